@@ -1,0 +1,346 @@
+"""The objects that a build passes along, one per arrow, and the document it ends with.
+
+All are frozen pydantic models holding plain values and paths, so that a build can be stopped, moved and resumed.
+Measured, predicted and unknown latencies are three types; accuracy on the test split exists on the finished build
+alone (`ShippedArtifact.accuracy`, `TeacherSummary.accuracy`).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from edgedistill.specs import Budget, Format, Frozen, Percentile, Precision, QuantScheme, StudentSpec
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+# -- latency: three kinds that are never mixed ------------------------------------------------------------------
+
+
+class MeasuredLatency(Frozen):
+    """Percentiles of raw samples taken on `device` from the artifact with this hash."""
+
+    kind: Literal["measured"] = "measured"
+    p50_ms: float
+    p95_ms: float
+    p99_ms: float
+    samples: int
+    device: str
+
+    def at(self, percentile: Percentile) -> float:
+        """Latency in ms at `percentile`."""
+        return {Percentile.P50: self.p50_ms, Percentile.P95: self.p95_ms, Percentile.P99: self.p99_ms}[percentile]
+
+
+class PredictedLatency(Frozen):
+    """A model's estimate at one percentile with its 95% interval. `basis` says from what."""
+
+    kind: Literal["predicted"] = "predicted"
+    latency_ms: float
+    low_ms: float
+    high_ms: float
+    percentile: Percentile
+    calibrated: bool
+    basis: str
+    device: str
+
+
+class UnknownLatency(Frozen):
+    """No measurement and no prediction; `reason` says why and what would give one."""
+
+    kind: Literal["unknown"] = "unknown"
+    reason: str
+    device: str
+
+
+Latency = Annotated[MeasuredLatency | PredictedLatency | UnknownLatency, Field(discriminator="kind")]
+
+
+# -- from student to file ---------------------------------------------------------------------------------------
+
+
+class TrainedStudent(Frozen):
+    """A student's weights after `epochs` of a schedule of `total_epochs`. `accuracy_validation` is the torch model's, in
+    fp32: it ranks candidates between rungs and is never reported as an artifact's."""
+
+    spec: StudentSpec
+    weights: Path
+    epochs: int
+    total_epochs: int
+    accuracy_validation: Fraction
+    train_seconds: float
+
+
+class TensorSignature(Frozen):
+    """One input or output of a model file."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+
+
+class ExportedModel(Frozen):
+    """A model file in a portable form, as the exporter or quantiser left it."""
+
+    path: Path
+    format: Format
+    scheme: QuantScheme
+    inputs: tuple[TensorSignature, ...]
+    outputs: tuple[TensorSignature, ...]
+    sha256: str
+    bytes: int
+
+
+class CompiledArtifact(Frozen):
+    """A file that the target's runtime loads. `toolchain` are names and versions of what made it, `record` the builder's
+    own words about it (layers, capabilities, log)."""
+
+    path: Path
+    format: Format
+    scheme: QuantScheme
+    target: str
+    toolchain: dict[str, str]
+    sha256: str
+    bytes: int
+    record: dict[str, str] = {}
+
+
+class Parity(Frozen):
+    """An artifact's outputs beside the fp32 torch program's, on `images` validation images: the largest absolute
+    difference of any logit, and the share of images whose top class agrees."""
+
+    max_abs_error: float
+    top1_agreement: Fraction
+    images: int
+
+
+class Verified(Frozen):
+    """The artifact was run."""
+
+    kind: Literal["run"] = "run"
+    parity: Parity
+    accuracy_validation: Fraction
+
+
+class Inspected(Frozen):
+    """The artifact could not be run here. `checks` are what was checked instead, each a sentence with its result."""
+
+    kind: Literal["inspected"] = "inspected"
+    reason: str
+    checks: tuple[str, ...]
+
+
+Verification = Annotated[Verified | Inspected, Field(discriminator="kind")]
+
+
+class Environment(Frozen):
+    """Where and how samples were taken. Samples that differ in any of these are never pooled."""
+
+    device: str
+    os: str
+    machine: str
+    cpu: str
+    runtime: str
+    runtime_version: str
+    provider: str
+    threads: int
+    pinned_cpus: tuple[int, ...]
+    power: str
+    temperature_c: float | None
+
+
+class OpTiming(Frozen):
+    """Median time of one operator of the executed (fused) graph, over runs of a profiling session kept apart from the
+    samples."""
+
+    name: str
+    op_type: str
+    median_us: float
+
+
+class Session(Frozen):
+    """One measuring process: warm-up runs, then raw samples in ns in the order taken (`samples_ns`)."""
+
+    samples_ns: tuple[int, ...]
+    warmup_runs: int
+    load_ms: float
+    peak_memory_bytes: int
+    model_memory_bytes: int
+    drift: float
+    noisy: bool
+
+
+class Profile(Frozen):
+    """Latency of one artifact on one device. `drift` and noise are flagged by session; a flagged session was measured
+    again (`remeasured` counts how often) and the flag stays if it came out the same."""
+
+    artifact_sha256: str
+    target: str
+    precision: Precision
+    environment: Environment
+    sessions: tuple[Session, ...]
+    op_timings: tuple[OpTiming, ...]
+    remeasured: int = 0
+
+
+# -- the study --------------------------------------------------------------------------------------------------
+
+
+class SchemeResult(Frozen):
+    """One precision of one candidate on the target's own runtime. `dropped` is why it was turned away, empty if kept."""
+
+    scheme: QuantScheme
+    artifact: CompiledArtifact
+    verification: Verification
+    latency: Latency
+    profile: Path | None = None
+    dropped: str = ""
+
+
+class Rung(Frozen):
+    """A candidate's quality after so many epochs, on the validation split."""
+
+    rung: int
+    epochs: int
+    accuracy_validation: Fraction
+
+
+class Trial(Frozen):
+    """One candidate. `state` is how far it came: `failed` has a reason; `pruned` was less accurate than others at its last
+    rung; `over_budget` was turned away by a measurement; `complete` went through all rungs."""
+
+    number: int
+    spec: StudentSpec
+    parameters: int
+    multiply_adds: int
+    predicted: Latency
+    rungs: tuple[Rung, ...] = ()
+    schemes: tuple[SchemeResult, ...] = ()
+    state: Literal["failed", "pruned", "over_budget", "complete"]
+    reason: str
+
+
+class Proof(Frozen):
+    """The acceptance rule applied to the winner's exact artifact: in every session the order statistic at `ranks` is
+    inside the budget, which bounds the true percentile with 95% confidence."""
+
+    artifact_sha256: str
+    sessions: int
+    samples_per_session: tuple[int, ...]
+    ranks: tuple[int, ...]
+    bounds_ms: tuple[float, ...]
+    pause_s: float
+    met: bool
+
+
+# -- what a build ends with -------------------------------------------------------------------------------------
+
+
+class ShippedArtifact(Frozen):
+    """A file of the package. `path` is relative to the output folder; `accuracy` is on the test split, null where the
+    file cannot run here."""
+
+    format: Format
+    precision: Precision
+    path: str
+    bytes: int
+    sha256: str
+    accuracy: Fraction | None
+    accuracy_validation: Fraction | None
+    parity: Parity | None
+    verification: Verification
+    latency: Latency
+    peak_memory_bytes: int | None
+    load_ms: float | None
+    record: dict[str, str] = {}
+
+
+class TeacherSummary(Frozen):
+    """The teacher beside its student: the same data, the same target, its fp32 artifact."""
+
+    name: str
+    accuracy: Fraction
+    accuracy_validation: Fraction
+    parameters: int
+    bytes: int
+    resolution: int
+    latency: Latency
+
+
+class StudentSummary(Frozen):
+    family: str
+    width: float
+    depth: float
+    resolution: int
+    parameters: int
+    multiply_adds: int
+
+
+class Dropped(Frozen):
+    """A format or precision that was tried for the winner and is not in the package, and why."""
+
+    format: Format
+    precision: Precision
+    reason: str
+
+
+class FrontierPoint(Frozen):
+    """A measured student that no other measured one beats in both accuracy (validation) and latency."""
+
+    trial: int
+    precision: Precision
+    latency_ms: float
+    accuracy_validation: Fraction
+
+
+class SplitSizes(Frozen):
+    source: str
+    fingerprint: str
+    classes: int
+    train: int
+    validation: int
+    test: int
+    seed: int | None
+
+
+class BuildResult(Frozen):
+    """`build.json`: everything that a build found, readable without this package."""
+
+    schema_version: Literal[1] = 1
+    edgedistill_version: str
+    build_key: str
+    status: Literal["met", "not_met", "unmeasured"]
+    verdict: str
+    target: str
+    budget: Budget
+    data: SplitSizes
+    teacher: TeacherSummary
+    student: StudentSummary | None
+    artifacts: tuple[ShippedArtifact, ...]
+    proof: Proof | None
+    dropped: tuple[Dropped, ...]
+    trials: tuple[Trial, ...]
+    frontier: tuple[FrontierPoint, ...]
+    fastest_ms: float | None
+    budget_that_would_do_ms: float | None
+    notes: tuple[str, ...]
+    environment: dict[str, str]
+    seconds: float
+
+
+class ProfileResult(Frozen):
+    """What `profile` returns: the file, its latency and the operators that cost it."""
+
+    path: str
+    format: Format
+    sha256: str
+    bytes: int
+    latency: Latency
+    peak_memory_bytes: int | None
+    load_ms: float | None
+    op_timings: tuple[OpTiming, ...]
+    environment: Environment | None
+    notes: tuple[str, ...]

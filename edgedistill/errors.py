@@ -1,0 +1,74 @@
+"""What can go wrong, and which exit code says so.
+
+A user's mistake is an `EdgedistillError`: it carries the way out and is shown without a traceback. Anything
+else that escapes is a bug of ours and keeps its traceback.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """Exit codes of every command."""
+
+    OK = 0
+    BAD_INPUT = 2
+    BUDGET_NOT_MET = 3
+    UNREACHABLE = 4
+    INTERRUPTED = 130
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong: where (file, `file:line`, option), what, and what to type instead."""
+
+    where: str
+    what: str
+    fix: str = ""
+
+    def __str__(self) -> str:
+        text = f"{self.where}: {self.what}" if self.where else self.what
+        return f"{text} ({self.fix})" if self.fix else text
+
+
+class EdgedistillError(Exception):
+    """An error with a way out. `problems` lists everything found wrong at once, in the order found."""
+
+    exit_code: ExitCode = ExitCode.BAD_INPUT
+
+    def __init__(self, message: str, *, fix: str = "", problems: Sequence[Problem] = ()) -> None:
+        super().__init__(message)
+        self.message = message
+        self.fix = fix
+        self.problems = tuple(problems)
+
+    def __str__(self) -> str:
+        lines = [self.message, *(f"  {problem}" for problem in self.problems)]
+        if self.fix:
+            lines.append(f"fix: {self.fix}")
+        return "\n".join(lines)
+
+
+class InputError(EdgedistillError):
+    """The build file, the data, a checkpoint or an option is wrong."""
+
+
+class UnsupportedError(EdgedistillError):
+    """A format, runtime or target cannot do what was asked; names the operation and the way out."""
+
+
+class MissingDependencyError(EdgedistillError):
+    """An optional package is needed and not installed; `fix` is the command that installs it."""
+
+
+class UnreachableError(EdgedistillError):
+    """The device does not answer."""
+
+    exit_code = ExitCode.UNREACHABLE
+
+
+class TrialFailure(EdgedistillError):
+    """A candidate failed for a reason that concerns it alone: recorded as a failed trial, the loop goes on."""

@@ -1,0 +1,52 @@
+"""What a running build tells its listener. The CLI draws these; the library needs no terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class StageStarted:
+    """A stage begins: `stage` is its name (`views`), `subject` what it works on, `total` its steps if known."""
+
+    stage: str
+    subject: str = ""
+    total: int | None = None
+
+
+@dataclass(frozen=True)
+class StageAdvanced:
+    """`done` of the stage's steps are finished; `note` is a short live figure (`loss 0.12`)."""
+
+    stage: str
+    done: int
+    total: int | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class StageFinished:
+    """The stage is done in `seconds`, or `reused` from the cache."""
+
+    stage: str
+    subject: str
+    seconds: float
+    reused: bool
+    result: str = ""
+
+
+@dataclass(frozen=True)
+class Note:
+    """A line for the person watching: a decision, a warning, a wait."""
+
+    text: str
+    warning: bool = False
+
+
+Event = StageStarted | StageAdvanced | StageFinished | Note
+Listener = Callable[[Event], None]
+
+
+def silent(event: Event) -> None:
+    """A listener that says nothing."""

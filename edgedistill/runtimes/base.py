@@ -1,0 +1,93 @@
+"""What a runtime is: five methods. What a measuring session is asked, wherever it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgedistill.artifacts import CompiledArtifact, Environment, ExportedModel, OpTiming, Profile, Session
+from edgedistill.errors import EdgedistillError, Problem
+from edgedistill.specs import Format, Frozen, Target
+
+Images = NDArray[np.uint8]
+Logits = NDArray[np.float32]
+
+
+class NotRunnableError(EdgedistillError):
+    """The artifact is fine, but this machine lacks what runs it; the message says what."""
+
+
+class SessionJob(Frozen):
+    """One measuring process, as the agent on the device is asked for it. `inputs` is a .npy file of uint8 images
+    [n, 3, R, R], cycled through at batch 1. `operators` asks for a run apart with the runtime's own profiler on."""
+
+    model: Path
+    inputs: Path
+    input_name: str
+    threads: int
+    pinned_cpus: tuple[int, ...]
+    max_samples: int
+    max_seconds: float
+    operators: bool
+
+
+class SessionReport(Frozen):
+    """What the agent answers."""
+
+    session: Session
+    environment: Environment
+    op_timings: tuple[OpTiming, ...]
+
+
+@dataclass(frozen=True)
+class MeasurementProtocol:
+    """How a profile is taken: so many sessions with a pause between, each by `execute` (a device's way to run the agent,
+    handed in so that runtimes know no device)."""
+
+    target: Target
+    sessions: int
+    pause_s: float
+    max_samples: int
+    max_seconds: float
+    operators: bool
+    execute: Callable[[SessionJob], SessionReport]
+
+
+class Inspection(Frozen):
+    """What can be told about an artifact without running it: sentences of what was checked, with the result, and facts by
+    name (operation counts, capabilities, signature)."""
+
+    checks: tuple[str, ...]
+    facts: dict[str, str]
+
+
+class Runtime(Protocol):
+    """A runtime: makes a target's file from a portable model, runs it, measures it, looks inside."""
+
+    format: Format
+
+    def unsupported(self, model: ExportedModel, target: Target) -> tuple[Problem, ...]:
+        """What of `model` this runtime cannot do on `target`: operation, place and way out. Empty if all is well."""
+        ...
+
+    def compile(self, model: ExportedModel, target: Target, folder: Path) -> CompiledArtifact:
+        """Make the file the target loads inside `folder` (whole or not at all). Raises UnsupportedError."""
+        ...
+
+    def run(self, artifact: CompiledArtifact, batches: Iterable[Images]) -> Iterator[Logits]:
+        """Logits float32 [B, classes] for each batch of uint8 [B, 3, R, R]. Loads once. Raises NotRunnableError before
+        the first batch where this machine cannot run the artifact."""
+        ...
+
+    def profile(self, artifact: CompiledArtifact, inputs: Images, protocol: MeasurementProtocol) -> Profile:
+        """Latency samples at batch 1. Raises NotRunnableError."""
+        ...
+
+    def inspect(self, artifact: CompiledArtifact) -> Inspection:
+        """Read the file back and check it as far as this machine can."""
+        ...

@@ -1,0 +1,184 @@
+"""What is asked for and what may be tried: frozen choices, no paths, no results.
+
+Everything here is a pydantic model with `frozen=True, extra="forbid"`, so it hashes, compares, and goes to JSON
+and back without loss.
+"""
+
+from __future__ import annotations
+
+import math
+from enum import StrEnum
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from edgedistill.errors import InputError
+from edgedistill.units import format_ms, format_percent, parse_duration_ms, parse_fraction
+
+
+class Frozen(BaseModel):
+    """Base of every serialisable object: immutable, and an unknown field is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Format(StrEnum):
+    """File formats that a build can ship. `NULL` is for the loop's own tests and ships nothing."""
+
+    ONNX = "onnx"
+    COREML = "coreml"
+    TENSORRT = "tensorrt"
+    NULL = "null"
+
+
+class Precision(StrEnum):
+    """Numeric precision of weights and activations of an artifact."""
+
+    FP32 = "fp32"
+    FP16 = "fp16"
+    INT8 = "int8"
+
+
+class Percentile(StrEnum):
+    """Percentile of latency at which a budget holds."""
+
+    P50 = "p50"
+    P95 = "p95"
+    P99 = "p99"
+
+    @property
+    def fraction(self) -> float:
+        return int(self.value[1:]) / 100
+
+
+class QuantScheme(Frozen):
+    """How a student's numbers are made smaller. `calibration_images` come from the training split."""
+
+    precision: Precision
+    per_channel: bool = True
+    calibration_images: Annotated[int, Field(ge=0)] = 0
+
+    @property
+    def label(self) -> str:
+        return self.precision.value
+
+
+class BudgetRequest(Frozen):
+    """A budget as asked for: either milliseconds or a share of the teacher's latency at the same percentile."""
+
+    latency_ms: float | None = None
+    share_of_teacher: float | None = None
+    percentile: Percentile = Percentile.P95
+
+    @classmethod
+    def parse(cls, text: str) -> BudgetRequest:
+        """`"5ms"`, `"5ms@p99"`, `"20%@p50"`. Raises InputError on a wrong unit, a share outside (0%, 100%), or a
+        latency that is not positive and finite."""
+        quantity, at, percentile = text.strip().partition("@")
+        if at and percentile not in set(Percentile):
+            raise InputError(f"{text!r}: unknown percentile {percentile!r}", fix="use p50, p95 or p99: 5ms@p95")
+        chosen = Percentile(percentile) if at else Percentile.P95
+        if not quantity.strip().endswith("%"):
+            return cls(latency_ms=parse_duration_ms(quantity), percentile=chosen)
+        share = parse_fraction(quantity)
+        if not 0 < share < 1:
+            raise InputError(f"{text!r}: a share of the teacher lies above 0% and below 100%", fix="e.g. 20%@p95")
+        return cls(share_of_teacher=share, percentile=chosen)
+
+    def resolve(self, teacher_latency_ms: float | None) -> Budget:
+        """In milliseconds. Raises InputError if a share is asked for and the teacher's latency is not measured."""
+        if self.latency_ms is not None:
+            return Budget(latency_ms=self.latency_ms, percentile=self.percentile)
+        assert self.share_of_teacher is not None
+        if teacher_latency_ms is None:
+            raise InputError(
+                "the budget is a share of the teacher's latency, which cannot be measured on this target",
+                fix="give the budget in milliseconds, e.g. --budget 5ms@p95",
+            )
+        return Budget(
+            latency_ms=self.share_of_teacher * teacher_latency_ms,
+            percentile=self.percentile,
+            share_of_teacher=self.share_of_teacher,
+        )
+
+    def __str__(self) -> str:
+        share = self.share_of_teacher
+        amount = format_ms(self.latency_ms or math.nan) if share is None else format_percent(share)
+        return f"{amount}@{self.percentile}"
+
+
+class Budget(Frozen):
+    """A latency that the shipped artifact must stay within, in ms at a percentile, with where it came from."""
+
+    latency_ms: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    percentile: Percentile
+    share_of_teacher: float | None = None
+
+
+class StudentSpec(Frozen):
+    """A student's architecture. `width` and `depth` multiply the family's own channels and block counts; `resolution`
+    is the side of the square input in pixels."""
+
+    family: str
+    width: Annotated[float, Field(gt=0)]
+    depth: Annotated[float, Field(gt=0)]
+    resolution: Annotated[int, Field(ge=8, le=1024)]
+
+    @property
+    def label(self) -> str:
+        return f"{self.family} w{self.width:g} d{self.depth:g} @{self.resolution}"
+
+
+class Contract(Frozen):
+    """The one input and output contract that every artifact and every app keeps.
+
+    An app hands in RGB in 0..255 at `resolution` x `resolution`, resized as stated here; `mean` and `std` (0..255
+    scale, per channel) are applied inside the model. The output is `output_name`, float [1, classes], unnormalised
+    log-probabilities in the order of `labels`.
+    """
+
+    input_name: Literal["image"] = "image"
+    output_name: Literal["logits"] = "logits"
+    color: Literal["RGB"] = "RGB"
+    layout: Literal["NCHW"] = "NCHW"
+    value_range: tuple[Literal[0], Literal[255]] = (0, 255)
+    resolution: int
+    resize_filter: Literal["bilinear", "bicubic"] = "bilinear"
+    antialias: bool = True
+    crop: Literal["stretch", "center"] = "stretch"
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    labels: tuple[str, ...]
+
+
+class PublishedLatency(Frozen):
+    """A latency that someone else measured on this device and published: evidence for a prediction, never a proof."""
+
+    model: str
+    precision: Precision
+    multiply_adds: Annotated[float, Field(gt=0)]
+    latency_ms: Annotated[float, Field(gt=0)]
+    source: str
+
+
+class Target(Frozen):
+    """A device and how it is used, read from a TOML file in `targets/`.
+
+    `runtime` is the format that the budget is held against; `formats` are all that a build makes for it.
+    `precisions` are those worth trying there. `transport` says how the device is reached: `local` is this machine,
+    the others need a device attached.
+    """
+
+    name: str
+    title: str
+    runtime: Format
+    formats: tuple[Format, ...]
+    precisions: tuple[Precision, ...]
+    threads: Annotated[int, Field(ge=1)] = 1
+    memory_bytes: int | None = None
+    transport: Literal["local", "ssh", "adb", "coremltools", "none"]
+    machine: str | None = None
+    compute_capabilities: tuple[int, ...] = ()
+    how_to_measure: str = ""
+    published: tuple[PublishedLatency, ...] = ()
+    sources: tuple[str, ...] = ()

@@ -1,0 +1,231 @@
+"""The cache of finished stages, keyed by the hash of what went in.
+
+A stage is a folder `ROOT/<stage>/<key>/` with the files it made and a `manifest.json` of their sizes and hashes. It is
+written under `<key>.part/`, synced, and renamed: a folder under its own name is whole. A killed stage leaves its part
+folder; a resumable stage finds what it had written there. A lock a key keeps two builds from doing one stage twice.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import importlib.metadata
+import importlib.util
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+
+from edgedistill.errors import InputError
+from edgedistill.progress import Listener, Note, StageFinished, StageStarted, silent
+
+CACHE_VARIABLE = "EDGEDISTILL_CACHE"
+MANIFEST = "manifest.json"
+
+
+def default_root() -> Path:
+    """`$EDGEDISTILL_CACHE`, else the user's cache folder."""
+    named = os.environ.get(CACHE_VARIABLE)
+    return Path(named).expanduser().absolute() if named else platformdirs.user_cache_path("edgedistill")
+
+
+def digest(value: Any) -> str:
+    """SHA-256 (hex) of a JSON-able value, independent of the order of keys. Paths and enums hash as their text."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str, allow_nan=False).encode()).hexdigest()
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 (hex) of a file, or of a folder (its relative names and contents in sorted order)."""
+    hasher = hashlib.sha256()
+    if path.is_dir():
+        for inner in sorted(p for p in path.rglob("*") if p.is_file()):
+            hasher.update(f"{inner.relative_to(path).as_posix()}\0{file_sha256(inner)}\n".encode())
+        return hasher.hexdigest()
+    with path.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            hasher.update(block)
+    return hasher.hexdigest()
+
+
+def size_bytes(path: Path) -> int:
+    """Size of a file, or of all files in a folder."""
+    if path.is_dir():
+        return sum(inner.stat().st_size for inner in path.rglob("*") if inner.is_file())
+    return path.stat().st_size
+
+
+@cache
+def code_version(module: str) -> str:
+    """Hash of the source of a module or package (its subpackages too), without importing it: a change of the code that
+    a stage runs is a change of the stage's key."""
+    spec = importlib.util.find_spec(module)
+    if spec is None or spec.origin is None:
+        raise ModuleNotFoundError(module)
+    origin = Path(spec.origin)
+    files = sorted(origin.parent.rglob("*.py")) if origin.name == "__init__.py" else [origin]
+    return digest({str(f.relative_to(origin.parent)): file_sha256(f) for f in files})
+
+
+@cache
+def tool_version(distribution: str) -> str:
+    """Installed version of a distribution, `absent` where it is not installed. Does not import it."""
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return "absent"
+
+
+def stage_key(inputs: Mapping[str, Any], *, code: Sequence[str] = (), tools: Sequence[str] = ()) -> str:
+    """Key of a stage: its inputs and options, the source of the modules that do it, the versions of its tools."""
+    return digest(
+        {
+            "inputs": inputs,
+            "code": {name: code_version(name) for name in code},
+            "tools": {name: tool_version(name) for name in tools},
+        }
+    )
+
+
+def write_atomic(path: Path, data: bytes | str) -> None:
+    """Write whole or not at all: a temporary name beside it, fsync, rename, fsync of the folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as stream:
+            stream.write(data.encode() if isinstance(data, str) else data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+        sync_folder(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames inside `folder` durable."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_tree(folder: Path) -> None:
+    """fsync every file of a folder, then the folders themselves."""
+    for inner in folder.rglob("*"):
+        if inner.is_file():
+            with inner.open("rb") as stream:
+                os.fsync(stream.fileno())
+    for inner in (folder, *(p for p in folder.rglob("*") if p.is_dir())):
+        sync_folder(inner)
+
+
+@contextmanager
+def lock(path: Path, listener: Listener, waiting_for: str) -> Iterator[None]:
+    """Hold an exclusive lock on `path`, waiting for whoever holds it. The kernel drops it with its process, so a killed
+    build never leaves one behind. The file itself stays: removing it would let two processes lock different inodes."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            stream.seek(0)
+            owner = stream.read().strip()
+            listener(Note(f"waiting for {waiting_for}" + (f" (process {owner})" if owner else "")))
+            fcntl.flock(stream, fcntl.LOCK_EX)
+        stream.seek(0)
+        stream.truncate()
+        stream.write(str(os.getpid()))
+        stream.flush()
+        yield
+
+
+class Store:
+    """The cache below `root`. `listener` hears of each stage; `stage` is the only way in."""
+
+    def __init__(self, root: Path | None = None, listener: Listener = silent) -> None:
+        self.root = (root or default_root()).absolute()
+        self.listener = listener
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(
+                f"the cache folder {self.root} cannot be made: {error.strerror}",
+                fix=f"point {CACHE_VARIABLE} to a folder that you can write to",
+            ) from error
+
+    def find(self, stage: str, key: str) -> Path | None:
+        """Folder of a finished stage whose files still have the sizes its manifest states, else None."""
+        folder = self.root / stage / key
+        try:
+            manifest = json.loads((folder / MANIFEST).read_text())
+            whole = all((folder / name).stat().st_size == entry["bytes"] for name, entry in manifest["files"].items())
+        except (OSError, ValueError, KeyError):
+            return None
+        return folder if whole else None
+
+    def stage(
+        self,
+        stage: str,
+        key: str,
+        make: Callable[[Path], None],
+        *,
+        subject: str = "",
+        total: int | None = None,
+        resumable: bool = False,
+    ) -> Path:
+        """The folder of a finished stage: found, or made by `make(part_folder)`.
+
+        `make` writes into the folder it is given. A `resumable` one finds there what a killed run had left; for any other
+        the folder is empty. Exceptions of `make` pass through and leave nothing under the stage's name.
+        """
+        if found := self.find(stage, key):
+            self.listener(StageFinished(stage, subject, 0.0, reused=True))
+            return found
+        final = self.root / stage / key
+        with lock(final.with_name(f"{key}.lock"), self.listener, f"another build's {stage} {subject}".rstrip()):
+            if found := self.find(stage, key):
+                self.listener(StageFinished(stage, subject, 0.0, reused=True))
+                return found
+            part = final.with_name(f"{key}.part")
+            if not resumable:
+                shutil.rmtree(part, ignore_errors=True)
+            shutil.rmtree(final, ignore_errors=True)
+            part.mkdir(parents=True, exist_ok=True)
+            self.listener(StageStarted(stage, subject, total))
+            began = time.monotonic()
+            make(part)
+            seconds = time.monotonic() - began
+            files = {
+                p.relative_to(part).as_posix(): {"bytes": p.stat().st_size, "sha256": file_sha256(p)}
+                for p in sorted(part.rglob("*"))
+                if p.is_file() and p.name != MANIFEST
+            }
+            write_atomic(part / MANIFEST, json.dumps({"stage": stage, "seconds": seconds, "files": files}, indent=1))
+            sync_tree(part)
+            part.replace(final)
+            sync_folder(final.parent)
+            self.listener(StageFinished(stage, subject, seconds, reused=False))
+            return final
+
+    def usage(self) -> dict[str, tuple[int, int]]:
+        """Finished folders and bytes on disk for each stage, part folders included in the bytes."""
+        result = {}
+        for folder in sorted(p for p in self.root.iterdir() if p.is_dir()):
+            finished = [p for p in folder.iterdir() if p.is_dir() and p.suffix != ".part"]
+            result[folder.name] = (len(finished), size_bytes(folder))
+        return result
+
+    def clear(self) -> int:
+        """Remove every stage; returns the bytes freed."""
+        freed = size_bytes(self.root)
+        for folder in self.root.iterdir():
+            shutil.rmtree(folder) if folder.is_dir() else folder.unlink()
+        return freed
