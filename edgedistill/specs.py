@@ -17,9 +17,10 @@ from edgedistill.units import format_ms, format_percent, parse_duration_ms, pars
 
 
 class Frozen(BaseModel):
-    """Base of every serialisable object: immutable, and an unknown field is an error."""
+    """Base of every serialisable object: immutable; an unknown field is an error, and so is a number that is not finite:
+    pydantic would write it to JSON as `null`, and the file could not be read back."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Format(StrEnum):
