@@ -1,3 +1,38 @@
-"""edgedistill: distil a vision teacher into a student proven to meet a latency budget on a device."""
+"""edgedistill: distil a vision teacher into a student proven to meet a latency budget on a device.
+
+`build` and `profile` are all that most programs need; `EdgedistillError` is what they raise for a user's mistake.
+Names are loaded when first used, so that `import edgedistill` costs nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from edgedistill.api import build as build
+    from edgedistill.api import profile as profile
+    from edgedistill.artifacts import BuildResult as BuildResult
+    from edgedistill.artifacts import ProfileResult as ProfileResult
+    from edgedistill.errors import EdgedistillError as EdgedistillError
 
 __version__ = "0.1.0"
+
+_HOMES = {
+    "build": "edgedistill.api",
+    "profile": "edgedistill.api",
+    "BuildResult": "edgedistill.artifacts",
+    "ProfileResult": "edgedistill.artifacts",
+    "EdgedistillError": "edgedistill.errors",
+}
+__all__ = ["BuildResult", "EdgedistillError", "ProfileResult", "__version__", "build", "profile"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

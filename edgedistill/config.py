@@ -7,27 +7,39 @@ and plain numbers with the unit in their name everywhere else.
 from __future__ import annotations
 
 import difflib
+import json
+import os
 import re
 import tomllib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from edgedistill.errors import InputError, Problem
+from edgedistill.explain import explain_problems
 from edgedistill.specs import BudgetRequest, Format, Frozen, Precision
+from edgedistill.toml_lines import line_of
 from edgedistill.units import parse_duration_ms, parse_fraction
 
 M = TypeVar("M", bound=BaseModel)
 
 
-def _reworded(parse: Any) -> BeforeValidator:
+def _reworded(parse: Callable[[str], Any], example: str) -> BeforeValidator:
     """A unit parser as a validator: its error text and fix become one message of the field."""
 
     def validate(value: Any) -> Any:
         if not isinstance(value, str):
-            raise ValueError('give a string with its unit, e.g. "5ms" or "1%"')
+            raise ValueError(f"{value!r} has no unit; write it in quotes with its unit: {example}")
         try:
             return parse(value)
         except InputError as error:
@@ -36,10 +48,32 @@ def _reworded(parse: Any) -> BeforeValidator:
     return BeforeValidator(validate)
 
 
-Percent = Annotated[float, _reworded(parse_fraction), Field(ge=0, lt=1)]
-DurationMs = Annotated[float, _reworded(parse_duration_ms)]
+def _parse_percent(text: str) -> float:
+    fraction = parse_fraction(text)
+    if not 0 <= fraction < 1:
+        raise InputError(f"{text!r} lies outside 0% to 100%", fix="write it like 1%")
+    return fraction
+
+
+def _no_null_byte(path: Path) -> Path:
+    if "\0" in str(path):
+        raise ValueError("a path holds no null byte")
+    return path
+
+
+def _rising_pair(pair: tuple[float, float]) -> tuple[float, float]:
+    if pair[0] > pair[1]:
+        raise ValueError(f"{list(pair)} falls; write the lower end first: {sorted(pair)}")
+    return pair
+
+
+Percent = Annotated[float, _reworded(_parse_percent, '"1%"')]
+DurationMs = Annotated[float, _reworded(parse_duration_ms, '"2s"')]
 Share = Annotated[float, Field(gt=0, lt=1)]
 Epochs = Annotated[int, Field(ge=1, le=100_000)]
+LocalPath = Annotated[Path, AfterValidator(_no_null_byte)]
+Area = Annotated[float, Field(gt=0, le=1)]
+Ratio = Annotated[float, Field(gt=0)]
 
 
 class FitConfig(Frozen):
@@ -57,7 +91,7 @@ class TeacherConfig(Frozen):
     """`[teacher]`: `model` is `timm:NAME` or `module:function`; `arguments` go to its builder."""
 
     model: str
-    checkpoint: Path | None = None
+    checkpoint: LocalPath | None = None
     pretrained: bool = False
     resolution: Annotated[int, Field(ge=8, le=1024)] | None = None
     arguments: dict[str, bool | int | float | str | list[int]] = {}
@@ -85,7 +119,7 @@ class DataConfig(Frozen):
     `save_to_disk`, or `name` a data set on the hub."""
 
     source: Literal["digits", "folder", "idx", "huggingface"] = "digits"
-    path: Path | None = None
+    path: LocalPath | None = None
     name: str | None = None
     image_column: str = "image"
     label_column: str = "label"
@@ -109,8 +143,8 @@ class AugmentationConfig(Frozen):
     is the share of views blended with a partner (mixup, lambda drawn from Beta(`mix_alpha`, `mix_alpha`))."""
 
     views: Annotated[int, Field(ge=1, le=1000)] = 4
-    scale: tuple[Annotated[float, Field(gt=0, le=1)], Annotated[float, Field(gt=0, le=1)]] = (0.7, 1.0)
-    ratio: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]] = (0.8, 1.25)
+    scale: Annotated[tuple[Area, Area], AfterValidator(_rising_pair)] = (0.7, 1.0)
+    ratio: Annotated[tuple[Ratio, Ratio], AfterValidator(_rising_pair)] = (0.8, 1.25)
     flip: bool = False
     operations: Annotated[int, Field(ge=0, le=2)] = 1
     magnitude: Annotated[float, Field(ge=0, le=1)] = 0.3
@@ -181,7 +215,7 @@ class ExportConfig(Frozen):
     @classmethod
     def _shippable(cls, value: tuple[Format, ...]) -> tuple[Format, ...]:
         if Format.NULL in value:
-            raise ValueError("use onnx, coreml or tensorrt")
+            raise ValueError("null ships nothing; use onnx, coreml or tensorrt")
         return value
 
 
@@ -199,7 +233,7 @@ class BuildConfig(Frozen):
 
     teacher: TeacherConfig
     target: str = "host"
-    budget: Annotated[BudgetRequest, _reworded(BudgetRequest.parse)]
+    budget: Annotated[BudgetRequest, _reworded(BudgetRequest.parse, '"5ms" or "20%"')]
     data: DataConfig = DataConfig()
     augmentation: AugmentationConfig = AugmentationConfig()
     space: SpaceConfig = SpaceConfig()
@@ -213,7 +247,7 @@ def load_toml(path: Path, what: str) -> tuple[dict[str, Any], str]:
     """A TOML file's content and text. Raises InputError for a missing file, a folder, a wrong encoding or broken TOML, with
     the line."""
     try:
-        text = path.read_bytes().decode("utf-8")
+        text = path.read_bytes().decode("utf-8-sig")  # editors on Windows write a byte order mark, TOML allows none
         return tomllib.loads(text), text
     except FileNotFoundError:
         near = difflib.get_close_matches(path.name, [p.name for p in path.parent.glob("*.toml")], 1)
@@ -224,15 +258,28 @@ def load_toml(path: Path, what: str) -> tuple[dict[str, Any], str]:
         inside = path / "build.toml"
         fix = f"name the file: {inside}" if inside.is_file() else "name a TOML file"
         raise InputError(f"{path} is a folder, not {what}", fix=fix) from None
-    except PermissionError:
-        raise InputError(f"{path} cannot be read", fix="check its permissions") from None
+    except OSError as error:
+        raise InputError(
+            f"{what} {path} cannot be read: {error.strerror}", fix="check its path and permissions"
+        ) from None
     except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not UTF-8 text (byte {error.start})", fix="save it as UTF-8") from None
+        line = error.object[: error.start].count(b"\n") + 1
+        problem = Problem(f"{path}:{line}", f"byte 0x{error.object[error.start]:02x} is not UTF-8")
+        raise InputError(f"{path.name} is not UTF-8 text", problems=[problem], fix="save it as UTF-8") from None
     except tomllib.TOMLDecodeError as error:
         match = re.search(r"\(at line (\d+), column \d+\)", str(error))
-        where = f"{path}:{match[1]}" if match else str(path)
-        problem = Problem(where, re.sub(r" \(at .*\)", "", str(error)))
+        line = int(match[1]) if match else text.count("\n") + (not text.endswith("\n"))
+        message = re.sub(r" \(at .*\)", "", str(error))
+        twice = message.startswith(("Cannot overwrite", "Cannot declare", "Cannot mutate"))
+        problem = Problem(f"{path}:{line}", message, "this key or section is given twice" if twice else "")
         raise InputError(f"{path.name} is not valid TOML", problems=[problem], fix="correct that line") from None
+    except RecursionError:
+        raise InputError(f"{path.name} is nested too deeply", fix="a build file has no such depth") from None
+
+
+def is_target_path(text: str) -> bool:
+    """Whether a target is given by the path of its file, not by name."""
+    return text.endswith(".toml") or "/" in text or os.sep in text
 
 
 def load_config(path: Path) -> BuildConfig:
@@ -243,78 +290,30 @@ def load_config(path: Path) -> BuildConfig:
 
 
 def validate(model: type[M], content: dict[str, Any], text: str, path: Path) -> M:
-    """`content` as a `model`; a ValidationError becomes an InputError with the line in `text` of each problem."""
+    """`content` as a `model`; a ValidationError becomes an InputError with the line in `text` of each problem.
+
+    Goes by JSON, because pydantic's strict mode (no `true` for 1, no `"8"` for 8) takes enums, tuples and paths from
+    nothing else. A TOML date becomes an object, which no field takes.
+    """
+    document = json.dumps(content, default=lambda value: {"a date or time": str(value)})
     try:
-        return model.model_validate(content)
+        return model.model_validate_json(document, strict=True)
     except ValidationError as error:
-        problems = [
-            Problem(f"{path}:{_line_of(text, found['loc'])}", *_explain(model, found["type"], found["loc"], found))
-            for found in error.errors()
-        ]
-        raise InputError(
-            f"{path.name} has {len(problems)} problem{'s' * (len(problems) > 1)}", problems=problems
-        ) from None
-
-
-def _explain(model: type[BaseModel], kind: str, location: Sequence[str | int], found: Any) -> tuple[str, str]:
-    """What is wrong and the fix, for one pydantic error."""
-    name = ".".join(str(part) for part in location if not (isinstance(part, str) and part.startswith("function-")))
-    if kind == "extra_forbidden":
-        known = _fields_at(model, location[:-1])
-        near = difflib.get_close_matches(str(location[-1]), known, 1)
-        fix = f"did you mean {near[0]}?" if near else f"known here: {', '.join(sorted(known))}"
-        return f"unknown key {name}", fix
-    if kind == "missing":
-        return f"{name} is missing", f"add {location[-1]} = ..."
-    message = found["msg"].removeprefix("Value error, ")
-    message, _, fix = message.partition("; ")
-    given = found.get("input")
-    shown = f" (given: {given!r})" if isinstance(given, str | int | float | bool) and repr(given) not in message else ""
-    return (f"{name}: {message}{shown}" if name else f"{message}{shown}"), fix
-
-
-def _fields_at(model: type[BaseModel], location: Iterable[str | int]) -> list[str]:
-    current: type[BaseModel] = model
-    for part in location:
-        field = current.model_fields.get(str(part))
-        inner = field.annotation if field else None
-        options = [t for t in (inner, *get_args(inner)) if isinstance(t, type) and issubclass(t, BaseModel)]
-        if not options:
-            return []
-        current = options[0]
-    return list(current.model_fields)
-
-
-def _line_of(text: str, location: Sequence[str | int]) -> int:
-    """Line of the deepest key of `location` that stands in the text (1-based). TOML parsers of the standard library keep
-    no positions, so this reads headers and keys itself; a key inside an inline table is found on its table's line."""
-    wanted = [str(part) for part in location if isinstance(part, str)]
-    table: list[str] = []
-    best, best_depth = 1, 0
-    for number, line in enumerate(text.splitlines(), 1):
-        if header := re.match(r"\s*\[\[?\s*([^\]#]+?)\s*\]\]?\s*(?:#.*)?$", line):
-            table = [part.strip().strip("\"'") for part in header[1].split(".")]
-            found = table
-        elif key := re.match(r"\s*([\w.\"'-]+)\s*=", line):
-            found = table + [part.strip("\"'") for part in key[1].split(".")]
-        else:
-            continue
-        depth = next(
-            (i for i, (a, b) in enumerate(zip(found, wanted, strict=False)) if a != b), min(len(found), len(wanted))
-        )
-        if depth == len(found) and depth > best_depth:
-            best, best_depth = number, depth
-    return best
+        problems = explain_problems(model, error, content, path, lambda location: line_of(text, location))
+        count = f"{len(problems)} problem{'s' * (len(problems) > 1)}"
+        raise InputError(f"{path.name} has {count}", problems=problems) from None
 
 
 def _absolute(config: BuildConfig, base: Path) -> BuildConfig:
     """Relative paths made absolute against the build file's folder."""
 
     def fix(path: Path | None) -> Path | None:
-        return None if path is None else (base / path.expanduser())
+        # os.path's leaves `~nobody` alone where Path's raises.
+        return None if path is None else base / os.path.expanduser(path)  # noqa: PTH111
 
     return config.model_copy(
         update={
+            "target": str(fix(Path(config.target))) if is_target_path(config.target) else config.target,
             "data": config.data.model_copy(update={"path": fix(config.data.path)}),
             "teacher": config.teacher.model_copy(update={"checkpoint": fix(config.teacher.checkpoint)}),
         }
