@@ -1,0 +1,111 @@
+"""The operations that a view may apply after its crop: a code and a magnitude, one byte each.
+
+Ranges are those of wide TrivialAugment (Müller and Hutter 2021, https://arxiv.org/abs/2103.10158) where they have an
+equal; translations and shears are shares of the side, so that an operation means the same at any resolution. What
+moves pixels uses Pillow's bilinear sampling and fills with black; what changes values is integer arithmetic.
+"""
+
+from __future__ import annotations
+
+import math
+from enum import IntEnum
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageFilter
+
+AUGMENTATION_VERSION: Final = 1
+"""Part of every key that depends on views: raise it whenever the same parameters give another image."""
+
+NEUTRAL: Final = 128
+"""Magnitude at which a two-sided operation changes nothing."""
+
+
+class Operation(IntEnum):
+    """Codes as stored in views; never renumber them."""
+
+    IDENTITY = 0
+    ROTATE = 1
+    SHEAR_X = 2
+    SHEAR_Y = 3
+    TRANSLATE_X = 4
+    TRANSLATE_Y = 5
+    BRIGHTNESS = 6
+    CONTRAST = 7
+    SATURATION = 8
+    SHARPNESS = 9
+    POSTERIZE = 10
+
+
+TWO_SIDED: Final = frozenset(Operation) - {Operation.IDENTITY, Operation.POSTERIZE}
+"""Operations whose magnitude runs both ways from NEUTRAL: 1 is the full range down, 255 the full range up. The others'
+runs from 0 (nothing) to 255."""
+
+_MAX_DEGREES: Final = 60.0
+_MAX_SHEAR: Final = 0.6
+_MAX_SHIFT: Final = 0.4
+_MAX_FACTOR_256: Final = 230
+_MAX_DROPPED_BITS: Final = 6
+_LEVELS: Final = np.arange(256, dtype=np.int32)
+
+
+def apply(image: Image.Image, operation: int, magnitude: int) -> Image.Image:
+    """An 8-bit RGB image after one operation. Raises ValueError for an unknown code."""
+    op = Operation(operation)
+    if op is Operation.IDENTITY:
+        return image
+    if op is Operation.POSTERIZE:
+        dropped = round(_MAX_DROPPED_BITS * magnitude / 255)
+        return _through(image, (_LEVELS >> dropped << dropped).astype(np.uint8))
+    if magnitude == NEUTRAL:
+        return image
+    signed = (magnitude - NEUTRAL) / 127
+    if op <= Operation.TRANSLATE_Y:
+        return _move(image, op, signed)
+    return _recolour(image, op, 256 + round(_MAX_FACTOR_256 * signed))
+
+
+def _move(image: Image.Image, op: Operation, signed: float) -> Image.Image:
+    """Affine map about the centre. Pillow wants output to input: x = a x' + b y' + c, y = d x' + e y' + f."""
+    a, b, c, d, e, f = 1.0, 0.0, 0.0, 0.0, 1.0, 0.0
+    side_x, side_y = image.size
+    if op is Operation.ROTATE:
+        angle = math.radians(_MAX_DEGREES * signed)
+        a, b, d, e = math.cos(angle), math.sin(angle), -math.sin(angle), math.cos(angle)
+    elif op is Operation.SHEAR_X:
+        b = _MAX_SHEAR * signed
+    elif op is Operation.SHEAR_Y:
+        d = _MAX_SHEAR * signed
+    elif op is Operation.TRANSLATE_X:
+        c = _MAX_SHIFT * signed * side_x
+    else:
+        f = _MAX_SHIFT * signed * side_y
+    # Keeps the middle of the image in place.
+    c += side_x / 2 * (1 - a) - side_y / 2 * b
+    f += side_y / 2 * (1 - e) - side_x / 2 * d
+    return image.transform(image.size, Image.Transform.AFFINE, (a, b, c, d, e, f), Image.Resampling.BILINEAR)
+
+
+def _recolour(image: Image.Image, op: Operation, factor_256: int) -> Image.Image:
+    """Away from (above 256) or towards (below) black, the mean grey, grey, or the smoothed image."""
+    if op is Operation.BRIGHTNESS:
+        return _through(image, _away(_LEVELS, 0, factor_256))
+    if op is Operation.CONTRAST:
+        grey = np.asarray(image.convert("L"))
+        mean = (2 * int(grey.sum(dtype=np.int64)) + grey.size) // (2 * grey.size)
+        return _through(image, _away(_LEVELS, mean, factor_256))
+    other = image.convert("L").convert("RGB") if op is Operation.SATURATION else image.filter(ImageFilter.SMOOTH)
+    return Image.fromarray(_away(np.asarray(image, dtype=np.int32), np.asarray(other, dtype=np.int32), factor_256))
+
+
+def _away(values: NDArray[np.int32], base: NDArray[np.int32] | int, factor_256: int) -> NDArray[np.uint8]:
+    """base + (values - base) * factor, rounded, within 0..255."""
+    moved = base + ((values - base) * factor_256 + 128 >> 8)
+    return np.clip(moved, 0, 255).astype(np.uint8)
+
+
+def _through(image: Image.Image, table: NDArray[np.uint8]) -> Image.Image:
+    """Each value replaced by its entry in a table of 256. Pillow's own `point` spends longer on reading the table than on
+    a small image."""
+    return Image.fromarray(table.take(np.asarray(image)))

@@ -1,0 +1,74 @@
+"""A data set, from wherever it comes: images on demand, labels, classes, explicit splits, and a hash of it all."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from edgedistill.config import DataConfig
+from edgedistill.data.fingerprint import fingerprint
+from edgedistill.data.sources import ImageSource, Indices, Loaded
+from edgedistill.data.splits import Splits, limited, make_splits
+from edgedistill.errors import InputError, Problem
+
+__all__ = ["Dataset", "ImageSource", "Splits", "load_dataset"]
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Single-label images. `labels` int64 [N] index `classes`; `images` gives uint8 [H, W, 3]; `fingerprint` is the hash of
+    the content (not of the splits)."""
+
+    name: str
+    classes: tuple[str, ...]
+    labels: Indices
+    images: ImageSource
+    splits: Splits
+    fingerprint: str
+
+
+def load_dataset(config: DataConfig) -> Dataset:
+    """The data that `config` names, checked and split.
+
+    Raises InputError listing every problem of the data, MissingDependencyError for a source whose package is absent.
+    """
+    content = fingerprint(config)
+    loaded = _load(config)
+    splits = make_splits(loaded, config.split)
+    if problems := _class_problems(loaded, splits):
+        raise InputError(f"the data set {loaded.name} cannot be learnt from", problems=problems)
+    if config.limit is not None:
+        splits = replace(splits, train=limited(splits.train, loaded.labels, config.limit, config.split.seed))
+    return Dataset(loaded.name, loaded.classes, loaded.labels, loaded.images, splits, content)
+
+
+def _load(config: DataConfig) -> Loaded:
+    """Each source's module is imported only when it is asked for: some bring large packages."""
+    if config.source == "digits":
+        from edgedistill.data.digits import load_digits
+
+        return load_digits()
+    if config.source == "huggingface":
+        from edgedistill.data.huggingface import load_huggingface
+
+        return load_huggingface(config)
+    assert config.path is not None, "DataConfig requires a path for this source"
+    if config.source == "idx":
+        from edgedistill.data.idx import load_idx
+
+        return load_idx(config.path)
+    from edgedistill.data.folder import load_folder
+
+    return load_folder(config.path)
+
+
+def _class_problems(loaded: Loaded, splits: Splits) -> list[Problem]:
+    if len(loaded.classes) < 2:
+        return [Problem(loaded.name, f"has {len(loaded.classes)} class", "a classifier needs two or more")]
+    trained = set(np.unique(loaded.labels[splits.train]).tolist())
+    return [
+        Problem(loaded.name, f"class {name} has no training image", "add some, or take the class out")
+        for index, name in enumerate(loaded.classes)
+        if index not in trained
+    ]

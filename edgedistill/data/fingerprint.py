@@ -1,0 +1,74 @@
+"""The hash of the data that a build file names, found without loading it.
+
+Whether a build has anything to do is decided on this, so nothing here imports torch, scikit-learn, datasets or Pillow.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterable
+from pathlib import Path
+
+from edgedistill.config import DataConfig
+from edgedistill.data.content import content_hashes, require_folder, walk
+from edgedistill.errors import MissingDependencyError
+from edgedistill.store import digest, tool_version
+
+IDX_FILES = {
+    "train images": "train-images{}idx3-ubyte",
+    "train labels": "train-labels{}idx1-ubyte",
+    "test images": "t10k-images{}idx3-ubyte",
+    "test labels": "t10k-labels{}idx1-ubyte",
+}
+IDX_CLASSES = "classes.txt"
+
+
+def fingerprint(config: DataConfig) -> str:
+    """SHA-256 (hex) of the content that `config` names: of the images and labels, not of how they are split or limited.
+
+    Files that cannot be read count as such; `load_dataset` lists them. A Hugging Face data set by name is known here by
+    that name alone, since its content is only known once it is loaded. Raises InputError for a missing folder.
+    """
+    if config.source == "digits":
+        file = digits_file()
+        return digest({"digits": _hashed(file.parent, [file]), "scikit-learn": tool_version("scikit-learn")})
+    columns = [config.image_column, config.label_column]
+    if config.path is None:
+        return digest({"huggingface": config.name, "columns": columns})
+    folder = require_folder(config.path, "the data folder")
+    if config.source == "idx":
+        files = [*idx_files(folder).values(), folder / IDX_CLASSES]
+        return digest({"idx": _hashed(folder, [file for file in files if file.exists()])})
+    tree = walk(folder)
+    content = _hashed(folder, tree.files)
+    if config.source == "huggingface":
+        return digest({"huggingface": content, "columns": columns})
+    # Folders count too: an empty one is a class without images.
+    return digest({"folder": content, "folders": [inner.relative_to(folder).as_posix() for inner in tree.folders]})
+
+
+def digits_file() -> Path:
+    """Where scikit-learn keeps its digits. Raises MissingDependencyError where it is not installed."""
+    found = importlib.util.find_spec("sklearn")
+    if found is None or not found.submodule_search_locations:
+        raise MissingDependencyError('source = "digits" needs scikit-learn', fix="pip install scikit-learn")
+    return Path(found.submodule_search_locations[0]) / "datasets" / "data" / "digits.csv.gz"
+
+
+def idx_files(folder: Path) -> dict[str, Path]:
+    """Which of MNIST's four files are in `folder`, by role (keys of IDX_FILES). Both spellings (`-idx3-`, `.idx3-`) are
+    known, gzipped or not; a plain file goes before its gzipped twin."""
+    result = {}
+    for role, pattern in IDX_FILES.items():
+        names = [pattern.format(mark) + suffix for suffix in ("", ".gz") for mark in ("-", ".")]
+        if found := [folder / name for name in names if (folder / name).is_file()]:
+            result[role] = found[0]
+    return result
+
+
+def _hashed(folder: Path, files: Iterable[Path]) -> list[list[str]]:
+    """Relative path and content hash of each file; why it cannot be read in place of the hash."""
+    return [
+        [path.relative_to(folder).as_posix(), content.sha256 or content.fault]
+        for path, content in content_hashes(list(files)).items()
+    ]

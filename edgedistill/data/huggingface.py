@@ -1,0 +1,150 @@
+"""Hugging Face `datasets`: a folder saved with `save_to_disk`, or a data set of the hub by name."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from edgedistill.config import DataConfig
+from edgedistill.data.content import require_folder
+from edgedistill.data.images import BAD_FILE_ERRORS, size_fault, to_rgb
+from edgedistill.data.sources import Indices, Joined, Loaded, Pixels, ranges
+from edgedistill.errors import InputError, MissingDependencyError, Problem
+
+_SPLITS = {"train": ("train",), "validation": ("validation", "valid", "val", "dev"), "test": ("test",)}
+
+
+@dataclass(frozen=True, eq=False)
+class HuggingFaceImages:
+    """The image column of one split, decoded when asked for. `name` is what an error calls it."""
+
+    rows: Any
+    column: str
+    name: str
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int, /) -> Pixels:
+        try:
+            image = self.rows[index][self.column]
+            if image is None:
+                raise ValueError("there is no image")
+            if fault := size_fault(*image.size):
+                raise ValueError(f"the image {fault}")
+            return np.asarray(to_rgb(image))
+        except BAD_FILE_ERRORS as error:
+            raise InputError(
+                f"row {index} of {self.name} cannot be decoded: {error}", fix="remove that row from the data set"
+            ) from error
+
+
+def load_huggingface(config: DataConfig) -> Loaded:
+    """Its splits where it has them, else one to split. Classes are those of a ClassLabel column, the sorted texts of a
+    string column, or the numbers of an integer one. Never runs a data set's own code. Raises InputError with every
+    problem, MissingDependencyError without `datasets`."""
+    name = str(config.name or config.path)
+    splits = _splits(_open(config), name)
+    problems: list[Problem] = []
+    for split, rows in splits.items():
+        problems += _column_problems(rows, config, f"{name} [{split}]")
+    if problems:
+        raise InputError(f"{name} has {len(problems)} problem{'s' * (len(problems) > 1)}", problems=problems)
+    values = {split: _values(rows, config.label_column) for split, rows in splits.items()}
+    classes, numbers = _classes(splits["train"].features[config.label_column], values)
+    labels = {split: np.array([numbers.get(value, -1) for value in found], np.int64) for split, found in values.items()}
+    problems += [
+        Problem(f"{name} [{split}] row {row}", f"has no label of a class ({values[split][row]!r})", "remove that row")
+        for split, found in labels.items()
+        for row in np.flatnonzero(found < 0).tolist()
+    ]
+    if problems:
+        raise InputError(f"{name} has {len(problems)} unlabelled rows", problems=problems)
+    indices: dict[str, Indices] = dict(zip(labels, ranges([len(found) for found in labels.values()]), strict=True))
+    return Loaded(
+        name=name.rsplit("/", 1)[-1],
+        classes=classes,
+        labels=np.concatenate(list(labels.values())),
+        images=Joined(
+            tuple(HuggingFaceImages(rows, config.image_column, f"{name} [{split}]") for split, rows in splits.items())
+        ),
+        train=indices["train"],
+        validation=indices.get("validation"),
+        test=indices.get("test"),
+    )
+
+
+def _open(config: DataConfig) -> Any:
+    """The Dataset or DatasetDict that the build file names."""
+    try:
+        import datasets  # type: ignore[import-untyped]
+    except ImportError:
+        raise MissingDependencyError(
+            'source = "huggingface" needs the datasets package', fix="pip install 'edgedistill[huggingface]'"
+        ) from None
+    try:
+        if config.path is not None:
+            return datasets.load_from_disk(str(require_folder(config.path, "the data folder")))
+        return datasets.load_dataset(config.name)
+    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
+        reason = " ".join(str(error).split())
+        if config.path is not None:
+            fix = "name a folder written by save_to_disk of the datasets package"
+            raise InputError(f"{config.path} is not a saved data set: {reason}", fix=fix) from error
+        fix = "check [data] name and the network, or give path = a folder written by save_to_disk"
+        raise InputError(f"the data set {config.name} cannot be loaded: {reason}", fix=fix) from error
+
+
+def _splits(found: Any, name: str) -> dict[str, Any]:
+    """Rows by split, train first. A data set without splits, or with a single one of any name, is all there is to train
+    and to split."""
+    if not isinstance(found, dict):
+        return {"train": found}
+    if len(found) == 1:
+        return {"train": next(iter(found.values()))}
+    result = {
+        split: found[spelling] for split, spellings in _SPLITS.items() for spelling in spellings if spelling in found
+    }
+    if "train" not in result:
+        raise InputError(f"{name} has no train split, only {', '.join(found)}", fix="rename one of its splits to train")
+    return result
+
+
+def _column_problems(rows: Any, config: DataConfig, where: str) -> list[Problem]:
+    from datasets import Image
+
+    if not len(rows):
+        return [Problem(where, "has no rows", "remove that split or fill it")]
+    problems = []
+    known = ", ".join(rows.features)
+    for option, column in (("image_column", config.image_column), ("label_column", config.label_column)):
+        if column not in rows.features:
+            fix = f"set {option} under [data] to one of: {known}"
+            problems.append(Problem(where, f"has no column {column}", fix))
+    if config.image_column in rows.features and not isinstance(rows.features[config.image_column], Image):
+        fix = "cast it with cast_column(name, datasets.Image()), or name another image_column"
+        problems.append(Problem(where, f"column {config.image_column} holds no images", fix))
+    label = rows.features.get(config.label_column)
+    if label is not None and not re.match(r"int|uint|string|large_string|bool", str(getattr(label, "dtype", "list"))):
+        fix = "name a column of class labels, integers or texts as label_column"
+        problems.append(Problem(where, f"column {config.label_column} holds no labels but {label}", fix))
+    return problems
+
+
+def _values(rows: Any, column: str) -> list[Any]:
+    """A column as plain Python values, without decoding the images beside it."""
+    return list(rows.select_columns([column]).with_format(None)[:][column])
+
+
+def _classes(feature: Any, values: dict[str, list[Any]]) -> tuple[tuple[str, ...], dict[Any, int]]:
+    """Class names in order, and the class of each value that stands in the label column."""
+    if names := getattr(feature, "names", None):
+        return tuple(names), {index: index for index in range(len(names))}
+    present = {value for found in values.values() for value in found if isinstance(value, int | str) and value != ""}
+    ordered = sorted(
+        (value for value in present if isinstance(value, str) or value >= 0), key=lambda v: (str(type(v)), v)
+    )
+    return tuple(str(value) for value in ordered), {value: index for index, value in enumerate(ordered)}

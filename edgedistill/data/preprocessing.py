@@ -1,0 +1,90 @@
+"""The one way from an image to what a model is given: the contract's crop and antialiased resize, in Pillow.
+
+A view (`views.py`) crops within the region that the contract keeps and resizes in the same single step, so that the view
+that changes nothing equals `resize` to the bit.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from edgedistill.config import DataConfig
+from edgedistill.data.datasets import Dataset
+from edgedistill.data.sources import ImageSource, Indices, Pixels
+from edgedistill.errors import UnsupportedError
+from edgedistill.specs import Contract
+
+Statistics = tuple[float, float, float]
+
+_STATISTICS_IMAGES: Final = 2000
+_FILTERS: Final = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+
+
+def make_contract(
+    config: DataConfig, classes: tuple[str, ...], resolution: int, mean: Statistics, std: Statistics
+) -> Contract:
+    """The contract at a resolution: crop and filter as the build file says, `mean` and `std` in 0..255."""
+    return Contract(
+        resolution=resolution, resize_filter=config.resize_filter, crop=config.crop, mean=mean, std=std, labels=classes
+    )
+
+
+def region(width: int, height: int, contract: Contract) -> tuple[int, int, int, int]:
+    """Left, top, right and bottom in pixels of what the contract keeps: all, or the largest square in the middle (an odd
+    pixel goes to the right or bottom)."""
+    if contract.crop == "stretch":
+        return 0, 0, width, height
+    side = min(width, height)
+    left, top = (width - side) // 2, (height - side) // 2
+    return left, top, left + side, top + side
+
+
+def resample(image: Image.Image, box: tuple[float, float, float, float], contract: Contract) -> Image.Image:
+    """The part `box` of an RGB image at the contract's resolution; Pillow's resize is antialiased when it shrinks.
+    Raises UnsupportedError for a contract without antialiasing, which Pillow cannot do."""
+    if not contract.antialias:
+        raise UnsupportedError("a contract without antialiasing", fix="set antialias to true")
+    side = contract.resolution
+    if image.size == (side, side) and box == (0, 0, side, side):
+        return image
+    return image.resize((side, side), _FILTERS[contract.resize_filter], box)
+
+
+def resize(image: Pixels, contract: Contract) -> Pixels:
+    """uint8 [H, W, 3] to uint8 [3, R, R] as the contract says."""
+    height, width, _ = image.shape
+    resized = resample(Image.fromarray(image), region(width, height, contract), contract)
+    return np.ascontiguousarray(np.asarray(resized).transpose(2, 0, 1))
+
+
+def prepare(images: ImageSource, indices: Indices, contract: Contract) -> Pixels:
+    """The images at `indices`, resized: uint8 [n, 3, R, R]."""
+    side = contract.resolution
+    result = np.empty((len(indices), 3, side, side), np.uint8)
+    for position, index in enumerate(indices.tolist()):
+        result[position] = resize(images[index], contract)
+    return result
+
+
+def channel_statistics(dataset: Dataset) -> tuple[Statistics, Statistics]:
+    """Mean and standard deviation of each channel in 0..255, over at most 2,000 training images spread evenly through
+    the split, each image weighing the same. The deviation is at least 1, one grey level: a constant channel divides
+    by it."""
+    train = dataset.splits.train
+    chosen = train[np.unique(np.linspace(0, len(train) - 1, min(len(train), _STATISTICS_IMAGES)).astype(np.int64))]
+    total: NDArray[np.float64] = np.zeros(3)
+    squares: NDArray[np.float64] = np.zeros(3)
+    for index in chosen.tolist():
+        pixels = dataset.images[index].reshape(-1, 3).astype(np.float64)
+        total += pixels.mean(axis=0)
+        squares += np.square(pixels).mean(axis=0)
+    mean = total / len(chosen)
+    variance = squares / len(chosen) - np.square(mean)
+    red, green, blue = mean.tolist()
+    deviations = [max(1.0, math.sqrt(max(0.0, value))) for value in variance.tolist()]
+    return (red, green, blue), (deviations[0], deviations[1], deviations[2])

@@ -1,0 +1,158 @@
+"""Augmented views as explicit parameters: drawn once, stored, and replayed to the bit.
+
+A view is what a teacher and a student both see (FunMatch, Beyer et al. 2022, https://arxiv.org/abs/2106.05237: the *same*
+view for both is what makes distillation work). A seed would replay differently after a library's update, so the
+parameters themselves are the record. They are relative to the image, and so mean the same at any resolution.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from edgedistill.config import AugmentationConfig
+from edgedistill.data.augment import AUGMENTATION_VERSION, NEUTRAL, TWO_SIDED, Operation, apply
+from edgedistill.data.preprocessing import region, resample
+from edgedistill.data.sources import ImageSource, Indices, Pixels
+from edgedistill.specs import Contract
+
+FULL: Final = 65535
+"""Where a crop box ends that keeps all: fractions are stored in 65535ths."""
+
+UNMIXED: Final = 255
+"""Weight of the image itself in a view without a partner: weights are stored in 255ths."""
+
+VIEW_DTYPE: Final = np.dtype(
+    [
+        ("box", "<u2", (4,)),
+        ("flip", "u1"),
+        ("operation", "u1", (2,)),
+        ("magnitude", "u1", (2,)),
+        ("mix_weight", "u1"),
+        ("mix_partner", "<u4"),
+    ]
+)
+"""One view, 18 bytes. `box`: left, top, right, bottom in 65535ths of the region that the contract keeps. `flip`: 1 is
+mirrored left to right. `operation`, `magnitude`: codes of `augment.Operation`, applied in order. `mix_weight`: share of the
+image itself in 255ths; `mix_partner`: position in the split of the image that has the rest (its own position if unmixed)."""
+
+Views = NDArray[np.void]
+
+
+def identity_views(count: int) -> Views:
+    """Views that change nothing, [count]."""
+    views = np.zeros(count, VIEW_DTYPE)
+    views["box"] = (0, 0, FULL, FULL)
+    views["mix_weight"] = UNMIXED
+    views["mix_partner"] = np.arange(count)
+    return views
+
+
+def draw_views(count: int, augmentation: AugmentationConfig, view_index: int) -> Views:
+    """One view of each of `count` images, [count] of VIEW_DTYPE, by the seed in `augmentation` and `view_index`.
+
+    A crop keeps a share of the area within `scale`; where its aspect would leave the image, the aspect gives way, not
+    the area.
+    """
+    views = identity_views(count)
+    if not count:
+        return views
+    rng = np.random.default_rng([augmentation.seed % 2**64, view_index, AUGMENTATION_VERSION])
+    area = rng.uniform(min(augmentation.scale), max(augmentation.scale), count)
+    aspect = np.exp(rng.uniform(math.log(min(augmentation.ratio)), math.log(max(augmentation.ratio)), count))
+    width, height = np.sqrt(area * aspect), np.sqrt(area / aspect)
+    width, height = (
+        np.where(height > 1, area, np.minimum(width, 1)),
+        np.where(width > 1, area, np.minimum(height, 1)),
+    )
+    for start, end, size in ((0, 2, width), (1, 3, height)):
+        kept = np.clip(np.rint(size * FULL), 1, FULL).astype(np.int64)
+        first = np.floor(rng.random(count) * (FULL - kept + 1)).astype(np.int64)
+        views["box"][:, start] = first
+        views["box"][:, end] = first + kept
+    flip = rng.random(count) < 0.5
+    views["flip"] = flip & augmentation.flip
+    codes = rng.integers(0, len(Operation), (count, 2))
+    strength = rng.uniform(-augmentation.magnitude, augmentation.magnitude, (count, 2))
+    two_sided = np.isin(codes, list(TWO_SIDED))
+    magnitudes = np.where(two_sided, NEUTRAL + np.rint(127 * strength), np.rint(255 * np.abs(strength)))
+    used = np.arange(2) < augmentation.operations
+    views["operation"] = np.where(used, codes, Operation.IDENTITY)
+    views["magnitude"] = np.where(used & (codes != Operation.IDENTITY), magnitudes, 0)
+    mixed = rng.random(count) < augmentation.mix
+    weight = rng.beta(augmentation.mix_alpha, augmentation.mix_alpha, count)
+    partner = rng.integers(0, count, count)
+    views["mix_weight"] = np.where(mixed, np.rint(UNMIXED * weight), UNMIXED)
+    views["mix_partner"] = np.where(mixed, partner, np.arange(count))
+    return views
+
+
+def render(image: Pixels, view: np.void, contract: Contract) -> Pixels:
+    """What a view shows of one image, before mixing: uint8 [H, W, 3] to uint8 [3, R, R].
+
+    One resize does crop and antialiasing; then the flip, then the operations.
+    """
+    box, flip, operations, magnitudes = (view[name].tolist() for name in ("box", "flip", "operation", "magnitude"))
+    return _render(image, box, flip, operations, magnitudes, contract).transpose(2, 0, 1).copy()
+
+
+def render_batch(images: ImageSource, indices: Indices, views: Views, positions: Indices, contract: Contract) -> Pixels:
+    """Views of the split's images at `positions`, mixed with their partners: uint8 [B, 3, R, R].
+
+    `indices` [n] are the split's images in the data set, `views` [n] their views under one view index: a partner is shown
+    by its own view there, unmixed.
+    """
+    chosen = views[positions]
+    side = contract.resolution
+    result = np.empty((len(positions), 3, side, side), np.uint8)
+    _render_into(result, images, indices[positions], chosen, contract)
+    mixed = np.flatnonzero(chosen["mix_weight"] != UNMIXED)
+    if len(mixed):
+        partners = chosen["mix_partner"][mixed].astype(np.int64)
+        others = np.empty((len(mixed), 3, side, side), np.uint8)
+        _render_into(others, images, indices[partners], views[partners], contract)
+        weight = chosen["mix_weight"][mixed].astype(np.uint16)[:, None, None, None]
+        # 255 * 255 + 127 still fits in 16 bits.
+        result[mixed] = (result[mixed] * weight + others * (UNMIXED - weight) + 127) // 255
+    return result
+
+
+def mixed_labels(labels: Indices, views: Views, positions: Indices) -> tuple[Indices, Indices, NDArray[np.float32]]:
+    """For a batch of `render_batch`: labels int64 [B] of the images and of their partners, and the images' share float32
+    [B] in 0..1 (1 where unmixed). `labels` [n] are those of the split, in its order."""
+    chosen = views[positions]
+    share = (chosen["mix_weight"] / np.float32(UNMIXED)).astype(np.float32)
+    return labels[positions], labels[chosen["mix_partner"].astype(np.int64)], share
+
+
+def _render_into(result: Pixels, images: ImageSource, indices: Indices, views: Views, contract: Contract) -> None:
+    # Plain lists first: reading fields of a structured record one by one costs more than the resize.
+    columns = [views[name].tolist() for name in ("box", "flip", "operation", "magnitude")]
+    for position, (index, box, flip, operations, magnitudes) in enumerate(zip(indices.tolist(), *columns)):
+        rendered = _render(images[index], box, flip, operations, magnitudes, contract)
+        result[position] = rendered.transpose(2, 0, 1)
+
+
+def _render(
+    pixels: Pixels, box: list[int], flip: int, operations: list[int], magnitudes: list[int], contract: Contract
+) -> Pixels:
+    """uint8 [R, R, 3]."""
+    height, width, _ = pixels.shape
+    left, top, right, bottom = region(width, height, contract)
+    across, down = right - left, bottom - top
+    part = (
+        left + box[0] * across / FULL,
+        top + box[1] * down / FULL,
+        left + box[2] * across / FULL,
+        top + box[3] * down / FULL,
+    )
+    image = resample(Image.fromarray(pixels), part, contract)
+    if flip:
+        image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    for operation, magnitude in zip(operations, magnitudes):
+        image = apply(image, operation, magnitude)
+    return np.asarray(image)
