@@ -55,7 +55,7 @@ def to_int8(
     calibration: NDArray[np.uint8],
     scheme: QuantScheme,
     folder: Path,
-    style: IntegerStyle,
+    style: IntegerStyle = IntegerStyle.X86,
 ) -> ExportedModel:
     """`model` (fp32) with int8 weights and 8-bit activations, as `folder/<stem>.int8.onnx`.
 
