@@ -59,7 +59,7 @@ CANDIDATES = (
     ("mobileone", 0.25, 0.5, 16, 51_226, 903_168, 0.128, 0.933, 1),
     ("mobileone", 0.5, 0.5, 16, 164_682, 3_014_656, 0.201, 0.969, 3),
     ("mobileone", 0.5, 1.0, 16, 309_834, 5_308_416, 0.297, 0.978, 3),
-    ("mobileone", 0.5, 1.0, 32, 309_834, 21_233_664, 0.498, 0.987, 2),
+    ("mobileone", 0.5, 1.0, 32, 309_834, 21_233_664, 0.698, 0.987, 2),
     ("mobileone", 1.0, 1.0, 32, 1_180_426, 79_691_776, 1.214, 0.989, 1),
     ("residual", 0.25, 0.5, 16, 44_018, 1_204_224, 0.139, 0.928, 1),
     ("residual", 0.5, 0.5, 16, 172_554, 4_718_592, 0.243, 0.961, 2),
@@ -128,8 +128,8 @@ def _trial(number: int) -> Trial:
             dropped="" if number != 2 else "loses 1.4 points of validation accuracy, 1.0 allowed",
         )
         schemes = (fp32, int8)
-    if p95_ms > BUDGET_MS:
-        state, reason = "over_budget", f"p95 {p95_ms:.3f} ms measured, {BUDGET_MS:.3f} ms allowed"
+    if rungs > 1 and p95_ms * 0.71 > BUDGET_MS:
+        state, reason = "over_budget", f"p95 {p95_ms * 0.71:.3f} ms in int8, {BUDGET_MS:.3f} ms allowed"
     elif rungs == 3:
         state, reason = "complete", "went through all rungs"
     return Trial(

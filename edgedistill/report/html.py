@@ -1,0 +1,153 @@
+"""report.html: one file, no network, from a build's result and the profiles of its student and its teacher."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from statistics import median
+from typing import Any, TypeVar
+
+import plotly.graph_objects as go  # type: ignore[import-untyped]
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+from plotly.offline import get_plotlyjs  # type: ignore[import-untyped]
+from pydantic import BaseModel, ValidationError
+
+from edgedistill.artifacts import BuildResult, Profile
+from edgedistill.errors import InputError
+from edgedistill.report import tables
+from edgedistill.report.plots.distribution import distribution
+from edgedistill.report.plots.frontier import frontier
+from edgedistill.report.plots.halving import halving
+from edgedistill.report.plots.operators import TOP_OPERATORS, operators
+from edgedistill.report.plots.style import STATES
+from edgedistill.report.verdict import budget_text, make_verdict, winning_artifact, winning_trial
+from edgedistill.store import write_atomic
+from edgedistill.units import format_bytes, format_ms, format_percent, format_seconds
+
+D = TypeVar("D", bound=BaseModel)
+
+
+@dataclass(frozen=True)
+class ReportProfiles:
+    """Raw samples to show beside the result: of the exact file that ships and of the teacher's. None where not measured."""
+
+    winner: Profile | None = None
+    teacher: Profile | None = None
+
+
+def render_report(result: BuildResult, profiles: ReportProfiles) -> str:
+    """The whole page as HTML text, about 5 MB of which are Plotly's script. Labels, paths and reasons may hold anything:
+    they are escaped in the page, in its scripts and in the plots."""
+    percentile = result.budget.percentile
+    drawn = {
+        "frontier": frontier(result),
+        "distribution": distribution(profiles.winner, profiles.teacher, result.budget.latency_ms, percentile),
+        "operators": operators(profiles.winner.op_timings) if profiles.winner else None,
+        "halving": halving(result),
+    }
+    timings = profiles.winner.op_timings if profiles.winner else ()
+    proof = result.proof
+    return (
+        _environment()
+        .get_template("report.html.j2")
+        .render(
+            result=result,
+            profiles=profiles,
+            verdict=make_verdict(result),
+            budget=budget_text(result.budget),
+            winner=winning_artifact(result),
+            winning_trial=winning_trial(result),
+            figures={name: figure and embedded_json(figure) for name, figure in drawn.items()},
+            named_profiles=[(n, p) for n, p in (("student", profiles.winner), ("teacher", profiles.teacher)) if p],
+            operator_kinds=tables.operator_kinds(timings),
+            shown_operators=min(len(timings), TOP_OPERATORS),
+            unknowns=tables.unknowns(result),
+            rungs=tables.rung_epochs(result.trials),
+            states=STATES,
+            dropped=tables.dropped(result),
+            proof_rows=list(zip(proof.samples_per_session, proof.ranks, proof.bounds_ms, strict=True)) if proof else [],
+            environments=tables.environments(result, profiles.winner, profiles.teacher),
+            data=tables.data_facts(result),
+            commands=tables.commands(result),
+            css=_asset("report.css"),
+            js=_asset("report.js"),
+            plotly_js=Markup(get_plotlyjs()),
+        )
+    )
+
+
+def write_report(out: Path) -> Path:
+    """Write `out/report.html`, whole or not at all, from `out/build.json` and `out/profiles/`. Returns its path. Raises
+    InputError if either cannot be read."""
+    result = _load(out / "build.json", BuildResult)
+    path = out / "report.html"
+    write_atomic(path, render_report(result, load_profiles(out, result)))
+    return path
+
+
+def load_profiles(out: Path, result: BuildResult) -> ReportProfiles:
+    """The profiles in `out/profiles/` that belong to `result`: the one of the exact file that ships, whatever its name, and
+    the teacher's, where the result says that it was measured."""
+    artifact = winning_artifact(result)
+    found = {path.stem: _load(path, Profile) for path in sorted((out / "profiles").glob("*.json"))}
+    teacher = found.pop("teacher", None)
+    return ReportProfiles(
+        winner=next((p for p in found.values() if artifact and p.artifact_sha256 == artifact.sha256), None),
+        teacher=teacher if result.teacher.latency.kind == "measured" else None,
+    )
+
+
+def _load(path: Path, model: type[D]) -> D:
+    try:
+        return model.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}", fix="run the build again") from error
+    except ValidationError as error:
+        raise InputError(
+            f"{path} is not what this version of edgedistill writes: {error.errors()[0]['msg']}",
+            fix="run the build again",
+        ) from error
+
+
+def embedded_json(figure: go.Figure) -> Markup:
+    """A figure as JSON for a `<script>` element. `<`, `>` and `&` are written as escapes, so that no text in it can end the
+    element or open a comment; a JSON parser reads the same text back."""
+    text: str = figure.to_json(validate=True)
+    for character in "<>&\u2028\u2029":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return Markup(text)
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("edgedistill.report", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    formats: dict[str, Callable[..., str]] = {
+        "ms": format_ms,
+        "size": format_bytes,
+        "percent": format_percent,
+        "seconds": format_seconds,
+    }
+
+    def known(value: float | None, unit: str, *arguments: Any) -> str:
+        """A value in its unit, or the word for a missing one."""
+        return "unknown" if value is None else formats[unit](value, *arguments)
+
+    environment.filters.update(
+        **formats, known=known, count="{:,}".format, median=median, accuracy_after=tables.accuracy_after
+    )
+    return environment
+
+
+@cache
+def _asset(name: str) -> Markup:
+    """The text of one of our own style sheets or scripts, to stand in its element as it is."""
+    return Markup((Path(__file__).parent / "templates" / name).read_text(encoding="utf-8"))

@@ -1,0 +1,143 @@
+"""What the report's tables hold, as plain rows: each value the build's own."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from edgedistill.artifacts import BuildResult, Environment, OpTiming, PredictedLatency, Profile, Trial, UnknownLatency
+from edgedistill.report.verdict import budget_option, prediction_text, winning_artifact
+from edgedistill.specs import Format
+from edgedistill.units import format_percent
+
+Pairs = tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class OperatorKind:
+    """All operators of one type: how many, their summed median time, their share of all."""
+
+    name: str
+    count: int
+    total_us: float
+    share: float
+
+
+def operator_kinds(timings: Sequence[OpTiming]) -> tuple[OperatorKind, ...]:
+    """Operators summed by type, the costliest first."""
+    everything_us = sum(t.median_us for t in timings)
+    kinds = []
+    for name in {t.op_type for t in timings}:
+        of_kind = [t.median_us for t in timings if t.op_type == name]
+        kinds.append(
+            OperatorKind(name, len(of_kind), sum(of_kind), sum(of_kind) / everything_us if everything_us else 0.0)
+        )
+    return tuple(sorted(kinds, key=lambda kind: (-kind.total_us, kind.name)))
+
+
+def rung_epochs(trials: Iterable[Trial]) -> tuple[int, ...]:
+    """Epochs at which any candidate was judged, rising."""
+    return tuple(sorted({rung.epochs for trial in trials for rung in trial.rungs}))
+
+
+def accuracy_after(trial: Trial, epochs: int) -> str:
+    """Accuracy (validation) at that rung, a dash if the candidate did not get there."""
+    return next((format_percent(r.accuracy_validation, 2) for r in trial.rungs if r.epochs == epochs), "–")
+
+
+def unknowns(result: BuildResult) -> Pairs:
+    """Of each artifact, what was not measured or not run, why, and what was checked instead."""
+    rows = []
+    for artifact in result.artifacts:
+        texts = []
+        if artifact.verification.kind == "inspected":
+            checks = "; ".join(artifact.verification.checks)
+            checked = f" Checked instead: {checks}." if checks else ""
+            texts.append(f"accuracy unknown, {artifact.verification.reason.rstrip('.')}.{checked}")
+        if isinstance(artifact.latency, PredictedLatency):
+            latency = artifact.latency
+            texts.append(f"latency predicted for {latency.device}, {prediction_text(latency)}, from {latency.basis}.")
+        elif isinstance(artifact.latency, UnknownLatency):
+            texts.append(f"latency unknown on {artifact.latency.device}, {artifact.latency.reason.rstrip('.')}.")
+        if texts:
+            rows.append((artifact.path, " ".join(text[0].upper() + text[1:] for text in texts)))
+    if isinstance(result.teacher.latency, UnknownLatency):
+        latency_unknown = result.teacher.latency
+        rows.append(("teacher", f"Latency unknown on {latency_unknown.device}, {latency_unknown.reason.rstrip('.')}."))
+    return tuple(rows)
+
+
+def dropped(result: BuildResult) -> tuple[tuple[str, Pairs], ...]:
+    """What was tried and is not in the package, by why; groups without a member are left out."""
+    groups: list[tuple[str, list[tuple[str, str]]]] = [
+        ("Formats and precisions of the student", [(f"{d.format} {d.precision}", d.reason) for d in result.dropped]),
+        ("Turned away by a measurement", _trials(result, "over_budget")),
+        (
+            "Precisions of other candidates",
+            [
+                (f"trial {t.number}, {t.spec.label}, {s.scheme.label}", s.dropped)
+                for t in result.trials
+                for s in t.schemes
+                if s.dropped
+            ],
+        ),
+        ("Failed", _trials(result, "failed")),
+    ]
+    return tuple((title, tuple(rows)) for title, rows in groups if rows)
+
+
+def _trials(result: BuildResult, state: str) -> list[tuple[str, str]]:
+    return [(f"trial {t.number}, {t.spec.label}", t.reason) for t in result.trials if t.state == state]
+
+
+def environments(result: BuildResult, winner: Profile | None, teacher: Profile | None) -> tuple[tuple[str, Pairs], ...]:
+    """Where the samples were taken, and what the build was made with. The teacher's environment is told only where it
+    differs from the student's."""
+    groups: list[tuple[str, Pairs]] = []
+    if winner is not None:
+        groups.append(("Where the student was measured", _environment(winner.environment)))
+    if teacher is not None and (winner is None or teacher.environment != winner.environment):
+        groups.append(("Where the teacher was measured", _environment(teacher.environment)))
+    if result.environment:
+        groups.append(("What the build was made with", tuple(sorted(result.environment.items()))))
+    return tuple(groups)
+
+
+def _environment(environment: Environment) -> Pairs:
+    cpus = ", ".join(str(cpu) for cpu in environment.pinned_cpus)
+    temperature = "not readable" if environment.temperature_c is None else f"{environment.temperature_c:.1f} °C"
+    return (
+        ("device", environment.device),
+        ("system", environment.os),
+        ("machine", environment.machine),
+        ("CPU", environment.cpu),
+        ("runtime", f"{environment.runtime} {environment.runtime_version}"),
+        ("provider", environment.provider),
+        ("threads", str(environment.threads)),
+        ("pinned to CPU", cpus or "not pinned"),
+        ("power", environment.power),
+        ("temperature", temperature),
+    )
+
+
+def data_facts(result: BuildResult) -> Pairs:
+    """The data set and its splits."""
+    data = result.data
+    return (
+        ("source", data.source),
+        ("classes", f"{data.classes:,}"),
+        ("images", f"{data.train:,} training, {data.validation:,} validation, {data.test:,} test"),
+        ("split", "given with the data" if data.seed is None else f"drawn with seed {data.seed}"),
+        ("fingerprint", data.fingerprint),
+    )
+
+
+def commands(result: BuildResult) -> str:
+    """What to type to make this build again, and to measure its file again where a command does that."""
+    target = shlex.quote(result.target)
+    lines = [f"edgedistill build BUILD.toml --target {target} --budget {budget_option(result.budget)}"]
+    artifact = winning_artifact(result)
+    if artifact is not None and artifact.format is Format.ONNX:
+        lines.append(f"edgedistill profile {shlex.quote(artifact.path)} --target {target}")
+    return "\n".join(lines)

@@ -1,0 +1,202 @@
+"""The answer in words and a few figures, all of them the build's own or computed from those."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from edgedistill.artifacts import (
+    BuildResult,
+    Latency,
+    MeasuredLatency,
+    PredictedLatency,
+    ShippedArtifact,
+    Trial,
+)
+from edgedistill.specs import Budget, StudentSpec
+from edgedistill.units import format_bytes, format_ms, format_percent
+
+_TITLES = {"met": "Budget met", "not_met": "Budget not met", "unmeasured": "Not measured"}
+_SYMBOLS = {"met": "✓", "not_met": "✕", "unmeasured": "?"}
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One figure of the verdict, with what to compare it to."""
+
+    label: str
+    value: str
+    note: str
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the report opens with."""
+
+    status: str
+    symbol: str
+    title: str
+    sentence: str
+    tiles: tuple[Tile, ...]
+
+
+def make_verdict(result: BuildResult) -> Verdict:
+    """The verdict of a finished build. Nothing in it is called measured unless a measurement stands in `result`."""
+    sentence = {"met": _met, "not_met": _not_met, "unmeasured": _unmeasured}[result.status](result)
+    return Verdict(result.status, _SYMBOLS[result.status], _TITLES[result.status], sentence, tuple(_tiles(result)))
+
+
+def winning_artifact(result: BuildResult) -> ShippedArtifact | None:
+    """The file that the verdict is about: the one proven; without a proof the first whose latency is measured, or failing
+    that predicted, or failing that the first of all."""
+    if result.proof is not None:
+        proven = [a for a in result.artifacts if a.sha256 == result.proof.artifact_sha256]
+        if proven:
+            return proven[0]
+    order = {"measured": 0, "predicted": 1, "unknown": 2}
+    return min(result.artifacts, key=lambda a: order[a.latency.kind], default=None)
+
+
+def winning_trial(result: BuildResult) -> Trial | None:
+    """The trial that the student came from."""
+    if result.student is None:
+        return None
+    s = result.student
+    spec = StudentSpec(family=s.family, width=s.width, depth=s.depth, resolution=s.resolution)
+    same = [t for t in result.trials if t.spec == spec and t.state != "failed"]
+    return max(same, key=lambda t: (t.state == "complete", len(t.rungs)), default=None)
+
+
+def wilson_interval(share: float, count: int) -> tuple[float, float]:
+    """95% interval of a share seen on `count` images (Wilson 1927, score interval)."""
+    z = 1.959963984540054
+    centre = share + z * z / (2 * count)
+    spread = z * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
+    scale = 1 + z * z / count
+    return max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)
+
+
+def budget_text(budget: Budget) -> str:
+    """`0.412 ms at p95 (20.0% of the teacher's)`."""
+    share = budget.share_of_teacher
+    of_teacher = "" if share is None else f" ({format_percent(share)} of the teacher's)"
+    return f"{format_ms(budget.latency_ms)} at {budget.percentile}{of_teacher}"
+
+
+def budget_option(budget: Budget) -> str:
+    """The budget as `--budget` takes it."""
+    if budget.share_of_teacher is not None:
+        return f"{budget.share_of_teacher * 100:.10g}%@{budget.percentile}"
+    return f"{budget.latency_ms:.10g}ms@{budget.percentile}"
+
+
+def points(difference: float) -> str:
+    """A difference of two shares: `0.6 points below`, `equal to`."""
+    text = format_percent(abs(difference)).removesuffix("%")
+    if float(text) == 0:
+        return "equal to"
+    return f"{text} points {'below' if difference < 0 else 'above'}"
+
+
+def _met(result: BuildResult) -> str:
+    artifact = winning_artifact(result)
+    budget = result.budget
+    if artifact is None or not isinstance(artifact.latency, MeasuredLatency):
+        return result.verdict
+    latency = artifact.latency
+    text = (
+        f"{budget.percentile} is {format_ms(latency.at(budget.percentile))} where {format_ms(budget.latency_ms)} "
+        f"was allowed, measured on {latency.device}"
+    )
+    return f"{text}; {_accuracy_and_size(result, artifact)}."
+
+
+def _not_met(result: BuildResult) -> str:
+    budget = result.budget
+    text = f"No student is proven inside {format_ms(budget.latency_ms)} at {budget.percentile} on {result.target}"
+    if result.fastest_ms is not None:
+        text += f"; the fastest one seen takes {format_ms(result.fastest_ms)}"
+    if result.budget_that_would_do_ms is not None:
+        text += f"; a budget of {format_ms(result.budget_that_would_do_ms)} would do"
+    return f"{text}."
+
+
+def _unmeasured(result: BuildResult) -> str:
+    budget = result.budget
+    artifact = winning_artifact(result)
+    text = (
+        f"No latency was measured on {result.target}, so whether {format_ms(budget.latency_ms)} at "
+        f"{budget.percentile} is kept is unknown"
+    )
+    if artifact is not None:
+        if isinstance(artifact.latency, PredictedLatency):
+            text += f"; predicted is {prediction_text(artifact.latency)}"
+        text += f"; {_accuracy_and_size(result, artifact)}"
+    return f"{text}."
+
+
+def prediction_text(latency: PredictedLatency) -> str:
+    """`3.20 ms at p95 (2.10 ms to 4.90 ms, uncalibrated)`."""
+    trust = "95% interval" if latency.calibrated else "uncalibrated"
+    interval = f"{format_ms(latency.low_ms)} to {format_ms(latency.high_ms)}"
+    return f"{format_ms(latency.latency_ms)} at {latency.percentile} ({interval}, {trust})"
+
+
+def _accuracy_and_size(result: BuildResult, artifact: ShippedArtifact) -> str:
+    teacher = result.teacher
+    right = (
+        f"its accuracy is unknown (teacher {format_percent(teacher.accuracy)})"
+        if artifact.accuracy is None
+        else f"{format_percent(artifact.accuracy)} of the test images are right (teacher {format_percent(teacher.accuracy)})"
+    )
+    return f"{right}, in {format_bytes(artifact.bytes)} (teacher {format_bytes(teacher.bytes)})"
+
+
+def _tiles(result: BuildResult) -> list[Tile]:
+    artifact = winning_artifact(result)
+    budget, teacher = result.budget, result.teacher
+    if artifact is None:
+        tiles = [Tile("Budget", format_ms(budget.latency_ms), f"{budget.percentile} on {result.target}")]
+        if result.fastest_ms is not None:
+            times = f"{result.fastest_ms / budget.latency_ms:.2g} times the budget"
+            tiles.append(Tile("Fastest seen", format_ms(result.fastest_ms), times))
+        if result.budget_that_would_do_ms is not None:
+            tiles.append(
+                Tile("A budget that would do", format_ms(result.budget_that_would_do_ms), str(budget.percentile))
+            )
+        return tiles
+    tiles = [_latency_tile(artifact.latency, budget)]
+    if artifact.accuracy is None:
+        tiles.append(Tile("Test accuracy", "unknown", f"teacher {format_percent(teacher.accuracy)}"))
+    else:
+        low, high = wilson_interval(artifact.accuracy, result.data.test)
+        tiles.append(
+            Tile(
+                "Test accuracy",
+                format_percent(artifact.accuracy),
+                f"{points(artifact.accuracy - teacher.accuracy)} the teacher's {format_percent(teacher.accuracy)}; "
+                f"{result.data.test} images, 95% interval {format_percent(low)} to {format_percent(high)}",
+            )
+        )
+    share = format_percent(artifact.bytes / teacher.bytes)
+    tiles.append(Tile("Size", format_bytes(artifact.bytes), f"{share} of the teacher's {format_bytes(teacher.bytes)}"))
+    if isinstance(artifact.latency, MeasuredLatency) and isinstance(teacher.latency, MeasuredLatency):
+        theirs, ours = teacher.latency.at(budget.percentile), artifact.latency.at(budget.percentile)
+        ratio = f"{theirs / ours:.1f} times faster" if theirs >= ours else f"{ours / theirs:.1f} times slower"
+        tiles.append(
+            Tile("Beside the teacher", ratio, f"its {budget.percentile} is {format_ms(theirs)}, fp32, measured")
+        )
+    return tiles
+
+
+def _latency_tile(latency: Latency, budget: Budget) -> Tile:
+    allowed = f"{format_ms(budget.latency_ms)} allowed"
+    if isinstance(latency, MeasuredLatency):
+        value = latency.at(budget.percentile)
+        note = f"{format_percent(value / budget.latency_ms, 0)} of {allowed}; measured, {latency.samples:,} runs"
+        return Tile(f"{budget.percentile} latency", format_ms(value), note)
+    if isinstance(latency, PredictedLatency):
+        trust = "95% interval" if latency.calibrated else "uncalibrated"
+        note = f"{allowed}; predicted, {format_ms(latency.low_ms)} to {format_ms(latency.high_ms)} ({trust})"
+        return Tile(f"{latency.percentile} latency, predicted", f"≈ {format_ms(latency.latency_ms)}", note)
+    return Tile(f"{budget.percentile} latency", "unknown", allowed)
