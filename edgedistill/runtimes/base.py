@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Annotated, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from edgedistill.artifacts import CompiledArtifact, Environment, ExportedModel, OpTiming, Profile, Session
 from edgedistill.errors import EdgedistillError, Problem
@@ -23,17 +24,27 @@ class NotRunnableError(EdgedistillError):
 
 
 class SessionJob(Frozen):
-    """One measuring process, as the agent on the device is asked for it. `inputs` is a .npy file of uint8 images
-    [n, 3, R, R], cycled through at batch 1. `operators` asks for a run apart with the runtime's own profiler on."""
+    """One measuring process, as the agent on the device is asked for it.
+
+    `inputs` is a .npy file of [n, ...] values for the input called `input_name`, cycled through at batch 1 (for our own
+    artifacts: uint8 images [n, 3, R, R]). Inputs without values are filled with seeded random ones of the model's own
+    dtype and shape; a dimension that the model leaves open takes its size from `input_shapes`, else 1.
+
+    Sampling ends at `max_samples`, or after `max_seconds` once there are `min_samples` of them (the acceptance rule needs
+    59 for p95), and always after four times `max_seconds`. `pinned_cpus` empty: the device chooses. `operators` asks for a
+    run apart with the runtime's own profiler on.
+    """
 
     model: Path
-    inputs: Path
-    input_name: str
-    threads: int
-    pinned_cpus: tuple[int, ...]
-    max_samples: int
-    max_seconds: float
-    operators: bool
+    inputs: Path | None = None
+    input_name: str = ""
+    input_shapes: dict[str, tuple[int, ...]] = {}
+    threads: Annotated[int, Field(ge=1)]
+    pinned_cpus: tuple[int, ...] = ()
+    max_samples: Annotated[int, Field(ge=1)]
+    max_seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    min_samples: Annotated[int, Field(ge=1)] = 60
+    operators: bool = False
 
 
 class SessionReport(Frozen):
@@ -47,7 +58,8 @@ class SessionReport(Frozen):
 @dataclass(frozen=True)
 class MeasurementProtocol:
     """How a profile is taken: so many sessions with a pause between, each by `execute` (a device's way to run the agent,
-    handed in so that runtimes know no device)."""
+    handed in so that runtimes know no device). The limits are those of SessionJob; `input_shapes` serves models with open
+    dimensions."""
 
     target: Target
     sessions: int
@@ -56,6 +68,8 @@ class MeasurementProtocol:
     max_seconds: float
     operators: bool
     execute: Callable[[SessionJob], SessionReport]
+    min_samples: int = 60
+    input_shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
 
 class Inspection(Frozen):
@@ -84,8 +98,9 @@ class Runtime(Protocol):
         the first batch where this machine cannot run the artifact."""
         ...
 
-    def profile(self, artifact: CompiledArtifact, inputs: Images, protocol: MeasurementProtocol) -> Profile:
-        """Latency samples at batch 1. Raises NotRunnableError."""
+    def profile(self, artifact: CompiledArtifact, inputs: Images | None, protocol: MeasurementProtocol) -> Profile:
+        """Latency samples at batch 1, cycling through `inputs` (uint8 [n, 3, R, R]); None: the runtime makes random inputs
+        of the file's own signature. Raises NotRunnableError."""
         ...
 
     def inspect(self, artifact: CompiledArtifact) -> Inspection:

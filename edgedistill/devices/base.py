@@ -1,0 +1,65 @@
+"""What a device is: four methods. How the agent's answer is read, wherever it ran."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Protocol
+
+from edgedistill.artifacts import Environment, OpTiming
+from edgedistill.errors import InputError, TrialFailure
+from edgedistill.runtimes.base import SessionJob, SessionReport
+from edgedistill.runtimes.sessions import as_session
+
+AGENT = Path(__file__).with_name("agent.py")
+
+
+class SessionFailure(TrialFailure):
+    """The agent could not load or run the model, or ended without an answer: it concerns this model alone. `kind` is the
+    agent's word for it (`load`, `run`, `memory`), or `killed`, `timeout`."""
+
+    def __init__(self, kind: str, message: str, *, fix: str = "") -> None:
+        super().__init__(message, fix=fix)
+        self.kind = kind
+
+
+class Device(Protocol):
+    """A device that can be reached: this machine, or one attached to it."""
+
+    def connect(self) -> None:
+        """Check that the device answers and has what a session needs. Raises UnreachableError if it does not answer,
+        MissingDependencyError if it lacks something."""
+        ...
+
+    def push(self, path: Path) -> Path:
+        """Bring a file or folder to the device; returns its path there. Raises InputError if it does not exist."""
+        ...
+
+    def run(self, job: SessionJob) -> SessionReport:
+        """One measuring session in a process of its own; the job's paths are the device's (as `push` returned them).
+        One session at a time. Raises SessionFailure where the model is at fault, InputError where the job is."""
+        ...
+
+    def facts(self) -> dict[str, str]:
+        """What the device is, by name, for people: processor, cores, memory, system, runtime versions."""
+        ...
+
+
+def read_report(answer: str) -> SessionReport:
+    """The agent's answer as a SessionReport, with drift and noise worked out here from the raw samples. Raises
+    SessionFailure or InputError for an answer that is an error, ValueError for one that is neither."""
+    document = json.loads(answer)
+    if error := document.get("error"):
+        kind, message = error["kind"], error["message"]
+        if kind in ("load", "run", "memory"):
+            raise SessionFailure(kind, message)
+        fixes = {
+            "inputs": "give values that match the model's inputs",
+            "cpus": "ask for fewer threads, or widen the CPUs that this process may use",
+        }
+        raise InputError(message, fix=fixes.get(kind, ""))
+    return SessionReport(
+        session=as_session(**document["session"]),
+        environment=Environment.model_validate(document["environment"]),
+        op_timings=tuple(OpTiming.model_validate(timing) for timing in document["op_timings"]),
+    )

@@ -1,0 +1,123 @@
+"""This machine as a device: the agent in a fresh child process, one session at a time."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from edgedistill.devices import agent
+from edgedistill.devices.base import AGENT, SessionFailure, read_report
+from edgedistill.errors import InputError, MissingDependencyError
+from edgedistill.progress import Listener, silent
+from edgedistill.runtimes.base import SessionJob, SessionReport
+from edgedistill.store import lock, tool_version
+from edgedistill.units import format_bytes
+
+# What an interpreter needs to start and to find its packages. Everything else stays out: preloaded allocators, thread
+# counts and debug switches of the shell that happens to run a build would change the measurement.
+_KEPT_VARIABLES = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
+_GRACE_S = 120.0
+
+
+def allowed_cpus() -> tuple[int, ...]:
+    """CPUs this process may run on, rising; all of them by number where the system has no affinity (macOS)."""
+    if hasattr(os, "sched_getaffinity"):
+        return tuple(sorted(os.sched_getaffinity(0)))
+    return tuple(range(os.cpu_count() or 1))
+
+
+def pick_cpus(threads: int) -> tuple[int, ...]:
+    """The last `threads` of the allowed CPUs: the first ones serve most interrupts. Raises InputError if there are fewer."""
+    allowed = allowed_cpus()
+    if threads > len(allowed):
+        raise InputError(
+            f"a session with {threads} threads needs as many CPUs; this process may use {len(allowed)}",
+            fix=f"set threads = {len(allowed)} in the target, or widen the affinity or container limit",
+        )
+    return allowed[-threads:]
+
+
+def measuring_lock() -> Path:
+    """The file that serialises sessions of this user on this machine. It lies in the system's temporary folder and not in
+    the cache, since two builds with different caches disturb each other just as much."""
+    return Path(tempfile.gettempdir()) / f"edgedistill-measuring-{os.getuid()}.lock"
+
+
+class LocalDevice:
+    """This machine. `listener` hears when a session waits for another build's."""
+
+    def __init__(self, listener: Listener = silent, lock_file: Path | None = None) -> None:
+        self._listener = listener
+        self._lock_file = lock_file or measuring_lock()
+
+    def connect(self) -> None:
+        """Raises MissingDependencyError where ONNX Runtime is not installed."""
+        if tool_version("onnxruntime") == "absent":
+            raise MissingDependencyError("ONNX Runtime is not installed", fix="pip install onnxruntime")
+
+    def push(self, path: Path) -> Path:
+        """The absolute path itself: the file is already here."""
+        if not path.exists():
+            raise InputError(f"{path} does not exist", fix="check the path")
+        return path.absolute()
+
+    def run(self, job: SessionJob) -> SessionReport:
+        """One session, pinned to the job's CPUs or else to the last allowed ones. See Device.run."""
+        pinned = job.pinned_cpus or pick_cpus(job.threads)
+        request = job.model_copy(update={"pinned_cpus": pinned}).model_dump_json()
+        with lock(self._lock_file, self._listener, "another measurement on this machine"):
+            return read_report(self._answer(request, _GRACE_S + 2 * agent.HARD_LIMIT_FACTOR * job.max_seconds))
+
+    def facts(self) -> dict[str, str]:
+        """Processor, CPUs, memory, system and runtime of this machine."""
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        allowed = allowed_cpus()
+        return {
+            "device": agent.device_name(),
+            "processor": agent.cpu_name(),
+            "machine": platform.machine(),
+            "cpus": f"{len(allowed)} usable of {os.cpu_count()}",
+            "memory": format_bytes(memory),
+            "system": agent.os_name(),
+            "power mode": agent.power_mode(allowed[-1]),
+            "onnxruntime": tool_version("onnxruntime"),
+        }
+
+    def _answer(self, request: str, timeout_s: float) -> str:
+        """Run the agent; its stdout. The child has a session of its own, so that Ctrl-C reaches only us and we end it."""
+        # -E and -P rather than -I: the latter hides the user's own site-packages, where `pip install --user` puts us.
+        # Without -P the agent's folder would come first on the path and its neighbours would shadow other modules.
+        command = [sys.executable, "-E", "-P", str(AGENT), "--parent", str(os.getpid())]
+        kept = {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
+        single = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "MKL", "OPENBLAS")}
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            encoding="utf-8",
+            env=kept | single,
+            start_new_session=True,
+        )
+        try:
+            answer, complaints = process.communicate(request, timeout=timeout_s)
+        except subprocess.TimeoutExpired:
+            raise SessionFailure("timeout", f"the measuring process gave no answer in {timeout_s:.0f} s") from None
+        finally:
+            if process.poll() is None:
+                process.kill()
+                process.communicate()
+        if process.returncode < 0:
+            raise SessionFailure(
+                "killed",
+                f"the measuring process was killed by signal {-process.returncode}",
+                fix="signal 9 mostly means that the machine ran out of memory",
+            )
+        if not answer:
+            raise RuntimeError(f"the measuring agent failed (exit code {process.returncode}):\n{complaints}")
+        return answer

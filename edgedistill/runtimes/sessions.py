@@ -1,0 +1,96 @@
+"""What raw samples say about their own quality, and how several sessions are taken.
+
+A session is flagged as noisy when its interquartile range exceeds 10% of its median (the bound at which
+torch.utils.benchmark warns as well: beyond it a percentile says as much about the machine as about the model), or when
+its last quarter's median exceeds its first quarter's by more than 5% (the device is throttling). The interquartile range
+is used because a few preemptions leave it alone: they belong to the latency's tail, which the percentiles report.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import numpy as np
+
+from edgedistill.artifacts import Environment, OpTiming, Session
+from edgedistill.errors import TrialFailure
+from edgedistill.runtimes.base import MeasurementProtocol, SessionJob
+
+MAX_SPREAD = 0.10
+MAX_DRIFT = 0.05
+MAX_REPEATS = 2
+
+
+def spread(samples_ns: Sequence[int]) -> float:
+    """Interquartile range over the median. Needs at least one sample."""
+    low, median, high = np.quantile(np.asarray(samples_ns), (0.25, 0.5, 0.75))
+    return float((high - low) / median)
+
+
+def drift(samples_ns: Sequence[int]) -> float:
+    """Last quarter's median over the first quarter's, minus one: 0.06 is 6% slower at the end. 0 below 4 samples."""
+    quarter = len(samples_ns) // 4
+    if quarter == 0:
+        return 0.0
+    return float(np.median(samples_ns[-quarter:]) / np.median(samples_ns[:quarter]) - 1)
+
+
+def as_session(
+    samples_ns: Sequence[int], *, warmup_runs: int, load_ms: float, peak_memory_bytes: int, model_memory_bytes: int
+) -> Session:
+    """A Session with its drift and noise flag worked out from the samples."""
+    moved = drift(samples_ns)
+    return Session(
+        samples_ns=tuple(samples_ns),
+        warmup_runs=warmup_runs,
+        load_ms=load_ms,
+        peak_memory_bytes=peak_memory_bytes,
+        model_memory_bytes=model_memory_bytes,
+        drift=moved,
+        noisy=moved > MAX_DRIFT or spread(samples_ns) > MAX_SPREAD,
+    )
+
+
+def take_sessions(
+    job: SessionJob, protocol: MeasurementProtocol
+) -> tuple[tuple[Session, ...], Environment, tuple[OpTiming, ...], int]:
+    """The protocol's sessions with its pause between any two; returns them with their environment, the operators' times
+    (of the first session, if asked for) and how many sessions were measured again.
+
+    A noisy session is thrown away and measured again, at most twice; the last one stands as it is, with its flag. It is
+    never the fastest or quietest of them: choosing by the outcome would make every percentile look better than it is.
+    Raises TrialFailure if the device changed between sessions (anything but its temperature): such samples do not belong
+    to one profile. The environment returned holds the highest temperature seen.
+    """
+    sessions: list[Session] = []
+    environments: list[Environment] = []
+    operators: tuple[OpTiming, ...] = ()
+    repeats = 0
+    for _ in range(protocol.sessions):
+        for attempt in range(1 + MAX_REPEATS):
+            if environments:
+                time.sleep(protocol.pause_s)
+            wants_operators = protocol.operators and not environments
+            report = protocol.execute(job.model_copy(update={"operators": wants_operators}))
+            environments.append(report.environment)
+            operators = operators or report.op_timings
+            if not report.session.noisy or attempt == MAX_REPEATS:
+                break
+            repeats += 1
+        sessions.append(report.session)
+    return tuple(sessions), _one_environment(environments), operators, repeats
+
+
+def _one_environment(environments: Sequence[Environment]) -> Environment:
+    first = environments[0].model_dump(exclude={"temperature_c"})
+    for other in environments[1:]:
+        now = other.model_dump(exclude={"temperature_c"})
+        changed = [f"{name}: {value} became {now[name]}" for name, value in first.items() if now[name] != value]
+        if changed:
+            raise TrialFailure(
+                f"the device changed while it was being measured ({'; '.join(changed)})",
+                fix="measure again with power mode and CPUs left alone",
+            )
+    hottest = max((e.temperature_c for e in environments if e.temperature_c is not None), default=None)
+    return environments[0].model_copy(update={"temperature_c": hottest})

@@ -1,0 +1,275 @@
+"""This machine as a device: real child processes on small models."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from edgedistill.devices import local
+from edgedistill.devices.base import AGENT, SessionFailure
+from edgedistill.devices.local import LocalDevice, allowed_cpus, pick_cpus
+from edgedistill.errors import InputError
+from edgedistill.progress import Event, Note
+from edgedistill.runtimes.base import SessionJob
+
+LINUX = sys.platform == "linux"
+
+
+def save_classifier(path: Path, side: int = 16) -> Path:
+    """uint8 [1, 3, side, side] -> Cast, two convolutions, mean, Gemm -> float [1, 10]."""
+    rng = np.random.default_rng(0)
+
+    def constant(name: str, *shape: int) -> Any:
+        return numpy_helper.from_array(rng.normal(0, 0.1, shape).astype(np.float32), name)
+
+    graph = helper.make_graph(
+        [
+            helper.make_node("Cast", ["image"], ["float"], to=TensorProto.FLOAT),
+            helper.make_node("Conv", ["float", "w1"], ["c1"], name="first", pads=[1, 1, 1, 1]),
+            helper.make_node("Relu", ["c1"], ["r1"]),
+            helper.make_node("Conv", ["r1", "w2"], ["c2"], name="second", pads=[1, 1, 1, 1]),
+            helper.make_node("GlobalAveragePool", ["c2"], ["pooled"]),
+            helper.make_node("Flatten", ["pooled"], ["flat"]),
+            helper.make_node("Gemm", ["flat", "w3"], ["logits"], name="head"),
+        ],
+        "classifier",
+        [helper.make_tensor_value_info("image", TensorProto.UINT8, [1, 3, side, side])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, [1, 10])],
+        [constant("w1", 32, 3, 3, 3), constant("w2", 32, 32, 3, 3), constant("w3", 32, 10)],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    onnx.save(model, path)
+    return path
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    return save_classifier(tmp_path / "model.onnx")
+
+
+@pytest.fixture
+def device(tmp_path: Path) -> LocalDevice:
+    return LocalDevice(lock_file=tmp_path / "measuring.lock")
+
+
+def job(model: Path, **changes: Any) -> SessionJob:
+    return SessionJob.model_validate(
+        {"model": model, "threads": 1, "max_samples": 80, "max_seconds": 5.0, "operators": False} | changes
+    )
+
+
+def test_report_is_complete(device: LocalDevice, model: Path, tmp_path: Path) -> None:
+    inputs = tmp_path / "inputs.npy"
+    np.save(inputs, np.random.default_rng(0).integers(0, 256, (5, 3, 16, 16), dtype=np.uint8))
+    device.connect()
+    report = device.run(job(device.push(model), inputs=inputs, input_name="image", operators=True))
+    session, where = report.session, report.environment
+    assert len(session.samples_ns) == 80
+    assert min(session.samples_ns) > 1000
+    assert session.warmup_runs >= 3
+    assert session.load_ms > 0
+    assert 0 < session.model_memory_bytes < session.peak_memory_bytes < 2**31
+    assert session.peak_memory_bytes > 10 * 2**20, "an interpreter with numpy is larger than that"
+    kinds = [timing.op_type for timing in report.op_timings]
+    assert kinds.count("Conv") + kinds.count("FusedConv") == 2
+    assert all(timing.median_us >= 0 for timing in report.op_timings)
+    assert sum(timing.median_us for timing in report.op_timings) > 0
+    assert where.runtime == "onnxruntime"
+    assert where.provider == "CPUExecutionProvider"
+    assert where.threads == 1
+    assert all((where.device, where.os, where.machine, where.cpu, where.runtime_version, where.power))
+
+
+@pytest.mark.skipif(not LINUX, reason="affinity exists on Linux only")
+def test_pinned_to_the_last_allowed_cpus(device: LocalDevice, model: Path) -> None:
+    assert device.run(job(model)).environment.pinned_cpus == allowed_cpus()[-1:]
+    first = allowed_cpus()[:1]
+    assert device.run(job(model, pinned_cpus=first)).environment.pinned_cpus == first
+
+
+def test_any_model_with_made_up_inputs(device: LocalDevice, tmp_path: Path) -> None:
+    graph = helper.make_graph(
+        [
+            helper.make_node("Gather", ["table", "tokens"], ["rows"]),
+            helper.make_node("Mul", ["rows", "scale"], ["out"]),
+        ],
+        "embedding",
+        [
+            helper.make_tensor_value_info("tokens", TensorProto.INT64, ["batch", "length"]),
+            helper.make_tensor_value_info("scale", TensorProto.FLOAT16, [1]),
+        ],
+        [helper.make_tensor_value_info("out", TensorProto.FLOAT16, ["batch", "length", 4])],
+        [numpy_helper.from_array(np.ones((2, 4), np.float16), "table")],
+    )
+    path = tmp_path / "embedding.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), path)
+    report = device.run(job(path, input_shapes={"tokens": (2, 9)}, max_samples=60))
+    assert len(report.session.samples_ns) == 60
+    assert report.op_timings == ()
+
+
+def test_a_broken_model_is_a_failure_of_that_model(device: LocalDevice, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.onnx"
+    broken.write_bytes(b"not a model")
+    with pytest.raises(SessionFailure, match=r"cannot load .*broken\.onnx") as caught:
+        device.run(job(broken))
+    assert caught.value.kind == "load"
+
+
+def test_inputs_that_do_not_fit(device: LocalDevice, model: Path, tmp_path: Path) -> None:
+    inputs = tmp_path / "inputs.npy"
+    np.save(inputs, np.zeros((2, 3, 8, 8), np.uint8))
+    with pytest.raises(InputError, match="invalid dimensions"):
+        device.run(job(model, inputs=inputs, input_name="image"))
+    with pytest.raises(InputError, match="no input picture; it has image"):
+        device.run(job(model, inputs=inputs, input_name="picture"))
+    inputs.write_bytes(b"")
+    with pytest.raises(InputError, match="cannot be read as an array"):
+        device.run(job(model, inputs=inputs, input_name="image"))
+
+
+@pytest.mark.skipif(not LINUX, reason="affinity exists on Linux only")
+def test_cpus_that_do_not_exist(device: LocalDevice, model: Path) -> None:
+    with pytest.raises(InputError, match="cannot pin to CPUs"):
+        device.run(job(model, pinned_cpus=(1023,)))
+
+
+def test_more_threads_than_cpus() -> None:
+    with pytest.raises(InputError, match="this process may use"):
+        pick_cpus(len(allowed_cpus()) + 1)
+
+
+def test_push_of_nothing(device: LocalDevice, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="does not exist"):
+        device.push(tmp_path / "absent.onnx")
+
+
+def test_facts_do_not_change_from_call_to_call(device: LocalDevice) -> None:
+    facts = device.facts()
+    assert facts == device.facts()
+    assert {"processor", "cpus", "memory", "system", "onnxruntime"} <= set(facts)
+
+
+def test_disturbing_variables_are_not_inherited(
+    device: LocalDevice, model: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "onnxruntime.py").write_text("raise SystemExit('shadowed')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("PYTHONINSPECT", "1")
+    monkeypatch.chdir(tmp_path)
+    assert len(device.run(job(model)).session.samples_ns) == 80
+
+
+def test_sessions_wait_for_one_another(model: Path, tmp_path: Path) -> None:
+    heard: list[Event] = []
+    lock_file = tmp_path / "measuring.lock"
+    holder = subprocess.Popen(
+        [sys.executable, "-c", "import fcntl, sys, time; f = open(sys.argv[1], 'a+'); fcntl.flock(f, fcntl.LOCK_EX);"
+         "print('held', flush=True); time.sleep(0.5)", str(lock_file)],
+        stdout=subprocess.PIPE,
+    )  # fmt: skip
+    assert holder.stdout is not None
+    holder.stdout.readline()
+    LocalDevice(heard.append, lock_file).run(job(model))
+    assert holder.wait() == 0
+    assert any(isinstance(event, Note) and "another measurement" in event.text for event in heard)
+
+
+def children_running(script: Path) -> list[int]:
+    """Processes that run `script` (Linux)."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                command = (entry / "cmdline").read_bytes()
+                alive = b") Z " not in (entry / "stat").read_bytes()
+            except OSError:
+                continue
+            if str(script).encode() in command and alive:
+                found.append(int(entry.name))
+    return found
+
+
+def wait_until(condition: Any, seconds: float) -> bool:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if condition():
+            return True
+        time.sleep(0.02)
+    return False
+
+
+PARENT = """
+import subprocess, sys, os
+agent, request, before = sys.argv[1:]
+code = before + "\\nimport runpy, sys; sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
+child = subprocess.Popen(
+    [sys.executable, "-c", code, agent, "--parent", str(os.getpid())], stdin=subprocess.PIPE, text=True)
+child.stdin.write(request)
+child.stdin.close()
+print("started", flush=True)
+child.wait()
+"""
+
+
+@pytest.mark.skipif(not LINUX, reason="reads /proc")
+@pytest.mark.parametrize("before", ["", "import sys; sys.platform = 'other'"], ids=["kernel", "polling"])
+def test_agent_dies_with_its_parent(model: Path, tmp_path: Path, before: str) -> None:
+    agent = Path(shutil.copy(AGENT, tmp_path / "agent.py"))
+    request = job(model, max_samples=10**9, max_seconds=120.0).model_dump_json()
+    parent = subprocess.Popen([sys.executable, "-c", PARENT, str(agent), request, before], stdout=subprocess.PIPE)
+    assert parent.stdout is not None
+    parent.stdout.readline()
+
+    def sampling() -> bool:
+        return any(b"onnxruntime" in Path(f"/proc/{pid}/maps").read_bytes() for pid in children_running(agent)
+                   if pid != parent.pid)  # fmt: skip
+
+    assert wait_until(sampling, 20), "the agent never came as far as its model"
+    os.kill(parent.pid, signal.SIGKILL)
+    parent.wait()
+    assert wait_until(lambda: not children_running(agent), 2), "an orphan goes on measuring"
+
+
+@pytest.mark.skipif(not LINUX, reason="reads /proc")
+@pytest.mark.parametrize("interruption", [KeyboardInterrupt, subprocess.TimeoutExpired("agent", 1)])
+def test_child_is_ended_when_the_wait_is(
+    device: LocalDevice, model: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, interruption: Any
+) -> None:
+    agent = Path(shutil.copy(AGENT, tmp_path / "agent.py"))
+    monkeypatch.setattr(local, "AGENT", agent)
+    original = subprocess.Popen.communicate
+
+    def interrupted(process: Any, request: str | None = None, timeout: float | None = None) -> Any:
+        if request is None:
+            return original(process)
+        process.stdin.write(request)
+        process.stdin.flush()
+        assert wait_until(lambda: children_running(agent), 10)
+        raise interruption
+
+    monkeypatch.setattr(subprocess.Popen, "communicate", interrupted)
+    expected = KeyboardInterrupt if interruption is KeyboardInterrupt else SessionFailure
+    with pytest.raises(expected):
+        device.run(job(model, max_samples=10**9, max_seconds=60.0))
+    assert not children_running(agent)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", "nonsense"])
+def test_malformed_jobs_are_answered_in_json(text: str) -> None:
+    result = subprocess.run([sys.executable, str(AGENT)], input=text, capture_output=True, text=True, check=False)
+    assert result.returncode == 1
+    assert json.loads(result.stdout)["error"]["kind"] == "job"
+    assert result.stderr == ""

@@ -1,0 +1,131 @@
+"""The agent's parts that need no process of their own."""
+
+from __future__ import annotations
+
+import ast
+import gc
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edgedistill.devices import agent
+
+
+def test_stands_alone() -> None:
+    tree = ast.parse(Path(agent.__file__).read_text())
+    imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    imported |= {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    roots = {name.partition(".")[0] for name in imported}
+    assert roots - set(sys.stdlib_module_names) == {"numpy", "onnxruntime"}
+
+
+def test_sampling_ends_at_max_samples() -> None:
+    assert len(agent.take_samples(lambda feed: None, [{}], 25, 10.0, 60)) == 25
+
+
+def test_sampling_goes_on_until_the_acceptance_rule_has_its_samples() -> None:
+    samples = agent.take_samples(lambda feed: time.sleep(0.001), [{}], 1000, 0.02, 60)
+    assert len(samples) == 60
+    assert min(samples) >= 1_000_000
+
+
+def test_sampling_never_exceeds_four_times_its_seconds() -> None:
+    began = time.perf_counter()
+    samples = agent.take_samples(lambda feed: time.sleep(0.02), [{}], 1000, 0.05, 60)
+    assert 1 <= len(samples) < 60
+    assert time.perf_counter() - began >= 0.2
+
+
+def test_sampling_cycles_through_the_feeds_with_the_collector_off() -> None:
+    seen: list[tuple[int, bool]] = []
+    agent.take_samples(lambda feed: seen.append((feed["x"], gc.isenabled())), [{"x": 1}, {"x": 2}], 5, 10.0, 5)
+    assert [value for value, _ in seen] == [1, 2, 1, 2, 1]
+    assert not any(enabled for _, enabled in seen)
+    assert gc.isenabled()
+
+
+def test_warm_up_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(agent, "WARMUP_TOLERANCE", -1.0)
+    monkeypatch.setattr(agent, "WARMUP_LIMIT_S", 0.1)
+    began = time.perf_counter()
+    assert agent.warm_up(lambda feed: time.sleep(0.002), [{}]) >= 3
+    assert time.perf_counter() - began < 5
+
+
+def test_warm_up_ends_when_two_windows_agree(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(agent, "WARMUP_WINDOW_S", 0.0)
+    clock = SimpleNamespace(now_ns=0)
+    costs_ns = iter([9_000_000] * 10 + [5_000_000] * 10 + [5_050_000] * 10 + [5_000_000] * 100)
+    monkeypatch.setattr(agent.time, "perf_counter_ns", lambda: clock.now_ns)
+    monkeypatch.setattr(agent.time, "perf_counter", lambda: clock.now_ns / 1e9)
+
+    def run(feed: agent.Feed) -> None:
+        clock.now_ns += next(costs_ns)
+
+    assert agent.warm_up(run, [{}]) == 30
+
+
+def node_event(name: str, kind: str, duration_us: int) -> dict[str, Any]:
+    return {"cat": "Node", "name": f"{name}_kernel_time", "dur": duration_us, "args": {"op_name": kind}}
+
+
+RUN_ENDS = {"cat": "Session", "name": "model_run", "dur": 1}
+
+
+def test_operator_medians() -> None:
+    events: list[dict[str, Any]] = [{"cat": "Session", "name": "model_loading_uri", "dur": 5}]
+    for conv, gemm in [(900, 900), (10, 3), (12, 3), (14, 5)]:
+        events += [
+            {"cat": "Node", "name": "conv_fence_before", "dur": 7},
+            node_event("conv", "Conv", conv),
+            node_event("gemm", "Gemm", gemm),
+            RUN_ENDS,
+        ]
+    assert agent.operator_medians(events) == [
+        {"name": "conv", "op_type": "Conv", "median_us": 12},
+        {"name": "gemm", "op_type": "Gemm", "median_us": 3},
+    ]
+
+
+def test_operators_inside_a_loop_count_with_their_sum_and_the_loop_does_not() -> None:
+    run = [node_event("body", "Add", 2), node_event("body", "Add", 3), node_event("loop", "Loop", 9), RUN_ENDS]
+    assert agent.operator_medians(run * 4) == [{"name": "body", "op_type": "Add", "median_us": 5}]
+
+
+DTYPES = {"float": "float32", "double": "float64"}
+
+
+@pytest.mark.parametrize("kind", ["float", "double", "float16", "uint8", "int8", "int32", "int64", "uint16", "bool"])
+def test_random_values(kind: str) -> None:
+    values = agent.random_values(f"tensor({kind})", [2, 3], np.random.default_rng(0))
+    assert values.dtype == np.dtype(DTYPES.get(kind, kind))
+    assert values.shape == (2, 3)
+
+
+def test_strings_cannot_be_made_up() -> None:
+    with pytest.raises(agent.AgentError, match="tensor\\(string\\)"):
+        agent.random_values("tensor(string)", [1], np.random.default_rng(0))
+
+
+def test_open_dimensions() -> None:
+    nodes = [
+        SimpleNamespace(name="tokens", type="tensor(int64)", shape=["batch", "length"]),
+        SimpleNamespace(name="scale", type="tensor(float)", shape=[]),
+    ]
+    session = SimpleNamespace(get_inputs=lambda: nodes)
+    feeds = agent.make_feeds(session, {"input_name": "", "input_shapes": {"tokens": [1, 7]}}, None)
+    assert [feed["tokens"].shape for feed in feeds] == [(1, 7)]
+    assert feeds[0]["scale"].shape == ()
+    feeds = agent.make_feeds(session, {"input_name": "", "input_shapes": {}}, None)
+    assert feeds[0]["tokens"].shape == (1, 1)
+
+
+def test_unknown_inputs_are_named() -> None:
+    session = SimpleNamespace(get_inputs=lambda: [SimpleNamespace(name="image", type="tensor(uint8)", shape=[1])])
+    with pytest.raises(agent.AgentError, match="no input other, picture; it has image"):
+        agent.make_feeds(session, {"input_name": "picture", "input_shapes": {"other": [1]}}, np.zeros(3, np.uint8))
