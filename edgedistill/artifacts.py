@@ -190,13 +190,14 @@ class Profile(Frozen):
 
 
 class SchemeResult(Frozen):
-    """One precision of one candidate on the target's own runtime. `dropped` is why it was turned away, empty if kept."""
+    """One precision of one candidate on the target's own runtime. `profile` is the cache's key of its raw samples; `dropped`
+    is why it was turned away, empty if kept."""
 
     scheme: QuantScheme
     artifact: CompiledArtifact
     verification: Verification
     latency: Latency
-    profile: Path | None = None
+    profile: str | None = None
     dropped: str = ""
 
 

@@ -61,10 +61,10 @@ class UnsupportedError(EdgedistillError):
     elsewhere instead (a device's own builder), where there is such a command."""
 
     def __init__(
-        self, message: str, *, fix: str = "", problems: Sequence[Problem] = (), command: Sequence[str] = ()
+        self, message: str, *, fix: str = "", problems: Sequence[Problem] = (), command: str = ""
     ) -> None:
         super().__init__(message, fix=fix, problems=problems)
-        self.command = tuple(command)
+        self.command = command
 
 
 class MissingDependencyError(EdgedistillError):

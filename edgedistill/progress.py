@@ -27,13 +27,13 @@ class StageAdvanced:
 
 @dataclass(frozen=True)
 class StageFinished:
-    """The stage is done in `seconds`, or `reused` from the cache."""
+    """The stage is done in `seconds`, or `reused` from the cache, where it lies under `key`."""
 
     stage: str
     subject: str
     seconds: float
     reused: bool
-    result: str = ""
+    key: str = ""
 
 
 @dataclass(frozen=True)

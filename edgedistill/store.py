@@ -13,13 +13,14 @@ import importlib.metadata
 import importlib.util
 import json
 import os
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import platformdirs
 
@@ -28,6 +29,7 @@ from edgedistill.progress import Listener, Note, StageFinished, StageStarted, si
 
 CACHE_VARIABLE = "EDGEDISTILL_CACHE"
 MANIFEST = "manifest.json"
+_KEY = re.compile(r"[0-9a-f]{64}(\.part|\.lock)?")
 
 
 def default_root() -> Path:
@@ -130,21 +132,33 @@ def sync_tree(folder: Path) -> None:
 @contextmanager
 def lock(path: Path, listener: Listener, waiting_for: str) -> Iterator[None]:
     """Hold an exclusive lock on `path`, waiting for whoever holds it. The kernel drops it with its process, so a killed
-    build never leaves one behind. The file itself stays: removing it would let two processes lock different inodes."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a+") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+    build never leaves one behind. The file stays, unless the cache is cleared."""
+    while True:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a+") as stream:
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                stream.seek(0)
+                owner = stream.read().strip()
+                listener(Note(f"waiting for {waiting_for}" + (f" (process {owner})" if owner else "")))
+                fcntl.flock(stream, fcntl.LOCK_EX)
+            if not _is_at(stream, path):
+                continue  # cleared meanwhile: whoever comes next would lock another file than this one
             stream.seek(0)
-            owner = stream.read().strip()
-            listener(Note(f"waiting for {waiting_for}" + (f" (process {owner})" if owner else "")))
-            fcntl.flock(stream, fcntl.LOCK_EX)
-        stream.seek(0)
-        stream.truncate()
-        stream.write(str(os.getpid()))
-        stream.flush()
-        yield
+            stream.truncate()
+            stream.write(str(os.getpid()))
+            stream.flush()
+            yield
+            return
+
+
+def _is_at(stream: IO[str], path: Path) -> bool:
+    """Whether `path` still names the file that `stream` has open."""
+    try:
+        return os.path.samestat(os.fstat(stream.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 class Store:
@@ -167,7 +181,7 @@ class Store:
         try:
             manifest = json.loads((folder / MANIFEST).read_text())
             whole = all((folder / name).stat().st_size == entry["bytes"] for name, entry in manifest["files"].items())
-        except (OSError, ValueError, KeyError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None
         return folder if whole else None
 
@@ -187,12 +201,12 @@ class Store:
         the folder is empty. Exceptions of `make` pass through and leave nothing under the stage's name.
         """
         if found := self.find(stage, key):
-            self.listener(StageFinished(stage, subject, 0.0, reused=True))
+            self.listener(StageFinished(stage, subject, 0.0, reused=True, key=key))
             return found
         final = self.root / stage / key
         with lock(final.with_name(f"{key}.lock"), self.listener, f"another build's {stage} {subject}".rstrip()):
             if found := self.find(stage, key):
-                self.listener(StageFinished(stage, subject, 0.0, reused=True))
+                self.listener(StageFinished(stage, subject, 0.0, reused=True, key=key))
                 return found
             part = final.with_name(f"{key}.part")
             if not resumable:
@@ -203,6 +217,8 @@ class Store:
             began = time.monotonic()
             make(part)
             seconds = time.monotonic() - began
+            for stale in part.rglob(".*.tmp"):  # what a killed write_atomic had begun
+                stale.unlink()
             files = {
                 p.relative_to(part).as_posix(): {"bytes": p.stat().st_size, "sha256": file_sha256(p)}
                 for p in sorted(part.rglob("*"))
@@ -212,20 +228,44 @@ class Store:
             sync_tree(part)
             part.replace(final)
             sync_folder(final.parent)
-            self.listener(StageFinished(stage, subject, seconds, reused=False))
+            self.listener(StageFinished(stage, subject, seconds, reused=False, key=key))
             return final
 
     def usage(self) -> dict[str, tuple[int, int]]:
         """Finished folders and bytes on disk for each stage, part folders included in the bytes."""
         result = {}
-        for folder in sorted(p for p in self.root.iterdir() if p.is_dir()):
-            finished = [p for p in folder.iterdir() if p.is_dir() and p.suffix != ".part"]
-            result[folder.name] = (len(finished), size_bytes(folder))
+        for stage, keys in self._stages():
+            finished = [key for key in keys if (stage / key / MANIFEST).is_file()]
+            sizes = [size_bytes(path) for key in keys for path in _of_key(stage, key) if path.is_dir()]
+            if sizes:
+                result[stage.name] = (len(finished), sum(sizes))
         return result
 
     def clear(self) -> int:
-        """Remove every stage; returns the bytes freed."""
-        freed = size_bytes(self.root)
-        for folder in self.root.iterdir():
-            shutil.rmtree(folder) if folder.is_dir() else folder.unlink()
+        """Remove every stage that no build is working on; returns the bytes freed. Touches nothing else in the folder: the
+        cache may have been pointed at one that holds other things."""
+        freed = 0
+        for stage, keys in self._stages():
+            for key in keys:
+                with (stage / f"{key}.lock").open("a+") as stream:
+                    try:
+                        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    except BlockingIOError:
+                        continue
+                    for path in _of_key(stage, key):
+                        if path.is_dir():
+                            freed += size_bytes(path)
+                            shutil.rmtree(path)
+                    (stage / f"{key}.lock").unlink(missing_ok=True)
         return freed
+
+    def _stages(self) -> Iterator[tuple[Path, list[str]]]:
+        """Each stage's folder with the keys that it holds, finished or not."""
+        for folder in sorted(path for path in self.root.iterdir() if path.is_dir()):
+            names = {path.name.split(".")[0] for path in folder.iterdir() if _KEY.fullmatch(path.name)}
+            yield folder, sorted(names)
+
+
+def _of_key(stage: Path, key: str) -> tuple[Path, Path]:
+    """The finished folder and the part folder of a key."""
+    return stage / key, stage / f"{key}.part"

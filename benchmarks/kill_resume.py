@@ -1,0 +1,139 @@
+"""kill -9 at random moments of a build, each followed by the same command.
+
+    python benchmarks/kill_resume.py examples/digits/build.toml --kills 20 [--seed 0] [--json FILE]
+
+Each round starts from an empty cache and an empty output folder, lets the build run for a random share of the time that an
+undisturbed one takes, kills it with signal 9 (and checks that nothing of it lives on), and runs the same command to its end.
+Checked in each round: the second run ends with status `met`; no stage that the first run had finished was done again; every
+finished stage of the cache has the sizes and hashes its manifest states; every file of the package has the hash that
+build.json states. The student is compared with the undisturbed one's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+
+def command(build: Path, out: Path) -> list[str]:
+    return [sys.executable, "-m", "edgedistill", "build", str(build), "--target", "host", "--out", str(out), "--json"]
+
+
+def run(build: Path, out: Path, cache: Path, kill_after_s: float | None) -> tuple[int | None, float]:
+    """Exit code (None if killed) and seconds of one run of the command."""
+    environment = {**os.environ, "EDGEDISTILL_CACHE": str(cache)}
+    began = time.monotonic()
+    process = subprocess.Popen(
+        command(build, out),
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=(out.parent / "stderr.txt").open("a"),
+        start_new_session=True,
+    )
+    try:
+        process.wait(kill_after_s)
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        return None, time.monotonic() - began
+    return process.returncode, time.monotonic() - began
+
+
+def stages(out: Path) -> Counter[str]:
+    """How often each stage was really done, by its log."""
+    log = out / "stages.jsonl"
+    if not log.exists():
+        return Counter()
+    entries = [json.loads(line) for line in log.read_text().splitlines()]
+    return Counter(f"{entry['stage']} {entry['key']}" for entry in entries)
+
+
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def damaged(cache: Path) -> list[str]:
+    """Finished stages whose files are not those of their manifest."""
+    found = []
+    for manifest in cache.glob("*/*/manifest.json"):
+        if manifest.parent.suffix == ".part":
+            continue
+        for name, entry in json.loads(manifest.read_text())["files"].items():
+            file = manifest.parent / name
+            if not file.is_file() or file.stat().st_size != entry["bytes"] or sha256(file) != entry["sha256"]:
+                found.append(str(file.relative_to(cache)))
+    return found
+
+
+def package_damage(out: Path) -> list[str]:
+    """Files of the package whose hash is not the manifest's. A Core ML package is a folder, listed as one entry."""
+    files = json.loads((out / "package" / "manifest.json").read_text())["files"]
+    return [
+        name
+        for name, entry in files.items()
+        if (path := out / "package" / name).is_file() and sha256(path) != entry["sha256"] or not path.exists()
+    ]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("build", type=Path)
+    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    draw = random.Random(arguments.seed)
+    root = Path(tempfile.mkdtemp(prefix="edgedistill-kill-"))
+    (root / "whole").mkdir()
+    code, whole_s = run(arguments.build, root / "whole" / "out", root / "whole" / "cache", None)
+    reference = json.loads((root / "whole" / "out" / "build.json").read_text())
+    print(f"undisturbed: exit {code}, {whole_s:.0f} s, {reference['status']}, {reference['student']}", flush=True)
+    rows, failures = [], 0
+    for number in range(arguments.kills):
+        folder = root / f"round-{number}"
+        folder.mkdir()
+        out, cache = folder / "out", folder / "cache"
+        after_s = draw.uniform(0.0, whole_s)
+        first, first_s = run(arguments.build, out, cache, after_s)
+        before = stages(out)
+        code, second_s = run(arguments.build, out, cache, None)
+        result = json.loads((out / "build.json").read_text()) if code == 0 else {}
+        repeated = [stage for stage, count in stages(out).items() if count > 1]
+        row = {
+            "killed_after_s": round(after_s, 1),
+            "killed": first is None,
+            "stages_finished_before": sum(before.values()),
+            "second_run_s": round(second_s, 1),
+            "exit_code": code,
+            "status": result.get("status"),
+            "student": result.get("student"),
+            "same_student": result.get("student") == reference["student"],
+            "stages_done_twice": repeated,
+            "damaged": damaged(cache) + (package_damage(out) if code == 0 else []),
+        }
+        bad = code != 0 or row["status"] != "met" or repeated or row["damaged"]
+        failures += bool(bad)
+        rows.append(row)
+        print(json.dumps(row), flush=True)
+        if not bad:
+            shutil.rmtree(folder)
+    if arguments.json:
+        document = {"undisturbed_s": round(whole_s, 1), "student": reference["student"], "rounds": rows}
+        arguments.json.write_text(json.dumps(document, indent=1) + "\n")
+    print(f"{arguments.kills - failures} of {arguments.kills} rounds as they should be")
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,168 @@
+"""`edgedistill.build` and `edgedistill.profile`: what the command line calls, for Python.
+
+Nothing here imports torch at module level: whether a build has anything to do is decided from hashes before that.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from edgedistill.artifacts import BuildResult, ProfileResult
+from edgedistill.config import BuildConfig, load_config
+from edgedistill.data.fingerprint import fingerprint
+from edgedistill.errors import InputError
+from edgedistill.progress import Event, Listener, Note, StageFinished, silent
+from edgedistill.ship.package import verify_package
+from edgedistill.specs import BudgetRequest, Target
+from edgedistill.store import Store, lock, stage_key
+from edgedistill.targets import load_target
+from edgedistill.teachers.identity import teacher_identity
+
+LOG = "stages.jsonl"
+TOOLS = (
+    "torch",
+    "timm",
+    "torchao",
+    "numpy",
+    "pillow",
+    "onnx",
+    "onnxscript",
+    "onnxruntime",
+    "coremltools",
+    "tensorrt",
+    "tensorrt-rtx-cu12",
+    "scikit-learn",
+    "optuna",
+    "plotly",
+)
+
+
+def build(
+    path: Path | str,
+    *,
+    target: str | Path | None = None,
+    budget: str | None = None,
+    out: Path | str | None = None,
+    require_measured: bool = False,
+    listener: Listener = silent,
+) -> BuildResult:
+    """Run the build that the file at `path` describes and return what `OUT/build.json` holds.
+
+    `target` (a name or the path of a TOML file) and `budget` (`"5ms@p95"`, `"20%"`) replace those of the file; `out` is
+    `out/` beside it unless given. With nothing changed since the last build in `out`, returns its result at once. A
+    budget that is not met is a result (`status == "not_met"`), not an exception. Raises InputError for bad input and
+    UnreachableError if `require_measured` and the device does not answer.
+    """
+    path = Path(path)
+    config = load_config(path)
+    chosen = load_target(str(target or config.target))
+    request = BudgetRequest.parse(budget) if budget is not None else config.budget
+    base = path.parent.absolute()
+    folder = Path(out).absolute() if out is not None else base / "out"
+    config = config.model_copy(update={"target": chosen.name, "budget": request})
+    key = build_key(config, chosen, base)
+    _check_folder(folder)
+    with lock(folder / ".lock", listener, f"another build in {folder}"):
+        if (found := finished(folder, key)) is not None:
+            listener(Note("nothing has changed since this build"))
+            return found
+        return _run(config, chosen, request, base, folder, key, require_measured, listener)
+
+
+def _check_folder(out: Path) -> None:
+    """Make the output folder. Raises InputError where that cannot be."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        writable = os.access(out, os.W_OK)
+    except OSError as error:
+        raise InputError(f"the output folder {out} cannot be made: {error.strerror}", fix="use --out DIR") from None
+    if not writable:
+        raise InputError(f"the output folder {out} cannot be written to", fix="use --out DIR")
+
+
+def build_key(config: BuildConfig, target: Target, base: Path) -> str:
+    """What a build depends on: its file, target and budget, the content of its data and teacher, this package's source and
+    the versions of its tools."""
+    return stage_key(
+        {
+            "config": config.model_dump(mode="json"),
+            "target": target.model_dump(mode="json"),
+            "data": fingerprint(config.data),
+            "teacher": teacher_identity(config.teacher, base),
+        },
+        code=("edgedistill",),
+        tools=TOOLS,
+    )
+
+
+def finished(out: Path, key: str) -> BuildResult | None:
+    """The result in `out` if it is of the build with this key and everything it names is still there, unchanged."""
+    try:
+        result = BuildResult.model_validate_json((out / "build.json").read_text())
+    except (OSError, ValidationError, json.JSONDecodeError):
+        return None
+    whole = (out / "report.html").is_file() and not verify_package(out, result)
+    return result if result.build_key == key and whole else None
+
+
+def _run(
+    config: BuildConfig,
+    target: Target,
+    request: BudgetRequest,
+    base: Path,
+    out: Path,
+    key: str,
+    require_measured: bool,
+    listener: Listener,
+) -> BuildResult:
+    from edgedistill.finish import finish
+    from edgedistill.loop import Search
+    from edgedistill.preparation import open_bench, open_space, open_views, prepare_teacher, resolve_budget
+    from edgedistill.report.html import write_report
+    from edgedistill.search.study import Study
+
+    began = time.monotonic()
+    store = Store(listener=_logged(listener, out / LOG))
+    bench = open_bench(config, target, store, base=base, require_measured=require_measured)
+    candidates = open_space(bench)
+    teacher = prepare_teacher(bench)
+    budget = resolve_budget(bench, request, teacher)
+    views = open_views(bench, teacher.teacher)
+    study = Study(out, key, [candidate.spec for candidate in candidates])
+    outcome = Search(bench, views, budget, candidates, study).run()
+    result = finish(bench, teacher, budget, outcome, out, build_key=key, began=began)
+    write_report(out)
+    return result
+
+
+def _logged(listener: Listener, path: Path) -> Listener:
+    """Passes events on, and appends each stage that was really done to `path`: a line of JSON with its name and seconds."""
+
+    def hear(event: Event) -> None:
+        if isinstance(event, StageFinished) and not event.reused:
+            line = {
+                "stage": event.stage,
+                "key": event.key,
+                "subject": event.subject,
+                "seconds": round(event.seconds, 3),
+            }
+            with path.open("a") as stream:
+                stream.write(json.dumps(line) + "\n")
+        listener(event)
+
+    return hear
+
+
+def profile(path: Path | str, *, target: str | Path = "host", listener: Listener = silent) -> ProfileResult:
+    """Measure any ONNX file on `target` in three sessions and return its latency, memory and operators.
+
+    Raises InputError for a file that is not an ONNX model, UnreachableError where the target's device does not answer.
+    """
+    from edgedistill.profiling import profile_file
+
+    return profile_file(Path(path), load_target(str(target)), listener)

@@ -1,0 +1,375 @@
+"""After the winner is fixed: its files in every format, the test split's figures, the package, the report, build.json.
+
+This is the one place that reads the test split, and nothing after it decides anything.
+"""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from edgedistill import __version__
+from edgedistill.artifacts import (
+    BuildResult,
+    CompiledArtifact,
+    Dropped,
+    ExportedModel,
+    FrontierPoint,
+    Latency,
+    MeasuredLatency,
+    Profile,
+    SchemeResult,
+    ShippedArtifact,
+    SplitSizes,
+    StudentSummary,
+    TeacherSummary,
+    Trial,
+    UnknownLatency,
+    Verified,
+)
+from edgedistill.devices.stats import proof
+from edgedistill.errors import MissingDependencyError, TrialFailure, UnsupportedError
+from edgedistill.loop import Outcome, Winner, validation_accuracy
+from edgedistill.pipeline import (
+    EXPORT_TOOLS,
+    TRAINING_TOOLS,
+    Source,
+    Workbench,
+    compiled,
+    latency_of,
+    portable,
+    profiled,
+    source_of,
+    verified,
+    why_dropped,
+)
+from edgedistill.preparation import PreparedTeacher
+from edgedistill.runtimes import runtime_for
+from edgedistill.search.pareto import frontier
+from edgedistill.ship.card import model_card
+from edgedistill.ship.golden import Golden
+from edgedistill.ship.package import PACKAGE, PackageContents, PackageFile, artifact_name, write_package
+from edgedistill.specs import Budget, Format
+from edgedistill.store import tool_version, write_atomic
+from edgedistill.units import format_ms, format_percent
+from edgedistill.verify import test_accuracy
+
+GOLDEN_IMAGES = 8
+PROFILES = "profiles"
+
+
+@dataclass(frozen=True)
+class Made:
+    """One file of the winner: how it came and what is known of it."""
+
+    model: ExportedModel
+    result: SchemeResult
+    profile: Profile | None
+
+
+def finish(
+    bench: Workbench,
+    teacher: PreparedTeacher,
+    budget: Budget,
+    outcome: Outcome,
+    out: Path,
+    *,
+    build_key: str,
+    began: float,
+) -> BuildResult:
+    """Write the package, the profiles, the report and build.json into `out`, and return the result."""
+    made: list[Made] = []
+    dropped: list[Dropped] = []
+    command = ""
+    source: Source | None = None
+    if outcome.winner is not None:
+        source = source_of(bench, outcome.winner.trained)
+        for form in bench.formats:
+            command = _make_format(bench, source, form, budget, outcome.winner, made, dropped) or command
+    artifacts = tuple(_shipped(bench, source, m) for m in made) if source else ()
+    result = _result(bench, teacher, budget, outcome, artifacts, tuple(dropped), build_key, time.monotonic() - began)
+    _write_profiles(bench, teacher, outcome, made, out)
+    if source is not None:
+        write_package(out, _contents(bench, source, made, result, command))
+    write_atomic(out / "build.json", result.model_dump_json(indent=2))
+    return result
+
+
+def _make_format(
+    bench: Workbench,
+    source: Source,
+    form: Format,
+    budget: Budget,
+    winner: Winner,
+    made: list[Made],
+    dropped: list[Dropped],
+) -> str:
+    """The winner's files in one format, those that pay added to `made`, the rest to `dropped`. Returns the command that
+    builds the file on the device where it cannot be built here."""
+    command = ""
+    baseline: SchemeResult | None = None
+    for scheme in bench.schemes:
+        try:
+            model = portable(bench, source, scheme, form)
+            artifact = compiled(bench, model, form)
+            verification = verified(bench, artifact, source)
+        except UnsupportedError as error:
+            dropped.append(Dropped(format=form, precision=scheme.precision, reason=error.message))
+            command = error.command or command
+            continue
+        except (TrialFailure, MissingDependencyError) as error:
+            dropped.append(
+                Dropped(format=form, precision=scheme.precision, reason=f"{error.message} {error.fix}".strip())
+            )
+            continue
+        own = form is bench.target.runtime
+        sessions = bench.config.profile.sessions if own and _won(winner, artifact) else 1
+        profile = profiled(bench, artifact, source, sessions=sessions) if own else None
+        latency = latency_of(bench, profile) if own else _unmeasured(bench, form)
+        result = SchemeResult(scheme=scheme, artifact=artifact, verification=verification, latency=latency)
+        reason = why_dropped(bench.config, result, baseline) or _over(latency, budget)
+        baseline = baseline or result
+        if reason:
+            dropped.append(Dropped(format=form, precision=scheme.precision, reason=reason))
+        else:
+            made.append(Made(model, result, profile))
+    return command
+
+
+def _won(winner: Winner, artifact: CompiledArtifact) -> bool:
+    return winner.scheme is not None and winner.scheme.artifact.sha256 == artifact.sha256
+
+
+def _over(latency: Latency, budget: Budget) -> str:
+    if isinstance(latency, MeasuredLatency) and latency.at(budget.percentile) > budget.latency_ms:
+        measured = format_ms(latency.at(budget.percentile))
+        return f"measured {budget.percentile} {measured}, over the budget of {format_ms(budget.latency_ms)}"
+    return ""
+
+
+def _unmeasured(bench: Workbench, form: Format) -> UnknownLatency:
+    reason = (
+        f"the budget is held against {bench.target.runtime} on {bench.target.name}; no device here runs {form} for it"
+    )
+    return UnknownLatency(reason=reason, device=bench.target.name)
+
+
+def _shipped(bench: Workbench, source: Source, made: Made) -> ShippedArtifact:
+    artifact, verification = made.result.artifact, made.result.verification
+    accuracy = None
+    if isinstance(verification, Verified):
+        images, labels = bench.images("test", source.contract), bench.labels("test")
+        accuracy = test_accuracy(runtime_for(artifact.format), artifact, images, labels)
+    sessions = made.profile.sessions if made.profile else ()
+    return ShippedArtifact(
+        format=artifact.format,
+        precision=artifact.scheme.precision,
+        path=f"{PACKAGE}/{_name(bench, artifact)}",
+        bytes=artifact.bytes,
+        sha256=artifact.sha256,
+        accuracy=accuracy,
+        accuracy_validation=verification.accuracy_validation if isinstance(verification, Verified) else None,
+        parity=verification.parity if isinstance(verification, Verified) else None,
+        verification=verification,
+        latency=made.result.latency,
+        peak_memory_bytes=max((s.peak_memory_bytes for s in sessions), default=None),
+        load_ms=sorted(s.load_ms for s in sessions)[len(sessions) // 2] if sessions else None,
+        record=artifact.record,
+    )
+
+
+def _name(bench: Workbench, artifact: CompiledArtifact) -> str:
+    if artifact.format is Format.NULL:
+        return f"student-{artifact.scheme.precision}{artifact.path.suffix}"
+    capabilities = bench.target.compute_capabilities if artifact.format is Format.TENSORRT else ()
+    return artifact_name(artifact.format, artifact.scheme.precision, capabilities)
+
+
+def _contents(
+    bench: Workbench, source: Source, made: Sequence[Made], result: BuildResult, command: str
+) -> PackageContents:
+    files = tuple(
+        PackageFile(
+            format=m.result.artifact.format,
+            precision=m.result.artifact.scheme.precision,
+            source=m.result.artifact.path,
+            name=_name(bench, m.result.artifact),
+            inputs=m.model.inputs,
+            outputs=m.model.outputs,
+        )
+        for m in made
+    )
+    images = bench.images("validation", source.contract)[:GOLDEN_IMAGES]
+    outputs = {
+        file.name: next(iter(runtime_for(file.format).run(m.result.artifact, [images])))
+        for file, m in zip(files, made, strict=True)
+        if isinstance(m.result.verification, Verified)
+    }
+    golden = Golden(images, bench.reference(source)[:GOLDEN_IMAGES], outputs)
+    train = bench.config.train.model_dump(
+        mode="json", include={"recipe", "temperature", "hard_label_weight", "batch_size"}
+    )
+    training = {name.replace("_", " "): str(value) for name, value in train.items()}
+    training["epochs"] = str(bench.config.search.rungs[-1])
+    return PackageContents(files, source.contract, golden, model_card(result, source.contract, training), command)
+
+
+# -- build.json ---------------------------------------------------------------------------------------------------
+
+
+def _result(
+    bench: Workbench,
+    teacher: PreparedTeacher,
+    budget: Budget,
+    outcome: Outcome,
+    artifacts: tuple[ShippedArtifact, ...],
+    dropped: tuple[Dropped, ...],
+    build_key: str,
+    seconds: float,
+) -> BuildResult:
+    winner = outcome.winner
+    measured = _measured(outcome.trials, budget)
+    status: Literal["met", "not_met", "unmeasured"]
+    status = "unmeasured" if bench.not_measurable else "met" if winner and winner.proof else "not_met"
+    fastest = min((p.latency_ms for p in measured), default=None)
+    would_do = None if status != "not_met" else _budget_that_would_do(bench, outcome, budget)
+    splits = bench.dataset.splits
+    verdict = _verdict(bench, budget, outcome, fastest, would_do)
+    return BuildResult(
+        edgedistill_version=__version__,
+        build_key=build_key,
+        status=status,
+        verdict=verdict,
+        target=bench.target.name,
+        budget=budget,
+        data=SplitSizes(
+            source=bench.dataset.name,
+            fingerprint=bench.dataset.fingerprint,
+            classes=len(bench.dataset.classes),
+            train=len(splits.train),
+            validation=len(splits.validation),
+            test=len(splits.test),
+            seed=splits.seed,
+        ),
+        teacher=_teacher_summary(bench, teacher),
+        student=_student_summary(winner),
+        artifacts=artifacts,
+        proof=winner.proof if winner else None,
+        dropped=dropped,
+        trials=outcome.trials,
+        frontier=frontier(measured, latency_ms=lambda p: p.latency_ms, accuracy=lambda p: p.accuracy_validation),
+        fastest_ms=fastest,
+        budget_that_would_do_ms=would_do,
+        notes=_notes(bench, outcome),
+        environment=environment(bench),
+        seconds=seconds,
+    )
+
+
+def _teacher_summary(bench: Workbench, teacher: PreparedTeacher) -> TeacherSummary:
+    images, labels = bench.images("test", teacher.source.contract), bench.labels("test")
+    return TeacherSummary(
+        name=teacher.teacher.name,
+        accuracy=test_accuracy(runtime_for(teacher.artifact.format), teacher.artifact, images, labels),
+        accuracy_validation=teacher.accuracy_validation,
+        parameters=teacher.teacher.parameters,
+        bytes=teacher.artifact.bytes,
+        resolution=teacher.teacher.contract.resolution,
+        latency=teacher.latency,
+    )
+
+
+def _student_summary(winner: Winner | None) -> StudentSummary | None:
+    if winner is None:
+        return None
+    trial = winner.trial
+    return StudentSummary(
+        family=trial.spec.family,
+        width=trial.spec.width,
+        depth=trial.spec.depth,
+        resolution=trial.spec.resolution,
+        parameters=trial.parameters,
+        multiply_adds=trial.multiply_adds,
+    )
+
+
+def _measured(trials: Sequence[Trial], budget: Budget) -> list[FrontierPoint]:
+    """Every file that was measured and kept, with its validation accuracy."""
+    return [
+        FrontierPoint(
+            trial=trial.number,
+            precision=result.scheme.precision,
+            latency_ms=result.latency.at(budget.percentile),
+            accuracy_validation=validation_accuracy(result),
+        )
+        for trial in trials
+        for result in trial.schemes
+        if not result.dropped
+        and isinstance(result.latency, MeasuredLatency)
+        and isinstance(result.verification, Verified)
+    ]
+
+
+def _budget_that_would_do(bench: Workbench, outcome: Outcome, budget: Budget) -> float | None:
+    """The least budget that the samples taken so far would have met: the acceptance rule's bound of the fastest file."""
+    bounds = []
+    for result in (result for trial in outcome.trials for result in trial.schemes):
+        folder = bench.store.find("profile", result.profile) if result.profile and not result.dropped else None
+        if folder is not None:
+            profile = Profile.model_validate_json((folder / "profile.json").read_text())
+            bounds.append(max(proof(profile.sessions, budget, 0.0, profile.artifact_sha256).bounds_ms))
+    return min(bounds, default=None)
+
+
+def _verdict(bench: Workbench, budget: Budget, outcome: Outcome, fastest: float | None, would_do: float | None) -> str:
+    """One sentence with the figures that decide."""
+    limit = f"{format_ms(budget.latency_ms)} at {budget.percentile}"
+    winner = outcome.winner
+    if bench.not_measurable:
+        how = f" To measure: {bench.target.how_to_measure}" if bench.target.how_to_measure else ""
+        return f"Not measured on {bench.target.title}: {bench.not_measurable}.{how}"
+    if winner is None or winner.proof is None:
+        if fastest is None:
+            return f"No candidate could be measured against the budget of {limit}; the trials say why."
+        hint = f" A budget of {format_ms(would_do)} would do." if would_do else ""
+        return f"Budget of {limit} not met: the fastest student measured {format_ms(fastest)}.{hint}"
+    proof, scheme = winner.proof, winner.scheme
+    assert scheme is not None
+    return (
+        f"{winner.trial.spec.label} in {scheme.scheme.label} is proven inside {limit} on {bench.target.title}: "
+        f"at most {format_ms(max(proof.bounds_ms))} with 95% confidence in each of {proof.sessions} sessions, "
+        f"{format_percent(validation_accuracy(scheme))} of the validation split."
+    )
+
+
+def _notes(bench: Workbench, outcome: Outcome) -> tuple[str, ...]:
+    notes = [f"{outcome.probes} candidates with random weights were measured before the first proposal"]
+    if outcome.attempts:
+        notes.append(f"{len(outcome.attempts)} files failed the acceptance rule before the winner")
+    if bench.not_measurable:
+        notes.append(f"not measured: {bench.not_measurable}")
+    return tuple(notes)
+
+
+def environment(bench: Workbench) -> dict[str, str]:
+    """What the build ran on: platform, device facts, versions of the tools that made and measured the files."""
+    facts = dict(bench.device.facts()) if bench.device is not None else {}
+    tools = {name: tool_version(name) for name in sorted({*TRAINING_TOOLS, *EXPORT_TOOLS, "optuna"})}
+    return {"python": platform.python_version(), "platform": platform.platform(), **facts, **tools}
+
+
+def _write_profiles(
+    bench: Workbench, teacher: PreparedTeacher, outcome: Outcome, made: Sequence[Made], out: Path
+) -> None:
+    """Raw samples of the teacher and of every shipped file into `out/profiles/`, for the report and for whoever asks."""
+    folder = out / PROFILES
+    if teacher.profile is not None:
+        write_atomic(folder / "teacher.json", teacher.profile.model_dump_json())
+    for one in made:
+        if one.profile is not None:
+            name = f"{one.result.artifact.format}-{one.result.artifact.scheme.label}.json"
+            write_atomic(folder / name, one.profile.model_dump_json())

@@ -1,0 +1,394 @@
+"""The loop: propose -> realise -> record, until a student is proven inside the budget or none is left to try.
+
+A bracket of successive halving trains a batch of candidates to the first rung. In order of validation accuracy each
+is made into real files and measured before it may go on; a measurement over the budget turns it away, and every
+measurement refits the latency model that proposes replacements. The finalists' exact files are measured again, and the
+most accurate one must pass the acceptance rule; where it does not, the next is tried, then a new bracket.
+
+Every decision reads the validation split and cached stages only, so a build that was killed takes the same way again.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from edgedistill.artifacts import (
+    MeasuredLatency,
+    PredictedLatency,
+    Proof,
+    Rung,
+    SchemeResult,
+    TrainedStudent,
+    Trial,
+    Verified,
+)
+from edgedistill.devices.stats import proof
+from edgedistill.errors import TrialFailure
+from edgedistill.latency.features import features_of
+from edgedistill.latency.model import LatencyModel, Row, choose_probes, prior_from_published
+from edgedistill.pipeline import (
+    Workbench,
+    compiled,
+    latency_of,
+    portable,
+    profiled,
+    realise,
+    source_of,
+    train,
+    untrained,
+)
+from edgedistill.progress import Note
+from edgedistill.search.propose import Proposal, fastest, propose
+from edgedistill.search.study import Study
+from edgedistill.specs import Budget, Precision
+from edgedistill.students.space import Candidate
+from edgedistill.teachers.cache import ViewStore
+from edgedistill.units import format_ms, format_percent
+
+MAX_BRACKETS = 3
+State = Literal["failed", "pruned", "over_budget", "complete"]
+
+
+@dataclass(eq=False)
+class Contender:
+    """One candidate on its way through a bracket."""
+
+    proposal: Proposal
+    number: int
+    rungs: list[Rung] = field(default_factory=list)
+    trained: TrainedStudent | None = None
+    schemes: tuple[SchemeResult, ...] = ()
+    state: State = "complete"
+    reason: str = ""
+
+    @property
+    def label(self) -> str:
+        return self.proposal.candidate.spec.label
+
+    @property
+    def accuracy(self) -> float:
+        """Validation accuracy at the last rung reached."""
+        return self.rungs[-1].accuracy_validation if self.rungs else -math.inf
+
+    def fitting(self, budget: Budget) -> list[SchemeResult]:
+        """The precisions that were kept and measured inside the budget."""
+        return [
+            s
+            for s in self.schemes
+            if not s.dropped
+            and isinstance(s.latency, MeasuredLatency)
+            and s.latency.at(budget.percentile) <= budget.latency_ms
+        ]
+
+    def trial(self) -> Trial:
+        candidate = self.proposal.candidate
+        return Trial(
+            number=self.number,
+            spec=candidate.spec,
+            parameters=candidate.parameters,
+            multiply_adds=candidate.multiply_adds,
+            predicted=self.proposal.predicted,
+            rungs=tuple(self.rungs),
+            schemes=self.schemes,
+            state=self.state,
+            reason=self.reason,
+        )
+
+
+@dataclass(frozen=True)
+class Winner:
+    """The student to ship: its trial and weights, the precision that won, and the proof (None on a device that is not
+    attached)."""
+
+    trial: Trial
+    trained: TrainedStudent
+    scheme: SchemeResult | None
+    proof: Proof | None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a search ends with. `attempts` are the proofs that failed before the winner's."""
+
+    winner: Winner | None
+    trials: tuple[Trial, ...]
+    attempts: tuple[Proof, ...]
+    probes: int
+
+
+@dataclass(eq=False)
+class Search:
+    """One search: the candidates, the budget, what was measured so far."""
+
+    bench: Workbench
+    views: ViewStore
+    budget: Budget
+    candidates: Sequence[Candidate]
+    study: Study
+    contenders: list[Contender] = field(default_factory=list)
+    rows: dict[Precision, list[Row]] = field(default_factory=dict)
+    attempts: list[Proof] = field(default_factory=list)
+    probes: int = 0
+
+    def run(self) -> Outcome:
+        """Search until a student is proven, or nothing with a chance is left."""
+        self.probe()
+        winner = None
+        for _ in range(MAX_BRACKETS):
+            batch = self.next_batch()
+            if not batch:
+                break
+            finalists = self.halve(batch)
+            winner = self.prove(finalists)
+            if winner or (self.measurable and not self.propose(1)):
+                break
+        if winner is None and self.measurable and not any(c.schemes for c in self.contenders):
+            self.note("every candidate failed before it could be measured", warning=True)
+        trials = tuple(c.trial() for c in sorted(self.contenders, key=lambda c: c.number))
+        return Outcome(winner, trials, tuple(self.attempts), self.probes)
+
+    # -- latency: what is known so far ------------------------------------------------------------------------
+
+    @property
+    def measurable(self) -> bool:
+        return self.bench.device is not None and not self.bench.not_measurable
+
+    def probe(self) -> None:
+        """Measure a few candidates with random weights, chosen to tell most about all the others."""
+        if not self.measurable:
+            return
+        vectors = [features_of(c.structure) for c in self.candidates]
+        for index in choose_probes(vectors, self.bench.config.search.probes):
+            source = untrained(self.bench, self.candidates[index].spec)
+            for scheme in self.bench.schemes:
+                try:
+                    artifact = compiled(self.bench, portable(self.bench, source, scheme, self.bench.target.runtime))
+                    latency = latency_of(self.bench, profiled(self.bench, artifact, source, sessions=1))
+                except TrialFailure as failure:
+                    self.note(f"probe {source.label} {scheme.label}: {failure.message}", warning=True)
+                    continue
+                self.learn(scheme.precision, self.candidates[index], latency)
+            self.probes += 1
+
+    def learn(self, precision: Precision, candidate: Candidate, latency: object) -> None:
+        """A measurement becomes a row of the latency model."""
+        if isinstance(latency, MeasuredLatency):
+            row = Row(features_of(candidate.structure), latency.at(self.budget.percentile))
+            self.rows.setdefault(precision, []).append(row)
+
+    def models(self) -> dict[Precision, LatencyModel]:
+        """A latency model for each precision measured so far; on a device that is not attached, what published figures
+        give."""
+        if self.measurable:
+            return {p: LatencyModel.fit(rows) for p, rows in self.rows.items() if len(rows) >= 3}
+        prior = prior_from_published(self.bench.target)
+        return {prior.precision: prior.model} if prior else {}
+
+    # -- proposals ----------------------------------------------------------------------------------------------
+
+    def propose(self, count: int) -> tuple[Proposal, ...]:
+        tried = {c.proposal.candidate.spec for c in self.contenders}
+        return propose(
+            self.candidates, self.models(), self.budget, device=self.bench.target.name, count=count, tried=tried
+        )
+
+    def next_batch(self) -> tuple[Proposal, ...]:
+        """The next candidates to train. Where none has a chance and none was tried, the fastest ones: a budget is called
+        impossible on measurements, not on predictions."""
+        wanted = self.bench.config.search.candidates
+        batch = self.propose(wanted)
+        if batch or self.contenders:
+            return batch
+        self.note("no candidate is predicted to fit the budget: trying the fastest ones", warning=True)
+        return fastest(
+            self.candidates,
+            self.models(),
+            self.budget,
+            device=self.bench.target.name,
+            count=max(1, wanted // 2),
+            tried=set(),
+        )
+
+    # -- one bracket --------------------------------------------------------------------------------------------
+
+    def halve(self, batch: Sequence[Proposal]) -> list[Contender]:
+        """Successive halving. Returns the finalists, trained to the last rung and measured."""
+        search = self.bench.config.search
+        alive = self.first_rung(batch)
+        for rung in range(1, len(search.rungs)):
+            alive = [c for c in alive if self.train(c, rung)]
+            if rung < len(search.rungs) - 1:
+                alive = self.promote(alive, rung, math.ceil(len(alive) * search.keep))
+        return [c for c in alive if self.measure(c)]
+
+    def first_rung(self, batch: Sequence[Proposal]) -> list[Contender]:
+        """Train the batch to the first rung and promote the most accurate that measure inside the budget; those turned
+        away are replaced, once, by what the refitted latency model proposes."""
+        keep = self.bench.config.search.keep
+        wanted = len(batch) if len(self.bench.config.search.rungs) == 1 else math.ceil(len(batch) * keep)
+        pool = [c for c in map(self.start, batch) if self.train(c, 0)]
+        promoted = self.promote(pool, 0, wanted)
+        if self.measurable and len(promoted) < wanted:
+            fresh = [c for c in map(self.start, self.propose(wanted - len(promoted))) if self.train(c, 0)]
+            promoted += self.promote(fresh, 0, wanted - len(promoted))
+        return promoted
+
+    def start(self, proposal: Proposal) -> Contender:
+        contender = Contender(proposal, self.study.ask(proposal.candidate.spec))
+        self.contenders.append(contender)
+        chance = "" if proposal.probability is None else f", P(in budget) {format_percent(proposal.probability, 0)}"
+        estimate = proposal.predicted
+        shown = format_ms(estimate.latency_ms) if isinstance(estimate, PredictedLatency) else "unknown"
+        self.note(f"trial {contender.number}: {contender.label}, predicted {shown}{chance}")
+        return contender
+
+    def train(self, contender: Contender, rung: int) -> bool:
+        """Train to a rung; False if the trial failed."""
+        rungs = self.bench.config.search.rungs
+        try:
+            contender.trained = train(
+                self.bench,
+                contender.proposal.candidate.spec,
+                self.views,
+                epochs=rungs[rung],
+                total_epochs=rungs[-1],
+                previous=contender.trained,
+            )
+        except TrialFailure as failure:
+            self.close(contender, "failed", failure.message)
+            return False
+        accuracy = contender.trained.accuracy_validation
+        contender.rungs.append(Rung(rung=rung, epochs=rungs[rung], accuracy_validation=accuracy))
+        self.study.report(contender.number, epochs=rungs[rung], accuracy=accuracy)
+        self.note(
+            f"trial {contender.number}: {contender.label}, {format_percent(accuracy)} of the validation split "
+            f"after {rungs[rung]} epochs"
+        )
+        return True
+
+    def promote(self, pool: Sequence[Contender], rung: int, wanted: int) -> list[Contender]:
+        """The `wanted` most accurate; past the first rung goes only what was measured inside the budget."""
+        promoted: list[Contender] = []
+        ranked = sorted(pool, key=lambda c: (-c.accuracy, c.proposal.candidate.multiply_adds))
+        for contender in ranked:
+            if len(promoted) == wanted:
+                last = promoted[-1]
+                self.close(
+                    contender,
+                    "pruned",
+                    f"{format_percent(contender.accuracy)} at rung {rung}, where {last.label} had "
+                    f"{format_percent(last.accuracy)} and {wanted} went on",
+                )
+            elif contender.schemes or self.measure(contender):
+                promoted.append(contender)
+        return promoted
+
+    def measure(self, contender: Contender) -> bool:
+        """Make and measure the files of a contender's present weights; False if that turned it away."""
+        if not self.measurable:
+            return True
+        assert contender.trained is not None
+        first = not contender.schemes
+        try:
+            contender.schemes = realise(self.bench, source_of(self.bench, contender.trained))
+        except TrialFailure as failure:
+            self.close(contender, "failed", failure.message)
+            return False
+        if first:
+            for result in contender.schemes:
+                self.learn(result.scheme.precision, contender.proposal.candidate, result.latency)
+        if contender.fitting(self.budget):
+            return True
+        self.close(contender, "over_budget", self.why_over(contender))
+        return False
+
+    def why_over(self, contender: Contender) -> str:
+        """What was measured, against the budget, in the fastest precision that was kept."""
+        kept = [
+            (s.latency.at(self.budget.percentile), s.scheme.label)
+            for s in contender.schemes
+            if not s.dropped and isinstance(s.latency, MeasuredLatency)
+        ]
+        if not kept:
+            return "no precision was kept: " + "; ".join(s.dropped for s in contender.schemes if s.dropped)
+        latency_ms, precision = min(kept)
+        return (
+            f"measured {self.budget.percentile} {format_ms(latency_ms)} in {precision}, "
+            f"budget {format_ms(self.budget.latency_ms)}"
+        )
+
+    # -- the winner -----------------------------------------------------------------------------------------------
+
+    def prove(self, finalists: Sequence[Contender]) -> Winner | None:
+        """The most accurate finalist whose exact file passes the acceptance rule; without a device, the most accurate."""
+        if not self.measurable:
+            for contender in finalists:
+                self.close(contender, "complete", "trained through every rung; not measured")
+            chosen = max(finalists, key=lambda c: c.accuracy, default=None)
+            if chosen is None or chosen.trained is None:
+                return None
+            return Winner(chosen.trial(), chosen.trained, None, None)
+        entries = [(c, s) for c in finalists for s in c.fitting(self.budget)]
+        entries.sort(key=lambda e: (-validation_accuracy(e[1]), _latency(e[1], self.budget)))
+        winner: Winner | None = None
+        for contender, result in entries:
+            assert contender.trained is not None
+            source = source_of(self.bench, contender.trained)
+            sessions = self.bench.config.profile.sessions
+            profile = profiled(self.bench, result.artifact, source, sessions=sessions)
+            if profile is None:
+                continue
+            pause_s = self.bench.config.profile.pause / 1000
+            attempt = proof(profile.sessions, self.budget, pause_s, result.artifact.sha256)
+            if attempt.met:
+                self.close(contender, "complete", f"proven inside the budget in {result.scheme.label}")
+                winner = Winner(contender.trial(), contender.trained, result, attempt)
+                break
+            self.attempts.append(attempt)
+            worst = format_ms(max(attempt.bounds_ms))
+            self.note(
+                f"trial {contender.number}: {result.scheme.label} fails the acceptance rule ({worst})", warning=True
+            )
+            contender.reason = f"{result.scheme.label} fails the acceptance rule: bound {worst} in the worst session"
+        for contender in finalists:
+            if winner is None:
+                self.close(contender, "over_budget", contender.reason or "fails the acceptance rule")
+            elif contender.number != winner.trial.number:
+                assert winner.scheme is not None
+                best = max(map(validation_accuracy, contender.fitting(self.budget)))
+                reason = (
+                    f"{format_percent(best, 2)} of the validation split in its best file inside the budget, "
+                    f"the winner {format_percent(validation_accuracy(winner.scheme), 2)}"
+                )
+                self.close(contender, "complete", contender.reason or reason)
+        return winner
+
+    # -- record -----------------------------------------------------------------------------------------------------
+
+    def close(self, contender: Contender, state: State, reason: str) -> None:
+        contender.state, contender.reason = state, reason
+        latencies = [_latency(s, self.budget) for s in contender.schemes if isinstance(s.latency, MeasuredLatency)]
+        self.study.tell(
+            contender.number,
+            state,
+            accuracy=contender.accuracy if contender.rungs else None,
+            reason=reason,
+            latency_ms=min(latencies, default=None),
+        )
+        self.note(f"trial {contender.number}: {contender.label} {state.replace('_', ' ')}: {reason}")
+
+    def note(self, text: str, warning: bool = False) -> None:
+        self.bench.store.listener(Note(text, warning))
+
+
+def validation_accuracy(result: SchemeResult) -> float:
+    """Validation accuracy of a file that was run; below any other where it was not."""
+    return result.verification.accuracy_validation if isinstance(result.verification, Verified) else -math.inf
+
+
+def _latency(result: SchemeResult, budget: Budget) -> float:
+    assert isinstance(result.latency, MeasuredLatency)
+    return result.latency.at(budget.percentile)

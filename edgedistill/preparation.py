@@ -1,0 +1,170 @@
+"""What a build needs before its first candidate: data, teacher, the teacher's own latency, the budget in milliseconds,
+the view store."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from pydantic import TypeAdapter
+
+from edgedistill.artifacts import CompiledArtifact, Latency, MeasuredLatency, Profile, UnknownLatency, Verified
+from edgedistill.config import BuildConfig
+from edgedistill.data.datasets import load_dataset
+from edgedistill.data.preprocessing import channel_statistics
+from edgedistill.devices.attach import attach
+from edgedistill.devices.base import Device
+from edgedistill.distill.fit_teacher import fit_teacher, load_fitted
+from edgedistill.errors import EdgedistillError, InputError, UnreachableError
+from edgedistill.pipeline import (
+    TRAINING_TOOLS,
+    Source,
+    Workbench,
+    compiled,
+    latency_of,
+    portable,
+    profiled,
+    verified,
+)
+from edgedistill.progress import Note
+from edgedistill.specs import Budget, BudgetRequest, Format, Precision, QuantScheme, Target
+from edgedistill.store import Store, stage_key, write_atomic
+from edgedistill.students.build import deploy
+from edgedistill.students.space import Candidate, enumerate_space
+from edgedistill.teachers.cache import ViewStore, build_view_store
+from edgedistill.teachers.load import load_teacher
+from edgedistill.teachers.teacher import Teacher
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedTeacher:
+    """The teacher, its fp32 file as ONNX (which gives its accuracy) and what is known of its latency on the target."""
+
+    teacher: Teacher
+    source: Source
+    artifact: CompiledArtifact
+    accuracy_validation: float
+    latency: Latency
+    profile: Profile | None
+
+
+def open_bench(config: BuildConfig, target: Target, store: Store, *, base: Path, require_measured: bool) -> Workbench:
+    """Load the data and look whether the target's device answers. Raises UnreachableError if a measurement is required
+    and the device is not attached, before anything is trained."""
+    device: Device | None = None
+    not_measurable = ""
+    try:
+        device = attach(target, store.listener)
+    except UnreachableError as error:
+        if require_measured:
+            raise
+        not_measurable = error.message
+    dataset = load_dataset(config.data)
+    mean, std = channel_statistics(dataset)
+    return Workbench(config, target, dataset, mean, std, store, device, not_measurable, base)
+
+
+def prepare_teacher(bench: Workbench) -> PreparedTeacher:
+    """Load the teacher, fit it where the build file asks for it, and run and measure its fp32 file."""
+    config = bench.config
+    teacher = load_teacher(config.teacher, bench.dataset, config.data, bench.base)
+    if config.teacher.fit is not None:
+        teacher = _fitted(bench, teacher)
+    source = Source(f"teacher {teacher.name}", teacher.key, teacher.contract, partial(deploy, teacher.module))
+    fp32 = QuantScheme(precision=Precision.FP32)
+    form = Format.NULL if bench.target.runtime is Format.NULL else Format.ONNX
+    artifact = compiled(bench, portable(bench, source, fp32, form), form)
+    verification = verified(bench, artifact, source)
+    if not isinstance(verification, Verified):
+        raise EdgedistillError(f"the teacher's file cannot run here: {verification.reason}")
+    latency, profile = _teacher_latency(bench, source, artifact)
+    return PreparedTeacher(teacher, source, artifact, verification.accuracy_validation, latency, profile)
+
+
+def _fitted(bench: Workbench, teacher: Teacher) -> Teacher:
+    config = bench.config
+    fit = config.teacher.fit
+    assert fit is not None
+    key = stage_key(
+        {
+            "teacher": teacher.key,
+            "contract": teacher.contract.model_dump(mode="json"),
+            "data": bench.data_key,
+            "fit": fit.model_dump(mode="json"),
+            "augmentation": config.augmentation.model_dump(mode="json", exclude={"views"}),
+            "device": config.train.device,
+        },
+        code=("edgedistill.distill", "edgedistill.data.views", "edgedistill.teachers.load"),
+        tools=TRAINING_TOOLS,
+    )
+
+    def make(folder: Path) -> None:
+        fit_teacher(teacher, bench.dataset, fit, config.augmentation, config.train, folder, bench.store.listener)
+
+    folder = bench.store.stage("teacher", key, make, subject=teacher.name, total=fit.epochs, resumable=True)
+    return load_fitted(teacher, folder)
+
+
+def _teacher_latency(bench: Workbench, source: Source, artifact: CompiledArtifact) -> tuple[Latency, Profile | None]:
+    """The teacher's fp32 latency in the target's own runtime. This first measurement also tells whether the device can be
+    measured at all (`bench.not_measurable` afterwards)."""
+    if artifact.format is not bench.target.runtime and bench.device is not None:
+        try:
+            artifact = compiled(bench, portable(bench, source, artifact.scheme, bench.target.runtime))
+        except EdgedistillError as error:
+            bench.not_measurable = f"{bench.target.runtime} cannot be made here: {error.message}"
+    profile = profiled(bench, artifact, source, sessions=1)
+    return latency_of(bench, profile), profile
+
+
+def resolve_budget(bench: Workbench, request: BudgetRequest, teacher: PreparedTeacher) -> Budget:
+    """The budget in milliseconds. Raises InputError for a share of a teacher that cannot be measured here."""
+    latency = teacher.latency
+    budget = request.resolve(latency.at(request.percentile) if isinstance(latency, MeasuredLatency) else None)
+    bench.store.listener(Note(f"budget {budget.latency_ms:.4g} ms at {budget.percentile}"))
+    if isinstance(latency, UnknownLatency) and bench.not_measurable:
+        bench.store.listener(Note(f"{bench.target.title} is not measured: {bench.not_measurable}", warning=True))
+    return budget
+
+
+def open_views(bench: Workbench, teacher: Teacher) -> ViewStore:
+    """The view store of this teacher, data and augmentation: found or built."""
+    return build_view_store(
+        bench.store,
+        teacher,
+        bench.dataset,
+        bench.config.augmentation,
+        bench.store.listener,
+        device=bench.config.train.device,
+    )
+
+
+def open_space(bench: Workbench) -> tuple[Candidate, ...]:
+    """The candidates with their static figures: found or counted."""
+    side, classes = source_side(bench), len(bench.dataset.classes)
+    space, target = bench.config.space, bench.target
+    limits = {"memory_bytes": target.memory_bytes, "precisions": target.precisions}
+    key = stage_key(
+        {"space": space.model_dump(mode="json"), "classes": classes, "side": side, **limits},
+        code=("edgedistill.students",),
+        tools=("torch", "timm"),
+    )
+    known = TypeAdapter(tuple[Candidate, ...])
+
+    def make(folder: Path) -> None:
+        found = enumerate_space(space, classes, side, target)
+        write_atomic(folder / "candidates.json", known.dump_json(found))
+
+    folder = bench.store.stage("space", key, make, subject="candidates")
+    candidates = known.validate_json((folder / "candidates.json").read_bytes())
+    bench.store.listener(Note(f"{len(candidates)} candidates"))
+    return candidates
+
+
+def source_side(bench: Workbench) -> int:
+    """Median shorter side of a few training images, in pixels: what resolutions make sense."""
+    sides = sorted(min(bench.dataset.images[int(i)].shape[:2]) for i in bench.dataset.splits.train[:32])
+    if not sides:
+        raise InputError("the training split is empty")
+    return int(sides[len(sides) // 2])
