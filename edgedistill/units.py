@@ -68,9 +68,9 @@ def format_percent(fraction: float, decimals: int = 1) -> str:
 
 def format_seconds(seconds: float) -> str:
     """A span that a person waits: `0.4 s`, `42 s`, `3 min 10 s`, `2 h 5 min`."""
-    if seconds < 10:
+    if seconds < 9.95:
         return f"{seconds:.1f} s"
-    if seconds < 60:
+    if round(seconds) < 60:
         return f"{seconds:.0f} s"
     minutes, rest = divmod(round(seconds), 60)
     if minutes < 60:
