@@ -73,6 +73,8 @@ Share = Annotated[float, Field(gt=0, lt=1)]
 Epochs = Annotated[int, Field(ge=1, le=100_000)]
 LocalPath = Annotated[Path, AfterValidator(_no_null_byte)]
 Area = Annotated[float, Field(gt=0, le=1)]
+Level = Annotated[float, Field(ge=0, le=1)]
+Deviation = Annotated[float, Field(gt=0, le=1)]
 Ratio = Annotated[float, Field(gt=0)]
 
 
@@ -88,12 +90,16 @@ class FitConfig(Frozen):
 
 
 class TeacherConfig(Frozen):
-    """`[teacher]`: `model` is `timm:NAME` or `module:function`; `arguments` go to its builder."""
+    """`[teacher]`: `model` is `timm:NAME` or `module:function`; `arguments` go to its builder. `pretrained` takes timm's weights,
+    or says that the function returns trained ones. `mean` and `std` are those that the weights were trained with, as
+    model cards give them, for pixels in 0..1; without them timm's weights have their own and others the data's."""
 
     model: str
     checkpoint: LocalPath | None = None
     pretrained: bool = False
     resolution: Annotated[int, Field(ge=8, le=1024)] | None = None
+    mean: tuple[Level, Level, Level] | None = None
+    std: tuple[Deviation, Deviation, Deviation] | None = None
     arguments: dict[str, bool | int | float | str | list[int]] = {}
     fit: FitConfig | None = None
 
@@ -103,6 +109,12 @@ class TeacherConfig(Frozen):
         if not re.fullmatch(r"timm:\S+|[A-Za-z_][\w.]*:[A-Za-z_]\w*", value):
             raise ValueError(f"{value!r} is not a model; write timm:NAME or module:function")
         return value
+
+    @model_validator(mode="after")
+    def _both_statistics(self) -> TeacherConfig:
+        if (self.mean is None) != (self.std is None):
+            raise ValueError("mean and std belong together; give both or neither")
+        return self
 
 
 class SplitConfig(Frozen):

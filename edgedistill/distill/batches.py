@@ -1,0 +1,144 @@
+"""Batches of a training run: batch number `step` is a function of the step alone, so a run can start at any of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader
+from torch.utils.data import Dataset as TorchDataset
+
+from edgedistill.config import AugmentationConfig
+from edgedistill.data.datasets import Dataset
+from edgedistill.data.views import Views, draw_views, mixed_labels, render_batch
+from edgedistill.distill.hardware import Hardware
+from edgedistill.errors import InputError
+from edgedistill.specs import Contract
+from edgedistill.teachers.cache import ViewStore
+
+
+class Batch(NamedTuple):
+    """`images` uint8 [B, 3, R, R]; `label_a`, `label_b` int64 [B] and `lam` float32 [B], the share of `label_a`;
+    `teacher_logits` float16 [B, classes], absent where a recipe needs no teacher."""
+
+    images: Tensor
+    label_a: Tensor
+    label_b: Tensor
+    lam: Tensor
+    teacher_logits: Tensor | None
+
+    def to(self, device: torch.device) -> Batch:
+        """On `device`; the copies may still be under way when this returns."""
+        return Batch(*(None if part is None else part.to(device, non_blocking=True) for part in self))  # type: ignore[arg-type]
+
+
+class ViewSource(Protocol):
+    """Where an epoch's views come from."""
+
+    def at(self, epoch: int) -> tuple[Views, NDArray[np.float16] | None]:
+        """Views VIEW_DTYPE [n_train] of that epoch and the teacher's logits float16 [n_train, classes] on them."""
+        ...
+
+
+@dataclass(frozen=True)
+class StoredViews:
+    """The store's views in turn, with the teacher's logits."""
+
+    store: ViewStore
+
+    def at(self, epoch: int) -> tuple[Views, NDArray[np.float16] | None]:
+        view = epoch % self.store.view_count
+        return self.store.views(view), self.store.logits(view)
+
+
+@dataclass(frozen=True)
+class DrawnViews:
+    """Views without a teacher. With `repeated` the same `augmentation.views` views that a store holds come in turn, so
+    that labels alone are compared with distillation on equal images; else every epoch draws its own."""
+
+    count: int
+    augmentation: AugmentationConfig
+    repeated: bool
+
+    def at(self, epoch: int) -> tuple[Views, NDArray[np.float16] | None]:
+        index = epoch % self.augmentation.views if self.repeated else epoch
+        return draw_views(self.count, self.augmentation, index), None
+
+
+class ViewBatches(TorchDataset[Batch]):
+    """All batches of a run over the training split, indexed by step.
+
+    Epoch e visits every training image once, in the order of a permutation drawn from (`seed`, e). The last batch of an
+    epoch is smaller; it is left out if it were a single image, on which batch normalisation cannot train. Raises
+    InputError where no batch of two images can be formed.
+    """
+
+    def __init__(self, dataset: Dataset, contract: Contract, source: ViewSource, *, batch_size: int, seed: int) -> None:
+        self.dataset = dataset
+        self.contract = contract
+        self.source = source
+        self.indices = dataset.splits.train
+        self.labels = dataset.labels[self.indices]
+        self.batch_size = min(batch_size, len(self.indices))
+        self.seed = seed
+        if self.batch_size < 2:
+            raise InputError(
+                f"training needs batches of at least two images, not {self.batch_size}",
+                fix="raise batch_size, or give more training images",
+            )
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Batches in an epoch."""
+        whole, rest = divmod(len(self.indices), self.batch_size)
+        return whole + (rest > 1)
+
+    def __len__(self) -> int:
+        raise TypeError("a run's batches have no end of their own")
+
+    def __getitem__(self, step: int) -> Batch:
+        epoch, batch = divmod(step, self.steps_per_epoch)
+        order = _permutation(len(self.indices), self.seed, epoch)
+        positions = order[batch * self.batch_size : (batch + 1) * self.batch_size]
+        views, logits = self._epoch(epoch)
+        images = render_batch(self.dataset.images, self.indices, views, positions, self.contract)
+        label_a, label_b, lam = mixed_labels(self.labels, views, positions)
+        return Batch(
+            torch.from_numpy(images),
+            torch.from_numpy(label_a),
+            torch.from_numpy(label_b),
+            torch.from_numpy(lam),
+            None if logits is None else torch.from_numpy(logits[positions]),
+        )
+
+    def _epoch(self, epoch: int) -> tuple[Views, NDArray[np.float16] | None]:
+        if getattr(self, "_opened", (None,))[0] != epoch:
+            self._opened = (epoch, self.source.at(epoch))
+        return self._opened[1]
+
+    def __getstate__(self) -> dict[str, object]:
+        """Without the open memory maps: a worker process opens its own."""
+        return {name: value for name, value in self.__dict__.items() if name != "_opened"}
+
+    def loader(self, steps: range, hardware: Hardware) -> Iterator[Batch]:
+        """The batches of `steps` in order, rendered by `hardware.workers` processes ahead of time, or in this one."""
+        return iter(
+            DataLoader(
+                self,
+                batch_size=None,
+                sampler=steps,
+                num_workers=hardware.workers,
+                pin_memory=hardware.device.type == "cuda",
+            )
+        )
+
+
+@lru_cache(maxsize=2)
+def _permutation(count: int, seed: int, epoch: int) -> NDArray[np.int64]:
+    return np.random.default_rng((seed, epoch)).permutation(count)

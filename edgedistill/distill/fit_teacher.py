@@ -1,0 +1,89 @@
+"""`[teacher] fit`: train or fine-tune the teacher on the training split."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+from pathlib import Path
+
+from safetensors.torch import load_file
+
+from edgedistill.config import AugmentationConfig, FitConfig, TrainConfig
+from edgedistill.data.datasets import Dataset
+from edgedistill.distill.batches import DrawnViews, ViewBatches
+from edgedistill.distill.hardware import choose_hardware
+from edgedistill.distill.loop import STATE, Plan, train
+from edgedistill.distill.recipes import CrossEntropy
+from edgedistill.distill.train import weights_bytes
+from edgedistill.errors import InputError, TrialFailure
+from edgedistill.progress import Listener, StageAdvanced
+from edgedistill.store import digest, write_atomic
+from edgedistill.teachers.load import weights_sha256
+from edgedistill.teachers.teacher import Teacher
+
+WEIGHTS = "teacher.safetensors"
+# Not those of `[train]`: how students are trained must not ask for the teacher to be fitted again.
+WARMUP_EPOCHS = 1.0
+EMA_DECAY = 0.99
+
+
+def fit_teacher(
+    teacher: Teacher,
+    dataset: Dataset,
+    fit: FitConfig,
+    augmentation: AugmentationConfig,
+    train_config: TrainConfig,
+    folder: Path,
+    listener: Listener,
+    *,
+    stage: str = "teacher",
+) -> Teacher:
+    """A copy of `teacher` trained with labels for `fit.epochs` on views drawn anew each epoch; its key is new.
+
+    `train_config` gives device, precision, workers and the interval of checkpoints, nothing that changes what is learnt.
+    Goes on from what a killed call left in `folder`; writes teacher.safetensors there, which `load_fitted` reads.
+    Progress is told as StageAdvanced of `stage`. Raises InputError where training diverges.
+    """
+    if (folder / WEIGHTS).is_file():
+        return load_fitted(teacher, folder)
+
+    def on_progress(done: int, total: int, note: str) -> None:
+        listener(StageAdvanced(stage, done, total, note))
+
+    source = DrawnViews(len(dataset.splits.train), augmentation, repeated=False)
+    plan = Plan(
+        total_epochs=fit.epochs,
+        learning_rate=fit.learning_rate,
+        weight_decay=fit.weight_decay,
+        warmup_epochs=WARMUP_EPOCHS,
+        ema_decay=EMA_DECAY,
+        seed=fit.seed,
+        checkpoint_seconds=train_config.checkpoint_seconds,
+    )
+    try:
+        outcome = train(
+            copy.deepcopy(teacher.module),
+            ViewBatches(dataset, teacher.contract, source, batch_size=fit.batch_size, seed=fit.seed),
+            CrossEntropy(fit.label_smoothing),
+            plan,
+            choose_hardware(train_config, dataset.images),
+            until_epoch=fit.epochs,
+            folder=folder,
+            previous=None,
+            on_progress=on_progress,
+        )
+    except TrialFailure as failure:
+        raise InputError(
+            f"the teacher cannot be fitted: {failure.message}",
+            fix="lower learning_rate or batch_size in [teacher] fit",
+        ) from failure
+    write_atomic(folder / WEIGHTS, weights_bytes(outcome.module))
+    (folder / STATE).unlink()
+    return load_fitted(teacher, folder)
+
+
+def load_fitted(teacher: Teacher, folder: Path) -> Teacher:
+    """`teacher` with the weights that `fit_teacher` left in `folder`."""
+    module = copy.deepcopy(teacher.module)
+    module.load_state_dict(load_file(folder / WEIGHTS))
+    return replace(teacher, module=module.eval(), key=digest([teacher.key, weights_sha256(module)]))

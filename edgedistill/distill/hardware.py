@@ -1,0 +1,73 @@
+"""What a training run computes on: device, numeric precision, processes that render views."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+import torch
+
+from edgedistill.config import TrainConfig
+from edgedistill.data.sources import GreyImages, ImageSource, Joined
+from edgedistill.errors import UnsupportedError
+
+MAX_WORKERS = 8
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """`autocast` is the type of matrix products in the forward pass, None for float32 throughout. `workers` 0 renders
+    views in the training process."""
+
+    device: torch.device
+    autocast: torch.dtype | None
+    workers: int
+
+
+def choose_device(config: TrainConfig) -> torch.device:
+    """The device that `[train] device` names; `auto` takes CUDA, then Apple's GPU, then the CPU. Raises UnsupportedError
+    for a named device that is not here."""
+    usable = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if config.device == "auto":
+        return torch.device(next(name for name, here in usable.items() if here))
+    if not usable[config.device]:
+        here = ", ".join(name for name, is_here in usable.items() if is_here)
+        raise UnsupportedError(
+            f"[train] device = {config.device!r}: torch {torch.__version__} finds no such device here",
+            fix=f'use device = "auto" or one of: {here}',
+        )
+    return torch.device(config.device)
+
+
+def choose_hardware(config: TrainConfig, images: ImageSource) -> Hardware:
+    """Device, precision and workers for `[train]` on these images.
+
+    bfloat16 where the GPU computes in it, else float16 with a scaled loss. The CPU and Apple's GPU stay in float32:
+    there autocast costs more than it saves on networks of a student's size.
+    """
+    device = choose_device(config)
+    autocast = None
+    if device.type == "cuda" and config.mixed_precision == "auto":
+        autocast = torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+    return Hardware(device, autocast, _workers(config, device, images))
+
+
+def _workers(config: TrainConfig, device: torch.device, images: ImageSource) -> int:
+    """Processes pay where images are decoded from files, or where a GPU would wait for views to be rendered."""
+    if config.workers != "auto":
+        return config.workers
+    if _in_memory(images) and device.type == "cpu":
+        return 0
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(MAX_WORKERS, cpus - 1)
+
+
+def _in_memory(images: ImageSource) -> bool:
+    """Whether an image is there without decoding."""
+    match images:
+        case GreyImages():
+            return True
+        case Joined(parts):
+            return all(_in_memory(part) for part in parts)
+        case _:
+            return False

@@ -1,0 +1,250 @@
+"""The training loop, for students and for a teacher that is fitted: one function to read, and the state it goes on from.
+
+A run is a function of its inputs. Batch order, views and the numbers that dropout draws depend on the seed and the step
+alone, so a run paused after an epoch, or killed at any step, ends with the weights of the uninterrupted one, on a CPU to
+the bit.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from timm.optim import param_groups_weight_decay
+from timm.scheduler import CosineLRScheduler
+from timm.utils import ModelEmaV3
+from torch import Tensor, nn
+
+from edgedistill.distill.batches import ViewBatches
+from edgedistill.distill.hardware import Hardware
+from edgedistill.distill.recipes import Recipe
+from edgedistill.errors import TrialFailure
+from edgedistill.store import sync_folder
+
+OnProgress = Callable[[int, int, str], None]
+
+STATE = "state.pt"
+REPORT_SECONDS = 0.25
+# Distillation gradients of a healthy run stay below this; it bounds the one step that a bad batch would ruin.
+CLIP_NORM = 5.0
+WARMUP_START = 0.01
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a network is optimised: AdamW, warm-up and cosine over `total_epochs`, an average of the weights.
+
+    `checkpoint_seconds` is the longest stretch of work that a kill can lose.
+    """
+
+    total_epochs: int
+    learning_rate: float
+    weight_decay: float
+    warmup_epochs: float
+    ema_decay: float
+    seed: int
+    checkpoint_seconds: float
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """`module` has the averaged weights and batch statistics, in eval mode on the training device. `seconds` counts every
+    stretch of the run, earlier rungs included."""
+
+    module: nn.Module
+    seconds: float
+
+
+def train(
+    module: nn.Module,
+    batches: ViewBatches,
+    recipe: Recipe,
+    plan: Plan,
+    hardware: Hardware,
+    *,
+    until_epoch: int,
+    folder: Path,
+    previous: Path | None,
+    on_progress: OnProgress,
+) -> Outcome:
+    """Train `module` (float 0..255 [B, 3, R, R] to logits; changed in place) up to the end of epoch `until_epoch`.
+
+    Goes on from `folder`/state.pt where a killed call left one, else from `previous`/state.pt, else from the start;
+    leaves `folder`/state.pt at the end. `on_progress(step, last_step, note)` hears of it a few times a second. Raises
+    TrialFailure where the loss or a weight is no longer finite, or the device runs out of memory.
+    """
+    began = time.monotonic()
+    last = until_epoch * batches.steps_per_epoch
+    state = _State(module, plan, hardware, batches.steps_per_epoch)
+    state.restore(folder, previous, last)
+    watch = _Watch(batches.steps_per_epoch, plan.total_epochs)
+    saved = reported = began
+    with torch.random.fork_rng([hardware.device] if hardware.device.type == "cuda" else []):
+        module.train()
+        for batch in batches.loader(range(state.step, last), hardware):
+            torch.manual_seed(plan.seed * 1_000_003 + state.step)
+            loss = state.advance(batch.to(hardware.device), recipe)
+            watch.saw(state.step, loss, state.learning_rate)
+            now = time.monotonic()
+            if now - saved >= plan.checkpoint_seconds and state.step < last:
+                watch.require_finite()
+                state.save(folder, seconds=now - began)
+                saved = now
+            if now - reported >= REPORT_SECONDS:
+                on_progress(state.step, last, watch.note())
+                reported = now
+    watch.require_finite()
+    state.require_finite_weights()
+    seconds = state.save(folder, seconds=time.monotonic() - began)
+    on_progress(last, last, watch.note())
+    return Outcome(state.ema.module.eval(), seconds)
+
+
+class _State:
+    """Everything that a step reads and changes."""
+
+    def __init__(self, module: nn.Module, plan: Plan, hardware: Hardware, steps_per_epoch: int) -> None:
+        self.hardware = hardware
+        self.module = module.to(hardware.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.plan = plan
+        self.step = 0
+        self.seconds = 0.0
+        self.parameters = [p for p in module.parameters() if p.requires_grad]
+        self.optimizer = torch.optim.AdamW(
+            param_groups_weight_decay(module, plan.weight_decay),
+            lr=plan.learning_rate,
+            fused=hardware.device.type in ("cpu", "cuda"),
+        )
+        total = plan.total_epochs * steps_per_epoch
+        warmup = min(round(plan.warmup_epochs * steps_per_epoch), total // 2)
+        self.scheduler = CosineLRScheduler(
+            self.optimizer,
+            t_initial=total - warmup,
+            warmup_t=warmup,
+            warmup_lr_init=plan.learning_rate * WARMUP_START,
+            warmup_prefix=True,
+            t_in_epochs=False,
+        )
+        self.scaler = torch.amp.GradScaler(hardware.device.type, enabled=hardware.autocast is torch.float16)
+        # The decay rises from 0 (1 - (1 + step)^-2/3), or the average of a short run would still hold its random start.
+        self.ema = ModelEmaV3(module, decay=plan.ema_decay, use_warmup=True)
+
+    @property
+    def learning_rate(self) -> float:
+        """Rate of the step just taken."""
+        return float(self.optimizer.param_groups[0]["lr"])
+
+    def advance(self, batch: Any, recipe: Recipe) -> Tensor:
+        """One step; its loss, still on the device."""
+        self.scheduler.step_update(self.step)
+        images = batch.images.to(torch.float32, memory_format=torch.channels_last)
+        autocast = self.hardware.autocast
+        try:
+            with torch.autocast(self.hardware.device.type, autocast, enabled=autocast is not None):
+                logits = self.module(images)
+            loss = recipe.loss(logits.float(), batch)
+            self.optimizer.zero_grad()
+            self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        except torch.OutOfMemoryError as error:
+            raise TrialFailure(
+                f"{self.hardware.device} ran out of memory at batch size {len(images)}",
+                fix="lower [train] batch_size",
+            ) from error
+        self.scaler.unscale_(self.optimizer)
+        nn.utils.clip_grad_norm_(self.parameters, CLIP_NORM)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.step += 1
+        self.ema.update(self.module, step=self.step)
+        return loss.detach()
+
+    def save(self, folder: Path, *, seconds: float) -> float:
+        """Write state.pt whole or not at all; returns the seconds of the whole run. `seconds` are this call's."""
+        total = self.seconds + seconds
+        content = {
+            "step": self.step,
+            "seconds": total,
+            "total_epochs": self.plan.total_epochs,
+            "module": self.module.state_dict(),
+            "ema": self.ema.module.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+        }
+        temporary = folder / f".{STATE}.{os.getpid()}.tmp"
+        try:
+            with temporary.open("wb") as stream:
+                torch.save(content, stream)
+                stream.flush()
+                os.fsync(stream.fileno())
+            temporary.replace(folder / STATE)
+            sync_folder(folder)
+        finally:
+            temporary.unlink(missing_ok=True)
+        return total
+
+    def restore(self, folder: Path, previous: Path | None, last: int) -> None:
+        """Go on from the state in `folder`, else in `previous`, else stay at step 0."""
+        found = [path / STATE for path in (folder, previous) if path is not None and (path / STATE).is_file()]
+        if not found:
+            if previous is not None:
+                raise FileNotFoundError(previous / STATE)
+            return
+        content = torch.load(found[0], map_location=self.hardware.device, weights_only=True)
+        if content["total_epochs"] != self.plan.total_epochs or content["step"] > last:
+            raise ValueError(
+                f"{found[0]} is at step {content['step']} of a schedule of {content['total_epochs']} epochs; "
+                f"it cannot go on to step {last} of one of {self.plan.total_epochs}"
+            )
+        self.step, self.seconds = content["step"], content["seconds"]
+        self.module.load_state_dict(content["module"])
+        self.ema.module.load_state_dict(content["ema"])
+        self.optimizer.load_state_dict(content["optimizer"])
+        self.scaler.load_state_dict(content["scaler"])
+
+    def require_finite_weights(self) -> None:
+        """The last step's gradient may have been infinite where its loss was not."""
+        tensors = [t for t in self.ema.module.state_dict().values() if t.is_floating_point()]
+        if not all(bool(torch.isfinite(t).all()) for t in tensors):
+            raise TrialFailure(f"a weight is not finite after step {self.step}", fix="lower [train] learning_rate")
+
+
+class _Watch:
+    """Losses since the last look. They stay on the device until someone looks: reading one waits for a GPU."""
+
+    def __init__(self, steps_per_epoch: int, total_epochs: int) -> None:
+        self.steps_per_epoch = steps_per_epoch
+        self.total_epochs = total_epochs
+        self.unseen: list[tuple[int, Tensor, float]] = []
+        self.mean = float("nan")
+        self.step = 0
+
+    def saw(self, step: int, loss: Tensor, learning_rate: float) -> None:
+        self.unseen.append((step, loss, learning_rate))
+
+    def require_finite(self) -> None:
+        """Raise TrialFailure for the first loss that is not finite."""
+        if not self.unseen:
+            return
+        losses = torch.stack([loss for _, loss, _ in self.unseen]).cpu()
+        for (step, _, rate), loss in zip(self.unseen, losses.tolist(), strict=True):
+            if not abs(loss) < float("inf"):
+                epoch = (step - 1) // self.steps_per_epoch + 1
+                raise TrialFailure(
+                    f"the loss is {loss} in epoch {epoch}, step {step}, at learning rate {rate:.2g}",
+                    fix="lower [train] learning_rate",
+                )
+        self.mean, self.step = float(losses.mean()), self.unseen[-1][0]
+        self.unseen.clear()
+
+    def note(self) -> str:
+        """`epoch 3/16, loss 0.123`: the mean since the last note."""
+        self.require_finite()
+        if not self.step:
+            return ""
+        epoch = (self.step - 1) // self.steps_per_epoch + 1
+        return f"epoch {epoch}/{self.total_epochs}, loss {self.mean:.3g}"
