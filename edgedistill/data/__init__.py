@@ -1,0 +1,1 @@
+"""From files to images, labels, splits and replayable views."""

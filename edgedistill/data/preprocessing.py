@@ -34,14 +34,16 @@ def make_contract(
     )
 
 
-def region(width: int, height: int, contract: Contract) -> tuple[int, int, int, int]:
-    """Left, top, right and bottom in pixels of what the contract keeps: all, or the largest square in the middle (an odd
-    pixel goes to the right or bottom)."""
-    if contract.crop == "stretch":
-        return 0, 0, width, height
-    side = min(width, height)
-    left, top = (width - side) // 2, (height - side) // 2
-    return left, top, left + side, top + side
+def kept_region(image: Pixels, contract: Contract) -> Image.Image:
+    """What the contract keeps of uint8 [H, W, 3]: all, or the largest square in the middle (an odd pixel is lost at the
+    right or bottom). Really cut out, because a resize of a box inside a larger image also blends in what lies around it,
+    which an app that crops first does not see."""
+    if contract.crop == "center":
+        height, width, _ = image.shape
+        side = min(width, height)
+        top, left = (height - side) // 2, (width - side) // 2
+        image = image[top : top + side, left : left + side]
+    return Image.fromarray(image)
 
 
 def resample(image: Image.Image, box: tuple[float, float, float, float], contract: Contract) -> Image.Image:
@@ -50,15 +52,13 @@ def resample(image: Image.Image, box: tuple[float, float, float, float], contrac
     if not contract.antialias:
         raise UnsupportedError("a contract without antialiasing", fix="set antialias to true")
     side = contract.resolution
-    if image.size == (side, side) and box == (0, 0, side, side):
-        return image
     return image.resize((side, side), _FILTERS[contract.resize_filter], box)
 
 
 def resize(image: Pixels, contract: Contract) -> Pixels:
     """uint8 [H, W, 3] to uint8 [3, R, R] as the contract says."""
-    height, width, _ = image.shape
-    resized = resample(Image.fromarray(image), region(width, height, contract), contract)
+    kept = kept_region(image, contract)
+    resized = resample(kept, (0, 0, kept.width, kept.height), contract)
     return np.ascontiguousarray(np.asarray(resized).transpose(2, 0, 1))
 
 

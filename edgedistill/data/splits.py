@@ -111,14 +111,14 @@ def limited(train: Indices, labels: Indices, limit: int, seed: int) -> Indices:
 
 def _apportion(quotas: NDArray[np.floating[Any]], total: int) -> Indices:
     """Whole numbers that add up to `total`, each the floor or the ceiling of its quota (largest remainders first)."""
-    whole = np.floor(quotas).astype(np.int64)
+    whole: Indices = np.floor(quotas).astype(np.int64)
     by_remainder = np.argsort(whole - quotas, kind="stable")
     whole[by_remainder[: max(0, total - int(whole.sum()))]] += 1
     return whole
 
 
 def _members(inverse: Indices, counts: Indices, seed: int, stream: int) -> list[Indices]:
-    """Positions of each class, in a drawn order. `inverse` is the class of each position, `counts` the size of each class."""
+    """Positions of each class, in a drawn order. `inverse` is the class of each position, `counts` how many it has."""
     bits = np.random.PCG64(np.random.SeedSequence([seed % 2**64, stream]))
     order = np.argsort(bits.random_raw(len(inverse)), kind="stable")
     by_class = order[np.argsort(inverse[order], kind="stable")]

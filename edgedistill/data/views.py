@@ -16,7 +16,7 @@ from PIL import Image
 
 from edgedistill.config import AugmentationConfig
 from edgedistill.data.augment import AUGMENTATION_VERSION, NEUTRAL, TWO_SIDED, Operation, apply
-from edgedistill.data.preprocessing import region, resample
+from edgedistill.data.preprocessing import kept_region, resample
 from edgedistill.data.sources import ImageSource, Indices, Pixels
 from edgedistill.specs import Contract
 
@@ -141,16 +141,10 @@ def _render(
     pixels: Pixels, box: list[int], flip: int, operations: list[int], magnitudes: list[int], contract: Contract
 ) -> Pixels:
     """uint8 [R, R, 3]."""
-    height, width, _ = pixels.shape
-    left, top, right, bottom = region(width, height, contract)
-    across, down = right - left, bottom - top
-    part = (
-        left + box[0] * across / FULL,
-        top + box[1] * down / FULL,
-        left + box[2] * across / FULL,
-        top + box[3] * down / FULL,
-    )
-    image = resample(Image.fromarray(pixels), part, contract)
+    image = kept_region(pixels, contract)
+    width, height = image.size
+    part = (box[0] * width / FULL, box[1] * height / FULL, box[2] * width / FULL, box[3] * height / FULL)
+    image = resample(image, part, contract)
     if flip:
         image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     for operation, magnitude in zip(operations, magnitudes):

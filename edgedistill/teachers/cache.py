@@ -86,7 +86,8 @@ class ViewStore:
 @dataclass(frozen=True)
 class ViewStoreCheck:
     """Stored logits beside the live teacher's on `images` (view, image) pairs. `max_abs_error`: largest difference
-    of any logit that is not clipped. `index_mismatches`: pairs whose top class differs, or with a partner outside the split."""
+    of any logit that is not clipped. `index_mismatches`: pairs whose top class differs, or whose partner is not in the
+    split."""
 
     images: int
     max_abs_error: float
@@ -178,8 +179,8 @@ class _Maker:
             for view in range(self.augmentation.views):
                 if not (folder / _file_name(view)).exists():
                     self._make_view(folder, view)
-        for leftover in (*folder.glob("*.images"), *folder.glob(".*.tmp")):  # of a run killed between two renames
-            leftover.unlink()
+        for marker in folder.glob("*.images"):  # of a run killed between a view's rename and its marker's end
+            marker.unlink()
         header = {
             "views": self.augmentation.views,
             "images": self.images,
