@@ -59,8 +59,8 @@ def to_int8(
 ) -> ExportedModel:
     """`model` (fp32) with int8 weights and 8-bit activations, as `folder/<stem>.int8.onnx`.
 
-    `calibration` are uint8 images [n, 3, R, R] from the *training* split; an activation's range is the mean over images of
-    their smallest and largest value. Weights are symmetric, one scale an output channel if `scheme.per_channel`. The same
+    `calibration` are uint8 images [n, 3, R, R] from the *training* split; an activation's range is its smallest and largest
+    value over all of them. Weights are symmetric, one scale an output channel if `scheme.per_channel`. The same
     model and images give the same bytes. The scheme returned states how many images were used.
 
     Raises InputError where the images do not fit the model.
@@ -121,8 +121,10 @@ def _quantize(
         per_channel=scheme.per_channel,
         op_types_to_quantize=_HEAVY if style is IntegerStyle.TENSORRT else None,
         nodes_to_exclude=_input_edge(graph),
+        # The mean of each image's range, ONNX Runtime's other min-max, clips: it cost 15 dB of signal to noise on a small
+        # network. Percentiles and entropy came out within 1 dB of this, at several times the time and memory.
         calibrate_method=CalibrationMethod.MinMax,
-        extra_options={"CalibMovingAverage": True, "WeightSymmetric": True, **options},
+        extra_options={"WeightSymmetric": True, **options},
     )
     return onnx.load(result)
 
