@@ -86,7 +86,7 @@ def frontier(result: BuildResult) -> go.Figure | None:
             mode="markers+text",
             marker={"symbol": "diamond", "size": 12, "color": "var(--teacher)"},
             text=["teacher"],
-            textposition="bottom center",
+            textposition="bottom left",
             textfont={"color": "var(--teacher)"},
             name="teacher, measured",
             hoverinfo="text",

@@ -24,7 +24,11 @@
       const { data, layout } = resolve(plot, style);
       // A finger that scrolls the page must not zoom the plot.
       layout.dragmode = narrow.matches ? false : "zoom";
-      if (narrow.matches) layout.font.size = 11;
+      if (narrow.matches) {
+        layout.font.size = 11;
+        // The legend takes a line an entry here, which must not come off the plot.
+        if (layout.showlegend !== false) layout.height += 60;
+      }
       Plotly.react(canvas, data, layout, {
         responsive: true,
         displaylogo: false,
