@@ -63,25 +63,24 @@ def code_sample(result: BuildResult, contract: Contract) -> str:
     onnx = next((a for a in result.artifacts if a.format is Format.ONNX), None)
     if onnx is None:
         return ""
-    resample = contract.resize_filter.upper()
-    side = f"({contract.resolution}, {contract.resolution})"
-    fitted = (
-        f"ImageOps.fit(image, {side}, Image.Resampling.{resample})"
-        if contract.crop == "center"
-        else f"image.resize({side}, Image.Resampling.{resample})"
-    )
-    imported = "Image, ImageOps" if contract.crop == "center" else "Image"
+    # The same steps as in data/preprocessing.py: an app that cuts and resizes otherwise sees another image.
+    cut = """\
+side = min(image.size)
+left, top = (image.width - side) // 2, (image.height - side) // 2
+image = image.crop((left, top, left + side, top + side))
+"""
     return f"""\
 import json
 
 import numpy as np
 import onnxruntime
-from PIL import {imported}
+from PIL import Image
 
 labels = json.load(open("contract.json", encoding="utf-8"))["contract"]["labels"]
 session = onnxruntime.InferenceSession("{_name(onnx)}")
 image = Image.open("golden/image-000.png").convert("{contract.color}")
-image = {fitted}
+{cut if contract.crop == "center" else ""}\
+image = image.resize(({contract.resolution}, {contract.resolution}), Image.Resampling.{contract.resize_filter.upper()})
 tensor = np.asarray(image, dtype=np.uint8).transpose(2, 0, 1)[None]
 logits = session.run(["{contract.output_name}"], {{"{contract.input_name}": tensor}})[0][0]
 print(labels[int(logits.argmax())])

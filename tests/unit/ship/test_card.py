@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import onnx
@@ -16,8 +17,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from onnx import TensorProto, helper
+from PIL import Image
 
 from edgedistill.artifacts import TensorSignature
+from edgedistill.data.preprocessing import resize
 from edgedistill.ship.card import code_sample, escape_markdown, model_card
 from edgedistill.ship.golden import Golden
 from edgedistill.ship.package import PackageContents, PackageFile, write_package
@@ -115,3 +118,18 @@ def test_the_code_sample_runs_inside_the_package(tmp_path: Path, realistic: Modu
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
     assert done.stdout == "green\n", done.stderr
+
+
+@pytest.mark.parametrize("crop", ["stretch", "center"])
+@pytest.mark.parametrize("resize_filter", ["bilinear", "bicubic"])
+def test_the_code_sample_prepares_an_image_as_the_data_loader_does(
+    tmp_path: Path, realistic: ModuleType, crop: str, resize_filter: str
+) -> None:
+    contract = realistic.make_contract(crop=crop, resize_filter=resize_filter)
+    pixels = np.random.default_rng(0).integers(0, 256, (41, 30, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "x.png")
+    sample = code_sample(realistic.make_result(), contract)
+    lines = sample[sample.index("image = Image.open") : sample.index("logits =")]
+    names: dict[str, Any] = {"np": np, "Image": Image}
+    exec(lines.replace("golden/image-000.png", str(tmp_path / "x.png")), names)
+    np.testing.assert_array_equal(names["tensor"][0], resize(pixels, contract))
