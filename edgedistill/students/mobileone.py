@@ -1,0 +1,63 @@
+"""A MobileOne-like family (Vasu et al. 2023, arXiv:2206.04040) on timm's blocks: branches in training, one convolution a
+block at inference, no residual additions left to run.
+
+One over-parameterised branch a block, as in MobileOne-S1 to S4: more branches slow down training by as many times, and
+training time is what a search is short of.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from edgedistill.students.family import Family, Plan, staged_plan
+
+if TYPE_CHECKING:
+    from torch import nn
+
+STEM = 64
+CHANNELS = (64, 128, 256, 512)
+BLOCKS = (2, 8, 10, 1)
+
+
+def plan(width: float, depth: float, resolution: int) -> Plan:
+    """MobileOne's stages with all width factors 1 at width 1. A block is a 3x3 depthwise and a 1x1 convolution."""
+    return staged_plan(STEM, CHANNELS, BLOCKS, (), width, depth, resolution)
+
+
+def assemble(plan: Plan, classes: int, merged: bool) -> nn.Module:
+    """The network of `plan`; with `merged` each block is the convolution that it becomes."""
+    from torch import nn
+
+    layers = [_block(3, plan.stem_channels, 3, plan.stem_stride, False, merged)]
+    channels = plan.stem_channels
+    for stage in plan.stages:
+        for index in range(stage.blocks):
+            stride = stage.stride if index == 0 else 1
+            layers.append(_block(channels, channels, 3, stride, True, merged))
+            layers.append(_block(channels, stage.channels, 1, 1, False, merged))
+            channels = stage.channels
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, classes))
+
+
+def _block(inputs: int, outputs: int, kernel: int, stride: int, depthwise: bool, merged: bool) -> nn.Module:
+    from timm.models.byobnet import MobileOneBlock
+    from torch import nn
+
+    if merged:
+        # Not MobileOneBlock(inference_mode=True): timm 1.0.31 leaves the padding out there, so maps shrink.
+        groups = inputs if depthwise else 1
+        convolution = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups)
+        return nn.Sequential(convolution, nn.ReLU(inplace=True))
+    group_size = 1 if depthwise else 0
+    block: nn.Module = MobileOneBlock(inputs, outputs, kernel, stride, group_size=group_size, num_conv_branches=1)
+    return block
+
+
+FAMILY = Family(
+    name="mobileone",
+    title="MobileOne-like, branches merged at export",
+    widths=(0.125, 0.1875, 0.25, 0.375, 0.5, 0.75, 1.0, 1.5),
+    depths=(0.25, 0.5, 0.75, 1.0),
+    plan=plan,
+    assemble=assemble,
+)

@@ -1,0 +1,222 @@
+"""What a module computes, operation by operation, without its weights: the static figures of a candidate.
+
+The module runs once at batch 1 under a dispatch mode that sees every aten operation, residual additions and attention
+included, which hooks on layers would miss. On the meta device that costs no memory and no arithmetic; a loaded teacher
+runs on its own device. Operations are then fused as ONNX Runtime fuses them on a CPU: batch norm, residual addition and
+activation into the convolution before, in this order.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+import torch
+from torch import nn
+
+from edgedistill.specs import Frozen
+from edgedistill.students.tracing import BYTES_PER_ELEMENT, Call, record
+
+
+class OperationKind(StrEnum):
+    """Kinds of operations whose cost grows by different laws."""
+
+    CONV = "conv"
+    POINTWISE = "pointwise"
+    GROUPED = "grouped"
+    DEPTHWISE = "depthwise"
+    GEMM = "gemm"
+    MATMUL = "matmul"
+    ELEMENTWISE = "elementwise"
+    POOL = "pool"
+    COPY = "copy"
+
+    @property
+    def convolves(self) -> bool:
+        return self in (OperationKind.CONV, OperationKind.POINTWISE, OperationKind.GROUPED, OperationKind.DEPTHWISE)
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One operation of the fused graph at batch 1. Bytes are those of fp32."""
+
+    kind: OperationKind
+    name: str
+    multiply_adds: int
+    read_bytes: int
+    written_bytes: int
+    weights_bytes: int
+
+
+class Totals(Frozen):
+    """Sums over all operations of one kind."""
+
+    kind: OperationKind
+    count: int
+    multiply_adds: int
+    read_bytes: int
+    written_bytes: int
+    weights_bytes: int
+
+
+class Structure(Frozen):
+    """The static figures of a deployed module at batch 1, its batch norms folded.
+
+    `parameters` counts those that are read, a folded batch norm as the bias that it leaves. `activation_bytes` is the peak,
+    over the operations in their order, of all activations alive in fp32: computed and still to be read, the operation's
+    own output and the input image included.
+    """
+
+    parameters: int
+    multiply_adds: int
+    activation_bytes: int
+    totals: tuple[Totals, ...]
+
+    @property
+    def weights_bytes(self) -> int:
+        return self.parameters * BYTES_PER_ELEMENT
+
+
+def structure_of(module: nn.Module, resolution: int) -> Structure:
+    """Figures of a deployed module that takes float [1, 3, R, R]; of any model in eval mode, a teacher too. Runs it once on
+    the device of its weights. Raises ValueError in training mode, where dropout and batch statistics would count."""
+    operations, peak = trace(module, resolution)
+    grouped: dict[OperationKind, list[Operation]] = defaultdict(list)
+    for operation in operations:
+        grouped[operation.kind].append(operation)
+    totals = tuple(_total(kind, grouped[kind]) for kind in OperationKind if grouped[kind])
+    return Structure(
+        parameters=sum(t.weights_bytes for t in totals) // BYTES_PER_ELEMENT,
+        multiply_adds=sum(t.multiply_adds for t in totals),
+        activation_bytes=peak,
+        totals=totals,
+    )
+
+
+def trace(module: nn.Module, resolution: int) -> tuple[tuple[Operation, ...], int]:
+    """The fused operations in the order they run, and the peak of living activations in bytes."""
+    if module.training:
+        raise ValueError("count a module in eval mode: deploy it first")
+    tensor = next(iter([*module.parameters(), *module.buffers()]), torch.empty(0))
+    calls = record(module, torch.zeros(1, 3, resolution, resolution, device=tensor.device))
+    image_bytes = 3 * resolution * resolution * BYTES_PER_ELEMENT
+    return _fuse(calls, image_bytes)
+
+
+def _total(kind: OperationKind, operations: Sequence[Operation]) -> Totals:
+    return Totals(
+        kind=kind,
+        count=len(operations),
+        multiply_adds=sum(o.multiply_adds for o in operations),
+        read_bytes=sum(o.read_bytes for o in operations),
+        written_bytes=sum(o.written_bytes for o in operations),
+        weights_bytes=sum(o.weights_bytes for o in operations),
+    )
+
+
+# -- what an aten call is ---------------------------------------------------------------------------------------
+
+_POOLS = ("avg_pool", "max_pool", "adaptive_avg_pool", "adaptive_max_pool", "mean", "amax", "_adaptive_avg_pool")
+_COPIES = ("cat", "stack", "permute", "transpose", "slice", "select", "split", "unbind", "pad", "constant_pad", "roll",
+           "repeat", "index", "copy_", "_to_copy", "pixel", "unfold", "upsample", "flip")  # fmt: skip
+_FUSED_ACTIVATIONS = ("relu", "leaky_relu", "sigmoid", "tanh", "hardtanh", "clamp", "hardsigmoid")
+_ORDER = {"batch_norm": 1, "add": 2, "activation": 3}
+
+
+def _kind(call: Call) -> OperationKind:
+    name = call.name
+    if name == "convolution":
+        weight, groups = call.shapes[1], call.groups
+        if groups > 1:
+            return OperationKind.DEPTHWISE if weight[1] == 1 else OperationKind.GROUPED
+        return OperationKind.POINTWISE if all(side == 1 for side in weight[2:]) else OperationKind.CONV
+    if name in ("addmm", "mm", "linear"):
+        return OperationKind.GEMM if len(call.inputs) == 1 else OperationKind.MATMUL
+    if name in ("bmm", "baddbmm") or name.startswith("_scaled_dot_product"):
+        return OperationKind.MATMUL
+    if name.startswith(_POOLS):
+        return OperationKind.POOL
+    return OperationKind.COPY if name.startswith(_COPIES) else OperationKind.ELEMENTWISE
+
+
+def _multiply_adds(call: Call) -> int:
+    shapes, out = call.shapes, call.output_shape
+    if call.name == "convolution":
+        # A transposed convolution applies its whole kernel at every input pixel, a plain one at every output pixel.
+        pixels = shapes[0] if call.transposed else out
+        return math.prod(pixels) * math.prod(shapes[1][1:])
+    if call.name in ("addmm", "baddbmm"):
+        return math.prod(out) * shapes[1][-1]
+    if call.name in ("mm", "bmm", "linear"):
+        return math.prod(out) * shapes[0][-1]
+    if call.name.startswith("_scaled_dot_product"):
+        query, key, value = shapes[:3]
+        return math.prod(query[:-1]) * key[-2] * (query[-1] + value[-1])
+    return 0
+
+
+# -- fusion and liveness ----------------------------------------------------------------------------------------
+
+
+def _fuse(calls: Sequence[Call], image_bytes: int) -> tuple[tuple[Operation, ...], int]:
+    """Operations after fusion, and the peak of living bytes. Value 0 is the image; call i makes value i + 1."""
+    readers = [0] * (len(calls) + 1)
+    for call in calls:
+        for value in call.inputs:
+            readers[value] += 1
+    root = list(range(len(calls) + 1))
+    kinds = [OperationKind.COPY, *(_kind(call) for call in calls)]
+    stage = [0] * (len(calls) + 1)
+    extra_reads: dict[int, list[int]] = defaultdict(list)
+    folded_bias: dict[int, int] = {}
+    for number, call in enumerate(calls, 1):
+        role = _fusible_role(call)
+        hosts = [
+            v
+            for v in call.inputs
+            if readers[v] == 1 and kinds[root[v]].convolves and stage[root[v]] < _ORDER.get(role, 0)
+        ]
+        if not hosts:
+            continue
+        host_value = max(hosts, key=lambda v: root[v])
+        host = root[host_value]
+        others = [root[v] for v in call.inputs if v != host_value]
+        if any(other > host for other in others):
+            continue
+        root[number], stage[host] = host, _ORDER[role]
+        extra_reads[host] += others
+        if role == "batch_norm" and not calls[host - 1].has_bias:
+            folded_bias[host] = call.output_shape[1]
+
+    sizes = [image_bytes, *(call.output_bytes for call in calls)]
+    kept = [number for number in range(1, len(calls) + 1) if root[number] == number]
+    reads = {n: [root[v] for v in calls[n - 1].inputs] + extra_reads[n] for n in kept}
+    last_read = {value: n for n in kept for value in reads[n]}
+    operations, peak = [], 0
+    for number in kept:
+        call = calls[number - 1]
+        constants = call.weight_elements + folded_bias.get(number, 0)
+        operations.append(
+            Operation(
+                kind=kinds[number],
+                name=call.name,
+                multiply_adds=_multiply_adds(call),
+                read_bytes=sum(sizes[v] for v in reads[number]),
+                written_bytes=sizes[number],
+                weights_bytes=constants * BYTES_PER_ELEMENT,
+            )
+        )
+        alive = [v for v in (0, *kept) if v <= number and (v == number or last_read.get(v, 0) >= number)]
+        peak = max(peak, sum(sizes[v] for v in alive))
+    return tuple(operations), peak
+
+
+def _fusible_role(call: Call) -> str:
+    if "batch_norm" in call.name:
+        return "batch_norm"
+    if call.name in ("add", "add_") and len(call.inputs) == 2 and call.shapes[0] == call.shapes[1]:
+        return "add"
+    return "activation" if call.name.rstrip("_") in _FUSED_ACTIVATIONS else ""

@@ -1,0 +1,45 @@
+"""The vector that latency is predicted from."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import nn
+
+from edgedistill.latency.features import FEATURE_NAMES, MULTIPLY_ADDS, features, features_of
+from edgedistill.students.structure import structure_of
+
+
+def module() -> nn.Module:
+    layers = (nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 8, 3, padding=1, groups=8), nn.GELU())
+    torch.manual_seed(0)
+    return nn.Sequential(*layers, nn.Conv2d(8, 4, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2)).eval()
+
+
+def test_each_feature_by_hand() -> None:
+    found = dict(zip(FEATURE_NAMES, features(module(), 4), strict=True))
+    pixels = 16
+    image, wide, narrow, logits, pooled = 3 * pixels * 4, 8 * pixels * 4, 4 * pixels * 4, 2 * 4, 4 * 4
+    assert found == {
+        "conv_multiply_adds": 8 * 27 * pixels,
+        "pointwise_multiply_adds": 32 * pixels,
+        "grouped_multiply_adds": 0,
+        "depthwise_multiply_adds": 72 * pixels,
+        "gemm_multiply_adds": 8,
+        "matmul_multiply_adds": 0,
+        "heavy_bytes": (image + wide) + (wide + narrow) + (pooled + logits),
+        "depthwise_bytes": 2 * wide,
+        "weights_bytes": ((216 + 8) + (72 + 8) + (32 + 4) + (8 + 2)) * 4,
+        "elementwise_bytes": 2 * wide,
+        "copy_bytes": narrow + pooled,
+        "heavy_count": 4,
+        "light_count": 2,
+        "constant": 1,
+    }
+
+
+def test_multiply_adds_columns_sum_to_the_structure_s() -> None:
+    structure = structure_of(module(), 8)
+    assert np.sum(features_of(structure)[MULTIPLY_ADDS]) == structure.multiply_adds
+    assert all("multiply_adds" in name for name in FEATURE_NAMES[MULTIPLY_ADDS])
+    assert sum("multiply_adds" in name for name in FEATURE_NAMES) == len(FEATURE_NAMES[MULTIPLY_ADDS])

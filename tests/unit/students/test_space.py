@@ -1,0 +1,102 @@
+"""The space: size, order, restrictions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from edgedistill.config import SpaceConfig
+from edgedistill.errors import InputError
+from edgedistill.specs import Format, Precision, Target
+from edgedistill.students.families import FAMILIES
+from edgedistill.students.family import RESOLUTIONS
+from edgedistill.students.space import enumerate_space, resolutions_for
+
+
+def target(**changes: Any) -> Target:
+    plain = Target(
+        name="test",
+        title="Test",
+        runtime=Format.ONNX,
+        formats=(Format.ONNX,),
+        precisions=(Precision.FP32, Precision.INT8),
+        transport="local",
+    )
+    return plain.model_copy(update=changes)
+
+
+def test_the_default_space_has_hundreds_of_distinct_candidates_of_every_family() -> None:
+    candidates = enumerate_space(SpaceConfig(), 10, 8, target())
+    assert len(candidates) >= 200
+    assert len({c.spec for c in candidates}) == len(candidates)
+    assert {c.spec.family for c in candidates} == set(FAMILIES)
+    assert {c.spec.resolution for c in candidates} == {8, 12, 16}
+
+
+def test_specs_that_round_to_one_network_are_one_candidate() -> None:
+    config = SpaceConfig(families=("resnet",), widths=(0.124, 0.125, 0.126), depths=(0.9, 1.0, 1.1), resolutions=(8,))
+    candidates = enumerate_space(config, 10, 8, target())
+    assert [(c.spec.width, c.spec.depth) for c in candidates] == [(0.126, 1.0)]
+
+
+def test_figures_grow_with_width_depth_and_resolution() -> None:
+    def one(width: float, depth: float, resolution: int) -> tuple[int, int, int]:
+        config = SpaceConfig(families=("mobileone",), widths=(width,), depths=(depth,), resolutions=(resolution,))
+        (candidate,) = enumerate_space(config, 10, None, target())
+        return candidate.parameters, candidate.multiply_adds, candidate.activation_bytes
+
+    parameters, work, activations = one(0.5, 0.5, 32)
+    assert one(1.0, 0.5, 32) > (parameters, work, activations)
+    assert one(0.5, 1.0, 32)[0] > parameters and one(0.5, 1.0, 32)[1] > work
+    sharper = one(0.5, 0.5, 40)
+    assert sharper[0] == parameters and sharper[1] > work and sharper[2] > activations
+
+
+@pytest.mark.parametrize(
+    ("side", "expected"),
+    [
+        (8, (8, 12, 16)),
+        (28, (16, 24, 28, 32, 48)),
+        (64, (32, 48, 64, 96, 128)),
+        (500, (128, 160, 192, 224)),
+        (None, (128, 160, 192, 224)),
+        (4, (8, 12, 16)),
+    ],
+)
+def test_resolutions_suit_the_source(side: int | None, expected: tuple[int, ...]) -> None:
+    assert resolutions_for(RESOLUTIONS, side) == expected
+
+
+def test_resolutions_that_the_user_names_stand() -> None:
+    config = SpaceConfig(families=("resnet",), widths=(0.125,), depths=(0.5,), resolutions=(40, 9))
+    assert [c.spec.resolution for c in enumerate_space(config, 10, 8, target())] == [9, 40]
+
+
+def test_too_few_parameters_allowed_names_the_restriction_and_the_smallest() -> None:
+    config = SpaceConfig(widths=(0.5,), depths=(0.5,), resolutions=(8,), max_parameters=1000)
+    with pytest.raises(InputError, match=r"max_parameters = 1000 leaves none of 3 candidates \(the smallest here has"):
+        enumerate_space(config, 10, 8, target())
+
+
+def test_memory_counts_at_the_smallest_precision_worth_trying() -> None:
+    config = SpaceConfig(families=("resnet",), widths=(0.5,), depths=(0.5,), resolutions=(8,))
+    (candidate,) = enumerate_space(config, 10, 8, target())
+    fp32_bytes = candidate.structure.weights_bytes + candidate.activation_bytes
+    assert enumerate_space(config, 10, 8, target(memory_bytes=fp32_bytes // 4)) == (candidate,)
+    with pytest.raises(InputError, match=r"target test: .* of memory hold none of 1 candidates"):
+        enumerate_space(config, 10, 8, target(memory_bytes=fp32_bytes // 4, precisions=(Precision.FP32,)))
+
+
+def test_restrictions_keep_those_that_pass() -> None:
+    config = SpaceConfig(families=("resnet",), depths=(0.5,), resolutions=(8,))
+    everything = enumerate_space(config, 10, 8, target())
+    limit = sorted(c.parameters for c in everything)[2]
+    kept = enumerate_space(config.model_copy(update={"max_parameters": limit}), 10, 8, target())
+    assert kept == tuple(c for c in everything if c.parameters <= limit)
+    assert 0 < len(kept) < len(everything)
+
+
+def test_an_unknown_family_is_named_with_a_suggestion() -> None:
+    with pytest.raises(InputError, match=r"unknown family 'mobileon' \(did you mean mobileone"):
+        enumerate_space(SpaceConfig(families=("mobileon",)), 10, 8, target())
