@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from edgedistill.errors import InputError
 from edgedistill.store import default_root, file_sha256
@@ -26,8 +26,7 @@ CREATE TABLE IF NOT EXISTS verdicts (checker TEXT, sha256 TEXT, fault TEXT, PRIM
 """
 
 
-@dataclass(frozen=True)
-class Content:
+class Content(NamedTuple):
     """What a file holds: its SHA-256 (hex), or why it cannot be read (`fault`)."""
 
     sha256: str
@@ -36,10 +35,11 @@ class Content:
 
 @dataclass(frozen=True)
 class Tree:
-    """Files and folders below a folder, each sorted by path."""
+    """Files and folders below a folder, each sorted by path. Texts, not Paths: of a million files, making and
+    comparing Paths would take longer than everything else."""
 
-    files: tuple[Path, ...]
-    folders: tuple[Path, ...]
+    files: tuple[str, ...]
+    folders: tuple[str, ...]
 
 
 def require_folder(path: Path, what: str) -> Path:
@@ -63,36 +63,36 @@ def is_hidden(name: str) -> bool:
 def walk(folder: Path) -> Tree:
     """Everything below `folder` but hidden names. Links to folders are followed, each folder once, so that a link to a
     parent ends; a broken link counts as a file, which then cannot be read."""
-    files: list[Path] = []
-    folders: list[Path] = []
+    files: list[str] = []
+    folders: list[str] = []
     seen = {os.path.realpath(folder)}
     for current, subfolders, names in os.walk(folder, followlinks=True):
         kept = []
         for name in subfolders:
-            inner = os.path.join(current, name)  # noqa: PTH118 - a Path each costs more than the walk itself
+            inner = f"{current}{os.sep}{name}"
             real = os.path.realpath(inner)
             if not is_hidden(name) and real not in seen:
                 seen.add(real)
                 kept.append(name)
-                folders.append(Path(inner))
+                folders.append(inner)
         subfolders[:] = kept
-        files += [Path(current, name) for name in names if not is_hidden(name)]
+        files += [f"{current}{os.sep}{name}" for name in names if not is_hidden(name)]
     return Tree(tuple(sorted(files)), tuple(sorted(folders)))
 
 
-def content_hashes(files: Sequence[Path]) -> dict[Path, Content]:
-    """What each file holds. Files that did not change since they were last hashed are not read."""
-    result: dict[Path, Content] = {}
+def content_hashes(files: Sequence[str]) -> dict[str, Content]:
+    """What each file, by its absolute path, holds. Files that did not change since they were last hashed are not read."""
+    result: dict[str, Content] = {}
     fresh: list[tuple[bytes, int, int, int, str]] = []
     with _memory() as memory:
         find = "SELECT sha256 FROM files WHERE path = ? AND bytes = ? AND mtime_ns = ? AND inode = ?"
         for path in files:
-            began_ns = time.time_ns()
             try:
-                status = path.stat()
-                identity = (os.fsencode(path.absolute()), status.st_size, status.st_mtime_ns, status.st_ino)
+                began_ns = time.time_ns()
+                status = os.stat(path)  # noqa: PTH116 - see Tree
+                identity = (os.fsencode(path), status.st_size, status.st_mtime_ns, status.st_ino)
                 known = memory.execute(find, identity).fetchone()
-                sha256 = known[0] if known else file_sha256(path)
+                sha256 = known[0] if known else file_sha256(Path(path))
             except OSError as error:
                 result[path] = Content("", f"cannot be read: {error.strerror}")
                 continue

@@ -6,7 +6,8 @@ Whether a build has anything to do is decided on this, so nothing here imports t
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterable
+import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from edgedistill.config import DataConfig
@@ -31,20 +32,20 @@ def fingerprint(config: DataConfig) -> str:
     """
     if config.source == "digits":
         file = digits_file()
-        return digest({"digits": _hashed(file.parent, [file]), "scikit-learn": tool_version("scikit-learn")})
+        return digest({"digits": _hashed(file.parent, [str(file)]), "scikit-learn": tool_version("scikit-learn")})
     columns = [config.image_column, config.label_column]
     if config.path is None:
         return digest({"huggingface": config.name, "columns": columns})
     folder = require_folder(config.path, "the data folder")
     if config.source == "idx":
         files = [*idx_files(folder).values(), folder / IDX_CLASSES]
-        return digest({"idx": _hashed(folder, [file for file in files if file.exists()])})
+        return digest({"idx": _hashed(folder, [str(file) for file in files if file.exists()])})
     tree = walk(folder)
     content = _hashed(folder, tree.files)
     if config.source == "huggingface":
         return digest({"huggingface": content, "columns": columns})
     # Folders count too: an empty one is a class without images.
-    return digest({"folder": content, "folders": [inner.relative_to(folder).as_posix() for inner in tree.folders]})
+    return digest({"folder": content, "folders": _relative(folder, tree.folders)})
 
 
 def digits_file() -> Path:
@@ -66,9 +67,14 @@ def idx_files(folder: Path) -> dict[str, Path]:
     return result
 
 
-def _hashed(folder: Path, files: Iterable[Path]) -> list[list[str]]:
+def _hashed(folder: Path, files: Sequence[str]) -> list[tuple[str, str]]:
     """Relative path and content hash of each file; why it cannot be read in place of the hash."""
-    return [
-        [path.relative_to(folder).as_posix(), content.sha256 or content.fault]
-        for path, content in content_hashes(list(files)).items()
-    ]
+    contents = content_hashes(files)
+    hashes = (contents[file].sha256 or contents[file].fault for file in files)
+    return list(zip(_relative(folder, files), hashes, strict=True))
+
+
+def _relative(folder: Path, paths: Sequence[str]) -> list[str]:
+    """The part after `folder` of paths below it."""
+    skipped = len(str(folder)) + 1
+    return [path[skipped:].replace(os.sep, "/") for path in paths]

@@ -41,7 +41,7 @@ SPLIT_NAMES: Final = {
 class FolderImages:
     """Image files, decoded when asked for."""
 
-    paths: tuple[Path, ...]
+    paths: tuple[str, ...]
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -49,7 +49,7 @@ class FolderImages:
     def __getitem__(self, index: int, /) -> Pixels:
         path = self.paths[index]
         try:
-            return read_rgb(path)
+            return read_rgb(Path(path))
         except BAD_FILE_ERRORS as error:
             raise InputError(
                 f"{path} can no longer be read: {error}", fix="leave the data as it is while a build runs"
@@ -60,7 +60,7 @@ class FolderImages:
 class _File:
     """An image file with where it was found: `split` is empty where the splits are to be drawn."""
 
-    path: Path
+    path: str
     split: str
     label: str
 
@@ -78,8 +78,9 @@ def load_folder(root: Path) -> Loaded:
     split_folders = _find_splits(root, problems)
     files = [file for split, folder in split_folders for file in _find_images(folder, split, problems)]
     contents = content_hashes([file.path for file in files])
-    problems += _damaged(files, contents)
-    problems += _duplicated(files, contents)
+    faults = _faults(files, contents)
+    problems += [Problem(path, fault, "replace it or remove it") for path, fault in faults.items()]
+    problems += _duplicated([file for file in files if file.path not in faults], contents)
     classes = tuple(sorted({file.label for file in files}))
     problems += _unbalanced(root, files, classes)
     if problems:
@@ -130,11 +131,11 @@ def _find_images(folder: Path, split: str, problems: list[Problem]) -> list[_Fil
         if not paths:
             problems.append(Problem(str(class_folder), "is a class without a file", "add images or remove it"))
         for path in paths:
-            if path.suffix.lower() in SUFFIXES:
+            if Path(path).suffix.lower() in SUFFIXES:
                 result.append(_File(path, split, class_folder.name))
             else:
                 known = ", ".join(sorted(SUFFIXES))
-                problems.append(Problem(str(path), "is not an image by its name", f"move it away; known: {known}"))
+                problems.append(Problem(path, "is not an image by its name", f"move it away; known: {known}"))
     return result
 
 
@@ -151,40 +152,35 @@ def _subfolders(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.is_dir() and not is_hidden(path.name))
 
 
-def _damaged(files: list[_File], contents: dict[Path, Content]) -> Iterable[Problem]:
-    """Files that cannot be read or decoded. Contents decoded before, by the same Pillow, are not decoded again."""
+def _faults(files: list[_File], contents: dict[str, Content]) -> dict[str, str]:
+    """Why files cannot be read or decoded, by path. Contents decoded before, by the same Pillow, are not decoded again."""
     checker = f"image {CHECK_VERSION} pillow {tool_version('pillow')}"
     path_of = {contents[file.path].sha256: file.path for file in files if not contents[file.path].fault}
     faults = known_verdicts(checker, path_of)
     unknown = [sha256 for sha256 in path_of if sha256 not in faults]
     # Pillow decodes outside the interpreter's lock, so threads do it in parallel.
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        found = dict(zip(unknown, pool.map(find_fault, [path_of[sha256] for sha256 in unknown]), strict=True))
+        found = dict(zip(unknown, pool.map(find_fault, [Path(path_of[sha256]) for sha256 in unknown]), strict=True))
     remember_verdicts(checker, found)
     faults |= found
-    for file in files:
-        content = contents[file.path]
-        if fault := content.fault or faults[content.sha256]:
-            yield Problem(str(file.path), fault, "replace it or remove it")
+    by_path = {file.path: contents[file.path].fault or faults[contents[file.path].sha256] for file in files}
+    return {path: fault for path, fault in by_path.items() if fault}
 
 
-def _duplicated(files: list[_File], contents: dict[Path, Content]) -> Iterable[Problem]:
-    """Files with the content of an earlier one. Empty files are listed as empty, not as each other's copies."""
+def _duplicated(sound: list[_File], contents: dict[str, Content]) -> Iterable[Problem]:
+    """Files with the content of an earlier one."""
     first: dict[str, _File] = {}
-    for file in files:
-        content = contents[file.path]
-        if content.fault or content.sha256 == _EMPTY_SHA256:
-            continue
-        original = first.setdefault(content.sha256, file)
+    for file in sound:
+        original = first.setdefault(contents[file.path].sha256, file)
         if original is file:
             continue
         what = f"has the same content as {original.path}"
         if file.label != original.label:
-            yield Problem(str(file.path), f"{what}, under another class", "keep the one whose class is right")
+            yield Problem(file.path, f"{what}, under another class", "keep the one whose class is right")
         elif file.split != original.split:
-            yield Problem(str(file.path), f"{what}, in another split", "keep one: the splits must not share images")
+            yield Problem(file.path, f"{what}, in another split", "keep one: the splits must not share images")
         else:
-            yield Problem(str(file.path), what, "remove one of the two")
+            yield Problem(file.path, what, "remove one of the two")
 
 
 def _unbalanced(root: Path, files: list[_File], classes: tuple[str, ...]) -> Iterable[Problem]:
@@ -199,6 +195,3 @@ def _unbalanced(root: Path, files: list[_File], classes: tuple[str, ...]) -> Ite
             where = " and ".join(sorted(found))
             fix = "add training images of it, or remove it"
             yield Problem(str(root), f"class {label} is in {where} and has no training image", fix)
-
-
-_EMPTY_SHA256: Final = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"

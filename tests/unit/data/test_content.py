@@ -36,8 +36,8 @@ def test_an_unchanged_file_is_read_once(tmp_path: Path, reads: list[Path]) -> No
     path.write_bytes(b"first")
     age(path, 60)
     expected = hashlib.sha256(b"first").hexdigest()
-    assert content_hashes([path])[path].sha256 == expected
-    assert content_hashes([path])[path].sha256 == expected
+    assert content_hashes([str(path)])[str(path)].sha256 == expected
+    assert content_hashes([str(path)])[str(path)].sha256 == expected
     assert reads == [path]
 
 
@@ -45,9 +45,9 @@ def test_a_file_changed_in_place_with_equal_size_is_read_again(tmp_path: Path, r
     path = tmp_path / "a"
     path.write_bytes(b"first")
     age(path, 60)
-    content_hashes([path])
+    content_hashes([str(path)])
     path.write_bytes(b"other")
-    assert content_hashes([path])[path].sha256 == hashlib.sha256(b"other").hexdigest()
+    assert content_hashes([str(path)])[str(path)].sha256 == hashlib.sha256(b"other").hexdigest()
 
 
 def test_a_file_replaced_with_its_size_and_time_kept_is_read_again(tmp_path: Path, reads: list[Path]) -> None:
@@ -56,25 +56,25 @@ def test_a_file_replaced_with_its_size_and_time_kept_is_read_again(tmp_path: Pat
     newer.write_bytes(b"other")
     age(path, 60)
     os.utime(newer, ns=(path.stat().st_mtime_ns, path.stat().st_mtime_ns))
-    content_hashes([path])
+    content_hashes([str(path)])
     newer.replace(path)
-    assert content_hashes([path])[path].sha256 == hashlib.sha256(b"other").hexdigest()
+    assert content_hashes([str(path)])[str(path)].sha256 == hashlib.sha256(b"other").hexdigest()
 
 
 def test_a_file_too_young_to_tell_a_second_write_is_not_remembered(tmp_path: Path, reads: list[Path]) -> None:
     path = tmp_path / "a"
     path.write_bytes(b"first")
     status = path.stat()
-    content_hashes([path])
+    content_hashes([str(path)])
     path.write_bytes(b"other")
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
-    assert content_hashes([path])[path].sha256 == hashlib.sha256(b"other").hexdigest()
+    assert content_hashes([str(path)])[str(path)].sha256 == hashlib.sha256(b"other").hexdigest()
 
 
 def test_unreadable_files_say_why(tmp_path: Path) -> None:
     broken = tmp_path / "link"
     broken.symlink_to(tmp_path / "nowhere")
-    found = content_hashes([broken])[broken]
+    found = content_hashes([str(broken)])[str(broken)]
     assert found.sha256 == ""
     assert "No such file" in found.fault
 
@@ -86,8 +86,8 @@ def test_a_name_that_is_no_text_is_hashed_like_any(tmp_path: Path, reads: list[P
     except OSError:
         pytest.skip("this file system takes UTF-8 names only")
     age(path, 60)
-    content_hashes([path])
-    content_hashes([path])
+    content_hashes([str(path)])
+    content_hashes([str(path)])
     assert len(reads) == 1
 
 
@@ -104,7 +104,7 @@ def test_a_cache_that_cannot_be_written_only_costs_time(tmp_path: Path, monkeypa
     monkeypatch.setenv("EDGEDISTILL_CACHE", str(tmp_path / "file" / "cache"))
     path = tmp_path / "a"
     path.write_bytes(b"x")
-    assert content_hashes([path])[path].sha256 == hashlib.sha256(b"x").hexdigest()
+    assert content_hashes([str(path)])[str(path)].sha256 == hashlib.sha256(b"x").hexdigest()
 
 
 def test_verdicts_belong_to_their_checker() -> None:
@@ -125,8 +125,8 @@ def test_walk_follows_links_once_and_leaves_out_hidden_names(tmp_path: Path) -> 
     (outside / "2.png").write_bytes(b"x")
     (root / "b").symlink_to(outside)
     tree = walk(root)
-    assert [path.relative_to(root).as_posix() for path in tree.files] == ["a/1.png", "b/2.png"]
-    assert [path.relative_to(root).as_posix() for path in tree.folders] == ["a", "b"]
+    assert [os.path.relpath(path, root) for path in tree.files] == ["a/1.png", "b/2.png"]
+    assert [os.path.relpath(path, root) for path in tree.folders] == ["a", "b"]
 
 
 def test_require_folder_says_what_is_there_instead(tmp_path: Path) -> None:
