@@ -79,6 +79,12 @@ def _explain(model: type[BaseModel], location: Location, found: Sequence[ErrorDe
         known = sorted(_model_at(model, location[:-1]).model_fields)
         near = difflib.get_close_matches(str(location[-1]), known, 1)
         return f"unknown key {name}", f"did you mean {near[0]}?" if near else f"known here: {', '.join(known)}"
+    if kind in ("too_long", "too_short"):
+        context = first.get("ctx", {})
+        bound = f"at most {context['max_length']}" if kind == "too_long" else f"at least {context['min_length']}"
+        return f"{name} must hold {bound} items, not {context['actual_length']}", ""
+    if kind == "missing" and isinstance(first["loc"][-1], int):
+        return f"{name} must hold more items", f"{first['loc'][-1]} are too few"
     if kind == "missing":
         field = _model_at(model, location[:-1]).model_fields[str(location[-1])]
         # A model with a parser of its own in front of it (a budget) is written as one value.
@@ -89,8 +95,6 @@ def _explain(model: type[BaseModel], location: Location, found: Sequence[ErrorDe
     if kind in ("value_error", "assertion_error"):
         message, _, fix = first["msg"].removeprefix("Value error, ").partition("; ")
         return (f"{name}: {message}" if name else message), fix
-    if kind in ("too_long", "too_short", "missing_argument"):
-        return f"{name}: {first['msg'][0].lower()}{first['msg'][1:]}", ""
     wanted = list(dict.fromkeys(_wanted(one) for one in found))
     given = first["input"]
     shown = f", not {_toml(given)}" if isinstance(given, str | int | float | bool) else ""

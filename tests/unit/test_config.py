@@ -107,7 +107,14 @@ def test_a_byte_order_mark_is_no_problem(tmp_path: Path) -> None:
         (HEAD + "[search]\nkeep = 1\n", "build.toml:5: search.keep must be below 1, not 1"),
         (HEAD + "[search]\nrungs = [8, 4]\n", "build.toml:5: search.rungs: rungs are epochs in rising order"),
         (HEAD + "[augmentation]\nscale = [0.9, 0.5]\n", "build.toml:5: augmentation.scale: [0.9, 0.5] falls"),
-        (HEAD + "[augmentation]\nratio = [1.0]\n", "build.toml:5: augmentation.ratio"),
+        (
+            HEAD + "[augmentation]\nratio = [1.0]\n",
+            "build.toml:5: augmentation.ratio must hold more items (1 are too few)",
+        ),
+        (
+            HEAD + "[augmentation]\nratio = [1, 1, 1]\n",
+            "build.toml:5: augmentation.ratio must hold at most 2 items, not 3",
+        ),
         (
             HEAD + '[train]\nrecipe = "distil"\n',
             'build.toml:5: train.recipe must be "distill" or "cross_entropy", not "distil"',

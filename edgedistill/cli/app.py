@@ -1,0 +1,100 @@
+"""The command line: `edgedistill COMMAND`. Commands import what they need when they run, so that `--help` is instant."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import sys
+from types import FrameType
+from typing import Annotated
+
+import typer
+
+from edgedistill import __version__
+from edgedistill.cli import build, cache, doctor, init, profile, report, targets
+from edgedistill.errors import ExitCode
+
+app = typer.Typer(
+    name="edgedistill",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("build")(build.build)
+app.command("init")(init.init)
+app.command("targets")(targets.targets)
+app.command("doctor")(doctor.doctor)
+app.command("profile")(profile.profile)
+app.command("report")(report.report)
+app.add_typer(cache.app, name="cache")
+
+# What the command-line parser raises for a wrong option: its class has moved between releases of typer, which exports
+# only this subclass.
+_UsageError: type[Exception] = next(cls for cls in typer.BadParameter.__mro__ if cls.__name__ == "ClickException")
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"edgedistill {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    context: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Say more while working.")] = False,
+) -> None:
+    """Distil a vision teacher into a student that is proven to meet a latency budget on your device.
+
+    Begin with `edgedistill init`, then `edgedistill build build.toml`.
+    """
+    context.obj = verbose
+
+
+def main() -> None:
+    """Entry point of the `edgedistill` command."""
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal that cannot show a character must not end a build.
+        with contextlib.suppress(AttributeError, ValueError):
+            stream.reconfigure(errors="replace")  # type: ignore[union-attr]
+    signal.signal(signal.SIGTERM, _interrupt)
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command line and return its exit code."""
+    as_json = "--json" in arguments
+    try:
+        code = app(arguments, prog_name="edgedistill", standalone_mode=False)
+    except _UsageError as error:
+        return _usage(error, as_json)
+    except (KeyboardInterrupt, typer.Abort):
+        typer.echo("interrupted", err=True)
+        return int(ExitCode.INTERRUPTED)
+    except Exception as error:
+        from edgedistill.cli.errors import show_bug
+
+        show_bug(error, __version__, as_json=as_json)
+        return 1
+    return code if isinstance(code, int) else 0
+
+
+def _usage(error: Exception, as_json: bool) -> int:
+    context = getattr(error, "ctx", None)
+    if type(error).__name__ == "NoArgsIsHelpError" and context is not None:
+        with contextlib.redirect_stdout(sys.stderr):
+            typer.echo(context.get_help())  # with rich, typer prints it itself and returns nothing
+        return int(ExitCode.BAD_INPUT)
+    from edgedistill.cli.errors import show_usage_error
+
+    message = getattr(error, "format_message", lambda: str(error))()
+    show_usage_error(message, context.command_path if context is not None else "edgedistill", as_json=as_json)
+    return int(ExitCode.BAD_INPUT)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    """SIGTERM ends a build as Ctrl-C does: what is finished stays, and the same command goes on."""
+    raise KeyboardInterrupt

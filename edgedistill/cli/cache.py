@@ -1,0 +1,68 @@
+"""`edgedistill cache`: what finished stages take on disk, and a way to be rid of them."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(no_args_is_help=True, help="See or empty the cache of finished stages.")
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+
+
+@app.command("info")
+def info(as_json: JsonOption = False) -> None:
+    """Show where the cache is and what each stage takes."""
+    import json
+
+    from edgedistill.cli import render
+    from edgedistill.cli.errors import answering
+    from edgedistill.store import CACHE_VARIABLE, Store
+    from edgedistill.units import format_bytes
+
+    with answering(as_json=as_json):
+        store = Store()
+        usage = store.usage()
+        total = sum(size for _, size in usage.values())
+        if as_json:
+            stages = {stage: {"entries": entries, "bytes": size} for stage, (entries, size) in usage.items()}
+            render.write_json(json.dumps({"path": str(store.root), "bytes": total, "stages": stages}))
+            return
+        console = render.results()
+        render.line(console, f"{store.root} (moved by {CACHE_VARIABLE})")
+        table = render.table("stage", "finished", "size", right=("finished", "size"))
+        for stage, (entries, size) in usage.items():
+            table.add_row(stage, str(entries), format_bytes(size))
+        table.add_section()
+        table.add_row("all", str(sum(entries for entries, _ in usage.values())), format_bytes(total))
+        console.print(table)
+
+
+@app.command("clear")
+def clear(
+    yes: Annotated[bool, typer.Option("-y", "--yes", help="Do not ask.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Remove every finished stage: the next build starts from nothing."""
+    import json
+    import sys
+
+    from edgedistill.cli import render
+    from edgedistill.cli.errors import answering
+    from edgedistill.errors import InputError
+    from edgedistill.store import Store
+    from edgedistill.units import format_bytes
+
+    with answering(as_json=as_json):
+        store = Store()
+        total = sum(size for _, size in store.usage().values())
+        if not yes and total:
+            if as_json or not sys.stdin.isatty():
+                raise InputError("clearing the cache needs a yes", fix="edgedistill cache clear --yes")
+            typer.confirm(f"remove {format_bytes(total)} from {store.root}?", abort=True)
+        freed = store.clear()
+        if as_json:
+            render.write_json(json.dumps({"path": str(store.root), "freed_bytes": freed}))
+        else:
+            render.line(render.results(), f"freed {format_bytes(freed)} in {store.root}")

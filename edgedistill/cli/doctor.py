@@ -1,0 +1,59 @@
+"""`edgedistill doctor`: what works here, and what to install for the rest."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from edgedistill.doctor import Diagnosis
+
+_TITLES = {"format": "formats", "package": "packages", "device": "devices", "tool": "tools"}
+
+
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """Say which formats, runtimes, devices and tools are usable here, and how to get the rest."""
+    from edgedistill.cli import render
+    from edgedistill.cli.errors import answering
+    from edgedistill.doctor import diagnose
+
+    with answering(as_json=as_json):
+        if as_json:
+            render.write_json(diagnose().model_dump_json())
+            return
+        with render.errors().status("looking around"):  # shows nothing where there is no terminal
+            diagnosis = diagnose()
+        print_diagnosis(render.results(), diagnosis)
+
+
+def print_diagnosis(console: Console, diagnosis: Diagnosis) -> None:
+    """The machine, the cache, then a table of each kind of thing."""
+    from rich.text import Text
+
+    from edgedistill.cli import render
+    from edgedistill.units import format_bytes
+
+    machine, cache = diagnosis.machine, diagnosis.cache
+    memory = f", {format_bytes(machine.memory_bytes)} of memory" if machine.memory_bytes else ""
+    free = f", {format_bytes(cache.free_bytes)} free" if cache.free_bytes is not None else ""
+    render.facts(
+        console,
+        [
+            ("edgedistill", f"{diagnosis.edgedistill_version}, Python {machine.python}"),
+            ("system", f"{machine.system}, {machine.machine}"),
+            ("processor", f"{machine.cpu}, {machine.cpus} CPUs{memory}"),
+            ("features", ", ".join(machine.cpu_features) or "none known"),
+            ("cache", cache.problem or f"{cache.path}, {format_bytes(cache.bytes)} used{free}"),
+        ],
+    )
+    for kind, title in _TITLES.items():
+        table = render.table(title, "", "version", "what", "to get it")
+        for check in (c for c in diagnosis.checks if c.kind == kind):
+            mark = Text("yes", style="green") if check.usable else Text("no", style="yellow")
+            table.add_row(check.name, mark, check.version, check.detail, check.fix)
+        console.print(table)

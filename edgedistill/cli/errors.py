@@ -1,0 +1,76 @@
+"""How a command ends: an error in words or as JSON, an interruption, and the exit code of each."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict
+
+import typer
+from rich.text import Text
+
+from edgedistill.cli import render
+from edgedistill.errors import EdgedistillError, ExitCode, Problem
+
+
+@contextlib.contextmanager
+def answering(*, as_json: bool = False, resumable: bool = False) -> Iterator[None]:
+    """Run a command's body. A user's error is shown in words on stderr and, with `as_json`, as one document on stdout; its
+    exit code becomes the process'. Anything else passes through: it is a bug and keeps its traceback."""
+    try:
+        yield
+    except EdgedistillError as error:
+        show_error(error, as_json=as_json)
+        raise typer.Exit(int(error.exit_code)) from None
+    except KeyboardInterrupt:
+        message = "interrupted; run the same command to go on where it stopped" if resumable else "interrupted"
+        render.errors().print(Text(message, style="yellow"))
+        if as_json:
+            render.write_json(_document(message, (), "", ExitCode.INTERRUPTED))
+        raise typer.Exit(int(ExitCode.INTERRUPTED)) from None
+
+
+def show_error(error: EdgedistillError, *, as_json: bool = False) -> None:
+    """The message, every problem on a line of its own, and the way out."""
+    console = render.errors()
+    console.print(Text.assemble(("error: ", "bold red"), error.message), soft_wrap=True)
+    for problem in error.problems:
+        where = (f"{problem.where}: ", "bold") if problem.where else ""
+        line = Text.assemble("  ", where, problem.what)
+        if problem.fix:
+            line.append(f" ({problem.fix})", style="green")
+        console.print(line, soft_wrap=True)
+    if error.fix:
+        first, *rest = error.fix.rstrip().splitlines()
+        console.print(Text.assemble(("fix: ", "bold green"), first), soft_wrap=True)
+        for more in rest:
+            console.print(Text(f"     {more}"), soft_wrap=True)
+    if as_json:
+        render.write_json(_document(error.message, error.problems, error.fix, error.exit_code))
+
+
+def show_usage_error(message: str, usage: str, *, as_json: bool) -> None:
+    """A wrong option or argument: what is wrong and where the help is."""
+    console = render.errors()
+    console.print(Text.assemble(("error: ", "bold red"), message), soft_wrap=True)
+    fix = f"see {usage} --help"
+    console.print(Text.assemble(("fix: ", "bold green"), fix), soft_wrap=True)
+    if as_json:
+        render.write_json(_document(message, (), fix, ExitCode.BAD_INPUT))
+
+
+def show_bug(error: Exception, version: str, *, as_json: bool) -> None:
+    """The traceback, and that it is ours."""
+    # Printed by Python and not by rich: it must come out whole even where the terminal is the cause.
+    sys.excepthook(type(error), error, error.__traceback__)
+    message = f"this is a bug in edgedistill {version}, not in what you did; please report it with the lines above"
+    render.errors().print(Text(message, style="bold red"), soft_wrap=True)
+    if as_json:
+        render.write_json(_document(f"internal error: {type(error).__name__}: {error}", (), message, 1))
+
+
+def _document(message: str, problems: tuple[Problem, ...], fix: str, exit_code: int) -> str:
+    listed = [asdict(problem) for problem in problems]
+    return json.dumps({"error": {"message": message, "problems": listed, "fix": fix, "exit_code": int(exit_code)}})

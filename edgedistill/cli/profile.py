@@ -1,0 +1,84 @@
+"""`edgedistill profile`: the latency of any ONNX file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from edgedistill.cli.completion import complete_target
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from edgedistill.artifacts import ProfileResult
+
+OPERATORS_SHOWN = 10
+
+
+def profile(
+    context: typer.Context,
+    path: Annotated[Path, typer.Argument(metavar="FILE.onnx", help="The model to measure, at batch 1.")],
+    target: Annotated[
+        str, typer.Option(metavar="NAME|PATH.toml", autocompletion=complete_target, help="Device to measure on.")
+    ] = "host",
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Say more while working.")] = False,
+) -> None:
+    """Measure an ONNX file: p50, p95 and p99, load time, memory, and the operators that cost the most."""
+    from edgedistill import api
+    from edgedistill.cli import render
+    from edgedistill.cli.errors import answering
+    from edgedistill.cli.live import watching
+
+    with answering(as_json=as_json):
+        with watching(verbose=verbose or bool(context.obj)) as listener:
+            result = api.profile(path, target=target, listener=listener)
+        if as_json:
+            render.write_json(result.model_dump_json())
+        else:
+            print_profile(render.results(), result)
+
+
+def print_profile(console: Console, result: ProfileResult) -> None:
+    """Latency, memory and the dearest operators of a measured file."""
+    from edgedistill.artifacts import MeasuredLatency, UnknownLatency
+    from edgedistill.cli import render
+    from edgedistill.units import format_bytes, format_ms
+
+    p50, p95, p99 = render.latency_cells(result.latency)
+    table = render.table("file", "size", "p50", "p95", "p99", "load", "peak memory")
+    table.add_row(
+        result.path,
+        format_bytes(result.bytes),
+        p50,
+        p95,
+        p99,
+        "unknown" if result.load_ms is None else format_ms(result.load_ms),
+        "unknown" if result.peak_memory_bytes is None else format_bytes(result.peak_memory_bytes),
+    )
+    console.print(table)
+    if isinstance(result.latency, UnknownLatency):
+        render.line(console, f"latency unknown: {result.latency.reason}")
+    if isinstance(result.latency, MeasuredLatency):
+        render.line(console, f"{result.latency.samples:,} samples on {result.latency.device}", style="dim")
+    if (environment := result.environment) is not None:
+        pinned = f", pinned to CPU {', '.join(map(str, environment.pinned_cpus))}" if environment.pinned_cpus else ""
+        plural = "s" * (environment.threads > 1)
+        render.line(
+            console,
+            f"{environment.runtime} {environment.runtime_version}, {environment.provider}, {environment.threads} "
+            f"thread{plural}{pinned}; {environment.cpu}, {environment.os}",
+            style="dim",
+        )
+    if result.op_timings:
+        total_us = sum(timing.median_us for timing in result.op_timings)
+        dearest = sorted(result.op_timings, key=lambda timing: timing.median_us, reverse=True)[:OPERATORS_SHOWN]
+        table = render.table("operator", "type", "median", "share", title="operators, the dearest first")
+        for timing in dearest:
+            share = f"{timing.median_us / total_us:.0%}" if total_us else ""
+            table.add_row(timing.name, timing.op_type, format_ms(timing.median_us / 1000), share)
+        console.print(table)
+    for note in result.notes:
+        render.line(console, note)

@@ -1,0 +1,93 @@
+"""Consoles and the pieces that tables are made of. Results go to stdout; progress, warnings and errors to stderr."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from typing import IO
+
+from rich import box
+from rich.console import Console, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from edgedistill.artifacts import Latency, MeasuredLatency, PredictedLatency
+from edgedistill.specs import Percentile
+from edgedistill.units import format_ms
+
+# Wide enough that no table is cut where there is no terminal to fit.
+PIPE_WIDTH = 200
+
+
+class _PipeSafe(Console):
+    """Where the reader has gone (`| head`), the rest goes nowhere: the command's own outcome stays its exit code."""
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+        _discard(self.file)
+
+
+def results() -> Console:
+    """Where results are printed."""
+    return _console(stderr=False)
+
+
+def errors() -> Console:
+    """Where progress, notes and errors are printed."""
+    return _console(stderr=True)
+
+
+def _console(*, stderr: bool) -> Console:
+    console = _PipeSafe(stderr=stderr, highlight=False, markup=False)
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = PIPE_WIDTH
+    return console
+
+
+def write_json(document: str) -> None:
+    """One JSON document on stdout, nothing else."""
+    try:
+        sys.stdout.write(document + "\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _discard(sys.stdout)
+
+
+def _discard(stream: IO[str]) -> None:
+    """Send what `stream` still holds nowhere, so that the interpreter's last flush of it raises nothing."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def table(*columns: str, title: str = "", right: tuple[str, ...] = ()) -> Table:
+    """An empty table; the columns named in `right` are aligned to the right, as numbers are."""
+    made = Table(box=box.SIMPLE_HEAD, title=title or None, title_justify="left", title_style="bold", pad_edge=False)
+    for column in columns:
+        made.add_column(column, justify="right" if column in right else "left", overflow="fold")
+    return made
+
+
+def latency_cells(latency: Latency) -> tuple[str, str, str]:
+    """p50, p95 and p99 as shown: a measurement as it is, a prediction with its interval and marked as one, else unknown."""
+    if isinstance(latency, MeasuredLatency):
+        return format_ms(latency.p50_ms), format_ms(latency.p95_ms), format_ms(latency.p99_ms)
+    if isinstance(latency, PredictedLatency):
+        estimate = f"predicted {format_ms(latency.low_ms)} to {format_ms(latency.high_ms)}"
+        return tuple(estimate if latency.percentile is p else "unknown" for p in Percentile)  # type: ignore[return-value]
+    return "unknown", "unknown", "unknown"
+
+
+def facts(console: Console, rows: list[tuple[str, str | RenderableType]]) -> None:
+    """Names and values in two columns."""
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="dim")
+    grid.add_column(overflow="fold")
+    for name, value in rows:
+        grid.add_row(name, value)
+    console.print(grid)
+
+
+def line(console: Console, text: str, style: str = "") -> None:
+    """One line, unbroken whatever the width, so that a path in it can be copied."""
+    console.print(Text(text, style=style), soft_wrap=True)

@@ -1,0 +1,248 @@
+"""`edgedistill build`: exit codes, what goes to stdout and what to stderr, and the last table."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgedistill import api
+from edgedistill.artifacts import BuildResult, FrontierPoint, MeasuredLatency, PredictedLatency, UnknownLatency
+from edgedistill.cli.build_table import standing
+from edgedistill.errors import Problem, UnreachableError
+from edgedistill.progress import Note, StageAdvanced, StageFinished, StageStarted
+from edgedistill.specs import Budget, Percentile
+
+BUDGET = Budget(latency_ms=5, percentile=Percentile.P95)
+
+
+def measured(p50_ms: float, p95_ms: float, p99_ms: float) -> MeasuredLatency:
+    return MeasuredLatency(p50_ms=p50_ms, p95_ms=p95_ms, p99_ms=p99_ms, samples=1000, device="a CPU")
+
+
+def test_met_shows_one_table_and_the_paths(
+    command: Any, built: dict[str, Any], result: BuildResult, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    (out / "package").mkdir(parents=True)
+    (out / "build.json").write_text("{}")
+    (out / "report.html").write_text("")
+    assert command("build", tmp_path / "build.toml") == 0
+    shown = capsys.readouterr().out
+    lines = shown.splitlines()
+    assert lines[0] == f"budget met: {result.verdict}"
+    row = next(line for line in lines if "student-int8.onnx" in line)
+    assert row.split() == [
+        "package/student-int8.onnx",
+        "int8",
+        "311.4",
+        "KiB",
+        "97.41%",
+        "0.198",
+        "ms",
+        "0.211",
+        "ms",
+        "met",
+    ]
+    teacher = next(line for line in lines if line.strip().startswith("teacher"))
+    assert "98.52%" in teacher
+    assert "2.06 ms" in teacher
+    coreml = next(line for line in lines if "student-fp16.mlpackage" in line and "MiB" not in line.split(":")[0][-1:])
+    assert coreml.split().count("unknown") == 4
+    for name in ("build.json", "report.html", "package"):
+        assert f"{out / name}" in shown
+    assert "dropped onnx fp16: 0.3% slower than fp32" in shown
+    assert "latency unknown: no NVIDIA GPU" in shown
+
+
+def test_options_reach_the_loop(command: Any, built: dict[str, Any], tmp_path: Path) -> None:
+    arguments = ("--target", "pixel-6", "--budget", "7ms@p99", "--out", tmp_path / "o", "--require-measured")
+    assert command("build", "build.toml", *arguments) == 0
+    built.pop("listener")
+    assert built == {
+        "path": Path("build.toml"),
+        "target": "pixel-6",
+        "budget": "7ms@p99",
+        "out": tmp_path / "o",
+        "require_measured": True,
+    }
+
+
+@pytest.mark.parametrize(
+    ("status", "require", "code"),
+    [("met", False, 0), ("met", True, 0), ("unmeasured", False, 0), ("unmeasured", True, 4), ("not_met", False, 3)],
+)
+@pytest.mark.parametrize("as_json", [False, True])
+def test_exit_codes(
+    command: Any, built: dict[str, Any], result: BuildResult, status: str, require: bool, code: int, as_json: bool
+) -> None:
+    built["result"] = result.model_copy(update={"status": status})
+    options = ["--require-measured"] * require + ["--json"] * as_json
+    assert command("build", "build.toml", *options) == code
+
+
+def test_json_is_the_result_and_nothing_else(
+    command: Any, built: dict[str, Any], result: BuildResult, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command("build", "build.toml", "--json") == 0
+    captured = capsys.readouterr()
+    assert captured.out == result.model_dump_json() + "\n"
+    assert BuildResult.model_validate_json(captured.out) == result
+
+
+def test_not_met_says_what_would_do(
+    command: Any, built: dict[str, Any], result: BuildResult, capsys: pytest.CaptureFixture[str]
+) -> None:
+    point = FrontierPoint(trial=4, precision="int8", latency_ms=0.12345, accuracy_validation=0.9331)
+    changes = {"status": "not_met", "artifacts": (), "proof": None, "student": None, "frontier": (point,)}
+    built["result"] = result.model_copy(update=changes | {"fastest_ms": 0.12345, "budget_that_would_do_ms": 0.12345})
+    assert command("build", "build.toml") == 3
+    shown = capsys.readouterr().out
+    assert shown.startswith("budget not met: ")
+    assert "fastest seen: 0.123 ms at p95" in shown
+    assert "mobileone w0.25 d0.5 @16" in shown
+    assert "93.31%" in shown
+    # Rounded up: the budget that is offered must not lie below what was measured.
+    assert "--budget 0.124ms@p95" in shown
+
+
+@pytest.mark.parametrize(
+    ("latency", "proven", "word"),
+    [
+        (measured(1, 4, 9), True, "met"),
+        (measured(1, 4, 9), False, "inside"),
+        (measured(1, 6, 9), False, "over"),
+        (UnknownLatency(reason="no GPU", device="x"), False, "unknown"),
+        (
+            PredictedLatency(
+                latency_ms=1, low_ms=0.9, high_ms=1.1, percentile="p95", calibrated=True, basis="20 models", device="x"
+            ),
+            False,
+            "unknown",
+        ),
+    ],
+)
+def test_only_a_measurement_stands_inside_a_budget(latency: Any, proven: bool, word: str) -> None:
+    assert standing(latency, BUDGET, proven=proven)[0] == word
+
+
+def test_a_prediction_is_marked_as_one(
+    command: Any, built: dict[str, Any], result: BuildResult, capsys: pytest.CaptureFixture[str]
+) -> None:
+    predicted = PredictedLatency(
+        latency_ms=2, low_ms=1.5, high_ms=2.5, percentile="p95", calibrated=False, basis="published", device="a phone"
+    )
+    artifact = result.artifacts[0].model_copy(update={"latency": predicted})
+    changes = {"status": "unmeasured", "artifacts": (artifact,), "proof": None}
+    built["result"] = result.model_copy(update=changes)
+    assert command("build", "build.toml") == 0
+    shown = capsys.readouterr().out
+    row = next(line for line in shown.splitlines() if "student-int8" in line)
+    assert "predicted 1.50 ms to 2.50 ms" in row
+    assert row.split()[-1] == "unknown"
+
+
+@pytest.mark.parametrize("budget", ["0ms", "-5ms", "infms", "0%", "100%", "5 parsec", "5", "5ms@p90", ""])
+def test_a_wrong_budget_is_named_before_anything_runs(
+    command: Any, built: dict[str, Any], budget: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command("build", "build.toml", "--budget", budget) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "--budget: " in captured.err
+    assert "Traceback" not in captured.err
+    assert not built
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_a_users_error_lists_every_problem(
+    command: Any, monkeypatch: pytest.MonkeyPatch, as_json: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fails(path: Path, **options: Any) -> BuildResult:
+        problems = [Problem("a.toml:3", "wrong", "say it right"), Problem("a.toml:9", "wrong too")]
+        raise UnreachableError("the phone [pixel] does not answer", fix="plug it in\nand unlock it", problems=problems)
+
+    monkeypatch.setattr(api, "build", fails)
+    assert command("build", "build.toml", *["--json"] * as_json) == 4
+    captured = capsys.readouterr()
+    assert captured.err.splitlines() == [
+        "error: the phone [pixel] does not answer",
+        "  a.toml:3: wrong (say it right)",
+        "  a.toml:9: wrong too",
+        "fix: plug it in",
+        "     and unlock it",
+    ]
+    if not as_json:
+        assert captured.out == ""
+        return
+    assert json.loads(captured.out) == {
+        "error": {
+            "message": "the phone [pixel] does not answer",
+            "problems": [
+                {"where": "a.toml:3", "what": "wrong", "fix": "say it right"},
+                {"where": "a.toml:9", "what": "wrong too", "fix": ""},
+            ],
+            "fix": "plug it in\nand unlock it",
+            "exit_code": 4,
+        }
+    }
+
+
+def test_an_interruption_says_how_to_go_on(
+    command: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(path: Path, **options: Any) -> BuildResult:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(api, "build", interrupted)
+    assert command("build", "build.toml", "--json") == 130
+    captured = capsys.readouterr()
+    assert "run the same command to go on" in captured.err
+    assert json.loads(captured.out)["error"]["exit_code"] == 130
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_a_bug_keeps_its_traceback(
+    command: Any, monkeypatch: pytest.MonkeyPatch, as_json: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(path: Path, **options: Any) -> BuildResult:
+        raise ZeroDivisionError("we did this")
+
+    monkeypatch.setattr(api, "build", broken)
+    assert command("build", "build.toml", *["--json"] * as_json) == 1
+    captured = capsys.readouterr()
+    assert "Traceback (most recent call last)" in captured.err
+    assert "ZeroDivisionError: we did this" in captured.err
+    assert "please report it" in captured.err
+    assert (json.loads(captured.out)["error"]["exit_code"] == 1) if as_json else captured.out == ""
+
+
+@pytest.mark.parametrize("verbose", [False, True])
+def test_progress_is_plain_lines_on_stderr(
+    command: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    result: BuildResult,
+    verbose: bool,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def build(path: Path, listener: Any, **options: Any) -> BuildResult:
+        listener(StageStarted("views", "digits [8 px]", 400))
+        listener(StageAdvanced("views", 120, note="120 of them"))
+        listener(StageFinished("views", "digits [8 px]", 12.3, reused=False))
+        listener(StageFinished("teacher", "resnet18", 0.0, reused=True))
+        listener(StageAdvanced("nothing began", 1))
+        listener(Note("waiting for another build"))
+        listener(Note("the clock is not steady", warning=True))
+        return result
+
+    monkeypatch.setattr(api, "build", build)
+    assert command("build", "build.toml", *["-v"] * verbose) == 0
+    assert capsys.readouterr().err.splitlines() == [
+        "views digits [8 px]: 400 steps",
+        "views digits [8 px]  12 s",
+        *["teacher resnet18  reused"] * verbose,
+        "waiting for another build",
+        "warning: the clock is not steady",
+    ]
