@@ -18,7 +18,7 @@ from edgedistill.config import AugmentationConfig
 from edgedistill.data.datasets import Dataset
 from edgedistill.data.views import Views, draw_views, mixed_labels, render_batch
 from edgedistill.distill.hardware import Hardware
-from edgedistill.errors import InputError
+from edgedistill.errors import EdgedistillError, InputError
 from edgedistill.specs import Contract
 from edgedistill.teachers.cache import ViewStore
 
@@ -71,7 +71,7 @@ class DrawnViews:
         return draw_views(self.count, self.augmentation, index), None
 
 
-class ViewBatches(TorchDataset[Batch]):
+class ViewBatches(TorchDataset[Batch | EdgedistillError]):
     """All batches of a run over the training split, indexed by step.
 
     Epoch e visits every training image once, in the order of a permutation drawn from (`seed`, e). The last batch of an
@@ -102,7 +102,15 @@ class ViewBatches(TorchDataset[Batch]):
     def __len__(self) -> int:
         raise TypeError("a run's batches have no end of their own")
 
-    def __getitem__(self, step: int) -> Batch:
+    def __getitem__(self, step: int) -> Batch | EdgedistillError:
+        """`batch(step)`, or the error in an image: raised in a worker process, it would reach the user as a traceback."""
+        try:
+            return self.batch(step)
+        except EdgedistillError as error:
+            return error
+
+    def batch(self, step: int) -> Batch:
+        """Batch number `step` of the run, from 0. Raises InputError for an image that can no longer be read."""
         epoch, batch = divmod(step, self.steps_per_epoch)
         order = _permutation(len(self.indices), self.seed, epoch)
         positions = order[batch * self.batch_size : (batch + 1) * self.batch_size]
@@ -128,15 +136,17 @@ class ViewBatches(TorchDataset[Batch]):
 
     def loader(self, steps: range, hardware: Hardware) -> Iterator[Batch]:
         """The batches of `steps` in order, rendered by `hardware.workers` processes ahead of time, or in this one."""
-        return iter(
-            DataLoader(
-                self,
-                batch_size=None,
-                sampler=steps,
-                num_workers=hardware.workers,
-                pin_memory=hardware.device.type == "cuda",
-            )
+        loader = DataLoader(
+            self,
+            batch_size=None,
+            sampler=steps,
+            num_workers=hardware.workers,
+            pin_memory=hardware.device.type == "cuda",
         )
+        for batch in loader:
+            if isinstance(batch, EdgedistillError):
+                raise batch
+            yield batch
 
 
 @lru_cache(maxsize=2)

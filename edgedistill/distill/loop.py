@@ -194,7 +194,7 @@ class _State:
             if previous is not None:
                 raise FileNotFoundError(previous / STATE)
             return
-        content = torch.load(found[0], map_location=self.hardware.device, weights_only=True)
+        content = torch.load(found[0], map_location="cpu", weights_only=True)
         if content["total_epochs"] != self.plan.total_epochs or content["step"] > last:
             raise ValueError(
                 f"{found[0]} is at step {content['step']} of a schedule of {content['total_epochs']} epochs; "
