@@ -1,0 +1,184 @@
+"""Static int8 for Core ML: int8 weights and activations, calibrated on training images.
+
+PT2E (prepare, calibrate, convert) with a quantiser for the operations that Core ML runs in int8, then the ordinary
+conversion, which turns the pairs into MIL's `quantize` and `dequantize` and the weights into int8 constants. Roads not
+taken: `linear_quantize_activations` runs the model, so it needs macOS; coremltools' own `CoreMLQuantizer` does not
+import with torch 2.11 and later (apple/coremltools#2823).
+
+Quantised are the inputs of convolutions, linear layers and additions (what coremltools' own activation pass quantises,
+less pooling), a tensor at a time, and the weights, a channel at a time. All is symmetric, the form for which Apple
+documents the Neural Engine's int8 path: int8 without zero point; uint8 without zero point for tensors that cannot be
+negative, which are worth the eighth bit.
+"""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+from torch.fx import GraphModule, Node
+
+from edgedistill.artifacts import ExportedModel
+from edgedistill.errors import InputError, UnsupportedError
+from edgedistill.export.coreml import convert_and_write, quiet
+from edgedistill.specs import Contract, Precision, QuantScheme
+
+_aten = torch.ops.aten
+_WEIGHTED = {_aten.conv2d.default, _aten.linear.default}
+_ADDITIONS = {_aten.add.Tensor, _aten.add_.Tensor}
+_NEVER_NEGATIVE = {_aten.relu.default, _aten.relu_.default, _aten.sigmoid.default, _aten.hardsigmoid.default}
+_CLAMPS = {_aten.hardtanh.default, _aten.hardtanh_.default, _aten.clamp.default, _aten.clamp_.default}
+_KEEP_SIGN = {
+    _aten.max_pool2d.default,
+    _aten.avg_pool2d.default,
+    _aten.adaptive_avg_pool2d.default,
+    _aten.mean.dim,
+    _aten.flatten.using_ints,
+    _aten.view.default,
+    _aten.reshape.default,
+    _aten.dropout.default,
+    _aten.dropout_.default,
+}
+
+_SCALE_FLOOR = 2.0**-14
+"""Smallest normal fp16. The package stores scales as fp16, where less would lose bits, or be taken for zero by hardware that
+flushes subnormals. A channel whose batch norm has shrunk it below that gets fewer codes: an error of 3e-5 a weight."""
+
+
+def quantize_coreml(
+    module: nn.Module,
+    calibration: NDArray[np.uint8],
+    contract: Contract,
+    scheme: QuantScheme,
+    path: Path,
+    *,
+    build_hash: str,
+    batch: int = 32,
+) -> tuple[ExportedModel, nn.Module]:
+    """Quantise `module` (eval, CPU, float32 [N, 3, R, R] in 0..255 to logits; not changed) and write the package to `path`.
+
+    `calibration` are uint8 images [n, 3, R, R] of the training split, run `batch` at a time.
+
+    Returns the package and the fake-quantised torch program it was converted from (same input, any batch size). That
+    program is a check on calibration, on machines that cannot run Core ML. It is not the artifact: Core ML rounds and
+    accumulates in its own way, so its accuracy is never reported as the artifact's.
+
+    Raises InputError without calibration images, UnsupportedError where torch.export or Core ML cannot take the module,
+    MissingDependencyError without coremltools.
+    """
+    if scheme.precision is not Precision.INT8:
+        raise ValueError(f"quantize_coreml makes int8, not {scheme.precision}")
+    if len(calibration) == 0:
+        raise InputError("static int8 needs calibration images and got none", fix="raise [export] calibration_images")
+    quantized = fake_quantize(module, calibration, per_channel=scheme.per_channel, batch=batch)
+    with torch.no_grad():
+        program = torch.export.export(quantized, (_as_input(calibration[:1]),))
+    return convert_and_write(program, contract, path, scheme, build_hash=build_hash), quantized
+
+
+def fake_quantize(
+    module: nn.Module, calibration: NDArray[np.uint8], *, per_channel: bool = True, batch: int = 32
+) -> GraphModule:
+    """`module` with quantise-dequantise pairs at the calibrated scales and int8 weights, for any batch size."""
+    with quiet():
+        pt2e = importlib.import_module("torchao.quantization.pt2e.quantize_pt2e")
+        quantizer = _quantizer(per_channel)
+    # Two images at least: torch.export takes a dimension of size one for a constant.
+    example = _as_input(np.concatenate([calibration[:2], calibration[:2]])[:2])
+    with torch.no_grad(), quiet():
+        try:
+            size = torch.export.Dim("batch", min=1)
+            exported = torch.export.export(module, (example,), dynamic_shapes=({0: size},))
+        except (RuntimeError, NotImplementedError, TypeError) as error:
+            raise UnsupportedError(
+                f"torch.export cannot trace {type(module).__name__} at any batch size: {str(error).splitlines()[0]}",
+                fix="make its forward free of branches on tensor values and of constant batch sizes",
+            ) from error
+        prepared = pt2e.prepare_pt2e(exported.module(), quantizer)
+        for start in range(0, len(calibration), batch):
+            prepared(_as_input(calibration[start : start + batch]))
+        quantized: GraphModule = pt2e.convert_pt2e(prepared)
+    return quantized
+
+
+def _as_input(images: NDArray[np.uint8]) -> torch.Tensor:
+    return torch.from_numpy(np.ascontiguousarray(images)).float()
+
+
+def _quantizer(per_channel: bool) -> Any:
+    """A torchao quantiser that annotates what Core ML runs in int8. Its class is made here, for its base is torchao's."""
+    api = importlib.import_module("torchao.quantization.pt2e.quantizer")
+    signed, unsigned, weight = _specs(per_channel)
+
+    def spec(node: Any) -> Any:
+        return unsigned if never_negative(node) else signed
+
+    def annotate(self: Any, model: GraphModule) -> GraphModule:
+        for node in model.graph.nodes:
+            inputs = node.args[:2]
+            if node.target in _WEIGHTED:
+                wanted = {inputs[0]: spec(inputs[0]), inputs[1]: weight}
+            elif node.target in _ADDITIONS and all(isinstance(n, Node) and n.op == "call_function" for n in inputs):
+                wanted = {n: spec(n) for n in inputs}
+            else:
+                continue
+            node.meta["quantization_annotation"] = api.QuantizationAnnotation(wanted, _annotated=True)
+        return model
+
+    def validate(self: Any, model: GraphModule) -> None:
+        """Nothing to refuse: what is not annotated stays in floating point."""
+
+    return type("CoreMLInt8", (api.Quantizer,), {"annotate": annotate, "validate": validate})()
+
+
+def _specs(per_channel: bool) -> tuple[Any, Any, Any]:
+    """torchao's specifications of signed activations, of activations that cannot be negative, and of weights."""
+    api = importlib.import_module("torchao.quantization.pt2e.quantizer")
+    observer = importlib.import_module("torchao.quantization.pt2e.observer")
+
+    activation = observer.HistogramObserver.with_args(eps=_SCALE_FLOOR)
+    # Ranges are those that MIL's `quantize` saturates to, so that the torch program clips where Core ML does.
+    signed = api.QuantizationSpec(
+        dtype=torch.int8,
+        quant_min=-128,
+        quant_max=127,
+        qscheme=torch.per_tensor_symmetric,
+        observer_or_fake_quant_ctr=activation,
+    )
+    # Affine over a range that begins at zero: the observer then finds zero point 0, which Core ML leaves out.
+    unsigned = api.QuantizationSpec(
+        dtype=torch.uint8,
+        quant_min=0,
+        quant_max=255,
+        qscheme=torch.per_tensor_affine,
+        observer_or_fake_quant_ctr=activation,
+    )
+    kind = observer.PerChannelMinMaxObserver if per_channel else observer.MinMaxObserver
+    weight = api.QuantizationSpec(
+        dtype=torch.int8,
+        quant_min=-127,
+        quant_max=127,
+        qscheme=torch.per_channel_symmetric if per_channel else torch.per_tensor_symmetric,
+        ch_axis=0 if per_channel else None,
+        observer_or_fake_quant_ctr=kind.with_args(eps=_SCALE_FLOOR),
+    )
+    return signed, unsigned, weight
+
+
+def never_negative(node: Any) -> bool:
+    """Whether a value of an ATen graph is at least zero whatever the input, as far as its operations tell."""
+    if not isinstance(node, Node):
+        return False
+    if node.target in _NEVER_NEGATIVE:
+        return True
+    if node.target in _CLAMPS:
+        low = node.args[1] if len(node.args) > 1 else node.kwargs.get("min")
+        return isinstance(low, int | float) and low >= 0
+    if node.target in _KEEP_SIGN:
+        return never_negative(node.args[0])
+    return node.target in _ADDITIONS and all(never_negative(n) for n in node.args[:2])

@@ -1,0 +1,228 @@
+"""Core ML: runs and measures on macOS; anywhere else it reads packages back and says what they hold."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import os
+import platform
+import shutil
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgedistill.artifacts import CompiledArtifact, Environment, ExportedModel, Profile, Session
+from edgedistill.errors import EdgedistillError, Problem, UnsupportedError
+from edgedistill.export.coreml import DEPLOYMENT_TARGET, import_coremltools, quiet
+from edgedistill.runtimes.base import (
+    Images,
+    Inspection,
+    Logits,
+    MeasurementProtocol,
+    NotRunnableError,
+    SessionJob,
+    SessionReport,
+)
+from edgedistill.runtimes.coreml_package import Package, check_package, contract_digest, read_package
+from edgedistill.runtimes.sessions import as_session, take_sessions
+from edgedistill.specs import Format, Target
+from edgedistill.store import file_sha256, size_bytes, sync_folder, sync_tree, tool_version
+
+_WARMUP_RUNS = 50
+
+
+class CoreMLRuntime:
+    """Core ML packages (`.mlpackage`), as `export.coreml` and `quantize.coreml` make them."""
+
+    format = Format.COREML
+
+    def unsupported(self, model: ExportedModel, target: Target) -> tuple[Problem, ...]:
+        """A file of another format, or a target that has no Core ML."""
+        problems = []
+        if model.format is not Format.COREML:
+            problems.append(Problem(str(model.path), f"is {model.format}, not coreml", "export it as coreml"))
+        if Format.COREML not in target.formats:
+            problems.append(Problem(target.name, "does not take coreml", f"use {', '.join(target.formats)}"))
+        return tuple(problems)
+
+    def compile(self, model: ExportedModel, target: Target, folder: Path) -> CompiledArtifact:
+        """The package itself, copied into `folder` whole or not at all: the device compiles it when an app first loads it.
+        The record holds what is in the package."""
+        if problems := self.unsupported(model, target):
+            raise UnsupportedError(f"{model.path.name} cannot be made for {target.name}", problems=problems)
+        package = read_package(model.path)
+        path = folder / model.path.name
+        if path.absolute() != model.path.absolute():
+            _copy_whole(model.path, path)
+        return CompiledArtifact(
+            path=path,
+            format=Format.COREML,
+            scheme=model.scheme,
+            target=target.name,
+            toolchain={name: tool_version(name) for name in ("coremltools", "torch")},
+            sha256=file_sha256(path),
+            bytes=size_bytes(path),
+            record={"precision": model.scheme.label, "contract_sha256": contract_digest(package), **_facts(package)},
+        )
+
+    def run(self, artifact: CompiledArtifact, batches: Iterable[Images]) -> Iterator[Logits]:
+        """Logits float32 [B, classes] of each batch, on macOS with all compute units. Raises NotRunnableError elsewhere."""
+        model = _load(artifact)
+        predictions = (model.predict([_feed(image) for image in batch]) for batch in batches)
+        return (np.stack([np.float32(one["logits"]).reshape(-1) for one in batch]) for batch in predictions)
+
+    def profile(self, artifact: CompiledArtifact, inputs: Images | None, protocol: MeasurementProtocol) -> Profile:
+        """Latency on this Mac by coremltools' MLModelBenchmarker: each sample is one prediction call inside Core ML, cycling
+        through `inputs`, or on one random picture. Raises NotRunnableError off macOS, and for a target that is not this
+        machine."""
+        target = protocol.target
+        if target.transport != "local":
+            raise NotRunnableError(f"{target.title} is not this machine", fix=target.how_to_measure)
+        model = _load(artifact)
+        images = _random_image(model) if inputs is None else inputs
+
+        def execute(job: SessionJob) -> SessionReport:
+            session = asyncio.run(_session(model, images, job))
+            return SessionReport(session=session, environment=_environment(target), op_timings=())
+
+        job = SessionJob(
+            model=artifact.path,
+            threads=target.threads,
+            max_samples=protocol.max_samples,
+            max_seconds=protocol.max_seconds,
+            min_samples=protocol.min_samples,
+        )
+        # Core ML is measured from this process, so the protocol's agent, which knows ONNX Runtime, is not asked.
+        sessions, environment, _, remeasured = take_sessions(job, replace(protocol, execute=execute))
+        return Profile(
+            artifact_sha256=artifact.sha256,
+            target=target.name,
+            precision=artifact.scheme.precision,
+            environment=environment,
+            sessions=sessions,
+            op_timings=(),
+            remeasured=remeasured,
+        )
+
+    def inspect(self, artifact: CompiledArtifact) -> Inspection:
+        """Read the package back, weights included, and check hash, signature, metadata and the arithmetic its precision
+        promises. Raises EdgedistillError where the package is damaged, or with every check that failed."""
+        package = read_package(artifact.path)
+        checks = list(check_package(package, artifact))
+        if failed := [check for check in checks if not check.passed]:
+            raise EdgedistillError(
+                f"{artifact.path.name} is not the package that was built",
+                problems=[Problem(str(artifact.path), check.failure) for check in failed],
+                fix="build it again",
+            )
+        made_with = {
+            key: value for key, value in package.metadata.items() if key.startswith("com.github.apple.coremltools")
+        }
+        return Inspection(
+            checks=("specification, program and weights were read back", *(check.text for check in checks)),
+            facts={**_facts(package), **made_with},
+        )
+
+
+def _load(artifact: CompiledArtifact) -> Any:
+    """A coremltools MLModel that can predict. Raises NotRunnableError where there is no Core ML, or it refuses."""
+    if sys.platform != "darwin":
+        raise NotRunnableError(
+            f"Core ML runs on macOS and iOS only, and this is {platform.system()}",
+            fix="copy the package to a Mac: edgedistill there, or Xcode with an iPhone attached, runs and measures it",
+        )
+    ct = import_coremltools()
+    with quiet():
+        model = ct.models.MLModel(str(artifact.path), compute_units=ct.ComputeUnit.ALL)
+    if model.__proxy__ is None:
+        reason = model._framework_error or "its specification is newer than this system"
+        raise NotRunnableError(
+            f"Core ML on this Mac does not load {artifact.path.name}: {reason}",
+            fix=f"{DEPLOYMENT_TARGET} packages need macOS 14 or later",
+        )
+    return model
+
+
+def _feed(image: Images) -> dict[str, Any]:
+    """One uint8 image [3, R, R] as the picture that an ImageType input takes."""
+    from PIL import Image
+
+    return {"image": Image.fromarray(np.ascontiguousarray(image.transpose(1, 2, 0)))}
+
+
+def _random_image(model: Any) -> Images:
+    picture = model.get_spec().description.input[0].type.imageType
+    return np.random.default_rng(0).integers(0, 256, (1, 3, picture.height, picture.width), np.uint8)
+
+
+async def _session(model: Any, images: Images, job: SessionJob) -> Session:
+    """Load, warm up, sample. The benchmarker loads a model of its own and keeps it for all predictions."""
+    import resource  # absent on Windows, which never comes here
+
+    perf = importlib.import_module("coremltools.models.ml_program.experimental.perf_utils")
+    benchmarker, feeds = perf.MLModelBenchmarker(model), [_feed(image) for image in images]
+    # ru_maxrss is in bytes on macOS, in KiB on Linux.
+    memory_before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    load_ms = (await benchmarker.benchmark_load()).samples[0]
+    await benchmarker.benchmark_predict(inputs=feeds[0], iterations=_WARMUP_RUNS)
+    samples_ms: list[float] = []
+    began = time.monotonic()
+    while len(samples_ms) < job.max_samples:
+        seconds = time.monotonic() - began
+        if seconds > 4 * job.max_seconds or (seconds > job.max_seconds and len(samples_ms) >= job.min_samples):
+            break
+        feed = feeds[len(samples_ms) % len(feeds)]
+        samples_ms += (await benchmarker.benchmark_predict(inputs=feed)).samples
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return as_session(
+        [round(ms * 1e6) for ms in samples_ms],
+        warmup_runs=_WARMUP_RUNS,
+        load_ms=load_ms,
+        peak_memory_bytes=peak,
+        model_memory_bytes=max(0, peak - memory_before),
+    )
+
+
+def _environment(target: Target) -> Environment:
+    system = f"macOS {platform.mac_ver()[0]}"
+    return Environment(
+        device=target.title,
+        os=system,
+        machine=platform.machine(),
+        cpu=platform.processor(),
+        runtime="Core ML",
+        runtime_version=f"{system}, coremltools {tool_version('coremltools')}",
+        provider="all compute units",
+        threads=target.threads,
+        pinned_cpus=(),
+        power="unknown",
+        temperature_c=None,
+    )
+
+
+def _facts(package: Package) -> dict[str, str]:
+    operations = package.operations
+    return {
+        "operations": ", ".join(f"{name} {count}" for name, count in sorted(operations.items())),
+        "operation_count": str(operations.total()),
+        "weights_bytes": str(package.weights_bytes),
+        "specification_version": str(package.spec.specificationVersion),
+        "minimum_deployment_target": DEPLOYMENT_TARGET,
+    }
+
+
+def _copy_whole(source: Path, target: Path) -> None:
+    temporary = target.with_name(f".{target.stem}.{os.getpid()}.mlpackage")
+    try:
+        shutil.copytree(source, temporary)
+        sync_tree(temporary)
+        shutil.rmtree(target, ignore_errors=True)
+        temporary.replace(target)
+        sync_folder(target.parent)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
