@@ -412,9 +412,6 @@ def test_sessions_come_from_the_benchmarker(built: Built, monkeypatch: pytest.Mo
     monkeypatch.setattr(LocalMLModelAsyncWrapper, "load", load)
     monkeypatch.setattr(LocalMLModelAsyncWrapper, "predict", predict)
     monkeypatch.setattr(LocalMLModelAsyncWrapper, "make_state_if_needed", lambda self: None)
-    monkeypatch.setattr(
-        "coremltools.models.ml_program.experimental.async_wrapper.MLModelAsyncWrapper.init_check", lambda *a, **k: None
-    )
     artifact = built.artifacts[Precision.FP16]
     model = coremltools.models.MLModel(str(artifact.path), skip_model_load=True)
     monkeypatch.setattr("edgedistill.runtimes.coreml._load", lambda artifact: model)
