@@ -122,7 +122,14 @@ def _run(
 ) -> BuildResult:
     from edgedistill.finish import finish
     from edgedistill.loop import Search
-    from edgedistill.preparation import open_bench, open_space, open_views, prepare_teacher, resolve_budget
+    from edgedistill.preparation import (
+        open_bench,
+        open_space,
+        open_views,
+        plausible_multiply_adds,
+        prepare_teacher,
+        resolve_budget,
+    )
     from edgedistill.report.html import write_report
     from edgedistill.search.study import Study
 
@@ -134,7 +141,8 @@ def _run(
     budget = resolve_budget(bench, request, teacher)
     views = open_views(bench, teacher.teacher)
     study = Study(out, key, [candidate.spec for candidate in candidates])
-    outcome = Search(bench, views, budget, candidates, study).run()
+    plausible = plausible_multiply_adds(teacher, budget)
+    outcome = Search(bench, views, budget, candidates, study, plausible).run()
     result = finish(bench, teacher, budget, outcome, out, build_key=key, began=began)
     write_report(out)
     return result

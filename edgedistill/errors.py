@@ -60,9 +60,7 @@ class UnsupportedError(EdgedistillError):
     """A format, runtime or target cannot do what was asked; names the operation and the way out. `command` is what to run
     elsewhere instead (a device's own builder), where there is such a command."""
 
-    def __init__(
-        self, message: str, *, fix: str = "", problems: Sequence[Problem] = (), command: str = ""
-    ) -> None:
+    def __init__(self, message: str, *, fix: str = "", problems: Sequence[Problem] = (), command: str = "") -> None:
         super().__init__(message, fix=fix, problems=problems)
         self.command = command
 

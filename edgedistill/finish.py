@@ -49,11 +49,12 @@ from edgedistill.pipeline import (
 )
 from edgedistill.preparation import PreparedTeacher
 from edgedistill.runtimes import runtime_for
+from edgedistill.runtimes.tensorrt import trtexec_command
 from edgedistill.search.pareto import frontier
 from edgedistill.ship.card import model_card
 from edgedistill.ship.golden import Golden
 from edgedistill.ship.package import PACKAGE, PackageContents, PackageFile, artifact_name, write_package
-from edgedistill.specs import Budget, Format
+from edgedistill.specs import Budget, Format, Precision
 from edgedistill.store import tool_version, write_atomic
 from edgedistill.units import format_ms, format_percent
 from edgedistill.verify import test_accuracy
@@ -84,17 +85,17 @@ def finish(
     """Write the package, the profiles, the report and build.json into `out`, and return the result."""
     made: list[Made] = []
     dropped: list[Dropped] = []
-    command = ""
+    commands: dict[Precision, str] = {}
     source: Source | None = None
     if outcome.winner is not None:
         source = source_of(bench, outcome.winner.trained)
         for form in bench.formats:
-            command = _make_format(bench, source, form, budget, outcome.winner, made, dropped) or command
+            commands |= _make_format(bench, source, form, budget, outcome.winner, made, dropped)
     artifacts = tuple(_shipped(bench, source, m) for m in made) if source else ()
     result = _result(bench, teacher, budget, outcome, artifacts, tuple(dropped), build_key, time.monotonic() - began)
     _write_profiles(bench, teacher, outcome, made, out)
     if source is not None:
-        write_package(out, _contents(bench, source, made, result, command))
+        write_package(out, _contents(bench, source, made, result, commands))
     write_atomic(out / "build.json", result.model_dump_json(indent=2))
     return result
 
@@ -107,10 +108,10 @@ def _make_format(
     winner: Winner,
     made: list[Made],
     dropped: list[Dropped],
-) -> str:
-    """The winner's files in one format, those that pay added to `made`, the rest to `dropped`. Returns the command that
-    builds the file on the device where it cannot be built here."""
-    command = ""
+) -> dict[Precision, str]:
+    """The winner's files in one format, those that pay added to `made`, the rest to `dropped`. Returns, for each precision
+    whose file can only be built on the device, the command that builds it there from the package's ONNX file."""
+    commands: dict[Precision, str] = {}
     baseline: SchemeResult | None = None
     for scheme in bench.schemes:
         try:
@@ -119,7 +120,9 @@ def _make_format(
             verification = verified(bench, artifact, source)
         except UnsupportedError as error:
             dropped.append(Dropped(format=form, precision=scheme.precision, reason=error.message))
-            command = error.command or command
+            if error.command:
+                named = artifact_name(Format.ONNX, scheme.precision)
+                commands[scheme.precision] = trtexec_command(model, scheme, onnx=named)
             continue
         except (TrialFailure, MissingDependencyError) as error:
             dropped.append(
@@ -137,7 +140,7 @@ def _make_format(
             dropped.append(Dropped(format=form, precision=scheme.precision, reason=reason))
         else:
             made.append(Made(model, result, profile))
-    return command
+    return commands
 
 
 def _won(winner: Winner, artifact: CompiledArtifact) -> bool:
@@ -190,7 +193,7 @@ def _name(bench: Workbench, artifact: CompiledArtifact) -> str:
 
 
 def _contents(
-    bench: Workbench, source: Source, made: Sequence[Made], result: BuildResult, command: str
+    bench: Workbench, source: Source, made: Sequence[Made], result: BuildResult, commands: dict[Precision, str]
 ) -> PackageContents:
     files = tuple(
         PackageFile(
@@ -215,7 +218,9 @@ def _contents(
     )
     training = {name.replace("_", " "): str(value) for name, value in train.items()}
     training["epochs"] = str(bench.config.search.rungs[-1])
-    return PackageContents(files, source.contract, golden, model_card(result, source.contract, training), command)
+    shipped = {file.precision for file in files if file.format is Format.ONNX}
+    script = "\n".join(command for precision, command in commands.items() if precision in shipped)
+    return PackageContents(files, source.contract, golden, model_card(result, source.contract, training), script)
 
 
 # -- build.json ---------------------------------------------------------------------------------------------------

@@ -121,13 +121,15 @@ class Outcome:
 
 @dataclass(eq=False)
 class Search:
-    """One search: the candidates, the budget, what was measured so far."""
+    """One search: the candidates, the budget, what was measured so far. Candidates above `plausible_multiply_adds` are too
+    far over the budget to be worth a probe."""
 
     bench: Workbench
     views: ViewStore
     budget: Budget
     candidates: Sequence[Candidate]
     study: Study
+    plausible_multiply_adds: float
     contenders: list[Contender] = field(default_factory=list)
     rows: dict[Precision, list[Row]] = field(default_factory=dict)
     attempts: list[Proof] = field(default_factory=list)
@@ -157,12 +159,15 @@ class Search:
         return self.bench.device is not None and not self.bench.not_measurable
 
     def probe(self) -> None:
-        """Measure a few candidates with random weights, chosen to tell most about all the others."""
+        """Measure a few candidates with random weights, chosen to tell most about all the others near the budget."""
         if not self.measurable:
             return
-        vectors = [features_of(c.structure) for c in self.candidates]
-        for index in choose_probes(vectors, self.bench.config.search.probes):
-            source = untrained(self.bench, self.candidates[index].spec)
+        wanted = self.bench.config.search.probes
+        by_work = sorted(self.candidates, key=lambda c: (c.multiply_adds, c.spec.label))
+        near = sum(c.multiply_adds <= self.plausible_multiply_adds for c in by_work)
+        pool = by_work[: max(near, 2 * wanted)]
+        for index in choose_probes([features_of(c.structure) for c in pool], wanted):
+            source = untrained(self.bench, pool[index].spec)
             for scheme in self.bench.schemes:
                 try:
                     artifact = compiled(self.bench, portable(self.bench, source, scheme, self.bench.target.runtime))
@@ -170,7 +175,7 @@ class Search:
                 except TrialFailure as failure:
                     self.note(f"probe {source.label} {scheme.label}: {failure.message}", warning=True)
                     continue
-                self.learn(scheme.precision, self.candidates[index], latency)
+                self.learn(scheme.precision, pool[index], latency)
             self.probes += 1
 
     def learn(self, precision: Precision, candidate: Candidate, latency: object) -> None:

@@ -51,6 +51,8 @@ from edgedistill.teachers.cache import ViewStore
 from edgedistill.verify import verify
 
 F = TypeVar("F", bound=Frozen)
+VIEW_CODE = tuple(f"edgedistill.data.{name}" for name in ("augment", "images", "preprocessing", "views"))
+TRAINING_CODE = ("edgedistill.students", "edgedistill.distill", *VIEW_CODE)
 TRAINING_TOOLS = ("torch", "timm", "numpy", "pillow")
 EXPORT_TOOLS = ("torch", "torchao", "onnx", "onnxscript", "onnxruntime", "coremltools", "tensorrt", "tensorrt-rtx-cu12")
 
@@ -125,8 +127,8 @@ class Workbench:
 
     @property
     def schemes(self) -> tuple[QuantScheme, ...]:
-        """The precisions to try, fp32 first: it is what the others are compared with."""
-        wanted = set(self.config.export.precisions or self.target.precisions) | {Precision.FP32}
+        """The precisions to try, widest first: that one is what the others are compared with."""
+        wanted = self.config.export.precisions or self.target.precisions
         count = self.config.export.calibration_images
         return tuple(
             QuantScheme(precision=p, calibration_images=count if p is Precision.INT8 else 0)
@@ -147,7 +149,8 @@ class Workbench:
 def realise(bench: Workbench, source: Source) -> tuple[SchemeResult, ...]:
     """Make, run and measure `source` in every precision worth trying on the target's own runtime.
 
-    A precision that does not pay is `dropped` with its reason. Raises TrialFailure where fp32 cannot be made or run.
+    A precision that does not pay is `dropped` with its reason. Raises TrialFailure where the widest precision, with which
+    the others are compared, cannot be made or run.
     """
     results: list[SchemeResult] = []
     for scheme in bench.schemes:
@@ -156,7 +159,7 @@ def realise(bench: Workbench, source: Source) -> tuple[SchemeResult, ...]:
             verification = verified(bench, artifact, source)
             profile = profiled(bench, artifact, source, sessions=1)
         except (TrialFailure, UnsupportedError) as failure:
-            if scheme.precision is Precision.FP32:
+            if not results:
                 raise TrialFailure(failure.message, fix=failure.fix, problems=failure.problems) from failure
             bench.store.listener(Note(f"{source.label} in {scheme.label}: {failure.message}", warning=True))
             continue
@@ -174,7 +177,7 @@ def realise(bench: Workbench, source: Source) -> tuple[SchemeResult, ...]:
 
 def why_dropped(config: BuildConfig, result: SchemeResult, baseline: SchemeResult | None) -> str:
     """Why a precision is turned away, empty if it stays: it loses more accuracy than allowed, or is neither faster nor
-    smaller than fp32 (`baseline`) by the margins of the build file."""
+    smaller than the widest precision (`baseline`) by the margins of the build file."""
     if baseline is None:
         return ""
     export = config.export
@@ -183,7 +186,7 @@ def why_dropped(config: BuildConfig, result: SchemeResult, baseline: SchemeResul
         loss = before.accuracy_validation - after.accuracy_validation
         if loss > export.max_accuracy_loss:
             return (
-                f"loses {loss * 100:.2f} points of validation accuracy to fp32, "
+                f"loses {loss * 100:.2f} points of validation accuracy to {baseline.scheme.label}, "
                 f"more than the {export.max_accuracy_loss * 100:.2f} allowed"
             )
     smaller = 1 - result.artifact.bytes / baseline.artifact.bytes
@@ -191,9 +194,11 @@ def why_dropped(config: BuildConfig, result: SchemeResult, baseline: SchemeResul
     speed = "its latency is not known here"
     if isinstance(result.latency, MeasuredLatency) and isinstance(baseline.latency, MeasuredLatency):
         faster = 1 - result.latency.p50_ms / baseline.latency.p50_ms
-        speed = f"{faster:+.0%} faster at p50 (margin {export.margin_speed:.0%})"
+        change = f"{abs(faster):.0%} {'faster' if faster >= 0 else 'slower'}"
+        speed = f"{change} at p50 (margin {export.margin_speed:.0%})"
+    size = f"{abs(smaller):.0%} {'smaller' if smaller >= 0 else 'larger'}"
     if faster < export.margin_speed and smaller < export.margin_size:
-        return f"does not pay beside fp32: {speed}, {smaller:+.0%} smaller (margin {export.margin_size:.0%})"
+        return f"does not pay beside {baseline.scheme.label}: {speed}, {size} (margin {export.margin_size:.0%})"
     return ""
 
 
@@ -223,7 +228,7 @@ def train(
             "total_epochs": total_epochs,
             "previous": previous.weights.parent.name if previous else None,
         },
-        code=("edgedistill.students", "edgedistill.distill", "edgedistill.data.views"),
+        code=TRAINING_CODE,
         tools=TRAINING_TOOLS,
     )
     subject = f"{spec.label} to epoch {epochs}"
@@ -292,6 +297,7 @@ def portable(bench: Workbench, source: Source, scheme: QuantScheme, form: Format
         "scheme": scheme.model_dump(mode="json"),
         "format": form,
         "machine": bench.machine,
+        "runtime": bench.target.runtime,
         "calibration": bench.data_key if scheme.precision is Precision.INT8 else None,
     }
     code = ("edgedistill.export", "edgedistill.quantize", "edgedistill.students")
@@ -322,7 +328,9 @@ def _export_onnx(bench: Workbench, source: Source, scheme: QuantScheme, folder: 
     full = portable(bench, source, QuantScheme(precision=Precision.FP32), Format.ONNX)
     if scheme.precision is Precision.FP16:
         return to_fp16(full, folder)
-    style = IntegerStyle.for_onnxruntime(bench.machine)
+    # The ONNX files of a TensorRT target are what its builder reads, there or on the device.
+    on_gpu = bench.target.runtime is Format.TENSORRT
+    style = IntegerStyle.TENSORRT if on_gpu else IntegerStyle.for_onnxruntime(bench.machine)
     return to_int8(full, bench.calibration(source.contract), scheme, folder, style)
 
 

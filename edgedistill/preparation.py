@@ -3,6 +3,7 @@ the view store."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,6 +20,7 @@ from edgedistill.distill.fit_teacher import fit_teacher, load_fitted
 from edgedistill.errors import EdgedistillError, InputError, UnreachableError
 from edgedistill.pipeline import (
     TRAINING_TOOLS,
+    VIEW_CODE,
     Source,
     Workbench,
     compiled,
@@ -32,9 +34,12 @@ from edgedistill.specs import Budget, BudgetRequest, Format, Precision, QuantSch
 from edgedistill.store import Store, stage_key, write_atomic
 from edgedistill.students.build import deploy
 from edgedistill.students.space import Candidate, enumerate_space
+from edgedistill.students.structure import structure_of
 from edgedistill.teachers.cache import ViewStore, build_view_store
 from edgedistill.teachers.load import load_teacher
 from edgedistill.teachers.teacher import Teacher
+
+HEADROOM = 4.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,7 +100,7 @@ def _fitted(bench: Workbench, teacher: Teacher) -> Teacher:
             "augmentation": config.augmentation.model_dump(mode="json", exclude={"views"}),
             "device": config.train.device,
         },
-        code=("edgedistill.distill", "edgedistill.data.views", "edgedistill.teachers.load"),
+        code=("edgedistill.distill", "edgedistill.teachers.load", *VIEW_CODE),
         tools=TRAINING_TOOLS,
     )
 
@@ -126,6 +131,15 @@ def resolve_budget(bench: Workbench, request: BudgetRequest, teacher: PreparedTe
     if isinstance(latency, UnknownLatency) and bench.not_measurable:
         bench.store.listener(Note(f"{bench.target.title} is not measured: {bench.not_measurable}", warning=True))
     return budget
+
+
+def plausible_multiply_adds(teacher: PreparedTeacher, budget: Budget) -> float:
+    """How much work a student may do and still be thought of near the budget: what the teacher does in that time, with
+    `HEADROOM` for students that are faster for their work (fewer bytes, int8). Infinite where the teacher is not measured."""
+    if not isinstance(teacher.latency, MeasuredLatency):
+        return math.inf
+    work = structure_of(teacher.source.load(), teacher.teacher.contract.resolution).multiply_adds
+    return HEADROOM * work * budget.latency_ms / teacher.latency.at(budget.percentile)
 
 
 def open_views(bench: Workbench, teacher: Teacher) -> ViewStore:

@@ -123,7 +123,7 @@ class TensorRTRuntime:
         device; MissingDependencyError.
         """
         if elsewhere := _built_on_device(model, target):
-            raise UnsupportedError(elsewhere.what, fix=elsewhere.fix)
+            raise UnsupportedError(elsewhere.what, fix=elsewhere.fix, command=trtexec_command(model, model.scheme))
         made_by = vendor()
         capabilities = capabilities_for(target)
         if problems := _capability_problems(made_by, model, capabilities, target):
