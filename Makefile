@@ -2,21 +2,29 @@
 PYTHON ?= python3
 VENV := .venv
 PIP := $(VENV)/bin/python -m pip
+# Options for pip: .ci/run names the releases to install by them.
 CONSTRAINTS ?=
+comma := ,
 
-.PHONY: demo test test-all lint install install-dev clean
+.PHONY: demo install install-dev lint test test-all clean
+
+# The engine builder has packages for x86-64 alone, and none for every Python: without it there is no TensorRT engine, and all
+# else works.
+define install
+$(PIP) install --quiet $(CONSTRAINTS) --editable '.[tensorrt$(1)]' || { \
+    echo 'pip could not install the TensorRT builder (see above): going on without it'; \
+    $(PIP) install --quiet $(CONSTRAINTS) --editable '.[$(1:,%=%)]'; }
+@touch $@
+endef
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
-	$(PIP) install --quiet --upgrade pip
 
 $(VENV)/.demo: $(VENV)/bin/python pyproject.toml
-	$(PIP) install --quiet $(CONSTRAINTS) --editable '.[tensorrt]' || $(PIP) install --quiet $(CONSTRAINTS) --editable .
-	touch $@
+	$(call install,)
 
 $(VENV)/.dev: $(VENV)/bin/python pyproject.toml
-	$(PIP) install --quiet $(CONSTRAINTS) --editable '.[tensorrt,dev]' || $(PIP) install --quiet $(CONSTRAINTS) --editable '.[dev]'
-	touch $@
+	$(call install,$(comma)dev)
 
 install: $(VENV)/.demo
 install-dev: $(VENV)/.dev
@@ -30,6 +38,7 @@ lint: install-dev
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
 
+# What a machine lacks (a browser, a data set, a vendor's package) is skipped, and named at the end.
 test: lint
 	$(VENV)/bin/pytest
 

@@ -82,7 +82,7 @@ def package_damage(out: Path) -> list[str]:
     return [
         name
         for name, entry in files.items()
-        if (path := out / "package" / name).is_file() and sha256(path) != entry["sha256"] or not path.exists()
+        if ((path := out / "package" / name).is_file() and sha256(path) != entry["sha256"]) or not path.exists()
     ]
 
 
@@ -105,7 +105,7 @@ def main() -> int:
         folder.mkdir()
         out, cache = folder / "out", folder / "cache"
         after_s = draw.uniform(0.0, whole_s)
-        first, first_s = run(arguments.build, out, cache, after_s)
+        first, _ = run(arguments.build, out, cache, after_s)
         before = stages(out)
         code, second_s = run(arguments.build, out, cache, None)
         result = json.loads((out / "build.json").read_text()) if code == 0 else {}

@@ -90,9 +90,9 @@ class FitConfig(Frozen):
 
 
 class TeacherConfig(Frozen):
-    """`[teacher]`: `model` is `timm:NAME` or `module:function`; `arguments` go to its builder. `pretrained` takes timm's weights,
-    or says that the function returns trained ones. `mean` and `std` are those that the weights were trained with, as
-    model cards give them, for pixels in 0..1; without them timm's weights have their own and others the data's."""
+    """`[teacher]`: `model` is `timm:NAME` or `module:function`; `arguments` go to its builder. `pretrained` takes timm's
+    weights, or says that the function returns trained ones. `mean` and `std` are those that the weights were trained with,
+    as model cards give them, for pixels in 0..1; without them timm's weights have their own and others the data's."""
 
     model: str
     checkpoint: LocalPath | None = None

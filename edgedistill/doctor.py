@@ -151,10 +151,11 @@ def _package_fix(name: str, *, installed: bool) -> str:
     if installed:
         return f"pip install --force-reinstall --no-deps {_PACKAGES[name][0]}"
     if name in ("tensorrt", "tensorrt_rtx"):
-        has_wheel = platform.machine() in ("x86_64", "AMD64") and sys.platform != "darwin"
+        has_wheel = (sys.platform, platform.machine()) in (("linux", "x86_64"), ("win32", "AMD64"))
         return 'pip install "edgedistill[tensorrt]"' if has_wheel and name == "tensorrt_rtx" else ""
-    if name == "coremltools" and sys.platform != "darwin" and platform.machine() != "x86_64":
-        return ""
+    if name == "coremltools":
+        has_wheel = sys.platform == "darwin" or (sys.platform == "linux" and platform.machine() == "x86_64")
+        return "pip install --upgrade edgedistill" if has_wheel and sys.version_info < (3, 14) else ""
     return 'pip install "edgedistill[huggingface]"' if name == "datasets" else "pip install --upgrade edgedistill"
 
 
