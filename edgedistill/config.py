@@ -202,7 +202,6 @@ class SearchConfig(Frozen):
     candidates: Annotated[int, Field(ge=1, le=1000)] = 8
     rungs: tuple[Epochs, ...] = (4, 8, 16)
     keep: Share = 0.5
-    seed: int = 0
 
     @field_validator("rungs")
     @classmethod
@@ -234,7 +233,7 @@ class ExportConfig(Frozen):
 class ProfileConfig(Frozen):
     """`[profile]`: candidates get one session, the winner `sessions` with `pause` between."""
 
-    sessions: Annotated[int, Field(ge=1, le=20)] = 3
+    sessions: Annotated[int, Field(ge=3, le=20)] = 3
     pause: DurationMs = 2000.0
     max_samples: Annotated[int, Field(ge=100, le=1_000_000)] = 2000
     max_seconds: Annotated[float, Field(gt=0, le=600)] = 6.0

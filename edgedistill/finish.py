@@ -6,6 +6,7 @@ This is the one place that reads the test split, and nothing after it decides an
 from __future__ import annotations
 
 import platform
+import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -94,7 +95,9 @@ def finish(
     artifacts = tuple(_shipped(bench, source, m) for m in made) if source else ()
     result = _result(bench, teacher, budget, outcome, artifacts, tuple(dropped), build_key, time.monotonic() - began)
     _write_profiles(bench, teacher, outcome, made, out)
-    if source is not None:
+    if source is None:
+        shutil.rmtree(out / PACKAGE, ignore_errors=True)  # an earlier build's: it would pass for this one's
+    else:
         write_package(out, _contents(bench, source, made, result, commands))
     write_atomic(out / "build.json", result.model_dump_json(indent=2))
     return result
@@ -326,6 +329,8 @@ def _budget_that_would_do(bench: Workbench, outcome: Outcome, budget: Budget) ->
         folder = bench.store.find("profile", result.profile) if result.profile and not result.dropped else None
         if folder is not None:
             profile = Profile.model_validate_json((folder / "profile.json").read_text())
+            if min(len(session.samples_ns) for session in profile.sessions) < bench.min_samples:
+                continue
             bounds.append(max(proof(profile.sessions, budget, 0.0, profile.artifact_sha256).bounds_ms))
     return min(bounds, default=None)
 
@@ -372,6 +377,7 @@ def _write_profiles(
 ) -> None:
     """Raw samples of the teacher and of every shipped file into `out/profiles/`, for the report and for whoever asks."""
     folder = out / PROFILES
+    shutil.rmtree(folder, ignore_errors=True)
     if teacher.profile is not None:
         write_atomic(folder / "teacher.json", teacher.profile.model_dump_json())
     for one in made:

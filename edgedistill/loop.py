@@ -341,13 +341,9 @@ class Search:
         winner: Winner | None = None
         for contender, result in entries:
             assert contender.trained is not None
-            source = source_of(self.bench, contender.trained)
-            sessions = self.bench.config.profile.sessions
-            profile = profiled(self.bench, result.artifact, source, sessions=sessions)
-            if profile is None:
+            attempt = self.attempt(contender, result)
+            if attempt is None:
                 continue
-            pause_s = self.bench.config.profile.pause / 1000
-            attempt = proof(profile.sessions, self.budget, pause_s, result.artifact.sha256)
             if attempt.met:
                 self.close(contender, "complete", f"proven inside the budget in {result.scheme.label}")
                 winner = Winner(contender.trial(), contender.trained, result, attempt)
@@ -370,6 +366,21 @@ class Search:
                 )
                 self.close(contender, "complete", contender.reason or reason)
         return winner
+
+    def attempt(self, contender: Contender, result: SchemeResult) -> Proof | None:
+        """The acceptance rule on a finalist's file; None where the sessions could not be taken, which its reason tells."""
+        assert contender.trained is not None
+        config = self.bench.config.profile
+        try:
+            source = source_of(self.bench, contender.trained)
+            profile = profiled(self.bench, result.artifact, source, sessions=config.sessions)
+            if profile is None:
+                contender.reason = self.bench.not_measurable
+                return None
+            return proof(profile.sessions, self.budget, config.pause / 1000, result.artifact.sha256)
+        except TrialFailure as failure:
+            contender.reason = f"{result.scheme.label}: {failure.message}"
+            return None
 
     # -- record -----------------------------------------------------------------------------------------------------
 

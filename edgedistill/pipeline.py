@@ -36,7 +36,7 @@ from edgedistill.artifacts import (
 from edgedistill.config import BuildConfig
 from edgedistill.data.datasets import Dataset
 from edgedistill.data.preprocessing import make_contract, prepare
-from edgedistill.devices.base import Device
+from edgedistill.devices.base import Device, run_pushed
 from edgedistill.devices.stats import measured_latency, samples_needed
 from edgedistill.distill.train import load_student, read_trained, train_student
 from edgedistill.errors import TrialFailure, UnsupportedError
@@ -118,6 +118,11 @@ class Workbench:
     def machine(self) -> str:
         """The processor architecture that the files are for, as `platform.machine()` names it."""
         return self.target.machine or platform.machine()
+
+    @property
+    def min_samples(self) -> int:
+        """The fewest samples a session that the acceptance rule needs at the budget's percentile."""
+        return samples_needed(self.config.budget.percentile.fraction)
 
     @property
     def data_key(self) -> dict[str, Any]:
@@ -412,11 +417,11 @@ def profiled(bench: Workbench, artifact: CompiledArtifact, source: Source, *, se
             target=bench.target,
             sessions=sessions,
             pause_s=config.pause / 1000,
-            max_samples=config.max_samples,
+            max_samples=max(config.max_samples, bench.min_samples),
             max_seconds=config.max_seconds,
             operators=True,
-            execute=device.run,
-            min_samples=samples_needed(bench.config.budget.percentile.fraction),
+            execute=partial(run_pushed, device),
+            min_samples=bench.min_samples,
         )
         inputs = bench.images("validation", source.contract)[:64]
         profile = runtime_for(artifact.format).profile(artifact, inputs, protocol)
@@ -441,6 +446,7 @@ def profile_key(bench: Workbench, artifact: CompiledArtifact, sessions: int) -> 
             "device": bench.device.facts(),
             "sessions": sessions,
             "protocol": bench.config.profile.model_dump(mode="json", exclude={"sessions"}),
+            "min_samples": bench.min_samples,
         },
         code=("edgedistill.devices", "edgedistill.runtimes"),
         tools=EXPORT_TOOLS,

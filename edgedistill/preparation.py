@@ -135,7 +135,7 @@ def resolve_budget(bench: Workbench, request: BudgetRequest, teacher: PreparedTe
 
 def plausible_multiply_adds(teacher: PreparedTeacher, budget: Budget) -> float:
     """How much work a student may do and still be thought of near the budget: what the teacher does in that time, with
-    `HEADROOM` for students that are faster for their work (fewer bytes, int8). Infinite where the teacher is not measured."""
+    `HEADROOM` for students that are faster for their work (fewer bytes, int8). Infinite where it is not measured."""
     if not isinstance(teacher.latency, MeasuredLatency):
         return math.inf
     work = structure_of(teacher.source.load(), teacher.teacher.contract.resolution).multiply_adds

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from pathlib import Path
 
 from edgedistill.artifacts import ProfileResult
 from edgedistill.config import ProfileConfig
 from edgedistill.devices.attach import attach
+from edgedistill.devices.base import run_pushed
 from edgedistill.devices.stats import measured_latency, samples_needed
 from edgedistill.errors import UnsupportedError
 from edgedistill.progress import Listener, StageFinished, StageStarted
@@ -38,7 +40,7 @@ def profile_file(path: Path, target: Target, listener: Listener) -> ProfileResul
         max_samples=config.max_samples,
         max_seconds=config.max_seconds,
         operators=True,
-        execute=device.run,
+        execute=partial(run_pushed, device),
         min_samples=samples_needed(Percentile.P95.fraction),
     )
     listener(StageStarted("profile", path.name, config.sessions))

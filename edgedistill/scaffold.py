@@ -210,7 +210,6 @@ budget = {budget}
 # candidates = 8
 # rungs = [4, 8, 16]
 # keep = 0.5
-# seed = 0
 
 # A precision is shipped only if it pays: so much faster or smaller than fp32, and no more accuracy lost than this.
 [export]

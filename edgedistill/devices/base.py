@@ -45,6 +45,12 @@ class Device(Protocol):
         ...
 
 
+def run_pushed(device: Device, job: SessionJob) -> SessionReport:
+    """One session of a job whose files lie here: they are brought to the device first. Raises as Device.push and run do."""
+    inputs = None if job.inputs is None else device.push(job.inputs)
+    return device.run(job.model_copy(update={"model": device.push(job.model), "inputs": inputs}))
+
+
 def read_report(answer: str) -> SessionReport:
     """The agent's answer as a SessionReport, with drift and noise worked out here from the raw samples. Raises
     SessionFailure or InputError for an answer that is an error, ValueError for one that is neither."""
