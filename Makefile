@@ -13,7 +13,7 @@ comma := ,
 define install
 $(PIP) install --quiet $(CONSTRAINTS) --editable '.[tensorrt$(1)]' || { \
     echo 'pip could not install the TensorRT builder (see above): going on without it'; \
-    $(PIP) install --quiet $(CONSTRAINTS) --editable '.[$(1:,%=%)]'; }
+    $(PIP) install --quiet $(CONSTRAINTS) --editable '.$(1:,%=[%])'; }
 @touch $@
 endef
 
