@@ -186,6 +186,14 @@ class Profile(Frozen):
     remeasured: int = 0
 
 
+class StandIn(Frozen):
+    """What was run in place of a file that cannot run here, said by `what`. Its accuracy helps to decide whether the file
+    is worth shipping and is never given as the file's own."""
+
+    what: str
+    accuracy_validation: Fraction
+
+
 # -- the study --------------------------------------------------------------------------------------------------
 
 
@@ -198,6 +206,7 @@ class SchemeResult(Frozen):
     verification: Verification
     latency: Latency
     profile: str | None = None
+    stand_in: StandIn | None = None
     dropped: str = ""
 
 

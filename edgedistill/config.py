@@ -143,9 +143,11 @@ class DataConfig(Frozen):
     @model_validator(mode="after")
     def _located(self) -> DataConfig:
         if self.source in ("folder", "idx") and self.path is None:
-            raise ValueError(f'source = "{self.source}" needs path = "FOLDER"')
+            raise ValueError(f'source = "{self.source}" has no folder; add path = "FOLDER"')
         if self.source == "huggingface" and (self.path is None) == (self.name is None):
-            raise ValueError('source = "huggingface" needs either path = "FOLDER" or name = "DATASET"')
+            raise ValueError(
+                'source = "huggingface" has no data set, or two; write path = "FOLDER" or name = "DATASET"'
+            )
         return self
 
 
@@ -207,7 +209,7 @@ class SearchConfig(Frozen):
     @classmethod
     def _rising(cls, value: tuple[int, ...]) -> tuple[int, ...]:
         if not value or list(value) != sorted(set(value)):
-            raise ValueError("rungs are epochs in rising order, e.g. [4, 8, 16]")
+            raise ValueError("rungs are epochs in rising order; write them like [4, 8, 16]")
         return value
 
 

@@ -20,12 +20,14 @@ from edgedistill.artifacts import (
     Dropped,
     ExportedModel,
     FrontierPoint,
+    Inspected,
     Latency,
     MeasuredLatency,
     Profile,
     SchemeResult,
     ShippedArtifact,
     SplitSizes,
+    StandIn,
     StudentSummary,
     TeacherSummary,
     Trial,
@@ -34,20 +36,9 @@ from edgedistill.artifacts import (
 )
 from edgedistill.devices.stats import proof
 from edgedistill.errors import MissingDependencyError, TrialFailure, UnsupportedError
+from edgedistill.files import EXPORT_TOOLS, compiled, portable
 from edgedistill.loop import Outcome, Winner, validation_accuracy
-from edgedistill.pipeline import (
-    EXPORT_TOOLS,
-    TRAINING_TOOLS,
-    Source,
-    Workbench,
-    compiled,
-    latency_of,
-    portable,
-    profiled,
-    source_of,
-    verified,
-    why_dropped,
-)
+from edgedistill.pipeline import TRAINING_TOOLS, latency_of, profiled, source_of, stand_in_for, verified, why_dropped
 from edgedistill.preparation import PreparedTeacher
 from edgedistill.runtimes import runtime_for
 from edgedistill.runtimes.tensorrt import trtexec_command
@@ -59,6 +50,7 @@ from edgedistill.specs import Budget, Format, Precision
 from edgedistill.store import tool_version, write_atomic
 from edgedistill.units import format_ms, format_percent
 from edgedistill.verify import test_accuracy
+from edgedistill.workbench import Source, Workbench
 
 GOLDEN_IMAGES = 8
 PROFILES = "profiles"
@@ -137,6 +129,8 @@ def _make_format(
         profile = profiled(bench, artifact, source, sessions=sessions) if own else None
         latency = latency_of(bench, profile) if own else _unmeasured(bench, form)
         result = SchemeResult(scheme=scheme, artifact=artifact, verification=verification, latency=latency)
+        if isinstance(verification, Inspected):
+            result = _with_stand_in(result, stand_in_for(bench, artifact, model, source), verification)
         reason = why_dropped(bench.config, result, baseline) or _over(latency, budget)
         baseline = baseline or result
         if reason:
@@ -144,6 +138,15 @@ def _make_format(
         else:
             made.append(Made(model, result, profile))
     return commands
+
+
+def _with_stand_in(result: SchemeResult, stand_in: StandIn | None, verification: Inspected) -> SchemeResult:
+    """What was run in the file's place, said among its checks as what it is."""
+    if stand_in is None:
+        return result
+    said = f"{stand_in.what} gets {format_percent(stand_in.accuracy_validation, 2)} of the validation split right"
+    checked = verification.model_copy(update={"checks": (*verification.checks, said)})
+    return result.model_copy(update={"stand_in": stand_in, "verification": checked})
 
 
 def _won(winner: Winner, artifact: CompiledArtifact) -> bool:

@@ -27,19 +27,10 @@ from edgedistill.artifacts import (
 )
 from edgedistill.devices.stats import proof
 from edgedistill.errors import TrialFailure
+from edgedistill.files import compiled, portable
 from edgedistill.latency.features import features_of
 from edgedistill.latency.model import LatencyModel, Row, choose_probes, prior_from_published
-from edgedistill.pipeline import (
-    Workbench,
-    compiled,
-    latency_of,
-    portable,
-    profiled,
-    realise,
-    source_of,
-    train,
-    untrained,
-)
+from edgedistill.pipeline import latency_of, profiled, realise, source_of, train, untrained
 from edgedistill.progress import Note
 from edgedistill.search.propose import Proposal, fastest, propose
 from edgedistill.search.study import Study
@@ -47,6 +38,7 @@ from edgedistill.specs import Budget, Precision
 from edgedistill.students.space import Candidate
 from edgedistill.teachers.cache import ViewStore
 from edgedistill.units import format_ms, format_percent
+from edgedistill.workbench import Workbench
 
 MAX_BRACKETS = 3
 State = Literal["failed", "pruned", "over_budget", "complete"]

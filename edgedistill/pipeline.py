@@ -9,15 +9,9 @@ that the first call made. The two wings of the package, the one that trains and 
 from __future__ import annotations
 
 import json
-import platform
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
 from torch import nn
 
 from edgedistill.artifacts import (
@@ -28,127 +22,33 @@ from edgedistill.artifacts import (
     MeasuredLatency,
     Profile,
     SchemeResult,
+    StandIn,
     TrainedStudent,
     UnknownLatency,
     Verification,
     Verified,
 )
 from edgedistill.config import BuildConfig
-from edgedistill.data.datasets import Dataset
-from edgedistill.data.preprocessing import make_contract, prepare
-from edgedistill.devices.base import Device, run_pushed
-from edgedistill.devices.stats import measured_latency, samples_needed
+from edgedistill.devices.base import run_pushed
+from edgedistill.devices.stats import measured_latency
 from edgedistill.distill.train import load_student, read_trained, train_student
 from edgedistill.errors import TrialFailure, UnsupportedError
-from edgedistill.export.program import reference_logits, to_program
+from edgedistill.files import EXPORT_TOOLS, STAND_IN, compiled, portable
 from edgedistill.progress import Note, StageAdvanced
 from edgedistill.runtimes import runtime_for
-from edgedistill.runtimes.base import Images, Logits, MeasurementProtocol, NotRunnableError
-from edgedistill.specs import Contract, Format, Frozen, Precision, QuantScheme, StudentSpec, Target
-from edgedistill.store import Store, digest, file_sha256, stage_key, write_atomic
+from edgedistill.runtimes.base import MeasurementProtocol, NotRunnableError
+from edgedistill.specs import Contract, Format, StudentSpec
+from edgedistill.store import digest, file_sha256, stage_key, write_atomic
 from edgedistill.students.build import build_student, deploy
 from edgedistill.teachers.cache import ViewStore
 from edgedistill.verify import verify
+from edgedistill.workbench import Source, Workbench
 
-F = TypeVar("F", bound=Frozen)
 VIEW_CODE = tuple(f"edgedistill.data.{name}" for name in ("augment", "images", "preprocessing", "views"))
+
 TRAINING_CODE = ("edgedistill.students", "edgedistill.distill", *VIEW_CODE)
+
 TRAINING_TOOLS = ("torch", "timm", "numpy", "pillow")
-EXPORT_TOOLS = ("torch", "torchao", "onnx", "onnxscript", "onnxruntime", "coremltools", "tensorrt", "tensorrt-rtx-cu12")
-
-
-@dataclass(frozen=True, eq=False)
-class Source:
-    """A network ready to be made into files: a student or the teacher. `key` hashes its architecture and weights; `load`
-    gives the deployed module (eval mode, branches merged, float 0..255 in, logits out)."""
-
-    label: str
-    key: str
-    contract: Contract
-    load: Callable[[], nn.Module]
-
-
-@dataclass(eq=False)
-class Workbench:
-    """What stays the same over all candidates of a build, and the validation images each resolution needs."""
-
-    config: BuildConfig
-    target: Target
-    dataset: Dataset
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-    store: Store
-    device: Device | None
-    not_measurable: str
-    base: Path
-    _images: dict[str, Images] = field(default_factory=dict)
-    _references: dict[str, Logits] = field(default_factory=dict)
-
-    def contract(self, resolution: int) -> Contract:
-        """The contract of a student at `resolution`."""
-        return make_contract(self.config.data, self.dataset.classes, resolution, self.mean, self.std)
-
-    def images(self, split: str, contract: Contract) -> Images:
-        """A split's images through the contract, uint8 [n, 3, R, R]; kept in memory, a resolution a time."""
-        key = f"{split} {digest(contract.model_dump(mode='json'))}"
-        if key not in self._images:
-            indices: NDArray[np.int64] = getattr(self.dataset.splits, split)
-            self._images[key] = prepare(self.dataset.images, indices, contract)
-        return self._images[key]
-
-    def labels(self, split: str) -> NDArray[np.int64]:
-        """A split's labels, in the order of `images`."""
-        indices: NDArray[np.int64] = getattr(self.dataset.splits, split)
-        return self.dataset.labels[indices]
-
-    def calibration(self, contract: Contract) -> Images:
-        """The first training images of a fixed shuffle, for static quantisation."""
-        train = self.dataset.splits.train
-        count = min(self.config.export.calibration_images, len(train))
-        chosen = np.random.default_rng(0).permutation(len(train))[:count]
-        return prepare(self.dataset.images, train[chosen], contract)
-
-    def reference(self, source: Source) -> Logits:
-        """Logits of the fp32 torch program on the validation images: what every artifact is held against."""
-        if source.key not in self._references:
-            self._references = {source.key: reference_logits(source.load(), self.images("validation", source.contract))}
-        return self._references[source.key]
-
-    @property
-    def machine(self) -> str:
-        """The processor architecture that the files are for, as `platform.machine()` names it."""
-        return self.target.machine or platform.machine()
-
-    @property
-    def min_samples(self) -> int:
-        """The fewest samples a session that the acceptance rule needs at the budget's percentile."""
-        return samples_needed(self.config.budget.percentile.fraction)
-
-    @property
-    def data_key(self) -> dict[str, Any]:
-        """What identifies the data and its splits in the keys of stages."""
-        splits = {name: digest(getattr(self.dataset.splits, name).tolist()) for name in ("train", "validation")}
-        return {"fingerprint": self.dataset.fingerprint, "splits": splits}
-
-    @property
-    def schemes(self) -> tuple[QuantScheme, ...]:
-        """The precisions to try, widest first: that one is what the others are compared with."""
-        wanted = self.config.export.precisions or self.target.precisions
-        count = self.config.export.calibration_images
-        return tuple(
-            QuantScheme(precision=p, calibration_images=count if p is Precision.INT8 else 0)
-            for p in Precision
-            if p in wanted
-        )
-
-    @property
-    def formats(self) -> tuple[Format, ...]:
-        """The formats that the build makes: the target's own first."""
-        wanted = self.config.export.formats or self.target.formats
-        return (self.target.runtime, *(f for f in wanted if f is not self.target.runtime))
-
-
-# -- the way through ----------------------------------------------------------------------------------------------
 
 
 def realise(bench: Workbench, source: Source) -> tuple[SchemeResult, ...]:
@@ -186,12 +86,13 @@ def why_dropped(config: BuildConfig, result: SchemeResult, baseline: SchemeResul
     if baseline is None:
         return ""
     export = config.export
-    before, after = baseline.verification, result.verification
-    if isinstance(before, Verified) and isinstance(after, Verified):
-        loss = before.accuracy_validation - after.accuracy_validation
+    before, after = known_accuracy(baseline), known_accuracy(result)
+    if before is not None and after is not None:
+        loss = before - after
         if loss > export.max_accuracy_loss:
+            judged = f"{result.stand_in.what} " if result.stand_in else ""
             return (
-                f"loses {loss * 100:.2f} points of validation accuracy to {baseline.scheme.label}, "
+                f"{judged}loses {loss * 100:.2f} points of validation accuracy to {baseline.scheme.label}, "
                 f"more than the {export.max_accuracy_loss * 100:.2f} allowed"
             )
     smaller = 1 - result.artifact.bytes / baseline.artifact.bytes
@@ -207,7 +108,11 @@ def why_dropped(config: BuildConfig, result: SchemeResult, baseline: SchemeResul
     return ""
 
 
-# -- steps ------------------------------------------------------------------------------------------------------
+def known_accuracy(result: SchemeResult) -> float | None:
+    """Validation accuracy of the file, or of what was run in its place; None where neither could be run."""
+    if isinstance(result.verification, Verified):
+        return result.verification.accuracy_validation
+    return result.stand_in.accuracy_validation if result.stand_in else None
 
 
 def train(
@@ -291,102 +196,6 @@ def untrained(bench: Workbench, spec: StudentSpec) -> Source:
     return Source(f"{spec.label} (random weights)", digest(["untrained", spec.model_dump(mode="json")]), contract, load)
 
 
-def portable(bench: Workbench, source: Source, scheme: QuantScheme, form: Format) -> ExportedModel:
-    """The portable file of `source` in this precision that `form`'s runtime compiles: ONNX for ONNX Runtime and TensorRT,
-    a package for Core ML. Raises TrialFailure where the exporter or quantiser cannot."""
-    if form is Format.TENSORRT and scheme.precision is not Precision.INT8:
-        form = Format.ONNX  # the very same file; only the places of Q/DQ pairs differ between the two runtimes
-    inputs = {
-        "source": source.key,
-        "contract": source.contract.model_dump(mode="json"),
-        "scheme": scheme.model_dump(mode="json"),
-        "format": form,
-        "machine": bench.machine,
-        "runtime": bench.target.runtime,
-        "calibration": bench.data_key if scheme.precision is Precision.INT8 else None,
-    }
-    code = ("edgedistill.export", "edgedistill.quantize", "edgedistill.students")
-    key = stage_key(inputs, code=code, tools=EXPORT_TOOLS)
-
-    def make(folder: Path) -> None:
-        model = _EXPORTERS[form](bench, source, scheme, folder)
-        _save(model, folder / "exported.json")
-
-    folder = bench.store.stage("export", key, make, subject=f"{source.label} {form} {scheme.label}")
-    return _load(ExportedModel, folder / "exported.json")
-
-
-def _export_null(bench: Workbench, source: Source, scheme: QuantScheme, folder: Path) -> ExportedModel:
-    from edgedistill.runtimes.null import export_null
-
-    return export_null(source.load(), source.contract, scheme, folder)
-
-
-def _export_onnx(bench: Workbench, source: Source, scheme: QuantScheme, folder: Path) -> ExportedModel:
-    from edgedistill.export.onnx import export_onnx
-    from edgedistill.quantize.onnx_fp16 import to_fp16
-    from edgedistill.quantize.onnx_static import IntegerStyle, to_int8
-
-    if scheme.precision is Precision.FP32:
-        program = to_program(source.load(), source.contract)
-        return export_onnx(program, source.contract, folder / "model.onnx", build_hash=source.key)
-    full = portable(bench, source, QuantScheme(precision=Precision.FP32), Format.ONNX)
-    if scheme.precision is Precision.FP16:
-        return to_fp16(full, folder)
-    # The ONNX files of a TensorRT target are what its builder reads, there or on the device.
-    on_gpu = bench.target.runtime is Format.TENSORRT
-    style = IntegerStyle.TENSORRT if on_gpu else IntegerStyle.for_onnxruntime(bench.machine)
-    return to_int8(full, bench.calibration(source.contract), scheme, folder, style)
-
-
-def _export_tensorrt(bench: Workbench, source: Source, scheme: QuantScheme, folder: Path) -> ExportedModel:
-    from edgedistill.quantize.onnx_static import IntegerStyle, to_int8
-
-    full = portable(bench, source, QuantScheme(precision=Precision.FP32), Format.ONNX)
-    return to_int8(full, bench.calibration(source.contract), scheme, folder, IntegerStyle.TENSORRT)
-
-
-def _export_coreml(bench: Workbench, source: Source, scheme: QuantScheme, folder: Path) -> ExportedModel:
-    from edgedistill.export.coreml import export_coreml
-    from edgedistill.quantize.coreml import quantize_coreml
-
-    path = folder / "model.mlpackage"
-    if scheme.precision is Precision.INT8:
-        calibration = bench.calibration(source.contract)
-        model, _ = quantize_coreml(source.load(), calibration, source.contract, scheme, path, build_hash=source.key)
-        return model
-    program = to_program(source.load(), source.contract)
-    return export_coreml(program, source.contract, path, scheme.precision, build_hash=source.key)
-
-
-_EXPORTERS: dict[Format, Callable[[Workbench, Source, QuantScheme, Path], ExportedModel]] = {
-    Format.ONNX: _export_onnx,
-    Format.TENSORRT: _export_tensorrt,
-    Format.COREML: _export_coreml,
-    Format.NULL: _export_null,
-}
-
-
-def compiled(bench: Workbench, model: ExportedModel, form: Format | None = None) -> CompiledArtifact:
-    """The file that `form`'s runtime loads on the target. Raises UnsupportedError with what stands in the way."""
-    runtime = runtime_for(form or bench.target.runtime)
-    key = stage_key(
-        {"model": model.sha256, "scheme": model.scheme.model_dump(mode="json"), "target": _compile_facts(bench.target)},
-        code=(f"edgedistill.runtimes.{runtime.format if runtime.format is not Format.ONNX else 'onnxruntime'}",),
-        tools=EXPORT_TOOLS,
-    )
-
-    def make(folder: Path) -> None:
-        _save(runtime.compile(model, bench.target, folder), folder / "compiled.json")
-
-    folder = bench.store.stage("compile", key, make, subject=f"{runtime.format} {model.scheme.label}")
-    return _load(CompiledArtifact, folder / "compiled.json")
-
-
-def _compile_facts(target: Target) -> dict[str, Any]:
-    return {"name": target.name, "machine": target.machine, "capabilities": target.compute_capabilities}
-
-
 def verified(bench: Workbench, artifact: CompiledArtifact, source: Source) -> Verification:
     """Parity and validation accuracy of the artifact, by running it; what can be checked instead where it cannot run."""
     key = stage_key(
@@ -403,6 +212,19 @@ def verified(bench: Workbench, artifact: CompiledArtifact, source: Source) -> Ve
     folder = bench.store.stage("verify", key, make, subject=f"{source.label} {artifact.format} {artifact.scheme.label}")
     content = json.loads((folder / "verification.json").read_text())
     return (Verified if content["kind"] == "run" else Inspected).model_validate(content)
+
+
+def stand_in_for(bench: Workbench, artifact: CompiledArtifact, model: ExportedModel, source: Source) -> StandIn | None:
+    """What can be run in place of an artifact that cannot: for an engine the ONNX file it was built from, for an int8
+    Core ML package the quantised program that was converted. None where there is no more than the fp32 program."""
+    if artifact.format is Format.TENSORRT:
+        found = verified(bench, compiled(bench, model, Format.ONNX), source)
+        what = "the ONNX file it was built from, run by ONNX Runtime,"
+        return (
+            StandIn(what=what, accuracy_validation=found.accuracy_validation) if isinstance(found, Verified) else None
+        )
+    kept = model.path.parent / STAND_IN
+    return StandIn.model_validate_json(kept.read_text()) if kept.is_file() else None
 
 
 def profiled(bench: Workbench, artifact: CompiledArtifact, source: Source, *, sessions: int) -> Profile | None:
@@ -458,19 +280,3 @@ def latency_of(bench: Workbench, profile: Profile | None) -> Latency:
     if profile is None:
         return UnknownLatency(reason=bench.not_measurable, device=bench.target.name)
     return measured_latency(profile)
-
-
-# -- objects whose files lie beside them ----------------------------------------------------------------------------
-
-
-def _save(value: ExportedModel | CompiledArtifact, path: Path) -> None:
-    """With the file's path relative to `path`, since a stage's folder is renamed when it is whole."""
-    base = path.parent
-    file = value.path.relative_to(base) if value.path.is_relative_to(base) else value.path
-    write_atomic(path, value.model_copy(update={"path": file}).model_dump_json())
-
-
-def _load(kind: type[F], path: Path) -> F:
-    content = json.loads(path.read_text())
-    content["path"] = str(path.parent / content["path"])
-    return kind.model_validate(content)

@@ -18,17 +18,8 @@ from edgedistill.devices.attach import attach
 from edgedistill.devices.base import Device
 from edgedistill.distill.fit_teacher import fit_teacher, load_fitted
 from edgedistill.errors import EdgedistillError, InputError, UnreachableError
-from edgedistill.pipeline import (
-    TRAINING_TOOLS,
-    VIEW_CODE,
-    Source,
-    Workbench,
-    compiled,
-    latency_of,
-    portable,
-    profiled,
-    verified,
-)
+from edgedistill.files import compiled, portable
+from edgedistill.pipeline import TRAINING_TOOLS, VIEW_CODE, latency_of, profiled, verified
 from edgedistill.progress import Note
 from edgedistill.specs import Budget, BudgetRequest, Format, Precision, QuantScheme, Target
 from edgedistill.store import Store, stage_key, write_atomic
@@ -38,6 +29,7 @@ from edgedistill.students.structure import structure_of
 from edgedistill.teachers.cache import ViewStore, build_view_store
 from edgedistill.teachers.load import load_teacher
 from edgedistill.teachers.teacher import Teacher
+from edgedistill.workbench import Source, Workbench
 
 HEADROOM = 4.0
 

@@ -22,7 +22,9 @@ def families(names: Iterable[str]) -> tuple[Family, ...]:
     """The families of these names, in this order; all of them for no names. Raises InputError naming every unknown one."""
     wanted = tuple(names) or tuple(FAMILIES)
     problems = [
-        Problem("families", f"unknown family {name!r}", _suggest(name)) for name in wanted if name not in FAMILIES
+        Problem("[space] families", f"unknown family {name!r}", _suggest(name))
+        for name in wanted
+        if name not in FAMILIES
     ]
     if problems:
         raise InputError("the student space names a family that does not exist", problems=problems)

@@ -33,6 +33,7 @@ _WRAPPERS = (
 _ZIP, _PICKLE = b"PK", b"\x80"
 # torch's words for a pickle that names a class or function beyond those of tensors.
 _CODE = re.compile(r"GLOBAL (\S+) (?:was not an allowed global|whose module)")
+_REFUSED = re.compile(r"WeightsUnpickler error:\s*(.+)")
 
 
 def load_checkpoint(network: nn.Module, path: Path) -> None:
@@ -115,7 +116,10 @@ def _read_torch(path: Path) -> Any:
 
 
 def _damaged(path: Path, error: Exception) -> InputError:
-    reason = (str(error) or type(error).__name__).splitlines()[0]
+    text = str(error) or type(error).__name__
+    # torch's first line is advice to load the file with code and all; the reason stands further down.
+    refused = _REFUSED.search(text)
+    reason = refused[1] if refused else text.splitlines()[0]
     return InputError(
         f"the checkpoint {path} is damaged, or is not a torch checkpoint of weights alone ({reason})",
         fix="copy it again, or save the state dict as safetensors",
