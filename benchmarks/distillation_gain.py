@@ -1,0 +1,92 @@
+"""What distillation gives: one student, equal epochs, the same views; trained with labels only and distilled.
+
+    python benchmarks/distillation_gain.py examples/fashion_mnist/build.toml --out examples/fashion_mnist/out \
+        [--seeds 3] [--json FILE]
+
+Takes the student that the finished build in OUT chose, and trains it once a seed with each recipe for the last rung's
+epochs. Accuracy is the fp32 torch program's, on the validation split that the build decides by and on the test split.
+Teacher and stored views are the build's own, found in the cache. Runs go on where an interrupted call stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+from pathlib import Path
+
+from edgedistill.artifacts import BuildResult
+from edgedistill.config import load_config
+from edgedistill.distill.evaluate import split_accuracy
+from edgedistill.distill.train import load_student
+from edgedistill.pipeline import train
+from edgedistill.preparation import open_bench, open_views, prepare_teacher
+from edgedistill.progress import Event, Note, StageAdvanced, StageFinished
+from edgedistill.specs import StudentSpec
+from edgedistill.store import Store
+from edgedistill.targets import load_target
+
+RECIPES = ("cross_entropy", "distill")
+
+
+def listen(event: Event) -> None:
+    """Stages as they end, on stderr."""
+    if isinstance(event, StageFinished) and event.stage in ("teacher", "views", "train"):
+        print(event.stage, event.subject, "reused" if event.reused else f"{event.seconds:.0f} s", file=sys.stderr)
+    elif isinstance(event, StageAdvanced | Note):
+        return
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("build", type=Path)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    config = load_config(arguments.build)
+    chosen = BuildResult.model_validate_json((arguments.out / "build.json").read_text()).student
+    if chosen is None:
+        raise SystemExit(f"the build in {arguments.out} chose no student")
+    spec = StudentSpec(family=chosen.family, width=chosen.width, depth=chosen.depth, resolution=chosen.resolution)
+    base = arguments.build.parent.absolute()
+    bench = open_bench(config, load_target("host"), Store(listener=listen), base=base, require_measured=False)
+    teacher = prepare_teacher(bench)
+    views = open_views(bench, teacher.teacher)
+    contract = bench.contract(spec.resolution)
+    epochs = config.search.rungs[-1]
+    rows = []
+    for seed in range(arguments.seeds):
+        for recipe in RECIPES:
+            settings = config.train.model_copy(update={"recipe": recipe, "seed": seed})
+            bench.config = config.model_copy(update={"train": settings})
+            trained = train(bench, spec, views, epochs=epochs, total_epochs=epochs, previous=None)
+            module = load_student(trained, contract)
+            test = split_accuracy(module, bench.dataset, bench.dataset.splits.test, contract)
+            row = {"seed": seed, "recipe": recipe, "validation": trained.accuracy_validation, "test": test}
+            rows.append(row)
+            print(json.dumps(row), flush=True)
+    summary = {
+        recipe: {
+            split: {
+                "mean": statistics.fmean(values),
+                "low": min(values),
+                "high": max(values),
+            }
+            for split in ("validation", "test")
+            for values in [[row[split] for row in rows if row["recipe"] == recipe]]
+        }
+        for recipe in RECIPES
+    }
+    print(f"\n{spec.label}, {epochs} epochs, {arguments.seeds} seeds: mean (lowest to highest)")
+    for recipe, splits in summary.items():
+        shown = "   ".join(f"{s} {v['mean']:.2%} ({v['low']:.2%} to {v['high']:.2%})" for s, v in splits.items())
+        print(f"{recipe:14} {shown}")
+    if arguments.json:
+        document = {"student": spec.model_dump(mode="json"), "epochs": epochs, "rows": rows, "summary": summary}
+        arguments.json.write_text(json.dumps(document, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
