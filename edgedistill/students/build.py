@@ -9,8 +9,8 @@ import torch
 from timm.layers.conv_bn_act import ConvNormAct
 from timm.layers.drop import DropPath
 from timm.models._efficientnet_blocks import EdgeResidual
-from timm.models._manipulate import reparameterize_model
 from timm.models.resnet import BasicBlock
+from timm.utils import reparameterize_model
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
