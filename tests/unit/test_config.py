@@ -128,7 +128,10 @@ def test_a_byte_order_mark_is_no_problem(tmp_path: Path) -> None:
             HEAD.replace("timm:resnet18", "resnet18"),
             "build.toml:3: teacher.model: 'resnet18' is not a model (write timm:NAME",
         ),
-        (HEAD + '[data]\nsource = "folder"\n', 'build.toml:4: data: source = "folder" needs path = "FOLDER"'),
+        (
+            HEAD + '[data]\nsource = "folder"\n',
+            'build.toml:4: data: source = "folder" has no folder (add path = "FOLDER")',
+        ),
         (HEAD + '[data]\npath = "a\\u0000b"\n', "build.toml:5: data.path: a path holds no null byte"),
         # what must be there
         ('budget = "5ms"\n', "build.toml:1: teacher is missing (add [teacher])"),

@@ -108,8 +108,9 @@ def test_a_malicious_pickle_is_refused_and_not_run(zipped: bool, tmp_path: Path)
 
 def test_a_bare_pickle_is_refused_and_not_run(tmp_path: Path) -> None:
     (tmp_path / "evil.pkl").write_bytes(pickle.dumps(Malicious(tmp_path / "owned")))
-    with pytest.raises(InputError):
+    with pytest.raises(InputError) as caught:
         read_state(tmp_path / "evil.pkl")
+    assert "weights_only" not in str(caught.value), "torch's advice is to run the code"
     assert not (tmp_path / "owned").exists()
 
 

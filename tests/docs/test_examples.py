@@ -1,0 +1,80 @@
+"""The examples load, and a reduced form of each runs from end to end."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from edgedistill import api
+from edgedistill.config import load_config
+from edgedistill.data.fingerprint import IDX_FILES, idx_files
+from edgedistill.ship.package import verify_package
+from edgedistill.targets import load_target, target_names
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
+SMALLER = """
+[export]
+formats = ["onnx"]
+max_accuracy_loss = "50%"
+
+[profile]
+pause = "1ms"
+max_seconds = 1.0
+"""
+
+
+@pytest.mark.parametrize("name", sorted(path.parent.name for path in EXAMPLES.glob("*/build.toml")))
+def test_an_example_loads(name: str) -> None:
+    path = EXAMPLES / name / "build.toml"
+    config = load_config(path)
+    assert load_target(config.target).name in target_names()
+    assert f"edgedistill build examples/{name}/build.toml --target {config.target}" in path.read_text()
+    assert config.budget.share_of_teacher is not None, "an example's budget moves with the machine"
+
+
+def test_there_are_the_examples_that_the_readme_names() -> None:
+    assert {"digits", "fashion_mnist"} <= {path.parent.name for path in EXAMPLES.glob("*/build.toml")}
+
+
+def reduced(name: str, folder: Path, **values: str) -> Path:
+    """An example with fewer epochs, images and candidates, its other lines as they are."""
+    text = (EXAMPLES / name / "build.toml").read_text()
+    for key, value in values.items():
+        text, found = re.subn(rf"^{key} *=.*$", f"{key} = {value}", text, flags=re.MULTILINE)
+        assert found == 1, key
+    assert "[export]" not in text
+    assert "[profile]" not in text
+    path = folder / "build.toml"
+    path.write_text(text + SMALLER)
+    return path
+
+
+@pytest.mark.slow
+def test_fashion_mnist_reduced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not FASHION_MNIST.is_dir() or set(idx_files(FASHION_MNIST)) != set(IDX_FILES):
+        pytest.skip("needs Debian's package dataset-fashion-mnist")
+    monkeypatch.setenv("EDGEDISTILL_CACHE", str(tmp_path / "cache"))
+    path = reduced(
+        "fashion_mnist",
+        tmp_path,
+        fit="{ epochs = 1, batch_size = 128 }",
+        source='"idx"\nlimit = 2000',
+        views="2",
+        probes="2",
+        candidates="2",
+        rungs="[1, 2]",
+        resolution="16",
+        resolutions='[16]\nfamilies = ["mobilenetv4"]\nwidths = [0.25, 0.5]\ndepths = [0.5]',
+        budget='"100ms@p95"',  # far off: whether a budget is met must not hang on what else runs here
+    )
+    result = api.build(path)
+    assert result.status == "met", result.verdict
+    assert (result.data.classes, result.data.train, result.data.test) == (10, 2000, 10_000)
+    assert verify_package(tmp_path / "out", result) == ()
+    assert result.artifacts[0].latency.kind == "measured"
+    # A tenth would be guessing.
+    assert result.teacher.accuracy > 0.2
+    assert (tmp_path / "out" / "report.html").stat().st_size > 10_000

@@ -1,0 +1,52 @@
+"""One small build for this machine: ONNX Runtime, real files, real measurements."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edgedistill.artifacts import MeasuredLatency
+from edgedistill.ship.package import verify_package
+
+pytest.importorskip("onnxruntime")
+
+PAGE = Path(__file__).parents[2] / "docs" / "report-and-package.md"
+EDITS = (
+    ("[profile]", '[export]\nformats = ["onnx"]\nprecisions = ["int8"]\nmax_accuracy_loss = "50%"\n\n[profile]'),
+    ('pause = "1ms"', 'pause = "1ms"\nmax_seconds = 1.0'),
+)
+
+
+@pytest.mark.slow
+def test_a_build_for_this_machine(loop: Any) -> None:
+    import onnxruntime
+
+    built = loop.build(loop.write("onnx", "100ms", *EDITS), target="host")
+    result = built.result
+    assert result.status == "met", result.verdict
+    assert {a.format for a in result.artifacts} == {"onnx"}
+    assert verify_package(built.out, result) == ()
+    assert result.proof.met
+    for artifact in result.artifacts:
+        assert isinstance(artifact.latency, MeasuredLatency)
+        assert artifact.latency.p95_ms <= 100
+        assert artifact.parity.top1_agreement > 0.5
+        session = onnxruntime.InferenceSession(str(built.out / artifact.path), providers=["CPUExecutionProvider"])
+        side = result.student.resolution
+        (logits,) = session.run(["logits"], {"image": np.zeros((1, 3, side, side), np.uint8)})
+        assert logits.shape == (1, 10)
+        assert np.isfinite(logits).all()
+    (replay,) = re.findall(r"```python\n(import numpy.*?)```", PAGE.read_text(), re.DOTALL)
+    done = subprocess.run(
+        [sys.executable, "-c", replay], cwd=built.out / "package", capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout) < 1e-3
+    again = loop.build(built.path, target="host")
+    assert again.notes == ["nothing has changed since this build"]

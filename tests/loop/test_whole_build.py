@@ -1,0 +1,278 @@
+"""The whole loop on the null runtime: met, again, another budget, not met, not measured, and candidates that fail."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgedistill import loop as search_loop
+from edgedistill import pipeline
+from edgedistill.artifacts import BuildResult, MeasuredLatency, Profile, TrainedStudent, Trial, UnknownLatency
+from edgedistill.devices.stats import measured_latency
+from edgedistill.errors import ExitCode, InputError, TrialFailure, UnreachableError
+from edgedistill.ship.package import verify_package
+from edgedistill.specs import StudentSpec
+from edgedistill.store import file_sha256
+from edgedistill.units import format_ms
+
+NULL_TARGET = Path(__file__).with_name("null.toml")
+AWAY = """name = "away"
+title = "A board far away"
+runtime = "null"
+formats = ["null"]
+precisions = ["fp32", "int8"]
+transport = "adb"
+how_to_measure = "Attach the board."
+"""
+
+
+@pytest.fixture(scope="session")
+def away(loop: Any) -> Path:
+    """A target that nothing here reaches."""
+    path: Path = loop.root / "away.toml"
+    path.write_text(AWAY)
+    return path
+
+
+def test_met(loop: Any, met: Any) -> None:
+    result = met.result
+    assert result.status == "met"
+    assert [a for a in result.artifacts if isinstance(a.latency, MeasuredLatency)]
+    for artifact in result.artifacts:
+        assert artifact.latency.at(result.budget.percentile) <= result.budget.latency_ms
+        assert file_sha256(met.out / artifact.path) == artifact.sha256
+        assert (met.out / artifact.path).stat().st_size == artifact.bytes
+    assert verify_package(met.out, result) == ()
+    assert BuildResult.model_validate_json((met.out / "build.json").read_text()) == result
+    for name in ("report.html", "package/labels.txt", "package/contract.json", "package/MODEL_CARD.md"):
+        assert (met.out / name).stat().st_size > 0
+    assert loop.damaged() == []
+
+
+def test_the_budget_is_the_teachers_share_of_a_measurement(met: Any) -> None:
+    budget, teacher = met.result.budget, met.result.teacher
+    assert budget.share_of_teacher == 0.5
+    assert budget.latency_ms == pytest.approx(0.5 * teacher.latency.at(budget.percentile))
+
+
+def test_the_proof_is_of_the_shipped_file_and_inside_the_budget(met: Any) -> None:
+    result, proof = met.result, met.result.proof
+    assert proof.met
+    assert proof.sessions == len(proof.bounds_ms) == 3
+    assert max(proof.bounds_ms) <= result.budget.latency_ms
+    assert proof.artifact_sha256 in {a.sha256 for a in result.artifacts}
+
+
+def test_the_winner_is_the_most_accurate_that_fits(met: Any) -> None:
+    result = met.result
+    fitting = [
+        scheme.verification.accuracy_validation
+        for trial in result.trials
+        if trial.state == "complete"
+        for scheme in trial.schemes
+        if not scheme.dropped and scheme.latency.at(result.budget.percentile) <= result.budget.latency_ms
+    ]
+    assert max(a.accuracy_validation for a in result.artifacts) == max(fitting)
+    winner = next(t for t in result.trials if t.reason.startswith("proven inside the budget"))
+    assert winner.spec == StudentSpec(**result.student.model_dump(include={"family", "width", "depth", "resolution"}))
+
+
+def test_every_trial_past_the_first_rung_was_measured(met: Any) -> None:
+    assert met.result.trials
+    for trial in met.result.trials:
+        assert trial.reason, trial.number
+        if len(trial.rungs) > 1:
+            assert any(isinstance(s.latency, MeasuredLatency) for s in trial.schemes)
+        if trial.state == "over_budget":
+            assert "budget" in trial.reason
+
+
+def test_the_test_split_shows_in_the_last_figures_alone(met: Any) -> None:
+    """`accuracy` is the test split's, and stands nowhere but on shipped files and the teacher."""
+
+    def places(value: Any, where: str) -> list[str]:
+        if isinstance(value, dict):
+            return [p for key, inner in value.items() for p in places(inner, f"{where}.{key}")]
+        if isinstance(value, list):
+            return [p for inner in value for p in places(inner, f"{where}[]")]
+        return [where]
+
+    named = {p for p in places(met.document(), "") if p.endswith(".accuracy")}
+    assert named == {".artifacts[].accuracy", ".teacher.accuracy"}
+    images = met.result.data.test
+    for accuracy in (met.result.teacher.accuracy, *(a.accuracy for a in met.result.artifacts)):
+        assert (accuracy * images) == pytest.approx(round(accuracy * images))
+
+
+def test_again_does_nothing(loop: Any, met: Any) -> None:
+    before = loop.done(met.path)
+    stamp = (met.out / "build.json").stat().st_mtime_ns
+    shown = "print(sorted({'torch', 'timm'} & set(sys.modules)), file=sys.stderr)"
+    code = f"import atexit, sys\natexit.register(lambda: {shown})"
+    began = time.monotonic()
+    done = loop.run("build", met.path, "--target", NULL_TARGET, code=code)
+    seconds = time.monotonic() - began
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.splitlines() == ["nothing has changed since this build", "[]"]
+    assert loop.done(met.path) == before
+    assert (met.out / "build.json").stat().st_mtime_ns == stamp
+    assert seconds < 3
+
+
+def test_a_file_missing_from_the_package_is_made_good(loop: Any, met: Any, tmp_path: Path) -> None:
+    path = tmp_path / "build.toml"
+    shutil.copy(met.path, path)
+    shutil.copytree(met.out, tmp_path / "out")
+    (tmp_path / "out" / met.result.artifacts[0].path).unlink()
+    built = loop.build(path)
+    assert "nothing has changed since this build" not in built.notes
+    assert verify_package(built.out, built.result) == ()
+    assert loop.done(path) == loop.done(met.path), "every stage is in the cache"
+
+
+def test_another_budget_reuses_views_teacher_and_students(loop: Any, met: Any) -> None:
+    built = loop.build(loop.write("tighter", "35%"))
+    assert built.result.status == "met"
+    assert built.result.budget.latency_ms < met.result.budget.latency_ms
+    earlier = {stage.key: stage for stage in loop.done(met.path)}
+    for kind in ("teacher", "views", "space"):
+        assert any(earlier[key].stage == kind for key in built.reused & earlier.keys()), kind
+    assert not [s for s in loop.done(built.path) if s.stage in ("teacher", "views", "space")]
+    assert not {s.key for s in loop.done(built.path)} & earlier.keys()
+    # A student of both builds is trained once.
+    both = {t.spec.label for t in met.result.trials} & {t.spec.label for t in built.result.trials}
+    trained_before = {s.subject for s in earlier.values() if s.stage == "train"}
+    assert both
+    assert not [s for s in loop.done(built.path) if s.stage == "train" and s.subject in trained_before]
+
+
+def test_not_met(loop: Any, met: Any) -> None:
+    built = loop.build(loop.write("tight", "1us"))
+    result = built.result
+    assert result.status == "not_met"
+    assert (result.student, result.proof, result.artifacts) == (None, None, ())
+    latencies = [p.latency_ms for p in result.frontier]
+    assert latencies == sorted(latencies)
+    assert result.fastest_ms == latencies[0]
+    # The acceptance rule's bound lies above the percentile itself.
+    assert result.budget_that_would_do_ms > result.fastest_ms
+    assert {t.state for t in result.trials} <= {"over_budget", "pruned", "failed"}
+    assert not (built.out / "package").exists()
+    assert not any(s.stage == "train" and s.key in {d.key for d in loop.done(met.path)} for s in loop.done(built.path))
+
+
+def test_not_met_reports_the_fastest_of_all_that_was_measured(loop: Any, met: Any) -> None:
+    """Whatever ran in this build counts, the students with random weights too: `met` measured the same ones."""
+    built = loop.build(loop.write("tight", "1us"))
+    keys = built.reused | {s.key for s in loop.done(built.path)}
+    profiles = [p for p in loop.cache.glob("profile/*/profile.json") if p.parent.name in keys]
+    measured = [measured_latency(Profile.model_validate_json(p.read_text())) for p in profiles]
+    assert built.result.fastest_ms == pytest.approx(min(latency.p95_ms for latency in measured))
+
+
+def test_not_met_by_the_command_line_and_what_would_do(loop: Any) -> None:
+    path = loop.write("tight", "1us")
+    done = loop.run("build", path, "--target", NULL_TARGET, "--json")
+    assert done.returncode == ExitCode.BUDGET_NOT_MET
+    document = json.loads(done.stdout)
+    would_do_ms = document["budget_that_would_do_ms"]
+    assert f"measured {format_ms(document['fastest_ms'])}" in document["verdict"]
+    assert "would do" in document["verdict"]
+    again = loop.build(loop.write("loosened", f"{would_do_ms * 1.0001}ms"))
+    assert again.result.status == "met"
+    spoken = loop.run("build", path, "--target", NULL_TARGET)
+    assert spoken.returncode == ExitCode.BUDGET_NOT_MET
+    assert "would do" in spoken.stdout
+
+
+def test_a_device_that_is_not_attached(loop: Any, met: Any, away: Path) -> None:
+    built = loop.build(loop.write("away", "3ms"), target=away)
+    result = built.result
+    assert result.status == "unmeasured"
+    assert result.proof is None
+    assert result.artifacts
+    assert "Attach the board." in result.verdict
+    for artifact in result.artifacts:
+        assert not isinstance(artifact.latency, MeasuredLatency)
+        assert isinstance(artifact.latency, UnknownLatency)
+        assert artifact.latency.reason
+        assert file_sha256(built.out / artifact.path) == artifact.sha256
+    for trial in result.trials:
+        assert all(not isinstance(s.latency, MeasuredLatency) for s in trial.schemes)
+        assert not isinstance(trial.predicted, MeasuredLatency)
+    assert not [s for s in loop.done(built.path) if s.stage == "profile"]
+
+
+def test_exit_codes_of_a_device_that_is_not_attached(loop: Any, met: Any, away: Path) -> None:
+    path = loop.write("away", "3ms")
+    loop.build(path, target=away)
+    done = loop.run("build", path, "--target", away)
+    assert done.returncode == 0, done.stderr
+    assert "Attach the board." in done.stdout
+    required = loop.run("build", path, "--target", away, "--require-measured")
+    assert required.returncode == ExitCode.UNREACHABLE
+    with pytest.raises(UnreachableError, match="A board far away is not attached"):
+        loop.build(loop.write("away-required", "3ms"), target=away, require_measured=True)
+
+
+def test_a_share_of_a_teacher_that_cannot_be_measured(loop: Any, met: Any, away: Path) -> None:
+    with pytest.raises(InputError, match="cannot be measured on this target") as caught:
+        loop.build(loop.write("away-share", "20%"), target=away)
+    assert "milliseconds" in caught.value.fix
+    assert caught.value.exit_code == ExitCode.BAD_INPUT
+
+
+def test_a_candidate_that_fails_is_a_trial_with_its_reason(
+    loop: Any, met: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    victim = next(t.spec for t in met.result.trials if t.reason.startswith("proven"))
+    real = pipeline.train
+
+    def train(bench: Any, spec: StudentSpec, *arguments: Any, **options: Any) -> TrainedStudent:
+        if spec == victim:
+            raise TrialFailure("the loss is not finite in epoch 1")
+        return real(bench, spec, *arguments, **options)
+
+    monkeypatch.setattr(search_loop, "train", train)
+    built = loop.build(loop.write("failing", "50%"))
+    failed = [t for t in built.result.trials if t.state == "failed"]
+    assert [(t.spec, t.reason) for t in failed] == [(victim, "the loss is not finite in epoch 1")]
+    assert built.result.status == "met"
+    assert built.result.student.model_dump(include={"family", "width", "depth", "resolution"}) != victim.model_dump()
+    assert "the loss is not finite in epoch 1" in (built.out / "report.html").read_text()
+
+
+def test_where_every_candidate_fails_the_build_says_so(loop: Any, met: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def train(*arguments: Any, **options: Any) -> TrainedStudent:
+        raise TrialFailure("no student can be trained today")
+
+    monkeypatch.setattr(search_loop, "train", train)
+    built = loop.build(loop.write("all-failing", "50%"))
+    assert built.result.status == "not_met"
+    assert built.result.trials
+    assert all(t.state == "failed" and t.reason == "no student can be trained today" for t in built.result.trials)
+    assert built.result.fastest_ms is None
+    assert "No candidate could be measured" in built.result.verdict
+
+
+def test_trial_numbers_are_those_of_the_journal(met: Any) -> None:
+    import optuna
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import JournalFileBackend
+
+    storage = JournalStorage(JournalFileBackend(str(met.out / "study.journal")))
+    (summary,) = optuna.get_all_study_summaries(storage)
+    study = optuna.load_study(study_name=summary.study_name, storage=storage)
+    by_number: dict[int, Trial] = {t.number: t for t in met.result.trials}
+    assert [t.number for t in study.trials] == sorted(by_number)
+    for kept in study.trials:
+        trial = by_number[kept.number]
+        assert kept.params == trial.spec.model_dump()
+        assert kept.user_attrs["state"] == trial.state
+        assert kept.user_attrs["reason"] == trial.reason
+        assert kept.intermediate_values == {r.epochs: r.accuracy_validation for r in trial.rungs}

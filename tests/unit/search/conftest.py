@@ -1,0 +1,45 @@
+"""Made-up candidates whose latency is a known law of their multiply-adds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+from edgedistill.latency.features import features_of
+from edgedistill.latency.model import LatencyModel, Row
+from edgedistill.specs import StudentSpec
+from edgedistill.students.space import Candidate
+from edgedistill.students.structure import OperationKind, Structure, Totals
+
+
+def make_candidate(family: str, size: int) -> Candidate:
+    """A candidate with `size` million multiply-adds of plain convolution; latency follows as `size` ms."""
+    work = size * 1_000_000
+    total = Totals(
+        kind=OperationKind.CONV, count=10, multiply_adds=work, read_bytes=0, written_bytes=0, weights_bytes=work // 10
+    )
+    structure = Structure(parameters=work // 40, multiply_adds=work, activation_bytes=4096, totals=(total,))
+    return Candidate(spec=StudentSpec(family=family, width=size / 10, depth=1.0, resolution=16), structure=structure)
+
+
+@pytest.fixture
+def candidates() -> list[Candidate]:
+    """Three families of 12 sizes: 1 to 12 ms."""
+    return [make_candidate(family, size) for family in ("a", "b", "c") for size in range(1, 13)]
+
+
+@pytest.fixture
+def exact(candidates: Sequence[Candidate]) -> LatencyModel:
+    """A latency model that has seen them all: 1 ms a million multiply-adds."""
+    return LatencyModel.fit([Row(features_of(c.structure), c.multiply_adds / 1e6) for c in candidates])
+
+
+@pytest.fixture
+def doubtful(candidates: Sequence[Candidate]) -> LatencyModel:
+    """One that is off by a third now and then, and so is sure of nothing near a budget."""
+    misses = (0.7, 1.0, 1.4, 1.1, 0.8, 1.2)
+    rows = [
+        Row(features_of(c.structure), c.multiply_adds / 1e6 * misses[number % 6]) for number, c in enumerate(candidates)
+    ]
+    return LatencyModel.fit(rows)

@@ -1,0 +1,44 @@
+"""What the verdict says: the figures that decide, whatever came out."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+from edgedistill.artifacts import MeasuredLatency, UnknownLatency
+from edgedistill.finish import _over, _verdict
+from edgedistill.loop import Outcome
+from edgedistill.specs import Budget, Percentile
+
+BUDGET = Budget(latency_ms=5.0, percentile=Percentile.P99)
+NOBODY = Outcome(winner=None, trials=(), attempts=(), probes=8)
+
+
+def bench(not_measurable: str = "", how: str = "") -> Any:
+    target = SimpleNamespace(title="My board", how_to_measure=how)
+    return SimpleNamespace(not_measurable=not_measurable, target=target)
+
+
+def test_not_met_names_the_fastest_and_what_would_do() -> None:
+    verdict = _verdict(bench(), BUDGET, NOBODY, fastest=6.25, would_do=6.5)
+    assert verdict == (
+        "Budget of 5.00 ms at p99 not met: the fastest student measured 6.25 ms. A budget of 6.50 ms would do."
+    )
+
+
+def test_where_nothing_was_measured_no_budget_is_offered() -> None:
+    verdict = _verdict(bench(), BUDGET, NOBODY, fastest=None, would_do=None)
+    assert "No candidate could be measured against the budget of 5.00 ms at p99" in verdict
+    assert "would do" not in verdict
+
+
+def test_unmeasured_says_why_and_how_to_measure() -> None:
+    verdict = _verdict(bench("not attached", "plug it in."), BUDGET, NOBODY, fastest=None, would_do=None)
+    assert verdict == "Not measured on My board: not attached. To measure: plug it in."
+
+
+def test_a_file_over_the_budget_is_judged_at_the_budgets_percentile() -> None:
+    latency = MeasuredLatency(p50_ms=1.0, p95_ms=4.0, p99_ms=5.5, samples=1000, device="a CPU")
+    assert _over(latency, BUDGET) == "measured p99 5.50 ms, over the budget of 5.00 ms"
+    assert _over(latency, BUDGET.model_copy(update={"percentile": Percentile.P95})) == ""
+    assert _over(UnknownLatency(reason="no device", device="x"), BUDGET) == ""
