@@ -326,16 +326,21 @@ def _measured(trials: Sequence[Trial], budget: Budget) -> list[FrontierPoint]:
 
 
 def _budget_that_would_do(bench: Workbench, outcome: Outcome, budget: Budget) -> float | None:
-    """The least budget that the samples taken so far would have met: the acceptance rule's bound of the fastest file."""
-    bounds = []
+    """The least budget that all samples taken so far of some file would have met: the acceptance rule's bound of its worst
+    session, proofs that failed included."""
+    bounds: dict[str, float] = {}
+    for attempt in outcome.attempts:
+        bounds[attempt.artifact_sha256] = max(attempt.bounds_ms)
     for result in (result for trial in outcome.trials for result in trial.schemes):
         folder = bench.store.find("profile", result.profile) if result.profile and not result.dropped else None
         if folder is not None:
             profile = Profile.model_validate_json((folder / "profile.json").read_text())
             if min(len(session.samples_ns) for session in profile.sessions) < bench.min_samples:
                 continue
-            bounds.append(max(proof(profile.sessions, budget, 0.0, profile.artifact_sha256).bounds_ms))
-    return min(bounds, default=None)
+            bound = max(proof(profile.sessions, budget, 0.0, profile.artifact_sha256).bounds_ms)
+            sha256 = profile.artifact_sha256
+            bounds[sha256] = max(bound, bounds.get(sha256, 0.0))
+    return min(bounds.values(), default=None)
 
 
 def _verdict(bench: Workbench, budget: Budget, outcome: Outcome, fastest: float | None, would_do: float | None) -> str:

@@ -126,18 +126,18 @@ class Search:
     rows: dict[Precision, list[Row]] = field(default_factory=dict)
     attempts: list[Proof] = field(default_factory=list)
     probes: int = 0
+    tried_fastest: bool = False
 
     def run(self) -> Outcome:
         """Search until a student is proven, or nothing with a chance is left."""
         self.probe()
         winner = None
-        for _ in range(MAX_BRACKETS):
-            batch = self.next_batch()
+        for bracket in range(MAX_BRACKETS + 1):
+            batch = self.next_batch(last=bracket == MAX_BRACKETS)
             if not batch:
                 break
-            finalists = self.halve(batch)
-            winner = self.prove(finalists)
-            if winner or (self.measurable and not self.propose(1)):
+            winner = self.prove(self.halve(batch))
+            if winner:
                 break
         if winner is None and self.measurable and not any(c.schemes for c in self.contenders):
             self.note("every candidate failed before it could be measured", warning=True)
@@ -192,22 +192,19 @@ class Search:
             self.candidates, self.models(), self.budget, device=self.bench.target.name, count=count, tried=tried
         )
 
-    def next_batch(self) -> tuple[Proposal, ...]:
-        """The next candidates to train. Where none has a chance and none was tried, the fastest ones: a budget is called
-        impossible on measurements, not on predictions."""
+    def next_batch(self, last: bool) -> tuple[Proposal, ...]:
+        """The next candidates to train. Where none has a chance (or this is the `last` bracket), the fastest ones, once: a
+        budget is called impossible on measurements, not on predictions."""
         wanted = self.bench.config.search.candidates
-        batch = self.propose(wanted)
-        if batch or self.contenders:
+        batch = () if last else self.propose(wanted)
+        if batch or self.tried_fastest:
             return batch
+        self.tried_fastest = True
         self.note("no candidate is predicted to fit the budget: trying the fastest ones", warning=True)
-        return fastest(
-            self.candidates,
-            self.models(),
-            self.budget,
-            device=self.bench.target.name,
-            count=max(1, wanted // 2),
-            tried=set(),
-        )
+        tried = {c.proposal.candidate.spec for c in self.contenders}
+        name, count = self.bench.target.name, max(1, wanted // 2)
+        likely = fastest(self.candidates, self.models(), self.budget, device=name, count=count, tried=set())
+        return tuple(p for p in likely if p.candidate.spec not in tried)
 
     # -- one bracket --------------------------------------------------------------------------------------------
 

@@ -57,6 +57,7 @@ def open_bench(config: BuildConfig, target: Target, store: Store, *, base: Path,
         if require_measured:
             raise
         not_measurable = error.message
+        config.budget.require_measurable()
     dataset = load_dataset(config.data)
     mean, std = channel_statistics(dataset)
     return Workbench(config, target, dataset, mean, std, store, device, not_measurable, base)
@@ -131,7 +132,9 @@ def plausible_multiply_adds(teacher: PreparedTeacher, budget: Budget) -> float:
     if not isinstance(teacher.latency, MeasuredLatency):
         return math.inf
     work = structure_of(teacher.source.load(), teacher.teacher.contract.resolution).multiply_adds
-    return HEADROOM * work * budget.latency_ms / teacher.latency.at(budget.percentile)
+    limit = HEADROOM * work * budget.latency_ms / teacher.latency.at(budget.percentile)
+    # Up to a power of two, so that a budget changed a little finds the same probes measured.
+    return 2.0 ** math.ceil(math.log2(limit))
 
 
 def open_views(bench: Workbench, teacher: Teacher) -> ViewStore:

@@ -86,16 +86,21 @@ class BudgetRequest(Frozen):
             raise InputError(f"{text!r}: a share of the teacher lies above 0% and below 100%", fix="e.g. 20%@p95")
         return cls(share_of_teacher=share, percentile=chosen)
 
-    def resolve(self, teacher_latency_ms: float | None) -> Budget:
-        """In milliseconds. Raises InputError if a share is asked for and the teacher's latency is not measured."""
-        if self.latency_ms is not None:
-            return Budget(latency_ms=self.latency_ms, percentile=self.percentile)
-        assert self.share_of_teacher is not None
-        if teacher_latency_ms is None:
+    def require_measurable(self) -> None:
+        """Raises InputError for a share of the teacher's latency; called where that cannot be measured."""
+        if self.share_of_teacher is not None:
             raise InputError(
                 "the budget is a share of the teacher's latency, which cannot be measured on this target",
                 fix="give the budget in milliseconds, e.g. --budget 5ms@p95",
             )
+
+    def resolve(self, teacher_latency_ms: float | None) -> Budget:
+        """In milliseconds. Raises InputError if a share is asked for and the teacher's latency is not measured."""
+        if self.latency_ms is not None:
+            return Budget(latency_ms=self.latency_ms, percentile=self.percentile)
+        if teacher_latency_ms is None:
+            self.require_measurable()
+        assert self.share_of_teacher is not None and teacher_latency_ms is not None
         return Budget(
             latency_ms=self.share_of_teacher * teacher_latency_ms,
             percentile=self.percentile,

@@ -22,6 +22,7 @@ from edgedistill.specs import Frozen, Precision, PublishedLatency, Target
 
 CALIBRATED_ROWS = 20
 MIN_ROWS = 3
+LEAST_WIDTH = math.log(2)
 COVERAGE = 0.95
 FIT_RIDGE = 1e-3
 DESIGN_RIDGE = 1e-3
@@ -87,7 +88,7 @@ class LatencyModel(Frozen):
         residual. Fewer rows cannot resolve 95% by ranks; then it is Student's t on the residuals, and uncalibrated.
         """
         centre = self._estimate(self.coefficients, features)
-        beyond = self._beyond(features)
+        wider = self._widening(features)
         if self.calibrated:
             others = np.log([self._estimate(w, features) for w in self.left_out])
             misses = np.maximum(np.abs(self.log_residuals), self.least_spread)
@@ -97,10 +98,11 @@ class LatencyModel(Frozen):
         else:
             half = float(stats.t.ppf((1 + COVERAGE) / 2, self._freedom)) * self._spread
             low, high = math.log(centre) - half, math.log(centre) + half
+        less, more = wider * max(math.log(centre) - low, 0.0), wider * max(high - math.log(centre), 0.0)
         return Prediction(
             latency_ms=centre,
-            low_ms=min(math.exp(low - beyond), centre),
-            high_ms=max(math.exp(high + beyond), centre),
+            low_ms=centre * math.exp(-less),
+            high_ms=centre * math.exp(more),
             calibrated=self.calibrated,
         )
 
@@ -110,7 +112,7 @@ class LatencyModel(Frozen):
         if budget_ms <= 0:
             return 0.0
         miss = math.log(budget_ms) - math.log(self._estimate(self.coefficients, features))
-        return float(stats.t.cdf(miss / (self._spread + self._beyond(features)), self._freedom))
+        return float(stats.t.cdf(miss / (self._spread * self._widening(features)), self._freedom))
 
     def to_json(self) -> str:
         return self.model_dump_json()
@@ -132,12 +134,13 @@ class LatencyModel(Frozen):
     def _freedom(self) -> int:
         return max(len(self.log_residuals) - 1, 2)
 
-    def _beyond(self, features: FloatArray) -> float:
-        """How far, in log multiply-adds, a model lies outside what was seen: the truth is somewhere between latency that
-        stays and latency that grows in proportion."""
-        low, high = self.multiply_adds_range
-        work = max(float(np.sum(features[MULTIPLY_ADDS])), 1.0)
-        return max(0.0, math.log(work / high), math.log(low / work))
+    def _widening(self, features: FloatArray) -> float:
+        """By how much a miss may be larger than among the rows, 1 inside of what was seen. A line through points that
+        spread over a width w of log multiply-adds, drawn on for a distance d, is off by 1 + d / w as much: its slope is
+        known no better than its ends."""
+        low, high = (math.log(end) for end in self.multiply_adds_range)
+        work = math.log(max(float(np.sum(features[MULTIPLY_ADDS])), 1.0))
+        return 1 + max(0.0, work - high, low - work) / max(high - low, LEAST_WIDTH)
 
     def _estimate(self, coefficients: Sequence[float], features: FloatArray) -> float:
         return max(float(np.dot(coefficients, features)), self.floor_ms)
