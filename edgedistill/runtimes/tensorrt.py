@@ -7,13 +7,9 @@ GPU that it was built for; without one of them it is inspected, never run.
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -22,72 +18,12 @@ from edgedistill.errors import MissingDependencyError, Problem, UnsupportedError
 from edgedistill.export.metadata import load
 from edgedistill.runtimes.base import Images, Inspection, Logits, MeasurementProtocol, NotRunnableError
 from edgedistill.runtimes.tensorrt_graph import linear_as_convolution
+from edgedistill.runtimes.tensorrt_vendor import Vendor, local_capability, named_vendor, vendor, vendor_log
 from edgedistill.specs import Format, Precision, QuantScheme, Target
 from edgedistill.store import file_sha256, size_bytes, tool_version, write_atomic
 
 _TURING = 75
 _LOG_LINES_KEPT = 20
-
-
-@dataclass(frozen=True)
-class Vendor:
-    """The builder in use: its module, name and version."""
-
-    module: Any
-    name: str
-    version: str
-
-    @property
-    def ahead_of_time(self) -> bool:
-        """Whether it builds for GPUs that are not in this machine."""
-        return self.name == "tensorrt_rtx"
-
-
-def local_capability() -> int | None:
-    """Compute capability of this machine's GPU (89 for 8.9), None without one."""
-    import torch
-
-    if not torch.cuda.is_available():
-        return None
-    major, minor = torch.cuda.get_device_capability()
-    return int(major) * 10 + int(minor)
-
-
-def vendor() -> Vendor:
-    """`tensorrt` where it is installed and a GPU is here to build on, else `tensorrt_rtx`. Raises MissingDependencyError."""
-    if importlib.util.find_spec("tensorrt") and local_capability() is not None:
-        return named_vendor("tensorrt")
-    return named_vendor("tensorrt_rtx")
-
-
-@cache
-def named_vendor(name: str) -> Vendor:
-    """The vendor package `name`. Raises MissingDependencyError where it is not installed."""
-    if not importlib.util.find_spec(name):
-        raise MissingDependencyError(
-            "building a TensorRT engine needs the engine builder, which is not installed",
-            fix="pip install 'edgedistill[tensorrt]' (Linux on x86-64)",
-        )
-    module = importlib.import_module(name)
-    return Vendor(module, name, str(module.__version__))
-
-
-@cache
-def vendor_log(name: str) -> Any:
-    """The one logger of a vendor's package: `.lines` holds (severity, text), least severe last. TensorRT keeps the first
-    logger it is given for the life of the process, so there is one."""
-    trt = named_vendor(name).module
-
-    class Log(trt.ILogger):  # type: ignore[misc, name-defined]
-        def __init__(self) -> None:
-            super().__init__()
-            self.lines: list[tuple[int, str]] = []
-
-        def log(self, severity: Any, message: str) -> None:
-            if int(severity) <= int(trt.ILogger.WARNING):
-                self.lines.append((int(severity), message))
-
-    return Log()
 
 
 def trtexec_command(model: ExportedModel, scheme: QuantScheme, *, onnx: str | None = None) -> str:

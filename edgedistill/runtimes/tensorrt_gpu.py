@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,9 +25,7 @@ from edgedistill.runtimes.base import (
     SessionReport,
 )
 from edgedistill.runtimes.sessions import as_session, take_sessions
-
-if TYPE_CHECKING:
-    from edgedistill.runtimes.tensorrt import Vendor
+from edgedistill.runtimes.tensorrt_vendor import Vendor, vendor_log
 
 _WARMUP_RUNS = 50
 _PROFILED_RUNS = 50
@@ -38,8 +36,6 @@ class Engine:
 
     def __init__(self, path: Path, made_by: Vendor) -> None:
         """Loads. Raises NotRunnableError where TensorRT refuses the file, with what it logged."""
-        from edgedistill.runtimes.tensorrt import vendor_log
-
         trt, log = made_by.module, vendor_log(made_by.name)
         log.lines.clear()
         self._trt = trt

@@ -19,7 +19,7 @@ from edgedistill.export.onnx import export_onnx
 from edgedistill.export.program import probe_images, to_program
 from edgedistill.quantize.onnx_fp16 import to_fp16
 from edgedistill.quantize.onnx_static import IntegerStyle, to_int8
-from edgedistill.runtimes import tensorrt
+from edgedistill.runtimes import tensorrt_vendor
 from edgedistill.runtimes.base import NotRunnableError
 from edgedistill.runtimes.tensorrt import TensorRTRuntime, local_capability, trtexec_command
 from edgedistill.runtimes.tensorrt_graph import linear_as_convolution
@@ -192,8 +192,8 @@ def test_trtexec_command_of_a_shipped_file(models):
 
 
 def test_without_a_builder_the_install_line_is_given(models, tmp_path, monkeypatch):
-    monkeypatch.setattr(tensorrt.importlib.util, "find_spec", lambda name: None)
-    tensorrt.named_vendor.cache_clear()
+    monkeypatch.setattr(tensorrt_vendor.importlib.util, "find_spec", lambda name: None)
+    tensorrt_vendor.named_vendor.cache_clear()
     with pytest.raises(MissingDependencyError, match=r"pip install 'edgedistill\[tensorrt\]'"):
         TensorRTRuntime().compile(models[Precision.FP32], HOST, tmp_path)
 
