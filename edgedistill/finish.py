@@ -23,6 +23,7 @@ from edgedistill.artifacts import (
     Inspected,
     Latency,
     MeasuredLatency,
+    PredictedLatency,
     Profile,
     SchemeResult,
     ShippedArtifact,
@@ -37,6 +38,7 @@ from edgedistill.artifacts import (
 from edgedistill.devices.stats import proof
 from edgedistill.errors import MissingDependencyError, TrialFailure, UnsupportedError
 from edgedistill.files import EXPORT_TOOLS, compiled, portable
+from edgedistill.latency.model import prior_from_published
 from edgedistill.loop import Outcome, Winner, validation_accuracy
 from edgedistill.pipeline import TRAINING_TOOLS, latency_of, profiled, source_of, stand_in_for, verified, why_dropped
 from edgedistill.preparation import PreparedTeacher
@@ -46,7 +48,7 @@ from edgedistill.search.pareto import frontier
 from edgedistill.ship.card import model_card
 from edgedistill.ship.golden import Golden
 from edgedistill.ship.package import PACKAGE, PackageContents, PackageFile, artifact_name, write_package
-from edgedistill.specs import Budget, Format, Precision
+from edgedistill.specs import Budget, Format, Precision, QuantScheme
 from edgedistill.store import tool_version, write_atomic
 from edgedistill.units import format_ms, format_percent
 from edgedistill.verify import test_accuracy
@@ -127,7 +129,7 @@ def _make_format(
         own = form is bench.target.runtime
         sessions = bench.config.profile.sessions if own and _won(winner, artifact) else 1
         profile = profiled(bench, artifact, source, sessions=sessions) if own else None
-        latency = latency_of(bench, profile) if own else _unmeasured(bench, form)
+        latency = _own_latency(bench, winner, scheme, profile) if own else _unmeasured(bench, form)
         result = SchemeResult(scheme=scheme, artifact=artifact, verification=verification, latency=latency)
         if isinstance(verification, Inspected):
             result = _with_stand_in(result, stand_in_for(bench, artifact, model, source), verification)
@@ -158,6 +160,16 @@ def _over(latency: Latency, budget: Budget) -> str:
         measured = format_ms(latency.at(budget.percentile))
         return f"measured {budget.percentile} {measured}, over the budget of {format_ms(budget.latency_ms)}"
     return ""
+
+
+def _own_latency(bench: Workbench, winner: Winner, scheme: QuantScheme, profile: Profile | None) -> Latency:
+    """Of a file for the target's own runtime: measured, else what published figures predict for its precision, else
+    unknown."""
+    predicted = winner.trial.predicted
+    prior = prior_from_published(bench.target) if profile is None else None
+    if prior is not None and prior.precision is scheme.precision and isinstance(predicted, PredictedLatency):
+        return predicted
+    return latency_of(bench, profile)
 
 
 def _unmeasured(bench: Workbench, form: Format) -> UnknownLatency:
@@ -349,7 +361,7 @@ def _verdict(bench: Workbench, budget: Budget, outcome: Outcome, fastest: float 
     winner = outcome.winner
     if bench.not_measurable:
         how = f" To measure: {bench.target.how_to_measure}" if bench.target.how_to_measure else ""
-        return f"Not measured on {bench.target.title}: {bench.not_measurable}.{how}"
+        return f"Not measured: {bench.not_measurable}.{how}"
     if winner is None or winner.proof is None:
         if fastest is None:
             return f"No candidate could be measured against the budget of {limit}; the trials say why."
@@ -365,7 +377,9 @@ def _verdict(bench: Workbench, budget: Budget, outcome: Outcome, fastest: float 
 
 
 def _notes(bench: Workbench, outcome: Outcome) -> tuple[str, ...]:
-    notes = [f"{outcome.probes} candidates with random weights were measured before the first proposal"]
+    notes = []
+    if outcome.probes:
+        notes.append(f"{outcome.probes} candidates with random weights were measured before the first proposal")
     if outcome.attempts:
         notes.append(f"{len(outcome.attempts)} files failed the acceptance rule before the winner")
     if bench.not_measurable:

@@ -26,7 +26,7 @@ from edgedistill.artifacts import (
     Verified,
 )
 from edgedistill.devices.stats import proof
-from edgedistill.errors import TrialFailure
+from edgedistill.errors import TrialFailure, UnsupportedError
 from edgedistill.files import compiled, portable
 from edgedistill.latency.features import features_of
 from edgedistill.latency.model import LatencyModel, Row, choose_probes, prior_from_published
@@ -164,7 +164,7 @@ class Search:
                 try:
                     artifact = compiled(self.bench, portable(self.bench, source, scheme, self.bench.target.runtime))
                     latency = latency_of(self.bench, profiled(self.bench, artifact, source, sessions=1))
-                except TrialFailure as failure:
+                except (TrialFailure, UnsupportedError) as failure:
                     self.note(f"probe {source.label} {scheme.label}: {failure.message}", warning=True)
                     continue
                 self.learn(scheme.precision, pool[index], latency)

@@ -34,7 +34,7 @@ def test_where_nothing_was_measured_no_budget_is_offered() -> None:
 
 def test_unmeasured_says_why_and_how_to_measure() -> None:
     verdict = _verdict(bench("not attached", "plug it in."), BUDGET, NOBODY, fastest=None, would_do=None)
-    assert verdict == "Not measured on My board: not attached. To measure: plug it in."
+    assert verdict == "Not measured: not attached. To measure: plug it in."
 
 
 def test_a_file_over_the_budget_is_judged_at_the_budgets_percentile() -> None:
