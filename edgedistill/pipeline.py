@@ -143,7 +143,7 @@ def train(
     )
     subject = f"{spec.label} to epoch {epochs}"
     make = partial(_train_into, bench, spec, contract, views, epochs, total_epochs, previous)
-    folder = bench.store.stage("train", key, make, subject=subject, total=epochs, resumable=True)
+    folder = bench.store.stage("train", key, make, subject=subject, resumable=True)
     return read_trained(folder)
 
 

@@ -100,7 +100,7 @@ def _fitted(bench: Workbench, teacher: Teacher) -> Teacher:
     def make(folder: Path) -> None:
         fit_teacher(teacher, bench.dataset, fit, config.augmentation, config.train, folder, bench.store.listener)
 
-    folder = bench.store.stage("teacher", key, make, subject=teacher.name, total=fit.epochs, resumable=True)
+    folder = bench.store.stage("teacher", key, make, subject=teacher.name, resumable=True)
     return load_fitted(teacher, folder)
 
 
