@@ -283,7 +283,7 @@ def _result(
         artifacts=artifacts,
         proof=winner.proof if winner else None,
         dropped=dropped,
-        trials=outcome.trials,
+        trials=tuple(_portable_trial(trial, bench) for trial in outcome.trials),
         frontier=frontier(measured, latency_ms=lambda p: p.latency_ms, accuracy=lambda p: p.accuracy_validation),
         fastest_ms=fastest,
         budget_that_would_do_ms=would_do,
@@ -291,6 +291,21 @@ def _result(
         environment=environment(bench),
         seconds=seconds,
     )
+
+
+def _portable_trial(trial: Trial, bench: Workbench) -> Trial:
+    """A trial whose files are named by their place in the cache, not by where the cache lies on this machine."""
+    schemes = [
+        result.model_copy(
+            update={
+                "artifact": result.artifact.model_copy(
+                    update={"path": result.artifact.path.relative_to(bench.store.root)}
+                )
+            }
+        )
+        for result in trial.schemes
+    ]
+    return trial.model_copy(update={"schemes": tuple(schemes)})
 
 
 def _teacher_summary(bench: Workbench, teacher: PreparedTeacher) -> TeacherSummary:
