@@ -21,7 +21,8 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
 class MeasuredLatency(Frozen):
-    """Percentiles of raw samples taken on `device` from the artifact with this hash."""
+    """Percentiles of raw samples taken on `device` from the artifact with this hash. `reference_us`: the processor's speed
+    meanwhile, as the duration of a fixed piece of arithmetic (see Session); null where it was not taken."""
 
     kind: Literal["measured"] = "measured"
     p50_ms: float
@@ -29,6 +30,7 @@ class MeasuredLatency(Frozen):
     p99_ms: float
     samples: int
     device: str
+    reference_us: float | None = None
 
     def at(self, percentile: Percentile) -> float:
         """Latency in ms at `percentile`."""
@@ -162,7 +164,12 @@ class OpTiming(Frozen):
 
 
 class Session(Frozen):
-    """One measuring process: warm-up runs, then raw samples in ns in the order taken (`samples_ns`)."""
+    """One measuring process: warm-up runs, then raw samples in ns in the order taken (`samples_ns`).
+
+    `reference_us` is how long a fixed piece of arithmetic took in the same process just before and after them: it tells how
+    fast the processor was, whatever the model. None where it was not taken. `waited_s`: how long the session waited for
+    the processor to come back to the speed asked for.
+    """
 
     samples_ns: tuple[int, ...]
     warmup_runs: int
@@ -171,6 +178,8 @@ class Session(Frozen):
     model_memory_bytes: int
     drift: float
     noisy: bool
+    reference_us: float | None = None
+    waited_s: float = 0.0
 
 
 class Profile(Frozen):

@@ -397,6 +397,11 @@ def _notes(bench: Workbench, outcome: Outcome) -> tuple[str, ...]:
         notes.append(f"{outcome.probes} candidates with random weights were measured before the first proposal")
     if outcome.attempts:
         notes.append(f"{len(outcome.attempts)} files failed the acceptance rule before the winner")
+    if bench.speed.elsewhere:
+        notes.append(
+            f"{bench.speed.elsewhere} of {bench.speed.sessions} sessions ran while the processor was at another speed than "
+            "during the teacher's: a quieter machine gives figures that compare better"
+        )
     if bench.not_measurable:
         notes.append(f"not measured: {bench.not_measurable}")
     return tuple(notes)

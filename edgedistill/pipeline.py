@@ -48,6 +48,10 @@ VIEW_CODE = tuple(f"edgedistill.data.{name}" for name in ("augment", "images", "
 
 TRAINING_CODE = ("edgedistill.students", "edgedistill.distill", *VIEW_CODE)
 
+# How long one session waits for the processor's speed to be that of the teacher's profile (see ProcessorSpeed).
+SEARCH_WAIT_S = 5.0
+PROOF_WAIT_S = 20.0
+
 TRAINING_TOOLS = ("torch", "timm", "numpy", "pillow")
 
 
@@ -244,9 +248,13 @@ def profiled(bench: Workbench, artifact: CompiledArtifact, source: Source, *, se
             operators=True,
             execute=partial(run_pushed, device),
             min_samples=bench.min_samples,
+            reference_us=bench.speed.reference_us,
+            wait_s=PROOF_WAIT_S if sessions > 1 else max(0.0, min(SEARCH_WAIT_S, bench.speed.patience_s)),
         )
         inputs = bench.images("validation", source.contract)[:64]
         profile = runtime_for(artifact.format).profile(artifact, inputs, protocol)
+        if sessions == 1:
+            bench.speed.patience_s -= sum(session.waited_s for session in profile.sessions)
         write_atomic(folder / "profile.json", profile.model_dump_json())
 
     subject = f"{source.label} {artifact.format} {artifact.scheme.label}" + (f", {sessions} sessions" * (sessions > 1))
@@ -255,7 +263,9 @@ def profiled(bench: Workbench, artifact: CompiledArtifact, source: Source, *, se
     except NotRunnableError as error:
         bench.not_measurable = error.message
         return None
-    return Profile.model_validate_json((folder / "profile.json").read_text())
+    profile = Profile.model_validate_json((folder / "profile.json").read_text())
+    bench.speed.note(profile)
+    return profile
 
 
 def profile_key(bench: Workbench, artifact: CompiledArtifact, sessions: int) -> str:

@@ -12,13 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
+from edgedistill.artifacts import Profile
 from edgedistill.config import BuildConfig
 from edgedistill.data.datasets import Dataset
 from edgedistill.data.preprocessing import make_contract, prepare
 from edgedistill.devices.base import Device
-from edgedistill.devices.stats import samples_needed
+from edgedistill.devices.stats import median_reference_us, samples_needed
 from edgedistill.export.program import reference_logits
 from edgedistill.runtimes.base import Images, Logits
+from edgedistill.runtimes.sessions import at_another_speed
 from edgedistill.specs import Contract, Format, Precision, QuantScheme, Target
 from edgedistill.store import Store, digest
 
@@ -35,6 +37,28 @@ class Source:
 
 
 @dataclass(eq=False)
+class ProcessorSpeed:
+    """At which speed of the device's processor a build compares its figures: the first profile's, which is the teacher's, so
+    that a budget that is a share of it and the students' latencies are taken alike.
+
+    `patience_s` is what sessions may still wait in all for that speed; a build on a machine that has become another one
+    meanwhile loses a minute and goes on. `sessions` counts what was measured, `elsewhere` what of it at another speed.
+    """
+
+    reference_us: float | None = None
+    patience_s: float = 60.0
+    sessions: int = 0
+    elsewhere: int = 0
+
+    def note(self, profile: Profile) -> None:
+        """Take stock of a profile."""
+        if self.reference_us is None:
+            self.reference_us = median_reference_us(profile)
+        self.sessions += len(profile.sessions)
+        self.elsewhere += sum(at_another_speed(s.reference_us, self.reference_us) for s in profile.sessions)
+
+
+@dataclass(eq=False)
 class Workbench:
     """What stays the same over all candidates of a build, and the validation images each resolution needs."""
 
@@ -47,6 +71,7 @@ class Workbench:
     device: Device | None
     not_measurable: str
     base: Path
+    speed: ProcessorSpeed = field(default_factory=lambda: ProcessorSpeed())
     _images: dict[str, Images] = field(default_factory=dict)
     _references: dict[str, Logits] = field(default_factory=dict)
 

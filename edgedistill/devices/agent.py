@@ -39,6 +39,10 @@ WARMUP_TOLERANCE = 0.02
 WARMUP_LIMIT_S = 3.0
 WARMUP_LIMIT_RUNS = 5000
 HARD_LIMIT_FACTOR = 4
+REFERENCE_ROUNDS = 400
+REFERENCE_REPEATS = 400
+REFERENCE_TOLERANCE = 0.2
+REFERENCE_POLL_S = 0.05
 OPERATOR_RUNS = 60
 OPERATOR_SECONDS = 2.0
 OPERATOR_MIN_RUNS = 8
@@ -202,6 +206,32 @@ def make_feeds(session: Any, job: dict[str, Any], values: Any) -> list[Feed]:
 
 
 # -- measuring --------------------------------------------------------------------------------------------------
+
+
+def reference_us() -> float:
+    """Median duration in us of a fixed piece of arithmetic: how fast the processor is now, whatever the model. Plain Python,
+    so that it stands still where a library's kernels get faster; about 5 ms in all. A neighbour on the other thread of the
+    same core, a lower clock and a throttled device all show in it, within 20% and better."""
+    clock = time.perf_counter_ns
+    durations = []
+    for _ in range(REFERENCE_REPEATS):
+        start = clock()
+        total = 0
+        for number in range(REFERENCE_ROUNDS):
+            total += number
+        durations.append(clock() - start)
+    return statistics.median(durations) / 1e3
+
+
+def await_speed(wanted_us: float | None, limit_s: float) -> float:
+    """Wait until the processor has the speed that `wanted_us` (of `reference_us`) tells, neither slower nor faster; returns
+    the seconds waited, `limit_s` at most."""
+    began = time.perf_counter()
+    waited = 0.0
+    while wanted_us is not None and waited < limit_s and abs(reference_us() / wanted_us - 1) > REFERENCE_TOLERANCE:
+        time.sleep(REFERENCE_POLL_S)
+        waited = time.perf_counter() - began
+    return waited
 
 
 def warm_up(run: Callable[[Feed], object], feeds: Sequence[Feed]) -> int:
@@ -384,8 +414,11 @@ def measure(job: dict[str, Any]) -> dict[str, Any]:
         return session.run(None, feed)
 
     try:
+        waited_s = await_speed(job["reference_us"], job["wait_s"])
         warmup_runs = warm_up(run, feeds)
+        before_us = reference_us()
         samples = take_samples(run, feeds, job["max_samples"], job["max_seconds"], job["min_samples"])
+        after_us = reference_us()
         peak = peak_memory_bytes()
         operators = time_operators(job["model"], job["threads"], feeds) if job["operators"] else []
     except runtime_errors() as error:
@@ -395,6 +428,8 @@ def measure(job: dict[str, Any]) -> dict[str, Any]:
         "session": {
             "samples_ns": samples,
             "warmup_runs": warmup_runs,
+            "references_us": [before_us, after_us],
+            "waited_s": waited_s,
             "load_ms": load_ms,
             "peak_memory_bytes": max(peak, imports_peak),
             "model_memory_bytes": max(peak - (imports_peak if before is None else before), 0),
@@ -416,7 +451,8 @@ def main() -> int:
             job = json.load(sys.stdin)
             required = {"model", "threads", "max_samples", "max_seconds"}
             defaults: dict[str, Any] = {"inputs": None, "input_name": "", "input_shapes": {}, "pinned_cpus": []}
-            job = {**defaults, "min_samples": 60, "operators": False, **job}
+            defaults |= {"min_samples": 60, "operators": False, "reference_us": None, "wait_s": 0.0}
+            job = {**defaults, **job}
             if missing := sorted(required - set(job)):
                 raise AgentError("job", f"the job lacks {', '.join(missing)}")
         except (ValueError, TypeError) as error:

@@ -44,7 +44,14 @@ def measured_latency(profile: Profile) -> MeasuredLatency:
         p99_ms=typical(Percentile.P99),
         samples=sum(len(samples) for samples in sessions),
         device=profile.environment.device,
+        reference_us=median_reference_us(profile),
     )
+
+
+def median_reference_us(profile: Profile) -> float | None:
+    """The processor's speed during a profile (see Session), None where no session took it."""
+    known = [session.reference_us for session in profile.sessions if session.reference_us is not None]
+    return statistics.median(known) if known else None
 
 
 def acceptance_rank(samples: int, fraction: float, confidence: float = CONFIDENCE) -> int | None:

@@ -21,6 +21,8 @@ from edgedistill.latency.features import FEATURE_NAMES, MULTIPLY_ADDS, FloatArra
 from edgedistill.specs import Frozen, Precision, PublishedLatency, Target
 
 CALIBRATED_ROWS = 20
+# Three rows that disagree by orders of magnitude give an interval whose end no double holds; at e^100 it says as little.
+WIDEST_LOG = 100.0
 MIN_ROWS = 3
 LEAST_WIDTH = math.log(2)
 COVERAGE = 0.95
@@ -98,7 +100,7 @@ class LatencyModel(Frozen):
         else:
             half = float(stats.t.ppf((1 + COVERAGE) / 2, self._freedom)) * self._spread
             low, high = math.log(centre) - half, math.log(centre) + half
-        less, more = wider * max(math.log(centre) - low, 0.0), wider * max(high - math.log(centre), 0.0)
+        less, more = (min(wider * max(d, 0.0), WIDEST_LOG) for d in (math.log(centre) - low, high - math.log(centre)))
         return Prediction(
             latency_ms=centre,
             low_ms=centre * math.exp(-less),

@@ -32,7 +32,8 @@ class SessionJob(Frozen):
 
     Sampling ends at `max_samples`, or after `max_seconds` once there are `min_samples` of them (the acceptance rule needs
     59 for p95), and always after four times `max_seconds`. `pinned_cpus` empty: the device chooses. `operators` asks for a
-    run apart with the runtime's own profiler on.
+    run apart with the runtime's own profiler on. `reference_us` is the speed that the processor should have (see Session):
+    the session waits for it before it starts, for `wait_s` at most.
     """
 
     model: Path
@@ -45,6 +46,8 @@ class SessionJob(Frozen):
     max_seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)]
     min_samples: Annotated[int, Field(ge=1)] = 60
     operators: bool = False
+    reference_us: Annotated[float, Field(gt=0)] | None = None
+    wait_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
 
 
 class SessionReport(Frozen):
@@ -59,7 +62,8 @@ class SessionReport(Frozen):
 class MeasurementProtocol:
     """How a profile is taken: so many sessions with a pause between, each by `execute` (a device's way to run the agent,
     handed in so that runtimes know no device). The limits are those of SessionJob; `input_shapes` serves models with open
-    dimensions."""
+    dimensions. `reference_us` is the processor speed at which the figures it will be compared with were taken: each session
+    waits up to `wait_s` for it. None: the first session's own speed is that of the others."""
 
     target: Target
     sessions: int
@@ -70,6 +74,8 @@ class MeasurementProtocol:
     execute: Callable[[SessionJob], SessionReport]
     min_samples: int = 60
     input_shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    reference_us: float | None = None
+    wait_s: float = 10.0
 
 
 class Inspection(Frozen):

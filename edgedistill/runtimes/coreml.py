@@ -29,7 +29,7 @@ from edgedistill.runtimes.base import (
     SessionReport,
 )
 from edgedistill.runtimes.coreml_package import Package, check_package, contract_digest, read_package
-from edgedistill.runtimes.sessions import as_session, take_sessions
+from edgedistill.runtimes.sessions import as_session, take_profile
 from edgedistill.specs import Format, Target
 from edgedistill.store import file_sha256, size_bytes, sync_folder, sync_tree, tool_version
 
@@ -98,16 +98,7 @@ class CoreMLRuntime:
             min_samples=protocol.min_samples,
         )
         # Core ML is measured from this process, so the protocol's agent, which knows ONNX Runtime, is not asked.
-        sessions, environment, _, remeasured = take_sessions(job, replace(protocol, execute=execute))
-        return Profile(
-            artifact_sha256=artifact.sha256,
-            target=target.name,
-            precision=artifact.scheme.precision,
-            environment=environment,
-            sessions=sessions,
-            op_timings=(),
-            remeasured=remeasured,
-        )
+        return take_profile(artifact, job, replace(protocol, execute=execute))
 
     def inspect(self, artifact: CompiledArtifact) -> Inspection:
         """Read the package back, weights included, and check hash, signature, metadata and the arithmetic its precision

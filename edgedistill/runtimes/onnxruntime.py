@@ -17,7 +17,7 @@ import numpy as np
 from edgedistill.artifacts import CompiledArtifact, ExportedModel, Profile, TensorSignature
 from edgedistill.errors import InputError, Problem, UnsupportedError
 from edgedistill.runtimes.base import Images, Inspection, Logits, MeasurementProtocol, SessionJob
-from edgedistill.runtimes.sessions import take_sessions
+from edgedistill.runtimes.sessions import take_profile
 from edgedistill.specs import Format, Precision, QuantScheme, Target
 from edgedistill.store import file_sha256, size_bytes, sync_folder, tool_version
 
@@ -96,7 +96,7 @@ class OnnxRuntime:
         return _spread_over_threads(infer, batches, workers, fixed)
 
     def profile(self, artifact: CompiledArtifact, inputs: Images | None, protocol: MeasurementProtocol) -> Profile:
-        """Sessions of the device's agent, which loads this very file. See take_sessions for pauses and repeats."""
+        """Sessions of the device's agent, which loads this very file. See take_profile for pauses and repeats."""
         with tempfile.TemporaryDirectory(prefix="edgedistill-inputs-") as folder:
             inputs_file = None
             input_name = ""
@@ -114,16 +114,7 @@ class OnnxRuntime:
                 max_seconds=protocol.max_seconds,
                 min_samples=protocol.min_samples,
             )
-            sessions, environment, operators, remeasured = take_sessions(job, protocol)
-        return Profile(
-            artifact_sha256=artifact.sha256,
-            target=artifact.target,
-            precision=artifact.scheme.precision,
-            environment=environment,
-            sessions=sessions,
-            op_timings=operators,
-            remeasured=remeasured,
-        )
+            return take_profile(artifact, job, protocol)
 
     def inspect(self, artifact: CompiledArtifact) -> Inspection:
         """Checker and load, with signature, operators, opsets and metadata as facts."""

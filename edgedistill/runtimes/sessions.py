@@ -1,9 +1,16 @@
 """What raw samples say about their own quality, and how several sessions are taken.
 
 A session is flagged as noisy when its interquartile range exceeds 10% of its median (the bound at which
-torch.utils.benchmark warns as well: beyond it a percentile says as much about the machine as about the model), or when
-its last quarter's median exceeds its first quarter's by more than 5% (the device is throttling). The interquartile range
-is used because a few preemptions leave it alone: they belong to the latency's tail, which the percentiles report.
+torch.utils.benchmark warns as well: beyond it a percentile says as much about the machine as about the model), when its
+last quarter's median exceeds its first quarter's by more than 5% (the device is throttling), or when the processor's own
+speed moved by more than 20% while it ran. The interquartile range is used because a few preemptions leave it alone: they
+belong to the latency's tail, which the percentiles report.
+
+Many processors run at more than one speed: clocks that rise and fall, a neighbour on the other thread of a core. The same
+model then has two latencies, half as long again in one as in the other, and a budget taken at one of them says nothing
+about a file measured at the other. So figures that will be compared are taken at one speed, which a session waits for
+within limits. Speed is read off arithmetic that has nothing to do with the model: choosing sessions by it, unlike choosing
+them by their outcome, favours no model.
 """
 
 from __future__ import annotations
@@ -13,12 +20,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from edgedistill.artifacts import Environment, OpTiming, Session
+from edgedistill.artifacts import CompiledArtifact, Environment, OpTiming, Profile, Session
 from edgedistill.errors import TrialFailure
 from edgedistill.runtimes.base import MeasurementProtocol, SessionJob
 
 MAX_SPREAD = 0.10
 MAX_DRIFT = 0.05
+MAX_SPEED_CHANGE = 0.20
 MAX_REPEATS = 2
 
 
@@ -37,10 +45,20 @@ def drift(samples_ns: Sequence[int]) -> float:
 
 
 def as_session(
-    samples_ns: Sequence[int], *, warmup_runs: int, load_ms: float, peak_memory_bytes: int, model_memory_bytes: int
+    samples_ns: Sequence[int],
+    *,
+    warmup_runs: int,
+    load_ms: float,
+    peak_memory_bytes: int,
+    model_memory_bytes: int,
+    references_us: tuple[float, float] | None = None,
+    waited_s: float = 0.0,
 ) -> Session:
-    """A Session with its drift and noise flag worked out from the samples."""
+    """A Session with its drift and noise flag worked out from the samples and from the processor's speed before and after
+    them (`references_us`)."""
     moved = drift(samples_ns)
+    before_us, after_us = references_us or (1.0, 1.0)
+    speed_moved = at_another_speed(after_us, before_us)
     return Session(
         samples_ns=tuple(samples_ns),
         warmup_runs=warmup_runs,
@@ -48,38 +66,61 @@ def as_session(
         peak_memory_bytes=peak_memory_bytes,
         model_memory_bytes=model_memory_bytes,
         drift=moved,
-        noisy=moved > MAX_DRIFT or spread(samples_ns) > MAX_SPREAD,
+        noisy=moved > MAX_DRIFT or spread(samples_ns) > MAX_SPREAD or speed_moved,
+        reference_us=(before_us + after_us) / 2 if references_us else None,
+        waited_s=waited_s,
     )
 
 
-def take_sessions(
-    job: SessionJob, protocol: MeasurementProtocol
-) -> tuple[tuple[Session, ...], Environment, tuple[OpTiming, ...], int]:
-    """The protocol's sessions with its pause between any two; returns them with their environment, the operators' times
-    (of the first session, if asked for) and how many sessions were measured again.
+def at_another_speed(reference_us: float | None, wanted_us: float | None) -> bool:
+    """Whether the processor's speed differed from the one wanted by more than a session tolerates; False where either is
+    not known."""
+    return reference_us is not None and wanted_us is not None and abs(reference_us / wanted_us - 1) > MAX_SPEED_CHANGE
 
-    A noisy session is thrown away and measured again, at most twice; the last one stands as it is, with its flag. It is
-    never the fastest or quietest of them: choosing by the outcome would make every percentile look better than it is.
-    Raises TrialFailure if the device changed between sessions (anything but its temperature): such samples do not belong
-    to one profile. The environment returned holds the highest temperature seen.
+
+def take_profile(artifact: CompiledArtifact, job: SessionJob, protocol: MeasurementProtocol) -> Profile:
+    """The protocol's sessions with its pause between any two, as the artifact's profile: with their environment, the
+    operators' times (of the first session, if asked for) and how many sessions were measured again.
+
+    Every session is to run at one speed of the processor: the protocol's, else that of the first one. A noisy session is
+    thrown away and measured again, at most twice; the last one stands as it is, with its flag. It is never the fastest
+    or quietest of them: choosing by the outcome would make every percentile look better than it is. Raises TrialFailure
+    if the device changed between sessions (anything but its temperature): such samples do not belong to one profile. The
+    environment returned holds the highest temperature seen.
     """
     sessions: list[Session] = []
     environments: list[Environment] = []
     operators: tuple[OpTiming, ...] = ()
     repeats = 0
+    reference_us = protocol.reference_us
     for _ in range(protocol.sessions):
+        wait_s = protocol.wait_s
         for attempt in range(1 + MAX_REPEATS):
             if environments:
                 time.sleep(protocol.pause_s)
-            wants_operators = protocol.operators and not environments
-            report = protocol.execute(job.model_copy(update={"operators": wants_operators}))
+            asked = {
+                "operators": protocol.operators and not environments,
+                "reference_us": reference_us,
+                "wait_s": wait_s,
+            }
+            report = protocol.execute(job.model_copy(update=asked))
+            wait_s = max(0.0, wait_s - report.session.waited_s)
             environments.append(report.environment)
             operators = operators or report.op_timings
             if not report.session.noisy or attempt == MAX_REPEATS:
                 break
             repeats += 1
         sessions.append(report.session)
-    return tuple(sessions), _one_environment(environments), operators, repeats
+        reference_us = reference_us or report.session.reference_us
+    return Profile(
+        artifact_sha256=artifact.sha256,
+        target=artifact.target,
+        precision=artifact.scheme.precision,
+        environment=_one_environment(environments),
+        sessions=tuple(sessions),
+        op_timings=operators,
+        remeasured=repeats,
+    )
 
 
 def _one_environment(environments: Sequence[Environment]) -> Environment:

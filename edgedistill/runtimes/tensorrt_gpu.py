@@ -24,7 +24,7 @@ from edgedistill.runtimes.base import (
     SessionJob,
     SessionReport,
 )
-from edgedistill.runtimes.sessions import as_session, take_sessions
+from edgedistill.runtimes.sessions import as_session, take_profile
 from edgedistill.runtimes.tensorrt_vendor import Vendor, vendor_log
 
 _WARMUP_RUNS = 50
@@ -116,16 +116,7 @@ def profile_engine(
         max_seconds=protocol.max_seconds,
         min_samples=protocol.min_samples,
     )
-    sessions, environment, operators, remeasured = take_sessions(job, replace(protocol, execute=execute))
-    return Profile(
-        artifact_sha256=artifact.sha256,
-        target=artifact.target,
-        precision=artifact.scheme.precision,
-        environment=environment,
-        sessions=sessions,
-        op_timings=operators,
-        remeasured=remeasured,
-    )
+    return take_profile(artifact, job, replace(protocol, execute=execute))
 
 
 def _session(artifact: CompiledArtifact, made_by: Vendor, inputs: Images | None, job: SessionJob) -> SessionReport:

@@ -129,3 +129,26 @@ def test_unknown_inputs_are_named() -> None:
     session = SimpleNamespace(get_inputs=lambda: [SimpleNamespace(name="image", type="tensor(uint8)", shape=[1])])
     with pytest.raises(agent.AgentError, match="no input other, picture; it has image"):
         agent.make_feeds(session, {"input_name": "picture", "input_shapes": {"other": [1]}}, np.zeros(3, np.uint8))
+
+
+def test_the_reference_is_slower_on_a_slower_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(agent, "REFERENCE_ROUNDS", 2000)
+    long = agent.reference_us()
+    monkeypatch.setattr(agent, "REFERENCE_ROUNDS", 200)
+    assert long > 3 * agent.reference_us() > 0
+
+
+def test_a_session_waits_for_the_speed_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    speeds = iter([11.0, 11.5, 12.1, 10.3])
+    monkeypatch.setattr(agent, "reference_us", lambda: next(speeds))
+    monkeypatch.setattr(agent, "REFERENCE_POLL_S", 0.001)
+    assert 0 < agent.await_speed(8.6, 5.0) < 1
+    assert next(speeds, None) is None, "it looked until the speed was within a fifth"
+
+
+def test_a_faster_processor_is_waited_out_too_and_not_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(agent, "reference_us", lambda: 5.8)
+    monkeypatch.setattr(agent, "REFERENCE_POLL_S", 0.01)
+    assert 0.05 <= agent.await_speed(11.2, 0.05) < 0.5
+    assert agent.await_speed(5.5, 5.0) == 0.0
+    assert agent.await_speed(None, 5.0) == 0.0

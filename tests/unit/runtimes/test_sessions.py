@@ -3,21 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgedistill.artifacts import Environment, OpTiming, Session
+from edgedistill.artifacts import CompiledArtifact, Environment, OpTiming, Session
 from edgedistill.errors import TrialFailure
 from edgedistill.runtimes.base import MeasurementProtocol, SessionJob, SessionReport
-from edgedistill.runtimes.sessions import as_session, drift, spread, take_sessions
-from edgedistill.specs import Format, Precision, Target
+from edgedistill.runtimes.sessions import as_session, at_another_speed, drift, spread, take_profile
+from edgedistill.specs import Format, Precision, QuantScheme, Target
 
 TARGET = Target(
     name="t", title="T", runtime=Format.ONNX, formats=(Format.ONNX,), precisions=(Precision.FP32,), transport="local"
+)
+ARTIFACT = CompiledArtifact(
+    path=Path("m.onnx"),
+    format=Format.ONNX,
+    scheme=QuantScheme(precision=Precision.FP16),
+    target="t",
+    toolchain={},
+    sha256="ab",
+    bytes=1,
 )
 JOB = SessionJob(model=Path("m.onnx"), threads=1, max_samples=10, max_seconds=1.0)
 
@@ -38,8 +49,8 @@ def environment(power: str = "performance", temperature_c: float | None = None) 
     )
 
 
-def session(samples_ns: list[int]) -> Session:
-    return as_session(samples_ns, warmup_runs=3, load_ms=1.0, peak_memory_bytes=2, model_memory_bytes=1)
+def session(samples_ns: list[int], **more: Any) -> Session:
+    return as_session(samples_ns, warmup_runs=3, load_ms=1.0, peak_memory_bytes=2, model_memory_bytes=1, **more)
 
 
 QUIET = session([100, 101] * 50)
@@ -102,33 +113,66 @@ def test_a_long_tail_alone_is_no_noise() -> None:
 
 def test_noisy_sessions_are_replaced_and_counted() -> None:
     script = Script((NOISY, environment()), (QUIET, environment()), (QUIET, environment()))
-    sessions, _, operators, repeats = take_sessions(JOB, protocol(script, 2))
-    assert sessions == (QUIET, QUIET)
-    assert repeats == 1
-    assert len(operators) == 1
+    profile = take_profile(ARTIFACT, JOB, protocol(script, 2))
+    assert profile.sessions == (QUIET, QUIET)
+    assert profile.remeasured == 1
+    assert len(profile.op_timings) == 1
+    assert (profile.artifact_sha256, profile.target, profile.precision) == ("ab", "t", Precision.FP16)
     assert [job.operators for job in script.jobs] == [True, False, False]
 
 
 def test_the_last_repeat_stands_with_its_flag_even_if_an_earlier_one_was_faster() -> None:
     slower = session([200, 400] * 50)
     script = Script((NOISY, environment()), (NOISY, environment()), (slower, environment()))
-    sessions, _, _, repeats = take_sessions(JOB, protocol(script, 1))
-    assert sessions == (slower,)
-    assert sessions[0].noisy
-    assert repeats == 2
+    profile = take_profile(ARTIFACT, JOB, protocol(script, 1))
+    assert profile.sessions == (slower,)
+    assert profile.sessions[0].noisy
+    assert profile.remeasured == 2
 
 
 def test_pause_between_any_two_measurements(monkeypatch: pytest.MonkeyPatch) -> None:
     pauses: list[float] = []
     monkeypatch.setattr("edgedistill.runtimes.sessions.time.sleep", pauses.append)
     script = Script((NOISY, environment()), (QUIET, environment()), (QUIET, environment()))
-    take_sessions(JOB, protocol(script, 2, pause_s=1.5))
+    take_profile(ARTIFACT, JOB, protocol(script, 2, pause_s=1.5))
     assert pauses == [1.5, 1.5]
 
 
 def test_a_changed_device_ends_the_profile_and_a_warmer_one_does_not() -> None:
     script = Script((QUIET, environment("performance")), (QUIET, environment("powersave")))
     with pytest.raises(TrialFailure, match="power: performance became powersave"):
-        take_sessions(JOB, protocol(script, 2))
+        take_profile(ARTIFACT, JOB, protocol(script, 2))
     script = Script((QUIET, environment(temperature_c=40.0)), (QUIET, environment(temperature_c=55.0)))
-    assert take_sessions(JOB, protocol(script, 2))[1].temperature_c == 55.0
+    assert take_profile(ARTIFACT, JOB, protocol(script, 2)).environment.temperature_c == 55.0
+
+
+def test_a_session_during_which_the_processor_changed_its_speed_is_noisy() -> None:
+    steady = [100, 101] * 50
+    assert session(steady, references_us=(5.8, 11.2)).noisy
+    assert session(steady, references_us=(11.2, 5.8)).noisy, "faster is as bad as slower: it is not one speed"
+    assert not session(steady, references_us=(5.8, 6.6)).noisy
+    assert session(steady, references_us=(5.0, 6.0)).reference_us == 5.5
+    assert session(steady).reference_us is None
+
+
+def test_later_sessions_wait_for_the_first_ones_speed() -> None:
+    first, second = session([100] * 50, references_us=(6.0, 6.0)), session([150] * 50, references_us=(11.0, 11.0))
+    script = Script((first, environment()), (second, environment()))
+    take_profile(ARTIFACT, JOB, replace(protocol(script, 2), wait_s=4.0))
+    assert [(job.reference_us, job.wait_s) for job in script.jobs] == [(None, 4.0), (6.0, 4.0)]
+
+
+def test_the_speed_asked_for_is_every_sessions_and_a_repeat_waits_for_what_is_left() -> None:
+    noisy = session([100, 150] * 50, references_us=(6.0, 6.0), waited_s=3.0)
+    quiet = session([100] * 50, references_us=(6.0, 6.0))
+    script = Script((noisy, environment()), (quiet, environment()), (quiet, environment()))
+    take_profile(ARTIFACT, JOB, replace(protocol(script, 2), reference_us=9.0, wait_s=4.0))
+    assert [(job.reference_us, job.wait_s) for job in script.jobs] == [(9.0, 4.0), (9.0, 1.0), (9.0, 4.0)]
+
+
+def test_speeds_are_compared_only_where_both_are_known() -> None:
+    assert at_another_speed(12.1, 10.0)
+    assert at_another_speed(7.9, 10.0)
+    assert not at_another_speed(11.9, 10.0)
+    assert not at_another_speed(None, 10.0)
+    assert not at_another_speed(20.0, None)

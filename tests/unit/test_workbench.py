@@ -1,0 +1,58 @@
+"""At which speed of the processor a build compares its figures."""
+
+from __future__ import annotations
+
+from edgedistill.artifacts import Environment, Profile
+from edgedistill.runtimes.sessions import as_session
+from edgedistill.specs import Precision
+from edgedistill.workbench import ProcessorSpeed
+
+
+def profile(*references_us: float | None) -> Profile:
+    environment = Environment(
+        device="d",
+        os="o",
+        machine="m",
+        cpu="c",
+        runtime="r",
+        runtime_version="1",
+        provider="p",
+        threads=1,
+        pinned_cpus=(0,),
+        power="unknown",
+        temperature_c=None,
+    )
+    sessions = tuple(
+        as_session(
+            [100] * 60,
+            warmup_runs=1,
+            load_ms=1.0,
+            peak_memory_bytes=1,
+            model_memory_bytes=1,
+            references_us=None if reference_us is None else (reference_us, reference_us),
+        )
+        for reference_us in references_us
+    )
+    return Profile(
+        artifact_sha256="ab",
+        target="t",
+        precision=Precision.FP32,
+        environment=environment,
+        sessions=sessions,
+        op_timings=(),
+    )
+
+
+def test_the_first_profile_sets_the_speed_and_the_others_are_held_against_it() -> None:
+    speed = ProcessorSpeed()
+    speed.note(profile(11.0, 5.8, 11.4))
+    assert (speed.reference_us, speed.sessions, speed.elsewhere) == (11.0, 3, 1)
+    speed.note(profile(5.8))
+    speed.note(profile(10.2))
+    assert (speed.reference_us, speed.sessions, speed.elsewhere) == (11.0, 5, 2)
+
+
+def test_a_device_that_tells_no_speed_is_never_elsewhere() -> None:
+    speed = ProcessorSpeed()
+    speed.note(profile(None, None))
+    assert (speed.reference_us, speed.sessions, speed.elsewhere) == (None, 2, 0)
