@@ -1,10 +1,10 @@
 """What distillation gives: one student, equal epochs, the same views; trained with labels only and distilled.
 
-    python benchmarks/distillation_gain.py examples/fashion_mnist/build.toml --out examples/fashion_mnist/out \
-        [--seeds 3] [--json FILE]
+    python benchmarks/distillation_gain.py examples/fashion_mnist/build.toml \
+        (--out examples/fashion_mnist/out | --student resnet,0.1875,0.5,16) [--seeds 3] [--json FILE]
 
-Takes the student that the finished build in OUT chose, and trains it once a seed with each recipe for the last rung's
-epochs. Accuracy is the fp32 torch program's, on the validation split that the build decides by and on the test split.
+Takes the student that the finished build in OUT chose, or the one named by family, width, depth and resolution, and trains it
+once a seed with each recipe for the last rung's epochs. Accuracy is the fp32 torch program's, on the validation split that the build decides by and on the test split.
 Teacher and stored views are the build's own, found in the cache. Runs go on where an interrupted call stopped.
 """
 
@@ -38,18 +38,31 @@ def listen(event: Event) -> None:
         return
 
 
+def parse_student(text: str) -> StudentSpec:
+    """`family,width,depth,resolution` as a spec."""
+    family, width, depth, resolution = text.split(",")
+    return StudentSpec(family=family, width=float(width), depth=float(depth), resolution=int(resolution))
+
+
+def chosen_student(out: Path) -> StudentSpec:
+    """The student that a finished build chose."""
+    chosen = BuildResult.model_validate_json((out / "build.json").read_text()).student
+    if chosen is None:
+        raise SystemExit(f"the build in {out} chose no student")
+    return StudentSpec(family=chosen.family, width=chosen.width, depth=chosen.depth, resolution=chosen.resolution)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("build", type=Path)
-    parser.add_argument("--out", type=Path, required=True)
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument("--out", type=Path)
+    which.add_argument("--student", type=parse_student)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     config = load_config(arguments.build)
-    chosen = BuildResult.model_validate_json((arguments.out / "build.json").read_text()).student
-    if chosen is None:
-        raise SystemExit(f"the build in {arguments.out} chose no student")
-    spec = StudentSpec(family=chosen.family, width=chosen.width, depth=chosen.depth, resolution=chosen.resolution)
+    spec = arguments.student or chosen_student(arguments.out)
     base = arguments.build.parent.absolute()
     bench = open_bench(config, load_target("host"), Store(listener=listen), base=base, require_measured=False)
     teacher = prepare_teacher(bench)
