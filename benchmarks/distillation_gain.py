@@ -3,9 +3,10 @@
     python benchmarks/distillation_gain.py examples/fashion_mnist/build.toml \
         (--out examples/fashion_mnist/out | --student resnet,0.1875,0.5,16) [--seeds 3] [--json FILE]
 
-Takes the student that the finished build in OUT chose, or the one named by family, width, depth and resolution, and trains it
-once a seed with each recipe for the last rung's epochs. Accuracy is the fp32 torch program's, on the validation split that the build decides by and on the test split.
-Teacher and stored views are the build's own, found in the cache. Runs go on where an interrupted call stopped.
+Takes the student that the finished build in OUT chose, or the one named by family, width, depth and resolution, and
+trains it once a seed with each recipe for the last rung's epochs. Accuracy is the fp32 torch program's, on the validation
+split that the build decides by and on the test split. Teacher and stored views are the build's own, found in the cache.
+Runs go on where an interrupted call stopped.
 """
 
 from __future__ import annotations
