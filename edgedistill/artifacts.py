@@ -21,8 +21,12 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
 class MeasuredLatency(Frozen):
-    """Percentiles of raw samples taken on `device` from the artifact with this hash. `reference_us`: the processor's speed
-    meanwhile, as the duration of a fixed piece of arithmetic (see Session); null where it was not taken."""
+    """Percentiles of raw samples taken on `device` from the artifact with this hash.
+
+    `reference_us` is the processor's speed meanwhile, as the duration of a fixed piece of arithmetic (see Session), null
+    where it was not taken; `slowdown` how much longer that took than while the teacher was measured: 1.0 at the same
+    speed, 1.5 on a processor that a neighbour keeps busy.
+    """
 
     kind: Literal["measured"] = "measured"
     p50_ms: float
@@ -31,10 +35,16 @@ class MeasuredLatency(Frozen):
     samples: int
     device: str
     reference_us: float | None = None
+    slowdown: Annotated[float, Field(gt=0)] = 1.0
 
     def at(self, percentile: Percentile) -> float:
         """Latency in ms at `percentile`."""
         return {Percentile.P50: self.p50_ms, Percentile.P95: self.p95_ms, Percentile.P99: self.p99_ms}[percentile]
+
+    def comparable(self, percentile: Percentile) -> float:
+        """Latency in ms at `percentile` as it would be at the teacher's speed: what the search compares with its budget and
+        with other candidates. It is an estimate where `slowdown` is not 1, and never a proof."""
+        return self.at(percentile) / self.slowdown
 
 
 class PredictedLatency(Frozen):

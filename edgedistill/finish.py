@@ -156,7 +156,7 @@ def _won(winner: Winner, artifact: CompiledArtifact) -> bool:
 
 
 def _over(latency: Latency, budget: Budget) -> str:
-    if isinstance(latency, MeasuredLatency) and latency.at(budget.percentile) > budget.latency_ms:
+    if isinstance(latency, MeasuredLatency) and latency.comparable(budget.percentile) > budget.latency_ms:
         measured = format_ms(latency.at(budget.percentile))
         return f"measured {budget.percentile} {measured}, over the budget of {format_ms(budget.latency_ms)}"
     return ""
@@ -400,7 +400,7 @@ def _notes(bench: Workbench, outcome: Outcome) -> tuple[str, ...]:
     if bench.speed.elsewhere:
         notes.append(
             f"{bench.speed.elsewhere} of {bench.speed.sessions} sessions ran while the processor was at another speed than "
-            "during the teacher's: a quieter machine gives figures that compare better"
+            "for the teacher, and were compared at its speed: a quieter machine gives better figures"
         )
     if bench.not_measurable:
         notes.append(f"not measured: {bench.not_measurable}")

@@ -72,7 +72,7 @@ class Contender:
             for s in self.schemes
             if not s.dropped
             and isinstance(s.latency, MeasuredLatency)
-            and s.latency.at(budget.percentile) <= budget.latency_ms
+            and s.latency.comparable(budget.percentile) <= budget.latency_ms
         ]
 
     def trial(self) -> Trial:
@@ -173,7 +173,7 @@ class Search:
     def learn(self, precision: Precision, candidate: Candidate, latency: object) -> None:
         """A measurement becomes a row of the latency model."""
         if isinstance(latency, MeasuredLatency):
-            row = Row(features_of(candidate.structure), latency.at(self.budget.percentile))
+            row = Row(features_of(candidate.structure), latency.comparable(self.budget.percentile))
             self.rows.setdefault(precision, []).append(row)
 
     def models(self) -> dict[Precision, LatencyModel]:
@@ -302,15 +302,19 @@ class Search:
     def why_over(self, contender: Contender) -> str:
         """What was measured, against the budget, in the fastest precision that was kept."""
         kept = [
-            (s.latency.at(self.budget.percentile), s.scheme.label)
+            (s.latency.comparable(self.budget.percentile), s.latency, s.scheme.label)
             for s in contender.schemes
             if not s.dropped and isinstance(s.latency, MeasuredLatency)
         ]
         if not kept:
             return "no precision was kept: " + "; ".join(s.dropped for s in contender.schemes if s.dropped)
-        latency_ms, precision = min(kept)
+        comparable_ms, latency, precision = min(kept, key=lambda entry: entry[0])
+        speed = ""
+        if latency.slowdown != 1:
+            slower = f"{latency.slowdown:.2f} times as slow as" if latency.slowdown > 1 else "faster than"
+            speed = f" (processor {slower} for the teacher: comparable with {format_ms(comparable_ms)})"
         return (
-            f"measured {self.budget.percentile} {format_ms(latency_ms)} in {precision}, "
+            f"measured {self.budget.percentile} {format_ms(latency.at(self.budget.percentile))} in {precision}{speed}, "
             f"budget {format_ms(self.budget.latency_ms)}"
         )
 
@@ -396,4 +400,4 @@ def validation_accuracy(result: SchemeResult) -> float:
 
 def _latency(result: SchemeResult, budget: Budget) -> float:
     assert isinstance(result.latency, MeasuredLatency)
-    return result.latency.at(budget.percentile)
+    return result.latency.comparable(budget.percentile)

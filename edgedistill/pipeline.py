@@ -37,7 +37,7 @@ from edgedistill.files import EXPORT_TOOLS, STAND_IN, compiled, portable
 from edgedistill.progress import Note, StageAdvanced
 from edgedistill.runtimes import runtime_for
 from edgedistill.runtimes.base import MeasurementProtocol, NotRunnableError
-from edgedistill.specs import Contract, Format, StudentSpec
+from edgedistill.specs import Contract, Format, Percentile, StudentSpec
 from edgedistill.store import digest, file_sha256, stage_key, write_atomic
 from edgedistill.students.build import build_student, deploy
 from edgedistill.teachers.cache import ViewStore
@@ -47,10 +47,6 @@ from edgedistill.workbench import Source, Workbench
 VIEW_CODE = tuple(f"edgedistill.data.{name}" for name in ("augment", "images", "preprocessing", "views"))
 
 TRAINING_CODE = ("edgedistill.students", "edgedistill.distill", *VIEW_CODE)
-
-# How long one session waits for the processor's speed to be that of the teacher's profile (see ProcessorSpeed).
-SEARCH_WAIT_S = 5.0
-PROOF_WAIT_S = 20.0
 
 TRAINING_TOOLS = ("torch", "timm", "numpy", "pillow")
 
@@ -103,7 +99,7 @@ def why_dropped(config: BuildConfig, result: SchemeResult, baseline: SchemeResul
     faster = 0.0
     speed = "its latency is not known here"
     if isinstance(result.latency, MeasuredLatency) and isinstance(baseline.latency, MeasuredLatency):
-        faster = 1 - result.latency.p50_ms / baseline.latency.p50_ms
+        faster = 1 - result.latency.comparable(Percentile.P50) / baseline.latency.comparable(Percentile.P50)
         change = f"{abs(faster):.0%} {'faster' if faster >= 0 else 'slower'}"
         speed = f"{change} at p50 (margin {export.margin_speed:.0%})"
     size = f"{abs(smaller):.0%} {'smaller' if smaller >= 0 else 'larger'}"
@@ -249,12 +245,11 @@ def profiled(bench: Workbench, artifact: CompiledArtifact, source: Source, *, se
             execute=partial(run_pushed, device),
             min_samples=bench.min_samples,
             reference_us=bench.speed.reference_us,
-            wait_s=PROOF_WAIT_S if sessions > 1 else max(0.0, min(SEARCH_WAIT_S, bench.speed.patience_s)),
+            wait_s=bench.speed.wait_s(sessions),
         )
         inputs = bench.images("validation", source.contract)[:64]
         profile = runtime_for(artifact.format).profile(artifact, inputs, protocol)
-        if sessions == 1:
-            bench.speed.patience_s -= sum(session.waited_s for session in profile.sessions)
+        bench.speed.patience_s -= min(bench.speed.patience_s, sum(session.waited_s for session in profile.sessions))
         write_atomic(folder / "profile.json", profile.model_dump_json())
 
     subject = f"{source.label} {artifact.format} {artifact.scheme.label}" + (f", {sessions} sessions" * (sessions > 1))
@@ -289,4 +284,4 @@ def latency_of(bench: Workbench, profile: Profile | None) -> Latency:
     """A profile as a latency; without one, unknown with the reason."""
     if profile is None:
         return UnknownLatency(reason=bench.not_measurable, device=bench.target.name)
-    return measured_latency(profile)
+    return measured_latency(profile, bench.speed.reference_us)

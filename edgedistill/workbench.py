@@ -24,6 +24,8 @@ from edgedistill.runtimes.sessions import at_another_speed
 from edgedistill.specs import Contract, Format, Precision, QuantScheme, Target
 from edgedistill.store import Store, digest
 
+TEACHER_WAIT_S = 10.0
+
 
 @dataclass(frozen=True, eq=False)
 class Source:
@@ -41,14 +43,23 @@ class ProcessorSpeed:
     """At which speed of the device's processor a build compares its figures: the first profile's, which is the teacher's, so
     that a budget that is a share of it and the students' latencies are taken alike.
 
-    `patience_s` is what sessions may still wait in all for that speed; a build on a machine that has become another one
-    meanwhile loses a minute and goes on. `sessions` counts what was measured, `elsewhere` what of it at another speed.
+    Candidates are measured at whatever speed there is and compared as `MeasuredLatency.comparable` says. The sessions of a
+    proof, whose samples are taken as they are, wait for the teacher's speed. `patience_s` is what they may still wait in
+    all: a build on a machine that has become another one loses that much and goes on. `sessions` counts what was measured,
+    `elsewhere` what of it at another speed.
     """
 
     reference_us: float | None = None
-    patience_s: float = 60.0
+    patience_s: float = 180.0
     sessions: int = 0
     elsewhere: int = 0
+
+    def wait_s(self, sessions: int) -> float:
+        """How long a profile's sessions may wait in all: a candidate's not at all, the teacher's, which only wait for one
+        another, not long."""
+        if sessions == 1:
+            return 0.0
+        return self.patience_s if self.reference_us is not None else min(self.patience_s, TEACHER_WAIT_S)
 
     def note(self, profile: Profile) -> None:
         """Take stock of a profile."""

@@ -16,6 +16,7 @@ import numpy as np
 
 from edgedistill.artifacts import MeasuredLatency, Profile, Proof, Session
 from edgedistill.errors import TrialFailure
+from edgedistill.runtimes.sessions import at_another_speed
 from edgedistill.specs import Budget, Percentile
 
 CONFIDENCE = 0.95
@@ -27,13 +28,15 @@ def percentile_ms(samples_ns: Sequence[int], fraction: float) -> float:
     return float(np.quantile(np.asarray(samples_ns), fraction, method="inverted_cdf")) / 1e6
 
 
-def measured_latency(profile: Profile) -> MeasuredLatency:
-    """Percentiles of a profile: of each session, then the median over the sessions.
+def measured_latency(profile: Profile, reference_us: float | None = None) -> MeasuredLatency:
+    """Percentiles of a profile: of each session, then the median over the sessions. `reference_us` is the speed of the
+    processor that `slowdown` is relative to; without it, or within what a session tolerates, that is 1.
 
     Not of the pooled samples: from one process to the next the same model moves by several percent on most machines, and
     the upper percentiles of a pool are those of its slowest session alone. `samples` counts all of them.
     """
     sessions = [session.samples_ns for session in profile.sessions]
+    own_us = median_reference_us(profile)
 
     def typical(percentile: Percentile) -> float:
         return statistics.median(percentile_ms(samples, percentile.fraction) for samples in sessions)
@@ -44,7 +47,8 @@ def measured_latency(profile: Profile) -> MeasuredLatency:
         p99_ms=typical(Percentile.P99),
         samples=sum(len(samples) for samples in sessions),
         device=profile.environment.device,
-        reference_us=median_reference_us(profile),
+        reference_us=own_us,
+        slowdown=own_us / reference_us if own_us and reference_us and at_another_speed(own_us, reference_us) else 1.0,
     )
 
 

@@ -62,8 +62,8 @@ class SessionReport(Frozen):
 class MeasurementProtocol:
     """How a profile is taken: so many sessions with a pause between, each by `execute` (a device's way to run the agent,
     handed in so that runtimes know no device). The limits are those of SessionJob; `input_shapes` serves models with open
-    dimensions. `reference_us` is the processor speed at which the figures it will be compared with were taken: each session
-    waits up to `wait_s` for it. None: the first session's own speed is that of the others."""
+    dimensions. `reference_us` is the processor speed at which the figures it will be compared with were taken: the sessions
+    wait for it, `wait_s` in all. None: the first session's own speed is that of the others."""
 
     target: Target
     sessions: int
@@ -75,7 +75,7 @@ class MeasurementProtocol:
     min_samples: int = 60
     input_shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     reference_us: float | None = None
-    wait_s: float = 10.0
+    wait_s: float = 0.0
 
 
 class Inspection(Frozen):

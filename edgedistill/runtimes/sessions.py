@@ -8,9 +8,9 @@ belong to the latency's tail, which the percentiles report.
 
 Many processors run at more than one speed: clocks that rise and fall, a neighbour on the other thread of a core. The same
 model then has two latencies, half as long again in one as in the other, and a budget taken at one of them says nothing
-about a file measured at the other. So figures that will be compared are taken at one speed, which a session waits for
-within limits. Speed is read off arithmetic that has nothing to do with the model: choosing sessions by it, unlike choosing
-them by their outcome, favours no model.
+about a file measured at the other. So the sessions of one profile are taken at one speed, which they wait for within limits,
+and a profile says which it was. Speed is read off arithmetic that has nothing to do with the model: choosing sessions by
+it, unlike choosing them by their outcome, favours no model.
 """
 
 from __future__ import annotations
@@ -93,8 +93,8 @@ def take_profile(artifact: CompiledArtifact, job: SessionJob, protocol: Measurem
     operators: tuple[OpTiming, ...] = ()
     repeats = 0
     reference_us = protocol.reference_us
+    wait_s = protocol.wait_s
     for _ in range(protocol.sessions):
-        wait_s = protocol.wait_s
         for attempt in range(1 + MAX_REPEATS):
             if environments:
                 time.sleep(protocol.pause_s)

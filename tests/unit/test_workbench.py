@@ -5,7 +5,7 @@ from __future__ import annotations
 from edgedistill.artifacts import Environment, Profile
 from edgedistill.runtimes.sessions import as_session
 from edgedistill.specs import Precision
-from edgedistill.workbench import ProcessorSpeed
+from edgedistill.workbench import TEACHER_WAIT_S, ProcessorSpeed
 
 
 def profile(*references_us: float | None) -> Profile:
@@ -50,6 +50,16 @@ def test_the_first_profile_sets_the_speed_and_the_others_are_held_against_it() -
     speed.note(profile(5.8))
     speed.note(profile(10.2))
     assert (speed.reference_us, speed.sessions, speed.elsewhere) == (11.0, 5, 2)
+
+
+def test_only_a_proof_waits_and_only_as_long_as_patience_lasts() -> None:
+    speed = ProcessorSpeed(patience_s=60.0)
+    assert speed.wait_s(1) == 0
+    assert speed.wait_s(3) == TEACHER_WAIT_S, "nothing yet to be compared with: the sessions wait for one another"
+    speed.note(profile(11.0))
+    assert speed.wait_s(3) == 60.0
+    speed.patience_s = 0.0
+    assert speed.wait_s(3) == 0.0
 
 
 def test_a_device_that_tells_no_speed_is_never_elsewhere() -> None:

@@ -30,7 +30,7 @@ ENVIRONMENT = Environment(
 )
 
 
-def session(samples_ns: list[int]) -> Session:
+def session(samples_ns: list[int], reference_us: float | None = None) -> Session:
     return Session(
         samples_ns=tuple(samples_ns),
         warmup_runs=10,
@@ -39,6 +39,7 @@ def session(samples_ns: list[int]) -> Session:
         model_memory_bytes=1,
         drift=0.0,
         noisy=False,
+        reference_us=reference_us,
     )
 
 
@@ -139,3 +140,26 @@ def test_too_few_samples_are_named() -> None:
         proof([session([1] * 300), session([1] * 200)], budget(1.0, Percentile.P99), 0.0, "h")
     with pytest.raises(ValueError):
         proof([], budget(1.0), 0.0, "h")
+
+
+def at_speed(*references_us: float | None) -> Profile:
+    sessions = tuple(session([1_500_000] * 60, reference_us) for reference_us in references_us)
+    return profile([1]).model_copy(update={"sessions": sessions})
+
+
+def test_a_figure_taken_on_a_slower_processor_is_compared_at_the_speed_of_the_teacher() -> None:
+    latency = measured_latency(at_speed(15.0, 15.5, 14.0), 10.0)
+    assert latency.reference_us == 15.0
+    assert latency.slowdown == pytest.approx(1.5)
+    assert latency.at(Percentile.P95) == 1.5, "what was measured stays as it was measured"
+    assert latency.comparable(Percentile.P95) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("references", [(11.5, 8.5), (None,)])
+@pytest.mark.parametrize("wanted_us", [10.0, None])
+def test_within_what_a_session_tolerates_or_unknown_nothing_is_corrected(
+    references: tuple[float | None, ...], wanted_us: float | None
+) -> None:
+    latency = measured_latency(at_speed(*references), wanted_us)
+    assert latency.slowdown == 1.0
+    assert latency.comparable(Percentile.P50) == latency.at(Percentile.P50) == 1.5

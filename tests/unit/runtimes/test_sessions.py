@@ -162,12 +162,12 @@ def test_later_sessions_wait_for_the_first_ones_speed() -> None:
     assert [(job.reference_us, job.wait_s) for job in script.jobs] == [(None, 4.0), (6.0, 4.0)]
 
 
-def test_the_speed_asked_for_is_every_sessions_and_a_repeat_waits_for_what_is_left() -> None:
+def test_the_speed_asked_for_is_every_sessions_and_what_one_waits_is_not_left_for_the_others() -> None:
     noisy = session([100, 150] * 50, references_us=(6.0, 6.0), waited_s=3.0)
     quiet = session([100] * 50, references_us=(6.0, 6.0))
     script = Script((noisy, environment()), (quiet, environment()), (quiet, environment()))
     take_profile(ARTIFACT, JOB, replace(protocol(script, 2), reference_us=9.0, wait_s=4.0))
-    assert [(job.reference_us, job.wait_s) for job in script.jobs] == [(9.0, 4.0), (9.0, 1.0), (9.0, 4.0)]
+    assert [(job.reference_us, job.wait_s) for job in script.jobs] == [(9.0, 4.0), (9.0, 1.0), (9.0, 1.0)]
 
 
 def test_speeds_are_compared_only_where_both_are_known() -> None:
