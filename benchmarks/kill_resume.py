@@ -1,12 +1,12 @@
 """kill -9 at random moments of a build, each followed by the same command.
 
-    python benchmarks/kill_resume.py examples/digits/build.toml --kills 20 [--seed 0] [--json FILE]
+    python benchmarks/kill_resume.py examples/digits/build.toml --kills 20 [--per-build 1] [--seed 0] [--json FILE]
 
-Each round starts from an empty cache and an empty output folder, lets the build run for a random share of the time that an
-undisturbed one takes, kills it with signal 9 (and checks that nothing of it lives on), and runs the same command to its end.
-Checked in each round: the second run ends with status `met`; no stage that the first run had finished was done again; every
-finished stage of the cache has the sizes and hashes its manifest states; every file of the package has the hash that
-build.json states. The student is compared with the undisturbed one's.
+Each build starts from an empty cache and an empty output folder. It is killed with signal 9 at `per-build` random moments of
+the time that an undisturbed one takes; each kill is followed by the same command, the last one's runs to its end. Checked
+for each build: it ends with status `met`; no stage that an earlier run had finished was done again; every finished stage of
+the cache has the sizes and hashes its manifest states; every file of the package has the hash that build.json states. The
+student is compared with the undisturbed one's.
 """
 
 from __future__ import annotations
@@ -90,6 +90,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("build", type=Path)
     parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--per-build", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
@@ -100,21 +101,22 @@ def main() -> int:
     reference = json.loads((root / "whole" / "out" / "build.json").read_text())
     print(f"undisturbed: exit {code}, {whole_s:.0f} s, {reference['status']}, {reference['student']}", flush=True)
     rows, failures = [], 0
-    for number in range(arguments.kills):
-        folder = root / f"round-{number}"
+    builds = arguments.kills // arguments.per_build
+    for number in range(builds):
+        folder = root / f"build-{number}"
         folder.mkdir()
         out, cache = folder / "out", folder / "cache"
-        after_s = draw.uniform(0.0, whole_s)
-        first, _ = run(arguments.build, out, cache, after_s)
-        before = stages(out)
-        code, second_s = run(arguments.build, out, cache, None)
+        moments_s = sorted(draw.uniform(0.0, whole_s) for _ in range(arguments.per_build))
+        kills = []
+        for earlier_s, moment_s in zip([0.0, *moments_s], moments_s):
+            ended, _ = run(arguments.build, out, cache, moment_s - earlier_s)
+            kills.append({"at_s": round(moment_s, 1), "killed": ended is None, "stages_finished": stages(out).total()})
+        code, last_s = run(arguments.build, out, cache, None)
         result = json.loads((out / "build.json").read_text()) if code == 0 else {}
         repeated = [stage for stage, count in stages(out).items() if count > 1]
         row = {
-            "killed_after_s": round(after_s, 1),
-            "killed": first is None,
-            "stages_finished_before": sum(before.values()),
-            "second_run_s": round(second_s, 1),
+            "kills": kills,
+            "last_run_s": round(last_s, 1),
             "exit_code": code,
             "status": result.get("status"),
             "student": result.get("student"),
@@ -129,9 +131,10 @@ def main() -> int:
         if not bad:
             shutil.rmtree(folder)
     if arguments.json:
-        document = {"undisturbed_s": round(whole_s, 1), "student": reference["student"], "rounds": rows}
+        document = {"undisturbed_s": round(whole_s, 1), "student": reference["student"], "builds": rows}
         arguments.json.write_text(json.dumps(document, indent=1) + "\n")
-    print(f"{arguments.kills - failures} of {arguments.kills} rounds as they should be")
+    landed = sum(kill["killed"] for row in rows for kill in row["kills"])
+    print(f"{landed} kills; {builds - failures} of {builds} builds as they should be")
     return 1 if failures else 0
 
 
