@@ -1,4 +1,4 @@
-"""The examples load, and a reduced form of each runs from end to end."""
+"""The examples load, and Fashion-MNIST runs from end to end: in a reduced form, and whole where there is time."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from edgedistill import api
+from edgedistill.artifacts import MeasuredLatency
 from edgedistill.config import load_config
 from edgedistill.data.fingerprint import IDX_FILES, idx_files
 from edgedistill.ship.package import verify_package
@@ -15,6 +16,10 @@ from edgedistill.targets import load_target, target_names
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
+needs_fashion_mnist = pytest.mark.skipif(
+    not FASHION_MNIST.is_dir() or set(idx_files(FASHION_MNIST)) != set(IDX_FILES),
+    reason="needs Debian's package dataset-fashion-mnist",
+)
 SMALLER = """
 [export]
 formats = ["onnx"]
@@ -52,10 +57,8 @@ def reduced(name: str, folder: Path, **values: str) -> Path:
     return path
 
 
-@pytest.mark.slow
+@needs_fashion_mnist
 def test_fashion_mnist_reduced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    if not FASHION_MNIST.is_dir() or set(idx_files(FASHION_MNIST)) != set(IDX_FILES):
-        pytest.skip("needs Debian's package dataset-fashion-mnist")
     monkeypatch.setenv("EDGEDISTILL_CACHE", str(tmp_path / "cache"))
     path = reduced(
         "fashion_mnist",
@@ -78,3 +81,23 @@ def test_fashion_mnist_reduced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     # A tenth would be guessing.
     assert result.teacher.accuracy > 0.2
     assert (tmp_path / "out" / "report.html").stat().st_size > 10_000
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(2 * 3600)
+@needs_fashion_mnist
+def test_fashion_mnist_whole(tmp_path: Path) -> None:
+    """As it stands, in the user's own cache: a run that was cut off goes on, and stages of an earlier build are reused."""
+    result = api.build(EXAMPLES / "fashion_mnist" / "build.toml", out=tmp_path / "out")
+    assert result.status == "met", result.verdict
+    assert result.student is not None
+    shipped = next(a for a in result.artifacts if result.proof and a.sha256 == result.proof.artifact_sha256)
+    assert shipped.accuracy is not None
+    assert shipped.accuracy > result.teacher.accuracy - 0.04
+    assert isinstance(shipped.latency, MeasuredLatency)
+    assert isinstance(result.teacher.latency, MeasuredLatency)
+    assert shipped.latency.p95_ms < result.teacher.latency.p95_ms / 5
+    turned_away = [t.rungs[0].accuracy_validation for t in result.trials if t.state == "over_budget"]
+    student = result.student.model_dump(include={"family", "width", "depth", "resolution"})
+    won = next(t for t in result.trials if t.spec.model_dump(include=set(student)) == student)
+    assert max(turned_away, default=0.0) > won.rungs[0].accuracy_validation, "the budget binds"
