@@ -1,0 +1,173 @@
+"""README's table of figures, written from what the other scripts left in `benchmarks/results/`.
+
+python benchmarks/figures.py record NAME OUT     keep what the table needs of the build in OUT as NAME_build.json
+python benchmarks/figures.py write               rewrite the table in README.md
+python benchmarks/figures.py check               exit code 1 if the table is not what the results give
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+README = ROOT / "README.md"
+BEGIN, END = "<!-- figures: python benchmarks/figures.py write -->\n", "<!-- end of figures -->\n"
+TITLES = {"digits": "digits", "fashion_mnist": "Fashion-MNIST"}
+
+
+def record(name: str, out: Path) -> None:
+    """Keep verdict, student, teacher, proof and the candidate that the budget turned away."""
+    build = json.loads((out / "build.json").read_text())
+    student = {key: build["student"][key] for key in ("family", "width", "depth", "resolution")}
+    won = next(t for t in build["trials"] if t["spec"] == student)
+    away = [t for t in build["trials"] if t["state"] == "over_budget" and t["rungs"]]
+    best = max(away, key=lambda t: t["rungs"][0]["accuracy_validation"], default=None)
+    document = {
+        "status": build["status"],
+        "seconds": build["seconds"],
+        "processor": build["environment"]["processor"],
+        "budget": build["budget"],
+        "student": student,
+        "shipped": next(a for a in build["artifacts"] if a["sha256"] == build["proof"]["artifact_sha256"]),
+        "test_images": build["data"]["test"],
+        "teacher": build["teacher"],
+        "bound_ms": max(build["proof"]["bounds_ms"]),
+        "first_rung_accuracy": won["rungs"][0]["accuracy_validation"],
+        "turned_away": best
+        and {
+            "student": best["spec"],
+            "first_rung_accuracy": best["rungs"][0]["accuracy_validation"],
+            "reason": best["reason"],
+        },
+    }
+    (RESULTS / f"{name}_build.json").write_text(json.dumps(document, indent=1) + "\n")
+
+
+def result(name: str) -> Any:
+    return json.loads((RESULTS / f"{name}.json").read_text())
+
+
+def label(student: dict[str, Any]) -> str:
+    return f"{student['family']} w{student['width']:g} d{student['depth']:g} @{student['resolution']}"
+
+
+def duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds // 60:.0f} min {seconds % 60:.0f} s"
+
+
+def build_rows(name: str, command: str) -> list[tuple[str, str, str]]:
+    """What a build shipped beside its teacher, whether its budget binds, and whether its latency comes out again."""
+    build, again = result(f"{name}_build"), result(f"{name}_latency_again")
+    shipped, teacher, away = build["shipped"], build["teacher"], build["turned_away"]
+    moved = {row["figure"]: row["difference"] for row in again if row["file"] == shipped["path"]}
+    title = TITLES[name]
+    return [
+        (
+            f"{title}: {label(build['student'])}, {shipped['precision']}, beside its teacher {teacher['name']}",
+            f"p95 {shipped['latency']['p95_ms']:.4f} ms and {teacher['latency']['p95_ms']:.3g} ms, "
+            f"test accuracy {shipped['accuracy']:.2%} and {teacher['accuracy']:.2%} ({build['test_images']:,} images)",
+            command,
+        ),
+        (
+            f"{title}: bound of the proof, and the budget",
+            f"{build['bound_ms']:.4f} ms, {build['budget']['latency_ms']:.4f} ms "
+            f"({build['budget']['share_of_teacher']:.1%} of the teacher's)",
+            "the same",
+        ),
+        (
+            f"{title}: turned away by its measurement, though more accurate at the first rung",
+            f"{label(away['student'])}: {away['first_rung_accuracy']:.1%}, the winner {build['first_rung_accuracy']:.1%}; "
+            f"{away['reason']}",
+            "the same",
+        ),
+        (
+            f"{title}: `build.json` measured again by plain ONNX Runtime in a loop",
+            f"p50 {moved['p50_ms']:+.1%}, p95 {moved['p95_ms']:+.1%}",
+            f"`python benchmarks/reproduce_latency.py examples/{name}/out`",
+        ),
+    ]
+
+
+def rows() -> list[tuple[str, str, str]]:
+    """The table: what, figure, command."""
+    again, gain, kills = result("incremental"), result("distillation_gain"), result("kill_resume")
+    landed = sum(kill["killed"] for build in kills["builds"] for kill in build["kills"])
+    met = sum(build["status"] == "met" for build in kills["builds"])
+    same = sum(build["same_student"] for build in kills["builds"])
+    twice = sum(len(build["stages_done_twice"]) for build in kills["builds"])
+    damaged = sum(len(build["damaged"]) for build in kills["builds"])
+
+    def accuracy(recipe: str) -> str:
+        test = gain["summary"][recipe]["test"]
+        return f"{test['mean']:.2%} ({test['low']:.2%} to {test['high']:.2%})"
+
+    digits = duration(result("digits_build")["seconds"])
+    return [
+        ("the digits example from an empty cache, all three formats, after the install", digits, "`make demo`"),
+        *build_rows("digits", "`make demo`"),
+        *build_rows("fashion_mnist", "`edgedistill build examples/fashion_mnist/build.toml`"),
+        (
+            f"Fashion-MNIST: {label(gain['student'])} after {gain['epochs']} epochs, test accuracy over "
+            f"{len(gain['rows']) // 2} seeds, trained with labels only and distilled",
+            f"{accuracy('cross_entropy')} and {accuracy('distill')}",
+            "`python benchmarks/distillation_gain.py examples/fashion_mnist/build.toml --student resnet,0.1875,0.5,16`",
+        ),
+        (
+            "kill -9 at random moments of the digits example, each followed by the same command",
+            f"{landed} kills of {len(kills['builds'])} builds: {met} ended `met`, {same} with the student of an undisturbed "
+            f"one; {twice} finished stages done twice, {damaged} damaged files",
+            "`python benchmarks/kill_resume.py examples/digits/build.toml --kills 20 --per-build 2`",
+        ),
+        (
+            "the same build again",
+            f"{again['same_build_again_s']:.2f} s",
+            "`python benchmarks/incremental.py examples/digits/build.toml`",
+        ),
+        (
+            f"the digits budget changed to {again['budget_changed_to']}: teacher, views and whatever it meets again reused",
+            duration(again["budget_changed_s"]),
+            "the same",
+        ),
+        (
+            "`edgedistill --help`, beside `python -c \"import typer, rich\"`",
+            f"{again['help_s']:.2f} s, {again['import_typer_rich_s']:.2f} s",
+            "the same",
+        ),
+    ]  # fmt: skip
+
+
+def table() -> str:
+    lines = ["| what | figure | command |", "|---|---|---|"]
+    lines += [f"| {what} | {figure} | {command} |" for what, figure, command in rows()]
+    return "\n".join(lines) + "\n"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    recording = commands.add_parser("record")
+    recording.add_argument("name", choices=TITLES)
+    recording.add_argument("out", type=Path)
+    commands.add_parser("write")
+    commands.add_parser("check")
+    arguments = parser.parse_args()
+    if arguments.command == "record":
+        record(arguments.name, arguments.out)
+        return 0
+    text = README.read_text()
+    head, rest = text.split(BEGIN)
+    tail = rest.split(END)[1]
+    wanted = head + BEGIN + "\n" + table() + "\n" + END + tail
+    if arguments.command == "check":
+        return int(text != wanted)
+    README.write_text(wanted)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
