@@ -101,9 +101,9 @@ def main() -> int:
     reference = json.loads((root / "whole" / "out" / "build.json").read_text())
     print(f"undisturbed: exit {code}, {whole_s:.0f} s, {reference['status']}, {reference['student']}", flush=True)
     rows, failures = [], 0
-    builds = arguments.kills // arguments.per_build
-    for number in range(builds):
-        folder = root / f"build-{number}"
+    landed = 0
+    while landed < arguments.kills:
+        folder = root / f"build-{len(rows)}"
         folder.mkdir()
         out, cache = folder / "out", folder / "cache"
         moments_s = sorted(draw.uniform(0.0, whole_s) for _ in range(arguments.per_build))
@@ -127,14 +127,14 @@ def main() -> int:
         bad = code != 0 or row["status"] != "met" or repeated or row["damaged"]
         failures += bool(bad)
         rows.append(row)
+        landed += sum(bool(kill["killed"]) for kill in kills)
         print(json.dumps(row), flush=True)
         if not bad:
             shutil.rmtree(folder)
     if arguments.json:
         document = {"undisturbed_s": round(whole_s, 1), "student": reference["student"], "builds": rows}
         arguments.json.write_text(json.dumps(document, indent=1) + "\n")
-    landed = sum(kill["killed"] for row in rows for kill in row["kills"])
-    print(f"{landed} kills; {builds - failures} of {builds} builds as they should be")
+    print(f"{landed} kills; {len(rows) - failures} of {len(rows)} builds as they should be")
     return 1 if failures else 0
 
 

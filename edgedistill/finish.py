@@ -35,6 +35,7 @@ from edgedistill.artifacts import (
     UnknownLatency,
     Verified,
 )
+from edgedistill.config import BuildConfig
 from edgedistill.devices.stats import proof
 from edgedistill.errors import MissingDependencyError, TrialFailure, UnsupportedError
 from edgedistill.files import EXPORT_TOOLS, compiled, portable
@@ -127,13 +128,14 @@ def _make_format(
             )
             continue
         own = form is bench.target.runtime
-        sessions = bench.config.profile.sessions if own and _won(winner, artifact) else 1
+        won = own and _won(winner, artifact)
+        sessions = bench.config.profile.sessions if won else 1
         profile = profiled(bench, artifact, source, sessions=sessions) if own else None
         latency = _own_latency(bench, winner, scheme, profile) if own else _unmeasured(bench, form)
         result = SchemeResult(scheme=scheme, artifact=artifact, verification=verification, latency=latency)
         if isinstance(verification, Inspected):
             result = _with_stand_in(result, stand_in_for(bench, artifact, model, source), verification)
-        reason = why_dropped(bench.config, result, baseline) or _over(latency, budget)
+        reason = _why_left_out(bench.config, result, baseline, budget, proven=won and winner.proof is not None)
         baseline = baseline or result
         if reason:
             dropped.append(Dropped(format=form, precision=scheme.precision, reason=reason))
@@ -153,6 +155,14 @@ def _with_stand_in(result: SchemeResult, stand_in: StandIn | None, verification:
 
 def _won(winner: Winner, artifact: CompiledArtifact) -> bool:
     return winner.scheme is not None and winner.scheme.artifact.sha256 == artifact.sha256
+
+
+def _why_left_out(
+    config: BuildConfig, result: SchemeResult, baseline: SchemeResult | None, budget: Budget, *, proven: bool
+) -> str:
+    """Why a file is not shipped, empty if it is. The one that is proven ships: the figures of its proof may lie on the other
+    side of a margin than those of the single session by which the search kept it."""
+    return "" if proven else why_dropped(config, result, baseline) or _over(result.latency, budget)
 
 
 def _over(latency: Latency, budget: Budget) -> str:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from edgedistill.artifacts import MeasuredLatency, UnknownLatency
-from edgedistill.finish import _over, _verdict
+import pytest
+
+from edgedistill.artifacts import CompiledArtifact, MeasuredLatency, Parity, SchemeResult, UnknownLatency, Verified
+from edgedistill.config import BuildConfig
+from edgedistill.finish import _over, _verdict, _why_left_out
 from edgedistill.loop import Outcome
-from edgedistill.specs import Budget, Percentile
+from edgedistill.specs import Budget, Format, Percentile, Precision, QuantScheme
 
 BUDGET = Budget(latency_ms=5.0, percentile=Percentile.P99)
 NOBODY = Outcome(winner=None, trials=(), attempts=(), probes=8)
@@ -42,3 +46,34 @@ def test_a_file_over_the_budget_is_judged_at_the_budgets_percentile() -> None:
     assert _over(latency, BUDGET) == "measured p99 5.50 ms, over the budget of 5.00 ms"
     assert _over(latency, BUDGET.model_copy(update={"percentile": Percentile.P95})) == ""
     assert _over(UnknownLatency(reason="no device", device="x"), BUDGET) == ""
+
+
+CONFIG = BuildConfig.model_validate({"budget": "5ms", "teacher": {"model": "timm:resnet18"}})
+
+
+def file(precision: Precision, latency_ms: float, slowdown: float = 1.0) -> SchemeResult:
+    scheme = QuantScheme(precision=precision)
+    return SchemeResult(
+        scheme=scheme,
+        artifact=CompiledArtifact(
+            path=Path("m.onnx"), format=Format.ONNX, scheme=scheme, target="t", toolchain={}, sha256="ab", bytes=100
+        ),
+        verification=Verified(parity=Parity(max_abs_error=0.0, top1_agreement=1.0, images=10), accuracy_validation=0.9),
+        latency=MeasuredLatency(
+            p50_ms=latency_ms, p95_ms=latency_ms, p99_ms=latency_ms, samples=10, device="d", slowdown=slowdown
+        ),
+    )
+
+
+@pytest.mark.parametrize(
+    ("latency_ms", "slowdown", "why"),
+    [(4.0, 1.0, "does not pay beside fp32"), (2.0, 0.3, "over the budget"), (2.0, 1.0, "")],
+)
+def test_the_proven_file_is_shipped_whatever_the_margins_say_of_its_proofs_figures(
+    latency_ms: float, slowdown: float, why: str
+) -> None:
+    fast_teacher = Budget(latency_ms=5.0, percentile=Percentile.P95)
+    widest, other = file(Precision.FP32, 4.0 if slowdown == 1 else 40.0), file(Precision.INT8, latency_ms, slowdown)
+    assert _why_left_out(CONFIG, other, widest, fast_teacher, proven=True) == ""
+    found = _why_left_out(CONFIG, other, widest, fast_teacher, proven=False)
+    assert (why in found) if why else not found
