@@ -3,10 +3,11 @@
     python benchmarks/kill_resume.py examples/digits/build.toml --kills 20 [--per-build 1] [--seed 0] [--json FILE]
 
 Each build starts from an empty cache and an empty output folder. It is killed with signal 9 at `per-build` random moments of
-the time that an undisturbed one takes; each kill is followed by the same command, the last one's runs to its end. Checked
-for each build: it ends with status `met`; no stage that an earlier run had finished was done again; every finished stage of
-the cache has the sizes and hashes its manifest states; every file of the package has the hash that build.json states. The
-student is compared with the undisturbed one's.
+the time that an undisturbed one takes (unless it is done by then); each kill is followed by the same command, and the last
+one's runs to its end. Builds follow one another until so many kills have landed. Checked for each build: it ends with status
+`met`; no stage that an earlier run had finished was done again; every finished stage of the cache has the sizes and hashes
+its manifest states; every file of the package has the hash that build.json states. The student is compared with the
+undisturbed one's; where it is another, what became of it there tells the measurement that made the difference.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import tempfile
 import time
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 
 def command(build: Path, out: Path) -> list[str]:
@@ -86,6 +88,15 @@ def package_damage(out: Path) -> list[str]:
     ]
 
 
+def fate(reference: dict[str, Any], student: dict[str, Any] | None) -> str:
+    """What became of a student in the undisturbed build, and why."""
+    keys = ("family", "width", "depth", "resolution")
+    for trial in reference["trials"]:
+        if student and all(trial["spec"][key] == student[key] for key in keys):
+            return f"{trial['state']}: {trial['reason']}"
+    return "not proposed"
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("build", type=Path)
@@ -121,6 +132,7 @@ def main() -> int:
             "status": result.get("status"),
             "student": result.get("student"),
             "same_student": result.get("student") == reference["student"],
+            "in_the_undisturbed_build": fate(reference, result.get("student")),
             "stages_done_twice": repeated,
             "damaged": damaged(cache) + (package_damage(out) if code == 0 else []),
         }

@@ -233,7 +233,7 @@ class ExportConfig(Frozen):
 
 
 class ProfileConfig(Frozen):
-    """`[profile]`: candidates get one session, the winner `sessions` with `pause` between."""
+    """`[profile]`: candidates get one session, the teacher and the winner `sessions` with `pause` between."""
 
     sessions: Annotated[int, Field(ge=3, le=20)] = 3
     pause: DurationMs = 2000.0
