@@ -101,6 +101,8 @@ def rows() -> list[tuple[str, str, str]]:
     met = sum(build["status"] == "met" for build in killed)
     same = sum(build["same_student"] for build in killed)
     measured = sum(build["in_the_undisturbed_build"].startswith("over_budget") for build in killed)
+    unproposed = sum(build["in_the_undisturbed_build"] == "not proposed" for build in killed)
+    outranked = sum(build["in_the_undisturbed_build"].startswith("pruned") for build in killed)
     twice = sum(len(build["stages_done_twice"]) for build in killed)
     damaged = sum(len(build["damaged"]) for build in killed)
 
@@ -122,7 +124,9 @@ def rows() -> list[tuple[str, str, str]]:
         (
             "kill -9 at random moments of the digits example, each followed by the same command",
             f"{landed} kills in {len(killed)} builds: {met} ended `met`, {same} with the student of an undisturbed build, "
-            f"{measured} with one that a measurement had turned away there; {twice} finished stages done twice, "
+            f"{measured} with one that a measurement had turned away there, {unproposed} with one that the latency model, "
+            f"fitted to other measurements, had not proposed there, {outranked} with one that more accurate candidates had "
+            f"outranked there; {twice} finished stages done twice, "
             f"{damaged} damaged files",
             "`python benchmarks/kill_resume.py examples/digits/build.toml --kills 20 --per-build 2`",
         ),
