@@ -34,13 +34,18 @@ _INT8_WEIGHTS = ("constexpr_affine_dequantize", "constexpr_blockwise_shift_scale
 
 @dataclass(frozen=True, eq=False)
 class Package:
-    """A package that was read whole. `spec` is the Model protobuf; `main` the MIL operations of its one function, constants
-    aside; `weights_bytes` the size of the weight file."""
+    """A package that was read whole. `spec` is the Model protobuf, `function` its one function as coremltools' operation
+    graph, `weights_bytes` the size of the weight file."""
 
     path: Path
     spec: Any
-    main: tuple[Any, ...]
+    function: Any
     weights_bytes: int
+
+    @property
+    def main(self) -> tuple[Any, ...]:
+        """The MIL operations of the function, constants aside."""
+        return tuple(operation for operation in self.function.operations if operation.op_type != "const")
 
     @property
     def metadata(self) -> dict[str, str]:
@@ -77,7 +82,9 @@ def read_package(path: Path) -> Package:
                 if spec.WhichOneof("Type") != "mlProgram":
                     raise InputError(f"{path} holds a {spec.WhichOneof('Type')}, not an ML program")
                 program = milproto.load(spec, spec.specificationVersion, model.weights_dir)
-                weights_bytes = (Path(model.weights_dir) / "weight.bin").stat().st_size
+                # A program of small constants only has no weight file; one that refers to it does not load without.
+                weight_file = Path(model.weights_dir) / "weight.bin"
+                weights_bytes = weight_file.stat().st_size if weight_file.exists() else 0
         # These are what coremltools and its native readers raise for missing items, broken JSON, broken protobufs and
         # offsets beyond the end of the weight file.
         except (RuntimeError, ValueError, TypeError, KeyError, OSError, protobuf.DecodeError) as error:
@@ -85,8 +92,7 @@ def read_package(path: Path) -> Package:
                 f"{path} is damaged: {str(error).splitlines()[0] if str(error) else type(error).__name__}",
                 fix="copy it again or build it again",
             ) from error
-    main = tuple(op for op in program.functions["main"].operations if op.op_type != "const")
-    return Package(path=path, spec=spec, main=main, weights_bytes=weights_bytes)
+    return Package(path=path, spec=spec, function=program.functions["main"], weights_bytes=weights_bytes)
 
 
 @contextmanager

@@ -1,0 +1,131 @@
+"""Operations that move values without computing with them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgedistill.runtimes.coreml_reference.registry import Call, operation
+
+
+@operation("concat")
+def concat(call: Call) -> NDArray[Any]:
+    """Scalars become a vector. Interleaved: one slice of each in turn."""
+    values = [np.asarray(value) for value in call["values"]]
+    axis = call.scalar("axis", 0)
+    if values[0].ndim == 0:
+        return np.stack(values, axis=axis)
+    if not call.scalar("interleave", False):
+        return np.concatenate(values, axis=axis)
+    axis %= values[0].ndim
+    stacked = np.stack(values, axis=axis + 1)
+    shape = list(values[0].shape)
+    shape[axis] *= len(values)
+    return stacked.reshape(shape)
+
+
+@operation("stack")
+def stack(call: Call) -> NDArray[Any]:
+    return np.stack([np.asarray(value) for value in call["values"]], axis=call.scalar("axis", 0))
+
+
+@operation("squeeze")
+def squeeze(call: Call) -> NDArray[Any]:
+    axes = call.integers("axes")
+    return np.squeeze(np.asarray(call["x"]), axis=tuple(axes) if axes else None)
+
+
+@operation("shape")
+def shape(call: Call) -> NDArray[Any]:
+    return np.array(np.shape(call["x"]), np.int32)
+
+
+@operation("range_1d")
+def range_1d(call: Call) -> NDArray[Any]:
+    return np.arange(call.scalar("start"), call.scalar("end"), call.scalar("step"))
+
+
+@operation("fill_like")
+def fill_like(call: Call) -> NDArray[Any]:
+    return np.full(np.shape(call["ref_tensor"]), call.scalar("value", 0.0))
+
+
+@operation("reshape_like")
+def reshape_like(call: Call) -> NDArray[Any]:
+    sizes: list[int] = []
+    parts = zip(call["ref_tensors"], call["begins"], call["ends"], call["end_masks"], strict=True)
+    for reference, begin, end, to_the_end in parts:
+        sizes += np.shape(reference)[int(begin) : None if to_the_end else int(end)]
+    return np.reshape(call["x"], sizes)
+
+
+@operation("crop")
+def crop(call: Call) -> NDArray[Any]:
+    x = np.asarray(call["x"])
+    (top, bottom), (left, right) = call.integers("crop_height"), call.integers("crop_width")
+    return x[..., top : x.shape[-2] - bottom, left : x.shape[-1] - right]
+
+
+@operation("sliding_windows")
+def sliding_windows(call: Call) -> NDArray[Any]:
+    x = np.asarray(call["x"])
+    axis = call.scalar("axis") % x.ndim
+    windows = np.lib.stride_tricks.sliding_window_view(x, call.scalar("size"), axis=axis)
+    kept = np.take(windows, range(0, windows.shape[axis], call.scalar("stride", 1)), axis=axis)
+    return np.moveaxis(kept, -1, axis + 1)
+
+
+@operation("depth_to_space")
+def depth_to_space(call: Call) -> NDArray[Any]:
+    """The block's position is the slower part of the channel number, the new channel the faster."""
+    x, block = np.asarray(call["x"]), call.scalar("block_size")
+    n, c, h, w = x.shape
+    parts = x.reshape(n, block, block, c // block**2, h, w)
+    return parts.transpose(0, 3, 4, 1, 5, 2).reshape(n, c // block**2, h * block, w * block)
+
+
+@operation("space_to_depth")
+def space_to_depth(call: Call) -> NDArray[Any]:
+    x, block = np.asarray(call["x"]), call.scalar("block_size")
+    n, c, h, w = x.shape
+    parts = x.reshape(n, c, h // block, block, w // block, block)
+    return parts.transpose(0, 3, 5, 1, 2, 4).reshape(n, c * block**2, h // block, w // block)
+
+
+@operation("pixel_shuffle")
+def pixel_shuffle(call: Call) -> NDArray[Any]:
+    """The new channel is the slower part of the channel number, the block's position the faster."""
+    x, factor = np.asarray(call["x"]), call.scalar("upscale_factor")
+    n, c, h, w = x.shape
+    parts = x.reshape(n, c // factor**2, factor, factor, h, w)
+    return parts.transpose(0, 1, 4, 2, 5, 3).reshape(n, c // factor**2, h * factor, w * factor)
+
+
+@operation("pixel_unshuffle")
+def pixel_unshuffle(call: Call) -> NDArray[Any]:
+    x, factor = np.asarray(call["x"]), call.scalar("downscale_factor")
+    n, c, h, w = x.shape
+    parts = x.reshape(n, c, h // factor, factor, w // factor, factor)
+    return parts.transpose(0, 1, 3, 5, 2, 4).reshape(n, c * factor**2, h // factor, w // factor)
+
+
+@operation("space_to_batch")
+def space_to_batch(call: Call) -> NDArray[Any]:
+    x, (rows, columns) = np.asarray(call["x"]), call.integers("block_shape")
+    padding = np.asarray(call["paddings"]).reshape(2, 2)
+    x = np.pad(x, [(0, 0), (0, 0), *map(tuple, padding.tolist())])
+    n, c, h, w = x.shape
+    parts = x.reshape(n, c, h // rows, rows, w // columns, columns)
+    return parts.transpose(3, 5, 0, 1, 2, 4).reshape(n * rows * columns, c, h // rows, w // columns)
+
+
+@operation("batch_to_space")
+def batch_to_space(call: Call) -> NDArray[Any]:
+    x, (rows, columns) = np.asarray(call["x"]), call.integers("block_shape")
+    (top, bottom), (left, right) = np.asarray(call["crops"]).reshape(2, 2).tolist()
+    n, c, h, w = x.shape
+    parts = x.reshape(rows, columns, n // (rows * columns), c, h, w)
+    whole = parts.transpose(2, 3, 4, 0, 5, 1).reshape(n // (rows * columns), c, h * rows, w * columns)
+    return whole[:, :, top : h * rows - bottom, left : w * columns - right]
