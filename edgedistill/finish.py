@@ -166,7 +166,7 @@ def _why_left_out(
 
 
 def _over(latency: Latency, budget: Budget) -> str:
-    if isinstance(latency, MeasuredLatency) and latency.comparable(budget.percentile) > budget.latency_ms:
+    if isinstance(latency, MeasuredLatency) and latency.at(budget.percentile) > budget.latency_ms:
         measured = format_ms(latency.at(budget.percentile))
         return f"measured {budget.percentile} {measured}, over the budget of {format_ms(budget.latency_ms)}"
     return ""

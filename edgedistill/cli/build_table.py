@@ -58,7 +58,7 @@ def standing(latency: Latency, budget: Budget, *, proven: bool) -> tuple[str, st
         return "unknown", "yellow"
     if proven:
         return "met", "green"
-    return ("inside", "green") if latency.comparable(budget.percentile) <= budget.latency_ms else ("over", "red")
+    return ("inside", "green") if latency.at(budget.percentile) <= budget.latency_ms else ("over", "red")
 
 
 def _print_artifacts(console: Console, result: BuildResult) -> None:

@@ -70,7 +70,8 @@ class LocalDevice:
         pinned = job.pinned_cpus or pick_cpus(job.threads)
         request = job.model_copy(update={"pinned_cpus": pinned}).model_dump_json()
         with lock(self._lock_file, self._listener, "another measurement on this machine"):
-            return read_report(self._answer(request, _GRACE_S + 2 * agent.HARD_LIMIT_FACTOR * job.max_seconds))
+            limit_s = _GRACE_S + job.wait_s + 2 * agent.HARD_LIMIT_FACTOR * job.max_seconds
+            return read_report(self._answer(request, limit_s))
 
     def facts(self) -> dict[str, str]:
         """Processor, CPUs, memory, system and runtime of this machine."""
