@@ -12,7 +12,7 @@ from pathlib import Path
 from edgedistill.devices import agent
 from edgedistill.devices.base import AGENT, SessionFailure, read_report
 from edgedistill.errors import InputError, MissingDependencyError
-from edgedistill.progress import Listener, silent
+from edgedistill.progress import Listener, Note, silent
 from edgedistill.runtimes.base import SessionJob, SessionReport
 from edgedistill.store import lock, tool_version
 from edgedistill.units import format_bytes
@@ -21,6 +21,7 @@ from edgedistill.units import format_bytes
 # counts and debug switches of the shell that happens to run a build would change the measurement.
 _KEPT_VARIABLES = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
 _GRACE_S = 120.0
+_SILENT_S = 20.0
 
 
 def allowed_cpus() -> tuple[int, ...]:
@@ -71,7 +72,7 @@ class LocalDevice:
         request = job.model_copy(update={"pinned_cpus": pinned}).model_dump_json()
         with lock(self._lock_file, self._listener, "another measurement on this machine"):
             limit_s = _GRACE_S + job.wait_s + 2 * agent.HARD_LIMIT_FACTOR * job.max_seconds
-            return read_report(self._answer(request, limit_s))
+            return read_report(self._answer(request, limit_s, job.wait_s))
 
     def facts(self) -> dict[str, str]:
         """Processor, CPUs, memory, system and runtime of this machine."""
@@ -88,8 +89,9 @@ class LocalDevice:
             "onnxruntime": tool_version("onnxruntime"),
         }
 
-    def _answer(self, request: str, timeout_s: float) -> str:
-        """Run the agent; its stdout. The child has a session of its own, so that Ctrl-C reaches only us and we end it."""
+    def _answer(self, request: str, timeout_s: float, wait_s: float) -> str:
+        """Run the agent; its stdout. A session that may wait long for the processor's speed is heard of when it is not done
+        soon. The child has a session of its own, so that Ctrl-C reaches only us and we end it."""
         # -E and -P rather than -I: the latter hides the user's own site-packages, where `pip install --user` puts us.
         # Without -P the agent's folder would come first on the path and its neighbours would shadow other modules.
         command = [sys.executable, "-E", "-P", str(AGENT), "--parent", str(os.getpid())]
@@ -106,7 +108,14 @@ class LocalDevice:
             start_new_session=True,
         )
         try:
-            answer, complaints = process.communicate(request, timeout=timeout_s)
+            try:
+                answer, complaints = process.communicate(request, timeout=min(_SILENT_S, timeout_s))
+            except subprocess.TimeoutExpired:
+                if wait_s > _SILENT_S:
+                    text = f"still measuring: waits up to {wait_s:.0f} s for the processor to be as fast as for the teacher"
+                    self._listener(Note(text))
+                # The request has been handed over; communicate refuses it a second time.
+                answer, complaints = process.communicate(timeout=timeout_s - _SILENT_S)
         except subprocess.TimeoutExpired:
             raise SessionFailure("timeout", f"the measuring process gave no answer in {timeout_s:.0f} s") from None
         finally:

@@ -253,10 +253,11 @@ def test_child_is_ended_when_the_wait_is(
     original = subprocess.Popen.communicate
 
     def interrupted(process: Any, request: str | None = None, timeout: float | None = None) -> Any:
-        if request is None:
+        if timeout is None:
             return original(process)
-        process.stdin.write(request)
-        process.stdin.flush()
+        if request is not None:
+            process.stdin.write(request)
+            process.stdin.flush()
         assert wait_until(lambda: children_running(agent), 10)
         raise interruption
 
@@ -265,6 +266,21 @@ def test_child_is_ended_when_the_wait_is(
     with pytest.raises(expected):
         device.run(job(model, max_samples=10**9, max_seconds=60.0))
     assert not children_running(agent)
+
+
+def test_a_long_wait_for_the_processors_speed_is_told_and_is_no_failure(
+    model: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The speed asked for is one that no processor has: the session waits to the end, longer than the limit without it."""
+    heard: list[Event] = []
+    monkeypatch.setattr(local, "_SILENT_S", 0.5)
+    monkeypatch.setattr(local, "_GRACE_S", 3.0)
+    device = LocalDevice(heard.append, tmp_path / "measuring.lock")
+    report = device.run(job(model, max_seconds=0.05, min_samples=1, reference_us=0.001, wait_s=5.0))
+    assert 5.0 <= report.session.waited_s < 8.0
+    assert [event.text for event in heard if isinstance(event, Note)] == [
+        "still measuring: waits up to 5 s for the processor to be as fast as for the teacher"
+    ]
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", "nonsense"])
