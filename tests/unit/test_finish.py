@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from factories import make_artifact
 
-from edgedistill.artifacts import CompiledArtifact, MeasuredLatency, Parity, SchemeResult, UnknownLatency, Verified
+from edgedistill.artifacts import MeasuredLatency, Parity, SchemeResult, UnknownLatency, Verified
 from edgedistill.config import BuildConfig
 from edgedistill.finish import _over, _verdict, _why_left_out
 from edgedistill.loop import Outcome
-from edgedistill.specs import Budget, Format, Percentile, Precision, QuantScheme
+from edgedistill.specs import Budget, Percentile, Precision, QuantScheme
 
 BUDGET = Budget(latency_ms=5.0, percentile=Percentile.P99)
 NOBODY = Outcome(winner=None, trials=(), attempts=(), probes=8)
@@ -55,9 +55,7 @@ def file(precision: Precision, latency_ms: float, slowdown: float = 1.0) -> Sche
     scheme = QuantScheme(precision=precision)
     return SchemeResult(
         scheme=scheme,
-        artifact=CompiledArtifact(
-            path=Path("m.onnx"), format=Format.ONNX, scheme=scheme, target="t", toolchain={}, sha256="ab", bytes=100
-        ),
+        artifact=make_artifact(precision, bytes=100),
         verification=Verified(parity=Parity(max_abs_error=0.0, top1_agreement=1.0, images=10), accuracy_validation=0.9),
         latency=MeasuredLatency(
             p50_ms=latency_ms, p95_ms=latency_ms, p99_ms=latency_ms, samples=10, device="d", slowdown=slowdown

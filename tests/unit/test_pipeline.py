@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
+from factories import make_artifact
 from hypothesis import given
 from hypothesis import strategies as st
 
 from edgedistill.artifacts import (
-    CompiledArtifact,
     Inspected,
     MeasuredLatency,
     Parity,
@@ -20,7 +19,7 @@ from edgedistill.artifacts import (
 )
 from edgedistill.config import BuildConfig
 from edgedistill.pipeline import why_dropped
-from edgedistill.specs import Format, Precision, QuantScheme
+from edgedistill.specs import Precision, QuantScheme
 
 CONFIG = BuildConfig.model_validate(
     {
@@ -35,15 +34,7 @@ def result(
     precision: str, *, accuracy: float | None = 0.9, p50_ms: float | None = 1.0, size: int = 1000
 ) -> SchemeResult:
     scheme = QuantScheme(precision=Precision(precision))
-    artifact = CompiledArtifact(
-        path=Path("model.onnx"),
-        format=Format.ONNX,
-        scheme=scheme,
-        target="host",
-        toolchain={},
-        sha256="0" * 64,
-        bytes=size,
-    )
+    artifact = make_artifact(Precision(precision), bytes=size)
     parity = Parity(max_abs_error=0.0, top1_agreement=1.0, images=10)
     verification: Any = Inspected(reason="no device", checks=())
     if accuracy is not None:

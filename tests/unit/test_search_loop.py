@@ -7,9 +7,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from factories import make_artifact
 
 from edgedistill.artifacts import (
-    CompiledArtifact,
     MeasuredLatency,
     Parity,
     Proof,
@@ -23,7 +23,7 @@ from edgedistill.config import BuildConfig
 from edgedistill.loop import Contender, Search
 from edgedistill.search.propose import Proposal
 from edgedistill.search.study import Study
-from edgedistill.specs import Budget, Format, Percentile, Precision, QuantScheme, StudentSpec
+from edgedistill.specs import Budget, Percentile, Precision, QuantScheme, StudentSpec
 from edgedistill.students.space import Candidate
 from edgedistill.students.structure import Structure
 
@@ -33,15 +33,7 @@ WIDTHS = (0.25, 0.5, 0.75, 1.0)
 
 def scheme(precision: str, accuracy: float, p95_ms: float, dropped: str = "") -> SchemeResult:
     quant = QuantScheme(precision=Precision(precision))
-    artifact = CompiledArtifact(
-        path=Path("model.onnx"),
-        format=Format.ONNX,
-        scheme=quant,
-        target="host",
-        toolchain={},
-        sha256=f"{precision} {accuracy} {p95_ms}",
-        bytes=1000,
-    )
+    artifact = make_artifact(Precision(precision), sha256=f"{precision} {accuracy} {p95_ms}")
     parity = Parity(max_abs_error=0.0, top1_agreement=1.0, images=10)
     return SchemeResult(
         scheme=quant,

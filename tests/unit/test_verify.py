@@ -7,23 +7,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from factories import make_artifact
 from numpy.typing import NDArray
 
 from edgedistill import verify as verification
 from edgedistill.artifacts import CompiledArtifact, ExportedModel, Inspected, Profile, Verified
 from edgedistill.errors import Problem, TrialFailure
 from edgedistill.runtimes.base import Images, Inspection, Logits, MeasurementProtocol, NotRunnableError
-from edgedistill.specs import Format, Precision, QuantScheme, Target
+from edgedistill.specs import Format, Precision, Target
 
-ARTIFACT = CompiledArtifact(
-    path=Path("folder/model.onnx"),
-    format=Format.ONNX,
-    scheme=QuantScheme(precision=Precision.INT8),
-    target="host",
-    toolchain={},
-    sha256="0",
-    bytes=1,
-)
+ARTIFACT = make_artifact(Precision.INT8)
 COUNT, CLASSES = 600, 5
 IMAGES = np.random.default_rng(0).integers(0, 256, (COUNT, 3, 8, 8), dtype=np.uint8)
 

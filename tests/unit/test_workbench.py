@@ -2,26 +2,15 @@
 
 from __future__ import annotations
 
-from edgedistill.artifacts import Environment, Profile
+from factories import make_environment
+
+from edgedistill.artifacts import Profile
 from edgedistill.runtimes.sessions import as_session
 from edgedistill.specs import Precision
 from edgedistill.workbench import TEACHER_WAIT_S, ProcessorSpeed
 
 
 def profile(*references_us: float | None) -> Profile:
-    environment = Environment(
-        device="d",
-        os="o",
-        machine="m",
-        cpu="c",
-        runtime="r",
-        runtime_version="1",
-        provider="p",
-        threads=1,
-        pinned_cpus=(0,),
-        power="unknown",
-        temperature_c=None,
-    )
     sessions = tuple(
         as_session(
             [100] * 60,
@@ -37,7 +26,7 @@ def profile(*references_us: float | None) -> Profile:
         artifact_sha256="ab",
         target="t",
         precision=Precision.FP32,
-        environment=environment,
+        environment=make_environment(),
         sessions=sessions,
         op_timings=(),
     )

@@ -6,28 +6,15 @@ import math
 
 import numpy as np
 import pytest
+from factories import make_environment
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binom
 
-from edgedistill.artifacts import Environment, Profile, Session
+from edgedistill.artifacts import Profile, Session
 from edgedistill.devices.stats import acceptance_rank, measured_latency, percentile_ms, proof, samples_needed
 from edgedistill.errors import TrialFailure
 from edgedistill.specs import Budget, Percentile, Precision
-
-ENVIRONMENT = Environment(
-    device="board",
-    os="os",
-    machine="m",
-    cpu="c",
-    runtime="r",
-    runtime_version="1",
-    provider="p",
-    threads=1,
-    pinned_cpus=(0,),
-    power="unknown",
-    temperature_c=None,
-)
 
 
 def session(samples_ns: list[int], reference_us: float | None = None) -> Session:
@@ -48,7 +35,7 @@ def profile(*sessions: list[int]) -> Profile:
         artifact_sha256="a",
         target="host",
         precision=Precision.FP32,
-        environment=ENVIRONMENT,
+        environment=make_environment(),
         sessions=tuple(map(session, sessions)),
         op_timings=(),
     )

@@ -9,44 +9,25 @@ from typing import Any
 
 import numpy as np
 import pytest
+from factories import make_artifact, make_environment
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgedistill.artifacts import CompiledArtifact, Environment, OpTiming, Session
+from edgedistill.artifacts import Environment, OpTiming, Session
 from edgedistill.errors import TrialFailure
 from edgedistill.runtimes.base import MeasurementProtocol, SessionJob, SessionReport
 from edgedistill.runtimes.sessions import as_session, at_another_speed, drift, spread, take_profile
-from edgedistill.specs import Format, Precision, QuantScheme, Target
+from edgedistill.specs import Format, Precision, Target
 
 TARGET = Target(
     name="t", title="T", runtime=Format.ONNX, formats=(Format.ONNX,), precisions=(Precision.FP32,), transport="local"
 )
-ARTIFACT = CompiledArtifact(
-    path=Path("m.onnx"),
-    format=Format.ONNX,
-    scheme=QuantScheme(precision=Precision.FP16),
-    target="t",
-    toolchain={},
-    sha256="ab",
-    bytes=1,
-)
+ARTIFACT = make_artifact(Precision.FP16, target="t", sha256="ab")
 JOB = SessionJob(model=Path("m.onnx"), threads=1, max_samples=10, max_seconds=1.0)
 
 
 def environment(power: str = "performance", temperature_c: float | None = None) -> Environment:
-    return Environment(
-        device="d",
-        os="o",
-        machine="m",
-        cpu="c",
-        runtime="r",
-        runtime_version="1",
-        provider="p",
-        threads=1,
-        pinned_cpus=(0,),
-        power=power,
-        temperature_c=temperature_c,
-    )
+    return make_environment(power=power, temperature_c=temperature_c)
 
 
 def session(samples_ns: list[int], **more: Any) -> Session:
