@@ -50,14 +50,18 @@ def _padded(x: Tensor, pads: Sequence[tuple[int, int]], value: float = 0.0) -> T
     return F.pad(x, [size for pair in reversed(pads) for size in pair], value=value)
 
 
+def _steps(call: Call, spatial: int) -> tuple[list[int], list[int], int]:
+    """Strides, dilations and groups."""
+    ones = [1] * spatial
+    return call.integers("strides", ones), call.integers("dilations", ones), call.scalar("groups", 1)
+
+
 @operation("conv")
 def conv(call: Call) -> NDArray[Any]:
     x, weight = _tensor(call, "x"), _tensor(call, "weight")
     spatial = x.ndim - 2
-    strides = call.integers("strides", [1] * spatial)
-    dilations = call.integers("dilations", [1] * spatial)
+    strides, dilations, groups = _steps(call, spatial)
     pads = _pads(call, x.shape[2:], weight.shape[2:], strides, dilations)
-    groups = call.scalar("groups", 1)
     result = _CONV[spatial - 1](_padded(x, pads), weight, _optional(call, "bias"), strides, 0, dilations, groups)
     return result.numpy()
 
@@ -67,9 +71,7 @@ def conv_transpose(call: Call) -> NDArray[Any]:
     """The full transposed convolution, cropped to what the padding leaves; zeros where `output_shape` asks for more."""
     x, weight = _tensor(call, "x"), _tensor(call, "weight")
     spatial = x.ndim - 2
-    strides = call.integers("strides", [1] * spatial)
-    dilations = call.integers("dilations", [1] * spatial)
-    groups = call.scalar("groups", 1)
+    strides, dilations, groups = _steps(call, spatial)
     full = _TRANSPOSED[spatial - 1](x, weight, None, strides, 0, 0, groups, dilations)
     wanted = call.operation.outputs[0].shape[2:]
     kind = call.scalar("pad_type", "valid")

@@ -77,38 +77,44 @@ def sliding_windows(call: Call) -> NDArray[Any]:
     return np.moveaxis(kept, -1, axis + 1)
 
 
+def _spread(x: NDArray[Any], block: int, *, block_first: bool) -> NDArray[Any]:
+    """Channels into blocks of pixels. The channel number holds the block's position and the new channel, the one that comes
+    first being the slower part."""
+    n, c, h, w = x.shape
+    channels = c // block**2
+    if block_first:
+        parts = x.reshape(n, block, block, channels, h, w).transpose(0, 3, 4, 1, 5, 2)
+    else:
+        parts = x.reshape(n, channels, block, block, h, w).transpose(0, 1, 4, 2, 5, 3)
+    return parts.reshape(n, channels, h * block, w * block)
+
+
+def _gathered(x: NDArray[Any], block: int, *, block_first: bool) -> NDArray[Any]:
+    """Blocks of pixels into channels: what `_spread` undoes."""
+    n, c, h, w = x.shape
+    parts = x.reshape(n, c, h // block, block, w // block, block)
+    order = (0, 3, 5, 1, 2, 4) if block_first else (0, 1, 3, 5, 2, 4)
+    return parts.transpose(order).reshape(n, c * block**2, h // block, w // block)
+
+
 @operation("depth_to_space")
 def depth_to_space(call: Call) -> NDArray[Any]:
-    """The block's position is the slower part of the channel number, the new channel the faster."""
-    x, block = np.asarray(call["x"]), call.scalar("block_size")
-    n, c, h, w = x.shape
-    parts = x.reshape(n, block, block, c // block**2, h, w)
-    return parts.transpose(0, 3, 4, 1, 5, 2).reshape(n, c // block**2, h * block, w * block)
+    return _spread(np.asarray(call["x"]), call.scalar("block_size"), block_first=True)
 
 
 @operation("space_to_depth")
 def space_to_depth(call: Call) -> NDArray[Any]:
-    x, block = np.asarray(call["x"]), call.scalar("block_size")
-    n, c, h, w = x.shape
-    parts = x.reshape(n, c, h // block, block, w // block, block)
-    return parts.transpose(0, 3, 5, 1, 2, 4).reshape(n, c * block**2, h // block, w // block)
+    return _gathered(np.asarray(call["x"]), call.scalar("block_size"), block_first=True)
 
 
 @operation("pixel_shuffle")
 def pixel_shuffle(call: Call) -> NDArray[Any]:
-    """The new channel is the slower part of the channel number, the block's position the faster."""
-    x, factor = np.asarray(call["x"]), call.scalar("upscale_factor")
-    n, c, h, w = x.shape
-    parts = x.reshape(n, c // factor**2, factor, factor, h, w)
-    return parts.transpose(0, 1, 4, 2, 5, 3).reshape(n, c // factor**2, h * factor, w * factor)
+    return _spread(np.asarray(call["x"]), call.scalar("upscale_factor"), block_first=False)
 
 
 @operation("pixel_unshuffle")
 def pixel_unshuffle(call: Call) -> NDArray[Any]:
-    x, factor = np.asarray(call["x"]), call.scalar("downscale_factor")
-    n, c, h, w = x.shape
-    parts = x.reshape(n, c, h // factor, factor, w // factor, factor)
-    return parts.transpose(0, 1, 3, 5, 2, 4).reshape(n, c * factor**2, h // factor, w // factor)
+    return _gathered(np.asarray(call["x"]), call.scalar("downscale_factor"), block_first=False)
 
 
 @operation("space_to_batch")
