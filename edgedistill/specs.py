@@ -29,15 +29,34 @@ class Format(StrEnum):
     ONNX = "onnx"
     COREML = "coreml"
     TENSORRT = "tensorrt"
+    LITERT = "litert"
+    EXECUTORCH = "executorch"
     NULL = "null"
 
 
 class Precision(StrEnum):
-    """Numeric precision of weights and activations of an artifact."""
+    """Numeric precision of an artifact.
+
+    `fp32`, `fp16` and `int8` are those of weights and activations; `mixed` is int8 with some layers kept in floating point
+    (QuantScheme.kept). `int8-weights` and `int4-weights` store weights so and compute in floating point.
+    """
 
     FP32 = "fp32"
     FP16 = "fp16"
     INT8 = "int8"
+    MIXED = "mixed"
+    INT8_WEIGHTS = "int8-weights"
+    INT4_WEIGHTS = "int4-weights"
+
+
+class Calibration(StrEnum):
+    """How an activation's range is read off the calibration images: `minmax` takes the smallest and largest value,
+    `percentile` leaves the outermost thousandth of a percent out, `entropy` takes the range whose rounded histogram has the
+    smallest divergence from the full one (Migacz 2017)."""
+
+    MINMAX = "minmax"
+    PERCENTILE = "percentile"
+    ENTROPY = "entropy"
 
 
 class Percentile(StrEnum):
@@ -53,11 +72,15 @@ class Percentile(StrEnum):
 
 
 class QuantScheme(Frozen):
-    """How a student's numbers are made smaller. `calibration_images` come from the training split."""
+    """How a student's numbers are made smaller. `calibration_images` come from the training split; `calibration` reads
+    the activations' ranges off them. `kept` are the layers of a mixed scheme that stay in floating point, by the name of
+    their module (a weight's name without its last part: `network.blocks.0.conv`)."""
 
     precision: Precision
     per_channel: bool = True
     calibration_images: Annotated[int, Field(ge=0)] = 0
+    calibration: Calibration = Calibration.MINMAX
+    kept: tuple[str, ...] = ()
 
     @property
     def label(self) -> str:

@@ -27,16 +27,12 @@ import numpy as np
 
 from edgedistill.artifacts import ExportedModel, TensorSignature
 from edgedistill.errors import MissingDependencyError, UnsupportedError
+from edgedistill.export.carried import carried_entries
 from edgedistill.specs import Contract, Format, Precision, QuantScheme
 from edgedistill.store import file_sha256, size_bytes, sync_folder, sync_tree
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
-
-CONTRACT_KEY = "edgedistill.contract"
-LABELS_KEY = "edgedistill.labels"
-BUILD_KEY = "edgedistill.build"
-SCHEME_KEY = "edgedistill.scheme"
 
 DEPLOYMENT_TARGET = "iOS17"
 """The oldest system the packages load on: `quantize` and `dequantize` of activations came with it (macOS 14 too)."""
@@ -175,10 +171,8 @@ def _settle(package: Path, spec: Any, contract: Contract, scheme: QuantScheme, b
     metadata = spec.description.metadata
     metadata.shortDescription = f"Image classifier with {len(contract.labels)} classes, made by edgedistill"
     metadata.userDefined.pop(_CONVERSION_DATE_KEY, None)
-    metadata.userDefined[CONTRACT_KEY] = contract.model_dump_json()
-    metadata.userDefined[LABELS_KEY] = json.dumps(contract.labels, ensure_ascii=False)
-    metadata.userDefined[SCHEME_KEY] = scheme.model_dump_json()
-    metadata.userDefined[BUILD_KEY] = build_hash
+    for key, value in carried_entries(contract, scheme, build_hash).items():
+        metadata.userDefined[key] = value
     side = contract.resolution
     spec.description.input[0].shortDescription = f"RGB image, {side} x {side}, values 0..255"
     spec.description.output[0].shortDescription = "one logit a class, in the order of the labels"

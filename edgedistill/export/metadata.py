@@ -2,33 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
 import onnx
-from pydantic import ValidationError
 
 from edgedistill.artifacts import ExportedModel, TensorSignature
 from edgedistill.errors import InputError, UnsupportedError
+from edgedistill.export.carried import SCHEME_KEY, carried_contract
 from edgedistill.specs import Contract, Format, QuantScheme
 from edgedistill.store import file_sha256, size_bytes, tool_version, write_atomic
 
-CONTRACT_KEY = "edgedistill.contract"
-LABELS_KEY = "edgedistill.labels"
-BUILD_KEY = "edgedistill.build"
-SCHEME_KEY = "edgedistill.scheme"
-
 PROTOBUF_LIMIT_BYTES = 2**31 - 2**20
-
-
-def contract_metadata(contract: Contract, build_hash: str) -> dict[str, str]:
-    """The entries that tell an app how to feed the model and read it, and which build it came from."""
-    return {
-        CONTRACT_KEY: contract.model_dump_json(),
-        LABELS_KEY: json.dumps(list(contract.labels), ensure_ascii=False),
-        BUILD_KEY: build_hash,
-    }
 
 
 def read_metadata(proto: onnx.ModelProto) -> dict[str, str]:
@@ -40,13 +25,7 @@ def read_contract(path: Path) -> Contract | None:
     """The contract that an ONNX file carries, None where it carries none (it was made by something else).
 
     Raises InputError where the file cannot be read, or its contract is broken."""
-    text = read_metadata(load(path, weights=False)).get(CONTRACT_KEY)
-    if text is None:
-        return None
-    try:
-        return Contract.model_validate_json(text)
-    except ValidationError as error:
-        raise InputError(f"{path}: the contract in its metadata is broken: {error}") from error
+    return carried_contract(read_metadata(load(path, weights=False)), path)
 
 
 def load(path: Path, *, weights: bool = True) -> onnx.ModelProto:

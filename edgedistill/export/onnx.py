@@ -11,7 +11,8 @@ from torch.export import ExportedProgram
 
 from edgedistill.artifacts import ExportedModel
 from edgedistill.errors import UnsupportedError
-from edgedistill.export.metadata import PROTOBUF_LIMIT_BYTES, contract_metadata, too_large, write
+from edgedistill.export.carried import carried_entries
+from edgedistill.export.metadata import PROTOBUF_LIMIT_BYTES, too_large, write
 from edgedistill.export.quiet import quiet
 from edgedistill.specs import Contract, Precision, QuantScheme
 
@@ -35,7 +36,8 @@ def export_onnx(program: ExportedProgram, contract: Contract, path: Path, *, bui
     _check_signature(proto, contract)
     _take_uint8(proto)
     _pool_globally(proto)
-    return write(proto, path, QuantScheme(precision=Precision.FP32), contract_metadata(contract, build_hash))
+    scheme = QuantScheme(precision=Precision.FP32)
+    return write(proto, path, scheme, carried_entries(contract, scheme, build_hash))
 
 
 def _translate(program: ExportedProgram, contract: Contract) -> onnx.ModelProto:

@@ -24,8 +24,9 @@ from torch import nn
 from torch.fx import GraphModule, Node
 
 from edgedistill.artifacts import ExportedModel
-from edgedistill.errors import InputError, UnsupportedError
+from edgedistill.errors import InputError
 from edgedistill.export.coreml import convert_and_write, quiet
+from edgedistill.quantize.pt2e import as_input, fake_quantize
 from edgedistill.specs import Contract, Precision, QuantScheme
 
 _aten = torch.ops.aten
@@ -75,42 +76,15 @@ def quantize_coreml(
         raise ValueError(f"quantize_coreml makes int8, not {scheme.precision}")
     if len(calibration) == 0:
         raise InputError("static int8 needs calibration images and got none", fix="raise [export] calibration_images")
-    quantized = fake_quantize(module, calibration, per_channel=scheme.per_channel, batch=batch)
+    with quiet():
+        quantizer = coreml_quantizer(scheme.per_channel)
+    quantized = fake_quantize(module, calibration, quantizer, batch=batch)
     with torch.no_grad():
-        program = torch.export.export(quantized, (_as_input(calibration[:1]),))
+        program = torch.export.export(quantized, (as_input(calibration[:1]),))
     return convert_and_write(program, contract, path, scheme, build_hash=build_hash), quantized
 
 
-def fake_quantize(
-    module: nn.Module, calibration: NDArray[np.uint8], *, per_channel: bool = True, batch: int = 32
-) -> GraphModule:
-    """`module` with quantise-dequantise pairs at the calibrated scales and int8 weights, for any batch size."""
-    with quiet():
-        pt2e = importlib.import_module("torchao.quantization.pt2e.quantize_pt2e")
-        quantizer = _quantizer(per_channel)
-    # Two images at least: torch.export takes a dimension of size one for a constant.
-    example = _as_input(np.concatenate([calibration[:2], calibration[:2]])[:2])
-    with torch.no_grad(), quiet():
-        try:
-            size = torch.export.Dim("batch", min=1)
-            exported = torch.export.export(module, (example,), dynamic_shapes=({0: size},))
-        except (RuntimeError, NotImplementedError, TypeError) as error:
-            raise UnsupportedError(
-                f"torch.export cannot trace {type(module).__name__} at any batch size: {str(error).splitlines()[0]}",
-                fix="make its forward free of branches on tensor values and of constant batch sizes",
-            ) from error
-        prepared = pt2e.prepare_pt2e(exported.module(), quantizer)
-        for start in range(0, len(calibration), batch):
-            prepared(_as_input(calibration[start : start + batch]))
-        quantized: GraphModule = pt2e.convert_pt2e(prepared)
-    return quantized
-
-
-def _as_input(images: NDArray[np.uint8]) -> torch.Tensor:
-    return torch.from_numpy(np.ascontiguousarray(images)).float()
-
-
-def _quantizer(per_channel: bool) -> Any:
+def coreml_quantizer(per_channel: bool = True) -> Any:
     """A torchao quantiser that annotates what Core ML runs in int8. Its class is made here, for its base is torchao's."""
     api = importlib.import_module("torchao.quantization.pt2e.quantizer")
     signed, unsigned, weight = _specs(per_channel)

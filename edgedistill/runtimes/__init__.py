@@ -14,6 +14,8 @@ _BUILT_IN = {
     Format.ONNX: EntryPoint("onnx", "edgedistill.runtimes.onnxruntime:OnnxRuntime", ENTRY_POINTS),
     Format.TENSORRT: EntryPoint("tensorrt", "edgedistill.runtimes.tensorrt:TensorRTRuntime", ENTRY_POINTS),
     Format.COREML: EntryPoint("coreml", "edgedistill.runtimes.coreml:CoreMLRuntime", ENTRY_POINTS),
+    Format.LITERT: EntryPoint("litert", "edgedistill.runtimes.litert:LiteRTRuntime", ENTRY_POINTS),
+    Format.EXECUTORCH: EntryPoint("executorch", "edgedistill.runtimes.executorch:ExecuTorchRuntime", ENTRY_POINTS),
     Format.NULL: EntryPoint("null", "edgedistill.runtimes.null:NullRuntime", ENTRY_POINTS),
 }
 

@@ -17,10 +17,9 @@ from pydantic import ValidationError
 
 from edgedistill.artifacts import CompiledArtifact
 from edgedistill.errors import EdgedistillError, InputError
+from edgedistill.export.carried import CONTRACT_KEY, LABELS_KEY
 from edgedistill.export.coreml import (
-    CONTRACT_KEY,
     DEPLOYMENT_TARGET,
-    LABELS_KEY,
     SPECIFICATION_VERSION,
     import_coremltools,
     quiet,

@@ -19,9 +19,11 @@ from torch import Tensor, nn
 
 from edgedistill.artifacts import CompiledArtifact, ExportedModel
 from edgedistill.errors import EdgedistillError, InputError, UnsupportedError
-from edgedistill.export.coreml import BUILD_KEY, CONTRACT_KEY, LABELS_KEY, export_coreml
+from edgedistill.export.carried import BUILD_KEY, CONTRACT_KEY, LABELS_KEY
+from edgedistill.export.coreml import export_coreml
 from edgedistill.export.program import to_program
-from edgedistill.quantize.coreml import fake_quantize, quantize_coreml
+from edgedistill.quantize.coreml import coreml_quantizer, quantize_coreml
+from edgedistill.quantize.pt2e import fake_quantize
 from edgedistill.runtimes.base import MeasurementProtocol, NotRunnableError
 from edgedistill.runtimes.coreml import CoreMLRuntime
 from edgedistill.runtimes.coreml_package import read_package
@@ -189,7 +191,7 @@ def test_the_shared_program_bears_fp16_with_subnormals_flushed(student: nn.Modul
 
 def test_quantising_leaves_the_student_alone(student: nn.Module) -> None:
     before = copy.deepcopy(student.state_dict())
-    fake_quantize(student, CALIBRATION[:8])
+    fake_quantize(student, CALIBRATION[:8], coreml_quantizer())
     assert all(torch.equal(value, before[name]) for name, value in student.state_dict().items())
     assert not student.training
 

@@ -32,15 +32,15 @@ EXTRAS = {
 
 # Who may import what. ruff's `banned-api` has the same modules, but allows a file all of them or none.
 ADAPTERS = {
-    "onnxruntime": ("runtimes/onnxruntime.py", "quantize/onnx_*.py", "devices/agent.py"),
+    "onnxruntime": ("runtimes/onnxruntime.py", "quantize/onnx_*.py", "devices/agent*.py"),
     "tensorrt": ("runtimes/tensorrt*.py",),
     "tensorrt_rtx": ("runtimes/tensorrt*.py",),
     "coremltools": ("export/coreml.py", "quantize/coreml.py", "runtimes/coreml*.py"),
-    "torchao": ("quantize/coreml.py",),
-    "ai_edge_litert": (),
-    "tflite_runtime": (),
-    "tensorflow": (),
-    "executorch": (),
+    "torchao": ("quantize/*.py",),
+    "ai_edge_litert": ("runtimes/litert*.py", "export/litert*.py", "quantize/litert*.py", "devices/agent*.py"),
+    "ai_edge_quantizer": ("quantize/litert*.py",),
+    "litert_torch": ("export/litert*.py", "quantize/litert*.py"),
+    "executorch": ("runtimes/executorch*.py", "export/executorch*.py", "quantize/executorch*.py", "devices/agent*.py"),
     "typer": ("cli/*.py",),
     "rich": ("cli/*.py",),
 }

@@ -17,7 +17,8 @@ from edgedistill.errors import InputError, MissingDependencyError, UnsupportedEr
 from edgedistill.export import coreml as export_module
 from edgedistill.export.coreml import export_coreml, quiet
 from edgedistill.export.program import to_program
-from edgedistill.quantize.coreml import fake_quantize, quantize_coreml
+from edgedistill.quantize.coreml import coreml_quantizer, quantize_coreml
+from edgedistill.quantize.pt2e import fake_quantize
 from edgedistill.specs import Contract, Precision, QuantScheme
 
 pytest.importorskip("coremltools", reason="coremltools has no wheel for this machine")
@@ -102,7 +103,7 @@ def test_quantisation_error_of_one_layer_stays_within_its_steps(scale: float, bi
     images = smooth_images(count, seed=5)
     x = torch.from_numpy(images).float()
     with torch.no_grad():
-        error = (fake_quantize(module, images)(x) - module(x)).abs().amax((0, 2, 3))
+        error = (fake_quantize(module, images, coreml_quantizer())(x) - module(x)).abs().amax((0, 2, 3))
         largest = float(x.max())
         weight = layer.weight.abs().flatten(1)
         # Histogram observers may clip the top of the range for less mean error: allow them 2% of it.

@@ -1,0 +1,193 @@
+"""Work that may take its process down, done in a child with a time and a memory limit.
+
+Vendors' converters and parsers are native code: on some models they end in a segmentation fault, on hostile files they ask
+for all the memory there is. In a child that costs one artifact and no build.
+
+On Linux the child is forked: it has everything that is loaded already, so that it starts in milliseconds and takes any
+argument. Elsewhere (fork is unsafe beside macOS frameworks) it is a fresh interpreter, to which function, arguments and
+result are pickled, and the memory limit is not enforced: those systems have no limit that counts what a process really uses.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import multiprocessing
+import os
+import signal
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, Literal, ParamSpec, TypeVar
+
+from edgedistill.errors import EdgedistillError, TrialFailure
+from edgedistill.units import format_bytes
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_LINUX = sys.platform == "linux"
+_TAIL_BYTES = 4000
+_CRASHES = {signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGABRT}
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a child may use: `seconds` of wall time; `memory_bytes` beyond what its parent had when it began."""
+
+    seconds: float
+    memory_bytes: int
+
+    @classmethod
+    def for_file(cls, path: Path) -> Limits:
+        """For reading a model file: two minutes and 2 GiB, more for large files, for a reader holds several copies."""
+        size = sum(p.stat().st_size for p in path.rglob("*") if p.is_file()) if path.is_dir() else 0
+        size = size or (path.stat().st_size if path.is_file() else 0)
+        return cls(seconds=120 + size / 10e6, memory_bytes=2 * 2**30 + 6 * size)
+
+
+CONVERSION = Limits(seconds=1800, memory_bytes=16 * 2**30)
+"""For a converter. A 350 MB network peaks at about 3 GiB in the hungriest of them."""
+
+
+class ChildFailure(TrialFailure):
+    """The child did not answer. `kind`: `crashed` (a signal of its own making), `killed` (from outside,
+    mostly the kernel out of memory), `timeout`, `memory`. `output` is the end of what it had printed."""
+
+    def __init__(
+        self, kind: Literal["crashed", "killed", "timeout", "memory"], message: str, *, fix: str = "", output: str = ""
+    ) -> None:
+        super().__init__(message, fix=fix)
+        self.kind = kind
+        self.output = output
+
+
+def in_child(what: str, limits: Limits, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+    """What `function` returns, or the EdgedistillError that it raises, from a child process; what the child prints is
+    dropped. The result is pickled. `what` names the work in messages: "converting to litert".
+
+    Raises ChildFailure where the child crashes, runs over a limit or is killed. Any other exception is a bug and comes as a
+    RuntimeError with the child's traceback.
+    """
+    context = multiprocessing.get_context("fork") if _LINUX else multiprocessing.get_context("spawn")
+    here, there = context.Pipe(duplex=False)
+    answer: tuple[str, Any] | None = None
+    with tempfile.TemporaryFile() as printed:
+        sink = printed.fileno() if _LINUX else None
+        arguments = (there, sink, os.getpid(), limits.memory_bytes, function, args, kwargs)
+        process = context.Process(target=_work, args=arguments, daemon=True)
+        process.start()
+        there.close()
+        try:
+            answer = here.recv() if here.poll(limits.seconds) else ("timeout", None)
+        except (EOFError, ConnectionResetError):
+            answer = ("died", None)
+        finally:
+            # A child whose pipe closed without an answer is about to end, and its exit code says why.
+            process.join(0 if answer is None or answer[0] == "timeout" else 10)
+            process.kill()
+            process.join()
+            here.close()
+        output = _tail(printed)
+    result: R = _opened(what, limits, answer, process.exitcode or 0, output)
+    return result
+
+
+def _opened(what: str, limits: Limits, answer: tuple[str, Any], exit_code: int, output: str) -> Any:
+    kind, content = answer
+    if kind == "result":
+        return content
+    if kind == "error":
+        raise content
+    if kind == "bug":
+        raise RuntimeError(f"{what} failed in its child process:\n{content}")
+    if kind == "timeout":
+        raise ChildFailure("timeout", f"{what} took longer than {limits.seconds:.0f} s and was stopped", output=output)
+    # C++ code that is refused memory mostly aborts.
+    starved = kind == "memory" or (exit_code == -signal.SIGABRT and "bad_alloc" in output)
+    if starved:
+        allowed = format_bytes(limits.memory_bytes)
+        raise ChildFailure("memory", f"{what} asked for more than the {allowed} it may use", output=output)
+    number = -exit_code
+    if exit_code < 0 and number not in _CRASHES:
+        fix = "signal 9 mostly means that the machine ran out of memory" if number == signal.SIGKILL else ""
+        raise ChildFailure("killed", f"{what} was killed by signal {number}", fix=fix, output=output)
+    how = f"signal {number}, {signal.strsignal(number)}" if exit_code < 0 else f"exit code {exit_code}"
+    last = next((line.strip() for line in reversed(output.splitlines()) if line.strip()), "")
+    said = f"; its last words: {last[:200]}" if last else ""
+    raise ChildFailure("crashed", f"{what} crashed its process ({how}){said}", output=output)
+
+
+def _tail(printed: Any) -> str:
+    size = printed.seek(0, os.SEEK_END)
+    printed.seek(max(0, size - _TAIL_BYTES))
+    text: str = printed.read().decode(errors="replace")
+    return text
+
+
+# -- the child --------------------------------------------------------------------------------------------------
+
+
+def _work(
+    pipe: Connection,
+    sink: int | None,
+    parent: int,
+    memory_bytes: int,
+    function: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+) -> None:
+    """Answer with ("result", value), ("error", EdgedistillError), ("memory", None) or ("bug", traceback)."""
+    _settle(sink, parent, memory_bytes)
+    try:
+        pipe.send(("result", function(*args, **kwargs)))
+    except EdgedistillError as error:
+        pipe.send(("error", error))
+    except MemoryError:
+        pipe.send(("memory", None))
+    except BaseException as error:  # the parent raises it
+        starved = "bad_alloc" in str(error) or "Cannot allocate memory" in str(error)
+        pipe.send(("memory", None) if starved else ("bug", traceback.format_exc()))
+    # No exit handlers: those of vendors' libraries belong to the process that loaded them.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    pipe.close()
+    os._exit(0)
+
+
+def _settle(sink: int | None, parent: int, memory_bytes: int) -> None:
+    for number, handler in ((signal.SIGINT, signal.SIG_IGN), (signal.SIGTERM, signal.SIG_DFL)):
+        signal.signal(number, handler)
+    if sink is not None:
+        os.dup2(sink, 1)
+        os.dup2(sink, 2)
+        with Path(os.devnull).open("rb") as nothing:
+            os.dup2(nothing.fileno(), 0)
+        # What stands there may be a live display's or a test's, which writes to the parent's streams.
+        sys.stdout = sys.stderr = open(1, "w", errors="replace", closefd=False)  # noqa: SIM115
+    if not _LINUX:
+        return
+    pr_set_pdeathsig = 1
+    ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:
+        os._exit(1)
+    _limit_memory(memory_bytes)
+    if (torch := sys.modules.get("torch")) is not None:
+        # The threads of OpenMP's pool did not come along: a parallel region would wait for them for ever.
+        torch.set_num_threads(1)
+
+
+def _limit_memory(memory_bytes: int) -> None:
+    """RLIMIT_DATA counts private writable memory, the kind that is really taken; RLIMIT_AS would count what libraries only
+    reserve, which is terabytes for some."""
+    import resource
+
+    status = Path("/proc/self/status").read_text()
+    now = next((int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmData:")), 0)
+    with contextlib.suppress(ValueError, OSError):  # a lower limit of the user's stays
+        resource.setrlimit(resource.RLIMIT_DATA, (now + memory_bytes, resource.getrlimit(resource.RLIMIT_DATA)[1]))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

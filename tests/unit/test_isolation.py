@@ -1,0 +1,103 @@
+"""Work in a child: results, errors, crashes, limits."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from edgedistill.errors import InputError, Problem
+from edgedistill.isolation import ChildFailure, Limits, in_child
+
+ROOMY = Limits(seconds=60, memory_bytes=2**30)
+linux = pytest.mark.skipif(sys.platform != "linux", reason="limits are enforced on Linux")
+
+
+def double(values: np.ndarray) -> np.ndarray:
+    return values * 2
+
+
+def test_the_result_comes_back() -> None:
+    np.testing.assert_array_equal(in_child("doubling", ROOMY, double, np.arange(5)), [0, 2, 4, 6, 8])
+
+
+def complain() -> None:
+    raise InputError("bad", fix="mend it", problems=[Problem("here", "broken")])
+
+
+def test_an_error_with_a_way_out_comes_as_it_is() -> None:
+    with pytest.raises(InputError) as caught:
+        in_child("complaining", ROOMY, complain)
+    assert (caught.value.message, caught.value.fix) == ("bad", "mend it")
+    assert caught.value.problems == (Problem("here", "broken"),)
+
+
+def test_any_other_exception_is_a_bug_with_its_traceback() -> None:
+    with pytest.raises(RuntimeError, match="ZeroDivisionError") as caught:
+        in_child("dividing", ROOMY, divmod, 1, 0)
+    assert "dividing failed in its child process" in str(caught.value)
+
+
+def segfault() -> None:
+    print("about to read address 1", flush=True)
+    ctypes.string_at(1)
+
+
+@linux
+def test_a_segmentation_fault_costs_the_child_alone() -> None:
+    with pytest.raises(ChildFailure, match="signal 11") as caught:
+        in_child("reading", ROOMY, segfault)
+    assert caught.value.kind == "crashed"
+    assert "about to read address 1" in caught.value.message
+
+
+@linux
+def test_a_limit_on_memory_is_kept() -> None:
+    with pytest.raises(ChildFailure, match=r"more than the 256\.0 MiB") as caught:
+        in_child("hoarding", Limits(60, 2**28), np.ones, 2**30)
+    assert caught.value.kind == "memory"
+
+
+def test_a_limit_on_time_is_kept() -> None:
+    began = time.monotonic()
+    with pytest.raises(ChildFailure, match="took longer than 1 s") as caught:
+        in_child("sleeping", Limits(1, 2**30), time.sleep, 60)
+    assert caught.value.kind == "timeout"
+    assert time.monotonic() - began < 20
+
+
+def end_itself() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@linux
+def test_a_child_killed_from_outside_is_told_apart() -> None:
+    with pytest.raises(ChildFailure, match="killed by signal 9") as caught:
+        in_child("dying", ROOMY, end_itself)
+    assert caught.value.kind == "killed"
+
+
+def convolve() -> float:
+    import torch
+
+    return float(torch.nn.functional.conv2d(torch.ones(8, 16, 64, 64), torch.ones(32, 16, 3, 3)).mean())
+
+
+def test_torch_computes_in_a_child_of_a_process_that_has_computed() -> None:
+    assert in_child("convolving", ROOMY, convolve) == convolve() == 144.0
+
+
+def chatter() -> None:
+    os.write(1, b"loud\n")
+    print("louder", file=sys.stderr)
+
+
+@linux
+def test_what_a_child_prints_is_dropped(capfd: pytest.CaptureFixture[str]) -> None:
+    in_child("chattering", ROOMY, chatter)
+    assert capfd.readouterr() == ("", "")
