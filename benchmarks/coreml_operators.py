@@ -1,21 +1,27 @@
 """coremltools' own operator tests, their expected values compared with what the reference interpreter computes.
 
-    python benchmarks/coreml_operators.py [--json FILE] [--files GLOB] [--select EXPRESSION]
+    python benchmarks/coreml_operators.py [--json FILE] [--files GLOB] [--select EXPRESSION] [--resume]
 
 On anything but a Mac these tests build a model, compare nothing and pass. Here their comparison is replaced: the package
 that a test made is read back from disk and computed by `edgedistill.runtimes.coreml_reference`, and the outputs are held
-against the test's expected values with the test's own tolerances. Printed by file: cases that compared outputs and how
-many of those passed and failed, and cases that compared none (shape inference, errors that a builder has to raise, the
-older neural-network format).
+against the test's expected values with the test's own tolerances. ML Program cases only, in fp16 as the tests do by
+default and in fp32, where the tolerances are far closer. Printed by file: cases that compared outputs and how many of
+those passed and failed, and cases that compared none (shape inference, errors that a builder has to raise).
+
+Each file runs in a process of its own and the results are written after each; `--resume` keeps what FILE already has.
 """
 
 from __future__ import annotations
 
 import argparse
+import gc
 import importlib
 import json
+import multiprocessing
+import os
 import sys
 from collections import Counter
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -24,31 +30,39 @@ import pytest
 
 TESTS = "coremltools.converters.mil.mil.ops.tests"
 HALF_ATOL, HALF_RTOL = 0.5, 0.05
+"""What coremltools widens the tolerances of a half-precision case to."""
+MESSAGE_LENGTH = 300
 
 
 def compare(mlmodel: Any, input_key_values: Any, expected_outputs: Any, **options: Any) -> dict[str, Any] | None:
     """What coremltools' `compare_backend` does on a Mac, with the interpreter in Core ML's place."""
-    from edgedistill.runtimes.coreml_reference.interpreter import run
-
     if not mlmodel.is_package or expected_outputs is None:
         return None
     Cases.comparing = True
-    outputs = run(
-        Path(mlmodel.package_path), {name: as_array(value) for name, value in (input_key_values or {}).items()}
-    )
+    interpreter = options.get("state") or interpreter_of(mlmodel)
+    outputs = interpreter.run({name: as_array(value) for name, value in (input_key_values or {}).items()})
     atol, rtol = options.get("atol", 1e-4), options.get("rtol", 1e-5)
     if options.get("dtype", "fp32") == "fp16":
         atol, rtol = max(atol * 100, HALF_ATOL), max(rtol * 100, HALF_RTOL)
     for name, wanted in expected_outputs.items():
         got = outputs[name] if name in outputs else outputs[name.replace("/", "_")]
         if options.get("also_compare_shapes", True) and isinstance(wanted, np.ndarray | np.generic):
-            assert np.shape(got) == np.shape(wanted) or (np.size(got) == np.size(wanted) == 1), (name, got, wanted)
+            assert np.shape(got) == np.shape(wanted) or (np.shape(wanted), np.shape(got)) == ((), (1,)), (name, got, wanted)
         if options.get("allow_mismatch_ratio"):
             assert 1 - np.isclose(got, wanted, atol=atol, rtol=rtol).mean() <= options["allow_mismatch_ratio"]
         else:
             np.testing.assert_allclose(got, wanted, atol=atol, rtol=rtol)
     Cases.compared = True
     return outputs
+
+
+def interpreter_of(mlmodel: Any) -> Any:
+    """The interpreter of a model's package. It is also the model's state: tests of stateful models make one, which only a
+    Mac can, and hand it to every comparison."""
+    from edgedistill.runtimes.coreml_package import read_package
+    from edgedistill.runtimes.coreml_reference.interpreter import Interpreter
+
+    return Interpreter(read_package(Path(mlmodel.package_path)))
 
 
 def as_array(value: Any) -> np.ndarray:
@@ -67,8 +81,8 @@ class Cases:
     compared = False
 
     def __init__(self) -> None:
-        self.files: dict[str, Counter[str]] = {}
-        self.failures: list[dict[str, str]] = []
+        self.counts: Counter[str] = Counter()
+        self.failures: dict[str, dict[str, Any]] = {}
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         for name in ("coremltools.converters.mil.testing_utils", f"{TESTS}.testing_utils"):
@@ -76,6 +90,9 @@ class Cases:
         for module in {item.module for item in session.items if isinstance(item, pytest.Function)}:
             if hasattr(module, "compare_backend"):
                 module.compare_backend = compare
+        importlib.import_module("coremltools").models.MLModel.make_state = interpreter_of
+        # Every conversion collects garbage by hand, which takes longer than the conversion while what was imported counts.
+        gc.freeze()
 
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
         Cases.comparing = Cases.compared = False
@@ -83,55 +100,111 @@ class Cases:
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if report.when != "call":
             return
-        file = "/".join(Path(report.nodeid.partition("::")[0]).parts[-2:])
-        count = self.files.setdefault(file, Counter())
         if report.passed and Cases.compared:
-            count["passed"] += 1
-        elif report.failed and Cases.comparing:
-            count["failed"] += 1
-            crash = getattr(report.longrepr, "reprcrash", None)
-            message = str(crash.message if crash else report.longrepr).partition("\n\n")[0]
-            self.failures.append(
-                {"case": report.nodeid.partition("tests/")[2] or report.nodeid, "message": message[:300]}
-            )
+            self.counts["passed"] += 1
+        elif report.failed:
+            kind = "failed" if Cases.comparing else "broken"
+            self.counts[kind] += 1
+            self.note(report, kind)
         else:
-            count["not compared"] += 1
+            self.counts["not_compared"] += 1
+
+    def note(self, report: pytest.TestReport, kind: str) -> None:
+        """Failures of one test function stand together, with the first one's message."""
+        crash = getattr(report.longrepr, "reprcrash", None)
+        message = str(crash.message if crash else report.longrepr).partition("\n\n")[0][:MESSAGE_LENGTH]
+        case = report.nodeid.partition("::")[2]
+        entry = self.failures.setdefault(
+            case.partition("[")[0], {"kind": kind, "cases": 0, "first": case, "message": message}
+        )
+        entry["cases"] += 1
+
+
+def run_file(file: Path, folder: Path, select: str, results: Connection) -> None:
+    """One test file in a child process; sends its counts and failures."""
+    cases = Cases()
+    options = ["-q", "--no-header", "--tb=short", "-p", "no:cacheprovider", "-p", "no:randomly", "-c", os.devnull]
+    options += ["--rootdir", str(folder), "-W", "ignore", "--show-capture=no", "-r", "N", "--disable-warnings"]
+    if select:
+        options += ["-k", select]
+    pytest.main([*options, str(file)], plugins=[cases])
+    results.send({"counts": dict(cases.counts), "failures": cases.failures})
+
+
+def in_child(file: Path, folder: Path, select: str) -> dict[str, Any]:
+    """What `run_file` sends; a file whose process ends without sending is a crash."""
+    # A fork has coremltools already, which takes seconds to import.
+    context = multiprocessing.get_context("fork")
+    here, there = context.Pipe(duplex=False)
+    child = context.Process(target=run_file, args=(file, folder, select, there))
+    child.start()
+    there.close()
+    try:
+        result: dict[str, Any] = here.recv()
+    except EOFError:
+        result = {"counts": {}, "failures": {}, "crashed": True}
+    child.join()
+    return result
+
+
+def document_of(files: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """Totals over all files, then each file."""
+    total: Counter[str] = Counter()
+    for result in files.values():
+        total.update(result["counts"])
+    compared = total["passed"] + total["failed"]
+    return {
+        "compared": compared,
+        "passed": total["passed"],
+        "failed": total["failed"],
+        "not_compared": total["not_compared"],
+        "broken_before_comparing": total["broken"],
+        "share_passed": round(total["passed"] / compared, 4) if compared else 0.0,
+        "crashed": [name for name, result in files.items() if result.get("crashed")],
+        "files": files,
+    }
+
+
+def show(name: str, result: dict[str, Any]) -> None:
+    """A line of a file's counts."""
+    if result.get("crashed"):
+        print(f"{name:42} crashed")
+        return
+    count = Counter(result["counts"])
+    print(
+        f"{name:42} compared {count['passed'] + count['failed']:5} passed {count['passed']:5} failed {count['failed']:4} "
+        f"not compared {count['not_compared']:5} broken {count['broken']:4}",
+        flush=True,
+    )
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--files", default="*/test_*.py")
-    parser.add_argument("--select", default="mlprogram")
+    parser.add_argument("--select", default="")
+    parser.add_argument("--resume", action="store_true")
     arguments = parser.parse_args()
+    # coremltools' own switches, read when its tests are imported.
+    os.environ |= {"PYMIL_TEST_TARGETS": "mlprogram", "INCLUDE_MIL_FP32_UNIT_TESTS": "1"}
     folder = Path(importlib.import_module(TESTS).__file__ or "").parent
-    cases = Cases()
-    files = [str(path) for path in sorted(folder.glob(arguments.files))]
-    options = ["-q", "--no-header", "--tb=short", "-p", "no:cacheprovider", "-p", "no:randomly", "-c", "/dev/null"]
-    options += ["--rootdir", str(folder), "-W", "ignore", "--show-capture=no", "-r", "N", "--disable-warnings"]
-    if arguments.select:
-        options += ["-k", arguments.select]
-    pytest.main([*options, *files], plugins=[cases])
-    total: Counter[str] = Counter()
-    for file, count in sorted(cases.files.items()):
-        total += count
-        compared = count["passed"] + count["failed"]
-        print(f"{file:45} compared {compared:6} passed {count['passed']:6} failed {count['failed']:5} "
-              f"not compared {count['not compared']:6}")  # fmt: skip
-    compared = total["passed"] + total["failed"]
-    share = total["passed"] / compared if compared else 0.0
-    print(f"{compared} compared, {total['passed']} passed ({share:.1%}), {total['failed']} failed")
-    if arguments.json:
-        document = {
-            "compared": compared,
-            "passed": total["passed"],
-            "failed": total["failed"],
-            "not_compared": total["not compared"],
-            "share_passed": share,
-            "files": {file: dict(count) for file, count in sorted(cases.files.items())},
-            "failures": cases.failures,
-        }
-        arguments.json.write_text(json.dumps(document, indent=1) + "\n")
+    files: dict[str, dict[str, Any]] = {}
+    if arguments.resume and arguments.json and arguments.json.exists():
+        files = json.loads(arguments.json.read_text())["files"]
+    for path in sorted(folder.glob(arguments.files)):
+        name = path.relative_to(folder).as_posix()
+        if name not in files:
+            files[name] = in_child(path, folder, arguments.select)
+            if arguments.json:
+                arguments.json.write_text(json.dumps(document_of(files), indent=1) + "\n")
+    for name, result in files.items():
+        show(name, result)
+    document = document_of(files)
+    print(
+        f"{document['compared']} compared, {document['passed']} passed ({document['share_passed']:.1%}), "
+        f"{document['failed']} failed, {document['not_compared']} not compared, "
+        f"{document['broken_before_comparing']} broken before comparing"
+    )
     return 0
 
 
