@@ -26,9 +26,11 @@ class NotRunnableError(EdgedistillError):
 class SessionJob(Frozen):
     """One measuring process, as the agent on the device is asked for it.
 
-    `inputs` is a .npy file of [n, ...] values for the input called `input_name`, cycled through at batch 1 (for our own
-    artifacts: uint8 images [n, 3, R, R]). Inputs without values are filled with seeded random ones of the model's own
-    dtype and shape; a dimension that the model leaves open takes its size from `input_shapes`, else 1.
+    `format` says which runtime loads `model`. `inputs` is a .npy file of values for the input called `input_name`, in the
+    file's own dtype and layout without its batch dimension, [n, ...], cycled through at batch 1: for our own artifacts
+    uint8 images, [n, 3, R, R] for ONNX and ExecuTorch, [n, R, R, 3] for LiteRT. An empty `input_name` means the first
+    input (ExecuTorch's have no names). Inputs without values are filled with seeded random ones of the model's own dtype
+    and shape; a dimension that the model leaves open takes its size from `input_shapes`, else 1.
 
     Sampling ends at `max_samples`, or after `max_seconds` once there are `min_samples` of them (the acceptance rule needs
     59 for p95), and always after four times `max_seconds`. `pinned_cpus` empty: the device chooses. `operators` asks for a
@@ -37,6 +39,7 @@ class SessionJob(Frozen):
     """
 
     model: Path
+    format: Format = Format.ONNX
     inputs: Path | None = None
     input_name: str = ""
     input_shapes: dict[str, tuple[int, ...]] = {}
