@@ -126,7 +126,7 @@ def built(student: nn.Module, tmp_path_factory: pytest.TempPathFactory) -> Built
     return Built(models, artifacts, fake)
 
 
-@pytest.mark.parametrize("precision", list(Precision))
+@pytest.mark.parametrize("precision", [Precision.FP32, Precision.FP16, Precision.INT8])
 def test_a_package_reloads_with_signature_metadata_and_checks(built: Built, precision: Precision) -> None:
     artifact = built.artifacts[precision]
     package = read_package(artifact.path)

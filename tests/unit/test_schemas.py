@@ -78,7 +78,7 @@ def test_a_target_may_leave_defaults_out() -> None:
 
 def test_no_document_knows_the_format_of_the_loops_own_tests(realistic: ModuleType) -> None:
     formats = schemas.load("build")["$defs"]["Format"]["enum"]
-    assert formats == ["onnx", "coreml", "tensorrt"]
+    assert formats == ["onnx", "coreml", "tensorrt", "litert", "executorch"]
     document = json.loads(realistic.make_result().model_dump_json())
     document["artifacts"][0]["format"] = "null"
     with pytest.raises(jsonschema.ValidationError, match="is not one of"):
