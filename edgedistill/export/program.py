@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.export import ExportedProgram
 
 from edgedistill.errors import Problem, TrialFailure, UnsupportedError
-from edgedistill.export.folding import fold_into_convolutions
+from edgedistill.export.passes import apply_passes
 from edgedistill.specs import Contract
 
 _RELATIVE_TOLERANCE = 1e-4
@@ -45,7 +45,7 @@ def to_program(module: nn.Module, contract: Contract) -> ExportedProgram:
                 f"torch.export cannot trace {type(module).__name__}: {_first_line(error)}",
                 fix="make its forward free of branches on tensor values and of operations outside torch",
             ) from error
-        fold_into_convolutions(program)
+        apply_passes(program)
         actual = program.module(check_guards=False)(image)
     difference = float((actual - expected).abs().max())
     limit = _RELATIVE_TOLERANCE * max(1.0, float(expected.abs().max()))

@@ -12,6 +12,7 @@ from torch import nn
 from torch.fx import GraphModule
 
 from edgedistill.errors import UnsupportedError
+from edgedistill.export.passes import apply_passes
 from edgedistill.export.quiet import quiet
 
 
@@ -35,6 +36,7 @@ def fake_quantize(module: nn.Module, calibration: NDArray[np.uint8], quantizer: 
                 f"torch.export cannot trace {type(module).__name__} at any batch size: {str(error).splitlines()[0]}",
                 fix="make its forward free of branches on tensor values and of constant batch sizes",
             ) from error
+        apply_passes(exported)
         prepared = pt2e.prepare_pt2e(exported.module(), quantizer)
         for start in range(0, len(calibration), batch):
             prepared(as_input(calibration[start : start + batch]))

@@ -1,0 +1,76 @@
+"""Each pass takes away what it is for, keeps values, and leaves the module alone."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from edgedistill.errors import UnsupportedError
+from edgedistill.export.passes import apply_passes
+from edgedistill.export.passes.drop_dropout import drop_dropout
+from edgedistill.export.passes.drop_unused import drop_unused
+from edgedistill.export.passes.fold_batch_norm import fold_batch_norm
+
+IMAGE = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+
+
+class Dropping(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = nn.functional.dropout(self.conv(x), 0.5, self.training)
+        return nn.functional.dropout2d(self.norm(x), 0.3, self.training).mean((2, 3))
+
+
+def targets(program: torch.export.ExportedProgram) -> set[str]:
+    return {str(node.target) for node in program.graph.nodes if node.op == "call_function"}
+
+
+def test_dropout_goes_and_what_it_stood_between_folds() -> None:
+    module = Dropping().eval()
+    program = torch.export.export(module, (IMAGE,))
+    counts = apply_passes(program)
+    assert (counts["drop_dropout"], counts["fold_batch_norm"]) == (2, 1)
+    assert targets(program) == {"aten.conv2d.default", "aten.mean.dim"}
+    torch.testing.assert_close(program.module(check_guards=False)(IMAGE), module(IMAGE))
+
+
+def test_dropout_and_batch_norm_that_still_train_are_refused() -> None:
+    program = torch.export.export(Dropping().train(), (IMAGE,))
+    with pytest.raises(UnsupportedError, match="dropout in training mode"):
+        drop_dropout(program)
+    with pytest.raises(UnsupportedError, match="batch norm in training mode"):
+        fold_batch_norm(program)
+
+
+class Headed(nn.Module):
+    """A network with a head that only training reads, and a value computed for nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.head, self.training_head = nn.Conv2d(3, 8, 3), nn.Linear(8, 4), nn.Linear(8, 400)
+        self.register_buffer("counter", torch.zeros(3))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        features = self.body(x).mean((2, 3))
+        self.training_head(features)
+        return self.head(features)
+
+
+def test_a_head_that_no_output_depends_on_goes_with_its_weights() -> None:
+    module = Headed().eval()
+    program = torch.export.export(module, (IMAGE,))
+    assert drop_unused(program) == 4  # the linear layer, its weight and bias, the buffer
+    assert set(program.state_dict) == {"body.weight", "body.bias", "head.weight", "head.bias"}
+    program.graph_module.recompile()
+    torch.testing.assert_close(program.module(check_guards=False)(IMAGE), module(IMAGE))
+    assert module.training_head.weight.shape == (400, 8)
+
+
+def test_a_program_without_anything_to_take_away_stays_as_it_is() -> None:
+    module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten()).eval()
+    program = torch.export.export(module, (IMAGE,))
+    assert not any(apply_passes(program).values())
