@@ -1,18 +1,22 @@
-"""From a network to the files that a runtime loads: export, quantise, compile; each a stage of the store."""
+"""From a network to the files that a runtime loads: convert, compile; each a stage of the store."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
+
+from torch import nn
 
 from edgedistill.artifacts import (
     CompiledArtifact,
     ExportedModel,
     StandIn,
 )
-from edgedistill.export.program import reference_logits, to_program
+from edgedistill.converters import Conversion, convert
+from edgedistill.export.program import reference_logits
+from edgedistill.quantize.onnx_static import IntegerStyle
 from edgedistill.runtimes import runtime_for
 from edgedistill.specs import Format, Frozen, Precision, QuantScheme, Target
 from edgedistill.store import stage_key, write_atomic
@@ -20,9 +24,7 @@ from edgedistill.workbench import Source, Workbench
 
 F = TypeVar("F", bound=Frozen)
 
-STAND_IN = "stand-in.json"
-
-EXPORT_TOOLS = ("torch", "torchao", "onnx", "onnxscript", "onnxruntime", "coremltools", "tensorrt", "tensorrt-rtx-cu12")
+EXPORT_TOOLS = ("torch", "torchao", "onnx", "onnxscript", "onnxruntime", "coremltools", "tensorrt", "tensorrt-rtx-cu12", "litert-torch", "executorch")
 
 
 def portable(bench: Workbench, source: Source, scheme: QuantScheme, form: Format) -> ExportedModel:
@@ -39,72 +41,41 @@ def portable(bench: Workbench, source: Source, scheme: QuantScheme, form: Format
         "runtime": bench.target.runtime,
         "calibration": bench.data_key if scheme.precision is Precision.INT8 else None,
     }
-    code = ("edgedistill.export", "edgedistill.quantize", "edgedistill.students")
+    code = ("edgedistill.converters", "edgedistill.export", "edgedistill.quantize", "edgedistill.students")
     key = stage_key(inputs, code=code, tools=EXPORT_TOOLS)
 
     def make(folder: Path) -> None:
-        model = _EXPORTERS[form](bench, source, scheme, folder)
-        _save(model, folder / "exported.json")
+        _save(_made(bench, source, scheme, form, folder), folder / "exported.json")
 
     folder = bench.store.stage("export", key, make, subject=f"{source.label} {form} {scheme.label}")
     return _load(ExportedModel, folder / "exported.json")
 
 
-def _export_null(bench: Workbench, source: Source, scheme: QuantScheme, folder: Path) -> ExportedModel:
-    from edgedistill.runtimes.null import export_null
+def _made(bench: Workbench, source: Source, scheme: QuantScheme, form: Format, folder: Path) -> ExportedModel:
+    if form is Format.NULL:
+        from edgedistill.runtimes.null import export_null
 
-    return export_null(source.load(), source.contract, scheme, folder)
-
-
-def _export_onnx(bench: Workbench, source: Source, scheme: QuantScheme, folder: Path) -> ExportedModel:
-    from edgedistill.export.onnx import export_onnx
-    from edgedistill.quantize.onnx_fp16 import to_fp16
-    from edgedistill.quantize.onnx_static import IntegerStyle, to_int8
-
-    if scheme.precision is Precision.FP32:
-        program = to_program(source.load(), source.contract)
-        return export_onnx(program, source.contract, folder / "model.onnx", build_hash=source.key)
-    full = portable(bench, source, QuantScheme(precision=Precision.FP32), Format.ONNX)
-    if scheme.precision is Precision.FP16:
-        return to_fp16(full, folder)
+        return export_null(source.load(), source.contract, scheme, folder)
+    derived = form in (Format.ONNX, Format.TENSORRT) and scheme.precision is not Precision.FP32
+    full = portable(bench, source, QuantScheme(precision=Precision.FP32), Format.ONNX) if derived else None
     # The ONNX files of a TensorRT target are what its builder reads, there or on the device.
-    on_gpu = bench.target.runtime is Format.TENSORRT
-    style = IntegerStyle.TENSORRT if on_gpu else IntegerStyle.for_onnxruntime(bench.machine)
-    return to_int8(full, bench.calibration(source.contract), scheme, folder, style)
+    on_gpu = Format.TENSORRT in (form, bench.target.runtime)
+    what = Conversion(
+        contract=source.contract,
+        build_hash=source.key,
+        module=source.load,
+        calibration=lambda: bench.calibration(source.contract),
+        style=IntegerStyle.TENSORRT if on_gpu else IntegerStyle.for_onnxruntime(bench.machine),
+        full=full,
+        stand_in=partial(_stand_in, bench, source),
+    )
+    return convert(what, form, scheme, folder)
 
 
-def _export_tensorrt(bench: Workbench, source: Source, scheme: QuantScheme, folder: Path) -> ExportedModel:
-    from edgedistill.quantize.onnx_static import IntegerStyle, to_int8
-
-    full = portable(bench, source, QuantScheme(precision=Precision.FP32), Format.ONNX)
-    return to_int8(full, bench.calibration(source.contract), scheme, folder, IntegerStyle.TENSORRT)
-
-
-def _export_coreml(bench: Workbench, source: Source, scheme: QuantScheme, folder: Path) -> ExportedModel:
-    from edgedistill.export.coreml import export_coreml
-    from edgedistill.quantize.coreml import quantize_coreml
-
-    path = folder / "model.mlpackage"
-    if scheme.precision is Precision.INT8:
-        calibration = bench.calibration(source.contract)
-        model, quantised = quantize_coreml(
-            source.load(), calibration, source.contract, scheme, path, build_hash=source.key
-        )
-        logits = reference_logits(quantised, bench.images("validation", source.contract))
-        accuracy = float((logits.argmax(axis=1) == bench.labels("validation")).mean())
-        found = StandIn(what="the quantised torch program it was converted from", accuracy_validation=accuracy)
-        write_atomic(folder / STAND_IN, found.model_dump_json())
-        return model
-    program = to_program(source.load(), source.contract)
-    return export_coreml(program, source.contract, path, scheme.precision, build_hash=source.key)
-
-
-_EXPORTERS: dict[Format, Callable[[Workbench, Source, QuantScheme, Path], ExportedModel]] = {
-    Format.ONNX: _export_onnx,
-    Format.TENSORRT: _export_tensorrt,
-    Format.COREML: _export_coreml,
-    Format.NULL: _export_null,
-}
+def _stand_in(bench: Workbench, source: Source, quantised: nn.Module) -> StandIn:
+    logits = reference_logits(quantised, bench.images("validation", source.contract))
+    accuracy = float((logits.argmax(axis=1) == bench.labels("validation")).mean())
+    return StandIn(what="the quantised torch program it was converted from", accuracy_validation=accuracy)
 
 
 def compiled(bench: Workbench, model: ExportedModel, form: Format | None = None) -> CompiledArtifact:

@@ -29,11 +29,12 @@ from edgedistill.artifacts import (
     Verified,
 )
 from edgedistill.config import BuildConfig
+from edgedistill.converters import STAND_IN
 from edgedistill.devices.base import run_pushed
 from edgedistill.devices.stats import measured_latency
 from edgedistill.distill.train import load_student, read_trained, train_student
 from edgedistill.errors import TrialFailure, UnsupportedError
-from edgedistill.files import EXPORT_TOOLS, STAND_IN, compiled, portable
+from edgedistill.files import EXPORT_TOOLS, compiled, portable
 from edgedistill.progress import Note, StageAdvanced
 from edgedistill.runtimes import runtime_for
 from edgedistill.runtimes.base import MeasurementProtocol, NotRunnableError

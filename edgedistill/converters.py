@@ -1,0 +1,148 @@
+"""From a network to one portable file: the exporter or quantiser of a format, run in a child process.
+
+Vendors' converters are native code that may end in a crash; that fails the one file. A child is forked where it can be, so that
+it starts with everything that is loaded here: what a converter imports is imported before.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import nn
+from torch.export import ExportedProgram
+
+from edgedistill.artifacts import ExportedModel, StandIn
+from edgedistill.errors import UnsupportedError
+from edgedistill.export.program import to_program
+from edgedistill.isolation import CONVERSION, in_child
+from edgedistill.quantize.onnx_static import IntegerStyle
+from edgedistill.runtimes.base import Images
+from edgedistill.specs import Contract, Format, Precision, QuantScheme
+from edgedistill.store import write_atomic
+
+STAND_IN = "stand-in.json"
+
+SUFFIX = {
+    Format.ONNX: ".onnx",
+    Format.TENSORRT: ".onnx",
+    Format.COREML: ".mlpackage",
+    Format.LITERT: ".tflite",
+    Format.EXECUTORCH: ".pte",
+}
+"""How the portable file of a format ends: an engine is built from an ONNX file."""
+
+_FLOAT = (Precision.FP32, Precision.FP16)
+
+_IMPORTS: dict[Format, tuple[str, ...]] = {
+    Format.ONNX: ("torch.onnx._internal.exporter._core", "onnxscript"),
+    Format.COREML: ("coremltools",),
+    Format.LITERT: ("litert_torch",),
+    Format.EXECUTORCH: ("executorch.exir",),
+}
+_QUANTISER_IMPORTS: dict[Format, tuple[str, ...]] = {
+    Format.ONNX: ("onnxruntime.quantization",),
+    Format.TENSORRT: ("onnxruntime.quantization",),
+    Format.COREML: ("torchao.quantization.pt2e.quantize_pt2e",),
+    Format.LITERT: ("torchao.quantization.pt2e.quantize_pt2e",),
+    Format.EXECUTORCH: ("torchao.quantization.pt2e.quantize_pt2e",),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Conversion:
+    """What a converter is given. `module` gives the deployed network and `program` its torch program; `calibration` gives
+    uint8 images [n, 3, R, R]; `full` is the fp32 ONNX file, from which ONNX's other precisions are made; `style` lays out
+    its integers. `validation` images and labels, where they are given, tell how a quantised program does that stands in
+    for a file which cannot run here."""
+
+    contract: Contract
+    build_hash: str
+    module: Callable[[], nn.Module]
+    calibration: Callable[[], Images]
+    style: IntegerStyle
+    full: ExportedModel | None = None
+    stand_in: Callable[[nn.Module], StandIn] | None = None
+
+    def program(self) -> ExportedProgram:
+        """The torch program that every format is made from."""
+        return to_program(self.module(), self.contract)
+
+
+def convert(what: Conversion, form: Format, scheme: QuantScheme, folder: Path) -> ExportedModel:
+    """The file `folder/model*` of `form` in the precision of `scheme`, made in a child process. Raises UnsupportedError,
+    TrialFailure (ChildFailure where the converter took its process down), MissingDependencyError."""
+    for name in (
+        *_IMPORTS.get(form, ()),
+        *(_QUANTISER_IMPORTS.get(form, ()) if scheme.precision not in _FLOAT else ()),
+    ):
+        with contextlib.suppress(ImportError):  # the converter says what is missing, with the line that installs it
+            importlib.import_module(name)
+    return in_child(f"converting to {form} {scheme.label}", CONVERSION, _convert, what, form, scheme, folder)
+
+
+def _convert(what: Conversion, form: Format, scheme: QuantScheme, folder: Path) -> ExportedModel:
+    path = folder / f"model{SUFFIX[form]}"
+    return {
+        Format.ONNX: _onnx,
+        Format.TENSORRT: _onnx,
+        Format.COREML: _coreml,
+        Format.LITERT: _litert,
+        Format.EXECUTORCH: _executorch,
+    }[form](what, scheme, path)
+
+
+def _onnx(what: Conversion, scheme: QuantScheme, path: Path) -> ExportedModel:
+    from edgedistill.export.onnx import export_onnx
+    from edgedistill.quantize.onnx_fp16 import to_fp16
+    from edgedistill.quantize.onnx_static import to_int8
+
+    if scheme.precision is Precision.FP32:
+        return export_onnx(what.program(), what.contract, path, build_hash=what.build_hash)
+    assert what.full is not None
+    if scheme.precision is Precision.FP16:
+        return to_fp16(what.full, path.parent)
+    if scheme.precision is Precision.INT8:
+        return to_int8(what.full, what.calibration(), scheme, path.parent, what.style)
+    raise UnsupportedError(f"there is no {scheme.label} for onnx here", fix="use fp32, fp16 or int8")
+
+
+def _coreml(what: Conversion, scheme: QuantScheme, path: Path) -> ExportedModel:
+    from edgedistill.export.coreml import export_coreml
+    from edgedistill.quantize.coreml import quantize_coreml
+
+    if scheme.precision in _FLOAT:
+        return export_coreml(what.program(), what.contract, path, scheme.precision, build_hash=what.build_hash)
+    if scheme.precision is not Precision.INT8:
+        raise UnsupportedError(f"there is no {scheme.label} for coreml here", fix="use fp32, fp16 or int8")
+    model, quantised = quantize_coreml(
+        what.module(), what.calibration(), what.contract, scheme, path, build_hash=what.build_hash
+    )
+    if what.stand_in is not None:
+        write_atomic(path.parent / STAND_IN, what.stand_in(quantised).model_dump_json())
+    return model
+
+
+def _litert(what: Conversion, scheme: QuantScheme, path: Path) -> ExportedModel:
+    if scheme.precision in _FLOAT:
+        from edgedistill.export.litert import export_litert
+
+        return export_litert(what.program(), what.contract, path, scheme.precision, build_hash=what.build_hash)
+    from edgedistill.quantize.litert import quantize_litert
+
+    return quantize_litert(what.module(), what.calibration(), what.contract, scheme, path, build_hash=what.build_hash)
+
+
+def _executorch(what: Conversion, scheme: QuantScheme, path: Path) -> ExportedModel:
+    if scheme.precision in _FLOAT:
+        from edgedistill.export.executorch import export_executorch
+
+        return export_executorch(what.program(), what.contract, path, scheme.precision, build_hash=what.build_hash)
+    from edgedistill.quantize.executorch import quantize_executorch
+
+    return quantize_executorch(
+        what.module(), what.calibration(), what.contract, scheme, path, build_hash=what.build_hash
+    )
