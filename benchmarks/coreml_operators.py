@@ -66,10 +66,10 @@ def interpreter_of(mlmodel: Any) -> Any:
 
 
 def as_array(value: Any) -> np.ndarray:
-    """A picture as [1, channels, height, width]."""
+    """A picture as [1, channels, height, width]; a scalar as a vector of one, which Core ML takes it for."""
     array = np.asarray(value)
     if isinstance(value, np.ndarray | np.generic | int | float | list | tuple):
-        return array
+        return array.reshape(1) if array.ndim == 0 else array
     planes = array[None] if array.ndim == 2 else array[..., :3].transpose(2, 0, 1)
     return planes[None]
 

@@ -94,8 +94,6 @@ def resize(call: Call) -> Floats:
     mode = call.scalar("sampling_mode", "DEFAULT")
     if call.scalar("interpolation_mode", "LINEAR") == "LINEAR":
         return _resized(call.real("x"), mode, sizes)
-    if mode == "DEFAULT":
-        return _nearest(x, sizes)
     for axis, size in sizes.items():
         x = x.take(np.floor(grid_points(mode, x.shape[axis], size) + 0.5).astype(int), axis)
     return x
@@ -181,6 +179,11 @@ def _corners(box: Floats, mode: str) -> tuple[float, float, float, float]:
     return first, second, third, fourth
 
 
+def _spread(mode: str, length: float, count: int) -> Floats:
+    """Where samples lie from the start of a box; a box whose end lies before its start is walked backwards."""
+    return np.copysign(grid_points(mode, abs(length) + 1, count), length)
+
+
 @operation("crop_resize")
 def crop_resize(call: Call) -> Floats:
     """Patches of the images, each resized. Before iOS 17 a box may name its image, or is cut out of all of them."""
@@ -193,7 +196,7 @@ def crop_resize(call: Call) -> Floats:
     def patch(image: Floats, box: Floats) -> Floats:
         top, left, bottom, right = _corners(box, notation)
         rows, columns = (
-            start * scale * extent + grid_points(mode, (end - start) * scale * extent + 1, count)
+            start * scale * extent + _spread(mode, (end - start) * scale * extent, count)
             for start, end, extent, count in zip((top, left), (bottom, right), extents, sizes, strict=True)
         )
         y, x_ = np.meshgrid(rows, columns, indexing="ij")

@@ -28,6 +28,7 @@ _MODULES = (
     "normalisation",
     "products",
     "quantised",
+    "random_values",
     "recurrent",
     "reductions",
 )

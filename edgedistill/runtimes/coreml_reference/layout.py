@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,30 @@ def stack(call: Call) -> NDArray[Any]:
 def squeeze(call: Call) -> NDArray[Any]:
     axes = call.integers("axes")
     return np.squeeze(np.asarray(call["x"]), axis=tuple(axes) if axes else None)
+
+
+@operation("flatten2d")
+def flatten2d(call: Call) -> NDArray[Any]:
+    """The dimensions before the axis to one, those from it on to another."""
+    x = np.asarray(call["x"])
+    rows = math.prod(x.shape[: call.scalar("axis", 1)])
+    return x.reshape(rows, x.size // rows)
+
+
+@operation("expand_dims")
+def expand_dims(call: Call) -> NDArray[Any]:
+    return np.expand_dims(np.asarray(call["x"]), tuple(call.integers("axes")))
+
+
+@operation("reverse_sequence")
+def reverse_sequence(call: Call) -> NDArray[Any]:
+    """The first `lengths[i]` entries of the i-th sequence backwards, the rest as they are."""
+    x, axis, batch = np.asarray(call["x"]), call.scalar("seq_axis", 0), call.scalar("batch_axis", 0)
+    moved = np.moveaxis(x, (batch, axis), (0, 1))
+    result = moved.copy()
+    for index, length in enumerate(call.integers("lengths")):
+        result[index, :length] = moved[index, :length][::-1]
+    return np.moveaxis(result, (0, 1), (batch, axis))
 
 
 @operation("shape")

@@ -20,7 +20,7 @@ _ACTIVATIONS: dict[str, Callable[[Floats], Floats]] = {
     "sigmoid_hard": lambda x: np.clip(0.2 * x + 0.5, 0, 1),
     "hard_sigmoid": lambda x: np.clip(0.2 * x + 0.5, 0, 1),
     "tanh": np.tanh,
-    "scaled_tanh": lambda x: 1.7159 * np.tanh(2 / 3 * x),
+    "scaled_tanh": np.tanh,  # Core ML takes 1 for both of its factors here.
 }
 
 
@@ -33,13 +33,13 @@ def _bias(call: Call, name: str, size: int) -> Floats:
 
 
 def _unrolled(x: Floats, start: tuple[Floats, ...], step: Step, backwards: bool) -> tuple[Floats, tuple[Floats, ...]]:
-    """Hidden states of every step [s, b, H] in the order of the input, and the last state."""
+    """Hidden states of every step [s, b, H] in the order of the steps, and the last state."""
     outputs = []
     state = start
     for entry in x[::-1] if backwards else x:
         state = step(entry, state)
         outputs.append(state[0])
-    return np.stack(outputs[::-1] if backwards else outputs), state
+    return np.stack(outputs), state
 
 
 def _output(sequence: Floats, last: Floats, call: Call) -> Floats:
@@ -61,21 +61,21 @@ def rnn(call: Call) -> tuple[Floats, Floats]:
 
 @operation("gru")
 def gru(call: Call) -> tuple[Floats, Floats]:
-    """Gates in the order reset, output, update. With a bias of its own for the input (iOS 18) the other one lies inside the
-    reset gate's product."""
+    """Gates in the order reset, output, update. The reset gate multiplies the state before the product with its weights, or
+    what comes out of it with the bias, as torch does (`reset_after`, iOS 18)."""
     w_x, w_h = call.real("weight_ih"), call.real("weight_hh")
     (x_r, x_o, x_z), (h_r, h_o, h_z) = np.split(w_x, 3), np.split(w_h, 3)
     r_bias, o_bias, z_bias = np.split(_bias(call, "bias", len(w_x)), 3)
     r_input, o_input, z_input = np.split(_bias(call, "input_bias", len(w_x)), 3)
-    inside = call.get("input_bias") is not None
+    after = call.scalar("reset_after", False)
     gate, activation = _activation(call, "recurrent_activation", "sigmoid"), _activation(call, "activation", "tanh")
 
     def step(x: Floats, state: tuple[Floats, ...]) -> tuple[Floats, ...]:
         (h,) = state
         reset = gate(x @ x_r.T + h @ h_r.T + r_bias + r_input)
         update = gate(x @ x_z.T + h @ h_z.T + z_bias + z_input)
-        hidden = h @ h_o.T
-        candidate = x @ x_o.T + o_input + (reset * (hidden + o_bias) if inside else reset * hidden + o_bias)
+        hidden = reset * (h @ h_o.T + o_bias) if after else (reset * h) @ h_o.T + o_bias
+        candidate = x @ x_o.T + o_input + hidden
         return ((1 - update) * activation(candidate) + update * h,)
 
     backwards = call.scalar("direction", "forward") == "reverse"
@@ -114,4 +114,4 @@ def lstm(call: Call) -> tuple[Floats, Floats, Floats]:
     there, last_there = _unrolled(x, (h_there, c_there), _lstm_step(call, ""), False)
     back, last_back = _unrolled(x, (h_back, c_back), _lstm_step(call, "_back"), True)
     last, cell = (np.concatenate(pair, axis=-1) for pair in zip(last_there, last_back, strict=True))
-    return _output(np.concatenate([there, back], axis=-1), last, call), last, cell
+    return _output(np.concatenate([there, back[::-1]], axis=-1), last, call), last, cell
