@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from edgedistill.specs import Budget, Format, Frozen, Percentile, Precision, QuantScheme, StudentSpec
+from edgedistill.specs import Budget, ComputedBy, Format, Frozen, Percentile, Precision, QuantScheme, StudentSpec
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
@@ -130,9 +130,11 @@ class Parity(Frozen):
 
 
 class Verified(Frozen):
-    """The artifact was run."""
+    """The artifact was run: by its own runtime (`device`), or by an interpreter that computes what the file says where that
+    runtime does not exist (`reference`: the numbers are the file's, the arithmetic is not the device's)."""
 
     kind: Literal["run"] = "run"
+    computed_by: ComputedBy = ComputedBy.DEVICE
     parity: Parity
     accuracy_validation: Fraction
 

@@ -1,7 +1,7 @@
 """From a network to one portable file: the exporter or quantiser of a format, run in a child process.
 
-Vendors' converters are native code that may end in a crash; that fails the one file. A child is forked where it can be, so that
-it starts with everything that is loaded here: what a converter imports is imported before.
+Vendors' converters are native code that may end in a crash; that fails the one file. A child is forked where it can be: it
+starts with everything that is loaded here, so what a converter imports is imported before.
 """
 
 from __future__ import annotations
@@ -15,16 +15,13 @@ from pathlib import Path
 from torch import nn
 from torch.export import ExportedProgram
 
-from edgedistill.artifacts import ExportedModel, StandIn
+from edgedistill.artifacts import ExportedModel
 from edgedistill.errors import UnsupportedError
 from edgedistill.export.program import to_program
 from edgedistill.isolation import CONVERSION, in_child
 from edgedistill.quantize.onnx_static import IntegerStyle
 from edgedistill.runtimes.base import Images
 from edgedistill.specs import Contract, Format, Precision, QuantScheme
-from edgedistill.store import write_atomic
-
-STAND_IN = "stand-in.json"
 
 SUFFIX = {
     Format.ONNX: ".onnx",
@@ -56,8 +53,7 @@ _QUANTISER_IMPORTS: dict[Format, tuple[str, ...]] = {
 class Conversion:
     """What a converter is given. `module` gives the deployed network and `program` its torch program; `calibration` gives
     uint8 images [n, 3, R, R]; `full` is the fp32 ONNX file, from which ONNX's other precisions are made; `style` lays out
-    its integers. `validation` images and labels, where they are given, tell how a quantised program does that stands in
-    for a file which cannot run here."""
+    its integers."""
 
     contract: Contract
     build_hash: str
@@ -65,7 +61,6 @@ class Conversion:
     calibration: Callable[[], Images]
     style: IntegerStyle
     full: ExportedModel | None = None
-    stand_in: Callable[[nn.Module], StandIn] | None = None
 
     def program(self) -> ExportedProgram:
         """The torch program that every format is made from."""
@@ -118,11 +113,9 @@ def _coreml(what: Conversion, scheme: QuantScheme, path: Path) -> ExportedModel:
         return export_coreml(what.program(), what.contract, path, scheme.precision, build_hash=what.build_hash)
     if scheme.precision is not Precision.INT8:
         raise UnsupportedError(f"there is no {scheme.label} for coreml here", fix="use fp32, fp16 or int8")
-    model, quantised = quantize_coreml(
+    model, _ = quantize_coreml(
         what.module(), what.calibration(), what.contract, scheme, path, build_hash=what.build_hash
     )
-    if what.stand_in is not None:
-        write_atomic(path.parent / STAND_IN, what.stand_in(quantised).model_dump_json())
     return model
 
 

@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import json
-from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
-
-from torch import nn
 
 from edgedistill.artifacts import (
     CompiledArtifact,
     ExportedModel,
-    StandIn,
 )
 from edgedistill.converters import Conversion, convert
-from edgedistill.export.program import reference_logits
 from edgedistill.quantize.onnx_static import IntegerStyle
 from edgedistill.runtimes import runtime_for
 from edgedistill.specs import Format, Frozen, Precision, QuantScheme, Target
@@ -24,7 +19,20 @@ from edgedistill.workbench import Source, Workbench
 
 F = TypeVar("F", bound=Frozen)
 
-EXPORT_TOOLS = ("torch", "torchao", "onnx", "onnxscript", "onnxruntime", "coremltools", "tensorrt", "tensorrt-rtx-cu12", "litert-torch", "executorch")
+EXPORT_TOOLS = (
+    "torch",
+    "torchao",
+    "onnx",
+    "onnxscript",
+    "onnxruntime",
+    "coremltools",
+    "tensorrt",
+    "tensorrt-rtx-cu12",
+    "litert-torch",
+    "ai-edge-litert",
+    "ai-edge-quantizer",
+    "executorch",
+)
 
 
 def portable(bench: Workbench, source: Source, scheme: QuantScheme, form: Format) -> ExportedModel:
@@ -67,15 +75,8 @@ def _made(bench: Workbench, source: Source, scheme: QuantScheme, form: Format, f
         calibration=lambda: bench.calibration(source.contract),
         style=IntegerStyle.TENSORRT if on_gpu else IntegerStyle.for_onnxruntime(bench.machine),
         full=full,
-        stand_in=partial(_stand_in, bench, source),
     )
     return convert(what, form, scheme, folder)
-
-
-def _stand_in(bench: Workbench, source: Source, quantised: nn.Module) -> StandIn:
-    logits = reference_logits(quantised, bench.images("validation", source.contract))
-    accuracy = float((logits.argmax(axis=1) == bench.labels("validation")).mean())
-    return StandIn(what="the quantised torch program it was converted from", accuracy_validation=accuracy)
 
 
 def compiled(bench: Workbench, model: ExportedModel, form: Format | None = None) -> CompiledArtifact:

@@ -49,7 +49,7 @@ from edgedistill.search.pareto import frontier
 from edgedistill.ship.card import model_card
 from edgedistill.ship.golden import Golden
 from edgedistill.ship.package import PACKAGE, PackageContents, PackageFile, artifact_name, write_package
-from edgedistill.specs import Budget, Format, Precision, QuantScheme
+from edgedistill.specs import Budget, ComputedBy, Format, Precision, QuantScheme
 from edgedistill.store import tool_version, write_atomic
 from edgedistill.units import format_ms, format_percent
 from edgedistill.verify import test_accuracy
@@ -192,7 +192,9 @@ def _unmeasured(bench: Workbench, form: Format) -> UnknownLatency:
 def _shipped(bench: Workbench, source: Source, made: Made) -> ShippedArtifact:
     artifact, verification = made.result.artifact, made.result.verification
     accuracy = None
-    if isinstance(verification, Verified):
+    ran = verification if isinstance(verification, Verified) else None
+    on_device = ran is not None and ran.computed_by is ComputedBy.DEVICE
+    if on_device:
         images, labels = bench.images("test", source.contract), bench.labels("test")
         accuracy = test_accuracy(runtime_for(artifact.format), artifact, images, labels)
     sessions = made.profile.sessions if made.profile else ()
@@ -203,8 +205,8 @@ def _shipped(bench: Workbench, source: Source, made: Made) -> ShippedArtifact:
         bytes=artifact.bytes,
         sha256=artifact.sha256,
         accuracy=accuracy,
-        accuracy_validation=verification.accuracy_validation if isinstance(verification, Verified) else None,
-        parity=verification.parity if isinstance(verification, Verified) else None,
+        accuracy_validation=ran.accuracy_validation if ran and on_device else None,
+        parity=ran.parity if ran else None,
         verification=verification,
         latency=made.result.latency,
         peak_memory_bytes=max((s.peak_memory_bytes for s in sessions), default=None),

@@ -29,7 +29,6 @@ from edgedistill.artifacts import (
     Verified,
 )
 from edgedistill.config import BuildConfig
-from edgedistill.converters import STAND_IN
 from edgedistill.devices.base import run_pushed
 from edgedistill.devices.stats import measured_latency
 from edgedistill.distill.train import load_student, read_trained, train_student
@@ -216,16 +215,12 @@ def verified(bench: Workbench, artifact: CompiledArtifact, source: Source) -> Ve
 
 
 def stand_in_for(bench: Workbench, artifact: CompiledArtifact, model: ExportedModel, source: Source) -> StandIn | None:
-    """What can be run in place of an artifact that cannot: for an engine the ONNX file it was built from, for an int8
-    Core ML package the quantised program that was converted. None where there is no more than the fp32 program."""
-    if artifact.format is Format.TENSORRT:
-        found = verified(bench, compiled(bench, model, Format.ONNX), source)
-        what = "the ONNX file it was built from, run by ONNX Runtime,"
-        return (
-            StandIn(what=what, accuracy_validation=found.accuracy_validation) if isinstance(found, Verified) else None
-        )
-    kept = model.path.parent / STAND_IN
-    return StandIn.model_validate_json(kept.read_text()) if kept.is_file() else None
+    """What can be run in place of an engine that cannot: the ONNX file it was built from. None for other formats."""
+    if artifact.format is not Format.TENSORRT:
+        return None
+    found = verified(bench, compiled(bench, model, Format.ONNX), source)
+    what = "the ONNX file it was built from, run by ONNX Runtime,"
+    return StandIn(what=what, accuracy_validation=found.accuracy_validation) if isinstance(found, Verified) else None
 
 
 def profiled(bench: Workbench, artifact: CompiledArtifact, source: Source, *, sessions: int) -> Profile | None:

@@ -49,6 +49,13 @@ class Precision(StrEnum):
     INT4_WEIGHTS = "int4-weights"
 
 
+class ComputedBy(StrEnum):
+    """What computed an artifact's outputs: the format's own runtime, or a reference interpreter in its place."""
+
+    DEVICE = "device"
+    REFERENCE = "reference"
+
+
 class Calibration(StrEnum):
     """How an activation's range is read off the calibration images: `minmax` takes the smallest and largest value,
     `percentile` leaves the outermost thousandth of a percent out, `entropy` takes the range whose rounded histogram has the

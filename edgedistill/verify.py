@@ -10,16 +10,20 @@ from numpy.typing import NDArray
 from edgedistill.artifacts import CompiledArtifact, Inspected, Parity, Verification, Verified
 from edgedistill.errors import TrialFailure
 from edgedistill.runtimes.base import Images, Logits, NotRunnableError, Runtime
+from edgedistill.specs import ComputedBy
 
 Labels = NDArray[np.integer]
 
 BATCH_IMAGES = 256
+REFERENCE_IMAGES = 256
+"""So many images are computed where an interpreter, a hundred times slower than a runtime, stands in for one."""
 
 
 def verify(
     runtime: Runtime, artifact: CompiledArtifact, reference_logits: Logits, images: Images, labels: Labels
 ) -> Verification:
-    """Run the artifact on the validation split and compare it with the fp32 torch program.
+    """Run the artifact on the validation split and compare it with the fp32 torch program; a reference interpreter on the
+    first REFERENCE_IMAGES of it.
 
     `reference_logits` float32 [n, C] are that program's for `images` uint8 [n, 3, R, R], `labels` int [n] the classes. Where
     this machine cannot run the artifact, the result is Inspected with the runtime's own checks and the reason. Raises
@@ -29,12 +33,16 @@ def verify(
         raise ValueError(f"{len(images)} images, {len(labels)} labels, {len(reference_logits)} reference logits")
     if not np.isfinite(reference_logits).all():
         raise ValueError("the reference logits are not finite")
+    if runtime.computed_by is ComputedBy.REFERENCE:
+        images, labels = images[:REFERENCE_IMAGES], labels[:REFERENCE_IMAGES]
+        reference_logits = reference_logits[:REFERENCE_IMAGES]
     try:
         logits = run_all(runtime, artifact, images, classes=reference_logits.shape[1])
     except NotRunnableError as error:
         return Inspected(reason=error.message, checks=runtime.inspect(artifact).checks)
     top = logits.argmax(axis=1)
     return Verified(
+        computed_by=runtime.computed_by,
         parity=Parity(
             max_abs_error=float(np.abs(logits - reference_logits).max()),
             top1_agreement=float((top == reference_logits.argmax(axis=1)).mean()),

@@ -6,9 +6,18 @@ import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from edgedistill.artifacts import BuildResult, Environment, OpTiming, PredictedLatency, Profile, Trial, UnknownLatency
+from edgedistill.artifacts import (
+    BuildResult,
+    Environment,
+    OpTiming,
+    PredictedLatency,
+    Profile,
+    Trial,
+    UnknownLatency,
+    Verified,
+)
 from edgedistill.report.verdict import budget_option, prediction_text, winning_artifact
-from edgedistill.specs import Format
+from edgedistill.specs import ComputedBy, Format
 from edgedistill.units import format_percent
 
 Pairs = tuple[tuple[str, str], ...]
@@ -46,6 +55,16 @@ def accuracy_after(trial: Trial, epochs: int) -> str:
     return next((format_percent(r.accuracy_validation, 2) for r in trial.rungs if r.epochs == epochs), "–")
 
 
+def reference_text(verification: Verified) -> str:
+    """What an interpreter in the runtime's place computed: a reference, not the device's own arithmetic."""
+    right = format_percent(verification.accuracy_validation, 2)
+    parity = verification.parity
+    return (
+        f"a reference interpreter, not the device, gets {right} of {parity.images} validation images right; its logits "
+        f"differ from the fp32 program's by at most {parity.max_abs_error:.2g}"
+    )
+
+
 def unknowns(result: BuildResult) -> Pairs:
     """Of each artifact, what was not measured or not run, why, and what was checked instead."""
     rows = []
@@ -55,6 +74,8 @@ def unknowns(result: BuildResult) -> Pairs:
             checks = "; ".join(artifact.verification.checks)
             checked = f" Checked instead: {checks}." if checks else ""
             texts.append(f"accuracy unknown, {artifact.verification.reason.rstrip('.')}.{checked}")
+        elif artifact.verification.computed_by is ComputedBy.REFERENCE:
+            texts.append(f"accuracy on the device unknown. {reference_text(artifact.verification)}.")
         if isinstance(artifact.latency, PredictedLatency):
             latency = artifact.latency
             texts.append(f"latency predicted for {latency.device}, {prediction_text(latency)}, from {latency.basis}.")

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from edgedistill.artifacts import CompiledArtifact, Environment, ExportedModel, OpTiming, Profile, Session
 from edgedistill.errors import EdgedistillError, Problem
-from edgedistill.specs import Format, Frozen, Target
+from edgedistill.specs import ComputedBy, Format, Frozen, Target
 
 Images = NDArray[np.uint8]
 Logits = NDArray[np.float32]
@@ -90,9 +90,11 @@ class Inspection(Frozen):
 
 
 class Runtime(Protocol):
-    """A runtime: makes a target's file from a portable model, runs it, measures it, looks inside."""
+    """A runtime: makes a target's file from a portable model, runs it, measures it, looks inside. `computed_by` says what
+    `run` computes with on this machine."""
 
     format: Format
+    computed_by: ComputedBy
 
     def unsupported(self, model: ExportedModel, target: Target) -> tuple[Problem, ...]:
         """What of `model` this runtime cannot do on `target`: operation, place and way out. Empty if all is well."""

@@ -1,4 +1,4 @@
-"""Core ML: runs and measures on macOS; anywhere else it reads packages back and says what they hold."""
+"""Core ML: runs and measures on macOS; elsewhere a reference interpreter computes its packages."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from edgedistill.runtimes.base import (
 )
 from edgedistill.runtimes.coreml_package import Package, check_package, contract_digest, read_package
 from edgedistill.runtimes.sessions import as_session, take_profile
-from edgedistill.specs import Format, Target
+from edgedistill.specs import ComputedBy, Format, Target
 from edgedistill.store import file_sha256, size_bytes, sync_folder, sync_tree, tool_version
 
 _WARMUP_RUNS = 50
@@ -40,6 +40,7 @@ class CoreMLRuntime:
     """Core ML packages (`.mlpackage`), as `export.coreml` and `quantize.coreml` make them."""
 
     format = Format.COREML
+    computed_by = ComputedBy.DEVICE if sys.platform == "darwin" else ComputedBy.REFERENCE
 
     def unsupported(self, model: ExportedModel, target: Target) -> tuple[Problem, ...]:
         """A file of another format, or a target that has no Core ML."""
@@ -71,10 +72,20 @@ class CoreMLRuntime:
         )
 
     def run(self, artifact: CompiledArtifact, batches: Iterable[Images]) -> Iterator[Logits]:
-        """Logits float32 [B, classes] of each batch, on macOS with all compute units. Raises NotRunnableError elsewhere."""
+        """Logits float32 [B, classes] of each batch: on macOS by Core ML with all compute units, elsewhere by the reference
+        interpreter. Raises NotRunnableError where Core ML does not load the package, UnsupportedError naming operations
+        that the interpreter lacks."""
+        if self.computed_by is ComputedBy.REFERENCE:
+            from edgedistill.runtimes.coreml_reference.interpreter import Interpreter
+
+            interpreter = Interpreter(read_package(artifact.path))
+            return (
+                np.concatenate([_logits(interpreter.run({"image": image[None]})) for image in batch])
+                for batch in batches
+            )
         model = _load(artifact)
         predictions = (model.predict([_feed(image) for image in batch]) for batch in batches)
-        return (np.stack([np.float32(one["logits"]).reshape(-1) for one in batch]) for batch in predictions)
+        return (np.concatenate([_logits(one) for one in batch]) for batch in predictions)
 
     def profile(self, artifact: CompiledArtifact, inputs: Images | None, protocol: MeasurementProtocol) -> Profile:
         """Latency on this Mac by coremltools' MLModelBenchmarker: each sample is one prediction call inside Core ML, cycling
@@ -137,6 +148,10 @@ def _load(artifact: CompiledArtifact) -> Any:
             fix=f"{DEPLOYMENT_TARGET} packages need macOS 14 or later",
         )
     return model
+
+
+def _logits(outputs: dict[str, Any]) -> Logits:
+    return np.float32(outputs["logits"]).reshape(1, -1)
 
 
 def _feed(image: Images) -> dict[str, Any]:

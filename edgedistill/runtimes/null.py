@@ -23,7 +23,7 @@ from edgedistill.artifacts import CompiledArtifact, Environment, ExportedModel, 
 from edgedistill.errors import Problem, UnsupportedError
 from edgedistill.runtimes.base import Images, Inspection, Logits, MeasurementProtocol
 from edgedistill.runtimes.sessions import as_session
-from edgedistill.specs import Contract, Format, Precision, QuantScheme, Target
+from edgedistill.specs import ComputedBy, Contract, Format, Precision, QuantScheme, Target
 from edgedistill.store import digest, file_sha256, size_bytes, tool_version, write_atomic
 from edgedistill.students.structure import structure_of
 
@@ -67,6 +67,7 @@ class NullRuntime:
     """Runtime of Format.NULL."""
 
     format = Format.NULL
+    computed_by = ComputedBy.DEVICE
 
     def unsupported(self, model: ExportedModel, target: Target) -> tuple[Problem, ...]:
         """Only a model of another format is refused."""

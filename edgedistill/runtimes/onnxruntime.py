@@ -18,7 +18,7 @@ from edgedistill.artifacts import CompiledArtifact, ExportedModel, Profile, Tens
 from edgedistill.errors import InputError, Problem, UnsupportedError
 from edgedistill.runtimes.base import Images, Inspection, Logits, MeasurementProtocol, SessionJob
 from edgedistill.runtimes.sessions import take_profile
-from edgedistill.specs import Format, Precision, QuantScheme, Target
+from edgedistill.specs import ComputedBy, Format, Precision, QuantScheme, Target
 from edgedistill.store import file_sha256, size_bytes, sync_folder, tool_version
 
 _INT8_OPERATORS = {"QuantizeLinear", "DequantizeLinear", "QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger"}
@@ -29,6 +29,7 @@ class OnnxRuntime:
     """Runtime of Format.ONNX."""
 
     format = Format.ONNX
+    computed_by = ComputedBy.DEVICE
 
     def unsupported(self, model: ExportedModel, target: Target) -> tuple[Problem, ...]:
         """Operators (by domain and opset) for which this ONNX Runtime has no CPU kernel, and weights kept outside the file.

@@ -19,7 +19,7 @@ from edgedistill.export.metadata import load
 from edgedistill.runtimes.base import Images, Inspection, Logits, MeasurementProtocol, NotRunnableError
 from edgedistill.runtimes.tensorrt_graph import linear_as_convolution
 from edgedistill.runtimes.tensorrt_vendor import Vendor, local_capability, named_vendor, vendor, vendor_log
-from edgedistill.specs import Format, Precision, QuantScheme, Target
+from edgedistill.specs import ComputedBy, Format, Precision, QuantScheme, Target
 from edgedistill.store import file_sha256, size_bytes, tool_version, write_atomic
 
 _TURING = 75
@@ -40,6 +40,7 @@ class TensorRTRuntime:
     """Runtime of Format.TENSORRT."""
 
     format = Format.TENSORRT
+    computed_by = ComputedBy.DEVICE
 
     def unsupported(self, model: ExportedModel, target: Target) -> tuple[Problem, ...]:
         """The parser's errors, and GPUs that the builder cannot build for. Raises MissingDependencyError."""

@@ -21,13 +21,13 @@ from edgedistill.artifacts import CompiledArtifact, ExportedModel
 from edgedistill.errors import EdgedistillError, InputError, UnsupportedError
 from edgedistill.export.carried import BUILD_KEY, CONTRACT_KEY, LABELS_KEY
 from edgedistill.export.coreml import export_coreml
-from edgedistill.export.program import to_program
+from edgedistill.export.program import reference_logits, to_program
 from edgedistill.quantize.coreml import coreml_quantizer, quantize_coreml
 from edgedistill.quantize.pt2e import fake_quantize
 from edgedistill.runtimes.base import MeasurementProtocol, NotRunnableError
 from edgedistill.runtimes.coreml import CoreMLRuntime
 from edgedistill.runtimes.coreml_package import read_package
-from edgedistill.specs import Contract, Format, Precision, QuantScheme, Target
+from edgedistill.specs import ComputedBy, Contract, Format, Precision, QuantScheme, Target
 from edgedistill.store import file_sha256
 
 pytest.importorskip("coremltools", reason="coremltools has no wheel for this machine")
@@ -351,13 +351,20 @@ def test_what_the_runtime_refuses(built: Built, tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "darwin", reason="Core ML runs here")
-def test_predictions_off_a_mac_are_refused_before_the_first_batch(built: Built) -> None:
-    def never():
-        raise AssertionError("a batch was drawn")
-        yield
+def test_off_a_mac_the_reference_interpreter_computes_the_package(student: nn.Module, built: Built) -> None:
+    runtime, images = CoreMLRuntime(), structured_images(3, seed=1)
+    assert runtime.computed_by is ComputedBy.REFERENCE
+    (got,) = runtime.run(built.artifacts[Precision.FP32], [images])
+    wanted = reference_logits(student, images)
+    assert got.dtype == np.float32
+    np.testing.assert_allclose(got, wanted, atol=1e-3 * float(np.abs(wanted).max()))
 
-    with pytest.raises(NotRunnableError, match="macOS and iOS only"):
-        CoreMLRuntime().run(built.artifacts[Precision.FP32], never())
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="Core ML runs here")
+def test_off_a_mac_nothing_is_measured(built: Built) -> None:
+    def never():
+        raise AssertionError("a session was run")
+
     protocol = MeasurementProtocol(
         target=IPHONE, sessions=1, pause_s=0, max_samples=1, max_seconds=1, operators=False, execute=lambda job: never()
     )
@@ -377,6 +384,7 @@ class CoreMLStandIn:
 
 
 def test_a_batch_is_handed_over_as_pictures(built: Built, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(CoreMLRuntime, "computed_by", ComputedBy.DEVICE)
     monkeypatch.setattr("edgedistill.runtimes.coreml._load", lambda artifact: CoreMLStandIn())
     batches = [structured_images(3, seed=1), structured_images(2, seed=2)]
     got = list(CoreMLRuntime().run(built.artifacts[Precision.FP32], batches))

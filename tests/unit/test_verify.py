@@ -14,7 +14,7 @@ from edgedistill import verify as verification
 from edgedistill.artifacts import CompiledArtifact, ExportedModel, Inspected, Profile, Verified
 from edgedistill.errors import Problem, TrialFailure
 from edgedistill.runtimes.base import Images, Inspection, Logits, MeasurementProtocol, NotRunnableError
-from edgedistill.specs import Format, Precision, Target
+from edgedistill.specs import ComputedBy, Format, Precision, Target
 
 ARTIFACT = make_artifact(Precision.INT8)
 COUNT, CLASSES = 600, 5
@@ -35,6 +35,7 @@ class Fake:
     """A runtime that answers with a function of the batch."""
 
     format = Format.ONNX
+    computed_by = ComputedBy.DEVICE
 
     def __init__(self, answer: Callable[[Images], Logits], batches: int | None = None) -> None:
         self.answer = answer
@@ -67,6 +68,22 @@ def check(runtime: Fake) -> Verified:
     found = verification.verify(runtime, ARTIFACT, REFERENCE, IMAGES, LABELS)
     assert isinstance(found, Verified)
     return found
+
+
+class Reference(Fake):
+    computed_by = ComputedBy.REFERENCE
+
+
+def test_an_interpreter_computes_the_first_images_and_the_result_says_so() -> None:
+    asked: list[int] = []
+
+    def answer(images: Images) -> Logits:
+        asked.append(len(images))
+        return true_logits(images)
+
+    found = check(Reference(answer))
+    assert found.computed_by is ComputedBy.REFERENCE
+    assert sum(asked) == found.parity.images == verification.REFERENCE_IMAGES < COUNT
 
 
 def test_exact_artifact() -> None:
