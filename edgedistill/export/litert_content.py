@@ -1,0 +1,173 @@
+"""What a LiteRT flatbuffer of our own making holds, changed between the converter and the file.
+
+Only for what the converter has just made: a foreign file goes through `litert_flatbuffer`, which trusts nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+LAYER_MARK = "layer_"
+"""What stands before a layer's number in the names that the converter makes of modules."""
+
+_NUMBER = re.compile(rf"_{LAYER_MARK}(\d+);")
+_ALIGNMENT = 16
+_WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV", "BATCH_MATMUL")
+# The operands that may be constants worth storing in fewer bits; a bias is small and keeps its precision.
+_WEIGHT_OPERANDS = {"TRANSPOSE_CONV": (1,), "BATCH_MATMUL": (0, 1)}
+
+
+def _flatbuffer_utils() -> Any:
+    return importlib.import_module("ai_edge_litert.tools.flatbuffer_utils")
+
+
+@dataclass(frozen=True, eq=False)
+class Content:
+    """A model as the objects of LiteRT's own schema (`ModelT`), which may be changed. One subgraph."""
+
+    model: Any
+
+    @classmethod
+    def parse(cls, data: bytes) -> Content:
+        """Read what the converter or the quantiser returned."""
+        return cls(_flatbuffer_utils().read_model_from_bytearray(data))
+
+    @property
+    def graph(self) -> Any:
+        """The main subgraph."""
+        return self.model.subgraphs[0]
+
+    def kind(self, operator: Any) -> str:
+        """The operator's name in the schema, e.g. `CONV_2D`."""
+        return str(_flatbuffer_utils().opcode_to_name(self.model, operator.opcodeIndex))
+
+    def constant(self, tensor: Any) -> Any:
+        """The bytes of a constant, None for a tensor that is computed."""
+        return self.model.buffers[tensor.buffer].data
+
+    def carry(self, entries: Mapping[str, str]) -> None:
+        """Put `entries` into the metadata table, in the order of their names, in place of older ones so called."""
+        schema = importlib.import_module("ai_edge_litert.schema_py_generated")
+        names = {name.encode() for name in entries}
+        self.model.metadata = [entry for entry in self.model.metadata or [] if entry.name not in names]
+        for name, text in sorted(entries.items()):
+            entry, buffer = schema.MetadataT(), schema.BufferT()
+            buffer.data = np.frombuffer(text.encode(), np.uint8)
+            entry.name, entry.buffer = name.encode(), len(self.model.buffers)
+            self.model.buffers.append(buffer)
+            self.model.metadata.append(entry)
+
+    def name_tensors(self, input_name: str, output_name: str, layers: Sequence[str]) -> None:
+        """Call the input and output as the contract does, and the tensors of layers after them: `<layer>` what it gives,
+        `<layer>.weight` and `<layer>.bias` its constants. Others are called by their operator and number. All names differ.
+        """
+        names: dict[int, str] = {}
+        for position, operator in enumerate(self.graph.operators):
+            kind = self.kind(operator)
+            layer = self._layer(operator, layers) if kind in _WEIGHTED else None
+            for index in operator.outputs:
+                names[index] = layer or f"{kind.lower()}_{position}"
+            operands = (".weight", ".bias") if layer else ()
+            for suffix, index in zip(operands, operator.inputs[1:]):
+                if index >= 0 and self.constant(self.graph.tensors[index]) is not None:
+                    names.setdefault(index, f"{layer}{suffix}")
+        names |= {self.graph.inputs[0]: input_name, self.graph.outputs[0]: output_name}
+        taken: Counter[str] = Counter()
+        for index, tensor in enumerate(self.graph.tensors):
+            name = names.get(index, "constant")
+            taken[name] += 1
+            tensor.name = (name if taken[name] == 1 else f"{name}:{taken[name]}").encode()
+
+    def _layer(self, operator: Any, layers: Sequence[str]) -> str | None:
+        """The layer that an operator computes, by the numbers in the converter's names: those of its weight, whose constant
+        may have got its name from an equal one, and those of its output, which may name what was fused into it as well."""
+        weight, output = (
+            [int(found) for found in _NUMBER.findall(self.graph.tensors[index].name.decode())]
+            for index in (operator.inputs[1], operator.outputs[0])
+        )
+        both = [number for number in output if number in weight] or output or weight
+        return layers[both[0]] if both else None
+
+    def store_weights_as_half(self) -> list[tuple[str, float]]:
+        """Store the weights as float16, each behind a DEQUANTIZE, as LiteRT's own post-training quantisation lays them out.
+        Returns the names and largest values of those that do not fit, and then nothing has changed."""
+        schema = importlib.import_module("ai_edge_litert.schema_py_generated")
+        weights = self._float_weights()
+        values = {i: np.frombuffer(self.constant(self.graph.tensors[i]).tobytes(), np.float32) for i in weights}
+        limit = float(np.finfo(np.float16).max)
+        largest = {i: float(np.abs(value).max(initial=0.0)) for i, value in values.items()}
+        if too_large := [(self.graph.tensors[i].name.decode(), x) for i, x in largest.items() if x > limit]:
+            return too_large
+        code = self._code("DEQUANTIZE")
+        for number, index in enumerate(weights):
+            stored = self.graph.tensors[index]
+            buffer = schema.BufferT()
+            buffer.data = values[index].astype(np.float16).view(np.uint8)
+            widened = schema.TensorT()
+            widened.name, widened.shape, widened.type = stored.name + b".float", stored.shape, stored.type
+            widened.buffer = 0
+            stored.type, stored.buffer = schema.TensorType.FLOAT16, len(self.model.buffers)
+            self.model.buffers.append(buffer)
+            operator = schema.OperatorT()
+            operator.opcodeIndex, operator.inputs, operator.outputs = code, [index], [len(self.graph.tensors)]
+            for user in self.graph.operators[number:]:
+                user.inputs = [len(self.graph.tensors) if i == index else i for i in user.inputs]
+            self.graph.tensors.append(widened)
+            self.graph.operators.insert(number, operator)
+        self._drop_unused_buffers()
+        return []
+
+    def _float_weights(self) -> list[int]:
+        """Indices of the float constants that weighted operators multiply with, in the order of the graph."""
+        schema = importlib.import_module("ai_edge_litert.schema_py_generated")
+        found: dict[int, None] = {}
+        for operator in self.graph.operators:
+            kind = self.kind(operator)
+            for operand in _WEIGHT_OPERANDS.get(kind, (1,)) if kind in _WEIGHTED else ():
+                tensor = self.graph.tensors[operator.inputs[operand]]
+                if tensor.type == schema.TensorType.FLOAT32 and self.constant(tensor) is not None:
+                    found[operator.inputs[operand]] = None
+        return list(found)
+
+    def _code(self, kind: str) -> int:
+        """The index of an operator code, added where the model has none."""
+        schema = importlib.import_module("ai_edge_litert.schema_py_generated")
+        wanted = getattr(schema.BuiltinOperator, kind)
+        for index, code in enumerate(self.model.operatorCodes):
+            if code.builtinCode == wanted:
+                return index
+        code = schema.OperatorCodeT()
+        code.builtinCode = code.deprecatedBuiltinCode = wanted
+        code.version = 3
+        self.model.operatorCodes.append(code)
+        return len(self.model.operatorCodes) - 1
+
+    def _drop_unused_buffers(self) -> None:
+        """Empty the buffers that no tensor and no metadata refers to, so that their bytes are not written."""
+        used = {tensor.buffer for graph in self.model.subgraphs for tensor in graph.tensors}
+        used |= {entry.buffer for entry in self.model.metadata or []}
+        for index, buffer in enumerate(self.model.buffers):
+            if index not in used:
+                buffer.data = None
+
+    def serialise(self) -> bytes:
+        """The flatbuffer. Its buffers lie at multiples of 16 bytes, as the schema asks and as kernels read them: the
+        schema's Python code for writing does not see to it."""
+        schema = importlib.import_module("ai_edge_litert.schema_py_generated")
+
+        class Aligned(schema.BufferT):  # type: ignore[misc]
+            def Pack(self, builder: Any) -> Any:
+                if self.data is not None:
+                    builder.Prep(_ALIGNMENT, len(self.data))
+                return super().Pack(builder)
+
+        for buffer in self.model.buffers:
+            buffer.__class__ = Aligned
+        return bytes(_flatbuffer_utils().convert_object_to_bytearray(self.model))
