@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -15,6 +16,7 @@ from pydantic import ValidationError
 from edgedistill.artifacts import BuildResult, ProfileResult
 from edgedistill.config import BuildConfig, load_config
 from edgedistill.data.fingerprint import fingerprint
+from edgedistill.documents import ExportResult
 from edgedistill.errors import InputError
 from edgedistill.progress import Event, Listener, Note, StageFinished, silent
 from edgedistill.ship.package import verify_package
@@ -174,3 +176,60 @@ def profile(path: Path | str, *, target: str | Path = "host", listener: Listener
     from edgedistill.profiling import profile_file
 
     return profile_file(Path(path), load_target(str(target)), listener)
+
+
+def export(
+    model: str,
+    *,
+    out: Path | str,
+    formats: str = "onnx",
+    precisions: str = "fp32",
+    checkpoint: Path | None = None,
+    classes: int | None = None,
+    resolution: int | None = None,
+    mean: str | None = None,
+    std: str | None = None,
+    labels: Path | None = None,
+    random_weights: bool = False,
+    data: str | None = None,
+    target: str | Path = "host",
+    verify: bool = True,
+    listener: Listener = silent,
+) -> ExportResult:
+    """Export a model (`timm:NAME`, `module:function`, a .pt2 program or an .onnx file) to the folder `out`, in every format
+    of `formats` ("onnx,coreml" or "all") and precision of `precisions`, each file run and compared with the model unless
+    `verify` is off. `mean` and `std` are "R,G,B" in 0..1; `data` (see `--data`) calibrates int8. What fails is in the
+    result's `failures`. Raises InputError for bad input."""
+    import platform
+
+    from edgedistill.data.argument import data_config
+    from edgedistill.exporting import CALIBRATION_IMAGES, Wanted, export_source, parse_formats, parse_precisions
+    from edgedistill.sources import ModelOptions, calibration_images, open_model, parse_triple
+
+    chosen = load_target(str(target))
+    config = None if data is None else data_config(data)
+    options = ModelOptions(
+        checkpoint=checkpoint,
+        classes=classes,
+        resolution=resolution,
+        mean=parse_triple(mean, "--mean"),
+        std=parse_triple(std, "--std"),
+        labels=labels,
+        random_weights=random_weights,
+    )
+    wanted = Wanted(
+        formats=parse_formats(formats),
+        precisions=parse_precisions(precisions),
+        target=chosen,
+        machine=chosen.machine or platform.machine(),
+        out=Path(out),
+        verify=verify,
+    )
+    if model.endswith(".onnx"):
+        from edgedistill.exporting_onnx import export_onnx_file
+
+        return export_onnx_file(Path(model), options, config, wanted, listener)
+    source, notes = open_model(model, options, Path.cwd())
+    if config is not None:
+        wanted = replace(wanted, calibration=calibration_images(config, source.contract, CALIBRATION_IMAGES))
+    return export_source(source, notes, wanted, listener)

@@ -17,7 +17,7 @@ from torch.export import ExportedProgram
 
 from edgedistill.artifacts import ExportedModel
 from edgedistill.errors import UnsupportedError
-from edgedistill.export.program import to_program
+from edgedistill.export.quiet import quiet
 from edgedistill.isolation import CONVERSION, in_child
 from edgedistill.quantize.onnx_static import IntegerStyle
 from edgedistill.runtimes.base import Images
@@ -58,13 +58,10 @@ class Conversion:
     contract: Contract
     build_hash: str
     module: Callable[[], nn.Module]
+    program: Callable[[], ExportedProgram]
     calibration: Callable[[], Images]
     style: IntegerStyle
     full: ExportedModel | None = None
-
-    def program(self) -> ExportedProgram:
-        """The torch program that every format is made from."""
-        return to_program(self.module(), self.contract)
 
 
 def convert(what: Conversion, form: Format, scheme: QuantScheme, folder: Path) -> ExportedModel:
@@ -74,7 +71,10 @@ def convert(what: Conversion, form: Format, scheme: QuantScheme, folder: Path) -
         *_IMPORTS.get(form, ()),
         *(_QUANTISER_IMPORTS.get(form, ()) if scheme.precision not in _FLOAT else ()),
     ):
-        with contextlib.suppress(ImportError):  # the converter says what is missing, with the line that installs it
+        with (
+            contextlib.suppress(ImportError),
+            quiet(),
+        ):  # the converter says what is missing, with the line that installs it
             importlib.import_module(name)
     return in_child(f"converting to {form} {scheme.label}", CONVERSION, _convert, what, form, scheme, folder)
 

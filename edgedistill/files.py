@@ -11,6 +11,7 @@ from edgedistill.artifacts import (
     ExportedModel,
 )
 from edgedistill.converters import Conversion, convert
+from edgedistill.export.program import to_program
 from edgedistill.quantize.onnx_static import IntegerStyle
 from edgedistill.runtimes import runtime_for
 from edgedistill.specs import Format, Frozen, Precision, QuantScheme, Target
@@ -72,6 +73,7 @@ def _made(bench: Workbench, source: Source, scheme: QuantScheme, form: Format, f
         contract=source.contract,
         build_hash=source.key,
         module=source.load,
+        program=lambda: to_program(source.load(), source.contract),
         calibration=lambda: bench.calibration(source.contract),
         style=IntegerStyle.TENSORRT if on_gpu else IntegerStyle.for_onnxruntime(bench.machine),
         full=full,

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from edgedistill import __version__
-from edgedistill.cli import build, cache, doctor, init, profile, report, targets
+from edgedistill.cli import build, cache, doctor, export, init, profile, report, targets
 from edgedistill.errors import ExitCode
 
 app = typer.Typer(
@@ -21,6 +21,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("build")(build.build)
+app.command("export")(export.export)
 app.command("init")(init.init)
 app.command("targets")(targets.targets)
 app.command("doctor")(doctor.doctor)

@@ -1,0 +1,120 @@
+"""`edgedistill export`: one model as files of several formats."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from edgedistill.cli.completion import complete_target
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from edgedistill.documents import ExportResult
+
+
+def export(
+    context: typer.Context,
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="timm:NAME, module:function, a .pt2 program or an .onnx file.")
+    ],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the files.")],
+    formats: Annotated[
+        str, typer.Option(metavar="LIST|all", help="onnx, coreml, tensorrt, litert, executorch; with commas, or all.")
+    ] = "onnx",
+    precision: Annotated[str, typer.Option(metavar="LIST", help="fp32, fp16, int8 and others, with commas.")] = "fp32",
+    checkpoint: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Weights: safetensors or a state dict.")
+    ] = None,
+    classes: Annotated[int | None, typer.Option(min=1, metavar="N", help="Classes of the model.")] = None,
+    resolution: Annotated[int | None, typer.Option(min=8, max=2048, metavar="R", help="Side of its input.")] = None,
+    mean: Annotated[
+        str | None, typer.Option(metavar="R,G,B", help="Normalisation, in 0..1 as model cards give it.")
+    ] = None,
+    std: Annotated[str | None, typer.Option(metavar="R,G,B", help="See --mean.")] = None,
+    labels: Annotated[Path | None, typer.Option(metavar="FILE", help="Names of the classes, one a line.")] = None,
+    random_weights: Annotated[bool, typer.Option("--random-weights", help="Leave timm's weights out.")] = False,
+    data: Annotated[
+        str | None, typer.Option(metavar="digits|FOLDER", help="Images that int8 is calibrated on.")
+    ] = None,
+    target: Annotated[
+        str, typer.Option(metavar="NAME|PATH.toml", autocompletion=complete_target, help="Device the files are for.")
+    ] = "host",
+    no_verify: Annotated[bool, typer.Option("--no-verify", help="Do not run the files for parity.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Say more while working.")] = False,
+) -> None:
+    """Export a model to one or more formats, each file run and compared with the model.
+
+    Files that fail are listed with cause and fix and cost the others nothing; the exit code is then 2.
+    """
+    from edgedistill import api
+    from edgedistill.cli import render
+    from edgedistill.cli.errors import answering
+    from edgedistill.cli.live import watching
+    from edgedistill.errors import ExitCode
+
+    with answering(as_json=as_json):
+        with watching(verbose=verbose or bool(context.obj)) as listener:
+            result = api.export(
+                model,
+                out=out,
+                formats=formats,
+                precisions=precision,
+                checkpoint=checkpoint,
+                classes=classes,
+                resolution=resolution,
+                mean=mean,
+                std=std,
+                labels=labels,
+                random_weights=random_weights,
+                data=data,
+                target=target,
+                verify=not no_verify,
+                listener=listener,
+            )
+        if as_json:
+            render.write_json(result.model_dump_json())
+        else:
+            print_export(render.results(), result, out)
+        if result.failures:
+            raise typer.Exit(int(ExitCode.BAD_INPUT))
+
+
+def print_export(console: Console, result: ExportResult, out: Path) -> None:
+    """The files with size and parity, then what failed and why."""
+    from edgedistill.cli import render
+    from edgedistill.specs import ComputedBy
+    from edgedistill.units import format_bytes, format_percent
+
+    table = render.table("file", "format", "precision", "size", "largest error", "same class", "computed by", "time")
+    for file in result.files:
+        parity = file.parity
+        by = "the reference, not the device" if file.computed_by is ComputedBy.REFERENCE else "its runtime"
+        table.add_row(
+            str(out / file.path),
+            file.format,
+            file.precision,
+            format_bytes(file.bytes),
+            f"{parity.max_abs_error:.2g}" if parity else "unknown",
+            f"{format_percent(parity.top1_agreement)} of {parity.images}" if parity else "unknown",
+            by if parity else "not run here",
+            f"{file.seconds_conversion:.1f} s",
+        )
+    if result.files:
+        console.print(table)
+    for file in result.files:
+        if file.not_run:
+            render.line(console, f"{file.path}: not run: {file.not_run}", style="dim")
+            for check in file.checks:
+                render.line(console, f"  {check}", style="dim")
+    for failure in result.failures:
+        render.line(console, f"{failure.format} {failure.precision} failed: {failure.cause}", style="red")
+        for problem in failure.problems:
+            render.line(console, f"  {problem}")
+        if failure.fix:
+            render.line(console, f"  fix: {failure.fix}", style="green")
+    for note in result.notes:
+        render.line(console, note, style="dim")

@@ -1,0 +1,243 @@
+"""What `export` takes for a model: timm's names, a function of the user's, a torch.export program."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from edgedistill.config import DataConfig, TeacherConfig
+from edgedistill.data.datasets import load_dataset
+from edgedistill.data.preprocessing import prepare
+from edgedistill.errors import EdgedistillError, InputError, Problem
+from edgedistill.export.pt2 import read_program
+from edgedistill.isolation import Limits, in_child
+from edgedistill.runtimes.base import Images
+from edgedistill.specs import Contract
+from edgedistill.store import digest
+from edgedistill.students.build import Normalised, deploy
+from edgedistill.teachers.checkpoint import load_checkpoint
+from edgedistill.teachers.load import weights_sha256
+from edgedistill.teachers.networks import build_network
+from edgedistill.workbench import Source
+
+IMAGENET_CLASSES = 1000
+_UNSCALED = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+_SMALLEST, _LARGEST = 8, 2048
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """How a model is opened. `classes`, `resolution`, `mean` and `std` (0..1, as model cards give them) replace the model's
+    own; `random_weights` keeps timm's pretrained weights out; `labels` is a text file of one class a line."""
+
+    checkpoint: Path | None = None
+    classes: int | None = None
+    resolution: int | None = None
+    mean: tuple[float, float, float] | None = None
+    std: tuple[float, float, float] | None = None
+    labels: Path | None = None
+    random_weights: bool = False
+
+
+def open_model(model: str, options: ModelOptions, base: Path) -> tuple[Source, tuple[str, ...]]:
+    """The network that `model` names, deployed, with notes on what was assumed. `module:function` is looked for in `base`.
+
+    Raises InputError, with every problem found; nothing of a .pt2 file is run to open it.
+    """
+    if model.endswith(".pt2"):
+        return _from_program(Path(model), options)
+    if ":" not in model:
+        raise InputError(
+            f"{model!r} is not a model that can be exported",
+            fix="give timm:NAME, module:function, a .pt2 program or an .onnx file",
+        )
+    return _from_torch(model, options, base)
+
+
+def _from_torch(model: str, options: ModelOptions, base: Path) -> tuple[Source, tuple[str, ...]]:
+    library, _, name = model.partition(":")
+    is_timm = library == "timm"
+    settings = _timm_settings(name) if is_timm else {}
+    classes = options.classes or int(settings.get("num_classes") or IMAGENET_CLASSES)
+    pretrained = is_timm and options.checkpoint is None and not options.random_weights
+    try:
+        config = TeacherConfig(model=model, pretrained=pretrained, resolution=options.resolution, fit=None)
+    except ValueError as error:
+        raise InputError(
+            f"{model!r}, {options.resolution}: {_first(error)}", fix="see edgedistill export --help"
+        ) from error
+    notes = []
+    try:
+        with torch.random.fork_rng(devices=()):
+            torch.manual_seed(0)
+            network = build_network(config.model_copy(update={"pretrained": False}), classes, base)
+        if pretrained:
+            network = _pretrained(config, classes, base)
+        if options.checkpoint is not None:
+            load_checkpoint(network, options.checkpoint)
+    except EdgedistillError as error:
+        raise _of_a_command(error) from error
+    if is_timm and options.random_weights:
+        notes.append("weights are random: size and speed are the real ones, answers are not")
+    resolution = options.resolution or _own_resolution(model, settings)
+    mean, std = _statistics(options, settings)
+    if not settings and options.mean is None:
+        notes.append("pixels go in as 0..255; give --mean and --std if the network was trained on normalised ones")
+    labels = _labels(options, classes, imagenet=is_timm and classes == IMAGENET_CLASSES)
+    contract = Contract(
+        resolution=resolution,
+        resize_filter="bicubic" if settings.get("interpolation") == "bicubic" else "bilinear",
+        crop="center",
+        mean=mean,
+        std=std,
+        labels=labels,
+    )
+    module = Normalised(network.eval(), mean, std).eval()
+    return _source(model, module, contract), tuple(notes)
+
+
+def _pretrained(config: TeacherConfig, classes: int, base: Path) -> nn.Module:
+    try:
+        return build_network(config.model_copy(update={"fit": None}), classes, base)
+    except InputError as error:
+        if "cannot be fetched" not in error.message:
+            raise
+        raise InputError(
+            error.message,
+            fix="connect to the network once, give --checkpoint FILE, or --random-weights to try out formats",
+        ) from error
+
+
+def _from_program(path: Path, options: ModelOptions) -> tuple[Source, tuple[str, ...]]:
+    program = in_child(f"reading {path.name}", Limits.for_file(path), read_program, path)
+    shapes = [
+        tuple(node.meta["val"].shape)
+        for node in program.graph.nodes
+        if node.op == "placeholder" and node.name in program.graph_signature.user_inputs
+    ]
+    if len(shapes) != 1 or len(shapes[0]) != 4 or tuple(shapes[0])[:2] != (1, 3) or shapes[0][2] != shapes[0][3]:
+        raise InputError(
+            f"{path} takes {[list(map(str, shape)) for shape in shapes]}, not one image [1, 3, R, R]",
+            fix="export it with one float32 input of batch 1, three channels and a square side",
+        )
+    given = [name for name in ("checkpoint", "classes", "resolution") if getattr(options, name) is not None]
+    if given:
+        listed = ", ".join(f"--{name}" for name in given)
+        raise InputError(f"a .pt2 program has its own weights, classes and resolution: {listed} cannot change them")
+    mean, std = _statistics(options, {})
+    network = program.module(check_guards=False)
+    module = Normalised(network, mean, std)
+    for inner in module.modules():
+        inner.training = False  # .eval() is refused by exported modules, whose mode is fixed in the graph
+    with torch.inference_mode():
+        output = module(torch.zeros(shapes[0]))
+    if not isinstance(output, torch.Tensor) or output.ndim != 2:
+        raise InputError(
+            f"{path} does not give one tensor of logits [1, classes]", fix="export it without other outputs"
+        )
+    labels = _labels(options, output.shape[1], imagenet=False)
+    contract = Contract(resolution=int(shapes[0][2]), crop="center", mean=mean, std=std, labels=labels)
+    notes = (
+        () if options.mean else ("pixels go in as 0..255; give --mean and --std if it was trained on normalised ones",)
+    )
+    return _source(path.name, module, contract, deployed=True), notes
+
+
+def _source(label: str, module: nn.Module, contract: Contract, *, deployed: bool = False) -> Source:
+    key = digest([label, contract.model_dump(mode="json"), weights_sha256(module)])
+    ready = module if deployed else deploy(module)
+    return Source(label, key, contract, lambda: ready)
+
+
+def _timm_settings(name: str) -> dict[str, Any]:
+    from timm import get_pretrained_cfg
+
+    try:
+        settings = get_pretrained_cfg(name)
+    except RuntimeError:  # an unknown tag, of which building it tells with the known ones
+        return {}
+    return asdict(settings) if settings is not None else {}
+
+
+def _own_resolution(model: str, settings: dict[str, Any]) -> int:
+    size = settings.get("input_size")
+    if not isinstance(size, tuple | list):
+        raise InputError(f"{model} does not state the size of its input", fix="add --resolution PIXELS")
+    return int(size[-1])
+
+
+def _statistics(
+    options: ModelOptions, settings: dict[str, Any]
+) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
+    if (options.mean is None) != (options.std is None):
+        raise InputError("--mean and --std belong together", fix="give both or neither")
+    mean, std = options.mean or settings.get("mean"), options.std or settings.get("std")
+    if mean is None or std is None:
+        return _UNSCALED
+    problems = [
+        Problem(name, f"{value:g} is no level of a pixel in 0..1", "write them as model cards do: 0.485,0.456,0.406")
+        for name, values, low in (("--mean", mean, -1e-9), ("--std", std, 0.0))
+        for value in values
+        if not (math.isfinite(value) and low < value <= 1)
+    ]
+    if problems:
+        raise InputError("the normalisation is not one", problems=problems)
+    red, green, blue = (255 * float(v) for v in mean)
+    deviations = [255 * float(v) for v in std]
+    return (red, green, blue), (deviations[0], deviations[1], deviations[2])
+
+
+def _labels(options: ModelOptions, classes: int, *, imagenet: bool) -> tuple[str, ...]:
+    if options.labels is not None:
+        try:
+            lines = options.labels.read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"{options.labels} cannot be read: {_first(error)}", fix="give a text file") from error
+        if len(lines) != classes:
+            raise InputError(f"{options.labels} has {len(lines)} lines, and the model {classes} classes")
+        return tuple(lines)
+    if imagenet:
+        from timm.data import ImageNetInfo
+
+        names = ImageNetInfo()
+        return tuple(names.index_to_description(index) for index in range(classes))
+    return tuple(map(str, range(classes)))
+
+
+def _of_a_command(error: EdgedistillError) -> EdgedistillError:
+    """The same words without the build file's table, which a command line does not have."""
+
+    def bare(text: str) -> str:
+        return text.replace("[teacher] ", "").replace(" in [teacher]", "").replace(" to [teacher]", "")
+
+    problems = [Problem(bare(p.where), bare(p.what), bare(p.fix)) for p in error.problems]
+    return type(error)(bare(error.message), fix=bare(error.fix), problems=problems)
+
+
+def _first(error: Exception) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
+def parse_triple(text: str | None, option: str) -> tuple[float, float, float] | None:
+    """`"0.485,0.456,0.406"`; None stays None. Raises InputError."""
+    if text is None:
+        return None
+    try:
+        red, green, blue = (float(part) for part in text.split(","))
+    except ValueError:
+        raise InputError(f"{option}: {text!r} is not three numbers", fix="write them like 0.485,0.456,0.406") from None
+    return red, green, blue
+
+
+def calibration_images(config: DataConfig, contract: Contract, count: int) -> Images:
+    """The first `count` training images of a fixed shuffle, uint8 [n, 3, R, R] through the contract."""
+    dataset = load_dataset(config)
+    train = dataset.splits.train
+    chosen = np.random.default_rng(0).permutation(len(train))[:count]
+    return prepare(dataset.images, train[chosen], contract)
