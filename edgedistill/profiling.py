@@ -1,35 +1,70 @@
-"""`edgedistill profile`: the latency of any ONNX file on a target's device."""
+"""`edgedistill profile`: the latency of any ONNX, LiteRT or ExecuTorch file on a target's device."""
 
 from __future__ import annotations
 
 import time
 from functools import partial
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
-from edgedistill.artifacts import ProfileResult
+from edgedistill.artifacts import CompiledArtifact, ProfileResult
 from edgedistill.config import ProfileConfig
 from edgedistill.devices.attach import attach
-from edgedistill.devices.base import run_pushed
+from edgedistill.devices.base import MEASURED_FORMATS, run_pushed
 from edgedistill.devices.stats import measured_latency, samples_needed
-from edgedistill.errors import UnsupportedError
+from edgedistill.errors import InputError, UnsupportedError
 from edgedistill.progress import Listener, StageFinished, StageStarted
+from edgedistill.runtimes import runtime_for
 from edgedistill.runtimes.base import MeasurementProtocol
-from edgedistill.runtimes.onnxruntime import OnnxRuntime
 from edgedistill.specs import Format, Percentile, Target
+
+# Bytes 4 to 7 of a FlatBuffers file say what it is; an ONNX file is plain protobuf and says nothing.
+_IDENTIFIERS = {b"TFL3": Format.LITERT, b"ET12": Format.EXECUTORCH}
+_SUFFIXES = {".onnx": Format.ONNX, ".tflite": Format.LITERT, ".pte": Format.EXECUTORCH}
+
+
+@runtime_checkable
+class _Adopts(Protocol):
+    """A runtime that takes files which no build made."""
+
+    def adopt(self, path: Path, target: Target) -> CompiledArtifact: ...
+
+
+def format_of(path: Path) -> Format:
+    """The format of a model file, by its content where that says so, else by its suffix. Raises InputError for a file of
+    none of those that are profiled, and for one that does not exist."""
+    taken = f"name a file {', '.join(_SUFFIXES)}"
+    if not path.is_file():
+        raise InputError(f"{path} {'is a folder' if path.is_dir() else 'does not exist'}", fix=taken)
+    with path.open("rb") as stream:
+        identifier = stream.read(8)[4:]
+    format = _IDENTIFIERS.get(identifier) or _SUFFIXES.get(path.suffix.lower())
+    if format is None:
+        raise InputError(f"{path} is no ONNX, LiteRT or ExecuTorch file", fix=taken)
+    return format
 
 
 def profile_file(path: Path, target: Target, listener: Listener) -> ProfileResult:
-    """Three sessions of `path` with random inputs of its own signature, and its operators by time.
+    """Three sessions of `path` with random inputs of its own signature, and its operators by time where its runtime tells
+    them.
 
-    Raises InputError for a file that is not an ONNX model, UnsupportedError for a target whose runtime takes no ONNX,
-    UnreachableError where its device does not answer.
+    Raises InputError for a file that is not a model in ONNX, LiteRT or ExecuTorch, UnsupportedError for a target that does
+    not measure its format, UnreachableError where its device does not answer, MissingDependencyError where the format's
+    runtime is absent.
     """
-    if target.runtime is not Format.ONNX:
+    format = format_of(path)
+    measured = _measured_on(target)
+    if format not in measured:
+        takes = f"{', '.join(measured)} files are" if measured else "nothing is"
         raise UnsupportedError(
-            f"{target.title} runs {target.runtime}, not ONNX files",
-            fix=target.how_to_measure or "choose a target whose runtime is onnx (edgedistill targets)",
+            f"{path.name} is {format}; on {target.title} {takes} measured",
+            fix=target.how_to_measure or "choose a target that runs it (edgedistill targets)",
         )
-    runtime = OnnxRuntime()
+    runtime = runtime_for(format)
+    if not isinstance(runtime, _Adopts):
+        raise UnsupportedError(
+            f"the installed runtime for {format} takes no files of others", fix="uninstall its package"
+        )
     artifact = runtime.adopt(path, target)
     device = attach(target, listener)
     config = ProfileConfig()
@@ -48,11 +83,13 @@ def profile_file(path: Path, target: Target, listener: Listener) -> ProfileResul
     profile = runtime.profile(artifact, None, protocol)
     listener(StageFinished("profile", path.name, time.monotonic() - began, reused=False))
     notes = ["inputs are random numbers of the file's own types and shapes"]
+    if not profile.op_timings:
+        notes.append(f"operators are not timed: {profile.environment.runtime} does not tell their times here")
     if any(session.noisy for session in profile.sessions):
         notes.append("some sessions stayed noisy when measured again: close other programs and repeat")
     return ProfileResult(
         path=str(path),
-        format=Format.ONNX,
+        format=format,
         sha256=artifact.sha256,
         bytes=artifact.bytes,
         latency=measured_latency(profile),
@@ -62,3 +99,13 @@ def profile_file(path: Path, target: Target, listener: Listener) -> ProfileResul
         environment=profile.environment,
         notes=tuple(notes),
     )
+
+
+def _measured_on(target: Target) -> tuple[Format, ...]:
+    """What the agent measures on `target`: everything on this machine, elsewhere what the target takes. It runs on the CPU:
+    nothing where the budget is held against another processor."""
+    if target.runtime not in MEASURED_FORMATS:
+        return ()
+    if target.transport == "local":
+        return MEASURED_FORMATS
+    return tuple(format for format in target.formats if format in MEASURED_FORMATS)

@@ -1,4 +1,4 @@
-"""`edgedistill profile`: the latency of any ONNX file."""
+"""`edgedistill profile`: the latency of any ONNX, LiteRT or ExecuTorch file."""
 
 from __future__ import annotations
 
@@ -19,14 +19,16 @@ OPERATORS_SHOWN = 10
 
 def profile(
     context: typer.Context,
-    path: Annotated[Path, typer.Argument(metavar="FILE.onnx", help="The model to measure, at batch 1.")],
+    path: Annotated[
+        Path, typer.Argument(metavar="FILE", help="The model to measure, at batch 1: .onnx, .tflite or .pte.")
+    ],
     target: Annotated[
         str, typer.Option(metavar="NAME|PATH.toml", autocompletion=complete_target, help="Device to measure on.")
     ] = "host",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
     verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Say more while working.")] = False,
 ) -> None:
-    """Measure an ONNX file: p50, p95 and p99, load time, memory, and the operators that cost the most."""
+    """Measure an ONNX, LiteRT or ExecuTorch file: p50, p95, p99, load time, memory, and the operators that cost most."""
     from edgedistill import api
     from edgedistill.cli import render
     from edgedistill.cli.errors import answering

@@ -7,11 +7,17 @@ from pathlib import Path
 from typing import Protocol
 
 from edgedistill.artifacts import Environment, OpTiming
-from edgedistill.errors import InputError, TrialFailure
+from edgedistill.devices import agent
+from edgedistill.errors import InputError, MissingDependencyError, TrialFailure
 from edgedistill.runtimes.base import SessionJob, SessionReport
 from edgedistill.runtimes.sessions import as_session
+from edgedistill.specs import Format
 
 AGENT = Path(__file__).with_name("agent.py")
+# What a device has to be sent, all into one folder under these names: the agent and what it loads from beside it.
+AGENT_FILES = (AGENT, *(AGENT.with_name(f"{name}.py") for name in ("agent_machine", *agent.RUNTIMES.values())))
+# Formats that the agent measures.
+MEASURED_FORMATS = tuple(Format(name) for name in agent.RUNTIMES)
 
 
 class SessionFailure(TrialFailure):
@@ -27,8 +33,8 @@ class Device(Protocol):
     """A device that can be reached: this machine, or one attached to it."""
 
     def connect(self) -> None:
-        """Check that the device answers and has what a session needs. Raises UnreachableError if it does not answer,
-        MissingDependencyError if it lacks something."""
+        """Check that the device answers and has what every session needs. Raises UnreachableError if it does not answer,
+        MissingDependencyError if it lacks something. A format's runtime is looked for by the session that loads it."""
         ...
 
     def push(self, path: Path) -> Path:
@@ -37,7 +43,8 @@ class Device(Protocol):
 
     def run(self, job: SessionJob) -> SessionReport:
         """One measuring session in a process of its own; the job's paths are the device's (as `push` returned them).
-        One session at a time. Raises SessionFailure where the model is at fault, InputError where the job is."""
+        One session at a time. Raises SessionFailure where the model is at fault, InputError where the job is,
+        MissingDependencyError where the device lacks the runtime of the job's format."""
         ...
 
     def facts(self) -> dict[str, str]:
@@ -52,18 +59,16 @@ def run_pushed(device: Device, job: SessionJob) -> SessionReport:
 
 
 def read_report(answer: str) -> SessionReport:
-    """The agent's answer as a SessionReport, with drift and noise worked out here from the raw samples. Raises
-    SessionFailure or InputError for an answer that is an error, ValueError for one that is neither."""
+    """The agent's answer as a SessionReport, with drift and noise worked out here from the raw samples. Raises what
+    Device.run does for an answer that is an error, ValueError for one that is neither."""
     document = json.loads(answer)
     if error := document.get("error"):
-        kind, message = error["kind"], error["message"]
+        kind, message, fix = error["kind"], error["message"], error["fix"]
         if kind in ("load", "run", "memory"):
             raise SessionFailure(kind, message)
-        fixes = {
-            "inputs": "give values that match the model's inputs",
-            "cpus": "ask for fewer threads, or widen the CPUs that this process may use",
-        }
-        raise InputError(message, fix=fixes.get(kind, ""))
+        if kind == "runtime":
+            raise MissingDependencyError(message, fix=fix)
+        raise InputError(message, fix=fix)
     return SessionReport(
         session=as_session(**document["session"]),
         environment=Environment.model_validate(document["environment"]),

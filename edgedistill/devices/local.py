@@ -9,9 +9,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from edgedistill.devices import agent
+from edgedistill.devices import agent, agent_machine
 from edgedistill.devices.base import AGENT, SessionFailure, read_report
-from edgedistill.errors import InputError, MissingDependencyError
+from edgedistill.errors import InputError
 from edgedistill.progress import Listener, Note, silent
 from edgedistill.runtimes.base import SessionJob, SessionReport
 from edgedistill.store import lock, tool_version
@@ -20,6 +20,7 @@ from edgedistill.units import format_bytes
 # What an interpreter needs to start and to find its packages. Everything else stays out: preloaded allocators, thread
 # counts and debug switches of the shell that happens to run a build would change the measurement.
 _KEPT_VARIABLES = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
+_RUNTIMES = ("onnxruntime", "ai-edge-litert", "executorch")
 _GRACE_S = 120.0
 _SILENT_S = 20.0
 
@@ -56,9 +57,7 @@ class LocalDevice:
         self._lock_file = lock_file or measuring_lock()
 
     def connect(self) -> None:
-        """Raises MissingDependencyError where ONNX Runtime is not installed."""
-        if tool_version("onnxruntime") == "absent":
-            raise MissingDependencyError("ONNX Runtime is not installed", fix="pip install onnxruntime")
+        """Nothing to do: this machine answers, and what every session needs is installed with edgedistill."""
 
     def push(self, path: Path) -> Path:
         """The absolute path itself: the file is already here."""
@@ -75,18 +74,18 @@ class LocalDevice:
             return read_report(self._answer(request, limit_s, job.wait_s))
 
     def facts(self) -> dict[str, str]:
-        """Processor, CPUs, memory, system and runtime of this machine."""
+        """Processor, CPUs, memory, system and runtimes of this machine; a runtime that is not installed is `absent`."""
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
         allowed = allowed_cpus()
         return {
-            "device": agent.device_name(),
-            "processor": agent.cpu_name(),
+            "device": agent_machine.device_name(),
+            "processor": agent_machine.cpu_name(),
             "machine": platform.machine(),
             "cpus": f"{len(allowed)} usable of {os.cpu_count()}",
             "memory": format_bytes(memory),
-            "system": agent.os_name(),
-            "power mode": agent.power_mode(allowed[-1]),
-            "onnxruntime": tool_version("onnxruntime"),
+            "system": agent_machine.os_name(),
+            "power mode": agent_machine.power_mode(allowed[-1]),
+            **{runtime: tool_version(runtime) for runtime in _RUNTIMES},
         }
 
     def _answer(self, request: str, timeout_s: float, wait_s: float) -> str:

@@ -18,7 +18,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from edgedistill.devices import local
-from edgedistill.devices.base import AGENT, SessionFailure
+from edgedistill.devices.base import AGENT, AGENT_FILES, SessionFailure
 from edgedistill.devices.local import LocalDevice, allowed_cpus, pick_cpus
 from edgedistill.errors import InputError
 from edgedistill.progress import Event, Note
@@ -135,6 +135,8 @@ def test_inputs_that_do_not_fit(device: LocalDevice, model: Path, tmp_path: Path
         device.run(job(model, inputs=inputs, input_name="image"))
     with pytest.raises(InputError, match="no input picture; it has image"):
         device.run(job(model, inputs=inputs, input_name="picture"))
+    with pytest.raises(InputError, match=r"the model takes image uint8\[1, 3, 16, 16\]"):
+        device.run(job(model, inputs=inputs))
     inputs.write_bytes(b"")
     with pytest.raises(InputError, match="cannot be read as an array"):
         device.run(job(model, inputs=inputs, input_name="image"))
@@ -159,7 +161,7 @@ def test_push_of_nothing(device: LocalDevice, tmp_path: Path) -> None:
 def test_facts_do_not_change_from_call_to_call(device: LocalDevice) -> None:
     facts = device.facts()
     assert facts == device.facts()
-    assert {"processor", "cpus", "memory", "system", "onnxruntime"} <= set(facts)
+    assert {"processor", "cpus", "memory", "system", "onnxruntime", "ai-edge-litert", "executorch"} <= set(facts)
 
 
 def test_disturbing_variables_are_not_inherited(
@@ -185,6 +187,13 @@ def test_sessions_wait_for_one_another(model: Path, tmp_path: Path) -> None:
     LocalDevice(heard.append, lock_file).run(job(model))
     assert holder.wait() == 0
     assert any(isinstance(event, Note) and "another measurement" in event.text for event in heard)
+
+
+def copied_agent(folder: Path) -> Path:
+    """The agent as a device has it: its files alone in a folder."""
+    for file in AGENT_FILES:
+        shutil.copy(file, folder)
+    return folder / AGENT.name
 
 
 def children_running(script: Path) -> list[int]:
@@ -227,7 +236,7 @@ child.wait()
 @pytest.mark.skipif(not LINUX, reason="reads /proc")
 @pytest.mark.parametrize("before", ["", "import sys; sys.platform = 'other'"], ids=["kernel", "polling"])
 def test_agent_dies_with_its_parent(model: Path, tmp_path: Path, before: str) -> None:
-    agent = Path(shutil.copy(AGENT, tmp_path / "agent.py"))
+    agent = copied_agent(tmp_path)
     request = job(model, max_samples=10**9, max_seconds=120.0).model_dump_json()
     parent = subprocess.Popen([sys.executable, "-c", PARENT, str(agent), request, before], stdout=subprocess.PIPE)
     assert parent.stdout is not None
@@ -248,7 +257,7 @@ def test_agent_dies_with_its_parent(model: Path, tmp_path: Path, before: str) ->
 def test_child_is_ended_when_the_wait_is(
     device: LocalDevice, model: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, interruption: Any
 ) -> None:
-    agent = Path(shutil.copy(AGENT, tmp_path / "agent.py"))
+    agent = copied_agent(tmp_path)
     monkeypatch.setattr(local, "AGENT", agent)
     original = subprocess.Popen.communicate
 
@@ -283,7 +292,10 @@ def test_a_long_wait_for_the_processors_speed_is_told_and_is_no_failure(
     ]
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", "nonsense"])
+NO_FORMAT = json.dumps({"model": "m", "threads": 1, "max_samples": 1, "max_seconds": 1, "format": "coreml"})
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", "nonsense", NO_FORMAT])
 def test_malformed_jobs_are_answered_in_json(text: str) -> None:
     result = subprocess.run([sys.executable, str(AGENT)], input=text, capture_output=True, text=True, check=False)
     assert result.returncode == 1

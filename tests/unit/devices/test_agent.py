@@ -13,15 +13,29 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgedistill.devices import agent
+from edgedistill.devices import agent, agent_executorch, agent_onnxruntime
+from edgedistill.devices.base import AGENT_FILES
+
+NEEDS: dict[str, set[str]] = {
+    "agent": {"numpy"},
+    "agent_machine": set(),
+    "agent_onnxruntime": {"onnxruntime"},
+    "agent_litert": {"ai_edge_litert"},
+    "agent_executorch": {"executorch", "torch"},
+}
 
 
-def test_stands_alone() -> None:
-    tree = ast.parse(Path(agent.__file__).read_text())
+@pytest.mark.parametrize("file", AGENT_FILES, ids=lambda file: file.stem)
+def test_stands_alone(file: Path) -> None:
+    tree = ast.parse(file.read_text())
     imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
     imported |= {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
     roots = {name.partition(".")[0] for name in imported}
-    assert roots - set(sys.stdlib_module_names) == {"numpy", "onnxruntime"}
+    assert roots - set(sys.stdlib_module_names) == NEEDS[file.stem]
+
+
+def test_a_device_is_sent_every_file_of_the_agent() -> None:
+    assert sorted(AGENT_FILES) == sorted(Path(agent.__file__).parent.glob("agent*.py"))
 
 
 def test_sampling_ends_at_max_samples() -> None:
@@ -64,10 +78,14 @@ def test_warm_up_ends_when_two_windows_agree(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(agent.time, "perf_counter_ns", lambda: clock.now_ns)
     monkeypatch.setattr(agent.time, "perf_counter", lambda: clock.now_ns / 1e9)
 
-    def run(feed: agent.Feed) -> None:
+    def run(feed: Any) -> None:
         clock.now_ns += next(costs_ns)
 
     assert agent.warm_up(run, [{}]) == 30
+
+
+def medians_of_trace(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return agent.operator_medians(agent_onnxruntime.node_times(events))
 
 
 def node_event(name: str, kind: str, duration_us: int) -> dict[str, Any]:
@@ -86,7 +104,7 @@ def test_operator_medians() -> None:
             node_event("gemm", "Gemm", gemm),
             RUN_ENDS,
         ]
-    assert agent.operator_medians(events) == [
+    assert medians_of_trace(events) == [
         {"name": "conv", "op_type": "Conv", "median_us": 12},
         {"name": "gemm", "op_type": "Gemm", "median_us": 3},
     ]
@@ -94,41 +112,108 @@ def test_operator_medians() -> None:
 
 def test_operators_inside_a_loop_count_with_their_sum_and_the_loop_does_not() -> None:
     run = [node_event("body", "Add", 2), node_event("body", "Add", 3), node_event("loop", "Loop", 9), RUN_ENDS]
-    assert agent.operator_medians(run * 4) == [{"name": "body", "op_type": "Add", "median_us": 5}]
+    assert medians_of_trace(run * 4) == [{"name": "body", "op_type": "Add", "median_us": 5}]
 
 
-DTYPES = {"float": "float32", "double": "float64"}
+def call_event(instruction: int, name: str | None, inside: str | None, start: int, end: int) -> Any:
+    profile = SimpleNamespace(
+        name=name, instruction_id=instruction, delegate_debug_id_str=inside, start_time=start, end_time=end
+    )
+    return SimpleNamespace(profile_event=profile)
 
 
-@pytest.mark.parametrize("kind", ["float", "double", "float16", "uint8", "int8", "int32", "int64", "uint16", "bool"])
+def test_calls_of_an_executorch_run() -> None:
+    events = [
+        call_event(0, "native_call_mean.out", None, 100, 2100),
+        call_event(0, "OPERATOR_CALL", None, 50, 2200),
+        call_event(1, None, "Convolution (NHWC, F32) IGEMM #1", 3000, 8000),
+        call_event(1, "DELEGATE_CALL", None, 2500, 9000),
+        call_event(2, "DELEGATE_CALL", None, 9500, 9900),
+        SimpleNamespace(profile_event=None),
+        call_event(0, "Method::execute", None, 0, 10_000),
+    ]
+    assert agent_executorch.call_times(events) == [
+        ("0 mean.out", "mean.out", 2.0),
+        ("1 Convolution (NHWC, F32) IGEMM #1", "Convolution", 5.0),
+        ("2 delegate", "delegate", 0.4),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("Failed to load program, error: 0x:23", "load"),
+        ("Failed to load program, error: 0x:21", "memory"),
+        ("method->execute() failed with error 0x31", "memory"),
+        ("method->set_inputs() for method 'forward' failed with error 0x12", "inputs"),
+    ],
+)
+def test_what_an_error_of_executorch_is_about(text: str, kind: str) -> None:
+    assert agent_executorch.kind_of(RuntimeError(text), "load") == kind
+
+
+@pytest.mark.parametrize("kind", ["float16", "float32", "float64", "uint8", "int8", "int32", "int64", "uint16", "bool"])
 def test_random_values(kind: str) -> None:
-    values = agent.random_values(f"tensor({kind})", [2, 3], np.random.default_rng(0))
-    assert values.dtype == np.dtype(DTYPES.get(kind, kind))
+    values = agent.random_values(kind, [2, 3], np.random.default_rng(0))
+    assert values.dtype == np.dtype(kind)
     assert values.shape == (2, 3)
+    assert isinstance(agent.random_values(kind, [], np.random.default_rng(0)), np.ndarray)
 
 
 def test_strings_cannot_be_made_up() -> None:
-    with pytest.raises(agent.AgentError, match="tensor\\(string\\)"):
-        agent.random_values("tensor(string)", [1], np.random.default_rng(0))
+    with pytest.raises(agent.AgentError, match="an input of type string"):
+        agent.random_values(agent_onnxruntime.dtype("tensor(string)"), [1], np.random.default_rng(0))
+
+
+@pytest.mark.parametrize(
+    ("onnx", "numpy"),
+    [("tensor(float)", "float32"), ("tensor(double)", "float64"), ("tensor(int8)", "int8"), ("seq(x)", "seq(x)")],
+)
+def test_types_of_onnx(onnx: str, numpy: str) -> None:
+    assert agent_onnxruntime.dtype(onnx) == numpy
+
+
+class FakeModel:
+    """Inputs that no file has; what it is fed is what it was given."""
+
+    def __init__(self, *inputs: tuple[str, str, list[int]]) -> None:
+        self.inputs = inputs
+
+    def feed(self, values: dict[str, Any]) -> Any:
+        return values
+
+    def run(self, feed: Any) -> object:
+        raise AssertionError
+
+    def operators(self) -> list[list[tuple[str, str, float]]]:
+        raise AssertionError
+
+
+NO_INPUTS: dict[str, Any] = {"input_name": "", "input_shapes": {}}
 
 
 def test_open_dimensions() -> None:
-    nodes = [
-        SimpleNamespace(name="tokens", type="tensor(int64)", shape=["batch", "length"]),
-        SimpleNamespace(name="scale", type="tensor(float)", shape=[]),
-    ]
-    session = SimpleNamespace(get_inputs=lambda: nodes)
-    feeds = agent.make_feeds(session, {"input_name": "", "input_shapes": {"tokens": [1, 7]}}, None)
+    model = FakeModel(("tokens", "int64", [-1, -1]), ("scale", "float32", []))
+    feeds = agent.make_feeds(model, {"input_name": "", "input_shapes": {"tokens": [1, 7]}}, None)
     assert [feed["tokens"].shape for feed in feeds] == [(1, 7)]
     assert feeds[0]["scale"].shape == ()
-    feeds = agent.make_feeds(session, {"input_name": "", "input_shapes": {}}, None)
-    assert feeds[0]["tokens"].shape == (1, 1)
+    assert agent.make_feeds(model, NO_INPUTS, None)[0]["tokens"].shape == (1, 1)
+
+
+def test_values_go_one_by_one_to_the_first_input_where_none_is_named() -> None:
+    model = FakeModel(("input0", "uint8", [1, 2]), ("input1", "float32", [1, 3]))
+    values = np.arange(6, dtype=np.uint8).reshape(3, 2)
+    feeds = agent.make_feeds(model, NO_INPUTS, values)
+    assert [feed["input0"].tolist() for feed in feeds] == [[[0, 1]], [[2, 3]], [[4, 5]]]
+    assert all(feed["input1"] is feeds[0]["input1"] for feed in feeds)
+    named = agent.make_feeds(model, {"input_name": "input1", "input_shapes": {}}, np.zeros((1, 3), np.float32))
+    assert named[0]["input1"].tolist() == [[0, 0, 0]]
 
 
 def test_unknown_inputs_are_named() -> None:
-    session = SimpleNamespace(get_inputs=lambda: [SimpleNamespace(name="image", type="tensor(uint8)", shape=[1])])
+    model = FakeModel(("image", "uint8", [1]))
     with pytest.raises(agent.AgentError, match="no input other, picture; it has image"):
-        agent.make_feeds(session, {"input_name": "picture", "input_shapes": {"other": [1]}}, np.zeros(3, np.uint8))
+        agent.make_feeds(model, {"input_name": "picture", "input_shapes": {"other": [1]}}, np.zeros(3, np.uint8))
 
 
 def test_the_reference_is_slower_on_a_slower_processor(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,147 @@
+"""The process of the measuring agent and the machine that it runs on. Standard library only."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+PARENT_POLL_S = 0.5
+
+
+# -- this process -----------------------------------------------------------------------------------------------
+
+
+def die_with_parent(parent: int) -> None:
+    """End this process when `parent` ends: by the kernel's own signal on Linux, by asking twice a second elsewhere."""
+    if sys.platform == "linux":
+        pr_set_pdeathsig = 1
+        libc = ctypes.CDLL(None, use_errno=True)
+        if libc.prctl(pr_set_pdeathsig, signal.SIGKILL, 0, 0, 0) == 0:
+            # The parent may have died before the call, and then no signal comes.
+            if os.getppid() != parent:
+                os._exit(1)
+            return
+    threading.Thread(target=poll_parent, args=(parent,), daemon=True).start()
+
+
+def poll_parent(parent: int) -> None:
+    """Leave at once, without clean-up, as soon as `parent` is no longer the parent."""
+    while os.getppid() == parent:
+        time.sleep(PARENT_POLL_S)
+    os._exit(1)
+
+
+def pin(cpus: Sequence[int]) -> list[int]:
+    """Pin this process to `cpus`; returns those it really has, empty where the system cannot pin (macOS). Raises
+    OSError for CPUs that it may not have."""
+    if not hasattr(os, "sched_setaffinity"):
+        return []
+    if cpus:
+        os.sched_setaffinity(0, cpus)
+    return sorted(os.sched_getaffinity(0))
+
+
+def status_bytes(field: str) -> int | None:
+    """A memory figure of this process from the kernel (`VmHWM`, `VmRSS`), in bytes; None off Linux."""
+    try:
+        match = re.search(rf"^{field}:\s+(\d+) kB", Path("/proc/self/status").read_text(), re.MULTILINE)
+    except OSError:
+        return None
+    return int(match[1]) * 1024 if match else None
+
+
+def peak_memory_bytes() -> int:
+    """Largest resident size so far. `ru_maxrss` only where there is no VmHWM: on Linux it survives exec, so a child
+    inherits the peak of the process that forked it."""
+    peak = status_bytes("VmHWM")
+    if peak is not None:
+        return peak
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def reset_peak() -> None:
+    """Let the kernel count the peak from now on (Linux 4.0 and later; elsewhere the peak stays that of the process)."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return
+
+
+# -- the machine ------------------------------------------------------------------------------------------------
+
+
+def read_text(path: str) -> str:
+    """A small file of the system, stripped of blanks and the device tree's zero bytes; empty if it cannot be read."""
+    try:
+        return Path(path).read_text().strip("\0 \n")
+    except (OSError, UnicodeDecodeError):
+        return ""
+
+
+def sysctl(name: str) -> str:
+    """A value of macOS' sysctl, empty if there is none."""
+    result = subprocess.run(["/usr/sbin/sysctl", "-n", name], capture_output=True, text=True, check=False)
+    return result.stdout.strip()
+
+
+def cpu_name() -> str:
+    """The processor's marketing name, or the machine type where the system names none (most arm64 Linux)."""
+    if sys.platform == "darwin":
+        return sysctl("machdep.cpu.brand_string") or platform.machine()
+    match = re.search(r"^(?:model name|Hardware)\s*:\s*(.+)$", read_text("/proc/cpuinfo"), re.MULTILINE)
+    return match[1] if match else platform.processor() or platform.machine()
+
+
+def device_name() -> str:
+    """The board or Mac by its model name, any other machine by its processor."""
+    board = sysctl("hw.model") if sys.platform == "darwin" else read_text("/proc/device-tree/model")
+    return board or cpu_name()
+
+
+def os_name() -> str:
+    """Distribution or macOS version, with the kernel's release."""
+    if sys.platform == "darwin":
+        return f"macOS {platform.mac_ver()[0]}"
+    try:
+        distribution = platform.freedesktop_os_release()["PRETTY_NAME"]
+    except (OSError, KeyError):
+        distribution = platform.system()
+    return f"{distribution}, kernel {platform.release()}"
+
+
+def temperature_c() -> float | None:
+    """The hottest thermal zone that reads plausibly, in degrees Celsius; None where none can be read."""
+    texts = (read_text(str(zone / "temp")) for zone in Path("/sys/class/thermal").glob("thermal_zone*"))
+    plausible = [int(text) / 1000 for text in texts if re.fullmatch(r"\d+", text) and 0 < int(text) < 150_000]
+    return max(plausible, default=None)
+
+
+def power_mode(cpu: int) -> str:
+    """The frequency governor of `cpu`, `unknown` where it cannot be read (virtual machines, macOS)."""
+    return read_text(f"/sys/devices/system/cpu/cpu{cpu}/cpufreq/scaling_governor") or "unknown"
+
+
+def describe(cpus: Sequence[int]) -> dict[str, Any]:
+    """Those fields of `Environment` that are the machine's; `cpus` are the ones that the process is pinned to."""
+    return {
+        "device": device_name(),
+        "os": os_name(),
+        "machine": platform.machine(),
+        "cpu": cpu_name(),
+        "pinned_cpus": list(cpus),
+        "power": power_mode(cpus[0] if cpus else 0),
+        "temperature_c": temperature_c(),
+    }

@@ -1,0 +1,188 @@
+"""LiteRT and ExecuTorch files measured on this machine: real child processes on small models."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from edgedistill.devices import local
+from edgedistill.devices.base import AGENT, AGENT_FILES, SessionFailure
+from edgedistill.devices.local import LocalDevice
+from edgedistill.errors import InputError, MissingDependencyError
+from edgedistill.runtimes.base import SessionJob
+from edgedistill.specs import Format
+
+SIDE = 12
+
+
+class Classifier(torch.nn.Module):
+    """uint8 images [1, 3, SIDE, SIDE], or [1, SIDE, SIDE, 3] with `last`, to float logits [1, 10]."""
+
+    def __init__(self, last: bool) -> None:
+        super().__init__()
+        self.last = last
+        self.features = torch.nn.Conv2d(3, 16, 3)
+        self.head = torch.nn.Linear(16, 10)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        image = (image.permute(0, 3, 1, 2) if self.last else image).float() / 255
+        return self.head(torch.relu(self.features(image)).mean((2, 3)))
+
+
+def image(last: bool) -> torch.Tensor:
+    return torch.zeros((1, SIDE, SIDE, 3) if last else (1, 3, SIDE, SIDE), dtype=torch.uint8)
+
+
+def save_litert(path: Path) -> None:
+    litert_torch = pytest.importorskip("litert_torch")
+    litert_torch.convert(Classifier(last=True).eval(), (image(last=True),)).export(str(path))
+
+
+def save_executorch(path: Path) -> None:
+    pytest.importorskip("executorch.exir")
+    from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
+    from executorch.exir import to_edge_transform_and_lower
+
+    program = torch.export.export(Classifier(last=False).eval(), (image(last=False),))
+    lowered = to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()]).to_executorch()
+    path.write_bytes(lowered.buffer)
+
+
+@dataclass(frozen=True)
+class Model:
+    format: Format
+    path: Path
+    shape: tuple[int, ...]
+    runtime: str
+    provider: str
+    shown: str
+
+
+@pytest.fixture(scope="module", params=[Format.LITERT, Format.EXECUTORCH])
+def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Model:
+    folder = tmp_path_factory.mktemp("models")
+    if request.param is Format.LITERT:
+        save_litert(folder / "model.tflite")
+        shape = (SIDE, SIDE, 3)
+        shown = f"uint8[1, {SIDE}, {SIDE}, 3]"
+        return Model(Format.LITERT, folder / "model.tflite", shape, "LiteRT", "XNNPACK", shown)
+    save_executorch(folder / "model.pte")
+    shown = f"input uint8[1, 3, {SIDE}, {SIDE}]"
+    return Model(Format.EXECUTORCH, folder / "model.pte", (3, SIDE, SIDE), "ExecuTorch", "CPU", shown)
+
+
+@pytest.fixture
+def device(tmp_path: Path) -> LocalDevice:
+    return LocalDevice(lock_file=tmp_path / "measuring.lock")
+
+
+def job(model: Model, /, **changes: Any) -> SessionJob:
+    fields = {"model": model.path, "format": model.format, "threads": 1, "max_samples": 80, "max_seconds": 5.0}
+    return SessionJob.model_validate(fields | changes)
+
+
+def test_report_is_complete(device: LocalDevice, model: Model, tmp_path: Path) -> None:
+    inputs = tmp_path / "inputs.npy"
+    np.save(inputs, np.random.default_rng(0).integers(0, 256, (5, *model.shape), dtype=np.uint8))
+    report = device.run(job(model, inputs=inputs, operators=True))
+    session, where = report.session, report.environment
+    assert len(session.samples_ns) == 80
+    assert min(session.samples_ns) > 1000
+    assert session.warmup_runs >= 3
+    assert session.load_ms > 0
+    assert session.reference_us is not None
+    assert 0 < session.model_memory_bytes < session.peak_memory_bytes < 2**31
+    assert (where.runtime, where.provider, where.threads) == (model.runtime, model.provider, 1)
+    assert where.runtime_version
+    kinds = [timing.op_type for timing in report.op_timings]
+    if model.format is Format.EXECUTORCH:
+        assert {"Convolution", "mean.out", "Fully Connected"} <= set(kinds)
+        assert sum(timing.median_us for timing in report.op_timings) > 0
+        assert len({timing.name for timing in report.op_timings}) == len(kinds)
+    else:
+        assert kinds == []
+
+
+def test_made_up_inputs_and_several_threads(device: LocalDevice, model: Model) -> None:
+    threads = min(2, len(local.allowed_cpus()))
+    report = device.run(job(model, threads=threads))
+    assert len(report.session.samples_ns) == 80
+    assert report.environment.threads == threads
+
+
+def test_a_broken_model_is_a_failure_of_that_model(device: LocalDevice, model: Model, tmp_path: Path) -> None:
+    broken = tmp_path / f"broken{model.path.suffix}"
+    whole = model.path.read_bytes()
+    for content in (b"not a model", whole[: len(whole) // 2]):
+        broken.write_bytes(content)
+        with pytest.raises(SessionFailure, match=rf"{model.runtime} .* cannot load .*broken") as caught:
+            device.run(job(model, model=broken))
+        assert caught.value.kind == "load"
+
+
+@pytest.mark.parametrize("change", ["dtype", "shape"])
+def test_inputs_that_do_not_fit(device: LocalDevice, model: Model, tmp_path: Path, change: str) -> None:
+    inputs = tmp_path / "inputs.npy"
+    shape = model.shape if change == "dtype" else tuple(2 * size for size in model.shape)
+    np.save(inputs, np.zeros((2, *shape), np.float32 if change == "dtype" else np.uint8))
+    with pytest.raises(InputError, match=re.escape(model.shown)):
+        device.run(job(model, inputs=inputs))
+
+
+def test_the_name_of_an_input_has_to_exist(device: LocalDevice, model: Model, tmp_path: Path) -> None:
+    inputs = tmp_path / "inputs.npy"
+    np.save(inputs, np.zeros((2, *model.shape), np.uint8))
+    with pytest.raises(InputError, match="no input picture; it has "):
+        device.run(job(model, inputs=inputs, input_name="picture"))
+
+
+def test_a_size_that_the_file_fixes_cannot_be_asked_for_differently(device: LocalDevice, model: Model) -> None:
+    name = "input"
+    if model.format is Format.LITERT:
+        from ai_edge_litert.interpreter import Interpreter
+
+        name = Interpreter(model_path=str(model.path)).get_input_details()[0]["name"]
+    with pytest.raises(InputError):
+        device.run(job(model, input_shapes={name: (2, *model.shape)}))
+
+
+@pytest.mark.parametrize(
+    ("format", "package", "fix"),
+    [
+        (Format.ONNX, "onnxruntime", "pip install onnxruntime"),
+        (Format.LITERT, "ai_edge_litert", "pip install ai-edge-litert"),
+        (Format.EXECUTORCH, "executorch", "pip install executorch torch"),
+    ],
+)
+def test_a_runtime_that_is_not_installed_is_named_with_what_brings_it(
+    device: LocalDevice, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, format: Format, package: str, fix: str
+) -> None:
+    """The agent imports a package of another name, which no machine has."""
+    for file in AGENT_FILES:
+        text = file.read_text().replace(f"import {package}", "import absent_package")
+        (tmp_path / file.name).write_text(text.replace(f"from {package}", "from absent_package"))
+    monkeypatch.setattr(local, "AGENT", tmp_path / AGENT.name)
+    device.connect()
+    fields = {"model": tmp_path / "any", "format": format, "threads": 1, "max_samples": 1, "max_seconds": 1.0}
+    with pytest.raises(MissingDependencyError, match="cannot be imported: No module named 'absent_package'") as caught:
+        device.run(SessionJob.model_validate(fields))
+    assert caught.value.fix == fix
+
+
+@pytest.mark.skipif(importlib.util.find_spec("executorch") is None, reason="executorch is not installed")
+def test_a_program_without_the_method_forward(device: LocalDevice, tmp_path: Path) -> None:
+    from executorch.exir import to_edge
+
+    program = torch.export.export(torch.nn.ReLU(), (torch.zeros(1, 4),))
+    path = tmp_path / "other.pte"
+    path.write_bytes(to_edge({"score": program}).to_executorch().buffer)
+    fields = {"model": path, "format": Format.EXECUTORCH, "threads": 1, "max_samples": 60, "max_seconds": 1.0}
+    with pytest.raises(SessionFailure, match="no method forward, but score"):
+        device.run(SessionJob.model_validate(fields))
