@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from edgedistill.artifacts import BuildResult, ProfileResult
 from edgedistill.config import BuildConfig, load_config
 from edgedistill.data.fingerprint import fingerprint
-from edgedistill.documents import ExportResult
+from edgedistill.documents import EvaluateResult, ExportResult, InspectResult, RunResult, VerifyResult
 from edgedistill.errors import InputError
 from edgedistill.progress import Event, Listener, Note, StageFinished, silent
 from edgedistill.ship.package import verify_package
@@ -233,3 +233,35 @@ def export(
     if config is not None:
         wanted = replace(wanted, calibration=calibration_images(config, source.contract, CALIBRATION_IMAGES))
     return export_source(source, notes, wanted, listener)
+
+
+def inspect(path: Path | str, *, target: str | Path = "host") -> InspectResult:
+    """What is in a model file of any format, without running it. Raises InputError for one that cannot be read."""
+    from edgedistill.examining import inspect_file
+
+    return inspect_file(Path(path), load_target(str(target)))
+
+
+def verify(path: Path | str, *, against: Path | str | None = None, target: str | Path = "host") -> VerifyResult:
+    """Whether a model file is whole and computes what its package's golden data or the file `against` say. Raises
+    InputError for files that cannot be read or compared."""
+    from edgedistill.examining import verify_file
+
+    return verify_file(Path(path), None if against is None else Path(against), load_target(str(target)))
+
+
+def evaluate(
+    path: Path | str, *, data: str, split: str = "test", limit: int | None = None, target: str | Path = "host"
+) -> EvaluateResult:
+    """Accuracy of a model file on a split ("train", "validation", "test") of `data` (see `--data`), of its first `limit`
+    images. Raises InputError."""
+    from edgedistill.examining import evaluate_file
+
+    return evaluate_file(Path(path), data, split, limit, load_target(str(target)))
+
+
+def run(path: Path | str, image: Path | str, *, top: int = 5, target: str | Path = "host") -> RunResult:
+    """The `top` most probable classes of an image file, by a model file and its contract. Raises InputError."""
+    from edgedistill.examining import run_file
+
+    return run_file(Path(path), Path(image), top, load_target(str(target)))

@@ -7,7 +7,6 @@ The last three happen in child processes: what one format does to its process co
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 import tempfile
@@ -25,11 +24,12 @@ from edgedistill.documents import ExportedFile, ExportFailure, ExportResult
 from edgedistill.errors import EdgedistillError, InputError, TrialFailure
 from edgedistill.export.program import probe_images, reference_logits, to_program
 from edgedistill.isolation import CONVERSION, in_child
+from edgedistill.opening import EngineRecord
 from edgedistill.progress import Listener, StageFinished, StageStarted
 from edgedistill.quantize.onnx_static import IntegerStyle
 from edgedistill.runtimes import runtime_for
 from edgedistill.runtimes.base import Images, Logits, NotRunnableError
-from edgedistill.specs import Format, Precision, QuantScheme, Target
+from edgedistill.specs import Contract, Format, Precision, QuantScheme, Target
 from edgedistill.store import sync_folder, write_atomic
 from edgedistill.verify import run_all
 from edgedistill.workbench import Source
@@ -73,6 +73,7 @@ class Making:
     images: Images
     reference: Logits
     conversion: Conversion
+    contract: Contract | None
     full: ExportedModel | None = None
     not_run: str = ""
     files: list[ExportedFile] = field(default_factory=list)
@@ -111,6 +112,7 @@ def export_source(source: Source, notes: tuple[str, ...], wanted: Wanted, listen
                 calibration=wanted.calibrating,
                 style=IntegerStyle.for_onnxruntime(wanted.machine),
             ),
+            contract=source.contract,
             not_run="" if wanted.verify else "not asked for",
         )
         making.make()
@@ -249,7 +251,8 @@ def _settled(making: Making, artifact: CompiledArtifact) -> Path:
     artifact.path.replace(path)
     if artifact.format is Format.TENSORRT:
         settled = artifact.model_copy(update={"path": Path(path.name)})
-        write_atomic(path.with_name(path.name + ".json"), json.dumps(settled.model_dump(mode="json"), indent=1) + "\n")
+        record = EngineRecord(artifact=settled, contract=making.contract)
+        write_atomic(path.with_name(path.name + ".json"), record.model_dump_json(indent=1) + "\n")
     sync_folder(making.wanted.out)
     return path
 

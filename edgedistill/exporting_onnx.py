@@ -60,6 +60,7 @@ def export_onnx_file(
                 calibration=wanted.calibrating if contract else _no_contract,
                 style=IntegerStyle.for_onnxruntime(wanted.machine),
             ),
+            contract=contract,
             full=model,
             not_run=not_run,
         )

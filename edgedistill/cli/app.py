@@ -11,7 +11,8 @@ from typing import Annotated
 import typer
 
 from edgedistill import __version__
-from edgedistill.cli import build, cache, doctor, export, init, profile, report, targets
+from edgedistill.cli import build, cache, doctor, evaluate, export, init, inspect, profile, report, targets, verify
+from edgedistill.cli import run as classify
 from edgedistill.errors import ExitCode
 
 app = typer.Typer(
@@ -22,6 +23,10 @@ app = typer.Typer(
 )
 app.command("build")(build.build)
 app.command("export")(export.export)
+app.command("inspect")(inspect.inspect)
+app.command("verify")(verify.verify)
+app.command("evaluate")(evaluate.evaluate)
+app.command("run")(classify.run)
 app.command("init")(init.init)
 app.command("targets")(targets.targets)
 app.command("doctor")(doctor.doctor)

@@ -16,7 +16,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from edgedistill.artifacts import CompiledArtifact
-from edgedistill.errors import EdgedistillError, InputError
+from edgedistill.errors import EdgedistillError, InputError, Problem, UnsupportedError
 from edgedistill.export.carried import CONTRACT_KEY, LABELS_KEY
 from edgedistill.export.coreml import (
     DEPLOYMENT_TARGET,
@@ -24,10 +24,12 @@ from edgedistill.export.coreml import (
     import_coremltools,
     quiet,
 )
+from edgedistill.runtimes.coreml_limits import bounded_loading, check_weights, stored_operations
 from edgedistill.specs import Contract, Precision
 from edgedistill.store import digest, file_sha256
 
 _WEIGHTED = ("conv", "linear", "matmul")
+_ELSEWHERE = "run the package on a Mac instead"
 _INT8_WEIGHTS = ("constexpr_affine_dequantize", "constexpr_blockwise_shift_scale")
 
 
@@ -66,8 +68,9 @@ class Check:
 
 
 def read_package(path: Path) -> Package:
-    """Load specification, program and weights. Raises InputError for a missing package, EdgedistillError for a damaged one,
-    with the cause."""
+    """Load specification, program and weights. Raises InputError for a missing package and one with tensors beyond
+    `coreml_limits`, UnsupportedError for one that coremltools cannot read back, EdgedistillError for a damaged one, with the
+    cause."""
     if not path.is_dir():
         raise InputError(f"{path} is {'a file' if path.exists() else 'not there'}", fix="name a .mlpackage folder")
     ct = import_coremltools()
@@ -80,18 +83,48 @@ def read_package(path: Path) -> Package:
                 spec = model.get_spec()
                 if spec.WhichOneof("Type") != "mlProgram":
                     raise InputError(f"{path} holds a {spec.WhichOneof('Type')}, not an ML program")
-                program = milproto.load(spec, spec.specificationVersion, model.weights_dir)
+                _check_operations(path, spec)
+                check_weights(spec, Path(model.weights_dir))
+                with bounded_loading():
+                    program = milproto.load(spec, spec.specificationVersion, model.weights_dir)
                 # A program of small constants only has no weight file; one that refers to it does not load without.
                 weight_file = Path(model.weights_dir) / "weight.bin"
                 weights_bytes = weight_file.stat().st_size if weight_file.exists() else 0
+        except NotImplementedError as error:
+            raise UnsupportedError(f"coremltools cannot read {path} back: {error}", fix=_ELSEWHERE) from error
         # These are what coremltools and its native readers raise for missing items, broken JSON, broken protobufs and
-        # offsets beyond the end of the weight file.
-        except (RuntimeError, ValueError, TypeError, KeyError, OSError, protobuf.DecodeError) as error:
+        # programs whose parts do not fit together.
+        except (
+            RuntimeError,
+            ValueError,
+            TypeError,
+            LookupError,
+            AssertionError,
+            OSError,
+            protobuf.DecodeError,
+        ) as error:
             raise EdgedistillError(
                 f"{path} is damaged: {str(error).splitlines()[0] if str(error) else type(error).__name__}",
                 fix="copy it again or build it again",
             ) from error
+    if "main" not in program.functions:
+        raise UnsupportedError(
+            f"{path} has the functions {', '.join(program.functions)} and no main",
+            fix="save the one you need as a package of its own (coremltools.utils.MultiFunctionDescriptor)",
+        )
     return Package(path=path, spec=spec, function=program.functions["main"], weights_bytes=weights_bytes)
+
+
+def _check_operations(path: Path, spec: Any) -> None:
+    registry = importlib.import_module("coremltools.converters.mil.mil.ops.registry").SSAOpRegistry
+    # How a state is written has another name in the file than in coremltools' graph.
+    known = {*registry.core_ops, "write_state"}
+    unknown = sorted({operation.type for operation in stored_operations(spec.mlProgram)} - known)
+    if unknown:
+        raise UnsupportedError(
+            f"{path} has operations that coremltools does not know",
+            problems=[Problem(name, "unknown operation", "update coremltools") for name in unknown],
+        )
 
 
 @contextmanager
@@ -133,8 +166,8 @@ def check_package(package: Package, artifact: CompiledArtifact) -> Iterator[Chec
 
 def _check_signature(package: Package, contract: Contract) -> Iterator[Check]:
     side, classes = contract.resolution, len(contract.labels)
-    inputs = [_described(feature) for feature in package.spec.description.input]
-    outputs = [_described(feature) for feature in package.spec.description.output]
+    inputs = [described(feature) for feature in package.spec.description.input]
+    outputs = [described(feature) for feature in package.spec.description.output]
     for kind, actual, wanted in (
         ("input", inputs, f"{contract.input_name}: RGB image {side} x {side}"),
         ("output", outputs, f"{contract.output_name}: FLOAT32 [1, {classes}]"),
@@ -142,7 +175,8 @@ def _check_signature(package: Package, contract: Contract) -> Iterator[Check]:
         yield Check(actual == [wanted], f"one {kind}, {wanted}", f"{kind}s are {actual or 'absent'}, not {wanted}")
 
 
-def _described(feature: Any) -> str:
+def described(feature: Any) -> str:
+    """Name, kind and shape of an input or output."""
     if feature.type.WhichOneof("Type") == "imageType":
         image = feature.type.imageType
         return f"{feature.name}: {image.ColorSpace.Name(image.colorSpace)} image {image.width} x {image.height}"
@@ -209,3 +243,39 @@ def _made_by(operation: Any, argument: str, *kinds: str) -> bool:
 def _stored_int8(constexpr: Any) -> bool:
     stored = constexpr.inputs.get("quantized_data", constexpr.inputs.get("data"))
     return stored is not None and stored.val.dtype.name == "int8"
+
+
+def weighted_layers(package: Package) -> dict[str, str]:
+    """How each convolution, linear layer and matrix product with constant weights computes: by its name, `int8 weights,
+    fp16`: the type its weights are stored in where that is not the one it computes in, and the latter."""
+    return {
+        op.outputs[0].name: _arithmetic(op)
+        for op in package.main
+        if op.op_type in _WEIGHTED and _constant(op.inputs.get("weight", op.inputs.get("y")))
+    }
+
+
+def computed_precision(package: Package) -> Precision:
+    """Int8 where a weighted layer has int8 weights and inputs, else the wider of the types that such layers compute in."""
+    layers = [op for op in package.main if op.op_type in _WEIGHTED]
+    if any(_made_by(op, "x", "dequantize") for op in layers):
+        return Precision.INT8
+    kinds = {op.outputs[0].dtype.__name__ for op in layers}
+    return Precision.FP16 if kinds == {"fp16"} else Precision.FP32
+
+
+def _constant(source: Any) -> bool:
+    op = getattr(source, "op", None)
+    return op is not None and (
+        op.op_type == "const" or op.op_type.startswith("constexpr_") or op.op_type == "dequantize"
+    )
+
+
+def _arithmetic(op: Any) -> str:
+    computed = op.outputs[0].dtype.__name__
+    weight = op.inputs.get("weight", op.inputs.get("y"))
+    if weight.op.op_type == "const":
+        return str(computed)
+    kind = "int8" if _stored_int8(weight.op) else weight.op.op_type.removeprefix("constexpr_")
+    coming_in = ", int8 input" if _made_by(op, "x", "dequantize") else ""
+    return f"{kind} weights{coming_in}, {computed}"

@@ -1,0 +1,39 @@
+"""`edgedistill evaluate`: accuracy of a model file."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from edgedistill.cli.options import AsJson, ModelFile, TargetName
+
+
+def evaluate(
+    path: ModelFile,
+    data: Annotated[
+        str, typer.Option(metavar="digits|FOLDER", help="Images by class, IDX files, or a saved data set.")
+    ],
+    split: Annotated[str, typer.Option(metavar="train|validation|test", help="Which images.")] = "test",
+    limit: Annotated[int | None, typer.Option(min=1, metavar="N", help="Only the first N images.")] = None,
+    target: TargetName = "host",
+    as_json: AsJson = False,
+) -> None:
+    """Run a model file on a data set and print how many images it gets right."""
+    from edgedistill import api
+    from edgedistill.cli import render
+    from edgedistill.cli.errors import answering
+    from edgedistill.errors import InputError
+    from edgedistill.specs import ComputedBy
+    from edgedistill.units import format_percent
+
+    with answering(as_json=as_json):
+        if split not in ("train", "validation", "test"):
+            raise InputError(f"unknown split {split!r}", fix="use train, validation or test")
+        result = api.evaluate(path, data=data, split=split, limit=limit, target=target)
+        if as_json:
+            render.write_json(result.model_dump_json())
+            return
+        by = ", by the reference interpreter, not the device" if result.computed_by is ComputedBy.REFERENCE else ""
+        text = f"{format_percent(result.accuracy, 2)} of {result.images} {split} images are right{by}"
+        render.line(render.results(), text)

@@ -1,0 +1,38 @@
+"""`edgedistill run`: the classes of one image."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edgedistill.cli.options import AsJson, ModelFile, TargetName
+
+
+def run(
+    path: ModelFile,
+    image: Annotated[Path, typer.Option("--input", metavar="IMAGE", help="A picture.")],
+    top: Annotated[int, typer.Option(min=1, metavar="N", help="How many classes.")] = 5,
+    target: TargetName = "host",
+    as_json: AsJson = False,
+) -> None:
+    """Classify a picture with a model file, through the contract that it carries."""
+    from edgedistill import api
+    from edgedistill.cli import render
+    from edgedistill.cli.errors import answering
+    from edgedistill.specs import ComputedBy
+    from edgedistill.units import format_percent
+
+    with answering(as_json=as_json):
+        result = api.run(path, image, top=top, target=target)
+        if as_json:
+            render.write_json(result.model_dump_json())
+            return
+        table = render.table("class", "label", "probability", right=("class", "probability"))
+        for guess in result.top:
+            table.add_row(str(guess.index), guess.label, format_percent(guess.probability, 2))
+        console = render.results()
+        console.print(table)
+        if result.computed_by is ComputedBy.REFERENCE:
+            render.line(console, "computed by the reference interpreter, not by the device", style="dim")

@@ -1,0 +1,61 @@
+"""`edgedistill verify`: whether a model file is whole and computes what it should."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from edgedistill.cli.options import AsJson, ModelFile, TargetName
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from edgedistill.documents import VerifyResult
+
+
+def verify(
+    path: ModelFile,
+    against: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Another file of the same model, of any format, to compare with."),
+    ] = None,
+    target: TargetName = "host",
+    as_json: AsJson = False,
+) -> None:
+    """Check a model file and run it: against its package's hash and golden data, or against another file."""
+    from edgedistill import api
+    from edgedistill.cli import render
+    from edgedistill.cli.errors import answering
+    from edgedistill.errors import ExitCode
+
+    with answering(as_json=as_json):
+        result = api.verify(path, against=against, target=target)
+        if as_json:
+            render.write_json(result.model_dump_json())
+        else:
+            _print(render.results(), result)
+        if not result.ok:
+            raise typer.Exit(int(ExitCode.BAD_INPUT))
+
+
+def _print(console: Console, result: VerifyResult) -> None:
+    from edgedistill.cli import render
+    from edgedistill.specs import ComputedBy
+    from edgedistill.units import format_percent
+
+    render.line(
+        console, f"{result.path}: {'ok' if result.ok else 'NOT ok'}", style="bold green" if result.ok else "bold red"
+    )
+    for failure in result.failures:
+        render.line(console, f"! {failure}", style="red")
+    for check in result.checks:
+        render.line(console, f"- {check}")
+    if result.parity is not None:
+        same = format_percent(result.parity.top1_agreement)
+        render.line(console, f"- the same top class on {same} of {result.parity.images} images")
+    if result.not_run:
+        render.line(console, f"- not run: {result.not_run}")
+    elif result.computed_by is ComputedBy.REFERENCE:
+        render.line(console, "- computed by the reference interpreter, not by the device")

@@ -1,0 +1,249 @@
+"""`verify`, `evaluate`, `inspect` and `run` of any model file: each reads it in a child process with limits.
+
+A file is foreign until it has been read: a parser that it crashes, or that it makes ask for all memory, ends its child, and
+the command says so.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import ParamSpec, TypeVar
+
+import numpy as np
+
+from edgedistill.artifacts import CompiledArtifact, Parity
+from edgedistill.data.argument import data_config
+from edgedistill.data.datasets import load_dataset
+from edgedistill.data.images import find_fault, read_rgb
+from edgedistill.data.preprocessing import prepare, resize
+from edgedistill.documents import EvaluateResult, Guess, InspectResult, RunResult, VerifyResult
+from edgedistill.errors import InputError
+from edgedistill.export.program import probe_images
+from edgedistill.isolation import ChildFailure, Limits, in_child
+from edgedistill.opening import Opened, format_of, open_file
+from edgedistill.runtimes import runtime_for
+from edgedistill.runtimes.base import Images, Inspection, Logits, NotRunnableError
+from edgedistill.specs import Contract, Target
+from edgedistill.verify import REFERENCE_IMAGES, Labels, run_all, test_accuracy
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+PROBES = 8
+_MANIFEST, _CONTRACT = "manifest.json", "contract.json"
+_RUN_LIMIT_S = 24 * 3600
+
+
+def inspect_file(path: Path, target: Target) -> InspectResult:
+    """What is in a model file. Raises InputError for one that is damaged, too large to read or no model."""
+    opened, inspection = _reading(path, _inspected, path, target)
+    artifact = opened.artifact
+    return InspectResult(
+        path=str(path),
+        format=artifact.format,
+        precision=artifact.scheme.precision,
+        bytes=artifact.bytes,
+        sha256=artifact.sha256,
+        contract=opened.contract,
+        checks=inspection.checks,
+        facts=inspection.facts,
+    )
+
+
+def verify_file(path: Path, against: Path | None, target: Target) -> VerifyResult:
+    """Whether a file is whole, is what its package says, and computes what another file (`against`), or its package's golden
+    data, says. Raises InputError for files that cannot be read or compared."""
+    opened, inspection = _reading(path, _inspected, path, target)
+    artifact = opened.artifact
+    checks = list(inspection.checks)
+    failures: list[str] = []
+    if (recorded := _recorded_sha256(path)) is not None:
+        same = recorded == artifact.sha256
+        (checks if same else failures).append(
+            "its SHA-256 is the one in the package's manifest" if same else "its SHA-256 is not the one in the manifest"
+        )
+    parity, not_run = None, ""
+    images, wanted, names = _expected(path, against, opened, target)
+    if images is None:
+        not_run = "it carries no contract, so there is nothing to feed it"
+    else:
+        logits, not_run = _reading(path, _logits, artifact, images)
+        if logits is not None:
+            checks.append(f"it runs on {len(images)} images, and all its logits are finite")
+            if wanted is not None:
+                parity = _parity(logits, wanted)
+                checks.append(f"its logits differ from {names} by at most {parity.max_abs_error:.3g}")
+    return VerifyResult(
+        path=str(path),
+        format=artifact.format,
+        precision=artifact.scheme.precision,
+        sha256=artifact.sha256,
+        ok=not failures,
+        checks=tuple(checks),
+        failures=tuple(failures),
+        against=None if against is None else str(against),
+        parity=parity,
+        computed_by=None if not_run else runtime_for(artifact.format).computed_by,
+        not_run=not_run,
+    )
+
+
+def evaluate_file(path: Path, data: str, split: str, limit: int | None, target: Target) -> EvaluateResult:
+    """Accuracy of a file on a split of a data set, images through the file's own contract. Raises InputError where data and
+    contract have other classes, NotRunnableError where nothing here runs the file."""
+    opened = _reading(path, open_file, path, target)
+    contract, artifact = opened.contracted(), opened.artifact
+    dataset = load_dataset(data_config(data))
+    if len(dataset.classes) != len(contract.labels):
+        raise InputError(
+            f"{data} has {len(dataset.classes)} classes, and {path.name} tells {len(contract.labels)} apart",
+            fix="give the data set that the model was trained for",
+        )
+    indices = getattr(dataset.splits, split)[:limit]
+    if len(indices) == 0:
+        raise InputError(f"{data} has no {split} split", fix="use --split train, validation or test")
+    images, labels = prepare(dataset.images, indices, contract), dataset.labels[indices]
+    began = time.monotonic()
+    limits = Limits(_RUN_LIMIT_S, Limits.for_file(path).memory_bytes + images.nbytes)
+    accuracy = in_child(f"running {path.name}", limits, _accuracy, artifact, images, labels)
+    return EvaluateResult(
+        path=str(path),
+        format=artifact.format,
+        precision=artifact.scheme.precision,
+        sha256=artifact.sha256,
+        data=data,
+        split=split,
+        images=len(images),
+        accuracy=accuracy,
+        computed_by=runtime_for(artifact.format).computed_by,
+        seconds=time.monotonic() - began,
+    )
+
+
+def run_file(path: Path, image: Path, count: int, target: Target) -> RunResult:
+    """The `count` most probable classes of an image, through the file's contract. Raises InputError for an image that cannot
+    be read, NotRunnableError where nothing here runs the file."""
+    if not image.is_file():
+        raise InputError(f"{image} {'is a folder' if image.is_dir() else 'does not exist'}", fix="name an image file")
+    opened = _reading(path, open_file, path, target)
+    contract = opened.contracted()
+    if fault := find_fault(image):
+        raise InputError(f"{image} {fault}", fix="give an image that an ordinary viewer opens")
+    pixels = resize(read_rgb(image), contract)[None]
+    logits = _reading(path, _run, opened.artifact, pixels)[0].astype(np.float64)
+    odds = np.exp(logits - logits.max())
+    probabilities = odds / odds.sum()
+    best = np.argsort(-probabilities, kind="stable")[:count]
+    return RunResult(
+        path=str(path),
+        format=opened.artifact.format,
+        input=str(image),
+        computed_by=runtime_for(opened.artifact.format).computed_by,
+        top=tuple(
+            Guess(index=int(i), label=contract.labels[i], probability=float(probabilities[i])) for i in best.tolist()
+        ),
+    )
+
+
+def _reading(path: Path, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+    """`function` in a child with the limits of a file like `path`. Raises InputError where the child does not come back: the
+    file is at fault, as far as anyone can tell."""
+    format_of(path)
+    try:
+        return in_child(f"reading {path.name}", Limits.for_file(path), function, *args, **kwargs)
+    except ChildFailure as failure:
+        raise InputError(
+            f"{path} cannot be read: {failure.message}",
+            fix=failure.fix or "the file is damaged or hostile; export it again",
+        ) from failure
+
+
+# -- in the child -----------------------------------------------------------------------------------------------------
+
+
+def _inspected(path: Path, target: Target) -> tuple[Opened, Inspection]:
+    opened = open_file(path, target)
+    return opened, runtime_for(opened.artifact.format).inspect(opened.artifact)
+
+
+def _run(artifact: CompiledArtifact, images: Images) -> Logits:
+    return run_all(runtime_for(artifact.format), artifact, images, classes=None)
+
+
+def _logits(artifact: CompiledArtifact, images: Images) -> tuple[Logits | None, str]:
+    try:
+        return _run(artifact, images), ""
+    except NotRunnableError as error:
+        return None, error.message
+
+
+def _accuracy(artifact: CompiledArtifact, images: Images, labels: Labels) -> float:
+    return test_accuracy(runtime_for(artifact.format), artifact, images, labels)
+
+
+# -- what it is held against ------------------------------------------------------------------------------------------
+
+
+def _expected(
+    path: Path, against: Path | None, opened: Opened, target: Target
+) -> tuple[Images | None, Logits | None, str]:
+    """Images, the logits that they should give, and whose those are."""
+    if opened.contract is None:
+        if against is not None:
+            raise InputError(f"{path} carries no contract, so nothing can be fed to both", fix="compare exported files")
+        return None, None, ""
+    if against is not None:
+        other = _reading(against, open_file, against, target)
+        problem = _differing(opened.contract, other.contracted())
+        if problem:
+            raise InputError(
+                f"{path.name} and {against.name} are not comparable: {problem}", fix="give files of one model"
+            )
+        images = probe_images(opened.contract, PROBES)
+        return images, _reading(against, _run, other.artifact, images), against.name
+    return _golden(path, opened.contract)
+
+
+def _differing(one: Contract, other: Contract) -> str:
+    changed = [name for name, value in one.model_dump().items() if other.model_dump()[name] != value]
+    return f"their contracts differ in {', '.join(changed)}" if changed else ""
+
+
+def _golden(path: Path, contract: Contract) -> tuple[Images, Logits | None, str]:
+    """The golden data of the package that the file lies in; without one, probe images and nothing to compare with."""
+    folder = path.absolute().parent
+    try:
+        golden = json.loads((folder / _CONTRACT).read_text(encoding="utf-8"))["golden"]
+        images = np.load(folder / golden["images"], allow_pickle=False)
+        own = golden["outputs"].get(path.name)
+        logits = np.load(folder / (own or golden["reference"]), allow_pickle=False)
+    except FileNotFoundError:
+        return probe_images(contract, PROBES), None, ""
+    except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
+        raise InputError(
+            f"the golden data beside {path} cannot be read: {error}", fix="build the package again"
+        ) from error
+    whose = "those recorded for it in the package" if own else "the fp32 program's in the package"
+    return images[:REFERENCE_IMAGES], logits[:REFERENCE_IMAGES], whose
+
+
+def _parity(logits: Logits, wanted: Logits) -> Parity:
+    if logits.shape != wanted.shape:
+        raise InputError(f"the files give logits of {list(logits.shape)} and {list(wanted.shape)}")
+    return Parity(
+        max_abs_error=float(np.abs(logits - wanted).max()),
+        top1_agreement=float((logits.argmax(axis=1) == wanted.argmax(axis=1)).mean()),
+        images=len(logits),
+    )
+
+
+def _recorded_sha256(path: Path) -> str | None:
+    """What the manifest of the package that the file lies in says, None where there is none that names it."""
+    try:
+        files = json.loads((path.absolute().parent / _MANIFEST).read_text(encoding="utf-8"))["files"]
+        return str(files[path.name]["sha256"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None

@@ -1,0 +1,127 @@
+"""A model file of any format from anywhere, as an artifact that its runtime takes.
+
+Everything here reads a foreign file: callers run it in a child process (`isolation.in_child`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from edgedistill.artifacts import CompiledArtifact
+from edgedistill.errors import InputError, UnsupportedError
+from edgedistill.export.carried import carried_contract
+from edgedistill.specs import Contract, Format, Frozen, Target
+from edgedistill.store import file_sha256
+
+SUFFIXES = {
+    ".onnx": Format.ONNX,
+    ".mlpackage": Format.COREML,
+    ".engine": Format.TENSORRT,
+    ".plan": Format.TENSORRT,
+    ".tflite": Format.LITERT,
+    ".pte": Format.EXECUTORCH,
+}
+
+
+class EngineRecord(Frozen):
+    """What stands beside an engine, as `NAME.engine.json`: an engine cannot be read back without its GPU, so its builder's
+    record and the contract travel apart."""
+
+    artifact: CompiledArtifact
+    contract: Contract | None
+
+
+@dataclass(frozen=True, eq=False)
+class Opened:
+    """A file that was read. `contract` is None where it carries none: it was made by something else."""
+
+    artifact: CompiledArtifact
+    contract: Contract | None
+
+    def contracted(self) -> Contract:
+        """The contract. Raises UnsupportedError where the file has none."""
+        if self.contract is None:
+            raise UnsupportedError(
+                f"{self.artifact.path.name} does not say how images go in: it carries no contract",
+                fix="export it with edgedistill from its model",
+            )
+        return self.contract
+
+
+def format_of(path: Path) -> Format:
+    """The format that a file's name says. Raises InputError for another, or a file that is not there."""
+    form = SUFFIXES.get(path.suffix.lower())
+    if form is None:
+        raise InputError(f"{path} is no model file by its name", fix=f"give one that ends in {', '.join(SUFFIXES)}")
+    if not path.exists():
+        raise InputError(f"{path} does not exist", fix="check the path")
+    if path.is_dir() != (form is Format.COREML):
+        raise InputError(f"{path} is {'a folder' if path.is_dir() else 'a file'}, and a {path.suffix} is not")
+    return form
+
+
+def open_file(path: Path, target: Target) -> Opened:
+    """Read a model file. Raises InputError where it is damaged or not what its name says, MissingDependencyError where the
+    package that reads its format is absent."""
+    return _OPENERS[format_of(path)](path, target)
+
+
+def _onnx(path: Path, target: Target) -> Opened:
+    from edgedistill.export.metadata import read_contract
+    from edgedistill.runtimes.onnxruntime import OnnxRuntime
+
+    return Opened(OnnxRuntime().adopt(path, target), read_contract(path))
+
+
+def _coreml(path: Path, target: Target) -> Opened:
+    from edgedistill.runtimes.coreml import CoreMLRuntime
+    from edgedistill.runtimes.coreml_package import read_package
+
+    return Opened(CoreMLRuntime().adopt(path, target), carried_contract(read_package(path).metadata, path))
+
+
+def _litert(path: Path, target: Target) -> Opened:
+    from edgedistill.runtimes.litert import LiteRTRuntime, read_entries
+
+    return Opened(LiteRTRuntime().adopt(path, target), carried_contract(read_entries(path), path))
+
+
+def _executorch(path: Path, target: Target) -> Opened:
+    from edgedistill.runtimes.executorch import ExecuTorchRuntime
+    from edgedistill.runtimes.executorch_program import read_entries
+
+    return Opened(ExecuTorchRuntime().adopt(path, target), carried_contract(read_entries(path), path))
+
+
+def _engine(path: Path, target: Target) -> Opened:
+    """By the record beside it."""
+    beside = path.with_name(path.name + ".json")
+    try:
+        record = EngineRecord.model_validate_json(beside.read_bytes())
+    except FileNotFoundError:
+        raise InputError(
+            f"an engine tells nothing without its GPU, and its record {beside.name} is not beside it",
+            fix="keep NAME.engine.json with the engine, or look at the ONNX file it was built from",
+        ) from None
+    except (OSError, ValidationError) as error:
+        raise InputError(
+            f"{beside} is not an engine's record: {str(error).splitlines()[0]}", fix="build it again"
+        ) from error
+    if record.artifact.sha256 != file_sha256(path):
+        raise InputError(
+            f"{path} is not the engine that {beside.name} tells of: its SHA-256 differs", fix="build it again"
+        )
+    return Opened(record.artifact.model_copy(update={"path": path}), record.contract)
+
+
+_OPENERS: dict[Format, Callable[[Path, Target], Opened]] = {
+    Format.ONNX: _onnx,
+    Format.COREML: _coreml,
+    Format.TENSORRT: _engine,
+    Format.LITERT: _litert,
+    Format.EXECUTORCH: _executorch,
+}
