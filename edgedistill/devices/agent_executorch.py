@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -101,33 +103,46 @@ class Model:
         return self._method(feed)
 
     def operators(self) -> list[list[tuple[str, str, float]]]:
-        """(name, operator, us) of what each traced run executed, in order; none from a runtime built without its tracer."""
-        from executorch.devtools.etdump import serialize  # type: ignore[import-untyped]
-
+        """(name, operator, us) of what each traced run executed, in order; none from a runtime built without its tracer, or
+        without the compiler of FlatBuffers that reads the trace."""
         assert self._trace_folder is not None
         dump = Path(self._trace_folder) / "run.etdp"
         self._program.write_etdump_result_to_file(str(dump), str(dump.with_suffix(".bin")))
-        if not dump.exists():
+        # executorch.devtools reads a trace the same way, but takes as long to import as a session.
+        package = Path(bindings().__file__).parents[2]
+        flatc = package / "data" / "bin" / "flatc"
+        schema = package / "devtools" / "etdump" / "etdump_schema_flatcc.fbs"
+        if not (dump.exists() and flatc.exists()):
             return []
-        blocks = serialize.deserialize_from_etdump_flatcc(dump.read_bytes()).run_data
-        return [call_times(block.events or []) for block in blocks if block.name == "Execute"]
+        options = [
+            "--json",
+            "--strict-json",
+            "--defaults-json",
+            "--raw-binary",
+            "--size-prefixed",
+            "-o",
+            self._trace_folder,
+        ]
+        subprocess.run([flatc, *options, schema, "--", dump], check=True)
+        blocks = json.loads(dump.with_suffix(".json").read_text())["run_data"]
+        return [call_times(block.get("events", [])) for block in blocks if block["name"] == "Execute"]
 
 
-def call_times(events: Sequence[Any]) -> list[tuple[str, str, float]]:
+def call_times(events: Sequence[dict[str, Any]]) -> list[tuple[str, str, float]]:
     """The calls of one run from ExecuTorch's trace: kernels, and what a delegate says of its inside (XNNPACK: in whole us);
     a delegate that says nothing counts as one call. Names start with the number of the instruction."""
-    profiles = [event.profile_event for event in events if event.profile_event is not None]
-    opened = {profile.instruction_id for profile in profiles if profile.delegate_debug_id_str}
+    timed = [event["profile_event"] for event in events if "profile_event" in event]
+    opened = {event["instruction_id"] for event in timed if event.get("delegate_debug_id_str")}
     calls = []
-    for profile in profiles:
-        name, inside = profile.name or "", profile.delegate_debug_id_str
+    for event in timed:
+        name, inside, instruction = event.get("name", ""), event.get("delegate_debug_id_str"), event["instruction_id"]
         if inside:
             label, kind = inside, inside.partition(" (")[0]
         elif name.startswith("native_call_"):
             label = kind = name.removeprefix("native_call_")
-        elif name == "DELEGATE_CALL" and profile.instruction_id not in opened:
+        elif name == "DELEGATE_CALL" and instruction not in opened:
             label = kind = "delegate"
         else:
             continue
-        calls.append((f"{profile.instruction_id} {label}", kind, (profile.end_time - profile.start_time) / 1e3))
+        calls.append((f"{instruction} {label}", kind, (event["end_time"] - event["start_time"]) / 1e3))
     return calls

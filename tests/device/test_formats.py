@@ -71,7 +71,7 @@ def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     if request.param is Format.LITERT:
         save_litert(folder / "model.tflite")
         shape = (SIDE, SIDE, 3)
-        shown = f"uint8[1, {SIDE}, {SIDE}, 3]"
+        shown = f"serving_default_args_0 uint8[1, {SIDE}, {SIDE}, 3]"
         return Model(Format.LITERT, folder / "model.tflite", shape, "LiteRT", "XNNPACK", shown)
     save_executorch(folder / "model.pte")
     shown = f"input uint8[1, 3, {SIDE}, {SIDE}]"
@@ -120,37 +120,24 @@ def test_made_up_inputs_and_several_threads(device: LocalDevice, model: Model) -
 def test_a_broken_model_is_a_failure_of_that_model(device: LocalDevice, model: Model, tmp_path: Path) -> None:
     broken = tmp_path / f"broken{model.path.suffix}"
     whole = model.path.read_bytes()
-    for content in (b"not a model", whole[: len(whole) // 2]):
-        broken.write_bytes(content)
-        with pytest.raises(SessionFailure, match=rf"{model.runtime} .* cannot load .*broken") as caught:
-            device.run(job(model, model=broken))
-        assert caught.value.kind == "load"
+    broken.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(SessionFailure, match=rf"{model.runtime} .* cannot load .*broken") as caught:
+        device.run(job(model, model=broken))
+    assert caught.value.kind == "load"
 
 
-@pytest.mark.parametrize("change", ["dtype", "shape"])
-def test_inputs_that_do_not_fit(device: LocalDevice, model: Model, tmp_path: Path, change: str) -> None:
+def test_inputs_that_do_not_fit(device: LocalDevice, model: Model, tmp_path: Path) -> None:
     inputs = tmp_path / "inputs.npy"
-    shape = model.shape if change == "dtype" else tuple(2 * size for size in model.shape)
-    np.save(inputs, np.zeros((2, *shape), np.float32 if change == "dtype" else np.uint8))
-    with pytest.raises(InputError, match=re.escape(model.shown)):
+    np.save(inputs, np.zeros((2, *model.shape), np.float32))
+    with pytest.raises(InputError, match=re.escape(f"the model takes {model.shown}")):
         device.run(job(model, inputs=inputs))
-
-
-def test_the_name_of_an_input_has_to_exist(device: LocalDevice, model: Model, tmp_path: Path) -> None:
-    inputs = tmp_path / "inputs.npy"
-    np.save(inputs, np.zeros((2, *model.shape), np.uint8))
     with pytest.raises(InputError, match="no input picture; it has "):
         device.run(job(model, inputs=inputs, input_name="picture"))
 
 
 def test_a_size_that_the_file_fixes_cannot_be_asked_for_differently(device: LocalDevice, model: Model) -> None:
-    name = "input"
-    if model.format is Format.LITERT:
-        from ai_edge_litert.interpreter import Interpreter
-
-        name = Interpreter(model_path=str(model.path)).get_input_details()[0]["name"]
-    with pytest.raises(InputError):
-        device.run(job(model, input_shapes={name: (2, *model.shape)}))
+    with pytest.raises(InputError, match="ResizeInputTensor" if model.format is Format.LITERT else r"set_inputs\(\)"):
+        device.run(job(model, input_shapes={model.shown.partition(" ")[0]: (2, *model.shape)}))
 
 
 @pytest.mark.parametrize(

@@ -115,22 +115,19 @@ def test_operators_inside_a_loop_count_with_their_sum_and_the_loop_does_not() ->
     assert medians_of_trace(run * 4) == [{"name": "body", "op_type": "Add", "median_us": 5}]
 
 
-def call_event(instruction: int, name: str | None, inside: str | None, start: int, end: int) -> Any:
-    profile = SimpleNamespace(
-        name=name, instruction_id=instruction, delegate_debug_id_str=inside, start_time=start, end_time=end
-    )
-    return SimpleNamespace(profile_event=profile)
+def call_event(instruction: int, start: int, end: int, **fields: str) -> dict[str, Any]:
+    return {"profile_event": {"instruction_id": instruction, "start_time": start, "end_time": end, **fields}}
 
 
 def test_calls_of_an_executorch_run() -> None:
     events = [
-        call_event(0, "native_call_mean.out", None, 100, 2100),
-        call_event(0, "OPERATOR_CALL", None, 50, 2200),
-        call_event(1, None, "Convolution (NHWC, F32) IGEMM #1", 3000, 8000),
-        call_event(1, "DELEGATE_CALL", None, 2500, 9000),
-        call_event(2, "DELEGATE_CALL", None, 9500, 9900),
-        SimpleNamespace(profile_event=None),
-        call_event(0, "Method::execute", None, 0, 10_000),
+        call_event(0, 100, 2100, name="native_call_mean.out"),
+        call_event(0, 50, 2200, name="OPERATOR_CALL"),
+        call_event(1, 3000, 8000, delegate_debug_id_str="Convolution (NHWC, F32) IGEMM #1"),
+        call_event(1, 2500, 9000, name="DELEGATE_CALL"),
+        call_event(2, 9500, 9900, name="DELEGATE_CALL"),
+        {"allocation_event": {"allocator_id": 0, "allocation_size": 64}},
+        call_event(0, 0, 10_000, name="Method::execute"),
     ]
     assert agent_executorch.call_times(events) == [
         ("0 mean.out", "mean.out", 2.0),
