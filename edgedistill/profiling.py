@@ -55,9 +55,9 @@ def profile_file(path: Path, target: Target, listener: Listener) -> ProfileResul
     format = format_of(path)
     measured = _measured_on(target)
     if format not in measured:
-        takes = f"{', '.join(measured)} files are" if measured else "nothing is"
+        others = f"only {', '.join(measured)}" if measured else "no files but a build's own"
         raise UnsupportedError(
-            f"{path.name} is {format}; on {target.title} {takes} measured",
+            f"{path.name} is {format}; {others} can be measured on {target.title}",
             fix=target.how_to_measure or "choose a target that runs it (edgedistill targets)",
         )
     runtime = runtime_for(format)

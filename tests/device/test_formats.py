@@ -12,12 +12,17 @@ import numpy as np
 import pytest
 import torch
 
+from edgedistill import profiling
+from edgedistill.artifacts import MeasuredLatency
+from edgedistill.config import ProfileConfig
 from edgedistill.devices import local
 from edgedistill.devices.base import AGENT, AGENT_FILES, SessionFailure
 from edgedistill.devices.local import LocalDevice
-from edgedistill.errors import InputError, MissingDependencyError
+from edgedistill.errors import InputError, MissingDependencyError, UnsupportedError
+from edgedistill.progress import silent
 from edgedistill.runtimes.base import SessionJob
 from edgedistill.specs import Format
+from edgedistill.targets import load_target
 
 SIDE = 12
 
@@ -161,6 +166,62 @@ def test_a_runtime_that_is_not_installed_is_named_with_what_brings_it(
     with pytest.raises(MissingDependencyError, match="cannot be imported: No module named 'absent_package'") as caught:
         device.run(SessionJob.model_validate(fields))
     assert caught.value.fix == fix
+
+
+def test_profile_of_any_file(model: Model, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(
+        profiling, "ProfileConfig", lambda: ProfileConfig.model_validate({"pause": "10ms", "max_samples": 100})
+    )
+    monkeypatch.setattr(local, "measuring_lock", lambda: tmp_path / "measuring.lock")
+    result = profiling.profile_file(model.path, load_target("host"), silent)
+    assert (result.format, result.bytes) == (model.format, model.path.stat().st_size)
+    assert isinstance(result.latency, MeasuredLatency)
+    assert result.latency.samples == 300
+    assert result.environment is not None
+    assert result.environment.runtime == model.runtime
+    assert bool(result.op_timings) == (model.format is Format.EXECUTORCH)
+    assert any("operators are not timed" in note for note in result.notes) == (model.format is Format.LITERT)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "format"),
+    [
+        ("a.onnx", b"", Format.ONNX),
+        ("a.TFLITE", b"", Format.LITERT),
+        ("a.pte", b"", Format.EXECUTORCH),
+        ("a.bin", b"\x1c\0\0\0TFL3rest", Format.LITERT),
+        ("a.onnx", b"\x1c\0\0\0ET12rest", Format.EXECUTORCH),
+    ],
+)
+def test_a_files_format_is_in_its_content_or_its_name(
+    tmp_path: Path, name: str, content: bytes, format: Format
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    assert profiling.format_of(tmp_path / name) is format
+
+
+def test_other_files_are_refused_with_what_is_taken(tmp_path: Path) -> None:
+    (tmp_path / "model.xml").write_text("<net/>")
+    (tmp_path / "model.onnx").mkdir()
+    for name, problem in [("model.xml", "is no ONNX"), ("model.onnx", "is a folder"), ("absent.pte", "does not exist")]:
+        with pytest.raises(InputError, match=problem) as caught:
+            profiling.profile_file(tmp_path / name, load_target("host"), silent)
+        assert caught.value.fix == "name a file .onnx, .tflite, .pte"
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"runtime": Format.COREML}, "no files but a build's own can be measured on Board"),
+        ({"runtime": Format.ONNX, "transport": "ssh"}, "model.pte is executorch; only onnx can be measured on Board"),
+    ],
+)
+def test_a_target_that_does_not_measure_the_format(tmp_path: Path, changes: dict[str, Any], problem: str) -> None:
+    (tmp_path / "model.pte").write_bytes(b"")
+    fields = {"title": "Board", "formats": (Format.ONNX, Format.TENSORRT), "how_to_measure": "ask"} | changes
+    with pytest.raises(UnsupportedError, match=problem) as caught:
+        profiling.profile_file(tmp_path / "model.pte", load_target("host").model_copy(update=fields), silent)
+    assert caught.value.fix == "ask"
 
 
 @pytest.mark.skipif(importlib.util.find_spec("executorch") is None, reason="executorch is not installed")
