@@ -47,7 +47,11 @@ def compare(mlmodel: Any, input_key_values: Any, expected_outputs: Any, **option
     for name, wanted in expected_outputs.items():
         got = outputs[name] if name in outputs else outputs[name.replace("/", "_")]
         if options.get("also_compare_shapes", True) and isinstance(wanted, np.ndarray | np.generic):
-            assert np.shape(got) == np.shape(wanted) or (np.shape(wanted), np.shape(got)) == ((), (1,)), (name, got, wanted)
+            assert np.shape(got) == np.shape(wanted) or (np.shape(wanted), np.shape(got)) == ((), (1,)), (
+                name,
+                got,
+                wanted,
+            )
         if options.get("allow_mismatch_ratio"):
             assert 1 - np.isclose(got, wanted, atol=atol, rtol=rtol).mean() <= options["allow_mismatch_ratio"]
         else:

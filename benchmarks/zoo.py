@@ -3,16 +3,16 @@
     python benchmarks/zoo.py --models benchmarks/zoo_models.txt --formats onnx,coreml,tensorrt,litert,executorch --json OUT
                              [--measure] [--again failed|all]
 
-Each model is built with seeded random weights, and batch norms that have seen data: statistics of forward passes over coloured
-noise, affine parameters away from 1 and 0. Its weights go to `edgedistill export timm:NAME --checkpoint FILE` in a process of
-its own, as a user would run it. A row a model and format:
+Each model is built with seeded random weights, and batch norms that have seen data: statistics of forward passes over
+coloured noise, affine parameters away from 1 and 0. Its weights go to `edgedistill export timm:NAME --checkpoint FILE` in a
+process of its own, as a user would run it. A row a model and format:
 
-    model, format, ok, parity, seconds, bytes, p50_ms, cause
+    model, format, parameters, ok, parity, seconds, bytes, p50_ms, cause
 
-`parity` is the largest difference of any logit over eight images, its ratio to the largest logit, the share of images with the
-same top class, and what computed it: the format's runtime, or (Core ML) the reference interpreter. An engine has none without
-its GPU: `ok` says there that it was built. `seconds` are conversion and compilation. `p50_ms` comes with --measure, which times
-every file that runs here once all are made, one after another, with one thread.
+`parity` is the largest difference of any logit over eight images, the share of images with the same top class, and what
+computed it: the format's runtime, or (Core ML) the reference interpreter. An engine has none without its GPU: `ok` says there
+that it was built. `seconds` are conversion and compilation. `p50_ms` comes with --measure: one session of each file that runs
+here, with one thread, random inputs; times of one run of this script are comparable on a quiet machine alone.
 
 Rows are written after each model; a second run keeps those that are there, or makes the failed ones or all again.
 """
