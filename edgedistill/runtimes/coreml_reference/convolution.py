@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from edgedistill.runtimes.coreml_limits import check_size
 from edgedistill.runtimes.coreml_reference.registry import Call, operation
 
 _CONV = (F.conv1d, F.conv2d, F.conv3d)
@@ -47,6 +48,8 @@ def _pads(
 
 
 def _padded(x: Tensor, pads: Sequence[tuple[int, int]], value: float = 0.0) -> Tensor:
+    lengths = [size + sum(pair) for size, pair in zip(x.shape[2:], pads, strict=True)]
+    check_size([*x.shape[:2], *lengths], "the padded input of a convolution or pooling")
     return F.pad(x, [size for pair in reversed(pads) for size in pair], value=value)
 
 
@@ -72,6 +75,11 @@ def conv_transpose(call: Call) -> NDArray[Any]:
     x, weight = _tensor(call, "x"), _tensor(call, "weight")
     spatial = x.ndim - 2
     strides, dilations, groups = _steps(call, spatial)
+    lengths = [
+        (size - 1) * stride + (extent - 1) * dilation + 1
+        for size, extent, stride, dilation in zip(x.shape[2:], weight.shape[2:], strides, dilations, strict=True)
+    ]
+    check_size([len(x), weight.shape[1] * groups, *lengths], "the uncropped output of a transposed convolution")
     full = _TRANSPOSED[spatial - 1](x, weight, None, strides, 0, 0, groups, dilations)
     wanted = call.operation.outputs[0].shape[2:]
     kind = call.scalar("pad_type", "valid")
@@ -82,9 +90,9 @@ def conv_transpose(call: Call) -> NDArray[Any]:
         before = pad[2 * axis] if kind == "custom" else max(0, extra // 2) if kind.startswith("same") else 0
         kept = full.narrow(axis + 2, before, min(size, full.shape[axis + 2] - before))
         missing = size - kept.shape[axis + 2]
-        lengths = [(0, 0)] * spatial
-        lengths[axis] = (0, missing)
-        full = _padded(kept, lengths) if missing else kept
+        zeros = [(0, 0)] * spatial
+        zeros[axis] = (0, missing)
+        full = _padded(kept, zeros) if missing else kept
     bias = _optional(call, "bias")
     if bias is not None:
         full = full + bias.reshape(-1, *[1] * spatial)

@@ -1,13 +1,10 @@
-"""Walking a program: blocks, operations, the rounding of every result to its declared type."""
+"""Running a package: its inputs, its states, and the operations that nothing computes."""
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,8 +12,10 @@ from numpy.typing import NDArray
 
 from edgedistill.errors import InputError, Problem, UnsupportedError
 from edgedistill.export.coreml import quiet
+from edgedistill.runtimes.coreml_limits import check_type
 from edgedistill.runtimes.coreml_package import Package, read_package
-from edgedistill.runtimes.coreml_reference.registry import Call, State, Value, implementation_of
+from edgedistill.runtimes.coreml_reference.evaluation import Evaluation, Shared, materialises, rounded
+from edgedistill.runtimes.coreml_reference.registry import State, implementation_of
 
 _MODULES = (
     "convolution",
@@ -51,6 +50,7 @@ class Interpreter:
         for name in _MODULES:
             importlib.import_module(f"edgedistill.runtimes.coreml_reference.{name}")
         self.package = package
+        self._shared = Shared()
         self.states = {name: State() for name, var in package.function.inputs.items() if _is_state(var)}
         unknown = sorted({op.op_type for op in _all_operations(package.function) if not _computable(op)})
         if unknown:
@@ -66,9 +66,9 @@ class Interpreter:
         given = {name: _as_declared(name, inputs, var) for name, var in wanted.items()}
         if extra := sorted(set(inputs) - set(given)):
             raise InputError(f"{self.package.path.name} has no input {', '.join(extra)}; it has {', '.join(given)}")
-        evaluation = _Evaluation()
+        evaluation = Evaluation(self._shared)
         for name, var in function.inputs.items():
-            evaluation.values[var] = self._state(name, var) if name in self.states else given[name]
+            evaluation.hold(var, self._state(name, var) if name in self.states else given[name])
         with quiet(), np.errstate(all="ignore"):
             results = evaluation.block(function)
         return {var.name: np.asarray(value) for var, value in zip(function.outputs, results, strict=True)}
@@ -77,6 +77,7 @@ class Interpreter:
         """A state that begins as zeros and lasts as long as the interpreter."""
         state = self.states[name]
         if state.value is None:
+            check_type(var.sym_type, f"the state {name}")
             state.value = np.zeros([int(size) for size in var.sym_type.wrapped_type().get_shape()])
         return state
 
@@ -94,7 +95,7 @@ def _as_declared(name: str, inputs: Mapping[str, NDArray[Any]], var: Any) -> NDA
     if len(wanted) != value.ndim or any(w is not None and w != g for w, g in zip(wanted, value.shape, strict=True)):
         shown = [size or "any" for size in wanted]
         raise InputError(f"the input {name} is {list(value.shape)}, the package takes {shown}")
-    declared: NDArray[Any] = _rounded(value, var)
+    declared: NDArray[Any] = rounded(value, var)
     return declared
 
 
@@ -112,82 +113,4 @@ def _all_operations(block: Any) -> Iterator[Any]:
 def _computable(op: Any) -> bool:
     base = importlib.import_module("coremltools.converters.mil.mil").Operation
     own = type(op).value_inference is not base.value_inference
-    return op.op_type == "const" or implementation_of(op.op_type) is not None or own or _materialises(op)
-
-
-def _materialises(op: Any) -> bool:
-    return hasattr(op, "materialized_val_inference")
-
-
-@dataclass(eq=False)
-class _Evaluation:
-    """The values of one run, by variable."""
-
-    values: dict[Any, Value] = field(default_factory=dict)
-
-    def block(self, block: Any) -> list[Value]:
-        for op in block.operations:
-            if op.op_type == "const":
-                continue
-            for var, value in zip(op.outputs, self.operation(op), strict=True):
-                self.values[var] = _rounded(value, var)
-        return [self.value(var) for var in block.outputs]
-
-    def nested(self, block: Any, inputs: Sequence[Value]) -> list[Value]:
-        for var, value in zip(block.inputs, inputs, strict=True):
-            self.values[var] = value
-        return self.block(block)
-
-    def value(self, var: Any) -> Value:
-        if var in self.values:
-            return self.values[var]
-        return var.val
-
-    def operation(self, op: Any) -> Sequence[Value]:
-        values = {
-            name: [self.value(v) for v in var] if isinstance(var, list | tuple) else self.value(var)
-            for name, var in op.inputs.items()
-        }
-        implementation = implementation_of(op.op_type)
-        if implementation is not None:
-            result = implementation(Call(op, values, self.nested))
-        else:
-            with _with_values(op, self.values):
-                result = op.materialized_val_inference() if _materialises(op) else op.value_inference()
-            result = getattr(result, "ls", result)
-        many = isinstance(result, list | tuple) and len(op.outputs) > 1
-        return result if many else [result]
-
-
-@contextmanager
-def _with_values(op: Any, values: Mapping[Any, Value]) -> Iterator[None]:
-    """The operation's input variables hold this run's values, half floats widened, while coremltools evaluates it."""
-    flat = op.get_flattened_inputs()
-    before = [(var, var._sym_val) for var in flat if var is not None and var in values]
-    try:
-        for var, _ in before:
-            value = values[var]
-            if isinstance(value, np.ndarray):
-                wide = value.astype(np.float32) if value.dtype == np.float16 else value
-                value = wide[()] if wide.ndim == 0 else wide
-            var._sym_val = SimpleNamespace(val=value)
-        yield
-    finally:
-        for var, held in before:
-            var._sym_val = held
-
-
-def _rounded(value: Value, var: Any) -> Value:
-    """`value` in the type that the program declares for `var`."""
-    if isinstance(value, str | list) or value is None:
-        return value
-    types = importlib.import_module("coremltools.converters.mil.mil.types")
-    if types.is_list(var.sym_type) or types.is_str(var.sym_type):
-        return value
-    wanted = np.dtype(types.nptype_from_builtin(var.dtype))
-    array = np.asarray(value)
-    if array.dtype == wanted:
-        return array
-    if np.issubdtype(wanted, np.integer) and np.issubdtype(array.dtype, np.floating):
-        array = np.nan_to_num(array)
-    return array.astype(wanted)
+    return op.op_type == "const" or implementation_of(op.op_type) is not None or own or materialises(op)

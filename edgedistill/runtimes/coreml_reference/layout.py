@@ -46,11 +46,6 @@ def flatten2d(call: Call) -> NDArray[Any]:
     return x.reshape(rows, x.size // rows)
 
 
-@operation("expand_dims")
-def expand_dims(call: Call) -> NDArray[Any]:
-    return np.expand_dims(np.asarray(call["x"]), tuple(call.integers("axes")))
-
-
 @operation("reverse_sequence")
 def reverse_sequence(call: Call) -> NDArray[Any]:
     """The first `lengths[i]` entries of the i-th sequence backwards, the rest as they are."""

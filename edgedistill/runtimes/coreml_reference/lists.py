@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgedistill.runtimes.coreml_limits import check_size
 from edgedistill.runtimes.coreml_reference.registry import Call, Value, operation
 
 
@@ -34,12 +35,17 @@ def select(call: Call) -> NDArray[Any]:
 
 @operation("make_list")
 def make_list(call: Call) -> list[Value]:
-    return [None] * call.scalar("init_length", 1)
+    return [None] * _checked_length(call.scalar("init_length", 1))
+
+
+def _checked_length(length: int) -> int:
+    check_size([length], "the list", item_bytes=8)
+    return length
 
 
 def _with(elements: list[Value], index: int, value: Value) -> list[Value]:
     """A longer list where the index lies behind its end."""
-    longer = elements + [None] * (index + 1 - len(elements))
+    longer = elements + [None] * (_checked_length(index + 1) - len(elements))
     longer[index] = value
     return longer
 
@@ -70,8 +76,9 @@ def list_read(call: Call) -> NDArray[Any]:
 
 @operation("list_gather")
 def list_gather(call: Call) -> NDArray[Any]:
-    shape = call.operation.outputs[0].shape[1:]
-    return np.stack([_element(call, index, shape) for index in call.integers("indices")])
+    elements = [_element(call, index, call.operation.outputs[0].shape[1:]) for index in call.integers("indices")]
+    check_size([sum(element.size for element in elements)], "what a list_gather stacks")
+    return np.stack(elements)
 
 
 @operation("list_length")

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional as F
 
+from edgedistill.runtimes.coreml_limits import check_size
 from edgedistill.runtimes.coreml_reference.registry import Call, operation
 
 
@@ -39,6 +40,7 @@ def einsum(call: Call) -> NDArray[Any]:
 @operation("scaled_dot_product_attention")
 def attention(call: Call) -> NDArray[Any]:
     query, key, value = (torch.from_numpy(np.ascontiguousarray(call.real(n))) for n in ("query", "key", "value"))
+    check_size([*query.shape[:-1], key.shape[-2]], "the scores of an attention")
     mask = call.get("attn_mask")
     if mask is not None:
         given = np.ascontiguousarray(mask)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgedistill.runtimes.coreml_limits import check_size
 from edgedistill.runtimes.coreml_reference.registry import Call, operation
 
 
@@ -37,5 +38,6 @@ def random_categorical(call: Call) -> NDArray[Any]:
     x, size = call.real("x").astype(np.float64), call.scalar("size", 1)
     powers = np.exp(x - x.max(axis=-1, keepdims=True)) if call.scalar("mode", "logits") == "logits" else x
     limits = np.cumsum(powers / powers.sum(axis=-1, keepdims=True), axis=-1)
+    check_size([*x.shape[:-1], size, x.shape[-1]], "the comparisons of a random_categorical")
     drawn = _generator(call).random((*x.shape[:-1], size))
     return np.asarray((drawn[..., None] >= limits[..., None, :-1]).sum(axis=-1))
