@@ -70,7 +70,7 @@ class Model:
         self, path: str, threads: int, shapes: Mapping[str, Sequence[int]], trace_folder: str | None = None
     ) -> None:
         runtime = bindings()
-        # Before the file is loaded, and once: a method goes on using the pool that it was loaded with, also when it is freed.
+        # Before the file is loaded, and once: a method goes on using the pool that it was loaded with, freed or not.
         if runtime._threadpool_get_thread_count() != threads:
             runtime._unsafe_reset_threadpool(threads)
         self._trace_folder = trace_folder
