@@ -19,13 +19,8 @@ from edgedistill.artifacts import ExportedModel, TensorSignature
 from edgedistill.errors import MissingDependencyError, UnsupportedError
 from edgedistill.export.carried import carried_entries
 from edgedistill.export.coreml import DEPLOYMENT_TARGET, import_coremltools
-from edgedistill.export.executorch_passes import (
-    compute_in_half,
-    make_scalars_float,
-    open_hard_sigmoids,
-    own_copy,
-    take_uint8,
-)
+from edgedistill.export.executorch_passes import compute_in_half, own_copy, take_uint8
+from edgedistill.export.executorch_rewrites import rewrite_for_xnnpack
 from edgedistill.export.quiet import quiet
 from edgedistill.specs import Contract, Format, Precision, QuantScheme
 from edgedistill.store import file_sha256, size_bytes, write_atomic
@@ -33,6 +28,7 @@ from edgedistill.store import file_sha256, size_bytes, write_atomic
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
 
+_DYNAMIC = (Precision.INT8_WEIGHTS, Precision.INT4_WEIGHTS)
 _EDGE_CAST = "dim_order_ops._to_dim_order_copy.default"
 _OPERATION = re.compile(r"\b(?:aten|quantized_decomposed|torchao|dim_order_ops|higher_order)[.:]+\w+(?:[.:]+\w+)*")
 
@@ -105,8 +101,8 @@ def lower_and_write(
         raise ValueError(f"an ExecuTorch program ends in .pte, not {path.name}")
     half = scheme.precision is Precision.FP16
     own = own_copy(program)
-    make_scalars_float(own)
-    open_hard_sigmoids(own)
+    if delegate is Delegate.XNNPACK:
+        rewrite_for_xnnpack(own)
     # Core ML chooses its own precision when it converts.
     in_half = half and delegate is Delegate.XNNPACK
     take_uint8(own, torch.float16 if in_half else torch.float32)
@@ -114,7 +110,9 @@ def lower_and_write(
         compute_in_half(own)
     own.graph.lint()
     own.graph_module.recompile()
-    write_atomic(path, _lower(own, carried_entries(contract, scheme, build_hash), _partitioner(delegate, half)))
+    write_atomic(
+        path, _lower(own, carried_entries(contract, scheme, build_hash), _partitioners(delegate, scheme.precision))
+    )
     side = contract.resolution
     return ExportedModel(
         path=path,
@@ -127,11 +125,11 @@ def lower_and_write(
     )
 
 
-def _lower(program: ExportedProgram, entries: dict[str, str], partitioner: Any) -> bytes:
+def _lower(program: ExportedProgram, entries: dict[str, str], partitioners: list[Any]) -> bytes:
     exir = import_executorch("executorch.exir")
     try:
         with quiet():
-            edge = exir.to_edge_transform_and_lower(program, partitioner=[partitioner], constant_methods=entries)
+            edge = exir.to_edge_transform_and_lower(program, partitioner=partitioners, constant_methods=entries)
             return bytes(edge.to_executorch().buffer)
     except Exception as error:  # the vendor raises whatever its passes stumble over
         raise UnsupportedError(
@@ -140,9 +138,15 @@ def _lower(program: ExportedProgram, entries: dict[str, str], partitioner: Any) 
         ) from error
 
 
-def _partitioner(delegate: Delegate, half: bool) -> Any:
+def _partitioners(delegate: Delegate, precision: Precision) -> list[Any]:
+    """Those that take their parts of a program, one after the other."""
     if delegate is Delegate.XNNPACK:
-        return import_executorch("executorch.backends.xnnpack.partition.xnnpack_partitioner").XnnpackPartitioner()
+        partitioner = import_executorch("executorch.backends.xnnpack.partition.xnnpack_partitioner").XnnpackPartitioner
+        if precision not in _DYNAMIC:
+            return [partitioner()]
+        kinds = import_executorch("executorch.backends.xnnpack.partition.config.xnnpack_config").ConfigPrecisionType
+        # Beside additions and products in one part, XNNPACK refuses a convolution of dynamic scales when it runs.
+        return [partitioner(config_precisions=kinds.DYNAMIC_QUANT, per_op_mode=True), partitioner()]
     ct = import_coremltools()
     try:
         partition = import_executorch("executorch.backends.apple.coreml.partition")
@@ -153,11 +157,11 @@ def _partitioner(delegate: Delegate, half: bool) -> Any:
             fix="lower on macOS or on Linux for x86-64, or take the delegate xnnpack",
         ) from error
     options = backend.generate_compile_specs(
-        compute_precision=ct.precision.FLOAT16 if half else ct.precision.FLOAT32,
+        compute_precision=ct.precision.FLOAT16 if precision is Precision.FP16 else ct.precision.FLOAT32,
         minimum_deployment_target=getattr(ct.target, DEPLOYMENT_TARGET),
     )
     # Core ML has no uint8 tensors: the cast stays outside.
-    return partition.CoreMLPartitioner(compile_specs=options, skip_ops_for_coreml_delegation=[_EDGE_CAST])
+    return [partition.CoreMLPartitioner(compile_specs=options, skip_ops_for_coreml_delegation=[_EDGE_CAST])]
 
 
 def _reason(error: BaseException) -> str:

@@ -1,13 +1,11 @@
-"""Rewrites of the torch program that ExecuTorch wants and other formats do not: each is a function on a private copy.
+"""The edges and the precision of the torch program as ExecuTorch wants them, made on a private copy.
 
-`to_edge_transform_and_lower` traces the program anew, so that a rewrite may leave shapes and types of what follows to it.
+`to_edge_transform_and_lower` traces the program anew, so that shapes and types of what follows a change are left to it.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,28 +13,15 @@ from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind, InputSpec, TensorArgument
 from torch.fx import Graph, Node
 
+from edgedistill.export.executorch_rewrites import SCALAR_OPERATIONS
+
 _aten = torch.ops.aten
-_SCALAR_OPERATIONS = {
-    _aten.add.Tensor,
-    _aten.sub.Tensor,
-    _aten.mul.Tensor,
-    _aten.div.Tensor,
-    _aten.add.Scalar,
-    _aten.sub.Scalar,
-    _aten.mul.Scalar,
-    _aten.div.Scalar,
-    _aten.add_.Tensor,
-    _aten.sub_.Tensor,
-    _aten.mul_.Tensor,
-    _aten.div_.Tensor,
-}
 _TENSOR_FORM = {
     _aten.add.Scalar: _aten.add.Tensor,
     _aten.sub.Scalar: _aten.sub.Tensor,
     _aten.mul.Scalar: _aten.mul.Tensor,
     _aten.div.Scalar: _aten.div.Tensor,
 }
-_HARD_SIGMOIDS = {_aten.hardsigmoid.default, _aten.hardsigmoid_.default}
 
 
 def own_copy(program: ExportedProgram) -> ExportedProgram:
@@ -109,7 +94,7 @@ def _lift_scalars(program: ExportedProgram) -> None:
     found: dict[float, Node] = {}
     mode = first.meta["val"].fake_mode
     for node in list(program.graph.nodes):
-        if node.target not in _SCALAR_OPERATIONS:
+        if node.target not in SCALAR_OPERATIONS:
             continue
         for scalar in [a for a in node.args if isinstance(a, int | float)]:
             if scalar not in found:
@@ -125,52 +110,3 @@ def _lift_scalars(program: ExportedProgram) -> None:
         for node in found.values()
     ]
     program.graph_signature.input_specs[:0] = specifications
-
-
-def open_hard_sigmoids(program: ExportedProgram) -> int:
-    """hardsigmoid becomes `hardtanh(x + 3.0, 0, 6) / 6.0`, XNNPACK's operations; returns how many. ExecuTorch's own
-    decomposition has integer constants, and casts each of them at every run."""
-    return _rewrite(program, lambda node: node.target in _HARD_SIGMOIDS, _open_hard_sigmoid)
-
-
-def _open_hard_sigmoid(graph: Graph, node: Node) -> Node:
-    moved = graph.call_function(_aten.add.Tensor, (node.args[0], 3.0))
-    clamped = graph.call_function(_aten.hardtanh.default, (moved, 0.0, 6.0))
-    return graph.call_function(_aten.div.Tensor, (clamped, 6.0))
-
-
-def make_scalars_float(program: ExportedProgram) -> int:
-    """Integer scalars added to or multiplied with floating point become floats; returns how many nodes changed. ExecuTorch
-    makes tensors of scalars: an integer one is cast at every run and keeps the operation out of the delegate."""
-    changed = 0
-    for node in program.graph.nodes:
-        if node.target not in _SCALAR_OPERATIONS or not node.meta["val"].dtype.is_floating_point:
-            continue
-        args = tuple(float(a) if isinstance(a, int) and not isinstance(a, bool) else a for a in node.args)
-        if any(type(new) is not type(old) for new, old in zip(args, node.args, strict=True)):
-            node.args = args
-            changed += 1
-    return changed
-
-
-def _rewrite(program: ExportedProgram, wanted: Callable[[Node], bool], build: Callable[[Graph, Node], Node]) -> int:
-    """Replaces each node that is `wanted` by what `build` makes in front of it."""
-    changed = 0
-    for node in list(program.graph.nodes):
-        if node.op != "call_function" or not wanted(node):
-            continue
-        with program.graph.inserting_before(node):
-            new = build(program.graph, node)
-        new.meta = {key: value for key, value in node.meta.items() if key in ("val", "nn_module_stack", "stack_trace")}
-        node.replace_all_uses_with(new)
-        _rename_outputs(program, node, new)
-        program.graph.erase_node(node)
-        changed += 1
-    return changed
-
-
-def _rename_outputs(program: ExportedProgram, old: Node, new: Node) -> None:
-    specification: Any
-    for specification in program.graph_signature.output_specs:
-        if specification.arg.name == old.name:
-            specification.arg.name = new.name

@@ -1,0 +1,319 @@
+"""ExecuTorch: the file is the exported program itself, checked; delegates compute what they take, portable kernels the rest.
+
+The runtime wheel has XNNPACK, so that files run here as on any device with a CPU. Everything in this process runs with one
+thread: a pool of them would not survive a fork, and work that may crash is done in forked children.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgedistill.artifacts import CompiledArtifact, ExportedModel, Profile, TensorSignature
+from edgedistill.errors import InputError, Problem, UnsupportedError
+from edgedistill.export.executorch import import_executorch
+from edgedistill.export.quiet import quiet
+from edgedistill.runtimes.base import Images, Inspection, Logits, MeasurementProtocol, NotRunnableError, SessionJob
+from edgedistill.runtimes.executorch_program import PteFile, read_pte
+from edgedistill.runtimes.sessions import take_profile
+from edgedistill.specs import ComputedBy, Format, QuantScheme, Target
+from edgedistill.store import file_sha256, size_bytes, tool_version, write_atomic
+
+_TOOLS = ("executorch", "torch")
+
+
+class ExecuTorchRuntime:
+    """Runtime of Format.EXECUTORCH."""
+
+    format = Format.EXECUTORCH
+    computed_by = ComputedBy.DEVICE
+
+    def unsupported(self, model: ExportedModel, target: Target) -> tuple[Problem, ...]:
+        """A file of another format, a target that does not take this one, and operators outside of delegates for which the
+        runtime has no kernel. Types are not looked at: `compile` loads the file."""
+        problems = []
+        if model.format is not Format.EXECUTORCH:
+            problems.append(Problem(str(model.path), f"is {model.format}, not executorch", "export it as executorch"))
+        if Format.EXECUTORCH not in target.formats:
+            problems.append(Problem(target.name, "does not take executorch", f"use {', '.join(target.formats)}"))
+        return tuple(problems) or _missing_kernels(read_pte(model.path), model.path)
+
+    def compile(self, model: ExportedModel, target: Target, folder: Path) -> CompiledArtifact:
+        """Check the file (structure, signature as the exporter stated it, kernels, a run where its delegates are here) and
+        copy it into `folder`. The record says what delegates compute and what is left to portable kernels. Raises
+        UnsupportedError with every problem found, InputError for a damaged file."""
+        problems = list(self.unsupported(model, target))
+        if not problems:
+            program = read_pte(model.path)
+            problems = _signature_problems(model, program)
+            if not problems and not _absent_backends(program):
+                problems = _trial_problems(program, model.path)
+        if problems:
+            raise UnsupportedError(f"{model.path.name} cannot be used with ExecuTorch", problems=problems)
+        final = folder / model.path.name
+        if final.absolute() != model.path.absolute():
+            write_atomic(final, model.path.read_bytes())
+        return _artifact(final, model.scheme, target.name, program)
+
+    def adopt(self, path: Path, target: Target) -> CompiledArtifact:
+        """Any ExecuTorch program as an artifact, where it lies; its precision is in its metadata, else read off the types of
+        its values. Raises InputError if it is not a program that can be used."""
+        program = read_pte(path)
+        return _artifact(path, program.scheme(path), target.name, program)
+
+    def run(self, artifact: CompiledArtifact, batches: Iterable[Images]) -> Iterator[Logits]:
+        """Logits of each batch, image by image: the shipped programs take one. Raises InputError for a damaged file,
+        UnsupportedError for one that does not take one image, NotRunnableError where a delegate is not in this runtime."""
+        program = read_pte(artifact.path)
+        kind, shape = _image_input(program, artifact.path)
+        if absent := _absent_backends(program):
+            raise NotRunnableError(
+                f"{artifact.path.name} computes with {', '.join(absent)}, which is not in this machine's ExecuTorch",
+                fix="run it in an app that is built with it, or export with the delegate xnnpack",
+            )
+        method = _load(artifact.path)
+
+        def infer(image: Images) -> Logits:
+            return _execute(method, image[None], kind, artifact.path)
+
+        def checked(batch: Images) -> Images:
+            if batch.shape[1:] != shape[1:]:
+                raise InputError(
+                    f"images are {batch.shape[1:]}, {artifact.path.name} takes {shape[1:]}",
+                    fix="resize them to the contract's resolution",
+                )
+            return batch
+
+        return (np.concatenate([infer(image) for image in checked(batch)]) for batch in batches)
+
+    def profile(self, artifact: CompiledArtifact, inputs: Images | None, protocol: MeasurementProtocol) -> Profile:
+        """Sessions of the device's agent, which loads this very file. See take_profile for pauses and repeats."""
+        with tempfile.TemporaryDirectory(prefix="edgedistill-inputs-") as folder:
+            inputs_file = None
+            if inputs is not None:
+                inputs_file = Path(folder) / "inputs.npy"
+                np.save(inputs_file, inputs, allow_pickle=False)
+            job = SessionJob(
+                format=Format.EXECUTORCH,
+                model=artifact.path.absolute(),
+                inputs=inputs_file,
+                input_shapes=dict(protocol.input_shapes),
+                threads=protocol.target.threads,
+                max_samples=protocol.max_samples,
+                max_seconds=protocol.max_seconds,
+                min_samples=protocol.min_samples,
+            )
+            return take_profile(artifact, job, protocol)
+
+    def inspect(self, artifact: CompiledArtifact) -> Inspection:
+        """Structure and load, with signature, delegates, what is left to portable kernels, metadata and sizes as facts.
+        Raises InputError for a damaged file."""
+        program = read_pte(artifact.path)
+        checks = ["the program was read whole: offsets, indices, tensors and memory are in bounds"]
+        missing = _missing_kernels(program, artifact.path)
+        checks += [problem.what for problem in missing] or [
+            "the runtime has every operator that is outside of delegates"
+        ]
+        version = tool_version("executorch")
+        if absent := _absent_backends(program):
+            checks.append(f"not loaded: {', '.join(absent)} is not in ExecuTorch {version} here")
+        elif refusals := _load_problems(artifact.path):
+            checks.append(f"ExecuTorch {version} does not load it: {refusals[0].what}")
+        else:
+            checks.append(f"ExecuTorch {version} loads it")
+        unchanged = file_sha256(artifact.path) == artifact.sha256
+        checks.append(
+            "the file is unchanged since it was made" if unchanged else "the file was changed after it was made"
+        )
+        inputs, outputs = program.signature(artifact.path)
+        facts = {
+            "precision": program.scheme(artifact.path).label,
+            "methods": ", ".join(method.name for method in program.methods),
+            "inputs": "; ".join(map(_shown, inputs)),
+            "outputs": "; ".join(map(_shown, outputs)),
+            "metadata": ", ".join(sorted(program.entries)),
+            "flatbuffer_bytes": str(program.flatbuffer_bytes),
+            "constant_bytes": str(program.constant_bytes),
+            "delegate_bytes": str(program.delegate_bytes),
+            **_facts(program),
+        }
+        return Inspection(checks=tuple(checks), facts=facts)
+
+
+def _artifact(path: Path, scheme: QuantScheme, target: str, program: PteFile) -> CompiledArtifact:
+    return CompiledArtifact(
+        path=path,
+        format=Format.EXECUTORCH,
+        scheme=scheme,
+        target=target,
+        toolchain={name: tool_version(name) for name in _TOOLS},
+        sha256=file_sha256(path),
+        bytes=size_bytes(path),
+        record=_facts(program),
+    )
+
+
+def _facts(program: PteFile) -> dict[str, str]:
+    """What `forward` is made of."""
+    method = program.forward
+    if method is None:
+        return {}
+    inside: Counter[str] = Counter()
+    for part in method.delegates:
+        if part.xnnpack is not None:
+            inside += part.xnnpack.nodes
+    return {
+        "delegates": _listed(Counter(part.backend for part in method.delegates)) or "none",
+        "delegated_operators": _listed(inside) or "not known",
+        "portable_operators": _listed(method.calls) or "none",
+        "portable_calls": str(method.calls.total()),
+        "planned_memory_bytes": str(method.planned_bytes),
+    }
+
+
+# -- the runtime ------------------------------------------------------------------------------------------------
+
+
+@cache
+def _runtime() -> Any:
+    """ExecuTorch's runtime with one thread."""
+    runtime = import_executorch("executorch.runtime").Runtime.get()
+    with _native_chatter_dropped():
+        runtime._legacy_module._unsafe_reset_threadpool(1)
+    return runtime
+
+
+@contextmanager
+def _native_chatter_dropped() -> Iterator[None]:
+    """Without what native code writes to the process's stderr: for moments only, since everybody's output goes there."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    try:
+        with Path(os.devnull).open("wb") as nothing:
+            os.dup2(nothing.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
+def _load(path: Path) -> Any:
+    """The method `forward`, ready to run. Raises UnsupportedError where the runtime refuses the file."""
+    runtime = _runtime()
+    strict = import_executorch("executorch.extension.pybindings.portable_lib").Verification.InternalConsistency
+    try:
+        with quiet():
+            program = runtime.load_program(path, verification=strict)
+            return program.load_method("forward")
+    except RuntimeError as error:
+        raise UnsupportedError(
+            f"ExecuTorch {tool_version('executorch')} does not load {path.name}: {_first_line(error)}",
+            fix="export it again, with another precision where the CPU lacks the arithmetic",
+        ) from error
+
+
+def _execute(method: Any, image: Images, kind: str, path: Path) -> Logits:
+    """Logits float32 [1, classes] of an image [1, 3, R, R], which the program takes as `kind`. Raises UnsupportedError
+    where a delegate gives up."""
+    import torch
+
+    try:
+        output = method.execute([torch.from_numpy(np.ascontiguousarray(image)).to(getattr(torch, kind))])[0]
+    except RuntimeError as error:
+        raise UnsupportedError(
+            f"ExecuTorch {tool_version('executorch')} loads {path.name} and fails to run it: {_first_line(error)}",
+            fix="export it in another precision",
+        ) from error
+    logits: Logits = output.float().numpy().reshape(1, -1)
+    return logits
+
+
+def _trial_problems(program: PteFile, path: Path) -> list[Problem]:
+    """Why the file does not load, or does not run on a black image: delegates check some of their shapes then."""
+    try:
+        method = _load(path)
+        kind, shape = _image_input(program, path)
+        _execute(method, np.zeros(shape, np.uint8), kind, path)
+    except UnsupportedError as refusal:
+        return [Problem(str(path), refusal.message, refusal.fix)]
+    return []
+
+
+def _load_problems(path: Path) -> list[Problem]:
+    try:
+        _load(path)
+    except UnsupportedError as refusal:
+        return [Problem(str(path), refusal.message, refusal.fix)]
+    return []
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0]
+
+
+def _absent_backends(program: PteFile) -> list[str]:
+    """Delegates of `forward` that this machine's runtime does not have."""
+    present = set(_runtime().backend_registry.registered_backend_names)
+    used = {part.backend for part in program.forward.delegates} if program.forward else set()
+    return sorted(used - present)
+
+
+def _missing_kernels(program: PteFile, path: Path) -> tuple[Problem, ...]:
+    method = program.forward
+    if method is None:
+        return (Problem(str(path), "has no method forward", "export it under that name"),)
+    present = _runtime().operator_registry.operator_names
+    return tuple(
+        Problem(
+            f"{path.name}: {count} x {name}",
+            f"ExecuTorch {tool_version('executorch')} has no kernel for it",
+            "replace the operator in the model, or build a runtime with it",
+        )
+        for name, count in sorted(method.calls.items())
+        if name not in present
+    )
+
+
+def _image_input(program: PteFile, path: Path) -> tuple[str, tuple[int, ...]]:
+    """Type and shape of the one input. Raises UnsupportedError for a program that does not take one image."""
+    inputs, outputs = program.signature(path)
+    if len(inputs) != 1 or not outputs or len(inputs[0].shape) != 4 or inputs[0].shape[0] != 1:
+        taken = "; ".join(map(_shown, inputs)) or "no tensor"
+        raise UnsupportedError(
+            f"{path.name} takes {taken}, not one image [1, 3, R, R]", fix="profile it with inputs of its own"
+        )
+    return inputs[0].dtype, inputs[0].shape
+
+
+def _signature_problems(model: ExportedModel, program: PteFile) -> list[Problem]:
+    """Where the file's inputs and outputs are not those that the exporter stated."""
+    found_inputs, found_outputs = program.signature(model.path)
+    return [
+        Problem(
+            f"{model.path.name}: {kind}",
+            f"the file has {', '.join(map(_shown, found)) or 'none'}; stated were {', '.join(map(_shown, stated))}",
+            "export it again",
+        )
+        for kind, found, stated in (
+            ("inputs", found_inputs, model.inputs),
+            ("outputs", found_outputs, model.outputs),
+        )
+        if found != stated
+    ]
+
+
+def _shown(tensor: TensorSignature) -> str:
+    return f"{tensor.name} {tensor.dtype}{list(tensor.shape)}"
+
+
+def _listed(counts: Counter[str]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in sorted(counts.items()))
