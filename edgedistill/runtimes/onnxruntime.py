@@ -34,6 +34,8 @@ class OnnxRuntime:
     def unsupported(self, model: ExportedModel, target: Target) -> tuple[Problem, ...]:
         """Operators (by domain and opset) for which this ONNX Runtime has no CPU kernel, and weights kept outside the file.
         Types are not looked at: `compile` loads the model, and that fails where a type has no kernel."""
+        if model.format is not Format.ONNX:
+            return (Problem(str(model.path), f"is {model.format}, not onnx", "export it as onnx"),)
         graph_file = _read(model.path)
         opsets = {entry.domain: entry.version for entry in graph_file.opset_import}
         problems = [

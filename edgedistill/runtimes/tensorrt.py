@@ -44,6 +44,8 @@ class TensorRTRuntime:
 
     def unsupported(self, model: ExportedModel, target: Target) -> tuple[Problem, ...]:
         """The parser's errors, and GPUs that the builder cannot build for. Raises MissingDependencyError."""
+        if model.format is not Format.ONNX:
+            return (Problem(str(model.path), f"is {model.format}, and engines are built from onnx", "export it as onnx"),)
         if elsewhere := _built_on_device(model, target):
             return (elsewhere,)
         made_by = vendor()

@@ -1,0 +1,5 @@
+"""Conformance suites for those who add to edgedistill: subclass one in your own tests, and pytest runs it."""
+
+from edgedistill.testing.runtimes import RuntimeConformance
+
+__all__ = ["RuntimeConformance"]
