@@ -19,8 +19,10 @@ import importlib
 import json
 import multiprocessing
 import os
+import re
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -31,6 +33,7 @@ import pytest
 TESTS = "coremltools.converters.mil.mil.ops.tests"
 HALF_ATOL, HALF_RTOL = 0.5, 0.05
 """What coremltools widens the tolerances of a half-precision case to."""
+PRECISIONS = ("fp16", "fp32")
 MESSAGE_LENGTH = 300
 
 
@@ -38,7 +41,7 @@ def compare(mlmodel: Any, input_key_values: Any, expected_outputs: Any, **option
     """What coremltools' `compare_backend` does on a Mac, with the interpreter in Core ML's place."""
     if not mlmodel.is_package or expected_outputs is None:
         return None
-    Cases.comparing = True
+    Cases.comparing, Cases.precision = True, options.get("dtype", "fp32")
     interpreter = options.get("state") or interpreter_of(mlmodel)
     outputs = interpreter.run({name: as_array(value) for name, value in (input_key_values or {}).items()})
     atol, rtol = options.get("atol", 1e-4), options.get("rtol", 1e-5)
@@ -83,6 +86,7 @@ class Cases:
 
     comparing = False
     compared = False
+    precision = ""
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
@@ -105,21 +109,24 @@ class Cases:
         if report.when != "call":
             return
         if report.passed and Cases.compared:
-            self.counts["passed"] += 1
+            self.counts[f"passed_{Cases.precision}"] += 1
+        elif report.failed and Cases.comparing:
+            self.counts[f"failed_{Cases.precision}"] += 1
+            self.note(report, f"failed in {Cases.precision}")
         elif report.failed:
-            kind = "failed" if Cases.comparing else "broken"
-            self.counts[kind] += 1
-            self.note(report, kind)
+            self.counts["broken"] += 1
+            self.note(report, "broken before comparing")
         else:
             self.counts["not_compared"] += 1
 
     def note(self, report: pytest.TestReport, kind: str) -> None:
         """Failures of one test function stand together, with the first one's message."""
         crash = getattr(report.longrepr, "reprcrash", None)
-        message = str(crash.message if crash else report.longrepr).partition("\n\n")[0][:MESSAGE_LENGTH]
+        message = str(crash.message if crash else report.longrepr).partition("\n\n")[0]
+        message = re.sub(r"\S+\.mlpackage", "the package", message)[:MESSAGE_LENGTH]
         case = report.nodeid.partition("::")[2]
         entry = self.failures.setdefault(
-            case.partition("[")[0], {"kind": kind, "cases": 0, "first": case, "message": message}
+            f"{case.partition('[')[0]} {kind}", {"cases": 0, "first": case, "message": message}
         )
         entry["cases"] += 1
 
@@ -127,7 +134,19 @@ class Cases:
 def run_file(file: Path, folder: Path, select: str, results: Connection) -> None:
     """One test file in a child process; sends its counts and failures."""
     cases = Cases()
-    options = ["-q", "--no-header", "--tb=short", "-p", "no:cacheprovider", "-p", "no:randomly", "-c", os.devnull]
+    options = [
+        "-q",
+        "--no-header",
+        "--tb=short",
+        "-p",
+        "no:cacheprovider",
+        "-p",
+        "no:randomly",
+        "-p",
+        "no:logging",
+        "-c",
+        os.devnull,
+    ]
     options += ["--rootdir", str(folder), "-W", "ignore", "--show-capture=no", "-r", "N", "--disable-warnings"]
     if select:
         options += ["-k", select]
@@ -151,19 +170,24 @@ def in_child(file: Path, folder: Path, select: str) -> dict[str, Any]:
     return result
 
 
+def shares(count: Counter[str], precisions: Sequence[str] = PRECISIONS) -> dict[str, float]:
+    """Cases compared, passed and failed, and the share that passed."""
+    passed = sum(count[f"passed_{precision}"] for precision in precisions)
+    failed = sum(count[f"failed_{precision}"] for precision in precisions)
+    share = passed / (passed + failed) if passed + failed else 0.0
+    return {"compared": passed + failed, "passed": passed, "failed": failed, "share_passed": round(share, 4)}
+
+
 def document_of(files: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """Totals over all files, then each file."""
+    """Totals over all files, at each precision, then each file."""
     total: Counter[str] = Counter()
     for result in files.values():
         total.update(result["counts"])
-    compared = total["passed"] + total["failed"]
     return {
-        "compared": compared,
-        "passed": total["passed"],
-        "failed": total["failed"],
+        **shares(total),
         "not_compared": total["not_compared"],
         "broken_before_comparing": total["broken"],
-        "share_passed": round(total["passed"] / compared, 4) if compared else 0.0,
+        "precisions": {precision: shares(total, [precision]) for precision in PRECISIONS},
         "crashed": [name for name, result in files.items() if result.get("crashed")],
         "files": files,
     }
@@ -175,8 +199,9 @@ def show(name: str, result: dict[str, Any]) -> None:
         print(f"{name:42} crashed")
         return
     count = Counter(result["counts"])
+    total = shares(count)
     print(
-        f"{name:42} compared {count['passed'] + count['failed']:5} passed {count['passed']:5} failed {count['failed']:4} "
+        f"{name:42} compared {total['compared']:5} passed {total['passed']:5} failed {total['failed']:4} "
         f"not compared {count['not_compared']:5} broken {count['broken']:4}",
         flush=True,
     )
@@ -204,11 +229,12 @@ def main() -> int:
     for name, result in files.items():
         show(name, result)
     document = document_of(files)
-    print(
-        f"{document['compared']} compared, {document['passed']} passed ({document['share_passed']:.1%}), "
-        f"{document['failed']} failed, {document['not_compared']} not compared, "
-        f"{document['broken_before_comparing']} broken before comparing"
-    )
+    for title, total in {"all": document, **document["precisions"]}.items():
+        print(
+            f"{title:4} {total['compared']} compared, {total['passed']} passed ({total['share_passed']:.1%}), "
+            f"{total['failed']} failed"
+        )
+    print(f"{document['not_compared']} not compared, {document['broken_before_comparing']} broken before comparing")
     return 0
 
 

@@ -61,8 +61,8 @@ def check_type(sym_type: Any, what: str) -> int:
 
 @contextmanager
 def bounded_loading() -> Iterator[None]:
-    """coremltools evaluates what is constant in a program while it builds its graph. Within this context the outputs of every
-    operation are checked before that; raises InputError."""
+    """coremltools evaluates what is constant in a program while it builds its graph. Within this context the outputs of all
+    operations are checked before that; raises InputError."""
     operation = importlib.import_module("coremltools.converters.mil.mil").Operation
     plain = operation._auto_val
     held = 0
