@@ -81,17 +81,46 @@ class Percentile(StrEnum):
 class QuantScheme(Frozen):
     """How a student's numbers are made smaller. `calibration_images` come from the training split; `calibration` reads
     the activations' ranges off them. `kept` are the layers of a mixed scheme that stay in floating point, by the name of
-    their module (a weight's name without its last part: `network.blocks.0.conv`)."""
+    their module (a weight's name without its last part: `network.blocks.0.conv`), or of their node in a format where they
+    have no weight.
+
+    What is done to the weights before: `equalized` evens out channels between neighbouring layers, `bias_corrected` takes
+    the mean error of each layer into its bias, `qat_epochs` counts epochs of training under rounding.
+    """
 
     precision: Precision
     per_channel: bool = True
     calibration_images: Annotated[int, Field(ge=0)] = 0
     calibration: Calibration = Calibration.MINMAX
     kept: tuple[str, ...] = ()
+    equalized: bool = False
+    bias_corrected: bool = False
+    qat_epochs: Annotated[int, Field(ge=0)] = 0
 
     @property
     def label(self) -> str:
         return self.precision.value
+
+    @property
+    def integer(self) -> bool:
+        """Whether layers are computed in integers, so that ranges have to be read off images."""
+        return self.precision in (Precision.INT8, Precision.MIXED)
+
+    @property
+    def details(self) -> str:
+        """The precision and all that was done for it: `mixed, percentile ranges, equalised, 4 layers in float`."""
+        parts = [self.precision.value]
+        if self.calibration is not Calibration.MINMAX:
+            parts.append(f"{self.calibration.value} ranges")
+        if self.equalized:
+            parts.append("equalised")
+        if self.bias_corrected:
+            parts.append("biases corrected")
+        if self.qat_epochs:
+            parts.append(f"trained under rounding for {self.qat_epochs} epoch{'s' * (self.qat_epochs > 1)}")
+        if self.kept:
+            parts.append(f"{len(self.kept)} layer{'s' * (len(self.kept) > 1)} in float")
+        return ", ".join(parts)
 
 
 class BudgetRequest(Frozen):

@@ -1,0 +1,137 @@
+"""The six networks of the ladder benchmark, trained on Fashion-MNIST once and kept.
+
+    python benchmarks/ladder_models.py --work DIR [--data /usr/share/datasets/fashion-mnist]
+
+A ResNet is fitted on labels and gives the stored views; one student of each family at 32 pixels and three timm models at 64
+are distilled from them, all from random weights: these are short runs on TRAINING_IMAGES images, which cost minutes each on
+two cores, not the accuracies that the networks can reach. A killed run goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from edgedistill.config import AugmentationConfig, DataConfig, FitConfig, TeacherConfig, TrainConfig
+from edgedistill.data.datasets import Dataset, load_dataset
+from edgedistill.data.preprocessing import channel_statistics, make_contract
+from edgedistill.distill.batches import StoredViews, ViewBatches
+from edgedistill.distill.evaluate import split_accuracy
+from edgedistill.distill.fit_teacher import fit_teacher
+from edgedistill.distill.hardware import choose_hardware
+from edgedistill.distill.loop import train
+from edgedistill.distill.recipes import recipe_of
+from edgedistill.distill.train import plan_of, weights_bytes
+from edgedistill.progress import silent
+from edgedistill.specs import Contract, StudentSpec
+from edgedistill.store import Store, digest, write_atomic
+from edgedistill.students.build import Normalised, build_student, deploy
+from edgedistill.teachers.cache import ViewStore, build_view_store
+from edgedistill.teachers.load import load_teacher, weights_sha256
+from edgedistill.teachers.networks import build_network
+from edgedistill.workbench import Source
+
+FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
+TRAINING_IMAGES, VALIDATION_IMAGES = 12_000, 3_000
+EPOCHS, TEACHER_EPOCHS = 4, 3
+AUGMENTATION = AugmentationConfig(views=2, flip=True)
+TRAINING = TrainConfig(batch_size=128, learning_rate=2e-3, device="cpu", workers=0)
+WEIGHTS = "weights.safetensors"
+
+STUDENTS = {
+    "resnet": StudentSpec(family="resnet", width=0.25, depth=0.5, resolution=32),
+    "mobilenetv4": StudentSpec(family="mobilenetv4", width=0.5, depth=0.5, resolution=32),
+    "mobileone": StudentSpec(family="mobileone", width=0.25, depth=0.5, resolution=32),
+}
+TIMM = {"efficientformerv2_s0": 64, "mobilenetv3_small_050": 64, "ghostnet_050": 64}
+NAMES = (*STUDENTS, *TIMM)
+
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """A network with its contract; `module` is in eval mode, branches not merged."""
+
+    name: str
+    contract: Contract
+    module: nn.Module
+
+    @property
+    def source(self) -> Source:
+        key = digest([self.name, self.contract.model_dump(mode="json"), weights_sha256(self.module)])
+        return Source(self.name, key, self.contract, lambda: deploy(self.module))
+
+
+def open_data(path: Path) -> Dataset:
+    """Fashion-MNIST with a smaller training and validation split, both stratified; the test split is its own."""
+    dataset = load_dataset(DataConfig(source="idx", path=path, limit=TRAINING_IMAGES))
+    validation = dataset.splits.validation[:VALIDATION_IMAGES]
+    return replace(dataset, splits=replace(dataset.splits, validation=validation))
+
+
+def open_views(dataset: Dataset, path: Path, work: Path) -> ViewStore:
+    """The view store of the benchmark's teacher, both found in `work` or made."""
+    data = DataConfig(source="idx", path=path, limit=TRAINING_IMAGES)
+    fit = FitConfig(epochs=TEACHER_EPOCHS, batch_size=128, learning_rate=2e-3)
+    teacher = load_teacher(TeacherConfig(model="timm:resnet10t", resolution=32, fit=fit), dataset, data, work)
+    folder = work / "teacher"
+    folder.mkdir(parents=True, exist_ok=True)
+    fitted = fit_teacher(teacher, dataset, fit, AUGMENTATION, TRAINING, folder, silent)
+    return build_view_store(Store(work / "cache"), fitted, dataset, AUGMENTATION, silent, device="cpu")
+
+
+def load_model(name: str, dataset: Dataset, views: ViewStore, work: Path) -> Trained:
+    """The network `name` of NAMES with the weights kept in `work`, trained now where there are none."""
+    spec = STUDENTS.get(name)
+    resolution = spec.resolution if spec else TIMM[name]
+    mean, std = channel_statistics(dataset)
+    contract = make_contract(DataConfig(), dataset.classes, resolution, mean, std)
+    with torch.random.fork_rng(devices=()):
+        torch.manual_seed(0)
+        if spec:
+            module: nn.Module = build_student(spec, contract)
+        else:
+            config = TeacherConfig(model=f"timm:{name}", resolution=resolution, fit=None)
+            module = Normalised(build_network(config, len(dataset.classes), work), mean, std)
+    folder = work / name
+    folder.mkdir(parents=True, exist_ok=True)
+    if not (folder / WEIGHTS).is_file():
+        batches = ViewBatches(dataset, contract, StoredViews(views), batch_size=TRAINING.batch_size, seed=0)
+        outcome = train(
+            module,
+            batches,
+            recipe_of(TRAINING),
+            plan_of(TRAINING, EPOCHS),
+            choose_hardware(TRAINING, dataset.images),
+            until_epoch=EPOCHS,
+            folder=folder,
+            previous=None,
+            on_progress=lambda done, total, note: None,
+        )
+        write_atomic(folder / WEIGHTS, weights_bytes(outcome.module))
+    module.load_state_dict(load_file(folder / WEIGHTS))
+    return Trained(name, contract, module.eval())
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--data", type=Path, default=FASHION_MNIST)
+    parser.add_argument("--models", default=",".join(NAMES))
+    arguments = parser.parse_args()
+    dataset = open_data(arguments.data)
+    views = open_views(dataset, arguments.data, arguments.work)
+    for name in arguments.models.split(","):
+        model = load_model(name, dataset, views, arguments.work)
+        accuracy = split_accuracy(model.module, dataset, dataset.splits.validation, model.contract)
+        print(f"{name}: {accuracy:.2%} of {len(dataset.splits.validation)} validation images", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
