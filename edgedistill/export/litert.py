@@ -120,7 +120,7 @@ def to_content(program: ExportedProgram, contract: Contract) -> Content:
             f"LiteRT's converter cannot translate the model: {_reason(error)}",
             fix="replace that operation in the model, or leave litert out of [export] formats",
         ) from error
-    content.name_tensors(contract.input_name, contract.output_name, edge.layers)
+    content.name_tensors(edge.layers)
     return content
 
 
@@ -130,6 +130,7 @@ def write_litert(
     """`content` with the contract's metadata, written to `path` whole or not at all."""
     if path.suffix != SUFFIX:
         raise ValueError(f"a LiteRT file ends in {SUFFIX}, not {path.name}")
+    content.name_ends(contract.input_name, contract.output_name)
     content.carry(carried_entries(contract, scheme, build_hash))
     write_atomic(path, content.serialise())
     side = contract.resolution

@@ -64,10 +64,17 @@ class Content:
             self.model.buffers.append(buffer)
             self.model.metadata.append(entry)
 
-    def name_tensors(self, input_name: str, output_name: str, layers: Sequence[str]) -> None:
-        """Call the input and output as the contract does, and the tensors of layers after them: `<layer>` what it gives,
-        `<layer>.weight` and `<layer>.bias` its constants. Others are called by their operator and number. All names differ.
-        """
+    def name_ends(self, input_name: str, output_name: str) -> None:
+        """Call the input and the output as the contract does: in the graph, as the signature does already."""
+        for index, name in ((self.graph.inputs[0], input_name), (self.graph.outputs[0], output_name)):
+            for tensor in self.graph.tensors:
+                if tensor.name == name.encode():
+                    tensor.name += b":0"
+            self.graph.tensors[index].name = name.encode()
+
+    def name_tensors(self, layers: Sequence[str]) -> None:
+        """Call the tensors of layers after them: `<layer>` what it gives, `<layer>.weight` and `<layer>.bias` its constants.
+        Others are called by their operator and number. All names differ."""
         names: dict[int, str] = {}
         for position, operator in enumerate(self.graph.operators):
             kind = self.kind(operator)
@@ -78,7 +85,6 @@ class Content:
             for suffix, index in zip(operands, operator.inputs[1:]):
                 if index >= 0 and self.constant(self.graph.tensors[index]) is not None:
                     names.setdefault(index, f"{layer}{suffix}")
-        names |= {self.graph.inputs[0]: input_name, self.graph.outputs[0]: output_name}
         taken: Counter[str] = Counter()
         for index, tensor in enumerate(self.graph.tensors):
             name = names.get(index, "constant")
@@ -95,10 +101,27 @@ class Content:
         both = [number for number in output if number in weight] or output or weight
         return layers[both[0]] if both else None
 
+    def layers(self) -> tuple[str, ...]:
+        """Names of the layers that weighted operators compute, in the order of the graph. A layer may take several."""
+        names = (
+            self.graph.tensors[operator.outputs[0]].name.decode()
+            for operator in self.graph.operators
+            if self.kind(operator) in _WEIGHTED
+        )
+        return tuple(dict.fromkeys(name.partition(":")[0] for name in names))
+
+    def before_layers(self) -> tuple[str, ...]:
+        """What the operators in front of the first weighted one give: casts and normalisation of the image."""
+        names: list[str] = []
+        for operator in self.graph.operators:
+            if self.kind(operator) in _WEIGHTED:
+                break
+            names += (self.graph.tensors[index].name.decode() for index in operator.outputs)
+        return tuple(names)
+
     def store_weights_as_half(self) -> list[tuple[str, float]]:
         """Store the weights as float16, each behind a DEQUANTIZE, as LiteRT's own post-training quantisation lays them out.
         Returns the names and largest values of those that do not fit, and then nothing has changed."""
-        schema = importlib.import_module("ai_edge_litert.schema_py_generated")
         weights = self._float_weights()
         values = {i: np.frombuffer(self.constant(self.graph.tensors[i]).tobytes(), np.float32) for i in weights}
         limit = float(np.finfo(np.float16).max)
@@ -106,23 +129,32 @@ class Content:
         if too_large := [(self.graph.tensors[i].name.decode(), x) for i, x in largest.items() if x > limit]:
             return too_large
         code = self._code("DEQUANTIZE")
-        for number, index in enumerate(weights):
-            stored = self.graph.tensors[index]
-            buffer = schema.BufferT()
-            buffer.data = values[index].astype(np.float16).view(np.uint8)
-            widened = schema.TensorT()
-            widened.name, widened.shape, widened.type = stored.name + b".float", stored.shape, stored.type
-            widened.buffer = 0
-            stored.type, stored.buffer = schema.TensorType.FLOAT16, len(self.model.buffers)
-            self.model.buffers.append(buffer)
-            operator = schema.OperatorT()
-            operator.opcodeIndex, operator.inputs, operator.outputs = code, [index], [len(self.graph.tensors)]
-            for user in self.graph.operators[number:]:
-                user.inputs = [len(self.graph.tensors) if i == index else i for i in user.inputs]
-            self.graph.tensors.append(widened)
-            self.graph.operators.insert(number, operator)
+        operators: list[Any] = []
+        widened: dict[int, int] = {}
+        for user in self.graph.operators:
+            for index in [i for i in user.inputs if i in values and i not in widened]:
+                widened[index] = len(self.graph.tensors)
+                operators.append(self._halve(index, values[index], code))
+            user.inputs = [widened.get(i, i) for i in user.inputs]
+            operators.append(user)
+        self.graph.operators = operators
         self._drop_unused_buffers()
         return []
+
+    def _halve(self, index: int, value: Any, code: int) -> Any:
+        """Store constant `index` as float16; returns the DEQUANTIZE that gives it back as a new, last tensor."""
+        schema = importlib.import_module("ai_edge_litert.schema_py_generated")
+        stored, widened = self.graph.tensors[index], schema.TensorT()
+        widened.name, widened.shape, widened.type = stored.name + b".float", stored.shape, stored.type
+        widened.buffer = 0
+        buffer = schema.BufferT()
+        buffer.data = value.astype(np.float16).view(np.uint8)
+        stored.type, stored.buffer = schema.TensorType.FLOAT16, len(self.model.buffers)
+        self.model.buffers.append(buffer)
+        operator = schema.OperatorT()
+        operator.opcodeIndex, operator.inputs, operator.outputs = code, [index], [len(self.graph.tensors)]
+        self.graph.tensors.append(widened)
+        return operator
 
     def _float_weights(self) -> list[int]:
         """Indices of the float constants that weighted operators multiply with, in the order of the graph."""
@@ -160,14 +192,14 @@ class Content:
     def serialise(self) -> bytes:
         """The flatbuffer. Its buffers lie at multiples of 16 bytes, as the schema asks and as kernels read them: the
         schema's Python code for writing does not see to it."""
-        schema = importlib.import_module("ai_edge_litert.schema_py_generated")
+        plain = importlib.import_module("ai_edge_litert.schema_py_generated").BufferT
 
-        class Aligned(schema.BufferT):  # type: ignore[misc]
-            def Pack(self, builder: Any) -> Any:
-                if self.data is not None:
-                    builder.Prep(_ALIGNMENT, len(self.data))
-                return super().Pack(builder)
+        def pack(buffer: Any, builder: Any) -> Any:
+            if buffer.data is not None:
+                builder.Prep(_ALIGNMENT, len(buffer.data))
+            return plain.Pack(buffer, builder)
 
+        aligned = type("AlignedBuffer", (plain,), {"Pack": pack})
         for buffer in self.model.buffers:
-            buffer.__class__ = Aligned
+            buffer.__class__ = aligned
         return bytes(_flatbuffer_utils().convert_object_to_bytearray(self.model))
