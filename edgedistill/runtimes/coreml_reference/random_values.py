@@ -19,7 +19,7 @@ def _generator(call: Call) -> np.random.Generator:
 
 @operation("random_bernoulli")
 def random_bernoulli(call: Call) -> NDArray[Any]:
-    return _generator(call).random(call.integers("shape")) < call.scalar("prob", 0.5)
+    return np.asarray(_generator(call).random(call.integers("shape")) < call.scalar("prob", 0.5))
 
 
 @operation("random_normal")
