@@ -2,7 +2,7 @@
 
     python benchmarks/ladder_models.py --work DIR [--data /usr/share/datasets/fashion-mnist]
 
-A ResNet is fitted on labels and gives the stored views; one student of each family at 32 pixels and three timm models at 64
+A MobileNetV3 is fitted on labels and gives the stored views; one student of each family at 32 pixels and three timm models at 64
 are distilled from them, all from random weights: these are short runs on TRAINING_IMAGES images, which cost minutes each on
 two cores, not the accuracies that the networks can reach. A killed run goes on where it stopped.
 """
@@ -38,10 +38,10 @@ from edgedistill.teachers.networks import build_network
 from edgedistill.workbench import Source
 
 FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
-TRAINING_IMAGES, VALIDATION_IMAGES = 12_000, 3_000
-EPOCHS, TEACHER_EPOCHS = 4, 3
+TRAINING_IMAGES, VALIDATION_IMAGES = 10_000, 2_000
+EPOCHS, TEACHER_EPOCHS = 4, 4
 AUGMENTATION = AugmentationConfig(views=2, flip=True)
-TRAINING = TrainConfig(batch_size=128, learning_rate=2e-3, device="cpu", workers=0)
+TRAINING = TrainConfig(batch_size=64, learning_rate=2e-3, device="cpu", workers=0)
 WEIGHTS = "weights.safetensors"
 
 STUDENTS = {
@@ -49,7 +49,7 @@ STUDENTS = {
     "mobilenetv4": StudentSpec(family="mobilenetv4", width=0.5, depth=0.5, resolution=32),
     "mobileone": StudentSpec(family="mobileone", width=0.25, depth=0.5, resolution=32),
 }
-TIMM = {"efficientformerv2_s0": 64, "mobilenetv3_small_050": 64, "ghostnet_050": 64}
+TIMM = {"mobilenetv3_small_050": 64, "ghostnet_050": 64, "efficientformerv2_s0": 64}
 NAMES = (*STUDENTS, *TIMM)
 
 
@@ -77,8 +77,8 @@ def open_data(path: Path) -> Dataset:
 def open_views(dataset: Dataset, path: Path, work: Path) -> ViewStore:
     """The view store of the benchmark's teacher, both found in `work` or made."""
     data = DataConfig(source="idx", path=path, limit=TRAINING_IMAGES)
-    fit = FitConfig(epochs=TEACHER_EPOCHS, batch_size=128, learning_rate=2e-3)
-    teacher = load_teacher(TeacherConfig(model="timm:resnet10t", resolution=32, fit=fit), dataset, data, work)
+    fit = FitConfig(epochs=TEACHER_EPOCHS, batch_size=64, learning_rate=2e-3)
+    teacher = load_teacher(TeacherConfig(model="timm:mobilenetv3_small_100", resolution=48, fit=fit), dataset, data, work)
     folder = work / "teacher"
     folder.mkdir(parents=True, exist_ok=True)
     fitted = fit_teacher(teacher, dataset, fit, AUGMENTATION, TRAINING, folder, silent)

@@ -14,7 +14,6 @@ in a single bit.
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,7 +22,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.fx import GraphModule, Node
 
-from edgedistill.quantize.graph import CONVOLUTION, LINEAR, Layer, Watching, channel_axis, layers_of, overwrite, tensor
+from edgedistill.quantize.graph import (
+    CONVOLUTION,
+    LINEAR,
+    Layer,
+    Watching,
+    channel_axis,
+    copied,
+    layers_of,
+    overwrite,
+    tensor,
+)
 from edgedistill.quantize.pt2e import as_input
 
 _aten = torch.ops.aten
@@ -52,7 +61,7 @@ class Seam:
 
 def equalize(graph: GraphModule, calibration: NDArray[np.uint8], *, batch: int = 32) -> GraphModule:
     """A copy of `graph` that computes the same with evener channels; ranges are those on uint8 images [n, 3, R, R]."""
-    made = copy.deepcopy(graph)
+    made = copied(graph)
     seams = seams_of(made)
     ranges = _channel_ranges(
         made, {reader.node: reader for seam in seams for reader in seam.readers}, calibration, batch

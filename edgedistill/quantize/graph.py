@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.fx import GraphModule, Interpreter, Node
 
 from edgedistill.export.program import probe_images
+from edgedistill.export.quiet import quiet
 from edgedistill.quantize.pt2e import as_input, exported
 from edgedistill.specs import Contract
 
@@ -45,7 +46,13 @@ def to_graph(module: nn.Module, contract: Contract) -> GraphModule:
     program = exported(module, as_input(probe_images(contract, 2)))
     inner = program.module(check_guards=False)
     # The exported module refuses train() and eval(); a plain one of the same graph has no mode to keep.
-    return copy.deepcopy(GraphModule(inner, inner.graph)).eval()
+    return copied(GraphModule(inner, inner.graph)).eval()
+
+
+def copied(graph: GraphModule) -> GraphModule:
+    """A graph with tensors of its own."""
+    with quiet():
+        return copy.deepcopy(graph)
 
 
 def layers_of(graph: GraphModule) -> dict[str, Layer]:
