@@ -134,7 +134,9 @@ class Evaluation:
         what = f"the output of the {op.op_type} {op.name}"
         declared = [var.sym_type for var in op.outputs]
         if any(_is_symbolic(sym_type) for sym_type in declared):
-            with _with_values(op, self.values):
+            # Some operations build others to infer their type, which has to happen inside a function.
+            scratch = importlib.import_module("coremltools.converters.mil.mil").Function({})
+            with scratch, _with_values(op, self.values):
                 inferred = op.type_inference()
             declared = list(inferred) if isinstance(inferred, tuple) else [inferred]
         check_total(self.held_bytes + sum(check_type(sym_type, what) for sym_type in declared), what)
