@@ -21,7 +21,6 @@ import numpy as np
 from edgedistill.artifacts import CompiledArtifact, ExportedModel, Profile, TensorSignature
 from edgedistill.errors import InputError, Problem, UnsupportedError
 from edgedistill.export.executorch import import_executorch
-from edgedistill.export.quiet import quiet
 from edgedistill.runtimes.base import Images, Inspection, Logits, MeasurementProtocol, NotRunnableError, SessionJob
 from edgedistill.runtimes.executorch_program import PteFile, read_pte
 from edgedistill.runtimes.sessions import take_profile
@@ -106,6 +105,8 @@ class ExecuTorchRuntime:
                 format=Format.EXECUTORCH,
                 model=artifact.path.absolute(),
                 inputs=inputs_file,
+                # The file has no names for its inputs; a single one is called so by the agent.
+                input_name="input" if inputs_file else "",
                 input_shapes=dict(protocol.input_shapes),
                 threads=protocol.target.threads,
                 max_samples=protocol.max_samples,
@@ -185,11 +186,14 @@ def _facts(program: PteFile) -> dict[str, str]:
 
 @cache
 def _runtime() -> Any:
-    """ExecuTorch's runtime with one thread."""
-    runtime = import_executorch("executorch.runtime").Runtime.get()
+    """ExecuTorch's runtime with one thread. `executorch.runtime` has the same under public names, but imports the exporter:
+    seconds for nothing that is used here."""
+    import torch  # noqa: F401  # its libraries have to be there first
+
+    bindings = import_executorch("executorch.extension.pybindings._C")
     with _native_chatter_dropped():
-        runtime._legacy_module._unsafe_reset_threadpool(1)
-    return runtime
+        bindings._unsafe_reset_threadpool(1)
+    return bindings
 
 
 @contextmanager
@@ -209,11 +213,9 @@ def _native_chatter_dropped() -> Iterator[None]:
 def _load(path: Path) -> Any:
     """The method `forward`, ready to run. Raises UnsupportedError where the runtime refuses the file."""
     runtime = _runtime()
-    strict = import_executorch("executorch.extension.pybindings.portable_lib").Verification.InternalConsistency
     try:
-        with quiet():
-            program = runtime.load_program(path, verification=strict)
-            return program.load_method("forward")
+        program = runtime._load_program(str(path), program_verification=runtime.Verification.InternalConsistency)
+        return program.load_method("forward")
     except RuntimeError as error:
         raise UnsupportedError(
             f"ExecuTorch {tool_version('executorch')} does not load {path.name}: {_first_line(error)}",
@@ -227,7 +229,7 @@ def _execute(method: Any, image: Images, kind: str, path: Path) -> Logits:
     import torch
 
     try:
-        output = method.execute([torch.from_numpy(np.ascontiguousarray(image)).to(getattr(torch, kind))])[0]
+        output = method([torch.from_numpy(np.ascontiguousarray(image)).to(getattr(torch, kind))])[0]
     except RuntimeError as error:
         raise UnsupportedError(
             f"ExecuTorch {tool_version('executorch')} loads {path.name} and fails to run it: {_first_line(error)}",
@@ -262,7 +264,7 @@ def _first_line(error: Exception) -> str:
 
 def _absent_backends(program: PteFile) -> list[str]:
     """Delegates of `forward` that this machine's runtime does not have."""
-    present = set(_runtime().backend_registry.registered_backend_names)
+    present = set(_runtime()._get_registered_backend_names())
     used = {part.backend for part in program.forward.delegates} if program.forward else set()
     return sorted(used - present)
 
@@ -271,7 +273,7 @@ def _missing_kernels(program: PteFile, path: Path) -> tuple[Problem, ...]:
     method = program.forward
     if method is None:
         return (Problem(str(path), "has no method forward", "export it under that name"),)
-    present = _runtime().operator_registry.operator_names
+    present = set(_runtime()._get_operator_names())
     return tuple(
         Problem(
             f"{path.name}: {count} x {name}",
