@@ -22,7 +22,7 @@ from edgedistill.data.preprocessing import prepare, resize
 from edgedistill.documents import EvaluateResult, Guess, InspectResult, RunResult, VerifyResult
 from edgedistill.errors import InputError
 from edgedistill.export.program import probe_images
-from edgedistill.isolation import ChildFailure, Limits, in_child
+from edgedistill.isolation import ChildBug, ChildFailure, Limits, in_child
 from edgedistill.opening import Opened, format_of, open_file
 from edgedistill.runtimes import runtime_for
 from edgedistill.runtimes.base import Images, Inspection, Logits, NotRunnableError
@@ -33,8 +33,10 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 PROBES = 8
+_HOSTILE = "the file is damaged or hostile; export it again from its model"
 _MANIFEST, _CONTRACT = "manifest.json", "contract.json"
-_RUN_LIMIT_S = 24 * 3600
+_SLOWER = 4
+"""So many times longer than alone an image may take among others: processors slow down, and others use them."""
 
 
 def inspect_file(path: Path, target: Target) -> InspectResult:
@@ -107,8 +109,12 @@ def evaluate_file(path: Path, data: str, split: str, limit: int | None, target: 
         raise InputError(f"{data} has no {split} split", fix="use --split train, validation or test")
     images, labels = prepare(dataset.images, indices, contract), dataset.labels[indices]
     began = time.monotonic()
-    limits = Limits(_RUN_LIMIT_S, Limits.for_file(path).memory_bytes + images.nbytes)
-    accuracy = in_child(f"running {path.name}", limits, _accuracy, artifact, images, labels)
+    # One image alone first: a file that never ends is then known for one in minutes, however many images there are.
+    _reading(path, _run, artifact, images[:1])
+    seconds_one = time.monotonic() - began
+    alone = Limits.for_file(path)
+    limits = Limits(alone.seconds + _SLOWER * seconds_one * len(images), alone.memory_bytes + images.nbytes)
+    accuracy = _limited(path, limits, _accuracy, artifact, images, labels)
     return EvaluateResult(
         path=str(path),
         format=artifact.format,
@@ -136,6 +142,11 @@ def run_file(path: Path, image: Path, count: int, target: Target) -> RunResult:
     logits = _reading(path, _run, opened.artifact, pixels)[0].astype(np.float64)
     odds = np.exp(logits - logits.max())
     probabilities = odds / odds.sum()
+    if len(logits) != len(contract.labels):
+        raise InputError(
+            f"{path} gives {len(logits)} logits, and its contract names {len(contract.labels)} classes",
+            fix="export it again from its model",
+        )
     best = np.argsort(-probabilities, kind="stable")[:count]
     return RunResult(
         path=str(path),
@@ -149,16 +160,21 @@ def run_file(path: Path, image: Path, count: int, target: Target) -> RunResult:
 
 
 def _reading(path: Path, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-    """`function` in a child with the limits of a file like `path`. Raises InputError where the child does not come back: the
-    file is at fault, as far as anyone can tell."""
+    """`function` in a child with the limits of a file like `path`. Raises InputError for a path that is no model file, and
+    as `_limited` does."""
     format_of(path)
+    return _limited(path, Limits.for_file(path), function, *args, **kwargs)
+
+
+def _limited(path: Path, limits: Limits, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+    """Raises InputError where the child does not come back, or where something in it raises what nobody expected: readers
+    of many hands do on damaged files. The file is at fault, as far as anyone can tell."""
     try:
-        return in_child(f"reading {path.name}", Limits.for_file(path), function, *args, **kwargs)
+        return in_child(f"reading {path.name}", limits, function, *args, **kwargs)
     except ChildFailure as failure:
-        raise InputError(
-            f"{path} cannot be read: {failure.message}",
-            fix=failure.fix or "the file is damaged or hostile; export it again",
-        ) from failure
+        raise InputError(f"{path} cannot be read: {failure.message}", fix=failure.fix or _HOSTILE) from failure
+    except ChildBug as error:
+        raise InputError(f"{path} cannot be read: {error.summary}", fix=_HOSTILE) from error
 
 
 # -- in the child -----------------------------------------------------------------------------------------------------
@@ -217,17 +233,35 @@ def _golden(path: Path, contract: Contract) -> tuple[Images, Logits | None, str]
     folder = path.absolute().parent
     try:
         golden = json.loads((folder / _CONTRACT).read_text(encoding="utf-8"))["golden"]
-        images = np.load(folder / golden["images"], allow_pickle=False)
         own = golden["outputs"].get(path.name)
-        logits = np.load(folder / (own or golden["reference"]), allow_pickle=False)
+        images = _mapped(folder, golden["images"])
+        logits = _mapped(folder, own or golden["reference"])
     except FileNotFoundError:
         return probe_images(contract, PROBES), None, ""
-    except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, EOFError, RecursionError) as error:
         raise InputError(
             f"the golden data beside {path} cannot be read: {error}", fix="build the package again"
         ) from error
+    wanted = (len(images), 3, contract.resolution, contract.resolution), (len(images), len(contract.labels))
+    if (images.shape, logits.shape) != wanted or images.dtype != np.uint8 or len(images) == 0:
+        raise InputError(
+            f"the golden data beside {path} is not of its contract: {images.dtype} {list(images.shape)} and logits "
+            f"{list(logits.shape)} instead of uint8 {list(wanted[0])} and {list(wanted[1])}",
+            fix="build the package again",
+        )
     whose = "those recorded for it in the package" if own else "the fp32 program's in the package"
-    return images[:REFERENCE_IMAGES], logits[:REFERENCE_IMAGES], whose
+    return np.array(images[:REFERENCE_IMAGES]), np.array(logits[:REFERENCE_IMAGES]), whose
+
+
+def _mapped(folder: Path, name: str) -> np.ndarray:
+    """An array of the package, mapped and not read: its header may claim any size."""
+    path = (folder / name).resolve()
+    if not path.is_relative_to(folder.resolve()):
+        raise ValueError(f"{name!a} lies outside the package")
+    array = np.load(path, mmap_mode="r", allow_pickle=False)
+    if not isinstance(array, np.ndarray) or array.ndim == 0:
+        raise ValueError(f"{name} holds no array")
+    return array
 
 
 def _parity(logits: Logits, wanted: Logits) -> Parity:
@@ -245,5 +279,5 @@ def _recorded_sha256(path: Path) -> str | None:
     try:
         files = json.loads((path.absolute().parent / _MANIFEST).read_text(encoding="utf-8"))["files"]
         return str(files[path.name]["sha256"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None

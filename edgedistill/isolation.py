@@ -32,6 +32,7 @@ R = TypeVar("R")
 
 _LINUX = sys.platform == "linux"
 _TAIL_BYTES = 4000
+_OUT_OF_MEMORY = ("bad_alloc", "annot allocate memory", "can't allocate memory", "Failed to allocate memory")
 _CRASHES = {signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGABRT}
 
 
@@ -44,10 +45,11 @@ class Limits:
 
     @classmethod
     def for_file(cls, path: Path) -> Limits:
-        """For reading a model file: two minutes and 2 GiB, more for large files, for a reader holds several copies."""
-        size = sum(p.stat().st_size for p in path.rglob("*") if p.is_file()) if path.is_dir() else 0
-        size = size or (path.stat().st_size if path.is_file() else 0)
-        return cls(seconds=120 + size / 10e6, memory_bytes=2 * 2**30 + 6 * size)
+        """For reading a model file: two minutes and 2 GiB, more for large files, for a reader holds several copies, up to
+        half of the machine's memory. What counts is what lies on the disk: a file may claim terabytes of holes."""
+        size = _stored_bytes(path)
+        memory_bytes = min(2 * 2**30 + 6 * size, max(2 * 2**30, _machine_bytes() // 2))
+        return cls(seconds=120 + size / 10e6, memory_bytes=memory_bytes)
 
 
 CONVERSION = Limits(seconds=1800, memory_bytes=16 * 2**30)
@@ -66,12 +68,21 @@ class ChildFailure(TrialFailure):
         self.output = output
 
 
+class ChildBug(RuntimeError):
+    """What the child ran raised something that is no EdgedistillError: a bug, or a reader's way to refuse a foreign file.
+    `summary` is the exception in one line; the message holds the child's traceback."""
+
+    def __init__(self, what: str, summary: str, trace: str) -> None:
+        super().__init__(f"{what} failed in its child process:\n{trace}")
+        self.summary = summary
+
+
 def in_child(what: str, limits: Limits, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
     """What `function` returns, or the EdgedistillError that it raises, from a child process; what the child prints is
-    dropped. The result is pickled. `what` names the work in messages: "converting to litert".
+    dropped. The result is pickled; there must be no torch tensor in it, whose memory would be the child's. `what` names the
+    work in messages: "converting to litert".
 
-    Raises ChildFailure where the child crashes, runs over a limit or is killed. Any other exception is a bug and comes as a
-    RuntimeError with the child's traceback.
+    Raises ChildFailure where the child crashes, runs over a limit or is killed, ChildBug for any other exception.
     """
     context = multiprocessing.get_context("fork") if _LINUX else multiprocessing.get_context("spawn")
     here, there = context.Pipe(duplex=False)
@@ -104,11 +115,11 @@ def _opened(what: str, limits: Limits, answer: tuple[str, Any], exit_code: int, 
     if kind == "error":
         raise content
     if kind == "bug":
-        raise RuntimeError(f"{what} failed in its child process:\n{content}")
+        raise ChildBug(what, *content)
     if kind == "timeout":
         raise ChildFailure("timeout", f"{what} took longer than {limits.seconds:.0f} s and was stopped", output=output)
     # C++ code that is refused memory mostly aborts.
-    starved = kind == "memory" or (exit_code == -signal.SIGABRT and "bad_alloc" in output)
+    starved = kind == "memory" or (exit_code == -signal.SIGABRT and any(words in output for words in _OUT_OF_MEMORY))
     if starved:
         allowed = format_bytes(limits.memory_bytes)
         raise ChildFailure("memory", f"{what} asked for more than the {allowed} it may use", output=output)
@@ -129,6 +140,19 @@ def _tail(printed: Any) -> str:
     return text
 
 
+def _stored_bytes(path: Path) -> int:
+    files = [inner for inner in path.rglob("*") if inner.is_file()] if path.is_dir() else [path]
+    states = [file.stat() for file in files if file.is_file()]
+    return sum(min(state.st_size, getattr(state, "st_blocks", sys.maxsize) * 512) for state in states)
+
+
+def _machine_bytes() -> int:
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):  # not on Windows
+        return 8 * 2**30
+
+
 # -- the child --------------------------------------------------------------------------------------------------
 
 
@@ -141,7 +165,7 @@ def _work(
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
 ) -> None:
-    """Answer with ("result", value), ("error", EdgedistillError), ("memory", None) or ("bug", traceback)."""
+    """Answer with ("result", value), ("error", EdgedistillError), ("memory", None) or ("bug", (summary, traceback))."""
     _settle(sink, parent, memory_bytes)
     try:
         pipe.send(("result", function(*args, **kwargs)))
@@ -150,8 +174,9 @@ def _work(
     except MemoryError:
         pipe.send(("memory", None))
     except BaseException as error:  # the parent raises it
-        starved = "bad_alloc" in str(error) or "Cannot allocate memory" in str(error)
-        pipe.send(("memory", None) if starved else ("bug", traceback.format_exc()))
+        starved = any(words in str(error) for words in _OUT_OF_MEMORY)
+        summary = ascii(f"{type(error).__name__}: {error}".partition("\n")[0][:300])[1:-1]
+        pipe.send(("memory", None) if starved else ("bug", (summary, traceback.format_exc())))
     # No exit handlers: those of vendors' libraries belong to the process that loaded them.
     sys.stdout.flush()
     sys.stderr.flush()

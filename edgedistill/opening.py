@@ -5,14 +5,16 @@ Everything here reads a foreign file: callers run it in a child process (`isolat
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+import stat
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from edgedistill.artifacts import CompiledArtifact
-from edgedistill.errors import InputError, UnsupportedError
+from edgedistill.errors import InputError, Problem, UnsupportedError
 from edgedistill.export.carried import carried_contract
 from edgedistill.specs import Contract, Format, Frozen, Target
 from edgedistill.store import file_sha256
@@ -25,6 +27,10 @@ SUFFIXES = {
     ".tflite": Format.LITERT,
     ".pte": Format.EXECUTORCH,
 }
+LARGEST_RESOLUTION = 2048
+_LARGEST_RECORD_BYTES = 16 * 2**20
+_BUILD_AGAIN = "build it again"
+_EXPORT_AGAIN = "export it again from its model"
 
 
 class EngineRecord(Frozen):
@@ -57,17 +63,37 @@ def format_of(path: Path) -> Format:
     form = SUFFIXES.get(path.suffix.lower())
     if form is None:
         raise InputError(f"{path} is no model file by its name", fix=f"give one that ends in {', '.join(SUFFIXES)}")
-    if not path.exists():
-        raise InputError(f"{path} does not exist", fix="check the path")
-    if path.is_dir() != (form is Format.COREML):
-        raise InputError(f"{path} is {'a folder' if path.is_dir() else 'a file'}, and a {path.suffix} is not")
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        raise InputError(f"{path} does not exist", fix="check the path") from None
+    except OSError as error:  # a name too long, links in a circle, no permission
+        raise InputError(f"{path} cannot be opened: {error.strerror}", fix="check the path") from None
+    wanted, name = (stat.S_ISDIR, "a folder") if form is Format.COREML else (stat.S_ISREG, "a file")
+    if not wanted(mode):
+        raise InputError(f"{path} is not {name}, and a {path.suffix} is one", fix="export it again, or name another")
     return form
 
 
 def open_file(path: Path, target: Target) -> Opened:
     """Read a model file. Raises InputError where it is damaged or not what its name says, MissingDependencyError where the
     package that reads its format is absent."""
-    return _OPENERS[format_of(path)](path, target)
+    opened = _OPENERS[format_of(path)](path, target)
+    if opened.contract is not None and (problems := list(_implausible(opened.contract))):
+        raise InputError(f"{path}: the contract in its metadata cannot be kept", problems=problems, fix=_EXPORT_AGAIN)
+    return opened
+
+
+def _implausible(contract: Contract) -> Iterator[Problem]:
+    """What no model was made for: whoever believed it would ask for memory without end."""
+    if not 1 <= contract.resolution <= LARGEST_RESOLUTION:
+        yield Problem("resolution", f"{contract.resolution} is not between 1 and {LARGEST_RESOLUTION}")
+    if not contract.labels:
+        yield Problem("labels", "names no class")
+    if not all(math.isfinite(value) for value in contract.mean):
+        yield Problem("mean", "is not finite")
+    if not all(math.isfinite(value) and value > 0 for value in contract.std):
+        yield Problem("std", "is not above zero and finite")
 
 
 def _onnx(path: Path, target: Target) -> Opened:
@@ -99,8 +125,12 @@ def _executorch(path: Path, target: Target) -> Opened:
 
 def _engine(path: Path, target: Target) -> Opened:
     """By the record beside it."""
+    from edgedistill.runtimes.tensorrt import RECORDED
+
     beside = path.with_name(path.name + ".json")
     try:
+        if beside.stat().st_size > _LARGEST_RECORD_BYTES:
+            raise InputError(f"{beside} is far too large for an engine's record", fix=_BUILD_AGAIN)
         record = EngineRecord.model_validate_json(beside.read_bytes())
     except FileNotFoundError:
         raise InputError(
@@ -109,12 +139,14 @@ def _engine(path: Path, target: Target) -> Opened:
         ) from None
     except (OSError, ValidationError) as error:
         raise InputError(
-            f"{beside} is not an engine's record: {str(error).splitlines()[0]}", fix="build it again"
+            f"{beside} is not an engine's record: {str(error).splitlines()[0]}", fix=_BUILD_AGAIN
         ) from error
+    missing = [name for name in RECORDED if not record.artifact.record.get(name)]
+    if record.artifact.format is not Format.TENSORRT or missing:
+        what = f"it leaves out {', '.join(missing)}" if missing else f"it tells of a file in {record.artifact.format}"
+        raise InputError(f"{beside} is not an engine's record: {what}", fix=_BUILD_AGAIN)
     if record.artifact.sha256 != file_sha256(path):
-        raise InputError(
-            f"{path} is not the engine that {beside.name} tells of: its SHA-256 differs", fix="build it again"
-        )
+        raise InputError(f"{path} is not the engine that {beside.name} tells of: its SHA-256 differs", fix=_BUILD_AGAIN)
     return Opened(record.artifact.model_copy(update={"path": path}), record.contract)
 
 

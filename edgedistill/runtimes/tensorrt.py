@@ -22,6 +22,8 @@ from edgedistill.runtimes.tensorrt_vendor import Vendor, local_capability, named
 from edgedistill.specs import ComputedBy, Format, Precision, QuantScheme, Target
 from edgedistill.store import file_sha256, size_bytes, tool_version, write_atomic
 
+RECORDED = ("builder", "capabilities", "onnx_sha256")
+"""What the record of every engine says; an engine without it cannot be read."""
 _TURING = 75
 _LOG_LINES_KEPT = 20
 
@@ -45,7 +47,9 @@ class TensorRTRuntime:
     def unsupported(self, model: ExportedModel, target: Target) -> tuple[Problem, ...]:
         """The parser's errors, and GPUs that the builder cannot build for. Raises MissingDependencyError."""
         if model.format is not Format.ONNX:
-            return (Problem(str(model.path), f"is {model.format}, and engines are built from onnx", "export it as onnx"),)
+            return (
+                Problem(str(model.path), f"is {model.format}, and engines are built from onnx", "export it as onnx"),
+            )
         if elsewhere := _built_on_device(model, target):
             return (elsewhere,)
         made_by = vendor()

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from edgedistill.errors import MissingDependencyError
+from edgedistill.errors import InputError, MissingDependencyError
+
+VENDORS = ("tensorrt", "tensorrt_rtx")
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,10 @@ def vendor() -> Vendor:
 
 @cache
 def named_vendor(name: str) -> Vendor:
-    """The vendor package `name`. Raises MissingDependencyError where it is not installed."""
+    """The vendor package `name`. Raises MissingDependencyError where it is not installed, InputError for a name that is none
+    of theirs: it may come from a file, and importing a module runs it."""
+    if name not in VENDORS:
+        raise InputError(f"{name!a} builds no TensorRT engines", fix=f"build the engine with {' or '.join(VENDORS)}")
     if not importlib.util.find_spec(name):
         raise MissingDependencyError(
             "building a TensorRT engine needs the engine builder, which is not installed",
