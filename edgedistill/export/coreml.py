@@ -18,7 +18,7 @@ import os
 import shutil
 import uuid
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -98,10 +98,16 @@ def export_coreml(
 
 
 def convert_and_write(
-    program: ExportedProgram, contract: Contract, path: Path, scheme: QuantScheme, *, build_hash: str
+    program: ExportedProgram,
+    contract: Contract,
+    path: Path,
+    scheme: QuantScheme,
+    *,
+    build_hash: str,
+    compress: Callable[[Any], Any] | None = None,
 ) -> ExportedModel:
     """Convert any program of the contract, quantised or not, and write it whole or not at all. An int8 program computes in
-    fp16 where it is not quantised."""
+    fp16 where it is not quantised. `compress` is given the converted MLModel and returns the one to write."""
     if path.suffix != ".mlpackage":
         raise ValueError(f"a Core ML package ends in .mlpackage, not {path.name}")
     ct = import_coremltools()
@@ -124,6 +130,11 @@ def convert_and_write(
             f"Core ML has no counterpart for an operation of the student: {error}",
             fix="take another family, or leave coreml out of [export] formats",
         ) from error
+    if compress is not None:
+        with quiet():
+            compressed = compress(model)
+        shutil.rmtree(model.package_path, ignore_errors=True)
+        model = compressed
     _write(model, contract, path, scheme, build_hash)
     return ExportedModel(
         path=path,
