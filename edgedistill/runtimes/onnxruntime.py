@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import shutil
@@ -15,13 +16,14 @@ from typing import Any
 import numpy as np
 
 from edgedistill.artifacts import CompiledArtifact, ExportedModel, Profile, TensorSignature
-from edgedistill.errors import InputError, Problem, UnsupportedError
+from edgedistill.errors import InputError, Problem, TrialFailure, UnsupportedError
 from edgedistill.runtimes.base import Images, Inspection, Logits, MeasurementProtocol, SessionJob
 from edgedistill.runtimes.sessions import take_profile
 from edgedistill.specs import ComputedBy, Format, Precision, QuantScheme, Target
 from edgedistill.store import file_sha256, size_bytes, sync_folder, tool_version
 
 _INT8_OPERATORS = {"QuantizeLinear", "DequantizeLinear", "QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger"}
+_AGAIN = "export it again"
 _TOOLS = ("onnx", "onnxruntime")
 
 
@@ -87,14 +89,30 @@ class OnnxRuntime:
     def run(self, artifact: CompiledArtifact, batches: Iterable[Images]) -> Iterator[Logits]:
         """Logits of each batch. The shipped graphs take one image at a time, so the images of a batch are spread over
         threads, each running a session of one thread: on small models this beats threads inside an operator by far, and
-        the result does not depend on the number of cores."""
-        session = _session(artifact.path)
-        signature = session.get_inputs()[0]
+        the result does not depend on the number of cores. Raises UnsupportedError for a file that does not take one tensor
+        of images, TrialFailure where ONNX Runtime refuses the file, or an image."""
+        try:
+            session = _session(artifact.path)
+        except _refusals() as error:
+            raise TrialFailure(f"ONNX Runtime does not load {artifact.path.name}: {_first_line(error)}") from error
+        signatures = session.get_inputs()
+        if len(signatures) != 1 or not signatures[0].shape:
+            raise UnsupportedError(
+                f"{artifact.path.name} takes {', '.join(map(_shown, _signature(session)[0])) or 'nothing'}, not one tensor "
+                "of images"
+            )
+        signature = signatures[0]
         workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         fixed = signature.shape[0] if isinstance(signature.shape[0], int) else None
 
         def infer(images: Images) -> Any:
-            return session.run(None, {signature.name: images})[0]
+            try:
+                output = session.run(None, {signature.name: images})[0]
+            except _refusals() as error:
+                raise TrialFailure(f"ONNX Runtime cannot run {artifact.path.name}: {_first_line(error)}") from error
+            if not isinstance(output, np.ndarray) or output.dtype.kind not in "fiu" or output.ndim == 0:
+                raise UnsupportedError(f"{artifact.path.name} gives no tensor of numbers")
+            return output
 
         return _spread_over_threads(infer, batches, workers, fixed)
 
@@ -184,7 +202,7 @@ def _spread_over_threads(
     with ThreadPoolExecutor(workers) as pool:
         for batch in batches:
             size = fixed or max(1, -(-len(batch) // workers))
-            if fixed and len(batch) % fixed:
+            if fixed is not None and (fixed < 1 or len(batch) % fixed):
                 raise UnsupportedError(f"the graph takes {fixed} images at a time; a batch has {len(batch)}")
             images = np.ascontiguousarray(batch)
             pieces = pool.map(infer, [images[i : i + size] for i in range(0, len(images), size)])
@@ -201,30 +219,96 @@ def _read(path: Path) -> Any:
 
 
 def _check(path: Path) -> list[Problem]:
-    """What onnx.checker has to say. It is given the path, since a model in memory is limited to 2 GiB."""
+    """What is wrong with a file: weights kept outside its folder, or beyond the end of theirs, before anything opens them;
+    then what onnx.checker has to say. It is given the path, since a model in memory is limited to 2 GiB."""
     import onnx
     from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
     try:
-        onnx.checker.check_model(str(path))
+        model = _read(path)
         # The checker's C++ reader takes some truncated files for empty models.
-        if not _read(path).graph.node:
-            return [Problem(str(path), "holds no operators", "export it again")]
-    except (onnx.checker.ValidationError, DecodeError, OSError) as error:
-        first_line = str(error).strip().partition("\n")[0]
-        return [Problem(str(path), first_line or "cannot be parsed", "export it again")]
+        if not model.graph.node:
+            return [Problem(str(path), "holds no operators", _AGAIN)]
+        if problems := [*_external_problems(model, path)]:
+            return problems
+        del model
+        onnx.checker.check_model(str(path))
+    # What the checker's C++ code throws comes as a RuntimeError, an encoding that is none as a ValueError.
+    except (onnx.checker.ValidationError, DecodeError, OSError, RuntimeError, ValueError) as error:
+        return [Problem(str(path), _first_line(error) or "cannot be parsed", _AGAIN)]
     return []
+
+
+def _external_problems(model: Any, path: Path) -> Iterator[Problem]:
+    """Weights in second files that are not files beside the model, or do not hold what is looked for in them."""
+    import onnx
+
+    folder = path.absolute().parent.resolve()
+    for tensor in _tensors(model):
+        if tensor.data_location != onnx.TensorProto.EXTERNAL and not tensor.external_data:
+            continue
+        entries = {entry.key: entry.value for entry in tensor.external_data}
+        name, location = ascii(tensor.name[:80])[1:-1], entries.get("location", "")
+        file = (folder / location).resolve() if location and "\0" not in location else folder
+        if file == folder or not file.is_relative_to(folder) or not file.is_file():
+            what = f"keeps its values in {location[:80]!a}, which is no file in the model's folder"
+            yield Problem(name, what, "save the model again with its weights inside")
+            continue
+        offset, length = (int(entries.get(key) or 0) for key in ("offset", "length"))
+        needed = max(length, _bytes_of(tensor))
+        if offset < 0 or length < 0 or offset + needed > file.stat().st_size:
+            what = f"wants {needed:,} bytes at {offset:,} of {file.name}, which has {file.stat().st_size:,}"
+            yield Problem(name, what, "copy both files again")
+
+
+def _tensors(model: Any) -> Iterator[Any]:
+    """Every tensor of a model, wherever it stands: in graphs, in nodes of subgraphs and functions, in sparse ones."""
+    graphs = [model.graph, *(graph for info in model.training_info for graph in (info.initialization, info.algorithm))]
+    bodies: list[Any] = [*graphs, *model.functions]
+    while bodies:
+        body = bodies.pop()
+        sparse = [*getattr(body, "sparse_initializer", ())]
+        yield from getattr(body, "initializer", ())
+        for node in body.node:
+            for attribute in node.attribute:
+                yield from (attribute.t, *attribute.tensors)
+                sparse += [attribute.sparse_tensor, *attribute.sparse_tensors]
+                bodies += [attribute.g, *attribute.graphs]
+        for tensor in sparse:
+            yield from (tensor.values, tensor.indices)
+
+
+def _bytes_of(tensor: Any) -> int:
+    """What the values of a tensor take by its shape; 0 where its type has no size of whole bytes."""
+    import onnx
+
+    try:
+        itemsize = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
+    except (KeyError, ValueError):
+        return 0
+    four_bits = onnx.TensorProto.DataType.Name(tensor.data_type) in ("UINT4", "INT4", "FLOAT4E2M1")
+    return int(math.prod(tensor.dims)) * itemsize // (2 if four_bits else 1)
+
+
+def _refusals() -> tuple[type[Exception], ...]:
+    """What ONNX Runtime raises for a file or an input that it does not take."""
+    from onnxruntime.capi import onnxruntime_pybind11_state as state  # type: ignore[import-untyped]
+
+    own = (v for v in vars(state).values() if isinstance(v, type) and issubclass(v, Exception))
+    return (*own, RuntimeError, ValueError, UnicodeDecodeError)
 
 
 def _load_problems(path: Path) -> list[Problem]:
-    from onnxruntime.capi import onnxruntime_pybind11_state as state  # type: ignore[import-untyped]
-
-    refusals = tuple(v for v in vars(state).values() if isinstance(v, type) and issubclass(v, Exception))
     try:
         _session(path)
-    except refusals as error:
-        return [Problem(str(path), str(error).partition("\n")[0], "export with another precision or opset")]
+    except _refusals() as error:
+        return [Problem(str(path), _first_line(error), "export with another precision or opset")]
     return []
+
+
+def _first_line(error: Exception) -> str:
+    """The first line of an error, without characters that a terminal acts on: it may quote the file."""
+    return "".join(c if c.isprintable() else "?" for c in str(error).strip().partition("\n")[0])
 
 
 def _operators(graph: Any) -> Counter[tuple[str, str]]:
