@@ -26,16 +26,19 @@ from edgedistill.artifacts import ExportedModel, TensorSignature
 from edgedistill.errors import MissingDependencyError, Problem, TrialFailure, UnsupportedError
 from edgedistill.export.carried import carried_entries
 from edgedistill.export.litert_content import LAYER_MARK, Content
-from edgedistill.export.litert_passes import fold_constants
+from edgedistill.export.litert_passes import drop_expands, fold_constants
 from edgedistill.export.quiet import quiet
 from edgedistill.specs import Contract, Format, Precision, QuantScheme
 from edgedistill.store import file_sha256, size_bytes, write_atomic
+from edgedistill.units import format_bytes
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
 
 INSTALL = 'pip install "edgedistill[litert]"'
 SUFFIX = ".tflite"
+FILE_LIMIT_BYTES = 2**31 - 2**20
+"""What the 32-bit offsets of a flatbuffer reach, less what describes the graph."""
 
 _aten = torch.ops.aten
 _LAYERS = {
@@ -46,6 +49,7 @@ _LAYERS = {
     _aten.linear.default,
 }
 _OPERATION = re.compile(r"torch\.ops\.(\w+\.\w+)|'((?:stablehlo|tfl|chlo|mhlo)\.\w+)' op|\b(aten\.\w+)")
+_PLACE = re.compile(r"\S+\.py:\d+:\d+: error: |<eval_with_key>\S*: error: ")
 _SHOW_PROGRESS = "LITERT_TORCH_SHOW_PROGRESS"
 
 
@@ -106,6 +110,12 @@ def export_litert(
 def to_content(program: ExportedProgram, contract: Contract) -> Content:
     """`program` in float32 with this format's edge and the layers' names, without our metadata. Raises UnsupportedError,
     MissingDependencyError."""
+    weights_bytes = sum(t.nbytes for t in program.state_dict.values())
+    if weights_bytes > FILE_LIMIT_BYTES:
+        raise UnsupportedError(
+            f"the model has {format_bytes(weights_bytes)}; one LiteRT file holds at most 2 GiB",
+            fix="use a smaller model",
+        )
     converter = import_litert("litert_torch")
     side = contract.resolution
     image = torch.zeros(1, side, side, 3, dtype=torch.uint8)
@@ -163,6 +173,7 @@ class _Edge(nn.Module):
         self.output_name = output_name
         self.program = program.module(check_guards=False)
         folded = fold_constants(self.program)
+        drop_expands(self.program)
         numbers = {node: name for node in self.program.graph.nodes if (name := _layer_of(node, folded)) is not None}
         self.layers = list(numbers.values())
         self.numbered = nn.Module()
@@ -210,6 +221,7 @@ def _reason(error: BaseException) -> str:
         messages.append(str(current))
         current = current.__cause__
     line = next((line.strip() for line in messages[-1].splitlines() if line.strip()), type(error).__name__)
+    line = _PLACE.sub("", line)
     found = ("".join(groups) for message in messages for groups in _OPERATION.findall(message))
     missing = [operation for operation in dict.fromkeys(found) if operation not in line]
     return line + (f" (operations named: {', '.join(missing[:5])})" if missing else "")

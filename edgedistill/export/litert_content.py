@@ -1,6 +1,6 @@
 """What a LiteRT flatbuffer of our own making holds, changed between the converter and the file.
 
-Only for what the converter has just made: a foreign file goes through `litert_flatbuffer`, which trusts nothing.
+Only for what the converter has just made: a foreign file goes through `runtimes.litert_file`, which trusts nothing.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ LAYER_MARK = "layer_"
 
 _NUMBER = re.compile(rf"_{LAYER_MARK}(\d+);")
 _ALIGNMENT = 16
+_DEQUANTIZES_HALF = 3  # the version of DEQUANTIZE that takes float16
 _WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV", "BATCH_MATMUL")
 # The operands that may be constants worth storing in fewer bits; a bias is small and keeps its precision.
 _WEIGHT_OPERANDS = {"TRANSPOSE_CONV": (1,), "BATCH_MATMUL": (0, 1)}
@@ -128,7 +129,7 @@ class Content:
         largest = {i: float(np.abs(value).max(initial=0.0)) for i, value in values.items()}
         if too_large := [(self.graph.tensors[i].name.decode(), x) for i, x in largest.items() if x > limit]:
             return too_large
-        code = self._code("DEQUANTIZE")
+        code = self._code("DEQUANTIZE", _DEQUANTIZES_HALF)
         operators: list[Any] = []
         widened: dict[int, int] = {}
         for user in self.graph.operators:
@@ -168,16 +169,17 @@ class Content:
                     found[operator.inputs[operand]] = None
         return list(found)
 
-    def _code(self, kind: str) -> int:
-        """The index of an operator code, added where the model has none."""
+    def _code(self, kind: str, version: int) -> int:
+        """The index of an operator code of that version or later, added where the model has none."""
         schema = importlib.import_module("ai_edge_litert.schema_py_generated")
         wanted = getattr(schema.BuiltinOperator, kind)
         for index, code in enumerate(self.model.operatorCodes):
             if code.builtinCode == wanted:
+                code.version = max(code.version, version)
                 return index
         code = schema.OperatorCodeT()
         code.builtinCode = code.deprecatedBuiltinCode = wanted
-        code.version = 3
+        code.version = version
         self.model.operatorCodes.append(code)
         return len(self.model.operatorCodes) - 1
 

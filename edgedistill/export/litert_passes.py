@@ -11,6 +11,10 @@ from torch.fx import GraphModule, Node
 from torch.fx.node import map_arg
 
 FOLDED = "folded_"
+
+_aten = torch.ops.aten
+_EXPANDS = {_aten.expand.default, _aten.expand_as.default}
+_BROADCASTING = {_aten.add.Tensor, _aten.sub.Tensor, _aten.mul.Tensor, _aten.div.Tensor}
 _LIMIT_ELEMENTS = 2**20
 
 
@@ -46,6 +50,29 @@ def fold_constants(module: GraphModule) -> dict[str, str]:
     module.graph.eliminate_dead_code()
     module.recompile()
     return folded
+
+
+def drop_expands(module: GraphModule) -> int:
+    """Hands a tensor as it is to arithmetic that broadcasts it anyway, without an `expand` before, in place: behind a sum
+    over an axis that the converter moves it ends in "operands don't have broadcast-compatible shapes". Only where the other
+    operand has the whole shape. Returns how many are gone."""
+    dropped = 0
+    for node in list(module.graph.nodes):
+        if node.target in _EXPANDS and node.users and all(_broadcasts(user, node) for user in node.users):
+            node.replace_all_uses_with(node.args[0])
+            module.graph.erase_node(node)
+            dropped += 1
+    module.recompile()
+    return dropped
+
+
+def _broadcasts(user: Node, expanded: Node) -> bool:
+    """Whether `user` gives the same without the expansion: the other operand is a tensor of the result's shape."""
+    others = [argument for argument in user.args[:2] if argument is not expanded]
+    if user.target not in _BROADCASTING or len(others) != 1 or not isinstance(others[0], Node):
+        return False
+    shape = user.meta["val"].shape
+    return bool(others[0].meta["val"].shape == shape and expanded.meta["val"].shape == shape)
 
 
 def _is_pure(node: Node) -> bool:

@@ -18,12 +18,11 @@ from pathlib import Path
 from edgedistill.artifacts import TensorSignature
 from edgedistill.errors import InputError
 from edgedistill.export.carried import carried_scheme
-from edgedistill.export.litert import import_litert
+from edgedistill.export.litert import FILE_LIMIT_BYTES, import_litert
 from edgedistill.runtimes.executorch_flatbuffer import Buffer, Damaged, Table
 from edgedistill.specs import Precision, QuantScheme
 from edgedistill.units import format_bytes
 
-FILE_LIMIT_BYTES = 2**31 - 2**20
 TENSOR_LIMIT_BYTES = 2**30
 _IDENTIFIER = b"TFL3"
 _VERSION = 3

@@ -1,4 +1,4 @@
-"""What is computed of weights alone is computed before the converter sees it, to the same numbers."""
+"""What LiteRT's converter cannot do is done or taken away before it, to the same numbers."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.fx import GraphModule
 
-from edgedistill.export.litert_passes import fold_constants
+from edgedistill.export.litert_passes import drop_expands, fold_constants
 
 
 def exported(module: nn.Module, example: Tensor) -> GraphModule:
@@ -70,3 +70,23 @@ def test_a_module_without_such_work_is_left_as_it_is() -> None:
     before = [node.name for node in graph.graph.nodes]
     assert fold_constants(graph) == {}
     assert [node.name for node in graph.graph.nodes] == before
+
+
+class Expands(nn.Module):
+    """Once in front of arithmetic with a whole tensor, once with another expansion, once with a concatenation."""
+
+    def forward(self, image: Tensor) -> Tensor:
+        context = image.sum(-1, keepdim=True)
+        gated = image.relu() * context.expand_as(image)
+        outer = context.expand(1, 3, 8, 8) + image.sum(-2, keepdim=True).expand(1, 3, 8, 8)
+        return torch.cat([gated, outer, context.expand(1, 3, 8, 8)], 1)
+
+
+def test_an_expansion_goes_where_arithmetic_broadcasts_and_stays_elsewhere() -> None:
+    torch.manual_seed(0)
+    image = torch.randn(1, 3, 8, 8)
+    graph = exported(Expands(), image)
+    # Of the two that meet in one sum, the second is needed once the first is gone.
+    assert drop_expands(graph) == 2
+    graph.graph.lint()
+    torch.testing.assert_close(graph(image), Expands()(image), rtol=0, atol=0)
