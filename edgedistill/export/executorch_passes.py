@@ -31,8 +31,10 @@ def own_copy(program: ExportedProgram) -> ExportedProgram:
     output = graph.graph_copy(program.graph, nodes)
     original = next(node for node in program.graph.nodes if node.op == "output")
     graph.output(output).meta = dict(original.meta)
-    for node in nodes.values():
-        node.meta = dict(node.meta)
+    for old, new in nodes.items():
+        new.meta = dict(old.meta)
+        # The copy renames what is also a name of Python's, such as an input called `input`; the signature does not.
+        new.name = old.name
     return ExportedProgram(
         root=program.graph_module,
         graph=graph,

@@ -88,6 +88,17 @@ def attention(graph: Graph, node: Node) -> Node | None:
     return _reshape(graph, mixed, _shape(node))
 
 
+def softmax_of_rows(graph: Graph, node: Node) -> Node | None:
+    """A softmax over the last of four dimensions becomes one over rows. XNNPACK's pass for channels-last layouts does not know
+    that softmax depends on the layout: after a convolution it is taken over the channels, and the numbers are wrong."""
+    arguments = _arguments(node)
+    shape = _shape(node)
+    if len(shape) != 4 or arguments["dim"] % 4 != 3 or arguments["dtype"] is not None:
+        return None
+    rows = _reshape(graph, node.args[0], (math.prod(shape[:-1]), shape[-1]))
+    return _reshape(graph, graph.call_function(_aten.softmax.int, (rows, -1)), shape)
+
+
 def matrix_product(graph: Graph, node: Node) -> Node | None:
     """`bmm` in three dimensions where nothing is broadcast. ExecuTorch's decomposition expands both sides, a copy each."""
     left, right = node.args[:2]
@@ -163,6 +174,8 @@ _PIECES = {_aten.unbind.int, _aten.split.Tensor, _aten.split_with_sizes.default,
 
 REWRITES: tuple[tuple[set[Any], Rewrite], ...] = (
     ({_aten.hardsigmoid.default, _aten.hardsigmoid_.default}, hard_sigmoid),
+    # Before attention, whose own softmax is one over rows already.
+    ({_aten.softmax.int}, softmax_of_rows),
     ({_aten.scaled_dot_product_attention.default}, attention),
     ({_aten.matmul.default}, matrix_product),
     ({operator.getitem}, taken_piece),

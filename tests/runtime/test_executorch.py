@@ -207,6 +207,29 @@ def test_a_transformer_leaves_only_its_norms_outside(tmp_path: Path) -> None:
     assert part.xnnpack.nodes["fully_connected"] == 1  # type: ignore[union-attr]
 
 
+class Talking(nn.Module):
+    """A softmax between convolutions, as attention with mixed heads has it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.before, self.after = nn.Conv2d(3, 4, 1), nn.Conv2d(4, CLASSES, 1)
+
+    def forward(self, image: Tensor) -> Tensor:
+        logits: Tensor = self.after((self.before(image / 64)).softmax(-1)).amax((2, 3))
+        return logits
+
+
+def test_a_softmax_between_convolutions_is_over_the_right_dimension(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    module = Talking().eval()
+    model = export_executorch(
+        to_program(module, CONTRACT), CONTRACT, tmp_path / "m.pte", Precision.FP32, build_hash=BUILD
+    )
+    artifact = ExecuTorchRuntime().compile(model, PHONE, tmp_path / "compiled")
+    assert artifact.record["delegates"] == "XnnpackBackend 1"
+    np.testing.assert_allclose(logits(artifact, IMAGES[:4]), reference_logits(module, IMAGES[:4]), atol=1e-5)
+
+
 # -- what the files hold -----------------------------------------------------------------------------------------------
 
 

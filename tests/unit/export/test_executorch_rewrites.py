@@ -48,6 +48,7 @@ MASK = torch.linspace(-2, 2, 36).reshape(1, 1, 6, 6)
         (lambda x: attention(x), (2, 6, 3, 8), "attention", "scaled_dot_product"),
         (lambda x: attention(x, scale=0.25), (2, 6, 3, 8), "attention", "scaled_dot_product"),
         (lambda x: attention(x, attn_mask=MASK), (2, 6, 3, 8), "attention", "scaled_dot_product"),
+        (lambda x: x.softmax(-1), (1, 3, 5, 8), "softmax_of_rows", ""),
         (lambda x: x @ x.transpose(-1, -2), (1, 3, 5, 8), "matrix_product", "matmul"),
         (lambda x: x.unbind(1)[-1] + x.unbind(1)[0], (1, 3, 5, 8), "taken_piece", "unbind"),
         (lambda x: x.split([1, 2], 1)[1] * 2, (1, 3, 5, 8), "taken_piece", "split"),
@@ -79,6 +80,7 @@ def test_a_rewrite_keeps_the_values(
     [
         lambda x: functional.scaled_dot_product_attention(x, x, x, is_causal=True),
         lambda x: functional.scaled_dot_product_attention(x, x, x, attn_mask=torch.ones(5, 5, dtype=torch.bool)),
+        lambda x: x.softmax(1),
         lambda x: x @ x[0, 0].T,
         lambda x: x.expand(4, 3, 5, 8) + 0.5,
         lambda x: functional.avg_pool2d(x, 2, 2, 0, True),
@@ -90,7 +92,14 @@ def test_what_a_rewrite_does_not_cover_is_left_alone(operation: Callable[[Tensor
     program, x = exported(operation, 1, 3, 5, 8)
     own = own_copy(program)
     counts = rewrite_for_xnnpack(own)
-    skipped = ("attention", "matrix_product", "expanded", "pooling_without_ceiling", "mean_without_dimensions")
+    skipped = (
+        "attention",
+        "softmax_of_rows",
+        "matrix_product",
+        "expanded",
+        "pooling_without_ceiling",
+        "mean_without_dimensions",
+    )
     assert not any(counts[name] for name in skipped)
     own.graph_module.recompile()
     torch.testing.assert_close(own.module(check_guards=False)(x), program.module(check_guards=False)(x))
