@@ -38,6 +38,10 @@ TOOLS = (
     "coremltools",
     "tensorrt",
     "tensorrt-rtx-cu12",
+    "litert-torch",
+    "ai-edge-litert",
+    "ai-edge-quantizer",
+    "executorch",
     "scikit-learn",
     "optuna",
     "plotly",
@@ -169,9 +173,9 @@ def _logged(listener: Listener, path: Path) -> Listener:
 
 
 def profile(path: Path | str, *, target: str | Path = "host", listener: Listener = silent) -> ProfileResult:
-    """Measure any ONNX file on `target` in three sessions and return its latency, memory and operators.
+    """Measure any ONNX, LiteRT or ExecuTorch file on `target` in three sessions; returns latency, memory and operators.
 
-    Raises InputError for a file that is not an ONNX model, UnreachableError where the target's device does not answer.
+    Raises InputError for a file that is none of these, UnreachableError where the target's device does not answer.
     """
     from edgedistill.profiling import profile_file
 

@@ -224,11 +224,18 @@ class ExportConfig(Frozen):
     max_accuracy_loss: Percent = 0.01
     calibration_images: Annotated[int, Field(ge=8, le=100_000)] = 256
 
+    @field_validator("precisions")
+    @classmethod
+    def _asked_for(cls, value: tuple[Precision, ...]) -> tuple[Precision, ...]:
+        if Precision.MIXED in value:
+            raise ValueError("mixed is what int8 becomes where it loses too much; write int8")
+        return value
+
     @field_validator("formats")
     @classmethod
     def _shippable(cls, value: tuple[Format, ...]) -> tuple[Format, ...]:
         if Format.NULL in value:
-            raise ValueError("null ships nothing; use onnx, coreml or tensorrt")
+            raise ValueError("null ships nothing; use onnx, coreml, tensorrt, litert or executorch")
         return value
 
 

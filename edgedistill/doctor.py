@@ -78,12 +78,25 @@ _PACKAGES: Mapping[str, tuple[str, ...]] = {
     "coremltools": ("coremltools",),
     "tensorrt": ("tensorrt", "tensorrt-cu12", "tensorrt-cu13"),
     "tensorrt_rtx": ("tensorrt-rtx-cu12", "tensorrt-rtx-cu13", "tensorrt-rtx"),
+    "litert_torch": ("litert-torch",),
+    "ai_edge_litert": ("ai-edge-litert",),
+    "ai_edge_quantizer": ("ai-edge-quantizer",),
+    "executorch": ("executorch",),
     "datasets": ("datasets",),
 }
-_OPTIONAL = ("tensorrt", "tensorrt_rtx", "datasets")
+_OPTIONAL = {
+    "tensorrt": "tensorrt",
+    "tensorrt_rtx": "tensorrt",
+    "litert_torch": "litert",
+    "ai_edge_litert": "litert",
+    "ai_edge_quantizer": "litert",
+    "executorch": "executorch",
+    "datasets": "huggingface",
+}
+"""Packages that come with an extra, and which."""
 # Tried by importing them: libraries with native code of a vendor. The others are Python above torch or onnx, whose
 # import would only be paid for again.
-_NATIVE = ("torch", "onnx", "onnxruntime", "coremltools", "tensorrt", "tensorrt_rtx")
+_NATIVE = ("torch", "onnx", "onnxruntime", "coremltools", "tensorrt", "tensorrt_rtx", "ai_edge_litert")
 # What an import says of itself beyond that it worked.
 _ASK: Mapping[str, str] = {
     "torch": "'trains on ' + ('cuda' if m.cuda.is_available() else 'mps' if m.backends.mps.is_available() else 'cpu')",
@@ -156,7 +169,7 @@ def _package_fix(name: str, *, installed: bool) -> str:
     if name == "coremltools":
         has_wheel = sys.platform == "darwin" or (sys.platform == "linux" and platform.machine() == "x86_64")
         return "pip install --upgrade edgedistill" if has_wheel and sys.version_info < (3, 14) else ""
-    return 'pip install "edgedistill[huggingface]"' if name == "datasets" else "pip install --upgrade edgedistill"
+    return f'pip install "edgedistill[{_OPTIONAL[name]}]"' if name in _OPTIONAL else "pip install --upgrade edgedistill"
 
 
 def _formats(packages: Mapping[str, Check], gpus: tuple[str, ...]) -> list[Check]:
@@ -164,13 +177,17 @@ def _formats(packages: Mapping[str, Check], gpus: tuple[str, ...]) -> list[Check
     onnx = [packages[name] for name in ("onnx", "onnxscript", "onnxruntime")]
     builder = packages["tensorrt"] if packages["tensorrt"].usable else packages["tensorrt_rtx"]
     coreml = packages["coremltools"]
+    litert = [packages[name] for name in ("litert_torch", "ai_edge_litert", "ai_edge_quantizer")]
     made_not_run = "made and inspected here; not run: "
     on_gpu = f"made here; {gpus[0]} can run it" if gpus else f"{made_not_run}no NVIDIA GPU"
-    on_mac = "made and run here" if sys.platform == "darwin" else f"{made_not_run}that needs macOS"
+    elsewhere = "made here and computed by the reference interpreter; run and measured on macOS"
+    on_mac = "made and run here" if sys.platform == "darwin" else elsewhere
     return [
         _format("onnx", onnx, "made, run and measured here (ONNX Runtime)"),
         _format("tensorrt", [builder], on_gpu),
         _format("coreml", [coreml], on_mac),
+        _format("litert", litert, "made, run and measured here (LiteRT with XNNPACK)"),
+        _format("executorch", [packages["executorch"]], "made, run and measured here (ExecuTorch with XNNPACK)"),
     ]
 
 

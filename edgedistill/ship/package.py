@@ -63,7 +63,12 @@ def artifact_name(format: Format, precision: Precision, compute_capabilities: Se
     if format is Format.TENSORRT:
         capabilities = "-".join(str(number) for number in compute_capabilities)
         return f"{stem}-sm{capabilities}.engine" if capabilities else f"{stem}.engine"
-    suffixes = {Format.ONNX: "onnx", Format.COREML: "mlpackage"}
+    suffixes = {
+        Format.ONNX: "onnx",
+        Format.COREML: "mlpackage",
+        Format.LITERT: "tflite",
+        Format.EXECUTORCH: "pte",
+    }
     if format not in suffixes:
         raise ValueError(f"{format} is not a format that ships")
     return f"{stem}.{suffixes[format]}"
@@ -192,6 +197,8 @@ def _input_edge(file: PackageFile, contract: Contract) -> dict[str, Any]:
     side = contract.resolution
     if file.format is Format.COREML:
         return {**shared, "kind": "image", "width": side, "height": side}
+    if file.format is Format.LITERT:
+        return {**shared, "kind": "tensor", "dtype": "uint8", "layout": "NHWC", "shape": [1, side, side, 3]}
     return {**shared, "kind": "tensor", "dtype": "uint8", "layout": contract.layout, "shape": [1, 3, side, side]}
 
 

@@ -121,7 +121,7 @@ def test_a_byte_order_mark_is_no_problem(tmp_path: Path) -> None:
         ),
         (
             HEAD + '[export]\nformats = ["onxx"]\n',
-            'build.toml:5: export.formats[0] must be "onnx", "coreml" or "tensorrt"',
+            'build.toml:5: export.formats[0] must be "onnx", "coreml", "tensorrt", "litert" or "executorch"',
         ),
         (HEAD + '[export]\nformats = ["null"]\n', "build.toml:5: export.formats: null ships nothing"),
         (

@@ -27,8 +27,9 @@ DEPENDENCIES = [Requirement(text) for text in PROJECT["project"]["dependencies"]
 EXTRAS = {
     extra: [Requirement(text) for text in texts]
     for extra, texts in PROJECT["project"]["optional-dependencies"].items()
-    if extra != "dev"
+    if extra not in ("all", "dev")
 }
+OPTIONAL = [requirement for requirements in EXTRAS.values() for requirement in requirements]
 
 # Who may import what. ruff's `banned-api` has the same modules, but allows a file all of them or none.
 ADAPTERS = {
@@ -102,7 +103,7 @@ def test_ruff_bans_what_only_adapters_may_import() -> None:
 
 
 def test_every_import_is_of_a_declared_dependency() -> None:
-    declared = {canonicalize_name(r.name) for r in [*DEPENDENCIES, *EXTRAS["huggingface"], *EXTRAS["tensorrt"]]}
+    declared = {canonicalize_name(r.name) for r in [*DEPENDENCIES, *OPTIONAL]}
     provides = packages_distributions()
     undeclared = set()
     for file, module, _ in imports():
@@ -114,7 +115,7 @@ def test_every_import_is_of_a_declared_dependency() -> None:
     assert undeclared == set()
 
 
-@pytest.mark.parametrize("requirement", [*DEPENDENCIES, *EXTRAS["tensorrt"], *EXTRAS["huggingface"]], ids=str)
+@pytest.mark.parametrize("requirement", [*DEPENDENCIES, *OPTIONAL], ids=str)
 def test_a_dependency_is_a_range_that_admits_the_tested_release(requirement: Requirement) -> None:
     operators = {specifier.operator for specifier in requirement.specifier}
     assert operators == {">=", "<"}, "a floor and a ceiling, no pin"

@@ -17,7 +17,7 @@ TENSORRT_AHEAD_OF_TIME = {75, 80, 86, 89, 120}
 
 def test_the_devices_promised_are_there() -> None:
     kinds = {
-        "host": 1,
+        "host": 3,
         "iphone": 2,
         "pixel|galaxy": 2,
         "jetson-orin-nano": 1,
@@ -56,7 +56,7 @@ def test_published_latencies_grow_with_the_work(name: str) -> None:
 
 
 def test_only_this_machine_is_local() -> None:
-    assert [target.name for target in all_targets() if target.transport == "local"] == ["host"]
+    assert [target.name for target in all_targets() if target.transport == "local"] == ["host", "host-executorch", "host-litert"]
 
 
 def test_what_is_built_ahead_of_time_is_stated() -> None:
