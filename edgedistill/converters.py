@@ -94,25 +94,28 @@ def _onnx(what: Conversion, scheme: QuantScheme, path: Path) -> ExportedModel:
     from edgedistill.export.onnx import export_onnx
     from edgedistill.quantize.onnx_fp16 import to_fp16
     from edgedistill.quantize.onnx_static import to_int8
+    from edgedistill.quantize.onnx_weights import to_int8_weights
 
     if scheme.precision is Precision.FP32:
         return export_onnx(what.program(), what.contract, path, build_hash=what.build_hash)
     assert what.full is not None
     if scheme.precision is Precision.FP16:
         return to_fp16(what.full, path.parent)
-    if scheme.precision is Precision.INT8:
+    if scheme.integer:
         return to_int8(what.full, what.calibration(), scheme, path.parent, what.style)
-    raise UnsupportedError(f"there is no {scheme.label} for onnx here", fix="use fp32, fp16 or int8")
+    if what.style is IntegerStyle.TENSORRT:
+        raise UnsupportedError(f"there are no engines in {scheme.label} here", fix="use int8 or fp16")
+    return to_int8_weights(what.full, scheme, path.parent)
 
 
 def _coreml(what: Conversion, scheme: QuantScheme, path: Path) -> ExportedModel:
     from edgedistill.export.coreml import export_coreml
-    from edgedistill.quantize.coreml import quantize_coreml
+    from edgedistill.quantize.coreml import compress_coreml, quantize_coreml
 
     if scheme.precision in _FLOAT:
         return export_coreml(what.program(), what.contract, path, scheme.precision, build_hash=what.build_hash)
-    if scheme.precision is not Precision.INT8:
-        raise UnsupportedError(f"there is no {scheme.label} for coreml here", fix="use fp32, fp16 or int8")
+    if not scheme.integer:
+        return compress_coreml(what.program(), what.contract, path, scheme, build_hash=what.build_hash)
     model, _ = quantize_coreml(
         what.module(), what.calibration(), what.contract, scheme, path, build_hash=what.build_hash
     )

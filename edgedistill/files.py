@@ -6,12 +6,16 @@ import json
 from pathlib import Path
 from typing import Any, TypeVar
 
+from torch import nn
+
 from edgedistill.artifacts import (
     CompiledArtifact,
     ExportedModel,
 )
 from edgedistill.converters import Conversion, convert
 from edgedistill.export.program import to_program
+from edgedistill.quantize.calibration_set import FILE as CALIBRATION
+from edgedistill.quantize.calibration_set import CalibrationSet, choose_calibration
 from edgedistill.quantize.onnx_static import IntegerStyle
 from edgedistill.runtimes import runtime_for
 from edgedistill.specs import Format, Frozen, Precision, QuantScheme, Target
@@ -19,6 +23,8 @@ from edgedistill.store import stage_key, write_atomic
 from edgedistill.workbench import Source, Workbench
 
 F = TypeVar("F", bound=Frozen)
+
+REWRITTEN = "rewritten.safetensors"
 
 EXPORT_TOOLS = (
     "torch",
@@ -39,8 +45,9 @@ EXPORT_TOOLS = (
 def portable(bench: Workbench, source: Source, scheme: QuantScheme, form: Format) -> ExportedModel:
     """The portable file of `source` in this precision that `form`'s runtime compiles: ONNX for ONNX Runtime and TensorRT,
     a package for Core ML. Raises TrialFailure where the exporter or quantiser cannot."""
-    if form is Format.TENSORRT and scheme.precision is not Precision.INT8:
+    if form is Format.TENSORRT and not scheme.integer:
         form = Format.ONNX  # the very same file; only the places of Q/DQ pairs differ between the two runtimes
+    source = rewritten_source(bench, source, scheme)
     inputs = {
         "source": source.key,
         "contract": source.contract.model_dump(mode="json"),
@@ -48,16 +55,57 @@ def portable(bench: Workbench, source: Source, scheme: QuantScheme, form: Format
         "format": form,
         "machine": bench.machine,
         "runtime": bench.target.runtime,
-        "calibration": bench.data_key if scheme.precision is Precision.INT8 else None,
+        "calibration": bench.data_key if scheme.integer else None,
     }
     code = ("edgedistill.converters", "edgedistill.export", "edgedistill.quantize", "edgedistill.students")
     key = stage_key(inputs, code=code, tools=EXPORT_TOOLS)
 
     def make(folder: Path) -> None:
         _save(_made(bench, source, scheme, form, folder), folder / "exported.json")
+        if scheme.integer:
+            write_atomic(folder / CALIBRATION, calibration_set(bench).model_dump_json())
 
     folder = bench.store.stage("export", key, make, subject=f"{source.label} {form} {scheme.label}")
     return _load(ExportedModel, folder / "exported.json")
+
+
+def calibration_set(bench: Workbench) -> CalibrationSet:
+    """The training images that ranges are read off, the same for every candidate."""
+    return choose_calibration(bench.dataset, bench.config.export.calibration_images)
+
+
+def rewritten_source(bench: Workbench, source: Source, scheme: QuantScheme) -> Source:
+    """`source` with what `scheme` does to its weights done: channels evened out, biases corrected. Itself where the scheme
+    does neither. Raises UnsupportedError where it cannot be."""
+    if not (scheme.equalized or scheme.bias_corrected):
+        return source
+    # Evening out looks at nothing but ranges; a bias is corrected for what the very scheme rounds.
+    done = scheme if scheme.bias_corrected else QuantScheme(precision=Precision.INT8, equalized=True)
+    key = stage_key(
+        {
+            "source": source.key,
+            "contract": source.contract.model_dump(mode="json"),
+            "scheme": done.model_dump(mode="json"),
+            "calibration": [bench.data_key, bench.config.export.calibration_images],
+        },
+        code=("edgedistill.quantize", "edgedistill.export.passes", "edgedistill.students"),
+        tools=("torch", "torchao"),
+    )
+
+    def make(folder: Path) -> None:
+        from edgedistill.quantize.rewrites import rewritten, write_weights
+
+        images = calibration_set(bench).images(bench.dataset, source.contract)
+        write_weights(rewritten(source.load(), source.contract, images, done), folder / REWRITTEN)
+
+    folder = bench.store.stage("rewrite", key, make, subject=f"{source.label} {done.details}")
+
+    def load() -> nn.Module:
+        from edgedistill.quantize.rewrites import with_weights
+
+        return with_weights(source.load(), source.contract, folder / REWRITTEN)
+
+    return Source(source.label, key, source.contract, load)
 
 
 def _made(bench: Workbench, source: Source, scheme: QuantScheme, form: Format, folder: Path) -> ExportedModel:
@@ -74,7 +122,7 @@ def _made(bench: Workbench, source: Source, scheme: QuantScheme, form: Format, f
         build_hash=source.key,
         module=source.load,
         program=lambda: to_program(source.load(), source.contract),
-        calibration=lambda: bench.calibration(source.contract),
+        calibration=lambda: calibration_set(bench).images(bench.dataset, source.contract),
         style=IntegerStyle.TENSORRT if on_gpu else IntegerStyle.for_onnxruntime(bench.machine),
         full=full,
     )

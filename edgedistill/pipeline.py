@@ -12,6 +12,7 @@ import json
 from functools import partial
 from pathlib import Path
 
+from pydantic import TypeAdapter
 from torch import nn
 
 from edgedistill.artifacts import (
@@ -33,11 +34,20 @@ from edgedistill.devices.base import run_pushed
 from edgedistill.devices.stats import measured_latency
 from edgedistill.distill.train import load_student, read_trained, train_student
 from edgedistill.errors import TrialFailure, UnsupportedError
-from edgedistill.files import EXPORT_TOOLS, compiled, portable
+from edgedistill.files import EXPORT_TOOLS, calibration_set, compiled, portable, rewritten_source
+from edgedistill.isolation import CONVERSION, in_child
+from edgedistill.ladder import LadderRung, Margins, Measured, Tools, climb
 from edgedistill.progress import Note, StageAdvanced
+from edgedistill.quantize.damage import LayerDamage
+from edgedistill.quantize.onnx_sensitivity import rank_layers as rank_onnx_layers
+from edgedistill.quantize.onnx_static import IntegerStyle
+from edgedistill.quantize.qat import WEIGHTS as TUNED
+from edgedistill.quantize.qat import tune
+from edgedistill.quantize.rewrites import with_weights
+from edgedistill.quantize.sensitivity import rank_layers
 from edgedistill.runtimes import runtime_for
 from edgedistill.runtimes.base import MeasurementProtocol, NotRunnableError
-from edgedistill.specs import Contract, Format, Percentile, StudentSpec
+from edgedistill.specs import Contract, Format, Percentile, Precision, QuantScheme, StudentSpec
 from edgedistill.store import digest, file_sha256, stage_key, write_atomic
 from edgedistill.students.build import build_student, deploy
 from edgedistill.teachers.cache import ViewStore
@@ -50,6 +60,8 @@ TRAINING_CODE = ("edgedistill.students", "edgedistill.distill", *VIEW_CODE)
 
 TRAINING_TOOLS = ("torch", "timm", "numpy", "pillow")
 
+QAT_EPOCHS = 2
+
 
 def realise(bench: Workbench, source: Source) -> tuple[SchemeResult, ...]:
     """Make, run and measure `source` in every precision worth trying on the target's own runtime.
@@ -59,25 +71,164 @@ def realise(bench: Workbench, source: Source) -> tuple[SchemeResult, ...]:
     """
     results: list[SchemeResult] = []
     for scheme in bench.schemes:
+        baseline = results[0] if results else None
         try:
-            artifact = compiled(bench, portable(bench, source, scheme, bench.target.runtime))
-            verification = verified(bench, artifact, source)
-            profile = profiled(bench, artifact, source, sessions=1)
+            result = _realised(bench, source, scheme)
+            result = result.model_copy(update={"dropped": why_dropped(bench.config, result, baseline)})
+            if baseline is not None and result.dropped and scheme.precision is Precision.INT8:
+                result = _from_the_ladder(bench, source, result, baseline)
         except (TrialFailure, UnsupportedError) as failure:
             if not results:
                 raise TrialFailure(failure.message, fix=failure.fix, problems=failure.problems) from failure
             bench.store.listener(Note(f"{source.label} in {scheme.label}: {failure.message}", warning=True))
             continue
-        result = SchemeResult(
-            scheme=scheme,
-            artifact=artifact,
-            verification=verification,
-            latency=latency_of(bench, profile),
-            profile=profile_key(bench, artifact, 1) if profile else None,
-        )
-        baseline = results[0] if results else None
-        results.append(result.model_copy(update={"dropped": why_dropped(bench.config, result, baseline)}))
+        results.append(result)
     return tuple(results)
+
+
+def _realised(bench: Workbench, source: Source, scheme: QuantScheme) -> SchemeResult:
+    """The file of one scheme for the target's own runtime, run and measured."""
+    artifact = compiled(bench, portable(bench, source, scheme, bench.target.runtime))
+    verification = verified(bench, artifact, source)
+    profile = profiled(bench, artifact, source, sessions=1)
+    return SchemeResult(
+        scheme=scheme,
+        artifact=artifact,
+        verification=verification,
+        latency=latency_of(bench, profile),
+        profile=profile_key(bench, artifact, 1) if profile else None,
+    )
+
+
+def _from_the_ladder(bench: Workbench, source: Source, plain: SchemeResult, baseline: SchemeResult) -> SchemeResult:
+    """`plain` int8, which does not pay or loses too much, or what the ladder finds in its place: the winner, else `plain`
+    with what else was tried among its reasons."""
+    rungs = climbed(bench, source, bench.target.runtime, baseline)
+    winner = next((rung for rung in rungs if rung.accepted), None)
+    if winner is not None:
+        found = _realised(bench, source, winner.scheme)
+        return found.model_copy(update={"dropped": why_dropped(bench.config, found, baseline)})
+    seen = [rung for rung in rungs if rung.accuracy is not None]
+    if len(seen) < 2:
+        return plain
+    best = max(seen, key=lambda rung: rung.accuracy or 0.0)
+    tried = f"{plain.dropped}; of {len(rungs)} rungs tried the best ({best.scheme.details}) {best.reason}"
+    return plain.model_copy(update={"dropped": tried})
+
+
+def climbed(
+    bench: Workbench, source: Source, form: Format, baseline: SchemeResult, *, views: ViewStore | None = None
+) -> tuple[LadderRung, ...]:
+    """The rungs of int8 for one format, the accepted one the way to go: `settled` gives its source and scheme. `baseline` is
+    the fp32 file of that format. With `views` the last rung trains under rounding."""
+    export = bench.config.export
+    margins = Margins(export.max_accuracy_loss, export.margin_speed, export.margin_size)
+    key = stage_key(
+        {
+            "source": source.key,
+            "baseline": baseline.artifact.sha256,
+            "format": form,
+            "target": bench.target.name,
+            "export": export.model_dump(mode="json"),
+            "data": bench.data_key,
+            "views": views.folder.name if views else None,
+            "profile": baseline.profile,
+        },
+        code=("edgedistill.ladder", "edgedistill.quantize", "edgedistill.converters"),
+        tools=EXPORT_TOOLS,
+    )
+    known = TypeAdapter(tuple[LadderRung, ...])
+
+    def make(folder: Path) -> None:
+        found = climb(
+            _tools(bench, source, form, views),
+            Measured(known_accuracy(baseline), baseline.artifact.bytes, _p50_ms(baseline.latency)),
+            margins,
+            images=export.calibration_images,
+            qat_epochs=QAT_EPOCHS if views else 0,
+            layers_kept=form is not Format.NULL,
+        )
+        write_atomic(folder / "ladder.json", known.dump_json(found.rungs))
+
+    folder = bench.store.stage("ladder", key, make, subject=f"{source.label} {form}")
+    return known.validate_json((folder / "ladder.json").read_bytes())
+
+
+def _tools(bench: Workbench, source: Source, form: Format, views: ViewStore | None) -> Tools[SchemeResult]:
+    def make(scheme: QuantScheme) -> SchemeResult:
+        origin = settled(bench, source, scheme, views)
+        model = portable(bench, origin, scheme, form)
+        artifact = compiled(bench, model, form)
+        verification = verified(bench, artifact, source)
+        stand_in = stand_in_for(bench, artifact, model, source) if isinstance(verification, Inspected) else None
+        unknown = UnknownLatency(reason="not measured yet", device=bench.target.name)
+        return SchemeResult(
+            scheme=scheme, artifact=artifact, verification=verification, latency=unknown, stand_in=stand_in
+        )
+
+    def p50_ms(result: SchemeResult) -> float | None:
+        if form is not bench.target.runtime:
+            return None
+        return _p50_ms(latency_of(bench, profiled(bench, result.artifact, source, sessions=1)))
+
+    return Tools(
+        make=make,
+        accuracy=known_accuracy,
+        bytes=lambda result: result.artifact.bytes,
+        p50_ms=p50_ms,
+        ranked=lambda scheme: [d.layer for d in damages(bench, settled(bench, source, scheme, views), scheme, form)],
+    )
+
+
+def _p50_ms(latency: Latency) -> float | None:
+    return latency.comparable(Percentile.P50) if isinstance(latency, MeasuredLatency) else None
+
+
+def settled(bench: Workbench, source: Source, scheme: QuantScheme, views: ViewStore | None) -> Source:
+    """What a file of `scheme` is made from: `source`, or what training it under rounding made of it. Raises TrialFailure
+    where that diverges."""
+    if not scheme.qat_epochs:
+        return source
+    assert views is not None
+    store, config = bench.store, bench.config.train
+    key = stage_key(
+        {
+            "source": source.key,
+            "contract": source.contract.model_dump(mode="json"),
+            "scheme": scheme.model_dump(mode="json"),
+            "data": [bench.data_key, bench.config.export.calibration_images],
+            "views": views.folder.name,
+            "recipe": config.model_dump(mode="json", exclude={"checkpoint_seconds", "workers"}),
+        },
+        code=("edgedistill.quantize", *TRAINING_CODE),
+        tools=(*TRAINING_TOOLS, "torchao"),
+    )
+
+    def make(folder: Path) -> None:
+        images = calibration_set(bench).images(bench.dataset, source.contract)
+
+        def on_progress(done: int, total: int, note: str) -> None:
+            store.listener(StageAdvanced("tune", done, total, note))
+
+        tune(source.load(), source.contract, images, scheme, bench.dataset, views, config, folder, on_progress)
+
+    folder = store.stage("tune", key, make, subject=f"{source.label} {scheme.details}", resumable=True)
+    return Source(
+        source.label, key, source.contract, lambda: with_weights(source.load(), source.contract, folder / TUNED)
+    )
+
+
+def damages(bench: Workbench, source: Source, scheme: QuantScheme, form: Format) -> tuple[LayerDamage, ...]:
+    """The layers of `source` that int8 damages, most damaged first: measured on the ONNX file where that is what is
+    quantised, else on the torch program. Raises UnsupportedError where it cannot be traced."""
+    origin = rewritten_source(bench, source, scheme)
+    images = calibration_set(bench).images(bench.dataset, source.contract)
+    if form not in (Format.ONNX, Format.TENSORRT):
+        return rank_layers(origin.load(), source.contract, images, scheme)
+    full = portable(bench, origin, QuantScheme(precision=Precision.FP32), Format.ONNX)
+    on_gpu = Format.TENSORRT in (form, bench.target.runtime)
+    style = IntegerStyle.TENSORRT if on_gpu else IntegerStyle.for_onnxruntime(bench.machine)
+    return in_child("measuring layers", CONVERSION, rank_onnx_layers, full, images, scheme, style)
 
 
 def why_dropped(config: BuildConfig, result: SchemeResult, baseline: SchemeResult | None) -> str:

@@ -1,10 +1,10 @@
 """Integers for Core ML.
 
 Static int8: int8 weights and activations, calibrated on training images; in a mixed scheme the named layers, and additions
-that read nothing but their results, stay in fp16. PT2E (prepare, calibrate, convert) with a quantiser for the operations that
-Core ML runs in int8, then the ordinary conversion, which turns the pairs into MIL's `quantize` and `dequantize` and the
-weights into int8 constants. Roads not taken: `linear_quantize_activations` runs the model, so it needs macOS; coremltools'
-own `CoreMLQuantizer` does not import with torch 2.11 and later (apple/coremltools#2823).
+that read nothing but their results, stay in fp16. PT2E (prepare, calibrate, convert) with a quantiser for the operations
+that Core ML runs in int8, then the ordinary conversion, which turns the pairs into MIL's `quantize` and `dequantize` and
+the weights into int8 constants. Roads not taken: `linear_quantize_activations` runs the model, so it needs macOS;
+coremltools' own `CoreMLQuantizer` does not import with torch 2.11 and later (apple/coremltools#2823).
 
 Quantised are the inputs of convolutions, linear layers and additions (what coremltools' own activation pass quantises,
 less pooling), a tensor at a time, and the weights, a channel at a time. All is symmetric, the form for which Apple

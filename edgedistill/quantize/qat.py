@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file, save
 from torch import nn
 from torch.fx import GraphModule
 
@@ -22,10 +21,10 @@ from edgedistill.distill.batches import StoredViews, ViewBatches
 from edgedistill.distill.hardware import choose_hardware
 from edgedistill.distill.loop import STATE, OnProgress, Plan, train
 from edgedistill.distill.recipes import Distill
-from edgedistill.quantize.graph import copied, overwrite, to_graph
+from edgedistill.quantize.graph import overwrite, to_graph
+from edgedistill.quantize.rewrites import with_weights, write_weights
 from edgedistill.quantize.simulate import simulate
 from edgedistill.specs import Contract, QuantScheme
-from edgedistill.store import write_atomic
 from edgedistill.teachers.cache import ViewStore
 
 WEIGHTS = "tuned.safetensors"
@@ -49,8 +48,8 @@ def tune(
     """`module` (eval, CPU, float32 [N, 3, R, R] in 0..255 to logits; not changed) after `scheme.qat_epochs` epochs over the
     stored views, with the loss of the `distill` recipe of `config`; weights under their old names.
 
-    Goes on from what a killed call left in `folder` and leaves tuned.safetensors there, which `load_tuned` reads. Raises
-    UnsupportedError where the module cannot be traced, TrialFailure where training diverges.
+    Goes on from what a killed call left in `folder` and leaves tuned.safetensors there, which `rewrites.with_weights`
+    reads. Raises UnsupportedError where the module cannot be traced, TrialFailure where training diverges.
     """
     graph = to_graph(module, contract)
     if not (folder / WEIGHTS).is_file():
@@ -66,22 +65,11 @@ def tune(
             on_progress=on_progress,
         )
         trained = outcome.module.state_dict()
-        state = {name: trained[name].detach().cpu().contiguous().clone() for name in graph.state_dict()}
-        write_atomic(folder / WEIGHTS, save(state))
+        for name in graph.state_dict():
+            overwrite(graph, name, trained[name].detach().cpu())
+        write_weights(graph, folder / WEIGHTS)
         (folder / STATE).unlink()
-    return _with_weights(graph, folder)
-
-
-def load_tuned(module: nn.Module, contract: Contract, folder: Path) -> GraphModule:
-    """`module`, which `tune` was given, with the weights that it left in `folder`."""
-    return _with_weights(to_graph(module, contract), folder)
-
-
-def _with_weights(graph: GraphModule, folder: Path) -> GraphModule:
-    made = copied(graph)
-    for name, value in load_file(folder / WEIGHTS).items():
-        overwrite(made, name, value)
-    return made
+    return with_weights(module, contract, folder / WEIGHTS)
 
 
 def _trainable(graph: GraphModule, calibration: NDArray[np.uint8], scheme: QuantScheme) -> GraphModule:

@@ -1,0 +1,213 @@
+"""The quantisation ladder: which rung a network needs on one target, decided from what is measured.
+
+    int8 with each calibration -> channels evened out -> biases corrected -> layers kept in float, most damaged first
+    -> trained under rounding
+
+The first rung whose file loses no more accuracy than allowed wins, if it is smaller or faster by the margin; a ladder whose
+int8 file is neither ends there, for every later rung is as large or larger. What makes and measures files is handed in, so
+that every decision here is a function of numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+from edgedistill.artifacts import Fraction
+from edgedistill.errors import MissingDependencyError, TrialFailure, UnsupportedError
+from edgedistill.specs import Calibration, Frozen, Precision, QuantScheme
+
+A = TypeVar("A")
+
+
+class LadderRung(Frozen):
+    """One file that was tried: accuracy on the validation split, `loss` beside fp32 (both null where the file could not be
+    made or run), bytes, p50 in ms (null where it was not measured). `reason` says why it was turned away, empty for the
+    winner."""
+
+    scheme: QuantScheme
+    accuracy: Fraction | None = None
+    loss: float | None = None
+    bytes: int | None = None
+    p50_ms: float | None = None
+    accepted: bool
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Margins:
+    """What a rung must keep: `max_loss` of accuracy (0.005 is half a point), and be `speed` faster or `size` smaller than
+    fp32, as shares."""
+
+    max_loss: float
+    speed: float = 0.05
+    size: float = 0.10
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A file's accuracy on the validation split (None: it cannot be run here), its bytes and p50 in ms (None: not
+    measured)."""
+
+    accuracy: float | None
+    bytes: int
+    p50_ms: float | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Tools(Generic[A]):
+    """How a file is made and measured. `make` raises UnsupportedError, TrialFailure or MissingDependencyError; `p50_ms` is
+    asked for files inside the loss alone, and for those that are not smaller; `ranked` gives the layers that a scheme
+    damages, most damaged first."""
+
+    make: Callable[[QuantScheme], A]
+    accuracy: Callable[[A], float | None]
+    bytes: Callable[[A], int]
+    p50_ms: Callable[[A], float | None]
+    ranked: Callable[[QuantScheme], Sequence[str]]
+
+
+@dataclass(frozen=True, eq=False)
+class Climbed(Generic[A]):
+    """Every rung that was tried, in order, and the winner's file; None where no rung is accepted."""
+
+    rungs: tuple[LadderRung, ...]
+    artifact: A | None
+
+    @property
+    def winner(self) -> LadderRung | None:
+        return next((rung for rung in self.rungs if rung.accepted), None)
+
+    @property
+    def best(self) -> LadderRung | None:
+        """The winner, else the rung that lost least; None where no file could be run."""
+        seen = [rung for rung in self.rungs if rung.accuracy is not None]
+        return self.winner or max(seen, key=lambda rung: rung.accuracy or 0.0, default=None)
+
+
+def climb(
+    tools: Tools[A], baseline: Measured, margins: Margins, *, images: int, qat_epochs: int = 0, layers_kept: bool = True
+) -> Climbed[A]:
+    """Climb until a rung is accepted. `baseline` is the fp32 file; `images` calibrate; `qat_epochs` 0 leaves training under
+    rounding out, `layers_kept` false the mixed rungs."""
+    ladder = _Ladder(tools, baseline, margins)
+    plain = QuantScheme(precision=Precision.INT8, calibration_images=images)
+    for method in Calibration:
+        if ladder.tried(plain.model_copy(update={"calibration": method})) or not ladder.worthwhile:
+            return ladder.climbed()
+    for change in ("equalized", "bias_corrected"):
+        if ladder.tried(ladder.best(plain).model_copy(update={change: True})):
+            return ladder.climbed()
+    if layers_kept and ladder.kept_tried(ladder.best(plain)):
+        return ladder.climbed()
+    if qat_epochs:
+        calibration = ladder.best(plain).calibration
+        ladder.tried(plain.model_copy(update={"calibration": calibration, "qat_epochs": qat_epochs}))
+    return ladder.climbed()
+
+
+@dataclass(eq=False)
+class _Ladder(Generic[A]):
+    tools: Tools[A]
+    baseline: Measured
+    margins: Margins
+    rungs: list[LadderRung] = field(default_factory=list)
+    artifact: A | None = None
+    worthwhile: bool = True
+    """False once a file was neither smaller nor faster, whatever its accuracy."""
+
+    def tried(self, scheme: QuantScheme) -> bool:
+        """Whether the file of this scheme is accepted; it takes the place of one that was before."""
+        try:
+            artifact = self.tools.make(scheme)
+            accuracy = self.tools.accuracy(artifact)
+        except (UnsupportedError, TrialFailure, MissingDependencyError) as error:
+            self.rungs.append(LadderRung(scheme=scheme, accepted=False, reason=error.message))
+            return False
+        size = self.tools.bytes(artifact)
+        before = self.baseline.accuracy
+        loss = None if accuracy is None or before is None else before - accuracy
+        # Accuracies are shares of whole images: a loss of exactly what is allowed must not fail by the last bit.
+        inside = loss is None or loss <= self.margins.max_loss + 1e-9
+        smaller = 1 - size / self.baseline.bytes
+        p50_ms = self.tools.p50_ms(artifact) if inside or smaller < self.margins.size else None
+        reason = self._unpaid(smaller, p50_ms)
+        self.worthwhile = not reason
+        if not inside and loss is not None:
+            lost = f"loses {loss * 100:.2f} points of accuracy, more than the {self.margins.max_loss * 100:.2f} allowed"
+            reason = f"{lost}; {reason}" if reason else lost
+        accepted = not reason
+        self.rungs.append(
+            LadderRung(
+                scheme=scheme,
+                accuracy=accuracy,
+                loss=loss,
+                bytes=size,
+                p50_ms=p50_ms,
+                accepted=accepted,
+                reason=reason,
+            )
+        )
+        if accepted:
+            self.artifact = artifact
+        return accepted
+
+    def _unpaid(self, smaller: float, p50_ms: float | None) -> str:
+        """Why a file does not pay beside fp32, empty if it does."""
+        if smaller >= self.margins.size:
+            return ""
+        size = f"{abs(smaller):.0%} {'smaller' if smaller >= 0 else 'larger'} (margin {self.margins.size:.0%})"
+        if p50_ms is None or self.baseline.p50_ms is None:
+            return f"does not pay beside fp32: {size}, its latency is not known here"
+        faster = 1 - p50_ms / self.baseline.p50_ms
+        if faster >= self.margins.speed:
+            return ""
+        speed = f"{abs(faster):.0%} {'faster' if faster >= 0 else 'slower'} at p50 (margin {self.margins.speed:.0%})"
+        return f"does not pay beside fp32: {speed}, {size}"
+
+    def best(self, otherwise: QuantScheme) -> QuantScheme:
+        """The int8 scheme that lost least so far; the earlier of equals."""
+        seen = [rung for rung in self.rungs if rung.accuracy is not None]
+        return max(seen, key=lambda rung: rung.accuracy or 0.0).scheme if seen else otherwise
+
+    def kept_tried(self, base: QuantScheme) -> bool:
+        """Keep 1, 2, 4, 8, ... layers in float until a file is accepted or does not pay any more, then find the fewest that
+        will do between the last count that failed and the first that did not."""
+        try:
+            ranked = tuple(self.tools.ranked(base))
+        except (UnsupportedError, TrialFailure) as error:
+            self.rungs.append(LadderRung(scheme=_keeping(base, ()), accepted=False, reason=error.message))
+            return False
+        failed, count = 0, 1
+        while count < len(ranked):
+            if self.tried(_keeping(base, ranked[:count])):
+                self._fewest(base, ranked, failed, count)
+                return True
+            if not self.worthwhile:
+                return False
+            failed, count = count, 2 * count
+        return False
+
+    def _fewest(self, base: QuantScheme, ranked: Sequence[str], failed: int, accepted: int) -> None:
+        while accepted - failed > 1:
+            middle = (failed + accepted) // 2
+            if self.tried(_keeping(base, ranked[:middle])):
+                accepted = middle
+            else:
+                failed = middle
+
+    def climbed(self) -> Climbed[A]:
+        """The last file that was accepted wins: it keeps fewer layers in float than those before."""
+        last = max((i for i, rung in enumerate(self.rungs) if rung.accepted), default=-1)
+        rungs = [
+            rung.model_copy(update={"accepted": False, "reason": "fewer layers in float will do"})
+            if rung.accepted and i != last
+            else rung
+            for i, rung in enumerate(self.rungs)
+        ]
+        return Climbed(tuple(rungs), self.artifact)
+
+
+def _keeping(base: QuantScheme, kept: Sequence[str]) -> QuantScheme:
+    return base.model_copy(update={"precision": Precision.MIXED, "kept": tuple(kept)})

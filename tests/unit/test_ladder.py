@@ -1,0 +1,147 @@
+"""The ladder's decisions, on files that are numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgedistill.errors import UnsupportedError
+from edgedistill.ladder import Climbed, LadderRung, Margins, Measured, Tools, climb
+from edgedistill.specs import Calibration, Precision, QuantScheme
+
+LAYERS = tuple(f"layer{i:02}" for i in range(20))
+FP32 = Measured(accuracy=0.9, bytes=1000, p50_ms=10.0)
+HALF_A_POINT = Margins(max_loss=0.005)
+
+
+def rung_of(
+    accuracy: Callable[[QuantScheme], float | None],
+    *,
+    size: Callable[[QuantScheme], int] = lambda scheme: 300 + 30 * len(scheme.kept),
+    p50_ms: Callable[[QuantScheme], float | None] = lambda scheme: None,
+    refused: Callable[[QuantScheme], bool] = lambda scheme: False,
+    baseline: Measured = FP32,
+    margins: Margins = HALF_A_POINT,
+    qat_epochs: int = 0,
+) -> Climbed[QuantScheme]:
+    """Climb with schemes for files."""
+
+    def make(scheme: QuantScheme) -> QuantScheme:
+        if refused(scheme):
+            raise UnsupportedError("this format has no such thing")
+        return scheme
+
+    tools = Tools(make=make, accuracy=accuracy, bytes=size, p50_ms=p50_ms, ranked=lambda scheme: LAYERS)
+    return climb(tools, baseline, margins, images=256, qat_epochs=qat_epochs)
+
+
+def steps(climbed: Climbed[QuantScheme]) -> list[str]:
+    return [rung.scheme.details for rung in climbed.rungs]
+
+
+def test_plain_int8_inside_the_loss_ends_it() -> None:
+    climbed = rung_of(lambda scheme: 0.895)
+    assert steps(climbed) == ["int8"]
+    assert climbed.winner == climbed.rungs[0] and climbed.artifact == climbed.winner.scheme
+    assert climbed.winner.scheme.calibration_images == 256 and climbed.winner.loss == pytest.approx(0.005)
+
+
+def test_the_order_of_the_rungs_and_the_best_so_far_is_built_on() -> None:
+    accuracies = {
+        "int8": 0.80,
+        "int8, percentile ranges": 0.82,
+        "int8, entropy ranges": 0.81,
+        "int8, percentile ranges, equalised": 0.79,
+        "int8, percentile ranges, biases corrected": 0.83,
+        "mixed, percentile ranges, biases corrected, 1 layer in float": 0.84,
+        "mixed, percentile ranges, biases corrected, 2 layers in float": 0.85,
+        "mixed, percentile ranges, biases corrected, 4 layers in float": 0.86,
+        "mixed, percentile ranges, biases corrected, 8 layers in float": 0.87,
+        "mixed, percentile ranges, biases corrected, 16 layers in float": 0.88,
+        "int8, percentile ranges, trained under rounding for 2 epochs": 0.9,
+    }
+    climbed = rung_of(lambda scheme: accuracies[scheme.details], qat_epochs=2)
+    assert steps(climbed) == [*accuracies]
+    assert climbed.winner == climbed.rungs[-1]
+    assert climbed.rungs[0].reason == "loses 10.00 points of accuracy, more than the 0.50 allowed"
+
+
+@given(st.integers(1, 19))
+def test_as_few_layers_as_will_do_are_kept(needed: int) -> None:
+    climbed = rung_of(lambda scheme: 0.9 if len(scheme.kept) >= needed else 0.5, size=lambda scheme: 300)
+    reached = needed <= 16
+    assert (climbed.winner is not None) == reached
+    if climbed.winner is not None:
+        assert climbed.winner.scheme.precision is Precision.MIXED
+        assert climbed.winner.scheme.kept == LAYERS[:needed], "the most damaged first"
+        assert climbed.artifact == climbed.winner.scheme
+        assert sum(rung.accepted for rung in climbed.rungs) == 1
+        assert len(climbed.rungs) <= 5 + 5 + 3
+
+
+def test_growth_stops_where_it_does_not_pay_any_more() -> None:
+    climbed = rung_of(lambda scheme: 0.5, size=lambda scheme: 300 + 200 * len(scheme.kept))
+    assert [len(rung.scheme.kept) for rung in climbed.rungs if rung.scheme.kept] == [1, 2, 4]
+    assert climbed.winner is None and climbed.artifact is None
+    assert "does not pay beside fp32: 10% larger" in climbed.rungs[-1].reason
+
+
+def test_int8_that_is_neither_smaller_nor_faster_ends_it() -> None:
+    for accuracy in (0.9, 0.5):
+        slow = rung_of(lambda scheme, a=accuracy: a, size=lambda scheme: 950, p50_ms=lambda scheme: 9.8)  # type: ignore[misc]
+        assert steps(slow) == ["int8"] and slow.winner is None
+        expected = "does not pay beside fp32: 2% faster at p50 (margin 5%), 5% smaller (margin 10%)"
+        assert slow.rungs[0].reason.endswith(expected)
+
+
+def test_faster_is_enough_and_so_is_smaller() -> None:
+    assert rung_of(lambda scheme: 0.9, size=lambda scheme: 1000, p50_ms=lambda scheme: 9.5).winner
+    assert rung_of(lambda scheme: 0.9, size=lambda scheme: 890, p50_ms=lambda scheme: 50.0).winner
+    assert not rung_of(lambda scheme: 0.9, size=lambda scheme: 1000).winner, "nothing is known of its latency"
+
+
+def test_latency_is_measured_for_what_may_win_alone() -> None:
+    asked: list[str] = []
+
+    def p50_ms(scheme: QuantScheme) -> float:
+        asked.append(scheme.details)
+        return 5.0
+
+    rung_of(lambda scheme: 0.9 if scheme.equalized else 0.5, p50_ms=p50_ms)
+    assert asked == ["int8, equalised"]
+
+
+def test_what_a_format_does_not_have_is_a_rung_that_says_so() -> None:
+    climbed = rung_of(
+        lambda scheme: 0.9 if scheme.bias_corrected else 0.5,
+        refused=lambda scheme: scheme.calibration is not Calibration.MINMAX or scheme.equalized,
+    )
+    assert steps(climbed) == [
+        "int8",
+        "int8, percentile ranges",
+        "int8, entropy ranges",
+        "int8, equalised",
+        "int8, biases corrected",
+    ]
+    assert [rung.reason for rung in climbed.rungs[1:4]] == ["this format has no such thing"] * 3
+    assert climbed.winner == climbed.rungs[-1]
+
+
+def test_a_file_that_cannot_be_run_is_not_held_against_anything() -> None:
+    climbed = rung_of(lambda scheme: None, size=lambda scheme: 300)
+    assert steps(climbed) == ["int8"] and climbed.winner is not None and climbed.winner.loss is None
+
+
+def test_a_format_that_can_do_nothing() -> None:
+    climbed = rung_of(lambda scheme: 0.9, refused=lambda scheme: True)
+    assert climbed.winner is None and climbed.best is None
+    assert all(rung.reason for rung in climbed.rungs)
+
+
+def test_without_a_winner_the_best_is_the_one_that_lost_least() -> None:
+    climbed = rung_of(lambda scheme: 0.7 + 0.001 * len(scheme.kept))
+    assert climbed.best is not None and len(climbed.best.scheme.kept) == 16
+    assert LadderRung.model_validate_json(climbed.best.model_dump_json()) == climbed.best
