@@ -30,6 +30,8 @@ from edgedistill.store import digest, file_sha256
 
 _WEIGHTED = ("conv", "linear", "matmul")
 _ELSEWHERE = "run the package on a Mac instead"
+# What coremltools and its native readers raise for missing items, broken JSON and programs whose parts do not fit together.
+_DAMAGE = (RuntimeError, ValueError, TypeError, LookupError, ArithmeticError, AssertionError, OSError)
 _INT8_WEIGHTS = ("constexpr_affine_dequantize", "constexpr_blockwise_shift_scale")
 
 
@@ -92,19 +94,9 @@ def read_package(path: Path) -> Package:
                 weights_bytes = weight_file.stat().st_size if weight_file.exists() else 0
         except NotImplementedError as error:
             raise UnsupportedError(f"coremltools cannot read {path} back: {error}", fix=_ELSEWHERE) from error
-        # These are what coremltools and its native readers raise for missing items, broken JSON, broken protobufs and
-        # programs whose parts do not fit together.
-        except (
-            RuntimeError,
-            ValueError,
-            TypeError,
-            LookupError,
-            AssertionError,
-            OSError,
-            protobuf.DecodeError,
-        ) as error:
+        except (*_DAMAGE, protobuf.DecodeError) as error:
             raise EdgedistillError(
-                f"{path} is damaged: {str(error).splitlines()[0] if str(error) else type(error).__name__}",
+                f"{path} is damaged: {_first_line(error)}",
                 fix="copy it again or build it again",
             ) from error
     if "main" not in program.functions:
@@ -113,6 +105,13 @@ def read_package(path: Path) -> Package:
             fix="save the one you need as a package of its own (coremltools.utils.MultiFunctionDescriptor)",
         )
     return Package(path=path, spec=spec, function=program.functions["main"], weights_bytes=weights_bytes)
+
+
+def _first_line(error: Exception) -> str:
+    """An exception in a line; a KeyError's text would be the key alone."""
+    if isinstance(error, KeyError):
+        return f"what it refers to is missing: {error.args[0]}"
+    return str(error).partition("\n")[0] or type(error).__name__
 
 
 def _check_operations(path: Path, spec: Any) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from edgedistill.errors import EdgedistillError
 from edgedistill.runtimes.coreml_limits import check_total, check_type
 from edgedistill.runtimes.coreml_reference.registry import Call, State, Value, implementation_of
 
@@ -78,7 +79,7 @@ class Evaluation:
         released = self.shared.released_by(block)
         for op in block.operations:
             if op.op_type != "const":
-                for var, value in zip(op.outputs, self._operation(op), strict=True):
+                for var, value in zip(op.outputs, self._outputs(op), strict=True):
                     self.hold(var, rounded(value, var))
             for var in released.get(op, ()):
                 self._release(var)
@@ -101,6 +102,16 @@ class Evaluation:
 
     def _value(self, var: Any) -> Value:
         return self.values.get(var, var.val)
+
+    def _outputs(self, op: Any) -> Sequence[Value]:
+        try:
+            return self._operation(op)
+        # What numpy, torch and coremltools raise for arguments that do not fit together.
+        except (ValueError, IndexError, ArithmeticError, RuntimeError) as error:
+            raise EdgedistillError(
+                f"the {op.op_type} {op.name} cannot be computed: {str(error).partition(chr(10))[0]}",
+                fix="check the program: its arguments do not fit together",
+            ) from error
 
     def _operation(self, op: Any) -> Sequence[Value]:
         if materialises(op):
