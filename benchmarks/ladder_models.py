@@ -2,9 +2,9 @@
 
     python benchmarks/ladder_models.py --work DIR [--data /usr/share/datasets/fashion-mnist]
 
-A MobileNetV3 is fitted on labels and gives the stored views; one student of each family at 32 pixels and three timm models at 64
-are distilled from them, all from random weights: these are short runs on TRAINING_IMAGES images, which cost minutes each on
-two cores, not the accuracies that the networks can reach. A killed run goes on where it stopped.
+A MobileNetV3 is fitted on labels and gives the stored views; one student of each family at 32 pixels and three timm models
+at 64 are distilled from them, all from random weights: these are short runs on TRAINING_IMAGES images, which cost minutes
+each on two cores, not the accuracies that the networks can reach. A killed run goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -78,7 +78,9 @@ def open_views(dataset: Dataset, path: Path, work: Path) -> ViewStore:
     """The view store of the benchmark's teacher, both found in `work` or made."""
     data = DataConfig(source="idx", path=path, limit=TRAINING_IMAGES)
     fit = FitConfig(epochs=TEACHER_EPOCHS, batch_size=64, learning_rate=2e-3)
-    teacher = load_teacher(TeacherConfig(model="timm:mobilenetv3_small_100", resolution=48, fit=fit), dataset, data, work)
+    teacher = load_teacher(
+        TeacherConfig(model="timm:mobilenetv3_small_100", resolution=48, fit=fit), dataset, data, work
+    )
     folder = work / "teacher"
     folder.mkdir(parents=True, exist_ok=True)
     fitted = fit_teacher(teacher, dataset, fit, AUGMENTATION, TRAINING, folder, silent)

@@ -107,6 +107,48 @@ def climb(
     return ladder.climbed()
 
 
+def judge(
+    tools: Tools[A], scheme: QuantScheme, artifact: A, baseline: Measured, margins: Margins
+) -> tuple[LadderRung, bool]:
+    """A file's rung, and whether it is smaller or faster than fp32 by the margin, whatever its accuracy. Raises TrialFailure
+    where it cannot be run."""
+    accuracy, size = tools.accuracy(artifact), tools.bytes(artifact)
+    loss = None if accuracy is None or baseline.accuracy is None else baseline.accuracy - accuracy
+    # Accuracies are shares of whole images: a loss of exactly what is allowed must not fail by the last bit.
+    inside = loss is None or loss <= margins.max_loss + 1e-9
+    smaller = 1 - size / baseline.bytes
+    p50_ms = tools.p50_ms(artifact) if inside or smaller < margins.size else None
+    unpaid = _unpaid(baseline, margins, smaller, p50_ms)
+    reasons = [unpaid] if unpaid else []
+    if not inside and loss is not None:
+        lost = f"loses {loss * 100:.2f} points of accuracy, more than the {margins.max_loss * 100:.2f} allowed"
+        reasons.insert(0, lost)
+    rung = LadderRung(
+        scheme=scheme,
+        accuracy=accuracy,
+        loss=loss,
+        bytes=size,
+        p50_ms=p50_ms,
+        accepted=not reasons,
+        reason="; ".join(reasons),
+    )
+    return rung, not unpaid
+
+
+def _unpaid(baseline: Measured, margins: Margins, smaller: float, p50_ms: float | None) -> str:
+    """Why a file does not pay beside fp32, empty if it does."""
+    if smaller >= margins.size:
+        return ""
+    size = f"{abs(smaller):.0%} {'smaller' if smaller >= 0 else 'larger'} (margin {margins.size:.0%})"
+    if p50_ms is None or baseline.p50_ms is None:
+        return f"does not pay beside fp32: {size}, its latency is not known here"
+    faster = 1 - p50_ms / baseline.p50_ms
+    if faster >= margins.speed:
+        return ""
+    speed = f"{abs(faster):.0%} {'faster' if faster >= 0 else 'slower'} at p50 (margin {margins.speed:.0%})"
+    return f"does not pay beside fp32: {speed}, {size}"
+
+
 @dataclass(eq=False)
 class _Ladder(Generic[A]):
     tools: Tools[A]
@@ -121,50 +163,14 @@ class _Ladder(Generic[A]):
         """Whether the file of this scheme is accepted; it takes the place of one that was before."""
         try:
             artifact = self.tools.make(scheme)
-            accuracy = self.tools.accuracy(artifact)
+            rung, self.worthwhile = judge(self.tools, scheme, artifact, self.baseline, self.margins)
         except (UnsupportedError, TrialFailure, MissingDependencyError) as error:
             self.rungs.append(LadderRung(scheme=scheme, accepted=False, reason=error.message))
             return False
-        size = self.tools.bytes(artifact)
-        before = self.baseline.accuracy
-        loss = None if accuracy is None or before is None else before - accuracy
-        # Accuracies are shares of whole images: a loss of exactly what is allowed must not fail by the last bit.
-        inside = loss is None or loss <= self.margins.max_loss + 1e-9
-        smaller = 1 - size / self.baseline.bytes
-        p50_ms = self.tools.p50_ms(artifact) if inside or smaller < self.margins.size else None
-        reason = self._unpaid(smaller, p50_ms)
-        self.worthwhile = not reason
-        if not inside and loss is not None:
-            lost = f"loses {loss * 100:.2f} points of accuracy, more than the {self.margins.max_loss * 100:.2f} allowed"
-            reason = f"{lost}; {reason}" if reason else lost
-        accepted = not reason
-        self.rungs.append(
-            LadderRung(
-                scheme=scheme,
-                accuracy=accuracy,
-                loss=loss,
-                bytes=size,
-                p50_ms=p50_ms,
-                accepted=accepted,
-                reason=reason,
-            )
-        )
-        if accepted:
+        self.rungs.append(rung)
+        if rung.accepted:
             self.artifact = artifact
-        return accepted
-
-    def _unpaid(self, smaller: float, p50_ms: float | None) -> str:
-        """Why a file does not pay beside fp32, empty if it does."""
-        if smaller >= self.margins.size:
-            return ""
-        size = f"{abs(smaller):.0%} {'smaller' if smaller >= 0 else 'larger'} (margin {self.margins.size:.0%})"
-        if p50_ms is None or self.baseline.p50_ms is None:
-            return f"does not pay beside fp32: {size}, its latency is not known here"
-        faster = 1 - p50_ms / self.baseline.p50_ms
-        if faster >= self.margins.speed:
-            return ""
-        speed = f"{abs(faster):.0%} {'faster' if faster >= 0 else 'slower'} at p50 (margin {self.margins.speed:.0%})"
-        return f"does not pay beside fp32: {speed}, {size}"
+        return rung.accepted
 
     def best(self, otherwise: QuantScheme) -> QuantScheme:
         """The int8 scheme that lost least so far; the earlier of equals."""

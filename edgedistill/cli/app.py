@@ -11,7 +11,20 @@ from typing import Annotated
 import typer
 
 from edgedistill import __version__
-from edgedistill.cli import build, cache, doctor, evaluate, export, init, inspect, profile, report, targets, verify
+from edgedistill.cli import (
+    build,
+    cache,
+    doctor,
+    evaluate,
+    export,
+    init,
+    inspect,
+    profile,
+    quantize,
+    report,
+    targets,
+    verify,
+)
 from edgedistill.cli import run as classify
 from edgedistill.errors import ExitCode
 
@@ -23,6 +36,7 @@ app = typer.Typer(
 )
 app.command("build")(build.build)
 app.command("export")(export.export)
+app.command("quantize")(quantize.quantize)
 app.command("inspect")(inspect.inspect)
 app.command("verify")(verify.verify)
 app.command("evaluate")(evaluate.evaluate)

@@ -13,13 +13,16 @@ import pytest
 import torch
 from torch import nn
 
-from edgedistill.errors import InputError, TrialFailure
+from edgedistill.errors import InputError, TrialFailure, UnsupportedError
 from edgedistill.export.metadata import read_contract, read_metadata
 from edgedistill.export.onnx import export_onnx
 from edgedistill.export.program import probe_images, reference_logits, to_program
 from edgedistill.quantize.onnx_fp16 import to_fp16
+from edgedistill.quantize.onnx_layers import layer_names
+from edgedistill.quantize.onnx_sensitivity import rank_layers
 from edgedistill.quantize.onnx_static import IntegerStyle, to_int8
-from edgedistill.specs import Contract, Precision, QuantScheme
+from edgedistill.quantize.onnx_weights import rounded, to_int8_weights
+from edgedistill.specs import Calibration, Contract, Precision, QuantScheme
 
 SIDE = 16
 CONTRACT = Contract(resolution=SIDE, mean=(128.0,) * 3, std=(64.0,) * 3, labels=tuple("abcd"))
@@ -214,3 +217,114 @@ def test_style_of_a_machine():
 def test_probe_images_calibrate_too(full, tmp_path):
     """Any uint8 images of the right size do: candidates with random weights are quantised before there is a student."""
     assert to_int8(full, probe_images(CONTRACT, 2), INT8, tmp_path, IntegerStyle.X86).bytes > 0
+
+
+LAYERS = {"stem.0", "depthwise.0", "point", "residual.0", "head"}
+
+
+def weights_in_float(path: Path) -> set[str]:
+    """Layers of an int8 file whose operator reads a float weight."""
+    graph = onnx.load(path).graph
+    floats = {t.name for t in graph.initializer if t.data_type == onnx.TensorProto.FLOAT}
+    heavy = [node for node in graph.node if node.op_type in {"Conv", "Gemm", "MatMul"}]
+    return {node.input[1].rpartition(".")[0] for node in heavy if node.input[1] in floats}
+
+
+def test_layers_have_the_names_that_they_have_in_torch(full):
+    assert set(layer_names(onnx.load(full.path).graph).values()) == LAYERS
+
+
+@pytest.mark.parametrize("style", IntegerStyle)
+@pytest.mark.parametrize("kept", [{"point"}, {"stem.0", "head"}, LAYERS])
+def test_kept_layers_stay_in_float(full, tmp_path, style, kept):
+    calibration, _ = labelled_images(8, seed=2)
+    scheme = QuantScheme(precision=Precision.MIXED, kept=tuple(kept))
+    mixed = to_int8(full, calibration, scheme, tmp_path, style)
+    assert mixed.scheme.kept == scheme.kept and "mixed" in mixed.path.name
+    assert weights_in_float(mixed.path) == kept
+    images, _ = labelled_images(4, seed=3)
+    difference = np.abs(run_onnx(mixed.path, images) - run_onnx(full.path, images)).max()
+    assert (difference < 1e-5) == (kept == LAYERS)
+
+
+def test_what_reads_kept_layers_alone_stays_in_float_with_them(full, tmp_path):
+    calibration, _ = labelled_images(8, seed=2)
+    scheme = QuantScheme(precision=Precision.MIXED, kept=("stem.0",))
+    graph = onnx.load(to_int8(full, calibration, scheme, tmp_path).path).graph
+    makers = {name: node for node in graph.node for name in node.output}
+    relu = next(node for node in graph.node if node.op_type == "Relu")
+    assert makers[relu.input[0]].op_type == "Conv", "nothing is rounded between the kept layer and its ReLU"
+
+
+def test_a_kept_layer_that_is_not_there(full, tmp_path):
+    calibration, _ = labelled_images(8, seed=2)
+    scheme = QuantScheme(precision=Precision.MIXED, kept=("pont",))
+    with pytest.raises(InputError, match=r"(?s)pont.*did you mean point"):
+        to_int8(full, calibration, scheme, tmp_path)
+
+
+@pytest.mark.parametrize("method", Calibration)
+def test_every_calibration_gives_a_file(trained, full, tmp_path, method, capfd):
+    calibration, _ = labelled_images(40, seed=2)
+    scheme = INT8.model_copy(update={"calibration": method})
+    small = to_int8(full, calibration, scheme, tmp_path)
+    images, _ = labelled_images(64, seed=3)
+    expected = reference_logits(trained, images)
+    assert (run_onnx(small.path, images).argmax(1) == expected.argmax(1)).mean() > 0.95
+    assert small.scheme.calibration is method
+    assert to_int8(full, calibration, scheme, tmp_path / "again").sha256 == small.sha256
+    assert capfd.readouterr() == ("", "")
+
+
+def test_outliers_do_not_decide_a_percentile_or_entropy_range(full, tmp_path):
+    calibration, _ = labelled_images(64, seed=2)
+    calibration[0] = np.random.default_rng(0).choice([0, 255], calibration[0].shape)
+    scales = {}
+    for method in Calibration:
+        scheme = INT8.model_copy(update={"calibration": method})
+        graph = onnx.load(to_int8(full, calibration, scheme, tmp_path).path).graph
+        scales[method] = sum(
+            float(onnx.numpy_helper.to_array(t))
+            for t in graph.initializer
+            if t.name.endswith("_scale") and not t.dims and "weight" not in t.name
+        )
+    assert scales[Calibration.PERCENTILE] <= scales[Calibration.MINMAX]
+    assert scales[Calibration.ENTROPY] < scales[Calibration.MINMAX]
+
+
+def test_a_fragile_layer_ranks_first(trained, tmp_path):
+    module = Student()
+    module.load_state_dict(trained.state_dict())
+    with torch.no_grad():
+        # Two channels become a thousand times larger and count a thousand times less: rounded, the others vanish.
+        for tensor in (module.point.weight, module.point.bias):
+            tensor[:2] *= 1000
+        module.residual[0].weight[:, :2] /= 1000
+        module.head.weight[:, :2] /= 1000
+    fragile = export_onnx(to_program(module.eval(), CONTRACT), CONTRACT, tmp_path / "m.onnx", build_hash="")
+    calibration, _ = labelled_images(64, seed=2)
+    ranks = rank_layers(fragile, calibration, INT8, IntegerStyle.X86)
+    assert {damage.layer for damage in ranks} == LAYERS
+    assert ranks[0].layer in {"point", "residual.0", "head"}
+    assert ranks[0].divergence > 10 * next(d.divergence for d in ranks if d.layer == "stem.0")
+
+
+def test_weights_alone(trained, full, tmp_path):
+    small = to_int8_weights(full, QuantScheme(precision=Precision.INT8_WEIGHTS), tmp_path)
+    assert small.bytes < 0.6 * full.bytes
+    images, _ = labelled_images(64, seed=3)
+    expected = reference_logits(trained, images)
+    assert np.abs(run_onnx(small.path, images) - expected).max() < 0.05 * np.abs(expected).max()
+    assert read_contract(small.path) == CONTRACT
+    with pytest.raises(UnsupportedError, match="int4-weights"):
+        to_int8_weights(full, QuantScheme(precision=Precision.INT4_WEIGHTS), tmp_path)
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_rounded_weights(axis):
+    weight = np.random.default_rng(0).normal(size=(6, 5, 3, 3)).astype(np.float32)
+    weight[2] = 0
+    codes, scales = rounded(weight, axis)
+    shape = [-1 if a == axis else 1 for a in range(4)]
+    assert np.abs(codes * scales.reshape(shape) - weight).max() <= scales.max() / 2 + 1e-7
+    assert codes.min() >= -127 and len(scales) == weight.shape[axis]

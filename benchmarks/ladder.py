@@ -1,0 +1,209 @@
+"""The quantisation ladder on Fashion-MNIST: six networks, four formats, which rung each needs.
+
+    python benchmarks/ladder.py --work DIR --json OUT [--formats onnx,litert,executorch,coreml] [--models ...] [--measure]
+
+Networks, their training and their data are those of ladder_models.py (short runs; three student families at 32 pixels,
+three timm models at 64). A rung is judged on the validation split (VALIDATION_IMAGES; Core ML by the reference interpreter
+on the first 256 of them), loses at most half a point to the fp32 file of its format, and calibrates on 256 training images.
+The test split is only reported: fp32's and the winner's accuracy on all of its 10,000 images (Core ML: 256).
+
+Rows are written after each ladder, and found ones are not climbed again, so that the benchmark can be run format by format.
+`--measure` times every file that runs here at the end, one session each in turn, several rounds: p50 is the median of the
+rounds' medians. QAT is the last rung, over the stored views, with the student's own recipe.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import statistics
+import sys
+import tempfile
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from ladder_models import FASHION_MNIST, NAMES, TRAINING, load_model, open_data, open_views
+
+from edgedistill.artifacts import CompiledArtifact
+from edgedistill.climbing import FP32, Climber, Evidence
+from edgedistill.data.datasets import Dataset
+from edgedistill.data.preprocessing import prepare
+from edgedistill.devices.base import run_pushed
+from edgedistill.devices.local import LocalDevice
+from edgedistill.devices.stats import measured_latency
+from edgedistill.errors import EdgedistillError
+from edgedistill.ladder import Margins
+from edgedistill.quantize.calibration_set import choose_calibration
+from edgedistill.quantize.qat import tune
+from edgedistill.runtimes import runtime_for
+from edgedistill.runtimes.base import MeasurementProtocol
+from edgedistill.specs import ComputedBy, Format, Precision, QuantScheme
+from edgedistill.store import digest
+from edgedistill.targets import load_target
+from edgedistill.teachers.cache import ViewStore
+from edgedistill.verify import REFERENCE_IMAGES
+
+CALIBRATION_IMAGES, MAX_LOSS, QAT_EPOCHS, ROUNDS = 256, 0.005, 2, 5
+
+
+def climb_one(name: str, form: Format, dataset: Dataset, views: ViewStore, work: Path) -> dict[str, Any]:
+    """The row of one network in one format; its fp32 file and the winner's are kept in `work`/files."""
+    model = load_model(name, dataset, views, work)
+    splits = dataset.splits
+    contract = model.contract
+    evidence = Evidence(
+        calibration=choose_calibration(dataset, CALIBRATION_IMAGES).images(dataset, contract),
+        images=prepare(dataset.images, splits.validation, contract),
+        labels=dataset.labels[splits.validation],
+    )
+    source = model.source
+    began = time.monotonic()
+
+    def tuned(scheme: QuantScheme) -> Any:
+        folder = work / name / f"qat-{digest(scheme.model_dump(mode='json'))[:12]}"
+        folder.mkdir(exist_ok=True)
+        images = evidence.calibration
+        return tune(source.load(), contract, images, scheme, dataset, views, TRAINING, folder, lambda *told: None)
+
+    files = work / "files"
+    files.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=work) as scratch:
+        climber = Climber(
+            label=name,
+            contract=contract,
+            evidence=evidence,
+            form=form,
+            target=load_target("host"),
+            machine=platform.machine(),
+            folder=Path(scratch),
+            source=source,
+            tune=tuned,
+            timed=False,
+        )
+        margins = Margins(max_loss=MAX_LOSS)
+        try:
+            baseline, found = climber.climb(margins, qat_epochs=QAT_EPOCHS)
+        except EdgedistillError as error:
+            return {"model": name, "format": form, "problem": f"{error.message} {error.fix}".strip()}
+        half, _ = climber.beside(Precision.FP16, baseline, margins)
+        count = REFERENCE_IMAGES if runtime_for(form).computed_by is ComputedBy.REFERENCE else None
+        images, labels = prepare(dataset.images, splits.test[:count], contract), dataset.labels[splits.test[:count]]
+        kept = {}
+        for what, artifact in (("fp32", climber.make(FP32)), ("winner", found.artifact)):
+            if artifact is not None:
+                accuracy = climber.accuracy_on(artifact, images, labels)
+                kept[what] = {"file": keep(artifact, files, f"{name}-{form}-{what}"), "accuracy_test": accuracy}
+    return {
+        "model": name,
+        "format": form,
+        "resolution": contract.resolution,
+        "parameters": sum(p.numel() for p in source.load().parameters()),
+        "accuracy_validation": baseline.accuracy,
+        "bytes": baseline.bytes,
+        "rungs": [rung.model_dump(mode="json") for rung in found.rungs],
+        "fp16": half.model_dump(mode="json"),
+        "winner": found.winner.model_dump(mode="json") if found.winner else None,
+        "needed": found.winner.scheme.details if found.winner else None,
+        "images": {"validation": count or len(splits.validation), "test": len(images)},
+        "kept": kept,
+        "seconds": round(time.monotonic() - began),
+    }
+
+
+def keep(artifact: CompiledArtifact, folder: Path, stem: str) -> dict[str, Any]:
+    """Move a file out of the scratch folder; what is needed to open it again."""
+    path = folder / f"{stem}{artifact.path.suffix}"
+    if path.is_dir():
+        shutil.rmtree(path)
+    shutil.move(artifact.path, path)
+    content: dict[str, Any] = artifact.model_copy(update={"path": Path(path.name)}).model_dump(mode="json")
+    return content
+
+
+def measure(rows: list[dict[str, Any]], dataset: Dataset, views: ViewStore, work: Path) -> None:
+    """p50 of every kept file that this machine times, side by side: in each round every file has one session."""
+    device, target = LocalDevice(), load_target("host")
+    jobs = []
+    for row in rows:
+        if row["format"] == Format.COREML:
+            continue
+        contract = load_model(row["model"], dataset, views, work).contract
+        images = prepare(dataset.images, dataset.splits.validation[:64], contract)
+        for what in row.get("kept", {}).values():
+            artifact = CompiledArtifact.model_validate(what["file"])
+            what["p50_ms_rounds"] = []
+            jobs.append((what, artifact.model_copy(update={"path": work / "files" / artifact.path}), images))
+    protocol = MeasurementProtocol(
+        target=target,
+        sessions=1,
+        pause_s=0.0,
+        max_samples=1000,
+        max_seconds=2.0,
+        operators=False,
+        execute=partial(run_pushed, device),
+    )
+    for _ in range(ROUNDS):
+        for what, artifact, images in jobs:
+            profile = runtime_for(artifact.format).profile(artifact, images, protocol)
+            what["p50_ms_rounds"].append(measured_latency(profile).p50_ms)
+    for what, _, _ in jobs:
+        what["p50_ms"] = statistics.median(what["p50_ms_rounds"])
+
+
+def told(row: dict[str, Any]) -> str:
+    """One line of a row."""
+    name = f"{row['model']} {row['format']}"
+    if "problem" in row:
+        return f"{name}: {row['problem']}"
+    parts = [f"fp32 {row['accuracy_validation']:.2%}"]
+    parts += [
+        f"{rung['scheme']['precision']} {rung['loss'] * 100:+.2f}" if rung["loss"] is not None else rung["reason"][:40]
+        for rung in row["rungs"]
+    ]
+    return f"{name}: {'; '.join(parts)} -> {row['needed']} ({row['seconds']} s)"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--json", type=Path, required=True)
+    parser.add_argument("--data", type=Path, default=FASHION_MNIST)
+    parser.add_argument("--formats", default="onnx,litert,executorch,coreml")
+    parser.add_argument("--models", default=",".join(NAMES))
+    parser.add_argument("--measure", action="store_true")
+    arguments = parser.parse_args()
+    dataset = open_data(arguments.data)
+    views = open_views(dataset, arguments.data, arguments.work)
+    rows: list[dict[str, Any]] = json.loads(arguments.json.read_text())["rows"] if arguments.json.is_file() else []
+
+    def write() -> None:
+        document = {
+            "max_loss": MAX_LOSS,
+            "calibration_images": CALIBRATION_IMAGES,
+            "qat_epochs": QAT_EPOCHS,
+            "machine": {"processor": platform.machine(), "cpus": os.cpu_count()},
+            "rows": sorted(rows, key=lambda row: (NAMES.index(row["model"]), row["format"])),
+        }
+        arguments.json.write_text(json.dumps(document, indent=1) + "\n")
+
+    for form in map(Format, arguments.formats.split(",")):
+        for name in arguments.models.split(","):
+            if any(row["model"] == name and row["format"] == form and "problem" not in row for row in rows):
+                continue
+            rows[:] = [row for row in rows if (row["model"], row["format"]) != (name, form)]
+            rows.append(climb_one(name, form, dataset, views, arguments.work))
+            print(told(rows[-1]), flush=True)
+            write()
+    if arguments.measure:
+        measure(rows, dataset, views, arguments.work)
+        write()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,135 @@
+"""`edgedistill quantize`: the smallest integers that lose no more than allowed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from edgedistill.cli.options import AsJson, TargetName
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+    from edgedistill.ladder import LadderRung
+    from edgedistill.quantizing import FormatLadder, QuantizeResult
+
+
+def quantize(
+    context: typer.Context,
+    model: Annotated[
+        str, typer.Argument(metavar="FILE", help="An .onnx file, timm:NAME, module:function or a .pt2 program.")
+    ],
+    data: Annotated[
+        str,
+        typer.Option(
+            metavar="digits|FOLDER", help="Images: its training split calibrates, its validation split judges."
+        ),
+    ],
+    max_loss: Annotated[str, typer.Option(metavar="SHARE", help="Accuracy that may be lost to fp32.")] = "0.5%",
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the files.")] = Path("quantized"),
+    formats: Annotated[
+        str, typer.Option(metavar="LIST|all", help="onnx, coreml, tensorrt, litert, executorch; with commas, or all.")
+    ] = "onnx",
+    also: Annotated[
+        str, typer.Option(metavar="LIST", help="Tried beside int8: fp16, int8-weights, int4-weights; with commas.")
+    ] = "fp16",
+    checkpoint: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Weights: safetensors or a state dict.")
+    ] = None,
+    classes: Annotated[int | None, typer.Option(min=1, metavar="N", help="Classes of the model.")] = None,
+    resolution: Annotated[int | None, typer.Option(min=8, max=2048, metavar="R", help="Side of its input.")] = None,
+    mean: Annotated[
+        str | None, typer.Option(metavar="R,G,B", help="Normalisation, in 0..1 as model cards give it.")
+    ] = None,
+    std: Annotated[str | None, typer.Option(metavar="R,G,B", help="See --mean.")] = None,
+    target: TargetName = "host",
+    as_json: AsJson = False,
+    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Say more while working.")] = False,
+) -> None:
+    """Quantise a model to int8, or as much of it as keeps its accuracy: each format by the first rung that does.
+
+    The exit code is 2 where a format has no rung inside the loss that is smaller or faster than fp32.
+    """
+    from edgedistill.cli import render
+    from edgedistill.cli.errors import answering
+    from edgedistill.cli.live import watching
+    from edgedistill.errors import ExitCode
+    from edgedistill.exporting import parse_formats
+    from edgedistill.ladder import Margins
+    from edgedistill.quantizing import Asked, quantize_model, with_beside
+    from edgedistill.sources import ModelOptions, parse_triple
+    from edgedistill.targets import load_target
+    from edgedistill.units import parse_fraction
+
+    with answering(as_json=as_json):
+        options = ModelOptions(
+            checkpoint=checkpoint,
+            classes=classes,
+            resolution=resolution,
+            mean=parse_triple(mean, "--mean"),
+            std=parse_triple(std, "--std"),
+        )
+        asked = Asked(parse_formats(formats), load_target(target), out, Margins(max_loss=parse_fraction(max_loss)))
+        with watching(verbose=verbose or bool(context.obj)) as listener:
+            result = quantize_model(model, options, data, with_beside(asked, also), listener=listener)
+        if as_json:
+            render.write_json(result.model_dump_json())
+        else:
+            print_quantize(render.results(), result, out)
+        if not result.ok:
+            raise typer.Exit(int(ExitCode.BAD_INPUT))
+
+
+def print_quantize(console: Console, result: QuantizeResult, out: Path) -> None:
+    """A table of rungs a format, then the files, or the way out."""
+    from edgedistill.cli import render
+    from edgedistill.quantizing import way_out
+    from edgedistill.specs import ComputedBy
+
+    for ladder in result.formats:
+        if ladder.rungs:
+            console.print(_table(ladder))
+        if ladder.computed_by is ComputedBy.REFERENCE:
+            render.line(console, "accuracy is computed by the reference interpreter, not by the device", style="dim")
+        for name in (*([ladder.path] if ladder.path else []), *ladder.paths):
+            render.line(console, f"wrote {out / name}", style="green")
+        if ladder.winner is None:
+            render.line(console, f"{ladder.format}: {way_out(ladder, result.max_loss)}", style="red")
+    for note in result.notes:
+        render.line(console, note, style="dim")
+
+
+def _table(ladder: FormatLadder) -> Table:
+    from edgedistill.cli import render
+    from edgedistill.units import format_bytes, format_ms, format_percent
+
+    table = render.table(
+        "rung", "accuracy", "loss", "size", "p50", "", title=ladder.format, right=("accuracy", "loss", "size", "p50")
+    )
+
+    def row(name: str, rung: LadderRung, good: str) -> None:
+        table.add_row(
+            name,
+            "unknown" if rung.accuracy is None else format_percent(rung.accuracy, 2),
+            "unknown" if rung.loss is None else f"{rung.loss * 100:.2f} points",
+            "" if rung.bytes is None else format_bytes(rung.bytes),
+            "" if rung.p50_ms is None else format_ms(rung.p50_ms),
+            good if rung.accepted else rung.reason,
+        )
+
+    table.add_row(
+        "fp32",
+        "unknown" if ladder.accuracy is None else format_percent(ladder.accuracy, 2),
+        "",
+        "" if ladder.bytes is None else format_bytes(ladder.bytes),
+        "" if ladder.p50_ms is None else format_ms(ladder.p50_ms),
+        "",
+    )
+    for rung in ladder.beside:
+        row(rung.scheme.details, rung, "kept beside")
+    for rung in ladder.rungs:
+        row(rung.scheme.details, rung, "wins")
+    return table

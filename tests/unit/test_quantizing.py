@@ -1,0 +1,138 @@
+"""`quantize` from a model to files: what is written, what is refused, what is said where nothing will do."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+from typer.testing import CliRunner
+
+from edgedistill.cli.app import app
+from edgedistill.errors import InputError
+from edgedistill.export.carried import carried_scheme
+from edgedistill.export.metadata import load, read_metadata
+from edgedistill.export.onnx import export_onnx
+from edgedistill.export.program import to_program
+from edgedistill.ladder import LadderRung, Margins
+from edgedistill.quantize.calibration_set import CalibrationSet
+from edgedistill.quantizing import Asked, FormatLadder, QuantizeResult, quantize_model, way_out, with_beside
+from edgedistill.sources import ModelOptions
+from edgedistill.specs import Contract, Format, Precision, QuantScheme
+from edgedistill.targets import load_target
+
+CONTRACT = Contract(resolution=16, mean=(78.0,) * 3, std=(96.0,) * 3, labels=tuple(map(str, range(10))), crop="stretch")
+
+
+class Small(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.body = nn.Conv2d(3, 16, 3, 2, 1), nn.Conv2d(16, 32, 3, 2, 1)
+        self.head = nn.Linear(32, 10)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        x = torch.relu(self.body(torch.relu(self.stem((image - 78.0) / 96.0))))
+        return self.head(x.mean((2, 3)))
+
+
+def small() -> nn.Module:
+    torch.manual_seed(0)
+    return Small().eval()
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory) -> Path:
+    with torch.random.fork_rng(devices=()):
+        program = to_program(small(), CONTRACT)
+    path = tmp_path_factory.mktemp("model") / "small.onnx"
+    export_onnx(program, CONTRACT, path, build_hash="b")
+    return path
+
+
+def asked(out: Path, **changes) -> Asked:
+    margins = changes.pop("margins", Margins(max_loss=0.05))
+    return Asked(formats=(Format.ONNX,), target=load_target("host"), out=out, margins=margins, **changes)
+
+
+@pytest.fixture(scope="module")
+def result(file, tmp_path_factory) -> tuple[QuantizeResult, Path]:
+    out = tmp_path_factory.mktemp("out")
+    return quantize_model(str(file), ModelOptions(), "digits", asked(out)), out
+
+
+def test_the_winner_is_a_file_with_its_calibration_set(result):
+    found, out = result
+    (ladder,) = found.formats
+    assert found.ok and ladder.winner is not None and ladder.path == "small.int8.onnx"
+    carried = carried_scheme(read_metadata(load(out / ladder.path)), out / ladder.path)
+    assert carried == ladder.winner.scheme
+    stored = CalibrationSet.model_validate_json((out / "small.int8.onnx.calibration.json").read_text())
+    assert stored == found.calibration and len(stored.indices) == 256
+    assert ladder.accuracy is not None and ladder.bytes is not None and ladder.winner.p50_ms is not None
+    assert ladder.winner.bytes is not None and ladder.winner.bytes < ladder.bytes
+    written = {"small.int8.onnx", "small.int8.onnx.calibration.json", *ladder.paths}
+    assert {path.name for path in out.iterdir()} == written, "no scratch is left behind"
+
+
+def test_fp16_is_tried_beside(result):
+    ladder = result[0].formats[0]
+    assert [rung.scheme.precision for rung in ladder.beside] == [Precision.FP16]
+    assert ladder.paths == (("small.fp16.onnx",) if ladder.beside[0].accepted else ())
+
+
+def test_weights_alone(file, tmp_path):
+    wanted = with_beside(asked(tmp_path), "int8-weights, int4-weights")
+    ladder = quantize_model(str(file), ModelOptions(), "digits", wanted).formats[0]
+    eight, four = ladder.beside
+    assert ladder.accuracy is not None and ladder.bytes is not None and eight.bytes is not None
+    assert eight.bytes < ladder.bytes and abs(eight.loss or 0) < 0.02
+    assert "no convolutions over int4-weights" in four.reason
+
+
+def test_an_onnx_file_climbs_without_torch(file, tmp_path):
+    impossible = asked(tmp_path, margins=Margins(max_loss=-1.0), beside=())
+    ladder = quantize_model(str(file), ModelOptions(), "digits", impossible).formats[0]
+    steps = [rung.scheme.details for rung in ladder.rungs]
+    assert steps[:3] == ["int8", "int8, percentile ranges", "int8, entropy ranges"]
+    assert [step.rpartition(", ")[2] for step in steps[3:5]] == ["equalised", "biases corrected"]
+    assert all("not rewritten" in rung.reason for rung in ladder.rungs[3:5])
+    assert [len(rung.scheme.kept) for rung in ladder.rungs[5:]] == [1, 2]
+    assert ladder.winner is None and not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("model", "data", "formats", "message"),
+    [
+        ("absent.onnx", "digits", (Format.ONNX,), "does not exist"),
+        ("small.onnx", "digits", (Format.COREML,), "coreml are made from a torch model"),
+        ("nonsense", "digits", (Format.ONNX,), "is not a model"),
+    ],
+)
+def test_bad_input(file, tmp_path, model, data, formats, message):
+    path = str(file) if model == "small.onnx" else model
+    wanted = Asked(formats=formats, target=load_target("host"), out=tmp_path, margins=Margins(max_loss=0.005))
+    with pytest.raises(InputError, match=message):
+        quantize_model(path, ModelOptions(), data, wanted)
+
+
+def test_the_command(file, tmp_path):
+    arguments = ["quantize", str(file), "--data", "digits", "--max-loss", "5%", "--out", str(tmp_path), "--json"]
+    answer = CliRunner().invoke(app, arguments)
+    assert answer.exit_code == 0, answer.output
+    document = json.loads(answer.stdout)
+    assert document["formats"][0]["path"] == "small.int8.onnx" and document["max_loss"] == 0.05
+
+
+def rung(loss: float, reason: str) -> LadderRung:
+    scheme = QuantScheme(precision=Precision.INT8)
+    return LadderRung(scheme=scheme, accuracy=0.9 - loss, loss=loss, accepted=False, reason=reason)
+
+
+def test_the_way_out_names_the_best():
+    lost = FormatLadder(format=Format.ONNX, rungs=(rung(0.03, "loses 3"), rung(0.02, "loses 2")))
+    assert "the best is int8, which loses 2.00%: allow that with --max-loss" in way_out(lost, 0.005)
+    slow = FormatLadder(format=Format.ONNX, rungs=(rung(0.0, "does not pay beside fp32: 1% smaller"),))
+    assert way_out(slow, 0.005) == "int8 is inside the loss and does not pay beside fp32: 1% smaller: ship fp32 or fp16"
+    assert way_out(FormatLadder(format=Format.ONNX, problem="no such operation"), 0.005) == "no such operation"
