@@ -1,6 +1,7 @@
 """edgedistill: distil a vision teacher into a student proven to meet a latency budget on a device.
 
-`build` and `profile` are all that most programs need; `EdgedistillError` is what they raise for a user's mistake.
+Each command is a function here: `build`, `export`, `profile`, `inspect`, `verify`, `evaluate`, `run`. `EdgedistillError` is what
+they raise for a user's mistake.
 Names are loaded when first used, so that `import edgedistill` costs nothing.
 """
 
@@ -11,6 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from edgedistill.api import build as build
+    from edgedistill.api import evaluate as evaluate
+    from edgedistill.api import export as export
+    from edgedistill.api import inspect as inspect
+    from edgedistill.api import run as run
+    from edgedistill.api import verify as verify
     from edgedistill.api import profile as profile
     from edgedistill.artifacts import BuildResult as BuildResult
     from edgedistill.artifacts import ProfileResult as ProfileResult
@@ -20,12 +26,29 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "build": "edgedistill.api",
+    "evaluate": "edgedistill.api",
+    "export": "edgedistill.api",
+    "inspect": "edgedistill.api",
+    "run": "edgedistill.api",
+    "verify": "edgedistill.api",
     "profile": "edgedistill.api",
     "BuildResult": "edgedistill.artifacts",
     "ProfileResult": "edgedistill.artifacts",
     "EdgedistillError": "edgedistill.errors",
 }
-__all__ = ["BuildResult", "EdgedistillError", "ProfileResult", "__version__", "build", "profile"]
+__all__ = [
+    "BuildResult",
+    "EdgedistillError",
+    "ProfileResult",
+    "__version__",
+    "build",
+    "evaluate",
+    "export",
+    "inspect",
+    "profile",
+    "run",
+    "verify",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -103,7 +103,8 @@ def export_source(source: Source, notes: tuple[str, ...], wanted: Wanted, listen
             folder=Path(scratch),
             label=source.label,
             images=images,
-            reference=reference_logits(module, images) if wanted.verify else np.empty((0, 0), np.float32),
+            # One at a time: a .pt2 program takes the batch that it was exported with.
+            reference=reference_logits(module, images, 1) if wanted.verify else np.empty((0, 0), np.float32),
             conversion=Conversion(
                 contract=source.contract,
                 build_hash=source.key,
