@@ -33,6 +33,10 @@ _MEMBERS = re.compile(
     r"|data/sample_inputs/model\.pt|models/model\.json|archive_format|archive_version|byteorder|\.data/\w+|extra/.*)"
 )
 _MODEL, _SAMPLES = "models/model.json", "data/sample_inputs/model.pt"
+_NEEDED = (
+    *("archive_format", "archive_version", _MODEL),
+    *("data/weights/model_weights_config.json", "data/constants/model_constants_config.json"),
+)
 _PAYLOADS = {"weights": "weight", "constants": "tensor"}
 _SPARE_BYTES = 2**26
 
@@ -44,10 +48,10 @@ int ints int_lists float floats float_lists bool bools string strings complex sy
 """
 _ARGUMENTS = {f"as_{kind}" for kind in _PLAIN_ARGUMENTS.split()}
 _REFUSED_ARGUMENTS = {
-    "as_expr": "a size that is left open or computed from others, which would be evaluated as code",
-    "as_graph": "a graph inside the graph",
-    "as_operator": "a function as an argument",
-    "as_custom_obj": "an object that is no tensor",
+    "as_expr": "is a size that is left open or computed from others, which would be evaluated as code",
+    "as_graph": "is a graph inside the graph",
+    "as_operator": "is a function as an argument",
+    "as_custom_obj": "is an object that is no tensor",
 }
 _INPUTS = {"user_input", "parameter", "buffer", "tensor_constant"}
 _TREES = {"builtins.tuple", "builtins.list", "builtins.dict"}
@@ -164,7 +168,7 @@ class _Checked:
             yield Problem("", "is a zip file, but not of torch.export.save's layout")
         elif self.limit > 2 * _SPARE_BYTES + 2 * _length(self.archive):
             yield Problem("", "holds members that lie over one another")
-        elif missing := [name for name in ("archive_format", "archive_version", _MODEL) if name not in self.sizes]:
+        elif missing := [name for name in _NEEDED if name not in self.sizes]:
             yield Problem(missing[0], "is missing: the file is of an older torch, or no torch.export program")
         yield from (
             Problem(ascii(name[:80])[1:-1], "is no part of one program's weights, constants or graph")
@@ -253,7 +257,10 @@ def _program(model: dict[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
     ]
     problems = [*_graph_problems(parts)]
     kinds = {kind for spec in signature["input_specs"] for kind in spec}
-    problems += [Problem(kind[:80], "is no tensor, and a program's inputs must be") for kind in sorted(kinds - _INPUTS)]
+    problems += [
+        Problem(ascii(kind[:80])[1:-1], "is no tensor, and a program's inputs must be")
+        for kind in sorted(kinds - _INPUTS)
+    ]
     names = call["forward_arg_names"] or []
     if not all(_NAME.fullmatch(name) for name in names) or not all(_is_tree(call[k]) for k in ("in_spec", "out_spec")):
         problems.append(Problem("signature", "arranges inputs in other than tuples, lists and dictionaries by name"))
@@ -310,11 +317,12 @@ def _graph_problems(part: Any) -> Iterator[Problem]:
                     operators.add(value)
                 elif not (_NAME if key in ("name", "as_name") else _PATH).fullmatch(value) and key not in _FREE_TEXT:
                     names.add(value)
-    yield from (Problem(ascii(name[:80]), "is no name") for name in sorted(names))
-    yield from (Problem(kind[:80], _REFUSED_ARGUMENTS.get(kind, "is of no known kind")) for kind in sorted(kinds))
     for name in sorted(operators):
         if fault := _operator_fault(name):
             yield Problem(ascii(name[:80])[1:-1], fault)
+    for kind in sorted(kinds):
+        yield Problem(ascii(kind[:80])[1:-1], _REFUSED_ARGUMENTS.get(kind, "is an argument of no known kind"))
+    yield from (Problem(ascii(name[:80]), "is no name") for name in sorted(names))
 
 
 _FREE_TEXT = {"as_string", "nn_module_stack"}  # only ever a value
