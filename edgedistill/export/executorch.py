@@ -19,6 +19,7 @@ from edgedistill.artifacts import ExportedModel, TensorSignature
 from edgedistill.errors import MissingDependencyError, UnsupportedError
 from edgedistill.export.carried import carried_entries
 from edgedistill.export.coreml import DEPLOYMENT_TARGET, import_coremltools
+from edgedistill.export.coreml import quiet as without_progress_bars
 from edgedistill.export.executorch_passes import compute_in_half, own_copy, take_uint8
 from edgedistill.export.executorch_rewrites import rewrite_for_xnnpack
 from edgedistill.export.quiet import quiet
@@ -37,7 +38,8 @@ class Delegate(StrEnum):
     """Who computes the parts of a program that it can take; the rest is left to ExecuTorch's portable kernels.
 
     - `xnnpack`: any CPU.
-    - `coreml`: Apple devices from iOS 17; needs coremltools to lower, and the Core ML backend in the app.
+    - `coreml`: Apple devices from iOS 17; needs coremltools to lower, and the Core ML backend in the app. coremltools puts
+      random identifiers into its part, so that two files of one program differ.
     """
 
     XNNPACK = "xnnpack"
@@ -66,8 +68,8 @@ def export_executorch(
     build_hash: str,
     delegate: Delegate = Delegate.XNNPACK,
 ) -> ExportedModel:
-    """`program` (see `to_program`; not changed) as a file at `path` (`.pte`), computing in fp32 or fp16. The same program
-    gives the same bytes.
+    """`program` (see `to_program`; not changed) as a file at `path` (`.pte`), computing in fp32 or fp16. With XNNPACK
+    the same program gives the same bytes.
 
     fp16 is the arithmetic's: XNNPACK keeps the weights of convolutions as fp32 in the file and rounds them when it loads
     it, which needs a CPU with half-precision arithmetic (ARMv8.2, or x86 with F16C).
@@ -128,7 +130,7 @@ def lower_and_write(
 def _lower(program: ExportedProgram, entries: dict[str, str], partitioners: list[Any]) -> bytes:
     exir = import_executorch("executorch.exir")
     try:
-        with quiet():
+        with quiet(), without_progress_bars():
             edge = exir.to_edge_transform_and_lower(program, partitioner=partitioners, constant_methods=entries)
             return bytes(edge.to_executorch().buffer)
     except Exception as error:  # the vendor raises whatever its passes stumble over

@@ -10,9 +10,9 @@ import copy
 import torch
 from torch import Tensor
 from torch.export import ExportedProgram
-from torch.export.graph_signature import InputKind, InputSpec, TensorArgument
 from torch.fx import Graph, Node
 
+from edgedistill.export.executorch_constants import add_constants
 from edgedistill.export.executorch_rewrites import SCALAR_OPERATIONS
 
 _aten = torch.ops.aten
@@ -92,23 +92,10 @@ def compute_in_half(program: ExportedProgram) -> None:
 def _lift_scalars(program: ExportedProgram) -> None:
     """Scalars of additions and products become constants of float16. ExecuTorch makes them float32, and casts each of them
     at every run."""
-    first = next(iter(program.graph.nodes))
-    found: dict[float, Node] = {}
-    mode = first.meta["val"].fake_mode
-    for node in list(program.graph.nodes):
-        if node.target not in SCALAR_OPERATIONS:
-            continue
-        for scalar in [a for a in node.args if isinstance(a, int | float)]:
-            if scalar not in found:
-                name = f"scalar_{len(found)}"
-                with program.graph.inserting_before(first):
-                    found[scalar] = program.graph.placeholder(name)
-                program.constants[name] = torch.tensor(scalar, dtype=torch.float16)
-                found[scalar].meta["val"] = mode.from_tensor(program.constants[name], static_shapes=True)
+    nodes = [node for node in program.graph.nodes if node.target in SCALAR_OPERATIONS]
+    scalars = dict.fromkeys(a for node in nodes for a in node.args if isinstance(a, int | float))
+    tensors = {f"scalar_{i}": torch.tensor(scalar, dtype=torch.float16) for i, scalar in enumerate(scalars)}
+    found = dict(add_constants(program, tensors, scalars))
+    for node in nodes:
         node.args = tuple(found[a] if isinstance(a, int | float) else a for a in node.args)
         node.target = _TENSOR_FORM.get(node.target, node.target)
-    specifications = [
-        InputSpec(InputKind.CONSTANT_TENSOR, TensorArgument(name=node.name), target=node.name)
-        for node in found.values()
-    ]
-    program.graph_signature.input_specs[:0] = specifications

@@ -17,6 +17,8 @@ import torch
 from torch.export import ExportedProgram
 from torch.fx import Graph, Node
 
+from edgedistill.export.executorch_constants import fold_constants
+
 _aten = torch.ops.aten
 Rewrite = Callable[[Graph, Node], Node | None]
 
@@ -29,7 +31,7 @@ SCALAR_OPERATIONS = {
 
 def rewrite_for_xnnpack(program: ExportedProgram) -> dict[str, int]:
     """All rewrites, in place; how many operations each changed, by its name."""
-    counts = {"make_scalars_float": make_scalars_float(program)}
+    counts = {"fold_constants": fold_constants(program), "make_scalars_float": make_scalars_float(program)}
     for targets, rewrite in REWRITES:
         changed = 0
         for node in list(program.graph.nodes):
@@ -89,8 +91,9 @@ def attention(graph: Graph, node: Node) -> Node | None:
 
 
 def softmax_of_rows(graph: Graph, node: Node) -> Node | None:
-    """A softmax over the last of four dimensions becomes one over rows. XNNPACK's pass for channels-last layouts does not know
-    that softmax depends on the layout: after a convolution it is taken over the channels, and the numbers are wrong."""
+    """A softmax over the last of four dimensions becomes one over rows. XNNPACK's pass for channels-last layouts does not
+    know that softmax depends on the layout: after a convolution it is taken over the channels, and the numbers are
+    wrong."""
     arguments = _arguments(node)
     shape = _shape(node)
     if len(shape) != 4 or arguments["dim"] % 4 != 3 or arguments["dtype"] is not None:
@@ -138,10 +141,21 @@ def squeezed(graph: Graph, node: Node) -> Node:
     return _reshape(graph, node.args[0], _shape(node))
 
 
-def expanded(graph: Graph, node: Node) -> Node | None:
-    """`expand` to the shape that there is already is nothing."""
+def needless_copy(graph: Graph, node: Node) -> Node | None:
+    """An alias, a slice of the whole and an expansion to the shape that there is are nothing."""
     source = node.args[0]
     return source if isinstance(source, Node) and _shape(source) == _shape(node) else None
+
+
+def broadcast(graph: Graph, node: Node) -> Node | None:
+    """An expansion that only additions and products read, whose other side has the full shape, is left to them."""
+    source = node.args[0]
+    full = _shape(node)
+    for user in node.users:
+        others = [a for a in user.args if isinstance(a, Node) and a is not node]
+        if user.target not in SCALAR_OPERATIONS or len(others) != 1 or _shape(others[0]) != full:
+            return None
+    return source if isinstance(source, Node) else None
 
 
 def mean_without_dimensions(graph: Graph, node: Node) -> Node | None:
@@ -173,15 +187,16 @@ def pooling_without_ceiling(graph: Graph, node: Node) -> Node | None:
 _PIECES = {_aten.unbind.int, _aten.split.Tensor, _aten.split_with_sizes.default, _aten.chunk.default}
 
 REWRITES: tuple[tuple[set[Any], Rewrite], ...] = (
-    ({_aten.hardsigmoid.default, _aten.hardsigmoid_.default}, hard_sigmoid),
-    # Before attention, whose own softmax is one over rows already.
+    # First those that are asked about what the others make.
+    ({_aten.alias.default, _aten.slice.Tensor, _aten.expand.default}, needless_copy),
+    ({_aten.expand.default}, broadcast),
     ({_aten.softmax.int}, softmax_of_rows),
+    ({_aten.hardsigmoid.default, _aten.hardsigmoid_.default}, hard_sigmoid),
     ({_aten.scaled_dot_product_attention.default}, attention),
     ({_aten.matmul.default}, matrix_product),
     ({operator.getitem}, taken_piece),
     ({_aten.select.int}, selected),
     ({_aten.squeeze.default, _aten.squeeze.dim, _aten.squeeze.dims}, squeezed),
-    ({_aten.expand.default}, expanded),
     ({_aten.mean.dim}, mean_without_dimensions),
     ({_aten.avg_pool2d.default}, pooling_without_ceiling),
 )

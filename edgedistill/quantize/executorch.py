@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Collection
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -122,7 +123,6 @@ def _static_configuration(per_channel: bool, calibration: Calibration) -> Any:
     """The vendor's configuration with the observer that the scheme asks for."""
     vendor = import_executorch("executorch.backends.xnnpack.quantizer.xnnpack_quantizer")
     configuration = vendor.get_symmetric_quantization_config(is_per_channel=per_channel)
-    replace = importlib.import_module("dataclasses").replace
     activation = replace(
         configuration.input_activation,
         observer_or_fake_quant_ctr=activation_observer(calibration).with_args(eps=_SCALE_FLOOR),

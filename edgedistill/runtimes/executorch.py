@@ -28,6 +28,8 @@ from edgedistill.specs import ComputedBy, Format, QuantScheme, Target
 from edgedistill.store import file_sha256, size_bytes, tool_version, write_atomic
 
 _TOOLS = ("executorch", "torch")
+# An error of ExecuTorch's own, and what pybind11 makes of the C++ library's exceptions.
+_REFUSALS = (RuntimeError, IndexError, ValueError)
 
 
 class ExecuTorchRuntime:
@@ -216,7 +218,7 @@ def _load(path: Path) -> Any:
     try:
         program = runtime._load_program(str(path), program_verification=runtime.Verification.InternalConsistency)
         return program.load_method("forward")
-    except RuntimeError as error:
+    except _REFUSALS as error:
         raise UnsupportedError(
             f"ExecuTorch {tool_version('executorch')} does not load {path.name}: {_first_line(error)}",
             fix="export it again, with another precision where the CPU lacks the arithmetic",
@@ -230,7 +232,7 @@ def _execute(method: Any, image: Images, kind: str, path: Path) -> Logits:
 
     try:
         output = method([torch.from_numpy(np.ascontiguousarray(image)).to(getattr(torch, kind))])[0]
-    except RuntimeError as error:
+    except _REFUSALS as error:
         raise UnsupportedError(
             f"ExecuTorch {tool_version('executorch')} loads {path.name} and fails to run it: {_first_line(error)}",
             fix="export it in another precision",

@@ -157,7 +157,7 @@ def read_pte(path: Path) -> PteFile:
 
 
 def read_entries(path: Path) -> dict[str, str]:
-    """Metadata of a file, by key. Raises InputError as `read_pte` does."""
+    """A file's metadata, by key. Raises InputError as `read_pte` does."""
     return read_pte(path).entries
 
 

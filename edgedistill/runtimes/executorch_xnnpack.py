@@ -66,6 +66,23 @@ _NODES = [
     "copy",
     "cos",
 ]
+# Which fields of an operation name values, by their numbers in the schema; (0, 1) where nothing is said.
+_VALUES = {
+    **dict.fromkeys(("add", "div", "minimum", "multiply", "subtract", "maximum", "prelu", "batch_matmul"), (0, 1, 2)),
+    **dict.fromkeys(("conv2d", "depthwise_conv2d", "conv_transpose2d"), (15, 16, 17, 18)),
+    **dict.fromkeys(("avg_pool2d", "max_pool2d"), (10, 11)),
+    **dict.fromkeys(("transpose", "reshape", "resize_bilinear2d"), (2, 3)),
+    **dict.fromkeys(("pad", "slice"), (3, 4)),
+    **dict.fromkeys(("elu", "leaky_relu"), (1, 2)),
+    "fully_connected": (0, 1, 2, 3),
+    "concatenate2": (1, 2, 5),
+    "concatenate3": (1, 2, 3, 5),
+    "concatenate4": (1, 2, 3, 4, 5),
+    "concatenate5": (1, 2, 3, 4, 7, 5),
+    "attention": (0, 1, 2, 3, 4, 5),
+    "argmax_pool2d": (6, 7, 8),
+}
+_NO_VALUE = 2**32 - 1
 _DATATYPES = [
     "invalid",
     "fp32",
@@ -108,13 +125,18 @@ def read_xnnpack(payload: bytes, named: Mapping[str, int]) -> XnnpackPart:
     graph = Buffer(payload[start : start + size], _IDENTIFIER).root()
     constants = [_constant(table, data_bytes, named) for table in graph.tables(8)]
     values = [_value(table, constants) for table in graph.tables(2)]
+    known = {number for number, _ in values} | {_NO_VALUE}
     nodes: Counter[str] = Counter()
     for node in graph.tables(1):
         kind, content = node.union(0)
         if not 0 < kind <= len(_NODES) or content is None:
             raise Damaged(f"a part for XNNPACK has an operation of the unknown type {kind}")
-        nodes[_NODES[kind - 1]] += 1
-    return XnnpackPart(nodes, Counter(values), sum(constants))
+        name = _NODES[kind - 1]
+        for number in (content.integer(index) for index in _VALUES.get(name, (0, 1))):
+            if number not in known:
+                raise Damaged(f"{name} for XNNPACK names value {number}, which is not there")
+        nodes[name] += 1
+    return XnnpackPart(nodes, Counter(datatype for _, datatype in values), sum(constants))
 
 
 def _constant(table: Table, data_bytes: int, named: Mapping[str, int]) -> int:
@@ -128,8 +150,8 @@ def _constant(table: Table, data_bytes: int, named: Mapping[str, int]) -> int:
     return size
 
 
-def _value(table: Table, constants: list[int]) -> str:
-    """Datatype of a value, checked to fit the constant that it is."""
+def _value(table: Table, constants: list[int]) -> tuple[int, str]:
+    """Number and datatype of a value, checked to fit the constant that it is."""
     kind, content = table.union(0)
     if kind not in (1, 2) or content is None:
         raise Damaged(f"a value for XNNPACK is of the unknown type {kind}")
@@ -151,4 +173,4 @@ def _value(table: Table, constants: list[int]) -> str:
         least = elements * _BYTES.get(datatype, 1) // (2 if datatype in ("qcint4", "qbint4") else 1)
         if least > constants[constant]:
             raise Damaged(f"a constant for XNNPACK of {least} bytes has {constants[constant]}")
-    return datatype
+    return tensor.integer(6), datatype

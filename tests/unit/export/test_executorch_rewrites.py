@@ -38,6 +38,7 @@ def attention(x: Tensor, **options: object) -> Tensor:
     return functional.scaled_dot_product_attention(q, k, v, **options)  # type: ignore[arg-type]
 
 
+KERNEL = torch.linspace(-1, 2, 18).reshape(2, 3, 3)
 MASK = torch.linspace(-2, 2, 36).reshape(1, 1, 6, 6)
 
 
@@ -55,7 +56,11 @@ MASK = torch.linspace(-2, 2, 36).reshape(1, 1, 6, 6)
         (lambda x: x.chunk(2, -1)[1] * 2, (1, 3, 5, 8), "taken_piece", "chunk"),
         (lambda x: x[:, -1] * 2, (1, 3, 5, 8), "selected", "select"),
         (lambda x: x.squeeze(0) * 2, (1, 3, 5, 8), "squeezed", "squeeze"),
-        (lambda x: x.expand(1, 3, 5, 8) * 2, (1, 3, 5, 8), "expanded", "expand"),
+        (lambda x: x.expand(1, 3, 5, 8) * 2, (1, 3, 5, 8), "needless_copy", "expand"),
+        (lambda x: x[:, :9] * 2, (1, 3, 5, 8), "needless_copy", "slice"),
+        (lambda x: x * x.sum(-1, True).expand(1, 3, 5, 8), (1, 3, 5, 8), "broadcast", "expand"),
+        (lambda x: x + torch.arange(8).cumsum(0).float().sqrt(), (1, 3, 8), "fold_constants", "arange"),
+        (lambda x: functional.conv1d(x, functional.normalize(KERNEL)), (1, 3, 8), "fold_constants", "norm"),
         (lambda x: x.mean((2, 3)) * 2, (1, 3, 8, 8), "mean_without_dimensions", ""),
         (lambda x: functional.avg_pool2d(x, 2, 2, 0, True, False), (1, 3, 8, 8), "pooling_without_ceiling", ""),
         (lambda x: x + 3, (1, 3, 8), "make_scalars_float", ""),
@@ -83,6 +88,7 @@ def test_a_rewrite_keeps_the_values(
         lambda x: x.softmax(1),
         lambda x: x @ x[0, 0].T,
         lambda x: x.expand(4, 3, 5, 8) + 0.5,
+        lambda x: x.sum(-1, True).expand(1, 3, 5, 8) * x[:, :1],
         lambda x: functional.avg_pool2d(x, 2, 2, 0, True),
         lambda x: functional.avg_pool2d(x, 2, 2, 1, False),
         lambda x: x.mean((1, 2)),
@@ -96,7 +102,8 @@ def test_what_a_rewrite_does_not_cover_is_left_alone(operation: Callable[[Tensor
         "attention",
         "softmax_of_rows",
         "matrix_product",
-        "expanded",
+        "needless_copy",
+        "broadcast",
         "pooling_without_ceiling",
         "mean_without_dimensions",
     )
