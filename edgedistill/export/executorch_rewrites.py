@@ -91,15 +91,40 @@ def attention(graph: Graph, node: Node) -> Node | None:
 
 
 def softmax_of_rows(graph: Graph, node: Node) -> Node | None:
-    """A softmax over the last of four dimensions becomes one over rows. XNNPACK's pass for channels-last layouts does not
-    know that softmax depends on the layout: after a convolution it is taken over the channels, and the numbers are
-    wrong."""
+    """A softmax over any other dimension than the last, or over the last of four, becomes one over rows. XNNPACK takes the
+    last alone, and its pass for channels-last layouts does not know that softmax depends on the layout: after a convolution
+    it is taken over the channels, and the numbers are wrong."""
     arguments = _arguments(node)
-    shape = _shape(node)
-    if len(shape) != 4 or arguments["dim"] % 4 != 3 or arguments["dtype"] is not None:
+    source, shape = arguments["self"], list(_shape(node))
+    last, dimension = len(shape) - 1, arguments["dim"] % len(shape)
+    if arguments["dtype"] is not None or (dimension == last and len(shape) != 4):
         return None
-    rows = _reshape(graph, node.args[0], (math.prod(shape[:-1]), shape[-1]))
-    return _reshape(graph, graph.call_function(_aten.softmax.int, (rows, -1)), shape)
+    moved = source if dimension == last else graph.call_function(_aten.transpose.int, (source, dimension, last))
+    shape[dimension], shape[last] = shape[last], shape[dimension]
+    rows = _reshape(graph, moved, (math.prod(shape[:-1]), shape[-1]))
+    shares = _reshape(graph, graph.call_function(_aten.softmax.int, (rows, -1)), tuple(shape))
+    return shares if dimension == last else graph.call_function(_aten.transpose.int, (shares, dimension, last))
+
+
+def power(graph: Graph, node: Node) -> Node | None:
+    """Squares and square roots are operations of their own."""
+    arguments = _arguments(node)
+    source, exponent = arguments["self"], arguments["exponent"]
+    if exponent == 2:
+        return graph.call_function(_aten.mul.Tensor, (source, source))
+    roots = {0.5: _aten.sqrt.default, -0.5: _aten.rsqrt.default}
+    return graph.call_function(roots[exponent], (source,)) if exponent in roots else None
+
+
+def length(graph: Graph, node: Node) -> Node | None:
+    """The Euclidean norm over some dimensions is the root of a sum of squares."""
+    arguments = _arguments(node)
+    source, dimensions = arguments["self"], arguments["dim"]
+    if arguments["ord"] != 2 or dimensions is None or arguments["dtype"] is not None:
+        return None
+    square = graph.call_function(_aten.mul.Tensor, (source, source))
+    total = graph.call_function(_aten.sum.dim_IntList, (square, dimensions, arguments["keepdim"]))
+    return graph.call_function(_aten.sqrt.default, (total,))
 
 
 def matrix_product(graph: Graph, node: Node) -> Node | None:
@@ -188,9 +213,11 @@ _PIECES = {_aten.unbind.int, _aten.split.Tensor, _aten.split_with_sizes.default,
 
 REWRITES: tuple[tuple[set[Any], Rewrite], ...] = (
     # First those that are asked about what the others make.
-    ({_aten.alias.default, _aten.slice.Tensor, _aten.expand.default}, needless_copy),
-    ({_aten.expand.default}, broadcast),
+    ({_aten.alias.default, _aten.slice.Tensor, _aten.expand.default, _aten.expand_as.default}, needless_copy),
+    ({_aten.expand.default, _aten.expand_as.default}, broadcast),
     ({_aten.softmax.int}, softmax_of_rows),
+    ({_aten.pow.Tensor_Scalar}, power),
+    ({_aten.linalg_vector_norm.default}, length),
     ({_aten.hardsigmoid.default, _aten.hardsigmoid_.default}, hard_sigmoid),
     ({_aten.scaled_dot_product_attention.default}, attention),
     ({_aten.matmul.default}, matrix_product),
