@@ -6,11 +6,13 @@ import pytest
 import torch
 from torch import nn
 
-from edgedistill.errors import UnsupportedError
+from edgedistill.errors import TrialFailure, UnsupportedError
 from edgedistill.export.passes import apply_passes
 from edgedistill.export.passes.drop_dropout import drop_dropout
 from edgedistill.export.passes.drop_unused import drop_unused
 from edgedistill.export.passes.fold_batch_norm import fold_batch_norm
+from edgedistill.export.program import probe_images, to_program
+from edgedistill.specs import Contract
 
 IMAGE = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
 
@@ -74,3 +76,46 @@ def test_a_program_without_anything_to_take_away_stays_as_it_is() -> None:
     module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten()).eval()
     program = torch.export.export(module, (IMAGE,))
     assert not any(apply_passes(program).values())
+
+
+class Amplifying(nn.Module):
+    """A network that amplifies rounding: it subtracts from its features what they nearly are, and enlarges the rest."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(3, 3, 3, bias=False), nn.BatchNorm2d(3)
+        self.register_buffer("nearly", torch.zeros(3))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return 1e4 * (self.norm(self.conv(x)).mean((2, 3)) - self.nearly)
+
+
+def amplifying(image: torch.Tensor) -> Amplifying:
+    torch.manual_seed(0)
+    module = Amplifying().eval()
+    with torch.no_grad():
+        module.nearly.copy_(module(image)[0] / 1e4 + 1e-5)
+    return module
+
+
+def test_a_difference_is_judged_by_the_modules_own_rounding() -> None:
+    contract = Contract(resolution=16, mean=(0, 0, 0), std=(1, 1, 1), labels=("a", "b", "c"))
+    image = torch.from_numpy(probe_images(contract)).float()
+    module = amplifying(image)
+    folded = torch.export.export(module, (image,))
+    apply_passes(folded)
+    with torch.no_grad():
+        difference = (folded.module(check_guards=False)(image) - module(image)).abs().max()
+    assert difference > 1e-3  # ten times the plain tolerance, and yet only rounding
+    to_program(module, contract)
+
+
+def test_a_wrong_program_is_refused_however_much_the_module_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    contract = Contract(resolution=16, mean=(0, 0, 0), std=(1, 1, 1), labels=("a", "b", "c"))
+
+    def break_it(program: torch.export.ExportedProgram) -> None:
+        program.state_dict["norm.bias"] = nn.Parameter(program.state_dict["norm.bias"] + 1e-2, False)
+
+    monkeypatch.setattr("edgedistill.export.program.apply_passes", break_it)
+    with pytest.raises(TrialFailure, match="logits differ"):
+        to_program(amplifying(torch.from_numpy(probe_images(contract)).float()), contract)
