@@ -21,6 +21,9 @@ _NUMBER = re.compile(rf"_{LAYER_MARK}(\d+);")
 _ALIGNMENT = 16
 _DEQUANTIZES_HALF = 3  # the version of DEQUANTIZE that takes float16
 _WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV", "BATCH_MATMUL")
+# From activations to their variance, and from there to the normalised activations.
+_MEASURES = ("MEAN", "SUM", "SUB", "SQUARED_DIFFERENCE", "RESHAPE")
+_SCALES = ("ADD", "SUB", "MUL", "SQUARED_DIFFERENCE", "RESHAPE")
 # The operands that may be constants worth storing in fewer bits; a bias is small and keeps its precision.
 _WEIGHT_OPERANDS = {"TRANSPOSE_CONV": (1,), "BATCH_MATMUL": (0, 1)}
 
@@ -119,6 +122,39 @@ class Content:
                 break
             names += (self.graph.tensors[index].name.decode() for index in operator.outputs)
         return tuple(names)
+
+    def normalisations(self) -> tuple[str, ...]:
+        """What the operators of normalisations over activations give: those around a reciprocal square root, from the mean
+        that is taken off to the scale and shift behind."""
+        makers = {index: operator for operator in self.graph.operators for index in operator.outputs}
+        users: dict[int, list[Any]] = {}
+        for operator in self.graph.operators:
+            for index in operator.inputs:
+                users.setdefault(index, []).append(operator)
+        found: dict[int, Any] = {}
+        ahead = [operator for operator in self.graph.operators if self.kind(operator) == "RSQRT"]
+        while ahead:
+            operator = ahead.pop()
+            if id(operator) in found:
+                continue
+            found[id(operator)] = operator
+            before = [makers[index] for index in operator.inputs if index in makers]
+            behind = [user for index in operator.outputs for user in users.get(index, ())]
+            ahead += [other for other in before if self._measures(other)]
+            ahead += [other for other in behind if self.kind(other) in _SCALES]
+        return tuple(
+            self.graph.tensors[index].name.decode()
+            for operator in self.graph.operators
+            if id(operator) in found
+            for index in operator.outputs
+        )
+
+    def _measures(self, operator: Any) -> bool:
+        """Whether an operator may be a step from the activations to their variance: a mean, what is taken off by it, or
+        arithmetic with a constant (the epsilon, one over the count)."""
+        kind = self.kind(operator)
+        scalar = any(self.constant(self.graph.tensors[index]) is not None for index in operator.inputs)
+        return kind in _MEASURES or (kind in ("ADD", "MUL") and scalar)
 
     def store_weights_as_half(self) -> list[tuple[str, float]]:
         """Store the weights as float16, each behind a DEQUANTIZE, as LiteRT's own post-training quantisation lays them out.

@@ -209,6 +209,38 @@ def test_mixed_keeps_the_named_layers_in_floating_point_and_no_other(student: nn
     assert all(layer.integer for layer in read_file(built.models[Precision.INT8].path).layers())
 
 
+class WithNorm(nn.Module):
+    """A block of a transformer without its attention: a normalisation between two layers, added to what went in."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 4, stride=4)
+        self.norm = nn.LayerNorm(8)
+        self.inner = nn.Linear(8, 8)
+        self.head = nn.Linear(8, CLASSES)
+
+    def forward(self, image: Tensor) -> Tensor:
+        tokens = self.conv(image / 255).flatten(2).transpose(1, 2)
+        tokens = tokens + nn.functional.gelu(self.inner(self.norm(tokens)))
+        return self.head(tokens.mean(1))
+
+
+def test_normalisations_and_what_has_no_integer_kernel_stay_in_floating_point(tmp_path: Path) -> None:
+    torch.manual_seed(3)
+    module, scheme = WithNorm().eval(), QuantScheme(precision=Precision.INT8)
+    model = quantize_litert(module, CALIBRATION, CONTRACT, scheme, tmp_path / "m.tflite", build_hash=BUILD)
+    file = read_file(model.path)
+    kinds: dict[str, list[str]] = {}
+    for operator in file.main.operators:
+        kinds.setdefault(operator.name, []).append(file.main.tensors[operator.outputs[0]].kind)
+    assert all(layer.integer for layer in file.layers())
+    for name in ("RSQRT", "SQUARED_DIFFERENCE", "SUB", "MUL", "GELU"):
+        assert set(kinds[name]) == {"FLOAT32"}, name
+    assert "INT8" in kinds["ADD"], "the sum around the block"
+    record = LiteRTRuntime().compile(model, PHONE, tmp_path / "c").record
+    assert record["other_operators"] == "CAST 1"
+
+
 @pytest.mark.parametrize(
     ("output", "found"),
     [
@@ -278,8 +310,9 @@ def test_inspect_tells_what_the_file_holds_and_who_computes_it(built: Built) -> 
     assert facts["precision"] == "int8"
     assert (facts["inputs"], facts["outputs"]) == ("image uint8[1, 32, 32, 3]", "logits float32[1, 5]")
     assert "network.conv1.0 int8" in facts["layers"]
-    assert "CAST 1" in facts["other_operators"] and "CONV_2D" not in facts["other_operators"]
-    assert "CONV_2D" in facts["xnnpack_operators"] and "QUANTIZE 1" in facts["xnnpack_operators"]
+    full = LiteRTRuntime().inspect(built.artifacts[Precision.FP32]).facts
+    assert facts["other_operators"] == full["other_operators"], "int8 leaves XNNPACK no less than fp32 does"
+    assert "CONV_2D" in facts["xnnpack_operators"] and "QUANTIZE" in facts["xnnpack_operators"]
     parts = (facts["constant_bytes"], facts["metadata_bytes"], facts["graph_bytes"])
     assert sum(map(int, parts)) == built.models[Precision.INT8].bytes
 
