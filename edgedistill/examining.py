@@ -20,7 +20,7 @@ from edgedistill.data.datasets import load_dataset
 from edgedistill.data.images import find_fault, read_rgb
 from edgedistill.data.preprocessing import prepare, resize
 from edgedistill.documents import EvaluateResult, Guess, InspectResult, RunResult, VerifyResult
-from edgedistill.errors import InputError
+from edgedistill.errors import InputError, TrialFailure
 from edgedistill.export.program import probe_images
 from edgedistill.isolation import ChildBug, ChildFailure, Limits, in_child
 from edgedistill.opening import Opened, format_of, open_file
@@ -65,7 +65,9 @@ def verify_file(path: Path, against: Path | None, target: Target) -> VerifyResul
     if (recorded := _recorded_sha256(path)) is not None:
         same = recorded == artifact.sha256
         (checks if same else failures).append(
-            "its SHA-256 is the one in the package's manifest" if same else "its SHA-256 is not the one in the manifest"
+            "its SHA-256 is the one in the package's manifest"
+            if same
+            else "its SHA-256 is not the one in the package's manifest: it was changed (copy the package again)"
         )
     parity, not_run = None, ""
     images, wanted, names = _expected(path, against, opened, target)
@@ -167,12 +169,15 @@ def _reading(path: Path, function: Callable[P, R], *args: P.args, **kwargs: P.kw
 
 
 def _limited(path: Path, limits: Limits, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-    """Raises InputError where the child does not come back, or where something in it raises what nobody expected: readers
-    of many hands do on damaged files. The file is at fault, as far as anyone can tell."""
+    """Raises InputError where the child does not come back, where the file does not do what it should, or where something
+    raises what nobody expected: readers of many hands do on damaged files. The file is at fault, as far as anyone can
+    tell."""
     try:
         return in_child(f"reading {path.name}", limits, function, *args, **kwargs)
     except ChildFailure as failure:
         raise InputError(f"{path} cannot be read: {failure.message}", fix=failure.fix or _HOSTILE) from failure
+    except TrialFailure as failure:
+        raise InputError(failure.message, problems=failure.problems, fix=failure.fix or _HOSTILE) from failure
     except ChildBug as error:
         raise InputError(f"{path} cannot be read: {error.summary}", fix=_HOSTILE) from error
 

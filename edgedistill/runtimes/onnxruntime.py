@@ -94,12 +94,14 @@ class OnnxRuntime:
         try:
             session = _session(artifact.path)
         except _refusals() as error:
-            raise TrialFailure(f"ONNX Runtime does not load {artifact.path.name}: {_first_line(error)}") from error
+            message = f"ONNX Runtime does not load {artifact.path.name}: {_first_line(error)}"
+            raise TrialFailure(message, fix="export it with another precision or opset") from error
         signatures = session.get_inputs()
         if len(signatures) != 1 or not signatures[0].shape:
             raise UnsupportedError(
                 f"{artifact.path.name} takes {', '.join(map(_shown, _signature(session)[0])) or 'nothing'}, not one tensor "
-                "of images"
+                "of images",
+                fix="export it with one input",
             )
         signature = signatures[0]
         workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -109,9 +111,11 @@ class OnnxRuntime:
             try:
                 output = session.run(None, {signature.name: images})[0]
             except _refusals() as error:
-                raise TrialFailure(f"ONNX Runtime cannot run {artifact.path.name}: {_first_line(error)}") from error
+                message = f"ONNX Runtime cannot run {artifact.path.name}: {_first_line(error)}"
+                raise TrialFailure(message, fix="export it again, for inputs of the size that it states") from error
             if not isinstance(output, np.ndarray) or output.dtype.kind not in "fiu" or output.ndim == 0:
-                raise UnsupportedError(f"{artifact.path.name} gives no tensor of numbers")
+                message = f"{artifact.path.name} gives no tensor of numbers"
+                raise UnsupportedError(message, fix="export it with its logits as the first output")
             return output
 
         return _spread_over_threads(infer, batches, workers, fixed)
@@ -203,7 +207,8 @@ def _spread_over_threads(
         for batch in batches:
             size = fixed or max(1, -(-len(batch) // workers))
             if fixed is not None and (fixed < 1 or len(batch) % fixed):
-                raise UnsupportedError(f"the graph takes {fixed} images at a time; a batch has {len(batch)}")
+                message = f"the graph takes {fixed} images at a time; a batch has {len(batch)}"
+                raise UnsupportedError(message, fix="export it with a batch of 1")
             images = np.ascontiguousarray(batch)
             pieces = pool.map(infer, [images[i : i + size] for i in range(0, len(images), size)])
             yield np.concatenate(list(pieces)).astype(np.float32, copy=False)

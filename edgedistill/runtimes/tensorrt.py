@@ -24,6 +24,7 @@ from edgedistill.store import file_sha256, size_bytes, tool_version, write_atomi
 
 RECORDED = ("builder", "capabilities", "onnx_sha256")
 """What the record of every engine says; an engine without it cannot be read."""
+_WHERE = "run it on a machine with such a GPU, or use the ONNX file that it was built from"
 _TURING = 75
 _LOG_LINES_KEPT = 20
 
@@ -277,9 +278,9 @@ def _require_gpu(artifact: CompiledArtifact) -> None:
     here = local_capability()
     needs = f"the engine needs an NVIDIA GPU of compute capability {wanted}"
     if here is None:
-        raise NotRunnableError(f"{needs}; this machine has none that PyTorch can use")
+        raise NotRunnableError(f"{needs}; this machine has none that PyTorch can use", fix=_WHERE)
     if str(here) not in wanted.split(", "):
-        raise NotRunnableError(f"{needs}; this machine's has {here}")
+        raise NotRunnableError(f"{needs}; this machine's has {here}", fix=_WHERE)
     try:
         _vendor_of(artifact)
     except MissingDependencyError as error:
