@@ -154,6 +154,26 @@ def climbed(
     return known.validate_json((folder / "ladder.json").read_bytes())
 
 
+def shipped_scheme(
+    bench: Workbench,
+    source: Source,
+    scheme: QuantScheme,
+    form: Format,
+    baseline: SchemeResult | None,
+    views: ViewStore | None = None,
+) -> tuple[QuantScheme, Source]:
+    """What takes the place of `scheme` where the winner's files are made, and what they are made from: for int8 the rung
+    that the ladder accepts in that format, with `views` one trained under rounding as the last resort. The scheme itself
+    where there is nothing to climb from, or no rung is accepted."""
+    if scheme.precision is not Precision.INT8 or baseline is None:
+        return scheme, source
+    for resort in (None, *([views] if views else [])):
+        for rung in climbed(bench, source, form, baseline, views=resort):
+            if rung.accepted:
+                return rung.scheme, settled(bench, source, rung.scheme, views)
+    return scheme, source
+
+
 def _tools(bench: Workbench, source: Source, form: Format, views: ViewStore | None) -> Tools[SchemeResult]:
     def make(scheme: QuantScheme) -> SchemeResult:
         origin = settled(bench, source, scheme, views)

@@ -18,8 +18,9 @@ from edgedistill.artifacts import (
     Verified,
 )
 from edgedistill.config import BuildConfig
-from edgedistill.pipeline import why_dropped
-from edgedistill.specs import Precision, QuantScheme
+from edgedistill.ladder import LadderRung
+from edgedistill.pipeline import shipped_scheme, why_dropped
+from edgedistill.specs import Format, Precision, QuantScheme
 
 CONFIG = BuildConfig.model_validate(
     {
@@ -78,3 +79,52 @@ def test_what_stays_loses_little_and_gains_something(p50_ms: float, size: int, a
     stays = not why_dropped(CONFIG, result("int8", p50_ms=p50_ms, size=size, accuracy=accuracy), WIDEST)
     gains = 1 - p50_ms >= 0.05 or 1 - size / 1000 >= 0.10
     assert stays == (gains and 0.9 - accuracy <= 0.01)
+
+
+PLAIN = QuantScheme(precision=Precision.INT8)
+MIXED = QuantScheme(precision=Precision.MIXED, kept=("head",))
+TUNED = PLAIN.model_copy(update={"qat_epochs": 2})
+
+
+def ladder(
+    monkeypatch: pytest.MonkeyPatch, without_views: list[LadderRung], with_views: list[LadderRung]
+) -> list[bool]:
+    """Puts these rungs in the place of a climb; what is returned notes whether each was given views."""
+    asked: list[bool] = []
+
+    def climbed(bench: Any, source: Any, form: Format, baseline: SchemeResult, *, views: Any) -> list[LadderRung]:
+        asked.append(views is not None)
+        return with_views if views else without_views
+
+    monkeypatch.setattr("edgedistill.pipeline.climbed", climbed)
+    monkeypatch.setattr(
+        "edgedistill.pipeline.settled", lambda bench, source, scheme, views: "tuned" if scheme.qat_epochs else source
+    )
+    return asked
+
+
+def rung(scheme: QuantScheme, *, accepted: bool) -> LadderRung:
+    return LadderRung(scheme=scheme, accepted=accepted, reason="" if accepted else "loses too much")
+
+
+def test_the_accepted_rung_takes_the_place_of_int8(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = ladder(monkeypatch, [rung(PLAIN, accepted=False), rung(MIXED, accepted=True)], [])
+    bench: Any = None
+    source: Any = "student"
+    views: Any = "views"
+    assert shipped_scheme(bench, source, PLAIN, Format.ONNX, WIDEST, views) == (MIXED, source)
+    assert asked == [False], "what a candidate could reach is not trained for"
+    fp16 = QuantScheme(precision=Precision.FP16)
+    assert shipped_scheme(bench, source, fp16, Format.ONNX, WIDEST, views) == (fp16, source)
+    assert shipped_scheme(bench, source, PLAIN, Format.ONNX, None, views) == (PLAIN, source)
+
+
+def test_training_under_rounding_is_the_last_resort(monkeypatch: pytest.MonkeyPatch) -> None:
+    lost = [rung(PLAIN, accepted=False)]
+    bench: Any = None
+    source: Any = "student"
+    views: Any = "views"
+    asked = ladder(monkeypatch, lost, [*lost, rung(TUNED, accepted=True)])
+    assert shipped_scheme(bench, source, PLAIN, Format.ONNX, WIDEST, views) == (TUNED, "tuned")
+    assert asked == [False, True]
+    assert shipped_scheme(bench, source, PLAIN, Format.ONNX, WIDEST) == (PLAIN, source), "there is no teacher to ask"
