@@ -172,14 +172,16 @@ def _logged(listener: Listener, path: Path) -> Listener:
     return hear
 
 
-def profile(path: Path | str, *, target: str | Path = "host", listener: Listener = silent) -> ProfileResult:
-    """Measure any ONNX, LiteRT or ExecuTorch file on `target` in three sessions; returns latency, memory and operators.
+def profile(
+    path: Path | str, *, target: str | Path = "host", sessions: int = 3, listener: Listener = silent
+) -> ProfileResult:
+    """Measure any ONNX, LiteRT or ExecuTorch file on `target`, `sessions` times; returns latency, memory and operators.
 
     Raises InputError for a file that is none of these, UnreachableError where the target's device does not answer.
     """
     from edgedistill.profiling import profile_file
 
-    return profile_file(Path(path), load_target(str(target)), listener)
+    return profile_file(Path(path), load_target(str(target)), listener, sessions)
 
 
 def export(

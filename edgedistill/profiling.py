@@ -5,47 +5,23 @@ from __future__ import annotations
 import time
 from functools import partial
 from pathlib import Path
-from typing import Protocol, runtime_checkable
 
-from edgedistill.artifacts import CompiledArtifact, ProfileResult
+from edgedistill.artifacts import ProfileResult
 from edgedistill.config import ProfileConfig
 from edgedistill.devices.attach import attach
 from edgedistill.devices.base import MEASURED_FORMATS, run_pushed
 from edgedistill.devices.stats import measured_latency, samples_needed
-from edgedistill.errors import InputError, UnsupportedError
+from edgedistill.errors import UnsupportedError
+from edgedistill.isolation import Limits, in_child
+from edgedistill.opening import format_of, open_file
 from edgedistill.progress import Listener, StageFinished, StageStarted
 from edgedistill.runtimes import runtime_for
 from edgedistill.runtimes.base import MeasurementProtocol
 from edgedistill.specs import Format, Percentile, Target
 
-# Bytes 4 to 7 of a FlatBuffers file say what it is; an ONNX file is plain protobuf and says nothing.
-_IDENTIFIERS = {b"TFL3": Format.LITERT, b"ET12": Format.EXECUTORCH}
-_SUFFIXES = {".onnx": Format.ONNX, ".tflite": Format.LITERT, ".pte": Format.EXECUTORCH}
 
-
-@runtime_checkable
-class _Adopts(Protocol):
-    """A runtime that takes files which no build made."""
-
-    def adopt(self, path: Path, target: Target) -> CompiledArtifact: ...
-
-
-def format_of(path: Path) -> Format:
-    """The format of a model file, by its content where that says so, else by its suffix. Raises InputError for a file of
-    none of those that are profiled, and for one that does not exist."""
-    taken = f"name a file {', '.join(_SUFFIXES)}"
-    if not path.is_file():
-        raise InputError(f"{path} {'is a folder' if path.is_dir() else 'does not exist'}", fix=taken)
-    with path.open("rb") as stream:
-        identifier = stream.read(8)[4:]
-    format = _IDENTIFIERS.get(identifier) or _SUFFIXES.get(path.suffix.lower())
-    if format is None:
-        raise InputError(f"{path} is no ONNX, LiteRT or ExecuTorch file", fix=taken)
-    return format
-
-
-def profile_file(path: Path, target: Target, listener: Listener) -> ProfileResult:
-    """Three sessions of `path` with random inputs of its own signature, and its operators by time where its runtime tells
+def profile_file(path: Path, target: Target, listener: Listener, sessions: int = 3) -> ProfileResult:
+    """So many sessions of `path` with random inputs of its own signature, and its operators by time where its runtime tells
     them.
 
     Raises InputError for a file that is not a model in ONNX, LiteRT or ExecuTorch, UnsupportedError for a target that does
@@ -60,17 +36,12 @@ def profile_file(path: Path, target: Target, listener: Listener) -> ProfileResul
             f"{path.name} is {format}; {others} can be measured on {target.title}",
             fix=target.how_to_measure or "choose a target that runs it (edgedistill targets)",
         )
-    runtime = runtime_for(format)
-    if not isinstance(runtime, _Adopts):
-        raise UnsupportedError(
-            f"the installed runtime for {format} takes no files of others", fix="uninstall its package"
-        )
-    artifact = runtime.adopt(path, target)
+    artifact = in_child(f"reading {path.name}", Limits.for_file(path), open_file, path, target).artifact
     device = attach(target, listener)
     config = ProfileConfig()
     protocol = MeasurementProtocol(
         target=target,
-        sessions=config.sessions,
+        sessions=sessions,
         pause_s=config.pause / 1000,
         max_samples=config.max_samples,
         max_seconds=config.max_seconds,
@@ -78,9 +49,9 @@ def profile_file(path: Path, target: Target, listener: Listener) -> ProfileResul
         execute=partial(run_pushed, device),
         min_samples=samples_needed(Percentile.P95.fraction),
     )
-    listener(StageStarted("profile", path.name, config.sessions))
+    listener(StageStarted("profile", path.name, sessions))
     began = time.monotonic()
-    profile = runtime.profile(artifact, None, protocol)
+    profile = runtime_for(format).profile(artifact, None, protocol)
     listener(StageFinished("profile", path.name, time.monotonic() - began, reused=False))
     notes = ["inputs are random numbers of the file's own types and shapes"]
     if not profile.op_timings:

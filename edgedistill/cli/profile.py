@@ -25,6 +25,7 @@ def profile(
     target: Annotated[
         str, typer.Option(metavar="NAME|PATH.toml", autocompletion=complete_target, help="Device to measure on.")
     ] = "host",
+    sessions: Annotated[int, typer.Option(min=1, max=20, metavar="N", help="Measuring processes.")] = 3,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
     verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Say more while working.")] = False,
 ) -> None:
@@ -36,7 +37,7 @@ def profile(
 
     with answering(as_json=as_json):
         with watching(verbose=verbose or bool(context.obj)) as listener:
-            result = api.profile(path, target=target, listener=listener)
+            result = api.profile(path, target=target, sessions=sessions, listener=listener)
         if as_json:
             render.write_json(result.model_dump_json())
         else:
