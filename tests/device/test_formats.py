@@ -186,7 +186,8 @@ def test_profile_of_any_file(model: Model, monkeypatch: pytest.MonkeyPatch, tmp_
 def test_other_files_are_refused_with_what_is_taken(tmp_path: Path) -> None:
     (tmp_path / "model.xml").write_text("<net/>")
     (tmp_path / "model.onnx").mkdir()
-    for name, problem in [("model.xml", "is no model file"), ("model.onnx", "is not a file"), ("absent.pte", "does not exist")]:
+    wrong = {"model.xml": "is no model file", "model.onnx": "is not a file", "absent.pte": "does not exist"}
+    for name, problem in wrong.items():
         with pytest.raises(InputError, match=problem) as caught:
             profiling.profile_file(tmp_path / name, load_target("host"), silent)
         assert caught.value.fix
