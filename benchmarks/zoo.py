@@ -10,9 +10,9 @@ process of its own, as a user would run it. A row a model and format:
     model, format, parameters, ok, parity, seconds, bytes, p50_ms, cause
 
 `parity` is the largest difference of any logit over eight images, the share of images with the same top class, and what
-computed it: the format's runtime, or (Core ML) the reference interpreter. An engine has none without its GPU: `ok` says there
-that it was built. `seconds` are conversion and compilation. `p50_ms` comes with --measure: one session of each file that runs
-here, with one thread, random inputs; times of one run of this script are comparable on a quiet machine alone.
+computed it: the format's runtime, or (Core ML) the reference interpreter. An engine has none without its GPU: `ok` says
+there that it was built. `seconds` are conversion and compilation. `p50_ms` comes with --measure: one session of each file
+that runs here, with one thread and random inputs; times of one run are comparable on a quiet machine alone.
 
 Rows are written after each model; a second run keeps those that are there, or makes the failed ones or all again.
 """

@@ -1,7 +1,7 @@
 """edgedistill: distil a vision teacher into a student proven to meet a latency budget on a device.
 
-Each command is a function here: `build`, `export`, `profile`, `inspect`, `verify`, `evaluate`, `run`. `EdgedistillError` is what
-they raise for a user's mistake.
+Each command is a function here: `build`, `export`, `profile`, `inspect`, `verify`, `evaluate`, `run`. `EdgedistillError` is
+what they raise for a user's mistake.
 Names are loaded when first used, so that `import edgedistill` costs nothing.
 """
 
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from edgedistill.api import evaluate as evaluate
     from edgedistill.api import export as export
     from edgedistill.api import inspect as inspect
+    from edgedistill.api import profile as profile
     from edgedistill.api import run as run
     from edgedistill.api import verify as verify
-    from edgedistill.api import profile as profile
     from edgedistill.artifacts import BuildResult as BuildResult
     from edgedistill.artifacts import ProfileResult as ProfileResult
     from edgedistill.errors import EdgedistillError as EdgedistillError
