@@ -56,7 +56,8 @@ def test_published_latencies_grow_with_the_work(name: str) -> None:
 
 
 def test_only_this_machine_is_local() -> None:
-    assert [target.name for target in all_targets() if target.transport == "local"] == ["host", "host-executorch", "host-litert"]
+    local = [target.name for target in all_targets() if target.transport == "local"]
+    assert local == ["host", "host-executorch", "host-litert"]
 
 
 def test_what_is_built_ahead_of_time_is_stated() -> None:
