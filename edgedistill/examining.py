@@ -50,8 +50,8 @@ def inspect_file(path: Path, target: Target) -> InspectResult:
         bytes=artifact.bytes,
         sha256=artifact.sha256,
         contract=opened.contract,
-        checks=inspection.checks,
-        facts=inspection.facts,
+        checks=tuple(map(_printable, inspection.checks)),
+        facts={name: _printable(value) for name, value in inspection.facts.items()},
     )
 
 
@@ -159,6 +159,11 @@ def run_file(path: Path, image: Path, count: int, target: Target) -> RunResult:
             Guess(index=int(i), label=contract.labels[i], probability=float(probabilities[i])) for i in best.tolist()
         ),
     )
+
+
+def _printable(text: str) -> str:
+    """Without the characters that a terminal acts on: names come from the file."""
+    return "".join(c if c.isprintable() or c == "\n" else "?" for c in text)
 
 
 def _reading(path: Path, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:

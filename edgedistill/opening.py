@@ -78,18 +78,25 @@ def format_of(path: Path) -> Format:
 def open_file(path: Path, target: Target) -> Opened:
     """Read a model file. Raises InputError where it is damaged or not what its name says, MissingDependencyError where the
     package that reads its format is absent."""
-    opened = _OPENERS[format_of(path)](path, target)
+    try:
+        opened = _OPENERS[format_of(path)](path, target)
+    except InputError as error:
+        if error.fix or error.problems:
+            raise
+        raise InputError(error.message, fix=_EXPORT_AGAIN) from error
     if opened.contract is not None and (problems := list(_implausible(opened.contract))):
         raise InputError(f"{path}: the contract in its metadata cannot be kept", problems=problems, fix=_EXPORT_AGAIN)
     return opened
 
 
 def _implausible(contract: Contract) -> Iterator[Problem]:
-    """What no model was made for: whoever believed it would ask for memory without end."""
+    """What no model was made for: whoever believed it would ask for memory without end, or print what is no text."""
     if not 1 <= contract.resolution <= LARGEST_RESOLUTION:
         yield Problem("resolution", f"{contract.resolution} is not between 1 and {LARGEST_RESOLUTION}")
     if not contract.labels:
         yield Problem("labels", "names no class")
+    if not all(label.isprintable() for label in contract.labels):
+        yield Problem("labels", "holds characters that are no text, of which some drive a terminal")
     if not all(math.isfinite(value) for value in contract.mean):
         yield Problem("mean", "is not finite")
     if not all(math.isfinite(value) and value > 0 for value in contract.std):

@@ -136,14 +136,16 @@ def _flip(data: bytes, position: int) -> bytes:
 
 
 def _flipped_weight(suffix: str) -> Callable[[Path, Path], Path]:
-    """A byte of the convolution's first weights: found by what they are."""
+    """A byte of some weights, which are found by what they are."""
 
     def write(folder: Path, bases: Path) -> Path:
         data = base(bases, suffix).read_bytes()
-        weights = np.load(bases / "weights.npy").astype("<f4")
-        at = data.find(weights.tobytes()[:12])
+        known = [np.load(path).astype("<f4").tobytes()[:16] for path in sorted(bases.glob("weights-*.npy"))]
+        at = max(data.find(start) for start in known)
+        if at < 0:
+            raise FileNotFoundError(f"the weights are not found in the whole {suffix}")
         path = folder / f"model{suffix}"
-        path.write_bytes(_flip(data, at + 2 if at >= 0 else len(data) * 3 // 4))
+        path.write_bytes(_flip(data, at + 2))
         return path
 
     return write

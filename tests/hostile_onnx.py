@@ -52,9 +52,9 @@ def model(
 
 
 def whole(path: Path) -> Path:
-    """A good file, whose first weights stand in weights.npy beside it."""
+    """A good file, whose weights stand in weights-onnx.npy beside it."""
     made = model()
-    np.save(path.with_name("weights.npy"), numpy_helper.to_array(made.graph.initializer[0]))
+    np.save(path.with_name("weights-onnx.npy"), numpy_helper.to_array(made.graph.initializer[0]))
     path.write_bytes(made.SerializeToString())
     return path
 
@@ -258,6 +258,15 @@ def _escapes(folder: Path) -> Any:
     return model(carries=contract(labels=labels))
 
 
+def _escaping_names(folder: Path) -> Any:
+    made = model()
+    made.producer_name = "\x1b[2J\x1b]0;owned\x07"
+    for node in made.graph.node:
+        node.input[:] = [name.replace("image", "image\x1b[31m") for name in node.input]
+    made.graph.input[0].name = "image\x1b[31m"
+    return made
+
+
 CASES = (
     _case("weights in ../", lambda f: _outside(f, "../secret.bin"), EVERY, "weight", "folder"),
     _case("weights by an absolute path", lambda f: _outside(f, "SECRET"), EVERY, "weight", "folder"),
@@ -295,7 +304,8 @@ CASES = (
         "a contract of other classes", lambda f: model(carries=contract(labels=["a", "b"])), {"run": (2,)}, "10", "2"
     ),
     _case("a contract that is text", lambda f: model(carries="hello"), BROKEN, "contract"),
-    _case("labels that drive the terminal", _escapes, {"run": (0,), "inspect": (0,)}),
+    _case("labels that drive the terminal", _escapes, BROKEN, "labels"),
+    _case("names that drive the terminal", _escaping_names, {"inspect": (0, 2), "run": (0, 2)}),
 )
 
 

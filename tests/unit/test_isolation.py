@@ -7,12 +7,13 @@ import os
 import signal
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from edgedistill.errors import InputError, Problem
-from edgedistill.isolation import ChildFailure, Limits, in_child
+from edgedistill.isolation import ChildBug, ChildFailure, Limits, in_child
 
 ROOMY = Limits(seconds=60, memory_bytes=2**30)
 linux = pytest.mark.skipif(sys.platform != "linux", reason="limits are enforced on Linux")
@@ -38,9 +39,10 @@ def test_an_error_with_a_way_out_comes_as_it_is() -> None:
 
 
 def test_any_other_exception_is_a_bug_with_its_traceback() -> None:
-    with pytest.raises(RuntimeError, match="ZeroDivisionError") as caught:
+    with pytest.raises(ChildBug, match="dividing failed in its child process") as caught:
         in_child("dividing", ROOMY, divmod, 1, 0)
-    assert "dividing failed in its child process" in str(caught.value)
+    assert caught.value.summary == "ZeroDivisionError: integer division or modulo by zero"
+    assert "Traceback" in str(caught.value)
 
 
 def segfault() -> None:
@@ -61,6 +63,30 @@ def test_a_limit_on_memory_is_kept() -> None:
     with pytest.raises(ChildFailure, match=r"more than the 256\.0 MiB") as caught:
         in_child("hoarding", Limits(60, 2**28), np.ones, 2**30)
     assert caught.value.kind == "memory"
+
+
+def refuse() -> None:
+    raise RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory")
+
+
+def test_a_library_that_is_refused_memory_says_so_in_its_own_way() -> None:
+    with pytest.raises(ChildFailure, match="asked for more than the") as caught:
+        in_child("allocating", ROOMY, refuse)
+    assert caught.value.kind == "memory"
+
+
+@linux
+def test_limits_grow_with_what_a_file_stores_not_with_what_it_claims(tmp_path: Path) -> None:
+    small, holes, large = tmp_path / "small", tmp_path / "holes", tmp_path / "large"
+    small.write_bytes(b"x")
+    large.write_bytes(os.urandom(2**24))
+    with holes.open("wb") as stream:
+        stream.truncate(2**40)
+    assert Limits.for_file(holes).memory_bytes == 2 * 2**30
+    assert Limits.for_file(holes).seconds < 130
+    assert Limits.for_file(large).memory_bytes >= Limits.for_file(small).memory_bytes
+    assert Limits.for_file(tmp_path).seconds == pytest.approx(Limits.for_file(large).seconds, abs=1)
+    assert Limits.for_file(tmp_path / "nothing").memory_bytes == 2 * 2**30
 
 
 def test_a_limit_on_time_is_kept() -> None:
