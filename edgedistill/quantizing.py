@@ -9,7 +9,7 @@ import platform
 import re
 import shutil
 import tempfile
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from edgedistill.artifacts import CompiledArtifact, ExportedModel, Fraction
@@ -18,7 +18,7 @@ from edgedistill.converters import SUFFIX
 from edgedistill.data.argument import data_config
 from edgedistill.data.datasets import Dataset, load_dataset
 from edgedistill.data.preprocessing import prepare
-from edgedistill.errors import EdgedistillError, InputError
+from edgedistill.errors import EdgedistillError, InputError, Problem
 from edgedistill.export.metadata import load, read_contract, signatures
 from edgedistill.exporting import make_folder
 from edgedistill.isolation import Limits, in_child
@@ -107,7 +107,7 @@ def quantize_model(
 
     A format without a winner is in the result, which is then not `ok`. Raises InputError for bad input.
     """
-    opened = _open_onnx(Path(model), asked) if model.endswith(".onnx") else _open_torch(model, options)
+    opened = _open_onnx(Path(model), options, asked) if model.endswith(".onnx") else _open_torch(model, options)
     dataset = load_dataset(data_config(data))
     _check(opened, dataset, data)
     make_folder(asked.out)
@@ -189,13 +189,23 @@ def _open_torch(model: str, options: ModelOptions) -> _Opened:
     return _Opened(model, source.contract, source, None, notes)
 
 
-def _open_onnx(path: Path, asked: Asked) -> _Opened:
-    others = [form for form in asked.formats if form not in _FROM_ONNX]
-    if others:
-        raise InputError(
-            f"{', '.join(others)} are made from a torch model, not from ONNX",
-            fix="give timm:NAME, module:function or a .pt2",
+def _open_onnx(path: Path, options: ModelOptions, asked: Asked) -> _Opened:
+    problems = [
+        Problem(f"--{name.replace('_', '-')}", "cannot change an ONNX file, which has its own")
+        for name, value in asdict(options).items()
+        if value
+    ]
+    problems += [
+        Problem(
+            f"--formats {form}",
+            "is made from a torch model, not from ONNX",
+            "give timm:NAME, module:function or a .pt2",
         )
+        for form in asked.formats
+        if form not in _FROM_ONNX
+    ]
+    if problems:
+        raise InputError(f"{path} cannot be quantised so", problems=problems)
     if not path.is_file():
         raise InputError(f"{path} {'is a folder' if path.is_dir() else 'does not exist'}", fix="name an .onnx file")
     full, contract = in_child(f"reading {path.name}", Limits.for_file(path), _read_onnx, path, asked.target)

@@ -106,7 +106,7 @@ def test_an_onnx_file_climbs_without_torch(file, tmp_path):
     ("model", "data", "formats", "message"),
     [
         ("absent.onnx", "digits", (Format.ONNX,), "does not exist"),
-        ("small.onnx", "digits", (Format.COREML,), "coreml are made from a torch model"),
+        ("small.onnx", "digits", (Format.COREML,), r"(?s)coreml: is made from a torch model"),
         ("nonsense", "digits", (Format.ONNX,), "is not a model"),
     ],
 )
@@ -123,6 +123,34 @@ def test_the_command(file, tmp_path):
     assert answer.exit_code == 0, answer.output
     document = json.loads(answer.stdout)
     assert document["formats"][0]["path"] == "small.int8.onnx" and document["max_loss"] == 0.05
+
+
+def test_the_command_without_a_winner_names_the_way_out(file, tmp_path, monkeypatch):
+    lost = FormatLadder(format=Format.ONNX, accuracy=0.9, bytes=1000, rungs=(rung(0.03, "loses 3.00 points"),))
+    nothing = CalibrationSet(fingerprint="f", seed=0, indices=())
+    found = QuantizeResult(
+        model="m",
+        data="digits",
+        target="host",
+        max_loss=0.005,
+        calibration=nothing,
+        images=9,
+        formats=(lost,),
+        notes=(),
+    )
+    monkeypatch.setattr("edgedistill.quantizing.quantize_model", lambda *given, **more: found)
+    answer = CliRunner().invoke(app, ["quantize", str(file), "--data", "digits", "--out", str(tmp_path)])
+    assert answer.exit_code == 2
+    assert "3.00 points" in answer.output and "allow that with --max-loss" in answer.output
+
+
+@pytest.mark.parametrize(
+    "option", [["--max-loss", "half"], ["--also", "fp8"], ["--formats", "png"], ["--mean", "0.1,0.2,0.3"]]
+)
+def test_the_command_with_wrong_options(file, tmp_path, option):
+    answer = CliRunner().invoke(app, ["quantize", str(file), "--data", "digits", "--out", str(tmp_path), *option])
+    assert answer.exit_code == 2 and "Traceback" not in answer.output
+    assert not list(tmp_path.iterdir())
 
 
 def rung(loss: float, reason: str) -> LadderRung:
