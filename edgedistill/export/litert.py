@@ -26,7 +26,7 @@ from edgedistill.artifacts import ExportedModel, TensorSignature
 from edgedistill.errors import MissingDependencyError, Problem, TrialFailure, UnsupportedError
 from edgedistill.export.carried import carried_entries
 from edgedistill.export.litert_content import LAYER_MARK, Content
-from edgedistill.export.litert_passes import drop_expands, fold_constants
+from edgedistill.export.litert_passes import drop_expands, fold_constants, keep_nearest, plain_pooling
 from edgedistill.export.quiet import quiet
 from edgedistill.specs import Contract, Format, Precision, QuantScheme
 from edgedistill.store import file_sha256, size_bytes, write_atomic
@@ -173,7 +173,8 @@ class _Edge(nn.Module):
         self.output_name = output_name
         self.program = program.module(check_guards=False)
         folded = fold_constants(self.program)
-        drop_expands(self.program)
+        for rewrite in (drop_expands, keep_nearest, plain_pooling):
+            rewrite(self.program)
         numbers = {node: name for node in self.program.graph.nodes if (name := _layer_of(node, folded)) is not None}
         self.layers = list(numbers.values())
         self.numbered = nn.Module()
