@@ -40,6 +40,8 @@ PEAK_LIMIT_BYTES = 3 * 2**30
 """A child may take 2 GiB for a small file, on top of what its parent has loaded."""
 SECONDS_LIMIT = 400
 SLOW_SECONDS = 100
+KEPT = ("edgedistill-measuring-", ".ses", "torchinductor", "matplotlib")
+"""What may stay in the temporary folder: the lock that measurements share, and what libraries keep (`.ses` is ONNX Runtime's)."""
 NETWORK = """import numpy
 import torch
 
@@ -114,8 +116,8 @@ def run(case: hostile_cases.Case, command: str, root: Path, bases: Path) -> dict
     causes = [line for line in lines if line.startswith(("error: ", "! ")) or " failed: " in line]
     causes += [line for line in printed.splitlines() if line.startswith("! ") or " failed: " in line]
     problems = [line.strip() for line in said.splitlines() if line.startswith("  ")]
-    left = [name for name in listing(inner) - before if name != "out"]
-    left += [name for name in listing(temporary) if not name.startswith(("torchinductor", "matplotlib"))]
+    left = [name for name in listing(inner) - before if name != "out" and exit_code != 0]
+    left += [name for name in listing(temporary) if not name.startswith(KEPT)]
     row = {
         "case": case.name,
         "format": case.format,

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import ParamSpec, TypeVar
 
 import numpy as np
 
@@ -20,20 +18,16 @@ from edgedistill.data.datasets import load_dataset
 from edgedistill.data.images import find_fault, read_rgb
 from edgedistill.data.preprocessing import prepare, resize
 from edgedistill.documents import EvaluateResult, Guess, InspectResult, RunResult, VerifyResult
-from edgedistill.errors import InputError, TrialFailure
+from edgedistill.errors import InputError
 from edgedistill.export.program import probe_images
-from edgedistill.isolation import ChildBug, ChildFailure, Limits, in_child
-from edgedistill.opening import Opened, format_of, open_file
+from edgedistill.isolation import Limits
+from edgedistill.opening import CONTROLS, Opened, open_file, reading, reading_within
 from edgedistill.runtimes import runtime_for
 from edgedistill.runtimes.base import Images, Inspection, Logits, NotRunnableError
 from edgedistill.specs import Contract, Target
 from edgedistill.verify import REFERENCE_IMAGES, Labels, run_all, test_accuracy
 
-P = ParamSpec("P")
-R = TypeVar("R")
-
 PROBES = 8
-_HOSTILE = "the file is damaged or hostile; export it again from its model"
 _MANIFEST, _CONTRACT = "manifest.json", "contract.json"
 _SLOWER = 4
 """So many times longer than alone an image may take among others: processors slow down, and others use them."""
@@ -41,7 +35,7 @@ _SLOWER = 4
 
 def inspect_file(path: Path, target: Target) -> InspectResult:
     """What is in a model file. Raises InputError for one that is damaged, too large to read or no model."""
-    opened, inspection = _reading(path, _inspected, path, target)
+    opened, inspection = reading(path, _inspected, path, target)
     artifact = opened.artifact
     return InspectResult(
         path=str(path),
@@ -50,15 +44,16 @@ def inspect_file(path: Path, target: Target) -> InspectResult:
         bytes=artifact.bytes,
         sha256=artifact.sha256,
         contract=opened.contract,
-        checks=tuple(map(_printable, inspection.checks)),
-        facts={name: _printable(value) for name, value in inspection.facts.items()},
+        # Names come from the file, and some readers print them.
+        checks=tuple(CONTROLS.sub("?", check) for check in inspection.checks),
+        facts={name: CONTROLS.sub("?", value) for name, value in inspection.facts.items()},
     )
 
 
 def verify_file(path: Path, against: Path | None, target: Target) -> VerifyResult:
     """Whether a file is whole, is what its package says, and computes what another file (`against`), or its package's golden
     data, says. Raises InputError for files that cannot be read or compared."""
-    opened, inspection = _reading(path, _inspected, path, target)
+    opened, inspection = reading(path, _inspected, path, target)
     artifact = opened.artifact
     checks = list(inspection.checks)
     failures: list[str] = []
@@ -74,7 +69,7 @@ def verify_file(path: Path, against: Path | None, target: Target) -> VerifyResul
     if images is None:
         not_run = "it carries no contract, so there is nothing to feed it"
     else:
-        logits, not_run = _reading(path, _logits, artifact, images)
+        logits, not_run = reading(path, _logits, artifact, images)
         if logits is not None:
             checks.append(f"it runs on {len(images)} images, and all its logits are finite")
             if wanted is not None:
@@ -98,7 +93,7 @@ def verify_file(path: Path, against: Path | None, target: Target) -> VerifyResul
 def evaluate_file(path: Path, data: str, split: str, limit: int | None, target: Target) -> EvaluateResult:
     """Accuracy of a file on a split of a data set, images through the file's own contract. Raises InputError where data and
     contract have other classes, NotRunnableError where nothing here runs the file."""
-    opened = _reading(path, open_file, path, target)
+    opened = reading(path, open_file, path, target)
     contract, artifact = opened.contracted(), opened.artifact
     dataset = load_dataset(data_config(data))
     if len(dataset.classes) != len(contract.labels):
@@ -112,11 +107,11 @@ def evaluate_file(path: Path, data: str, split: str, limit: int | None, target: 
     images, labels = prepare(dataset.images, indices, contract), dataset.labels[indices]
     began = time.monotonic()
     # One image alone first: a file that never ends is then known for one in minutes, however many images there are.
-    _reading(path, _run, artifact, images[:1])
+    reading(path, _run, artifact, images[:1])
     seconds_one = time.monotonic() - began
     alone = Limits.for_file(path)
     limits = Limits(alone.seconds + _SLOWER * seconds_one * len(images), alone.memory_bytes + images.nbytes)
-    accuracy = _limited(path, limits, _accuracy, artifact, images, labels)
+    accuracy = reading_within(path, limits, _accuracy, artifact, images, labels)
     return EvaluateResult(
         path=str(path),
         format=artifact.format,
@@ -136,12 +131,12 @@ def run_file(path: Path, image: Path, count: int, target: Target) -> RunResult:
     be read, NotRunnableError where nothing here runs the file."""
     if not image.is_file():
         raise InputError(f"{image} {'is a folder' if image.is_dir() else 'does not exist'}", fix="name an image file")
-    opened = _reading(path, open_file, path, target)
+    opened = reading(path, open_file, path, target)
     contract = opened.contracted()
     if fault := find_fault(image):
         raise InputError(f"{image} {fault}", fix="give an image that an ordinary viewer opens")
     pixels = resize(read_rgb(image), contract)[None]
-    logits = _reading(path, _run, opened.artifact, pixels)[0].astype(np.float64)
+    logits = reading(path, _run, opened.artifact, pixels)[0].astype(np.float64)
     odds = np.exp(logits - logits.max())
     probabilities = odds / odds.sum()
     if len(logits) != len(contract.labels):
@@ -159,32 +154,6 @@ def run_file(path: Path, image: Path, count: int, target: Target) -> RunResult:
             Guess(index=int(i), label=contract.labels[i], probability=float(probabilities[i])) for i in best.tolist()
         ),
     )
-
-
-def _printable(text: str) -> str:
-    """Without the characters that a terminal acts on: names come from the file."""
-    return "".join(c if c.isprintable() or c == "\n" else "?" for c in text)
-
-
-def _reading(path: Path, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-    """`function` in a child with the limits of a file like `path`. Raises InputError for a path that is no model file, and
-    as `_limited` does."""
-    format_of(path)
-    return _limited(path, Limits.for_file(path), function, *args, **kwargs)
-
-
-def _limited(path: Path, limits: Limits, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-    """Raises InputError where the child does not come back, where the file does not do what it should, or where something
-    raises what nobody expected: readers of many hands do on damaged files. The file is at fault, as far as anyone can
-    tell."""
-    try:
-        return in_child(f"reading {path.name}", limits, function, *args, **kwargs)
-    except ChildFailure as failure:
-        raise InputError(f"{path} cannot be read: {failure.message}", fix=failure.fix or _HOSTILE) from failure
-    except TrialFailure as failure:
-        raise InputError(failure.message, problems=failure.problems, fix=failure.fix or _HOSTILE) from failure
-    except ChildBug as error:
-        raise InputError(f"{path} cannot be read: {error.summary}", fix=_HOSTILE) from error
 
 
 # -- in the child -----------------------------------------------------------------------------------------------------
@@ -222,14 +191,14 @@ def _expected(
             raise InputError(f"{path} carries no contract, so nothing can be fed to both", fix="compare exported files")
         return None, None, ""
     if against is not None:
-        other = _reading(against, open_file, against, target)
+        other = reading(against, open_file, against, target)
         problem = _differing(opened.contract, other.contracted())
         if problem:
             raise InputError(
                 f"{path.name} and {against.name} are not comparable: {problem}", fix="give files of one model"
             )
         images = probe_images(opened.contract, PROBES)
-        return images, _reading(against, _run, other.artifact, images), against.name
+        return images, reading(against, _run, other.artifact, images), against.name
     return _golden(path, opened.contract)
 
 

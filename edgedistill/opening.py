@@ -1,23 +1,29 @@
 """A model file of any format from anywhere, as an artifact that its runtime takes.
 
-Everything here reads a foreign file: callers run it in a child process (`isolation.in_child`).
+What reads a foreign file runs in a child process: `reading` is how.
 """
 
 from __future__ import annotations
 
 import math
+import re
 import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ParamSpec, TypeVar
 
 from pydantic import ValidationError
 
 from edgedistill.artifacts import CompiledArtifact
-from edgedistill.errors import InputError, Problem, UnsupportedError
+from edgedistill.errors import InputError, Problem, TrialFailure, UnsupportedError
 from edgedistill.export.carried import carried_contract
+from edgedistill.isolation import ChildBug, ChildFailure, Limits, in_child
 from edgedistill.specs import Contract, Format, Frozen, Target
 from edgedistill.store import file_sha256
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 SUFFIXES = {
     ".onnx": Format.ONNX,
@@ -28,8 +34,11 @@ SUFFIXES = {
     ".pte": Format.EXECUTORCH,
 }
 LARGEST_RESOLUTION = 2048
+CONTROLS = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]")
+"""Characters that a terminal acts on, but for the line's end."""
 _LARGEST_RECORD_BYTES = 16 * 2**20
 _BUILD_AGAIN = "build it again"
+_HOSTILE = "the file is damaged or hostile; export it again from its model"
 _EXPORT_AGAIN = "export it again from its model"
 
 
@@ -75,6 +84,27 @@ def format_of(path: Path) -> Format:
     return form
 
 
+def reading(path: Path, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+    """`function` in a child with the limits of a file like `path`. Raises InputError for a path that is no model file, and
+    as `reading_within` does."""
+    format_of(path)
+    return reading_within(path, Limits.for_file(path), function, *args, **kwargs)
+
+
+def reading_within(path: Path, limits: Limits, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+    """`function`, which reads the file at `path`, in a child with these limits. Raises InputError where the child does not
+    come back, where the file does not do what it should, or where something raises what nobody expected: readers of many
+    hands do on damaged files. The file is at fault, as far as anyone can tell."""
+    try:
+        return in_child(f"reading {path.name}", limits, function, *args, **kwargs)
+    except ChildFailure as failure:
+        raise InputError(f"{path} cannot be read: {failure.message}", fix=failure.fix or _HOSTILE) from failure
+    except TrialFailure as failure:
+        raise InputError(failure.message, problems=failure.problems, fix=failure.fix or _HOSTILE) from failure
+    except ChildBug as error:
+        raise InputError(f"{path} cannot be read: {error.summary}", fix=_HOSTILE) from error
+
+
 def open_file(path: Path, target: Target) -> Opened:
     """Read a model file. Raises InputError where it is damaged or not what its name says, MissingDependencyError where the
     package that reads its format is absent."""
@@ -95,8 +125,8 @@ def _implausible(contract: Contract) -> Iterator[Problem]:
         yield Problem("resolution", f"{contract.resolution} is not between 1 and {LARGEST_RESOLUTION}")
     if not contract.labels:
         yield Problem("labels", "names no class")
-    if not all(label.isprintable() for label in contract.labels):
-        yield Problem("labels", "holds characters that are no text, of which some drive a terminal")
+    if any(CONTROLS.search(label) for label in contract.labels):
+        yield Problem("labels", "holds characters that are no text and drive a terminal")
     if not all(math.isfinite(value) for value in contract.mean):
         yield Problem("mean", "is not finite")
     if not all(math.isfinite(value) and value > 0 for value in contract.std):

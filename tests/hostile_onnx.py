@@ -267,8 +267,18 @@ def _escaping_names(folder: Path) -> Any:
     return made
 
 
+def _self_calling(folder: Path) -> Any:
+    """A function of the model's own that calls itself."""
+    node = helper.make_node("Again", ["x"], ["y"], domain="own")
+    function = helper.make_function("own", "Again", ["x"], ["y"], [node], [helper.make_opsetid("own", 1)])
+    made = model([helper.make_node("Again", ["flat"], ["more"], domain="own")])
+    made.opset_import.append(helper.make_opsetid("own", 1))
+    made.functions.append(function)
+    return made
+
+
 CASES = (
-    _case("weights in ../", lambda f: _outside(f, "../secret.bin"), EVERY, "weight", "folder"),
+    _case("weights in ../", lambda f: _outside(f, "../secret.bin"), {**EVERY, "export": (2,)}, "weight", "folder"),
     _case("weights by an absolute path", lambda f: _outside(f, "SECRET"), EVERY, "weight", "folder"),
     _case("weights behind a link out of its folder", _linked, EVERY, "weight", "folder"),
     _case("weights in a file that is not there", lambda f: _external("nowhere.bin"), EVERY, "weight"),
@@ -280,12 +290,13 @@ CASES = (
     _case("30 graphs in one another", lambda f: _nested(30), HARMLESS),
     _case("5,000 graphs in one another", lambda f: _deep(5000), EVERY),
     _case("100,000 operators in a row", lambda f: _chain(100_000), {"inspect": (0, 2), "run": (0, 2)}, slow=True),
-    _case("operators in a circle", _cycle, EVERY),
+    _case("operators in a circle", _cycle, {**EVERY, "export": (2,)}),
     _case("an operator that is none", lambda f: model([helper.make_node("Explode", ["flat"], ["more"])]), EVERY),
     _case("an operator of a foreign domain", _domain, NOT_RUN),
+    _case("a function that calls itself", _self_calling, NOT_RUN),
     _case("an opset of the future", lambda f: model(opset=999), {"inspect": (0, 2), **NOT_RUN, "profile": (2,)}),
     *(_case(f"{kind} of terabytes", _bomb(kind), RUN_TIME) for kind in ("ConstantOfShape", "Tile", "Expand", "Pad")),
-    _case("constants of terabytes", _folded, RUN_TIME | {"profile": (2,)}),
+    _case("constants of terabytes", _folded, RUN_TIME | {"profile": (2,), "export": (2,)}),
     _case("a tensor doubled forty times", _growing, RUN_TIME | {"profile": (2,)}),
     _case("a loop without end", _endless, {"run": (2,), "evaluate": (2,)}, slow=True),
     _case("sparse weights of exabytes", _sparse, RUN_TIME),
@@ -293,7 +304,7 @@ CASES = (
     _case("two inputs", _two_inputs, NOT_RUN),
     _case("no inputs", _no_inputs, NOT_RUN),
     _case("no outputs", _no_outputs, NOT_RUN),
-    _case("text for logits", _strings, NOT_RUN),
+    _case("text for logits", _strings, {**NOT_RUN, "export": (2,)}),
     _case("logits that are not finite", _not_finite, NOT_RUN),
     _case("open sizes, for images of 16", lambda f: model(inputs=_inputs(["n", 3, "h", "w"])), HARMLESS),
     _case("images of another size than its contract's", lambda f: model(carries=contract(resolution=8)), NOT_RUN),
