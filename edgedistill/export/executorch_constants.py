@@ -60,8 +60,9 @@ def add_constants(
     for name, tensor in tensors.items():
         with program.graph.inserting_before(first):
             placeholder = program.graph.placeholder(name)
-        placeholder.meta["val"] = mode.from_tensor(tensor, static_shapes=True)
-        program.constants[placeholder.name] = tensor.contiguous()
+        value = tensor.contiguous()
+        placeholder.meta["val"] = mode.from_tensor(value, static_shapes=True)
+        program.constants[placeholder.name] = value
         placeholders.append(placeholder)
     program.graph_signature.input_specs[:0] = [
         InputSpec(InputKind.CONSTANT_TENSOR, TensorArgument(name=node.name), target=node.name) for node in placeholders
