@@ -38,14 +38,17 @@ _IMPORTS: dict[Format, tuple[str, ...]] = {
     Format.ONNX: ("torch.onnx._internal.exporter._core", "onnxscript"),
     Format.COREML: ("coremltools",),
     Format.LITERT: ("litert_torch",),
-    Format.EXECUTORCH: ("executorch.exir",),
+    Format.EXECUTORCH: ("executorch.exir", "executorch.backends.xnnpack.partition.xnnpack_partitioner"),
 }
 _QUANTISER_IMPORTS: dict[Format, tuple[str, ...]] = {
     Format.ONNX: ("onnxruntime.quantization",),
     Format.TENSORRT: ("onnxruntime.quantization",),
     Format.COREML: ("torchao.quantization.pt2e.quantize_pt2e",),
-    Format.LITERT: ("torchao.quantization.pt2e.quantize_pt2e",),
-    Format.EXECUTORCH: ("torchao.quantization.pt2e.quantize_pt2e",),
+    Format.LITERT: ("ai_edge_quantizer.quantizer",),
+    Format.EXECUTORCH: (
+        "torchao.quantization.pt2e.quantize_pt2e",
+        "executorch.backends.xnnpack.quantizer.xnnpack_quantizer",
+    ),
 }
 
 

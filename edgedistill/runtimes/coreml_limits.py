@@ -84,15 +84,16 @@ def bounded_loading() -> Iterator[None]:
         operation._auto_val = plain
 
 
-def check_weights(spec: Any, folder: Path) -> None:
+def check_weights(spec: Any, folder: Path, package: Path) -> None:
     """Every weight that the program refers to lies inside its file. `spec` is the Model protobuf, `folder` where the weight
-    files are. Raises EdgedistillError for a file that is missing, cut short, or has no weight where one should begin."""
+    files of `package` are. Raises EdgedistillError for a file that is missing, cut short, or has no weight where one should
+    begin."""
     for value in _file_values(spec.mlProgram):
         path, offset = folder / value.fileName.rpartition("/")[2], value.offset
         problem = _weight_problem(path, offset)
         if problem:
             raise EdgedistillError(
-                f"the weights are damaged: {path.name} {problem}", fix="copy the package again or build it again"
+                f"{package} is damaged: its {path.name} {problem}", fix="copy the package again or build it again"
             )
 
 

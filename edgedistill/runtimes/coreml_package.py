@@ -86,7 +86,7 @@ def read_package(path: Path) -> Package:
                 if spec.WhichOneof("Type") != "mlProgram":
                     raise InputError(f"{path} holds a {spec.WhichOneof('Type')}, not an ML program")
                 _check_operations(path, spec)
-                check_weights(spec, Path(model.weights_dir))
+                check_weights(spec, Path(model.weights_dir), path)
                 with bounded_loading():
                     program = milproto.load(spec, spec.specificationVersion, model.weights_dir)
                 # A program of small constants only has no weight file; one that refers to it does not load without.

@@ -26,10 +26,14 @@ def fold_batch_norm(program: ExportedProgram) -> int:
 
 def _fold(norm: Node, constants: Constants) -> bool:
     conv, gamma, beta, mean, variance, training, _, eps = norm.args[:8]
+    if training and mean is None:
+        return False  # no statistics are kept: it standardises what it is given, the weights of timm's StdConv2d
     if training:
         raise UnsupportedError(f"{norm.name} is a batch norm in training mode", fix="call .eval() before exporting")
     if not isinstance(conv, Node) or conv.target not in CONVOLUTIONS or len(conv.users) != 1:
         return False
+    if any(user.op == "output" for user in norm.users):
+        return False  # the program's signature names its outputs by their nodes
     weight, bias = conv.args[1], conv.args[2] if len(conv.args) > 2 else None
     if not constants.own(weight) or not constants.own(beta) or (bias is not None and not constants.own(bias)):
         return False
