@@ -133,12 +133,15 @@ class Evaluation:
         return result if many else [result]
 
     def _weight(self, op: Any) -> Sequence[Value]:
-        (var,) = op.outputs[:1]
-        if var not in self.shared.weights:
-            check_total(self.held_bytes + check_type(var.sym_type, f"the weight {var.name}"), f"the weight {var.name}")
+        if op.outputs[0] not in self.shared.weights:
+            what = f"the weight {op.name}"
+            check_total(self.held_bytes + sum(check_type(var.sym_type, what) for var in op.outputs), what)
             with _with_values(op, self.values):
-                self.shared.weights[var] = rounded(op.materialized_val_inference(), var)
-        return [self.shared.weights[var]]
+                expanded = op.materialized_val_inference()
+            parts = expanded if len(op.outputs) > 1 else [expanded]
+            for var, value in zip(op.outputs, parts, strict=True):
+                self.shared.weights[var] = rounded(value, var)
+        return [self.shared.weights[var] for var in op.outputs]
 
     def _check_size(self, op: Any) -> None:
         """Refuse what the operation would give for the values it is about to be given, where that is too large."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -32,11 +32,20 @@ def _write(data: NDArray[Any], where: Any, updates: NDArray[Any], mode: str) -> 
     return result
 
 
+def _indices(call: Call, sizes: int | Sequence[int]) -> NDArray[Any]:
+    """The indices into dimensions of `sizes`; raises IndexError for one outside where the program asks for that."""
+    indices = np.asarray(call["indices"]).astype(np.int64)
+    if call.scalar("validate_indices", False) and ((indices < 0) | (indices >= np.asarray(sizes))).any():
+        raise IndexError(f"indices outside 0..{np.asarray(sizes) - 1}")
+    return indices
+
+
 @operation("gather")
 def gather(call: Call) -> NDArray[Any]:
     """Along an axis; the first `batch_dims` dimensions of both are walked together."""
-    x, indices = np.asarray(call["x"]), np.asarray(call["indices"]).astype(np.int64)
+    x = np.asarray(call["x"])
     axis, batch = call.scalar("axis", 0) % x.ndim, call.scalar("batch_dims", 0)
+    indices = _indices(call, x.shape[axis])
     if batch == 0:
         return np.take(x, indices, axis=axis, mode="wrap")
     flat = x.reshape(-1, *x.shape[batch:])
@@ -48,14 +57,14 @@ def gather(call: Call) -> NDArray[Any]:
 @operation("gather_along_axis")
 def gather_along_axis(call: Call) -> NDArray[Any]:
     x, axis = np.asarray(call["x"]), call.scalar("axis", 0)
-    indices = np.asarray(call["indices"]).astype(np.int64) % x.shape[axis]
+    indices = _indices(call, x.shape[axis]) % x.shape[axis]
     return np.take_along_axis(x, indices, axis)
 
 
 @operation("gather_nd")
 def gather_nd(call: Call) -> NDArray[Any]:
-    x, indices = np.asarray(call["x"]), np.asarray(call["indices"]).astype(np.int64)
-    batch = call.scalar("batch_dims", 0)
+    x, batch = np.asarray(call["x"]), call.scalar("batch_dims", 0)
+    indices = _indices(call, x.shape[batch : batch + np.shape(call["indices"])[-1]])
     if batch == 0:
         return np.asarray(x[tuple(np.moveaxis(indices, -1, 0))])
     flat, rows = x.reshape(-1, *x.shape[batch:]), indices.reshape(-1, *indices.shape[batch:])
@@ -65,8 +74,9 @@ def gather_nd(call: Call) -> NDArray[Any]:
 
 @operation("scatter")
 def scatter(call: Call) -> NDArray[Any]:
-    data, indices = np.asarray(call["data"]), np.asarray(call["indices"]).astype(np.int64)
+    data = np.asarray(call["data"])
     axis = call.scalar("axis", 0) % data.ndim
+    indices = _indices(call, data.shape[axis])
     moved = np.moveaxis(data, axis, 0)
     rank = np.ndim(call["updates"])
     own = list(range(axis, axis + indices.ndim))
@@ -76,8 +86,9 @@ def scatter(call: Call) -> NDArray[Any]:
 
 @operation("scatter_along_axis")
 def scatter_along_axis(call: Call) -> NDArray[Any]:
-    data, indices = np.asarray(call["data"]), np.asarray(call["indices"]).astype(np.int64)
+    data = np.asarray(call["data"])
     axis = call.scalar("axis", 0) % data.ndim
+    indices = _indices(call, data.shape[axis])
     where = list(np.indices(indices.shape))
     where[axis] = indices % data.shape[axis]
     return _write(data, tuple(where), np.asarray(call["updates"]), call.scalar("mode", "add"))
@@ -85,7 +96,8 @@ def scatter_along_axis(call: Call) -> NDArray[Any]:
 
 @operation("scatter_nd")
 def scatter_nd(call: Call) -> NDArray[Any]:
-    data, indices = np.asarray(call["data"]), np.asarray(call["indices"]).astype(np.int64)
+    data = np.asarray(call["data"])
+    indices = _indices(call, data.shape[: np.shape(call["indices"])[-1]])
     where = tuple(np.moveaxis(indices, -1, 0))
     return _write(data, where, np.asarray(call["updates"]), call.scalar("mode", "add"))
 
