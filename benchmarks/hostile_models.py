@@ -41,7 +41,7 @@ PEAK_LIMIT_BYTES = 3 * 2**30
 SECONDS_LIMIT = 400
 SLOW_SECONDS = 100
 KEPT = ("edgedistill-measuring-", ".ses", "torchinductor", "matplotlib")
-"""What may stay in the temporary folder: the lock that measurements share, and what libraries keep (`.ses` is ONNX Runtime's)."""
+"""What may stay in the temporary folder: the lock that measurements share, and what libraries keep there."""
 NETWORK = """import numpy
 import torch
 

@@ -10,17 +10,19 @@ import numpy as np
 import pytest
 import torch
 
+from edgedistill.errors import EdgedistillError
 from edgedistill.runtimes.coreml_reference.interpreter import run
 
 ct = pytest.importorskip("coremltools", reason="coremltools has no wheel for this machine")
 mb = pytest.importorskip("coremltools.converters.mil.mil").Builder
+mil_types = ct.converters.mil.mil.types
 
 Builder = Callable[..., Any]
 
 
 def computed(folder: Path, build: Builder, target: str = "iOS17", /, **inputs: np.ndarray) -> list[np.ndarray]:
     """Outputs of a program in fp32, saved as a package and interpreted; `build` names its arguments as the inputs."""
-    types = {np.dtype(np.int32): ct.converters.mil.mil.types.int32}
+    types = {np.dtype(np.int32): mil_types.int32}
     specs = [mb.TensorSpec(shape=value.shape, dtype=types.get(value.dtype)) for value in inputs.values()]
     opset = getattr(ct.target, target)
 
@@ -157,3 +159,34 @@ def test_random_tensors_follow_their_distributions_and_their_seed(tmp_path: Path
     np.testing.assert_allclose(np.bincount(drawn.astype(int)[0]) / 10_000, shares[0], atol=0.02)
     again = run(tmp_path / "m.mlpackage", {"x": shares})
     assert any(np.array_equal(normal, value) for value in again.values())
+
+
+def test_a_sparse_weight_that_is_quantised_as_well(tmp_path: Path) -> None:
+    """The inner operation gives two outputs, the mask and the values."""
+    kept = np.array([[1, 0, 1, 0], [0, 1, 1, 0]], np.uint8)
+    quantised = np.array([10, -20, 30, 40], np.int8)
+    scale = np.array([[0.5], [0.25]], np.float32)
+
+    def build(x: Any) -> Any:
+        bits = kept.astype(mil_types.np_uint1_dtype)
+        mask, nonzero = mb.constexpr_sparse_blockwise_shift_scale(data_mask=bits, nonzero_data=quantised, scale=scale)
+        return mb.add(x=x, y=mb.constexpr_sparse_to_dense(nonzero_data=nonzero, mask=mask))
+
+    x = values(2, 4)
+    dense = np.zeros((2, 4), np.float32)
+    dense[kept == 1] = quantised
+    (got,) = computed(tmp_path, build, "iOS18", x=x)
+    np.testing.assert_allclose(got, x + dense * scale, atol=1e-6)
+    np.testing.assert_array_equal(run(tmp_path / "m.mlpackage", {"x": x + 1}).popitem()[1], got + 1)
+
+
+@pytest.mark.parametrize("index", [-1, 3])
+def test_indices_outside_are_refused_where_the_program_asks_for_that(index: int, tmp_path: Path) -> None:
+    def build(x: Any, indices: Any) -> Any:
+        return mb.gather(x=x, indices=indices, axis=0, validate_indices=True)
+
+    x = values(3, 2)
+    (got,) = computed(tmp_path, build, x=x, indices=np.array([2, 0], np.int32))
+    np.testing.assert_array_equal(got, x[[2, 0]])
+    with pytest.raises(EdgedistillError, match=r"the gather \S+ cannot be computed: indices outside 0\.\.2"):
+        run(tmp_path / "m.mlpackage", {"x": x, "indices": np.array([0, index], np.int32)})
