@@ -132,7 +132,8 @@ def run(case: hostile_cases.Case, command: str, root: Path, bases: Path) -> dict
         "left": sorted(left),
         "message": " / ".join((causes or lines or [""])[:1] + problems[:1])
         .replace(str(inner), ".")
-        .replace(str(folder), ".")[:300],
+        .replace(str(folder), ".")
+        .replace(str(root), ".")[:300],
         "fix": any("fix: " in line or line.endswith((")", "--help")) for line in (*lines, *printed.splitlines())),
     }
     return row | {"faults": list(faults(case, row, said + printed))}

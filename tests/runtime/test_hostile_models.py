@@ -79,7 +79,7 @@ def test_ends_in_words(
     if code == 2:
         assert [left for left in folder.iterdir() if left not in before and any(left.iterdir())] == []
         lines = said.splitlines()
-        assert any(line.startswith(("error: ", "! ")) for line in lines), said
+        assert any(line.startswith(("error: ", "! ")) or " failed: " in line for line in lines), said
         assert any(line.startswith("fix: ") or line.endswith(")") for line in lines), said
         assert all(part in said for part in case.says), said
 
