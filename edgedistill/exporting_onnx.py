@@ -18,7 +18,7 @@ from edgedistill.errors import InputError, Problem, UnsupportedError
 from edgedistill.export.metadata import load, read_contract, signatures
 from edgedistill.export.program import probe_images
 from edgedistill.exporting import CALIBRATION_IMAGES, PROBES, Making, Wanted, make_folder
-from edgedistill.isolation import Limits, in_child
+from edgedistill.opening import reading
 from edgedistill.progress import Listener
 from edgedistill.quantize.onnx_static import IntegerStyle
 from edgedistill.runtimes.base import Images, Logits
@@ -39,9 +39,7 @@ def export_onnx_file(
     are made from torch alone."""
     _refuse(path, options, wanted)
     make_folder(wanted.out)
-    model, contract, images, reference, not_run = in_child(
-        f"reading {path.name}", Limits.for_file(path), _read, path, wanted.target, wanted.verify
-    )
+    model, contract, images, reference, not_run = reading(path, _read, path, wanted.target, wanted.verify)
     if data is not None and contract is not None:
         wanted = replace(wanted, calibration=calibration_images(data, contract, CALIBRATION_IMAGES))
     with tempfile.TemporaryDirectory(prefix=".edgedistill-", dir=wanted.out) as scratch:

@@ -12,8 +12,7 @@ from edgedistill.devices.attach import attach
 from edgedistill.devices.base import MEASURED_FORMATS, run_pushed
 from edgedistill.devices.stats import measured_latency, samples_needed
 from edgedistill.errors import UnsupportedError
-from edgedistill.isolation import Limits, in_child
-from edgedistill.opening import format_of, open_file
+from edgedistill.opening import format_of, open_file, reading
 from edgedistill.progress import Listener, StageFinished, StageStarted
 from edgedistill.runtimes import runtime_for
 from edgedistill.runtimes.base import MeasurementProtocol
@@ -36,7 +35,7 @@ def profile_file(path: Path, target: Target, listener: Listener, sessions: int =
             f"{path.name} is {format}; {others} can be measured on {target.title}",
             fix=target.how_to_measure or "choose a target that runs it (edgedistill targets)",
         )
-    artifact = in_child(f"reading {path.name}", Limits.for_file(path), open_file, path, target).artifact
+    artifact = reading(path, open_file, path, target).artifact
     device = attach(target, listener)
     config = ProfileConfig()
     protocol = MeasurementProtocol(

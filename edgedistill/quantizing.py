@@ -21,8 +21,8 @@ from edgedistill.data.preprocessing import prepare
 from edgedistill.errors import EdgedistillError, InputError, Problem
 from edgedistill.export.metadata import load, read_contract, signatures
 from edgedistill.exporting import make_folder
-from edgedistill.isolation import Limits, in_child
 from edgedistill.ladder import LadderRung, Margins
+from edgedistill.opening import reading
 from edgedistill.progress import Listener, silent
 from edgedistill.quantize.calibration_set import CalibrationSet, choose_calibration
 from edgedistill.runtimes import runtime_for
@@ -208,7 +208,7 @@ def _open_onnx(path: Path, options: ModelOptions, asked: Asked) -> _Opened:
         raise InputError(f"{path} cannot be quantised so", problems=problems)
     if not path.is_file():
         raise InputError(f"{path} {'is a folder' if path.is_dir() else 'does not exist'}", fix="name an .onnx file")
-    full, contract = in_child(f"reading {path.name}", Limits.for_file(path), _read_onnx, path, asked.target)
+    full, contract = reading(path, _read_onnx, path, asked.target)
     if contract is None:
         raise InputError(
             f"{path.name} does not say how images go in: it carries no contract", fix="export it with edgedistill"

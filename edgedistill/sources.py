@@ -17,7 +17,8 @@ from edgedistill.data.images import SUFFIXES, find_fault, read_rgb
 from edgedistill.data.preprocessing import prepare, resize
 from edgedistill.errors import EdgedistillError, InputError, Problem
 from edgedistill.export.pt2 import read_program
-from edgedistill.isolation import Limits, in_child
+from edgedistill.isolation import Limits
+from edgedistill.opening import reading_within
 from edgedistill.runtimes.base import Images
 from edgedistill.specs import Contract
 from edgedistill.store import digest
@@ -116,7 +117,7 @@ def _pretrained(config: TeacherConfig, classes: int, base: Path) -> nn.Module:
 
 
 def _from_program(path: Path, options: ModelOptions) -> tuple[Source, tuple[str, ...]]:
-    program = in_child(f"reading {path.name}", Limits.for_file(path), read_program, path)
+    program = reading_within(path, Limits.for_file(path), read_program, path)
     shapes = [
         tuple(node.meta["val"].shape)
         for node in program.graph.nodes
