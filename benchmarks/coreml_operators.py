@@ -73,8 +73,9 @@ def compare(mlmodel: Any, input_key_values: Any, expected_outputs: Any, **option
 
 def has_half_tensors(package: Any) -> bool:
     """Whether a program has tensors in half precision."""
+    types = importlib.import_module("coremltools.converters.mil.mil.types")
     variables = [*package.function.inputs.values(), *(var for op in package.main for var in op.outputs)]
-    return any(getattr(var.dtype, "__name__", "") == "fp16" for var in variables)
+    return any(types.is_tensor(var.sym_type) and var.dtype == types.fp16 for var in variables)
 
 
 def interpreter_of(mlmodel: Any) -> Any:
