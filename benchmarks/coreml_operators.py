@@ -72,9 +72,9 @@ def compare(mlmodel: Any, input_key_values: Any, expected_outputs: Any, **option
 
 
 def has_half_tensors(package: Any) -> bool:
-    """Whether a program has tensors in half precision."""
+    """Whether a program has inputs, weights or other tensors in half precision."""
     types = importlib.import_module("coremltools.converters.mil.mil.types")
-    variables = [*package.function.inputs.values(), *(var for op in package.main for var in op.outputs)]
+    variables = [*package.function.inputs.values(), *(var for op in package.function.operations for var in op.outputs)]
     return any(types.is_tensor(var.sym_type) and var.dtype == types.fp16 for var in variables)
 
 
