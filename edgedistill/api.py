@@ -149,7 +149,7 @@ def _run(
     study = Study(out, key, [candidate.spec for candidate in candidates])
     plausible = plausible_multiply_adds(teacher, budget)
     outcome = Search(bench, views, budget, candidates, study, plausible).run()
-    result = finish(bench, teacher, budget, outcome, out, build_key=key, began=began)
+    result = finish(bench, teacher, views, budget, outcome, out, build_key=key, began=began)
     write_report(out)
     return result
 

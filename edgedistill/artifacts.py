@@ -271,11 +271,12 @@ class Proof(Frozen):
 
 
 class ShippedArtifact(Frozen):
-    """A file of the package. `path` is relative to the output folder; `accuracy` is on the test split, null where the
-    file cannot run here."""
+    """A file of the package. `scheme` is all that was done for its precision; `path` is relative to the output folder;
+    `accuracy` is on the test split, null where the file cannot run here."""
 
     format: Format
     precision: Precision
+    scheme: QuantScheme
     path: str
     bytes: int
     sha256: str

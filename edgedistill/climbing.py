@@ -1,6 +1,6 @@
 """One model climbing the quantisation ladder in one format, outside a build: files are made, run and timed in children.
 
-A build does the same with its stages (`pipeline.climbed`); this is for a model that is there already.
+A build does the same with its stages (`rungs.climbed`); this is for a model that is there already.
 """
 
 from __future__ import annotations

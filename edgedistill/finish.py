@@ -9,68 +9,49 @@ import platform
 import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from edgedistill import __version__
 from edgedistill.artifacts import (
     BuildResult,
-    CompiledArtifact,
     Dropped,
-    ExportedModel,
     FrontierPoint,
-    Inspected,
-    Latency,
     MeasuredLatency,
-    PredictedLatency,
     Profile,
-    SchemeResult,
     ShippedArtifact,
     SplitSizes,
-    StandIn,
     StudentSummary,
     TeacherSummary,
     Trial,
-    UnknownLatency,
     Verified,
 )
-from edgedistill.config import BuildConfig
 from edgedistill.devices.stats import proof
-from edgedistill.errors import MissingDependencyError, TrialFailure, UnsupportedError
-from edgedistill.files import EXPORT_TOOLS, compiled, portable
-from edgedistill.latency.model import prior_from_published
+from edgedistill.files import EXPORT_TOOLS
 from edgedistill.loop import Outcome, Winner, validation_accuracy
-from edgedistill.pipeline import TRAINING_TOOLS, latency_of, profiled, source_of, stand_in_for, verified, why_dropped
+from edgedistill.pipeline import TRAINING_TOOLS, source_of
 from edgedistill.preparation import PreparedTeacher
 from edgedistill.runtimes import runtime_for
-from edgedistill.runtimes.tensorrt import trtexec_command
 from edgedistill.search.pareto import frontier
 from edgedistill.ship.card import model_card
 from edgedistill.ship.golden import Golden
-from edgedistill.ship.package import PACKAGE, PackageContents, PackageFile, artifact_name, write_package
-from edgedistill.specs import Budget, ComputedBy, Format, Precision, QuantScheme
+from edgedistill.ship.package import PACKAGE, PackageContents, PackageFile, write_package
+from edgedistill.specs import Budget, ComputedBy
 from edgedistill.store import tool_version, write_atomic
+from edgedistill.teachers.cache import ViewStore
 from edgedistill.units import format_ms, format_percent
 from edgedistill.verify import test_accuracy
+from edgedistill.winner_files import Files, Made, device_commands, make_files, name_of
 from edgedistill.workbench import Source, Workbench
 
 GOLDEN_IMAGES = 8
 PROFILES = "profiles"
 
 
-@dataclass(frozen=True)
-class Made:
-    """One file of the winner: how it came and what is known of it."""
-
-    model: ExportedModel
-    result: SchemeResult
-    profile: Profile | None
-
-
 def finish(
     bench: Workbench,
     teacher: PreparedTeacher,
+    views: ViewStore,
     budget: Budget,
     outcome: Outcome,
     out: Path,
@@ -79,114 +60,21 @@ def finish(
     began: float,
 ) -> BuildResult:
     """Write the package, the profiles, the report and build.json into `out`, and return the result."""
-    made: list[Made] = []
-    dropped: list[Dropped] = []
-    commands: dict[Precision, str] = {}
+    files = Files()
     source: Source | None = None
     if outcome.winner is not None:
         source = source_of(bench, outcome.winner.trained)
-        for form in bench.formats:
-            commands |= _make_format(bench, source, form, budget, outcome.winner, made, dropped)
-    artifacts = tuple(_shipped(bench, source, m) for m in made) if source else ()
-    result = _result(bench, teacher, budget, outcome, artifacts, tuple(dropped), build_key, time.monotonic() - began)
-    _write_profiles(bench, teacher, outcome, made, out)
+        files = make_files(bench, source, budget, outcome.winner, views)
+    artifacts = tuple(_shipped(bench, source, made) for made in files.made) if source else ()
+    dropped = tuple(files.dropped)
+    result = _result(bench, teacher, budget, outcome, artifacts, dropped, build_key, time.monotonic() - began)
+    _write_profiles(bench, teacher, outcome, files.made, out)
     if source is None:
         shutil.rmtree(out / PACKAGE, ignore_errors=True)  # an earlier build's: it would pass for this one's
     else:
-        write_package(out, _contents(bench, source, made, result, commands))
+        write_package(out, _contents(bench, source, files, result))
     write_atomic(out / "build.json", result.model_dump_json(indent=2))
     return result
-
-
-def _make_format(
-    bench: Workbench,
-    source: Source,
-    form: Format,
-    budget: Budget,
-    winner: Winner,
-    made: list[Made],
-    dropped: list[Dropped],
-) -> dict[Precision, str]:
-    """The winner's files in one format, those that pay added to `made`, the rest to `dropped`. Returns, for each precision
-    whose file can only be built on the device, the command that builds it there from the package's ONNX file."""
-    commands: dict[Precision, str] = {}
-    baseline: SchemeResult | None = None
-    for scheme in bench.schemes:
-        try:
-            model = portable(bench, source, scheme, form)
-            artifact = compiled(bench, model, form)
-            verification = verified(bench, artifact, source)
-        except UnsupportedError as error:
-            dropped.append(Dropped(format=form, precision=scheme.precision, reason=error.message))
-            if error.command:
-                named = artifact_name(Format.ONNX, scheme.precision)
-                commands[scheme.precision] = trtexec_command(model, scheme, onnx=named)
-            continue
-        except (TrialFailure, MissingDependencyError) as error:
-            dropped.append(
-                Dropped(format=form, precision=scheme.precision, reason=f"{error.message} {error.fix}".strip())
-            )
-            continue
-        own = form is bench.target.runtime
-        won = own and _won(winner, artifact)
-        sessions = bench.config.profile.sessions if won else 1
-        profile = profiled(bench, artifact, source, sessions=sessions) if own else None
-        latency = _own_latency(bench, winner, scheme, profile) if own else _unmeasured(bench, form)
-        result = SchemeResult(scheme=scheme, artifact=artifact, verification=verification, latency=latency)
-        if isinstance(verification, Inspected):
-            result = _with_stand_in(result, stand_in_for(bench, artifact, model, source), verification)
-        reason = _why_left_out(bench.config, result, baseline, budget, proven=won and winner.proof is not None)
-        baseline = baseline or result
-        if reason:
-            dropped.append(Dropped(format=form, precision=scheme.precision, reason=reason))
-        else:
-            made.append(Made(model, result, profile))
-    return commands
-
-
-def _with_stand_in(result: SchemeResult, stand_in: StandIn | None, verification: Inspected) -> SchemeResult:
-    """What was run in the file's place, said among its checks as what it is."""
-    if stand_in is None:
-        return result
-    said = f"{stand_in.what} gets {format_percent(stand_in.accuracy_validation, 2)} of the validation split right"
-    checked = verification.model_copy(update={"checks": (*verification.checks, said)})
-    return result.model_copy(update={"stand_in": stand_in, "verification": checked})
-
-
-def _won(winner: Winner, artifact: CompiledArtifact) -> bool:
-    return winner.scheme is not None and winner.scheme.artifact.sha256 == artifact.sha256
-
-
-def _why_left_out(
-    config: BuildConfig, result: SchemeResult, baseline: SchemeResult | None, budget: Budget, *, proven: bool
-) -> str:
-    """Why a file is not shipped, empty if it is. The one that is proven ships: the figures of its proof may lie on the other
-    side of a margin than those of the single session by which the search kept it."""
-    return "" if proven else why_dropped(config, result, baseline) or _over(result.latency, budget)
-
-
-def _over(latency: Latency, budget: Budget) -> str:
-    if isinstance(latency, MeasuredLatency) and latency.at(budget.percentile) > budget.latency_ms:
-        measured = format_ms(latency.at(budget.percentile))
-        return f"measured {budget.percentile} {measured}, over the budget of {format_ms(budget.latency_ms)}"
-    return ""
-
-
-def _own_latency(bench: Workbench, winner: Winner, scheme: QuantScheme, profile: Profile | None) -> Latency:
-    """Of a file for the target's own runtime: measured, else what published figures predict for its precision, else
-    unknown."""
-    predicted = winner.trial.predicted
-    prior = prior_from_published(bench.target) if profile is None else None
-    if prior is not None and prior.precision is scheme.precision and isinstance(predicted, PredictedLatency):
-        return predicted
-    return latency_of(bench, profile)
-
-
-def _unmeasured(bench: Workbench, form: Format) -> UnknownLatency:
-    reason = (
-        f"the budget is held against {bench.target.runtime} on {bench.target.name}; no device here runs {form} for it"
-    )
-    return UnknownLatency(reason=reason, device=bench.target.name)
 
 
 def _shipped(bench: Workbench, source: Source, made: Made) -> ShippedArtifact:
@@ -201,7 +89,8 @@ def _shipped(bench: Workbench, source: Source, made: Made) -> ShippedArtifact:
     return ShippedArtifact(
         format=artifact.format,
         precision=artifact.scheme.precision,
-        path=f"{PACKAGE}/{_name(bench, artifact)}",
+        scheme=artifact.scheme,
+        path=f"{PACKAGE}/{name_of(bench, artifact)}",
         bytes=artifact.bytes,
         sha256=artifact.sha256,
         accuracy=accuracy,
@@ -215,31 +104,22 @@ def _shipped(bench: Workbench, source: Source, made: Made) -> ShippedArtifact:
     )
 
 
-def _name(bench: Workbench, artifact: CompiledArtifact) -> str:
-    if artifact.format is Format.NULL:
-        return f"student-{artifact.scheme.precision}{artifact.path.suffix}"
-    capabilities = bench.target.compute_capabilities if artifact.format is Format.TENSORRT else ()
-    return artifact_name(artifact.format, artifact.scheme.precision, capabilities)
-
-
-def _contents(
-    bench: Workbench, source: Source, made: Sequence[Made], result: BuildResult, commands: dict[Precision, str]
-) -> PackageContents:
+def _contents(bench: Workbench, source: Source, winner: Files, result: BuildResult) -> PackageContents:
     files = tuple(
         PackageFile(
             format=m.result.artifact.format,
             precision=m.result.artifact.scheme.precision,
             source=m.result.artifact.path,
-            name=_name(bench, m.result.artifact),
+            name=name_of(bench, m.result.artifact),
             inputs=m.model.inputs,
             outputs=m.model.outputs,
         )
-        for m in made
+        for m in winner.made
     )
     images = bench.images("validation", source.contract)[:GOLDEN_IMAGES]
     outputs = {
         file.name: next(iter(runtime_for(file.format).run(m.result.artifact, [images])))
-        for file, m in zip(files, made, strict=True)
+        for file, m in zip(files, winner.made, strict=True)
         if isinstance(m.result.verification, Verified)
     }
     golden = Golden(images, bench.reference(source)[:GOLDEN_IMAGES], outputs)
@@ -248,9 +128,8 @@ def _contents(
     )
     training = {name.replace("_", " "): str(value) for name, value in train.items()}
     training["epochs"] = str(bench.config.search.rungs[-1])
-    shipped = {file.precision for file in files if file.format is Format.ONNX}
-    script = "\n".join(command for precision, command in commands.items() if precision in shipped)
-    return PackageContents(files, source.contract, golden, model_card(result, source.contract, training), script)
+    card = model_card(result, source.contract, training)
+    return PackageContents(files, source.contract, golden, card, device_commands(bench, winner))
 
 
 # -- build.json ---------------------------------------------------------------------------------------------------

@@ -30,8 +30,9 @@ from edgedistill.errors import TrialFailure, UnsupportedError
 from edgedistill.files import compiled, portable
 from edgedistill.latency.features import features_of
 from edgedistill.latency.model import LatencyModel, Row, choose_probes, prior_from_published
-from edgedistill.pipeline import latency_of, profiled, realise, source_of, train, untrained
+from edgedistill.pipeline import latency_of, profiled, source_of, train, untrained
 from edgedistill.progress import Note
+from edgedistill.realise import realise
 from edgedistill.search.propose import Proposal, fastest, propose
 from edgedistill.search.study import Study
 from edgedistill.specs import Budget, Precision
@@ -216,7 +217,7 @@ class Search:
             alive = [c for c in alive if self.train(c, rung)]
             if rung < len(search.rungs) - 1:
                 alive = self.promote(alive, rung, math.ceil(len(alive) * search.keep))
-        return [c for c in alive if self.measure(c)]
+        return [c for c in alive if self.measure(c, last=True)]
 
     def first_rung(self, batch: Sequence[Proposal]) -> list[Contender]:
         """Train the batch to the first rung and promote the most accurate that measure inside the budget; those turned
@@ -280,14 +281,16 @@ class Search:
                 promoted.append(contender)
         return promoted
 
-    def measure(self, contender: Contender) -> bool:
-        """Make and measure the files of a contender's present weights; False if that turned it away."""
+    def measure(self, contender: Contender, *, last: bool = False) -> bool:
+        """Make and measure the files of a contender's present weights; False if that turned it away. At the `last` rung
+        int8 that loses too much may be trained under rounding, for which a candidate has to have come so far."""
         if not self.measurable:
             return True
         assert contender.trained is not None
         first = not contender.schemes
         try:
-            contender.schemes = realise(self.bench, source_of(self.bench, contender.trained))
+            source = source_of(self.bench, contender.trained)
+            contender.schemes = realise(self.bench, source, self.views if last else None)
         except TrialFailure as failure:
             self.close(contender, "failed", failure.message)
             return False

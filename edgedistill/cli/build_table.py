@@ -70,7 +70,7 @@ def _print_artifacts(console: Console, result: BuildResult) -> None:
         cells = render.latency_cells(artifact.latency)
         table.add_row(
             artifact.path,
-            artifact.precision,
+            artifact.scheme.details,
             format_bytes(artifact.bytes),
             "unknown" if artifact.accuracy is None else format_percent(artifact.accuracy, 2),
             *(cells if with_p99 else cells[:2]),

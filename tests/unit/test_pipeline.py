@@ -19,7 +19,8 @@ from edgedistill.artifacts import (
 )
 from edgedistill.config import BuildConfig
 from edgedistill.ladder import LadderRung
-from edgedistill.pipeline import shipped_scheme, why_dropped
+from edgedistill.realise import why_dropped
+from edgedistill.rungs import choose
 from edgedistill.specs import Format, Precision, QuantScheme
 
 CONFIG = BuildConfig.model_validate(
@@ -86,45 +87,42 @@ MIXED = QuantScheme(precision=Precision.MIXED, kept=("head",))
 TUNED = PLAIN.model_copy(update={"qat_epochs": 2})
 
 
-def ladder(
-    monkeypatch: pytest.MonkeyPatch, without_views: list[LadderRung], with_views: list[LadderRung]
-) -> list[bool]:
-    """Puts these rungs in the place of a climb; what is returned notes whether each was given views."""
-    asked: list[bool] = []
-
-    def climbed(bench: Any, source: Any, form: Format, baseline: SchemeResult, *, views: Any) -> list[LadderRung]:
-        asked.append(views is not None)
-        return with_views if views else without_views
-
-    monkeypatch.setattr("edgedistill.pipeline.climbed", climbed)
+def ladder(monkeypatch: pytest.MonkeyPatch, *rungs: LadderRung) -> None:
+    """Puts these rungs in the place of a climb; training under rounding makes "tuned" of a source."""
+    monkeypatch.setattr("edgedistill.rungs.climbed", lambda bench, source, form, baseline, *, views: rungs)
     monkeypatch.setattr(
-        "edgedistill.pipeline.settled", lambda bench, source, scheme, views: "tuned" if scheme.qat_epochs else source
+        "edgedistill.rungs.settled", lambda bench, source, scheme, views: "tuned" if scheme.qat_epochs else source
     )
-    return asked
 
 
-def rung(scheme: QuantScheme, *, accepted: bool) -> LadderRung:
-    return LadderRung(scheme=scheme, accepted=accepted, reason="" if accepted else "loses too much")
+def rung(scheme: QuantScheme, accuracy: float | None = 0.5, *, accepted: bool = False) -> LadderRung:
+    return LadderRung(scheme=scheme, accuracy=accuracy, accepted=accepted, reason="" if accepted else "loses too much")
 
 
-def test_the_accepted_rung_takes_the_place_of_int8(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = ladder(monkeypatch, [rung(PLAIN, accepted=False), rung(MIXED, accepted=True)], [])
-    bench: Any = None
-    source: Any = "student"
-    views: Any = "views"
-    assert shipped_scheme(bench, source, PLAIN, Format.ONNX, WIDEST, views) == (MIXED, source)
-    assert asked == [False], "what a candidate could reach is not trained for"
-    fp16 = QuantScheme(precision=Precision.FP16)
-    assert shipped_scheme(bench, source, fp16, Format.ONNX, WIDEST, views) == (fp16, source)
-    assert shipped_scheme(bench, source, PLAIN, Format.ONNX, None, views) == (PLAIN, source)
+NOTHING: Any = None
+STUDENT: Any = "student"
 
 
-def test_training_under_rounding_is_the_last_resort(monkeypatch: pytest.MonkeyPatch) -> None:
-    lost = [rung(PLAIN, accepted=False)]
-    bench: Any = None
-    source: Any = "student"
-    views: Any = "views"
-    asked = ladder(monkeypatch, lost, [*lost, rung(TUNED, accepted=True)])
-    assert shipped_scheme(bench, source, PLAIN, Format.ONNX, WIDEST, views) == (TUNED, "tuned")
-    assert asked == [False, True]
-    assert shipped_scheme(bench, source, PLAIN, Format.ONNX, WIDEST) == (PLAIN, source), "there is no teacher to ask"
+@pytest.mark.parametrize(("accepted", "source"), [(MIXED, "student"), (TUNED, "tuned")])
+def test_the_accepted_rung_takes_the_place_of_int8(
+    monkeypatch: pytest.MonkeyPatch, accepted: QuantScheme, source: str
+) -> None:
+    ladder(monkeypatch, rung(PLAIN), rung(accepted, 0.9, accepted=True))
+    chosen = choose(NOTHING, STUDENT, PLAIN, Format.ONNX, WIDEST, NOTHING)
+    assert (chosen.scheme, chosen.source, chosen.tried) == (accepted, source, "")
+
+
+def test_other_precisions_and_the_widest_file_stay_what_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    ladder(monkeypatch, rung(MIXED, 0.9, accepted=True))
+    half = QuantScheme(precision=Precision.FP16)
+    assert choose(NOTHING, STUDENT, half, Format.ONNX, WIDEST).scheme == half
+    assert choose(NOTHING, STUDENT, PLAIN, Format.ONNX, None).scheme == PLAIN, "there is nothing to lose accuracy to"
+
+
+def test_where_no_rung_is_accepted_the_best_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    ladder(monkeypatch, rung(PLAIN), rung(MIXED, 0.7), rung(TUNED, None))
+    chosen = choose(NOTHING, STUDENT, PLAIN, Format.ONNX, WIDEST)
+    assert (chosen.scheme, chosen.source) == (PLAIN, "student")
+    assert chosen.tried == "of 3 rungs tried the best (mixed, 1 layer in float) loses too much"
+    ladder(monkeypatch, rung(PLAIN))
+    assert choose(NOTHING, STUDENT, PLAIN, Format.ONNX, WIDEST).tried == "", "one rung has its reason already"

@@ -140,7 +140,9 @@ def test_past_the_first_rung_goes_only_what_was_measured_inside_the_budget(
     files = {0: scheme("fp32", 0.7, 3.0), 1: scheme("fp32", 0.9, 6.0), 2: scheme("fp32", 0.8, 4.0)}
     monkeypatch.setattr("edgedistill.loop.source_of", lambda bench, trained: trained)
     number_of = {WIDTHS[n]: n for n in files}
-    monkeypatch.setattr("edgedistill.loop.realise", lambda bench, trained: (files[number_of[trained.spec.width]],))
+    monkeypatch.setattr(
+        "edgedistill.loop.realise", lambda bench, trained, views: (files[number_of[trained.spec.width]],)
+    )
     pool = [contender(0, 0.7), contender(1, 0.9), contender(2, 0.8), contender(3, 0.6)]
     promoted = search.promote(pool, 0, 2)
     assert [c.number for c in promoted] == [2, 0]

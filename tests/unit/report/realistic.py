@@ -219,6 +219,7 @@ def _shipped(
     return ShippedArtifact(
         format=format,
         precision=precision,
+        scheme=QuantScheme(precision=precision),
         path=f"package/student-{precision}.{suffix}",
         bytes=size,
         sha256=sha256,
