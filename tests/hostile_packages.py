@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from hostile_cases import BROKEN, HARMLESS, Case, altered, base
 
+_OUT = ("leads out of the package",)
 RUN_TIME = {"inspect": (0, 2), "verify": (2,), "run": (2,)}
 
 # -- Core ML ------------------------------------------------------------------------------------------------------------
@@ -114,9 +115,12 @@ def _manifest(change: Callable[[dict[str, Any]], None]) -> Callable[[Path, Path]
     return _package(edit)
 
 
-def _paths_out(document: dict[str, Any]) -> None:
-    for entry in document["itemInfoEntries"].values():
-        entry["path"] = "../../../../../../etc/passwd"
+def _paths_out(path: str) -> Callable[[dict[str, Any]], None]:
+    def change(document: dict[str, Any]) -> None:
+        for entry in document["itemInfoEntries"].values():
+            entry["path"] = path
+
+    return change
 
 
 def _replaced(find: Callable[[Path], Path], data: bytes | None) -> Callable[[Path, Path], Path]:
@@ -149,6 +153,12 @@ def _link(package: Path) -> None:
     _weights_file_path.symlink_to("/dev/zero")
 
 
+def _linked_data(package: Path) -> None:
+    """Everything is there, but beside the package."""
+    (package / "Data").rename(package.parent / "elsewhere")
+    (package / "Data").symlink_to("../elsewhere")
+
+
 def _pipe(package: Path) -> None:
     path = _weights_file(package)
     path.unlink()
@@ -179,8 +189,8 @@ def _empty(folder: Path, bases: Path) -> Path:
     return path
 
 
-def _coreml(name: str, write: Callable[[Path, Path], Path], exits: Any = None, *, slow: bool = False) -> Case:
-    return Case(f"coreml: {name}", "coreml", write, exits or BROKEN, slow=slow)
+def _coreml(name: str, write: Callable[[Path, Path], Path], exits: Any = None, *says: str) -> Case:
+    return Case(f"coreml: {name}", "coreml", write, exits or BROKEN, says)
 
 
 COREML = (
@@ -188,16 +198,20 @@ COREML = (
     _coreml("an empty folder", _empty),
     _coreml("no manifest", _replaced(lambda package: package / "Manifest.json", None)),
     _coreml("manifest is text", _replaced(lambda package: package / "Manifest.json", b"hello")),
-    _coreml("manifest with paths out of the package", _manifest(_paths_out)),
-    _coreml("manifest without entries", _manifest(lambda document: document["itemInfoEntries"].clear())),
+    _coreml("manifest with paths out of the package", _manifest(_paths_out("../" * 6 + "etc/passwd")), None, *_OUT),
+    _coreml("manifest with absolute paths", _manifest(_paths_out("/etc/passwd")), None, *_OUT),
+    _coreml(
+        "manifest without entries", _manifest(lambda document: document["itemInfoEntries"].clear()), None, "entries"
+    ),
+    _coreml("a link out of the package for its data", _package(_linked_data), None, *_OUT),
     _coreml("description is noise", _replaced(_model_file, np.random.default_rng(0).bytes(4096))),
     _coreml("description is empty", _replaced(_model_file, b"")),
     _coreml("weights are missing", _replaced(_weights_file, None)),
     _coreml("weights are cut", _replaced(_weights_file, b"\x02\x00\x00\x00" + bytes(100))),
-    _coreml("weights are a terabyte of holes", _package(_hole), {"run": (0, 2)}, slow=True),
+    _coreml("weights are a terabyte of holes", _package(_hole), None, "by their sizes", "lie on the disk"),
     _coreml("weights that claim exabytes", _package(_claims)),
-    _coreml("weights are an endless device", _package(_link)),
-    _coreml("weights are a pipe", _package(_pipe)),
+    _coreml("weights are an endless device", _package(_link), None, *_OUT),
+    _coreml("weights are a pipe", _package(_pipe), None, "neither a file nor a folder"),
     _coreml("constants of exabytes by their sizes", _spec(lambda spec: _sizes(spec, [2**31, 2**31])), RUN_TIME),
     _coreml("fill of exabytes", _spec(_filled), RUN_TIME),
     _coreml("an operation that is none", _spec(_unknown), RUN_TIME),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
-import shutil
+import math
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -24,15 +24,26 @@ from edgedistill.export.coreml import (
     import_coremltools,
     quiet,
 )
+from edgedistill.runtimes.coreml_folder import MANIFEST, check_folder
 from edgedistill.runtimes.coreml_limits import bounded_loading, check_weights, stored_operations
-from edgedistill.specs import Contract, Precision
+from edgedistill.specs import Contract, Precision, QuantScheme
 from edgedistill.store import digest, file_sha256
 
 _WEIGHTED = ("conv", "linear", "matmul")
 _ELSEWHERE = "run the package on a Mac instead"
 # What coremltools and its native readers raise for missing items, broken JSON and programs whose parts do not fit together.
 _DAMAGE = (RuntimeError, ValueError, TypeError, LookupError, ArithmeticError, AssertionError, OSError)
-_INT8_WEIGHTS = ("constexpr_affine_dequantize", "constexpr_blockwise_shift_scale")
+_INTEGERS = {
+    "constexpr_affine_dequantize": "quantized_data",
+    "constexpr_blockwise_shift_scale": "data",
+    "dequantize": "input",
+}
+"""Operations that make a weight of integers, and the argument that holds these."""
+_INT8 = "int8"
+_STORED = {Precision.INT8_WEIGHTS: _INT8, Precision.INT4_WEIGHTS: "looked-up 4-bit"}
+"""How weights are stored that are compressed alone, as `_stored` says it."""
+_LEFT_ALONE = 2048
+"""coremltools compresses the weights of layers that have more of them: a small one's scales would weigh as much."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,21 +81,23 @@ class Check:
 
 
 def read_package(path: Path) -> Package:
-    """Load specification, program and weights. Raises InputError for a missing package and one with tensors beyond
-    `coreml_limits`, UnsupportedError for one that coremltools cannot read back, EdgedistillError for a damaged one, with the
-    cause."""
+    """Load specification, program and weights. Raises InputError for a missing package, one that leads out of its folder and
+    one with files or tensors beyond `coreml_limits`, UnsupportedError for one that coremltools cannot read back,
+    EdgedistillError for a damaged one, with the cause."""
     if not path.is_dir():
         raise InputError(f"{path} is {'a file' if path.exists() else 'not there'}", fix="name a .mlpackage folder")
     ct = import_coremltools()
+    manifest = check_folder(path)
     with quiet():
         milproto = importlib.import_module("coremltools.converters.mil.frontend.milproto.load")
         protobuf = importlib.import_module("google.protobuf.message")
         try:
-            with _untouched(path) as copy:
+            with _untouched(path, manifest) as copy:
                 model = ct.models.MLModel(str(copy), skip_model_load=True)
                 spec = model.get_spec()
-                if spec.WhichOneof("Type") != "mlProgram":
-                    raise InputError(f"{path} holds a {spec.WhichOneof('Type')}, not an ML program")
+                if (kind := spec.WhichOneof("Type")) != "mlProgram":
+                    holds = f"a {kind}, not an ML program" if kind else "no model: its description is empty"
+                    raise InputError(f"{path} holds {holds}", fix="convert the model to an ML program with coremltools")
                 _check_operations(path, spec)
                 check_weights(spec, Path(model.weights_dir), path)
                 with bounded_loading():
@@ -127,14 +140,14 @@ def _check_operations(path: Path, spec: Any) -> None:
 
 
 @contextmanager
-def _untouched(path: Path) -> Iterator[Path]:
+def _untouched(path: Path, manifest: str) -> Iterator[Path]:
     """A package with the same content in a temporary folder: coremltools rewrites the manifest of what it opens, and a
-    check must neither change its object nor fail because that is write-protected."""
+    check must neither change its object nor fail because that is write-protected. `manifest` is the one that was checked."""
     with tempfile.TemporaryDirectory(prefix="edgedistill-coreml-") as folder:
         copy = Path(folder) / "reading.mlpackage"
         copy.mkdir()
         (copy / "Data").symlink_to((path / "Data").absolute())
-        shutil.copyfile(path / "Manifest.json", copy / "Manifest.json")
+        (copy / MANIFEST).write_text(manifest, encoding="utf-8")
         yield copy
 
 
@@ -159,8 +172,7 @@ def check_package(package: Package, artifact: CompiledArtifact) -> Iterator[Chec
     else:
         yield from _check_signature(package, contract)
         yield from _check_labels(package, contract, artifact)
-    check = _check_int8 if artifact.scheme.precision is Precision.INT8 else _check_float
-    yield from check(package, artifact.scheme.precision)
+    yield from _CHECKS[artifact.scheme.precision](package, artifact.scheme)
 
 
 def _check_signature(package: Package, contract: Contract) -> Iterator[Check]:
@@ -203,31 +215,90 @@ def contract_digest(package: Package) -> str:
     return digest(package.metadata.get(CONTRACT_KEY, ""))
 
 
-def _check_int8(package: Package, precision: Precision) -> Iterator[Check]:
-    layers = [op for op in package.main if op.op_type in _WEIGHTED]
-    weights = _count(layers, lambda op: _made_by(op, "weight", *_INT8_WEIGHTS) and _stored_int8(op.inputs["weight"].op))
+def _check_int8(package: Package, scheme: QuantScheme) -> Iterator[Check]:
+    layers = _layers(package)
+    weights = _count(layers, lambda op: _stored(op) == _INT8)
     activations = _count(layers, lambda op: _made_by(op, "x", "dequantize"))
     for count, what in ((weights, "int8 weights"), (activations, "int8 activations coming in")):
         text = f"{count} of {len(layers)} weighted layers have {what}"
         yield Check(bool(layers) and count == len(layers), text, f"only {text}")
-    pairs = package.operations
+    yield _check_pairs(package)
+
+
+def _check_mixed(package: Package, scheme: QuantScheme) -> Iterator[Check]:
+    """Each layer is int8 in weights and inputs or float in both, and there are some of either kind."""
+    layers = _layers(package)
+    integer = _count(layers, lambda op: _stored(op) == _INT8 and _made_by(op, "x", "dequantize"))
+    kept = [op for op in layers if not _stored(op) and not _made_by(op, "x", "dequantize")]
+    kinds = " and ".join(sorted({op.outputs[0].dtype.__name__ for op in kept}))
     yield Check(
+        integer > 0 and bool(kept) and integer + len(kept) == len(layers),
+        f"{integer} of {len(layers)} weighted layers have int8 weights and int8 activations coming in; "
+        f"{len(kept)} stayed in {kinds}",
+        f"of {len(layers)} weighted layers {integer} are int8, {len(kept)} are floating point and "
+        f"{len(layers) - integer - len(kept)} are neither",
+    )
+    yield _check_pairs(package)
+
+
+def _check_pairs(package: Package) -> Check:
+    pairs = package.operations
+    return Check(
         pairs["quantize"] > 0,
         f"{pairs['quantize']} quantize and {pairs['dequantize']} dequantize operations",
         "no quantize operation: activations stay in floating point",
     )
 
 
-def _check_float(package: Package, precision: Precision) -> Iterator[Check]:
+def _check_weights(package: Package, scheme: QuantScheme) -> Iterator[Check]:
+    wanted, layers = _STORED[scheme.precision], _layers(package)
+    stored = _count(layers, lambda op: _stored(op) == wanted)
+    plain = [op for op in layers if not _stored(op)]
+    missing = _count(plain, lambda op: math.prod(_weight(op).shape) > _LEFT_ALONE)
+    text = f"{stored} of {len(layers)} weighted layers have {wanted} weights"
+    yield Check(
+        bool(layers) and missing == 0 and stored + len(plain) == len(layers),
+        text + (f"; the others are too small for it, {_LEFT_ALONE:,} weights at most" if plain else ""),
+        f"only {text}, and of the others {missing} have more than {_LEFT_ALONE:,} weights in floating point",
+    )
+    computed = Counter(op.outputs[0].dtype.__name__ for op in layers)
+    pairs = package.operations["quantize"]
+    yield Check(
+        set(computed) == {"fp16"} and not pairs,
+        "all weighted layers compute in fp16, and activations are not quantised",
+        f"weighted layers compute in {dict(computed)} with {pairs} quantize operations, not in fp16 without any",
+    )
+
+
+def _check_float(package: Package, scheme: QuantScheme) -> Iterator[Check]:
     quantized = [name for name in package.operations if name == "quantize" or name.startswith("constexpr_")]
     layers = [op for op in package.main if op.op_type in _WEIGHTED]
-    wanted = {Precision.FP32: "fp32", Precision.FP16: "fp16"}[precision]
+    wanted = scheme.precision.value
     found = Counter(op.outputs[0].dtype.__name__ for op in layers)
     yield Check(
         bool(layers) and set(found) == {wanted} and not quantized,
         f"all {len(layers)} weighted layers compute in {wanted}, nothing is quantised",
         f"weighted layers compute in {dict(found)}, not {wanted}" + (f"; there are {quantized}" if quantized else ""),
     )
+
+
+_CHECKS: dict[Precision, Callable[[Package, QuantScheme], Iterator[Check]]] = {
+    Precision.FP32: _check_float,
+    Precision.FP16: _check_float,
+    Precision.INT8: _check_int8,
+    Precision.MIXED: _check_mixed,
+    Precision.INT8_WEIGHTS: _check_weights,
+    Precision.INT4_WEIGHTS: _check_weights,
+}
+
+
+def _layers(package: Package) -> list[Any]:
+    """The convolutions, linear layers and matrix products that have weights: products of two activations have none."""
+    return [op for op in package.main if op.op_type in _WEIGHTED and _constant(_weight(op))]
+
+
+def _weight(op: Any) -> Any:
+    return op.inputs.get("weight", op.inputs.get("y"))
 
 
 def _count(operations: list[Any], holds: Callable[[Any], bool]) -> int:
@@ -239,42 +310,50 @@ def _made_by(operation: Any, argument: str, *kinds: str) -> bool:
     return source is not None and source.op is not None and source.op.op_type in kinds
 
 
-def _stored_int8(constexpr: Any) -> bool:
-    stored = constexpr.inputs.get("quantized_data", constexpr.inputs.get("data"))
-    return stored is not None and stored.val.dtype.name == "int8"
+def _stored(op: Any) -> str:
+    """How a layer's weight is stored: empty for the type that it computes in, else `int8`, `looked-up 4-bit`, or the name of
+    the operation that makes it of something else."""
+    source = _weight(op).op
+    if source.op_type == "const":
+        return ""
+    if source.op_type == "constexpr_lut_to_dense":
+        # A table of 2 to the bits values; that of later systems has a table a channel, its length one before last.
+        shape = source.inputs["lut"].shape
+        return f"looked-up {int(shape[0 if len(shape) == 1 else -2]).bit_length() - 1}-bit"
+    if (integers := _INTEGERS.get(source.op_type)) is not None:
+        types = importlib.import_module("coremltools.converters.mil.mil.types")
+        return str(types.builtin_to_string(source.inputs[integers].dtype))
+    return str(source.op_type).removeprefix("constexpr_")
 
 
 def weighted_layers(package: Package) -> dict[str, str]:
-    """How each convolution, linear layer and matrix product with constant weights computes: by its name, `int8 weights,
-    fp16`: the type its weights are stored in where that is not the one it computes in, and the latter."""
-    return {
-        op.outputs[0].name: _arithmetic(op)
-        for op in package.main
-        if op.op_type in _WEIGHTED and _constant(op.inputs.get("weight", op.inputs.get("y")))
-    }
+    """How each convolution, linear layer and matrix product with constant weights computes, by its name. `int8 weights, int8
+    input, fp16`: how its weights are stored, where that is not the type it computes in, and that type."""
+    return {op.outputs[0].name: _arithmetic(op) for op in _layers(package)}
 
 
 def computed_precision(package: Package) -> Precision:
-    """Int8 where a weighted layer has int8 weights and inputs, else the wider of the types that such layers compute in."""
-    layers = [op for op in package.main if op.op_type in _WEIGHTED]
-    if any(_made_by(op, "x", "dequantize") for op in layers):
-        return Precision.INT8
-    kinds = {op.outputs[0].dtype.__name__ for op in layers}
+    """Int8 where all weighted layers have int8 inputs, mixed where some have; else what weights are stored in, int8 or
+    4 bits; else the wider of the types that layers compute in."""
+    layers = _layers(package)
+    if integer := _count(layers, lambda op: _made_by(op, "x", "dequantize")):
+        return Precision.INT8 if integer == len(layers) else Precision.MIXED
+    stored = {_stored(op) for op in layers}
+    for precision, kind in _STORED.items():
+        if kind in stored:
+            return precision
+    kinds = {op.outputs[0].dtype.__name__ for op in package.main if op.op_type in _WEIGHTED}
     return Precision.FP16 if kinds == {"fp16"} else Precision.FP32
 
 
 def _constant(source: Any) -> bool:
     op = getattr(source, "op", None)
-    return op is not None and (
-        op.op_type == "const" or op.op_type.startswith("constexpr_") or op.op_type == "dequantize"
-    )
+    if op is not None and op.op_type == "dequantize":
+        op = op.inputs["input"].op
+    return op is not None and (op.op_type == "const" or op.op_type.startswith("constexpr_"))
 
 
 def _arithmetic(op: Any) -> str:
-    computed = op.outputs[0].dtype.__name__
-    weight = op.inputs.get("weight", op.inputs.get("y"))
-    if weight.op.op_type == "const":
-        return str(computed)
-    kind = "int8" if _stored_int8(weight.op) else weight.op.op_type.removeprefix("constexpr_")
+    computed = str(op.outputs[0].dtype.__name__)
     coming_in = ", int8 input" if _made_by(op, "x", "dequantize") else ""
-    return f"{kind} weights{coming_in}, {computed}"
+    return f"{stored} weights{coming_in}, {computed}" if (stored := _stored(op)) else computed
