@@ -1,7 +1,7 @@
 """Which of timm's device models become which formats, each file run and compared with its model.
 
     python benchmarks/zoo.py --models benchmarks/zoo_models.txt --formats onnx,coreml,tensorrt,litert,executorch --json OUT
-                             [--measure] [--again failed|all]
+                             [--keep DIR] [--measure] [--again failed|all]
 
 Each model is built with seeded random weights, and batch norms that have seen data: statistics of forward passes over
 coloured noise, affine parameters away from 1 and 0. Its weights go to `edgedistill export timm:NAME --checkpoint FILE` in a
@@ -11,15 +11,18 @@ process of its own, as a user would run it. A row a model and format:
 
 `parity` is the largest difference of any logit over eight images, the share of images with the same top class, and what
 computed it: the format's runtime, or (Core ML) the reference interpreter. An engine has none without its GPU: `ok` says
-there that it was built. `seconds` are conversion and compilation. `p50_ms` comes with --measure: one session of each file
-that runs here, with one thread and random inputs; times of one run are comparable on a quiet machine alone.
+there that it was built. `seconds` are conversion and compilation. `p50_ms` comes with --measure: when all files are there
+(--keep has to keep them), one session of each that runs here, with one thread and random inputs; times of one run are
+comparable on a quiet machine alone.
 
-Rows are written after each model; a second run keeps those that are there, or makes the failed ones or all again.
+Rows are written after each model; a second run keeps those that are there, or makes the failed ones or all again, and
+measures what was not measured yet.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import subprocess
 import sys
@@ -89,7 +92,8 @@ def export(name: str, formats: list[str], out: Path) -> list[dict[str, Any]]:
                 parity=None if parity is None else {**parity, "computed_by": file["computed_by"]},
                 seconds=round(file["seconds_conversion"], 2),
                 bytes=file["bytes"],
-                path=file["path"],
+                file=file["path"],
+                fallbacks=file["fallbacks"],
             )
         )
     for failure in answer["failures"]:
@@ -101,7 +105,15 @@ def export(name: str, formats: list[str], out: Path) -> list[dict[str, Any]]:
 
 
 def row(model: str, form: str, parameters: int, *, ok: bool, **found: Any) -> dict[str, Any]:
-    empty = {"parity": None, "seconds": None, "bytes": None, "p50_ms": None, "cause": ""}
+    empty = {
+        "parity": None,
+        "seconds": None,
+        "bytes": None,
+        "p50_ms": None,
+        "cause": "",
+        "file": None,
+        "fallbacks": None,
+    }
     return {"model": model, "format": form, "parameters": parameters, "ok": ok, **empty, **found}
 
 
@@ -126,30 +138,40 @@ def main() -> int:
     parser.add_argument("--json", type=Path, required=True)
     parser.add_argument("--again", choices=("failed", "all"))
     parser.add_argument("--measure", action="store_true")
-    parser.add_argument("--keep", type=Path, help="folder for the files; a temporary one unless given")
+    parser.add_argument("--keep", type=Path, help="folder that keeps the files, one of its own a model")
     arguments = parser.parse_args()
+    if arguments.measure and arguments.keep is None:
+        parser.error("--measure needs --keep DIR: files are measured when all of them are there")
     formats = arguments.formats.split(",")
     names = arguments.models.read_text().split()
     rows: list[dict[str, Any]] = json.loads(arguments.json.read_text())["rows"] if arguments.json.is_file() else []
     if arguments.again:
         rows = [r for r in rows if arguments.again == "failed" and r["ok"]]
+
+    def write() -> None:
+        arguments.json.write_text(json.dumps({"summary": summary(rows, formats), "rows": rows}, indent=1) + "\n")
+
     for name in names:
         missing = [f for f in formats if not any(r["model"] == name and r["format"] == f for r in rows)]
         if not missing:
             continue
         began = time.monotonic()
-        with tempfile.TemporaryDirectory(dir=arguments.keep) as folder:
-            made = export(name, missing, Path(folder))
-            for found in made:
-                path = found.pop("path", None)
-                if arguments.measure and path is not None and found["format"] in ("onnx", "litert", "executorch"):
-                    found["p50_ms"] = measure(Path(folder) / path)
+        with contextlib.ExitStack() as stack:
+            folder = Path(
+                arguments.keep / name if arguments.keep else stack.enter_context(tempfile.TemporaryDirectory())
+            )
+            folder.mkdir(parents=True, exist_ok=True)
+            made = export(name, missing, folder)
         rows += made
         rows.sort(key=lambda r: (names.index(r["model"]) if r["model"] in names else -1, r["format"]))
-        document = {"summary": summary(rows, formats), "rows": rows}
-        arguments.json.write_text(json.dumps(document, indent=1) + "\n")
+        write()
         told = ", ".join(f"{r['format']} {'ok' if r['ok'] else 'FAILED'}" for r in made)
         print(f"{name}: {told} ({time.monotonic() - began:.0f} s)", flush=True)
+    for found in rows if arguments.measure else ():
+        if found["ok"] and found["p50_ms"] is None and found["format"] in ("onnx", "litert", "executorch"):
+            found["p50_ms"] = measure(arguments.keep / found["model"] / found["file"])
+            print(f"{found['model']} {found['format']}: p50 {found['p50_ms']} ms", flush=True)
+            write()
     for form, text in summary(rows, formats).items():
         print(f"{form}: {text}")
     return 0

@@ -67,6 +67,8 @@ def build(
     path = Path(path)
     config = load_config(path)
     chosen = load_target(str(target or config.target))
+    if config.export.allow_fallbacks:
+        chosen = chosen.model_copy(update={"allow_fallbacks": True})
     request = BudgetRequest.parse(budget) if budget is not None else config.budget
     base = path.parent.absolute()
     folder = Path(out).absolute() if out is not None else base / "out"

@@ -106,9 +106,30 @@ class ExportedModel(Frozen):
     bytes: int
 
 
+class Fallbacks(Frozen):
+    """Who computes the operations of a file: `by` (a delegate, an execution provider, a compute unit) all but those
+    `elsewhere`, which are counted by name; of `operations` in all. Both are null where that is not known here, and `unknown`
+    says why. The cast of the image's bytes in front of a graph is not counted."""
+
+    by: str
+    operations: int | None = None
+    elsewhere: dict[str, int] | None = None
+    unknown: str = ""
+
+    @property
+    def sentence(self) -> str:
+        """`XNNPACK computes 60 of 63 operations; elsewhere: native_layer_norm 3`."""
+        if self.operations is None or self.elsewhere is None:
+            return f"not known here: {self.unknown}"
+        left = sum(self.elsewhere.values())
+        told = f"{self.by} computes {self.operations - left} of {self.operations} operations"
+        listed = ", ".join(f"{name} {count}" for name, count in sorted(self.elsewhere.items()))
+        return f"{told}; elsewhere: {listed}" if left else told
+
+
 class CompiledArtifact(Frozen):
     """A file that the target's runtime loads. `toolchain` are names and versions of what made it, `record` the builder's
-    own words about it (layers, capabilities, log)."""
+    own words about it (layers, capabilities, log), `fallbacks` who computes its operations."""
 
     path: Path
     format: Format
@@ -118,6 +139,7 @@ class CompiledArtifact(Frozen):
     sha256: str
     bytes: int
     record: dict[str, str] = {}
+    fallbacks: Fallbacks | None = None
 
 
 class Parity(Frozen):
@@ -288,6 +310,7 @@ class ShippedArtifact(Frozen):
     peak_memory_bytes: int | None
     load_ms: float | None
     record: dict[str, str] = {}
+    fallbacks: Fallbacks | None = None
 
 
 class TeacherSummary(Frozen):

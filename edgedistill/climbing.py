@@ -144,6 +144,8 @@ class Climber:
             program=lambda: to_program(self._module(scheme), self.contract),
             calibration=lambda: self.evidence.calibration,
             style=self._style,
+            delegate=self.target.delegate,
+            soc=self.target.soc,
         )
 
     @property

@@ -214,7 +214,8 @@ class SearchConfig(Frozen):
 
 
 class ExportConfig(Frozen):
-    """`[export]`: `formats` and `precisions` narrow the target's own. A precision stays only if it is `margin_speed` faster
+    """`[export]`: `formats` and `precisions` narrow the target's own; `allow_fallbacks` takes files of which the target's
+    accelerator leaves operations to the CPU. A precision stays only if it is `margin_speed` faster
     or `margin_size` smaller than fp32 and loses at most `max_accuracy_loss` (all in validation accuracy)."""
 
     formats: tuple[Format, ...] = ()
@@ -223,6 +224,7 @@ class ExportConfig(Frozen):
     margin_size: Percent = 0.10
     max_accuracy_loss: Percent = 0.01
     calibration_images: Annotated[int, Field(ge=8, le=100_000)] = 256
+    allow_fallbacks: bool = False
 
     @field_validator("precisions")
     @classmethod

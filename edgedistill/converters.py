@@ -21,7 +21,7 @@ from edgedistill.export.quiet import quiet
 from edgedistill.isolation import CONVERSION, in_child
 from edgedistill.quantize.onnx_static import IntegerStyle
 from edgedistill.runtimes.base import Images
-from edgedistill.specs import Contract, Format, Precision, QuantScheme
+from edgedistill.specs import Contract, Delegate, Format, Precision, QuantScheme
 
 SUFFIX = {
     Format.ONNX: ".onnx",
@@ -56,7 +56,7 @@ _QUANTISER_IMPORTS: dict[Format, tuple[str, ...]] = {
 class Conversion:
     """What a converter is given. `module` gives the deployed network and `program` its torch program; `calibration` gives
     uint8 images [n, 3, R, R]; `full` is the fp32 ONNX file, from which ONNX's other precisions are made; `style` lays out
-    its integers."""
+    its integers; `delegate` and `soc` are the target's, for ExecuTorch."""
 
     contract: Contract
     build_hash: str
@@ -64,6 +64,8 @@ class Conversion:
     program: Callable[[], ExportedProgram]
     calibration: Callable[[], Images]
     style: IntegerStyle
+    delegate: Delegate = Delegate.XNNPACK
+    soc: str = ""
     full: ExportedModel | None = None
 
 
@@ -139,7 +141,20 @@ def _executorch(what: Conversion, scheme: QuantScheme, path: Path) -> ExportedMo
     if scheme.precision in _FLOAT:
         from edgedistill.export.executorch import export_executorch
 
-        return export_executorch(what.program(), what.contract, path, scheme.precision, build_hash=what.build_hash)
+        return export_executorch(
+            what.program(),
+            what.contract,
+            path,
+            scheme.precision,
+            build_hash=what.build_hash,
+            delegate=what.delegate,
+            soc=what.soc,
+        )
+    if what.delegate is not Delegate.XNNPACK:
+        raise UnsupportedError(
+            f"the delegate {what.delegate} is given floating point alone, not {scheme.label}",
+            fix='use precisions = ["fp16"], or the delegate xnnpack',
+        )
     from edgedistill.quantize.executorch import quantize_executorch
 
     return quantize_executorch(

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from typing import Literal
 
-from edgedistill.artifacts import Fraction, Parity
+from edgedistill.artifacts import Fallbacks, Fraction, Parity
 from edgedistill.specs import ComputedBy, Contract, Format, Frozen, Precision
 
 
 class ExportedFile(Frozen):
     """A file that `export` wrote. `path` is relative to the output folder. `parity` is beside the fp32 torch program (the
     outputs of an ONNX model, where that was exported), computed by `computed_by`; where nothing here can run the file it is
-    null and `not_run` says why. `checks` are sentences of what was checked. `record` are the builder's own words. Seconds
-    are wall time: of conversion and compilation, and of running it for parity."""
+    null and `not_run` says why. `checks` are sentences of what was checked. `record` are the builder's own words,
+    `fallbacks` who computes the operations. Seconds are wall time: of conversion and compilation, and of running it for
+    parity."""
 
     format: Format
     precision: Precision
@@ -24,6 +25,7 @@ class ExportedFile(Frozen):
     not_run: str
     checks: tuple[str, ...]
     record: dict[str, str]
+    fallbacks: Fallbacks | None
     seconds_conversion: float
     seconds_verification: float
 

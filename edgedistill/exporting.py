@@ -112,6 +112,8 @@ def export_source(source: Source, notes: tuple[str, ...], wanted: Wanted, listen
                 program=lambda: program,
                 calibration=wanted.calibrating,
                 style=IntegerStyle.for_onnxruntime(wanted.machine),
+                delegate=wanted.target.delegate,
+                soc=wanted.target.soc,
             ),
             contract=source.contract,
             not_run="" if wanted.verify else "not asked for",
@@ -184,6 +186,7 @@ def _made(making: Making, form: Format, precision: Precision, began: float) -> E
         not_run=not_run,
         checks=checks,
         record=artifact.record,
+        fallbacks=artifact.fallbacks,
         seconds_conversion=converted - began,
         seconds_verification=time.monotonic() - converted,
     )

@@ -55,6 +55,7 @@ def portable(bench: Workbench, source: Source, scheme: QuantScheme, form: Format
         "format": form,
         "machine": bench.machine,
         "runtime": bench.target.runtime,
+        "delegate": [bench.target.delegate, bench.target.soc] if form is Format.EXECUTORCH else None,
         "calibration": bench.data_key if scheme.integer else None,
     }
     code = ("edgedistill.converters", "edgedistill.export", "edgedistill.quantize", "edgedistill.students")
@@ -124,6 +125,8 @@ def _made(bench: Workbench, source: Source, scheme: QuantScheme, form: Format, f
         program=lambda: to_program(source.load(), source.contract),
         calibration=lambda: calibration_set(bench).images(bench.dataset, source.contract),
         style=IntegerStyle.TENSORRT if on_gpu else IntegerStyle.for_onnxruntime(bench.machine),
+        delegate=bench.target.delegate,
+        soc=bench.target.soc,
         full=full,
     )
     return convert(what, form, scheme, folder)

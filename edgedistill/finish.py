@@ -101,6 +101,7 @@ def _shipped(bench: Workbench, source: Source, made: Made) -> ShippedArtifact:
         peak_memory_bytes=max((s.peak_memory_bytes for s in sessions), default=None),
         load_ms=sorted(s.load_ms for s in sessions)[len(sessions) // 2] if sessions else None,
         record=artifact.record,
+        fallbacks=artifact.fallbacks,
     )
 
 

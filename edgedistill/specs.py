@@ -49,6 +49,20 @@ class Precision(StrEnum):
     INT4_WEIGHTS = "int4-weights"
 
 
+class Delegate(StrEnum):
+    """Who computes the parts of an ExecuTorch program that it can take; the rest is left to portable kernels on the CPU.
+
+    - `xnnpack`: any CPU.
+    - `coreml`: Apple devices from iOS 17; needs coremltools to lower, and the Core ML backend in the app. coremltools puts
+      random identifiers into its part, so that two files of one program differ.
+    - `qnn`: the neural processor of a Qualcomm chip, which the target names; needs Qualcomm's SDK to lower.
+    """
+
+    XNNPACK = "xnnpack"
+    COREML = "coreml"
+    QNN = "qnn"
+
+
 class ComputedBy(StrEnum):
     """What computed an artifact's outputs: the format's own runtime, or a reference interpreter in its place."""
 
@@ -231,7 +245,9 @@ class Target(Frozen):
 
     `runtime` is the format that the budget is held against; `formats` are all that a build makes for it.
     `precisions` are those worth trying there. `transport` says how the device is reached: `local` is this machine,
-    the others need a device attached.
+    the others need a device attached. `accelerator` names what computes there instead of the CPU ("GPU"), empty where the
+    CPU does: an operation that it leaves to the CPU is then an error, unless `allow_fallbacks` (here, or in a build's
+    `[export]`). `delegate` is what ExecuTorch programs are lowered for, `soc` the chip as Qualcomm's calls it ("SM8550").
     """
 
     name: str
@@ -244,6 +260,10 @@ class Target(Frozen):
     transport: Literal["local", "ssh", "adb", "coremltools", "none"]
     machine: str | None = None
     compute_capabilities: tuple[int, ...] = ()
+    accelerator: str = ""
+    allow_fallbacks: bool = False
+    delegate: Delegate = Delegate.XNNPACK
+    soc: str = ""
     how_to_measure: str = ""
     published: tuple[PublishedLatency, ...] = ()
     sources: tuple[str, ...] = ()

@@ -36,6 +36,8 @@ def print_result(console: Console, result: BuildResult, out: Path) -> None:
     for artifact in result.artifacts:
         if isinstance(artifact.latency, UnknownLatency):
             render.line(console, f"{artifact.path}: latency unknown: {artifact.latency.reason}", style="dim")
+        if artifact.fallbacks is not None and artifact.fallbacks.elsewhere:
+            render.line(console, f"{artifact.path}: {artifact.fallbacks.sentence}", style="dim")
     for dropped in result.dropped:
         render.line(console, f"dropped {dropped.format} {dropped.precision}: {dropped.reason}", style="dim")
     for note in result.notes:

@@ -110,6 +110,8 @@ def print_export(console: Console, result: ExportResult, out: Path) -> None:
             render.line(console, f"{file.path}: not run: {file.not_run}", style="dim")
             for check in file.checks:
                 render.line(console, f"  {check}", style="dim")
+        if file.fallbacks is not None and file.fallbacks.elsewhere:
+            render.line(console, f"{file.path}: {file.fallbacks.sentence}", style="dim")
     for failure in result.failures:
         render.line(console, f"{failure.format} {failure.precision} failed: {failure.cause}", style="red")
         for problem in failure.problems:

@@ -9,54 +9,20 @@ executorch is imported inside functions: it takes seconds and is an extra.
 
 from __future__ import annotations
 
-import importlib
-import re
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from edgedistill.artifacts import ExportedModel, TensorSignature
-from edgedistill.errors import MissingDependencyError, UnsupportedError
+from edgedistill.errors import UnsupportedError
 from edgedistill.export.carried import carried_entries
-from edgedistill.export.coreml import DEPLOYMENT_TARGET, import_coremltools
-from edgedistill.export.coreml import quiet as without_progress_bars
+from edgedistill.export.executorch_lowering import lower
 from edgedistill.export.executorch_passes import compute_in_half, own_copy, take_uint8
 from edgedistill.export.executorch_rewrites import rewrite_for_xnnpack
-from edgedistill.export.quiet import quiet
-from edgedistill.specs import Contract, Format, Precision, QuantScheme
+from edgedistill.specs import Contract, Delegate, Format, Precision, QuantScheme
 from edgedistill.store import file_sha256, size_bytes, write_atomic
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
-
-_DYNAMIC = (Precision.INT8_WEIGHTS, Precision.INT4_WEIGHTS)
-_EDGE_CAST = "dim_order_ops._to_dim_order_copy.default"
-_OPERATION = re.compile(r"\b(?:aten|quantized_decomposed|torchao|dim_order_ops|higher_order)[.:]+\w+(?:[.:]+\w+)*")
-
-
-class Delegate(StrEnum):
-    """Who computes the parts of a program that it can take; the rest is left to ExecuTorch's portable kernels.
-
-    - `xnnpack`: any CPU.
-    - `coreml`: Apple devices from iOS 17; needs coremltools to lower, and the Core ML backend in the app. coremltools puts
-      random identifiers into its part, so that two files of one program differ.
-    """
-
-    XNNPACK = "xnnpack"
-    COREML = "coreml"
-
-
-def import_executorch(module: str) -> Any:
-    """A module of executorch, imported without its chatter. Raises MissingDependencyError with the line that installs it."""
-    try:
-        with quiet():
-            return importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] != "executorch":
-            raise
-        raise MissingDependencyError(
-            "ExecuTorch programs need executorch, which is not installed", fix='pip install "edgedistill[executorch]"'
-        ) from None
 
 
 def export_executorch(
@@ -67,9 +33,10 @@ def export_executorch(
     *,
     build_hash: str,
     delegate: Delegate = Delegate.XNNPACK,
+    soc: str = "",
 ) -> ExportedModel:
     """`program` (see `to_program`; not changed) as a file at `path` (`.pte`), computing in fp32 or fp16. With XNNPACK
-    the same program gives the same bytes.
+    the same program gives the same bytes. `soc` is the chip that Qualcomm's delegate lowers for (`SM8550`).
 
     fp16 is the arithmetic's: XNNPACK keeps the weights of convolutions as fp32 in the file and rounds them when it loads
     it, which needs a CPU with half-precision arithmetic (ARMv8.2, or x86 with F16C).
@@ -83,7 +50,7 @@ def export_executorch(
             fix="use quantize_executorch, which calibrates activations",
         )
     return lower_and_write(
-        program, contract, path, QuantScheme(precision=precision), build_hash=build_hash, delegate=delegate
+        program, contract, path, QuantScheme(precision=precision), build_hash=build_hash, delegate=delegate, soc=soc
     )
 
 
@@ -95,6 +62,7 @@ def lower_and_write(
     *,
     build_hash: str,
     delegate: Delegate = Delegate.XNNPACK,
+    soc: str = "",
 ) -> ExportedModel:
     """Lower any program of the contract, quantised or not (not changed), and write it whole or not at all."""
     import torch
@@ -105,16 +73,15 @@ def lower_and_write(
     own = own_copy(program)
     if delegate is Delegate.XNNPACK:
         rewrite_for_xnnpack(own)
-    # Core ML chooses its own precision when it converts.
+    # The others choose their own precision when they convert.
     in_half = half and delegate is Delegate.XNNPACK
     take_uint8(own, torch.float16 if in_half else torch.float32)
     if in_half:
         compute_in_half(own)
     own.graph.lint()
     own.graph_module.recompile()
-    write_atomic(
-        path, _lower(own, carried_entries(contract, scheme, build_hash), _partitioners(delegate, scheme.precision))
-    )
+    entries = carried_entries(contract, scheme, build_hash)
+    write_atomic(path, lower(own, entries, scheme.precision, delegate, soc))
     side = contract.resolution
     return ExportedModel(
         path=path,
@@ -125,55 +92,3 @@ def lower_and_write(
         sha256=file_sha256(path),
         bytes=size_bytes(path),
     )
-
-
-def _lower(program: ExportedProgram, entries: dict[str, str], partitioners: list[Any]) -> bytes:
-    exir = import_executorch("executorch.exir")
-    try:
-        with quiet(), without_progress_bars():
-            edge = exir.to_edge_transform_and_lower(program, partitioner=partitioners, constant_methods=entries)
-            return bytes(edge.to_executorch().buffer)
-    except Exception as error:  # the vendor raises whatever its passes stumble over
-        raise UnsupportedError(
-            f"ExecuTorch cannot lower the model: {_reason(error)}",
-            fix="replace that operation in the model, or leave executorch out of [export] formats",
-        ) from error
-
-
-def _partitioners(delegate: Delegate, precision: Precision) -> list[Any]:
-    """Those that take their parts of a program, one after the other."""
-    if delegate is Delegate.XNNPACK:
-        partitioner = import_executorch("executorch.backends.xnnpack.partition.xnnpack_partitioner").XnnpackPartitioner
-        if precision not in _DYNAMIC:
-            return [partitioner()]
-        kinds = import_executorch("executorch.backends.xnnpack.partition.config.xnnpack_config").ConfigPrecisionType
-        # Beside additions and products in one part, XNNPACK refuses a convolution of dynamic scales when it runs.
-        return [partitioner(config_precisions=kinds.DYNAMIC_QUANT, per_op_mode=True), partitioner()]
-    ct = import_coremltools()
-    try:
-        partition = import_executorch("executorch.backends.apple.coreml.partition")
-        backend = import_executorch("executorch.backends.apple.coreml.compiler").CoreMLBackend
-    except ImportError as error:
-        raise MissingDependencyError(
-            f"ExecuTorch's Core ML delegate cannot be used here: {error}",
-            fix="lower on macOS or on Linux for x86-64, or take the delegate xnnpack",
-        ) from error
-    options = backend.generate_compile_specs(
-        compute_precision=ct.precision.FLOAT16 if precision is Precision.FP16 else ct.precision.FLOAT32,
-        minimum_deployment_target=getattr(ct.target, DEPLOYMENT_TARGET),
-    )
-    # Core ML has no uint8 tensors: the cast stays outside.
-    return [partition.CoreMLPartitioner(compile_specs=options, skip_ops_for_coreml_delegation=[_EDGE_CAST])]
-
-
-def _reason(error: BaseException) -> str:
-    """The first line of the innermost message, with the operation that any of the messages names."""
-    messages = []
-    current: BaseException | None = error
-    while current is not None:
-        messages.append(str(current))
-        current = current.__cause__
-    line = next((line.strip() for line in messages[-1].splitlines() if line.strip()), type(error).__name__)
-    operations = dict.fromkeys(found for message in messages for found in _OPERATION.findall(message))
-    missing = [operation for operation in operations if operation not in line]
-    return line + (f" (operations named: {', '.join(missing[:5])})" if missing else "")

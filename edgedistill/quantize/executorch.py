@@ -25,7 +25,8 @@ from torch.fx import GraphModule, Node
 
 from edgedistill.artifacts import ExportedModel
 from edgedistill.errors import InputError, UnsupportedError
-from edgedistill.export.executorch import import_executorch, lower_and_write
+from edgedistill.export.executorch import lower_and_write
+from edgedistill.export.executorch_lowering import import_executorch
 from edgedistill.export.program import probe_images
 from edgedistill.quantize.executorch_observers import activation_observer
 from edgedistill.quantize.pt2e import as_input, fake_quantize

@@ -65,6 +65,7 @@ def render_report(result: BuildResult, profiles: ReportProfiles) -> str:
             operator_kinds=tables.operator_kinds(timings),
             shown_operators=min(len(timings), TOP_OPERATORS),
             unknowns=tables.unknowns(result),
+            computed_by=tables.computed_by(result),
             rungs=tables.rung_epochs(result.trials),
             states=STATES,
             dropped=tables.dropped(result),

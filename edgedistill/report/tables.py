@@ -89,6 +89,11 @@ def unknowns(result: BuildResult) -> Pairs:
     return tuple(rows)
 
 
+def computed_by(result: BuildResult) -> Pairs:
+    """Who computes the operations of each artifact, and how many fall back to something else."""
+    return tuple((a.path, a.fallbacks.sentence) for a in result.artifacts if a.fallbacks is not None)
+
+
 def dropped(result: BuildResult) -> tuple[tuple[str, Pairs], ...]:
     """What was tried and is not in the package, by why; groups without a member are left out."""
     groups: list[tuple[str, list[tuple[str, str]]]] = [

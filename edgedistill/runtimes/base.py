@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from edgedistill.artifacts import CompiledArtifact, Environment, ExportedModel, OpTiming, Profile, Session
+from edgedistill.artifacts import CompiledArtifact, Environment, ExportedModel, Fallbacks, OpTiming, Profile, Session
 from edgedistill.errors import EdgedistillError, Problem
 from edgedistill.specs import ComputedBy, Format, Frozen, Target
 
@@ -87,6 +87,22 @@ class Inspection(Frozen):
 
     checks: tuple[str, ...]
     facts: dict[str, str]
+
+
+def fallback_problems(name: str, fallbacks: Fallbacks, target: Target) -> tuple[Problem, ...]:
+    """The operations of the file `name` that the target's accelerator leaves to the CPU, each with its way out. Empty for a
+    target without one, where they are allowed, and where nothing is known of them."""
+    if not target.accelerator or target.allow_fallbacks:
+        return ()
+    return tuple(
+        Problem(
+            f"{name}: {count} x {operation}",
+            f"{fallbacks.by} does not compute it, and on {target.name} it would fall back from the {target.accelerator} to "
+            "the CPU",
+            "replace the operation in the model, or set allow_fallbacks = true in [export]",
+        )
+        for operation, count in sorted((fallbacks.elsewhere or {}).items())
+    )
 
 
 class Runtime(Protocol):

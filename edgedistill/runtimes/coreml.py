@@ -29,6 +29,7 @@ from edgedistill.runtimes.base import (
     NotRunnableError,
     SessionJob,
     SessionReport,
+    fallback_problems,
 )
 from edgedistill.runtimes.coreml_package import (
     Package,
@@ -39,6 +40,7 @@ from edgedistill.runtimes.coreml_package import (
     read_package,
     weighted_layers,
 )
+from edgedistill.runtimes.coreml_plan import compute_units
 from edgedistill.runtimes.sessions import as_session, take_profile
 from edgedistill.specs import ComputedBy, Format, QuantScheme, Target
 from edgedistill.store import file_sha256, size_bytes, sync_folder, sync_tree, tool_version
@@ -59,6 +61,8 @@ class CoreMLRuntime:
             problems.append(Problem(str(model.path), f"is {model.format}, not coreml", "export it as coreml"))
         if Format.COREML not in target.formats:
             problems.append(Problem(target.name, "does not take coreml", f"use {', '.join(target.formats)}"))
+        if not problems and target.transport == "local":  # the plan is this Mac's own
+            problems += fallback_problems(model.path.name, compute_units(model.path), target)
         return tuple(problems)
 
     def compile(self, model: ExportedModel, target: Target, folder: Path) -> CompiledArtifact:
@@ -79,6 +83,7 @@ class CoreMLRuntime:
             sha256=file_sha256(path),
             bytes=size_bytes(path),
             record={"precision": model.scheme.label, "contract_sha256": contract_digest(package), **_facts(package)},
+            fallbacks=compute_units(path),
         )
 
     def adopt(self, path: Path, target: Target) -> CompiledArtifact:
@@ -156,7 +161,7 @@ class CoreMLRuntime:
         }
         return Inspection(
             checks=("specification, program and weights were read back", *(check.text for check in checks)),
-            facts={**_facts(package), **made_with},
+            facts={**_facts(package), **made_with, "fallbacks": compute_units(artifact.path).sentence},
         )
 
 
@@ -248,7 +253,6 @@ def _facts(package: Package) -> dict[str, str]:
         "outputs": "; ".join(described(feature) for feature in package.spec.description.output),
         "weighted_layers": "; ".join(f"{count} {kind}" for kind, count in sorted(Counter(layers.values()).items())),
         "program_bytes": str(size_bytes(package.path) - package.weights_bytes),
-        "fallbacks": "not known here: the compute plan that assigns operations to units needs a Mac",
         "operations": ", ".join(f"{name} {count}" for name, count in sorted(operations.items())),
         "operation_count": str(operations.total()),
         "weights_bytes": str(package.weights_bytes),

@@ -18,16 +18,25 @@ from typing import Any
 
 import numpy as np
 
-from edgedistill.artifacts import CompiledArtifact, ExportedModel, Profile, TensorSignature
+from edgedistill.artifacts import CompiledArtifact, ExportedModel, Fallbacks, Profile, TensorSignature
 from edgedistill.errors import InputError, Problem, UnsupportedError
-from edgedistill.export.executorch import import_executorch
-from edgedistill.runtimes.base import Images, Inspection, Logits, MeasurementProtocol, NotRunnableError, SessionJob
+from edgedistill.export.executorch_lowering import import_executorch
+from edgedistill.runtimes.base import (
+    Images,
+    Inspection,
+    Logits,
+    MeasurementProtocol,
+    NotRunnableError,
+    SessionJob,
+    fallback_problems,
+)
 from edgedistill.runtimes.executorch_program import PteFile, read_pte
 from edgedistill.runtimes.sessions import take_profile
-from edgedistill.specs import ComputedBy, Format, QuantScheme, Target
+from edgedistill.specs import ComputedBy, Delegate, Format, QuantScheme, Target
 from edgedistill.store import file_sha256, size_bytes, tool_version, write_atomic
 
 _TOOLS = ("executorch", "torch")
+_IMAGE_CAST = "dim_order_ops::_to_dim_order_copy.out"
 # An error of ExecuTorch's own, and what pybind11 makes of the C++ library's exceptions.
 _REFUSALS = (RuntimeError, IndexError, ValueError)
 
@@ -39,14 +48,20 @@ class ExecuTorchRuntime:
     computed_by = ComputedBy.DEVICE
 
     def unsupported(self, model: ExportedModel, target: Target) -> tuple[Problem, ...]:
-        """A file of another format, a target that does not take this one, and operators outside of delegates for which the
-        runtime has no kernel. Types are not looked at: `compile` loads the file."""
+        """A file of another format, a target that does not take this one, operators outside of delegates for which the
+        runtime has no kernel, and those that an accelerator's delegate leaves to the CPU. Types are not looked at: `compile`
+        loads the file."""
         problems = []
         if model.format is not Format.EXECUTORCH:
             problems.append(Problem(str(model.path), f"is {model.format}, not executorch", "export it as executorch"))
         if Format.EXECUTORCH not in target.formats:
             problems.append(Problem(target.name, "does not take executorch", f"use {', '.join(target.formats)}"))
-        return tuple(problems) or _missing_kernels(read_pte(model.path), model.path)
+        if problems:
+            return tuple(problems)
+        program = read_pte(model.path)
+        accelerated = target.delegate is not Delegate.XNNPACK
+        fallen = fallback_problems(model.path.name, _fallbacks(program), target) if accelerated else ()
+        return (*_missing_kernels(program, model.path), *fallen)
 
     def compile(self, model: ExportedModel, target: Target, folder: Path) -> CompiledArtifact:
         """Check the file (structure, signature as the exporter stated it, kernels, a run where its delegates are here) and
@@ -148,6 +163,7 @@ class ExecuTorchRuntime:
             "constant_bytes": str(program.constant_bytes),
             "delegate_bytes": str(program.delegate_bytes),
             **_facts(program),
+            "fallbacks": _fallbacks(program).sentence,
         }
         return Inspection(checks=tuple(checks), facts=facts)
 
@@ -162,7 +178,22 @@ def _artifact(path: Path, scheme: QuantScheme, target: str, program: PteFile) ->
         sha256=file_sha256(path),
         bytes=size_bytes(path),
         record=_facts(program),
+        fallbacks=_fallbacks(program),
     )
+
+
+def _fallbacks(program: PteFile) -> Fallbacks:
+    """What is left to portable kernels. Only XNNPACK's parts tell how many operations they hold."""
+    method = program.forward
+    if method is None:
+        return Fallbacks(by="ExecuTorch", unknown="it has no method forward")
+    left = Counter(method.calls)
+    left[_IMAGE_CAST] -= 1
+    backends = sorted({part.backend for part in method.delegates}) or ["no delegate"]
+    inside = [part.xnnpack.nodes.total() if part.xnnpack is not None else None for part in method.delegates]
+    # A part that does not say what it holds counts as one operation.
+    operations = sum(1 if count is None else count for count in inside) + (+left).total()
+    return Fallbacks(by=" and ".join(backends), operations=operations, elsewhere=dict(+left))
 
 
 def _facts(program: PteFile) -> dict[str, str]:

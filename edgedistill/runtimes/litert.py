@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from edgedistill.artifacts import CompiledArtifact, ExportedModel, Profile, TensorSignature
+from edgedistill.artifacts import CompiledArtifact, ExportedModel, Fallbacks, Profile, TensorSignature
 from edgedistill.errors import InputError, Problem, UnsupportedError
 from edgedistill.export.litert import import_litert
 from edgedistill.runtimes.base import Images, Inspection, Logits, MeasurementProtocol, SessionJob
@@ -130,6 +130,11 @@ class LiteRTRuntime:
             "the file is unchanged since it was made" if unchanged else "the file was changed after it was made"
         )
         inputs, outputs = file.signature()
+        if problems:
+            loaded = {"operators": _listed(file.operators)}
+        else:
+            taken, left = _taken_and_left(artifact.path, file)
+            loaded = _facts(file, taken, left) | {"fallbacks": _fallbacks(taken, left).sentence}
         facts = {
             "precision": file.precision().value,
             "inputs": "; ".join(map(_shown, inputs)),
@@ -139,12 +144,13 @@ class LiteRTRuntime:
             "constant_bytes": str(file.constant_bytes),
             "metadata_bytes": str(file.metadata_bytes),
             "graph_bytes": str(file.file_bytes - file.constant_bytes - file.metadata_bytes),
-            **({"operators": _listed(file.operators)} if problems else _facts(artifact.path, file)),
+            **loaded,
         }
         return Inspection(checks=tuple(checks), facts=facts)
 
 
 def _artifact(path: Path, scheme: QuantScheme, target: str, file: LiteRTFile) -> CompiledArtifact:
+    taken, left = _taken_and_left(path, file)
     return CompiledArtifact(
         path=path,
         format=Format.LITERT,
@@ -153,14 +159,24 @@ def _artifact(path: Path, scheme: QuantScheme, target: str, file: LiteRTFile) ->
         toolchain={name: tool_version(name) for name in _TOOLS},
         sha256=file_sha256(path),
         bytes=size_bytes(path),
-        record=_facts(path, file),
+        record=_facts(file, taken, left),
+        fallbacks=_fallbacks(taken, left),
     )
 
 
-def _facts(path: Path, file: LiteRTFile) -> dict[str, str]:
-    """What the graph is made of, and who computes it here."""
+def _taken_and_left(path: Path, file: LiteRTFile) -> tuple[Counter[str], Counter[str]]:
+    """The main graph's operators that XNNPACK computes on this machine, and those left to LiteRT's own kernels."""
     taken = _delegated(_load(path), file)
-    left = Counter(operator.name for operator in file.main.operators) - taken
+    return taken, Counter(operator.name for operator in file.main.operators) - taken
+
+
+def _fallbacks(taken: Counter[str], left: Counter[str]) -> Fallbacks:
+    slow = left - Counter({"CAST": 1})
+    return Fallbacks(by="XNNPACK", operations=taken.total() + slow.total(), elsewhere=dict(slow))
+
+
+def _facts(file: LiteRTFile, taken: Counter[str], left: Counter[str]) -> dict[str, str]:
+    """What the graph is made of, and who computes it here."""
     return {
         "operators": _listed(file.operators),
         "xnnpack_operators": _listed(taken) or "none",

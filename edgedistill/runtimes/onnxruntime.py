@@ -8,14 +8,14 @@ import re
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from edgedistill.artifacts import CompiledArtifact, ExportedModel, Profile, TensorSignature
+from edgedistill.artifacts import CompiledArtifact, ExportedModel, Fallbacks, Profile, TensorSignature
 from edgedistill.errors import InputError, Problem, TrialFailure, UnsupportedError
 from edgedistill.runtimes.base import Images, Inspection, Logits, MeasurementProtocol, SessionJob
 from edgedistill.runtimes.sessions import take_profile
@@ -25,6 +25,7 @@ from edgedistill.store import file_sha256, size_bytes, sync_folder, tool_version
 _INT8_OPERATORS = {"QuantizeLinear", "DequantizeLinear", "QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger"}
 _AGAIN = "export it again"
 _TOOLS = ("onnx", "onnxruntime")
+_PROVIDER = "CPUExecutionProvider"
 
 
 class OnnxRuntime:
@@ -73,7 +74,7 @@ class OnnxRuntime:
             sync_folder(folder)
         finally:
             part.unlink(missing_ok=True)
-        return _artifact(final, model.scheme, target.name)
+        return _artifact(final, model.scheme, target.name).model_copy(update={"fallbacks": _assigned(final)})
 
     def adopt(self, path: Path, target: Target) -> CompiledArtifact:
         """Any ONNX file as an artifact, where it lies; its precision is read off its operators and weights. Raises
@@ -170,6 +171,7 @@ class OnnxRuntime:
             inputs, outputs = _signature(_session(artifact.path))
             facts["inputs"] = "; ".join(_shown(tensor) for tensor in inputs)
             facts["outputs"] = "; ".join(_shown(tensor) for tensor in outputs)
+            facts["fallbacks"] = _assigned(artifact.path).sentence
         return Inspection(checks=tuple(checks), facts=facts)
 
 
@@ -185,18 +187,31 @@ def _artifact(path: Path, scheme: QuantScheme, target: str) -> CompiledArtifact:
     )
 
 
+def _assigned(path: Path) -> Fallbacks:
+    """Which execution provider ONNX Runtime gives each node of a file that it loads to, as its session says."""
+    session = _session(path, {"session.record_ep_graph_assignment_info": "1"})
+    if (assignment := getattr(session, "get_provider_graph_assignment_info", None)) is None:
+        return Fallbacks(by=_PROVIDER, unknown=f"ONNX Runtime {tool_version('onnxruntime')} does not tell, 1.24 does")
+    parts = assignment()
+    nodes = [(part.ep_name, node.op_type) for part in parts for node in part.get_nodes()]
+    elsewhere = Counter(f"{kind} ({provider})" for provider, kind in nodes if provider != _PROVIDER)
+    return Fallbacks(by=_PROVIDER, operations=len(nodes), elsewhere=dict(elsewhere))
+
+
 # -- running ----------------------------------------------------------------------------------------------------
 
 
-def _session(path: Path) -> Any:
-    """An InferenceSession of one thread."""
+def _session(path: Path, entries: Mapping[str, str] | None = None) -> Any:
+    """An InferenceSession of one thread; `entries` are further settings of the session by name."""
     import onnxruntime as ort  # type: ignore[import-untyped]
 
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    for name, value in (entries or {}).items():
+        options.add_session_config_entry(name, value)
+    return ort.InferenceSession(str(path), options, providers=[_PROVIDER])
 
 
 def _spread_over_threads(

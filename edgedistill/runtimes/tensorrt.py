@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from edgedistill.artifacts import CompiledArtifact, ExportedModel, Profile
+from edgedistill.artifacts import CompiledArtifact, ExportedModel, Fallbacks, Profile
 from edgedistill.errors import MissingDependencyError, Problem, UnsupportedError
 from edgedistill.export.metadata import load
 from edgedistill.runtimes.base import Images, Inspection, Logits, MeasurementProtocol, NotRunnableError
@@ -86,6 +86,8 @@ class TensorRTRuntime:
             sha256=file_sha256(path),
             bytes=size_bytes(path),
             record=record,
+            # The builder takes the whole network or refuses: an engine hands nothing back to the CPU.
+            fallbacks=Fallbacks(by="TensorRT on the GPU", operations=int(record["layers"]), elsewhere={}),
         )
 
     def run(self, artifact: CompiledArtifact, batches: Iterable[Images]) -> Iterator[Logits]:
@@ -116,6 +118,8 @@ class TensorRTRuntime:
         with artifact.path.open("rb") as stream:
             header = stream.read(32).hex()
         facts = {**record, "header": header, "bytes": str(artifact.bytes), "sha256": artifact.sha256}
+        if artifact.fallbacks is not None:
+            facts["fallbacks"] = artifact.fallbacks.sentence
         try:
             _require_gpu(artifact)
         except NotRunnableError as error:

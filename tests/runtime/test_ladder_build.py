@@ -12,10 +12,10 @@ from edgedistill.artifacts import SchemeResult, Verified
 from edgedistill.config import BuildConfig
 from edgedistill.data.datasets import load_dataset
 from edgedistill.data.preprocessing import channel_statistics, prepare
-from edgedistill.realise import realise
-from edgedistill.rungs import climbed
 from edgedistill.progress import Event, StageFinished
 from edgedistill.quantize.calibration_set import CalibrationSet
+from edgedistill.realise import realise
+from edgedistill.rungs import climbed
 from edgedistill.specs import Contract, Format, Precision
 from edgedistill.store import Store, digest
 from edgedistill.targets import load_target
