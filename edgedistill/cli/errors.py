@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
+import traceback
 from collections.abc import Iterator
 from dataclasses import asdict
 
@@ -12,7 +13,7 @@ import typer
 from rich.text import Text
 
 from edgedistill.cli import render
-from edgedistill.errors import EdgedistillError, ExitCode, Problem
+from edgedistill.errors import EdgedistillError, ExitCode, Problem, printable
 
 
 @contextlib.contextmanager
@@ -35,12 +36,12 @@ def answering(*, as_json: bool = False, resumable: bool = False) -> Iterator[Non
 def show_error(error: EdgedistillError, *, as_json: bool = False) -> None:
     """The message, every problem on a line of its own, and the way out."""
     console = render.errors()
-    console.print(Text.assemble(("error: ", "bold red"), error.message), soft_wrap=True)
+    console.print(Text.assemble(("error: ", "bold red"), _indented(error.message)), soft_wrap=True)
     for problem in error.problems:
-        where = (f"{problem.where}: ", "bold") if problem.where else ""
-        line = Text.assemble("  ", where, problem.what)
+        where = (f"{_indented(problem.where)}: ", "bold") if problem.where else ""
+        line = Text.assemble("  ", where, _indented(problem.what))
         if problem.fix:
-            line.append(f" ({problem.fix})", style="green")
+            line.append(f" ({_indented(problem.fix)})", style="green")
         console.print(line, soft_wrap=True)
     if error.fix:
         first, *rest = error.fix.rstrip().splitlines()
@@ -49,6 +50,11 @@ def show_error(error: EdgedistillError, *, as_json: bool = False) -> None:
             console.print(Text(f"     {more}"), soft_wrap=True)
     if as_json:
         render.write_json(_document(error.message, error.problems, error.fix, error.exit_code))
+
+
+def _indented(text: str) -> str:
+    """Further lines begin further in: a name out of a foreign file may hold a line's end, and then "fix: ..."."""
+    return text.replace("\n", "\n    ")
 
 
 def show_usage_error(message: str, usage: str, *, as_json: bool) -> None:
@@ -64,7 +70,8 @@ def show_usage_error(message: str, usage: str, *, as_json: bool) -> None:
 def show_bug(error: Exception, version: str, *, as_json: bool) -> None:
     """The traceback, and that it is ours."""
     # Printed by Python and not by rich: it must come out whole even where the terminal is the cause.
-    sys.excepthook(type(error), error, error.__traceback__)
+    with contextlib.suppress(OSError):
+        sys.stderr.write(printable("".join(traceback.format_exception(error))))
     message = f"this is a bug in edgedistill {version}, not in what you did; please report it with the lines above"
     render.errors().print(Text(message, style="bold red"), soft_wrap=True)
     if as_json:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+from collections.abc import Iterable
 from typing import IO
 
 from rich import box
-from rich.console import Console, RenderableType
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
 from edgedistill.artifacts import Latency, MeasuredLatency, PredictedLatency
+from edgedistill.errors import printable
 from edgedistill.specs import Percentile
 from edgedistill.units import format_ms
 
@@ -20,8 +23,13 @@ from edgedistill.units import format_ms
 PIPE_WIDTH = 200
 
 
-class _PipeSafe(Console):
-    """Where the reader has gone (`| head`), the rest goes nowhere: the command's own outcome stays its exit code."""
+class _Console(Console):
+    """Where the reader has gone (`| head`), the rest goes nowhere: the command's own outcome stays its exit code. Of what is
+    printed only rich's own codes reach the terminal: names come out of foreign files."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else Segment(printable(segment.text), segment.style)
 
     def on_broken_pipe(self) -> None:
         self.quiet = True
@@ -39,7 +47,7 @@ def errors() -> Console:
 
 
 def _console(*, stderr: bool) -> Console:
-    console = _PipeSafe(stderr=stderr, highlight=False, markup=False)
+    console = _Console(stderr=stderr, highlight=False, markup=False)
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = PIPE_WIDTH
     return console
