@@ -53,6 +53,15 @@ def explain_problems(
     return tuple(Problem(f"{path}:{line}", *_explain(model, location, grouped[location])) for line, location in by_line)
 
 
+def first_fault(error: ValidationError) -> str:
+    """The first thing that `error` found wrong, in a line of at most 300 characters, and how many more there are. For
+    documents that a program wrote: nobody mends those key by key."""
+    first, *more = error.errors(include_url=False, include_context=False, include_input=False)
+    where = ".".join(map(str, first["loc"]))
+    text = " ".join(f"{where[:100]}: {first['msg']}".removeprefix(": ").split())[:280]
+    return f"{text} (and {len(more)} more)" if more else text
+
+
 def _real_location(location: Sequence[str | int], content: object) -> tuple[Location, bool]:
     """`location` without what pydantic puts in for validators and branches of a union, and whether there was any. The last
     part may be missing from the content (a key that must be added)."""

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from edgedistill.artifacts import CompiledArtifact
 from edgedistill.errors import CONTROLS, InputError, Problem, TrialFailure, UnsupportedError
+from edgedistill.explain import first_fault
 from edgedistill.export.carried import carried_contract
 from edgedistill.isolation import ChildBug, ChildFailure, Limits, in_child
 from edgedistill.specs import Contract, Format, Frozen, Target
@@ -172,9 +173,8 @@ def _engine(path: Path, target: Target) -> Opened:
             fix="keep NAME.engine.json with the engine, or look at the ONNX file it was built from",
         ) from None
     except (OSError, ValidationError) as error:
-        raise InputError(
-            f"{beside} is not an engine's record: {str(error).splitlines()[0]}", fix=_BUILD_AGAIN
-        ) from error
+        reason = first_fault(error) if isinstance(error, ValidationError) else error.strerror
+        raise InputError(f"{beside} is not an engine's record: {reason}", fix=_BUILD_AGAIN) from error
     missing = [name for name in RECORDED if not record.artifact.record.get(name)]
     if record.artifact.format is not Format.TENSORRT or missing:
         what = f"it leaves out {', '.join(missing)}" if missing else f"it tells of a file in {record.artifact.format}"

@@ -316,10 +316,12 @@ CASES = (
     _case(
         "a contract of other classes", lambda f: model(carries=contract(labels=["a", "b"])), {"run": (2,)}, "10", "2"
     ),
-    _case("a contract that is text", lambda f: model(carries="hello"), BROKEN, "contract"),
+    _case("a contract that is text", lambda f: model(carries="hello"), BROKEN, "contract", "export the file again"),
     _case("labels that drive the terminal", _escapes, BROKEN, "labels"),
     _case("names that drive the terminal", _escaping_names, HARMLESS | {"profile": (0, 2)}),
-    _case("an operator whose name gives advice", lambda f: model([helper.make_node(_ADVICE, ["flat"], ["more"])]), EVERY),
+    _case(
+        "an operator whose name gives advice", lambda f: model([helper.make_node(_ADVICE, ["flat"], ["more"])]), EVERY
+    ),
 )
 
 

@@ -9,12 +9,14 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from edgedistill.errors import InputError
+from edgedistill.explain import first_fault
 from edgedistill.specs import Contract, QuantScheme
 
 CONTRACT_KEY = "edgedistill.contract"
 LABELS_KEY = "edgedistill.labels"
 BUILD_KEY = "edgedistill.build"
 SCHEME_KEY = "edgedistill.scheme"
+_EXPORT_AGAIN = "export the file again from its model"
 
 
 def carried_entries(contract: Contract, scheme: QuantScheme, build_hash: str) -> dict[str, str]:
@@ -37,7 +39,8 @@ def carried_contract(entries: Mapping[str, str], path: Path) -> Contract | None:
     try:
         return Contract.model_validate_json(text)
     except ValidationError as error:
-        raise InputError(f"{path}: the contract in its metadata is broken: {error}") from error
+        message = f"{path}: the contract in its metadata is broken: {first_fault(error)}"
+        raise InputError(message, fix=_EXPORT_AGAIN) from error
 
 
 def carried_scheme(entries: Mapping[str, str], path: Path) -> QuantScheme | None:
@@ -48,4 +51,5 @@ def carried_scheme(entries: Mapping[str, str], path: Path) -> QuantScheme | None
     try:
         return QuantScheme.model_validate_json(text)
     except ValidationError as error:
-        raise InputError(f"{path}: the quantisation scheme in its metadata is broken: {error}") from error
+        message = f"{path}: the quantisation scheme in its metadata is broken: {first_fault(error)}"
+        raise InputError(message, fix=_EXPORT_AGAIN) from error
