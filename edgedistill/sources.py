@@ -16,7 +16,7 @@ from edgedistill.data.datasets import load_dataset
 from edgedistill.data.images import SUFFIXES, find_fault, read_rgb
 from edgedistill.data.preprocessing import prepare, resize
 from edgedistill.errors import EdgedistillError, InputError, Problem
-from edgedistill.export.pt2 import read_program
+from edgedistill.export.pt2 import output_shapes, read_program
 from edgedistill.isolation import Limits
 from edgedistill.opening import reading_within
 from edgedistill.runtimes.base import Images
@@ -30,7 +30,8 @@ from edgedistill.workbench import Source
 
 IMAGENET_CLASSES = 1000
 _UNSCALED = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
-_SMALLEST, _LARGEST = 8, 2048
+_MOST_CLASSES = 1_000_000
+"""An operator makes a row of billions from one number; each class gets a label."""
 
 
 @dataclass(frozen=True)
@@ -128,22 +129,30 @@ def _from_program(path: Path, options: ModelOptions) -> tuple[Source, tuple[str,
             f"{path} takes {[list(map(str, shape)) for shape in shapes]}, not one image [1, 3, R, R]",
             fix="export it with one float32 input of batch 1, three channels and a square side",
         )
+    outputs = output_shapes(program)
+    if len(outputs) != 1 or outputs[0] is None or len(outputs[0]) != 2 or outputs[0][0] != 1:
+        raise InputError(
+            f"{path} does not give one tensor of logits [1, classes]", fix="export it without other outputs"
+        )
+    classes = outputs[0][1]
+    if not 1 <= classes <= _MOST_CLASSES:
+        raise InputError(
+            f"{path} tells {classes:,} classes apart; a classifier has 1 to {_MOST_CLASSES:,}",
+            fix="export the network that gives logits",
+        )
     given = [name for name in ("checkpoint", "classes", "resolution") if getattr(options, name) is not None]
     if given:
         listed = ", ".join(f"--{name}" for name in given)
-        raise InputError(f"a .pt2 program has its own weights, classes and resolution: {listed} cannot change them")
+        raise InputError(
+            f"a .pt2 program has its own weights, classes and resolution: {listed} cannot change them",
+            fix=f"leave out {listed}",
+        )
     mean, std = _statistics(options, {})
     network = program.module(check_guards=False)
     module = Normalised(network, mean, std)
     for inner in module.modules():
         inner.training = False  # .eval() is refused by exported modules, whose mode is fixed in the graph
-    with torch.inference_mode():
-        output = module(torch.zeros(shapes[0]))
-    if not isinstance(output, torch.Tensor) or output.ndim != 2:
-        raise InputError(
-            f"{path} does not give one tensor of logits [1, classes]", fix="export it without other outputs"
-        )
-    labels = _labels(options, output.shape[1], imagenet=False)
+    labels = _labels(options, classes, imagenet=False)
     contract = Contract(resolution=int(shapes[0][2]), crop="center", mean=mean, std=std, labels=labels)
     notes = (
         () if options.mean else ("pixels go in as 0..255; give --mean and --std if it was trained on normalised ones",)

@@ -279,6 +279,24 @@ def _open_batch(folder: Path, bases: Path) -> Path:
     return path
 
 
+class Wide(torch.nn.Module):
+    """Two billion logits, all of one number."""
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return image.mean((1, 2, 3))[:, None].expand(1, 2 * 10**9)
+
+
+def _classes(folder: Path, bases: Path) -> Path:
+    path = folder / "model.pt2"
+    torch.export.save(torch.export.export(Wide(), (torch.zeros(1, 3, 16, 16),)), path)
+    return path
+
+
+def _claimed_output(model: dict[str, Any], folder: Path) -> None:
+    graph = model["graph_module"]["graph"]
+    graph["tensor_values"][graph["outputs"][0]["as_tensor"]["name"]]["sizes"][1] = {"as_int": 7}
+
+
 def _folder(folder: Path, bases: Path) -> Path:
     path = folder / "model.pt2"
     path.mkdir()
@@ -394,4 +412,6 @@ CASES = (
     ),
     _case("values of terabytes", call("torch.ops.aten.zeros.default", {"as_ints": [2**42]}, names="size"), "memory"),
     _case("an open batch", _open_batch, "open"),
+    _case("two billion classes", _classes, "2,000,000,000 classes"),
+    _case("logits of other sizes than it says", _graph(_claimed_output), "gives [1, 10]", "says that it gives [1, 7]"),
 )

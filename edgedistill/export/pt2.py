@@ -66,12 +66,13 @@ _TAKE_TEXT = re.compile(r"gelu_?|div_?|einsum|pad|conv[123]d|meshgrid|scatter_?|
 # Operators that read memory at sizes and places that they are given, and parts of torch's own tests.
 _UNCHECKED = re.compile(r"_reshape_alias\w*|_nested_\w+|_?sparse_\w+|set_|_?resize_\w*|_test_\w+")
 
+_EXPORT_AGAIN = "export it again from its model"
 _SAVE_AGAIN = "save it again with torch.export.save, from a program of static shapes whose constants are plain tensors"
 
 
 def read_program(path: Path) -> ExportedProgram:
     """The program in a .pt2 file, tried on zeros. Raises InputError for a file that is missing, damaged or not such a file,
-    that needs code to be run to be opened, or that does not run; every problem at once.
+    that needs code to be run to be opened, that does not run, or gives other than it says; every problem at once.
 
     To be called in a child process (`isolation.in_child`): what the file's sizes ask for shows when it runs.
     """
@@ -79,10 +80,27 @@ def read_program(path: Path) -> ExportedProgram:
         raise InputError(f"{path} {'is a folder' if path.is_dir() else 'does not exist'}", fix="name a .pt2 file")
     program = _read(path, str(path))
     try:
-        _try(program)
+        given = _try(program)
     except Exception as error:  # whatever an operator raises on what it is given
-        raise InputError(f"{path} does not run: {_reason(error)}", fix="export it again from its model") from error
+        raise InputError(f"{path} does not run: {_reason(error)}", fix=_EXPORT_AGAIN) from error
+    if given != (said := output_shapes(program)):
+        raise InputError(f"{path} gives {_shown(given)}, and says that it gives {_shown(said)}", fix=_EXPORT_AGAIN)
     return program
+
+
+def output_shapes(program: ExportedProgram) -> list[tuple[int, ...] | None]:
+    """Sizes of what a program gives, None for what is no tensor, by what it says of itself: nothing is run."""
+    values = {node.name: node.meta.get("val") for node in program.graph.nodes}
+    outputs = [values.get(str(name)) for name in program.graph_signature.user_outputs]
+    return [_sizes(output) for output in outputs]
+
+
+def _sizes(output: Any) -> tuple[int, ...] | None:
+    return tuple(map(int, output.shape)) if isinstance(output, torch.Tensor) else None
+
+
+def _shown(shapes: list[tuple[int, ...] | None]) -> str:
+    return ", ".join("no tensor" if shape is None else str(list(shape)) for shape in shapes) or "nothing"
 
 
 def _read(file: Path | io.BytesIO, name: str) -> ExportedProgram:
@@ -109,7 +127,8 @@ def _reason(error: Exception) -> str:
     return ascii(lines[-1 if any("Traceback" in line for line in lines) else 0][:300])[1:-1]
 
 
-def _try(program: ExportedProgram) -> None:
+def _try(program: ExportedProgram) -> list[tuple[int, ...] | None]:
+    """Sizes of what it gives."""
     inputs = [
         torch.zeros(tuple(value.shape), dtype=value.dtype)
         for node in program.graph.nodes
@@ -117,7 +136,8 @@ def _try(program: ExportedProgram) -> None:
         for value in (node.meta["val"],)
     ]
     with quiet(), torch.inference_mode():
-        program.module(check_guards=False)(*inputs)
+        outputs = program.module(check_guards=False)(*inputs)
+    return [_sizes(output) for output in torch.utils._pytree.tree_leaves(outputs)]
 
 
 def _again(content: bytes) -> ExportedProgram:
