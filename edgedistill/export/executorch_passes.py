@@ -6,13 +6,14 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 from torch.export import ExportedProgram
+from torch.export.graph_signature import InputKind, InputSpec, TensorArgument
 from torch.fx import Graph, Node
 
-from edgedistill.export.executorch_constants import add_constants
 from edgedistill.export.executorch_rewrites import SCALAR_OPERATIONS
 
 _aten = torch.ops.aten
@@ -89,13 +90,30 @@ def compute_in_half(program: ExportedProgram) -> None:
             specification.arg.name = cast.name
 
 
+def _add_constants(program: ExportedProgram, tensors: Mapping[str, Tensor]) -> list[Node]:
+    """New constants at the head of the program, by name; their placeholders in the same order."""
+    first = next(iter(program.graph.nodes))
+    mode = next(node.meta["val"].fake_mode for node in program.graph.nodes if node.op == "placeholder")
+    placeholders = []
+    for name, tensor in tensors.items():
+        with program.graph.inserting_before(first):
+            placeholder = program.graph.placeholder(name)
+        placeholder.meta["val"] = mode.from_tensor(tensor, static_shapes=True)
+        program.constants[placeholder.name] = tensor
+        placeholders.append(placeholder)
+    program.graph_signature.input_specs[:0] = [
+        InputSpec(InputKind.CONSTANT_TENSOR, TensorArgument(name=node.name), target=node.name) for node in placeholders
+    ]
+    return placeholders
+
+
 def _lift_scalars(program: ExportedProgram) -> None:
     """Scalars of additions and products become constants of float16. ExecuTorch makes them float32, and casts each of them
     at every run."""
     nodes = [node for node in program.graph.nodes if node.target in SCALAR_OPERATIONS]
     scalars = dict.fromkeys(a for node in nodes for a in node.args if isinstance(a, int | float))
     tensors = {f"scalar_{i}": torch.tensor(scalar, dtype=torch.float16) for i, scalar in enumerate(scalars)}
-    found = dict(add_constants(program, tensors, scalars))
+    found = dict(zip(scalars, _add_constants(program, tensors), strict=True))
     for node in nodes:
         node.args = tuple(found[a] if isinstance(a, int | float) else a for a in node.args)
         node.target = _TENSOR_FORM.get(node.target, node.target)

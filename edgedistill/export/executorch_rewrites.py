@@ -17,7 +17,7 @@ import torch
 from torch.export import ExportedProgram
 from torch.fx import Graph, Node
 
-from edgedistill.export.executorch_constants import fold_constants
+from edgedistill.export.passes.fold_constants import fold_constants
 
 _aten = torch.ops.aten
 Rewrite = Callable[[Graph, Node], Node | None]

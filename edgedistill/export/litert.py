@@ -13,7 +13,7 @@ from __future__ import annotations
 import importlib
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,7 +26,7 @@ from edgedistill.artifacts import ExportedModel, TensorSignature
 from edgedistill.errors import MissingDependencyError, Problem, TrialFailure, UnsupportedError
 from edgedistill.export.carried import carried_entries
 from edgedistill.export.litert_content import LAYER_MARK, Content
-from edgedistill.export.litert_passes import drop_expands, fold_constants, keep_nearest, plain_pooling
+from edgedistill.export.litert_passes import drop_expands, keep_nearest, plain_pooling
 from edgedistill.export.quiet import quiet
 from edgedistill.specs import Contract, Format, Precision, QuantScheme
 from edgedistill.store import file_sha256, size_bytes, write_atomic
@@ -172,10 +172,9 @@ class _Edge(nn.Module):
         self.training = False
         self.output_name = output_name
         self.program = program.module(check_guards=False)
-        folded = fold_constants(self.program)
         for rewrite in (drop_expands, keep_nearest, plain_pooling):
             rewrite(self.program)
-        numbers = {node: name for node in self.program.graph.nodes if (name := _layer_of(node, folded)) is not None}
+        numbers = {node: name for node in self.program.graph.nodes if (name := _layer_of(node)) is not None}
         self.layers = list(numbers.values())
         self.numbered = nn.Module()
         for number in range(len(numbers)):
@@ -202,16 +201,14 @@ class _ByLayer(Interpreter):
         return self.edge.numbered.get_submodule(place)(n.target, *args, **kwargs)
 
 
-def _layer_of(node: Node, folded: Mapping[str, str]) -> str | None:
-    """The name of the layer whose weight this operation reads: `network.conv` for `network.conv.weight`. `folded` says from
-    which weight a constant was computed."""
+def _layer_of(node: Node) -> str | None:
+    """The name of the layer whose weight this operation reads: `network.conv` for `network.conv.weight`."""
     if node.target not in _LAYERS or len(node.args) < 2:
         return None
     weight = node.args[1]
     if not isinstance(weight, Node) or weight.op != "get_attr":
         return None
-    name = str(weight.target)
-    return folded.get(name, name).rpartition(".")[0]
+    return str(weight.target).rpartition(".")[0]
 
 
 def _reason(error: BaseException) -> str:

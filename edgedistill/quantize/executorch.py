@@ -28,7 +28,7 @@ from edgedistill.errors import InputError, UnsupportedError
 from edgedistill.export.executorch import lower_and_write
 from edgedistill.export.executorch_lowering import import_executorch
 from edgedistill.export.program import probe_images
-from edgedistill.quantize.executorch_observers import activation_observer
+from edgedistill.quantize.observers import activation_observer
 from edgedistill.quantize.pt2e import as_input, fake_quantize
 from edgedistill.specs import Calibration, Contract, Precision, QuantScheme
 from edgedistill.units import format_percent

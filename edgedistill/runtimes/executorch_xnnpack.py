@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from edgedistill.runtimes.executorch_flatbuffer import Buffer, Damaged, Table
+from edgedistill.runtimes.flatbuffer import Buffer, Damaged, Table
 
 _IDENTIFIER = b"XN01"
 _MAGIC = b"XH00"

@@ -19,7 +19,7 @@ from edgedistill.artifacts import TensorSignature
 from edgedistill.errors import InputError
 from edgedistill.export.carried import carried_scheme
 from edgedistill.export.litert import FILE_LIMIT_BYTES, import_litert
-from edgedistill.runtimes.executorch_flatbuffer import Buffer, Damaged, Table
+from edgedistill.runtimes.flatbuffer import Buffer, Damaged, Table
 from edgedistill.specs import Precision, QuantScheme
 from edgedistill.units import format_bytes
 

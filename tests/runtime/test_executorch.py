@@ -24,8 +24,8 @@ pytest.importorskip("executorch", reason="the extra executorch is not installed"
 
 from edgedistill.export.executorch import export_executorch
 from edgedistill.quantize.executorch import executorch_quantizer, quantize_executorch
-from edgedistill.quantize.executorch_observers import entropy_range, percentile_range
 from edgedistill.quantize.pt2e import fake_quantize
+from edgedistill.quantize.ranges import entropy_range, percentile_range
 from edgedistill.runtimes.executorch import ExecuTorchRuntime
 from edgedistill.runtimes.executorch_program import read_entries, read_pte
 

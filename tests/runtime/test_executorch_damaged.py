@@ -15,8 +15,8 @@ from edgedistill.errors import EdgedistillError, InputError
 from edgedistill.export.program import to_program
 from edgedistill.isolation import Limits, in_child
 from edgedistill.runtimes import executorch_program
-from edgedistill.runtimes.executorch_flatbuffer import Buffer, Damaged
 from edgedistill.runtimes.executorch_program import read_pte
+from edgedistill.runtimes.flatbuffer import Buffer, Damaged
 from edgedistill.specs import Contract, Format, Precision, Target
 
 pytest.importorskip("executorch", reason="the extra executorch is not installed")

@@ -15,6 +15,7 @@ from torch.export import ExportedProgram
 from edgedistill.export.passes.drop_dropout import drop_dropout
 from edgedistill.export.passes.drop_unused import drop_unused
 from edgedistill.export.passes.fold_batch_norm import fold_batch_norm
+from edgedistill.export.passes.fold_constants import fold_constants
 from edgedistill.export.passes.fold_input_scale import fold_input_scale
 
 Pass = Callable[[ExportedProgram], int]
@@ -22,6 +23,8 @@ Pass = Callable[[ExportedProgram], int]
 PASSES: tuple[Pass, ...] = (
     # A dropout may stand between a convolution and its batch norm.
     drop_dropout,
+    # A standardised weight is a constant, and a batch norm behind it goes into it.
+    fold_constants,
     fold_batch_norm,
     fold_input_scale,
     # Last: folding leaves statistics and scales that nobody reads any more.

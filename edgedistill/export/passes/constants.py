@@ -31,6 +31,11 @@ class Constants:
         value = self._state.get(name, self._other.get(name))
         return value if isinstance(value, Tensor) else None
 
+    def name(self, node: Node) -> str:
+        """The name of the value behind a placeholder: a parameter's or buffer's own in the module."""
+        name: str = self._names[node.name]
+        return name
+
     def put(self, node: Node, value: Tensor) -> None:
         """Replaces the value. The module that was exported keeps its own tensor."""
         like = self.get(node)

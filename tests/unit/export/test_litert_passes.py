@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.fx import GraphModule
 
-from edgedistill.export.litert_passes import drop_expands, fold_constants, keep_nearest, plain_pooling
+from edgedistill.export.litert_passes import drop_expands, keep_nearest, plain_pooling
 
 
 def exported(module: nn.Module, example: Tensor) -> GraphModule:
@@ -15,62 +15,6 @@ def exported(module: nn.Module, example: Tensor) -> GraphModule:
     graph = program.module(check_guards=False)
     assert isinstance(graph, GraphModule)
     return graph
-
-
-class Standardised(nn.Module):
-    """A convolution with a standardised weight, and a position embedding resized on the way."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(3, 8, 3, bias=False)
-        self.position = nn.Parameter(torch.randn(1, 8, 4, 4))
-
-    def forward(self, image: Tensor) -> Tensor:
-        weight = self.conv.weight
-        spread, mean = torch.var_mean(weight, dim=(1, 2, 3), keepdim=True)
-        features = nn.functional.conv2d(image, (weight - mean) * torch.rsqrt(spread + 1e-6))
-        position = nn.functional.interpolate(self.position, (6, 6), mode="bicubic", antialias=True)
-        return features + position
-
-
-def test_weights_that_are_computed_become_constants_with_the_same_result() -> None:
-    torch.manual_seed(0)
-    image = torch.randn(1, 3, 8, 8)
-    module = Standardised()
-    graph = exported(module, image)
-    folded = fold_constants(graph)
-    with torch.no_grad():
-        torch.testing.assert_close(graph(image), module(image), rtol=0, atol=1e-6)
-    operations = [str(node.target) for node in graph.graph.nodes if node.op == "call_function"]
-    assert operations == ["aten.conv2d.default", "aten.add.Tensor"]
-    assert sorted(folded.values()) == ["conv.weight", "position"]
-
-
-class Draws(nn.Module):
-    """Random numbers and a constant that would grow a thousandfold."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.scale = nn.Parameter(torch.ones(1, 1, 2048))
-
-    def forward(self, image: Tensor) -> Tensor:
-        return image + torch.rand_like(self.scale) + (self.scale * 2).repeat(1, 2048, 1).mean(1, keepdim=True)
-
-
-def test_randomness_and_growth_stay_in_the_graph() -> None:
-    graph = exported(Draws(), torch.randn(1, 1, 2048))
-    folded = fold_constants(graph)
-    operations = {str(node.target) for node in graph.graph.nodes if node.op == "call_function"}
-    assert {"aten.rand_like.default", "aten.repeat.default"} <= operations
-    assert "aten.mul.Tensor" not in operations
-    assert list(folded.values()) == ["scale"]
-
-
-def test_a_module_without_such_work_is_left_as_it_is() -> None:
-    graph = exported(nn.Conv2d(3, 4, 3), torch.randn(1, 3, 8, 8))
-    before = [node.name for node in graph.graph.nodes]
-    assert fold_constants(graph) == {}
-    assert [node.name for node in graph.graph.nodes] == before
 
 
 class Expands(nn.Module):

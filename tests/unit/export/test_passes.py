@@ -11,6 +11,7 @@ from edgedistill.export.passes import apply_passes
 from edgedistill.export.passes.drop_dropout import drop_dropout
 from edgedistill.export.passes.drop_unused import drop_unused
 from edgedistill.export.passes.fold_batch_norm import fold_batch_norm
+from edgedistill.export.passes.fold_constants import fold_constants
 from edgedistill.export.program import probe_images, to_program
 from edgedistill.specs import Contract
 
@@ -119,3 +120,59 @@ def test_a_wrong_program_is_refused_however_much_the_module_rounds(monkeypatch: 
     monkeypatch.setattr("edgedistill.export.program.apply_passes", break_it)
     with pytest.raises(TrialFailure, match="logits differ"):
         to_program(amplifying(torch.from_numpy(probe_images(contract)).float()), contract)
+
+
+class Standardised(nn.Module):
+    """A convolution with a standardised weight, and a position embedding resized on the way."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 3, bias=False)
+        self.position = nn.Parameter(torch.randn(1, 8, 4, 4))
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        weight = self.conv.weight
+        spread, mean = torch.var_mean(weight, dim=(1, 2, 3), keepdim=True)
+        features = nn.functional.conv2d(image, (weight - mean) * torch.rsqrt(spread + 1e-6))
+        position = nn.functional.interpolate(self.position, (6, 6), mode="bicubic", antialias=True)
+        return features + position
+
+
+def test_weights_that_are_computed_become_constants_with_the_same_result() -> None:
+    torch.manual_seed(0)
+    image = torch.randn(1, 3, 8, 8)
+    module = Standardised().eval()
+    program = torch.export.export(module, (image,), strict=False)
+    assert apply_passes(program)["fold_constants"] == 2
+    with torch.no_grad():
+        torch.testing.assert_close(program.module(check_guards=False)(image), module(image), rtol=0, atol=1e-6)
+    assert targets(program) == {"aten.conv2d.default", "aten.add.Tensor"}
+    # A layer keeps its name: what it reads is called after the weight that it was made of.
+    assert sorted(program.constants) == ["conv.weight_folded", "position_folded"]
+    assert not program.state_dict
+
+
+class Draws(nn.Module):
+    """Random numbers and a constant that would grow a thousandfold."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(1, 1, 2048))
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return image + torch.rand_like(self.scale) + (self.scale * 2).repeat(1, 2048, 1).mean(1, keepdim=True)
+
+
+def test_randomness_and_growth_stay_in_the_graph() -> None:
+    program = torch.export.export(Draws().eval(), (torch.randn(1, 1, 2048),), strict=False)
+    assert fold_constants(program) == 1
+    assert {"aten.rand_like.default", "aten.repeat.default"} <= targets(program)
+    assert "aten.mul.Tensor" not in targets(program)
+    assert list(program.constants) == ["scale_folded"]
+
+
+def test_a_program_without_such_work_is_left_as_it_is() -> None:
+    program = torch.export.export(nn.Conv2d(3, 4, 3).eval(), (IMAGE,), strict=False)
+    before = [node.name for node in program.graph.nodes]
+    assert fold_constants(program) == 0
+    assert [node.name for node in program.graph.nodes] == before
