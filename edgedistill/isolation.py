@@ -118,19 +118,24 @@ def _opened(what: str, limits: Limits, answer: tuple[str, Any], exit_code: int, 
         raise ChildBug(what, *content)
     if kind == "timeout":
         raise ChildFailure("timeout", f"{what} took longer than {limits.seconds:.0f} s and was stopped", output=output)
+    raise death(what, limits.memory_bytes, exit_code, output, starved=kind == "memory")
+
+
+def death(what: str, memory_bytes: int, exit_code: int, output: str, *, starved: bool = False) -> ChildFailure:
+    """Why a process that did `what` under a limit of `memory_bytes` ended without an answer, by its exit code (a signal's
+    number below zero) and the end of what it had printed; `starved` where it said that it ran out of memory."""
     # C++ code that is refused memory mostly aborts.
-    starved = kind == "memory" or (exit_code == -signal.SIGABRT and any(words in output for words in _OUT_OF_MEMORY))
-    if starved:
-        allowed = format_bytes(limits.memory_bytes)
-        raise ChildFailure("memory", f"{what} asked for more than the {allowed} it may use", output=output)
+    if starved or (exit_code == -signal.SIGABRT and any(words in output for words in _OUT_OF_MEMORY)):
+        allowed = format_bytes(memory_bytes)
+        return ChildFailure("memory", f"{what} asked for more than the {allowed} it may use", output=output)
     number = -exit_code
     if exit_code < 0 and number not in _CRASHES:
         fix = "signal 9 mostly means that the machine ran out of memory" if number == signal.SIGKILL else ""
-        raise ChildFailure("killed", f"{what} was killed by signal {number}", fix=fix, output=output)
+        return ChildFailure("killed", f"{what} was killed by signal {number}", fix=fix, output=output)
     how = f"signal {number}, {signal.strsignal(number)}" if exit_code < 0 else f"exit code {exit_code}"
     last = next((line.strip() for line in reversed(output.splitlines()) if line.strip()), "")
     said = f"; its last words: {last[:200]}" if last else ""
-    raise ChildFailure("crashed", f"{what} crashed its process ({how}){said}", output=output)
+    return ChildFailure("crashed", f"{what} crashed its process ({how}){said}", output=output)
 
 
 def _tail(printed: Any) -> str:

@@ -1,11 +1,12 @@
 """The measuring agent: one model file, one fresh process, raw latency samples.
 
 The files `agent*.py` stand alone (standard library, numpy, one runtime), so that they can be sent to a device and run there,
-side by side in a folder. The agent reads one JSON job on stdin (the fields of `SessionJob`) and writes one JSON document on
-stdout: `{"session": {...}, "environment": {...}, "op_timings": [...]}`, or `{"error": {"kind": ..., "message": ...,
-"fix": ...}}` with exit code 1. Kinds: `job` (the job is malformed), `runtime` (the runtime is not installed), `cpus` (cannot
-be pinned as asked), `load` (the runtime refuses the model), `inputs` (the values do not fit the model), `run` (the model
-fails while running), `memory`. Anything else is a bug and keeps its traceback.
+side by side in a folder. The agent reads one JSON job on stdin (the fields of `SessionJob`, and `memory_bytes`: what the
+model may take where the system can enforce it, null for no limit) and writes one JSON document on stdout: `{"session":
+{...}, "environment": {...}, "op_timings": [...]}`, or `{"error": {"kind": ..., "message": ..., "fix": ...}}` with exit code
+1. Kinds: `job` (the job is malformed), `runtime` (the runtime is not installed), `cpus` (cannot be pinned as asked), `load`
+(the runtime refuses the model), `inputs` (the values do not fit the model), `run` (the model fails while running), `memory`.
+Anything else is a bug and keeps its traceback.
 
     python -EP agent.py [--parent PID] < job.json
 
@@ -36,7 +37,10 @@ RUNTIMES = {"onnx": "agent_onnxruntime", "litert": "agent_litert", "executorch":
 FIXES = {
     "cpus": "ask for fewer threads, or widen the CPUs that this process may use",
     "inputs": "give values that match the model's inputs",
+    "run": "export the model again, for inputs of the size that it states",
+    "memory": "export the model again, for smaller inputs, or take a smaller one",
 }
+OUT_OF_MEMORY = re.compile("bad_?alloc|allocate memory|Unable to allocate")
 
 WARMUP_WINDOW_RUNS = 10
 WARMUP_WINDOW_S = 0.02
@@ -272,13 +276,14 @@ def measure(job: dict[str, Any]) -> dict[str, Any]:
     before = machine.status_bytes("VmRSS")
     imports_peak = machine.peak_memory_bytes()
     machine.reset_peak()
+    machine.limit_memory(job["memory_bytes"])
     asked = (job["model"], job["threads"], job["input_shapes"])
     title = f"{runtime.TITLE} {described['runtime_version']}"
     began = time.perf_counter_ns()
     try:
         model: Model = runtime.Model(*asked)
-    except runtime.errors() as error:
-        raise AgentError(runtime.kind_of(error, "load"), f"{title} cannot load {job['model']}: {error}") from error
+    except (MemoryError, *runtime.errors()) as error:
+        raise failure(error, "load", f"{title} cannot load {job['model']}", job, runtime) from error
     load_ms = (time.perf_counter_ns() - began) / 1e6
     run = model.run
     try:
@@ -293,13 +298,12 @@ def measure(job: dict[str, Any]) -> dict[str, Any]:
         if job["operators"] and runtime.TRACES:
             with tempfile.TemporaryDirectory(prefix="edgedistill-trace-") as folder:
                 operators = time_operators(runtime.Model(*asked, folder), feeds)
-    except runtime.errors() as error:
-        kind = runtime.kind_of(error, "run")
-        text = f"{title} fails to run {job['model']}: {error}"
-        if kind == "inputs":
+    except (MemoryError, *runtime.errors()) as error:
+        failed = failure(error, "run", f"{title} fails to run {job['model']}", job, runtime)
+        if failed.kind == "inputs":
             takes = ", ".join(f"{name} {dtype}{list(shape)}" for name, dtype, shape in model.inputs)
-            text = f"{text}; the model takes {takes}"
-        raise AgentError(kind, text) from error
+            failed = AgentError("inputs", f"{failed}; the model takes {takes}")
+        raise failed from error
     return {
         "session": {
             "samples_ns": samples,
@@ -315,6 +319,24 @@ def measure(job: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def failure(error: Exception, stage: str, what: str, job: dict[str, Any], runtime: Any) -> AgentError:
+    """What an error of the stage `load` or `run` means: `what` failed, why, and the way out."""
+    said = str(error).strip() or type(error).__name__
+    starved = isinstance(error, MemoryError) or OUT_OF_MEMORY.search(said)
+    kind = "memory" if starved else runtime.kind_of(error, stage)
+    if kind == "memory" and job["memory_bytes"] is not None:
+        allowed = f"{job['memory_bytes'] / 2**30:.1f} GiB"
+        return AgentError(
+            kind, f"{what}: it asks for more than the {allowed} that a file of its size may take ({said})"
+        )
+    if kind == "load":
+        upgrade = runtime.INSTALL.replace("install", "install --upgrade")
+        return AgentError(
+            kind, f"{what}: {said}", f"export the model again, or bring a newer {runtime.TITLE}: {upgrade}"
+        )
+    return AgentError(kind, f"{what}: {said}")
+
+
 def main() -> int:
     """Read the job, measure, answer."""
     if "--parent" in sys.argv:
@@ -328,6 +350,7 @@ def main() -> int:
             required = {"model", "threads", "max_samples", "max_seconds"}
             defaults: dict[str, Any] = {"format": "onnx", "inputs": None, "input_name": "", "input_shapes": {}}
             defaults |= {"pinned_cpus": [], "min_samples": 60, "operators": False, "reference_us": None, "wait_s": 0.0}
+            defaults |= {"memory_bytes": None}
             job = {**defaults, **job}
             if missing := sorted(required - set(job)):
                 raise AgentError("job", f"the job lacks {', '.join(missing)}")
@@ -339,7 +362,8 @@ def main() -> int:
     except AgentError as error:
         document, code = {"error": {"kind": error.kind, "message": str(error), "fix": error.fix}}, 1
     except MemoryError:
-        document, code = {"error": {"kind": "memory", "message": "out of memory", "fix": ""}}, 1
+        starved = {"kind": "memory", "message": "there is not enough memory to measure", "fix": FIXES["memory"]}
+        document, code = {"error": starved}, 1
     with answer:
         json.dump(document, answer, allow_nan=False)
     return code

@@ -60,6 +60,20 @@ def status_bytes(field: str) -> int | None:
     return int(match[1]) * 1024 if match else None
 
 
+def limit_memory(size: int | None) -> None:
+    """Let this process take `size` bytes beyond what it has, on Linux; elsewhere, and for None, there is no limit. What
+    counts is private writable memory, the kind that is really taken: of addresses alone libraries reserve terabytes. A
+    lower limit of the user's stays."""
+    now = status_bytes("VmData")
+    if size is None or now is None:
+        return
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    limits = [now + size, *(limit for limit in (soft, hard) if limit != resource.RLIM_INFINITY)]
+    resource.setrlimit(resource.RLIMIT_DATA, (min(limits), hard))
+
+
 def peak_memory_bytes() -> int:
     """Largest resident size so far. `ru_maxrss` only where there is no VmHWM: on Linux it survives exec, so a child
     inherits the peak of the process that forked it."""

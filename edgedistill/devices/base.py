@@ -22,7 +22,7 @@ MEASURED_FORMATS = tuple(Format(name) for name in agent.RUNTIMES)
 
 class SessionFailure(TrialFailure):
     """The agent could not load or run the model, or ended without an answer: it concerns this model alone. `kind` is the
-    agent's word for it (`load`, `run`, `memory`), or `killed`, `timeout`."""
+    agent's word for it (`load`, `run`, `memory`), or `crashed`, `killed`, `timeout`."""
 
     def __init__(self, kind: str, message: str, *, fix: str = "") -> None:
         super().__init__(message, fix=fix)
@@ -65,7 +65,7 @@ def read_report(answer: str) -> SessionReport:
     if error := document.get("error"):
         kind, message, fix = error["kind"], error["message"], error["fix"]
         if kind in ("load", "run", "memory"):
-            raise SessionFailure(kind, message)
+            raise SessionFailure(kind, message, fix=fix)
         if kind == "runtime":
             raise MissingDependencyError(message, fix=fix)
         raise InputError(message, fix=fix)

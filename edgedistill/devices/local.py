@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import subprocess
@@ -12,6 +13,7 @@ from pathlib import Path
 from edgedistill.devices import agent, agent_machine
 from edgedistill.devices.base import AGENT, SessionFailure, read_report
 from edgedistill.errors import InputError
+from edgedistill.isolation import Limits, death
 from edgedistill.progress import Listener, Note, silent
 from edgedistill.runtimes.base import SessionJob, SessionReport
 from edgedistill.store import lock, tool_version
@@ -23,6 +25,7 @@ _KEPT_VARIABLES = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH"
 _RUNTIMES = ("onnxruntime", "ai-edge-litert", "executorch")
 _GRACE_S = 120.0
 _SILENT_S = 20.0
+_EXPORT_AGAIN = "the file is damaged, or its runtime has a fault: export it again, or bring a newer runtime"
 
 
 def allowed_cpus() -> tuple[int, ...]:
@@ -49,6 +52,13 @@ def measuring_lock() -> Path:
     return Path(tempfile.gettempdir()) / f"edgedistill-measuring-{os.getuid()}.lock"
 
 
+def session_memory_bytes(model: Path) -> int:
+    """What a session of the file `model` may take: as much as reading it (`Limits.for_file`), 2 GiB and six times what it
+    stores, up to half of the machine's memory. A session holds the file, the weights as the runtime packs them and the
+    results between operators, and all but the file once more while it times the operators."""
+    return Limits.for_file(model).memory_bytes
+
+
 class LocalDevice:
     """This machine. `listener` hears when a session waits for another build's."""
 
@@ -68,10 +78,12 @@ class LocalDevice:
     def run(self, job: SessionJob) -> SessionReport:
         """One session, pinned to the job's CPUs or else to the last allowed ones. See Device.run."""
         pinned = job.pinned_cpus or pick_cpus(job.threads)
-        request = job.model_copy(update={"pinned_cpus": pinned}).model_dump_json()
+        limit_s = _GRACE_S + job.wait_s + 2 * agent.HARD_LIMIT_FACTOR * job.max_seconds
+        limits = Limits(limit_s, session_memory_bytes(job.model))
+        asked = job.model_copy(update={"pinned_cpus": pinned}).model_dump(mode="json")
+        request = json.dumps(asked | {"memory_bytes": limits.memory_bytes})
         with lock(self._lock_file, self._listener, "another measurement on this machine"):
-            limit_s = _GRACE_S + job.wait_s + 2 * agent.HARD_LIMIT_FACTOR * job.max_seconds
-            return read_report(self._answer(request, limit_s, job.wait_s))
+            return read_report(self._answer(f"measuring {job.model.name}", request, limits, job.wait_s))
 
     def facts(self) -> dict[str, str]:
         """Processor, CPUs, memory, system and runtimes of this machine; a runtime that is not installed is `absent`."""
@@ -88,7 +100,7 @@ class LocalDevice:
             **{runtime: tool_version(runtime) for runtime in _RUNTIMES},
         }
 
-    def _answer(self, request: str, timeout_s: float, wait_s: float) -> str:
+    def _answer(self, what: str, request: str, limits: Limits, wait_s: float) -> str:
         """Run the agent; its stdout. A session that may wait long for the processor's speed is heard of when it is not done
         soon. The child has a session of its own, so that Ctrl-C reaches only us and we end it."""
         # -E and -P rather than -I: the latter hides the user's own site-packages, where `pip install --user` puts us.
@@ -108,25 +120,25 @@ class LocalDevice:
         )
         try:
             try:
-                answer, complaints = process.communicate(request, timeout=min(_SILENT_S, timeout_s))
+                answer, complaints = process.communicate(request, timeout=min(_SILENT_S, limits.seconds))
             except subprocess.TimeoutExpired:
                 if wait_s > _SILENT_S:
                     text = f"still measuring: waits up to {wait_s:.0f} s for the processor to be as fast as for the teacher"
                     self._listener(Note(text))
                 # The request has been handed over; communicate refuses it a second time.
-                answer, complaints = process.communicate(timeout=timeout_s - _SILENT_S)
+                answer, complaints = process.communicate(timeout=limits.seconds - _SILENT_S)
         except subprocess.TimeoutExpired:
-            raise SessionFailure("timeout", f"the measuring process gave no answer in {timeout_s:.0f} s") from None
+            message = f"{what} gave no answer in {limits.seconds:.0f} s and was stopped"
+            raise SessionFailure(
+                "timeout", message, fix="take a smaller model: this one is too slow, or never ends"
+            ) from None
         finally:
             if process.poll() is None:
                 process.kill()
                 process.communicate()
         if process.returncode < 0:
-            raise SessionFailure(
-                "killed",
-                f"the measuring process was killed by signal {-process.returncode}",
-                fix="signal 9 mostly means that the machine ran out of memory",
-            )
+            failure = death(what, limits.memory_bytes, process.returncode, complaints)
+            raise SessionFailure(failure.kind, failure.message, fix=failure.fix or _EXPORT_AGAIN)
         if not answer:
             raise RuntimeError(f"the measuring agent failed (exit code {process.returncode}):\n{complaints}")
         return answer
