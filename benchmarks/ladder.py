@@ -38,7 +38,7 @@ from edgedistill.devices.local import LocalDevice
 from edgedistill.devices.stats import measured_latency
 from edgedistill.errors import EdgedistillError
 from edgedistill.ladder import Margins
-from edgedistill.quantize.calibration_set import choose_calibration
+from edgedistill.quantize.calibration_set import calibration_pixels, choose_calibration
 from edgedistill.quantize.qat import tune
 from edgedistill.runtimes import runtime_for
 from edgedistill.runtimes.base import MeasurementProtocol
@@ -57,7 +57,7 @@ def climb_one(name: str, form: Format, dataset: Dataset, views: ViewStore, work:
     splits = dataset.splits
     contract = model.contract
     evidence = Evidence(
-        calibration=choose_calibration(dataset, CALIBRATION_IMAGES).images(dataset, contract),
+        calibration=calibration_pixels(choose_calibration(dataset, CALIBRATION_IMAGES), dataset, contract),
         images=prepare(dataset.images, splits.validation, contract),
         labels=dataset.labels[splits.validation],
     )

@@ -1,7 +1,7 @@
 """edgedistill: distil a vision teacher into a student proven to meet a latency budget on a device.
 
-Each command is a function here: `build`, `export`, `profile`, `inspect`, `verify`, `evaluate`, `run`. `EdgedistillError` is
-what they raise for a user's mistake.
+Each command is a function here: `build`, `export`, `profile`, `inspect`, `verify`, `evaluate`, `run`; `quantize`
+is `edgedistill.api.quantize`, for the name is a package's. `EdgedistillError` is what they raise for a user's mistake.
 Names are loaded when first used, so that `import edgedistill` costs nothing.
 """
 

@@ -16,7 +16,14 @@ from pydantic import ValidationError
 from edgedistill.artifacts import BuildResult, ProfileResult
 from edgedistill.config import BuildConfig, load_config
 from edgedistill.data.fingerprint import fingerprint
-from edgedistill.documents import EvaluateResult, ExportResult, InspectResult, RunResult, VerifyResult
+from edgedistill.documents import (
+    EvaluateResult,
+    ExportResult,
+    InspectResult,
+    QuantizeResult,
+    RunResult,
+    VerifyResult,
+)
 from edgedistill.errors import InputError
 from edgedistill.progress import Event, Listener, Note, StageFinished, silent
 from edgedistill.ship.package import verify_package
@@ -241,6 +248,43 @@ def export(
     if config is not None:
         wanted = replace(wanted, calibration=calibration_images(config, source.contract, CALIBRATION_IMAGES))
     return export_source(source, notes, wanted, listener)
+
+
+def quantize(
+    model: str,
+    *,
+    data: str,
+    out: Path | str = "quantized",
+    max_loss: str = "0.5%",
+    formats: str = "onnx",
+    also: str = "fp16",
+    checkpoint: Path | None = None,
+    classes: int | None = None,
+    resolution: int | None = None,
+    mean: str | None = None,
+    std: str | None = None,
+    target: str | Path = "host",
+    listener: Listener = silent,
+) -> QuantizeResult:
+    """Quantise a model (what `export` takes) to int8, or as much of it as loses no more than `max_loss` of its accuracy on
+    `data` (see `--data`), by the first rung of the ladder that does in each format of `formats`; winners are written to
+    `out`. `also` are precisions tried beside ("fp16,int8-weights"). Raises InputError for bad input."""
+    from edgedistill.exporting import parse_formats
+    from edgedistill.ladder import Margins
+    from edgedistill.quantizing import Asked, quantize_model, with_beside
+    from edgedistill.sources import ModelOptions, parse_triple
+    from edgedistill.units import parse_fraction
+
+    options = ModelOptions(
+        checkpoint=checkpoint,
+        classes=classes,
+        resolution=resolution,
+        mean=parse_triple(mean, "--mean"),
+        std=parse_triple(std, "--std"),
+    )
+    margins = Margins(max_loss=parse_fraction(max_loss))
+    asked = with_beside(Asked(parse_formats(formats), load_target(str(target)), Path(out), margins), also)
+    return quantize_model(model, options, data, asked, listener=listener)
 
 
 def inspect(path: Path | str, *, target: str | Path = "host") -> InspectResult:

@@ -253,6 +253,29 @@ class SchemeResult(Frozen):
     dropped: str = ""
 
 
+class LadderRung(Frozen):
+    """One file that was tried: accuracy on the validation split, `loss` beside fp32 (both null where the file could not be
+    made or run), bytes, p50 in ms (null where it was not measured). `reason` says why it was turned away, empty for the
+    winner."""
+
+    scheme: QuantScheme
+    accuracy: Fraction | None = None
+    loss: float | None = None
+    bytes: int | None = None
+    p50_ms: float | None = None
+    accepted: bool
+    reason: str = ""
+
+
+class CalibrationSet(Frozen):
+    """Training images that ranges are read off, by their `indices` in the data set whose content hashes to
+    `fingerprint`."""
+
+    fingerprint: str
+    seed: int
+    indices: tuple[int, ...]
+
+
 class Rung(Frozen):
     """A candidate's quality after so many epochs, on the validation split."""
 

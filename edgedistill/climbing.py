@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from edgedistill.artifacts import CompiledArtifact, ExportedModel
+from edgedistill.artifacts import CompiledArtifact, ExportedModel, LadderRung
 from edgedistill.config import ProfileConfig
 from edgedistill.converters import Conversion, convert
 from edgedistill.devices.attach import attach
@@ -24,7 +24,7 @@ from edgedistill.devices.stats import measured_latency, samples_needed
 from edgedistill.errors import EdgedistillError, UnreachableError, UnsupportedError
 from edgedistill.export.program import to_program
 from edgedistill.isolation import CONVERSION, Limits, in_child
-from edgedistill.ladder import Climbed, LadderRung, Margins, Measured, Tools, climb, judge
+from edgedistill.ladder import Climbed, Margins, Measured, Tools, climb, judge
 from edgedistill.progress import Listener, StageFinished, StageStarted, silent
 from edgedistill.quantize.damage import LayerDamage
 from edgedistill.quantize.onnx_sensitivity import rank_layers as rank_onnx_layers

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from edgedistill.artifacts import Fallbacks, Fraction, Parity
+from edgedistill.artifacts import CalibrationSet, Fallbacks, Fraction, LadderRung, Parity
 from edgedistill.specs import ComputedBy, Contract, Format, Frozen, Precision
 
 
@@ -58,6 +58,7 @@ class VerifyResult(Frozen):
     """What `verify` found in a file: `ok` is the sum of it. `parity` is beside `against`, a second file, on the same
     `parity.images` probe images, or beside the golden outputs of the package that the file lies in."""
 
+    schema_version: Literal[1] = 1
     path: str
     format: Format
     precision: Precision
@@ -74,6 +75,7 @@ class VerifyResult(Frozen):
 class EvaluateResult(Frozen):
     """Accuracy of a file on a data set: the share of `images` of `split` whose top class is the label."""
 
+    schema_version: Literal[1] = 1
     path: str
     format: Format
     precision: Precision
@@ -89,6 +91,7 @@ class EvaluateResult(Frozen):
 class InspectResult(Frozen):
     """What is in a file, without running it: signature, contract, sentences of what was checked, and facts by name."""
 
+    schema_version: Literal[1] = 1
     path: str
     format: Format
     precision: Precision
@@ -97,6 +100,47 @@ class InspectResult(Frozen):
     contract: Contract | None
     checks: tuple[str, ...]
     facts: dict[str, str]
+
+
+class FormatLadder(Frozen):
+    """What the ladder found in one format. `accuracy`, `bytes` and `p50_ms` are the fp32 file's (null where it cannot be run
+    or timed), on the validation split, computed by `computed_by`. `path`, relative to the output folder, is the winner's
+    file and null without one; `beside` are files of other kinds (fp16, weights alone), `paths` those of them that were
+    written. `problem` says why there is no ladder at all."""
+
+    format: Format
+    accuracy: Fraction | None = None
+    bytes: int | None = None
+    p50_ms: float | None = None
+    computed_by: ComputedBy | None = None
+    rungs: tuple[LadderRung, ...] = ()
+    beside: tuple[LadderRung, ...] = ()
+    path: str | None = None
+    paths: tuple[str, ...] = ()
+    problem: str = ""
+
+    @property
+    def winner(self) -> LadderRung | None:
+        return next((rung for rung in self.rungs if rung.accepted), None)
+
+
+class QuantizeResult(Frozen):
+    """What `quantize` answers. `calibration` are the training images that ranges were read off; `images` validation images
+    judged the rungs."""
+
+    schema_version: Literal[1] = 1
+    model: str
+    data: str
+    target: str
+    max_loss: float
+    calibration: CalibrationSet
+    images: int
+    formats: tuple[FormatLadder, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def ok(self) -> bool:
+        return all(one.winner is not None for one in self.formats)
 
 
 class Guess(Frozen):
@@ -110,6 +154,7 @@ class Guess(Frozen):
 class RunResult(Frozen):
     """The most probable classes of one image, the first first."""
 
+    schema_version: Literal[1] = 1
     path: str
     format: Format
     input: str

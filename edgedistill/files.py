@@ -9,16 +9,18 @@ from typing import Any, TypeVar
 from torch import nn
 
 from edgedistill.artifacts import (
+    CalibrationSet,
     CompiledArtifact,
     ExportedModel,
 )
 from edgedistill.converters import Conversion, convert
 from edgedistill.export.program import to_program
 from edgedistill.quantize.calibration_set import FILE as CALIBRATION
-from edgedistill.quantize.calibration_set import CalibrationSet, choose_calibration
+from edgedistill.quantize.calibration_set import calibration_pixels, choose_calibration
 from edgedistill.quantize.onnx_static import IntegerStyle
 from edgedistill.runtimes import runtime_for
-from edgedistill.specs import Format, Frozen, Precision, QuantScheme, Target
+from edgedistill.runtimes.base import Images
+from edgedistill.specs import Contract, Format, Frozen, Precision, QuantScheme, Target
 from edgedistill.store import stage_key, write_atomic
 from edgedistill.workbench import Source, Workbench
 
@@ -75,6 +77,11 @@ def calibration_set(bench: Workbench) -> CalibrationSet:
     return choose_calibration(bench.dataset, bench.config.export.calibration_images)
 
 
+def calibration(bench: Workbench, contract: Contract) -> Images:
+    """Their pixels through the contract, uint8 [n, 3, R, R]."""
+    return calibration_pixels(calibration_set(bench), bench.dataset, contract)
+
+
 def rewritten_source(bench: Workbench, source: Source, scheme: QuantScheme) -> Source:
     """`source` with what `scheme` does to its weights done: channels evened out, biases corrected. Itself where the scheme
     does neither. Raises UnsupportedError where it cannot be."""
@@ -96,7 +103,7 @@ def rewritten_source(bench: Workbench, source: Source, scheme: QuantScheme) -> S
     def make(folder: Path) -> None:
         from edgedistill.quantize.rewrites import rewritten, write_weights
 
-        images = calibration_set(bench).images(bench.dataset, source.contract)
+        images = calibration(bench, source.contract)
         write_weights(rewritten(source.load(), source.contract, images, done), folder / REWRITTEN)
 
     folder = bench.store.stage("rewrite", key, make, subject=f"{source.label} {done.details}")
@@ -123,7 +130,7 @@ def _made(bench: Workbench, source: Source, scheme: QuantScheme, form: Format, f
         build_hash=source.key,
         module=source.load,
         program=lambda: to_program(source.load(), source.contract),
-        calibration=lambda: calibration_set(bench).images(bench.dataset, source.contract),
+        calibration=lambda: calibration(bench, source.contract),
         style=IntegerStyle.TENSORRT if on_gpu else IntegerStyle.for_onnxruntime(bench.machine),
         delegate=bench.target.delegate,
         soc=bench.target.soc,

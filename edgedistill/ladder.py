@@ -14,25 +14,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-from edgedistill.artifacts import Fraction
+from edgedistill.artifacts import LadderRung
 from edgedistill.errors import MissingDependencyError, TrialFailure, UnsupportedError
-from edgedistill.specs import Calibration, Frozen, Precision, QuantScheme
+from edgedistill.specs import Calibration, Precision, QuantScheme
 
 A = TypeVar("A")
-
-
-class LadderRung(Frozen):
-    """One file that was tried: accuracy on the validation split, `loss` beside fp32 (both null where the file could not be
-    made or run), bytes, p50 in ms (null where it was not measured). `reason` says why it was turned away, empty for the
-    winner."""
-
-    scheme: QuantScheme
-    accuracy: Fraction | None = None
-    loss: float | None = None
-    bytes: int | None = None
-    p50_ms: float | None = None
-    accepted: bool
-    reason: str = ""
 
 
 @dataclass(frozen=True)

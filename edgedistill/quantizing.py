@@ -12,70 +12,30 @@ import tempfile
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from edgedistill.artifacts import CompiledArtifact, ExportedModel, Fraction
+from edgedistill.artifacts import CalibrationSet, CompiledArtifact, ExportedModel
 from edgedistill.climbing import FP32, Climber, Evidence
 from edgedistill.converters import SUFFIX
 from edgedistill.data.argument import data_config
 from edgedistill.data.datasets import Dataset, load_dataset
 from edgedistill.data.preprocessing import prepare
+from edgedistill.documents import FormatLadder, QuantizeResult
 from edgedistill.errors import EdgedistillError, InputError, Problem
 from edgedistill.export.metadata import load, read_contract, signatures
 from edgedistill.exporting import make_folder
-from edgedistill.ladder import LadderRung, Margins
+from edgedistill.ladder import Margins
 from edgedistill.opening import reading
 from edgedistill.progress import Listener, silent
-from edgedistill.quantize.calibration_set import CalibrationSet, choose_calibration
+from edgedistill.quantize.calibration_set import calibration_pixels, choose_calibration
 from edgedistill.runtimes import runtime_for
 from edgedistill.runtimes.onnxruntime import OnnxRuntime
 from edgedistill.sources import ModelOptions, open_model
-from edgedistill.specs import ComputedBy, Contract, Format, Frozen, Precision, Target
+from edgedistill.specs import Contract, Format, Precision, Target
 from edgedistill.store import file_sha256, size_bytes, sync_folder, write_atomic
 from edgedistill.units import format_percent
 from edgedistill.workbench import Source
 
 CALIBRATION_IMAGES = 256
 _FROM_ONNX = (Format.ONNX, Format.TENSORRT)
-
-
-class FormatLadder(Frozen):
-    """What the ladder found in one format. `accuracy`, `bytes` and `p50_ms` are the fp32 file's (null where it cannot be run
-    or timed), on the validation split, computed by `computed_by`. `path`, relative to the output folder, is the winner's
-    file and null without one; `beside` are files of other kinds (fp16, weights alone), `paths` those of them that were
-    written. `problem` says why there is no ladder at all."""
-
-    format: Format
-    accuracy: Fraction | None = None
-    bytes: int | None = None
-    p50_ms: float | None = None
-    computed_by: ComputedBy | None = None
-    rungs: tuple[LadderRung, ...] = ()
-    beside: tuple[LadderRung, ...] = ()
-    path: str | None = None
-    paths: tuple[str, ...] = ()
-    problem: str = ""
-
-    @property
-    def winner(self) -> LadderRung | None:
-        return next((rung for rung in self.rungs if rung.accepted), None)
-
-
-class QuantizeResult(Frozen):
-    """What `quantize` answers. `calibration` are the training images that ranges were read off; `images` validation images
-    judged the rungs."""
-
-    schema_version: int = 1
-    model: str
-    data: str
-    target: str
-    max_loss: float
-    calibration: CalibrationSet
-    images: int
-    formats: tuple[FormatLadder, ...]
-    notes: tuple[str, ...]
-
-    @property
-    def ok(self) -> bool:
-        return all(one.winner is not None for one in self.formats)
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,7 +74,7 @@ def quantize_model(
     chosen = choose_calibration(dataset, CALIBRATION_IMAGES)
     validation = dataset.splits.validation
     evidence = Evidence(
-        calibration=chosen.images(dataset, opened.contract),
+        calibration=calibration_pixels(chosen, dataset, opened.contract),
         images=prepare(dataset.images, validation, opened.contract),
         labels=dataset.labels[validation],
     )

@@ -11,10 +11,10 @@ from pathlib import Path
 
 from pydantic import TypeAdapter
 
-from edgedistill.artifacts import Inspected, Latency, MeasuredLatency, SchemeResult, UnknownLatency
-from edgedistill.files import EXPORT_TOOLS, calibration_set, compiled, portable, rewritten_source
+from edgedistill.artifacts import Inspected, LadderRung, Latency, MeasuredLatency, SchemeResult, UnknownLatency
+from edgedistill.files import EXPORT_TOOLS, calibration, compiled, portable, rewritten_source
 from edgedistill.isolation import CONVERSION, in_child
-from edgedistill.ladder import LadderRung, Margins, Measured, Tools, climb
+from edgedistill.ladder import Margins, Measured, Tools, climb
 from edgedistill.pipeline import (
     TRAINING_CODE,
     TRAINING_TOOLS,
@@ -163,7 +163,7 @@ def settled(bench: Workbench, source: Source, scheme: QuantScheme, views: ViewSt
     )
 
     def make(folder: Path) -> None:
-        images = calibration_set(bench).images(bench.dataset, source.contract)
+        images = calibration(bench, source.contract)
 
         def on_progress(done: int, total: int, note: str) -> None:
             store.listener(StageAdvanced("tune", done, total, note))
@@ -180,7 +180,7 @@ def damages(bench: Workbench, source: Source, scheme: QuantScheme, form: Format)
     """The layers of `source` that int8 damages, most damaged first: measured on the ONNX file where that is what is
     quantised, else on the torch program. Raises UnsupportedError where it cannot be traced."""
     origin = rewritten_source(bench, source, scheme)
-    images = calibration_set(bench).images(bench.dataset, source.contract)
+    images = calibration(bench, source.contract)
     if form not in (Format.ONNX, Format.TENSORRT):
         return rank_layers(origin.load(), source.contract, images, scheme)
     full = portable(bench, origin, QuantScheme(precision=Precision.FP32), Format.ONNX)

@@ -219,6 +219,7 @@ budget = {budget}
 # margin_size = "10%"
 # max_accuracy_loss = "1%"
 # calibration_images = 256
+# allow_fallbacks = false
 
 [profile]
 # sessions = 3

@@ -14,11 +14,12 @@ from torch import nn
 from edgedistill.config import DataConfig, TeacherConfig
 from edgedistill.data.datasets import load_dataset
 from edgedistill.data.images import SUFFIXES, find_fault, read_rgb
-from edgedistill.data.preprocessing import prepare, resize
+from edgedistill.data.preprocessing import resize
 from edgedistill.errors import EdgedistillError, InputError, Problem
 from edgedistill.export.pt2 import output_shapes, read_program
 from edgedistill.isolation import Limits
 from edgedistill.opening import reading_within
+from edgedistill.quantize.calibration_set import calibration_pixels, choose_calibration
 from edgedistill.runtimes.base import Images
 from edgedistill.specs import Contract
 from edgedistill.store import digest
@@ -251,14 +252,13 @@ def _loose_images(folder: Path) -> list[Path]:
 
 
 def calibration_images(config: DataConfig, contract: Contract, count: int) -> Images:
-    """The first `count` training images of a fixed shuffle, uint8 [n, 3, R, R] through the contract; of a folder that holds
-    images and no classes, all of it is taken for training images. Raises InputError for data that cannot be read."""
+    """`count` training images, as many of each class, uint8 [n, 3, R, R] through the contract; of a folder that holds images
+    and no classes, all of it is taken for training images, in a fixed shuffle. Raises InputError for data that cannot be
+    read."""
     if config.path is not None and config.source == "folder" and (loose := _loose_images(config.path)):
         order = np.random.default_rng(0).permutation(len(loose))[:count]
         if faults := [Problem(str(loose[i]), fault) for i in order if (fault := find_fault(loose[i]))]:
             raise InputError(f"{config.path} holds images that cannot be read", problems=faults)
         return np.stack([resize(read_rgb(loose[i]), contract) for i in order])
     dataset = load_dataset(config)
-    train = dataset.splits.train
-    chosen = np.random.default_rng(0).permutation(len(train))[:count]
-    return prepare(dataset.images, train[chosen], contract)
+    return calibration_pixels(choose_calibration(dataset, count), dataset, contract)

@@ -103,13 +103,6 @@ class Workbench:
         indices: NDArray[np.int64] = getattr(self.dataset.splits, split)
         return self.dataset.labels[indices]
 
-    def calibration(self, contract: Contract) -> Images:
-        """The first training images of a fixed shuffle, for static quantisation."""
-        train = self.dataset.splits.train
-        count = min(self.config.export.calibration_images, len(train))
-        chosen = np.random.default_rng(0).permutation(len(train))[:count]
-        return prepare(self.dataset.images, train[chosen], contract)
-
     def reference(self, source: Source) -> Logits:
         """Logits of the fp32 torch program on the validation images: what every artifact is held against."""
         if source.key not in self._references:

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from edgedistill.ladder import LadderRung
-    from edgedistill.quantizing import FormatLadder, QuantizeResult
+    from edgedistill.artifacts import LadderRung
+    from edgedistill.documents import FormatLadder, QuantizeResult
 
 
 def quantize(
@@ -53,28 +53,29 @@ def quantize(
 
     The exit code is 2 where a format has no rung inside the loss that is smaller or faster than fp32.
     """
+    from edgedistill import api
     from edgedistill.cli import render
     from edgedistill.cli.errors import answering
     from edgedistill.cli.live import watching
     from edgedistill.errors import ExitCode
-    from edgedistill.exporting import parse_formats
-    from edgedistill.ladder import Margins
-    from edgedistill.quantizing import Asked, quantize_model, with_beside
-    from edgedistill.sources import ModelOptions, parse_triple
-    from edgedistill.targets import load_target
-    from edgedistill.units import parse_fraction
 
     with answering(as_json=as_json):
-        options = ModelOptions(
-            checkpoint=checkpoint,
-            classes=classes,
-            resolution=resolution,
-            mean=parse_triple(mean, "--mean"),
-            std=parse_triple(std, "--std"),
-        )
-        asked = Asked(parse_formats(formats), load_target(target), out, Margins(max_loss=parse_fraction(max_loss)))
         with watching(verbose=verbose or bool(context.obj)) as listener:
-            result = quantize_model(model, options, data, with_beside(asked, also), listener=listener)
+            result = api.quantize(
+                model,
+                data=data,
+                out=out,
+                max_loss=max_loss,
+                formats=formats,
+                also=also,
+                checkpoint=checkpoint,
+                classes=classes,
+                resolution=resolution,
+                mean=mean,
+                std=std,
+                target=target,
+                listener=listener,
+            )
         if as_json:
             render.write_json(result.model_dump_json())
         else:

@@ -4,24 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 
+from edgedistill.artifacts import CalibrationSet
 from edgedistill.data.datasets import Dataset
 from edgedistill.data.preprocessing import prepare
 from edgedistill.data.sources import Indices, Pixels
-from edgedistill.specs import Contract, Frozen
+from edgedistill.specs import Contract
 
 FILE = "calibration.json"
 
 
-class CalibrationSet(Frozen):
-    """Training images by their `indices` in the data set whose content hashes to `fingerprint`."""
-
-    fingerprint: str
-    seed: int
-    indices: tuple[int, ...]
-
-    def images(self, dataset: Dataset, contract: Contract) -> Pixels:
-        """The images through the contract, uint8 [n, 3, R, R]."""
-        return prepare(dataset.images, np.asarray(self.indices, np.int64), contract)
+def calibration_pixels(chosen: CalibrationSet, dataset: Dataset, contract: Contract) -> Pixels:
+    """The chosen images through the contract, uint8 [n, 3, R, R]."""
+    return prepare(dataset.images, np.asarray(chosen.indices, np.int64), contract)
 
 
 def choose_calibration(dataset: Dataset, count: int, seed: int = 0) -> CalibrationSet:

@@ -15,6 +15,7 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode, JsonSchemaV
 from pydantic_core import core_schema
 
 from edgedistill.artifacts import BuildResult, Profile, ProfileResult
+from edgedistill.documents import EvaluateResult, ExportResult, InspectResult, QuantizeResult, RunResult, VerifyResult
 from edgedistill.specs import Format, Target
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -25,6 +26,12 @@ _DOCUMENTS: dict[str, tuple[type[BaseModel], JsonSchemaMode, str]] = {
     "build": (BuildResult, "serialization", "build.json, and what `edgedistill build --json` prints"),
     "profile": (Profile, "serialization", "a profile: raw latency samples, operator times, environment"),
     "profile_result": (ProfileResult, "serialization", "what `edgedistill profile --json` prints"),
+    "export": (ExportResult, "serialization", "what `edgedistill export --json` prints"),
+    "quantize": (QuantizeResult, "serialization", "what `edgedistill quantize --json` prints"),
+    "inspect": (InspectResult, "serialization", "what `edgedistill inspect --json` prints"),
+    "verify": (VerifyResult, "serialization", "what `edgedistill verify --json` prints"),
+    "evaluate": (EvaluateResult, "serialization", "what `edgedistill evaluate --json` prints"),
+    "run": (RunResult, "serialization", "what `edgedistill run --json` prints"),
     "target": (Target, "validation", "a target: a device and how it is used"),
 }
 

@@ -8,12 +8,11 @@ import pytest
 import torch
 from torch import nn
 
-from edgedistill.artifacts import SchemeResult, Verified
+from edgedistill.artifacts import CalibrationSet, SchemeResult, Verified
 from edgedistill.config import BuildConfig
 from edgedistill.data.datasets import load_dataset
 from edgedistill.data.preprocessing import channel_statistics, prepare
 from edgedistill.progress import Event, StageFinished
-from edgedistill.quantize.calibration_set import CalibrationSet
 from edgedistill.realise import realise
 from edgedistill.rungs import climbed
 from edgedistill.specs import Contract, Format, Precision

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edgedistill.artifacts import LadderRung
 from edgedistill.errors import UnsupportedError
-from edgedistill.ladder import Climbed, LadderRung, Margins, Measured, Tools, climb
+from edgedistill.ladder import Climbed, Margins, Measured, Tools, climb
 from edgedistill.specs import Calibration, Precision, QuantScheme
 
 LAYERS = tuple(f"layer{i:02}" for i in range(20))

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from edgedistill.artifacts import (
     Inspected,
+    LadderRung,
     MeasuredLatency,
     Parity,
     SchemeResult,
@@ -18,7 +19,6 @@ from edgedistill.artifacts import (
     Verified,
 )
 from edgedistill.config import BuildConfig
-from edgedistill.ladder import LadderRung
 from edgedistill.realise import why_dropped
 from edgedistill.rungs import choose
 from edgedistill.specs import Format, Precision, QuantScheme

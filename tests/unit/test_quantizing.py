@@ -10,15 +10,16 @@ import torch
 from torch import nn
 from typer.testing import CliRunner
 
+from edgedistill.artifacts import CalibrationSet, LadderRung
 from edgedistill.cli.app import app
+from edgedistill.documents import FormatLadder, QuantizeResult
 from edgedistill.errors import InputError
 from edgedistill.export.carried import carried_scheme
 from edgedistill.export.metadata import load, read_metadata
 from edgedistill.export.onnx import export_onnx
 from edgedistill.export.program import to_program
-from edgedistill.ladder import LadderRung, Margins
-from edgedistill.quantize.calibration_set import CalibrationSet
-from edgedistill.quantizing import Asked, FormatLadder, QuantizeResult, quantize_model, way_out, with_beside
+from edgedistill.ladder import Margins
+from edgedistill.quantizing import Asked, quantize_model, way_out, with_beside
 from edgedistill.sources import ModelOptions
 from edgedistill.specs import Contract, Format, Precision, QuantScheme
 from edgedistill.targets import load_target

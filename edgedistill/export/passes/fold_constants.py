@@ -1,7 +1,7 @@
 """What a program computes from constants alone becomes constants: resized position embeddings, standardised weights, masks.
 
-Some converters lack the operations (LiteRT's resizing with antialias), some delegates take a layer only where its weights are
-parameters (XNNPACK), and portable kernels would do the same arithmetic at every run.
+Some converters lack the operations (LiteRT's resizing with antialias), some delegates take a layer only where its weights
+are parameters (XNNPACK), and portable kernels would do the same arithmetic at every run.
 """
 
 from __future__ import annotations

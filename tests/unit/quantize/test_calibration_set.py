@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 from quantize_networks import CONTRACT
 
+from edgedistill.artifacts import CalibrationSet
 from edgedistill.config import DataConfig
 from edgedistill.data.datasets import load_dataset
-from edgedistill.quantize.calibration_set import CalibrationSet, choose_calibration
+from edgedistill.quantize.calibration_set import calibration_pixels, choose_calibration
 
 
 def test_balanced_from_the_training_split_and_the_same_every_time():
@@ -19,7 +20,7 @@ def test_balanced_from_the_training_split_and_the_same_every_time():
     assert np.bincount(dataset.labels[list(chosen.indices)]).tolist() == [10] * 10
     assert choose_calibration(dataset, 30).indices == chosen.indices[:30], "a smaller set is a prefix"
     assert CalibrationSet.model_validate_json(chosen.model_dump_json()) == chosen
-    assert chosen.images(dataset, CONTRACT).shape == (100, 3, 16, 16)
+    assert calibration_pixels(chosen, dataset, CONTRACT).shape == (100, 3, 16, 16)
 
 
 def test_a_small_split_is_taken_whole():
