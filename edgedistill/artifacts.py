@@ -87,11 +87,31 @@ class TrainedStudent(Frozen):
 
 
 class TensorSignature(Frozen):
-    """One input or output of a model file."""
+    """One input or output of a model file. `dtype` is NumPy's name, or `RGB image` for a picture, whose shape is its height
+    and width. An open dimension is -1."""
 
     name: str
     dtype: str
     shape: tuple[int, ...]
+
+    @property
+    def shown(self) -> str:
+        return f"{self.name} {self.dtype}{list(self.shape)}"
+
+
+class Layer(Frozen):
+    """A layer with weights of its own: a convolution, a linear layer, a matrix product with a constant. `name` is the file's
+    word for it. `weights` is the type that they are stored in, `arithmetic` what the layer computes in: `float32`,
+    `float16`, `int8`, or `int8 dynamic` where activations are rounded by ranges found at every run."""
+
+    name: str
+    weights: str
+    arithmetic: str
+
+    @property
+    def described(self) -> str:
+        """`int8`, or `int8 weights, float32` where the two differ."""
+        return self.arithmetic if self.weights == self.arithmetic else f"{self.weights} weights, {self.arithmetic}"
 
 
 class ExportedModel(Frozen):
@@ -127,9 +147,25 @@ class Fallbacks(Frozen):
         return f"{told}; elsewhere: {listed}" if left else told
 
 
+class Inspection(Frozen):
+    """What can be told about an artifact without running it. `checks` are sentences of what was checked, with the result;
+    `operations` counts by kind, in the format's own words; `layers` are those with weights; `bytes_by_part` adds up to the
+    file (an engine cannot be taken apart: empty); `facts` are what only this format has."""
+
+    checks: tuple[str, ...]
+    inputs: tuple[TensorSignature, ...] = ()
+    outputs: tuple[TensorSignature, ...] = ()
+    operations: dict[str, int] = {}
+    layers: tuple[Layer, ...] = ()
+    bytes_by_part: dict[str, int] = {}
+    fallbacks: Fallbacks | None = None
+    facts: dict[str, str] = {}
+
+
 class CompiledArtifact(Frozen):
     """A file that the target's runtime loads. `toolchain` are names and versions of what made it, `record` the builder's
-    own words about it (layers, capabilities, log), `fallbacks` who computes its operations."""
+    own words about it (capabilities, log), `fallbacks` who computes its operations. `handed_over` is the network as the
+    builder was given it, for a format that cannot be read back."""
 
     path: Path
     format: Format
@@ -140,6 +176,7 @@ class CompiledArtifact(Frozen):
     bytes: int
     record: dict[str, str] = {}
     fallbacks: Fallbacks | None = None
+    handed_over: Inspection | None = None
 
 
 class Parity(Frozen):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from edgedistill.artifacts import CalibrationSet, Fallbacks, Fraction, LadderRung, Parity
+from edgedistill.artifacts import CalibrationSet, Fallbacks, Fraction, Inspection, LadderRung, Parity
 from edgedistill.specs import ComputedBy, Contract, Format, Frozen, Precision
 
 
@@ -88,8 +88,8 @@ class EvaluateResult(Frozen):
     seconds: float
 
 
-class InspectResult(Frozen):
-    """What is in a file, without running it: signature, contract, sentences of what was checked, and facts by name."""
+class InspectResult(Inspection):
+    """What is in a file, without running it."""
 
     schema_version: Literal[1] = 1
     path: str
@@ -98,8 +98,6 @@ class InspectResult(Frozen):
     bytes: int
     sha256: str
     contract: Contract | None
-    checks: tuple[str, ...]
-    facts: dict[str, str]
 
 
 class FormatLadder(Frozen):

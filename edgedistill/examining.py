@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from edgedistill.artifacts import CompiledArtifact, Parity
+from edgedistill.artifacts import CompiledArtifact, Inspection, Parity
 from edgedistill.data.argument import data_config
 from edgedistill.data.datasets import load_dataset
 from edgedistill.data.images import find_fault, read_rgb
@@ -23,7 +25,7 @@ from edgedistill.export.program import probe_images
 from edgedistill.isolation import Limits
 from edgedistill.opening import Opened, open_file, reading, reading_within
 from edgedistill.runtimes import runtime_for
-from edgedistill.runtimes.base import Images, Inspection, Logits, NotRunnableError
+from edgedistill.runtimes.base import Images, Logits, NotRunnableError
 from edgedistill.specs import Contract, Target
 from edgedistill.verify import REFERENCE_IMAGES, Labels, run_all, test_accuracy
 
@@ -37,17 +39,26 @@ def inspect_file(path: Path, target: Target) -> InspectResult:
     """What is in a model file. Raises InputError for one that is damaged, too large to read or no model."""
     opened, inspection = reading(path, _inspected, path, target)
     artifact = opened.artifact
-    return InspectResult(
-        path=str(path),
-        format=artifact.format,
-        precision=artifact.scheme.precision,
-        bytes=artifact.bytes,
-        sha256=artifact.sha256,
-        contract=opened.contract,
-        # Names come from the file, and some readers print them.
-        checks=tuple(map(printable, inspection.checks)),
-        facts={name: printable(value) for name, value in inspection.facts.items()},
-    )
+    found = {
+        "path": str(path),
+        "format": artifact.format,
+        "precision": artifact.scheme.precision,
+        "bytes": artifact.bytes,
+        "sha256": artifact.sha256,
+        "contract": opened.contract,
+    }
+    return InspectResult.model_validate({**_printable(inspection.model_dump()), **found})
+
+
+def _printable(value: Any) -> Any:
+    """A document without characters that a terminal acts on: names come from the file, and some readers print them."""
+    if isinstance(value, str):
+        return printable(value)
+    if isinstance(value, Mapping):
+        return {_printable(name): _printable(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_printable(inner) for inner in value]
+    return value
 
 
 def verify_file(path: Path, against: Path | None, target: Target) -> VerifyResult:

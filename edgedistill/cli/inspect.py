@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from edgedistill.cli.options import AsJson, ModelFile, TargetName
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from rich.console import Console
 
+    from edgedistill.artifacts import Layer
     from edgedistill.documents import InspectResult
 
+ByLayer = Annotated[bool, typer.Option("--layers", help="Also list each layer with weights, and what it computes in.")]
+_NAMED = 6
+"""So many layers at most are named where others compute otherwise."""
 
-def inspect(path: ModelFile, target: TargetName = "host", as_json: AsJson = False) -> None:
+
+def inspect(path: ModelFile, layers: ByLayer = False, target: TargetName = "host", as_json: AsJson = False) -> None:
     """Show what is in a model file: inputs, outputs, contract, operations, precision by layer, size by part, fallbacks."""
     from edgedistill import api
     from edgedistill.cli import render
@@ -24,6 +33,8 @@ def inspect(path: ModelFile, target: TargetName = "host", as_json: AsJson = Fals
             render.write_json(result.model_dump_json())
         else:
             _print(render.results(), result)
+            if layers:
+                _print_layers(render.results(), result)
 
 
 def _print(console: Console, result: InspectResult) -> None:
@@ -31,10 +42,10 @@ def _print(console: Console, result: InspectResult) -> None:
     from edgedistill.units import format_bytes
 
     render.line(console, result.path, style="bold")
+    parts = ", ".join(f"{name} {format_bytes(size)}" for name, size in result.bytes_by_part.items())
     rows = [
-        ("format", result.format),
-        ("precision", result.precision),
-        ("size", format_bytes(result.bytes)),
+        ("format", f"{result.format}, {result.precision}"),
+        ("size", format_bytes(result.bytes) + (f": {parts}" if parts else "")),
         ("sha256", result.sha256),
     ]
     if (contract := result.contract) is not None:
@@ -44,7 +55,35 @@ def _print(console: Console, result: InspectResult) -> None:
         rows.append(("contract", f"{how}; {len(contract.labels)} classes"))
     else:
         rows.append(("contract", "none: the file was not made by edgedistill"))
-    rows += [(name.replace("_", " "), value) for name, value in result.facts.items() if name != "log"]
+    rows += [
+        (name, ", ".join(tensor.shown for tensor in tensors) or "not known")
+        for name, tensors in (("inputs", result.inputs), ("outputs", result.outputs))
+    ]
+    operations = sorted(result.operations.items(), key=lambda item: (-item[1], item[0]))
+    rows.append(("operations", ", ".join(f"{name} {count}" for name, count in operations) or "not known"))
+    rows += [("layers" if not index else "", text) for index, text in enumerate(_by_precision(result.layers))]
+    if result.fallbacks is not None:
+        rows.append(("fallbacks", result.fallbacks.sentence))
+    rows += [(name.replace("_", " "), value) for name, value in result.facts.items() if name != "log" and value]
     render.facts(console, list(rows))
     for check in result.checks:
         render.line(console, f"- {check}")
+
+
+def _by_precision(layers: tuple[Layer, ...]) -> Iterator[str]:
+    """`52 of 53 with weights: int8`, most frequent first; those that stand out are named."""
+    kinds: dict[str, list[str]] = {}
+    for layer in layers:
+        kinds.setdefault(layer.described, []).append(layer.name)
+    for place, (kind, names) in enumerate(sorted(kinds.items(), key=lambda item: -len(item[1]))):
+        named = f" ({', '.join(names)})" if place and len(names) <= _NAMED else ""
+        yield f"{len(names)} of {len(layers)} with weights: {kind}{named}"
+
+
+def _print_layers(console: Console, result: InspectResult) -> None:
+    from edgedistill.cli import render
+
+    table = render.table("layer", "weights", "arithmetic")
+    for layer in result.layers:
+        table.add_row(layer.name, layer.weights, layer.arithmetic)
+    console.print(table)

@@ -11,7 +11,17 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from edgedistill.artifacts import CompiledArtifact, Environment, ExportedModel, Fallbacks, OpTiming, Profile, Session
+from edgedistill.artifacts import (
+    CompiledArtifact,
+    Environment,
+    ExportedModel,
+    Fallbacks,
+    Inspection,
+    OpTiming,
+    Profile,
+    Session,
+    TensorSignature,
+)
 from edgedistill.errors import EdgedistillError, Problem
 from edgedistill.specs import ComputedBy, Format, Frozen, Target
 
@@ -81,14 +91,6 @@ class MeasurementProtocol:
     wait_s: float = 0.0
 
 
-class Inspection(Frozen):
-    """What can be told about an artifact without running it: sentences of what was checked, with the result, and facts by
-    name (operation counts, capabilities, signature)."""
-
-    checks: tuple[str, ...]
-    facts: dict[str, str]
-
-
 def fallback_problems(name: str, fallbacks: Fallbacks, target: Target) -> tuple[Problem, ...]:
     """The operations of the file `name` that the target's accelerator leaves to the CPU, each with its way out. Empty for a
     target without one, where they are allowed, and where nothing is known of them."""
@@ -103,6 +105,21 @@ def fallback_problems(name: str, fallbacks: Fallbacks, target: Target) -> tuple[
         )
         for operation, count in sorted((fallbacks.elsewhere or {}).items())
     )
+
+
+def signature_problems(
+    model: ExportedModel, inputs: tuple[TensorSignature, ...], outputs: tuple[TensorSignature, ...]
+) -> list[Problem]:
+    """Where a file's inputs and outputs are not those that its exporter stated."""
+    return [
+        Problem(
+            f"{model.path.name}: {kind}",
+            f"the file has {', '.join(t.shown for t in found) or 'none'}; stated were {', '.join(t.shown for t in stated)}",
+            "export it again",
+        )
+        for kind, found, stated in (("inputs", inputs, model.inputs), ("outputs", outputs, model.outputs))
+        if found != stated
+    ]
 
 
 class Runtime(Protocol):

@@ -17,13 +17,12 @@ from typing import Any
 
 import numpy as np
 
-from edgedistill.artifacts import CompiledArtifact, Environment, ExportedModel, Profile, Session
+from edgedistill.artifacts import CompiledArtifact, Environment, ExportedModel, Inspection, Profile, Session
 from edgedistill.errors import EdgedistillError, Problem, UnsupportedError
 from edgedistill.export.carried import CONTRACT_KEY, carried_scheme
 from edgedistill.export.coreml import DEPLOYMENT_TARGET, import_coremltools, quiet
 from edgedistill.runtimes.base import (
     Images,
-    Inspection,
     Logits,
     MeasurementProtocol,
     NotRunnableError,
@@ -36,8 +35,8 @@ from edgedistill.runtimes.coreml_package import (
     check_package,
     computed_precision,
     contract_digest,
-    described,
     read_package,
+    signature,
     weighted_layers,
 )
 from edgedistill.runtimes.coreml_plan import compute_units
@@ -91,8 +90,6 @@ class CoreMLRuntime:
         layers. Raises InputError if it is missing, EdgedistillError where it is damaged."""
         package = read_package(path)
         scheme = carried_scheme(package.metadata, path) or QuantScheme(precision=computed_precision(package))
-        carried = CONTRACT_KEY in package.metadata
-        record = {"contract_sha256": contract_digest(package)} if carried else {}
         return CompiledArtifact(
             path=path,
             format=Format.COREML,
@@ -101,7 +98,7 @@ class CoreMLRuntime:
             toolchain={"coremltools": tool_version("coremltools")},
             sha256=file_sha256(path),
             bytes=size_bytes(path),
-            record={"precision": scheme.label, **record, **_facts(package)},
+            record={"precision": scheme.label, **_facts(package)},
         )
 
     def run(self, artifact: CompiledArtifact, batches: Iterable[Images]) -> Iterator[Logits]:
@@ -149,7 +146,7 @@ class CoreMLRuntime:
         arithmetic that its precision promises. Raises EdgedistillError where it is damaged, or with every check that
         failed."""
         package = read_package(artifact.path)
-        checks = list(check_package(package, artifact)) if "contract_sha256" in artifact.record else []
+        checks = list(check_package(package, artifact)) if CONTRACT_KEY in package.metadata else []
         if failed := [check for check in checks if not check.passed]:
             raise EdgedistillError(
                 f"{artifact.path.name} is not the package that was built",
@@ -159,9 +156,16 @@ class CoreMLRuntime:
         made_with = {
             key: value for key, value in package.metadata.items() if key.startswith("com.github.apple.coremltools")
         }
+        inputs, outputs = signature(package)
         return Inspection(
             checks=("specification, program and weights were read back", *(check.text for check in checks)),
-            facts={**_facts(package), **made_with, "fallbacks": compute_units(artifact.path).sentence},
+            inputs=inputs,
+            outputs=outputs,
+            operations=dict(package.operations),
+            layers=weighted_layers(package),
+            bytes_by_part=_parts(package),
+            fallbacks=compute_units(artifact.path),
+            facts={**_versions(package), **made_with},
         )
 
 
@@ -246,16 +250,24 @@ def _environment(target: Target) -> Environment:
 
 
 def _facts(package: Package) -> dict[str, str]:
-    operations = package.operations
-    layers = weighted_layers(package)
+    inputs, outputs = signature(package)
+    layers = Counter(layer.described for layer in weighted_layers(package))
     return {
-        "inputs": "; ".join(described(feature) for feature in package.spec.description.input),
-        "outputs": "; ".join(described(feature) for feature in package.spec.description.output),
-        "weighted_layers": "; ".join(f"{count} {kind}" for kind, count in sorted(Counter(layers.values()).items())),
-        "program_bytes": str(size_bytes(package.path) - package.weights_bytes),
-        "operations": ", ".join(f"{name} {count}" for name, count in sorted(operations.items())),
-        "operation_count": str(operations.total()),
-        "weights_bytes": str(package.weights_bytes),
+        "inputs": "; ".join(tensor.shown for tensor in inputs),
+        "outputs": "; ".join(tensor.shown for tensor in outputs),
+        "weighted_layers": "; ".join(f"{count} x {kind}" for kind, count in sorted(layers.items())),
+        "operations": ", ".join(f"{name} {count}" for name, count in sorted(package.operations.items())),
+        **{f"{part}_bytes": str(count) for part, count in _parts(package).items()},
+        **_versions(package),
+    }
+
+
+def _parts(package: Package) -> dict[str, int]:
+    return {"weights": package.weights_bytes, "program": size_bytes(package.path) - package.weights_bytes}
+
+
+def _versions(package: Package) -> dict[str, str]:
+    return {
         "specification_version": str(package.spec.specificationVersion),
         "minimum_deployment_target": DEPLOYMENT_TARGET,
     }

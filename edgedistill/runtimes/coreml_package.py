@@ -15,7 +15,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from edgedistill.artifacts import CompiledArtifact
+from edgedistill.artifacts import CompiledArtifact, Layer, TensorSignature
 from edgedistill.errors import EdgedistillError, InputError, Problem, UnsupportedError
 from edgedistill.export.carried import CONTRACT_KEY, LABELS_KEY
 from edgedistill.export.coreml import (
@@ -42,6 +42,8 @@ _INTEGERS = {
 _INT8 = "int8"
 _STORED = {Precision.INT8_WEIGHTS: _INT8, Precision.INT4_WEIGHTS: "looked-up 4-bit"}
 """How weights are stored that are compressed alone, as `_stored` says it."""
+CONTRACT_RECORD = "contract_sha256"
+"""The entry of a build's record that holds the hash of the contract."""
 _LEFT_ALONE = 2048
 """coremltools compresses the weights of layers that have more of them: a small one's scales would weigh as much."""
 
@@ -152,13 +154,21 @@ def _untouched(path: Path, manifest: str) -> Iterator[Path]:
 
 
 def check_package(package: Package, artifact: CompiledArtifact) -> Iterator[Check]:
-    """Everything that can be told without running: the hash, the signature, the metadata, the arithmetic."""
-    found = file_sha256(package.path)
-    yield Check(
-        found == artifact.sha256,
-        "the hash is the one that was recorded",
-        f"the hash is {found[:12]}, recorded is {artifact.sha256[:12]}",
-    )
+    """Everything that can be told without running: the hash, the signature, the metadata, the arithmetic. Hash and contract
+    are held against the record of the build, where there is one."""
+    recorded = artifact.record.get(CONTRACT_RECORD)
+    if recorded is not None:
+        found = file_sha256(package.path)
+        yield Check(
+            found == artifact.sha256,
+            "the hash is the one that was recorded",
+            f"the hash is {found[:12]}, recorded is {artifact.sha256[:12]}",
+        )
+        yield Check(
+            recorded == contract_digest(package),
+            "the contract is the one that was recorded",
+            "the contract in the metadata is not the one that was recorded",
+        )
     version = package.spec.specificationVersion
     yield Check(
         version == SPECIFICATION_VERSION,
@@ -171,42 +181,41 @@ def check_package(package: Package, artifact: CompiledArtifact) -> Iterator[Chec
         yield Check(False, "", f"the metadata has no valid {CONTRACT_KEY}: {error.errors()[0]['msg']}")
     else:
         yield from _check_signature(package, contract)
-        yield from _check_labels(package, contract, artifact)
+        yield _check_labels(package, contract)
     yield from _CHECKS[artifact.scheme.precision](package, artifact.scheme)
 
 
 def _check_signature(package: Package, contract: Contract) -> Iterator[Check]:
     side, classes = contract.resolution, len(contract.labels)
-    inputs = [described(feature) for feature in package.spec.description.input]
-    outputs = [described(feature) for feature in package.spec.description.output]
-    for kind, actual, wanted in (
-        ("input", inputs, f"{contract.input_name}: RGB image {side} x {side}"),
-        ("output", outputs, f"{contract.output_name}: FLOAT32 [1, {classes}]"),
-    ):
-        yield Check(actual == [wanted], f"one {kind}, {wanted}", f"{kind}s are {actual or 'absent'}, not {wanted}")
+    image = TensorSignature(name=contract.input_name, dtype="RGB image", shape=(side, side))
+    logits = TensorSignature(name=contract.output_name, dtype="float32", shape=(1, classes))
+    for kind, actual, wanted in zip(("input", "output"), signature(package), (image, logits), strict=True):
+        found = ", ".join(tensor.shown for tensor in actual) or "absent"
+        yield Check(actual == (wanted,), f"one {kind}, {wanted.shown}", f"{kind}s are {found}, not {wanted.shown}")
 
 
-def described(feature: Any) -> str:
-    """Name, kind and shape of an input or output."""
+def signature(package: Package) -> tuple[tuple[TensorSignature, ...], tuple[TensorSignature, ...]]:
+    """Inputs and outputs of the package."""
+    description = package.spec.description
+    return tuple(map(_tensor, description.input)), tuple(map(_tensor, description.output))
+
+
+def _tensor(feature: Any) -> TensorSignature:
     if feature.type.WhichOneof("Type") == "imageType":
         image = feature.type.imageType
-        return f"{feature.name}: {image.ColorSpace.Name(image.colorSpace)} image {image.width} x {image.height}"
+        kind = f"{image.ColorSpace.Name(image.colorSpace)} image"
+        return TensorSignature(name=feature.name, dtype=kind, shape=(image.height, image.width))
     array = feature.type.multiArrayType
-    return f"{feature.name}: {array.ArrayDataType.Name(array.dataType)} {list(array.shape)}"
+    kind = str(array.ArrayDataType.Name(array.dataType)).lower()
+    return TensorSignature(name=feature.name, dtype=kind, shape=tuple(array.shape))
 
 
-def _check_labels(package: Package, contract: Contract, artifact: CompiledArtifact) -> Iterator[Check]:
+def _check_labels(package: Package, contract: Contract) -> Check:
     labels = json.dumps(contract.labels, ensure_ascii=False)
-    yield Check(
+    return Check(
         package.metadata.get(LABELS_KEY) == labels,
         f"the metadata has the contract and its {len(contract.labels)} labels",
         "the labels in the metadata are not those of its contract",
-    )
-    recorded = artifact.record.get("contract_sha256")
-    yield Check(
-        recorded == contract_digest(package),
-        "the contract is the one that was recorded",
-        "the contract in the metadata is not the one that was recorded",
     )
 
 
@@ -326,10 +335,9 @@ def _stored(op: Any) -> str:
     return str(source.op_type).removeprefix("constexpr_")
 
 
-def weighted_layers(package: Package) -> dict[str, str]:
-    """How each convolution, linear layer and matrix product with constant weights computes, by its name. `int8 weights, int8
-    input, fp16`: how its weights are stored, where that is not the type it computes in, and that type."""
-    return {op.outputs[0].name: _arithmetic(op) for op in _layers(package)}
+def weighted_layers(package: Package) -> tuple[Layer, ...]:
+    """Each convolution, linear layer and matrix product with constant weights, called after its output."""
+    return tuple(_described(op) for op in _layers(package))
 
 
 def computed_precision(package: Package) -> Precision:
@@ -353,7 +361,9 @@ def _constant(source: Any) -> bool:
     return op is not None and (op.op_type == "const" or op.op_type.startswith("constexpr_"))
 
 
-def _arithmetic(op: Any) -> str:
-    computed = str(op.outputs[0].dtype.__name__)
-    coming_in = ", int8 input" if _made_by(op, "x", "dequantize") else ""
-    return f"{stored} weights{coming_in}, {computed}" if (stored := _stored(op)) else computed
+def _described(op: Any) -> Layer:
+    """Integer arithmetic is for Core ML to find: the program says it by int8 weights that meet what was int8."""
+    computed = str(op.outputs[0].dtype.__name__).replace("fp", "float")
+    stored = _stored(op) or computed
+    integer = stored == _INT8 and _made_by(op, "x", "dequantize")
+    return Layer(name=op.outputs[0].name, weights=stored, arithmetic=_INT8 if integer else computed)

@@ -18,17 +18,17 @@ from typing import Any
 
 import numpy as np
 
-from edgedistill.artifacts import CompiledArtifact, ExportedModel, Fallbacks, Profile, TensorSignature
+from edgedistill.artifacts import CompiledArtifact, ExportedModel, Fallbacks, Inspection, Profile
 from edgedistill.errors import InputError, Problem, UnsupportedError
 from edgedistill.export.executorch_lowering import import_executorch
 from edgedistill.runtimes.base import (
     Images,
-    Inspection,
     Logits,
     MeasurementProtocol,
     NotRunnableError,
     SessionJob,
     fallback_problems,
+    signature_problems,
 )
 from edgedistill.runtimes.executorch_program import PteFile, read_pte
 from edgedistill.runtimes.sessions import take_profile
@@ -70,7 +70,7 @@ class ExecuTorchRuntime:
         problems = list(self.unsupported(model, target))
         if not problems:
             program = read_pte(model.path)
-            problems = _signature_problems(model, program)
+            problems = signature_problems(model, *program.signature(model.path))
             if not problems and not _absent_backends(program):
                 problems = _trial_problems(program, model.path)
         if problems:
@@ -133,8 +133,8 @@ class ExecuTorchRuntime:
             return take_profile(artifact, job, protocol)
 
     def inspect(self, artifact: CompiledArtifact) -> Inspection:
-        """Structure and load, with signature, delegates, what is left to portable kernels, metadata and sizes as facts.
-        Raises InputError for a damaged file."""
+        """Structure and load, then what `forward` holds, inside of delegates and out. Raises InputError for a damaged
+        file."""
         program = read_pte(artifact.path)
         checks = ["the program was read whole: offsets, indices, tensors and memory are in bounds"]
         missing = _missing_kernels(program, artifact.path)
@@ -148,24 +148,23 @@ class ExecuTorchRuntime:
             checks.append(f"ExecuTorch {version} does not load it: {refusals[0].what}")
         else:
             checks.append(f"ExecuTorch {version} loads it")
-        unchanged = file_sha256(artifact.path) == artifact.sha256
-        checks.append(
-            "the file is unchanged since it was made" if unchanged else "the file was changed after it was made"
-        )
         inputs, outputs = program.signature(artifact.path)
-        facts = {
-            "precision": program.scheme(artifact.path).label,
-            "methods": ", ".join(method.name for method in program.methods),
-            "inputs": "; ".join(map(_shown, inputs)),
-            "outputs": "; ".join(map(_shown, outputs)),
-            "metadata": ", ".join(sorted(program.entries)),
-            "flatbuffer_bytes": str(program.flatbuffer_bytes),
-            "constant_bytes": str(program.constant_bytes),
-            "delegate_bytes": str(program.delegate_bytes),
-            **_facts(program),
-            "fallbacks": _fallbacks(program).sentence,
-        }
-        return Inspection(checks=tuple(checks), facts=facts)
+        method = program.forward
+        graph = artifact.bytes - program.constant_bytes - program.delegate_bytes
+        return Inspection(
+            checks=tuple(checks),
+            inputs=inputs,
+            outputs=outputs,
+            operations={} if method is None else dict(method.calls + method.delegated),
+            layers=() if method is None else method.layers,
+            bytes_by_part={"delegates": program.delegate_bytes, "constants": program.constant_bytes, "graph": graph},
+            fallbacks=_fallbacks(program),
+            facts={
+                "methods": ", ".join(method.name for method in program.methods),
+                "metadata": ", ".join(sorted(program.entries)),
+                **_facts(program),
+            },
+        )
 
 
 def _artifact(path: Path, scheme: QuantScheme, target: str, program: PteFile) -> CompiledArtifact:
@@ -201,13 +200,9 @@ def _facts(program: PteFile) -> dict[str, str]:
     method = program.forward
     if method is None:
         return {}
-    inside: Counter[str] = Counter()
-    for part in method.delegates:
-        if part.xnnpack is not None:
-            inside += part.xnnpack.nodes
     return {
         "delegates": _listed(Counter(part.backend for part in method.delegates)) or "none",
-        "delegated_operators": _listed(inside) or "not known",
+        "delegated_operators": _listed(method.delegated) or "not known",
         "portable_operators": _listed(method.calls) or "none",
         "portable_calls": str(method.calls.total()),
         "planned_memory_bytes": str(method.planned_bytes),
@@ -322,32 +317,11 @@ def _image_input(program: PteFile, path: Path) -> tuple[str, tuple[int, ...]]:
     """Type and shape of the one input. Raises UnsupportedError for a program that does not take one image."""
     inputs, outputs = program.signature(path)
     if len(inputs) != 1 or not outputs or len(inputs[0].shape) != 4 or inputs[0].shape[0] != 1:
-        taken = "; ".join(map(_shown, inputs)) or "no tensor"
+        taken = "; ".join(tensor.shown for tensor in inputs) or "no tensor"
         raise UnsupportedError(
             f"{path.name} takes {taken}, not one image [1, 3, R, R]", fix="profile it with inputs of its own"
         )
     return inputs[0].dtype, inputs[0].shape
-
-
-def _signature_problems(model: ExportedModel, program: PteFile) -> list[Problem]:
-    """Where the file's inputs and outputs are not those that the exporter stated."""
-    found_inputs, found_outputs = program.signature(model.path)
-    return [
-        Problem(
-            f"{model.path.name}: {kind}",
-            f"the file has {', '.join(map(_shown, found)) or 'none'}; stated were {', '.join(map(_shown, stated))}",
-            "export it again",
-        )
-        for kind, found, stated in (
-            ("inputs", found_inputs, model.inputs),
-            ("outputs", found_outputs, model.outputs),
-        )
-        if found != stated
-    ]
-
-
-def _shown(tensor: TensorSignature) -> str:
-    return f"{tensor.name} {tensor.dtype}{list(tensor.shape)}"
 
 
 def _listed(counts: Counter[str]) -> str:

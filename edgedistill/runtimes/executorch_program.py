@@ -14,7 +14,7 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgedistill.artifacts import TensorSignature
+from edgedistill.artifacts import Layer, TensorSignature
 from edgedistill.errors import InputError
 from edgedistill.export.carried import carried_contract, carried_scheme
 from edgedistill.runtimes.executorch_xnnpack import XnnpackPart, read_xnnpack
@@ -89,6 +89,22 @@ class Method:
     calls: Counter[str]
     delegates: tuple[DelegatePart, ...]
     planned_bytes: int
+
+    @property
+    def delegated(self) -> Counter[str]:
+        """Operations inside of delegates; only XNNPACK's parts tell them."""
+        return sum((part.xnnpack.nodes for part in self.delegates if part.xnnpack is not None), Counter())
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        """Layers with weights inside of XNNPACK's parts. The file names none: each is called after its operation, with a
+        number."""
+        found = [layer for part in self.delegates if part.xnnpack is not None for layer in part.xnnpack.layers]
+        seen: Counter[str] = Counter()
+        for place, layer in enumerate(found):
+            found[place] = layer.model_copy(update={"name": f"{layer.name} {seen[layer.name]}"})
+            seen[layer.name] += 1
+        return tuple(found)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from edgedistill.artifacts import Layer
 from edgedistill.runtimes.flatbuffer import Buffer, Damaged, Table
 
 _IDENTIFIER = b"XN01"
@@ -82,6 +83,8 @@ _VALUES = {
     "attention": (0, 1, 2, 3, 4, 5),
     "argmax_pool2d": (6, 7, 8),
 }
+_WEIGHTED = {"fully_connected": (0, 1), **dict.fromkeys(("conv2d", "depthwise_conv2d", "conv_transpose2d"), (15, 16))}
+"""Operations with weights: the fields that name what comes in, and the weight."""
 _NO_VALUE = 2**32 - 1
 _DATATYPES = [
     "invalid",
@@ -100,15 +103,19 @@ _DATATYPES = [
     "pfp32",
     "bf16",
 ]
+_FLOATS = {"fp32": "float32", "pfp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
+_WEIGHTS = {**_FLOATS, "qcint4": "int4", "qbint4": "int4", "qcint8": "int8", "qint8": "int8", "quint8": "uint8"}
+_ARITHMETIC = {**_FLOATS, "qint8": "int8", "quint8": "uint8", "qdint8": "int8 dynamic", "qpint8": "int8 dynamic"}
 _BYTES = {"fp32": 4, "fp16": 2, "qint32": 4, "qcint32": 4, "int32": 4, "pfp32": 4, "bf16": 2}
 
 
 @dataclass(frozen=True)
 class XnnpackPart:
     """`nodes` counts the operations, `datatypes` the types of the values between them and of weights; `weight_bytes` is the
-    size of its constants, in the payload or by name."""
+    size of its constants, in the payload or by name. `layers` are those with weights, called after their operation."""
 
     nodes: Counter[str]
+    layers: tuple[Layer, ...]
     datatypes: Counter[str]
     weight_bytes: int
 
@@ -125,8 +132,11 @@ def read_xnnpack(payload: bytes, named: Mapping[str, int]) -> XnnpackPart:
     graph = Buffer(payload[start : start + size], _IDENTIFIER).root()
     constants = [_constant(table, data_bytes, named) for table in graph.tables(8)]
     values = [_value(table, constants) for table in graph.tables(2)]
-    known = {number for number, _ in values} | {_NO_VALUE}
+    types = {number: datatype for number, datatype, _ in values}
+    stored = {number for number, _, constant in values if constant}
+    known = set(types) | {_NO_VALUE}
     nodes: Counter[str] = Counter()
+    layers: list[Layer] = []
     for node in graph.tables(1):
         kind, content = node.union(0)
         if not 0 < kind <= len(_NODES) or content is None:
@@ -135,8 +145,19 @@ def read_xnnpack(payload: bytes, named: Mapping[str, int]) -> XnnpackPart:
         for number in (content.integer(index) for index in _VALUES.get(name, (0, 1))):
             if number not in known:
                 raise Damaged(f"{name} for XNNPACK names value {number}, which is not there")
+        fields = _WEIGHTED.get(name)
+        activation, weight = (content.integer(field) for field in fields) if fields else (_NO_VALUE, _NO_VALUE)
+        if weight in stored and activation in types:
+            kinds = types[weight], types[activation]
+            layers.append(
+                Layer(
+                    name=name,
+                    weights=_WEIGHTS.get(kinds[0], kinds[0]),
+                    arithmetic=_ARITHMETIC.get(kinds[1], kinds[1]),
+                )
+            )
         nodes[name] += 1
-    return XnnpackPart(nodes, Counter(datatype for _, datatype in values), sum(constants))
+    return XnnpackPart(nodes, tuple(layers), Counter(datatype for _, datatype, _ in values), sum(constants))
 
 
 def _constant(table: Table, data_bytes: int, named: Mapping[str, int]) -> int:
@@ -150,8 +171,8 @@ def _constant(table: Table, data_bytes: int, named: Mapping[str, int]) -> int:
     return size
 
 
-def _value(table: Table, constants: list[int]) -> tuple[int, str]:
-    """Number and datatype of a value, checked to fit the constant that it is."""
+def _value(table: Table, constants: list[int]) -> tuple[int, str, bool]:
+    """Number and datatype of a value, and whether it is a constant, which it is checked to fit."""
     kind, content = table.union(0)
     if kind not in (1, 2) or content is None:
         raise Damaged(f"a value for XNNPACK is of the unknown type {kind}")
@@ -173,4 +194,4 @@ def _value(table: Table, constants: list[int]) -> tuple[int, str]:
         least = elements * _BYTES.get(datatype, 1) // (2 if datatype in ("qcint4", "qbint4") else 1)
         if least > constants[constant]:
             raise Damaged(f"a constant for XNNPACK of {least} bytes has {constants[constant]}")
-    return tensor.integer(6), datatype
+    return tensor.integer(6), datatype, bool(constant)

@@ -17,10 +17,10 @@ from typing import Any
 
 import numpy as np
 
-from edgedistill.artifacts import CompiledArtifact, ExportedModel, Fallbacks, Profile, TensorSignature
+from edgedistill.artifacts import CompiledArtifact, ExportedModel, Fallbacks, Inspection, Profile
 from edgedistill.errors import InputError, Problem, UnsupportedError
 from edgedistill.export.litert import import_litert
-from edgedistill.runtimes.base import Images, Inspection, Logits, MeasurementProtocol, SessionJob
+from edgedistill.runtimes.base import Images, Logits, MeasurementProtocol, SessionJob, signature_problems
 from edgedistill.runtimes.litert_file import LiteRTFile, Operator, read_file
 from edgedistill.runtimes.sessions import take_profile
 from edgedistill.specs import ComputedBy, Format, QuantScheme, Target
@@ -58,7 +58,7 @@ class LiteRTRuntime:
         InputError for a damaged file."""
         problems = list(self.unsupported(model, target))
         if not problems:
-            problems = _signature_problems(model, read_file(model.path))
+            problems = signature_problems(model, *read_file(model.path).signature())
         if problems:
             raise UnsupportedError(f"{model.path.name} cannot be used with LiteRT", problems=problems)
         final = folder / model.path.name
@@ -116,8 +116,8 @@ class LiteRTRuntime:
             return take_profile(artifact, job, protocol)
 
     def inspect(self, artifact: CompiledArtifact) -> Inspection:
-        """Structure and load, with signature, operators, what XNNPACK takes of them on this machine, the type of each
-        layer's weight, metadata and sizes as facts. Raises InputError for a damaged file."""
+        """Structure and load, then what the graph holds and what XNNPACK takes of it on this machine. Raises InputError for
+        a damaged file."""
         file = read_file(artifact.path)
         checks = ["the flatbuffer was read whole: offsets, indices, constants and tensors are in bounds"]
         problems = _missing_kernels(artifact.path, file)
@@ -125,28 +125,25 @@ class LiteRTRuntime:
         checks.append(
             f"LiteRT {version} does not load it: {problems[0].what}" if problems else f"LiteRT {version} loads it"
         )
-        unchanged = file_sha256(artifact.path) == artifact.sha256
-        checks.append(
-            "the file is unchanged since it was made" if unchanged else "the file was changed after it was made"
-        )
         inputs, outputs = file.signature()
+        seen = Inspection(
+            checks=tuple(checks),
+            inputs=inputs,
+            outputs=outputs,
+            operations=dict(file.operators),
+            layers=tuple(file.layers()),
+            bytes_by_part={
+                "weights": file.constant_bytes,
+                "metadata": file.metadata_bytes,
+                "graph": file.file_bytes - file.constant_bytes - file.metadata_bytes,
+            },
+            facts={"metadata": ", ".join(sorted(file.entries))},
+        )
         if problems:
-            loaded = {"operators": _listed(file.operators)}
-        else:
-            taken, left = _taken_and_left(artifact.path, file)
-            loaded = _facts(file, taken, left) | {"fallbacks": _fallbacks(taken, left).sentence}
-        facts = {
-            "precision": file.precision().value,
-            "inputs": "; ".join(map(_shown, inputs)),
-            "outputs": "; ".join(map(_shown, outputs)),
-            "metadata": ", ".join(sorted(file.entries)),
-            "layers": "; ".join(f"{layer.name} {layer.described}" for layer in file.layers()),
-            "constant_bytes": str(file.constant_bytes),
-            "metadata_bytes": str(file.metadata_bytes),
-            "graph_bytes": str(file.file_bytes - file.constant_bytes - file.metadata_bytes),
-            **loaded,
-        }
-        return Inspection(checks=tuple(checks), facts=facts)
+            return seen
+        taken, left = _taken_and_left(artifact.path, file)
+        facts = seen.facts | _kernels(taken, left)
+        return seen.model_copy(update={"facts": facts, "fallbacks": _fallbacks(taken, left)})
 
 
 def _artifact(path: Path, scheme: QuantScheme, target: str, file: LiteRTFile) -> CompiledArtifact:
@@ -159,7 +156,7 @@ def _artifact(path: Path, scheme: QuantScheme, target: str, file: LiteRTFile) ->
         toolchain={name: tool_version(name) for name in _TOOLS},
         sha256=file_sha256(path),
         bytes=size_bytes(path),
-        record=_facts(file, taken, left),
+        record={"operators": _listed(file.operators)} | _kernels(taken, left),
         fallbacks=_fallbacks(taken, left),
     )
 
@@ -175,13 +172,8 @@ def _fallbacks(taken: Counter[str], left: Counter[str]) -> Fallbacks:
     return Fallbacks(by="XNNPACK", operations=taken.total() + slow.total(), elsewhere=dict(slow))
 
 
-def _facts(file: LiteRTFile, taken: Counter[str], left: Counter[str]) -> dict[str, str]:
-    """What the graph is made of, and who computes it here."""
-    return {
-        "operators": _listed(file.operators),
-        "xnnpack_operators": _listed(taken) or "none",
-        "other_operators": _listed(left) or "none",
-    }
+def _kernels(taken: Counter[str], left: Counter[str]) -> dict[str, str]:
+    return {"xnnpack_operators": _listed(taken) or "none", "other_operators": _listed(left) or "none"}
 
 
 def _delegated(interpreter: Any, file: LiteRTFile) -> Counter[str]:
@@ -259,7 +251,7 @@ def _image_shape(path: Path, file: LiteRTFile) -> tuple[int, ...]:
     inputs, _ = file.signature()
     first = inputs[0] if inputs else None
     if first is None or len(inputs) != 1 or first.dtype != "uint8" or len(first.shape) != 4 or min(first.shape) < 1:
-        taken = "; ".join(map(_shown, inputs)) or "nothing"
+        taken = "; ".join(tensor.shown for tensor in inputs) or "nothing"
         raise UnsupportedError(
             f"{path.name} takes {taken}, not uint8 images [1, R, R, 3]", fix="profile it with inputs of its own"
         )
@@ -285,27 +277,6 @@ def _missing_kernels(path: Path, file: LiteRTFile) -> tuple[Problem, ...]:
     except UnsupportedError as refusal:
         return (Problem(str(path), refusal.message, refusal.fix),)
     return ()
-
-
-def _signature_problems(model: ExportedModel, file: LiteRTFile) -> list[Problem]:
-    """Where the file's inputs and outputs are not those that the exporter stated."""
-    found_inputs, found_outputs = file.signature()
-    return [
-        Problem(
-            f"{model.path.name}: {kind}",
-            f"the file has {', '.join(map(_shown, found)) or 'none'}; stated were {', '.join(map(_shown, stated))}",
-            "export it again",
-        )
-        for kind, found, stated in (
-            ("inputs", found_inputs, model.inputs),
-            ("outputs", found_outputs, model.outputs),
-        )
-        if found != stated
-    ]
-
-
-def _shown(tensor: TensorSignature) -> str:
-    return f"{tensor.name} {tensor.dtype}{list(tensor.shape)}"
 
 
 def _listed(values: Counter[str]) -> str:

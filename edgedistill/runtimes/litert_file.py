@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from edgedistill.artifacts import TensorSignature
+from edgedistill.artifacts import Layer, TensorSignature
 from edgedistill.errors import InputError
 from edgedistill.export.carried import carried_scheme
 from edgedistill.export.litert import FILE_LIMIT_BYTES, import_litert
@@ -38,6 +38,7 @@ _BITS = {
 }
 _WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV")
 _INTEGERS = ("INT8", "UINT8", "INT16")
+_ARITHMETIC = tuple(kind.lower() for kind in _INTEGERS)
 
 
 @dataclass(frozen=True)
@@ -63,21 +64,6 @@ class Operator:
     custom: bool
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Layer:
-    """A weighted operator: what it is called (after its weight), the type that its weight is stored in, whether its
-    activations are integers."""
-
-    name: str
-    weight: str
-    integer: bool
-
-    @property
-    def described(self) -> str:
-        kind = self.weight.lower()
-        return kind if self.integer or kind == "float32" else f"{kind} weight"
 
 
 @dataclass(frozen=True)
@@ -122,25 +108,33 @@ class LiteRTFile:
         return inputs, outputs
 
     def layers(self) -> Iterator[Layer]:
-        """The weighted operators, those of all subgraphs."""
+        """The operators with weights, those of all subgraphs, each called after its weight. Integer weights that meet
+        floating-point activations directly are for kernels that round these by a range found at every run."""
         for graph in self.graphs:
             stored = {o.outputs[0]: o.inputs[0] for o in graph.operators if o.name == "DEQUANTIZE" and o.inputs}
             for operator in graph.operators:
                 if operator.name in _WEIGHTED and len(operator.inputs) > 1 and operator.inputs[1] >= 0:
                     weight = graph.tensors[stored.get(operator.inputs[1], operator.inputs[1])]
                     output = graph.tensors[operator.outputs[0]]
-                    yield Layer(weight.name.removesuffix(".weight"), weight.kind, output.kind in _INTEGERS)
+                    integer = weight.kind in (*_INTEGERS, "INT4")
+                    dynamic = integer and operator.inputs[1] not in stored
+                    floating = "int8 dynamic" if dynamic else output.kind.lower()
+                    yield Layer(
+                        name=weight.name.removesuffix(".weight"),
+                        weights=weight.kind.lower(),
+                        arithmetic=output.kind.lower() if output.kind in _INTEGERS else floating,
+                    )
 
     def precision(self) -> Precision:
         """As the weighted operators compute and store; without any, fp32."""
         layers = list(self.layers())
-        if any(layer.integer for layer in layers):
-            return Precision.INT8 if all(layer.integer for layer in layers) else Precision.MIXED
-        kinds = {layer.weight for layer in layers}
+        if integer := sum(layer.arithmetic in _ARITHMETIC for layer in layers):
+            return Precision.INT8 if integer == len(layers) else Precision.MIXED
+        kinds = {layer.weights for layer in layers}
         for kind, precision in (
-            ("INT4", Precision.INT4_WEIGHTS),
-            ("INT8", Precision.INT8_WEIGHTS),
-            ("FLOAT16", Precision.FP16),
+            ("int4", Precision.INT4_WEIGHTS),
+            ("int8", Precision.INT8_WEIGHTS),
+            ("float16", Precision.FP16),
         ):
             if kind in kinds:
                 return precision

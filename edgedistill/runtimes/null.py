@@ -19,9 +19,17 @@ import numpy as np
 import torch
 from torch import nn
 
-from edgedistill.artifacts import CompiledArtifact, Environment, ExportedModel, OpTiming, Profile, TensorSignature
+from edgedistill.artifacts import (
+    CompiledArtifact,
+    Environment,
+    ExportedModel,
+    Inspection,
+    OpTiming,
+    Profile,
+    TensorSignature,
+)
 from edgedistill.errors import Problem, UnsupportedError
-from edgedistill.runtimes.base import Images, Inspection, Logits, MeasurementProtocol
+from edgedistill.runtimes.base import Images, Logits, MeasurementProtocol
 from edgedistill.runtimes.sessions import as_session
 from edgedistill.specs import ComputedBy, Contract, Format, Precision, QuantScheme, Target
 from edgedistill.store import digest, file_sha256, size_bytes, tool_version, write_atomic
@@ -133,6 +141,7 @@ class NullRuntime:
         _, facts = _load(artifact.path)
         return Inspection(
             checks=("torch.export reads the program back",),
+            bytes_by_part={"program": artifact.bytes},
             facts={name: str(value) for name, value in facts.items()},
         )
 

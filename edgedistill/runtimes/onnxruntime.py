@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import re
 import shutil
@@ -15,14 +14,15 @@ from typing import Any
 
 import numpy as np
 
-from edgedistill.artifacts import CompiledArtifact, ExportedModel, Fallbacks, Profile, TensorSignature
+from edgedistill.artifacts import CompiledArtifact, ExportedModel, Fallbacks, Inspection, Profile, TensorSignature
 from edgedistill.errors import InputError, Problem, TrialFailure, UnsupportedError
-from edgedistill.runtimes.base import Images, Inspection, Logits, MeasurementProtocol, SessionJob
+from edgedistill.export.carried import carried_scheme
+from edgedistill.runtimes.base import Images, Logits, MeasurementProtocol, SessionJob, signature_problems
+from edgedistill.runtimes.onnx_content import layers, operators, precision, tensor_bytes, tensors
 from edgedistill.runtimes.sessions import take_profile
-from edgedistill.specs import ComputedBy, Format, Precision, QuantScheme, Target
+from edgedistill.specs import ComputedBy, Format, QuantScheme, Target
 from edgedistill.store import file_sha256, size_bytes, sync_folder, tool_version
 
-_INT8_OPERATORS = {"QuantizeLinear", "DequantizeLinear", "QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger"}
 _AGAIN = "export it again"
 _TOOLS = ("onnx", "onnxruntime")
 _PROVIDER = "CPUExecutionProvider"
@@ -47,7 +47,7 @@ class OnnxRuntime:
                 f"ONNX Runtime {tool_version('onnxruntime')} has no CPU kernel for it at opset {opsets.get(domain, '?')}",
                 "export with another opset, or replace the operator in the model",
             )
-            for (domain, operator), count in sorted(_operators(graph_file.graph).items())
+            for (domain, operator), count in sorted(operators(graph_file.graph).items())
             if not _has_kernel(domain, operator, opsets.get(domain, 1))
             and (domain, operator) not in {(f.domain, f.name) for f in graph_file.functions}
         ]
@@ -58,9 +58,9 @@ class OnnxRuntime:
     def compile(self, model: ExportedModel, target: Target, folder: Path) -> CompiledArtifact:
         """Check the model (onnx.checker, signature as the exporter stated it, kernels, a load) and copy it into `folder`.
         Raises UnsupportedError with every problem found."""
-        problems = [*_check(model.path), *_signature_problems(model)] or [*self.unsupported(model, target)]
+        problems = _check(model.path) or [*self.unsupported(model, target)] or _load_problems(model.path)
         if not problems:
-            problems = [*_load_problems(model.path)]
+            problems = signature_problems(model, *_signature(_session(model.path)))
         if problems:
             raise UnsupportedError(f"{model.path.name} cannot be used with ONNX Runtime", problems=problems)
         final = folder / model.path.name
@@ -77,15 +77,22 @@ class OnnxRuntime:
         return _artifact(final, model.scheme, target.name).model_copy(update={"fallbacks": _assigned(final)})
 
     def adopt(self, path: Path, target: Target) -> CompiledArtifact:
-        """Any ONNX file as an artifact, where it lies; its precision is read off its operators and weights. Raises
-        InputError if it is not a file that ONNX accepts."""
+        """Any ONNX file as an artifact, where it lies; its precision is read off its layers. Raises InputError
+        if it is not a file that ONNX accepts, or says another precision than it has."""
         if not path.is_file():
             what = "is a folder" if path.is_dir() else "does not exist"
             raise InputError(f"{path} {what}", fix="name an .onnx file")
         problems = _check(path)
         if problems:
             raise InputError(f"{path} is not a valid ONNX model", problems=problems)
-        return _artifact(path, QuantScheme(precision=_precision(_read(path))), target.name)
+        model = _read(path)
+        found = precision(model)
+        carried = carried_scheme({entry.key: entry.value for entry in model.metadata_props}, path)
+        if carried is not None and carried.precision is not found:
+            raise InputError(
+                f"{path}: its metadata says {carried.precision}, its tensors are {found}", fix="export it again"
+            )
+        return _artifact(path, carried or QuantScheme(precision=found), target.name)
 
     def run(self, artifact: CompiledArtifact, batches: Iterable[Images]) -> Iterator[Logits]:
         """Logits of each batch. The shipped graphs take one image at a time, so the images of a batch are spread over
@@ -99,10 +106,9 @@ class OnnxRuntime:
             raise TrialFailure(message, fix="export it with another precision or opset") from error
         signatures = session.get_inputs()
         if len(signatures) != 1 or not signatures[0].shape:
+            taken = ", ".join(tensor.shown for tensor in _signature(session)[0]) or "nothing"
             raise UnsupportedError(
-                f"{artifact.path.name} takes {', '.join(map(_shown, _signature(session)[0])) or 'nothing'}, not one tensor "
-                "of images",
-                fix="export it with one input",
+                f"{artifact.path.name} takes {taken}, not one tensor of images", fix="export it with one input"
             )
         signature = signatures[0]
         workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -143,36 +149,27 @@ class OnnxRuntime:
             return take_profile(artifact, job, protocol)
 
     def inspect(self, artifact: CompiledArtifact) -> Inspection:
-        """Checker and load, with signature, operators, opsets and metadata as facts."""
-        problems = [*_check(artifact.path)]
-        checks = ["onnx.checker accepts the file" if not problems else f"onnx.checker: {problems[0].what}"]
-        if problems:
-            return Inspection(checks=tuple(checks), facts={})
-        graph_file = _read(artifact.path)
-        load_problems = _load_problems(artifact.path)
+        """Checker and load, then what the graph holds and which provider computes it."""
+        if problems := _check(artifact.path):
+            return Inspection(checks=(f"onnx.checker: {problems[0].what}",))
+        model, problems = _read(artifact.path), _load_problems(artifact.path)
         version = tool_version("onnxruntime")
-        checks.append(
-            f"ONNX Runtime {version} does not load it: {load_problems[0].what}"
-            if load_problems
-            else f"ONNX Runtime {version} loads it on the CPU"
+        loads = f"does not load it: {problems[0].what}" if problems else "loads it on the CPU"
+        seen = Inspection(
+            checks=("onnx.checker accepts the file", f"ONNX Runtime {version} {loads}"),
+            operations=dict(Counter(op for (_, op), n in operators(model.graph).items() for _ in range(n))),
+            layers=layers(model.graph),
+            bytes_by_part=_parts(model, artifact.bytes),
+            facts={
+                "opsets": ", ".join(sorted(f"{e.domain or 'ai.onnx'} {e.version}" for e in model.opset_import)),
+                "producer": f"{model.producer_name} {model.producer_version}".strip(),
+                "metadata": ", ".join(sorted(entry.key for entry in model.metadata_props)),
+            },
         )
-        unchanged = file_sha256(artifact.path) == artifact.sha256
-        checks.append(
-            "the file is unchanged since it was made" if unchanged else "the file was changed after it was made"
-        )
-        facts = {
-            "precision": _precision(graph_file).value,
-            "operators": _listed(Counter(op for (_, op), n in _operators(graph_file.graph).items() for _ in range(n))),
-            "opsets": _listed({entry.domain or "ai.onnx": entry.version for entry in graph_file.opset_import}),
-            "producer": f"{graph_file.producer_name} {graph_file.producer_version}".strip(),
-            "metadata": ", ".join(sorted(entry.key for entry in graph_file.metadata_props)),
-        }
-        if not load_problems:
-            inputs, outputs = _signature(_session(artifact.path))
-            facts["inputs"] = "; ".join(_shown(tensor) for tensor in inputs)
-            facts["outputs"] = "; ".join(_shown(tensor) for tensor in outputs)
-            facts["fallbacks"] = _assigned(artifact.path).sentence
-        return Inspection(checks=tuple(checks), facts=facts)
+        if problems:
+            return seen
+        inputs, outputs = _signature(_session(artifact.path))
+        return seen.model_copy(update={"inputs": inputs, "outputs": outputs, "fallbacks": _assigned(artifact.path)})
 
 
 def _artifact(path: Path, scheme: QuantScheme, target: str) -> CompiledArtifact:
@@ -185,6 +182,16 @@ def _artifact(path: Path, scheme: QuantScheme, target: str) -> CompiledArtifact:
         sha256=file_sha256(path),
         bytes=size_bytes(path),
     )
+
+
+def _parts(model: Any, file_bytes: int) -> dict[str, int]:
+    """Bytes of weights in the file, of its metadata, and of the rest."""
+    import onnx
+
+    inside = [t for t in tensors(model) if t.data_location != onnx.TensorProto.EXTERNAL]
+    weights = sum(map(tensor_bytes, inside))
+    metadata = sum(entry.ByteSize() for entry in model.metadata_props)
+    return {"weights": weights, "metadata": metadata, "graph": file_bytes - weights - metadata}
 
 
 def _assigned(path: Path) -> Fallbacks:
@@ -264,7 +271,7 @@ def _external_problems(model: Any, path: Path) -> Iterator[Problem]:
     import onnx
 
     folder = path.absolute().parent.resolve()
-    for tensor in _tensors(model):
+    for tensor in tensors(model):
         if tensor.data_location != onnx.TensorProto.EXTERNAL and not tensor.external_data:
             continue
         entries = {entry.key: entry.value for entry in tensor.external_data}
@@ -275,39 +282,10 @@ def _external_problems(model: Any, path: Path) -> Iterator[Problem]:
             yield Problem(name, what, "save the model again with its weights inside")
             continue
         offset, length = (int(entries.get(key) or 0) for key in ("offset", "length"))
-        needed = max(length, _bytes_of(tensor))
+        needed = max(length, tensor_bytes(tensor))
         if offset < 0 or length < 0 or offset + needed > file.stat().st_size:
             what = f"wants {needed:,} bytes at {offset:,} of {file.name}, which has {file.stat().st_size:,}"
             yield Problem(name, what, "copy both files again")
-
-
-def _tensors(model: Any) -> Iterator[Any]:
-    """Every tensor of a model, wherever it stands: in graphs, in nodes of subgraphs and functions, in sparse ones."""
-    graphs = [model.graph, *(graph for info in model.training_info for graph in (info.initialization, info.algorithm))]
-    bodies: list[Any] = [*graphs, *model.functions]
-    while bodies:
-        body = bodies.pop()
-        sparse = [*getattr(body, "sparse_initializer", ())]
-        yield from getattr(body, "initializer", ())
-        for node in body.node:
-            for attribute in node.attribute:
-                yield from (attribute.t, *attribute.tensors)
-                sparse += [attribute.sparse_tensor, *attribute.sparse_tensors]
-                bodies += [attribute.g, *attribute.graphs]
-        for tensor in sparse:
-            yield from (tensor.values, tensor.indices)
-
-
-def _bytes_of(tensor: Any) -> int:
-    """What the values of a tensor take by its shape; 0 where its type has no size of whole bytes."""
-    import onnx
-
-    try:
-        itemsize = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
-    except (KeyError, ValueError):
-        return 0
-    four_bits = onnx.TensorProto.DataType.Name(tensor.data_type) in ("UINT4", "INT4", "FLOAT4E2M1")
-    return int(math.prod(tensor.dims)) * itemsize // (2 if four_bits else 1)
 
 
 def _refusals() -> tuple[type[Exception], ...]:
@@ -329,17 +307,6 @@ def _load_problems(path: Path) -> list[Problem]:
 def _first_line(error: Exception) -> str:
     """The first line of an error, without characters that a terminal acts on: it may quote the file."""
     return "".join(c if c.isprintable() else "?" for c in str(error).strip().partition("\n")[0])
-
-
-def _operators(graph: Any) -> Counter[tuple[str, str]]:
-    """Nodes by (domain, operator), those of subgraphs included."""
-    counts: Counter[tuple[str, str]] = Counter()
-    for node in graph.node:
-        counts[("" if node.domain == "ai.onnx" else node.domain, node.op_type)] += 1
-        for attribute in node.attribute:
-            for inner in (attribute.g, *attribute.graphs):
-                counts += _operators(inner)
-    return counts
 
 
 def _has_kernel(domain: str, operator: str, opset: int) -> bool:
@@ -368,16 +335,6 @@ def _has_external_weights(graph_file: Any) -> bool:
     return any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in graph_file.graph.initializer)
 
 
-def _precision(graph_file: Any) -> Precision:
-    """int8 if the graph quantises, fp16 if it holds half-precision weights, else fp32."""
-    import onnx
-
-    if any(operator in _INT8_OPERATORS for _, operator in _operators(graph_file.graph)):
-        return Precision.INT8
-    half = any(tensor.data_type == onnx.TensorProto.FLOAT16 for tensor in graph_file.graph.initializer)
-    return Precision.FP16 if half else Precision.FP32
-
-
 def _signature(session: Any) -> tuple[tuple[TensorSignature, ...], tuple[TensorSignature, ...]]:
     """Inputs and outputs with numpy's names of dtypes; an open dimension is -1."""
     kinds = {"float": "float32", "double": "float64"}
@@ -388,30 +345,3 @@ def _signature(session: Any) -> tuple[tuple[TensorSignature, ...], tuple[TensorS
         return TensorSignature(name=node.name, dtype=kinds.get(kind, kind), shape=shape)
 
     return tuple(map(signature, session.get_inputs())), tuple(map(signature, session.get_outputs()))
-
-
-def _signature_problems(model: ExportedModel) -> list[Problem]:
-    """Where the file's inputs and outputs are not those that the exporter stated."""
-    if _load_problems(model.path):
-        return []
-    found_inputs, found_outputs = _signature(_session(model.path))
-    return [
-        Problem(
-            f"{model.path.name}: {kind}",
-            f"the file has {', '.join(map(_shown, found)) or 'none'}; stated were {', '.join(map(_shown, stated))}",
-            "export it again",
-        )
-        for kind, found, stated in (
-            ("inputs", found_inputs, model.inputs),
-            ("outputs", found_outputs, model.outputs),
-        )
-        if found != stated
-    ]
-
-
-def _shown(tensor: TensorSignature) -> str:
-    return f"{tensor.name} {tensor.dtype}{list(tensor.shape)}"
-
-
-def _listed(values: dict[str, int] | Counter[str]) -> str:
-    return ", ".join(f"{name} {count}" for name, count in sorted(values.items()))

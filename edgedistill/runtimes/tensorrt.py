@@ -8,16 +8,17 @@ GPU that it was built for; without one of them it is inspected, never run.
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from edgedistill.artifacts import CompiledArtifact, ExportedModel, Fallbacks, Profile
+from edgedistill.artifacts import CompiledArtifact, ExportedModel, Fallbacks, Inspection, Profile
 from edgedistill.errors import MissingDependencyError, Problem, UnsupportedError
 from edgedistill.export.metadata import load
-from edgedistill.runtimes.base import Images, Inspection, Logits, MeasurementProtocol, NotRunnableError
+from edgedistill.runtimes.base import Images, Logits, MeasurementProtocol, NotRunnableError
 from edgedistill.runtimes.tensorrt_graph import linear_as_convolution
+from edgedistill.runtimes.tensorrt_network import counted, output_types, seen_network
 from edgedistill.runtimes.tensorrt_vendor import Vendor, local_capability, named_vendor, vendor, vendor_log
 from edgedistill.specs import ComputedBy, Format, Precision, QuantScheme, Target
 from edgedistill.store import file_sha256, size_bytes, tool_version, write_atomic
@@ -73,10 +74,10 @@ class TensorRTRuntime:
         if problems := _capability_problems(made_by, model, capabilities, target):
             raise UnsupportedError(f"no TensorRT engine can be built for {target.name}", problems=problems)
         began = time.monotonic()
-        engine, record = _build_for_all(made_by, model, capabilities)
+        built = _build_for_all(made_by, model, capabilities)
         path = folder / f"{model.path.stem}.engine"
-        write_atomic(path, engine)
-        record |= {"build_seconds": f"{time.monotonic() - began:.2f}", "onnx_sha256": model.sha256}
+        write_atomic(path, built.engine)
+        record = built.record | {"build_seconds": f"{time.monotonic() - began:.2f}", "onnx_sha256": model.sha256}
         return CompiledArtifact(
             path=path,
             format=Format.TENSORRT,
@@ -87,7 +88,10 @@ class TensorRTRuntime:
             bytes=size_bytes(path),
             record=record,
             # The builder takes the whole network or refuses: an engine hands nothing back to the CPU.
-            fallbacks=Fallbacks(by="TensorRT on the GPU", operations=int(record["layers"]), elsewhere={}),
+            fallbacks=Fallbacks(
+                by="TensorRT on the GPU", operations=sum(built.network.operations.values()), elsewhere={}
+            ),
+            handed_over=built.network,
         )
 
     def run(self, artifact: CompiledArtifact, batches: Iterable[Images]) -> Iterator[Logits]:
@@ -105,9 +109,10 @@ class TensorRTRuntime:
         return profile_engine(artifact, _vendor_of(artifact), inputs, protocol)
 
     def inspect(self, artifact: CompiledArtifact) -> Inspection:
-        """The file's hash and header, the builder's record; loaded where its GPU is here."""
+        """The file's hash and header, the builder's record, and the network that the builder was given: an engine cannot be
+        read back. Loaded where its GPU is here."""
         unchanged = file_sha256(artifact.path) == artifact.sha256
-        record = artifact.record
+        record, network = artifact.record, artifact.handed_over or Inspection(checks=())
         checks = [
             f"the engine file is {'unchanged since it was built' if unchanged else 'NOT the file that was built'}",
             f"{record['builder']} built it for compute capabilities {record['capabilities']}",
@@ -117,9 +122,7 @@ class TensorRTRuntime:
             checks.append(f"left out: {left_out}")
         with artifact.path.open("rb") as stream:
             header = stream.read(32).hex()
-        facts = {**record, "header": header, "bytes": str(artifact.bytes), "sha256": artifact.sha256}
-        if artifact.fallbacks is not None:
-            facts["fallbacks"] = artifact.fallbacks.sentence
+        facts = {**record, "header": header}
         try:
             _require_gpu(artifact)
         except NotRunnableError as error:
@@ -129,7 +132,9 @@ class TensorRTRuntime:
 
             facts |= Engine(artifact.path, _vendor_of(artifact)).facts()
             checks.append("it loads on this machine's GPU")
-        return Inspection(checks=tuple(checks), facts=facts)
+        return network.model_copy(
+            update={"checks": (*checks, *network.checks), "facts": facts, "fallbacks": artifact.fallbacks}
+        )
 
 
 def capabilities_for(target: Target) -> tuple[int, ...]:
@@ -196,28 +201,35 @@ def _sentence(description: str) -> str:
     return " ".join(line.strip() for line in description.splitlines() if "catchCudaError" not in line)
 
 
-def _build_for_all(made_by: Vendor, model: ExportedModel, capabilities: Sequence[int]) -> tuple[bytes, dict[str, str]]:
-    engine, record, refused = _build(made_by, model, capabilities)
-    if engine is not None:
-        return engine, record
+@dataclass(frozen=True)
+class _Built:
+    """An engine, its builder's record, and the network that the builder was given."""
+
+    engine: bytes
+    record: dict[str, str]
+    network: Inspection
+
+
+def _build_for_all(made_by: Vendor, model: ExportedModel, capabilities: Sequence[int]) -> _Built:
+    built = _build(made_by, model, capabilities)
+    if isinstance(built, _Built):
+        return built
     alone = {c: _build(made_by, model, [c]) for c in capabilities} if len(capabilities) > 1 else {}
-    able = [c for c, (built, _, _) in alone.items() if built is not None]
+    able = [c for c, one in alone.items() if isinstance(one, _Built)]
     if able and len(able) < len(capabilities):
-        engine, record, refused = _build(made_by, model, able)
-        if engine is not None:
-            left_out = "; ".join(f"{c}: {' '.join(why)}" for c, (built, _, why) in alone.items() if built is None)
-            return engine, record | {"capabilities_left_out": left_out}
+        part = _build(made_by, model, able)
+        if isinstance(part, _Built):
+            left_out = "; ".join(f"{c}: {' '.join(why)}" for c, why in alone.items() if not isinstance(why, _Built))
+            return replace(part, record=part.record | {"capabilities_left_out": left_out})
     raise UnsupportedError(
         f"{made_by.name} {made_by.version} cannot build an engine from {model.path.name}",
-        problems=[Problem(f"compute capabilities {_listed(capabilities)}", line) for line in refused],
+        problems=[Problem(f"compute capabilities {_listed(capabilities)}", line) for line in built],
         fix="leave tensorrt out of `formats`, or replace the operation that it names",
     )
 
 
-def _build(
-    made_by: Vendor, model: ExportedModel, capabilities: Sequence[int]
-) -> tuple[bytes | None, dict[str, str], list[str]]:
-    """Engine bytes and the record, or None and the builder's errors. Raises UnsupportedError where parsing fails."""
+def _build(made_by: Vendor, model: ExportedModel, capabilities: Sequence[int]) -> _Built | list[str]:
+    """The engine, or the builder's errors. Raises UnsupportedError where parsing fails."""
     trt, log = made_by.module, vendor_log(made_by.name)
     log.lines.clear()
     proto = load(model.path)
@@ -229,6 +241,7 @@ def _build(
     parser, problems = _parse(made_by, network, proto.SerializeToString())
     if problems:
         raise UnsupportedError(f"{made_by.name} cannot read {model.path.name}", problems=problems)
+    given = seen_network(network)
     config = builder.create_builder_config()
     if made_by.ahead_of_time:
         config.num_compute_capabilities = len(capabilities)
@@ -236,32 +249,20 @@ def _build(
             config.set_compute_capability(getattr(trt.ComputeCapability, f"SM{capability}"), index)
     serialized = builder.build_serialized_network(network, config)
     del parser
-    error = int(trt.ILogger.ERROR)
     if serialized is None:
-        return None, {}, [text for severity, text in log.lines if severity <= error] or ["the builder gave no reason"]
-    layers = [network.get_layer(index) for index in range(network.num_layers)]
+        error = int(trt.ILogger.ERROR)
+        return [text for severity, text in log.lines if severity <= error] or ["the builder gave no reason"]
     record = {
         "builder": f"{made_by.name} {made_by.version}",
         "capabilities": _listed(capabilities),
         "onnx_nodes": str(len(proto.graph.node)),
-        "layers": str(len(layers)),
-        "layers_by_kind": _counted(layer.type.name for layer in layers),
-        "layers_by_output_type": _counted(layer.get_output(0).dtype.name for layer in layers),
-        "input": _tensor(network.get_input(0)),
-        "output": _tensor(network.get_output(0)),
+        "layers": counted(given.operations),
+        "layers_by_output_type": counted(output_types(network)),
         "log": "\n".join(text for _, text in log.lines[-_LOG_LINES_KEPT:]),
     }
     if rewritten:
         record["rewritten"] = f"{rewritten} linear as 1x1 convolution, for compute capability {_TURING}"
-    return bytes(serialized), record, []
-
-
-def _tensor(tensor: Any) -> str:
-    return f"{tensor.name} {tensor.dtype.name.lower()} {tuple(tensor.shape)}"
-
-
-def _counted(items: Iterable[str]) -> str:
-    return ", ".join(f"{name.lower()} {count}" for name, count in sorted(Counter(items).items()))
+    return _Built(bytes(serialized), record, given)
 
 
 def _listed(capabilities: Iterable[int]) -> str:

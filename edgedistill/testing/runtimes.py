@@ -27,13 +27,13 @@ import torch
 from torch import nn
 from torch.export import ExportedProgram
 
-from edgedistill.artifacts import CompiledArtifact, ExportedModel
+from edgedistill.artifacts import CompiledArtifact, ExportedModel, Inspection
 from edgedistill.devices.base import run_pushed
 from edgedistill.devices.local import LocalDevice
 from edgedistill.errors import EdgedistillError, Problem
 from edgedistill.export.program import probe_images, reference_logits, to_program
 from edgedistill.isolation import Limits, in_child
-from edgedistill.runtimes.base import Images, Inspection, Logits, MeasurementProtocol, NotRunnableError, Runtime
+from edgedistill.runtimes.base import Images, Logits, MeasurementProtocol, NotRunnableError, Runtime
 from edgedistill.specs import Contract, Format, Precision, Target
 from edgedistill.store import file_sha256, size_bytes
 
@@ -231,7 +231,10 @@ class RuntimeConformance:
         found = self.runtime().inspect(artifact)
         assert isinstance(found, Inspection)
         assert found.checks and all(check == check.strip() and check for check in found.checks)
-        assert found.facts and all(isinstance(value, str) for value in found.facts.values())
+        assert all(isinstance(value, str) for value in found.facts.values())
+        assert all(count > 0 for count in found.operations.values())
+        assert all(layer.name and layer.weights and layer.arithmetic for layer in found.layers)
+        assert sum(found.bytes_by_part.values()) in (0, artifact.bytes), "the parts of a file add up to it"
 
     @pytest.mark.parametrize("damage", ["truncated", "random", "empty"])
     def test_a_damaged_file_is_an_error_in_words(self, artifact: CompiledArtifact, tmp_path: Path, damage: str) -> None:

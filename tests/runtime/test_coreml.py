@@ -140,9 +140,11 @@ def test_a_package_reloads_with_signature_metadata_and_checks(built: Built, prec
     assert not package.spec.description.metadata.author
 
     inspection = CoreMLRuntime().inspect(artifact)
-    assert any("input, image: RGB image 32 x 32" in check for check in inspection.checks)
-    assert int(inspection.facts["weights_bytes"]) == package.weights_bytes > 0
-    assert "conv 15" in inspection.facts["operations"]
+    assert any("one input, image RGB image[32, 32]" in check for check in inspection.checks)
+    assert inspection.bytes_by_part["weights"] == package.weights_bytes > 0
+    assert inspection.operations["conv"] == 15
+    wanted = {Precision.FP32: "float32", Precision.FP16: "float16", Precision.INT8: "int8"}[precision]
+    assert {layer.described for layer in inspection.layers} == {wanted}
     assert artifact.record["precision"] == precision
     assert artifact.sha256 == built.models[precision].sha256
 

@@ -64,26 +64,26 @@ def artifacts(tmp_path_factory: pytest.TempPathFactory) -> dict[Precision, Compi
 @pytest.mark.parametrize(
     ("precision", "layers", "said"),
     [
-        (Precision.FP32, {"fp32": 4}, ["all 6 weighted layers compute in fp32, nothing is quantised"]),
-        (Precision.FP16, {"fp16": 4}, ["all 6 weighted layers compute in fp16, nothing is quantised"]),
+        (Precision.FP32, {"float32": 4}, ["all 6 weighted layers compute in fp32, nothing is quantised"]),
+        (Precision.FP16, {"float16": 4}, ["all 6 weighted layers compute in fp16, nothing is quantised"]),
         (
             Precision.INT8,
-            {"int8 weights, int8 input, fp16": 4},
+            {"int8": 4},
             ["4 of 4 weighted layers have int8 weights", "4 of 4 weighted layers have int8 activations coming in"],
         ),
         (
             Precision.MIXED,
-            {"int8 weights, int8 input, fp16": 3, "fp16": 1},
+            {"int8": 3, "float16": 1},
             ["3 of 4 weighted layers have int8 weights and int8 activations coming in; 1 stayed in fp16"],
         ),
         (
             Precision.INT8_WEIGHTS,
-            {"int8 weights, fp16": 3, "fp16": 1},
+            {"int8 weights, float16": 3, "float16": 1},
             [f"3 of 4 weighted layers have int8 weights; {SMALL}", IN_FP16],
         ),
         (
             Precision.INT4_WEIGHTS,
-            {"looked-up 4-bit weights, fp16": 3, "fp16": 1},
+            {"looked-up 4-bit weights, float16": 3, "float16": 1},
             [f"3 of 4 weighted layers have looked-up 4-bit weights; {SMALL}", IN_FP16],
         ),
     ],
@@ -94,7 +94,7 @@ def test_the_checks_say_what_is_there(
     artifact = artifacts[precision]
     assert artifact.scheme.precision is precision
     package = read_package(artifact.path)
-    assert Counter(weighted_layers(package).values()) == layers
+    assert Counter(layer.described for layer in weighted_layers(package)) == layers
     assert set(said) <= set(CoreMLRuntime().inspect(artifact).checks)
     # What a package that does not say it is taken for.
     del package.spec.description.metadata.userDefined[SCHEME_KEY]

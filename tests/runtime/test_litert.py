@@ -13,7 +13,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from edgedistill.artifacts import CompiledArtifact, ExportedModel, TensorSignature
+from edgedistill.artifacts import CompiledArtifact, ExportedModel, Layer, TensorSignature
 from edgedistill.errors import EdgedistillError, InputError, TrialFailure, UnsupportedError
 from edgedistill.export.carried import BUILD_KEY, CONTRACT_KEY, LABELS_KEY, SCHEME_KEY
 from edgedistill.export.litert_content import Content
@@ -201,9 +201,9 @@ def test_mixed_keeps_the_named_layers_in_floating_point_and_no_other(student: nn
     layers = {layer.name: layer for layer in read_file(built.models[Precision.MIXED].path).layers()}
     weighted = {name for name, module in student.named_modules() if isinstance(module, nn.Conv2d | nn.Linear)}
     assert set(layers) == weighted
-    assert {name for name, layer in layers.items() if not layer.integer} == set(KEPT)
-    assert {layers[name].weight for name in KEPT} == {"FLOAT32"}
-    assert all(layer.integer for layer in read_file(built.models[Precision.INT8].path).layers())
+    assert {name for name, layer in layers.items() if layer.arithmetic != "int8"} == set(KEPT)
+    assert {layers[name].described for name in KEPT} == {"float32"}
+    assert {layer.described for layer in read_file(built.models[Precision.INT8].path).layers()} == {"int8"}
 
 
 class WithNorm(nn.Module):
@@ -230,7 +230,7 @@ def test_normalisations_and_what_has_no_integer_kernel_stay_in_floating_point(tm
     kinds: dict[str, list[str]] = {}
     for operator in file.main.operators:
         kinds.setdefault(operator.name, []).append(file.main.tensors[operator.outputs[0]].kind)
-    assert all(layer.integer for layer in file.layers())
+    assert {layer.described for layer in file.layers()} == {"int8"}
     for name in ("RSQRT", "SQUARED_DIFFERENCE", "SUB", "MUL", "GELU"):
         assert set(kinds[name]) == {"FLOAT32"}, name
     assert "INT8" in kinds["ADD"], "the sum around the block"
@@ -302,24 +302,31 @@ def test_equal_weights_and_images_give_equal_bytes(student: nn.Module, built: Bu
 
 def test_inspect_tells_what_the_file_holds_and_who_computes_it(built: Built) -> None:
     seen = LiteRTRuntime().inspect(built.artifacts[Precision.INT8])
-    assert "the file is unchanged since it was made" in seen.checks
     facts = seen.facts
-    assert facts["precision"] == "int8"
-    assert (facts["inputs"], facts["outputs"]) == ("image uint8[1, 32, 32, 3]", "logits float32[1, 5]")
-    assert "network.conv1.0 int8" in facts["layers"]
+    assert [tensor.shown for tensor in (*seen.inputs, *seen.outputs)] == [
+        "image uint8[1, 32, 32, 3]",
+        "logits float32[1, 5]",
+    ]
+    assert Layer(name="network.conv1.0", weights="int8", arithmetic="int8") in seen.layers
     full = LiteRTRuntime().inspect(built.artifacts[Precision.FP32]).facts
     assert facts["other_operators"] == full["other_operators"], "int8 leaves XNNPACK no less than fp32 does"
     assert "CONV_2D" in facts["xnnpack_operators"] and "QUANTIZE" in facts["xnnpack_operators"]
-    parts = (facts["constant_bytes"], facts["metadata_bytes"], facts["graph_bytes"])
-    assert sum(map(int, parts)) == built.models[Precision.INT8].bytes
+    assert sum(seen.bytes_by_part.values()) == built.models[Precision.INT8].bytes
+    assert set(seen.bytes_by_part) == {"weights", "metadata", "graph"}
 
 
-def test_inspect_says_that_a_file_was_changed(built: Built, tmp_path: Path) -> None:
-    artifact = built.artifacts[Precision.FP32]
-    path = tmp_path / "changed.tflite"
-    path.write_bytes(artifact.path.read_bytes().replace(BUILD.encode(), b"c" * 64))
-    seen = LiteRTRuntime().inspect(artifact.model_copy(update={"path": path}))
-    assert "the file was changed after it was made" in seen.checks
+@pytest.mark.parametrize(
+    ("precision", "described"),
+    [
+        (Precision.FP16, {"float16 weights, float32"}),
+        (Precision.INT8_WEIGHTS, {"int8 weights, float32"}),
+        (Precision.INT4_WEIGHTS, {"int4 weights, int8 dynamic"}),
+    ],
+)
+def test_layers_tell_what_they_store_and_what_they_compute_in(
+    built: Built, precision: Precision, described: set[str]
+) -> None:
+    assert {layer.described for layer in read_file(built.models[precision].path).layers()} == described
 
 
 # -- what is refused --------------------------------------------------------------------------------------------

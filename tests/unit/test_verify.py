@@ -11,9 +11,9 @@ from factories import make_artifact
 from numpy.typing import NDArray
 
 from edgedistill import verify as verification
-from edgedistill.artifacts import CompiledArtifact, ExportedModel, Inspected, Profile, Verified
+from edgedistill.artifacts import CompiledArtifact, ExportedModel, Inspected, Inspection, Profile, Verified
 from edgedistill.errors import Problem, TrialFailure
-from edgedistill.runtimes.base import Images, Inspection, Logits, MeasurementProtocol, NotRunnableError
+from edgedistill.runtimes.base import Images, Logits, MeasurementProtocol, NotRunnableError
 from edgedistill.specs import ComputedBy, Format, Precision, Target
 
 ARTIFACT = make_artifact(Precision.INT8)
