@@ -24,7 +24,7 @@ from edgedistill.documents import ExportedFile, ExportFailure, ExportResult
 from edgedistill.errors import EdgedistillError, InputError, TrialFailure
 from edgedistill.export.program import probe_images, reference_logits, to_program
 from edgedistill.isolation import CONVERSION, in_child
-from edgedistill.opening import EngineRecord
+from edgedistill.opening import engine_record, record_path
 from edgedistill.progress import Listener, StageFinished, StageStarted
 from edgedistill.quantize.onnx_static import IntegerStyle
 from edgedistill.runtimes import runtime_for
@@ -254,9 +254,7 @@ def _settled(making: Making, artifact: CompiledArtifact) -> Path:
         shutil.rmtree(path)
     artifact.path.replace(path)
     if artifact.format is Format.TENSORRT:
-        settled = artifact.model_copy(update={"path": Path(path.name)})
-        record = EngineRecord(artifact=settled, contract=making.contract)
-        write_atomic(path.with_name(path.name + ".json"), record.model_dump_json(indent=1) + "\n")
+        write_atomic(record_path(path), engine_record(artifact, making.contract, path.name))
     sync_folder(making.wanted.out)
     return path
 

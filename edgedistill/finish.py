@@ -15,6 +15,7 @@ from typing import Literal
 from edgedistill import __version__
 from edgedistill.artifacts import (
     BuildResult,
+    CompiledArtifact,
     Dropped,
     FrontierPoint,
     MeasuredLatency,
@@ -29,6 +30,7 @@ from edgedistill.artifacts import (
 from edgedistill.devices.stats import proof
 from edgedistill.files import EXPORT_TOOLS
 from edgedistill.loop import Outcome, Winner, validation_accuracy
+from edgedistill.opening import engine_record
 from edgedistill.pipeline import TRAINING_TOOLS, source_of
 from edgedistill.preparation import PreparedTeacher
 from edgedistill.runtimes import runtime_for
@@ -36,7 +38,7 @@ from edgedistill.search.pareto import frontier
 from edgedistill.ship.card import model_card
 from edgedistill.ship.golden import Golden
 from edgedistill.ship.package import PACKAGE, PackageContents, PackageFile, write_package
-from edgedistill.specs import Budget, ComputedBy
+from edgedistill.specs import Budget, ComputedBy, Format
 from edgedistill.store import tool_version, write_atomic
 from edgedistill.teachers.cache import ViewStore
 from edgedistill.units import format_ms, format_percent
@@ -114,6 +116,7 @@ def _contents(bench: Workbench, source: Source, winner: Files, result: BuildResu
             name=name_of(bench, m.result.artifact),
             inputs=m.model.inputs,
             outputs=m.model.outputs,
+            record=_record(bench, source, m.result.artifact),
         )
         for m in winner.made
     )
@@ -131,6 +134,12 @@ def _contents(bench: Workbench, source: Source, winner: Files, result: BuildResu
     training["epochs"] = str(bench.config.search.rungs[-1])
     card = model_card(result, source.contract, training)
     return PackageContents(files, source.contract, golden, card, device_commands(bench, winner))
+
+
+def _record(bench: Workbench, source: Source, artifact: CompiledArtifact) -> str:
+    if artifact.format is not Format.TENSORRT:
+        return ""
+    return engine_record(artifact, source.contract, name_of(bench, artifact))
 
 
 # -- build.json ---------------------------------------------------------------------------------------------------

@@ -48,6 +48,17 @@ class EngineRecord(Frozen):
     contract: Contract | None
 
 
+def record_path(engine: Path) -> Path:
+    """Where an engine's record stands."""
+    return engine.with_name(engine.name + ".json")
+
+
+def engine_record(artifact: CompiledArtifact, contract: Contract | None, name: str) -> str:
+    """The record of an engine that will be called `name`, as JSON."""
+    record = EngineRecord(artifact=artifact.model_copy(update={"path": Path(name)}), contract=contract)
+    return record.model_dump_json(indent=1) + "\n"
+
+
 @dataclass(frozen=True, eq=False)
 class Opened:
     """A file that was read. `contract` is None where it carries none: it was made by something else."""
@@ -162,7 +173,7 @@ def _engine(path: Path, target: Target) -> Opened:
     """By the record beside it."""
     from edgedistill.runtimes.tensorrt import RECORDED
 
-    beside = path.with_name(path.name + ".json")
+    beside = record_path(path)
     try:
         if beside.stat().st_size > _LARGEST_RECORD_BYTES:
             raise InputError(f"{beside} is far too large for an engine's record", fix=_BUILD_AGAIN)

@@ -64,7 +64,7 @@ def _print(console: Console, result: InspectResult) -> None:
     rows += [("layers" if not index else "", text) for index, text in enumerate(_by_precision(result.layers))]
     if result.fallbacks is not None:
         rows.append(("fallbacks", result.fallbacks.sentence))
-    rows += [(name.replace("_", " "), value) for name, value in result.facts.items() if name != "log" and value]
+    rows += [(name.replace("_", " "), value) for name, value in result.facts.items() if value]
     render.facts(console, list(rows))
     for check in result.checks:
         render.line(console, f"- {check}")

@@ -122,7 +122,9 @@ class TensorRTRuntime:
             checks.append(f"left out: {left_out}")
         with artifact.path.open("rb") as stream:
             header = stream.read(32).hex()
-        facts = {**record, "header": header}
+        facts = {name: value for name, value in record.items() if name not in ("layers", "log")} | {"header": header}
+        log = record.get("log", "").splitlines()
+        checks += [f"the builder warned: {line}" for line in log] or ["the builder had no warnings"]
         try:
             _require_gpu(artifact)
         except NotRunnableError as error:

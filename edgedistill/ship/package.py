@@ -1,6 +1,7 @@
 """The package that an app ships: `OUT/package/`, swapped in whole, and the check that it still is what was measured.
 
-student-<precision>.onnx | .mlpackage | -sm<..>.engine      the artifacts
+student-<precision>.onnx | .mlpackage | .tflite | .pte | -sm<..>.engine      the artifacts
+student-<precision>-sm<..>.engine.json     an engine's builder's record: without its GPU nothing can be read off it
 labels.txt        a class a line, in the order of the logits
 contract.json     the input and output contract, and how each file takes it
 golden/           inputs and outputs to replay
@@ -34,7 +35,7 @@ _FIX = "run the same build again; it makes the package anew from what is in the 
 @dataclass(frozen=True)
 class PackageFile:
     """An artifact for the package: where it lies now (`source`, a file or a Core ML folder), its name in the package, and
-    its signature as the exporter recorded it."""
+    its signature as the exporter recorded it. `record` is the text of `NAME.json` beside it, where there is one."""
 
     format: Format
     precision: Precision
@@ -42,6 +43,7 @@ class PackageFile:
     name: str
     inputs: tuple[TensorSignature, ...]
     outputs: tuple[TensorSignature, ...]
+    record: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,6 +141,8 @@ def _fill(folder: Path, contents: PackageContents) -> None:
             shutil.copytree(file.source, folder / file.name, copy_function=shutil.copyfile)
         else:
             shutil.copyfile(file.source, folder / file.name)
+        if file.record:
+            (folder / f"{file.name}.json").write_text(file.record, encoding="utf-8")
     (folder / "labels.txt").write_text(labels_text(contents.contract.labels), encoding="utf-8")
     (folder / "contract.json").write_text(_json(contract_document(contents)), encoding="utf-8")
     (folder / "MODEL_CARD.md").write_text(contents.card, encoding="utf-8")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import json
 import re
 import subprocess
 import sys
@@ -11,14 +13,20 @@ from typing import Any
 import numpy as np
 import pytest
 
+import edgedistill
 from edgedistill.artifacts import MeasuredLatency
 from edgedistill.ship.package import verify_package
 
 pytest.importorskip("onnxruntime")
 
 PAGE = Path(__file__).parents[2] / "docs" / "report-and-package.md"
+BUILDER = importlib.util.find_spec("tensorrt_rtx") is not None
+FORMATS = ["onnx", "tensorrt"] if BUILDER else ["onnx"]
 EDITS = (
-    ("[profile]", '[export]\nformats = ["onnx"]\nprecisions = ["int8"]\nmax_accuracy_loss = "50%"\n\n[profile]'),
+    (
+        "[profile]",
+        f'[export]\nformats = {json.dumps(FORMATS)}\nprecisions = ["int8"]\nmax_accuracy_loss = "50%"\n\n[profile]',
+    ),
     ('pause = "1ms"', 'pause = "1ms"\nmax_seconds = 1.0'),
 )
 
@@ -30,10 +38,15 @@ def test_a_build_for_this_machine(loop: Any) -> None:
     built = loop.build(loop.write("onnx", "100ms", *EDITS), target="host")
     result = built.result
     assert result.status == "met", result.verdict
-    assert {a.format for a in result.artifacts} == {"onnx"}
+    assert {a.format for a in result.artifacts} == set(FORMATS)
     assert verify_package(built.out, result) == ()
     assert result.proof.met
     for artifact in result.artifacts:
+        seen = edgedistill.inspect(built.out / artifact.path)
+        assert (seen.sha256, seen.precision) == (artifact.sha256, artifact.precision)
+        assert seen.layers and seen.operations and seen.contract is not None
+        if artifact.format == "tensorrt":
+            continue
         assert isinstance(artifact.latency, MeasuredLatency)
         assert artifact.latency.p95_ms <= 100
         assert artifact.parity.top1_agreement > 0.5
