@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+import timm
 import torch
 from PIL import Image
 from sklearn.datasets import load_digits
@@ -87,6 +88,17 @@ def test_inspect_shows_signature_contract_and_operations(
     assert (result.contract.resolution, len(result.contract.labels)) == (32, 10)
     assert result.precision == "fp32"
     assert result.checks and result.facts
+
+
+def test_inspect_lists_layers_when_asked(exported: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["inspect", str(file_of(exported, ".engine"))]) == 0
+    short = capsys.readouterr().out
+    network = timm.create_model(MODEL.partition(":")[2])
+    weighted = sum(isinstance(module, nn.Conv2d | nn.Linear) for module in network.modules())
+    assert f"{weighted} of {weighted} with weights: float32" in short and "the builder had no warnings" in short
+    assert run(["inspect", str(file_of(exported, ".engine")), "--layers"]) == 0
+    listed = capsys.readouterr().out[len(short) :]
+    assert len([line for line in listed.splitlines() if line.split()[1:] == ["float32", "float32"]]) == weighted
 
 
 def test_verify_compares_two_formats(exported: Path, capsys: pytest.CaptureFixture[str]) -> None:
