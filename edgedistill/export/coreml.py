@@ -28,6 +28,7 @@ import numpy as np
 from edgedistill.artifacts import ExportedModel, TensorSignature
 from edgedistill.errors import MissingDependencyError, UnsupportedError
 from edgedistill.export.carried import carried_entries
+from edgedistill.export.coreml_rewrites import in_known_operations
 from edgedistill.specs import Contract, Format, Precision, QuantScheme
 from edgedistill.store import file_sha256, size_bytes, sync_folder, sync_tree
 
@@ -116,7 +117,7 @@ def convert_and_write(
     try:
         with quiet():
             model = ct.convert(
-                _without_aliases(program.run_decompositions({})),
+                in_known_operations(program),
                 convert_to="mlprogram",
                 inputs=[ct.ImageType(name=contract.input_name, shape=shape, color_layout=ct.colorlayout.RGB)],
                 # fp16 programs would give fp16 logits; apps and checks read one type at every precision.
@@ -145,18 +146,6 @@ def convert_and_write(
         sha256=file_sha256(path),
         bytes=size_bytes(path),
     )
-
-
-def _without_aliases(program: ExportedProgram) -> ExportedProgram:
-    """Slicing a whole tensor decomposes to `aten.alias`, which coremltools does not know (apple/coremltools#2517)."""
-    import torch
-
-    for node in list(program.graph.nodes):
-        if node.target is torch.ops.aten.alias.default:
-            node.replace_all_uses_with(node.args[0])
-            program.graph.erase_node(node)
-    program.graph_module.recompile()
-    return program
 
 
 def _write(model: Any, contract: Contract, path: Path, scheme: QuantScheme, build_hash: str) -> None:

@@ -19,6 +19,7 @@ from edgedistill.export.coreml import export_coreml, quiet
 from edgedistill.export.program import to_program
 from edgedistill.quantize.coreml import coreml_quantizer, quantize_coreml
 from edgedistill.quantize.pt2e import fake_quantize
+from edgedistill.runtimes.coreml_reference import run
 from edgedistill.specs import Contract, Precision, QuantScheme
 
 pytest.importorskip("coremltools", reason="coremltools has no wheel for this machine")
@@ -58,6 +59,25 @@ def test_slices_of_whole_tensors_convert(tmp_path: Path) -> None:
         to_program(module, CONTRACT), CONTRACT, tmp_path / "m.mlpackage", Precision.FP32, build_hash=""
     )
     assert model.path.is_dir()
+
+
+@pytest.mark.parametrize(
+    "operation",
+    [
+        lambda x: torch.addcmul(x, x, x + 1, value=0.5),
+        lambda x: torch.add(x, x * x, alpha=3),
+        lambda x: torch.sub(x, 2, alpha=3),
+        lambda x: torch.rsub(x, x * x, alpha=3),
+    ],
+    ids=["addcmul", "add", "sub", "rsub"],
+)
+def test_operations_that_coremltools_lacks_or_misreads_give_the_same_values(operation, tmp_path: Path) -> None:
+    module = Lone(lambda x: operation(torch.cat([x, x], 1))).eval()
+    path = tmp_path / "m.mlpackage"
+    export_coreml(to_program(module, CONTRACT), CONTRACT, path, Precision.FP32, build_hash="")
+    images = smooth_images(1, seed=1)
+    (got,) = run(path, {"image": images}).values()
+    assert np.allclose(got, module(torch.from_numpy(images).float()).numpy(), atol=1e-5)
 
 
 def test_conversion_is_silent_and_restores_what_it_silenced(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
