@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
 
@@ -14,7 +14,7 @@ from edgedistill.artifacts import ExportedModel
 from edgedistill.config import DataConfig
 from edgedistill.converters import Conversion
 from edgedistill.documents import ExportResult
-from edgedistill.errors import InputError, Problem, UnsupportedError
+from edgedistill.errors import InputError, UnsupportedError
 from edgedistill.export.metadata import load, read_contract, signatures
 from edgedistill.export.program import probe_images
 from edgedistill.exporting import CALIBRATION_IMAGES, PROBES, Making, Wanted, make_folder
@@ -23,12 +23,10 @@ from edgedistill.progress import Listener
 from edgedistill.quantize.onnx_static import IntegerStyle
 from edgedistill.runtimes.base import Images, Logits
 from edgedistill.runtimes.onnxruntime import OnnxRuntime
-from edgedistill.sources import ModelOptions, calibration_images
+from edgedistill.sources import ModelOptions, calibration_images, check_onnx_file
 from edgedistill.specs import Contract, Format, Precision, QuantScheme, Target
 from edgedistill.store import file_sha256, size_bytes
 from edgedistill.verify import run_all
-
-_TAKEN = (Format.ONNX, Format.TENSORRT)
 
 
 def export_onnx_file(
@@ -37,7 +35,7 @@ def export_onnx_file(
     """Files of an ONNX model: checked copies in fp32 and fp16, int8 where the file carries a contract that says how images
     go in, and engines. Raises InputError for a file that is none, for options that cannot change it and for formats that
     are made from torch alone."""
-    _refuse(path, options, wanted)
+    check_onnx_file(path, options, wanted.formats, "exported")
     make_folder(wanted.out)
     model, contract, images, reference, not_run = reading(path, _read, path, wanted.target, wanted.verify)
     if data is not None and contract is not None:
@@ -72,27 +70,6 @@ def export_onnx_file(
         failures=tuple(making.failures),
         notes=() if contract else (f"{path.name} carries no contract: the files take what it takes",),
     )
-
-
-def _refuse(path: Path, options: ModelOptions, wanted: Wanted) -> None:
-    problems = [
-        Problem(f"--{name.replace('_', '-')}", "cannot change an ONNX file, which has its own")
-        for name, value in asdict(options).items()
-        if value
-    ]
-    problems += [
-        Problem(
-            f"--formats {form}",
-            "is made from a torch model, not from ONNX",
-            "give timm:NAME, module:function or a .pt2",
-        )
-        for form in wanted.formats
-        if form not in _TAKEN
-    ]
-    if problems:
-        raise InputError(f"{path} cannot be exported so", problems=problems)
-    if not path.is_file():
-        raise InputError(f"{path} {'is a folder' if path.is_dir() else 'does not exist'}", fix="name an .onnx file")
 
 
 def _read(path: Path, target: Target, verify: bool) -> tuple[ExportedModel, Contract | None, Images, Logits, str]:

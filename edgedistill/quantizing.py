@@ -9,7 +9,7 @@ import platform
 import re
 import shutil
 import tempfile
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edgedistill.artifacts import CalibrationSet, CompiledArtifact, ExportedModel
@@ -19,7 +19,7 @@ from edgedistill.data.argument import data_config
 from edgedistill.data.datasets import Dataset, load_dataset
 from edgedistill.data.preprocessing import prepare
 from edgedistill.documents import FormatLadder, QuantizeResult
-from edgedistill.errors import EdgedistillError, InputError, Problem
+from edgedistill.errors import EdgedistillError, InputError
 from edgedistill.export.metadata import load, read_contract, signatures
 from edgedistill.exporting import make_folder
 from edgedistill.ladder import Margins
@@ -28,14 +28,13 @@ from edgedistill.progress import Listener, silent
 from edgedistill.quantize.calibration_set import calibration_pixels, choose_calibration
 from edgedistill.runtimes import runtime_for
 from edgedistill.runtimes.onnxruntime import OnnxRuntime
-from edgedistill.sources import ModelOptions, open_model
+from edgedistill.sources import ModelOptions, check_onnx_file, open_model
 from edgedistill.specs import Contract, Format, Precision, Target
 from edgedistill.store import file_sha256, size_bytes, sync_folder, write_atomic
 from edgedistill.units import format_percent
 from edgedistill.workbench import Source
 
 CALIBRATION_IMAGES = 256
-_FROM_ONNX = (Format.ONNX, Format.TENSORRT)
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,24 +149,7 @@ def _open_torch(model: str, options: ModelOptions) -> _Opened:
 
 
 def _open_onnx(path: Path, options: ModelOptions, asked: Asked) -> _Opened:
-    problems = [
-        Problem(f"--{name.replace('_', '-')}", "cannot change an ONNX file, which has its own")
-        for name, value in asdict(options).items()
-        if value
-    ]
-    problems += [
-        Problem(
-            f"--formats {form}",
-            "is made from a torch model, not from ONNX",
-            "give timm:NAME, module:function or a .pt2",
-        )
-        for form in asked.formats
-        if form not in _FROM_ONNX
-    ]
-    if problems:
-        raise InputError(f"{path} cannot be quantised so", problems=problems)
-    if not path.is_file():
-        raise InputError(f"{path} {'is a folder' if path.is_dir() else 'does not exist'}", fix="name an .onnx file")
+    check_onnx_file(path, options, asked.formats, "quantised")
     full, contract = reading(path, _read_onnx, path, asked.target)
     if contract is None:
         raise InputError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from edgedistill.isolation import Limits
 from edgedistill.opening import reading_within
 from edgedistill.quantize.calibration_set import calibration_pixels, choose_calibration
 from edgedistill.runtimes.base import Images
-from edgedistill.specs import Contract
+from edgedistill.specs import Contract, Format
 from edgedistill.store import digest
 from edgedistill.students.build import Normalised, deploy
 from edgedistill.teachers.checkpoint import load_checkpoint
@@ -30,6 +31,7 @@ from edgedistill.teachers.networks import build_network
 from edgedistill.workbench import Source
 
 IMAGENET_CLASSES = 1000
+_FROM_ONNX = (Format.ONNX, Format.TENSORRT)
 _UNSCALED = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 _MOST_CLASSES = 1_000_000
 """An operator makes a row of billions from one number; each class gets a label."""
@@ -47,6 +49,29 @@ class ModelOptions:
     std: tuple[float, float, float] | None = None
     labels: Path | None = None
     random_weights: bool = False
+
+
+def check_onnx_file(path: Path, options: ModelOptions, formats: Iterable[Format], done: str) -> None:
+    """Raises InputError where the ONNX file is not there, where `options` would change what an ONNX file has of its own, and
+    where one of `formats` cannot be made from it. `done` is what cannot be done with it then, `exported` for one."""
+    problems = [
+        Problem(f"--{name.replace('_', '-')}", "cannot change an ONNX file, which has its own")
+        for name, value in asdict(options).items()
+        if value
+    ]
+    problems += [
+        Problem(
+            f"--formats {form}",
+            "is made from a torch model, not from ONNX",
+            "give timm:NAME, module:function or a .pt2",
+        )
+        for form in formats
+        if form not in _FROM_ONNX
+    ]
+    if problems:
+        raise InputError(f"{path} cannot be {done} so", problems=problems)
+    if not path.is_file():
+        raise InputError(f"{path} {'is a folder' if path.is_dir() else 'does not exist'}", fix="name an .onnx file")
 
 
 def open_model(model: str, options: ModelOptions, base: Path) -> tuple[Source, tuple[str, ...]]:

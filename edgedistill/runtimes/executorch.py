@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import sys
-import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -26,12 +25,11 @@ from edgedistill.runtimes.base import (
     Logits,
     MeasurementProtocol,
     NotRunnableError,
-    SessionJob,
     fallback_problems,
     signature_problems,
 )
 from edgedistill.runtimes.executorch_program import PteFile, read_pte
-from edgedistill.runtimes.sessions import take_profile
+from edgedistill.runtimes.sessions import profile_file
 from edgedistill.specs import ComputedBy, Delegate, Format, QuantScheme, Target
 from edgedistill.store import file_sha256, size_bytes, tool_version, write_atomic
 
@@ -113,24 +111,8 @@ class ExecuTorchRuntime:
 
     def profile(self, artifact: CompiledArtifact, inputs: Images | None, protocol: MeasurementProtocol) -> Profile:
         """Sessions of the device's agent, which loads this very file. See take_profile for pauses and repeats."""
-        with tempfile.TemporaryDirectory(prefix="edgedistill-inputs-") as folder:
-            inputs_file = None
-            if inputs is not None:
-                inputs_file = Path(folder) / "inputs.npy"
-                np.save(inputs_file, inputs, allow_pickle=False)
-            job = SessionJob(
-                format=Format.EXECUTORCH,
-                model=artifact.path.absolute(),
-                inputs=inputs_file,
-                # The file has no names for its inputs; a single one is called so by the agent.
-                input_name="input" if inputs_file else "",
-                input_shapes=dict(protocol.input_shapes),
-                threads=protocol.target.threads,
-                max_samples=protocol.max_samples,
-                max_seconds=protocol.max_seconds,
-                min_samples=protocol.min_samples,
-            )
-            return take_profile(artifact, job, protocol)
+        # The file has no names for its inputs; a single one is called so by the agent.
+        return profile_file(artifact, inputs, "input", protocol)
 
     def inspect(self, artifact: CompiledArtifact) -> Inspection:
         """Structure and load, then what `forward` holds, inside of delegates and out. Raises InputError for a damaged

@@ -6,7 +6,6 @@ No file reaches the native interpreter before `litert_file` has read it whole: t
 
 from __future__ import annotations
 
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -20,9 +19,9 @@ import numpy as np
 from edgedistill.artifacts import CompiledArtifact, ExportedModel, Fallbacks, Inspection, Profile
 from edgedistill.errors import InputError, Problem, UnsupportedError
 from edgedistill.export.litert import import_litert
-from edgedistill.runtimes.base import Images, Logits, MeasurementProtocol, SessionJob, signature_problems
+from edgedistill.runtimes.base import Images, Logits, MeasurementProtocol, signature_problems
 from edgedistill.runtimes.litert_file import LiteRTFile, Operator, read_file
-from edgedistill.runtimes.sessions import take_profile
+from edgedistill.runtimes.sessions import profile_file
 from edgedistill.specs import ComputedBy, Format, QuantScheme, Target
 from edgedistill.store import file_sha256, size_bytes, tool_version, write_atomic
 
@@ -95,25 +94,8 @@ class LiteRTRuntime:
 
     def profile(self, artifact: CompiledArtifact, inputs: Images | None, protocol: MeasurementProtocol) -> Profile:
         """Sessions of the device's agent, which loads this very file. See take_profile for pauses and repeats."""
-        with tempfile.TemporaryDirectory(prefix="edgedistill-inputs-") as folder:
-            inputs_file = None
-            input_name = ""
-            if inputs is not None:
-                inputs_file = Path(folder) / "inputs.npy"
-                np.save(inputs_file, _to_nhwc(inputs), allow_pickle=False)
-                input_name = read_file(artifact.path).signature()[0][0].name
-            job = SessionJob(
-                model=artifact.path.absolute(),
-                format=Format.LITERT,
-                inputs=inputs_file,
-                input_name=input_name,
-                input_shapes=dict(protocol.input_shapes),
-                threads=protocol.target.threads,
-                max_samples=protocol.max_samples,
-                max_seconds=protocol.max_seconds,
-                min_samples=protocol.min_samples,
-            )
-            return take_profile(artifact, job, protocol)
+        name = "" if inputs is None else read_file(artifact.path).signature()[0][0].name
+        return profile_file(artifact, None if inputs is None else _to_nhwc(inputs), name, protocol)
 
     def inspect(self, artifact: CompiledArtifact) -> Inspection:
         """Structure and load, then what the graph holds and what XNNPACK takes of it on this machine. Raises InputError for

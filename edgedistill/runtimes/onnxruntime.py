@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -17,9 +16,9 @@ import numpy as np
 from edgedistill.artifacts import CompiledArtifact, ExportedModel, Fallbacks, Inspection, Profile, TensorSignature
 from edgedistill.errors import InputError, Problem, TrialFailure, UnsupportedError
 from edgedistill.export.carried import carried_scheme
-from edgedistill.runtimes.base import Images, Logits, MeasurementProtocol, SessionJob, signature_problems
+from edgedistill.runtimes.base import Images, Logits, MeasurementProtocol, signature_problems
 from edgedistill.runtimes.onnx_content import layers, operators, precision, tensor_bytes, tensors
-from edgedistill.runtimes.sessions import take_profile
+from edgedistill.runtimes.sessions import profile_file
 from edgedistill.specs import ComputedBy, Format, QuantScheme, Target
 from edgedistill.store import file_sha256, size_bytes, sync_folder, tool_version
 
@@ -129,24 +128,8 @@ class OnnxRuntime:
 
     def profile(self, artifact: CompiledArtifact, inputs: Images | None, protocol: MeasurementProtocol) -> Profile:
         """Sessions of the device's agent, which loads this very file. See take_profile for pauses and repeats."""
-        with tempfile.TemporaryDirectory(prefix="edgedistill-inputs-") as folder:
-            inputs_file = None
-            input_name = ""
-            if inputs is not None:
-                inputs_file = Path(folder) / "inputs.npy"
-                np.save(inputs_file, inputs, allow_pickle=False)
-                input_name = _session(artifact.path).get_inputs()[0].name
-            job = SessionJob(
-                model=artifact.path.absolute(),
-                inputs=inputs_file,
-                input_name=input_name,
-                input_shapes=dict(protocol.input_shapes),
-                threads=protocol.target.threads,
-                max_samples=protocol.max_samples,
-                max_seconds=protocol.max_seconds,
-                min_samples=protocol.min_samples,
-            )
-            return take_profile(artifact, job, protocol)
+        name = "" if inputs is None else _session(artifact.path).get_inputs()[0].name
+        return profile_file(artifact, inputs, name, protocol)
 
     def inspect(self, artifact: CompiledArtifact) -> Inspection:
         """Checker and load, then what the graph holds and which provider computes it."""

@@ -15,14 +15,16 @@ it, unlike choosing them by their outcome, favours no model.
 
 from __future__ import annotations
 
+import tempfile
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
 from edgedistill.artifacts import CompiledArtifact, Environment, OpTiming, Profile, Session
 from edgedistill.errors import TrialFailure
-from edgedistill.runtimes.base import MeasurementProtocol, SessionJob
+from edgedistill.runtimes.base import Images, MeasurementProtocol, SessionJob
 
 MAX_SPREAD = 0.10
 MAX_DRIFT = 0.05
@@ -76,6 +78,29 @@ def at_another_speed(reference_us: float | None, wanted_us: float | None) -> boo
     """Whether the processor's speed differed from the one wanted by more than a session tolerates; False where either is
     not known."""
     return reference_us is not None and wanted_us is not None and abs(reference_us / wanted_us - 1) > MAX_SPEED_CHANGE
+
+
+def profile_file(
+    artifact: CompiledArtifact, inputs: Images | None, input_name: str, protocol: MeasurementProtocol
+) -> Profile:
+    """Sessions of the device's agent, which loads the artifact's own file. `inputs` go to the input `input_name` in the
+    file's own layout, one image at a time; None: random ones. See take_profile for pauses and repeats."""
+    with tempfile.TemporaryDirectory(prefix="edgedistill-inputs-") as folder:
+        values = None if inputs is None else Path(folder) / "inputs.npy"
+        if values is not None and inputs is not None:
+            np.save(values, inputs, allow_pickle=False)
+        job = SessionJob(
+            model=artifact.path.absolute(),
+            format=artifact.format,
+            inputs=values,
+            input_name="" if values is None else input_name,
+            input_shapes=dict(protocol.input_shapes),
+            threads=protocol.target.threads,
+            max_samples=protocol.max_samples,
+            max_seconds=protocol.max_seconds,
+            min_samples=protocol.min_samples,
+        )
+        return take_profile(artifact, job, protocol)
 
 
 def take_profile(artifact: CompiledArtifact, job: SessionJob, protocol: MeasurementProtocol) -> Profile:
