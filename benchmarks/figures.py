@@ -1,8 +1,8 @@
-"""README's table of figures, written from what the other scripts left in `benchmarks/results/`.
+"""README's table of figures and docs/models.md, written from what the other scripts left in `benchmarks/results/`.
 
 python benchmarks/figures.py record NAME OUT     keep what the table needs of the build in OUT as NAME_build.json
-python benchmarks/figures.py write               rewrite the table in README.md
-python benchmarks/figures.py check               exit code 1 if the table is not what the results give
+python benchmarks/figures.py write               rewrite both
+python benchmarks/figures.py check               exit code 1 if they are not what the results give
 """
 
 from __future__ import annotations
@@ -13,9 +13,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import format_figures
+
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
-README = ROOT / "README.md"
+README, MODELS = ROOT / "README.md", ROOT / "docs" / "models.md"
 BEGIN, END = "<!-- figures: python benchmarks/figures.py write -->\n", "<!-- end of figures -->\n"
 TITLES = {"digits": "digits", "fashion_mnist": "Fashion-MNIST"}
 
@@ -145,6 +147,7 @@ def rows() -> list[tuple[str, str, str]]:
             f"{again['help_s']:.2f} s, {again['import_typer_rich_s']:.2f} s",
             "the same",
         ),
+        *format_figures.rows(),
     ]  # fmt: skip
 
 
@@ -170,9 +173,11 @@ def main() -> int:
     head, rest = text.split(BEGIN)
     tail = rest.split(END)[1]
     wanted = head + BEGIN + "\n" + table() + "\n" + END + tail
+    pages = {README: wanted, MODELS: format_figures.page()}
     if arguments.command == "check":
-        return int(text != wanted)
-    README.write_text(wanted)
+        return int(any(not path.is_file() or path.read_text() != content for path, content in pages.items()))
+    for path, content in pages.items():
+        path.write_text(content)
     return 0
 
 

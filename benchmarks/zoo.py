@@ -94,6 +94,7 @@ def export(name: str, formats: list[str], out: Path) -> list[dict[str, Any]]:
                 bytes=file["bytes"],
                 file=file["path"],
                 fallbacks=file["fallbacks"],
+                remarks=file["checks"] if parity else [],
             )
         )
     for failure in answer["failures"]:
@@ -113,6 +114,7 @@ def row(model: str, form: str, parameters: int, *, ok: bool, **found: Any) -> di
         "cause": "",
         "file": None,
         "fallbacks": None,
+        "remarks": [],
     }
     return {"model": model, "format": form, "parameters": parameters, "ok": ok, **empty, **found}
 

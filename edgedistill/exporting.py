@@ -11,20 +11,23 @@ import re
 import shutil
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+from torch import nn
 
 from edgedistill import __version__
 from edgedistill.artifacts import CompiledArtifact, ExportedModel, Parity
 from edgedistill.converters import SUFFIX, Conversion, convert
 from edgedistill.documents import ExportedFile, ExportFailure, ExportResult
-from edgedistill.errors import EdgedistillError, InputError, TrialFailure
+from edgedistill.errors import EdgedistillError, InputError
 from edgedistill.export.program import probe_images, reference_logits, to_program
 from edgedistill.isolation import CONVERSION, in_child
 from edgedistill.opening import engine_record, record_path
+from edgedistill.parity import parity_of, rounding_of
 from edgedistill.progress import Listener, StageFinished, StageStarted
 from edgedistill.quantize.onnx_static import IntegerStyle
 from edgedistill.runtimes import runtime_for
@@ -36,8 +39,6 @@ from edgedistill.workbench import Source
 
 PROBES = 8
 CALIBRATION_IMAGES = 256
-# Of the largest logit of the fp32 program. Deep networks with random weights round most; trained ones stay far below.
-_TOLERANCES = {Precision.FP32: 2e-3, Precision.FP16: 5e-2}
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,7 +65,7 @@ class Wanted:
 class Making:
     """The files of one model while they are made: `label` names it; `images` [n, ...] in the layout of its files' input go
     through each file and `reference` are the model's own logits for them (both empty: nothing is run, and `not_run` says
-    why); `full` is the fp32 ONNX file once there is one."""
+    why); `module` loads the torch module, where there is one; `full` is the fp32 ONNX file once there is one."""
 
     wanted: Wanted
     listener: Listener
@@ -74,10 +75,16 @@ class Making:
     reference: Logits
     conversion: Conversion
     contract: Contract | None
+    module: Callable[[], nn.Module] | None = None
     full: ExportedModel | None = None
     not_run: str = ""
     files: list[ExportedFile] = field(default_factory=list)
     failures: list[ExportFailure] = field(default_factory=list)
+
+    @cached_property
+    def own_rounding(self) -> float:
+        """See rounding_of; 0 where there is no torch module."""
+        return rounding_of(self.module(), self.images) if self.module is not None else 0.0
 
     def make(self) -> None:
         """Every format in every precision; what fails is listed and costs the others nothing."""
@@ -116,6 +123,7 @@ def export_source(source: Source, notes: tuple[str, ...], wanted: Wanted, listen
                 soc=wanted.target.soc,
             ),
             contract=source.contract,
+            module=source.load,
             not_run="" if wanted.verify else "not asked for",
         )
         making.make()
@@ -218,7 +226,8 @@ def _checked(making: Making, artifact: CompiledArtifact) -> tuple[Parity | None,
     )
     if logits is None:
         return None, not_run, checks
-    return parity_of(logits, making.reference, artifact.scheme.precision), "", ()
+    parity, remarks = parity_of(logits, making.reference, artifact.scheme.precision, lambda: making.own_rounding)
+    return parity, "", remarks
 
 
 def _run(artifact: CompiledArtifact, images: Images) -> tuple[Logits | None, str, tuple[str, ...]]:
@@ -227,22 +236,6 @@ def _run(artifact: CompiledArtifact, images: Images) -> tuple[Logits | None, str
         return run_all(runtime, artifact, images, classes=None), "", ()
     except NotRunnableError as error:
         return None, error.message, runtime.inspect(artifact).checks
-
-
-def parity_of(logits: Logits, reference: Logits, precision: Precision) -> Parity:
-    """How far `logits` [n, classes] are from `reference`. Raises TrialFailure where they differ by more than the precision
-    explains; integer files are not judged here, whose loss is a matter of accuracy."""
-    if logits.shape != reference.shape:
-        raise TrialFailure(f"it gives {list(logits.shape)} where the model gives {list(reference.shape)}")
-    error = float(np.abs(logits - reference).max())
-    scale = float(np.abs(reference).max())
-    if (tolerance := _TOLERANCES.get(precision)) is not None and not error <= tolerance * max(scale, 1e-6):
-        raise TrialFailure(
-            f"its logits differ from the model's by up to {error:.3g}, and the largest of them is {scale:.3g}",
-            fix="this is a fault of the converter or the runtime: use another format, or report it with the model's name",
-        )
-    agreement = float((logits.argmax(axis=1) == reference.argmax(axis=1)).mean())
-    return Parity(max_abs_error=error, top1_agreement=agreement, images=len(logits))
 
 
 def _settled(making: Making, artifact: CompiledArtifact) -> Path:
