@@ -103,7 +103,7 @@ def _zoo() -> list[str]:
         "",
         f"{counts}. Weights are random, batch norms have seen data; fp32.",
         "",
-        "- ONNX, LiteRT, ExecuTorch: median latency in ms at the model's own resolution, one thread of a rented machine's CPU;",
+        "- ONNX, LiteRT, ExecuTorch: median latency in ms at the model's own resolution, one thread of a rented machine;",
         "  and how many operations are left to other kernels than XNNPACK's. Compare within a row, and no farther.",
         "- Core ML: the largest difference of a logit, by the reference interpreter.",
         "- TensorRT: operations in the engine, which was built, and needs its GPU to run.",
