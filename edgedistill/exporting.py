@@ -24,10 +24,10 @@ from edgedistill.artifacts import CompiledArtifact, ExportedModel, Parity
 from edgedistill.converters import SUFFIX, Conversion, convert
 from edgedistill.documents import ExportedFile, ExportFailure, ExportResult
 from edgedistill.errors import EdgedistillError, InputError
-from edgedistill.export.program import probe_images, reference_logits, to_program
+from edgedistill.export.program import probe_images, reference_logits, rounding_of, to_program
 from edgedistill.isolation import CONVERSION, in_child
 from edgedistill.opening import engine_record, record_path
-from edgedistill.parity import parity_of, rounding_of
+from edgedistill.parity import parity_of
 from edgedistill.progress import Listener, StageFinished, StageStarted
 from edgedistill.quantize.onnx_static import IntegerStyle
 from edgedistill.runtimes import runtime_for

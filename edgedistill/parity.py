@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import nn
 
 from edgedistill.artifacts import Parity
 from edgedistill.errors import TrialFailure
-from edgedistill.runtimes.base import Images, Logits
+from edgedistill.export.program import ROUNDINGS
+from edgedistill.runtimes.base import Logits
 from edgedistill.specs import Precision
 
 # Of the largest logit of the fp32 program. Deep networks with random weights round most; trained ones stay far below.
 _TOLERANCES = {Precision.FP32: 2e-3, Precision.FP16: 5e-2}
-_ROUNDINGS = 4
-"""So many times what rounding does to the model itself it may do to a file, whose sums run in another order."""
 
 
 def parity_of(
@@ -39,26 +34,9 @@ def parity_of(
         return parity, ()
     differs = f"its logits differ from the model's by up to {error:.3g}, and the largest of them is {scale:.3g}"
     own = rounding() if precision is Precision.FP32 else 0.0
-    if error <= _ROUNDINGS * own:
+    if error <= ROUNDINGS * own:
         return parity, (f"{differs}: the model magnifies rounding, its own fp32 logits are up to {own:.3g} from fp64",)
     raise TrialFailure(
         differs,
         fix="this is a fault of the converter or the runtime: use another format, or report it with the model's name",
     )
-
-
-def rounding_of(module: nn.Module, images: Images) -> float:
-    """What rounding to fp32 does to a module: the largest difference of any logit between fp32 and fp64, for uint8 images
-    [n, 3, R, R]. 0 for one that cannot be computed in fp64, because it says fp32 somewhere inside."""
-
-    def logits(network: nn.Module, dtype: torch.dtype) -> NDArray[np.float64]:
-        with torch.inference_mode():
-            parts = [network(torch.from_numpy(image[None]).to(dtype)).double().numpy() for image in images]
-        return np.concatenate(parts)
-
-    single = logits(module, torch.float32)
-    try:
-        double = logits(copy.deepcopy(module).double(), torch.float64)
-    except RuntimeError:
-        return 0.0
-    return float(np.abs(single - double).max())

@@ -29,6 +29,7 @@ from edgedistill.artifacts import ExportedModel, TensorSignature
 from edgedistill.errors import MissingDependencyError, UnsupportedError
 from edgedistill.export.carried import carried_entries
 from edgedistill.export.coreml_rewrites import in_known_operations
+from edgedistill.export.origin import culprits
 from edgedistill.specs import Contract, Format, Precision, QuantScheme
 from edgedistill.store import file_sha256, size_bytes, sync_folder, sync_tree
 
@@ -128,7 +129,8 @@ def convert_and_write(
             )
     except NotImplementedError as error:
         raise UnsupportedError(
-            f"Core ML has no counterpart for an operation of the student: {error}",
+            f"Core ML has no counterpart for an operation of the model: {error}",
+            problems=culprits(program, str(error)),
             fix="take another family, or leave coreml out of [export] formats",
         ) from error
     if compress is not None:

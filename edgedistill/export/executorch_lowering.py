@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from edgedistill.errors import InputError, MissingDependencyError, UnsupportedError
 from edgedistill.export.coreml import DEPLOYMENT_TARGET, import_coremltools
 from edgedistill.export.coreml import quiet as without_progress_bars
+from edgedistill.export.origin import culprits
 from edgedistill.export.quiet import quiet
 from edgedistill.specs import Delegate, Precision
 
@@ -61,6 +62,7 @@ def lower(
     except Exception as error:  # the vendor raises whatever its passes stumble over
         raise UnsupportedError(
             f"ExecuTorch cannot lower the model: {_reason(error)}",
+            problems=culprits(program, _reason(error)),
             fix="replace that operation in the model, or leave executorch out of [export] formats",
         ) from error
 

@@ -27,6 +27,7 @@ from edgedistill.errors import MissingDependencyError, Problem, TrialFailure, Un
 from edgedistill.export.carried import carried_entries
 from edgedistill.export.litert_content import LAYER_MARK, Content
 from edgedistill.export.litert_passes import drop_expands, keep_nearest, plain_pooling
+from edgedistill.export.origin import culprits
 from edgedistill.export.quiet import quiet
 from edgedistill.specs import Contract, Format, Precision, QuantScheme
 from edgedistill.store import file_sha256, size_bytes, write_atomic
@@ -129,6 +130,7 @@ def to_content(program: ExportedProgram, contract: Contract) -> Content:
     except Exception as error:  # the vendor raises whatever its passes stumble over
         raise UnsupportedError(
             f"LiteRT's converter cannot translate the model: {_reason(error)}",
+            problems=culprits(program, _reason(error)),
             fix="replace that operation in the model, or leave litert out of [export] formats",
         ) from error
     content.name_tensors(edge.layers)

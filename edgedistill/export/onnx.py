@@ -13,6 +13,7 @@ from edgedistill.artifacts import ExportedModel
 from edgedistill.errors import UnsupportedError
 from edgedistill.export.carried import carried_entries
 from edgedistill.export.metadata import PROTOBUF_LIMIT_BYTES, too_large, write
+from edgedistill.export.origin import culprits, name_nodes
 from edgedistill.export.quiet import quiet
 from edgedistill.specs import Contract, Precision, QuantScheme
 
@@ -34,6 +35,7 @@ def export_onnx(program: ExportedProgram, contract: Contract, path: Path, *, bui
         raise too_large(weights_bytes)
     proto = _translate(program, contract)
     _check_signature(proto, contract)
+    name_nodes(proto)
     _take_uint8(proto)
     _pool_globally(proto)
     scheme = QuantScheme(precision=Precision.FP32)
@@ -53,8 +55,10 @@ def _translate(program: ExportedProgram, contract: Contract) -> onnx.ModelProto:
                 verbose=False,
             )
     except torch.onnx.errors.OnnxExporterError as error:
+        reason = _reason(error)
         raise UnsupportedError(
-            f"the ONNX exporter cannot translate the model: {_reason(error)}",
+            f"the ONNX exporter cannot translate the model: {reason}",
+            problems=culprits(program, reason),
             fix="replace that operation in the model by ones that ONNX has",
         ) from error
     assert exported is not None

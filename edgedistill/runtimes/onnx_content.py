@@ -59,6 +59,13 @@ def operators(graph: Any) -> Counter[tuple[str, str]]:
     return counts
 
 
+def modules(graph: Any, domain: str, operator: str) -> Counter[str]:
+    """The modules whose nodes call an operator, as our exporter names them (`MODULE/OPERATOR`); a node of another exporter
+    stands for itself. Subgraphs are not entered."""
+    names = [node.name for node in graph.node if (node.domain, node.op_type) == (domain, operator)]
+    return Counter(name.rpartition("/")[0] or name or "a node without a name" for name in names)
+
+
 def layers(graph: Any) -> tuple[Layer, ...]:
     """The layers with constant weights, in the graph's order, each called after its weight. Subgraphs are not entered."""
     return tuple(_Layers(graph).found())

@@ -16,8 +16,9 @@ import numpy as np
 from edgedistill.artifacts import CompiledArtifact, ExportedModel, Fallbacks, Inspection, Profile, TensorSignature
 from edgedistill.errors import InputError, Problem, TrialFailure, UnsupportedError
 from edgedistill.export.carried import carried_scheme
+from edgedistill.export.origin import listed_modules
 from edgedistill.runtimes.base import Images, Logits, MeasurementProtocol, signature_problems
-from edgedistill.runtimes.onnx_content import layers, operators, precision, tensor_bytes, tensors
+from edgedistill.runtimes.onnx_content import layers, modules, operators, precision, tensor_bytes, tensors
 from edgedistill.runtimes.sessions import profile_file
 from edgedistill.specs import ComputedBy, Format, QuantScheme, Target
 from edgedistill.store import file_sha256, size_bytes, sync_folder, tool_version
@@ -43,7 +44,8 @@ class OnnxRuntime:
         problems = [
             Problem(
                 f"{model.path.name}: {count} x {domain + '.' if domain else ''}{operator}",
-                f"ONNX Runtime {tool_version('onnxruntime')} has no CPU kernel for it at opset {opsets.get(domain, '?')}",
+                f"ONNX Runtime {tool_version('onnxruntime')} has no CPU kernel for it at opset {opsets.get(domain, '?')} "
+                f"(used by {listed_modules(modules(graph_file.graph, domain, operator))})",
                 "export with another opset, or replace the operator in the model",
             )
             for (domain, operator), count in sorted(operators(graph_file.graph).items())

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from edgedistill.errors import TrialFailure
-from edgedistill.parity import parity_of, rounding_of
+from edgedistill.export.program import rounding_of
+from edgedistill.parity import parity_of
 from edgedistill.specs import Precision
 
 REFERENCE = np.array([[10.0, -4.0, 1.0], [2.0, 3.0, 8.0]], np.float32)
