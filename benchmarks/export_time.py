@@ -1,6 +1,6 @@
 """How long `edgedistill export` takes, beside each vendor's plain converter on the same model.
 
-    python benchmarks/export_time.py [--models mobilenetv4_conv_small,...] [--rounds 3] --json OUT
+    python benchmarks/export_time.py [--models mobilenetv4_conv_small] [--rounds 3] --json OUT
 
 Both are fresh processes, in turn, wall time from start to exit: imports, building the model, converting, writing the file.
 `export` does not run its file for parity (`--no-verify`); everything else that it does stays in: its passes, the contract,
@@ -21,7 +21,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-MODELS = "mobilenetv4_conv_small,efficientnet_lite0,resnet18"
+MODELS = "mobilenetv4_conv_small"
 ENDINGS = {"onnx": "onnx", "coreml": "mlpackage", "tensorrt": "engine", "litert": "tflite", "executorch": "pte"}
 PLAIN = Path(__file__).with_name("plain_converters.py")
 

@@ -12,8 +12,8 @@ process of its own, as a user would run it. A row a model and format:
 `parity` is the largest difference of any logit over eight images, the share of images with the same top class, and what
 computed it: the format's runtime, or (Core ML) the reference interpreter. An engine has none without its GPU: `ok` says
 there that it was built. `seconds` are conversion and compilation. `p50_ms` comes with --measure: when all files are there
-(--keep has to keep them), one session of each that runs here, with one thread and random inputs; times of one run are
-comparable on a quiet machine alone.
+(--keep has to keep them), one session of each that runs here, with one thread and random inputs (a second, at least 60
+runs); times of one run are comparable on a quiet machine alone.
 
 Rows are written after each model; a second run keeps those that are there, or makes the failed ones or all again, and
 measures what was not measured yet.
@@ -29,12 +29,21 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import timm
 import torch
 from torch import nn
+
+from edgedistill.devices.base import run_pushed
+from edgedistill.devices.local import LocalDevice
+from edgedistill.devices.stats import measured_latency
+from edgedistill.opening import format_of
+from edgedistill.runtimes import runtime_for
+from edgedistill.runtimes.base import MeasurementProtocol
+from edgedistill.targets import load_target
 
 TIMEOUT_S = 1800
 
@@ -119,12 +128,20 @@ def row(model: str, form: str, parameters: int, *, ok: bool, **found: Any) -> di
     return {"model": model, "format": form, "parameters": parameters, "ok": ok, **empty, **found}
 
 
-def measure(path: Path) -> float | None:
-    """p50 in ms of one session of a file on this machine; None where nothing here runs its format."""
-    command = [sys.executable, "-m", "edgedistill", "profile", str(path), "--sessions", "1", "--json"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
-    answer = json.loads(done.stdout or "{}")
-    return float(answer["latency"]["p50_ms"]) if answer.get("latency", {}).get("kind") == "measured" else None
+def measure(path: Path) -> float:
+    """p50 in ms of one session of a file on this machine, with random inputs."""
+    target = load_target("host")
+    artifact = runtime_for(format_of(path)).adopt(path, target)
+    protocol = MeasurementProtocol(
+        target=target,
+        sessions=1,
+        pause_s=0.0,
+        max_samples=1000,
+        max_seconds=1.0,
+        operators=False,
+        execute=partial(run_pushed, LocalDevice()),
+    )
+    return measured_latency(runtime_for(artifact.format).profile(artifact, None, protocol)).p50_ms
 
 
 def summary(rows: list[dict[str, Any]], formats: list[str]) -> dict[str, str]:
