@@ -36,7 +36,7 @@ ADAPTERS = {
     "onnxruntime": ("runtimes/onnxruntime.py", "quantize/onnx_*.py", "devices/agent*.py"),
     "tensorrt": ("runtimes/tensorrt*.py",),
     "tensorrt_rtx": ("runtimes/tensorrt*.py",),
-    "coremltools": ("export/coreml.py", "quantize/coreml.py", "runtimes/coreml*.py"),
+    "coremltools": ("export/coreml*.py", "quantize/coreml.py", "runtimes/coreml*.py"),
     "torchao": ("quantize/*.py",),
     "ai_edge_litert": ("runtimes/litert*.py", "export/litert*.py", "quantize/litert*.py", "devices/agent*.py"),
     "ai_edge_quantizer": ("quantize/litert*.py",),
