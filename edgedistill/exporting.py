@@ -84,7 +84,7 @@ class Making:
     @cached_property
     def own_rounding(self) -> float:
         """See rounding_of; 0 where there is no torch module."""
-        return rounding_of(self.module(), self.images) if self.module is not None else 0.0
+        return rounding_of(self.module(), self.images, self.conversion.program()) if self.module is not None else 0.0
 
     def make(self) -> None:
         """Every format in every precision; what fails is listed and costs the others nothing."""

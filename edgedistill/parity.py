@@ -35,7 +35,9 @@ def parity_of(
     differs = f"its logits differ from the model's by up to {error:.3g}, and the largest of them is {scale:.3g}"
     own = rounding() if precision is Precision.FP32 else 0.0
     if error <= ROUNDINGS * own:
-        return parity, (f"{differs}: the model magnifies rounding, its own fp32 logits are up to {own:.3g} from fp64",)
+        return parity, (
+            f"{differs}: the model magnifies rounding, torch's own fp32 logits are up to {own:.3g} from fp64",
+        )
     raise TrialFailure(
         differs,
         fix="this is a fault of the converter or the runtime: use another format, or report it with the model's name",
