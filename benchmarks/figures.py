@@ -95,6 +95,19 @@ def build_rows(name: str, command: str) -> list[tuple[str, str, str]]:
     ]
 
 
+def latency_row() -> tuple[str, str, str]:
+    found = result("latency_table")
+    drawn = found["methods"]["random"]
+    return (
+        f"the latency model on {found['models']} timm models that others measured on a desktop CPU (up to "
+        f"{found['max_ms']:g} ms), fitted to {found['fit']} that it chose, beside as many drawn at random: median error, "
+        "mean error, within 10%",
+        f"{found['median_error']:.1%}, {found['mape']:.1%}, {found['within_10']:.0%}; {drawn['median_error']:.1%}, "
+        f"{drawn['mape']:.1%}, {drawn['within_10']:.0%}; its 95% interval covers {found['coverage_95']:.1%}",
+        "`python benchmarks/latency_table.py --csv FILE --json FILE`",
+    )
+
+
 def rows() -> list[tuple[str, str, str]]:
     """The table: what, figure, command."""
     again, gain = result("incremental"), result("distillation_gain")
@@ -147,6 +160,7 @@ def rows() -> list[tuple[str, str, str]]:
             f"{again['help_s']:.2f} s, {again['import_typer_rich_s']:.2f} s",
             "the same",
         ),
+        latency_row(),
         *format_figures.rows(),
     ]  # fmt: skip
 

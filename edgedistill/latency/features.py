@@ -1,7 +1,9 @@
 """From a structure to the vector that latency is predicted from.
 
-Fourteen sums over the fused graph at batch 1: work by kind of kernel, bytes by who moves them, and counts, since each
-operator costs its launch. What a device takes for each is what `LatencyModel` learns.
+Sums over the fused graph at batch 1. The first fourteen are work by kind of kernel, bytes by who moves them, and counts,
+since each operator costs its launch. The others tell apart what the first take for one thing: elementwise operations with an
+exponential in them, normalisations, and many small operations beside few large ones. What a device takes for each is what
+`LatencyModel` learns, from as many of them as its rows can tell apart.
 """
 
 from __future__ import annotations
@@ -32,42 +34,60 @@ FEATURE_NAMES = (
     "heavy_count",
     "light_count",
     "constant",
+    "transcendental_bytes",
+    "normalisation_bytes",
+    "conv_sublinear",
+    "pointwise_sublinear",
+    "grouped_sublinear",
+    "depthwise_sublinear",
+    "gemm_sublinear",
+    "matmul_sublinear",
+    "light_sublinear",
 )
 
 MULTIPLY_ADDS = slice(0, 6)
+CONSTANT = FEATURE_NAMES.index("constant")
+PLAIN = slice(0, CONSTANT + 1)
+"""The fourteen that a handful of rows can tell apart."""
 
 _HEAVY = (Kind.CONV, Kind.POINTWISE, Kind.GROUPED, Kind.GEMM, Kind.MATMUL)
+_ELEMENTWISE = (Kind.ELEMENTWISE, Kind.TRANSCENDENTAL, Kind.NORMALISATION)
 _COPIES = (Kind.POOL, Kind.COPY)
+_WORKS = (Kind.CONV, Kind.POINTWISE, Kind.GROUPED, Kind.DEPTHWISE, Kind.GEMM, Kind.MATMUL)
 
 
 def features_of(structure: Structure) -> FloatArray:
-    """The vector [14] of a structure, in the order of `FEATURE_NAMES`: multiply-adds, bytes (fp32) and counts, all
-    non-negative; the last is 1. Bytes of an operation are the activations that it reads and writes; weights are a
-    feature of their own, and depthwise convolutions count as heavy operators though they have bytes of their own."""
+    """The vector [23] of a structure, in the order of `FEATURE_NAMES`: multiply-adds, bytes (fp32), counts and sublinear
+    work, all non-negative; `constant` is 1. Bytes of an operation are the activations that it reads and writes; weights
+    are a feature of their own, and depthwise convolutions count as heavy operators though they have bytes of their own.
+    Elementwise bytes are all of them, those of transcendental functions and normalisations once more apart."""
     by_kind = {total.kind: total for total in structure.totals}
 
     def totals(*kinds: Kind) -> list[Totals]:
         return [by_kind[kind] for kind in kinds if kind in by_kind]
 
-    works = (Kind.CONV, Kind.POINTWISE, Kind.GROUPED, Kind.DEPTHWISE, Kind.GEMM, Kind.MATMUL)
     return np.array(
         [
-            *(sum(t.multiply_adds for t in totals(kind)) for kind in works),
+            *(sum(t.multiply_adds for t in totals(kind)) for kind in _WORKS),
             _moved(totals(*_HEAVY)),
             _moved(totals(Kind.DEPTHWISE)),
             structure.weights_bytes,
-            _moved(totals(Kind.ELEMENTWISE)),
+            _moved(totals(*_ELEMENTWISE)),
             _moved(totals(*_COPIES)),
             sum(t.count for t in totals(*_HEAVY, Kind.DEPTHWISE)),
-            sum(t.count for t in totals(Kind.ELEMENTWISE, *_COPIES)),
+            sum(t.count for t in totals(*_ELEMENTWISE, *_COPIES)),
             1,
+            _moved(totals(Kind.TRANSCENDENTAL)),
+            _moved(totals(Kind.NORMALISATION)),
+            *(sum(t.sublinear_work for t in totals(kind)) for kind in _WORKS),
+            sum(t.sublinear_work for t in totals(*_ELEMENTWISE, *_COPIES)),
         ],
         dtype=np.float64,
     )
 
 
 def features(module: nn.Module, resolution: int) -> FloatArray:
-    """The vector [14] of a deployed student, or of any model in eval mode, that takes float [1, 3, R, R]. Runs it once."""
+    """The vector [23] of a deployed student, or of any model in eval mode, that takes float [1, 3, R, R]. Runs it once."""
     return features_of(structure_of(module, resolution))
 
 

@@ -17,7 +17,7 @@ from pydantic import Field
 from scipy import stats  # type: ignore[import-untyped]
 from scipy.optimize import nnls  # type: ignore[import-untyped]
 
-from edgedistill.latency.features import FEATURE_NAMES, MULTIPLY_ADDS, FloatArray
+from edgedistill.latency.features import CONSTANT, FEATURE_NAMES, MULTIPLY_ADDS, PLAIN, FloatArray
 from edgedistill.specs import Frozen, Precision, PublishedLatency, Target
 
 CALIBRATED_ROWS = 20
@@ -26,7 +26,10 @@ WIDEST_LOG = 100.0
 MIN_ROWS = 3
 LEAST_WIDTH = math.log(2)
 COVERAGE = 0.95
-FIT_RIDGE = 1e-3
+# Under so many rows the plain features alone are learnt: the others fit what few rows say by chance. With more, a stronger
+# ridge shares out what features that move together explain together.
+RICH_ROWS = 30
+PLAIN_RIDGE, RICH_RIDGE = 1e-2, 1.0
 DESIGN_RIDGE = 1e-3
 
 # The same artifact measured again in another session: median spread 0.7%, 90th percentile 11% on phones.
@@ -38,7 +41,7 @@ PUBLISHED_SPREAD = 0.5
 
 @dataclass(frozen=True, eq=False)
 class Row:
-    """One measured model: its features [14] and its latency in ms at the percentile that the model is for."""
+    """One measured model: its features [23] and its latency in ms at the percentile that the model is for."""
 
     features: FloatArray
     latency_ms: float
@@ -54,10 +57,10 @@ class Prediction(Frozen):
 
 
 class LatencyModel(Frozen):
-    """Latency in ms as `coefficients` [14] times features, at one percentile and precision on one device.
+    """Latency in ms as `coefficients` [23] times features, at one percentile and precision on one device.
 
     `log_residuals` [n] are log(measured / predicted) of each row under the fit without it, whose coefficients are
-    `left_out` [n][14]. `least_spread` is the standard deviation of the log below which no sample of residuals is believed.
+    `left_out` [n][23]. `least_spread` is the standard deviation of the log below which no sample of residuals is believed.
     `multiply_adds_range` is what was seen; beyond it an estimate is widened. `basis` says from what it was learnt.
     """
 
@@ -84,7 +87,7 @@ class LatencyModel(Frozen):
         return self.least_spread < PUBLISHED_SPREAD and len(self.log_residuals) >= CALIBRATED_ROWS
 
     def predict(self, features: FloatArray) -> Prediction:
-        """The estimate for a vector [14], with an interval that holds the measured latency in 95% of cases.
+        """The estimate for a vector [23], with an interval that holds the measured latency in 95% of cases.
 
         From 20 rows on it is jackknife+ (Barber et al. 2021), on the log scale: each left-out fit shifted by its own
         residual. Fewer rows cannot resolve 95% by ranks; then it is Student's t on the residuals, and uncalibrated.
@@ -173,7 +176,7 @@ def prior_from_published(target: Target) -> PublishedModel | None:
     matrix = np.zeros((len(points), len(FEATURE_NAMES)))
     # All multiply-adds cost the same here, whatever does them: one column stands for the six, and is spread over them below.
     matrix[:, 0] = [p.multiply_adds for p in points]
-    matrix[:, -1] = 1.0
+    matrix[:, CONSTANT] = 1.0
     names = ", ".join(f"{p.model} ({p.source})" for p in points)
     basis = f"{len(points)} published figures at {precision}: {names}"
     fitted = _fit(matrix, np.array([p.latency_ms for p in points]), PUBLISHED_SPREAD, basis)
@@ -185,11 +188,13 @@ def prior_from_published(target: Target) -> PublishedModel | None:
 
 
 def choose_probes(feature_matrix: Sequence[FloatArray] | FloatArray, count: int) -> tuple[int, ...]:
-    """Indices of up to `count` rows of [n, 14] that tell most about a linear law over all of them: greedy D-optimal design
-    on standardised log features. Distinct; in the order chosen, so that a prefix is a design too."""
+    """Indices of up to `count` rows of [n, 23] that tell most about a linear law over all of them: greedy D-optimal design
+    on the standardised logs of the features that so many rows can tell apart. Distinct; in the order chosen, so that a
+    prefix is a design too."""
     if len(feature_matrix) == 0:
         return ()
     logs = np.log1p(np.asarray(feature_matrix, dtype=np.float64).reshape(-1, len(FEATURE_NAMES)))
+    logs = logs if count >= RICH_ROWS else logs[:, PLAIN]
     scale = logs.std(axis=0)
     varying = scale > 1e-9
     points = np.column_stack([(logs[:, varying] - logs[:, varying].mean(axis=0)) / scale[varying], np.ones(len(logs))])
@@ -212,12 +217,13 @@ def _fit(matrix: FloatArray, latencies: FloatArray, least_spread: float, basis: 
         raise ValueError("latencies are positive and finite")
     floor = float(latencies.min()) / 100
     count = len(latencies)
+    rich = count >= RICH_ROWS
     rest = [np.arange(count) != i for i in range(count)] if count > 1 else []
-    left_out = [_solve(matrix[keep], latencies[keep]) for keep in rest]
+    left_out = [_solve(matrix[keep], latencies[keep], rich) for keep in rest]
     missed = [math.log(y / max(float(x @ w), floor)) for x, y, w in zip(matrix, latencies, left_out)]
     work = np.maximum(matrix[:, MULTIPLY_ADDS].sum(axis=1), 1.0)
     return LatencyModel(
-        coefficients=tuple(_solve(matrix, latencies).tolist()),
+        coefficients=tuple(_solve(matrix, latencies, rich).tolist()),
         log_residuals=tuple(missed),
         left_out=tuple(tuple(w.tolist()) for w in left_out),
         floor_ms=floor,
@@ -227,21 +233,27 @@ def _fit(matrix: FloatArray, latencies: FloatArray, least_spread: float, basis: 
     )
 
 
-def _solve(matrix: FloatArray, latencies: FloatArray) -> FloatArray:
+def _solve(matrix: FloatArray, latencies: FloatArray, rich: bool) -> FloatArray:
     """Non-negative coefficients [k] that minimise the relative errors, with a ridge on the columns scaled to one: it decides
-    between features that the rows cannot tell apart by sharing, and hardly touches the others."""
+    between features that the rows cannot tell apart by sharing, and hardly touches the others. Unless `rich`, the
+    features beyond the plain ones stay at zero."""
     relative = matrix / latencies[:, None]
+    if not rich:
+        relative[:, PLAIN.stop :] = 0.0
     scale = np.sqrt((relative**2).mean(axis=0))
     scale[scale == 0] = 1.0
-    ridge = math.sqrt(FIT_RIDGE * len(latencies)) * np.eye(matrix.shape[1])
+    ridge = math.sqrt(RICH_RIDGE if rich else PLAIN_RIDGE) * np.eye(matrix.shape[1])
     scaled, _ = nnls(
         np.vstack([relative / scale, ridge]), np.concatenate([np.ones(len(latencies)), np.zeros(len(scale))])
     )
-    result: FloatArray = scaled / scale
+    # The ridge draws all coefficients towards zero, and with them every estimate: what the median row lost is given back.
+    shrunk = float(np.median((relative / scale) @ scaled))
+    result: FloatArray = scaled / scale / (shrunk if shrunk > 0 else 1.0)
     return result
 
 
 def _over_all_work(coefficients: Sequence[float]) -> tuple[float, ...]:
-    per_multiply_add, *_, constant = coefficients
-    works = len(FEATURE_NAMES[MULTIPLY_ADDS])
-    return (*(per_multiply_add,) * works, *(0.0,) * (len(FEATURE_NAMES) - works - 1), constant)
+    spread = np.zeros(len(FEATURE_NAMES))
+    spread[MULTIPLY_ADDS] = coefficients[0]
+    spread[CONSTANT] = coefficients[CONSTANT]
+    return tuple(spread.tolist())

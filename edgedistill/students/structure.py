@@ -20,6 +20,10 @@ from torch import nn
 from edgedistill.specs import Frozen
 from edgedistill.students.tracing import BYTES_PER_ELEMENT, Call, record
 
+SUBLINEAR = 0.75
+"""The power of an operation's work (multiply-adds, or bytes where it multiplies nothing) that `Totals.sublinear_work` sums.
+On timm's table of a desktop CPU 0.66 to 0.85 do about as well."""
+
 
 class OperationKind(StrEnum):
     """Kinds of operations whose cost grows by different laws."""
@@ -31,8 +35,15 @@ class OperationKind(StrEnum):
     GEMM = "gemm"
     MATMUL = "matmul"
     ELEMENTWISE = "elementwise"
+    TRANSCENDENTAL = "transcendental"
+    NORMALISATION = "normalisation"
     POOL = "pool"
     COPY = "copy"
+
+    @property
+    def multiplies(self) -> bool:
+        """Whether its work is counted in multiply-adds; the others' is in bytes."""
+        return self.convolves or self in (OperationKind.GEMM, OperationKind.MATMUL)
 
     @property
     def convolves(self) -> bool:
@@ -52,7 +63,8 @@ class Operation:
 
 
 class Totals(Frozen):
-    """Sums over all operations of one kind."""
+    """Sums over all operations of one kind. `sublinear_work` sums a power of each operation's work (`SUBLINEAR`): a small
+    kernel fills a processor worse than a large one, so that many small ones take longer than their sum."""
 
     kind: OperationKind
     count: int
@@ -60,6 +72,7 @@ class Totals(Frozen):
     read_bytes: int
     written_bytes: int
     weights_bytes: int
+    sublinear_work: float
 
 
 class Structure(Frozen):
@@ -114,7 +127,12 @@ def _total(kind: OperationKind, operations: Sequence[Operation]) -> Totals:
         read_bytes=sum(o.read_bytes for o in operations),
         written_bytes=sum(o.written_bytes for o in operations),
         weights_bytes=sum(o.weights_bytes for o in operations),
+        sublinear_work=sum(_work(o) ** SUBLINEAR for o in operations),
     )
+
+
+def _work(operation: Operation) -> int:
+    return operation.multiply_adds if operation.kind.multiplies else operation.read_bytes + operation.written_bytes
 
 
 # -- what an aten call is ---------------------------------------------------------------------------------------
@@ -122,6 +140,10 @@ def _total(kind: OperationKind, operations: Sequence[Operation]) -> Totals:
 _POOLS = ("avg_pool", "max_pool", "adaptive_avg_pool", "adaptive_max_pool", "mean", "amax", "_adaptive_avg_pool")
 _COPIES = ("cat", "stack", "permute", "transpose", "slice", "select", "split", "unbind", "pad", "constant_pad", "roll",
            "repeat", "index", "copy_", "_to_copy", "pixel", "unfold", "upsample", "flip")  # fmt: skip
+# An exponential, a power or a root an element: tens of cycles where an addition takes one.
+_TRANSCENDENTAL = ("gelu", "silu", "sigmoid", "tanh", "mish", "elu", "selu", "exp", "erf", "log", "pow", "sqrt", "rsqrt",
+                   "softmax", "_softmax", "_safe_softmax", "log_softmax", "softplus")  # fmt: skip
+_NORMALISATIONS = ("layer_norm", "group_norm", "batch_norm", "instance_norm", "vector_norm", "var_mean", "var", "std")
 _FUSED_ACTIVATIONS = ("relu", "leaky_relu", "sigmoid", "tanh", "hardtanh", "clamp", "hardsigmoid")
 _ORDER = {"batch_norm": 1, "add": 2, "activation": 3}
 
@@ -139,7 +161,11 @@ def _kind(call: Call) -> OperationKind:
         return OperationKind.MATMUL
     if name.startswith(_POOLS):
         return OperationKind.POOL
-    return OperationKind.COPY if name.startswith(_COPIES) else OperationKind.ELEMENTWISE
+    if name.startswith(_COPIES):
+        return OperationKind.COPY
+    if name.rstrip("_") in _TRANSCENDENTAL:
+        return OperationKind.TRANSCENDENTAL
+    return OperationKind.NORMALISATION if name.endswith(_NORMALISATIONS) else OperationKind.ELEMENTWISE
 
 
 def _multiply_adds(call: Call) -> int:

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from edgedistill.latency.features import FEATURE_NAMES, MULTIPLY_ADDS, features, features_of
-from edgedistill.students.structure import structure_of
+from edgedistill.students.structure import SUBLINEAR, structure_of
 
 
 def module() -> nn.Module:
@@ -35,6 +35,15 @@ def test_each_feature_by_hand() -> None:
         "heavy_count": 4,
         "light_count": 2,
         "constant": 1,
+        "transcendental_bytes": 2 * wide,
+        "normalisation_bytes": 0,
+        "conv_sublinear": (8 * 27 * pixels) ** SUBLINEAR,
+        "pointwise_sublinear": (32 * pixels) ** SUBLINEAR,
+        "grouped_sublinear": 0,
+        "depthwise_sublinear": (72 * pixels) ** SUBLINEAR,
+        "gemm_sublinear": 8**SUBLINEAR,
+        "matmul_sublinear": 0,
+        "light_sublinear": (2 * wide) ** SUBLINEAR + (narrow + pooled) ** SUBLINEAR,
     }
 
 

@@ -11,11 +11,14 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from edgedistill.latency.features import FEATURE_NAMES, FloatArray
-from edgedistill.latency.model import LatencyModel, Row, choose_probes, prior_from_published
+from edgedistill.latency.features import CONSTANT, FEATURE_NAMES, PLAIN, FloatArray
+from edgedistill.latency.model import RICH_ROWS, LatencyModel, Row, choose_probes, prior_from_published
 from edgedistill.specs import Format, Precision, PublishedLatency, Target
 
-SIZES = np.array([8e6, 5e6, 1e6, 5e5, 4e3, 1e5, 1.5e6, 4e5, 3e6, 4e4, 2e4, 30, 3, 1])
+SIZES = np.array(
+    [8e6, 5e6, 1e6, 5e5, 4e3, 1e5, 1.5e6, 4e5, 3e6, 4e4, 2e4, 30, 3, 1, 2e4, 1e4, 4e5, 3e5, 9e4, 6e4, 2e3, 2e4, 1e4]
+)
+HEAVY_COUNT = FEATURE_NAMES.index("heavy_count")
 
 
 def vectors(count: int, seed: int) -> FloatArray:
@@ -23,15 +26,17 @@ def vectors(count: int, seed: int) -> FloatArray:
     rng = np.random.default_rng(seed)
     scale = np.exp(rng.uniform(-2, 2, (count, 1)))
     matrix = SIZES * scale * np.exp(rng.normal(0, 0.7, (count, len(SIZES))))
-    matrix[:, -1] = 1
-    matrix[:, -3] = np.round(matrix[:, -3] / scale[:, 0]) + 5
+    matrix[:, CONSTANT] = 1
+    matrix[:, HEAVY_COUNT] = np.round(matrix[:, HEAVY_COUNT] / scale[:, 0]) + 5
     return matrix
 
 
-def law(seed: int) -> FloatArray:
-    """Non-negative cost of each feature in ms."""
+def law(seed: int, rich: bool = False) -> FloatArray:
+    """Non-negative cost of each feature in ms; those beyond the plain ones cost nothing unless `rich`."""
     rng = np.random.default_rng(seed)
     result: FloatArray = np.exp(rng.normal(0, 0.5, len(SIZES))) / SIZES / len(SIZES)
+    if not rich:
+        result[PLAIN.stop :] = 0.0
     return result
 
 
@@ -39,15 +44,33 @@ def rows(matrix: FloatArray, latencies: FloatArray) -> list[Row]:
     return [Row(x, float(y)) for x, y in zip(matrix, latencies, strict=True)]
 
 
-@given(st.integers(0, 10_000))
+@pytest.mark.parametrize(("count", "rich"), [(28, False), (250, True)])
+@given(seed=st.integers(0, 10_000))
 @settings(max_examples=20, deadline=None)
-def test_a_linear_law_is_recovered(seed: int) -> None:
-    matrix, truth = vectors(60, seed), law(seed)
+def test_a_linear_law_is_recovered(count: int, rich: bool, seed: int) -> None:
+    """The plain features' from few rows; that of all of them from rows enough to outweigh the ridge."""
+    matrix, truth = vectors(count, seed), law(seed, rich)
     model = LatencyModel.fit(rows(matrix, matrix @ truth))
     fresh = vectors(50, seed + 1)
     errors = [abs(model.predict(x).latency_ms / (x @ truth) - 1) for x in fresh]
     assert np.median(errors) < 0.01
     assert all(c >= 0 for c in model.coefficients)
+
+
+def test_few_rows_leave_the_further_features_alone_and_many_learn_them() -> None:
+    matrix, truth = vectors(RICH_ROWS, 5), law(5, rich=True)
+    latencies = matrix @ truth
+    few = LatencyModel.fit(rows(matrix[:-1], latencies[:-1])).coefficients
+    many = LatencyModel.fit(rows(matrix, latencies)).coefficients
+    assert not any(few[PLAIN.stop :]) and any(many[PLAIN.stop :])
+
+
+def test_a_ridge_does_not_make_estimates_low() -> None:
+    for count in (12, 40):
+        matrix, truth = vectors(count, 8), law(8, rich=count >= RICH_ROWS)
+        model = LatencyModel.fit(rows(matrix, matrix @ truth))
+        ratios = [model.predict(x).latency_ms / (x @ truth) for x in matrix]
+        assert np.median(ratios) == pytest.approx(1, abs=1e-9)
 
 
 def test_the_interval_covers_as_it_says() -> None:
@@ -219,7 +242,7 @@ def test_a_prior_widens_far_below_what_was_published() -> None:
 
 
 def log_determinant(matrix: FloatArray, indices: Sequence[int]) -> float:
-    logs = np.log1p(matrix)
+    logs = np.log1p(matrix)[:, PLAIN]
     varying = logs.std(axis=0) > 1e-9
     scaled = (logs[:, varying] - logs[:, varying].mean(axis=0)) / logs[:, varying].std(axis=0)
     chosen = np.column_stack([scaled, np.ones(len(scaled))])[list(indices)]

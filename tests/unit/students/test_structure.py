@@ -135,10 +135,13 @@ def test_kinds_of_layers() -> None:
         nn.ConvTranspose2d(16, 4, 2, stride=2),
         nn.MaxPool2d(2),
         nn.GELU(),
+        nn.GroupNorm(1, 4),
+        nn.ReLU(),
     ).eval()
     operations, _ = trace(module, 16)
     assert [o.kind.value for o in operations] == [
-        "conv", "pointwise", "grouped", "depthwise", "conv", "pool", "elementwise",
+        "conv", "pointwise", "grouped", "depthwise", "conv", "pool", "transcendental", "normalisation",
+        "elementwise",
     ]  # fmt: skip
     assert sum(o.multiply_adds for o in operations) == counted_by_torch(module, 16)
 
