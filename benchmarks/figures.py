@@ -108,6 +108,18 @@ def latency_row() -> tuple[str, str, str]:
     )
 
 
+def families_row() -> tuple[str, str, str]:
+    found = result("families")
+    names = {row["family"] for row in found["rows"]}
+    sides = ", ".join(map(str, sorted({row["resolution"] for row in found["rows"]})))
+    return (
+        f"the smallest student of each of {len(names)} families at {sides} px in five formats, each file run where "
+        "something here runs it",
+        f"{found['passed']} of {found['of']} files",
+        "`python benchmarks/families.py --json FILE`",
+    )
+
+
 def rows() -> list[tuple[str, str, str]]:
     """The table: what, figure, command."""
     again, gain = result("incremental"), result("distillation_gain")
@@ -161,6 +173,7 @@ def rows() -> list[tuple[str, str, str]]:
             "the same",
         ),
         latency_row(),
+        families_row(),
         *format_figures.rows(),
     ]  # fmt: skip
 

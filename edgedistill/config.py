@@ -168,7 +168,8 @@ class AugmentationConfig(Frozen):
 
 
 class SpaceConfig(Frozen):
-    """`[space]`: narrows the candidates. An empty list leaves the family's own range."""
+    """`[space]`: which candidates there are. An empty list leaves the family's own range, and no families the default
+    ones."""
 
     families: tuple[str, ...] = ()
     widths: tuple[Annotated[float, Field(gt=0, le=8)], ...] = ()

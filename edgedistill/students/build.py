@@ -8,7 +8,10 @@ from itertools import pairwise
 import torch
 from timm.layers.conv_bn_act import ConvNormAct
 from timm.layers.drop import DropPath
-from timm.models._efficientnet_blocks import EdgeResidual
+from timm.models._efficientnet_blocks import EdgeResidual, InvertedResidual
+from timm.models.convnext import ConvNeXtBlock
+from timm.models.efficientformer_v2 import ConvNorm
+from timm.models.ghostnet import GhostBottleneck
 from timm.models.resnet import BasicBlock
 from timm.utils import reparameterize_model
 from torch import Tensor, nn
@@ -19,7 +22,16 @@ from edgedistill.students.families import family
 
 # Modules whose children follow one another in the order in which they are registered, wherever a batch norm follows a
 # convolution. Elsewhere order says nothing (a pre-activation block registers its norm after a convolution that it precedes).
-_SEQUENTIAL = (nn.Sequential, ConvNormAct, BasicBlock, EdgeResidual)
+_SEQUENTIAL = (
+    nn.Sequential,
+    ConvNormAct,
+    ConvNorm,
+    BasicBlock,
+    EdgeResidual,
+    InvertedResidual,
+    GhostBottleneck,
+    ConvNeXtBlock,
+)
 
 
 class Normalised(nn.Module):

@@ -7,10 +7,39 @@ from collections.abc import Iterable
 from types import MappingProxyType
 
 from edgedistill.errors import InputError, Problem
-from edgedistill.students import mobilenetv4, mobileone, resnet
+from edgedistill.students import (
+    convnext,
+    efficientformerv2,
+    efficientnet_lite,
+    fastvit,
+    ghostnetv2,
+    mobilenetv3,
+    mobilenetv4,
+    mobileone,
+    repvgg,
+    repvit,
+    resnet,
+    vit,
+)
 from edgedistill.students.family import Family
 
-FAMILIES = MappingProxyType({f.name: f for f in (mobilenetv4.FAMILY, mobileone.FAMILY, resnet.FAMILY)})
+_MODULES = (
+    mobilenetv3,
+    mobilenetv4,
+    efficientnet_lite,
+    ghostnetv2,
+    mobileone,
+    repvgg,
+    repvit,
+    fastvit,
+    resnet,
+    convnext,
+    efficientformerv2,
+    vit,
+)
+DEFAULT = ("mobilenetv4", "mobileone", "resnet")
+"""The families of a space that names none: one of each kind that trains fast from random weights."""
+FAMILIES = MappingProxyType({module.FAMILY.name: module.FAMILY for module in _MODULES})
 
 
 def family(name: str) -> Family:
@@ -19,8 +48,9 @@ def family(name: str) -> Family:
 
 
 def families(names: Iterable[str]) -> tuple[Family, ...]:
-    """The families of these names, in this order; all of them for no names. Raises InputError naming every unknown one."""
-    wanted = tuple(names) or tuple(FAMILIES)
+    """The families of these names, in this order; those of DEFAULT for no names. Raises InputError naming every unknown
+    one."""
+    wanted = tuple(names) or DEFAULT
     problems = [
         Problem("[space] families", f"unknown family {name!r}", _suggest(name))
         for name in wanted

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from edgedistill.students.strides import strides
+from edgedistill.students.strides import map_sides, strides
 
 if TYPE_CHECKING:
     from torch import nn
@@ -31,12 +31,18 @@ class Stage:
 @dataclass(frozen=True)
 class Plan:
     """A network without its weights or classes: the stem's channels and stride, the stages, and the channels of the head's
-    layers before the classifier (families without such layers have none)."""
+    layers before the classifier (families without such layers have none). `resolution` is the input's side."""
 
     stem_channels: int
     stem_stride: int
     stages: tuple[Stage, ...]
     head_channels: tuple[int, ...] = ()
+    resolution: int = 0
+
+    @property
+    def last_side(self) -> int:
+        """Side of the last feature map."""
+        return map_sides(self.resolution, (self.stem_stride, *(stage.stride for stage in self.stages)))[-1]
 
 
 @dataclass(frozen=True)
@@ -105,4 +111,5 @@ def staged_plan(
             for c, b, s in zip(channels, blocks, stage_strides, strict=True)
         ),
         head_channels=tuple(scaled_channels(c, width) for c in head),
+        resolution=resolution,
     )

@@ -50,6 +50,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         super().__init__()  # type: ignore[no-untyped-call]
         self.calls: list[Call] = []
         self._values = {id(image): 0}
+        self._sources: dict[int, list[Tensor]] = {}
         self._alive: list[Any] = [image]  # an id names a tensor only while the tensor lives
         self._weights = weights
 
@@ -67,6 +68,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         outputs = [leaf for leaf in tree_leaves(result) if isinstance(leaf, Tensor)]
         inputs = [self._values[id(t)] for t in tensors if id(t) in self._values]
         if not inputs or not outputs:
+            self._derive(tensors, outputs)
             return
         self._alive += outputs
         if name in _ALIASES:
@@ -88,8 +90,24 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.calls.append(call)
         self._values.update({id(output): len(self.calls) for output in outputs})
 
+    def _derive(self, tensors: Sequence[Tensor], outputs: Sequence[Tensor]) -> None:
+        """What is computed from weights alone stands for them: whoever reads it reads them (biases of attention that are
+        looked up by distance)."""
+        sources = [source for t in tensors for source in self._sources.get(id(t), [t] if self._is_weight(t) else [])]
+        if sources:
+            self._alive += outputs
+            self._sources.update({id(output): sources for output in outputs})
+
+    def _is_weight(self, tensor: Tensor) -> bool:
+        return _storage(tensor) in self._weights
+
     def _uncounted(self, tensor: Tensor) -> int:
         """Elements of a weight at its first use: tied weights are stored once, and a view shares its base's storage."""
+        if sources := self._sources.get(id(tensor)):
+            return sum(self._once(source) for source in sources)
+        return self._once(tensor)
+
+    def _once(self, tensor: Tensor) -> int:
         storage = _storage(tensor)
         if storage not in self._weights:
             return 0

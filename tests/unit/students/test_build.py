@@ -48,18 +48,23 @@ def disturb_batch_norms(module: nn.Module) -> None:
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-@pytest.mark.parametrize("resolution", [8, 28, 64, 224])
+@pytest.mark.parametrize("resolution", [8, 28, 64, pytest.param(224, marks=pytest.mark.slow)])
 def test_the_deployed_student_equals_the_trained_one(name: str, resolution: int) -> None:
+    # In float64, so that what is left between the two is no rounding that a deep network magnified. timm merges RepViT's
+    # blocks into convolutions of float32.
+    dtype, tolerance = (torch.float32, 1e-4) if name == "repvit" else (torch.float64, 1e-9)
     trained = student(name, resolution)
     disturb_batch_norms(trained)
+    trained.to(dtype)
     before = copy.deepcopy(trained.state_dict())
     deployed = deploy(trained)
     trained.eval()
+    pixels = images(2, resolution).to(dtype)
     with torch.no_grad():
-        expected, actual = trained(images(3, resolution)), deployed(images(3, resolution))
-    assert expected.shape == (3, CLASSES)
+        expected, actual = trained(pixels), deployed(pixels)
+    assert expected.shape == (2, CLASSES)
     assert expected.std() > 1e-3
-    assert (actual - expected).abs().max() <= 1e-4 * expected.abs().max()
+    assert (actual - expected).abs().max() <= tolerance * expected.abs().max()
     assert all(torch.equal(before[key], value) for key, value in trained.state_dict().items())
 
 

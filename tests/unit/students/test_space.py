@@ -9,7 +9,7 @@ import pytest
 from edgedistill.config import SpaceConfig
 from edgedistill.errors import InputError
 from edgedistill.specs import Format, Precision, Target
-from edgedistill.students.families import FAMILIES
+from edgedistill.students.families import DEFAULT
 from edgedistill.students.family import RESOLUTIONS
 from edgedistill.students.space import enumerate_space, resolutions_for
 
@@ -30,7 +30,7 @@ def test_the_default_space_has_hundreds_of_distinct_candidates_of_every_family()
     candidates = enumerate_space(SpaceConfig(), 10, 8, target())
     assert len(candidates) >= 200
     assert len({c.spec for c in candidates}) == len(candidates)
-    assert {c.spec.family for c in candidates} == set(FAMILIES)
+    assert {c.spec.family for c in candidates} == set(DEFAULT)
     assert {c.spec.resolution for c in candidates} == {8, 12, 16}
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from edgedistill.students.build import Normalised, deploy
-from edgedistill.students.families import FAMILIES
+from edgedistill.students.families import DEFAULT, FAMILIES
 from edgedistill.students.structure import OperationKind, Structure, structure_of, trace
 
 ZERO, ONE = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
@@ -94,7 +94,7 @@ def test_norm_addition_and_activation_fuse_and_bytes_are_those_by_hand() -> None
     assert peak == 2 * wide
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", [*DEFAULT, "mobilenetv3", "efficientnet_lite", "repvgg", "fastvit", "convnext"])
 def test_the_fused_graph_is_the_one_that_onnxruntime_executes(name: str, tmp_path: Path) -> None:
     onnx, runtime = pytest.importorskip("onnx"), pytest.importorskip("onnxruntime")
     family = FAMILIES[name]

@@ -1,0 +1,80 @@
+"""Which families of students become which formats, at which resolutions.
+
+    python benchmarks/families.py --json OUT [--families ...] [--resolutions 28,96,224] [--formats ...]
+
+The smallest student of each family, with random weights, is exported as `edgedistill export` exports; each file is run and
+compared with its module where something here runs it. A row a family, resolution and format; rows that are there are kept.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from edgedistill.exporting import Wanted, export_source
+from edgedistill.progress import silent
+from edgedistill.specs import Contract, Format, Precision, StudentSpec
+from edgedistill.students.build import build_student, deploy
+from edgedistill.students.families import FAMILIES
+from edgedistill.targets import load_target
+from edgedistill.workbench import Source
+
+LABELS = tuple("abcdefghij")
+
+
+def export(name: str, resolution: int, formats: tuple[Format, ...]) -> list[dict[str, Any]]:
+    family, target = FAMILIES[name], load_target("host")
+    spec = StudentSpec(family=name, width=family.widths[0], depth=family.depths[0], resolution=resolution)
+    contract = Contract(resolution=resolution, mean=(120.0, 110.0, 100.0), std=(60.0, 61.0, 62.0), labels=LABELS)
+    torch.manual_seed(0)
+    module = deploy(build_student(spec, contract))
+    source = Source(spec.label, spec.label, contract, lambda: module)
+    with tempfile.TemporaryDirectory() as folder:
+        wanted = Wanted(formats, (Precision.FP32,), target, "x86_64", Path(folder))
+        result = export_source(source, (), wanted, silent)
+    rows: list[dict[str, Any]] = [
+        {
+            "format": f.format,
+            "ok": True,
+            "error": f.parity.max_abs_error if f.parity else None,
+            "bytes": f.bytes,
+            "cause": "",
+        }
+        for f in result.files
+    ]
+    rows += [{"format": f.format, "ok": False, "error": None, "bytes": None, "cause": f.cause} for f in result.failures]
+    return [{"family": name, "resolution": resolution, "student": spec.label, **row} for row in rows]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", type=Path, required=True)
+    parser.add_argument("--families", default=",".join(FAMILIES))
+    parser.add_argument("--resolutions", default="28,96,224")
+    parser.add_argument("--formats", default="onnx,coreml,tensorrt,litert,executorch")
+    arguments = parser.parse_args()
+    formats = tuple(map(Format, arguments.formats.split(",")))
+    rows: list[dict[str, Any]] = json.loads(arguments.json.read_text())["rows"] if arguments.json.is_file() else []
+    for resolution in map(int, arguments.resolutions.split(",")):
+        for name in arguments.families.split(","):
+            there = {row["format"] for row in rows if (row["family"], row["resolution"]) == (name, resolution)}
+            missing = tuple(form for form in formats if form not in there)
+            if not missing:
+                continue
+            began = time.monotonic()
+            rows += (made := export(name, resolution, missing))
+            passed = sum(row["ok"] for row in rows)
+            document = {"passed": passed, "of": len(rows), "rows": rows}
+            arguments.json.write_text(json.dumps(document, indent=1) + "\n")
+            told = ", ".join(f"{row['format']} {'ok' if row['ok'] else 'FAILED: ' + row['cause']}" for row in made)
+            print(f"{name} @{resolution}: {told} ({time.monotonic() - began:.0f} s)", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,62 @@
+"""A GhostNetV2-like family (Tang et al. 2022, arXiv:2211.12905) on timm's blocks: half of each layer's channels come from
+cheap depthwise convolutions of the other half, and long-range attention of two strips gates the later stages."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from edgedistill.students.family import Family, Plan, staged_plan
+
+if TYPE_CHECKING:
+    from torch import nn
+
+STEM = 16
+CHANNELS = (24, 40, 96, 160)
+BLOCKS = (2, 2, 6, 5)
+KERNELS = (3, 5, 3, 5)
+EXPANSIONS = (3, 3, 3, 6)
+WEIGHED = (0.0, 0.25, 0.0, 0.25)
+MODES = ("original", "attn", "attn", "attn")
+HEAD = (960, 1280)
+
+
+def plan(width: float, depth: float, resolution: int) -> Plan:
+    """About GhostNetV2 1.0 at width 1 and depth 1, neighbouring stages that work on maps of one size taken as one."""
+    return staged_plan(STEM, CHANNELS, BLOCKS, HEAD, width, depth, resolution)
+
+
+def assemble(plan: Plan, classes: int, merged: bool) -> nn.Module:
+    """The network of `plan`. Nothing is merged but batch norms, so `merged` changes nothing here."""
+    from timm.layers.conv_bn_act import ConvNormAct
+    from timm.models.ghostnet import GhostBottleneck
+    from torch import nn
+
+    layers: list[nn.Module] = [ConvNormAct(3, plan.stem_channels, 3, stride=plan.stem_stride)]
+    channels = plan.stem_channels
+    kinds = zip(plan.stages, KERNELS, EXPANSIONS, WEIGHED, MODES, strict=True)
+    for stage, kernel, expansion, weighed, mode in kinds:
+        for index in range(stage.blocks):
+            block = GhostBottleneck(
+                channels,
+                expansion * stage.channels,
+                stage.channels,
+                kernel,
+                stride=stage.stride if index == 0 else 1,
+                se_ratio=weighed,
+                mode=mode,
+            )
+            layers.append(block)
+            channels = stage.channels
+    inner, outer = plan.head_channels
+    head = [ConvNormAct(channels, inner, 1), nn.AdaptiveAvgPool2d(1), ConvNormAct(inner, outer, 1), nn.Flatten()]
+    return nn.Sequential(*layers, *head, nn.Linear(outer, classes))
+
+
+FAMILY = Family(
+    name="ghostnetv2",
+    title="GhostNetV2-like",
+    widths=(0.25, 0.35, 0.5, 0.75, 1.0, 1.3),
+    depths=(0.34, 0.5, 1.0),
+    plan=plan,
+    assemble=assemble,
+)
