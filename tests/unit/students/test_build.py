@@ -48,7 +48,7 @@ def disturb_batch_norms(module: nn.Module) -> None:
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-@pytest.mark.parametrize("resolution", [8, 28, 64, pytest.param(224, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("resolution", [8, 28, *(pytest.param(side, marks=pytest.mark.slow) for side in (64, 224))])
 def test_the_deployed_student_equals_the_trained_one(name: str, resolution: int) -> None:
     # In float64, so that what is left between the two is no rounding that a deep network magnified. timm merges RepViT's
     # blocks into convolutions of float32.
