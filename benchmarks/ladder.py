@@ -38,15 +38,15 @@ from edgedistill.devices.local import LocalDevice
 from edgedistill.devices.stats import measured_latency
 from edgedistill.errors import EdgedistillError
 from edgedistill.ladder import Margins
-from edgedistill.quantize.calibration_set import calibration_pixels, choose_calibration
-from edgedistill.quantize.qat import tune
+from edgedistill.quantizers.calibration_set import calibration_pixels, choose_calibration
+from edgedistill.quantizers.qat import tune
 from edgedistill.runtimes import runtime_for
 from edgedistill.runtimes.base import MeasurementProtocol
 from edgedistill.specs import ComputedBy, Format, Precision, QuantScheme
 from edgedistill.store import digest
 from edgedistill.targets import load_target
 from edgedistill.teachers.cache import ViewStore
-from edgedistill.verify import REFERENCE_IMAGES
+from edgedistill.verification import REFERENCE_IMAGES
 
 CALIBRATION_IMAGES, MAX_LOSS, QAT_EPOCHS, ROUNDS = 256, 0.005, 2, 5
 

@@ -1,8 +1,9 @@
 """edgedistill: distil a vision teacher into a student proven to meet a latency budget on a device.
 
-Each command is a function here: `build`, `export`, `profile`, `inspect`, `verify`, `evaluate`, `run`; `quantize`
-is `edgedistill.api.quantize`, for the name is a package's. `EdgedistillError` is what they raise for a user's mistake.
-Names are loaded when first used, so that `import edgedistill` costs nothing.
+Each command is a function here: `build`, `export`, `quantize`, `profile`, `inspect`, `verify`, `evaluate`, `run`.
+`EdgedistillError` is what they raise for a user's mistake. Names are loaded when first used, so that
+`import edgedistill` costs nothing. No submodule may bear one of these names: once imported, it would take the
+function's place.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from edgedistill.api import export as export
     from edgedistill.api import inspect as inspect
     from edgedistill.api import profile as profile
+    from edgedistill.api import quantize as quantize
     from edgedistill.api import run as run
     from edgedistill.api import verify as verify
     from edgedistill.artifacts import BuildResult as BuildResult
@@ -32,6 +34,7 @@ _HOMES = {
     "run": "edgedistill.api",
     "verify": "edgedistill.api",
     "profile": "edgedistill.api",
+    "quantize": "edgedistill.api",
     "BuildResult": "edgedistill.artifacts",
     "ProfileResult": "edgedistill.artifacts",
     "EdgedistillError": "edgedistill.errors",
@@ -46,6 +49,7 @@ __all__ = [
     "export",
     "inspect",
     "profile",
+    "quantize",
     "run",
     "verify",
 ]

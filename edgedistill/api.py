@@ -219,19 +219,11 @@ def export(
 
     from edgedistill.data.argument import data_config
     from edgedistill.exporting import CALIBRATION_IMAGES, Wanted, export_source, parse_formats, parse_precisions
-    from edgedistill.sources import ModelOptions, calibration_images, open_model, parse_triple
+    from edgedistill.sources import ModelOptions, calibration_images, open_model
 
     chosen = load_target(str(target))
     config = None if data is None else data_config(data)
-    options = ModelOptions(
-        checkpoint=checkpoint,
-        classes=classes,
-        resolution=resolution,
-        mean=parse_triple(mean, "--mean"),
-        std=parse_triple(std, "--std"),
-        labels=labels,
-        random_weights=random_weights,
-    )
+    options = ModelOptions.of(checkpoint, classes, resolution, mean, std, labels, random_weights)
     wanted = Wanted(
         formats=parse_formats(formats),
         precisions=parse_precisions(precisions),
@@ -272,16 +264,10 @@ def quantize(
     from edgedistill.exporting import parse_formats
     from edgedistill.ladder import Margins
     from edgedistill.quantizing import Asked, quantize_model, with_beside
-    from edgedistill.sources import ModelOptions, parse_triple
+    from edgedistill.sources import ModelOptions
     from edgedistill.units import parse_fraction
 
-    options = ModelOptions(
-        checkpoint=checkpoint,
-        classes=classes,
-        resolution=resolution,
-        mean=parse_triple(mean, "--mean"),
-        std=parse_triple(std, "--std"),
-    )
+    options = ModelOptions.of(checkpoint, classes, resolution, mean, std)
     margins = Margins(max_loss=parse_fraction(max_loss))
     asked = with_beside(Asked(parse_formats(formats), load_target(str(target)), Path(out), margins), also)
     return quantize_model(model, options, data, asked, listener=listener)

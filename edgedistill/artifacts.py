@@ -102,11 +102,13 @@ class TensorSignature(Frozen):
 class Layer(Frozen):
     """A layer with weights of its own: a convolution, a linear layer, a matrix product with a constant. `name` is the file's
     word for it. `weights` is the type that they are stored in, `arithmetic` what the layer computes in: `float32`,
-    `float16`, `int8`, or `int8 dynamic` where activations are rounded by ranges found at every run."""
+    `float16`, `int8`, or `int8 dynamic` where activations are rounded by ranges found at every run. `parameters` counts its
+    weights, biases aside."""
 
     name: str
     weights: str
     arithmetic: str
+    parameters: int
 
     @property
     def described(self) -> str:

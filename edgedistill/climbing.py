@@ -22,20 +22,20 @@ from edgedistill.devices.attach import attach
 from edgedistill.devices.base import MEASURED_FORMATS, run_pushed
 from edgedistill.devices.stats import measured_latency, samples_needed
 from edgedistill.errors import EdgedistillError, UnreachableError, UnsupportedError
-from edgedistill.export.program import to_program
+from edgedistill.exporters.program import to_program
 from edgedistill.isolation import CONVERSION, Limits, in_child
 from edgedistill.ladder import Climbed, Margins, Measured, Tools, climb, judge
 from edgedistill.progress import Listener, StageFinished, StageStarted, silent
-from edgedistill.quantize.damage import LayerDamage
-from edgedistill.quantize.onnx_sensitivity import rank_layers as rank_onnx_layers
-from edgedistill.quantize.onnx_static import IntegerStyle
-from edgedistill.quantize.rewrites import rewritten
-from edgedistill.quantize.sensitivity import rank_layers
+from edgedistill.quantizers.damage import LayerDamage
+from edgedistill.quantizers.onnx_sensitivity import rank_layers as rank_onnx_layers
+from edgedistill.quantizers.onnx_static import IntegerStyle
+from edgedistill.quantizers.rewrites import rewritten
+from edgedistill.quantizers.sensitivity import rank_layers
 from edgedistill.runtimes import runtime_for
 from edgedistill.runtimes.base import Images, MeasurementProtocol, NotRunnableError
 from edgedistill.specs import ComputedBy, Contract, Format, Percentile, Precision, QuantScheme, Target
 from edgedistill.store import digest
-from edgedistill.verify import REFERENCE_IMAGES, Labels, run_all
+from edgedistill.verification import REFERENCE_IMAGES, Labels, run_all
 from edgedistill.workbench import Source
 
 FP32 = QuantScheme(precision=Precision.FP32)

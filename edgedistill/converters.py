@@ -17,9 +17,9 @@ from torch.export import ExportedProgram
 
 from edgedistill.artifacts import ExportedModel
 from edgedistill.errors import UnsupportedError
-from edgedistill.export.quiet import quiet
+from edgedistill.exporters.quiet import quiet
 from edgedistill.isolation import CONVERSION, in_child
-from edgedistill.quantize.onnx_static import IntegerStyle
+from edgedistill.quantizers.onnx_static import IntegerStyle
 from edgedistill.runtimes.base import Images
 from edgedistill.specs import Contract, Delegate, Format, Precision, QuantScheme
 
@@ -96,10 +96,10 @@ def _convert(what: Conversion, form: Format, scheme: QuantScheme, folder: Path) 
 
 
 def _onnx(what: Conversion, scheme: QuantScheme, path: Path) -> ExportedModel:
-    from edgedistill.export.onnx import export_onnx
-    from edgedistill.quantize.onnx_fp16 import to_fp16
-    from edgedistill.quantize.onnx_static import to_int8
-    from edgedistill.quantize.onnx_weights import to_int8_weights
+    from edgedistill.exporters.onnx import export_onnx
+    from edgedistill.quantizers.onnx_fp16 import to_fp16
+    from edgedistill.quantizers.onnx_static import to_int8
+    from edgedistill.quantizers.onnx_weights import to_int8_weights
 
     if scheme.precision is Precision.FP32:
         return export_onnx(what.program(), what.contract, path, build_hash=what.build_hash)
@@ -114,8 +114,8 @@ def _onnx(what: Conversion, scheme: QuantScheme, path: Path) -> ExportedModel:
 
 
 def _coreml(what: Conversion, scheme: QuantScheme, path: Path) -> ExportedModel:
-    from edgedistill.export.coreml import export_coreml
-    from edgedistill.quantize.coreml import compress_coreml, quantize_coreml
+    from edgedistill.exporters.coreml import export_coreml
+    from edgedistill.quantizers.coreml import compress_coreml, quantize_coreml
 
     if scheme.precision in _FLOAT:
         return export_coreml(what.program(), what.contract, path, scheme.precision, build_hash=what.build_hash)
@@ -129,17 +129,17 @@ def _coreml(what: Conversion, scheme: QuantScheme, path: Path) -> ExportedModel:
 
 def _litert(what: Conversion, scheme: QuantScheme, path: Path) -> ExportedModel:
     if scheme.precision in _FLOAT:
-        from edgedistill.export.litert import export_litert
+        from edgedistill.exporters.litert import export_litert
 
         return export_litert(what.program(), what.contract, path, scheme.precision, build_hash=what.build_hash)
-    from edgedistill.quantize.litert import quantize_litert
+    from edgedistill.quantizers.litert import quantize_litert
 
     return quantize_litert(what.module(), what.calibration(), what.contract, scheme, path, build_hash=what.build_hash)
 
 
 def _executorch(what: Conversion, scheme: QuantScheme, path: Path) -> ExportedModel:
     if scheme.precision in _FLOAT:
-        from edgedistill.export.executorch import export_executorch
+        from edgedistill.exporters.executorch import export_executorch
 
         return export_executorch(
             what.program(),
@@ -155,7 +155,7 @@ def _executorch(what: Conversion, scheme: QuantScheme, path: Path) -> ExportedMo
             f"the delegate {what.delegate} is given floating point alone, not {scheme.label}",
             fix='use precisions = ["fp16"], or the delegate xnnpack',
         )
-    from edgedistill.quantize.executorch import quantize_executorch
+    from edgedistill.quantizers.executorch import quantize_executorch
 
     return quantize_executorch(
         what.module(), what.calibration(), what.contract, scheme, path, build_hash=what.build_hash

@@ -21,13 +21,13 @@ from edgedistill.data.images import find_fault, read_rgb
 from edgedistill.data.preprocessing import prepare, resize
 from edgedistill.documents import EvaluateResult, Guess, InspectResult, RunResult, VerifyResult
 from edgedistill.errors import InputError, printable
-from edgedistill.export.program import probe_images
+from edgedistill.exporters.program import probe_images
 from edgedistill.isolation import Limits
 from edgedistill.opening import Opened, open_file, reading, reading_within
 from edgedistill.runtimes import runtime_for
 from edgedistill.runtimes.base import Images, Logits, NotRunnableError
 from edgedistill.specs import Contract, Target
-from edgedistill.verify import REFERENCE_IMAGES, Labels, run_all, test_accuracy
+from edgedistill.verification import REFERENCE_IMAGES, Labels, run_all, test_accuracy
 
 PROBES = 8
 _MANIFEST, _CONTRACT = "manifest.json", "contract.json"

@@ -24,17 +24,17 @@ from edgedistill.artifacts import CompiledArtifact, ExportedModel, Parity
 from edgedistill.converters import SUFFIX, Conversion, convert
 from edgedistill.documents import ExportedFile, ExportFailure, ExportResult
 from edgedistill.errors import EdgedistillError, InputError
-from edgedistill.export.program import probe_images, reference_logits, rounding_of, to_program
+from edgedistill.exporters.program import probe_images, reference_logits, rounding_of, to_program
 from edgedistill.isolation import CONVERSION, in_child
 from edgedistill.opening import engine_record, record_path
 from edgedistill.parity import parity_of
 from edgedistill.progress import Listener, StageFinished, StageStarted
-from edgedistill.quantize.onnx_static import IntegerStyle
+from edgedistill.quantizers.onnx_static import IntegerStyle
 from edgedistill.runtimes import runtime_for
 from edgedistill.runtimes.base import Images, Logits, NotRunnableError
 from edgedistill.specs import Contract, Format, Precision, QuantScheme, Target
 from edgedistill.store import sync_folder, write_atomic
-from edgedistill.verify import run_all
+from edgedistill.verification import run_all
 from edgedistill.workbench import Source
 
 PROBES = 8

@@ -15,18 +15,18 @@ from edgedistill.config import DataConfig
 from edgedistill.converters import Conversion
 from edgedistill.documents import ExportResult
 from edgedistill.errors import InputError, UnsupportedError
-from edgedistill.export.metadata import load, read_contract, signatures
-from edgedistill.export.program import probe_images
+from edgedistill.exporters.metadata import load, read_contract, signatures
+from edgedistill.exporters.program import probe_images
 from edgedistill.exporting import CALIBRATION_IMAGES, PROBES, Making, Wanted, make_folder
 from edgedistill.opening import reading
 from edgedistill.progress import Listener
-from edgedistill.quantize.onnx_static import IntegerStyle
+from edgedistill.quantizers.onnx_static import IntegerStyle
 from edgedistill.runtimes.base import Images, Logits
 from edgedistill.runtimes.onnxruntime import OnnxRuntime
 from edgedistill.sources import ModelOptions, calibration_images, check_onnx_file
 from edgedistill.specs import Contract, Format, Precision, QuantScheme, Target
 from edgedistill.store import file_sha256, size_bytes
-from edgedistill.verify import run_all
+from edgedistill.verification import run_all
 
 
 def export_onnx_file(

@@ -14,10 +14,10 @@ from edgedistill.artifacts import (
     ExportedModel,
 )
 from edgedistill.converters import Conversion, convert
-from edgedistill.export.program import to_program
-from edgedistill.quantize.calibration_set import FILE as CALIBRATION
-from edgedistill.quantize.calibration_set import calibration_pixels, choose_calibration
-from edgedistill.quantize.onnx_static import IntegerStyle
+from edgedistill.exporters.program import to_program
+from edgedistill.quantizers.calibration_set import FILE as CALIBRATION
+from edgedistill.quantizers.calibration_set import calibration_pixels, choose_calibration
+from edgedistill.quantizers.onnx_static import IntegerStyle
 from edgedistill.runtimes import runtime_for
 from edgedistill.runtimes.base import Images
 from edgedistill.specs import Contract, Format, Frozen, Precision, QuantScheme, Target
@@ -60,7 +60,7 @@ def portable(bench: Workbench, source: Source, scheme: QuantScheme, form: Format
         "delegate": [bench.target.delegate, bench.target.soc] if form is Format.EXECUTORCH else None,
         "calibration": bench.data_key if scheme.integer else None,
     }
-    code = ("edgedistill.converters", "edgedistill.export", "edgedistill.quantize", "edgedistill.students")
+    code = ("edgedistill.converters", "edgedistill.exporters", "edgedistill.quantizers", "edgedistill.students")
     key = stage_key(inputs, code=code, tools=EXPORT_TOOLS)
 
     def make(folder: Path) -> None:
@@ -96,12 +96,12 @@ def rewritten_source(bench: Workbench, source: Source, scheme: QuantScheme) -> S
             "scheme": done.model_dump(mode="json"),
             "calibration": [bench.data_key, bench.config.export.calibration_images],
         },
-        code=("edgedistill.quantize", "edgedistill.export.passes", "edgedistill.students"),
+        code=("edgedistill.quantizers", "edgedistill.exporters.passes", "edgedistill.students"),
         tools=("torch", "torchao"),
     )
 
     def make(folder: Path) -> None:
-        from edgedistill.quantize.rewrites import rewritten, write_weights
+        from edgedistill.quantizers.rewrites import rewritten, write_weights
 
         images = calibration(bench, source.contract)
         write_weights(rewritten(source.load(), source.contract, images, done), folder / REWRITTEN)
@@ -109,7 +109,7 @@ def rewritten_source(bench: Workbench, source: Source, scheme: QuantScheme) -> S
     folder = bench.store.stage("rewrite", key, make, subject=f"{source.label} {done.details}")
 
     def load() -> nn.Module:
-        from edgedistill.quantize.rewrites import with_weights
+        from edgedistill.quantizers.rewrites import with_weights
 
         return with_weights(source.load(), source.contract, folder / REWRITTEN)
 

@@ -42,7 +42,7 @@ from edgedistill.specs import Budget, ComputedBy, Format
 from edgedistill.store import tool_version, write_atomic
 from edgedistill.teachers.cache import ViewStore
 from edgedistill.units import format_ms, format_percent
-from edgedistill.verify import test_accuracy
+from edgedistill.verification import test_accuracy
 from edgedistill.winner_files import Files, Made, device_commands, make_files, name_of
 from edgedistill.workbench import Source, Workbench
 

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from edgedistill.artifacts import CompiledArtifact
 from edgedistill.errors import CONTROLS, InputError, Problem, TrialFailure, UnsupportedError
 from edgedistill.explain import first_fault
-from edgedistill.export.carried import carried_contract
+from edgedistill.exporters.carried import carried_contract
 from edgedistill.isolation import ChildBug, ChildFailure, Limits, in_child
 from edgedistill.specs import Contract, Format, Frozen, Target
 from edgedistill.store import file_sha256
@@ -143,7 +143,7 @@ def _implausible(contract: Contract) -> Iterator[Problem]:
 
 
 def _onnx(path: Path, target: Target) -> Opened:
-    from edgedistill.export.metadata import read_contract
+    from edgedistill.exporters.metadata import read_contract
     from edgedistill.runtimes.onnxruntime import OnnxRuntime
 
     return Opened(OnnxRuntime().adopt(path, target), read_contract(path))

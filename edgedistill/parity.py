@@ -8,7 +8,7 @@ import numpy as np
 
 from edgedistill.artifacts import Parity
 from edgedistill.errors import TrialFailure
-from edgedistill.export.program import ROUNDINGS
+from edgedistill.exporters.program import ROUNDINGS
 from edgedistill.runtimes.base import Logits
 from edgedistill.specs import Precision
 

@@ -38,7 +38,7 @@ from edgedistill.specs import Contract, Format, StudentSpec
 from edgedistill.store import digest, file_sha256, stage_key, write_atomic
 from edgedistill.students.build import build_student, deploy
 from edgedistill.teachers.cache import ViewStore
-from edgedistill.verify import verify
+from edgedistill.verification import verify
 from edgedistill.workbench import Source, Workbench
 
 VIEW_CODE = tuple(f"edgedistill.data.{name}" for name in ("augment", "images", "preprocessing", "views"))
@@ -140,7 +140,7 @@ def verified(bench: Workbench, artifact: CompiledArtifact, source: Source) -> Ve
     """Parity and validation accuracy of the artifact, by running it; what can be checked instead where it cannot run."""
     key = stage_key(
         {"artifact": artifact.sha256, "source": source.key, "data": bench.data_key},
-        code=("edgedistill.verify", "edgedistill.runtimes", "edgedistill.data.preprocessing"),
+        code=("edgedistill.verification", "edgedistill.runtimes", "edgedistill.data.preprocessing"),
         tools=EXPORT_TOOLS,
     )
 

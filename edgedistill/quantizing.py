@@ -20,12 +20,12 @@ from edgedistill.data.datasets import Dataset, load_dataset
 from edgedistill.data.preprocessing import prepare
 from edgedistill.documents import FormatLadder, QuantizeResult
 from edgedistill.errors import EdgedistillError, InputError
-from edgedistill.export.metadata import load, read_contract, signatures
+from edgedistill.exporters.metadata import load, read_contract, signatures
 from edgedistill.exporting import make_folder
 from edgedistill.ladder import Margins
 from edgedistill.opening import reading
 from edgedistill.progress import Listener, silent
-from edgedistill.quantize.calibration_set import calibration_pixels, choose_calibration
+from edgedistill.quantizers.calibration_set import calibration_pixels, choose_calibration
 from edgedistill.runtimes import runtime_for
 from edgedistill.runtimes.onnxruntime import OnnxRuntime
 from edgedistill.sources import ModelOptions, check_onnx_file, open_model

@@ -25,13 +25,13 @@ from edgedistill.pipeline import (
     verified,
 )
 from edgedistill.progress import StageAdvanced
-from edgedistill.quantize.damage import LayerDamage
-from edgedistill.quantize.onnx_sensitivity import rank_layers as rank_onnx_layers
-from edgedistill.quantize.onnx_static import IntegerStyle
-from edgedistill.quantize.qat import WEIGHTS as TUNED
-from edgedistill.quantize.qat import tune
-from edgedistill.quantize.rewrites import with_weights
-from edgedistill.quantize.sensitivity import rank_layers
+from edgedistill.quantizers.damage import LayerDamage
+from edgedistill.quantizers.onnx_sensitivity import rank_layers as rank_onnx_layers
+from edgedistill.quantizers.onnx_static import IntegerStyle
+from edgedistill.quantizers.qat import WEIGHTS as TUNED
+from edgedistill.quantizers.qat import tune
+from edgedistill.quantizers.rewrites import with_weights
+from edgedistill.quantizers.sensitivity import rank_layers
 from edgedistill.specs import Format, Percentile, Precision, QuantScheme
 from edgedistill.store import stage_key, write_atomic
 from edgedistill.teachers.cache import ViewStore
@@ -92,7 +92,7 @@ def climbed(
             "views": views.folder.name if views else None,
             "profile": baseline.profile,
         },
-        code=("edgedistill.ladder", "edgedistill.quantize", "edgedistill.converters"),
+        code=("edgedistill.ladder", "edgedistill.quantizers", "edgedistill.converters"),
         tools=EXPORT_TOOLS,
     )
     known = TypeAdapter(tuple[LadderRung, ...])
@@ -158,7 +158,7 @@ def settled(bench: Workbench, source: Source, scheme: QuantScheme, views: ViewSt
             "views": views.folder.name,
             "recipe": config.model_dump(mode="json", exclude={"checkpoint_seconds", "workers"}),
         },
-        code=("edgedistill.quantize", *TRAINING_CODE),
+        code=("edgedistill.quantizers", *TRAINING_CODE),
         tools=(*TRAINING_TOOLS, "torchao"),
     )
 

@@ -17,10 +17,10 @@ from edgedistill.data.datasets import load_dataset
 from edgedistill.data.images import SUFFIXES, find_fault, read_rgb
 from edgedistill.data.preprocessing import resize
 from edgedistill.errors import EdgedistillError, InputError, Problem
-from edgedistill.export.pt2 import output_shapes, read_program
+from edgedistill.exporters.pt2 import output_shapes, read_program
 from edgedistill.isolation import Limits
 from edgedistill.opening import reading_within
-from edgedistill.quantize.calibration_set import calibration_pixels, choose_calibration
+from edgedistill.quantizers.calibration_set import calibration_pixels, choose_calibration
 from edgedistill.runtimes.base import Images
 from edgedistill.specs import Contract, Format
 from edgedistill.store import digest
@@ -49,6 +49,21 @@ class ModelOptions:
     std: tuple[float, float, float] | None = None
     labels: Path | None = None
     random_weights: bool = False
+
+    @classmethod
+    def of(
+        cls,
+        checkpoint: Path | None,
+        classes: int | None,
+        resolution: int | None,
+        mean: str | None,
+        std: str | None,
+        labels: Path | None = None,
+        random_weights: bool = False,
+    ) -> ModelOptions:
+        """As the command line gives them: `mean` and `std` as "R,G,B". Raises InputError for anything else."""
+        triples = parse_triple(mean, "--mean"), parse_triple(std, "--std")
+        return cls(checkpoint, classes, resolution, *triples, labels, random_weights)
 
 
 def check_onnx_file(path: Path, options: ModelOptions, formats: Iterable[Format], done: str) -> None:

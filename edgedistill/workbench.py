@@ -18,7 +18,7 @@ from edgedistill.data.datasets import Dataset
 from edgedistill.data.preprocessing import make_contract, prepare
 from edgedistill.devices.base import Device
 from edgedistill.devices.stats import median_reference_us, samples_needed
-from edgedistill.export.program import reference_logits
+from edgedistill.exporters.program import reference_logits
 from edgedistill.runtimes.base import Images, Logits
 from edgedistill.runtimes.sessions import at_another_speed
 from edgedistill.specs import Contract, Format, Precision, QuantScheme, Target

@@ -83,7 +83,7 @@ def _by_precision(layers: tuple[Layer, ...]) -> Iterator[str]:
 def _print_layers(console: Console, result: InspectResult) -> None:
     from edgedistill.cli import render
 
-    table = render.table("layer", "weights", "arithmetic")
+    table = render.table("layer", "parameters", "weights", "arithmetic", right=("parameters",))
     for layer in result.layers:
-        table.add_row(layer.name, layer.weights, layer.arithmetic)
+        table.add_row(layer.name, f"{layer.parameters:,}", layer.weights, layer.arithmetic)
     console.print(table)

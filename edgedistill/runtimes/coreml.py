@@ -19,8 +19,8 @@ import numpy as np
 
 from edgedistill.artifacts import CompiledArtifact, Environment, ExportedModel, Inspection, Profile, Session
 from edgedistill.errors import EdgedistillError, Problem, UnsupportedError
-from edgedistill.export.carried import CONTRACT_KEY, carried_scheme
-from edgedistill.export.coreml import DEPLOYMENT_TARGET, import_coremltools, quiet
+from edgedistill.exporters.carried import CONTRACT_KEY, carried_scheme
+from edgedistill.exporters.coreml import DEPLOYMENT_TARGET, import_coremltools, quiet
 from edgedistill.runtimes.base import (
     Images,
     Logits,

@@ -17,8 +17,8 @@ from pydantic import ValidationError
 
 from edgedistill.artifacts import CompiledArtifact, Layer, TensorSignature
 from edgedistill.errors import EdgedistillError, InputError, Problem, UnsupportedError
-from edgedistill.export.carried import CONTRACT_KEY, LABELS_KEY
-from edgedistill.export.coreml import (
+from edgedistill.exporters.carried import CONTRACT_KEY, LABELS_KEY
+from edgedistill.exporters.coreml import (
     DEPLOYMENT_TARGET,
     SPECIFICATION_VERSION,
     import_coremltools,
@@ -26,8 +26,10 @@ from edgedistill.export.coreml import (
 )
 from edgedistill.runtimes.coreml_folder import MANIFEST, check_folder
 from edgedistill.runtimes.coreml_limits import bounded_loading, check_weights, stored_operations
+from edgedistill.runtimes.precisions import INT8_SHARE, integer_share
 from edgedistill.specs import Contract, Precision, QuantScheme
 from edgedistill.store import digest, file_sha256
+from edgedistill.units import format_percent
 
 _WEIGHTED = ("conv", "linear", "matmul")
 _ELSEWHERE = "run the package on a Mac instead"
@@ -225,29 +227,41 @@ def contract_digest(package: Package) -> str:
 
 
 def _check_int8(package: Package, scheme: QuantScheme) -> Iterator[Check]:
-    layers = _layers(package)
-    weights = _count(layers, lambda op: _stored(op) == _INT8)
-    activations = _count(layers, lambda op: _made_by(op, "x", "dequantize"))
-    for count, what in ((weights, "int8 weights"), (activations, "int8 activations coming in")):
-        text = f"{count} of {len(layers)} weighted layers have {what}"
-        yield Check(bool(layers) and count == len(layers), text, f"only {text}")
+    """Layers are int8 in weights and inputs; see INT8_SHARE for those that may have stayed in floating point."""
+    layers, share = _layers(package), integer_share(weighted_layers(package))
+    integer, kept = _split(layers)
+    text = f"{integer} of {len(layers)} weighted layers have int8 weights and int8 activations coming in"
+    stayed = f"; {len(kept)} small ones stayed in {_computed(kept)}" if kept else ""
+    yield Check(
+        integer + len(kept) == len(layers) and share >= INT8_SHARE,
+        text + stayed,
+        f"only {text}, which hold {format_percent(share)} of the weights",
+    )
     yield _check_pairs(package)
 
 
 def _check_mixed(package: Package, scheme: QuantScheme) -> Iterator[Check]:
     """Each layer is int8 in weights and inputs or float in both, and there are some of either kind."""
     layers = _layers(package)
-    integer = _count(layers, lambda op: _stored(op) == _INT8 and _made_by(op, "x", "dequantize"))
-    kept = [op for op in layers if not _stored(op) and not _made_by(op, "x", "dequantize")]
-    kinds = " and ".join(sorted({op.outputs[0].dtype.__name__ for op in kept}))
+    integer, kept = _split(layers)
     yield Check(
         integer > 0 and bool(kept) and integer + len(kept) == len(layers),
         f"{integer} of {len(layers)} weighted layers have int8 weights and int8 activations coming in; "
-        f"{len(kept)} stayed in {kinds}",
+        f"{len(kept)} stayed in {_computed(kept)}",
         f"of {len(layers)} weighted layers {integer} are int8, {len(kept)} are floating point and "
         f"{len(layers) - integer - len(kept)} are neither",
     )
     yield _check_pairs(package)
+
+
+def _split(layers: list[Any]) -> tuple[int, list[Any]]:
+    """How many layers are int8 in weights and inputs, and those that are floating point in both."""
+    integer = _count(layers, lambda op: _stored(op) == _INT8 and _made_by(op, "x", "dequantize"))
+    return integer, [op for op in layers if not _stored(op) and not _made_by(op, "x", "dequantize")]
+
+
+def _computed(layers: list[Any]) -> str:
+    return " and ".join(sorted({op.outputs[0].dtype.__name__ for op in layers}))
 
 
 def _check_pairs(package: Package) -> Check:
@@ -366,4 +380,5 @@ def _described(op: Any) -> Layer:
     computed = str(op.outputs[0].dtype.__name__).replace("fp", "float")
     stored = _stored(op) or computed
     integer = stored == _INT8 and _made_by(op, "x", "dequantize")
-    return Layer(name=op.outputs[0].name, weights=stored, arithmetic=_INT8 if integer else computed)
+    size = math.prod(_weight(op).shape)
+    return Layer(name=op.outputs[0].name, weights=stored, arithmetic=_INT8 if integer else computed, parameters=size)

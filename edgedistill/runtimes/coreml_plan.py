@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from edgedistill.artifacts import Fallbacks
-from edgedistill.export.coreml import import_coremltools
-from edgedistill.export.quiet import quiet
+from edgedistill.exporters.coreml import import_coremltools
+from edgedistill.exporters.quiet import quiet
 
 _BY = "Core ML on the Neural Engine or GPU"
 

@@ -19,7 +19,7 @@ import numpy as np
 
 from edgedistill.artifacts import CompiledArtifact, ExportedModel, Fallbacks, Inspection, Profile
 from edgedistill.errors import InputError, Problem, UnsupportedError
-from edgedistill.export.executorch_lowering import import_executorch
+from edgedistill.exporters.executorch_lowering import import_executorch
 from edgedistill.runtimes.base import (
     Images,
     Logits,

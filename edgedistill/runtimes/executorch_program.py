@@ -16,7 +16,7 @@ from pathlib import Path
 
 from edgedistill.artifacts import Layer, TensorSignature
 from edgedistill.errors import InputError
-from edgedistill.export.carried import carried_contract, carried_scheme
+from edgedistill.exporters.carried import carried_contract, carried_scheme
 from edgedistill.runtimes.executorch_xnnpack import XnnpackPart, read_xnnpack
 from edgedistill.runtimes.flatbuffer import Buffer, Damaged, Table
 from edgedistill.specs import Precision, QuantScheme

@@ -133,7 +133,7 @@ def read_xnnpack(payload: bytes, named: Mapping[str, int]) -> XnnpackPart:
     constants = [_constant(table, data_bytes, named) for table in graph.tables(8)]
     values = [_value(table, constants) for table in graph.tables(2)]
     types = {number: datatype for number, datatype, _ in values}
-    stored = {number for number, _, constant in values if constant}
+    stored = {number: elements for number, _, elements in values if elements}
     known = set(types) | {_NO_VALUE}
     nodes: Counter[str] = Counter()
     layers: list[Layer] = []
@@ -154,6 +154,7 @@ def read_xnnpack(payload: bytes, named: Mapping[str, int]) -> XnnpackPart:
                     name=name,
                     weights=_WEIGHTS.get(kinds[0], kinds[0]),
                     arithmetic=_ARITHMETIC.get(kinds[1], kinds[1]),
+                    parameters=stored[weight],
                 )
             )
         nodes[name] += 1
@@ -171,8 +172,8 @@ def _constant(table: Table, data_bytes: int, named: Mapping[str, int]) -> int:
     return size
 
 
-def _value(table: Table, constants: list[int]) -> tuple[int, str, bool]:
-    """Number and datatype of a value, and whether it is a constant, which it is checked to fit."""
+def _value(table: Table, constants: list[int]) -> tuple[int, str, int]:
+    """Number and datatype of a value, and the elements of the constant that it is, which it is checked to fit; else 0."""
     kind, content = table.union(0)
     if kind not in (1, 2) or content is None:
         raise Damaged(f"a value for XNNPACK is of the unknown type {kind}")
@@ -194,4 +195,4 @@ def _value(table: Table, constants: list[int]) -> tuple[int, str, bool]:
         least = elements * _BYTES.get(datatype, 1) // (2 if datatype in ("qcint4", "qbint4") else 1)
         if least > constants[constant]:
             raise Damaged(f"a constant for XNNPACK of {least} bytes has {constants[constant]}")
-    return tensor.integer(6), datatype, bool(constant)
+    return tensor.integer(6), datatype, elements if constant else 0

@@ -18,7 +18,7 @@ import numpy as np
 
 from edgedistill.artifacts import CompiledArtifact, ExportedModel, Fallbacks, Inspection, Profile
 from edgedistill.errors import InputError, Problem, UnsupportedError
-from edgedistill.export.litert import import_litert
+from edgedistill.exporters.litert import import_litert
 from edgedistill.runtimes.base import Images, Logits, MeasurementProtocol, signature_problems
 from edgedistill.runtimes.litert_file import LiteRTFile, Operator, read_file
 from edgedistill.runtimes.sessions import profile_file

@@ -17,10 +17,11 @@ from pathlib import Path
 
 from edgedistill.artifacts import Layer, TensorSignature
 from edgedistill.errors import InputError
-from edgedistill.export.carried import carried_scheme
-from edgedistill.export.litert import FILE_LIMIT_BYTES, import_litert
+from edgedistill.exporters.carried import carried_scheme
+from edgedistill.exporters.litert import FILE_LIMIT_BYTES, import_litert
 from edgedistill.runtimes.flatbuffer import Buffer, Damaged, Table
-from edgedistill.specs import Precision, QuantScheme
+from edgedistill.runtimes.precisions import precision_of, settled_scheme
+from edgedistill.specs import QuantScheme
 from edgedistill.units import format_bytes
 
 TENSOR_LIMIT_BYTES = 2**30
@@ -38,7 +39,6 @@ _BITS = {
 }
 _WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV")
 _INTEGERS = ("INT8", "UINT8", "INT16")
-_ARITHMETIC = tuple(kind.lower() for kind in _INTEGERS)
 
 
 @dataclass(frozen=True)
@@ -123,32 +123,14 @@ class LiteRTFile:
                         name=weight.name.removesuffix(".weight"),
                         weights=weight.kind.lower(),
                         arithmetic=output.kind.lower() if output.kind in _INTEGERS else floating,
+                        parameters=math.prod(weight.shape),
                     )
-
-    def precision(self) -> Precision:
-        """As the weighted operators compute and store; without any, fp32."""
-        layers = list(self.layers())
-        if integer := sum(layer.arithmetic in _ARITHMETIC for layer in layers):
-            return Precision.INT8 if integer == len(layers) else Precision.MIXED
-        kinds = {layer.weights for layer in layers}
-        for kind, precision in (
-            ("int4", Precision.INT4_WEIGHTS),
-            ("int8", Precision.INT8_WEIGHTS),
-            ("float16", Precision.FP16),
-        ):
-            if kind in kinds:
-                return precision
-        return Precision.FP32
 
     def scheme(self, path: Path) -> QuantScheme:
         """The scheme in its metadata, else one that says its precision. Raises InputError where that in the metadata is
-        broken, or says another precision than the tensors have."""
-        found, carried = self.precision(), carried_scheme(self.entries, path)
-        if carried is not None and carried.precision is not found:
-            raise InputError(
-                f"{path}: its metadata says {carried.precision}, its tensors are {found}", fix="export it again"
-            )
-        return carried or QuantScheme(precision=found)
+        broken, or says another precision than the layers have."""
+        layers = tuple(self.layers())
+        return settled_scheme(carried_scheme(self.entries, path), precision_of(layers), layers, path)
 
 
 def read_file(path: Path) -> LiteRTFile:

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from typing import Any
 
 from edgedistill.artifacts import Layer
-from edgedistill.specs import Precision
 
 # Operators with weights: where their activations and their weights stand among the inputs.
 _FLOATING = {"Conv": (0, 1), "ConvTranspose": (0, 1), "Gemm": (0, 1), "MatMul": (0, 1)}
@@ -71,21 +70,6 @@ def layers(graph: Any) -> tuple[Layer, ...]:
     return tuple(_Layers(graph).found())
 
 
-def precision(model: Any) -> Precision:
-    """What its layers compute in and store; a graph without any goes by its tensors."""
-    import onnx
-
-    found = layers(model.graph)
-    if integer := sum(layer.arithmetic == "int8" for layer in found):
-        return Precision.INT8 if integer == len(found) else Precision.MIXED
-    stored = {layer.weights for layer in found}
-    for kinds, kind in ((("int4", "uint4"), Precision.INT4_WEIGHTS), (("int8", "uint8"), Precision.INT8_WEIGHTS)):
-        if stored & set(kinds):
-            return kind
-    half = any(tensor.data_type == onnx.TensorProto.FLOAT16 for tensor in model.graph.initializer)
-    return Precision.FP16 if half else Precision.FP32
-
-
 class _Layers:
     """One reading of a graph's layers."""
 
@@ -105,12 +89,19 @@ class _Layers:
             elif places := _STATIC.get(node.op_type) or _DYNAMIC.get(node.op_type):
                 if (weight := self._constant(node, places[1])) is not None:
                     arithmetic = "int8" if node.op_type in _STATIC else "int8 dynamic"
-                    yield Layer(name=_name(weight.name), weights=_kind(weight), arithmetic=arithmetic)
+                    yield Layer(
+                        name=_name(weight.name), weights=_kind(weight), arithmetic=arithmetic, parameters=_count(weight)
+                    )
             elif node.op_type == _BLOCKS and (weight := self._constant(node, 1)) is not None:
                 bits = next((a.i for a in node.attribute if a.name == "bits"), 4)
                 scales = self._constant(node, 2)
                 computed = "float32" if scales is None else _kind(scales)
-                yield Layer(name=_name(weight.name), weights=f"int{bits}", arithmetic=computed)
+                yield Layer(
+                    name=_name(weight.name),
+                    weights=f"int{bits}",
+                    arithmetic=computed,
+                    parameters=8 * _count(weight) // bits,
+                )
 
     def _floating(self, node: Any, activation: int, weight: int) -> Layer | None:
         """A layer that computes in floats, unless what comes in has been quantised, weight and activation both: runtimes
@@ -126,7 +117,7 @@ class _Layers:
             maker = self.makers.get(node.input[other])
             integer = stored in _INTEGERS and maker is not None and maker.op_type == "DequantizeLinear"
             arithmetic = "int8" if integer else computed
-            return Layer(name=_name(constant.name), weights=stored, arithmetic=arithmetic)
+            return Layer(name=_name(constant.name), weights=stored, arithmetic=arithmetic, parameters=_count(constant))
         return None
 
     def _traced(self, name: str) -> tuple[Any, str] | None:
@@ -149,6 +140,10 @@ class _Layers:
 
     def _constant(self, node: Any, index: int) -> Any | None:
         return self.constants.get(node.input[index]) if len(node.input) > index else None
+
+
+def _count(tensor: Any) -> int:
+    return int(math.prod(tensor.dims))
 
 
 def _kind(tensor: Any) -> str:

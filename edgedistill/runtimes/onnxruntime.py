@@ -15,10 +15,11 @@ import numpy as np
 
 from edgedistill.artifacts import CompiledArtifact, ExportedModel, Fallbacks, Inspection, Profile, TensorSignature
 from edgedistill.errors import InputError, Problem, TrialFailure, UnsupportedError
-from edgedistill.export.carried import carried_scheme
-from edgedistill.export.origin import listed_modules
+from edgedistill.exporters.carried import carried_scheme
+from edgedistill.exporters.origin import listed_modules
 from edgedistill.runtimes.base import Images, Logits, MeasurementProtocol, signature_problems
-from edgedistill.runtimes.onnx_content import layers, modules, operators, precision, tensor_bytes, tensors
+from edgedistill.runtimes.onnx_content import layers, modules, operators, tensor_bytes, tensors
+from edgedistill.runtimes.precisions import precision_of, settled_scheme
 from edgedistill.runtimes.sessions import profile_file
 from edgedistill.specs import ComputedBy, Format, QuantScheme, Target
 from edgedistill.store import file_sha256, size_bytes, sync_folder, tool_version
@@ -87,13 +88,9 @@ class OnnxRuntime:
         if problems:
             raise InputError(f"{path} is not a valid ONNX model", problems=problems)
         model = _read(path)
-        found = precision(model)
         carried = carried_scheme({entry.key: entry.value for entry in model.metadata_props}, path)
-        if carried is not None and carried.precision is not found:
-            raise InputError(
-                f"{path}: its metadata says {carried.precision}, its tensors are {found}", fix="export it again"
-            )
-        return _artifact(path, carried or QuantScheme(precision=found), target.name)
+        found = layers(model.graph)
+        return _artifact(path, settled_scheme(carried, precision_of(found), found, path), target.name)
 
     def run(self, artifact: CompiledArtifact, batches: Iterable[Images]) -> Iterator[Logits]:
         """Logits of each batch. The shipped graphs take one image at a time, so the images of a batch are spread over

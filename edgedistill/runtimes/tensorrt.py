@@ -15,7 +15,7 @@ from typing import Any
 
 from edgedistill.artifacts import CompiledArtifact, ExportedModel, Fallbacks, Inspection, Profile
 from edgedistill.errors import MissingDependencyError, Problem, UnsupportedError
-from edgedistill.export.metadata import load
+from edgedistill.exporters.metadata import load
 from edgedistill.runtimes.base import Images, Logits, MeasurementProtocol, NotRunnableError
 from edgedistill.runtimes.tensorrt_graph import linear_as_convolution
 from edgedistill.runtimes.tensorrt_network import counted, output_types, seen_network
@@ -243,7 +243,7 @@ def _build(made_by: Vendor, model: ExportedModel, capabilities: Sequence[int]) -
     parser, problems = _parse(made_by, network, proto.SerializeToString())
     if problems:
         raise UnsupportedError(f"{made_by.name} cannot read {model.path.name}", problems=problems)
-    given = seen_network(network)
+    given = seen_network(network, trt)
     config = builder.create_builder_config()
     if made_by.ahead_of_time:
         config.num_compute_capabilities = len(capabilities)

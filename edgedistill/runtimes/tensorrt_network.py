@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -14,9 +15,10 @@ _PASSED_THROUGH = ("DEQUANTIZE", "SHUFFLE", "CAST", "IDENTITY")
 _TYPES = {"float": "float32", "half": "float16", "bf16": "bfloat16", "fp8": "float8"}
 
 
-def seen_network(network: Any) -> Inspection:
-    """Signature, operations and layers with weights of a parsed network. Networks are strongly typed: what the graph says is
-    what the builder has to keep, and quantised values that meet quantised weights are computed in integers."""
+def seen_network(network: Any, trt: Any) -> Inspection:
+    """Signature, operations and layers with weights of a parsed network of the vendor's module `trt`. Networks are strongly
+    typed: what the graph says is what the builder has to keep, and quantised values that meet quantised weights are
+    computed in integers."""
     layers = _layers(network)
     makers = {
         layer.get_output(index).name: layer
@@ -29,7 +31,7 @@ def seen_network(network: Any) -> Inspection:
         inputs=tuple(_signature(network.get_input(index)) for index in range(network.num_inputs)),
         outputs=tuple(_signature(network.get_output(index)) for index in range(network.num_outputs)),
         operations=dict(Counter(layer.type.name.lower() for layer in layers)),
-        layers=tuple(_found(layers, makers)),
+        layers=tuple(_found(layers, makers, trt)),
     )
 
 
@@ -51,7 +53,7 @@ def _signature(tensor: Any) -> TensorSignature:
     return TensorSignature(name=tensor.name, dtype=_kind(tensor), shape=tuple(tensor.shape))
 
 
-def _found(layers: list[Any], makers: dict[str, Any]) -> Iterator[Layer]:
+def _found(layers: list[Any], makers: dict[str, Any], trt: Any) -> Iterator[Layer]:
     for layer in layers:
         kind = layer.type.name
         if kind not in (*_KERNELS, _PRODUCT):
@@ -61,11 +63,14 @@ def _found(layers: list[Any], makers: dict[str, Any]) -> Iterator[Layer]:
         given = kind in _KERNELS and (layer.num_inputs < 2 or layer.get_input(1) is None)
         pairs = ((1, 0), (0, 1)) if kind == _PRODUCT else ((1, 0),)
         for weight, activation in pairs:
-            stored = computed if given else _constant_type(layer.get_input(weight), makers)
-            if stored is not None:
-                integer = stored.startswith("int") and _dequantised(layer.get_input(activation), makers)
-                yield Layer(name=layer.name, weights=stored, arithmetic=stored if integer else computed)
-                break
+            constant = (computed, _kernel_elements(layer, trt)) if given else _constant(layer.get_input(weight), makers)
+            if constant is None:
+                continue
+            stored, parameters = constant
+            integer = stored.startswith("int") and _dequantised(layer.get_input(activation), makers)
+            arithmetic = stored if integer else computed
+            yield Layer(name=layer.name, weights=stored, arithmetic=arithmetic, parameters=parameters)
+            break
 
 
 def _dequantised(tensor: Any, makers: dict[str, Any]) -> bool:
@@ -75,11 +80,18 @@ def _dequantised(tensor: Any, makers: dict[str, Any]) -> bool:
     return maker is not None and maker.type.name == "DEQUANTIZE"
 
 
-def _constant_type(tensor: Any, makers: dict[str, Any]) -> str | None:
-    """The type of the constant that a tensor is made of, None where it is computed from the input."""
+def _kernel_elements(layer: Any, trt: Any) -> int:
+    # A network hands its layers out as what they have in common; this is how TensorRT's own samples get at the rest.
+    layer.__class__ = {"CONVOLUTION": trt.IConvolutionLayer, "DECONVOLUTION": trt.IDeconvolutionLayer}[layer.type.name]
+    return int(layer.kernel.size)
+
+
+def _constant(tensor: Any, makers: dict[str, Any]) -> tuple[str, int] | None:
+    """Type and elements of the constant that a tensor is made of, None where it is computed from the input."""
     while (maker := makers.get(tensor.name)) is not None:
         if maker.type.name == "CONSTANT":
-            return _kind(maker.get_output(0))
+            constant = maker.get_output(0)
+            return _kind(constant), math.prod(constant.shape)
         if maker.type.name not in _PASSED_THROUGH:
             return None
         tensor = maker.get_input(0)

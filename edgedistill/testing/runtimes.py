@@ -31,7 +31,7 @@ from edgedistill.artifacts import CompiledArtifact, ExportedModel, Inspection
 from edgedistill.devices.base import run_pushed
 from edgedistill.devices.local import LocalDevice
 from edgedistill.errors import EdgedistillError, Problem
-from edgedistill.export.program import probe_images, reference_logits, to_program
+from edgedistill.exporters.program import probe_images, reference_logits, to_program
 from edgedistill.isolation import Limits, in_child
 from edgedistill.runtimes.base import Images, Logits, MeasurementProtocol, NotRunnableError, Runtime
 from edgedistill.specs import Contract, Format, Precision, Target

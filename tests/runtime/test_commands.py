@@ -98,7 +98,7 @@ def test_inspect_lists_layers_when_asked(exported: Path, capsys: pytest.CaptureF
     assert f"{weighted} of {weighted} with weights: float32" in short and "the builder had no warnings" in short
     assert run(["inspect", str(file_of(exported, ".engine")), "--layers"]) == 0
     listed = capsys.readouterr().out[len(short) :]
-    assert len([line for line in listed.splitlines() if line.split()[1:] == ["float32", "float32"]]) == weighted
+    assert len([line for line in listed.splitlines() if line.split()[2:] == ["float32", "float32"]]) == weighted
 
 
 def test_verify_compares_two_formats(exported: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -24,7 +24,7 @@ class TestOnnxRuntime(RuntimeConformance):
         return runtime_for(Format.ONNX)
 
     def portable(self, program: ExportedProgram, contract: Contract, folder: Path) -> ExportedModel:
-        from edgedistill.export.onnx import export_onnx
+        from edgedistill.exporters.onnx import export_onnx
 
         return export_onnx(program, contract, folder / "model.onnx", build_hash="")
 
@@ -41,7 +41,7 @@ class TestCoreML(RuntimeConformance):
         return runtime_for(Format.COREML)
 
     def portable(self, program: ExportedProgram, contract: Contract, folder: Path) -> ExportedModel:
-        from edgedistill.export.coreml import export_coreml
+        from edgedistill.exporters.coreml import export_coreml
 
         return export_coreml(program, contract, folder / "model.mlpackage", Precision.FP32, build_hash="")
 
@@ -52,7 +52,7 @@ class TestLiteRT(RuntimeConformance):
         return runtime_for(Format.LITERT)
 
     def portable(self, program: ExportedProgram, contract: Contract, folder: Path) -> ExportedModel:
-        from edgedistill.export.litert import export_litert
+        from edgedistill.exporters.litert import export_litert
 
         return export_litert(program, contract, folder / "model.tflite", Precision.FP32, build_hash="")
 
@@ -63,6 +63,6 @@ class TestExecuTorch(RuntimeConformance):
         return runtime_for(Format.EXECUTORCH)
 
     def portable(self, program: ExportedProgram, contract: Contract, folder: Path) -> ExportedModel:
-        from edgedistill.export.executorch import export_executorch
+        from edgedistill.exporters.executorch import export_executorch
 
         return export_executorch(program, contract, folder / "model.pte", Precision.FP32, build_hash="")

@@ -19,11 +19,11 @@ from torch import Tensor, nn
 
 from edgedistill.artifacts import CompiledArtifact, ExportedModel
 from edgedistill.errors import EdgedistillError, InputError, UnsupportedError
-from edgedistill.export.carried import BUILD_KEY, CONTRACT_KEY, LABELS_KEY
-from edgedistill.export.coreml import export_coreml
-from edgedistill.export.program import reference_logits, to_program
-from edgedistill.quantize.coreml import coreml_quantizer, quantize_coreml
-from edgedistill.quantize.pt2e import fake_quantize
+from edgedistill.exporters.carried import BUILD_KEY, CONTRACT_KEY, LABELS_KEY
+from edgedistill.exporters.coreml import export_coreml
+from edgedistill.exporters.program import reference_logits, to_program
+from edgedistill.quantizers.coreml import coreml_quantizer, quantize_coreml
+from edgedistill.quantizers.pt2e import fake_quantize
 from edgedistill.runtimes.base import MeasurementProtocol, NotRunnableError
 from edgedistill.runtimes.coreml import CoreMLRuntime
 from edgedistill.runtimes.coreml_package import read_package

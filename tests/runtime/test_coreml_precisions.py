@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from edgedistill.artifacts import CompiledArtifact
 from edgedistill.errors import EdgedistillError
-from edgedistill.export.carried import SCHEME_KEY
-from edgedistill.export.coreml import export_coreml
-from edgedistill.export.program import to_program
-from edgedistill.quantize.coreml import compress_coreml, quantize_coreml
+from edgedistill.exporters.carried import SCHEME_KEY
+from edgedistill.exporters.coreml import export_coreml
+from edgedistill.exporters.program import to_program
+from edgedistill.quantizers.coreml import compress_coreml, quantize_coreml
 from edgedistill.runtimes.coreml import CoreMLRuntime
 from edgedistill.runtimes.coreml_package import computed_precision, read_package, weighted_layers
 from edgedistill.specs import Precision, QuantScheme
@@ -69,7 +69,7 @@ def artifacts(tmp_path_factory: pytest.TempPathFactory) -> dict[Precision, Compi
         (
             Precision.INT8,
             {"int8": 4},
-            ["4 of 4 weighted layers have int8 weights", "4 of 4 weighted layers have int8 activations coming in"],
+            ["4 of 4 weighted layers have int8 weights and int8 activations coming in"],
         ),
         (
             Precision.MIXED,

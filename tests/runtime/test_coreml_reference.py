@@ -16,9 +16,9 @@ from torch.nn import functional as F
 from edgedistill.config import DataConfig
 from edgedistill.data.preprocessing import make_contract
 from edgedistill.errors import InputError, UnsupportedError
-from edgedistill.export.coreml import export_coreml
-from edgedistill.export.program import to_program
-from edgedistill.quantize.coreml import quantize_coreml
+from edgedistill.exporters.coreml import export_coreml
+from edgedistill.exporters.program import to_program
+from edgedistill.quantizers.coreml import quantize_coreml
 from edgedistill.runtimes.coreml_package import read_package
 from edgedistill.runtimes.coreml_reference import interpreter
 from edgedistill.runtimes.coreml_reference.images import grid_points

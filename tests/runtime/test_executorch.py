@@ -14,18 +14,18 @@ from torch import Tensor, nn
 
 from edgedistill.artifacts import CompiledArtifact, ExportedModel, TensorSignature
 from edgedistill.errors import InputError, MissingDependencyError, UnsupportedError
-from edgedistill.export.carried import BUILD_KEY, CONTRACT_KEY, LABELS_KEY, SCHEME_KEY
-from edgedistill.export.program import reference_logits, to_program
+from edgedistill.exporters.carried import BUILD_KEY, CONTRACT_KEY, LABELS_KEY, SCHEME_KEY
+from edgedistill.exporters.program import reference_logits, to_program
 from edgedistill.runtimes.base import MeasurementProtocol, NotRunnableError, SessionJob
 from edgedistill.specs import Calibration, Contract, Delegate, Format, Precision, QuantScheme, StudentSpec, Target
 from edgedistill.students.build import Normalised, build_student, deploy
 
 pytest.importorskip("executorch", reason="the extra executorch is not installed")
 
-from edgedistill.export.executorch import export_executorch
-from edgedistill.quantize.executorch import executorch_quantizer, quantize_executorch
-from edgedistill.quantize.pt2e import fake_quantize
-from edgedistill.quantize.ranges import entropy_range, percentile_range
+from edgedistill.exporters.executorch import export_executorch
+from edgedistill.quantizers.executorch import executorch_quantizer, quantize_executorch
+from edgedistill.quantizers.pt2e import fake_quantize
+from edgedistill.quantizers.ranges import entropy_range, percentile_range
 from edgedistill.runtimes.executorch import ExecuTorchRuntime
 from edgedistill.runtimes.executorch_program import read_entries, read_pte
 

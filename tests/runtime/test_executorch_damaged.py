@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from edgedistill.errors import EdgedistillError, InputError
-from edgedistill.export.program import to_program
+from edgedistill.exporters.program import to_program
 from edgedistill.isolation import Limits, in_child
 from edgedistill.runtimes import executorch_program
 from edgedistill.runtimes.executorch_program import read_pte
@@ -21,7 +21,7 @@ from edgedistill.specs import Contract, Format, Precision, Target
 
 pytest.importorskip("executorch", reason="the extra executorch is not installed")
 
-from edgedistill.export.executorch import export_executorch
+from edgedistill.exporters.executorch import export_executorch
 from edgedistill.runtimes.executorch import ExecuTorchRuntime
 
 CONTRACT = Contract(resolution=8, mean=(0, 0, 0), std=(1, 1, 1), labels=("a", "b"))

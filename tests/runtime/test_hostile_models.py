@@ -17,7 +17,7 @@ import torch
 
 from edgedistill.cli.app import run
 from edgedistill.errors import InputError
-from edgedistill.export.pt2 import read_program
+from edgedistill.exporters.pt2 import read_program
 from edgedistill.isolation import Limits, in_child
 from edgedistill.opening import open_file
 from edgedistill.runtimes.onnxruntime import OnnxRuntime

@@ -13,22 +13,23 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from edgedistill.artifacts import CompiledArtifact, ExportedModel, Layer, TensorSignature
+from edgedistill.artifacts import CompiledArtifact, ExportedModel, TensorSignature
 from edgedistill.errors import EdgedistillError, InputError, TrialFailure, UnsupportedError
-from edgedistill.export.carried import BUILD_KEY, CONTRACT_KEY, LABELS_KEY, SCHEME_KEY
-from edgedistill.export.litert_content import Content
-from edgedistill.export.program import reference_logits, to_program
+from edgedistill.exporters.carried import BUILD_KEY, CONTRACT_KEY, LABELS_KEY, SCHEME_KEY
+from edgedistill.exporters.litert_content import Content
+from edgedistill.exporters.program import reference_logits, to_program
 from edgedistill.runtimes.base import MeasurementProtocol, SessionJob
+from edgedistill.runtimes.precisions import precision_of
 from edgedistill.specs import Calibration, Contract, Format, Precision, QuantScheme, StudentSpec, Target
 from edgedistill.store import file_sha256
 from edgedistill.students.build import Normalised, build_student, deploy
 
 pytest.importorskip("litert_torch", reason="the extra litert is not installed")
 
-from edgedistill.export import litert as exporter
-from edgedistill.export.litert import export_litert, to_content
-from edgedistill.quantize import litert as quantiser
-from edgedistill.quantize.litert import quantize_litert, scope
+from edgedistill.exporters import litert as exporter
+from edgedistill.exporters.litert import export_litert, to_content
+from edgedistill.quantizers import litert as quantiser
+from edgedistill.quantizers.litert import quantize_litert, scope
 from edgedistill.runtimes.litert import LiteRTRuntime, read_entries
 from edgedistill.runtimes.litert_file import read_file
 
@@ -263,7 +264,7 @@ def test_a_file_takes_uint8_nhwc_and_carries_its_contract(built: Built, precisio
     assert model.outputs == (TensorSignature(name="logits", dtype="float32", shape=(1, CLASSES)),)
     file = read_file(model.path)
     assert file.signature() == (model.inputs, model.outputs)
-    assert file.precision() is precision
+    assert precision_of(tuple(file.layers())) is precision
     entries = read_entries(model.path)
     assert Contract.model_validate_json(entries[CONTRACT_KEY]) == CONTRACT
     assert '"prunelle à épines"' in entries[LABELS_KEY]
@@ -307,7 +308,7 @@ def test_inspect_tells_what_the_file_holds_and_who_computes_it(built: Built) -> 
         "image uint8[1, 32, 32, 3]",
         "logits float32[1, 5]",
     ]
-    assert Layer(name="network.conv1.0", weights="int8", arithmetic="int8") in seen.layers
+    assert {layer.name: layer.described for layer in seen.layers}["network.conv1.0"] == "int8"
     full = LiteRTRuntime().inspect(built.artifacts[Precision.FP32]).facts
     assert facts["other_operators"] == full["other_operators"], "int8 leaves XNNPACK no less than fp32 does"
     assert "CONV_2D" in facts["xnnpack_operators"] and "QUANTIZE" in facts["xnnpack_operators"]

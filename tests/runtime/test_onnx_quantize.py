@@ -14,14 +14,14 @@ import torch
 from torch import nn
 
 from edgedistill.errors import InputError, TrialFailure, UnsupportedError
-from edgedistill.export.metadata import read_contract, read_metadata
-from edgedistill.export.onnx import export_onnx
-from edgedistill.export.program import probe_images, reference_logits, to_program
-from edgedistill.quantize.onnx_fp16 import to_fp16
-from edgedistill.quantize.onnx_layers import layer_names
-from edgedistill.quantize.onnx_sensitivity import rank_layers
-from edgedistill.quantize.onnx_static import IntegerStyle, to_int8
-from edgedistill.quantize.onnx_weights import rounded, to_int8_weights
+from edgedistill.exporters.metadata import read_contract, read_metadata
+from edgedistill.exporters.onnx import export_onnx
+from edgedistill.exporters.program import probe_images, reference_logits, to_program
+from edgedistill.quantizers.onnx_fp16 import to_fp16
+from edgedistill.quantizers.onnx_layers import layer_names
+from edgedistill.quantizers.onnx_sensitivity import rank_layers
+from edgedistill.quantizers.onnx_static import IntegerStyle, to_int8
+from edgedistill.quantizers.onnx_weights import rounded, to_int8_weights
 from edgedistill.specs import Calibration, Contract, Precision, QuantScheme
 
 SIDE = 16

@@ -14,13 +14,13 @@ from edgedistill.artifacts import CompiledArtifact, ExportedModel, TensorSignatu
 from edgedistill.devices.local import LocalDevice
 from edgedistill.devices.stats import measured_latency
 from edgedistill.errors import InputError, UnsupportedError
-from edgedistill.export.carried import SCHEME_KEY
+from edgedistill.exporters.carried import SCHEME_KEY
 from edgedistill.runtimes import runtime_for
 from edgedistill.runtimes.base import Images, MeasurementProtocol, Runtime
 from edgedistill.runtimes.onnxruntime import OnnxRuntime
 from edgedistill.specs import Format, Precision, QuantScheme, Target
 from edgedistill.store import file_sha256, size_bytes
-from edgedistill.verify import verify
+from edgedistill.verification import verify
 
 SIDE, CLASSES = 8, 4
 TARGET = Target(

@@ -14,11 +14,11 @@ from torch import nn
 
 from edgedistill.artifacts import ExportedModel
 from edgedistill.errors import MissingDependencyError, UnsupportedError
-from edgedistill.export.metadata import signatures
-from edgedistill.export.onnx import export_onnx
-from edgedistill.export.program import probe_images, to_program
-from edgedistill.quantize.onnx_fp16 import to_fp16
-from edgedistill.quantize.onnx_static import IntegerStyle, to_int8
+from edgedistill.exporters.metadata import signatures
+from edgedistill.exporters.onnx import export_onnx
+from edgedistill.exporters.program import probe_images, to_program
+from edgedistill.quantizers.onnx_fp16 import to_fp16
+from edgedistill.quantizers.onnx_static import IntegerStyle, to_int8
 from edgedistill.runtimes import tensorrt_vendor
 from edgedistill.runtimes.base import NotRunnableError
 from edgedistill.runtimes.tensorrt import TensorRTRuntime, local_capability, trtexec_command

@@ -33,15 +33,20 @@ OPTIONAL = [requirement for requirements in EXTRAS.values() for requirement in r
 
 # Who may import what. ruff's `banned-api` has the same modules, but allows a file all of them or none.
 ADAPTERS = {
-    "onnxruntime": ("runtimes/onnxruntime.py", "quantize/onnx_*.py", "devices/agent*.py"),
+    "onnxruntime": ("runtimes/onnxruntime.py", "quantizers/onnx_*.py", "devices/agent*.py"),
     "tensorrt": ("runtimes/tensorrt*.py",),
     "tensorrt_rtx": ("runtimes/tensorrt*.py",),
-    "coremltools": ("export/coreml*.py", "quantize/coreml.py", "runtimes/coreml*.py"),
-    "torchao": ("quantize/*.py",),
-    "ai_edge_litert": ("runtimes/litert*.py", "export/litert*.py", "quantize/litert*.py", "devices/agent*.py"),
-    "ai_edge_quantizer": ("quantize/litert*.py",),
-    "litert_torch": ("export/litert*.py", "quantize/litert*.py"),
-    "executorch": ("runtimes/executorch*.py", "export/executorch*.py", "quantize/executorch*.py", "devices/agent*.py"),
+    "coremltools": ("exporters/coreml*.py", "quantizers/coreml.py", "runtimes/coreml*.py"),
+    "torchao": ("quantizers/*.py",),
+    "ai_edge_litert": ("runtimes/litert*.py", "exporters/litert*.py", "quantizers/litert*.py", "devices/agent*.py"),
+    "ai_edge_quantizer": ("quantizers/litert*.py",),
+    "litert_torch": ("exporters/litert*.py", "quantizers/litert*.py"),
+    "executorch": (
+        "runtimes/executorch*.py",
+        "exporters/executorch*.py",
+        "quantizers/executorch*.py",
+        "devices/agent*.py",
+    ),
     "typer": ("cli/*.py",),
     "rich": ("cli/*.py",),
 }

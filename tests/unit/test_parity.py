@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from edgedistill.errors import TrialFailure
-from edgedistill.export.program import rounding_of
+from edgedistill.exporters.program import rounding_of
 from edgedistill.parity import parity_of
 from edgedistill.specs import Precision
 

@@ -14,10 +14,10 @@ from edgedistill.artifacts import CalibrationSet, LadderRung
 from edgedistill.cli.app import app
 from edgedistill.documents import FormatLadder, QuantizeResult
 from edgedistill.errors import InputError
-from edgedistill.export.carried import carried_scheme
-from edgedistill.export.metadata import load, read_metadata
-from edgedistill.export.onnx import export_onnx
-from edgedistill.export.program import to_program
+from edgedistill.exporters.carried import carried_scheme
+from edgedistill.exporters.metadata import load, read_metadata
+from edgedistill.exporters.onnx import export_onnx
+from edgedistill.exporters.program import to_program
 from edgedistill.ladder import Margins
 from edgedistill.quantizing import Asked, quantize_model, way_out, with_beside
 from edgedistill.sources import ModelOptions

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgedistill.errors import InputError, Problem, UnsupportedError
-from edgedistill.export.coreml import quiet
+from edgedistill.exporters.coreml import quiet
 from edgedistill.runtimes.coreml_limits import check_type
 from edgedistill.runtimes.coreml_package import Package, read_package
 from edgedistill.runtimes.coreml_reference.evaluation import Evaluation, Shared, materialises, rounded

@@ -41,7 +41,8 @@ def test_a_package_takes_a_format_over_and_two_may_not(monkeypatch: pytest.Monke
 def test_no_sdk_and_no_torch_before_it_is_needed() -> None:
     code = (
         "import sys; from edgedistill.runtimes import runtime_for; from edgedistill.specs import Format;"
-        "import edgedistill.runtimes.onnxruntime, edgedistill.devices.local, edgedistill.devices.stats, edgedistill.verify;"
+        "import edgedistill.runtimes.onnxruntime, edgedistill.devices.local, edgedistill.devices.stats;"
+        "import edgedistill.verification;"
         "runtime_for(Format.ONNX);"
         "print(sorted({'onnxruntime', 'onnx', 'torch', 'coremltools', 'tensorrt', 'scipy'} & set(sys.modules)))"
     )
