@@ -1,0 +1,123 @@
+"""Every student of a space trained through all rungs, and measured: what a search of that space is held against.
+
+    python benchmarks/brute_force.py benchmarks/fashion_search.toml --json FILE
+    python benchmarks/brute_force.py benchmarks/fashion_search.toml --json FILE --measure
+
+The first call trains (teacher, views and all candidates, in the order of their work) and writes a row for each student:
+validation accuracy and seconds of each rung. The second, on a quiet machine, makes the files of every precision of the
+target, runs and measures them, and adds to the rows what it finds. Both go on where an interrupted call stopped; what an
+earlier call trained costs nothing again. Seconds are those of the processor, so that a busy machine does not lengthen them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from edgedistill.artifacts import MeasuredLatency, TrainedStudent, Verified
+from edgedistill.config import load_config
+from edgedistill.errors import TrialFailure
+from edgedistill.pipeline import source_of, train
+from edgedistill.preparation import open_bench, open_space, open_views, prepare_teacher
+from edgedistill.progress import Event, Note, StageFinished
+from edgedistill.realise import realise
+from edgedistill.store import Store, write_atomic
+from edgedistill.students.space import Candidate
+from edgedistill.targets import load_target
+from edgedistill.teachers.cache import ViewStore
+from edgedistill.workbench import Workbench
+
+Row = dict[str, Any]
+
+
+def listen(event: Event) -> None:
+    """Stages as they end, on stderr."""
+    if isinstance(event, StageFinished) and not event.reused and event.stage in ("teacher", "views", "train"):
+        print(event.stage, event.subject, f"{event.seconds:.0f} s", file=sys.stderr, flush=True)
+    elif isinstance(event, Note) and event.warning:
+        print(event.text, file=sys.stderr, flush=True)
+
+
+def trained_row(bench: Workbench, views: ViewStore, candidate: Candidate, known: Row | None) -> Row:
+    """The student through all rungs. `known` is its row of an earlier call: a stage found in the cache has no seconds of its
+    own, so those of that row stay."""
+    rungs: list[Row] = []
+    for trained, seconds in through_rungs(bench, views, candidate):
+        before = known["rungs"][len(rungs)]["seconds"] if known and len(known["rungs"]) > len(rungs) else seconds
+        rungs.append({"epochs": trained.epochs, "accuracy_validation": trained.accuracy_validation, "seconds": before})
+    return {
+        "spec": candidate.spec.model_dump(mode="json"),
+        "parameters": candidate.parameters,
+        "multiply_adds": candidate.multiply_adds,
+        "rungs": rungs,
+    }
+
+
+def through_rungs(bench: Workbench, views: ViewStore, candidate: Candidate) -> list[tuple[TrainedStudent, float]]:
+    """The student after each rung, with the processor's seconds that this call took for it."""
+    epochs = bench.config.search.rungs
+    done: list[tuple[TrainedStudent, float]] = []
+    for until in epochs:
+        began = time.process_time()
+        before = done[-1][0] if done else None
+        trained = train(bench, candidate.spec, views, epochs=until, total_epochs=epochs[-1], previous=before)
+        done.append((trained, round(time.process_time() - began, 2)))
+    return done
+
+
+def measured_files(bench: Workbench, views: ViewStore, candidate: Candidate) -> list[Row]:
+    """What each precision's file came to; a precision that was dropped says why."""
+    trained = through_rungs(bench, views, candidate)[-1][0]
+    return [
+        {
+            "precision": result.scheme.precision.value,
+            "sha256": result.artifact.sha256,
+            "bytes": result.artifact.bytes,
+            "accuracy_validation": result.verification.accuracy_validation,
+            "p50_ms": result.latency.p50_ms,
+            "p95_ms": result.latency.p95_ms,
+            "slowdown": result.latency.slowdown,
+            "dropped": result.dropped,
+        }
+        for result in realise(bench, source_of(bench, trained))
+        if isinstance(result.verification, Verified) and isinstance(result.latency, MeasuredLatency)
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("build", type=Path)
+    parser.add_argument("--json", type=Path, required=True)
+    parser.add_argument("--measure", action="store_true")
+    arguments = parser.parse_args()
+    config = load_config(arguments.build)
+    base = arguments.build.parent.absolute()
+    bench = open_bench(config, load_target("host"), Store(listener=listen), base=base, require_measured=True)
+    teacher = prepare_teacher(bench)
+    views = open_views(bench, teacher.teacher)
+    document: Row = json.loads(arguments.json.read_text()) if arguments.json.exists() else {"rows": []}
+    document["teacher"] = {"name": teacher.teacher.name, "accuracy_validation": teacher.accuracy_validation}
+    if isinstance(teacher.latency, MeasuredLatency):
+        document["teacher"] |= {"p50_ms": teacher.latency.p50_ms, "p95_ms": teacher.latency.p95_ms}
+    known = {json.dumps(row["spec"], sort_keys=True): row for row in document["rows"]}
+    for candidate in sorted(open_space(bench), key=lambda c: (c.multiply_adds, c.spec.label)):
+        name = json.dumps(candidate.spec.model_dump(mode="json"), sort_keys=True)
+        try:
+            row = trained_row(bench, views, candidate, known.get(name))
+            if arguments.measure:
+                row["files"] = measured_files(bench, views, candidate)
+        except TrialFailure as failure:
+            row = {"spec": candidate.spec.model_dump(mode="json"), "failed": failure.message}
+        known[name] = row
+        document["rows"] = list(known.values())
+        write_atomic(arguments.json, json.dumps(document, indent=1) + "\n")
+        shown = ", ".join(f"{r['accuracy_validation']:.2%} ({r['seconds']:.0f} s)" for r in row.get("rungs", []))
+        print(f"{candidate.spec.label}: {shown or row.get('failed')}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
