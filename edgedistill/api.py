@@ -136,16 +136,18 @@ def _run(
     listener: Listener,
 ) -> BuildResult:
     from edgedistill.finish import finish
-    from edgedistill.loop import Search
+    from edgedistill.laboratory import Laboratory, goal_of, settings_of
     from edgedistill.preparation import (
         open_bench,
         open_space,
         open_views,
         plausible_multiply_adds,
         prepare_teacher,
+        prior_of,
         resolve_budget,
     )
     from edgedistill.report.html import write_report
+    from edgedistill.search.search import Search
     from edgedistill.search.study import Study
 
     began = time.monotonic()
@@ -156,9 +158,16 @@ def _run(
     budget = resolve_budget(bench, request, teacher)
     views = open_views(bench, teacher.teacher)
     study = Study(out, key, [candidate.spec for candidate in candidates])
-    plausible = plausible_multiply_adds(teacher, budget)
-    outcome = Search(bench, views, budget, candidates, study, plausible).run()
-    result = finish(bench, teacher, views, budget, outcome, out, build_key=key, began=began)
+    search = Search(
+        Laboratory(bench, views),
+        goal_of(config, budget),
+        settings_of(config.search),
+        candidates,
+        study,
+        plausible_multiply_adds(teacher, budget),
+        prior_of(target),
+    )
+    result = finish(bench, teacher, views, budget, search.run(), out, build_key=key, began=began)
     write_report(out)
     return result
 

@@ -27,9 +27,9 @@ from pydantic import (
 
 from edgedistill.errors import InputError, Problem
 from edgedistill.explain import explain_problems
-from edgedistill.specs import BudgetRequest, Format, Frozen, Precision
+from edgedistill.specs import BudgetRequest, Format, Frozen, Objective, Precision
 from edgedistill.toml_lines import line_of
-from edgedistill.units import parse_duration_ms, parse_fraction
+from edgedistill.units import parse_bytes, parse_duration_ms, parse_fraction
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -68,6 +68,7 @@ def _rising_pair(pair: tuple[float, float]) -> tuple[float, float]:
 
 
 Percent = Annotated[float, _reworded(_parse_percent, '"1%"')]
+Bytes = Annotated[int, _reworded(parse_bytes, '"2MiB"')]
 DurationMs = Annotated[float, _reworded(parse_duration_ms, '"2s"')]
 Share = Annotated[float, Field(gt=0, lt=1)]
 Epochs = Annotated[int, Field(ge=1, le=100_000)]
@@ -76,6 +77,10 @@ Area = Annotated[float, Field(gt=0, le=1)]
 Level = Annotated[float, Field(ge=0, le=1)]
 Deviation = Annotated[float, Field(gt=0, le=1)]
 Ratio = Annotated[float, Field(gt=0)]
+
+
+NO_SLOWER = "100%"
+"""The budget of a build file that asks for the fastest student and gives none: the teacher's own latency."""
 
 
 class FitConfig(Frozen):
@@ -199,12 +204,15 @@ class TrainConfig(Frozen):
 
 class SearchConfig(Frozen):
     """`[search]`: successive halving. `probes` models with random weights are measured before the first proposal;
-    `candidates` are trained to the first of `rungs` (epochs); the `keep` share of them goes on to the next."""
+    `candidates` are trained to the first of `rungs` (epochs); the `keep` share of them goes on to the next. At most `trials`
+    candidates are begun, and no further batch of them after `time` (ms)."""
 
     probes: Annotated[int, Field(ge=2, le=200)] = 8
     candidates: Annotated[int, Field(ge=1, le=1000)] = 8
     rungs: tuple[Epochs, ...] = (4, 8, 16)
     keep: Share = 0.5
+    trials: Annotated[int, Field(ge=1, le=100_000)] = 24
+    time: DurationMs | None = None
 
     @field_validator("rungs")
     @classmethod
@@ -242,6 +250,15 @@ class ExportConfig(Frozen):
         return value
 
 
+class LimitsConfig(Frozen):
+    """`[limits]`: what the shipped file keeps beside the budget. `max_size` and `max_memory` in bytes: of the file, and of
+    what loading and running it adds to a process at its peak; `min_accuracy` of the validation split."""
+
+    max_size: Bytes | None = None
+    max_memory: Bytes | None = None
+    min_accuracy: Percent | None = None
+
+
 class ProfileConfig(Frozen):
     """`[profile]`: candidates get one session, the teacher and the winner `sessions` with `pause` between."""
 
@@ -252,11 +269,14 @@ class ProfileConfig(Frozen):
 
 
 class BuildConfig(Frozen):
-    """A whole build file."""
+    """A whole build file. `objective` says which student wins of those inside all limits: the most accurate, or the fastest;
+    then `[limits] min_accuracy` is needed, and without a budget the teacher's own latency is it."""
 
     teacher: TeacherConfig
     target: str = "host"
     budget: Annotated[BudgetRequest, _reworded(BudgetRequest.parse, '"5ms" or "20%"')]
+    objective: Objective = Objective.ACCURACY
+    limits: LimitsConfig = LimitsConfig()
     data: DataConfig = DataConfig()
     augmentation: AugmentationConfig = AugmentationConfig()
     space: SpaceConfig = SpaceConfig()
@@ -264,6 +284,12 @@ class BuildConfig(Frozen):
     search: SearchConfig = SearchConfig()
     export: ExportConfig = ExportConfig()
     profile: ProfileConfig = ProfileConfig()
+
+    @model_validator(mode="after")
+    def _bounded(self) -> BuildConfig:
+        if self.objective is Objective.LATENCY and self.limits.min_accuracy is None:
+            raise ValueError('objective = "latency" has no lower end; add min_accuracy = "90%" to [limits]')
+        return self
 
 
 def load_toml(path: Path, what: str) -> tuple[dict[str, Any], str]:
@@ -308,6 +334,8 @@ def is_target_path(text: str) -> bool:
 def load_config(path: Path) -> BuildConfig:
     """Read a build file. Raises InputError listing every problem with `file:line`; unknown keys come with a suggestion."""
     content, text = load_toml(path, "the build file")
+    if content.get("objective") == Objective.LATENCY:
+        content.setdefault("budget", NO_SLOWER)
     config = validate(BuildConfig, content, text, path)
     return _absolute(config, path.parent.absolute())
 

@@ -29,12 +29,14 @@ from edgedistill.artifacts import (
 )
 from edgedistill.devices.stats import proof
 from edgedistill.files import EXPORT_TOOLS
-from edgedistill.loop import Outcome, Winner, validation_accuracy
 from edgedistill.opening import engine_record
 from edgedistill.pipeline import TRAINING_TOOLS, source_of
 from edgedistill.preparation import PreparedTeacher
 from edgedistill.runtimes import runtime_for
+from edgedistill.search.contender import Winner
+from edgedistill.search.goal import validation_accuracy
 from edgedistill.search.pareto import frontier
+from edgedistill.search.search import Outcome
 from edgedistill.ship.card import model_card
 from edgedistill.ship.golden import Golden
 from edgedistill.ship.package import PACKAGE, PackageContents, PackageFile, write_package

@@ -199,6 +199,12 @@ def profiled(bench: Workbench, artifact: CompiledArtifact, source: Source, *, se
     return profile
 
 
+def memory_of(profile: Profile | None) -> int | None:
+    """What loading and running a file added to its process at its peak, in bytes, in the worst session; None where it was
+    not measured."""
+    return max((session.model_memory_bytes for session in profile.sessions), default=None) if profile else None
+
+
 def profile_key(bench: Workbench, artifact: CompiledArtifact, sessions: int) -> str:
     """Key of a profile: the file, the target, the device as it is now, and how samples are taken."""
     assert bench.device is not None

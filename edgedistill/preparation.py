@@ -19,6 +19,7 @@ from edgedistill.devices.base import Device
 from edgedistill.distill.fit_teacher import fit_teacher, load_fitted
 from edgedistill.errors import EdgedistillError, InputError, UnreachableError
 from edgedistill.files import compiled, portable
+from edgedistill.latency.model import LatencyModel, prior_from_published
 from edgedistill.pipeline import TRAINING_TOOLS, VIEW_CODE, latency_of, profiled, verified
 from edgedistill.progress import Note
 from edgedistill.specs import Budget, BudgetRequest, Format, Precision, QuantScheme, Target
@@ -136,6 +137,12 @@ def plausible_multiply_adds(teacher: PreparedTeacher, budget: Budget) -> float:
     limit = HEADROOM * work * budget.latency_ms / teacher.latency.at(budget.percentile)
     # Up to a power of two, so that a budget changed a little finds the same probes measured.
     return 2.0 ** math.ceil(math.log2(limit))
+
+
+def prior_of(target: Target) -> dict[Precision, LatencyModel]:
+    """What published figures give of a device's latencies, for one that is not attached."""
+    prior = prior_from_published(target)
+    return {prior.precision: prior.model} if prior else {}
 
 
 def open_views(bench: Workbench, teacher: Teacher) -> ViewStore:

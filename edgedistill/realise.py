@@ -10,7 +10,7 @@ from edgedistill.artifacts import MeasuredLatency, SchemeResult
 from edgedistill.config import BuildConfig
 from edgedistill.errors import TrialFailure, UnsupportedError
 from edgedistill.files import compiled, portable
-from edgedistill.pipeline import known_accuracy, latency_of, profile_key, profiled, verified
+from edgedistill.pipeline import known_accuracy, latency_of, memory_of, profile_key, profiled, verified
 from edgedistill.progress import Note
 from edgedistill.rungs import choose
 from edgedistill.specs import Percentile, Precision, QuantScheme
@@ -52,6 +52,7 @@ def realised(bench: Workbench, source: Source, scheme: QuantScheme, origin: Sour
         artifact=artifact,
         verification=verification,
         latency=latency_of(bench, profile),
+        memory_bytes=memory_of(profile),
         profile=profile_key(bench, artifact, 1) if profile else None,
     )
 

@@ -146,7 +146,7 @@ class BudgetRequest(Frozen):
 
     @classmethod
     def parse(cls, text: str) -> BudgetRequest:
-        """`"5ms"`, `"5ms@p99"`, `"20%@p50"`. Raises InputError on a wrong unit, a share outside (0%, 100%), or a
+        """`"5ms"`, `"5ms@p99"`, `"20%@p50"`. Raises InputError on a wrong unit, a share outside (0%, 100%], or a
         latency that is not positive and finite."""
         quantity, at, percentile = text.strip().partition("@")
         if at and percentile not in set(Percentile):
@@ -155,8 +155,8 @@ class BudgetRequest(Frozen):
         if not quantity.strip().endswith("%"):
             return cls(latency_ms=parse_duration_ms(quantity), percentile=chosen)
         share = parse_fraction(quantity)
-        if not 0 < share < 1:
-            raise InputError(f"{text!r}: a share of the teacher lies above 0% and below 100%", fix="e.g. 20%@p95")
+        if not 0 < share <= 1:
+            raise InputError(f"{text!r}: a share of the teacher lies above 0%, at most at 100%", fix="e.g. 20%@p95")
         return cls(share_of_teacher=share, percentile=chosen)
 
     def require_measurable(self) -> None:
@@ -192,6 +192,25 @@ class Budget(Frozen):
     latency_ms: Annotated[float, Field(gt=0, allow_inf_nan=False)]
     percentile: Percentile
     share_of_teacher: float | None = None
+
+
+class Objective(StrEnum):
+    """What makes one student better than another, both inside all limits."""
+
+    ACCURACY = "accuracy"
+    LATENCY = "latency"
+
+
+class Goal(Frozen):
+    """What a student is chosen by. Its file keeps `budget` and, where they are given, `max_bytes` (the file's size),
+    `max_memory_bytes` (what loading and running it adds to a process at its peak) and `min_accuracy` (validation split); of
+    the files that keep all, the most accurate or the fastest wins."""
+
+    budget: Budget
+    objective: Objective = Objective.ACCURACY
+    max_bytes: Annotated[int, Field(gt=0)] | None = None
+    max_memory_bytes: Annotated[int, Field(gt=0)] | None = None
+    min_accuracy: Annotated[float, Field(ge=0, le=1)] | None = None
 
 
 class StudentSpec(Frozen):

@@ -25,11 +25,11 @@ from edgedistill.config import BuildConfig
 from edgedistill.errors import MissingDependencyError, TrialFailure, UnsupportedError
 from edgedistill.files import compiled, portable
 from edgedistill.latency.model import prior_from_published
-from edgedistill.loop import Winner
 from edgedistill.pipeline import latency_of, profile_key, profiled, stand_in_for, verified
 from edgedistill.realise import why_dropped
 from edgedistill.rungs import Chosen, choose, settled
 from edgedistill.runtimes.tensorrt import trtexec_command
+from edgedistill.search.contender import Winner
 from edgedistill.ship.package import artifact_name
 from edgedistill.specs import Budget, Format, Precision, QuantScheme
 from edgedistill.teachers.cache import ViewStore

@@ -1,7 +1,8 @@
-"""Which students to train next: those that should fit the budget, the largest of each kind first.
+"""Which students to train next: while nothing is known of quality, those that should fit the budget, the largest of each
+kind first; then those with the best chance to beat the incumbent.
 
 Static figures rank students within one family well (more multiply-adds, more accuracy) and across families hardly at
-all, so a batch is dealt out over the families and, inside each, over sizes: what is worth its training is decided by
+all, so a first batch is dealt out over the families and, inside each, over sizes: what is worth its training is decided by
 the first rung, not here. A candidate is worth a try while P(latency <= budget) stays above `MIN_PROBABILITY`; one that
 is likely too slow is not ruled out by a guess, only by a measurement.
 """
@@ -9,35 +10,46 @@ is likely too slow is not ruled out by a guess, only by a measurement.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from edgedistill.artifacts import Latency, PredictedLatency, UnknownLatency
 from edgedistill.latency.features import features_of
 from edgedistill.latency.model import LatencyModel
-from edgedistill.specs import Budget, Precision, StudentSpec
+from edgedistill.search.quality import QualityModel
+from edgedistill.specs import Percentile, Precision
 from edgedistill.students.space import Candidate
 
 MIN_PROBABILITY = 0.02
 
 
 @dataclass(frozen=True)
+class Aim:
+    """What a candidate has to reach: at most `limit_ms` at `percentile` and, unless None, `accuracy` of the validation
+    split after the last rung."""
+
+    limit_ms: float
+    percentile: Percentile
+    accuracy: float | None = None
+
+
+@dataclass(frozen=True)
 class Proposal:
-    """A candidate, the precision in which it should be fastest, and P(latency <= budget) in it. `probability` is None
-    where nothing is known of this device's latencies."""
+    """A candidate, the precision in which it should be fastest, and the probability that it reaches what was aimed at.
+    `probability` is None where nothing is known of this device's latencies."""
 
     candidate: Candidate
     predicted: Latency
     probability: float | None
 
 
-def assess(candidate: Candidate, models: Mapping[Precision, LatencyModel], budget: Budget, device: str) -> Proposal:
-    """The candidate's best chance over the precisions that have a latency model."""
+def assess(candidate: Candidate, models: Mapping[Precision, LatencyModel], aim: Aim, device: str) -> Proposal:
+    """The candidate's best chance of the aim's latency over the precisions that have a latency model."""
     if not models:
         reason = "nothing measured on this device yet, and no published figures to predict from"
         return Proposal(candidate, UnknownLatency(reason=reason, device=device), None)
     vector = features_of(candidate.structure)
-    chances = {p: model.probability_within(vector, budget.latency_ms) for p, model in models.items()}
+    chances = {p: model.probability_within(vector, aim.limit_ms) for p, model in models.items()}
     estimates = {p: model.predict(vector) for p, model in models.items()}
     best = max(models, key=lambda p: (chances[p], -estimates[p].latency_ms))
     estimate = estimates[best]
@@ -45,7 +57,7 @@ def assess(candidate: Candidate, models: Mapping[Precision, LatencyModel], budge
         latency_ms=estimate.latency_ms,
         low_ms=estimate.low_ms,
         high_ms=estimate.high_ms,
-        percentile=budget.percentile,
+        percentile=aim.percentile,
         calibrated=estimate.calibrated,
         basis=f"{best}: {models[best].basis}",
         device=device,
@@ -54,23 +66,16 @@ def assess(candidate: Candidate, models: Mapping[Precision, LatencyModel], budge
 
 
 def propose(
-    candidates: Sequence[Candidate],
-    models: Mapping[Precision, LatencyModel],
-    budget: Budget,
-    *,
-    device: str,
-    count: int,
-    tried: Collection[StudentSpec],
+    fresh: Sequence[Candidate], models: Mapping[Precision, LatencyModel], aim: Aim, *, device: str, count: int
 ) -> tuple[Proposal, ...]:
-    """Up to `count` untried candidates with a chance to fit, dealt over the families in turn.
+    """Up to `count` of the candidates `fresh` with a chance to fit, dealt over the families in turn.
 
     Inside a family the first is the one with the largest P(fit) x size, size being its rank by multiply-adds among
     those with a chance; each further one discounts sizes close to what was dealt already, so that a batch straddles
     the budget instead of crowding at the model's best guess.
     """
-    fresh = [assess(c, models, budget, device) for c in candidates if c.spec not in tried]
-    able = [p for p in fresh if p.probability is None or p.probability > MIN_PROBABILITY]
     families: dict[str, list[Proposal]] = defaultdict(list)
+    able = _able(fresh, models, aim, device)
     for proposal in sorted(able, key=lambda p: (p.candidate.multiply_adds, p.candidate.spec.label)):
         families[proposal.candidate.spec.family].append(proposal)
     queues = [_spread(members) for _, members in sorted(families.items())]
@@ -82,19 +87,42 @@ def propose(
     return tuple(dealt)
 
 
-def fastest(
-    candidates: Sequence[Candidate],
+def promising(
+    fresh: Sequence[Candidate],
     models: Mapping[Precision, LatencyModel],
-    budget: Budget,
+    quality: QualityModel,
+    aim: Aim,
     *,
     device: str,
     count: int,
-    tried: Collection[StudentSpec],
 ) -> tuple[Proposal, ...]:
-    """The untried candidates with the lowest prediction, whatever their chance: what a build measures before it says
-    that a budget cannot be met."""
-    fresh = [assess(c, models, budget, device) for c in candidates if c.spec not in tried]
-    return tuple(sorted(fresh, key=_expected_ms)[:count])
+    """Up to `count` of the candidates `fresh` that reach the aim with more than `MIN_PROBABILITY`, the likeliest first.
+    Latency and accuracy miss for different reasons: their probabilities are multiplied."""
+    able = _able(fresh, models, aim, device)
+    if aim.accuracy is not None and able:
+        reached = quality.reach([p.candidate for p in able], aim.accuracy)
+        able = [
+            replace(p, probability=(1.0 if p.probability is None else p.probability) * float(chance))
+            for p, chance in zip(able, reached, strict=True)
+        ]
+    likely = [p for p in able if p.probability is None or p.probability > MIN_PROBABILITY]
+    likely.sort(key=lambda p: (-(1.0 if p.probability is None else p.probability), p.candidate.multiply_adds))
+    return tuple(likely[:count])
+
+
+def fastest(
+    fresh: Sequence[Candidate], models: Mapping[Precision, LatencyModel], aim: Aim, *, device: str, count: int
+) -> tuple[Proposal, ...]:
+    """The candidates with the lowest prediction, whatever their chance: what a build measures before it says that a budget
+    cannot be met."""
+    return tuple(sorted((assess(c, models, aim, device) for c in fresh), key=_expected_ms)[:count])
+
+
+def _able(
+    fresh: Sequence[Candidate], models: Mapping[Precision, LatencyModel], aim: Aim, device: str
+) -> list[Proposal]:
+    proposals = [assess(c, models, aim, device) for c in fresh]
+    return [p for p in proposals if p.probability is None or p.probability > MIN_PROBABILITY]
 
 
 def _expected_ms(proposal: Proposal) -> float:

@@ -329,14 +329,19 @@ CASES = (
     budget("infms", "above zero and finite", "5ms, 800us or 0.2s"),
     budget("nanms", "above zero and finite", "5ms, 800us or 0.2s"),
     budget("nan", "no unit", "5ms, 800us or 0.2s"),
-    budget("0%", "above 0% and below 100%", "20%@p95"),
-    budget("100%", "above 0% and below 100%", "20%@p95"),
-    budget("150%", "above 0% and below 100%", "20%@p95"),
-    budget("-20%", "above 0% and below 100%", "20%@p95"),
+    budget("0%", "above 0%, at most at 100%", "20%@p95"),
+    budget("150%", "above 0%, at most at 100%", "20%@p95"),
+    budget("-20%", "above 0%, at most at 100%", "20%@p95"),
     budget("5ms@p42", "unknown percentile 'p42'", "use p50, p95 or p99"),
     budget("", "is not a duration", "5ms, 800us or 0.2s"),
+    edit(
+        "fastest without an accuracy", '"5ms"', '"5ms"\nobjective = "latency"', "no lower end", 'min_accuracy = "90%"'
+    ),
+    edit(
+        "limit without a unit", "[space]", "[limits]\nmax_size = 2\n[space]", "build.toml:14: ", "has no unit", '"2MiB"'
+    ),
     options("--budget infms", "--budget", "infms", says=("--budget: 'infms' must be above zero", "5ms, 800us")),
-    options("--budget 100%", "--budget", "100%", says=("--budget: '100%': a share", "20%@p95")),
+    options("--budget 120%", "--budget", "120%", says=("--budget: '120%': a share", "20%@p95")),
     # targets
     options("unknown target", "--target", "pixel6", says=("unknown target 'pixel6'", "did you mean pixel-6?")),
     _target_file(None, "my-rig.toml does not exist", "check the path", kind="target file missing"),

@@ -34,7 +34,7 @@ CASES: tuple[Any, ...] = _load_cases().CASES
 # One of each place where a build can fail: before anything is read, in the build file, the target, the data, a checkpoint.
 AS_PROCESS = (
     "build file missing",
-    "budget 100%",
+    "--budget 120%",
     "unknown target",
     "several bad images",
     "malicious pickle",

@@ -71,8 +71,11 @@ def test_a_byte_order_mark_is_no_problem(tmp_path: Path) -> None:
         (HEAD.replace("5ms", "0ms"), "build.toml:1: budget: '0ms' must be above zero and finite"),
         (HEAD.replace("5ms", "-5ms"), "build.toml:1: budget: '-5ms' must be above zero and finite"),
         (HEAD.replace("5ms", "infms"), "build.toml:1: budget: 'infms' must be above zero and finite"),
-        (HEAD.replace("5ms", "0%"), "build.toml:1: budget: '0%': a share of the teacher lies above 0% and below 100%"),
-        (HEAD.replace("5ms", "100%"), "build.toml:1: budget: '100%': a share of the teacher lies above 0% and below"),
+        (
+            HEAD.replace("5ms", "0%"),
+            "build.toml:1: budget: '0%': a share of the teacher lies above 0%, at most at 100%",
+        ),
+        (HEAD.replace("5ms", "101%"), "build.toml:1: budget: '101%': a share of the teacher lies above 0%, at most"),
         (
             HEAD.replace("5ms", "5ms@p90"),
             "build.toml:1: budget: '5ms@p90': unknown percentile 'p90' (use p50, p95 or p99",

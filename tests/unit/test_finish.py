@@ -11,12 +11,12 @@ from factories import make_artifact
 from edgedistill.artifacts import MeasuredLatency, Parity, SchemeResult, UnknownLatency, Verified
 from edgedistill.config import BuildConfig
 from edgedistill.finish import _verdict
-from edgedistill.loop import Outcome
+from edgedistill.search.search import Outcome
 from edgedistill.specs import Budget, Percentile, Precision, QuantScheme
 from edgedistill.winner_files import _over, _why_left_out
 
 BUDGET = Budget(latency_ms=5.0, percentile=Percentile.P99)
-NOBODY = Outcome(winner=None, trials=(), attempts=(), probes=8)
+NOBODY = Outcome(winner=None, trials=(), attempts=(), probes=8, stopped="")
 
 
 def bench(not_measurable: str = "", how: str = "") -> Any:

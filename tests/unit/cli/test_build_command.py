@@ -144,7 +144,7 @@ def test_a_prediction_is_marked_as_one(
     assert row.split()[-1] == "unknown"
 
 
-@pytest.mark.parametrize("budget", ["0ms", "-5ms", "infms", "0%", "100%", "5 parsec", "5", "5ms@p90", ""])
+@pytest.mark.parametrize("budget", ["0ms", "-5ms", "infms", "0%", "101%", "5 parsec", "5", "5ms@p90", ""])
 def test_a_wrong_budget_is_named_before_anything_runs(
     command: Any, built: dict[str, Any], budget: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -11,15 +11,15 @@ from hypothesis import strategies as st
 
 from edgedistill.artifacts import PredictedLatency, UnknownLatency
 from edgedistill.latency.model import LatencyModel
-from edgedistill.search.propose import MIN_PROBABILITY, Proposal, assess, fastest, propose
-from edgedistill.specs import Budget, Percentile, Precision, StudentSpec
+from edgedistill.search.propose import MIN_PROBABILITY, Aim, Proposal, assess, fastest, propose
+from edgedistill.specs import Percentile, Precision
 from edgedistill.students.space import Candidate
 
 FP32, INT8 = Precision.FP32, Precision.INT8
 
 
-def budget(latency_ms: float) -> Budget:
-    return Budget(latency_ms=latency_ms, percentile=Percentile.P95)
+def aim(limit_ms: float) -> Aim:
+    return Aim(limit_ms, Percentile.P95)
 
 
 def sizes(proposals: Sequence[Proposal], family: str) -> list[int]:
@@ -33,14 +33,14 @@ def test_what_always_holds(
 ) -> None:
     tried = set(data.draw(st.lists(st.sampled_from([c.spec for c in candidates]), max_size=20)))
     models = {FP32: doubtful} if known else {}
-    found = propose(candidates, models, budget(limit), device="d", count=count, tried=tried)
+    fresh = [c for c in candidates if c.spec not in tried]
+    found = propose(fresh, models, aim(limit), device="d", count=count)
     specs = [p.candidate.spec for p in found]
     assert len(set(specs)) == len(specs) <= count
     assert not tried & set(specs)
     assert all(p.probability is None or p.probability > MIN_PROBABILITY for p in found)
     # All that have a chance are proposed where there is room, and dealt one a family in each round.
-    able = [c for c in candidates if c.spec not in tried]
-    able = [c for c in able if not known or (assess(c, models, budget(limit), "d").probability or 0) > MIN_PROBABILITY]
+    able = [c for c in fresh if not known or (assess(c, models, aim(limit), "d").probability or 0) > MIN_PROBABILITY]
     assert len(found) == min(count, len(able))
     available = Counter(c.spec.family for c in able)
     dealt = Counter(p.candidate.spec.family for p in found)
@@ -51,21 +51,21 @@ def test_what_always_holds(
 def test_the_first_of_each_family_is_the_largest_that_surely_fits(
     candidates: list[Candidate], exact: LatencyModel
 ) -> None:
-    found = propose(candidates, {FP32: exact}, budget(6.5), device="d", count=3, tried=())
+    found = propose(candidates, {FP32: exact}, aim(6.5), device="d", count=3)
     assert [p.candidate.spec.family for p in found] == ["a", "b", "c"]
     assert {p.candidate.multiply_adds for p in found} == {6_000_000}
     assert all((p.probability or 0) > 0.9 for p in found)
 
 
 def test_what_surely_does_not_fit_is_not_proposed(candidates: list[Candidate], exact: LatencyModel) -> None:
-    found = propose(candidates, {FP32: exact}, budget(6.5), device="d", count=100, tried=())
+    found = propose(candidates, {FP32: exact}, aim(6.5), device="d", count=100)
     assert max(p.candidate.multiply_adds for p in found) == 6_000_000
-    assert propose(candidates, {FP32: exact}, budget(0.01), device="d", count=100, tried=()) == ()
+    assert propose(candidates, {FP32: exact}, aim(0.01), device="d", count=100) == ()
 
 
-def test_a_batch_straddles_the_budget(candidates: list[Candidate], doubtful: LatencyModel) -> None:
+def test_a_batch_straddles_the_aim(candidates: list[Candidate], doubtful: LatencyModel) -> None:
     """Where the model is in doubt the batch holds students on both sides of its best guess, none beside another."""
-    found = propose(candidates, {FP32: doubtful}, budget(6), device="d", count=9, tried=())
+    found = propose(candidates, {FP32: doubtful}, aim(6), device="d", count=9)
     for family in ("a", "b", "c"):
         chosen = sizes(found, family)
         assert len(chosen) == 3
@@ -79,7 +79,7 @@ def test_the_precision_with_the_best_chance_is_the_one_predicted(
 ) -> None:
     halved = exact.model_copy(update={"coefficients": tuple(c / 2 for c in exact.coefficients), "basis": "halved"})
     models = {FP32: exact, INT8: halved}
-    proposal = assess(candidates[5], models, budget(4), "board")
+    proposal = assess(candidates[5], models, aim(4), "board")
     assert isinstance(proposal.predicted, PredictedLatency)
     assert proposal.predicted.latency_ms == pytest.approx(3, rel=0.02)
     assert proposal.predicted.low_ms <= proposal.predicted.latency_ms <= proposal.predicted.high_ms
@@ -89,7 +89,7 @@ def test_the_precision_with_the_best_chance_is_the_one_predicted(
 
 
 def test_where_nothing_is_known_the_latency_is_unknown(candidates: list[Candidate]) -> None:
-    found = propose(candidates, {}, budget(5), device="board", count=6, tried=())
+    found = propose(candidates, {}, aim(5), device="board", count=6)
     assert [p.candidate.spec.family for p in found] == ["a", "b", "c"] * 2
     assert all(p.probability is None for p in found)
     assert all(isinstance(p.predicted, UnknownLatency) and p.predicted.reason for p in found)
@@ -97,10 +97,9 @@ def test_where_nothing_is_known_the_latency_is_unknown(candidates: list[Candidat
 
 
 def test_the_fastest_come_by_prediction_whatever_their_chance(candidates: list[Candidate], exact: LatencyModel) -> None:
-    tried = {StudentSpec(family="a", width=0.1, depth=1.0, resolution=16)}
-    found = fastest(candidates, {FP32: exact}, budget(0.001), device="d", count=4, tried=tried)
+    found = fastest(candidates[1:], {FP32: exact}, aim(0.001), device="d", count=4)
     assert [p.candidate.spec.label for p in found[:2]] == ["b w0.1 d1 @16", "c w0.1 d1 @16"]
     assert [p.candidate.multiply_adds // 10**6 for p in found] == [1, 1, 2, 2]
     assert all((p.probability or 0) < MIN_PROBABILITY for p in found)
-    unknown = fastest(candidates, {}, budget(0.001), device="d", count=3, tried=())
+    unknown = fastest(candidates, {}, aim(0.001), device="d", count=3)
     assert {p.candidate.multiply_adds for p in unknown} == {1_000_000}

@@ -1,0 +1,109 @@
+"""A build's lab: candidates trained, made into files and measured on its workbench, each step a stage of the cache."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from edgedistill.artifacts import MeasuredLatency, Profile, Proof, SchemeResult, TrainedStudent
+from edgedistill.config import BuildConfig, SearchConfig
+from edgedistill.devices.stats import proof
+from edgedistill.errors import TrialFailure, UnsupportedError
+from edgedistill.files import compiled, portable
+from edgedistill.pipeline import latency_of, memory_of, profiled, source_of, train, untrained
+from edgedistill.progress import Note
+from edgedistill.realise import realise
+from edgedistill.search.lab import Figures, Training
+from edgedistill.search.search import Settings
+from edgedistill.specs import Budget, Goal
+from edgedistill.students.space import Candidate
+from edgedistill.teachers.cache import ViewStore
+from edgedistill.workbench import Workbench
+
+
+def goal_of(config: BuildConfig, budget: Budget) -> Goal:
+    """What a build file asks for, its budget in milliseconds."""
+    limits = config.limits
+    return Goal(
+        budget=budget,
+        objective=config.objective,
+        max_bytes=limits.max_size,
+        max_memory_bytes=limits.max_memory,
+        min_accuracy=limits.min_accuracy,
+    )
+
+
+def settings_of(config: SearchConfig) -> Settings:
+    """How a build file lets its search spend."""
+    return Settings(
+        probes=config.probes,
+        candidates=config.candidates,
+        rungs=config.rungs,
+        keep=config.keep,
+        trials=config.trials,
+        seconds=None if config.time is None else config.time / 1000,
+    )
+
+
+@dataclass(eq=False)
+class Laboratory:
+    """See `search.lab.Lab`."""
+
+    bench: Workbench
+    views: ViewStore
+
+    @property
+    def measurable(self) -> bool:
+        return self.bench.device is not None and not self.bench.not_measurable
+
+    @property
+    def device(self) -> str:
+        return self.bench.target.name
+
+    def probe(self, candidate: Candidate) -> tuple[Figures, ...]:
+        source = untrained(self.bench, candidate.spec)
+        found = []
+        for scheme in self.bench.schemes:
+            try:
+                artifact = compiled(self.bench, portable(self.bench, source, scheme, self.bench.target.runtime))
+                profile = profiled(self.bench, artifact, source, sessions=1)
+            except (TrialFailure, UnsupportedError) as failure:
+                self.note(f"probe {source.label} {scheme.label}: {failure.message}", warning=True)
+                continue
+            latency = latency_of(self.bench, profile)
+            if isinstance(latency, MeasuredLatency):
+                found.append(Figures(scheme.precision, latency, artifact.bytes, memory_of(profile)))
+        return tuple(found)
+
+    def train(self, wanted: Sequence[Training]) -> list[TrainedStudent | TrialFailure]:
+        return [self._trained(one) for one in wanted]
+
+    def _trained(self, wanted: Training) -> TrainedStudent | TrialFailure:
+        rungs = self.bench.config.search.rungs
+        try:
+            return train(
+                self.bench,
+                wanted.spec,
+                self.views,
+                epochs=rungs[wanted.rung],
+                total_epochs=rungs[-1],
+                previous=wanted.previous,
+            )
+        except TrialFailure as failure:
+            return failure
+
+    def realise(self, trained: TrainedStudent, *, last: bool) -> tuple[SchemeResult, ...]:
+        # Training under rounding takes as long as a rung: a candidate has to have come to the last one for it.
+        return realise(self.bench, source_of(self.bench, trained), self.views if last else None)
+
+    def prove(self, trained: TrainedStudent, result: SchemeResult, budget: Budget) -> Proof:
+        config = self.bench.config.profile
+        profile: Profile | None = profiled(
+            self.bench, result.artifact, source_of(self.bench, trained), sessions=config.sessions
+        )
+        if profile is None:
+            raise TrialFailure(self.bench.not_measurable)
+        return proof(profile.sessions, budget, config.pause / 1000, result.artifact.sha256)
+
+    def note(self, text: str, warning: bool = False) -> None:
+        self.bench.store.listener(Note(text, warning))
