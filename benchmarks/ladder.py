@@ -23,25 +23,21 @@ import statistics
 import sys
 import tempfile
 import time
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ladder_models import FASHION_MNIST, NAMES, TRAINING, load_model, open_data, open_views
+from measuring import session_p50_ms
 
 from edgedistill.artifacts import CompiledArtifact
 from edgedistill.climbing import FP32, Climber, Evidence
 from edgedistill.data.datasets import Dataset
 from edgedistill.data.preprocessing import prepare
-from edgedistill.devices.base import run_pushed
-from edgedistill.devices.local import LocalDevice
-from edgedistill.devices.stats import measured_latency
 from edgedistill.errors import EdgedistillError
 from edgedistill.ladder import Margins
 from edgedistill.quantizers.calibration_set import calibration_pixels, choose_calibration
 from edgedistill.quantizers.qat import tune
 from edgedistill.runtimes import runtime_for
-from edgedistill.runtimes.base import MeasurementProtocol
 from edgedistill.specs import ComputedBy, Format, Precision, QuantScheme
 from edgedistill.store import digest
 from edgedistill.targets import load_target
@@ -127,7 +123,6 @@ def keep(artifact: CompiledArtifact, folder: Path, stem: str) -> dict[str, Any]:
 
 def measure(rows: list[dict[str, Any]], dataset: Dataset, views: ViewStore, work: Path) -> None:
     """p50 of every kept file that this machine times, side by side: in each round every file has one session."""
-    device, target = LocalDevice(), load_target("host")
     jobs = []
     for row in rows:
         if row["format"] == Format.COREML:
@@ -138,19 +133,9 @@ def measure(rows: list[dict[str, Any]], dataset: Dataset, views: ViewStore, work
             artifact = CompiledArtifact.model_validate(what["file"])
             what["p50_ms_rounds"] = []
             jobs.append((what, artifact.model_copy(update={"path": work / "files" / artifact.path}), images))
-    protocol = MeasurementProtocol(
-        target=target,
-        sessions=1,
-        pause_s=0.0,
-        max_samples=1000,
-        max_seconds=2.0,
-        operators=False,
-        execute=partial(run_pushed, device),
-    )
     for _ in range(ROUNDS):
         for what, artifact, images in jobs:
-            profile = runtime_for(artifact.format).profile(artifact, images, protocol)
-            what["p50_ms_rounds"].append(measured_latency(profile).p50_ms)
+            what["p50_ms_rounds"].append(session_p50_ms(artifact, images, max_seconds=2.0))
     for what, _, _ in jobs:
         what["p50_ms"] = statistics.median(what["p50_ms_rounds"])
 

@@ -29,20 +29,16 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import timm
 import torch
+from measuring import session_p50_ms
 from torch import nn
 
-from edgedistill.devices.base import run_pushed
-from edgedistill.devices.local import LocalDevice
-from edgedistill.devices.stats import measured_latency
 from edgedistill.opening import format_of
 from edgedistill.runtimes import runtime_for
-from edgedistill.runtimes.base import MeasurementProtocol
 from edgedistill.targets import load_target
 
 TIMEOUT_S = 1800
@@ -130,18 +126,7 @@ def row(model: str, form: str, parameters: int, *, ok: bool, **found: Any) -> di
 
 def measure(path: Path) -> float:
     """p50 in ms of one session of a file on this machine, with random inputs."""
-    target = load_target("host")
-    artifact = runtime_for(format_of(path)).adopt(path, target)
-    protocol = MeasurementProtocol(
-        target=target,
-        sessions=1,
-        pause_s=0.0,
-        max_samples=1000,
-        max_seconds=1.0,
-        operators=False,
-        execute=partial(run_pushed, LocalDevice()),
-    )
-    return measured_latency(runtime_for(artifact.format).profile(artifact, None, protocol)).p50_ms
+    return session_p50_ms(runtime_for(format_of(path)).adopt(path, load_target("host")), None, max_seconds=1.0)
 
 
 def summary(rows: list[dict[str, Any]], formats: list[str]) -> dict[str, str]:
