@@ -7,7 +7,7 @@ import gc
 import sys
 import time
 from pathlib import Path
-from types import SimpleNamespace
+from types import FrameType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -213,11 +213,53 @@ def test_unknown_inputs_are_named() -> None:
         agent.make_feeds(model, {"input_name": "picture", "input_shapes": {"other": [1]}}, np.zeros(3, np.uint8))
 
 
+class Processor:
+    """Takes `line_ns` for each line of `agent.reference_us`, and nothing for what is outside of it; `agent` reads its clock.
+    Every `hiccup`th line takes a thousand times as long, as where another process had its turn."""
+
+    def __init__(self, line_ns: int, hiccup: int | None = None) -> None:
+        self.line_ns, self.hiccup = line_ns, hiccup
+        self.lines, self.now_ns = 0, 0
+
+    def reference_us(self, monkeypatch: pytest.MonkeyPatch) -> float:
+        before = sys.gettrace()
+        with monkeypatch.context() as patched:
+            patched.setattr(agent.time, "perf_counter_ns", lambda: self.now_ns)
+            sys.settrace(self._call)
+            try:
+                return agent.reference_us()
+            finally:
+                sys.settrace(before)
+
+    def _call(self, frame: FrameType, event: str, argument: Any) -> Any:
+        return self._line if frame.f_code is agent.reference_us.__code__ else None
+
+    def _line(self, frame: FrameType, event: str, argument: Any) -> Any:
+        if event == "line":
+            self.lines += 1
+            self.now_ns += self.line_ns * (1000 if self.hiccup and self.lines % self.hiccup == 0 else 1)
+        return self._line
+
+
 def test_the_reference_is_slower_on_a_slower_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+    fast = Processor(line_ns=10).reference_us(monkeypatch)
+    slow = Processor(line_ns=27).reference_us(monkeypatch)
+    least = agent.REFERENCE_ROUNDS + agent.REFERENCE_PRODUCTS
+    assert slow == pytest.approx(2.7 * fast)
+    assert fast > least * 10 / 1e3, "all of the arithmetic counts, in us"
+
+
+def test_a_longer_piece_of_arithmetic_takes_longer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(agent, "REFERENCE_ROUNDS", 2000)
-    long = agent.reference_us()
+    long = Processor(line_ns=10).reference_us(monkeypatch)
     monkeypatch.setattr(agent, "REFERENCE_ROUNDS", 200)
-    assert long > 3 * agent.reference_us() > 0
+    assert long > 3 * Processor(line_ns=10).reference_us(monkeypatch) > 0
+
+
+def test_a_few_interruptions_do_not_move_the_reference(monkeypatch: pytest.MonkeyPatch) -> None:
+    processor = Processor(line_ns=10, hiccup=10_007)
+    assert processor.reference_us(monkeypatch) == Processor(line_ns=10).reference_us(monkeypatch)
+    assert processor.lines > 10 * 10_007, "it was interrupted"
 
 
 def test_a_session_waits_for_the_speed_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
