@@ -31,28 +31,9 @@ from edgedistill.specs import BudgetRequest, Target
 from edgedistill.store import Store, lock, stage_key
 from edgedistill.targets import load_target
 from edgedistill.teachers.identity import teacher_identity
+from edgedistill.tools import BUILD_TOOLS
 
 LOG = "stages.jsonl"
-TOOLS = (
-    "torch",
-    "timm",
-    "torchao",
-    "numpy",
-    "pillow",
-    "onnx",
-    "onnxscript",
-    "onnxruntime",
-    "coremltools",
-    "tensorrt",
-    "tensorrt-rtx-cu12",
-    "litert-torch",
-    "ai-edge-litert",
-    "ai-edge-quantizer",
-    "executorch",
-    "scikit-learn",
-    "optuna",
-    "plotly",
-)
 
 
 def build(
@@ -111,7 +92,7 @@ def build_key(config: BuildConfig, target: Target, base: Path) -> str:
             "teacher": teacher_identity(config.teacher, base),
         },
         code=("edgedistill",),
-        tools=TOOLS,
+        tools=BUILD_TOOLS,
     )
 
 

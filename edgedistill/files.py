@@ -22,26 +22,12 @@ from edgedistill.runtimes import runtime_for
 from edgedistill.runtimes.base import Images
 from edgedistill.specs import Contract, Format, Frozen, Precision, QuantScheme, Target
 from edgedistill.store import stage_key, write_atomic
+from edgedistill.tools import EXPORT_TOOLS
 from edgedistill.workbench import Source, Workbench
 
 F = TypeVar("F", bound=Frozen)
 
 REWRITTEN = "rewritten.safetensors"
-
-EXPORT_TOOLS = (
-    "torch",
-    "torchao",
-    "onnx",
-    "onnxscript",
-    "onnxruntime",
-    "coremltools",
-    "tensorrt",
-    "tensorrt-rtx-cu12",
-    "litert-torch",
-    "ai-edge-litert",
-    "ai-edge-quantizer",
-    "executorch",
-)
 
 
 def portable(bench: Workbench, source: Source, scheme: QuantScheme, form: Format) -> ExportedModel:

@@ -28,9 +28,8 @@ from edgedistill.artifacts import (
     Verified,
 )
 from edgedistill.devices.stats import proof
-from edgedistill.files import EXPORT_TOOLS
 from edgedistill.opening import engine_record
-from edgedistill.pipeline import TRAINING_TOOLS, source_of
+from edgedistill.pipeline import source_of
 from edgedistill.preparation import PreparedTeacher
 from edgedistill.runtimes import runtime_for
 from edgedistill.search.contender import Winner
@@ -43,6 +42,7 @@ from edgedistill.ship.package import PACKAGE, PackageContents, PackageFile, writ
 from edgedistill.specs import Budget, ComputedBy, Format
 from edgedistill.store import tool_version, write_atomic
 from edgedistill.teachers.cache import ViewStore
+from edgedistill.tools import BUILD_TOOLS
 from edgedistill.units import format_ms, format_percent
 from edgedistill.verification import test_accuracy
 from edgedistill.winner_files import Files, Made, device_commands, make_files, name_of
@@ -313,7 +313,7 @@ def _notes(bench: Workbench, outcome: Outcome) -> tuple[str, ...]:
 def environment(bench: Workbench) -> dict[str, str]:
     """What the build ran on: platform, device facts, versions of the tools that made and measured the files."""
     facts = dict(bench.device.facts()) if bench.device is not None else {}
-    tools = {name: tool_version(name) for name in sorted({*TRAINING_TOOLS, *EXPORT_TOOLS, "optuna"})}
+    tools = {name: tool_version(name) for name in BUILD_TOOLS}
     return {"python": platform.python_version(), "platform": platform.platform(), **facts, **tools}
 
 

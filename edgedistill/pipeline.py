@@ -30,7 +30,7 @@ from edgedistill.artifacts import (
 from edgedistill.devices.base import run_pushed
 from edgedistill.devices.stats import measured_latency
 from edgedistill.distill.train import load_student, read_trained, train_student
-from edgedistill.files import EXPORT_TOOLS, compiled
+from edgedistill.files import compiled
 from edgedistill.progress import StageAdvanced
 from edgedistill.runtimes import runtime_for
 from edgedistill.runtimes.base import MeasurementProtocol, NotRunnableError
@@ -38,14 +38,13 @@ from edgedistill.specs import Contract, Format, StudentSpec
 from edgedistill.store import digest, file_sha256, stage_key, write_atomic
 from edgedistill.students.build import build_student, deploy
 from edgedistill.teachers.cache import ViewStore
+from edgedistill.tools import EXPORT_TOOLS, TRAINING_TOOLS
 from edgedistill.verification import verify
 from edgedistill.workbench import Source, Workbench
 
 VIEW_CODE = tuple(f"edgedistill.data.{name}" for name in ("augment", "images", "preprocessing", "views"))
 
 TRAINING_CODE = ("edgedistill.students", "edgedistill.distill", *VIEW_CODE)
-
-TRAINING_TOOLS = ("torch", "timm", "numpy", "pillow")
 
 
 def known_accuracy(result: SchemeResult) -> float | None:

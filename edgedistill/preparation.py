@@ -20,7 +20,7 @@ from edgedistill.distill.fit_teacher import fit_teacher, load_fitted
 from edgedistill.errors import EdgedistillError, InputError, UnreachableError
 from edgedistill.files import compiled, portable
 from edgedistill.latency.model import LatencyModel, prior_from_published
-from edgedistill.pipeline import TRAINING_TOOLS, VIEW_CODE, latency_of, profiled, verified
+from edgedistill.pipeline import VIEW_CODE, latency_of, profiled, verified
 from edgedistill.progress import Note
 from edgedistill.specs import Budget, BudgetRequest, Format, Precision, QuantScheme, Target
 from edgedistill.store import Store, stage_key, write_atomic
@@ -30,6 +30,7 @@ from edgedistill.students.structure import structure_of
 from edgedistill.teachers.cache import ViewStore, build_view_store
 from edgedistill.teachers.load import load_teacher
 from edgedistill.teachers.teacher import Teacher
+from edgedistill.tools import TRAINING_TOOLS
 from edgedistill.workbench import Source, Workbench
 
 HEADROOM = 4.0

@@ -12,12 +12,11 @@ from pathlib import Path
 from pydantic import TypeAdapter
 
 from edgedistill.artifacts import Inspected, LadderRung, Latency, MeasuredLatency, SchemeResult, UnknownLatency
-from edgedistill.files import EXPORT_TOOLS, calibration, compiled, portable, rewritten_source
+from edgedistill.files import calibration, compiled, portable, rewritten_source
 from edgedistill.isolation import CONVERSION, in_child
 from edgedistill.ladder import Margins, Measured, Tools, climb
 from edgedistill.pipeline import (
     TRAINING_CODE,
-    TRAINING_TOOLS,
     known_accuracy,
     latency_of,
     profiled,
@@ -35,6 +34,7 @@ from edgedistill.quantizers.sensitivity import rank_layers
 from edgedistill.specs import Format, Percentile, Precision, QuantScheme
 from edgedistill.store import stage_key, write_atomic
 from edgedistill.teachers.cache import ViewStore
+from edgedistill.tools import EXPORT_TOOLS, TRAINING_TOOLS
 from edgedistill.workbench import Source, Workbench
 
 QAT_EPOCHS = 2

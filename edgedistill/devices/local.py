@@ -52,13 +52,6 @@ def measuring_lock() -> Path:
     return Path(tempfile.gettempdir()) / f"edgedistill-measuring-{os.getuid()}.lock"
 
 
-def session_memory_bytes(model: Path) -> int:
-    """What a session of the file `model` may take: as much as reading it (`Limits.for_file`), 2 GiB and six times what it
-    stores, up to half of the machine's memory. A session holds the file, the weights as the runtime packs them and the
-    results between operators, and all but the file once more while it times the operators."""
-    return Limits.for_file(model).memory_bytes
-
-
 class LocalDevice:
     """This machine. `listener` hears when a session waits for another build's."""
 
@@ -79,7 +72,9 @@ class LocalDevice:
         """One session, pinned to the job's CPUs or else to the last allowed ones. See Device.run."""
         pinned = job.pinned_cpus or pick_cpus(job.threads)
         limit_s = _GRACE_S + job.wait_s + 2 * agent.HARD_LIMIT_FACTOR * job.max_seconds
-        limits = Limits(limit_s, session_memory_bytes(job.model))
+        # A session holds as many copies as a reader: the file, the weights as the runtime packs them and the results between
+        # operators, and all but the file once more while it times the operators.
+        limits = Limits(limit_s, Limits.for_file(job.model).memory_bytes)
         asked = job.model_copy(update={"pinned_cpus": pinned}).model_dump(mode="json")
         request = json.dumps(asked | {"memory_bytes": limits.memory_bytes})
         with lock(self._lock_file, self._listener, "another measurement on this machine"):
