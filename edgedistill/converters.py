@@ -17,7 +17,7 @@ from torch.export import ExportedProgram
 
 from edgedistill.artifacts import ExportedModel
 from edgedistill.errors import UnsupportedError
-from edgedistill.exporters.quiet import quiet
+from edgedistill.exporters.quiet import quiet_import
 from edgedistill.isolation import CONVERSION, in_child
 from edgedistill.quantizers.onnx_static import IntegerStyle
 from edgedistill.runtimes.base import Images
@@ -78,7 +78,7 @@ def convert(what: Conversion, form: Format, scheme: QuantScheme, folder: Path) -
     ):
         with (
             contextlib.suppress(ImportError),
-            quiet(),
+            quiet_import(),
         ):  # the converter says what is missing, with the line that installs it
             importlib.import_module(name)
     return in_child(f"converting to {form} {scheme.label}", CONVERSION, _convert, what, form, scheme, folder)

@@ -11,7 +11,6 @@ litert_torch is imported inside functions: it takes seconds and is an extra.
 from __future__ import annotations
 
 import importlib
-import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,7 +27,7 @@ from edgedistill.exporters.carried import carried_entries
 from edgedistill.exporters.litert_content import LAYER_MARK, Content
 from edgedistill.exporters.litert_passes import drop_expands, keep_nearest, plain_pooling
 from edgedistill.exporters.origin import culprits
-from edgedistill.exporters.quiet import quiet
+from edgedistill.exporters.quiet import quiet, quiet_import, variable
 from edgedistill.specs import Contract, Format, Precision, QuantScheme
 from edgedistill.store import file_sha256, size_bytes, write_atomic
 from edgedistill.units import format_bytes
@@ -58,7 +57,7 @@ def import_litert(module: str) -> Any:
     """A module of LiteRT's Python packages, imported without its chatter. Raises MissingDependencyError with the line that
     installs it."""
     try:
-        with quiet():
+        with quiet_import():
             return importlib.import_module(module)
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in ("litert_torch", "ai_edge_litert", "ai_edge_quantizer"):
@@ -69,16 +68,8 @@ def import_litert(module: str) -> Any:
 @contextmanager
 def quiet_litert() -> Iterator[None]:
     """Without warnings, log records and the converter's progress lines. Errors pass."""
-    before = os.environ.get(_SHOW_PROGRESS)
-    os.environ[_SHOW_PROGRESS] = "n"
-    try:
-        with quiet():
-            yield
-    finally:
-        if before is None:
-            del os.environ[_SHOW_PROGRESS]
-        else:
-            os.environ[_SHOW_PROGRESS] = before
+    with variable(_SHOW_PROGRESS, "n"), quiet():
+        yield
 
 
 def export_litert(

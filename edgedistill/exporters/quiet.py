@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,3 +26,25 @@ def quiet() -> Iterator[None]:
     finally:
         logging.disable(disabled)
         root.removeHandler(handler)
+
+
+@contextmanager
+def quiet_import() -> Iterator[None]:
+    """`quiet`, to import a converter in. LiteRT's brings TensorFlow's native code, which tells the terminal itself, past
+    Python, that oneDNN's operations are on. Unless the user has set otherwise they are off: a conversion needs no speed."""
+    with variable("TF_ENABLE_ONEDNN_OPTS", os.environ.get("TF_ENABLE_ONEDNN_OPTS", "0")), quiet():
+        yield
+
+
+@contextmanager
+def variable(name: str, value: str) -> Iterator[None]:
+    """Inside, the environment's variable `name` is `value`; after it, what it was before."""
+    before = os.environ.get(name)
+    os.environ[name] = value
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before

@@ -18,6 +18,7 @@ from torch import nn
 
 from edgedistill.config import TeacherConfig
 from edgedistill.errors import InputError, Problem
+from edgedistill.exporters.quiet import quiet
 from edgedistill.teachers.identity import find_module, is_local
 
 
@@ -37,7 +38,8 @@ def _timm_network(config: TeacherConfig, name: str, classes: int) -> nn.Module:
         arguments.setdefault("img_size", config.resolution)
     arguments["num_classes"] = classes
     try:
-        network: nn.Module = create_model(name, pretrained=config.pretrained, **arguments)
+        with quiet():  # without a network, each of the hub's retries would be told; the error says it once
+            network: nn.Module = create_model(name, pretrained=config.pretrained, **arguments)
     except OSError as error:
         raise InputError(
             f"[teacher] the pretrained weights of {name} cannot be fetched: {str(error).splitlines()[0]}",

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
+import subprocess
+import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +21,7 @@ from torch import nn
 
 from edgedistill.cli.app import run
 from edgedistill.documents import ExportResult, InspectResult, RunResult, VerifyResult
+from edgedistill.specs import Format
 
 MODEL = "timm:mobilenetv3_small_050"
 
@@ -77,6 +82,22 @@ def test_what_fails_is_listed_and_costs_the_others_nothing(tmp_path: Path, capsy
     assert [f.precision for f in result.files] == ["fp32"]
     (failure,) = result.failures
     assert (failure.precision, failure.fix) == ("int8", "add --data FOLDER")
+
+
+def test_a_terminal_hears_of_stages_and_of_nothing_that_libraries_say(tmp_path: Path) -> None:
+    """In a process of its own: native code writes to the terminal past Python, once a process, when it is loaded."""
+    extras = {Format.LITERT: "litert_torch", Format.EXECUTORCH: "executorch"}
+    forms = [
+        form
+        for form in Format
+        if form is not Format.NULL and (form not in extras or find_spec(extras[form]) is not None)
+    ]
+    command = [sys.executable, "-m", "edgedistill", "export", MODEL, "--random-weights", "--classes", "10"]
+    command += ["--resolution", "32", "--formats", ",".join(forms), "--out", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    stages = [f"trace {MODEL}", *(f"export {MODEL} {form} fp32" for form in forms)]
+    assert re.fullmatch("".join(rf"{stage}  [\d.]+ s\n" for stage in stages), done.stderr)
+    assert done.returncode == 0
 
 
 @pytest.mark.parametrize("suffix", [".onnx", ".mlpackage", ".engine"])
@@ -144,6 +165,16 @@ def test_an_engine_does_not_run_without_its_gpu(
     Image.new("RGB", (40, 40)).save(tmp_path / "photo.png")
     document = answer(capsys, "run", file_of(exported, ".engine"), "--input", tmp_path / "photo.png", code=2)
     assert "NVIDIA GPU" in document["error"]["message"]
+
+
+def test_verify_says_once_why_an_engine_is_not_run(exported: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    capsys.readouterr()
+    assert run(["verify", str(file_of(exported, ".engine"))]) == 0
+    told = capsys.readouterr().out
+    assert told.splitlines()[0].endswith(": ok as far as it can be read here")
+    assert told.count("needs an NVIDIA GPU") == 1
 
 
 class Brightness(nn.Module):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -117,14 +118,18 @@ def test_a_wrong_tag_gets_the_known_ones(load: Load) -> None:
     assert "resnet18.a1_in1k" in caught.value.fix
 
 
-def test_no_network_is_an_error_with_a_way_out(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_network_is_an_error_with_a_way_out(
+    load: Load, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     def offline(*_: object, **__: object) -> None:
+        logging.getLogger("huggingface_hub.utils._http").warning("Retrying in 8s [Retry 5/5].")
         raise ConnectionError("Name or service not known")
 
     monkeypatch.setattr("edgedistill.teachers.networks.create_model", offline)
     with pytest.raises(InputError, match="cannot be fetched: Name or service") as caught:
         load(TeacherConfig(model="timm:resnet18", pretrained=True, fit=FIT))
     assert "checkpoint" in caught.value.fix
+    assert not caplog.records, "the error says it once"
 
 
 def test_a_head_for_other_classes_needs_fitting(load: Load) -> None:
