@@ -32,12 +32,18 @@ def all_targets() -> tuple[Target, ...]:
     return tuple(load_target(name) for name in target_names())
 
 
+def target_file(name_or_path: str | Path) -> Path:
+    """The TOML file of a target, given as to `load_target`."""
+    given = str(name_or_path)
+    return Path(os.path.expanduser(given)) if is_target_path(given) else targets_folder() / f"{given}.toml"  # noqa: PTH111
+
+
 def load_target(name_or_path: str | Path) -> Target:
     """The target of that name, or of that TOML file (a value that ends with `.toml` or has a slash is a path). Raises
     InputError for an unknown name, with the nearest one, and for a file with problems, with all their lines."""
     given = str(name_or_path)
     if is_target_path(given):
-        return _read(Path(os.path.expanduser(given)))  # noqa: PTH111
+        return _read(target_file(given))
     names = target_names()
     if given not in names:
         near = difflib.get_close_matches(given.lower(), names, 1)
@@ -47,7 +53,7 @@ def load_target(name_or_path: str | Path) -> Target:
         elif near:
             fix = f"did you mean {near[0]}? {fix}"
         raise InputError(f"unknown target {given!r}", fix=fix)
-    return _read(targets_folder() / f"{given}.toml")
+    return _read(target_file(given))
 
 
 def _read(path: Path) -> Target:

@@ -26,11 +26,11 @@ from edgedistill.cli import (
     verify,
 )
 from edgedistill.cli import run as classify
+from edgedistill.cli.options import help_without_command
 from edgedistill.errors import ExitCode
 
 app = typer.Typer(
     name="edgedistill",
-    no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -59,7 +59,7 @@ def _print_version(asked: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
+@app.callback(invoke_without_command=True)
 def root(
     context: typer.Context,
     version: Annotated[
@@ -72,6 +72,7 @@ def root(
     Begin with `edgedistill init`, then `edgedistill build build.toml`.
     """
     context.obj = verbose
+    help_without_command(context)
 
 
 def main() -> None:
@@ -103,13 +104,9 @@ def run(arguments: list[str]) -> int:
 
 
 def _usage(error: Exception, as_json: bool) -> int:
-    context = getattr(error, "ctx", None)
-    if type(error).__name__ == "NoArgsIsHelpError" and context is not None:
-        with contextlib.redirect_stdout(sys.stderr):
-            typer.echo(context.get_help())  # with rich, typer prints it itself and returns nothing
-        return int(ExitCode.BAD_INPUT)
     from edgedistill.cli.errors import show_usage_error
 
+    context = getattr(error, "ctx", None)
     message = getattr(error, "format_message", lambda: str(error))()
     show_usage_error(message, context.command_path if context is not None else "edgedistill", as_json=as_json)
     return int(ExitCode.BAD_INPUT)

@@ -6,9 +6,17 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(no_args_is_help=True, help="See or empty the cache of finished stages.")
+from edgedistill.cli.options import help_without_command
+
+app = typer.Typer()
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+
+
+@app.callback(invoke_without_command=True)
+def root(context: typer.Context) -> None:
+    """See or empty the cache of finished stages."""
+    help_without_command(context)
 
 
 @app.command("info")

@@ -9,6 +9,8 @@ import typer
 from edgedistill.cli.completion import complete_target
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from rich.console import Console
 
     from edgedistill.specs import Target
@@ -26,7 +28,7 @@ def targets(
 
     from edgedistill.cli import render
     from edgedistill.cli.errors import answering
-    from edgedistill.targets import all_targets, load_target
+    from edgedistill.targets import all_targets, load_target, target_file
 
     with answering(as_json=as_json):
         if name is None:
@@ -40,7 +42,7 @@ def targets(
         if as_json:
             render.write_json(target.model_dump_json())
         else:
-            _print_one(render.results(), target)
+            _print_one(render.results(), target, target_file(name))
 
 
 def _print_all(console: Console, found: tuple[Target, ...]) -> None:
@@ -54,7 +56,7 @@ def _print_all(console: Console, found: tuple[Target, ...]) -> None:
     render.line(console, "one in full: edgedistill targets NAME; your own: --target ./my-board.toml", style="dim")
 
 
-def _print_one(console: Console, target: Target) -> None:
+def _print_one(console: Console, target: Target, file: Path) -> None:
     from edgedistill.cli import render
     from edgedistill.units import format_bytes, format_ms
 
@@ -65,6 +67,7 @@ def _print_one(console: Console, target: Target) -> None:
         ("precisions", ", ".join(target.precisions)),
         ("threads", str(target.threads)),
         ("reached by", reached_by(target)),
+        ("file", str(file)),
     ]
     if target.memory_bytes is not None:
         rows.append(("memory", format_bytes(target.memory_bytes)))

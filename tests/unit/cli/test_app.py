@@ -120,9 +120,14 @@ def test_wrong_use_is_2_and_points_to_help(
         assert captured.out == ""
 
 
-def test_no_command_shows_help_and_is_2(command: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    assert command() == 2
-    assert "doctor" in capsys.readouterr().err
+@pytest.mark.parametrize(("arguments", "named"), [([], "doctor"), (["cache"], "clear")])
+def test_no_command_shows_help_once_and_is_2(
+    command: Any, arguments: list[str], named: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command(*arguments) == 2
+    captured = capsys.readouterr()
+    assert named in captured.err and captured.err.count("Usage:") == 1
+    assert captured.out == ""
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

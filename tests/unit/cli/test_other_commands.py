@@ -106,6 +106,7 @@ def test_one_target_shows_everything(command: Any, name: str, capsys: Captured) 
     shown = capsys.readouterr().out
     assert target.how_to_measure.strip() in shown
     assert all(source in shown for source in target.sources)
+    assert any(f"targets/{name}.toml" in line for line in shown.splitlines() if line.startswith("file "))
     assert all(row.model in shown for row in target.published)
 
 
