@@ -8,9 +8,10 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from edgedistill.artifacts import BuildResult, Latency, MeasuredLatency, ShippedArtifact, UnknownLatency
+from edgedistill.artifacts import BuildResult, Latency, MeasuredLatency, ShippedArtifact, UnknownLatency, Verified
 from edgedistill.cli import render
-from edgedistill.specs import Budget, Percentile
+from edgedistill.report.tables import reference_text
+from edgedistill.specs import Budget, ComputedBy, Percentile
 from edgedistill.units import format_bytes, format_ms, format_percent, format_seconds
 
 _STATUS_STYLE = {"met": "bold green", "not_met": "bold red", "unmeasured": "bold yellow"}
@@ -34,6 +35,11 @@ def print_result(console: Console, result: BuildResult, out: Path) -> None:
     if result.status == "not_met":
         _print_frontier(console, result)
     for artifact in result.artifacts:
+        found = artifact.verification
+        if isinstance(found, Verified) and found.computed_by is ComputedBy.REFERENCE:
+            render.line(
+                console, f"{artifact.path}: accuracy on the device unknown; {reference_text(found)}", style="dim"
+            )
         if isinstance(artifact.latency, UnknownLatency):
             render.line(console, f"{artifact.path}: latency unknown: {artifact.latency.reason}", style="dim")
         if artifact.fallbacks is not None and artifact.fallbacks.elsewhere:

@@ -75,7 +75,7 @@ def unknowns(result: BuildResult) -> Pairs:
             checked = f" Checked instead: {checks}." if checks else ""
             texts.append(f"accuracy unknown, {artifact.verification.reason.rstrip('.')}.{checked}")
         elif artifact.verification.computed_by is ComputedBy.REFERENCE:
-            texts.append(f"accuracy on the device unknown. {reference_text(artifact.verification)}.")
+            texts.append(f"accuracy on the device unknown; {reference_text(artifact.verification)}.")
         if isinstance(artifact.latency, PredictedLatency):
             latency = artifact.latency
             texts.append(f"latency predicted for {latency.device}, {prediction_text(latency)}, from {latency.basis}.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -55,6 +56,17 @@ def test_met_shows_one_table_and_the_paths(
         assert f"{out / name}" in shown
     assert "dropped onnx fp16: 0.3% slower than fp32" in shown
     assert "latency unknown: no NVIDIA GPU" in shown
+
+
+def test_what_a_reference_interpreter_computed_stands_below_the_table(
+    command: Any, built: dict[str, Any], realistic: ModuleType, capsys: pytest.CaptureFixture[str]
+) -> None:
+    built["result"] = realistic.with_reference()
+    assert command("build", "build.toml") == 0
+    shown = capsys.readouterr().out
+    assert "student-fp16.mlpackage: accuracy on the device unknown; a reference interpreter, not the device, " in shown
+    assert "gets 99.22% of 256 validation images right" in shown
+    assert shown.count("reference interpreter") == 1
 
 
 def test_options_reach_the_loop(command: Any, built: dict[str, Any], tmp_path: Path) -> None:

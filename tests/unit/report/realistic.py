@@ -33,7 +33,7 @@ from edgedistill.artifacts import (
     Verification,
     Verified,
 )
-from edgedistill.specs import Budget, Contract, Format, Percentile, Precision, QuantScheme, StudentSpec
+from edgedistill.specs import Budget, ComputedBy, Contract, Format, Percentile, Precision, QuantScheme, StudentSpec
 
 DEVICE = "Intel Xeon Platinum 8375C @ 2.90GHz, 1 thread"
 ENVIRONMENT = Environment(
@@ -330,6 +330,21 @@ def make_result(**changes: Any) -> BuildResult:
         "seconds": 214.0,
     }
     return BuildResult(**{**fields, **changes})
+
+
+def with_reference() -> BuildResult:
+    """`make_result`, its Core ML package computed by the reference interpreter, as off a Mac."""
+    result = make_result()
+    parity = Parity(max_abs_error=0.0085, top1_agreement=0.996, images=256)
+    found = Verified(computed_by=ComputedBy.REFERENCE, parity=parity, accuracy_validation=0.9922)
+    return result.model_copy(
+        update={
+            "artifacts": tuple(
+                a.model_copy(update={"parity": parity, "verification": found}) if a.format is Format.COREML else a
+                for a in result.artifacts
+            )
+        }
+    )
 
 
 def make_not_met() -> BuildResult:

@@ -139,6 +139,16 @@ def test_an_unmeasured_build_calls_nothing_measured(realistic: ModuleType) -> No
     assert names == ["predicted, not measured", "budget 5.00 ms"]
 
 
+def test_what_a_reference_interpreter_computed_is_not_called_the_devices(realistic: ModuleType) -> None:
+    result = realistic.with_reference()
+    page = Page(render_report(result, profiles_for(result, realistic)))
+    assert "99.60%± 0.0085reference" in page.text
+    assert (
+        "Accuracy on the device unknown; a reference interpreter, not the device, gets 99.22% of 256 validation images right"
+        in page.text
+    )
+
+
 def test_no_text_becomes_markup(realistic: ModuleType) -> None:
     """Every string of the result and of the profiles hostile at once: the elements of the page are the same as ever."""
     result = realistic.make_result()
