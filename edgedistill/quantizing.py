@@ -66,8 +66,8 @@ def quantize_model(
 
     A format without a winner is in the result, which is then not `ok`. Raises InputError for bad input.
     """
+    dataset = load_dataset(data_config(data))  # first: a wrong path is told before any weights are fetched
     opened = _open_onnx(Path(model), options, asked) if model.endswith(".onnx") else _open_torch(model, options)
-    dataset = load_dataset(data_config(data))
     _check(opened, dataset, data)
     make_folder(asked.out)
     chosen = choose_calibration(dataset, CALIBRATION_IMAGES)

@@ -117,7 +117,7 @@ def _table(ladder: FormatLadder) -> Table:
             "unknown" if rung.accuracy is None else format_percent(rung.accuracy, 2),
             "unknown" if rung.loss is None else f"{rung.loss * 100:.2f} points",
             "" if rung.bytes is None else format_bytes(rung.bytes),
-            "" if rung.p50_ms is None else format_ms(rung.p50_ms),
+            "" if rung.bytes is None else "unknown" if rung.p50_ms is None else format_ms(rung.p50_ms),
             good if rung.accepted else rung.reason,
         )
 
@@ -126,7 +126,7 @@ def _table(ladder: FormatLadder) -> Table:
         "unknown" if ladder.accuracy is None else format_percent(ladder.accuracy, 2),
         "",
         "" if ladder.bytes is None else format_bytes(ladder.bytes),
-        "" if ladder.p50_ms is None else format_ms(ladder.p50_ms),
+        "" if ladder.bytes is None else "unknown" if ladder.p50_ms is None else format_ms(ladder.p50_ms),
         "",
     )
     for rung in ladder.beside:

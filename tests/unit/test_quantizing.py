@@ -109,6 +109,7 @@ def test_an_onnx_file_climbs_without_torch(file, tmp_path):
         ("absent.onnx", "digits", (Format.ONNX,), "does not exist"),
         ("small.onnx", "digits", (Format.COREML,), r"(?s)coreml: is made from a torch model"),
         ("nonsense", "digits", (Format.ONNX,), "is not a model"),
+        ("timm:absent", "absent", (Format.ONNX,), "--data: absent does not exist"),
     ],
 )
 def test_bad_input(file, tmp_path, model, data, formats, message):
@@ -142,6 +143,8 @@ def test_the_command_without_a_winner_names_the_way_out(file, tmp_path, monkeypa
     monkeypatch.setattr("edgedistill.quantizing.quantize_model", lambda *given, **more: found)
     answer = CliRunner().invoke(app, ["quantize", str(file), "--data", "digits", "--out", str(tmp_path)])
     assert answer.exit_code == 2
+    fp32 = next(line for line in answer.output.splitlines() if line.strip().startswith("fp32"))
+    assert fp32.split()[-1] == "unknown", "a file that was not timed has no empty cell for its p50"
     assert "3.00 points" in answer.output and "allow that with --max-loss" in answer.output
 
 
