@@ -31,9 +31,12 @@ def profile_file(path: Path, target: Target, listener: Listener, sessions: int =
     measured = _measured_on(target)
     if format not in measured:
         others = f"only {', '.join(measured)}" if measured else "no files but a build's own"
+        fix = target.how_to_measure or "choose a target that runs it (edgedistill targets)"
+        if target.transport == "local" and measured:
+            fix = f"export the model as {' or '.join(measured)} and measure that file: latency is the file's own"
         raise UnsupportedError(
             f"{path.name} is {format}; {others} can be measured on {target.title}",
-            fix=target.how_to_measure or "choose a target that runs it (edgedistill targets)",
+            fix=fix,
         )
     artifact = reading(path, open_file, path, target).artifact
     device = attach(target, listener)

@@ -108,7 +108,7 @@ def print_export(console: Console, result: ExportResult, out: Path) -> None:
     for file in result.files:
         if file.not_run:
             render.line(console, f"{file.path}: not run: {file.not_run}", style="dim")
-        for check in file.checks:
+        for check in render.besides(file.checks, file.not_run):
             render.line(console, f"  {check}" if file.not_run else f"{file.path}: {check}", style="dim")
         if file.fallbacks is not None and file.fallbacks.elsewhere:
             render.line(console, f"{file.path}: {file.fallbacks.sentence}", style="dim")

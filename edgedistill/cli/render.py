@@ -68,6 +68,11 @@ def _discard(stream: IO[str]) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
+def besides(checks: Iterable[str], not_run: str) -> list[str]:
+    """The checks without those that only tell again why the file was not run."""
+    return [check for check in checks if not (not_run and check.endswith(not_run))]
+
+
 def table(*columns: str, title: str = "", right: tuple[str, ...] = ()) -> Table:
     """An empty table; the columns named in `right` are aligned to the right, as numbers are."""
     made = Table(box=box.SIMPLE_HEAD, title=title or None, title_justify="left", title_style="bold", pad_edge=False)

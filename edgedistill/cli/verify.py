@@ -45,12 +45,11 @@ def _print(console: Console, result: VerifyResult) -> None:
     from edgedistill.specs import ComputedBy
     from edgedistill.units import format_percent
 
-    render.line(
-        console, f"{result.path}: {'ok' if result.ok else 'NOT ok'}", style="bold green" if result.ok else "bold red"
-    )
+    found = "NOT ok" if not result.ok else "ok as far as it can be read here" if result.not_run else "ok"
+    render.line(console, f"{result.path}: {found}", style="bold green" if result.ok else "bold red")
     for failure in result.failures:
         render.line(console, f"! {failure}", style="red")
-    for check in result.checks:
+    for check in render.besides(result.checks, result.not_run):
         render.line(console, f"- {check}")
     if result.parity is not None:
         same = format_percent(result.parity.top1_agreement)

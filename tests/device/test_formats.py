@@ -208,6 +208,13 @@ def test_a_target_that_does_not_measure_the_format(tmp_path: Path, changes: dict
     assert caught.value.fix == "ask"
 
 
+def test_what_this_machine_does_not_measure_is_exported_as_what_it_does(tmp_path: Path) -> None:
+    (tmp_path / "model.engine").write_bytes(b"")
+    with pytest.raises(UnsupportedError, match=r"model\.engine is tensorrt; only onnx, litert, executorch") as caught:
+        profiling.profile_file(tmp_path / "model.engine", load_target("host"), silent)
+    assert caught.value.fix.startswith("export the model as onnx or litert or executorch")
+
+
 @pytest.mark.skipif(importlib.util.find_spec("executorch") is None, reason="executorch is not installed")
 def test_a_program_without_the_method_forward(device: LocalDevice, tmp_path: Path) -> None:
     from executorch.exir import to_edge
