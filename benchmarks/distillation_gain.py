@@ -50,7 +50,7 @@ def chosen_student(out: Path) -> StudentSpec:
     chosen = BuildResult.model_validate_json((out / "build.json").read_text()).student
     if chosen is None:
         raise SystemExit(f"the build in {out} chose no student")
-    return StudentSpec(family=chosen.family, width=chosen.width, depth=chosen.depth, resolution=chosen.resolution)
+    return chosen.spec
 
 
 def main() -> None:

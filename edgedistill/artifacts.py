@@ -389,13 +389,16 @@ class TeacherSummary(Frozen):
     latency: Latency
 
 
-class StudentSummary(Frozen):
-    family: str
-    width: float
-    depth: float
-    resolution: int
+class StudentSummary(StudentSpec):
+    """The student's choices, with what they come to: `parameters` and `multiply_adds` of the deployed network at batch 1."""
+
     parameters: int
     multiply_adds: int
+
+    @property
+    def spec(self) -> StudentSpec:
+        """The choices alone."""
+        return StudentSpec.model_validate(self.model_dump(include=set(StudentSpec.model_fields)))
 
 
 class Dropped(Frozen):

@@ -27,7 +27,7 @@ from pydantic import (
 
 from edgedistill.errors import InputError, Problem
 from edgedistill.explain import explain_problems
-from edgedistill.specs import BudgetRequest, Format, Frozen, Objective, Precision
+from edgedistill.specs import BudgetRequest, Format, Frozen, Kernel, Objective, Precision
 from edgedistill.toml_lines import line_of
 from edgedistill.units import parse_bytes, parse_duration_ms, parse_fraction
 
@@ -174,12 +174,15 @@ class AugmentationConfig(Frozen):
 
 class SpaceConfig(Frozen):
     """`[space]`: which candidates there are. An empty list leaves the family's own range, and no families the default
-    ones."""
+    ones. Of `kernels` and `expansions` an empty list leaves the family's own single one: each value given multiplies the
+    space. Families without such a choice are not concerned."""
 
     families: tuple[str, ...] = ()
     widths: tuple[Annotated[float, Field(gt=0, le=8)], ...] = ()
     depths: tuple[Annotated[float, Field(gt=0, le=8)], ...] = ()
     resolutions: tuple[Annotated[int, Field(ge=8, le=1024)], ...] = ()
+    kernels: tuple[Kernel, ...] = ()
+    expansions: tuple[Annotated[float, Field(gt=0, le=16)], ...] = ()
     max_parameters: Annotated[int, Field(ge=1)] | None = None
 
 

@@ -228,14 +228,7 @@ def _student_summary(winner: Winner | None) -> StudentSummary | None:
     if winner is None:
         return None
     trial = winner.trial
-    return StudentSummary(
-        family=trial.spec.family,
-        width=trial.spec.width,
-        depth=trial.spec.depth,
-        resolution=trial.spec.resolution,
-        parameters=trial.parameters,
-        multiply_adds=trial.multiply_adds,
-    )
+    return StudentSummary(**trial.spec.model_dump(), parameters=trial.parameters, multiply_adds=trial.multiply_adds)
 
 
 def _measured(trials: Sequence[Trial], budget: Budget) -> list[FrontierPoint]:

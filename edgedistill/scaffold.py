@@ -188,6 +188,8 @@ budget = {budget}
 # widths = []
 # depths = []
 # resolutions = []
+# kernels = []  # and expansions: empty leaves each family its own one
+# expansions = []
 
 [train]
 # recipe = "distill"  # or "cross_entropy": labels only

@@ -10,7 +10,7 @@ import math
 from enum import StrEnum
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from edgedistill.errors import InputError
 from edgedistill.units import format_ms, format_percent, parse_duration_ms, parse_fraction
@@ -213,18 +213,59 @@ class Goal(Frozen):
     min_accuracy: Annotated[float, Field(ge=0, le=1)] | None = None
 
 
+def _odd(side: int) -> int:
+    if side % 2 == 0:
+        raise ValueError(f"{side} is even; a kernel has a middle: 3, 5, 7, 9 or 11")
+    return side
+
+
+Kernel = Annotated[int, Field(ge=3, le=11), AfterValidator(_odd)]
+"""Side of a square convolution kernel in pixels."""
+
+CHANNEL_MULTIPLE = 8
+"""What channels are rounded to where nothing else is known of a target."""
+
+
 class StudentSpec(Frozen):
     """A student's architecture. `width` and `depth` multiply the family's own channels and block counts; `resolution`
-    is the side of the square input in pixels."""
+    is the side of the square input in pixels.
+
+    `kernel` is the side of the convolutions that mix places, `expansion` how many times wider a block is inside; None
+    leaves the family's own, which may differ from stage to stage. Not every family has them (Family.kernels, .expansions).
+    Channels are rounded to `channel_multiple`.
+    """
 
     family: str
     width: Annotated[float, Field(gt=0)]
     depth: Annotated[float, Field(gt=0)]
     resolution: Annotated[int, Field(ge=8, le=1024)]
+    kernel: Kernel | None = None
+    expansion: Annotated[float, Field(gt=0)] | None = None
+    channel_multiple: Annotated[int, Field(ge=1)] = CHANNEL_MULTIPLE
 
     @property
     def label(self) -> str:
-        return f"{self.family} w{self.width:g} d{self.depth:g} @{self.resolution}"
+        """`resnet w0.5 d1 @32`, with `k5`, `e4` and `m16` where kernel, expansion and multiple are not the usual ones."""
+        parts = [self.family, f"w{self.width:g}", f"d{self.depth:g}"]
+        if self.kernel is not None:
+            parts.append(f"k{self.kernel}")
+        if self.expansion is not None:
+            parts.append(f"e{self.expansion:g}")
+        if self.channel_multiple != CHANNEL_MULTIPLE:
+            parts.append(f"m{self.channel_multiple}")
+        return " ".join([*parts, f"@{self.resolution}"])
+
+    @property
+    def described(self) -> str:
+        """Its choices in words: `width 0.5, depth 1, kernel 5, 32 px`."""
+        parts = [f"width {self.width:g}", f"depth {self.depth:g}"]
+        if self.kernel is not None:
+            parts.append(f"kernel {self.kernel}")
+        if self.expansion is not None:
+            parts.append(f"expansion {self.expansion:g}")
+        if self.channel_multiple != CHANNEL_MULTIPLE:
+            parts.append(f"channels in multiples of {self.channel_multiple}")
+        return ", ".join([*parts, f"{self.resolution} px"])
 
 
 class Contract(Frozen):
@@ -267,6 +308,7 @@ class Target(Frozen):
     the others need a device attached. `accelerator` names what computes there instead of the CPU ("GPU"), empty where the
     CPU does: an operation that it leaves to the CPU is then an error, unless `allow_fallbacks` (here, or in a build's
     `[export]`). `delegate` is what ExecuTorch programs are lowered for, `soc` the chip as Qualcomm's calls it ("SM8550").
+    `channel_multiple` is what its kernels want channels to be multiples of.
     """
 
     name: str
@@ -275,6 +317,7 @@ class Target(Frozen):
     formats: tuple[Format, ...]
     precisions: tuple[Precision, ...]
     threads: Annotated[int, Field(ge=1)] = 1
+    channel_multiple: Annotated[int, Field(ge=1)] = CHANNEL_MULTIPLE
     memory_bytes: int | None = None
     transport: Literal["local", "ssh", "adb", "coremltools", "none"]
     machine: str | None = None

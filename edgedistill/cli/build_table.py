@@ -27,8 +27,7 @@ def print_result(console: Console, result: BuildResult, out: Path) -> None:
         student = result.student
         render.line(
             console,
-            f"student {student.family}, width {student.width:g}, depth {student.depth:g}, {student.resolution} px, "
-            f"{student.parameters:,} parameters",
+            f"student {student.family}, {student.described}, {student.parameters:,} parameters",
             style="dim",
         )
     _print_artifacts(console, result)

@@ -13,7 +13,7 @@ from edgedistill.artifacts import (
     ShippedArtifact,
     Trial,
 )
-from edgedistill.specs import Budget, StudentSpec
+from edgedistill.specs import Budget
 from edgedistill.units import format_bytes, format_ms, format_percent
 
 _TITLES = {"met": "Budget met", "not_met": "Budget not met", "unmeasured": "Not measured"}
@@ -61,8 +61,7 @@ def winning_trial(result: BuildResult) -> Trial | None:
     """The trial that the student came from."""
     if result.student is None:
         return None
-    s = result.student
-    spec = StudentSpec(family=s.family, width=s.width, depth=s.depth, resolution=s.resolution)
+    spec = result.student.spec
     same = [t for t in result.trials if t.spec == spec and t.state != "failed"]
     return max(same, key=lambda t: (t.state == "complete", len(t.rungs)), default=None)
 

@@ -54,11 +54,12 @@ class Normalised(nn.Module):
 
 def build_student(spec: StudentSpec, contract: Contract) -> Normalised:
     """A fresh student in training mode on the CPU: float [N, 3, R, R] in 0..255 to logits [N, classes], normalisation
-    inside. Weights come from torch's global generator. Raises InputError for an unknown family."""
+    inside. Weights come from torch's global generator. Raises InputError for an unknown family, and for a kernel or an
+    expansion that it has no choice of."""
     chosen = family(spec.family)
     if contract.resolution != spec.resolution:
         raise ValueError(f"{spec.label} cannot keep a contract of {contract.resolution} px")
-    network = chosen.build(spec.width, spec.depth, spec.resolution, len(contract.labels))
+    network = chosen.build(spec, len(contract.labels))
     return Normalised(network, contract.mean, contract.std)
 
 

@@ -3,10 +3,10 @@ bottleneck, with batch norms for the layer norms, so that all of them fold into 
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING
 
-from edgedistill.students.family import Family, Plan, staged_plan
+from edgedistill.specs import StudentSpec
+from edgedistill.students.family import Family, Place, Plan, staged_plan
 
 if TYPE_CHECKING:
     from torch import nn
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 STEM = 40
 CHANNELS = (40, 80, 160, 320)
 BLOCKS = (2, 2, 6, 2)
-KERNEL = 7
-EXPANSION = 4
+KERNELS = (7, 7, 7, 7)
+EXPANSIONS = (4, 4, 4, 4)
 
 
-def plan(width: float, depth: float, resolution: int) -> Plan:
+def plan(spec: StudentSpec) -> Plan:
     """ConvNeXt-Atto at width 1 and depth 1, with one 3x3 convolution as stem for its 4x4 patches."""
-    return staged_plan(STEM, CHANNELS, BLOCKS, (), width, depth, resolution)
+    return staged_plan(spec, STEM, CHANNELS, BLOCKS, kernels=KERNELS, expansions=EXPANSIONS)
 
 
 def assemble(plan: Plan, classes: int, merged: bool) -> nn.Module:
@@ -29,23 +29,24 @@ def assemble(plan: Plan, classes: int, merged: bool) -> nn.Module:
     from timm.models.convnext import ConvNeXtBlock
     from torch import nn
 
-    block = partial(
-        ConvNeXtBlock,
-        kernel_size=KERNEL,
-        mlp_ratio=EXPANSION,
-        conv_mlp=True,
-        # Layer scales that begin near nothing would stay there in a short training.
-        ls_init_value=None,
-        norm_layer=nn.BatchNorm2d,
-    )
-    layers: list[nn.Module] = [ConvNormAct(3, plan.stem_channels, 3, stride=plan.stem_stride, apply_act=False)]
-    channels = plan.stem_channels
-    for stage in plan.stages:
-        if stage.stride == 2 or channels != stage.channels:
-            layers.append(ConvNormAct(channels, stage.channels, 3, stride=stage.stride, apply_act=False))
-        channels = stage.channels
-        layers += [block(channels) for _ in range(stage.blocks)]
-    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, classes))
+    from edgedistill.students.stages import classifier, downsampled
+
+    def block(place: Place) -> nn.Module:
+        return ConvNeXtBlock(
+            place.outputs,
+            kernel_size=place.kernel,
+            mlp_ratio=place.ratio(place.outputs),
+            conv_mlp=True,
+            # Layer scales that begin near nothing would stay there in a short training.
+            ls_init_value=None,
+            norm_layer=nn.BatchNorm2d,
+        )
+
+    def resize(place: Place) -> nn.Module:
+        return ConvNormAct(place.inputs, place.outputs, 3, stride=place.stride, apply_act=False)
+
+    stem = ConvNormAct(3, plan.stem_channels, 3, stride=plan.stem_stride, apply_act=False)
+    return nn.Sequential(stem, *downsampled(plan, resize, block), *classifier(plan, classes))
 
 
 FAMILY = Family(
@@ -53,6 +54,8 @@ FAMILY = Family(
     title="ConvNeXt-like with batch norms",
     widths=(0.2, 0.3, 0.4, 0.6, 0.8, 1.0),
     depths=(0.5, 1.0, 1.5),
-    plan=plan,
+    make_plan=plan,
     assemble=assemble,
+    kernels=(3, 5, 7, 9),
+    expansions=(2.0, 3.0, 4.0),
 )

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from edgedistill.students.family import Family, Plan, staged_plan
+from edgedistill.specs import StudentSpec
+from edgedistill.students.family import Family, Place, Plan, staged_plan
 
 if TYPE_CHECKING:
     from torch import nn
@@ -21,9 +22,9 @@ EXPANSIONS = (3, 6, 6, 6)
 HEAD = (1280,)
 
 
-def plan(width: float, depth: float, resolution: int) -> Plan:
+def plan(spec: StudentSpec) -> Plan:
     """About EfficientNet-Lite0 at width 1 and depth 1."""
-    return staged_plan(STEM, CHANNELS, BLOCKS, HEAD, width, depth, resolution)
+    return staged_plan(spec, STEM, CHANNELS, BLOCKS, HEAD, KERNELS, EXPANSIONS)
 
 
 def assemble(plan: Plan, classes: int, merged: bool) -> nn.Module:
@@ -32,19 +33,20 @@ def assemble(plan: Plan, classes: int, merged: bool) -> nn.Module:
     from timm.models._efficientnet_blocks import InvertedResidual
     from torch import nn
 
-    layers: list[nn.Module] = [ConvNormAct(3, plan.stem_channels, 3, stride=plan.stem_stride, act_layer=nn.ReLU6)]
-    channels = plan.stem_channels
-    for stage, kernel, expansion in zip(plan.stages, KERNELS, EXPANSIONS, strict=True):
-        for index in range(stage.blocks):
-            stride = stage.stride if index == 0 else 1
-            block = InvertedResidual(
-                channels, stage.channels, kernel, stride=stride, exp_ratio=expansion, act_layer=nn.ReLU6
-            )
-            layers.append(block)
-            channels = stage.channels
-    (outer,) = plan.head_channels
-    layers += [ConvNormAct(channels, outer, 1, act_layer=nn.ReLU6), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
-    return nn.Sequential(*layers, nn.Linear(outer, classes))
+    from edgedistill.students.stages import classifier
+
+    def block(place: Place) -> nn.Module:
+        return InvertedResidual(
+            place.inputs,
+            place.outputs,
+            place.kernel,
+            stride=place.stride,
+            exp_ratio=place.ratio(place.inputs),
+            act_layer=nn.ReLU6,
+        )
+
+    stem = ConvNormAct(3, plan.stem_channels, 3, stride=plan.stem_stride, act_layer=nn.ReLU6)
+    return nn.Sequential(stem, *map(block, plan.places()), *classifier(plan, classes, nn.ReLU6))
 
 
 FAMILY = Family(
@@ -52,6 +54,8 @@ FAMILY = Family(
     title="EfficientNet-Lite-like",
     widths=(0.25, 0.35, 0.5, 0.75, 1.0, 1.4),
     depths=(0.34, 0.5, 1.0, 1.5),
-    plan=plan,
+    make_plan=plan,
     assemble=assemble,
+    kernels=(3, 5, 7),
+    expansions=(2.0, 3.0, 4.0, 6.0),
 )

@@ -38,7 +38,7 @@ _MODULES = (
     vit,
 )
 DEFAULT = ("mobilenetv4", "mobileone", "resnet")
-"""The families of a space that names none: one of each kind that trains fast from random weights."""
+"""The families of a space that names none: inverted bottlenecks, branches that merge into a plain chain, residual blocks."""
 FAMILIES = MappingProxyType({module.FAMILY.name: module.FAMILY for module in _MODULES})
 
 

@@ -6,31 +6,28 @@ No stage has attention: the small FastViTs (T8 to S12) have none either.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from edgedistill.students.family import Family, Plan, Stage, scaled_blocks, scaled_channels
-from edgedistill.students.strides import strides
+from edgedistill.specs import StudentSpec
+from edgedistill.students.family import Family, Place, Plan, staged_plan
 
 if TYPE_CHECKING:
     from torch import nn
 
 STEM = 48
 BLOCKS = (2, 2, 4, 2)
-EXPANSION = 3
-KERNEL = 3
+KERNELS = (3, 3, 3, 3)
+EXPANSIONS = (3, 3, 3, 3)
 PATCH = 7
 
 
-def plan(width: float, depth: float, resolution: int) -> Plan:
+def plan(spec: StudentSpec) -> Plan:
     """FastViT-T8 at width 1 and depth 1, its stem of three convolutions as one. Channels double from stage to stage: the
     strided convolution between two stages has as many groups as channels come in."""
-    first = scaled_channels(STEM, width)
-    stem_stride, *stage_strides = strides(resolution, 1 + len(BLOCKS))
-    stages = tuple(
-        Stage(first * 2**number, scaled_blocks(blocks, depth), stride)
-        for number, (blocks, stride) in enumerate(zip(BLOCKS, stage_strides, strict=True))
-    )
-    return Plan(first, stem_stride, stages, resolution=resolution)
+    scaled = staged_plan(spec, STEM, (STEM,) * len(BLOCKS), BLOCKS, kernels=KERNELS, expansions=EXPANSIONS)
+    stages = (replace(s, channels=s.channels * 2**number) for number, s in enumerate(scaled.stages))
+    return replace(scaled, stages=tuple(stages))
 
 
 def assemble(plan: Plan, classes: int, merged: bool) -> nn.Module:
@@ -39,18 +36,21 @@ def assemble(plan: Plan, classes: int, merged: bool) -> nn.Module:
     from timm.utils import reparameterize_model
     from torch import nn
 
-    layers: list[nn.Module] = [MobileOneBlock(3, plan.stem_channels, 3, plan.stem_stride)]
-    channels = plan.stem_channels
-    for stage in plan.stages:
-        if stage.stride == 2:
-            layers.append(PatchEmbed(PATCH, stage.stride, channels, stage.channels))
-        elif channels != stage.channels:
-            layers.append(MobileOneBlock(channels, stage.channels, 1))
-        channels = stage.channels
-        # Training starts from random weights and is short: layer scales that begin near nothing would stay there.
-        plain: Any = {"layer_scale_init_value": None}
-        layers += [RepMixerBlock(channels, KERNEL, EXPANSION, **plain) for _ in range(stage.blocks)]
-    network = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, classes))
+    from edgedistill.students.stages import classifier, downsampled
+
+    # Training starts from random weights and is short: layer scales that begin near nothing would stay there.
+    plain: Any = {"layer_scale_init_value": None}
+
+    def block(place: Place) -> nn.Module:
+        return RepMixerBlock(place.outputs, place.kernel, place.ratio(place.outputs), **plain)
+
+    def resize(place: Place) -> nn.Module:
+        if place.stride == 1:
+            return MobileOneBlock(place.inputs, place.outputs, 1)
+        return PatchEmbed(PATCH, place.stride, place.inputs, place.outputs)
+
+    stem = MobileOneBlock(3, plan.stem_channels, 3, plan.stem_stride)
+    network = nn.Sequential(stem, *downsampled(plan, resize, block), *classifier(plan, classes))
     return reparameterize_model(network.eval(), inplace=True) if merged else network
 
 
@@ -59,6 +59,8 @@ FAMILY = Family(
     title="FastViT-like, branches merged at export",
     widths=(0.17, 0.25, 0.34, 0.5, 0.75, 1.0),
     depths=(0.5, 1.0, 1.5, 2.0),
-    plan=plan,
+    make_plan=plan,
     assemble=assemble,
+    kernels=(3, 5, 7),
+    expansions=(2.0, 3.0, 4.0),
 )

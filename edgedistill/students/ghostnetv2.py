@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from edgedistill.students.family import Family, Plan, staged_plan
+from edgedistill.specs import StudentSpec
+from edgedistill.students.family import Family, Place, Plan, staged_plan
 
 if TYPE_CHECKING:
     from torch import nn
@@ -20,9 +21,9 @@ MODES = ("original", "attn", "attn", "attn")
 HEAD = (960, 1280)
 
 
-def plan(width: float, depth: float, resolution: int) -> Plan:
+def plan(spec: StudentSpec) -> Plan:
     """About GhostNetV2 1.0 at width 1 and depth 1, neighbouring stages that work on maps of one size taken as one."""
-    return staged_plan(STEM, CHANNELS, BLOCKS, HEAD, width, depth, resolution)
+    return staged_plan(spec, STEM, CHANNELS, BLOCKS, HEAD, KERNELS, EXPANSIONS)
 
 
 def assemble(plan: Plan, classes: int, merged: bool) -> nn.Module:
@@ -31,25 +32,21 @@ def assemble(plan: Plan, classes: int, merged: bool) -> nn.Module:
     from timm.models.ghostnet import GhostBottleneck
     from torch import nn
 
-    layers: list[nn.Module] = [ConvNormAct(3, plan.stem_channels, 3, stride=plan.stem_stride)]
-    channels = plan.stem_channels
-    kinds = zip(plan.stages, KERNELS, EXPANSIONS, WEIGHED, MODES, strict=True)
-    for stage, kernel, expansion, weighed, mode in kinds:
-        for index in range(stage.blocks):
-            block = GhostBottleneck(
-                channels,
-                expansion * stage.channels,
-                stage.channels,
-                kernel,
-                stride=stage.stride if index == 0 else 1,
-                se_ratio=weighed,
-                mode=mode,
-            )
-            layers.append(block)
-            channels = stage.channels
-    inner, outer = plan.head_channels
-    head = [ConvNormAct(channels, inner, 1), nn.AdaptiveAvgPool2d(1), ConvNormAct(inner, outer, 1), nn.Flatten()]
-    return nn.Sequential(*layers, *head, nn.Linear(outer, classes))
+    from edgedistill.students.stages import classifier
+
+    def block(place: Place) -> nn.Module:
+        return GhostBottleneck(
+            place.inputs,
+            place.hidden(place.outputs),
+            place.outputs,
+            place.kernel,
+            stride=place.stride,
+            se_ratio=WEIGHED[place.number],
+            mode=MODES[place.number],
+        )
+
+    stem = ConvNormAct(3, plan.stem_channels, 3, stride=plan.stem_stride)
+    return nn.Sequential(stem, *map(block, plan.places()), *classifier(plan, classes))
 
 
 FAMILY = Family(
@@ -57,6 +54,8 @@ FAMILY = Family(
     title="GhostNetV2-like",
     widths=(0.25, 0.35, 0.5, 0.75, 1.0, 1.3),
     depths=(0.34, 0.5, 1.0),
-    plan=plan,
+    make_plan=plan,
     assemble=assemble,
+    kernels=(3, 5, 7),
+    expansions=(2.0, 3.0, 4.0, 6.0),
 )

@@ -6,11 +6,11 @@ Four stages where MobileNetV3-Large has six: its first is one thin block, and it
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from edgedistill.students.family import Family, Plan, staged_plan
+from edgedistill.specs import StudentSpec
+from edgedistill.students.family import Family, Place, Plan, staged_plan
 
 if TYPE_CHECKING:
     from torch import nn
@@ -19,25 +19,15 @@ STEM = 16
 CHANNELS = (24, 40, 96, 160)
 BLOCKS = (3, 3, 6, 3)
 HEAD = (960, 1280)
+KERNELS = (3, 5, 3, 5)
+EXPANSIONS = (3, 3, 4, 6)
+WEIGHED = (False, True, True, True)
+HARD_SWISH = (False, False, True, True)
 
 
-@dataclass(frozen=True)
-class Kind:
-    """What the blocks of a stage have in common: depthwise kernel, expansion, whether channels are weighed, whether the
-    activation is hard-swish (else ReLU)."""
-
-    kernel: int
-    expansion: float
-    weighed: bool
-    hard_swish: bool
-
-
-KINDS = (Kind(3, 3, False, False), Kind(5, 3, True, False), Kind(3, 4, True, True), Kind(5, 6, True, True))
-
-
-def plan(width: float, depth: float, resolution: int) -> Plan:
+def plan(spec: StudentSpec) -> Plan:
     """About MobileNetV3-Large at width 1 and depth 1."""
-    return staged_plan(STEM, CHANNELS, BLOCKS, HEAD, width, depth, resolution)
+    return staged_plan(spec, STEM, CHANNELS, BLOCKS, HEAD, KERNELS, EXPANSIONS)
 
 
 def assemble(plan: Plan, classes: int, merged: bool) -> nn.Module:
@@ -46,28 +36,23 @@ def assemble(plan: Plan, classes: int, merged: bool) -> nn.Module:
     from timm.models._efficientnet_blocks import InvertedResidual, SqueezeExcite
     from torch import nn
 
+    from edgedistill.students.stages import classifier
+
     weigh: Any = partial(SqueezeExcite, rd_ratio=0.25, gate_layer="hard_sigmoid", force_act_layer=nn.ReLU)
-    first = ConvNormAct(3, plan.stem_channels, 3, stride=plan.stem_stride, act_layer=nn.Hardswish)
-    layers: list[nn.Module] = [first]
-    channels = plan.stem_channels
-    for stage, kind in zip(plan.stages, KINDS, strict=True):
-        for index in range(stage.blocks):
-            block = InvertedResidual(
-                channels,
-                stage.channels,
-                kind.kernel,
-                stride=stage.stride if index == 0 else 1,
-                exp_ratio=kind.expansion,
-                act_layer=nn.Hardswish if kind.hard_swish else nn.ReLU,
-                se_layer=weigh if kind.weighed else None,
-            )
-            layers.append(block)
-            channels = stage.channels
-    inner, outer = plan.head_channels
-    activation: Any = {"act_layer": nn.Hardswish}
-    layers += [ConvNormAct(channels, inner, 1, **activation), nn.AdaptiveAvgPool2d(1)]
-    layers += [ConvNormAct(inner, outer, 1, **activation), nn.Flatten()]
-    return nn.Sequential(*layers, nn.Linear(outer, classes))
+
+    def block(place: Place) -> nn.Module:
+        return InvertedResidual(
+            place.inputs,
+            place.outputs,
+            place.kernel,
+            stride=place.stride,
+            exp_ratio=place.ratio(place.inputs),
+            act_layer=nn.Hardswish if HARD_SWISH[place.number] else nn.ReLU,
+            se_layer=weigh if WEIGHED[place.number] else None,
+        )
+
+    stem = ConvNormAct(3, plan.stem_channels, 3, stride=plan.stem_stride, act_layer=nn.Hardswish)
+    return nn.Sequential(stem, *map(block, plan.places()), *classifier(plan, classes, nn.Hardswish))
 
 
 FAMILY = Family(
@@ -75,6 +60,8 @@ FAMILY = Family(
     title="MobileNetV3-like, channels weighed, hard-swish",
     widths=(0.25, 0.35, 0.5, 0.75, 1.0, 1.4),
     depths=(0.34, 0.5, 1.0, 1.5),
-    plan=plan,
+    make_plan=plan,
     assemble=assemble,
+    kernels=(3, 5, 7),
+    expansions=(2.0, 3.0, 4.0, 6.0),
 )

@@ -10,7 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from edgedistill.students.family import Family, Plan, staged_plan
+from edgedistill.specs import StudentSpec
+from edgedistill.students.family import Family, Place, Plan, staged_plan
 
 if TYPE_CHECKING:
     from torch import nn
@@ -44,9 +45,10 @@ BOTTLENECKS = (
 BLOCKS = (1, 1, *(len(kinds) for kinds in BOTTLENECKS))
 
 
-def plan(width: float, depth: float, resolution: int) -> Plan:
-    """MobileNetV4-Conv-S at width 1 and depth 1, but for the fused stages' residual form."""
-    return staged_plan(STEM, CHANNELS, BLOCKS, HEAD, width, depth, resolution)
+def plan(spec: StudentSpec) -> Plan:
+    """MobileNetV4-Conv-S at width 1 and depth 1, but for the fused stages' residual form. Its bottlenecks differ within a
+    stage; a kernel or an expansion asked for is that of all of them, and the fused stages keep their own."""
+    return staged_plan(spec, STEM, CHANNELS, BLOCKS, HEAD)
 
 
 def assemble(plan: Plan, classes: int, merged: bool) -> nn.Module:
@@ -55,30 +57,25 @@ def assemble(plan: Plan, classes: int, merged: bool) -> nn.Module:
     from timm.models._efficientnet_blocks import EdgeResidual, UniversalInvertedResidual
     from torch import nn
 
-    layers: list[nn.Module] = [ConvNormAct(3, plan.stem_channels, 3, stride=plan.stem_stride)]
-    channels = plan.stem_channels
-    for number, stage in enumerate(plan.stages):
-        for index in range(stage.blocks):
-            stride = stage.stride if index == 0 else 1
-            if number < len(FUSED_EXPANSIONS):
-                expansion = FUSED_EXPANSIONS[number]
-                layers.append(EdgeResidual(channels, stage.channels, 3, stride=stride, exp_ratio=expansion))
-            else:
-                kind = _kind(BOTTLENECKS[number - len(FUSED_EXPANSIONS)], index)
-                block = UniversalInvertedResidual(
-                    channels,
-                    stage.channels,
-                    dw_kernel_size_start=kind.start,
-                    dw_kernel_size_mid=kind.middle,
-                    stride=stride,
-                    exp_ratio=kind.expansion,
-                    layer_scale_init_value=None,
-                )
-                layers.append(block)
-            channels = stage.channels
-    inner, outer = plan.head_channels
-    head = [ConvNormAct(channels, inner, 1), nn.AdaptiveAvgPool2d(1), ConvNormAct(inner, outer, 1), nn.Flatten()]
-    return nn.Sequential(*layers, *head, nn.Linear(outer, classes))
+    from edgedistill.students.stages import classifier
+
+    def block(place: Place) -> nn.Module:
+        if place.number < len(FUSED_EXPANSIONS):
+            ratio = place.ratio(place.inputs, FUSED_EXPANSIONS[place.number])
+            return EdgeResidual(place.inputs, place.outputs, 3, stride=place.stride, exp_ratio=ratio)
+        kind = _kind(BOTTLENECKS[place.number - len(FUSED_EXPANSIONS)], place.index)
+        return UniversalInvertedResidual(
+            place.inputs,
+            place.outputs,
+            dw_kernel_size_start=kind.start and (place.kernel or kind.start),
+            dw_kernel_size_mid=kind.middle and (place.kernel or kind.middle),
+            stride=place.stride,
+            exp_ratio=place.ratio(place.inputs, place.expansion or kind.expansion),
+            layer_scale_init_value=None,
+        )
+
+    stem = ConvNormAct(3, plan.stem_channels, 3, stride=plan.stem_stride)
+    return nn.Sequential(stem, *map(block, plan.places()), *classifier(plan, classes))
 
 
 def _kind(kinds: tuple[Bottleneck, ...], index: int) -> Bottleneck:
@@ -91,6 +88,8 @@ FAMILY = Family(
     title="MobileNetV4-like",
     widths=(0.25, 0.35, 0.5, 0.7, 0.85, 1.0, 1.4, 2.0),
     depths=(0.35, 0.5, 1.0, 1.5),
-    plan=plan,
+    make_plan=plan,
     assemble=assemble,
+    kernels=(3, 5, 7),
+    expansions=(2.0, 3.0, 4.0, 6.0),
 )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from edgedistill.specs import StudentSpec
 from edgedistill.students.family import Family, Plan, staged_plan
 
 if TYPE_CHECKING:
@@ -17,26 +18,25 @@ if TYPE_CHECKING:
 STEM = 64
 CHANNELS = (64, 128, 256, 512)
 BLOCKS = (2, 8, 10, 1)
+KERNELS = (3, 3, 3, 3)
 
 
-def plan(width: float, depth: float, resolution: int) -> Plan:
+def plan(spec: StudentSpec) -> Plan:
     """MobileOne's stages with all width factors 1 at width 1. A block is a 3x3 depthwise and a 1x1 convolution."""
-    return staged_plan(STEM, CHANNELS, BLOCKS, (), width, depth, resolution)
+    return staged_plan(spec, STEM, CHANNELS, BLOCKS, kernels=KERNELS)
 
 
 def assemble(plan: Plan, classes: int, merged: bool) -> nn.Module:
     """The network of `plan`; with `merged` each block is the convolution that it becomes."""
     from torch import nn
 
+    from edgedistill.students.stages import classifier
+
     layers = [_block(3, plan.stem_channels, 3, plan.stem_stride, False, merged)]
-    channels = plan.stem_channels
-    for stage in plan.stages:
-        for index in range(stage.blocks):
-            stride = stage.stride if index == 0 else 1
-            layers.append(_block(channels, channels, 3, stride, True, merged))
-            layers.append(_block(channels, stage.channels, 1, 1, False, merged))
-            channels = stage.channels
-    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, classes))
+    for place in plan.places():
+        layers.append(_block(place.inputs, place.inputs, place.kernel, place.stride, True, merged))
+        layers.append(_block(place.inputs, place.outputs, 1, 1, False, merged))
+    return nn.Sequential(*layers, *classifier(plan, classes))
 
 
 def _block(inputs: int, outputs: int, kernel: int, stride: int, depthwise: bool, merged: bool) -> nn.Module:
@@ -58,6 +58,7 @@ FAMILY = Family(
     title="MobileOne-like, branches merged at export",
     widths=(0.125, 0.1875, 0.25, 0.375, 0.5, 0.75, 1.0, 1.5),
     depths=(0.25, 0.5, 0.75, 1.0),
-    plan=plan,
+    make_plan=plan,
     assemble=assemble,
+    kernels=(3, 5, 7),
 )

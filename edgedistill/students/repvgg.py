@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from edgedistill.specs import StudentSpec
 from edgedistill.students.family import Family, Plan, staged_plan
 
 if TYPE_CHECKING:
@@ -15,23 +16,21 @@ CHANNELS = (48, 96, 192, 384)
 BLOCKS = (2, 4, 14, 1)
 
 
-def plan(width: float, depth: float, resolution: int) -> Plan:
+def plan(spec: StudentSpec) -> Plan:
     """RepVGG-A0's stages at width 1 and depth 1, the last with 384 channels for its 1280: at small resolutions that layer
     would be most of the network."""
-    return staged_plan(STEM, CHANNELS, BLOCKS, (), width, depth, resolution)
+    return staged_plan(spec, STEM, CHANNELS, BLOCKS)
 
 
 def assemble(plan: Plan, classes: int, merged: bool) -> nn.Module:
     """The network of `plan`; with `merged` each block is the convolution that it becomes."""
     from torch import nn
 
-    layers = [_block(3, plan.stem_channels, plan.stem_stride, merged)]
-    channels = plan.stem_channels
-    for stage in plan.stages:
-        for index in range(stage.blocks):
-            layers.append(_block(channels, stage.channels, stage.stride if index == 0 else 1, merged))
-            channels = stage.channels
-    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, classes))
+    from edgedistill.students.stages import classifier
+
+    stem = _block(3, plan.stem_channels, plan.stem_stride, merged)
+    blocks = (_block(place.inputs, place.outputs, place.stride, merged) for place in plan.places())
+    return nn.Sequential(stem, *blocks, *classifier(plan, classes))
 
 
 def _block(inputs: int, outputs: int, stride: int, merged: bool) -> nn.Module:
@@ -50,6 +49,6 @@ FAMILY = Family(
     title="RepVGG-like, branches merged at export",
     widths=(0.17, 0.25, 0.34, 0.5, 0.75, 1.0),
     depths=(0.25, 0.5, 1.0),
-    plan=plan,
+    make_plan=plan,
     assemble=assemble,
 )

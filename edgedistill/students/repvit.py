@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from edgedistill.students.family import Family, Plan, staged_plan
+from edgedistill.specs import StudentSpec
+from edgedistill.students.family import Family, Place, Plan, staged_plan
 
 if TYPE_CHECKING:
     from torch import nn
@@ -13,34 +14,49 @@ if TYPE_CHECKING:
 STEM = 48
 CHANNELS = (48, 96, 192, 384)
 BLOCKS = (2, 2, 14, 2)
-EXPANSION = 2
+EXPANSIONS = (2, 2, 2, 2)
 KERNEL = 3
 
 
-def plan(width: float, depth: float, resolution: int) -> Plan:
+def plan(spec: StudentSpec) -> Plan:
     """RepViT-M0.9 at width 1 and depth 1, its stem of two convolutions as one."""
-    return staged_plan(STEM, CHANNELS, BLOCKS, (), width, depth, resolution)
+    return staged_plan(spec, STEM, CHANNELS, BLOCKS, expansions=EXPANSIONS)
 
 
 def assemble(plan: Plan, classes: int, merged: bool) -> nn.Module:
     """The network of `plan`; with `merged` the token mixers' branches are the convolution that they become."""
-    from timm.models.repvit import ConvNorm, RepViTBlock, RepVitDownsample
+    from timm.models.repvit import ConvNorm, RepViTBlock, RepVitDownsample, RepVitMlp
     from timm.utils import reparameterize_model
     from torch import nn
 
-    layers: list[nn.Module] = [ConvNorm(3, plan.stem_channels, 3, plan.stem_stride, 1), nn.GELU()]
-    channels = plan.stem_channels
-    for stage in plan.stages:
-        if stage.stride == 2:
-            layers.append(RepVitDownsample(channels, EXPANSION, stage.channels, KERNEL, nn.GELU))
-        elif channels != stage.channels:
-            layers.append(ConvNorm(channels, stage.channels, 1, 1))
-        channels = stage.channels
-        for index in range(stage.blocks):
-            weighed = index % 2 == 0
-            layers.append(RepViTBlock(channels, EXPANSION, KERNEL, weighed, nn.GELU))
-    network = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, classes))
+    from edgedistill.students.stages import classifier, downsampled
+
+    def widen(block: nn.Module, mixer: str, place: Place, channels: int) -> None:
+        """timm's blocks widen by whole factors; another width replaces their mixer of channels."""
+        if (hidden := place.hidden(channels)) != channels * _whole(place.expansion):
+            setattr(block, mixer, RepVitMlp(channels, hidden, nn.GELU))
+
+    def block(place: Place) -> nn.Module:
+        weighed = place.index % 2 == 0
+        made = RepViTBlock(place.outputs, _whole(place.expansion), KERNEL, weighed, nn.GELU)
+        widen(made, "channel_mixer", place, place.outputs)
+        return made
+
+    def resize(place: Place) -> nn.Module:
+        if place.stride == 1:
+            return ConvNorm(place.inputs, place.outputs, 1, 1)
+        made = RepVitDownsample(place.inputs, _whole(place.expansion), place.outputs, KERNEL, nn.GELU)
+        widen(made.pre_block, "channel_mixer", place, place.inputs)
+        widen(made, "ffn", place, place.outputs)
+        return made
+
+    stem = (ConvNorm(3, plan.stem_channels, 3, plan.stem_stride, 1), nn.GELU())
+    network = nn.Sequential(*stem, *downsampled(plan, resize, block), *classifier(plan, classes))
     return reparameterize_model(network.eval(), inplace=True) if merged else network
+
+
+def _whole(expansion: float) -> int:
+    return max(1, round(expansion))
 
 
 FAMILY = Family(
@@ -48,6 +64,7 @@ FAMILY = Family(
     title="RepViT-like, branches merged at export",
     widths=(0.17, 0.25, 0.34, 0.5, 0.75, 1.0),
     depths=(0.15, 0.3, 0.6, 1.0),
-    plan=plan,
+    make_plan=plan,
     assemble=assemble,
+    expansions=(1.5, 2.0, 3.0),
 )

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from edgedistill.students.family import Family, Plan, staged_plan
+from edgedistill.specs import StudentSpec
+from edgedistill.students.family import Family, Place, Plan, staged_plan
 
 if TYPE_CHECKING:
     from torch import nn
@@ -18,9 +19,9 @@ CHANNELS = (64, 128, 256, 512)
 BLOCKS = (2, 2, 2, 2)
 
 
-def plan(width: float, depth: float, resolution: int) -> Plan:
+def plan(spec: StudentSpec) -> Plan:
     """ResNet-18 at width 1 and depth 1; depth 2 has ResNet-34's number of layers, evenly spread."""
-    return staged_plan(STEM, CHANNELS, BLOCKS, (), width, depth, resolution)
+    return staged_plan(spec, STEM, CHANNELS, BLOCKS)
 
 
 def assemble(plan: Plan, classes: int, merged: bool) -> nn.Module:
@@ -29,16 +30,15 @@ def assemble(plan: Plan, classes: int, merged: bool) -> nn.Module:
     from timm.models.resnet import BasicBlock, downsample_conv
     from torch import nn
 
-    layers: list[nn.Module] = [ConvNormAct(3, plan.stem_channels, 3, stride=plan.stem_stride)]
-    channels = plan.stem_channels
-    for stage in plan.stages:
-        for index in range(stage.blocks):
-            stride = stage.stride if index == 0 else 1
-            changes = stride != 1 or channels != stage.channels
-            shortcut = downsample_conv(channels, stage.channels, 1, stride=stride) if changes else None
-            layers.append(BasicBlock(channels, stage.channels, stride=stride, downsample=shortcut))
-            channels = stage.channels
-    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, classes))
+    from edgedistill.students.stages import classifier
+
+    def block(place: Place) -> nn.Module:
+        changes = place.stride != 1 or place.inputs != place.outputs
+        shortcut = downsample_conv(place.inputs, place.outputs, 1, stride=place.stride) if changes else None
+        return BasicBlock(place.inputs, place.outputs, stride=place.stride, downsample=shortcut)
+
+    stem = ConvNormAct(3, plan.stem_channels, 3, stride=plan.stem_stride)
+    return nn.Sequential(stem, *map(block, plan.places()), *classifier(plan, classes))
 
 
 FAMILY = Family(
@@ -46,6 +46,6 @@ FAMILY = Family(
     title="Residual net of basic blocks",
     widths=(0.125, 0.1875, 0.25, 0.375, 0.5, 0.75, 1.0, 1.5),
     depths=(0.5, 1.0, 1.5, 2.0),
-    plan=plan,
+    make_plan=plan,
     assemble=assemble,
 )

@@ -1,9 +1,10 @@
-"""The candidates: every family at every width, depth and resolution worth a thought, with their static figures."""
+"""The candidates: every family at every choice worth a thought, with their static figures."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
 
 import torch
 
@@ -12,7 +13,7 @@ from edgedistill.errors import InputError, Problem
 from edgedistill.specs import Frozen, Precision, StudentSpec, Target
 from edgedistill.students.build import Normalised
 from edgedistill.students.families import families
-from edgedistill.students.family import Family, Plan
+from edgedistill.students.family import Family, Plan, with_axis
 from edgedistill.students.structure import Structure, structure_of
 from edgedistill.units import format_bytes
 
@@ -58,7 +59,7 @@ def enumerate_space(
 
     Raises InputError for unknown families, and for an empty result, naming the restriction that emptied it.
     """
-    choices = list(_distinct(config, source_side))
+    choices = list(_distinct(config, source_side, target.channel_multiple))
     candidates = [Candidate(spec=c.spec, structure=_structure(c, contract_labels_count)) for c in choices]
     small = [c for c in candidates if config.max_parameters is None or c.parameters <= config.max_parameters]
     if not small:
@@ -83,26 +84,53 @@ def resolutions_for(menu: Sequence[int], source_side: int | None) -> tuple[int, 
     return tuple(sorted({r for r in menu if side / 2 <= r <= 2 * side} | {side}))
 
 
-def _distinct(config: SpaceConfig, source_side: int | None) -> Iterator[_Choice]:
-    for family in families(config.families):
-        seen: dict[tuple[Plan, int], StudentSpec] = {}
-        for resolution in sorted(set(config.resolutions)) or resolutions_for(family.resolutions, source_side):
-            for depth in config.depths or family.depths:
-                for width in config.widths or family.widths:
-                    key = family.plan(width, depth, resolution), resolution
-                    spec = StudentSpec(family=family.name, width=width, depth=depth, resolution=resolution)
-                    if key not in seen or _distance(spec) < _distance(seen[key]):
-                        seen[key] = spec
-        for (plan, _), spec in sorted(seen.items(), key=lambda item: _size(item[1])):
+def _distinct(config: SpaceConfig, source_side: int | None, channel_multiple: int) -> Iterator[_Choice]:
+    for family in _with_their_axes(config):
+        seen: dict[Plan, StudentSpec] = {}
+        for resolution, depth, width, kernel, expansion in product(
+            config.resolutions or resolutions_for(family.resolutions, source_side),
+            config.depths or family.depths,
+            config.widths or family.widths,
+            (family.kernels and config.kernels) or (None,),
+            (family.expansions and config.expansions) or (None,),
+        ):
+            spec = StudentSpec(
+                family=family.name,
+                width=width,
+                depth=depth,
+                resolution=resolution,
+                kernel=kernel,
+                expansion=expansion,
+                channel_multiple=channel_multiple,
+            )
+            plan = family.plan(spec)
+            if plan not in seen or _distance(spec) < _distance(seen[plan]):
+                seen[plan] = spec
+        for plan, spec in sorted(seen.items(), key=lambda item: _size(item[1])):
             yield _Choice(spec, family, plan)
+
+
+def _with_their_axes(config: SpaceConfig) -> tuple[Family, ...]:
+    """The families asked for. Raises InputError where none of them has an axis that values are given for: they would say
+    nothing."""
+    chosen = families(config.families)
+    problems = []
+    for axis, values in (("kernel", config.kernels), ("expansion", config.expansions)):
+        if values and not any(family.choices(axis) for family in chosen):
+            names, having = ", ".join(f.name for f in chosen), with_axis(axis)
+            what = f"no family here ({names}) has a choice of {axis}s"
+            problems.append(Problem(f"[space] {axis}s", what, f"leave it out, or add one of {having}"))
+    if problems:
+        raise InputError("the student space asks for what its families do not have", problems=problems)
+    return chosen
 
 
 def _distance(spec: StudentSpec) -> float:
     return abs(spec.width - 1) + abs(spec.depth - 1)
 
 
-def _size(spec: StudentSpec) -> tuple[int, float, float]:
-    return spec.resolution, spec.depth, spec.width
+def _size(spec: StudentSpec) -> tuple[float, ...]:
+    return spec.resolution, spec.depth, spec.width, spec.kernel or 0, spec.expansion or 0
 
 
 def _structure(choice: _Choice, classes: int) -> Structure:

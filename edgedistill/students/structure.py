@@ -21,8 +21,8 @@ from edgedistill.specs import Frozen
 from edgedistill.students.tracing import BYTES_PER_ELEMENT, Call, record
 
 SUBLINEAR = 0.75
-"""The power of an operation's work (multiply-adds, or bytes where it multiplies nothing) that `Totals.sublinear_work` sums.
-On timm's table of a desktop CPU 0.66 to 0.85 do about as well."""
+"""The power of an operation's work (multiply-adds, or bytes where it multiplies nothing) that `Totals.sublinear_work`
+sums."""
 
 
 class OperationKind(StrEnum):

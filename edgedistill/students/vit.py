@@ -6,8 +6,10 @@ Patches cut by one large convolution would leave a 32 px image with as little as
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
+from edgedistill.specs import StudentSpec
 from edgedistill.students.family import Family, Plan, Stage, scaled_blocks, scaled_channels
 from edgedistill.students.strides import strides
 
@@ -22,14 +24,16 @@ HEAD_CHANNELS = 32
 EXPANSION = 4
 
 
-def plan(width: float, depth: float, resolution: int) -> Plan:
+def plan(spec: StudentSpec) -> Plan:
     """DeiT-Tiny's transformer at width 1 and depth 1. Widths go in whole heads of 32 channels."""
-    channels = HEAD_CHANNELS * max(1, round(CHANNELS * width / HEAD_CHANNELS))
-    stem_stride, *stage_strides = strides(resolution, 1 + len(PYRAMID))
-    pyramid = [scaled_channels(channels, 1 / share) for share in PYRAMID]
+    step = math.lcm(HEAD_CHANNELS, spec.channel_multiple)
+    channels = step * max(1, round(CHANNELS * spec.width / step))
+    stem_stride, *stage_strides = strides(spec.resolution, 1 + len(PYRAMID))
+    pyramid = [scaled_channels(channels, 1 / share, spec.channel_multiple) for share in PYRAMID]
     stages = [Stage(count, 1, stride) for count, stride in zip(pyramid[1:], stage_strides, strict=False)]
-    last = Stage(channels, scaled_blocks(BLOCKS, depth), stage_strides[-1])
-    return Plan(pyramid[0], stem_stride, (*stages, last), resolution=resolution)
+    blocks = scaled_blocks(BLOCKS, spec.depth)
+    last = Stage(channels, blocks, stage_strides[-1], expansion=spec.expansion or EXPANSION)
+    return Plan(spec.resolution, pyramid[0], stem_stride, (*stages, last), channel_multiple=spec.channel_multiple)
 
 
 def assemble(plan: Plan, classes: int, merged: bool) -> nn.Module:
@@ -37,18 +41,16 @@ def assemble(plan: Plan, classes: int, merged: bool) -> nn.Module:
     from timm.layers.conv_bn_act import ConvNormAct
     from torch import nn
 
+    from edgedistill.students.stages import classifier
     from edgedistill.students.tokens import Tokens
 
+    *pyramid, first = (place for place in plan.places() if place.index == 0)
     layers: list[nn.Module] = [ConvNormAct(3, plan.stem_channels, 3, stride=plan.stem_stride)]
-    channels = plan.stem_channels
-    *pyramid, last = plan.stages
-    for stage in pyramid:
-        layers.append(ConvNormAct(channels, stage.channels, 3, stride=stage.stride))
-        channels = stage.channels
-    layers.append(ConvNormAct(channels, last.channels, 3, stride=last.stride, apply_act=False))
-    heads = last.channels // HEAD_CHANNELS
-    layers.append(Tokens(last.channels, last.blocks, heads, EXPANSION, plan.last_side))
-    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(last.channels, classes))
+    layers += [ConvNormAct(place.inputs, place.outputs, 3, stride=place.stride) for place in pyramid]
+    layers.append(ConvNormAct(first.inputs, first.outputs, 3, stride=first.stride, apply_act=False))
+    heads, blocks = first.outputs // HEAD_CHANNELS, plan.stages[-1].blocks
+    layers.append(Tokens(first.outputs, blocks, heads, first.ratio(first.outputs), plan.last_side))
+    return nn.Sequential(*layers, *classifier(plan, classes))
 
 
 FAMILY = Family(
@@ -56,6 +58,7 @@ FAMILY = Family(
     title="Small vision transformer with early convolutions",
     widths=(0.34, 0.5, 0.67, 1.0, 1.34),
     depths=(0.17, 0.34, 0.5, 1.0),
-    plan=plan,
+    make_plan=plan,
     assemble=assemble,
+    expansions=(2.0, 3.0, 4.0),
 )

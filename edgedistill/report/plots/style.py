@@ -83,7 +83,7 @@ def trial_hover(trial: Trial, *lines: str) -> str:
     epochs = f"{trial.rungs[-1].epochs} epochs, " if trial.rungs else ""
     return hover_text(
         f"trial {trial.number}: {spec.family}",
-        f"width {spec.width:g}, depth {spec.depth:g}, {spec.resolution} px",
+        spec.described,
         f"{trial.parameters:,} parameters, {trial.multiply_adds:,} multiply-adds",
         *lines,
         f"{epochs}{STATES[trial.state]}",

@@ -13,7 +13,6 @@ from edgedistill.errors import InputError
 from edgedistill.specs import Contract, StudentSpec
 from edgedistill.students.build import Normalised, build_student, deploy
 from edgedistill.students.families import FAMILIES
-from edgedistill.students.strides import map_sides
 
 CLASSES = 10
 
@@ -23,13 +22,16 @@ def contract(resolution: int) -> Contract:
     return Contract(resolution=resolution, mean=(120.0, 110.0, 100.0), std=(60.0, 61.0, 62.0), labels=labels)
 
 
-def student(name: str, resolution: int, width: float | None = None, depth: float | None = None) -> Normalised:
+def spec_of(name: str, resolution: int, width: float | None = None, depth: float | None = None) -> StudentSpec:
     family = FAMILIES[name]
-    spec = StudentSpec(
+    return StudentSpec(
         family=name, width=width or family.widths[0], depth=depth or family.depths[0], resolution=resolution
     )
+
+
+def student(name: str, resolution: int) -> Normalised:
     torch.manual_seed(0)
-    return build_student(spec, contract(resolution))
+    return build_student(spec_of(name, resolution), contract(resolution))
 
 
 def images(count: int, resolution: int) -> Tensor:
@@ -108,8 +110,7 @@ def test_maps_halve_where_the_plan_says(name: str, resolution: int) -> None:
         module.register_forward_hook(note)
     with torch.no_grad():
         network(torch.zeros(1, 3, resolution, resolution))
-    plan = FAMILIES[name].plan(FAMILIES[name].widths[0], FAMILIES[name].depths[0], resolution)
-    planned = map_sides(resolution, (plan.stem_stride, *(stage.stride for stage in plan.stages)))
+    planned = FAMILIES[name].plan(spec_of(name, resolution)).sides
     assert sides == list(dict.fromkeys(planned))
     assert sides[-1] >= 3
 
@@ -120,7 +121,7 @@ def test_corners_of_a_family_build_and_run(name: str) -> None:
     for width in (family.widths[0], family.widths[-1]):
         for depth in (family.depths[0], family.depths[-1]):
             for resolution in (8, 11, 224):
-                network = family.skeleton(family.plan(width, depth, resolution), 3)
+                network = family.skeleton(family.plan(spec_of(name, resolution, width, depth)), 3)
                 assert network(torch.empty(2, 3, resolution, resolution, device="meta")).shape == (2, 3)
 
 

@@ -40,6 +40,45 @@ def test_specs_that_round_to_one_network_are_one_candidate() -> None:
     assert [(c.spec.width, c.spec.depth) for c in candidates] == [(0.126, 1.0)]
 
 
+def test_kernels_and_expansions_multiply_the_families_that_have_them() -> None:
+    plain = SpaceConfig(families=("mobilenetv3", "mobileone", "resnet"), widths=(0.5,), depths=(0.5,), resolutions=(8,))
+    assert [c.spec.kernel for c in enumerate_space(plain, 10, 8, target())] == [None] * 3
+    config = plain.model_copy(update={"kernels": (5, 3), "expansions": (4.0, 2.0)})
+    found = [(c.spec.family, c.spec.kernel, c.spec.expansion) for c in enumerate_space(config, 10, 8, target())]
+    assert found == [
+        ("mobilenetv3", 3, 2.0),
+        ("mobilenetv3", 3, 4.0),
+        ("mobilenetv3", 5, 2.0),
+        ("mobilenetv3", 5, 4.0),
+        ("mobileone", 3, None),
+        ("mobileone", 5, None),
+        ("resnet", None, None),
+    ]
+
+
+def test_values_for_a_choice_that_no_family_here_has_are_refused() -> None:
+    config = SpaceConfig(families=("resnet", "repvgg"), kernels=(5,), expansions=(2.0,))
+    with pytest.raises(InputError) as caught:
+        enumerate_space(config, 10, 8, target())
+    assert [(p.where, p.what) for p in caught.value.problems] == [
+        ("[space] kernels", "no family here (resnet, repvgg) has a choice of kernels"),
+        ("[space] expansions", "no family here (resnet, repvgg) has a choice of expansions"),
+    ]
+    assert "mobileone" in caught.value.problems[0].fix and "mobileone" not in caught.value.problems[1].fix
+
+
+def test_channels_are_multiples_of_what_the_target_likes() -> None:
+    config = SpaceConfig(families=("resnet",), widths=(0.125, 0.1875, 0.25), depths=(0.5,), resolutions=(8,))
+    eights, sixteens = (enumerate_space(config, 10, 8, target(channel_multiple=m)) for m in (8, 16))
+    assert [c.spec.label for c in eights] == ["resnet w0.125 d0.5 @8", "resnet w0.1875 d0.5 @8", "resnet w0.25 d0.5 @8"]
+    assert [c.spec.label for c in sixteens] == [
+        "resnet w0.125 d0.5 m16 @8",
+        "resnet w0.1875 d0.5 m16 @8",
+        "resnet w0.25 d0.5 m16 @8",
+    ]
+    assert eights[0].parameters < sixteens[0].parameters
+
+
 def test_figures_grow_with_width_depth_and_resolution() -> None:
     def one(width: float, depth: float, resolution: int) -> tuple[int, int, int]:
         config = SpaceConfig(families=("mobileone",), widths=(width,), depths=(depth,), resolutions=(resolution,))

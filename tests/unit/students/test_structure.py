@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from edgedistill.specs import StudentSpec
 from edgedistill.students.build import Normalised, deploy
 from edgedistill.students.families import DEFAULT, FAMILIES
 from edgedistill.students.structure import OperationKind, Structure, structure_of, trace
@@ -34,12 +35,13 @@ def test_multiply_adds_agree_with_torch_and_skeletons_with_students(
     name: str, width: float, depth: float, resolution: int
 ) -> None:
     family = FAMILIES[name]
-    deployed = deploy(Normalised(family.build(width, depth, resolution, 10), ZERO, ONE))
+    spec = StudentSpec(family=name, width=width, depth=depth, resolution=resolution)
+    deployed = deploy(Normalised(family.build(spec, 10), ZERO, ONE))
     structure = structure_of(deployed, resolution)
     assert structure.multiply_adds == counted_by_torch(deployed, resolution)
     assert structure.parameters == sum(p.numel() for p in deployed.parameters())
     with torch.device("meta"):
-        skeleton = Normalised(family.skeleton(family.plan(width, depth, resolution), 10), ZERO, ONE).eval()
+        skeleton = Normalised(family.skeleton(family.plan(spec), 10), ZERO, ONE).eval()
     assert structure_of(skeleton, resolution) == structure
 
 
@@ -54,14 +56,18 @@ def test_teachers_count_as_torch_counts_them(model: str) -> None:
     assert structure.parameters == pytest.approx(sum(p.numel() for p in teacher.parameters()), rel=0.01)
 
 
+def at_full_size(name: str) -> Structure:
+    family = FAMILIES[name]
+    plan = family.plan(StudentSpec(family=name, width=1, depth=1, resolution=224))
+    return structure_of(family.skeleton(plan, 1000), 224)
+
+
 def test_the_published_size_of_mobilenetv4_conv_small_and_resnet18() -> None:
     """3.8 M parameters and 0.19 G multiply-adds, 11.7 M and 1.8 G, each with 1000 classes at 224 px."""
-    family = FAMILIES["mobilenetv4"]
-    structure = structure_of(family.skeleton(family.plan(1, 1, 224), 1000), 224)
+    structure = at_full_size("mobilenetv4")
     assert structure.parameters == pytest.approx(3.77e6, rel=0.02)
     assert structure.multiply_adds == pytest.approx(0.19e9, rel=0.03)
-    family = FAMILIES["resnet"]
-    structure = structure_of(family.skeleton(family.plan(1, 1, 224), 1000), 224)
+    structure = at_full_size("resnet")
     assert structure.parameters == pytest.approx(11.7e6, rel=0.01)
     assert structure.multiply_adds == pytest.approx(1.8e9, rel=0.05)
 
@@ -98,7 +104,8 @@ def test_norm_addition_and_activation_fuse_and_bytes_are_those_by_hand() -> None
 def test_the_fused_graph_is_the_one_that_onnxruntime_executes(name: str, tmp_path: Path) -> None:
     onnx, runtime = pytest.importorskip("onnx"), pytest.importorskip("onnxruntime")
     family = FAMILIES[name]
-    deployed = deploy(Normalised(family.build(family.widths[0], family.depths[0], 8, 10), ZERO, ONE))
+    spec = StudentSpec(family=name, width=family.widths[0], depth=family.depths[0], resolution=8)
+    deployed = deploy(Normalised(family.build(spec, 10), ZERO, ONE))
     exported, executed = tmp_path / "exported.onnx", tmp_path / "executed.onnx"
     torch.onnx.export(deployed, (torch.zeros(1, 3, 8, 8),), exported, dynamo=True, verbose=False)
     options = runtime.SessionOptions()
