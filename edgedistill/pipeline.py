@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
@@ -35,8 +36,9 @@ from edgedistill.progress import StageAdvanced
 from edgedistill.runtimes import runtime_for
 from edgedistill.runtimes.base import MeasurementProtocol, NotRunnableError
 from edgedistill.specs import Contract, Format, StudentSpec
-from edgedistill.store import digest, file_sha256, stage_key, write_atomic
+from edgedistill.store import code_version, digest, file_sha256, stage_key, write_atomic
 from edgedistill.students.build import build_student, deploy
+from edgedistill.students.families import code_of
 from edgedistill.teachers.cache import ViewStore
 from edgedistill.tools import EXPORT_TOOLS, TRAINING_TOOLS
 from edgedistill.verification import verify
@@ -54,6 +56,14 @@ def known_accuracy(result: SchemeResult) -> float | None:
     return result.stand_in.accuracy_validation if result.stand_in else None
 
 
+def _identity(spec: StudentSpec) -> dict[str, Any]:
+    """A student's choices, with the source of its family where that comes from another package."""
+    return {
+        "spec": spec.model_dump(mode="json"),
+        "code": {name: code_version(name) for name in code_of(spec.family)},
+    }
+
+
 def train(
     bench: Workbench,
     spec: StudentSpec,
@@ -68,7 +78,7 @@ def train(
     contract = bench.contract(spec.resolution)
     key = stage_key(
         {
-            "spec": spec.model_dump(mode="json"),
+            "student": _identity(spec),
             "contract": contract.model_dump(mode="json"),
             "data": bench.data_key,
             "views": views.folder.name,
@@ -117,7 +127,7 @@ def _train_into(
 def source_of(bench: Workbench, trained: TrainedStudent) -> Source:
     """A trained student as a source of files."""
     contract = bench.contract(trained.spec.resolution)
-    key = digest([trained.spec.model_dump(mode="json"), file_sha256(trained.weights)])
+    key = digest([_identity(trained.spec), file_sha256(trained.weights)])
     return Source(trained.spec.label, key, contract, lambda: deploy(load_student(trained, contract)))
 
 
@@ -132,7 +142,7 @@ def untrained(bench: Workbench, spec: StudentSpec) -> Source:
             torch.manual_seed(0)
             return deploy(build_student(spec, contract))
 
-    return Source(f"{spec.label} (random weights)", digest(["untrained", spec.model_dump(mode="json")]), contract, load)
+    return Source(f"{spec.label} (random weights)", digest(["untrained", _identity(spec)]), contract, load)
 
 
 def verified(bench: Workbench, artifact: CompiledArtifact, source: Source) -> Verification:

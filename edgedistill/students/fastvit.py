@@ -57,7 +57,7 @@ def assemble(plan: Plan, classes: int, merged: bool) -> nn.Module:
 FAMILY = Family(
     name="fastvit",
     title="FastViT-like, branches merged at export",
-    widths=(0.17, 0.25, 0.34, 0.5, 0.75, 1.0),
+    widths=(0.17, 0.34, 0.5, 0.75, 1.0),
     depths=(0.5, 1.0, 1.5, 2.0),
     make_plan=plan,
     assemble=assemble,

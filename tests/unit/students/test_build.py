@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-
 import pytest
 import timm
 import torch
@@ -49,37 +47,6 @@ def disturb_batch_norms(module: nn.Module) -> None:
         norm.bias.data = torch.randn(count, generator=generator) * 0.2
 
 
-@pytest.mark.parametrize("name", FAMILIES)
-@pytest.mark.parametrize("resolution", [8, 28, *(pytest.param(side, marks=pytest.mark.slow) for side in (64, 224))])
-def test_the_deployed_student_equals_the_trained_one(name: str, resolution: int) -> None:
-    # In float64, so that what is left between the two is no rounding that a deep network magnified. timm merges RepViT's
-    # blocks into convolutions of float32.
-    dtype, tolerance = (torch.float32, 1e-4) if name == "repvit" else (torch.float64, 1e-9)
-    trained = student(name, resolution)
-    disturb_batch_norms(trained)
-    trained.to(dtype)
-    before = copy.deepcopy(trained.state_dict())
-    deployed = deploy(trained)
-    trained.eval()
-    pixels = images(2, resolution).to(dtype)
-    with torch.no_grad():
-        expected, actual = trained(pixels), deployed(pixels)
-    assert expected.shape == (2, CLASSES)
-    assert expected.std() > 1e-3
-    assert (actual - expected).abs().max() <= tolerance * expected.abs().max()
-    assert all(torch.equal(before[key], value) for key, value in trained.state_dict().items())
-
-
-@pytest.mark.parametrize("name", FAMILIES)
-def test_nothing_of_training_is_left_in_the_deployed_student(name: str) -> None:
-    deployed = deploy(student(name, 16))
-    assert not any(isinstance(m, nn.BatchNorm2d | nn.Dropout) for m in deployed.modules())
-    assert not any(module.training for module in deployed.modules())
-    assert not any(p.requires_grad for p in deployed.parameters())
-    convolutions = [n for n, m in deployed.named_modules() if isinstance(m, nn.Conv2d)]
-    assert not any("conv_kxk" in n or "conv_scale" in n for n in convolutions)
-
-
 @pytest.mark.parametrize(
     "model", ["resnet18", "efficientnet_lite0", "densenet121", "resnetv2_50", "repvgg_a0", "vit_tiny_patch16_224"]
 )
@@ -93,36 +60,6 @@ def test_deploying_a_teacher_changes_none_of_its_outputs(model: str) -> None:
     with torch.no_grad():
         expected, actual = teacher(images(2, side)), deployed(images(2, side))
     assert (actual - expected).abs().max() <= 1e-4 * expected.abs().max()
-
-
-@pytest.mark.parametrize("name", FAMILIES)
-@pytest.mark.parametrize("resolution", [8, 20, 96])
-def test_maps_halve_where_the_plan_says(name: str, resolution: int) -> None:
-    network = deploy(student(name, resolution)).network
-    sides: list[int] = []
-
-    def note(_: nn.Module, __: tuple[Tensor, ...], output: Tensor) -> None:
-        if not sides or sides[-1] != output.shape[-1]:
-            sides.append(output.shape[-1])
-
-    before_pool = list(network)[: [type(m).__name__ for m in network].index("AdaptiveAvgPool2d")]
-    for module in before_pool:
-        module.register_forward_hook(note)
-    with torch.no_grad():
-        network(torch.zeros(1, 3, resolution, resolution))
-    planned = FAMILIES[name].plan(spec_of(name, resolution)).sides
-    assert sides == list(dict.fromkeys(planned))
-    assert sides[-1] >= 3
-
-
-@pytest.mark.parametrize("name", FAMILIES)
-def test_corners_of_a_family_build_and_run(name: str) -> None:
-    family = FAMILIES[name]
-    for width in (family.widths[0], family.widths[-1]):
-        for depth in (family.depths[0], family.depths[-1]):
-            for resolution in (8, 11, 224):
-                network = family.skeleton(family.plan(spec_of(name, resolution, width, depth)), 3)
-                assert network(torch.empty(2, 3, resolution, resolution, device="meta")).shape == (2, 3)
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -142,11 +79,6 @@ def test_a_student_learns_a_separable_problem_at_8_px(name: str) -> None:
         losses.append(loss.item())
     assert losses[0] > 1.5
     assert losses[-1] < 0.2 * losses[0]
-
-
-def test_one_seed_gives_one_student() -> None:
-    first, second = student("resnet", 8).state_dict(), student("resnet", 8).state_dict()
-    assert all(torch.equal(first[key], second[key]) for key in first)
 
 
 def test_the_normalisation_is_inside_and_is_not_trained() -> None:
