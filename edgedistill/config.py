@@ -70,6 +70,7 @@ def _rising_pair(pair: tuple[float, float]) -> tuple[float, float]:
 Percent = Annotated[float, _reworded(_parse_percent, '"1%"')]
 Bytes = Annotated[int, _reworded(parse_bytes, '"2MiB"')]
 DurationMs = Annotated[float, _reworded(parse_duration_ms, '"2s"')]
+Bytes = Annotated[int, _reworded(parse_bytes, '"2MiB"')]
 Share = Annotated[float, Field(gt=0, lt=1)]
 Epochs = Annotated[int, Field(ge=1, le=100_000)]
 LocalPath = Annotated[Path, AfterValidator(_no_null_byte)]
@@ -175,7 +176,8 @@ class AugmentationConfig(Frozen):
 class SpaceConfig(Frozen):
     """`[space]`: which candidates there are. An empty list leaves the family's own range, and no families the default
     ones. Of `kernels` and `expansions` an empty list leaves the family's own single one: each value given multiplies the
-    space. Families without such a choice are not concerned."""
+    space. Families without such a choice are not concerned. `max_bytes` holds the weights against a size, in the smallest
+    precision worth trying."""
 
     families: tuple[str, ...] = ()
     widths: tuple[Annotated[float, Field(gt=0, le=8)], ...] = ()
@@ -184,6 +186,7 @@ class SpaceConfig(Frozen):
     kernels: tuple[Kernel, ...] = ()
     expansions: tuple[Annotated[float, Field(gt=0, le=16)], ...] = ()
     max_parameters: Annotated[int, Field(ge=1)] | None = None
+    max_bytes: Bytes | None = None
 
 
 class TrainConfig(Frozen):

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from pydantic import TypeAdapter
-
 from edgedistill.artifacts import CompiledArtifact, Latency, MeasuredLatency, Profile, UnknownLatency, Verified
 from edgedistill.config import BuildConfig
 from edgedistill.data.datasets import load_dataset
@@ -22,10 +20,12 @@ from edgedistill.files import compiled, portable
 from edgedistill.latency.model import LatencyModel, prior_from_published
 from edgedistill.pipeline import VIEW_CODE, latency_of, profiled, verified
 from edgedistill.progress import Note
+from edgedistill.screening import executable
 from edgedistill.specs import Budget, BudgetRequest, Format, Precision, QuantScheme, Target
 from edgedistill.store import Store, stage_key, write_atomic
 from edgedistill.students.build import deploy
-from edgedistill.students.space import Candidate, enumerate_space
+from edgedistill.students.families import code_of, families
+from edgedistill.students.space import Candidate, Space, enumerate_space
 from edgedistill.students.structure import structure_of
 from edgedistill.teachers.cache import ViewStore, build_view_store
 from edgedistill.teachers.load import load_teacher
@@ -159,25 +159,32 @@ def open_views(bench: Workbench, teacher: Teacher) -> ViewStore:
 
 
 def open_space(bench: Workbench) -> tuple[Candidate, ...]:
-    """The candidates with their static figures: found or counted."""
+    """The candidates with their static figures, found or counted, of the families whose operations the target's runtime has.
+    Notes say how many were left out for what. Raises InputError where none is left."""
     side, classes = source_side(bench), len(bench.dataset.classes)
-    space, target = bench.config.space, bench.target
-    limits = {"memory_bytes": target.memory_bytes, "precisions": target.precisions}
+    config = bench.config.space
+    target = bench.target.model_copy(update={"precisions": tuple(scheme.precision for scheme in bench.schemes)})
     key = stage_key(
-        {"space": space.model_dump(mode="json"), "classes": classes, "side": side, **limits},
-        code=("edgedistill.students",),
+        {
+            "space": config.model_dump(mode="json"),
+            "classes": classes,
+            "side": side,
+            "channel_multiple": target.channel_multiple,
+            "memory_bytes": target.memory_bytes,
+            "precisions": target.precisions,
+        },
+        code=("edgedistill.students", *(code for family in families(config.families) for code in code_of(family.name))),
         tools=("torch", "timm"),
     )
-    known = TypeAdapter(tuple[Candidate, ...])
 
     def make(folder: Path) -> None:
-        found = enumerate_space(space, classes, side, target)
-        write_atomic(folder / "candidates.json", known.dump_json(found))
+        found = enumerate_space(config, classes, side, target)
+        write_atomic(folder / "space.json", found.model_dump_json())
 
     folder = bench.store.stage("space", key, make, subject="candidates")
-    candidates = known.validate_json((folder / "candidates.json").read_bytes())
-    bench.store.listener(Note(f"{len(candidates)} candidates"))
-    return candidates
+    space = Space.model_validate_json((folder / "space.json").read_bytes())
+    bench.store.listener(Note(space.sentence))
+    return executable(bench, space.candidates)
 
 
 def source_side(bench: Workbench) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 
@@ -14,10 +14,19 @@ from edgedistill.specs import Frozen, Precision, StudentSpec, Target
 from edgedistill.students.build import Normalised
 from edgedistill.students.families import families
 from edgedistill.students.family import Family, Plan, with_axis
+from edgedistill.students.strides import SMALLEST_MAP
 from edgedistill.students.structure import Structure, structure_of
 from edgedistill.units import format_bytes
 
-_BYTES = {Precision.FP32: 4, Precision.FP16: 2, Precision.INT8: 1}
+_WEIGHT_BITS = {
+    Precision.FP32: 32,
+    Precision.FP16: 16,
+    Precision.INT8: 8,
+    Precision.MIXED: 8,
+    Precision.INT8_WEIGHTS: 8,
+    Precision.INT4_WEIGHTS: 4,
+}
+_ACTIVATION_BITS = _WEIGHT_BITS | {Precision.INT8_WEIGHTS: 32, Precision.INT4_WEIGHTS: 32}
 
 
 class Candidate(Frozen):
@@ -40,6 +49,20 @@ class Candidate(Frozen):
         return self.structure.activation_bytes
 
 
+class Space(Frozen):
+    """The `candidates` that pass the static checks, and how many were `dropped` for what, in words."""
+
+    candidates: tuple[Candidate, ...]
+    dropped: dict[str, int] = {}
+
+    @property
+    def sentence(self) -> str:
+        """`212 candidates; left out: 30 with more than 200,000 parameters`."""
+        left = ", ".join(f"{count} with {reason}" for reason, count in self.dropped.items())
+        count = f"{len(self.candidates)} candidate{'s' * (len(self.candidates) != 1)}"
+        return f"{count}; left out: {left}" if left else count
+
+
 @dataclass(frozen=True)
 class _Choice:
     spec: StudentSpec
@@ -47,33 +70,75 @@ class _Choice:
     plan: Plan
 
 
-def enumerate_space(
-    config: SpaceConfig, contract_labels_count: int, source_side: int | None, target: Target
-) -> tuple[Candidate, ...]:
+@dataclass(frozen=True)
+class _Limit:
+    """The largest `figure` that a candidate may have, as `shown`; set at `where`, and `way_out` of it."""
+
+    where: str
+    most: int
+    figure: Callable[[Candidate], int]
+    shown: Callable[[int], str]
+    way_out: str
+
+    @property
+    def reason(self) -> str:
+        return f"more than {self.shown(self.most)}"
+
+
+def enumerate_space(config: SpaceConfig, contract_labels_count: int, source_side: int | None, target: Target) -> Space:
     """All candidates that pass the static checks, families in turn, each from small to large.
 
     `source_side` is the shorter side of the data's images in px, None where it varies or is not known. Of two specs that
-    round to one network the one nearer to the family's own size stays. Dropped are candidates with more than
-    `config.max_parameters`, and those whose weights and peak activations, both in the smallest precision worth trying on
-    the target, exceed `target.memory_bytes`.
+    round to one network the one nearer to the family's own size stays. Dropped are candidates with a feature map below 3x3,
+    with more than `config.max_parameters`, and those whose weights exceed `config.max_bytes`, or with their peak activations
+    `target.memory_bytes`, both in the smallest precision worth trying on the target.
 
-    Raises InputError for unknown families, and for an empty result, naming the restriction that emptied it.
+    Raises InputError for families that cannot be had, for values on an axis that none of them has, and for an empty result,
+    naming the restriction that emptied it.
     """
     choices = list(_distinct(config, source_side, target.channel_multiple))
-    candidates = [Candidate(spec=c.spec, structure=_structure(c, contract_labels_count)) for c in choices]
-    small = [c for c in candidates if config.max_parameters is None or c.parameters <= config.max_parameters]
-    if not small:
-        least = min(c.parameters for c in candidates)
-        what = f"max_parameters = {config.max_parameters} leaves none of {len(candidates)} candidates"
-        raise _empty(
-            Problem("[space]", what, f"the smallest here has {least:,} parameters; allow more, or smaller widths")
+    whole = [choice for choice in choices if min(choice.plan.sides) >= SMALLEST_MAP]
+    if not whole:
+        what = f"each of {len(choices)} candidates has a feature map below {SMALLEST_MAP}x{SMALLEST_MAP}"
+        raise _empty(Problem("[space] resolutions", what, "ask for a higher resolution, or for other families"))
+    dropped = {f"a feature map below {SMALLEST_MAP}x{SMALLEST_MAP}": len(choices) - len(whole)}
+    left = [Candidate(spec=c.spec, structure=_structure(c, contract_labels_count)) for c in whole]
+    for limit in _limits(config, target):
+        within = [candidate for candidate in left if limit.figure(candidate) <= limit.most]
+        if not within:
+            what = f"{limit.shown(limit.most)} at most leaves none of {len(left)} candidates"
+            least = limit.shown(min(map(limit.figure, left)))
+            raise _empty(Problem(limit.where, what, f"the smallest here has {least}; {limit.way_out}"))
+        dropped[limit.reason] = len(left) - len(within)
+        left = within
+    return Space(candidates=tuple(left), dropped={reason: count for reason, count in dropped.items() if count})
+
+
+def _limits(config: SpaceConfig, target: Target) -> Iterator[_Limit]:
+    precisions = target.precisions or (Precision.FP32,)
+
+    def size(candidate: Candidate) -> int:
+        return min(candidate.structure.weights_bytes * _WEIGHT_BITS[p] // 32 for p in precisions)
+
+    def memory(candidate: Candidate) -> int:
+        weights, activations = candidate.structure.weights_bytes, candidate.activation_bytes
+        return min((weights * _WEIGHT_BITS[p] + activations * _ACTIVATION_BITS[p]) // 32 for p in precisions)
+
+    smaller = "allow more, or smaller widths"
+    if config.max_parameters is not None:
+        yield _Limit(
+            "[space] max_parameters", config.max_parameters, lambda c: c.parameters, "{:,} parameters".format, smaller
         )
-    fitting = [c for c in small if target.memory_bytes is None or _memory(c, target) <= target.memory_bytes]
-    if not fitting:
-        least = min(_memory(c, target) for c in small)
-        what = f"{format_bytes(target.memory_bytes or 0)} of memory hold none of {len(small)} candidates"
-        raise _empty(Problem(f"target {target.name}", what, f"the smallest here needs {format_bytes(least)}"))
-    return tuple(fitting)
+    if config.max_bytes is not None:
+        yield _Limit("[space] max_bytes", config.max_bytes, size, lambda b: f"{format_bytes(b)} of weights", smaller)
+    if target.memory_bytes is not None:
+        yield _Limit(
+            f"target {target.name}, memory_bytes",
+            target.memory_bytes,
+            memory,
+            lambda b: f"{format_bytes(b)} of weights and activations",
+            "ask for smaller widths or resolutions",
+        )
 
 
 def resolutions_for(menu: Sequence[int], source_side: int | None) -> tuple[int, ...]:
@@ -138,11 +203,6 @@ def _structure(choice: _Choice, classes: int) -> Structure:
     with torch.device("meta"):
         module = Normalised(network, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)).eval()
     return structure_of(module, choice.spec.resolution)
-
-
-def _memory(candidate: Candidate, target: Target) -> int:
-    share = min((_BYTES[precision] for precision in target.precisions), default=4) / 4
-    return int((candidate.structure.weights_bytes + candidate.activation_bytes) * share)
 
 
 def _empty(problem: Problem) -> InputError:

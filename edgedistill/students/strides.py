@@ -13,6 +13,8 @@ from __future__ import annotations
 import math
 
 LAST_MAP = 4
+SMALLEST_MAP = 3
+"""A map of less is padding for the most part: of the nine places of a 3x3 kernel on 2x2, five lie outside."""
 MAX_HALVINGS = 5
 
 

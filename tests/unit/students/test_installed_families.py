@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from installed_packages import Install, installing
 
 from edgedistill.config import SpaceConfig
 from edgedistill.errors import InputError
 from edgedistill.specs import Contract, Format, Precision, StudentSpec, Target
 from edgedistill.store import code_version
 from edgedistill.students.build import build_student
-from edgedistill.students.families import code_of, families, family, installed
+from edgedistill.students.families import code_of, families, family
 from edgedistill.students.space import enumerate_space
 
 SOUND = """
@@ -21,31 +22,11 @@ from dataclasses import replace
 from edgedistill.students.resnet import FAMILY as RESNET
 FAMILY = replace(RESNET, name="acmenet", title="Acme's", widths=(0.25,), depths=(0.5,), resolutions=(8, 16))
 """
-Install = Callable[..., None]
 
 
 @pytest.fixture
 def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install]:
-    """Installs a distribution as an installer leaves it: its metadata beside its one module."""
-    modules: list[str] = []
-
-    def make(distribution: str, code: str, *names: str) -> None:
-        folder, module = tmp_path / distribution, f"{distribution}_students"
-        information = folder / f"{distribution}-1.2.dist-info"
-        information.mkdir(parents=True)
-        (folder / f"{module}.py").write_text(code)
-        (information / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 1.2\n")
-        points = "".join(f"{name} = {module}:FAMILY\n" for name in names)
-        (information / "entry_points.txt").write_text(f"[edgedistill.families]\n{points}")
-        monkeypatch.syspath_prepend(str(folder))
-        modules.append(module)
-        installed.cache_clear()
-
-    yield make
-    monkeypatch.undo()
-    installed.cache_clear()
-    for module in modules:
-        sys.modules.pop(module, None)
+    yield from installing(tmp_path, monkeypatch)
 
 
 def test_an_installed_family_is_one_like_the_others(install: Install) -> None:
@@ -60,7 +41,7 @@ def test_an_installed_family_is_one_like_the_others(install: Install) -> None:
         precisions=(Precision.FP32,),
         transport="local",
     )
-    candidates = enumerate_space(SpaceConfig(families=("acmenet",)), 10, 8, target)
+    candidates = enumerate_space(SpaceConfig(families=("acmenet",)), 10, 8, target).candidates
     assert [c.spec.label for c in candidates] == ["acmenet w0.25 d0.5 @8", "acmenet w0.25 d0.5 @16"]
     contract = Contract(resolution=8, mean=(1.0, 1.0, 1.0), std=(1.0, 1.0, 1.0), labels=("a", "b"))
     assert build_student(candidates[0].spec, contract).network is not None
