@@ -1,9 +1,10 @@
 """Which families of students become which formats, at which resolutions.
 
-    python benchmarks/families.py --json OUT [--families ...] [--resolutions 28,96,224] [--formats ...]
+    python benchmarks/families.py --json OUT [--families ...] [--resolutions 28,96,224] [--formats ...] [--axes]
 
 The smallest student of each family, with random weights, is exported as `edgedistill export` exports; each file is run and
-compared with its module where something here runs it. A row a family, resolution and format; rows that are there are kept.
+compared with its module where something here runs it. With --axes, its smallest students of every kernel and expansion worth
+asking for in place of it. A row a student and format; rows that are there are kept.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import argparse
 import json
 import tempfile
 import time
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +30,18 @@ from edgedistill.workbench import Source
 LABELS = tuple("abcdefghij")
 
 
-def export(name: str, resolution: int, formats: tuple[Format, ...]) -> list[dict[str, Any]]:
-    family, target = FAMILIES[name], load_target("host")
-    spec = StudentSpec(family=name, width=family.widths[0], depth=family.depths[0], resolution=resolution)
-    contract = Contract(resolution=resolution, mean=(120.0, 110.0, 100.0), std=(60.0, 61.0, 62.0), labels=LABELS)
+def students(name: str, resolution: int, axes: bool) -> list[StudentSpec]:
+    """The smallest student of a family; with `axes` one of each kernel and of each expansion."""
+    family = FAMILIES[name]
+    smallest = StudentSpec(family=name, width=family.widths[0], depth=family.depths[0], resolution=resolution)
+    if not axes:
+        return [smallest]
+    return [smallest.model_copy(update={axis: v}) for axis in ("kernel", "expansion") for v in family.choices(axis)]
+
+
+def export(spec: StudentSpec, formats: tuple[Format, ...]) -> list[dict[str, Any]]:
+    target = load_target("host")
+    contract = Contract(resolution=spec.resolution, mean=(120.0, 110.0, 100.0), std=(60.0, 61.0, 62.0), labels=LABELS)
     torch.manual_seed(0)
     module = deploy(build_student(spec, contract))
     source = Source(spec.label, spec.label, contract, lambda: module)
@@ -49,7 +59,7 @@ def export(name: str, resolution: int, formats: tuple[Format, ...]) -> list[dict
         for f in result.files
     ]
     rows += [{"format": f.format, "ok": False, "error": None, "bytes": None, "cause": f.cause} for f in result.failures]
-    return [{"family": name, "resolution": resolution, "student": spec.label, **row} for row in rows]
+    return [{"family": spec.family, "resolution": spec.resolution, "student": spec.label, **row} for row in rows]
 
 
 def main() -> None:
@@ -58,22 +68,23 @@ def main() -> None:
     parser.add_argument("--families", default=",".join(FAMILIES))
     parser.add_argument("--resolutions", default="28,96,224")
     parser.add_argument("--formats", default="onnx,coreml,tensorrt,litert,executorch")
+    parser.add_argument("--axes", action="store_true", help="a student of every kernel and expansion")
     arguments = parser.parse_args()
     formats = tuple(map(Format, arguments.formats.split(",")))
     rows: list[dict[str, Any]] = json.loads(arguments.json.read_text())["rows"] if arguments.json.is_file() else []
-    for resolution in map(int, arguments.resolutions.split(",")):
-        for name in arguments.families.split(","):
-            there = {row["format"] for row in rows if (row["family"], row["resolution"]) == (name, resolution)}
+    for resolution, name in product(map(int, arguments.resolutions.split(",")), arguments.families.split(",")):
+        for spec in students(name, resolution, arguments.axes):
+            there = {row["format"] for row in rows if row["student"] == spec.label}
             missing = tuple(form for form in formats if form not in there)
             if not missing:
                 continue
             began = time.monotonic()
-            rows += (made := export(name, resolution, missing))
+            rows += (made := export(spec, missing))
             passed = sum(row["ok"] for row in rows)
             document = {"passed": passed, "of": len(rows), "rows": rows}
             arguments.json.write_text(json.dumps(document, indent=1) + "\n")
             told = ", ".join(f"{row['format']} {'ok' if row['ok'] else 'FAILED: ' + row['cause']}" for row in made)
-            print(f"{name} @{resolution}: {told} ({time.monotonic() - began:.0f} s)", flush=True)
+            print(f"{spec.label}: {told} ({time.monotonic() - began:.0f} s)", flush=True)
 
 
 if __name__ == "__main__":
