@@ -95,17 +95,33 @@ def build_rows(name: str, command: str) -> list[tuple[str, str, str]]:
     ]
 
 
-def latency_row() -> tuple[str, str, str]:
+def latency_rows() -> list[tuple[str, str, str]]:
     found = result("latency_table")
     drawn = found["methods"]["random"]
-    return (
-        f"the latency model on {found['models']} timm models that others measured on a desktop CPU (up to "
-        f"{found['max_ms']:g} ms), fitted to {found['fit']} that it chose, beside as many drawn at random: median error, "
-        "mean error, within 10%",
-        f"{found['median_error']:.1%}, {found['mape']:.1%}, {found['within_10']:.0%}; {drawn['median_error']:.1%}, "
-        f"{drawn['mape']:.1%}, {drawn['within_10']:.0%}; its 95% interval covers {found['coverage_95']:.1%}",
-        "`python benchmarks/latency_table.py --csv FILE --json FILE`",
-    )
+    rows = [
+        (
+            f"the latency model on {found['models']} timm models that others measured on a desktop CPU (up to "
+            f"{found['max_ms']:g} ms), fitted to {found['fit']} that it chose, beside as many drawn at random: median "
+            "error, mean error, within 10%",
+            f"{_errors(found)}; {_errors(drawn)}; its 95% interval covers {found['coverage_95']:.1%}",
+            "`python benchmarks/latency_table.py --csv FILE --json FILE`",
+        )
+    ]
+    for name in ("latency_table_80", "latency_table_160"):
+        found = result(name)
+        rows.append(
+            (
+                f"the same fitted to {found['fit']} that it chose, beside the linear law alone",
+                f"{_errors(found)}; {_errors(found['methods']['law_only'])}; its 95% interval covers "
+                f"{found['coverage_95']:.1%}",
+                f"`python benchmarks/latency_table.py --fit {found['fit']} --csv FILE --json FILE`",
+            )
+        )
+    return rows
+
+
+def _errors(found: dict[str, Any]) -> str:
+    return f"{found['median_error']:.1%}, {found['mape']:.1%}, {found['within_10']:.0%}"
 
 
 def families_row() -> tuple[str, str, str]:
@@ -172,7 +188,7 @@ def rows() -> list[tuple[str, str, str]]:
             f"{again['help_s']:.2f} s, {again['import_typer_rich_s']:.2f} s",
             "the same",
         ),
-        latency_row(),
+        *latency_rows(),
         families_row(),
         *format_figures.rows(),
     ]  # fmt: skip

@@ -70,7 +70,6 @@ def _rising_pair(pair: tuple[float, float]) -> tuple[float, float]:
 Percent = Annotated[float, _reworded(_parse_percent, '"1%"')]
 Bytes = Annotated[int, _reworded(parse_bytes, '"2MiB"')]
 DurationMs = Annotated[float, _reworded(parse_duration_ms, '"2s"')]
-Bytes = Annotated[int, _reworded(parse_bytes, '"2MiB"')]
 Share = Annotated[float, Field(gt=0, lt=1)]
 Epochs = Annotated[int, Field(ge=1, le=100_000)]
 LocalPath = Annotated[Path, AfterValidator(_no_null_byte)]

@@ -12,10 +12,9 @@ from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import nn
 
 from edgedistill.students.structure import OperationKind as Kind
-from edgedistill.students.structure import Structure, Totals, structure_of
+from edgedistill.students.structure import Structure, Totals
 
 FloatArray = NDArray[np.float64]
 
@@ -84,11 +83,6 @@ def features_of(structure: Structure) -> FloatArray:
         ],
         dtype=np.float64,
     )
-
-
-def features(module: nn.Module, resolution: int) -> FloatArray:
-    """The vector [23] of a deployed student, or of any model in eval mode, that takes float [1, 3, R, R]. Runs it once."""
-    return features_of(structure_of(module, resolution))
 
 
 def _moved(totals: Iterable[Totals]) -> int:

@@ -1,36 +1,34 @@
-"""Latency from structure: a non-negative linear law learnt from measurements, and how far to trust it.
+"""Latency from structure: a non-negative linear law learnt from measurements, what it misses, and how far to trust it.
 
-Work, bytes and counts each cost something and nothing earns time back, so coefficients are non-negative; rows are divided by
-their measured latency, so that errors count as shares and a large model does not drown the small ones. Trust comes from
-leaving each row out, refitting, and looking at what was missed.
+`law.py` has the law and the trust, `residual.py` what is learnt on top from many rows.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from enum import StrEnum
+from pathlib import Path
+from typing import Literal
 
 import numpy as np
-from pydantic import Field
-from scipy import stats  # type: ignore[import-untyped]
-from scipy.optimize import nnls  # type: ignore[import-untyped]
 
-from edgedistill.latency.features import CONSTANT, FEATURE_NAMES, MULTIPLY_ADDS, PLAIN, FloatArray
+from edgedistill.latency.features import CONSTANT, FEATURE_NAMES, MULTIPLY_ADDS, PLAIN, FloatArray, features_of
+from edgedistill.latency.law import MIN_ROWS, Law, Trust
+from edgedistill.latency.residual import Residual
+from edgedistill.latency.stored import read_document
 from edgedistill.specs import Frozen, Precision, PublishedLatency, Target
+from edgedistill.store import write_atomic
+from edgedistill.students.structure import Structure
 
-CALIBRATED_ROWS = 20
-# Three rows that disagree by orders of magnitude give an interval whose end no double holds; at e^100 it says as little.
-WIDEST_LOG = 100.0
-MIN_ROWS = 3
-LEAST_WIDTH = math.log(2)
-COVERAGE = 0.95
 # Under so many rows the plain features alone are learnt: the others fit what few rows say by chance. With more, a stronger
 # ridge shares out what features that move together explain together.
 RICH_ROWS = 30
 PLAIN_RIDGE, RICH_RIDGE = 1e-2, 1.0
 DESIGN_RIDGE = 1e-3
+# From so many rows on a Gaussian process learns what the law misses: `python benchmarks/latency_table.py --fit N` has both
+# beside each other. At 40 rows it gains nothing.
+RESIDUAL_ROWS = 60
 
 # The same artifact measured again in another session: median spread 0.7%, 90th percentile 11% on phones.
 MEASURED_SPREAD = 0.01
@@ -39,11 +37,57 @@ MEASURED_SPREAD = 0.01
 PUBLISHED_SPREAD = 0.5
 
 
-@dataclass(frozen=True, eq=False)
-class Row:
-    """One measured model: its features [23] and its latency in ms at the percentile that the model is for."""
+class Cost(StrEnum):
+    """What a network's time goes into, as the latency model tells it apart."""
 
-    features: FloatArray
+    CONVOLUTIONS = "convolutions"
+    POINTWISE = "1 x 1 convolutions"
+    GROUPED = "grouped convolutions"
+    DEPTHWISE = "depthwise convolutions"
+    LINEAR = "linear layers"
+    PRODUCTS = "matrix products of activations"
+    TRAFFIC = "activations of convolutions and matrix products"
+    WEIGHTS = "reading weights"
+    ELEMENTWISE = "elementwise operations"
+    TRANSCENDENTAL = "exponentials and powers"
+    NORMALISATION = "normalisations"
+    COPIES = "copies and pooling"
+    STARTING = "starting operators"
+    FIXED = "fixed cost of a run"
+
+
+_COSTS = {
+    "conv_multiply_adds": Cost.CONVOLUTIONS,
+    "pointwise_multiply_adds": Cost.POINTWISE,
+    "grouped_multiply_adds": Cost.GROUPED,
+    "depthwise_multiply_adds": Cost.DEPTHWISE,
+    "gemm_multiply_adds": Cost.LINEAR,
+    "matmul_multiply_adds": Cost.PRODUCTS,
+    "heavy_bytes": Cost.TRAFFIC,
+    "depthwise_bytes": Cost.DEPTHWISE,
+    "weights_bytes": Cost.WEIGHTS,
+    "elementwise_bytes": Cost.ELEMENTWISE,
+    "copy_bytes": Cost.COPIES,
+    "heavy_count": Cost.STARTING,
+    "light_count": Cost.STARTING,
+    "constant": Cost.FIXED,
+    "transcendental_bytes": Cost.TRANSCENDENTAL,
+    "normalisation_bytes": Cost.NORMALISATION,
+    "conv_sublinear": Cost.CONVOLUTIONS,
+    "pointwise_sublinear": Cost.POINTWISE,
+    "grouped_sublinear": Cost.GROUPED,
+    "depthwise_sublinear": Cost.DEPTHWISE,
+    "gemm_sublinear": Cost.LINEAR,
+    "matmul_sublinear": Cost.PRODUCTS,
+    "light_sublinear": Cost.ELEMENTWISE,
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One measured model: its structure and its latency in ms at the percentile that the model is for."""
+
+    structure: Structure
     latency_ms: float
 
 
@@ -56,20 +100,21 @@ class Prediction(Frozen):
     calibrated: bool
 
 
+class Contribution(Frozen):
+    """The part of an estimate that one kind of cost has, in ms."""
+
+    cost: Cost
+    latency_ms: float
+
+
 class LatencyModel(Frozen):
-    """Latency in ms as `coefficients` [23] times features, at one percentile and precision on one device.
+    """Latency in ms at one percentile and precision on one device: `law` over `FEATURE_NAMES`, times e to the `residual`
+    where there are rows enough for one. `trust` is of both together. `basis` says from what it was learnt."""
 
-    `log_residuals` [n] are log(measured / predicted) of each row under the fit without it, whose coefficients are
-    `left_out` [n][23]. `least_spread` is the standard deviation of the log below which no sample of residuals is believed.
-    `multiply_adds_range` is what was seen; beyond it an estimate is widened. `basis` says from what it was learnt.
-    """
-
-    coefficients: tuple[float, ...]
-    log_residuals: tuple[float, ...]
-    left_out: tuple[tuple[float, ...], ...]
-    floor_ms: Annotated[float, Field(gt=0)]
-    least_spread: Annotated[float, Field(gt=0)]
-    multiply_adds_range: tuple[float, float]
+    schema_version: Literal[1] = 1
+    law: Law
+    residual: Residual | None = None
+    trust: Trust
     basis: str
 
     @classmethod
@@ -78,77 +123,62 @@ class LatencyModel(Frozen):
         finite."""
         if len(rows) < MIN_ROWS:
             raise ValueError(f"a latency model needs {MIN_ROWS} measured models, here are {len(rows)}")
-        matrix = np.stack([row.features for row in rows])
+        matrix = np.stack([features_of(row.structure) for row in rows])
         latencies = np.array([row.latency_ms for row in rows])
-        return _fit(matrix, latencies, MEASURED_SPREAD, basis or f"{len(rows)} measured models")
+        rich = len(rows) >= RICH_ROWS
+        if not rich:
+            matrix[:, PLAIN.stop :] = 0.0
+        law = Law.fit(matrix, latencies, RICH_RIDGE if rich else PLAIN_RIDGE)
+        residual = Residual.fit(matrix, latencies, law) if len(rows) >= RESIDUAL_ROWS else None
+        trust = _trust(matrix, latencies, law, residual, MEASURED_SPREAD, measured=True)
+        return cls(law=law, residual=residual, trust=trust, basis=basis or f"{len(rows)} measured models")
 
     @property
     def calibrated(self) -> bool:
-        return self.least_spread < PUBLISHED_SPREAD and len(self.log_residuals) >= CALIBRATED_ROWS
+        """Whether intervals are conformal: from 20 measured rows on."""
+        return self.trust.calibrated
 
-    def predict(self, features: FloatArray) -> Prediction:
-        """The estimate for a vector [23], with an interval that holds the measured latency in 95% of cases.
+    def predict(self, structure: Structure) -> Prediction:
+        """The estimate, with an interval that holds the measured latency in 95% of cases (see Trust.interval)."""
+        vector = features_of(structure)
+        centre = self._estimate(vector)
+        low, high = self.trust.interval(
+            centre, _left_out(self.law, self.residual, vector), float(np.sum(vector[MULTIPLY_ADDS]))
+        )
+        return Prediction(latency_ms=centre, low_ms=low, high_ms=high, calibrated=self.calibrated)
 
-        From 20 rows on it is jackknife+ (Barber et al. 2021), on the log scale: each left-out fit shifted by its own
-        residual. Fewer rows cannot resolve 95% by ranks; then it is Student's t on the residuals, and uncalibrated.
-        """
-        centre = self._estimate(self.coefficients, features)
-        wider = self._widening(features)
-        if self.calibrated:
-            others = np.log([self._estimate(w, features) for w in self.left_out])
-            misses = np.maximum(np.abs(self.log_residuals), self.least_spread)
-            rank = math.ceil(COVERAGE * (len(misses) + 1))
-            low = float(np.sort(others - misses)[-rank])
-            high = float(np.sort(others + misses)[rank - 1])
-        else:
-            half = float(stats.t.ppf((1 + COVERAGE) / 2, self._freedom)) * self._spread
-            low, high = math.log(centre) - half, math.log(centre) + half
-        less, more = (min(wider * max(d, 0.0), WIDEST_LOG) for d in (math.log(centre) - low, high - math.log(centre)))
-        return Prediction(
-            latency_ms=centre,
-            low_ms=centre * math.exp(-less),
-            high_ms=centre * math.exp(more),
-            calibrated=self.calibrated,
+    def probability_within(self, structure: Structure, budget_ms: float) -> float:
+        """P(latency <= budget) (see Trust.probability_within). Rises with the budget."""
+        vector = features_of(structure)
+        return self.trust.probability_within(self._estimate(vector), budget_ms, float(np.sum(vector[MULTIPLY_ADDS])))
+
+    def contributions(self, structure: Structure) -> tuple[Contribution, ...]:
+        """Where the estimate comes from, the dearest first; kinds that cost nothing are left out. They add up to what
+        `predict` says: what the residual and the floor change is shared out in proportion."""
+        vector = features_of(structure)
+        parts = dict.fromkeys(Cost, 0.0)
+        for name, coefficient, amount in zip(FEATURE_NAMES, self.law.coefficients, vector.tolist(), strict=True):
+            parts[_COSTS[name]] += coefficient * amount
+        total, estimate = sum(parts.values()), self._estimate(vector)
+        if total <= 0:
+            return (Contribution(cost=Cost.FIXED, latency_ms=estimate),)
+        dearest = sorted(parts, key=lambda cost: -parts[cost])
+        return tuple(
+            Contribution(cost=cost, latency_ms=parts[cost] / total * estimate) for cost in dearest if parts[cost] > 0
         )
 
-    def probability_within(self, features: FloatArray, budget_ms: float) -> float:
-        """P(latency <= budget) from Student's t on the left-out log residuals. Conformal ranks resolve only 1 / (n + 1), too
-        coarse for the few percent below which a candidate is given up. Rises with the budget."""
-        if budget_ms <= 0:
-            return 0.0
-        miss = math.log(budget_ms) - math.log(self._estimate(self.coefficients, features))
-        return float(stats.t.cdf(miss / (self._spread * self._widening(features)), self._freedom))
-
-    def to_json(self) -> str:
-        return self.model_dump_json()
+    def save(self, path: Path) -> None:
+        """Write the model as JSON, whole or not at all."""
+        write_atomic(path, self.model_dump_json())
 
     @classmethod
-    def from_json(cls, text: str) -> LatencyModel:
-        """Raises pydantic's ValidationError where `text` is no latency model."""
-        return cls.model_validate_json(text)
+    def load(cls, path: Path) -> LatencyModel:
+        """What `save` wrote. Raises InputError for a file that is not there or no latency model."""
+        return read_document(cls, path, "a latency model", "fit and save it again")
 
-    @property
-    def _spread(self) -> float:
-        """Standard deviation of log(measured / predicted) for a new model. About zero, not about the residuals' mean: a bias
-        that so few rows show is not known well enough to be subtracted."""
-        count = len(self.log_residuals)
-        seen = math.sqrt(math.fsum(r * r for r in self.log_residuals) / count) if count else 0.0
-        return max(seen, self.least_spread) * math.sqrt(1 + 1 / max(count, 1))
-
-    @property
-    def _freedom(self) -> int:
-        return max(len(self.log_residuals) - 1, 2)
-
-    def _widening(self, features: FloatArray) -> float:
-        """By how much a miss may be larger than among the rows, 1 inside of what was seen. A line through points that
-        spread over a width w of log multiply-adds, drawn on for a distance d, is off by 1 + d / w as much: its slope is
-        known no better than its ends."""
-        low, high = (math.log(end) for end in self.multiply_adds_range)
-        work = math.log(max(float(np.sum(features[MULTIPLY_ADDS])), 1.0))
-        return 1 + max(0.0, work - high, low - work) / max(high - low, LEAST_WIDTH)
-
-    def _estimate(self, coefficients: Sequence[float], features: FloatArray) -> float:
-        return max(float(np.dot(coefficients, features)), self.floor_ms)
+    def _estimate(self, vector: FloatArray) -> float:
+        correction = 0.0 if self.residual is None else self.residual.estimate(vector)
+        return self.law.estimate(vector) * float(np.exp(correction))
 
 
 @dataclass(frozen=True)
@@ -177,23 +207,26 @@ def prior_from_published(target: Target) -> PublishedModel | None:
     # All multiply-adds cost the same here, whatever does them: one column stands for the six, and is spread over them below.
     matrix[:, 0] = [p.multiply_adds for p in points]
     matrix[:, CONSTANT] = 1.0
+    latencies = np.array([p.latency_ms for p in points])
     names = ", ".join(f"{p.model} ({p.source})" for p in points)
+    law = Law.fit(matrix, latencies, PLAIN_RIDGE)
+    trust = _trust(matrix, latencies, law, None, PUBLISHED_SPREAD, measured=False)
+    spread_out = Law(
+        coefficients=_over_all_work(law.coefficients),
+        left_out=tuple(_over_all_work(row) for row in law.left_out),
+        floor=law.floor,
+    )
     basis = f"{len(points)} published figures at {precision}: {names}"
-    fitted = _fit(matrix, np.array([p.latency_ms for p in points]), PUBLISHED_SPREAD, basis)
-    spread_out = {
-        "coefficients": _over_all_work(fitted.coefficients),
-        "left_out": tuple(_over_all_work(row) for row in fitted.left_out),
-    }
-    return PublishedModel(precision, fitted.model_copy(update=spread_out))
+    return PublishedModel(precision, LatencyModel(law=spread_out, trust=trust, basis=basis))
 
 
-def choose_probes(feature_matrix: Sequence[FloatArray] | FloatArray, count: int) -> tuple[int, ...]:
-    """Indices of up to `count` rows of [n, 23] that tell most about a linear law over all of them: greedy D-optimal design
-    on the standardised logs of the features that so many rows can tell apart. Distinct; in the order chosen, so that a
-    prefix is a design too."""
-    if len(feature_matrix) == 0:
+def choose_probes(structures: Sequence[Structure], count: int) -> tuple[int, ...]:
+    """Indices of up to `count` structures that tell most about a linear law over all of them: greedy D-optimal design on the
+    standardised logs of the features that so many rows can tell apart. Distinct; in the order chosen, so that a prefix is a
+    design too."""
+    if not structures:
         return ()
-    logs = np.log1p(np.asarray(feature_matrix, dtype=np.float64).reshape(-1, len(FEATURE_NAMES)))
+    logs = np.log1p(np.stack([features_of(structure) for structure in structures]))
     logs = logs if count >= RICH_ROWS else logs[:, PLAIN]
     scale = logs.std(axis=0)
     varying = scale > 1e-9
@@ -212,44 +245,31 @@ def choose_probes(feature_matrix: Sequence[FloatArray] | FloatArray, count: int)
     return tuple(chosen)
 
 
-def _fit(matrix: FloatArray, latencies: FloatArray, least_spread: float, basis: str) -> LatencyModel:
-    if not (np.all(np.isfinite(latencies)) and np.all(latencies > 0)):
-        raise ValueError("latencies are positive and finite")
-    floor = float(latencies.min()) / 100
-    count = len(latencies)
-    rich = count >= RICH_ROWS
-    rest = [np.arange(count) != i for i in range(count)] if count > 1 else []
-    left_out = [_solve(matrix[keep], latencies[keep], rich) for keep in rest]
-    missed = [math.log(y / max(float(x @ w), floor)) for x, y, w in zip(matrix, latencies, left_out)]
+def _left_out(law: Law, residual: Residual | None, vector: FloatArray) -> FloatArray:
+    estimates = law.left_out_estimates(vector)
+    if residual is None:
+        return estimates
+    corrected: FloatArray = estimates * np.exp(residual.left_out_estimates(vector))
+    return corrected
+
+
+def _trust(
+    matrix: FloatArray,
+    latencies: FloatArray,
+    law: Law,
+    residual: Residual | None,
+    least_spread: float,
+    *,
+    measured: bool,
+) -> Trust:
+    without = [_left_out(law, residual, vector)[i] for i, vector in enumerate(matrix)] if law.left_out else []
     work = np.maximum(matrix[:, MULTIPLY_ADDS].sum(axis=1), 1.0)
-    return LatencyModel(
-        coefficients=tuple(_solve(matrix, latencies, rich).tolist()),
-        log_residuals=tuple(missed),
-        left_out=tuple(tuple(w.tolist()) for w in left_out),
-        floor_ms=floor,
+    return Trust(
+        log_residuals=tuple(float(np.log(y / estimate)) for y, estimate in zip(latencies, without)),
         least_spread=least_spread,
-        multiply_adds_range=(float(work.min()), float(work.max())),
-        basis=basis,
+        size_range=(float(work.min()), float(work.max())),
+        measured=measured,
     )
-
-
-def _solve(matrix: FloatArray, latencies: FloatArray, rich: bool) -> FloatArray:
-    """Non-negative coefficients [k] that minimise the relative errors, with a ridge on the columns scaled to one: it decides
-    between features that the rows cannot tell apart by sharing, and hardly touches the others. Unless `rich`, the
-    features beyond the plain ones stay at zero."""
-    relative = matrix / latencies[:, None]
-    if not rich:
-        relative[:, PLAIN.stop :] = 0.0
-    scale = np.sqrt((relative**2).mean(axis=0))
-    scale[scale == 0] = 1.0
-    ridge = math.sqrt(RICH_RIDGE if rich else PLAIN_RIDGE) * np.eye(matrix.shape[1])
-    scaled, _ = nnls(
-        np.vstack([relative / scale, ridge]), np.concatenate([np.ones(len(latencies)), np.zeros(len(scale))])
-    )
-    # The ridge draws all coefficients towards zero, and with them every estimate: what the median row lost is given back.
-    shrunk = float(np.median((relative / scale) @ scaled))
-    result: FloatArray = scaled / scale / (shrunk if shrunk > 0 else 1.0)
-    return result
 
 
 def _over_all_work(coefficients: Sequence[float]) -> tuple[float, ...]:

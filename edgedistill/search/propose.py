@@ -14,7 +14,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from edgedistill.artifacts import Latency, PredictedLatency, UnknownLatency
-from edgedistill.latency.features import features_of
 from edgedistill.latency.model import LatencyModel
 from edgedistill.search.quality import QualityModel
 from edgedistill.specs import Percentile, Precision
@@ -48,9 +47,8 @@ def assess(candidate: Candidate, models: Mapping[Precision, LatencyModel], aim: 
     if not models:
         reason = "nothing measured on this device yet, and no published figures to predict from"
         return Proposal(candidate, UnknownLatency(reason=reason, device=device), None)
-    vector = features_of(candidate.structure)
-    chances = {p: model.probability_within(vector, aim.limit_ms) for p, model in models.items()}
-    estimates = {p: model.predict(vector) for p, model in models.items()}
+    chances = {p: model.probability_within(candidate.structure, aim.limit_ms) for p, model in models.items()}
+    estimates = {p: model.predict(candidate.structure) for p, model in models.items()}
     best = max(models, key=lambda p: (chances[p], -estimates[p].latency_ms))
     estimate = estimates[best]
     predicted = PredictedLatency(

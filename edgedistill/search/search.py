@@ -20,7 +20,6 @@ from dataclasses import dataclass, field
 
 from edgedistill.artifacts import PredictedLatency, Proof, Rung, SchemeResult, Trial
 from edgedistill.errors import TrialFailure
-from edgedistill.latency.features import features_of
 from edgedistill.latency.model import LatencyModel, Row, choose_probes
 from edgedistill.search.contender import Contender, State, Winner
 from edgedistill.search.goal import comparable_ms, rank, validation_accuracy
@@ -103,14 +102,14 @@ class Search:
         by_work = sorted(self.candidates, key=lambda c: (c.multiply_adds, c.spec.label))
         near = sum(c.multiply_adds <= self.plausible_multiply_adds for c in by_work)
         pool = by_work[: max(near, 2 * wanted)]
-        for index in choose_probes([features_of(c.structure) for c in pool], wanted):
+        for index in choose_probes([c.structure for c in pool], wanted):
             for figures in self.lab.probe(pool[index]):
                 self.learn(pool[index], figures)
             self.probes += 1
 
     def learn(self, candidate: Candidate, figures: Figures) -> None:
         """A measurement becomes a row of the latency model."""
-        row = Row(features_of(candidate.structure), figures.latency.comparable(self.goal.budget.percentile))
+        row = Row(candidate.structure, figures.latency.comparable(self.goal.budget.percentile))
         self.rows.setdefault(figures.precision, []).append(row)
 
     def models(self) -> Mapping[Precision, LatencyModel]:

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from edgedistill.latency.features import FEATURE_NAMES, MULTIPLY_ADDS, features, features_of
+from edgedistill.latency.features import FEATURE_NAMES, MULTIPLY_ADDS, features_of
 from edgedistill.students.structure import SUBLINEAR, structure_of
 
 
@@ -17,7 +17,7 @@ def module() -> nn.Module:
 
 
 def test_each_feature_by_hand() -> None:
-    found = dict(zip(FEATURE_NAMES, features(module(), 4), strict=True))
+    found = dict(zip(FEATURE_NAMES, features_of(structure_of(module(), 4)), strict=True))
     pixels = 16
     image, wide, narrow, logits, pooled = 3 * pixels * 4, 8 * pixels * 4, 4 * pixels * 4, 2 * 4, 4 * 4
     assert found == {

@@ -4,44 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
+from structures import SIZES, law, matrix_of, rows, structure_with, structures
 
-from edgedistill.latency.features import CONSTANT, FEATURE_NAMES, PLAIN, FloatArray
-from edgedistill.latency.model import RICH_ROWS, LatencyModel, Row, choose_probes, prior_from_published
+from edgedistill.errors import InputError
+from edgedistill.latency.features import CONSTANT, FEATURE_NAMES, PLAIN, FloatArray, features_of
+from edgedistill.latency.model import RESIDUAL_ROWS, RICH_ROWS, Cost, LatencyModel, choose_probes, prior_from_published
 from edgedistill.specs import Format, Precision, PublishedLatency, Target
-
-SIZES = np.array(
-    [8e6, 5e6, 1e6, 5e5, 4e3, 1e5, 1.5e6, 4e5, 3e6, 4e4, 2e4, 30, 3, 1, 2e4, 1e4, 4e5, 3e5, 9e4, 6e4, 2e3, 2e4, 1e4]
-)
-HEAVY_COUNT = FEATURE_NAMES.index("heavy_count")
-
-
-def vectors(count: int, seed: int) -> FloatArray:
-    """Networks of a made-up space: a common scale, as width and resolution give, and a mixture of their own."""
-    rng = np.random.default_rng(seed)
-    scale = np.exp(rng.uniform(-2, 2, (count, 1)))
-    matrix = SIZES * scale * np.exp(rng.normal(0, 0.7, (count, len(SIZES))))
-    matrix[:, CONSTANT] = 1
-    matrix[:, HEAVY_COUNT] = np.round(matrix[:, HEAVY_COUNT] / scale[:, 0]) + 5
-    return matrix
-
-
-def law(seed: int, rich: bool = False) -> FloatArray:
-    """Non-negative cost of each feature in ms; those beyond the plain ones cost nothing unless `rich`."""
-    rng = np.random.default_rng(seed)
-    result: FloatArray = np.exp(rng.normal(0, 0.5, len(SIZES))) / SIZES / len(SIZES)
-    if not rich:
-        result[PLAIN.stop :] = 0.0
-    return result
-
-
-def rows(matrix: FloatArray, latencies: FloatArray) -> list[Row]:
-    return [Row(x, float(y)) for x, y in zip(matrix, latencies, strict=True)]
+from edgedistill.students.structure import Structure
 
 
 @pytest.mark.parametrize(("count", "rich"), [(28, False), (250, True)])
@@ -49,27 +25,28 @@ def rows(matrix: FloatArray, latencies: FloatArray) -> list[Row]:
 @settings(max_examples=20, deadline=None)
 def test_a_linear_law_is_recovered(count: int, rich: bool, seed: int) -> None:
     """The plain features' from few rows; that of all of them from rows enough to outweigh the ridge."""
-    matrix, truth = vectors(count, seed), law(seed, rich)
-    model = LatencyModel.fit(rows(matrix, matrix @ truth))
-    fresh = vectors(50, seed + 1)
-    errors = [abs(model.predict(x).latency_ms / (x @ truth) - 1) for x in fresh]
+    seen, truth = structures(count, seed), law(seed, rich)
+    model = LatencyModel.fit(rows(seen, matrix_of(seen) @ truth))
+    fresh = structures(50, seed + 1)
+    errors = [abs(model.predict(x).latency_ms / y - 1) for x, y in zip(fresh, matrix_of(fresh) @ truth, strict=True)]
     assert np.median(errors) < 0.01
-    assert all(c >= 0 for c in model.coefficients)
+    assert all(c >= 0 for c in model.law.coefficients)
 
 
 def test_few_rows_leave_the_further_features_alone_and_many_learn_them() -> None:
-    matrix, truth = vectors(RICH_ROWS, 5), law(5, rich=True)
-    latencies = matrix @ truth
-    few = LatencyModel.fit(rows(matrix[:-1], latencies[:-1])).coefficients
-    many = LatencyModel.fit(rows(matrix, latencies)).coefficients
+    seen = structures(RICH_ROWS, 5)
+    latencies = matrix_of(seen) @ law(5, rich=True)
+    few = LatencyModel.fit(rows(seen[:-1], latencies[:-1])).law.coefficients
+    many = LatencyModel.fit(rows(seen, latencies)).law.coefficients
     assert not any(few[PLAIN.stop :]) and any(many[PLAIN.stop :])
 
 
 def test_a_ridge_does_not_make_estimates_low() -> None:
     for count in (12, 40):
-        matrix, truth = vectors(count, 8), law(8, rich=count >= RICH_ROWS)
-        model = LatencyModel.fit(rows(matrix, matrix @ truth))
-        ratios = [model.predict(x).latency_ms / (x @ truth) for x in matrix]
+        seen = structures(count, 8)
+        latencies = matrix_of(seen) @ law(8, rich=count >= RICH_ROWS)
+        model = LatencyModel.fit(rows(seen, latencies))
+        ratios = [model.predict(x).latency_ms / y for x, y in zip(seen, latencies, strict=True)]
         assert np.median(ratios) == pytest.approx(1, abs=1e-9)
 
 
@@ -77,10 +54,10 @@ def test_the_interval_covers_as_it_says() -> None:
     hits, widths = [], []
     for seed in range(20):
         rng = np.random.default_rng(seed)
-        matrix = vectors(25 + 40, seed)
-        latencies = (matrix @ law(seed)) * np.exp(rng.normal(0, 0.08, len(matrix)))
-        model = LatencyModel.fit(rows(matrix[:25], latencies[:25]))
-        for x, y in zip(matrix[25:], latencies[25:], strict=True):
+        found = structures(25 + 40, seed)
+        latencies = (matrix_of(found) @ law(seed)) * np.exp(rng.normal(0, 0.08, len(found)))
+        model = LatencyModel.fit(rows(found[:25], latencies[:25]))
+        for x, y in zip(found[25:], latencies[25:], strict=True):
             prediction = model.predict(x)
             assert prediction.calibrated
             hits.append(prediction.low_ms <= y <= prediction.high_ms)
@@ -90,24 +67,30 @@ def test_the_interval_covers_as_it_says() -> None:
 
 
 def test_left_out_residuals_are_of_models_that_never_saw_the_row() -> None:
-    matrix = vectors(12, 3)
-    latencies = (matrix @ law(3)) * np.exp(np.random.default_rng(3).normal(0, 0.1, 12))
-    model = LatencyModel.fit(rows(matrix, latencies))
+    seen = structures(12, 3)
+    latencies = (matrix_of(seen) @ law(3)) * np.exp(np.random.default_rng(3).normal(0, 0.1, 12))
+    all_rows = rows(seen, latencies)
+    model = LatencyModel.fit(all_rows)
     for left_out in (0, 7, 11):
-        keep = np.arange(12) != left_out
-        without = LatencyModel.fit(rows(matrix[keep], latencies[keep]))
-        expected = math.log(latencies[left_out] / float(matrix[left_out] @ without.coefficients))
-        assert model.log_residuals[left_out] == pytest.approx(expected)
-        assert model.left_out[left_out] == pytest.approx(without.coefficients)
+        without = LatencyModel.fit(all_rows[:left_out] + all_rows[left_out + 1 :])
+        expected = math.log(latencies[left_out] / without.predict(seen[left_out]).latency_ms)
+        assert model.trust.log_residuals[left_out] == pytest.approx(expected)
+        assert model.law.left_out[left_out] == pytest.approx(without.law.coefficients)
+
+
+def lawful(count: int, seed: int) -> LatencyModel:
+    """Fitted to latencies that are a linear law."""
+    seen = structures(count, seed)
+    return LatencyModel.fit(rows(seen, matrix_of(seen) @ law(seed)))
 
 
 @given(st.integers(3, 24), st.integers(0, 10_000))
 @settings(max_examples=40, deadline=None)
 def test_predictions_are_positive_finite_and_inside_their_interval(count: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
-    matrix = vectors(count, seed)
-    model = LatencyModel.fit(rows(matrix, np.exp(rng.normal(0, 2, count))))
-    for x in [*vectors(5, seed + 1), np.zeros(len(SIZES)), SIZES * 1e4]:
+    model = LatencyModel.fit(rows(structures(count, seed), np.exp(rng.normal(0, 2, count))))
+    nothing = Structure(parameters=0, multiply_adds=0, activation_bytes=0, totals=())
+    for x in [*structures(5, seed + 1), nothing, structure_with(SIZES * 1e4)]:
         prediction = model.predict(x)
         assert 0 < prediction.low_ms <= prediction.latency_ms <= prediction.high_ms < math.inf
         assert prediction.calibrated == (count >= 20)
@@ -116,56 +99,156 @@ def test_predictions_are_positive_finite_and_inside_their_interval(count: int, s
 @given(st.integers(3, 30), st.integers(0, 10_000), st.floats(0.01, 100), st.floats(1.0, 10))
 @settings(max_examples=40, deadline=None)
 def test_the_probability_rises_with_the_budget(count: int, seed: int, budget: float, factor: float) -> None:
-    matrix = vectors(count, seed)
-    model = LatencyModel.fit(rows(matrix, matrix @ law(seed)))
-    x = vectors(1, seed + 1)[0]
+    model = lawful(count, seed)
+    x = structures(1, seed + 1)[0]
     lower, higher = model.probability_within(x, budget), model.probability_within(x, budget * factor)
     assert 0 <= lower <= higher <= 1
     assert model.probability_within(x, 0) == 0
 
 
 def test_the_probability_is_half_at_the_prediction_and_honest_beside_it() -> None:
-    matrix = vectors(30, 5)
-    latencies = (matrix @ law(5)) * np.exp(np.random.default_rng(5).normal(0, 0.1, 30))
-    model = LatencyModel.fit(rows(matrix, latencies))
-    x = matrix[4]
+    seen = structures(30, 5)
+    latencies = (matrix_of(seen) @ law(5)) * np.exp(np.random.default_rng(5).normal(0, 0.1, 30))
+    model = LatencyModel.fit(rows(seen, latencies))
+    x = seen[4]
     middle = model.predict(x).latency_ms
     assert model.probability_within(x, middle) == pytest.approx(0.5)
     assert model.probability_within(x, middle * 2) > 0.95
     assert model.probability_within(x, middle / 2) < 0.05
-    spread = math.sqrt(float(np.mean(np.square(model.log_residuals))) * (1 + 1 / 30))
+    spread = math.sqrt(float(np.mean(np.square(model.trust.log_residuals))) * (1 + 1 / 30))
     assert model.probability_within(x, middle * 1.1) == pytest.approx(stats.t.cdf(math.log(1.1) / spread, 29))
 
 
 def test_three_rows_give_a_wide_uncalibrated_estimate() -> None:
-    matrix = vectors(3, 8)
-    latencies = matrix @ law(8)
-    prediction = LatencyModel.fit(rows(matrix, latencies)).predict(vectors(1, 9)[0])
+    seen = structures(3, 8)
+    latencies = matrix_of(seen) @ law(8)
+    prediction = LatencyModel.fit(rows(seen, latencies)).predict(structures(1, 9)[0])
     assert not prediction.calibrated
     assert prediction.high_ms / prediction.low_ms > 2
     assert latencies.min() / 100 <= prediction.latency_ms <= latencies.max() * 100
 
 
 def test_an_estimate_beyond_what_was_seen_is_wider() -> None:
-    matrix = vectors(30, 1)
-    model = LatencyModel.fit(rows(matrix, matrix @ law(1)))
-    x = matrix[int(np.argmax(matrix[:, :6].sum(axis=1)))]
-    inside, outside = model.predict(x), model.predict(x * 10)
+    seen = structures(30, 1)
+    matrix = matrix_of(seen)
+    model = LatencyModel.fit(rows(seen, matrix @ law(1)))
+    largest = matrix[int(np.argmax(matrix[:, :6].sum(axis=1)))]
+    inside, outside = model.predict(structure_with(largest)), model.predict(structure_with(largest * 10))
     assert np.log(outside.high_ms / outside.low_ms) > 1.2 * np.log(inside.high_ms / inside.low_ms)
 
 
 @pytest.mark.parametrize("latencies", [[1.0, 2.0], [1.0, 2.0, 0.0], [1.0, 2.0, math.nan], [1.0, math.inf, 2.0]])
 def test_too_few_or_impossible_measurements_are_refused(latencies: list[float]) -> None:
     with pytest.raises(ValueError, match=r"needs 3 measured models|positive and finite"):
-        LatencyModel.fit(rows(vectors(len(latencies), 0), np.array(latencies)))
+        LatencyModel.fit(rows(structures(len(latencies), 0), np.array(latencies)))
 
 
-def test_json_loses_nothing() -> None:
-    matrix = vectors(21, 2)
-    model = LatencyModel.fit(rows(matrix, matrix @ law(2)), basis="21 models on a bench")
-    again = LatencyModel.from_json(model.to_json())
+@pytest.mark.parametrize("count", [21, RESIDUAL_ROWS])
+def test_what_is_saved_is_loaded_whole(tmp_path: Path, count: int) -> None:
+    seen = structures(count, 2)
+    model = LatencyModel.fit(rows(seen, matrix_of(seen) @ law(2)), basis="models on a bench")
+    before = model.predict(seen[0])
+    model.save(tmp_path / "deep" / "model.json")
+    again = LatencyModel.load(tmp_path / "deep" / "model.json")
     assert again == model
-    assert again.predict(matrix[0]) == model.predict(matrix[0])
+    assert again.predict(seen[0]) == before
+    assert [path.name for path in (tmp_path / "deep").iterdir()] == ["model.json"]
+
+
+@pytest.mark.parametrize(
+    ("content", "says"), [(None, "cannot be read"), ("{", "is not a latency model"), ('{"basis": 1}', "law: ")]
+)
+def test_a_file_that_is_no_model_is_the_users_error(tmp_path: Path, content: str | None, says: str) -> None:
+    path = tmp_path / "model.json"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(InputError, match=says) as caught:
+        LatencyModel.load(path)
+    assert str(path) in caught.value.message
+
+
+# -- what the law misses ------------------------------------------------------------------------------------------
+
+
+def bent(count: int, seed: int) -> tuple[list[Structure], FloatArray]:
+    """Latencies that no linear law has: networks of some sizes fill the processor better than others."""
+    found = structures(count, seed)
+    matrix = matrix_of(found)
+    size = np.log(matrix[:, :6]).mean(axis=1)
+    noise = np.random.default_rng(seed + 1000).normal(0, 0.02, count)
+    return found, (matrix @ law(4)) * np.exp(0.25 * np.sin(2 * size) + noise)
+
+
+def test_from_many_rows_on_what_the_law_misses_is_learnt() -> None:
+    found, latencies = bent(RESIDUAL_ROWS + 200, 11)
+    seen, fresh = RESIDUAL_ROWS + 100, slice(RESIDUAL_ROWS + 100, None)
+    model = LatencyModel.fit(rows(found[:seen], latencies[:seen]))
+    matrix = matrix_of(found)
+    by_law = np.array([model.law.estimate(x) for x in matrix[fresh]])
+    predicted = [model.predict(x) for x in found[fresh]]
+    errors = np.abs([p.latency_ms for p in predicted] / latencies[fresh] - 1)
+    assert np.mean(errors) < 0.85 * np.mean(np.abs(by_law / latencies[fresh] - 1))
+    covered = [p.low_ms <= y <= p.high_ms for p, y in zip(predicted, latencies[fresh], strict=True)]
+    assert np.mean(covered) >= 0.9
+    assert LatencyModel.fit(rows(found[: RESIDUAL_ROWS - 1], latencies[: RESIDUAL_ROWS - 1])).residual is None
+
+
+def test_the_residual_without_a_row_is_that_of_a_process_that_never_saw_it() -> None:
+    """At the same hyperparameters and the same standardisation, solved anew."""
+    from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
+
+    found, latencies = bent(RESIDUAL_ROWS, 3)
+    model = LatencyModel.fit(rows(found, latencies))
+    residual = model.residual
+    assert residual is not None
+    points, matrix, log_latencies = np.array(residual.points), matrix_of(found), np.log(latencies)
+    missed = log_latencies - np.log([model.law.estimate(x) for x in matrix])
+    # The noise, in units of the variance, is what makes the weights reproduce: K w = v r.
+    likeness = Matern(residual.length_scale, nu=2.5)(points)
+    noise = float(np.mean((missed - likeness @ residual.weights) / residual.weights))
+    kernel = ConstantKernel(1.0) * Matern(residual.length_scale, nu=2.5) + WhiteKernel(noise)
+    for row in (0, 17, RESIDUAL_ROWS - 1):
+        keep = np.arange(RESIDUAL_ROWS) != row
+        without = log_latencies[keep] - np.log([model.law.left_out_estimates(x)[row] for x in matrix[keep]])
+        weights = np.linalg.solve(kernel(points[keep]), without)
+        expected = float(Matern(residual.length_scale, nu=2.5)(points[[row]], points[keep])[0] @ weights)
+        assert residual.left_out_estimates(matrix[row])[row] == pytest.approx(expected, rel=1e-6, abs=1e-9)
+        estimate = math.log(model.law.left_out_estimates(matrix[row])[row]) + expected
+        assert model.trust.log_residuals[row] == pytest.approx(log_latencies[row] - estimate, abs=1e-9)
+
+
+# -- where the time goes ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("count", [12, 40, RESIDUAL_ROWS])
+def test_contributions_add_up_to_the_estimate(count: int) -> None:
+    found, latencies = bent(count, 6)
+    model = LatencyModel.fit(rows(found, latencies))
+    for x in structures(5, 7):
+        parts = model.contributions(x)
+        assert sum(p.latency_ms for p in parts) == pytest.approx(model.predict(x).latency_ms)
+        assert [p.latency_ms for p in parts] == sorted((p.latency_ms for p in parts), reverse=True)
+        assert all(p.latency_ms > 0 for p in parts)
+
+
+def test_a_contribution_is_what_the_law_takes_for_that_kind() -> None:
+    seen, truth = structures(28, 1), np.zeros(len(SIZES))
+    truth[FEATURE_NAMES.index("depthwise_multiply_adds")] = 2e-6
+    truth[FEATURE_NAMES.index("weights_bytes")] = 1e-7
+    model = LatencyModel.fit(rows(seen, matrix_of(seen) @ truth))
+    x = seen[3]
+    parts = {part.cost: part.latency_ms for part in model.contributions(x)}
+    vector = dict(zip(FEATURE_NAMES, matrix_of([x])[0].tolist(), strict=True))
+    assert parts[Cost.DEPTHWISE] == pytest.approx(2e-6 * vector["depthwise_multiply_adds"], rel=0.1)
+    assert parts[Cost.WEIGHTS] == pytest.approx(1e-7 * vector["weights_bytes"], rel=0.1)
+
+
+def test_a_network_of_nothing_costs_what_a_run_costs() -> None:
+    nothing = Structure(parameters=0, multiply_adds=0, activation_bytes=0, totals=())
+    model = lawful(12, 3)
+    (part,) = model.contributions(nothing)
+    assert part.cost is Cost.FIXED
+    assert part.latency_ms == pytest.approx(model.predict(nothing).latency_ms)
 
 
 # -- published figures ------------------------------------------------------------------------------------------
@@ -187,10 +270,10 @@ def published(points: Sequence[tuple[str, Precision, float, float]]) -> Target:
     )
 
 
-def vector_with(multiply_adds: float) -> FloatArray:
+def with_work(multiply_adds: float) -> Structure:
     vector = SIZES.copy()
     vector[:6] *= multiply_adds / vector[:6].sum()
-    return vector
+    return structure_with(vector)
 
 
 def test_nothing_published_is_no_prior() -> None:
@@ -203,7 +286,7 @@ def test_published_figures_give_a_line_with_a_wide_interval_that_names_its_sourc
     assert prior is not None
     assert prior.precision is Precision.FP16
     for _, work, latency in points:
-        prediction = prior.model.predict(vector_with(work))
+        prediction = prior.model.predict(with_work(work))
         assert prediction.latency_ms == pytest.approx(latency, rel=0.45)
         assert prediction.low_ms <= latency <= prediction.high_ms
         assert prediction.high_ms / prediction.low_ms > 4
@@ -216,7 +299,7 @@ def test_many_published_figures_are_still_not_calibrated() -> None:
     points = [(str(i), Precision.INT8, 1e8 * i, 0.1 * i) for i in range(1, 31)]
     prior = prior_from_published(published(points))
     assert prior is not None
-    assert not prior.model.predict(vector_with(1e9)).calibrated
+    assert not prior.model.predict(with_work(1e9)).calibrated
 
 
 def test_precisions_are_not_mixed_and_one_figure_is_enough() -> None:
@@ -225,24 +308,24 @@ def test_precisions_are_not_mixed_and_one_figure_is_enough() -> None:
     )
     assert prior is not None
     assert prior.precision is Precision.FP16
-    prediction = prior.model.predict(vector_with(0.2e9))
+    prediction = prior.model.predict(with_work(0.2e9))
     assert prediction.latency_ms == pytest.approx(0.6, rel=0.05)
     assert prediction.high_ms / prediction.low_ms > 10
-    assert prior.model.probability_within(vector_with(0.2e9), 0.01) < 0.05
+    assert prior.model.probability_within(with_work(0.2e9), 0.01) < 0.05
 
 
 def test_a_prior_widens_far_below_what_was_published() -> None:
     prior = prior_from_published(published([("S", Precision.FP16, 0.2e9, 0.6), ("M", Precision.FP16, 0.9e9, 1.1)]))
     assert prior is not None
-    near, far = prior.model.predict(vector_with(0.3e9)), prior.model.predict(vector_with(1e6))
+    near, far = prior.model.predict(with_work(0.3e9)), prior.model.predict(with_work(1e6))
     assert far.high_ms / far.low_ms > 10 * near.high_ms / near.low_ms
 
 
 # -- probes -----------------------------------------------------------------------------------------------------
 
 
-def log_determinant(matrix: FloatArray, indices: Sequence[int]) -> float:
-    logs = np.log1p(matrix)[:, PLAIN]
+def log_determinant(found: Sequence[Structure], indices: Sequence[int]) -> float:
+    logs = np.log1p(matrix_of(found))[:, PLAIN]
     varying = logs.std(axis=0) > 1e-9
     scaled = (logs[:, varying] - logs[:, varying].mean(axis=0)) / logs[:, varying].std(axis=0)
     chosen = np.column_stack([scaled, np.ones(len(scaled))])[list(indices)]
@@ -252,7 +335,7 @@ def log_determinant(matrix: FloatArray, indices: Sequence[int]) -> float:
 @given(st.integers(1, 60), st.integers(0, 30), st.integers(0, 10_000))
 @settings(max_examples=40, deadline=None)
 def test_probes_are_distinct_and_as_many_as_asked_for(candidates: int, count: int, seed: int) -> None:
-    chosen = choose_probes(vectors(candidates, seed), count)
+    chosen = choose_probes(structures(candidates, seed), count)
     assert len(chosen) == len(set(chosen)) == min(count, candidates)
     assert all(0 <= index < candidates for index in chosen)
 
@@ -260,23 +343,28 @@ def test_probes_are_distinct_and_as_many_as_asked_for(candidates: int, count: in
 @given(st.integers(3, 25), st.integers(0, 10_000))
 @settings(max_examples=20, deadline=None)
 def test_probes_tell_more_than_random_ones(count: int, seed: int) -> None:
-    matrix = vectors(80, seed)
+    found = structures(80, seed)
     rng = np.random.default_rng(seed)
-    random = [log_determinant(matrix, rng.choice(80, count, replace=False)) for _ in range(30)]
-    assert log_determinant(matrix, choose_probes(matrix, count)) > max(random)
+    random = [log_determinant(found, rng.choice(80, count, replace=False)) for _ in range(30)]
+    assert log_determinant(found, choose_probes(found, count)) > max(random)
 
 
 @given(st.integers(0, 10_000))
 @settings(max_examples=10, deadline=None)
 def test_fewer_probes_are_the_first_of_more(seed: int) -> None:
-    matrix = vectors(40, seed)
-    assume(len(matrix) > 12)
-    assert choose_probes(matrix, 12)[:5] == choose_probes(matrix, 5)
+    found = structures(40, seed)
+    assert choose_probes(found, 12)[:5] == choose_probes(found, 5)
 
 
 def test_probes_of_nothing_are_none() -> None:
     assert choose_probes([], 5) == ()
 
 
-def test_the_vectors_here_have_the_shape_of_features() -> None:
-    assert len(SIZES) == len(FEATURE_NAMES)
+def test_the_structures_here_have_the_features_they_were_made_from() -> None:
+    vector = features_of(structure_with(SIZES))
+    # Elementwise bytes are all of them, and not those of plain elementwise operations alone.
+    elementwise, also = FEATURE_NAMES.index("elementwise_bytes"), ("transcendental_bytes", "normalisation_bytes")
+    expected = SIZES.copy()
+    expected[elementwise] += sum(SIZES[FEATURE_NAMES.index(name)] for name in also)
+    assert vector == pytest.approx(expected)
+    assert vector[CONSTANT] == 1

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import pytest
 
-from edgedistill.latency.features import features_of
 from edgedistill.latency.model import LatencyModel, Row
 from edgedistill.specs import StudentSpec
 from edgedistill.students.space import Candidate
@@ -38,15 +37,12 @@ def candidates() -> list[Candidate]:
 @pytest.fixture
 def exact(candidates: Sequence[Candidate]) -> LatencyModel:
     """A latency model that has seen each size twice: 1 ms a million multiply-adds."""
-    return LatencyModel.fit([Row(features_of(c.structure), c.multiply_adds / 1e6) for c in candidates[:24]])
+    return LatencyModel.fit([Row(c.structure, c.multiply_adds / 1e6) for c in candidates[:24]])
 
 
 @pytest.fixture
 def doubtful(candidates: Sequence[Candidate]) -> LatencyModel:
     """One that is off by a third now and then, and so is sure of nothing near a budget."""
     misses = (0.65, 1.0, 1.5, 1.2, 0.8, 1.0)
-    rows = [
-        Row(features_of(c.structure), c.multiply_adds / 1e6 * misses[number % 6])
-        for number, c in enumerate(candidates[:24])
-    ]
+    rows = [Row(c.structure, c.multiply_adds / 1e6 * misses[number % 6]) for number, c in enumerate(candidates[:24])]
     return LatencyModel.fit(rows)
