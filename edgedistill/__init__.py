@@ -1,6 +1,7 @@
 """edgedistill: distil a vision teacher into a student proven to meet a latency budget on a device.
 
-Each command is a function here: `build`, `export`, `quantize`, `profile`, `inspect`, `verify`, `evaluate`, `run`.
+Each command is a function here: `build`, `export`, `quantize`, `profile`, `calibrate`, `profiles`,
+`inspect`, `verify`, `evaluate`, `run`.
 `EdgedistillError` is what they raise for a user's mistake. Names are loaded when first used, so that
 `import edgedistill` costs nothing. No submodule may bear one of these names: once imported, it would take the
 function's place.
@@ -13,10 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from edgedistill.api import build as build
+    from edgedistill.api import calibrate as calibrate
     from edgedistill.api import evaluate as evaluate
     from edgedistill.api import export as export
     from edgedistill.api import inspect as inspect
     from edgedistill.api import profile as profile
+    from edgedistill.api import profiles as profiles
     from edgedistill.api import quantize as quantize
     from edgedistill.api import run as run
     from edgedistill.api import verify as verify
@@ -28,12 +31,14 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "build": "edgedistill.api",
+    "calibrate": "edgedistill.api",
     "evaluate": "edgedistill.api",
     "export": "edgedistill.api",
     "inspect": "edgedistill.api",
     "run": "edgedistill.api",
     "verify": "edgedistill.api",
     "profile": "edgedistill.api",
+    "profiles": "edgedistill.api",
     "quantize": "edgedistill.api",
     "BuildResult": "edgedistill.artifacts",
     "ProfileResult": "edgedistill.artifacts",
@@ -45,10 +50,12 @@ __all__ = [
     "ProfileResult",
     "__version__",
     "build",
+    "calibrate",
     "evaluate",
     "export",
     "inspect",
     "profile",
+    "profiles",
     "quantize",
     "run",
     "verify",

@@ -1,4 +1,4 @@
-"""`edgedistill.build` and `edgedistill.profile`: what the command line calls, for Python.
+"""`edgedistill.build`, `profile`, `calibrate` and the others: what the command line calls, for Python.
 
 Nothing here imports torch at module level: whether a build has anything to do is decided from hashes before that.
 """
@@ -10,6 +10,7 @@ import os
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
@@ -32,6 +33,10 @@ from edgedistill.store import Store, lock, stage_key
 from edgedistill.targets import load_target
 from edgedistill.teachers.identity import teacher_identity
 from edgedistill.tools import BUILD_TOOLS
+
+if TYPE_CHECKING:
+    from edgedistill.latency.profile import DeviceProfile
+    from edgedistill.latency.profiles import ProfilesResult
 
 LOG = "stages.jsonl"
 
@@ -181,6 +186,48 @@ def profile(
     from edgedistill.profiling import profile_file
 
     return profile_file(Path(path), load_target(str(target)), listener, sessions)
+
+
+def calibrate(
+    target: str | Path = "host",
+    *,
+    models: int = 20,
+    families: str = "",
+    resolutions: str = "",
+    precisions: str = "",
+    out: Path | str | None = None,
+    listener: Listener = silent,
+) -> DeviceProfile:
+    """Measure `models` students with random weights on `target` and write what latency models are fitted from to `out`, a
+    file in the user's data folder unless given. `families`, `resolutions` and `precisions` are lists with commas; empty
+    ones are a build's own families, inputs of 32 to 224 pixels and the target's precisions. A calibration that was stopped
+    goes on from the cache.
+
+    Raises InputError for bad input, UnreachableError where the target's device does not answer or nothing measures on it,
+    UnsupportedError where no file could be made.
+    """
+    from edgedistill.calibrating import Asked, calibrate_target
+    from edgedistill.latency.profiles import own_path
+
+    chosen = load_target(str(target))
+    asked = Asked.parse(models, families, resolutions, precisions)
+    path = Path(out).absolute() if out is not None else own_path(chosen, asked.precisions or chosen.precisions)
+    if path.is_dir():
+        raise InputError(
+            f"{path} is a folder, not a file to write the profile to", fix=f"--out {path / 'profile.json'}"
+        )
+    _check_folder(path.parent)
+    profile = calibrate_target(chosen, asked, Store(listener=listener))
+    profile.save(path)
+    return profile
+
+
+def profiles() -> ProfilesResult:
+    """The device profiles that come with edgedistill and the user's own, and in what this machine differs from those of its
+    targets."""
+    from edgedistill.latency.profiles import list_profiles
+
+    return list_profiles()
 
 
 def export(

@@ -14,12 +14,14 @@ from edgedistill import __version__
 from edgedistill.cli import (
     build,
     cache,
+    calibrate,
     doctor,
     evaluate,
     export,
     init,
     inspect,
     profile,
+    profiles,
     quantize,
     report,
     targets,
@@ -45,6 +47,8 @@ app.command("init")(init.init)
 app.command("targets")(targets.targets)
 app.command("doctor")(doctor.doctor)
 app.command("profile")(profile.profile)
+app.command("calibrate")(calibrate.calibrate)
+app.command("profiles")(profiles.profiles)
 app.command("report")(report.report)
 app.add_typer(cache.app, name="cache")
 

@@ -16,6 +16,8 @@ from pydantic_core import core_schema
 
 from edgedistill.artifacts import BuildResult, Profile, ProfileResult
 from edgedistill.documents import EvaluateResult, ExportResult, InspectResult, QuantizeResult, RunResult, VerifyResult
+from edgedistill.latency.profile import DeviceProfile
+from edgedistill.latency.profiles import ProfilesResult
 from edgedistill.specs import Format, Target
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -32,6 +34,12 @@ _DOCUMENTS: dict[str, tuple[type[BaseModel], JsonSchemaMode, str]] = {
     "verify": (VerifyResult, "serialization", "what `edgedistill verify --json` prints"),
     "evaluate": (EvaluateResult, "serialization", "what `edgedistill evaluate --json` prints"),
     "run": (RunResult, "serialization", "what `edgedistill run --json` prints"),
+    "device_profile": (
+        DeviceProfile,
+        "serialization",
+        "a device profile, and what `edgedistill calibrate --json` prints",
+    ),
+    "profiles": (ProfilesResult, "serialization", "what `edgedistill profiles --json` prints"),
     "target": (Target, "validation", "a target: a device and how it is used"),
 }
 

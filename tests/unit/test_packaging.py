@@ -168,7 +168,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_the_wheel_has_every_file_of_the_package_the_targets_and_nothing_else(built: Path) -> None:
+def test_the_wheel_has_every_file_of_the_package_targets_profiles_and_nothing_else(built: Path) -> None:
     (wheel,) = built.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
         names = {name for name in archive.namelist() if ".dist-info/" not in name}
@@ -179,7 +179,8 @@ def test_the_wheel_has_every_file_of_the_package_the_targets_and_nothing_else(bu
     }
     targets = {f"edgedistill/_targets/{path.name}" for path in (ROOT / "targets").glob("*.toml")}
     assert len(targets) >= 8
-    assert names == package | targets
+    profiles = {f"edgedistill/_profiles/{path.name}" for path in (ROOT / "profiles").iterdir()}
+    assert names == package | targets | profiles
     for needed in ("py.typed", "devices/agent.py", "report/templates/report.js", "schemas/build.schema.json"):
         assert f"edgedistill/{needed}" in names
 
@@ -194,7 +195,7 @@ def test_the_source_distribution_can_be_tested(built: Path) -> None:
     assert [name for name in names if unwanted.search(name)] == []
 
 
-def test_the_wheel_finds_its_own_targets(built: Path, tmp_path: Path) -> None:
+def test_the_wheel_finds_its_own_targets_and_profiles(built: Path, tmp_path: Path) -> None:
     """Unpacked and run from another folder, with no checkout beside it."""
     (wheel,) = built.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
@@ -210,13 +211,18 @@ def test_the_wheel_finds_its_own_targets(built: Path, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     for path in (ROOT / "targets").glob("*.toml"):
         assert path.stem in done.stdout
-    code = "import edgedistill.targets as t; print(t.targets_folder())"
-    folder = subprocess.run(
+    code = """
+from edgedistill.latency.profiles import list_profiles, shipped_folder
+from edgedistill.targets import targets_folder
+assert not list_profiles().problems
+print(targets_folder(), shipped_folder())
+"""
+    folders = subprocess.run(
         [sys.executable, "-c", code],
         env={**os.environ, "PYTHONPATH": str(tmp_path / "site"), "PYTHONSAFEPATH": "1"},
         cwd=tmp_path,
         capture_output=True,
         text=True,
         timeout=60,
-    ).stdout.strip()
-    assert folder == str(tmp_path / "site/edgedistill/_targets")
+    ).stdout.split()
+    assert folders == [str(tmp_path / "site/edgedistill" / name) for name in ("_targets", "_profiles")]

@@ -1,0 +1,148 @@
+"""How well a calibration of this machine predicts students that it did not measure.
+
+    python benchmarks/calibrate_host.py --json OUT [--precision fp32,int8] [--models 20] [--others 30] [--seed 0]
+
+For each precision: `edgedistill calibrate` on --models students, its seconds taken from an empty cache. Then --others
+students, drawn at random from the same space without those, are exported, quantised and measured alike, and what the model
+says of each is held against what was measured: mean error (MAPE), median error, share within 10%, rank correlation
+(Spearman), and how many lie inside the 95% interval; at p50 and p95, and for peak memory and file size. The keys on top are
+those at p95. Needs a quiet machine: whatever else runs on it is in every figure.
+
+One cache a precision keeps what was done (--cache DIR; a temporary folder unless given), so that with --cache a run that was
+stopped goes on, and then `calibrate_seconds` are those of what was left to do (`calibrate_reused` steps were not).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.stats import spearmanr
+
+from edgedistill.calibrating import MAX_MULTIPLY_ADDS, Asked, calibrate_target, measure, open_calibration
+from edgedistill.latency.profile import DeviceProfile, Quantity
+from edgedistill.preparation import open_space
+from edgedistill.progress import Event, Note, StageFinished
+from edgedistill.specs import Percentile, Precision, Target
+from edgedistill.store import Store, write_atomic
+from edgedistill.students.structure import Structure
+from edgedistill.targets import load_target
+
+SPARE = 10
+Estimate = tuple[float, float, float]
+
+
+def listen(event: Event) -> None:
+    """Measured files and what fails, on stderr."""
+    if isinstance(event, StageFinished) and event.stage in ("profile", "calibrate") and not event.reused:
+        print(event.stage, event.subject, f"{event.seconds:.0f} s", file=sys.stderr, flush=True)
+    elif isinstance(event, Note) and event.warning:
+        print(event.text, file=sys.stderr, flush=True)
+
+
+def estimates(profile: DeviceProfile, precision: Precision, quantity: Quantity, of: list[Structure]) -> list[Estimate]:
+    """The estimate for each structure, in ms or bytes, with both ends of its interval."""
+    if quantity in (Quantity.P50, Quantity.P95):
+        percentile = Percentile.P50 if quantity is Quantity.P50 else Percentile.P95
+        latency = profile.latency_model(precision, percentile)
+        assert latency is not None
+        found = [latency.predict(structure) for structure in of]
+        return [(p.latency_ms, p.low_ms, p.high_ms) for p in found]
+    model = profile.memory_model(precision) if quantity is Quantity.MEMORY else profile.size_model(precision)
+    assert model is not None
+    return [(p.bytes, p.low_bytes, p.high_bytes) for p in map(model.predict, of)]
+
+
+def judge(estimated: list[Estimate], measured: list[float]) -> dict[str, float]:
+    centre, low, high = np.array(estimated).T
+    truth = np.array(measured)
+    error = np.abs(centre / truth - 1)
+    return {
+        "mape": round(float(error.mean()), 4),
+        "median_error": round(float(np.median(error)), 4),
+        "within_10": round(float((error <= 0.1).mean()), 4),
+        "largest_error": round(float(error.max()), 4),
+        "spearman": round(float(spearmanr(centre, truth).statistic), 4),
+        "coverage_95": round(float(((low <= truth) & (truth <= high)).mean()), 4),
+        "interval_width": round(float(np.median(high / low)), 3),
+    }
+
+
+def run(target: Target, precision: Precision, arguments: argparse.Namespace, cache: Path) -> dict[str, Any]:
+    store = Store(cache / precision.value, listen)
+    families, sides = arguments.family, arguments.resolution
+    asked = Asked.parse(arguments.models, families, sides, precision.value)
+    began = time.monotonic()
+    profile = calibrate_target(target, asked, store)
+    seconds = time.monotonic() - began
+    bench = open_calibration(target, asked, store)
+    # The others are held against the speed that the calibration was measured at.
+    bench.speed.reference_us = profile.rows[0].latency.reference_us
+    seen = {row.spec for row in profile.rows}
+    space = [c for c in open_space(bench) if c.multiply_adds <= MAX_MULTIPLY_ADDS and c.spec not in seen]
+    drawn = np.random.default_rng(arguments.seed).permutation(len(space))[: arguments.others + SPARE]
+    others = measure(bench, [space[i] for i in drawn], arguments.others)
+    structures = [row.structure for row in others.rows]
+    figures = {
+        quantity.value: judge(
+            estimates(profile, precision, quantity, structures), [row.measured(quantity) for row in others.rows]
+        )
+        for quantity in (Quantity.P50, Quantity.P95, Quantity.MEMORY, Quantity.SIZE)
+    }
+    p95 = estimates(profile, precision, Quantity.P95, structures)
+    return {
+        **figures[Quantity.P95.value],
+        "models": len(profile.rows),
+        "others": len(others.rows),
+        "space": len(space) + len(seen),
+        "calibrate_seconds": round(seconds, 1),
+        "calibrate_reused": profile.reused,
+        "at_another_speed": bench.speed.elsewhere,
+        "left_out_errors": [error.model_dump(mode="json") for error in profile.errors],
+        "figures": figures,
+        "failures": [*profile.failures, *others.failures],
+        "rows": [
+            {
+                "student": row.spec.label,
+                "p95_ms": row.latency.p95_ms,
+                "slowdown": row.latency.slowdown,
+                "predicted_ms": estimate,
+                "low_ms": low,
+                "high_ms": high,
+            }
+            for row, (estimate, low, high) in zip(others.rows, p95, strict=True)
+        ],
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", type=Path, required=True)
+    parser.add_argument("--precision", default="fp32,int8", help="each one by itself")
+    parser.add_argument("--models", type=int, default=20)
+    parser.add_argument("--others", type=int, default=30)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--family", default="", help="as `edgedistill calibrate` takes it")
+    parser.add_argument("--resolution", default="", help="as `edgedistill calibrate` takes it")
+    parser.add_argument("--cache", type=Path, help="a folder to go on in")
+    arguments = parser.parse_args()
+    target = load_target("host")
+    with tempfile.TemporaryDirectory() as scratch:
+        cache = arguments.cache or Path(scratch)
+        found: dict[str, Any] = {"runtime": target.runtime.value, "threads": target.threads, "cpus": os.cpu_count()}
+        for name in arguments.precision.split(","):
+            found[name] = run(target, Precision(name), arguments, cache)
+            write_atomic(arguments.json, json.dumps(found, indent=1) + "\n")
+            shown = ("mape", "median_error", "within_10", "spearman", "coverage_95", "calibrate_seconds")
+            print(f"{name}: {', '.join(f'{key} {found[name][key]:g}' for key in shown)}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

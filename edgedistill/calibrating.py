@@ -1,0 +1,231 @@
+"""`edgedistill calibrate`: students with random weights, made and measured as a build makes and measures its candidates.
+
+Latency does not depend on what the weights are, nor on what the images show; both are random here. Every step is a stage of
+the store, so that a calibration that was killed goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from edgedistill import __version__
+from edgedistill.artifacts import MeasuredLatency, Profile
+from edgedistill.config import BuildConfig, ExportConfig, ProfileConfig, SpaceConfig, TeacherConfig
+from edgedistill.data.preprocessing import channel_statistics
+from edgedistill.data.synthetic import synthetic_dataset
+from edgedistill.devices.attach import attach
+from edgedistill.devices.base import Device
+from edgedistill.errors import InputError, Problem, TrialFailure, UnreachableError, UnsupportedError
+from edgedistill.files import compiled, portable
+from edgedistill.latency.model import choose_probes
+from edgedistill.latency.profile import CalibrationRow, DeviceProfile, LeftOutError, Quantity, left_out_error
+from edgedistill.pipeline import latency_of, profiled, untrained
+from edgedistill.preparation import open_space
+from edgedistill.progress import Event, Listener, Note, StageAdvanced, StageFinished, StageStarted
+from edgedistill.specs import Precision, QuantScheme, Target
+from edgedistill.store import Store
+from edgedistill.students.families import families as families_named
+from edgedistill.students.space import Candidate
+from edgedistill.workbench import Workbench
+
+LEAST_MODELS = 4
+RESOLUTIONS = (32, 64, 96, 128, 160, 224)
+"""Inputs that students are calibrated at where none are named."""
+MAX_MULTIPLY_ADDS = 2_000_000_000
+"""Students beyond it run for a quarter of a second and more on one core: each would take minutes to measure."""
+CLASSES = 10
+CALIBRATION_IMAGES, VALIDATION_IMAGES, SIDE = 32, 16, 224
+MEASURING = ProfileConfig(max_samples=1000, max_seconds=1.0)
+# Candidates that cannot be made are replaced by the next of the design, up to half as many again.
+SPARE = 0.5
+RANDOM = "weights are random: latency, memory and size are those of trained students"
+SYNTHETIC = "ranges of int8 were read off synthetic images, which changes neither latency nor size"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What to calibrate: how many models of which students, in which precisions. Empty means the space's, and the target's,
+    own."""
+
+    models: int = 20
+    families: tuple[str, ...] = ()
+    resolutions: tuple[int, ...] = ()
+    precisions: tuple[Precision, ...] = ()
+
+    @classmethod
+    def parse(cls, models: int, families: str, resolutions: str, precisions: str) -> Asked:
+        """From lists with commas (`"resnet,vit"`, `"32,64"`, `"fp32,int8"`). Raises InputError for wishes that cannot be,
+        all of them at once."""
+        problems = []
+        if models < LEAST_MODELS:
+            problems.append(Problem("--models", f"{models} are too few to fit to", f"{LEAST_MODELS} or more"))
+        sides = _listed(resolutions)
+        wrong = [side for side in sides if not (side.isdecimal() and 8 <= int(side) <= 1024)]
+        problems += [Problem("--resolution", f"{side} is no side of an input", "8 to 1024 pixels") for side in wrong]
+        known = [precision for precision in Precision if precision is not Precision.MIXED]
+        strange = [name for name in _listed(precisions) if name not in known]
+        problems += [Problem("--precision", f"unknown precision {n}", f"use {', '.join(known)}") for n in strange]
+        try:
+            families_named(_listed(families))
+        except InputError as error:
+            problems += [Problem("--family", problem.what, problem.fix) for problem in error.problems]
+        if problems:
+            raise InputError("this cannot be calibrated", problems=problems)
+        wanted = _listed(precisions)
+        return cls(
+            models=models,
+            families=_listed(families),
+            resolutions=tuple(sorted({int(side) for side in sides})),
+            precisions=tuple(precision for precision in known if precision in wanted),
+        )
+
+
+def _listed(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def calibrate_target(target: Target, asked: Asked, store: Store) -> DeviceProfile:
+    """Choose `asked.models` students that tell most about all the others, measure their files, and fit to them.
+
+    Raises InputError where there are too few students, UnreachableError where the device does not answer or nothing measures
+    on it, UnsupportedError where no file could be made.
+    """
+    tally = _Tally(store.listener)
+    store = Store(store.root, tally)
+    bench = open_calibration(target, asked, store)
+    device = bench.device
+    assert device is not None
+    began = time.monotonic()
+    candidates = [c for c in open_space(bench) if c.multiply_adds <= MAX_MULTIPLY_ADDS]
+    if len(candidates) < asked.models:
+        raise InputError(
+            f"{len(candidates)} students of up to {MAX_MULTIPLY_ADDS:,} multiply-adds are there to choose "
+            f"{asked.models} from",
+            fix="name more families or resolutions, or measure fewer models",
+        )
+    design = choose_probes([c.structure for c in candidates], asked.models + round(asked.models * SPARE))
+    found = measure(bench, [candidates[index] for index in design], asked.models)
+    if found.environment is None:
+        reasons = [Problem("", failure) for failure in found.failures]
+        raise UnsupportedError(f"nothing could be measured on {target.title}", problems=reasons)
+    if bench.speed.elsewhere:
+        text = f"{bench.speed.elsewhere} of {bench.speed.sessions} sessions ran at another speed of the processor"
+        store.listener(Note(f"{text}: their figures are as estimated at the first one's", warning=True))
+    return DeviceProfile(
+        edgedistill_version=__version__,
+        target=target.name,
+        title=target.title,
+        runtime=target.runtime,
+        threads=target.threads,
+        environment=found.environment.environment,
+        facts=device.facts(),
+        precisions=tuple(scheme.precision for scheme in bench.schemes),
+        rows=tuple(found.rows),
+        errors=errors_of(found.rows),
+        failures=tuple(found.failures),
+        notes=(RANDOM, *([SYNTHETIC] if any(scheme.integer for scheme in bench.schemes) else [])),
+        measured_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        seconds=round(time.monotonic() - began, 1),
+        reused=tally.reused,
+    )
+
+
+def open_calibration(target: Target, asked: Asked, store: Store) -> Workbench:
+    """A workbench without a user's data: synthetic images, and the settings that stages from a spec to a measured file read.
+    Raises UnreachableError where the device does not answer."""
+    device: Device = attach(target, store.listener)
+    settings = {
+        # Nothing is trained and no budget is held: of the two only the percentile is read, for the samples of a session.
+        "teacher": TeacherConfig(model="timm:resnet18"),
+        "budget": "1ms@p95",
+        "target": target.name,
+        "space": SpaceConfig(families=asked.families, resolutions=asked.resolutions or RESOLUTIONS),
+        "export": ExportConfig(precisions=asked.precisions, calibration_images=CALIBRATION_IMAGES),
+        "profile": MEASURING,
+    }
+    config = BuildConfig.model_validate(settings)
+    dataset = synthetic_dataset(CLASSES, CALIBRATION_IMAGES, VALIDATION_IMAGES, SIDE)
+    mean, std = channel_statistics(dataset)
+    return Workbench(config, target, dataset, mean, std, store, device, "", Path.cwd())
+
+
+@dataclass(eq=False)
+class Measurements:
+    """Rows so far, and what failed. `environment` is the first profile, None before it."""
+
+    rows: list[CalibrationRow]
+    failures: list[str]
+    environment: Profile | None = None
+
+
+def measure(bench: Workbench, design: Sequence[Candidate], wanted: int) -> Measurements:
+    """Make and measure the first `wanted` of `design` that can be, in every precision; one that fails in all of them is
+    replaced by the next. Raises UnsupportedError where this device measures none of its target's files."""
+    found = Measurements([], [])
+    began, done = time.monotonic(), 0
+    subject = f"{wanted} models on {bench.target.name}"
+    bench.store.listener(StageStarted("calibrate", subject, wanted))
+    for candidate in design:
+        if done == wanted:
+            break
+        before = len(found.rows)
+        for scheme in bench.schemes:
+            try:
+                _measure_one(bench, candidate, scheme, found)
+            except (TrialFailure, UnsupportedError) as failure:
+                text = f"{candidate.spec.label} in {scheme.label}: {failure.message}"
+                found.failures.append(text)
+                bench.store.listener(Note(text, warning=True))
+        if len(found.rows) > before:
+            done += 1
+            bench.store.listener(StageAdvanced("calibrate", done, wanted, candidate.spec.label))
+    bench.store.listener(StageFinished("calibrate", subject, time.monotonic() - began, reused=False))
+    return found
+
+
+def _measure_one(bench: Workbench, candidate: Candidate, scheme: QuantScheme, found: Measurements) -> None:
+    source = untrained(bench, candidate.spec)
+    artifact = compiled(bench, portable(bench, source, scheme, bench.target.runtime))
+    profile = profiled(bench, artifact, source, sessions=1)
+    latency = latency_of(bench, profile)
+    if profile is None or not isinstance(latency, MeasuredLatency):
+        raise UnreachableError(
+            f"{bench.target.title} is not measured: {bench.not_measurable}", fix=bench.target.how_to_measure.strip()
+        )
+    found.environment = found.environment or profile
+    found.rows.append(
+        CalibrationRow(
+            spec=candidate.spec,
+            structure=candidate.structure,
+            precision=scheme.precision,
+            latency=latency,
+            bytes=artifact.bytes,
+            peak_memory_bytes=max(session.peak_memory_bytes for session in profile.sessions),
+            sha256=artifact.sha256,
+        )
+    )
+
+
+def errors_of(rows: Sequence[CalibrationRow]) -> tuple[LeftOutError, ...]:
+    """The left-out error of every precision and quantity that has rows enough."""
+    found = []
+    for precision in Precision:
+        of = [row for row in rows if row.precision is precision]
+        found += [error for quantity in Quantity if (error := left_out_error(of, quantity)) is not None]
+    return tuple(found)
+
+
+class _Tally:
+    """Passes events on and counts the stages that were found finished."""
+
+    def __init__(self, listener: Listener) -> None:
+        self._listener = listener
+        self.reused = 0
+
+    def __call__(self, event: Event) -> None:
+        self.reused += isinstance(event, StageFinished) and event.reused
+        self._listener(event)

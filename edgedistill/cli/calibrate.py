@@ -1,0 +1,102 @@
+"""`edgedistill calibrate`: a latency model of a device, from a few measured students."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from edgedistill.cli.completion import complete_target
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from edgedistill.latency.profile import DeviceProfile
+
+
+def calibrate(
+    context: typer.Context,
+    target: Annotated[
+        str, typer.Option(metavar="NAME|PATH.toml", autocompletion=complete_target, help="Device to measure on.")
+    ] = "host",
+    models: Annotated[int, typer.Option(metavar="N", help="Students to measure.")] = 20,
+    family: Annotated[
+        str, typer.Option(metavar="LIST", help="Families to choose from, with commas.", show_default="a build's")
+    ] = "",
+    resolution: Annotated[
+        str,
+        typer.Option(metavar="LIST", help="Sides of their inputs in pixels, with commas.", show_default="32 to 224"),
+    ] = "",
+    precision: Annotated[
+        str, typer.Option(metavar="LIST", help="fp32, fp16, int8 and others, with commas.", show_default="the target's")
+    ] = "",
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Where the profile goes.", show_default="your data folder"),
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the profile on stdout and nothing else there.")
+    ] = False,
+    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Show reused stages too.")] = False,
+) -> None:
+    """Measure a few students with random weights that tell most about all the others, and keep what predicts those.
+
+    Needs no data: int8 is calibrated on synthetic images, which changes no latency. A calibration that was stopped goes on
+    when the same command is run again.
+    """
+    from edgedistill import api
+    from edgedistill.cli import render
+    from edgedistill.cli.errors import answering
+    from edgedistill.cli.live import watching
+    from edgedistill.latency.profiles import own_path
+    from edgedistill.targets import load_target
+
+    with answering(as_json=as_json, resumable=True):
+        with watching(verbose=verbose or bool(context.obj)) as listener:
+            profile = api.calibrate(
+                target,
+                models=models,
+                families=family,
+                resolutions=resolution,
+                precisions=precision,
+                out=out,
+                listener=listener,
+            )
+        if as_json:
+            render.write_json(profile.model_dump_json())
+        else:
+            kept = out if out is not None else own_path(load_target(target), profile.precisions)
+            print_calibration(render.results(), profile, kept)
+
+
+def print_calibration(console: Console, profile: DeviceProfile, path: Path) -> None:
+    """How well the models predict what they did not see, what it cost, and where the profile is."""
+    from edgedistill.cli import render
+    from edgedistill.latency.law import CALIBRATED_ROWS
+    from edgedistill.units import format_percent, format_seconds
+
+    figures = ("models", "median error", "mean error", "within 10%", "inside the interval")
+    title = "each model predicted from the others"
+    table = render.table("precision", "predicted", *figures, title=title, right=figures)
+    for error in profile.errors:
+        table.add_row(
+            error.precision,
+            error.quantity,
+            str(error.rows),
+            format_percent(error.median_error),
+            format_percent(error.mape),
+            format_percent(error.within_10, 0),
+            format_percent(error.coverage_95, 0),
+        )
+    console.print(table)
+    if any(error.rows < CALIBRATED_ROWS for error in profile.errors):
+        render.line(console, f"uncalibrated: intervals are conformal from {CALIBRATED_ROWS} models on", style="yellow")
+    where, threads = profile.environment, f"{profile.threads} thread" + "s" * (profile.threads > 1)
+    render.line(console, f"{where.device}, {where.runtime} {where.runtime_version}, {threads}", style="dim")
+    for note in profile.notes:
+        render.line(console, note, style="dim")
+    students = len({row.spec for row in profile.rows})
+    again = f", {profile.reused} steps of an earlier run reused" if profile.reused else ""
+    render.line(console, f"{students} models, {len(profile.rows)} files in {format_seconds(profile.seconds)}{again}")
+    render.line(console, f"profile {path}")

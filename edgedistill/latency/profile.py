@@ -1,0 +1,184 @@
+"""A device profile: what `calibrate` measured on a device, and the models that it gives.
+
+It holds the measurements and not the models: those are fitted again in a moment, with whatever the code has learnt since.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Literal, Protocol
+
+import numpy as np
+from pydantic import Field
+
+from edgedistill.artifacts import Environment, Fraction, MeasuredLatency
+from edgedistill.latency.law import MIN_ROWS
+from edgedistill.latency.memory import BytesModel, BytesRow
+from edgedistill.latency.model import RESIDUAL_ROWS, LatencyModel, Row
+from edgedistill.latency.stored import read_document
+from edgedistill.specs import Format, Frozen, Percentile, Precision, StudentSpec
+from edgedistill.store import write_atomic
+from edgedistill.students.structure import Structure
+
+FOLDS = 10
+
+
+class Quantity(StrEnum):
+    """What is predicted of a file."""
+
+    P50 = "latency p50"
+    P95 = "latency p95"
+    P99 = "latency p99"
+    MEMORY = "peak memory"
+    SIZE = "file size"
+
+
+PERCENTILE_OF = {Quantity.P50: Percentile.P50, Quantity.P95: Percentile.P95, Quantity.P99: Percentile.P99}
+
+
+class CalibrationRow(Frozen):
+    """One file of a student with random weights, measured in one session. `peak_memory_bytes` is the process' largest
+    resident size, the runtime's own included."""
+
+    spec: StudentSpec
+    structure: Structure
+    precision: Precision
+    latency: MeasuredLatency
+    bytes: Annotated[int, Field(gt=0)]
+    peak_memory_bytes: Annotated[int, Field(gt=0)]
+    sha256: str
+
+    def measured(self, quantity: Quantity) -> float:
+        """In ms or bytes; latencies as they would be at the speed of the first row (MeasuredLatency.comparable)."""
+        if quantity in PERCENTILE_OF:
+            return self.latency.comparable(PERCENTILE_OF[quantity])
+        return float(self.peak_memory_bytes if quantity is Quantity.MEMORY else self.bytes)
+
+
+class LeftOutError(Frozen):
+    """How well models predict rows that they never saw, as shares of what was measured: every row once, `left_out` rows at a
+    time. `coverage_95` is the share of rows inside the interval of the model that was fitted without them."""
+
+    precision: Precision
+    quantity: Quantity
+    rows: int
+    left_out: int
+    median_error: Annotated[float, Field(ge=0)]
+    mape: Annotated[float, Field(ge=0)]
+    within_10: Fraction
+    coverage_95: Fraction
+
+
+class DeviceProfile(Frozen):
+    """What was measured on a device, in which `environment`, and what the models fitted to it miss.
+
+    `facts` are the device's own, `threads` the target's. `failures` are candidates that could not be made or measured, with
+    the reason. `seconds` is what the calibration took; `reused` counts the steps that an earlier one had done.
+    """
+
+    schema_version: Literal[1] = 1
+    edgedistill_version: str
+    target: str
+    title: str
+    runtime: Format
+    threads: int
+    environment: Environment
+    facts: dict[str, str]
+    precisions: tuple[Precision, ...]
+    percentiles: tuple[Percentile, ...] = tuple(Percentile)
+    rows: tuple[CalibrationRow, ...]
+    errors: tuple[LeftOutError, ...]
+    failures: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    measured_at: str
+    seconds: float
+    reused: int
+
+    def of(self, precision: Precision) -> tuple[CalibrationRow, ...]:
+        """The rows in a precision."""
+        return tuple(row for row in self.rows if row.precision is precision)
+
+    def latency_model(self, precision: Precision, percentile: Percentile) -> LatencyModel | None:
+        """Fitted to the rows in that precision; None where they are too few."""
+        found = [Row(row.structure, row.latency.comparable(percentile)) for row in self.of(precision)]
+        basis = f"{len(found)} models of the profile of {self.target} from {self.measured_at[:10]}"
+        return LatencyModel.fit(found, basis) if len(found) >= MIN_ROWS else None
+
+    def memory_model(self, precision: Precision) -> BytesModel | None:
+        """Peak memory of a process that runs a file; None where the rows are too few."""
+        return _bytes_model(self.of(precision), Quantity.MEMORY)
+
+    def size_model(self, precision: Precision) -> BytesModel | None:
+        """Bytes of a file; None where the rows are too few."""
+        return _bytes_model(self.of(precision), Quantity.SIZE)
+
+    def save(self, path: Path) -> None:
+        """Write the profile as JSON, whole or not at all."""
+        write_atomic(path, self.model_dump_json(indent=1) + "\n")
+
+    @classmethod
+    def load(cls, path: Path) -> DeviceProfile:
+        """What `save` wrote. Raises InputError for a file that is not there or no device profile."""
+        return read_document(cls, path, "a device profile", "measure it again: edgedistill calibrate")
+
+
+class _Predicts(Protocol):
+    """A model of either kind: the estimate with its two ends."""
+
+    def __call__(self, structure: Structure, /) -> tuple[float, float, float]: ...
+
+
+def left_out_error(rows: Sequence[CalibrationRow], quantity: Quantity) -> LeftOutError | None:
+    """Of rows in one precision, each predicted by a model that never saw it; None where too few would be left to fit.
+
+    One row at a time is left out, unless there are so many that what the law misses is learnt too: then a tenth, since that
+    takes long to fit.
+    """
+    folds = len(rows) if len(rows) < RESIDUAL_ROWS else FOLDS
+    if len(rows) <= MIN_ROWS:
+        return None
+    measured, estimates, hits = [], [], []
+    for fold in range(folds):
+        predict = _fitted([row for place, row in enumerate(rows) if place % folds != fold], quantity)
+        for row in rows[fold::folds]:
+            estimate, low, high = predict(row.structure)
+            measured.append(row.measured(quantity))
+            estimates.append(estimate)
+            hits.append(low <= measured[-1] <= high)
+    error = np.abs(np.array(estimates) / np.array(measured) - 1)
+    return LeftOutError(
+        precision=rows[0].precision,
+        quantity=quantity,
+        rows=len(rows),
+        left_out=-(-len(rows) // folds),
+        median_error=float(np.median(error)),
+        mape=float(error.mean()),
+        within_10=float((error <= 0.1).mean()),
+        coverage_95=float(np.mean(hits)),
+    )
+
+
+def _fitted(rows: Sequence[CalibrationRow], quantity: Quantity) -> _Predicts:
+    if quantity in PERCENTILE_OF:
+        latency = LatencyModel.fit([Row(row.structure, row.measured(quantity)) for row in rows])
+
+        def in_ms(structure: Structure) -> tuple[float, float, float]:
+            found = latency.predict(structure)
+            return found.latency_ms, found.low_ms, found.high_ms
+
+        return in_ms
+    size = _bytes_model(rows, quantity)
+    assert size is not None
+
+    def in_bytes(structure: Structure) -> tuple[float, float, float]:
+        found = size.predict(structure)
+        return found.bytes, found.low_bytes, found.high_bytes
+
+    return in_bytes
+
+
+def _bytes_model(rows: Sequence[CalibrationRow], quantity: Quantity) -> BytesModel | None:
+    found = [BytesRow(row.structure, round(row.measured(quantity))) for row in rows]
+    return BytesModel.fit(found) if len(found) >= MIN_ROWS else None

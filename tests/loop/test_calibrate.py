@@ -1,0 +1,158 @@
+"""`edgedistill calibrate` and `edgedistill profiles`, with real files and a law in the clock's place."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+
+from edgedistill import api, schemas
+from edgedistill.errors import InputError, UnreachableError, UnsupportedError
+from edgedistill.files import portable
+from edgedistill.latency.profile import DeviceProfile, Quantity
+from edgedistill.latency.profiles import PROFILES_VARIABLE, find_profile
+from edgedistill.progress import Event, Note, StageAdvanced
+from edgedistill.runtimes.null import law_ms
+from edgedistill.specs import Percentile, Precision
+from edgedistill.targets import load_target
+
+NULL_TARGET = Path(__file__).with_name("null.toml")
+SMALL: dict[str, Any] = {"models": 6, "families": "resnet,mobilenetv4", "resolutions": "8,16"}
+OPTIONS = ("--target", NULL_TARGET, "--models", 6, "--family", "resnet,mobilenetv4", "--resolution", "8,16")
+
+
+@pytest.fixture(autouse=True)
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv(PROFILES_VARIABLE, str(tmp_path / "own"))
+    return tmp_path / "own"
+
+
+def test_a_calibration_measures_what_it_says_and_predicts_the_law(own: Path) -> None:
+    events: list[Event] = []
+    profile = api.calibrate(NULL_TARGET, **SMALL, listener=events.append)
+    assert (own / "null.fp32-int8.json").is_file()
+    assert DeviceProfile.load(own / "null.fp32-int8.json") == profile
+    assert len({row.spec for row in profile.rows}) == 6 and len(profile.rows) == 12
+    for row in profile.rows:
+        assert row.latency.p50_ms == pytest.approx(law_ms(row.structure.multiply_adds, row.precision), rel=0.01)
+        assert row.latency.p50_ms < row.latency.p95_ms < row.latency.p99_ms
+        assert row.spec.resolution in (8, 16) and row.spec.family in ("resnet", "mobilenetv4")
+    assert {(e.precision, e.quantity) for e in profile.errors} == {
+        (p, q) for p in (Precision.FP32, Precision.INT8) for q in Quantity
+    }
+    assert [e.done for e in events if isinstance(e, StageAdvanced) and e.stage == "calibrate"] == [1, 2, 3, 4, 5, 6]
+    model = profile.latency_model(Precision.INT8, Percentile.P50)
+    assert model is not None and not model.calibrated
+    found = find_profile(load_target(NULL_TARGET), profile.facts)
+    assert found is not None and found.differences == () and found.profile == profile
+    assert any("synthetic" in note for note in profile.notes)
+
+
+def test_the_same_again_comes_from_the_cache(own: Path) -> None:
+    api.calibrate(NULL_TARGET, **SMALL)
+    again = api.calibrate(NULL_TARGET, **SMALL, precisions="fp32", out=own / "mine" / "p.json")
+    assert again.reused == 1 + 6 * 3  # the space, and three steps a model
+    assert again.precisions == (Precision.FP32,) and len(again.rows) == 6
+    assert not any("synthetic" in note for note in again.notes)
+    assert (own / "mine" / "p.json").is_file()
+
+
+def test_a_candidate_that_cannot_be_made_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = api.calibrate(NULL_TARGET, **SMALL)
+    bad = whole.rows[2].spec
+
+    def sometimes(bench: Any, source: Any, scheme: Any, form: Any) -> Any:
+        if source.label.startswith(f"{bad.label} ("):
+            raise UnsupportedError("this one cannot")
+        return portable(bench, source, scheme, form)
+
+    monkeypatch.setattr("edgedistill.calibrating.portable", sometimes)
+    events: list[Event] = []
+    found = api.calibrate(NULL_TARGET, **SMALL, listener=events.append)
+    specs = {row.spec for row in found.rows}
+    assert len(specs) == 6 and bad not in specs
+    assert [text for text in found.failures if "this one cannot" in text] == list(found.failures) and found.failures
+    assert any(isinstance(e, Note) and e.warning and bad.label in e.text for e in events)
+
+
+def test_where_nothing_can_be_made_every_reason_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def never(bench: Any, source: Any, scheme: Any, form: Any) -> Any:
+        raise UnsupportedError(f"no {scheme.label} here")
+
+    monkeypatch.setattr("edgedistill.calibrating.portable", never)
+    with pytest.raises(UnsupportedError, match="nothing could be measured") as caught:
+        api.calibrate(NULL_TARGET, **SMALL)
+    assert {"no fp32 here", "no int8 here"} <= {p.what.rpartition(": ")[2] for p in caught.value.problems}
+
+
+def test_wrong_wishes_are_told_at_once_and_before_anything_is_done(tmp_path: Path) -> None:
+    with pytest.raises(InputError) as caught:
+        api.calibrate(NULL_TARGET, models=3, families="rsnet", resolutions="4,x,32", precisions="fp32,mixed")
+    assert [problem.where for problem in caught.value.problems] == [
+        "--models",
+        "--resolution",
+        "--resolution",
+        "--precision",
+        "--family",
+    ]
+    with pytest.raises(InputError, match="is a folder"):
+        api.calibrate(NULL_TARGET, **SMALL, out=tmp_path)
+    with pytest.raises(InputError, match="to choose 400 from"):
+        api.calibrate(NULL_TARGET, **SMALL | {"models": 400})
+    with pytest.raises(UnreachableError):
+        api.calibrate("pixel-6", **SMALL)
+
+
+def test_the_commands(loop: Any, own: Path) -> None:
+    done = loop.run("calibrate", *OPTIONS, "--json")
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    assert document["target"] == "null" and len(document["rows"]) == 12
+    shown = loop.run("calibrate", *OPTIONS)
+    assert shown.returncode == 0 and "latency p95" in shown.stdout and "peak memory" in shown.stdout
+    assert str(own / "null.fp32-int8.json") in shown.stdout and "uncalibrated" in shown.stdout
+    listed = loop.run("profiles")
+    assert listed.returncode == 0 and "null device" in listed.stdout and document["measured_at"][:10] in listed.stdout
+    (own / "broken.json").write_text("{")
+    as_json = loop.run("profiles", "--json")
+    result = json.loads(as_json.stdout)
+    jsonschema.validate(result, schemas.load("profiles"))
+    assert [entry["target"] for entry in result["profiles"]] == ["null"] and len(result["problems"]) == 1
+    assert "broken.json is not a device profile" in loop.run("profiles").stdout
+    for arguments, code in (
+        (("--target", "pixel-6"), 4),
+        (("--target", "hots"), 2),
+        ((*OPTIONS, "--precision", "x"), 2),
+    ):
+        wrong = loop.run("calibrate", *arguments)
+        assert wrong.returncode == code and "error: " in wrong.stderr and "Traceback" not in wrong.stderr
+
+
+def measured(cache: Path) -> dict[str, int]:
+    """The finished profiles of a cache, with the time at which each was done."""
+    done = cache.glob("profile/*/manifest.json")
+    return {path.parent.name: path.stat().st_mtime_ns for path in done if path.parent.suffix != ".part"}
+
+
+def test_a_killed_calibration_goes_on_where_it_stopped(loop: Any, tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    process = loop.start("calibrate", *OPTIONS, cache=cache)
+    try:
+        deadline = time.monotonic() + 120
+        while len(measured(cache)) < 2 and time.monotonic() < deadline:
+            time.sleep(0.05)
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+    before = measured(cache)
+    assert len(before) >= 2
+    again = loop.run("calibrate", *OPTIONS, "--json", cache=cache)
+    assert again.returncode == 0, again.stderr
+    assert json.loads(again.stdout)["reused"] >= 1 + 2 * 3
+    assert measured(cache).items() >= before.items()
+    assert loop.damaged(cache) == []

@@ -1,0 +1,222 @@
+"""A device profile: its models, its errors, and which one is found for a device."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import numpy as np
+import pytest
+from factories import make_environment
+from structures import law, matrix_of, structures
+
+from edgedistill import schemas
+from edgedistill.artifacts import MeasuredLatency
+from edgedistill.devices.local import LocalDevice
+from edgedistill.errors import InputError
+from edgedistill.latency import profiles
+from edgedistill.latency.profile import CalibrationRow, DeviceProfile, Quantity, left_out_error
+from edgedistill.latency.profiles import differences, find_profile, list_profiles, own_path
+from edgedistill.specs import Format, Percentile, Precision, StudentSpec, Target
+from edgedistill.targets import load_target
+
+FACTS = {
+    "device": "a board",
+    "processor": "a CPU",
+    "machine": "m",
+    "power mode": "performance",
+    "onnxruntime": "1.23.0",
+}
+
+
+def make_rows(count: int, precision: Precision = Precision.FP32, noise: float = 0.0) -> tuple[CalibrationRow, ...]:
+    """Latency is a law at p50, twice that at p95; the processor was half as fast for every other row."""
+    found = structures(count, 3)
+    rng = np.random.default_rng(7)
+    latencies = (matrix_of(found) @ law(3)) * np.exp(rng.normal(0, noise, count))
+    return tuple(
+        CalibrationRow(
+            spec=StudentSpec(family="resnet", width=1 + number / 100, depth=1.0, resolution=32),
+            structure=structure,
+            precision=precision,
+            latency=MeasuredLatency(
+                p50_ms=latency * slowdown,
+                p95_ms=2 * latency * slowdown,
+                p99_ms=3 * latency * slowdown,
+                samples=100,
+                device="a board",
+                slowdown=slowdown,
+            ),
+            bytes=structure.weights_bytes + 1000,
+            peak_memory_bytes=30_000_000 + structure.weights_bytes + 2 * structure.activation_bytes,
+            sha256=f"{number:064d}",
+        )
+        for number, (structure, latency) in enumerate(zip(found, latencies.tolist(), strict=True))
+        for slowdown in (1.0 + number % 2,)
+    )
+
+
+def make_profile(rows: Sequence[CalibrationRow] = make_rows(24), **changes: Any) -> DeviceProfile:
+    precisions = tuple(dict.fromkeys(row.precision for row in rows))
+    values: dict[str, Any] = {
+        "edgedistill_version": "0.1.0",
+        "target": "host",
+        "title": "a board",
+        "runtime": Format.ONNX,
+        "threads": 1,
+        "environment": make_environment(runtime="onnxruntime", runtime_version="1.23.0"),
+        "facts": FACTS,
+        "precisions": precisions,
+        "rows": tuple(rows),
+        "errors": tuple(filter(None, (left_out_error(rows, quantity) for quantity in Quantity))),
+        "measured_at": "2026-01-02T03:04:05+00:00",
+        "seconds": 100.0,
+        "reused": 0,
+    }
+    return DeviceProfile.model_validate(values | changes)
+
+
+HOST = load_target("host")
+
+
+@pytest.fixture(autouse=True)
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The user's folder; nothing is shipped."""
+    monkeypatch.setenv(profiles.PROFILES_VARIABLE, str(tmp_path / "own"))
+    monkeypatch.setattr(profiles, "shipped_folder", lambda: tmp_path / "shipped")
+    return tmp_path / "own"
+
+
+# -- the document -------------------------------------------------------------------------------------------------
+
+
+def test_models_are_of_one_precision_and_percentile_at_one_speed() -> None:
+    profile = make_profile([*make_rows(24), *make_rows(2, Precision.INT8)])
+    half, whole = (profile.latency_model(Precision.FP32, p) for p in (Percentile.P50, Percentile.P95))
+    assert half is not None and whole is not None
+    for structure in structures(5, 9):
+        expected = float((matrix_of([structure]) @ law(3))[0])
+        assert half.predict(structure).latency_ms == pytest.approx(expected, rel=0.05)
+        assert whole.predict(structure).latency_ms == pytest.approx(2 * expected, rel=0.05)
+    assert "24 models" in half.basis and "2026-01-02" in half.basis
+    memory, size = profile.memory_model(Precision.FP32), profile.size_model(Precision.FP32)
+    assert memory is not None and size is not None
+    row = profile.rows[5]
+    assert memory.predict(row.structure).bytes == pytest.approx(row.peak_memory_bytes, rel=0.02)
+    assert size.predict(row.structure).bytes == pytest.approx(row.bytes, rel=0.02)
+    assert profile.latency_model(Precision.INT8, Percentile.P50) is None
+    assert profile.memory_model(Precision.INT8) is None
+
+
+def test_the_error_is_of_rows_that_the_model_never_saw() -> None:
+    rows = make_rows(24, noise=0.1)
+    found = left_out_error(rows, Quantity.P95)
+    assert found is not None
+    expected = []
+    for row in rows:
+        model = make_profile([r for r in rows if r is not row], errors=()).latency_model(Precision.FP32, Percentile.P95)
+        assert model is not None
+        expected.append(abs(model.predict(row.structure).latency_ms / row.latency.comparable(Percentile.P95) - 1))
+    assert found.median_error == pytest.approx(np.median(expected))
+    assert found.mape == pytest.approx(np.mean(expected))
+    assert found.within_10 == pytest.approx(np.mean(np.array(expected) <= 0.1))
+    assert 0.8 <= found.coverage_95 <= 1
+    assert (found.rows, found.left_out) == (24, 1)
+    assert left_out_error(rows[:3], Quantity.P95) is None
+
+
+def test_a_profile_fits_its_schema_and_comes_back_equal(tmp_path: Path) -> None:
+    profile = make_profile()
+    profile.save(tmp_path / "p.json")
+    assert DeviceProfile.load(tmp_path / "p.json") == profile
+    content = json.loads((tmp_path / "p.json").read_text())
+    jsonschema.validate(content, schemas.load("device_profile"), cls=jsonschema.Draft202012Validator)
+    del content["facts"]
+    (tmp_path / "p.json").write_text(json.dumps(content))
+    with pytest.raises(InputError, match=r"is not a device profile: facts: Field required"):
+        DeviceProfile.load(tmp_path / "p.json")
+
+
+# -- which one ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changes", "facts", "says"),
+    [
+        ({}, {}, ()),
+        ({"threads": 4}, {}, ("threads: measured with 4, here 1",)),
+        ({}, {"onnxruntime": "1.24.1"}, ("version of onnxruntime: measured with 1.23.0, here 1.24.1",)),
+        ({}, {"executorch": "9", "memory": "1 GiB"}, ()),
+        ({}, {"processor": "another"}, ("processor: measured with a CPU, here another",)),
+        ({"runtime": Format.LITERT}, {"onnxruntime": "2"}, ("runtime: measured with litert, here onnx",)),
+        ({"facts": {}}, {"processor": "another"}, ()),
+    ],
+)
+def test_differences(changes: dict[str, Any], facts: dict[str, str], says: tuple[str, ...]) -> None:
+    assert differences(make_profile(**changes), HOST, FACTS | facts) == says
+
+
+def test_the_profile_that_covers_most_and_differs_least_is_found(own: Path, tmp_path: Path) -> None:
+    assert find_profile(HOST, FACTS) is None
+    fp32, int8 = make_rows(6), make_rows(6, Precision.INT8)
+    make_profile(fp32, threads=4).save(own / "a.json")
+    make_profile(fp32).save(tmp_path / "shipped" / "b.json")
+    make_profile(fp32, target="pixel-6").save(own / "c.json")
+    (own / "broken.json").write_text("{")
+    found = find_profile(HOST, FACTS)
+    assert found is not None
+    assert (found.path.name, found.shipped, found.differences) == ("b.json", True, ())
+    make_profile(fp32).save(own / "d.json")
+    same = find_profile(HOST, FACTS)
+    assert same is not None and same.path.name == "d.json"
+    make_profile([*fp32, *int8], threads=2).save(own / "e.json")
+    both = find_profile(HOST, FACTS)
+    assert both is not None and both.path.name == "e.json" and len(both.differences) == 1
+    single = find_profile(HOST, FACTS, [Precision.FP32])
+    assert single is not None and single.path.name == "d.json"
+    assert find_profile(HOST, FACTS, [Precision.INT4_WEIGHTS]) is None
+
+
+def test_a_file_for_each_target_and_set_of_precisions(own: Path) -> None:
+    odd = HOST.model_copy(update={"name": "my board/2"})
+    paths = {
+        own_path(HOST, [Precision.INT8, Precision.FP32]),
+        own_path(HOST, [Precision.FP32, Precision.INT8]),
+        own_path(HOST, [Precision.FP32]),
+        own_path(odd, [Precision.FP32]),
+    }
+    assert {path.parent for path in paths} == {own}
+    assert sorted(path.name for path in paths) == ["host.fp32-int8.json", "host.fp32.json", "my_board_2.fp32.json"]
+
+
+def test_the_list_compares_with_this_machine_and_names_broken_files(own: Path, tmp_path: Path) -> None:
+    here = LocalDevice().facts()
+    make_profile(facts=here).save(own / "same.json")
+    make_profile(facts=here | {"onnxruntime": "0.1"}, threads=8).save(tmp_path / "shipped" / "other.json")
+    make_profile(target="pixel-6").save(own / "phone.json")
+    make_profile(target="unknown-board").save(own / "unknown.json")
+    (own / "broken.json").write_text("not JSON")
+    result = list_profiles()
+    found = {Path(entry.path).name: entry for entry in result.profiles}
+    assert list(found) == ["same.json", "other.json", "phone.json", "unknown.json"]
+    assert found["same.json"].differences == ()
+    assert found["other.json"].shipped
+    assert [text.partition(":")[0] for text in found["other.json"].differences or ()] == [
+        "threads",
+        "version of onnxruntime",
+    ]
+    assert found["phone.json"].differences is None and found["unknown.json"].differences is None
+    assert len(result.problems) == 1 and "broken.json is not a device profile" in result.problems[0]
+    jsonschema.validate(json.loads(result.model_dump_json()), schemas.load("profiles"))
+
+
+def test_profiles_that_are_shipped_can_be_read() -> None:
+    """Those of this checkout, if there are any; each is of a target that is shipped too."""
+    folder = Path(__file__).parents[3] / "profiles"
+    assert folder.is_dir()
+    for path in folder.glob("*.json"):
+        target: Target = load_target(DeviceProfile.load(path).target)
+        assert target.runtime is DeviceProfile.load(path).runtime
