@@ -17,13 +17,13 @@ import statistics
 import sys
 from pathlib import Path
 
-from edgedistill.artifacts import BuildResult
 from edgedistill.config import load_config
 from edgedistill.distill.evaluate import split_accuracy
 from edgedistill.distill.train import load_student
 from edgedistill.pipeline import train
 from edgedistill.preparation import open_bench, open_views, prepare_teacher
 from edgedistill.progress import Event, Note, StageAdvanced, StageFinished
+from edgedistill.results import BuildResult
 from edgedistill.specs import StudentSpec
 from edgedistill.store import Store
 from edgedistill.targets import load_target

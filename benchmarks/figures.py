@@ -33,7 +33,7 @@ def record(name: str, out: Path) -> None:
         "status": build["status"],
         "seconds": build["seconds"],
         "processor": build["environment"]["processor"],
-        "budget": build["budget"],
+        "budget": build["constraints"][0]["budget"],
         "student": student,
         "shipped": next(a for a in build["artifacts"] if a["sha256"] == build["proof"]["artifact_sha256"]),
         "test_images": build["data"]["test"],

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from edgedistill.api import quantize as quantize
     from edgedistill.api import run as run
     from edgedistill.api import verify as verify
-    from edgedistill.artifacts import BuildResult as BuildResult
-    from edgedistill.artifacts import ProfileResult as ProfileResult
     from edgedistill.errors import EdgedistillError as EdgedistillError
+    from edgedistill.results import BuildResult as BuildResult
+    from edgedistill.results import ProfileResult as ProfileResult
 
 __version__ = "0.1.0"
 
@@ -40,8 +40,8 @@ _HOMES = {
     "profile": "edgedistill.api",
     "profiles": "edgedistill.api",
     "quantize": "edgedistill.api",
-    "BuildResult": "edgedistill.artifacts",
-    "ProfileResult": "edgedistill.artifacts",
+    "BuildResult": "edgedistill.results",
+    "ProfileResult": "edgedistill.results",
     "EdgedistillError": "edgedistill.errors",
 }
 __all__ = [

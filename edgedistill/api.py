@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
-from edgedistill.artifacts import BuildResult, ProfileResult
 from edgedistill.config import BuildConfig, load_config
 from edgedistill.data.fingerprint import fingerprint
 from edgedistill.documents import (
@@ -27,6 +26,7 @@ from edgedistill.documents import (
 )
 from edgedistill.errors import InputError
 from edgedistill.progress import Event, Listener, Note, StageFinished, silent
+from edgedistill.results import BuildResult, ProfileResult
 from edgedistill.ship.package import verify_package
 from edgedistill.specs import BudgetRequest, Target
 from edgedistill.store import Store, lock, stage_key
@@ -141,19 +141,19 @@ def _run(
     bench = open_bench(config, target, store, base=base, require_measured=require_measured)
     candidates = open_space(bench)
     teacher = prepare_teacher(bench)
-    budget = resolve_budget(bench, request, teacher)
     views = open_views(bench, teacher.teacher)
     study = Study(out, key, [candidate.spec for candidate in candidates])
+    goal = goal_of(config, resolve_budget(bench, request, teacher))
     search = Search(
         Laboratory(bench, views),
-        goal_of(config, budget),
+        goal,
         settings_of(config.search),
         candidates,
         study,
-        plausible_multiply_adds(teacher, budget),
+        plausible_multiply_adds(teacher, goal.budget),
         prior_of(target),
     )
-    result = finish(bench, teacher, views, budget, search.run(), out, build_key=key, began=began)
+    result = finish(bench, teacher, views, goal, search.run(), out, build_key=key, began=began)
     write_report(out)
     return result
 

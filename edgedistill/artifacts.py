@@ -1,8 +1,7 @@
-"""The objects that a build passes along, one per arrow, and the document it ends with.
+"""The objects that a build passes along, one per arrow; the document it ends with is in `results.py`.
 
 All are frozen pydantic models holding plain values and paths, so that a build can be stopped, moved and resumed.
-Measured, predicted and unknown latencies are three types; accuracy on the test split exists on the finished build
-alone (`ShippedArtifact.accuracy`, `TeacherSummary.accuracy`).
+Measured, predicted and unknown latencies are three types; accuracy on the test split exists on the finished build alone.
 """
 
 from __future__ import annotations
@@ -12,7 +11,15 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from edgedistill.specs import Budget, ComputedBy, Format, Frozen, Percentile, Precision, QuantScheme, StudentSpec
+from edgedistill.specs import (
+    ComputedBy,
+    Format,
+    Frozen,
+    Percentile,
+    Precision,
+    QuantScheme,
+    StudentSpec,
+)
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
@@ -351,118 +358,3 @@ class Proof(Frozen):
     bounds_ms: tuple[float, ...]
     pause_s: float
     met: bool
-
-
-# -- what a build ends with -------------------------------------------------------------------------------------
-
-
-class ShippedArtifact(Frozen):
-    """A file of the package. `scheme` is all that was done for its precision; `path` is relative to the output folder;
-    `accuracy` is on the test split, null where the file cannot run here."""
-
-    format: Format
-    precision: Precision
-    scheme: QuantScheme
-    path: str
-    bytes: int
-    sha256: str
-    accuracy: Fraction | None
-    accuracy_validation: Fraction | None
-    parity: Parity | None
-    verification: Verification
-    latency: Latency
-    peak_memory_bytes: int | None
-    load_ms: float | None
-    record: dict[str, str] = {}
-    fallbacks: Fallbacks | None = None
-
-
-class TeacherSummary(Frozen):
-    """The teacher beside its student: the same data, the same target, its fp32 artifact."""
-
-    name: str
-    accuracy: Fraction
-    accuracy_validation: Fraction
-    parameters: int
-    bytes: int
-    resolution: int
-    latency: Latency
-
-
-class StudentSummary(StudentSpec):
-    """The student's choices, with what they come to: `parameters` and `multiply_adds` of the deployed network at batch 1."""
-
-    parameters: int
-    multiply_adds: int
-
-    @property
-    def spec(self) -> StudentSpec:
-        """The choices alone."""
-        return StudentSpec.model_validate(self.model_dump(include=set(StudentSpec.model_fields)))
-
-
-class Dropped(Frozen):
-    """A format or precision that was tried for the winner and is not in the package, and why."""
-
-    format: Format
-    precision: Precision
-    reason: str
-
-
-class FrontierPoint(Frozen):
-    """A measured student that no other measured one beats in both accuracy (validation) and latency."""
-
-    trial: int
-    precision: Precision
-    latency_ms: float
-    accuracy_validation: Fraction
-
-
-class SplitSizes(Frozen):
-    source: str
-    fingerprint: str
-    classes: int
-    train: int
-    validation: int
-    test: int
-    seed: int | None
-
-
-class BuildResult(Frozen):
-    """`build.json`: everything that a build found, readable without this package."""
-
-    schema_version: Literal[1] = 1
-    edgedistill_version: str
-    build_key: str
-    status: Literal["met", "not_met", "unmeasured"]
-    verdict: str
-    target: str
-    budget: Budget
-    data: SplitSizes
-    teacher: TeacherSummary
-    student: StudentSummary | None
-    artifacts: tuple[ShippedArtifact, ...]
-    proof: Proof | None
-    dropped: tuple[Dropped, ...]
-    trials: tuple[Trial, ...]
-    frontier: tuple[FrontierPoint, ...]
-    fastest_ms: float | None
-    budget_that_would_do_ms: float | None
-    notes: tuple[str, ...]
-    environment: dict[str, str]
-    seconds: float
-
-
-class ProfileResult(Frozen):
-    """What `profile` returns: the file, its latency and the operators that cost it."""
-
-    path: str
-    format: Format
-    sha256: str
-    bytes: int
-    latency: Latency
-    peak_memory_bytes: int | None
-    load_ms: float | None
-    op_timings: tuple[OpTiming, ...]
-    environment: Environment | None
-    notes: tuple[str, ...]

@@ -8,11 +8,7 @@ from typing import Any, TypeVar
 
 from torch import nn
 
-from edgedistill.artifacts import (
-    CalibrationSet,
-    CompiledArtifact,
-    ExportedModel,
-)
+from edgedistill.artifacts import CalibrationSet, CompiledArtifact, ExportedModel
 from edgedistill.converters import Conversion, convert
 from edgedistill.exporters.program import to_program
 from edgedistill.quantizers.calibration_set import FILE as CALIBRATION

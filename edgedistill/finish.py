@@ -5,6 +5,7 @@ This is the one place that reads the test split, and nothing after it decides an
 
 from __future__ import annotations
 
+import math
 import platform
 import shutil
 import time
@@ -13,24 +14,25 @@ from pathlib import Path
 from typing import Literal
 
 from edgedistill import __version__
-from edgedistill.artifacts import (
-    BuildResult,
-    CompiledArtifact,
-    Dropped,
-    FrontierPoint,
-    MeasuredLatency,
-    Profile,
-    ShippedArtifact,
-    SplitSizes,
-    StudentSummary,
-    TeacherSummary,
-    Trial,
-    Verified,
-)
+from edgedistill.artifacts import CompiledArtifact, MeasuredLatency, Profile, Trial, Verified
 from edgedistill.devices.stats import proof
 from edgedistill.opening import engine_record
 from edgedistill.pipeline import source_of
 from edgedistill.preparation import PreparedTeacher
+from edgedistill.results import (
+    AccuracyLimit,
+    BuildResult,
+    Constraint,
+    Dropped,
+    FrontierPoint,
+    LatencyLimit,
+    MemoryLimit,
+    ShippedArtifact,
+    SizeLimit,
+    SplitSizes,
+    StudentSummary,
+    TeacherSummary,
+)
 from edgedistill.runtimes import runtime_for
 from edgedistill.search.contender import Winner
 from edgedistill.search.goal import validation_accuracy
@@ -39,7 +41,7 @@ from edgedistill.search.search import Outcome
 from edgedistill.ship.card import model_card
 from edgedistill.ship.golden import Golden
 from edgedistill.ship.package import PACKAGE, PackageContents, PackageFile, write_package
-from edgedistill.specs import Budget, ComputedBy, Format
+from edgedistill.specs import Budget, ComputedBy, Format, Goal
 from edgedistill.store import tool_version, write_atomic
 from edgedistill.teachers.cache import ViewStore
 from edgedistill.tools import BUILD_TOOLS
@@ -56,7 +58,7 @@ def finish(
     bench: Workbench,
     teacher: PreparedTeacher,
     views: ViewStore,
-    budget: Budget,
+    goal: Goal,
     outcome: Outcome,
     out: Path,
     *,
@@ -68,10 +70,10 @@ def finish(
     source: Source | None = None
     if outcome.winner is not None:
         source = source_of(bench, outcome.winner.trained)
-        files = make_files(bench, source, budget, outcome.winner, views)
+        files = make_files(bench, source, goal.budget, outcome.winner, views)
     artifacts = tuple(_shipped(bench, source, made) for made in files.made) if source else ()
     dropped = tuple(files.dropped)
-    result = _result(bench, teacher, budget, outcome, artifacts, dropped, build_key, time.monotonic() - began)
+    result = _result(bench, teacher, goal, outcome, artifacts, dropped, build_key, time.monotonic() - began)
     _write_profiles(bench, teacher, outcome, files.made, out)
     if source is None:
         shutil.rmtree(out / PACKAGE, ignore_errors=True)  # an earlier build's: it would pass for this one's
@@ -150,14 +152,14 @@ def _record(bench: Workbench, source: Source, artifact: CompiledArtifact) -> str
 def _result(
     bench: Workbench,
     teacher: PreparedTeacher,
-    budget: Budget,
+    goal: Goal,
     outcome: Outcome,
     artifacts: tuple[ShippedArtifact, ...],
     dropped: tuple[Dropped, ...],
     build_key: str,
     seconds: float,
 ) -> BuildResult:
-    winner = outcome.winner
+    winner, budget = outcome.winner, goal.budget
     measured = _measured(outcome.trials, budget)
     status: Literal["met", "not_met", "unmeasured"]
     status = "unmeasured" if bench.not_measurable else "met" if winner and winner.proof else "not_met"
@@ -171,7 +173,8 @@ def _result(
         status=status,
         verdict=verdict,
         target=bench.target.name,
-        budget=budget,
+        objective=goal.objective,
+        constraints=_constraints(bench, goal, winner),
         data=SplitSizes(
             source=bench.dataset.name,
             fingerprint=bench.dataset.fingerprint,
@@ -188,12 +191,43 @@ def _result(
         dropped=dropped,
         trials=tuple(_portable_trial(trial, bench) for trial in outcome.trials),
         frontier=frontier(measured, latency_ms=lambda p: p.latency_ms, accuracy=lambda p: p.accuracy_validation),
+        predicted=outcome.predicted,
+        stopped=outcome.stopped,
         fastest_ms=fastest,
         budget_that_would_do_ms=would_do,
         notes=_notes(bench, outcome),
         environment=environment(bench),
         seconds=seconds,
     )
+
+
+def _constraints(bench: Workbench, goal: Goal, winner: Winner | None) -> tuple[Constraint, ...]:
+    """What was asked for, and what the winner's file came to."""
+    scheme, proof = (winner.scheme, winner.proof) if winner else (None, None)
+    bound = max(proof.bounds_ms) if proof else None
+    met = proof.met if proof else None
+    limits: list[Constraint] = [LatencyLimit(target=bench.target.name, budget=goal.budget, bound_ms=bound, kept=met)]
+    if goal.max_bytes is not None:
+        size = scheme.artifact.bytes if scheme else None
+        kept = None if size is None else size <= goal.max_bytes
+        limits.append(SizeLimit(limit_bytes=goal.max_bytes, bytes=size, kept=kept))
+    if (most := goal.max_memory_bytes) is not None:
+        memory = scheme.memory_bytes if scheme else None
+        limits.append(
+            MemoryLimit(
+                target=bench.target.name,
+                limit_bytes=most,
+                bytes=memory,
+                kept=None if memory is None else memory <= most,
+            )
+        )
+    if (least := goal.min_accuracy) is not None:
+        accuracy = validation_accuracy(scheme) if scheme else -math.inf
+        known = accuracy if math.isfinite(accuracy) else None
+        limits.append(
+            AccuracyLimit(limit=least, accuracy_validation=known, kept=None if known is None else known >= least)
+        )
+    return tuple(limits)
 
 
 def _portable_trial(trial: Trial, bench: Workbench) -> Trial:

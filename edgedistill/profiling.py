@@ -6,7 +6,6 @@ import time
 from functools import partial
 from pathlib import Path
 
-from edgedistill.artifacts import ProfileResult
 from edgedistill.config import ProfileConfig
 from edgedistill.devices.attach import attach
 from edgedistill.devices.base import MEASURED_FORMATS, run_pushed
@@ -14,6 +13,7 @@ from edgedistill.devices.stats import measured_latency, samples_needed
 from edgedistill.errors import UnsupportedError
 from edgedistill.opening import format_of, open_file, reading
 from edgedistill.progress import Listener, StageFinished, StageStarted
+from edgedistill.results import ProfileResult
 from edgedistill.runtimes import runtime_for
 from edgedistill.runtimes.base import MeasurementProtocol
 from edgedistill.specs import Format, Percentile, Target

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 
 from edgedistill.artifacts import (
     CompiledArtifact,
-    Dropped,
     ExportedModel,
     Inspected,
     Latency,
@@ -27,6 +26,7 @@ from edgedistill.files import compiled, portable
 from edgedistill.latency.model import prior_from_published
 from edgedistill.pipeline import latency_of, profile_key, profiled, stand_in_for, verified
 from edgedistill.realise import why_dropped
+from edgedistill.results import Dropped
 from edgedistill.rungs import Chosen, choose, settled
 from edgedistill.runtimes.tensorrt import trtexec_command
 from edgedistill.search.contender import Winner

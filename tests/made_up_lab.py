@@ -8,14 +8,7 @@ from pathlib import Path
 
 from factories import make_artifact
 
-from edgedistill.artifacts import (
-    MeasuredLatency,
-    Parity,
-    Proof,
-    SchemeResult,
-    TrainedStudent,
-    Verified,
-)
+from edgedistill.artifacts import MeasuredLatency, Parity, Proof, SchemeResult, TrainedStudent, Verified
 from edgedistill.errors import TrialFailure
 from edgedistill.search.lab import Figures, Training
 from edgedistill.specs import Budget, Precision, QuantScheme, StudentSpec

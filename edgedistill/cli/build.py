@@ -10,7 +10,7 @@ import typer
 from edgedistill.cli.completion import complete_target
 
 if TYPE_CHECKING:
-    from edgedistill.artifacts import BuildResult
+    from edgedistill.results import BuildResult
 
 
 def build(

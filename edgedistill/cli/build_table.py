@@ -8,9 +8,10 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from edgedistill.artifacts import BuildResult, Latency, MeasuredLatency, ShippedArtifact, UnknownLatency, Verified
+from edgedistill.artifacts import Latency, MeasuredLatency, UnknownLatency, Verified
 from edgedistill.cli import render
 from edgedistill.report.tables import reference_text
+from edgedistill.results import BuildResult, ShippedArtifact
 from edgedistill.specs import Budget, ComputedBy, Percentile
 from edgedistill.units import format_bytes, format_ms, format_percent, format_seconds
 

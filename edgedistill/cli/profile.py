@@ -12,7 +12,7 @@ from edgedistill.cli.completion import complete_target
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from edgedistill.artifacts import ProfileResult
+    from edgedistill.results import ProfileResult
 
 OPERATORS_SHOWN = 10
 

@@ -15,7 +15,7 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs  # type: ignore[import-untyped]
 from pydantic import BaseModel, ValidationError
 
-from edgedistill.artifacts import BuildResult, Profile
+from edgedistill.artifacts import Profile
 from edgedistill.errors import InputError
 from edgedistill.report import tables
 from edgedistill.report.plots.distribution import distribution
@@ -24,6 +24,7 @@ from edgedistill.report.plots.halving import halving
 from edgedistill.report.plots.operators import TOP_OPERATORS, operators
 from edgedistill.report.plots.style import STATES
 from edgedistill.report.verdict import budget_text, make_verdict, winning_artifact, winning_trial
+from edgedistill.results import BuildResult
 from edgedistill.store import write_atomic
 from edgedistill.units import format_bytes, format_ms, format_percent, format_seconds
 

@@ -6,17 +6,9 @@ import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from edgedistill.artifacts import (
-    BuildResult,
-    Environment,
-    OpTiming,
-    PredictedLatency,
-    Profile,
-    Trial,
-    UnknownLatency,
-    Verified,
-)
+from edgedistill.artifacts import Environment, OpTiming, PredictedLatency, Profile, Trial, UnknownLatency, Verified
 from edgedistill.report.verdict import budget_option, prediction_text, winning_artifact
+from edgedistill.results import BuildResult
 from edgedistill.specs import ComputedBy, Format
 from edgedistill.units import format_percent
 

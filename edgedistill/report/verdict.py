@@ -5,14 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from edgedistill.artifacts import (
-    BuildResult,
-    Latency,
-    MeasuredLatency,
-    PredictedLatency,
-    ShippedArtifact,
-    Trial,
-)
+from edgedistill.artifacts import Latency, MeasuredLatency, PredictedLatency, Trial
+from edgedistill.results import BuildResult, ShippedArtifact
 from edgedistill.specs import Budget
 from edgedistill.units import format_bytes, format_ms, format_percent
 

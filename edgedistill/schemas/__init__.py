@@ -14,10 +14,11 @@ from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode, JsonSchemaValue
 from pydantic_core import core_schema
 
-from edgedistill.artifacts import BuildResult, Profile, ProfileResult
+from edgedistill.artifacts import Profile
 from edgedistill.documents import EvaluateResult, ExportResult, InspectResult, QuantizeResult, RunResult, VerifyResult
 from edgedistill.latency.profile import DeviceProfile
 from edgedistill.latency.profiles import ProfilesResult
+from edgedistill.results import BuildResult, ProfileResult
 from edgedistill.specs import Format, Target
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"

@@ -83,6 +83,13 @@ class QualityModel:
         chance: FloatArray = stats.norm.sf((scored(accuracy) - mean) / deviation)
         return chance
 
+    def intervals(self, candidates: Sequence[Candidate]) -> list[tuple[float, float, float]]:
+        """Lower end, middle and upper end of each candidate's accuracy after the last rung, at 95%."""
+        half = float(stats.norm.ppf(0.975))
+        return [
+            (unscored(m - half * d), unscored(m), unscored(m + half * d)) for m, d in zip(*self.predict(candidates))
+        ]
+
     def reaches(self, candidate: Candidate, accuracy: float) -> float:
         """`reach` of one candidate."""
         return float(self.reach([candidate], accuracy)[0])
@@ -94,8 +101,8 @@ def scored(accuracy: float) -> float:
 
 
 def unscored(score: float) -> float:
-    """The accuracy with that score."""
-    return 1 - math.exp(-score)
+    """The accuracy with that score; 0 for a score below it, which a wide interval may reach."""
+    return max(0.0, 1 - math.exp(-score))
 
 
 def _size(candidate: Candidate) -> list[float]:

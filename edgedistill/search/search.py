@@ -21,10 +21,12 @@ from dataclasses import dataclass, field
 from edgedistill.artifacts import PredictedLatency, Proof, Rung, SchemeResult, Trial
 from edgedistill.errors import TrialFailure
 from edgedistill.latency.model import LatencyModel, Row, choose_probes
+from edgedistill.results import PredictedPoint
 from edgedistill.search.contender import Contender, State, Winner
 from edgedistill.search.goal import comparable_ms, rank, validation_accuracy
 from edgedistill.search.lab import Figures, Lab, Training
-from edgedistill.search.propose import MIN_PROBABILITY, Aim, Proposal, fastest, promising, propose
+from edgedistill.search.pareto import frontier
+from edgedistill.search.propose import MIN_PROBABILITY, Aim, Proposal, assess, fastest, promising, propose
 from edgedistill.search.quality import Curve, QualityModel
 from edgedistill.search.study import Study
 from edgedistill.specs import Goal, Objective, Precision
@@ -48,13 +50,14 @@ class Settings:
 @dataclass(frozen=True)
 class Outcome:
     """What a search ends with. `attempts` are the proofs that failed before the winner's, `stopped` is why it went no
-    further."""
+    further, `predicted` what it expects of those that nobody trained."""
 
     winner: Winner | None
     trials: tuple[Trial, ...]
     attempts: tuple[Proof, ...]
     probes: int
     stopped: str
+    predicted: tuple[PredictedPoint, ...] = ()
 
 
 @dataclass(eq=False)
@@ -90,7 +93,7 @@ class Search:
         if winner is None and self.lab.measurable and not any(c.schemes for c in self.contenders):
             self.lab.note("every candidate failed before it could be measured", warning=True)
         trials = tuple(c.trial() for c in sorted(self.contenders, key=lambda c: c.number))
-        return Outcome(winner, trials, tuple(self.attempts), self.probes, self.stopped)
+        return Outcome(winner, trials, tuple(self.attempts), self.probes, self.stopped, self.expected())
 
     # -- what is known so far -------------------------------------------------------------------------------------
 
@@ -146,6 +149,27 @@ class Search:
             elif result is not None:
                 limit_ms = min(limit_ms, comparable_ms(result, self.goal))
         return Aim(limit_ms, self.goal.budget.percentile, accuracy)
+
+    def expected(self) -> tuple[PredictedPoint, ...]:
+        """The untried candidates that would be on the frontier if latency and quality models were right."""
+        quality, models = self.quality(), self.models()
+        tried = {c.proposal.candidate.spec for c in self.contenders}
+        fresh = [c for c in self.candidates if c.spec not in tried]
+        if quality is None or not models or not fresh:
+            return ()
+        proposals = [assess(c, models, self.aim(), self.lab.device) for c in fresh]
+        points = [
+            PredictedPoint(
+                spec=proposal.candidate.spec,
+                latency=proposal.predicted,
+                accuracy=middle,
+                accuracy_low=low,
+                accuracy_high=high,
+            )
+            for proposal, (low, middle, high) in zip(proposals, quality.intervals(fresh), strict=True)
+            if isinstance(proposal.predicted, PredictedLatency)
+        ]
+        return frontier(points, latency_ms=lambda p: p.latency.latency_ms, accuracy=lambda p: p.accuracy)
 
     # -- proposals ------------------------------------------------------------------------------------------------
 

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from edgedistill.artifacts import BuildResult, Latency, MeasuredLatency, PredictedLatency, ShippedArtifact
+from edgedistill.artifacts import Latency, MeasuredLatency, PredictedLatency
+from edgedistill.results import BuildResult, ShippedArtifact
 from edgedistill.ship.package import PACKAGE
 from edgedistill.specs import Contract, Format
 from edgedistill.units import format_bytes, format_ms, format_percent

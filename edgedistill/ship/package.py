@@ -19,8 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgedistill.artifacts import BuildResult, TensorSignature
+from edgedistill.artifacts import TensorSignature
 from edgedistill.errors import Problem
+from edgedistill.results import BuildResult
 from edgedistill.ship.golden import Golden, write_golden
 from edgedistill.specs import Contract, Format, Precision
 from edgedistill.store import file_sha256, size_bytes, sync_folder, sync_tree

@@ -18,8 +18,8 @@ from typing import Any
 import pytest
 
 from edgedistill import api
-from edgedistill.artifacts import BuildResult
 from edgedistill.progress import Event, Note, StageFinished
+from edgedistill.results import BuildResult
 from edgedistill.store import file_sha256
 
 REPOSITORY = Path(__file__).parents[2]

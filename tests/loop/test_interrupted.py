@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from edgedistill.artifacts import BuildResult
 from edgedistill.errors import ExitCode
+from edgedistill.results import BuildResult
 from edgedistill.search.study import JOURNAL
 from edgedistill.ship.package import verify_package
 

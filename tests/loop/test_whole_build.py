@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 from edgedistill import laboratory, pipeline
-from edgedistill.artifacts import BuildResult, MeasuredLatency, Profile, TrainedStudent, Trial, UnknownLatency
+from edgedistill.artifacts import MeasuredLatency, Profile, TrainedStudent, Trial, UnknownLatency
 from edgedistill.devices.stats import measured_latency
 from edgedistill.errors import ExitCode, InputError, TrialFailure, UnreachableError
+from edgedistill.results import BuildResult
 from edgedistill.ship.package import verify_package
 from edgedistill.specs import StudentSpec
 from edgedistill.store import file_sha256

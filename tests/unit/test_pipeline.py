@@ -9,15 +9,7 @@ from factories import make_artifact
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgedistill.artifacts import (
-    Inspected,
-    LadderRung,
-    MeasuredLatency,
-    Parity,
-    SchemeResult,
-    UnknownLatency,
-    Verified,
-)
+from edgedistill.artifacts import Inspected, LadderRung, MeasuredLatency, Parity, SchemeResult, UnknownLatency, Verified
 from edgedistill.config import BuildConfig
 from edgedistill.realise import why_dropped
 from edgedistill.rungs import choose

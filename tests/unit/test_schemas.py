@@ -14,7 +14,8 @@ import pytest
 from pydantic import ValidationError
 
 from edgedistill import schemas
-from edgedistill.artifacts import MeasuredLatency, PredictedLatency, ProfileResult
+from edgedistill.artifacts import MeasuredLatency, PredictedLatency
+from edgedistill.results import ProfileResult
 from edgedistill.specs import Format, Percentile, Precision, Target
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from edgedistill.artifacts import StudentSummary
+from edgedistill.results import StudentSummary
 from edgedistill.specs import StudentSpec, Target
 
 OLD = {"family": "resnet", "width": 0.5, "depth": 1.0, "resolution": 32}

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import plotly.graph_objects as go  # type: ignore[import-untyped]
 
-from edgedistill.artifacts import BuildResult, MeasuredLatency, PredictedLatency, SchemeResult, Trial, Verified
+from edgedistill.artifacts import MeasuredLatency, PredictedLatency, SchemeResult, Trial, Verified
 from edgedistill.report.plots.style import (
     MARKS,
     Mark,
@@ -21,6 +21,7 @@ from edgedistill.report.plots.style import (
     trial_hover,
 )
 from edgedistill.report.verdict import prediction_text, winning_artifact, winning_trial
+from edgedistill.results import BuildResult
 from edgedistill.specs import Percentile
 from edgedistill.units import format_ms, format_percent
 

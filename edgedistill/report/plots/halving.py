@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import plotly.graph_objects as go  # type: ignore[import-untyped]
 
-from edgedistill.artifacts import BuildResult
 from edgedistill.report.plots.style import MARKS, STATES, new_figure, trial_hover
 from edgedistill.report.verdict import winning_trial
+from edgedistill.results import BuildResult
 from edgedistill.units import format_percent
 
 

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from edgedistill import api
-from edgedistill.artifacts import BuildResult, ProfileResult
 from edgedistill.cli.app import run
+from edgedistill.results import BuildResult, ProfileResult
 
 REPOSITORY = Path(__file__).parents[3]
 Command = Callable[..., int]

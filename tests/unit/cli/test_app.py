@@ -146,7 +146,7 @@ def test_a_reader_that_goes_away_changes_no_outcome(process: Any, result: Any, t
     before = f"""
 from pathlib import Path
 from edgedistill import api
-from edgedistill.artifacts import BuildResult
+from edgedistill.results import BuildResult
 api.build = lambda *a, **k: BuildResult.model_validate_json(Path({str(tmp_path / "result.json")!r}).read_text())
 """
     for options in ([], ["--json"]):

@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 
 from edgedistill import api
-from edgedistill.artifacts import BuildResult, FrontierPoint, MeasuredLatency, PredictedLatency, UnknownLatency
+from edgedistill.artifacts import MeasuredLatency, PredictedLatency, UnknownLatency
 from edgedistill.cli.build_table import standing
 from edgedistill.errors import Problem, UnreachableError
 from edgedistill.progress import Note, StageAdvanced, StageFinished, StageStarted
+from edgedistill.results import BuildResult, FrontierPoint
 from edgedistill.specs import Budget, Percentile
 
 BUDGET = Budget(latency_ms=5, percentile=Percentile.P95)

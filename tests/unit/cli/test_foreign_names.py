@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from edgedistill import api
-from edgedistill.artifacts import ProfileResult
 from edgedistill.cli import render
 from edgedistill.cli.errors import show_error
 from edgedistill.errors import InputError, Problem, printable
+from edgedistill.results import ProfileResult
 
 Captured = pytest.CaptureFixture[str]
 NAME = "node\x1b[2J\x1b]0;owned\x9b31m\x7f"

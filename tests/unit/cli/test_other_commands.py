@@ -11,12 +11,12 @@ import pytest
 import typer
 
 from edgedistill import api, doctor
-from edgedistill.artifacts import ProfileResult
 from edgedistill.cli.completion import complete_target
 from edgedistill.config import load_config
 from edgedistill.doctor import Diagnosis
 from edgedistill.errors import InputError
 from edgedistill.report import html
+from edgedistill.results import ProfileResult
 from edgedistill.specs import Target
 from edgedistill.store import Store, digest
 from edgedistill.targets import target_names

@@ -8,11 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from edgedistill.artifacts import (
-    BuildResult,
     CompiledArtifact,
-    Dropped,
     Environment,
-    FrontierPoint,
     Inspected,
     Latency,
     MeasuredLatency,
@@ -24,14 +21,20 @@ from edgedistill.artifacts import (
     Rung,
     SchemeResult,
     Session,
-    ShippedArtifact,
-    SplitSizes,
-    StudentSummary,
-    TeacherSummary,
     Trial,
     UnknownLatency,
     Verification,
     Verified,
+)
+from edgedistill.results import (
+    BuildResult,
+    Dropped,
+    FrontierPoint,
+    LatencyLimit,
+    ShippedArtifact,
+    SplitSizes,
+    StudentSummary,
+    TeacherSummary,
 )
 from edgedistill.specs import Budget, ComputedBy, Contract, Format, Percentile, Precision, QuantScheme, StudentSpec
 
@@ -236,6 +239,11 @@ def _shipped(
     )
 
 
+def _unproven(target: str, limit_ms: float) -> LatencyLimit:
+    budget = Budget(latency_ms=limit_ms, percentile=Percentile.P95)
+    return LatencyLimit(target=target, budget=budget, bound_ms=None, kept=None)
+
+
 def make_result(**changes: Any) -> BuildResult:
     """A build for `host` that met its budget with an int8 student; `changes` replace fields."""
     trials = (*(_trial(i) for i in range(len(CANDIDATES))), _failed(len(CANDIDATES)))
@@ -283,7 +291,7 @@ def make_result(**changes: Any) -> BuildResult:
         "status": "met",
         "verdict": "mobileone w0.5 d1 @16 in int8 keeps its p95 inside the budget in three sessions.",
         "target": "host",
-        "budget": budget,
+        "constraints": (LatencyLimit(target="host", budget=budget, bound_ms=0.219, kept=True),),
         "data": SplitSizes(
             source="digits", fingerprint=_sha("digits"), classes=10, train=1257, validation=270, test=270, seed=0
         ),
@@ -353,7 +361,7 @@ def make_not_met() -> BuildResult:
     return make_result(
         status="not_met",
         verdict="No candidate is inside the budget. Allow 0.15 ms, or let [space] hold smaller students.",
-        budget=Budget(latency_ms=0.05, percentile=Percentile.P95),
+        constraints=(_unproven("host", 0.05),),
         student=None,
         artifacts=(),
         proof=None,
@@ -382,7 +390,7 @@ def make_unmeasured() -> BuildResult:
         status="unmeasured",
         verdict="Nothing was measured on the Pixel 8: attach it and run the same command.",
         target="pixel-8",
-        budget=Budget(latency_ms=5.0, percentile=Percentile.P95),
+        constraints=(_unproven("pixel-8", 5.0),),
         teacher=result.teacher.model_copy(update={"latency": unknown}),
         artifacts=tuple(
             [first.model_copy(update={"latency": predicted, "load_ms": None, "peak_memory_bytes": None})]

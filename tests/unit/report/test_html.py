@@ -78,6 +78,7 @@ def hostile(value: Any) -> Any:
     """The document with every free text replaced by markup; what other fields refer to (hashes, kinds) stays."""
     kept = {
         "kind",
+        "objective",
         "computed_by",
         "calibration",
         "format",

@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgedistill.artifacts import BuildResult
 from edgedistill.report.verdict import (
     budget_option,
     make_verdict,
@@ -18,6 +17,7 @@ from edgedistill.report.verdict import (
     winning_artifact,
     winning_trial,
 )
+from edgedistill.results import BuildResult
 from edgedistill.specs import Budget, BudgetRequest, Percentile
 
 

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from edgedistill.artifacts import PredictedLatency, UnknownLatency
-from edgedistill.latency.model import LatencyModel
+from edgedistill.latency.model import LatencyModel, Row
 from edgedistill.search.propose import MIN_PROBABILITY, Aim, Proposal, assess, fastest, propose
 from edgedistill.specs import Percentile, Precision
 from edgedistill.students.space import Candidate
@@ -77,7 +77,7 @@ def test_a_batch_straddles_the_aim(candidates: list[Candidate], doubtful: Latenc
 def test_the_precision_with_the_best_chance_is_the_one_predicted(
     candidates: list[Candidate], exact: LatencyModel
 ) -> None:
-    halved = exact.model_copy(update={"coefficients": tuple(c / 2 for c in exact.coefficients), "basis": "halved"})
+    halved = LatencyModel.fit([Row(c.structure, c.multiply_adds / 2e6) for c in candidates[:24]], "halved")
     models = {FP32: exact, INT8: halved}
     proposal = assess(candidates[5], models, aim(4), "board")
     assert isinstance(proposal.predicted, PredictedLatency)

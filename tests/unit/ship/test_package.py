@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edgedistill.artifacts import BuildResult, TensorSignature
+from edgedistill.artifacts import TensorSignature
+from edgedistill.results import BuildResult
 from edgedistill.ship.golden import Golden
 from edgedistill.ship.package import (
     PackageContents,

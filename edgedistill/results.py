@@ -1,0 +1,209 @@
+"""What a build and a profile end with: documents that are read without this package.
+
+Accuracy on the test split exists here alone (`ShippedArtifact.accuracy`, `TeacherSummary.accuracy`).
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from edgedistill.artifacts import (
+    Environment,
+    Fallbacks,
+    Fraction,
+    Latency,
+    OpTiming,
+    Parity,
+    PredictedLatency,
+    Proof,
+    Trial,
+    Verification,
+)
+from edgedistill.specs import (
+    Budget,
+    Format,
+    Frozen,
+    Objective,
+    Precision,
+    QuantScheme,
+    StudentSpec,
+)
+
+
+class ShippedArtifact(Frozen):
+    """A file of the package. `scheme` is all that was done for its precision; `path` is relative to the output folder;
+    `accuracy` is on the test split, null where the file cannot run here."""
+
+    format: Format
+    precision: Precision
+    scheme: QuantScheme
+    path: str
+    bytes: int
+    sha256: str
+    accuracy: Fraction | None
+    accuracy_validation: Fraction | None
+    parity: Parity | None
+    verification: Verification
+    latency: Latency
+    peak_memory_bytes: int | None
+    load_ms: float | None
+    record: dict[str, str] = {}
+    fallbacks: Fallbacks | None = None
+
+
+class TeacherSummary(Frozen):
+    """The teacher beside its student: the same data, the same target, its fp32 artifact."""
+
+    name: str
+    accuracy: Fraction
+    accuracy_validation: Fraction
+    parameters: int
+    bytes: int
+    resolution: int
+    latency: Latency
+
+
+class StudentSummary(StudentSpec):
+    """The student's choices, with what they come to: `parameters` and `multiply_adds` of the deployed network at batch 1."""
+
+    parameters: int
+    multiply_adds: int
+
+    @property
+    def spec(self) -> StudentSpec:
+        """The choices alone."""
+        return StudentSpec.model_validate(self.model_dump(include=set(StudentSpec.model_fields)))
+
+
+class Dropped(Frozen):
+    """A format or precision that was tried for the winner and is not in the package, and why."""
+
+    format: Format
+    precision: Precision
+    reason: str
+
+
+class FrontierPoint(Frozen):
+    """A measured student that no other measured one beats in both accuracy (validation) and latency."""
+
+    trial: int
+    precision: Precision
+    latency_ms: float
+    accuracy_validation: Fraction
+
+
+class PredictedPoint(Frozen):
+    """A student that was not trained, as the models see it after the search: it would be on the frontier if both were right.
+    The accuracy interval holds it in 95% of cases, as the latency's does."""
+
+    spec: StudentSpec
+    latency: PredictedLatency
+    accuracy: Fraction
+    accuracy_low: Fraction
+    accuracy_high: Fraction
+
+
+class LatencyLimit(Frozen):
+    """The budget on `target`, and the bound of the worst session of the winner's proof. `kept` is null where it is not
+    known."""
+
+    kind: Literal["latency"] = "latency"
+    target: str
+    budget: Budget
+    bound_ms: float | None
+    kept: bool | None
+
+
+class SizeLimit(Frozen):
+    """The most bytes that the winner's file may have, and what it has."""
+
+    kind: Literal["size"] = "size"
+    limit_bytes: int
+    bytes: int | None
+    kept: bool | None
+
+
+class MemoryLimit(Frozen):
+    """The most memory that loading and running the winner's file may add to a process on `target`, and what was measured."""
+
+    kind: Literal["memory"] = "memory"
+    target: str
+    limit_bytes: int
+    bytes: int | None
+    kept: bool | None
+
+
+class AccuracyLimit(Frozen):
+    """The least validation accuracy of the winner's file, and what it has."""
+
+    kind: Literal["accuracy"] = "accuracy"
+    limit: Fraction
+    accuracy_validation: Fraction | None
+    kept: bool | None
+
+
+Constraint = Annotated[LatencyLimit | SizeLimit | MemoryLimit | AccuracyLimit, Field(discriminator="kind")]
+
+
+class SplitSizes(Frozen):
+    source: str
+    fingerprint: str
+    classes: int
+    train: int
+    validation: int
+    test: int
+    seed: int | None
+
+
+class BuildResult(Frozen):
+    """`build.json`: everything that a build found, readable without this package.
+
+    `constraints` are what was asked for, the latency budget first, each with what the winner came to. `stopped` is why the
+    search went no further, `predicted` are students that nobody trained, of which the models expect the most.
+    """
+
+    schema_version: Literal[2] = 2
+    edgedistill_version: str
+    build_key: str
+    status: Literal["met", "not_met", "unmeasured"]
+    verdict: str
+    target: str
+    objective: Objective = Objective.ACCURACY
+    constraints: Annotated[tuple[Constraint, ...], Field(min_length=1)]
+    data: SplitSizes
+    teacher: TeacherSummary
+    student: StudentSummary | None
+    artifacts: tuple[ShippedArtifact, ...]
+    proof: Proof | None
+    dropped: tuple[Dropped, ...]
+    trials: tuple[Trial, ...]
+    frontier: tuple[FrontierPoint, ...]
+    predicted: tuple[PredictedPoint, ...] = ()
+    stopped: str = ""
+    fastest_ms: float | None
+    budget_that_would_do_ms: float | None
+    notes: tuple[str, ...]
+    environment: dict[str, str]
+    seconds: float
+
+    @property
+    def budget(self) -> Budget:
+        """The latency budget among the constraints."""
+        return next(limit.budget for limit in self.constraints if isinstance(limit, LatencyLimit))
+
+
+class ProfileResult(Frozen):
+    """What `profile` returns: the file, its latency and the operators that cost it."""
+
+    path: str
+    format: Format
+    sha256: str
+    bytes: int
+    latency: Latency
+    peak_memory_bytes: int | None
+    load_ms: float | None
+    op_timings: tuple[OpTiming, ...]
+    environment: Environment | None
+    notes: tuple[str, ...]
