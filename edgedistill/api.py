@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from edgedistill.config import BuildConfig, load_config
 from edgedistill.data.fingerprint import fingerprint
+from edgedistill.distill.start import start_of
 from edgedistill.documents import (
     EvaluateResult,
     ExportResult,
@@ -87,14 +88,15 @@ def _check_folder(out: Path) -> None:
 
 
 def build_key(config: BuildConfig, target: Target, base: Path) -> str:
-    """What a build depends on: its file, target and budget, the content of its data and teacher, this package's source and
-    the versions of its tools."""
+    """What a build depends on: its file, target and budget, the content of its data, its teacher and the weights that
+    students start from, this package's source and the versions of its tools."""
     return stage_key(
         {
             "config": config.model_dump(mode="json"),
             "target": target.model_dump(mode="json"),
             "data": fingerprint(config.data),
             "teacher": teacher_identity(config.teacher, base),
+            "starts": [start.identity for name in config.space.models if (start := start_of(config.space, name))],
         },
         code=("edgedistill",),
         tools=BUILD_TOOLS,

@@ -72,6 +72,7 @@ Bytes = Annotated[int, _reworded(parse_bytes, '"2MiB"')]
 DurationMs = Annotated[float, _reworded(parse_duration_ms, '"2s"')]
 Share = Annotated[float, Field(gt=0, lt=1)]
 Epochs = Annotated[int, Field(ge=1, le=100_000)]
+TimmModel = Annotated[str, Field(pattern=r"^timm:\S+$")]
 LocalPath = Annotated[Path, AfterValidator(_no_null_byte)]
 Area = Annotated[float, Field(gt=0, le=1)]
 Level = Annotated[float, Field(ge=0, le=1)]
@@ -176,7 +177,10 @@ class SpaceConfig(Frozen):
     """`[space]`: which candidates there are. An empty list leaves the family's own range, and no families the default
     ones. Of `kernels` and `expansions` an empty list leaves the family's own single one: each value given multiplies the
     space. Families without such a choice are not concerned. `max_bytes` holds the weights against a size, in the smallest
-    precision worth trying."""
+    precision worth trying.
+
+    `models` are timm's, each as it is: a candidate a resolution. With `pretrained` their training starts from timm's
+    weights, with `checkpoints` from a file's."""
 
     families: tuple[str, ...] = ()
     widths: tuple[Annotated[float, Field(gt=0, le=8)], ...] = ()
@@ -184,8 +188,21 @@ class SpaceConfig(Frozen):
     resolutions: tuple[Annotated[int, Field(ge=8, le=1024)], ...] = ()
     kernels: tuple[Kernel, ...] = ()
     expansions: tuple[Annotated[float, Field(gt=0, le=16)], ...] = ()
+    models: tuple[TimmModel, ...] = ()
+    pretrained: bool = False
+    checkpoints: dict[TimmModel, LocalPath] = {}
     max_parameters: Annotated[int, Field(ge=1)] | None = None
     max_bytes: Bytes | None = None
+
+    @model_validator(mode="after")
+    def _models_named_once(self) -> SpaceConfig:
+        for name in self.families:
+            if name.startswith("timm:"):
+                raise ValueError(f"{name} is no family; write it in models")
+        for name in self.checkpoints:
+            if name not in self.models:
+                raise ValueError(f"checkpoints has {name}, which models does not; add it there")
+        return self
 
 
 class TrainConfig(Frozen):
@@ -372,5 +389,8 @@ def _absolute(config: BuildConfig, base: Path) -> BuildConfig:
             "target": str(fix(Path(config.target))) if is_target_path(config.target) else config.target,
             "data": config.data.model_copy(update={"path": fix(config.data.path)}),
             "teacher": config.teacher.model_copy(update={"checkpoint": fix(config.teacher.checkpoint)}),
+            "space": config.space.model_copy(
+                update={"checkpoints": {name: fix(path) for name, path in config.space.checkpoints.items()}}
+            ),
         }
     )

@@ -30,6 +30,7 @@ from edgedistill.artifacts import (
 )
 from edgedistill.devices.base import run_pushed
 from edgedistill.devices.stats import measured_latency
+from edgedistill.distill.start import start_of
 from edgedistill.distill.train import load_student, read_trained, train_student
 from edgedistill.files import compiled
 from edgedistill.progress import StageAdvanced
@@ -76,9 +77,11 @@ def train(
     """The student after `epochs` of its schedule, going on from `previous`, an earlier rung of the same run."""
     config = bench.config.train
     contract = bench.contract(spec.resolution)
+    start = start_of(bench.config.space, spec.family)
     key = stage_key(
         {
             "student": _identity(spec),
+            "start": start.identity if start else None,
             "contract": contract.model_dump(mode="json"),
             "data": bench.data_key,
             "views": views.folder.name,
@@ -121,6 +124,7 @@ def _train_into(
         folder=folder,
         previous=previous.weights.parent if previous else None,
         on_progress=on_progress,
+        start=start_of(bench.config.space, spec.family),
     )
 
 

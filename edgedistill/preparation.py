@@ -24,7 +24,7 @@ from edgedistill.screening import executable
 from edgedistill.specs import Budget, BudgetRequest, Format, Precision, QuantScheme, Target
 from edgedistill.store import Store, stage_key, write_atomic
 from edgedistill.students.build import deploy
-from edgedistill.students.families import code_of, families
+from edgedistill.students.families import code_of
 from edgedistill.students.space import Candidate, Space, enumerate_space
 from edgedistill.students.structure import structure_of
 from edgedistill.teachers.cache import ViewStore, build_view_store
@@ -173,7 +173,7 @@ def open_space(bench: Workbench) -> tuple[Candidate, ...]:
             "memory_bytes": target.memory_bytes,
             "precisions": target.precisions,
         },
-        code=("edgedistill.students", *(code for family in families(config.families) for code in code_of(family.name))),
+        code=("edgedistill.students", *(code for name in config.families for code in code_of(name))),
         tools=("torch", "timm"),
     )
 

@@ -190,6 +190,9 @@ budget = {budget}
 # resolutions = []
 # kernels = []  # and expansions: empty leaves each family its own one
 # expansions = []
+# models = []  # timm:NAME, as they are
+# pretrained = false  # whether those start from timm's weights
+# checkpoints = {{}}  # or from files: {{"timm:NAME" = "student.safetensors"}}
 
 [train]
 # recipe = "distill"  # or "cross_entropy": labels only

@@ -16,6 +16,7 @@ from edgedistill.distill.evaluate import split_accuracy
 from edgedistill.distill.hardware import choose_hardware
 from edgedistill.distill.loop import OnProgress, Plan, train
 from edgedistill.distill.recipes import recipe_of
+from edgedistill.distill.start import StartWeights, load_start
 from edgedistill.specs import Contract, StudentSpec
 from edgedistill.store import write_atomic
 from edgedistill.students.build import build_student
@@ -38,11 +39,13 @@ def train_student(
     folder: Path,
     previous: Path | None,
     on_progress: OnProgress,
+    start: StartWeights | None = None,
 ) -> TrainedStudent:
     """Train a student up to `epochs` of a schedule over `total_epochs`, 0 < epochs <= total_epochs.
 
-    Goes on from what a killed call left in `folder`, else from `previous`, the folder of an earlier rung of the same
-    run; rungs end with the weights of one uninterrupted run. Epoch e sees stored view e modulo the number of views;
+    Goes on from what a killed call left in `folder`, else from `previous`, the folder of an earlier rung of the same run,
+    else from `start`, else from random weights; rungs end with the weights of one uninterrupted run. Epoch e sees stored
+    view e modulo the number of views;
     `cross_entropy` needs no store and sees the very same views.
 
     Writes into `folder` the averaged weights (student.safetensors), the state for the next rung (state.pt) and, last, the
@@ -66,6 +69,8 @@ def train_student(
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(config.seed)
         module = build_student(spec, contract)
+    if start is not None:
+        load_start(module.network, start, contract)
     outcome = train(
         module,
         batches,

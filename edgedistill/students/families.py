@@ -47,6 +47,8 @@ DEFAULT = ("mobilenetv4", "mobileone", "resnet")
 FAMILIES = MappingProxyType({module.FAMILY.name: module.FAMILY for module in _MODULES})
 """Those that come with edgedistill."""
 ENTRY_POINTS = "edgedistill.families"
+TIMM = "timm:"
+"""Before the name of a model of timm, which is a family of one."""
 
 
 @cache
@@ -74,7 +76,7 @@ def families(names: Iterable[str]) -> tuple[Family, ...]:
 def code_of(name: str) -> tuple[str, ...]:
     """The package whose source makes the networks of a family that does not come with edgedistill: it belongs into the keys
     of stages. Empty for one that does."""
-    if name in FAMILIES:
+    if name in FAMILIES or name.startswith(TIMM):
         return ()
     (point,) = installed().select(name=name)
     for package in accumulate(point.module.split("."), lambda path, part: f"{path}.{part}"):
@@ -85,6 +87,10 @@ def code_of(name: str) -> tuple[str, ...]:
 
 
 def _find(name: str) -> Family | Problem:
+    if name.startswith(TIMM):
+        from edgedistill.students.timm_models import timm_family
+
+        return timm_family(name.removeprefix(TIMM))
     points = list(installed().select(name=name))
     claims = [*(["edgedistill itself"] if name in FAMILIES else []), *sorted(map(_owner, points))]
     if not claims:

@@ -6,8 +6,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 
-import torch
-
 from edgedistill.config import SpaceConfig
 from edgedistill.errors import InputError, Problem
 from edgedistill.specs import Frozen, Precision, StudentSpec, Target
@@ -150,12 +148,13 @@ def resolutions_for(menu: Sequence[int], source_side: int | None) -> tuple[int, 
 
 
 def _distinct(config: SpaceConfig, source_side: int | None, channel_multiple: int) -> Iterator[_Choice]:
-    for family in _with_their_axes(config):
+    for family in (*_with_their_axes(config), *(families(config.models) if config.models else ())):
         seen: dict[Plan, StudentSpec] = {}
+        scaled = family.name not in config.models
         for resolution, depth, width, kernel, expansion in product(
             config.resolutions or resolutions_for(family.resolutions, source_side),
-            config.depths or family.depths,
-            config.widths or family.widths,
+            (scaled and config.depths) or family.depths,
+            (scaled and config.widths) or family.widths,
             (family.kernels and config.kernels) or (None,),
             (family.expansions and config.expansions) or (None,),
         ):
@@ -176,13 +175,13 @@ def _distinct(config: SpaceConfig, source_side: int | None, channel_multiple: in
 
 
 def _with_their_axes(config: SpaceConfig) -> tuple[Family, ...]:
-    """The families asked for. Raises InputError where none of them has an axis that values are given for: they would say
-    nothing."""
-    chosen = families(config.families)
+    """The families asked for; none where models alone are named. Raises InputError where none of them has an axis that
+    values are given for: they would say nothing."""
+    chosen = families(config.families) if config.families or not config.models else ()
     problems = []
     for axis, values in (("kernel", config.kernels), ("expansion", config.expansions)):
         if values and not any(family.choices(axis) for family in chosen):
-            names, having = ", ".join(f.name for f in chosen), with_axis(axis)
+            names, having = ", ".join(f.name for f in chosen) or "models alone", with_axis(axis)
             what = f"no family here ({names}) has a choice of {axis}s"
             problems.append(Problem(f"[space] {axis}s", what, f"leave it out, or add one of {having}"))
     if problems:
@@ -200,7 +199,7 @@ def _size(spec: StudentSpec) -> tuple[float, ...]:
 
 def _structure(choice: _Choice, classes: int) -> Structure:
     network = choice.family.skeleton(choice.plan, classes)
-    with torch.device("meta"):
+    with next(network.parameters()).device:
         module = Normalised(network, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)).eval()
     return structure_of(module, choice.spec.resolution)
 

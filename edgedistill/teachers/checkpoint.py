@@ -7,7 +7,7 @@ import pickle
 import re
 import struct
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +36,8 @@ _CODE = re.compile(r"GLOBAL (\S+) (?:was not an allowed global|whose module)")
 _REFUSED = re.compile(r"WeightsUnpickler error:\s*(.+)")
 
 
-def load_checkpoint(network: nn.Module, path: Path) -> None:
-    """Load the weights in `path` into `network`.
+def load_checkpoint(network: nn.Module, path: Path, *, replaced: Sequence[str] = ()) -> None:
+    """Load the weights in `path` into `network`. The modules named in `replaced` keep their own where the shapes differ.
 
     Takes a safetensors file or a torch checkpoint that holds tensors only, a plain state dict or one inside a usual wrapper
     ("state_dict", "model", ...), with or without a common prefix ("module."). Raises InputError listing every key that is
@@ -45,6 +45,8 @@ def load_checkpoint(network: nn.Module, path: Path) -> None:
     """
     state = _without_prefix(read_state(path), network)
     own = network.state_dict()
+    for name in [n for n in state if n.rpartition(".")[0] in replaced and n in own and state[n].shape != own[n].shape]:
+        state[name] = own[name]
     problems = [
         Problem(name, f"shape {_shape(state[name])} in the checkpoint, {_shape(own[name])} in the model")
         for name in own
