@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from edgedistill.api import build as build
+    from edgedistill.api import build_all as build_all
     from edgedistill.api import calibrate as calibrate
     from edgedistill.api import evaluate as evaluate
     from edgedistill.api import export as export
@@ -31,6 +32,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "build": "edgedistill.api",
+    "build_all": "edgedistill.api",
     "calibrate": "edgedistill.api",
     "evaluate": "edgedistill.api",
     "export": "edgedistill.api",
@@ -50,6 +52,7 @@ __all__ = [
     "ProfileResult",
     "__version__",
     "build",
+    "build_all",
     "calibrate",
     "evaluate",
     "export",

@@ -1,22 +1,26 @@
 """`edgedistill.build`, `profile`, `calibrate` and the others: what the command line calls, for Python.
 
-Nothing here imports torch at module level: whether a build has anything to do is decided from hashes before that.
+Nothing here imports torch at module level.
 """
 
 from __future__ import annotations
 
-import json
-import os
-import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pydantic import ValidationError
-
-from edgedistill.config import BuildConfig, load_config
-from edgedistill.data.fingerprint import fingerprint
-from edgedistill.distill.start import start_of
+from edgedistill.building import (
+    Changes,
+    ExecutorKind,
+    Means,
+    Order,
+    build_each,
+    build_one,
+    make_folder,
+    orders,
+    search_one,
+)
 from edgedistill.documents import (
     EvaluateResult,
     ExportResult,
@@ -25,21 +29,15 @@ from edgedistill.documents import (
     RunResult,
     VerifyResult,
 )
-from edgedistill.errors import InputError
-from edgedistill.progress import Event, Listener, Note, StageFinished, silent
-from edgedistill.results import BuildResult, ProfileResult
-from edgedistill.ship.package import verify_package
-from edgedistill.specs import BudgetRequest, Target
-from edgedistill.store import Store, lock, stage_key
+from edgedistill.errors import InputError, Problem
+from edgedistill.progress import Listener, silent
+from edgedistill.results import BuildIndex, BuildResult, ProfileResult, SearchResult
+from edgedistill.store import Store
 from edgedistill.targets import load_target
-from edgedistill.teachers.identity import teacher_identity
-from edgedistill.tools import BUILD_TOOLS
 
 if TYPE_CHECKING:
     from edgedistill.latency.profile import DeviceProfile
     from edgedistill.latency.profiles import ProfilesResult
-
-LOG = "stages.jsonl"
 
 
 def build(
@@ -49,133 +47,91 @@ def build(
     budget: str | None = None,
     out: Path | str | None = None,
     require_measured: bool = False,
+    trials: int | None = None,
+    time: str | None = None,
+    jobs: int = 1,
+    executor: str = "local",
+    storage: str | None = None,
     listener: Listener = silent,
 ) -> BuildResult:
     """Run the build that the file at `path` describes and return what `OUT/build.json` holds.
 
-    `target` (a name or the path of a TOML file) and `budget` (`"5ms@p95"`, `"20%"`) replace those of the file; `out` is
-    `out/` beside it unless given. With nothing changed since the last build in `out`, returns its result at once. A
-    budget that is not met is a result (`status == "not_met"`), not an exception. Raises InputError for bad input and
-    UnreachableError if `require_measured` and the device does not answer.
+    `target` (a name or the path of a TOML file), `budget` (`"5ms@p95"`, `"20%"`), `trials` and `time` (`"2h"`) replace those
+    of the file; `out` is `out/` beside it unless given. `jobs` students train at a time, here or (`executor="ray"`) on a
+    Ray cluster; `storage` is Optuna's, a journal file or a database URL. With nothing changed since the last build in
+    `out`, returns its result at once. A budget that is not met is a result (`status == "not_met"`), not an exception.
+    Raises InputError for bad input and UnreachableError if `require_measured` and the device does not answer.
     """
-    path = Path(path)
-    config = load_config(path)
-    chosen = load_target(str(target or config.target))
-    if config.export.allow_fallbacks:
-        chosen = chosen.model_copy(update={"allow_fallbacks": True})
-    request = BudgetRequest.parse(budget) if budget is not None else config.budget
-    base = path.parent.absolute()
-    folder = Path(out).absolute() if out is not None else base / "out"
-    config = config.model_copy(update={"target": chosen.name, "budget": request})
-    key = build_key(config, chosen, base)
-    _check_folder(folder)
-    with lock(folder / ".lock", listener, f"another build in {folder}"):
-        if (found := finished(folder, key)) is not None:
-            listener(Note("nothing has changed since this build"))
-            return found
-        return _run(config, chosen, request, base, folder, key, require_measured, listener)
+    ordered = _ordered(path, _named(target), Changes(budget, trials, time), out, require_measured)
+    if len(ordered) > 1:
+        raise InputError("the build file has several targets", fix="call build_all, or name one target")
+    return build_one(ordered[0], _means(jobs, executor, storage), listener)
 
 
-def _check_folder(out: Path) -> None:
-    """Make the output folder. Raises InputError where that cannot be."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        writable = os.access(out, os.W_OK)
-    except OSError as error:
-        raise InputError(f"the output folder {out} cannot be made: {error.strerror}", fix="use --out DIR") from None
-    if not writable:
-        raise InputError(f"the output folder {out} cannot be written to", fix="use --out DIR")
+def build_all(
+    path: Path | str,
+    *,
+    targets: Sequence[str | Path] = (),
+    budget: str | None = None,
+    out: Path | str | None = None,
+    require_measured: bool = False,
+    trials: int | None = None,
+    time: str | None = None,
+    jobs: int = 1,
+    executor: str = "local",
+    storage: str | None = None,
+    listener: Listener = silent,
+) -> BuildIndex:
+    """`build` for each of `targets`, else of the file's; each into a folder of its name in `out`. Returns what
+    `OUT/build.json` holds: where each target's own is."""
+    wanted = tuple(str(target) for target in targets)
+    ordered = _ordered(path, wanted, Changes(budget, trials, time), out, require_measured)
+    if len(ordered) == 1:
+        raise InputError("one target has no index", fix="call build")
+    return build_each(ordered, _means(jobs, executor, storage), listener)
 
 
-def build_key(config: BuildConfig, target: Target, base: Path) -> str:
-    """What a build depends on: its file, target and budget, the content of its data, its teacher and the weights that
-    students start from, this package's source and the versions of its tools."""
-    return stage_key(
-        {
-            "config": config.model_dump(mode="json"),
-            "target": target.model_dump(mode="json"),
-            "data": fingerprint(config.data),
-            "teacher": teacher_identity(config.teacher, base),
-            "starts": [start.identity for name in config.space.models if (start := start_of(config.space, name))],
-        },
-        code=("edgedistill",),
-        tools=BUILD_TOOLS,
-    )
+def search(
+    path: Path | str,
+    *,
+    target: str | Path | None = None,
+    budget: str | None = None,
+    out: Path | str | None = None,
+    require_measured: bool = False,
+    trials: int | None = None,
+    time: str | None = None,
+    jobs: int = 1,
+    executor: str = "local",
+    storage: str | None = None,
+    listener: Listener = silent,
+) -> SearchResult:
+    """`build` that stops before anything is shipped; returns what `OUT/search.json` holds. Processes that share `storage`
+    and the cache share the work."""
+    ordered = _ordered(path, _named(target), Changes(budget, trials, time), out, require_measured)
+    if len(ordered) > 1:
+        raise InputError("the build file has several targets", fix="name one target")
+    return search_one(ordered[0], _means(jobs, executor, storage), listener)
 
 
-def finished(out: Path, key: str) -> BuildResult | None:
-    """The result in `out` if it is of the build with this key and everything it names is still there, unchanged."""
-    try:
-        result = BuildResult.model_validate_json((out / "build.json").read_text())
-    except (OSError, ValidationError, json.JSONDecodeError):
-        return None
-    whole = (out / "report.html").is_file() and not verify_package(out, result)
-    return result if result.build_key == key and whole else None
+def _named(target: str | Path | None) -> tuple[str, ...]:
+    return () if target is None else (str(target),)
 
 
-def _run(
-    config: BuildConfig,
-    target: Target,
-    request: BudgetRequest,
-    base: Path,
-    out: Path,
-    key: str,
-    require_measured: bool,
-    listener: Listener,
-) -> BuildResult:
-    from edgedistill.finish import finish
-    from edgedistill.laboratory import Laboratory, goal_of, settings_of
-    from edgedistill.preparation import (
-        open_bench,
-        open_space,
-        open_views,
-        plausible_multiply_adds,
-        prepare_teacher,
-        prior_of,
-        resolve_budget,
-    )
-    from edgedistill.report.html import write_report
-    from edgedistill.search.search import Search
-    from edgedistill.search.study import Study
-
-    began = time.monotonic()
-    store = Store(listener=_logged(listener, out / LOG))
-    bench = open_bench(config, target, store, base=base, require_measured=require_measured)
-    candidates = open_space(bench)
-    teacher = prepare_teacher(bench)
-    views = open_views(bench, teacher.teacher)
-    study = Study(out, key, [candidate.spec for candidate in candidates])
-    goal = goal_of(config, resolve_budget(bench, request, teacher))
-    search = Search(
-        Laboratory(bench, views),
-        goal,
-        settings_of(config.search),
-        candidates,
-        study,
-        plausible_multiply_adds(teacher, goal.budget),
-        prior_of(target),
-    )
-    result = finish(bench, teacher, views, goal, search.run(), out, build_key=key, began=began)
-    write_report(out)
-    return result
+def _ordered(
+    path: Path | str, targets: tuple[str, ...], changes: Changes, out: Path | str | None, require_measured: bool
+) -> tuple[Order, ...]:
+    return orders(Path(path), targets, changes, None if out is None else Path(out), require_measured=require_measured)
 
 
-def _logged(listener: Listener, path: Path) -> Listener:
-    """Passes events on, and appends each stage that was really done to `path`: a line of JSON with its name and seconds."""
-
-    def hear(event: Event) -> None:
-        if isinstance(event, StageFinished) and not event.reused:
-            line = {
-                "stage": event.stage,
-                "key": event.key,
-                "subject": event.subject,
-                "seconds": round(event.seconds, 3),
-            }
-            with path.open("a") as stream:
-                stream.write(json.dumps(line) + "\n")
-        listener(event)
-
-    return hear
+def _means(jobs: int, executor: str, storage: str | None) -> Means:
+    problems = []
+    if jobs < 1:
+        problems.append(Problem("--jobs", f"{jobs} is not a number of processes", "give 1 or more"))
+    if executor not in set(ExecutorKind):
+        problems.append(Problem("--executor", f"unknown executor {executor!r}", "use local or ray"))
+    if problems:
+        raise InputError("a wrong option" if len(problems) == 1 else "wrong options", problems=problems)
+    return Means(jobs, ExecutorKind(executor), storage)
 
 
 def profile(
@@ -218,7 +174,7 @@ def calibrate(
         raise InputError(
             f"{path} is a folder, not a file to write the profile to", fix=f"--out {path / 'profile.json'}"
         )
-    _check_folder(path.parent)
+    make_folder(path.parent)
     profile = calibrate_target(chosen, asked, Store(listener=listener))
     profile.save(path)
     return profile

@@ -288,14 +288,14 @@ class StandIn(Frozen):
 
 class SchemeResult(Frozen):
     """One precision of one candidate on the target's own runtime. `profile` is the cache's key of its raw samples; `dropped`
-    is why it was turned away, empty if kept. `memory_bytes` is what loading and running the file added to a process at its
-    peak, null where it was not measured."""
+    is why it was turned away, empty if kept. `peak_memory_bytes` is of a process that runs the file, null where it was not
+    measured."""
 
     scheme: QuantScheme
     artifact: CompiledArtifact
     verification: Verification
     latency: Latency
-    memory_bytes: int | None = None
+    peak_memory_bytes: int | None = None
     profile: str | None = None
     stand_in: StandIn | None = None
     dropped: str = ""

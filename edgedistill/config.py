@@ -227,7 +227,8 @@ class TrainConfig(Frozen):
 class SearchConfig(Frozen):
     """`[search]`: successive halving. `probes` models with random weights are measured before the first proposal;
     `candidates` are trained to the first of `rungs` (epochs); the `keep` share of them goes on to the next. At most `trials`
-    candidates are begun, and no further batch of them after `time` (ms)."""
+    candidates are begun, and no further batch of them after `time` (ms). With `warm_start` the search begins with what was
+    calibrated for the target, and with what earlier searches trained with this teacher, data and recipe."""
 
     probes: Annotated[int, Field(ge=2, le=200)] = 8
     candidates: Annotated[int, Field(ge=1, le=1000)] = 8
@@ -235,6 +236,7 @@ class SearchConfig(Frozen):
     keep: Share = 0.5
     trials: Annotated[int, Field(ge=1, le=100_000)] = 24
     time: DurationMs | None = None
+    warm_start: bool = True
 
     @field_validator("rungs")
     @classmethod
@@ -273,8 +275,8 @@ class ExportConfig(Frozen):
 
 
 class LimitsConfig(Frozen):
-    """`[limits]`: what the shipped file keeps beside the budget. `max_size` and `max_memory` in bytes: of the file, and of
-    what loading and running it adds to a process at its peak; `min_accuracy` of the validation split."""
+    """`[limits]`: what the shipped file keeps beside the budget. `max_size` in bytes of the file, `max_memory` of the peak
+    memory of a process that runs it, the runtime's own included; `min_accuracy` of the validation split."""
 
     max_size: Bytes | None = None
     max_memory: Bytes | None = None
@@ -292,11 +294,14 @@ class ProfileConfig(Frozen):
 
 class BuildConfig(Frozen):
     """A whole build file. `objective` says which student wins of those inside all limits: the most accurate, or the fastest;
-    then `[limits] min_accuracy` is needed, and without a budget the teacher's own latency is it."""
+    then `[limits] min_accuracy` is needed, and without a budget the teacher's own latency is it. `targets` are several in
+    one build, in the place of `target`; `budgets` gives those that it names their own."""
 
     teacher: TeacherConfig
     target: str = "host"
+    targets: tuple[str, ...] = ()
     budget: Annotated[BudgetRequest, _reworded(BudgetRequest.parse, '"5ms" or "20%"')]
+    budgets: dict[str, Annotated[BudgetRequest, _reworded(BudgetRequest.parse, '"5ms" or "20%"')]] = {}
     objective: Objective = Objective.ACCURACY
     limits: LimitsConfig = LimitsConfig()
     data: DataConfig = DataConfig()
@@ -384,9 +389,13 @@ def _absolute(config: BuildConfig, base: Path) -> BuildConfig:
         # os.path's leaves `~nobody` alone where Path's raises.
         return None if path is None else base / os.path.expanduser(path)  # noqa: PTH111
 
+    def located(target: str) -> str:
+        return str(fix(Path(target))) if is_target_path(target) else target
+
     return config.model_copy(
         update={
-            "target": str(fix(Path(config.target))) if is_target_path(config.target) else config.target,
+            "target": located(config.target),
+            "targets": tuple(map(located, config.targets)),
             "data": config.data.model_copy(update={"path": fix(config.data.path)}),
             "teacher": config.teacher.model_copy(update={"checkpoint": fix(config.teacher.checkpoint)}),
             "space": config.space.model_copy(

@@ -7,18 +7,21 @@ from dataclasses import dataclass
 
 from edgedistill.artifacts import MeasuredLatency, Profile, Proof, SchemeResult, TrainedStudent
 from edgedistill.config import BuildConfig, SearchConfig
-from edgedistill.devices.stats import proof
+from edgedistill.devices.stats import at_speed, proof
 from edgedistill.errors import TrialFailure, UnsupportedError
 from edgedistill.files import compiled, portable
-from edgedistill.pipeline import latency_of, memory_of, profiled, source_of, train, untrained
+from edgedistill.latency.profiles import find_profile
+from edgedistill.pipeline import latency_of, memory_of, profiled, source_of, trained_before, untrained
 from edgedistill.progress import Note
 from edgedistill.realise import realise
+from edgedistill.search.known import Known, KnownCurve, KnownLatency
 from edgedistill.search.lab import Figures, Training
 from edgedistill.search.search import Settings
 from edgedistill.specs import Budget, Goal
 from edgedistill.students.space import Candidate
 from edgedistill.teachers.cache import ViewStore
 from edgedistill.workbench import Workbench
+from edgedistill.workers import Executor, TrainTask, train_all
 
 
 def goal_of(config: BuildConfig, budget: Budget) -> Goal:
@@ -45,12 +48,54 @@ def settings_of(config: SearchConfig) -> Settings:
     )
 
 
+def known_before(bench: Workbench, views: ViewStore, candidates: Sequence[Candidate], goal: Goal) -> Known:
+    """What a search may begin with: a calibration of this very device, and students that the cache has from earlier ones.
+    Nothing where the build file wants no warm start."""
+    if not bench.config.search.warm_start:
+        return Known()
+    curves = [
+        KnownCurve(spec=candidate.spec, accuracy={one.epochs: one.accuracy_validation for one in found})
+        for candidate in candidates
+        if (found := trained_before(bench, candidate.spec, views))
+    ]
+    latencies, sources = _calibrated(bench, goal)
+    if curves:
+        sources.append(f"{len(curves)} students of earlier searches tell what to expect of others")
+    return Known(latencies=tuple(latencies), curves=tuple(curves), sources=tuple(sources))
+
+
+def _calibrated(bench: Workbench, goal: Goal) -> tuple[list[KnownLatency], list[str]]:
+    """The rows of a profile of this device. One that was taken with another runtime, threads or device is told of and
+    left."""
+    if bench.device is None or bench.not_measurable:
+        return [], []
+    found = find_profile(bench.target, bench.device.facts())
+    if found is None:
+        return [], []
+    name, day = found.path.name, found.profile.measured_at[:10]
+    if found.differences:
+        return [], [f"the profile {name} from {day} is not used: {'; '.join(found.differences)}"]
+    own_us = bench.speed.reference_us
+    wanted = {scheme.precision for scheme in bench.schemes}
+    rows = [
+        KnownLatency(
+            precision=row.precision,
+            structure=row.structure,
+            latency_ms=at_speed(row.latency, own_us).comparable(goal.budget.percentile),
+        )
+        for row in found.profile.rows
+        if row.precision in wanted
+    ]
+    return rows, [f"{len(rows)} files of the profile {name} from {day} tell what to expect of others' latencies"]
+
+
 @dataclass(eq=False)
 class Laboratory:
     """See `search.lab.Lab`."""
 
     bench: Workbench
     views: ViewStore
+    executor: Executor
 
     @property
     def measurable(self) -> bool:
@@ -76,21 +121,23 @@ class Laboratory:
         return tuple(found)
 
     def train(self, wanted: Sequence[Training]) -> list[TrainedStudent | TrialFailure]:
-        return [self._trained(one) for one in wanted]
-
-    def _trained(self, wanted: Training) -> TrainedStudent | TrialFailure:
-        rungs = self.bench.config.search.rungs
-        try:
-            return train(
-                self.bench,
-                wanted.spec,
-                self.views,
-                epochs=rungs[wanted.rung],
-                total_epochs=rungs[-1],
-                previous=wanted.previous,
-            )
-        except TrialFailure as failure:
-            return failure
+        bench = self.bench
+        return train_all(
+            self.executor,
+            [
+                TrainTask(
+                    config=bench.config,
+                    target=bench.target,
+                    base=bench.base,
+                    root=bench.store.root,
+                    views=self.views.folder,
+                    spec=one.spec,
+                    rung=one.rung,
+                    previous=one.previous,
+                )
+                for one in wanted
+            ],
+        )
 
     def realise(self, trained: TrainedStudent, *, last: bool) -> tuple[SchemeResult, ...]:
         # Training under rounding takes as long as a rung: a candidate has to have come to the last one for it.

@@ -30,6 +30,7 @@ from edgedistill.artifacts import (
 )
 from edgedistill.devices.base import run_pushed
 from edgedistill.devices.stats import measured_latency
+from edgedistill.devices.turns import training
 from edgedistill.distill.start import start_of
 from edgedistill.distill.train import load_student, read_trained, train_student
 from edgedistill.files import compiled
@@ -73,19 +74,49 @@ def train(
     epochs: int,
     total_epochs: int,
     previous: TrainedStudent | None,
+    wait: bool = True,
 ) -> TrainedStudent:
-    """The student after `epochs` of its schedule, going on from `previous`, an earlier rung of the same run."""
-    config = bench.config.train
+    """The student after `epochs` of its schedule, going on from `previous`, an earlier rung of the same run. Raises
+    TrialFailure where training fails, BusyError where another process is at it and `wait` is off."""
     contract = bench.contract(spec.resolution)
+    key = _training_key(bench, spec, views, epochs, total_epochs, previous)
+    subject = f"{spec.label} to epoch {epochs}"
+    make = partial(_train_into, bench, spec, contract, views, epochs, total_epochs, previous)
+    folder = bench.store.stage("train", key, make, subject=subject, resumable=True, wait=wait)
+    return read_trained(folder)
+
+
+def trained_before(bench: Workbench, spec: StudentSpec, views: ViewStore) -> tuple[TrainedStudent, ...]:
+    """What the cache has of a student: its rungs in order, as far as an earlier search with this teacher, data and recipe
+    took them."""
+    found: list[TrainedStudent] = []
+    rungs = bench.config.search.rungs
+    for epochs in rungs:
+        key = _training_key(bench, spec, views, epochs, rungs[-1], found[-1] if found else None)
+        folder = bench.store.find("train", key)
+        if folder is None:
+            break
+        found.append(read_trained(folder))
+    return tuple(found)
+
+
+def _training_key(
+    bench: Workbench,
+    spec: StudentSpec,
+    views: ViewStore,
+    epochs: int,
+    total_epochs: int,
+    previous: TrainedStudent | None,
+) -> str:
     start = start_of(bench.config.space, spec.family)
-    key = stage_key(
+    return stage_key(
         {
             "student": _identity(spec),
             "start": start.identity if start else None,
-            "contract": contract.model_dump(mode="json"),
+            "contract": bench.contract(spec.resolution).model_dump(mode="json"),
             "data": bench.data_key,
             "views": views.folder.name,
-            "recipe": config.model_dump(mode="json", exclude={"checkpoint_seconds", "workers"}),
+            "recipe": bench.config.train.model_dump(mode="json", exclude={"checkpoint_seconds", "workers"}),
             "epochs": epochs,
             "total_epochs": total_epochs,
             "previous": previous.weights.parent.name if previous else None,
@@ -93,10 +124,6 @@ def train(
         code=TRAINING_CODE,
         tools=TRAINING_TOOLS,
     )
-    subject = f"{spec.label} to epoch {epochs}"
-    make = partial(_train_into, bench, spec, contract, views, epochs, total_epochs, previous)
-    folder = bench.store.stage("train", key, make, subject=subject, resumable=True)
-    return read_trained(folder)
 
 
 def _train_into(
@@ -112,20 +139,21 @@ def _train_into(
     def on_progress(done: int, total: int, note: str) -> None:
         bench.store.listener(StageAdvanced("train", done, total, note))
 
-    train_student(
-        spec,
-        contract,
-        bench.dataset,
-        views,
-        bench.config.augmentation,
-        bench.config.train,
-        epochs=epochs,
-        total_epochs=total_epochs,
-        folder=folder,
-        previous=previous.weights.parent if previous else None,
-        on_progress=on_progress,
-        start=start_of(bench.config.space, spec.family),
-    )
+    with training(bench.store.listener):
+        train_student(
+            spec,
+            contract,
+            bench.dataset,
+            views,
+            bench.config.augmentation,
+            bench.config.train,
+            epochs=epochs,
+            total_epochs=total_epochs,
+            folder=folder,
+            previous=previous.weights.parent if previous else None,
+            on_progress=on_progress,
+            start=start_of(bench.config.space, spec.family),
+        )
 
 
 def source_of(bench: Workbench, trained: TrainedStudent) -> Source:
@@ -213,9 +241,8 @@ def profiled(bench: Workbench, artifact: CompiledArtifact, source: Source, *, se
 
 
 def memory_of(profile: Profile | None) -> int | None:
-    """What loading and running a file added to its process at its peak, in bytes, in the worst session; None where it was
-    not measured."""
-    return max((session.model_memory_bytes for session in profile.sessions), default=None) if profile else None
+    """Peak memory of a process that runs the file, in bytes, in the worst session; None where it was not measured."""
+    return max((session.peak_memory_bytes for session in profile.sessions), default=None) if profile else None
 
 
 def profile_key(bench: Workbench, artifact: CompiledArtifact, sessions: int) -> str:

@@ -14,6 +14,7 @@ from edgedistill.data.datasets import load_dataset
 from edgedistill.data.preprocessing import channel_statistics
 from edgedistill.devices.attach import attach
 from edgedistill.devices.base import Device
+from edgedistill.devices.turns import training
 from edgedistill.distill.fit_teacher import fit_teacher, load_fitted
 from edgedistill.errors import EdgedistillError, InputError, UnreachableError
 from edgedistill.files import compiled, portable
@@ -100,7 +101,8 @@ def _fitted(bench: Workbench, teacher: Teacher) -> Teacher:
     )
 
     def make(folder: Path) -> None:
-        fit_teacher(teacher, bench.dataset, fit, config.augmentation, config.train, folder, bench.store.listener)
+        with training(bench.store.listener):
+            fit_teacher(teacher, bench.dataset, fit, config.augmentation, config.train, folder, bench.store.listener)
 
     folder = bench.store.stage("teacher", key, make, subject=teacher.name, resumable=True)
     return load_fitted(teacher, folder)
@@ -148,14 +150,15 @@ def prior_of(target: Target) -> dict[Precision, LatencyModel]:
 
 def open_views(bench: Workbench, teacher: Teacher) -> ViewStore:
     """The view store of this teacher, data and augmentation: found or built."""
-    return build_view_store(
-        bench.store,
-        teacher,
-        bench.dataset,
-        bench.config.augmentation,
-        bench.store.listener,
-        device=bench.config.train.device,
-    )
+    with training(bench.store.listener):
+        return build_view_store(
+            bench.store,
+            teacher,
+            bench.dataset,
+            bench.config.augmentation,
+            bench.store.listener,
+            device=bench.config.train.device,
+        )
 
 
 def open_space(bench: Workbench) -> tuple[Candidate, ...]:

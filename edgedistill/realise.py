@@ -52,7 +52,7 @@ def realised(bench: Workbench, source: Source, scheme: QuantScheme, origin: Sour
         artifact=artifact,
         verification=verification,
         latency=latency_of(bench, profile),
-        memory_bytes=memory_of(profile),
+        peak_memory_bytes=memory_of(profile),
         profile=profile_key(bench, artifact, 1) if profile else None,
     )
 

@@ -126,7 +126,7 @@ class SizeLimit(Frozen):
 
 
 class MemoryLimit(Frozen):
-    """The most memory that loading and running the winner's file may add to a process on `target`, and what was measured."""
+    """The largest peak memory that a process running the winner's file may have on `target`, and what was measured."""
 
     kind: Literal["memory"] = "memory"
     target: str
@@ -157,11 +157,12 @@ class SplitSizes(Frozen):
     seed: int | None
 
 
-class BuildResult(Frozen):
-    """`build.json`: everything that a build found, readable without this package.
+class Found(Frozen):
+    """What a search found.
 
-    `constraints` are what was asked for, the latency budget first, each with what the winner came to. `stopped` is why the
-    search went no further, `predicted` are students that nobody trained, of which the models expect the most.
+    `status` is `met` only where the winner's exact file was proven on the device. `constraints` are what was asked for, the
+    latency budget first, each with what the winner came to. `stopped` is why the search went no further, `predicted` are
+    students that nobody trained, of which the models expect the most.
     """
 
     schema_version: Literal[2] = 2
@@ -172,12 +173,8 @@ class BuildResult(Frozen):
     target: str
     objective: Objective = Objective.ACCURACY
     constraints: Annotated[tuple[Constraint, ...], Field(min_length=1)]
-    data: SplitSizes
-    teacher: TeacherSummary
     student: StudentSummary | None
-    artifacts: tuple[ShippedArtifact, ...]
     proof: Proof | None
-    dropped: tuple[Dropped, ...]
     trials: tuple[Trial, ...]
     frontier: tuple[FrontierPoint, ...]
     predicted: tuple[PredictedPoint, ...] = ()
@@ -192,6 +189,37 @@ class BuildResult(Frozen):
     def budget(self) -> Budget:
         """The latency budget among the constraints."""
         return next(limit.budget for limit in self.constraints if isinstance(limit, LatencyLimit))
+
+
+class SearchResult(Found):
+    """`search.json`: what `search` found, before anything is shipped. No file of it was run on the test split."""
+
+
+class BuildResult(Found):
+    """`build.json`: everything that a build found and shipped, readable without this package."""
+
+    data: SplitSizes
+    teacher: TeacherSummary
+    artifacts: tuple[ShippedArtifact, ...]
+    dropped: tuple[Dropped, ...]
+
+
+class IndexEntry(Frozen):
+    """One target of a build for several: its folder beside the index, how it ended, and in one sentence why."""
+
+    target: str
+    folder: str
+    status: Literal["met", "not_met", "unmeasured"]
+    verdict: str
+
+
+class BuildIndex(Frozen):
+    """`build.json` of a build for several targets: where each target's own lies."""
+
+    schema_version: Literal[2] = 2
+    edgedistill_version: str
+    targets: tuple[IndexEntry, ...]
+    seconds: float
 
 
 class ProfileResult(Frozen):

@@ -12,6 +12,7 @@ from pathlib import Path
 from pydantic import TypeAdapter
 
 from edgedistill.artifacts import Inspected, LadderRung, Latency, MeasuredLatency, SchemeResult, UnknownLatency
+from edgedistill.devices.turns import training
 from edgedistill.files import calibration, compiled, portable, rewritten_source
 from edgedistill.isolation import CONVERSION, in_child
 from edgedistill.ladder import Margins, Measured, Tools, climb
@@ -168,7 +169,8 @@ def settled(bench: Workbench, source: Source, scheme: QuantScheme, views: ViewSt
         def on_progress(done: int, total: int, note: str) -> None:
             store.listener(StageAdvanced("tune", done, total, note))
 
-        tune(source.load(), source.contract, images, scheme, bench.dataset, views, config, folder, on_progress)
+        with training(store.listener):
+            tune(source.load(), source.contract, images, scheme, bench.dataset, views, config, folder, on_progress)
 
     folder = store.stage("tune", key, make, subject=f"{source.label} {scheme.details}", resumable=True)
     return Source(

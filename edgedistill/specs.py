@@ -203,7 +203,7 @@ class Objective(StrEnum):
 
 class Goal(Frozen):
     """What a student is chosen by. Its file keeps `budget` and, where they are given, `max_bytes` (the file's size),
-    `max_memory_bytes` (what loading and running it adds to a process at its peak) and `min_accuracy` (validation split); of
+    `max_memory_bytes` (peak memory of a process that runs it) and `min_accuracy` (validation split); of
     the files that keep all, the most accurate or the fastest wins."""
 
     budget: Budget

@@ -129,26 +129,37 @@ def sync_tree(folder: Path) -> None:
         sync_folder(inner)
 
 
+class BusyError(Exception):
+    """Another process holds the lock, and the caller did not want to wait for it."""
+
+
 @contextmanager
-def lock(path: Path, listener: Listener, waiting_for: str) -> Iterator[None]:
-    """Hold an exclusive lock on `path`, waiting for whoever holds it. The kernel drops it with its process, so a killed
-    build never leaves one behind. The file stays, unless the cache is cleared."""
+def lock(
+    path: Path, listener: Listener, waiting_for: str, *, shared: bool = False, wait: bool = True
+) -> Iterator[None]:
+    """Hold a lock on `path`, exclusive or `shared` with others that are, waiting for whoever is in the way. The kernel drops
+    it with its process, so a killed build never leaves one behind. The file stays, unless the cache is cleared. Raises
+    BusyError in place of waiting where `wait` is off."""
+    kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
     while True:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("a+") as stream:
             try:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(stream, kind | fcntl.LOCK_NB)
             except BlockingIOError:
+                if not wait:
+                    raise BusyError(str(path)) from None
                 stream.seek(0)
                 owner = stream.read().strip()
                 listener(Note(f"waiting for {waiting_for}" + (f" (process {owner})" if owner else "")))
-                fcntl.flock(stream, fcntl.LOCK_EX)
+                fcntl.flock(stream, kind)
             if not _is_at(stream, path):
                 continue  # cleared meanwhile: whoever comes next would lock another file than this one
-            stream.seek(0)
-            stream.truncate()
-            stream.write(str(os.getpid()))
-            stream.flush()
+            if not shared:
+                stream.seek(0)
+                stream.truncate()
+                stream.write(str(os.getpid()))
+                stream.flush()
             yield
             return
 
@@ -194,17 +205,21 @@ class Store:
         subject: str = "",
         total: int | None = None,
         resumable: bool = False,
+        wait: bool = True,
     ) -> Path:
         """The folder of a finished stage: found, or made by `make(part_folder)`.
 
         `make` writes into the folder it is given. A `resumable` one finds there what a killed run had left; for any other
-        the folder is empty. Exceptions of `make` pass through and leave nothing under the stage's name.
+        the folder is empty. Exceptions of `make` pass through and leave nothing under the stage's name. Raises BusyError
+        where another process is at this stage and `wait` is off.
         """
         if found := self.find(stage, key):
             self.listener(StageFinished(stage, subject, 0.0, reused=True, key=key))
             return found
         final = self.root / stage / key
-        with lock(final.with_name(f"{key}.lock"), self.listener, f"another build's {stage} {subject}".rstrip()):
+        with lock(
+            final.with_name(f"{key}.lock"), self.listener, f"another build's {stage} {subject}".rstrip(), wait=wait
+        ):
             if found := self.find(stage, key):
                 self.listener(StageFinished(stage, subject, 0.0, reused=True, key=key))
                 return found

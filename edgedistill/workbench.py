@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -119,7 +120,7 @@ class Workbench:
         """The fewest samples a session that the acceptance rule needs at the budget's percentile."""
         return samples_needed(self.config.budget.percentile.fraction)
 
-    @property
+    @cached_property
     def data_key(self) -> dict[str, Any]:
         """What identifies the data and its splits in the keys of stages."""
         splits = {name: digest(getattr(self.dataset.splits, name).tolist()) for name in ("train", "validation")}

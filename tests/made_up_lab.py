@@ -46,7 +46,7 @@ def made_file(
         artifact=artifact.model_copy(update={"bytes": bytes}),
         verification=Verified(parity=parity, accuracy_validation=accuracy),
         latency=MeasuredLatency(p50_ms=p95_ms / 2, p95_ms=p95_ms, p99_ms=p95_ms, samples=100, device="a CPU"),
-        memory_bytes=memory,
+        peak_memory_bytes=memory,
         dropped=dropped,
     )
 

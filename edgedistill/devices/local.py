@@ -7,16 +7,16 @@ import os
 import platform
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 from edgedistill.devices import agent, agent_machine
 from edgedistill.devices.base import AGENT, SessionFailure, read_report
+from edgedistill.devices.turns import measuring
 from edgedistill.errors import InputError
 from edgedistill.isolation import Limits, death
 from edgedistill.progress import Listener, Note, silent
 from edgedistill.runtimes.base import SessionJob, SessionReport
-from edgedistill.store import lock, tool_version
+from edgedistill.store import tool_version
 from edgedistill.units import format_bytes
 
 # What an interpreter needs to start and to find its packages. Everything else stays out: preloaded allocators, thread
@@ -46,18 +46,12 @@ def pick_cpus(threads: int) -> tuple[int, ...]:
     return allowed[-threads:]
 
 
-def measuring_lock() -> Path:
-    """The file that serialises sessions of this user on this machine. It lies in the system's temporary folder and not in
-    the cache, since two builds with different caches disturb each other just as much."""
-    return Path(tempfile.gettempdir()) / f"edgedistill-measuring-{os.getuid()}.lock"
-
-
 class LocalDevice:
-    """This machine. `listener` hears when a session waits for another build's."""
+    """This machine. `listener` hears when a session waits for another build's, or for what trains here."""
 
     def __init__(self, listener: Listener = silent, lock_file: Path | None = None) -> None:
         self._listener = listener
-        self._lock_file = lock_file or measuring_lock()
+        self._lock_file = lock_file
 
     def connect(self) -> None:
         """Nothing to do: this machine answers, and what every session needs is installed with edgedistill."""
@@ -77,7 +71,7 @@ class LocalDevice:
         limits = Limits(limit_s, Limits.for_file(job.model).memory_bytes)
         asked = job.model_copy(update={"pinned_cpus": pinned}).model_dump(mode="json")
         request = json.dumps(asked | {"memory_bytes": limits.memory_bytes})
-        with lock(self._lock_file, self._listener, "another measurement on this machine"):
+        with measuring(self._listener, self._lock_file):
             return read_report(self._answer(f"measuring {job.model.name}", request, limits, job.wait_s))
 
     def facts(self) -> dict[str, str]:

@@ -52,6 +52,13 @@ def measured_latency(profile: Profile, reference_us: float | None = None) -> Mea
     )
 
 
+def at_speed(latency: MeasuredLatency, reference_us: float | None) -> MeasuredLatency:
+    """`latency` with its `slowdown` relative to another speed of the same processor."""
+    own_us = latency.reference_us
+    known = own_us and reference_us and at_another_speed(own_us, reference_us)
+    return latency.model_copy(update={"slowdown": own_us / reference_us if known and own_us and reference_us else 1.0})
+
+
 def median_reference_us(profile: Profile) -> float | None:
     """The processor's speed during a profile (see Session), None where no session took it."""
     known = [session.reference_us for session in profile.sessions if session.reference_us is not None]

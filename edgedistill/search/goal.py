@@ -41,9 +41,9 @@ def misses(result: SchemeResult, goal: Goal, *, trained_out: bool) -> tuple[str,
             f"{format_bytes(size)} in {result.scheme.label}, at most {format_bytes(goal.max_bytes)} are allowed"
         )
     if goal.max_memory_bytes is not None:
-        memory = result.memory_bytes
+        memory = result.peak_memory_bytes
         if memory is None or memory > goal.max_memory_bytes:
-            taken = "memory that is not measured" if memory is None else f"{format_bytes(memory)} of memory"
+            taken = "peak memory that is not measured" if memory is None else f"{format_bytes(memory)} of peak memory"
             found.append(f"{taken} in {result.scheme.label}, at most {format_bytes(goal.max_memory_bytes)} are allowed")
     if trained_out and goal.min_accuracy is not None:
         accuracy = validation_accuracy(result)

@@ -32,7 +32,7 @@ class Figures:
     precision: Precision
     latency: MeasuredLatency
     bytes: int | None = None
-    memory_bytes: int | None = None
+    peak_memory_bytes: int | None = None
 
 
 class Lab(Protocol):

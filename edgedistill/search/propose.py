@@ -108,6 +108,15 @@ def promising(
     return tuple(likely[:count])
 
 
+def expected_best(
+    fresh: Sequence[Candidate], models: Mapping[Precision, LatencyModel], quality: QualityModel, aim: Aim, device: str
+) -> float | None:
+    """The accuracy that the best of the candidates that rather fit than not is expected to reach: what to aim at while there
+    is no incumbent. None where none fits."""
+    likely = [p.candidate for p in _able(fresh, models, aim, device) if p.probability is None or p.probability > 0.5]
+    return max((middle for _, middle, _ in quality.intervals(likely)), default=None) if likely else None
+
+
 def fastest(
     fresh: Sequence[Candidate], models: Mapping[Precision, LatencyModel], aim: Aim, *, device: str, count: int
 ) -> tuple[Proposal, ...]:

@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from edgedistill.artifacts import PredictedLatency, Proof, Rung, SchemeResult, Trial
 from edgedistill.errors import TrialFailure
@@ -24,9 +24,19 @@ from edgedistill.latency.model import LatencyModel, Row, choose_probes
 from edgedistill.results import PredictedPoint
 from edgedistill.search.contender import Contender, State, Winner
 from edgedistill.search.goal import comparable_ms, rank, validation_accuracy
+from edgedistill.search.known import Known
 from edgedistill.search.lab import Figures, Lab, Training
 from edgedistill.search.pareto import frontier
-from edgedistill.search.propose import MIN_PROBABILITY, Aim, Proposal, assess, fastest, promising, propose
+from edgedistill.search.propose import (
+    MIN_PROBABILITY,
+    Aim,
+    Proposal,
+    assess,
+    expected_best,
+    fastest,
+    promising,
+    propose,
+)
 from edgedistill.search.quality import Curve, QualityModel
 from edgedistill.search.study import Study
 from edgedistill.specs import Goal, Objective, Precision
@@ -62,7 +72,8 @@ class Outcome:
 
 @dataclass(eq=False)
 class Search:
-    """One search. `prior` are latency models for a device that is not attached. Candidates above `plausible_multiply_adds`
+    """One search. `prior` are latency models for a device that is not attached, `known` is what others measured and trained
+    before. Candidates above `plausible_multiply_adds`
     are too far outside the budget to be worth a probe."""
 
     lab: Lab
@@ -72,6 +83,7 @@ class Search:
     study: Study
     plausible_multiply_adds: float = math.inf
     prior: Mapping[Precision, LatencyModel] = field(default_factory=dict)
+    known: Known = field(default_factory=Known)
     contenders: list[Contender] = field(default_factory=list)
     rows: dict[Precision, list[Row]] = field(default_factory=dict)
     attempts: list[Proof] = field(default_factory=list)
@@ -82,6 +94,7 @@ class Search:
 
     def run(self) -> Outcome:
         """Search until a student is proven that nothing untried is likely to beat, or nothing is left to try."""
+        self.remember()
         self.probe()
         winner: Winner | None = None
         while winner is None and (batch := self.next_batch()):
@@ -97,11 +110,21 @@ class Search:
 
     # -- what is known so far -------------------------------------------------------------------------------------
 
+    def remember(self) -> None:
+        """Take over what is known from before."""
+        for row in self.known.latencies:
+            self.rows.setdefault(row.precision, []).append(Row(row.structure, row.latency_ms))
+        for source in self.known.sources:
+            self.lab.note(source)
+
     def probe(self) -> None:
-        """Measure a few candidates with random weights, chosen to tell most about all the others near the budget."""
+        """Measure a few candidates with random weights, chosen to tell most about all the others near the budget; as many as
+        are not known already."""
         if not self.lab.measurable:
             return
-        wanted = self.settings.probes
+        wanted = self.settings.probes - min((len(rows) for rows in self.rows.values()), default=0)
+        if wanted <= 0:
+            return
         by_work = sorted(self.candidates, key=lambda c: (c.multiply_adds, c.spec.label))
         near = sum(c.multiply_adds <= self.plausible_multiply_adds for c in by_work)
         pool = by_work[: max(near, 2 * wanted)]
@@ -123,7 +146,14 @@ class Search:
 
     def quality(self) -> QualityModel | None:
         """What the finished rungs tell of students not yet trained; None while they are too few."""
+        begun = {c.proposal.candidate.spec for c in self.contenders}
+        by_spec = {candidate.spec: candidate for candidate in self.candidates}
         curves = [
+            Curve(by_spec[curve.spec], curve.accuracy)
+            for curve in self.known.curves
+            if curve.spec in by_spec and curve.spec not in begun
+        ]
+        curves += [
             Curve(c.proposal.candidate, {rung.epochs: rung.accuracy_validation for rung in c.rungs})
             for c in self.contenders
             if c.rungs
@@ -183,10 +213,12 @@ class Search:
         """The next candidates: while nothing is known of quality, by size; then by the chance to beat the incumbent."""
         tried = {c.proposal.candidate.spec for c in self.contenders}
         fresh = [c for c in self.candidates if c.spec not in tried]
-        aim, quality = self.aim(), self.quality()
-        if quality is None or not self.finalists:
-            return propose(fresh, self.models(), aim, device=self.lab.device, count=count)
-        return promising(fresh, self.models(), quality, aim, device=self.lab.device, count=count)
+        models, aim, quality = self.models(), self.aim(), self.quality()
+        if quality is None or (aim.accuracy is None and not fresh):
+            return propose(fresh, models, aim, device=self.lab.device, count=count)
+        if aim.accuracy is None:
+            aim = replace(aim, accuracy=expected_best(fresh, models, quality, aim, self.lab.device))
+        return promising(fresh, models, quality, aim, device=self.lab.device, count=count)
 
     def next_batch(self) -> tuple[Proposal, ...]:
         """The next candidates to train. Where none has a chance, the fastest ones, once: a budget is called impossible on
@@ -393,7 +425,7 @@ class Search:
 def figures_of(schemes: Sequence[SchemeResult]) -> list[Figures]:
     """What was measured of a student's files."""
     return [
-        Figures(s.scheme.precision, s.latency, s.artifact.bytes, s.memory_bytes)
+        Figures(s.scheme.precision, s.latency, s.artifact.bytes, s.peak_memory_bytes)
         for s in schemes
         if s.latency.kind == "measured"
     ]

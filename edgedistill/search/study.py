@@ -1,27 +1,30 @@
 """The study is Optuna's: trials are asked for and told about, and kept in a journal in the output folder.
 
 What to try next is decided in `propose.py`; `_Chosen` is the sampler that hands that choice to Optuna, so that the
-journal opens in Optuna's own tools with real parameters, intermediate values and states. A build that was killed
-finds its trials there by their parameters and goes on under the same numbers.
+journal opens in Optuna's own tools with real parameters, intermediate values and states. A search that was killed
+finds its trials there by their parameters and goes on under the same numbers, and so does a second process beside it.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import Any, Literal
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.samplers import BaseSampler
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
+from optuna.storages import BaseStorage, JournalStorage
+from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import FrozenTrial, TrialState
 
+from edgedistill.errors import InputError
+from edgedistill.progress import silent
+from edgedistill.search.known import Known
 from edgedistill.specs import StudentSpec
+from edgedistill.store import lock
 
-JOURNAL = "study.journal"
 State = Literal["failed", "pruned", "over_budget", "complete"]
 _OPTUNA_STATE = {
     "failed": TrialState.FAIL,
@@ -51,55 +54,122 @@ class _Chosen(BaseSampler):
         return self.parameters[param_name]
 
 
-class Study:
-    """One build's trials. `name` is the build's key, so that builds of other inputs in the same folder stay apart."""
+class _FlockLock(JournalFileOpenLock):
+    """The journal's lock as the kernel keeps it: dropped with its process. Optuna's own are files, which a killed process
+    leaves behind; others then wait until it has grown old."""
 
-    def __init__(self, folder: Path, name: str, space: Sequence[StudentSpec]) -> None:
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._held: ExitStack | None = None
+
+    def acquire(self) -> bool:
+        with ExitStack() as stack:
+            stack.enter_context(lock(self._path, silent, "the study"))
+            self._held = stack.pop_all()
+        return True
+
+    def release(self) -> None:
+        assert self._held is not None
+        self._held.close()
+
+
+class Study:
+    """One search's trials. `name` is the build's key, so that searches of other inputs in the same storage stay apart.
+    `storage` is Optuna's journal, a file, or the URL of a database; several processes may share it, and `turn` is the file
+    that makes their decisions follow one another."""
+
+    def __init__(self, storage: Path | str, name: str, space: Sequence[StudentSpec], turn: Path) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        path = folder / JOURNAL
-        drop_torn_line(path)
+        self._turn = turn
         self._sampler = _Chosen()
-        self._study = optuna.create_study(
-            storage=JournalStorage(JournalFileBackend(str(path))),
-            study_name=name,
-            sampler=self._sampler,
-            direction="maximize",
-            load_if_exists=True,
-        )
+        with self._my_turn():
+            self._study = optuna.create_study(
+                storage=_opened(storage),
+                study_name=name,
+                sampler=self._sampler,
+                direction="maximize",
+                load_if_exists=True,
+            )
+        fields = StudentSpec.model_fields
         self._distributions: dict[str, BaseDistribution] = {
-            field: CategoricalDistribution(sorted({getattr(spec, field) for spec in space}))
-            for field in StudentSpec.model_fields
+            field: CategoricalDistribution(sorted({getattr(spec, field) for spec in space}, key=_none_first))
+            for field in fields
         }
-        self._by_spec = {json.dumps(t.params, sort_keys=True): t for t in self._study.get_trials(deepcopy=False)}
         self._live: dict[int, optuna.trial.Trial] = {}
 
     def ask(self, spec: StudentSpec) -> int:
-        """The trial's number: that of an earlier run of this build if it asked for the same student, else a new one."""
+        """The trial's number: the one under which this student was asked for before, here or by another process, else a new
+        one."""
         parameters = spec.model_dump()
-        known = self._by_spec.get(json.dumps(parameters, sort_keys=True))
-        if known is not None:
-            if not known.state.is_finished():
-                self._live[known.number] = optuna.trial.Trial(self._study, known._trial_id)
-            return known.number
-        self._sampler.parameters = parameters
-        trial = self._study.ask(self._distributions)
+        with self._my_turn():
+            for known in self._study.get_trials(deepcopy=False):
+                if known.params == parameters:
+                    if not known.state.is_finished():
+                        self._live[known.number] = optuna.trial.Trial(self._study, known._trial_id)
+                    return known.number
+            self._sampler.parameters = parameters
+            trial = self._study.ask(self._distributions)
         self._live[trial.number] = trial
         return trial.number
 
     def report(self, number: int, *, epochs: int, accuracy: float) -> None:
         """Validation accuracy after `epochs`, Optuna's intermediate value. A value already there stays."""
         trial = self._live.get(number)
-        if trial is not None and epochs not in trial.storage.get_trial(trial._trial_id).intermediate_values:
-            trial.report(accuracy, epochs)
+        if trial is None:
+            return
+        with self._my_turn():
+            known = trial.storage.get_trial(trial._trial_id)
+            if not known.state.is_finished() and epochs not in known.intermediate_values:
+                trial.report(accuracy, epochs)
 
     def tell(self, number: int, state: State, *, accuracy: float | None, reason: str, latency_ms: float | None) -> None:
-        """Finish a trial. One that was finished by an earlier run stays as it is."""
+        """Finish a trial. One that is finished stays as it is."""
         trial = self._live.pop(number, None)
         if trial is None:
             return
-        for name, value in (("state", state), ("reason", reason), ("latency_ms", latency_ms)):
-            trial.set_user_attr(name, value)
-        self._study.tell(trial, accuracy if state == "complete" else None, state=_OPTUNA_STATE[state])
+        with self._my_turn():
+            if trial.storage.get_trial(trial._trial_id).state.is_finished():
+                return
+            for name, value in (("state", state), ("reason", reason), ("latency_ms", latency_ms)):
+                trial.set_user_attr(name, value)
+            self._study.tell(trial, accuracy if state == "complete" else None, state=_OPTUNA_STATE[state])
+
+    def known(self, find: Callable[[], Known]) -> Known:
+        """What this search began with: as it is remembered here, else what `find` finds, remembered. A search that goes on
+        takes the same way for it, whatever has been learnt elsewhere meanwhile."""
+        with self._my_turn():
+            text = self._study.user_attrs.get("known")
+            if text is not None:
+                return Known.model_validate_json(text)
+            found = find()
+            self._study.set_user_attr("known", found.model_dump_json())
+        return found
+
+    def _my_turn(self) -> AbstractContextManager[None]:
+        return lock(self._turn, silent, "the study")
+
+
+def _none_first(value: Any) -> tuple[bool, Any]:
+    return value is not None, value
+
+
+def _opened(storage: Path | str) -> BaseStorage:
+    """Raises InputError for a database that cannot be opened."""
+    if isinstance(storage, str) and "://" in storage:
+        try:
+            return optuna.storages.RDBStorage(storage)
+        except Exception as error:  # SQLAlchemy's and its drivers', whichever is installed
+            raise InputError(
+                f"the storage {storage} cannot be opened: {str(error).splitlines()[0]}",
+                fix="give a journal file, or a URL such as sqlite:///study.db",
+            ) from None
+    path = Path(storage)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        drop_torn_line(path)
+        return JournalStorage(JournalFileBackend(str(path), lock_obj=_FlockLock(path.with_name(f"{path.name}.flock"))))
+    except OSError as error:
+        raise InputError(f"the storage {path} cannot be opened: {error.strerror}", fix="check --storage") from None
 
 
 def drop_torn_line(path: Path) -> None:

@@ -15,7 +15,7 @@ import torch
 from edgedistill import profiling
 from edgedistill.artifacts import MeasuredLatency
 from edgedistill.config import ProfileConfig
-from edgedistill.devices import local
+from edgedistill.devices import local, turns
 from edgedistill.devices.base import AGENT, AGENT_FILES, SessionFailure
 from edgedistill.devices.local import LocalDevice
 from edgedistill.errors import InputError, MissingDependencyError, UnsupportedError
@@ -172,7 +172,7 @@ def test_profile_of_any_file(model: Model, monkeypatch: pytest.MonkeyPatch, tmp_
     monkeypatch.setattr(
         profiling, "ProfileConfig", lambda: ProfileConfig.model_validate({"pause": "10ms", "max_samples": 100})
     )
-    monkeypatch.setattr(local, "measuring_lock", lambda: tmp_path / "measuring.lock")
+    monkeypatch.setattr(turns, "measuring_lock", lambda: tmp_path / "measuring.lock")
     result = profiling.profile_file(model.path, load_target("host"), silent)
     assert (result.format, result.bytes) == (model.format, model.path.stat().st_size)
     assert isinstance(result.latency, MeasuredLatency)

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from edgedistill import api
+from edgedistill import api, building
 from edgedistill.progress import Event, Note, StageFinished
 from edgedistill.results import BuildResult
 from edgedistill.store import file_sha256
@@ -134,7 +134,7 @@ class Loop:
 
     def done(self, path: Path) -> list[Stage]:
         """What the builds of this build file did, in order."""
-        log = path.parent / "out" / api.LOG
+        log = path.parent / "out" / building.LOG
         lines = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
         return [Stage(line["stage"], line["key"], line["subject"]) for line in lines]
 

@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
+from edgedistill.building import JOURNAL
 from edgedistill.errors import ExitCode
 from edgedistill.results import BuildResult
-from edgedistill.search.study import JOURNAL
 from edgedistill.ship.package import verify_package
 
 NULL_TARGET = Path(__file__).with_name("null.toml")

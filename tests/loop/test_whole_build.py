@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from edgedistill import laboratory, pipeline
+from edgedistill import pipeline, workers
 from edgedistill.artifacts import MeasuredLatency, Profile, TrainedStudent, Trial, UnknownLatency
 from edgedistill.devices.stats import measured_latency
 from edgedistill.errors import ExitCode, InputError, TrialFailure, UnreachableError
@@ -245,7 +245,7 @@ def test_a_candidate_that_fails_is_a_trial_with_its_reason(
             raise TrialFailure("the loss is not finite in epoch 1")
         return real(bench, spec, *arguments, **options)
 
-    monkeypatch.setattr(laboratory, "train", train)
+    monkeypatch.setattr(workers, "train", train)
     built = loop.build(loop.write("failing", "50%"))
     failed = [t for t in built.result.trials if t.state == "failed"]
     assert [(t.spec, t.reason) for t in failed] == [(victim, "the loss is not finite in epoch 1")]
@@ -258,7 +258,7 @@ def test_where_every_candidate_fails_the_build_says_so(loop: Any, met: Any, monk
     def train(*arguments: Any, **options: Any) -> TrainedStudent:
         raise TrialFailure("no student can be trained today")
 
-    monkeypatch.setattr(laboratory, "train", train)
+    monkeypatch.setattr(workers, "train", train)
     built = loop.build(loop.write("all-failing", "50%"))
     assert built.result.status == "not_met"
     assert built.result.trials

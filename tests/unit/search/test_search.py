@@ -25,7 +25,7 @@ FOUR = [made_candidate("resnet", 0.25 * n, 100 * n) for n in (1, 2, 3, 4)]
 def search_of(
     folder: Path, lab: MadeUpLab, candidates: Sequence[Candidate] = FOUR, goal: Goal | None = None, **settings: Any
 ) -> Search:
-    study = Study(folder, "build", [c.spec for c in candidates])
+    study = Study(folder / "study.journal", "build", [c.spec for c in candidates], folder / "turn")
     chosen = Settings(**{**vars(SETTINGS), **settings})
     return Search(lab, goal or Goal(budget=BUDGET), chosen, candidates, study)
 
@@ -84,7 +84,7 @@ def test_turned_round_the_fastest_file_that_is_accurate_enough_wins(tmp_path: Pa
     ("limit", "told"),
     [
         ({"max_bytes": 1500}, "2.0 KiB in fp32, at most 1.5 KiB are allowed"),
-        ({"max_memory_bytes": 10_000}, "19.5 KiB of memory in fp32, at most 9.8 KiB are allowed"),
+        ({"max_memory_bytes": 10_000}, "19.5 KiB of peak memory in fp32, at most 9.8 KiB are allowed"),
         ({"min_accuracy": 0.97}, "95.00% of the validation split in fp32, at least 97.00% are wanted"),
     ],
 )
@@ -102,7 +102,7 @@ def test_memory_that_nobody_measured_keeps_no_limit(tmp_path: Path) -> None:
     only = contender(0, 0.95, made_file("fp32", 0.95, 4.0))
     search = proving(tmp_path, only, max_memory_bytes=10_000)
     assert search.prove() is None
-    assert "memory that is not measured" in only.why_not_fitting(search.goal)
+    assert "peak memory that is not measured" in only.why_not_fitting(search.goal)
 
 
 def test_where_the_proof_fails_the_next_file_is_tried(tmp_path: Path) -> None:

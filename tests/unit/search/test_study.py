@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import optuna
@@ -11,9 +13,12 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
-from edgedistill.search.study import JOURNAL, Study, drop_torn_line
+from edgedistill.errors import InputError
+from edgedistill.search.known import Known, KnownCurve
+from edgedistill.search.study import Study, drop_torn_line
 from edgedistill.specs import StudentSpec
 
+JOURNAL = "study.journal"
 SPECS = [
     StudentSpec(family=family, width=width, depth=1.0, resolution=16) for family in ("a", "b") for width in (0.25, 0.5)
 ]
@@ -25,13 +30,13 @@ def opened(folder: Path, name: str = "build") -> optuna.Study:
 
 
 def test_trials_are_numbered_in_the_order_asked(tmp_path: Path) -> None:
-    study = Study(tmp_path, "build", SPECS)
+    study = Study(tmp_path / JOURNAL, "build", SPECS, tmp_path / "turn")
     assert [study.ask(spec) for spec in SPECS[:3]] == [0, 1, 2]
     assert [t.params for t in opened(tmp_path).trials] == [spec.model_dump() for spec in SPECS[:3]]
 
 
 def test_what_is_told_is_in_the_journal(tmp_path: Path) -> None:
-    study = Study(tmp_path, "build", SPECS)
+    study = Study(tmp_path / JOURNAL, "build", SPECS, tmp_path / "turn")
     numbers = [study.ask(spec) for spec in SPECS]
     study.report(0, epochs=4, accuracy=0.8)
     study.report(0, epochs=8, accuracy=0.9)
@@ -51,14 +56,14 @@ def test_what_is_told_is_in_the_journal(tmp_path: Path) -> None:
 
 
 def test_a_build_that_goes_on_finds_its_trials(tmp_path: Path) -> None:
-    first = Study(tmp_path, "build", SPECS)
+    first = Study(tmp_path / JOURNAL, "build", SPECS, tmp_path / "turn")
     first.ask(SPECS[0])
     first.report(0, epochs=4, accuracy=0.8)
     first.tell(0, "complete", accuracy=0.8, reason="proven", latency_ms=1.0)
     first.ask(SPECS[1])
     first.report(1, epochs=4, accuracy=0.5)
 
-    second = Study(tmp_path, "build", SPECS)
+    second = Study(tmp_path / JOURNAL, "build", SPECS, tmp_path / "turn")
     assert [second.ask(spec) for spec in SPECS[:3]] == [0, 1, 2]
     # What was told stays as it is, what was under way goes on.
     second.report(0, epochs=4, accuracy=0.1)
@@ -74,15 +79,15 @@ def test_a_build_that_goes_on_finds_its_trials(tmp_path: Path) -> None:
 
 
 def test_builds_of_other_inputs_stay_apart(tmp_path: Path) -> None:
-    assert Study(tmp_path, "one", SPECS).ask(SPECS[1]) == 0
-    assert Study(tmp_path, "two", SPECS).ask(SPECS[2]) == 0
+    assert Study(tmp_path / JOURNAL, "one", SPECS, tmp_path / "turn").ask(SPECS[1]) == 0
+    assert Study(tmp_path / JOURNAL, "two", SPECS, tmp_path / "turn").ask(SPECS[2]) == 0
     assert [t.params for t in opened(tmp_path, "one").trials] == [SPECS[1].model_dump()]
     assert [t.params for t in opened(tmp_path, "two").trials] == [SPECS[2].model_dump()]
 
 
 @pytest.mark.parametrize("keep", [1, 10, -1])
 def test_a_torn_last_line_is_dropped(tmp_path: Path, keep: int) -> None:
-    study = Study(tmp_path, "build", SPECS)
+    study = Study(tmp_path / JOURNAL, "build", SPECS, tmp_path / "turn")
     study.ask(SPECS[0])
     study.tell(0, "complete", accuracy=0.8, reason="proven", latency_ms=1.0)
     before = [t.params for t in opened(tmp_path).trials]
@@ -91,7 +96,7 @@ def test_a_torn_last_line_is_dropped(tmp_path: Path, keep: int) -> None:
     lines = whole.splitlines(keepends=True)
     journal.write_bytes(whole + lines[-1][:keep])
 
-    again = Study(tmp_path, "build", SPECS)
+    again = Study(tmp_path / JOURNAL, "build", SPECS, tmp_path / "turn")
     assert journal.read_bytes().startswith(whole + b"{")
     assert again.ask(SPECS[0]) == 0
     assert again.ask(SPECS[1]) == 1
@@ -101,7 +106,7 @@ def test_a_torn_last_line_is_dropped(tmp_path: Path, keep: int) -> None:
 
 def test_a_journal_torn_in_its_first_line_is_empty(tmp_path: Path) -> None:
     (tmp_path / JOURNAL).write_bytes(b'{"op_code": 0, "wor')
-    assert Study(tmp_path, "build", SPECS).ask(SPECS[0]) == 0
+    assert Study(tmp_path / JOURNAL, "build", SPECS, tmp_path / "turn").ask(SPECS[0]) == 0
 
 
 def test_a_whole_journal_is_left_alone(tmp_path: Path) -> None:
@@ -112,3 +117,56 @@ def test_a_whole_journal_is_left_alone(tmp_path: Path) -> None:
         path.write_bytes(content)
         drop_torn_line(path)
         assert path.read_bytes() == content
+
+
+def test_two_processes_that_share_a_journal_number_one_student_once(tmp_path: Path) -> None:
+    ours, theirs = (Study(tmp_path / JOURNAL, "build", SPECS, tmp_path / "turn") for _ in range(2))
+    assert [ours.ask(SPECS[0]), theirs.ask(SPECS[0]), theirs.ask(SPECS[1]), ours.ask(SPECS[1])] == [0, 0, 1, 1]
+    ours.report(0, epochs=4, accuracy=0.8)
+    theirs.report(0, epochs=4, accuracy=0.8)
+    ours.tell(0, "complete", accuracy=0.8, reason="proven", latency_ms=1.0)
+    theirs.tell(0, "pruned", accuracy=0.8, reason="later", latency_ms=1.0)
+    (first, second) = opened(tmp_path).trials
+    assert (first.state, first.user_attrs["reason"]) == (TrialState.COMPLETE, "proven")
+    assert not second.state.is_finished()
+
+
+def test_a_database_serves_as_well(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'study.db'}"
+    study = Study(url, "build", SPECS, tmp_path / "turn")
+    assert [study.ask(spec) for spec in SPECS[:2]] == [0, 1]
+    study.tell(1, "complete", accuracy=0.9, reason="proven", latency_ms=2.0)
+    again = Study(url, "build", SPECS, tmp_path / "turn")
+    assert again.ask(SPECS[1]) == 1
+    assert optuna.load_study(study_name="build", storage=url).best_trial.number == 1
+
+
+def test_a_database_that_is_not_there_is_an_error_in_words(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="cannot be opened") as caught:
+        Study(f"sqlite:///{tmp_path / 'no' / 'study.db'}", "build", SPECS, tmp_path / "turn")
+    assert "journal" in (caught.value.fix or "")
+
+
+def test_what_was_known_at_the_beginning_is_remembered(tmp_path: Path) -> None:
+    first = Known(curves=(KnownCurve(spec=SPECS[0], accuracy={4: 0.5}),), sources=("one student",))
+    study = Study(tmp_path / JOURNAL, "build", SPECS, tmp_path / "turn")
+    assert study.known(lambda: first) == first
+    again = Study(tmp_path / JOURNAL, "build", SPECS, tmp_path / "turn")
+    assert again.known(lambda: Known()) == first, "what came later does not change a search that goes on"
+
+
+def test_a_killed_process_leaves_no_lock(tmp_path: Path) -> None:
+    code = (
+        "import os, pathlib, signal\n"
+        "from edgedistill.search.study import Study\n"
+        "from edgedistill.specs import StudentSpec\n"
+        "spec = StudentSpec(family='a', width=0.25, depth=1.0, resolution=16)\n"
+        f"folder = pathlib.Path({str(tmp_path)!r})\n"
+        f"study = Study(folder / '{JOURNAL}', 'build', [spec], folder / 'turn')\n"
+        "study._my_turn().__enter__()\n"
+        "study._study._storage._backend._lock.acquire()\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -9
+    study = Study(tmp_path / JOURNAL, "build", SPECS, tmp_path / "turn")
+    assert study.ask(SPECS[0]) == 0

@@ -1,0 +1,327 @@
+"""A build from its order to its result: prepare, search, ship; for one target or for several.
+
+Nothing here imports torch at module level: whether a build has anything to do is decided from hashes before that.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import ValidationError
+
+from edgedistill import __version__
+from edgedistill.config import BuildConfig, load_config
+from edgedistill.data.fingerprint import fingerprint
+from edgedistill.distill.start import start_of
+from edgedistill.errors import InputError, Problem
+from edgedistill.progress import Event, Listener, Note, StageFinished
+from edgedistill.results import BuildIndex, BuildResult, IndexEntry, SearchResult
+from edgedistill.ship.package import verify_package
+from edgedistill.specs import BudgetRequest, Target
+from edgedistill.store import Store, lock, stage_key, write_atomic
+from edgedistill.targets import load_target
+from edgedistill.teachers.identity import teacher_identity
+from edgedistill.tools import BUILD_TOOLS
+from edgedistill.units import parse_duration_ms
+
+if TYPE_CHECKING:
+    from edgedistill.preparation import PreparedTeacher
+    from edgedistill.search.search import Search
+    from edgedistill.teachers.cache import ViewStore
+    from edgedistill.workbench import Workbench
+    from edgedistill.workers import Executor
+
+LOG = "stages.jsonl"
+JOURNAL = "study.journal"
+SEARCH = "search.json"
+BUILD = "build.json"
+
+
+class ExecutorKind(StrEnum):
+    """Who trains: this machine, in as many processes as there are jobs, or a Ray cluster."""
+
+    LOCAL = "local"
+    RAY = "ray"
+
+
+@dataclass(frozen=True)
+class Means:
+    """What a search is done with, which changes nothing of what it finds: `jobs` trainings at a time, by `executor`; the
+    study in `storage`, a journal file or a database URL, else in the output folder. Searches that share storage and cache
+    share the work."""
+
+    jobs: int = 1
+    executor: ExecutorKind = ExecutorKind.LOCAL
+    storage: str | None = None
+
+
+@dataclass(frozen=True)
+class Order:
+    """One build: its file with all that the command line replaced, its target, where it goes."""
+
+    config: BuildConfig
+    target: Target
+    base: Path
+    out: Path
+    require_measured: bool = False
+
+    @property
+    def key(self) -> str:
+        """What a build depends on: its file, target and budget, the content of its data, its teacher and the weights that
+        students start from, this package's source and the versions of its tools."""
+        config = self.config
+        return stage_key(
+            {
+                "config": config.model_dump(mode="json"),
+                "target": self.target.model_dump(mode="json"),
+                "data": fingerprint(config.data),
+                "teacher": teacher_identity(config.teacher, self.base),
+                "starts": [start.identity for name in config.space.models if (start := start_of(config.space, name))],
+            },
+            code=("edgedistill",),
+            tools=BUILD_TOOLS,
+        )
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What the command line puts in the place of a build file's words; None leaves them."""
+
+    budget: str | None = None
+    trials: int | None = None
+    time: str | None = None
+
+
+def orders(
+    path: Path, targets: tuple[str, ...], changes: Changes, out: Path | None, *, require_measured: bool
+) -> tuple[Order, ...]:
+    """The orders of the build file at `path`, one a target: those of `targets`, else of the file. One target's results go to
+    `out` (`out/` beside the file), several targets' to folders in it. Raises InputError."""
+    config = _changed(load_config(path), changes)
+    chosen = [load_target(name) for name in (targets or config.targets or (config.target,))]
+    if strangers := sorted(set(config.budgets) - {target.name for target in chosen} - set(config.targets)):
+        problem = Problem("[budgets]", f"{', '.join(strangers)} is no target of this build", "name one of its targets")
+        raise InputError(f"{path.name} has 1 problem", problems=[problem])
+    twice = {target.name for target in chosen if sum(t.name == target.name for t in chosen) > 1}
+    if twice:
+        raise InputError(f"target {', '.join(sorted(twice))} is named twice", fix="name each target once")
+    base = path.parent.absolute()
+    folder = out.absolute() if out is not None else base / "out"
+    return tuple(
+        _order(config, target, base, folder / target.name if len(chosen) > 1 else folder, changes, require_measured)
+        for target in chosen
+    )
+
+
+def _order(
+    config: BuildConfig, target: Target, base: Path, out: Path, changes: Changes, require_measured: bool
+) -> Order:
+    budget = config.budget if changes.budget is not None else config.budgets.get(target.name, config.budget)
+    if config.export.allow_fallbacks:
+        target = target.model_copy(update={"allow_fallbacks": True})
+    # The other targets and their budgets change nothing of this one's build, and stay out of its key.
+    own = config.model_copy(update={"target": target.name, "targets": (), "budget": budget, "budgets": {}})
+    return Order(own, target, base, out, require_measured)
+
+
+def _changed(config: BuildConfig, changes: Changes) -> BuildConfig:
+    problems = []
+    search = config.search
+    if changes.trials is not None:
+        if changes.trials < 1:
+            problems.append(Problem("--trials", f"{changes.trials} is not a number of candidates", "give 1 or more"))
+        search = search.model_copy(update={"trials": changes.trials})
+    if changes.time is not None:
+        try:
+            search = search.model_copy(update={"time": parse_duration_ms(changes.time)})
+        except InputError as error:
+            problems.append(Problem("--time", error.message, "write it like 90s, 30min or 2h"))
+    budget = config.budget
+    if changes.budget is not None:
+        try:
+            budget = BudgetRequest.parse(changes.budget)
+        except InputError as error:
+            problems.append(Problem("--budget", error.message, error.fix))
+    if problems:
+        raise InputError("a wrong option" if len(problems) == 1 else "wrong options", problems=problems)
+    return config.model_copy(update={"search": search, "budget": budget})
+
+
+# -- one target -----------------------------------------------------------------------------------------------------
+
+
+def build_one(order: Order, means: Means, listener: Listener) -> BuildResult:
+    """Search and ship; with nothing changed since the last build in its folder, that one's result."""
+    key = order.key
+    with _folder(order, listener):
+        if (found := finished(order.out, key)) is not None:
+            listener(Note("nothing has changed since this build"))
+            return found
+        began = time.monotonic()
+        prepared = _prepare(order, means, key, listener)
+        from edgedistill.finish import finish
+        from edgedistill.report.html import write_report
+
+        result = finish(
+            prepared.bench,
+            prepared.teacher,
+            prepared.views,
+            prepared.search.goal,
+            prepared.search.run(),
+            order.out,
+            build_key=key,
+            began=began,
+        )
+        write_report(order.out)
+        return result
+
+
+def search_one(order: Order, means: Means, listener: Listener) -> SearchResult:
+    """Search, and leave what was found in the folder; a build there ships it without searching again."""
+    key = order.key
+    with _folder(order, listener):
+        if (known := _searched(order.out, key)) is not None:
+            listener(Note("nothing has changed since this search"))
+            return known
+        began = time.monotonic()
+        prepared = _prepare(order, means, key, listener)
+        from edgedistill.describing import describe
+
+        found = describe(prepared.bench, prepared.search.goal, prepared.search.run(), build_key=key, began=began)
+        result = SearchResult(**dict(found))
+        write_atomic(order.out / SEARCH, result.model_dump_json(indent=2))
+        return result
+
+
+@dataclass(frozen=True, eq=False)
+class _Prepared:
+    bench: Workbench
+    teacher: PreparedTeacher
+    views: ViewStore
+    search: Search
+
+
+def _prepare(order: Order, means: Means, key: str, listener: Listener) -> _Prepared:
+    from edgedistill.laboratory import Laboratory, goal_of, known_before, settings_of
+    from edgedistill.preparation import (
+        open_bench,
+        open_space,
+        open_views,
+        plausible_multiply_adds,
+        prepare_teacher,
+        prior_of,
+        resolve_budget,
+    )
+    from edgedistill.search.search import Search
+    from edgedistill.search.study import Study
+
+    config = order.config
+    store = Store(listener=_logged(listener, order.out / LOG))
+    bench = open_bench(config, order.target, store, base=order.base, require_measured=order.require_measured)
+    candidates = open_space(bench)
+    teacher = prepare_teacher(bench)
+    goal = goal_of(config, resolve_budget(bench, config.budget, teacher))
+    views = open_views(bench, teacher.teacher)
+    turn = store.root / "study" / f"{key}.turn"
+    study = Study(means.storage or order.out / JOURNAL, key, [candidate.spec for candidate in candidates], turn)
+    search = Search(
+        Laboratory(bench, views, _executor(means, bench, views)),
+        goal,
+        settings_of(config.search),
+        candidates,
+        study,
+        plausible_multiply_adds(teacher, goal.budget),
+        prior_of(order.target),
+        study.known(lambda: known_before(bench, views, candidates, goal)),
+    )
+    return _Prepared(bench, teacher, views, search)
+
+
+def _executor(means: Means, bench: Workbench, views: ViewStore) -> Executor:
+    from edgedistill.workers import InProcess, OnRay, Processes
+
+    if means.executor is ExecutorKind.RAY:
+        return OnRay(bench.store.listener)
+    return InProcess(bench, views) if means.jobs == 1 else Processes(means.jobs, bench.store.listener)
+
+
+@contextmanager
+def _folder(order: Order, listener: Listener) -> Iterator[None]:
+    """Have the output folder to oneself."""
+    make_folder(order.out)
+    with lock(order.out / ".lock", listener, f"another build in {order.out}"):
+        yield
+
+
+def make_folder(out: Path) -> None:
+    """Make an output folder. Raises InputError where it cannot be made or written to."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        writable = os.access(out, os.W_OK)
+    except OSError as error:
+        raise InputError(f"the output folder {out} cannot be made: {error.strerror}", fix="use --out DIR") from None
+    if not writable:
+        raise InputError(f"the output folder {out} cannot be written to", fix="use --out DIR")
+
+
+def finished(out: Path, key: str) -> BuildResult | None:
+    """The result in `out` if it is of the build with this key and everything it names is still there, unchanged."""
+    try:
+        result = BuildResult.model_validate_json((out / BUILD).read_text())
+    except (OSError, ValidationError, json.JSONDecodeError):
+        return None
+    whole = (out / "report.html").is_file() and not verify_package(out, result)
+    return result if result.build_key == key and whole else None
+
+
+def _searched(out: Path, key: str) -> SearchResult | None:
+    try:
+        result = SearchResult.model_validate_json((out / SEARCH).read_text())
+    except (OSError, ValidationError, json.JSONDecodeError):
+        return None
+    return result if result.build_key == key else None
+
+
+def _logged(listener: Listener, path: Path) -> Listener:
+    """Passes events on, and appends each stage that was really done to `path`: a line of JSON with its name and seconds."""
+
+    def hear(event: Event) -> None:
+        if isinstance(event, StageFinished) and not event.reused:
+            line = {
+                "stage": event.stage,
+                "key": event.key,
+                "subject": event.subject,
+                "seconds": round(event.seconds, 3),
+            }
+            with path.open("a") as stream:
+                stream.write(json.dumps(line) + "\n")
+        listener(event)
+
+    return hear
+
+
+# -- several targets ------------------------------------------------------------------------------------------------
+
+
+def build_each(ordered: tuple[Order, ...], means: Means, listener: Listener) -> BuildIndex:
+    """Each target's build, one after the other: teacher, views and what was trained for one serve the next. Their index is
+    written beside their folders."""
+    began = time.monotonic()
+    entries = []
+    for order in ordered:
+        listener(Note(f"target {order.target.name}"))
+        result = build_one(order, means, listener)
+        entries.append(
+            IndexEntry(target=order.target.name, folder=order.out.name, status=result.status, verdict=result.verdict)
+        )
+    index = BuildIndex(edgedistill_version=__version__, targets=tuple(entries), seconds=time.monotonic() - began)
+    write_atomic(ordered[0].out.parent / BUILD, index.model_dump_json(indent=2))
+    return index
