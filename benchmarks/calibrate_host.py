@@ -140,8 +140,9 @@ def main() -> None:
         for name in arguments.precision.split(","):
             found[name] = run(target, Precision(name), arguments, cache)
             write_atomic(arguments.json, json.dumps(found, indent=1) + "\n")
-            shown = ("mape", "median_error", "within_10", "spearman", "coverage_95", "calibrate_seconds")
-            print(f"{name}: {', '.join(f'{key} {found[name][key]:g}' for key in shown)}", flush=True)
+            print(f"{name}: calibrated in {found[name]['calibrate_seconds']:g} s")
+            for quantity, figures in found[name]["figures"].items():
+                print(f"  {quantity}: {', '.join(f'{key} {value:g}' for key, value in figures.items())}", flush=True)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from pydantic_core import core_schema
 
 from edgedistill.artifacts import Profile
 from edgedistill.documents import EvaluateResult, ExportResult, InspectResult, QuantizeResult, RunResult, VerifyResult
+from edgedistill.latency.model import LatencyModel
 from edgedistill.latency.profile import DeviceProfile
 from edgedistill.latency.profiles import ProfilesResult
 from edgedistill.results import BuildResult, ProfileResult
@@ -40,6 +41,7 @@ _DOCUMENTS: dict[str, tuple[type[BaseModel], JsonSchemaMode, str]] = {
         "serialization",
         "a device profile, and what `edgedistill calibrate --json` prints",
     ),
+    "latency_model": (LatencyModel, "serialization", "what `LatencyModel.save` writes"),
     "profiles": (ProfilesResult, "serialization", "what `edgedistill profiles --json` prints"),
     "target": (Target, "validation", "a target: a device and how it is used"),
 }

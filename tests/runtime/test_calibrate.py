@@ -24,8 +24,9 @@ def test_this_machine_is_calibrated_in_fp32_and_int8(tmp_path: Path, monkeypatch
     for wide, narrow in zip(fp32, int8, strict=True):
         assert wide.spec == narrow.spec and wide.sha256 != narrow.sha256
         assert wide.latency.samples >= 59 and 0 < wide.latency.p50_ms <= wide.latency.p95_ms
-        assert wide.bytes > wide.structure.weights_bytes and wide.peak_memory_bytes > 10_000_000
+        assert wide.peak_memory_bytes > 10_000_000
         if wide.structure.weights_bytes > 500_000:
+            assert wide.bytes == pytest.approx(wide.structure.weights_bytes, rel=0.1)
             assert narrow.bytes < 0.5 * wide.bytes
     # What takes a hundred times the work takes longer, whatever else the machine does meanwhile.
     least, most = (pick(fp32, key=lambda row: row.structure.multiply_adds) for pick in (min, max))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
 
+import jsonschema
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -13,6 +15,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from structures import SIZES, law, matrix_of, rows, structure_with, structures
 
+from edgedistill import schemas
 from edgedistill.errors import InputError
 from edgedistill.latency.features import CONSTANT, FEATURE_NAMES, PLAIN, FloatArray, features_of
 from edgedistill.latency.model import RESIDUAL_ROWS, RICH_ROWS, Cost, LatencyModel, choose_probes, prior_from_published
@@ -152,6 +155,8 @@ def test_what_is_saved_is_loaded_whole(tmp_path: Path, count: int) -> None:
     again = LatencyModel.load(tmp_path / "deep" / "model.json")
     assert again == model
     assert again.predict(seen[0]) == before
+    written = json.loads((tmp_path / "deep" / "model.json").read_text())
+    jsonschema.validate(written, schemas.load("latency_model"), cls=jsonschema.Draft202012Validator)
     assert [path.name for path in (tmp_path / "deep").iterdir()] == ["model.json"]
 
 

@@ -15,6 +15,7 @@ from structures import law, matrix_of, structures
 
 from edgedistill import schemas
 from edgedistill.artifacts import MeasuredLatency
+from edgedistill.cli.app import run
 from edgedistill.devices.local import LocalDevice
 from edgedistill.errors import InputError
 from edgedistill.latency import profiles
@@ -211,6 +212,22 @@ def test_the_list_compares_with_this_machine_and_names_broken_files(own: Path, t
     assert found["phone.json"].differences is None and found["unknown.json"].differences is None
     assert len(result.problems) == 1 and "broken.json is not a device profile" in result.problems[0]
     jsonschema.validate(json.loads(result.model_dump_json()), schemas.load("profiles"))
+
+
+def test_the_command_warns_of_what_differs(own: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["profiles"]) == 0
+    assert "edgedistill calibrate" in capsys.readouterr().out
+    make_profile(facts=LocalDevice().facts(), threads=8).save(tmp_path / "shipped" / "host.json")
+    make_profile(facts=LocalDevice().facts()).save(own / "mine.json")
+    (own / "broken.json").write_text("{")
+    assert run(["profiles"]) == 0
+    shown = capsys.readouterr().out
+    warnings = [line for line in shown.splitlines() if line.startswith("warning: ")]
+    assert warnings[0] == "warning: host from 2026-01-02: threads: measured with 8, here 1"
+    assert len(warnings) == 2 and "broken.json" in warnings[1]
+    assert "shipped" in shown and str(own / "mine.json") in shown
+    (p95,) = (error for error in make_profile().errors if error.quantity is Quantity.P95)
+    assert f"fp32 {p95.mape * 100:.1f}%" in shown
 
 
 def test_profiles_that_are_shipped_can_be_read() -> None:
