@@ -107,11 +107,11 @@ def latency_rows() -> list[tuple[str, str, str]]:
             "`python benchmarks/latency_table.py --csv FILE --json FILE`",
         )
     ]
-    for name in ("latency_table_80", "latency_table_160"):
+    for name in ("latency_table_20", "latency_table_80", "latency_table_160"):
         found = result(name)
         rows.append(
             (
-                f"the same fitted to {found['fit']} that it chose, beside the linear law alone",
+                f"the same fitted to {found['fit']} that it chose, beside the linear law alone, which it is below 60",
                 f"{_errors(found)}; {_errors(found['methods']['law_only'])}; its 95% interval covers "
                 f"{found['coverage_95']:.1%}",
                 f"`python benchmarks/latency_table.py --fit {found['fit']} --csv FILE --json FILE`",

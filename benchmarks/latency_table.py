@@ -11,7 +11,7 @@ so); all rows that were not are predicted. Beside it, on the same splits: the mo
 the rows that were chosen the linear law without what is learnt of its residuals, a law of multiply-adds alone, and a
 random forest on the logs of the features. Shares of the measured latency; means over the splits. The keys on top are
 those of the chosen rows. On timm's table of a desktop CPU these are no figures of unseen data: which features there are,
-the ridge, and from how many rows on residuals are learnt were settled with that table in hand.
+the ridges, and from how many rows on residuals are learnt were settled with that table in hand.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ import torch
 from numpy.typing import NDArray
 from sklearn.ensemble import RandomForestRegressor
 
-from edgedistill.latency.features import FEATURE_NAMES, features_of
+from edgedistill.latency.features import ALIKE, FEATURE_NAMES, features_of
 from edgedistill.latency.law import Law
-from edgedistill.latency.model import RICH_RIDGE, LatencyModel, Row, choose_probes
+from edgedistill.latency.model import RIDGE, LatencyModel, Row, choose_probes
 from edgedistill.students.structure import Structure, structure_of
 
 Floats = NDArray[np.float64]
@@ -100,7 +100,7 @@ def ours(table: Table, fitted: Indices, others: Indices) -> tuple[Floats, Floats
 
 
 def law_only(table: Table, fitted: Indices, others: Indices) -> tuple[Floats, None]:
-    law = Law.fit(table.matrix[fitted], table.latencies[fitted], RICH_RIDGE)
+    law = Law.fit(table.matrix[fitted], table.latencies[fitted], RIDGE, ALIKE)
     return np.array([law.estimate(vector) for vector in table.matrix[others]]), None
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from edgedistill.latency.features import CONSTANT, FEATURE_NAMES, PLAIN, FloatArray, features_of
+from edgedistill.latency.features import ALIKE, CONSTANT, FEATURE_NAMES, PLAIN, FloatArray, features_of
 from edgedistill.latency.model import Row
 from edgedistill.students.structure import OperationKind as Kind
 from edgedistill.students.structure import Structure, Totals
@@ -70,9 +70,13 @@ def matrix_of(found: Sequence[Structure]) -> FloatArray:
 
 
 def law(seed: int, rich: bool = False) -> FloatArray:
-    """Non-negative cost of each feature in ms; those beyond the plain ones cost nothing unless `rich`."""
+    """Non-negative cost of each feature in ms; what counts the same thing costs about alike, and each unit has a like share
+    of the whole. Those beyond the plain ones cost nothing unless `rich`."""
     rng = np.random.default_rng(seed)
-    result: FloatArray = np.exp(rng.normal(0, 0.5, len(SIZES))) / SIZES / len(SIZES)
+    result: FloatArray = np.zeros(len(SIZES))
+    result[CONSTANT] = 0.05
+    for columns in ALIKE:
+        result[columns] = np.exp(rng.normal(0, 0.5, len(columns))) / SIZES[columns].sum() / len(ALIKE)
     if not rich:
         result[PLAIN.stop :] = 0.0
     return result

@@ -3,7 +3,7 @@
 Sums over the fused graph at batch 1. The first fourteen are work by kind of kernel, bytes by who moves them, and counts,
 since each operator costs its launch. The others tell apart what the first take for one thing: elementwise operations with an
 exponential in them, normalisations, and many small operations beside few large ones. What a device takes for each is what
-`LatencyModel` learns, from as many of them as its rows can tell apart.
+`LatencyModel` learns, with a ridge that shares out what its rows cannot tell apart.
 """
 
 from __future__ import annotations
@@ -47,7 +47,13 @@ FEATURE_NAMES = (
 MULTIPLY_ADDS = slice(0, 6)
 CONSTANT = FEATURE_NAMES.index("constant")
 PLAIN = slice(0, CONSTANT + 1)
-"""The fourteen that a handful of rows can tell apart."""
+"""The first fourteen, over which a design of few rows spreads."""
+
+ALIKE = tuple(
+    [place for place, name in enumerate(FEATURE_NAMES) if name.endswith(unit)]
+    for unit in ("_multiply_adds", "_bytes", "_count", "_sublinear")
+)
+"""The features by their unit: places of those that count the same thing, of different operations."""
 
 _HEAVY = (Kind.CONV, Kind.POINTWISE, Kind.GROUPED, Kind.GEMM, Kind.MATMUL)
 _ELEMENTWISE = (Kind.ELEMENTWISE, Kind.TRANSCENDENTAL, Kind.NORMALISATION)

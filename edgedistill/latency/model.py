@@ -13,7 +13,7 @@ from typing import Literal
 
 import numpy as np
 
-from edgedistill.latency.features import CONSTANT, FEATURE_NAMES, MULTIPLY_ADDS, PLAIN, FloatArray, features_of
+from edgedistill.latency.features import ALIKE, CONSTANT, FEATURE_NAMES, MULTIPLY_ADDS, PLAIN, FloatArray, features_of
 from edgedistill.latency.law import MIN_ROWS, Law, Trust
 from edgedistill.latency.residual import Residual
 from edgedistill.latency.stored import read_document
@@ -21,10 +21,11 @@ from edgedistill.specs import Frozen, Precision, PublishedLatency, Target
 from edgedistill.store import write_atomic
 from edgedistill.students.structure import Structure
 
-# Under so many rows the plain features alone are learnt: the others fit what few rows say by chance. With more, a stronger
-# ridge shares out what features that move together explain together.
-RICH_ROWS = 30
-PLAIN_RIDGE, RICH_RIDGE = 1e-2, 1.0
+# Shares out what features that move together explain together.
+RIDGE = 1.0
+PUBLISHED_RIDGE = 1e-2
+# Under so many probes the design spreads over the plain features alone: over all, so few are drawn to the oddest networks.
+RICH_PROBES = 30
 DESIGN_RIDGE = 1e-3
 # From so many rows on a Gaussian process learns what the law misses: `python benchmarks/latency_table.py --fit N` has both
 # beside each other. At 40 rows it gains nothing.
@@ -125,10 +126,7 @@ class LatencyModel(Frozen):
             raise ValueError(f"a latency model needs {MIN_ROWS} measured models, here are {len(rows)}")
         matrix = np.stack([features_of(row.structure) for row in rows])
         latencies = np.array([row.latency_ms for row in rows])
-        rich = len(rows) >= RICH_ROWS
-        if not rich:
-            matrix[:, PLAIN.stop :] = 0.0
-        law = Law.fit(matrix, latencies, RICH_RIDGE if rich else PLAIN_RIDGE)
+        law = Law.fit(matrix, latencies, RIDGE, ALIKE)
         residual = Residual.fit(matrix, latencies, law) if len(rows) >= RESIDUAL_ROWS else None
         trust = _trust(matrix, latencies, law, residual, MEASURED_SPREAD, measured=True)
         return cls(law=law, residual=residual, trust=trust, basis=basis or f"{len(rows)} measured models")
@@ -209,7 +207,7 @@ def prior_from_published(target: Target) -> PublishedModel | None:
     matrix[:, CONSTANT] = 1.0
     latencies = np.array([p.latency_ms for p in points])
     names = ", ".join(f"{p.model} ({p.source})" for p in points)
-    law = Law.fit(matrix, latencies, PLAIN_RIDGE)
+    law = Law.fit(matrix, latencies, PUBLISHED_RIDGE)
     trust = _trust(matrix, latencies, law, None, PUBLISHED_SPREAD, measured=False)
     spread_out = Law(
         coefficients=_over_all_work(law.coefficients),
@@ -222,12 +220,12 @@ def prior_from_published(target: Target) -> PublishedModel | None:
 
 def choose_probes(structures: Sequence[Structure], count: int) -> tuple[int, ...]:
     """Indices of up to `count` structures that tell most about a linear law over all of them: greedy D-optimal design on the
-    standardised logs of the features that so many rows can tell apart. Distinct; in the order chosen, so that a prefix is a
+    standardised logs of the features that so many rows can spread over. Distinct; in the order chosen, so that a prefix is a
     design too."""
     if not structures:
         return ()
     logs = np.log1p(np.stack([features_of(structure) for structure in structures]))
-    logs = logs if count >= RICH_ROWS else logs[:, PLAIN]
+    logs = logs if count >= RICH_PROBES else logs[:, PLAIN]
     scale = logs.std(axis=0)
     varying = scale > 1e-9
     points = np.column_stack([(logs[:, varying] - logs[:, varying].mean(axis=0)) / scale[varying], np.ones(len(logs))])

@@ -17,37 +17,53 @@ from structures import SIZES, law, matrix_of, rows, structure_with, structures
 
 from edgedistill import schemas
 from edgedistill.errors import InputError
-from edgedistill.latency.features import CONSTANT, FEATURE_NAMES, PLAIN, FloatArray, features_of
-from edgedistill.latency.model import RESIDUAL_ROWS, RICH_ROWS, Cost, LatencyModel, choose_probes, prior_from_published
+from edgedistill.latency.features import ALIKE, CONSTANT, FEATURE_NAMES, PLAIN, FloatArray, features_of
+from edgedistill.latency.law import Law
+from edgedistill.latency.model import RESIDUAL_ROWS, RIDGE, Cost, LatencyModel, choose_probes, prior_from_published
 from edgedistill.specs import Format, Precision, PublishedLatency, Target
 from edgedistill.students.structure import Structure
 
 
-@pytest.mark.parametrize(("count", "rich"), [(28, False), (250, True)])
+@pytest.mark.parametrize("rich", [False, True])
 @given(seed=st.integers(0, 10_000))
-@settings(max_examples=20, deadline=None)
-def test_a_linear_law_is_recovered(count: int, rich: bool, seed: int) -> None:
-    """The plain features' from few rows; that of all of them from rows enough to outweigh the ridge."""
-    seen, truth = structures(count, seed), law(seed, rich)
-    model = LatencyModel.fit(rows(seen, matrix_of(seen) @ truth))
-    fresh = structures(50, seed + 1)
-    errors = [abs(model.predict(x).latency_ms / y - 1) for x, y in zip(fresh, matrix_of(fresh) @ truth, strict=True)]
-    assert np.median(errors) < 0.01
-    assert all(c >= 0 for c in model.law.coefficients)
+@settings(max_examples=10, deadline=None)
+def test_a_linear_law_is_recovered(rich: bool, seed: int) -> None:
+    """From rows enough to outweigh the ridge."""
+    seen, fresh = matrix_of(structures(500, seed)), matrix_of(structures(50, seed + 1))
+    truth = law(seed, rich)
+    found = Law.fit(seen, seen @ truth, RIDGE, ALIKE)
+    assert np.median([abs(found.estimate(x) / (x @ truth) - 1) for x in fresh]) < 0.01
+    assert all(c >= 0 for c in found.coefficients)
 
 
-def test_few_rows_leave_the_further_features_alone_and_many_learn_them() -> None:
-    seen = structures(RICH_ROWS, 5)
-    latencies = matrix_of(seen) @ law(5, rich=True)
-    few = LatencyModel.fit(rows(seen[:-1], latencies[:-1])).law.coefficients
-    many = LatencyModel.fit(rows(seen, latencies)).law.coefficients
-    assert not any(few[PLAIN.stop :]) and any(many[PLAIN.stop :])
+@pytest.mark.parametrize("count", [8, 12, 28])
+def test_few_rows_give_an_estimate_worth_having(count: int) -> None:
+    errors = []
+    for seed in range(10):
+        model, fresh = lawful(count, seed), structures(30, seed + 100)
+        errors += [abs(model.predict(x).latency_ms / y - 1) for x, y in zip(fresh, matrix_of(fresh) @ law(seed))]
+    assert np.median(errors) < {8: 0.25, 12: 0.2, 28: 0.12}[count]
+
+
+def test_work_that_the_rows_hardly_have_is_not_believed_to_cost_multiples() -> None:
+    """Convolutional networks with one tiny classifier each, then a network of linear layers."""
+    matrix = matrix_of(structures(20, 3))
+    gemm, gemm_sublinear = FEATURE_NAMES.index("gemm_multiply_adds"), FEATURE_NAMES.index("gemm_sublinear")
+    matrix[:, gemm] = 2000
+    matrix[:, gemm_sublinear] = 2000**0.75
+    seen = [structure_with(vector) for vector in matrix]
+    model = LatencyModel.fit(rows(seen, matrix @ law(3)))
+    linear = matrix[0].copy()
+    linear[gemm], linear[gemm_sublinear] = linear[:6].sum(), linear[:6].sum() ** 0.75
+    linear[: FEATURE_NAMES.index("depthwise_multiply_adds") + 1] = 0
+    estimate = model.predict(structure_with(linear)).latency_ms
+    assert estimate < 4 * model.predict(seen[0]).latency_ms
 
 
 def test_a_ridge_does_not_make_estimates_low() -> None:
     for count in (12, 40):
         seen = structures(count, 8)
-        latencies = matrix_of(seen) @ law(8, rich=count >= RICH_ROWS)
+        latencies = matrix_of(seen) @ law(8, rich=True)
         model = LatencyModel.fit(rows(seen, latencies))
         ratios = [model.predict(x).latency_ms / y for x, y in zip(seen, latencies, strict=True)]
         assert np.median(ratios) == pytest.approx(1, abs=1e-9)
@@ -237,7 +253,7 @@ def test_contributions_add_up_to_the_estimate(count: int) -> None:
 
 
 def test_a_contribution_is_what_the_law_takes_for_that_kind() -> None:
-    seen, truth = structures(28, 1), np.zeros(len(SIZES))
+    seen, truth = structures(250, 1), np.zeros(len(SIZES))
     truth[FEATURE_NAMES.index("depthwise_multiply_adds")] = 2e-6
     truth[FEATURE_NAMES.index("weights_bytes")] = 1e-7
     model = LatencyModel.fit(rows(seen, matrix_of(seen) @ truth))
@@ -348,10 +364,11 @@ def test_probes_are_distinct_and_as_many_as_asked_for(candidates: int, count: in
 @given(st.integers(3, 25), st.integers(0, 10_000))
 @settings(max_examples=20, deadline=None)
 def test_probes_tell_more_than_random_ones(count: int, seed: int) -> None:
+    """Than nine of ten: a greedy choice of three may miss what one of many draws hits."""
     found = structures(80, seed)
     rng = np.random.default_rng(seed)
     random = [log_determinant(found, rng.choice(80, count, replace=False)) for _ in range(30)]
-    assert log_determinant(found, choose_probes(found, count)) > max(random)
+    assert log_determinant(found, choose_probes(found, count)) > np.quantile(random, 0.9)
 
 
 @given(st.integers(0, 10_000))

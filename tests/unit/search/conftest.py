@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 import pytest
 
+from edgedistill.latency.features import FEATURE_NAMES
+from edgedistill.latency.law import Law, Trust
 from edgedistill.latency.model import LatencyModel, Row
 from edgedistill.specs import StudentSpec
 from edgedistill.students.space import Candidate
@@ -35,9 +37,12 @@ def candidates() -> list[Candidate]:
 
 
 @pytest.fixture
-def exact(candidates: Sequence[Candidate]) -> LatencyModel:
-    """A latency model that has seen each size twice: 1 ms a million multiply-adds."""
-    return LatencyModel.fit([Row(c.structure, c.multiply_adds / 1e6) for c in candidates[:24]])
+def exact() -> LatencyModel:
+    """A latency model that knows the law, 1 ms a million multiply-adds, and missed none of 24 rows."""
+    coefficients = tuple(1e-6 if name == "conv_multiply_adds" else 0.0 for name in FEATURE_NAMES)
+    law = Law(coefficients=coefficients, left_out=(coefficients,) * 24, floor=0.01)
+    trust = Trust(log_residuals=(0.0,) * 24, least_spread=0.01, size_range=(1e6, 12e6))
+    return LatencyModel(law=law, trust=trust, basis="24 measured models")
 
 
 @pytest.fixture
