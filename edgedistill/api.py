@@ -62,10 +62,8 @@ def build(
     `out`, returns its result at once. A budget that is not met is a result (`status == "not_met"`), not an exception.
     Raises InputError for bad input and UnreachableError if `require_measured` and the device does not answer.
     """
-    ordered = _ordered(path, _named(target), Changes(budget, trials, time), out, require_measured)
-    if len(ordered) > 1:
-        raise InputError("the build file has several targets", fix="call build_all, or name one target")
-    return build_one(ordered[0], _means(jobs, executor, storage), listener)
+    order = one_order(path, target, budget, trials, time, out, require_measured)
+    return build_one(order, means(jobs, executor, storage), listener)
 
 
 def build_all(
@@ -85,10 +83,10 @@ def build_all(
     """`build` for each of `targets`, else of the file's; each into a folder of its name in `out`. Returns what
     `OUT/build.json` holds: where each target's own is."""
     wanted = tuple(str(target) for target in targets)
-    ordered = _ordered(path, wanted, Changes(budget, trials, time), out, require_measured)
-    if len(ordered) == 1:
+    found = ordered(path, wanted, budget, trials, time, out, require_measured)
+    if len(found) == 1:
         raise InputError("one target has no index", fix="call build")
-    return build_each(ordered, _means(jobs, executor, storage), listener)
+    return build_each(found, means(jobs, executor, storage), listener)
 
 
 def search(
@@ -107,23 +105,44 @@ def search(
 ) -> SearchResult:
     """`build` that stops before anything is shipped; returns what `OUT/search.json` holds. Processes that share `storage`
     and the cache share the work."""
-    ordered = _ordered(path, _named(target), Changes(budget, trials, time), out, require_measured)
-    if len(ordered) > 1:
-        raise InputError("the build file has several targets", fix="name one target")
-    return search_one(ordered[0], _means(jobs, executor, storage), listener)
+    order = one_order(path, target, budget, trials, time, out, require_measured)
+    return search_one(order, means(jobs, executor, storage), listener)
 
 
-def _named(target: str | Path | None) -> tuple[str, ...]:
-    return () if target is None else (str(target),)
-
-
-def _ordered(
-    path: Path | str, targets: tuple[str, ...], changes: Changes, out: Path | str | None, require_measured: bool
+def ordered(
+    path: Path | str,
+    targets: tuple[str, ...],
+    budget: str | None,
+    trials: int | None,
+    time: str | None,
+    out: Path | str | None,
+    require_measured: bool,
 ) -> tuple[Order, ...]:
-    return orders(Path(path), targets, changes, None if out is None else Path(out), require_measured=require_measured)
+    """The orders of a build file, one a target. Raises InputError."""
+    folder = None if out is None else Path(out)
+    return orders(Path(path), targets, Changes(budget, trials, time), folder, require_measured=require_measured)
 
 
-def _means(jobs: int, executor: str, storage: str | None) -> Means:
+def one_order(
+    path: Path | str,
+    target: str | Path | None,
+    budget: str | None,
+    trials: int | None,
+    time: str | None,
+    out: Path | str | None,
+    require_measured: bool,
+) -> Order:
+    """The order of a build for one target. Raises InputError where the file has several and none is named."""
+    targets = () if target is None else (str(target),)
+    found = ordered(path, targets, budget, trials, time, out, require_measured)
+    if len(found) > 1:
+        names = ", ".join(order.target.name for order in found)
+        raise InputError(f"{path} has several targets: {names}", fix="name one with --target")
+    return found[0]
+
+
+def means(jobs: int, executor: str, storage: str | None) -> Means:
+    """What a search is done with. Raises InputError."""
     problems = []
     if jobs < 1:
         problems.append(Problem("--jobs", f"{jobs} is not a number of processes", "give 1 or more"))

@@ -83,7 +83,8 @@ Latency = Annotated[MeasuredLatency | PredictedLatency | UnknownLatency, Field(d
 
 class TrainedStudent(Frozen):
     """A student's weights after `epochs` of a schedule of `total_epochs`. `accuracy_validation` is the torch model's, in
-    fp32: it ranks candidates between rungs and is never reported as an artifact's."""
+    fp32: it ranks candidates between rungs and is never reported as an artifact's. `train_seconds` counts all epochs so far,
+    `images_per_second` is the speed over them, null where it is not known."""
 
     spec: StudentSpec
     weights: Path
@@ -91,6 +92,7 @@ class TrainedStudent(Frozen):
     total_epochs: int
     accuracy_validation: Fraction
     train_seconds: float
+    images_per_second: float | None = None
 
 
 class TensorSignature(Frozen):

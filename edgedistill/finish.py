@@ -68,6 +68,7 @@ def finish(
         shutil.rmtree(out / PACKAGE, ignore_errors=True)  # an earlier build's: it would pass for this one's
     else:
         write_package(out, _contents(bench, source, files, result))
+    (out / "search.json").unlink(missing_ok=True)  # an earlier search's; all that it said stands in build.json
     write_atomic(out / "build.json", result.model_dump_json(indent=2))
     return result
 

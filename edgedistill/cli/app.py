@@ -24,6 +24,7 @@ from edgedistill.cli import (
     profiles,
     quantize,
     report,
+    search,
     targets,
     verify,
 )
@@ -37,6 +38,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("build")(build.build)
+app.command("search")(search.search)
 app.command("export")(export.export)
 app.command("quantize")(quantize.quantize)
 app.command("inspect")(inspect.inspect)

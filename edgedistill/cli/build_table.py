@@ -10,8 +10,9 @@ from rich.text import Text
 
 from edgedistill.artifacts import Latency, MeasuredLatency, UnknownLatency, Verified
 from edgedistill.cli import render
+from edgedistill.planning import Plan
 from edgedistill.report.tables import reference_text
-from edgedistill.results import BuildResult, ShippedArtifact
+from edgedistill.results import BuildIndex, BuildResult, Found, SearchResult, ShippedArtifact
 from edgedistill.specs import Budget, ComputedBy, Percentile
 from edgedistill.units import format_bytes, format_ms, format_percent, format_seconds
 
@@ -49,6 +50,56 @@ def print_result(console: Console, result: BuildResult, out: Path) -> None:
     for note in result.notes:
         render.line(console, note)
     _print_paths(console, result, out)
+
+
+def print_found(console: Console, result: SearchResult, out: Path) -> None:
+    """What a search found, and the command that ships it."""
+    status = Text.assemble((_STATUS_WORDS[result.status], _STATUS_STYLE[result.status]), f": {result.verdict}")
+    console.print(status, soft_wrap=True)
+    render.line(console, f"budget {budget_text(result.budget)} on {result.target}", style="dim")
+    if result.status == "not_met":
+        _print_frontier(console, result)
+    count = len(result.trials)
+    tried = f"{count} candidate{'s' * (count != 1)} tried in {format_seconds(result.seconds)}"
+    render.line(console, f"{tried}; {result.stopped}" if result.stopped else tried, style="dim")
+    for note in result.notes:
+        render.line(console, note)
+    render.line(console, f"{out / 'search.json'}", style="dim")
+
+
+def print_index(console: Console, index: BuildIndex, out: Path) -> None:
+    """A row for each target of a build for several."""
+    for entry in index.targets:
+        head = Text.assemble(
+            (f"{entry.target}: ", "bold"),
+            (_STATUS_WORDS[entry.status], _STATUS_STYLE[entry.status]),
+            f": {entry.verdict}",
+        )
+        console.print(head, soft_wrap=True)
+        render.line(console, f"{out / entry.folder / 'report.html'}", style="dim")
+    render.line(console, f"{out / 'build.json'}   {format_seconds(index.seconds)}", style="dim")
+
+
+def print_plan(console: Console, plan: Plan) -> None:
+    """What would be done, a paragraph a target."""
+    for target in plan.targets:
+        families = ", ".join(f"{name} {count}" for name, count in target.families.items())
+        render.line(console, f"{target.target}: {target.candidates} candidates ({families})", style="bold")
+        if target.measured:
+            render.line(console, f"  measure {target.probes} with random weights in {', '.join(target.precisions)}")
+        else:
+            render.line(console, "  measure nothing: the device is not attached")
+        for rung in target.rungs:
+            render.line(
+                console,
+                f"  train {rung.students} to epoch {rung.epochs}: {rung.image_passes:,} images through a student",
+            )
+        render.line(console, f"  further brackets while they may do better, {target.trials} candidates at most")
+        took = "unknown, nothing was trained here yet"
+        if target.train_seconds is not None:
+            took = f"about {format_seconds(target.train_seconds)}, as fast as what the cache remembers"
+        render.line(console, f"  training of the first bracket: {took}")
+        render.line(console, f"  its measurements: at most {format_seconds(target.measure_seconds)}")
 
 
 def budget_text(budget: Budget) -> str:
@@ -104,7 +155,7 @@ def _print_artifacts(console: Console, result: BuildResult) -> None:
     )
 
 
-def _print_frontier(console: Console, result: BuildResult) -> None:
+def _print_frontier(console: Console, result: Found) -> None:
     if result.fastest_ms is not None:
         render.line(console, f"fastest seen: {format_ms(result.fastest_ms)} at {result.budget.percentile}")
     if result.frontier:

@@ -16,6 +16,47 @@ ModelFile = Annotated[Path, typer.Argument(metavar="FILE", help="A .onnx, .mlpac
 TargetName = Annotated[
     str, typer.Option(metavar="NAME|PATH.toml", autocompletion=complete_target, help="Device the file is for.")
 ]
+BuildFile = Annotated[Path, typer.Argument(metavar="BUILD.toml", help="The build file; `edgedistill init` writes one.")]
+Targets = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--target",
+        metavar="NAME|PATH.toml",
+        autocompletion=complete_target,
+        help="Device to build for, in place of the file's; may be given several times. `edgedistill targets` lists them.",
+    ),
+]
+BudgetText = Annotated[
+    str | None,
+    typer.Option(
+        metavar="5ms[@p95]|20%[@p95]",
+        help="Latency to stay within, in place of the file's: milliseconds, or a share of the teacher's.",
+    ),
+]
+OutFolder = Annotated[
+    Path | None, typer.Option(metavar="DIR", help="Where results go.", show_default="out/ beside BUILD.toml")
+]
+RequireMeasured = Annotated[
+    bool, typer.Option("--require-measured", help="Exit 4 unless the budget was measured on the device.")
+]
+Trials = Annotated[int | None, typer.Option(metavar="N", help="Candidates to begin at most, in place of the file's.")]
+TimeLimit = Annotated[
+    str | None, typer.Option("--time", metavar="2h", help="No further candidates begin after so long.")
+]
+Jobs = Annotated[int, typer.Option("-j", "--jobs", metavar="N", help="Students that train at a time.")]
+ExecutorName = Annotated[
+    str, typer.Option("--executor", metavar="local|ray", help="Who trains: this machine, or a Ray cluster.")
+]
+StorageName = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FILE|URL",
+        help="Where the study is kept; processes that name the same one share the work.",
+        show_default="OUT/study.journal",
+    ),
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be tried and what it costs, and do nothing.")]
+Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Show reused stages too.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
 

@@ -89,6 +89,7 @@ def train_student(
         total_epochs=total_epochs,
         accuracy_validation=split_accuracy(outcome.module, dataset, dataset.splits.validation, contract),
         train_seconds=outcome.seconds,
+        images_per_second=epochs * len(dataset.splits.train) / outcome.seconds if outcome.seconds > 0 else None,
     )
     write_atomic(trained.weights, weights_bytes(outcome.module))
     write_atomic(folder / RECORD, trained.model_copy(update={"weights": Path(WEIGHTS)}).model_dump_json())

@@ -1,8 +1,9 @@
 """How accurate an untrained student would become, learnt from the rungs that others have finished.
 
-A Gaussian process (Rasmussen and Williams 2006, chapters 2 and 5) over a student's size, its family and the epochs trained:
-what a student has at an early rung tells of its own later ones, of others of its family, and a little of all. Accuracy
-is learnt as -log(share of errors), in which a step from 90% to 95% is as long as one from 80% to 90%.
+Each student has a final score, a Gaussian process (Rasmussen and Williams 2006, chapters 2 and 5) over its size, with an
+offset for its family and one for its own luck; each rung shows that score stretched, shifted and blurred. What a rung tells
+of the final score is learnt from students that finished both, so that an early rung counts as much as it is worth and no
+more. Accuracy is learnt as -log(share of errors), in which a step from 90% to 95% is as long as one from 80% to 90%.
 """
 
 from __future__ import annotations
@@ -21,9 +22,19 @@ from edgedistill.students.space import Candidate
 
 FloatArray = NDArray[np.float64]
 
-LEAST_ROWS = 4
+LEAST_FINISHED = 2
+"""Students that have to have come to the last rung before anything is said of the others."""
 LEAST_ERROR = 1e-3
 """Errors below this share count as this: a small validation split may show none."""
+SHIFT = 1.0
+"""Standard deviation of a rung's shift against the mean of all: nothing is known of it beforehand."""
+
+# What the logs of the hyperparameters are thought to be before any row is seen, and how firmly: standard deviations of the
+# score that size (linearly), family, size (any smooth law) and luck explain, the length of that law in standard deviations
+# of size; for each rung how much it stretches the score and how much it blurs it.
+_PRIOR = {"linear": 0.08, "family": 0.06, "smooth": 0.05, "luck": 0.05, "length": 2.0, "stretch": 1.0, "blur": 0.1}
+_FIRMNESS = {"linear": 0.7, "family": 0.7, "smooth": 0.7, "luck": 0.5, "length": 0.5, "stretch": 0.5, "blur": 0.7}
+_SHARED = ("linear", "family", "smooth", "luck", "length")
 
 
 @dataclass(frozen=True)
@@ -35,46 +46,66 @@ class Curve:
 
 
 @dataclass(frozen=True, eq=False)
-class QualityModel:
-    """The process, conditioned on curves. `hyper` are logs: see `_covariance`."""
+class _Students:
+    """Sizes [n, k], standardised, and numbers of families and of the students themselves, [n] each."""
 
-    families: tuple[str, ...]
+    sizes: FloatArray
+    family: NDArray[np.int64]
+    identity: NDArray[np.int64]
+
+    def take(self, which: NDArray[np.int64]) -> _Students:
+        return _Students(self.sizes[which], self.family[which], self.identity[which])
+
+
+@dataclass(frozen=True, eq=False)
+class QualityModel:
+    """The process, conditioned on curves."""
+
+    numbers: Mapping[Candidate, int]
+    families: Mapping[str, int]
     centre: FloatArray
     scale: FloatArray
-    epochs: int
-    inputs: FloatArray
+    seen: _Students
+    stretch: FloatArray
+    hyper: Mapping[str, float]
     weights: FloatArray
     factor: tuple[FloatArray, bool]
-    hyper: FloatArray
     mean: float
 
     @classmethod
     def fit(cls, curves: Sequence[Curve], space: Sequence[Candidate], epochs: int) -> QualityModel | None:
-        """Learn from finished rungs; `epochs` is the last one's, for which it predicts. None while fewer than `LEAST_ROWS`
-        candidates have come so far: what the epochs still to come give is not known before that."""
-        if sum(epochs in curve.accuracy for curve in curves) < LEAST_ROWS:
+        """Learn from finished rungs; `epochs` is the last one's, for which it predicts. None while fewer than
+        `LEAST_FINISHED` students have come so far."""
+        if sum(epochs in curve.accuracy for curve in curves) < LEAST_FINISHED:
             return None
-        families = tuple(sorted({c.spec.family for c in space} | {c.candidate.spec.family for c in curves}))
-        sizes = np.array([_size(c) for c in space] or [_size(c.candidate) for c in curves])
+        known = [curve.candidate for curve in curves]
+        names = sorted({candidate.spec.family for candidate in (*space, *known)})
+        families = {name: number for number, name in enumerate(names)}
+        sizes = np.array([_size(candidate) for candidate in (*space, *known)])
         centre, scale = sizes.mean(axis=0), np.maximum(sizes.std(axis=0), 1e-6)
-        points = [(c.candidate, e, accuracy) for c in curves for e, accuracy in sorted(c.accuracy.items())]
-        inputs = np.array([_input(c, e / epochs, families, centre, scale) for c, e, _ in points])
-        values = np.array([scored(accuracy) for *_, accuracy in points])
-        mean = float(values.mean())
-        hyper = _learnt(inputs, values - mean)
-        factor = cho_factor(_covariance(inputs, inputs, hyper) + _noise(hyper) * np.eye(len(inputs)), lower=True)
-        weights = cho_solve(factor, values - mean)
-        return cls(families, centre, scale, epochs, inputs, weights, factor, hyper, mean)
+        numbers = {candidate: number for number, candidate in enumerate(known)}
+        students = _students(known, numbers, families, centre, scale)
+        rungs = sorted({e for curve in curves for e in curve.accuracy})
+        points = [(n, rungs.index(e), scored(a)) for n, c in enumerate(curves) for e, a in sorted(c.accuracy.items())]
+        which, rung = (np.array([point[k] for point in points]) for k in (0, 1))
+        score = np.array([point[2] for point in points])
+        seen, last = students.take(which), rungs.index(epochs)
+        mean = float(score[rung == last].mean())
+        hyper = _learnt(seen, rung, score - mean, len(rungs), last)
+        stretch = np.array([hyper[f"stretch {r}"] for r in range(len(rungs))])[rung]
+        factor = cho_factor(_observed(seen, rung, hyper, last), lower=True)
+        weights = cho_solve(factor, score - mean)
+        return cls(numbers, families, centre, scale, seen, stretch, hyper, weights, factor, mean)
 
     def predict(self, candidates: Sequence[Candidate]) -> tuple[FloatArray, FloatArray]:
         """Mean and standard deviation [n] of the score (`scored`) after the last rung."""
-        at = np.array([_input(c, 1.0, self.families, self.centre, self.scale) for c in candidates])
-        cross = _covariance(at, self.inputs, self.hyper)
-        prior = float(np.exp(self.hyper[:3]).sum())
-        variance = prior - np.einsum("ij,ji->i", cross, cho_solve(self.factor, cross.T))
+        at = _students(candidates, self.numbers, self.families, self.centre, self.scale)
+        cross = _final(at, self.seen, self.hyper) * self.stretch
+        parts = sum(self.hyper[name] ** 2 for name in ("family", "smooth", "luck"))
+        own = self.hyper["linear"] ** 2 * (at.sizes**2).mean(axis=1) + parts
+        variance = own - np.einsum("ij,ji->i", cross, cho_solve(self.factor, cross.T))
         mean: FloatArray = self.mean + cross @ self.weights
-        # A run's own luck is part of what its validation accuracy will be.
-        deviation: FloatArray = np.sqrt(np.maximum(variance, 0.0) + _noise(self.hyper))
+        deviation: FloatArray = np.sqrt(np.maximum(variance, 1e-8))
         return mean, deviation
 
     def reach(self, candidates: Sequence[Candidate], accuracy: float) -> FloatArray:
@@ -90,10 +121,6 @@ class QualityModel:
             (unscored(m - half * d), unscored(m), unscored(m + half * d)) for m, d in zip(*self.predict(candidates))
         ]
 
-    def reaches(self, candidate: Candidate, accuracy: float) -> float:
-        """`reach` of one candidate."""
-        return float(self.reach([candidate], accuracy)[0])
-
 
 def scored(accuracy: float) -> float:
     """-log(share of errors)."""
@@ -106,63 +133,71 @@ def unscored(score: float) -> float:
 
 
 def _size(candidate: Candidate) -> list[float]:
+    spec = candidate.spec
     return [
         math.log(max(candidate.multiply_adds, 1)),
         math.log(max(candidate.parameters, 1)),
-        math.log(candidate.spec.resolution),
-        candidate.spec.depth,
+        math.log(spec.resolution),
+        math.log(spec.depth),
     ]
 
 
-def _input(
-    candidate: Candidate, share: float, families: tuple[str, ...], centre: FloatArray, scale: FloatArray
-) -> FloatArray:
-    kind = [1.0 if candidate.spec.family == family else 0.0 for family in families]
-    return np.array([*((np.array(_size(candidate)) - centre) / scale), math.log2(share), *kind])
+def _students(
+    candidates: Sequence[Candidate],
+    numbers: Mapping[Candidate, int],
+    families: Mapping[str, int],
+    centre: FloatArray,
+    scale: FloatArray,
+) -> _Students:
+    sizes = (np.array([_size(candidate) for candidate in candidates]) - centre) / scale
+    family = np.array([families[candidate.spec.family] for candidate in candidates])
+    # One that has no curve yet has luck of its own: a number that no other has.
+    identity = np.array([numbers.get(candidate, -1 - place) for place, candidate in enumerate(candidates)])
+    return _Students(sizes, family, identity)
 
 
-SIZES = 4
-
-
-def _covariance(a: FloatArray, b: FloatArray, hyper: FloatArray) -> FloatArray:
-    """Three parts: what all students share over size and epochs, what a family has of its own, and what a family's curve
-    has. `hyper`: logs of their variances, of the length scales of size (shared and a family's) and epochs, of the noise."""
-    shared, own, curve, wide, narrow, long = np.exp(hyper[:6])
-    sizes = ((a[:, None, :SIZES] - b[None, :, :SIZES]) ** 2).sum(-1)
-    times = (a[:, None, SIZES] - b[None, :, SIZES]) ** 2
-    same = a[:, SIZES + 1 :] @ b[:, SIZES + 1 :].T
-    late = np.exp(-0.5 * times / long**2)
+def _final(a: _Students, b: _Students, hyper: Mapping[str, float]) -> FloatArray:
+    """Covariance [n, m] of final scores."""
+    apart = ((a.sizes[:, None] - b.sizes[None]) ** 2).sum(-1)
     result: FloatArray = (
-        shared * np.exp(-0.5 * sizes / wide**2) * np.exp(-0.5 * times / (2 * long) ** 2)
-        + own * same * np.exp(-0.5 * sizes / narrow**2)
-        + curve * same * np.exp(-0.5 * sizes / narrow**2) * late
+        hyper["linear"] ** 2 * (a.sizes @ b.sizes.T) / a.sizes.shape[1]
+        + hyper["family"] ** 2 * (a.family[:, None] == b.family[None])
+        + hyper["smooth"] ** 2 * np.exp(-0.5 * apart / hyper["length"] ** 2)
+        + hyper["luck"] ** 2 * (a.identity[:, None] == b.identity[None])
     )
     return result
 
 
-def _noise(hyper: FloatArray) -> float:
-    return float(np.exp(hyper[6]))
+def _observed(seen: _Students, rung: NDArray[np.int64], hyper: Mapping[str, float], last: int) -> FloatArray:
+    """Covariance of what the rungs showed: final scores stretched, each rung shifted as a whole, each point blurred. The
+    last rung is the final score itself: it is blurred, but neither stretched nor shifted."""
+    stretch = np.array([hyper[f"stretch {r}"] for r in range(rung.max() + 1)])[rung]
+    blur = np.array([hyper[f"blur {r}"] for r in range(rung.max() + 1)])[rung]
+    shifted = (rung[:, None] == rung[None]) & (rung != last)[:, None]
+    result: FloatArray = (
+        stretch[:, None] * stretch[None] * _final(seen, seen, hyper) + SHIFT**2 * shifted + np.diag(blur**2)
+    )
+    return result
 
 
-_PRIOR = np.array(
-    [math.log(0.3), math.log(0.05), math.log(0.02), math.log(3.0), math.log(2.0), math.log(2.0), math.log(4e-4)]
-)
-_PRIOR_WIDTH = np.array([1.0, 1.0, 1.0, 0.5, 0.5, 0.5, 1.0])
-
-
-def _learnt(inputs: FloatArray, values: FloatArray) -> FloatArray:
+def _learnt(seen: _Students, rung: NDArray[np.int64], score: FloatArray, rungs: int, last: int) -> Mapping[str, float]:
     """The hyperparameters that maximise the marginal likelihood times a log-normal prior: with a handful of rows the prior
     speaks, with many the rows do."""
+    names = [*_SHARED, *(f"{kind} {r}" for kind in ("stretch", "blur") for r in range(rungs))]
+    names.remove(f"stretch {last}")
+    centre = np.array([math.log(_PRIOR[name.split()[0]]) for name in names])
+    firmness = np.array([_FIRMNESS[name.split()[0]] for name in names])
 
-    def loss(hyper: FloatArray) -> float:
-        covariance = _covariance(inputs, inputs, hyper) + _noise(hyper) * np.eye(len(inputs))
+    def named(logs: FloatArray) -> dict[str, float]:
+        return {f"stretch {last}": 1.0} | dict(zip(names, np.exp(logs).tolist(), strict=True))
+
+    def loss(logs: FloatArray) -> float:
         try:
-            lower, _ = factor = cho_factor(covariance, lower=True)
+            lower, _ = factor = cho_factor(_observed(seen, rung, named(logs), last), lower=True)
         except np.linalg.LinAlgError:
             return 1e9
-        fit = 0.5 * values @ cho_solve(factor, values) + np.log(np.diag(lower)).sum()
-        return float(fit + 0.5 * (((hyper - _PRIOR) / _PRIOR_WIDTH) ** 2).sum())
+        misfit = 0.5 * score @ cho_solve(factor, score) + np.log(np.diag(lower)).sum()
+        return float(misfit + 0.5 * (((logs - centre) / firmness) ** 2).sum())
 
-    found = minimize(loss, _PRIOR, method="L-BFGS-B", options={"maxiter": 60})
-    learnt: FloatArray = found.x
-    return learnt
+    bounds = [(c - 4 * f, c + 4 * f) for c, f in zip(centre, firmness)]
+    return named(minimize(loss, centre, method="L-BFGS-B", bounds=bounds, options={"maxiter": 40}).x)

@@ -305,21 +305,14 @@ class Search:
         return alive
 
     def promote(self, pool: Sequence[Contender], number: int, wanted: int) -> list[Contender]:
-        """The `wanted` most accurate; past the first rung goes only what was measured inside the limits and, once there is
-        an incumbent, what may still beat it."""
+        """The `wanted` best of a rung (see `ranked`); past the first rung goes only what was measured inside the limits and,
+        once there is an incumbent, what may still beat it."""
         quality, bar = self.quality(), self.aim().accuracy if self.finalists else None
         promoted: list[Contender] = []
-        ranked = sorted(pool, key=lambda c: (-c.accuracy, c.proposal.candidate.multiply_adds))
-        for contender in ranked:
+        for contender in self.ranked(pool):
             if len(promoted) == wanted:
-                last = promoted[-1]
-                self.close(
-                    contender,
-                    "pruned",
-                    f"{format_percent(contender.accuracy)} at rung {number}, where {last.label} had "
-                    f"{format_percent(last.accuracy)} and {wanted} went on",
-                )
-            elif bar is not None and quality and quality.reaches(contender.proposal.candidate, bar) < MIN_PROBABILITY:
+                self.close(contender, "pruned", self._why_pruned(contender, promoted, number))
+            elif bar is not None and quality and self._unlikely(contender, quality, bar):
                 self.close(
                     contender,
                     "pruned",
@@ -329,6 +322,26 @@ class Search:
             elif contender.schemes or self.measure(contender):
                 promoted.append(contender)
         return promoted
+
+    def _why_pruned(self, contender: Contender, promoted: Sequence[Contender], number: int) -> str:
+        own = f"{format_percent(contender.accuracy)} at rung {number}"
+        if self.goal.objective is Objective.LATENCY:
+            return f"{own}: the most accurate and the smallest {len(promoted)} went on"
+        least = promoted[-1]
+        return f"{own}, where {least.label} had {format_percent(least.accuracy)} and {len(promoted)} went on"
+
+    def ranked(self, pool: Sequence[Contender]) -> list[Contender]:
+        """Contenders at one rung in the order in which they go on: the most accurate first. Where the fastest is wanted, the
+        most accurate and the smallest in turn: the ones tell whether the accuracy can be had, the others how little does."""
+        accurate = sorted(pool, key=lambda c: (-c.accuracy, c.proposal.candidate.multiply_adds))
+        if self.goal.objective is Objective.ACCURACY:
+            return accurate
+        small = sorted(pool, key=lambda c: (c.proposal.candidate.multiply_adds, -c.accuracy))
+        return list(dict.fromkeys(c for pair in zip(accurate, small, strict=True) for c in pair))
+
+    def _unlikely(self, contender: Contender, quality: QualityModel, accuracy: float) -> bool:
+        """Whether the contender, its own rungs seen, will hardly end above `accuracy`."""
+        return float(quality.reach([contender.proposal.candidate], accuracy)[0]) < MIN_PROBABILITY
 
     def measure(self, contender: Contender) -> bool:
         """Make and measure the files of a contender's present weights; False if that turned it away."""
