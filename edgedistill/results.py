@@ -100,9 +100,9 @@ class PredictedPoint(Frozen):
 
     spec: StudentSpec
     latency: PredictedLatency
-    accuracy: Fraction
-    accuracy_low: Fraction
-    accuracy_high: Fraction
+    accuracy_validation: Fraction
+    accuracy_validation_low: Fraction
+    accuracy_validation_high: Fraction
 
 
 class LatencyLimit(Frozen):

@@ -192,14 +192,14 @@ class Search:
             PredictedPoint(
                 spec=proposal.candidate.spec,
                 latency=proposal.predicted,
-                accuracy=middle,
-                accuracy_low=low,
-                accuracy_high=high,
+                accuracy_validation=middle,
+                accuracy_validation_low=low,
+                accuracy_validation_high=high,
             )
             for proposal, (low, middle, high) in zip(proposals, quality.intervals(fresh), strict=True)
             if isinstance(proposal.predicted, PredictedLatency)
         ]
-        return frontier(points, latency_ms=lambda p: p.latency.latency_ms, accuracy=lambda p: p.accuracy)
+        return frontier(points, latency_ms=lambda p: p.latency.latency_ms, accuracy=lambda p: p.accuracy_validation)
 
     # -- proposals ------------------------------------------------------------------------------------------------
 

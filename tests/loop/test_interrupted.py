@@ -26,14 +26,14 @@ NULL_TARGET = Path(__file__).with_name("null.toml")
 KILLER = """
 import os, signal
 from pathlib import Path
-from edgedistill import api
+from edgedistill import building
 kind, left = {kind!r}, {number}
 def step():
     global left
     left -= 1
     if left == 0:
         os.kill(os.getpid(), signal.SIGKILL)
-def logged(listener, path, real=api._logged):
+def logged(listener, path, real=building._logged):
     def hear(event):
         listener(event)
         step()
@@ -42,7 +42,7 @@ def replace(self, target, real=Path.replace):
     step()
     return real(self, target)
 if kind == "event":
-    api._logged = logged
+    building._logged = logged
 else:
     Path.replace = replace
 """
