@@ -26,7 +26,7 @@ from pydantic import (
 )
 
 from edgedistill.errors import InputError, Problem
-from edgedistill.explain import explain_problems
+from edgedistill.problem_words import explain_problems
 from edgedistill.specs import BudgetRequest, Format, Frozen, Kernel, Objective, Precision
 from edgedistill.toml_lines import line_of
 from edgedistill.units import parse_bytes, parse_duration_ms, parse_fraction

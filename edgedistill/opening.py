@@ -16,9 +16,9 @@ from pydantic import ValidationError
 
 from edgedistill.artifacts import CompiledArtifact
 from edgedistill.errors import CONTROLS, InputError, Problem, TrialFailure, UnsupportedError
-from edgedistill.explain import first_fault
 from edgedistill.exporters.carried import carried_contract
 from edgedistill.isolation import ChildBug, ChildFailure, Limits, in_child
+from edgedistill.problem_words import first_fault
 from edgedistill.specs import Contract, Format, Frozen, Target
 from edgedistill.store import file_sha256
 

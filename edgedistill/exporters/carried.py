@@ -9,7 +9,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from edgedistill.errors import InputError
-from edgedistill.explain import first_fault
+from edgedistill.problem_words import first_fault
 from edgedistill.specs import Contract, QuantScheme
 
 CONTRACT_KEY = "edgedistill.contract"
