@@ -1,7 +1,7 @@
 """edgedistill: distil a vision teacher into a student proven to meet a latency budget on a device.
 
 Each command is a function here: `build`, `export`, `quantize`, `profile`, `calibrate`, `profiles`,
-`inspect`, `verify`, `evaluate`, `run`.
+`inspect`, `verify`, `evaluate`, `run`, `explain`.
 `EdgedistillError` is what they raise for a user's mistake. Names are loaded when first used, so that
 `import edgedistill` costs nothing. No submodule may bear one of these names: once imported, it would take the
 function's place.
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from edgedistill.api import build_all as build_all
     from edgedistill.api import calibrate as calibrate
     from edgedistill.api import evaluate as evaluate
+    from edgedistill.api import explain as explain
     from edgedistill.api import export as export
     from edgedistill.api import inspect as inspect
     from edgedistill.api import profile as profile
@@ -35,6 +36,7 @@ _HOMES = {
     "build_all": "edgedistill.api",
     "calibrate": "edgedistill.api",
     "evaluate": "edgedistill.api",
+    "explain": "edgedistill.api",
     "export": "edgedistill.api",
     "inspect": "edgedistill.api",
     "run": "edgedistill.api",
@@ -55,6 +57,7 @@ __all__ = [
     "build_all",
     "calibrate",
     "evaluate",
+    "explain",
     "export",
     "inspect",
     "profile",

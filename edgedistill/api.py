@@ -30,6 +30,7 @@ from edgedistill.documents import (
     VerifyResult,
 )
 from edgedistill.errors import InputError, Problem
+from edgedistill.explained import ExplainResult
 from edgedistill.progress import Listener, silent
 from edgedistill.results import BuildIndex, BuildResult, ProfileResult, SearchResult
 from edgedistill.store import Store
@@ -317,3 +318,12 @@ def run(path: Path | str, image: Path | str, *, top: int = 5, target: str | Path
     from edgedistill.examining import run_file
 
     return run_file(Path(path), Path(image), top, load_target(str(target)))
+
+
+def explain(out: Path | str, *, budget: str | None = None, students: int = 10) -> ExplainResult:
+    """Why the build in the folder `out` ended as it did: what won, what the next `students` lacked, which operators cost the
+    time, what other budgets would give, and `budget` ("3ms", "20%@p99") among them. Raises InputError for a folder without
+    a build that this version reads, and for what is no budget."""
+    from edgedistill.explanation.explaining import explain_folder
+
+    return explain_folder(Path(out), budget=budget, students=students)

@@ -17,6 +17,7 @@ from edgedistill.cli import (
     calibrate,
     doctor,
     evaluate,
+    explain,
     export,
     init,
     inspect,
@@ -52,6 +53,7 @@ app.command("profile")(profile.profile)
 app.command("calibrate")(calibrate.calibrate)
 app.command("profiles")(profiles.profiles)
 app.command("report")(report.report)
+app.command("explain")(explain.explain)
 app.add_typer(cache.app, name="cache")
 
 # What the command-line parser raises for a wrong option: its class has moved between releases of typer, which exports

@@ -16,13 +16,13 @@ from edgedistill.results import BuildIndex, BuildResult, Found, SearchResult, Sh
 from edgedistill.specs import Budget, ComputedBy, Percentile
 from edgedistill.units import format_bytes, format_ms, format_percent, format_seconds
 
-_STATUS_STYLE = {"met": "bold green", "not_met": "bold red", "unmeasured": "bold yellow"}
-_STATUS_WORDS = {"met": "budget met", "not_met": "budget not met", "unmeasured": "unmeasured"}
+STATUS_STYLES = {"met": "bold green", "not_met": "bold red", "unmeasured": "bold yellow"}
+STATUS_WORDS = {"met": "budget met", "not_met": "budget not met", "unmeasured": "unmeasured"}
 
 
 def print_result(console: Console, result: BuildResult, out: Path) -> None:
     """Everything that a person needs to know of a finished build in `out`."""
-    status = Text.assemble((_STATUS_WORDS[result.status], _STATUS_STYLE[result.status]), f": {result.verdict}")
+    status = Text.assemble((STATUS_WORDS[result.status], STATUS_STYLES[result.status]), f": {result.verdict}")
     console.print(status, soft_wrap=True)
     render.line(console, f"budget {budget_text(result.budget)} on {result.target}", style="dim")
     if result.student is not None:
@@ -54,7 +54,7 @@ def print_result(console: Console, result: BuildResult, out: Path) -> None:
 
 def print_found(console: Console, result: SearchResult, out: Path) -> None:
     """What a search found, and the command that ships it."""
-    status = Text.assemble((_STATUS_WORDS[result.status], _STATUS_STYLE[result.status]), f": {result.verdict}")
+    status = Text.assemble((STATUS_WORDS[result.status], STATUS_STYLES[result.status]), f": {result.verdict}")
     console.print(status, soft_wrap=True)
     render.line(console, f"budget {budget_text(result.budget)} on {result.target}", style="dim")
     if result.status == "not_met":
@@ -72,7 +72,7 @@ def print_index(console: Console, index: BuildIndex, out: Path) -> None:
     for entry in index.targets:
         head = Text.assemble(
             (f"{entry.target}: ", "bold"),
-            (_STATUS_WORDS[entry.status], _STATUS_STYLE[entry.status]),
+            (STATUS_WORDS[entry.status], STATUS_STYLES[entry.status]),
             f": {entry.verdict}",
         )
         console.print(head, soft_wrap=True)

@@ -16,6 +16,7 @@ ModelFile = Annotated[Path, typer.Argument(metavar="FILE", help="A .onnx, .mlpac
 TargetName = Annotated[
     str, typer.Option(metavar="NAME|PATH.toml", autocompletion=complete_target, help="Device the file is for.")
 ]
+BuildOutput = Annotated[Path, typer.Argument(metavar="OUT", help="A build's output folder, or the build.json in it.")]
 BuildFile = Annotated[Path, typer.Argument(metavar="BUILD.toml", help="The build file; `edgedistill init` writes one.")]
 Targets = Annotated[
     list[str] | None,

@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from edgedistill.cli.options import BuildOutput
+
 
 def report(
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="A build's output folder, or the build.json in it.")],
+    out: BuildOutput,
     open_it: Annotated[bool, typer.Option("--open", help="Open the report in a browser.")] = False,
 ) -> None:
     """Draw OUT/report.html again from OUT/build.json and its profiles."""
     from edgedistill.cli import render
     from edgedistill.cli.errors import answering
-    from edgedistill.errors import InputError
+    from edgedistill.explanation.folder import build_folder
 
     with answering():
-        folder = out.parent if out.name == "build.json" else out
-        if not (folder / "build.json").is_file():
-            inside = folder / "out"
-            fix = "give the output folder of a finished build"
-            if (inside / "build.json").is_file():
-                fix = f"did you mean {inside}?"
-            raise InputError(f"{folder} holds no build.json", fix=fix)
+        folder = build_folder(out)
         from edgedistill.report.html import write_report
 
         write_report(folder)

@@ -3,40 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from statistics import median
-from typing import Any, TypeVar
+from typing import Any
 
 import plotly.graph_objects as go  # type: ignore[import-untyped]
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs  # type: ignore[import-untyped]
-from pydantic import BaseModel, ValidationError
 
-from edgedistill.artifacts import Profile
-from edgedistill.errors import InputError
+from edgedistill.explanation.folder import ReportProfiles, read_build, read_profiles
+from edgedistill.explanation.operators import operator_kinds
+from edgedistill.explanation.winner import winning_artifact, winning_trial
 from edgedistill.report import tables
 from edgedistill.report.plots.distribution import distribution
 from edgedistill.report.plots.frontier import frontier
 from edgedistill.report.plots.halving import halving
 from edgedistill.report.plots.operators import TOP_OPERATORS, operators
 from edgedistill.report.plots.style import STATES
-from edgedistill.report.verdict import budget_text, make_verdict, winning_artifact, winning_trial
+from edgedistill.report.verdict import budget_text, make_verdict
 from edgedistill.results import BuildResult
 from edgedistill.store import write_atomic
 from edgedistill.units import format_bytes, format_ms, format_percent, format_seconds
-
-D = TypeVar("D", bound=BaseModel)
-
-
-@dataclass(frozen=True)
-class ReportProfiles:
-    """Raw samples to show beside the result: of the exact file that ships and of the teacher's. None where not measured."""
-
-    winner: Profile | None = None
-    teacher: Profile | None = None
 
 
 def render_report(result: BuildResult, profiles: ReportProfiles) -> str:
@@ -63,7 +52,7 @@ def render_report(result: BuildResult, profiles: ReportProfiles) -> str:
             winning_trial=winning_trial(result),
             figures={name: figure and embedded_json(figure) for name, figure in drawn.items()},
             named_profiles=[(n, p) for n, p in (("student", profiles.winner), ("teacher", profiles.teacher)) if p],
-            operator_kinds=tables.operator_kinds(timings),
+            operator_kinds=operator_kinds(timings),
             shown_operators=min(len(timings), TOP_OPERATORS),
             unknowns=tables.unknowns(result),
             computed_by=tables.computed_by(result),
@@ -84,34 +73,10 @@ def render_report(result: BuildResult, profiles: ReportProfiles) -> str:
 def write_report(out: Path) -> Path:
     """Write `out/report.html`, whole or not at all, from `out/build.json` and `out/profiles/`. Returns its path. Raises
     InputError if either cannot be read."""
-    result = _load(out / "build.json", BuildResult)
+    result = read_build(out)
     path = out / "report.html"
-    write_atomic(path, render_report(result, load_profiles(out, result)))
+    write_atomic(path, render_report(result, read_profiles(out, result)))
     return path
-
-
-def load_profiles(out: Path, result: BuildResult) -> ReportProfiles:
-    """The profiles in `out/profiles/` that belong to `result`: the one of the exact file that ships, whatever its name, and
-    the teacher's, where the result says that it was measured."""
-    artifact = winning_artifact(result)
-    found = {path.stem: _load(path, Profile) for path in sorted((out / "profiles").glob("*.json"))}
-    teacher = found.pop("teacher", None)
-    return ReportProfiles(
-        winner=next((p for p in found.values() if artifact and p.artifact_sha256 == artifact.sha256), None),
-        teacher=teacher if result.teacher.latency.kind == "measured" else None,
-    )
-
-
-def _load(path: Path, model: type[D]) -> D:
-    try:
-        return model.model_validate_json(path.read_bytes())
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}", fix="run the build again") from error
-    except ValidationError as error:
-        raise InputError(
-            f"{path} is not what this version of edgedistill writes: {error.errors()[0]['msg']}",
-            fix="run the build again",
-        ) from error
 
 
 def embedded_json(figure: go.Figure) -> Markup:

@@ -3,38 +3,16 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable
 
-from edgedistill.artifacts import Environment, OpTiming, PredictedLatency, Profile, Trial, UnknownLatency, Verified
-from edgedistill.report.verdict import budget_option, prediction_text, winning_artifact
+from edgedistill.artifacts import Environment, PredictedLatency, Profile, Trial, UnknownLatency, Verified
+from edgedistill.explanation.winner import winning_artifact
+from edgedistill.report.verdict import budget_option, prediction_text
 from edgedistill.results import BuildResult
 from edgedistill.specs import ComputedBy, Format
 from edgedistill.units import format_percent
 
 Pairs = tuple[tuple[str, str], ...]
-
-
-@dataclass(frozen=True)
-class OperatorKind:
-    """All operators of one type: how many, their summed median time, their share of all."""
-
-    name: str
-    count: int
-    total_us: float
-    share: float
-
-
-def operator_kinds(timings: Sequence[OpTiming]) -> tuple[OperatorKind, ...]:
-    """Operators summed by type, the costliest first."""
-    everything_us = sum(t.median_us for t in timings)
-    kinds = []
-    for name in {t.op_type for t in timings}:
-        of_kind = [t.median_us for t in timings if t.op_type == name]
-        kinds.append(
-            OperatorKind(name, len(of_kind), sum(of_kind), sum(of_kind) / everything_us if everything_us else 0.0)
-        )
-    return tuple(sorted(kinds, key=lambda kind: (-kind.total_us, kind.name)))
 
 
 def rung_epochs(trials: Iterable[Trial]) -> tuple[int, ...]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from edgedistill.artifacts import Latency, MeasuredLatency, PredictedLatency, Trial
+from edgedistill.artifacts import Latency, MeasuredLatency, PredictedLatency
+from edgedistill.explanation.winner import winning_artifact
 from edgedistill.results import BuildResult, ShippedArtifact
 from edgedistill.specs import Budget
 from edgedistill.units import format_bytes, format_ms, format_percent
@@ -38,26 +39,6 @@ def make_verdict(result: BuildResult) -> Verdict:
     """The verdict of a finished build. Nothing in it is called measured unless a measurement stands in `result`."""
     sentence = {"met": _met, "not_met": _not_met, "unmeasured": _unmeasured}[result.status](result)
     return Verdict(result.status, _SYMBOLS[result.status], _TITLES[result.status], sentence, tuple(_tiles(result)))
-
-
-def winning_artifact(result: BuildResult) -> ShippedArtifact | None:
-    """The file that the verdict is about: the one proven; without a proof the first whose latency is measured, or failing
-    that predicted, or failing that the first of all."""
-    if result.proof is not None:
-        proven = [a for a in result.artifacts if a.sha256 == result.proof.artifact_sha256]
-        if proven:
-            return proven[0]
-    order = {"measured": 0, "predicted": 1, "unknown": 2}
-    return min(result.artifacts, key=lambda a: order[a.latency.kind], default=None)
-
-
-def winning_trial(result: BuildResult) -> Trial | None:
-    """The trial that the student came from."""
-    if result.student is None:
-        return None
-    spec = result.student.spec
-    same = [t for t in result.trials if t.spec == spec and t.state != "failed"]
-    return max(same, key=lambda t: (t.state == "complete", len(t.rungs)), default=None)
 
 
 def wilson_interval(share: float, count: int) -> tuple[float, float]:

@@ -16,6 +16,7 @@ from pydantic_core import core_schema
 
 from edgedistill.artifacts import Profile
 from edgedistill.documents import EvaluateResult, ExportResult, InspectResult, QuantizeResult, RunResult, VerifyResult
+from edgedistill.explained import ExplainResult
 from edgedistill.latency.model import LatencyModel
 from edgedistill.latency.profile import DeviceProfile
 from edgedistill.latency.profiles import ProfilesResult
@@ -36,6 +37,7 @@ _DOCUMENTS: dict[str, tuple[type[BaseModel], JsonSchemaMode, str]] = {
     "verify": (VerifyResult, "serialization", "what `edgedistill verify --json` prints"),
     "evaluate": (EvaluateResult, "serialization", "what `edgedistill evaluate --json` prints"),
     "run": (RunResult, "serialization", "what `edgedistill run --json` prints"),
+    "explain": (ExplainResult, "serialization", "what `edgedistill explain --json` prints"),
     "device_profile": (
         DeviceProfile,
         "serialization",

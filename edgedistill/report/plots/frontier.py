@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import plotly.graph_objects as go  # type: ignore[import-untyped]
 
 from edgedistill.artifacts import MeasuredLatency, PredictedLatency, SchemeResult, Trial, Verified
+from edgedistill.explanation.winner import winning_artifact, winning_trial
 from edgedistill.report.plots.style import (
     MARKS,
     Mark,
@@ -20,7 +21,7 @@ from edgedistill.report.plots.style import (
     time_range,
     trial_hover,
 )
-from edgedistill.report.verdict import prediction_text, winning_artifact, winning_trial
+from edgedistill.report.verdict import prediction_text
 from edgedistill.results import BuildResult
 from edgedistill.specs import Percentile
 from edgedistill.units import format_ms, format_percent

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import plotly.graph_objects as go  # type: ignore[import-untyped]
 
+from edgedistill.explanation.winner import winning_trial
 from edgedistill.report.plots.style import MARKS, STATES, new_figure, trial_hover
-from edgedistill.report.verdict import winning_trial
 from edgedistill.results import BuildResult
 from edgedistill.units import format_percent
 

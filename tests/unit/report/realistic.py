@@ -31,6 +31,7 @@ from edgedistill.results import (
     Dropped,
     FrontierPoint,
     LatencyLimit,
+    PredictedPoint,
     ShippedArtifact,
     SplitSizes,
     StudentSummary,
@@ -106,11 +107,11 @@ def _trial(number: int) -> Trial:
     )
     predicted = PredictedLatency(
         latency_ms=p95_ms * (1.08 if number % 2 else 0.93),
-        low_ms=p95_ms * 0.74,
+        low_ms=p95_ms * (1.02 if number == 7 else 0.74),
         high_ms=p95_ms * 1.4,
         percentile=Percentile.P95,
         calibrated=number >= 8,
-        basis=f"non-negative least squares on {8 + number} measured models",
+        basis=f"fp32: {8 + number} measured models",
         device=DEVICE,
     )
     schemes: tuple[SchemeResult, ...] = ()
@@ -145,6 +146,24 @@ def _trial(number: int) -> Trial:
         schemes=schemes,
         state=state,  # type: ignore[arg-type]
         reason=reason,
+    )
+
+
+def _expected(family: str, width: float, latency_ms: float, accuracy: float) -> PredictedPoint:
+    return PredictedPoint(
+        spec=StudentSpec(family=family, width=width, depth=1.0, resolution=24),
+        latency=PredictedLatency(
+            latency_ms=latency_ms,
+            low_ms=latency_ms * 0.8,
+            high_ms=latency_ms * 1.25,
+            percentile=Percentile.P95,
+            calibrated=True,
+            basis="int8: 24 measured models",
+            device=DEVICE,
+        ),
+        accuracy=accuracy,
+        accuracy_low=accuracy - 0.02,
+        accuracy_high=accuracy + 0.006,
     )
 
 
@@ -331,6 +350,12 @@ def make_result(**changes: Any) -> BuildResult:
         ),
         "trials": trials,
         "frontier": tuple(points),
+        "predicted": (
+            _expected("mobilenetv4", 0.25, 0.104, 0.951),
+            _expected("mobileone", 0.75, 0.388, 0.9821),
+            _expected("mobileone", 0.75, 0.955, 0.9902),
+        ),
+        "stopped": "no untried candidate is likely enough to do better",
         "fastest_ms": 0.143,
         "budget_that_would_do_ms": None,
         "notes": ("the test split is small: 270 images, one image is 0.4 points",),
@@ -414,6 +439,8 @@ def make_unmeasured() -> BuildResult:
             for t in result.trials
         ),
         frontier=(),
+        predicted=(),
+        stopped="as many candidates were tried as allowed",
         fastest_ms=None,
     )
 

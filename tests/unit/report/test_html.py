@@ -17,7 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgedistill.errors import InputError
-from edgedistill.report.html import ReportProfiles, embedded_json, load_profiles, render_report, write_report
+from edgedistill.explanation.folder import ReportProfiles, read_profiles
+from edgedistill.report.html import embedded_json, render_report, write_report
 
 HOSTILE = "</script><script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">"
 SECTIONS = [
@@ -193,13 +194,13 @@ def test_write_reads_the_output_folder(tmp_path: Path, realistic: ModuleType) ->
     (tmp_path / "build.json").write_text(result.model_dump_json())
     (tmp_path / "profiles/teacher.json").write_text(profiles.teacher.model_dump_json())
     (tmp_path / "profiles/a.json").write_text(realistic.make_profile("0" * 64, 9.0).model_dump_json())
-    assert load_profiles(tmp_path, result) == ReportProfiles(None, profiles.teacher)
+    assert read_profiles(tmp_path, result) == ReportProfiles(None, profiles.teacher)
     (tmp_path / "profiles/b.json").write_text(profiles.winner.model_dump_json())
-    assert load_profiles(tmp_path, result) == profiles
+    assert read_profiles(tmp_path, result) == profiles
     path = write_report(tmp_path)
     assert path == tmp_path / "report.html"
     assert path.read_text(encoding="utf-8") == render_report(result, profiles)
-    assert load_profiles(tmp_path, realistic.make_unmeasured()).teacher is None, "not the teacher of this build"
+    assert read_profiles(tmp_path, realistic.make_unmeasured()).teacher is None, "not the teacher of this build"
 
 
 @pytest.mark.parametrize(("text", "says"), [(None, "cannot be read"), ("{}", "not what this version")])

@@ -9,11 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgedistill.artifacts import MeasuredLatency, OpTiming
+from edgedistill.explanation.operators import operator_kinds
 from edgedistill.report.plots.distribution import _cumulative, distribution
 from edgedistill.report.plots.frontier import frontier
 from edgedistill.report.plots.halving import halving
 from edgedistill.report.plots.operators import TOP_OPERATORS, operators
-from edgedistill.report.tables import dropped, operator_kinds, rung_epochs, unknowns
+from edgedistill.report.tables import dropped, rung_epochs, unknowns
 from edgedistill.results import BuildResult
 from edgedistill.specs import Percentile
 

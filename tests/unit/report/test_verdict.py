@@ -9,13 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edgedistill.explanation.winner import winning_artifact, winning_trial
 from edgedistill.report.verdict import (
     budget_option,
     make_verdict,
     points,
     wilson_interval,
-    winning_artifact,
-    winning_trial,
 )
 from edgedistill.results import BuildResult
 from edgedistill.specs import Budget, BudgetRequest, Percentile

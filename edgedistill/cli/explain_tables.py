@@ -1,0 +1,151 @@
+"""An explanation on the terminal: the winner, the others, operators, other budgets, the search."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.text import Text
+
+from edgedistill.artifacts import MeasuredLatency, UnknownLatency
+from edgedistill.cli import render
+from edgedistill.cli.build_table import STATUS_STYLES, STATUS_WORDS
+from edgedistill.explained import ExplainResult, OperatorTimes, WinnerExplained
+from edgedistill.explanation.words import (
+    answer_sentences,
+    budget_rows,
+    cost_sentence,
+    latency_text,
+    limit_rows,
+    prediction_sentence,
+    why_sentence,
+)
+from edgedistill.specs import Percentile
+from edgedistill.units import format_bytes, format_ms, format_percent
+
+_KEPT_STYLES = {"yes": "green", "no": "red", "unknown": "yellow"}
+_KINDS = 8
+
+
+def print_explanation(console: Console, explained: ExplainResult) -> None:
+    """All of it, in the order in which one asks."""
+    word = Text(STATUS_WORDS[explained.status], style=STATUS_STYLES[explained.status])
+    console.print(Text.assemble(word, f": {explained.verdict}"))
+    if explained.asked is not None:
+        budget = explained.asked.budget
+        _heading(console, f"a budget of {format_ms(budget.latency_ms)} at {budget.percentile}")
+        for sentence in answer_sentences(explained.asked):
+            console.print(sentence)
+    _heading(console, "why this student" if explained.winner else "why no student")
+    console.print(why_sentence(explained))
+    _print_limits(console, explained)
+    if explained.winner is not None:
+        _print_beside_teacher(console, explained.winner, explained.budgets.percentile)
+    _print_others(console, explained)
+    _print_operators(console, explained)
+    _print_budgets(console, explained)
+    _heading(console, "the search")
+    if explained.search.stopped:
+        console.print(f"stopped: {explained.search.stopped}")
+    console.print(cost_sentence(explained.search))
+    console.print(prediction_sentence(explained.predictions))
+
+
+def _heading(console: Console, text: str) -> None:
+    console.print()
+    console.print(Text(text, style="bold"))
+
+
+def _print_limits(console: Console, explained: ExplainResult) -> None:
+    table = render.table("limit", "allowed", "winner", "kept")
+    for what, allowed, reached, kept in limit_rows(explained.constraints):
+        table.add_row(what, allowed, reached, Text(kept, style=_KEPT_STYLES[kept]))
+    console.print(table)
+
+
+def _print_beside_teacher(console: Console, winner: WinnerExplained, percentile: Percentile) -> None:
+    teacher = winner.teacher
+    table = render.table("", "test", "validation", str(percentile), "size", right=("test", "validation", "size"))
+    shown = winner.accuracy_validation
+    table.add_row(
+        f"student, trial {winner.trial}" if winner.trial is not None else "student",
+        "unknown" if winner.accuracy is None else format_percent(winner.accuracy, 2),
+        "unknown" if shown is None else format_percent(shown, 2),
+        latency_text(winner.latency, percentile),
+        "unknown" if winner.bytes is None else format_bytes(winner.bytes),
+    )
+    table.add_row(
+        f"teacher {teacher.name}",
+        format_percent(teacher.accuracy, 2),
+        format_percent(teacher.accuracy_validation, 2),
+        latency_text(teacher.latency, percentile),
+        format_bytes(teacher.bytes),
+    )
+    console.print(table)
+    if teacher.times_faster is not None and teacher.accuracy_difference is not None:
+        points = f"{teacher.accuracy_difference * 100:+.2f} points on the test split"
+        console.print(f"{teacher.times_faster:.1f} times as fast as its teacher, {points}")
+    if isinstance(winner.latency, UnknownLatency):
+        console.print(f"latency unknown: {winner.latency.reason}")
+
+
+def _print_others(console: Console, explained: ExplainResult) -> None:
+    if not explained.others:
+        return
+    _heading(console, "what the next ones lacked" if explained.winner else "what each lacked, the nearest first")
+    percentile = explained.budgets.percentile
+    table = render.table("trial", "student", "validation", str(percentile), "lacked", right=("trial", "validation"))
+    for other in explained.others:
+        of_file = other.accuracy_validation
+        accuracy = of_file if of_file is not None else other.accuracy_model
+        measured = isinstance(other.latency, MeasuredLatency)
+        latency = latency_text(other.latency, percentile).partition(" (")[0]
+        table.add_row(
+            str(other.trial),
+            f"{other.label} {other.precision or ''}".strip() if measured else other.label,
+            "–" if accuracy is None else format_percent(accuracy, 2),
+            latency,
+            other.lacked,
+        )
+    console.print(table)
+    told = "≈ is predicted; accuracy is of the file where one was run, else of the torch model, after the last rung reached"
+    more = f"{explained.left_out} more: --students {len(explained.others) + explained.left_out}"
+    console.print(Text(f"{told}; {more}" if explained.left_out else told, style="dim"))
+
+
+def _print_operators(console: Console, explained: ExplainResult) -> None:
+    _heading(console, "which operators cost the time")
+    times = explained.operators
+    if not isinstance(times, OperatorTimes):
+        console.print(f"unknown: {times.reason}")
+        return
+    table = render.table("kind", "count", "time", "share", right=("count", "time", "share"))
+    for kind in times.kinds[:_KINDS]:
+        table.add_row(kind.name, str(kind.count), format_ms(kind.total_us / 1000), format_percent(kind.share))
+    if rest := times.kinds[_KINDS:]:
+        total_ms = sum(kind.total_us for kind in rest) / 1000
+        share = format_percent(sum(kind.share for kind in rest))
+        table.add_row(f"{len(rest)} other kinds", str(sum(kind.count for kind in rest)), format_ms(total_ms), share)
+    console.print(table)
+    table = render.table("dearest operators", "kind", "time", "share", right=("time", "share"))
+    for one in times.dearest:
+        table.add_row(one.name, one.op_type, format_ms(one.median_us / 1000), format_percent(one.share))
+    console.print(table)
+    console.print(
+        Text(
+            f"measured on {times.device}, {times.operators} operators of {times.path}, in a run of its own", style="dim"
+        )
+    )
+
+
+def _print_budgets(console: Console, explained: ExplainResult) -> None:
+    _heading(console, "what another budget would give")
+    budgets = explained.budgets
+    rows = budget_rows(budgets)
+    if rows:
+        table = render.table(f"from {budgets.percentile}", "validation", "known by", "student")
+        for row in rows:
+            table.add_row(*row)
+        console.print(table)
+    else:
+        console.print("unknown: nothing was measured, and nothing is predicted")
+    if budgets.would_do_ms is not None:
+        console.print(f"least budget that the samples taken would have proven: {format_ms(budgets.would_do_ms)}")

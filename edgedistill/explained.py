@@ -1,0 +1,359 @@
+"""What `explain` answers: why a build ended as it did.
+
+A lack has figures of its own kind and a `sentence` made of them, which the command line and the report show.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from edgedistill.artifacts import Fraction, Latency, OpTiming, PredictedLatency
+from edgedistill.results import Constraint, StudentSummary
+from edgedistill.specs import Budget, Frozen, Objective, Percentile, Precision, StudentSpec
+from edgedistill.units import format_bytes, format_ms, format_percent
+
+
+class BesideTeacher(Frozen):
+    """A winner beside its teacher. `accuracy_difference` is on the test split, above 0 where the student is the better;
+    `times_faster` at the budget's percentile. Null where one of the two is not known."""
+
+    name: str
+    accuracy: Fraction
+    accuracy_validation: Fraction
+    accuracy_difference: float | None
+    latency: Latency
+    times_faster: float | None
+    bytes: int
+    bytes_share: float | None
+
+
+class WinnerExplained(Frozen):
+    """The student that won, of `tried` trials, before `rivals` others that kept all limits to the end. `accuracy` is its
+    file's on the test split, `accuracy_validation` on the validation split, which chose; `accuracy_model` the torch
+    model's there. `bound_ms` is that of the worst of `sessions` in its proof, null without one."""
+
+    trial: int | None
+    student: StudentSummary
+    label: str
+    precision: Precision | None
+    path: str | None
+    bytes: int | None
+    accuracy: Fraction | None
+    accuracy_validation: Fraction | None
+    accuracy_model: Fraction | None
+    latency: Latency
+    bound_ms: float | None
+    sessions: int | None
+    tried: int
+    rivals: int
+    teacher: BesideTeacher
+
+
+class LatencyOver(Frozen):
+    """A file over the budget: `measured_ms`, and what is compared with the limit, the same at the teacher's speed of
+    processor."""
+
+    kind: Literal["latency"] = "latency"
+    precision: Precision
+    percentile: Percentile
+    measured_ms: float
+    comparable_ms: float
+    limit_ms: float
+
+    @property
+    def sentence(self) -> str:
+        over_ms = self.comparable_ms - self.limit_ms
+        speed = ""
+        if self.comparable_ms != self.measured_ms:
+            speed = f", {format_ms(self.comparable_ms)} at the teacher's speed of processor"
+        return (
+            f"{self.percentile} {format_ms(self.measured_ms)} in {self.precision}{speed}: {format_ms(over_ms)} "
+            f"({format_percent(over_ms / self.limit_ms, 0 if over_ms > self.limit_ms else 1)}) over the budget"
+        )
+
+
+class BytesOver(Frozen):
+    """A file that is too large, or whose process takes too much memory at its peak; `bytes` is null where that was not
+    measured."""
+
+    kind: Literal["size", "memory"]
+    precision: Precision
+    bytes: int | None
+    limit_bytes: int
+
+    @property
+    def sentence(self) -> str:
+        what = "of peak memory " if self.kind == "memory" else ""
+        limit = format_bytes(self.limit_bytes)
+        if self.bytes is None:
+            return f"{what.removeprefix('of ')}in {self.precision} not measured, at most {limit} allowed"
+        over = format_bytes(self.bytes - self.limit_bytes)
+        return f"{format_bytes(self.bytes)} {what}in {self.precision}: {over} over the {limit} allowed"
+
+
+class TooInaccurate(Frozen):
+    """A file of a student trained to the end, below the least accuracy allowed; null where it could not be run."""
+
+    kind: Literal["accuracy"] = "accuracy"
+    precision: Precision
+    accuracy_validation: Fraction | None
+    limit: Fraction
+
+    @property
+    def sentence(self) -> str:
+        least = format_percent(self.limit, 2)
+        if self.accuracy_validation is None:
+            return f"accuracy in {self.precision} unknown, at least {least} wanted"
+        lacking = _points(self.limit - self.accuracy_validation)
+        return f"{format_percent(self.accuracy_validation, 2)} in {self.precision}: {lacking} below the {least} wanted"
+
+
+class LessAccurate(Frozen):
+    """Validation accuracy below the winner's: of the best file, or of the torch model where no file was run."""
+
+    kind: Literal["less_accurate"] = "less_accurate"
+    of_file: bool
+    accuracy_validation: Fraction
+    winner: Fraction
+
+    @property
+    def sentence(self) -> str:
+        whose = "" if self.of_file else " (torch model)"
+        behind = _points(self.winner - self.accuracy_validation)
+        return f"{format_percent(self.accuracy_validation, 2)}{whose}, {behind} behind the winner"
+
+
+class Slower(Frozen):
+    """Latency above the winner's, both at the teacher's speed of processor."""
+
+    kind: Literal["slower"] = "slower"
+    percentile: Percentile
+    latency_ms: float
+    winner_ms: float
+
+    @property
+    def sentence(self) -> str:
+        slower = format_percent(self.latency_ms / self.winner_ms - 1)
+        return f"{self.percentile} {format_ms(self.latency_ms)}, {slower} slower than the winner"
+
+
+class Rival(Frozen):
+    """A student that was at least as accurate at a rung, and went on. The accuracy is its torch model's there."""
+
+    trial: int
+    label: str
+    accuracy_validation: Fraction
+
+
+class Beaten(Frozen):
+    """Pruned at a rung that others left with more: `by` are those, the most accurate first."""
+
+    kind: Literal["beaten"] = "beaten"
+    rung: int
+    epochs: int
+    accuracy_model: Fraction
+    by: Annotated[tuple[Rival, ...], Field(min_length=1)]
+
+    @property
+    def sentence(self) -> str:
+        first = self.by[0]
+        others = f" and {len(self.by) - 1} more" if len(self.by) > 1 else ""
+        return (
+            f"pruned at rung {self.rung}: {format_percent(self.accuracy_model)} after {self.epochs} epochs, where trial "
+            f"{first.trial} ({format_percent(first.accuracy_validation)}){others} went on"
+        )
+
+
+class Stated(Frozen):
+    """What has no figure beside the winner's: it failed, no precision of it was kept, nothing was measured, its file did not
+    pass the proof. `reason` is the search's own word."""
+
+    kind: Literal["stated"] = "stated"
+    about: Literal["failed", "nothing_kept", "unmeasured", "unproven", "other"]
+    reason: str
+
+    @property
+    def sentence(self) -> str:
+        return self.reason
+
+
+Lack = Annotated[
+    LatencyOver | BytesOver | TooInaccurate | LessAccurate | Slower | Beaten | Stated, Field(discriminator="kind")
+]
+
+
+class OtherStudent(Frozen):
+    """A trial that did not win, and what it `lacks`. `precision` and `accuracy_validation` are those of its best file, null
+    without one; `accuracy_model` the torch model's after `epochs`. `latency` is measured, or else what was `predicted`."""
+
+    trial: int
+    label: str
+    spec: StudentSpec
+    state: Literal["failed", "pruned", "over_budget", "complete"]
+    epochs: int
+    precision: Precision | None
+    accuracy_validation: Fraction | None
+    accuracy_model: Fraction | None
+    latency: Latency
+    predicted: Latency
+    lacks: tuple[Lack, ...]
+    reason: str
+
+    @property
+    def lacked(self) -> str:
+        """What it lacked, in a sentence."""
+        return "; ".join(lack.sentence for lack in self.lacks)
+
+
+class OperatorKind(Frozen):
+    """All operators of one type: how many, their summed median time, their share of all."""
+
+    name: str
+    count: int
+    total_us: float
+    share: Fraction
+
+
+class DearOperator(OpTiming):
+    """One operator, with its share of all."""
+
+    share: Fraction
+
+
+class OperatorTimes(Frozen):
+    """Where the time of the file at `path` goes, measured on `device`: all kinds and the dearest single operators. The sum
+    is of a profiling session and not the latency."""
+
+    kind: Literal["measured"] = "measured"
+    path: str
+    device: str
+    operators: int
+    total_us: float
+    kinds: tuple[OperatorKind, ...]
+    dearest: tuple[DearOperator, ...]
+
+
+class OperatorsUnknown(Frozen):
+    """No operator was timed, and why."""
+
+    kind: Literal["unknown"] = "unknown"
+    reason: str
+
+
+class BudgetStep(Frozen):
+    """A measured file: a budget from `latency_ms` on has at least its validation accuracy, were it to pass the proof. With
+    `trained_out` false it was given up after `epochs`, and would be more accurate at the end."""
+
+    trial: int
+    label: str
+    precision: Precision
+    latency_ms: float
+    accuracy_validation: Fraction
+    epochs: int
+    trained_out: bool
+
+
+class Interpolation(Frozen):
+    """What a student `between` two measured ones might have, on a straight line of accuracy over the logarithm of latency.
+    Nobody has seen it."""
+
+    kind: Literal["interpolated"] = "interpolated"
+    latency_ms: float
+    accuracy_validation: Fraction
+    between: tuple[BudgetStep, BudgetStep]
+
+
+class ExpectedStudent(Frozen):
+    """A student that was not measured, as models expect it. Where nobody trained it, `trial` is null and the accuracy has a
+    95% interval; else the accuracy is its torch model's, and only the latency is predicted."""
+
+    trial: int | None
+    label: str
+    spec: StudentSpec
+    latency: PredictedLatency
+    accuracy: Fraction
+    accuracy_low: Fraction | None
+    accuracy_high: Fraction | None
+
+
+class OtherBudgets(Frozen):
+    """What other budgets at `percentile` would give, all other limits kept: steps that were measured, lines between them,
+    and students that models expect. `would_do_ms` is the least budget that the samples taken would have proven, where the
+    build's was not met."""
+
+    percentile: Percentile
+    measured: tuple[BudgetStep, ...]
+    interpolated: tuple[Interpolation, ...]
+    expected: tuple[ExpectedStudent, ...]
+    would_do_ms: float | None
+
+
+class BudgetAnswer(Frozen):
+    """What one budget would give. `measured` is the best measured file inside it, `interpolated` what one between two
+    measured students might reach there, `expected` the best that models expect beyond what is measured. Of those, `kind` is
+    the surest that there is; `unknown` has a reason."""
+
+    kind: Literal["measured", "predicted", "unknown"]
+    budget: Budget
+    measured: BudgetStep | None
+    interpolated: Interpolation | None
+    expected: ExpectedStudent | None
+    reason: str
+
+
+class PredictionRecord(Frozen):
+    """Latencies predicted before a trial began, of those measured later: how many 95% intervals held the measurement, in all
+    and of the calibrated ones, and the median of the relative errors."""
+
+    compared: int
+    held: int
+    calibrated: int
+    calibrated_held: int
+    median_error: float
+
+
+class SearchCost(Frozen):
+    """What the search cost. `trials` by how far they came; `rungs` trained and the `epochs` in them; `files_measured` on the
+    device. `seconds` are those of the run that finished the build."""
+
+    stopped: str
+    trials: int
+    failed: int
+    pruned: int
+    over_budget: int
+    complete: int
+    rungs: int
+    epochs: int
+    files_measured: int
+    seconds: float
+
+
+class ExplainResult(Frozen):
+    """What `explain` answers: why the student of the build in `path` won, what the others lacked (the best first, `left_out`
+    more), where its time goes, what other budgets would give, what the search cost. `asked` is null unless a budget was
+    asked about."""
+
+    schema_version: Literal[1] = 1
+    edgedistill_version: str
+    path: str
+    build_key: str
+    status: Literal["met", "not_met", "unmeasured"]
+    verdict: str
+    target: str
+    objective: Objective
+    constraints: tuple[Constraint, ...]
+    winner: WinnerExplained | None
+    others: tuple[OtherStudent, ...]
+    left_out: int
+    operators: Annotated[OperatorTimes | OperatorsUnknown, Field(discriminator="kind")]
+    budgets: OtherBudgets
+    asked: BudgetAnswer | None
+    predictions: PredictionRecord | None
+    search: SearchCost
+
+
+def _points(share: float) -> str:
+    """A difference of two shares: `0.60 points`."""
+    return f"{format_percent(share, 2).removesuffix('%')} points"

@@ -1,0 +1,78 @@
+"""Which limits a trial's files keep, in figures; the words of the search's own judgement are `Trial.reason`."""
+
+from __future__ import annotations
+
+import math
+
+from edgedistill.artifacts import MeasuredLatency, SchemeResult, Trial
+from edgedistill.explained import BytesOver, Lack, LatencyOver, Stated, TooInaccurate
+from edgedistill.results import AccuracyLimit, BuildResult, MemoryLimit, SizeLimit
+from edgedistill.search.goal import comparable_ms, rank, validation_accuracy
+from edgedistill.specs import Goal
+
+Judged = tuple[SchemeResult, tuple[Lack, ...]]
+
+
+def goal_of(result: BuildResult) -> Goal:
+    """What the build's student was chosen by."""
+    by_kind = {limit.kind: limit for limit in result.constraints}
+    size, memory, accuracy = by_kind.get("size"), by_kind.get("memory"), by_kind.get("accuracy")
+    return Goal(
+        budget=result.budget,
+        objective=result.objective,
+        max_bytes=size.limit_bytes if isinstance(size, SizeLimit) else None,
+        max_memory_bytes=memory.limit_bytes if isinstance(memory, MemoryLimit) else None,
+        min_accuracy=accuracy.limit if isinstance(accuracy, AccuracyLimit) else None,
+    )
+
+
+def trained_out(trial: Trial, result: BuildResult) -> bool:
+    """Whether a trial went through all rungs. The last one is known by its epochs, once any trial went past the first."""
+    if trial.state == "failed" or not trial.rungs:
+        return False
+    epochs = {rung.epochs for other in result.trials for rung in other.rungs}
+    return trial.state == "complete" or (len(epochs) > 1 and trial.rungs[-1].epochs == max(epochs))
+
+
+def best_file(trial: Trial, goal: Goal, *, accuracy_counts: bool) -> Judged | None:
+    """Of a trial's files that were kept, the one that the goal ranks first of those that keep all limits; where none does,
+    that which breaks the fewest, of several the fastest. With the limits that it breaks. `accuracy_counts` once the trial is
+    trained out. None without a file."""
+    judged = [(s, broken_limits(s, goal, accuracy_counts=accuracy_counts)) for s in trial.schemes if not s.dropped]
+
+    def order(pair: Judged) -> tuple[float, ...]:
+        scheme, broken = pair
+        return (len(broken), comparable_ms(scheme, goal)) if broken else (0, *rank(scheme, goal))
+
+    return min(judged, key=order, default=None)
+
+
+def broken_limits(scheme: SchemeResult, goal: Goal, *, accuracy_counts: bool) -> tuple[Lack, ...]:
+    """The limits that a file does not keep, by how much."""
+    budget, precision = goal.budget, scheme.scheme.precision
+    found: list[Lack] = []
+    if isinstance(scheme.latency, MeasuredLatency):
+        comparable_ms = scheme.latency.comparable(budget.percentile)
+        if comparable_ms > budget.latency_ms:
+            found.append(
+                LatencyOver(
+                    precision=precision,
+                    percentile=budget.percentile,
+                    measured_ms=scheme.latency.at(budget.percentile),
+                    comparable_ms=comparable_ms,
+                    limit_ms=budget.latency_ms,
+                )
+            )
+    else:
+        found.append(Stated(about="unmeasured", reason=f"the latency of its {precision} file is not measured"))
+    for kind, limit, taken in (
+        ("size", goal.max_bytes, scheme.artifact.bytes),
+        ("memory", goal.max_memory_bytes, scheme.peak_memory_bytes),
+    ):
+        if limit is not None and (taken is None or taken > limit):
+            found.append(BytesOver(kind=kind, precision=precision, bytes=taken, limit_bytes=limit))  # type: ignore[arg-type]
+    accuracy = validation_accuracy(scheme)
+    if accuracy_counts and goal.min_accuracy is not None and accuracy < goal.min_accuracy:
+        known = accuracy if math.isfinite(accuracy) else None
+        found.append(TooInaccurate(precision=precision, accuracy_validation=known, limit=goal.min_accuracy))
+    return tuple(found)

@@ -1,0 +1,63 @@
+"""Latencies as they were predicted before a trial began, beside what was measured of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from statistics import median
+
+from edgedistill.artifacts import MeasuredLatency, PredictedLatency, Trial
+from edgedistill.explained import PredictionRecord
+from edgedistill.results import BuildResult
+from edgedistill.specs import Precision
+
+
+@dataclass(frozen=True)
+class PredictionPair:
+    """A trial's prediction and the measurement of the file that it was for, in ms at the budget's percentile and at the
+    processor's speed that the latency model learns at."""
+
+    trial: Trial
+    precision: Precision
+    predicted: PredictedLatency
+    measured_ms: float
+
+    @property
+    def held(self) -> bool:
+        return self.predicted.low_ms <= self.measured_ms <= self.predicted.high_ms
+
+
+def predicted_precision(predicted: PredictedLatency) -> Precision | None:
+    """The precision that a prediction is for, which its basis begins with (`int8: 12 measured models`)."""
+    named = predicted.basis.partition(":")[0]
+    return Precision(named) if named in set(Precision) else None
+
+
+def prediction_pairs(result: BuildResult) -> tuple[PredictionPair, ...]:
+    """The trials whose prediction can be held against a measurement: at the same percentile, of the same precision."""
+    percentile = result.budget.percentile
+    pairs = []
+    for trial in result.trials:
+        predicted = trial.predicted
+        if not isinstance(predicted, PredictedLatency) or predicted.percentile is not percentile:
+            continue
+        precision = predicted_precision(predicted)
+        for scheme in trial.schemes:
+            if scheme.scheme.precision is precision and isinstance(scheme.latency, MeasuredLatency):
+                pairs.append(PredictionPair(trial, precision, predicted, scheme.latency.comparable(percentile)))
+                break
+    return tuple(pairs)
+
+
+def prediction_record(result: BuildResult) -> PredictionRecord | None:
+    """How the predictions turned out. None where there is no pair to compare."""
+    pairs = prediction_pairs(result)
+    if not pairs:
+        return None
+    calibrated = [pair for pair in pairs if pair.predicted.calibrated]
+    return PredictionRecord(
+        compared=len(pairs),
+        held=sum(pair.held for pair in pairs),
+        calibrated=len(calibrated),
+        calibrated_held=sum(pair.held for pair in calibrated),
+        median_error=median(abs(pair.predicted.latency_ms / pair.measured_ms - 1) for pair in pairs),
+    )

@@ -1,0 +1,84 @@
+"""What won, and what its goal was."""
+
+from __future__ import annotations
+
+from edgedistill.artifacts import MeasuredLatency, SchemeResult, Trial, UnknownLatency
+from edgedistill.explained import BesideTeacher, WinnerExplained
+from edgedistill.explanation.limits import best_file, goal_of, trained_out
+from edgedistill.results import BuildResult, ShippedArtifact
+
+
+def winning_artifact(result: BuildResult) -> ShippedArtifact | None:
+    """The file that the verdict is about: the one proven; without a proof the first whose latency is measured, or failing
+    that predicted, or failing that the first of all."""
+    if result.proof is not None:
+        proven = [a for a in result.artifacts if a.sha256 == result.proof.artifact_sha256]
+        if proven:
+            return proven[0]
+    order = {"measured": 0, "predicted": 1, "unknown": 2}
+    return min(result.artifacts, key=lambda a: order[a.latency.kind], default=None)
+
+
+def winning_trial(result: BuildResult) -> Trial | None:
+    """The trial that the student came from."""
+    if result.student is None:
+        return None
+    spec = result.student.spec
+    same = [t for t in result.trials if t.spec == spec and t.state != "failed"]
+    return max(same, key=lambda t: (t.state == "complete", len(t.rungs)), default=None)
+
+
+def winning_file(result: BuildResult) -> SchemeResult | None:
+    """The winner's file as the search measured it, before the proof: what others were compared with. None without a
+    proof."""
+    trial, proof = winning_trial(result), result.proof
+    if trial is None or proof is None:
+        return None
+    return next((s for s in trial.schemes if s.artifact.sha256 == proof.artifact_sha256), None)
+
+
+def explain_winner(result: BuildResult) -> WinnerExplained | None:
+    """What won, among how many, and how it stands beside its teacher. None where nothing won."""
+    if result.student is None:
+        return None
+    artifact, trial, goal = winning_artifact(result), winning_trial(result), goal_of(result)
+    finished = [t for t in result.trials if trained_out(t, result)]
+    if result.status != "unmeasured":
+        best = [best_file(t, goal, accuracy_counts=True) for t in finished]
+        finished = [t for t, found in zip(finished, best, strict=True) if found and not found[1]]
+    nothing = UnknownLatency(reason="no file of it could be made", device=result.target)
+    return WinnerExplained(
+        trial=trial.number if trial else None,
+        student=result.student,
+        label=result.student.spec.label,
+        precision=artifact.precision if artifact else None,
+        path=artifact.path if artifact else None,
+        bytes=artifact.bytes if artifact else None,
+        accuracy=artifact.accuracy if artifact else None,
+        accuracy_validation=artifact.accuracy_validation if artifact else None,
+        accuracy_model=trial.rungs[-1].accuracy_validation if trial and trial.rungs else None,
+        latency=artifact.latency if artifact else nothing,
+        bound_ms=max(result.proof.bounds_ms) if result.proof else None,
+        sessions=result.proof.sessions if result.proof else None,
+        tried=len(result.trials),
+        rivals=max(0, len(finished) - 1),
+        teacher=_beside_teacher(result, artifact),
+    )
+
+
+def _beside_teacher(result: BuildResult, artifact: ShippedArtifact | None) -> BesideTeacher:
+    teacher, percentile = result.teacher, result.budget.percentile
+    faster = None
+    if artifact and isinstance(artifact.latency, MeasuredLatency) and isinstance(teacher.latency, MeasuredLatency):
+        faster = teacher.latency.at(percentile) / artifact.latency.at(percentile)
+    ours = artifact.accuracy if artifact else None
+    return BesideTeacher(
+        name=teacher.name,
+        accuracy=teacher.accuracy,
+        accuracy_validation=teacher.accuracy_validation,
+        accuracy_difference=None if ours is None else ours - teacher.accuracy,
+        latency=teacher.latency,
+        times_faster=faster,
+        bytes=teacher.bytes,
+        bytes_share=artifact.bytes / teacher.bytes if artifact else None,
+    )

@@ -1,0 +1,186 @@
+"""What each trial lacked, in figures of the result."""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from edgedistill.artifacts import MeasuredLatency, Trial
+from edgedistill.explained import (
+    Beaten,
+    BytesOver,
+    LatencyOver,
+    LessAccurate,
+    OtherStudent,
+    Slower,
+    Stated,
+    TooInaccurate,
+)
+from edgedistill.explanation.others import other_students
+from edgedistill.explanation.winner import explain_winner, winning_file
+from edgedistill.results import AccuracyLimit, BuildResult, MemoryLimit, SizeLimit
+from edgedistill.specs import Objective, Precision
+
+
+def by_trial(result: BuildResult) -> dict[int, OtherStudent]:
+    return {other.trial: other for other in other_students(result)}
+
+
+def with_trial(result: BuildResult, number: int, **changes: Any) -> BuildResult:
+    changed = tuple(t.model_copy(update=changes) if t.number == number else t for t in result.trials)
+    return result.model_copy(update={"trials": changed})
+
+
+def slowed(trial: Trial, slowdown: float) -> Trial:
+    schemes = tuple(
+        s.model_copy(update={"latency": s.latency.model_copy(update={"slowdown": slowdown})}) for s in trial.schemes
+    )
+    return trial.model_copy(update={"schemes": schemes})
+
+
+def test_the_winner_among_those_it_was_chosen_from(realistic: ModuleType) -> None:
+    winner = explain_winner(realistic.make_result())
+    assert winner is not None
+    assert (winner.trial, winner.precision, winner.tried, winner.rivals) == (realistic.WINNER, Precision.INT8, 13, 2)
+    assert (winner.bound_ms, winner.sessions) == (0.219, 3)
+    assert winner.teacher.accuracy_difference == pytest.approx(0.9741 - 0.9852)
+    assert winner.teacher.times_faster == pytest.approx(2.06 / (0.297 * 0.71))
+    assert winner.teacher.bytes_share == pytest.approx(318_834 / 44_720_000)
+
+
+def test_without_a_device_the_winner_has_no_bound(realistic: ModuleType) -> None:
+    winner = explain_winner(realistic.make_unmeasured())
+    assert winner is not None
+    assert (winner.bound_ms, winner.teacher.times_faster) == (None, None)
+    assert winner.rivals == 11, "all that were trained to the end"
+    assert explain_winner(realistic.make_not_met()) is None
+
+
+def test_every_other_trial_is_told_and_lacks_something(realistic: ModuleType) -> None:
+    for make in (realistic.make_result, realistic.make_not_met, realistic.make_unmeasured):
+        result = make()
+        others = other_students(result)
+        won = {realistic.WINNER} if result.student else set()
+        assert {other.trial for other in others} == {t.number for t in result.trials} - won
+        assert all(other.lacks and other.lacked for other in others)
+
+
+def test_those_that_kept_all_limits_come_first_then_the_longest_trained(realistic: ModuleType) -> None:
+    others = other_students(realistic.make_result())
+    assert [other.trial for other in others[:2]] == [2, 5], "complete, the more accurate first"
+    assert [other.epochs for other in others[2:-1]] == sorted((o.epochs for o in others[2:-1]), reverse=True)
+    assert others[-1].state == "failed"
+
+
+def test_latency_over_the_budget_in_ms(realistic: ModuleType) -> None:
+    (lack,) = by_trial(realistic.make_result())[7].lacks
+    assert isinstance(lack, LatencyOver)
+    assert (lack.precision, lack.limit_ms) == (Precision.INT8, 0.412), "of its files the nearest to the budget"
+    assert lack.comparable_ms == lack.measured_ms == pytest.approx(0.698 * 0.71)
+    assert lack.sentence == "p95 0.496 ms in int8: 0.0836 ms (20.3%) over the budget"
+
+
+def test_a_slow_processor_is_taken_off_and_said(realistic: ModuleType) -> None:
+    result = realistic.make_result()
+    slow = slowed(result.trials[7], 1.5)
+    assert not any(
+        isinstance(lack, LatencyOver) for lack in by_trial(with_trial(result, 7, schemes=slow.schemes))[7].lacks
+    )
+    (lack,) = by_trial(with_trial(result, 7, schemes=slowed(slow, 1.1).schemes))[7].lacks
+    assert isinstance(lack, LatencyOver)
+    assert lack.comparable_ms == pytest.approx(lack.measured_ms / 1.1)
+    assert "0.451 ms at the teacher's speed of processor: 0.0385 ms (9.4%) over" in lack.sentence
+
+
+def test_accuracy_below_the_winner_in_points(realistic: ModuleType) -> None:
+    result = realistic.make_result()
+    (lack,) = by_trial(result)[5].lacks
+    assert lack == LessAccurate(of_file=True, accuracy_validation=0.969, winner=0.974)
+    assert lack.sentence == "96.90%, 0.50 points behind the winner"
+    (lack,) = by_trial(result)[2].lacks
+    assert isinstance(lack, Slower), "as accurate, and slower"
+    assert lack.winner_ms == pytest.approx(0.297 * 0.71)
+
+
+def test_pruned_by_whom(realistic: ModuleType) -> None:
+    result: BuildResult = realistic.make_result()
+    (lack,) = by_trial(result)[9].lacks
+    assert isinstance(lack, Beaten)
+    assert (lack.rung, lack.epochs) == (0, 4)
+    went_on = {t.number: t.rungs[0].accuracy_validation for t in result.trials if len(t.rungs) > 1}
+    assert {rival.trial: rival.accuracy_validation for rival in lack.by} == went_on, "all of them had more"
+    assert [r.accuracy_validation for r in lack.by] == sorted(went_on.values(), reverse=True)
+    assert "where trial 7 (97.6%) and 5 more went on" in lack.sentence
+
+
+def test_pruned_though_nobody_had_more_says_what_the_search_said(realistic: ModuleType) -> None:
+    (lack,) = by_trial(realistic.make_result())[8].lacks
+    assert lack == Stated(about="other", reason=realistic.make_result().trials[8].reason)
+
+
+def test_failed_dropped_and_unproven_have_their_words(realistic: ModuleType) -> None:
+    result: BuildResult = realistic.make_result()
+    assert by_trial(result)[12].lacks == (
+        Stated(about="failed", reason="the loss was not finite in epoch 2 (batch 31)"),
+    )
+    none_kept = tuple(s.model_copy(update={"dropped": "loses 3 points"}) for s in result.trials[2].schemes)
+    (lack,) = by_trial(with_trial(result, 2, schemes=none_kept, state="over_budget"))[2].lacks
+    assert lack == Stated(about="nothing_kept", reason="fp32: loses 3 points; int8: loses 3 points")
+    unproven = {"state": "over_budget", "reason": "fp32 fails the acceptance rule: bound 0.43 ms in the worst session"}
+    (lack,) = by_trial(with_trial(result, 10, **unproven))[10].lacks
+    assert lack == Stated(about="unproven", reason=unproven["reason"])
+
+
+def test_a_file_ranked_before_the_winners_failed_its_proof(realistic: ModuleType) -> None:
+    result: BuildResult = realistic.make_result()
+    better = tuple(
+        s.model_copy(update={"verification": s.verification.model_copy(update={"accuracy_validation": 0.99})})
+        for s in result.trials[5].schemes
+    )
+    (lack,) = by_trial(with_trial(result, 5, schemes=better))[5].lacks
+    assert isinstance(lack, Stated)
+    assert lack.about == "unproven"
+
+
+def test_all_limits_that_a_file_breaks_are_told(realistic: ModuleType) -> None:
+    result: BuildResult = realistic.make_result()
+    limits = (
+        *result.constraints,
+        SizeLimit(limit_bytes=150_000, bytes=None, kept=None),
+        MemoryLimit(target="host", limit_bytes=10**6, bytes=None, kept=None),
+        AccuracyLimit(limit=0.98, accuracy_validation=None, kept=None),
+    )
+    found = by_trial(result.model_copy(update={"constraints": limits}))
+    size, memory, accuracy = found[5].lacks
+    assert isinstance(size, BytesOver) and isinstance(memory, BytesOver) and isinstance(accuracy, TooInaccurate)
+    assert (size.kind, size.bytes, size.precision) == ("size", 173_682, Precision.INT8)
+    assert size.sentence == "169.6 KiB in int8: 23.1 KiB over the 146.5 KiB allowed"
+    assert (memory.kind, memory.bytes) == ("memory", None)
+    assert "not measured" in memory.sentence
+    assert accuracy.sentence == "96.50% in int8: 1.50 points below the 98.00% wanted"
+    assert not any(isinstance(lack, TooInaccurate) for lack in found[10].lacks), "still rising when it was pruned"
+
+
+def test_where_nothing_won_the_nearest_comes_first(realistic: ModuleType) -> None:
+    others = other_students(realistic.make_not_met())
+    over = [other.lacks[0].comparable_ms for other in others if isinstance(other.lacks[0], LatencyOver)]
+    assert len(over) == 6
+    assert over == sorted(over)
+    assert isinstance(others[0].latency, MeasuredLatency)
+
+
+def test_without_a_device_the_torch_models_are_compared(realistic: ModuleType) -> None:
+    lack = by_trial(realistic.make_unmeasured())[5].lacks[0]
+    assert lack == LessAccurate(of_file=False, accuracy_validation=0.969, winner=0.978)
+    assert "(torch model)" in lack.sentence
+
+
+def test_where_the_fastest_wins_the_others_are_slower(realistic: ModuleType) -> None:
+    result = realistic.make_result().model_copy(update={"objective": Objective.LATENCY})
+    chosen = winning_file(result)
+    assert chosen is not None
+    kinds = [lack.kind for lack in by_trial(result)[2].lacks]
+    assert kinds == ["slower"]
+    assert by_trial(result)[5].lacks[0].kind == "stated", "faster, so its proof failed"
