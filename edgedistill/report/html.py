@@ -13,14 +13,25 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs  # type: ignore[import-untyped]
 
+from edgedistill.explanation.explaining import explain_build
 from edgedistill.explanation.folder import ReportProfiles, read_build, read_profiles
 from edgedistill.explanation.operators import operator_kinds
 from edgedistill.explanation.winner import winning_artifact, winning_trial
+from edgedistill.explanation.words import (
+    budget_rows,
+    cost_sentence,
+    latency_text,
+    limit_rows,
+    prediction_sentence,
+    why_sentence,
+)
 from edgedistill.report import tables
 from edgedistill.report.plots.distribution import distribution
 from edgedistill.report.plots.frontier import frontier
 from edgedistill.report.plots.halving import halving
 from edgedistill.report.plots.operators import TOP_OPERATORS, operators
+from edgedistill.report.plots.order import order
+from edgedistill.report.plots.predictions import predictions
 from edgedistill.report.plots.style import STATES
 from edgedistill.report.verdict import budget_text, make_verdict
 from edgedistill.results import BuildResult
@@ -36,8 +47,11 @@ def render_report(result: BuildResult, profiles: ReportProfiles) -> str:
         "frontier": frontier(result),
         "distribution": distribution(profiles.winner, profiles.teacher, result.budget.latency_ms, percentile),
         "operators": operators(profiles.winner.op_timings) if profiles.winner else None,
+        "order": order(result),
+        "predictions": predictions(result),
         "halving": halving(result),
     }
+    explained = explain_build(result, profiles, Path())
     timings = profiles.winner.op_timings if profiles.winner else ()
     proof = result.proof
     return (
@@ -54,6 +68,12 @@ def render_report(result: BuildResult, profiles: ReportProfiles) -> str:
             named_profiles=[(n, p) for n, p in (("student", profiles.winner), ("teacher", profiles.teacher)) if p],
             operator_kinds=operator_kinds(timings),
             shown_operators=min(len(timings), TOP_OPERATORS),
+            explained=explained,
+            why=why_sentence(explained),
+            cost=cost_sentence(explained.search),
+            predictions_held=prediction_sentence(explained.predictions),
+            limits=limit_rows(result.constraints),
+            budgets=budget_rows(explained.budgets),
             unknowns=tables.unknowns(result),
             computed_by=tables.computed_by(result),
             rungs=tables.rung_epochs(result.trials),
@@ -109,7 +129,12 @@ def _environment() -> Environment:
         return "unknown" if value is None else formats[unit](value, *arguments)
 
     environment.filters.update(
-        **formats, known=known, count="{:,}".format, median=median, accuracy_after=tables.accuracy_after
+        **formats,
+        known=known,
+        shown_latency=latency_text,
+        count="{:,}".format,
+        median=median,
+        accuracy_after=tables.accuracy_after,
     )
     return environment
 

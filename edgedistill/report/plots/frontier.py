@@ -1,4 +1,4 @@
-"""Accuracy against latency: every trial, the frontier, the budget, the teacher."""
+"""Accuracy against latency: every trial, the frontier, students that models expect, the budget, the teacher."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from edgedistill.report.plots.style import (
     trial_hover,
 )
 from edgedistill.report.verdict import prediction_text
-from edgedistill.results import BuildResult
+from edgedistill.results import BuildResult, PredictedPoint
 from edgedistill.specs import Percentile
 from edgedistill.units import format_ms, format_percent
 
@@ -38,19 +38,22 @@ class _Point:
 
 
 def frontier(result: BuildResult) -> go.Figure | None:
-    """Accuracy on validation against latency at the budget's percentile: every trial, the frontier, the budget, the teacher.
-    None if there is nothing to place."""
+    """Accuracy on validation against latency at the budget's percentile: every trial, the frontier, the students that models
+    expect, the budget, the teacher. None if there is nothing to place."""
     percentile = result.budget.percentile
     placed = [point for trial in result.trials for point in _points(trial, percentile)]
     teacher = result.teacher
     teacher_ms = teacher.latency.at(percentile) if isinstance(teacher.latency, MeasuredLatency) else None
     if not placed and teacher_ms is None:
         return None
-    accuracies = [p.accuracy for p in placed] + [teacher.accuracy_validation]
-    latencies = [p.latency_ms for p in placed] + [result.budget.latency_ms] + ([teacher_ms] if teacher_ms else [])
+    expected = [p for p in result.predicted if p.latency.percentile is percentile]
+    accuracies = [p.accuracy for p in placed] + [p.accuracy for p in expected] + [teacher.accuracy_validation]
+    latencies = [p.latency_ms for p in placed] + [p.latency.latency_ms for p in expected]
+    latencies += [result.budget.latency_ms] + ([teacher_ms] if teacher_ms else [])
     # A prediction's interval is shown whole unless it is so wide that the points themselves would crowd together.
     lowest, highest = min(latencies) / 2, max(latencies) * 2
-    latencies += [max(p.low_ms, lowest) for p in placed] + [min(p.high_ms, highest) for p in placed]
+    ends = [(p.low_ms, p.high_ms) for p in placed] + [(p.latency.low_ms, p.latency.high_ms) for p in expected]
+    latencies += [max(low_ms, lowest) for low_ms, _ in ends] + [min(high_ms, highest) for _, high_ms in ends]
     floor, ceiling = padded(min(accuracies), max(accuracies))
     figure = new_figure(520)
     log = time_axis(figure, latencies, f"{percentile} latency")
@@ -80,6 +83,8 @@ def frontier(result: BuildResult) -> go.Figure | None:
         some = [p for p in placed if p.kind == kind]
         if some:
             _add_points(figure, some, mark, intervals=kind == "predicted")
+    if expected:
+        _add_expected(figure, expected)
     add_budget_line(figure, result.budget.latency_ms, floor, ceiling)
     if teacher_ms is not None:
         figure.add_scatter(
@@ -126,6 +131,41 @@ def _add_points(figure: go.Figure, some: Sequence[_Point], mark: Mark, intervals
         name=mark.name,
         hoverinfo="text",
         hovertext=[p.text for p in some],
+    )
+
+
+def _add_expected(figure: go.Figure, expected: Sequence[PredictedPoint]) -> None:
+    """Students that nobody trained, with both intervals."""
+    mark = MARKS["expected"]
+    bars = {"type": "data", "symmetric": False, "color": mark.color, "thickness": 0.8, "width": 2}
+    figure.add_scatter(
+        x=[p.latency.latency_ms for p in expected],
+        y=[p.accuracy for p in expected],
+        mode="markers",
+        marker={"symbol": mark.symbol, "size": 10, "color": mark.color, "line": {"color": mark.color, "width": 1.5}},
+        error_x=bars
+        | {
+            "array": [p.latency.high_ms - p.latency.latency_ms for p in expected],
+            "arrayminus": [p.latency.latency_ms - p.latency.low_ms for p in expected],
+        },
+        error_y=bars
+        | {
+            "array": [p.accuracy_high - p.accuracy for p in expected],
+            "arrayminus": [p.accuracy - p.accuracy_low for p in expected],
+        },
+        name=mark.name,
+        hoverinfo="text",
+        hovertext=[
+            hover_text(
+                p.spec.family,
+                p.spec.described,
+                f"predicted {prediction_text(p.latency)}",
+                f"validation accuracy predicted {format_percent(p.accuracy)} ({format_percent(p.accuracy_low)} to "
+                f"{format_percent(p.accuracy_high)}, 95% interval)",
+                "nobody trained or measured it",
+            )
+            for p in expected
+        ],
     )
 
 

@@ -42,19 +42,22 @@ MARKS = {
     "failed": Mark("measured, then failed", "cross", "var(--quiet)"),
     "dropped": Mark("measured, precision dropped", "x-thin-open", "var(--quiet)"),
     "predicted": Mark("predicted, not measured", "circle-open", "var(--predicted)"),
+    "expected": Mark("not trained: latency and accuracy predicted", "diamond-open", "var(--predicted)"),
+}
+
+
+AXIS = {
+    "gridcolor": "var(--grid)",
+    "linecolor": "var(--line)",
+    "zeroline": False,
+    "automargin": True,
+    "title": {"standoff": 12},
+    "ticks": "outside",
+    "tickcolor": "var(--line)",
 }
 
 
 def new_figure(height: int, **layout: Any) -> go.Figure:
-    axis = {
-        "gridcolor": "var(--grid)",
-        "linecolor": "var(--line)",
-        "zeroline": False,
-        "automargin": True,
-        "title": {"standoff": 12},
-        "ticks": "outside",
-        "tickcolor": "var(--line)",
-    }
     figure = go.Figure(layout={"template": go.layout.Template()})
     figure.update_layout(
         height=height,
@@ -71,8 +74,8 @@ def new_figure(height: int, **layout: Any) -> go.Figure:
         hovermode="closest",
         modebar={"bgcolor": "rgba(0,0,0,0)", "color": "var(--quiet)", "activecolor": "var(--text)"},
         legend={"orientation": "h", "yref": "container", "y": 0, "yanchor": "bottom", "x": 0, "font": {"size": 12}},
-        xaxis=axis,
-        yaxis=axis,
+        xaxis=AXIS,
+        yaxis=AXIS,
     )
     figure.update_layout(**layout)
     return figure
@@ -103,15 +106,17 @@ def add_budget_line(figure: go.Figure, budget_ms: float, low: float, high: float
     )
 
 
-def time_axis(figure: go.Figure, latencies_ms: Sequence[float], title: str) -> bool:
-    """A latency axis in ms, logarithmic where the values lie far apart. Returns whether it is."""
+def time_axis(figure: go.Figure, latencies_ms: Sequence[float], title: str, axis: str = "xaxis") -> bool:
+    """Make `axis`, by plotly's name, one of latency in ms, logarithmic where the values lie far apart. Returns whether it
+    is."""
     log = min(latencies_ms) > 0 and max(latencies_ms) / min(latencies_ms) > _LOG_FROM_RATIO
-    figure.update_xaxes(title_text=f"{title}, ms{' (log scale)' if log else ''}")
+    settings: dict[str, Any] = {"title": {"text": f"{title}, ms{' (log scale)' if log else ''}"}}
     if log:
         low, high = time_range(latencies_ms, log)
         decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
         ticks = [digit * 10.0**decade for decade in decades for digit in (1, 2, 5)]
-        figure.update_xaxes(type="log", tickvals=ticks, ticktext=[f"{tick:g}" for tick in ticks])
+        settings |= {"type": "log", "tickvals": ticks, "ticktext": [f"{tick:g}" for tick in ticks]}
+    figure.update_layout({axis: settings})
     return log
 
 

@@ -14,6 +14,8 @@ from edgedistill.report.plots.distribution import _cumulative, distribution
 from edgedistill.report.plots.frontier import frontier
 from edgedistill.report.plots.halving import halving
 from edgedistill.report.plots.operators import TOP_OPERATORS, operators
+from edgedistill.report.plots.order import order
+from edgedistill.report.plots.predictions import predictions
 from edgedistill.report.tables import dropped, rung_epochs, unknowns
 from edgedistill.results import BuildResult
 from edgedistill.specs import Percentile
@@ -48,6 +50,8 @@ def test_a_ring_marks_the_student(realistic: ModuleType) -> None:
 def test_nothing_to_place_gives_no_plot(realistic: ModuleType) -> None:
     assert frontier(realistic.make_unmeasured().model_copy(update={"trials": ()})) is None
     assert halving(realistic.make_result(trials=())) is None
+    assert order(realistic.make_result(trials=())) is None
+    assert predictions(realistic.make_unmeasured()) is None
     assert distribution(None, None, 1.0, Percentile.P95) is None
     assert operators(()) is None
 
@@ -107,3 +111,51 @@ def test_each_unknown_has_its_reason(realistic: ModuleType) -> None:
     assert set(rows) == {"package/student-fp16.mlpackage", "package/student-fp16.engine"}
     assert "Checked instead: the file was read back" in rows["package/student-fp16.engine"]
     assert "teacher" in dict(unknowns(realistic.make_unmeasured()))
+
+
+def test_students_that_nobody_trained_are_marked_with_both_intervals(realistic: ModuleType) -> None:
+    result: BuildResult = realistic.make_result()
+    figure = frontier(result)
+    (expected,) = [t for t in figure.data if t.name == "not trained: latency and accuracy predicted"]
+    assert list(expected.x) == [p.latency.latency_ms for p in result.predicted]
+    assert list(expected.y) == [p.accuracy for p in result.predicted]
+    for bars, ends in (
+        (expected.error_x, [(p.latency.latency_ms, p.latency.low_ms, p.latency.high_ms) for p in result.predicted]),
+        (expected.error_y, [(p.accuracy, p.accuracy_low, p.accuracy_high) for p in result.predicted]),
+    ):
+        assert list(bars.arrayminus) == pytest.approx([middle - low for middle, low, _ in ends])
+        assert list(bars.array) == pytest.approx([high - middle for middle, _, high in ends])
+    assert all("nobody trained or measured it" in text for text in expected.hovertext)
+    assert expected.marker.symbol == "diamond-open", "open as all that is predicted, and unlike those that were trained"
+    low, high = figure.layout.yaxis.range
+    assert low < min(expected.y) and max(expected.y) < high
+
+
+def test_predictions_stand_against_measurements_on_equal_axes(realistic: ModuleType) -> None:
+    result: BuildResult = realistic.make_result()
+    figure = predictions(result)
+    traces = {t.name: t for t in figure.data}
+    held, missed = traces["interval held the measurement"], traces["interval missed it"]
+    fp32 = {t.number: t.schemes[0].latency.p95_ms for t in result.trials if t.schemes}  # type: ignore[union-attr]
+    assert sorted([*held.x, *missed.x]) == sorted(fp32.values()), "in the precision that was predicted"
+    assert list(missed.x) == [fp32[7]]
+    for trace in (held, missed):
+        for x, y, up, down in zip(trace.x, trace.y, trace.error_y.array, trace.error_y.arrayminus, strict=True):
+            assert (y - down <= x <= y + up) == (trace is held)
+    assert figure.layout.xaxis.range == figure.layout.yaxis.range
+    assert list(traces["predicted = measured"].x) == list(traces["predicted = measured"].y)
+
+
+def test_trials_in_order_with_the_best_so_far(realistic: ModuleType) -> None:
+    result: BuildResult = realistic.make_result()
+    figure = order(result)
+    marks = [t for t in figure.data if t.mode == "markers"]
+    trained = sorted(t.number for t in result.trials if t.rungs)
+    for axis in ("y", "y2"):
+        assert sorted(x for t in marks if (t.yaxis or "y") == axis for x in t.x) == trained
+    above, below = [t for t in figure.data if t.name == "best so far inside all limits"]
+    assert list(above.x) == list(below.x) == list(range(2, 12)), "from the first that kept all limits to the end"
+    assert list(above.y) == sorted(above.y), "the most accurate so far"
+    assert max(below.y) <= result.budget.latency_ms
+    assert below.y[-1] == result.trials[realistic.WINNER].schemes[1].latency.p95_ms  # type: ignore[union-attr]
+    assert not [t for t in order(realistic.make_not_met()).data if t.name == "best so far inside all limits"]
