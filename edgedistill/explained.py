@@ -161,8 +161,8 @@ class Beaten(Frozen):
         first = self.by[0]
         others = f" and {len(self.by) - 1} more" if len(self.by) > 1 else ""
         return (
-            f"pruned at rung {self.rung}: {format_percent(self.accuracy_model)} after {self.epochs} epochs, where trial "
-            f"{first.trial} ({format_percent(first.accuracy_validation)}){others} went on"
+            f"pruned at rung {self.rung}: {format_percent(self.accuracy_model)} after {epochs_text(self.epochs)}, where "
+            f"trial {first.trial} ({format_percent(first.accuracy_validation)}){others} went on"
         )
 
 
@@ -357,3 +357,8 @@ class ExplainResult(Frozen):
 def _points(share: float) -> str:
     """A difference of two shares: `0.60 points`."""
     return f"{format_percent(share, 2).removesuffix('%')} points"
+
+
+def epochs_text(count: int) -> str:
+    """`1 epoch`, `8 epochs`."""
+    return f"{count} epoch{'s' * (count != 1)}"

@@ -131,7 +131,8 @@ def _print_operators(console: Console, explained: ExplainResult) -> None:
     console.print(table)
     console.print(
         Text(
-            f"measured on {times.device}, {times.operators} operators of {times.path}, in a run of its own", style="dim"
+            f"measured on {times.device}: {times.operators} in {times.path}, in a run apart from the latency's",
+            style="dim",
         )
     )
 

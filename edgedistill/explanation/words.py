@@ -10,6 +10,7 @@ from edgedistill.explained import (
     OtherBudgets,
     PredictionRecord,
     SearchCost,
+    epochs_text,
 )
 from edgedistill.results import Constraint, LatencyLimit, MemoryLimit, SizeLimit
 from edgedistill.specs import Objective, Percentile
@@ -70,7 +71,7 @@ def budget_rows(budgets: OtherBudgets) -> tuple[Row, ...]:
     """Latency from which on a budget has the accuracy beside it, how that is known, and of whom; sorted by latency."""
     rows: list[tuple[float, Row]] = []
     for step in budgets.measured:
-        how = "measured" if step.trained_out else f"measured after {step.epochs} epochs"
+        how = "measured" if step.trained_out else f"measured after {epochs_text(step.epochs)}"
         row = (format_ms(step.latency_ms), format_percent(step.accuracy_validation, 2), how)
         rows.append((step.latency_ms, (*row, f"trial {step.trial}, {step.label}, {step.precision}")))
     for line in budgets.interpolated:
@@ -96,7 +97,7 @@ def answer_sentences(answer: BudgetAnswer) -> tuple[str, ...]:
     limit, percentile = answer.budget.latency_ms, answer.budget.percentile
     said = []
     if (step := answer.measured) is not None:
-        partly = "" if step.trained_out else f", after {step.epochs} epochs only"
+        partly = "" if step.trained_out else f", after {epochs_text(step.epochs)} only"
         said.append(
             f"measured: {format_percent(step.accuracy_validation, 2)} of the validation split by trial {step.trial}, "
             f"{step.label} in {step.precision}, at {format_ms(step.latency_ms)}{partly}; its proof is still to be taken"
@@ -127,8 +128,8 @@ def cost_sentence(search: SearchCost) -> str:
     )
     told = ", ".join(f"{count} {words}" for words, count in states if count)
     return (
-        f"{search.trials} trials{f' ({told})' if told else ''}, {search.rungs} rungs of {search.epochs} epochs in all, "
-        f"{search.files_measured} files measured; the run that finished the build took {format_seconds(search.seconds)}"
+        f"{search.trials} trials{f' ({told})' if told else ''}, {search.rungs} rungs of {epochs_text(search.epochs)} in "
+        f"all, {search.files_measured} files measured; the run that finished the build took {format_seconds(search.seconds)}"
     )
 
 
