@@ -13,7 +13,7 @@ from edgedistill.artifacts import Profile
 from edgedistill.errors import InputError
 from edgedistill.explanation.winner import winning_artifact
 from edgedistill.problem_words import first_fault
-from edgedistill.results import BuildResult
+from edgedistill.results import BuildIndex, BuildResult
 
 SCHEMA_VERSION: int = BuildResult.model_fields["schema_version"].default
 D = TypeVar("D", bound=BaseModel)
@@ -35,13 +35,15 @@ def build_folder(out: Path) -> Path:
         inside = folder / "out"
         found = (inside / "build.json").is_file()
         fix = f"did you mean {inside}?" if found else "give the output folder of a finished build"
+        if (folder / "search.json").is_file():
+            fix = "a search alone ended here: build it, which does nothing of it twice"
         raise InputError(f"{folder} holds no build.json", fix=fix)
     return folder
 
 
 def read_build(folder: Path) -> BuildResult:
-    """What `folder/build.json` holds. Raises InputError where it cannot be read, is damaged, or is of another version of the
-    document."""
+    """What `folder/build.json` holds. Raises InputError where it cannot be read, is damaged, is of another version of the
+    document, or is the index of several."""
     path = folder / "build.json"
     content = _content(path)
     try:
@@ -57,6 +59,9 @@ def read_build(folder: Path) -> BuildResult:
             if older
             else "use the version of edgedistill that built it, or a newer",
         )
+    if isinstance(document, dict) and "targets" in document:
+        folders = ", ".join(str(folder / entry.folder) for entry in _parsed(path, content, BuildIndex).targets)
+        raise InputError(f"{path} is the index of a build for several targets", fix=f"name one of them: {folders}")
     return _parsed(path, content, BuildResult)
 
 

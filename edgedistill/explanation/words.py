@@ -51,7 +51,7 @@ def _limit(limit: Constraint) -> tuple[str, str, str]:
             bound,
         )
     if isinstance(limit, SizeLimit | MemoryLimit):
-        what = "size of the file" if isinstance(limit, SizeLimit) else f"memory on {limit.target}"
+        what = "size of the file" if isinstance(limit, SizeLimit) else f"peak memory on {limit.target}"
         return what, format_bytes(limit.limit_bytes), "unknown" if limit.bytes is None else format_bytes(limit.bytes)
     reached = limit.accuracy_validation
     shown = "unknown" if reached is None else format_percent(reached, 2)

@@ -17,7 +17,7 @@ from edgedistill.explanation.folder import ReportProfiles, read_build, read_prof
 from edgedistill.explanation.operators import DEAREST, operator_times
 from edgedistill.explanation.predictions import prediction_pairs, prediction_record
 from edgedistill.explanation.words import cost_sentence, limit_rows, prediction_sentence, why_sentence
-from edgedistill.results import AccuracyLimit, BuildResult, MemoryLimit, SizeLimit
+from edgedistill.results import AccuracyLimit, BuildIndex, BuildResult, IndexEntry, MemoryLimit, SizeLimit
 from edgedistill.specs import Objective, Percentile
 
 
@@ -74,6 +74,24 @@ def test_no_result_and_a_result_further_in(tmp_path: Path, realistic: ModuleType
     assert found.value.fix == f"did you mean {tmp_path / 'out'}?"
 
 
+def test_an_index_names_its_builds(tmp_path: Path) -> None:
+    entries = tuple(
+        IndexEntry(target=name, folder=name, status="met", verdict="It is proven.") for name in ("host", "pixel-8")
+    )
+    index = BuildIndex(edgedistill_version="0.1.0", targets=entries, seconds=2.0)
+    (tmp_path / "build.json").write_text(index.model_dump_json())
+    with pytest.raises(InputError, match="index of a build for several targets") as found:
+        edgedistill.explain(tmp_path)
+    assert found.value.fix == f"name one of them: {tmp_path / 'host'}, {tmp_path / 'pixel-8'}"
+
+
+def test_a_search_alone_is_told_from_a_build(tmp_path: Path) -> None:
+    (tmp_path / "search.json").write_text("{}")
+    with pytest.raises(InputError) as found:
+        edgedistill.explain(tmp_path)
+    assert "build it" in found.value.fix
+
+
 def test_a_damaged_profile_is_named(tmp_path: Path, realistic: ModuleType) -> None:
     (tmp_path / "profiles").mkdir()
     (tmp_path / "profiles/teacher.json").write_text("{")
@@ -116,7 +134,7 @@ def test_limits_say_what_the_winner_came_to(realistic: ModuleType) -> None:
     assert limit_rows(constraints) == (
         ("p95 on host", "0.412 ms (20.0% of the teacher's)", "at most 0.219 ms (proof)", "yes"),
         ("size of the file", "400.0 KiB", "311.4 KiB", "yes"),
-        ("memory on host", "1.0 MiB", "unknown", "unknown"),
+        ("peak memory on host", "1.0 MiB", "unknown", "unknown"),
         ("validation accuracy", "at least 98.00%", "97.40%", "no"),
     )
 
