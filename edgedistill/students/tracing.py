@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+
+from edgedistill.students.shapes import Shapes, run, storage_of, tensors_in
 
 BYTES_PER_ELEMENT = 4
 
@@ -37,17 +38,19 @@ class Call:
     has_bias: bool
 
 
-def record(module: nn.Module, image: Tensor) -> tuple[Call, ...]:
-    """The calls of one forward pass, in order. In-place calls count as new activations."""
-    recorder = _Recorder(image, {_storage(p) for p in module.parameters()})
+def record(module: nn.Module, image: Tensor, shapes: Shapes | None = None) -> tuple[Call, ...]:
+    """The calls of one forward pass, in order. In-place calls count as new activations. With `shapes`, what came up before
+    on the meta device is looked up there: the calls are the same."""
+    recorder = _Recorder(image, {storage_of(p) for p in module.parameters()}, run if shapes is None else shapes.run)
     with torch.no_grad(), recorder:
         module(image)
     return tuple(recorder.calls)
 
 
 class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    def __init__(self, image: Tensor, weights: set[int]) -> None:
+    def __init__(self, image: Tensor, weights: set[int], run: Callable[..., Any]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
+        self._run = run
         self.calls: list[Call] = []
         self._values = {id(image): 0}
         self._sources: dict[int, list[Tensor]] = {}
@@ -55,17 +58,13 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._weights = weights
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        name = func.overloadpacket.__name__
-        # torch decomposes batch norm in Python on the meta device, by far the slowest part of a trace; shapes stay the same.
-        skipped = "batch_norm" in name and args[0].is_meta
-        outputs = torch.empty_like(args[0]) if skipped else func(*args, **(kwargs or {}))
-        result = (outputs, outputs.new_empty(0), outputs.new_empty(0)) if skipped else outputs
-        self._note(name, args, kwargs or {}, result)
+        kwargs = kwargs or {}
+        result = self._run(func, args, kwargs)
+        tensors = tensors_in((args, tuple(kwargs.values())))
+        self._note(func.overloadpacket.__name__, args, tensors, tensors_in((result,)))
         return result
 
-    def _note(self, name: str, args: Sequence[Any], kwargs: dict[str, Any], result: Any) -> None:
-        tensors = [leaf for leaf in tree_leaves((list(args), kwargs)) if isinstance(leaf, Tensor)]
-        outputs = [leaf for leaf in tree_leaves(result) if isinstance(leaf, Tensor)]
+    def _note(self, name: str, args: Sequence[Any], tensors: Sequence[Tensor], outputs: Sequence[Tensor]) -> None:
         inputs = [self._values[id(t)] for t in tensors if id(t) in self._values]
         if not inputs or not outputs:
             self._derive(tensors, outputs)
@@ -99,7 +98,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self._sources.update({id(output): sources for output in outputs})
 
     def _is_weight(self, tensor: Tensor) -> bool:
-        return _storage(tensor) in self._weights
+        return storage_of(tensor) in self._weights
 
     def _uncounted(self, tensor: Tensor) -> int:
         """Elements of a weight at its first use: tied weights are stored once, and a view shares its base's storage."""
@@ -108,13 +107,8 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return self._once(tensor)
 
     def _once(self, tensor: Tensor) -> int:
-        storage = _storage(tensor)
+        storage = storage_of(tensor)
         if storage not in self._weights:
             return 0
         self._weights.remove(storage)
         return tensor.numel()
-
-
-def _storage(tensor: Tensor) -> int:
-    """The storage's address as an object: on the meta device data pointers are all zero."""
-    return int(tensor.untyped_storage()._cdata)

@@ -8,13 +8,15 @@ from pathlib import Path
 import pytest
 import timm
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from edgedistill.specs import StudentSpec
 from edgedistill.students.build import Normalised, deploy
 from edgedistill.students.families import DEFAULT, FAMILIES
-from edgedistill.students.structure import OperationKind, Structure, structure_of, trace
+from edgedistill.students.structure import OperationKind, Structure, _peak, structure_of, trace
 
 ZERO, ONE = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
 
@@ -117,6 +119,20 @@ def test_the_fused_graph_is_the_one_that_onnxruntime_executes(name: str, tmp_pat
     assert nodes["Conv"] + nodes["FusedConv"] == sum(count for kind, count in found.items() if kind.convolves)
     assert nodes["Gemm"] == found[OperationKind.GEMM]
     assert not {"BatchNormalization", "Relu", "Add"} & set(nodes)
+
+
+@given(data=st.data(), count=st.integers(1, 12))
+def test_the_peak_is_the_largest_sum_of_what_is_alive(data: st.DataObject, count: int) -> None:
+    sizes = data.draw(st.lists(st.integers(0, 9), min_size=count + 1, max_size=count + 1))
+    kept = sorted(data.draw(st.sets(st.integers(1, count), min_size=1)))
+    readers = {value: [n for n in kept if n > value and data.draw(st.booleans())] for value in (0, *kept)}
+    last_read = {value: max(found) for value, found in readers.items() if found}
+
+    def alive(value: int, number: int) -> bool:
+        return value == number or value < number <= last_read.get(value, 0)
+
+    expected = max(sum(sizes[v] for v in (0, *kept) if alive(v, number)) for number in kept)
+    assert _peak(kept, last_read, sizes) == expected
 
 
 def test_a_result_with_two_readers_does_not_fuse() -> None:
