@@ -142,9 +142,9 @@ class Family:
 
     def skeleton(self, plan: Plan, classes: int) -> nn.Module:
         """The merged network on the meta device, in eval mode: shapes without weights."""
-        import torch
+        from edgedistill.students.weightless import Weightless
 
-        with torch.device("meta"):
+        with Weightless():
             return self.assemble(plan, classes, True).eval()
 
 
