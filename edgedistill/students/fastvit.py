@@ -33,25 +33,23 @@ def plan(spec: StudentSpec) -> Plan:
 def assemble(plan: Plan, classes: int, merged: bool) -> nn.Module:
     """The network of `plan`; with `merged` branches and skips are the convolutions that they become."""
     from timm.models.fastvit import MobileOneBlock, PatchEmbed, RepMixerBlock
-    from timm.utils import reparameterize_model
     from torch import nn
 
     from edgedistill.students.stages import classifier, downsampled
 
     # Training starts from random weights and is short: layer scales that begin near nothing would stay there.
-    plain: Any = {"layer_scale_init_value": None}
+    plain: Any = {"layer_scale_init_value": None, "inference_mode": merged}
 
     def block(place: Place) -> nn.Module:
         return RepMixerBlock(place.outputs, place.kernel, place.ratio(place.outputs), **plain)
 
     def resize(place: Place) -> nn.Module:
         if place.stride == 1:
-            return MobileOneBlock(place.inputs, place.outputs, 1)
-        return PatchEmbed(PATCH, place.stride, place.inputs, place.outputs)
+            return MobileOneBlock(place.inputs, place.outputs, 1, inference_mode=merged)
+        return PatchEmbed(PATCH, place.stride, place.inputs, place.outputs, inference_mode=merged)
 
-    stem = MobileOneBlock(3, plan.stem_channels, 3, plan.stem_stride)
-    network = nn.Sequential(stem, *downsampled(plan, resize, block), *classifier(plan, classes))
-    return reparameterize_model(network.eval(), inplace=True) if merged else network
+    stem = MobileOneBlock(3, plan.stem_channels, 3, plan.stem_stride, inference_mode=merged)
+    return nn.Sequential(stem, *downsampled(plan, resize, block), *classifier(plan, classes))
 
 
 FAMILY = Family(

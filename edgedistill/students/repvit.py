@@ -3,7 +3,7 @@ then a mixer of channels, as transformers part the two; every other block weighs
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from edgedistill.specs import StudentSpec
 from edgedistill.students.family import Family, Place, Plan, staged_plan
@@ -26,7 +26,6 @@ def plan(spec: StudentSpec) -> Plan:
 def assemble(plan: Plan, classes: int, merged: bool) -> nn.Module:
     """The network of `plan`; with `merged` the token mixers' branches are the convolution that they become."""
     from timm.models.repvit import ConvNorm, RepViTBlock, RepVitDownsample, RepVitMlp
-    from timm.utils import reparameterize_model
     from torch import nn
 
     from edgedistill.students.stages import classifier, downsampled
@@ -52,7 +51,25 @@ def assemble(plan: Plan, classes: int, merged: bool) -> nn.Module:
 
     stem = (ConvNorm(3, plan.stem_channels, 3, plan.stem_stride, 1), nn.GELU())
     network = nn.Sequential(*stem, *downsampled(plan, resize, block), *classifier(plan, classes))
-    return reparameterize_model(network.eval(), inplace=True) if merged else network
+    if merged:
+        _merge(network)
+    return network
+
+
+def _merge(parent: nn.Module) -> None:
+    """Put a fresh convolution in the place of each that timm's `reparameterize_model` merges into one: here only its shape
+    counts, and merging weights takes much longer."""
+    from timm.models.repvit import ConvNorm, RepVggDw
+    from torch import nn
+
+    for name, child in parent.named_children():
+        branch = child.conv if isinstance(child, RepVggDw) else child
+        if isinstance(branch, ConvNorm):
+            c: Any = branch.c
+            merged = nn.Conv2d(c.in_channels, c.out_channels, c.kernel_size, c.stride, c.padding, groups=c.groups)
+            setattr(parent, name, merged)
+        else:
+            _merge(child)
 
 
 def _whole(expansion: float) -> int:
