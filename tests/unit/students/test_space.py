@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from dataclasses import replace
 from typing import Any
 
@@ -205,3 +206,19 @@ def test_a_map_that_collapses_is_left_out_and_counted(monkeypatch: pytest.Monkey
     assert space.dropped == {"a feature map below 3x3": 2}
     with pytest.raises(InputError, match=r"resolutions: each of 1 candidates has a feature map below 3x3"):
         enumerate_space(config.model_copy(update={"resolutions": (16,)}), 10, None, target())
+
+
+def test_the_garbage_collector_is_left_as_it_was() -> None:
+    config = SpaceConfig(families=("resnet",), widths=(0.125,), depths=(0.5,), resolutions=(8,))
+    impossible = replace(FAMILIES["resnet"], assemble=lambda plan, classes, merged: 1 // 0)
+    for enabled in (True, False):
+        (gc.enable if enabled else gc.disable)()
+        try:
+            candidates_of(config, 10, 8, target())
+            assert gc.isenabled() is enabled
+            with pytest.MonkeyPatch.context() as patch, pytest.raises(ZeroDivisionError):
+                patch.setattr("edgedistill.students.space.families", lambda names: (impossible,))
+                candidates_of(config, 10, 8, target())
+            assert gc.isenabled() is enabled
+        finally:
+            gc.enable()
