@@ -10,8 +10,9 @@ is likely too slow is not ruled out by a guess, only by a measurement.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice, zip_longest
 
 from edgedistill.artifacts import Latency, PredictedLatency, UnknownLatency
 from edgedistill.latency.model import LatencyModel
@@ -76,13 +77,8 @@ def propose(
     able = _able(fresh, models, aim, device)
     for proposal in sorted(able, key=lambda p: (p.candidate.multiply_adds, p.candidate.spec.label)):
         families[proposal.candidate.spec.family].append(proposal)
-    queues = [_spread(members) for _, members in sorted(families.items())]
-    dealt: list[Proposal] = []
-    while len(dealt) < count and any(queues):
-        for queue in queues:
-            if queue and len(dealt) < count:
-                dealt.append(queue.pop(0))
-    return tuple(dealt)
+    rounds = zip_longest(*(_spread(members) for _, members in sorted(families.items())))
+    return tuple(islice((proposal for dealt in rounds for proposal in dealt if proposal is not None), count))
 
 
 def promising(
@@ -139,21 +135,15 @@ def _expected_ms(proposal: Proposal) -> float:
     return float(proposal.candidate.multiply_adds)
 
 
-def _spread(members: Sequence[Proposal]) -> list[Proposal]:
-    """One family's candidates in the order to try them; `members` are sorted by multiply-adds."""
-    last = max(len(members) - 1, 1)
-    size = {id(p): (rank + 1) / (last + 1) for rank, p in enumerate(members)}
-    left = list(members)
-    order: list[Proposal] = []
+def _spread(members: Sequence[Proposal]) -> Iterator[Proposal]:
+    """One family's candidates in the order to try them; `members` are sorted by multiply-adds. `nearest` is how far each is
+    from the sizes dealt so far."""
+    sizes = [(rank + 1) / max(len(members), 2) for rank in range(len(members))]
+    worths = [(1.0 if p.probability is None else p.probability) * size for p, size in zip(members, sizes, strict=True)]
+    nearest = [1.0] * len(members)
+    left = list(range(len(members)))
     while left:
-        taken = [size[id(p)] for p in order]
-
-        def worth(p: Proposal, taken: list[float] = taken) -> float:
-            chance = 1.0 if p.probability is None else p.probability
-            nearest = min((abs(size[id(p)] - t) for t in taken), default=1.0)
-            return chance * size[id(p)] * min(1.0, 4 * nearest)
-
-        best = max(left, key=worth)
+        best = max(left, key=lambda rank: worths[rank] * min(1.0, 4 * nearest[rank]))
         left.remove(best)
-        order.append(best)
-    return order
+        nearest = [min(n, abs(size - sizes[best])) for n, size in zip(nearest, sizes, strict=True)]
+        yield members[best]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from edgedistill.artifacts import PredictedLatency, UnknownLatency
 from edgedistill.latency.model import LatencyModel, Row
-from edgedistill.search.propose import MIN_PROBABILITY, Aim, Proposal, assess, fastest, propose
+from edgedistill.search.propose import MIN_PROBABILITY, Aim, Proposal, _spread, assess, fastest, propose
 from edgedistill.specs import Percentile, Precision
 from edgedistill.students.space import Candidate
 
@@ -103,3 +103,28 @@ def test_the_fastest_come_by_prediction_whatever_their_chance(candidates: list[C
     assert all((p.probability or 0) < MIN_PROBABILITY for p in found)
     unknown = fastest(candidates, {}, aim(0.001), device="d", count=3)
     assert {p.candidate.multiply_adds for p in unknown} == {1_000_000}
+
+
+def spread(members: Sequence[Proposal]) -> list[Proposal]:
+    """The order inside one family from its definition: each time the largest product of chance, size, and a discount that
+    is the distance to the nearest size dealt before, from a quarter of the range on none."""
+    sizes = {id(p): (rank + 1) / max(len(members), 2) for rank, p in enumerate(members)}
+    order: list[Proposal] = []
+
+    def worth(p: Proposal) -> float:
+        nearest = min((abs(sizes[id(p)] - sizes[id(dealt)]) for dealt in order), default=1.0)
+        return (1.0 if p.probability is None else p.probability) * sizes[id(p)] * min(1.0, 4 * nearest)
+
+    while len(order) < len(members):
+        order.append(max((p for p in members if not any(p is dealt for dealt in order)), key=worth))
+    return order
+
+
+@given(chances=st.lists(st.none() | st.sampled_from([0.5, 1.0]) | st.floats(0.02, 1), max_size=25))
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_family_is_dealt_in_the_order_of_its_definition(
+    candidates: list[Candidate], chances: list[float | None]
+) -> None:
+    unknown = UnknownLatency(reason="not measured", device="d")
+    members = [Proposal(candidate, unknown, chance) for candidate, chance in zip(candidates, chances)]
+    assert [id(p) for p in _spread(members)] == [id(p) for p in spread(members)]
