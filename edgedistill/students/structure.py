@@ -13,6 +13,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import chain
 
 import torch
 from torch import nn
@@ -97,7 +98,8 @@ class Structure(Frozen):
 def structure_of(module: nn.Module, resolution: int, shapes: Shapes | None = None) -> Structure:
     """Figures of a deployed module that takes float [1, 3, R, R]; of any model in eval mode, a teacher too. Runs it once on
     the device of its weights. Raises ValueError in training mode, where dropout and batch statistics would count. With
-    `shapes` it is faster for the next of many modules on the meta device, and the figures are the same."""
+    `shapes` it is faster for the next of many modules on the meta device, and the figures are the same. Count a module once:
+    some keep what their first run computed, and compute less in the next."""
     operations, peak = trace(module, resolution, shapes)
     grouped: dict[OperationKind, list[Operation]] = defaultdict(list)
     for operation in operations:
@@ -115,7 +117,7 @@ def trace(module: nn.Module, resolution: int, shapes: Shapes | None = None) -> t
     """The fused operations in the order they run, and the peak of living activations in bytes."""
     if module.training:
         raise ValueError("count a module in eval mode: deploy it first")
-    tensor = next(iter([*module.parameters(), *module.buffers()]), torch.empty(0))
+    tensor = next(chain(module.parameters(), module.buffers()), torch.empty(0))
     calls = record(module, torch.zeros(1, 3, resolution, resolution, device=tensor.device), shapes)
     image_bytes = 3 * resolution * resolution * BYTES_PER_ELEMENT
     return _fuse(calls, image_bytes)
