@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 import pytest
 import torch
 from timm.layers import trunc_normal_
+from timm.utils import reparameterize_model
 from torch import nn
 
 from edgedistill.specs import StudentSpec
 from edgedistill.students.families import FAMILIES
+from edgedistill.students.family import Plan
+from edgedistill.students.shapes import Shapes
+from edgedistill.students.structure import structure_of
 from edgedistill.students.weightless import Weightless
 
 
@@ -28,6 +33,23 @@ def test_a_skeleton_has_the_shapes_of_the_network_with_weights(name: str) -> Non
         for tensors in (module.named_parameters(), module.named_buffers())
     ]
     assert described[:2] == described[2:]
+
+
+@pytest.mark.parametrize("name", ["fastvit", "mobileone", "repvgg", "repvit"])
+def test_branches_may_be_merged_without_weights(name: str) -> None:
+    """As a third party's family may do it: timm merges what was made for training. Its own families are made merged."""
+
+    def merged_by_timm(plan: Plan, classes: int, merged: bool) -> nn.Module:
+        network = own.assemble(plan, classes, False).eval()
+        return reparameterize_model(network, inplace=True) if merged else network
+
+    own = FAMILIES[name]
+    shapes = Shapes()
+    for kernel in (None, *own.kernels):
+        spec = StudentSpec(family=name, width=own.widths[0], depth=own.depths[1], resolution=28, kernel=kernel)
+        networks = [f.skeleton(own.plan(spec), 10) for f in (own, replace(own, assemble=merged_by_timm))]
+        made, merged = (structure_of(network, 28, shapes) for network in networks)
+        assert made == merged == structure_of(networks[1], 28)
 
 
 def test_values_elsewhere_are_written() -> None:
