@@ -39,6 +39,7 @@ from edgedistill.targets import load_target
 if TYPE_CHECKING:
     from edgedistill.latency.profile import DeviceProfile
     from edgedistill.latency.profiles import ProfilesResult
+    from edgedistill.planning import Plan
 
 
 def build(
@@ -63,8 +64,8 @@ def build(
     `out`, returns its result at once. A budget that is not met is a result (`status == "not_met"`), not an exception.
     Raises InputError for bad input and UnreachableError if `require_measured` and the device does not answer.
     """
-    order = one_order(path, target, budget, trials, time, out, require_measured)
-    return build_one(order, means(jobs, executor, storage), listener)
+    using = means(jobs, executor, storage)
+    return build_one(one_order(path, target, budget, trials, time, out, require_measured), using, listener)
 
 
 def build_all(
@@ -80,14 +81,26 @@ def build_all(
     executor: str = "local",
     storage: str | None = None,
     listener: Listener = silent,
-) -> BuildIndex:
-    """`build` for each of `targets`, else of the file's; each into a folder of its name in `out`. Returns what
-    `OUT/build.json` holds: where each target's own is."""
-    wanted = tuple(str(target) for target in targets)
-    found = ordered(path, wanted, budget, trials, time, out, require_measured)
-    if len(found) == 1:
-        raise InputError("one target has no index", fix="call build")
-    return build_each(found, means(jobs, executor, storage), listener)
+) -> BuildResult | BuildIndex:
+    """`build` for each of `targets`, else of the file's. For several, each goes into a folder of its name in `out`, and what
+    is returned is their index, `OUT/build.json`; for one, its result as `build` returns it."""
+    using = means(jobs, executor, storage)
+    found = ordered(path, tuple(map(str, targets)), budget, trials, time, out, require_measured)
+    return build_one(found[0], using, listener) if len(found) == 1 else build_each(found, using, listener)
+
+
+def plan(
+    path: Path | str,
+    *,
+    targets: Sequence[str | Path] = (),
+    budget: str | None = None,
+    trials: int | None = None,
+    time: str | None = None,
+) -> Plan:
+    """What `build_all` would try and what that would cost, as far as it can be told with nothing trained or measured."""
+    from edgedistill.planning import plan_of
+
+    return plan_of(ordered(path, tuple(map(str, targets)), budget, trials, time, None, False))
 
 
 def search(
@@ -106,8 +119,8 @@ def search(
 ) -> SearchResult:
     """`build` that stops before anything is shipped; returns what `OUT/search.json` holds. Processes that share `storage`
     and the cache share the work."""
-    order = one_order(path, target, budget, trials, time, out, require_measured)
-    return search_one(order, means(jobs, executor, storage), listener)
+    using = means(jobs, executor, storage)
+    return search_one(one_order(path, target, budget, trials, time, out, require_measured), using, listener)
 
 
 def ordered(

@@ -105,7 +105,8 @@ def orders(
 ) -> tuple[Order, ...]:
     """The orders of the build file at `path`, one a target: those of `targets`, else of the file. One target's results go to
     `out` (`out/` beside the file), several targets' to folders in it. Raises InputError."""
-    config = _changed(load_config(path), changes)
+    replaced = _read(changes)
+    config = _changed(load_config(path), replaced)
     chosen = [load_target(name) for name in (targets or config.targets or (config.target,))]
     if strangers := sorted(set(config.budgets) - {target.name for target in chosen} - set(config.targets)):
         problem = Problem("[budgets]", f"{', '.join(strangers)} is no target of this build", "name one of its targets")
@@ -132,27 +133,47 @@ def _order(
     return Order(own, target, base, out, require_measured)
 
 
-def _changed(config: BuildConfig, changes: Changes) -> BuildConfig:
-    problems = []
-    search = config.search
-    if changes.trials is not None:
-        if changes.trials < 1:
-            problems.append(Problem("--trials", f"{changes.trials} is not a number of candidates", "give 1 or more"))
-        search = search.model_copy(update={"trials": changes.trials})
-    if changes.time is not None:
-        try:
-            search = search.model_copy(update={"time": parse_duration_ms(changes.time)})
-        except InputError as error:
-            problems.append(Problem("--time", error.message, "write it like 90s, 30min or 2h"))
-    budget = config.budget
-    if changes.budget is not None:
-        try:
-            budget = BudgetRequest.parse(changes.budget)
-        except InputError as error:
-            problems.append(Problem("--budget", error.message, error.fix))
+@dataclass(frozen=True)
+class _Replaced:
+    """`Changes`, read."""
+
+    budget: BudgetRequest | None = None
+    trials: int | None = None
+    time_ms: float | None = None
+
+
+def _read(changes: Changes) -> _Replaced:
+    """Raises InputError naming every option that is wrong, before any file is read."""
+    problems: list[Problem] = []
+    budget: BudgetRequest | None = None
+    time_ms: float | None = None
+    try:
+        budget = None if changes.budget is None else BudgetRequest.parse(changes.budget)
+    except InputError as error:
+        problems.append(Problem("--budget", error.message, error.fix))
+    if changes.trials is not None and changes.trials < 1:
+        problems.append(Problem("--trials", f"{changes.trials} is not a number of candidates", "give 1 or more"))
+    try:
+        time_ms = None if changes.time is None else parse_duration_ms(changes.time)
+    except InputError as error:
+        problems.append(Problem("--time", error.message, "write it like 90s, 30min or 2h"))
     if problems:
         raise InputError("a wrong option" if len(problems) == 1 else "wrong options", problems=problems)
-    return config.model_copy(update={"search": search, "budget": budget})
+    return _Replaced(budget, changes.trials, time_ms)
+
+
+def _changed(config: BuildConfig, replaced: _Replaced) -> BuildConfig:
+    search: dict[str, object] = {}
+    if replaced.trials is not None:
+        search["trials"] = replaced.trials
+    if replaced.time_ms is not None:
+        search["time"] = replaced.time_ms
+    return config.model_copy(
+        update={
+            "search": config.search.model_copy(update=search),
+            "budget": config.budget if replaced.budget is None else replaced.budget,
+        }
+    )
 
 
 # -- one target -----------------------------------------------------------------------------------------------------

@@ -273,9 +273,9 @@ class ExpectedStudent(Frozen):
     label: str
     spec: StudentSpec
     latency: PredictedLatency
-    accuracy: Fraction
-    accuracy_low: Fraction | None
-    accuracy_high: Fraction | None
+    accuracy_validation: Fraction
+    accuracy_validation_low: Fraction | None
+    accuracy_validation_high: Fraction | None
 
 
 class OtherBudgets(Frozen):

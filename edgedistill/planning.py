@@ -51,7 +51,7 @@ class Plan(Frozen):
     targets: tuple[PlannedTarget, ...]
 
 
-def plan(ordered: Sequence[Order]) -> Plan:
+def plan_of(ordered: Sequence[Order]) -> Plan:
     """The plan of a build or search. Loads the data and counts the space; raises InputError for what is wrong with them."""
     return Plan(targets=tuple(_planned(order) for order in ordered))
 

@@ -44,36 +44,42 @@ def build(
 
     Exit codes: 0 met (or unmeasured), 2 bad input, 3 budget not met, 4 device unreachable, 130 interrupted.
     """
-    from pathlib import Path
-
     from edgedistill import api
-    from edgedistill.building import build_each, build_one
     from edgedistill.cli import render
     from edgedistill.cli.build_table import print_index, print_plan, print_result
     from edgedistill.cli.errors import answering
     from edgedistill.cli.live import watching
-    from edgedistill.planning import plan
+    from edgedistill.results import BuildIndex
 
+    wanted = tuple(target or ())
     with answering(as_json=as_json, resumable=not dry_run):
-        means = api.means(jobs, executor, storage)
-        ordered = api.ordered(path, tuple(target or ()), budget, trials, time, out, require_measured)
         if dry_run:
-            planned = plan(ordered)
+            planned = api.plan(path, targets=wanted, budget=budget, trials=trials, time=time)
             render.write_json(planned.model_dump_json()) if as_json else print_plan(render.results(), planned)
             return
-        shown = Path(out) if out is not None else path.parent / "out"
         with watching(verbose=verbose or bool(context.obj)) as listener:
-            if len(ordered) > 1:
-                index = build_each(ordered, means, listener)
-            else:
-                result = build_one(ordered[0], means, listener)
-        if len(ordered) > 1:
-            render.write_json(index.model_dump_json()) if as_json else print_index(render.results(), index, shown)
-            code = max(exit_code(entry.status, require_measured=require_measured) for entry in index.targets)
+            result = api.build_all(
+                path,
+                targets=wanted,
+                budget=budget,
+                out=out,
+                require_measured=require_measured,
+                trials=trials,
+                time=time,
+                jobs=jobs,
+                executor=executor,
+                storage=storage,
+                listener=listener,
+            )
+        folder = out if out is not None else path.parent / "out"
+        if as_json:
+            render.write_json(result.model_dump_json())
+        elif isinstance(result, BuildIndex):
+            print_index(render.results(), result, folder)
         else:
-            render.write_json(result.model_dump_json()) if as_json else print_result(render.results(), result, shown)
-            code = exit_code(result.status, require_measured=require_measured)
-        if code:
+            print_result(render.results(), result, folder)
+        statuses = [entry.status for entry in result.targets] if isinstance(result, BuildIndex) else [result.status]
+        if code := max(exit_code(status, require_measured=require_measured) for status in statuses):
             raise typer.Exit(code)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -55,26 +54,35 @@ def search(
     Exit codes: 0 met (or unmeasured), 2 bad input, 3 budget not met, 4 device unreachable, 130 interrupted.
     """
     from edgedistill import api
-    from edgedistill.building import search_one
     from edgedistill.cli import render
     from edgedistill.cli.build import exit_code
     from edgedistill.cli.build_table import print_found, print_plan
     from edgedistill.cli.errors import answering
     from edgedistill.cli.live import watching
-    from edgedistill.planning import plan
 
     with answering(as_json=as_json, resumable=not dry_run):
-        means = api.means(jobs, executor, storage)
-        order = api.one_order(path, target, budget, trials, time, out, require_measured)
         if dry_run:
-            planned = plan((order,))
+            wanted = () if target is None else (target,)
+            planned = api.plan(path, targets=wanted, budget=budget, trials=trials, time=time)
             render.write_json(planned.model_dump_json()) if as_json else print_plan(render.results(), planned)
             return
         with watching(verbose=verbose or bool(context.obj)) as listener:
-            result = search_one(order, means, listener)
+            result = api.search(
+                path,
+                target=target,
+                budget=budget,
+                out=out,
+                require_measured=require_measured,
+                trials=trials,
+                time=time,
+                jobs=jobs,
+                executor=executor,
+                storage=storage,
+                listener=listener,
+            )
         if as_json:
             render.write_json(result.model_dump_json())
         else:
-            print_found(render.results(), result, out if out is not None else Path(path).parent / "out")
+            print_found(render.results(), result, out if out is not None else path.parent / "out")
         if code := exit_code(result.status, require_measured=require_measured):
             raise typer.Exit(code)

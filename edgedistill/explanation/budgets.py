@@ -50,7 +50,7 @@ def answer_budget(result: BuildResult, text: str) -> BudgetAnswer:
     likely = [one for one in expected if one.latency.latency_ms <= limit_ms]
     if measured is not None:
         likely = [one for one in likely if _better(one, measured, fastest)]
-    best = max(likely, key=lambda one: -one.latency.latency_ms if fastest else one.accuracy, default=None)
+    best = max(likely, key=lambda one: -one.latency.latency_ms if fastest else one.accuracy_validation, default=None)
     kind: Literal["measured", "predicted", "unknown"]
     kind = "measured" if measured else "predicted" if best else "unknown"
     return BudgetAnswer(
@@ -99,16 +99,16 @@ def expected_students(result: BuildResult, percentile: Percentile) -> tuple[Expe
             label=point.spec.label,
             spec=point.spec,
             latency=point.latency,
-            accuracy=point.accuracy,
-            accuracy_low=point.accuracy_low,
-            accuracy_high=point.accuracy_high,
+            accuracy_validation=point.accuracy_validation,
+            accuracy_validation_low=point.accuracy_validation_low,
+            accuracy_validation_high=point.accuracy_validation_high,
         )
         for point in result.predicted
     ]
     trained = [_trained(t, t.predicted) for t in result.trials if trained_out(t, result) and not _measured(t)]
     both = [one for one in (*untrained, *trained) if one is not None and one.latency.percentile is percentile]
-    best = [one for one in both if one.accuracy >= least]
-    return frontier(best, latency_ms=lambda one: one.latency.latency_ms, accuracy=lambda one: one.accuracy)
+    best = [one for one in both if one.accuracy_validation >= least]
+    return frontier(best, latency_ms=lambda one: one.latency.latency_ms, accuracy=lambda one: one.accuracy_validation)
 
 
 def _trained(trial: Trial, predicted: object) -> ExpectedStudent | None:
@@ -119,9 +119,9 @@ def _trained(trial: Trial, predicted: object) -> ExpectedStudent | None:
         label=trial.spec.label,
         spec=trial.spec,
         latency=predicted,
-        accuracy=trial.rungs[-1].accuracy_validation,
-        accuracy_low=None,
-        accuracy_high=None,
+        accuracy_validation=trial.rungs[-1].accuracy_validation,
+        accuracy_validation_low=None,
+        accuracy_validation_high=None,
     )
 
 
@@ -160,7 +160,7 @@ def _line_at(steps: Sequence[BudgetStep], limit_ms: float, measured: BudgetStep 
 def _better(expected: ExpectedStudent, measured: BudgetStep, fastest: bool) -> bool:
     if fastest:
         return expected.latency.latency_ms < measured.latency_ms
-    return expected.accuracy > measured.accuracy_validation
+    return expected.accuracy_validation > measured.accuracy_validation
 
 
 def _why_unknown(

@@ -86,10 +86,10 @@ def budget_rows(budgets: OtherBudgets) -> tuple[Row, ...]:
 
 
 def _accuracy(one: ExpectedStudent) -> str:
-    if one.accuracy_low is None or one.accuracy_high is None:
-        return f"{format_percent(one.accuracy, 2)} (torch model)"
-    low, high = format_percent(one.accuracy_low), format_percent(one.accuracy_high)
-    return f"≈ {format_percent(one.accuracy)} ({low} to {high})"
+    if one.accuracy_validation_low is None or one.accuracy_validation_high is None:
+        return f"{format_percent(one.accuracy_validation, 2)} (torch model)"
+    low, high = format_percent(one.accuracy_validation_low), format_percent(one.accuracy_validation_high)
+    return f"≈ {format_percent(one.accuracy_validation)} ({low} to {high})"
 
 
 def answer_sentences(answer: BudgetAnswer) -> tuple[str, ...]:

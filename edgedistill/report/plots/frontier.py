@@ -47,7 +47,9 @@ def frontier(result: BuildResult) -> go.Figure | None:
     if not placed and teacher_ms is None:
         return None
     expected = [p for p in result.predicted if p.latency.percentile is percentile]
-    accuracies = [p.accuracy for p in placed] + [p.accuracy for p in expected] + [teacher.accuracy_validation]
+    accuracies = (
+        [p.accuracy for p in placed] + [p.accuracy_validation for p in expected] + [teacher.accuracy_validation]
+    )
     latencies = [p.latency_ms for p in placed] + [p.latency.latency_ms for p in expected]
     latencies += [result.budget.latency_ms] + ([teacher_ms] if teacher_ms else [])
     # A prediction's interval is shown whole unless it is so wide that the points themselves would crowd together.
@@ -140,7 +142,7 @@ def _add_expected(figure: go.Figure, expected: Sequence[PredictedPoint]) -> None
     bars = {"type": "data", "symmetric": False, "color": mark.color, "thickness": 0.8, "width": 2}
     figure.add_scatter(
         x=[p.latency.latency_ms for p in expected],
-        y=[p.accuracy for p in expected],
+        y=[p.accuracy_validation for p in expected],
         mode="markers",
         marker={"symbol": mark.symbol, "size": 10, "color": mark.color, "line": {"color": mark.color, "width": 1.5}},
         error_x=bars
@@ -150,8 +152,8 @@ def _add_expected(figure: go.Figure, expected: Sequence[PredictedPoint]) -> None
         },
         error_y=bars
         | {
-            "array": [p.accuracy_high - p.accuracy for p in expected],
-            "arrayminus": [p.accuracy - p.accuracy_low for p in expected],
+            "array": [p.accuracy_validation_high - p.accuracy_validation for p in expected],
+            "arrayminus": [p.accuracy_validation - p.accuracy_validation_low for p in expected],
         },
         name=mark.name,
         hoverinfo="text",
@@ -160,8 +162,9 @@ def _add_expected(figure: go.Figure, expected: Sequence[PredictedPoint]) -> None
                 p.spec.family,
                 p.spec.described,
                 f"predicted {prediction_text(p.latency)}",
-                f"validation accuracy predicted {format_percent(p.accuracy)} ({format_percent(p.accuracy_low)} to "
-                f"{format_percent(p.accuracy_high)}, 95% interval)",
+                f"validation accuracy predicted {format_percent(p.accuracy_validation)} "
+                f"({format_percent(p.accuracy_validation_low)} to "
+                f"{format_percent(p.accuracy_validation_high)}, 95% interval)",
                 "nobody trained or measured it",
             )
             for p in expected

@@ -78,7 +78,7 @@ def built(monkeypatch: pytest.MonkeyPatch, result: BuildResult) -> dict[str, Any
         found: BuildResult = called.get("result", result)
         return found
 
-    monkeypatch.setattr(api, "build", build)
+    monkeypatch.setattr(api, "build_all", build)
     return called
 
 

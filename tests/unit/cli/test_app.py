@@ -43,7 +43,7 @@ def build(path, listener, **options):
     listener(StageStarted("train", "a student", 100))
     print("running", flush=True)
     time.sleep(60)
-api.build = build
+api.build_all = build
 """
 
 
@@ -147,7 +147,7 @@ def test_a_reader_that_goes_away_changes_no_outcome(process: Any, result: Any, t
 from pathlib import Path
 from edgedistill import api
 from edgedistill.results import BuildResult
-api.build = lambda *a, **k: BuildResult.model_validate_json(Path({str(tmp_path / "result.json")!r}).read_text())
+api.build_all = lambda *a, **k: BuildResult.model_validate_json(Path({str(tmp_path / "result.json")!r}).read_text())
 """
     for options in ([], ["--json"]):
         read, write = os.pipe()

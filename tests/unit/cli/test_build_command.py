@@ -72,14 +72,20 @@ def test_what_a_reference_interpreter_computed_stands_below_the_table(
 
 def test_options_reach_the_loop(command: Any, built: dict[str, Any], tmp_path: Path) -> None:
     arguments = ("--target", "pixel-6", "--budget", "7ms@p99", "--out", tmp_path / "o", "--require-measured")
+    arguments += ("--trials", "9", "--time", "2h", "-j", "2", "--executor", "ray", "--storage", "sqlite:///s.db")
     assert command("build", "build.toml", *arguments) == 0
     built.pop("listener")
     assert built == {
         "path": Path("build.toml"),
-        "target": "pixel-6",
+        "targets": ("pixel-6",),
         "budget": "7ms@p99",
         "out": tmp_path / "o",
         "require_measured": True,
+        "trials": 9,
+        "time": "2h",
+        "jobs": 2,
+        "executor": "ray",
+        "storage": "sqlite:///s.db",
     }
 
 
@@ -158,15 +164,24 @@ def test_a_prediction_is_marked_as_one(
 
 
 @pytest.mark.parametrize("budget", ["0ms", "-5ms", "infms", "0%", "101%", "5 parsec", "5", "5ms@p90", ""])
-def test_a_wrong_budget_is_named_before_anything_runs(
-    command: Any, built: dict[str, Any], budget: str, capsys: pytest.CaptureFixture[str]
+def test_a_wrong_budget_is_named_before_anything_is_read(
+    command: Any, budget: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert command("build", "build.toml", "--budget", budget) == 2
+    assert command("build", "no-such.toml", "--budget", budget) == 2
     captured = capsys.readouterr()
     assert captured.out == ""
     assert "--budget: " in captured.err
-    assert "Traceback" not in captured.err
-    assert not built
+    assert "Traceback" not in captured.err and "no-such" not in captured.err
+
+
+@pytest.mark.parametrize("name", ["build", "search"])
+def test_all_wrong_options_are_named_at_once(command: Any, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert command(name, "no-such.toml", "--trials", "0", "--time", "2 weeks", "--budget", "5") == 2
+    shown = capsys.readouterr().err
+    assert all(option in shown for option in ("--trials: 0", "--time: ", "2h", "--budget: "))
+    assert command(name, "no-such.toml", "--jobs", "0", "--executor", "slurm") == 2
+    shown = capsys.readouterr().err
+    assert "--jobs: 0" in shown and "unknown executor 'slurm'" in shown and "local or ray" in shown
 
 
 @pytest.mark.parametrize("as_json", [False, True])
@@ -177,7 +192,7 @@ def test_a_users_error_lists_every_problem(
         problems = [Problem("a.toml:3", "wrong", "say it right"), Problem("a.toml:9", "wrong too")]
         raise UnreachableError("the phone [pixel] does not answer", fix="plug it in\nand unlock it", problems=problems)
 
-    monkeypatch.setattr(api, "build", fails)
+    monkeypatch.setattr(api, "build_all", fails)
     assert command("build", "build.toml", *["--json"] * as_json) == 4
     captured = capsys.readouterr()
     assert captured.err.splitlines() == [
@@ -209,7 +224,7 @@ def test_an_interruption_says_how_to_go_on(
     def interrupted(path: Path, **options: Any) -> BuildResult:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(api, "build", interrupted)
+    monkeypatch.setattr(api, "build_all", interrupted)
     assert command("build", "build.toml", "--json") == 130
     captured = capsys.readouterr()
     assert "run the same command to go on" in captured.err
@@ -223,7 +238,7 @@ def test_a_bug_keeps_its_traceback(
     def broken(path: Path, **options: Any) -> BuildResult:
         raise ZeroDivisionError("we did this")
 
-    monkeypatch.setattr(api, "build", broken)
+    monkeypatch.setattr(api, "build_all", broken)
     assert command("build", "build.toml", *["--json"] * as_json) == 1
     captured = capsys.readouterr()
     assert "Traceback (most recent call last)" in captured.err
@@ -250,7 +265,7 @@ def test_progress_is_plain_lines_on_stderr(
         listener(Note("the clock is not steady", warning=True))
         return result
 
-    monkeypatch.setattr(api, "build", build)
+    monkeypatch.setattr(api, "build_all", build)
     assert command("build", "build.toml", *["-v"] * verbose) == 0
     assert capsys.readouterr().err.splitlines() == [
         "views digits [8 px]: 400 steps",

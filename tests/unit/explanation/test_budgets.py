@@ -84,7 +84,7 @@ def test_beyond_what_is_measured_a_prediction_stands_beside(realistic: ModuleTyp
     answer = answer_budget(realistic.make_result(), "1ms")
     assert answer.kind == "measured"
     assert answer.expected is not None and answer.measured is not None
-    assert answer.expected.accuracy > answer.measured.accuracy_validation
+    assert answer.expected.accuracy_validation > answer.measured.accuracy_validation
     assert "after 8 epochs only" in answer_sentences(answer)[0]
 
 
@@ -132,7 +132,7 @@ def test_without_a_device_trained_students_are_expected(realistic: ModuleType) -
     budgets = other_budgets(result)
     assert budgets.measured == budgets.interpolated == ()
     assert budgets.expected
-    assert all(one.trial is not None and one.accuracy_low is None for one in budgets.expected)
+    assert all(one.trial is not None and one.accuracy_validation_low is None for one in budgets.expected)
     assert {row[2] for row in budget_rows(budgets)} == {"predicted"}
     answer = answer_budget(result, "5ms")
     assert (answer.kind, answer.measured) == ("predicted", None)

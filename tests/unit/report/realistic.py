@@ -161,9 +161,9 @@ def _expected(family: str, width: float, latency_ms: float, accuracy: float) -> 
             basis="int8: 24 measured models",
             device=DEVICE,
         ),
-        accuracy=accuracy,
-        accuracy_low=accuracy - 0.02,
-        accuracy_high=accuracy + 0.006,
+        accuracy_validation=accuracy,
+        accuracy_validation_low=accuracy - 0.02,
+        accuracy_validation_high=accuracy + 0.006,
     )
 
 

@@ -118,10 +118,13 @@ def test_students_that_nobody_trained_are_marked_with_both_intervals(realistic: 
     figure = frontier(result)
     (expected,) = [t for t in figure.data if t.name == "not trained: latency and accuracy predicted"]
     assert list(expected.x) == [p.latency.latency_ms for p in result.predicted]
-    assert list(expected.y) == [p.accuracy for p in result.predicted]
+    assert list(expected.y) == [p.accuracy_validation for p in result.predicted]
     for bars, ends in (
         (expected.error_x, [(p.latency.latency_ms, p.latency.low_ms, p.latency.high_ms) for p in result.predicted]),
-        (expected.error_y, [(p.accuracy, p.accuracy_low, p.accuracy_high) for p in result.predicted]),
+        (
+            expected.error_y,
+            [(p.accuracy_validation, p.accuracy_validation_low, p.accuracy_validation_high) for p in result.predicted],
+        ),
     ):
         assert list(bars.arrayminus) == pytest.approx([middle - low for middle, low, _ in ends])
         assert list(bars.array) == pytest.approx([high - middle for middle, _, high in ends])
