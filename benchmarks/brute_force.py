@@ -70,19 +70,16 @@ def through_rungs(bench: Workbench, views: ViewStore, candidate: Candidate) -> l
 
 
 def measured_files(bench: Workbench, views: ViewStore, candidate: Candidate) -> list[Row]:
-    """What each precision's file came to; a precision that was dropped says why."""
+    """What each precision's file came to, as `SchemeResult`s; a precision that was dropped says why. Paths are the cache's."""
     trained = through_rungs(bench, views, candidate)[-1][0]
     return [
-        {
-            "precision": result.scheme.precision.value,
-            "sha256": result.artifact.sha256,
-            "bytes": result.artifact.bytes,
-            "accuracy_validation": result.verification.accuracy_validation,
-            "p50_ms": result.latency.p50_ms,
-            "p95_ms": result.latency.p95_ms,
-            "slowdown": result.latency.slowdown,
-            "dropped": result.dropped,
-        }
+        result.model_copy(
+            update={
+                "artifact": result.artifact.model_copy(
+                    update={"path": result.artifact.path.relative_to(bench.store.root), "toolchain": {}, "record": {}}
+                )
+            }
+        ).model_dump(mode="json")
         for result in realise(bench, source_of(bench, trained))
         if isinstance(result.verification, Verified) and isinstance(result.latency, MeasuredLatency)
     ]

@@ -30,6 +30,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "augmentation": config.AugmentationConfig,
     "space": config.SpaceConfig,
     "train": config.TrainConfig,
+    "limits": config.LimitsConfig,
     "search": config.SearchConfig,
     "export": config.ExportConfig,
     "profile": config.ProfileConfig,
