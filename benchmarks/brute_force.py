@@ -70,7 +70,8 @@ def through_rungs(bench: Workbench, views: ViewStore, candidate: Candidate) -> l
 
 
 def measured_files(bench: Workbench, views: ViewStore, candidate: Candidate) -> list[Row]:
-    """What each precision's file came to, as `SchemeResult`s; a precision that was dropped says why. Paths are the cache's."""
+    """What each precision's file came to, as `SchemeResult`s; a precision that was dropped says why. Paths are those in the
+    cache."""
     trained = through_rungs(bench, views, candidate)[-1][0]
     return [
         result.model_copy(

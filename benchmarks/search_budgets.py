@@ -1,11 +1,13 @@
-"""The search at ten budgets, over students that brute force has trained and measured, beside random search and prediction alone.
+"""The search at ten budgets, over students that brute force trained and measured, beside random search and prediction alone.
 
     python benchmarks/search_budgets.py benchmarks/fashion_search.toml --rows benchmarks/results/brute_force.json \\
         --json FILE [--plot FILE.html] [--cache DIR]
 
-`--rows` is what brute_force.py --measure wrote. A training is replayed at its recorded cost and gives its recorded accuracy; a
-measurement gives the recorded latency. With `--cache`, the cache that brute force worked in, each winner's file is measured
+`--rows` is what brute_force.py --measure wrote. A training is replayed at its recorded cost and gives its recorded accuracy;
+a measurement gives the recorded latency. With `--cache`, the cache that brute force worked in, each winner's file is measured
 anew in three sessions and must pass the acceptance rule; without it, the recorded percentile is taken for the proof.
+
+Beside it: the same search without its quality model, with as many candidates ("by size"); random search; prediction alone.
 
 Budgets lie between the fastest and the slowest student's best file, evenly by rank. For each: the accuracy of what was found
 beside the best that brute force has inside the budget (validation split, points), and the training that it took, as a share
@@ -22,7 +24,7 @@ import random
 import statistics
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -174,12 +176,26 @@ def budgets_of(students: Sequence[Student], percentile: Percentile) -> list[floa
     return [float(np.quantile(fastest, (k + 0.5) / BUDGETS)) for k in range(BUDGETS)]
 
 
-def searched(students: dict[StudentSpec, Student], goal: Goal, settings: Settings, lab: ReplayLab) -> Row:
+class SearchBySize(Search):
+    """The search without what it learns of quality: every batch is proposed by size, nobody is stopped early for what the
+    rungs of others say."""
+
+    def quality(self) -> None:
+        return None
+
+
+def searched(
+    students: dict[StudentSpec, Student],
+    goal: Goal,
+    settings: Settings,
+    lab: ReplayLab,
+    kind: type[Search] = Search,
+) -> Row:
     """What the search finds."""
     candidates = [student.candidate for student in students.values()]
     with tempfile.TemporaryDirectory() as folder:
         study = Study(Path(folder) / "study.journal", "replay", list(students), Path(folder) / "turn")
-        outcome = Search(lab, goal, settings, candidates, study).run()
+        outcome = kind(lab, goal, settings, candidates, study).run()
     winner = outcome.winner
     scheme = winner.scheme if winner else None
     return {
@@ -226,7 +242,7 @@ def predicted_alone(students: dict[StudentSpec, Student], goal: Goal, settings: 
         (candidate, precision)
         for candidate in candidates
         for precision, model in models.items()
-        if model.predict(candidate.structure).latency_ms <= limit
+        if model.latency.predict(candidate.structure).latency_ms <= limit
     ]
     fits.sort(key=lambda entry: -entry[0].multiply_adds)
     chosen = list(dict.fromkeys(candidate.spec for candidate, _ in fits))[:count]
@@ -265,6 +281,8 @@ def main() -> None:
         assert best is not None
         lab = ReplayLab(students, target, arguments.cache)
         found = searched(students, goal, settings, lab)
+        same = replace(settings, trials=found["trials"])
+        by_size = searched(students, goal, same, ReplayLab(students, target, None), SearchBySize)
         by_chance = [random_search(everyone, goal, found["train_seconds"], seed) for seed in range(RANDOM_SEEDS)]
         misses = [points(a, best) for a in by_chance if a is not None]
         alone = predicted_alone(students, goal, settings, max(found["finished"], 1))
@@ -274,6 +292,10 @@ def main() -> None:
             "best_accuracy": best,
             "search": found | {"points_below": points(found["accuracy"], best)},
             "train_share": found["train_seconds"] / brute_s,
+            "by_size": {
+                "points_below": points(by_size["accuracy"], best),
+                "train_share": by_size["train_seconds"] / brute_s,
+            },
             "random": {
                 "points_below": statistics.fmean(m for m in misses if m is not None) if misses else None,
                 "worst": max((m for m in misses if m is not None), default=None),
@@ -286,7 +308,7 @@ def main() -> None:
             f"{limit_ms:.4f} ms: {row['inside']} inside, best {best:.2%}; search {found['student']} {found['precision']}, "
             f"{row['search']['points_below']} points below, {row['train_share']:.0%} of the training, "
             f"proven {found['proven']}; "
-            f"random {row['random']['points_below']}; prediction alone {row['prediction_alone']}",
+            f"by size {row['by_size']}; random {row['random']['points_below']}; prediction alone {row['prediction_alone']}",
             flush=True,
         )
     document = {
@@ -311,7 +333,12 @@ def draw(rows: Sequence[Row], path: Path) -> None:
     import plotly.graph_objects as go  # type: ignore[import-untyped]
 
     figure = go.Figure()
-    for name, title in (("search", "search"), ("random", "random search"), ("prediction_alone", "prediction alone")):
+    for name, title in (
+        ("search", "search"),
+        ("by_size", "search without the quality model"),
+        ("random", "random search"),
+        ("prediction_alone", "prediction alone"),
+    ):
         figure.add_scatter(
             x=[row["budget_ms"] for row in rows],
             y=[row[name]["points_below"] for row in rows],

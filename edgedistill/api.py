@@ -25,6 +25,7 @@ from edgedistill.documents import (
     EvaluateResult,
     ExportResult,
     InspectResult,
+    Plan,
     QuantizeResult,
     RunResult,
     VerifyResult,
@@ -39,7 +40,6 @@ from edgedistill.targets import load_target
 if TYPE_CHECKING:
     from edgedistill.latency.profile import DeviceProfile
     from edgedistill.latency.profiles import ProfilesResult
-    from edgedistill.planning import Plan
 
 
 def build(

@@ -1,8 +1,10 @@
-"""What the commands on single models and files answer, as `--json` prints it."""
+"""What the commands answer, as `--json` prints it; a build's own documents are in `results.py`."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from edgedistill.artifacts import CalibrationSet, Fallbacks, Fraction, Inspection, LadderRung, Parity
 from edgedistill.specs import ComputedBy, Contract, Format, Frozen, Precision
@@ -158,3 +160,36 @@ class RunResult(Frozen):
     input: str
     computed_by: ComputedBy
     top: tuple[Guess, ...]
+
+
+class PlannedRung(Frozen):
+    """A rung of the first bracket: so many students trained from the rung before to `epochs`, `image_passes` in all."""
+
+    epochs: int
+    students: int
+    image_passes: int
+
+
+class PlannedTarget(Frozen):
+    """What a search for one target would do. `probes` models are measured before the first proposal, each in every one of
+    `precisions`; `rungs` are the first bracket's, and at most `trials` candidates are begun in all. `train_seconds` is what
+    the first bracket would take by the speed of earlier trainings in the cache, null where there are none;
+    `measure_seconds` is the most that its measurements take."""
+
+    target: str
+    measured: bool
+    candidates: int
+    families: dict[str, int]
+    probes: int
+    precisions: tuple[str, ...]
+    rungs: tuple[PlannedRung, ...]
+    trials: int
+    train_seconds: Annotated[float, Field(ge=0)] | None
+    measure_seconds: Annotated[float, Field(ge=0)]
+
+
+class Plan(Frozen):
+    """What `--dry-run` answers."""
+
+    schema_version: Literal[1] = 1
+    targets: tuple[PlannedTarget, ...]

@@ -14,7 +14,7 @@ from edgedistill.latency.profiles import find_profile
 from edgedistill.pipeline import latency_of, memory_of, profiled, source_of, trained_before, untrained
 from edgedistill.progress import Note
 from edgedistill.realise import realise
-from edgedistill.search.known import Known, KnownCurve, KnownLatency
+from edgedistill.search.known import Known, KnownCurve, KnownFile
 from edgedistill.search.lab import Figures, Training
 from edgedistill.search.search import Settings
 from edgedistill.specs import Budget, Goal
@@ -58,13 +58,13 @@ def known_before(bench: Workbench, views: ViewStore, candidates: Sequence[Candid
         for candidate in candidates
         if (found := trained_before(bench, candidate.spec, views))
     ]
-    latencies, sources = _calibrated(bench, goal)
+    files, sources = _calibrated(bench, goal)
     if curves:
         sources.append(f"{len(curves)} students of earlier searches tell what to expect of others")
-    return Known(latencies=tuple(latencies), curves=tuple(curves), sources=tuple(sources))
+    return Known(files=tuple(files), curves=tuple(curves), sources=tuple(sources))
 
 
-def _calibrated(bench: Workbench, goal: Goal) -> tuple[list[KnownLatency], list[str]]:
+def _calibrated(bench: Workbench, goal: Goal) -> tuple[list[KnownFile], list[str]]:
     """The rows of a profile of this device. One that was taken with another runtime, threads or device is told of and
     left."""
     if bench.device is None or bench.not_measurable:
@@ -78,15 +78,17 @@ def _calibrated(bench: Workbench, goal: Goal) -> tuple[list[KnownLatency], list[
     own_us = bench.speed.reference_us
     wanted = {scheme.precision for scheme in bench.schemes}
     rows = [
-        KnownLatency(
+        KnownFile(
             precision=row.precision,
             structure=row.structure,
             latency_ms=at_speed(row.latency, own_us).comparable(goal.budget.percentile),
+            bytes=row.bytes,
+            peak_memory_bytes=row.peak_memory_bytes,
         )
         for row in found.profile.rows
         if row.precision in wanted
     ]
-    return rows, [f"{len(rows)} files of the profile {name} from {day} tell what to expect of others' latencies"]
+    return rows, [f"{len(rows)} files of the profile {name} from {day} tell what to expect of others"]
 
 
 @dataclass(eq=False)

@@ -6,49 +6,15 @@ import contextlib
 import math
 import statistics
 from collections.abc import Sequence
-from typing import Annotated, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import ValidationError
 
 from edgedistill.artifacts import TrainedStudent
 from edgedistill.building import Order
+from edgedistill.documents import Plan, PlannedRung, PlannedTarget
 from edgedistill.preparation import open_bench, open_space
-from edgedistill.specs import Frozen
 from edgedistill.store import Store
 from edgedistill.workbench import Workbench
-
-
-class PlannedRung(Frozen):
-    """A rung of the first bracket: so many students trained from the rung before to `epochs`, `image_passes` in all."""
-
-    epochs: int
-    students: int
-    image_passes: int
-
-
-class PlannedTarget(Frozen):
-    """What a search for one target would do. `probes` models are measured before the first proposal, each in every one of
-    `precisions`; `rungs` are the first bracket's, and at most `trials` candidates are begun in all. `train_seconds` is what
-    the first bracket would take by the speed of earlier trainings in the cache, null where there are none;
-    `measure_seconds` is the most that its measurements take."""
-
-    target: str
-    measured: bool
-    candidates: int
-    families: dict[str, int]
-    probes: int
-    precisions: tuple[str, ...]
-    rungs: tuple[PlannedRung, ...]
-    trials: int
-    train_seconds: Annotated[float, Field(ge=0)] | None
-    measure_seconds: Annotated[float, Field(ge=0)]
-
-
-class Plan(Frozen):
-    """What `--dry-run` answers."""
-
-    schema_version: Literal[1] = 1
-    targets: tuple[PlannedTarget, ...]
 
 
 def plan_of(ordered: Sequence[Order]) -> Plan:

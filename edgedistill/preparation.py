@@ -18,10 +18,11 @@ from edgedistill.devices.turns import training
 from edgedistill.distill.fit_teacher import fit_teacher, load_fitted
 from edgedistill.errors import EdgedistillError, InputError, UnreachableError
 from edgedistill.files import compiled, portable
-from edgedistill.latency.model import LatencyModel, prior_from_published
+from edgedistill.latency.model import prior_from_published
 from edgedistill.pipeline import VIEW_CODE, latency_of, profiled, verified
 from edgedistill.progress import Note
 from edgedistill.screening import executable
+from edgedistill.search.expect import Expectation
 from edgedistill.specs import Budget, BudgetRequest, Format, Precision, QuantScheme, Target
 from edgedistill.store import Store, stage_key, write_atomic
 from edgedistill.students.build import deploy
@@ -142,10 +143,10 @@ def plausible_multiply_adds(teacher: PreparedTeacher, budget: Budget) -> float:
     return 2.0 ** math.ceil(math.log2(limit))
 
 
-def prior_of(target: Target) -> dict[Precision, LatencyModel]:
+def prior_of(target: Target) -> dict[Precision, Expectation]:
     """What published figures give of a device's latencies, for one that is not attached."""
     prior = prior_from_published(target)
-    return {prior.precision: prior.model} if prior else {}
+    return {prior.precision: Expectation(prior.model)} if prior else {}
 
 
 def open_views(bench: Workbench, teacher: Teacher) -> ViewStore:

@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Protocol
@@ -25,7 +24,7 @@ from edgedistill.errors import MissingDependencyError, TrialFailure
 from edgedistill.pipeline import train
 from edgedistill.progress import Listener, Note, StageFinished
 from edgedistill.specs import StudentSpec, Target
-from edgedistill.store import BusyError, Store
+from edgedistill.store import BusyError, Store, digest
 from edgedistill.teachers.cache import ViewStore
 from edgedistill.workbench import Workbench
 
@@ -106,12 +105,19 @@ def do_apart(task: TrainTask, threads: int) -> tuple[Done, float]:
     return do(task, bench, ViewStore.open(task.views)), sum(seconds)
 
 
-@lru_cache(maxsize=1)
 def _bench(config: BuildConfig, target: Target, base: Path, root: Path) -> Workbench:
-    """A workbench that trains and measures nothing; loading the data is done once a worker."""
-    dataset = load_dataset(config.data)
-    mean, std = channel_statistics(dataset)
-    return Workbench(config, target, dataset, mean, std, Store(root), None, "workers do not measure", base)
+    """A workbench that trains and measures nothing. A worker keeps its last one: loading the data may take long."""
+    key = digest([config.model_dump(mode="json"), target.model_dump(mode="json"), base, root])
+    if key not in _benches:
+        _benches.clear()
+        dataset = load_dataset(config.data)
+        mean, std = channel_statistics(dataset)
+        store = Store(root)
+        _benches[key] = Workbench(config, target, dataset, mean, std, store, None, "workers do not measure", base)
+    return _benches[key]
+
+
+_benches: dict[str, Workbench] = {}
 
 
 @dataclass(eq=False)

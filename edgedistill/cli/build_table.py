@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.text import Text
 
 from edgedistill.artifacts import Latency, MeasuredLatency, UnknownLatency, Verified
 from edgedistill.cli import render
+from edgedistill.documents import Plan
 from edgedistill.report.tables import reference_text
 from edgedistill.results import BuildIndex, BuildResult, Found, SearchResult, ShippedArtifact
 from edgedistill.specs import Budget, ComputedBy, Percentile
 from edgedistill.units import format_bytes, format_ms, format_percent, format_seconds
-
-if TYPE_CHECKING:
-    from edgedistill.planning import Plan
 
 STATUS_STYLES = {"met": "bold green", "not_met": "bold red", "unmeasured": "bold yellow"}
 STATUS_WORDS = {"met": "budget met", "not_met": "budget not met", "unmeasured": "unmeasured"}

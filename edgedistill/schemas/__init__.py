@@ -15,12 +15,20 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode, JsonSchemaV
 from pydantic_core import core_schema
 
 from edgedistill.artifacts import Profile
-from edgedistill.documents import EvaluateResult, ExportResult, InspectResult, QuantizeResult, RunResult, VerifyResult
+from edgedistill.documents import (
+    EvaluateResult,
+    ExportResult,
+    InspectResult,
+    Plan,
+    QuantizeResult,
+    RunResult,
+    VerifyResult,
+)
 from edgedistill.explained import ExplainResult
 from edgedistill.latency.model import LatencyModel
 from edgedistill.latency.profile import DeviceProfile
 from edgedistill.latency.profiles import ProfilesResult
-from edgedistill.results import BuildResult, ProfileResult
+from edgedistill.results import BuildIndex, BuildResult, ProfileResult, SearchResult
 from edgedistill.specs import Format, Target
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -29,6 +37,9 @@ DIALECT = "https://json-schema.org/draft/2020-12/schema"
 # is present, `validation` for those that a user writes and may leave defaults out of.
 _DOCUMENTS: dict[str, tuple[type[BaseModel], JsonSchemaMode, str]] = {
     "build": (BuildResult, "serialization", "build.json, and what `edgedistill build --json` prints"),
+    "search": (SearchResult, "serialization", "search.json, and what `edgedistill search --json` prints"),
+    "index": (BuildIndex, "serialization", "build.json of a build for several targets"),
+    "plan": (Plan, "serialization", "what `--dry-run --json` of build and search prints"),
     "profile": (Profile, "serialization", "a profile: raw latency samples, operator times, environment"),
     "profile_result": (ProfileResult, "serialization", "what `edgedistill profile --json` prints"),
     "export": (ExportResult, "serialization", "what `edgedistill export --json` prints"),

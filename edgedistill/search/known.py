@@ -11,12 +11,15 @@ from edgedistill.specs import Frozen, Precision, StudentSpec
 from edgedistill.students.structure import Structure
 
 
-class KnownLatency(Frozen):
-    """A measured model: its latency in ms at the goal's percentile and the teacher's speed of processor."""
+class KnownFile(Frozen):
+    """A measured file: its latency in ms at the goal's percentile and the teacher's speed of processor, its size, and the
+    peak memory of a process that runs it."""
 
     precision: Precision
     structure: Structure
     latency_ms: Annotated[float, Field(gt=0)]
+    bytes: Annotated[int, Field(gt=0)]
+    peak_memory_bytes: Annotated[int, Field(gt=0)]
 
 
 class KnownCurve(Frozen):
@@ -29,6 +32,6 @@ class KnownCurve(Frozen):
 class Known(Frozen):
     """`sources` say in words where it comes from."""
 
-    latencies: tuple[KnownLatency, ...] = ()
+    files: tuple[KnownFile, ...] = ()
     curves: tuple[KnownCurve, ...] = ()
     sources: tuple[str, ...] = ()

@@ -10,27 +10,16 @@ is likely too slow is not ruled out by a guess, only by a measurement.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice, zip_longest
 
 from edgedistill.artifacts import Latency, PredictedLatency, UnknownLatency
-from edgedistill.latency.model import LatencyModel
+from edgedistill.search.expect import Aim, Expectations
 from edgedistill.search.quality import QualityModel
-from edgedistill.specs import Percentile, Precision
 from edgedistill.students.space import Candidate
 
 MIN_PROBABILITY = 0.02
-
-
-@dataclass(frozen=True)
-class Aim:
-    """What a candidate has to reach: at most `limit_ms` at `percentile` and, unless None, `accuracy` of the validation
-    split after the last rung."""
-
-    limit_ms: float
-    percentile: Percentile
-    accuracy: float | None = None
 
 
 @dataclass(frozen=True)
@@ -43,13 +32,13 @@ class Proposal:
     probability: float | None
 
 
-def assess(candidate: Candidate, models: Mapping[Precision, LatencyModel], aim: Aim, device: str) -> Proposal:
-    """The candidate's best chance of the aim's latency over the precisions that have a latency model."""
+def assess(candidate: Candidate, models: Expectations, aim: Aim, device: str) -> Proposal:
+    """The candidate's best chance of what is aimed at over the precisions of which something is known, accuracy aside."""
     if not models:
         reason = "nothing measured on this device yet, and no published figures to predict from"
         return Proposal(candidate, UnknownLatency(reason=reason, device=device), None)
-    chances = {p: model.probability_within(candidate.structure, aim.limit_ms) for p, model in models.items()}
-    estimates = {p: model.predict(candidate.structure) for p, model in models.items()}
+    chances = {p: model.probability(candidate.structure, aim) for p, model in models.items()}
+    estimates = {p: model.latency.predict(candidate.structure) for p, model in models.items()}
     best = max(models, key=lambda p: (chances[p], -estimates[p].latency_ms))
     estimate = estimates[best]
     predicted = PredictedLatency(
@@ -58,14 +47,14 @@ def assess(candidate: Candidate, models: Mapping[Precision, LatencyModel], aim: 
         high_ms=estimate.high_ms,
         percentile=aim.percentile,
         calibrated=estimate.calibrated,
-        basis=f"{best}: {models[best].basis}",
+        basis=f"{best}: {models[best].latency.basis}",
         device=device,
     )
     return Proposal(candidate, predicted, chances[best])
 
 
 def propose(
-    fresh: Sequence[Candidate], models: Mapping[Precision, LatencyModel], aim: Aim, *, device: str, count: int
+    fresh: Sequence[Candidate], models: Expectations, aim: Aim, *, device: str, count: int
 ) -> tuple[Proposal, ...]:
     """Up to `count` of the candidates `fresh` with a chance to fit, dealt over the families in turn.
 
@@ -83,7 +72,7 @@ def propose(
 
 def promising(
     fresh: Sequence[Candidate],
-    models: Mapping[Precision, LatencyModel],
+    models: Expectations,
     quality: QualityModel,
     aim: Aim,
     *,
@@ -105,7 +94,7 @@ def promising(
 
 
 def expected_best(
-    fresh: Sequence[Candidate], models: Mapping[Precision, LatencyModel], quality: QualityModel, aim: Aim, device: str
+    fresh: Sequence[Candidate], models: Expectations, quality: QualityModel, aim: Aim, device: str
 ) -> float | None:
     """The accuracy that the best of the candidates that rather fit than not is expected to reach: what to aim at while there
     is no incumbent. None where none fits."""
@@ -114,16 +103,14 @@ def expected_best(
 
 
 def fastest(
-    fresh: Sequence[Candidate], models: Mapping[Precision, LatencyModel], aim: Aim, *, device: str, count: int
+    fresh: Sequence[Candidate], models: Expectations, aim: Aim, *, device: str, count: int
 ) -> tuple[Proposal, ...]:
     """The candidates with the lowest prediction, whatever their chance: what a build measures before it says that a budget
     cannot be met."""
     return tuple(sorted((assess(c, models, aim, device) for c in fresh), key=_expected_ms)[:count])
 
 
-def _able(
-    fresh: Sequence[Candidate], models: Mapping[Precision, LatencyModel], aim: Aim, device: str
-) -> list[Proposal]:
+def _able(fresh: Sequence[Candidate], models: Expectations, aim: Aim, device: str) -> list[Proposal]:
     proposals = [assess(c, models, aim, device) for c in fresh]
     return [p for p in proposals if p.probability is None or p.probability > MIN_PROBABILITY]
 

@@ -15,21 +15,21 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from edgedistill.artifacts import PredictedLatency, Proof, Rung, SchemeResult, Trial
 from edgedistill.errors import TrialFailure
-from edgedistill.latency.model import LatencyModel, Row, choose_probes
+from edgedistill.latency.model import choose_probes
 from edgedistill.results import PredictedPoint
 from edgedistill.search.contender import Contender, State, Winner
+from edgedistill.search.expect import Aim, Expectations, Measurements
 from edgedistill.search.goal import comparable_ms, rank, validation_accuracy
 from edgedistill.search.known import Known
 from edgedistill.search.lab import Figures, Lab, Training
 from edgedistill.search.pareto import frontier
 from edgedistill.search.propose import (
     MIN_PROBABILITY,
-    Aim,
     Proposal,
     assess,
     expected_best,
@@ -39,7 +39,7 @@ from edgedistill.search.propose import (
 )
 from edgedistill.search.quality import Curve, QualityModel
 from edgedistill.search.study import Study
-from edgedistill.specs import Goal, Objective, Precision
+from edgedistill.specs import Goal, Objective
 from edgedistill.students.space import Candidate
 from edgedistill.units import format_ms, format_percent
 
@@ -82,10 +82,10 @@ class Search:
     candidates: Sequence[Candidate]
     study: Study
     plausible_multiply_adds: float = math.inf
-    prior: Mapping[Precision, LatencyModel] = field(default_factory=dict)
+    prior: Expectations = field(default_factory=dict)
     known: Known = field(default_factory=Known)
     contenders: list[Contender] = field(default_factory=list)
-    rows: dict[Precision, list[Row]] = field(default_factory=dict)
+    measurements: Measurements = field(default_factory=Measurements)
     attempts: list[Proof] = field(default_factory=list)
     probes: int = 0
     tried_fastest: bool = False
@@ -112,8 +112,8 @@ class Search:
 
     def remember(self) -> None:
         """Take over what is known from before."""
-        for row in self.known.latencies:
-            self.rows.setdefault(row.precision, []).append(Row(row.structure, row.latency_ms))
+        for row in self.known.files:
+            self.measurements.add(row.precision, row.structure, row.latency_ms, row.bytes, row.peak_memory_bytes)
         for source in self.known.sources:
             self.lab.note(source)
 
@@ -122,7 +122,7 @@ class Search:
         are not known already."""
         if not self.lab.measurable:
             return
-        wanted = self.settings.probes - min((len(rows) for rows in self.rows.values()), default=0)
+        wanted = self.settings.probes - self.measurements.fewest
         if wanted <= 0:
             return
         by_work = sorted(self.candidates, key=lambda c: (c.multiply_adds, c.spec.label))
@@ -134,15 +134,15 @@ class Search:
             self.probes += 1
 
     def learn(self, candidate: Candidate, figures: Figures) -> None:
-        """A measurement becomes a row of the latency model."""
-        row = Row(candidate.structure, figures.latency.comparable(self.goal.budget.percentile))
-        self.rows.setdefault(figures.precision, []).append(row)
+        """A measurement becomes a row of the models."""
+        latency_ms = figures.latency.comparable(self.goal.budget.percentile)
+        size, memory = figures.bytes, figures.peak_memory_bytes
+        self.measurements.add(figures.precision, candidate.structure, latency_ms, size, memory)
 
-    def models(self) -> Mapping[Precision, LatencyModel]:
-        """A latency model for each precision measured so far; what published figures give where nothing can be measured."""
-        if not self.lab.measurable:
-            return self.prior
-        return {p: LatencyModel.fit(rows) for p, rows in self.rows.items() if len(rows) >= 3}
+    def models(self) -> Expectations:
+        """What is expected of files in each precision measured so far; what published figures give where nothing can be
+        measured."""
+        return self.measurements.expectations() if self.lab.measurable else self.prior
 
     def quality(self) -> QualityModel | None:
         """What the finished rungs tell of students not yet trained; None while they are too few."""
@@ -178,7 +178,13 @@ class Search:
                 accuracy = max(contender.accuracy, accuracy or 0.0)
             elif result is not None:
                 limit_ms = min(limit_ms, comparable_ms(result, self.goal))
-        return Aim(limit_ms, self.goal.budget.percentile, accuracy)
+        return Aim(
+            limit_ms,
+            self.goal.budget.percentile,
+            accuracy,
+            max_bytes=self.goal.max_bytes,
+            max_memory_bytes=self.goal.max_memory_bytes,
+        )
 
     def expected(self) -> tuple[PredictedPoint, ...]:
         """The untried candidates that would be on the frontier if latency and quality models were right."""

@@ -1,0 +1,83 @@
+"""What is expected of a file before it is made: latency, size and memory of one precision on one device."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from edgedistill.latency.law import MIN_ROWS
+from edgedistill.latency.memory import BytesModel, BytesRow
+from edgedistill.latency.model import LatencyModel, Row
+from edgedistill.specs import Percentile, Precision
+from edgedistill.students.structure import Structure
+
+
+@dataclass(frozen=True)
+class Aim:
+    """What a candidate has to reach: at most `limit_ms` at `percentile`, at most these bytes, and, unless None, `accuracy`
+    of the validation split after the last rung."""
+
+    limit_ms: float
+    percentile: Percentile
+    accuracy: float | None = None
+    max_bytes: int | None = None
+    max_memory_bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class Expectation:
+    """Models of one precision. `size` and `memory` are None while nothing is known of them."""
+
+    latency: LatencyModel
+    size: BytesModel | None = None
+    memory: BytesModel | None = None
+
+    def probability(self, structure: Structure, aim: Aim) -> float:
+        """P(latency, size and memory inside the aim). They miss for different reasons: probabilities are multiplied."""
+        chance = self.latency.probability_within(structure, aim.limit_ms)
+        for model, limit in ((self.size, aim.max_bytes), (self.memory, aim.max_memory_bytes)):
+            if model is not None and limit is not None:
+                chance *= model.probability_within(structure, limit)
+        return chance
+
+
+Expectations = Mapping[Precision, Expectation]
+
+
+@dataclass(eq=False)
+class Measurements:
+    """What was measured so far, by precision."""
+
+    latency: dict[Precision, list[Row]] = field(default_factory=dict)
+    size: dict[Precision, list[BytesRow]] = field(default_factory=dict)
+    memory: dict[Precision, list[BytesRow]] = field(default_factory=dict)
+
+    def add(
+        self, precision: Precision, structure: Structure, latency_ms: float, size: int | None, memory: int | None
+    ) -> None:
+        """One measured file: its latency in ms at the aim's percentile and the teacher's speed of processor, its bytes and
+        its peak memory where they are known."""
+        self.latency.setdefault(precision, []).append(Row(structure, latency_ms))
+        if size is not None:
+            self.size.setdefault(precision, []).append(BytesRow(structure, size))
+        if memory is not None:
+            self.memory.setdefault(precision, []).append(BytesRow(structure, memory))
+
+    def expectations(self) -> dict[Precision, Expectation]:
+        """Models of each precision of which enough was measured."""
+        return {
+            precision: Expectation(
+                LatencyModel.fit(rows), _bytes(self.size.get(precision, ())), _bytes(self.memory.get(precision, ()))
+            )
+            for precision, rows in self.latency.items()
+            if len(rows) >= MIN_ROWS
+        }
+
+    @property
+    def fewest(self) -> int:
+        """How many files were measured in the precision of which the fewest were; 0 where none was."""
+        return min((len(rows) for rows in self.latency.values()), default=0)
+
+
+def _bytes(rows: Sequence[BytesRow]) -> BytesModel | None:
+    return BytesModel.fit(rows) if len(rows) >= MIN_ROWS else None

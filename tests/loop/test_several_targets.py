@@ -1,0 +1,68 @@
+"""Several targets in one build, a plan of it, and a search that begins with what earlier ones learnt."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgedistill import api
+from edgedistill.building import LOG
+from edgedistill.results import BuildIndex, BuildResult
+
+NULL_TARGET = Path(__file__).with_name("null.toml")
+
+
+@pytest.fixture
+def other(tmp_path: Path) -> Path:
+    """A second device like the first."""
+    path = tmp_path / "other.toml"
+    text = NULL_TARGET.read_text()
+    name = next(line for line in text.splitlines() if line.startswith("name"))
+    path.write_text(text.replace(name, 'name = "other"'))
+    return path
+
+
+def done(out: Path) -> list[str]:
+    return [json.loads(line)["stage"] for line in (out / LOG).read_text().splitlines()] if (out / LOG).exists() else []
+
+
+def test_two_targets_share_teacher_views_and_training(loop: Any, met: Any, other: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    index = api.build_all(met.path, targets=(NULL_TARGET, other), out=out)
+    assert isinstance(index, BuildIndex)
+    assert BuildIndex.model_validate_json((out / "build.json").read_text()) == index
+    assert [(entry.target, entry.status) for entry in index.targets] == [("null", "met"), ("other", "met")]
+    for entry in index.targets:
+        own = BuildResult.model_validate_json((out / entry.folder / "build.json").read_text())
+        assert own.target == entry.target and own.verdict == entry.verdict
+        assert (out / entry.folder / "report.html").is_file()
+    assert not {"teacher", "views", "train"} & set(done(out / "other")), "all of that was there"
+    again = api.build_all(met.path, targets=(NULL_TARGET, other), out=out)
+    assert isinstance(again, BuildIndex) and again.targets == index.targets
+
+
+def test_the_plan_counts_what_would_be_done_and_does_nothing(loop: Any, met: Any, other: Path, tmp_path: Path) -> None:
+    before = sorted(path.name for path in (loop.cache / "train").iterdir())
+    plan = api.plan(met.path, targets=(NULL_TARGET, other), trials=2)
+    assert [target.target for target in plan.targets] == ["null", "other"]
+    first = plan.targets[0]
+    assert sum(first.families.values()) == first.candidates > 2
+    assert [(rung.epochs, rung.students) for rung in first.rungs] == [(1, 2), (2, 1)]
+    assert first.rungs[0].image_passes == 2 * met.result.data.train
+    assert first.train_seconds is not None and first.train_seconds > 0, "the cache knows how fast this machine trains"
+    assert sorted(path.name for path in (loop.cache / "train").iterdir()) == before
+    spoken = loop.run("build", met.path, "--target", NULL_TARGET, "--dry-run")
+    assert spoken.returncode == 0 and f"{first.candidates} candidates" in spoken.stdout
+
+
+def test_a_search_begins_with_what_an_earlier_one_trained(loop: Any, met: Any, tmp_path: Path) -> None:
+    path = loop.write("warm", "45%", ("warm_start = false", "warm_start = true"))
+    built = loop.build(path)
+    notes = [event.text for event in built.events if hasattr(event, "text")]
+    assert any("students of earlier searches" in note for note in notes)
+    assert built.result.status == "met"
+    cold = loop.build(loop.write("cold", "45%"))
+    assert not any("earlier searches" in getattr(event, "text", "") for event in cold.events)

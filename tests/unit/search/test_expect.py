@@ -1,0 +1,60 @@
+"""Expectations of files: a limit on bytes or memory lowers the chance of those that are likely to break it."""
+
+from __future__ import annotations
+
+import pytest
+from made_up_lab import made_candidate
+
+from edgedistill.search.expect import Aim, Measurements
+from edgedistill.search.propose import propose
+from edgedistill.specs import Percentile, Precision
+
+SPACE = [made_candidate("resnet", 0.1 * n, 100_000 * n) for n in range(1, 13)]
+
+
+def measured(size: bool = True) -> Measurements:
+    found = Measurements()
+    for candidate in SPACE[::2]:
+        weights = candidate.structure.weights_bytes
+        latency_ms = candidate.multiply_adds / 100_000
+        found.add(
+            Precision.INT8, candidate.structure, latency_ms, weights // 4 + 500 if size else None, weights + 2_000_000
+        )
+    return found
+
+
+def test_nothing_is_expected_of_a_precision_that_was_hardly_measured() -> None:
+    found = Measurements()
+    for candidate in SPACE[:2]:
+        found.add(Precision.FP32, candidate.structure, 1.0, 100, 100)
+    assert found.expectations() == {} and found.fewest == 2
+
+
+def test_a_limit_on_bytes_decides_where_latency_would_not() -> None:
+    (model,) = measured().expectations().values()
+    aim = Aim(limit_ms=100.0, percentile=Percentile.P95)
+    sizes = [c.structure.weights_bytes // 4 + 500 for c in SPACE]
+    tight = Aim(limit_ms=100.0, percentile=Percentile.P95, max_bytes=sizes[5])
+    assert min(model.probability(c.structure, aim) for c in SPACE) > 0.9
+    assert model.probability(SPACE[2].structure, tight) > 0.9
+    assert model.probability(SPACE[10].structure, tight) < 0.05
+
+
+def test_a_limit_on_memory_decides_too() -> None:
+    (model,) = measured().expectations().values()
+    tight = Aim(limit_ms=100.0, percentile=Percentile.P95, max_memory_bytes=1_500_000)
+    assert max(model.probability(c.structure, tight) for c in SPACE) < 0.05
+
+
+def test_what_is_not_known_rules_nothing_out() -> None:
+    (model,) = measured(size=False).expectations().values()
+    tight = Aim(limit_ms=100.0, percentile=Percentile.P95, max_bytes=1)
+    assert model.size is None and model.probability(SPACE[0].structure, tight) > 0.9
+
+
+def test_what_breaks_a_limit_is_not_proposed() -> None:
+    sizes = [c.structure.weights_bytes // 4 + 500 for c in SPACE]
+    tight = Aim(limit_ms=100.0, percentile=Percentile.P95, max_bytes=sizes[5])
+    found = propose(SPACE, measured().expectations(), tight, device="d", count=20)
+    assert found and max(p.candidate.multiply_adds for p in found) <= SPACE[7].multiply_adds
+    assert all(p.probability == pytest.approx(p.probability) for p in found)

@@ -1,0 +1,81 @@
+"""From a build file and the command line to orders, one a target."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from edgedistill.building import Changes, Order, orders
+from edgedistill.errors import InputError
+from edgedistill.specs import Percentile
+
+TEXT = """target = "host"
+budget = "5ms"
+
+[teacher]
+model = "timm:resnet18"
+"""
+
+
+def ordered(folder: Path, text: str = TEXT, targets: tuple[str, ...] = (), **changes: object) -> tuple[Order, ...]:
+    path = folder / "build.toml"
+    path.write_text(text)
+    return orders(path, targets, Changes(**changes), None, require_measured=False)  # type: ignore[arg-type]
+
+
+SEVERAL = TEXT.replace('target = "host"', 'targets = ["host", "pixel-6", "iphone-13"]').replace(
+    "[teacher]", '[budgets]\n"pixel-6" = "8ms@p50"\n\n[teacher]'
+)
+
+
+def test_one_target_goes_to_the_output_folder_itself(tmp_path: Path) -> None:
+    (order,) = ordered(tmp_path)
+    assert (order.target.name, order.out, order.base) == ("host", tmp_path / "out", tmp_path)
+
+
+def test_several_targets_go_to_folders_of_their_names_with_their_own_budgets(tmp_path: Path) -> None:
+    found = ordered(tmp_path, SEVERAL)
+    assert [order.out for order in found] == [tmp_path / "out" / name for name in ("host", "pixel-6", "iphone-13")]
+    budgets = [(order.config.budget.latency_ms, order.config.budget.percentile) for order in found]
+    assert budgets == [(5.0, Percentile.P95), (8.0, Percentile.P50), (5.0, Percentile.P95)]
+    assert len({order.key for order in found}) == 3
+
+
+def test_the_command_line_replaces_targets_budget_trials_and_time(tmp_path: Path) -> None:
+    (order,) = ordered(tmp_path, SEVERAL, ("pixel-6",), budget="3ms@p99", trials=5, time="2h")
+    assert (order.config.budget.latency_ms, order.config.budget.percentile) == (3.0, Percentile.P99)
+    assert (order.config.search.trials, order.config.search.time) == (5, 7_200_000)
+    assert order.out == tmp_path / "out", "one target has no folder of its own"
+
+
+def test_the_other_targets_of_a_file_change_nothing_of_a_build(tmp_path: Path) -> None:
+    (alone,) = ordered(tmp_path)
+    assert ordered(tmp_path, SEVERAL)[0].key == alone.key
+
+
+@pytest.mark.parametrize(
+    ("text", "targets", "told"),
+    [
+        (TEXT, ("host", "host"), "host is named twice"),
+        (TEXT.replace("[teacher]", '[budgets]\nnokia = "5ms"\n[teacher]'), (), "nokia is no target of this build"),
+    ],
+)
+def test_what_cannot_be_is_told(tmp_path: Path, text: str, targets: tuple[str, ...], told: str) -> None:
+    with pytest.raises(InputError) as caught:
+        ordered(tmp_path, text, targets)
+    assert told in str(caught.value) + str(caught.value.problems)
+
+
+def test_all_wrong_options_are_told_before_the_file_is_read(tmp_path: Path) -> None:
+    with pytest.raises(InputError) as caught:
+        orders(tmp_path / "none.toml", (), Changes(budget="5", trials=0, time="soon"), None, require_measured=False)
+    assert [problem.where for problem in caught.value.problems] == ["--budget", "--trials", "--time"]
+
+
+def test_without_a_budget_the_fastest_is_no_slower_than_the_teacher(tmp_path: Path) -> None:
+    text = TEXT.replace('budget = "5ms"', 'objective = "latency"\n[limits]\nmin_accuracy = "90%"')
+    (order,) = ordered(tmp_path, text)
+    assert order.config.budget.share_of_teacher == 1.0
+    with pytest.raises(InputError, match="1 problem"):
+        ordered(tmp_path, TEXT.replace('budget = "5ms"', ""))
