@@ -8,6 +8,8 @@ a measurement gives the recorded latency. With `--cache`, the cache that brute f
 anew in three sessions and must pass the acceptance rule; without it, the recorded percentile is taken for the proof.
 
 Beside it: the same search without its quality model, with as many candidates ("by size"); random search; prediction alone.
+`--resamples N` compares the search and the one by size on N draws of three quarters of the students as well, at five budgets
+each, with 16 and 24 candidates.
 
 Budgets lie between the fastest and the slowest student's best file, evenly by rank. For each: the accuracy of what was found
 beside the best that brute force has inside the budget (validation split, points), and the training that it took, as a share
@@ -256,6 +258,42 @@ def predicted_alone(students: dict[StudentSpec, Student], goal: Goal, settings: 
     return {"accuracy": validation_accuracy(shipped), "inside": comparable_ms(shipped, goal) <= limit}
 
 
+def resampled(
+    students: dict[StudentSpec, Student], settings: Settings, percentile: Percentile, draws: int
+) -> list[Row]:
+    """The search and the one by size on draws of three quarters of the students: does what is learnt of quality help?"""
+    everyone = sorted(students.items(), key=lambda entry: entry[0].label)
+    target, rows = load_target("host"), []
+    for trials in (16, 24):
+        limited = replace(settings, trials=trials)
+        for name, kind in (("search", Search), ("by_size", SearchBySize)):
+            below: list[float] = []
+            shares: list[float] = []
+            for seed in range(draws):
+                some = dict(random.Random(seed).sample(everyone, 3 * len(everyone) // 4))
+                total_s = sum(sum(student.seconds) for student in some.values())
+                for limit_ms in budgets_of(list(some.values()), percentile)[1::2]:
+                    goal = Goal(budget=Budget(latency_ms=limit_ms, percentile=percentile))
+                    best = best_inside(list(some.values()), goal)
+                    assert best is not None
+                    found = searched(some, goal, limited, ReplayLab(some, target, None), kind)
+                    below.append(points(found["accuracy"], best) or 0.0)
+                    shares.append(found["train_seconds"] / total_s)
+            rows.append(
+                {
+                    "kind": name,
+                    "trials": trials,
+                    "searches": len(below),
+                    "points_below_mean": statistics.fmean(below),
+                    "points_below_worst": max(below),
+                    "within_half_a_point": sum(b <= 0.5 for b in below) / len(below),
+                    "train_share": statistics.fmean(shares),
+                }
+            )
+            print(rows[-1], flush=True)
+    return rows
+
+
 def points(accuracy: float | None, best: float) -> float | None:
     return None if accuracy is None else round(100 * (best - accuracy), 3)
 
@@ -267,6 +305,7 @@ def main() -> None:
     parser.add_argument("--cache", type=Path)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--plot", type=Path)
+    parser.add_argument("--resamples", type=int, default=0)
     arguments = parser.parse_args()
     config, target = load_config(arguments.build), load_target("host")
     students = read_students(json.loads(arguments.rows.read_text()), config, target)
@@ -320,6 +359,7 @@ def main() -> None:
         "worst_points_below": max((row["search"]["points_below"] or 0.0) for row in rows),
         "largest_train_share": max(row["train_share"] for row in rows),
         "prediction_alone_outside": sum(not row["prediction_alone"]["inside"] for row in rows),
+        "resampled": resampled(students, settings, percentile, arguments.resamples) if arguments.resamples else [],
         "rows": rows,
     }
     if arguments.json:

@@ -26,15 +26,29 @@ LEAST_FINISHED = 2
 """Students that have to have come to the last rung before anything is said of the others."""
 LEAST_ERROR = 1e-3
 """Errors below this share count as this: a small validation split may show none."""
+TREND = 0.05
+"""By how much the score is thought to grow with a standard deviation of log multiply-adds before any row is seen: of one
+family, the larger is the better one until rows say otherwise."""
 SHIFT = 1.0
 """Standard deviation of a rung's shift against the mean of all: nothing is known of it beforehand."""
 
 # What the logs of the hyperparameters are thought to be before any row is seen, and how firmly: standard deviations of the
 # score that size (linearly), family, size (any smooth law) and luck explain, the length of that law in standard deviations
-# of size; for each rung how much it stretches the score and how much it blurs it.
-_PRIOR = {"linear": 0.08, "family": 0.06, "smooth": 0.05, "luck": 0.05, "length": 2.0, "stretch": 1.0, "blur": 0.1}
-_FIRMNESS = {"linear": 0.7, "family": 0.7, "smooth": 0.7, "luck": 0.5, "length": 0.5, "stretch": 0.5, "blur": 0.7}
-_SHARED = ("linear", "family", "smooth", "luck", "length")
+# of size; how far a family's early rungs are off as a whole, since some learn late; for each rung how much it stretches the
+# score and how much it blurs it.
+_PRIOR = {
+    "linear": 0.08,
+    "family": 0.06,
+    "smooth": 0.05,
+    "luck": 0.05,
+    "length": 2.0,
+    "late": 0.3,
+    "stretch": 1.0,
+    "blur": 0.1,
+}
+_FIRMNESS = {"luck": 0.5, "length": 0.5, "late": 0.3, "stretch": 0.5}
+_FIRM = 0.7
+_SHARED = ("linear", "family", "smooth", "luck", "length", "late")
 
 
 @dataclass(frozen=True)
@@ -92,9 +106,9 @@ class QualityModel:
         seen, last = students.take(which), rungs.index(epochs)
         mean = float(score[rung == last].mean())
         hyper = _learnt(seen, rung, score - mean, len(rungs), last)
-        stretch = np.array([hyper[f"stretch {r}"] for r in range(len(rungs))])[rung]
+        stretch = _stretch(hyper, rung)
         factor = cho_factor(_observed(seen, rung, hyper, last), lower=True)
-        weights = cho_solve(factor, score - mean)
+        weights = cho_solve(factor, score - mean - stretch * _trend(seen))
         return cls(numbers, families, centre, scale, seen, stretch, hyper, weights, factor, mean)
 
     def predict(self, candidates: Sequence[Candidate]) -> tuple[FloatArray, FloatArray]:
@@ -104,7 +118,7 @@ class QualityModel:
         parts = sum(self.hyper[name] ** 2 for name in ("family", "smooth", "luck"))
         own = self.hyper["linear"] ** 2 * (at.sizes**2).mean(axis=1) + parts
         variance = own - np.einsum("ij,ji->i", cross, cho_solve(self.factor, cross.T))
-        mean: FloatArray = self.mean + cross @ self.weights
+        mean: FloatArray = self.mean + _trend(at) + cross @ self.weights
         deviation: FloatArray = np.sqrt(np.maximum(variance, 1e-8))
         return mean, deviation
 
@@ -156,6 +170,16 @@ def _students(
     return _Students(sizes, family, identity)
 
 
+def _trend(students: _Students) -> FloatArray:
+    trend: FloatArray = TREND * students.sizes[:, 0]
+    return trend
+
+
+def _stretch(hyper: Mapping[str, float], rung: NDArray[np.int64]) -> FloatArray:
+    stretch: FloatArray = np.array([hyper[f"stretch {r}"] for r in range(rung.max() + 1)])[rung]
+    return stretch
+
+
 def _final(a: _Students, b: _Students, hyper: Mapping[str, float]) -> FloatArray:
     """Covariance [n, m] of final scores."""
     apart = ((a.sizes[:, None] - b.sizes[None]) ** 2).sum(-1)
@@ -169,14 +193,14 @@ def _final(a: _Students, b: _Students, hyper: Mapping[str, float]) -> FloatArray
 
 
 def _observed(seen: _Students, rung: NDArray[np.int64], hyper: Mapping[str, float], last: int) -> FloatArray:
-    """Covariance of what the rungs showed: final scores stretched, each rung shifted as a whole, each point blurred. The
-    last rung is the final score itself: it is blurred, but neither stretched nor shifted."""
-    stretch = np.array([hyper[f"stretch {r}"] for r in range(rung.max() + 1)])[rung]
+    """Covariance of what the rungs showed: final scores stretched, each rung shifted as a whole and for each family, each
+    point blurred. The last rung is the final score itself: it is blurred, but neither stretched nor shifted."""
+    stretch = _stretch(hyper, rung)
     blur = np.array([hyper[f"blur {r}"] for r in range(rung.max() + 1)])[rung]
-    shifted = (rung[:, None] == rung[None]) & (rung != last)[:, None]
-    result: FloatArray = (
-        stretch[:, None] * stretch[None] * _final(seen, seen, hyper) + SHIFT**2 * shifted + np.diag(blur**2)
-    )
+    early = (rung[:, None] == rung[None]) & (rung != last)[:, None]
+    kin = early & (seen.family[:, None] == seen.family[None])
+    result: FloatArray = stretch[:, None] * stretch[None] * _final(seen, seen, hyper) + np.diag(blur**2)
+    result += SHIFT**2 * early + hyper["late"] ** 2 * kin
     return result
 
 
@@ -186,17 +210,19 @@ def _learnt(seen: _Students, rung: NDArray[np.int64], score: FloatArray, rungs: 
     names = [*_SHARED, *(f"{kind} {r}" for kind in ("stretch", "blur") for r in range(rungs))]
     names.remove(f"stretch {last}")
     centre = np.array([math.log(_PRIOR[name.split()[0]]) for name in names])
-    firmness = np.array([_FIRMNESS[name.split()[0]] for name in names])
+    firmness = np.array([_FIRMNESS.get(name.split()[0], _FIRM) for name in names])
 
     def named(logs: FloatArray) -> dict[str, float]:
         return {f"stretch {last}": 1.0} | dict(zip(names, np.exp(logs).tolist(), strict=True))
 
     def loss(logs: FloatArray) -> float:
+        hyper = named(logs)
         try:
-            lower, _ = factor = cho_factor(_observed(seen, rung, named(logs), last), lower=True)
+            lower, _ = factor = cho_factor(_observed(seen, rung, hyper, last), lower=True)
         except np.linalg.LinAlgError:
             return 1e9
-        misfit = 0.5 * score @ cho_solve(factor, score) + np.log(np.diag(lower)).sum()
+        missed = score - _stretch(hyper, rung) * _trend(seen)
+        misfit = 0.5 * missed @ cho_solve(factor, missed) + np.log(np.diag(lower)).sum()
         return float(misfit + 0.5 * (((logs - centre) / firmness) ** 2).sum())
 
     bounds = [(c - 4 * f, c + 4 * f) for c, f in zip(centre, firmness)]

@@ -18,6 +18,8 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
+import numpy as np
+
 from edgedistill.artifacts import PredictedLatency, Proof, Rung, SchemeResult, Trial
 from edgedistill.errors import TrialFailure
 from edgedistill.latency.model import choose_probes
@@ -329,17 +331,32 @@ class Search:
                 promoted.append(contender)
         return promoted
 
+    def _by_promise(self, pool: Sequence[Contender]) -> list[Contender]:
+        quality = self.quality()
+        accurate = sorted(pool, key=lambda c: (-c.accuracy, c.proposal.candidate.multiply_adds))
+        if quality is not None and accurate:
+            expected, _ = quality.predict([c.proposal.candidate for c in accurate])
+            return [accurate[place] for place in np.argsort(-expected, kind="stable")]
+        turn: dict[str, int] = {}
+        places = []
+        for contender in accurate:
+            family = contender.proposal.candidate.spec.family
+            turn[family] = turn.get(family, 0) + 1
+            places.append(turn[family])
+        return [accurate[number] for number in sorted(range(len(accurate)), key=lambda number: places[number])]
+
     def _why_pruned(self, contender: Contender, promoted: Sequence[Contender], number: int) -> str:
         own = f"{format_percent(contender.accuracy)} at rung {number}"
         if self.goal.objective is Objective.LATENCY:
             return f"{own}: the most accurate and the smallest {len(promoted)} went on"
-        least = promoted[-1]
-        return f"{own}, where {least.label} had {format_percent(least.accuracy)} and {len(promoted)} went on"
+        return f"{own}: {len(promoted)} others promised more, {promoted[-1].label} the least of them"
 
     def ranked(self, pool: Sequence[Contender]) -> list[Contender]:
-        """Contenders at one rung in the order in which they go on: the most accurate first. Where the fastest is wanted, the
-        most accurate and the smallest in turn: the ones tell whether the accuracy can be had, the others how little does."""
-        accurate = sorted(pool, key=lambda c: (-c.accuracy, c.proposal.candidate.multiply_adds))
+        """Contenders at one rung in the order in which they go on: those that are expected to end best, by the quality model.
+        While there is none, families in turn and the most accurate of each, since an early rung tells little between
+        families: some learn late. Where the fastest is wanted, the best and the smallest in turn: the ones tell whether the
+        accuracy can be had, the others how little does."""
+        accurate = self._by_promise(pool)
         if self.goal.objective is Objective.ACCURACY:
             return accurate
         small = sorted(pool, key=lambda c: (c.proposal.candidate.multiply_adds, -c.accuracy))
