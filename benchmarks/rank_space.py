@@ -64,14 +64,15 @@ def accuracy(candidate: Candidate, epochs: int) -> float:
 def ranked(candidates: Sequence[Candidate]) -> tuple[tuple[Proposal, ...], tuple[Proposal, ...]]:
     """What to train first, and what to train next once some are trained."""
     from edgedistill.latency.model import LatencyModel, Row, choose_probes
-    from edgedistill.search.propose import Aim, promising, propose
+    from edgedistill.search.expect import Aim, Expectation
+    from edgedistill.search.propose import promising, propose
     from edgedistill.search.quality import Curve, QualityModel
     from edgedistill.specs import Percentile, Precision
 
     probes = [candidates[i] for i in choose_probes([c.structure for c in candidates], ROWS)]
     # No law is exact: every other row is 5% off, one way or the other.
     rows = [Row(c.structure, latency_ms(c.structure) * (1 + 0.05 * (-1) ** i)) for i, c in enumerate(probes)]
-    models = {Precision.FP32: LatencyModel.fit(rows)}
+    models = {Precision.FP32: Expectation(LatencyModel.fit(rows))}
     trained = probes[:CURVES]
     curves = [Curve(c, {epochs: accuracy(c, epochs) for epochs in EPOCHS}) for c in trained]
     quality = QualityModel.fit(curves, candidates, EPOCHS[-1])

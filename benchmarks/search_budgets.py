@@ -4,7 +4,7 @@
         --json FILE [--plot FILE.html] [--cache DIR]
 
 `--rows` is what brute_force.py --measure wrote. A training is replayed at its recorded cost and gives its recorded accuracy;
-a measurement gives the recorded latency. With `--cache`, the cache that brute force worked in, each winner's file is measured
+a measurement gives the recorded latency. With `--cache`, where brute force worked, each winner's file is measured
 anew in three sessions and must pass the acceptance rule; without it, the recorded percentile is taken for the proof.
 
 Beside it: the same search without its quality model, with as many candidates ("by size"); random search; prediction alone.

@@ -352,10 +352,10 @@ class Search:
         return f"{own}: {len(promoted)} others promised more, {promoted[-1].label} the least of them"
 
     def ranked(self, pool: Sequence[Contender]) -> list[Contender]:
-        """Contenders at one rung in the order in which they go on: those that are expected to end best, by the quality model.
-        While there is none, families in turn and the most accurate of each, since an early rung tells little between
-        families: some learn late. Where the fastest is wanted, the best and the smallest in turn: the ones tell whether the
-        accuracy can be had, the others how little does."""
+        """Contenders at one rung in the order in which they go on: those that the quality model expects to end best. While
+        there is none, families in turn and the most accurate of each, since an early rung tells little between families:
+        some learn late. Where the fastest is wanted, the best and the smallest in turn: the ones tell whether the accuracy
+        can be had, the others how little does."""
         accurate = self._by_promise(pool)
         if self.goal.objective is Objective.ACCURACY:
             return accurate

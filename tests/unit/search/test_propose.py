@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from edgedistill.artifacts import PredictedLatency, UnknownLatency
 from edgedistill.latency.model import LatencyModel, Row
-from edgedistill.search.propose import MIN_PROBABILITY, Aim, Proposal, _spread, assess, fastest, propose
+from edgedistill.search.expect import Aim, Expectation
+from edgedistill.search.propose import MIN_PROBABILITY, Proposal, _spread, assess, fastest, propose
 from edgedistill.specs import Percentile, Precision
 from edgedistill.students.space import Candidate
 
@@ -32,7 +33,7 @@ def test_what_always_holds(
     candidates: list[Candidate], doubtful: LatencyModel, limit: float, count: int, known: bool, data: st.DataObject
 ) -> None:
     tried = set(data.draw(st.lists(st.sampled_from([c.spec for c in candidates]), max_size=20)))
-    models = {FP32: doubtful} if known else {}
+    models = {FP32: Expectation(doubtful)} if known else {}
     fresh = [c for c in candidates if c.spec not in tried]
     found = propose(fresh, models, aim(limit), device="d", count=count)
     specs = [p.candidate.spec for p in found]
@@ -51,21 +52,21 @@ def test_what_always_holds(
 def test_the_first_of_each_family_is_the_largest_that_surely_fits(
     candidates: list[Candidate], exact: LatencyModel
 ) -> None:
-    found = propose(candidates, {FP32: exact}, aim(6.5), device="d", count=3)
+    found = propose(candidates, {FP32: Expectation(exact)}, aim(6.5), device="d", count=3)
     assert [p.candidate.spec.family for p in found] == ["a", "b", "c"]
     assert {p.candidate.multiply_adds for p in found} == {6_000_000}
     assert all((p.probability or 0) > 0.9 for p in found)
 
 
 def test_what_surely_does_not_fit_is_not_proposed(candidates: list[Candidate], exact: LatencyModel) -> None:
-    found = propose(candidates, {FP32: exact}, aim(6.5), device="d", count=100)
+    found = propose(candidates, {FP32: Expectation(exact)}, aim(6.5), device="d", count=100)
     assert max(p.candidate.multiply_adds for p in found) == 6_000_000
-    assert propose(candidates, {FP32: exact}, aim(0.01), device="d", count=100) == ()
+    assert propose(candidates, {FP32: Expectation(exact)}, aim(0.01), device="d", count=100) == ()
 
 
 def test_a_batch_straddles_the_aim(candidates: list[Candidate], doubtful: LatencyModel) -> None:
     """Where the model is in doubt the batch holds students on both sides of its best guess, none beside another."""
-    found = propose(candidates, {FP32: doubtful}, aim(6), device="d", count=9)
+    found = propose(candidates, {FP32: Expectation(doubtful)}, aim(6), device="d", count=9)
     for family in ("a", "b", "c"):
         chosen = sizes(found, family)
         assert len(chosen) == 3
@@ -78,7 +79,7 @@ def test_the_precision_with_the_best_chance_is_the_one_predicted(
     candidates: list[Candidate], exact: LatencyModel
 ) -> None:
     halved = LatencyModel.fit([Row(c.structure, c.multiply_adds / 2e6) for c in candidates[:24]], "halved")
-    models = {FP32: exact, INT8: halved}
+    models = {FP32: Expectation(exact), INT8: Expectation(halved)}
     proposal = assess(candidates[5], models, aim(4), "board")
     assert isinstance(proposal.predicted, PredictedLatency)
     assert proposal.predicted.latency_ms == pytest.approx(3, rel=0.02)
@@ -97,7 +98,7 @@ def test_where_nothing_is_known_the_latency_is_unknown(candidates: list[Candidat
 
 
 def test_the_fastest_come_by_prediction_whatever_their_chance(candidates: list[Candidate], exact: LatencyModel) -> None:
-    found = fastest(candidates[1:], {FP32: exact}, aim(0.001), device="d", count=4)
+    found = fastest(candidates[1:], {FP32: Expectation(exact)}, aim(0.001), device="d", count=4)
     assert [p.candidate.spec.label for p in found[:2]] == ["b w0.1 d1 @16", "c w0.1 d1 @16"]
     assert [p.candidate.multiply_adds // 10**6 for p in found] == [1, 1, 2, 2]
     assert all((p.probability or 0) < MIN_PROBABILITY for p in found)

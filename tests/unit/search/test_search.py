@@ -157,7 +157,7 @@ def test_past_the_first_rung_goes_only_what_was_measured_inside_the_budget(tmp_p
     assert pool[3].state == "pruned" and "60.0% at rung 0" in pool[3].reason
     assert not pool[3].schemes, "what is pruned costs no measurement"
     # Every measurement, inside the budget or not, taught the latency model.
-    assert [row.latency_ms for row in search.rows[Precision.FP32]] == [6.0, 4.0, 3.0]
+    assert [row.latency_ms for row in search.measurements.latency[Precision.FP32]] == [6.0, 4.0, 3.0]
 
 
 def space(count: int) -> list[Candidate]:
