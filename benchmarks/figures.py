@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import format_figures
+import search_figures
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -189,6 +190,9 @@ def rows() -> list[tuple[str, str, str]]:
             "the same",
         ),
         *latency_rows(),
+        search_figures.calibrate_row(result("calibrate_host")),
+        *search_figures.budgets_row(result("search_budgets")),
+        search_figures.ranked_row(result("rank_space")),
         families_row(),
         *format_figures.rows(),
     ]  # fmt: skip

@@ -209,12 +209,15 @@ budget = {budget}
 # checkpoint_seconds = 30.0
 # seed = 0
 
-# Successive halving: so many candidates are trained to the first rung (epochs), the best go on to the next.
+# Successive halving: so many candidates are trained to the first rung (epochs), the best go on to the next; then again, while
+# an untried one may do better, with so many trials at most.
 [search]
 # probes = 8
 # candidates = 8
 # rungs = [4, 8, 16]
 # keep = 0.5
+# trials = 24
+# warm_start = true
 
 # A precision is shipped only if it pays: so much faster or smaller than fp32, and no more accuracy lost than this.
 [export]

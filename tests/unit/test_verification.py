@@ -10,7 +10,7 @@ import pytest
 from factories import make_artifact
 from numpy.typing import NDArray
 
-from edgedistill import verify as verification
+from edgedistill import verification as verification
 from edgedistill.artifacts import CompiledArtifact, ExportedModel, Inspected, Inspection, Profile, Verified
 from edgedistill.errors import Problem, TrialFailure
 from edgedistill.runtimes.base import Images, Logits, MeasurementProtocol, NotRunnableError

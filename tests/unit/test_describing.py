@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 from factories import make_artifact
 
-from edgedistill.artifacts import MeasuredLatency, Parity, SchemeResult, UnknownLatency, Verified
+from edgedistill.artifacts import MeasuredLatency, Parity, Proof, SchemeResult, UnknownLatency, Verified
 from edgedistill.config import BuildConfig
-from edgedistill.finish import _verdict
+from edgedistill.describing import _constraints, _verdict
+from edgedistill.results import AccuracyLimit, LatencyLimit, MemoryLimit, SizeLimit
 from edgedistill.search.search import Outcome
-from edgedistill.specs import Budget, Percentile, Precision, QuantScheme
+from edgedistill.specs import Budget, Goal, Percentile, Precision, QuantScheme
 from edgedistill.winner_files import _over, _why_left_out
 
 BUDGET = Budget(latency_ms=5.0, percentile=Percentile.P99)
@@ -76,3 +77,37 @@ def test_the_proven_file_is_shipped_whatever_the_margins_say_of_its_proofs_figur
     assert _why_left_out(CONFIG, other, widest, fast_teacher, proven=True) == ""
     found = _why_left_out(CONFIG, other, widest, fast_teacher, proven=False)
     assert (why in found) if why else not found
+
+
+LIMITS = {"max_bytes": 120, "max_memory_bytes": 5_000, "min_accuracy": 0.95}
+
+
+def test_each_limit_stands_with_what_the_winner_came_to() -> None:
+    made = file(Precision.INT8, 2.0).model_copy(update={"peak_memory_bytes": 6_000})
+    proven = Proof(
+        artifact_sha256="a",
+        sessions=3,
+        samples_per_session=(100,) * 3,
+        ranks=(99,) * 3,
+        bounds_ms=(4.5, 4.9, 4.7),
+        pause_s=1.0,
+        met=True,
+    )
+    winner: Any = SimpleNamespace(scheme=made, proof=proven)
+    board: Any = SimpleNamespace(target=SimpleNamespace(name="board"))
+    latency, size, memory, accuracy = _constraints(board, Goal(budget=BUDGET, **LIMITS), winner)
+    assert isinstance(latency, LatencyLimit) and (latency.bound_ms, latency.kept, latency.target) == (
+        4.9,
+        True,
+        "board",
+    )
+    assert isinstance(size, SizeLimit) and (size.limit_bytes, size.bytes, size.kept) == (120, 100, True)
+    assert isinstance(memory, MemoryLimit) and (memory.bytes, memory.kept) == (6_000, False)
+    assert isinstance(accuracy, AccuracyLimit) and (accuracy.accuracy_validation, accuracy.kept) == (0.9, False)
+
+
+def test_where_nothing_won_no_limit_is_said_to_be_kept() -> None:
+    board: Any = SimpleNamespace(target=SimpleNamespace(name="board"))
+    found = _constraints(board, Goal(budget=BUDGET, **LIMITS), None)
+    assert [limit.kind for limit in found] == ["latency", "size", "memory", "accuracy"]
+    assert all(limit.kept is None for limit in found)
