@@ -209,8 +209,8 @@ budget = {budget}
 # checkpoint_seconds = 30.0
 # seed = 0
 
-# Successive halving: so many candidates are trained to the first rung (epochs), the best go on to the next; then again, while
-# an untried one may do better, with so many trials at most.
+# Successive halving: so many candidates are trained to the first rung (epochs), the best go on to the next; then again,
+# while an untried one may do better, with so many trials at most.
 [search]
 # probes = 8
 # candidates = 8

@@ -56,7 +56,7 @@ def test_a_calibration_measures_what_it_says_and_predicts_the_law(own: Path) -> 
 def test_the_same_again_comes_from_the_cache(own: Path) -> None:
     api.calibrate(NULL_TARGET, **SMALL)
     again = api.calibrate(NULL_TARGET, **SMALL, precisions="fp32", out=own / "mine" / "p.json")
-    assert again.reused == 1 + 6 * 3  # the space, and three steps a model
+    assert again.reused == 2 + 6 * 3  # the space, what the runtime takes of it, and three steps a model
     assert again.precisions == (Precision.FP32,) and len(again.rows) == 6
     assert not any("synthetic" in note for note in again.notes)
     assert (own / "mine" / "p.json").is_file()
