@@ -259,19 +259,24 @@ class Store:
     def clear(self) -> int:
         """Remove every stage that no build is working on; returns the bytes freed. Touches nothing else in the folder: the
         cache may have been pointed at one that holds other things."""
-        freed = 0
-        for stage, keys in self._stages():
-            for key in keys:
-                with (stage / f"{key}.lock").open("a+") as stream:
-                    try:
-                        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    except BlockingIOError:
-                        continue
-                    for path in _of_key(stage, key):
-                        if path.is_dir():
-                            freed += size_bytes(path)
-                            shutil.rmtree(path)
-                    (stage / f"{key}.lock").unlink(missing_ok=True)
+        return sum(self.drop(folder.name, key) for folder, keys in self._stages() for key in keys)
+
+    def drop(self, stage: str, key: str) -> int:
+        """Remove a stage, finished or not, unless a build is working on it; returns the bytes of its files."""
+        folder = self.root / stage
+        lock_file = folder / f"{key}.lock"
+        if not any(path.exists() for path in (lock_file, *_of_key(folder, key))):
+            return 0
+        with lock_file.open("a+") as stream:
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return 0
+            kept = [path for path in _of_key(folder, key) if path.is_dir()]
+            freed = sum(map(size_bytes, kept))
+            for path in kept:
+                shutil.rmtree(path)
+            lock_file.unlink(missing_ok=True)
         return freed
 
     def _stages(self) -> Iterator[tuple[Path, list[str]]]:

@@ -8,15 +8,13 @@ https://arxiv.org/abs/2303.08983). One file a view index, of records of fixed si
 from __future__ import annotations
 
 import json
-import os
-import time
-from collections import deque
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+import shutil
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import cached_property, partial
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import Final
 
 import numpy as np
 import torch
@@ -25,18 +23,16 @@ from numpy.typing import NDArray
 from edgedistill.config import AugmentationConfig
 from edgedistill.data.augment import AUGMENTATION_VERSION
 from edgedistill.data.datasets import Dataset
-from edgedistill.data.sources import Indices, Pixels
-from edgedistill.data.views import VIEW_DTYPE, Views, draw_views, render_batch
-from edgedistill.errors import InputError, Problem, UnsupportedError
+from edgedistill.data.views import Views, render_batch
 from edgedistill.progress import Listener, StageAdvanced
-from edgedistill.store import Store, stage_key, sync_folder, write_atomic
+from edgedistill.store import BusyError, Store, digest, stage_key, write_atomic
+from edgedistill.teachers.labelling import LOWEST, Labeller, file_name, live_logits, record_dtype, shifted_logits
 from edgedistill.teachers.teacher import Teacher
 
 STAGE: Final = "views"
+VIEW_STAGE: Final = "view"
+"""A view index' file, until all of them are a view store."""
 FORMAT_VERSION: Final = 1
-LOWEST: Final = -65504.0
-"""The most negative float16."""
-
 _HEADER: Final = "store.json"
 _CODE: Final = (
     "edgedistill.data.augment",
@@ -44,6 +40,7 @@ _CODE: Final = (
     "edgedistill.data.preprocessing",
     "edgedistill.data.views",
     "edgedistill.teachers.cache",
+    "edgedistill.teachers.labelling",
 )
 _TOOLS: Final = ("numpy", "pillow", "torch")
 
@@ -80,7 +77,7 @@ class ViewStore:
     def _records(self, view: int) -> NDArray[np.void]:
         if not 0 <= view < self.view_count:
             raise IndexError(f"view {view} of {self.view_count}")
-        return np.memmap(self.folder / _file_name(view), _record_dtype(self.classes), mode="r", shape=(self.images,))
+        return np.memmap(self.folder / file_name(view), record_dtype(self.classes), mode="r", shape=(self.images,))
 
 
 @dataclass(frozen=True)
@@ -109,6 +106,102 @@ def view_store_key(teacher: Teacher, dataset: Dataset, augmentation: Augmentatio
     return stage_key(inputs, code=_CODE, tools=_TOOLS)
 
 
+Ahead = Callable[[bool], None]
+"""Does views of a store, in whatever process, before its maker needs them: all of them, or, told False, those that no other
+process is at."""
+
+
+@dataclass(frozen=True, eq=False)
+class Labelling:
+    """The making of a view store, view by view. Each view is a stage that any process may do, with the same result; the
+    store is put together from them. While a view is labelled, `turn` is held."""
+
+    store: Store
+    labeller: Labeller
+    listener: Listener
+    turn: Callable[[], AbstractContextManager[None]] = nullcontext
+
+    @cached_property
+    def key(self) -> str:
+        """The view store's."""
+        return view_store_key(self.labeller.teacher, self.labeller.dataset, self.labeller.augmentation)
+
+    @property
+    def views(self) -> range:
+        """The view indices of the store."""
+        return range(self.labeller.augmentation.views)
+
+    @property
+    def total(self) -> int:
+        """Records of the store."""
+        return len(self.views) * self.labeller.images
+
+    def view(self, view: int, *, wait: bool = True) -> Path:
+        """The folder with the file of a view index: found, or made. A killed run is taken up where it was last synced.
+        Raises BusyError where another process is at it and `wait` is off, and what `Labeller.label` does."""
+        if whole := self.store.find(STAGE, self.key):
+            return whole
+        make = partial(self._make_view, view)
+        subject = f"{self.labeller.teacher.name}, {view + 1} of {len(self.views)}"
+        return self.store.stage(VIEW_STAGE, self._view_key(view), make, subject=subject, resumable=True, wait=wait)
+
+    def build(self, ahead: Ahead | None = None) -> ViewStore:
+        """The view store: found, or made, one view after the other but for those that `ahead` has done. Where another
+        process is at it, `ahead` helps before it is waited for."""
+        stage = partial(
+            self.store.stage,
+            STAGE,
+            self.key,
+            partial(self._make, ahead),
+            subject=self.labeller.teacher.name,
+            total=self.total,
+        )
+        try:
+            folder = stage(wait=False)
+        except BusyError:
+            if ahead is not None:
+                ahead(False)
+            folder = stage()
+        for view in self.views:
+            self.store.drop(VIEW_STAGE, self._view_key(view))
+        return ViewStore.open(folder)
+
+    def _view_key(self, view: int) -> str:
+        return digest([self.key, view])
+
+    def _make_view(self, view: int, folder: Path) -> None:
+        if whole := self.store.find(STAGE, self.key):  # put together, and its views dropped, since it was looked for
+            for left in folder.iterdir():
+                left.unlink()
+            _link(whole / file_name(view), folder)
+            return
+
+        def on_progress(done: int) -> None:
+            self.listener(StageAdvanced(STAGE, view * self.labeller.images + done, self.total))
+
+        with self.turn():
+            self.labeller.label(folder, view, on_progress)
+
+    def _make(self, ahead: Ahead | None, folder: Path) -> None:
+        if ahead is not None:
+            ahead(True)
+        for view in self.views:
+            made = self.store.find(VIEW_STAGE, self._view_key(view)) or self.view(view)
+            _link(made / file_name(view), folder)
+        labeller = self.labeller
+        header = {
+            "views": len(self.views),
+            "images": labeller.images,
+            "classes": labeller.classes,
+            "record_bytes": record_dtype(labeller.classes).itemsize,
+            "teacher": labeller.teacher.name,
+            "teacher_key": labeller.teacher.key,
+            "data": labeller.dataset.fingerprint,
+            "augmentation": labeller.augmentation.model_dump(mode="json"),
+        }
+        write_atomic(folder / _HEADER, json.dumps(header, indent=1))
+
+
 def build_view_store(
     store: Store,
     teacher: Teacher,
@@ -121,16 +214,14 @@ def build_view_store(
     workers: int = 1,
     commit_seconds: float = 2.0,
 ) -> ViewStore:
-    """The view store of this teacher, data and augmentation: found in `store`, or made there.
+    """The view store of this teacher, data and augmentation: found in `store`, or made there by this process alone.
 
-    `device` is torch's name or `auto`; `workers` threads render ahead of the teacher. A killed run is taken up where it was
-    last synced to disk, at most `commit_seconds` and one batch earlier. Raises InputError where the teacher's outputs are
-    not one finite logit a class, UnsupportedError for a device that is not here.
+    See `Labeller` for the options. A killed run is taken up where it was last synced to disk, at most `commit_seconds` and
+    one batch earlier. Raises InputError where the teacher's outputs are not one finite logit a class, UnsupportedError for a
+    device that is not here.
     """
-    maker = _Maker(teacher, dataset, augmentation, listener, batch_size, _resolve(device), workers, commit_seconds)
-    key = view_store_key(teacher, dataset, augmentation)
-    total = augmentation.views * len(dataset.splits.train)
-    return ViewStore.open(store.stage(STAGE, key, maker.make, subject=teacher.name, total=total, resumable=True))
+    labeller = Labeller(teacher, dataset, augmentation, batch_size, device, workers, commit_seconds)
+    return Labelling(store, labeller, listener).build()
 
 
 def check_view_store(view_store: ViewStore, teacher: Teacher, dataset: Dataset, images: int) -> ViewStoreCheck:
@@ -147,184 +238,16 @@ def check_view_store(view_store: ViewStore, teacher: Teacher, dataset: Dataset, 
         mismatches += int(outside.sum())
         positions, stored = positions[~outside], stored[~outside]
         batch = render_batch(dataset.images, dataset.splits.train, views, positions, teacher.contract)
-        live = _shifted(_logits(teacher, batch, torch.device("cpu")))
+        live = shifted_logits(live_logits(teacher, batch, torch.device("cpu")))
         largest = max(largest, float(np.abs(live - stored)[live > LOWEST].max(initial=0)))
         mismatches += int((live.argmax(axis=1) != stored.argmax(axis=1)).sum())
     return ViewStoreCheck(len(chosen), largest, mismatches)
 
 
-@dataclass(frozen=True)
-class _Maker:
-    """What fills the stage's folder: finished view files, then at most one that is under way with its progress marker."""
-
-    teacher: Teacher
-    dataset: Dataset
-    augmentation: AugmentationConfig
-    listener: Listener
-    batch_size: int
-    device: torch.device
-    workers: int
-    commit_seconds: float
-
-    @property
-    def images(self) -> int:
-        return len(self.dataset.splits.train)
-
-    @property
-    def classes(self) -> int:
-        return len(self.dataset.classes)
-
-    def make(self, folder: Path) -> None:
-        with _on_device(self.teacher, self.device):
-            for view in range(self.augmentation.views):
-                if not (folder / _file_name(view)).exists():
-                    self._make_view(folder, view)
-        for marker in folder.glob("*.images"):  # of a run killed between a view's rename and its marker's end
-            marker.unlink()
-        header = {
-            "views": self.augmentation.views,
-            "images": self.images,
-            "classes": self.classes,
-            "record_bytes": _record_dtype(self.classes).itemsize,
-            "teacher": self.teacher.name,
-            "teacher_key": self.teacher.key,
-            "data": self.dataset.fingerprint,
-            "augmentation": self.augmentation.model_dump(mode="json"),
-        }
-        write_atomic(folder / _HEADER, json.dumps(header, indent=1))
-
-    def _make_view(self, folder: Path, view: int) -> None:
-        """One view file. The marker says how many images are safely on disk, and moves only after they have been synced, so
-        that what a kill leaves behind it is cut off and made again."""
-        final = folder / _file_name(view)
-        growing, marker = final.with_suffix(".growing"), final.with_suffix(".images")
-        record = _record_dtype(self.classes)
-        done = _committed(growing, marker, record.itemsize)
-        views = draw_views(self.images, self.augmentation, view)
-        self._advance(view, done)
-        with growing.open("r+b" if done else "wb") as stream:
-            stream.truncate(done * record.itemsize)
-            stream.seek(0, os.SEEK_END)
-            committed_at = time.monotonic()
-            for positions, batch in self._rendered(views, done):
-                records = np.empty(len(positions), record)
-                records["view"] = views[positions]
-                records["logits"] = self._teach(batch, positions, view)
-                stream.write(records.tobytes())
-                done += len(positions)
-                if time.monotonic() - committed_at >= self.commit_seconds:
-                    _commit(stream, marker, done)
-                    committed_at = time.monotonic()
-                self._advance(view, done)
-            stream.flush()
-            os.fsync(stream.fileno())
-        growing.replace(final)
-        sync_folder(folder)
-        marker.unlink(missing_ok=True)
-
-    def _advance(self, view: int, done: int) -> None:
-        total = self.augmentation.views * self.images
-        self.listener(StageAdvanced(STAGE, view * self.images + done, total))
-
-    def _rendered(self, views: Views, start: int) -> Iterator[tuple[Indices, Pixels]]:
-        """Batches from image `start` on, rendered in threads a few ahead: Pillow decodes and resizes outside the
-        interpreter's lock."""
-
-        def render(first: int) -> tuple[Indices, Pixels]:
-            positions = np.arange(first, min(first + self.batch_size, self.images), dtype=np.int64)
-            train = self.dataset.splits.train
-            return positions, render_batch(self.dataset.images, train, views, positions, self.teacher.contract)
-
-        pool = ThreadPoolExecutor(max(1, self.workers))
-        waiting: deque[Future[tuple[Indices, Pixels]]] = deque()
-        try:
-            for first in range(start, self.images, self.batch_size):
-                waiting.append(pool.submit(render, first))
-                if len(waiting) > self.workers:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            pool.shutdown(cancel_futures=True)
-
-    def _teach(self, batch: Pixels, positions: Indices, view: int) -> NDArray[np.float16]:
-        logits = _logits(self.teacher, batch, self.device)
-        if logits.shape != (len(positions), self.classes):
-            raise InputError(
-                f"the teacher {self.teacher.name} gives outputs of shape {list(logits.shape)} for {len(positions)} images "
-                f"of {self.classes} classes",
-                fix="give it a head of one output a class, or let [teacher] fit train one",
-            )
-        finite = np.isfinite(logits).all(axis=1)
-        if not finite.all():
-            problems = [
-                Problem(f"training image {self.dataset.splits.train[position]}, view {view}", "logits are not finite")
-                for position in positions[~finite].tolist()
-            ]
-            raise InputError(
-                f"the teacher {self.teacher.name} gives logits that are not finite (NaN or infinite)",
-                problems=problems,
-                fix="check its weights and the mean and std it was trained with; a diverged fit needs a lower learning_rate",
-            )
-        return _shifted(logits).astype(np.float16)
-
-
-def _logits(teacher: Teacher, batch: Pixels, device: torch.device) -> NDArray[np.float32]:
-    """The live teacher on uint8 [B, 3, R, R]."""
-    with torch.inference_mode():
-        images = torch.from_numpy(batch).to(device).float().contiguous(memory_format=torch.channels_last)
-        logits: NDArray[np.float32] = teacher.module(images).float().cpu().numpy()
-    return logits
-
-
-def _shifted(logits: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The row's largest taken off, in double precision: the difference of two large logits must not overflow."""
-    wide = logits.astype(np.float64)
-    shifted: NDArray[np.float32] = np.maximum(wide - wide.max(axis=1, keepdims=True), LOWEST).astype(np.float32)
-    return shifted
-
-
-def _record_dtype(classes: int) -> np.dtype[np.void]:
-    return np.dtype([("view", VIEW_DTYPE), ("logits", "<f2", (classes,))])
-
-
-def _file_name(view: int) -> str:
-    return f"view-{view:04d}.records"
-
-
-def _commit(stream: BinaryIO, marker: Path, done: int) -> None:
-    stream.flush()
-    os.fsync(stream.fileno())
-    write_atomic(marker, str(done))
-
-
-def _committed(growing: Path, marker: Path, record_bytes: int) -> int:
-    """Images of a half-made view file that are known to be whole."""
+def _link(file: Path, folder: Path) -> None:
+    """`file` in `folder` too: on the disk once, or as a copy where the file system knows no second names."""
+    target = folder / file.name
     try:
-        done = int(marker.read_text())
-        return done if growing.stat().st_size >= done * record_bytes else 0
-    except (FileNotFoundError, ValueError):
-        return 0
-
-
-def _resolve(device: str | torch.device) -> torch.device:
-    """The device by its name; `auto` is CUDA, else Apple's GPU, else the CPU."""
-    usable = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    if device == "auto":
-        return torch.device(next(name for name, here in usable.items() if here))
-    chosen = torch.device(device)
-    if not usable.get(chosen.type, False):
-        raise UnsupportedError(f"torch finds no device {chosen} here", fix='use device = "auto" or "cpu"')
-    return chosen
-
-
-@contextmanager
-def _on_device(teacher: Teacher, device: torch.device) -> Iterator[None]:
-    """The teacher's module on `device` in channels-last layout, and back on the CPU as it was afterwards."""
-    module = teacher.module
-    # torch's stubs lack the overload of `Module.to` that its documentation has.
-    module.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    try:
-        yield
-    finally:
-        module.to("cpu", memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+        target.hardlink_to(file)
+    except OSError:
+        shutil.copyfile(file, target)

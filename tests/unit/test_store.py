@@ -318,6 +318,23 @@ def test_usage_and_clear_touch_nothing_else(tmp_path: Path) -> None:
     assert left == ["photos/me.png", "train/notes.txt"]
 
 
+def test_drop_removes_one_stage_and_none_in_work(tmp_path: Path) -> None:
+    store, other = Store(tmp_path), "1" * 64
+    kept, freed = store.stage("train", other, writes()), list[int]()
+    taken = size_bytes(store.stage("train", KEY, writes()))
+    assert store.drop("train", KEY) == taken
+    assert not list((tmp_path / "train").glob(f"{KEY}*"))
+    assert store.drop("train", KEY) == store.drop("never", KEY) == 0
+    assert store.find("train", other) == kept
+
+    def drops_itself(folder: Path) -> None:
+        (folder / "data").write_text("here")
+        freed.append(store.drop("train", KEY))
+
+    assert (store.stage("train", KEY, drops_itself) / "data").read_text() == "here"
+    assert freed == [0]
+
+
 def test_clear_leaves_a_stage_in_work(tmp_path: Path) -> None:
     store = Store(tmp_path)
     store.stage("train", OTHER, writes())

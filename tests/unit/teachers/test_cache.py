@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -23,8 +24,9 @@ from edgedistill.data.views import draw_views, render_batch
 from edgedistill.errors import InputError, UnsupportedError
 from edgedistill.progress import Event, StageAdvanced, StageFinished, silent
 from edgedistill.specs import Contract
-from edgedistill.store import Store
-from edgedistill.teachers.cache import ViewStore, build_view_store, check_view_store, view_store_key
+from edgedistill.store import BusyError, Store
+from edgedistill.teachers.cache import Labelling, ViewStore, build_view_store, check_view_store, view_store_key
+from edgedistill.teachers.labelling import Labeller
 from edgedistill.teachers.teacher import Teacher
 
 TRAIN, CLASSES, VIEWS, BATCH = 50, 5, 3, 8
@@ -194,9 +196,8 @@ def test_killed_and_resumed_equals_uninterrupted_and_redoes_no_finished_chunk(tm
     done = subprocess.run(arguments, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == -signal.SIGKILL, done.stderr
 
-    part = next((tmp_path / "a" / "views").glob("*.part"))
-    assert [path.name for path in part.glob("*.records")] == ["view-0000.records"]
-    (growing,) = part.glob("*.growing")
+    assert [path.name for path in (tmp_path / "a" / "view").glob("*/*.records")] == ["view-0000.records"]
+    (growing,) = (tmp_path / "a" / "view").glob("*.part/*.growing")
     with growing.open("ab") as stream:
         stream.write(b"half a record")  # what a crash may leave behind the marker
 
@@ -213,10 +214,89 @@ def test_a_marker_ahead_of_its_file_is_not_believed(tmp_path: Path) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         build(tmp_path / "a", interrupt)
-    part = next((tmp_path / "a" / "views").glob("*.part"))
-    (growing,) = part.glob("*.growing")
+    (growing,) = (tmp_path / "a" / "view").glob("*.part/*.growing")
     growing.write_bytes(growing.read_bytes()[:30])
     assert_same(build(tmp_path / "a"), build(tmp_path / "b"))
+
+
+def make_labelling(root: Path) -> Labelling:
+    return Labelling(Store(root), Labeller(make_teacher(), make_dataset(), AUGMENTATION, BATCH, "cpu"), silent)
+
+
+def test_the_disk_holds_it_once(tmp_path: Path) -> None:
+    found = build(tmp_path)
+    usage = Store(tmp_path).usage()
+    assert usage == {"views": (1, sum(file.stat().st_size for file in found.folder.iterdir()))}
+    assert not list((tmp_path / "view").iterdir())
+
+
+def test_a_file_system_without_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: Path, target: Path) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "hardlink_to", refuse)
+        copied = build(tmp_path / "a")
+    assert_same(copied, build(tmp_path / "b"))
+
+
+def test_views_done_ahead_are_not_done_again_and_what_was_cleared_is(tmp_path: Path) -> None:
+    labelling, network = make_labelling(tmp_path / "a"), Network()
+
+    def ahead(everything: bool) -> None:
+        assert everything
+        for view in labelling.views:
+            labelling.view(view)
+        Store(tmp_path / "a").drop("view", labelling.view(1).name)
+
+    own = replace(labelling.labeller, teacher=make_teacher(network))
+    made = replace(labelling, labeller=own).build(ahead)
+    assert network.calls == -(-TRAIN // BATCH), "the view that was cleared"
+    assert_same(made, build(tmp_path / "b"))
+
+
+def test_who_finds_another_at_it_helps_and_then_waits(tmp_path: Path) -> None:
+    labelling, helper = make_labelling(tmp_path / "a"), make_labelling(tmp_path / "a")
+    asked: list[bool] = []
+    helped, found = threading.Event(), list[ViewStore]()
+
+    def help_out(everything: bool) -> None:
+        asked.append(everything)
+        helper.view(2, wait=False)
+        with pytest.raises(BusyError):
+            helper.view(0, wait=False)
+        helped.set()
+
+    other = threading.Thread(target=lambda: found.append(helper.build(help_out)))
+
+    def on_progress(event: Event) -> None:
+        if isinstance(event, StageAdvanced) and not other.ident:  # within view 0
+            other.start()
+            assert helped.wait(60)
+
+    first = replace(labelling, listener=on_progress).build()
+    other.join(60)
+    assert asked == [False]
+    assert found == [first]
+    assert_same(first, build(tmp_path / "b"))
+
+
+def test_who_comes_to_a_view_when_the_store_is_whole_takes_it_from_there(tmp_path: Path) -> None:
+    """Between its look for the store and its lock on the view."""
+    whole = build(tmp_path)
+    network = Network()
+    late = replace(make_labelling(tmp_path), labeller=Labeller(make_teacher(network), make_dataset(), AUGMENTATION))
+    find, asked = late.store.find, list[str]()
+
+    def misses_once(stage: str, key: str) -> Path | None:
+        asked.append(stage)
+        return None if len(asked) == 1 else find(stage, key)
+
+    late.store.find = misses_once  # type: ignore[method-assign]
+    view = late.view(1)
+    assert asked[0] == "views" and view.parent.name == "view"
+    assert (view / "view-0001.records").samefile(whole.folder / "view-0001.records")
+    assert network.calls == 0
 
 
 def test_everything_that_changes_the_content_changes_the_key() -> None:
@@ -254,7 +334,7 @@ def test_logits_that_are_not_finite_name_the_images(tmp_path: Path, bad: float) 
     with pytest.raises(InputError, match="not finite") as caught:
         build(tmp_path, teacher=make_teacher(Broken(bad)))
     assert [problem.where for problem in caught.value.problems] == ["training image 67, view 0"]
-    assert not list((tmp_path / "views").glob("*/manifest.json"))
+    assert not list(tmp_path.glob("view*/*/manifest.json"))
 
 
 @pytest.mark.parametrize("huge", [1e6, -1e6, 3e38])
