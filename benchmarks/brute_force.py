@@ -30,6 +30,7 @@ from edgedistill.students.space import Candidate
 from edgedistill.targets import load_target
 from edgedistill.teachers.cache import ViewStore
 from edgedistill.workbench import Workbench
+from edgedistill.workers import InProcess
 
 Row = dict[str, Any]
 
@@ -96,7 +97,7 @@ def main() -> None:
     base = arguments.build.parent.absolute()
     bench = open_bench(config, load_target("host"), Store(listener=listen), base=base, require_measured=True)
     teacher = prepare_teacher(bench)
-    views = open_views(bench, teacher.teacher)
+    views = open_views(bench, InProcess(bench))
     document: Row = json.loads(arguments.json.read_text()) if arguments.json.exists() else {"rows": []}
     document["teacher"] = {"name": teacher.teacher.name, "accuracy_validation": teacher.accuracy_validation}
     if isinstance(teacher.latency, MeasuredLatency):

@@ -21,12 +21,13 @@ from edgedistill.config import load_config
 from edgedistill.distill.evaluate import split_accuracy
 from edgedistill.distill.train import load_student
 from edgedistill.pipeline import train
-from edgedistill.preparation import open_bench, open_views, prepare_teacher
+from edgedistill.preparation import open_bench, open_views
 from edgedistill.progress import Event, Note, StageAdvanced, StageFinished
 from edgedistill.results import BuildResult
 from edgedistill.specs import StudentSpec
 from edgedistill.store import Store
 from edgedistill.targets import load_target
+from edgedistill.workers import InProcess
 
 RECIPES = ("cross_entropy", "distill")
 
@@ -66,8 +67,7 @@ def main() -> None:
     spec = arguments.student or chosen_student(arguments.out)
     base = arguments.build.parent.absolute()
     bench = open_bench(config, load_target("host"), Store(listener=listen), base=base, require_measured=False)
-    teacher = prepare_teacher(bench)
-    views = open_views(bench, teacher.teacher)
+    views = open_views(bench, InProcess(bench))
     contract = bench.contract(spec.resolution)
     epochs = config.search.rungs[-1]
     rows = []

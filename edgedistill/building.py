@@ -46,7 +46,7 @@ BUILD = "build.json"
 
 
 class ExecutorKind(StrEnum):
-    """Who trains: this machine, in as many processes as there are jobs, or a Ray cluster."""
+    """Who labels and trains: this machine, in as many processes as there are jobs, or a Ray cluster."""
 
     LOCAL = "local"
     RAY = "ray"
@@ -54,9 +54,9 @@ class ExecutorKind(StrEnum):
 
 @dataclass(frozen=True)
 class Means:
-    """What a search is done with, which changes nothing of what it finds: `jobs` trainings at a time, by `executor`; the
-    study in `storage`, a journal file or a database URL, else in the output folder. Searches that share storage and cache
-    share the work."""
+    """What a search is done with, which changes nothing of what it finds: `jobs` views or trainings at a time, by
+    `executor`; the study in `storage`, a journal file or a database URL, else in the output folder. Searches that share
+    storage and cache share the work."""
 
     jobs: int = 1
     executor: ExecutorKind = ExecutorKind.LOCAL
@@ -250,11 +250,12 @@ def _prepare(order: Order, means: Means, key: str, listener: Listener) -> _Prepa
     candidates = open_space(bench)
     teacher = prepare_teacher(bench)
     goal = goal_of(config, resolve_budget(bench, config.budget, teacher))
-    views = open_views(bench, teacher.teacher)
+    executor = _executor(means, bench)
+    views = open_views(bench, executor)
     turn = store.root / "study" / f"{key}.turn"
     study = Study(means.storage or order.out / JOURNAL, key, [candidate.spec for candidate in candidates], turn)
     search = Search(
-        Laboratory(bench, views, _executor(means, bench, views)),
+        Laboratory(bench, views, executor),
         goal,
         settings_of(config.search),
         candidates,
@@ -266,12 +267,12 @@ def _prepare(order: Order, means: Means, key: str, listener: Listener) -> _Prepa
     return _Prepared(bench, teacher, views, search)
 
 
-def _executor(means: Means, bench: Workbench, views: ViewStore) -> Executor:
+def _executor(means: Means, bench: Workbench) -> Executor:
     from edgedistill.workers import InProcess, OnRay, Processes
 
     if means.executor is ExecutorKind.RAY:
         return OnRay(bench.store.listener)
-    return InProcess(bench, views) if means.jobs == 1 else Processes(means.jobs, bench.store.listener)
+    return InProcess(bench) if means.jobs == 1 else Processes(means.jobs, bench.store.listener)
 
 
 @contextmanager

@@ -4,6 +4,7 @@ the view store."""
 from __future__ import annotations
 
 import math
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,13 +15,11 @@ from edgedistill.data.datasets import load_dataset
 from edgedistill.data.preprocessing import channel_statistics
 from edgedistill.devices.attach import attach
 from edgedistill.devices.base import Device
-from edgedistill.devices.turns import training
-from edgedistill.distill.fit_teacher import fit_teacher, load_fitted
-from edgedistill.errors import EdgedistillError, InputError, UnreachableError
+from edgedistill.errors import EdgedistillError, InputError, TrialFailure, UnreachableError
 from edgedistill.files import compiled, portable
 from edgedistill.latency.model import prior_from_published
-from edgedistill.pipeline import VIEW_CODE, latency_of, profiled, verified
-from edgedistill.progress import Note
+from edgedistill.pipeline import latency_of, profiled, verified
+from edgedistill.progress import Note, StageAdvanced
 from edgedistill.screening import executable
 from edgedistill.search.expect import Expectation
 from edgedistill.specs import Budget, BudgetRequest, Format, Precision, QuantScheme, Target
@@ -29,11 +28,11 @@ from edgedistill.students.build import deploy
 from edgedistill.students.families import code_of
 from edgedistill.students.space import Candidate, Space, enumerate_space
 from edgedistill.students.structure import structure_of
-from edgedistill.teachers.cache import ViewStore, build_view_store
-from edgedistill.teachers.load import load_teacher
+from edgedistill.teachers.cache import STAGE, ViewStore
 from edgedistill.teachers.teacher import Teacher
-from edgedistill.tools import TRAINING_TOOLS
+from edgedistill.teaching import open_labelling, open_teacher
 from edgedistill.workbench import Source, Workbench
+from edgedistill.workers import Executor, LabelTask, do_all
 
 HEADROOM = 4.0
 
@@ -69,10 +68,7 @@ def open_bench(config: BuildConfig, target: Target, store: Store, *, base: Path,
 
 def prepare_teacher(bench: Workbench) -> PreparedTeacher:
     """Load the teacher, fit it where the build file asks for it, and run and measure its fp32 file."""
-    config = bench.config
-    teacher = load_teacher(config.teacher, bench.dataset, config.data, bench.base)
-    if config.teacher.fit is not None:
-        teacher = _fitted(bench, teacher)
+    teacher = open_teacher(bench)
     source = Source(f"teacher {teacher.name}", teacher.key, teacher.contract, partial(deploy, teacher.module))
     fp32 = QuantScheme(precision=Precision.FP32)
     form = Format.NULL if bench.target.runtime is Format.NULL else Format.ONNX
@@ -82,31 +78,6 @@ def prepare_teacher(bench: Workbench) -> PreparedTeacher:
         raise EdgedistillError(f"the teacher's file cannot run here: {verification.reason}")
     latency, profile = _teacher_latency(bench, source, artifact)
     return PreparedTeacher(teacher, source, artifact, verification.accuracy_validation, latency, profile)
-
-
-def _fitted(bench: Workbench, teacher: Teacher) -> Teacher:
-    config = bench.config
-    fit = config.teacher.fit
-    assert fit is not None
-    key = stage_key(
-        {
-            "teacher": teacher.key,
-            "contract": teacher.contract.model_dump(mode="json"),
-            "data": bench.data_key,
-            "fit": fit.model_dump(mode="json"),
-            "augmentation": config.augmentation.model_dump(mode="json", exclude={"views"}),
-            "device": config.train.device,
-        },
-        code=("edgedistill.distill", "edgedistill.teachers.load", *VIEW_CODE),
-        tools=TRAINING_TOOLS,
-    )
-
-    def make(folder: Path) -> None:
-        with training(bench.store.listener):
-            fit_teacher(teacher, bench.dataset, fit, config.augmentation, config.train, folder, bench.store.listener)
-
-    folder = bench.store.stage("teacher", key, make, subject=teacher.name, resumable=True)
-    return load_fitted(teacher, folder)
 
 
 def _teacher_latency(bench: Workbench, source: Source, artifact: CompiledArtifact) -> tuple[Latency, Profile | None]:
@@ -149,17 +120,34 @@ def prior_of(target: Target) -> dict[Precision, Expectation]:
     return {prior.precision: Expectation(prior.model)} if prior else {}
 
 
-def open_views(bench: Workbench, teacher: Teacher) -> ViewStore:
-    """The view store of this teacher, data and augmentation: found or built."""
-    with training(bench.store.listener):
-        return build_view_store(
-            bench.store,
-            teacher,
-            bench.dataset,
-            bench.config.augmentation,
-            bench.store.listener,
-            device=bench.config.train.device,
+def open_views(bench: Workbench, executor: Executor) -> ViewStore:
+    """The view store of the build's teacher, data and augmentation: found, or labelled by `executor`."""
+    labelling = open_labelling(bench)
+    tasks = [
+        LabelTask(
+            config=bench.config,
+            target=bench.target,
+            base=bench.base,
+            root=bench.store.root,
+            view=view,
+            store_key=labelling.key,
         )
+        for view in labelling.views
+    ]
+
+    def ahead(everything: bool) -> None:
+        done = 0
+        with closing(do_all(executor, tasks, wait=everything)) as results:
+            for _, result in results:
+                if isinstance(result, TrialFailure):
+                    raise EdgedistillError(
+                        f"the views cannot be labelled: {result.message}",
+                        fix="see what ended them, most often memory, of which fewer --jobs need less",
+                    )
+                done += labelling.labeller.images
+                bench.store.listener(StageAdvanced(STAGE, done, labelling.total))
+
+    return labelling.build(ahead)
 
 
 def open_space(bench: Workbench) -> tuple[Candidate, ...]:

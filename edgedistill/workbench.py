@@ -24,6 +24,7 @@ from edgedistill.runtimes.base import Images, Logits
 from edgedistill.runtimes.sessions import at_another_speed
 from edgedistill.specs import Contract, Format, Precision, QuantScheme, Target
 from edgedistill.store import Store, digest
+from edgedistill.teachers.teacher import Teacher
 
 TEACHER_WAIT_S = 10.0
 
@@ -84,6 +85,8 @@ class Workbench:
     not_measurable: str
     base: Path
     speed: ProcessorSpeed = field(default_factory=lambda: ProcessorSpeed())
+    teacher: Teacher | None = None
+    """Once `teaching.open_teacher` has loaded it."""
     _images: dict[str, Images] = field(default_factory=dict)
     _references: dict[str, Logits] = field(default_factory=dict)
 

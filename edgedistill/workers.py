@@ -1,108 +1,175 @@
-"""Trainings done side by side: in this process, in worker processes, or on a Ray cluster.
+"""Labelling and training done side by side: in this process, in worker processes, or on a Ray cluster.
 
 A task is plain values, and what it makes is a stage of the cache: whoever does it, with the same cache, leaves the same
-folder under the same key, and nobody does it twice. A task that another process is at is put off, so that two searches
+folder under the same key, and nobody does it twice. A task that another process is at is put off, so that two builds
 that share a cache share the work. A worker that dies leaves its part folder; the task goes on from there in another.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, Protocol
+from queue import SimpleQueue
+from typing import Any, ClassVar, Generic, Protocol, TypeAlias, TypeVar
 
 from edgedistill.artifacts import TrainedStudent
 from edgedistill.config import BuildConfig
 from edgedistill.data.datasets import load_dataset
 from edgedistill.data.preprocessing import channel_statistics
-from edgedistill.errors import MissingDependencyError, TrialFailure
+from edgedistill.errors import EdgedistillError, InputError, MissingDependencyError, TrialFailure
 from edgedistill.pipeline import train
-from edgedistill.progress import Listener, Note, StageFinished
+from edgedistill.progress import Event, Listener, Note, StageFinished
 from edgedistill.specs import StudentSpec, Target
 from edgedistill.store import BusyError, Store, digest
-from edgedistill.teachers.cache import ViewStore
+from edgedistill.teachers.cache import VIEW_STAGE, ViewStore
+from edgedistill.teaching import open_labelling
 from edgedistill.workbench import Workbench
 
 MOST_DEATHS = 3
 """So many workers may die at one task before it counts as failed."""
 
+Made = TypeVar("Made")
+Made_co = TypeVar("Made_co", covariant=True)
 
-@dataclass(frozen=True)
-class TrainTask:
-    """One training: `spec` up to the end of rung `rung`, from `previous`. `root` is the cache, `views` the view store's
-    folder in it. Without `wait` a task that another process is at comes back undone."""
+
+@dataclass(frozen=True, kw_only=True)
+class Task(ABC, Generic[Made_co]):
+    """A stage of the cache at `root`, done for the build of `config`. Without `wait` a task that another process is at comes
+    back undone."""
 
     config: BuildConfig
     target: Target
     base: Path
     root: Path
+    wait: bool = False
+
+    stage: ClassVar[str]
+
+    @property
+    @abstractmethod
+    def label(self) -> str:
+        """What is done, in a few words."""
+
+    @abstractmethod
+    def make(self, bench: Workbench) -> Made_co:
+        """Do it on `bench`. Raises TrialFailure where it fails for a reason of its own, BusyError where another process is
+        at it and `wait` is off."""
+
+
+Result: TypeAlias = Made | TrialFailure | None
+"""What became of a task; None where another process is at it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainTask(Task[TrainedStudent]):
+    """One training: `spec` up to the end of rung `rung`, from `previous`, on the view store in folder `views`."""
+
     views: Path
     spec: StudentSpec
     rung: int
     previous: TrainedStudent | None
-    wait: bool = False
+
+    stage = "train"
+
+    @property
+    def label(self) -> str:
+        return f"the training of {self.spec.label}"
+
+    def make(self, bench: Workbench) -> TrainedStudent:
+        rungs = self.config.search.rungs
+        return train(
+            bench,
+            self.spec,
+            ViewStore.open(self.views),
+            epochs=rungs[self.rung],
+            total_epochs=rungs[-1],
+            previous=self.previous,
+            wait=self.wait,
+        )
 
 
-Done = TrainedStudent | TrialFailure | None
-"""What became of a task; None where another process is at it."""
+@dataclass(frozen=True, kw_only=True)
+class LabelTask(Task[Path]):
+    """View index `view` with the teacher's outputs, for the view store with key `store_key`."""
+
+    view: int
+    store_key: str
+
+    stage = VIEW_STAGE
+
+    @property
+    def label(self) -> str:
+        return f"the labelling of view {self.view + 1}"
+
+    def make(self, bench: Workbench) -> Path:
+        """Raises InputError where this process would make another view store than the one that is wanted."""
+        labelling = open_labelling(bench)
+        if labelling.key != self.store_key:
+            raise InputError(
+                "a worker has another teacher, other data or other packages than the build",
+                fix="let all machines see the same files, with the same versions of edgedistill and torch",
+            )
+        return labelling.view(self.view, wait=self.wait)
 
 
 class Executor(Protocol):
-    """Who does trainings."""
+    """Who does tasks."""
 
-    def run(self, tasks: Sequence[TrainTask]) -> list[Done]:
-        """What became of each task, in their order."""
+    def run(self, tasks: Sequence[Task[Made]]) -> Iterator[tuple[int, Result[Made]]]:
+        """What became of each task, with its number, as they end. Raises what a user has to mend."""
         ...
 
 
+def do_all(
+    executor: Executor, tasks: Sequence[Task[Made]], *, wait: bool = True
+) -> Generator[tuple[int, Made | TrialFailure], None, None]:
+    """The tasks done, with their numbers, as they end: first those that nobody is at, then, with `wait`, the others. Closed
+    before its end, it begins no more of them."""
+    left = dict(enumerate(tasks))
+    for waiting in (False, True) if wait else (False,):
+        numbers = list(left)
+        for place, result in executor.run([replace(left[number], wait=waiting) for number in numbers]):
+            if result is not None:
+                del left[numbers[place]]
+                yield numbers[place], result
+
+
 def train_all(executor: Executor, tasks: Sequence[TrainTask]) -> list[TrainedStudent | TrialFailure]:
-    """All tasks done: first those that nobody is at, then, waiting, the others."""
-    done: dict[int, TrainedStudent | TrialFailure] = {}
-    for wait in (False, True):
-        left = [number for number in range(len(tasks)) if number not in done]
-        found = executor.run([replace(tasks[number], wait=wait) for number in left])
-        done |= {number: result for number, result in zip(left, found, strict=True) if result is not None}
+    """All trainings done, in their order."""
+    done = dict(do_all(executor, tasks))
     return [done[number] for number in range(len(tasks))]
 
 
-def do(task: TrainTask, bench: Workbench, views: ViewStore) -> Done:
+def do(task: Task[Made], bench: Workbench) -> Result[Made]:
     """Do one task on `bench`."""
-    rungs = task.config.search.rungs
     try:
-        return train(
-            bench,
-            task.spec,
-            views,
-            epochs=rungs[task.rung],
-            total_epochs=rungs[-1],
-            previous=task.previous,
-            wait=task.wait,
-        )
+        return task.make(bench)
     except BusyError:
         return None
     except TrialFailure as failure:
         return failure
 
 
-def do_apart(task: TrainTask, threads: int) -> tuple[Done, float]:
-    """Do one task in a process of its own, with so many threads; with the seconds that it took, 0 where it was found."""
+def do_apart(task: Task[Made], threads: int) -> tuple[Result[Made], list[StageFinished]]:
+    """Do one task in a process of its own, with so many threads; with what there is to tell of its stage."""
     import torch
 
     torch.set_num_threads(threads)
-    seconds: list[float] = []
+    told: list[StageFinished] = []
 
-    def listen(event: object) -> None:
-        if isinstance(event, StageFinished) and not event.reused:
-            seconds.append(event.seconds)
+    def listen(event: Event) -> None:
+        if isinstance(event, StageFinished) and event.stage == task.stage:
+            told.append(event)
 
     bench = _bench(task.config, task.target, task.base, task.root)
     bench.store.listener = listen
-    return do(task, bench, ViewStore.open(task.views)), sum(seconds)
+    return do(task, bench), told
 
 
 def _bench(config: BuildConfig, target: Target, base: Path, root: Path) -> Workbench:
@@ -125,10 +192,10 @@ class InProcess:
     """One after the other on the build's own workbench, whose listener hears of every step."""
 
     bench: Workbench
-    views: ViewStore
 
-    def run(self, tasks: Sequence[TrainTask]) -> list[Done]:
-        return [do(task, self.bench, self.views) for task in tasks]
+    def run(self, tasks: Sequence[Task[Made]]) -> Iterator[tuple[int, Result[Made]]]:
+        for number, task in enumerate(tasks):
+            yield number, do(task, self.bench)
 
 
 @dataclass(eq=False)
@@ -139,49 +206,79 @@ class Processes:
     jobs: int
     listener: Listener
 
-    def run(self, tasks: Sequence[TrainTask]) -> list[Done]:
-        # A pool of one process for each thread, not one of all: when a worker dies, it is known at which task.
-        with ThreadPoolExecutor(self.jobs) as slots:
-            return list(slots.map(self._done_in_a_worker, tasks))
+    def run(self, tasks: Sequence[Task[Made]]) -> Iterator[tuple[int, Result[Made]]]:
+        # Pools of one process, not one pool of all: when a worker dies, it is known at which task.
+        idle: SimpleQueue[ProcessPoolExecutor] = SimpleQueue()
+        for _ in range(self.jobs):
+            idle.put(_worker())
+        slots = ThreadPoolExecutor(self.jobs)
+        try:
+            running = {slots.submit(self._done_in_a_worker, task, idle): number for number, task in enumerate(tasks)}
+            for future in as_completed(running):
+                yield running[future], future.result()
+        finally:
+            slots.shutdown(cancel_futures=True)
+            while not idle.empty():
+                idle.get().shutdown()
 
-    def _done_in_a_worker(self, task: TrainTask) -> Done:
+    def _done_in_a_worker(self, task: Task[Made], idle: SimpleQueue[ProcessPoolExecutor]) -> Result[Made]:
         threads = max(1, (os.cpu_count() or 1) // self.jobs)
-        for _ in range(MOST_DEATHS):
-            with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as worker:
+        worker = idle.get()
+        try:
+            for _ in range(MOST_DEATHS):
                 try:
-                    result, seconds = worker.submit(do_apart, task, threads).result()
+                    result, told = worker.submit(do_apart, task, threads).result()
                 except BrokenProcessPool:
-                    text = f"a worker died while {task.spec.label} was trained: another goes on from there"
-                    self.listener(Note(text, warning=True))
+                    worker = _worker()
+                    self.listener(Note(f"a worker died at {task.label}: another goes on from there", warning=True))
                     continue
-            _tell(self.listener, task, result, seconds)
-            return result
-        return TrialFailure(f"{MOST_DEATHS} worker processes died while it was trained")
+                for event in told:
+                    self.listener(event)
+                return result
+            return TrialFailure(f"{MOST_DEATHS} worker processes died at {task.label}")
+        finally:
+            idle.put(worker)
+
+
+def _worker() -> ProcessPoolExecutor:
+    """A worker process, started at its first task."""
+    return ProcessPoolExecutor(1, mp_context=get_context("spawn"))
 
 
 @dataclass(eq=False)
 class OnRay:
-    """Tasks of a Ray cluster: the one that `RAY_ADDRESS` names, else one of this machine. All nodes see the cache and the
-    data under the same paths. A task whose worker is lost is done again elsewhere."""
+    """Tasks of a Ray cluster: the one that `RAY_ADDRESS` names, else one of this machine. All nodes see the cache, the data
+    and the teacher's files under the same paths. A task whose worker is lost is done again elsewhere."""
 
     listener: Listener
     threads: int = 1
 
-    def run(self, tasks: Sequence[TrainTask]) -> list[Done]:
+    def run(self, tasks: Sequence[Task[Made]]) -> Iterator[tuple[int, Result[Made]]]:
         ray = _ray()
         remote: Callable[..., Any] = ray.remote(num_cpus=self.threads, max_retries=MOST_DEATHS)(do_apart).remote
         waiting = {remote(task, self.threads): number for number, task in enumerate(tasks)}
-        done: dict[int, Done] = {}
-        while waiting:
-            (ready, *_), _ = ray.wait(list(waiting), num_returns=1)
-            number = waiting.pop(ready)
-            try:
-                done[number], seconds = ray.get(ready)
-            except (ray.exceptions.WorkerCrashedError, ray.exceptions.NodeDiedError, ray.exceptions.OutOfMemoryError):
-                done[number] = TrialFailure(f"{MOST_DEATHS + 1} workers were lost while it was trained")
-            else:
-                _tell(self.listener, tasks[number], done[number], seconds)
-        return [done[number] for number in range(len(tasks))]
+        try:
+            while waiting:
+                (ready, *_), _ = ray.wait(list(waiting), num_returns=1)
+                number = waiting.pop(ready)
+                yield number, self._got(ray, ready, tasks[number])
+        finally:
+            for unwanted in waiting:
+                ray.cancel(unwanted)
+
+    def _got(self, ray: Any, ready: Any, task: Task[Made]) -> Result[Made]:
+        result: Result[Made]
+        try:
+            result, told = ray.get(ready)
+        except (ray.exceptions.WorkerCrashedError, ray.exceptions.NodeDiedError, ray.exceptions.OutOfMemoryError):
+            return TrialFailure(f"{MOST_DEATHS + 1} workers were lost at {task.label}")
+        except ray.exceptions.RayTaskError as error:
+            if isinstance(error.cause, EdgedistillError):
+                raise error.cause from None
+            raise
+        for event in told:
+            self.listener(event)
+        return result
 
 
 def _ray() -> Any:
@@ -194,11 +291,3 @@ def _ray() -> Any:
     if not ray.is_initialized():
         ray.init(log_to_driver=False, include_dashboard=False)
     return ray
-
-
-def _tell(listener: Listener, task: TrainTask, result: Done, seconds: float) -> None:
-    """As an own stage would have been told of."""
-    if isinstance(result, TrainedStudent):
-        subject = f"{task.spec.label} to epoch {result.epochs}"
-        key = result.weights.parent.name
-        listener(StageFinished("train", subject, seconds, reused=seconds == 0, key=key))

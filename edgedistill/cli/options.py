@@ -44,7 +44,9 @@ Trials = Annotated[int | None, typer.Option(metavar="N", help="Candidates to beg
 TimeLimit = Annotated[
     str | None, typer.Option("--time", metavar="2h", help="No further candidates begin after so long.")
 ]
-Jobs = Annotated[int, typer.Option("-j", "--jobs", metavar="N", help="Students that train at a time.")]
+Jobs = Annotated[
+    int, typer.Option("-j", "--jobs", metavar="N", help="Views labelled, then students trained at a time.")
+]
 ExecutorName = Annotated[
     str, typer.Option("--executor", metavar="local|ray", help="Who trains: this machine, or a Ray cluster.")
 ]

@@ -48,7 +48,7 @@ def test_worker_processes_find_the_same(loop: Any, met: Any, tmp_path: Path, mon
     monkeypatch.setenv("EDGEDISTILL_CACHE", str(tmp_path / "cache"))
     result = api.search(met.path, target=NULL_TARGET, out=tmp_path / "out", jobs=2)
     assert same_but_for_time(result) == same_but_for_time(met.result)
-    assert any(stage == "train" for stage, _ in stages(tmp_path / "out")), "workers are heard of"
+    assert {"view", "train"} <= {stage for stage, _ in stages(tmp_path / "out")}, "workers are heard of"
 
 
 def test_of_two_processes_on_one_storage_one_is_killed(loop: Any, met: Any, tmp_path: Path) -> None:
@@ -74,28 +74,32 @@ def test_of_two_processes_on_one_storage_one_is_killed(loop: Any, met: Any, tmp_
     assert count == len(result.trials), "the study has every student once"
 
 
-def test_on_ray_a_lost_workers_training_is_done_elsewhere(
+def test_on_ray_a_lost_workers_view_and_training_are_done_elsewhere(
     loop: Any, met: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ray = pytest.importorskip("ray")
     monkeypatch.setenv("EDGEDISTILL_CACHE", str(tmp_path / "cache"))
     lost = tmp_path / "lost"
+    lost.mkdir()
     real = workers.do_apart
 
-    def loses_the_first(task: workers.TrainTask, threads: int) -> Any:
+    def loses_the_first_of_each_stage(task: workers.Task[Any], threads: int) -> Any:
         try:
-            lost.touch(exist_ok=False)
+            (lost / task.stage).touch(exist_ok=False)
         except FileExistsError:
             return real(task, threads)
         return os.kill(os.getpid(), signal.SIGKILL)
 
-    monkeypatch.setattr(workers, "do_apart", loses_the_first)
+    monkeypatch.setattr(workers, "do_apart", loses_the_first_of_each_stage)
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
     try:
         result = api.search(met.path, target=NULL_TARGET, out=tmp_path / "out", executor="ray")
     finally:
         ray.shutdown()
-    assert lost.exists()
+    assert {file.name for file in lost.iterdir()} == {"view", "train"}
+    (views,) = (tmp_path / "cache" / "views").glob("*/store.json")
+    for file in views.parent.glob("*.records"):
+        assert file.read_bytes() == (loop.cache / "views" / views.parent.name / file.name).read_bytes()
     assert same_but_for_time(result) == same_but_for_time(met.result)
     assert set(stages(tmp_path / "out").values()) == {1}
 
@@ -104,7 +108,7 @@ def test_a_task_at_which_every_worker_dies_fails_alone(monkeypatch: pytest.Monke
     heard: list[Any] = []
     executor = workers.Processes(2, heard.append)
     monkeypatch.setattr(workers, "do_apart", die)
-    task: Any = SimpleNamespace(spec=SimpleNamespace(label="resnet w1 d1 @8"))
-    (done,) = executor.run([task])
+    task: Any = SimpleNamespace(label="the training of resnet w1 d1 @8")
+    ((_, done),) = executor.run([task])
     assert isinstance(done, TrialFailure) and "3 worker processes died" in done.message
     assert len(heard) == 3 and "resnet w1 d1 @8" in heard[0].text

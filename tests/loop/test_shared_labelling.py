@@ -1,0 +1,181 @@
+"""The teacher's views labelled by worker processes, by two processes on one cache, with a worker killed: always the same."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import dying
+import pytest
+
+from edgedistill import workers
+from edgedistill.config import load_config
+from edgedistill.devices.turns import measuring
+from edgedistill.errors import EdgedistillError, InputError
+from edgedistill.preparation import open_bench, open_views
+from edgedistill.progress import Event, Note, StageAdvanced, StageFinished, silent
+from edgedistill.store import Store
+from edgedistill.targets import load_target
+from edgedistill.teachers.cache import ViewStore, build_view_store
+from edgedistill.teaching import open_teacher
+from edgedistill.workbench import Workbench
+
+NULL_TARGET = Path(__file__).with_name("null.toml")
+VIEWS = 4
+
+
+@pytest.fixture(scope="module")
+def path(loop: Any, met: Any) -> Path:
+    """A build file of which the loop's cache has the teacher and no views."""
+    built: Path = loop.write("labelling", "50%", ("views = 2", f"views = {VIEWS}"))
+    return built
+
+
+@pytest.fixture
+def root(loop: Any, met: Any, tmp_path: Path) -> Path:
+    """A cache that holds the fitted teacher alone."""
+    shutil.copytree(loop.cache / "teacher", tmp_path / "cache" / "teacher")
+    return tmp_path / "cache"
+
+
+def bench_of(path: Path, root: Path, heard: list[Event] | None = None) -> Workbench:
+    store = Store(root, silent if heard is None else heard.append)
+    target = load_target(str(NULL_TARGET))
+    return open_bench(load_config(path), target, store, base=path.parent, require_measured=False)
+
+
+def content(views: ViewStore) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in views.folder.iterdir() if file.name != "manifest.json"}
+
+
+def plain(bench: Workbench, root: Path, **options: Any) -> dict[str, bytes]:
+    """What one process makes with a simple loop, in a cache of its own."""
+    teacher, augmentation = open_teacher(bench), bench.config.augmentation
+    return content(build_view_store(Store(root), teacher, bench.dataset, augmentation, silent, device="cpu", **options))
+
+
+def done(events: list[Event]) -> Counter[tuple[str, str]]:
+    return Counter((e.stage, e.key) for e in events if isinstance(e, StageFinished) and not e.reused)
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_it_is_the_same_to_the_bit_whoever_labels(path: Path, root: Path, tmp_path: Path, jobs: int) -> None:
+    heard: list[Event] = []
+    bench = bench_of(path, root, heard)
+    executor = workers.InProcess(bench) if jobs == 1 else workers.Processes(jobs, heard.append)
+    views = open_views(bench, executor)
+    assert content(views) == plain(bench, tmp_path / "plain")
+    assert Counter(stage for stage, _ in done(heard).elements()) == {"view": VIEWS, "views": 1}
+    told = [event for event in heard if isinstance(event, StageAdvanced) and event.stage == "views"]
+    assert [event.done for event in told] == sorted(event.done for event in told)
+    assert told[-1].done == told[-1].total == VIEWS * views.images
+    assert list(bench.store.usage()) == ["teacher", "views"], "nothing is held twice"
+    assert not list((root / "view").iterdir())
+
+
+def test_a_killed_workers_view_goes_on_elsewhere(
+    path: Path, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard: list[Event] = []
+    bench = bench_of(path, root, heard)
+    monkeypatch.setattr(workers, "do_apart", dying.label_and_die_once)
+    views = open_views(bench, workers.Processes(1, heard.append))
+    assert content(views) == plain(bench, tmp_path / "plain", batch_size=dying.BATCH)
+    assert [event.text for event in heard if isinstance(event, Note) and event.warning] == [
+        "a worker died at the labelling of view 1: another goes on from there"
+    ]
+    assert views.images == 5 * dying.BATCH
+    killed, went_on, *_ = (root / "progress").read_text().split("\n0 128\n0 128\n")
+    assert (killed, went_on.splitlines()[:4]) == ("0 0\n0 64", ["0 192", "0 256", "0 320", "1 0"])
+
+
+def test_a_view_at_which_every_worker_dies_stops_the_build(
+    path: Path, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = bench_of(path, root)
+    monkeypatch.setattr(workers, "do_apart", dying.die)
+    with pytest.raises(EdgedistillError, match="3 worker processes died at the labelling of view") as caught:
+        open_views(bench, workers.Processes(2, silent))
+    assert "--jobs" in caught.value.fix
+
+
+def test_a_worker_that_sees_another_teacher_is_refused(path: Path, root: Path) -> None:
+    bench = bench_of(path, root)
+    task = workers.LabelTask(
+        config=bench.config, target=bench.target, base=bench.base, root=root, view=0, store_key="0" * 64
+    )
+    with pytest.raises(InputError, match="another teacher"):
+        list(workers.Processes(1, silent).run([task]))
+
+
+# Labels when the other process is ready to, a second a view.
+BESIDE = """
+import json, sys, time
+from pathlib import Path
+sys.path[:0] = [sys.argv[4]]
+from test_shared_labelling import bench_of, done
+from edgedistill import workers
+from edgedistill.preparation import open_views
+from edgedistill.teachers.labelling import Labeller
+path, root, own = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
+real = Labeller.label
+def label(self, *arguments):
+    time.sleep(1)
+    real(self, *arguments)
+Labeller.label = label
+heard = []
+bench = bench_of(path, root, heard)
+(root / f"{own}.ready").touch()
+while len(list(root.glob("*.ready"))) < 2:
+    time.sleep(0.02)
+open_views(bench, workers.InProcess(bench))
+print(json.dumps(list(done(heard).elements())))
+"""
+
+
+def test_two_processes_on_one_cache_share_the_views(path: Path, root: Path, tmp_path: Path) -> None:
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
+    here = str(Path(__file__).parent)
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-c", BESIDE, str(path), str(root), own, here],
+            env=environment,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for own in ("one", "other")
+    ]
+    did = [json.loads(process.communicate(timeout=200)[0]) for process in running]
+    assert all(any(stage == "view" for stage, _ in own) for own in did), "each labelled some"
+    both = Counter((stage, key) for own in did for stage, key in own)
+    assert Counter(stage for stage, _ in both) == {"view": VIEWS, "views": 1}
+    assert set(both.values()) == {1}, "nothing was done twice"
+    bench = bench_of(path, root)
+    assert content(open_views(bench, workers.InProcess(bench))) == plain(bench, tmp_path / "plain")
+
+
+def test_no_worker_labels_while_something_is_measured(
+    path: Path, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    bench = bench_of(path, root)
+    open_teacher(bench)
+    labelling = threading.Thread(target=open_views, args=(bench, workers.Processes(1, silent)))
+    with measuring(silent):
+        labelling.start()
+        while not list(root.glob("view/*.part")):
+            assert labelling.is_alive()
+            time.sleep(0.05)
+        time.sleep(1)
+        assert not [file for part in root.glob("view/*.part") for file in part.iterdir()]
+    labelling.join(timeout=200)
+    assert len(list(root.glob("views/*/*.records"))) == VIEWS
