@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 # Nothing of edgedistill is imported before `main` runs: imports are part of a cold start.
 if TYPE_CHECKING:
-    from edgedistill.search.propose import Proposal
+    from edgedistill.selection.propose import Proposal
     from edgedistill.students.space import Candidate, Space
     from edgedistill.students.structure import Structure
 
@@ -64,9 +64,9 @@ def accuracy(candidate: Candidate, epochs: int) -> float:
 def ranked(candidates: Sequence[Candidate]) -> tuple[tuple[Proposal, ...], tuple[Proposal, ...]]:
     """What to train first, and what to train next once some are trained."""
     from edgedistill.latency.model import LatencyModel, Row, choose_probes
-    from edgedistill.search.expect import Aim, Expectation
-    from edgedistill.search.propose import promising, propose
-    from edgedistill.search.quality import Curve, QualityModel
+    from edgedistill.selection.expect import Aim, Expectation
+    from edgedistill.selection.propose import promising, propose
+    from edgedistill.selection.quality import Curve, QualityModel
     from edgedistill.specs import Percentile, Precision
 
     probes = [candidates[i] for i in choose_probes([c.structure for c in candidates], ROWS)]

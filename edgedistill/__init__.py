@@ -1,6 +1,6 @@
 """edgedistill: distil a vision teacher into a student proven to meet a latency budget on a device.
 
-Each command is a function here: `build`, `export`, `quantize`, `profile`, `calibrate`, `profiles`,
+Each command is a function here: `build`, `search`, `export`, `quantize`, `profile`, `calibrate`, `profiles`,
 `inspect`, `verify`, `evaluate`, `run`, `explain`.
 `EdgedistillError` is what they raise for a user's mistake. Names are loaded when first used, so that
 `import edgedistill` costs nothing. No submodule may bear one of these names: once imported, it would take the
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from edgedistill.api import profiles as profiles
     from edgedistill.api import quantize as quantize
     from edgedistill.api import run as run
+    from edgedistill.api import search as search
     from edgedistill.api import verify as verify
     from edgedistill.errors import EdgedistillError as EdgedistillError
     from edgedistill.results import BuildResult as BuildResult
@@ -40,6 +41,7 @@ _HOMES = {
     "export": "edgedistill.api",
     "inspect": "edgedistill.api",
     "run": "edgedistill.api",
+    "search": "edgedistill.api",
     "verify": "edgedistill.api",
     "profile": "edgedistill.api",
     "profiles": "edgedistill.api",
@@ -64,6 +66,7 @@ __all__ = [
     "profiles",
     "quantize",
     "run",
+    "search",
     "verify",
 ]
 

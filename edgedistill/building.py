@@ -34,7 +34,7 @@ from edgedistill.units import parse_duration_ms
 
 if TYPE_CHECKING:
     from edgedistill.preparation import PreparedTeacher
-    from edgedistill.search.search import Search
+    from edgedistill.selection.search import Search
     from edgedistill.teachers.cache import ViewStore
     from edgedistill.workbench import Workbench
     from edgedistill.workers import Executor
@@ -241,8 +241,8 @@ def _prepare(order: Order, means: Means, key: str, listener: Listener) -> _Prepa
         prior_of,
         resolve_budget,
     )
-    from edgedistill.search.search import Search
-    from edgedistill.search.study import Study
+    from edgedistill.selection.search import Search
+    from edgedistill.selection.study import Study
 
     config = order.config
     store = Store(listener=_logged(listener, order.out / LOG))

@@ -21,10 +21,10 @@ from edgedistill.results import (
     SizeLimit,
     StudentSummary,
 )
-from edgedistill.search.contender import Winner
-from edgedistill.search.goal import validation_accuracy
-from edgedistill.search.pareto import frontier
-from edgedistill.search.search import Outcome
+from edgedistill.selection.contender import Winner
+from edgedistill.selection.goal import validation_accuracy
+from edgedistill.selection.pareto import frontier
+from edgedistill.selection.search import Outcome
 from edgedistill.specs import Budget, Goal
 from edgedistill.store import tool_version
 from edgedistill.tools import BUILD_TOOLS

@@ -22,7 +22,7 @@ from edgedistill.results import (
     TeacherSummary,
 )
 from edgedistill.runtimes import runtime_for
-from edgedistill.search.search import Outcome
+from edgedistill.selection.search import Outcome
 from edgedistill.ship.card import model_card
 from edgedistill.ship.golden import Golden
 from edgedistill.ship.package import PACKAGE, PackageContents, PackageFile, write_package

@@ -14,9 +14,9 @@ from edgedistill.latency.profiles import find_profile
 from edgedistill.pipeline import latency_of, memory_of, profiled, source_of, trained_before, untrained
 from edgedistill.progress import Note
 from edgedistill.realise import realise
-from edgedistill.search.known import Known, KnownCurve, KnownFile
-from edgedistill.search.lab import Figures, Training
-from edgedistill.search.search import Settings
+from edgedistill.selection.known import Known, KnownCurve, KnownFile
+from edgedistill.selection.lab import Figures, Training
+from edgedistill.selection.search import Settings
 from edgedistill.specs import Budget, Goal
 from edgedistill.students.space import Candidate
 from edgedistill.teachers.cache import ViewStore
@@ -93,7 +93,7 @@ def _calibrated(bench: Workbench, goal: Goal) -> tuple[list[KnownFile], list[str
 
 @dataclass(eq=False)
 class Laboratory:
-    """See `search.lab.Lab`."""
+    """See `selection.lab.Lab`."""
 
     bench: Workbench
     views: ViewStore

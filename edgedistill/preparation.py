@@ -21,7 +21,7 @@ from edgedistill.latency.model import prior_from_published
 from edgedistill.pipeline import latency_of, profiled, verified
 from edgedistill.progress import Note, StageAdvanced
 from edgedistill.screening import executable
-from edgedistill.search.expect import Expectation
+from edgedistill.selection.expect import Expectation
 from edgedistill.specs import Budget, BudgetRequest, Format, Precision, QuantScheme, Target
 from edgedistill.store import Store, stage_key, write_atomic
 from edgedistill.students.build import deploy

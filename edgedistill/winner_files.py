@@ -29,7 +29,7 @@ from edgedistill.realise import why_dropped
 from edgedistill.results import Dropped
 from edgedistill.rungs import Chosen, choose, settled
 from edgedistill.runtimes.tensorrt import trtexec_command
-from edgedistill.search.contender import Winner
+from edgedistill.selection.contender import Winner
 from edgedistill.ship.package import artifact_name
 from edgedistill.specs import Budget, Format, Precision, QuantScheme
 from edgedistill.teachers.cache import ViewStore

@@ -10,7 +10,7 @@ from factories import make_artifact
 
 from edgedistill.artifacts import MeasuredLatency, Parity, Proof, SchemeResult, TrainedStudent, Verified
 from edgedistill.errors import TrialFailure
-from edgedistill.search.lab import Figures, Training
+from edgedistill.selection.lab import Figures, Training
 from edgedistill.specs import Budget, Precision, QuantScheme, StudentSpec
 from edgedistill.students.space import Candidate
 from edgedistill.students.structure import OperationKind, Structure, Totals

@@ -11,8 +11,8 @@ from edgedistill.artifacts import MeasuredLatency, PredictedLatency, Trial
 from edgedistill.explained import BudgetAnswer, BudgetStep, ExpectedStudent, Interpolation, OtherBudgets
 from edgedistill.explanation.limits import broken_limits, goal_of, trained_out
 from edgedistill.results import BuildResult
-from edgedistill.search.goal import validation_accuracy
-from edgedistill.search.pareto import frontier
+from edgedistill.selection.goal import validation_accuracy
+from edgedistill.selection.pareto import frontier
 from edgedistill.specs import Budget, BudgetRequest, Objective, Percentile
 from edgedistill.units import format_ms
 

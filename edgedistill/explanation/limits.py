@@ -7,7 +7,7 @@ import math
 from edgedistill.artifacts import MeasuredLatency, SchemeResult, Trial
 from edgedistill.explained import BytesOver, Lack, LatencyOver, Stated, TooInaccurate
 from edgedistill.results import AccuracyLimit, BuildResult, MemoryLimit, SizeLimit
-from edgedistill.search.goal import comparable_ms, rank, validation_accuracy
+from edgedistill.selection.goal import comparable_ms, rank, validation_accuracy
 from edgedistill.specs import Goal
 
 Judged = tuple[SchemeResult, tuple[Lack, ...]]

@@ -9,7 +9,7 @@ from edgedistill.explained import Beaten, Lack, LessAccurate, OtherStudent, Riva
 from edgedistill.explanation.limits import best_file, goal_of, trained_out
 from edgedistill.explanation.winner import winning_file, winning_trial
 from edgedistill.results import BuildResult
-from edgedistill.search.goal import comparable_ms, rank, validation_accuracy
+from edgedistill.selection.goal import comparable_ms, rank, validation_accuracy
 from edgedistill.specs import Goal, Objective
 
 

@@ -12,7 +12,7 @@ from edgedistill.artifacts import MeasuredLatency, Parity, Proof, SchemeResult, 
 from edgedistill.config import BuildConfig
 from edgedistill.describing import _constraints, _verdict
 from edgedistill.results import AccuracyLimit, LatencyLimit, MemoryLimit, SizeLimit
-from edgedistill.search.search import Outcome
+from edgedistill.selection.search import Outcome
 from edgedistill.specs import Budget, Goal, Percentile, Precision, QuantScheme
 from edgedistill.winner_files import _over, _why_left_out
 

@@ -29,6 +29,6 @@ print(json.dumps({name: str(type(getattr(edgedistill, name))) for name in edgedi
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     kinds = json.loads(done.stdout.splitlines()[-1])
-    for name in ("build", "evaluate", "export", "inspect", "profile", "quantize", "run", "verify"):
+    for name in ("build", "evaluate", "export", "inspect", "profile", "quantize", "run", "search", "verify"):
         assert kinds[name] == "<class 'function'>"
     assert set(edgedistill.__all__) <= set(dir(edgedistill))

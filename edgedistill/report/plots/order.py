@@ -13,7 +13,7 @@ from edgedistill.explanation.winner import winning_file, winning_trial
 from edgedistill.report.plots.style import AXIS, MARKS, new_figure, time_axis, trial_hover
 from edgedistill.report.verdict import prediction_text
 from edgedistill.results import BuildResult
-from edgedistill.search.goal import rank
+from edgedistill.selection.goal import rank
 from edgedistill.specs import Percentile
 from edgedistill.units import format_ms, format_percent
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from edgedistill.artifacts import Proof, Rung, SchemeResult, TrainedStudent, Trial
-from edgedistill.search.goal import comparable_ms, misses
-from edgedistill.search.propose import Proposal
+from edgedistill.selection.goal import comparable_ms, misses
+from edgedistill.selection.propose import Proposal
 from edgedistill.specs import Goal
 
 State = Literal["failed", "pruned", "over_budget", "complete"]

@@ -24,13 +24,13 @@ from edgedistill.artifacts import PredictedLatency, Proof, Rung, SchemeResult, T
 from edgedistill.errors import TrialFailure
 from edgedistill.latency.model import choose_probes
 from edgedistill.results import PredictedPoint
-from edgedistill.search.contender import Contender, State, Winner
-from edgedistill.search.expect import Aim, Expectations, Measurements
-from edgedistill.search.goal import comparable_ms, rank, validation_accuracy
-from edgedistill.search.known import Known
-from edgedistill.search.lab import Figures, Lab, Training
-from edgedistill.search.pareto import frontier
-from edgedistill.search.propose import (
+from edgedistill.selection.contender import Contender, State, Winner
+from edgedistill.selection.expect import Aim, Expectations, Measurements
+from edgedistill.selection.goal import comparable_ms, rank, validation_accuracy
+from edgedistill.selection.known import Known
+from edgedistill.selection.lab import Figures, Lab, Training
+from edgedistill.selection.pareto import frontier
+from edgedistill.selection.propose import (
     MIN_PROBABILITY,
     Proposal,
     assess,
@@ -39,8 +39,8 @@ from edgedistill.search.propose import (
     promising,
     propose,
 )
-from edgedistill.search.quality import Curve, QualityModel
-from edgedistill.search.study import Study
+from edgedistill.selection.quality import Curve, QualityModel
+from edgedistill.selection.study import Study
 from edgedistill.specs import Goal, Objective
 from edgedistill.students.space import Candidate
 from edgedistill.units import format_ms, format_percent

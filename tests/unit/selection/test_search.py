@@ -10,10 +10,10 @@ import pytest
 from made_up_lab import MadeUpLab, made_candidate, made_file, made_student
 
 from edgedistill.artifacts import Rung, SchemeResult, UnknownLatency
-from edgedistill.search.contender import Contender
-from edgedistill.search.propose import Proposal
-from edgedistill.search.search import Search, Settings
-from edgedistill.search.study import Study
+from edgedistill.selection.contender import Contender
+from edgedistill.selection.propose import Proposal
+from edgedistill.selection.search import Search, Settings
+from edgedistill.selection.study import Study
 from edgedistill.specs import Budget, Goal, Objective, Percentile, Precision
 from edgedistill.students.space import Candidate
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from edgedistill.artifacts import PredictedLatency, UnknownLatency
 from edgedistill.latency.model import LatencyModel, Row
-from edgedistill.search.expect import Aim, Expectation
-from edgedistill.search.propose import MIN_PROBABILITY, Proposal, _spread, assess, fastest, propose
+from edgedistill.selection.expect import Aim, Expectation
+from edgedistill.selection.propose import MIN_PROBABILITY, Proposal, _spread, assess, fastest, propose
 from edgedistill.specs import Percentile, Precision
 from edgedistill.students.space import Candidate
 

@@ -15,8 +15,8 @@ from dataclasses import dataclass, replace
 from itertools import islice, zip_longest
 
 from edgedistill.artifacts import Latency, PredictedLatency, UnknownLatency
-from edgedistill.search.expect import Aim, Expectations
-from edgedistill.search.quality import QualityModel
+from edgedistill.selection.expect import Aim, Expectations
+from edgedistill.selection.quality import QualityModel
 from edgedistill.students.space import Candidate
 
 MIN_PROBABILITY = 0.02

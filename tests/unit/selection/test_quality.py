@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from made_up_lab import made_candidate
 
-from edgedistill.search.quality import LEAST_FINISHED, Curve, QualityModel, scored, unscored
+from edgedistill.selection.quality import LEAST_FINISHED, Curve, QualityModel, scored, unscored
 from edgedistill.students.space import Candidate
 
 FAMILIES = {"convnext": -0.10, "repvgg": 0.0, "resnet": 0.10}

@@ -7,7 +7,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgedistill.search.pareto import frontier
+from edgedistill.selection.pareto import frontier
 
 Point = tuple[float, float]
 # Few distinct values, so that ties are common.

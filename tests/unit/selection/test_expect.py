@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from made_up_lab import made_candidate
 
-from edgedistill.search.expect import Aim, Measurements
-from edgedistill.search.propose import propose
+from edgedistill.selection.expect import Aim, Measurements
+from edgedistill.selection.propose import propose
 from edgedistill.specs import Percentile, Precision
 
 SPACE = [made_candidate("resnet", 0.1 * n, 100_000 * n) for n in range(1, 13)]

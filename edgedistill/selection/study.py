@@ -21,7 +21,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from edgedistill.errors import InputError
 from edgedistill.progress import silent
-from edgedistill.search.known import Known
+from edgedistill.selection.known import Known
 from edgedistill.specs import StudentSpec
 from edgedistill.store import lock
 

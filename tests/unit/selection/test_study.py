@@ -14,8 +14,8 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
 from edgedistill.errors import InputError
-from edgedistill.search.known import Known, KnownCurve
-from edgedistill.search.study import Study, drop_torn_line
+from edgedistill.selection.known import Known, KnownCurve
+from edgedistill.selection.study import Study, drop_torn_line
 from edgedistill.specs import StudentSpec
 
 JOURNAL = "study.journal"
@@ -158,7 +158,7 @@ def test_what_was_known_at_the_beginning_is_remembered(tmp_path: Path) -> None:
 def test_a_killed_process_leaves_no_lock(tmp_path: Path) -> None:
     code = (
         "import os, pathlib, signal\n"
-        "from edgedistill.search.study import Study\n"
+        "from edgedistill.selection.study import Study\n"
         "from edgedistill.specs import StudentSpec\n"
         "spec = StudentSpec(family='a', width=0.25, depth=1.0, resolution=16)\n"
         f"folder = pathlib.Path({str(tmp_path)!r})\n"
