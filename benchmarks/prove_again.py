@@ -1,9 +1,9 @@
-"""Are the files that the search proved at ten budgets inside them? Plain ONNX Runtime in a loop, nothing of edgedistill imported.
+"""Are the files that the search proved at ten budgets inside them? Plain ONNX Runtime, nothing of edgedistill imported.
 
     python benchmarks/prove_again.py --budgets benchmarks/results/search_budgets.json --cache DIR [--json FILE]
 
-Each winner's file is run at batch 1 in three fresh processes pinned to the last CPU. Printed are p95 of each and the budget; a
-budget is kept where the median over the processes is inside it, and `strictly` where p95 of every process is.
+Each winner's file is run at batch 1 in three fresh processes pinned to the last CPU. Printed are p95 of each and the budget;
+a budget is kept where the median over the processes is inside it, and `strictly` where p95 of every process is.
 """
 
 from __future__ import annotations

@@ -5,9 +5,9 @@
 
 `--rows` is what brute_force.py --measure wrote. A training is replayed at its recorded cost and gives its recorded accuracy;
 a measurement gives the recorded latency. With `--cache`, where brute force worked, each winner's file is measured
-anew in three sessions and must pass the acceptance rule; without it, the recorded percentile is taken for the proof. With it
-brute force is asked too what it could prove: its files inside the budget, the most accurate first, until one passes; each file
-has its three sessions once, whoever asks.
+anew in three sessions and must pass the acceptance rule; without it, the recorded percentile is taken for the proof. With
+it brute force is asked too what it could prove: its files inside the budget, the most accurate first, until one passes; each
+file has its three sessions once, whoever asks.
 
 Beside it: the same search without its quality model, with as many candidates ("by size"); random search; prediction alone.
 `--resamples N` compares the search and the one by size on N draws of three quarters of the students as well, at five budgets
@@ -175,8 +175,8 @@ def best_inside(students: Sequence[Student], goal: Goal) -> float | None:
 
 
 def best_provable(lab: ReplayLab, goal: Goal) -> float | None:
-    """The highest file accuracy that brute force can prove inside the budget: its files that measured inside, the most accurate
-    first, until one passes the acceptance rule."""
+    """The highest file accuracy that brute force can prove inside the budget: its files that measured inside, the most
+    accurate first, until one passes the acceptance rule."""
     entries = [(spec, f) for spec, student in lab.students.items() for f in student.kept(goal)]
     for spec, result in sorted(entries, key=lambda entry: -validation_accuracy(entry[1])):
         if lab.proven(spec, result, goal.budget).met:
@@ -365,7 +365,8 @@ def main() -> None:
         }
         rows.append(row)
         print(
-            f"{limit_ms:.4f} ms: {row['inside']} inside, best {best:.2%}, provable {provable or 0:.2%}; search {found['student']} {found['precision']}, "
+            f"{limit_ms:.4f} ms: {row['inside']} inside, best {best:.2%}, provable {provable or 0:.2%}; "
+            f"search {found['student']} {found['precision']}, "
             f"{row['search']['points_below_provable']} points below that, {row['train_share']:.0%} of the training, "
             f"proven {found['proven']}; "
             f"by size {row['by_size']}; random {row['random']['points_below']}; prediction alone {row['prediction_alone']}",
