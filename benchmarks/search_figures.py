@@ -40,10 +40,10 @@ def budgets_row(found: dict[str, Any]) -> list[Figures]:
             f"the search at ten budgets over {found['students']} students of Fashion-MNIST that brute force trained and "
             "measured: validation accuracy below the best that brute force can prove inside the budget, share of its "
             "training, proven in three new sessions",
-            f"0.5 points or less at {near} of {len(below)} (worst {max(below):.2f}), {min(shares):.0%} to {max(shares):.0%}, "
-            f"{found['proven']} of the {found['provable']} at which brute force can prove anything; random search for as "
-            f"much training is {min(chance):.1f} to {max(chance):.1f} points below the best inside, and prediction alone is "
-            f"outside the budget at {found['prediction_alone_outside']}",
+            f"0.5 points or less at {near} of {len(below)} (worst {max(below):.2f}), {min(shares):.0%} to "
+            f"{max(shares):.0%}, {found['proven']} of the {found['provable']} at which brute force can prove anything; "
+            f"random search for as much training is {min(chance):.1f} to {max(chance):.1f} points below the best inside, "
+            f"and prediction alone is outside the budget at {found['prediction_alone_outside']}",
             command,
         )
     ]
