@@ -81,6 +81,7 @@ def test_it_is_the_same_to_the_bit_whoever_labels(path: Path, root: Path, tmp_pa
     assert not list((root / "view").iterdir())
 
 
+@pytest.mark.slow
 def test_a_killed_workers_view_goes_on_elsewhere(
     path: Path, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -97,6 +98,7 @@ def test_a_killed_workers_view_goes_on_elsewhere(
     assert (killed, went_on.splitlines()[:4]) == ("0 0\n0 64", ["0 192", "0 256", "0 320", "1 0"])
 
 
+@pytest.mark.slow
 def test_a_view_at_which_every_worker_dies_stops_the_build(
     path: Path, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -107,6 +109,7 @@ def test_a_view_at_which_every_worker_dies_stops_the_build(
     assert "--jobs" in caught.value.fix
 
 
+@pytest.mark.slow
 def test_a_worker_that_sees_another_teacher_is_refused(path: Path, root: Path) -> None:
     bench = bench_of(path, root)
     task = workers.LabelTask(
@@ -162,6 +165,7 @@ def test_two_processes_on_one_cache_share_the_views(path: Path, root: Path, tmp_
     assert content(open_views(bench, workers.InProcess(bench))) == plain(bench, tmp_path / "plain")
 
 
+@pytest.mark.slow
 def test_no_worker_labels_while_something_is_measured(
     path: Path, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -74,6 +74,7 @@ def test_of_two_processes_on_one_storage_one_is_killed(loop: Any, met: Any, tmp_
     assert count == len(result.trials), "the study has every student once"
 
 
+@pytest.mark.slow  # Ray leaves threads behind, beside which the converters' forked children of later tests may hang
 def test_on_ray_a_lost_workers_view_and_training_are_done_elsewhere(
     loop: Any, met: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
