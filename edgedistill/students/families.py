@@ -75,9 +75,10 @@ def families(names: Iterable[str]) -> tuple[Family, ...]:
 
 def code_of(name: str) -> tuple[str, ...]:
     """The package whose source makes the networks of a family that does not come with edgedistill: it belongs into the keys
-    of stages. Empty for one that does."""
+    of stages. Empty for one that does. Raises InputError for one that is unknown."""
     if name in FAMILIES or name.startswith(TIMM):
         return ()
+    families([name])
     (point,) = installed().select(name=name)
     for package in accumulate(point.module.split("."), lambda path, part: f"{path}.{part}"):
         spec = importlib.util.find_spec(package)

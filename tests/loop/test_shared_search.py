@@ -8,6 +8,7 @@ import signal
 import sqlite3
 import time
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,6 +22,17 @@ from edgedistill.errors import TrialFailure
 from edgedistill.results import SearchResult
 
 NULL_TARGET = Path(__file__).with_name("null.toml")
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """As `met` was built and workers train: sums over other numbers of threads end in other last digits."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def stages(*outs: Path) -> Counter[tuple[str, str]]:
