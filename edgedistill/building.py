@@ -243,7 +243,10 @@ def _prepare(order: Order, means: Means, key: str, listener: Listener) -> _Prepa
     )
     from edgedistill.selection.search import Search
     from edgedistill.selection.study import Study
+    from edgedistill.workers import check_ray
 
+    if means.executor is ExecutorKind.RAY:
+        check_ray()
     config = order.config
     store = Store(listener=_logged(listener, order.out / LOG))
     bench = open_bench(config, order.target, store, base=order.base, require_measured=order.require_measured)

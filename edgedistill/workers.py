@@ -7,7 +7,9 @@ that share a cache share the work. A worker that dies leaves its part folder; th
 
 from __future__ import annotations
 
+import importlib.util
 import os
+import socket
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
@@ -22,7 +24,7 @@ from edgedistill.artifacts import TrainedStudent
 from edgedistill.config import BuildConfig
 from edgedistill.data.datasets import load_dataset
 from edgedistill.data.preprocessing import channel_statistics
-from edgedistill.errors import EdgedistillError, InputError, MissingDependencyError, TrialFailure
+from edgedistill.errors import EdgedistillError, InputError, MissingDependencyError, TrialFailure, UnreachableError
 from edgedistill.pipeline import train
 from edgedistill.progress import Event, Listener, Note, StageFinished
 from edgedistill.specs import StudentSpec, Target
@@ -31,6 +33,7 @@ from edgedistill.teachers.cache import VIEW_STAGE, ViewStore
 from edgedistill.teaching import open_labelling
 from edgedistill.workbench import Workbench
 
+_CONNECT_S = 5.0
 MOST_DEATHS = 3
 """So many workers may die at one task before it counts as failed."""
 
@@ -247,47 +250,94 @@ def _worker() -> ProcessPoolExecutor:
 
 @dataclass(eq=False)
 class OnRay:
-    """Tasks of a Ray cluster: the one that `RAY_ADDRESS` names, else one of this machine. All nodes see the cache, the data
-    and the teacher's files under the same paths. A task whose worker is lost is done again elsewhere."""
+    """Tasks of a Ray cluster: the one that `RAY_ADDRESS` names, else one of this machine, which ends with the batch. All
+    nodes see the cache, the data and the teacher's files under the same paths. A task whose worker is lost is done again
+    elsewhere.
+
+    Ray's client lives in a process of its own, begun for the batch: it has threads, and beside threads no child can safely
+    be forked, as converters are (edgedistill/isolation.py). In one process with them a build would hang now and then."""
 
     listener: Listener
     threads: int = 1
 
     def run(self, tasks: Sequence[Task[Made]]) -> Iterator[tuple[int, Result[Made]]]:
-        ray = _ray()
-        remote: Callable[..., Any] = ray.remote(num_cpus=self.threads, max_retries=MOST_DEATHS)(do_apart).remote
-        waiting = {remote(task, self.threads): number for number, task in enumerate(tasks)}
-        try:
-            while waiting:
-                (ready, *_), _ = ray.wait(list(waiting), num_returns=1)
-                number = waiting.pop(ready)
-                yield number, self._got(ray, ready, tasks[number])
-        finally:
-            for unwanted in waiting:
-                ray.cancel(unwanted)
-
-    def _got(self, ray: Any, ready: Any, task: Task[Made]) -> Result[Made]:
-        result: Result[Made]
-        try:
-            result, told = ray.get(ready)
-        except (ray.exceptions.WorkerCrashedError, ray.exceptions.NodeDiedError, ray.exceptions.OutOfMemoryError):
-            return TrialFailure(f"{MOST_DEATHS + 1} workers were lost at {task.label}")
-        except ray.exceptions.RayTaskError as error:
-            if isinstance(error.cause, EdgedistillError):
-                raise error.cause from None
-            raise
-        for event in told:
-            self.listener(event)
-        return result
+        with _worker() as client:
+            client.submit(_ray_begin, tasks, self.threads).result()
+            try:
+                for _ in tasks:
+                    number, result, told = client.submit(_ray_next).result()
+                    for event in told:
+                        self.listener(event)
+                    yield number, result
+            finally:
+                client.submit(_ray_end).result()
 
 
-def _ray() -> Any:
-    try:
-        import ray
-    except ImportError:
+def check_ray() -> None:
+    """Raises MissingDependencyError where Ray is not installed, UnreachableError where nothing listens at `RAY_ADDRESS`: Ray
+    itself would try for minutes, and a build for as long as its teacher takes before that."""
+    if importlib.util.find_spec("ray") is None:
         raise MissingDependencyError(
             "Ray is not installed", fix="pip install 'edgedistill[ray]', or leave --executor out"
+        )
+    address = os.environ.get("RAY_ADDRESS", "")
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if not colon or not port.isdecimal():
+        return  # "auto" and "local", which Ray understands, or nothing
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_S).close()
+    except (OSError, OverflowError) as error:
+        raise UnreachableError(
+            f"the Ray cluster {address} does not answer: {error}", fix="check RAY_ADDRESS, or leave --executor out"
         ) from None
-    if not ray.is_initialized():
-        ray.init(log_to_driver=False, include_dashboard=False)
-    return ray
+
+
+# -- in the process of Ray's client --------------------------------------------------------------------------------
+
+_waiting: dict[Any, tuple[int, str]] = {}
+"""The tasks under way: Ray's references to their results, with number and label."""
+
+
+def _ray_begin(tasks: Sequence[Task[Any]], threads: int) -> None:
+    """Hand the tasks to the cluster. Raises UnreachableError where it does not take them."""
+    import ray
+
+    # Ray's native code writes what it notices to whatever stdout is; that belongs to the build's result.
+    with Path(os.devnull).open("wb") as nowhere:
+        os.dup2(nowhere.fileno(), 1)
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        ray.init(log_to_driver=False, include_dashboard=False, configure_logging=False)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        told = str(error).strip().partition("\n")[0]
+        raise UnreachableError(
+            f"Ray could not be used: {told}", fix="check RAY_ADDRESS, or leave --executor out"
+        ) from None
+    remote: Callable[..., Any] = ray.remote(num_cpus=threads, max_retries=MOST_DEATHS)(do_apart).remote
+    _waiting.update({remote(task, threads): (number, task.label) for number, task in enumerate(tasks)})
+
+
+def _ray_next() -> tuple[int, Result[Any], list[StageFinished]]:
+    """The next task that ends, by its number, with what became of it and what there is to tell."""
+    import ray
+
+    (ready, *_), _ = ray.wait(list(_waiting), num_returns=1)
+    number, label = _waiting.pop(ready)
+    try:
+        result, told = ray.get(ready)
+    except (ray.exceptions.WorkerCrashedError, ray.exceptions.NodeDiedError, ray.exceptions.OutOfMemoryError):
+        return number, TrialFailure(f"{MOST_DEATHS + 1} workers were lost at {label}"), []
+    except ray.exceptions.RayTaskError as error:
+        if isinstance(error.cause, EdgedistillError):
+            raise error.cause from None
+        raise
+    return number, result, told
+
+
+def _ray_end() -> None:
+    """Begin no further task, and leave the cluster."""
+    import ray
+
+    for unwanted in _waiting:
+        ray.cancel(unwanted)
+    ray.shutdown()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import sqlite3
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -86,35 +88,51 @@ def test_of_two_processes_on_one_storage_one_is_killed(loop: Any, met: Any, tmp_
     assert count == len(result.trials), "the study has every student once"
 
 
-@pytest.mark.slow  # Ray leaves threads behind, beside which the converters' forked children of later tests may hang
-def test_on_ray_a_lost_workers_view_and_training_are_done_elsewhere(
-    loop: Any, met: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def kill_a_ray_worker_of_each(
+    stages_to_hit: tuple[str, ...], out: Path, killed: list[str], over: threading.Event
 ) -> None:
-    ray = pytest.importorskip("ray")
-    monkeypatch.setenv("EDGEDISTILL_CACHE", str(tmp_path / "cache"))
-    lost = tmp_path / "lost"
-    lost.mkdir()
-    real = workers.do_apart
+    """Kill -9 a worker of Ray's while it labels, another while it trains. `stages.jsonl` tells which it is."""
+    while len(killed) < len(stages_to_hit) and not over.is_set():
+        now = "train" if any(stage == "views" for stage, _ in stages(out)) else "view"
+        if now not in killed:
+            for line in Path("/proc").glob("[0-9]*/cmdline"):
+                with contextlib.suppress(OSError):
+                    if line.read_bytes().startswith(b"ray::do_apart") and now not in killed:
+                        os.kill(int(line.parent.name), signal.SIGKILL)
+                        killed.append(now)
+        time.sleep(0.01)
 
-    def loses_the_first_of_each_stage(task: workers.Task[Any], threads: int) -> Any:
-        try:
-            (lost / task.stage).touch(exist_ok=False)
-        except FileExistsError:
-            return real(task, threads)
-        return os.kill(os.getpid(), signal.SIGKILL)
 
-    monkeypatch.setattr(workers, "do_apart", loses_the_first_of_each_stage)
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+@pytest.mark.slow
+def test_on_ray_what_a_killed_worker_was_at_is_done_elsewhere(loop: Any, met: Any, tmp_path: Path) -> None:
+    pytest.importorskip("ray")
+    out, killed, over = tmp_path / "out", list[str](), threading.Event()
+    killer = threading.Thread(target=kill_a_ray_worker_of_each, args=(("view", "train"), out, killed, over))
+    killer.start()
     try:
-        result = api.search(met.path, target=NULL_TARGET, out=tmp_path / "out", executor="ray")
+        arguments = (met.path, "--target", NULL_TARGET, "--out", out, "--executor", "ray", "--json")
+        done = loop.run("search", *arguments, cache=tmp_path / "cache")
     finally:
-        ray.shutdown()
-    assert {file.name for file in lost.iterdir()} == {"view", "train"}
+        over.set()
+        killer.join()
+    assert done.returncode == 0, done.stderr
+    assert killed == ["view", "train"]
+    result = SearchResult.model_validate_json(done.stdout)
     (views,) = (tmp_path / "cache" / "views").glob("*/store.json")
     for file in views.parent.glob("*.records"):
         assert file.read_bytes() == (loop.cache / "views" / views.parent.name / file.name).read_bytes()
     assert same_but_for_time(result) == same_but_for_time(met.result)
-    assert set(stages(tmp_path / "out").values()) == {1}
+    assert set(stages(out).values()) == {1}
+
+
+def test_a_ray_cluster_that_is_not_there_is_told_in_words(loop: Any, met: Any, tmp_path: Path) -> None:
+    pytest.importorskip("ray")
+    code = "import os; os.environ['RAY_ADDRESS'] = '127.0.0.1:1'"
+    arguments = (met.path, "--target", NULL_TARGET, "--out", tmp_path / "out", "--executor", "ray")
+    done = loop.run("search", *arguments, code=code, cache=tmp_path / "cache")
+    assert done.returncode == 4 and "Traceback" not in done.stderr, done.stderr
+    assert "127.0.0.1:1 does not answer" in done.stderr and "check RAY_ADDRESS" in done.stderr
+    assert not (tmp_path / "cache" / "views").exists(), "that was told before anything was done"
 
 
 def test_a_task_at_which_every_worker_dies_fails_alone(monkeypatch: pytest.MonkeyPatch) -> None:
