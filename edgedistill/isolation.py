@@ -206,9 +206,22 @@ def _settle(sink: int | None, parent: int, memory_bytes: int) -> None:
     if os.getppid() != parent:
         os._exit(1)
     _limit_memory(memory_bytes)
+    _leave_threads_behind()
+
+
+def _leave_threads_behind() -> None:
+    """Make libraries forget the threads that they had in the parent. These did not come along, and work handed to them would
+    be waited for for ever."""
     if (torch := sys.modules.get("torch")) is not None:
-        # The threads of OpenMP's pool did not come along: a parallel region would wait for them for ever.
-        torch.set_num_threads(1)
+        torch.set_num_threads(1)  # OpenMP's pool
+    mlir = sys.modules.get("jax._src.interpreters.mlir")
+    if (pool := getattr(mlir, "global_thread_pool", None)) is not None:
+        # The one in which all of jax's compiler contexts verify. It must not be destroyed either: that joins its threads.
+        _left_behind.append(pool)
+        mlir.global_thread_pool = type(pool)()  # type: ignore[union-attr]
+
+
+_left_behind: list[Any] = []
 
 
 def _limit_memory(memory_bytes: int) -> None:

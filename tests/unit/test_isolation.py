@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -127,3 +128,29 @@ def chatter() -> None:
 def test_what_a_child_prints_is_dropped(capfd: pytest.CaptureFixture[str]) -> None:
     in_child("chattering", ROOMY, chatter)
     assert capfd.readouterr() == ("", "")
+
+
+JAX_LOWERING = """
+import jax, jax.numpy as jnp
+from edgedistill.isolation import Limits, in_child
+
+def lowered(side):
+    def nested(x):
+        for step in range(4):  # a module of several functions: those are verified in parallel
+            x = jax.jit(lambda x, step=step: jnp.sin(x) @ x + step)(x)
+        return x
+    return len(jax.jit(nested).lower(jax.ShapeDtypeStruct((side, side), jnp.float32)).as_text())
+
+lowered(3)
+print(in_child("lowering", Limits(seconds=20, memory_bytes=2**31), lowered, 4))
+"""
+
+
+@linux
+def test_the_compiler_of_jax_works_in_the_child_of_a_process_that_has_used_it() -> None:
+    # Its contexts verify in one pool of threads, which do not come along: a conversion to LiteRT waited for them for ever.
+    pytest.importorskip("jax")
+    done = subprocess.run(
+        [sys.executable, "-c", JAX_LOWERING], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0 and int(done.stdout) > 0, done.stderr[-2000:]
