@@ -64,7 +64,7 @@ def accuracy(candidate: Candidate, epochs: int) -> float:
 def ranked(candidates: Sequence[Candidate]) -> tuple[tuple[Proposal, ...], tuple[Proposal, ...]]:
     """What to train first, and what to train next once some are trained."""
     from edgedistill.latency.model import LatencyModel, Row, choose_probes
-    from edgedistill.selection.expect import Aim, Expectation
+    from edgedistill.selection.expect import Aim, Expectation, Prospect
     from edgedistill.selection.propose import promising, propose
     from edgedistill.selection.quality import Curve, QualityModel
     from edgedistill.specs import Percentile, Precision
@@ -80,9 +80,8 @@ def ranked(candidates: Sequence[Candidate]) -> tuple[tuple[Proposal, ...], tuple
     limit_ms = math.exp(sum(math.log(row.latency_ms) for row in rows) / len(rows))
     tried = {candidate.spec for candidate in trained}
     fresh = [c for c in candidates if c.spec not in tried]
-    first = propose(fresh, models, Aim(limit_ms, Percentile.P95), device="made up", count=COUNT)
-    aim = Aim(limit_ms, Percentile.P95, ACCURACY)
-    return first, promising(fresh, models, quality, aim, device="made up", count=COUNT)
+    prospects = [Prospect("made up", Aim(limit_ms, Percentile.P95), models)]
+    return propose(fresh, prospects, count=COUNT), promising(fresh, prospects, quality, ACCURACY, count=COUNT)
 
 
 def timed(work: Callable[[], T]) -> tuple[T, float, float]:

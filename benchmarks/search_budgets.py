@@ -46,9 +46,10 @@ from edgedistill.runtimes import runtime_for
 from edgedistill.runtimes.base import MeasurementProtocol
 from edgedistill.selection.goal import comparable_ms, validation_accuracy
 from edgedistill.selection.lab import Figures, Training
+from edgedistill.selection.on_target import OnTarget
 from edgedistill.selection.search import Search, Settings, figures_of
 from edgedistill.selection.study import Study
-from edgedistill.specs import Budget, Goal, Percentile, StudentSpec, Target
+from edgedistill.specs import Budget, Goal, Percentile, Precision, StudentSpec, Target
 from edgedistill.students.space import Candidate, enumerate_space
 from edgedistill.targets import load_target
 
@@ -86,6 +87,10 @@ class ReplayLab:
     @property
     def device(self) -> str:
         return self.target.name
+
+    @property
+    def precisions(self) -> tuple[Precision, ...]:
+        return self.target.precisions
 
     def probe(self, candidate: Candidate) -> tuple[Figures, ...]:
         self.measured += 1
@@ -210,7 +215,7 @@ def searched(
     candidates = [student.candidate for student in students.values()]
     with tempfile.TemporaryDirectory() as folder:
         study = Study(Path(folder) / "study.journal", "replay", list(students), Path(folder) / "turn")
-        outcome = kind(lab, goal, settings, candidates, study).run()
+        (outcome,) = kind([OnTarget(lab, goal)], settings, candidates, study).run().values()
     winner = outcome.winner
     scheme = winner.scheme if winner else None
     return {
@@ -248,11 +253,9 @@ def predicted_alone(students: dict[StudentSpec, Student], goal: Goal, settings: 
     whether its measured file is."""
     lab = ReplayLab(students, load_target("host"), None)
     candidates = [student.candidate for student in students.values()]
-    with tempfile.TemporaryDirectory() as folder:
-        study = Study(Path(folder) / "study.journal", "replay", list(students), Path(folder) / "turn")
-        search = Search(lab, goal, settings, candidates, study)
-        search.probe()
-        models = search.models()
+    on_target = OnTarget(lab, goal)
+    on_target.probe(candidates, settings.probes)
+    models = on_target.prospect().models
     limit = goal.budget.latency_ms
     fits = [
         (candidate, precision)

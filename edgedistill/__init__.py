@@ -1,7 +1,7 @@
 """edgedistill: distil a vision teacher into a student proven to meet a latency budget on a device.
 
-Each command is a function here: `build`, `search`, `export`, `quantize`, `profile`, `calibrate`, `profiles`,
-`inspect`, `verify`, `evaluate`, `run`, `explain`.
+Each command is a function here: `build` and `search` (for several targets `build_all` and `search_all`), `export`,
+`quantize`, `profile`, `calibrate`, `profiles`, `inspect`, `verify`, `evaluate`, `run`, `explain`.
 `EdgedistillError` is what they raise for a user's mistake. Names are loaded when first used, so that
 `import edgedistill` costs nothing. No submodule may bear one of these names: once imported, it would take the
 function's place.
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from edgedistill.api import quantize as quantize
     from edgedistill.api import run as run
     from edgedistill.api import search as search
+    from edgedistill.api import search_all as search_all
     from edgedistill.api import verify as verify
     from edgedistill.errors import EdgedistillError as EdgedistillError
     from edgedistill.results import BuildResult as BuildResult
@@ -42,6 +43,7 @@ _HOMES = {
     "inspect": "edgedistill.api",
     "run": "edgedistill.api",
     "search": "edgedistill.api",
+    "search_all": "edgedistill.api",
     "verify": "edgedistill.api",
     "profile": "edgedistill.api",
     "profiles": "edgedistill.api",
@@ -67,6 +69,7 @@ __all__ = [
     "quantize",
     "run",
     "search",
+    "search_all",
     "verify",
 ]
 

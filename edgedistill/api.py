@@ -10,17 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgedistill.building import (
-    Changes,
-    ExecutorKind,
-    Means,
-    Order,
-    build_each,
-    build_one,
-    make_folder,
-    orders,
-    search_one,
-)
+from edgedistill import building
+from edgedistill.building import Changes, ExecutorKind, Job, Means, make_folder
 from edgedistill.documents import (
     EvaluateResult,
     ExportResult,
@@ -65,13 +56,15 @@ def build(
     Raises InputError for bad input and UnreachableError if `require_measured` and the device does not answer.
     """
     using = means(jobs, executor, storage)
-    return build_one(one_order(path, target, budget, trials, time, out, require_measured), using, listener)
+    job = _only(path, _jobs(path, _one(target), Changes(budget, trials, time), out, require_measured))
+    return building.build(job, using, listener)[0]
 
 
 def build_all(
     path: Path | str,
     *,
     targets: Sequence[str | Path] = (),
+    one_student: bool = False,
     budget: str | None = None,
     out: Path | str | None = None,
     require_measured: bool = False,
@@ -83,16 +76,20 @@ def build_all(
     listener: Listener = silent,
 ) -> BuildResult | BuildIndex:
     """`build` for each of `targets`, else of the file's. For several, each goes into a folder of its name in `out`, and what
-    is returned is their index, `OUT/build.json`; for one, its result as `build` returns it."""
+    is returned is their index, `OUT/build.json`; for one, its result as `build` returns it. With `one_student` the same
+    student is searched for all of them: each file of it is proven on its own target."""
     using = means(jobs, executor, storage)
-    found = ordered(path, tuple(map(str, targets)), budget, trials, time, out, require_measured)
-    return build_one(found[0], using, listener) if len(found) == 1 else build_each(found, using, listener)
+    found = _jobs(path, targets, Changes(budget, trials, time, one_student), out, require_measured)
+    return (
+        building.build_each(found, using, listener) if _several(found) else building.build(found[0], using, listener)[0]
+    )
 
 
 def plan(
     path: Path | str,
     *,
     targets: Sequence[str | Path] = (),
+    one_student: bool = False,
     budget: str | None = None,
     trials: int | None = None,
     time: str | None = None,
@@ -100,7 +97,7 @@ def plan(
     """What `build_all` would try and what that would cost, as far as it can be told with nothing trained or measured."""
     from edgedistill.planning import plan_of
 
-    return plan_of(ordered(path, tuple(map(str, targets)), budget, trials, time, None, False))
+    return plan_of(_jobs(path, targets, Changes(budget, trials, time, one_student), None, False))
 
 
 def search(
@@ -120,39 +117,59 @@ def search(
     """`build` that stops before anything is shipped; returns what `OUT/search.json` holds. Processes that share `storage`
     and the cache share the work."""
     using = means(jobs, executor, storage)
-    return search_one(one_order(path, target, budget, trials, time, out, require_measured), using, listener)
+    job = _only(path, _jobs(path, _one(target), Changes(budget, trials, time), out, require_measured))
+    return building.search(job, using, listener)[0]
 
 
-def ordered(
+def search_all(
     path: Path | str,
-    targets: tuple[str, ...],
-    budget: str | None,
-    trials: int | None,
-    time: str | None,
+    *,
+    targets: Sequence[str | Path] = (),
+    one_student: bool = False,
+    budget: str | None = None,
+    out: Path | str | None = None,
+    require_measured: bool = False,
+    trials: int | None = None,
+    time: str | None = None,
+    jobs: int = 1,
+    executor: str = "local",
+    storage: str | None = None,
+    listener: Listener = silent,
+) -> SearchResult | BuildIndex:
+    """`build_all` that stops before anything is shipped; the index of several targets is `OUT/search.json`."""
+    using = means(jobs, executor, storage)
+    found = _jobs(path, targets, Changes(budget, trials, time, one_student), out, require_measured)
+    if _several(found):
+        return building.search_each(found, using, listener)
+    return building.search(found[0], using, listener)[0]
+
+
+def _one(target: str | Path | None) -> tuple[str | Path, ...]:
+    return () if target is None else (target,)
+
+
+def _several(jobs: Sequence[Job]) -> bool:
+    return sum(len(job.orders) for job in jobs) > 1
+
+
+def _jobs(
+    path: Path | str,
+    targets: Sequence[str | Path],
+    changes: Changes,
     out: Path | str | None,
     require_measured: bool,
-) -> tuple[Order, ...]:
-    """The orders of a build file, one a target. Raises InputError."""
+) -> tuple[Job, ...]:
+    """The jobs of a build file. Raises InputError."""
     folder = None if out is None else Path(out)
-    return orders(Path(path), targets, Changes(budget, trials, time), folder, require_measured=require_measured)
+    return building.jobs(Path(path), tuple(map(str, targets)), changes, folder, require_measured=require_measured)
 
 
-def one_order(
-    path: Path | str,
-    target: str | Path | None,
-    budget: str | None,
-    trials: int | None,
-    time: str | None,
-    out: Path | str | None,
-    require_measured: bool,
-) -> Order:
-    """The order of a build for one target. Raises InputError where the file has several and none is named."""
-    targets = () if target is None else (str(target),)
-    found = ordered(path, targets, budget, trials, time, out, require_measured)
-    if len(found) > 1:
-        names = ", ".join(order.target.name for order in found)
+def _only(path: Path | str, jobs: Sequence[Job]) -> Job:
+    """Raises InputError where the file has several targets and none is named."""
+    if _several(jobs):
+        names = ", ".join(order.target.name for job in jobs for order in job.orders)
         raise InputError(f"{path} has several targets: {names}", fix="name one with --target")
-    return found[0]
+    return jobs[0]
 
 
 def means(jobs: int, executor: str, storage: str | None) -> Means:

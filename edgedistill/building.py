@@ -1,4 +1,4 @@
-"""A build from its order to its result: prepare, search, ship; for one target or for several.
+"""A build from its orders to its results: prepare, search, ship; for one target or for several.
 
 Nothing here imports torch at module level: whether a build has anything to do is decided from hashes before that.
 """
@@ -8,8 +8,8 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -23,18 +23,19 @@ from edgedistill.data.fingerprint import fingerprint
 from edgedistill.distill.start import start_of
 from edgedistill.errors import InputError, Problem
 from edgedistill.progress import Event, Listener, Note, StageFinished
-from edgedistill.results import BuildIndex, BuildResult, IndexEntry, SearchResult
+from edgedistill.results import BuildIndex, BuildResult, Found, IndexEntry, SearchResult
 from edgedistill.ship.package import verify_package
 from edgedistill.specs import BudgetRequest, Target
-from edgedistill.store import Store, lock, stage_key, write_atomic
+from edgedistill.store import Store, digest, lock, stage_key, write_atomic
 from edgedistill.targets import load_target
 from edgedistill.teachers.identity import teacher_identity
 from edgedistill.tools import BUILD_TOOLS
 from edgedistill.units import parse_duration_ms
 
 if TYPE_CHECKING:
+    from edgedistill.describing import Finding
     from edgedistill.preparation import PreparedTeacher
-    from edgedistill.selection.search import Search
+    from edgedistill.selection.search import Outcome, Search
     from edgedistill.teachers.cache import ViewStore
     from edgedistill.workbench import Workbench
     from edgedistill.workers import Executor
@@ -92,19 +93,40 @@ class Order:
 
 
 @dataclass(frozen=True)
+class Job:
+    """One search and what is shipped of it: for one order, or for several that one student is to serve."""
+
+    orders: tuple[Order, ...]
+
+    @property
+    def key(self) -> str:
+        """What it depends on: all that its orders do."""
+        keys = [order.key for order in self.orders]
+        return keys[0] if len(keys) == 1 else digest(["one student for all", *keys])
+
+    @property
+    def home(self) -> Path:
+        """Where its study and log lie: its order's folder, or the one that holds those of several."""
+        out = self.orders[0].out
+        return out if len(self.orders) == 1 else out.parent
+
+
+@dataclass(frozen=True)
 class Changes:
-    """What the command line puts in the place of a build file's words; None leaves them."""
+    """What the command line puts in the place of a build file's words; None leaves them, and so does `one_student` off."""
 
     budget: str | None = None
     trials: int | None = None
     time: str | None = None
+    one_student: bool = False
 
 
-def orders(
+def jobs(
     path: Path, targets: tuple[str, ...], changes: Changes, out: Path | None, *, require_measured: bool
-) -> tuple[Order, ...]:
-    """The orders of the build file at `path`, one a target: those of `targets`, else of the file. One target's results go to
-    `out` (`out/` beside the file), several targets' to folders in it. Raises InputError."""
+) -> tuple[Job, ...]:
+    """The jobs of the build file at `path` for `targets`, else those of the file: one for each, or, where one student is
+    wanted, one for all. A single target's results go to `out` (`out/` beside the file), several targets' to folders in it.
+    Raises InputError."""
     replaced = _read(changes)
     config = _changed(load_config(path), replaced)
     chosen = [load_target(name) for name in (targets or config.targets or (config.target,))]
@@ -114,12 +136,18 @@ def orders(
     twice = {target.name for target in chosen if sum(t.name == target.name for t in chosen) > 1}
     if twice:
         raise InputError(f"target {', '.join(sorted(twice))} is named twice", fix="name each target once")
+    if changes.one_student and len(chosen) == 1:
+        raise InputError(
+            f"one student for several targets is wanted, and {chosen[0].name} is the only one", fix="name another one"
+        )
     base = path.parent.absolute()
     folder = out.absolute() if out is not None else base / "out"
-    return tuple(
+    orders = tuple(
         _order(config, target, base, folder / target.name if len(chosen) > 1 else folder, changes, require_measured)
         for target in chosen
     )
+    together = changes.one_student or config.one_student
+    return (Job(orders),) if together else tuple(Job((order,)) for order in orders)
 
 
 def _order(
@@ -129,8 +157,8 @@ def _order(
     if config.export.allow_fallbacks:
         target = target.model_copy(update={"allow_fallbacks": True})
     # The other targets and their budgets change nothing of this one's build, and stay out of its key.
-    own = config.model_copy(update={"target": target.name, "targets": (), "budget": budget, "budgets": {}})
-    return Order(own, target, base, out, require_measured)
+    update = {"target": target.name, "targets": (), "budget": budget, "budgets": {}, "one_student": False}
+    return Order(config.model_copy(update=update), target, base, out, require_measured)
 
 
 @dataclass(frozen=True)
@@ -176,64 +204,72 @@ def _changed(config: BuildConfig, replaced: _Replaced) -> BuildConfig:
     )
 
 
-# -- one target -----------------------------------------------------------------------------------------------------
+# -- one search -----------------------------------------------------------------------------------------------------
 
 
-def build_one(order: Order, means: Means, listener: Listener) -> BuildResult:
-    """Search and ship; with nothing changed since the last build in its folder, that one's result."""
-    key = order.key
-    with _folder(order, listener):
-        if (found := finished(order.out, key)) is not None:
+def build(job: Job, means: Means, listener: Listener) -> list[BuildResult]:
+    """Search and ship; a result for each order. With nothing changed since the last build in its folders, those."""
+    key = job.key
+    with _folders(job, listener):
+        known = [found for order in job.orders if (found := finished(order.out, key)) is not None]
+        if len(known) == len(job.orders):
             listener(Note("nothing has changed since this build"))
-            return found
+            return known
         began = time.monotonic()
-        prepared = _prepare(order, means, key, listener)
+        prepared = _prepare(job, means, key, listener)
         from edgedistill.finish import finish
         from edgedistill.report.html import write_report
 
-        result = finish(
-            prepared.bench,
-            prepared.teacher,
-            prepared.views,
-            prepared.search.goal,
-            prepared.search.run(),
-            order.out,
-            build_key=key,
-            began=began,
-        )
-        write_report(order.out)
-        return result
+        outcomes = prepared.search.run()
+        results = []
+        for order, bench, teacher in zip(job.orders, prepared.benches, prepared.teachers, strict=True):
+            finding = prepared.finding(bench, outcomes, key, began)
+            results.append(finish(finding, teacher, prepared.views, order.out))
+            write_report(order.out)
+        return results
 
 
-def search_one(order: Order, means: Means, listener: Listener) -> SearchResult:
-    """Search, and leave what was found in the folder; a build there ships it without searching again."""
-    key = order.key
-    with _folder(order, listener):
-        if (known := _searched(order.out, key)) is not None:
+def search(job: Job, means: Means, listener: Listener) -> list[SearchResult]:
+    """Search, and leave what was found in each order's folder; a build there ships it without searching again."""
+    key = job.key
+    with _folders(job, listener):
+        known = [found for order in job.orders if (found := _searched(order.out, key)) is not None]
+        if len(known) == len(job.orders):
             listener(Note("nothing has changed since this search"))
             return known
         began = time.monotonic()
-        prepared = _prepare(order, means, key, listener)
+        prepared = _prepare(job, means, key, listener)
         from edgedistill.describing import describe
 
-        found = describe(prepared.bench, prepared.search.goal, prepared.search.run(), build_key=key, began=began)
-        result = SearchResult(**dict(found))
-        write_atomic(order.out / SEARCH, result.model_dump_json(indent=2))
-        return result
+        outcomes = prepared.search.run()
+        results = []
+        for order, bench in zip(job.orders, prepared.benches, strict=True):
+            result = SearchResult(**dict(describe(prepared.finding(bench, outcomes, key, began))))
+            write_atomic(order.out / SEARCH, result.model_dump_json(indent=2))
+            results.append(result)
+        return results
 
 
 @dataclass(frozen=True, eq=False)
 class _Prepared:
-    bench: Workbench
-    teacher: PreparedTeacher
+    """What a job needs, by order."""
+
+    benches: tuple[Workbench, ...]
+    teachers: tuple[PreparedTeacher, ...]
     views: ViewStore
     search: Search
 
+    def finding(self, bench: Workbench, outcomes: Mapping[str, Outcome], key: str, began: float) -> Finding:
+        from edgedistill.describing import Finding
 
-def _prepare(order: Order, means: Means, key: str, listener: Listener) -> _Prepared:
+        return Finding(bench, bench.target.name, self.search.goals, outcomes, build_key=key, began=began)
+
+
+def _prepare(job: Job, means: Means, key: str, listener: Listener) -> _Prepared:
     from edgedistill.laboratory import Laboratory, goal_of, known_before, settings_of
     from edgedistill.preparation import (
         open_bench,
+        open_beside,
         open_space,
         open_views,
         plausible_multiply_adds,
@@ -241,33 +277,42 @@ def _prepare(order: Order, means: Means, key: str, listener: Listener) -> _Prepa
         prior_of,
         resolve_budget,
     )
+    from edgedistill.selection.on_target import OnTarget
     from edgedistill.selection.search import Search
     from edgedistill.selection.study import Study
     from edgedistill.workers import check_ray
 
     if means.executor is ExecutorKind.RAY:
         check_ray()
-    config = order.config
-    store = Store(listener=_logged(listener, order.out / LOG))
-    bench = open_bench(config, order.target, store, base=order.base, require_measured=order.require_measured)
-    candidates = open_space(bench)
-    teacher = prepare_teacher(bench)
-    goal = goal_of(config, resolve_budget(bench, config.budget, teacher))
-    executor = _executor(means, bench)
-    views = open_views(bench, executor)
-    turn = store.root / "study" / f"{key}.turn"
-    study = Study(means.storage or order.out / JOURNAL, key, [candidate.spec for candidate in candidates], turn)
-    search = Search(
-        Laboratory(bench, views, executor),
-        goal,
-        settings_of(config.search),
-        candidates,
-        study,
-        plausible_multiply_adds(teacher, goal.budget),
-        prior_of(order.target),
-        study.known(lambda: known_before(bench, views, candidates, goal)),
+    order, *others = job.orders
+    store = Store(listener=_logged(listener, job.home / LOG))
+    measured = order.require_measured
+    first = open_bench(order.config, order.target, store, base=order.base, require_measured=measured)
+    beside = (open_beside(first, one.config, one.target, require_measured=measured) for one in others)
+    benches = (first, *beside)
+    candidates = open_space(*benches)
+    teachers = tuple(prepare_teacher(bench) for bench in benches)
+    goals = tuple(
+        goal_of(bench.config, resolve_budget(bench, bench.config.budget, teacher))
+        for bench, teacher in zip(benches, teachers, strict=True)
     )
-    return _Prepared(bench, teacher, views, search)
+    executor = _executor(means, first)
+    views = open_views(first, executor)
+    targets = [
+        OnTarget(
+            Laboratory(bench, views, executor),
+            goal,
+            plausible_multiply_adds(teacher, goal.budget),
+            prior_of(bench.target),
+        )
+        for bench, teacher, goal in zip(benches, teachers, goals, strict=True)
+    ]
+    turn = store.root / "study" / f"{key}.turn"
+    study = Study(means.storage or job.home / JOURNAL, key, [candidate.spec for candidate in candidates], turn)
+    known = study.known(lambda: known_before(benches, views, candidates, goals))
+    return _Prepared(
+        benches, teachers, views, Search(targets, settings_of(order.config.search), candidates, study, known)
+    )
 
 
 def _executor(means: Means, bench: Workbench) -> Executor:
@@ -279,10 +324,12 @@ def _executor(means: Means, bench: Workbench) -> Executor:
 
 
 @contextmanager
-def _folder(order: Order, listener: Listener) -> Iterator[None]:
-    """Have the output folder to oneself."""
-    make_folder(order.out)
-    with lock(order.out / ".lock", listener, f"another build in {order.out}"):
+def _folders(job: Job, listener: Listener) -> Iterator[None]:
+    """Have the output folders to oneself."""
+    with ExitStack() as held:
+        for out in dict.fromkeys((job.home, *(order.out for order in job.orders))):
+            make_folder(out)
+            held.enter_context(lock(out / ".lock", listener, f"another build in {out}"))
         yield
 
 
@@ -336,17 +383,30 @@ def _logged(listener: Listener, path: Path) -> Listener:
 # -- several targets ------------------------------------------------------------------------------------------------
 
 
-def build_each(ordered: tuple[Order, ...], means: Means, listener: Listener) -> BuildIndex:
-    """Each target's build, one after the other: teacher, views and what was trained for one serve the next. Their index is
-    written beside their folders."""
+def build_each(jobs: Sequence[Job], means: Means, listener: Listener) -> BuildIndex:
+    """One job after the other: teacher, views and what was trained for one serve the next. The index of all targets is
+    written beside their folders, after each job as far as it goes."""
+    return _each(jobs, BUILD, lambda job: build(job, means, listener), listener)
+
+
+def search_each(jobs: Sequence[Job], means: Means, listener: Listener) -> BuildIndex:
+    """`build_each` that stops before anything is shipped."""
+    return _each(jobs, SEARCH, lambda job: search(job, means, listener), listener)
+
+
+def _each(jobs: Sequence[Job], name: str, do: Callable[[Job], Sequence[Found]], listener: Listener) -> BuildIndex:
     began = time.monotonic()
-    entries = []
-    for order in ordered:
-        listener(Note(f"target {order.target.name}"))
-        result = build_one(order, means, listener)
-        entries.append(
-            IndexEntry(target=order.target.name, folder=order.out.name, status=result.status, verdict=result.verdict)
-        )
-    index = BuildIndex(edgedistill_version=__version__, targets=tuple(entries), seconds=time.monotonic() - began)
-    write_atomic(ordered[0].out.parent / BUILD, index.model_dump_json(indent=2))
+    base = jobs[0].orders[0].out.parent
+    entries: list[IndexEntry] = []
+    for job in jobs:
+        names = ", ".join(order.target.name for order in job.orders)
+        listener(Note(f"target {names}" if len(job.orders) == 1 else f"one student for {names}"))
+        entries += [
+            IndexEntry(target=found.target, folder=order.out.name, status=found.status, verdict=found.verdict)
+            for order, found in zip(job.orders, do(job), strict=True)
+        ]
+        index = BuildIndex(edgedistill_version=__version__, targets=tuple(entries), seconds=time.monotonic() - began)
+        write_atomic(base / name, index.model_dump_json(indent=2))
+    if name == BUILD:
+        (base / SEARCH).unlink(missing_ok=True)  # an earlier search's index: all that it said stands in the build's
     return index

@@ -295,11 +295,13 @@ class ProfileConfig(Frozen):
 class BuildConfig(Frozen):
     """A whole build file. `objective` says which student wins of those inside all limits: the most accurate, or the fastest;
     then `[limits] min_accuracy` is needed, and without a budget the teacher's own latency is it. `targets` are several in
-    one build, in the place of `target`; `budgets` gives those that it names their own."""
+    one build, in the place of `target`; `budgets` gives those that it names their own. With `one_student` the same student
+    serves them all, instead of a winner each."""
 
     teacher: TeacherConfig
     target: str = "host"
     targets: tuple[str, ...] = ()
+    one_student: bool = False
     budget: Annotated[BudgetRequest, _reworded(BudgetRequest.parse, '"5ms" or "20%"')]
     budgets: dict[str, Annotated[BudgetRequest, _reworded(BudgetRequest.parse, '"5ms" or "20%"')]] = {}
     objective: Objective = Objective.ACCURACY

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import platform
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 from edgedistill import __version__
@@ -32,23 +33,51 @@ from edgedistill.units import format_ms, format_percent
 from edgedistill.workbench import Workbench
 
 
-def describe(bench: Workbench, goal: Goal, outcome: Outcome, *, build_key: str, began: float) -> Found:
-    """The outcome of a search that began at `began` (time.monotonic)."""
+@dataclass(frozen=True)
+class Finding:
+    """What a search came to on one of its targets, `target`: the goals and outcomes of all, by target, and the workbench of
+    this one. `began` is by time.monotonic."""
+
+    bench: Workbench
+    target: str
+    goals: Mapping[str, Goal]
+    outcomes: Mapping[str, Outcome]
+    build_key: str
+    began: float
+
+    @property
+    def goal(self) -> Goal:
+        return self.goals[self.target]
+
+    @property
+    def outcome(self) -> Outcome:
+        return self.outcomes[self.target]
+
+    @property
+    def together(self) -> tuple[str, ...]:
+        """The targets that one student is to serve; empty for a search of one."""
+        return tuple(self.goals) if len(self.goals) > 1 else ()
+
+
+def describe(finding: Finding) -> Found:
+    """A search's outcome on one target, as it is written down."""
+    bench, goal, outcome = finding.bench, finding.goal, finding.outcome
     winner, budget = outcome.winner, goal.budget
     measured = _measured(outcome.trials, budget)
     status: Literal["met", "not_met", "unmeasured"]
     status = "unmeasured" if bench.not_measurable else "met" if winner and winner.proof else "not_met"
     fastest = min((p.latency_ms for p in measured), default=None)
-    would_do = None if status != "not_met" else _budget_that_would_do(bench, outcome, budget)
-    verdict = _verdict(bench, budget, outcome, fastest, would_do)
+    # Where one student is to serve several targets, no budget of one of them alone would do.
+    offered = status == "not_met" and not finding.together
+    would_do = _budget_that_would_do(bench, outcome, budget) if offered else None
     return Found(
         edgedistill_version=__version__,
-        build_key=build_key,
+        build_key=finding.build_key,
         status=status,
-        verdict=verdict,
-        target=bench.target.name,
+        verdict=_verdict(finding, fastest, would_do),
+        target=finding.target,
         objective=goal.objective,
-        constraints=_constraints(bench, goal, winner),
+        constraints=_constraints(finding),
         student=_student_summary(winner),
         proof=winner.proof if winner else None,
         trials=tuple(_portable_trial(trial, bench) for trial in outcome.trials),
@@ -57,32 +86,24 @@ def describe(bench: Workbench, goal: Goal, outcome: Outcome, *, build_key: str, 
         stopped=outcome.stopped,
         fastest_ms=fastest,
         budget_that_would_do_ms=would_do,
-        notes=_notes(bench, outcome),
+        notes=_notes(finding),
         environment=environment(bench),
-        seconds=time.monotonic() - began,
+        seconds=time.monotonic() - finding.began,
     )
 
 
-def _constraints(bench: Workbench, goal: Goal, winner: Winner | None) -> tuple[Constraint, ...]:
-    """What was asked for, and what the winner's file came to."""
-    scheme, proof = (winner.scheme, winner.proof) if winner else (None, None)
-    bound = max(proof.bounds_ms) if proof else None
-    met = proof.met if proof else None
-    limits: list[Constraint] = [LatencyLimit(target=bench.target.name, budget=goal.budget, bound_ms=bound, kept=met)]
+def _constraints(finding: Finding) -> tuple[Constraint, ...]:
+    """What was asked for, this target's own first, and what the winner's files came to: of size and accuracy the file for
+    this target, of latency and memory those for every target that it is to serve."""
+    goal, winner = finding.goal, finding.outcome.winner
+    scheme = winner.scheme if winner else None
+    names = (finding.target, *(name for name in finding.goals if name != finding.target))
+    limits: list[Constraint] = [_latency_limit(name, finding) for name in names]
     if goal.max_bytes is not None:
         size = scheme.artifact.bytes if scheme else None
         kept = None if size is None else size <= goal.max_bytes
         limits.append(SizeLimit(limit_bytes=goal.max_bytes, bytes=size, kept=kept))
-    if (most := goal.max_memory_bytes) is not None:
-        memory = scheme.peak_memory_bytes if scheme else None
-        limits.append(
-            MemoryLimit(
-                target=bench.target.name,
-                limit_bytes=most,
-                bytes=memory,
-                kept=None if memory is None else memory <= most,
-            )
-        )
+    limits += [limit for name in names if (limit := _memory_limit(name, finding)) is not None]
     if (least := goal.min_accuracy) is not None:
         accuracy = validation_accuracy(scheme) if scheme else -math.inf
         known = accuracy if math.isfinite(accuracy) else None
@@ -90,6 +111,22 @@ def _constraints(bench: Workbench, goal: Goal, winner: Winner | None) -> tuple[C
             AccuracyLimit(limit=least, accuracy_validation=known, kept=None if known is None else known >= least)
         )
     return tuple(limits)
+
+
+def _latency_limit(target: str, finding: Finding) -> LatencyLimit:
+    winner = finding.outcomes[target].winner
+    proof = winner.proof if winner else None
+    bound_ms = max(proof.bounds_ms) if proof else None
+    kept = proof.met if proof else None
+    return LatencyLimit(target=target, budget=finding.goals[target].budget, bound_ms=bound_ms, kept=kept)
+
+
+def _memory_limit(target: str, finding: Finding) -> MemoryLimit | None:
+    most, winner = finding.goals[target].max_memory_bytes, finding.outcomes[target].winner
+    if most is None:
+        return None
+    memory = winner.scheme.peak_memory_bytes if winner and winner.scheme else None
+    return MemoryLimit(target=target, limit_bytes=most, bytes=memory, kept=None if memory is None else memory <= most)
 
 
 def _portable_trial(trial: Trial, bench: Workbench) -> Trial:
@@ -149,16 +186,22 @@ def _budget_that_would_do(bench: Workbench, outcome: Outcome, budget: Budget) ->
     return min(bounds.values(), default=None)
 
 
-def _verdict(bench: Workbench, budget: Budget, outcome: Outcome, fastest: float | None, would_do: float | None) -> str:
+def _verdict(finding: Finding, fastest: float | None, would_do: float | None) -> str:
     """One sentence with the figures that decide."""
+    bench, budget, winner = finding.bench, finding.goal.budget, finding.outcome.winner
     limit = f"{format_ms(budget.latency_ms)} at {budget.percentile}"
-    winner = outcome.winner
     if bench.not_measurable:
         how = f" To measure: {bench.target.how_to_measure}" if bench.target.how_to_measure else ""
         return f"Not measured: {bench.not_measurable}.{how}"
     if winner is None or winner.proof is None:
         if fastest is None:
             return f"No candidate could be measured against the budget of {limit}; the trials say why."
+        if finding.together:
+            everywhere = ", ".join(finding.together)
+            return (
+                f"No one student keeps every limit on {everywhere}: here the budget is {limit}, "
+                f"and the fastest student measured {format_ms(fastest)}; the trials say what each lacked."
+            )
         hint = f" A budget of {format_ms(would_do)} would do." if would_do else ""
         return f"Budget of {limit} not met: the fastest student measured {format_ms(fastest)}.{hint}"
     proof, scheme = winner.proof, winner.scheme
@@ -170,8 +213,11 @@ def _verdict(bench: Workbench, budget: Budget, outcome: Outcome, fastest: float 
     )
 
 
-def _notes(bench: Workbench, outcome: Outcome) -> tuple[str, ...]:
+def _notes(finding: Finding) -> tuple[str, ...]:
+    bench, outcome = finding.bench, finding.outcome
     notes = []
+    if finding.together:
+        notes.append(f"one student was searched for {', '.join(finding.together)}")
     if outcome.probes:
         notes.append(f"{outcome.probes} candidates with random weights were measured before the first proposal")
     if outcome.attempts:

@@ -171,25 +171,31 @@ class PlannedRung(Frozen):
 
 
 class PlannedTarget(Frozen):
-    """What a search for one target would do. `probes` models are measured before the first proposal, each in every one of
-    `precisions`; `rungs` are the first bracket's, and at most `trials` candidates are begun in all. `train_seconds` is what
-    the first bracket would take by the speed of earlier trainings in the cache, null where there are none;
-    `measure_seconds` is the most that its measurements take."""
+    """What a search would measure on one target: `probes` models before the first proposal, each in every one of
+    `precisions`. `measure_seconds` is the most that the measurements of the first bracket take."""
 
     target: str
     measured: bool
-    candidates: int
-    families: dict[str, int]
     probes: int
     precisions: tuple[str, ...]
+    measure_seconds: Annotated[float, Field(ge=0)]
+
+
+class PlannedSearch(Frozen):
+    """What a search would do, for one target or for several that one student is to serve. `candidates` are counted by family
+    in `families`; `rungs` are the first bracket's, and at most `trials` candidates are begun in all. `train_seconds` is what
+    the first bracket would take by the speed of earlier trainings in the cache, null where there are none."""
+
+    targets: tuple[PlannedTarget, ...]
+    candidates: int
+    families: dict[str, int]
     rungs: tuple[PlannedRung, ...]
     trials: int
     train_seconds: Annotated[float, Field(ge=0)] | None
-    measure_seconds: Annotated[float, Field(ge=0)]
 
 
 class Plan(Frozen):
     """What `--dry-run` answers."""
 
     schema_version: Literal[1] = 1
-    targets: tuple[PlannedTarget, ...]
+    searches: tuple[PlannedSearch, ...]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from edgedistill.artifacts import CompiledArtifact, Verified
 from edgedistill.data.datasets import Dataset
-from edgedistill.describing import describe
+from edgedistill.describing import Finding, describe
 from edgedistill.opening import engine_record
 from edgedistill.pipeline import source_of
 from edgedistill.preparation import PreparedTeacher
@@ -26,7 +26,7 @@ from edgedistill.selection.search import Outcome
 from edgedistill.ship.card import model_card
 from edgedistill.ship.golden import Golden
 from edgedistill.ship.package import PACKAGE, PackageContents, PackageFile, write_package
-from edgedistill.specs import ComputedBy, Format, Goal
+from edgedistill.specs import ComputedBy, Format
 from edgedistill.store import write_atomic
 from edgedistill.teachers.cache import ViewStore
 from edgedistill.verification import test_accuracy
@@ -37,27 +37,17 @@ GOLDEN_IMAGES = 8
 PROFILES = "profiles"
 
 
-def finish(
-    bench: Workbench,
-    teacher: PreparedTeacher,
-    views: ViewStore,
-    goal: Goal,
-    outcome: Outcome,
-    out: Path,
-    *,
-    build_key: str,
-    began: float,
-) -> BuildResult:
+def finish(finding: Finding, teacher: PreparedTeacher, views: ViewStore, out: Path) -> BuildResult:
     """Write the package, the profiles, the report and build.json into `out`, and return the result."""
+    bench, outcome = finding.bench, finding.outcome
     files = Files()
     source: Source | None = None
     if outcome.winner is not None:
         source = source_of(bench, outcome.winner.trained)
-        files = make_files(bench, source, goal.budget, outcome.winner, views)
+        files = make_files(bench, source, finding.goal.budget, outcome.winner, views)
     artifacts = tuple(_shipped(bench, source, made) for made in files.made) if source else ()
-    found = describe(bench, goal, outcome, build_key=build_key, began=began)
     result = BuildResult(
-        **dict(found),
+        **dict(describe(finding)),
         data=_split_sizes(bench.dataset),
         teacher=_teacher_summary(bench, teacher),
         artifacts=artifacts,

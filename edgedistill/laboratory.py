@@ -17,7 +17,7 @@ from edgedistill.realise import realise
 from edgedistill.selection.known import Known, KnownCurve, KnownFile
 from edgedistill.selection.lab import Figures, Training
 from edgedistill.selection.search import Settings
-from edgedistill.specs import Budget, Goal
+from edgedistill.specs import Budget, Goal, Precision
 from edgedistill.students.space import Candidate
 from edgedistill.teachers.cache import ViewStore
 from edgedistill.workbench import Workbench
@@ -48,17 +48,25 @@ def settings_of(config: SearchConfig) -> Settings:
     )
 
 
-def known_before(bench: Workbench, views: ViewStore, candidates: Sequence[Candidate], goal: Goal) -> Known:
-    """What a search may begin with: a calibration of this very device, and students that the cache has from earlier ones.
+def known_before(
+    benches: Sequence[Workbench], views: ViewStore, candidates: Sequence[Candidate], goals: Sequence[Goal]
+) -> Known:
+    """What a search may begin with: calibrations of these very devices, and students that the cache has from earlier ones.
     Nothing where the build file wants no warm start."""
-    if not bench.config.search.warm_start:
+    first = benches[0]
+    if not first.config.search.warm_start:
         return Known()
     curves = [
         KnownCurve(spec=candidate.spec, accuracy={one.epochs: one.accuracy_validation for one in found})
         for candidate in candidates
-        if (found := trained_before(bench, candidate.spec, views))
+        if (found := trained_before(first, candidate.spec, views))
     ]
-    files, sources = _calibrated(bench, goal)
+    files: list[KnownFile] = []
+    sources: list[str] = []
+    for bench, goal in zip(benches, goals, strict=True):
+        rows, source = _calibrated(bench, goal)
+        files += rows
+        sources += source
     if curves:
         sources.append(f"{len(curves)} students of earlier searches tell what to expect of others")
     return Known(files=tuple(files), curves=tuple(curves), sources=tuple(sources))
@@ -79,6 +87,7 @@ def _calibrated(bench: Workbench, goal: Goal) -> tuple[list[KnownFile], list[str
     wanted = {scheme.precision for scheme in bench.schemes}
     rows = [
         KnownFile(
+            target=bench.target.name,
             precision=row.precision,
             structure=row.structure,
             latency_ms=at_speed(row.latency, own_us).comparable(goal.budget.percentile),
@@ -106,6 +115,10 @@ class Laboratory:
     @property
     def device(self) -> str:
         return self.bench.target.name
+
+    @property
+    def precisions(self) -> tuple[Precision, ...]:
+        return tuple(scheme.precision for scheme in self.bench.schemes)
 
     def probe(self, candidate: Candidate) -> tuple[Figures, ...]:
         source = untrained(self.bench, candidate.spec)

@@ -5,48 +5,56 @@ from __future__ import annotations
 import contextlib
 import math
 import statistics
+from collections import Counter
 from collections.abc import Sequence
 
 from pydantic import ValidationError
 
 from edgedistill.artifacts import TrainedStudent
-from edgedistill.building import Order
-from edgedistill.documents import Plan, PlannedRung, PlannedTarget
-from edgedistill.preparation import open_bench, open_space
+from edgedistill.building import Job
+from edgedistill.documents import Plan, PlannedRung, PlannedSearch, PlannedTarget
+from edgedistill.preparation import open_bench, open_beside, open_space
 from edgedistill.store import Store
 from edgedistill.workbench import Workbench
 
 
-def plan_of(ordered: Sequence[Order]) -> Plan:
+def plan_of(jobs: Sequence[Job]) -> Plan:
     """The plan of a build or search. Loads the data and counts the space; raises InputError for what is wrong with them."""
-    return Plan(targets=tuple(_planned(order) for order in ordered))
+    return Plan(searches=tuple(_planned(job) for job in jobs))
 
 
-def _planned(order: Order) -> PlannedTarget:
+def _planned(job: Job) -> PlannedSearch:
     store = Store()
-    bench = open_bench(order.config, order.target, store, base=order.base, require_measured=order.require_measured)
-    candidates = open_space(bench)
-    search, profile = order.config.search, order.config.profile
-    rungs = _rungs(bench, min(search.candidates, search.trials, len(candidates)))
-    families: dict[str, int] = {}
-    for candidate in candidates:
-        families[candidate.spec.family] = families.get(candidate.spec.family, 0) + 1
+    order, *others = job.orders
+    first = open_bench(order.config, order.target, store, base=order.base, require_measured=order.require_measured)
+    benches = [first]
+    for other in others:
+        benches.append(open_beside(first, other.config, other.target, require_measured=other.require_measured))
+    candidates = open_space(*benches)
+    search = order.config.search
+    rungs = _rungs(first, min(search.candidates, search.trials, len(candidates)))
     speed = _images_per_second(store)
-    passes = sum(rung.image_passes for rung in rungs)
+    return PlannedSearch(
+        targets=tuple(_measured(bench, rungs) for bench in benches),
+        candidates=len(candidates),
+        families=dict(Counter(candidate.spec.family for candidate in candidates)),
+        rungs=rungs,
+        trials=search.trials,
+        train_seconds=sum(rung.image_passes for rung in rungs) / speed if speed else None,
+    )
+
+
+def _measured(bench: Workbench, rungs: Sequence[PlannedRung]) -> PlannedTarget:
+    search, profile = bench.config.search, bench.config.profile
     measured = bench.device is not None
     # Every survivor of the first rung in each precision, the finalists once more, the winner's proof.
     survivors = rungs[1].students if len(rungs) > 1 else rungs[0].students
     sessions = (search.probes + survivors + rungs[-1].students) * len(bench.schemes) + profile.sessions
     return PlannedTarget(
-        target=order.target.name,
+        target=bench.target.name,
         measured=measured,
-        candidates=len(candidates),
-        families=families,
         probes=search.probes if measured else 0,
         precisions=tuple(scheme.precision.value for scheme in bench.schemes),
-        rungs=rungs,
-        trials=search.trials,
-        train_seconds=passes / speed if speed else None,
         measure_seconds=sessions * profile.max_seconds if measured else 0.0,
     )
 

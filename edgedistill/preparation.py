@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -31,7 +31,7 @@ from edgedistill.students.structure import structure_of
 from edgedistill.teachers.cache import STAGE, ViewStore
 from edgedistill.teachers.teacher import Teacher
 from edgedistill.teaching import open_labelling, open_teacher
-from edgedistill.workbench import Source, Workbench
+from edgedistill.workbench import ProcessorSpeed, Source, Workbench
 from edgedistill.workers import Executor, LabelTask, do_all
 
 HEADROOM = 4.0
@@ -52,18 +52,30 @@ class PreparedTeacher:
 def open_bench(config: BuildConfig, target: Target, store: Store, *, base: Path, require_measured: bool) -> Workbench:
     """Load the data and look whether the target's device answers. Raises UnreachableError if a measurement is required
     and the device is not attached, before anything is trained."""
-    device: Device | None = None
-    not_measurable = ""
-    try:
-        device = attach(target, store.listener)
-    except UnreachableError as error:
-        if require_measured:
-            raise
-        not_measurable = error.message
-        config.budget.require_measurable()
+    device, not_measurable = _device(config, target, store, require_measured=require_measured)
     dataset = load_dataset(config.data)
     mean, std = channel_statistics(dataset)
     return Workbench(config, target, dataset, mean, std, store, device, not_measurable, base)
+
+
+def open_beside(bench: Workbench, config: BuildConfig, target: Target, *, require_measured: bool) -> Workbench:
+    """A workbench of another target with the data, the images and the teacher of `bench`. Raises UnreachableError as
+    `open_bench` does."""
+    device, not_measurable = _device(config, target, bench.store, require_measured=require_measured)
+    return replace(
+        bench, config=config, target=target, device=device, not_measurable=not_measurable, speed=ProcessorSpeed()
+    )
+
+
+def _device(config: BuildConfig, target: Target, store: Store, *, require_measured: bool) -> tuple[Device | None, str]:
+    """The target's device, or why it cannot be measured."""
+    try:
+        return attach(target, store.listener), ""
+    except UnreachableError as error:
+        if require_measured:
+            raise
+        config.budget.require_measurable()
+        return None, error.message
 
 
 def prepare_teacher(bench: Workbench) -> PreparedTeacher:
@@ -150,18 +162,35 @@ def open_views(bench: Workbench, executor: Executor) -> ViewStore:
     return labelling.build(ahead)
 
 
-def open_space(bench: Workbench) -> tuple[Candidate, ...]:
-    """The candidates with their static figures, found or counted, of the families whose operations the target's runtime has.
-    Notes say how many were left out for what. Raises InputError where none is left."""
+def open_space(*benches: Workbench) -> tuple[Candidate, ...]:
+    """The candidates with their static figures, found or counted, that every target can take: of the families whose
+    operations its runtime has, with channels in multiples that all of them like. Notes say how many were left out for what.
+    Raises InputError where none is left."""
+    channel_multiple = math.lcm(*(bench.target.channel_multiple for bench in benches))
+    spaces = [executable(bench, _counted(bench, channel_multiple).candidates) for bench in benches]
+    common = set.intersection(*({candidate.spec for candidate in space} for space in spaces))
+    if not common:
+        names = ", ".join(bench.target.name for bench in benches)
+        counts = ", ".join(f"{len(space)} on {b.target.name}" for b, space in zip(benches, spaces, strict=True))
+        raise InputError(
+            f"no candidate can run on all of {names}: there are {counts}, none of them the same",
+            fix="name other families in [space] families, or build a student for each target",
+        )
+    return tuple(candidate for candidate in spaces[0] if candidate.spec in common)
+
+
+def _counted(bench: Workbench, channel_multiple: int) -> Space:
+    """The candidates that pass the static checks of one target."""
     side, classes = source_side(bench), len(bench.dataset.classes)
     config = bench.config.space
-    target = bench.target.model_copy(update={"precisions": tuple(scheme.precision for scheme in bench.schemes)})
+    precisions = tuple(scheme.precision for scheme in bench.schemes)
+    target = bench.target.model_copy(update={"precisions": precisions, "channel_multiple": channel_multiple})
     key = stage_key(
         {
             "space": config.model_dump(mode="json"),
             "classes": classes,
             "side": side,
-            "channel_multiple": target.channel_multiple,
+            "channel_multiple": channel_multiple,
             "memory_bytes": target.memory_bytes,
             "precisions": target.precisions,
         },
@@ -176,7 +205,7 @@ def open_space(bench: Workbench) -> tuple[Candidate, ...]:
     folder = bench.store.stage("space", key, make, subject="candidates")
     space = Space.model_validate_json((folder / "space.json").read_bytes())
     bench.store.listener(Note(space.sentence))
-    return executable(bench, space.candidates)
+    return space
 
 
 def source_side(bench: Workbench) -> int:

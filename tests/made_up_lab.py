@@ -67,6 +67,7 @@ class MadeUpLab:
     bounds_ms: Mapping[str, float] = field(default_factory=dict)
     measurable: bool = True
     device: str = "a CPU"
+    precisions: tuple[Precision, ...] = (Precision.FP32,)
     asked: list[tuple[StudentSpec, int]] = field(default_factory=list)
     realised: list[StudentSpec] = field(default_factory=list)
     proven: list[str] = field(default_factory=list)

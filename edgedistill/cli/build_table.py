@@ -5,19 +5,49 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+import typer
 from rich.console import Console
 from rich.text import Text
 
 from edgedistill.artifacts import Latency, MeasuredLatency, UnknownLatency, Verified
 from edgedistill.cli import render
 from edgedistill.documents import Plan
+from edgedistill.errors import ExitCode
 from edgedistill.report.tables import reference_text
-from edgedistill.results import BuildIndex, BuildResult, Found, SearchResult, ShippedArtifact
+from edgedistill.results import BuildIndex, BuildResult, Found, ShippedArtifact
 from edgedistill.specs import Budget, ComputedBy, Percentile
 from edgedistill.units import format_bytes, format_ms, format_percent, format_seconds
 
 STATUS_STYLES = {"met": "bold green", "not_met": "bold red", "unmeasured": "bold yellow"}
 STATUS_WORDS = {"met": "budget met", "not_met": "budget not met", "unmeasured": "unmeasured"}
+
+
+def end_with(result: Found | BuildIndex, file: Path, *, as_json: bool, require_measured: bool) -> None:
+    """Show what a build or a search ended with and lies in `file`, and exit with the code of the worst outcome."""
+    if as_json:
+        render.write_json(result.model_dump_json())
+    elif isinstance(result, BuildIndex):
+        print_index(render.results(), result, file)
+    elif isinstance(result, BuildResult):
+        print_result(render.results(), result, file.parent)
+    else:
+        print_found(render.results(), result, file)
+    statuses = [entry.status for entry in result.targets] if isinstance(result, BuildIndex) else [result.status]
+    if code := max(_exit_code(status, require_measured=require_measured) for status in statuses):
+        raise typer.Exit(code)
+
+
+def _exit_code(status: str, *, require_measured: bool) -> int:
+    if status == "not_met":
+        return int(ExitCode.BUDGET_NOT_MET)
+    if status == "unmeasured" and require_measured:
+        return int(ExitCode.UNREACHABLE)
+    return int(ExitCode.OK)
+
+
+def show_plan(plan: Plan, *, as_json: bool) -> None:
+    """What `--dry-run` answers."""
+    render.write_json(plan.model_dump_json()) if as_json else print_plan(render.results(), plan)
 
 
 def print_result(console: Console, result: BuildResult, out: Path) -> None:
@@ -52,8 +82,8 @@ def print_result(console: Console, result: BuildResult, out: Path) -> None:
     _print_paths(console, result, out)
 
 
-def print_found(console: Console, result: SearchResult, out: Path) -> None:
-    """What a search found, and the command that ships it."""
+def print_found(console: Console, result: Found, file: Path) -> None:
+    """What a search found, and where it is written."""
     status = Text.assemble((STATUS_WORDS[result.status], STATUS_STYLES[result.status]), f": {result.verdict}")
     console.print(status, soft_wrap=True)
     render.line(console, f"budget {budget_text(result.budget)} on {result.target}", style="dim")
@@ -64,11 +94,11 @@ def print_found(console: Console, result: SearchResult, out: Path) -> None:
     render.line(console, f"{tried}; {result.stopped}" if result.stopped else tried, style="dim")
     for note in result.notes:
         render.line(console, note)
-    render.line(console, f"{out / 'search.json'}", style="dim")
+    render.line(console, str(file), style="dim")
 
 
-def print_index(console: Console, index: BuildIndex, out: Path) -> None:
-    """A row for each target of a build for several."""
+def print_index(console: Console, index: BuildIndex, path: Path) -> None:
+    """A row for each target of a build or search for several; `path` is the index's own."""
     for entry in index.targets:
         head = Text.assemble(
             (f"{entry.target}: ", "bold"),
@@ -76,30 +106,37 @@ def print_index(console: Console, index: BuildIndex, out: Path) -> None:
             f": {entry.verdict}",
         )
         console.print(head, soft_wrap=True)
-        render.line(console, f"{out / entry.folder / 'report.html'}", style="dim")
-    render.line(console, f"{out / 'build.json'}   {format_seconds(index.seconds)}", style="dim")
+        report = path.parent / entry.folder / "report.html"
+        render.line(console, str(report if report.exists() else path.parent / entry.folder / path.name), style="dim")
+    render.line(console, f"{path}   {format_seconds(index.seconds)}", style="dim")
 
 
 def print_plan(console: Console, plan: Plan) -> None:
-    """What would be done, a paragraph a target."""
-    for target in plan.targets:
-        families = ", ".join(f"{name} {count}" for name, count in target.families.items())
-        render.line(console, f"{target.target}: {target.candidates} candidates ({families})", style="bold")
-        if target.measured:
-            render.line(console, f"  measure {target.probes} with random weights in {', '.join(target.precisions)}")
-        else:
-            render.line(console, "  measure nothing: the device is not attached")
-        for rung in target.rungs:
+    """What would be done, a paragraph a search."""
+    for search in plan.searches:
+        families = ", ".join(f"{name} {count}" for name, count in search.families.items())
+        names = ", ".join(target.target for target in search.targets)
+        head = names if len(search.targets) == 1 else f"one student for {names}"
+        render.line(console, f"{head}: {search.candidates} candidates ({families})", style="bold")
+        for target in search.targets:
+            on = "" if len(search.targets) == 1 else f"on {target.target}: "
+            if target.measured:
+                measured = f"{target.probes} with random weights in {', '.join(target.precisions)}"
+                render.line(console, f"  {on}measure {measured}")
+                most = format_seconds(target.measure_seconds)
+                render.line(console, f"  {on}with those of the first bracket, at most {most} of measuring")
+            else:
+                render.line(console, f"  {on}measure nothing: the device is not attached")
+        for rung in search.rungs:
             render.line(
                 console,
                 f"  train {rung.students} to epoch {rung.epochs}: {rung.image_passes:,} images through a student",
             )
-        render.line(console, f"  further brackets while they may do better, {target.trials} candidates at most")
         took = "unknown, nothing was trained here yet"
-        if target.train_seconds is not None:
-            took = f"about {format_seconds(target.train_seconds)}, as fast as what the cache remembers"
+        if search.train_seconds is not None:
+            took = f"about {format_seconds(search.train_seconds)}, as fast as what the cache remembers"
         render.line(console, f"  training of the first bracket: {took}")
-        render.line(console, f"  its measurements: at most {format_seconds(target.measure_seconds)}")
+        render.line(console, f"  further brackets while they may do better, {search.trials} candidates at most")
 
 
 def budget_text(budget: Budget) -> str:

@@ -27,6 +27,9 @@ Targets = Annotated[
         help="Device to build for, in place of the file's; may be given several times. `edgedistill targets` lists them.",
     ),
 ]
+OneStudent = Annotated[
+    bool, typer.Option("--one-student", help="One student for all targets, instead of a winner for each.")
+]
 BudgetText = Annotated[
     str | None,
     typer.Option(

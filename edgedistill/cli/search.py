@@ -6,16 +6,17 @@ from typing import Annotated
 
 import typer
 
-from edgedistill.cli.completion import complete_target
 from edgedistill.cli.options import (
     BudgetText,
     BuildFile,
     DryRun,
     ExecutorName,
     Jobs,
+    OneStudent,
     OutFolder,
     RequireMeasured,
     StorageName,
+    Targets,
     TimeLimit,
     Trials,
     Verbose,
@@ -25,14 +26,8 @@ from edgedistill.cli.options import (
 def search(
     context: typer.Context,
     path: BuildFile,
-    target: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME|PATH.toml",
-            autocompletion=complete_target,
-            help="Device to search for, in place of the file's; `edgedistill targets` lists them.",
-        ),
-    ] = None,
+    target: Targets = None,
+    one_student: OneStudent = False,
     budget: BudgetText = None,
     out: OutFolder = None,
     require_measured: RequireMeasured = False,
@@ -54,22 +49,22 @@ def search(
     Exit codes: 0 met (or unmeasured), 2 bad input, 3 budget not met, 4 device unreachable, 130 interrupted.
     """
     from edgedistill import api
-    from edgedistill.cli import render
-    from edgedistill.cli.build import exit_code
-    from edgedistill.cli.build_table import print_found, print_plan
+    from edgedistill.building import SEARCH
+    from edgedistill.cli.build_table import end_with, show_plan
     from edgedistill.cli.errors import answering
     from edgedistill.cli.live import watching
 
+    wanted = tuple(target or ())
     with answering(as_json=as_json, resumable=not dry_run):
         if dry_run:
-            wanted = () if target is None else (target,)
-            planned = api.plan(path, targets=wanted, budget=budget, trials=trials, time=time)
-            render.write_json(planned.model_dump_json()) if as_json else print_plan(render.results(), planned)
+            planned = api.plan(path, targets=wanted, one_student=one_student, budget=budget, trials=trials, time=time)
+            show_plan(planned, as_json=as_json)
             return
         with watching(verbose=verbose or bool(context.obj)) as listener:
-            result = api.search(
+            result = api.search_all(
                 path,
-                target=target,
+                targets=wanted,
+                one_student=one_student,
                 budget=budget,
                 out=out,
                 require_measured=require_measured,
@@ -80,9 +75,5 @@ def search(
                 storage=storage,
                 listener=listener,
             )
-        if as_json:
-            render.write_json(result.model_dump_json())
-        else:
-            print_found(render.results(), result, out if out is not None else path.parent / "out")
-        if code := exit_code(result.status, require_measured=require_measured):
-            raise typer.Exit(code)
+        file = (out if out is not None else path.parent / "out") / SEARCH
+        end_with(result, file, as_json=as_json, require_measured=require_measured)

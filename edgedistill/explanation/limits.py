@@ -15,7 +15,7 @@ Judged = tuple[SchemeResult, tuple[Lack, ...]]
 
 def goal_of(result: BuildResult) -> Goal:
     """What the build's student was chosen by."""
-    by_kind = {limit.kind: limit for limit in result.constraints}
+    by_kind = {limit.kind: limit for limit in reversed(result.constraints)}  # this target's own come first
     size, memory, accuracy = by_kind.get("size"), by_kind.get("memory"), by_kind.get("accuracy")
     return Goal(
         budget=result.budget,

@@ -1,4 +1,4 @@
-"""What is expected of a file before it is made: latency, size and memory of one precision on one device."""
+"""What is expected of a file before it is made: latency, size and memory of one precision on one target."""
 
 from __future__ import annotations
 
@@ -14,12 +14,10 @@ from edgedistill.students.structure import Structure
 
 @dataclass(frozen=True)
 class Aim:
-    """What a candidate has to reach: at most `limit_ms` at `percentile`, at most these bytes, and, unless None, `accuracy`
-    of the validation split after the last rung."""
+    """What a candidate's file has to keep on one target: at most `limit_ms` at `percentile`, at most these bytes."""
 
     limit_ms: float
     percentile: Percentile
-    accuracy: float | None = None
     max_bytes: int | None = None
     max_memory_bytes: int | None = None
 
@@ -42,6 +40,16 @@ class Expectation:
 
 
 Expectations = Mapping[Precision, Expectation]
+
+
+@dataclass(frozen=True)
+class Prospect:
+    """One target of a search, by name: what a file has to keep there, and what is expected of files there. No `models` while
+    nothing is known of its latencies."""
+
+    device: str
+    aim: Aim
+    models: Expectations
 
 
 @dataclass(eq=False)
@@ -73,10 +81,9 @@ class Measurements:
             if len(rows) >= MIN_ROWS
         }
 
-    @property
-    def fewest(self) -> int:
-        """How many files were measured in the precision of which the fewest were; 0 where none was."""
-        return min((len(rows) for rows in self.latency.values()), default=0)
+    def fewest(self, precisions: Sequence[Precision]) -> int:
+        """How many files were measured in that of `precisions` of which the fewest were."""
+        return min(len(self.latency.get(precision, ())) for precision in precisions)
 
 
 def _bytes(rows: Sequence[BytesRow]) -> BytesModel | None:

@@ -12,9 +12,10 @@ from edgedistill.students.structure import Structure
 
 
 class KnownFile(Frozen):
-    """A measured file: its latency in ms at the goal's percentile and the teacher's speed of processor, its size, and the
-    peak memory of a process that runs it."""
+    """A file that was measured on `target`: its latency in ms at the goal's percentile and the teacher's speed of processor,
+    its size, and the peak memory of a process that runs it."""
 
+    target: str
     precision: Precision
     structure: Structure
     latency_ms: Annotated[float, Field(gt=0)]

@@ -48,6 +48,11 @@ class Lab(Protocol):
         """The target's name."""
         ...
 
+    @property
+    def precisions(self) -> tuple[Precision, ...]:
+        """The precisions that are tried there."""
+        ...
+
     def probe(self, candidate: Candidate) -> tuple[Figures, ...]:
         """Files of the candidate with random weights, measured; those that could not be made are left out."""
         ...

@@ -9,13 +9,14 @@ is likely too slow is not ruled out by a guess, only by a measurement.
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice, zip_longest
 
 from edgedistill.artifacts import Latency, PredictedLatency, UnknownLatency
-from edgedistill.selection.expect import Aim, Expectations
+from edgedistill.selection.expect import Prospect
 from edgedistill.selection.quality import QualityModel
 from edgedistill.students.space import Candidate
 
@@ -24,19 +25,30 @@ MIN_PROBABILITY = 0.02
 
 @dataclass(frozen=True)
 class Proposal:
-    """A candidate, the precision in which it should be fastest, and the probability that it reaches what was aimed at.
-    `probability` is None where nothing is known of this device's latencies."""
+    """A candidate; by target, the latency of the precision in which it should do best there; and the probability that it
+    reaches on every target what was aimed at. `probability` is None where nothing is known of any target's latencies."""
 
     candidate: Candidate
-    predicted: Latency
+    predicted: Mapping[str, Latency]
     probability: float | None
 
 
-def assess(candidate: Candidate, models: Expectations, aim: Aim, device: str) -> Proposal:
-    """The candidate's best chance of what is aimed at over the precisions of which something is known, accuracy aside."""
+def assess(candidate: Candidate, prospects: Sequence[Prospect]) -> Proposal:
+    """The candidate's chance of what is aimed at on every target, accuracy aside: on each, that of its likeliest precision
+    among those of which something is known. Targets differ in runtime or device and miss for different reasons: chances are
+    multiplied. A target of which nothing is known rules nothing out."""
+    expected = {prospect.device: _expected(candidate, prospect) for prospect in prospects}
+    known = [chance for _, chance in expected.values() if chance is not None]
+    predicted = {device: latency for device, (latency, _) in expected.items()}
+    return Proposal(candidate, predicted, math.prod(known) if known else None)
+
+
+def _expected(candidate: Candidate, prospect: Prospect) -> tuple[Latency, float | None]:
+    """The latency of the precision that is likeliest to keep the aim, and that likelihood."""
+    models, aim = prospect.models, prospect.aim
     if not models:
         reason = "nothing measured on this device yet, and no published figures to predict from"
-        return Proposal(candidate, UnknownLatency(reason=reason, device=device), None)
+        return UnknownLatency(reason=reason, device=prospect.device), None
     chances = {p: model.probability(candidate.structure, aim) for p, model in models.items()}
     estimates = {p: model.latency.predict(candidate.structure) for p, model in models.items()}
     best = max(models, key=lambda p: (chances[p], -estimates[p].latency_ms))
@@ -48,14 +60,12 @@ def assess(candidate: Candidate, models: Expectations, aim: Aim, device: str) ->
         percentile=aim.percentile,
         calibrated=estimate.calibrated,
         basis=f"{best}: {models[best].latency.basis}",
-        device=device,
+        device=prospect.device,
     )
-    return Proposal(candidate, predicted, chances[best])
+    return predicted, chances[best]
 
 
-def propose(
-    fresh: Sequence[Candidate], models: Expectations, aim: Aim, *, device: str, count: int
-) -> tuple[Proposal, ...]:
+def propose(fresh: Sequence[Candidate], prospects: Sequence[Prospect], *, count: int) -> tuple[Proposal, ...]:
     """Up to `count` of the candidates `fresh` with a chance to fit, dealt over the families in turn.
 
     Inside a family the first is the one with the largest P(fit) x size, size being its rank by multiply-adds among
@@ -63,7 +73,7 @@ def propose(
     the budget instead of crowding at the model's best guess.
     """
     families: dict[str, list[Proposal]] = defaultdict(list)
-    able = _able(fresh, models, aim, device)
+    able = _able(fresh, prospects)
     for proposal in sorted(able, key=lambda p: (p.candidate.multiply_adds, p.candidate.spec.label)):
         families[proposal.candidate.spec.family].append(proposal)
     rounds = zip_longest(*(_spread(members) for _, members in sorted(families.items())))
@@ -72,18 +82,18 @@ def propose(
 
 def promising(
     fresh: Sequence[Candidate],
-    models: Expectations,
+    prospects: Sequence[Prospect],
     quality: QualityModel,
-    aim: Aim,
+    accuracy: float | None,
     *,
-    device: str,
     count: int,
 ) -> tuple[Proposal, ...]:
-    """Up to `count` of the candidates `fresh` that reach the aim with more than `MIN_PROBABILITY`, the likeliest first.
-    Latency and accuracy miss for different reasons: their probabilities are multiplied."""
-    able = _able(fresh, models, aim, device)
-    if aim.accuracy is not None and able:
-        reached = quality.reach([p.candidate for p in able], aim.accuracy)
+    """Up to `count` of the candidates `fresh` that keep what is aimed at and end above `accuracy` (validation split; None:
+    any) with more than `MIN_PROBABILITY`, the likeliest first. Latency and accuracy miss for different reasons: their
+    probabilities are multiplied."""
+    able = _able(fresh, prospects)
+    if accuracy is not None and able:
+        reached = quality.reach([p.candidate for p in able], accuracy)
         able = [
             replace(p, probability=(1.0 if p.probability is None else p.probability) * float(chance))
             for p, chance in zip(able, reached, strict=True)
@@ -93,33 +103,32 @@ def promising(
     return tuple(likely[:count])
 
 
-def expected_best(
-    fresh: Sequence[Candidate], models: Expectations, quality: QualityModel, aim: Aim, device: str
-) -> float | None:
+def expected_best(fresh: Sequence[Candidate], prospects: Sequence[Prospect], quality: QualityModel) -> float | None:
     """The accuracy that the best of the candidates that rather fit than not is expected to reach: what to aim at while there
     is no incumbent. None where none fits."""
-    likely = [p.candidate for p in _able(fresh, models, aim, device) if p.probability is None or p.probability > 0.5]
+    likely = [p.candidate for p in _able(fresh, prospects) if p.probability is None or p.probability > 0.5]
     return max((middle for _, middle, _ in quality.intervals(likely)), default=None) if likely else None
 
 
-def fastest(
-    fresh: Sequence[Candidate], models: Expectations, aim: Aim, *, device: str, count: int
-) -> tuple[Proposal, ...]:
-    """The candidates with the lowest prediction, whatever their chance: what a build measures before it says that a budget
-    cannot be met."""
-    return tuple(sorted((assess(c, models, aim, device) for c in fresh), key=_expected_ms)[:count])
+def fastest(fresh: Sequence[Candidate], prospects: Sequence[Prospect], *, count: int) -> tuple[Proposal, ...]:
+    """The candidates with the lowest prediction, as a share of the limit on the target where that is largest, whatever their
+    chance: what a build measures before it says that a budget cannot be met."""
+    limits = {prospect.device: prospect.aim.limit_ms for prospect in prospects}
+    return tuple(sorted((assess(c, prospects) for c in fresh), key=lambda p: _expected_share(p, limits))[:count])
 
 
-def _able(fresh: Sequence[Candidate], models: Expectations, aim: Aim, device: str) -> list[Proposal]:
-    proposals = [assess(c, models, aim, device) for c in fresh]
+def _able(fresh: Sequence[Candidate], prospects: Sequence[Prospect]) -> list[Proposal]:
+    proposals = [assess(c, prospects) for c in fresh]
     return [p for p in proposals if p.probability is None or p.probability > MIN_PROBABILITY]
 
 
-def _expected_ms(proposal: Proposal) -> float:
-    predicted = proposal.predicted
-    if isinstance(predicted, PredictedLatency):
-        return predicted.latency_ms
-    return float(proposal.candidate.multiply_adds)
+def _expected_share(proposal: Proposal, limits: Mapping[str, float]) -> tuple[float, float]:
+    shares = [
+        predicted.latency_ms / limits[device]
+        for device, predicted in proposal.predicted.items()
+        if isinstance(predicted, PredictedLatency)
+    ]
+    return max(shares, default=0.0), float(proposal.candidate.multiply_adds)
 
 
 def _spread(members: Sequence[Proposal]) -> Iterator[Proposal]:

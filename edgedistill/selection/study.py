@@ -7,7 +7,7 @@ finds its trials there by their parameters and goes on under the same numbers, a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import Any, Literal
@@ -122,15 +122,17 @@ class Study:
             if not known.state.is_finished() and epochs not in known.intermediate_values:
                 trial.report(accuracy, epochs)
 
-    def tell(self, number: int, state: State, *, accuracy: float | None, reason: str, latency_ms: float | None) -> None:
-        """Finish a trial. One that is finished stays as it is."""
+    def tell(
+        self, number: int, state: State, *, accuracy: float | None, reason: str, latency_ms: Mapping[str, float]
+    ) -> None:
+        """Finish a trial; `latency_ms` is that of its fastest file, by target. One that is finished stays as it is."""
         trial = self._live.pop(number, None)
         if trial is None:
             return
         with self._my_turn():
             if trial.storage.get_trial(trial._trial_id).state.is_finished():
                 return
-            for name, value in (("state", state), ("reason", reason), ("latency_ms", latency_ms)):
+            for name, value in (("state", state), ("reason", reason), ("latency_ms", dict(latency_ms))):
                 trial.set_user_attr(name, value)
             self._study.tell(trial, accuracy if state == "complete" else None, state=_OPTUNA_STATE[state])
 

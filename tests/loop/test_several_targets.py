@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from edgedistill import api
+from edgedistill import api, explain
 from edgedistill.building import LOG
-from edgedistill.results import BuildIndex, BuildResult
+from edgedistill.results import BuildIndex, BuildResult, LatencyLimit, SearchResult
 
 NULL_TARGET = Path(__file__).with_name("null.toml")
 
@@ -47,8 +47,8 @@ def test_two_targets_share_teacher_views_and_training(loop: Any, met: Any, other
 def test_the_plan_counts_what_would_be_done_and_does_nothing(loop: Any, met: Any, other: Path, tmp_path: Path) -> None:
     before = sorted(path.name for path in (loop.cache / "train").iterdir())
     plan = api.plan(met.path, targets=(NULL_TARGET, other), trials=2)
-    assert [target.target for target in plan.targets] == ["null", "other"]
-    first = plan.targets[0]
+    assert [[target.target for target in search.targets] for search in plan.searches] == [["null"], ["other"]]
+    first = plan.searches[0]
     assert sum(first.families.values()) == first.candidates > 2
     assert [(rung.epochs, rung.students) for rung in first.rungs] == [(1, 2), (2, 1)]
     assert first.rungs[0].image_passes == 2 * met.result.data.train
@@ -56,6 +56,45 @@ def test_the_plan_counts_what_would_be_done_and_does_nothing(loop: Any, met: Any
     assert sorted(path.name for path in (loop.cache / "train").iterdir()) == before
     spoken = loop.run("build", met.path, "--target", NULL_TARGET, "--dry-run")
     assert spoken.returncode == 0 and f"{first.candidates} candidates" in spoken.stdout
+
+
+def test_one_student_is_proven_on_both_targets(loop: Any, met: Any, other: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    code = loop.run("build", met.path, "--target", NULL_TARGET, "--target", other, "--one-student", "--out", out)
+    assert code.returncode == 0, code.stderr
+    index = BuildIndex.model_validate_json((out / "build.json").read_text())
+    assert [(entry.target, entry.status) for entry in index.targets] == [("null", "met"), ("other", "met")]
+    own = {
+        e.target: BuildResult.model_validate_json((out / e.folder / "build.json").read_text()) for e in index.targets
+    }
+    assert own["null"].student == own["other"].student is not None
+    for name, result in own.items():
+        assert result.proof is not None and result.proof.met
+        limits = [limit for limit in result.constraints if isinstance(limit, LatencyLimit)]
+        assert [limit.target for limit in limits] == [name, *(other for other in own if other != name)]
+        assert all(limit.kept for limit in limits)
+        assert (out / name / "report.html").is_file() and (out / name / "package" / "manifest.json").is_file()
+        assert "one student was searched for null, other" in result.notes
+        assert explain(out / name).constraints == result.constraints
+    assert own["null"].build_key == own["other"].build_key != met.result.build_key
+    assert (out / "study.journal").is_file() and not (out / "null" / "study.journal").exists()
+    again = api.build_all(met.path, targets=(NULL_TARGET, other), one_student=True, out=out)
+    assert isinstance(again, BuildIndex) and again.targets == index.targets
+
+
+def test_a_search_for_several_targets_leaves_what_a_build_ships(
+    loop: Any, met: Any, other: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    index = api.search_all(met.path, targets=(NULL_TARGET, other), one_student=True, out=out)
+    assert isinstance(index, BuildIndex)
+    assert BuildIndex.model_validate_json((out / "search.json").read_text()) == index
+    found = SearchResult.model_validate_json((out / "other" / "search.json").read_text())
+    assert found.student is not None and not (out / "other" / "build.json").exists()
+    built = api.build_all(met.path, targets=(NULL_TARGET, other), one_student=True, out=out)
+    assert isinstance(built, BuildIndex)
+    assert BuildResult.model_validate_json((out / "other" / "build.json").read_text()).student == found.student
+    assert not list(out.rglob("search.json")), "all of it stands in the build's"
 
 
 def test_a_search_begins_with_what_an_earlier_one_trained(loop: Any, met: Any, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from factories import make_artifact
 
 from edgedistill.artifacts import MeasuredLatency, Parity, Proof, SchemeResult, UnknownLatency, Verified
 from edgedistill.config import BuildConfig
-from edgedistill.describing import _constraints, _verdict
+from edgedistill.describing import Finding, _constraints, _verdict
 from edgedistill.results import AccuracyLimit, LatencyLimit, MemoryLimit, SizeLimit
 from edgedistill.selection.search import Outcome
 from edgedistill.specs import Budget, Goal, Percentile, Precision, QuantScheme
@@ -20,26 +20,54 @@ BUDGET = Budget(latency_ms=5.0, percentile=Percentile.P99)
 NOBODY = Outcome(winner=None, trials=(), attempts=(), probes=8, stopped="")
 
 
+def finding(bench: Any, *, together: bool = False, winner: Any = None, **limits: Any) -> Any:
+    """On "board", for which alone or with "phone" a student was searched."""
+    names = ("board", "phone") if together else ("board",)
+    outcome = SimpleNamespace(winner=winner) if winner else NOBODY
+    goals = {name: Goal(budget=BUDGET, **limits) for name in names}
+    return Finding(bench, "board", goals, dict.fromkeys(names, outcome), build_key="k", began=0.0)
+
+
 def bench(not_measurable: str = "", how: str = "") -> Any:
     target = SimpleNamespace(title="My board", how_to_measure=how)
     return SimpleNamespace(not_measurable=not_measurable, target=target)
 
 
 def test_not_met_names_the_fastest_and_what_would_do() -> None:
-    verdict = _verdict(bench(), BUDGET, NOBODY, fastest=6.25, would_do=6.5)
+    verdict = _verdict(finding(bench()), fastest=6.25, would_do=6.5)
     assert verdict == (
         "Budget of 5.00 ms at p99 not met: the fastest student measured 6.25 ms. A budget of 6.50 ms would do."
     )
 
 
 def test_where_nothing_was_measured_no_budget_is_offered() -> None:
-    verdict = _verdict(bench(), BUDGET, NOBODY, fastest=None, would_do=None)
+    verdict = _verdict(finding(bench()), fastest=None, would_do=None)
     assert "No candidate could be measured against the budget of 5.00 ms at p99" in verdict
     assert "would do" not in verdict
 
 
+def test_of_several_targets_no_single_budget_is_offered() -> None:
+    verdict = _verdict(finding(bench(), together=True), fastest=6.25, would_do=None)
+    assert verdict == (
+        "No one student keeps every limit on board, phone: here the budget is 5.00 ms at p99, and the fastest student "
+        "measured 6.25 ms; the trials say what each lacked."
+    )
+
+
+def test_of_several_targets_the_own_limits_come_first() -> None:
+    found = _constraints(finding(None, together=True, **LIMITS))
+    assert [(limit.kind, getattr(limit, "target", "")) for limit in found] == [
+        ("latency", "board"),
+        ("latency", "phone"),
+        ("size", ""),
+        ("memory", "board"),
+        ("memory", "phone"),
+        ("accuracy", ""),
+    ]
+
+
 def test_unmeasured_says_why_and_how_to_measure() -> None:
-    verdict = _verdict(bench("not attached", "plug it in."), BUDGET, NOBODY, fastest=None, would_do=None)
+    verdict = _verdict(finding(bench("not attached", "plug it in.")), fastest=None, would_do=None)
     assert verdict == "Not measured: not attached. To measure: plug it in."
 
 
@@ -94,8 +122,7 @@ def test_each_limit_stands_with_what_the_winner_came_to() -> None:
         met=True,
     )
     winner: Any = SimpleNamespace(scheme=made, proof=proven)
-    board: Any = SimpleNamespace(target=SimpleNamespace(name="board"))
-    latency, size, memory, accuracy = _constraints(board, Goal(budget=BUDGET, **LIMITS), winner)
+    latency, size, memory, accuracy = _constraints(finding(None, winner=winner, **LIMITS))
     assert isinstance(latency, LatencyLimit) and (latency.bound_ms, latency.kept, latency.target) == (
         4.9,
         True,
@@ -107,7 +134,6 @@ def test_each_limit_stands_with_what_the_winner_came_to() -> None:
 
 
 def test_where_nothing_won_no_limit_is_said_to_be_kept() -> None:
-    board: Any = SimpleNamespace(target=SimpleNamespace(name="board"))
-    found = _constraints(board, Goal(budget=BUDGET, **LIMITS), None)
+    found = _constraints(finding(None, **LIMITS))
     assert [limit.kind for limit in found] == ["latency", "size", "memory", "accuracy"]
     assert all(limit.kept is None for limit in found)

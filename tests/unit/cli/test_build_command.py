@@ -71,13 +71,25 @@ def test_what_a_reference_interpreter_computed_stands_below_the_table(
 
 
 def test_options_reach_the_loop(command: Any, built: dict[str, Any], tmp_path: Path) -> None:
-    arguments = ("--target", "pixel-6", "--budget", "7ms@p99", "--out", tmp_path / "o", "--require-measured")
+    arguments = (
+        "--target",
+        "pixel-6",
+        "--target",
+        "host",
+        "--one-student",
+        "--budget",
+        "7ms@p99",
+        "--out",
+        tmp_path / "o",
+        "--require-measured",
+    )
     arguments += ("--trials", "9", "--time", "2h", "-j", "2", "--executor", "ray", "--storage", "sqlite:///s.db")
     assert command("build", "build.toml", *arguments) == 0
     built.pop("listener")
     assert built == {
         "path": Path("build.toml"),
-        "targets": ("pixel-6",),
+        "targets": ("pixel-6", "host"),
+        "one_student": True,
         "budget": "7ms@p99",
         "out": tmp_path / "o",
         "require_measured": True,

@@ -31,6 +31,15 @@ def test_met_names_figures_and_device(realistic: ModuleType) -> None:
     assert verdict.tiles[3].value == "9.8 times faster"
 
 
+def test_not_met_on_all_targets_does_not_say_that_none_fits_here(realistic: ModuleType) -> None:
+    result = realistic.make_not_met()
+    own = next(limit for limit in result.constraints if limit.kind == "latency")
+    other = own.model_copy(update={"target": "phone"})
+    both = result.model_copy(update={"constraints": (own, other), "budget_that_would_do_ms": None})
+    sentence = make_verdict(both).sentence
+    assert sentence.startswith(f"No one student is proven on all of {own.target}, phone; here it has to be inside ")
+
+
 def test_not_met_names_the_fastest_and_what_would_do(realistic: ModuleType) -> None:
     verdict = make_verdict(realistic.make_not_met())
     assert verdict.sentence == (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from made_up_lab import made_candidate
 
-from edgedistill.selection.expect import Aim, Measurements
+from edgedistill.selection.expect import Aim, Measurements, Prospect
 from edgedistill.selection.propose import propose
 from edgedistill.specs import Percentile, Precision
 
@@ -27,7 +27,12 @@ def test_nothing_is_expected_of_a_precision_that_was_hardly_measured() -> None:
     found = Measurements()
     for candidate in SPACE[:2]:
         found.add(Precision.FP32, candidate.structure, 1.0, 100, 100)
-    assert found.expectations() == {} and found.fewest == 2
+    assert found.expectations() == {} and found.fewest([Precision.FP32]) == 2
+
+
+def test_a_precision_that_nobody_measured_counts_as_none_known() -> None:
+    assert measured().fewest([Precision.INT8]) == 6
+    assert measured().fewest([Precision.INT8, Precision.FP32]) == 0
 
 
 def test_a_limit_on_bytes_decides_where_latency_would_not() -> None:
@@ -55,6 +60,6 @@ def test_what_is_not_known_rules_nothing_out() -> None:
 def test_what_breaks_a_limit_is_not_proposed() -> None:
     sizes = [c.structure.weights_bytes // 4 + 500 for c in SPACE]
     tight = Aim(limit_ms=100.0, percentile=Percentile.P95, max_bytes=sizes[5])
-    found = propose(SPACE, measured().expectations(), tight, device="d", count=20)
+    found = propose(SPACE, [Prospect("d", tight, measured().expectations())], count=20)
     assert found and max(p.candidate.multiply_adds for p in found) <= SPACE[7].multiply_adds
     assert all(p.probability == pytest.approx(p.probability) for p in found)

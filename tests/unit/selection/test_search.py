@@ -10,13 +10,15 @@ import pytest
 from made_up_lab import MadeUpLab, made_candidate, made_file, made_student
 
 from edgedistill.artifacts import Rung, SchemeResult, UnknownLatency
-from edgedistill.selection.contender import Contender
+from edgedistill.selection.contender import Contender, Winner
+from edgedistill.selection.on_target import OnTarget
 from edgedistill.selection.propose import Proposal
-from edgedistill.selection.search import Search, Settings
+from edgedistill.selection.search import Outcome, Search, Settings
 from edgedistill.selection.study import Study
 from edgedistill.specs import Budget, Goal, Objective, Percentile, Precision
 from edgedistill.students.space import Candidate
 
+DEVICE = MadeUpLab.device
 BUDGET = Budget(latency_ms=5.0, percentile=Percentile.P95)
 SETTINGS = Settings(probes=4, candidates=4, rungs=(2, 4), keep=0.5, trials=12)
 FOUR = [made_candidate("resnet", 0.25 * n, 100 * n) for n in (1, 2, 3, 4)]
@@ -27,15 +29,27 @@ def search_of(
 ) -> Search:
     study = Study(folder / "study.journal", "build", [c.spec for c in candidates], folder / "turn")
     chosen = Settings(**{**vars(SETTINGS), **settings})
-    return Search(lab, goal or Goal(budget=BUDGET), chosen, candidates, study)
+    return Search([OnTarget(lab, goal or Goal(budget=BUDGET))], chosen, candidates, study)
+
+
+def run(search: Search) -> Outcome:
+    """The outcome on its one target."""
+    (outcome,) = search.run().values()
+    return outcome
+
+
+def prove(search: Search) -> Winner | None:
+    return search.prove().get(DEVICE)
 
 
 def contender(number: int, accuracy: float, *files: SchemeResult, trained_out: bool = True) -> Contender:
     candidate = FOUR[number]
-    proposal = Proposal(candidate, UnknownLatency(reason="none", device="host"), None)
+    proposal = Proposal(candidate, {DEVICE: UnknownLatency(reason="none", device=DEVICE)}, None)
     rungs = [Rung(rung=0, epochs=2, accuracy_validation=accuracy)]
     trained = made_student(candidate.spec, accuracy)
-    return Contender(proposal, number, rungs, trained, schemes=files, trained_out=trained_out)
+    return Contender(
+        proposal, number, rungs, trained, schemes={DEVICE: files} if files else {}, trained_out=trained_out
+    )
 
 
 def proving(folder: Path, *contenders: Contender, bounds_ms: dict[str, float] | None = None, **goal: Any) -> Search:
@@ -46,8 +60,9 @@ def proving(folder: Path, *contenders: Contender, bounds_ms: dict[str, float] | 
 
 
 def proven(search: Search) -> list[str]:
-    assert isinstance(search.lab, MadeUpLab)
-    return search.lab.proven
+    lab = search.targets[0].lab
+    assert isinstance(lab, MadeUpLab)
+    return lab.proven
 
 
 # -- the proof ------------------------------------------------------------------------------------------------------
@@ -58,7 +73,7 @@ def test_the_most_accurate_file_inside_the_budget_wins(tmp_path: Path) -> None:
     first = contender(0, 0.90, made_file("fp32", 0.90, 4.0), made_file("int8", 0.89, 2.0))
     second = contender(1, 0.95, made_file("fp32", 0.95, 6.0), made_file("int8", 0.88, 3.0))
     search = proving(tmp_path, first, second)
-    winner = search.prove()
+    winner = prove(search)
     assert winner is not None and winner.scheme is not None and winner.proof is not None
     assert proven(search) == ["fp32 0.9 4.0"] == [winner.scheme.artifact.sha256] == [winner.proof.artifact_sha256]
     assert winner.trial.state == "complete"
@@ -67,7 +82,7 @@ def test_the_most_accurate_file_inside_the_budget_wins(tmp_path: Path) -> None:
 
 def test_of_equals_the_faster_file_wins(tmp_path: Path) -> None:
     search = proving(tmp_path, contender(0, 0.9, made_file("fp32", 0.9, 4.0), made_file("int8", 0.9, 2.0)))
-    winner = search.prove()
+    winner = prove(search)
     assert winner is not None and winner.scheme is not None
     assert winner.scheme.scheme.precision is Precision.INT8
 
@@ -75,7 +90,7 @@ def test_of_equals_the_faster_file_wins(tmp_path: Path) -> None:
 def test_turned_round_the_fastest_file_that_is_accurate_enough_wins(tmp_path: Path) -> None:
     files = made_file("fp32", 0.93, 4.0), made_file("int8", 0.91, 2.0), made_file("fp16", 0.89, 1.0)
     search = proving(tmp_path, contender(0, 0.9, *files), objective=Objective.LATENCY, min_accuracy=0.9)
-    winner = search.prove()
+    winner = prove(search)
     assert winner is not None and winner.scheme is not None
     assert winner.scheme.scheme.precision is Precision.INT8
 
@@ -92,17 +107,17 @@ def test_a_file_outside_any_limit_does_not_win(tmp_path: Path, limit: dict[str, 
     outside = contender(0, 0.95, made_file("fp32", 0.95, 4.0, bytes=2000, memory=20_000))
     inside = contender(1, 0.98, made_file("fp32", 0.98, 4.9, bytes=1200, memory=9_000))
     search = proving(tmp_path, outside, inside, **limit)
-    winner = search.prove()
+    winner = prove(search)
     assert winner is not None and winner.scheme is not None
     assert winner.scheme.artifact.sha256 == "fp32 0.98 4.9"
-    assert outside.why_not_fitting(search.goal) == told
+    assert outside.why_not_fitting(DEVICE, search.targets[0].goal) == told
 
 
 def test_memory_that_nobody_measured_keeps_no_limit(tmp_path: Path) -> None:
     only = contender(0, 0.95, made_file("fp32", 0.95, 4.0))
     search = proving(tmp_path, only, max_memory_bytes=10_000)
-    assert search.prove() is None
-    assert "peak memory that is not measured" in only.why_not_fitting(search.goal)
+    assert prove(search) is None
+    assert "peak memory that is not measured" in only.why_not_fitting(DEVICE, search.targets[0].goal)
 
 
 def test_where_the_proof_fails_the_next_file_is_tried(tmp_path: Path) -> None:
@@ -110,16 +125,16 @@ def test_where_the_proof_fails_the_next_file_is_tried(tmp_path: Path) -> None:
     search = proving(
         tmp_path, contender(0, 0.95, best), contender(1, 0.92, next_best), bounds_ms={best.artifact.sha256: 5.1}
     )
-    winner = search.prove()
+    winner = prove(search)
     assert proven(search) == [best.artifact.sha256, next_best.artifact.sha256]
     assert winner is not None and winner.scheme == next_best
-    assert [a.bounds_ms for a in search.attempts] == [(5.1,) * 3]
+    assert [a.bounds_ms for a in search.targets[0].attempts] == [(5.1,) * 3]
 
 
 def test_a_dropped_precision_is_not_tried(tmp_path: Path) -> None:
     dropped = made_file("int8", 0.95, 1.0, dropped="does not pay")
     search = proving(tmp_path, contender(0, 0.95, made_file("fp32", 0.9, 4.0), dropped))
-    search.prove()
+    prove(search)
     assert proven(search) == ["fp32 0.9 4.0"]
 
 
@@ -127,16 +142,16 @@ def test_where_no_proof_holds_nobody_wins(tmp_path: Path) -> None:
     only = made_file("fp32", 0.95, 4.9)
     one = contender(0, 0.95, only)
     search = proving(tmp_path, one, bounds_ms={only.artifact.sha256: 5.2})
-    assert search.prove() is None
+    assert prove(search) is None
     assert one.state == "over_budget"
     assert "fails the acceptance rule" in one.reason and "5.20 ms" in one.reason
-    assert search.prove() is None and len(proven(search)) == 1, "a file that failed is not proven again"
+    assert prove(search) is None and len(proven(search)) == 1, "a file that failed is not proven again"
 
 
 def test_without_a_device_the_most_accurate_is_chosen_and_not_proven(tmp_path: Path) -> None:
     search = search_of(tmp_path, MadeUpLab(measurable=False))
     search.contenders = [contender(0, 0.7), contender(1, 0.9)]
-    winner = search.prove()
+    winner = prove(search)
     assert winner is not None
     assert (winner.trial.number, winner.scheme, winner.proof) == (1, None, None)
 
@@ -157,7 +172,7 @@ def test_past_the_first_rung_goes_only_what_was_measured_inside_the_budget(tmp_p
     assert pool[3].state == "pruned" and "60.0% at rung 0" in pool[3].reason
     assert not pool[3].schemes, "what is pruned costs no measurement"
     # Every measurement, inside the budget or not, taught the latency model.
-    assert [row.latency_ms for row in search.measurements.latency[Precision.FP32]] == [6.0, 4.0, 3.0]
+    assert [row.latency_ms for row in search.targets[0].measurements.latency[Precision.FP32]] == [6.0, 4.0, 3.0]
 
 
 def space(count: int) -> list[Candidate]:
@@ -181,7 +196,7 @@ def lawful_lab(**options: Any) -> MadeUpLab:
 
 def test_the_best_student_of_a_lawful_space_is_found(tmp_path: Path) -> None:
     lab = lawful_lab()
-    outcome = search_of(tmp_path, lab, space(10), trials=30).run()
+    outcome = run(search_of(tmp_path, lab, space(10), trials=30))
     assert outcome.winner is not None
     assert outcome.winner.trial.spec.family == "repvgg" and outcome.winner.trial.spec.width == pytest.approx(0.5)
     assert len(outcome.trials) < 20, "that took less than trying all"
@@ -189,20 +204,20 @@ def test_the_best_student_of_a_lawful_space_is_found(tmp_path: Path) -> None:
 
 
 def test_no_more_candidates_than_trials_are_begun(tmp_path: Path) -> None:
-    outcome = search_of(tmp_path, lawful_lab(), space(10), trials=5).run()
+    outcome = run(search_of(tmp_path, lawful_lab(), space(10), trials=5))
     assert len(outcome.trials) == 5
     assert outcome.winner is not None
     assert outcome.stopped == "as many candidates were tried as allowed"
 
 
 def test_after_its_time_no_further_batch_begins(tmp_path: Path) -> None:
-    outcome = search_of(tmp_path, lawful_lab(), space(10), seconds=0.0).run()
+    outcome = run(search_of(tmp_path, lawful_lab(), space(10), seconds=0.0))
     assert len(outcome.trials) <= 4 and outcome.winner is not None
 
 
 def test_no_student_is_tried_twice(tmp_path: Path) -> None:
     lab = lawful_lab()
-    outcome = search_of(tmp_path, lab, space(10), trials=30).run()
+    outcome = run(search_of(tmp_path, lab, space(10), trials=30))
     specs = [trial.spec for trial in outcome.trials]
     assert len(set(specs)) == len(specs)
     assert len(set(lab.asked)) == len(lab.asked)
@@ -210,7 +225,7 @@ def test_no_student_is_tried_twice(tmp_path: Path) -> None:
 
 def test_turned_round_the_search_goes_for_the_fastest(tmp_path: Path) -> None:
     goal = Goal(budget=BUDGET, objective=Objective.LATENCY, min_accuracy=0.74)
-    outcome = search_of(tmp_path, lawful_lab(), space(10), goal, trials=30).run()
+    outcome = run(search_of(tmp_path, lawful_lab(), space(10), goal, trials=30))
     assert outcome.winner is not None and outcome.winner.scheme is not None
     # repvgg reaches 74% from width 0.1 on (0.60 + 0.015 + 0.08 + 0.05), the others are slower there.
     assert (outcome.winner.trial.spec.family, outcome.winner.trial.spec.width) == ("repvgg", pytest.approx(0.1))
@@ -219,7 +234,7 @@ def test_turned_round_the_search_goes_for_the_fastest(tmp_path: Path) -> None:
 def test_where_nothing_fits_the_fastest_are_measured_before_that_is_said(tmp_path: Path) -> None:
     lab = lawful_lab()
     goal = Goal(budget=Budget(latency_ms=0.01, percentile=Percentile.P95))
-    outcome = search_of(tmp_path, lab, space(10), goal).run()
+    outcome = run(search_of(tmp_path, lab, space(10), goal))
     assert outcome.winner is None
     assert {trial.state for trial in outcome.trials} == {"over_budget", "pruned"} or {
         t.state for t in outcome.trials

@@ -40,10 +40,10 @@ def test_what_is_told_is_in_the_journal(tmp_path: Path) -> None:
     numbers = [study.ask(spec) for spec in SPECS]
     study.report(0, epochs=4, accuracy=0.8)
     study.report(0, epochs=8, accuracy=0.9)
-    study.tell(0, "complete", accuracy=0.9, reason="proven", latency_ms=1.5)
-    study.tell(1, "over_budget", accuracy=0.7, reason="too slow", latency_ms=9.0)
-    study.tell(2, "pruned", accuracy=0.6, reason="less accurate", latency_ms=None)
-    study.tell(3, "failed", accuracy=None, reason="diverged", latency_ms=None)
+    study.tell(0, "complete", accuracy=0.9, reason="proven", latency_ms={"d": 1.5})
+    study.tell(1, "over_budget", accuracy=0.7, reason="too slow", latency_ms={"d": 9.0})
+    study.tell(2, "pruned", accuracy=0.6, reason="less accurate", latency_ms={})
+    study.tell(3, "failed", accuracy=None, reason="diverged", latency_ms={})
     trials = opened(tmp_path).trials
     assert [t.number for t in trials] == numbers
     assert [t.params for t in trials] == [spec.model_dump() for spec in SPECS]
@@ -51,7 +51,7 @@ def test_what_is_told_is_in_the_journal(tmp_path: Path) -> None:
     assert trials[0].intermediate_values == {4: 0.8, 8: 0.9}
     assert trials[0].value == 0.9
     assert [t.user_attrs["reason"] for t in trials] == ["proven", "too slow", "less accurate", "diverged"]
-    assert [t.user_attrs["latency_ms"] for t in trials] == [1.5, 9.0, None, None]
+    assert [t.user_attrs["latency_ms"] for t in trials] == [{"d": 1.5}, {"d": 9.0}, {}, {}]
     assert opened(tmp_path).best_params == SPECS[0].model_dump()
 
 
@@ -59,7 +59,7 @@ def test_a_build_that_goes_on_finds_its_trials(tmp_path: Path) -> None:
     first = Study(tmp_path / JOURNAL, "build", SPECS, tmp_path / "turn")
     first.ask(SPECS[0])
     first.report(0, epochs=4, accuracy=0.8)
-    first.tell(0, "complete", accuracy=0.8, reason="proven", latency_ms=1.0)
+    first.tell(0, "complete", accuracy=0.8, reason="proven", latency_ms={"d": 1.0})
     first.ask(SPECS[1])
     first.report(1, epochs=4, accuracy=0.5)
 
@@ -67,10 +67,10 @@ def test_a_build_that_goes_on_finds_its_trials(tmp_path: Path) -> None:
     assert [second.ask(spec) for spec in SPECS[:3]] == [0, 1, 2]
     # What was told stays as it is, what was under way goes on.
     second.report(0, epochs=4, accuracy=0.1)
-    second.tell(0, "failed", accuracy=None, reason="told again", latency_ms=None)
+    second.tell(0, "failed", accuracy=None, reason="told again", latency_ms={})
     second.report(1, epochs=4, accuracy=0.5)
     second.report(1, epochs=8, accuracy=0.6)
-    second.tell(1, "pruned", accuracy=0.6, reason="less accurate", latency_ms=None)
+    second.tell(1, "pruned", accuracy=0.6, reason="less accurate", latency_ms={})
     trials = opened(tmp_path).trials
     assert len(trials) == 3
     assert (trials[0].state, trials[0].user_attrs["reason"]) == (TrialState.COMPLETE, "proven")
@@ -89,7 +89,7 @@ def test_builds_of_other_inputs_stay_apart(tmp_path: Path) -> None:
 def test_a_torn_last_line_is_dropped(tmp_path: Path, keep: int) -> None:
     study = Study(tmp_path / JOURNAL, "build", SPECS, tmp_path / "turn")
     study.ask(SPECS[0])
-    study.tell(0, "complete", accuracy=0.8, reason="proven", latency_ms=1.0)
+    study.tell(0, "complete", accuracy=0.8, reason="proven", latency_ms={"d": 1.0})
     before = [t.params for t in opened(tmp_path).trials]
     journal = tmp_path / JOURNAL
     whole = journal.read_bytes()
@@ -124,8 +124,8 @@ def test_two_processes_that_share_a_journal_number_one_student_once(tmp_path: Pa
     assert [ours.ask(SPECS[0]), theirs.ask(SPECS[0]), theirs.ask(SPECS[1]), ours.ask(SPECS[1])] == [0, 0, 1, 1]
     ours.report(0, epochs=4, accuracy=0.8)
     theirs.report(0, epochs=4, accuracy=0.8)
-    ours.tell(0, "complete", accuracy=0.8, reason="proven", latency_ms=1.0)
-    theirs.tell(0, "pruned", accuracy=0.8, reason="later", latency_ms=1.0)
+    ours.tell(0, "complete", accuracy=0.8, reason="proven", latency_ms={"d": 1.0})
+    theirs.tell(0, "pruned", accuracy=0.8, reason="later", latency_ms={"d": 1.0})
     (first, second) = opened(tmp_path).trials
     assert (first.state, first.user_attrs["reason"]) == (TrialState.COMPLETE, "proven")
     assert not second.state.is_finished()
@@ -135,7 +135,7 @@ def test_a_database_serves_as_well(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'study.db'}"
     study = Study(url, "build", SPECS, tmp_path / "turn")
     assert [study.ask(spec) for spec in SPECS[:2]] == [0, 1]
-    study.tell(1, "complete", accuracy=0.9, reason="proven", latency_ms=2.0)
+    study.tell(1, "complete", accuracy=0.9, reason="proven", latency_ms={"d": 2.0})
     again = Study(url, "build", SPECS, tmp_path / "turn")
     assert again.ask(SPECS[1]) == 1
     assert optuna.load_study(study_name="build", storage=url).best_trial.number == 1

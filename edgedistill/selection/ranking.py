@@ -1,0 +1,37 @@
+"""In which order the contenders of one rung go on to the next."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from edgedistill.selection.contender import Contender
+from edgedistill.selection.quality import QualityModel
+from edgedistill.specs import Objective
+
+
+def ranked(pool: Sequence[Contender], quality: QualityModel | None, objective: Objective) -> list[Contender]:
+    """Contenders at one rung in the order in which they go on: those that the quality model expects to end best. While
+    there is none, families in turn and the most accurate of each, since an early rung tells little between families:
+    some learn late. Where the fastest is wanted, the best and the smallest in turn: the ones tell whether the accuracy
+    can be had, the others how little does."""
+    promising = _by_promise(pool, quality)
+    if objective is Objective.ACCURACY:
+        return promising
+    small = sorted(pool, key=lambda c: (c.proposal.candidate.multiply_adds, -c.accuracy))
+    return list(dict.fromkeys(c for pair in zip(promising, small, strict=True) for c in pair))
+
+
+def _by_promise(pool: Sequence[Contender], quality: QualityModel | None) -> list[Contender]:
+    accurate = sorted(pool, key=lambda c: (-c.accuracy, c.proposal.candidate.multiply_adds))
+    if quality is not None and accurate:
+        expected, _ = quality.predict([c.proposal.candidate for c in accurate])
+        return [accurate[place] for place in np.argsort(-expected, kind="stable")]
+    turn: dict[str, int] = {}
+    places = []
+    for contender in accurate:
+        family = contender.proposal.candidate.spec.family
+        turn[family] = turn.get(family, 0) + 1
+        places.append(turn[family])
+    return [accurate[number] for number in sorted(range(len(accurate)), key=lambda number: places[number])]

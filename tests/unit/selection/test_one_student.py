@@ -1,0 +1,165 @@
+"""One student for several targets: it keeps the limits of all, and each of its files is proven on its own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from made_up_lab import MadeUpLab, made_candidate, made_file, made_student
+
+from edgedistill.artifacts import Rung, SchemeResult, UnknownLatency
+from edgedistill.selection.contender import Contender
+from edgedistill.selection.known import Known, KnownFile
+from edgedistill.selection.on_target import OnTarget
+from edgedistill.selection.propose import Proposal
+from edgedistill.selection.search import Search, Settings
+from edgedistill.selection.study import Study
+from edgedistill.specs import Budget, Goal, Objective, Percentile, Precision, StudentSpec
+from edgedistill.students.space import Candidate
+
+SETTINGS = Settings(probes=4, candidates=6, rungs=(2, 4), keep=0.5, trials=40)
+SPACE = [
+    made_candidate(f, 0.1 * n, 1000 * n, resolution)
+    for f, resolution in (("convnext", 16), ("resnet", 16))
+    for n in range(1, 11)
+]
+
+
+def accuracy(spec: StudentSpec, rung: int) -> float:
+    return 0.60 + 0.15 * spec.width + (0.04 if spec.family == "resnet" else 0.0) + 0.05 * rung
+
+
+def files_at(factors: dict[str, float]) -> Any:
+    """Files that take `factor` ms a tenth of width."""
+
+    def files(spec: StudentSpec) -> Sequence[SchemeResult]:
+        return [made_file("fp32", accuracy(spec, 1), factors[spec.family] * spec.width * 10)]
+
+    return files
+
+
+def target(name: str, budget_ms: float, lab: MadeUpLab, **goal: Any) -> OnTarget:
+    lab.device = name
+    return OnTarget(lab, Goal(budget=Budget(latency_ms=budget_ms, percentile=Percentile.P95), **goal))
+
+
+def search_of(folder: Path, *targets: OnTarget, known: Known | None = None) -> Search:
+    study = Study(folder / "study.journal", "build", [c.spec for c in SPACE], folder / "turn")
+    return Search(targets, SETTINGS, SPACE, study, known or Known())
+
+
+def test_the_winner_keeps_the_budgets_of_all(tmp_path: Path) -> None:
+    # The phone is quick at convnext, the board at resnet: what is best for one is too slow for the other.
+    phone = target("phone", 8.0, MadeUpLab(accuracy, files_at({"convnext": 1.0, "resnet": 2.0})))
+    board = target("board", 6.0, MadeUpLab(accuracy, files_at({"convnext": 2.0, "resnet": 1.0})))
+    outcomes = search_of(tmp_path, phone, board).run()
+    winners = {name: outcome.winner for name, outcome in outcomes.items()}
+    assert set(winners) == {"phone", "board"}
+    specs = {winner.trial.spec for winner in winners.values() if winner}
+    # convnext fits both up to 0.3, resnet up to 0.4: that is the largest, and resnet is the more accurate.
+    (spec,) = specs
+    assert (spec.family, spec.width) == ("resnet", pytest.approx(0.4))
+    for name, winner in winners.items():
+        assert winner is not None and winner.proof is not None and winner.scheme is not None
+        assert winner.proof.met and winner.proof.artifact_sha256 == winner.scheme.artifact.sha256
+        assert winner.scheme in outcomes[name].trials[winner.trial.number].schemes
+    # Each alone would have taken another one.
+    alone = search_of(tmp_path / "alone", phone).run()["phone"].winner
+    assert alone is not None and (alone.trial.spec.family, alone.trial.spec.width) != ("resnet", pytest.approx(0.4))
+
+
+def test_the_files_of_each_target_stand_with_that_target_alone(tmp_path: Path) -> None:
+    phone = target("phone", 8.0, MadeUpLab(accuracy, files_at({"convnext": 1.0, "resnet": 1.5})))
+    board = target("board", 8.0, MadeUpLab(accuracy, files_at({"convnext": 1.0, "resnet": 1.0})))
+    outcomes = search_of(tmp_path, phone, board).run()
+    for on_phone, on_board in zip(outcomes["phone"].trials, outcomes["board"].trials, strict=True):
+        assert (on_phone.number, on_phone.spec, on_phone.state) == (on_board.number, on_board.spec, on_board.state)
+        if on_phone.spec.family == "resnet" and on_phone.schemes and on_board.schemes:
+            assert on_phone.schemes[0].latency != on_board.schemes[0].latency
+
+
+def test_training_is_done_once_for_all(tmp_path: Path) -> None:
+    first = MadeUpLab(accuracy, files_at({"convnext": 1.0, "resnet": 1.0}))
+    second = MadeUpLab(accuracy, files_at({"convnext": 1.0, "resnet": 1.0}))
+    search_of(tmp_path, target("first", 5.0, first), target("second", 5.0, second)).run()
+    assert len(set(first.asked)) == len(first.asked) > 0
+    assert second.asked == []
+    assert second.realised and set(second.realised) <= set(first.realised)
+
+
+def finalist(number: int, accuracy: float, **files: Sequence[SchemeResult]) -> Contender:
+    candidate: Candidate = SPACE[number]
+    unknown = {name: UnknownLatency(reason="none", device=name) for name in files}
+    rungs = [Rung(rung=0, epochs=2, accuracy_validation=accuracy)]
+    trained = made_student(candidate.spec, accuracy)
+    schemes = {name: tuple(of) for name, of in files.items() if of}
+    return Contender(Proposal(candidate, unknown, None), number, rungs, trained, schemes=schemes, trained_out=True)
+
+
+def proving(folder: Path, labs: dict[str, MadeUpLab], *contenders: Contender, **goal: Any) -> Search:
+    search = search_of(folder, *(target(name, 5.0, lab, **goal) for name, lab in labs.items()))
+    search.contenders = list(contenders)
+    return search
+
+
+def test_where_one_target_refuses_a_file_the_next_student_is_taken(tmp_path: Path) -> None:
+    best_phone, best_board = made_file("fp32", 0.95, 4.0), made_file("fp32", 0.95, 4.9)
+    next_phone, next_board = made_file("fp32", 0.92, 3.0), made_file("fp32", 0.92, 3.5)
+    labs = {"phone": MadeUpLab(), "board": MadeUpLab(bounds_ms={best_board.artifact.sha256: 5.1})}
+    best = finalist(0, 0.95, phone=[best_phone], board=[best_board])
+    search = proving(tmp_path, labs, best, finalist(1, 0.92, phone=[next_phone], board=[next_board]))
+    winners = search.prove()
+    assert {name: winner.scheme for name, winner in winners.items()} == {"phone": next_phone, "board": next_board}
+    assert best.state == "over_budget" and best.reason.startswith(
+        "board: fp32 fails the acceptance rule: bound 5.10 ms"
+    )
+    assert [len(on.attempts) for on in search.targets] == [0, 1]
+
+
+def test_the_least_accurate_of_its_files_ranks_a_student(tmp_path: Path) -> None:
+    uneven = finalist(0, 0.96, phone=[made_file("fp32", 0.96, 4.0)], board=[made_file("int8", 0.80, 4.0)])
+    even = finalist(1, 0.90, phone=[made_file("fp32", 0.90, 4.0)], board=[made_file("fp32", 0.90, 4.0)])
+    winners = proving(tmp_path, {"phone": MadeUpLab(), "board": MadeUpLab()}, uneven, even).prove()
+    assert {winner.trial.number for winner in winners.values()} == {1}
+    assert "phone: 96.00%" in uneven.reason and "board: 80.00%" in uneven.reason
+
+
+def test_turned_round_the_largest_share_of_a_budget_ranks_a_student(tmp_path: Path) -> None:
+    uneven = finalist(0, 0.96, phone=[made_file("fp32", 0.96, 1.0)], board=[made_file("fp32", 0.96, 4.5)])
+    even = finalist(1, 0.96, phone=[made_file("fp32", 0.96, 3.0)], board=[made_file("fp32", 0.96, 3.0)])
+    labs = {"phone": MadeUpLab(), "board": MadeUpLab()}
+    search = proving(tmp_path, labs, uneven, even, objective=Objective.LATENCY, min_accuracy=0.9)
+    assert [prospect.aim.limit_ms for prospect in search.prospects()] == [3.0, 3.0]
+    assert {winner.trial.number for winner in search.prove().values()} == {1}
+
+
+def test_a_student_without_a_file_for_one_target_is_none(tmp_path: Path) -> None:
+    only = finalist(0, 0.96, phone=[made_file("fp32", 0.96, 1.0)], board=[])
+    assert proving(tmp_path, {"phone": MadeUpLab(), "board": MadeUpLab()}, only).prove() == {}
+
+
+def test_a_target_that_is_not_attached_takes_part_unproven(tmp_path: Path) -> None:
+    only = finalist(0, 0.96, phone=[], board=[made_file("fp32", 0.96, 1.0)])
+    winners = proving(tmp_path, {"phone": MadeUpLab(measurable=False), "board": MadeUpLab()}, only).prove()
+    assert winners["phone"].scheme is None and winners["phone"].proof is None
+    assert winners["board"].proof is not None and winners["board"].proof.met
+
+
+def test_what_is_known_goes_to_the_target_that_it_was_measured_on(tmp_path: Path) -> None:
+    rows = [
+        KnownFile(
+            target="board",
+            precision=Precision.FP32,
+            structure=candidate.structure,
+            latency_ms=1.0,
+            bytes=10,
+            peak_memory_bytes=10,
+        )
+        for candidate in SPACE[:4]
+    ]
+    phone, board = target("phone", 5.0, MadeUpLab()), target("board", 5.0, MadeUpLab())
+    search = search_of(tmp_path, phone, board, known=Known(files=tuple(rows)))
+    search.remember()
+    assert (phone.measurements.latency, len(board.measurements.latency[Precision.FP32])) == ({}, 4)
