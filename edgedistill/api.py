@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgedistill import building
-from edgedistill.building import Changes, ExecutorKind, Job, Means, make_folder
+from edgedistill.building import ExecutorKind, Means, make_folder
 from edgedistill.documents import (
     EvaluateResult,
     ExportResult,
@@ -23,6 +23,7 @@ from edgedistill.documents import (
 )
 from edgedistill.errors import InputError, Problem
 from edgedistill.explained import ExplainResult
+from edgedistill.jobs import Changes, Job, jobs_of
 from edgedistill.progress import Listener, silent
 from edgedistill.results import BuildIndex, BuildResult, ProfileResult, SearchResult
 from edgedistill.store import Store
@@ -161,7 +162,7 @@ def _jobs(
 ) -> tuple[Job, ...]:
     """The jobs of a build file. Raises InputError."""
     folder = None if out is None else Path(out)
-    return building.jobs(Path(path), tuple(map(str, targets)), changes, folder, require_measured=require_measured)
+    return jobs_of(Path(path), tuple(map(str, targets)), changes, folder, require_measured=require_measured)
 
 
 def _only(path: Path | str, jobs: Sequence[Job]) -> Job:

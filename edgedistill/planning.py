@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from pydantic import ValidationError
 
 from edgedistill.artifacts import TrainedStudent
-from edgedistill.building import Job
 from edgedistill.documents import Plan, PlannedRung, PlannedSearch, PlannedTarget
+from edgedistill.jobs import Job
 from edgedistill.preparation import open_bench, open_beside, open_space
 from edgedistill.store import Store
 from edgedistill.workbench import Workbench

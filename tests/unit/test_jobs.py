@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from edgedistill.building import Changes, Job, Order, jobs
 from edgedistill.errors import InputError
+from edgedistill.jobs import Changes, Job, Order, jobs_of
 from edgedistill.specs import Percentile
 
 TEXT = """target = "host"
@@ -18,15 +18,15 @@ model = "timm:resnet18"
 """
 
 
-def jobs_of(folder: Path, text: str = TEXT, targets: tuple[str, ...] = (), **changes: object) -> tuple[Job, ...]:
+def read(folder: Path, text: str = TEXT, targets: tuple[str, ...] = (), **changes: object) -> tuple[Job, ...]:
     path = folder / "build.toml"
     path.write_text(text)
-    return jobs(path, targets, Changes(**changes), None, require_measured=False)  # type: ignore[arg-type]
+    return jobs_of(path, targets, Changes(**changes), None, require_measured=False)  # type: ignore[arg-type]
 
 
 def ordered(folder: Path, text: str = TEXT, targets: tuple[str, ...] = (), **changes: object) -> tuple[Order, ...]:
     """The orders of jobs that have one each."""
-    return tuple(order for (order,) in (job.orders for job in jobs_of(folder, text, targets, **changes)))
+    return tuple(order for (order,) in (job.orders for job in read(folder, text, targets, **changes)))
 
 
 SEVERAL = TEXT.replace('target = "host"', 'targets = ["host", "pixel-6", "iphone-13"]').replace(
@@ -61,20 +61,20 @@ def test_the_other_targets_of_a_file_change_nothing_of_a_build(tmp_path: Path) -
 
 def test_one_student_for_several_targets_is_one_job_of_its_own(tmp_path: Path) -> None:
     text = SEVERAL.replace('budget = "5ms"', 'budget = "5ms"\none_student = true')
-    (together,) = jobs_of(tmp_path, text)
+    (together,) = read(tmp_path, text)
     assert [order.target.name for order in together.orders] == ["host", "pixel-6", "iphone-13"]
     assert together.home == tmp_path / "out" and together.orders[1].out == tmp_path / "out" / "pixel-6"
-    apart = jobs_of(tmp_path, SEVERAL)
+    apart = read(tmp_path, SEVERAL)
     assert len({together.key, *(job.key for job in apart)}) == 4
-    assert jobs_of(tmp_path, SEVERAL, one_student=True) == (together,), "the command line says the same"
-    assert jobs_of(tmp_path, text, ("host", "pixel-6"))[0].key != together.key
+    assert read(tmp_path, SEVERAL, one_student=True) == (together,), "the command line says the same"
+    assert read(tmp_path, text, ("host", "pixel-6"))[0].key != together.key
     # Named alone, a target of such a file is built as it would be without the others.
-    assert jobs_of(tmp_path, text, ("host",))[0].key == apart[0].key
+    assert read(tmp_path, text, ("host",))[0].key == apart[0].key
 
 
 def test_one_student_for_one_target_is_refused_where_it_was_asked_for_by_name(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="host is the only one"):
-        jobs_of(tmp_path, one_student=True)
+        read(tmp_path, one_student=True)
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,7 @@ def test_what_cannot_be_is_told(tmp_path: Path, text: str, targets: tuple[str, .
 
 def test_all_wrong_options_are_told_before_the_file_is_read(tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
-        jobs(tmp_path / "none.toml", (), Changes(budget="5", trials=0, time="soon"), None, require_measured=False)
+        jobs_of(tmp_path / "none.toml", (), Changes(budget="5", trials=0, time="soon"), None, require_measured=False)
     assert [problem.where for problem in caught.value.problems] == ["--budget", "--trials", "--time"]
 
 
