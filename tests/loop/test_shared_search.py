@@ -58,6 +58,7 @@ def test_a_search_finds_what_the_build_ships(loop: Any, met: Any, cache: Path, t
     assert again == result
 
 
+@pytest.mark.slow  # the two processes below train in the same way, and are killed besides
 def test_worker_processes_find_the_same(loop: Any, met: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EDGEDISTILL_CACHE", str(tmp_path / "cache"))
     result = api.search(met.path, target=NULL_TARGET, out=tmp_path / "out", jobs=2)
