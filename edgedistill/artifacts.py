@@ -55,13 +55,14 @@ class MeasuredLatency(Frozen):
 
 
 class PredictedLatency(Frozen):
-    """A model's estimate at one percentile with its 95% interval. `basis` says from what."""
+    """A model's estimate of a file in one `precision` at one percentile, with its 95% interval. `basis` says from what."""
 
     kind: Literal["predicted"] = "predicted"
     latency_ms: float
     low_ms: float
     high_ms: float
     percentile: Percentile
+    precision: Precision
     calibrated: bool
     basis: str
     device: str

@@ -8,7 +8,6 @@ from statistics import median
 from edgedistill.artifacts import MeasuredLatency, PredictedLatency, Trial
 from edgedistill.explained import PredictionRecord
 from edgedistill.results import BuildResult
-from edgedistill.specs import Precision
 
 
 @dataclass(frozen=True)
@@ -17,19 +16,12 @@ class PredictionPair:
     processor's speed that the latency model learns at."""
 
     trial: Trial
-    precision: Precision
     predicted: PredictedLatency
     measured_ms: float
 
     @property
     def held(self) -> bool:
         return self.predicted.low_ms <= self.measured_ms <= self.predicted.high_ms
-
-
-def predicted_precision(predicted: PredictedLatency) -> Precision | None:
-    """The precision that a prediction is for, which its basis begins with (`int8: 12 measured models`)."""
-    named = predicted.basis.partition(":")[0]
-    return Precision(named) if named in set(Precision) else None
 
 
 def prediction_pairs(result: BuildResult) -> tuple[PredictionPair, ...]:
@@ -40,10 +32,9 @@ def prediction_pairs(result: BuildResult) -> tuple[PredictionPair, ...]:
         predicted = trial.predicted
         if not isinstance(predicted, PredictedLatency) or predicted.percentile is not percentile:
             continue
-        precision = predicted_precision(predicted)
         for scheme in trial.schemes:
-            if scheme.scheme.precision is precision and isinstance(scheme.latency, MeasuredLatency):
-                pairs.append(PredictionPair(trial, precision, predicted, scheme.latency.comparable(percentile)))
+            if scheme.scheme.precision is predicted.precision and isinstance(scheme.latency, MeasuredLatency):
+                pairs.append(PredictionPair(trial, predicted, scheme.latency.comparable(percentile)))
                 break
     return tuple(pairs)
 

@@ -80,7 +80,8 @@ def budget_rows(budgets: OtherBudgets) -> tuple[Row, ...]:
         rows.append((line.latency_ms, (*row, f"between trials {first.trial} and {second.trial}")))
     for one in budgets.expected:
         row = (latency_text(one.latency, budgets.percentile), _accuracy(one), "predicted")
-        whose = f"{one.label}, not trained" if one.trial is None else f"trial {one.trial}, {one.label}, not measured"
+        student = f"{one.label}, {one.latency.precision}"
+        whose = f"{student}, not trained" if one.trial is None else f"trial {one.trial}, {student}, not measured"
         rows.append((one.latency.latency_ms, (*row, whose)))
     return tuple(row for _, row in sorted(rows, key=lambda pair: pair[0]))
 
@@ -113,7 +114,8 @@ def answer_sentences(answer: BudgetAnswer) -> tuple[str, ...]:
         high = one.latency.high_ms
         risk = f"; its interval reaches {format_ms(high)}, over the budget" if high > limit else ""
         said.append(
-            f"predicted: {_accuracy(one)} by {one.label}, {whose}, at {latency_text(one.latency, percentile)}{risk}"
+            f"predicted: {_accuracy(one)} by {one.label} in {one.latency.precision}, {whose}, at "
+            f"{latency_text(one.latency, percentile)}{risk}"
         )
     return tuple(said) or (f"unknown: {answer.reason}",)
 

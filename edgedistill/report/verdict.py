@@ -114,10 +114,10 @@ def _unmeasured(result: BuildResult) -> str:
 
 
 def prediction_text(latency: PredictedLatency) -> str:
-    """`3.20 ms at p95 (2.10 ms to 4.90 ms, uncalibrated)`."""
+    """`3.20 ms at p95 in int8 (2.10 ms to 4.90 ms, uncalibrated)`."""
     trust = "95% interval" if latency.calibrated else "uncalibrated"
     interval = f"{format_ms(latency.low_ms)} to {format_ms(latency.high_ms)}"
-    return f"{format_ms(latency.latency_ms)} at {latency.percentile} ({interval}, {trust})"
+    return f"{format_ms(latency.latency_ms)} at {latency.percentile} in {latency.precision} ({interval}, {trust})"
 
 
 def _accuracy_and_size(result: BuildResult, artifact: ShippedArtifact) -> str:

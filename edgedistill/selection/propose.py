@@ -59,7 +59,8 @@ def _expected(candidate: Candidate, prospect: Prospect) -> tuple[Latency, float 
         high_ms=estimate.high_ms,
         percentile=aim.percentile,
         calibrated=estimate.calibrated,
-        basis=f"{best}: {models[best].latency.basis}",
+        precision=best,
+        basis=models[best].latency.basis,
         device=prospect.device,
     )
     return predicted, chances[best]

@@ -102,6 +102,7 @@ def test_a_number_that_is_not_finite_never_reaches_a_document(value: float) -> N
             low_ms=0,
             high_ms=value,
             percentile=Percentile.P95,
+            precision=Precision.FP32,
             calibrated=False,
             basis="",
             device="",

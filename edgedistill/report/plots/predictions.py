@@ -75,7 +75,7 @@ def _text(pair: PredictionPair) -> str:
     error = pair.predicted.latency_ms / pair.measured_ms - 1
     return trial_hover(
         pair.trial,
-        f"{pair.precision} predicted {prediction_text(pair.predicted)}",
+        f"predicted {prediction_text(pair.predicted)}",
         f"measured {format_ms(pair.measured_ms)}: {format_percent(abs(error))} {'above' if error > 0 else 'below'}",
         f"from {pair.predicted.basis}",
     )

@@ -148,7 +148,14 @@ def test_not_met_says_what_would_do(
         (UnknownLatency(reason="no GPU", device="x"), False, "unknown"),
         (
             PredictedLatency(
-                latency_ms=1, low_ms=0.9, high_ms=1.1, percentile="p95", calibrated=True, basis="20 models", device="x"
+                latency_ms=1,
+                low_ms=0.9,
+                high_ms=1.1,
+                percentile="p95",
+                precision="int8",
+                calibrated=True,
+                basis="20 models",
+                device="x",
             ),
             False,
             "unknown",
@@ -163,7 +170,14 @@ def test_a_prediction_is_marked_as_one(
     command: Any, built: dict[str, Any], result: BuildResult, capsys: pytest.CaptureFixture[str]
 ) -> None:
     predicted = PredictedLatency(
-        latency_ms=2, low_ms=1.5, high_ms=2.5, percentile="p95", calibrated=False, basis="published", device="a phone"
+        latency_ms=2,
+        low_ms=1.5,
+        high_ms=2.5,
+        percentile="p95",
+        precision="int8",
+        calibrated=False,
+        basis="published",
+        device="a phone",
     )
     artifact = result.artifacts[0].model_copy(update={"latency": predicted})
     changes = {"status": "unmeasured", "artifacts": (artifact,), "proof": None}

@@ -72,7 +72,7 @@ def test_a_build_that_was_met(command: Any, build: Any, capsys: Captured) -> Non
         "96.90%, 0.50 points behind the winner",
         "2 more: --students 12",
         "interpolated",
-        "mobileone w0.75 d1 @24, not trained",
+        "mobileone w0.75 d1 @24, int8, not trained",
         "stopped: no untried candidate is likely enough to do better",
         "5 of 6 predicted intervals held",
     ):

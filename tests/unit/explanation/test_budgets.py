@@ -76,7 +76,7 @@ def test_below_what_is_measured_a_prediction_answers_and_says_so(realistic: Modu
     assert (answer.kind, answer.measured) == ("predicted", None)
     assert answer.expected is not None and answer.expected.trial is None
     (sentence,) = answer_sentences(answer)
-    assert sentence.startswith("predicted: ≈ 95.1% (93.1% to 95.7%) by mobilenetv4 w0.25 d1 @24, not trained")
+    assert sentence.startswith("predicted: ≈ 95.1% (93.1% to 95.7%) by mobilenetv4 w0.25 d1 @24 in int8, not trained")
     assert "its interval reaches 0.130 ms, over the budget" in sentence
 
 

@@ -18,7 +18,7 @@ from edgedistill.explanation.operators import DEAREST, operator_times
 from edgedistill.explanation.predictions import prediction_pairs, prediction_record
 from edgedistill.explanation.words import cost_sentence, limit_rows, prediction_sentence, why_sentence
 from edgedistill.results import AccuracyLimit, BuildIndex, BuildResult, IndexEntry, MemoryLimit, SizeLimit
-from edgedistill.specs import Objective, Percentile
+from edgedistill.specs import Objective, Percentile, Precision
 
 
 def written(folder: Path, result: BuildResult) -> Path:
@@ -183,7 +183,7 @@ def test_predictions_are_held_against_the_precision_that_they_were_for(realistic
     result: BuildResult = realistic.make_result()
     pairs = prediction_pairs(result)
     assert [pair.trial.number for pair in pairs] == [1, 2, 5, 6, 7, 10]
-    assert all(pair.precision == "fp32" for pair in pairs)
+    assert all(pair.predicted.precision == "fp32" for pair in pairs)
     assert [pair.trial.number for pair in pairs if not pair.held] == [7]
     record = prediction_record(result)
     assert record is not None
@@ -195,7 +195,7 @@ def test_predictions_are_held_against_the_precision_that_they_were_for(realistic
 
 
 @pytest.mark.parametrize(
-    "change", [{"percentile": Percentile.P50}, {"basis": "published figures"}, {"basis": "mixed: 9"}]
+    "change", [{"percentile": Percentile.P50}, {"precision": Precision.FP16}, {"precision": Precision.MIXED}]
 )
 def test_what_cannot_be_compared_is_not(realistic: ModuleType, change: dict[str, object]) -> None:
     result: BuildResult = realistic.make_result()

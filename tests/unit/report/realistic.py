@@ -111,7 +111,8 @@ def _trial(number: int) -> Trial:
         high_ms=p95_ms * 1.4,
         percentile=Percentile.P95,
         calibrated=number >= 8,
-        basis=f"fp32: {8 + number} measured models",
+        precision=Precision.FP32,
+        basis=f"{8 + number} measured models",
         device=DEVICE,
     )
     schemes: tuple[SchemeResult, ...] = ()
@@ -158,7 +159,8 @@ def _expected(family: str, width: float, latency_ms: float, accuracy: float) -> 
             high_ms=latency_ms * 1.25,
             percentile=Percentile.P95,
             calibrated=True,
-            basis="int8: 24 measured models",
+            precision=Precision.INT8,
+            basis="24 measured models",
             device=DEVICE,
         ),
         accuracy_validation=accuracy,
@@ -407,6 +409,7 @@ def make_unmeasured() -> BuildResult:
         high_ms=4.9,
         percentile=Percentile.P95,
         calibrated=False,
+        precision=Precision.INT8,
         basis="published latencies of 6 models",
         device="Pixel 8",
     )

@@ -134,7 +134,7 @@ def test_the_figures_of_the_result_stand_in_the_page(realistic: ModuleType) -> N
         "5 of 6 predicted intervals held what was measured (1 of 1 calibrated ones); median error 7.5%.",
         "p95 0.496 ms in int8: 0.0836 ms (20.3%) over the budget",
         "between trials 5 and 6",
-        "mobileone w0.75 d1 @24, not trained",
+        "mobileone w0.75 d1 @24, int8, not trained",
         "≈ 0.276 ms0.220 ms to0.416 ms",
         result.data.fingerprint,
         result.build_key,
@@ -144,7 +144,7 @@ def test_the_figures_of_the_result_stand_in_the_page(realistic: ModuleType) -> N
 
 def test_an_unmeasured_build_calls_nothing_measured(realistic: ModuleType) -> None:
     page = Page(render_report(realistic.make_unmeasured(), ReportProfiles()))
-    assert "so whether 5.00 ms at p95 is kept is unknown; predicted is 3.20 ms at p95" in page.text
+    assert "so whether 5.00 ms at p95 is kept is unknown; predicted is 3.20 ms at p95 in int8" in page.text
     assert "✓ yes" not in page.text
     names = [trace["name"] for trace in page.figures[0]["data"]]
     assert names == ["predicted, not measured", "budget 5.00 ms"]

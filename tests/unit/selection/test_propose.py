@@ -85,7 +85,7 @@ def test_the_precision_with_the_best_chance_is_the_one_predicted(
     assert isinstance(predicted, PredictedLatency)
     assert predicted.latency_ms == pytest.approx(3, rel=0.02)
     assert predicted.low_ms <= predicted.latency_ms <= predicted.high_ms
-    assert predicted.basis == "int8: halved"
+    assert (predicted.precision, predicted.basis) == (INT8, "halved")
     assert predicted.percentile is Percentile.P95
     assert predicted.device == "board"
 
