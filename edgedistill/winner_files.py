@@ -23,7 +23,6 @@ from edgedistill.artifacts import (
 from edgedistill.config import BuildConfig
 from edgedistill.errors import MissingDependencyError, TrialFailure, UnsupportedError
 from edgedistill.files import compiled, portable
-from edgedistill.latency.model import prior_from_published
 from edgedistill.pipeline import latency_of, profile_key, profiled, stand_in_for, verified
 from edgedistill.realise import why_dropped
 from edgedistill.results import Dropped
@@ -174,11 +173,9 @@ def _over(latency: Latency, budget: Budget) -> str:
 
 
 def _own_latency(bench: Workbench, winner: Winner, scheme: QuantScheme, profile: Profile | None) -> Latency:
-    """Of a file for the target's own runtime: measured, else what published figures predict for its precision, else
-    unknown."""
+    """Of a file for the target's own runtime: measured, else what was predicted for its precision, else unknown."""
     predicted = winner.trial.predicted
-    prior = prior_from_published(bench.target) if profile is None else None
-    if prior is not None and prior.precision is scheme.precision and isinstance(predicted, PredictedLatency):
+    if profile is None and isinstance(predicted, PredictedLatency) and predicted.precision is scheme.precision:
         return predicted
     return latency_of(bench, profile)
 
