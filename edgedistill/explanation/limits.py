@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 from edgedistill.artifacts import MeasuredLatency, SchemeResult, Trial
 from edgedistill.explained import BytesOver, Lack, LatencyOver, Stated, TooInaccurate
@@ -65,12 +66,13 @@ def broken_limits(scheme: SchemeResult, goal: Goal, *, accuracy_counts: bool) ->
             )
     else:
         found.append(Stated(about="unmeasured", reason=f"the latency of its {precision} file is not measured"))
-    for kind, limit, taken in (
+    limited: tuple[tuple[Literal["size", "memory"], int | None, int | None], ...] = (
         ("size", goal.max_bytes, scheme.artifact.bytes),
         ("memory", goal.max_memory_bytes, scheme.peak_memory_bytes),
-    ):
+    )
+    for kind, limit, taken in limited:
         if limit is not None and (taken is None or taken > limit):
-            found.append(BytesOver(kind=kind, precision=precision, bytes=taken, limit_bytes=limit))  # type: ignore[arg-type]
+            found.append(BytesOver(kind=kind, precision=precision, bytes=taken, limit_bytes=limit))
     accuracy = validation_accuracy(scheme)
     if accuracy_counts and goal.min_accuracy is not None and accuracy < goal.min_accuracy:
         known = accuracy if math.isfinite(accuracy) else None

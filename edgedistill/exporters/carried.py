@@ -5,18 +5,19 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TypeVar
 
 from pydantic import ValidationError
 
 from edgedistill.errors import InputError
 from edgedistill.problem_words import first_fault
-from edgedistill.specs import Contract, QuantScheme
+from edgedistill.specs import Contract, Frozen, QuantScheme
 
 CONTRACT_KEY = "edgedistill.contract"
 LABELS_KEY = "edgedistill.labels"
 BUILD_KEY = "edgedistill.build"
 SCHEME_KEY = "edgedistill.scheme"
-_EXPORT_AGAIN = "export the file again from its model"
+D = TypeVar("D", bound=Frozen)
 
 
 def carried_entries(contract: Contract, scheme: QuantScheme, build_hash: str) -> dict[str, str]:
@@ -33,23 +34,19 @@ def carried_entries(contract: Contract, scheme: QuantScheme, build_hash: str) ->
 def carried_contract(entries: Mapping[str, str], path: Path) -> Contract | None:
     """The contract among a file's metadata, None where there is none: the file was made by something else. Raises
     InputError where it is broken."""
-    text = entries.get(CONTRACT_KEY)
-    if text is None:
-        return None
-    try:
-        return Contract.model_validate_json(text)
-    except ValidationError as error:
-        message = f"{path}: the contract in its metadata is broken: {first_fault(error)}"
-        raise InputError(message, fix=_EXPORT_AGAIN) from error
+    return _read(Contract, "contract", entries.get(CONTRACT_KEY), path)
 
 
 def carried_scheme(entries: Mapping[str, str], path: Path) -> QuantScheme | None:
     """The scheme among a file's metadata, None where there is none. Raises InputError where it is broken."""
-    text = entries.get(SCHEME_KEY)
+    return _read(QuantScheme, "quantisation scheme", entries.get(SCHEME_KEY), path)
+
+
+def _read(kind: type[D], what: str, text: str | None, path: Path) -> D | None:
     if text is None:
         return None
     try:
-        return QuantScheme.model_validate_json(text)
+        return kind.model_validate_json(text)
     except ValidationError as error:
-        message = f"{path}: the quantisation scheme in its metadata is broken: {first_fault(error)}"
-        raise InputError(message, fix=_EXPORT_AGAIN) from error
+        message = f"{path}: the {what} in its metadata is broken: {first_fault(error)}"
+        raise InputError(message, fix="export the file again from its model") from error
