@@ -9,16 +9,20 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import signal
 import socket
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
-from multiprocessing import get_context
+from functools import partial
+from multiprocessing import get_context, parent_process
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any, ClassVar, Generic, Protocol, TypeAlias, TypeVar
+from threading import Thread
+from typing import Any, ClassVar, Generic, ParamSpec, Protocol, TypeAlias, TypeVar
 
 from edgedistill.artifacts import TrainedStudent
 from edgedistill.config import BuildConfig
@@ -39,6 +43,8 @@ MOST_DEATHS = 3
 
 Made = TypeVar("Made")
 Made_co = TypeVar("Made_co", covariant=True)
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,6 +142,8 @@ def do_all(
     before its end, it begins no more of them."""
     left = dict(enumerate(tasks))
     for waiting in (False, True) if wait else (False,):
+        if not left:
+            return
         numbers = list(left)
         for place, result in executor.run([replace(left[number], wait=waiting) for number in numbers]):
             if result is not None:
@@ -230,7 +238,7 @@ class Processes:
         try:
             for _ in range(MOST_DEATHS):
                 try:
-                    result, told = worker.submit(do_apart, task, threads).result()
+                    result, told = _submitted(worker, do_apart, task, threads).result()
                 except BrokenProcessPool:
                     worker = _worker()
                     self.listener(Note(f"a worker died at {task.label}: another goes on from there", warning=True))
@@ -244,8 +252,19 @@ class Processes:
 
 
 def _worker() -> ProcessPoolExecutor:
-    """A worker process, started at its first task."""
-    return ProcessPoolExecutor(1, mp_context=get_context("spawn"))
+    """A worker process, started at its first task. It ends with this one, however this one ends."""
+    return ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=_settle)
+
+
+def _submitted(worker: ProcessPoolExecutor, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> Future[R]:
+    """`function` begun in `worker`, where an interrupt ends it."""
+    # A process takes over the signals that are held back where it is started: Ctrl-C reaches the whole group, and a worker
+    # that is still importing torch would answer with a traceback.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        return worker.submit(_interruptible, partial(function, *args, **kwargs))
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @dataclass(eq=False)
@@ -262,15 +281,15 @@ class OnRay:
 
     def run(self, tasks: Sequence[Task[Made]]) -> Iterator[tuple[int, Result[Made]]]:
         with _worker() as client:
-            client.submit(_ray_begin, tasks, self.threads).result()
+            _submitted(client, _ray_begin, tasks, self.threads).result()
             try:
                 for _ in tasks:
-                    number, result, told = client.submit(_ray_next).result()
+                    number, result, told = _submitted(client, _ray_next).result()
                     for event in told:
                         self.listener(event)
                     yield number, result
             finally:
-                client.submit(_ray_end).result()
+                _submitted(client, _ray_end).result()
 
 
 def check_ray() -> None:
@@ -290,6 +309,31 @@ def check_ray() -> None:
         raise UnreachableError(
             f"the Ray cluster {address} does not answer: {error}", fix="check RAY_ADDRESS, or leave --executor out"
         ) from None
+
+
+# -- in a worker process -------------------------------------------------------------------------------------------
+
+
+def _settle() -> None:
+    """Between tasks an interrupt is the build's business; and whoever kills the build ends its workers."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    build = parent_process()
+    assert build is not None
+    Thread(target=_end_after, args=(build,), daemon=True).start()
+
+
+def _end_after(build: BaseProcess) -> None:
+    build.join()
+    os._exit(1)
+
+
+def _interruptible(function: Callable[[], R]) -> R:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        return function()
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 # -- in the process of Ray's client --------------------------------------------------------------------------------
