@@ -155,11 +155,11 @@ def lock(
                 fcntl.flock(stream, kind)
             if not _is_at(stream, path):
                 continue  # cleared meanwhile: whoever comes next would lock another file than this one
-            if not shared:
-                stream.seek(0)
-                stream.truncate()
-                stream.write(str(os.getpid()))
-                stream.flush()
+            # Of several that share it none is the one to wait for, and whoever had it before is not.
+            stream.seek(0)
+            stream.truncate()
+            stream.write("" if shared else str(os.getpid()))
+            stream.flush()
             yield
             return
 

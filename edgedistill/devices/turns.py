@@ -22,7 +22,7 @@ def measuring_lock() -> Path:
 
 
 def _training_lock(measuring: Path) -> Path:
-    return measuring.with_name(measuring.name.replace("measuring", "training"))
+    return measuring.with_name(f"{measuring.name}.training")
 
 
 @contextmanager
