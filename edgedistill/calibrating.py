@@ -107,7 +107,8 @@ def calibrate_target(target: Target, asked: Asked, store: Store) -> DeviceProfil
             f"{asked.models} from",
             fix="name more families or resolutions, or measure fewer models",
         )
-    design = choose_probes([c.structure for c in candidates], asked.models + round(asked.models * SPARE))
+    structures = [c.structure for c in candidates]
+    design = choose_probes(structures, asked.models, spare=round(asked.models * SPARE))
     found = measure(bench, [candidates[index] for index in design], asked.models)
     if found.environment is None:
         reasons = [Problem("", failure) for failure in found.failures]

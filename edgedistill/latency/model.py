@@ -218,10 +218,10 @@ def prior_from_published(target: Target) -> PublishedModel | None:
     return PublishedModel(precision, LatencyModel(law=spread_out, trust=trust, basis=basis))
 
 
-def choose_probes(structures: Sequence[Structure], count: int) -> tuple[int, ...]:
-    """Indices of up to `count` structures that tell most about a linear law over all of them: greedy D-optimal design on the
-    standardised logs of the features that so many rows can spread over. Distinct; in the order chosen, so that a prefix is a
-    design too."""
+def choose_probes(structures: Sequence[Structure], count: int, spare: int = 0) -> tuple[int, ...]:
+    """Indices of up to `count` structures that tell most about a linear law over all of them, and of up to `spare` to stand
+    in for those that cannot be measured: greedy D-optimal design on the standardised logs of the features that `count` rows
+    can spread over. Distinct; in the order chosen, so that a prefix is a design too."""
     if not structures:
         return ()
     logs = np.log1p(np.stack([features_of(structure) for structure in structures]))
@@ -233,7 +233,7 @@ def choose_probes(structures: Sequence[Structure], count: int) -> tuple[int, ...
     # determinant by 1 + x^T inverse x, so the next one is where that is largest.
     inverse = np.eye(points.shape[1]) / DESIGN_RIDGE
     chosen: list[int] = []
-    for _ in range(min(count, len(points))):
+    for _ in range(min(count + spare, len(points))):
         gains = np.einsum("ij,jk,ik->i", points, inverse, points)
         gains[chosen] = -np.inf
         best = int(np.argmax(gains))

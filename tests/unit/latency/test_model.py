@@ -378,6 +378,14 @@ def test_fewer_probes_are_the_first_of_more(seed: int) -> None:
     assert choose_probes(found, 12)[:5] == choose_probes(found, 5)
 
 
+def test_spare_probes_follow_those_that_were_asked_for() -> None:
+    """How many rows there will be decides which features they spread over, not how many stand by."""
+    found = structures(60, 3)
+    with_spare = choose_probes(found, 20, spare=10)
+    assert with_spare[:20] == choose_probes(found, 20)
+    assert len(set(with_spare)) == 30
+
+
 def test_probes_of_nothing_are_none() -> None:
     assert choose_probes([], 5) == ()
 
