@@ -28,6 +28,7 @@ from edgedistill.preparation import open_space
 from edgedistill.progress import Event, Listener, Note, StageAdvanced, StageFinished, StageStarted
 from edgedistill.specs import Precision, QuantScheme, Target
 from edgedistill.store import Store
+from edgedistill.students.families import TIMM
 from edgedistill.students.families import families as families_named
 from edgedistill.students.space import Candidate
 from edgedistill.workbench import Workbench
@@ -69,8 +70,11 @@ class Asked:
         known = [precision for precision in Precision if precision is not Precision.MIXED]
         strange = [name for name in _listed(precisions) if name not in known]
         problems += [Problem("--precision", f"unknown precision {n}", f"use {', '.join(known)}") for n in strange]
+        models_of_timm = [name for name in _listed(families) if name.startswith(TIMM)]
+        what = "is a model and no family: it has no widths and depths to choose from"
+        problems += [Problem("--family", f"{name} {what}", "leave it out") for name in models_of_timm]
         try:
-            families_named(_listed(families))
+            families_named(name for name in _listed(families) if name not in models_of_timm)
         except InputError as error:
             problems += [Problem("--family", problem.what, problem.fix) for problem in error.problems]
         if problems:
