@@ -45,10 +45,11 @@ def listen(event: Event) -> None:
 
 def trained_row(bench: Workbench, views: ViewStore, candidate: Candidate, known: Row | None) -> Row:
     """The student through all rungs. `known` is its row of an earlier call: a stage found in the cache has no seconds of its
-    own, so those of that row stay."""
+    own, so those of that row stay. It has no rungs where the student failed."""
     rungs: list[Row] = []
     for trained, seconds in through_rungs(bench, views, candidate):
-        before = known["rungs"][len(rungs)]["seconds"] if known and len(known["rungs"]) > len(rungs) else seconds
+        earlier = known.get("rungs", []) if known else []
+        before = earlier[len(rungs)]["seconds"] if len(earlier) > len(rungs) else seconds
         rungs.append({"epochs": trained.epochs, "accuracy_validation": trained.accuracy_validation, "seconds": before})
     return {
         "spec": candidate.spec.model_dump(mode="json"),
