@@ -38,7 +38,7 @@ class Mark:
 MARKS = {
     "complete": Mark("measured, went through all rungs", "circle", "var(--student)"),
     "pruned": Mark("measured, stopped early", "triangle-down", "var(--quiet)"),
-    "over_budget": Mark("measured, turned away by its latency", "square", "var(--budget)"),
+    "over_budget": Mark("measured, turned away by a limit", "square", "var(--budget)"),
     "failed": Mark("measured, then failed", "cross", "var(--quiet)"),
     "dropped": Mark("measured, precision dropped", "x-thin-open", "var(--quiet)"),
     "predicted": Mark("predicted, not measured", "circle-open", "var(--predicted)"),
