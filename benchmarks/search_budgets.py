@@ -11,7 +11,7 @@ file has its three sessions once, whoever asks.
 
 Beside it: the same search without its quality model, with as many candidates ("by size"); random search; prediction alone.
 `--resamples N` compares the search and the one by size on N draws of three quarters of the students as well, at five budgets
-each, with 16 and 24 candidates.
+each, with 16 and 24 candidates; those that end with `nothing` are counted and are in no mean.
 
 Budgets lie between the fastest and the slowest student's best file, evenly by rank. For each: the accuracy of what was found
 beside the best that brute force has inside the budget (validation split, points), and the training that it took, as a share
@@ -286,6 +286,7 @@ def resampled(
         for name, kind in (("search", Search), ("by_size", SearchBySize)):
             below: list[float] = []
             shares: list[float] = []
+            nothing = 0
             for seed in range(draws):
                 some = dict(random.Random(seed).sample(everyone, 3 * len(everyone) // 4))
                 total_s = sum(sum(student.seconds) for student in some.values())
@@ -294,16 +295,21 @@ def resampled(
                     best = best_inside(list(some.values()), goal)
                     assert best is not None
                     found = searched(some, goal, limited, ReplayLab(some, target, None), kind)
-                    below.append(points(found["accuracy"], best) or 0.0)
                     shares.append(found["train_seconds"] / total_s)
+                    missed = points(found["accuracy"], best)
+                    if missed is None:
+                        nothing += 1
+                    else:
+                        below.append(missed)
             rows.append(
                 {
                     "kind": name,
                     "trials": trials,
-                    "searches": len(below),
+                    "searches": len(shares),
+                    "nothing": nothing,
                     "points_below_mean": statistics.fmean(below),
                     "points_below_worst": max(below),
-                    "within_half_a_point": sum(b <= 0.5 for b in below) / len(below),
+                    "within_half_a_point": sum(b <= 0.5 for b in below) / len(shares),
                     "train_share": statistics.fmean(shares),
                 }
             )
@@ -313,6 +319,11 @@ def resampled(
 
 def points(accuracy: float | None, best: float) -> float | None:
     return None if accuracy is None else round(100 * (best - accuracy), 3)
+
+
+def worst(rows: Sequence[Row], key: str) -> float | None:
+    """Of the budgets at which the search found something and there is something to hold it against."""
+    return max((row["search"][key] for row in rows if row["search"][key] is not None), default=None)
 
 
 def main() -> None:
@@ -382,8 +393,8 @@ def main() -> None:
         "proofs": "measured" if arguments.cache else "recorded",
         "proven": sum(row["search"]["proven"] for row in rows),
         "provable": sum(row["best_provable"] is not None for row in rows),
-        "worst_points_below": max((row["search"]["points_below"] or 0.0) for row in rows),
-        "worst_points_below_provable": max((row["search"]["points_below_provable"] or 0.0) for row in rows),
+        "worst_points_below": worst(rows, "points_below"),
+        "worst_points_below_provable": worst(rows, "points_below_provable"),
         "largest_train_share": max(row["train_share"] for row in rows),
         "prediction_alone_outside": sum(not row["prediction_alone"]["inside"] for row in rows),
         "resampled": resampled(students, settings, percentile, arguments.resamples) if arguments.resamples else [],

@@ -56,11 +56,17 @@ def budgets_row(found: dict[str, Any]) -> list[Figures]:
             (
                 f"the same over draws of three quarters of them, at most {trials} candidates ({with_model['searches']} "
                 "searches), beside the search without its quality model",
-                f"{with_model['points_below_mean']:.2f} points below on average, {by_size['points_below_mean']:.2f} without",
+                f"{with_model['points_below_mean']:.2f} points below on average{_nothing(with_model)}, "
+                f"{by_size['points_below_mean']:.2f} without{_nothing(by_size)}",
                 "the same",
             )
         )
     return told
+
+
+def _nothing(one: dict[str, Any]) -> str:
+    """Searches that are in no mean."""
+    return f" ({one['nothing']} ended with nothing)" if one.get("nothing") else ""
 
 
 def ranked_row(found: dict[str, Any]) -> Figures:
