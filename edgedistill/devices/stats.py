@@ -48,15 +48,19 @@ def measured_latency(profile: Profile, reference_us: float | None = None) -> Mea
         samples=sum(len(samples) for samples in sessions),
         device=profile.environment.device,
         reference_us=own_us,
-        slowdown=own_us / reference_us if own_us and reference_us and at_another_speed(own_us, reference_us) else 1.0,
+        slowdown=_slowdown(own_us, reference_us),
     )
 
 
 def at_speed(latency: MeasuredLatency, reference_us: float | None) -> MeasuredLatency:
     """`latency` with its `slowdown` relative to another speed of the same processor."""
-    own_us = latency.reference_us
-    known = own_us and reference_us and at_another_speed(own_us, reference_us)
-    return latency.model_copy(update={"slowdown": own_us / reference_us if known and own_us and reference_us else 1.0})
+    return latency.model_copy(update={"slowdown": _slowdown(latency.reference_us, reference_us)})
+
+
+def _slowdown(own_us: float | None, reference_us: float | None) -> float:
+    if not own_us or not reference_us or not at_another_speed(own_us, reference_us):
+        return 1.0
+    return own_us / reference_us
 
 
 def median_reference_us(profile: Profile) -> float | None:
