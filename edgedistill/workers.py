@@ -236,12 +236,13 @@ class Processes:
         threads = max(1, (os.cpu_count() or 1) // self.jobs)
         worker = idle.get()
         try:
-            for _ in range(MOST_DEATHS):
+            for deaths in range(1, MOST_DEATHS + 1):
                 try:
                     result, told = _submitted(worker, do_apart, task, threads).result()
                 except BrokenProcessPool:
                     worker = _worker()
-                    self.listener(Note(f"a worker died at {task.label}: another goes on from there", warning=True))
+                    if deaths < MOST_DEATHS:
+                        self.listener(Note(f"a worker died at {task.label}: another goes on from there", warning=True))
                     continue
                 for event in told:
                     self.listener(event)

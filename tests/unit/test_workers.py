@@ -12,8 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import dying
 import pytest
 
+from edgedistill import workers
+from edgedistill.errors import TrialFailure
+from edgedistill.progress import Event, Note
 from edgedistill.workers import LabelTask, Result, Task, do_all
 
 CONFIG: Any = None
@@ -52,6 +56,16 @@ def test_an_executor_is_not_started_for_nothing(count: int) -> None:
     executor = Recorded(set())
     assert len(list(do_all(executor, tasks(count)))) == count
     assert len(executor.batches) == (count > 0)
+
+
+@pytest.mark.slow
+def test_no_other_goes_on_after_the_last_death(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "do_apart", dying.die)
+    heard: list[Event] = []
+    ((number, result),) = workers.Processes(1, heard.append).run(tasks(1))
+    assert number == 0 and isinstance(result, TrialFailure)
+    assert result.message == "3 worker processes died at the labelling of view 1"
+    assert heard == [Note("a worker died at the labelling of view 1: another goes on from there", warning=True)] * 2
 
 
 # A build with a worker that is starting, idle, or at something that takes longer than the test.
