@@ -281,16 +281,20 @@ class OnRay:
     threads: int = 1
 
     def run(self, tasks: Sequence[Task[Made]]) -> Iterator[tuple[int, Result[Made]]]:
-        with _worker() as client:
-            _submitted(client, _ray_begin, tasks, self.threads).result()
-            try:
-                for _ in tasks:
-                    number, result, told = _submitted(client, _ray_next).result()
-                    for event in told:
-                        self.listener(event)
-                    yield number, result
-            finally:
-                _submitted(client, _ray_end).result()
+        try:
+            with _worker() as client:
+                _submitted(client, _ray_begin, tasks, self.threads).result()
+                try:
+                    for _ in tasks:
+                        number, result, told = _submitted(client, _ray_next).result()
+                        for event in told:
+                            self.listener(event)
+                        yield number, result
+                finally:
+                    _submitted(client, _ray_end).result()
+        except BrokenProcessPool:
+            fix = "see what ended it, most often memory; the same command goes on from there"
+            raise UnreachableError("the client of Ray died", fix=fix) from None
 
 
 def check_ray() -> None:

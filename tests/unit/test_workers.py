@@ -16,8 +16,8 @@ import dying
 import pytest
 
 from edgedistill import workers
-from edgedistill.errors import TrialFailure
-from edgedistill.progress import Event, Note
+from edgedistill.errors import TrialFailure, UnreachableError
+from edgedistill.progress import Event, Note, silent
 from edgedistill.workers import LabelTask, Result, Task, do_all
 
 CONFIG: Any = None
@@ -66,6 +66,14 @@ def test_no_other_goes_on_after_the_last_death(monkeypatch: pytest.MonkeyPatch) 
     assert number == 0 and isinstance(result, TrialFailure)
     assert result.message == "3 worker processes died at the labelling of view 1"
     assert heard == [Note("a worker died at the labelling of view 1: another goes on from there", warning=True)] * 2
+
+
+@pytest.mark.slow
+def test_the_death_of_rays_client_is_told_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "_ray_begin", dying.die)
+    with pytest.raises(UnreachableError, match="client of Ray died") as caught:
+        list(workers.OnRay(silent).run(tasks(1)))
+    assert "the same command" in caught.value.fix
 
 
 # A build with a worker that is starting, idle, or at something that takes longer than the test.
