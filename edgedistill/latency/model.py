@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+from pydantic import model_validator
 
 from edgedistill.latency.features import ALIKE, CONSTANT, FEATURE_NAMES, MULTIPLY_ADDS, PLAIN, FloatArray, features_of
 from edgedistill.latency.law import MIN_ROWS, Law, Trust
@@ -117,6 +118,14 @@ class LatencyModel(Frozen):
     residual: Residual | None = None
     trust: Trust
     basis: str
+
+    @model_validator(mode="after")
+    def _of_these_features(self) -> LatencyModel:
+        known = len(FEATURE_NAMES)
+        for row in (self.law.coefficients, *self.law.left_out):
+            if len(row) != known:
+                raise ValueError(f"it is of {len(row)} features, this version of edgedistill counts {known}")
+        return self
 
     @classmethod
     def fit(cls, rows: Sequence[Row], basis: str = "") -> LatencyModel:

@@ -188,6 +188,17 @@ def test_a_file_that_is_no_model_is_the_users_error(tmp_path: Path, content: str
     assert str(path) in caught.value.message
 
 
+def test_a_model_of_other_features_is_told_before_it_predicts(tmp_path: Path) -> None:
+    """One that a version saved which counted fewer."""
+    seen = structures(5, 2)
+    saved = LatencyModel.fit(rows(seen, matrix_of(seen) @ law(2))).model_dump()
+    saved["law"]["coefficients"] = saved["law"]["coefficients"][:14]
+    (tmp_path / "model.json").write_text(json.dumps(saved))
+    with pytest.raises(InputError, match=r"14 features, this version of edgedistill counts 23") as caught:
+        LatencyModel.load(tmp_path / "model.json")
+    assert "fit and save it again" in caught.value.fix
+
+
 # -- what the law misses ------------------------------------------------------------------------------------------
 
 
