@@ -19,9 +19,10 @@ from dataclasses import dataclass, replace
 from functools import partial
 from multiprocessing import get_context, parent_process
 from multiprocessing.process import BaseProcess
+from multiprocessing.synchronize import Event as Signal
 from pathlib import Path
 from queue import SimpleQueue
-from threading import Thread
+from threading import Thread, main_thread
 from typing import Any, ClassVar, Generic, ParamSpec, Protocol, TypeAlias, TypeVar
 
 from edgedistill.artifacts import TrainedStudent
@@ -38,6 +39,7 @@ from edgedistill.teaching import open_labelling
 from edgedistill.workbench import Workbench
 
 _CONNECT_S = 5.0
+_CONTEXT = get_context("spawn")
 MOST_DEATHS = 3
 """So many workers may die at one task before it counts as failed."""
 
@@ -220,19 +222,26 @@ class Processes:
     def run(self, tasks: Sequence[Task[Made]]) -> Iterator[tuple[int, Result[Made]]]:
         # Pools of one process, not one pool of all: when a worker dies, it is known at which task.
         idle: SimpleQueue[ProcessPoolExecutor] = SimpleQueue()
+        interrupted = _CONTEXT.Event()
         for _ in range(self.jobs):
-            idle.put(_worker())
+            idle.put(_worker(interrupted))
         slots = ThreadPoolExecutor(self.jobs)
         try:
-            running = {slots.submit(self._done_in_a_worker, task, idle): number for number, task in enumerate(tasks)}
+            work = partial(self._done_in_a_worker, idle=idle, interrupted=interrupted)
+            running = {slots.submit(work, task): number for number, task in enumerate(tasks)}
             for future in as_completed(running):
                 yield running[future], future.result()
+        except KeyboardInterrupt:
+            interrupted.set()
+            raise
         finally:
             slots.shutdown(cancel_futures=True)
             while not idle.empty():
                 idle.get().shutdown()
 
-    def _done_in_a_worker(self, task: Task[Made], idle: SimpleQueue[ProcessPoolExecutor]) -> Result[Made]:
+    def _done_in_a_worker(
+        self, task: Task[Made], idle: SimpleQueue[ProcessPoolExecutor], interrupted: Signal
+    ) -> Result[Made]:
         threads = max(1, (os.cpu_count() or 1) // self.jobs)
         worker = idle.get()
         try:
@@ -240,7 +249,7 @@ class Processes:
                 try:
                     result, told = _submitted(worker, do_apart, task, threads).result()
                 except BrokenProcessPool:
-                    worker = _worker()
+                    worker = _worker(interrupted)
                     if deaths < MOST_DEATHS:
                         self.listener(Note(f"a worker died at {task.label}: another goes on from there", warning=True))
                     continue
@@ -252,9 +261,10 @@ class Processes:
             idle.put(worker)
 
 
-def _worker() -> ProcessPoolExecutor:
-    """A worker process, started at its first task. It ends with this one, however this one ends."""
-    return ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=_settle)
+def _worker(interrupted: Signal) -> ProcessPoolExecutor:
+    """A worker process, started at its first task. It ends with this one, however this one ends; what it is at ends once
+    `interrupted` is set."""
+    return ProcessPoolExecutor(1, mp_context=_CONTEXT, initializer=_settle, initargs=(interrupted,))
 
 
 def _submitted(worker: ProcessPoolExecutor, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> Future[R]:
@@ -281,8 +291,9 @@ class OnRay:
     threads: int = 1
 
     def run(self, tasks: Sequence[Task[Made]]) -> Iterator[tuple[int, Result[Made]]]:
+        interrupted = _CONTEXT.Event()
         try:
-            with _worker() as client:
+            with _worker(interrupted) as client:
                 _submitted(client, _ray_begin, tasks, self.threads).result()
                 try:
                     for _ in tasks:
@@ -290,6 +301,9 @@ class OnRay:
                         for event in told:
                             self.listener(event)
                         yield number, result
+                except KeyboardInterrupt:
+                    interrupted.set()
+                    raise
                 finally:
                     _submitted(client, _ray_end).result()
         except BrokenProcessPool:
@@ -319,18 +333,26 @@ def check_ray() -> None:
 # -- in a worker process -------------------------------------------------------------------------------------------
 
 
-def _settle() -> None:
+def _settle(interrupted: Signal) -> None:
     """Between tasks an interrupt is the build's business; and whoever kills the build ends its workers."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     build = parent_process()
     assert build is not None
     Thread(target=_end_after, args=(build,), daemon=True).start()
+    Thread(target=_interrupt_at, args=(interrupted,), daemon=True).start()
 
 
 def _end_after(build: BaseProcess) -> None:
     build.join()
     os._exit(1)
+
+
+def _interrupt_at(interrupted: Signal) -> None:
+    interrupted.wait()
+    main = main_thread().ident
+    assert main is not None
+    signal.pthread_kill(main, signal.SIGINT)
 
 
 def _interruptible(function: Callable[[], R]) -> R:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -14,6 +15,12 @@ BATCH = 64
 
 def die(task: object, threads: int) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def sleep(task: Any, threads: int) -> None:
+    """For longer than a test waits; the file `begun` in the cache says that it began."""
+    (task.root / "begun").touch()
+    time.sleep(120)
 
 
 def label_and_die_once(task: Any, threads: int) -> Any:

@@ -79,8 +79,8 @@ def test_the_death_of_rays_client_is_told_in_words(monkeypatch: pytest.MonkeyPat
 # A build with a worker that is starting, idle, or at something that takes longer than the test.
 BUILD = """
 import os, sys, time
-from edgedistill.workers import _submitted, _worker
-worker = _worker()
+from edgedistill.workers import _CONTEXT, _submitted, _worker
+worker = _worker(_CONTEXT.Event())
 try:
     begun = _submitted(worker, os.getpid)
     (number,) = worker._processes if sys.argv[1] == "starting" else (begun.result(),)
@@ -125,6 +125,41 @@ def build(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Build]:
     process.stdout.close()
     if alive(worker):
         os.kill(worker, signal.SIGKILL)
+
+
+# A build whose own process is told to end, as by `kill`, while its workers hear nothing.
+BATCH = """
+import sys
+from pathlib import Path
+import dying
+from edgedistill import workers
+from edgedistill.progress import silent
+workers.do_apart = dying.sleep
+root = Path(sys.argv[1])
+task = workers.LabelTask(config=None, target=None, base=root, root=root, view=0, store_key="")
+try:
+    list(workers.Processes(1, silent).run([task]))
+except KeyboardInterrupt:
+    sys.exit(130)
+"""
+
+
+@pytest.mark.slow
+def test_a_build_that_is_interrupted_does_not_wait_for_what_its_workers_are_at(tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", BATCH, str(tmp_path)],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+        start_new_session=True,
+    )
+    try:
+        until = time.monotonic() + 60
+        while not (tmp_path / "begun").exists() and time.monotonic() < until:
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=20) == 130
+    finally:
+        process.kill()
+        process.wait()
 
 
 def alive(process: int) -> bool:
