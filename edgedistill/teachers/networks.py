@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import difflib
 import importlib
-import inspect
 import sys
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -141,5 +141,5 @@ def _place(error: Exception) -> str:
     """`file:line` where an error was raised."""
     if isinstance(error, SyntaxError) and error.filename:
         return f"{error.filename}:{error.lineno}"
-    innermost = inspect.getinnerframes(error.__traceback__, context=0)[-1]  # type: ignore[arg-type]
+    innermost = traceback.extract_tb(error.__traceback__)[-1]
     return f"{innermost.filename}:{innermost.lineno}"
