@@ -401,7 +401,8 @@ def _ray_next() -> tuple[int, Result[Any], list[StageFinished]]:
     except ray.exceptions.RayTaskError as error:
         if isinstance(error.cause, EdgedistillError):
             raise error.cause from None
-        raise
+        # Ray makes a class of its own for each, which cannot be handed to the build's process.
+        raise RuntimeError(f"{label} failed on Ray:\n{error}") from None
     return number, result, told
 
 

@@ -76,6 +76,14 @@ def test_the_death_of_rays_client_is_told_in_words(monkeypatch: pytest.MonkeyPat
     assert "the same command" in caught.value.fix
 
 
+@pytest.mark.slow
+def test_a_bug_in_a_task_of_ray_keeps_its_traceback() -> None:
+    """Here of a task that has no build."""
+    pytest.importorskip("ray")
+    with pytest.raises(RuntimeError, match=r"(?s)the labelling of view 1.*in _bench.*AttributeError"):
+        list(workers.OnRay(silent).run(tasks(1)))
+
+
 # A build with a worker that is starting, idle, or at something that takes longer than the test.
 BUILD = """
 import os, sys, time
