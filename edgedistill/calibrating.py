@@ -41,7 +41,7 @@ MAX_MULTIPLY_ADDS = 2_000_000_000
 CLASSES = 10
 CALIBRATION_IMAGES, VALIDATION_IMAGES, SIDE = 32, 16, 224
 MEASURING = ProfileConfig(max_samples=1000, max_seconds=1.0)
-# Candidates that cannot be made are replaced by the next of the design, up to half as many again.
+# Candidates that cannot be made are replaced by the next that were chosen, up to half as many again.
 SPARE = 0.5
 RANDOM = "weights are random: latency, memory and size are those of trained students"
 SYNTHETIC = "ranges of int8 were read off synthetic images, which changes neither latency nor size"
@@ -93,7 +93,7 @@ def _listed(text: str) -> tuple[str, ...]:
 
 
 def calibrate_target(target: Target, asked: Asked, store: Store) -> DeviceProfile:
-    """Choose `asked.models` students that tell most about all the others, measure their files, and fit to them.
+    """Choose `asked.models` students that stand for all the others, measure their files, and fit to them.
 
     Raises InputError where there are too few students, UnreachableError where the device does not answer or nothing measures
     on it, UnsupportedError where no file could be made.
@@ -111,9 +111,8 @@ def calibrate_target(target: Target, asked: Asked, store: Store) -> DeviceProfil
             f"{asked.models} from",
             fix="name more families or resolutions, or measure fewer models",
         )
-    structures = [c.structure for c in candidates]
-    design = choose_probes(structures, asked.models, spare=round(asked.models * SPARE))
-    found = measure(bench, [candidates[index] for index in design], asked.models)
+    chosen = choose_probes([c.structure for c in candidates], asked.models + round(asked.models * SPARE))
+    found = measure(bench, [candidates[index] for index in chosen], asked.models)
     if found.environment is None:
         reasons = [Problem("", failure) for failure in found.failures]
         raise UnsupportedError(f"nothing could be measured on {target.title}", problems=reasons)
@@ -167,14 +166,14 @@ class Measurements:
     environment: Profile | None = None
 
 
-def measure(bench: Workbench, design: Sequence[Candidate], wanted: int) -> Measurements:
-    """Make and measure the first `wanted` of `design` that can be, in every precision; one that fails in all of them is
+def measure(bench: Workbench, chosen: Sequence[Candidate], wanted: int) -> Measurements:
+    """Make and measure the first `wanted` of `chosen` that can be, in every precision; one that fails in all of them is
     replaced by the next. Raises UnsupportedError where this device measures none of its target's files."""
     found = Measurements([], [])
     began, done = time.monotonic(), 0
     subject = f"{wanted} models on {bench.target.name}"
     bench.store.listener(StageStarted("calibrate", subject, wanted))
-    for candidate in design:
+    for candidate in chosen:
         if done == wanted:
             break
         before = len(found.rows)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from edgedistill.latency.features import ALIKE, CONSTANT, FEATURE_NAMES, PLAIN, FloatArray, features_of
+from edgedistill.latency.features import ALIKE, CONSTANT, FEATURE_NAMES, FloatArray, features_of
 from edgedistill.latency.model import Row
 from edgedistill.students.structure import OperationKind as Kind
 from edgedistill.students.structure import Structure, Totals
@@ -78,7 +78,7 @@ def law(seed: int, rich: bool = False) -> FloatArray:
     for columns in ALIKE:
         result[columns] = np.exp(rng.normal(0, 0.5, len(columns))) / SIZES[columns].sum() / len(ALIKE)
     if not rich:
-        result[PLAIN.stop :] = 0.0
+        result[CONSTANT + 1 :] = 0.0
     return result
 
 

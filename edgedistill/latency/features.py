@@ -46,9 +46,6 @@ FEATURE_NAMES = (
 
 MULTIPLY_ADDS = slice(0, 6)
 CONSTANT = FEATURE_NAMES.index("constant")
-PLAIN = slice(0, CONSTANT + 1)
-"""The first fourteen, over which a design of few rows spreads."""
-
 ALIKE = tuple(
     [place for place, name in enumerate(FEATURE_NAMES) if name.endswith(unit)]
     for unit in ("_multiply_adds", "_bytes", "_count", "_sublinear")

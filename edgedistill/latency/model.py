@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -14,7 +15,7 @@ from typing import Literal
 import numpy as np
 from pydantic import model_validator
 
-from edgedistill.latency.features import ALIKE, CONSTANT, FEATURE_NAMES, MULTIPLY_ADDS, PLAIN, FloatArray, features_of
+from edgedistill.latency.features import ALIKE, CONSTANT, FEATURE_NAMES, MULTIPLY_ADDS, FloatArray, features_of
 from edgedistill.latency.law import MIN_ROWS, Law, Trust
 from edgedistill.latency.residual import Residual
 from edgedistill.latency.stored import read_document
@@ -25,12 +26,11 @@ from edgedistill.students.structure import Structure
 # Shares out what features that move together explain together.
 RIDGE = 1.0
 PUBLISHED_RIDGE = 1e-2
-# Under so many probes the design spreads over the plain features alone: over all, so few are drawn to the oddest networks.
-RICH_PROBES = 30
-DESIGN_RIDGE = 1e-3
-# From so many rows on a Gaussian process learns what the law misses: `python benchmarks/latency_table.py --fit N` has both
-# beside each other. At 40 rows it gains nothing.
-RESIDUAL_ROWS = 60
+# So many structures stand for a space when probes are chosen.
+STAND_FOR = 2000
+# From so many rows on a Gaussian process learns what the law misses. `python benchmarks/latency_table.py --fit N` has both
+# beside each other: there it gains little below 60 rows, in a calibration of few families much from 20 on.
+RESIDUAL_ROWS = 16
 
 # The same artifact measured again in another session: median spread 0.7%, 90th percentile 11% on phones.
 MEASURED_SPREAD = 0.01
@@ -227,29 +227,38 @@ def prior_from_published(target: Target) -> PublishedModel | None:
     return PublishedModel(precision, LatencyModel(law=spread_out, trust=trust, basis=basis))
 
 
-def choose_probes(structures: Sequence[Structure], count: int, spare: int = 0) -> tuple[int, ...]:
-    """Indices of up to `count` structures that tell most about a linear law over all of them, and of up to `spare` to stand
-    in for those that cannot be measured: greedy D-optimal design on the standardised logs of the features that `count` rows
-    can spread over. Distinct; in the order chosen, so that a prefix is a design too."""
+def choose_probes(structures: Sequence[Structure], count: int) -> tuple[int, ...]:
+    """Indices of up to `count` structures to measure first: those from which all the others are nearest, by the standardised
+    logs of their features. Distinct; in the order chosen, so that a prefix is a choice too.
+
+    Greedy facility location (Nemhauser, Wolsey and Fisher 1978: at least 63% of what the best choice would bring). A
+    D-optimal design, which pins down a linear law best, takes the corners of the space; there the law is least true, and
+    what it learnt there misses the many in the middle: `python benchmarks/calibration_design.py` has both beside each other.
+    """
     if not structures:
         return ()
     logs = np.log1p(np.stack([features_of(structure) for structure in structures]))
-    logs = logs if count >= RICH_PROBES else logs[:, PLAIN]
     scale = logs.std(axis=0)
     varying = scale > 1e-9
-    points = np.column_stack([(logs[:, varying] - logs[:, varying].mean(axis=0)) / scale[varying], np.ones(len(logs))])
-    # (sum of x x^T + ridge)^-1 over the rows chosen, kept up to date by the Sherman-Morrison formula. A row x multiplies the
-    # determinant by 1 + x^T inverse x, so the next one is where that is largest.
-    inverse = np.eye(points.shape[1]) / DESIGN_RIDGE
+    points = (logs[:, varying] - logs[:, varying].mean(axis=0)) / scale[varying]
+    # Of a large space some stand for all, evenly by their order: distances between all pairs would not fit into memory.
+    stand_for = points[:: math.ceil(len(points) / STAND_FOR)]
+    distances = np.sqrt(np.maximum(_squares(points, stand_for), 0.0))
+    nearest = np.full(len(stand_for), 2 * float(distances.max()) + 1.0)
     chosen: list[int] = []
-    for _ in range(min(count + spare, len(points))):
-        gains = np.einsum("ij,jk,ik->i", points, inverse, points)
+    for _ in range(min(count, len(points))):
+        gains = np.maximum(nearest - distances, 0.0).sum(axis=1)
         gains[chosen] = -np.inf
         best = int(np.argmax(gains))
         chosen.append(best)
-        step = inverse @ points[best]
-        inverse -= np.outer(step, step) / (1 + points[best] @ step)
+        nearest = np.minimum(nearest, distances[best])
     return tuple(chosen)
+
+
+def _squares(rows: FloatArray, columns: FloatArray) -> FloatArray:
+    """Squared distances [n, m] of points [n, k] and [m, k]."""
+    found: FloatArray = (rows**2).sum(axis=1)[:, None] + (columns**2).sum(axis=1)[None, :] - 2 * rows @ columns.T
+    return found
 
 
 def _left_out(law: Law, residual: Residual | None, vector: FloatArray) -> FloatArray:

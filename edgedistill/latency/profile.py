@@ -16,12 +16,13 @@ from pydantic import Field
 from edgedistill.artifacts import Environment, Fraction, MeasuredLatency
 from edgedistill.latency.law import MIN_ROWS
 from edgedistill.latency.memory import BytesModel, BytesRow
-from edgedistill.latency.model import RESIDUAL_ROWS, LatencyModel, Row
+from edgedistill.latency.model import LatencyModel, Row
 from edgedistill.latency.stored import read_document
 from edgedistill.specs import Format, Frozen, Percentile, Precision, StudentSpec
 from edgedistill.store import write_atomic
 from edgedistill.students.structure import Structure
 
+ONE_BY_ONE = 60
 FOLDS = 10
 
 
@@ -133,10 +134,9 @@ class _Predicts(Protocol):
 def left_out_error(rows: Sequence[CalibrationRow], quantity: Quantity) -> LeftOutError | None:
     """Of rows in one precision, each predicted by a model that never saw it; None where too few would be left to fit.
 
-    One row at a time is left out, unless there are so many that what the law misses is learnt too: then a tenth, since that
-    takes long to fit.
+    One row at a time is left out, of more than `ONE_BY_ONE` a tenth: what the law misses takes long to learn from many.
     """
-    folds = len(rows) if len(rows) < RESIDUAL_ROWS else FOLDS
+    folds = len(rows) if len(rows) <= ONE_BY_ONE else FOLDS
     if len(rows) <= MIN_ROWS:
         return None
     measured, estimates, hits = [], [], []
