@@ -34,7 +34,7 @@ class OnTarget:
 
     def probe(self, candidates: Sequence[Candidate], count: int) -> None:
         """Measure candidates with random weights until `count` files of each precision are known, chosen to tell most about
-        all the others near the budget."""
+        all the others near the budget. `probes` counts those of which any file could be measured."""
         if not self.lab.measurable:
             return
         wanted = count - self.measurements.fewest(self.lab.precisions)
@@ -44,9 +44,12 @@ class OnTarget:
         near = sum(c.multiply_adds <= self.plausible_multiply_adds for c in by_work)
         pool = by_work[: max(near, 2 * wanted)]
         for index in choose_probes([c.structure for c in pool], wanted):
-            for figures in self.lab.probe(pool[index]):
+            found = self.lab.probe(pool[index])
+            for figures in found:
                 self.learn(pool[index], figures)
-            self.probes += 1
+            self.probes += bool(found)
+            if not self.lab.measurable:
+                return
 
     def learn(self, candidate: Candidate, figures: Figures) -> None:
         """A measurement becomes a row of the models."""

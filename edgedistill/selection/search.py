@@ -83,7 +83,7 @@ class Search:
     study: Study
     known: Known = field(default_factory=Known)
     contenders: list[Contender] = field(default_factory=list)
-    tried_fastest: bool = False
+    tried_unlikely: bool = False
     stopped: str = ""
     began: float = field(default_factory=time.monotonic)
 
@@ -102,6 +102,7 @@ class Search:
         if not winners and self.measurable and not any(c.schemes for c in self.contenders):
             self.note("every candidate failed before it could be measured", warning=True)
         by_number = sorted(self.contenders, key=lambda c: c.number)
+        quality = self.quality()
         return {
             target.name: Outcome(
                 winners.get(target.name),
@@ -109,7 +110,7 @@ class Search:
                 tuple(target.attempts),
                 target.probes,
                 self.stopped,
-                self.expected(target),
+                self.expected(target, quality),
             )
             for target in self.targets
         }
@@ -161,10 +162,11 @@ class Search:
 
     @property
     def finalists(self) -> list[Finalist]:
-        """The trained students that keep all limits on every target that can be measured, the best first."""
+        """The trained students that keep all limits on every target that can be measured, the best first. One that a
+        measurement turned away stays away, whatever can be measured by now."""
         found = []
         for contender in self.contenders:
-            if contender.trained_out and contender.trained is not None:
+            if contender.trained_out and contender.state == "complete":
                 files = {target.name: contender.best(target.name, target.goal) for target in self.measurable}
                 kept = {name: result for name, result in files.items() if result is not None}
                 if len(kept) == len(files):
@@ -187,12 +189,13 @@ class Search:
             return max(finalists[0].contender.accuracy, least or 0.0)
         return least
 
-    def expected(self, target: OnTarget) -> tuple[PredictedPoint, ...]:
+    def expected(self, target: OnTarget, quality: QualityModel | None) -> tuple[PredictedPoint, ...]:
         """The untried candidates that would be on the target's frontier if latency and quality models were right."""
-        quality, fresh = self.quality(), self.fresh()
+        fresh = self.fresh()
         if quality is None or not fresh:
             return ()
-        latencies = [assess(c, [target.prospect()]).predicted[target.name] for c in fresh]
+        prospect = target.prospect()
+        latencies = [assess(c, [prospect]).predicted[target.name] for c in fresh]
         points = [
             PredictedPoint(
                 spec=candidate.spec,
@@ -211,8 +214,13 @@ class Search:
     @property
     def trials_left(self) -> int:
         """How many candidates may still be begun."""
-        late = self.settings.seconds is not None and time.monotonic() - self.began > self.settings.seconds
-        return 0 if late and self.contenders else self.settings.trials - len(self.contenders)
+        return 0 if self.late else self.settings.trials - len(self.contenders)
+
+    @property
+    def late(self) -> bool:
+        """Whether the time is over in which candidates may be begun; for the first batch there always is some."""
+        seconds = self.settings.seconds
+        return seconds is not None and bool(self.contenders) and time.monotonic() - self.began > seconds
 
     def fresh(self) -> list[Candidate]:
         """The candidates that were not begun."""
@@ -230,30 +238,38 @@ class Search:
         return promising(fresh, prospects, quality, accuracy, count=count)
 
     def next_batch(self) -> tuple[Proposal, ...]:
-        """The next candidates to train. Where none has a chance, the fastest ones, once: a budget is called impossible on
-        measurements, not on predictions."""
+        """The next candidates to train. Where none has a chance, once those that come nearest: what is asked for is called
+        impossible on measurements, not on predictions. Those are the fastest ones; where some would keep the limits and
+        lack accuracy alone, the largest that would."""
         wanted = min(self.settings.candidates, self.trials_left)
         if wanted <= 0:
-            self.stopped = "as many candidates were tried as allowed"
+            self.stopped = self._why_no_more()
             return ()
         batch = self.propose(wanted)
         if batch:
             return batch
         self.stopped = "no untried candidate is likely enough to do better"
-        if self.finalists or self.tried_fastest:
+        if self.finalists or self.tried_unlikely:
             return ()
-        self.tried_fastest = True
-        self.note("no candidate is predicted to fit the budget: trying the fastest ones", warning=True)
+        self.tried_unlikely = True
+        count = max(1, wanted // 2)
+        if inside := propose(self.fresh(), self.prospects(), count=count):
+            self.note("no candidate is predicted to be accurate enough: trying the largest that may fit", warning=True)
+            return inside
+        self.note("no candidate is predicted to fit: trying the fastest ones", warning=True)
         tried = {c.proposal.candidate.spec for c in self.contenders}
-        likely = fastest(self.candidates, self.prospects(), count=max(1, wanted // 2))
+        likely = fastest(self.candidates, self.prospects(), count=count)
         return tuple(p for p in likely if p.candidate.spec not in tried)
+
+    def _why_no_more(self) -> str:
+        return "its time was over" if self.late else "as many candidates were tried as allowed"
 
     def worth_another(self) -> bool:
         """Whether a bracket is worth its cost: there is an incumbent, and an untried candidate likely enough to beat it."""
         if not self.finalists:
             return False
         if self.trials_left <= 0:
-            self.stopped = "as many candidates were tried as allowed"
+            self.stopped = self._why_no_more()
             return False
         if self.propose(1):
             return True
@@ -347,7 +363,8 @@ class Search:
         return float(quality.reach([contender.proposal.candidate], accuracy)[0]) < MIN_PROBABILITY
 
     def measure(self, contender: Contender) -> bool:
-        """Make and measure the files of a contender's present weights, target by target; False if one turned it away."""
+        """Make and measure the files of a contender's present weights, target by target; False if one turned it away. A
+        device that is lost meanwhile turns nobody away."""
         assert contender.trained is not None
         for target in self.measurable:
             first = target.name not in contender.schemes
@@ -355,13 +372,12 @@ class Search:
                 schemes = target.lab.realise(contender.trained, last=contender.trained_out)
             except TrialFailure as failure:
                 self.close(contender, "failed", self._on(target, failure.message))
-                contender.trained_out = False
                 return False
             contender.schemes[target.name] = schemes
             if first:
                 for figures in figures_of(schemes):
                     target.learn(contender.proposal.candidate, figures)
-            if contender.best(target.name, target.goal) is None:
+            if target.lab.measurable and contender.best(target.name, target.goal) is None:
                 why = contender.why_not_fitting(target.name, target.goal)
                 self.close(contender, "over_budget", self._on(target, why))
                 return False
@@ -378,8 +394,8 @@ class Search:
             if proofs is None:
                 continue
             files = finalists[0].files
-            proven = self._by_target({name: f"in {result.scheme.label}" for name, result in files.items()})
-            reason = f"proven inside the budget {proven}" if files else "trained through every rung; not measured"
+            proven = {name: f"proven inside the budget in {result.scheme.label}" for name, result in files.items()}
+            reason = self._by_target(proven) if files else "trained through every rung; not measured"
             self.close(contender, "complete", reason)
             self._close_others(finalists[0])
             trained = contender.trained
@@ -392,7 +408,7 @@ class Search:
 
     def attempt(self, finalist: Finalist) -> dict[str, Proof] | None:
         """The acceptance rule on a finalist's files, target by target. One that fails it, or whose sessions cannot be taken,
-        is out, and there is no answer."""
+        is out, and there is no answer; nor is there where a device is lost meanwhile, which speaks against no file."""
         contender = finalist.contender
         assert contender.trained is not None
         proofs: dict[str, Proof] = {}
@@ -402,6 +418,8 @@ class Search:
             try:
                 proof = target.lab.prove(contender.trained, result, target.goal.budget)
             except TrialFailure as failure:
+                if not target.lab.measurable:
+                    return None
                 reason = f"{result.scheme.label}: {failure.message}"
             else:
                 if proof.met:

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from made_up_lab import MadeUpLab, made_candidate, made_file, made_student
 
-from edgedistill.artifacts import Rung, SchemeResult, UnknownLatency
+from edgedistill.artifacts import Proof, Rung, SchemeResult, UnknownLatency
+from edgedistill.errors import TrialFailure
 from edgedistill.selection.contender import Contender
 from edgedistill.selection.known import Known, KnownFile
 from edgedistill.selection.on_target import OnTarget
@@ -145,6 +146,21 @@ def test_a_target_that_is_not_attached_takes_part_unproven(tmp_path: Path) -> No
     winners = proving(tmp_path, {"phone": MadeUpLab(measurable=False), "board": MadeUpLab()}, only).prove()
     assert winners["phone"].scheme is None and winners["phone"].proof is None
     assert winners["board"].proof is not None and winners["board"].proof.met
+
+
+def test_a_target_that_is_lost_at_the_proof_takes_part_unproven(tmp_path: Path) -> None:
+    class Unplugged(MadeUpLab):
+        def prove(self, *asked: Any) -> Proof:
+            self.measurable = False
+            raise TrialFailure("unplugged")
+
+    labs = {"phone": MadeUpLab(), "board": Unplugged()}
+    only = finalist(0, 0.96, phone=[made_file("fp32", 0.96, 1.0)], board=[made_file("fp32", 0.96, 1.0)])
+    search = proving(tmp_path, labs, only)
+    winners = search.prove()
+    assert winners["board"].scheme is None and winners["board"].proof is None
+    assert winners["phone"].proof is not None and winners["phone"].proof.met
+    assert only.reason == "phone: proven inside the budget in fp32"
 
 
 def test_what_is_known_goes_to_the_target_that_it_was_measured_on(tmp_path: Path) -> None:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from made_up_lab import MadeUpLab, made_candidate, made_file, made_student
 
-from edgedistill.artifacts import Rung, SchemeResult, UnknownLatency
+from edgedistill.artifacts import Proof, Rung, SchemeResult, UnknownLatency
+from edgedistill.errors import TrialFailure
 from edgedistill.selection.contender import Contender, Winner
+from edgedistill.selection.expect import Measurements
+from edgedistill.selection.lab import Figures
 from edgedistill.selection.on_target import OnTarget
 from edgedistill.selection.propose import Proposal
 from edgedistill.selection.search import Outcome, Search, Settings
@@ -213,6 +217,7 @@ def test_no_more_candidates_than_trials_are_begun(tmp_path: Path) -> None:
 def test_after_its_time_no_further_batch_begins(tmp_path: Path) -> None:
     outcome = run(search_of(tmp_path, lawful_lab(), space(10), seconds=0.0))
     assert len(outcome.trials) <= 4 and outcome.winner is not None
+    assert outcome.stopped == "its time was over"
 
 
 def test_no_student_is_tried_twice(tmp_path: Path) -> None:
@@ -240,3 +245,110 @@ def test_where_nothing_fits_the_fastest_are_measured_before_that_is_said(tmp_pat
         t.state for t in outcome.trials
     } == {"over_budget"}
     assert min(trial.spec.width for trial in outcome.trials) == pytest.approx(0.1)
+
+
+def test_where_none_is_accurate_enough_the_largest_that_fit_are_measured_before_that_is_said(tmp_path: Path) -> None:
+    lab = lawful_lab()
+    goal = Goal(budget=BUDGET, min_accuracy=0.99)
+    outcome = run(search_of(tmp_path, lab, space(10), goal))
+    assert outcome.winner is None
+    assert not any("fit: trying the fastest" in note for note in lab.notes), "many fit"
+    (told,) = (number for number, note in enumerate(lab.notes) if "accurate enough: trying the largest" in note)
+    later = [note for note in lab.notes[told + 1 :] if note.startswith("trial") and "predicted" in note]
+    assert later and not any(" w0.1 " in note for note in later)
+
+
+def test_what_is_expected_of_the_untried_is_fitted_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    search = search_of(tmp_path, lawful_lab(), space(10))
+    outcome = run(search)
+    fitted = []
+    expectations = Measurements.expectations
+
+    def counting(rows: Measurements) -> Any:
+        fitted.append(rows)
+        return expectations(rows)
+
+    monkeypatch.setattr(Measurements, "expectations", counting)
+    assert search.expected(search.targets[0], search.quality()) == outcome.predicted != ()
+    assert len(fitted) == 1
+
+
+# -- a device that is lost, and one on which nothing works ------------------------------------------------------------
+
+
+def test_a_device_that_is_lost_turns_nobody_away(tmp_path: Path) -> None:
+    lab = MadeUpLab()
+    unknown = UnknownLatency(reason="unplugged", device=DEVICE)
+
+    def unplugged(spec: Any) -> list[SchemeResult]:
+        lab.measurable = False
+        return [made_file("fp32", 0.9, 1.0).model_copy(update={"latency": unknown})]
+
+    lab.files = unplugged
+    search = search_of(tmp_path, lab)
+    only = contender(0, 0.9, trained_out=False)
+    assert search.measure(only) and (only.state, only.reason) == ("complete", "")
+    only.trained_out = True
+    search.contenders = [only]
+    winner = prove(search)
+    assert winner is not None and winner.proof is None
+
+
+def test_what_a_measurement_turned_away_does_not_come_back_when_the_device_is_lost(tmp_path: Path) -> None:
+    slow, fitting = made_file("fp32", 0.95, 6.0), made_file("fp32", 0.9, 4.0)
+    lab = MadeUpLab(files=lambda spec: [slow])
+    search = search_of(tmp_path, lab)
+    search.contenders = [contender(0, 0.95), contender(1, 0.9, fitting)]
+    assert not search.measure(search.contenders[0])
+    lab.measurable = False
+    winner = prove(search)
+    assert winner is not None and winner.trial.number == 1
+
+
+def test_a_device_that_is_lost_at_the_proof_speaks_against_no_file(tmp_path: Path) -> None:
+    class Unplugged(MadeUpLab):
+        def prove(self, *asked: Any) -> Proof:
+            self.measurable = False
+            raise TrialFailure("unplugged")
+
+    search = search_of(tmp_path, Unplugged())
+    only = contender(0, 0.9, made_file("fp32", 0.9, 4.0))
+    search.contenders = [only]
+    winner = prove(search)
+    assert winner is not None and (winner.proof, winner.trial.state) == (None, "complete")
+    assert not only.failed_proofs
+
+
+def test_where_no_probe_can_be_measured_none_is_counted(tmp_path: Path) -> None:
+    class Refusing(MadeUpLab):
+        def probe(self, candidate: Candidate) -> tuple[Figures, ...]:
+            return ()
+
+        def realise(self, trained: Any, *, last: bool) -> tuple[SchemeResult, ...]:
+            raise TrialFailure("no such operation")
+
+    lab = Refusing()
+    outcome = run(search_of(tmp_path, lab))
+    assert (outcome.winner, outcome.probes) == (None, 0)
+    assert {(trial.state, trial.reason) for trial in outcome.trials} == {("failed", "no such operation")}
+    assert "every candidate failed before it could be measured" in lab.notes
+
+
+def test_probing_ends_when_the_device_is_lost(tmp_path: Path) -> None:
+    class Unplugged(MadeUpLab):
+        def probe(self, candidate: Candidate) -> tuple[Figures, ...]:
+            self.asked.append((candidate.spec, -1))
+            self.measurable = False
+            return ()
+
+    lab = Unplugged()
+    search_of(tmp_path, lab).targets[0].probe(FOUR, 4)
+    assert len(lab.asked) == 1
+
+
+@pytest.mark.parametrize("settings", [{"rungs": (4,)}, {"candidates": 1}, {"rungs": (1, 2, 4), "candidates": 2}])
+def test_the_smallest_brackets_find_a_winner(tmp_path: Path, settings: dict[str, Any]) -> None:
+    search = search_of(tmp_path, lawful_lab(), space(10))
+    search.settings = replace(search.settings, **settings)
+    outcome = run(search)
+    assert outcome.winner is not None and outcome.winner.proof is not None
