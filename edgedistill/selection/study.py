@@ -7,6 +7,7 @@ finds its trials there by their parameters and goes on under the same numbers, a
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
@@ -55,16 +56,18 @@ class _Chosen(BaseSampler):
 
 
 class _FlockLock(JournalFileOpenLock):
-    """The journal's lock as the kernel keeps it: dropped with its process. Optuna's own are files, which a killed process
-    leaves behind; others then wait until it has grown old."""
+    """The lock of `journal` as the kernel keeps it: dropped with its process. Optuna's own are files, which a killed process
+    leaves behind; others then wait until it has grown old. Whoever has it first cuts off what one that was killed at its
+    last line left of that."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, journal: Path) -> None:
+        self._journal = journal
         self._held: ExitStack | None = None
 
     def acquire(self) -> bool:
         with ExitStack() as stack:
-            stack.enter_context(lock(self._path, silent, "the study"))
+            stack.enter_context(lock(self._journal.with_name(f"{self._journal.name}.flock"), silent, "the study"))
+            drop_torn_line(self._journal)
             self._held = stack.pop_all()
         return True
 
@@ -102,13 +105,19 @@ class Study:
         one."""
         parameters = spec.model_dump()
         with self._my_turn():
-            for known in self._study.get_trials(deepcopy=False):
-                if known.params == parameters:
-                    if not known.state.is_finished():
-                        self._live[known.number] = optuna.trial.Trial(self._study, known._trial_id)
-                    return known.number
+            trials = self._study.get_trials(deepcopy=False)
+            known = next((trial for trial in trials if trial.params == parameters), None)
+            if known is not None and known.state.is_finished():
+                return known.number
+            # One with some of the parameters is of a process that was killed while it asked: this is our turn.
+            known = known or next((trial for trial in trials if trial.params.items() < parameters.items()), None)
             self._sampler.parameters = parameters
-            trial = self._study.ask(self._distributions)
+            if known is None:
+                trial = self._study.ask(self._distributions)
+            else:
+                trial = optuna.trial.Trial(self._study, known._trial_id)
+                for name, distribution in self._distributions.items():
+                    trial._suggest(name, distribution)
         self._live[trial.number] = trial
         return trial.number
 
@@ -168,18 +177,18 @@ def _opened(storage: Path | str) -> BaseStorage:
     path = Path(storage)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        drop_torn_line(path)
-        return JournalStorage(JournalFileBackend(str(path), lock_obj=_FlockLock(path.with_name(f"{path.name}.flock"))))
+        return JournalStorage(JournalFileBackend(str(path), lock_obj=_FlockLock(path)))
     except OSError as error:
         raise InputError(f"the storage {path} cannot be opened: {error.strerror}", fix="check --storage") from None
 
 
 def drop_torn_line(path: Path) -> None:
-    """Cut off a last line that a killed process left half-written: Optuna's journal reader stops at it for good, since
-    the next append would run on behind it."""
-    if not path.exists():
+    """Cut off a last line that a killed process left half-written: Optuna's journal reader stops at it for good once the
+    next append runs on behind it. The caller holds the journal's lock."""
+    if not path.exists() or path.stat().st_size == 0:
         return
-    data = path.read_bytes()
-    if data and not data.endswith(b"\n"):
-        with path.open("r+b") as stream:
-            stream.truncate(data.rfind(b"\n") + 1)
+    with path.open("r+b") as stream:
+        stream.seek(-1, os.SEEK_END)
+        if stream.read() != b"\n":
+            stream.seek(0)
+            stream.truncate(stream.read().rfind(b"\n") + 1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import optuna
@@ -14,9 +15,11 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
 from edgedistill.errors import InputError
+from edgedistill.progress import silent
 from edgedistill.selection.known import Known, KnownCurve
 from edgedistill.selection.study import Study, drop_torn_line
 from edgedistill.specs import StudentSpec
+from edgedistill.store import lock
 
 JOURNAL = "study.journal"
 SPECS = [
@@ -107,6 +110,44 @@ def test_a_torn_last_line_is_dropped(tmp_path: Path, keep: int) -> None:
 def test_a_journal_torn_in_its_first_line_is_empty(tmp_path: Path) -> None:
     (tmp_path / JOURNAL).write_bytes(b'{"op_code": 0, "wor')
     assert Study(tmp_path / JOURNAL, "build", SPECS, tmp_path / "turn").ask(SPECS[0]) == 0
+
+
+def test_a_line_that_another_process_is_writing_is_not_torn(tmp_path: Path) -> None:
+    study = Study(tmp_path / JOURNAL, "build", SPECS, tmp_path / "turn")
+    study.ask(SPECS[0])
+    journal = tmp_path / JOURNAL
+    whole = journal.read_bytes()
+    opening = threading.Thread(target=Study, args=(journal, "other", SPECS, tmp_path / "another turn"), daemon=True)
+    with lock(tmp_path / f"{JOURNAL}.flock", silent, "the study"):
+        with journal.open("ab") as stream:
+            stream.write(b'{"op_code": ')
+        opening.start()
+        opening.join(1.0)
+        assert journal.read_bytes() == whole + b'{"op_code": '
+        journal.write_bytes(whole)
+    opening.join(30)
+    assert not opening.is_alive() and len(opened(tmp_path).trials) == 1
+
+
+def test_a_line_that_a_killed_neighbour_left_torn_is_dropped_before_the_next(tmp_path: Path) -> None:
+    study = Study(tmp_path / JOURNAL, "build", SPECS, tmp_path / "turn")
+    study.ask(SPECS[0])
+    with (tmp_path / JOURNAL).open("ab") as stream:
+        stream.write(b'{"op_code": ')
+    assert study.ask(SPECS[1]) == 1
+    assert [t.params for t in opened(tmp_path).trials] == [spec.model_dump() for spec in SPECS[:2]]
+
+
+def test_a_trial_that_a_killed_process_had_half_asked_for_is_taken_up(tmp_path: Path) -> None:
+    first = Study(tmp_path / JOURNAL, "build", SPECS, tmp_path / "turn")
+    first._sampler.parameters = SPECS[0].model_dump()
+    first._study.ask(dict(list(first._distributions.items())[:2]))
+    second = Study(tmp_path / JOURNAL, "build", SPECS, tmp_path / "turn")
+    assert [second.ask(spec) for spec in SPECS[:2]] == [0, 1]
+    second.tell(0, "complete", accuracy=0.8, reason="proven", latency_ms={})
+    trials = opened(tmp_path).trials
+    assert [t.params for t in trials] == [spec.model_dump() for spec in SPECS[:2]]
+    assert trials[0].state is TrialState.COMPLETE
 
 
 def test_a_whole_journal_is_left_alone(tmp_path: Path) -> None:
