@@ -85,6 +85,8 @@ class QualityModel:
     weights: FloatArray
     factor: tuple[FloatArray, bool]
     mean: float
+    blur: float
+    """Standard deviation of what the last rung shows about its student's final score."""
 
     @classmethod
     def fit(cls, curves: Sequence[Curve], space: Sequence[Candidate], epochs: int) -> QualityModel | None:
@@ -109,10 +111,10 @@ class QualityModel:
         stretch = _stretch(hyper, rung)
         factor = cho_factor(_observed(seen, rung, hyper, last), lower=True)
         weights = cho_solve(factor, score - mean - stretch * _trend(seen))
-        return cls(numbers, families, centre, scale, seen, stretch, hyper, weights, factor, mean)
+        return cls(numbers, families, centre, scale, seen, stretch, hyper, weights, factor, mean, hyper[f"blur {last}"])
 
     def predict(self, candidates: Sequence[Candidate]) -> tuple[FloatArray, FloatArray]:
-        """Mean and standard deviation [n] of the score (`scored`) after the last rung."""
+        """Mean and standard deviation [n] of the final score (`scored`), which the last rung shows blurred."""
         at = _students(candidates, self.numbers, self.families, self.centre, self.scale)
         cross = _final(at, self.seen, self.hyper) * self.stretch
         parts = sum(self.hyper[name] ** 2 for name in ("family", "smooth", "luck"))
@@ -123,17 +125,16 @@ class QualityModel:
         return mean, deviation
 
     def reach(self, candidates: Sequence[Candidate], accuracy: float) -> FloatArray:
-        """P(accuracy after the last rung > `accuracy`) [n]."""
+        """P(final accuracy > `accuracy`) [n]. What the last rung's blur may add is no reason to train a student."""
         mean, deviation = self.predict(candidates)
         chance: FloatArray = stats.norm.sf((scored(accuracy) - mean) / deviation)
         return chance
 
     def intervals(self, candidates: Sequence[Candidate]) -> list[tuple[float, float, float]]:
-        """Lower end, middle and upper end of each candidate's accuracy after the last rung, at 95%."""
-        half = float(stats.norm.ppf(0.975))
-        return [
-            (unscored(m - half * d), unscored(m), unscored(m + half * d)) for m, d in zip(*self.predict(candidates))
-        ]
+        """Lower end, middle and upper end of the accuracy that each candidate would show after the last rung, at 95%."""
+        mean, deviation = self.predict(candidates)
+        half = float(stats.norm.ppf(0.975)) * np.hypot(deviation, self.blur)
+        return [(unscored(m - h), unscored(m), unscored(m + h)) for m, h in zip(mean, half, strict=True)]
 
 
 def scored(accuracy: float) -> float:

@@ -54,16 +54,17 @@ def test_the_untrained_are_ranked_by_what_the_trained_showed() -> None:
     assert np.abs(mean - true).mean() < 0.06
 
 
-def test_intervals_hold_what_comes() -> None:
+@pytest.mark.parametrize("noise", [0.03, 0.08])
+def test_intervals_hold_what_comes(noise: float) -> None:
     held = total = 0
     for seed in range(6):
         order = random.Random(seed).sample(SPACE, len(SPACE))
-        curves = [curve(c, 2, 4, 8, noise=0.03, seed=seed) for c in order[:8]]
-        curves += [curve(c, 2, noise=0.03, seed=seed) for c in order[8:12]]
+        curves = [curve(c, 2, 4, 8, noise=noise, seed=seed) for c in order[:8]]
+        curves += [curve(c, 2, noise=noise, seed=seed) for c in order[8:12]]
         model = QualityModel.fit(curves, SPACE, 8)
         assert model is not None
         for candidate, (low, _, high) in zip(order[8:], model.intervals(order[8:]), strict=True):
-            came = curve(candidate, 8, noise=0.03, seed=seed).accuracy[8]
+            came = curve(candidate, 8, noise=noise, seed=seed).accuracy[8]
             held += low <= came <= high
             total += 1
     assert held / total > 0.85
