@@ -23,7 +23,7 @@ from edgedistill.results import (
     StudentSummary,
 )
 from edgedistill.selection.contender import Winner
-from edgedistill.selection.goal import validation_accuracy
+from edgedistill.selection.goal import misses_beside_latency, validation_accuracy
 from edgedistill.selection.pareto import frontier
 from edgedistill.selection.search import Outcome
 from edgedistill.specs import Budget, Goal
@@ -64,17 +64,19 @@ def describe(finding: Finding) -> Found:
     bench, goal, outcome = finding.bench, finding.goal, finding.outcome
     winner, budget = outcome.winner, goal.budget
     measured = _measured(outcome.trials, budget)
+    keeping = _measured(_within_other_limits(outcome.trials, goal), budget)
     status: Literal["met", "not_met", "unmeasured"]
     status = "unmeasured" if bench.not_measurable else "met" if winner and winner.proof else "not_met"
     fastest = min((p.latency_ms for p in measured), default=None)
+    fastest_keeping = min((p.latency_ms for p in keeping), default=None)
     # Where one student is to serve several targets, no budget of one of them alone would do.
     offered = status == "not_met" and not finding.together
-    would_do = _budget_that_would_do(bench, outcome, budget) if offered else None
+    would_do = _budget_that_would_do(bench, outcome, goal) if offered else None
     return Found(
         edgedistill_version=__version__,
         build_key=finding.build_key,
         status=status,
-        verdict=_verdict(finding, fastest, would_do),
+        verdict=_verdict(finding, fastest, fastest_keeping, would_do),
         target=finding.target,
         objective=goal.objective,
         constraints=_constraints(finding),
@@ -168,13 +170,25 @@ def _measured(trials: Sequence[Trial], budget: Budget) -> list[FrontierPoint]:
     ]
 
 
-def _budget_that_would_do(bench: Workbench, outcome: Outcome, budget: Budget) -> float | None:
-    """The least budget that all samples taken so far of some file would have met: the acceptance rule's bound of its worst
-    session, proofs that failed included."""
+def _within_other_limits(trials: Sequence[Trial], goal: Goal) -> list[Trial]:
+    """The trials, each with those of its files alone that keep all limits but the budget."""
+    return [
+        trial.model_copy(
+            update={"schemes": tuple(s for s in trial.schemes if not misses_beside_latency(s, goal, trained_out=True))}
+        )
+        for trial in trials
+    ]
+
+
+def _budget_that_would_do(bench: Workbench, outcome: Outcome, goal: Goal) -> float | None:
+    """The least larger budget that all samples taken so far of some file would have met, if that keeps all other limits: the
+    acceptance rule's bound of its worst session, proofs that failed included."""
+    budget = goal.budget
     bounds: dict[str, float] = {}
     for attempt in outcome.attempts:
         bounds[attempt.artifact_sha256] = max(attempt.bounds_ms)
-    for result in (result for trial in outcome.trials for result in trial.schemes):
+    trials = _within_other_limits(outcome.trials, goal)
+    for result in (result for trial in trials for result in trial.schemes):
         folder = bench.store.find("profile", result.profile) if result.profile and not result.dropped else None
         if folder is not None:
             profile = Profile.model_validate_json((folder / "profile.json").read_text())
@@ -183,27 +197,39 @@ def _budget_that_would_do(bench: Workbench, outcome: Outcome, budget: Budget) ->
             bound = max(proof(profile.sessions, budget, 0.0, profile.artifact_sha256).bounds_ms)
             sha256 = profile.artifact_sha256
             bounds[sha256] = max(bound, bounds.get(sha256, 0.0))
-    return min(bounds.values(), default=None)
+    return min((bound_ms for bound_ms in bounds.values() if bound_ms > budget.latency_ms), default=None)
 
 
-def _verdict(finding: Finding, fastest: float | None, would_do: float | None) -> str:
-    """One sentence with the figures that decide."""
+def _verdict(
+    finding: Finding, fastest_ms: float | None, fastest_keeping_ms: float | None, would_do_ms: float | None
+) -> str:
+    """One sentence with the figures that decide; `fastest_keeping_ms` is of a student that keeps all limits but the
+    budget."""
     bench, budget, winner = finding.bench, finding.goal.budget, finding.outcome.winner
     limit = f"{format_ms(budget.latency_ms)} at {budget.percentile}"
     if bench.not_measurable:
+        if winner is None:
+            everywhere = f" that keeps every limit on {', '.join(finding.together)}" if finding.together else ""
+            return f"Not measured: {bench.not_measurable}. There is no student{everywhere} either; the trials say why."
         how = f" To measure: {bench.target.how_to_measure}" if bench.target.how_to_measure else ""
         return f"Not measured: {bench.not_measurable}.{how}"
     if winner is None or winner.proof is None:
-        if fastest is None:
+        if fastest_ms is None:
             return f"No candidate could be measured against the budget of {limit}; the trials say why."
         if finding.together:
             everywhere = ", ".join(finding.together)
             return (
                 f"No one student keeps every limit on {everywhere}: here the budget is {limit}, "
-                f"and the fastest student measured {format_ms(fastest)}; the trials say what each lacked."
+                f"and the fastest student measured {format_ms(fastest_ms)}; the trials say what each lacked."
             )
-        hint = f" A budget of {format_ms(would_do)} would do." if would_do else ""
-        return f"Budget of {limit} not met: the fastest student measured {format_ms(fastest)}.{hint}"
+        if fastest_keeping_ms is None:
+            return (
+                f"No student keeps the limits beside the budget of {limit}; the fastest one measured "
+                f"{format_ms(fastest_ms)}; the trials say what each lacked."
+            )
+        which = "the fastest student" + " that keeps the other limits" * (fastest_keeping_ms > fastest_ms)
+        hint = f" A budget of {format_ms(would_do_ms)} would do." if would_do_ms else ""
+        return f"Budget of {limit} not met: {which} measured {format_ms(fastest_keeping_ms)}.{hint}"
     proof, scheme = winner.proof, winner.scheme
     assert scheme is not None
     return (
@@ -219,9 +245,11 @@ def _notes(finding: Finding) -> tuple[str, ...]:
     if finding.together:
         notes.append(f"one student was searched for {', '.join(finding.together)}")
     if outcome.probes:
-        notes.append(f"{outcome.probes} candidates with random weights were measured before the first proposal")
+        probed = _counted(outcome.probes, "candidate", "was", "were")
+        notes.append(f"{probed} measured with random weights before the first proposal")
     if outcome.attempts:
-        notes.append(f"{len(outcome.attempts)} files failed the acceptance rule before the winner")
+        failed = _counted(len(outcome.attempts), "file", "has", "have")
+        notes.append(f"{failed} failed the acceptance rule" + " before the winner" * (outcome.winner is not None))
     if bench.speed.elsewhere:
         notes.append(
             f"{bench.speed.elsewhere} of {bench.speed.sessions} sessions ran while the processor was at another speed than "
@@ -230,6 +258,10 @@ def _notes(finding: Finding) -> tuple[str, ...]:
     if bench.not_measurable:
         notes.append(f"not measured: {bench.not_measurable}")
     return tuple(notes)
+
+
+def _counted(number: int, what: str, one: str, several: str) -> str:
+    return f"{number} {what} {one}" if number == 1 else f"{number} {what}s {several}"
 
 
 def environment(bench: Workbench) -> dict[str, str]:

@@ -44,7 +44,7 @@ def finish(finding: Finding, teacher: PreparedTeacher, views: ViewStore, out: Pa
     source: Source | None = None
     if outcome.winner is not None:
         source = source_of(bench, outcome.winner.trained)
-        files = make_files(bench, source, finding.goal.budget, outcome.winner, views)
+        files = make_files(bench, source, finding.goal, outcome.winner, views)
     artifacts = tuple(_shipped(bench, source, made) for made in files.made) if source else ()
     result = BuildResult(
         **dict(describe(finding)),

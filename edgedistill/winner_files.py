@@ -19,18 +19,20 @@ from edgedistill.artifacts import (
     SchemeResult,
     StandIn,
     UnknownLatency,
+    Verified,
 )
 from edgedistill.config import BuildConfig
 from edgedistill.errors import MissingDependencyError, TrialFailure, UnsupportedError
 from edgedistill.files import compiled, portable
-from edgedistill.pipeline import latency_of, profile_key, profiled, stand_in_for, verified
+from edgedistill.pipeline import latency_of, memory_of, profile_key, profiled, stand_in_for, verified
 from edgedistill.realise import why_dropped
 from edgedistill.results import Dropped
 from edgedistill.rungs import Chosen, choose, settled
 from edgedistill.runtimes.tensorrt import trtexec_command
 from edgedistill.selection.contender import Winner
+from edgedistill.selection.goal import misses_beside_latency
 from edgedistill.ship.package import artifact_name
-from edgedistill.specs import Budget, Format, Precision, QuantScheme
+from edgedistill.specs import Budget, Format, Goal, Precision, QuantScheme
 from edgedistill.teachers.cache import ViewStore
 from edgedistill.units import format_ms, format_percent
 from edgedistill.workbench import Source, Workbench
@@ -55,13 +57,13 @@ class Files:
     on_device: list[Precision] = field(default_factory=list)
 
 
-def make_files(bench: Workbench, source: Source, budget: Budget, winner: Winner, views: ViewStore) -> Files:
+def make_files(bench: Workbench, source: Source, goal: Goal, winner: Winner, views: ViewStore) -> Files:
     """The winner's files in every format and precision of the build."""
     files = Files()
     for form in bench.formats:
         baseline: SchemeResult | None = None
         for asked in bench.schemes:
-            made = _make(bench, source, asked, form, budget, winner, views, baseline, files)
+            made = _make(bench, source, asked, form, goal, winner, views, baseline, files)
             baseline = baseline or made
     return files
 
@@ -71,7 +73,7 @@ def _make(
     source: Source,
     asked: QuantScheme,
     form: Format,
-    budget: Budget,
+    goal: Goal,
     winner: Winner,
     views: ViewStore,
     baseline: SchemeResult | None,
@@ -98,11 +100,16 @@ def _make(
     latency = _own_latency(bench, winner, chosen.scheme, profile) if own else _unmeasured(bench, form)
     key = profile_key(bench, artifact, 1) if profile else None
     result = SchemeResult(
-        scheme=chosen.scheme, artifact=artifact, verification=verification, latency=latency, profile=key
+        scheme=chosen.scheme,
+        artifact=artifact,
+        verification=verification,
+        latency=latency,
+        peak_memory_bytes=memory_of(profile),
+        profile=key,
     )
     if isinstance(verification, Inspected):
         result = _with_stand_in(result, stand_in_for(bench, artifact, model, source), verification)
-    reason = _why_left_out(bench.config, result, baseline, budget, proven=won and winner.proof is not None)
+    reason = _why_left_out(bench.config, result, baseline, goal, proven=won and winner.proof is not None)
     if reason:
         told = "; ".join(filter(None, (reason, chosen.tried)))
         files.dropped.append(Dropped(format=form, precision=chosen.scheme.precision, reason=told))
@@ -158,11 +165,13 @@ def _won(winner: Winner, artifact: CompiledArtifact) -> bool:
 
 
 def _why_left_out(
-    config: BuildConfig, result: SchemeResult, baseline: SchemeResult | None, budget: Budget, *, proven: bool
+    config: BuildConfig, result: SchemeResult, baseline: SchemeResult | None, goal: Goal, *, proven: bool
 ) -> str:
     """Why a file is not shipped, empty if it is. The one that is proven ships: the figures of its proof may lie on the other
     side of a margin than those of the single session by which the search kept it."""
-    return "" if proven else why_dropped(config, result, baseline) or _over(result.latency, budget)
+    if proven:
+        return ""
+    return why_dropped(config, result, baseline) or _over(result.latency, goal.budget) or _outside(result, goal)
 
 
 def _over(latency: Latency, budget: Budget) -> str:
@@ -170,6 +179,16 @@ def _over(latency: Latency, budget: Budget) -> str:
         measured = format_ms(latency.at(budget.percentile))
         return f"measured {budget.percentile} {measured}, over the budget of {format_ms(budget.latency_ms)}"
     return ""
+
+
+def _outside(result: SchemeResult, goal: Goal) -> str:
+    """The limits beside the budget that a file is known not to keep."""
+    unknown: dict[str, None] = {}
+    if result.peak_memory_bytes is None:
+        unknown["max_memory_bytes"] = None
+    if not isinstance(result.verification, Verified):
+        unknown["min_accuracy"] = None
+    return "; ".join(misses_beside_latency(result, goal.model_copy(update=unknown), trained_out=True))
 
 
 def _own_latency(bench: Workbench, winner: Winner, scheme: QuantScheme, profile: Profile | None) -> Latency:

@@ -24,17 +24,25 @@ def comparable_ms(result: SchemeResult, goal: Goal) -> float:
 def misses(result: SchemeResult, goal: Goal, *, trained_out: bool) -> tuple[str, ...]:
     """The limits that a measured file does not keep, each in words. Accuracy counts once the student is `trained_out`:
     before the last rung it still rises. What was not measured keeps no limit."""
-    found = []
+    return (*_late(result, goal), *misses_beside_latency(result, goal, trained_out=trained_out))
+
+
+def _late(result: SchemeResult, goal: Goal) -> tuple[str, ...]:
     budget = goal.budget
-    if isinstance(result.latency, MeasuredLatency):
-        if comparable_ms(result, goal) > budget.latency_ms:
-            measured = format_ms(result.latency.at(budget.percentile))
-            found.append(
-                f"measured {budget.percentile} {measured} in {result.scheme.label}{_speed(result.latency, goal)}, "
-                f"budget {format_ms(budget.latency_ms)}"
-            )
-    else:
-        found.append(f"latency in {result.scheme.label} is not measured")
+    if not isinstance(result.latency, MeasuredLatency):
+        return (f"latency in {result.scheme.label} is not measured",)
+    if comparable_ms(result, goal) <= budget.latency_ms:
+        return ()
+    measured = format_ms(result.latency.at(budget.percentile))
+    return (
+        f"measured {budget.percentile} {measured} in {result.scheme.label}{_speed(result.latency, goal)}, "
+        f"budget {format_ms(budget.latency_ms)}",
+    )
+
+
+def misses_beside_latency(result: SchemeResult, goal: Goal, *, trained_out: bool) -> tuple[str, ...]:
+    """`misses` without the budget."""
+    found = []
     size = result.artifact.bytes
     if goal.max_bytes is not None and size > goal.max_bytes:
         found.append(
