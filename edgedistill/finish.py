@@ -1,4 +1,4 @@
-"""After the winner is fixed: its files in every format, the test split's figures, the package, the report, build.json.
+"""After the winner is fixed: its files in every format, the test split's figures, the package, build.json.
 
 This is the one place that reads the test split, and nothing after it decides anything.
 """
@@ -22,7 +22,6 @@ from edgedistill.results import (
     TeacherSummary,
 )
 from edgedistill.runtimes import runtime_for
-from edgedistill.selection.search import Outcome
 from edgedistill.ship.card import model_card
 from edgedistill.ship.golden import Golden
 from edgedistill.ship.package import PACKAGE, PackageContents, PackageFile, write_package
@@ -38,7 +37,7 @@ PROFILES = "profiles"
 
 
 def finish(finding: Finding, teacher: PreparedTeacher, views: ViewStore, out: Path) -> BuildResult:
-    """Write the package, the profiles, the report and build.json into `out`, and return the result."""
+    """Write the package, the profiles and build.json into `out`, and return the result."""
     bench, outcome = finding.bench, finding.outcome
     files = Files()
     source: Source | None = None
@@ -53,9 +52,10 @@ def finish(finding: Finding, teacher: PreparedTeacher, views: ViewStore, out: Pa
         artifacts=artifacts,
         dropped=tuple(files.dropped),
     )
-    _write_profiles(bench, teacher, outcome, files.made, out)
-    if source is None:
-        shutil.rmtree(out / PACKAGE, ignore_errors=True)  # an earlier build's: it would pass for this one's
+    _write_profiles(teacher, files.made, out)
+    (out / "report.html").unlink(missing_ok=True)  # an earlier build's, like a package: it would pass for this one's
+    if source is None or not artifacts:
+        shutil.rmtree(out / PACKAGE, ignore_errors=True)
     else:
         write_package(out, _contents(bench, source, files, result))
     (out / "search.json").unlink(missing_ok=True)  # an earlier search's; all that it said stands in build.json
@@ -152,9 +152,7 @@ def _teacher_summary(bench: Workbench, teacher: PreparedTeacher) -> TeacherSumma
     )
 
 
-def _write_profiles(
-    bench: Workbench, teacher: PreparedTeacher, outcome: Outcome, made: Sequence[Made], out: Path
-) -> None:
+def _write_profiles(teacher: PreparedTeacher, made: Sequence[Made], out: Path) -> None:
     """Raw samples of the teacher and of every shipped file into `out/profiles/`, for the report and for whoever asks."""
     folder = out / PROFILES
     shutil.rmtree(folder, ignore_errors=True)
