@@ -169,7 +169,9 @@ def _only(path: Path | str, jobs: Sequence[Job]) -> Job:
     """Raises InputError where the file has several targets and none is named."""
     if _several(jobs):
         names = ", ".join(order.target.name for job in jobs for order in job.orders)
-        raise InputError(f"{path} has several targets: {names}", fix="name one with --target")
+        raise InputError(
+            f"{path} has several targets: {names}", fix="name one as `target`, or use build_all or search_all"
+        )
     return jobs[0]
 
 

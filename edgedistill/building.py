@@ -19,7 +19,7 @@ from pydantic import ValidationError
 
 from edgedistill import __version__
 from edgedistill.errors import InputError
-from edgedistill.jobs import Job
+from edgedistill.jobs import Job, check_devices
 from edgedistill.progress import Event, Listener, Note, StageFinished
 from edgedistill.results import BuildIndex, BuildResult, Found, IndexEntry, SearchResult
 from edgedistill.ship.package import verify_package
@@ -133,6 +133,7 @@ def _prepare(job: Job, means: Means, key: str, listener: Listener) -> _Prepared:
     from edgedistill.selection.on_target import OnTarget
     from edgedistill.selection.search import Search
     from edgedistill.selection.study import Study
+    from edgedistill.teaching import open_teacher
     from edgedistill.workers import check_ray
 
     if means.executor is ExecutorKind.RAY:
@@ -144,6 +145,8 @@ def _prepare(job: Job, means: Means, key: str, listener: Listener) -> _Prepared:
     beside = (open_beside(first, one.config, one.target, require_measured=measured) for one in others)
     benches = (first, *beside)
     candidates = open_space(*benches)
+    for bench in benches:
+        bench.teacher = open_teacher(first)  # loaded once for all
     teachers = tuple(prepare_teacher(bench) for bench in benches)
     goals = tuple(
         goal_of(bench.config, resolve_budget(bench, bench.config.budget, teacher))
@@ -248,6 +251,7 @@ def search_each(jobs: Sequence[Job], means: Means, listener: Listener) -> BuildI
 
 
 def _each(jobs: Sequence[Job], name: str, do: Callable[[Job], Sequence[Found]], listener: Listener) -> BuildIndex:
+    check_devices(jobs, listener)
     began = time.monotonic()
     base = jobs[0].orders[0].out.parent
     entries: list[IndexEntry] = []

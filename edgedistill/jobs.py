@@ -5,17 +5,21 @@ Nothing here imports torch: whether a build has anything to do is decided from t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from edgedistill.config import BuildConfig, load_config
 from edgedistill.data.fingerprint import fingerprint
+from edgedistill.devices.attach import attach
 from edgedistill.distill.start import start_of
-from edgedistill.errors import InputError, Problem
+from edgedistill.errors import InputError, Problem, UnreachableError
+from edgedistill.progress import Listener
 from edgedistill.specs import BudgetRequest, Target
 from edgedistill.store import digest, stage_key
 from edgedistill.targets import load_target
 from edgedistill.teachers.identity import teacher_identity
+from edgedistill.toml_lines import line_of
 from edgedistill.tools import BUILD_TOOLS
 from edgedistill.units import parse_duration_ms
 
@@ -85,17 +89,10 @@ def jobs_of(
     Raises InputError."""
     replaced = _read(changes)
     config = _changed(load_config(path), replaced)
-    chosen = [load_target(name) for name in (targets or config.targets or (config.target,))]
-    if strangers := sorted(set(config.budgets) - {target.name for target in chosen} - set(config.targets)):
-        problem = Problem("[budgets]", f"{', '.join(strangers)} is no target of this build", "name one of its targets")
-        raise InputError(f"{path.name} has 1 problem", problems=[problem])
-    twice = {target.name for target in chosen if sum(t.name == target.name for t in chosen) > 1}
-    if twice:
-        raise InputError(f"target {', '.join(sorted(twice))} is named twice", fix="name each target once")
-    if changes.one_student and len(chosen) == 1:
-        raise InputError(
-            f"one student for several targets is wanted, and {chosen[0].name} is the only one", fix="name another one"
-        )
+    chosen = _loaded(targets or _named(config))
+    if problems := [*_stray_budgets(path, config, chosen), *_ill_matched(chosen, changes)]:
+        count = f"{len(problems)} problem{'s' * (len(problems) > 1)}"
+        raise InputError(f"the targets of {path.name} have {count}", problems=problems)
     base = path.parent.absolute()
     folder = out.absolute() if out is not None else base / "out"
     orders = tuple(
@@ -104,6 +101,90 @@ def jobs_of(
     )
     together = changes.one_student or config.one_student
     return (Job(orders),) if together else tuple(Job((order,)) for order in orders)
+
+
+def check_devices(jobs: Sequence[Job], listener: Listener) -> None:
+    """See that every device answers that has to, before the first of several jobs begins: the last may be hours away. Raises
+    InputError where a budget is a share of a teacher that cannot be measured, UnreachableError where only a measurement was
+    required, naming every target."""
+    shares: list[Problem] = []
+    unanswered: list[Problem] = []
+    for order in (order for job in jobs for order in job.orders):
+        is_share = order.config.budget.share_of_teacher is not None
+        if not is_share and not order.require_measured:
+            continue
+        try:
+            attach(order.target, listener)
+        except UnreachableError as error:
+            name = order.target.name
+            if is_share:
+                what = f"the budget is a share of the teacher's latency, which cannot be measured: {error.message}"
+                shares.append(Problem(name, what, f'give it one in milliseconds: [budgets] "{name}" = "5ms@p95"'))
+            else:
+                unanswered.append(Problem(name, error.message, error.fix))
+    if shares:
+        raise InputError("not every target can be measured", problems=[*shares, *unanswered])
+    if unanswered:
+        raise UnreachableError("not every target can be measured", problems=unanswered)
+
+
+def _named(config: BuildConfig) -> tuple[str, ...]:
+    return config.targets or (config.target,)
+
+
+def _loaded(names: Sequence[str]) -> list[Target]:
+    """Raises InputError with what is wrong with any of them."""
+    found: list[Target] = []
+    errors: list[InputError] = []
+    for name in names:
+        try:
+            found.append(load_target(name))
+        except InputError as error:
+            errors.append(error)
+    if len(errors) == 1:
+        raise errors[0]
+    if errors:
+        problems = [
+            problem for error in errors for problem in error.problems or (Problem("", error.message, error.fix),)
+        ]
+        raise InputError(f"{len(errors)} targets are wrong", problems=problems)
+    return found
+
+
+def _stray_budgets(path: Path, config: BuildConfig, chosen: Sequence[Target]) -> list[Problem]:
+    """Budgets of targets that neither the command line nor the file names."""
+    strangers = set(config.budgets) - {target.name for target in chosen}
+    if strangers:
+        strangers -= {target.name for target in _loaded(_named(config))}
+    text = path.read_text()
+    return [
+        Problem(
+            f"{path}:{line_of(text, ['budgets', name])}",
+            f"[budgets] {name} is no target of this build",
+            "name one of its targets",
+        )
+        for name in sorted(strangers)
+    ]
+
+
+def _ill_matched(chosen: Sequence[Target], changes: Changes) -> list[Problem]:
+    """What several targets cannot be together, or one alone."""
+    names = [target.name for target in chosen]
+    problems = [
+        Problem("", f"target {name} is named twice", "name each target once")
+        for name in sorted(set(names))
+        if names.count(name) > 1
+    ]
+    if len(names) > 1:
+        problems += [
+            Problem("", f"a target's name is a folder's, which {name!r} cannot be", "change the name in its file")
+            for name in names
+            if name in ("", "..") or Path(name).name != name
+        ]
+    elif changes.one_student:
+        what = f"one student for several targets is wanted, and {names[0]} is the only one"
+        problems.append(Problem("--one-student", what, "name another one with --target"))
+    return problems
 
 
 def _order(

@@ -59,8 +59,8 @@ def open_bench(config: BuildConfig, target: Target, store: Store, *, base: Path,
 
 
 def open_beside(bench: Workbench, config: BuildConfig, target: Target, *, require_measured: bool) -> Workbench:
-    """A workbench of another target with the data, the images and the teacher of `bench`. Raises UnreachableError as
-    `open_bench` does."""
+    """A workbench of another target with the data and the images of `bench`. Raises UnreachableError as `open_bench`
+    does."""
     device, not_measurable = _device(config, target, bench.store, require_measured=require_measured)
     return replace(
         bench, config=config, target=target, device=device, not_measurable=not_measurable, speed=ProcessorSpeed()
@@ -74,7 +74,7 @@ def _device(config: BuildConfig, target: Target, store: Store, *, require_measur
     except UnreachableError as error:
         if require_measured:
             raise
-        config.budget.require_measurable()
+        config.budget.require_measurable(target.name)
         return None, error.message
 
 
@@ -108,8 +108,11 @@ def _teacher_latency(bench: Workbench, source: Source, artifact: CompiledArtifac
 def resolve_budget(bench: Workbench, request: BudgetRequest, teacher: PreparedTeacher) -> Budget:
     """The budget in milliseconds. Raises InputError for a share of a teacher that cannot be measured here."""
     latency = teacher.latency
+    if not isinstance(latency, MeasuredLatency):
+        request.require_measurable(bench.target.name)
     budget = request.resolve(latency.at(request.percentile) if isinstance(latency, MeasuredLatency) else None)
-    bench.store.listener(Note(f"budget {budget.latency_ms:.4g} ms at {budget.percentile}"))
+    limit = f"{budget.latency_ms:.4g} ms at {budget.percentile}"
+    bench.store.listener(Note(f"budget {limit} on {bench.target.name}"))
     if isinstance(latency, UnknownLatency) and bench.not_measurable:
         bench.store.listener(Note(f"{bench.target.title} is not measured: {bench.not_measurable}", warning=True))
     return budget

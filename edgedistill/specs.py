@@ -159,11 +159,11 @@ class BudgetRequest(Frozen):
             raise InputError(f"{text!r}: a share of the teacher lies above 0%, at most at 100%", fix="e.g. 20%@p95")
         return cls(share_of_teacher=share, percentile=chosen)
 
-    def require_measurable(self) -> None:
+    def require_measurable(self, target: str = "this target") -> None:
         """Raises InputError for a share of the teacher's latency; called where that cannot be measured."""
         if self.share_of_teacher is not None:
             raise InputError(
-                "the budget is a share of the teacher's latency, which cannot be measured on this target",
+                f"the budget is a share of the teacher's latency, which cannot be measured on {target}",
                 fix="give the budget in milliseconds, e.g. --budget 5ms@p95",
             )
 

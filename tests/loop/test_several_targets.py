@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from edgedistill import api, explain
+from edgedistill import api, explain, teaching
 from edgedistill.building import LOG
 from edgedistill.results import BuildIndex, BuildResult, LatencyLimit, SearchResult
+from edgedistill.teachers.load import load_teacher
 
 NULL_TARGET = Path(__file__).with_name("null.toml")
 
@@ -83,11 +84,19 @@ def test_one_student_is_proven_on_both_targets(loop: Any, met: Any, other: Path,
 
 
 def test_a_search_for_several_targets_leaves_what_a_build_ships(
-    loop: Any, met: Any, other: Path, tmp_path: Path
+    loop: Any, met: Any, other: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "out"
+    loaded = []
+
+    def counting(*asked: Any) -> Any:
+        loaded.append(asked)
+        return load_teacher(*asked)
+
+    monkeypatch.setattr(teaching, "load_teacher", counting)
     index = api.search_all(met.path, targets=(NULL_TARGET, other), one_student=True, out=out)
     assert isinstance(index, BuildIndex)
+    assert len(loaded) == 1, "one teacher serves all targets"
     assert BuildIndex.model_validate_json((out / "search.json").read_text()) == index
     found = SearchResult.model_validate_json((out / "other" / "search.json").read_text())
     assert found.student is not None and not (out / "other" / "build.json").exists()

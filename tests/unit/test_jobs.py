@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from edgedistill.errors import InputError
-from edgedistill.jobs import Changes, Job, Order, jobs_of
+from edgedistill.errors import InputError, UnreachableError
+from edgedistill.jobs import Changes, Job, Order, check_devices, jobs_of
+from edgedistill.progress import silent
 from edgedistill.specs import Percentile
 
 TEXT = """target = "host"
@@ -75,6 +77,64 @@ def test_one_student_for_several_targets_is_one_job_of_its_own(tmp_path: Path) -
 def test_one_student_for_one_target_is_refused_where_it_was_asked_for_by_name(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="host is the only one"):
         read(tmp_path, one_student=True)
+
+
+RIG = """name = "{name}"
+title = "My rig"
+runtime = "onnx"
+formats = ["onnx"]
+precisions = ["fp32"]
+transport = "{transport}"
+"""
+
+
+def rig(folder: Path, name: str, transport: str = "local") -> Path:
+    """A target's file of one's own."""
+    path = folder / f"{len(list(folder.glob('*.toml')))}-rig.toml"
+    path.write_text(RIG.format(name=name, transport=transport))
+    return path
+
+
+def test_a_budget_of_another_target_of_the_file_is_no_mistake(tmp_path: Path) -> None:
+    path = rig(tmp_path, "my-rig")
+    budgets = '[budgets]\n"my-rig" = "8ms"\n\n[teacher]'
+    for named in (f'targets = ["host", "./{path.name}"]', f'target = "./{path.name}"'):
+        text = TEXT.replace('target = "host"', named).replace("[teacher]", budgets)
+        (order,) = ordered(tmp_path, text, ("host",))
+        assert order.config.budget.latency_ms == 5.0
+        own = [order for order in ordered(tmp_path, text) if order.target.name == "my-rig"]
+        assert [order.config.budget.latency_ms for order in own] == [8.0]
+
+
+def test_all_that_is_wrong_with_targets_is_told_at_once(tmp_path: Path) -> None:
+    text = TEXT.replace("[teacher]", '[budgets]\nnokia = "5ms"\nsiemens = "5ms"\n[teacher]')
+    with pytest.raises(InputError) as caught:
+        ordered(tmp_path, text, ("host", "host", str(rig(tmp_path, "../elsewhere"))))
+    told = [str(problem) for problem in caught.value.problems]
+    assert told[0].startswith(f"{tmp_path / 'build.toml'}:5: [budgets] nokia") and ":6: [budgets] siemens" in told[1]
+    assert "host is named twice" in told[2] and "'../elsewhere'" in told[3] and len(told) == 4
+    with pytest.raises(InputError) as caught:
+        ordered(tmp_path, TEXT, ("pixel6", "hosts"))
+    assert [problem.what for problem in caught.value.problems] == ["unknown target 'pixel6'", "unknown target 'hosts'"]
+    assert "did you mean pixel-6?" in caught.value.problems[0].fix
+
+
+@pytest.mark.parametrize("together", [False, True])
+def test_that_a_later_target_cannot_be_measured_is_known_before_the_first_begins(
+    tmp_path: Path, together: bool
+) -> None:
+    targets = ("host", str(rig(tmp_path, "away", "none")), str(rig(tmp_path, "far", "none")))
+    shares = read(tmp_path, TEXT.replace("5ms", "20%"), targets, one_student=together)
+    with pytest.raises(InputError) as caught:
+        check_devices(shares, silent)
+    assert [problem.where for problem in caught.value.problems] == ["away", "far"]
+    assert '"away" = "5ms@p95"' in caught.value.problems[0].fix
+    plain = read(tmp_path, TEXT, targets, one_student=together)
+    check_devices(plain, silent)
+    required = [Job(tuple(replace(order, require_measured=True) for order in job.orders)) for job in plain]
+    with pytest.raises(UnreachableError) as unreachable:
+        check_devices(required, silent)
+    assert [problem.where for problem in unreachable.value.problems] == ["away", "far"]
 
 
 @pytest.mark.parametrize(
