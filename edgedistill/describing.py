@@ -67,16 +67,16 @@ def describe(finding: Finding) -> Found:
     keeping = _measured(_within_other_limits(outcome.trials, goal), budget)
     status: Literal["met", "not_met", "unmeasured"]
     status = "unmeasured" if bench.not_measurable else "met" if winner and winner.proof else "not_met"
-    fastest = min((p.latency_ms for p in measured), default=None)
-    fastest_keeping = min((p.latency_ms for p in keeping), default=None)
+    fastest_ms = min((p.latency_ms for p in measured), default=None)
+    fastest_keeping_ms = min((p.latency_ms for p in keeping), default=None)
     # Where one student is to serve several targets, no budget of one of them alone would do.
     offered = status == "not_met" and not finding.together
-    would_do = _budget_that_would_do(bench, outcome, goal) if offered else None
+    would_do_ms = _budget_that_would_do(bench, outcome, goal) if offered else None
     return Found(
         edgedistill_version=__version__,
         build_key=finding.build_key,
         status=status,
-        verdict=_verdict(finding, fastest, fastest_keeping, would_do),
+        verdict=_verdict(finding, fastest_ms, fastest_keeping_ms, would_do_ms),
         target=finding.target,
         objective=goal.objective,
         constraints=_constraints(finding),
@@ -86,8 +86,8 @@ def describe(finding: Finding) -> Found:
         frontier=frontier(measured, latency_ms=lambda p: p.latency_ms, accuracy=lambda p: p.accuracy_validation),
         predicted=outcome.predicted,
         stopped=outcome.stopped,
-        fastest_ms=fastest,
-        budget_that_would_do_ms=would_do,
+        fastest_ms=fastest_ms,
+        budget_that_would_do_ms=would_do_ms,
         notes=_notes(finding),
         environment=environment(bench),
         seconds=time.monotonic() - finding.began,

@@ -172,7 +172,8 @@ class PlannedRung(Frozen):
 
 class PlannedTarget(Frozen):
     """What a search would measure on one target: `probes` models before the first proposal, each in every one of
-    `precisions`. `measure_seconds` is the most that the measurements of the first bracket take."""
+    `precisions`. `measure_seconds` is what that, the first bracket, the teacher and a proof take if every student of the
+    bracket is measured and every session lasts `[profile] max_seconds`."""
 
     target: str
     measured: bool

@@ -35,7 +35,7 @@ def _planned(job: Job) -> PlannedSearch:
     rungs = _rungs(first, min(search.candidates, search.trials, len(candidates)))
     speed = _images_per_second(store)
     return PlannedSearch(
-        targets=tuple(_measured(bench, rungs) for bench in benches),
+        targets=tuple(_measured(bench, len(candidates), rungs) for bench in benches),
         candidates=len(candidates),
         families=dict(Counter(candidate.spec.family for candidate in candidates)),
         rungs=rungs,
@@ -44,16 +44,17 @@ def _planned(job: Job) -> PlannedSearch:
     )
 
 
-def _measured(bench: Workbench, rungs: Sequence[PlannedRung]) -> PlannedTarget:
+def _measured(bench: Workbench, candidates: int, rungs: Sequence[PlannedRung]) -> PlannedTarget:
     search, profile = bench.config.search, bench.config.profile
     measured = bench.device is not None
-    # Every survivor of the first rung in each precision, the finalists once more, the winner's proof.
-    survivors = rungs[1].students if len(rungs) > 1 else rungs[0].students
-    sessions = (search.probes + survivors + rungs[-1].students) * len(bench.schemes) + profile.sessions
+    probes = min(search.probes, candidates) if measured else 0
+    # In each precision the probes, all students of the first rung and, trained on, the finalists; the teacher, the proof.
+    finalists = rungs[-1].students if len(rungs) > 1 else 0
+    sessions = (probes + rungs[0].students + finalists) * len(bench.schemes) + 2 * profile.sessions
     return PlannedTarget(
         target=bench.target.name,
         measured=measured,
-        probes=search.probes if measured else 0,
+        probes=probes,
         precisions=tuple(scheme.precision.value for scheme in bench.schemes),
         measure_seconds=sessions * profile.max_seconds if measured else 0.0,
     )

@@ -124,7 +124,9 @@ def print_plan(console: Console, plan: Plan) -> None:
                 measured = f"{target.probes} with random weights in {', '.join(target.precisions)}"
                 render.line(console, f"  {on}measure {measured}")
                 most = format_seconds(target.measure_seconds)
-                render.line(console, f"  {on}with those of the first bracket, at most {most} of measuring")
+                render.line(
+                    console, f"  {on}with those of the first bracket, {most} of measuring where all come to that"
+                )
             else:
                 render.line(console, f"  {on}measure nothing: the device is not attached")
         for rung in search.rungs:
