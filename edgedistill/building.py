@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -22,7 +23,7 @@ from edgedistill.errors import InputError
 from edgedistill.jobs import Job, check_devices
 from edgedistill.progress import Event, Listener, Note, StageFinished
 from edgedistill.results import BuildIndex, BuildResult, Found, IndexEntry, SearchResult
-from edgedistill.ship.package import verify_package
+from edgedistill.ship.package import PACKAGE, verify_package
 from edgedistill.store import Store, lock, write_atomic
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ LOG = "stages.jsonl"
 JOURNAL = "study.journal"
 SEARCH = "search.json"
 BUILD = "build.json"
+REPORT = "report.html"
 
 
 class ExecutorKind(StrEnum):
@@ -206,7 +208,7 @@ def finished(out: Path, key: str) -> BuildResult | None:
         result = BuildResult.model_validate_json((out / BUILD).read_text())
     except (OSError, ValidationError, json.JSONDecodeError):
         return None
-    whole = (out / "report.html").is_file() and not verify_package(out, result)
+    whole = (out / REPORT).is_file() and not verify_package(out, result)
     return result if result.build_key == key and whole else None
 
 
@@ -262,8 +264,24 @@ def _each(jobs: Sequence[Job], name: str, do: Callable[[Job], Sequence[Found]], 
             IndexEntry(target=found.target, folder=order.out.name, status=found.status, verdict=found.verdict)
             for order, found in zip(job.orders, do(job), strict=True)
         ]
+        if name == BUILD:
+            _clear(base)
         index = BuildIndex(edgedistill_version=__version__, targets=tuple(entries), seconds=time.monotonic() - began)
         write_atomic(base / name, index.model_dump_json(indent=2))
-    if name == BUILD:
-        (base / SEARCH).unlink(missing_ok=True)  # an earlier search's index: all that it said stands in the build's
     return index
+
+
+def _clear(base: Path) -> None:
+    """Remove from the folder of an index what an earlier search left there, which stands in the index, and what an earlier
+    build for one target did: its package and report would pass for those of all."""
+    (base / SEARCH).unlink(missing_ok=True)
+    try:
+        BuildIndex.model_validate_json((base / BUILD).read_text())
+    except FileNotFoundError:
+        return
+    except ValidationError:
+        from edgedistill.finish import PROFILES
+
+        (base / REPORT).unlink(missing_ok=True)
+        for folder in (PACKAGE, PROFILES):
+            shutil.rmtree(base / folder, ignore_errors=True)
