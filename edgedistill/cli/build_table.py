@@ -106,8 +106,9 @@ def print_index(console: Console, index: BuildIndex, path: Path) -> None:
             f": {entry.verdict}",
         )
         console.print(head, soft_wrap=True)
-        report = path.parent / entry.folder / "report.html"
-        render.line(console, str(report if report.exists() else path.parent / entry.folder / path.name), style="dim")
+        # A search draws none: one that lies there is an earlier build's.
+        own = "report.html" if path.name == "build.json" else path.name
+        render.line(console, str(path.parent / entry.folder / own), style="dim")
     render.line(console, f"{path}   {format_seconds(index.seconds)}", style="dim")
 
 

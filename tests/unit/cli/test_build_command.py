@@ -14,7 +14,7 @@ from edgedistill.artifacts import MeasuredLatency, PredictedLatency, UnknownLate
 from edgedistill.cli.build_table import standing
 from edgedistill.errors import Problem, UnreachableError
 from edgedistill.progress import Note, StageAdvanced, StageFinished, StageStarted
-from edgedistill.results import BuildResult, FrontierPoint
+from edgedistill.results import BuildIndex, BuildResult, FrontierPoint, IndexEntry
 from edgedistill.specs import Budget, Percentile
 
 BUDGET = Budget(latency_ms=5, percentile=Percentile.P95)
@@ -112,6 +112,27 @@ def test_exit_codes(
     built["result"] = result.model_copy(update={"status": status})
     options = ["--require-measured"] * require + ["--json"] * as_json
     assert command("build", "build.toml", *options) == code
+
+
+@pytest.mark.parametrize(("name", "shown"), [("build", "report.html"), ("search", "search.json")])
+def test_an_index_names_what_was_made_for_each_target(
+    command: Any,
+    built: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    name: str,
+    shown: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "host").mkdir()
+    (tmp_path / "host" / "report.html").write_text("of this build, or of one before this search")
+    entry = IndexEntry(target="host", folder="host", status="not_met", verdict="Budget not met.")
+    built["result"] = BuildIndex(edgedistill_version="1", targets=(entry,), seconds=1.0)
+    monkeypatch.setattr(api, "search_all", api.build_all)
+    assert command(name, "build.toml", "--out", tmp_path) == 3
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1] == str(tmp_path / "host" / shown)
+    assert lines[2].split()[0] == str(tmp_path / f"{name}.json")
 
 
 def test_json_is_the_result_and_nothing_else(
