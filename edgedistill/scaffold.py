@@ -145,18 +145,31 @@ def _quoted(text: str) -> str:
 
 _TEMPLATE = """\
 # A build of edgedistill. Run it with: edgedistill build build.toml
-# Lines that begin with "# name =" show defaults: remove the "# " to change one. Paths are relative to this file.
+# Lines that begin with "# name =" show defaults: remove the "# " to change one. Where there is none, they show an
+# example. Paths are relative to this file.
 
 # The device: a name from `edgedistill targets`, or the path of a TOML file of your own.
 target = {target}
+# targets = []  # several in its place, each with a student of its own
+# one_student = false  # or one student for all of them
 
 # The latency that the student must stay within at a percentile (p50, p95, p99): milliseconds ("5ms@p95"), or a share
 # of the teacher's own latency on that device ("20%@p95").
 budget = {budget}
+# budgets = {{}}  # of single targets: {{"pixel-6" = "8ms@p50"}}
+
+# Which student wins of those inside all limits: the most accurate, or with "latency" the fastest.
+# objective = "accuracy"
 
 # The model that the students learn from: timm:NAME, or module:function that returns an nn.Module.
 [teacher]
 {teacher}
+
+# What the shipped file keeps beside the budget. The fastest student needs a min_accuracy.
+[limits]
+# max_size = "2MiB"  # example
+# max_memory = "64MiB"  # example: of a process that runs the file, the runtime's own included
+# min_accuracy = "90%"  # example: of the validation split
 
 # The images. digits, folder (one folder of images a class, or train, validation and test of such), idx, huggingface.
 [data]
@@ -193,6 +206,8 @@ budget = {budget}
 # models = []  # timm:NAME, as they are
 # pretrained = false  # whether those start from timm's weights
 # checkpoints = {{}}  # or from files: {{"timm:NAME" = "student.safetensors"}}
+# max_parameters = 1_000_000  # example
+# max_bytes = "1MiB"  # example: of the weights in the smallest precision
 
 [train]
 # recipe = "distill"  # or "cross_entropy": labels only
@@ -217,7 +232,8 @@ budget = {budget}
 # rungs = [4, 8, 16]
 # keep = 0.5
 # trials = 24
-# warm_start = true
+# time = "2h"  # example: no further candidates begin after so long
+# warm_start = true  # begin with what was calibrated and trained before
 
 # A precision is shipped only if it pays: so much faster or smaller than fp32, and no more accuracy lost than this.
 [export]
