@@ -59,11 +59,12 @@ class OnTarget:
 
     def prospect(self, share: float = 1.0) -> Prospect:
         """What a file has to keep here to be inside all limits, with `share` of the latency budget; and what is expected of
-        files: what the measurements tell, or published figures where nothing can be measured."""
+        files: what the measurements tell, or published figures where nothing was and nothing can be measured."""
         aim = Aim(
             share * self.goal.budget.latency_ms,
             self.goal.budget.percentile,
             max_bytes=self.goal.max_bytes,
             max_memory_bytes=self.goal.max_memory_bytes,
         )
-        return Prospect(self.name, aim, self.measurements.expectations() if self.lab.measurable else self.prior)
+        expected = self.measurements.expectations()
+        return Prospect(self.name, aim, expected if expected or self.lab.measurable else self.prior)

@@ -294,6 +294,15 @@ def test_a_device_that_is_lost_turns_nobody_away(tmp_path: Path) -> None:
     assert winner is not None and winner.proof is None
 
 
+def test_what_was_measured_before_a_device_was_lost_still_tells_of_the_others(tmp_path: Path) -> None:
+    lab = lawful_lab()
+    target = search_of(tmp_path, lab, space(10)).targets[0]
+    target.probe(space(10), 4)
+    known = target.prospect().models
+    lab.measurable = False
+    assert set(target.prospect().models) == set(known) == {Precision.FP32}
+
+
 def test_what_a_measurement_turned_away_does_not_come_back_when_the_device_is_lost(tmp_path: Path) -> None:
     slow, fitting = made_file("fp32", 0.95, 6.0), made_file("fp32", 0.9, 4.0)
     lab = MadeUpLab(files=lambda spec: [slow])
