@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
 from made_up_lab import made_candidate
 
 from edgedistill.selection.expect import Aim, Measurements, Prospect
@@ -62,4 +61,5 @@ def test_what_breaks_a_limit_is_not_proposed() -> None:
     tight = Aim(limit_ms=100.0, percentile=Percentile.P95, max_bytes=sizes[5])
     found = propose(SPACE, [Prospect("d", tight, measured().expectations())], count=20)
     assert found and max(p.candidate.multiply_adds for p in found) <= SPACE[7].multiply_adds
-    assert all(p.probability == pytest.approx(p.probability) for p in found)
+    loose = propose(SPACE, [Prospect("d", Aim(100.0, Percentile.P95), measured().expectations())], count=20)
+    assert len(loose) == len(SPACE) > len(found)

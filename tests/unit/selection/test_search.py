@@ -7,8 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pytest
 from made_up_lab import MadeUpLab, made_candidate, made_file, made_student
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
 
 from edgedistill.artifacts import Proof, Rung, SchemeResult, UnknownLatency
 from edgedistill.errors import TrialFailure
@@ -271,6 +274,39 @@ def test_what_is_expected_of_the_untried_is_fitted_once(tmp_path: Path, monkeypa
     monkeypatch.setattr(Measurements, "expectations", counting)
     assert search.expected(search.targets[0], search.quality()) == outcome.predicted != ()
     assert len(fitted) == 1
+
+
+def test_a_search_that_was_killed_takes_the_same_way(tmp_path: Path) -> None:
+    class Killed(MadeUpLab):
+        """Ends its process at call `last` of those that take long."""
+
+        last = 0
+
+        def __getattribute__(self, name: str) -> Any:
+            if name in ("train", "realise", "prove", "probe"):
+                self.last -= 1
+                if self.last == 0:
+                    raise KeyboardInterrupt
+            return super().__getattribute__(name)
+
+    def lab(last: int) -> Killed:
+        made = Killed(lawful_lab().accuracy, lawful_lab().files)
+        made.last = last
+        return made
+
+    counting = lab(0)
+    undisturbed = run(search_of(tmp_path / "undisturbed", counting, space(10)))
+    calls = -counting.last
+    assert calls > 10
+    for last in range(2, calls + 1, 3):
+        folder = tmp_path / str(last)
+        with pytest.raises(KeyboardInterrupt):
+            run(search_of(folder, lab(last), space(10)))
+        assert run(search_of(folder, lab(0), space(10))) == undisturbed
+        journal = JournalStorage(JournalFileBackend(str(folder / "study.journal")))
+        trials = optuna.load_study(study_name="build", storage=journal).trials
+        assert [trial.number for trial in trials] == [trial.number for trial in undisturbed.trials]
+        assert [trial.user_attrs["reason"] for trial in trials] == [trial.reason for trial in undisturbed.trials]
 
 
 # -- a device that is lost, and one on which nothing works ------------------------------------------------------------
