@@ -155,13 +155,22 @@ def lock(
                 fcntl.flock(stream, kind)
             if not _is_at(stream, path):
                 continue  # cleared meanwhile: whoever comes next would lock another file than this one
-            # Of several that share it none is the one to wait for, and whoever had it before is not.
-            stream.seek(0)
-            stream.truncate()
-            stream.write("" if shared else str(os.getpid()))
-            stream.flush()
-            yield
+            # Those that share it have no single owner to be told of: whoever had it alone before takes its name away again.
+            if not shared:
+                _name(stream, str(os.getpid()))
+            try:
+                yield
+            finally:
+                if not shared:
+                    _name(stream, "")
             return
+
+
+def _name(stream: IO[str], owner: str) -> None:
+    stream.seek(0)
+    stream.truncate()
+    stream.write(owner)
+    stream.flush()
 
 
 def _is_at(stream: IO[str], path: Path) -> bool:

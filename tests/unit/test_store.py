@@ -20,7 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgedistill.errors import InputError
-from edgedistill.progress import Event, Note, StageFinished, StageStarted
+from edgedistill.progress import Event, Note, StageFinished, StageStarted, silent
 from edgedistill.store import (
     MANIFEST,
     Store,
@@ -383,3 +383,27 @@ def test_manifest_tells_sizes_and_hashes(files: dict[str, bytes], tmp_path_facto
     assert manifest["files"] == {
         name: {"bytes": len(data), "sha256": file_sha256(folder / name)} for name, data in files.items()
     }
+
+
+def test_who_waits_for_those_that_share_a_lock_is_told_of_no_process_that_had_it_before(tmp_path: Path) -> None:
+    notes: list[str] = []
+
+    def listen(event: Event) -> None:
+        assert isinstance(event, Note)
+        notes.append(event.text)
+
+    path = tmp_path / "turn"
+    with lock(path, silent, "others"):
+        held = path.read_text()
+
+    def wait() -> None:
+        with lock(path, listen, "those that train"):
+            pass
+
+    waiting = threading.Thread(target=wait, daemon=True)
+    with lock(path, silent, "others", shared=True):
+        waiting.start()
+        while not notes:
+            time.sleep(0.01)
+    waiting.join(10)
+    assert held == str(os.getpid()) and notes == ["waiting for those that train"]
