@@ -346,7 +346,8 @@ class Search:
                     contender,
                     "pruned",
                     f"{format_percent(contender.accuracy)} at rung {number}: unlikely to end at the "
-                    f"{format_percent(bar, 2)} that it would have to beat",
+                    f"{format_percent(bar, 2)} that it would have to "
+                    f"{'beat' if self.objective is Objective.ACCURACY else 'reach'}",
                 )
             elif contender.schemes or self.measure(contender):
                 promoted.append(contender)
