@@ -35,6 +35,15 @@ class Figures:
     peak_memory_bytes: int | None = None
 
 
+def figures_of(schemes: Sequence[SchemeResult]) -> list[Figures]:
+    """What was measured of a student's files."""
+    return [
+        Figures(s.scheme.precision, s.latency, s.artifact.bytes, s.peak_memory_bytes)
+        for s in schemes
+        if isinstance(s.latency, MeasuredLatency)
+    ]
+
+
 class Lab(Protocol):
     """What a search asks for. Everything but `note` may take long, and gives the same again for the same question."""
 

@@ -18,14 +18,14 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from edgedistill.artifacts import PredictedLatency, Proof, Rung, SchemeResult, Trial
+from edgedistill.artifacts import PredictedLatency, Proof, Rung, Trial
 from edgedistill.errors import TrialFailure
 from edgedistill.results import PredictedPoint
 from edgedistill.selection.contender import Contender, Finalist, State, Winner
 from edgedistill.selection.expect import Prospect
 from edgedistill.selection.goal import comparable_ms, validation_accuracy
 from edgedistill.selection.known import Known
-from edgedistill.selection.lab import Figures, Training
+from edgedistill.selection.lab import Training, figures_of
 from edgedistill.selection.on_target import OnTarget
 from edgedistill.selection.pareto import frontier
 from edgedistill.selection.propose import (
@@ -488,12 +488,3 @@ class Search:
             latency_ms=fastest_ms,
         )
         self.note(f"trial {contender.number}: {contender.label} {state.replace('_', ' ')}: {reason}")
-
-
-def figures_of(schemes: Sequence[SchemeResult]) -> list[Figures]:
-    """What was measured of a student's files."""
-    return [
-        Figures(s.scheme.precision, s.latency, s.artifact.bytes, s.peak_memory_bytes)
-        for s in schemes
-        if s.latency.kind == "measured"
-    ]
