@@ -156,7 +156,7 @@ def _stray_budgets(path: Path, config: BuildConfig, chosen: Sequence[Target]) ->
     strangers = set(config.budgets) - {target.name for target in chosen}
     if strangers:
         strangers -= {target.name for target in _loaded(_named(config))}
-    text = path.read_text()
+    text = path.read_text(encoding="utf-8-sig")
     return [
         Problem(
             f"{path}:{line_of(text, ['budgets', name])}",

@@ -126,6 +126,8 @@ class QualityModel:
 
     def reach(self, candidates: Sequence[Candidate], accuracy: float) -> FloatArray:
         """P(final accuracy > `accuracy`) [n]. What the last rung's blur may add is no reason to train a student."""
+        if accuracy >= 1:
+            return np.zeros(len(candidates))
         mean, deviation = self.predict(candidates)
         chance: FloatArray = stats.norm.sf((scored(accuracy) - mean) / deviation)
         return chance

@@ -89,3 +89,12 @@ def test_chances_fall_with_what_is_asked() -> None:
     chances = [float(model.reach([SPACE[1]], accuracy)[0]) for accuracy in (0.5, 0.7, 0.8, 0.9, 0.99)]
     assert chances == sorted(chances, reverse=True)
     assert chances[0] > 0.95 and chances[-1] < 0.05
+
+
+def test_nobody_beats_a_student_that_is_always_right() -> None:
+    """Errors below a floor count alike, so that by the score alone many would."""
+    perfect = [Curve(c, {2: 0.99, 4: 0.999, 8: 1.0}) for c in SPACE[::4]]
+    model = QualityModel.fit(perfect, SPACE, 8)
+    assert model is not None
+    assert model.reach(SPACE, 1.0).tolist() == [0.0] * len(SPACE)
+    assert model.reach(SPACE, 0.99).min() > 0.5
