@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from edgedistill import building
+from edgedistill import api, building
 from edgedistill.building import Means, build_each, search_each
+from edgedistill.errors import InputError
 from edgedistill.jobs import Changes, Job, jobs_of
 from edgedistill.progress import silent
 from edgedistill.results import BuildIndex
@@ -64,3 +65,10 @@ def test_an_index_is_written_again_over_an_earlier_one(jobs: tuple[Job, ...], tm
     index = BuildIndex.model_validate_json((tmp_path / "out" / "build.json").read_text())
     assert [entry.target for entry in index.targets] == ["host"]
     assert (tmp_path / "out" / "package").is_dir()
+
+
+@pytest.mark.parametrize("one", [api.build, api.search])
+def test_what_serves_one_target_asks_which_of_several(jobs: tuple[Job, ...], tmp_path: Path, one: Any) -> None:
+    with pytest.raises(InputError, match="host, host-litert") as caught:
+        one(tmp_path / "build.toml")
+    assert "`target`" in caught.value.fix and "build_all" in caught.value.fix
