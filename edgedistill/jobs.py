@@ -105,8 +105,8 @@ def jobs_of(
 
 def check_devices(jobs: Sequence[Job], listener: Listener) -> None:
     """See that every device answers that has to, before the first of several jobs begins: the last may be hours away. Raises
-    InputError where a budget is a share of a teacher that cannot be measured, UnreachableError where only a measurement was
-    required, naming every target."""
+    UnreachableError where a measurement is required, InputError where a budget is a share of a teacher that cannot be
+    measured, naming every target."""
     shares: list[Problem] = []
     unanswered: list[Problem] = []
     for order in (order for job in jobs for order in job.orders):
@@ -117,15 +117,15 @@ def check_devices(jobs: Sequence[Job], listener: Listener) -> None:
             attach(order.target, listener)
         except UnreachableError as error:
             name = order.target.name
-            if is_share:
+            if not order.require_measured:
                 what = f"the budget is a share of the teacher's latency, which cannot be measured: {error.message}"
                 shares.append(Problem(name, what, f'give it one in milliseconds: [budgets] "{name}" = "5ms@p95"'))
             else:
                 unanswered.append(Problem(name, error.message, error.fix))
-    if shares:
-        raise InputError("not every target can be measured", problems=[*shares, *unanswered])
     if unanswered:
         raise UnreachableError("not every target can be measured", problems=unanswered)
+    if shares:
+        raise InputError("not every target can be measured", problems=shares)
 
 
 def _named(config: BuildConfig) -> tuple[str, ...]:

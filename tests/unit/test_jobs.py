@@ -131,10 +131,11 @@ def test_that_a_later_target_cannot_be_measured_is_known_before_the_first_begins
     assert '"away" = "5ms@p95"' in caught.value.problems[0].fix
     plain = read(tmp_path, TEXT, targets, one_student=together)
     check_devices(plain, silent)
-    required = [Job(tuple(replace(order, require_measured=True) for order in job.orders)) for job in plain]
-    with pytest.raises(UnreachableError) as unreachable:
-        check_devices(required, silent)
-    assert [problem.where for problem in unreachable.value.problems] == ["away", "far"]
+    for jobs in (plain, shares):
+        required = [Job(tuple(replace(order, require_measured=True) for order in job.orders)) for job in jobs]
+        with pytest.raises(UnreachableError) as unreachable:
+            check_devices(required, silent)
+        assert [problem.where for problem in unreachable.value.problems] == ["away", "far"]
 
 
 @pytest.mark.parametrize(
