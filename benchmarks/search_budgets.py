@@ -45,9 +45,9 @@ from edgedistill.laboratory import settings_of
 from edgedistill.runtimes import runtime_for
 from edgedistill.runtimes.base import MeasurementProtocol
 from edgedistill.selection.goal import comparable_ms, validation_accuracy
-from edgedistill.selection.lab import Figures, Training
+from edgedistill.selection.lab import Figures, Training, figures_of
 from edgedistill.selection.on_target import OnTarget
-from edgedistill.selection.search import Search, Settings, figures_of
+from edgedistill.selection.search import Search, Settings
 from edgedistill.selection.study import Study
 from edgedistill.specs import Budget, Goal, Percentile, Precision, StudentSpec, Target
 from edgedistill.students.space import Candidate, enumerate_space

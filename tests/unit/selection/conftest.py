@@ -49,5 +49,5 @@ def exact() -> LatencyModel:
 def doubtful(candidates: Sequence[Candidate]) -> LatencyModel:
     """One that is off by a third now and then, and so is sure of nothing near a budget."""
     misses = (0.65, 1.0, 1.5, 1.2, 0.8, 1.0)
-    rows = [Row(c.structure, c.multiply_adds / 1e6 * misses[number % 6]) for number, c in enumerate(candidates[:24])]
+    rows = [Row(c.structure, c.multiply_adds / 1e6 * misses[number % 6]) for number, c in enumerate(candidates[:15])]
     return LatencyModel.fit(rows)
