@@ -112,7 +112,7 @@ def latency_rows() -> list[tuple[str, str, str]]:
         found = result(name)
         rows.append(
             (
-                f"the same fitted to {found['fit']} that it chose, beside the linear law alone, which it is below 60",
+                f"the same fitted to {found['fit']} that it chose, beside the linear law alone",
                 f"{_errors(found)}; {_errors(found['methods']['law_only'])}; its 95% interval covers "
                 f"{found['coverage_95']:.1%}",
                 f"`python benchmarks/latency_table.py --fit {found['fit']} --csv FILE --json FILE`",
@@ -191,6 +191,8 @@ def rows() -> list[tuple[str, str, str]]:
         ),
         *latency_rows(),
         search_figures.calibrate_row(result("calibrate_host")),
+        search_figures.design_row(result("calibration_design")),
+        search_figures.targets_row(result("two_targets")),
         *search_figures.budgets_row(result("search_budgets")),
         search_figures.ranked_row(result("rank_space")),
         families_row(),

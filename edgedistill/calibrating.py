@@ -31,7 +31,7 @@ from edgedistill.store import Store
 from edgedistill.students.families import TIMM
 from edgedistill.students.families import families as families_named
 from edgedistill.students.space import Candidate
-from edgedistill.workbench import Workbench
+from edgedistill.workbench import ProcessorSpeed, Workbench
 
 LEAST_MODELS = 4
 RESOLUTIONS = (32, 64, 96, 128, 160, 224)
@@ -41,6 +41,8 @@ MAX_MULTIPLY_ADDS = 2_000_000_000
 CLASSES = 10
 CALIBRATION_IMAGES, VALIDATION_IMAGES, SIDE = 32, 16, 224
 MEASURING = ProfileConfig(max_samples=1000, max_seconds=1.0)
+# For so long a session waits until the processor runs as fast as for the first.
+WAIT_S = 15.0
 # Candidates that cannot be made are replaced by the next that were chosen, up to half as many again.
 SPARE = 0.5
 RANDOM = "weights are random: latency, memory and size are those of trained students"
@@ -154,7 +156,8 @@ def open_calibration(target: Target, asked: Asked, store: Store) -> Workbench:
     config = BuildConfig.model_validate(settings)
     dataset = synthetic_dataset(CLASSES, CALIBRATION_IMAGES, VALIDATION_IMAGES, SIDE)
     mean, std = channel_statistics(dataset)
-    return Workbench(config, target, dataset, mean, std, store, device, "", Path.cwd())
+    speed = ProcessorSpeed(single_wait_s=WAIT_S)
+    return Workbench(config, target, dataset, mean, std, store, device, "", Path.cwd(), speed)
 
 
 @dataclass(eq=False)

@@ -47,20 +47,22 @@ class ProcessorSpeed:
 
     Candidates are measured at whatever speed there is and compared as `MeasuredLatency.comparable` says. The sessions of a
     proof, whose samples are taken as they are, wait for the teacher's speed. `patience_s` is what they may still wait in
-    all: a build on a machine that has become another one loses that much and goes on. `sessions` counts what was measured,
-    `elsewhere` what of it at another speed.
+    all: a build on a machine that has become another one loses that much and goes on. `single_wait_s` is what the one
+    session of a candidate may wait: a calibration, whose figures stand for many others, lets it. `sessions` counts what was
+    measured, `elsewhere` what of it at another speed.
     """
 
     reference_us: float | None = None
     patience_s: float = 180.0
+    single_wait_s: float = 0.0
     sessions: int = 0
     elsewhere: int = 0
 
     def wait_s(self, sessions: int) -> float:
-        """How long a profile's sessions may wait in all: a candidate's not at all, the teacher's, which only wait for one
-        another, not long."""
+        """How long a profile's sessions may wait in all: a candidate's not at all unless `single_wait_s` says so, the
+        teacher's, which only wait for one another, not long."""
         if sessions == 1:
-            return 0.0
+            return min(self.patience_s, self.single_wait_s) if self.reference_us is not None else 0.0
         return self.patience_s if self.reference_us is not None else min(self.patience_s, TEACHER_WAIT_S)
 
     def note(self, profile: Profile) -> None:

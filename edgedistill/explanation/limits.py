@@ -7,7 +7,7 @@ from typing import Literal
 
 from edgedistill.artifacts import MeasuredLatency, SchemeResult, Trial
 from edgedistill.explained import BytesOver, Lack, LatencyOver, Stated, TooInaccurate
-from edgedistill.results import AccuracyLimit, BuildResult, MemoryLimit, SizeLimit
+from edgedistill.results import AccuracyLimit, BuildResult, LatencyLimit, MemoryLimit, SizeLimit
 from edgedistill.selection.goal import comparable_ms, rank, validation_accuracy
 from edgedistill.specs import Goal
 
@@ -25,6 +25,11 @@ def goal_of(result: BuildResult) -> Goal:
         max_memory_bytes=memory.limit_bytes if isinstance(memory, MemoryLimit) else None,
         min_accuracy=accuracy.limit if isinstance(accuracy, AccuracyLimit) else None,
     )
+
+
+def serves_several(result: BuildResult) -> bool:
+    """Whether one student was searched for several targets."""
+    return sum(isinstance(limit, LatencyLimit) for limit in result.constraints) > 1
 
 
 def trained_out(trial: Trial, result: BuildResult) -> bool:

@@ -6,7 +6,7 @@ import math
 
 from edgedistill.artifacts import SchemeResult, Trial
 from edgedistill.explained import Beaten, Lack, LessAccurate, OtherStudent, Rival, Slower, Stated
-from edgedistill.explanation.limits import best_file, goal_of, trained_out
+from edgedistill.explanation.limits import best_file, goal_of, serves_several, trained_out
 from edgedistill.explanation.winner import winning_file, winning_trial
 from edgedistill.results import BuildResult
 from edgedistill.selection.goal import comparable_ms, rank, validation_accuracy
@@ -67,7 +67,8 @@ def _lacks(
 
 def _behind(trial: Trial, result: BuildResult, goal: Goal, scheme: SchemeResult | None) -> tuple[Lack, ...]:
     """What a student that went through all rungs lacked beside the winner: by its file, or, where nothing is measured, by
-    its torch model. A file that the goal ranks before the winner's was tried first, and failed its proof."""
+    its torch model. A file that the goal ranks before the winner's was tried first and failed its proof, unless another
+    target had a say."""
     winner, chosen = winning_trial(result), winning_file(result)
     if winner is None:
         return ()
@@ -77,7 +78,9 @@ def _behind(trial: Trial, result: BuildResult, goal: Goal, scheme: SchemeResult 
         ours, theirs = trial.rungs[-1].accuracy_validation, winner.rungs[-1].accuracy_validation
         return (LessAccurate(of_file=False, accuracy_validation=ours, winner=theirs),) if ours < theirs else ()
     if rank(scheme, goal) < rank(chosen, goal):
-        return (Stated(about="unproven", reason=trial.reason),)
+        # Of several targets that one student serves, another one may have made the difference: then the reason says which.
+        elsewhere = trial.state == "complete" and serves_several(result)
+        return (Stated(about="other" if elsewhere else "unproven", reason=trial.reason),)
     lacks: list[Lack] = []
     ours, theirs = validation_accuracy(scheme), validation_accuracy(chosen)
     if ours < theirs and math.isfinite(ours):

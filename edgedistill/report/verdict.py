@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from edgedistill.artifacts import Latency, MeasuredLatency, PredictedLatency
 from edgedistill.explanation.winner import winning_artifact
-from edgedistill.results import BuildResult, LatencyLimit, ShippedArtifact
+from edgedistill.results import BuildResult, ShippedArtifact
 from edgedistill.specs import Budget
 from edgedistill.units import format_bytes, format_ms, format_percent
 
@@ -86,17 +86,7 @@ def _met(result: BuildResult) -> str:
 
 
 def _not_met(result: BuildResult) -> str:
-    budget = result.budget
-    targets = [limit.target for limit in result.constraints if isinstance(limit, LatencyLimit)]
-    inside = f"inside {format_ms(budget.latency_ms)} at {budget.percentile} on {result.target}"
-    text = f"No student is proven {inside}"
-    if len(targets) > 1:
-        text = f"No one student is proven on all of {', '.join(targets)}; here it has to be {inside}"
-    if result.fastest_ms is not None:
-        text += f"; the fastest one seen takes {format_ms(result.fastest_ms)}"
-    if result.budget_that_would_do_ms is not None:
-        text += f"; a budget of {format_ms(result.budget_that_would_do_ms)} would do"
-    return f"{text}."
+    return result.verdict
 
 
 def _unmeasured(result: BuildResult) -> str:

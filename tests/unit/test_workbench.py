@@ -51,6 +51,15 @@ def test_only_a_proof_waits_and_only_as_long_as_patience_lasts() -> None:
     assert speed.wait_s(3) == 0.0
 
 
+def test_a_calibrations_single_sessions_wait_too() -> None:
+    speed = ProcessorSpeed(patience_s=20.0, single_wait_s=15.0)
+    assert speed.wait_s(1) == 0, "the first one sets the speed"
+    speed.note(profile(11.0))
+    assert speed.wait_s(1) == 15.0
+    speed.patience_s = 4.0
+    assert speed.wait_s(1) == 4.0
+
+
 def test_a_device_that_tells_no_speed_is_never_elsewhere() -> None:
     speed = ProcessorSpeed()
     speed.note(profile(None, None))

@@ -144,6 +144,20 @@ def test_a_file_ranked_before_the_winners_failed_its_proof(realistic: ModuleType
     assert lack.about == "unproven"
 
 
+def test_a_file_ranked_before_the_winners_here_may_have_lost_elsewhere(realistic: ModuleType) -> None:
+    result: BuildResult = realistic.make_result()
+    better = tuple(
+        s.model_copy(update={"verification": s.verification.model_copy(update={"accuracy_validation": 0.99})})
+        for s in result.trials[5].schemes
+    )
+    own = next(limit for limit in result.constraints if limit.kind == "latency")
+    both = (own, own.model_copy(update={"target": "phone"}), *result.constraints[1:])
+    told = {"state": "complete", "reason": "phone: 97.00% of the validation split in its best file, the winner 98.00%"}
+    together = with_trial(result, 5, schemes=better, **told).model_copy(update={"constraints": both})
+    (lack,) = by_trial(together)[5].lacks
+    assert lack == Stated(about="other", reason=told["reason"])
+
+
 def test_all_limits_that_a_file_breaks_are_told(realistic: ModuleType) -> None:
     result: BuildResult = realistic.make_result()
     limits = (

@@ -31,28 +31,16 @@ def test_met_names_figures_and_device(realistic: ModuleType) -> None:
     assert verdict.tiles[3].value == "9.8 times faster"
 
 
-def test_not_met_on_all_targets_does_not_say_that_none_fits_here(realistic: ModuleType) -> None:
+def test_not_met_says_what_the_build_said(realistic: ModuleType) -> None:
     result = realistic.make_not_met()
-    own = next(limit for limit in result.constraints if limit.kind == "latency")
-    other = own.model_copy(update={"target": "phone"})
-    both = result.model_copy(update={"constraints": (own, other), "budget_that_would_do_ms": None})
-    sentence = make_verdict(both).sentence
-    assert sentence.startswith(f"No one student is proven on all of {own.target}, phone; here it has to be inside ")
-
-
-def test_not_met_names_the_fastest_and_what_would_do(realistic: ModuleType) -> None:
-    verdict = make_verdict(realistic.make_not_met())
-    assert verdict.sentence == (
-        "No student is proven inside 0.0500 ms at p95 on host; the fastest one seen takes 0.143 ms; "
-        "a budget of 0.150 ms would do."
-    )
+    verdict = make_verdict(result)
+    assert verdict.sentence == result.verdict
+    assert [tile.label for tile in verdict.tiles] == ["Budget", "Fastest seen", "A budget that would do"]
 
 
 def test_nothing_seen_and_nothing_shipped_still_has_a_verdict(realistic: ModuleType) -> None:
     result = realistic.make_not_met().model_copy(update={"fastest_ms": None, "budget_that_would_do_ms": None})
-    verdict = make_verdict(result)
-    assert verdict.sentence == "No student is proven inside 0.0500 ms at p95 on host."
-    assert [tile.label for tile in verdict.tiles] == ["Budget"]
+    assert [tile.label for tile in make_verdict(result).tiles] == ["Budget"]
 
 
 def test_a_slower_student_is_called_slower(realistic: ModuleType) -> None:
