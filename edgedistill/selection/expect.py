@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -81,9 +82,13 @@ class Measurements:
             if len(rows) >= MIN_ROWS
         }
 
-    def fewest(self, precisions: Sequence[Precision]) -> int:
-        """How many files were measured in that of `precisions` of which the fewest were."""
-        return min(len(self.latency.get(precision, ())) for precision in precisions)
+    def fewest(self, precisions: Sequence[Precision], least: float = 0.0, most: float = math.inf) -> int:
+        """How many files of networks with `least` to `most` multiply-adds were measured in that of `precisions` of which the
+        fewest were."""
+        return min(
+            sum(least <= row.structure.multiply_adds <= most for row in self.latency.get(precision, ()))
+            for precision in precisions
+        )
 
 
 def _bytes(rows: Sequence[BytesRow]) -> BytesModel | None:

@@ -13,6 +13,9 @@ from edgedistill.selection.lab import Figures, Lab
 from edgedistill.specs import Goal
 from edgedistill.students.space import Candidate
 
+SAME_SIZE = 2.0
+"""A network of up to so many times the multiply-adds tells of another."""
+
 
 @dataclass(eq=False)
 class OnTarget:
@@ -33,16 +36,18 @@ class OnTarget:
         return self.lab.device
 
     def probe(self, candidates: Sequence[Candidate], count: int) -> None:
-        """Measure candidates with random weights until `count` files of each precision are known, chosen to tell most about
-        all the others near the budget. `probes` counts those of which any file could be measured."""
+        """Measure candidates with random weights until `count` files of each precision are known near the budget, chosen to
+        stand for all the others there. `probes` counts those of which any file could be measured."""
         if not self.lab.measurable:
-            return
-        wanted = count - self.measurements.fewest(self.lab.precisions)
-        if wanted <= 0:
             return
         by_work = sorted(candidates, key=lambda c: (c.multiply_adds, c.spec.label))
         near = sum(c.multiply_adds <= self.plausible_multiply_adds for c in by_work)
-        pool = by_work[: max(near, 2 * wanted)]
+        pool = by_work[: max(near, 2 * count)]
+        # A calibration may have measured other sizes alone: what it tells of these is drawn far out, and no probe less.
+        least, most = pool[0].multiply_adds / SAME_SIZE, pool[-1].multiply_adds * SAME_SIZE
+        wanted = count - self.measurements.fewest(self.lab.precisions, least, most)
+        if wanted <= 0:
+            return
         for index in choose_probes([c.structure for c in pool], wanted):
             found = self.lab.probe(pool[index])
             for figures in found:

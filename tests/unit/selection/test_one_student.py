@@ -163,6 +163,17 @@ def test_a_target_that_is_lost_at_the_proof_takes_part_unproven(tmp_path: Path) 
     assert only.reason == "phone: proven inside the budget in fp32"
 
 
+@pytest.mark.parametrize(("times", "probes"), [(1, 0), (1000, 4)])
+def test_what_is_known_of_other_sizes_saves_no_probe(tmp_path: Path, times: int, probes: int) -> None:
+    lab = MadeUpLab(accuracy, files_at({"convnext": 1.0, "resnet": 1.0}))
+    alone = target("board", 5.0, lab)
+    for number in range(1, 9):
+        known = made_candidate("resnet", 0.1 * number, times * 1000 * number)
+        alone.measurements.add(Precision.FP32, known.structure, 1.0, None, None)
+    alone.probe(SPACE, 4)
+    assert alone.probes == probes
+
+
 def test_what_is_known_goes_to_the_target_that_it_was_measured_on(tmp_path: Path) -> None:
     rows = [
         KnownFile(
