@@ -191,7 +191,6 @@ def rows() -> list[tuple[str, str, str]]:
         ),
         *latency_rows(),
         search_figures.calibrate_row(result("calibrate_host")),
-        search_figures.design_row(result("calibration_design")),
         search_figures.targets_row(result("two_targets")),
         *search_figures.budgets_row(result("search_budgets")),
         search_figures.ranked_row(result("rank_space")),

@@ -24,19 +24,6 @@ def calibrate_row(found: dict[str, Any]) -> Figures:
     )
 
 
-def design_row(found: dict[str, Any]) -> Figures:
-    """Which students a calibration should measure."""
-    percent = found["percent"]
-    ways = (("those that stand for the others", "representative"), ("a D-optimal design", "d_optimal"))
-    told = [f"{name} {percent[f'{way} 20 p50'][0]:.1f}%" for name, way in (*ways, ("drawn at random", "random"))]
-    fewer = [f"{percent[f'{way} 8 p50'][0]:.1f}%" for _, way in (*ways, ("", "random"))]
-    return (
-        f"mean error at p50 of a calibration on 20 students of {found['space']} ({found['precision']}), chosen three ways",
-        f"{', '.join(told)}; on 8: {', '.join(fewer)}",
-        "`python benchmarks/calibration_design.py --json FILE`",
-    )
-
-
 def targets_row(found: dict[str, Any]) -> Figures:
     """Two targets in one build beside two builds."""
     share, runs = found["share_of_two_builds"], found["runs"]
@@ -45,11 +32,11 @@ def targets_row(found: dict[str, Any]) -> Figures:
     met = sum(status == "met" for statuses in ended.values() for status in statuses)
     count = sum(map(len, ended.values()))
     return (
-        "the digits example for two targets (this machine with ONNX Runtime and with LiteRT), empty caches: a winner each "
-        "in one build, and one student for both, beside two builds",
+        "a small build on the digits for two targets (this machine with ONNX Runtime and with LiteRT), empty caches: a "
+        "winner each in one build, and one student for both, beside two builds",
         f"{share['both']:.0%} and {share['one_student']:.0%} of the {apart:.0f} s of two builds; {met} of {count} outcomes "
         "`met`",
-        "`python benchmarks/two_targets.py examples/digits/build.toml --json FILE`",
+        "`python benchmarks/two_targets.py benchmarks/two_targets.toml --json FILE`",
     )
 
 

@@ -1,6 +1,6 @@
 """Two targets in one build, one student for both, and the same two builds by themselves: what sharing saves.
 
-    python benchmarks/two_targets.py examples/digits/build.toml [--second litert] [--json FILE]
+    python benchmarks/two_targets.py benchmarks/two_targets.toml [--second litert] [--json FILE]
 
 The targets are this machine with ONNX Runtime, and this machine with another runtime. Each of the four runs begins with an
 empty cache: both targets in one build with a winner each, one student for both, then each alone. Counts are of stages really

@@ -46,7 +46,7 @@ if kind == "event":
 else:
     Path.replace = replace
 """
-FIRST_KILLS = (("event", 1), ("rename", 2), ("event", 9), ("rename", 12), ("event", 75))
+FIRST_KILLS = (("event", 1), ("rename", 12), ("event", 75))
 
 
 def unique(stages: list[Any]) -> bool:

@@ -228,7 +228,7 @@ def test_exit_codes_of_a_device_that_is_not_attached(loop: Any, met: Any, away: 
 
 
 def test_a_share_of_a_teacher_that_cannot_be_measured(loop: Any, met: Any, away: Path) -> None:
-    with pytest.raises(InputError, match="cannot be measured on this target") as caught:
+    with pytest.raises(InputError, match="cannot be measured on away") as caught:
         loop.build(loop.write("away-share", "20%"), target=away)
     assert "milliseconds" in caught.value.fix
     assert caught.value.exit_code == ExitCode.BAD_INPUT

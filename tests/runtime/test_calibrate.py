@@ -14,6 +14,7 @@ from edgedistill.specs import Percentile, Precision
 from edgedistill.targets import load_target
 
 
+@pytest.mark.slow
 def test_this_machine_is_calibrated_in_fp32_and_int8(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EDGEDISTILL_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv(PROFILES_VARIABLE, str(tmp_path / "own"))

@@ -84,6 +84,7 @@ def test_what_fails_is_listed_and_costs_the_others_nothing(tmp_path: Path, capsy
     assert (failure.precision, failure.fix) == ("int8", "add --data FOLDER")
 
 
+@pytest.mark.slow
 def test_a_terminal_hears_of_stages_and_of_nothing_that_libraries_say(tmp_path: Path) -> None:
     """In a process of its own: native code writes to the terminal past Python, once a process, when it is loaded."""
     extras = {Format.LITERT: "litert_torch", Format.EXECUTORCH: "executorch"}

@@ -86,7 +86,8 @@ def test_a_bug_in_a_task_of_ray_keeps_its_traceback() -> None:
 
 # A build with a worker that is starting, idle, or at something that takes longer than the test.
 BUILD = """
-import os, sys, time
+import os, signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in the background of a script
 from edgedistill.workers import _CONTEXT, _submitted, _worker
 worker = _worker(_CONTEXT.Event())
 try:
@@ -137,7 +138,8 @@ def build(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Build]:
 
 # A build whose own process is told to end, as by `kill`, while its workers hear nothing.
 BATCH = """
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from pathlib import Path
 import dying
 from edgedistill import workers

@@ -35,7 +35,10 @@ import atexit, sys
 atexit.register(lambda: print("heavy:", [name for name in {HEAVY!r} if name in sys.modules], file=sys.stderr))
 """
 # A loop that says that it runs and then waits to be ended.
+# A process started in the background of a script inherits that Ctrl-C is ignored.
 WAITS = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from edgedistill import api
 from edgedistill.progress import StageStarted
 def build(path, listener, **options):
