@@ -214,11 +214,12 @@ def _leave_threads_behind() -> None:
     be waited for for ever."""
     if (torch := sys.modules.get("torch")) is not None:
         torch.set_num_threads(1)  # OpenMP's pool
-    mlir = sys.modules.get("jax._src.interpreters.mlir")
-    if (pool := getattr(mlir, "global_thread_pool", None)) is not None:
+    compiler = sys.modules.get("jax._src.interpreters.mlir")
+    mlir = vars(compiler) if compiler is not None else {}
+    if (pool := mlir.get("global_thread_pool")) is not None:
         # The one in which all of jax's compiler contexts verify. It must not be destroyed either: that joins its threads.
         _left_behind.append(pool)
-        mlir.global_thread_pool = type(pool)()  # type: ignore[union-attr]
+        mlir["global_thread_pool"] = type(pool)()
 
 
 _left_behind: list[Any] = []

@@ -49,7 +49,8 @@ def end(monkeypatch: pytest.MonkeyPatch, unmeasured: BuildResult, tmp_path: Path
             outcome=SimpleNamespace(winner=SimpleNamespace(trained=None)),
         )
         teacher: Any = SimpleNamespace(profile=None)
-        return finishing.finish(finding, teacher, object(), tmp_path)  # type: ignore[arg-type]
+        views: Any = None
+        return finishing.finish(finding, teacher, views, tmp_path)
 
     return end
 

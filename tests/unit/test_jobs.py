@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,13 +21,13 @@ model = "timm:resnet18"
 """
 
 
-def read(folder: Path, text: str = TEXT, targets: tuple[str, ...] = (), **changes: object) -> tuple[Job, ...]:
+def read(folder: Path, text: str = TEXT, targets: tuple[str, ...] = (), **changes: Any) -> tuple[Job, ...]:
     path = folder / "build.toml"
     path.write_text(text)
-    return jobs_of(path, targets, Changes(**changes), None, require_measured=False)  # type: ignore[arg-type]
+    return jobs_of(path, targets, Changes(**changes), None, require_measured=False)
 
 
-def ordered(folder: Path, text: str = TEXT, targets: tuple[str, ...] = (), **changes: object) -> tuple[Order, ...]:
+def ordered(folder: Path, text: str = TEXT, targets: tuple[str, ...] = (), **changes: Any) -> tuple[Order, ...]:
     """The orders of jobs that have one each."""
     return tuple(order for (order,) in (job.orders for job in read(folder, text, targets, **changes)))
 

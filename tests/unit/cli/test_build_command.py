@@ -160,6 +160,18 @@ def test_not_met_says_what_would_do(
     assert "--budget 0.124ms@p95" in shown
 
 
+PREDICTED = PredictedLatency(
+    latency_ms=2,
+    low_ms=1.5,
+    high_ms=2.5,
+    percentile="p95",
+    precision="int8",
+    calibrated=False,
+    basis="published",
+    device="a phone",
+)
+
+
 @pytest.mark.parametrize(
     ("latency", "proven", "word"),
     [
@@ -167,20 +179,7 @@ def test_not_met_says_what_would_do(
         (measured(1, 4, 9), False, "inside"),
         (measured(1, 6, 9), False, "over"),
         (UnknownLatency(reason="no GPU", device="x"), False, "unknown"),
-        (
-            PredictedLatency(
-                latency_ms=1,
-                low_ms=0.9,
-                high_ms=1.1,
-                percentile="p95",
-                precision="int8",
-                calibrated=True,
-                basis="20 models",
-                device="x",
-            ),
-            False,
-            "unknown",
-        ),
+        (PREDICTED, False, "unknown"),
     ],
 )
 def test_only_a_measurement_stands_inside_a_budget(latency: Any, proven: bool, word: str) -> None:
@@ -190,17 +189,7 @@ def test_only_a_measurement_stands_inside_a_budget(latency: Any, proven: bool, w
 def test_a_prediction_is_marked_as_one(
     command: Any, built: dict[str, Any], result: BuildResult, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    predicted = PredictedLatency(
-        latency_ms=2,
-        low_ms=1.5,
-        high_ms=2.5,
-        percentile="p95",
-        precision="int8",
-        calibrated=False,
-        basis="published",
-        device="a phone",
-    )
-    artifact = result.artifacts[0].model_copy(update={"latency": predicted})
+    artifact = result.artifacts[0].model_copy(update={"latency": PREDICTED})
     changes = {"status": "unmeasured", "artifacts": (artifact,), "proof": None}
     built["result"] = result.model_copy(update=changes)
     assert command("build", "build.toml") == 0
