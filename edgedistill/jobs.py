@@ -5,9 +5,11 @@ Nothing here imports torch: whether a build has anything to do is decided from t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from edgedistill.config import BuildConfig, load_config
 from edgedistill.data.fingerprint import fingerprint
@@ -22,6 +24,8 @@ from edgedistill.teachers.identity import teacher_identity
 from edgedistill.toml_lines import line_of
 from edgedistill.tools import BUILD_TOOLS
 from edgedistill.units import parse_duration_ms
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -86,10 +90,15 @@ def jobs_of(
 ) -> tuple[Job, ...]:
     """The jobs of the build file at `path` for `targets`, else those of the file: one for each, or, where one student is
     wanted, one for all. A single target's results go to `out` (`out/` beside the file), several targets' to folders in it.
-    Raises InputError."""
-    replaced = _read(changes)
-    config = _changed(load_config(path), replaced)
-    chosen = _loaded(targets or _named(config))
+    Raises InputError that names what is wrong with the options, with the file and with its targets at once."""
+    errors: list[InputError] = []
+    replaced = _kept(errors, lambda: _read(changes))
+    read = _kept(errors, lambda: load_config(path))
+    names = targets or (() if read is None else _named(read))
+    chosen = _kept(errors, lambda: _loaded(names))
+    if replaced is None or read is None or chosen is None:
+        raise _together(errors)
+    config = _changed(read, replaced)
     if problems := [*_stray_budgets(path, config, chosen), *_ill_matched(chosen, changes)]:
         count = f"{len(problems)} problem{'s' * (len(problems) > 1)}"
         raise InputError(f"the targets of {path.name} have {count}", problems=problems)
@@ -137,18 +146,28 @@ def _loaded(names: Sequence[str]) -> list[Target]:
     found: list[Target] = []
     errors: list[InputError] = []
     for name in names:
-        try:
-            found.append(load_target(name))
-        except InputError as error:
-            errors.append(error)
-    if len(errors) == 1:
-        raise errors[0]
+        target = _kept(errors, partial(load_target, name))
+        found += [] if target is None else [target]
     if errors:
-        problems = [
-            problem for error in errors for problem in error.problems or (Problem("", error.message, error.fix),)
-        ]
-        raise InputError(f"{len(errors)} targets are wrong", problems=problems)
+        raise _together(errors)
     return found
+
+
+def _kept(errors: list[InputError], read: Callable[[], T]) -> T | None:
+    """What `read` gives; None where it raises an InputError, which goes to `errors`."""
+    try:
+        return read()
+    except InputError as error:
+        errors.append(error)
+        return None
+
+
+def _together(errors: Sequence[InputError]) -> InputError:
+    """One error of all of these."""
+    if len(errors) == 1:
+        return errors[0]
+    problems = [problem for error in errors for problem in error.problems or (Problem("", error.message, error.fix),)]
+    return InputError(f"{len(problems)} problems", problems=problems)
 
 
 def _stray_budgets(path: Path, config: BuildConfig, chosen: Sequence[Target]) -> list[Problem]:
@@ -208,7 +227,7 @@ class _Replaced:
 
 
 def _read(changes: Changes) -> _Replaced:
-    """Raises InputError naming every option that is wrong, before any file is read."""
+    """Raises InputError naming every option that is wrong."""
     problems: list[Problem] = []
     budget: BudgetRequest | None = None
     time_ms: float | None = None

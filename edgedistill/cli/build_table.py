@@ -19,7 +19,7 @@ from edgedistill.specs import Budget, ComputedBy, Percentile
 from edgedistill.units import format_bytes, format_ms, format_percent, format_seconds
 
 STATUS_STYLES = {"met": "bold green", "not_met": "bold red", "unmeasured": "bold yellow"}
-STATUS_WORDS = {"met": "budget met", "not_met": "budget not met", "unmeasured": "unmeasured"}
+STATUS_WORDS = {"met": "budget met", "not_met": "not met", "unmeasured": "unmeasured"}
 
 
 def end_with(result: Found | BuildIndex, file: Path, *, as_json: bool, require_measured: bool) -> None:

@@ -11,7 +11,7 @@ from edgedistill.results import BuildResult, ShippedArtifact
 from edgedistill.specs import Budget
 from edgedistill.units import format_bytes, format_ms, format_percent
 
-_TITLES = {"met": "Budget met", "not_met": "Budget not met", "unmeasured": "Not measured"}
+_TITLES = {"met": "Budget met", "not_met": "Not met", "unmeasured": "Not measured"}
 _SYMBOLS = {"met": "✓", "not_met": "✕", "unmeasured": "?"}
 
 

@@ -152,10 +152,19 @@ def test_what_cannot_be_is_told(tmp_path: Path, text: str, targets: tuple[str, .
     assert told in str(caught.value) + str(caught.value.problems)
 
 
-def test_all_wrong_options_are_told_before_the_file_is_read(tmp_path: Path) -> None:
+def test_wrong_options_a_wrong_file_and_misspelt_targets_are_told_at_once(tmp_path: Path) -> None:
+    wrong: dict[str, Any] = {"budget": "5", "trials": 0, "time": "soon"}
     with pytest.raises(InputError) as caught:
-        jobs_of(tmp_path / "none.toml", (), Changes(budget="5", trials=0, time="soon"), None, require_measured=False)
-    assert [problem.where for problem in caught.value.problems] == ["--budget", "--trials", "--time"]
+        read(tmp_path, TEXT.replace("budget", "budgte"), ("hots", "pixel-6"), **wrong)
+    wheres = [problem.where for problem in caught.value.problems]
+    assert wheres[:3] == ["--budget", "--trials", "--time"]
+    assert any(where.endswith("build.toml:2") for where in wheres)
+    assert "hots" in caught.value.problems[-1].what
+    assert caught.value.message == f"{len(wheres)} problems"
+    with pytest.raises(InputError, match=r"none\.toml"):
+        jobs_of(tmp_path / "none.toml", (), Changes(), None, require_measured=False)
+    with pytest.raises(InputError, match="wrong options"):
+        read(tmp_path, **wrong)
 
 
 def test_without_a_budget_the_fastest_is_no_slower_than_the_teacher(tmp_path: Path) -> None:

@@ -107,7 +107,7 @@ def test_every_section_in_its_order(realistic: ModuleType, make: str) -> None:
     page = Page(render_report(result, profiles))
     assert page.headings["h2"] == SECTIONS
     (title,) = page.headings["h1"]
-    assert title == {"met": "✓Budget met", "not_met": "✕Budget not met", "unmeasured": "?Not measured"}[result.status]
+    assert title == {"met": "✓Budget met", "not_met": "✕Not met", "unmeasured": "?Not measured"}[result.status]
     assert page.count("table") == page.count("caption")
     assert len(page.figures) == {"make_result": 6, "make_not_met": 4, "make_unmeasured": 3}[make]
     assert result.verdict in page.text
