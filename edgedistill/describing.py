@@ -82,6 +82,7 @@ def describe(finding: Finding) -> Found:
         constraints=_constraints(finding),
         student=_student_summary(winner),
         proof=winner.proof if winner else None,
+        rungs=bench.config.search.rungs,
         trials=tuple(_portable_trial(trial, bench) for trial in outcome.trials),
         frontier=frontier(measured, latency_ms=lambda p: p.latency_ms, accuracy=lambda p: p.accuracy_validation),
         predicted=outcome.predicted,

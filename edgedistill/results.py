@@ -161,11 +161,12 @@ class Found(Frozen):
     """What a search found.
 
     `status` is `met` only where the winner's exact file was proven on the device. `constraints` are what was asked for, the
-    latency budget first, each with what the winner came to. `stopped` is why the search went no further, `predicted` are
-    students that nobody trained, of which the models expect the most. `fastest_ms` is the least latency measured of any file
-    that was kept, at the budget's percentile; `budget_that_would_do_ms`, where the status is `not_met`, the least larger
-    budget that the samples of a file with all other limits kept are inside of; null where there is none, and where one
-    student is to serve several targets.
+    latency budget first, each with what the winner came to. `rungs` are the epochs at which candidates are compared,
+    whether or not any came that far. `stopped` is why the search went no further, `predicted` are students that nobody
+    trained, of which the models expect the most. `fastest_ms` is the least latency measured of any file that was kept, at
+    the budget's percentile; `budget_that_would_do_ms`, where the status is `not_met`, the least larger budget that the
+    samples of a file with all other limits kept are inside of; null where there is none, and where one student is to serve
+    several targets.
     """
 
     schema_version: Literal[2] = 2
@@ -178,6 +179,7 @@ class Found(Frozen):
     constraints: Annotated[tuple[Constraint, ...], Field(min_length=1)]
     student: StudentSummary | None
     proof: Proof | None
+    rungs: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)]
     trials: tuple[Trial, ...]
     frontier: tuple[FrontierPoint, ...]
     predicted: tuple[PredictedPoint, ...] = ()

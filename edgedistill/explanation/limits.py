@@ -33,11 +33,8 @@ def serves_several(result: BuildResult) -> bool:
 
 
 def trained_out(trial: Trial, result: BuildResult) -> bool:
-    """Whether a trial went through all rungs. The last one is known by its epochs, once any trial went past the first."""
-    if trial.state == "failed" or not trial.rungs:
-        return False
-    epochs = {rung.epochs for other in result.trials for rung in other.rungs}
-    return trial.state == "complete" or (len(epochs) > 1 and trial.rungs[-1].epochs == max(epochs))
+    """Whether a trial went through all rungs."""
+    return trial.state != "failed" and bool(trial.rungs) and trial.rungs[-1].epochs == result.rungs[-1]
 
 
 def best_file(trial: Trial, goal: Goal, *, accuracy_counts: bool) -> Judged | None:

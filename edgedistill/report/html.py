@@ -76,7 +76,7 @@ def render_report(result: BuildResult, profiles: ReportProfiles) -> str:
             budgets=budget_rows(explained.budgets),
             unknowns=tables.unknowns(result),
             computed_by=tables.computed_by(result),
-            rungs=tables.rung_epochs(result.trials),
+            rungs=result.rungs,
             states=STATES,
             dropped=tables.dropped(result),
             proof_rows=list(zip(proof.samples_per_session, proof.ranks, proof.bounds_ms, strict=True)) if proof else [],

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable
 
 from edgedistill.artifacts import Environment, PredictedLatency, Profile, Trial, UnknownLatency, Verified
 from edgedistill.explanation.winner import winning_artifact
@@ -13,11 +12,6 @@ from edgedistill.specs import ComputedBy, Format
 from edgedistill.units import format_percent
 
 Pairs = tuple[tuple[str, str], ...]
-
-
-def rung_epochs(trials: Iterable[Trial]) -> tuple[int, ...]:
-    """Epochs at which any candidate was judged, rising."""
-    return tuple(sorted({rung.epochs for trial in trials for rung in trial.rungs}))
 
 
 def accuracy_after(trial: Trial, epochs: int) -> str:

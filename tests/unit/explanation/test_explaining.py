@@ -120,7 +120,7 @@ def test_why_in_a_sentence(realistic: ModuleType) -> None:
     assert "the fastest of 3" in why(realistic.make_result().model_copy(update={"objective": Objective.LATENCY}))
     assert why(realistic.make_not_met()).startswith("Nothing won: of 13 tried, no student has a file")
     assert why(realistic.make_unmeasured()).endswith(
-        "of 12 students trained to the end, of 13 tried. No latency was measured."
+        "of 3 students trained to the end, of 13 tried. No latency was measured."
     )
 
 

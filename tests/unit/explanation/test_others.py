@@ -18,6 +18,7 @@ from edgedistill.explained import (
     Stated,
     TooInaccurate,
 )
+from edgedistill.explanation.limits import trained_out
 from edgedistill.explanation.others import other_students
 from edgedistill.explanation.winner import explain_winner, winning_file
 from edgedistill.results import AccuracyLimit, BuildResult, MemoryLimit, SizeLimit
@@ -54,8 +55,15 @@ def test_without_a_device_the_winner_has_no_bound(realistic: ModuleType) -> None
     winner = explain_winner(realistic.make_unmeasured())
     assert winner is not None
     assert (winner.bound_ms, winner.teacher.times_faster) == (None, None)
-    assert winner.rivals == 11, "all that were trained to the end"
+    assert winner.rivals == 2, "all that were trained to the end"
     assert explain_winner(realistic.make_not_met()) is None
+
+
+def test_nobody_is_trained_out_where_all_stopped_early(realistic: ModuleType) -> None:
+    result = realistic.make_not_met()
+    early = tuple(t.model_copy(update={"rungs": t.rungs[:2]}) for t in result.trials)
+    assert any(trained_out(trial, result) for trial in result.trials)
+    assert not any(trained_out(trial, result.model_copy(update={"trials": early})) for trial in early)
 
 
 def test_every_other_trial_is_told_and_lacks_something(realistic: ModuleType) -> None:

@@ -350,6 +350,7 @@ def make_result(**changes: Any) -> BuildResult:
                 reason="0.3% slower than fp32: the CPU has no fp16 kernels, every tensor is cast",
             ),
         ),
+        "rungs": RUNGS,
         "trials": trials,
         "frontier": tuple(points),
         "predicted": (
@@ -436,7 +437,7 @@ def make_unmeasured() -> BuildResult:
                         }
                     ),
                     "schemes": tuple(s.model_copy(update={"latency": unknown}) for s in t.schemes),
-                    "state": t.state if t.state == "failed" else "complete",
+                    "state": "complete" if t.state == "over_budget" else t.state,
                 }
             )
             for t in result.trials
