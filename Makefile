@@ -4,6 +4,9 @@ VENV := .venv
 PIP := $(VENV)/bin/python -m pip
 # Options for pip: .ci/run names the releases to install by them.
 CONSTRAINTS ?=
+# Processes that run tests, a thread each. Tests that measure or train take turns by the machine's own locks.
+PROCESSES ?= auto
+PYTEST := OMP_NUM_THREADS=1 $(VENV)/bin/pytest --numprocesses $(PROCESSES) --maxprocesses 4 --dist worksteal
 comma := ,
 
 .PHONY: demo install install-dev lint test test-all clean
@@ -40,10 +43,10 @@ lint: install-dev
 
 # What a machine lacks (a browser, a data set, a vendor's package) is skipped, and named at the end.
 test: lint
-	$(VENV)/bin/pytest
+	$(PYTEST)
 
 test-all: lint
-	$(VENV)/bin/pytest -m 'slow or not slow'
+	$(PYTEST) -m 'slow or not slow'
 
 clean:
 	rm -rf $(VENV) examples/*/out

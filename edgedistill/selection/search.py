@@ -5,7 +5,8 @@ into real files and measured before it may go on; a measurement outside the limi
 refits the latency model that proposes replacements. What trained on to the last rung and keeps all limits is a finalist,
 the best of them the incumbent. While some untried candidate beats it with more than `MIN_PROBABILITY`, by the latency model
 and by the quality model that all finished rungs have taught, another bracket begins. Then the best finalist's exact file
-must pass the acceptance rule; where it does not, the next is taken, then a new bracket.
+must pass the acceptance rule; where it does not, the next is taken, then a new bracket, and at the very end those that were
+pruned with files inside all limits.
 
 Every decision reads the validation split and what the lab gives again for the same question, so a search that was killed
 takes the same way.
@@ -15,15 +16,14 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from edgedistill.artifacts import PredictedLatency, Proof, Rung, Trial
 from edgedistill.errors import TrialFailure
 from edgedistill.results import PredictedPoint
-from edgedistill.selection.contender import Contender, Finalist, State, Winner
+from edgedistill.selection.contender import Contender, Finalist, Winner
 from edgedistill.selection.expect import Prospect
-from edgedistill.selection.goal import comparable_ms, validation_accuracy
 from edgedistill.selection.known import Known
 from edgedistill.selection.lab import Training, figures_of
 from edgedistill.selection.on_target import OnTarget
@@ -37,8 +37,10 @@ from edgedistill.selection.propose import (
     promising,
     propose,
 )
+from edgedistill.selection.proving import Proving
 from edgedistill.selection.quality import Curve, QualityModel
 from edgedistill.selection.ranking import ranked
+from edgedistill.selection.record import Record
 from edgedistill.selection.study import Study
 from edgedistill.specs import Goal, Objective
 from edgedistill.students.space import Candidate
@@ -97,10 +99,10 @@ class Search:
         while not winners and (batch := self.next_batch()):
             self.halve(batch)
             if not self.worth_another():
-                winners = self.prove()
-        winners = winners or self.prove()
+                winners = self.proving.prove()
+        winners = winners or self.proving.prove() or self.take_up_passed_over()
         if not winners and self.measurable and not any(c.schemes for c in self.contenders):
-            self.note("every candidate failed before it could be measured", warning=True)
+            self.record.note("every candidate failed before it could be measured", warning=True)
         by_number = sorted(self.contenders, key=lambda c: c.number)
         quality = self.quality()
         return {
@@ -115,8 +117,15 @@ class Search:
             for target in self.targets
         }
 
-    def note(self, text: str, warning: bool = False) -> None:
-        self.targets[0].lab.note(text, warning)
+    @property
+    def record(self) -> Record:
+        """What is said and written down."""
+        return Record(self.targets, self.study)
+
+    @property
+    def proving(self) -> Proving:
+        """The finalists so far and their proof."""
+        return Proving(self.contenders, self.targets, self.record)
 
     # -- what is known so far -------------------------------------------------------------------------------------
 
@@ -128,7 +137,7 @@ class Search:
                 row.precision, row.structure, row.latency_ms, row.bytes, row.peak_memory_bytes
             )
         for source in self.known.sources:
-            self.note(source)
+            self.record.note(source)
 
     @property
     def measurable(self) -> list[OnTarget]:
@@ -162,16 +171,8 @@ class Search:
 
     @property
     def finalists(self) -> list[Finalist]:
-        """The trained students that keep all limits on every target that can be measured, the best first. One that a
-        measurement turned away stays away, whatever can be measured by now."""
-        found = []
-        for contender in self.contenders:
-            if contender.trained_out and contender.state == "complete":
-                files = {target.name: contender.best(target.name, target.goal) for target in self.measurable}
-                kept = {name: result for name, result in files.items() if result is not None}
-                if len(kept) == len(files):
-                    found.append(Finalist(contender, kept))
-        return sorted(found, key=lambda finalist: finalist.rank(self.goals))
+        """The trained students that keep all limits, the best first."""
+        return self.proving.finalists()
 
     def prospects(self) -> list[Prospect]:
         """What a candidate's files must keep to become the incumbent, and what is expected of them. Where the fastest is
@@ -254,9 +255,11 @@ class Search:
         self.tried_unlikely = True
         count = max(1, wanted // 2)
         if inside := propose(self.fresh(), self.prospects(), count=count):
-            self.note("no candidate is predicted to be accurate enough: trying the largest that may fit", warning=True)
+            self.record.note(
+                "no candidate is predicted to be accurate enough: trying the largest that may fit", warning=True
+            )
             return inside
-        self.note("no candidate is predicted to fit: trying the fastest ones", warning=True)
+        self.record.note("no candidate is predicted to fit: trying the fastest ones", warning=True)
         tried = {c.proposal.candidate.spec for c in self.contenders}
         likely = fastest(self.candidates, self.prospects(), count=count)
         return tuple(p for p in likely if p.candidate.spec not in tried)
@@ -287,8 +290,7 @@ class Search:
             if number < last:
                 alive = self.promote(alive, number, math.ceil(len(alive) * self.settings.keep))
         for contender in alive:
-            contender.trained_out = True
-            self.measure(contender)
+            self.to_the_end(contender)
 
     def first_rung(self, batch: Sequence[Proposal]) -> list[Contender]:
         """Train the batch to the first rung and promote the most accurate that measure inside the limits; those turned
@@ -305,13 +307,13 @@ class Search:
         contender = Contender(proposal, self.study.ask(proposal.candidate.spec))
         self.contenders.append(contender)
         chance = "" if proposal.probability is None else f", P {format_percent(proposal.probability, 0)}"
-        shown = self._by_target(
+        shown = self.record.by_target(
             {
                 name: format_ms(latency.latency_ms) if isinstance(latency, PredictedLatency) else "unknown"
                 for name, latency in proposal.predicted.items()
             }
         )
-        self.note(f"trial {contender.number}: {contender.label}, predicted {shown}{chance}")
+        self.record.note(f"trial {contender.number}: {contender.label}, predicted {shown}{chance}")
         return contender
 
     def train(self, contenders: Sequence[Contender], number: int) -> list[Contender]:
@@ -320,13 +322,13 @@ class Search:
         alive = []
         for contender, trained in zip(contenders, self.targets[0].lab.train(wanted), strict=True):
             if isinstance(trained, TrialFailure):
-                self.close(contender, "failed", trained.message)
+                self.record.close(contender, "failed", trained.message)
                 continue
             contender.trained = trained
             accuracy, epochs = trained.accuracy_validation, self.settings.rungs[number]
             contender.rungs.append(Rung(rung=number, epochs=epochs, accuracy_validation=accuracy))
             self.study.report(contender.number, epochs=epochs, accuracy=accuracy)
-            self.note(
+            self.record.note(
                 f"trial {contender.number}: {contender.label}, {format_percent(accuracy)} of the validation split "
                 f"after {epochs} epochs"
             )
@@ -340,9 +342,9 @@ class Search:
         promoted: list[Contender] = []
         for contender in ranked(pool, quality, self.objective):
             if len(promoted) == wanted:
-                self.close(contender, "pruned", self._why_pruned(contender, promoted, number))
+                self.record.close(contender, "pruned", self._why_pruned(contender, promoted, number))
             elif bar is not None and quality and self._unlikely(contender, quality, bar):
-                self.close(
+                self.record.close(
                     contender,
                     "pruned",
                     f"{format_percent(contender.accuracy)} at rung {number}: unlikely to end at the "
@@ -372,7 +374,7 @@ class Search:
             try:
                 schemes = target.lab.realise(contender.trained, last=contender.trained_out)
             except TrialFailure as failure:
-                self.close(contender, "failed", self._on(target, failure.message))
+                self.record.close(contender, "failed", self.record.on(target, failure.message))
                 return False
             contender.schemes[target.name] = schemes
             if first:
@@ -380,111 +382,30 @@ class Search:
                     target.learn(contender.proposal.candidate, figures)
             if target.lab.measurable and contender.best(target.name, target.goal) is None:
                 why = contender.why_not_fitting(target.name, target.goal)
-                self.close(contender, "over_budget", self._on(target, why))
+                self.record.close(contender, "over_budget", self.record.on(target, why))
                 return False
         return True
 
-    # -- the winner -----------------------------------------------------------------------------------------------
-
-    def prove(self) -> dict[str, Winner]:
-        """By target, the best finalist of which an exact file passes the acceptance rule on every target that can be
-        measured; without any, the best one. Empty where there is none."""
-        while finalists := self.finalists:
-            contender = finalists[0].contender
-            proofs = self.attempt(finalists[0])
-            if proofs is None:
-                continue
-            files = finalists[0].files
-            proven = {name: f"proven inside the budget in {result.scheme.label}" for name, result in files.items()}
-            reason = self._by_target(proven) if files else "trained through every rung; not measured"
-            self.close(contender, "complete", reason)
-            self._close_others(finalists[0])
-            trained = contender.trained
-            assert trained is not None
-            return {
-                name: Winner(contender.trial(name), trained, files.get(name), proofs.get(name))
-                for name in (target.name for target in self.targets)
-            }
+    def take_up_passed_over(self) -> dict[str, Winner]:
+        """Where nobody was proven: those that were pruned though their files measured inside all limits, trained on to the
+        last rung, the most promising first, until one is proven. Empty where none is, or the time is over."""
+        while not self.late and (pool := self._worth_taking_up()):
+            contender = ranked(pool, self.quality(), self.objective)[0]
+            contender.state, contender.reason = "complete", ""
+            self.record.note(f"trial {contender.number}: {contender.label} was pruned and is taken up again")
+            alive = [contender]
+            for number in range(len(contender.rungs), len(self.settings.rungs)):
+                alive = self.train(alive, number)
+            if alive and self.to_the_end(contender) and (winners := self.proving.prove()):
+                return winners
         return {}
 
-    def attempt(self, finalist: Finalist) -> dict[str, Proof] | None:
-        """The acceptance rule on a finalist's files, target by target. One that fails it, or whose sessions cannot be taken,
-        is out, and there is no answer; nor is there where a device is lost meanwhile, which speaks against no file."""
-        contender = finalist.contender
-        assert contender.trained is not None
-        proofs: dict[str, Proof] = {}
-        for target in self.targets:
-            if (result := finalist.files.get(target.name)) is None:
-                continue
-            try:
-                proof = target.lab.prove(contender.trained, result, target.goal.budget)
-            except TrialFailure as failure:
-                if not target.lab.measurable:
-                    return None
-                reason = f"{result.scheme.label}: {failure.message}"
-            else:
-                if proof.met:
-                    proofs[target.name] = proof
-                    continue
-                target.attempts.append(proof)
-                worst = format_ms(max(proof.bounds_ms))
-                reason = f"{result.scheme.label} fails the acceptance rule: bound {worst} in the worst session"
-            contender.failed_proofs.add(result.artifact.sha256)
-            contender.reason = self._on(target, reason)
-            self.note(f"trial {contender.number}: {contender.reason}", warning=True)
-            if contender.best(target.name, target.goal) is None:
-                self.close(contender, "over_budget", contender.reason)
-            return None
-        return proofs
+    def _worth_taking_up(self) -> list[Contender]:
+        quality, bar = self.quality(), self.accuracy_aim()
+        found = self.proving.passed_over()
+        return [c for c in found if bar is None or quality is None or not self._unlikely(c, quality, bar)]
 
-    def _close_others(self, winner: Finalist) -> None:
-        """Say of each finalist what it lacked beside the winner."""
-        for other in self.finalists:
-            contender = other.contender
-            if contender is winner.contender:
-                continue
-            own, best = self._figures(other), self._figures(winner)
-            told = {name: f"{own[name]} in its best file, the winner {best[name]}" for name in own}
-            if not told:
-                beside = f"the winner {format_percent(winner.contender.accuracy)}"
-                reason = f"{format_percent(contender.accuracy)} of the validation split, {beside}"
-            else:
-                reason = self._by_target(told)
-            self.close(contender, "complete", reason)
-
-    def _figures(self, finalist: Finalist) -> dict[str, str]:
-        """By target, `98.30% of the validation split in 0.0512 ms`."""
-        return {
-            name: f"{format_percent(validation_accuracy(result), 2)} of the validation split in "
-            f"{format_ms(comparable_ms(result, self.goals[name]))}"
-            for name, result in finalist.files.items()
-        }
-
-    def _on(self, target: OnTarget, text: str) -> str:
-        return self._by_target({target.name: text})
-
-    def _by_target(self, texts: Mapping[str, str]) -> str:
-        """What is said of each target, its name before it where there are several."""
-        if len(self.targets) == 1:
-            return "".join(texts.values())
-        return "; ".join(f"{name}: {text}" for name, text in texts.items())
-
-    # -- record ---------------------------------------------------------------------------------------------------
-
-    def close(self, contender: Contender, state: State, reason: str) -> None:
-        """Finish a trial with what became of it."""
-        contender.state, contender.reason = state, reason
-        fastest_ms = {}
-        for target in self.targets:
-            schemes = contender.schemes.get(target.name, ())
-            measured = [ms for s in schemes if math.isfinite(ms := comparable_ms(s, target.goal))]
-            if measured:
-                fastest_ms[target.name] = min(measured)
-        self.study.tell(
-            contender.number,
-            state,
-            accuracy=contender.accuracy if contender.rungs else None,
-            reason=reason,
-            latency_ms=fastest_ms,
-        )
-        self.note(f"trial {contender.number}: {contender.label} {state.replace('_', ' ')}: {reason}")
+    def to_the_end(self, contender: Contender) -> bool:
+        """Measure a contender that went through all rungs; False if that turned it away."""
+        contender.trained_out = True
+        return self.measure(contender)

@@ -111,7 +111,7 @@ def test_where_one_target_refuses_a_file_the_next_student_is_taken(tmp_path: Pat
     labs = {"phone": MadeUpLab(), "board": MadeUpLab(bounds_ms={best_board.artifact.sha256: 5.1})}
     best = finalist(0, 0.95, phone=[best_phone], board=[best_board])
     search = proving(tmp_path, labs, best, finalist(1, 0.92, phone=[next_phone], board=[next_board]))
-    winners = search.prove()
+    winners = search.proving.prove()
     assert {name: winner.scheme for name, winner in winners.items()} == {"phone": next_phone, "board": next_board}
     assert best.state == "over_budget" and best.reason.startswith(
         "board: fp32 fails the acceptance rule: bound 5.10 ms"
@@ -122,7 +122,7 @@ def test_where_one_target_refuses_a_file_the_next_student_is_taken(tmp_path: Pat
 def test_the_least_accurate_of_its_files_ranks_a_student(tmp_path: Path) -> None:
     uneven = finalist(0, 0.96, phone=[made_file("fp32", 0.96, 4.0)], board=[made_file("int8", 0.80, 4.0)])
     even = finalist(1, 0.90, phone=[made_file("fp32", 0.90, 4.0)], board=[made_file("fp32", 0.90, 4.0)])
-    winners = proving(tmp_path, {"phone": MadeUpLab(), "board": MadeUpLab()}, uneven, even).prove()
+    winners = proving(tmp_path, {"phone": MadeUpLab(), "board": MadeUpLab()}, uneven, even).proving.prove()
     assert {winner.trial.number for winner in winners.values()} == {1}
     assert "phone: 96.00%" in uneven.reason and "board: 80.00%" in uneven.reason
 
@@ -133,17 +133,17 @@ def test_turned_round_the_largest_share_of_a_budget_ranks_a_student(tmp_path: Pa
     labs = {"phone": MadeUpLab(), "board": MadeUpLab()}
     search = proving(tmp_path, labs, uneven, even, objective=Objective.LATENCY, min_accuracy=0.9)
     assert [prospect.aim.limit_ms for prospect in search.prospects()] == [3.0, 3.0]
-    assert {winner.trial.number for winner in search.prove().values()} == {1}
+    assert {winner.trial.number for winner in search.proving.prove().values()} == {1}
 
 
 def test_a_student_without_a_file_for_one_target_is_none(tmp_path: Path) -> None:
     only = finalist(0, 0.96, phone=[made_file("fp32", 0.96, 1.0)], board=[])
-    assert proving(tmp_path, {"phone": MadeUpLab(), "board": MadeUpLab()}, only).prove() == {}
+    assert proving(tmp_path, {"phone": MadeUpLab(), "board": MadeUpLab()}, only).proving.prove() == {}
 
 
 def test_a_target_that_is_not_attached_takes_part_unproven(tmp_path: Path) -> None:
     only = finalist(0, 0.96, phone=[], board=[made_file("fp32", 0.96, 1.0)])
-    winners = proving(tmp_path, {"phone": MadeUpLab(measurable=False), "board": MadeUpLab()}, only).prove()
+    winners = proving(tmp_path, {"phone": MadeUpLab(measurable=False), "board": MadeUpLab()}, only).proving.prove()
     assert winners["phone"].scheme is None and winners["phone"].proof is None
     assert winners["board"].proof is not None and winners["board"].proof.met
 
@@ -157,7 +157,7 @@ def test_a_target_that_is_lost_at_the_proof_takes_part_unproven(tmp_path: Path) 
     labs = {"phone": MadeUpLab(), "board": Unplugged()}
     only = finalist(0, 0.96, phone=[made_file("fp32", 0.96, 1.0)], board=[made_file("fp32", 0.96, 1.0)])
     search = proving(tmp_path, labs, only)
-    winners = search.prove()
+    winners = search.proving.prove()
     assert winners["board"].scheme is None and winners["board"].proof is None
     assert winners["phone"].proof is not None and winners["phone"].proof.met
     assert only.reason == "phone: proven inside the budget in fp32"

@@ -46,7 +46,7 @@ def run(search: Search) -> Outcome:
 
 
 def prove(search: Search) -> Winner | None:
-    return search.prove().get(DEVICE)
+    return search.proving.prove().get(DEVICE)
 
 
 def contender(number: int, accuracy: float, *files: SchemeResult, trained_out: bool = True) -> Contender:
@@ -229,6 +229,55 @@ def test_no_student_is_tried_twice(tmp_path: Path) -> None:
     specs = [trial.spec for trial in outcome.trials]
     assert len(set(specs)) == len(specs)
     assert len(set(lab.asked)) == len(lab.asked)
+
+
+def halving(folder: Path, sign: int, bound_ms: float, **goal: Any) -> tuple[Search, MadeUpLab]:
+    """Four students of 1, 2, 3 and 4 ms of which two are measured and one comes to the last rung: the largest with `sign` 1,
+    the smallest with -1. The proof finds it at `bound_ms`."""
+
+    def accuracy(spec: Any, rung: int) -> float:
+        return 0.7 + 0.1 * sign * spec.width + 0.05 * rung
+
+    def files(spec: Any) -> list[SchemeResult]:
+        return [made_file("fp32", accuracy(spec, 2), spec.width * 4)]
+
+    (file,) = files(FOUR[3 if sign > 0 else 0].spec)
+    lab = MadeUpLab(accuracy, files, {file.artifact.sha256: bound_ms})
+    return search_of(folder, lab, goal=Goal(budget=BUDGET, **goal), rungs=(2, 4, 8), trials=4), lab
+
+
+def test_where_every_finalist_fails_the_proof_the_pruned_are_taken_up(tmp_path: Path) -> None:
+    search, lab = halving(tmp_path, 1, 5.1)
+    outcome = run(search)
+    assert outcome.winner is not None
+    assert [trial.state for trial in outcome.trials if trial.spec.width == 1.0] == ["over_budget"]
+    assert outcome.winner.trial.spec.width == 0.75 and outcome.winner.trial.state == "complete"
+    assert [rung.epochs for rung in outcome.winner.trial.rungs] == [2, 4, 8]
+    assert len(set(lab.asked)) == len(lab.asked), "it is trained on from where it was"
+    assert [note for note in lab.notes if "taken up again" in note] == [
+        "trial 1: resnet w0.75 d1 @16 was pruned and is taken up again"
+    ]
+
+
+def test_none_is_taken_up_where_one_is_proven(tmp_path: Path) -> None:
+    search, lab = halving(tmp_path, 1, 4.9)
+    assert run(search).winner is not None
+    assert not any("taken up" in note for note in lab.notes)
+
+
+def test_one_that_is_slower_than_what_failed_the_proof_stays_pruned(tmp_path: Path) -> None:
+    search, lab = halving(tmp_path, -1, 5.1)
+    outcome = run(search)
+    assert outcome.winner is None
+    assert {trial.state for trial in outcome.trials if trial.spec.width > 0.25} == {"pruned"}
+    assert not any("taken up" in note for note in lab.notes)
+
+
+def test_nobody_is_taken_up_when_the_time_is_over(tmp_path: Path) -> None:
+    search, lab = halving(tmp_path, 1, 5.1)
+    search.settings = replace(search.settings, seconds=0.0)
+    assert run(search).winner is None
+    assert not any("taken up" in note for note in lab.notes)
 
 
 def test_turned_round_the_search_goes_for_the_fastest(tmp_path: Path) -> None:

@@ -1,0 +1,52 @@
+"""What a search says of its students while it goes on, and what it writes down when one of them is through."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from edgedistill.selection.contender import Contender, State
+from edgedistill.selection.goal import comparable_ms
+from edgedistill.selection.on_target import OnTarget
+from edgedistill.selection.study import Study
+
+
+@dataclass(frozen=True)
+class Record:
+    """Of a search for `targets`, written to `study`. Notes go to the first target's lab."""
+
+    targets: Sequence[OnTarget]
+    study: Study
+
+    def note(self, text: str, warning: bool = False) -> None:
+        """One line for whoever watches."""
+        self.targets[0].lab.note(text, warning)
+
+    def close(self, contender: Contender, state: State, reason: str) -> None:
+        """Finish a trial with what became of it."""
+        contender.state, contender.reason = state, reason
+        fastest_ms = {}
+        for target in self.targets:
+            schemes = contender.schemes.get(target.name, ())
+            measured = [ms for s in schemes if math.isfinite(ms := comparable_ms(s, target.goal))]
+            if measured:
+                fastest_ms[target.name] = min(measured)
+        self.study.tell(
+            contender.number,
+            state,
+            accuracy=contender.accuracy if contender.rungs else None,
+            reason=reason,
+            latency_ms=fastest_ms,
+        )
+        self.note(f"trial {contender.number}: {contender.label} {state.replace('_', ' ')}: {reason}")
+
+    def on(self, target: OnTarget, text: str) -> str:
+        """What is said of one target."""
+        return self.by_target({target.name: text})
+
+    def by_target(self, texts: Mapping[str, str]) -> str:
+        """What is said of each target, its name before it where there are several."""
+        if len(self.targets) == 1:
+            return "".join(texts.values())
+        return "; ".join(f"{name}: {text}" for name, text in texts.items())
