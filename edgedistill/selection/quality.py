@@ -29,6 +29,9 @@ LEAST_ERROR = 1e-3
 TREND = 0.05
 """By how much the score is thought to grow with a standard deviation of log multiply-adds before any row is seen: of one
 family, the larger is the better one until rows say otherwise."""
+LEARNT_FROM = 60
+"""Students from which hyperparameters are learnt, which takes the cube of their number dozens of times; of more, so many
+that stand for all. Every student's rungs count in what is predicted with them."""
 SHIFT = 1.0
 """Standard deviation of a rung's shift against the mean of all: nothing is known of it beforehand."""
 
@@ -107,7 +110,8 @@ class QualityModel:
         score = np.array([point[2] for point in points])
         seen, last = students.take(which), rungs.index(epochs)
         mean = float(score[rung == last].mean())
-        hyper = _learnt(seen, rung, score - mean, len(rungs), last)
+        some = np.isin(which, _standing_for_all(curves, epochs))
+        hyper = _learnt(seen.take(np.flatnonzero(some)), rung[some], score[some] - mean, len(rungs), last)
         stretch = _stretch(hyper, rung)
         factor = cho_factor(_observed(seen, rung, hyper, last), lower=True)
         weights = cho_solve(factor, score - mean - stretch * _trend(seen))
@@ -205,6 +209,22 @@ def _observed(seen: _Students, rung: NDArray[np.int64], hyper: Mapping[str, floa
     result: FloatArray = stretch[:, None] * stretch[None] * _final(seen, seen, hyper) + np.diag(blur**2)
     result += SHIFT**2 * early + hyper["late"] ** 2 * kin
     return result
+
+
+def _standing_for_all(curves: Sequence[Curve], epochs: int) -> list[int]:
+    """Places of at most `LEARNT_FROM` curves, evenly over families and sizes; those that came to the last rung before
+    others, since they alone tell what the earlier rungs were worth."""
+
+    def place(number: int) -> tuple[str, int, str]:
+        candidate = curves[number].candidate
+        return candidate.spec.family, candidate.multiply_adds, candidate.spec.label
+
+    chosen: list[int] = []
+    for finished in (True, False):
+        pool = sorted((n for n, c in enumerate(curves) if (epochs in c.accuracy) is finished), key=place)
+        count = min(LEARNT_FROM - len(chosen), len(pool))
+        chosen += [pool[k * len(pool) // count] for k in range(count)]
+    return chosen
 
 
 def _learnt(seen: _Students, rung: NDArray[np.int64], score: FloatArray, rungs: int, last: int) -> Mapping[str, float]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 import random
+from typing import Any
 
 import numpy as np
 import pytest
 from made_up_lab import made_candidate
 
-from edgedistill.selection.quality import LEAST_FINISHED, Curve, QualityModel, scored, unscored
+from edgedistill.selection import quality
+from edgedistill.selection.quality import LEARNT_FROM, LEAST_FINISHED, Curve, QualityModel, scored, unscored
 from edgedistill.students.space import Candidate
 
 FAMILIES = {"convnext": -0.10, "repvgg": 0.0, "resnet": 0.10}
@@ -98,3 +100,35 @@ def test_nobody_beats_a_student_that_is_always_right() -> None:
     assert model is not None
     assert model.reach(SPACE, 1.0).tolist() == [0.0] * len(SPACE)
     assert model.reach(SPACE, 0.99).min() > 0.5
+
+
+def test_of_many_students_some_teach_what_to_learn_from_and_all_are_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hundreds of earlier students come by a warm start: what takes the cube of their number takes that of a few."""
+    learnt: list[int] = []
+
+    def counting(seen: Any, rung: Any, *others: Any) -> Any:
+        learnt.append(len(set(seen.identity.tolist())))
+        return really(seen, rung, *others)
+
+    really = quality._learnt
+    monkeypatch.setattr(quality, "_learnt", counting)
+    space = [made_candidate(f, 0.02 * n, 10_000 * n, 16) for f in FAMILIES for n in range(1, 81)]
+    curves = [curve(c, 2, 4, *([8] if n % 2 else []), noise=0.01) for n, c in enumerate(space[::2])]
+    lucky = curves[7].candidate
+    curves[7] = Curve(lucky, {8: unscored(final(lucky) + 0.5)})
+    model = QualityModel.fit(curves, space, 8)
+    assert model is not None and learnt == [LEARNT_FROM] and len(curves) == 120
+    fresh = space[1::2]
+    mean, _ = model.predict(fresh)
+    assert np.abs(mean - np.array([final(c) for c in fresh])).mean() < 0.06
+    without = QualityModel.fit([c for c in curves if c.candidate is not lucky], space, 8)
+    assert without is not None
+    assert model.predict([lucky])[0][0] > without.predict([lucky])[0][0] + 0.01
+
+
+def test_those_that_finished_teach_before_others() -> None:
+    curves = [curve(c, 2, 4, *([8] if n < 10 else [])) for n, c in enumerate(SPACE * 4)]
+    chosen = quality._standing_for_all(curves, 8)
+    assert set(range(10)) <= set(chosen) and len(set(chosen)) == len(chosen) == LEARNT_FROM
+    families = {curves[n].candidate.spec.family for n in chosen if n >= 10}
+    assert families == set(FAMILIES)
