@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from barred_images import BUILD, CLASSES, CONTRACT, barred_images, taught
 from torch import Tensor, nn
 
 from edgedistill.artifacts import CompiledArtifact, ExportedModel
@@ -14,17 +15,9 @@ from edgedistill.exporters.executorch import export_executorch
 from edgedistill.exporters.program import to_program
 from edgedistill.quantizers.executorch import quantize_executorch
 from edgedistill.runtimes.executorch import ExecuTorchRuntime
-from edgedistill.specs import Contract, Format, Precision, QuantScheme, Target
+from edgedistill.specs import Format, Precision, QuantScheme, Target
 from edgedistill.students.build import Normalised
 
-SIDE, CLASSES = 32, 5
-BUILD = "b" * 64
-CONTRACT = Contract(
-    resolution=SIDE,
-    mean=(123.675, 116.28, 103.53),
-    std=(58.395, 57.12, 57.375),
-    labels=("apple", "pear", "quince", "sloe", "prunelle à épines"),
-)
 PHONE = Target(
     name="pixel",
     title="Pixel",
@@ -53,34 +46,13 @@ class Small(nn.Module):
         return logits
 
 
-def labelled_images(count: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Images of `CLASSES` kinds (a bright bar at one of as many heights, on structured ground), 0..255, and their labels."""
-    generator = torch.Generator().manual_seed(seed)
-    labels = torch.randint(CLASSES, (count,), generator=generator)
-    coarse = torch.rand(count, 3, 5, 5, generator=generator)
-    images = nn.functional.interpolate(coarse, (SIDE, SIDE), mode="bicubic").clamp(0, 1) * 127
-    for image, label in zip(images, labels, strict=True):
-        top = 1 + 6 * int(label)
-        image[:, top : top + 4] += 120
-    return images.clamp(0, 255).round(), labels
-
-
-IMAGES = labelled_images(64, seed=6)[0].to(torch.uint8).numpy()
-CALIBRATION = labelled_images(32, seed=4)[0].to(torch.uint8).numpy()
+IMAGES, CALIBRATION = barred_images(64, seed=6), barred_images(32, seed=4)
 
 
 def train_student() -> nn.Module:
     """Trained a little, so that its batch norms have statistics of their own and its logits mean something."""
     torch.manual_seed(0)
-    module = Normalised(Small(), CONTRACT.mean, CONTRACT.std)
-    images, labels = labelled_images(256, seed=4)
-    optimizer = torch.optim.AdamW(module.parameters(), 5e-3)
-    for step in range(64):
-        batch = slice(step % 8 * 32, step % 8 * 32 + 32)
-        loss = nn.functional.cross_entropy(module(images[batch]), labels[batch])
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
+    module = taught(Normalised(Small(), CONTRACT.mean, CONTRACT.std), 64, 5e-3)
     return module.eval().requires_grad_(False)
 
 

@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 import timm
 import torch
+from barred_images import CLASSES, CONTRACT, SIDE, barred_images, labelled_images, taught
 from PIL import Image
-from torch import Tensor, nn
+from torch import nn
 
 from edgedistill.artifacts import CompiledArtifact, ExportedModel
 from edgedistill.errors import EdgedistillError, InputError, UnsupportedError
@@ -29,16 +30,10 @@ from edgedistill.runtimes.coreml import CoreMLRuntime
 from edgedistill.runtimes.coreml_package import read_package
 from edgedistill.specs import ComputedBy, Contract, Format, Precision, QuantScheme, Target
 from edgedistill.store import file_sha256
+from edgedistill.students.build import Normalised
 
 pytest.importorskip("coremltools", reason="coremltools has no wheel for this machine")
 
-SIDE, CLASSES = 32, 5
-CONTRACT = Contract(
-    resolution=SIDE,
-    mean=(123.675, 116.28, 103.53),
-    std=(58.395, 57.12, 57.375),
-    labels=("apple", "pear", "quince", "sloe", "prunelle à épines"),
-)
 IPHONE = Target(
     name="iphone",
     title="iPhone",
@@ -51,17 +46,6 @@ IPHONE = Target(
 INT8 = QuantScheme(precision=Precision.INT8, calibration_images=48)
 
 
-class Normalised(nn.Module):
-    def __init__(self, body: nn.Module) -> None:
-        super().__init__()
-        self.body = body
-        self.register_buffer("mean", torch.tensor(CONTRACT.mean).view(1, 3, 1, 1))
-        self.register_buffer("std", torch.tensor(CONTRACT.std).view(1, 3, 1, 1))
-
-    def forward(self, image: Tensor) -> Tensor:
-        return self.body((image - self.mean) / self.std)
-
-
 def structured_images(count: int, seed: int) -> np.ndarray:
     """Smooth colour fields: white noise would exercise neither the ranges nor the spatial structure of photographs."""
     generator = torch.Generator().manual_seed(seed)
@@ -70,35 +54,16 @@ def structured_images(count: int, seed: int) -> np.ndarray:
     return (smooth * 255).round().to(torch.uint8).numpy()
 
 
-def labelled_images(count: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Images of `CLASSES` kinds (a bright bar at one of as many heights, on structured ground), uint8, and their labels."""
-    generator = torch.Generator().manual_seed(seed)
-    labels = torch.randint(CLASSES, (count,), generator=generator)
-    images = torch.from_numpy(structured_images(count, seed)).float() * 0.5
-    for image, label in zip(images, labels, strict=True):
-        top = 1 + 6 * int(label)
-        image[:, top : top + 4] += 120
-    return images.clamp(0, 255).round(), labels
-
-
 @pytest.fixture(scope="module")
 def student() -> nn.Module:
     """A small residual net, trained a little, so that its batch norms have statistics of their own and its logits mean
     something."""
     torch.manual_seed(0)
-    module = Normalised(timm.create_model("test_resnet", num_classes=CLASSES))
-    images, labels = labelled_images(256, seed=4)
-    optimizer = torch.optim.AdamW(module.parameters(), 2e-3)
-    for step in range(24):
-        batch = slice(step % 8 * 32, step % 8 * 32 + 32)
-        loss = nn.functional.cross_entropy(module(images[batch]), labels[batch])
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    return module.eval()
+    module = Normalised(timm.create_model("test_resnet", num_classes=CLASSES), CONTRACT.mean, CONTRACT.std)
+    return taught(module, 24, 2e-3).eval()
 
 
-CALIBRATION = labelled_images(48, seed=4)[0].to(torch.uint8).numpy()
+CALIBRATION = barred_images(48, seed=4)
 
 
 @dataclass(frozen=True)

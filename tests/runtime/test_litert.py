@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import timm
 import torch
+from barred_images import BUILD, CLASSES, CONTRACT, SIDE, barred_images, labelled_images, taught
 from torch import Tensor, nn
 
 from edgedistill.artifacts import CompiledArtifact, ExportedModel, TensorSignature
@@ -33,14 +34,6 @@ from edgedistill.quantizers.litert import quantize_litert, scope
 from edgedistill.runtimes.litert import LiteRTRuntime, read_entries
 from edgedistill.runtimes.litert_file import read_file
 
-SIDE, CLASSES = 32, 5
-BUILD = "b" * 64
-CONTRACT = Contract(
-    resolution=SIDE,
-    mean=(123.675, 116.28, 103.53),
-    std=(58.395, 57.12, 57.375),
-    labels=("apple", "pear", "quince", "sloe", "prunelle à épines"),
-)
 PHONE = Target(
     name="pixel",
     title="Pixel",
@@ -52,20 +45,8 @@ PHONE = Target(
 KEPT = ("network.conv1.0", "network.layer3.0.conv2", "network.fc")
 
 
-def labelled_images(count: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Images of `CLASSES` kinds (a bright bar at one of as many heights, on structured ground), 0..255, and their labels."""
-    generator = torch.Generator().manual_seed(seed)
-    labels = torch.randint(CLASSES, (count,), generator=generator)
-    coarse = torch.rand(count, 3, 5, 5, generator=generator)
-    images = nn.functional.interpolate(coarse, (SIDE, SIDE), mode="bicubic").clamp(0, 1) * 127
-    for image, label in zip(images, labels, strict=True):
-        top = 1 + 6 * int(label)
-        image[:, top : top + 4] += 120
-    return images.clamp(0, 255).round(), labels
-
-
 IMAGES, LABELS = (values.to(torch.uint8).numpy() for values in labelled_images(96, seed=6))
-CALIBRATION = labelled_images(32, seed=4)[0].to(torch.uint8).numpy()
+CALIBRATION = barred_images(32, seed=4)
 
 
 def with_statistics(network: nn.Module) -> nn.Module:
@@ -88,15 +69,7 @@ def student() -> nn.Module:
     """A small residual net, trained a little, so that its logits mean something."""
     torch.manual_seed(0)
     module = Normalised(timm.create_model("test_resnet", num_classes=CLASSES), CONTRACT.mean, CONTRACT.std)
-    images, labels = labelled_images(256, seed=4)
-    optimizer = torch.optim.AdamW(module.parameters(), 2e-3)
-    for step in range(24):
-        batch = slice(step % 8 * 32, step % 8 * 32 + 32)
-        loss = nn.functional.cross_entropy(module(images[batch]), labels[batch])
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    return deploy(module)
+    return deploy(taught(module, 24, 2e-3))
 
 
 @dataclass(frozen=True)

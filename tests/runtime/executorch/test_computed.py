@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import timm
 import torch
-from executorch_students import BUILD, CALIBRATION, CAST, CLASSES, CONTRACT, IMAGES, PHONE, SIDE, Built, logits
+from barred_images import BUILD, CLASSES, CONTRACT, SIDE
+from executorch_students import CALIBRATION, CAST, IMAGES, PHONE, Built, logits
 from torch import Tensor, nn
 
 from edgedistill.exporters.executorch import export_executorch

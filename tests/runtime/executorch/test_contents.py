@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from executorch_students import BUILD, CALIBRATION, CAST, CLASSES, CONTRACT, IMAGES, KEPT, PHONE, SIDE, Built
+from barred_images import BUILD, CLASSES, CONTRACT, SIDE
+from executorch_students import CALIBRATION, CAST, IMAGES, KEPT, PHONE, Built
 from torch import nn
 
 from edgedistill.artifacts import TensorSignature

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from executorch_students import BUILD, CAST, CLASSES, CONTRACT, IMAGES, PHONE, logits
+from barred_images import BUILD, CLASSES, CONTRACT
+from executorch_students import CAST, IMAGES, PHONE, logits
 from torch import Tensor, nn
 
 from edgedistill.errors import InputError, MissingDependencyError, UnsupportedError

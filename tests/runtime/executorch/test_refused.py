@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from executorch_students import BUILD, CALIBRATION, CAST, CLASSES, CONTRACT, PHONE, Built, logits
+from barred_images import BUILD, CLASSES, CONTRACT
+from executorch_students import CALIBRATION, CAST, PHONE, Built, logits
 from torch import Tensor, nn
 
 from edgedistill.errors import InputError, MissingDependencyError, UnsupportedError
