@@ -103,6 +103,7 @@ def main() -> None:
     document["teacher"] = {"name": teacher.teacher.name, "accuracy_validation": teacher.accuracy_validation}
     if isinstance(teacher.latency, MeasuredLatency):
         document["teacher"] |= {"p50_ms": teacher.latency.p50_ms, "p95_ms": teacher.latency.p95_ms}
+        document["teacher"]["reference_us"] = bench.speed.reference_us
     known = {json.dumps(row["spec"], sort_keys=True): row for row in document["rows"]}
     for candidate in sorted(open_space(bench), key=lambda c: (c.multiply_adds, c.spec.label)):
         name = json.dumps(candidate.spec.model_dump(mode="json"), sort_keys=True)

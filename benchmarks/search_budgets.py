@@ -56,6 +56,8 @@ from edgedistill.targets import load_target
 BUDGETS = 10
 RANDOM_SEEDS = 20
 PAUSE_S = 2.0
+# A build's proofs wait up to 180 s in all for the speed at which its teacher was measured.
+WAIT_S = 20.0
 Row = dict[str, Any]
 
 
@@ -74,7 +76,8 @@ class Student:
 
 @dataclass(eq=False)
 class ReplayLab:
-    """A lab that looks everything up, and counts what it would have cost."""
+    """A lab that looks everything up, and counts what it would have cost. `reference_us` is the processor's speed at which
+    the teacher was measured (see Session): the sessions of a proof wait for it."""
 
     students: dict[StudentSpec, Student]
     target: Target
@@ -82,6 +85,7 @@ class ReplayLab:
     spent_s: float = 0.0
     measured: int = 0
     sessions: dict[str, tuple[Session, ...]] = field(default_factory=dict)
+    reference_us: float | None = None
     measurable: bool = True
 
     @property
@@ -145,8 +149,8 @@ class ReplayLab:
                 operators=False,
                 execute=partial(run_pushed, LocalDevice()),
                 min_samples=samples_needed(budget.percentile.fraction),
-                reference_us=None,
-                wait_s=0.0,
+                reference_us=self.reference_us,
+                wait_s=WAIT_S,
             )
             images = np.zeros((8, 3, spec.resolution, spec.resolution), np.uint8)
             self.sessions[sha256] = runtime_for(artifact.format).profile(artifact, images, protocol).sessions
@@ -336,7 +340,8 @@ def main() -> None:
     parser.add_argument("--resamples", type=int, default=0)
     arguments = parser.parse_args()
     config, target = load_config(arguments.build), load_target("host")
-    students = read_students(json.loads(arguments.rows.read_text()), config, target)
+    recorded = json.loads(arguments.rows.read_text())
+    students = read_students(recorded, config, target)
     everyone = list(students.values())
     settings = settings_of(config.search)
     brute_s = sum(sum(student.seconds) for student in everyone)
@@ -347,7 +352,8 @@ def main() -> None:
         goal = Goal(budget=Budget(latency_ms=limit_ms, percentile=percentile))
         best = best_inside(everyone, goal)
         assert best is not None
-        lab = ReplayLab(students, target, arguments.cache, sessions=sessions)
+        reference_us = recorded["teacher"].get("reference_us")
+        lab = ReplayLab(students, target, arguments.cache, sessions=sessions, reference_us=reference_us)
         found = searched(students, goal, settings, lab)
         provable = best if arguments.cache is None else best_provable(lab, goal)
         same = replace(settings, trials=found["trials"])
