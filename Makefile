@@ -45,8 +45,9 @@ lint: install-dev
 test: lint
 	$(PYTEST)
 
-test-all: lint
-	$(PYTEST) -m 'slow or not slow'
+# The slow ones one after another: several of them build and measure for minutes, and would wait for one another.
+test-all: test
+	OMP_NUM_THREADS=1 $(VENV)/bin/pytest -m slow
 
 clean:
 	rm -rf $(VENV) examples/*/out
