@@ -74,16 +74,6 @@ def build_rows(name: str, command: str) -> list[tuple[str, str, str]]:
     shipped, teacher = build["shipped"], build["teacher"]
     moved = {row["figure"]: row["difference"] for row in again if row["file"] == shipped["path"]}
     title = TITLES[name]
-    turned_away = [
-        (
-            f"{title}: turned away by its measurement, though more accurate at the first rung",
-            f"{label(away['student'])}: {away['first_rung_accuracy']:.1%}, the winner {build['first_rung_accuracy']:.1%}; "
-            f"{away['reason']}",
-            "the same",
-        )
-        for away in [build["turned_away"]]
-        if away
-    ]
     return [
         (
             f"{title}: {label(build['student'])}, {shipped['precision']}, beside its teacher {teacher['name']}",
@@ -97,13 +87,23 @@ def build_rows(name: str, command: str) -> list[tuple[str, str, str]]:
             f"({build['budget']['share_of_teacher']:.1%} of the teacher's)",
             "the same",
         ),
-        *turned_away,
+        *_turned_away(build, title),
         (
             f"{title}: `build.json` measured again by plain ONNX Runtime in a loop",
             f"p50 {moved['p50_ms']:+.1%}, p95 {moved['p95_ms']:+.1%}",
             f"`python benchmarks/reproduce_latency.py examples/{name}/out`",
         ),
     ]
+
+
+def _turned_away(build: dict[str, Any], title: str) -> list[tuple[str, str, str]]:
+    if (away := build["turned_away"]) is None:
+        return []
+    told = (
+        f"{label(away['student'])}: {away['first_rung_accuracy']:.1%}, the winner {build['first_rung_accuracy']:.1%}; "
+        f"{away['reason']}"
+    )
+    return [(f"{title}: turned away by its measurement, though more accurate at the first rung", told, "the same")]
 
 
 def latency_rows() -> list[tuple[str, str, str]]:

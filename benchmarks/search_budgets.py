@@ -352,7 +352,7 @@ def main() -> None:
         goal = Goal(budget=Budget(latency_ms=limit_ms, percentile=percentile))
         best = best_inside(everyone, goal)
         assert best is not None
-        reference_us = recorded["teacher"].get("reference_us")
+        reference_us = recorded["teacher"]["reference_us"]
         lab = ReplayLab(students, target, arguments.cache, sessions=sessions, reference_us=reference_us)
         found = searched(students, goal, settings, lab)
         provable = best if arguments.cache is None else best_provable(lab, goal)

@@ -21,7 +21,7 @@ from edgedistill.documents import (
     RunResult,
     VerifyResult,
 )
-from edgedistill.errors import InputError, Problem
+from edgedistill.errors import Collected, InputError, Problem, wrong_options
 from edgedistill.explained import ExplainResult
 from edgedistill.jobs import Changes, Job, jobs_of
 from edgedistill.progress import Listener, silent
@@ -56,9 +56,9 @@ def build(
     `out`, returns its result at once. A budget that is not met is a result (`status == "not_met"`), not an exception.
     Raises InputError for bad input and UnreachableError if `require_measured` and the device does not answer.
     """
-    using = means(jobs, executor, storage)
-    job = _only(path, _jobs(path, _one(target), Changes(budget, trials, time), out, require_measured))
-    return building.build(job, using, listener)[0]
+    changes = Changes(budget, trials, time)
+    using, found = _asked(path, _one(target), changes, out, require_measured, jobs, executor, storage)
+    return building.build(_only(path, found), using, listener)[0]
 
 
 def build_all(
@@ -79,8 +79,8 @@ def build_all(
     """`build` for each of `targets`, else of the file's. For several, each goes into a folder of its name in `out`, and what
     is returned is their index, `OUT/build.json`; for one, its result as `build` returns it. With `one_student` the same
     student is searched for all of them: each file of it is proven on its own target."""
-    using = means(jobs, executor, storage)
-    found = _jobs(path, targets, Changes(budget, trials, time, one_student), out, require_measured)
+    changes = Changes(budget, trials, time, one_student)
+    using, found = _asked(path, targets, changes, out, require_measured, jobs, executor, storage)
     return (
         building.build_each(found, using, listener) if _several(found) else building.build(found[0], using, listener)[0]
     )
@@ -98,7 +98,8 @@ def plan(
     """What `build_all` would try and what that would cost, as far as it can be told with nothing trained or measured."""
     from edgedistill.planning import plan_of
 
-    return plan_of(_jobs(path, targets, Changes(budget, trials, time, one_student), None, False))
+    changes = Changes(budget, trials, time, one_student)
+    return plan_of(jobs_of(Path(path), _names(targets), changes, None, require_measured=False))
 
 
 def search(
@@ -117,9 +118,9 @@ def search(
 ) -> SearchResult:
     """`build` that stops before anything is shipped; returns what `OUT/search.json` holds. Processes that share `storage`
     and the cache share the work."""
-    using = means(jobs, executor, storage)
-    job = _only(path, _jobs(path, _one(target), Changes(budget, trials, time), out, require_measured))
-    return building.search(job, using, listener)[0]
+    changes = Changes(budget, trials, time)
+    using, found = _asked(path, _one(target), changes, out, require_measured, jobs, executor, storage)
+    return building.search(_only(path, found), using, listener)[0]
 
 
 def search_all(
@@ -138,8 +139,8 @@ def search_all(
     listener: Listener = silent,
 ) -> SearchResult | BuildIndex:
     """`build_all` that stops before anything is shipped; the index of several targets is `OUT/search.json`."""
-    using = means(jobs, executor, storage)
-    found = _jobs(path, targets, Changes(budget, trials, time, one_student), out, require_measured)
+    changes = Changes(budget, trials, time, one_student)
+    using, found = _asked(path, targets, changes, out, require_measured, jobs, executor, storage)
     if _several(found):
         return building.search_each(found, using, listener)
     return building.search(found[0], using, listener)[0]
@@ -153,16 +154,29 @@ def _several(jobs: Sequence[Job]) -> bool:
     return sum(len(job.orders) for job in jobs) > 1
 
 
-def _jobs(
+def _asked(
     path: Path | str,
     targets: Sequence[str | Path],
     changes: Changes,
     out: Path | str | None,
     require_measured: bool,
-) -> tuple[Job, ...]:
-    """The jobs of a build file. Raises InputError."""
-    folder = None if out is None else Path(out)
-    return jobs_of(Path(path), tuple(map(str, targets)), changes, folder, require_measured=require_measured)
+    jobs: int,
+    executor: str,
+    storage: str | None,
+) -> tuple[Means, tuple[Job, ...]]:
+    """What a search is done with, and the jobs of a build file. Raises InputError with all that is wrong with either."""
+    wrong = Collected()
+    with wrong:
+        using = means(jobs, executor, storage)
+    with wrong:
+        folder = None if out is None else Path(out)
+        found = jobs_of(Path(path), _names(targets), changes, folder, require_measured=require_measured)
+    wrong.raise_any()
+    return using, found
+
+
+def _names(targets: Sequence[str | Path]) -> tuple[str, ...]:
+    return tuple(map(str, targets))
 
 
 def _only(path: Path | str, jobs: Sequence[Job]) -> Job:
@@ -183,7 +197,7 @@ def means(jobs: int, executor: str, storage: str | None) -> Means:
     if executor not in set(ExecutorKind):
         problems.append(Problem("--executor", f"unknown executor {executor!r}", "use local or ray"))
     if problems:
-        raise InputError("a wrong option" if len(problems) == 1 else "wrong options", problems=problems)
+        raise wrong_options(problems)
     return Means(jobs, ExecutorKind(executor), storage)
 
 

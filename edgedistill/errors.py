@@ -65,6 +65,35 @@ class InputError(EdgedistillError):
     """The build file, the data, a checkpoint or an option is wrong."""
 
 
+def wrong_options(problems: Sequence[Problem]) -> InputError:
+    """The error of options that are wrong."""
+    return InputError("a wrong option" if len(problems) == 1 else "wrong options", problems=problems)
+
+
+class Collected:
+    """Several checks of what a user gave, any of which may fail: `with collected:` goes on past an InputError, `raise_any`
+    raises all that were met as one."""
+
+    def __init__(self) -> None:
+        self._errors: list[InputError] = []
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
+        if isinstance(error, InputError):
+            self._errors.append(error)
+        return isinstance(error, InputError)
+
+    def raise_any(self) -> None:
+        """Raises InputError if any was met: that one as it is, of several all their problems."""
+        if len(self._errors) == 1:
+            raise self._errors[0]
+        problems = [p for error in self._errors for p in error.problems or (Problem("", error.message, error.fix),)]
+        if problems:
+            raise InputError(f"{len(problems)} problems", problems=problems)
+
+
 class UnsupportedError(EdgedistillError):
     """A format, runtime or target cannot do what was asked; names the operation and the way out. `command` is what to run
     elsewhere instead (a device's own builder), where there is such a command."""

@@ -5,17 +5,15 @@ Nothing here imports torch: whether a build has anything to do is decided from t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
 from edgedistill.config import BuildConfig, load_config
 from edgedistill.data.fingerprint import fingerprint
 from edgedistill.devices.attach import attach
 from edgedistill.distill.start import start_of
-from edgedistill.errors import InputError, Problem, UnreachableError
+from edgedistill.errors import Collected, InputError, Problem, UnreachableError, wrong_options
 from edgedistill.progress import Listener
 from edgedistill.specs import BudgetRequest, Target
 from edgedistill.store import digest, stage_key
@@ -24,8 +22,6 @@ from edgedistill.teachers.identity import teacher_identity
 from edgedistill.toml_lines import line_of
 from edgedistill.tools import BUILD_TOOLS
 from edgedistill.units import parse_duration_ms
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -91,13 +87,16 @@ def jobs_of(
     """The jobs of the build file at `path` for `targets`, else those of the file: one for each, or, where one student is
     wanted, one for all. A single target's results go to `out` (`out/` beside the file), several targets' to folders in it.
     Raises InputError that names what is wrong with the options, with the file and with its targets at once."""
-    errors: list[InputError] = []
-    replaced = _kept(errors, lambda: _read(changes))
-    read = _kept(errors, lambda: load_config(path))
-    names = targets or (() if read is None else _named(read))
-    chosen = _kept(errors, lambda: _loaded(names))
-    if replaced is None or read is None or chosen is None:
-        raise _together(errors)
+    wrong = Collected()
+    with wrong:
+        replaced = _read(changes)
+    with wrong:
+        chosen = _loaded(targets)
+    with wrong:
+        read = load_config(path)
+        if not targets:
+            chosen = _loaded(_named(read))
+    wrong.raise_any()
     config = _changed(read, replaced)
     if problems := [*_stray_budgets(path, config, chosen), *_ill_matched(chosen, changes)]:
         count = f"{len(problems)} problem{'s' * (len(problems) > 1)}"
@@ -143,31 +142,12 @@ def _named(config: BuildConfig) -> tuple[str, ...]:
 
 def _loaded(names: Sequence[str]) -> list[Target]:
     """Raises InputError with what is wrong with any of them."""
-    found: list[Target] = []
-    errors: list[InputError] = []
+    found, wrong = [], Collected()
     for name in names:
-        target = _kept(errors, partial(load_target, name))
-        found += [] if target is None else [target]
-    if errors:
-        raise _together(errors)
+        with wrong:
+            found.append(load_target(name))
+    wrong.raise_any()
     return found
-
-
-def _kept(errors: list[InputError], read: Callable[[], T]) -> T | None:
-    """What `read` gives; None where it raises an InputError, which goes to `errors`."""
-    try:
-        return read()
-    except InputError as error:
-        errors.append(error)
-        return None
-
-
-def _together(errors: Sequence[InputError]) -> InputError:
-    """One error of all of these."""
-    if len(errors) == 1:
-        return errors[0]
-    problems = [problem for error in errors for problem in error.problems or (Problem("", error.message, error.fix),)]
-    return InputError(f"{len(problems)} problems", problems=problems)
 
 
 def _stray_budgets(path: Path, config: BuildConfig, chosen: Sequence[Target]) -> list[Problem]:
@@ -242,7 +222,7 @@ def _read(changes: Changes) -> _Replaced:
     except InputError as error:
         problems.append(Problem("--time", error.message, "write it like 90s, 30min or 2h"))
     if problems:
-        raise InputError("a wrong option" if len(problems) == 1 else "wrong options", problems=problems)
+        raise wrong_options(problems)
     return _Replaced(budget, changes.trials, time_ms)
 
 

@@ -215,9 +215,10 @@ def test_all_wrong_options_are_named_at_once(command: Any, name: str, capsys: py
     assert command(name, "no-such.toml", "--trials", "0", "--time", "2 weeks", "--budget", "5") == 2
     shown = capsys.readouterr().err
     assert all(option in shown for option in ("--trials: 0", "--time: ", "2h", "--budget: "))
-    assert command(name, "no-such.toml", "--jobs", "0", "--executor", "slurm") == 2
+    assert command(name, "no-such.toml", "--jobs", "0", "--executor", "slurm", "--budget", "5") == 2
     shown = capsys.readouterr().err
     assert "--jobs: 0" in shown and "unknown executor 'slurm'" in shown and "local or ray" in shown
+    assert "--budget: " in shown and "no-such.toml" in shown
 
 
 @pytest.mark.parametrize("as_json", [False, True])

@@ -373,13 +373,17 @@ def test_probes_are_distinct_and_as_many_as_asked_for(candidates: int, count: in
     assert all(0 <= index < candidates for index in chosen)
 
 
-@given(st.integers(2, 25), st.integers(0, 10_000))
-@settings(max_examples=20, deadline=None)
-def test_all_others_are_nearer_to_probes_than_to_most_random_ones(count: int, seed: int) -> None:
-    found = structures(80, seed)
-    rng = np.random.default_rng(seed)
-    random = [distance_to_nearest(found, rng.choice(80, count, replace=False)) for _ in range(30)]
-    assert distance_to_nearest(found, choose_probes(found, count)) < np.median(random)
+@pytest.mark.parametrize("count", [2, 5, 20])
+def test_all_others_are_nearer_to_probes_than_to_random_ones(count: int) -> None:
+    """In nine spaces of ten nearer than to nine random choices of ten, and in none farther than to half of them."""
+    best = 0
+    for seed in range(40):
+        found, rng = structures(80, seed), np.random.default_rng(seed)
+        random = [distance_to_nearest(found, rng.choice(80, count, replace=False)) for _ in range(30)]
+        chosen = distance_to_nearest(found, choose_probes(found, count))
+        assert chosen < np.median(random)
+        best += bool(chosen < np.quantile(random, 0.1))
+    assert best >= 36
 
 
 def test_a_large_space_is_stood_for_by_a_part_of_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -231,7 +231,7 @@ def test_no_student_is_tried_twice(tmp_path: Path) -> None:
     assert len(set(lab.asked)) == len(lab.asked)
 
 
-def halving(folder: Path, sign: int, bound_ms: float, **goal: Any) -> tuple[Search, MadeUpLab]:
+def halving(folder: Path, sign: int, bound_ms: float) -> tuple[Search, MadeUpLab]:
     """Four students of 1, 2, 3 and 4 ms of which two are measured and one comes to the last rung: the largest with `sign` 1,
     the smallest with -1. The proof finds it at `bound_ms`."""
 
@@ -243,7 +243,7 @@ def halving(folder: Path, sign: int, bound_ms: float, **goal: Any) -> tuple[Sear
 
     (file,) = files(FOUR[3 if sign > 0 else 0].spec)
     lab = MadeUpLab(accuracy, files, {file.artifact.sha256: bound_ms})
-    return search_of(folder, lab, goal=Goal(budget=BUDGET, **goal), rungs=(2, 4, 8), trials=4), lab
+    return search_of(folder, lab, rungs=(2, 4, 8), trials=4), lab
 
 
 def test_where_every_finalist_fails_the_proof_the_pruned_are_taken_up(tmp_path: Path) -> None:
@@ -270,6 +270,15 @@ def test_one_that_is_slower_than_what_failed_the_proof_stays_pruned(tmp_path: Pa
     outcome = run(search)
     assert outcome.winner is None
     assert {trial.state for trial in outcome.trials if trial.spec.width > 0.25} == {"pruned"}
+    assert not any("taken up" in note for note in lab.notes)
+
+
+def test_nobody_is_taken_up_who_will_not_be_accurate_enough(tmp_path: Path) -> None:
+    lab = lawful_lab()
+    outcome = run(search_of(tmp_path, lab, space(10), Goal(budget=BUDGET, min_accuracy=0.99), rungs=(2, 4, 8)))
+    assert outcome.winner is None
+    measured = [trial for trial in outcome.trials if trial.state == "pruned" and trial.schemes]
+    assert measured and all(trial.schemes[0].latency.p95_ms < BUDGET.latency_ms for trial in measured)
     assert not any("taken up" in note for note in lab.notes)
 
 
