@@ -249,9 +249,9 @@ class OpTiming(Frozen):
 class Session(Frozen):
     """One measuring process: warm-up runs, then raw samples in ns in the order taken (`samples_ns`).
 
-    `reference_us` is how long a fixed piece of arithmetic took in the same process just before and after them: it tells how
-    fast the processor was, whatever the model. None where it was not taken. `waited_s`: how long the session waited for
-    the processor to come back to the speed asked for.
+    `reference_us` is how long a fixed piece of arithmetic took in the same process between them (the median): it tells how
+    fast the processor was, whatever the model. None where it was not taken. `set_aside` counts samples that are not among
+    them because the processor ran at another speed meanwhile, `waited_s` is how long the session waited for its speed.
     """
 
     samples_ns: tuple[int, ...]
@@ -262,6 +262,7 @@ class Session(Frozen):
     drift: float
     noisy: bool
     reference_us: float | None = None
+    set_aside: int = 0
     waited_s: float = 0.0
 
 
@@ -352,11 +353,13 @@ class Trial(Frozen):
 
 class Proof(Frozen):
     """The acceptance rule applied to the winner's exact artifact: in every session the order statistic at `ranks` is
-    inside the budget, which bounds the true percentile with 95% confidence."""
+    inside the budget, which bounds the true percentile with 95% confidence. `set_aside_per_session` counts what was sampled
+    besides while the processor ran at another speed (see Session; empty in builds that did not count)."""
 
     artifact_sha256: str
     sessions: int
     samples_per_session: tuple[int, ...]
+    set_aside_per_session: tuple[int, ...] = ()
     ranks: tuple[int, ...]
     bounds_ms: tuple[float, ...]
     pause_s: float

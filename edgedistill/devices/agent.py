@@ -19,7 +19,6 @@ it), `describe`, `errors`, `kind_of`, a class `Model`, and `TRACES`: whether tha
 from __future__ import annotations
 
 import functools
-import gc
 import importlib.util
 import itertools
 import json
@@ -29,7 +28,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -42,17 +41,6 @@ FIXES = {
 }
 OUT_OF_MEMORY = re.compile("bad_?alloc|allocate memory|Unable to allocate")
 
-WARMUP_WINDOW_RUNS = 10
-WARMUP_WINDOW_S = 0.02
-WARMUP_TOLERANCE = 0.02
-WARMUP_LIMIT_S = 3.0
-WARMUP_LIMIT_RUNS = 5000
-HARD_LIMIT_FACTOR = 4
-REFERENCE_ROUNDS = 400
-REFERENCE_PRODUCTS = 4
-REFERENCE_REPEATS = 300
-REFERENCE_TOLERANCE = 0.2
-REFERENCE_POLL_S = 0.05
 OPERATOR_RUNS = 60
 OPERATOR_SECONDS = 2.0
 OPERATOR_MIN_RUNS = 8
@@ -147,87 +135,7 @@ def make_feeds(model: Model, job: dict[str, Any], values: Any) -> list[Any]:
     return [model.feed({**fixed, given_name: np.ascontiguousarray(values[i : i + 1])}) for i in range(len(values))]
 
 
-# -- measuring --------------------------------------------------------------------------------------------------
-
-
-def reference_us() -> float:
-    """Median duration in us of a fixed piece of arithmetic: how fast the processor is now, whatever the model; about 6 ms in
-    all. A lower clock and a throttled device show in it, and a neighbour on the other thread of the same core: that one
-    slows an interpreter by 1.9, small matrix products by 1.4 and whole networks by 1.5 to 1.6, as it does this mix."""
-    import numpy as np
-
-    clock = time.perf_counter_ns
-    matrix = np.full((48, 48), 0.5, np.float32)
-    durations = []
-    for _ in range(REFERENCE_REPEATS):
-        start = clock()
-        for _ in range(REFERENCE_PRODUCTS):
-            matrix @ matrix
-        total = 0
-        for number in range(REFERENCE_ROUNDS):
-            total += number
-        durations.append(clock() - start)
-    return statistics.median(durations) / 1e3
-
-
-def await_speed(wanted_us: float | None, limit_s: float) -> float:
-    """Wait until the processor has the speed that `wanted_us` (of `reference_us`) tells, neither slower nor faster; returns
-    the seconds waited, `limit_s` at most."""
-    began = time.perf_counter()
-    waited = 0.0
-    while wanted_us is not None and waited < limit_s and abs(reference_us() / wanted_us - 1) > REFERENCE_TOLERANCE:
-        time.sleep(REFERENCE_POLL_S)
-        waited = time.perf_counter() - began
-    return waited
-
-
-def warm_up(run: Callable[[Any], object], feeds: Sequence[Any]) -> int:
-    """Run until the medians of two successive windows lie within 2% of each other, or a limit is reached; returns the
-    number of runs. A window is at least 10 runs and 20 ms, so that a fast model's window spans more than one clock tick
-    of the frequency governor."""
-    turn = itertools.cycle(feeds)
-    began = time.perf_counter()
-    runs, previous = 0, None
-    while True:
-        window: list[int] = []
-        window_began = time.perf_counter()
-        while len(window) < WARMUP_WINDOW_RUNS or time.perf_counter() - window_began < WARMUP_WINDOW_S:
-            start = time.perf_counter_ns()
-            run(next(turn))
-            window.append(time.perf_counter_ns() - start)
-            if time.perf_counter() - began > WARMUP_LIMIT_S and runs + len(window) >= 3:
-                return runs + len(window)
-        runs += len(window)
-        median = statistics.median(window)
-        if runs >= WARMUP_LIMIT_RUNS or (previous is not None and abs(median / previous - 1) <= WARMUP_TOLERANCE):
-            return runs
-        previous = median
-
-
-def take_samples(
-    run: Callable[[Any], object], feeds: Sequence[Any], max_samples: int, max_seconds: float, min_samples: int
-) -> list[int]:
-    """Raw durations in ns, in the order taken. Ends at `max_samples`; after `max_seconds` if there are `min_samples`; after
-    four times `max_seconds` whatever there is. The garbage collector is off meanwhile: its pauses are not the model's."""
-    clock = time.perf_counter_ns
-    samples: list[int] = []
-    gc.collect()
-    gc.disable()
-    try:
-        began = clock()
-        enough = began + round(max_seconds * 1e9)
-        too_long = began + round(max_seconds * 1e9 * HARD_LIMIT_FACTOR)
-        for feed in itertools.cycle(feeds):
-            start = clock()
-            run(feed)
-            end = clock()
-            samples.append(end - start)
-            count = len(samples)
-            if count >= max_samples or end >= too_long or (end >= enough and count >= min_samples):
-                break
-    finally:
-        gc.enable()
-    return samples
+# -- operators --------------------------------------------------------------------------------------------------
 
 
 def time_operators(model: Model, feeds: Sequence[Any]) -> list[dict[str, Any]]:
@@ -263,6 +171,7 @@ def operator_medians(runs: Sequence[Sequence[tuple[str, str, float]]]) -> list[d
 def measure(job: dict[str, Any]) -> dict[str, Any]:
     """Pin, load, warm up, sample, then trace operators and describe the surroundings."""
     machine, runtime = neighbour("agent_machine"), neighbour(RUNTIMES[job["format"]])
+    sampling = neighbour("agent_sampling")
     try:
         cpus = machine.pin(job["pinned_cpus"])
     except OSError as error:
@@ -288,11 +197,11 @@ def measure(job: dict[str, Any]) -> dict[str, Any]:
     run = model.run
     try:
         feeds = make_feeds(model, job, values)
-        waited_s = await_speed(job["reference_us"], job["wait_s"])
-        warmup_runs = warm_up(run, feeds)
-        before_us = reference_us()
-        samples = take_samples(run, feeds, job["max_samples"], job["max_seconds"], job["min_samples"])
-        after_us = reference_us()
+        wanted_us, wait_s = job["reference_us"], job["wait_s"]
+        waited_s = sampling.await_speed(wanted_us, wait_s)
+        warmup_runs = sampling.warm_up(run, feeds)
+        limits = job["max_samples"], job["max_seconds"], job["min_samples"]
+        taken = sampling.take_samples(run, feeds, *limits, wanted_us, max(wait_s - waited_s, 0.0))
         peak = machine.peak_memory_bytes()
         operators = []
         if job["operators"] and runtime.TRACES:
@@ -306,10 +215,11 @@ def measure(job: dict[str, Any]) -> dict[str, Any]:
         raise failed from error
     return {
         "session": {
-            "samples_ns": samples,
+            "samples_ns": taken.samples_ns,
             "warmup_runs": warmup_runs,
-            "references_us": [before_us, after_us],
-            "waited_s": waited_s,
+            "references_us": taken.references_us,
+            "set_aside": taken.set_aside,
+            "waited_s": waited_s + taken.waited_s,
             "load_ms": load_ms,
             "peak_memory_bytes": max(peak, imports_peak),
             "model_memory_bytes": max(peak - (imports_peak if before is None else before), 0),

@@ -15,7 +15,10 @@ from edgedistill.specs import Format
 
 AGENT = Path(__file__).with_name("agent.py")
 # What a device has to be sent, all into one folder under these names: the agent and what it loads from beside it.
-AGENT_FILES = (AGENT, *(AGENT.with_name(f"{name}.py") for name in ("agent_machine", *agent.RUNTIMES.values())))
+AGENT_FILES = (
+    AGENT,
+    *(AGENT.with_name(f"{name}.py") for name in ("agent_machine", "agent_sampling", *agent.RUNTIMES.values())),
+)
 # Formats that the agent measures.
 MEASURED_FORMATS = tuple(Format(name) for name in agent.RUNTIMES)
 

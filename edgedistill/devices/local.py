@@ -9,7 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from edgedistill.devices import agent, agent_machine
+from edgedistill.devices import agent_machine, agent_sampling
 from edgedistill.devices.base import AGENT, SessionFailure, read_report
 from edgedistill.devices.turns import measuring
 from edgedistill.errors import InputError
@@ -65,7 +65,7 @@ class LocalDevice:
     def run(self, job: SessionJob) -> SessionReport:
         """One session, pinned to the job's CPUs or else to the last allowed ones. See Device.run."""
         pinned = job.pinned_cpus or pick_cpus(job.threads)
-        limit_s = _GRACE_S + job.wait_s + 2 * agent.HARD_LIMIT_FACTOR * job.max_seconds
+        limit_s = _GRACE_S + job.wait_s + 3 * agent_sampling.HARD_LIMIT_FACTOR * job.max_seconds
         # A session holds as many copies as a reader: the file, the weights as the runtime packs them and the results between
         # operators, and all but the file once more while it times the operators.
         limits = Limits(limit_s, Limits.for_file(job.model).memory_bytes)

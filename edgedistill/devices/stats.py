@@ -113,6 +113,7 @@ def proof(sessions: Sequence[Session], budget: Budget, pause_s: float, sha256: s
         artifact_sha256=sha256,
         sessions=len(sessions),
         samples_per_session=tuple(len(session.samples_ns) for session in sessions),
+        set_aside_per_session=tuple(session.set_aside for session in sessions),
         ranks=tuple(ranks),
         bounds_ms=bounds_ms,
         pause_s=pause_s,

@@ -79,7 +79,7 @@ def render_report(result: BuildResult, profiles: ReportProfiles) -> str:
             rungs=result.rungs,
             states=STATES,
             dropped=tables.dropped(result),
-            proof_rows=list(zip(proof.samples_per_session, proof.ranks, proof.bounds_ms, strict=True)) if proof else [],
+            proof_rows=tables.proof_sessions(proof) if proof else [],
             environments=tables.environments(result, profiles.winner, profiles.teacher),
             data=tables.data_facts(result),
             commands=tables.commands(result),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 
-from edgedistill.artifacts import Environment, PredictedLatency, Profile, Trial, UnknownLatency, Verified
+from edgedistill.artifacts import Environment, PredictedLatency, Profile, Proof, Trial, UnknownLatency, Verified
 from edgedistill.explanation.winner import winning_artifact
 from edgedistill.report.verdict import budget_option, prediction_text
 from edgedistill.results import BuildResult
@@ -27,6 +27,12 @@ def reference_text(verification: Verified) -> str:
         f"a reference interpreter, not the device, gets {right} of {parity.images} validation images right; its logits "
         f"differ from the fp32 program's by at most {parity.max_abs_error:.2g}"
     )
+
+
+def proof_sessions(proof: Proof) -> list[tuple[int, int, int, float]]:
+    """Of each session the runs that count, those set aside, the rank, and its bound in ms."""
+    aside = proof.set_aside_per_session or (0,) * proof.sessions
+    return list(zip(proof.samples_per_session, aside, proof.ranks, proof.bounds_ms, strict=True))
 
 
 def unknowns(result: BuildResult) -> Pairs:

@@ -53,14 +53,15 @@ def as_session(
     load_ms: float,
     peak_memory_bytes: int,
     model_memory_bytes: int,
-    references_us: tuple[float, float] | None = None,
+    references_us: Sequence[float] = (),
+    set_aside: int = 0,
     waited_s: float = 0.0,
 ) -> Session:
-    """A Session with its drift and noise flag worked out from the samples and from the processor's speed before and after
-    them (`references_us`)."""
+    """A Session with its drift and noise flag worked out from the samples and from the processor's speed around them
+    (`references_us`, empty where it was not taken)."""
     moved = drift(samples_ns)
-    before_us, after_us = references_us or (1.0, 1.0)
-    speed_moved = at_another_speed(after_us, before_us)
+    reference_us = float(np.median(references_us)) if references_us else None
+    speed_moved = any(at_another_speed(speed_us, reference_us) for speed_us in references_us)
     return Session(
         samples_ns=tuple(samples_ns),
         warmup_runs=warmup_runs,
@@ -69,7 +70,8 @@ def as_session(
         model_memory_bytes=model_memory_bytes,
         drift=moved,
         noisy=moved > MAX_DRIFT or spread(samples_ns) > MAX_SPREAD or speed_moved,
-        reference_us=(before_us + after_us) / 2 if references_us else None,
+        reference_us=reference_us,
+        set_aside=set_aside,
         waited_s=waited_s,
     )
 

@@ -22,11 +22,12 @@ from edgedistill.artifacts import (
     Verified,
 )
 from edgedistill.config import BuildConfig
-from edgedistill.describing import Finding, _budget_that_would_do, _constraints, _verdict
+from edgedistill.describing import Finding, _budget_that_would_do, _constraints, _notes, _verdict
 from edgedistill.results import AccuracyLimit, LatencyLimit, MemoryLimit, SizeLimit
 from edgedistill.selection.search import Outcome
 from edgedistill.specs import Budget, Goal, Percentile, Precision, QuantScheme, StudentSpec
 from edgedistill.winner_files import _over, _why_left_out
+from edgedistill.workbench import ProcessorSpeed
 
 BUDGET = Budget(latency_ms=5.0, percentile=Percentile.P99)
 NOBODY = Outcome(winner=None, trials=(), attempts=(), probes=8, stopped="")
@@ -231,6 +232,32 @@ def test_each_limit_stands_with_what_the_winner_came_to() -> None:
     assert isinstance(size, SizeLimit) and (size.limit_bytes, size.bytes, size.kept) == (120, 100, True)
     assert isinstance(memory, MemoryLimit) and (memory.bytes, memory.kept) == (6_000, False)
     assert isinstance(accuracy, AccuracyLimit) and (accuracy.accuracy_validation, accuracy.kept) == (0.9, False)
+
+
+def test_runs_that_a_proof_set_aside_are_told() -> None:
+    proven = Proof(
+        artifact_sha256="a",
+        sessions=2,
+        samples_per_session=(100, 100),
+        set_aside_per_session=(0, 41),
+        ranks=(99, 99),
+        bounds_ms=(4.5, 4.9),
+        pause_s=1.0,
+        met=True,
+    )
+    quiet = proven.model_copy(update={"set_aside_per_session": (0, 0)})
+
+    def told(proof: Proof) -> tuple[str, ...]:
+        outcome: Any = SimpleNamespace(winner=SimpleNamespace(proof=proof), probes=0, attempts=())
+        at: Any = SimpleNamespace(not_measurable="", speed=ProcessorSpeed())
+        return _notes(
+            Finding(at, "board", {"board": Goal(budget=BUDGET)}, {"board": outcome}, build_key="k", began=0.0)
+        )
+
+    assert told(quiet) == ()
+    assert told(proven) == (
+        "41 runs are set aside in the proof: the processor was at another speed than for the teacher meanwhile",
+    )
 
 
 def test_where_nothing_won_no_limit_is_said_to_be_kept() -> None:

@@ -18,7 +18,7 @@ def profile(*references_us: float | None) -> Profile:
             load_ms=1.0,
             peak_memory_bytes=1,
             model_memory_bytes=1,
-            references_us=None if reference_us is None else (reference_us, reference_us),
+            references_us=() if reference_us is None else (reference_us, reference_us),
         )
         for reference_us in references_us
     )

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import ast
-import gc
 import sys
-import time
 from pathlib import Path
-from types import FrameType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,6 +16,7 @@ from edgedistill.devices.base import AGENT_FILES
 NEEDS: dict[str, set[str]] = {
     "agent": {"numpy"},
     "agent_machine": set(),
+    "agent_sampling": {"numpy"},
     "agent_onnxruntime": {"onnxruntime"},
     "agent_litert": {"ai_edge_litert"},
     "agent_executorch": {"executorch", "torch"},
@@ -36,52 +34,6 @@ def test_stands_alone(file: Path) -> None:
 
 def test_a_device_is_sent_every_file_of_the_agent() -> None:
     assert sorted(AGENT_FILES) == sorted(Path(agent.__file__).parent.glob("agent*.py"))
-
-
-def test_sampling_ends_at_max_samples() -> None:
-    assert len(agent.take_samples(lambda feed: None, [{}], 25, 10.0, 60)) == 25
-
-
-def test_sampling_goes_on_until_the_acceptance_rule_has_its_samples() -> None:
-    samples = agent.take_samples(lambda feed: time.sleep(0.001), [{}], 1000, 0.02, 60)
-    assert len(samples) == 60
-    assert min(samples) >= 1_000_000
-
-
-def test_sampling_never_exceeds_four_times_its_seconds() -> None:
-    began = time.perf_counter()
-    samples = agent.take_samples(lambda feed: time.sleep(0.02), [{}], 1000, 0.05, 60)
-    assert 1 <= len(samples) < 60
-    assert time.perf_counter() - began >= 0.2
-
-
-def test_sampling_cycles_through_the_feeds_with_the_collector_off() -> None:
-    seen: list[tuple[int, bool]] = []
-    agent.take_samples(lambda feed: seen.append((feed["x"], gc.isenabled())), [{"x": 1}, {"x": 2}], 5, 10.0, 5)
-    assert [value for value, _ in seen] == [1, 2, 1, 2, 1]
-    assert not any(enabled for _, enabled in seen)
-    assert gc.isenabled()
-
-
-def test_warm_up_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(agent, "WARMUP_TOLERANCE", -1.0)
-    monkeypatch.setattr(agent, "WARMUP_LIMIT_S", 0.1)
-    began = time.perf_counter()
-    assert agent.warm_up(lambda feed: time.sleep(0.002), [{}]) >= 3
-    assert time.perf_counter() - began < 5
-
-
-def test_warm_up_ends_when_two_windows_agree(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(agent, "WARMUP_WINDOW_S", 0.0)
-    clock = SimpleNamespace(now_ns=0)
-    costs_ns = iter([9_000_000] * 10 + [5_000_000] * 10 + [5_050_000] * 10 + [5_000_000] * 100)
-    monkeypatch.setattr(agent.time, "perf_counter_ns", lambda: clock.now_ns)
-    monkeypatch.setattr(agent.time, "perf_counter", lambda: clock.now_ns / 1e9)
-
-    def run(feed: Any) -> None:
-        clock.now_ns += next(costs_ns)
-
-    assert agent.warm_up(run, [{}]) == 30
 
 
 def medians_of_trace(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -211,68 +163,3 @@ def test_unknown_inputs_are_named() -> None:
     model = FakeModel(("image", "uint8", [1]))
     with pytest.raises(agent.AgentError, match="no input other, picture; it has image"):
         agent.make_feeds(model, {"input_name": "picture", "input_shapes": {"other": [1]}}, np.zeros(3, np.uint8))
-
-
-class Processor:
-    """Takes `line_ns` for each line of `agent.reference_us`, and nothing for what is outside of it; `agent` reads its clock.
-    Every `hiccup`th line takes a thousand times as long, as where another process had its turn."""
-
-    def __init__(self, line_ns: int, hiccup: int | None = None) -> None:
-        self.line_ns, self.hiccup = line_ns, hiccup
-        self.lines, self.now_ns = 0, 0
-
-    def reference_us(self, monkeypatch: pytest.MonkeyPatch) -> float:
-        before = sys.gettrace()
-        with monkeypatch.context() as patched:
-            patched.setattr(agent.time, "perf_counter_ns", lambda: self.now_ns)
-            sys.settrace(self._call)
-            try:
-                return agent.reference_us()
-            finally:
-                sys.settrace(before)
-
-    def _call(self, frame: FrameType, event: str, argument: Any) -> Any:
-        return self._line if frame.f_code is agent.reference_us.__code__ else None
-
-    def _line(self, frame: FrameType, event: str, argument: Any) -> Any:
-        if event == "line":
-            self.lines += 1
-            self.now_ns += self.line_ns * (1000 if self.hiccup and self.lines % self.hiccup == 0 else 1)
-        return self._line
-
-
-def test_the_reference_is_slower_on_a_slower_processor(monkeypatch: pytest.MonkeyPatch) -> None:
-    fast = Processor(line_ns=10).reference_us(monkeypatch)
-    slow = Processor(line_ns=27).reference_us(monkeypatch)
-    least = agent.REFERENCE_ROUNDS + agent.REFERENCE_PRODUCTS
-    assert slow == pytest.approx(2.7 * fast)
-    assert fast > least * 10 / 1e3, "all of the arithmetic counts, in us"
-
-
-def test_a_longer_piece_of_arithmetic_takes_longer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(agent, "REFERENCE_ROUNDS", 2000)
-    long = Processor(line_ns=10).reference_us(monkeypatch)
-    monkeypatch.setattr(agent, "REFERENCE_ROUNDS", 200)
-    assert long > 3 * Processor(line_ns=10).reference_us(monkeypatch) > 0
-
-
-def test_a_few_interruptions_do_not_move_the_reference(monkeypatch: pytest.MonkeyPatch) -> None:
-    processor = Processor(line_ns=10, hiccup=10_007)
-    assert processor.reference_us(monkeypatch) == Processor(line_ns=10).reference_us(monkeypatch)
-    assert processor.lines > 10 * 10_007, "it was interrupted"
-
-
-def test_a_session_waits_for_the_speed_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    speeds = iter([11.0, 11.5, 12.1, 10.3])
-    monkeypatch.setattr(agent, "reference_us", lambda: next(speeds))
-    monkeypatch.setattr(agent, "REFERENCE_POLL_S", 0.001)
-    assert 0 < agent.await_speed(8.6, 5.0) < 1
-    assert next(speeds, None) is None, "it looked until the speed was within a fifth"
-
-
-def test_a_faster_processor_is_waited_out_too_and_not_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(agent, "reference_us", lambda: 5.8)
-    monkeypatch.setattr(agent, "REFERENCE_POLL_S", 0.01)
-    assert 0.05 <= agent.await_speed(11.2, 0.05) < 0.5
-    assert agent.await_speed(5.5, 5.0) == 0.0
-    assert agent.await_speed(None, 5.0) == 0.0

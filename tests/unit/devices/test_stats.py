@@ -103,11 +103,13 @@ def budget(latency_ms: float, percentile: Percentile = Percentile.P95) -> Budget
 
 def test_proof_takes_the_order_statistic_of_every_session() -> None:
     samples = [*range(1_000_000, 1_000_200)]
-    met = proof([session(samples[::-1])] * 3, budget(1.000196), 2.0, "hash")
+    one = session(samples[::-1])
+    met = proof([one, one, one.model_copy(update={"set_aside": 7})], budget(1.000196), 2.0, "hash")
     assert met.ranks == (196, 196, 196)
     assert met.bounds_ms == (1.000195,) * 3
     assert met.met
     assert (met.sessions, met.samples_per_session, met.pause_s, met.artifact_sha256) == (3, (200,) * 3, 2.0, "hash")
+    assert met.set_aside_per_session == (0, 0, 7)
 
 
 def test_one_session_outside_the_budget_is_no_proof() -> None:

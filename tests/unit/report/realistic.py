@@ -338,6 +338,7 @@ def make_result(**changes: Any) -> BuildResult:
             artifact_sha256=winner_sha,
             sessions=3,
             samples_per_session=(1000, 1000, 1000),
+            set_aside_per_session=(0, 310, 0),
             ranks=(962, 962, 962),
             bounds_ms=(0.212, 0.215, 0.219),
             pause_s=2.0,

@@ -134,6 +134,8 @@ def test_a_session_during_which_the_processor_changed_its_speed_is_noisy() -> No
     assert not session(steady, references_us=(5.8, 6.6)).noisy
     assert session(steady, references_us=(5.0, 6.0)).reference_us == 5.5
     assert session(steady).reference_us is None
+    assert session(steady, references_us=[20.0, 20.4, 28.0, 20.2, 20.1]).noisy, "one block among others"
+    assert session(steady, references_us=[20.0, 20.4, 28.0, 20.2, 20.1]).reference_us == 20.2
 
 
 def test_later_sessions_wait_for_the_first_ones_speed() -> None:

@@ -1,0 +1,186 @@
+"""Warm-up and samples of a model, taken at one speed of the processor. A part of the agent (see agent.py).
+
+The speed is read off arithmetic that has nothing to do with the model. What ran at another speed is set aside by that alone:
+setting aside by the outcome would make every percentile look better than it is.
+"""
+
+from __future__ import annotations
+
+import gc
+import itertools
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+WARMUP_WINDOW_RUNS = 10
+WARMUP_WINDOW_S = 0.02
+WARMUP_TOLERANCE = 0.02
+WARMUP_LIMIT_S = 3.0
+WARMUP_LIMIT_RUNS = 5000
+HARD_LIMIT_FACTOR = 4
+REFERENCE_ROUNDS = 400
+REFERENCE_PRODUCTS = 4
+REFERENCE_REPEATS = 300
+REFERENCE_TOLERANCE = 0.2
+REFERENCE_POLL_S = 0.05
+# Between two looks at the processor's speed. A neighbour comes and goes about once a second; a look takes 6 ms.
+BLOCK_S = 0.1
+# So long the processor is looked at before its own speed is told.
+LOOK_S = 1.0
+
+
+def reference_us() -> float:
+    """Median duration in us of a fixed piece of arithmetic: how fast the processor is now, whatever the model; about 6 ms in
+    all. A lower clock and a throttled device show in it, and a neighbour on the other thread of the same core: that one
+    slows an interpreter by 1.9, small matrix products by 1.4 and whole networks by 1.5 to 1.6, as it does this mix."""
+    import numpy as np
+
+    clock = time.perf_counter_ns
+    matrix = np.full((48, 48), 0.5, np.float32)
+    durations = []
+    for _ in range(REFERENCE_REPEATS):
+        start = clock()
+        for _ in range(REFERENCE_PRODUCTS):
+            matrix @ matrix
+        total = 0
+        for number in range(REFERENCE_ROUNDS):
+            total += number
+        durations.append(clock() - start)
+    return statistics.median(durations) / 1e3
+
+
+def await_speed(wanted_us: float | None, limit_s: float) -> float:
+    """Wait until the processor has the speed that `wanted_us` (of `reference_us`) tells, neither slower nor faster; returns
+    the seconds waited, `limit_s` at most."""
+    began = time.perf_counter()
+    waited = 0.0
+    while wanted_us is not None and waited < limit_s and abs(reference_us() / wanted_us - 1) > REFERENCE_TOLERANCE:
+        time.sleep(REFERENCE_POLL_S)
+        waited = time.perf_counter() - began
+    return waited
+
+
+def warm_up(run: Callable[[Any], object], feeds: Sequence[Any]) -> int:
+    """Run until the medians of two successive windows lie within 2% of each other, or a limit is reached; returns the
+    number of runs. A window is at least 10 runs and 20 ms, so that a fast model's window spans more than one clock tick
+    of the frequency governor."""
+    turn = itertools.cycle(feeds)
+    began = time.perf_counter()
+    runs, previous = 0, None
+    while True:
+        window: list[int] = []
+        window_began = time.perf_counter()
+        while len(window) < WARMUP_WINDOW_RUNS or time.perf_counter() - window_began < WARMUP_WINDOW_S:
+            start = time.perf_counter_ns()
+            run(next(turn))
+            window.append(time.perf_counter_ns() - start)
+            if time.perf_counter() - began > WARMUP_LIMIT_S and runs + len(window) >= 3:
+                return runs + len(window)
+        runs += len(window)
+        median = statistics.median(window)
+        if runs >= WARMUP_LIMIT_RUNS or (previous is not None and abs(median / previous - 1) <= WARMUP_TOLERANCE):
+            return runs
+        previous = median
+
+
+class Block(NamedTuple):
+    """Runs between two looks at the processor's speed (`reference_us`, before and after them); durations in ns."""
+
+    samples_ns: list[int]
+    before_us: float
+    after_us: float
+
+    def at(self, wanted_us: float) -> bool:
+        """Whether the processor had that speed at both ends."""
+        return all(abs(speed_us / wanted_us - 1) <= REFERENCE_TOLERANCE for speed_us in (self.before_us, self.after_us))
+
+
+class Samples(NamedTuple):
+    """Raw durations in ns, in the order taken; the processor's speed around them; how many others were set aside because
+    the processor ran at another speed meanwhile; and for how many of the seconds that it may wait for its speed that went
+    on."""
+
+    samples_ns: list[int]
+    references_us: list[float]
+    set_aside: int
+    waited_s: float
+
+
+def take_samples(
+    run: Callable[[Any], object],
+    feeds: Sequence[Any],
+    max_samples: int,
+    max_seconds: float,
+    min_samples: int,
+    wanted_us: float | None,
+    wait_s: float,
+) -> Samples:
+    """Samples at one speed of the processor: the one asked for, or for None its own (`own_speed_us`) over a second at least.
+
+    Of these, sampling ends at `max_samples`; after `max_seconds` if there are `min_samples`; after four times `max_seconds`
+    whatever there is. What runs at another speed is set aside, for four times `max_seconds` and `wait_s` at most, and only
+    for `max_seconds` and `wait_s` where the speed is never seen. Where that leaves fewer than `min_samples`, those at the
+    processor's own speed are taken, and where these are too few as well all of them, as they are.
+
+    The collector is off meanwhile: its pauses are not the model's.
+    """
+    turn = itertools.cycle(feeds)
+    longest_s = HARD_LIMIT_FACTOR * max_seconds
+    look_s = 0.0 if wanted_us else min(max_seconds, LOOK_S)
+    blocks: list[Block] = []
+    spent_s, count, seconds = 0.0, 0, 0.0
+    gc.collect()
+    gc.disable()
+    try:
+        before_us = reference_us()
+        while True:
+            samples_ns = run_for(BLOCK_S, run, turn, max_samples - count if wanted_us else max_samples)
+            after_us = reference_us()
+            blocks.append(Block(samples_ns, before_us, after_us))
+            before_us = after_us
+            spent_s += sum(samples_ns) / 1e9
+            taken = at_speed(blocks, wanted_us or own_speed_us(blocks))
+            count, seconds = len(taken), sum(taken) / 1e9
+            enough = count >= max_samples or seconds >= longest_s or (seconds >= max_seconds and count >= min_samples)
+            patience_s = wait_s + (longest_s if count else max_seconds)
+            if (enough and spent_s >= look_s) or spent_s - seconds >= patience_s:
+                break
+    finally:
+        gc.enable()
+    speeds_us = (wanted_us or own_speed_us(blocks), own_speed_us(blocks))
+    speed_us = next((speed_us for speed_us in speeds_us if len(at_speed(blocks, speed_us)) >= min_samples), None)
+    chosen = [block for block in blocks if speed_us is None or block.at(speed_us)]
+    kept = at_speed(chosen, None)
+    return Samples(
+        samples_ns=kept[:max_samples],
+        references_us=[reference for block in chosen for reference in (block.before_us, block.after_us)],
+        set_aside=len(at_speed(blocks, None)) - len(kept),
+        waited_s=max(0.0, spent_s - seconds - longest_s),
+    )
+
+
+def run_for(seconds: float, run: Callable[[Any], object], turn: Iterator[Any], most: int) -> list[int]:
+    """Durations in ns of runs for so long, at least one and at most `most`."""
+    clock = time.perf_counter_ns
+    samples_ns: list[int] = []
+    end = clock() + round(seconds * 1e9)
+    for feed in turn:
+        start = clock()
+        run(feed)
+        stop = clock()
+        samples_ns.append(stop - start)
+        if len(samples_ns) >= most or stop >= end:
+            break
+    return samples_ns
+
+
+def own_speed_us(blocks: Sequence[Block]) -> float:
+    """The speed that the processor kept or beat a quarter of the time: not its best moment, and not a neighbour's."""
+    seen = sorted(speed_us for block in blocks for speed_us in (block.before_us, block.after_us))
+    return seen[len(seen) // 4]
+
+
+def at_speed(blocks: Sequence[Block], wanted_us: float | None) -> list[int]:
+    """The samples of all blocks at that speed, in ns; None: of all blocks."""
+    return [sample for block in blocks if wanted_us is None or block.at(wanted_us) for sample in block.samples_ns]
