@@ -394,6 +394,7 @@ def main() -> None:
         )
     document = {
         "students": len(everyone),
+        "reference_us": recorded["teacher"]["reference_us"],
         "brute_force_train_seconds": brute_s,
         "settings": {"probes": settings.probes, "candidates": settings.candidates, "trials": settings.trials},
         "proofs": "measured" if arguments.cache else "recorded",
