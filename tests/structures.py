@@ -6,21 +6,31 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from edgedistill.latency.features import ALIKE, CONSTANT, FEATURE_NAMES, FloatArray, features_of
+from edgedistill.latency.features import (
+    ALIKE,
+    CACHE_BYTES,
+    CONSTANT,
+    FEATURE_NAMES,
+    MULTIPLY_ADDS,
+    FloatArray,
+    features_of,
+)
 from edgedistill.latency.model import Row
 from edgedistill.students.structure import OperationKind as Kind
 from edgedistill.students.structure import Structure, Totals
 
 SIZES = np.array(
-    [8e6, 5e6, 1e6, 5e5, 4e3, 1e5, 1.5e6, 4e5, 3e6, 4e4, 2e4, 30, 3, 1, 2e4, 1e4, 4e5, 3e5, 9e4, 6e4, 2e3, 2e4, 1e4]
+    [8e6, 5e6, 1e6, 5e5, 4e3, 1e5, 1.5e6, 4e5, 3e6, 4e4, 2e4, 30, 3, 1, 2e4, 1e4, 4e5, 3e5, 9e4, 6e4, 2e3, 2e4, 1e4, 0]
 )
+# What is uncached follows from the work and the weights.
+SIZES[-1] = SIZES[MULTIPLY_ADDS].sum() * 3e6 / (3e6 + CACHE_BYTES)
 HEAVY_COUNT = FEATURE_NAMES.index("heavy_count")
 WORKS = (Kind.CONV, Kind.POINTWISE, Kind.GROUPED, Kind.DEPTHWISE, Kind.GEMM, Kind.MATMUL)
 
 
 def structure_with(vector: FloatArray) -> Structure:
-    """The structure whose features are `vector` [23], rounded to whole operations and bytes; elementwise bytes are those of
-    plain elementwise operations alone."""
+    """The structure whose features are `vector` [24], rounded to whole operations and bytes; elementwise bytes are those of
+    plain elementwise operations alone, and uncached work is what its work and weights make it."""
     named = dict(zip(FEATURE_NAMES, vector.tolist(), strict=True))
     read = {
         Kind.CONV: named["heavy_bytes"],
@@ -58,14 +68,15 @@ def structures(count: int, seed: int) -> list[Structure]:
     """Networks with a common scale, as width and resolution give, and a mixture of their own."""
     rng = np.random.default_rng(seed)
     scale = np.exp(rng.uniform(-2, 2, (count, 1)))
-    matrix = SIZES * scale * np.exp(rng.normal(0, 0.7, (count, len(SIZES))))
+    matrix = SIZES * scale
+    matrix[:, :-1] *= np.exp(rng.normal(0, 0.7, (count, len(SIZES) - 1)))
     matrix[:, CONSTANT] = 1
     matrix[:, HEAVY_COUNT] = matrix[:, HEAVY_COUNT] / scale[:, 0] + 5
     return [structure_with(vector) for vector in matrix]
 
 
 def matrix_of(found: Sequence[Structure]) -> FloatArray:
-    """Features [n, 23]."""
+    """Features [n, 24]."""
     return np.stack([features_of(structure) for structure in found])
 
 

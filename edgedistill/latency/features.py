@@ -2,8 +2,9 @@
 
 Sums over the fused graph at batch 1. The first fourteen are work by kind of kernel, bytes by who moves them, and counts,
 since each operator costs its launch. The others tell apart what the first take for one thing: elementwise operations with an
-exponential in them, normalisations, and many small operations beside few large ones. What a device takes for each is what
-`LatencyModel` learns, with a ridge that shares out what its rows cannot tell apart.
+exponential in them, normalisations, many small operations beside few large ones, and work on weights that lie in the cache
+from the run before beside work on weights that do not. What a device takes for each is what `LatencyModel` learns, with a
+ridge that shares out what its rows cannot tell apart.
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ FEATURE_NAMES = (
     "gemm_sublinear",
     "matmul_sublinear",
     "light_sublinear",
+    "uncached_multiply_adds",
 )
 
 MULTIPLY_ADDS = slice(0, 6)
@@ -52,6 +54,10 @@ ALIKE = tuple(
 )
 """The features by their unit: places of those that count the same thing, of different operations."""
 
+CACHE_BYTES = 8e6
+"""Of weights of this size half is taken to be in the cache still when the next run begins. 2 to 16 MB do about as well on
+calibrations of a server's core and on timm's table of a desktop's."""
+
 _HEAVY = (Kind.CONV, Kind.POINTWISE, Kind.GROUPED, Kind.GEMM, Kind.MATMUL)
 _ELEMENTWISE = (Kind.ELEMENTWISE, Kind.TRANSCENDENTAL, Kind.NORMALISATION)
 _COPIES = (Kind.POOL, Kind.COPY)
@@ -59,18 +65,21 @@ _WORKS = (Kind.CONV, Kind.POINTWISE, Kind.GROUPED, Kind.DEPTHWISE, Kind.GEMM, Ki
 
 
 def features_of(structure: Structure) -> FloatArray:
-    """The vector [23] of a structure, in the order of `FEATURE_NAMES`: multiply-adds, bytes (fp32), counts and sublinear
+    """The vector [24] of a structure, in the order of `FEATURE_NAMES`: multiply-adds, bytes (fp32), counts and sublinear
     work, all non-negative; `constant` is 1. Bytes of an operation are the activations that it reads and writes; weights
     are a feature of their own, and depthwise convolutions count as heavy operators though they have bytes of their own.
-    Elementwise bytes are all of them, those of transcendental functions and normalisations once more apart."""
+    Elementwise bytes are all of them, those of transcendental functions and normalisations once more apart. Uncached
+    multiply-adds are all of them once more, as far as their weights do not stay in the cache from one run to the next."""
     by_kind = {total.kind: total for total in structure.totals}
+    work = [sum(t.multiply_adds for t in structure.totals if t.kind is kind) for kind in _WORKS]
+    uncached = structure.weights_bytes / (structure.weights_bytes + CACHE_BYTES)
 
     def totals(*kinds: Kind) -> list[Totals]:
         return [by_kind[kind] for kind in kinds if kind in by_kind]
 
     return np.array(
         [
-            *(sum(t.multiply_adds for t in totals(kind)) for kind in _WORKS),
+            *work,
             _moved(totals(*_HEAVY)),
             _moved(totals(Kind.DEPTHWISE)),
             structure.weights_bytes,
@@ -83,6 +92,7 @@ def features_of(structure: Structure) -> FloatArray:
             _moved(totals(Kind.NORMALISATION)),
             *(sum(t.sublinear_work for t in totals(kind)) for kind in _WORKS),
             sum(t.sublinear_work for t in totals(*_ELEMENTWISE, *_COPIES)),
+            sum(work) * uncached,
         ],
         dtype=np.float64,
     )

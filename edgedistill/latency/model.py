@@ -82,6 +82,7 @@ _COSTS = {
     "gemm_sublinear": Cost.LINEAR,
     "matmul_sublinear": Cost.PRODUCTS,
     "light_sublinear": Cost.ELEMENTWISE,
+    "uncached_multiply_adds": Cost.WEIGHTS,
 }
 
 
