@@ -26,6 +26,9 @@ REFERENCE_TOLERANCE = 0.2
 REFERENCE_POLL_S = 0.05
 # Between two looks at the processor's speed. A neighbour comes and goes about once a second; a look takes 6 ms.
 BLOCK_S = 0.1
+# So many blocks at another speed are kept, the last ones, for the case that it is the one that lasts. All those of a long
+# wait would count as the model's memory.
+MOST_SET_ASIDE = 40
 # So long the processor is looked at before its own speed is told.
 LOOK_S = 1.0
 
@@ -121,7 +124,7 @@ def take_samples(
     Of these, sampling ends at `max_samples`; after `max_seconds` if there are `min_samples`; after four times `max_seconds`
     whatever there is. What runs at another speed is set aside, for four times `max_seconds` and `wait_s` at most, and only
     for `max_seconds` and `wait_s` where the speed is never seen. Where that leaves fewer than `min_samples`, those at the
-    processor's own speed are taken, and where these are too few as well all of them, as they are.
+    processor's own speed of late are taken, and where these are too few as well all of late, as they are.
 
     The collector is off meanwhile: its pauses are not the model's.
     """
@@ -129,7 +132,7 @@ def take_samples(
     longest_s = HARD_LIMIT_FACTOR * max_seconds
     look_s = 0.0 if wanted_us else min(max_seconds, LOOK_S)
     blocks: list[Block] = []
-    spent_s, count, seconds = 0.0, 0, 0.0
+    spent_s, count, seconds, dropped = 0.0, 0, 0.0, 0
     gc.collect()
     gc.disable()
     try:
@@ -140,7 +143,11 @@ def take_samples(
             blocks.append(Block(samples_ns, before_us, after_us))
             before_us = after_us
             spent_s += sum(samples_ns) / 1e9
-            taken = at_speed(blocks, wanted_us or own_speed_us(blocks))
+            speed_us = wanted_us or own_speed_us(blocks)
+            aside = [place for place, block in enumerate(blocks) if not block.at(speed_us)]
+            if len(aside) > MOST_SET_ASIDE:
+                dropped += len(blocks.pop(aside[0]).samples_ns)
+            taken = at_speed(blocks, speed_us)
             count, seconds = len(taken), sum(taken) / 1e9
             enough = count >= max_samples or seconds >= longest_s or (seconds >= max_seconds and count >= min_samples)
             patience_s = wait_s + (longest_s if count else max_seconds)
@@ -149,13 +156,13 @@ def take_samples(
     finally:
         gc.enable()
     speeds_us = (wanted_us or own_speed_us(blocks), own_speed_us(blocks))
-    speed_us = next((speed_us for speed_us in speeds_us if len(at_speed(blocks, speed_us)) >= min_samples), None)
-    chosen = [block for block in blocks if speed_us is None or block.at(speed_us)]
+    found_us = next((speed_us for speed_us in speeds_us if len(at_speed(blocks, speed_us)) >= min_samples), None)
+    chosen = [block for block in blocks if found_us is None or block.at(found_us)]
     kept = at_speed(chosen, None)
     return Samples(
         samples_ns=kept[:max_samples],
         references_us=[reference for block in chosen for reference in (block.before_us, block.after_us)],
-        set_aside=len(at_speed(blocks, None)) - len(kept),
+        set_aside=dropped + len(at_speed(blocks, None)) - len(kept),
         waited_s=max(0.0, spent_s - seconds - longest_s),
     )
 

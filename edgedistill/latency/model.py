@@ -28,8 +28,8 @@ RIDGE = 1.0
 PUBLISHED_RIDGE = 1e-2
 # So many structures stand for a space when probes are chosen.
 STAND_FOR = 2000
-# From so many rows on a Gaussian process learns what the law misses. `python benchmarks/latency_table.py --fit N` has both
-# beside each other: there it gains little below 60 rows, in a calibration of few families much from 20 on.
+# From so many rows on a Gaussian process learns what the law misses. `python benchmarks/latency_table.py --fit N` and
+# `python benchmarks/calibration_design.py` have both beside each other: it gains little below 80 rows, and loses nothing.
 RESIDUAL_ROWS = 16
 
 # The same artifact measured again in another session: median spread 0.7%, 90th percentile 11% on phones.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import sys
 import time
+import tracemalloc
 from collections.abc import Callable
 from types import FrameType, SimpleNamespace
 from typing import Any
@@ -118,6 +119,21 @@ def test_it_waits_for_the_speed_as_long_as_it_may_and_tells(monkeypatch: pytest.
     too_late = Machine(monkeypatch, 2_000_000, slow_until(60.0))
     assert set(too_late.sample(1000, 1.0, wait_s=8.0).samples_ns) == {2_800_000}
     assert 9.0 <= too_late.now_s < 10.0
+
+
+def test_a_long_wait_takes_no_memory_that_would_be_the_models(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two minutes beside a neighbour, of a model that runs ten thousand times a second."""
+    machine = Machine(monkeypatch, 100_000, lambda now_s: 1.4 if now_s < 120 else 1.0)
+    machine.run({})
+    tracemalloc.start()
+    try:
+        taken = machine.sample(1000, 1.0, wait_s=180.0)
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert taken.samples_ns == [100_000] * 1000
+    assert taken.set_aside > 700_000
+    assert peak_bytes < 3e6
 
 
 def test_where_no_speed_lasts_all_samples_count_and_their_speeds_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
