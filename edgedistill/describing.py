@@ -268,7 +268,7 @@ def _notes(finding: Finding) -> tuple[str, ...]:
 
 
 def _counted(number: int, what: str, one: str, several: str) -> str:
-    return f"{number} {what} {one}" if number == 1 else f"{number} {what}s {several}"
+    return f"{number} {what} {one}" if number == 1 else f"{number:,} {what}s {several}"
 
 
 def environment(bench: Workbench) -> dict[str, str]:

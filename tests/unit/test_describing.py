@@ -239,7 +239,7 @@ def test_runs_that_a_proof_set_aside_are_told() -> None:
         artifact_sha256="a",
         sessions=2,
         samples_per_session=(100, 100),
-        set_aside_per_session=(0, 41),
+        set_aside_per_session=(1_000, 41),
         ranks=(99, 99),
         bounds_ms=(4.5, 4.9),
         pause_s=1.0,
@@ -256,7 +256,7 @@ def test_runs_that_a_proof_set_aside_are_told() -> None:
 
     assert told(quiet) == ()
     assert told(proven) == (
-        "41 runs are set aside in the proof: the processor was at another speed than for the teacher meanwhile",
+        "1,041 runs are set aside in the proof: the processor was at another speed than for the teacher meanwhile",
     )
 
 
