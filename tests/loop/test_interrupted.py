@@ -100,7 +100,7 @@ def test_killed_at_random_places(loop: Any, met: Any, tmp_path: Path, seed: int)
     shutil.copy(met.path, path)
     draw = random.Random(seed)
     kills = tuple(
-        ("event", draw.randrange(1, 200)) if draw.random() < 0.5 else ("rename", draw.randrange(1, 60))
+        ("event", draw.randrange(1, len(met.events))) if draw.random() < 0.5 else ("rename", draw.randrange(1, 60))
         for _ in range(5)
     )
     assert kill_and_go_on(loop, met, path, tmp_path / "cache", kills) >= 1
