@@ -24,7 +24,7 @@ from edgedistill.jobs import Job, check_devices
 from edgedistill.progress import Event, Listener, Note, StageFinished
 from edgedistill.results import BuildIndex, BuildResult, Found, IndexEntry, SearchResult
 from edgedistill.ship.package import PACKAGE, verify_package
-from edgedistill.store import Store, lock, write_atomic
+from edgedistill.store import Store, clear_unfinished, lock, write_atomic
 
 if TYPE_CHECKING:
     from edgedistill.describing import Finding
@@ -186,8 +186,17 @@ def _folders(job: Job, listener: Listener) -> Iterator[None]:
     """Have the output folders to oneself."""
     with ExitStack() as held:
         for out in dict.fromkeys((job.home, *(order.out for order in job.orders))):
-            make_folder(out)
-            held.enter_context(lock(out / ".lock", listener, f"another build in {out}"))
+            held.enter_context(_alone(out, listener))
+        yield
+
+
+@contextmanager
+def _alone(out: Path, listener: Listener) -> Iterator[None]:
+    """Have one output folder to oneself, without what a killed build was writing there."""
+    make_folder(out)
+    with lock(out / ".lock", listener, f"another build in {out}"):
+        for name in (BUILD, SEARCH, REPORT):
+            clear_unfinished(out / name)
         yield
 
 
@@ -264,10 +273,11 @@ def _each(jobs: Sequence[Job], name: str, do: Callable[[Job], Sequence[Found]], 
             IndexEntry(target=found.target, folder=order.out.name, status=found.status, verdict=found.verdict)
             for order, found in zip(job.orders, do(job), strict=True)
         ]
-        if name == BUILD:
-            _clear(base)
         index = BuildIndex(edgedistill_version=__version__, targets=tuple(entries), seconds=time.monotonic() - began)
-        write_atomic(base / name, index.model_dump_json(indent=2))
+        with _alone(base, listener):
+            if name == BUILD:
+                _clear(base)
+            write_atomic(base / name, index.model_dump_json(indent=2))
     return index
 
 

@@ -93,6 +93,17 @@ def test_killed_at_one_place_after_another(loop: Any, met: Any, tmp_path: Path) 
     assert kill_and_go_on(loop, met, path, tmp_path / "cache", FIRST_KILLS) == len(FIRST_KILLS)
 
 
+def test_what_a_killed_build_was_writing_goes_and_a_users_file_stays(loop: Any, met: Any) -> None:
+    left = [met.out / f".{name}.99.tmp" for name in ("build.json", "search.json", "report.html")]
+    own = met.out / ".notes.99.tmp"
+    for file in (*left, own):
+        file.write_text("{")
+    assert loop.build(met.path).result.status == "met"
+    assert not [file for file in left if file.exists()]
+    assert own.exists()
+    own.unlink()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(4))
 def test_killed_at_random_places(loop: Any, met: Any, tmp_path: Path, seed: int) -> None:
