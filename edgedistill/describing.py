@@ -254,9 +254,7 @@ def _notes(finding: Finding) -> tuple[str, ...]:
     proof = outcome.winner.proof if outcome.winner else None
     if proof and any(proof.set_aside_per_session):
         aside = _counted(sum(proof.set_aside_per_session), "run", "is", "are")
-        notes.append(
-            f"{aside} set aside in the proof: the processor was at another speed than for the teacher meanwhile"
-        )
+        notes.append(f"{aside} set aside in the proof: the processor was at another speed meanwhile")
     if bench.speed.elsewhere:
         notes.append(
             f"{bench.speed.elsewhere} of {bench.speed.sessions} sessions ran while the processor was at another speed than "

@@ -60,6 +60,8 @@ def profile_file(path: Path, target: Target, listener: Listener, sessions: int =
         notes.append(f"operators are not timed: {profile.environment.runtime} does not tell their times here")
     if any(session.noisy for session in profile.sessions):
         notes.append("some sessions stayed noisy when measured again: close other programs and repeat")
+    if aside := sum(session.set_aside for session in profile.sessions):
+        notes.append(f"{aside:,} more samples are set aside: the processor was at another speed meanwhile")
     return ProfileResult(
         path=str(path),
         format=format,

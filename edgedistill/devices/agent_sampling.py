@@ -132,7 +132,8 @@ def take_samples(
     longest_s = HARD_LIMIT_FACTOR * max_seconds
     look_s = 0.0 if wanted_us else min(max_seconds, LOOK_S)
     blocks: list[Block] = []
-    spent_s, count, seconds, dropped = 0.0, 0, 0.0, 0
+    at_speed: list[Block] = []
+    count, total, at_speed_s, total_s = 0, 0, 0.0, 0.0
     gc.collect()
     gc.disable()
     try:
@@ -142,28 +143,25 @@ def take_samples(
             after_us = reference_us()
             blocks.append(Block(samples_ns, before_us, after_us))
             before_us = after_us
-            spent_s += sum(samples_ns) / 1e9
+            total, total_s = total + len(samples_ns), total_s + sum(samples_ns) / 1e9
             speed_us = wanted_us or own_speed_us(blocks)
-            aside = [place for place, block in enumerate(blocks) if not block.at(speed_us)]
-            if len(aside) > MOST_SET_ASIDE:
-                dropped += len(blocks.pop(aside[0]).samples_ns)
-            taken = at_speed(blocks, speed_us)
-            count, seconds = len(taken), sum(taken) / 1e9
-            enough = count >= max_samples or seconds >= longest_s or (seconds >= max_seconds and count >= min_samples)
-            patience_s = wait_s + (longest_s if count else max_seconds)
-            if (enough and spent_s >= look_s) or spent_s - seconds >= patience_s:
+            blocks = without_old(blocks, speed_us)
+            at_speed = [block for block in blocks if block.at(speed_us)]
+            count, at_speed_s = len(samples_of(at_speed)), sum(samples_of(at_speed)) / 1e9
+            aside_s = total_s - at_speed_s
+            enough = count >= max_samples or (at_speed_s >= max_seconds and count >= min_samples)
+            patience_s = wait_s + (longest_s if at_speed else max_seconds)
+            if (enough and total_s >= look_s) or at_speed_s >= longest_s or aside_s >= patience_s:
                 break
     finally:
         gc.enable()
-    speeds_us = (wanted_us or own_speed_us(blocks), own_speed_us(blocks))
-    found_us = next((speed_us for speed_us in speeds_us if len(at_speed(blocks, speed_us)) >= min_samples), None)
-    chosen = [block for block in blocks if found_us is None or block.at(found_us)]
-    kept = at_speed(chosen, None)
+    lasting = [block for block in blocks if block.at(own_speed_us(blocks))]
+    chosen = next((some for some in (at_speed, lasting) if len(samples_of(some)) >= min_samples), blocks)
     return Samples(
-        samples_ns=kept[:max_samples],
+        samples_ns=samples_of(chosen)[:max_samples],
         references_us=[reference for block in chosen for reference in (block.before_us, block.after_us)],
-        set_aside=dropped + len(at_speed(blocks, None)) - len(kept),
-        waited_s=max(0.0, spent_s - seconds - longest_s),
+        set_aside=total - len(samples_of(chosen)),
+        waited_s=max(0.0, aside_s - longest_s),
     )
 
 
@@ -188,6 +186,13 @@ def own_speed_us(blocks: Sequence[Block]) -> float:
     return seen[len(seen) // 4]
 
 
-def at_speed(blocks: Sequence[Block], wanted_us: float | None) -> list[int]:
-    """The samples of all blocks at that speed, in ns; None: of all blocks."""
-    return [sample for block in blocks if wanted_us is None or block.at(wanted_us) for sample in block.samples_ns]
+def without_old(blocks: Sequence[Block], wanted_us: float) -> list[Block]:
+    """All blocks at that speed, and of the others the last MOST_SET_ASIDE."""
+    others = [place for place, block in enumerate(blocks) if not block.at(wanted_us)]
+    old = set(others[:-MOST_SET_ASIDE])
+    return [block for place, block in enumerate(blocks) if place not in old]
+
+
+def samples_of(blocks: Sequence[Block]) -> list[int]:
+    """The samples of all these blocks, in ns."""
+    return [sample for block in blocks for sample in block.samples_ns]

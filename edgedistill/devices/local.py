@@ -65,6 +65,7 @@ class LocalDevice:
     def run(self, job: SessionJob) -> SessionReport:
         """One session, pinned to the job's CPUs or else to the last allowed ones. See Device.run."""
         pinned = job.pinned_cpus or pick_cpus(job.threads)
+        # Samples may take the factor's time, those set aside as long again, and the looks at the processor less than either.
         limit_s = _GRACE_S + job.wait_s + 3 * agent_sampling.HARD_LIMIT_FACTOR * job.max_seconds
         # A session holds as many copies as a reader: the file, the weights as the runtime packs them and the results between
         # operators, and all but the file once more while it times the operators.

@@ -71,12 +71,12 @@ def features_of(structure: Structure) -> FloatArray:
     Elementwise bytes are all of them, those of transcendental functions and normalisations once more apart. Uncached
     multiply-adds are all of them once more, as far as their weights do not stay in the cache from one run to the next."""
     by_kind = {total.kind: total for total in structure.totals}
-    work = [sum(t.multiply_adds for t in structure.totals if t.kind is kind) for kind in _WORKS]
-    uncached = structure.weights_bytes / (structure.weights_bytes + CACHE_BYTES)
 
     def totals(*kinds: Kind) -> list[Totals]:
         return [by_kind[kind] for kind in kinds if kind in by_kind]
 
+    work = [sum(t.multiply_adds for t in totals(kind)) for kind in _WORKS]
+    uncached = structure.weights_bytes / (structure.weights_bytes + CACHE_BYTES)
     return np.array(
         [
             *work,

@@ -16,11 +16,11 @@ from edgedistill import profiling
 from edgedistill.artifacts import MeasuredLatency
 from edgedistill.config import ProfileConfig
 from edgedistill.devices import local, turns
-from edgedistill.devices.base import AGENT, AGENT_FILES, SessionFailure
+from edgedistill.devices.base import AGENT, AGENT_FILES, Device, SessionFailure
 from edgedistill.devices.local import LocalDevice
 from edgedistill.errors import InputError, MissingDependencyError, UnsupportedError
 from edgedistill.progress import silent
-from edgedistill.runtimes.base import SessionJob
+from edgedistill.runtimes.base import SessionJob, SessionReport
 from edgedistill.specs import Format
 from edgedistill.targets import load_target
 
@@ -173,6 +173,13 @@ def test_profile_of_any_file(model: Model, monkeypatch: pytest.MonkeyPatch, tmp_
         profiling, "ProfileConfig", lambda: ProfileConfig.model_validate({"pause": "10ms", "max_samples": 100})
     )
     monkeypatch.setattr(turns, "measuring_lock", lambda: tmp_path / "measuring.lock")
+    real = profiling.run_pushed
+
+    def beside_a_neighbour(device: Device, job: SessionJob) -> SessionReport:
+        report = real(device, job)
+        return report.model_copy(update={"session": report.session.model_copy(update={"set_aside": 500})})
+
+    monkeypatch.setattr(profiling, "run_pushed", beside_a_neighbour)
     result = profiling.profile_file(model.path, load_target("host"), silent)
     assert (result.format, result.bytes) == (model.format, model.path.stat().st_size)
     assert isinstance(result.latency, MeasuredLatency)
@@ -181,6 +188,7 @@ def test_profile_of_any_file(model: Model, monkeypatch: pytest.MonkeyPatch, tmp_
     assert result.environment.runtime == model.runtime
     assert bool(result.op_timings) == (model.format is Format.EXECUTORCH)
     assert any("operators are not timed" in note for note in result.notes) == (model.format is Format.LITERT)
+    assert any(note.startswith("1,500 more samples are set aside") for note in result.notes)
 
 
 def test_other_files_are_refused_with_what_is_taken(tmp_path: Path) -> None:

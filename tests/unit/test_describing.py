@@ -255,9 +255,7 @@ def test_runs_that_a_proof_set_aside_are_told() -> None:
         )
 
     assert told(quiet) == ()
-    assert told(proven) == (
-        "1,041 runs are set aside in the proof: the processor was at another speed than for the teacher meanwhile",
-    )
+    assert told(proven) == ("1,041 runs are set aside in the proof: the processor was at another speed meanwhile",)
 
 
 def test_where_nothing_won_no_limit_is_said_to_be_kept() -> None:

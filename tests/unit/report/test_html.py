@@ -130,7 +130,7 @@ def test_the_figures_of_the_result_stand_in_the_page(realistic: ModuleType) -> N
         "edgedistill profile package/student-int8.onnx --target host",
         "is the most accurate of 3 students whose files keep every limit, of 13 tried",
         "at most 0.219 ms (proof)",
-        "21,000310962",
+        "21,000310962",  # session, runs, set aside, rank
         "The search stopped because no untried candidate is likely enough to do better.",
         "5 of 6 predicted intervals held what was measured (1 of 1 calibrated ones); median error 7.5%.",
         "p95 0.496 ms in int8: 0.0836 ms (20.3%) over the budget",
