@@ -24,25 +24,29 @@ REFERENCE_PRODUCTS = 4
 REFERENCE_REPEATS = 300
 REFERENCE_TOLERANCE = 0.2
 REFERENCE_POLL_S = 0.05
-# Between two looks at the processor's speed. A neighbour comes and goes about once a second; a look takes 6 ms.
-BLOCK_S = 0.1
+# Between two looks at the processor's speed, and how often the arithmetic is repeated for one (0.3 ms in all). A neighbour's
+# visits last 5 to 50 ms: a tenth of a second between looks of 6 ms misses most, and the first run after so long a look
+# takes twice its time. After this one it takes a tenth longer: one run of dozens, where a model is small enough to feel it.
+BLOCK_S = 0.005
+LOOK_REPEATS = 15
 # So many blocks at another speed are kept, the last ones, for the case that it is the one that lasts. All those of a long
 # wait would count as the model's memory.
-MOST_SET_ASIDE = 40
-# So long the processor is looked at before its own speed is told.
+MOST_SET_ASIDE = 400
+# So long the processor is looked at before its own speed is told for the first time.
 LOOK_S = 1.0
 
 
-def reference_us() -> float:
-    """Median duration in us of a fixed piece of arithmetic: how fast the processor is now, whatever the model; about 6 ms in
-    all. A lower clock and a throttled device show in it, and a neighbour on the other thread of the same core: that one
-    slows an interpreter by 1.9, small matrix products by 1.4 and whole networks by 1.5 to 1.6, as it does this mix."""
+def reference_us(repeats: int = REFERENCE_REPEATS) -> float:
+    """Median duration in us of a fixed piece of arithmetic: how fast the processor is now, whatever the model; about 20 us
+    for each repeat. A lower clock and a throttled device show in it, and a neighbour on the other thread of the same core:
+    that one slows an interpreter by 1.9, small matrix products by 1.4 and whole networks by 1.5 to 1.6, as it does this
+    mix."""
     import numpy as np
 
     clock = time.perf_counter_ns
     matrix = np.full((48, 48), 0.5, np.float32)
     durations = []
-    for _ in range(REFERENCE_REPEATS):
+    for _ in range(repeats):
         start = clock()
         for _ in range(REFERENCE_PRODUCTS):
             matrix @ matrix
@@ -110,6 +114,60 @@ class Samples(NamedTuple):
     waited_s: float
 
 
+class Taken:
+    """Blocks as they are taken, and how many samples are at the speed wanted (`at_speed`) and in all (`total`), with the
+    sums of their durations."""
+
+    def __init__(self, speed_us: float | None) -> None:
+        self.blocks: list[Block] = []
+        self.speed_us = speed_us
+        self.at_speed, self.at_speed_ns = 0, 0
+        self.total, self.total_ns = 0, 0
+        self.others = 0
+
+    def add(self, block: Block) -> None:
+        """One more; until a speed is wanted it counts as at another one."""
+        self.blocks.append(block)
+        self.total += len(block.samples_ns)
+        self.total_ns += sum(block.samples_ns)
+        self._count(block)
+        if self.speed_us and self.others > 2 * MOST_SET_ASIDE:
+            self.blocks = without_old(self.blocks, self.speed_us)
+            self.others = MOST_SET_ASIDE
+
+    def want(self, speed_us: float) -> None:
+        """From now on this speed is wanted, and was all along."""
+        self.speed_us = speed_us
+        self.at_speed, self.at_speed_ns, self.others = 0, 0, 0
+        for block in self.blocks:
+            self._count(block)
+
+    @property
+    def at_speed_s(self) -> float:
+        """Seconds of runs at the speed wanted."""
+        return self.at_speed_ns / 1e9
+
+    @property
+    def aside_s(self) -> float:
+        """Seconds of runs at another one."""
+        return (self.total_ns - self.at_speed_ns) / 1e9
+
+    def _count(self, block: Block) -> None:
+        if self.speed_us and block.at(self.speed_us):
+            self.at_speed += len(block.samples_ns)
+            self.at_speed_ns += sum(block.samples_ns)
+        else:
+            self.others += 1
+
+    def chosen(self, min_samples: int) -> list[Block]:
+        """Those at the speed wanted; where these have too few samples those at the processor's own speed, or all."""
+        for speed_us in (self.speed_us or 0.0, own_speed_us(self.blocks)):
+            blocks = [block for block in self.blocks if speed_us and block.at(speed_us)]
+            if len(samples_of(blocks)) >= min_samples:
+                return blocks
+        return self.blocks
+
+
 def take_samples(
     run: Callable[[Any], object],
     feeds: Sequence[Any],
@@ -130,38 +188,37 @@ def take_samples(
     """
     turn = itertools.cycle(feeds)
     longest_s = HARD_LIMIT_FACTOR * max_seconds
-    look_s = 0.0 if wanted_us else min(max_seconds, LOOK_S)
-    blocks: list[Block] = []
-    at_speed: list[Block] = []
-    count, total, at_speed_s, total_s = 0, 0, 0.0, 0.0
+    look_s = min(max_seconds, LOOK_S)
+    taken = Taken(wanted_us)
     gc.collect()
     gc.disable()
     try:
-        before_us = reference_us()
+        before_us = reference_us(LOOK_REPEATS)
         while True:
-            samples_ns = run_for(BLOCK_S, run, turn, max_samples - count if wanted_us else max_samples)
-            after_us = reference_us()
-            blocks.append(Block(samples_ns, before_us, after_us))
+            samples_ns = run_for(BLOCK_S, run, turn, max_samples - taken.at_speed)
+            after_us = reference_us(LOOK_REPEATS)
+            taken.add(Block(samples_ns, before_us, after_us))
             before_us = after_us
-            total, total_s = total + len(samples_ns), total_s + sum(samples_ns) / 1e9
-            speed_us = wanted_us or own_speed_us(blocks)
-            blocks = without_old(blocks, speed_us)
-            at_speed = [block for block in blocks if block.at(speed_us)]
-            count, at_speed_s = len(samples_of(at_speed)), sum(samples_of(at_speed)) / 1e9
-            aside_s = total_s - at_speed_s
-            enough = count >= max_samples or (at_speed_s >= max_seconds and count >= min_samples)
-            patience_s = wait_s + (longest_s if at_speed else max_seconds)
-            if (enough and total_s >= look_s) or at_speed_s >= longest_s or aside_s >= patience_s:
+            if wanted_us is None and taken.total_ns / 1e9 >= look_s:
+                taken.want(own_speed_us(taken.blocks))
+                # The next time when twice as much was seen: all that was taken is counted anew each time.
+                look_s *= 2
+            if taken.speed_us is None:
+                continue
+            enough = taken.at_speed >= max_samples or (
+                taken.at_speed_s >= max_seconds and taken.at_speed >= min_samples
+            )
+            patience_s = wait_s + (longest_s if taken.at_speed else max_seconds)
+            if enough or taken.at_speed_s >= longest_s or taken.aside_s >= patience_s:
                 break
     finally:
         gc.enable()
-    lasting = [block for block in blocks if block.at(own_speed_us(blocks))]
-    chosen = next((some for some in (at_speed, lasting) if len(samples_of(some)) >= min_samples), blocks)
+    chosen = taken.chosen(min_samples)
     return Samples(
         samples_ns=samples_of(chosen)[:max_samples],
         references_us=[reference for block in chosen for reference in (block.before_us, block.after_us)],
-        set_aside=total - len(samples_of(chosen)),
-        waited_s=max(0.0, aside_s - longest_s),
+        set_aside=taken.total - len(samples_of(chosen)),
+        waited_s=max(0.0, taken.aside_s - longest_s),
     )
 
 

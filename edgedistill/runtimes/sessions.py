@@ -3,8 +3,8 @@
 A session is flagged as noisy when its interquartile range exceeds 10% of its median (the bound at which
 torch.utils.benchmark warns as well: beyond it a percentile says as much about the machine as about the model), when its
 last quarter's median exceeds its first quarter's by more than 5% (the device is throttling), or when the processor's own
-speed moved by more than 20% while it ran. The interquartile range is used because a few preemptions leave it alone: they
-belong to the latency's tail, which the percentiles report.
+speed was off by more than 20% at more than a tenth of the looks at it. The interquartile range is used because a few
+preemptions leave it alone: they belong to the latency's tail, which the percentiles report.
 
 Many processors run at more than one speed: clocks that rise and fall, a neighbour on the other thread of a core. The same
 model then has two latencies, half as long again in one as in the other, and a budget taken at one of them says nothing
@@ -29,6 +29,7 @@ from edgedistill.runtimes.base import Images, MeasurementProtocol, SessionJob
 MAX_SPREAD = 0.10
 MAX_DRIFT = 0.05
 MAX_SPEED_CHANGE = 0.20
+MAX_SHARE_MOVED = 0.10
 MAX_REPEATS = 2
 
 
@@ -61,7 +62,7 @@ def as_session(
     (`references_us`, empty where it was not taken)."""
     moved = drift(samples_ns)
     reference_us = float(np.median(references_us)) if references_us else None
-    speed_moved = any(at_another_speed(speed_us, reference_us) for speed_us in references_us)
+    elsewhere = sum(at_another_speed(speed_us, reference_us) for speed_us in references_us)
     return Session(
         samples_ns=tuple(samples_ns),
         warmup_runs=warmup_runs,
@@ -69,7 +70,7 @@ def as_session(
         peak_memory_bytes=peak_memory_bytes,
         model_memory_bytes=model_memory_bytes,
         drift=moved,
-        noisy=moved > MAX_DRIFT or spread(samples_ns) > MAX_SPREAD or speed_moved,
+        noisy=moved > MAX_DRIFT or spread(samples_ns) > MAX_SPREAD or elsewhere > MAX_SHARE_MOVED * len(references_us),
         reference_us=reference_us,
         set_aside=set_aside,
         waited_s=waited_s,

@@ -15,7 +15,7 @@ import pytest
 from edgedistill.devices import agent_sampling as agent
 
 QUIET_US = 20.0
-LOOK_NS = 6_000_000
+REPEAT_NS = 20_000
 
 
 class Machine:
@@ -36,9 +36,9 @@ class Machine:
     def run(self, feed: Any) -> None:
         self.now_ns += round(self.latency_ns * self.slowdown(self.now_s))
 
-    def reference_us(self) -> float:
+    def reference_us(self, repeats: int) -> float:
         factor = self.slowdown(self.now_s)
-        self.now_ns += round(LOOK_NS * factor)
+        self.now_ns += round(REPEAT_NS * repeats * factor)
         return QUIET_US * factor
 
     def sample(
@@ -88,6 +88,13 @@ def test_what_ran_beside_a_neighbour_is_set_aside(monkeypatch: pytest.MonkeyPatc
     assert taken.waited_s == 0.0, "no longer than a session may take anyway"
 
 
+def test_visits_of_ten_milliseconds_are_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken = Machine(monkeypatch, 100_000, by_turns(0.01)).sample(1000, 1.0)
+    assert len(taken.samples_ns) == 1000
+    assert sum(sample > 100_000 for sample in taken.samples_ns) == 0
+    assert taken.set_aside > 500
+
+
 def test_the_speed_asked_for_may_be_the_slower_one(monkeypatch: pytest.MonkeyPatch) -> None:
     taken = Machine(monkeypatch, 2_000_000, by_turns(0.7)).sample(200, 1.0, wanted_us=1.4 * QUIET_US)
     assert set(taken.samples_ns) == {2_800_000}
@@ -100,6 +107,12 @@ def test_without_a_speed_asked_for_it_is_the_one_kept_a_quarter_of_the_time(monk
     assert taken.samples_ns == [200_000] * 1000
     rarely = Machine(monkeypatch, 200_000, lambda now_s: 0.6 if 0.5 < now_s < 0.65 else 1.0)
     assert set(rarely.sample(1000, 2.0, wanted_us=None).samples_ns) == {200_000}, "not a moment's clock"
+
+
+def test_a_first_second_beside_a_neighbour_is_not_the_last_word(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken = Machine(monkeypatch, 2_000_000, lambda now_s: 1.4 if now_s < 1.3 else 1.0).sample(1000, 2.0, wanted_us=None)
+    assert set(taken.samples_ns) == {2_000_000}
+    assert len(taken.samples_ns) == 1000
 
 
 def test_a_processor_that_has_become_another_one_is_taken_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
