@@ -8,6 +8,9 @@ says of each is held against what was measured: mean error (MAPE), median error,
 (Spearman), and how many lie inside the 95% interval; at p50 and p95, and for peak memory and file size. The keys on top are
 those at p95. Needs a quiet machine: whatever else runs on it is in every figure.
 
+How much of an error is the machine's own is told by `again`: the calibration's files, measured once more after the others,
+and their mean difference from the figures that the model was fitted to, with the median ratio of the two.
+
 One cache a precision keeps what was done (--cache DIR; a temporary folder unless given), so that with --cache a run that was
 stopped goes on, and then `calibrate_seconds` are those of what was left to do (`calibrate_reused` steps were not).
 """
@@ -15,11 +18,13 @@ stopped goes on, and then `calibrate_seconds` are those of what was left to do (
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import os
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +32,15 @@ import numpy as np
 from scipy.stats import spearmanr
 
 from edgedistill.calibrating import MAX_MULTIPLY_ADDS, Asked, calibrate_target, measure, open_calibration
-from edgedistill.latency.profile import DeviceProfile, Quantity
+from edgedistill.latency.profile import CalibrationRow, DeviceProfile, Quantity
 from edgedistill.preparation import open_space
 from edgedistill.progress import Event, Note, StageFinished
 from edgedistill.specs import Percentile, Precision, Target
 from edgedistill.store import Store, write_atomic
+from edgedistill.students.space import Candidate
 from edgedistill.students.structure import Structure
 from edgedistill.targets import load_target
+from edgedistill.workbench import Workbench
 
 SPARE = 10
 Estimate = tuple[float, float, float]
@@ -75,6 +82,26 @@ def judge(estimated: list[Estimate], measured: list[float]) -> dict[str, float]:
     }
 
 
+def again(
+    bench: Workbench, rows: Sequence[CalibrationRow], candidates: Sequence[Candidate]
+) -> dict[str, dict[str, float]]:
+    """The same files in new sessions, of one sample more: the cache knows those of before."""
+    config = bench.config
+    longer = config.profile.model_copy(update={"max_samples": config.profile.max_samples + 1})
+    bench = dataclasses.replace(bench, config=config.model_copy(update={"profile": longer}))
+    new = {row.spec: row for row in measure(bench, candidates, len(candidates)).rows}
+    found = {}
+    for quantity in (Quantity.P50, Quantity.P95):
+        ratios = np.array(
+            [new[row.spec].measured(quantity) / row.measured(quantity) for row in rows if row.spec in new]
+        )
+        found[quantity.value] = {
+            "mean_difference": round(float(np.abs(ratios - 1).mean()), 4),
+            "median_ratio": round(float(np.median(ratios)), 4),
+        }
+    return found
+
+
 def run(target: Target, precision: Precision, arguments: argparse.Namespace, cache: Path) -> dict[str, Any]:
     store = Store(cache / precision.value, listen)
     families, sides = arguments.family, arguments.resolution
@@ -86,7 +113,8 @@ def run(target: Target, precision: Precision, arguments: argparse.Namespace, cac
     # The others are held against the speed that the calibration was measured at.
     bench.speed.reference_us = profile.rows[0].latency.reference_us
     seen = {row.spec for row in profile.rows}
-    space = [c for c in open_space(bench) if c.multiply_adds <= MAX_MULTIPLY_ADDS and c.spec not in seen]
+    small = [c for c in open_space(bench) if c.multiply_adds <= MAX_MULTIPLY_ADDS]
+    space = [c for c in small if c.spec not in seen]
     drawn = np.random.default_rng(arguments.seed).permutation(len(space))[: arguments.others + SPARE]
     others = measure(bench, [space[i] for i in drawn], arguments.others)
     structures = [row.structure for row in others.rows]
@@ -105,6 +133,7 @@ def run(target: Target, precision: Precision, arguments: argparse.Namespace, cac
         "calibrate_seconds": round(seconds, 1),
         "calibrate_reused": profile.reused,
         "at_another_speed": bench.speed.elsewhere,
+        "again": again(bench, profile.rows, [c for c in small if c.spec in seen]),
         "left_out_errors": [error.model_dump(mode="json") for error in profile.errors],
         "figures": figures,
         "failures": [*profile.failures, *others.failures],
@@ -143,6 +172,8 @@ def main() -> None:
             print(f"{name}: calibrated in {found[name]['calibrate_seconds']:g} s")
             for quantity, figures in found[name]["figures"].items():
                 print(f"  {quantity}: {', '.join(f'{key} {value:g}' for key, value in figures.items())}", flush=True)
+            for quantity, figures in found[name]["again"].items():
+                print(f"  the calibration's files again, {quantity}: {figures}", flush=True)
 
 
 if __name__ == "__main__":

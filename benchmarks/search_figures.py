@@ -11,7 +11,8 @@ def calibrate_row(found: dict[str, Any]) -> Figures:
     """`calibrate` on this host: what 20 measured students tell of 30 others."""
     parts = [
         f"{name}: mean error {one['mape']:.1%}, median {one['median_error']:.1%}, Spearman {one['spearman']:.3f}, "
-        f"calibrated in {one['calibrate_seconds']:.0f} s"
+        f"calibrated in {one['calibrate_seconds']:.0f} s, and the same files measured again differ by "
+        f"{one['again']['latency p95']['mean_difference']:.1%}"
         for name, one in found.items()
         if name in ("fp32", "int8")
     ]
