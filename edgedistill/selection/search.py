@@ -387,10 +387,17 @@ class Search:
         return True
 
     def take_up_passed_over(self) -> dict[str, Winner]:
-        """Where nobody was proven: those that were pruned though their files measured inside all limits, trained on to the
-        last rung, the most promising first, until one is proven. Empty where none is, or the time is over."""
+        """Where nobody was proven: those that were pruned and may still be, the most promising first, until one is. Who was
+        never measured is now; whose files are inside all limits is trained on to the last rung. Empty where none is proven,
+        or the time is over."""
         while not self.late and (pool := self._worth_taking_up()):
             contender = ranked(pool, self.quality(), self.objective)[0]
+            if not contender.schemes:
+                self.record.note(
+                    f"trial {contender.number}: {contender.label} was pruned unmeasured and is measured now"
+                )
+                self.measure(contender)
+                continue
             contender.state, contender.reason = "complete", ""
             self.record.note(f"trial {contender.number}: {contender.label} was pruned and is taken up again")
             alive = [contender]
@@ -402,8 +409,23 @@ class Search:
 
     def _worth_taking_up(self) -> list[Contender]:
         quality, bar = self.quality(), self.accuracy_aim()
-        found = self.proving.passed_over()
+        found = [*self.proving.passed_over(), *self._pruned_unmeasured()]
         return [c for c in found if bar is None or quality is None or not self._unlikely(c, quality, bar)]
+
+    def _pruned_unmeasured(self) -> list[Contender]:
+        """Who was pruned before it was measured, and by today's prediction may be inside and pass."""
+        if not self.measurable:
+            return []
+        pool = [c for c in self.contenders if c.state == "pruned" and not c.schemes]
+        expected = [assess(c.proposal.candidate, self.prospects()) for c in pool]
+        return [
+            contender
+            for contender, proposal in zip(pool, expected, strict=True)
+            if (proposal.probability or 0.0) > MIN_PROBABILITY
+            and self.proving.may_pass(
+                {n: p.latency_ms for n, p in proposal.predicted.items() if isinstance(p, PredictedLatency)}
+            )
+        ]
 
     def to_the_end(self, contender: Contender) -> bool:
         """Measure a contender that went through all rungs; False if that turned it away."""

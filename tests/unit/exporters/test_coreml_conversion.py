@@ -112,8 +112,12 @@ def test_int8_asks_for_images_and_for_the_right_function(tmp_path: Path) -> None
 
 @settings(max_examples=10, deadline=None)
 @given(scale=st.floats(1e-2, 1e2), bias=st.floats(-3, 3), count=st.integers(1, 5), seed=st.integers(0, 2**32))
-@example(scale=0.01, bias=0.0, count=1, seed=15)  # a channel whose weights are smaller than the floor of a scale tells apart
-def test_quantisation_error_of_one_layer_stays_within_its_steps(scale: float, bias: float, count: int, seed: int) -> None:
+@example(
+    scale=0.01, bias=0.0, count=1, seed=15
+)  # a channel whose weights are smaller than the floor of a scale tells apart
+def test_quantisation_error_of_one_layer_stays_within_its_steps(
+    scale: float, bias: float, count: int, seed: int
+) -> None:
     """A 1x1 convolution: error at most half an input step times the sum of weights, plus half a weight step a tap times the
     input. Inputs are within the calibrated range."""
     torch.manual_seed(seed)

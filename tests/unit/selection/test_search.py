@@ -259,6 +259,29 @@ def test_where_every_finalist_fails_the_proof_the_pruned_are_taken_up(tmp_path: 
     ]
 
 
+def test_one_that_was_pruned_unmeasured_is_measured_when_those_that_were_fail_too(tmp_path: Path) -> None:
+    search, lab = halving(tmp_path, 1, 5.1)
+    (second,) = lab.files(FOUR[2].spec)
+    lab.bounds_ms = dict(lab.bounds_ms) | {second.artifact.sha256: 5.1}
+    outcome = run(search)
+    assert outcome.winner is not None
+    assert outcome.winner.trial.spec.width == 0.5
+    assert len(outcome.attempts) == 2
+    assert [note for note in lab.notes if "was pruned" in note][-2:] == [
+        "trial 2: resnet w0.5 d1 @16 was pruned unmeasured and is measured now",
+        "trial 2: resnet w0.5 d1 @16 was pruned and is taken up again",
+    ]
+
+
+def test_one_that_is_a_little_slower_than_what_failed_the_proof_is_taken_up(tmp_path: Path) -> None:
+    search, lab = halving(tmp_path, -1, 5.1)
+    lab.files = lambda spec: [made_file("fp32", lab.accuracy(spec, 2), 4 + spec.width / 2)]
+    (failing,) = lab.files(FOUR[0].spec)
+    lab.bounds_ms = {failing.artifact.sha256: 5.1}
+    outcome = run(search)
+    assert outcome.winner is not None and outcome.winner.trial.spec.width == 0.5
+
+
 def test_none_is_taken_up_where_one_is_proven(tmp_path: Path) -> None:
     search, lab = halving(tmp_path, 1, 4.9)
     assert run(search).winner is not None
