@@ -170,10 +170,10 @@ def main() -> None:
             found[name] = run(target, Precision(name), arguments, cache)
             write_atomic(arguments.json, json.dumps(found, indent=1) + "\n")
             print(f"{name}: calibrated in {found[name]['calibrate_seconds']:g} s")
-            for quantity, figures in found[name]["figures"].items():
-                print(f"  {quantity}: {', '.join(f'{key} {value:g}' for key, value in figures.items())}", flush=True)
-            for quantity, figures in found[name]["again"].items():
-                print(f"  the calibration's files again, {quantity}: {figures}", flush=True)
+            for what, key in (("", "figures"), ("the calibration's files again, ", "again")):
+                for quantity, figures in found[name][key].items():
+                    told = ", ".join(f"{figure} {value:g}" for figure, value in figures.items())
+                    print(f"  {what}{quantity}: {told}", flush=True)
 
 
 if __name__ == "__main__":

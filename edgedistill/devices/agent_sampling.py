@@ -161,7 +161,7 @@ class Taken:
 
     def chosen(self, min_samples: int) -> list[Block]:
         """Those at the speed wanted; where these have too few samples those at the processor's own speed, or all."""
-        for speed_us in (self.speed_us or 0.0, own_speed_us(self.blocks)):
+        for speed_us in (self.speed_us, own_speed_us(self.blocks)):
             blocks = [block for block in self.blocks if speed_us and block.at(speed_us)]
             if len(samples_of(blocks)) >= min_samples:
                 return blocks

@@ -74,7 +74,7 @@ def propose(fresh: Sequence[Candidate], prospects: Sequence[Prospect], *, count:
     the budget instead of crowding at the model's best guess.
     """
     families: dict[str, list[Proposal]] = defaultdict(list)
-    able = _able(fresh, prospects)
+    able = with_a_chance(fresh, prospects)
     for proposal in sorted(able, key=lambda p: (p.candidate.multiply_adds, p.candidate.spec.label)):
         families[proposal.candidate.spec.family].append(proposal)
     rounds = zip_longest(*(_spread(members) for _, members in sorted(families.items())))
@@ -92,7 +92,7 @@ def promising(
     """Up to `count` of the candidates `fresh` that keep what is aimed at and end above `accuracy` (validation split; None:
     any) with more than `MIN_PROBABILITY`, the likeliest first. Latency and accuracy miss for different reasons: their
     probabilities are multiplied."""
-    able = _able(fresh, prospects)
+    able = with_a_chance(fresh, prospects)
     if accuracy is not None and able:
         reached = quality.reach([p.candidate for p in able], accuracy)
         able = [
@@ -107,7 +107,7 @@ def promising(
 def expected_best(fresh: Sequence[Candidate], prospects: Sequence[Prospect], quality: QualityModel) -> float | None:
     """The accuracy that the best of the candidates that rather fit than not is expected to reach: what to aim at while there
     is no incumbent. None where none fits."""
-    likely = [p.candidate for p in _able(fresh, prospects) if p.probability is None or p.probability > 0.5]
+    likely = [p.candidate for p in with_a_chance(fresh, prospects) if p.probability is None or p.probability > 0.5]
     return max((middle for _, middle, _ in quality.intervals(likely)), default=None) if likely else None
 
 
@@ -118,8 +118,9 @@ def fastest(fresh: Sequence[Candidate], prospects: Sequence[Prospect], *, count:
     return tuple(sorted((assess(c, prospects) for c in fresh), key=lambda p: _expected_share(p, limits))[:count])
 
 
-def _able(fresh: Sequence[Candidate], prospects: Sequence[Prospect]) -> list[Proposal]:
-    proposals = [assess(c, prospects) for c in fresh]
+def with_a_chance(candidates: Sequence[Candidate], prospects: Sequence[Prospect]) -> list[Proposal]:
+    """Those of the candidates that keep what is aimed at with more than `MIN_PROBABILITY`, in the order given."""
+    proposals = [assess(c, prospects) for c in candidates]
     return [p for p in proposals if p.probability is None or p.probability > MIN_PROBABILITY]
 
 

@@ -14,8 +14,9 @@ from edgedistill.selection.on_target import OnTarget
 from edgedistill.selection.record import Record
 from edgedistill.units import format_ms, format_percent
 
-# On a machine with neighbours the p95 of one file differs by so much from one session to another.
-SESSIONS_DIFFER = 1.2
+# On a machine with neighbours the p95 of one file differs by so much from one session to another: who is slower than a file
+# that failed the acceptance rule by no more may pass it.
+MAX_SLOWER = 1.2
 
 
 @dataclass(frozen=True)
@@ -62,18 +63,18 @@ class Proving:
     def passed_over(self) -> list[Contender]:
         """Who was pruned for lack of promise, measured inside all limits, and may pass the acceptance rule."""
         found = []
+        goals = {target.name: target.goal for target in self.targets}
         for contender in self.contenders:
             files = self._files_inside(contender) if contender.state == "pruned" else None
-            goals = {target.name: target.goal for target in self.targets}
             if files and self.may_pass({name: comparable_ms(file, goals[name]) for name, file in files.items()}):
                 found.append(contender)
         return found
 
     def may_pass(self, latencies_ms: Mapping[str, float]) -> bool:
         """Whether files with these latencies, by target, may pass the rule: not where one failed it that was faster by more
-        than two sessions of one file differ."""
+        than `MAX_SLOWER`."""
         return all(
-            latencies_ms[target.name] < SESSIONS_DIFFER * self._fastest_that_failed(target)
+            latencies_ms[target.name] < MAX_SLOWER * self._fastest_that_failed(target)
             for target in self.targets
             if target.name in latencies_ms
         )

@@ -36,6 +36,7 @@ from edgedistill.selection.propose import (
     fastest,
     promising,
     propose,
+    with_a_chance,
 )
 from edgedistill.selection.proving import Proving
 from edgedistill.selection.quality import Curve, QualityModel
@@ -416,13 +417,12 @@ class Search:
         """Who was pruned before it was measured, and by today's prediction may be inside and pass."""
         if not self.measurable:
             return []
-        pool = [c for c in self.contenders if c.state == "pruned" and not c.schemes]
-        expected = [assess(c.proposal.candidate, self.prospects()) for c in pool]
+        pool = {c.proposal.candidate.spec: c for c in self.contenders if c.state == "pruned" and not c.schemes}
+        likely = with_a_chance([c.proposal.candidate for c in pool.values()], self.prospects())
         return [
-            contender
-            for contender, proposal in zip(pool, expected, strict=True)
-            if (proposal.probability or 0.0) > MIN_PROBABILITY
-            and self.proving.may_pass(
+            pool[proposal.candidate.spec]
+            for proposal in likely
+            if self.proving.may_pass(
                 {n: p.latency_ms for n, p in proposal.predicted.items() if isinstance(p, PredictedLatency)}
             )
         ]

@@ -112,9 +112,8 @@ def test_int8_asks_for_images_and_for_the_right_function(tmp_path: Path) -> None
 
 @settings(max_examples=10, deadline=None)
 @given(scale=st.floats(1e-2, 1e2), bias=st.floats(-3, 3), count=st.integers(1, 5), seed=st.integers(0, 2**32))
-@example(
-    scale=0.01, bias=0.0, count=1, seed=15
-)  # a channel whose weights are smaller than the floor of a scale tells apart
+# A channel with weights so small that their step is the floor of a scale.
+@example(scale=0.01, bias=0.0, count=1, seed=15)
 def test_quantisation_error_of_one_layer_stays_within_its_steps(
     scale: float, bias: float, count: int, seed: int
 ) -> None:

@@ -136,6 +136,8 @@ def test_a_session_during_which_the_processor_changed_its_speed_is_noisy() -> No
     assert session(steady).reference_us is None
     assert session(steady, references_us=[20.0, 20.4, 28.0, 20.2, 20.1]).noisy, "one block among others"
     assert session(steady, references_us=[20.0, 20.4, 28.0, 20.2, 20.1]).reference_us == 20.2
+    assert not session(steady, references_us=[20.0] * 19 + [28.0]).noisy, "one look of many"
+    assert session(steady, references_us=[20.0] * 17 + [28.0] * 3).noisy
 
 
 def test_later_sessions_wait_for_the_first_ones_speed() -> None:
