@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from edgedistill.distill.batches import ViewBatches
 from edgedistill.distill.hardware import Hardware
+from edgedistill.distill.pointwise import safe_convolutions
 from edgedistill.distill.recipes import Recipe
 from edgedistill.errors import TrialFailure
 from edgedistill.store import sync_folder
@@ -145,7 +146,10 @@ class _State:
         images = batch.images.to(torch.float32, memory_format=torch.channels_last)
         autocast = self.hardware.autocast
         try:
-            with torch.autocast(self.hardware.device.type, autocast, enabled=autocast is not None):
+            with (
+                torch.autocast(self.hardware.device.type, autocast, enabled=autocast is not None),
+                safe_convolutions(self.hardware.device),
+            ):
                 logits = self.module(images)
             loss = recipe.loss(logits.float(), batch)
             self.optimizer.zero_grad()

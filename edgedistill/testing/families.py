@@ -24,6 +24,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from edgedistill.config import AugmentationConfig
+from edgedistill.data.datasets import Dataset
+from edgedistill.data.sources import GreyImages
+from edgedistill.data.splits import Splits
+from edgedistill.distill.batches import DrawnViews, ViewBatches
+from edgedistill.distill.hardware import Hardware
+from edgedistill.distill.loop import Plan as Training
+from edgedistill.distill.loop import train
+from edgedistill.distill.recipes import CrossEntropy
 from edgedistill.errors import InputError
 from edgedistill.exporters.onnx import export_onnx
 from edgedistill.exporters.program import probe_images, reference_logits, to_program
@@ -39,6 +48,17 @@ LABELS = ("anchor", "Bär", "cup", "dé", "ear")
 SIDES = (8, 11, 28, 64, 96, 224)
 MULTIPLES = (8, 16, 32)
 AXES = ("kernel", "expansion")
+# A convolution's code depends on the size of its map: a crash at 96 px was none at 64.
+BATCHES = {64: 32, 96: 32, 128: 32, 224: 8}
+TRAINING = Training(
+    total_epochs=1,
+    learning_rate=1e-3,
+    weight_decay=0.02,
+    warmup_epochs=0.0,
+    ema_decay=0.99,
+    seed=0,
+    checkpoint_seconds=60.0,
+)
 
 
 class FamilyConformance:
@@ -224,6 +244,24 @@ class FamilyConformance:
         assert not without, f"not trained: {without}"
         assert all(p.grad is not None and p.grad.isfinite().all() for p in module.parameters())
 
+    @pytest.mark.parametrize(("side", "batch_size"), BATCHES.items())
+    def test_it_trains_at(self, side: int, batch_size: int, tmp_path: Path) -> None:
+        """Two steps on the CPU, as builds take them; `train` raises where a loss or a weight is not finite."""
+        module = self.student(self.spec(resolution=side))
+        before = {name: p.detach().clone() for name, p in module.named_parameters()}
+        outcome = train(
+            module,
+            _noise(side, batch_size, steps=2),
+            CrossEntropy(),
+            TRAINING,
+            Hardware(torch.device("cpu"), None, 0),
+            until_epoch=1,
+            folder=tmp_path,
+            previous=None,
+            on_progress=lambda done, total, note: None,
+        )
+        assert all(not torch.equal(before[name], p) for name, p in outcome.module.named_parameters())
+
     def test_it_runs_as_onnx(self, tmp_path: Path) -> None:
         spec, contract = self.spec(), _contract(28)
         deployed = deploy(self.student(spec))
@@ -238,6 +276,16 @@ class FamilyConformance:
 
 def _images(side: int, count: int = 2) -> Tensor:
     return torch.rand(count, 3, side, side, generator=torch.Generator().manual_seed(2)) * 255
+
+
+def _noise(side: int, batch_size: int, steps: int) -> ViewBatches:
+    """Batches of grey noise for one epoch of `steps`."""
+    count, none = steps * batch_size, np.arange(0)
+    labels = np.arange(count) % len(LABELS)
+    images = GreyImages(np.random.default_rng(0).integers(0, 256, (count, 32, 32), dtype=np.uint8))
+    dataset = Dataset("noise", LABELS, labels, images, Splits(np.arange(count), none, none, None), "")
+    views = DrawnViews(count, AugmentationConfig(), repeated=True)
+    return ViewBatches(dataset, _contract(side), views, batch_size=batch_size, seed=0)
 
 
 def _contract(side: int) -> Contract:
