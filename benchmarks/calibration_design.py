@@ -5,8 +5,7 @@
 --others students drawn at random from the space of `edgedistill calibrate`, and those that each way would choose, are
 exported, quantised and measured. For each way and each number of --fit a latency model is fitted to the students that it
 chooses, and what it says of the drawn ones that it did not choose is held against what was measured, at p50 and p95: mean
-error, median error, median of the signed error, largest error. `law` is the first way's students with the linear law alone,
-without the Gaussian process. Random choice is the mean over 20 draws from the drawn ones.
+error, median error, median of the signed error, largest error. Random choice is the mean over 20 draws from the drawn ones.
 Needs a quiet machine for 15 minutes.
 """
 
@@ -15,7 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +22,8 @@ import numpy as np
 from calibrate_host import listen
 
 from edgedistill.calibrating import MAX_MULTIPLY_ADDS, Asked, measure, open_calibration
-from edgedistill.latency.features import ALIKE, features_of
-from edgedistill.latency.law import Law
-from edgedistill.latency.model import RIDGE, LatencyModel, Row, choose_probes
+from edgedistill.latency.features import features_of
+from edgedistill.latency.model import LatencyModel, Row, choose_probes
 from edgedistill.latency.profile import CalibrationRow
 from edgedistill.preparation import open_space
 from edgedistill.specs import Percentile, StudentSpec
@@ -36,8 +34,6 @@ from edgedistill.targets import load_target
 DRAWS = 20
 # Keeps the information matrix of the first few rows of a design invertible.
 LEAST_INFORMATION = 1e-3
-
-Estimator = Callable[[Structure], float]
 
 
 def d_optimal(structures: Sequence[Structure], count: int) -> tuple[int, ...]:
@@ -58,26 +54,16 @@ def d_optimal(structures: Sequence[Structure], count: int) -> tuple[int, ...]:
     return tuple(chosen)
 
 
-def whole_model(rows: Sequence[Row]) -> Estimator:
-    model = LatencyModel.fit(rows)
-    return lambda structure: model.predict(structure).latency_ms
-
-
-def law_alone(rows: Sequence[Row]) -> Estimator:
-    matrix = np.stack([features_of(row.structure) for row in rows])
-    law = Law.fit(matrix, np.array([row.latency_ms for row in rows]), RIDGE, ALIKE)
-    return lambda structure: law.estimate(features_of(structure))
-
-
 def judge(
     chosen: Sequence[CalibrationRow],
     others: Sequence[CalibrationRow],
     percentile: Percentile,
-    fit: Callable[[Sequence[Row]], Estimator] = whole_model,
 ) -> list[float]:
     """Mean, median, signed median and largest error in percent."""
-    estimate = fit([Row(row.structure, row.latency.comparable(percentile)) for row in chosen])
-    errors = np.array([estimate(row.structure) / row.latency.comparable(percentile) - 1 for row in others])
+    model = LatencyModel.fit([Row(row.structure, row.latency.comparable(percentile)) for row in chosen])
+    errors = np.array(
+        [model.predict(row.structure).latency_ms / row.latency.comparable(percentile) - 1 for row in others]
+    )
     size = np.abs(errors)
     found = (size.mean(), np.median(size), np.median(errors), size.max())
     return [100 * float(value) for value in found]
@@ -116,8 +102,6 @@ def main() -> None:
             for name, way in ways.items():
                 others = [row for row in measured(drawn) if row.spec not in {space[i].spec for i in way[:count]}]
                 figures[f"{name} {count} {percentile}"] = judge(measured(way[:count]), others, percentile)
-                if name == "representative":
-                    figures[f"law {count} {percentile}"] = judge(measured(way[:count]), others, percentile, law_alone)
             several = []
             for draw in range(DRAWS):
                 mixed = np.random.default_rng(draw).permutation(drawn)

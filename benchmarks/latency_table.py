@@ -1,17 +1,21 @@
 """The latency model on a table of many models: fitted to some rows, how well does it predict the others?
 
-    python benchmarks/latency_table.py --csv F [--fit 40] [--splits 20] [--max-ms 40] --json OUT [--structures FILE]
+    python benchmarks/latency_table.py --csv F [--fit 40,20,80] [--splits 20] [--max-ms 40] --json OUT [--structures FILE]
 
 F has the columns of timm's published benchmark tables: model, infer_img_size, infer_step_time (ms at batch 1), infer_gmacs.
 Structures are read off the timm models themselves, on torch's meta device, and kept in --structures. Rows beyond --max-ms
 are left out and counted; so are models that this timm does not have, or not at this resolution, each with its cause.
 
-A split draws half of the rows, of which the --fit that tell most are "measured" (`choose_probes`: a build chooses its probes
-so); all rows that were not are predicted. Beside it, on the same splits: the model fitted to rows drawn at random; and on
-the rows that were chosen the linear law without what is learnt of its residuals, a law of multiply-adds alone, and a
-random forest on the logs of the features. Shares of the measured latency; means over the splits. The keys on top are
-those of the chosen rows. On timm's table of a desktop CPU these are no figures of unseen data: which features there are,
-the ridges, and from how many rows on residuals are learnt were settled with that table in hand.
+`families_left_out`: a family is the module of timm that a model is registered in. A split deals the families into five
+folds; each fold is predicted by a model fitted to --fit rows of the other families, those that tell most (`choose_probes`: a
+build chooses its probes so), or beside it drawn at random. Features and ridge were chosen by these figures, of timm's table
+of a desktop CPU: on that table they flatter the model all the same. `as_before`: a split draws half of the rows, chooses or
+draws --fit of them, and predicts all others. Beside the model, on the rows that were chosen: a law of multiply-adds alone,
+and a random forest on the logs of the features. `unseen_kinds`: fitted to --fit rows without one kind of operation, drawn at
+random, all that have it are predicted.
+
+Shares of the measured latency, coverage of intervals that promise 90%, and their median width (high / low); means over the
+splits, and the spread of the mean error over them. The keys on top are `as_before`, of the first of --fit.
 """
 
 from __future__ import annotations
@@ -19,8 +23,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,15 +33,19 @@ import timm
 import torch
 from numpy.typing import NDArray
 from sklearn.ensemble import RandomForestRegressor
+from timm.models import _registry
 
-from edgedistill.latency.features import ALIKE, FEATURE_NAMES, features_of
-from edgedistill.latency.law import Law
-from edgedistill.latency.model import RIDGE, LatencyModel, Row, choose_probes
-from edgedistill.students.structure import Structure, structure_of
+from edgedistill.latency.features import FEATURE_NAMES, features_of
+from edgedistill.latency.model import LatencyModel, Row, choose_probes
+from edgedistill.students.structure import OperationKind, Structure, structure_of
 
 Floats = NDArray[np.float64]
 Indices = NDArray[np.int64]
 Predictor = Callable[["Table", Indices, Indices], tuple[Floats, Floats | None]]
+# One round of rows to choose from, and rows to predict; more rounds follow where one split has several folds.
+Rounds = list[tuple[Indices, Indices]]
+FOLDS = 5
+FEWEST = 50
 
 
 def structure_of_model(name: str, side: int) -> Structure | str:
@@ -55,10 +62,12 @@ def structure_of_model(name: str, side: int) -> Structure | str:
 
 @dataclass(frozen=True)
 class Table:
-    """Models that were measured: names, structures, features [n, 23], the table's own multiply-adds [n], latencies in ms
-    [n]. `too_slow` counts rows beyond the limit; `left_out` are models without a structure, with the cause."""
+    """Models that were measured: names, families, structures, features [n, k], the table's own multiply-adds [n],
+    latencies in ms [n]. `too_slow` counts rows beyond the limit; `left_out` are models without a structure, with the
+    cause."""
 
     names: list[str]
+    families: list[str]
     structures: list[Structure]
     matrix: Floats
     work: Floats
@@ -69,7 +78,7 @@ class Table:
 
 def read_table(path: Path, max_ms: float, kept: Path | None) -> Table:
     cache: dict[str, Any] = json.loads(kept.read_text()) if kept and kept.is_file() else {}
-    names, structures, work, latencies, too_slow = [], [], [], [], 0
+    names, families, structures, work, latencies, too_slow = [], [], [], [], [], 0
     left_out: dict[str, str] = {}
     for row in csv.DictReader(path.open()):
         if float(row["infer_step_time"]) > max_ms:
@@ -83,13 +92,14 @@ def read_table(path: Path, max_ms: float, kept: Path | None) -> Table:
             left_out[key] = cache[key]
             continue
         names.append(key)
+        families.append(_registry._model_to_module[row["model"].split(".")[0]])
         structures.append(Structure.model_validate(cache[key]))
         work.append(max(float(row["infer_gmacs"]), 1e-3) * 1e9)
         latencies.append(float(row["infer_step_time"]))
     if kept:
         kept.write_text(json.dumps(cache))
     matrix = np.stack([features_of(structure) for structure in structures])
-    return Table(names, structures, matrix, np.array(work), np.array(latencies), too_slow, left_out)
+    return Table(names, families, structures, matrix, np.array(work), np.array(latencies), too_slow, left_out)
 
 
 def ours(table: Table, fitted: Indices, others: Indices) -> tuple[Floats, Floats]:
@@ -97,11 +107,6 @@ def ours(table: Table, fitted: Indices, others: Indices) -> tuple[Floats, Floats
     found = [model.predict(table.structures[i]) for i in others]
     intervals = np.array([(p.low_ms, p.high_ms) for p in found])
     return np.array([p.latency_ms for p in found]), intervals
-
-
-def law_only(table: Table, fitted: Indices, others: Indices) -> tuple[Floats, None]:
-    law = Law.fit(table.matrix[fitted], table.latencies[fitted], RIDGE, ALIKE)
-    return np.array([law.estimate(vector) for vector in table.matrix[others]]), None
 
 
 def multiply_adds_only(table: Table, fitted: Indices, others: Indices) -> tuple[Floats, None]:
@@ -132,58 +137,102 @@ def judge(predicted: Floats, intervals: Floats | None, measured: Floats) -> dict
     return found
 
 
+def of_families(table: Table, split: int) -> Rounds:
+    """Each fold of families once to be predicted, with all others to choose from."""
+    names, of = np.unique(table.families, return_inverse=True)
+    fold = (np.random.default_rng(split).permutation(len(names)).argsort() % FOLDS)[of]
+    return [(np.flatnonzero(fold != part), np.flatnonzero(fold == part)) for part in range(FOLDS)]
+
+
+def of_halves(table: Table, split: int) -> Rounds:
+    """Half of the rows to choose from; what is not chosen of all is to be predicted."""
+    order = np.random.default_rng(split).permutation(len(table.names))
+    return [(order[: len(order) // 2], order)]
+
+
+def tried(table: Table, rounds: Rounds, count: int, predict: Predictor, chosen: bool) -> dict[str, float]:
+    """Figures of one split, over the predictions of all its rounds."""
+    found = []
+    for number, (pool, others) in enumerate(rounds):
+        drawn = np.random.default_rng(number).permutation(pool)[:count]
+        fitted = pool[list(choose_probes([table.structures[i] for i in pool], count))] if chosen else drawn
+        rest = np.setdiff1d(others, fitted)
+        found.append((*predict(table, fitted, rest), rest))
+    predicted, intervals, rest = zip(*found, strict=True)
+    whole = None if intervals[0] is None else np.concatenate(intervals)
+    return judge(np.concatenate(predicted), whole, table.latencies[np.concatenate(rest)])
+
+
+def without_kinds(table: Table, count: int, splits: int) -> Iterator[tuple[OperationKind, Rounds]]:
+    """Kinds of operations that enough rows lack and have, with rounds of rows without to fit to and all with to predict."""
+    for kind in OperationKind:
+        has = np.array([kind in {total.kind for total in structure.totals} for structure in table.structures])
+        if min(has.sum(), (~has).sum() - count) >= FEWEST:
+            lacking = np.flatnonzero(~has)
+            drawn = [np.random.default_rng(split).permutation(lacking)[:count] for split in range(splits)]
+            yield kind, [(rows, np.flatnonzero(has)) for rows in drawn]
+
+
+def summed(splits: list[dict[str, float]]) -> dict[str, float]:
+    means = {key: round(float(np.mean([split[key] for split in splits])), 4) for key in splits[0]}
+    return {**means, "mape_spread": round(float(np.std([split["mape"] for split in splits])), 4)}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--csv", type=Path, required=True)
-    parser.add_argument("--fit", type=int, default=40)
+    parser.add_argument("--fit", default="40,20,80")
     parser.add_argument("--splits", type=int, default=20)
     parser.add_argument("--max-ms", type=float, default=40.0)
     parser.add_argument("--json", type=Path, required=True)
     parser.add_argument("--structures", type=Path, help="keep the structures here, and find them again")
     arguments = parser.parse_args()
-    began = time.monotonic()
+    counts = [int(count) for count in arguments.fit.split(",")]
     table = read_table(arguments.csv, arguments.max_ms, arguments.structures)
-    seconds = time.monotonic() - began
     methods: dict[str, tuple[Predictor, bool]] = {
         "chosen": (ours, True),
         "random": (ours, False),
-        "law_only": (law_only, True),
         "multiply_adds_only": (multiply_adds_only, True),
         "random_forest": (random_forest, True),
     }
-    results: dict[str, list[dict[str, float]]] = {name: [] for name in methods}
-    for split in range(arguments.splits):
-        order = np.random.default_rng(split).permutation(len(table.names))
-        pool = order[: len(order) // 2]
-        best = pool[list(choose_probes([table.structures[i] for i in pool], arguments.fit))]
-        for name, (predict, chosen) in methods.items():
-            fitted = best if chosen else pool[: arguments.fit]
-            others = np.setdiff1d(order, fitted)
-            predicted, intervals = predict(table, fitted, others)
-            results[name].append(judge(predicted, intervals, table.latencies[others]))
-    means: dict[str, dict[str, Any]] = {
-        name: {key: round(float(np.mean([split[key] for split in found])), 4) for key in found[0]}
-        for name, found in results.items()
+    figures: dict[str, dict[int, dict[str, Any]]] = {}
+    for protocol, rounds_of in (("as_before", of_halves), ("families_left_out", of_families)):
+        figures[protocol] = {
+            count: {
+                name: summed([tried(table, rounds_of(table, s), count, *method) for s in range(arguments.splits)])
+                for name, method in methods.items()
+            }
+            for count in counts
+        }
+    first = counts[0]
+    unseen = {
+        kind.value: summed([tried(table, [each], first, ours, False) for each in rounds])
+        for kind, rounds in without_kinds(table, first, arguments.splits)
     }
     document = {
-        **means["chosen"],
+        **figures["as_before"][first]["chosen"],
         "models": len(table.names),
+        "families": len(set(table.families)),
         "left_out": table.left_out,
         "too_slow": table.too_slow,
-        "fit": arguments.fit,
+        "fit": first,
         "splits": arguments.splits,
         "max_ms": arguments.max_ms,
         "features": len(FEATURE_NAMES),
-        "structures_seconds": round(seconds, 1),
-        "methods": means,
+        "methods": figures["as_before"][first],
+        **figures,
+        "unseen_kinds": unseen,
     }
     arguments.json.write_text(json.dumps(document, indent=1) + "\n")
     print(
         f"{len(table.names)} models; {len(table.left_out)} left out without a structure, {table.too_slow} beyond "
         f"{arguments.max_ms:g} ms"
     )
-    for name, found in means.items():
-        print(f"{name}: {', '.join(f'{key} {value:.3g}' for key, value in found.items())}")
+    figures["unseen_kinds"] = {first: unseen}
+    for protocol, by_count in figures.items():
+        for count, by_name in by_count.items():
+            for name, found in by_name.items():
+                print(f"{protocol} {count} {name}: {', '.join(f'{key} {value:.3g}' for key, value in found.items())}")
 
 
 if __name__ == "__main__":

@@ -19,48 +19,44 @@ from edgedistill.latency.model import Row
 from edgedistill.students.structure import OperationKind as Kind
 from edgedistill.students.structure import Structure, Totals
 
-SIZES = np.array(
-    [8e6, 5e6, 1e6, 5e5, 4e3, 1e5, 1.5e6, 4e5, 3e6, 4e4, 2e4, 30, 3, 1, 2e4, 1e4, 4e5, 3e5, 9e4, 6e4, 2e3, 2e4, 1e4, 0]
-)
+SIZES = np.array([4e5, 3e5, 6e4, 2e3, 1.5e7, 0, 3e6, 2e6, 4e5, 30, 1])
 # What is uncached follows from the work and the weights.
-SIZES[-1] = SIZES[MULTIPLY_ADDS].sum() * 3e6 / (3e6 + CACHE_BYTES)
-HEAVY_COUNT = FEATURE_NAMES.index("heavy_count")
-WORKS = (Kind.CONV, Kind.POINTWISE, Kind.GROUPED, Kind.DEPTHWISE, Kind.GEMM, Kind.MATMUL)
+UNCACHED = FEATURE_NAMES.index("uncached_multiply_adds")
+SIZES[UNCACHED] = SIZES[MULTIPLY_ADDS] * 3e6 / (3e6 + CACHE_BYTES)
+COUNT = FEATURE_NAMES.index("multiplying_count")
+
+
+def total(kind: Kind, **amounts: float) -> Totals:
+    """Sums over the operations of a kind, rounded; those that are not named are none."""
+    whole = {
+        name: round(amounts.get(name, 0)) for name in Totals.model_fields if name not in ("kind", "sublinear_work")
+    }
+    return Totals.model_validate({"kind": kind, "sublinear_work": amounts.get("sublinear_work", 0.0), **whole})
 
 
 def structure_with(vector: FloatArray) -> Structure:
-    """The structure whose features are `vector` [24], rounded to whole operations and bytes; elementwise bytes are those of
-    plain elementwise operations alone, and uncached work is what its work and weights make it."""
+    """The structure whose features are `vector` [11], rounded to whole operations and bytes; all its multiply-adds are
+    convolutions'. Uncached work is what its work and weights make it."""
     named = dict(zip(FEATURE_NAMES, vector.tolist(), strict=True))
-    read = {
-        Kind.CONV: named["heavy_bytes"],
-        Kind.DEPTHWISE: named["depthwise_bytes"],
-        Kind.ELEMENTWISE: named["elementwise_bytes"],
-        Kind.COPY: named["copy_bytes"],
-        Kind.TRANSCENDENTAL: named["transcendental_bytes"],
-        Kind.NORMALISATION: named["normalisation_bytes"],
-    }
-    count = {Kind.CONV: named["heavy_count"], Kind.ELEMENTWISE: named["light_count"]}
-    sublinear = {kind: named[f"{kind.value}_sublinear"] for kind in WORKS}
-    sublinear[Kind.ELEMENTWISE] = named["light_sublinear"]
-    totals = tuple(
-        Totals(
-            kind=kind,
-            count=round(count.get(kind, 0)),
-            multiply_adds=round(named.get(f"{kind.value}_multiply_adds", 0)),
-            read_bytes=round(read.get(kind, 0)),
-            written_bytes=0,
-            weights_bytes=0,
-            sublinear_work=sublinear.get(kind, 0.0),
-        )
-        for kind in Kind
-        if kind is not Kind.POOL
+    convolutions = total(
+        Kind.CONV,
+        sublinear_work=named["convolution_sublinear"],
+        multiply_adds=named["multiply_adds"],
+        weights_bytes=named["weights_bytes"],
+        read_bytes=max(named["activation_bytes"] - named["slow_bytes"], 0.0),
+        count=named["multiplying_count"],
     )
+    names = {Kind.POINTWISE: "pointwise", Kind.DEPTHWISE: "depthwise", Kind.GEMM: "linear"}
+    others = [total(kind, sublinear_work=named[f"{name}_sublinear"]) for kind, name in names.items()]
+    return structure_of_totals([convolutions, *others, total(Kind.TRANSCENDENTAL, read_bytes=named["slow_bytes"])])
+
+
+def structure_of_totals(totals: Sequence[Totals]) -> Structure:
     return Structure(
-        parameters=round(named["weights_bytes"] / 4),
-        multiply_adds=sum(total.multiply_adds for total in totals),
-        activation_bytes=round(named["heavy_bytes"] / 10),
-        totals=totals,
+        parameters=sum(each.weights_bytes for each in totals) // 4,
+        multiply_adds=sum(each.multiply_adds for each in totals),
+        activation_bytes=sum(each.read_bytes for each in totals) // 10,
+        totals=tuple(totals),
     )
 
 
@@ -68,28 +64,26 @@ def structures(count: int, seed: int) -> list[Structure]:
     """Networks with a common scale, as width and resolution give, and a mixture of their own."""
     rng = np.random.default_rng(seed)
     scale = np.exp(rng.uniform(-2, 2, (count, 1)))
-    matrix = SIZES * scale
-    matrix[:, :-1] *= np.exp(rng.normal(0, 0.7, (count, len(SIZES) - 1)))
+    matrix = SIZES * scale * np.exp(rng.normal(0, 0.7, (count, len(SIZES))))
     matrix[:, CONSTANT] = 1
-    matrix[:, HEAVY_COUNT] = matrix[:, HEAVY_COUNT] / scale[:, 0] + 5
+    matrix[:, COUNT] = matrix[:, COUNT] / scale[:, 0] + 5
     return [structure_with(vector) for vector in matrix]
 
 
 def matrix_of(found: Sequence[Structure]) -> FloatArray:
-    """Features [n, 24]."""
+    """Features [n, 11]."""
     return np.stack([features_of(structure) for structure in found])
 
 
-def law(seed: int, rich: bool = False) -> FloatArray:
+def law(seed: int) -> FloatArray:
     """Non-negative cost of each feature in ms; what counts the same thing costs about alike, and each unit has a like share
-    of the whole. Those beyond the plain ones cost nothing unless `rich`."""
+    of the whole."""
     rng = np.random.default_rng(seed)
     result: FloatArray = np.zeros(len(SIZES))
-    result[CONSTANT] = 0.05
-    for columns in ALIKE:
-        result[columns] = np.exp(rng.normal(0, 0.5, len(columns))) / SIZES[columns].sum() / len(ALIKE)
-    if not rich:
-        result[CONSTANT + 1 :] = 0.0
+    result[CONSTANT], result[COUNT] = 0.05, 0.3 / SIZES[COUNT]
+    for group in ALIKE:
+        columns = list(group)
+        result[columns] = np.exp(rng.normal(0, 0.5, len(columns))) / SIZES[columns].sum() / (len(ALIKE) + 1)
     return result
 
 

@@ -1,15 +1,16 @@
 """From a structure to the vector that latency is predicted from.
 
-Sums over the fused graph at batch 1. The first fourteen are work by kind of kernel, bytes by who moves them, and counts,
-since each operator costs its launch. The others tell apart what the first take for one thing: elementwise operations with an
-exponential in them, normalisations, many small operations beside few large ones, and work on weights that lie in the cache
-from the run before beside work on weights that do not. What a device takes for each is what `LatencyModel` learns, with a
-ridge that shares out what its rows cannot tell apart.
+Sums over the fused graph at batch 1: work, bytes, and a count, since each operator costs its launch. A small kernel fills a
+processor worse than a large one, which the sublinear work of four kinds of kernels tells; work on weights that lie in the
+cache from the run before is told apart from work on weights that do not. What a device takes for each is what `LatencyModel`
+learns. Of the sets of features that predict families of networks left out about as well, this is among the smallest
+(`python benchmarks/latency_table.py`). Two earn their place elsewhere: work on uncached weights on one core of a server, the
+constant on accelerators and in published figures.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,83 +21,71 @@ from edgedistill.students.structure import Structure, Totals
 FloatArray = NDArray[np.float64]
 
 FEATURE_NAMES = (
-    "conv_multiply_adds",
-    "pointwise_multiply_adds",
-    "grouped_multiply_adds",
-    "depthwise_multiply_adds",
-    "gemm_multiply_adds",
-    "matmul_multiply_adds",
-    "heavy_bytes",
-    "depthwise_bytes",
-    "weights_bytes",
-    "elementwise_bytes",
-    "copy_bytes",
-    "heavy_count",
-    "light_count",
-    "constant",
-    "transcendental_bytes",
-    "normalisation_bytes",
-    "conv_sublinear",
+    "convolution_sublinear",
     "pointwise_sublinear",
-    "grouped_sublinear",
     "depthwise_sublinear",
-    "gemm_sublinear",
-    "matmul_sublinear",
-    "light_sublinear",
+    "linear_sublinear",
+    "multiply_adds",
     "uncached_multiply_adds",
+    "weights_bytes",
+    "activation_bytes",
+    "slow_bytes",
+    "multiplying_count",
+    "constant",
 )
-
-MULTIPLY_ADDS = slice(0, 6)
+MULTIPLY_ADDS = FEATURE_NAMES.index("multiply_adds")
 CONSTANT = FEATURE_NAMES.index("constant")
-ALIKE = tuple(
-    [place for place, name in enumerate(FEATURE_NAMES) if name.endswith(unit)]
-    for unit in ("_multiply_adds", "_bytes", "_count", "_sublinear")
-)
+ALIKE = ((0, 1, 2, 3), (4, 5), (6, 7, 8))
 """The features by their unit: places of those that count the same thing, of different operations."""
 
 CACHE_BYTES = 8e6
-"""Of weights of this size half is taken to be in the cache still when the next run begins. 2 to 16 MB do about as well on
-calibrations of a server's core and on timm's table of a desktop's."""
+"""Of weights of this size half is taken to be in the cache still when the next run begins."""
 
-_HEAVY = (Kind.CONV, Kind.POINTWISE, Kind.GROUPED, Kind.GEMM, Kind.MATMUL)
-_ELEMENTWISE = (Kind.ELEMENTWISE, Kind.TRANSCENDENTAL, Kind.NORMALISATION)
-_COPIES = (Kind.POOL, Kind.COPY)
-_WORKS = (Kind.CONV, Kind.POINTWISE, Kind.GROUPED, Kind.DEPTHWISE, Kind.GEMM, Kind.MATMUL)
+_KERNELS = ((Kind.CONV, Kind.GROUPED), (Kind.POINTWISE,), (Kind.DEPTHWISE,), (Kind.GEMM, Kind.MATMUL))
+# An element takes tens of cycles, or is read twice.
+_SLOW = (Kind.TRANSCENDENTAL, Kind.NORMALISATION)
 
 
 def features_of(structure: Structure) -> FloatArray:
-    """The vector [24] of a structure, in the order of `FEATURE_NAMES`: multiply-adds, bytes (fp32), counts and sublinear
-    work, all non-negative; `constant` is 1. Bytes of an operation are the activations that it reads and writes; weights
-    are a feature of their own, and depthwise convolutions count as heavy operators though they have bytes of their own.
-    Elementwise bytes are all of them, those of transcendental functions and normalisations once more apart. Uncached
-    multiply-adds are all of them once more, as far as their weights do not stay in the cache from one run to the next."""
-    by_kind = {total.kind: total for total in structure.totals}
+    """The vector [11] of a structure, in the order of `FEATURE_NAMES`: sublinear work, multiply-adds, bytes (fp32) and a
+    count, all non-negative; `constant` is 1. Activation bytes are those that operations read and write; slow bytes are
+    those of transcendental functions and normalisations once more. Uncached multiply-adds are all of them once more, as far
+    as their weights do not stay in the cache from one run to the next."""
+    vector: FloatArray = np.sum([np.zeros(len(FEATURE_NAMES)), *features_by_kind(structure).values()], axis=0)
+    vector[CONSTANT] = 1.0
+    return vector
 
-    def totals(*kinds: Kind) -> list[Totals]:
-        return [by_kind[kind] for kind in kinds if kind in by_kind]
 
-    work = [sum(t.multiply_adds for t in totals(kind)) for kind in _WORKS]
+def features_by_kind(structure: Structure) -> Mapping[Kind, FloatArray]:
+    """The share of each kind of operation in that vector [11]; the constant is no kind's."""
     uncached = structure.weights_bytes / (structure.weights_bytes + CACHE_BYTES)
-    return np.array(
-        [
-            *work,
-            _moved(totals(*_HEAVY)),
-            _moved(totals(Kind.DEPTHWISE)),
-            structure.weights_bytes,
-            _moved(totals(*_ELEMENTWISE)),
-            _moved(totals(*_COPIES)),
-            sum(t.count for t in totals(*_HEAVY, Kind.DEPTHWISE)),
-            sum(t.count for t in totals(*_ELEMENTWISE, *_COPIES)),
-            1,
-            _moved(totals(Kind.TRANSCENDENTAL)),
-            _moved(totals(Kind.NORMALISATION)),
-            *(sum(t.sublinear_work for t in totals(kind)) for kind in _WORKS),
-            sum(t.sublinear_work for t in totals(*_ELEMENTWISE, *_COPIES)),
-            sum(work) * uncached,
-        ],
-        dtype=np.float64,
-    )
+    return {total.kind: _features(total, uncached) for total in structure.totals}
 
 
-def _moved(totals: Iterable[Totals]) -> int:
-    return sum(t.read_bytes + t.written_bytes for t in totals)
+def unseen(structure: Structure, seen: Collection[Kind]) -> float:
+    """The share, 0 to 1, of a structure's multiply-adds or of its activations' bytes, whichever is larger, in operations of
+    kinds that are not `seen`."""
+    shares = [0.0]
+    for amount in (lambda total: total.multiply_adds, _moved):
+        whole = sum(map(amount, structure.totals))
+        shares.append(sum(amount(total) for total in structure.totals if total.kind not in seen) / max(whole, 1))
+    return max(shares)
+
+
+def _features(total: Totals, uncached: float) -> FloatArray:
+    moved = _moved(total)
+    vector = [
+        *(total.sublinear_work * (total.kind in kinds) for kinds in _KERNELS),
+        total.multiply_adds,
+        total.multiply_adds * uncached,
+        total.weights_bytes,
+        moved,
+        moved * (total.kind in _SLOW),
+        total.count * total.kind.multiplies,
+        0,
+    ]
+    return np.array(vector, dtype=np.float64)
+
+
+def _moved(total: Totals) -> int:
+    return total.read_bytes + total.written_bytes

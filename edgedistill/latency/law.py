@@ -9,27 +9,46 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Annotated
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 from scipy import stats  # type: ignore[import-untyped]
 from scipy.optimize import nnls  # type: ignore[import-untyped]
 
 from edgedistill.latency.features import FloatArray
 from edgedistill.specs import Frozen
+from edgedistill.students.structure import Structure
 
 MIN_ROWS = 3
 CALIBRATED_ROWS = 20
-COVERAGE = 0.95
+PROMISED = 0.9
+"""Intervals hold the measurement in so many cases: what jackknife+ guarantees, 1 - 2 alpha."""
+RANK = (1 + PROMISED) / 2
+"""Their ends are at this rank, 1 - alpha, of the rows; where rows are exchangeable they hold about so many cases."""
 LEAST_WIDTH = math.log(2)
 # Three rows that disagree by orders of magnitude give an interval whose end no double holds; at e^100 it says as little.
 WIDEST_LOG = 100.0
-# On timm's table 0.03 to 0.1 do about as well; without it, rows drawn at random miss other kinds of networks by multiples.
+# Without it, rows drawn at random miss other kinds of networks by multiples.
 SCARCE = 0.05
 # No estimate is below this share of the smallest measurement.
 FLOOR = 0.01
+UNSEEN = math.log(2)
+"""By so much, on the log scale, a network is uncertain for which no row had the like of any part: a factor of two either
+way. Of timm's networks with a kind of operation that no row had, more than nine in ten are then inside (`unseen_kinds` of
+`python benchmarks/latency_table.py`)."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """What is known of a part of a row: `vector` [k] alone takes `share` (0 to 1) of what was measured of `row`."""
+
+    row: int
+    vector: FloatArray
+    share: float
 
 
 class Law(Frozen):
@@ -41,18 +60,31 @@ class Law(Frozen):
     floor: Annotated[float, Field(gt=0)]
 
     @classmethod
-    def fit(cls, matrix: FloatArray, measured: FloatArray, ridge: float, alike: Sequence[Sequence[int]] = ()) -> Law:
-        """The law of rows [n, k] and what was measured [n]. Columns of zeros cost nothing. `alike` are groups of columns in
-        one unit, which cost about alike where the rows do not say otherwise: a column of which they have next to none is
-        not believed to cost many times what the others do. Raises ValueError for measurements that are not positive and
-        finite."""
+    def fit(
+        cls,
+        matrix: FloatArray,
+        measured: FloatArray,
+        ridge: float,
+        alike: Sequence[Sequence[int]] = (),
+        parts: Sequence[Part] = (),
+    ) -> Law:
+        """The law of rows [n, k] and what was measured [n], and of what is known of their parts. Columns of zeros cost
+        nothing. `alike` are groups of columns in one unit, which cost about alike where the rows do not say otherwise: a
+        column of which they have next to none is not believed to cost many times what the others do. Raises ValueError for
+        measurements that are not positive and finite."""
         if not (np.all(np.isfinite(measured)) and np.all(measured > 0)):
             raise ValueError("measurements are positive and finite")
-        count = len(measured)
-        rest = [np.arange(count) != i for i in range(count)] if count > 1 else []
+        rows = np.arange(len(measured))
+        of = np.array([*rows, *(part.row for part in parts)])
+        equations = np.vstack([matrix, *(part.vector for part in parts)]) / measured[of, None]
+        wanted = np.array([*np.ones(len(rows)), *(part.share for part in parts)])
+
+        def solve(kept: NDArray[np.bool_]) -> tuple[float, ...]:
+            return _solve(equations[kept], wanted[kept], ridge, alike)
+
         return cls(
-            coefficients=tuple(_solve(matrix, measured, ridge, alike).tolist()),
-            left_out=tuple(tuple(_solve(matrix[keep], measured[keep], ridge, alike).tolist()) for keep in rest),
+            coefficients=solve(of >= 0),
+            left_out=tuple(solve(of != row) for row in rows if len(rows) > 1),
             floor=float(measured.min()) * FLOOR,
         )
 
@@ -83,38 +115,53 @@ class Trust(Frozen):
     size_range: tuple[float, float]
     measured: bool = True
 
+    @classmethod
+    def of(
+        cls, law: Law, matrix: FloatArray, measured: FloatArray, sizes: Sequence[float], least_spread: float
+    ) -> Trust:
+        """Of a law, the rows [n, k] that it was fitted to, what was measured [n], and their sizes [n]."""
+        without = [law.left_out_estimates(vector)[row] for row, vector in enumerate(matrix) if law.left_out]
+        return cls(
+            log_residuals=tuple(float(np.log(y / estimate)) for y, estimate in zip(measured, without)),
+            least_spread=least_spread,
+            size_range=(min(sizes), max(sizes)),
+        )
+
     @property
     def calibrated(self) -> bool:
         """Whether intervals are conformal."""
         return self.measured and len(self.log_residuals) >= CALIBRATED_ROWS
 
-    def interval(self, estimate: float, left_out: FloatArray, size: float) -> tuple[float, float]:
-        """Low and high end that hold the measurement in 95% of cases; `left_out` [n] are the estimates without each row.
+    def interval(self, estimate: float, left_out: FloatArray, size: float, unseen: float = 0.0) -> tuple[float, float]:
+        """Low and high end that hold the measurement in `PROMISED` of cases; `left_out` [n] are the estimates without each
+        row, `unseen` is the share, 0 to 1, that no row had the like of: it widens in proportion, on the log scale.
 
-        From 20 rows on it is jackknife+ (Barber et al. 2021), on the log scale: each left-out estimate shifted by its own
-        residual. Fewer rows cannot resolve 95% by ranks; then it is Student's t on the residuals, and uncalibrated.
+        From 20 rows on it is jackknife+ (Barber et al. 2021, theorem 1), on the log scale: each left-out estimate shifted by
+        its own residual. Fewer rows have too few ranks; then it is Student's t on the residuals, and uncalibrated.
         """
         centre = math.log(estimate)
         if self.calibrated:
             others = np.log(left_out)
             misses = np.maximum(np.abs(self.log_residuals), self.least_spread)
-            rank = math.ceil(COVERAGE * (len(misses) + 1))
+            rank = math.ceil(RANK * (len(misses) + 1))
             low = float(np.sort(others - misses)[-rank])
             high = float(np.sort(others + misses)[rank - 1])
         else:
-            half = float(stats.t.ppf((1 + COVERAGE) / 2, self._freedom)) * self._spread
+            half = float(stats.t.ppf((1 + RANK) / 2, self._freedom)) * self._spread
             low, high = centre - half, centre + half
-        wider = self._widening(size)
-        less, more = (min(wider * max(distance, 0.0), WIDEST_LOG) for distance in (centre - low, high - centre))
-        return estimate * math.exp(-less), estimate * math.exp(more)
+        wider, more = self._widening(size), unseen * UNSEEN
+        below, above = (min(wider * max(d, 0.0) + more, WIDEST_LOG) for d in (centre - low, high - centre))
+        return estimate * math.exp(-below), estimate * math.exp(above)
 
-    def probability_within(self, estimate: float, limit: float, size: float) -> float:
+    def probability_within(self, estimate: float, limit: float, size: float, unseen: float = 0.0) -> float:
         """P(measurement <= limit) from Student's t on the left-out log residuals. Conformal ranks resolve only 1 / (n + 1),
         too coarse for the few percent below which a candidate is given up. Rises with the limit."""
         if limit <= 0:
             return 0.0
         miss = math.log(limit) - math.log(estimate)
-        return float(stats.t.cdf(miss / (self._spread * self._widening(size)), self._freedom))
+        # The width of an interval is about two spreads to either side.
+        spread = self._spread * self._widening(size) + unseen * UNSEEN / 2
+        return float(stats.t.cdf(miss / spread, self._freedom))
 
     @property
     def _spread(self) -> float:
@@ -137,21 +184,49 @@ class Trust(Frozen):
         return 1 + max(0.0, here - high, low - here) / max(high - low, LEAST_WIDTH)
 
 
-def _solve(matrix: FloatArray, measured: FloatArray, ridge: float, alike: Sequence[Sequence[int]]) -> FloatArray:
-    """Non-negative coefficients [k] that minimise the relative errors, with a ridge on the columns scaled to one: it decides
-    between columns that the rows cannot tell apart by sharing, and hardly touches the others. A column with less than the
-    SCARCE part of its group's is not scaled up to one, but to what that part of the group would be."""
-    relative = matrix / measured[:, None]
-    scale = np.sqrt((relative**2).mean(axis=0))
+class Learnt(Frozen):
+    """A `law` over the vector of a structure, and the `trust` in it: what the models of latency and of bytes have in
+    common."""
+
+    law: Law
+    trust: Trust
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether intervals are conformal: from 20 measured rows on."""
+        return self.trust.calibrated
+
+    def ends(self, structure: Structure) -> tuple[float, float, float]:
+        """The estimate, and the low and high end of an interval that holds the measurement in 90% of cases (see
+        Trust.interval)."""
+        vector, size, unseen = self._seen(structure)
+        estimate = self.law.estimate(vector)
+        return (estimate, *self.trust.interval(estimate, self.law.left_out_estimates(vector), size, unseen))
+
+    def probability_within(self, structure: Structure, limit: float) -> float:
+        """P(measurement <= limit) (see Trust.probability_within). Rises with the limit."""
+        vector, size, unseen = self._seen(structure)
+        return self.trust.probability_within(self.law.estimate(vector), limit, size, unseen)
+
+    def _seen(self, structure: Structure) -> tuple[FloatArray, float, float]:
+        """The structure's vector [k], its size, and its share that no row had the like of."""
+        raise NotImplementedError
+
+
+def _solve(
+    equations: FloatArray, wanted: FloatArray, ridge: float, alike: Sequence[Sequence[int]]
+) -> tuple[float, ...]:
+    """Non-negative coefficients [k] that bring equations [m, k], divided by what was measured, nearest to the shares
+    `wanted` [m], with a ridge on the columns scaled to one: it decides between columns that the rows cannot tell apart by
+    sharing, and hardly touches the others. A column with less than the SCARCE part of its group's is not scaled up to one,
+    but to what that part of the group would be."""
+    scale = np.sqrt((equations**2).mean(axis=0))
     scale[scale == 0] = 1.0
     penalty = np.full(len(scale), math.sqrt(ridge))
-    for columns in alike:
-        whole = math.sqrt(float((relative[:, columns].sum(axis=1) ** 2).mean()))
+    for group in alike:
+        columns = list(group)
+        whole = math.sqrt(float((equations[:, columns].sum(axis=1) ** 2).mean()))
         penalty[columns] *= np.maximum(1.0, SCARCE * whole / scale[columns])
-    scaled, _ = nnls(
-        np.vstack([relative / scale, np.diag(penalty)]), np.concatenate([np.ones(len(measured)), np.zeros(len(scale))])
-    )
-    # The ridge draws all coefficients towards zero, and with them every estimate: what the median row lost is given back.
-    shrunk = float(np.median((relative / scale) @ scaled))
-    result: FloatArray = scaled / scale / (shrunk if shrunk > 0 else 1.0)
-    return result
+    targets = np.concatenate([wanted, np.zeros(len(scale))])
+    scaled, _ = nnls(np.vstack([equations / scale, np.diag(penalty)]), targets)
+    return tuple((scaled / scale).tolist())

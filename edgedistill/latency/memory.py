@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgedistill.latency.features import FloatArray
-from edgedistill.latency.law import MIN_ROWS, Law, Trust
+from edgedistill.latency.law import MIN_ROWS, Law, Learnt, Trust
 from edgedistill.specs import Frozen
 from edgedistill.students.structure import Structure
 
@@ -25,7 +25,8 @@ class BytesRow:
 
 
 class BytesPrediction(Frozen):
-    """An estimate in bytes with its 95% interval. `calibrated` is true where the interval is conformal, from 20 rows on."""
+    """An estimate in bytes with an interval that holds the measurement in 90% of cases. `calibrated` is true where the
+    interval is conformal, from 20 rows on."""
 
     bytes: int
     low_bytes: int
@@ -33,12 +34,9 @@ class BytesPrediction(Frozen):
     calibrated: bool
 
 
-class BytesModel(Frozen):
+class BytesModel(Learnt):
     """Bytes in one precision on one target: `law` over the bytes of weights and of living activations (fp32), the number of
     operations, and a constant, which is the runtime's own or the file's frame."""
-
-    law: Law
-    trust: Trust
 
     @classmethod
     def fit(cls, rows: Sequence[BytesRow]) -> BytesModel:
@@ -48,33 +46,18 @@ class BytesModel(Frozen):
         matrix = np.stack([_vector(row.structure) for row in rows])
         measured = np.array([row.bytes for row in rows], dtype=np.float64)
         law = Law.fit(matrix, measured, RIDGE)
-        without = [law.left_out_estimates(vector)[i] for i, vector in enumerate(matrix)]
         sizes = [_size(row.structure) for row in rows]
-        trust = Trust(
-            log_residuals=tuple(float(np.log(y / estimate)) for y, estimate in zip(measured, without)),
-            least_spread=LEAST_SPREAD,
-            size_range=(min(sizes), max(sizes)),
-        )
-        return cls(law=law, trust=trust)
-
-    @property
-    def calibrated(self) -> bool:
-        """Whether intervals are conformal: from 20 rows on."""
-        return self.trust.calibrated
+        return cls(law=law, trust=Trust.of(law, matrix, measured, sizes, LEAST_SPREAD))
 
     def predict(self, structure: Structure) -> BytesPrediction:
-        """The estimate, with an interval that holds the measured bytes in 95% of cases (see Trust.interval)."""
-        vector = _vector(structure)
-        centre = self.law.estimate(vector)
-        low, high = self.trust.interval(centre, self.law.left_out_estimates(vector), _size(structure))
+        """The estimate and its interval (see Trust.interval)."""
+        estimate, low, high = self.ends(structure)
         return BytesPrediction(
-            bytes=round(centre), low_bytes=round(low), high_bytes=round(high), calibrated=self.calibrated
+            bytes=round(estimate), low_bytes=round(low), high_bytes=round(high), calibrated=self.calibrated
         )
 
-    def probability_within(self, structure: Structure, limit_bytes: int) -> float:
-        """P(bytes <= limit) (see Trust.probability_within). Rises with the limit."""
-        estimate = self.law.estimate(_vector(structure))
-        return self.trust.probability_within(estimate, limit_bytes, _size(structure))
+    def _seen(self, structure: Structure) -> tuple[FloatArray, float, float]:
+        return _vector(structure), _size(structure), 0.0
 
 
 def _vector(structure: Structure) -> FloatArray:

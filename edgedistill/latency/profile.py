@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Literal, Protocol
+from typing import Annotated, Literal
 
 import numpy as np
 from pydantic import Field
 
 from edgedistill.artifacts import Environment, Fraction, MeasuredLatency
-from edgedistill.latency.law import MIN_ROWS
+from edgedistill.latency.law import MIN_ROWS, Learnt
 from edgedistill.latency.memory import BytesModel, BytesRow
 from edgedistill.latency.model import LatencyModel, Row
 from edgedistill.latency.stored import read_document
@@ -41,7 +41,8 @@ PERCENTILE_OF = {Quantity.P50: Percentile.P50, Quantity.P95: Percentile.P95, Qua
 
 class CalibrationRow(Frozen):
     """One file of a student with random weights, measured in one session. `peak_memory_bytes` is the process' largest
-    resident size, the runtime's own included."""
+    resident size, the runtime's own included. `multiplying` is the share of the operators' time in convolutions and matrix
+    products, null where that is not known."""
 
     spec: StudentSpec
     structure: Structure
@@ -50,6 +51,7 @@ class CalibrationRow(Frozen):
     bytes: Annotated[int, Field(gt=0)]
     peak_memory_bytes: Annotated[int, Field(gt=0)]
     sha256: str
+    multiplying: Fraction | None = None
 
     def measured(self, quantity: Quantity) -> float:
         """In ms or bytes; latencies as they would be at the speed of the first row (MeasuredLatency.comparable)."""
@@ -103,17 +105,21 @@ class DeviceProfile(Frozen):
 
     def latency_model(self, precision: Precision, percentile: Percentile) -> LatencyModel | None:
         """Fitted to the rows in that precision; None where they are too few."""
-        found = [Row(row.structure, row.latency.comparable(percentile)) for row in self.of(precision)]
+        found = [Row(row.structure, row.latency.comparable(percentile), row.multiplying) for row in self.of(precision)]
         basis = f"{len(found)} models of the profile of {self.target} from {self.measured_at[:10]}"
         return LatencyModel.fit(found, basis) if len(found) >= MIN_ROWS else None
 
     def memory_model(self, precision: Precision) -> BytesModel | None:
         """Peak memory of a process that runs a file; None where the rows are too few."""
-        return _bytes_model(self.of(precision), Quantity.MEMORY)
+        return self._bytes_model(precision, Quantity.MEMORY)
 
     def size_model(self, precision: Precision) -> BytesModel | None:
         """Bytes of a file; None where the rows are too few."""
-        return _bytes_model(self.of(precision), Quantity.SIZE)
+        return self._bytes_model(precision, Quantity.SIZE)
+
+    def _bytes_model(self, precision: Precision, quantity: Quantity) -> BytesModel | None:
+        found = [BytesRow(row.structure, round(row.measured(quantity))) for row in self.of(precision)]
+        return BytesModel.fit(found) if len(found) >= MIN_ROWS else None
 
     def save(self, path: Path) -> None:
         """Write the profile as JSON, whole or not at all."""
@@ -125,12 +131,6 @@ class DeviceProfile(Frozen):
         return read_document(cls, path, "a device profile", "measure it again: edgedistill calibrate")
 
 
-class _Predicts(Protocol):
-    """A model of either kind: the estimate with its two ends."""
-
-    def __call__(self, structure: Structure, /) -> tuple[float, float, float]: ...
-
-
 def left_out_error(rows: Sequence[CalibrationRow], quantity: Quantity) -> LeftOutError | None:
     """Of rows in one precision, each predicted by a model that never saw it; None where too few would be left to fit.
 
@@ -139,15 +139,12 @@ def left_out_error(rows: Sequence[CalibrationRow], quantity: Quantity) -> LeftOu
     folds = len(rows) if len(rows) <= ONE_BY_ONE else FOLDS
     if len(rows) <= MIN_ROWS:
         return None
-    measured, estimates, hits = [], [], []
+    found: list[tuple[float, float, float, float]] = []
     for fold in range(folds):
-        predict = _fitted([row for place, row in enumerate(rows) if place % folds != fold], quantity)
-        for row in rows[fold::folds]:
-            estimate, low, high = predict(row.structure)
-            measured.append(row.measured(quantity))
-            estimates.append(estimate)
-            hits.append(low <= measured[-1] <= high)
-    error = np.abs(np.array(estimates) / np.array(measured) - 1)
+        model = _fitted([row for place, row in enumerate(rows) if place % folds != fold], quantity)
+        found += [(row.measured(quantity), *model.ends(row.structure)) for row in rows[fold::folds]]
+    measured, estimates, low, high = np.array(found).T
+    error = np.abs(estimates / measured - 1)
     return LeftOutError(
         precision=rows[0].precision,
         quantity=quantity,
@@ -156,29 +153,11 @@ def left_out_error(rows: Sequence[CalibrationRow], quantity: Quantity) -> LeftOu
         median_error=float(np.median(error)),
         mape=float(error.mean()),
         within_10=float((error <= 0.1).mean()),
-        coverage_95=float(np.mean(hits)),
+        coverage_95=float(np.mean((low <= measured) & (measured <= high))),
     )
 
 
-def _fitted(rows: Sequence[CalibrationRow], quantity: Quantity) -> _Predicts:
+def _fitted(rows: Sequence[CalibrationRow], quantity: Quantity) -> Learnt:
     if quantity in PERCENTILE_OF:
-        latency = LatencyModel.fit([Row(row.structure, row.measured(quantity)) for row in rows])
-
-        def in_ms(structure: Structure) -> tuple[float, float, float]:
-            found = latency.predict(structure)
-            return found.latency_ms, found.low_ms, found.high_ms
-
-        return in_ms
-    size = _bytes_model(rows, quantity)
-    assert size is not None
-
-    def in_bytes(structure: Structure) -> tuple[float, float, float]:
-        found = size.predict(structure)
-        return found.bytes, found.low_bytes, found.high_bytes
-
-    return in_bytes
-
-
-def _bytes_model(rows: Sequence[CalibrationRow], quantity: Quantity) -> BytesModel | None:
-    found = [BytesRow(row.structure, round(row.measured(quantity))) for row in rows]
-    return BytesModel.fit(found) if len(found) >= MIN_ROWS else None
+        return LatencyModel.fit([Row(row.structure, row.measured(quantity), row.multiplying) for row in rows])
+    return BytesModel.fit([BytesRow(row.structure, round(row.measured(quantity))) for row in rows])

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from edgedistill.latency.features import FEATURE_NAMES, MULTIPLY_ADDS, features_of
-from edgedistill.students.structure import SUBLINEAR, structure_of
+from edgedistill.latency.features import CONSTANT, FEATURE_NAMES, MULTIPLY_ADDS, features_by_kind, features_of, unseen
+from edgedistill.students.structure import SUBLINEAR, OperationKind, Structure, structure_of
 
 
 def module() -> nn.Module:
@@ -22,41 +21,33 @@ def test_each_feature_by_hand() -> None:
     pixels = 16
     weights = ((216 + 8) + (72 + 8) + (32 + 4) + (8 + 2)) * 4
     image, wide, narrow, logits, pooled = 3 * pixels * 4, 8 * pixels * 4, 4 * pixels * 4, 2 * 4, 4 * 4
+    work = (8 * 27 + 32 + 72) * pixels + 8
     assert found == {
-        "conv_multiply_adds": 8 * 27 * pixels,
-        "pointwise_multiply_adds": 32 * pixels,
-        "grouped_multiply_adds": 0,
-        "depthwise_multiply_adds": 72 * pixels,
-        "gemm_multiply_adds": 8,
-        "matmul_multiply_adds": 0,
-        "heavy_bytes": (image + wide) + (wide + narrow) + (pooled + logits),
-        "depthwise_bytes": 2 * wide,
-        "weights_bytes": weights,
-        "elementwise_bytes": 2 * wide,
-        "copy_bytes": narrow + pooled,
-        "heavy_count": 4,
-        "light_count": 2,
-        "constant": 1,
-        "transcendental_bytes": 2 * wide,
-        "normalisation_bytes": 0,
-        "conv_sublinear": (8 * 27 * pixels) ** SUBLINEAR,
+        "convolution_sublinear": (8 * 27 * pixels) ** SUBLINEAR,
         "pointwise_sublinear": (32 * pixels) ** SUBLINEAR,
-        "grouped_sublinear": 0,
         "depthwise_sublinear": (72 * pixels) ** SUBLINEAR,
-        "gemm_sublinear": 8**SUBLINEAR,
-        "matmul_sublinear": 0,
-        "light_sublinear": (2 * wide) ** SUBLINEAR + (narrow + pooled) ** SUBLINEAR,
-        "uncached_multiply_adds": pytest.approx(
-            (8 * 27 + 32 + 72) * pixels * weights / 8e6 + 8 * weights / 8e6, rel=1e-3
-        ),
+        "linear_sublinear": 8**SUBLINEAR,
+        "multiply_adds": work,
+        "uncached_multiply_adds": pytest.approx(work * weights / 8e6, rel=1e-3),
+        "weights_bytes": weights,
+        "activation_bytes": (image + wide)
+        + 2 * wide
+        + 2 * wide
+        + (wide + narrow)
+        + (narrow + pooled)
+        + (pooled + logits),
+        "slow_bytes": 2 * wide,
+        "multiplying_count": 4,
+        "constant": 1,
     }
 
 
-def test_multiply_adds_columns_sum_to_the_structure_s() -> None:
+def test_kinds_add_up_to_the_whole_but_for_the_constant() -> None:
     structure = structure_of(module(), 8)
-    assert np.sum(features_of(structure)[MULTIPLY_ADDS]) == structure.multiply_adds
-    apart = {name for name in FEATURE_NAMES if "multiply_adds" in name} - {"uncached_multiply_adds"}
-    assert set(FEATURE_NAMES[MULTIPLY_ADDS]) == apart
+    whole = features_of(structure)
+    whole[CONSTANT] = 0
+    assert sum(features_by_kind(structure).values()) == pytest.approx(whole)
+    assert whole[MULTIPLY_ADDS] == structure.multiply_adds
 
 
 def test_work_on_weights_beyond_the_cache_counts_once_more() -> None:
@@ -66,3 +57,16 @@ def test_work_on_weights_beyond_the_cache_counts_once_more() -> None:
     uncached = FEATURE_NAMES.index("uncached_multiply_adds")
     assert features_of(small)[uncached] < 0.001 * small.multiply_adds
     assert 0.85 * large.multiply_adds < features_of(large)[uncached] < large.multiply_adds
+
+
+def test_what_is_unseen_is_the_larger_of_its_shares_of_work_and_of_bytes() -> None:
+    structure = structure_of(module(), 4)
+    seen = set(OperationKind)
+    assert unseen(structure, seen) == 0
+    assert unseen(structure, seen - {OperationKind.MATMUL}) == 0
+    assert unseen(structure, seen - {OperationKind.CONV}) == pytest.approx(8 * 27 * 16 / structure.multiply_adds)
+    moved = {total.kind: total.read_bytes + total.written_bytes for total in structure.totals}
+    gelu = moved[OperationKind.TRANSCENDENTAL] / sum(moved.values())
+    assert unseen(structure, seen - {OperationKind.TRANSCENDENTAL}) == pytest.approx(gelu)
+    assert unseen(structure, set()) == 1
+    assert unseen(Structure(parameters=0, multiply_adds=0, activation_bytes=0, totals=()), set()) == 0

@@ -36,7 +36,7 @@ FACTS = {
 
 
 def make_rows(count: int, precision: Precision = Precision.FP32, noise: float = 0.0) -> tuple[CalibrationRow, ...]:
-    """Latency is a law at p50, twice that at p95; the processor was half as fast for every other row."""
+    """Latency is a law at p50, twice that at p95."""
     found = structures(count, 3)
     rng = np.random.default_rng(7)
     latencies = (matrix_of(found) @ law(3)) * np.exp(rng.normal(0, noise, count))
@@ -46,19 +46,17 @@ def make_rows(count: int, precision: Precision = Precision.FP32, noise: float = 
             structure=structure,
             precision=precision,
             latency=MeasuredLatency(
-                p50_ms=latency * slowdown,
-                p95_ms=2 * latency * slowdown,
-                p99_ms=3 * latency * slowdown,
+                p50_ms=latency,
+                p95_ms=2 * latency,
+                p99_ms=3 * latency,
                 samples=100,
                 device="a board",
-                slowdown=slowdown,
             ),
             bytes=structure.weights_bytes + 1000,
             peak_memory_bytes=30_000_000 + structure.weights_bytes + 2 * structure.activation_bytes,
             sha256=f"{number:064d}",
         )
         for number, (structure, latency) in enumerate(zip(found, latencies.tolist(), strict=True))
-        for slowdown in (1.0 + number % 2,)
     )
 
 
@@ -101,7 +99,7 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 # -- the document -------------------------------------------------------------------------------------------------
 
 
-def test_models_are_of_one_precision_and_percentile_at_one_speed() -> None:
+def test_models_are_of_one_precision_and_percentile() -> None:
     profile = make_profile([*make_rows(24), *make_rows(2, Precision.INT8)])
     half, whole = (profile.latency_model(Precision.FP32, p) for p in (Percentile.P50, Percentile.P95))
     assert half is not None and whole is not None
