@@ -18,17 +18,19 @@ import time
 from pathlib import Path
 from typing import Any
 
-from edgedistill.artifacts import MeasuredLatency, TrainedStudent, Verified
+from edgedistill.artifacts import MeasuredLatency, SchemeResult, TrainedStudent, Verified
 from edgedistill.config import load_config
 from edgedistill.errors import TrialFailure
 from edgedistill.pipeline import source_of, train
 from edgedistill.preparation import open_bench, open_space, open_views, prepare_teacher
 from edgedistill.progress import Event, Note, StageFinished
 from edgedistill.realise import realise
+from edgedistill.runtimes import runtime_for
 from edgedistill.store import Store, write_atomic
 from edgedistill.students.space import Candidate
 from edgedistill.targets import load_target
 from edgedistill.teachers.cache import ViewStore
+from edgedistill.verification import test_accuracy
 from edgedistill.workbench import Workbench
 from edgedistill.workers import InProcess
 
@@ -71,21 +73,29 @@ def through_rungs(bench: Workbench, views: ViewStore, candidate: Candidate) -> l
     return done
 
 
-def measured_files(bench: Workbench, views: ViewStore, candidate: Candidate) -> list[Row]:
+def measured_files(bench: Workbench, views: ViewStore, candidate: Candidate) -> Row:
     """What each precision's file came to, as `SchemeResult`s; a precision that was dropped says why. Paths are those in the
-    cache."""
-    trained = through_rungs(bench, views, candidate)[-1][0]
-    return [
-        result.model_copy(
-            update={
-                "artifact": result.artifact.model_copy(
-                    update={"path": result.artifact.path.relative_to(bench.store.root), "toolchain": {}, "record": {}}
-                )
-            }
-        ).model_dump(mode="json")
-        for result in realise(bench, source_of(bench, trained))
+    cache. Beside them each file's accuracy on the test split, which nothing reads but the tables at the end."""
+    source = source_of(bench, through_rungs(bench, views, candidate)[-1][0])
+    found = [
+        result
+        for result in realise(bench, source)
         if isinstance(result.verification, Verified) and isinstance(result.latency, MeasuredLatency)
     ]
+    images, labels = bench.images("test", source.contract), bench.labels("test")
+    return {
+        "files": [portable_result(bench, result).model_dump(mode="json") for result in found],
+        "accuracy_test": {
+            result.artifact.sha256: test_accuracy(runtime_for(result.artifact.format), result.artifact, images, labels)
+            for result in found
+        },
+    }
+
+
+def portable_result(bench: Workbench, result: SchemeResult) -> SchemeResult:
+    path = result.artifact.path.relative_to(bench.store.root)
+    artifact = result.artifact.model_copy(update={"path": path, "toolchain": {}, "record": {}})
+    return result.model_copy(update={"artifact": artifact})
 
 
 def main() -> None:
@@ -97,20 +107,21 @@ def main() -> None:
     config = load_config(arguments.build)
     base = arguments.build.parent.absolute()
     bench = open_bench(config, load_target("host"), Store(listener=listen), base=base, require_measured=True)
+    # What a busy machine measured while it trained is not what its files are compared by.
+    bench.occasion = "measure" if arguments.measure else ""
     teacher = prepare_teacher(bench)
     views = open_views(bench, InProcess(bench))
     document: Row = json.loads(arguments.json.read_text()) if arguments.json.exists() else {"rows": []}
     document["teacher"] = {"name": teacher.teacher.name, "accuracy_validation": teacher.accuracy_validation}
     if isinstance(teacher.latency, MeasuredLatency):
         document["teacher"] |= {"p50_ms": teacher.latency.p50_ms, "p95_ms": teacher.latency.p95_ms}
-        document["teacher"]["reference_us"] = bench.speed.reference_us
     known = {json.dumps(row["spec"], sort_keys=True): row for row in document["rows"]}
     for candidate in sorted(open_space(bench), key=lambda c: (c.multiply_adds, c.spec.label)):
         name = json.dumps(candidate.spec.model_dump(mode="json"), sort_keys=True)
         try:
             row = trained_row(bench, views, candidate, known.get(name))
             if arguments.measure:
-                row["files"] = measured_files(bench, views, candidate)
+                row |= measured_files(bench, views, candidate)
         except TrialFailure as failure:
             row = {"spec": candidate.spec.model_dump(mode="json"), "failed": failure.message}
         known[name] = row

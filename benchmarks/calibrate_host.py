@@ -77,7 +77,7 @@ def judge(estimated: list[Estimate], measured: list[float]) -> dict[str, float]:
         "within_10": round(float((error <= 0.1).mean()), 4),
         "largest_error": round(float(error.max()), 4),
         "spearman": round(float(spearmanr(centre, truth).statistic), 4),
-        "coverage_95": round(float(((low <= truth) & (truth <= high)).mean()), 4),
+        "coverage": round(float(((low <= truth) & (truth <= high)).mean()), 4),
         "interval_width": round(float(np.median(high / low)), 3),
     }
 
@@ -85,10 +85,8 @@ def judge(estimated: list[Estimate], measured: list[float]) -> dict[str, float]:
 def again(
     bench: Workbench, rows: Sequence[CalibrationRow], candidates: Sequence[Candidate]
 ) -> dict[str, dict[str, float]]:
-    """The same files in new sessions, of one sample more: the cache knows those of before."""
-    config = bench.config
-    longer = config.profile.model_copy(update={"max_samples": config.profile.max_samples + 1})
-    bench = dataclasses.replace(bench, config=config.model_copy(update={"profile": longer}))
+    """The same files in new sessions, on an occasion of their own."""
+    bench = dataclasses.replace(bench, occasion="again")
     new = {row.spec: row for row in measure(bench, candidates, len(candidates)).rows}
     found = {}
     for quantity in (Quantity.P50, Quantity.P95):
@@ -110,8 +108,6 @@ def run(target: Target, precision: Precision, arguments: argparse.Namespace, cac
     profile = calibrate_target(target, asked, store)
     seconds = time.monotonic() - began
     bench = open_calibration(target, asked, store)
-    # The others are held against the speed that the calibration was measured at.
-    bench.speed.reference_us = profile.rows[0].latency.reference_us
     seen = {row.spec for row in profile.rows}
     small = [c for c in open_space(bench) if c.multiply_adds <= MAX_MULTIPLY_ADDS]
     space = [c for c in small if c.spec not in seen]
@@ -132,7 +128,6 @@ def run(target: Target, precision: Precision, arguments: argparse.Namespace, cac
         "space": len(space) + len(seen),
         "calibrate_seconds": round(seconds, 1),
         "calibrate_reused": profile.reused,
-        "at_another_speed": bench.speed.elsewhere,
         "again": again(bench, profile.rows, [c for c in small if c.spec in seen]),
         "left_out_errors": [error.model_dump(mode="json") for error in profile.errors],
         "figures": figures,
@@ -140,11 +135,10 @@ def run(target: Target, precision: Precision, arguments: argparse.Namespace, cac
         "rows": [
             {
                 "student": row.spec.label,
-                "p95_ms": row.latency.p95_ms,
-                "slowdown": row.latency.slowdown,
-                "predicted_ms": estimate,
-                "low_ms": low,
-                "high_ms": high,
+                "relative_p95": row.measured(Quantity.P95),
+                "predicted": estimate,
+                "low": low,
+                "high": high,
             }
             for row, (estimate, low, high) in zip(others.rows, p95, strict=True)
         ],

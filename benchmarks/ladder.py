@@ -27,12 +27,13 @@ from pathlib import Path
 from typing import Any
 
 from ladder_models import FASHION_MNIST, NAMES, TRAINING, load_model, open_data, open_views
-from measuring import session_p50_ms
+from measuring import one_session
 
 from edgedistill.artifacts import CompiledArtifact
 from edgedistill.climbing import FP32, Climber, Evidence
 from edgedistill.data.datasets import Dataset
 from edgedistill.data.preprocessing import prepare
+from edgedistill.devices.stats import measured_latency
 from edgedistill.errors import EdgedistillError
 from edgedistill.ladder import Margins
 from edgedistill.quantizers.calibration_set import calibration_pixels, choose_calibration
@@ -92,8 +93,11 @@ def climb_one(name: str, form: Format, dataset: Dataset, views: ViewStore, work:
         kept = {}
         for what, artifact in (("fp32", climber.make(FP32)), ("winner", found.artifact)):
             if artifact is not None:
-                accuracy = climber.accuracy_on(artifact, images, labels)
-                kept[what] = {"file": keep(artifact, files, f"{name}-{form}-{what}"), "accuracy_test": accuracy}
+                answers = climber.answers_to(artifact, images, labels)
+                kept[what] = {
+                    "file": keep(artifact, files, f"{name}-{form}-{what}"),
+                    "accuracy_test": answers and answers.accuracy,
+                }
     return {
         "model": name,
         "format": form,
@@ -135,7 +139,7 @@ def measure(rows: list[dict[str, Any]], dataset: Dataset, views: ViewStore, work
             jobs.append((what, artifact.model_copy(update={"path": work / "files" / artifact.path}), images))
     for _ in range(ROUNDS):
         for what, artifact, images in jobs:
-            what["p50_ms_rounds"].append(session_p50_ms(artifact, images, max_seconds=2.0))
+            what["p50_ms_rounds"].append(measured_latency(one_session(artifact, images, None, 2.0)).p50_ms)
     for what, _, _ in jobs:
         what["p50_ms"] = statistics.median(what["p50_ms_rounds"])
 

@@ -132,7 +132,7 @@ def judge(predicted: Floats, intervals: Floats | None, measured: Floats) -> dict
     }
     found["spearman"] = float(np.corrcoef(np.argsort(np.argsort(predicted)), np.argsort(np.argsort(measured)))[0, 1])
     if intervals is not None:
-        found["coverage_95"] = float(((intervals[:, 0] <= measured) & (measured <= intervals[:, 1])).mean())
+        found["coverage"] = float(((intervals[:, 0] <= measured) & (measured <= intervals[:, 1])).mean())
         found["interval_width"] = float(np.median(intervals[:, 1] / intervals[:, 0]))
     return found
 

@@ -1,28 +1,31 @@
-"""One session of a model file on this machine, as the benchmarks time files beside each other."""
+"""Two model files on this machine in turn, as the benchmarks compare files."""
 
 from __future__ import annotations
 
 from functools import partial
 
-from edgedistill.artifacts import CompiledArtifact
-from edgedistill.devices.base import run_pushed
+from edgedistill.artifacts import CompiledArtifact, Profile
+from edgedistill.devices.base import run_pushed, sample
 from edgedistill.devices.local import LocalDevice
-from edgedistill.devices.stats import measured_latency
 from edgedistill.runtimes import runtime_for
 from edgedistill.runtimes.base import Images, MeasurementProtocol
 from edgedistill.targets import load_target
 
 
-def session_p50_ms(artifact: CompiledArtifact, images: Images | None, *, max_seconds: float) -> float:
-    """p50 in ms of one session of `artifact` on the target `host`, with one thread: at most 1000 runs and about
-    `max_seconds` (s), over `images` in turn, or random inputs for None."""
+def one_session(
+    artifact: CompiledArtifact, images: Images | None, anchor: CompiledArtifact | None, seconds: float
+) -> Profile:
+    """One session of `artifact` on the target `host`, with one thread, over `images` in turn, or random inputs for None;
+    with an `anchor`, the two in turn."""
     protocol = MeasurementProtocol(
         target=load_target("host"),
         sessions=1,
         pause_s=0.0,
-        max_samples=1000,
-        max_seconds=max_seconds,
+        seconds=seconds,
+        min_runs=1,
         operators=False,
         execute=partial(run_pushed, LocalDevice()),
+        sample=sample,
+        anchor=anchor,
     )
-    return measured_latency(runtime_for(artifact.format).profile(artifact, images, protocol)).p50_ms
+    return runtime_for(artifact.format).profile(artifact, images, protocol)

@@ -1,93 +1,95 @@
-"""Latency of an ONNX file by plain ONNX Runtime in a loop: what the other scripts hold edgedistill's figures against.
-Nothing of edgedistill is imported.
+"""Sessions of an ONNX file by plain ONNX Runtime in a loop: what the other scripts hold edgedistill's claims against.
+Nothing of edgedistill is imported, and no run is left out.
 
-A processor that changes its speed (a neighbour on the same core, a clock that rises and falls) gives two latencies for one
-model, and what edgedistill states was taken at one speed. It states that as the duration of a fixed piece of arithmetic;
-here too the runs between two looks count if both found it, and the others do not.
+    python benchmarks/plain_latency.py MODEL SECONDS FRACTION [TEACHER]
+
+prints one session: the percentile (FRACTION 0.95 is p95) of MODEL's latency in ms over SECONDS of runs after a warm-up
+of a quarter of a second, with one thread on the last CPU; with TEACHER, which runs in turn with it for 20 ms each, the
+ratio of the percentiles.
 """
 
 from __future__ import annotations
 
 import itertools
 import os
-import statistics
+import subprocess
+import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
 
-TOLERANCE = 0.2
-BLOCK_S = 0.005
-REPEATS = 15
-PATIENCE_S = 60.0
-
-
-class Plain(NamedTuple):
-    """The processor's speed in us, and the latencies in ms of the runs at the speed wanted, or where too few were at it of
-    all."""
-
-    speed_us: float
-    samples_ms: list[float]
+WARMUP_S = 0.25
+TURN_S = 0.02
+LEAST_RUNS = 5
+RUNS_BEYOND = 20
 
 
-def reference_us() -> float:
-    """Median duration in us of four products of 48x48 matrices and 400 additions in a Python loop."""
-    import numpy as np
-
-    matrix = np.full((48, 48), 0.5, np.float32)
-    durations = []
-    for _ in range(REPEATS):
-        began = time.perf_counter_ns()
-        for _ in range(4):
-            matrix @ matrix
-        total = 0
-        for number in range(400):
-            total += number
-        durations.append(time.perf_counter_ns() - began)
-    return statistics.median(durations) / 1e3
+def plain_sessions(
+    model: Path, seconds: float, fraction: float, teacher: Path | None, pause_s: float
+) -> Iterator[float]:
+    """Sessions without end, each a fresh process, with a pause between two."""
+    command = [sys.executable, __file__, str(model), str(seconds), str(fraction), *([str(teacher)] if teacher else [])]
+    while True:
+        yield float(subprocess.check_output(command, stderr=subprocess.DEVNULL))
+        time.sleep(pause_s)
 
 
-def plain_latency(
-    model: Path, images: Sequence[Any] | None, runs: int, wanted_us: float | None, threads: int = 1
-) -> Plain:
-    """`runs` runs at batch 1 on the last CPUs after a warm-up of one second, on `images` (each without its batch dimension)
-    in turn, or zeros. To be called in a fresh process."""
-    # The matrix product of the reference is to stay on the pinned CPU.
-    os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+def opened(path: str) -> Callable[[], float]:
+    """A function that runs the model once, on the next of eight random images; returns the seconds that it took."""
     import numpy as np
     import onnxruntime
 
-    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[-threads:])
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    session = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
-    given = session.get_inputs()[0]
-    values = [np.zeros(given.shape, np.uint8)] if images is None else [image[None] for image in images]
-    turn = itertools.cycle({given.name: value} for value in values)
-    end = time.perf_counter() + 1
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    node = session.get_inputs()[0]
+    images = np.random.default_rng(0).integers(0, 256, (8, *node.shape), np.uint8)
+    turn = itertools.cycle({node.name: image} for image in images)
+
+    def run() -> float:
+        feed = next(turn)
+        start = time.perf_counter()
+        session.run(None, feed)
+        return time.perf_counter() - start
+
+    return run
+
+
+def run_for(run: Callable[[], float], least_s: float) -> list[float]:
+    """Seconds of runs for so long, at least five of them."""
+    end, samples = time.perf_counter() + least_s, list[float]()
+    while time.perf_counter() < end or len(samples) < LEAST_RUNS:
+        samples.append(run())
+    return samples
+
+
+def quantile(samples: list[float], fraction: float) -> float:
+    """The smallest sample that so large a share of them does not exceed."""
+    place = -(-len(samples) * round(fraction * 100) // 100) - 1
+    return sorted(samples)[place]
+
+
+def main() -> None:
+    model, seconds, fraction, *teacher = sys.argv[1:]
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+    runs = [opened(path) for path in (model, *teacher)]
+    for run in runs:
+        run_for(run, WARMUP_S)
+    if not teacher:
+        print(quantile(run_for(runs[0], float(seconds)), float(fraction)) * 1e3)
+        return
+    taken: list[list[float]] = [[], []]
+    end = time.perf_counter() + float(seconds)
     while time.perf_counter() < end:
-        session.run(None, next(turn))
-    at_speed: list[float] = []
-    everything: list[float] = []
-    speeds: list[float] = []
-    all_speeds: list[float] = []
-    before_us, given_up = reference_us(), time.perf_counter() + PATIENCE_S
-    while len(at_speed) < runs and time.perf_counter() < given_up:
-        block: list[float] = []
-        end = time.perf_counter() + BLOCK_S
-        while time.perf_counter() < end:
-            began = time.perf_counter_ns()
-            session.run(None, next(turn))
-            block.append((time.perf_counter_ns() - began) / 1e6)
-        after_us = reference_us()
-        everything += block
-        all_speeds.append(after_us)
-        if wanted_us is None or all(abs(us / wanted_us - 1) <= TOLERANCE for us in (before_us, after_us)):
-            at_speed += block
-            speeds.append(after_us)
-        before_us = after_us
-    if len(at_speed) < runs:
-        return Plain(statistics.median(all_speeds), everything[-runs:])
-    return Plain(statistics.median(speeds), at_speed[:runs])
+        for run, samples in zip(runs, taken, strict=True):
+            samples += run_for(run, TURN_S)
+    # A session too short for the percentile compares medians, as a build does.
+    enough = min(map(len, taken)) * (1 - float(fraction)) >= RUNS_BEYOND
+    mine, its = (quantile(samples, float(fraction) if enough else 0.5) for samples in taken)
+    print(mine / its)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,23 +1,27 @@
-"""The search at ten budgets, over students that brute force trained and measured, beside random search and prediction alone.
+"""The search at ten budgets, over students that brute force trained and measured, beside random search and prediction
+alone.
 
     python benchmarks/search_budgets.py benchmarks/fashion_search.toml --rows benchmarks/results/brute_force.json \\
-        --json FILE [--plot FILE.html] [--cache DIR]
+        --json FILE [--plot FILE.html] [--prove] [--stranger 20] [--times 1.1,1.25,1.5 --of 3]
 
-`--rows` is what brute_force.py --measure wrote. A training is replayed at its recorded cost and gives its recorded accuracy;
-a measurement gives the recorded latency. With `--cache`, where brute force worked, each winner's file is measured
-anew in three sessions and must pass the acceptance rule; without it, the recorded percentile is taken for the proof. With
-it brute force is asked too what it could prove: its files inside the budget, the most accurate first, until one passes; each
-file has its three sessions once, whoever asks.
+`--rows` is what brute_force.py --measure wrote, with the same cache. A training is replayed at its recorded cost and
+gives its recorded accuracy; a comparison with the anchor gives the recorded ratio. With `--prove` the anchor is
+measured anew and each finalist's file is proven in new sessions, as a build does it; without it, the recorded latency
+is taken for the proof. Brute force is asked too what it could prove: its files inside the budget, the most accurate
+first, until one is proven; the sessions of a file at one budget are taken once, whoever asks. With `--stranger N` plain
+ONNX Runtime takes N sessions of each proven file afterwards, nothing left out (plain_latency.py), and 60 more where
+fewer than 16 of 20 are inside.
 
-Beside it: the same search without its quality model, with as many candidates ("by size"); random search; prediction alone.
-`--resamples N` compares the search and the one by size on N draws of three quarters of the students as well, at five budgets
-each, with 16 and 24 candidates; those that end with `nothing` are counted and are in no mean.
+Beside it: the same search without its quality model, with as many candidates ("by size"); random search; prediction
+alone. `--resamples N` compares the search and the one by size on N draws of three quarters of the students as well, at
+five budgets each, with 16 and 24 candidates; those that end with `nothing` are counted and are in no mean.
 
-Budgets lie between the fastest and the slowest student's best file, evenly by rank. For each: the accuracy of what was found
-beside the best that brute force has inside the budget (validation split, points), and the training that it took, as a share
-of brute force's. Random search trains students in a random order, each to the end, until it has spent what the search spent;
-prediction alone trains as many as the search had finalists, those that the latency model predicts inside the budget, the
-largest first, and ships the most accurate without measuring it.
+Budgets lie between the fastest and the slowest student's best file, evenly by rank; with `--times` they are so many
+times the p95 of `--of` students' best files, which plain ONNX Runtime found in 60 sessions. For each: the accuracy of
+what was found beside the best that brute force has inside the budget (validation split, points), the same on the test
+split, and the training that it took, as a share of brute force's. Random search trains students in a random order, each
+to the end, until it has spent what the search spent; prediction alone trains as many as the search had finalists, those
+that the latency model predicts inside the budget, the largest first, and ships the most accurate without measuring it.
 """
 
 from __future__ import annotations
@@ -27,37 +31,39 @@ import json
 import random
 import statistics
 import tempfile
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from functools import partial
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from plain_latency import plain_sessions
+from torch import nn
 
-from edgedistill.artifacts import MeasuredLatency, Proof, SchemeResult, Session, TrainedStudent
+from edgedistill.artifacts import MeasuredLatency, Proof, SchemeResult, TrainedStudent
 from edgedistill.config import BuildConfig, load_config
-from edgedistill.devices.base import run_pushed
-from edgedistill.devices.local import LocalDevice
-from edgedistill.devices.stats import proof, samples_needed
+from edgedistill.devices.proof import aim
 from edgedistill.errors import TrialFailure
 from edgedistill.laboratory import settings_of
-from edgedistill.runtimes import runtime_for
-from edgedistill.runtimes.base import MeasurementProtocol
+from edgedistill.measuring import prove, scale_alone
+from edgedistill.preparation import open_bench
 from edgedistill.selection.goal import comparable_ms, validation_accuracy
 from edgedistill.selection.lab import Figures, Training, figures_of
 from edgedistill.selection.on_target import OnTarget
 from edgedistill.selection.search import Search, Settings
 from edgedistill.selection.study import Study
 from edgedistill.specs import Budget, Goal, Percentile, Precision, StudentSpec, Target
+from edgedistill.store import Store
 from edgedistill.students.space import Candidate, enumerate_space
 from edgedistill.targets import load_target
+from edgedistill.workbench import Source, Workbench
 
 BUDGETS = 10
 RANDOM_SEEDS = 20
-PAUSE_S = 2.0
-# A build's proofs wait up to 180 s in all for the speed at which its teacher was measured.
-WAIT_S = 20.0
+TRUE_SESSIONS, MORE_SESSIONS = 60, 60
 Row = dict[str, Any]
 
 
@@ -76,16 +82,14 @@ class Student:
 
 @dataclass(eq=False)
 class ReplayLab:
-    """A lab that looks everything up, and counts what it would have cost. `reference_us` is the processor's speed at which
-    the teacher was measured (see Session): the sessions of a proof wait for it."""
+    """A lab that looks everything up, and counts what it would have cost; proofs are taken on `bench`, where there is
+    one."""
 
     students: dict[StudentSpec, Student]
     target: Target
-    cache: Path | None
+    bench: Workbench | None
     spent_s: float = 0.0
     measured: int = 0
-    sessions: dict[str, tuple[Session, ...]] = field(default_factory=dict)
-    reference_us: float | None = None
     measurable: bool = True
 
     @property
@@ -120,48 +124,48 @@ class ReplayLab:
         return self.students[trained.spec].files
 
     def prove(self, trained: TrainedStudent, result: SchemeResult, budget: Budget) -> Proof:
-        if self.cache is not None:
-            return self.proven(trained.spec, result, budget)
-        assert isinstance(result.latency, MeasuredLatency)
-        bound = result.latency.comparable(budget.percentile)
-        return Proof(
-            artifact_sha256=result.artifact.sha256,
-            sessions=1,
-            samples_per_session=(result.latency.samples,),
-            ranks=(result.latency.samples,),
-            bounds_ms=(bound,),
-            pause_s=0.0,
-            met=bound <= budget.latency_ms,
-        )
-
-    def proven(self, spec: StudentSpec, result: SchemeResult, budget: Budget) -> Proof:
-        """The acceptance rule on three sessions of the very file, taken when it is first asked for."""
-        assert self.cache is not None
-        sha256 = result.artifact.sha256
-        if sha256 not in self.sessions:
-            artifact = result.artifact.model_copy(update={"path": self.cache / result.artifact.path})
-            protocol = MeasurementProtocol(
-                target=self.target,
-                sessions=3,
-                pause_s=PAUSE_S,
-                max_samples=2000,
-                max_seconds=6.0,
-                operators=False,
-                execute=partial(run_pushed, LocalDevice()),
-                min_samples=samples_needed(budget.percentile.fraction),
-                reference_us=self.reference_us,
-                wait_s=WAIT_S,
-            )
-            images = np.zeros((8, 3, spec.resolution, spec.resolution), np.uint8)
-            self.sessions[sha256] = runtime_for(artifact.format).profile(artifact, images, protocol).sessions
-        return proof(self.sessions[sha256], budget, PAUSE_S, sha256)
+        return proven(self.bench, trained.spec, result, budget)
 
     def note(self, text: str, warning: bool = False) -> None:
         pass
 
 
-def read_students(document: Row, config: BuildConfig, target: Target) -> dict[StudentSpec, Student]:
-    """The rows of brute force that were trained and measured, by student."""
+def proven(bench: Workbench | None, spec: StudentSpec, result: SchemeResult, budget: Budget) -> Proof:
+    """New sessions of the very file, taken when they are first asked for; without a bench the recorded latency as if it
+    were that of every session."""
+    if bench is None:
+        value = comparable_ms(result, Goal(budget=budget))
+        return Proof(
+            artifact_sha256=result.artifact.sha256,
+            target="host",
+            percentile=budget.percentile,
+            share=False,
+            limit=budget.latency_ms,
+            claimed=0.8,
+            confidence=0.95,
+            alpha=0.05,
+            values=(value, value),
+            over=2 * (value > budget.latency_ms),
+            over_allowed=0,
+            bound=value,
+            session_s=1.0,
+            period_s=0.0,
+            began_at="",
+            met=value <= budget.latency_ms,
+        )
+    artifact = result.artifact.model_copy(update={"path": bench.store.root / result.artifact.path})
+    return prove(bench, artifact, Source(spec.label, "recorded", bench.contract(spec.resolution), never), budget)
+
+
+def never() -> nn.Module:
+    raise AssertionError("a recorded student is not loaded")
+
+
+def read_students(
+    document: Row, config: BuildConfig, target: Target, bench: Workbench | None
+) -> dict[StudentSpec, Student]:
+    """The rows of brute force that were trained and measured, by student; with the anchor's latency as it is on
+    `bench`."""
     side = 28
     space = enumerate_space(config.space, 10, side, target)
     by_spec = {candidate.spec: candidate for candidate in space.candidates}
@@ -173,9 +177,18 @@ def read_students(document: Row, config: BuildConfig, target: Target) -> dict[St
                 by_spec[spec],
                 tuple(rung["accuracy_validation"] for rung in row["rungs"]),
                 tuple(rung["seconds"] for rung in row["rungs"]),
-                tuple(SchemeResult.model_validate(file) for file in row["files"]),
+                tuple(on_scale(SchemeResult.model_validate(file), bench) for file in row["files"]),
             )
     return found
+
+
+def on_scale(result: SchemeResult, bench: Workbench | None) -> SchemeResult:
+    """The file with its ratio to the anchor in milliseconds of today."""
+    if bench is None or bench.scale is None:
+        return result
+    assert isinstance(result.latency, MeasuredLatency) and result.latency.relative is not None
+    relative = result.latency.relative.model_copy(update={"anchor_ms": bench.scale.anchor_ms})
+    return result.model_copy(update={"latency": result.latency.model_copy(update={"relative": relative})})
 
 
 def best_inside(students: Sequence[Student], goal: Goal) -> float | None:
@@ -185,10 +198,10 @@ def best_inside(students: Sequence[Student], goal: Goal) -> float | None:
 
 def best_provable(lab: ReplayLab, goal: Goal) -> float | None:
     """The highest file accuracy that brute force can prove inside the budget: its files that measured inside, the most
-    accurate first, until one passes the acceptance rule."""
+    accurate first, until one is proven."""
     entries = [(spec, f) for spec, student in lab.students.items() for f in student.kept(goal)]
     for spec, result in sorted(entries, key=lambda entry: -validation_accuracy(entry[1])):
-        if lab.proven(spec, result, goal.budget).met:
+        if proven(lab.bench, spec, result, goal.budget).met:
             return validation_accuracy(result)
     return None
 
@@ -201,8 +214,8 @@ def budgets_of(students: Sequence[Student], percentile: Percentile) -> list[floa
 
 
 class SearchBySize(Search):
-    """The search without what it learns of quality: every batch is proposed by size, nobody is stopped early for what the
-    rungs of others say."""
+    """The search without what it learns of quality: every batch is proposed by size, nobody is stopped early for what
+    the rungs of others say."""
 
     def quality(self) -> None:
         return None
@@ -219,7 +232,9 @@ def searched(
     candidates = [student.candidate for student in students.values()]
     with tempfile.TemporaryDirectory() as folder:
         study = Study(Path(folder) / "study.journal", "replay", list(students), Path(folder) / "turn")
+        began = time.monotonic()
         (outcome,) = kind([OnTarget(lab, goal)], settings, candidates, study).run().values()
+        wall_s = time.monotonic() - began
     winner = outcome.winner
     scheme = winner.scheme if winner else None
     return {
@@ -228,19 +243,22 @@ def searched(
         "accuracy": validation_accuracy(scheme) if scheme else None,
         "latency_ms": comparable_ms(scheme, goal) if scheme else None,
         "file": str(scheme.artifact.path) if scheme else None,
-        "bound_ms": max(winner.proof.bounds_ms) if winner and winner.proof else None,
+        "sha256": scheme.artifact.sha256 if scheme else "",
+        "proof": winner.proof.model_dump(mode="json") if winner and winner.proof else None,
         "proven": bool(winner and winner.proof and winner.proof.met),
         "failed_proofs": len(outcome.attempts),
         "trials": len(outcome.trials),
         "finished": sum(len(trial.rungs) == len(settings.rungs) for trial in outcome.trials),
         "measured": lab.measured,
         "train_seconds": lab.spent_s,
+        "wall_seconds_beside_training": round(wall_s, 1),
         "stopped": outcome.stopped,
     }
 
 
 def random_search(students: Sequence[Student], goal: Goal, seconds: float, seed: int) -> float | None:
-    """The best inside the budget of students trained to the end in a random order while they cost no more than `seconds`."""
+    """The best inside the budget of students trained to the end in a random order while they cost no more than
+    `seconds`."""
     order = list(students)
     random.Random(seed).shuffle(order)
     spent, tried = 0.0, []
@@ -253,8 +271,8 @@ def random_search(students: Sequence[Student], goal: Goal, seconds: float, seed:
 
 
 def predicted_alone(students: dict[StudentSpec, Student], goal: Goal, settings: Settings, count: int) -> Row:
-    """The most accurate of `count` students that the latency model, taught by the probes alone, holds for inside the budget;
-    whether its measured file is."""
+    """The most accurate of `count` students that the latency model, taught by the probes alone, holds for inside the
+    budget; whether its measured file is."""
     lab = ReplayLab(students, load_target("host"), None)
     candidates = [student.candidate for student in students.values()]
     on_target = OnTarget(lab, goal)
@@ -282,7 +300,8 @@ def predicted_alone(students: dict[StudentSpec, Student], goal: Goal, settings: 
 def resampled(
     students: dict[StudentSpec, Student], settings: Settings, percentile: Percentile, draws: int
 ) -> list[Row]:
-    """The search and the one by size on draws of three quarters of the students: does what is learnt of quality help?"""
+    """The search and the one by size on draws of three quarters of the students: does what is learnt of quality
+    help?"""
     everyone = sorted(students.items(), key=lambda entry: entry[0].label)
     target, rows = load_target("host"), []
     for trials in (16, 24):
@@ -321,8 +340,8 @@ def resampled(
     return rows
 
 
-def points(accuracy: float | None, best: float) -> float | None:
-    return None if accuracy is None else round(100 * (best - accuracy), 3)
+def points(accuracy: float | None, best: float | None) -> float | None:
+    return None if accuracy is None or best is None else round(100 * (best - accuracy), 3)
 
 
 def worst(rows: Sequence[Row], key: str) -> float | None:
@@ -330,46 +349,105 @@ def worst(rows: Sequence[Row], key: str) -> float | None:
     return max((row["search"][key] for row in rows if row["search"][key] is not None), default=None)
 
 
+def true_p95s(bench: Workbench, students: Sequence[Student], goal: Goal, count: int) -> list[Row]:
+    """The p95 in ms that plain ONNX Runtime finds, as the median of its sessions, for the best files of students evenly
+    by rank."""
+    best = sorted(
+        (min(s.files, key=lambda f: comparable_ms(f, goal)) for s in students), key=lambda f: comparable_ms(f, goal)
+    )
+    chosen = [best[(2 * place + 1) * len(best) // (2 * count)] for place in range(count)]
+    rows = []
+    for result in chosen:
+        values = plain(bench, result.artifact.path, goal.budget.percentile, TRUE_SESSIONS)
+        rows.append({"file": str(result.artifact.path), "p95_ms": statistics.median(values), "values": values})
+        print(f"{result.artifact.path}: p95 {statistics.median(values):.4f} ms", flush=True)
+    return rows
+
+
+def plain(bench: Workbench, path: Path, percentile: Percentile, count: int) -> list[float]:
+    """Sessions of a file in the cache by plain ONNX Runtime, of a proof's length."""
+    seconds = bench.config.profile.session / 1000
+    return list(islice(plain_sessions(bench.store.root / path, seconds, percentile.fraction, None, 1.0), count))
+
+
+def strangers(bench: Workbench, found: Row, limit_ms: float, percentile: Percentile, count: int) -> Row:
+    """What plain ONNX Runtime says of a proven file: sessions inside, of how many."""
+    values = plain(bench, Path(found["file"]), percentile, count)
+    if sum(value <= limit_ms for value in values) < 0.8 * len(values):
+        values += plain(bench, Path(found["file"]), percentile, MORE_SESSIONS)
+    return {"sessions": len(values), "inside": sum(value <= limit_ms for value in values), "values": values}
+
+
+def open_scale(config: BuildConfig, target: Target, base: Path) -> Workbench:
+    """A bench on which proofs are taken now, and the anchor's own latency."""
+    bench = open_bench(config, target, Store(), base=base, require_measured=True)
+    bench.occasion = datetime.now(UTC).isoformat(timespec="seconds")
+    scale_alone(bench)
+    assert bench.scale is not None
+    print(f"anchor p95 {bench.scale.anchor_ms.p95:.4f} ms, sessions differ by {bench.scale.spread:.1%}", flush=True)
+    return bench
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("build", type=Path)
     parser.add_argument("--rows", type=Path, required=True)
-    parser.add_argument("--cache", type=Path)
+    parser.add_argument("--prove", action="store_true")
+    parser.add_argument("--stranger", type=int, default=0, metavar="N")
+    parser.add_argument("--times", default="", help="budgets as multiples of true p95s: 1.1,1.25,1.5")
+    parser.add_argument("--of", type=int, default=3, help="of so many students")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--plot", type=Path)
     parser.add_argument("--resamples", type=int, default=0)
     arguments = parser.parse_args()
     config, target = load_config(arguments.build), load_target("host")
+    bench = open_scale(config, target, arguments.build.parent.absolute()) if arguments.prove else None
     recorded = json.loads(arguments.rows.read_text())
-    students = read_students(recorded, config, target)
+    students = read_students(recorded, config, target, bench)
+    test = {sha256: accuracy for row in recorded["rows"] for sha256, accuracy in row.get("accuracy_test", {}).items()}
     everyone = list(students.values())
     settings = settings_of(config.search)
     brute_s = sum(sum(student.seconds) for student in everyone)
     percentile = config.budget.percentile
-    rows = []
-    sessions: dict[str, tuple[Session, ...]] = {}
-    for limit_ms in budgets_of(everyone, percentile):
-        goal = Goal(budget=Budget(latency_ms=limit_ms, percentile=percentile))
+    anything = Goal(budget=Budget(latency_ms=1e9, percentile=percentile))
+    true, limits = [], [(limit_ms, None) for limit_ms in budgets_of(everyone, percentile)]
+    if arguments.times:
+        assert bench is not None, "--times needs --prove"
+        true = true_p95s(bench, everyone, anything, arguments.of)
+        limits = [(float(times) * row["p95_ms"], float(times)) for row in true for times in arguments.times.split(",")]
+    rows: list[Row] = []
+    document: Row = {"students": len(everyone), "brute_force_train_seconds": brute_s, "true_p95s": true, "rows": rows}
+    if bench is not None and bench.scale is not None:
+        document["scale"] = {"anchor_ms": bench.scale.anchor_ms.model_dump(), "spread": bench.scale.spread}
+    for limit_ms, times in limits:
+        aim_ms = aim(limit_ms, bench.scale.spread) if bench is not None and bench.scale is not None else None
+        goal = Goal(budget=Budget(latency_ms=limit_ms, percentile=percentile), aim_ms=aim_ms)
         best = best_inside(everyone, goal)
-        assert best is not None
-        reference_us = recorded["teacher"]["reference_us"]
-        lab = ReplayLab(students, target, arguments.cache, sessions=sessions, reference_us=reference_us)
+        lab = ReplayLab(students, target, bench)
         found = searched(students, goal, settings, lab)
-        provable = best if arguments.cache is None else best_provable(lab, goal)
+        # For brute force no limit lies below the budget: it may try every file.
+        provable = best if bench is None or times else best_provable(lab, goal.model_copy(update={"aim_ms": None}))
         same = replace(settings, trials=found["trials"])
         by_size = searched(students, goal, same, ReplayLab(students, target, None), SearchBySize)
         by_chance = [random_search(everyone, goal, found["train_seconds"], seed) for seed in range(RANDOM_SEEDS)]
         misses = [points(a, best) for a in by_chance if a is not None]
         alone = predicted_alone(students, goal, settings, max(found["finished"], 1))
+        inside = [f for s in everyone for f in s.kept(goal)]
+        best_test = test.get(max(inside, key=validation_accuracy).artifact.sha256) if inside else None
+        found["accuracy_test"] = test.get(found["sha256"])
         row = {
             "budget_ms": limit_ms,
+            "times_true_p95": times,
+            "aim_ms": aim_ms,
             "inside": sum(bool(student.kept(goal)) for student in everyone),
             "best_accuracy": best,
             "best_provable": provable,
+            "best_accuracy_test": best_test,
             "search": found
             | {
                 "points_below": points(found["accuracy"], best),
-                "points_below_provable": None if provable is None else points(found["accuracy"], provable),
+                "points_below_provable": points(found["accuracy"], provable),
+                "points_below_test": points(found["accuracy_test"], best_test),
             },
             "train_share": found["train_seconds"] / brute_s,
             "by_size": {
@@ -383,39 +461,44 @@ def main() -> None:
             },
             "prediction_alone": alone | {"points_below": points(alone["accuracy"], best)},
         }
+        if bench is not None and found["proven"] and arguments.stranger:
+            row["stranger"] = strangers(bench, found, limit_ms, percentile, arguments.stranger)
         rows.append(row)
-        print(
-            f"{limit_ms:.4f} ms: {row['inside']} inside, best {best:.2%}, provable {provable or 0:.2%}; "
-            f"search {found['student']} {found['precision']}, "
-            f"{row['search']['points_below_provable']} points below that, {row['train_share']:.0%} of the training, "
-            f"proven {found['proven']}; "
-            f"by size {row['by_size']}; random {row['random']['points_below']}; prediction alone {row['prediction_alone']}",
-            flush=True,
-        )
-    document = {
-        "students": len(everyone),
-        "reference_us": recorded["teacher"]["reference_us"],
-        "brute_force_train_seconds": brute_s,
-        "settings": {"probes": settings.probes, "candidates": settings.candidates, "trials": settings.trials},
-        "proofs": "measured" if arguments.cache else "recorded",
-        "proven": sum(row["search"]["proven"] for row in rows),
-        "provable": sum(row["best_provable"] is not None for row in rows),
-        "worst_points_below": worst(rows, "points_below"),
-        "worst_points_below_provable": worst(rows, "points_below_provable"),
-        "largest_train_share": max(row["train_share"] for row in rows),
-        "prediction_alone_outside": sum(not row["prediction_alone"]["inside"] for row in rows),
-        "resampled": resampled(students, settings, percentile, arguments.resamples) if arguments.resamples else [],
-        "rows": rows,
-    }
+        print(told(row), flush=True)
+        document |= {
+            "proven": sum(row["search"]["proven"] for row in rows),
+            "provable": sum(row["best_provable"] is not None for row in rows),
+            "worst_points_below": worst(rows, "points_below"),
+            "worst_points_below_provable": worst(rows, "points_below_provable"),
+            "worst_points_below_test": worst(rows, "points_below_test"),
+            "largest_train_share": max(row["train_share"] for row in rows),
+            "prediction_alone_outside": sum(not row["prediction_alone"]["inside"] for row in rows),
+        }
+        if arguments.json:
+            arguments.json.write_text(json.dumps(document, indent=1) + "\n")
+    if arguments.resamples:
+        document["resampled"] = resampled(students, settings, percentile, arguments.resamples)
     if arguments.json:
         arguments.json.write_text(json.dumps(document, indent=1) + "\n")
     if arguments.plot:
         draw(rows, arguments.plot)
 
 
+def told(row: Row) -> str:
+    found, stranger = row["search"], row.get("stranger")
+    outside = f"; a stranger finds {stranger['inside']} of {stranger['sessions']} inside" if stranger else ""
+    return (
+        f"{row['budget_ms']:.4f} ms: {row['inside']} inside, best {row['best_accuracy'] or 0:.2%}, provable "
+        f"{row['best_provable'] or 0:.2%}; search {found['student']} {found['precision']}, proven {found['proven']}, "
+        f"{found['points_below_provable']} points below that, {found['points_below_test']} on the test split, "
+        f"{row['train_share']:.0%} of the training{outside}; by size {row['by_size']}; random "
+        f"{row['random']['points_below']}; prediction alone {row['prediction_alone']}"
+    )
+
+
 def draw(rows: Sequence[Row], path: Path) -> None:
-    """Points below brute force's best at each budget, a line a method: the proven ones below what brute force can prove, the
-    others below what it has inside by the same recorded latencies."""
+    """Points below brute force's best at each budget, a line a method: the proven ones below what brute force can
+    prove, the others below what it has inside by the same recorded latencies."""
     import plotly.graph_objects as go  # type: ignore[import-untyped]
 
     figure = go.Figure()

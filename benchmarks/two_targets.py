@@ -52,7 +52,7 @@ def outcome(result: BuildResult) -> dict[str, Any]:
         "student": result.student.spec.label if result.student else None,
         "precision": won.precision if won else None,
         "accuracy_validation": won.accuracy_validation if won else None,
-        "bound_ms": max(result.proof.bounds_ms) if result.proof else None,
+        "proof": result.proof.sentence if result.proof else None,
         "budget_ms": result.budget.latency_ms,
     }
 

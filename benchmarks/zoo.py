@@ -34,9 +34,10 @@ from typing import Any
 
 import timm
 import torch
-from measuring import session_p50_ms
+from measuring import one_session
 from torch import nn
 
+from edgedistill.devices.stats import measured_latency
 from edgedistill.opening import format_of
 from edgedistill.runtimes import runtime_for
 from edgedistill.targets import load_target
@@ -126,7 +127,8 @@ def row(model: str, form: str, parameters: int, *, ok: bool, **found: Any) -> di
 
 def measure(path: Path) -> float:
     """p50 in ms of one session of a file on this machine, with random inputs."""
-    return session_p50_ms(runtime_for(format_of(path)).adopt(path, load_target("host")), None, max_seconds=1.0)
+    artifact = runtime_for(format_of(path)).adopt(path, load_target("host"))
+    return measured_latency(one_session(artifact, None, None, 1.0)).p50_ms
 
 
 def summary(rows: list[dict[str, Any]], formats: list[str]) -> dict[str, str]:

@@ -23,7 +23,7 @@ from edgedistill.documents import (
 )
 from edgedistill.errors import Collected, InputError, Problem, wrong_options
 from edgedistill.explained import ExplainResult
-from edgedistill.jobs import Changes, Job, jobs_of
+from edgedistill.jobs import Changes, How, Job, jobs_of
 from edgedistill.progress import Listener, silent
 from edgedistill.results import BuildIndex, BuildResult, ProfileResult, SearchResult
 from edgedistill.store import Store
@@ -41,6 +41,8 @@ def build(
     budget: str | None = None,
     out: Path | str | None = None,
     require_measured: bool = False,
+    remeasure: bool = False,
+    keep_teacher: bool = True,
     trials: int | None = None,
     time: str | None = None,
     jobs: int = 1,
@@ -53,11 +55,15 @@ def build(
     `target` (a name or the path of a TOML file), `budget` (`"5ms@p95"`, `"20%"`), `trials` and `time` (`"2h"`) replace those
     of the file; `out` is `out/` beside it unless given. `jobs` students train at a time, here or (`executor="ray"`) on a
     Ray cluster; `storage` is Optuna's, a journal file or a database URL. With nothing changed since the last build in
-    `out`, returns its result at once. A budget that is not met is a result (`status == "not_met"`), not an exception.
+    `out`, returns its result at once; with `remeasure` all measurements are taken again, and the proof stands beside the one
+    before. The teacher's fp32 file lies in `out` as well, unless `keep_teacher` is off. A budget that is not met is a result
+    (`status == "not_met"`), not an exception.
     Raises InputError for bad input and UnreachableError if `require_measured` and the device does not answer.
     """
     changes = Changes(budget, trials, time)
-    using, found = _asked(path, _one(target), changes, out, require_measured, jobs, executor, storage)
+    using, found = _asked(
+        path, _one(target), changes, out, How(require_measured, remeasure, keep_teacher), jobs, executor, storage
+    )
     return building.build(_only(path, found), using, listener)[0]
 
 
@@ -69,6 +75,8 @@ def build_all(
     budget: str | None = None,
     out: Path | str | None = None,
     require_measured: bool = False,
+    remeasure: bool = False,
+    keep_teacher: bool = True,
     trials: int | None = None,
     time: str | None = None,
     jobs: int = 1,
@@ -80,7 +88,9 @@ def build_all(
     is returned is their index, `OUT/build.json`; for one, its result as `build` returns it. With `one_student` the same
     student is searched for all of them: each file of it is proven on its own target."""
     changes = Changes(budget, trials, time, one_student)
-    using, found = _asked(path, targets, changes, out, require_measured, jobs, executor, storage)
+    using, found = _asked(
+        path, targets, changes, out, How(require_measured, remeasure, keep_teacher), jobs, executor, storage
+    )
     return (
         building.build_each(found, using, listener) if _several(found) else building.build(found[0], using, listener)[0]
     )
@@ -99,7 +109,7 @@ def plan(
     from edgedistill.planning import plan_of
 
     changes = Changes(budget, trials, time, one_student)
-    return plan_of(jobs_of(Path(path), _names(targets), changes, None, require_measured=False))
+    return plan_of(jobs_of(Path(path), _names(targets), changes, None))
 
 
 def search(
@@ -109,6 +119,7 @@ def search(
     budget: str | None = None,
     out: Path | str | None = None,
     require_measured: bool = False,
+    remeasure: bool = False,
     trials: int | None = None,
     time: str | None = None,
     jobs: int = 1,
@@ -119,7 +130,7 @@ def search(
     """`build` that stops before anything is shipped; returns what `OUT/search.json` holds. Processes that share `storage`
     and the cache share the work."""
     changes = Changes(budget, trials, time)
-    using, found = _asked(path, _one(target), changes, out, require_measured, jobs, executor, storage)
+    using, found = _asked(path, _one(target), changes, out, How(require_measured, remeasure), jobs, executor, storage)
     return building.search(_only(path, found), using, listener)[0]
 
 
@@ -131,6 +142,7 @@ def search_all(
     budget: str | None = None,
     out: Path | str | None = None,
     require_measured: bool = False,
+    remeasure: bool = False,
     trials: int | None = None,
     time: str | None = None,
     jobs: int = 1,
@@ -140,7 +152,7 @@ def search_all(
 ) -> SearchResult | BuildIndex:
     """`build_all` that stops before anything is shipped; the index of several targets is `OUT/search.json`."""
     changes = Changes(budget, trials, time, one_student)
-    using, found = _asked(path, targets, changes, out, require_measured, jobs, executor, storage)
+    using, found = _asked(path, targets, changes, out, How(require_measured, remeasure), jobs, executor, storage)
     if _several(found):
         return building.search_each(found, using, listener)
     return building.search(found[0], using, listener)[0]
@@ -159,7 +171,7 @@ def _asked(
     targets: Sequence[str | Path],
     changes: Changes,
     out: Path | str | None,
-    require_measured: bool,
+    how: How,
     jobs: int,
     executor: str,
     storage: str | None,
@@ -170,7 +182,7 @@ def _asked(
         using = means(jobs, executor, storage)
     with wrong:
         folder = None if out is None else Path(out)
-        found = jobs_of(Path(path), _names(targets), changes, folder, require_measured=require_measured)
+        found = jobs_of(Path(path), _names(targets), changes, folder, how)
     wrong.raise_any()
     return using, found
 
@@ -202,15 +214,22 @@ def means(jobs: int, executor: str, storage: str | None) -> Means:
 
 
 def profile(
-    path: Path | str, *, target: str | Path = "host", sessions: int = 3, listener: Listener = silent
+    path: Path | str,
+    *,
+    target: str | Path = "host",
+    sessions: int = 3,
+    beside: Path | str | None = None,
+    listener: Listener = silent,
 ) -> ProfileResult:
-    """Measure any ONNX, LiteRT or ExecuTorch file on `target`, `sessions` times; returns latency, memory and operators.
+    """Measure any ONNX, LiteRT or ExecuTorch file on `target`, `sessions` times; returns latency, memory and operators. With
+    `beside`, another file of the same format, the two run in turn and the result has the ratio of their latencies.
 
     Raises InputError for a file that is none of these, UnreachableError where the target's device does not answer.
     """
     from edgedistill.profiling import profile_file
 
-    return profile_file(Path(path), load_target(str(target)), listener, sessions)
+    other = None if beside is None else Path(beside)
+    return profile_file(Path(path), load_target(str(target)), listener, sessions, other)
 
 
 def calibrate(

@@ -1,16 +1,20 @@
 """The objects that a build passes along, one per arrow; the document it ends with is in `results.py`.
 
 All are frozen pydantic models holding plain values and paths, so that a build can be stopped, moved and resumed.
-Measured, predicted and unknown latencies are three types; accuracy on the test split exists on the finished build alone.
+Measured, predicted and unknown latencies are three types; accuracy on the test split exists on the finished build
+alone.
 """
 
 from __future__ import annotations
 
+import math
+import statistics
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field
 
+from edgedistill.intervals import Answers
 from edgedistill.specs import (
     ComputedBy,
     Format,
@@ -20,6 +24,7 @@ from edgedistill.specs import (
     QuantScheme,
     StudentSpec,
 )
+from edgedistill.units import format_ms, format_percent, format_seconds
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
@@ -27,35 +32,64 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 # -- latency: three kinds that are never mixed ------------------------------------------------------------------
 
 
-class MeasuredLatency(Frozen):
-    """Percentiles of raw samples taken on `device` from the artifact with this hash.
+class Percentiles(Frozen):
+    """A figure at each percentile: latencies in ms, or ratios of them."""
 
-    `reference_us` is the processor's speed meanwhile, as the duration of a fixed piece of arithmetic (see Session), null
-    where it was not taken; `slowdown` how much longer that took than while the teacher was measured: 1.0 at the same
-    speed, 1.5 on a processor that a neighbour keeps busy.
+    p50: Annotated[float, Field(gt=0)]
+    p95: Annotated[float, Field(gt=0)]
+    p99: Annotated[float, Field(gt=0)]
+
+    def at(self, percentile: Percentile) -> float:
+        """The figure at `percentile`."""
+        return {Percentile.P50: self.p50, Percentile.P95: self.p95, Percentile.P99: self.p99}[percentile]
+
+
+class RelativeLatency(Percentiles):
+    """A file's latency as a ratio to that of the anchor with this hash, which ran in turn with it in the same
+    processes: 0.8 is a fifth faster. Sessions too short for a percentile compare medians in its place (`by_median`).
+
+    `anchor_ms` is the anchor's own latency, from the same figures for all files that are compared. It turns ratios into
+    milliseconds for ranking and prediction; no verdict uses them.
     """
+
+    by_median: tuple[Percentile, ...] = ()
+    anchor_sha256: str
+    anchor_ms: Percentiles
+
+    def in_ms(self, percentile: Percentile) -> float:
+        """The ratio times the anchor's own latency: what is compared and predicted, and never a proof."""
+        return self.at(percentile) * self.anchor_ms.at(percentile)
+
+
+class MeasuredLatency(Frozen):
+    """Percentiles in ms of raw samples taken on `device` from the artifact with this hash: those of each session, then
+    the median over the `sessions`. `samples` counts the runs of all. `relative` is null where no anchor ran beside
+    it."""
 
     kind: Literal["measured"] = "measured"
     p50_ms: float
     p95_ms: float
     p99_ms: float
     samples: int
+    sessions: int = 1
     device: str
-    reference_us: float | None = None
-    slowdown: Annotated[float, Field(gt=0)] = 1.0
+    relative: RelativeLatency | None = None
 
     def at(self, percentile: Percentile) -> float:
-        """Latency in ms at `percentile`."""
+        """Latency in ms at `percentile`, as it was."""
         return {Percentile.P50: self.p50_ms, Percentile.P95: self.p95_ms, Percentile.P99: self.p99_ms}[percentile]
 
     def comparable(self, percentile: Percentile) -> float:
-        """Latency in ms at `percentile` as it would be at the teacher's speed: what the search compares with its budget and
-        with other candidates. It is an estimate where `slowdown` is not 1, and never a proof."""
-        return self.at(percentile) / self.slowdown
+        """Latency in ms at `percentile` that the search compares with other files: the ratio to the anchor times the
+        anchor's own latency; without an anchor `at`. It is never a proof."""
+        if self.relative is None:
+            return self.at(percentile)
+        return self.relative.in_ms(percentile)
 
 
 class PredictedLatency(Frozen):
-    """A model's estimate of a file in one `precision` at one percentile, with its 95% interval. `basis` says from what."""
+    """A model's estimate of a file in one `precision` at one percentile, with its 90% interval. `basis` says from
+    what."""
 
     kind: Literal["predicted"] = "predicted"
     latency_ms: float
@@ -83,9 +117,9 @@ Latency = Annotated[MeasuredLatency | PredictedLatency | UnknownLatency, Field(d
 
 
 class TrainedStudent(Frozen):
-    """A student's weights after `epochs` of a schedule of `total_epochs`. `accuracy_validation` is the torch model's, in
-    fp32: it ranks candidates between rungs and is never reported as an artifact's. `train_seconds` counts all epochs so far,
-    `images_per_second` is the speed over them, null where it is not known."""
+    """A student's weights after `epochs` of a schedule of `total_epochs`. `accuracy_validation` is the torch model's,
+    in fp32: it ranks candidates between rungs and is never reported as an artifact's. `train_seconds` counts all epochs
+    so far, `images_per_second` is the speed over them, null where it is not known."""
 
     spec: StudentSpec
     weights: Path
@@ -97,8 +131,8 @@ class TrainedStudent(Frozen):
 
 
 class TensorSignature(Frozen):
-    """One input or output of a model file. `dtype` is NumPy's name, or `RGB image` for a picture, whose shape is its height
-    and width. An open dimension is -1."""
+    """One input or output of a model file. `dtype` is NumPy's name, or `RGB image` for a picture, whose shape is its
+    height and width. An open dimension is -1."""
 
     name: str
     dtype: str
@@ -110,10 +144,10 @@ class TensorSignature(Frozen):
 
 
 class Layer(Frozen):
-    """A layer with weights of its own: a convolution, a linear layer, a matrix product with a constant. `name` is the file's
-    word for it. `weights` is the type that they are stored in, `arithmetic` what the layer computes in: `float32`,
-    `float16`, `int8`, or `int8 dynamic` where activations are rounded by ranges found at every run. `parameters` counts its
-    weights, biases aside."""
+    """A layer with weights of its own: a convolution, a linear layer, a matrix product with a constant. `name` is the
+    file's word for it. `weights` is the type that they are stored in, `arithmetic` what the layer computes in:
+    `float32`, `float16`, `int8`, or `int8 dynamic` where activations are rounded by ranges found at every run.
+    `parameters` counts its weights, biases aside."""
 
     name: str
     weights: str
@@ -140,8 +174,8 @@ class ExportedModel(Frozen):
 
 class Fallbacks(Frozen):
     """Who computes the operations of a file: `by` (a delegate, an execution provider, a compute unit) all but those
-    `elsewhere`, which are counted by name; of `operations` in all. Both are null where that is not known here, and `unknown`
-    says why. The cast of the image's bytes in front of a graph is not counted."""
+    `elsewhere`, which are counted by name; of `operations` in all. Both are null where that is not known here, and
+    `unknown` says why. The cast of the image's bytes in front of a graph is not counted."""
 
     by: str
     operations: int | None = None
@@ -160,9 +194,9 @@ class Fallbacks(Frozen):
 
 
 class Inspection(Frozen):
-    """What can be told about an artifact without running it. `checks` are sentences of what was checked, with the result;
-    `operations` counts by kind, in the format's own words; `layers` are those with weights; `bytes_by_part` adds up to the
-    file (an engine cannot be taken apart: empty); `facts` are what only this format has."""
+    """What can be told about an artifact without running it. `checks` are sentences of what was checked, with the
+    result; `operations` counts by kind, in the format's own words; `layers` are those with weights; `bytes_by_part`
+    adds up to the file (an engine cannot be taken apart: empty); `facts` are what only this format has."""
 
     checks: tuple[str, ...]
     inputs: tuple[TensorSignature, ...] = ()
@@ -175,9 +209,9 @@ class Inspection(Frozen):
 
 
 class CompiledArtifact(Frozen):
-    """A file that the target's runtime loads. `toolchain` are names and versions of what made it, `record` the builder's
-    own words about it (capabilities, log), `fallbacks` who computes its operations. `handed_over` is the network as the
-    builder was given it, for a format that cannot be read back."""
+    """A file that the target's runtime loads. `toolchain` are names and versions of what made it, `record` the
+    builder's own words about it (capabilities, log), `fallbacks` who computes its operations. `handed_over` is the
+    network as the builder was given it, for a format that cannot be read back."""
 
     path: Path
     format: Format
@@ -201,13 +235,16 @@ class Parity(Frozen):
 
 
 class Verified(Frozen):
-    """The artifact was run: by its own runtime (`device`), or by an interpreter that computes what the file says where that
-    runtime does not exist (`reference`: the numbers are the file's, the arithmetic is not the device's)."""
+    """The artifact was run: by its own runtime (`device`), or by an interpreter that computes what the file says where
+    that runtime does not exist (`reference`: the numbers are the file's, the arithmetic is not the device's). `right`
+    is one bit for each validation image in order, 1 where its top class is the label, packed as hexadecimal digits: two
+    files are compared image by image. Empty where it was not kept."""
 
     kind: Literal["run"] = "run"
     computed_by: ComputedBy = ComputedBy.DEVICE
     parity: Parity
     accuracy_validation: Fraction
+    right: str = ""
 
 
 class Inspected(Frozen):
@@ -219,6 +256,15 @@ class Inspected(Frozen):
 
 
 Verification = Annotated[Verified | Inspected, Field(discriminator="kind")]
+
+
+class Core(Frozen):
+    """A processor that a session is pinned to. `capacity` is relative to the largest core's 1024, null where all are
+    alike; `siblings` are the processors on the same physical core, itself among them."""
+
+    cpu: int
+    capacity: int | None
+    siblings: tuple[int, ...]
 
 
 class Environment(Frozen):
@@ -233,8 +279,23 @@ class Environment(Frozen):
     provider: str
     threads: int
     pinned_cpus: tuple[int, ...]
+    cores: tuple[Core, ...] = ()
     power: str
-    temperature_c: float | None
+
+
+class Moment(Frozen):
+    """What the machine was like at one moment, `at` (UTC): recorded beside samples, and decides nothing. `reference_us`
+    is the duration of a fixed piece of arithmetic, `load` the runnable processes of the last minute. Counters:
+    `waited_ms` is for how long the process was ready and had no processor, `stolen_ms` for how long the hypervisor gave
+    its processors to others. Null is what the system does not tell."""
+
+    at: str
+    reference_us: float | None = None
+    clock_mhz: float | None = None
+    temperature_c: float | None = None
+    load: float | None = None
+    waited_ms: float | None = None
+    stolen_ms: float | None = None
 
 
 class OpTiming(Frozen):
@@ -247,53 +308,112 @@ class OpTiming(Frozen):
 
 
 class Session(Frozen):
-    """One measuring process: warm-up runs, then raw samples in ns in the order taken (`samples_ns`).
+    """One measuring process: warm-up runs, then raw samples in ns in the order taken, all of them.
 
-    `reference_us` is how long a fixed piece of arithmetic took in the same process between them (the median): it tells how
-    fast the processor was, whatever the model. None where it was not taken. `set_aside` counts samples that are not among
-    them because the processor ran at another speed meanwhile, `waited_s` is how long the session waited for its speed.
+    `anchor_ns` are those of the model that ran in turn with the file, `turns` how many runs of each there were in every
+    turn; both empty where it ran alone. `start` and `end` are the machine around the samples, null where nothing
+    recorded it.
     """
 
-    samples_ns: tuple[int, ...]
+    samples_ns: Annotated[tuple[int, ...], Field(min_length=1)]
+    anchor_ns: tuple[int, ...] = ()
+    turns: tuple[tuple[int, int], ...] = ()
     warmup_runs: int
+    start: Moment | None = None
+    end: Moment | None = None
     load_ms: float
     peak_memory_bytes: int
     model_memory_bytes: int
-    drift: float
-    noisy: bool
-    reference_us: float | None = None
-    set_aside: int = 0
-    waited_s: float = 0.0
 
 
 class Profile(Frozen):
-    """Latency of one artifact on one device. `drift` and noise are flagged by session; a flagged session was measured
-    again (`remeasured` counts how often) and the flag stays if it came out the same."""
+    """Latency of one artifact on one device, session by session; `anchor_sha256` is the file that ran in turn with it,
+    null where it ran alone."""
 
     artifact_sha256: str
+    anchor_sha256: str | None = None
     target: str
     precision: Precision
     environment: Environment
     sessions: tuple[Session, ...]
     op_timings: tuple[OpTiming, ...]
-    remeasured: int = 0
 
 
 class StandIn(Frozen):
-    """What was run in place of a file that cannot run here, said by `what`. Its accuracy helps to decide whether the file
-    is worth shipping and is never given as the file's own."""
+    """What was run in place of a file that cannot run here, said by `what`. Its answers to `images` validation images
+    help to decide whether the file is worth shipping and are never given as the file's own."""
 
     what: str
     accuracy_validation: Fraction
+    images: int
+    right: str = ""
 
 
 # -- the study --------------------------------------------------------------------------------------------------
 
 
+class Proof(Frozen):
+    """Sessions of the winner's exact artifact, and whether they prove the budget.
+
+    `values` are the sessions' percentiles in order: latencies in ms, or, where `share` is true, ratios to the teacher's
+    fp32 file, which ran in turn with it. The claim: with `confidence`, at least `claimed` (0 to 1) of such sessions
+    stay at or below `limit`. It is `met` where no more of them than `over_allowed` were over, which bounds their share
+    (exact binomial), and the one-sided tolerance bound of their logs, `bound`, is inside as well. `alpha` is what of 1
+    - `confidence` this look at this finalist has: so many looks and finalists were allowed before the first sample.
+
+    Sessions of `session_s` seconds were spread over `period_s`, from `began_at` (UTC). `start` and `end` are the
+    machine then.
+    """
+
+    artifact_sha256: str
+    anchor_sha256: str | None = None
+    target: str
+    percentile: Percentile
+    share: bool
+    limit: Annotated[float, Field(gt=0)]
+    claimed: Fraction
+    confidence: Fraction
+    alpha: Fraction
+    values: tuple[float, ...]
+    over: int
+    over_allowed: int
+    bound: float | None
+    session_s: float
+    period_s: float
+    began_at: str
+    start: Moment | None = None
+    end: Moment | None = None
+    met: bool
+
+    @property
+    def spread(self) -> float:
+        """Standard deviation of the log of the sessions' percentile: 0.1 is 10% from one to the next."""
+        return statistics.stdev(map(math.log, self.values)) if len(self.values) > 1 else 0.0
+
+    def shown(self, value: float) -> str:
+        """A session's value or a bound: `0.0951 ms`, or `7.8% of the teacher's`."""
+        return f"{format_percent(value)} of the teacher's" if self.share else format_ms(value)
+
+    @property
+    def sentence(self) -> str:
+        """The claim, or what was seen in its place, with the sessions that it rests on."""
+        seen = (
+            f"in {len(self.values)} sessions of {format_seconds(self.session_s)} over {format_seconds(self.period_s)} "
+            f"{self.percentile} was {self.shown(min(self.values))} to {self.shown(max(self.values))}"
+        )
+        if self.met:
+            sure, most = format_percent(self.confidence, 0), format_percent(self.claimed, 0)
+            return (
+                f"{seen}; with {sure} confidence at least {most} of such sessions stay below {self.shown(self.limit)}"
+            )
+        return f"{seen}; {self.over} of them were over {self.shown(self.limit)}, at most {self.over_allowed} may be"
+
+
 class SchemeResult(Frozen):
-    """One precision of one candidate on the target's own runtime. `profile` is the cache's key of its raw samples; `dropped`
-    is why it was turned away, empty if kept. `peak_memory_bytes` is of a process that runs the file, null where it was not
-    measured."""
+    """One precision of one candidate on the target's own runtime. `profile` is the cache's key of its raw samples;
+    `dropped` is why it was not kept, empty if it was. `peak_memory_bytes` is of a process that runs the file, null
+    where it was not measured. `multiplying` is the share of its operators' time in convolutions and matrix products,
+    null where that is not known. `proof` is what was tried of this very file, met or not; null where none was."""
 
     scheme: QuantScheme
     artifact: CompiledArtifact
@@ -302,19 +422,36 @@ class SchemeResult(Frozen):
     peak_memory_bytes: int | None = None
     profile: str | None = None
     stand_in: StandIn | None = None
+    multiplying: Fraction | None = None
     dropped: str = ""
+    proof: Proof | None = None
+
+    @property
+    def disproven(self) -> bool:
+        """Whether a proof of it was tried and is not met."""
+        return self.proof is not None and not self.proof.met
+
+
+def answers_of(result: SchemeResult) -> Answers | None:
+    """A file's answers to the validation split, or those of what was run in its place; None where neither could be
+    run."""
+    ran = result.verification
+    if isinstance(ran, Verified):
+        return Answers(ran.accuracy_validation, ran.parity.images, ran.right)
+    stood_in = result.stand_in
+    return Answers(stood_in.accuracy_validation, stood_in.images, stood_in.right) if stood_in else None
 
 
 class LadderRung(Frozen):
-    """One file that was tried: accuracy on the validation split, `loss` beside fp32 (both null where the file could not be
-    made or run), bytes, p50 in ms (null where it was not measured). `reason` says why it was turned away, empty for the
-    winner."""
+    """One file that was tried: accuracy on the validation split, `loss` beside fp32 (both null where the file could not
+    be made or run), bytes, and its p50 as a ratio to that of the fp32 file, run in turn with it (null where it was not
+    measured). `reason` says why it is rejected, empty for the winner."""
 
     scheme: QuantScheme
     accuracy: Fraction | None = None
     loss: float | None = None
     bytes: int | None = None
-    p50_ms: float | None = None
+    relative_p50: float | None = None
     accepted: bool
     reason: str = ""
 
@@ -337,8 +474,8 @@ class Rung(Frozen):
 
 
 class Trial(Frozen):
-    """One candidate. `state` is how far it came: `failed` has a reason; `pruned` was less accurate than others at its last
-    rung; `over_budget` was turned away by a measurement; `complete` went through all rungs."""
+    """One candidate. `state` is how far it came: `failed` has a reason; `pruned` was less accurate than others at its
+    last rung; `over_budget` was turned away by a measurement; `complete` went through all rungs."""
 
     number: int
     spec: StudentSpec
@@ -349,18 +486,3 @@ class Trial(Frozen):
     schemes: tuple[SchemeResult, ...] = ()
     state: Literal["failed", "pruned", "over_budget", "complete"]
     reason: str
-
-
-class Proof(Frozen):
-    """The acceptance rule applied to the winner's exact artifact: in every session the order statistic at `ranks` is
-    inside the budget, which bounds the true percentile with 95% confidence. `set_aside_per_session` counts what was sampled
-    besides while the processor ran at another speed (see Session; empty in builds that did not count)."""
-
-    artifact_sha256: str
-    sessions: int
-    samples_per_session: tuple[int, ...]
-    set_aside_per_session: tuple[int, ...] = ()
-    ranks: tuple[int, ...]
-    bounds_ms: tuple[float, ...]
-    pause_s: float
-    met: bool

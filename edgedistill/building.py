@@ -10,17 +10,18 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from pydantic import ValidationError
 
 from edgedistill import __version__
 from edgedistill.errors import InputError
-from edgedistill.jobs import Job, check_devices
+from edgedistill.jobs import Job, Order, check_devices
 from edgedistill.progress import Event, Listener, Note, StageFinished
 from edgedistill.results import BuildIndex, BuildResult, Found, IndexEntry, SearchResult
 from edgedistill.ship.package import PACKAGE, verify_package
@@ -34,11 +35,14 @@ if TYPE_CHECKING:
     from edgedistill.workbench import Workbench
     from edgedistill.workers import Executor
 
+F = TypeVar("F", bound=Found)
+
 LOG = "stages.jsonl"
 JOURNAL = "study.journal"
 SEARCH = "search.json"
 BUILD = "build.json"
 REPORT = "report.html"
+OCCASION = ".remeasuring"
 
 
 class ExecutorKind(StrEnum):
@@ -66,21 +70,24 @@ def build(job: Job, means: Means, listener: Listener) -> list[BuildResult]:
     """Search and ship; a result for each order. With nothing changed since the last build in its folders, those."""
     key = job.key
     with _folders(job, listener):
-        known = [found for order in job.orders if (found := finished(order.out, key)) is not None]
+        known = [found for order in job.orders if (found := finished(order, key)) is not None]
         if len(known) == len(job.orders):
             listener(Note("nothing has changed since this build"))
             return known
         began = time.monotonic()
+        before = [found_in(order.out) for order in job.orders]
         prepared = _prepare(job, means, key, listener)
         from edgedistill.finish import finish
         from edgedistill.report.html import write_report
 
         outcomes = prepared.search.run()
         results = []
-        for order, bench, teacher in zip(job.orders, prepared.benches, prepared.teachers, strict=True):
-            finding = prepared.finding(bench, outcomes, key, began)
-            results.append(finish(finding, teacher, prepared.views, order.out))
+        parts = zip(job.orders, prepared.benches, prepared.teachers, before, strict=True)
+        for order, bench, teacher, earlier in parts:
+            finding = prepared.finding(bench, outcomes, key, began, earlier)
+            results.append(finish(finding, teacher, prepared.views, order.out, keep_teacher=order.how.keep_teacher))
             write_report(order.out)
+            (order.out / OCCASION).unlink(missing_ok=True)
         return results
 
 
@@ -88,7 +95,7 @@ def search(job: Job, means: Means, listener: Listener) -> list[SearchResult]:
     """Search, and leave what was found in each order's folder; a build there ships it without searching again."""
     key = job.key
     with _folders(job, listener):
-        known = [found for order in job.orders if (found := _searched(order.out, key)) is not None]
+        known = [found for order in job.orders if (found := _searched(order, key)) is not None]
         if len(known) == len(job.orders):
             listener(Note("nothing has changed since this search"))
             return known
@@ -99,8 +106,9 @@ def search(job: Job, means: Means, listener: Listener) -> list[SearchResult]:
         outcomes = prepared.search.run()
         results = []
         for order, bench in zip(job.orders, prepared.benches, strict=True):
-            result = SearchResult(**dict(describe(prepared.finding(bench, outcomes, key, began))))
+            result = SearchResult(**dict(describe(prepared.finding(bench, outcomes, key, began, found_in(order.out)))))
             write_atomic(order.out / SEARCH, result.model_dump_json(indent=2))
+            (order.out / OCCASION).unlink(missing_ok=True)
             results.append(result)
         return results
 
@@ -114,10 +122,12 @@ class _Prepared:
     views: ViewStore
     search: Search
 
-    def finding(self, bench: Workbench, outcomes: Mapping[str, Outcome], key: str, began: float) -> Finding:
+    def finding(
+        self, bench: Workbench, outcomes: Mapping[str, Outcome], key: str, began: float, before: Found | None
+    ) -> Finding:
         from edgedistill.describing import Finding
 
-        return Finding(bench, bench.target.name, self.search.goals, outcomes, build_key=key, began=began)
+        return Finding(bench, bench.target.name, self.search.goals, outcomes, key, began, before)
 
 
 def _prepare(job: Job, means: Means, key: str, listener: Listener) -> _Prepared:
@@ -142,16 +152,19 @@ def _prepare(job: Job, means: Means, key: str, listener: Listener) -> _Prepared:
         check_ray()
     order, *others = job.orders
     store = Store(listener=_logged(listener, job.home / LOG))
-    measured = order.require_measured
+    measured = order.how.require_measured
     first = open_bench(order.config, order.target, store, base=order.base, require_measured=measured)
     beside = (open_beside(first, one.config, one.target, require_measured=measured) for one in others)
     benches = (first, *beside)
+    occasion = _occasion(job)
+    for bench in benches:
+        bench.occasion = occasion
     candidates = open_space(*benches)
     for bench in benches:
         bench.teacher = open_teacher(first)  # loaded once for all
     teachers = tuple(prepare_teacher(bench) for bench in benches)
     goals = tuple(
-        goal_of(bench.config, resolve_budget(bench, bench.config.budget, teacher))
+        goal_of(bench, resolve_budget(bench, bench.config.budget, teacher))
         for bench, teacher in zip(benches, teachers, strict=True)
     )
     executor = _executor(means, first)
@@ -166,7 +179,8 @@ def _prepare(job: Job, means: Means, key: str, listener: Listener) -> _Prepared:
         for bench, teacher, goal in zip(benches, teachers, goals, strict=True)
     ]
     turn = store.root / "study" / f"{key}.turn"
-    study = Study(means.storage or job.home / JOURNAL, key, [candidate.spec for candidate in candidates], turn)
+    name = f"{key} {occasion}".rstrip()
+    study = Study(means.storage or job.home / JOURNAL, name, [candidate.spec for candidate in candidates], turn)
     known = study.known(lambda: known_before(benches, views, candidates, goals))
     return _Prepared(
         benches, teachers, views, Search(targets, settings_of(order.config.search), candidates, study, known)
@@ -211,22 +225,44 @@ def make_folder(out: Path) -> None:
         raise InputError(f"the output folder {out} cannot be written to", fix="use --out DIR")
 
 
-def finished(out: Path, key: str) -> BuildResult | None:
-    """The result in `out` if it is of the build with this key and everything it names is still there, unchanged."""
-    try:
-        result = BuildResult.model_validate_json((out / BUILD).read_text())
-    except (OSError, ValidationError, json.JSONDecodeError):
-        return None
-    whole = (out / REPORT).is_file() and not verify_package(out, result)
-    return result if result.build_key == key and whole else None
+def _occasion(job: Job) -> str:
+    """On which occasion measurements are taken: a new one where all are to be taken again, kept in the output folder until
+    the build is done, so that one that was killed goes on with its own; else that of the build before in this folder."""
+    order = job.orders[0]
+    marker = order.out / OCCASION
+    if order.how.remeasure and not marker.exists():
+        write_atomic(marker, datetime.now(UTC).isoformat(timespec="milliseconds"))
+    if marker.exists():
+        return marker.read_text()
+    before = found_in(order.out)
+    return before.occasion if before else ""
 
 
-def _searched(out: Path, key: str) -> SearchResult | None:
-    try:
-        result = SearchResult.model_validate_json((out / SEARCH).read_text())
-    except (OSError, ValidationError, json.JSONDecodeError):
+def found_in(out: Path) -> Found | None:
+    """What the last search or build left in `out`; None where there is nothing to be read. A build clears the search's."""
+    return _read(out / SEARCH, SearchResult) or _read(out / BUILD, BuildResult)
+
+
+def _read(path: Path, kind: type[F]) -> F | None:
+    with suppress(OSError, ValidationError, json.JSONDecodeError):
+        return kind.model_validate_json(path.read_text())
+    return None
+
+
+def finished(order: Order, key: str) -> BuildResult | None:
+    """The result in the order's folder if it is of the build with this key and everything it names is still there,
+    unchanged, and no measurement is to be taken again."""
+    out, result = order.out, _read(order.out / BUILD, BuildResult)
+    if result is None or order.how.remeasure or result.build_key != key:
         return None
-    return result if result.build_key == key else None
+    teacher = [(out / file.path).exists() for file in result.teacher.files]
+    whole = (out / REPORT).is_file() and not verify_package(out, result) and all(teacher)
+    return result if whole and bool(teacher) is order.how.keep_teacher else None
+
+
+def _searched(order: Order, key: str) -> SearchResult | None:
+    found = _read(order.out / SEARCH, SearchResult)
+    return None if found is None or order.how.remeasure or found.build_key != key else found
 
 
 def _logged(listener: Listener, path: Path) -> Listener:

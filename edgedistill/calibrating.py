@@ -14,7 +14,7 @@ from pathlib import Path
 
 from edgedistill import __version__
 from edgedistill.artifacts import MeasuredLatency, Profile
-from edgedistill.config import BuildConfig, ExportConfig, ProfileConfig, SpaceConfig, TeacherConfig
+from edgedistill.config import BuildConfig, ExportConfig, SpaceConfig, TeacherConfig
 from edgedistill.data.preprocessing import channel_statistics
 from edgedistill.data.synthetic import synthetic_dataset
 from edgedistill.devices.attach import attach
@@ -22,8 +22,10 @@ from edgedistill.devices.base import Device
 from edgedistill.errors import InputError, Problem, TrialFailure, UnreachableError, UnsupportedError
 from edgedistill.files import compiled, portable
 from edgedistill.latency.model import choose_probes
+from edgedistill.latency.operators import multiplying_share
 from edgedistill.latency.profile import CalibrationRow, DeviceProfile, LeftOutError, Quantity, left_out_error
-from edgedistill.pipeline import latency_of, profiled, untrained
+from edgedistill.measuring import compared, latency_of, scale_alone
+from edgedistill.pipeline import untrained
 from edgedistill.preparation import open_space
 from edgedistill.progress import Event, Listener, Note, StageAdvanced, StageFinished, StageStarted
 from edgedistill.specs import Precision, QuantScheme, Target
@@ -31,7 +33,7 @@ from edgedistill.store import Store
 from edgedistill.students.families import TIMM
 from edgedistill.students.families import families as families_named
 from edgedistill.students.space import Candidate
-from edgedistill.workbench import ProcessorSpeed, Workbench
+from edgedistill.workbench import Workbench
 
 LEAST_MODELS = 4
 RESOLUTIONS = (32, 64, 96, 128, 160, 224)
@@ -40,9 +42,6 @@ MAX_MULTIPLY_ADDS = 2_000_000_000
 """Students beyond it run for a quarter of a second and more on one core: each would take minutes to measure."""
 CLASSES = 10
 CALIBRATION_IMAGES, VALIDATION_IMAGES, SIDE = 32, 16, 224
-MEASURING = ProfileConfig(max_samples=1000, max_seconds=1.0)
-# For so long a session waits until the processor runs as fast as for the first.
-WAIT_S = 15.0
 # Candidates that cannot be made are replaced by the next that were chosen, up to half as many again.
 SPARE = 0.5
 RANDOM = "weights are random: latency, memory and size are those of trained students"
@@ -118,9 +117,6 @@ def calibrate_target(target: Target, asked: Asked, store: Store) -> DeviceProfil
     if found.environment is None:
         reasons = [Problem("", failure) for failure in found.failures]
         raise UnsupportedError(f"nothing could be measured on {target.title}", problems=reasons)
-    if bench.speed.elsewhere:
-        text = f"{bench.speed.elsewhere} of {bench.speed.sessions} sessions ran at another speed of the processor"
-        store.listener(Note(f"{text}: their figures are as estimated at the first one's", warning=True))
     return DeviceProfile(
         edgedistill_version=__version__,
         target=target.name,
@@ -151,13 +147,17 @@ def open_calibration(target: Target, asked: Asked, store: Store) -> Workbench:
         "target": target.name,
         "space": SpaceConfig(families=asked.families, resolutions=asked.resolutions or RESOLUTIONS),
         "export": ExportConfig(precisions=asked.precisions, calibration_images=CALIBRATION_IMAGES),
-        "profile": MEASURING,
     }
     config = BuildConfig.model_validate(settings)
     dataset = synthetic_dataset(CLASSES, CALIBRATION_IMAGES, VALIDATION_IMAGES, SIDE)
     mean, std = channel_statistics(dataset)
-    speed = ProcessorSpeed(single_wait_s=WAIT_S)
-    return Workbench(config, target, dataset, mean, std, store, device, "", Path.cwd(), speed)
+    bench = Workbench(config, target, dataset, mean, std, store, device, "", Path.cwd())
+    scale_alone(bench)
+    if bench.scale is None:
+        raise UnreachableError(
+            f"{target.title} is not measured: {bench.not_measurable}", fix=target.how_to_measure.strip()
+        )
+    return bench
 
 
 @dataclass(eq=False)
@@ -197,9 +197,9 @@ def measure(bench: Workbench, chosen: Sequence[Candidate], wanted: int) -> Measu
 def _measure_one(bench: Workbench, candidate: Candidate, scheme: QuantScheme, found: Measurements) -> None:
     source = untrained(bench, candidate.spec)
     artifact = compiled(bench, portable(bench, source, scheme, bench.target.runtime))
-    profile = profiled(bench, artifact, source, sessions=1)
+    profile = compared(bench, artifact, source)
     latency = latency_of(bench, profile)
-    if profile is None or not isinstance(latency, MeasuredLatency):
+    if profile is None or not isinstance(latency, MeasuredLatency) or latency.relative is None:
         raise UnreachableError(
             f"{bench.target.title} is not measured: {bench.not_measurable}", fix=bench.target.how_to_measure.strip()
         )
@@ -209,10 +209,11 @@ def _measure_one(bench: Workbench, candidate: Candidate, scheme: QuantScheme, fo
             spec=candidate.spec,
             structure=candidate.structure,
             precision=scheme.precision,
-            latency=latency,
+            relative=latency.relative,
             bytes=artifact.bytes,
             peak_memory_bytes=max(session.peak_memory_bytes for session in profile.sessions),
             sha256=artifact.sha256,
+            multiplying=multiplying_share(profile.op_timings),
         )
     )
 

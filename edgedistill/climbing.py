@@ -19,10 +19,11 @@ from edgedistill.artifacts import CompiledArtifact, ExportedModel, LadderRung
 from edgedistill.config import ProfileConfig
 from edgedistill.converters import Conversion, convert
 from edgedistill.devices.attach import attach
-from edgedistill.devices.base import MEASURED_FORMATS, run_pushed
-from edgedistill.devices.stats import measured_latency, samples_needed
+from edgedistill.devices.base import MEASURED_FORMATS, run_pushed, sample
+from edgedistill.devices.stats import least_runs, ratio
 from edgedistill.errors import EdgedistillError, UnreachableError, UnsupportedError
 from edgedistill.exporters.program import to_program
+from edgedistill.intervals import Answers, pack
 from edgedistill.isolation import CONVERSION, Limits, in_child
 from edgedistill.ladder import Climbed, Margins, Measured, Tools, climb, judge
 from edgedistill.progress import Listener, StageFinished, StageStarted, silent
@@ -84,7 +85,7 @@ class Climber:
     def measured(self, scheme: QuantScheme) -> Measured:
         """The figures of one file."""
         artifact = self.make(scheme)
-        return Measured(self.accuracy(artifact), artifact.bytes, self.p50_ms(artifact))
+        return Measured(self.answers(artifact), artifact.bytes)
 
     def beside(
         self, precision: Precision, baseline: Measured, margins: Margins
@@ -102,9 +103,9 @@ class Climber:
     def _tools(self) -> Tools[CompiledArtifact]:
         return Tools(
             make=self.make,
-            accuracy=self.accuracy,
+            answers=self.answers,
             bytes=lambda artifact: artifact.bytes,
-            p50_ms=self.p50_ms,
+            relative_p50=self.relative_p50,
             ranked=lambda scheme: [damage.layer for damage in self.damages(scheme)],
         )
 
@@ -184,21 +185,26 @@ class Climber:
 
     # -- measuring ------------------------------------------------------------------------------------------------
 
-    def accuracy(self, artifact: CompiledArtifact) -> float | None:
-        """On the validation images, by running it; a reference interpreter takes the first REFERENCE_IMAGES of them. None
+    def answers(self, artifact: CompiledArtifact) -> Answers | None:
+        """To the validation images, by running it; a reference interpreter takes the first REFERENCE_IMAGES of them. None
         where nothing here runs it."""
         count = None if runtime_for(self.form).computed_by is ComputedBy.DEVICE else REFERENCE_IMAGES
-        return self.accuracy_on(artifact, self.evidence.images[:count], self.evidence.labels[:count])
+        return self.answers_to(artifact, self.evidence.images[:count], self.evidence.labels[:count])
 
-    def accuracy_on(self, artifact: CompiledArtifact, images: Images, labels: Labels) -> float | None:
-        """Share of uint8 images [n, 3, R, R] whose top class is the label int [n]."""
+    def answers_to(self, artifact: CompiledArtifact, images: Images, labels: Labels) -> Answers | None:
+        """To uint8 images [n, 3, R, R] with labels int [n]."""
         limits = Limits(_RUN_LIMIT_S, CONVERSION.memory_bytes)
         top = in_child(f"running {artifact.path.name}", limits, _top, artifact, images)
-        return None if top is None else float((top == labels).mean())
+        if top is None:
+            return None
+        right = top == labels
+        return Answers(float(right.mean()), len(right), pack(right.tolist()))
 
-    def p50_ms(self, artifact: CompiledArtifact) -> float | None:
-        """Median latency of one session on the target's device; None where it is not attached or takes no such file."""
-        if not self.timed or artifact.format not in MEASURED_FORMATS:
+    def relative_p50(self, artifact: CompiledArtifact) -> float | None:
+        """Its p50 as a ratio to the fp32 file's, in turn with it on the target's device; None where that is not attached or
+        takes no such file."""
+        full = self.make(FP32)
+        if not self.timed or artifact.format not in MEASURED_FORMATS or artifact.sha256 == full.sha256:
             return None
         try:
             device = attach(self.target, self.listener)
@@ -209,14 +215,16 @@ class Climber:
             target=self.target,
             sessions=1,
             pause_s=0.0,
-            max_samples=config.max_samples,
-            max_seconds=config.max_seconds,
+            seconds=config.compare / 1000,
+            min_runs=least_runs(Percentile.P50),
             operators=False,
             execute=partial(run_pushed, device),
-            min_samples=samples_needed(Percentile.P95.fraction),
+            sample=sample,
+            anchor=full,
+            burst_s=config.burst / 1000,
         )
         profile = runtime_for(artifact.format).profile(artifact, self.evidence.images[:64], protocol)
-        return measured_latency(profile).p50_ms
+        return ratio(profile.sessions[0], Percentile.P50)
 
     def damages(self, scheme: QuantScheme) -> tuple[LayerDamage, ...]:
         """Layers by what int8 does to them, most damaged first: measured on the ONNX file where that is what is quantised,

@@ -27,7 +27,7 @@ from pydantic import (
 
 from edgedistill.errors import InputError, Problem
 from edgedistill.problem_words import explain_problems
-from edgedistill.specs import BudgetRequest, Format, Frozen, Kernel, Objective, Precision
+from edgedistill.specs import BudgetRequest, Format, Frozen, Kernel, Objective, Precision, ProofLevel
 from edgedistill.toml_lines import line_of
 from edgedistill.units import parse_bytes, parse_duration_ms, parse_fraction
 
@@ -96,9 +96,10 @@ class FitConfig(Frozen):
 
 
 class TeacherConfig(Frozen):
-    """`[teacher]`: `model` is `timm:NAME` or `module:function`; `arguments` go to its builder. `pretrained` takes timm's
-    weights, or says that the function returns trained ones. `mean` and `std` are those that the weights were trained with,
-    as model cards give them, for pixels in 0..1; without them timm's weights have their own and others the data's."""
+    """`[teacher]`: `model` is `timm:NAME` or `module:function`; `arguments` go to its builder. `pretrained` takes
+    timm's weights, or says that the function returns trained ones. `mean` and `std` are those that the weights were
+    trained with, as model cards give them, for pixels in 0..1; without them timm's weights have their own and others
+    the data's."""
 
     model: str
     checkpoint: LocalPath | None = None
@@ -132,9 +133,9 @@ class SplitConfig(Frozen):
 
 
 class DataConfig(Frozen):
-    """`[data]`. `digits`: scikit-learn's. `folder`: `path` with a folder of images a class, or `train`, `validation`, `test`
-    folders of such. `idx`: `path` with MNIST's four files, gzipped or not. `huggingface`: `path` is a folder saved with
-    `save_to_disk`, or `name` a data set on the hub."""
+    """`[data]`. `digits`: scikit-learn's. `folder`: `path` with a folder of images a class, or `train`, `validation`,
+    `test` folders of such. `idx`: `path` with MNIST's four files, gzipped or not. `huggingface`: `path` is a folder
+    saved with `save_to_disk`, or `name` a data set on the hub."""
 
     source: Literal["digits", "folder", "idx", "huggingface"] = "digits"
     path: LocalPath | None = None
@@ -158,9 +159,9 @@ class DataConfig(Frozen):
 
 
 class AugmentationConfig(Frozen):
-    """`[augmentation]`: what a view may be. `views` stored views a training image; `scale` is the share of the image's area
-    that a crop keeps, `ratio` its aspect; `operations` from the list, each with a magnitude up to `magnitude`; `mix`
-    is the share of views blended with a partner (mixup, lambda drawn from Beta(`mix_alpha`, `mix_alpha`))."""
+    """`[augmentation]`: what a view may be. `views` stored views a training image; `scale` is the share of the image's
+    area that a crop keeps, `ratio` its aspect; `operations` from the list, each with a magnitude up to `magnitude`;
+    `mix` is the share of views blended with a partner (mixup, lambda drawn from Beta(`mix_alpha`, `mix_alpha`))."""
 
     views: Annotated[int, Field(ge=1, le=1000)] = 4
     scale: Annotated[tuple[Area, Area], AfterValidator(_rising_pair)] = (0.7, 1.0)
@@ -175,9 +176,9 @@ class AugmentationConfig(Frozen):
 
 class SpaceConfig(Frozen):
     """`[space]`: which candidates there are. An empty list leaves the family's own range, and no families the default
-    ones. Of `kernels` and `expansions` an empty list leaves the family's own single one: each value given multiplies the
-    space. Families without such a choice are not concerned. `max_bytes` holds the weights against a size, in the smallest
-    precision worth trying.
+    ones. Of `kernels` and `expansions` an empty list leaves the family's own single one: each value given multiplies
+    the space. Families without such a choice are not concerned. `max_bytes` holds the weights against a size, in the
+    smallest precision worth trying.
 
     `models` are timm's, each as it is: a candidate a resolution. With `pretrained` their training starts from timm's
     weights, with `checkpoints` from a file's."""
@@ -226,9 +227,11 @@ class TrainConfig(Frozen):
 
 class SearchConfig(Frozen):
     """`[search]`: successive halving. `probes` models with random weights are measured before the first proposal;
-    `candidates` are trained to the first of `rungs` (epochs); the `keep` share of them goes on to the next. At most `trials`
-    candidates are begun, and no further batch of them after `time` (ms). With `warm_start` the search begins with what was
-    calibrated for the target, and with what earlier searches trained with this teacher, data and recipe."""
+    `candidates` are trained to the first of `rungs` (epochs); the `keep` share of them goes on to the next. At most
+    `trials` candidates are begun, and no further batch of them after `time` (ms). Of two files inside all limits the
+    faster one wins that is no less accurate by more than `accuracy_margin` (see Goal). With `warm_start` the search
+    begins with what the cache has of earlier searches with this teacher, data and recipe: it may then go another way
+    than from an empty cache."""
 
     probes: Annotated[int, Field(ge=2, le=200)] = 8
     candidates: Annotated[int, Field(ge=1, le=1000)] = 8
@@ -236,7 +239,8 @@ class SearchConfig(Frozen):
     keep: Share = 0.5
     trials: Annotated[int, Field(ge=1, le=100_000)] = 24
     time: DurationMs | None = None
-    warm_start: bool = True
+    accuracy_margin: Percent = 0.005
+    warm_start: bool = False
 
     @field_validator("rungs")
     @classmethod
@@ -247,9 +251,9 @@ class SearchConfig(Frozen):
 
 
 class ExportConfig(Frozen):
-    """`[export]`: `formats` and `precisions` narrow the target's own; `allow_fallbacks` takes files of which the target's
-    accelerator leaves operations to the CPU. A precision stays only if it is `margin_speed` faster
-    or `margin_size` smaller than fp32 and loses at most `max_accuracy_loss` (all in validation accuracy)."""
+    """`[export]`: `formats` and `precisions` narrow the target's own; `allow_fallbacks` takes files of which the
+    target's accelerator leaves operations to the CPU. A precision stays only if it is `margin_speed` faster or
+    `margin_size` smaller than fp32 and loses at most `max_accuracy_loss` (all in validation accuracy)."""
 
     formats: tuple[Format, ...] = ()
     precisions: tuple[Precision, ...] = ()
@@ -275,8 +279,8 @@ class ExportConfig(Frozen):
 
 
 class LimitsConfig(Frozen):
-    """`[limits]`: what the shipped file keeps beside the budget. `max_size` in bytes of the file, `max_memory` of the peak
-    memory of a process that runs it, the runtime's own included; `min_accuracy` of the validation split."""
+    """`[limits]`: what the shipped file keeps beside the budget. `max_size` in bytes of the file, `max_memory` of the
+    peak memory of a process that runs it, the runtime's own included; `min_accuracy` of the validation split."""
 
     max_size: Bytes | None = None
     max_memory: Bytes | None = None
@@ -284,19 +288,24 @@ class LimitsConfig(Frozen):
 
 
 class ProfileConfig(Frozen):
-    """`[profile]`: candidates get one session, the teacher and the winner `sessions` with `pause` between."""
+    """`[profile]`: how latency is measured; every run counts. A file is compared with the search's anchor network for
+    `compare`, the two in turn for `burst` each. `proof` is how much is claimed of the winner: that 80% (`quick`), 90%
+    (`standard`) or 95% (`thorough`) of its sessions keep the budget; a session lasts `session`, with `pause` between
+    two. `sustained` runs the winner for so long without a pause. All in ms."""
 
-    sessions: Annotated[int, Field(ge=3, le=20)] = 3
-    pause: DurationMs = 2000.0
-    max_samples: Annotated[int, Field(ge=100, le=1_000_000)] = 2000
-    max_seconds: Annotated[float, Field(gt=0, le=600)] = 6.0
+    proof: ProofLevel = ProofLevel.QUICK
+    session: Annotated[DurationMs, Field(ge=500, le=600_000)] = 3000.0
+    pause: Annotated[DurationMs, Field(le=600_000)] = 500.0
+    compare: Annotated[DurationMs, Field(ge=200, le=600_000)] = 1000.0
+    burst: Annotated[DurationMs, Field(le=10_000)] = 5.0
+    sustained: Annotated[DurationMs, Field(ge=3000, le=3_600_000)] | None = None
 
 
 class BuildConfig(Frozen):
-    """A whole build file. `objective` says which student wins of those inside all limits: the most accurate, or the fastest;
-    then `[limits] min_accuracy` is needed, and without a budget the teacher's own latency is it. `targets` are several in
-    one build, in the place of `target`; `budgets` gives those that it names their own. With `one_student` the same student
-    serves them all, instead of a winner each."""
+    """A whole build file. `objective` says which student wins of those inside all limits: the most accurate, or the
+    fastest; then `[limits] min_accuracy` is needed, and without a budget the teacher's own latency is it. `targets` are
+    several in one build, in the place of `target`; `budgets` gives those that it names their own. With `one_student`
+    the same student serves them all, instead of a winner each."""
 
     teacher: TeacherConfig
     target: str = "host"
@@ -322,8 +331,8 @@ class BuildConfig(Frozen):
 
 
 def load_toml(path: Path, what: str) -> tuple[dict[str, Any], str]:
-    """A TOML file's content and text. Raises InputError for a missing file, a folder, a wrong encoding or broken TOML, with
-    the line."""
+    """A TOML file's content and text. Raises InputError for a missing file, a folder, a wrong encoding or broken TOML,
+    with the line."""
     try:
         text = path.read_bytes().decode("utf-8-sig")  # editors on Windows write a byte order mark, TOML allows none
         return tomllib.loads(text), text
@@ -361,7 +370,8 @@ def is_target_path(text: str) -> bool:
 
 
 def load_config(path: Path) -> BuildConfig:
-    """Read a build file. Raises InputError listing every problem with `file:line`; unknown keys come with a suggestion."""
+    """Read a build file. Raises InputError listing every problem with `file:line`; unknown keys come with a
+    suggestion."""
     content, text = load_toml(path, "the build file")
     if content.get("objective") == Objective.LATENCY:
         content.setdefault("budget", NO_SLOWER)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 import platform
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from edgedistill import __version__
-from edgedistill.artifacts import MeasuredLatency, Profile, Trial, Verified
-from edgedistill.devices.stats import proof
+from edgedistill.artifacts import MeasuredLatency, Proof, Trial, Verified, answers_of
+from edgedistill.devices.proof import aim
+from edgedistill.intervals import lower_bound, resolves_loss, resolves_share
 from edgedistill.results import (
     AccuracyLimit,
     Constraint,
@@ -19,14 +20,15 @@ from edgedistill.results import (
     FrontierPoint,
     LatencyLimit,
     MemoryLimit,
+    ScaleSummary,
     SizeLimit,
     StudentSummary,
 )
 from edgedistill.selection.contender import Winner
-from edgedistill.selection.goal import misses_beside_latency, validation_accuracy
+from edgedistill.selection.goal import misses_beside_latency, provable_ms, validation_accuracy
 from edgedistill.selection.pareto import frontier
 from edgedistill.selection.search import Outcome
-from edgedistill.specs import Budget, Goal
+from edgedistill.specs import Goal
 from edgedistill.store import tool_version
 from edgedistill.tools import BUILD_TOOLS
 from edgedistill.units import format_ms, format_percent
@@ -36,7 +38,7 @@ from edgedistill.workbench import Workbench
 @dataclass(frozen=True)
 class Finding:
     """What a search came to on one of its targets, `target`: the goals and outcomes of all, by target, and the workbench of
-    this one. `began` is by time.monotonic."""
+    this one. `began` is by time.monotonic; `before` is what an earlier build left in the same place."""
 
     bench: Workbench
     target: str
@@ -44,6 +46,7 @@ class Finding:
     outcomes: Mapping[str, Outcome]
     build_key: str
     began: float
+    before: Found | None = None
 
     @property
     def goal(self) -> Goal:
@@ -62,9 +65,9 @@ class Finding:
 def describe(finding: Finding) -> Found:
     """A search's outcome on one target, as it is written down."""
     bench, goal, outcome = finding.bench, finding.goal, finding.outcome
-    winner, budget = outcome.winner, goal.budget
-    measured = _measured(outcome.trials, budget)
-    keeping = _measured(_within_other_limits(outcome.trials, goal), budget)
+    winner = outcome.winner
+    measured = _measured(outcome.trials, goal)
+    keeping = _measured(_within_other_limits(outcome.trials, goal), goal)
     status: Literal["met", "not_met", "unmeasured"]
     status = "unmeasured" if bench.not_measurable else "met" if winner and winner.proof else "not_met"
     fastest_ms = min((p.latency_ms for p in measured), default=None)
@@ -75,13 +78,17 @@ def describe(finding: Finding) -> Found:
     return Found(
         edgedistill_version=__version__,
         build_key=finding.build_key,
+        occasion=bench.occasion,
         status=status,
         verdict=_verdict(finding, fastest_ms, fastest_keeping_ms, would_do_ms),
         target=finding.target,
         objective=goal.objective,
+        accuracy_margin=goal.accuracy_margin,
         constraints=_constraints(finding),
         student=_student_summary(winner),
         proof=winner.proof if winner else None,
+        earlier=_earlier(finding),
+        scale=_scale(bench),
         rungs=bench.config.search.rungs,
         trials=tuple(_portable_trial(trial, bench) for trial in outcome.trials),
         frontier=frontier(measured, latency_ms=lambda p: p.latency_ms, accuracy=lambda p: p.accuracy_validation),
@@ -98,7 +105,7 @@ def describe(finding: Finding) -> Found:
 def _constraints(finding: Finding) -> tuple[Constraint, ...]:
     """What was asked for, this target's own first, and what the winner's files came to: of size and accuracy the file for
     this target, of latency and memory those for every target that it is to serve."""
-    goal, winner = finding.goal, finding.outcome.winner
+    bench, goal, winner = finding.bench, finding.goal, finding.outcome.winner
     scheme = winner.scheme if winner else None
     names = (finding.target, *(name for name in finding.goals if name != finding.target))
     limits: list[Constraint] = [_latency_limit(name, finding) for name in names]
@@ -108,20 +115,24 @@ def _constraints(finding: Finding) -> tuple[Constraint, ...]:
         limits.append(SizeLimit(limit_bytes=goal.max_bytes, bytes=size, kept=kept))
     limits += [limit for name in names if (limit := _memory_limit(name, finding)) is not None]
     if (least := goal.min_accuracy) is not None:
-        accuracy = validation_accuracy(scheme) if scheme else -math.inf
-        known = accuracy if math.isfinite(accuracy) else None
+        answers = answers_of(scheme) if scheme and isinstance(scheme.verification, Verified) else None
         limits.append(
-            AccuracyLimit(limit=least, accuracy_validation=known, kept=None if known is None else known >= least)
+            AccuracyLimit(
+                limit=least,
+                accuracy_validation=None if answers is None else answers.accuracy,
+                lower_bound=None if answers is None else lower_bound(answers.accuracy, answers.images),
+                resolved=resolves_share(least, answers.images if answers else len(bench.dataset.splits.validation)),
+                kept=None if answers is None else answers.above(least),
+            )
         )
     return tuple(limits)
 
 
 def _latency_limit(target: str, finding: Finding) -> LatencyLimit:
-    winner = finding.outcomes[target].winner
+    winner, goal = finding.outcomes[target].winner, finding.goals[target]
     proof = winner.proof if winner else None
-    bound_ms = max(proof.bounds_ms) if proof else None
     kept = proof.met if proof else None
-    return LatencyLimit(target=target, budget=finding.goals[target].budget, bound_ms=bound_ms, kept=kept)
+    return LatencyLimit(target=target, budget=goal.budget, aim_ms=goal.aim_ms, proof=proof, kept=kept)
 
 
 def _memory_limit(target: str, finding: Finding) -> MemoryLimit | None:
@@ -154,13 +165,13 @@ def _student_summary(winner: Winner | None) -> StudentSummary | None:
     return StudentSummary(**trial.spec.model_dump(), parameters=trial.parameters, multiply_adds=trial.multiply_adds)
 
 
-def _measured(trials: Sequence[Trial], budget: Budget) -> list[FrontierPoint]:
+def _measured(trials: Sequence[Trial], goal: Goal) -> list[FrontierPoint]:
     """Every file that was measured and kept, with its validation accuracy."""
     return [
         FrontierPoint(
             trial=trial.number,
             precision=result.scheme.precision,
-            latency_ms=result.latency.at(budget.percentile),
+            latency_ms=provable_ms(result, goal),
             accuracy_validation=validation_accuracy(result),
         )
         for trial in trials
@@ -182,23 +193,34 @@ def _within_other_limits(trials: Sequence[Trial], goal: Goal) -> list[Trial]:
 
 
 def _budget_that_would_do(bench: Workbench, outcome: Outcome, goal: Goal) -> float | None:
-    """The least larger budget that all samples taken so far of some file would have met, if that keeps all other limits: the
-    acceptance rule's bound of its worst session, proofs that failed included."""
-    budget = goal.budget
-    bounds: dict[str, float] = {}
-    for attempt in outcome.attempts:
-        bounds[attempt.artifact_sha256] = max(attempt.bounds_ms)
-    trials = _within_other_limits(outcome.trials, goal)
-    for result in (result for trial in trials for result in trial.schemes):
-        folder = bench.store.find("profile", result.profile) if result.profile and not result.dropped else None
-        if folder is not None:
-            profile = Profile.model_validate_json((folder / "profile.json").read_text())
-            if min(len(session.samples_ns) for session in profile.sessions) < bench.min_samples:
-                continue
-            bound = max(proof(profile.sessions, budget, 0.0, profile.artifact_sha256).bounds_ms)
-            sha256 = profile.artifact_sha256
-            bounds[sha256] = max(bound, bounds.get(sha256, 0.0))
-    return min((bound_ms for bound_ms in bounds.values() if bound_ms > budget.latency_ms), default=None)
+    """The least larger budget of which a proof should succeed: of a file that keeps all other limits, what it measured with
+    room for how sessions differ, or what a proof of it that is not met has shown."""
+    if bench.scale is None:
+        return None
+    room = aim(1.0, bench.scale.spread)
+    enough = [
+        provable_ms(result, goal) / (1.0 if result.disproven else room)
+        for trial in _within_other_limits(outcome.trials, goal)
+        for result in trial.schemes
+        if not result.dropped and isinstance(result.latency, MeasuredLatency)
+    ]
+    return min((budget_ms for budget_ms in enough if budget_ms > goal.budget.latency_ms), default=None)
+
+
+def _scale(bench: Workbench) -> ScaleSummary | None:
+    scale = bench.scale
+    if scale is None:
+        return None
+    return ScaleSummary(anchor_sha256=scale.anchor.sha256, anchor_ms=scale.anchor_ms, spread=scale.spread, at=scale.at)
+
+
+def _earlier(finding: Finding) -> tuple[Proof, ...]:
+    """The proofs of builds before this one in the same folder, where this one took measurements of its own."""
+    before, winner = finding.before, finding.outcome.winner
+    if before is None or before.proof is None:
+        return ()
+    same = winner is not None and winner.proof == before.proof
+    return before.earlier if same else (*before.earlier, before.proof)
 
 
 def _verdict(
@@ -229,14 +251,16 @@ def _verdict(
                 f"{format_ms(fastest_ms)}; the trials say what each lacked."
             )
         which = "the fastest student" + " that keeps the other limits" * (fastest_keeping_ms > fastest_ms)
-        hint = f" A budget of {format_ms(would_do_ms)} would do." if would_do_ms else ""
-        return f"Budget of {limit} not met: {which} measured {format_ms(fastest_keeping_ms)}.{hint}"
+        noisy = ""
+        if bench.scale and fastest_keeping_ms <= budget.latency_ms:
+            noisy = f" and is not proven: sessions differ by {format_percent(bench.scale.spread)} here"
+        hint = f" A budget of {format_ms(would_do_ms)} should be provable." if would_do_ms else ""
+        return f"Budget of {limit} not met: {which} measured {format_ms(fastest_keeping_ms)}{noisy}.{hint}"
     proof, scheme = winner.proof, winner.scheme
     assert scheme is not None
     return (
         f"{winner.trial.spec.label} in {scheme.scheme.label} is proven inside {limit} on {bench.target.title}: "
-        f"at most {format_ms(max(proof.bounds_ms))} with 95% confidence in each of {proof.sessions} sessions, "
-        f"{format_percent(validation_accuracy(scheme))} of the validation split."
+        f"{proof.sentence}. It gets {format_percent(validation_accuracy(scheme))} of the validation split right."
     )
 
 
@@ -249,20 +273,56 @@ def _notes(finding: Finding) -> tuple[str, ...]:
         probed = _counted(outcome.probes, "candidate", "was", "were")
         notes.append(f"{probed} measured with random weights before the first proposal")
     if outcome.attempts:
-        failed = _counted(len(outcome.attempts), "file", "has", "have")
-        notes.append(f"{failed} failed the acceptance rule" + " before the winner" * (outcome.winner is not None))
-    proof = outcome.winner.proof if outcome.winner else None
-    if proof and any(proof.set_aside_per_session):
-        aside = _counted(sum(proof.set_aside_per_session), "run", "is", "are")
-        notes.append(f"{aside} set aside in the proof: the processor was at another speed meanwhile")
-    if bench.speed.elsewhere:
-        notes.append(
-            f"{bench.speed.elsewhere} of {bench.speed.sessions} sessions ran while the processor was at another speed than "
-            "for the teacher, and were compared at its speed: a quieter machine gives better figures"
-        )
+        failed = _counted(len(outcome.attempts), "file", "was", "were")
+        notes.append(f"{failed} not proven" + " before the winner" * (outcome.winner is not None))
+    notes += _unresolved(finding)
+    notes += _changes(finding)
     if bench.not_measurable:
         notes.append(f"not measured: {bench.not_measurable}")
     return tuple(notes)
+
+
+def _unresolved(finding: Finding) -> Iterator[str]:
+    """Limits of accuracy that the validation split is too small to tell: what was seen decides there."""
+    bench, goal = finding.bench, finding.goal
+    count = len(bench.dataset.splits.validation)
+    loss = bench.config.export.max_accuracy_loss
+    if not resolves_loss(loss, count):
+        yield f"unresolved: {count} validation images cannot tell a loss of {format_percent(loss)}; what was seen decides"
+    if goal.min_accuracy is not None and not resolves_share(goal.min_accuracy, count):
+        least = format_percent(goal.min_accuracy)
+        yield f"unresolved: {count} validation images cannot tell an accuracy of {least}; what was seen decides"
+
+
+CHANGED = 0.10
+"""From this share on, a difference of the anchor's latency between two builds is worth a word."""
+
+
+def _changes(finding: Finding) -> Iterator[str]:
+    """What differs from an earlier build in the same folder: the machine, and which student won for which measurement."""
+    before, bench, winner = finding.before, finding.bench, finding.outcome.winner
+    if before is None or before.scale is None or bench.scale is None:
+        return
+    percentile = finding.goal.budget.percentile
+    then, now = before.scale.anchor_ms.at(percentile), bench.scale.anchor_ms.at(percentile)
+    if before.scale.anchor_sha256 == bench.scale.anchor.sha256 and abs(now / then - 1) > CHANGED:
+        yield (
+            f"the machine has changed since {before.scale.at}: {percentile} of the anchor was {format_ms(then)} then and "
+            f"is {format_ms(now)}"
+        )
+    if winner is None or before.student is None or before.student.spec == winner.trial.spec:
+        return
+    trials = {trial.spec: trial for trial in finding.outcome.trials}
+    old = next((trial for trial in before.trials if trial.spec == before.student.spec), None)
+    new = trials.get(before.student.spec)
+    label = before.student.spec.label
+    if old is None or new is None:
+        yield f"another student than before: {label} was not tried this time"
+        return
+    goal = finding.goal
+    files = [min((provable_ms(s, goal) for s in trial.schemes), default=math.inf) for trial in (old, new)]
+    told = " and ".join(format_ms(ms) if math.isfinite(ms) else "not measured" for ms in files)
+    yield f"another student than before: {percentile} of {label} was {told} now ({new.reason})"
 
 
 def _counted(number: int, what: str, one: str, several: str) -> str:

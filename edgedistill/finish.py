@@ -12,6 +12,9 @@ from pathlib import Path
 from edgedistill.artifacts import CompiledArtifact, Verified
 from edgedistill.data.datasets import Dataset
 from edgedistill.describing import Finding, describe
+from edgedistill.devices.stats import percentile_ms
+from edgedistill.intervals import wilson_interval
+from edgedistill.measuring import Manner, profiled
 from edgedistill.opening import engine_record
 from edgedistill.pipeline import source_of
 from edgedistill.preparation import PreparedTeacher
@@ -19,6 +22,8 @@ from edgedistill.results import (
     BuildResult,
     ShippedArtifact,
     SplitSizes,
+    SustainedLoad,
+    TeacherFile,
     TeacherSummary,
 )
 from edgedistill.runtimes import runtime_for
@@ -36,8 +41,11 @@ GOLDEN_IMAGES = 8
 PROFILES = "profiles"
 
 
-def finish(finding: Finding, teacher: PreparedTeacher, views: ViewStore, out: Path) -> BuildResult:
-    """Write the package, the profiles and build.json into `out`, and return the result."""
+def finish(
+    finding: Finding, teacher: PreparedTeacher, views: ViewStore, out: Path, *, keep_teacher: bool = True
+) -> BuildResult:
+    """Write the package, the profiles, the teacher's files unless they are not to be kept, and build.json into `out`, and
+    return the result."""
     bench, outcome = finding.bench, finding.outcome
     files = Files()
     source: Source | None = None
@@ -48,9 +56,10 @@ def finish(finding: Finding, teacher: PreparedTeacher, views: ViewStore, out: Pa
     result = BuildResult(
         **dict(describe(finding)),
         data=_split_sizes(bench.dataset),
-        teacher=_teacher_summary(bench, teacher),
+        teacher=_teacher_summary(bench, teacher, out, keep=keep_teacher),
         artifacts=artifacts,
         dropped=tuple(files.dropped),
+        sustained=_sustained(bench, source, files) if source else None,
     )
     _write_profiles(teacher, files.made, out)
     (out / "report.html").unlink(missing_ok=True)  # an earlier build's, like a package: it would pass for this one's
@@ -65,12 +74,13 @@ def finish(finding: Finding, teacher: PreparedTeacher, views: ViewStore, out: Pa
 
 def _shipped(bench: Workbench, source: Source, made: Made) -> ShippedArtifact:
     artifact, verification = made.result.artifact, made.result.verification
-    accuracy = None
+    accuracy = interval = None
     ran = verification if isinstance(verification, Verified) else None
     on_device = ran is not None and ran.computed_by is ComputedBy.DEVICE
     if on_device:
         images, labels = bench.images("test", source.contract), bench.labels("test")
         accuracy = test_accuracy(runtime_for(artifact.format), artifact, images, labels)
+        interval = wilson_interval(accuracy, len(images))
     sessions = made.profile.sessions if made.profile else ()
     return ShippedArtifact(
         format=artifact.format,
@@ -80,6 +90,7 @@ def _shipped(bench: Workbench, source: Source, made: Made) -> ShippedArtifact:
         bytes=artifact.bytes,
         sha256=artifact.sha256,
         accuracy=accuracy,
+        accuracy_interval=interval,
         accuracy_validation=ran.accuracy_validation if ran and on_device else None,
         parity=ran.parity if ran else None,
         verification=verification,
@@ -88,6 +99,27 @@ def _shipped(bench: Workbench, source: Source, made: Made) -> ShippedArtifact:
         load_ms=sorted(s.load_ms for s in sessions)[len(sessions) // 2] if sessions else None,
         record=artifact.record,
         fallbacks=artifact.fallbacks,
+        proof=made.result.proof,
+    )
+
+
+def _sustained(bench: Workbench, source: Source, files: Files) -> SustainedLoad | None:
+    """The proven file under load for as long as the build file says; None where it says nothing, or nothing is proven."""
+    wanted_ms = bench.config.profile.sustained
+    proven = next((m.result.artifact for m in files.made if m.result.proof is not None and m.result.proof.met), None)
+    if wanted_ms is None or proven is None:
+        return None
+    profile = profiled(bench, proven, source, Manner(wanted_ms / 1000))
+    if profile is None:
+        return None
+    (session,) = profile.sessions
+    third, fraction = max(1, len(session.samples_ns) // 3), bench.config.budget.percentile.fraction
+    return SustainedLoad(
+        seconds=wanted_ms / 1000,
+        first_third_ms=percentile_ms(session.samples_ns[:third], fraction),
+        last_third_ms=percentile_ms(session.samples_ns[-third:], fraction),
+        start=session.start,
+        end=session.end,
     )
 
 
@@ -139,17 +171,36 @@ def _split_sizes(dataset: Dataset) -> SplitSizes:
     )
 
 
-def _teacher_summary(bench: Workbench, teacher: PreparedTeacher) -> TeacherSummary:
+def _teacher_summary(bench: Workbench, teacher: PreparedTeacher, out: Path, *, keep: bool) -> TeacherSummary:
     images, labels = bench.images("test", teacher.source.contract), bench.labels("test")
+    accuracy = test_accuracy(runtime_for(teacher.artifact.format), teacher.artifact, images, labels)
     return TeacherSummary(
         name=teacher.teacher.name,
-        accuracy=test_accuracy(runtime_for(teacher.artifact.format), teacher.artifact, images, labels),
+        accuracy=accuracy,
+        accuracy_interval=wilson_interval(accuracy, len(images)),
         accuracy_validation=teacher.accuracy_validation,
         parameters=teacher.teacher.parameters,
         bytes=teacher.artifact.bytes,
         resolution=teacher.teacher.contract.resolution,
         latency=teacher.latency,
+        files=_teacher_files(bench, teacher, out, keep=keep),
     )
+
+
+def _teacher_files(bench: Workbench, teacher: PreparedTeacher, out: Path, *, keep: bool) -> tuple[TeacherFile, ...]:
+    """The teacher's files copied into `out`, in the place of an earlier build's."""
+    for old in out.glob("teacher.*"):
+        shutil.rmtree(old) if old.is_dir() else old.unlink()
+    files = {artifact.path: artifact for artifact in (teacher.artifact, bench.teacher_file) if artifact}
+    written = []
+    for artifact in files.values() if keep else ():
+        path = out / f"teacher{artifact.path.suffix}"
+        if artifact.path.is_dir():
+            shutil.copytree(artifact.path, path)
+        else:
+            write_atomic(path, artifact.path.read_bytes())
+        written.append(TeacherFile(path=path.name, format=artifact.format, sha256=artifact.sha256))
+    return tuple(written)
 
 
 def _write_profiles(teacher: PreparedTeacher, made: Sequence[Made], out: Path) -> None:

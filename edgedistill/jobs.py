@@ -6,7 +6,7 @@ Nothing here imports torch: whether a build has anything to do is decided from t
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from edgedistill.config import BuildConfig, load_config
@@ -25,14 +25,24 @@ from edgedistill.units import parse_duration_ms
 
 
 @dataclass(frozen=True)
+class How:
+    """What changes nothing of the search for a student: whether a device has to answer, whether all measurements are taken
+    again, and whether the teacher's file is left beside the package."""
+
+    require_measured: bool = False
+    remeasure: bool = False
+    keep_teacher: bool = True
+
+
+@dataclass(frozen=True)
 class Order:
-    """One build: its file with all that the command line replaced, its target, where it goes."""
+    """One build: its file with all that the command line replaced, its target, where it goes, and `how`."""
 
     config: BuildConfig
     target: Target
     base: Path
     out: Path
-    require_measured: bool = False
+    how: How = field(default_factory=lambda: How())
 
     @property
     def key(self) -> str:
@@ -82,7 +92,7 @@ class Changes:
 
 
 def jobs_of(
-    path: Path, targets: tuple[str, ...], changes: Changes, out: Path | None, *, require_measured: bool
+    path: Path, targets: tuple[str, ...], changes: Changes, out: Path | None, how: How = How()
 ) -> tuple[Job, ...]:
     """The jobs of the build file at `path` for `targets`, else those of the file: one for each, or, where one student is
     wanted, one for all. A single target's results go to `out` (`out/` beside the file), several targets' to folders in it.
@@ -104,7 +114,7 @@ def jobs_of(
     base = path.parent.absolute()
     folder = out.absolute() if out is not None else base / "out"
     orders = tuple(
-        _order(config, target, base, folder / target.name if len(chosen) > 1 else folder, changes, require_measured)
+        _order(config, target, base, folder / target.name if len(chosen) > 1 else folder, changes, how)
         for target in chosen
     )
     together = changes.one_student or config.one_student
@@ -119,13 +129,13 @@ def check_devices(jobs: Sequence[Job], listener: Listener) -> None:
     unanswered: list[Problem] = []
     for order in (order for job in jobs for order in job.orders):
         is_share = order.config.budget.share_of_teacher is not None
-        if not is_share and not order.require_measured:
+        if not is_share and not order.how.require_measured:
             continue
         try:
             attach(order.target, listener)
         except UnreachableError as error:
             name = order.target.name
-            if not order.require_measured:
+            if not order.how.require_measured:
                 what = f"the budget is a share of the teacher's latency, which cannot be measured: {error.message}"
                 shares.append(Problem(name, what, f'give it one in milliseconds: [budgets] "{name}" = "5ms@p95"'))
             else:
@@ -186,15 +196,13 @@ def _ill_matched(chosen: Sequence[Target], changes: Changes) -> list[Problem]:
     return problems
 
 
-def _order(
-    config: BuildConfig, target: Target, base: Path, out: Path, changes: Changes, require_measured: bool
-) -> Order:
+def _order(config: BuildConfig, target: Target, base: Path, out: Path, changes: Changes, how: How) -> Order:
     budget = config.budget if changes.budget is not None else config.budgets.get(target.name, config.budget)
     if config.export.allow_fallbacks:
         target = target.model_copy(update={"allow_fallbacks": True})
     # The other targets and their budgets change nothing of this one's build, and stay out of its key.
     update = {"target": target.name, "targets": (), "budget": budget, "budgets": {}, "one_student": False}
-    return Order(config.model_copy(update=update), target, base, out, require_measured)
+    return Order(config.model_copy(update=update), target, base, out, how)
 
 
 @dataclass(frozen=True)

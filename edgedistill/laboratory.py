@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from edgedistill.artifacts import MeasuredLatency, Profile, Proof, SchemeResult, TrainedStudent
-from edgedistill.config import BuildConfig, SearchConfig
-from edgedistill.devices.stats import at_speed, proof
+from edgedistill.artifacts import MeasuredLatency, Proof, SchemeResult, TrainedStudent
+from edgedistill.config import SearchConfig
+from edgedistill.devices.proof import aim
 from edgedistill.errors import TrialFailure, UnsupportedError
 from edgedistill.files import compiled, portable
+from edgedistill.latency.operators import multiplying_share
 from edgedistill.latency.profiles import find_profile
-from edgedistill.pipeline import latency_of, memory_of, profiled, source_of, trained_before, untrained
+from edgedistill.measuring import compared, latency_of, memory_of, prove
+from edgedistill.pipeline import source_of, trained_before, untrained
 from edgedistill.progress import Note
 from edgedistill.realise import realise
 from edgedistill.selection.known import Known, KnownCurve, KnownFile
@@ -24,15 +26,17 @@ from edgedistill.workbench import Workbench
 from edgedistill.workers import Executor, TrainTask, train_all
 
 
-def goal_of(config: BuildConfig, budget: Budget) -> Goal:
+def goal_of(bench: Workbench, budget: Budget) -> Goal:
     """What a build file asks for, its budget in milliseconds."""
-    limits = config.limits
+    config, limits = bench.config, bench.config.limits
     return Goal(
         budget=budget,
         objective=config.objective,
+        aim_ms=aim(budget.latency_ms, bench.scale.spread) if bench.scale else None,
         max_bytes=limits.max_size,
         max_memory_bytes=limits.max_memory,
         min_accuracy=limits.min_accuracy,
+        accuracy_margin=config.search.accuracy_margin,
     )
 
 
@@ -51,14 +55,12 @@ def settings_of(config: SearchConfig) -> Settings:
 def known_before(
     benches: Sequence[Workbench], views: ViewStore, candidates: Sequence[Candidate], goals: Sequence[Goal]
 ) -> Known:
-    """What a search may begin with: calibrations of these very devices, and students that the cache has from earlier ones.
-    Nothing where the build file wants no warm start."""
+    """What a search may begin with: calibrations of these very devices, and, where the build file wants a warm start,
+    students that the cache has from earlier searches."""
     first = benches[0]
-    if not first.config.search.warm_start:
-        return Known()
     curves = [
         KnownCurve(spec=candidate.spec, accuracy={one.epochs: one.accuracy_validation for one in found})
-        for candidate in candidates
+        for candidate in (candidates if first.config.search.warm_start else ())
         if (found := trained_before(first, candidate.spec, views))
     ]
     files: list[KnownFile] = []
@@ -75,7 +77,7 @@ def known_before(
 def _calibrated(bench: Workbench, goal: Goal) -> tuple[list[KnownFile], list[str]]:
     """The rows of a profile of this device. One that was taken with another runtime, threads or device is told of and
     left."""
-    if bench.device is None or bench.not_measurable:
+    if bench.device is None or bench.not_measurable or bench.scale is None:
         return [], []
     found = find_profile(bench.target, bench.device.facts())
     if found is None:
@@ -85,20 +87,23 @@ def _calibrated(bench: Workbench, goal: Goal) -> tuple[list[KnownFile], list[str
         return [], []  # of other machines of that kind: nobody expects it to serve here
     if found.differences:
         return [], [f"the profile {name} from {day} is not used: {'; '.join(found.differences)}"]
-    own_us = bench.speed.reference_us
     wanted = {scheme.precision for scheme in bench.schemes}
+    percentile, anchor_ms = goal.budget.percentile, bench.scale.anchor_ms
     rows = [
         KnownFile(
             target=bench.target.name,
             precision=row.precision,
             structure=row.structure,
-            latency_ms=at_speed(row.latency, own_us).comparable(goal.budget.percentile),
+            latency_ms=row.relative.at(percentile) * anchor_ms.at(percentile),
             bytes=row.bytes,
             peak_memory_bytes=row.peak_memory_bytes,
+            multiplying=row.multiplying,
         )
         for row in found.profile.rows
-        if row.precision in wanted
+        if row.precision in wanted and row.relative.anchor_sha256 == bench.scale.anchor.sha256
     ]
+    if not rows:
+        return [], [f"the profile {name} from {day} is not used: its files ran in turn with another anchor"]
     return rows, [f"{len(rows)} files of the profile {name} from {day} tell what to expect of others"]
 
 
@@ -128,13 +133,14 @@ class Laboratory:
         for scheme in self.bench.schemes:
             try:
                 artifact = compiled(self.bench, portable(self.bench, source, scheme, self.bench.target.runtime))
-                profile = profiled(self.bench, artifact, source, sessions=1)
+                profile = compared(self.bench, artifact, source)
             except (TrialFailure, UnsupportedError) as failure:
                 self.note(f"probe {source.label} {scheme.label}: {failure.message}", warning=True)
                 continue
             latency = latency_of(self.bench, profile)
             if isinstance(latency, MeasuredLatency):
-                found.append(Figures(scheme.precision, latency, artifact.bytes, memory_of(profile)))
+                share = multiplying_share(profile.op_timings) if profile else None
+                found.append(Figures(scheme.precision, latency, artifact.bytes, memory_of(profile), share))
         return tuple(found)
 
     def train(self, wanted: Sequence[Training]) -> list[TrainedStudent | TrialFailure]:
@@ -161,13 +167,7 @@ class Laboratory:
         return realise(self.bench, source_of(self.bench, trained), self.views if last else None)
 
     def prove(self, trained: TrainedStudent, result: SchemeResult, budget: Budget) -> Proof:
-        config = self.bench.config.profile
-        profile: Profile | None = profiled(
-            self.bench, result.artifact, source_of(self.bench, trained), sessions=config.sessions
-        )
-        if profile is None:
-            raise TrialFailure(self.bench.not_measurable)
-        return proof(profile.sessions, budget, config.pause / 1000, result.artifact.sha256)
+        return prove(self.bench, result.artifact, source_of(self.bench, trained), budget)
 
     def note(self, text: str, warning: bool = False) -> None:
         self.bench.store.listener(Note(text, warning))

@@ -3,9 +3,9 @@
     int8 with each calibration -> channels evened out -> biases corrected -> layers kept in float, most damaged first
     -> trained under rounding
 
-The first rung whose file loses no more accuracy than allowed wins, if it is smaller or faster by the margin; a ladder whose
-int8 file is neither ends there, for every later rung is as large or larger. What makes and measures files is handed in, so
-that every decision here is a function of numbers.
+The first rung whose file loses no more accuracy than allowed wins, if it is smaller or faster by the margin; a ladder
+whose int8 file is neither ends there, for every later rung is as large or larger. What makes and measures files is
+handed in, so that every decision here is a function of numbers.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Generic, TypeVar
 
 from edgedistill.artifacts import LadderRung
 from edgedistill.errors import MissingDependencyError, TrialFailure, UnsupportedError
+from edgedistill.intervals import Answers
 from edgedistill.specs import Calibration, Precision, QuantScheme
 
 A = TypeVar("A")
@@ -23,8 +24,8 @@ A = TypeVar("A")
 
 @dataclass(frozen=True)
 class Margins:
-    """What a rung must keep: `max_loss` of accuracy (0.005 is half a point), and be `speed` faster or `size` smaller than
-    fp32, as shares."""
+    """What a rung must keep: `max_loss` of accuracy (0.005 is half a point), and be `speed` faster or `size` smaller
+    than fp32, as shares."""
 
     max_loss: float
     speed: float = 0.05
@@ -33,24 +34,26 @@ class Margins:
 
 @dataclass(frozen=True)
 class Measured:
-    """A file's accuracy on the validation split (None: it cannot be run here), its bytes and p50 in ms (None: not
-    measured)."""
+    """A file's answers to the validation split (None: it cannot be run here) and its bytes."""
 
-    accuracy: float | None
+    answers: Answers | None
     bytes: int
-    p50_ms: float | None = None
+
+    @property
+    def accuracy(self) -> float | None:
+        return None if self.answers is None else self.answers.accuracy
 
 
 @dataclass(frozen=True, eq=False)
 class Tools(Generic[A]):
-    """How a file is made and measured. `make` raises UnsupportedError, TrialFailure or MissingDependencyError; `p50_ms` is
-    asked for files inside the loss alone, and for those that are not smaller; `ranked` gives the layers that a scheme
-    damages, most damaged first."""
+    """How a file is made and measured. `make` raises UnsupportedError, TrialFailure or MissingDependencyError;
+    `relative_p50`, as a ratio to the fp32 file's, is asked for files inside the loss alone, and for those that are not
+    smaller; `ranked` gives the layers that a scheme damages, most damaged first."""
 
     make: Callable[[QuantScheme], A]
-    accuracy: Callable[[A], float | None]
+    answers: Callable[[A], Answers | None]
     bytes: Callable[[A], int]
-    p50_ms: Callable[[A], float | None]
+    relative_p50: Callable[[A], float | None]
     ranked: Callable[[QuantScheme], Sequence[str]]
 
 
@@ -75,8 +78,8 @@ class Climbed(Generic[A]):
 def climb(
     tools: Tools[A], baseline: Measured, margins: Margins, *, images: int, qat_epochs: int = 0, layers_kept: bool = True
 ) -> Climbed[A]:
-    """Climb until a rung is accepted. `baseline` is the fp32 file; `images` calibrate; `qat_epochs` 0 leaves training under
-    rounding out, `layers_kept` false the mixed rungs."""
+    """Climb until a rung is accepted. `baseline` is the fp32 file; `images` calibrate; `qat_epochs` 0 leaves training
+    under rounding out, `layers_kept` false the mixed rungs."""
     ladder = _Ladder(tools, baseline, margins)
     plain = QuantScheme(precision=Precision.INT8, calibration_images=images)
     for method in Calibration:
@@ -96,43 +99,39 @@ def climb(
 def judge(
     tools: Tools[A], scheme: QuantScheme, artifact: A, baseline: Measured, margins: Margins
 ) -> tuple[LadderRung, bool]:
-    """A file's rung, and whether it is smaller or faster than fp32 by the margin, whatever its accuracy. Raises TrialFailure
-    where it cannot be run."""
-    accuracy, size = tools.accuracy(artifact), tools.bytes(artifact)
-    loss = None if accuracy is None or baseline.accuracy is None else baseline.accuracy - accuracy
-    # Accuracies are shares of whole images: a loss of exactly what is allowed must not fail by the last bit.
-    inside = loss is None or loss <= margins.max_loss + 1e-9
+    """A file's rung, and whether it is smaller or faster than fp32 by the margin, whatever its accuracy. Raises
+    TrialFailure where it cannot be run."""
+    answers, size = tools.answers(artifact), tools.bytes(artifact)
+    before = baseline.answers
+    lost = answers.loses(before, margins.max_loss) if answers and before else ""
     smaller = 1 - size / baseline.bytes
-    p50_ms = tools.p50_ms(artifact) if inside or smaller < margins.size else None
-    unpaid = _unpaid(baseline, margins, smaller, p50_ms)
-    reasons = [unpaid] if unpaid else []
-    if not inside and loss is not None:
-        lost = f"loses {loss * 100:.2f} points of accuracy, more than the {margins.max_loss * 100:.2f} allowed"
-        reasons.insert(0, lost)
+    relative_p50 = tools.relative_p50(artifact) if not lost or smaller < margins.size else None
+    unpaid = does_not_pay(margins, smaller, relative_p50, "fp32")
+    reasons = [reason for reason in (lost, unpaid) if reason]
     rung = LadderRung(
         scheme=scheme,
-        accuracy=accuracy,
-        loss=loss,
+        accuracy=None if answers is None else answers.accuracy,
+        loss=before.accuracy - answers.accuracy if answers and before else None,
         bytes=size,
-        p50_ms=p50_ms,
+        relative_p50=relative_p50,
         accepted=not reasons,
         reason="; ".join(reasons),
     )
     return rung, not unpaid
 
 
-def _unpaid(baseline: Measured, margins: Margins, smaller: float, p50_ms: float | None) -> str:
-    """Why a file does not pay beside fp32, empty if it does."""
+def does_not_pay(margins: Margins, smaller: float, relative_p50: float | None, wider: str) -> str:
+    """Why a file does not pay beside the `wider` one, of which it is smaller by that share; empty if it does."""
     if smaller >= margins.size:
         return ""
     size = f"{abs(smaller):.0%} {'smaller' if smaller >= 0 else 'larger'} (margin {margins.size:.0%})"
-    if p50_ms is None or baseline.p50_ms is None:
-        return f"does not pay beside fp32: {size}, its latency is not known here"
-    faster = 1 - p50_ms / baseline.p50_ms
+    if relative_p50 is None:
+        return f"does not pay beside {wider}: {size}, its latency is not known here"
+    faster = 1 - relative_p50
     if faster >= margins.speed:
         return ""
     speed = f"{abs(faster):.0%} {'faster' if faster >= 0 else 'slower'} at p50 (margin {margins.speed:.0%})"
-    return f"does not pay beside fp32: {speed}, {size}"
+    return f"does not pay beside {wider}: {speed}, {size}"
 
 
 @dataclass(eq=False)
@@ -164,8 +163,8 @@ class _Ladder(Generic[A]):
         return max(seen, key=lambda rung: rung.accuracy or 0.0).scheme if seen else otherwise
 
     def kept_tried(self, base: QuantScheme) -> bool:
-        """Keep 1, 2, 4, 8, ... layers in float until a file is accepted or does not pay any more, then find the fewest that
-        will do between the last count that failed and the first that did not."""
+        """Keep 1, 2, 4, 8, ... layers in float until a file is accepted or does not pay any more, then find the fewest
+        that will do between the last count that failed and the first that did not."""
         try:
             ranked = tuple(self.tools.ranked(base))
         except (UnsupportedError, TrialFailure) as error:

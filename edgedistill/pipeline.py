@@ -1,6 +1,7 @@
-"""The steps from a student's spec to a measured file; between training and verifying stand those of `files.py`.
+"""The steps from a student's spec to a verified file; between training and verifying stand those of `files.py`, and
+`measuring.py` comes after.
 
-    train -> export -> quantise -> compile -> verify -> profile
+    train -> export -> quantise -> compile -> verify -> measure
 
 Each step is a stage of the store, keyed by what goes into it; called again with the same inputs it opens the folder
 that the first call made. The two wings of the package, the one that trains and the one that measures, meet here.
@@ -19,24 +20,17 @@ from edgedistill.artifacts import (
     CompiledArtifact,
     ExportedModel,
     Inspected,
-    Latency,
-    Profile,
-    SchemeResult,
     StandIn,
     TrainedStudent,
-    UnknownLatency,
     Verification,
     Verified,
 )
-from edgedistill.devices.base import run_pushed
-from edgedistill.devices.stats import measured_latency
 from edgedistill.devices.turns import training
 from edgedistill.distill.start import start_of
 from edgedistill.distill.train import load_student, read_trained, train_student
 from edgedistill.files import compiled
 from edgedistill.progress import StageAdvanced
 from edgedistill.runtimes import runtime_for
-from edgedistill.runtimes.base import MeasurementProtocol, NotRunnableError
 from edgedistill.specs import Contract, Format, StudentSpec
 from edgedistill.store import code_version, digest, file_sha256, stage_key, write_atomic
 from edgedistill.students.build import build_student, deploy
@@ -49,13 +43,6 @@ from edgedistill.workbench import Source, Workbench
 VIEW_CODE = tuple(f"edgedistill.data.{name}" for name in ("augment", "images", "preprocessing", "views"))
 
 TRAINING_CODE = ("edgedistill.students", "edgedistill.distill", *VIEW_CODE)
-
-
-def known_accuracy(result: SchemeResult) -> float | None:
-    """Validation accuracy of the file, or of what was run in its place; None where neither could be run."""
-    if isinstance(result.verification, Verified):
-        return result.verification.accuracy_validation
-    return result.stand_in.accuracy_validation if result.stand_in else None
 
 
 def _identity(spec: StudentSpec) -> dict[str, Any]:
@@ -201,69 +188,8 @@ def stand_in_for(bench: Workbench, artifact: CompiledArtifact, model: ExportedMo
         return None
     found = verified(bench, compiled(bench, model, Format.ONNX), source)
     what = "the ONNX file it was built from, run by ONNX Runtime,"
-    return StandIn(what=what, accuracy_validation=found.accuracy_validation) if isinstance(found, Verified) else None
-
-
-def profiled(bench: Workbench, artifact: CompiledArtifact, source: Source, *, sessions: int) -> Profile | None:
-    """Latency samples of the artifact on the target's device; None where it cannot be measured (`bench.not_measurable`
-    says why)."""
-    if bench.device is None or bench.not_measurable:
+    if not isinstance(found, Verified):
         return None
-    device, config = bench.device, bench.config.profile
-
-    def make(folder: Path) -> None:
-        protocol = MeasurementProtocol(
-            target=bench.target,
-            sessions=sessions,
-            pause_s=config.pause / 1000,
-            max_samples=max(config.max_samples, bench.min_samples),
-            max_seconds=config.max_seconds,
-            operators=True,
-            execute=partial(run_pushed, device),
-            min_samples=bench.min_samples,
-            reference_us=bench.speed.reference_us,
-            wait_s=bench.speed.wait_s(sessions),
-        )
-        inputs = bench.images("validation", source.contract)[:64]
-        profile = runtime_for(artifact.format).profile(artifact, inputs, protocol)
-        bench.speed.patience_s -= min(bench.speed.patience_s, sum(session.waited_s for session in profile.sessions))
-        write_atomic(folder / "profile.json", profile.model_dump_json())
-
-    subject = f"{source.label} {artifact.format} {artifact.scheme.label}" + (f", {sessions} sessions" * (sessions > 1))
-    try:
-        folder = bench.store.stage("profile", profile_key(bench, artifact, sessions), make, subject=subject)
-    except NotRunnableError as error:
-        bench.not_measurable = error.message
-        return None
-    profile = Profile.model_validate_json((folder / "profile.json").read_text())
-    bench.speed.note(profile)
-    return profile
-
-
-def memory_of(profile: Profile | None) -> int | None:
-    """Peak memory of a process that runs the file, in bytes, in the worst session; None where it was not measured."""
-    return max((session.peak_memory_bytes for session in profile.sessions), default=None) if profile else None
-
-
-def profile_key(bench: Workbench, artifact: CompiledArtifact, sessions: int) -> str:
-    """Key of a profile: the file, the target, the device as it is now, and how samples are taken."""
-    assert bench.device is not None
-    return stage_key(
-        {
-            "artifact": artifact.sha256,
-            "target": [bench.target.name, bench.target.threads],
-            "device": bench.device.facts(),
-            "sessions": sessions,
-            "protocol": bench.config.profile.model_dump(mode="json", exclude={"sessions"}),
-            "min_samples": bench.min_samples,
-        },
-        code=("edgedistill.devices", "edgedistill.runtimes"),
-        tools=EXPORT_TOOLS,
+    return StandIn(
+        what=what, accuracy_validation=found.accuracy_validation, images=found.parity.images, right=found.right
     )
-
-
-def latency_of(bench: Workbench, profile: Profile | None) -> Latency:
-    """A profile as a latency; without one, unknown with the reason."""
-    if profile is None:
-        return UnknownLatency(reason=bench.not_measurable, device=bench.target.name)
-    return measured_latency(profile, bench.speed.reference_us)

@@ -11,11 +11,16 @@ from collections.abc import Sequence
 from pydantic import ValidationError
 
 from edgedistill.artifacts import TrainedStudent
+from edgedistill.devices import proof as proofs
 from edgedistill.documents import Plan, PlannedRung, PlannedSearch, PlannedTarget
 from edgedistill.jobs import Job
+from edgedistill.measuring import SCALE_SESSIONS
 from edgedistill.preparation import open_bench, open_beside, open_space
 from edgedistill.store import Store
 from edgedistill.workbench import Workbench
+
+START_S = 1.5
+"""What a session takes beside its samples: to start, load and warm up."""
 
 
 def plan_of(jobs: Sequence[Job]) -> Plan:
@@ -26,10 +31,10 @@ def plan_of(jobs: Sequence[Job]) -> Plan:
 def _planned(job: Job) -> PlannedSearch:
     store = Store()
     order, *others = job.orders
-    first = open_bench(order.config, order.target, store, base=order.base, require_measured=order.require_measured)
+    first = open_bench(order.config, order.target, store, base=order.base, require_measured=order.how.require_measured)
     benches = [first]
     for other in others:
-        benches.append(open_beside(first, other.config, other.target, require_measured=other.require_measured))
+        benches.append(open_beside(first, other.config, other.target, require_measured=other.how.require_measured))
     candidates = open_space(*benches)
     search = order.config.search
     rungs = _rungs(first, min(search.candidates, search.trials, len(candidates)))
@@ -48,15 +53,19 @@ def _measured(bench: Workbench, candidates: int, rungs: Sequence[PlannedRung]) -
     search, profile = bench.config.search, bench.config.profile
     measured = bench.device is not None
     probes = min(search.probes, candidates) if measured else 0
-    # In each precision the probes, all students of the first rung and, trained on, the finalists; the teacher, the proof.
+    # In each precision the probes, all students of the first rung and, trained on, the finalists; the scale, the proof.
     finalists = rungs[-1].students if len(rungs) > 1 else 0
-    sessions = (probes + rungs[0].students + finalists) * len(bench.schemes) + 2 * profile.sessions
+    compared = (probes + rungs[0].students + finalists) * len(bench.schemes)
+    proof = SCALE_SESSIONS + proofs.Plan.at(profile.proof).looks[0].sessions
+    seconds = compared * (profile.compare / 1000 + START_S) + proof * (
+        (profile.session + profile.pause) / 1000 + START_S
+    )
     return PlannedTarget(
         target=bench.target.name,
         measured=measured,
         probes=probes,
         precisions=tuple(scheme.precision.value for scheme in bench.schemes),
-        measure_seconds=sessions * profile.max_seconds if measured else 0.0,
+        measure_seconds=seconds if measured else 0.0,
     )
 
 

@@ -18,7 +18,8 @@ from edgedistill.devices.base import Device
 from edgedistill.errors import EdgedistillError, InputError, TrialFailure, UnreachableError
 from edgedistill.files import compiled, portable
 from edgedistill.latency.model import prior_from_published
-from edgedistill.pipeline import latency_of, profiled, verified
+from edgedistill.measuring import compared, latency_of, scale_alone, scale_beside
+from edgedistill.pipeline import verified
 from edgedistill.progress import Note, StageAdvanced
 from edgedistill.screening import executable
 from edgedistill.selection.expect import Expectation
@@ -31,7 +32,8 @@ from edgedistill.students.structure import structure_of
 from edgedistill.teachers.cache import STAGE, ViewStore
 from edgedistill.teachers.teacher import Teacher
 from edgedistill.teaching import open_labelling, open_teacher
-from edgedistill.workbench import ProcessorSpeed, Source, Workbench
+from edgedistill.units import format_percent
+from edgedistill.workbench import Source, Workbench
 from edgedistill.workers import Executor, LabelTask, do_all
 
 HEADROOM = 4.0
@@ -62,9 +64,7 @@ def open_beside(bench: Workbench, config: BuildConfig, target: Target, *, requir
     """A workbench of another target with the data and the images of `bench`. Raises UnreachableError as `open_bench`
     does."""
     device, not_measurable = _device(config, target, bench.store, require_measured=require_measured)
-    return replace(
-        bench, config=config, target=target, device=device, not_measurable=not_measurable, speed=ProcessorSpeed()
-    )
+    return replace(bench, config=config, target=target, device=device, not_measurable=not_measurable)
 
 
 def _device(config: BuildConfig, target: Target, store: Store, *, require_measured: bool) -> tuple[Device | None, str]:
@@ -93,15 +93,29 @@ def prepare_teacher(bench: Workbench) -> PreparedTeacher:
 
 
 def _teacher_latency(bench: Workbench, source: Source, artifact: CompiledArtifact) -> tuple[Latency, Profile | None]:
-    """The teacher's fp32 latency in the target's own runtime. This first measurement also tells whether the device can be
-    measured at all (`bench.not_measurable` afterwards)."""
+    """The teacher's fp32 latency in the target's own runtime, and with it the scale of all comparisons: in sessions in turn
+    with the anchor where the budget is a share of it, else in one, beside sessions of the anchor alone. These first
+    measurements also tell whether the device can be measured at all (`bench.not_measurable` afterwards)."""
+    share = bench.config.budget.share_of_teacher
     if artifact.format is not bench.target.runtime and bench.device is not None:
         try:
             artifact = compiled(bench, portable(bench, source, artifact.scheme, bench.target.runtime))
         except EdgedistillError as error:
-            bench.not_measurable = f"{bench.target.runtime} cannot be made here: {error.message}"
-    # As many sessions as a proof: a share of this figure is the budget that every student is held against.
-    profile = profiled(bench, artifact, source, sessions=bench.config.profile.sessions)
+            reason = f"the teacher's file cannot be made in {bench.target.runtime}: {error.message}"
+            if share is not None:
+                raise InputError(
+                    f"a budget of {format_percent(share)} of the teacher needs its file, to run in turn with the student's; "
+                    f"{reason}",
+                    fix="give the budget in milliseconds, e.g. --budget 5ms@p95",
+                ) from None
+            scale_alone(bench)
+            return UnknownLatency(reason=bench.not_measurable or reason, device=bench.target.name), None
+    bench.teacher_file = artifact
+    if share is not None:
+        profile = scale_beside(bench, artifact, source)
+    else:
+        scale_alone(bench)
+        profile = compared(bench, artifact, source)
     return latency_of(bench, profile), profile
 
 
@@ -110,7 +124,7 @@ def resolve_budget(bench: Workbench, request: BudgetRequest, teacher: PreparedTe
     latency = teacher.latency
     if not isinstance(latency, MeasuredLatency):
         request.require_measurable(bench.target.name)
-    budget = request.resolve(latency.at(request.percentile) if isinstance(latency, MeasuredLatency) else None)
+    budget = request.resolve(latency.comparable(request.percentile) if isinstance(latency, MeasuredLatency) else None)
     limit = f"{budget.latency_ms:.4g} ms at {budget.percentile}"
     bench.store.listener(Note(f"budget {limit} on {bench.target.name}"))
     if isinstance(latency, UnknownLatency) and bench.not_measurable:
@@ -124,7 +138,7 @@ def plausible_multiply_adds(teacher: PreparedTeacher, budget: Budget) -> float:
     if not isinstance(teacher.latency, MeasuredLatency):
         return math.inf
     work = structure_of(teacher.source.load(), teacher.teacher.contract.resolution).multiply_adds
-    limit = HEADROOM * work * budget.latency_ms / teacher.latency.at(budget.percentile)
+    limit = HEADROOM * work * budget.latency_ms / teacher.latency.comparable(budget.percentile)
     # Up to a power of two, so that a budget changed a little finds the same probes measured.
     return 2.0 ** math.ceil(math.log2(limit))
 

@@ -8,24 +8,27 @@ from pathlib import Path
 
 from edgedistill.config import ProfileConfig
 from edgedistill.devices.attach import attach
-from edgedistill.devices.base import MEASURED_FORMATS, run_pushed
-from edgedistill.devices.stats import measured_latency, samples_needed
-from edgedistill.errors import UnsupportedError
+from edgedistill.devices.base import MEASURED_FORMATS, run_pushed, sample
+from edgedistill.devices.stats import anchor_latency, least_runs, measured_latency, percentile_ms, spread
+from edgedistill.errors import InputError, UnsupportedError
 from edgedistill.opening import format_of, open_file, reading
 from edgedistill.progress import Listener, StageFinished, StageStarted
 from edgedistill.results import ProfileResult
 from edgedistill.runtimes import runtime_for
 from edgedistill.runtimes.base import MeasurementProtocol
 from edgedistill.specs import Format, Percentile, Target
+from edgedistill.units import format_percent
 
 
-def profile_file(path: Path, target: Target, listener: Listener, sessions: int = 3) -> ProfileResult:
+def profile_file(
+    path: Path, target: Target, listener: Listener, sessions: int = 3, beside: Path | None = None
+) -> ProfileResult:
     """So many sessions of `path` with random inputs of its own signature, and its operators by time where its runtime tells
-    them.
+    them; with `beside`, another file of the same format, the two in turn.
 
-    Raises InputError for a file that is not a model in ONNX, LiteRT or ExecuTorch, UnsupportedError for a target that does
-    not measure its format, UnreachableError where its device does not answer, MissingDependencyError where the format's
-    runtime is absent.
+    Raises InputError for a file that is not a model in ONNX, LiteRT or ExecuTorch, or for two of different formats,
+    UnsupportedError for a target that does not measure its format, UnreachableError where its device does not answer,
+    MissingDependencyError where the format's runtime is absent.
     """
     format = format_of(path)
     measured = _measured_on(target)
@@ -38,18 +41,25 @@ def profile_file(path: Path, target: Target, listener: Listener, sessions: int =
             f"{path.name} is {format}; {others} can be measured on {target.title}",
             fix=fix,
         )
+    if beside is not None and format_of(beside) is not format:
+        raise InputError(
+            f"{beside.name} is no {format}: it cannot run in turn with {path.name}", fix="export it as such"
+        )
     artifact = reading(path, open_file, path, target).artifact
+    anchor = None if beside is None else reading(beside, open_file, beside, target).artifact
     device = attach(target, listener)
     config = ProfileConfig()
     protocol = MeasurementProtocol(
         target=target,
         sessions=sessions,
         pause_s=config.pause / 1000,
-        max_samples=config.max_samples,
-        max_seconds=config.max_seconds,
+        seconds=config.session / 1000,
+        min_runs=least_runs(Percentile.P95),
         operators=True,
         execute=partial(run_pushed, device),
-        min_samples=samples_needed(Percentile.P95.fraction),
+        sample=sample,
+        anchor=anchor,
+        burst_s=config.burst / 1000,
     )
     listener(StageStarted("profile", path.name, sessions))
     began = time.monotonic()
@@ -58,16 +68,16 @@ def profile_file(path: Path, target: Target, listener: Listener, sessions: int =
     notes = ["inputs are random numbers of the file's own types and shapes"]
     if not profile.op_timings:
         notes.append(f"operators are not timed: {profile.environment.runtime} does not tell their times here")
-    if any(session.noisy for session in profile.sessions):
-        notes.append("some sessions stayed noisy when measured again: close other programs and repeat")
-    if aside := sum(session.set_aside for session in profile.sessions):
-        notes.append(f"{aside:,} more samples are set aside: the processor was at another speed meanwhile")
+    differ = spread([percentile_ms(s.samples_ns, Percentile.P95.fraction) for s in profile.sessions])
+    if sessions > 1:
+        notes.append(f"p95 differs by {format_percent(differ)} from session to session (standard deviation of the log)")
     return ProfileResult(
         path=str(path),
         format=format,
         sha256=artifact.sha256,
         bytes=artifact.bytes,
-        latency=measured_latency(profile),
+        latency=measured_latency(profile, anchor_latency(profile.sessions) if anchor else None),
+        beside=None if beside is None else str(beside),
         peak_memory_bytes=max(session.peak_memory_bytes for session in profile.sessions),
         load_ms=sorted(session.load_ms for session in profile.sessions)[len(profile.sessions) // 2],
         op_timings=tuple(sorted(profile.op_timings, key=lambda timing: -timing.median_us)),

@@ -121,7 +121,6 @@ def _climbed(climber: Climber, asked: Asked, chosen: CalibrationSet) -> FormatLa
         format=climber.form,
         accuracy=baseline.accuracy,
         bytes=baseline.bytes,
-        p50_ms=baseline.p50_ms,
         computed_by=None if baseline.accuracy is None else runtime_for(climber.form).computed_by,
         rungs=found.rungs,
         beside=tuple(beside),

@@ -6,14 +6,16 @@ search, `realised` for one file, `why_dropped` for the margins.
 
 from __future__ import annotations
 
-from edgedistill.artifacts import MeasuredLatency, SchemeResult
-from edgedistill.config import BuildConfig
+from edgedistill.artifacts import SchemeResult, answers_of
 from edgedistill.errors import TrialFailure, UnsupportedError
 from edgedistill.files import compiled, portable
-from edgedistill.pipeline import known_accuracy, latency_of, memory_of, profile_key, profiled, verified
+from edgedistill.ladder import Margins, does_not_pay
+from edgedistill.latency.operators import multiplying_share
+from edgedistill.measuring import compared, comparison, latency_of, memory_of, profile_key, relative_p50
+from edgedistill.pipeline import verified
 from edgedistill.progress import Note
 from edgedistill.rungs import choose
-from edgedistill.specs import Percentile, Precision, QuantScheme
+from edgedistill.specs import Precision, QuantScheme
 from edgedistill.teachers.cache import ViewStore
 from edgedistill.workbench import Source, Workbench
 
@@ -29,7 +31,7 @@ def realise(bench: Workbench, source: Source, views: ViewStore | None = None) ->
     for scheme in bench.schemes:
         baseline = results[0] if results else None
         try:
-            result = _judged(bench, realised(bench, source, scheme), baseline)
+            result = _judged(bench, source, realised(bench, source, scheme), baseline)
             if baseline is not None and result.dropped and scheme.precision is Precision.INT8:
                 result = _from_the_ladder(bench, source, result, baseline, views)
         except (TrialFailure, UnsupportedError) as failure:
@@ -42,23 +44,24 @@ def realise(bench: Workbench, source: Source, views: ViewStore | None = None) ->
 
 
 def realised(bench: Workbench, source: Source, scheme: QuantScheme, origin: Source | None = None) -> SchemeResult:
-    """The file of one scheme for the target's own runtime, measured in one session and compared with `source`; made from
-    `origin` where training under rounding changed the weights."""
+    """The file of one scheme for the target's own runtime, compared with the anchor by latency and with `source` by its
+    outputs; made from `origin` where training under rounding changed the weights."""
     artifact = compiled(bench, portable(bench, origin or source, scheme, bench.target.runtime))
     verification = verified(bench, artifact, source)
-    profile = profiled(bench, artifact, source, sessions=1)
+    profile = compared(bench, artifact, source)
     return SchemeResult(
         scheme=scheme,
         artifact=artifact,
         verification=verification,
         latency=latency_of(bench, profile),
         peak_memory_bytes=memory_of(profile),
-        profile=profile_key(bench, artifact, 1) if profile else None,
+        multiplying=multiplying_share(profile.op_timings) if profile else None,
+        profile=profile_key(bench, artifact, comparison(bench)) if profile else None,
     )
 
 
-def _judged(bench: Workbench, result: SchemeResult, baseline: SchemeResult | None) -> SchemeResult:
-    return result.model_copy(update={"dropped": why_dropped(bench.config, result, baseline)})
+def _judged(bench: Workbench, source: Source, result: SchemeResult, baseline: SchemeResult | None) -> SchemeResult:
+    return result.model_copy(update={"dropped": why_dropped(bench, source, result, baseline)})
 
 
 def _from_the_ladder(
@@ -68,33 +71,23 @@ def _from_the_ladder(
     was tried among its reasons."""
     chosen = choose(bench, source, plain.scheme, bench.target.runtime, baseline, views)
     if chosen.scheme != plain.scheme:
-        return _judged(bench, realised(bench, source, chosen.scheme, chosen.source), baseline)
+        return _judged(bench, source, realised(bench, source, chosen.scheme, chosen.source), baseline)
     return plain.model_copy(update={"dropped": "; ".join(filter(None, (plain.dropped, chosen.tried)))})
 
 
-def why_dropped(config: BuildConfig, result: SchemeResult, baseline: SchemeResult | None) -> str:
-    """Why a precision is turned away, empty if it stays: it loses more accuracy than allowed, or is neither faster nor
-    smaller than the widest precision (`baseline`) by the margins of the build file."""
+def why_dropped(bench: Workbench, source: Source, result: SchemeResult, baseline: SchemeResult | None) -> str:
+    """Why a precision is dropped, empty if it stays: it loses more accuracy than allowed, or is neither faster nor smaller
+    than the widest precision (`baseline`) by the margins of the build file. The two run in turn where size does not tell."""
     if baseline is None:
         return ""
-    export = config.export
-    before, after = known_accuracy(baseline), known_accuracy(result)
-    if before is not None and after is not None:
-        loss = before - after
-        if loss > export.max_accuracy_loss:
-            judged = f"{result.stand_in.what} " if result.stand_in else ""
-            return (
-                f"{judged}loses {loss * 100:.2f} points of validation accuracy to {baseline.scheme.label}, "
-                f"more than the {export.max_accuracy_loss * 100:.2f} allowed"
-            )
+    export = bench.config.export
+    before, after = answers_of(baseline), answers_of(result)
+    if before and after and (lost := after.loses(before, export.max_accuracy_loss)):
+        judged = f"{result.stand_in.what} " if result.stand_in else ""
+        return f"{judged}{lost} beside {baseline.scheme.label}"
     smaller = 1 - result.artifact.bytes / baseline.artifact.bytes
-    faster = 0.0
-    speed = "its latency is not known here"
-    if isinstance(result.latency, MeasuredLatency) and isinstance(baseline.latency, MeasuredLatency):
-        faster = 1 - result.latency.comparable(Percentile.P50) / baseline.latency.comparable(Percentile.P50)
-        change = f"{abs(faster):.0%} {'faster' if faster >= 0 else 'slower'}"
-        speed = f"{change} at p50 (margin {export.margin_speed:.0%})"
-    size = f"{abs(smaller):.0%} {'smaller' if smaller >= 0 else 'larger'}"
-    if faster < export.margin_speed and smaller < export.margin_size:
-        return f"does not pay beside {baseline.scheme.label}: {speed}, {size} (margin {export.margin_size:.0%})"
-    return ""
+    relative = None
+    if smaller < export.margin_size and result.artifact.format is bench.target.runtime:
+        relative = relative_p50(bench, result.artifact, source, baseline.artifact)
+    margins = Margins(export.max_accuracy_loss, export.margin_speed, export.margin_size)
+    return does_not_pay(margins, smaller, relative, baseline.scheme.label)

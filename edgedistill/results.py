@@ -14,8 +14,10 @@ from edgedistill.artifacts import (
     Fallbacks,
     Fraction,
     Latency,
+    Moment,
     OpTiming,
     Parity,
+    Percentiles,
     PredictedLatency,
     Proof,
     Trial,
@@ -34,7 +36,8 @@ from edgedistill.specs import (
 
 class ShippedArtifact(Frozen):
     """A file of the package. `scheme` is all that was done for its precision; `path` is relative to the output folder;
-    `accuracy` is on the test split, null where the file cannot run here."""
+    `accuracy` is on the test split, with its 95% interval; both null where the file cannot run here. `proof` is what
+    was tried of this very file, null where none was."""
 
     format: Format
     precision: Precision
@@ -43,6 +46,7 @@ class ShippedArtifact(Frozen):
     bytes: int
     sha256: str
     accuracy: Fraction | None
+    accuracy_interval: tuple[Fraction, Fraction] | None
     accuracy_validation: Fraction | None
     parity: Parity | None
     verification: Verification
@@ -51,22 +55,36 @@ class ShippedArtifact(Frozen):
     load_ms: float | None
     record: dict[str, str] = {}
     fallbacks: Fallbacks | None = None
+    proof: Proof | None = None
+
+
+class TeacherFile(Frozen):
+    """The teacher's fp32 file in the output folder, for whoever repeats a proof."""
+
+    path: str
+    format: Format
+    sha256: str
 
 
 class TeacherSummary(Frozen):
-    """The teacher beside its student: the same data, the same target, its fp32 artifact."""
+    """The teacher beside its student: the same data, the same target, its fp32 artifact. `files` lie beside the
+    package: the one that gave its accuracy, and the one that ran in turn with students; none where the build left them
+    out."""
 
     name: str
     accuracy: Fraction
+    accuracy_interval: tuple[Fraction, Fraction]
     accuracy_validation: Fraction
     parameters: int
     bytes: int
     resolution: int
     latency: Latency
+    files: tuple[TeacherFile, ...] = ()
 
 
 class StudentSummary(StudentSpec):
-    """The student's choices, with what they come to: `parameters` and `multiply_adds` of the deployed network at batch 1."""
+    """The student's choices, with what they come to: `parameters` and `multiply_adds` of the deployed network at batch
+    1."""
 
     parameters: int
     multiply_adds: int
@@ -95,8 +113,8 @@ class FrontierPoint(Frozen):
 
 
 class PredictedPoint(Frozen):
-    """A student that was not trained, as the models see it after the search: it would be on the frontier if both were right.
-    The accuracy interval holds it in 95% of cases, as the latency's does."""
+    """A student that was not trained, as the models see it after the search: it would be on the frontier if both were
+    right. The accuracy interval holds it in 95% of cases, the latency's in 90%."""
 
     spec: StudentSpec
     latency: PredictedLatency
@@ -106,13 +124,14 @@ class PredictedPoint(Frozen):
 
 
 class LatencyLimit(Frozen):
-    """The budget on `target`, and the bound of the worst session of the winner's proof. `kept` is null where it is not
-    known."""
+    """The budget on `target`, and the winner's proof of it. `aim_ms` is from where on a proof would hardly have
+    succeeded, since sessions differ; null where that is not known, as `kept` is without a proof."""
 
     kind: Literal["latency"] = "latency"
     target: str
     budget: Budget
-    bound_ms: float | None
+    aim_ms: float | None = None
+    proof: Proof | None
     kept: bool | None
 
 
@@ -136,11 +155,14 @@ class MemoryLimit(Frozen):
 
 
 class AccuracyLimit(Frozen):
-    """The least validation accuracy of the winner's file, and what it has."""
+    """The least validation accuracy of the winner's file, what it has, and what its true accuracy is above with 95%
+    confidence. Where `resolved` is false the split is too small to tell, and the accuracy seen decides."""
 
     kind: Literal["accuracy"] = "accuracy"
     limit: Fraction
     accuracy_validation: Fraction | None
+    lower_bound: Fraction | None
+    resolved: bool
     kept: bool | None
 
 
@@ -157,28 +179,55 @@ class SplitSizes(Frozen):
     seed: int | None
 
 
+class ScaleSummary(Frozen):
+    """What ratios to the anchor meant in this build: the anchor's hash and own latency in ms, by how much sessions
+    differed from one to the next (standard deviation of the log), and when that was measured (UTC)."""
+
+    anchor_sha256: str
+    anchor_ms: Percentiles
+    spread: float
+    at: str
+
+
+class SustainedLoad(Frozen):
+    """The winner run without a pause for `seconds`: the budget's percentile over the first and over the last third of
+    the time, in ms, and the machine before and after."""
+
+    seconds: float
+    first_third_ms: float
+    last_third_ms: float
+    start: Moment | None
+    end: Moment | None
+
+
 class Found(Frozen):
     """What a search found.
 
-    `status` is `met` only where the winner's exact file was proven on the device. `constraints` are what was asked for, the
-    latency budget first, each with what the winner came to. `rungs` are the epochs at which candidates are compared,
-    whether or not any came that far. `stopped` is why the search went no further, `predicted` are students that nobody
-    trained, of which the models expect the most. `fastest_ms` is the least latency measured of any file that was kept, at
-    the budget's percentile; `budget_that_would_do_ms`, where the status is `not_met`, the least larger budget that the
-    samples of a file with all other limits kept are inside of; null where there is none, and where one student is to serve
-    several targets.
+    `status` is `met` only where the winner's exact file was proven on the device. `constraints` are what was asked for,
+    the latency budget first, each with what the winner came to. `rungs` are the epochs at which candidates are
+    compared, whether or not any came that far. `stopped` is why the search went no further, `predicted` are students
+    that nobody trained, of which the models expect the most. `fastest_ms` is the least latency measured of any file
+    that was kept, at the budget's percentile; `budget_that_would_do_ms`, where the status is `not_met`, the least
+    larger budget of which a proof should succeed with a file that was measured, all other limits kept; null where there
+    is none, and where one student is to serve several targets. `accuracy_margin` is by how much the winner may be less
+    accurate than the most accurate student (see Goal). `scale` is null where nothing was measured. `earlier` are the
+    proofs of builds before this one that took their own measurements, the oldest first.
     """
 
-    schema_version: Literal[2] = 2
+    schema_version: Literal[3] = 3
     edgedistill_version: str
     build_key: str
+    occasion: str = ""
     status: Literal["met", "not_met", "unmeasured"]
     verdict: str
     target: str
     objective: Objective = Objective.ACCURACY
+    accuracy_margin: Annotated[float, Field(ge=0, lt=1)]
     constraints: Annotated[tuple[Constraint, ...], Field(min_length=1)]
     student: StudentSummary | None
     proof: Proof | None
+    earlier: tuple[Proof, ...] = ()
+    scale: ScaleSummary | None = None
     rungs: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)]
     trials: tuple[Trial, ...]
     frontier: tuple[FrontierPoint, ...]
@@ -207,6 +256,7 @@ class BuildResult(Found):
     teacher: TeacherSummary
     artifacts: tuple[ShippedArtifact, ...]
     dropped: tuple[Dropped, ...]
+    sustained: SustainedLoad | None = None
 
 
 class IndexEntry(Frozen):
@@ -228,13 +278,15 @@ class BuildIndex(Frozen):
 
 
 class ProfileResult(Frozen):
-    """What `profile` returns: the file, its latency and the operators that cost it."""
+    """What `profile` returns: the file, its latency and the operators that cost it. `beside` is the file that ran in
+    turn with it, null where none did."""
 
     path: str
     format: Format
     sha256: str
     bytes: int
     latency: Latency
+    beside: str | None = None
     peak_memory_bytes: int | None
     load_ms: float | None
     op_timings: tuple[OpTiming, ...]

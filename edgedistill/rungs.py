@@ -11,19 +11,13 @@ from pathlib import Path
 
 from pydantic import TypeAdapter
 
-from edgedistill.artifacts import Inspected, LadderRung, Latency, MeasuredLatency, SchemeResult, UnknownLatency
+from edgedistill.artifacts import Inspected, LadderRung, SchemeResult, UnknownLatency, answers_of
 from edgedistill.devices.turns import training
 from edgedistill.files import calibration, compiled, portable, rewritten_source
 from edgedistill.isolation import CONVERSION, in_child
 from edgedistill.ladder import Margins, Measured, Tools, climb
-from edgedistill.pipeline import (
-    TRAINING_CODE,
-    known_accuracy,
-    latency_of,
-    profiled,
-    stand_in_for,
-    verified,
-)
+from edgedistill.measuring import relative_p50
+from edgedistill.pipeline import TRAINING_CODE, stand_in_for, verified
 from edgedistill.progress import StageAdvanced
 from edgedistill.quantizers.damage import LayerDamage
 from edgedistill.quantizers.onnx_sensitivity import rank_layers as rank_onnx_layers
@@ -32,7 +26,7 @@ from edgedistill.quantizers.qat import WEIGHTS as TUNED
 from edgedistill.quantizers.qat import tune
 from edgedistill.quantizers.rewrites import with_weights
 from edgedistill.quantizers.sensitivity import rank_layers
-from edgedistill.specs import Format, Percentile, Precision, QuantScheme
+from edgedistill.specs import Format, Precision, QuantScheme
 from edgedistill.store import stage_key, write_atomic
 from edgedistill.teachers.cache import ViewStore
 from edgedistill.tools import EXPORT_TOOLS, TRAINING_TOOLS
@@ -100,8 +94,8 @@ def climbed(
 
     def make(folder: Path) -> None:
         found = climb(
-            _tools(bench, source, form, views),
-            Measured(known_accuracy(baseline), baseline.artifact.bytes, _p50_ms(baseline.latency)),
+            _tools(bench, source, form, baseline, views),
+            Measured(answers_of(baseline), baseline.artifact.bytes),
             margins,
             images=export.calibration_images,
             qat_epochs=QAT_EPOCHS if views else 0,
@@ -113,7 +107,9 @@ def climbed(
     return known.validate_json((folder / "ladder.json").read_bytes())
 
 
-def _tools(bench: Workbench, source: Source, form: Format, views: ViewStore | None) -> Tools[SchemeResult]:
+def _tools(
+    bench: Workbench, source: Source, form: Format, baseline: SchemeResult, views: ViewStore | None
+) -> Tools[SchemeResult]:
     def make(scheme: QuantScheme) -> SchemeResult:
         origin = settled(bench, source, scheme, views)
         model = portable(bench, origin, scheme, form)
@@ -125,22 +121,18 @@ def _tools(bench: Workbench, source: Source, form: Format, views: ViewStore | No
             scheme=scheme, artifact=artifact, verification=verification, latency=unknown, stand_in=stand_in
         )
 
-    def p50_ms(result: SchemeResult) -> float | None:
+    def relative(result: SchemeResult) -> float | None:
         if form is not bench.target.runtime:
             return None
-        return _p50_ms(latency_of(bench, profiled(bench, result.artifact, source, sessions=1)))
+        return relative_p50(bench, result.artifact, source, baseline.artifact)
 
     return Tools(
         make=make,
-        accuracy=known_accuracy,
+        answers=answers_of,
         bytes=lambda result: result.artifact.bytes,
-        p50_ms=p50_ms,
+        relative_p50=relative,
         ranked=lambda scheme: [d.layer for d in damages(bench, settled(bench, source, scheme, views), scheme, form)],
     )
-
-
-def _p50_ms(latency: Latency) -> float | None:
-    return latency.comparable(Percentile.P50) if isinstance(latency, MeasuredLatency) else None
 
 
 def settled(bench: Workbench, source: Source, scheme: QuantScheme, views: ViewStore | None) -> Source:

@@ -92,6 +92,19 @@ class Percentile(StrEnum):
         return int(self.value[1:]) / 100
 
 
+class ProofLevel(StrEnum):
+    """How much a proof claims: that 80, 90 or 95% of sessions keep the budget."""
+
+    QUICK = "quick"
+    STANDARD = "standard"
+    THOROUGH = "thorough"
+
+    @property
+    def claimed(self) -> float:
+        """The share of sessions, 0 to 1."""
+        return {ProofLevel.QUICK: 0.80, ProofLevel.STANDARD: 0.90, ProofLevel.THOROUGH: 0.95}[self]
+
+
 class QuantScheme(Frozen):
     """How a student's numbers are made smaller. `calibration_images` come from the training split; `calibration` reads
     the activations' ranges off them. `kept` are the layers of a mixed scheme that stay in floating point, by the name of
@@ -203,14 +216,25 @@ class Objective(StrEnum):
 
 class Goal(Frozen):
     """What a student is chosen by. Its file keeps `budget` and, where they are given, `max_bytes` (the file's size),
-    `max_memory_bytes` (peak memory of a process that runs it) and `min_accuracy` (validation split); of
-    the files that keep all, the most accurate or the fastest wins."""
+    `max_memory_bytes` (peak memory of a process that runs it) and `min_accuracy` (validation split).
+
+    Of the files that keep all, the fastest wins that is no less accurate than the most accurate by more than
+    `accuracy_margin`, on the same images with 95% confidence; or the fastest of all. `aim_ms` is the latency from which on a
+    proof of the budget would hardly succeed, since sessions differ; null where that is not known.
+    """
 
     budget: Budget
     objective: Objective = Objective.ACCURACY
+    aim_ms: Annotated[float, Field(gt=0)] | None = None
     max_bytes: Annotated[int, Field(gt=0)] | None = None
     max_memory_bytes: Annotated[int, Field(gt=0)] | None = None
     min_accuracy: Annotated[float, Field(ge=0, le=1)] | None = None
+    accuracy_margin: Annotated[float, Field(ge=0, lt=1)] = 0.005
+
+    @property
+    def limit_ms(self) -> float:
+        """What a file's comparable latency has to stay inside to be worth a proof."""
+        return self.budget.latency_ms if self.aim_ms is None else min(self.aim_ms, self.budget.latency_ms)
 
 
 def _odd(side: int) -> int:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from edgedistill.artifacts import CompiledArtifact, Inspected, Parity, Verification, Verified
 from edgedistill.errors import TrialFailure
+from edgedistill.intervals import pack
 from edgedistill.runtimes.base import Images, Logits, NotRunnableError, Runtime
 from edgedistill.specs import ComputedBy
 
@@ -49,6 +50,7 @@ def verify(
             images=len(images),
         ),
         accuracy_validation=float((top == labels).mean()),
+        right=pack((top == labels).tolist()),
     )
 
 

@@ -16,23 +16,24 @@ from edgedistill.artifacts import (
     MeasuredLatency,
     PredictedLatency,
     Profile,
+    Proof,
     SchemeResult,
     StandIn,
     UnknownLatency,
     Verified,
 )
-from edgedistill.config import BuildConfig
 from edgedistill.errors import MissingDependencyError, TrialFailure, UnsupportedError
 from edgedistill.files import compiled, portable
-from edgedistill.pipeline import latency_of, memory_of, profile_key, profiled, stand_in_for, verified
+from edgedistill.measuring import compared, comparison, first_sessions, latency_of, memory_of, profile_key
+from edgedistill.pipeline import stand_in_for, verified
 from edgedistill.realise import why_dropped
 from edgedistill.results import Dropped
 from edgedistill.rungs import Chosen, choose, settled
 from edgedistill.runtimes.tensorrt import trtexec_command
 from edgedistill.selection.contender import Winner
-from edgedistill.selection.goal import misses_beside_latency
+from edgedistill.selection.goal import misses_beside_latency, provable_ms
 from edgedistill.ship.package import artifact_name
-from edgedistill.specs import Budget, Format, Goal, Precision, QuantScheme
+from edgedistill.specs import Format, Goal, Precision, QuantScheme
 from edgedistill.teachers.cache import ViewStore
 from edgedistill.units import format_ms, format_percent
 from edgedistill.workbench import Source, Workbench
@@ -95,10 +96,11 @@ def _make(
         reason = f"{error.message} {error.fix}".strip()
         files.dropped.append(Dropped(format=form, precision=asked.precision, reason=reason))
         return None
-    won = own and _won(winner, artifact)
-    profile = profiled(bench, artifact, source, sessions=bench.config.profile.sessions if won else 1) if own else None
+    tried = _tried(winner, artifact) if own else None
+    won = tried is not None and tried.met
+    profile = _profile(bench, artifact, source, tried if won else None) if own else None
     latency = _own_latency(bench, winner, chosen.scheme, profile) if own else _unmeasured(bench, form)
-    key = profile_key(bench, artifact, 1) if profile else None
+    key = profile_key(bench, artifact, comparison(bench)) if profile else None
     result = SchemeResult(
         scheme=chosen.scheme,
         artifact=artifact,
@@ -106,10 +108,11 @@ def _make(
         latency=latency,
         peak_memory_bytes=memory_of(profile),
         profile=key,
+        proof=tried,
     )
     if isinstance(verification, Inspected):
         result = _with_stand_in(result, stand_in_for(bench, artifact, model, source), verification)
-    reason = _why_left_out(bench.config, result, baseline, goal, proven=won and winner.proof is not None)
+    reason = "" if won else _why_left_out(bench, source, result, baseline, goal)
     if reason:
         told = "; ".join(filter(None, (reason, chosen.tried)))
         files.dropped.append(Dropped(format=form, precision=chosen.scheme.precision, reason=told))
@@ -160,23 +163,31 @@ def _with_stand_in(result: SchemeResult, stand_in: StandIn | None, verification:
     return result.model_copy(update={"stand_in": stand_in, "verification": checked})
 
 
-def _won(winner: Winner, artifact: CompiledArtifact) -> bool:
-    return winner.scheme is not None and winner.scheme.artifact.sha256 == artifact.sha256
+def _tried(winner: Winner, artifact: CompiledArtifact) -> Proof | None:
+    """What was tried of this very file in the search, met or not."""
+    proofs = [result.proof for result in winner.trial.schemes if result.artifact.sha256 == artifact.sha256]
+    return next(iter(proofs), None)
+
+
+def _profile(bench: Workbench, artifact: CompiledArtifact, source: Source, proof: Proof | None) -> Profile | None:
+    """The sessions of a file's proof; of one that was not proven a session in turn with the anchor."""
+    if proof is None:
+        return compared(bench, artifact, source)
+    anchor = bench.teacher_file if proof.share else None
+    return first_sessions(bench, artifact, source, anchor, len(proof.values))
 
 
 def _why_left_out(
-    config: BuildConfig, result: SchemeResult, baseline: SchemeResult | None, goal: Goal, *, proven: bool
+    bench: Workbench, source: Source, result: SchemeResult, baseline: SchemeResult | None, goal: Goal
 ) -> str:
-    """Why a file is not shipped, empty if it is. The one that is proven ships: the figures of its proof may lie on the other
-    side of a margin than those of the single session by which the search kept it."""
-    if proven:
-        return ""
-    return why_dropped(config, result, baseline) or _over(result.latency, goal.budget) or _outside(result, goal)
+    """Why a file that is not proven does not ship, empty if it does."""
+    return why_dropped(bench, source, result, baseline) or _over(result, goal) or _outside(result, goal)
 
 
-def _over(latency: Latency, budget: Budget) -> str:
-    if isinstance(latency, MeasuredLatency) and latency.at(budget.percentile) > budget.latency_ms:
-        measured = format_ms(latency.at(budget.percentile))
+def _over(result: SchemeResult, goal: Goal) -> str:
+    budget, found_ms = goal.budget, provable_ms(result, goal)
+    if isinstance(result.latency, MeasuredLatency) and found_ms > budget.latency_ms:
+        measured = format_ms(found_ms)
         return f"measured {budget.percentile} {measured}, over the budget of {format_ms(budget.latency_ms)}"
     return ""
 

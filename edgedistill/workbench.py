@@ -13,20 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from edgedistill.artifacts import Profile
+from edgedistill.artifacts import CompiledArtifact, Percentiles
 from edgedistill.config import BuildConfig
 from edgedistill.data.datasets import Dataset
 from edgedistill.data.preprocessing import make_contract, prepare
 from edgedistill.devices.base import Device
-from edgedistill.devices.stats import median_reference_us, samples_needed
 from edgedistill.exporters.program import reference_logits
 from edgedistill.runtimes.base import Images, Logits
-from edgedistill.runtimes.sessions import at_another_speed
 from edgedistill.specs import Contract, Format, Precision, QuantScheme, Target
 from edgedistill.store import Store, digest
 from edgedistill.teachers.teacher import Teacher
-
-TEACHER_WAIT_S = 10.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,37 +36,15 @@ class Source:
     load: Callable[[], nn.Module]
 
 
-@dataclass(eq=False)
-class ProcessorSpeed:
-    """At which speed of the device's processor a build compares its figures: the first profile's, which is the teacher's, so
-    that a budget that is a share of it and the students' latencies are taken alike.
+@dataclass(frozen=True)
+class Scale:
+    """What ratios to the anchor mean here: its file, its own latency on the device, by how much sessions differ from one to
+    the next (standard deviation of the log) in the unit that a proof is taken in, and from when that is (UTC)."""
 
-    Candidates are measured at whatever speed there is and compared as `MeasuredLatency.comparable` says. The sessions of a
-    proof, whose samples are taken as they are, wait for the teacher's speed. `patience_s` is what they may still wait in
-    all: a build on a machine that has become another one loses that much and goes on. `single_wait_s` is what the one
-    session of a candidate may wait: a calibration, whose figures stand for many others, lets it. `sessions` counts what was
-    measured, `elsewhere` what of it at another speed.
-    """
-
-    reference_us: float | None = None
-    patience_s: float = 180.0
-    single_wait_s: float = 0.0
-    sessions: int = 0
-    elsewhere: int = 0
-
-    def wait_s(self, sessions: int) -> float:
-        """How long a profile's sessions may wait in all: a candidate's not at all unless `single_wait_s` says so, the
-        teacher's, which only wait for one another, not long."""
-        if sessions == 1:
-            return min(self.patience_s, self.single_wait_s) if self.reference_us is not None else 0.0
-        return self.patience_s if self.reference_us is not None else min(self.patience_s, TEACHER_WAIT_S)
-
-    def note(self, profile: Profile) -> None:
-        """Take stock of a profile."""
-        if self.reference_us is None:
-            self.reference_us = median_reference_us(profile)
-        self.sessions += len(profile.sessions)
-        self.elsewhere += sum(at_another_speed(s.reference_us, self.reference_us) for s in profile.sessions)
+    anchor: CompiledArtifact
+    anchor_ms: Percentiles
+    spread: float
+    at: str
 
 
 @dataclass(eq=False)
@@ -86,9 +60,14 @@ class Workbench:
     device: Device | None
     not_measurable: str
     base: Path
-    speed: ProcessorSpeed = field(default_factory=lambda: ProcessorSpeed())
+    occasion: str = ""
+    """Names the occasion on which measurements are taken: another one finds none in the cache that is not its own."""
     teacher: Teacher | None = None
     """Once `teaching.open_teacher` has loaded it."""
+    teacher_file: CompiledArtifact | None = None
+    """The teacher's fp32 file in the target's own runtime, once it is made."""
+    scale: Scale | None = None
+    """Once the anchor was measured."""
     _images: dict[str, Images] = field(default_factory=dict)
     _references: dict[str, Logits] = field(default_factory=dict)
 
@@ -119,11 +98,6 @@ class Workbench:
     def machine(self) -> str:
         """The processor architecture that the files are for, as `platform.machine()` names it."""
         return self.target.machine or platform.machine()
-
-    @property
-    def min_samples(self) -> int:
-        """The fewest samples a session that the acceptance rule needs at the budget's percentile."""
-        return samples_needed(self.config.budget.percentile.fraction)
 
     @cached_property
     def data_key(self) -> dict[str, Any]:

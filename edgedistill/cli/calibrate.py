@@ -87,7 +87,7 @@ def print_calibration(console: Console, profile: DeviceProfile, path: Path) -> N
             format_percent(error.median_error),
             format_percent(error.mape),
             format_percent(error.within_10, 0),
-            format_percent(error.coverage_95, 0),
+            format_percent(error.coverage, 0),
         )
     console.print(table)
     if any(error.rows < CALIBRATED_ROWS for error in profile.errors):

@@ -43,6 +43,10 @@ OutFolder = Annotated[
 RequireMeasured = Annotated[
     bool, typer.Option("--require-measured", help="Exit 4 unless the budget was measured on the device.")
 ]
+Remeasure = Annotated[
+    bool, typer.Option("--remeasure", help="Take all measurements again; the new proof stands beside the one before.")
+]
+NoTeacher = Annotated[bool, typer.Option("--no-teacher", help="Leave the teacher's file out of the output folder.")]
 Trials = Annotated[int | None, typer.Option(metavar="N", help="Candidates to begin at most, in place of the file's.")]
 TimeLimit = Annotated[
     str | None, typer.Option("--time", metavar="2h", help="No further candidates begin after so long.")

@@ -26,6 +26,9 @@ def profile(
         str, typer.Option(metavar="NAME|PATH.toml", autocompletion=complete_target, help="Device to measure on.")
     ] = "host",
     sessions: Annotated[int, typer.Option(min=1, max=20, metavar="N", help="Measuring processes.")] = 3,
+    beside: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Another file of the same format, to run in turn with this one.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
     verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Say more while working.")] = False,
 ) -> None:
@@ -37,7 +40,7 @@ def profile(
 
     with answering(as_json=as_json):
         with watching(verbose=verbose or bool(context.obj)) as listener:
-            result = api.profile(path, target=target, sessions=sessions, listener=listener)
+            result = api.profile(path, target=target, sessions=sessions, beside=beside, listener=listener)
         if as_json:
             render.write_json(result.model_dump_json())
         else:
@@ -66,6 +69,11 @@ def print_profile(console: Console, result: ProfileResult) -> None:
         render.line(console, f"latency unknown: {result.latency.reason}")
     if isinstance(result.latency, MeasuredLatency):
         render.line(console, f"{result.latency.samples:,} samples on {result.latency.device}", style="dim")
+        if (relative := result.latency.relative) is not None:
+            render.line(
+                console,
+                f"p50 {relative.p50:.3f}, p95 {relative.p95:.3f} times that of {result.beside}, in turn with it",
+            )
     if (environment := result.environment) is not None:
         pinned = f", pinned to CPU {', '.join(map(str, environment.pinned_cpus))}" if environment.pinned_cpus else ""
         plural = "s" * (environment.threads > 1)

@@ -105,7 +105,7 @@ def print_quantize(console: Console, result: QuantizeResult, out: Path) -> None:
 
 def _table(ladder: FormatLadder) -> Table:
     from edgedistill.cli import render
-    from edgedistill.units import format_bytes, format_ms, format_percent
+    from edgedistill.units import format_bytes, format_percent
 
     table = render.table(
         "rung", "accuracy", "loss", "size", "p50", "", title=ladder.format, right=("accuracy", "loss", "size", "p50")
@@ -117,7 +117,7 @@ def _table(ladder: FormatLadder) -> Table:
             "unknown" if rung.accuracy is None else format_percent(rung.accuracy, 2),
             "unknown" if rung.loss is None else f"{rung.loss * 100:.2f} points",
             "" if rung.bytes is None else format_bytes(rung.bytes),
-            "" if rung.bytes is None else "unknown" if rung.p50_ms is None else format_ms(rung.p50_ms),
+            "" if rung.relative_p50 is None else f"{rung.relative_p50:.2f} x fp32",
             good if rung.accepted else rung.reason,
         )
 
@@ -126,7 +126,7 @@ def _table(ladder: FormatLadder) -> Table:
         "unknown" if ladder.accuracy is None else format_percent(ladder.accuracy, 2),
         "",
         "" if ladder.bytes is None else format_bytes(ladder.bytes),
-        "" if ladder.bytes is None else "unknown" if ladder.p50_ms is None else format_ms(ladder.p50_ms),
+        "",
         "",
     )
     for rung in ladder.beside:

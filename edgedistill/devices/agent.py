@@ -1,4 +1,4 @@
-"""The measuring agent: one model file, one fresh process, raw latency samples.
+"""The measuring agent: one model file, or two in turn, in one fresh process: raw latency samples.
 
 The files `agent*.py` stand alone (standard library, numpy, one runtime), so that they can be sent to a device and run there,
 side by side in a folder. The agent reads one JSON job on stdin (the fields of `SessionJob`, and `memory_bytes`: what the
@@ -18,6 +18,7 @@ it), `describe`, `errors`, `kind_of`, a class `Model`, and `TRACES`: whether tha
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib.util
 import itertools
@@ -28,7 +29,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -186,40 +187,38 @@ def measure(job: dict[str, Any]) -> dict[str, Any]:
     imports_peak = machine.peak_memory_bytes()
     machine.reset_peak()
     machine.limit_memory(job["memory_bytes"])
-    asked = (job["model"], job["threads"], job["input_shapes"])
-    title = f"{runtime.TITLE} {described['runtime_version']}"
     began = time.perf_counter_ns()
-    try:
-        model: Model = runtime.Model(*asked)
-    except (MemoryError, *runtime.errors()) as error:
-        raise failure(error, "load", f"{title} cannot load {job['model']}", job, runtime) from error
+    model = loaded(job, runtime)
     load_ms = (time.perf_counter_ns() - began) / 1e6
-    run = model.run
-    try:
+    with failing("run", job, runtime, model):
         feeds = make_feeds(model, job, values)
-        wanted_us, wait_s = job["reference_us"], job["wait_s"]
-        waited_s = sampling.await_speed(wanted_us, wait_s)
-        warmup_runs = sampling.warm_up(run, feeds)
-        limits = job["max_samples"], job["max_seconds"], job["min_samples"]
-        taken = sampling.take_samples(run, feeds, *limits, wanted_us, max(wait_s - waited_s, 0.0))
+        runs = [timed(model, feeds)]
+        warmup_runs = sampling.warm_up(runs)
+        # Before the anchor is loaded, whose memory is not the model's.
         peak = machine.peak_memory_bytes()
+    if job["anchor"] is not None:
+        beside = {**job, "model": job["anchor"], "input_shapes": {}}
+        anchor = loaded(beside, runtime)
+        with failing("run", beside, runtime, anchor):
+            runs.append(timed(anchor, make_feeds(anchor, beside, None)))
+            sampling.warm_up(runs[1:])
+    with failing("run", job, runtime, model):
+        start = machine.moment(cpus)
+        taken = sampling.take_samples(runs, job["seconds"], job["min_runs"], job["burst_s"])
+        end = machine.moment(cpus)
         operators = []
         if job["operators"] and runtime.TRACES:
             with tempfile.TemporaryDirectory(prefix="edgedistill-trace-") as folder:
-                operators = time_operators(runtime.Model(*asked, folder), feeds)
-    except (MemoryError, *runtime.errors()) as error:
-        failed = failure(error, "run", f"{title} fails to run {job['model']}", job, runtime)
-        if failed.kind == "inputs":
-            takes = ", ".join(f"{name} {dtype}{list(shape)}" for name, dtype, shape in model.inputs)
-            failed = AgentError("inputs", f"{failed}; the model takes {takes}")
-        raise failed from error
+                traced = runtime.Model(job["model"], job["threads"], job["input_shapes"], folder)
+                operators = time_operators(traced, feeds)
     return {
         "session": {
-            "samples_ns": taken.samples_ns,
+            "samples_ns": taken.samples_ns[0],
+            "anchor_ns": taken.samples_ns[1] if len(runs) > 1 else [],
+            "turns": taken.turns if len(runs) > 1 else [],
             "warmup_runs": warmup_runs,
-            "references_us": taken.references_us,
-            "set_aside": taken.set_aside,
-            "waited_s": waited_s + taken.waited_s,
+            "start": start,
+            "end": end,
             "load_ms": load_ms,
             "peak_memory_bytes": max(peak, imports_peak),
             "model_memory_bytes": max(peak - (imports_peak if before is None else before), 0),
@@ -227,6 +226,41 @@ def measure(job: dict[str, Any]) -> dict[str, Any]:
         "environment": {**machine.describe(cpus), **described, "threads": job["threads"]},
         "op_timings": operators,
     }
+
+
+def loaded(job: dict[str, Any], runtime: Any) -> Model:
+    """The job's model. Raises AgentError("load")."""
+    with failing("load", job, runtime):
+        model: Model = runtime.Model(job["model"], job["threads"], job["input_shapes"])
+    return model
+
+
+def timed(model: Model, feeds: Sequence[Any]) -> Callable[[], int]:
+    """One run, of the next input; returns its duration in ns."""
+    turn, run, clock = itertools.cycle(feeds), model.run, time.perf_counter_ns
+
+    def once() -> int:
+        feed = next(turn)
+        start = clock()
+        run(feed)
+        return clock() - start
+
+    return once
+
+
+@contextlib.contextmanager
+def failing(stage: str, job: dict[str, Any], runtime: Any, model: Model | None = None) -> Iterator[None]:
+    """What the runtime raises in the stage `load` or `run` becomes an AgentError that says what failed, and why."""
+    try:
+        yield
+    except (MemoryError, *runtime.errors()) as error:
+        title = f"{runtime.TITLE} {runtime.describe()['runtime_version']}"
+        what = f"{title} {'cannot load' if stage == 'load' else 'fails to run'} {job['model']}"
+        failed = failure(error, stage, what, job, runtime)
+        if failed.kind == "inputs" and model is not None:
+            takes = ", ".join(f"{name} {dtype}{list(shape)}" for name, dtype, shape in model.inputs)
+            failed = AgentError("inputs", f"{failed}; the model takes {takes}")
+        raise failed from error
 
 
 def failure(error: Exception, stage: str, what: str, job: dict[str, Any], runtime: Any) -> AgentError:
@@ -257,9 +291,9 @@ def main() -> int:
     try:
         try:
             job = json.load(sys.stdin)
-            required = {"model", "threads", "max_samples", "max_seconds"}
+            required = {"model", "threads", "seconds"}
             defaults: dict[str, Any] = {"format": "onnx", "inputs": None, "input_name": "", "input_shapes": {}}
-            defaults |= {"pinned_cpus": [], "min_samples": 60, "operators": False, "reference_us": None, "wait_s": 0.0}
+            defaults |= {"pinned_cpus": [], "min_runs": 1, "operators": False, "anchor": None, "burst_s": 0.005}
             defaults |= {"memory_bytes": None}
             job = {**defaults, **job}
             if missing := sorted(required - set(job)):

@@ -7,15 +7,19 @@ import os
 import platform
 import re
 import signal
+import statistics
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 PARENT_POLL_S = 0.5
+REFERENCE_REPEATS = 15
+REFERENCE_ROUNDS = 1000
 
 
 # -- this process -----------------------------------------------------------------------------------------------
@@ -143,9 +147,61 @@ def temperature_c() -> float | None:
     return max(plausible, default=None)
 
 
+def core(cpu: int) -> dict[str, Any]:
+    """The fields of `Core`: relative `capacity` (1024 is the largest core's; None where all are alike) and `siblings`,
+    the CPUs on the same core."""
+    folder = f"/sys/devices/system/cpu/cpu{cpu}"
+    capacity = read_text(f"{folder}/cpu_capacity")
+    siblings = read_text(f"{folder}/topology/thread_siblings_list")
+    ranges = [tuple(map(int, part.split("-"))) for part in siblings.split(",") if part]
+    return {
+        "cpu": cpu,
+        "capacity": int(capacity) if capacity.isdecimal() else None,
+        "siblings": [one for ends in ranges for one in range(ends[0], ends[-1] + 1)] or [cpu],
+    }
+
+
 def power_mode(cpu: int) -> str:
     """The frequency governor of `cpu`, `unknown` where it cannot be read (virtual machines, macOS)."""
     return read_text(f"/sys/devices/system/cpu/cpu{cpu}/cpufreq/scaling_governor") or "unknown"
+
+
+def clock_mhz(cpu: int) -> float | None:
+    """The present clock of `cpu`; None where the system does not tell."""
+    frequency_khz = read_text(f"/sys/devices/system/cpu/cpu{cpu}/cpufreq/scaling_cur_freq")
+    if frequency_khz.isdecimal():
+        return int(frequency_khz) / 1000
+    clocks = re.findall(r"^cpu MHz\s*:\s*([\d.]+)$", read_text("/proc/cpuinfo"), re.MULTILINE)
+    return float(clocks[cpu]) if cpu < len(clocks) else None
+
+
+def reference_us() -> float:
+    """Median duration in us of a fixed piece of arithmetic: how fast the processor is now, whatever the model."""
+    durations = []
+    for _ in range(REFERENCE_REPEATS):
+        start = time.perf_counter_ns()
+        total = 0
+        for number in range(REFERENCE_ROUNDS):
+            total += number
+        durations.append(time.perf_counter_ns() - start)
+    return statistics.median(durations) / 1e3
+
+
+def moment(cpus: Sequence[int]) -> dict[str, Any]:
+    """The fields of `Moment`: what the machine is like now. Counters are those since this process, or this machine,
+    began."""
+    delays = read_text("/proc/self/schedstat").split()
+    lines = [line.split() for line in read_text("/proc/stat").splitlines()]
+    stolen = [int(line[8]) for line in lines if line[0] in {f"cpu{cpu}" for cpu in cpus}]
+    return {
+        "at": datetime.now(UTC).isoformat(timespec="milliseconds"),
+        "reference_us": reference_us(),
+        "clock_mhz": clock_mhz(cpus[0] if cpus else 0),
+        "temperature_c": temperature_c(),
+        "load": os.getloadavg()[0],
+        "waited_ms": int(delays[1]) / 1e6 if len(delays) == 3 else None,
+        "stolen_ms": sum(stolen) * 1000 / os.sysconf("SC_CLK_TCK") if stolen else None,
+    }
 
 
 def describe(cpus: Sequence[int]) -> dict[str, Any]:
@@ -156,6 +212,6 @@ def describe(cpus: Sequence[int]) -> dict[str, Any]:
         "machine": platform.machine(),
         "cpu": cpu_name(),
         "pinned_cpus": list(cpus),
+        "cores": [core(cpu) for cpu in cpus],
         "power": power_mode(cpus[0] if cpus else 0),
-        "temperature_c": temperature_c(),
     }

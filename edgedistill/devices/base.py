@@ -1,16 +1,15 @@
-"""What a device is: four methods. How the agent's answer is read, wherever it ran."""
+"""What a device is: four methods. How it is asked for sessions, and how the agent's answer is read, wherever it ran."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-from edgedistill.artifacts import Environment, OpTiming
-from edgedistill.devices import agent
+from edgedistill.devices import agent, agent_sampling
 from edgedistill.errors import InputError, MissingDependencyError, TrialFailure
-from edgedistill.runtimes.base import SessionJob, SessionReport
-from edgedistill.runtimes.sessions import as_session
+from edgedistill.runtimes.base import SessionJob, SessionReport, Timed
 from edgedistill.specs import Format
 
 AGENT = Path(__file__).with_name("agent.py")
@@ -57,13 +56,19 @@ class Device(Protocol):
 
 def run_pushed(device: Device, job: SessionJob) -> SessionReport:
     """One session of a job whose files lie here: they are brought to the device first. Raises as Device.push and run do."""
-    inputs = None if job.inputs is None else device.push(job.inputs)
-    return device.run(job.model_copy(update={"model": device.push(job.model), "inputs": inputs}))
+    here = {"model": job.model, "inputs": job.inputs, "anchor": job.anchor}
+    return device.run(job.model_copy(update={name: path and device.push(path) for name, path in here.items()}))
+
+
+def sample(models: Sequence[Timed], job: SessionJob) -> tuple[list[list[int]], list[list[int]]]:
+    """A session's samples for a runtime that measures in its own process, taken as the agent takes them."""
+    agent_sampling.warm_up(models)
+    return agent_sampling.take_samples(models, job.seconds, job.min_runs, job.burst_s)
 
 
 def read_report(answer: str) -> SessionReport:
-    """The agent's answer as a SessionReport, with drift and noise worked out here from the raw samples. Raises what
-    Device.run does for an answer that is an error, ValueError for one that is neither."""
+    """The agent's answer as a SessionReport. Raises what Device.run does for an answer that is an error, ValueError for one
+    that is neither."""
     document = json.loads(answer)
     if error := document.get("error"):
         kind, message, fix = error["kind"], error["message"], error["fix"]
@@ -72,8 +77,4 @@ def read_report(answer: str) -> SessionReport:
         if kind == "runtime":
             raise MissingDependencyError(message, fix=fix)
         raise InputError(message, fix=fix)
-    return SessionReport(
-        session=as_session(**document["session"]),
-        environment=Environment.model_validate(document["environment"]),
-        op_timings=tuple(OpTiming.model_validate(timing) for timing in document["op_timings"]),
-    )
+    return SessionReport.model_validate(document)

@@ -14,7 +14,7 @@ from edgedistill.devices.base import AGENT, SessionFailure, read_report
 from edgedistill.devices.turns import measuring
 from edgedistill.errors import InputError
 from edgedistill.isolation import Limits, death
-from edgedistill.progress import Listener, Note, silent
+from edgedistill.progress import Listener, silent
 from edgedistill.runtimes.base import SessionJob, SessionReport
 from edgedistill.store import tool_version
 from edgedistill.units import format_bytes
@@ -24,7 +24,6 @@ from edgedistill.units import format_bytes
 _KEPT_VARIABLES = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
 _RUNTIMES = ("onnxruntime", "ai-edge-litert", "executorch")
 _GRACE_S = 120.0
-_SILENT_S = 20.0
 _EXPORT_AGAIN = "the file is damaged, or its runtime has a fault: export it again, or bring a newer runtime"
 
 
@@ -36,14 +35,18 @@ def allowed_cpus() -> tuple[int, ...]:
 
 
 def pick_cpus(threads: int) -> tuple[int, ...]:
-    """The last `threads` of the allowed CPUs: the first ones serve most interrupts. Raises InputError if there are fewer."""
+    """The CPUs for a session: of the largest cores first, one of each core before a second of any, the last ones first since
+    the first serve most interrupts. Raises InputError if fewer than `threads` are allowed."""
     allowed = allowed_cpus()
     if threads > len(allowed):
         raise InputError(
             f"a session with {threads} threads needs as many CPUs; this process may use {len(allowed)}",
             fix=f"set threads = {len(allowed)} in the target, or widen the affinity or container limit",
         )
-    return allowed[-threads:]
+    cores = {cpu: agent_machine.core(cpu) for cpu in allowed}
+    turn = {cpu: sorted(set(cores[cpu]["siblings"]) & set(allowed), reverse=True).index(cpu) for cpu in allowed}
+    best = sorted(allowed, key=lambda cpu: (-(cores[cpu]["capacity"] or 0), turn[cpu], -cpu))
+    return tuple(sorted(best[:threads]))
 
 
 class LocalDevice:
@@ -63,17 +66,17 @@ class LocalDevice:
         return path.absolute()
 
     def run(self, job: SessionJob) -> SessionReport:
-        """One session, pinned to the job's CPUs or else to the last allowed ones. See Device.run."""
+        """One session, pinned to the job's CPUs or else to those of `pick_cpus`. See Device.run."""
         pinned = job.pinned_cpus or pick_cpus(job.threads)
-        # Samples may take the factor's time, those set aside as long again, and the looks at the processor less than either.
-        limit_s = _GRACE_S + job.wait_s + 3 * agent_sampling.HARD_LIMIT_FACTOR * job.max_seconds
+        limit_s = _GRACE_S + agent_sampling.HARD_LIMIT_FACTOR * job.seconds
         # A session holds as many copies as a reader: the file, the weights as the runtime packs them and the results between
         # operators, and all but the file once more while it times the operators.
-        limits = Limits(limit_s, Limits.for_file(job.model).memory_bytes)
+        files = [path for path in (job.model, job.anchor) if path is not None]
+        limits = Limits(limit_s, sum(Limits.for_file(path).memory_bytes for path in files))
         asked = job.model_copy(update={"pinned_cpus": pinned}).model_dump(mode="json")
         request = json.dumps(asked | {"memory_bytes": limits.memory_bytes})
         with measuring(self._listener, self._lock_file):
-            return read_report(self._answer(f"measuring {job.model.name}", request, limits, job.wait_s))
+            return read_report(self._answer(f"measuring {job.model.name}", request, limits))
 
     def facts(self) -> dict[str, str]:
         """Processor, CPUs, memory, system and runtimes of this machine; a runtime that is not installed is `absent`."""
@@ -90,9 +93,8 @@ class LocalDevice:
             **{runtime: tool_version(runtime) for runtime in _RUNTIMES},
         }
 
-    def _answer(self, what: str, request: str, limits: Limits, wait_s: float) -> str:
-        """Run the agent; its stdout. A session that may wait long for the processor's speed is heard of when it is not done
-        soon. The child has a session of its own, so that Ctrl-C reaches only us and we end it."""
+    def _answer(self, what: str, request: str, limits: Limits) -> str:
+        """Run the agent; its stdout. The child has a session of its own, so that Ctrl-C reaches only us and we end it."""
         # -E and -P rather than -I: the latter hides the user's own site-packages, where `pip install --user` puts us.
         # Without -P the agent's folder would come first on the path and its neighbours would shadow other modules.
         command = [sys.executable, "-E", "-P", str(AGENT), "--parent", str(os.getpid())]
@@ -109,14 +111,7 @@ class LocalDevice:
             start_new_session=True,
         )
         try:
-            try:
-                answer, complaints = process.communicate(request, timeout=min(_SILENT_S, limits.seconds))
-            except subprocess.TimeoutExpired:
-                if wait_s > _SILENT_S:
-                    text = f"still measuring: waits up to {wait_s:.0f} s for the processor to be as fast as for the teacher"
-                    self._listener(Note(text))
-                # The request has been handed over; communicate refuses it a second time.
-                answer, complaints = process.communicate(timeout=limits.seconds - _SILENT_S)
+            answer, complaints = process.communicate(request, timeout=limits.seconds)
         except subprocess.TimeoutExpired:
             message = f"{what} gave no answer in {limits.seconds:.0f} s and was stopped"
             raise SessionFailure(

@@ -1,6 +1,7 @@
 """A device profile: what `calibrate` measured on a device, and the models that it gives.
 
-It holds the measurements and not the models: those are fitted again in a moment, with whatever the code has learnt since.
+It holds the measurements and not the models: those are fitted again in a moment, with whatever the code has learnt
+since.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import Field
 
-from edgedistill.artifacts import Environment, Fraction, MeasuredLatency
+from edgedistill.artifacts import Environment, Fraction, RelativeLatency
 from edgedistill.latency.law import MIN_ROWS, Learnt
 from edgedistill.latency.memory import BytesModel, BytesRow
 from edgedistill.latency.model import LatencyModel, Row
@@ -40,29 +41,29 @@ PERCENTILE_OF = {Quantity.P50: Percentile.P50, Quantity.P95: Percentile.P95, Qua
 
 
 class CalibrationRow(Frozen):
-    """One file of a student with random weights, measured in one session. `peak_memory_bytes` is the process' largest
-    resident size, the runtime's own included. `multiplying` is the share of the operators' time in convolutions and matrix
-    products, null where that is not known."""
+    """One file of a student with random weights, in one session in turn with the anchor. `peak_memory_bytes` is the
+    process' largest resident size, the runtime's own included. `multiplying` is the share of the operators' time in
+    convolutions and matrix products, null where that is not known."""
 
     spec: StudentSpec
     structure: Structure
     precision: Precision
-    latency: MeasuredLatency
+    relative: RelativeLatency
     bytes: Annotated[int, Field(gt=0)]
     peak_memory_bytes: Annotated[int, Field(gt=0)]
     sha256: str
     multiplying: Fraction | None = None
 
     def measured(self, quantity: Quantity) -> float:
-        """In ms or bytes; latencies as they would be at the speed of the first row (MeasuredLatency.comparable)."""
+        """In ms, of the anchor's latency in this calibration, or in bytes."""
         if quantity in PERCENTILE_OF:
-            return self.latency.comparable(PERCENTILE_OF[quantity])
+            return self.relative.in_ms(PERCENTILE_OF[quantity])
         return float(self.peak_memory_bytes if quantity is Quantity.MEMORY else self.bytes)
 
 
 class LeftOutError(Frozen):
-    """How well models predict rows that they never saw, as shares of what was measured: every row once, `left_out` rows at a
-    time. `coverage_95` is the share of rows inside the interval of the model that was fitted without them."""
+    """How well models predict rows that they never saw, as shares of what was measured: every row once, `left_out` rows
+    at a time. `coverage` is the share of rows inside the 90% interval of the model that was fitted without them."""
 
     precision: Precision
     quantity: Quantity
@@ -71,14 +72,14 @@ class LeftOutError(Frozen):
     median_error: Annotated[float, Field(ge=0)]
     mape: Annotated[float, Field(ge=0)]
     within_10: Fraction
-    coverage_95: Fraction
+    coverage: Fraction
 
 
 class DeviceProfile(Frozen):
     """What was measured on a device, in which `environment`, and what the models fitted to it miss.
 
-    `facts` are the device's own, `threads` the target's. `failures` are candidates that could not be made or measured, with
-    the reason. `seconds` is what the calibration took; `reused` counts the steps that an earlier one had done.
+    `facts` are the device's own, `threads` the target's. `failures` are candidates that could not be made or measured,
+    with the reason. `seconds` is what the calibration took; `reused` counts the steps that an earlier one had done.
     """
 
     schema_version: Literal[1] = 1
@@ -105,7 +106,7 @@ class DeviceProfile(Frozen):
 
     def latency_model(self, precision: Precision, percentile: Percentile) -> LatencyModel | None:
         """Fitted to the rows in that precision; None where they are too few."""
-        found = [Row(row.structure, row.latency.comparable(percentile), row.multiplying) for row in self.of(precision)]
+        found = [Row(row.structure, row.relative.in_ms(percentile), row.multiplying) for row in self.of(precision)]
         basis = f"{len(found)} models of the profile of {self.target} from {self.measured_at[:10]}"
         return LatencyModel.fit(found, basis) if len(found) >= MIN_ROWS else None
 
@@ -153,7 +154,7 @@ def left_out_error(rows: Sequence[CalibrationRow], quantity: Quantity) -> LeftOu
         median_error=float(np.median(error)),
         mape=float(error.mean()),
         within_10=float((error <= 0.1).mean()),
-        coverage_95=float(np.mean((low <= measured) & (measured <= high))),
+        coverage=float(np.mean((low <= measured) & (measured <= high))),
     )
 
 

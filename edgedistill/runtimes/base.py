@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Protocol
@@ -36,16 +36,15 @@ class NotRunnableError(EdgedistillError):
 class SessionJob(Frozen):
     """One measuring process, as the agent on the device is asked for it.
 
-    `format` says which runtime loads `model`. `inputs` is a .npy file of values for the input called `input_name`, in the
-    file's own dtype and layout without its batch dimension, [n, ...], cycled through at batch 1: for our own artifacts
-    uint8 images, [n, 3, R, R] for ONNX and ExecuTorch, [n, R, R, 3] for LiteRT. An empty `input_name` means the first
-    input (ExecuTorch's have no names). Inputs without values are filled with seeded random ones of the model's own dtype
-    and shape; a dimension that the model leaves open takes its size from `input_shapes`, else 1.
+    `format` says which runtime loads `model`. `inputs` is a .npy file of values for the input called `input_name`, in
+    the file's own dtype and layout without its batch dimension, [n, ...], cycled through at batch 1: for our own
+    artifacts uint8 images, [n, 3, R, R] for ONNX and ExecuTorch, [n, R, R, 3] for LiteRT. An empty `input_name` means
+    the first input (ExecuTorch's have no names). Inputs without values are filled with seeded random ones of the
+    model's own dtype and shape; a dimension that the model leaves open takes its size from `input_shapes`, else 1.
 
-    Sampling ends at `max_samples`, or after `max_seconds` once there are `min_samples` of them (the acceptance rule needs
-    59 for p95), and always after four times `max_seconds`. `pinned_cpus` empty: the device chooses. `operators` asks for a
-    run apart with the runtime's own profiler on. `reference_us` is the speed that the processor should have (see Session):
-    the session waits for it before it starts, for `wait_s` at most.
+    Runs go on for `seconds`, and until there are `min_runs`, but end after four times `seconds`. With an `anchor`, a
+    file of the same format, the two run in turn for `burst_s` and at least 5 runs each; its inputs are random.
+    `pinned_cpus` empty: the device chooses. `operators` asks for a run apart with the runtime's own profiler on.
     """
 
     model: Path
@@ -55,12 +54,11 @@ class SessionJob(Frozen):
     input_shapes: dict[str, tuple[int, ...]] = {}
     threads: Annotated[int, Field(ge=1)]
     pinned_cpus: tuple[int, ...] = ()
-    max_samples: Annotated[int, Field(ge=1)]
-    max_seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)]
-    min_samples: Annotated[int, Field(ge=1)] = 60
+    seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    min_runs: Annotated[int, Field(ge=1)] = 1
+    anchor: Path | None = None
+    burst_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.005
     operators: bool = False
-    reference_us: Annotated[float, Field(gt=0)] | None = None
-    wait_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
 
 
 class SessionReport(Frozen):
@@ -71,29 +69,52 @@ class SessionReport(Frozen):
     op_timings: tuple[OpTiming, ...]
 
 
+Timed = Callable[[], int]
+"""One run of a loaded model; returns its duration in ns."""
+
+
+class Sampler(Protocol):
+    """Samples one model, or two in turn, within a job's limits: durations in ns of each, and the runs of each turn."""
+
+    def __call__(self, models: Sequence[Timed], job: SessionJob, /) -> tuple[list[list[int]], list[list[int]]]: ...
+
+
 @dataclass(frozen=True)
 class MeasurementProtocol:
-    """How a profile is taken: so many sessions with a pause between, each by `execute` (a device's way to run the agent,
-    handed in so that runtimes know no device). The limits are those of SessionJob; `input_shapes` serves models with open
-    dimensions. `reference_us` is the processor speed at which the figures it will be compared with were taken: the sessions
-    wait for it, `wait_s` in all. None: the first session's own speed is that of the others."""
+    """How a profile is taken: so many `sessions` of `seconds` with `pause_s` between, each by `execute` (a device's way
+    to run the agent) or, where a runtime measures in its own process, by `sample`. Both are handed in, so that runtimes
+    know no device. The limits are those of SessionJob; `anchor` is a file of the same format that runs in turn with the
+    one measured; `input_shapes` serves models with open dimensions."""
 
     target: Target
     sessions: int
     pause_s: float
-    max_samples: int
-    max_seconds: float
+    seconds: float
+    min_runs: int
     operators: bool
     execute: Callable[[SessionJob], SessionReport]
-    min_samples: int = 60
+    sample: Sampler
+    anchor: CompiledArtifact | None = None
+    burst_s: float = 0.005
     input_shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
-    reference_us: float | None = None
-    wait_s: float = 0.0
+
+    def job(self, artifact: CompiledArtifact) -> SessionJob:
+        """What each session of `artifact` is asked, without inputs."""
+        return SessionJob(
+            model=artifact.path.absolute(),
+            format=artifact.format,
+            threads=self.target.threads,
+            input_shapes=dict(self.input_shapes),
+            seconds=self.seconds,
+            min_runs=self.min_runs,
+            anchor=None if self.anchor is None else self.anchor.path.absolute(),
+            burst_s=self.burst_s,
+        )
 
 
 def fallback_problems(name: str, fallbacks: Fallbacks, target: Target) -> tuple[Problem, ...]:
-    """The operations of the file `name` that the target's accelerator leaves to the CPU, each with its way out. Empty for a
-    target without one, where they are allowed, and where nothing is known of them."""
+    """The operations of the file `name` that the target's accelerator leaves to the CPU, each with its way out. Empty
+    for a target without one, where they are allowed, and where nothing is known of them."""
     if not target.accelerator or target.allow_fallbacks:
         return ()
     return tuple(
@@ -123,8 +144,8 @@ def signature_problems(
 
 
 class Runtime(Protocol):
-    """A runtime: makes a target's file from a portable model, runs it, measures it, looks inside. `computed_by` says what
-    `run` computes with on this machine."""
+    """A runtime: makes a target's file from a portable model, runs it, measures it, looks inside. `computed_by` says
+    what `run` computes with on this machine."""
 
     format: Format
     computed_by: ComputedBy
@@ -143,8 +164,8 @@ class Runtime(Protocol):
         ...
 
     def profile(self, artifact: CompiledArtifact, inputs: Images | None, protocol: MeasurementProtocol) -> Profile:
-        """Latency samples at batch 1, cycling through `inputs` (uint8 [n, 3, R, R]); None: the runtime makes random inputs
-        of the file's own signature. Raises NotRunnableError."""
+        """Latency samples at batch 1, cycling through `inputs` (uint8 [n, 3, R, R]); None: the runtime makes random
+        inputs of the file's own signature. Raises NotRunnableError."""
         ...
 
     def inspect(self, artifact: CompiledArtifact) -> Inspection:

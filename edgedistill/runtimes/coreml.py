@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import itertools
 import os
 import platform
 import shutil
 import sys
-import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from edgedistill.runtimes.base import (
     NotRunnableError,
     SessionJob,
     SessionReport,
+    Timed,
     fallback_problems,
 )
 from edgedistill.runtimes.coreml_package import (
@@ -40,11 +41,9 @@ from edgedistill.runtimes.coreml_package import (
     weighted_layers,
 )
 from edgedistill.runtimes.coreml_plan import compute_units
-from edgedistill.runtimes.sessions import as_session, take_profile
+from edgedistill.runtimes.sessions import take_profile
 from edgedistill.specs import ComputedBy, Format, QuantScheme, Target
 from edgedistill.store import file_sha256, size_bytes, sync_folder, sync_tree, tool_version
-
-_WARMUP_RUNS = 50
 
 
 class CoreMLRuntime:
@@ -65,8 +64,8 @@ class CoreMLRuntime:
         return tuple(problems)
 
     def compile(self, model: ExportedModel, target: Target, folder: Path) -> CompiledArtifact:
-        """The package itself, copied into `folder` whole or not at all: the device compiles it when an app first loads it.
-        The record holds what is in the package."""
+        """The package itself, copied into `folder` whole or not at all: the device compiles it when an app first loads
+        it. The record holds what is in the package."""
         if problems := self.unsupported(model, target):
             raise UnsupportedError(f"{model.path.name} cannot be made for {target.name}", problems=problems)
         package = read_package(model.path)
@@ -102,9 +101,9 @@ class CoreMLRuntime:
         )
 
     def run(self, artifact: CompiledArtifact, batches: Iterable[Images]) -> Iterator[Logits]:
-        """Logits float32 [B, classes] of each batch: on macOS by Core ML with all compute units, elsewhere by the reference
-        interpreter. Raises NotRunnableError where Core ML does not load the package, UnsupportedError naming operations
-        that the interpreter lacks."""
+        """Logits float32 [B, classes] of each batch: on macOS by Core ML with all compute units, elsewhere by the
+        reference interpreter. Raises NotRunnableError where Core ML does not load the package, UnsupportedError naming
+        operations that the interpreter lacks."""
         if self.computed_by is ComputedBy.REFERENCE:
             from edgedistill.runtimes.coreml_reference.interpreter import Interpreter
 
@@ -118,33 +117,28 @@ class CoreMLRuntime:
         return (np.concatenate([_logits(one) for one in batch]) for batch in predictions)
 
     def profile(self, artifact: CompiledArtifact, inputs: Images | None, protocol: MeasurementProtocol) -> Profile:
-        """Latency on this Mac by coremltools' MLModelBenchmarker: each sample is one prediction call inside Core ML, cycling
-        through `inputs`, or on one random picture. Raises NotRunnableError off macOS, and for a target that is not this
-        machine."""
+        """Latency on this Mac by coremltools' MLModelBenchmarker: each sample is one prediction call inside Core ML,
+        cycling through `inputs`, or on one random picture as the anchor's are. Raises NotRunnableError off macOS, and
+        for a target that is not this machine."""
         target = protocol.target
         if target.transport != "local":
             raise NotRunnableError(f"{target.title} is not this machine", fix=target.how_to_measure)
-        model = _load(artifact)
-        images = _random_image(model) if inputs is None else inputs
+        loaded = [_load(one) for one in (artifact, protocol.anchor) if one is not None]
+        images = [_random_image(model) for model in loaded]
+        if inputs is not None:
+            images[0] = inputs
 
         def execute(job: SessionJob) -> SessionReport:
-            session = asyncio.run(_session(model, images, job))
+            session = _session(loaded, images, job, protocol)
             return SessionReport(session=session, environment=_environment(target), op_timings=())
 
-        job = SessionJob(
-            model=artifact.path,
-            threads=target.threads,
-            max_samples=protocol.max_samples,
-            max_seconds=protocol.max_seconds,
-            min_samples=protocol.min_samples,
-        )
-        # Core ML is measured from this process, so the protocol's agent, which knows ONNX Runtime, is not asked.
-        return take_profile(artifact, job, replace(protocol, execute=execute))
+        # Core ML is measured from this process, so the protocol's agent is not asked.
+        return take_profile(artifact, protocol.job(artifact), replace(protocol, execute=execute))
 
     def inspect(self, artifact: CompiledArtifact) -> Inspection:
-        """Read the package back, weights included. One that carries a contract is checked: hash, signature, metadata and the
-        arithmetic that its precision promises. Raises EdgedistillError where it is damaged, or with every check that
-        failed."""
+        """Read the package back, weights included. One that carries a contract is checked: hash, signature, metadata
+        and the arithmetic that its precision promises. Raises EdgedistillError where it is damaged, or with every check
+        that failed."""
         package = read_package(artifact.path)
         checks = list(check_package(package, artifact)) if CONTRACT_KEY in package.metadata else []
         if failed := [check for check in checks if not check.passed]:
@@ -204,32 +198,43 @@ def _random_image(model: Any) -> Images:
     return np.random.default_rng(0).integers(0, 256, (1, 3, picture.height, picture.width), np.uint8)
 
 
-async def _session(model: Any, images: Images, job: SessionJob) -> Session:
-    """Load, warm up, sample. The benchmarker loads a model of its own and keeps it for all predictions."""
+def _session(
+    models: Sequence[Any], images: Sequence[Images], job: SessionJob, protocol: MeasurementProtocol
+) -> Session:
+    """Load, warm up, sample. A benchmarker loads a model of its own and keeps it for all predictions."""
     import resource  # absent on Windows, which never comes here
 
     perf = importlib.import_module("coremltools.models.ml_program.experimental.perf_utils")
-    benchmarker, feeds = perf.MLModelBenchmarker(model), [_feed(image) for image in images]
     # ru_maxrss is in bytes on macOS, in KiB on Linux.
     memory_before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    load_ms = (await benchmarker.benchmark_load()).samples[0]
-    await benchmarker.benchmark_predict(inputs=feeds[0], iterations=_WARMUP_RUNS)
-    samples_ms: list[float] = []
-    began = time.monotonic()
-    while len(samples_ms) < job.max_samples:
-        seconds = time.monotonic() - began
-        if seconds > 4 * job.max_seconds or (seconds > job.max_seconds and len(samples_ms) >= job.min_samples):
-            break
-        feed = feeds[len(samples_ms) % len(feeds)]
-        samples_ms += (await benchmarker.benchmark_predict(inputs=feed)).samples
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return as_session(
-        [round(ms * 1e6) for ms in samples_ms],
-        warmup_runs=_WARMUP_RUNS,
+    first = perf.MLModelBenchmarker(models[0])
+    with asyncio.Runner() as runner:
+        load_ms = runner.run(first.benchmark_load()).samples[0]
+        timed = [_timed(runner, first, images[0])]
+        timed[0]()
+        # Before the anchor is loaded, whose memory is not the model's.
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        timed += [_timed(runner, perf.MLModelBenchmarker(m), some) for m, some in zip(models[1:], images[1:])]
+        taken, turns = protocol.sample(timed, job)
+    return Session(
+        samples_ns=tuple(taken[0]),
+        anchor_ns=tuple(taken[1]) if len(taken) > 1 else (),
+        turns=tuple((mine, its) for mine, its in turns) if len(taken) > 1 else (),
+        warmup_runs=1,
         load_ms=load_ms,
         peak_memory_bytes=peak,
         model_memory_bytes=max(0, peak - memory_before),
     )
+
+
+def _timed(runner: asyncio.Runner, benchmarker: Any, images: Images) -> Timed:
+    feeds = itertools.cycle([_feed(image) for image in images])
+
+    def once() -> int:
+        samples_ms: list[float] = runner.run(benchmarker.benchmark_predict(inputs=next(feeds), iterations=1)).samples
+        return round(samples_ms[0] * 1e6)
+
+    return once
 
 
 def _environment(target: Target) -> Environment:
@@ -245,7 +250,6 @@ def _environment(target: Target) -> Environment:
         threads=target.threads,
         pinned_cpus=(),
         power="unknown",
-        temperature_c=None,
     )
 
 

@@ -110,7 +110,7 @@ class ExecuTorchRuntime:
         return (np.concatenate([infer(image) for image in checked(batch)]) for batch in batches)
 
     def profile(self, artifact: CompiledArtifact, inputs: Images | None, protocol: MeasurementProtocol) -> Profile:
-        """Sessions of the device's agent, which loads this very file. See take_profile for pauses and repeats."""
+        """Sessions of the device's agent, which loads this very file."""
         # The file has no names for its inputs; a single one is called so by the agent.
         return profile_file(artifact, inputs, "input", protocol)
 

@@ -93,7 +93,7 @@ class LiteRTRuntime:
         return _spread_over_threads(infer, batches, copies, shape)
 
     def profile(self, artifact: CompiledArtifact, inputs: Images | None, protocol: MeasurementProtocol) -> Profile:
-        """Sessions of the device's agent, which loads this very file. See take_profile for pauses and repeats."""
+        """Sessions of the device's agent, which loads this very file."""
         name = "" if inputs is None else read_file(artifact.path).signature()[0][0].name
         return profile_file(artifact, None if inputs is None else _to_nhwc(inputs), name, protocol)
 

@@ -26,11 +26,11 @@ from edgedistill.artifacts import (
     Inspection,
     OpTiming,
     Profile,
+    Session,
     TensorSignature,
 )
 from edgedistill.errors import Problem, UnsupportedError
 from edgedistill.runtimes.base import Images, Logits, MeasurementProtocol
-from edgedistill.runtimes.sessions import as_session
 from edgedistill.specs import ComputedBy, Contract, Format, Precision, QuantScheme, Target
 from edgedistill.store import digest, file_sha256, size_bytes, tool_version, write_atomic
 from edgedistill.students.structure import structure_of
@@ -39,7 +39,7 @@ FILE_NAME = "model.pt2"
 OVERHEAD_NS = 20_000.0
 NS_PER_MULTIPLY_ADD = {Precision.FP32: 0.5, Precision.FP16: 0.5, Precision.INT8: 0.25}
 NOISE = 0.01
-MAX_SAMPLES = 300
+SAMPLES = 400
 _FACTS = "null.json"
 
 
@@ -106,19 +106,19 @@ class NullRuntime:
         return (_infer(network, batch) for batch in batches)
 
     def profile(self, artifact: CompiledArtifact, inputs: Images | None, protocol: MeasurementProtocol) -> Profile:
-        """Samples from the law, at most 300 a session. Takes no time: neither `protocol.execute` nor its pause is used."""
-        _, facts = _load(artifact.path)
-        precision = artifact.scheme.precision
-        latency_ns = law_ms(facts["multiply_adds"], precision) * 1e6
-        count = max(min(protocol.max_samples, MAX_SAMPLES), min(protocol.min_samples, protocol.max_samples))
+        """Samples from the law, 400 a session, beside those of the protocol's anchor. Takes no time: neither
+        `protocol.execute` nor its pause is used."""
+        law_ns, its_law_ns = _law_ns(artifact), None if protocol.anchor is None else _law_ns(protocol.anchor)
 
-        def samples(session: int) -> tuple[int, ...]:
-            generator = np.random.default_rng(int(digest([facts, precision, session])[:16], 16))
-            return tuple(np.rint(latency_ns * generator.lognormal(0.0, NOISE, count)).astype(int).tolist())
+        def samples(seed: list[object], latency_ns: float) -> tuple[int, ...]:
+            generator = np.random.default_rng(int(digest(seed)[:16], 16))
+            return tuple(np.rint(latency_ns * generator.lognormal(0.0, NOISE, SAMPLES)).astype(int).tolist())
 
         sessions = tuple(
-            as_session(
-                samples(number),
+            Session(
+                samples_ns=samples([artifact.sha256, number], law_ns),
+                anchor_ns=() if its_law_ns is None else samples(["anchor", artifact.sha256, number], its_law_ns),
+                turns=() if its_law_ns is None else ((SAMPLES, SAMPLES),),
                 warmup_runs=0,
                 load_ms=0.0,
                 peak_memory_bytes=artifact.bytes,
@@ -126,11 +126,12 @@ class NullRuntime:
             )
             for number in range(protocol.sessions)
         )
-        whole = OpTiming(name="model", op_type="MultiplyAdds", median_us=latency_ns / 1e3)
+        whole = OpTiming(name="model", op_type="MultiplyAdds", median_us=law_ns / 1e3)
         return Profile(
             artifact_sha256=artifact.sha256,
+            anchor_sha256=None if protocol.anchor is None else protocol.anchor.sha256,
             target=artifact.target,
-            precision=precision,
+            precision=artifact.scheme.precision,
             environment=_environment(protocol.target.threads),
             sessions=sessions,
             op_timings=(whole,) if protocol.operators else (),
@@ -159,6 +160,11 @@ def _rounded(module: nn.Module, precision: Precision) -> nn.Module:
     return copied
 
 
+def _law_ns(artifact: CompiledArtifact) -> float:
+    _, facts = _load(artifact.path)
+    return law_ms(facts["multiply_adds"], artifact.scheme.precision) * 1e6
+
+
 def _load(path: Path) -> tuple[torch.export.ExportedProgram, dict[str, Any]]:
     extra = {_FACTS: ""}
     program = torch.export.load(path, extra_files=extra)
@@ -183,5 +189,4 @@ def _environment(threads: int) -> Environment:
         threads=threads,
         pinned_cpus=(),
         power="none",
-        temperature_c=None,
     )

@@ -126,7 +126,7 @@ class OnnxRuntime:
         return _spread_over_threads(infer, batches, workers, fixed)
 
     def profile(self, artifact: CompiledArtifact, inputs: Images | None, protocol: MeasurementProtocol) -> Profile:
-        """Sessions of the device's agent, which loads this very file. See take_profile for pauses and repeats."""
+        """Sessions of the device's agent, which loads this very file."""
         name = "" if inputs is None else _session(artifact.path).get_inputs()[0].name
         return profile_file(artifact, inputs, name, protocol)
 

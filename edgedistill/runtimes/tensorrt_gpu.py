@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import platform
 import statistics
 import time
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from edgedistill.artifacts import CompiledArtifact, Environment, OpTiming, Profile
+from edgedistill.artifacts import CompiledArtifact, Environment, OpTiming, Profile, Session
 from edgedistill.errors import TrialFailure
 from edgedistill.runtimes.base import (
     Images,
@@ -23,11 +24,11 @@ from edgedistill.runtimes.base import (
     NotRunnableError,
     SessionJob,
     SessionReport,
+    Timed,
 )
-from edgedistill.runtimes.sessions import as_session, take_profile
+from edgedistill.runtimes.sessions import take_profile
 from edgedistill.runtimes.tensorrt_vendor import Vendor, vendor_log
 
-_WARMUP_RUNS = 50
 _PROFILED_RUNS = 50
 
 
@@ -107,35 +108,33 @@ def profile_engine(
     that a fresh process would add is no part of it. Seeded random images where `inputs` is None."""
 
     def execute(job: SessionJob) -> SessionReport:
-        return _session(artifact, made_by, inputs, job)
+        return _session(artifact, made_by, inputs, job, protocol)
 
-    job = SessionJob(
-        model=artifact.path.absolute(),
-        threads=protocol.target.threads,
-        max_samples=protocol.max_samples,
-        max_seconds=protocol.max_seconds,
-        min_samples=protocol.min_samples,
-    )
-    return take_profile(artifact, job, replace(protocol, execute=execute))
+    return take_profile(artifact, protocol.job(artifact), replace(protocol, execute=execute))
 
 
-def _session(artifact: CompiledArtifact, made_by: Vendor, inputs: Images | None, job: SessionJob) -> SessionReport:
+def _session(
+    artifact: CompiledArtifact, made_by: Vendor, inputs: Images | None, job: SessionJob, protocol: MeasurementProtocol
+) -> SessionReport:
     free_before = torch.cuda.mem_get_info()[0]
     began = time.perf_counter_ns()
     engine = Engine(artifact.path, made_by)
     load_ms = (time.perf_counter_ns() - began) / 1e6
     loaded_bytes = max(0, free_before - torch.cuda.mem_get_info()[0])
-    images = inputs
-    if images is None:
-        images = np.random.default_rng(0).integers(0, 256, (8, *engine.shape[1:]), dtype=np.uint8)
-    for index in range(_WARMUP_RUNS):
-        engine.infer(images[index % len(images)][None])
-    samples = list(_samples(engine, images, job))
+    images = _random_images(engine) if inputs is None else inputs
+    engine.infer(images[:1])
     peak_bytes = max(loaded_bytes, free_before - torch.cuda.mem_get_info()[0])
+    models = [_timed(engine, images)]
+    if job.anchor is not None:
+        anchor = Engine(job.anchor, made_by)
+        models.append(_timed(anchor, _random_images(anchor)))
+    taken, turns = protocol.sample(models, job)
     return SessionReport(
-        session=as_session(
-            samples,
-            warmup_runs=_WARMUP_RUNS,
+        session=Session(
+            samples_ns=tuple(taken[0]),
+            anchor_ns=tuple(taken[1]) if len(taken) > 1 else (),
+            turns=tuple((mine, its) for mine, its in turns) if len(taken) > 1 else (),
+            warmup_runs=1,
             load_ms=load_ms,
             peak_memory_bytes=peak_bytes,
             model_memory_bytes=loaded_bytes,
@@ -145,16 +144,20 @@ def _session(artifact: CompiledArtifact, made_by: Vendor, inputs: Images | None,
     )
 
 
-def _samples(engine: Engine, images: Images, job: SessionJob) -> Iterator[int]:
-    start = time.monotonic()
-    for count in range(job.max_samples):
-        elapsed = time.monotonic() - start
-        if elapsed > 4 * job.max_seconds or (elapsed > job.max_seconds and count >= job.min_samples):
-            return
-        image = images[count % len(images)][None]
+def _random_images(engine: Engine) -> Images:
+    return np.random.default_rng(0).integers(0, 256, (8, *engine.shape[1:]), dtype=np.uint8)
+
+
+def _timed(engine: Engine, images: Images) -> Timed:
+    turn = itertools.cycle(range(len(images)))
+
+    def once() -> int:
+        place = next(turn)
         began = time.perf_counter_ns()
-        engine.infer(image)
-        yield time.perf_counter_ns() - began
+        engine.infer(images[place : place + 1])
+        return time.perf_counter_ns() - began
+
+    return once
 
 
 def _environment(made_by: Vendor, threads: int) -> Environment:
@@ -170,5 +173,4 @@ def _environment(made_by: Vendor, threads: int) -> Environment:
         threads=threads,
         pinned_cpus=(),
         power="unknown",
-        temperature_c=None,
     )

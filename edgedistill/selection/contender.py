@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 from edgedistill.artifacts import Proof, Rung, SchemeResult, TrainedStudent, Trial
-from edgedistill.selection.goal import comparable_ms, misses, rank, validation_accuracy
+from edgedistill.selection.goal import comparable_ms, misses, validation_accuracy, within_margin
 from edgedistill.selection.propose import Proposal
 from edgedistill.specs import Goal, Objective
 
@@ -18,8 +18,7 @@ State = Literal["failed", "pruned", "over_budget", "complete"]
 @dataclass(eq=False)
 class Contender:
     """A candidate that was begun: its proposal, trial number, rungs so far, weights and, by target, measured files.
-    `trained_out` once it reached the last rung, `failed_proofs` the hashes of its files that the acceptance rule turned
-    away."""
+    `trained_out` once it reached the last rung."""
 
     proposal: Proposal
     number: int
@@ -29,7 +28,6 @@ class Contender:
     state: State = "complete"
     reason: str = ""
     trained_out: bool = False
-    failed_proofs: set[str] = field(default_factory=set)
 
     @property
     def label(self) -> str:
@@ -40,17 +38,13 @@ class Contender:
         """Validation accuracy at the last rung reached, of the torch model."""
         return self.rungs[-1].accuracy_validation if self.rungs else -math.inf
 
-    def best(self, target: str, goal: Goal) -> SchemeResult | None:
-        """The best of the files for `target` that were kept, keep the goal's limits, and have not failed the acceptance
-        rule; None where there is none."""
-        fitting = [
+    def fitting(self, target: str, goal: Goal) -> list[SchemeResult]:
+        """The files for `target` that were kept and keep the goal's limits."""
+        return [
             result
             for result in self.schemes.get(target, ())
-            if not result.dropped
-            and result.artifact.sha256 not in self.failed_proofs
-            and not misses(result, goal, trained_out=self.trained_out)
+            if not result.dropped and not misses(result, goal, trained_out=self.trained_out)
         ]
-        return min(fitting, key=lambda result: rank(result, goal), default=None)
 
     def why_not_fitting(self, target: str, goal: Goal) -> str:
         """Which limits the file for `target` does not keep that breaks the fewest, of several the fastest."""
@@ -62,6 +56,13 @@ class Contender:
             (misses(result, goal, trained_out=self.trained_out) for result in kept), key=lambda found: len(found)
         )
         return "; ".join(broken[0])
+
+    def tried(self, target: str, proof: Proof) -> None:
+        """Keep what was tried of one of its files beside that."""
+        self.schemes[target] = tuple(
+            result.model_copy(update={"proof": proof}) if result.artifact.sha256 == proof.artifact_sha256 else result
+            for result in self.schemes[target]
+        )
 
     def trial(self, target: str) -> Trial:
         """What became of it, with its files and figures on `target`."""
@@ -81,25 +82,35 @@ class Contender:
 
 @dataclass(frozen=True)
 class Finalist:
-    """A student that came to the last rung and keeps all limits: by target its best file there. Targets that cannot be
-    measured have none."""
+    """A student that came to the last rung, with one file for each target that can be measured, all of which keep all
+    limits. Without such targets it has none."""
 
     contender: Contender
     files: Mapping[str, SchemeResult]
 
     def share(self, goals: Mapping[str, Goal]) -> float:
-        """Latency as a share of the budget, on the target where that is largest. Some file must be measured."""
-        return max(comparable_ms(f, goals[name]) / goals[name].budget.latency_ms for name, f in self.files.items())
+        """Latency as a share of the limit, on the target where that is largest; 0 where nothing is measured."""
+        shares = (comparable_ms(f, goals[name]) / goals[name].limit_ms for name, f in self.files.items())
+        return max(shares, default=0.0)
 
-    def rank(self, goals: Mapping[str, Goal]) -> tuple[float, float]:
-        """Sorts finalists, the best first: by the accuracy of their least accurate file, or by `share`; where nothing is
-        measured, by the accuracy of the torch model."""
-        if not self.files:
-            return -self.contender.accuracy, 0.0
-        accuracy = min(validation_accuracy(result) for result in self.files.values())
-        if any(goals[name].objective is Objective.LATENCY for name in self.files):
-            return self.share(goals), -accuracy
-        return -accuracy, self.share(goals)
+    @property
+    def accuracy(self) -> float:
+        """Validation accuracy of its least accurate file; of the torch model where nothing is measured."""
+        return min(map(validation_accuracy, self.files.values()), default=self.contender.accuracy)
+
+    def as_good_as(self, best: Finalist, goals: Mapping[str, Goal]) -> bool:
+        """Whether all its files are no less accurate than those of `best` by more than the goals' margin."""
+        return all(within_margin(file, best.files[name], goals[name]) for name, file in self.files.items())
+
+
+def in_order(finalists: Sequence[Finalist], goals: Mapping[str, Goal]) -> list[Finalist]:
+    """Finalists, the one that wins first: of those that are as good as the most accurate one the fastest, or the fastest of
+    all where that is wanted; then the others by accuracy."""
+    by_accuracy = sorted(finalists, key=lambda f: (-f.accuracy, f.share(goals)))
+    if not by_accuracy or any(goal.objective is Objective.LATENCY for goal in goals.values()):
+        return sorted(finalists, key=lambda f: (f.share(goals), -f.accuracy))
+    best = by_accuracy[0]
+    return sorted(by_accuracy, key=lambda f: (0, f.share(goals)) if f.as_good_as(best, goals) else (1, -f.accuracy))
 
 
 @dataclass(frozen=True)

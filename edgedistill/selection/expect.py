@@ -61,16 +61,13 @@ class Measurements:
     size: dict[Precision, list[BytesRow]] = field(default_factory=dict)
     memory: dict[Precision, list[BytesRow]] = field(default_factory=dict)
 
-    def add(
-        self, precision: Precision, structure: Structure, latency_ms: float, size: int | None, memory: int | None
-    ) -> None:
-        """One measured file: its latency in ms at the aim's percentile and the teacher's speed of processor, its bytes and
-        its peak memory where they are known."""
-        self.latency.setdefault(precision, []).append(Row(structure, latency_ms))
-        if size is not None:
-            self.size.setdefault(precision, []).append(BytesRow(structure, size))
-        if memory is not None:
-            self.memory.setdefault(precision, []).append(BytesRow(structure, memory))
+    def add(self, row: Row, precision: Precision, size: int | None, memory: int | None) -> None:
+        """One measured file: its comparable latency at the aim's percentile, its bytes and its peak memory where they are
+        known."""
+        self.latency.setdefault(precision, []).append(row)
+        for rows, taken in ((self.size, size), (self.memory, memory)):
+            if taken is not None:
+                rows.setdefault(precision, []).append(BytesRow(row.structure, taken))
 
     def expectations(self) -> dict[Precision, Expectation]:
         """Models of each precision of which enough was measured."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from edgedistill.artifacts import MeasuredLatency, SchemeResult, Verified
+from edgedistill.artifacts import MeasuredLatency, SchemeResult, Verified, answers_of
 from edgedistill.specs import Goal, Objective
 from edgedistill.units import format_bytes, format_ms, format_percent
 
@@ -15,10 +15,20 @@ def validation_accuracy(result: SchemeResult) -> float:
 
 
 def comparable_ms(result: SchemeResult, goal: Goal) -> float:
-    """Latency of a measured file at the goal's percentile and the teacher's speed of processor; above any other where it was
-    not measured."""
+    """Latency of a measured file at the goal's percentile, as files are compared; above any other where it was not
+    measured."""
     latency = result.latency
     return latency.comparable(goal.budget.percentile) if isinstance(latency, MeasuredLatency) else math.inf
+
+
+def provable_ms(result: SchemeResult, goal: Goal) -> float:
+    """The least budget in ms that the file may be shown inside of: its comparable latency, or more where a proof of it was
+    tried and what it saw bounds the latency no better."""
+    proof, comparable = result.proof, comparable_ms(result, goal)
+    if proof is None or proof.met:
+        return comparable
+    ms_of_one = goal.budget.latency_ms / proof.limit if proof.share else 1.0
+    return max(comparable, max(proof.bound or 0.0, *proof.values) * ms_of_one)
 
 
 def misses(result: SchemeResult, goal: Goal, *, trained_out: bool) -> tuple[str, ...]:
@@ -28,16 +38,18 @@ def misses(result: SchemeResult, goal: Goal, *, trained_out: bool) -> tuple[str,
 
 
 def _late(result: SchemeResult, goal: Goal) -> tuple[str, ...]:
-    budget = goal.budget
+    budget, label = goal.budget, result.scheme.label
     if not isinstance(result.latency, MeasuredLatency):
-        return (f"latency in {result.scheme.label} is not measured",)
-    if comparable_ms(result, goal) <= budget.latency_ms:
+        return (f"latency in {label} is not measured",)
+    if result.proof is not None and not result.proof.met:
+        return (f"the proof of {label} is not met: {result.proof.sentence}",)
+    found_ms = comparable_ms(result, goal)
+    if found_ms <= goal.limit_ms:
         return ()
-    measured = format_ms(result.latency.at(budget.percentile))
-    return (
-        f"measured {budget.percentile} {measured} in {result.scheme.label}{_speed(result.latency, goal)}, "
-        f"budget {format_ms(budget.latency_ms)}",
-    )
+    told = f"measured {budget.percentile} {format_ms(found_ms)} in {label}, budget {format_ms(budget.latency_ms)}"
+    if found_ms > budget.latency_ms:
+        return (told,)
+    return (f"{told}, of which {format_ms(goal.limit_ms)} can be proven where sessions differ as here",)
 
 
 def misses_beside_latency(result: SchemeResult, goal: Goal, *, trained_out: bool) -> tuple[str, ...]:
@@ -53,26 +65,34 @@ def misses_beside_latency(result: SchemeResult, goal: Goal, *, trained_out: bool
         if memory is None or memory > goal.max_memory_bytes:
             taken = "peak memory that is not measured" if memory is None else f"{format_bytes(memory)} of peak memory"
             found.append(f"{taken} in {result.scheme.label}, at most {format_bytes(goal.max_memory_bytes)} are allowed")
-    if trained_out and goal.min_accuracy is not None:
+    if trained_out and goal.min_accuracy is not None and not accurate_enough(result, goal.min_accuracy):
         accuracy = validation_accuracy(result)
-        if accuracy < goal.min_accuracy:
-            reached = format_percent(accuracy, 2) if math.isfinite(accuracy) else "an unknown share"
-            found.append(
-                f"{reached} of the validation split in {result.scheme.label}, at least "
-                f"{format_percent(goal.min_accuracy, 2)} are wanted"
-            )
+        reached = format_percent(accuracy, 2) if math.isfinite(accuracy) else "an unknown share"
+        found.append(
+            f"{reached} of the validation split in {result.scheme.label}, at least "
+            f"{format_percent(goal.min_accuracy, 2)} are wanted with 95% confidence"
+        )
     return tuple(found)
 
 
 def rank(result: SchemeResult, goal: Goal) -> tuple[float, float]:
-    """Sorts files that keep all limits, the best first."""
+    """Sorts files that keep all limits for showing them; which of them wins depends on the others (`in_order`)."""
     accuracy, latency_ms = -validation_accuracy(result), comparable_ms(result, goal)
     return (accuracy, latency_ms) if goal.objective is Objective.ACCURACY else (latency_ms, accuracy)
 
 
-def _speed(latency: MeasuredLatency, goal: Goal) -> str:
-    if latency.slowdown == 1:
-        return ""
-    slower = f"{latency.slowdown:.2f} times as slow as" if latency.slowdown > 1 else "faster than"
-    comparable = format_ms(latency.comparable(goal.budget.percentile))
-    return f" (processor {slower} for the teacher: comparable with {comparable})"
+def accurate_enough(result: SchemeResult, limit: float) -> bool:
+    """Whether a file's validation accuracy reaches `limit` with 95% confidence, or by what was seen where the split is too
+    small to tell. False where it was not run."""
+    answers = answers_of(result) if isinstance(result.verification, Verified) else None
+    return answers is not None and answers.above(limit)
+
+
+def within_margin(result: SchemeResult, best: SchemeResult, goal: Goal) -> bool:
+    """Whether a file is no less accurate than `best` by more than the goal's margin, on the same images with 95% confidence;
+    as accurate where the two cannot be compared image by image."""
+    ours, theirs = answers_of(result), answers_of(best)
+    if ours is None or theirs is None or result is best:
+        return result is best
+    bound = ours.lower_difference(theirs)
+    return ours.accuracy >= theirs.accuracy or (bound is not None and bound > -goal.accuracy_margin)

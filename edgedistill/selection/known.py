@@ -21,6 +21,7 @@ class KnownFile(Frozen):
     latency_ms: Annotated[float, Field(gt=0)]
     bytes: Annotated[int, Field(gt=0)]
     peak_memory_bytes: Annotated[int, Field(gt=0)]
+    multiplying: Fraction | None = None
 
 
 class KnownCurve(Frozen):

@@ -17,8 +17,8 @@ from edgedistill.students.space import Candidate
 
 @dataclass(frozen=True)
 class Training:
-    """A student to be trained up to the end of rung `rung` (0 is the first), from `previous`, its weights after the rung
-    before."""
+    """A student to be trained up to the end of rung `rung` (0 is the first), from `previous`, its weights after the
+    rung before."""
 
     spec: StudentSpec
     rung: int
@@ -27,18 +27,20 @@ class Training:
 
 @dataclass(frozen=True)
 class Figures:
-    """What was measured of a file: its latency and, where they are known, size and memory."""
+    """What was measured of a file: its latency and, where they are known, size, memory and the share of its operators'
+    time in convolutions and matrix products."""
 
     precision: Precision
     latency: MeasuredLatency
     bytes: int | None = None
     peak_memory_bytes: int | None = None
+    multiplying: float | None = None
 
 
 def figures_of(schemes: Sequence[SchemeResult]) -> list[Figures]:
     """What was measured of a student's files."""
     return [
-        Figures(s.scheme.precision, s.latency, s.artifact.bytes, s.peak_memory_bytes)
+        Figures(s.scheme.precision, s.latency, s.artifact.bytes, s.peak_memory_bytes, s.multiplying)
         for s in schemes
         if isinstance(s.latency, MeasuredLatency)
     ]
@@ -71,12 +73,13 @@ class Lab(Protocol):
         ...
 
     def realise(self, trained: TrainedStudent, *, last: bool) -> tuple[SchemeResult, ...]:
-        """The student's files in every precision worth trying, run and measured. At the `last` rung int8 that loses too much
-        may be trained under rounding. Raises TrialFailure where the widest precision cannot be made or run."""
+        """The student's files in every precision worth trying, run and measured. At the `last` rung int8 that loses too
+        much may be trained under rounding. Raises TrialFailure where the widest precision cannot be made or run."""
         ...
 
     def prove(self, trained: TrainedStudent, result: SchemeResult, budget: Budget) -> Proof:
-        """The acceptance rule applied to new sessions of the very file. Raises TrialFailure where they cannot be taken."""
+        """The acceptance rule applied to new sessions of the very file. Raises TrialFailure where they cannot be
+        taken."""
         ...
 
     def note(self, text: str, warning: bool = False) -> None:

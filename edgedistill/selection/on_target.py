@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from edgedistill.artifacts import Proof
-from edgedistill.latency.model import choose_probes
+from edgedistill.latency.model import Row, choose_probes
 from edgedistill.selection.expect import Aim, Expectations, Measurements, Prospect
 from edgedistill.selection.lab import Figures, Lab
 from edgedistill.specs import Goal
@@ -20,7 +20,8 @@ SAME_SIZE = 2.0
 @dataclass(eq=False)
 class OnTarget:
     """A target with its `lab` and `goal`. `prior` are latency models for a device that is not attached; candidates above
-    `plausible_multiply_adds` are too far outside the budget to be worth a probe. `attempts` are the proofs that failed."""
+    `plausible_multiply_adds` are too far outside the budget to be worth a probe. `attempts` are the proofs that are not
+    met."""
 
     lab: Lab
     goal: Goal
@@ -59,14 +60,14 @@ class OnTarget:
     def learn(self, candidate: Candidate, figures: Figures) -> None:
         """A measurement becomes a row of the models."""
         latency_ms = figures.latency.comparable(self.goal.budget.percentile)
-        size, memory = figures.bytes, figures.peak_memory_bytes
-        self.measurements.add(figures.precision, candidate.structure, latency_ms, size, memory)
+        row = Row(candidate.structure, latency_ms, figures.multiplying)
+        self.measurements.add(row, figures.precision, figures.bytes, figures.peak_memory_bytes)
 
     def prospect(self, share: float = 1.0) -> Prospect:
-        """What a file has to keep here to be inside all limits, with `share` of the latency budget; and what is expected of
+        """What a file has to keep here to be inside all limits, with `share` of the latency limit; and what is expected of
         files: what the measurements tell, or published figures where nothing was and nothing can be measured."""
         aim = Aim(
-            share * self.goal.budget.latency_ms,
+            share * self.goal.limit_ms,
             self.goal.budget.percentile,
             max_bytes=self.goal.max_bytes,
             max_memory_bytes=self.goal.max_memory_bytes,

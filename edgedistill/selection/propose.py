@@ -1,17 +1,17 @@
-"""Which students to train next: while nothing is known of quality, those that should fit the budget, the largest of each
-kind first; then those with the best chance to beat the incumbent.
+"""Which students to train next: while nothing is known of quality, those that should fit the budget, the largest of
+each kind first; then those with the best chance to beat the incumbent.
 
 Static figures rank students within one family well (more multiply-adds, more accuracy) and across families hardly at
-all, so a first batch is dealt out over the families and, inside each, over sizes: what is worth its training is decided by
-the first rung, not here. A candidate is worth a try while P(latency <= budget) stays above `MIN_PROBABILITY`; one that
-is likely too slow is not ruled out by a guess, only by a measurement.
+all, so a first batch is dealt out over the families and, inside each, over sizes: what is worth its training is decided
+by the first rung, not here. A candidate is worth a try while P(latency <= budget) stays above `MIN_PROBABILITY`; one
+that is likely too slow is not ruled out by a guess, only by a measurement.
 """
 
 from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice, zip_longest
 
@@ -25,8 +25,9 @@ MIN_PROBABILITY = 0.02
 
 @dataclass(frozen=True)
 class Proposal:
-    """A candidate; by target, the latency of the precision in which it should do best there; and the probability that it
-    reaches on every target what was aimed at. `probability` is None where nothing is known of any target's latencies."""
+    """A candidate; by target, the latency of the precision in which it should do best there; and the probability that
+    it reaches on every target what was aimed at. `probability` is None where nothing is known of any target's
+    latencies."""
 
     candidate: Candidate
     predicted: Mapping[str, Latency]
@@ -34,9 +35,9 @@ class Proposal:
 
 
 def assess(candidate: Candidate, prospects: Sequence[Prospect]) -> Proposal:
-    """The candidate's chance of what is aimed at on every target, accuracy aside: on each, that of its likeliest precision
-    among those of which something is known. Targets differ in runtime or device and miss for different reasons: chances are
-    multiplied. A target of which nothing is known rules nothing out."""
+    """The candidate's chance of what is aimed at on every target, accuracy aside: on each, that of its likeliest
+    precision among those of which something is known. Targets differ in runtime or device and miss for different
+    reasons: chances are multiplied. A target of which nothing is known rules nothing out."""
     expected = {prospect.device: _expected(candidate, prospect) for prospect in prospects}
     known = [chance for _, chance in expected.values() if chance is not None]
     predicted = {device: latency for device, (latency, _) in expected.items()}
@@ -86,15 +87,17 @@ def promising(
     prospects: Sequence[Prospect],
     quality: QualityModel,
     accuracy: float | None,
+    lost_by: Callable[[Proposal], float],
     *,
     count: int,
 ) -> tuple[Proposal, ...]:
-    """Up to `count` of the candidates `fresh` that keep what is aimed at and end above `accuracy` (validation split; None:
-    any) with more than `MIN_PROBABILITY`, the likeliest first. Latency and accuracy miss for different reasons: their
-    probabilities are multiplied."""
+    """Up to `count` of the candidates `fresh` that keep what is aimed at and of which the files end above `accuracy`
+    (validation split; None: any) with more than `MIN_PROBABILITY`, the likeliest first; a file is less accurate than
+    its torch model by what `lost_by` says. Latency and accuracy miss for different reasons: their probabilities are
+    multiplied."""
     able = with_a_chance(fresh, prospects)
     if accuracy is not None and able:
-        reached = quality.reach([p.candidate for p in able], accuracy)
+        reached = quality.reach([p.candidate for p in able], [accuracy + lost_by(p) for p in able])
         able = [
             replace(p, probability=(1.0 if p.probability is None else p.probability) * float(chance))
             for p, chance in zip(able, reached, strict=True)
@@ -105,15 +108,15 @@ def promising(
 
 
 def expected_best(fresh: Sequence[Candidate], prospects: Sequence[Prospect], quality: QualityModel) -> float | None:
-    """The accuracy that the best of the candidates that rather fit than not is expected to reach: what to aim at while there
-    is no incumbent. None where none fits."""
+    """The accuracy that the best of the candidates that rather fit than not is expected to reach: what to aim at while
+    there is no incumbent. None where none fits."""
     likely = [p.candidate for p in with_a_chance(fresh, prospects) if p.probability is None or p.probability > 0.5]
     return max((middle for _, middle, _ in quality.intervals(likely)), default=None) if likely else None
 
 
 def fastest(fresh: Sequence[Candidate], prospects: Sequence[Prospect], *, count: int) -> tuple[Proposal, ...]:
-    """The candidates with the lowest prediction, as a share of the limit on the target where that is largest, whatever their
-    chance: what a build measures before it says that a budget cannot be met."""
+    """The candidates with the lowest prediction, as a share of the limit on the target where that is largest, whatever
+    their chance: what a build measures before it says that a budget cannot be met."""
     limits = {prospect.device: prospect.aim.limit_ms for prospect in prospects}
     return tuple(sorted((assess(c, prospects) for c in fresh), key=lambda p: _expected_share(p, limits))[:count])
 
@@ -134,8 +137,8 @@ def _expected_share(proposal: Proposal, limits: Mapping[str, float]) -> tuple[fl
 
 
 def _spread(members: Sequence[Proposal]) -> Iterator[Proposal]:
-    """One family's candidates in the order to try them; `members` are sorted by multiply-adds. `nearest` is how far each is
-    from the sizes dealt so far."""
+    """One family's candidates in the order to try them; `members` are sorted by multiply-adds. `nearest` is how far
+    each is from the sizes dealt so far."""
     sizes = [(rank + 1) / max(len(members), 2) for rank in range(len(members))]
     worths = [(1.0 if p.probability is None else p.probability) * size for p, size in zip(members, sizes, strict=True)]
     nearest = [1.0] * len(members)

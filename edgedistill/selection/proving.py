@@ -1,22 +1,21 @@
-"""The guarantee: of the students that keep all limits, the best one of which the very files pass the acceptance rule."""
+"""The guarantee: of the students that keep all limits, the best one of which the very files are proven."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+import statistics
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 
 from edgedistill.artifacts import Proof, SchemeResult
+from edgedistill.devices.proof import FINALISTS, aim
 from edgedistill.errors import TrialFailure
-from edgedistill.selection.contender import Contender, Finalist, Winner
+from edgedistill.selection.contender import Contender, Finalist, Winner, in_order
 from edgedistill.selection.goal import comparable_ms, validation_accuracy
 from edgedistill.selection.on_target import OnTarget
 from edgedistill.selection.record import Record
 from edgedistill.units import format_ms, format_percent
-
-# On a machine with neighbours the p95 of one file differs by so much from one session to another: who is slower than a file
-# that failed the acceptance rule by no more may pass it.
-MAX_SLOWER = 1.2
 
 
 @dataclass(frozen=True)
@@ -28,21 +27,25 @@ class Proving:
     record: Record
 
     def finalists(self) -> list[Finalist]:
-        """The trained students that keep all limits on every target that can be measured, the best first. One that a
-        measurement turned away stays away, whatever can be measured by now."""
+        """The trained students that keep all limits on every target that can be measured, once with each of their
+        files, the best first. One that was rejected stays so, whatever can be measured by now."""
         found = []
+        measurable = [target for target in self.targets if target.lab.measurable]
         for contender in self.contenders:
             if contender.trained_out and contender.state == "complete":
-                kept = self._files_inside(contender)
-                if kept is not None:
-                    found.append(Finalist(contender, kept))
-        goals = {target.name: target.goal for target in self.targets}
-        return sorted(found, key=lambda finalist: finalist.rank(goals))
+                files = [[(t.name, file) for file in contender.fitting(t.name, t.goal)] for t in measurable]
+                found += [Finalist(contender, dict(chosen)) for chosen in product(*files)]
+        return in_order(found, {target.name: target.goal for target in self.targets})
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether as many proofs failed on one target as the plan allows, fixed before the first sample."""
+        return any(len(target.attempts) >= FINALISTS for target in self.targets)
 
     def prove(self) -> dict[str, Winner]:
-        """By target, the best finalist of which an exact file passes the acceptance rule on every target that can be
-        measured; without any, the best one. Empty where there is none."""
-        while finalists := self.finalists():
+        """By target, the best finalist of which an exact file is proven on every target that can be measured; without
+        any, the best one. Empty where there is none, or no further proof may be tried."""
+        while not self.exhausted and (finalists := self.finalists()):
             finalist = finalists[0]
             proofs = self._attempt(finalist)
             if proofs is None:
@@ -60,45 +63,10 @@ class Proving:
             }
         return {}
 
-    def passed_over(self) -> list[Contender]:
-        """Who was pruned for lack of promise, measured inside all limits, and may pass the acceptance rule."""
-        found = []
-        goals = {target.name: target.goal for target in self.targets}
-        for contender in self.contenders:
-            files = self._files_inside(contender) if contender.state == "pruned" else None
-            if files and self.may_pass({name: comparable_ms(file, goals[name]) for name, file in files.items()}):
-                found.append(contender)
-        return found
-
-    def may_pass(self, latencies_ms: Mapping[str, float]) -> bool:
-        """Whether files with these latencies, by target, may pass the rule: not where one failed it that was faster by more
-        than `MAX_SLOWER`."""
-        return all(
-            latencies_ms[target.name] < MAX_SLOWER * self._fastest_that_failed(target)
-            for target in self.targets
-            if target.name in latencies_ms
-        )
-
-    def _files_inside(self, contender: Contender) -> dict[str, SchemeResult] | None:
-        """The best file on each target that can be measured; None where one has none inside all limits."""
-        files = {t.name: contender.best(t.name, t.goal) for t in self.targets if t.lab.measurable}
-        kept = {name: result for name, result in files.items() if result is not None}
-        return kept if len(kept) == len(files) else None
-
-    def _fastest_that_failed(self, target: OnTarget) -> float:
-        return min(
-            (
-                comparable_ms(result, target.goal)
-                for contender in self.contenders
-                for result in contender.schemes.get(target.name, ())
-                if result.artifact.sha256 in contender.failed_proofs
-            ),
-            default=math.inf,
-        )
-
     def _attempt(self, finalist: Finalist) -> dict[str, Proof] | None:
-        """The acceptance rule on a finalist's files, target by target. One that fails it, or whose sessions cannot be taken,
-        is out, and there is no answer; nor is there where a device is lost meanwhile, which speaks against no file."""
+        """A finalist's files proven, target by target. One of which the proof is not met, or whose sessions cannot be
+        taken, is out, and there is no answer; nor is there where a device is lost meanwhile, which speaks against no
+        file."""
         contender = finalist.contender
         assert contender.trained is not None
         proofs: dict[str, Proof] = {}
@@ -108,30 +76,32 @@ class Proving:
             try:
                 proof = target.lab.prove(contender.trained, result, target.goal.budget)
             except TrialFailure as failure:
-                if not target.lab.measurable:
-                    return None
-                reason = f"{result.scheme.label}: {failure.message}"
-            else:
-                if proof.met:
-                    proofs[target.name] = proof
-                    continue
-                target.attempts.append(proof)
-                worst = format_ms(max(proof.bounds_ms))
-                reason = f"{result.scheme.label} fails the acceptance rule: bound {worst} in the worst session"
-            contender.failed_proofs.add(result.artifact.sha256)
-            contender.reason = self.record.on(target, reason)
+                if target.lab.measurable:
+                    self.record.close(contender, "failed", self.record.on(target, failure.message))
+                return None
+            contender.tried(target.name, proof)
+            if proof.met:
+                proofs[target.name] = proof
+                continue
+            target.attempts.append(proof)
+            _aim_lower(target, result, proof)
+            contender.reason = self.record.on(target, f"{result.scheme.label} is not proven: {proof.sentence}")
             self.record.note(f"trial {contender.number}: {contender.reason}", warning=True)
-            if contender.best(target.name, target.goal) is None:
-                self.record.close(contender, "over_budget", contender.reason)
+            for one in self.contenders:
+                if one.trained_out and one.state == "complete" and not one.fitting(target.name, target.goal):
+                    why = one.reason or self.record.on(target, one.why_not_fitting(target.name, target.goal))
+                    self.record.close(one, "over_budget", why)
             return None
         return proofs
 
     def _close_others(self, winner: Finalist) -> None:
-        """Say of each finalist what it lacked beside the winner."""
+        """Say of each finalist what it lacked beside the winner, by the best of its files."""
+        told_of = {winner.contender}
         for other in self.finalists():
             contender = other.contender
-            if contender is winner.contender:
+            if contender in told_of:
                 continue
+            told_of.add(contender)
             own, best = self._figures(other), self._figures(winner)
             told = {name: f"{own[name]} in its best file, the winner {best[name]}" for name in own}
             if not told:
@@ -149,3 +119,13 @@ class Proving:
             f"{format_ms(comparable_ms(result, goals[name]))}"
             for name, result in finalist.files.items()
         }
+
+
+def _aim_lower(target: OnTarget, result: SchemeResult, proof: Proof) -> None:
+    """A proof that is not met tells how latency here turns out over sessions, and how that compares with what the
+    search went by: from now on a finalist is to stay inside what could be proven of it."""
+    goal = target.goal
+    typical = math.exp(statistics.fmean(map(math.log, proof.values)))
+    limit_ms = comparable_ms(result, goal) * proof.limit / typical
+    lower_ms = min(goal.limit_ms, aim(limit_ms, proof.spread))
+    target.goal = goal.model_copy(update={"aim_ms": lower_ms})

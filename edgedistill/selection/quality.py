@@ -128,12 +128,12 @@ class QualityModel:
         deviation: FloatArray = np.sqrt(np.maximum(variance, 1e-8))
         return mean, deviation
 
-    def reach(self, candidates: Sequence[Candidate], accuracy: float) -> FloatArray:
-        """P(final accuracy > `accuracy`) [n]. What the last rung's blur may add is no reason to train a student."""
-        if accuracy >= 1:
-            return np.zeros(len(candidates))
+    def reach(self, candidates: Sequence[Candidate], accuracies: Sequence[float]) -> FloatArray:
+        """P(final accuracy > its entry of `accuracies`) [n]; 0 for 1 and more. What the last rung's blur may add is no
+        reason to train a student."""
         mean, deviation = self.predict(candidates)
-        chance: FloatArray = stats.norm.sf((scored(accuracy) - mean) / deviation)
+        wanted = np.array([scored(accuracy) if accuracy < 1 else math.inf for accuracy in accuracies])
+        chance: FloatArray = stats.norm.sf((wanted - mean) / deviation)
         return chance
 
     def intervals(self, candidates: Sequence[Candidate]) -> list[tuple[float, float, float]]:

@@ -1,29 +1,33 @@
-"""The search: propose -> train -> measure -> record, until a student is proven and nothing untried is likely to beat it.
+"""The search: propose -> train -> measure -> record, until a student is proven and nothing untried is likely to beat
+it.
 
-A bracket of successive halving trains a batch of candidates to the first rung. In order of validation accuracy each is made
-into real files and measured before it may go on; a measurement outside the limits turns it away, and every measurement
-refits the latency model that proposes replacements. What trained on to the last rung and keeps all limits is a finalist,
-the best of them the incumbent. While some untried candidate beats it with more than `MIN_PROBABILITY`, by the latency model
-and by the quality model that all finished rungs have taught, another bracket begins. Then the best finalist's exact file
-must pass the acceptance rule; where it does not, the next is taken, then a new bracket, and at the very end those that were
-pruned with files inside all limits.
+A bracket of successive halving trains a batch of candidates to the first rung. In order of validation accuracy each is
+made into real files and measured before it may go on; a measurement outside the limits turns it away, and every
+measurement refits the latency model that proposes replacements. What trained on to the last rung and keeps all limits
+is a finalist, the best of them the incumbent. While some untried candidate beats it with more than `MIN_PROBABILITY`,
+by the latency model and by the quality model that all finished rungs have taught, another bracket begins. Then the best
+finalist's exact file must be proven; where it is not, the next is taken, then a new bracket, as often as was fixed
+before the first proof.
 
-Every decision reads the validation split and what the lab gives again for the same question, so a search that was killed
-takes the same way.
+Every decision reads the validation split and what the lab gives again for the same question, so a search that was
+killed takes the same way.
 """
 
 from __future__ import annotations
 
 import math
+import statistics
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from edgedistill.artifacts import PredictedLatency, Proof, Rung, Trial
 from edgedistill.errors import TrialFailure
+from edgedistill.latency.model import Row
 from edgedistill.results import PredictedPoint
 from edgedistill.selection.contender import Contender, Finalist, Winner
 from edgedistill.selection.expect import Prospect
+from edgedistill.selection.goal import validation_accuracy
 from edgedistill.selection.known import Known
 from edgedistill.selection.lab import Training, figures_of
 from edgedistill.selection.on_target import OnTarget
@@ -36,22 +40,22 @@ from edgedistill.selection.propose import (
     fastest,
     promising,
     propose,
-    with_a_chance,
 )
 from edgedistill.selection.proving import Proving
 from edgedistill.selection.quality import Curve, QualityModel
 from edgedistill.selection.ranking import ranked
 from edgedistill.selection.record import Record
 from edgedistill.selection.study import Study
-from edgedistill.specs import Goal, Objective
+from edgedistill.specs import Goal, Objective, Precision
 from edgedistill.students.space import Candidate
 from edgedistill.units import format_ms, format_percent
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How a search spends: `probes` measured before the first proposal, `candidates` a bracket, `rungs` in epochs, `keep`
-    the share that goes on to the next. At most `trials` candidates are begun, and none after `seconds` (None: no limit)."""
+    """How a search spends: `probes` measured before the first proposal, `candidates` a bracket, `rungs` in epochs,
+    `keep` the share that goes on to the next. At most `trials` candidates are begun, and none after `seconds` (None: no
+    limit)."""
 
     probes: int
     candidates: int
@@ -63,8 +67,8 @@ class Settings:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a search ends with on one target. `attempts` are the proofs that failed before the winner's, `stopped` is why it
-    went no further, `predicted` what it expects of those that nobody trained."""
+    """What a search ends with on one target. `attempts` are the proofs that failed before the winner's, `stopped` is
+    why it went no further, `predicted` what it expects of those that nobody trained."""
 
     winner: Winner | None
     trials: tuple[Trial, ...]
@@ -76,9 +80,9 @@ class Outcome:
 
 @dataclass(eq=False)
 class Search:
-    """One search, for one target or for several, of which one student is to keep the limits of all. The goals of `targets`
-    have one objective. Students are trained by the first one's lab, which is everyone's. `known` is what others measured and
-    trained before."""
+    """One search, for one target or for several, of which one student is to keep the limits of all. The goals of
+    `targets` have one objective. Students are trained by the first one's lab, which is everyone's. `known` is what
+    others measured and trained before."""
 
     targets: Sequence[OnTarget]
     settings: Settings
@@ -91,17 +95,19 @@ class Search:
     began: float = field(default_factory=time.monotonic)
 
     def run(self) -> dict[str, Outcome]:
-        """Search until a student is proven on every target that nothing untried is likely to beat, or nothing is left to
-        try. The outcome of each target."""
+        """Search until a student is proven on every target that nothing untried is likely to beat, or nothing is left
+        to try. The outcome of each target."""
         self.remember()
         for target in self.targets:
             target.probe(self.candidates, self.settings.probes)
         winners: dict[str, Winner] = {}
-        while not winners and (batch := self.next_batch()):
+        while not winners and not self.proving.exhausted and (batch := self.next_batch()):
             self.halve(batch)
             if not self.worth_another():
                 winners = self.proving.prove()
-        winners = winners or self.proving.prove() or self.take_up_passed_over()
+        winners = winners or self.proving.prove()
+        if self.proving.exhausted:
+            self.stopped = "as many proofs failed as were allowed beforehand"
         if not winners and self.measurable and not any(c.schemes for c in self.contenders):
             self.record.note("every candidate failed before it could be measured", warning=True)
         by_number = sorted(self.contenders, key=lambda c: c.number)
@@ -133,10 +139,9 @@ class Search:
     def remember(self) -> None:
         """Take over what is known from before."""
         by_name = {target.name: target for target in self.targets}
-        for row in self.known.files:
-            by_name[row.target].measurements.add(
-                row.precision, row.structure, row.latency_ms, row.bytes, row.peak_memory_bytes
-            )
+        for file in self.known.files:
+            row = Row(file.structure, file.latency_ms, file.multiplying)
+            by_name[file.target].measurements.add(row, file.precision, file.bytes, file.peak_memory_bytes)
         for source in self.known.sources:
             self.record.note(source)
 
@@ -176,20 +181,40 @@ class Search:
         return self.proving.finalists()
 
     def prospects(self) -> list[Prospect]:
-        """What a candidate's files must keep to become the incumbent, and what is expected of them. Where the fastest is
-        wanted, that is the incumbent's share of the budget, on every target."""
+        """What a candidate's files must keep to become the incumbent, and what is expected of them. Where the fastest
+        is wanted, that is the incumbent's share of the budget, on every target."""
         share = 1.0
         if self.objective is Objective.LATENCY and (finalists := self.finalists) and finalists[0].files:
             share = finalists[0].share(self.goals)
         return [target.prospect(share) for target in self.targets]
 
     def accuracy_aim(self) -> float | None:
-        """The validation accuracy that a candidate must reach to become the incumbent; None while any will do."""
+        """The validation accuracy that a candidate's file must reach to become the incumbent, that of the incumbent
+        file; None while any will do."""
         least = self.targets[0].goal.min_accuracy
         finalists = self.finalists
         if finalists and self.objective is Objective.ACCURACY:
-            return max(finalists[0].contender.accuracy, least or 0.0)
+            return max(max(f.accuracy for f in finalists), least or 0.0)
         return least
+
+    def lost_by(self, proposal: Proposal) -> float:
+        """By how much a candidate's file is expected to be less accurate than its torch model: the median of those in
+        the precision in which it should do best, on the target where that is most."""
+        expected = [p.precision for p in proposal.predicted.values() if isinstance(p, PredictedLatency)]
+        return max((self.lost_in(precision) for precision in expected), default=0.0)
+
+    def lost_in(self, precision: Precision) -> float:
+        """By how much files in a precision are less accurate than their torch models, in the median; 0 while there is
+        none."""
+        losses = [
+            contender.accuracy - accuracy
+            for contender in self.contenders
+            if contender.trained_out
+            for schemes in contender.schemes.values()
+            for result in schemes
+            if result.scheme.precision is precision and math.isfinite(accuracy := validation_accuracy(result))
+        ]
+        return statistics.median(losses) if losses else 0.0
 
     def expected(self, target: OnTarget, quality: QualityModel | None) -> tuple[PredictedPoint, ...]:
         """The untried candidates that would be on the target's frontier if latency and quality models were right."""
@@ -237,12 +262,12 @@ class Search:
             return propose(fresh, prospects, count=count)
         if accuracy is None:
             accuracy = expected_best(fresh, prospects, quality)
-        return promising(fresh, prospects, quality, accuracy, count=count)
+        return promising(fresh, prospects, quality, accuracy, self.lost_by, count=count)
 
     def next_batch(self) -> tuple[Proposal, ...]:
-        """The next candidates to train. Where none has a chance, once those that come nearest: what is asked for is called
-        impossible on measurements, not on predictions. Those are the fastest ones; where some would keep the limits and
-        lack accuracy alone, the largest that would."""
+        """The next candidates to train. Where none has a chance, once those that come nearest: what is asked for is
+        called impossible on measurements, not on predictions. Those are the fastest ones; where some would keep the
+        limits and lack accuracy alone, the largest that would."""
         wanted = min(self.settings.candidates, self.trials_left)
         if wanted <= 0:
             self.stopped = self._why_no_more()
@@ -269,7 +294,8 @@ class Search:
         return "its time was over" if self.late else "as many candidates were tried as allowed"
 
     def worth_another(self) -> bool:
-        """Whether a bracket is worth its cost: there is an incumbent, and an untried candidate likely enough to beat it."""
+        """Whether a bracket is worth its cost: there is an incumbent, and an untried candidate likely enough to beat
+        it."""
         if not self.finalists:
             return False
         if self.trials_left <= 0:
@@ -337,8 +363,8 @@ class Search:
         return alive
 
     def promote(self, pool: Sequence[Contender], number: int, wanted: int) -> list[Contender]:
-        """The `wanted` first of a rung in the order of `ranked`; past the first rung goes only what was measured inside the
-        limits and, once there is an incumbent, what may still beat it."""
+        """The `wanted` first of a rung in the order of `ranked`; past the first rung goes only what was measured inside
+        the limits and, once there is an incumbent, what may still beat it."""
         quality, bar = self.quality(), self.accuracy_aim() if self.finalists else None
         promoted: list[Contender] = []
         for contender in ranked(pool, quality, self.objective):
@@ -363,8 +389,9 @@ class Search:
         return f"{own}: {len(promoted)} others promised more, {promoted[-1].label} the least of them"
 
     def _unlikely(self, contender: Contender, quality: QualityModel, accuracy: float) -> bool:
-        """Whether the contender, its own rungs seen, will hardly end above `accuracy`."""
-        return float(quality.reach([contender.proposal.candidate], accuracy)[0]) < MIN_PROBABILITY
+        """Whether the contender's file, its own rungs seen, will hardly end above `accuracy`."""
+        wanted = accuracy + self.lost_by(contender.proposal)
+        return float(quality.reach([contender.proposal.candidate], [wanted])[0]) < MIN_PROBABILITY
 
     def measure(self, contender: Contender) -> bool:
         """Make and measure the files of a contender's present weights, target by target; False if one turned it away. A
@@ -381,51 +408,11 @@ class Search:
             if first:
                 for figures in figures_of(schemes):
                     target.learn(contender.proposal.candidate, figures)
-            if target.lab.measurable and contender.best(target.name, target.goal) is None:
+            if target.lab.measurable and not contender.fitting(target.name, target.goal):
                 why = contender.why_not_fitting(target.name, target.goal)
                 self.record.close(contender, "over_budget", self.record.on(target, why))
                 return False
         return True
-
-    def take_up_passed_over(self) -> dict[str, Winner]:
-        """Where nobody was proven: those that were pruned and may still be, the most promising first, until one is. Who was
-        never measured is now; whose files are inside all limits is trained on to the last rung. Empty where none is proven,
-        or the time is over."""
-        while not self.late and (pool := self._worth_taking_up()):
-            contender = ranked(pool, self.quality(), self.objective)[0]
-            if not contender.schemes:
-                self.record.note(
-                    f"trial {contender.number}: {contender.label} was pruned unmeasured and is measured now"
-                )
-                self.measure(contender)
-                continue
-            contender.state, contender.reason = "complete", ""
-            self.record.note(f"trial {contender.number}: {contender.label} was pruned and is taken up again")
-            alive = [contender]
-            for number in range(len(contender.rungs), len(self.settings.rungs)):
-                alive = self.train(alive, number)
-            if alive and self.to_the_end(contender) and (winners := self.proving.prove()):
-                return winners
-        return {}
-
-    def _worth_taking_up(self) -> list[Contender]:
-        quality, bar = self.quality(), self.accuracy_aim()
-        found = [*self.proving.passed_over(), *self._pruned_unmeasured()]
-        return [c for c in found if bar is None or quality is None or not self._unlikely(c, quality, bar)]
-
-    def _pruned_unmeasured(self) -> list[Contender]:
-        """Who was pruned before it was measured, and by today's prediction may be inside and pass."""
-        if not self.measurable:
-            return []
-        pool = {c.proposal.candidate.spec: c for c in self.contenders if c.state == "pruned" and not c.schemes}
-        likely = with_a_chance([c.proposal.candidate for c in pool.values()], self.prospects())
-        return [
-            pool[proposal.candidate.spec]
-            for proposal in likely
-            if self.proving.may_pass(
-                {n: p.latency_ms for n, p in proposal.predicted.items() if isinstance(p, PredictedLatency)}
-            )
-        ]
 
     def to_the_end(self, contender: Contender) -> bool:
         """Measure a contender that went through all rungs; False if that turned it away."""

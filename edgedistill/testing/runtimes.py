@@ -28,13 +28,14 @@ from torch import nn
 from torch.export import ExportedProgram
 
 from edgedistill.artifacts import CompiledArtifact, ExportedModel, Inspection
-from edgedistill.devices.base import run_pushed
+from edgedistill.devices.base import run_pushed, sample
 from edgedistill.devices.local import LocalDevice
+from edgedistill.devices.stats import ratio
 from edgedistill.errors import EdgedistillError, Problem
 from edgedistill.exporters.program import probe_images, reference_logits, to_program
 from edgedistill.isolation import Limits, in_child
 from edgedistill.runtimes.base import Images, Logits, MeasurementProtocol, NotRunnableError, Runtime
-from edgedistill.specs import Contract, Format, Precision, Target
+from edgedistill.specs import Contract, Format, Percentile, Precision, Target
 from edgedistill.store import file_sha256, size_bytes
 
 CONTRACT = Contract(
@@ -207,25 +208,45 @@ class RuntimeConformance:
         else:
             assert drawn
 
-    def test_it_measures(self, artifact: CompiledArtifact) -> None:
-        protocol = MeasurementProtocol(
+    def protocol(self, artifact: CompiledArtifact, anchor: CompiledArtifact | None = None) -> MeasurementProtocol:
+        """One short session on this machine."""
+        return MeasurementProtocol(
             target=self.target(artifact.format),
             sessions=1,
             pause_s=0,
-            max_samples=80,
-            max_seconds=1,
+            seconds=0.3,
+            min_runs=60,
             operators=False,
             execute=partial(run_pushed, LocalDevice()),
+            sample=sample,
+            anchor=anchor,
         )
+
+    def test_it_measures(self, artifact: CompiledArtifact) -> None:
+        try:
+            profile = self.runtime().profile(artifact, probe_images(CONTRACT, 4), self.protocol(artifact))
+        except NotRunnableError as error:
+            pytest.skip(error.message)
+        assert (profile.artifact_sha256, profile.target) == (artifact.sha256, "here")
+        assert profile.anchor_sha256 is None
+        (session,) = profile.sessions
+        assert len(session.samples_ns) >= 60
+        assert min(session.samples_ns) > 0
+        assert session.load_ms >= 0
+        assert not session.anchor_ns
+
+    def test_it_measures_two_files_in_turn(self, artifact: CompiledArtifact) -> None:
+        protocol = self.protocol(artifact, anchor=artifact)
         try:
             profile = self.runtime().profile(artifact, probe_images(CONTRACT, 4), protocol)
         except NotRunnableError as error:
             pytest.skip(error.message)
-        assert (profile.artifact_sha256, profile.target) == (artifact.sha256, "here")
+        assert profile.anchor_sha256 == artifact.sha256
         (session,) = profile.sessions
-        assert len(session.samples_ns) >= 60
-        assert min(session.samples_ns) > 0
-        assert session.load_ms > 0
+        assert min(len(session.samples_ns), len(session.anchor_ns)) >= 60
+        assert sum(mine for mine, _ in session.turns) == len(session.samples_ns), "every run counts"
+        assert sum(its for _, its in session.turns) == len(session.anchor_ns), "every run counts"
+        assert 0.5 < ratio(session, Percentile.P50) < 2, "a file is about as fast as itself"
 
     def test_it_looks_inside_without_running(self, artifact: CompiledArtifact) -> None:
         found = self.runtime().inspect(artifact)
