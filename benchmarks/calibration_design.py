@@ -60,7 +60,7 @@ def judge(
     percentile: Percentile,
 ) -> list[float]:
     """Mean, median, signed median and largest error in percent."""
-    model = LatencyModel.fit([Row(row.structure, row.latency.comparable(percentile)) for row in chosen])
+    model = LatencyModel.fit([Row(row.structure, row.relative.in_ms(percentile)) for row in chosen])
     errors = np.array(
         [model.predict(row.structure).latency_ms / row.latency.comparable(percentile) - 1 for row in others]
     )
@@ -112,7 +112,6 @@ def main() -> None:
         "precision": arguments.precision,
         "space": len(space),
         "measured": len(rows),
-        "at_another_speed": bench.speed.elsewhere,
         "failures": found.failures,
         "percent": {name: [round(value, 1) for value in values] for name, values in figures.items()},
     }

@@ -81,7 +81,9 @@ def ranked(candidates: Sequence[Candidate]) -> tuple[tuple[Proposal, ...], tuple
     tried = {candidate.spec for candidate in trained}
     fresh = [c for c in candidates if c.spec not in tried]
     prospects = [Prospect("made up", Aim(limit_ms, Percentile.P95), models)]
-    return propose(fresh, prospects, count=COUNT), promising(fresh, prospects, quality, ACCURACY, count=COUNT)
+    return propose(fresh, prospects, count=COUNT), promising(
+        fresh, prospects, quality, ACCURACY, lambda proposal: 0.0, count=COUNT
+    )
 
 
 def timed(work: Callable[[], T]) -> tuple[T, float, float]:

@@ -244,7 +244,7 @@ class Verified(Frozen):
     computed_by: ComputedBy = ComputedBy.DEVICE
     parity: Parity
     accuracy_validation: Fraction
-    right: str = ""
+    right: Annotated[str, Field(pattern=r"^[0-9a-f]*$")] = ""
 
 
 class Inspected(Frozen):
@@ -289,7 +289,7 @@ class Moment(Frozen):
     `waited_ms` is for how long the process was ready and had no processor, `stolen_ms` for how long the hypervisor gave
     its processors to others. Null is what the system does not tell."""
 
-    at: str
+    at: Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d")]
     reference_us: float | None = None
     clock_mhz: float | None = None
     temperature_c: float | None = None
@@ -346,7 +346,7 @@ class StandIn(Frozen):
     what: str
     accuracy_validation: Fraction
     images: int
-    right: str = ""
+    right: Annotated[str, Field(pattern=r"^[0-9a-f]*$")] = ""
 
 
 # -- the study --------------------------------------------------------------------------------------------------
@@ -361,7 +361,8 @@ class Proof(Frozen):
     (exact binomial), and the one-sided tolerance bound of their logs, `bound`, is inside as well. `alpha` is what of 1
     - `confidence` this look at this finalist has: so many looks and finalists were allowed before the first sample.
 
-    Sessions of `session_s` seconds were spread over `period_s`, from `began_at` (UTC). `start` and `end` are the
+    Sessions of `session_s` seconds were spread over `period_s`, from `began_at` (UTC); the two files of a share took turns
+    of `burst_s`. Sessions too short for the percentile compare medians in its place (`by_median`). `start` and `end` are the
     machine then.
     """
 
@@ -369,6 +370,7 @@ class Proof(Frozen):
     anchor_sha256: str | None = None
     target: str
     percentile: Percentile
+    by_median: bool = False
     share: bool
     limit: Annotated[float, Field(gt=0)]
     claimed: Fraction
@@ -379,6 +381,7 @@ class Proof(Frozen):
     over_allowed: int
     bound: float | None
     session_s: float
+    burst_s: float = 0.0
     period_s: float
     began_at: str
     start: Moment | None = None
@@ -397,16 +400,22 @@ class Proof(Frozen):
     @property
     def sentence(self) -> str:
         """The claim, or what was seen in its place, with the sessions that it rests on."""
+        low, high = min(self.values), max(self.values)
+        reached = f"{format_percent(low) if self.share else format_ms(low)} to {self.shown(high)}"
+        what = f"the median (sessions are too short for {self.percentile})" if self.by_median else self.percentile.value
         seen = (
             f"in {len(self.values)} sessions of {format_seconds(self.session_s)} over {format_seconds(self.period_s)} "
-            f"{self.percentile} was {self.shown(min(self.values))} to {self.shown(max(self.values))}"
+            f"{what} was {reached}"
         )
         if self.met:
             sure, most = format_percent(self.confidence, 0), format_percent(self.claimed, 0)
             return (
                 f"{seen}; with {sure} confidence at least {most} of such sessions stay below {self.shown(self.limit)}"
             )
-        return f"{seen}; {self.over} of them were over {self.shown(self.limit)}, at most {self.over_allowed} may be"
+        over = f"{self.over} of them were over {self.shown(self.limit)}, at most {self.over_allowed} may be"
+        if self.over > self.over_allowed or self.bound is None:
+            return f"{seen}; {over}"
+        return f"{seen}; {over}, and they differ so much that the bound of such sessions is {self.shown(self.bound)}"
 
 
 class SchemeResult(Frozen):
@@ -475,7 +484,7 @@ class Rung(Frozen):
 
 class Trial(Frozen):
     """One candidate. `state` is how far it came: `failed` has a reason; `pruned` was less accurate than others at its
-    last rung; `over_budget` was turned away by a measurement; `complete` went through all rungs."""
+    last rung; `over_budget` was rejected by a measurement; `complete` went through all rungs."""
 
     number: int
     spec: StudentSpec

@@ -217,10 +217,10 @@ def _scale(bench: Workbench) -> ScaleSummary | None:
 def _earlier(finding: Finding) -> tuple[Proof, ...]:
     """The proofs of builds before this one in the same folder, where this one took measurements of its own."""
     before, winner = finding.before, finding.outcome.winner
-    if before is None or before.proof is None:
+    if before is None:
         return ()
     same = winner is not None and winner.proof == before.proof
-    return before.earlier if same else (*before.earlier, before.proof)
+    return before.earlier if before.proof is None or same else (*before.earlier, before.proof)
 
 
 def _verdict(
@@ -321,8 +321,8 @@ def _changes(finding: Finding) -> Iterator[str]:
         return
     goal = finding.goal
     files = [min((provable_ms(s, goal) for s in trial.schemes), default=math.inf) for trial in (old, new)]
-    told = " and ".join(format_ms(ms) if math.isfinite(ms) else "not measured" for ms in files)
-    yield f"another student than before: {percentile} of {label} was {told} now ({new.reason})"
+    then_ms, now_ms = (format_ms(ms) if math.isfinite(ms) else "not measured" for ms in files)
+    yield f"another student than before: {percentile} of {label} was {then_ms} and is {now_ms} ({new.reason})"
 
 
 def _counted(number: int, what: str, one: str, several: str) -> str:

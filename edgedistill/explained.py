@@ -9,18 +9,20 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from edgedistill.artifacts import Fraction, Latency, OpTiming, PredictedLatency
+from edgedistill.artifacts import Fraction, Latency, OpTiming, PredictedLatency, Proof
 from edgedistill.results import Constraint, StudentSummary
 from edgedistill.specs import Budget, Frozen, Objective, Percentile, Precision, StudentSpec
 from edgedistill.units import format_bytes, format_ms, format_percent
 
 
 class BesideTeacher(Frozen):
-    """A winner beside its teacher. `accuracy_difference` is on the test split, above 0 where the student is the better;
-    `times_faster` at the budget's percentile. Null where one of the two is not known."""
+    """A winner beside its teacher. `accuracy` is on the test split, as is `accuracy_difference`, which is above 0 where the
+    student is the better; `times_faster` is at the budget's percentile, from runs in turn: with one another where that is
+    the proof, else with the anchor. Null where one of the two is not known."""
 
     name: str
     accuracy: Fraction
+    accuracy_interval: tuple[Fraction, Fraction]
     accuracy_validation: Fraction
     accuracy_difference: float | None
     latency: Latency
@@ -30,9 +32,10 @@ class BesideTeacher(Frozen):
 
 
 class WinnerExplained(Frozen):
-    """The student that won, of `tried` trials, before `rivals` others that kept all limits to the end. `accuracy` is its
-    file's on the test split, `accuracy_validation` on the validation split, which chose; `accuracy_model` the torch
-    model's there. `bound_ms` is that of the worst of `sessions` in its proof, null without one."""
+    """The student that won, of `tried` trials, before `rivals` others that kept all limits to the end, of which `equals` are
+    no less accurate than the most accurate student by more than `accuracy_margin`, with 95% confidence. `accuracy` is its
+    file's on the test split with its 95% interval, `accuracy_validation` on the validation split, which chose;
+    `accuracy_model` the torch model's there. `proof` is null without one."""
 
     trial: int | None
     student: StudentSummary
@@ -41,19 +44,22 @@ class WinnerExplained(Frozen):
     path: str | None
     bytes: int | None
     accuracy: Fraction | None
+    accuracy_interval: tuple[Fraction, Fraction] | None
     accuracy_validation: Fraction | None
     accuracy_model: Fraction | None
     latency: Latency
-    bound_ms: float | None
-    sessions: int | None
+    proof: Proof | None
     tried: int
     rivals: int
+    equals: int
+    accuracy_margin: float
     teacher: BesideTeacher
 
 
 class LatencyOver(Frozen):
-    """A file over the budget: `measured_ms`, and what is compared with the limit, the same at the teacher's speed of
-    processor."""
+    """A file over the budget, or inside it by less than sessions differ. `measured_ms` is its latency as it was,
+    `comparable_ms`, what is compared with the limits, the same by way of the anchor. `limit_ms` is the budget, `provable_ms`
+    what of it can be proven here."""
 
     kind: Literal["latency"] = "latency"
     precision: Precision
@@ -61,17 +67,20 @@ class LatencyOver(Frozen):
     measured_ms: float
     comparable_ms: float
     limit_ms: float
+    provable_ms: float
 
     @property
     def sentence(self) -> str:
+        compared = ""
+        if format_ms(self.comparable_ms) != format_ms(self.measured_ms):
+            compared = f" ({format_ms(self.comparable_ms)} as compared with the anchor)"
+        measured = f"{self.percentile} {format_ms(self.measured_ms)} in {self.precision}{compared}"
         over_ms = self.comparable_ms - self.limit_ms
-        speed = ""
-        if self.comparable_ms != self.measured_ms:
-            speed = f", {format_ms(self.comparable_ms)} at the teacher's speed of processor"
-        return (
-            f"{self.percentile} {format_ms(self.measured_ms)} in {self.precision}{speed}: {format_ms(over_ms)} "
-            f"({format_percent(over_ms / self.limit_ms, 0 if over_ms > self.limit_ms else 1)}) over the budget"
-        )
+        if over_ms <= 0:
+            provable = f"only {format_ms(self.provable_ms)} can be proven where sessions differ as here"
+            return f"{measured}: inside the budget of {format_ms(self.limit_ms)}, but {provable}"
+        share = format_percent(over_ms / self.limit_ms, 0 if over_ms > self.limit_ms else 1)
+        return f"{measured}: {format_ms(over_ms)} ({share}) over the budget"
 
 
 class BytesOver(Frozen):
@@ -94,20 +103,24 @@ class BytesOver(Frozen):
 
 
 class TooInaccurate(Frozen):
-    """A file of a student trained to the end, below the least accuracy allowed; null where it could not be run."""
+    """A file of a student trained to the end that does not reach the least accuracy allowed. `lower_bound` is what its true
+    accuracy is above with 95% confidence. Both are null where it could not be run."""
 
     kind: Literal["accuracy"] = "accuracy"
     precision: Precision
     accuracy_validation: Fraction | None
+    lower_bound: Fraction | None
     limit: Fraction
 
     @property
     def sentence(self) -> str:
-        least = format_percent(self.limit, 2)
-        if self.accuracy_validation is None:
-            return f"accuracy in {self.precision} unknown, at least {least} wanted"
-        lacking = _points(self.limit - self.accuracy_validation)
-        return f"{format_percent(self.accuracy_validation, 2)} in {self.precision}: {lacking} below the {least} wanted"
+        least = f"the {format_percent(self.limit, 2)} wanted"
+        if self.accuracy_validation is None or self.lower_bound is None:
+            return f"accuracy in {self.precision} unknown, at least {format_percent(self.limit, 2)} wanted"
+        reached = f"{format_percent(self.accuracy_validation, 2)} in {self.precision}"
+        if self.accuracy_validation < self.limit:
+            return f"{reached}: {_points(self.limit - self.accuracy_validation)} below {least}"
+        return f"{reached}: with 95% confidence only above {format_percent(self.lower_bound, 2)}, not {least}"
 
 
 class LessAccurate(Frozen):
@@ -126,17 +139,20 @@ class LessAccurate(Frozen):
 
 
 class Slower(Frozen):
-    """Latency above the winner's, both at the teacher's speed of processor."""
+    """Latency above the winner's, both by way of the anchor. `within` is the accuracy margin where it is the more accurate
+    one, null where it is not."""
 
     kind: Literal["slower"] = "slower"
     percentile: Percentile
     latency_ms: float
     winner_ms: float
+    within: Fraction | None = None
 
     @property
     def sentence(self) -> str:
         slower = format_percent(self.latency_ms / self.winner_ms - 1)
-        return f"{self.percentile} {format_ms(self.latency_ms)}, {slower} slower than the winner"
+        as_good = "" if self.within is None else f", which is as accurate within {_points(self.within)}"
+        return f"{self.percentile} {format_ms(self.latency_ms)}, {slower} slower than the winner{as_good}"
 
 
 class Rival(Frozen):
@@ -167,8 +183,8 @@ class Beaten(Frozen):
 
 
 class Stated(Frozen):
-    """What has no figure beside the winner's: it failed, no precision of it was kept, nothing was measured, its file did not
-    pass the proof. `reason` is the search's own word."""
+    """What has no figure beside the winner's: it failed, no precision of it was kept, nothing was measured, its file is not
+    proven. `reason` is the search's own word."""
 
     kind: Literal["stated"] = "stated"
     about: Literal["failed", "nothing_kept", "unmeasured", "unproven", "other"]
@@ -243,16 +259,25 @@ class OperatorsUnknown(Frozen):
 
 
 class BudgetStep(Frozen):
-    """A measured file: a budget from `latency_ms` on has at least its validation accuracy, were it to pass the proof. With
-    `trained_out` false it was given up after `epochs`, and would be more accurate at the end."""
+    """A measured file: a budget from `latency_ms` on has at least its validation accuracy, on `images` images, once it is
+    proven. `proof` says whether that was tried, for a budget of `proof_ms`; one that is not met counts in `latency_ms` with
+    what it saw. With `trained_out` false the student was given up after `epochs`, and would be more accurate at the end."""
 
     trial: int
     label: str
     precision: Precision
     latency_ms: float
     accuracy_validation: Fraction
+    images: int
     epochs: int
     trained_out: bool
+    proof: Literal["none", "met", "not_met"]
+    proof_ms: float | None
+
+    def inside(self, limit_ms: float) -> bool:
+        """Whether it may be offered for a budget of `limit_ms`: never for one that its proof missed."""
+        missed = self.proof == "not_met" and self.proof_ms is not None and limit_ms <= self.proof_ms
+        return self.latency_ms <= limit_ms and not missed
 
 
 class Interpolation(Frozen):
@@ -280,8 +305,8 @@ class ExpectedStudent(Frozen):
 
 class OtherBudgets(Frozen):
     """What other budgets at `percentile` would give, all other limits kept: steps that were measured, lines between them,
-    and students that models expect. `would_do_ms` is the least budget that the samples taken would have proven, where the
-    build's was not met."""
+    and students that models expect. `would_do_ms` is the least budget of which a proof should succeed, where the build's was
+    not met."""
 
     percentile: Percentile
     measured: tuple[BudgetStep, ...]
@@ -291,9 +316,9 @@ class OtherBudgets(Frozen):
 
 
 class BudgetAnswer(Frozen):
-    """What one budget would give. `measured` is the best measured file inside it, `interpolated` what one between two
-    measured students might reach there, `expected` the best that models expect beyond what is measured. Of those, `kind` is
-    the surest that there is; `unknown` has a reason."""
+    """What one budget would give. `measured` is the file that the build's own rule chooses of those measured inside it,
+    `interpolated` what one between two measured students might reach there, `expected` the best that models expect beyond
+    what is measured. Of those, `kind` is the surest that there is; `unknown` has a reason."""
 
     kind: Literal["measured", "predicted", "unknown"]
     budget: Budget
@@ -333,9 +358,9 @@ class SearchCost(Frozen):
 class ExplainResult(Frozen):
     """What `explain` answers: why the student of the build in `path` won, what the others lacked (the best first, `left_out`
     more), where its time goes, what other budgets would give, what the search cost. `asked` is null unless a budget was
-    asked about."""
+    asked about. Validation accuracies are of `validation_images` images."""
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[2] = 2
     edgedistill_version: str
     path: str
     build_key: str
@@ -344,6 +369,7 @@ class ExplainResult(Frozen):
     target: str
     objective: Objective
     constraints: tuple[Constraint, ...]
+    validation_images: int
     winner: WinnerExplained | None
     others: tuple[OtherStudent, ...]
     left_out: int

@@ -21,7 +21,7 @@ from edgedistill.workbench import Source, Workbench
 
 
 def realise(bench: Workbench, source: Source, views: ViewStore | None = None) -> tuple[SchemeResult, ...]:
-    """Make, run and measure `source` in every precision worth trying on the target's own runtime; int8 that is turned away
+    """Make, run and measure `source` in every precision worth trying on the target's own runtime; int8 that is rejected
     climbs the ladder, up to training under rounding where there are `views`.
 
     A precision that does not pay is `dropped` with its reason. Raises TrialFailure where the widest precision, with which

@@ -177,7 +177,7 @@ budget = {budget}
 # crop = "stretch"  # or "center"
 # resize_filter = "bilinear"  # or "bicubic"
 
-# How validation and test are drawn where the data does not give them. The test split steers nothing.
+# How validation and test are drawn where the data does not give them. The test split gives final figures alone.
 [data.split]
 # seed = 0
 # validation = 0.15
@@ -233,7 +233,8 @@ budget = {budget}
 # keep = 0.5
 # trials = 24
 # time = "2h"  # example: no further candidates begin after so long
-# warm_start = true  # begin with what was calibrated and trained before
+# accuracy_margin = "0.5%"  # the fastest wins that is no less accurate than the best by more than this
+# warm_start = false  # true begins with students that earlier searches trained
 
 # A precision is shipped only if it pays: so much faster or smaller than fp32, and no more accuracy lost than this.
 [export]
@@ -245,9 +246,13 @@ budget = {budget}
 # calibration_images = 256
 # allow_fallbacks = false
 
+# How latency is measured; every run counts. A file is compared with a fixed network, in turn, for "compare"; the proof of
+# the winner takes dozens of sessions. "quick" claims that 80% of them keep the budget.
 [profile]
-# sessions = 3
-# pause = "2s"
-# max_samples = 2000
-# max_seconds = 6.0
+# proof = "quick"  # or "standard" (90%), "thorough" (95%)
+# session = "3s"
+# pause = "500ms"
+# compare = "1s"
+# burst = "5ms"
+# sustained = "1min"  # example: then the winner runs for so long without a pause
 """

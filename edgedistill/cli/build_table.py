@@ -9,12 +9,14 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from edgedistill.artifacts import Latency, MeasuredLatency, UnknownLatency, Verified
+from edgedistill.artifacts import Latency, MeasuredLatency, Proof, UnknownLatency, Verified
 from edgedistill.cli import render
 from edgedistill.documents import Plan
 from edgedistill.errors import ExitCode
+from edgedistill.explanation.shown import accuracy_text
+from edgedistill.report.proof_tables import sustained_text
 from edgedistill.report.tables import reference_text
-from edgedistill.results import BuildIndex, BuildResult, Found, ShippedArtifact
+from edgedistill.results import BuildIndex, BuildResult, Found
 from edgedistill.specs import Budget, ComputedBy, Percentile
 from edgedistill.units import format_bytes, format_ms, format_percent, format_seconds
 
@@ -77,6 +79,8 @@ def print_result(console: Console, result: BuildResult, out: Path) -> None:
             render.line(console, f"{artifact.path}: {artifact.fallbacks.sentence}", style="dim")
     for dropped in result.dropped:
         render.line(console, f"dropped {dropped.format} {dropped.precision}: {dropped.reason}", style="dim")
+    if result.sustained is not None:
+        render.line(console, f"under load: {sustained_text(result.sustained, result.budget.percentile)}")
     for note in result.notes:
         render.line(console, note)
     _print_paths(console, result, out)
@@ -150,29 +154,31 @@ def budget_text(budget: Budget) -> str:
     return text
 
 
-def standing(latency: Latency, budget: Budget, *, proven: bool) -> tuple[str, str]:
+def standing(latency: Latency, budget: Budget, proof: Proof | None) -> tuple[str, str]:
     """Whether an artifact is inside the budget, and the colour to say it in. Only a measurement can say yes or no, and only
-    the acceptance rule makes it `met`."""
+    a proof makes it `met`; where one was tried, nothing else says more."""
     if not isinstance(latency, MeasuredLatency):
         return "unknown", "yellow"
-    if proven:
-        return "met", "green"
-    return ("inside", "green") if latency.at(budget.percentile) <= budget.latency_ms else ("over", "red")
+    if proof is not None:
+        return ("met", "green") if proof.met else ("not proven", "red")
+    return ("inside", "green") if latency.comparable(budget.percentile) <= budget.latency_ms else ("over", "red")
 
 
 def _print_artifacts(console: Console, result: BuildResult) -> None:
     with_p99 = result.budget.percentile is Percentile.P99
-    columns = ("artifact", "precision", "size", "accuracy", "p50", "p95", *(("p99",) if with_p99 else ()), "budget")
-    table = render.table(*columns, right=("size", "accuracy", "p50", "p95", "p99"))
+    shown = ("p50", "p95", *(("p99",) if with_p99 else ()))
+    columns = ("artifact", "precision", "size", "accuracy", *shown, "measured in", "budget")
+    table = render.table(*columns, right=("size", "accuracy", *shown))
     for artifact in result.artifacts:
-        word, colour = standing(artifact.latency, result.budget, proven=_proven(result, artifact))
+        word, colour = standing(artifact.latency, result.budget, artifact.proof)
         cells = render.latency_cells(artifact.latency)
         table.add_row(
             artifact.path,
             artifact.scheme.details,
             format_bytes(artifact.bytes),
-            "unknown" if artifact.accuracy is None else format_percent(artifact.accuracy, 2),
+            accuracy_text(artifact.accuracy, artifact.accuracy_interval),
             *(cells if with_p99 else cells[:2]),
+            render.sessions_cell(artifact.latency),
             Text(word, style=colour),
         )
     teacher = result.teacher
@@ -182,14 +188,15 @@ def _print_artifacts(console: Console, result: BuildResult) -> None:
         f"teacher {teacher.name}",
         "fp32",
         format_bytes(teacher.bytes),
-        format_percent(teacher.accuracy, 2),
+        accuracy_text(teacher.accuracy, teacher.accuracy_interval),
         *(cells if with_p99 else cells[:2]),
+        render.sessions_cell(teacher.latency),
         "",
     )
     console.print(table)
     render.line(
         console,
-        f"accuracy on {result.data.test:,} test images; latency at batch 1"
+        f"accuracy on {result.data.test:,} test images with its 95% interval; latency at batch 1"
         + (f" on {device}" if (device := _device(result)) else ""),
         style="dim",
     )
@@ -197,9 +204,17 @@ def _print_artifacts(console: Console, result: BuildResult) -> None:
 
 def _print_frontier(console: Console, result: Found) -> None:
     if result.fastest_ms is not None:
-        render.line(console, f"fastest seen: {format_ms(result.fastest_ms)} at {result.budget.percentile}")
+        render.line(
+            console, f"fastest seen: {format_ms(result.fastest_ms)} at {result.budget.percentile}, in 1 session"
+        )
     if result.frontier:
-        table = render.table("student", "precision", "latency", "accuracy", title="frontier (measured, validation)")
+        table = render.table(
+            "student",
+            "precision",
+            "latency",
+            "accuracy",
+            title="frontier (measured in 1 session beside the anchor, validation)",
+        )
         specs = {trial.number: trial.spec for trial in result.trials}
         for point in result.frontier:
             name = specs[point.trial].label if point.trial in specs else f"trial {point.trial}"
@@ -216,11 +231,6 @@ def _print_paths(console: Console, result: BuildResult, out: Path) -> None:
         if path.exists():
             render.line(console, f"{name:<8}{path}")
     render.line(console, f"took {format_seconds(result.seconds)}", style="dim")
-
-
-def _proven(result: BuildResult, artifact: ShippedArtifact) -> bool:
-    proof = result.proof
-    return proof is not None and proof.met and proof.artifact_sha256 == artifact.sha256
 
 
 def _device(result: BuildResult) -> str:

@@ -24,6 +24,7 @@ def evaluate(
     from edgedistill.cli import render
     from edgedistill.cli.errors import answering
     from edgedistill.errors import InputError
+    from edgedistill.intervals import wilson_interval
     from edgedistill.specs import ComputedBy
     from edgedistill.units import format_percent
 
@@ -35,5 +36,9 @@ def evaluate(
             render.write_json(result.model_dump_json())
             return
         by = ", by the reference interpreter, not the device" if result.computed_by is ComputedBy.REFERENCE else ""
-        text = f"{format_percent(result.accuracy, 2)} of {result.images} {split} images are right{by}"
+        low, high = (format_percent(end, 2) for end in wilson_interval(result.accuracy, result.images))
+        text = (
+            f"{format_percent(result.accuracy, 2)} of {result.images} {split} images are right "
+            f"(95% interval {low} to {high}){by}"
+        )
         render.line(render.results(), text)

@@ -9,16 +9,15 @@ from edgedistill.artifacts import MeasuredLatency, UnknownLatency
 from edgedistill.cli import render
 from edgedistill.cli.build_table import STATUS_STYLES, STATUS_WORDS
 from edgedistill.explained import ExplainResult, OperatorTimes, WinnerExplained
+from edgedistill.explanation.shown import accuracy_text, compared_text, latency_text, validation_text
 from edgedistill.explanation.words import (
     answer_sentences,
     budget_rows,
     cost_sentence,
-    latency_text,
     limit_rows,
     prediction_sentence,
     why_sentence,
 )
-from edgedistill.specs import Percentile
 from edgedistill.units import format_bytes, format_ms, format_percent
 
 _KEPT_STYLES = {"yes": "green", "no": "red", "unknown": "yellow"}
@@ -38,7 +37,7 @@ def print_explanation(console: Console, explained: ExplainResult) -> None:
     console.print(why_sentence(explained))
     _print_limits(console, explained)
     if explained.winner is not None:
-        _print_beside_teacher(console, explained.winner, explained.budgets.percentile)
+        _print_beside_teacher(console, explained, explained.winner)
     _print_others(console, explained)
     _print_operators(console, explained)
     _print_budgets(console, explained)
@@ -61,28 +60,32 @@ def _print_limits(console: Console, explained: ExplainResult) -> None:
     console.print(table)
 
 
-def _print_beside_teacher(console: Console, winner: WinnerExplained, percentile: Percentile) -> None:
-    teacher = winner.teacher
-    table = render.table("", "test", "validation", str(percentile), "size", right=("test", "validation", "size"))
-    shown = winner.accuracy_validation
+def _print_beside_teacher(console: Console, explained: ExplainResult, winner: WinnerExplained) -> None:
+    teacher, percentile, images = winner.teacher, explained.budgets.percentile, explained.validation_images
+    columns = ("", "test", "validation", str(percentile), "measured in", "size")
+    table = render.table(*columns, right=("test", "validation", "size"))
     table.add_row(
         f"student, trial {winner.trial}" if winner.trial is not None else "student",
-        "unknown" if winner.accuracy is None else format_percent(winner.accuracy, 2),
-        "unknown" if shown is None else format_percent(shown, 2),
+        accuracy_text(winner.accuracy, winner.accuracy_interval),
+        validation_text(winner.accuracy_validation, images),
         latency_text(winner.latency, percentile),
+        render.sessions_cell(winner.latency),
         "unknown" if winner.bytes is None else format_bytes(winner.bytes),
     )
     table.add_row(
         f"teacher {teacher.name}",
-        format_percent(teacher.accuracy, 2),
-        format_percent(teacher.accuracy_validation, 2),
+        accuracy_text(teacher.accuracy, teacher.accuracy_interval),
+        validation_text(teacher.accuracy_validation, images),
         latency_text(teacher.latency, percentile),
+        render.sessions_cell(teacher.latency),
         format_bytes(teacher.bytes),
     )
     console.print(table)
     if teacher.times_faster is not None and teacher.accuracy_difference is not None:
         points = f"{teacher.accuracy_difference * 100:+.2f} points on the test split"
         console.print(f"{teacher.times_faster:.1f} times as fast as its teacher, {points}")
+    if winner.proof is not None:
+        console.print(f"{'proven' if winner.proof.met else 'not proven'}: {winner.proof.sentence}")
     if isinstance(winner.latency, UnknownLatency):
         console.print(f"latency unknown: {winner.latency.reason}")
 
@@ -97,16 +100,19 @@ def _print_others(console: Console, explained: ExplainResult) -> None:
         of_file = other.accuracy_validation
         accuracy = of_file if of_file is not None else other.accuracy_model
         measured = isinstance(other.latency, MeasuredLatency)
-        latency = latency_text(other.latency, percentile).partition(" (")[0]
+        latency = compared_text(other.latency, percentile).partition(" (")[0]
         table.add_row(
             str(other.trial),
             f"{other.label} {other.precision or ''}".strip() if measured else other.label,
-            "–" if accuracy is None else format_percent(accuracy, 2),
+            "–" if accuracy is None else validation_text(accuracy, explained.validation_images),
             latency,
             other.lacked,
         )
     console.print(table)
-    told = "≈ is predicted; accuracy is of the file where one was run, else of the torch model, after the last rung reached"
+    told = (
+        "≈ is predicted, all else measured in 1 session beside the anchor; accuracy is of the file where one was run, else "
+        "of the torch model, after the last rung reached"
+    )
     more = f"{explained.left_out} more: --students {len(explained.others) + explained.left_out}"
     console.print(Text(f"{told}; {more}" if explained.left_out else told, style="dim"))
 
@@ -149,4 +155,4 @@ def _print_budgets(console: Console, explained: ExplainResult) -> None:
     else:
         console.print("unknown: nothing was measured, and nothing is predicted")
     if budgets.would_do_ms is not None:
-        console.print(f"least budget that the samples taken would have proven: {format_ms(budgets.would_do_ms)}")
+        console.print(f"least budget that should be provable: {format_ms(budgets.would_do_ms)}")

@@ -68,7 +68,9 @@ def print_profile(console: Console, result: ProfileResult) -> None:
     if isinstance(result.latency, UnknownLatency):
         render.line(console, f"latency unknown: {result.latency.reason}")
     if isinstance(result.latency, MeasuredLatency):
-        render.line(console, f"{result.latency.samples:,} samples on {result.latency.device}", style="dim")
+        count = result.latency.sessions
+        taken = f"{result.latency.samples:,} runs in {count} session{'s' * (count > 1)}"
+        render.line(console, f"{taken} on {result.latency.device}", style="dim")
         if (relative := result.latency.relative) is not None:
             render.line(
                 console,

@@ -16,6 +16,7 @@ from rich.text import Text
 
 from edgedistill.artifacts import Latency, MeasuredLatency, PredictedLatency
 from edgedistill.errors import printable
+from edgedistill.explanation.shown import measured_in
 from edgedistill.specs import Percentile
 from edgedistill.units import format_ms
 
@@ -89,6 +90,11 @@ def latency_cells(latency: Latency) -> tuple[str, str, str]:
         estimate = f"predicted {format_ms(latency.low_ms)} to {format_ms(latency.high_ms)}"
         return tuple(estimate if latency.percentile is p else "unknown" for p in Percentile)  # type: ignore[return-value]
     return "unknown", "unknown", "unknown"
+
+
+def sessions_cell(latency: Latency) -> str:
+    """In how many sessions a latency was measured: figures of one are no figures of twenty."""
+    return measured_in(latency) or "–"
 
 
 def facts(console: Console, rows: list[tuple[str, str | RenderableType]]) -> None:

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Literal
 
-from edgedistill.artifacts import MeasuredLatency, PredictedLatency, Trial
+from edgedistill.artifacts import MeasuredLatency, PredictedLatency, SchemeResult, Trial, Verified
 from edgedistill.explained import BudgetAnswer, BudgetStep, ExpectedStudent, Interpolation, OtherBudgets
-from edgedistill.explanation.limits import broken_limits, goal_of, trained_out
+from edgedistill.explanation.limits import goal_of, trained_out
 from edgedistill.results import BuildResult
-from edgedistill.selection.goal import validation_accuracy
+from edgedistill.selection.goal import misses_beside_latency, provable_ms, validation_accuracy, within_margin
 from edgedistill.selection.pareto import frontier
 from edgedistill.specs import Budget, BudgetRequest, Objective, Percentile
 from edgedistill.units import format_ms
@@ -39,17 +39,19 @@ def answer_budget(result: BuildResult, text: str) -> BudgetAnswer:
     no budget, and for a share of a teacher that was not measured."""
     request = BudgetRequest.parse(text if "@" in text else f"{text}@{result.budget.percentile}")
     teacher = result.teacher.latency
-    theirs = teacher.at(request.percentile) if isinstance(teacher, MeasuredLatency) else None
+    theirs = teacher.comparable(request.percentile) if isinstance(teacher, MeasuredLatency) else None
     budget = request.resolve(theirs)
     limit_ms, percentile = budget.latency_ms, budget.percentile
-    steps, expected = measured_steps(result, percentile), expected_students(result, percentile)
-    fits = [step for step in steps if step.latency_ms <= limit_ms]
+    files, expected = _files(result, percentile), expected_students(result, percentile)
+    steps, fits = [step for step, _ in files], [pair for pair in files if pair[0].inside(limit_ms)]
     fastest = result.objective is Objective.LATENCY
-    measured = (fits[0] if fastest else fits[-1]) if fits else None
-    line = None if fastest else _line_at(steps, limit_ms, measured)
+    # The most that is measured there; the file of the answer may be a faster one, as accurate within the margin.
+    most = (fits[0] if fastest else fits[-1])[0] if fits else None
+    measured = next((s for s, file in fits if fastest or within_margin(file, fits[-1][1], goal_of(result))), None)
+    line = None if fastest else _line_at(steps, limit_ms, most)
     likely = [one for one in expected if one.latency.latency_ms <= limit_ms]
-    if measured is not None:
-        likely = [one for one in likely if _better(one, measured, fastest)]
+    if most is not None:
+        likely = [one for one in likely if _better(one, most, fastest)]
     best = max(likely, key=lambda one: -one.latency.latency_ms if fastest else one.accuracy_validation, default=None)
     kind: Literal["measured", "predicted", "unknown"]
     kind = "measured" if measured else "predicted" if best else "unknown"
@@ -66,27 +68,46 @@ def answer_budget(result: BuildResult, text: str) -> BudgetAnswer:
 def measured_steps(result: BuildResult, percentile: Percentile) -> tuple[BudgetStep, ...]:
     """The measured files, kept and inside all limits but the latency budget, that no other beats in both validation accuracy
     and latency at `percentile`: sorted by latency, each what a budget from there on has at least."""
+    return tuple(step for step, _ in _files(result, percentile))
+
+
+def _files(result: BuildResult, percentile: Percentile) -> tuple[tuple[BudgetStep, SchemeResult], ...]:
+    """`measured_steps`, each with its file."""
     goal = goal_of(result)
-    steps = []
+    steps: list[tuple[BudgetStep, SchemeResult]] = []
     for trial in result.trials:
         done = trained_out(trial, result)
         for scheme in trial.schemes:
             latency, accuracy = scheme.latency, validation_accuracy(scheme)
-            broken = [lack.kind for lack in broken_limits(scheme, goal, accuracy_counts=True) if lack.kind != "latency"]
-            if scheme.dropped or broken or not isinstance(latency, MeasuredLatency) or not math.isfinite(accuracy):
+            if scheme.dropped or misses_beside_latency(scheme, goal, trained_out=True):
                 continue
-            steps.append(
-                BudgetStep(
-                    trial=trial.number,
-                    label=trial.spec.label,
-                    precision=scheme.scheme.precision,
-                    latency_ms=latency.at(percentile),
-                    accuracy_validation=accuracy,
-                    epochs=trial.rungs[-1].epochs if trial.rungs else 0,
-                    trained_out=done,
-                )
+            if not isinstance(latency, MeasuredLatency) or not isinstance(scheme.verification, Verified):
+                continue
+            proof = _proof(scheme, goal.budget.percentile, percentile)
+            step = BudgetStep(
+                trial=trial.number,
+                label=trial.spec.label,
+                precision=scheme.scheme.precision,
+                latency_ms=max(latency.comparable(percentile), provable_ms(scheme, goal) * (proof == "not_met")),
+                accuracy_validation=accuracy,
+                images=scheme.verification.parity.images,
+                epochs=trial.rungs[-1].epochs if trial.rungs else 0,
+                trained_out=done,
+                proof=proof,
+                proof_ms=None if proof == "none" else goal.budget.latency_ms,
             )
-    return frontier(steps, latency_ms=lambda s: s.latency_ms, accuracy=lambda s: s.accuracy_validation)
+            steps.append((step, scheme))
+    return frontier(steps, latency_ms=lambda s: s[0].latency_ms, accuracy=lambda s: s[0].accuracy_validation)
+
+
+def _proof(scheme: SchemeResult, tried: Percentile, percentile: Percentile) -> Literal["none", "met", "not_met"]:
+    """What a file's proof at the percentile `tried` says of it at `percentile`: a proof that is met holds for lower ones
+    too, one that is not met for higher ones."""
+    if scheme.proof is None:
+        return "none"
+    if scheme.disproven:
+        return "not_met" if percentile.fraction >= tried.fraction else "none"
+    return "met" if percentile.fraction <= tried.fraction else "none"
 
 
 def expected_students(result: BuildResult, percentile: Percentile) -> tuple[ExpectedStudent, ...]:

@@ -38,6 +38,7 @@ def explain_build(
         target=result.target,
         objective=result.objective,
         constraints=result.constraints,
+        validation_images=result.data.validation,
         winner=explain_winner(result),
         others=others[:students],
         left_out=max(0, len(others) - students),

@@ -21,7 +21,8 @@ D = TypeVar("D", bound=BaseModel)
 
 @dataclass(frozen=True)
 class ReportProfiles:
-    """Raw samples to show beside the result: of the exact file that ships and of the teacher's. None where not measured."""
+    """Raw samples to show beside the result: of the exact file that ships, those of its proof where it is proven, and of the
+    teacher's. None where not measured."""
 
     winner: Profile | None = None
     teacher: Profile | None = None
@@ -50,6 +51,9 @@ def read_build(folder: Path) -> BuildResult:
         document = from_json(content)
     except ValueError as error:
         raise InputError(f"{path} is damaged: {error}", fix="run the build again") from None
+    if isinstance(document, dict) and "targets" in document:
+        folders = ", ".join(str(folder / entry.folder) for entry in _parsed(path, content, BuildIndex).targets)
+        raise InputError(f"{path} is the index of a build for several targets", fix=f"name one of them: {folders}")
     version = document.get("schema_version") if isinstance(document, dict) else None
     if isinstance(version, int) and version != SCHEMA_VERSION:
         older = version < SCHEMA_VERSION
@@ -59,9 +63,6 @@ def read_build(folder: Path) -> BuildResult:
             if older
             else "use the version of edgedistill that built it, or a newer",
         )
-    if isinstance(document, dict) and "targets" in document:
-        folders = ", ".join(str(folder / entry.folder) for entry in _parsed(path, content, BuildIndex).targets)
-        raise InputError(f"{path} is the index of a build for several targets", fix=f"name one of them: {folders}")
     return _parsed(path, content, BuildResult)
 
 

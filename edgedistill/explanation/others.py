@@ -6,25 +6,24 @@ import math
 
 from edgedistill.artifacts import SchemeResult, Trial
 from edgedistill.explained import Beaten, Lack, LessAccurate, OtherStudent, Rival, Slower, Stated
-from edgedistill.explanation.limits import best_file, goal_of, serves_several, trained_out
+from edgedistill.explanation.limits import Judge, Judged, trained_out
 from edgedistill.explanation.winner import winning_file, winning_trial
 from edgedistill.results import BuildResult
-from edgedistill.selection.goal import comparable_ms, rank, validation_accuracy
-from edgedistill.specs import Goal, Objective
+from edgedistill.selection.goal import comparable_ms, provable_ms, validation_accuracy
+from edgedistill.specs import Objective
 
 
 def other_students(result: BuildResult) -> tuple[OtherStudent, ...]:
-    """Every trial but the winner's with what it lacked, the best first: those that kept all limits to the end, as the goal
-    ranks them; then by how far they were trained and how accurate they were there. Where nothing won, by how little they
-    miss the limits."""
-    winner = winning_trial(result)
-    ranked = [(_order(trial, result), _explained(trial, result)) for trial in result.trials if trial is not winner]
+    """Every trial but the winner's with what it lacked, the best first: those that kept all limits to the end, as the winner
+    is chosen; then by how far they were trained and how accurate they were there. Where nothing won, by how little they miss
+    the limits."""
+    judge, winner = Judge(result), winning_trial(result)
+    ranked = [(_order(trial, judge), _explained(trial, judge)) for trial in result.trials if trial is not winner]
     return tuple(other for _, other in sorted(ranked, key=lambda pair: (pair[0], pair[1].trial)))
 
 
-def _explained(trial: Trial, result: BuildResult) -> OtherStudent:
-    goal, done = goal_of(result), trained_out(trial, result)
-    found = best_file(trial, goal, accuracy_counts=done)
+def _explained(trial: Trial, judge: Judge) -> OtherStudent:
+    found = judge.best_file(trial)
     scheme = found[0] if found else None
     accuracy = validation_accuracy(scheme) if scheme else -math.inf
     return OtherStudent(
@@ -38,37 +37,34 @@ def _explained(trial: Trial, result: BuildResult) -> OtherStudent:
         accuracy_model=trial.rungs[-1].accuracy_validation if trial.rungs else None,
         latency=scheme.latency if scheme and scheme.latency.kind == "measured" else trial.predicted,
         predicted=trial.predicted,
-        lacks=_lacks(trial, result, goal, found, done=done),
+        lacks=_lacks(trial, judge, found),
         reason=trial.reason,
     )
 
 
-def _lacks(
-    trial: Trial, result: BuildResult, goal: Goal, found: tuple[SchemeResult, tuple[Lack, ...]] | None, *, done: bool
-) -> tuple[Lack, ...]:
+def _lacks(trial: Trial, judge: Judge, found: Judged | None) -> tuple[Lack, ...]:
     if trial.state == "failed":
         return (Stated(about="failed", reason=trial.reason),)
     # Without a device every file lacks a measurement, the winner's too: what tells them apart is accuracy.
-    broken = found[1] if found and result.status != "unmeasured" else ()
+    broken = found[1] if found and judge.result.status != "unmeasured" else ()
     if broken:
         return broken
-    behind = _behind(trial, result, goal, found[0] if found else None) if done else ()
-    if trial.state == "pruned" and (beaten := _beaten(trial, result)):
+    behind = _behind(trial, judge, found[0] if found else None) if trained_out(trial, judge.result) else ()
+    if trial.state == "pruned" and (beaten := _beaten(trial, judge.result)):
         return (beaten,)
     if behind:
         return behind
     dropped = "; ".join(f"{s.scheme.label}: {s.dropped}" for s in trial.schemes if s.dropped)
     if trial.schemes and not found:
         return (Stated(about="nothing_kept", reason=dropped),)
-    if trial.state == "over_budget":
-        return (Stated(about="unproven", reason=trial.reason),)
     return (Stated(about="other", reason=trial.reason),) if trial.reason else ()
 
 
-def _behind(trial: Trial, result: BuildResult, goal: Goal, scheme: SchemeResult | None) -> tuple[Lack, ...]:
+def _behind(trial: Trial, judge: Judge, scheme: SchemeResult | None) -> tuple[Lack, ...]:
     """What a student that went through all rungs lacked beside the winner: by its file, or, where nothing is measured, by
-    its torch model. A file that the goal ranks before the winner's was tried first and failed its proof, unless another
-    target had a say."""
+    its torch model. Nothing where its file is the better one here: then another target had a say, or its proof could not
+    be taken, and the search's own word says which."""
+    result, goal = judge.result, judge.goal
     winner, chosen = winning_trial(result), winning_file(result)
     if winner is None:
         return ()
@@ -77,17 +73,18 @@ def _behind(trial: Trial, result: BuildResult, goal: Goal, scheme: SchemeResult 
             return ()
         ours, theirs = trial.rungs[-1].accuracy_validation, winner.rungs[-1].accuracy_validation
         return (LessAccurate(of_file=False, accuracy_validation=ours, winner=theirs),) if ours < theirs else ()
-    if rank(scheme, goal) < rank(chosen, goal):
-        # Of several targets that one student serves, another one may have made the difference: then the reason says which.
-        elsewhere = trial.state == "complete" and serves_several(result)
-        return (Stated(about="other" if elsewhere else "unproven", reason=trial.reason),)
+    if judge.standing(scheme) < judge.standing(chosen):
+        return ()
     lacks: list[Lack] = []
     ours, theirs = validation_accuracy(scheme), validation_accuracy(chosen)
     if ours < theirs and math.isfinite(ours):
         lacks.append(LessAccurate(of_file=True, accuracy_validation=ours, winner=theirs))
     our_ms, their_ms = comparable_ms(scheme, goal), comparable_ms(chosen, goal)
-    if our_ms > their_ms and (ours <= theirs or goal.objective is Objective.LATENCY):
-        lacks.append(Slower(percentile=goal.budget.percentile, latency_ms=our_ms, winner_ms=their_ms))
+    as_good = ours > theirs and goal.objective is Objective.ACCURACY and judge.as_accurate(chosen)
+    if our_ms > their_ms and (as_good or ours <= theirs or goal.objective is Objective.LATENCY):
+        within = goal.accuracy_margin if as_good else None
+        percentile = goal.budget.percentile
+        lacks.append(Slower(percentile=percentile, latency_ms=our_ms, winner_ms=their_ms, within=within))
     return tuple(lacks)
 
 
@@ -107,16 +104,15 @@ def _beaten(trial: Trial, result: BuildResult) -> Beaten | None:
     return Beaten(rung=last.rung, epochs=last.epochs, accuracy_model=last.accuracy_validation, by=tuple(rivals))
 
 
-def _order(trial: Trial, result: BuildResult) -> tuple[float, ...]:
+def _order(trial: Trial, judge: Judge) -> tuple[float, ...]:
     """Sorts trials, the best first."""
-    goal, done = goal_of(result), trained_out(trial, result)
-    found = best_file(trial, goal, accuracy_counts=done)
+    result, found = judge.result, judge.best_file(trial)
     epochs = trial.rungs[-1].epochs if trial.rungs else 0
     accuracy = trial.rungs[-1].accuracy_validation if trial.rungs else 0.0
     if trial.state == "failed":
         return (3, -epochs, -accuracy)
-    if done and found and not found[1]:
-        return (0, *rank(found[0], goal))
+    if trained_out(trial, result) and found and not found[1]:
+        return (0, *judge.standing(found[0]))
     if result.status == "not_met":
-        return (1, len(found[1]), comparable_ms(found[0], goal), -accuracy) if found else (2, -accuracy)
+        return (1, len(found[1]), provable_ms(found[0], judge.goal), -accuracy) if found else (2, -accuracy)
     return (1, -epochs, -accuracy)

@@ -12,8 +12,8 @@ from edgedistill.results import BuildResult
 
 @dataclass(frozen=True)
 class PredictionPair:
-    """A trial's prediction and the measurement of the file that it was for, in ms at the budget's percentile and at the
-    processor's speed that the latency model learns at."""
+    """A trial's prediction and the measurement of the file that it was for, in ms at the budget's percentile, by way of the
+    anchor as the latency model learns it."""
 
     trial: Trial
     predicted: PredictedLatency

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import statistics
+
 from edgedistill.artifacts import MeasuredLatency, SchemeResult, Trial, UnknownLatency
 from edgedistill.explained import BesideTeacher, WinnerExplained
-from edgedistill.explanation.limits import best_file, goal_of, trained_out
+from edgedistill.explanation.limits import Judge, trained_out
 from edgedistill.results import BuildResult, ShippedArtifact
 
 
@@ -41,11 +43,12 @@ def explain_winner(result: BuildResult) -> WinnerExplained | None:
     """What won, among how many, and how it stands beside its teacher. None where nothing won."""
     if result.student is None:
         return None
-    artifact, trial, goal = winning_artifact(result), winning_trial(result), goal_of(result)
-    finished = [t for t in result.trials if trained_out(t, result)]
+    artifact, trial, judge = winning_artifact(result), winning_trial(result), Judge(result)
+    others = [t for t in result.trials if trained_out(t, result) and t is not trial]
+    equals: list[Trial] = []
     if result.status != "unmeasured":
-        best = [best_file(t, goal, accuracy_counts=True) for t in finished]
-        finished = [t for t, found in zip(finished, best, strict=True) if found and not found[1]]
+        others = [t for t in others if judge.fitting(t)]
+        equals = [t for t in others if any(judge.as_accurate(file) for file in judge.fitting(t))]
     nothing = UnknownLatency(reason="no file of it could be made", device=result.target)
     return WinnerExplained(
         trial=trial.number if trial else None,
@@ -55,30 +58,43 @@ def explain_winner(result: BuildResult) -> WinnerExplained | None:
         path=artifact.path if artifact else None,
         bytes=artifact.bytes if artifact else None,
         accuracy=artifact.accuracy if artifact else None,
+        accuracy_interval=artifact.accuracy_interval if artifact else None,
         accuracy_validation=artifact.accuracy_validation if artifact else None,
         accuracy_model=trial.rungs[-1].accuracy_validation if trial and trial.rungs else None,
         latency=artifact.latency if artifact else nothing,
-        bound_ms=max(result.proof.bounds_ms) if result.proof else None,
-        sessions=result.proof.sessions if result.proof else None,
+        proof=result.proof,
         tried=len(result.trials),
-        rivals=max(0, len(finished) - 1),
+        rivals=len(others),
+        equals=len(equals),
+        accuracy_margin=result.accuracy_margin,
         teacher=_beside_teacher(result, artifact),
     )
 
 
+def times_faster(result: BuildResult, artifact: ShippedArtifact | None) -> float | None:
+    """How many times faster the student is than its teacher, by runs in turn: with one another where that is its proof,
+    else each with the anchor. None where one of the two was not measured."""
+    proof, percentile = result.proof, result.budget.percentile
+    if proof is not None and proof.share:
+        return 1 / statistics.median(proof.values)
+    file = winning_file(result) or artifact
+    ours, theirs = file.latency if file else None, result.teacher.latency
+    if not isinstance(ours, MeasuredLatency) or not isinstance(theirs, MeasuredLatency):
+        return None
+    return theirs.comparable(percentile) / ours.comparable(percentile)
+
+
 def _beside_teacher(result: BuildResult, artifact: ShippedArtifact | None) -> BesideTeacher:
-    teacher, percentile = result.teacher, result.budget.percentile
-    faster = None
-    if artifact and isinstance(artifact.latency, MeasuredLatency) and isinstance(teacher.latency, MeasuredLatency):
-        faster = teacher.latency.at(percentile) / artifact.latency.at(percentile)
+    teacher = result.teacher
     ours = artifact.accuracy if artifact else None
     return BesideTeacher(
         name=teacher.name,
         accuracy=teacher.accuracy,
+        accuracy_interval=teacher.accuracy_interval,
         accuracy_validation=teacher.accuracy_validation,
         accuracy_difference=None if ours is None else ours - teacher.accuracy,
         latency=teacher.latency,
-        times_faster=faster,
+        times_faster=times_faster(result, artifact),
         bytes=teacher.bytes,
         bytes_share=artifact.bytes / teacher.bytes if artifact else None,
     )

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from edgedistill.artifacts import Latency, MeasuredLatency, PredictedLatency
 from edgedistill.explained import (
     BudgetAnswer,
+    BudgetStep,
     ExpectedStudent,
     ExplainResult,
     OtherBudgets,
     PredictionRecord,
     SearchCost,
+    WinnerExplained,
     epochs_text,
 )
-from edgedistill.results import Constraint, LatencyLimit, MemoryLimit, SizeLimit
-from edgedistill.specs import Objective, Percentile
+from edgedistill.explanation.shown import predicted_text, proof_range, validation_text
+from edgedistill.results import AccuracyLimit, Constraint, LatencyLimit, MemoryLimit, SizeLimit
+from edgedistill.specs import Objective
 from edgedistill.units import format_bytes, format_ms, format_percent, format_seconds
 
 Row = tuple[str, str, str, str]
@@ -22,17 +24,28 @@ Row = tuple[str, str, str, str]
 def why_sentence(explained: ExplainResult) -> str:
     """Why the winner won, or why nothing did."""
     winner, search = explained.winner, explained.search
-    best = "most accurate" if explained.objective is Objective.ACCURACY else "fastest"
     tried = f"{search.trials} tried" if search.trials else "none tried"
     if winner is None:
-        return f"Nothing won: of {tried}, no student has a file that keeps every limit and passes the proof."
-    many = winner.rivals + 1
+        return f"Nothing won: of {tried}, no student has a file that keeps every limit and is proven."
     if explained.status == "unmeasured":
-        others = f"the most accurate of {many} students" if winner.rivals else "the only student"
+        others = f"the most accurate of {winner.rivals + 1} students" if winner.rivals else "the only student"
         return f"{winner.label} is {others} trained to the end, of {tried}. No latency was measured."
-    others = f"the {best} of {many} students" if winner.rivals else "the only student"
-    whose = "whose files keep" if winner.rivals else "whose file keeps"
-    return f"{winner.label} in {winner.precision} is {others} {whose} every limit, of {tried}, and it passed the proof."
+    return f"{winner.label} in {winner.precision} is {_place(explained, winner)}, of {tried}, and it is proven."
+
+
+def _place(explained: ExplainResult, winner: WinnerExplained) -> str:
+    """The winner's place among those that kept every limit, by the rule that chose it."""
+    if not winner.rivals:
+        return "the only student whose file keeps every limit"
+    among = f"of {winner.rivals + 1} students whose files keep every limit"
+    if explained.objective is Objective.LATENCY:
+        return f"the fastest {among}"
+    if sum(isinstance(limit, LatencyLimit) for limit in explained.constraints) > 1:
+        return f"the best by its least accurate file {among}"
+    if not winner.equals:
+        return f"the most accurate {among}"
+    margin = f"within {format_percent(winner.accuracy_margin).removesuffix('%')} points, 95% confidence"
+    return f"the fastest of {winner.equals + 1} students as accurate as the most accurate one ({margin}), {among}"
 
 
 def limit_rows(constraints: tuple[Constraint, ...]) -> tuple[Row, ...]:
@@ -42,29 +55,22 @@ def limit_rows(constraints: tuple[Constraint, ...]) -> tuple[Row, ...]:
 
 def _limit(limit: Constraint) -> tuple[str, str, str]:
     if isinstance(limit, LatencyLimit):
-        bound = "unknown" if limit.bound_ms is None else f"at most {format_ms(limit.bound_ms)} (proof)"
         share = limit.budget.share_of_teacher
         of_teacher = "" if share is None else f" ({format_percent(share)} of the teacher's)"
-        return (
-            f"{limit.budget.percentile} on {limit.target}",
-            f"{format_ms(limit.budget.latency_ms)}{of_teacher}",
-            bound,
-        )
+        allowed = f"{format_ms(limit.budget.latency_ms)}{of_teacher}"
+        return f"{limit.budget.percentile} on {limit.target}", allowed, proof_range(limit.proof)
     if isinstance(limit, SizeLimit | MemoryLimit):
         what = "size of the file" if isinstance(limit, SizeLimit) else f"peak memory on {limit.target}"
         return what, format_bytes(limit.limit_bytes), "unknown" if limit.bytes is None else format_bytes(limit.bytes)
-    reached = limit.accuracy_validation
-    shown = "unknown" if reached is None else format_percent(reached, 2)
-    return "validation accuracy", f"at least {format_percent(limit.limit, 2)}", shown
+    return "validation accuracy", f"at least {format_percent(limit.limit, 2)}", _reached(limit)
 
 
-def latency_text(latency: Latency, percentile: Percentile) -> str:
-    """`0.211 ms`, `≈ 0.22 ms (0.15 to 0.30 ms)` where it is predicted, `unknown`."""
-    if isinstance(latency, MeasuredLatency):
-        return format_ms(latency.at(percentile))
-    if isinstance(latency, PredictedLatency) and latency.percentile is percentile:
-        return f"≈ {format_ms(latency.latency_ms)} ({format_ms(latency.low_ms)} to {format_ms(latency.high_ms)})"
-    return "unknown"
+def _reached(limit: AccuracyLimit) -> str:
+    unresolved = "" if limit.resolved else "unresolved: the split is too small to tell"
+    if limit.accuracy_validation is None or limit.lower_bound is None:
+        return unresolved or "unknown"
+    shown = format_percent(limit.accuracy_validation, 2)
+    return f"{shown}, {unresolved or f'above {format_percent(limit.lower_bound, 2)} with 95% confidence'}"
 
 
 def budget_rows(budgets: OtherBudgets) -> tuple[Row, ...]:
@@ -72,14 +78,15 @@ def budget_rows(budgets: OtherBudgets) -> tuple[Row, ...]:
     rows: list[tuple[float, Row]] = []
     for step in budgets.measured:
         how = "measured" if step.trained_out else f"measured after {epochs_text(step.epochs)}"
-        row = (format_ms(step.latency_ms), format_percent(step.accuracy_validation, 2), how)
+        how += {"none": "", "met": ", proven", "not_met": ", not proven"}[step.proof]
+        row = (format_ms(step.latency_ms), validation_text(step.accuracy_validation, step.images), how)
         rows.append((step.latency_ms, (*row, f"trial {step.trial}, {step.label}, {step.precision}")))
     for line in budgets.interpolated:
         first, second = line.between
         row = (f"≈ {format_ms(line.latency_ms)}", f"≈ {format_percent(line.accuracy_validation, 2)}", "interpolated")
         rows.append((line.latency_ms, (*row, f"between trials {first.trial} and {second.trial}")))
     for one in budgets.expected:
-        row = (latency_text(one.latency, budgets.percentile), _accuracy(one), "predicted")
+        row = (predicted_text(one.latency, budgets.percentile), _accuracy(one), "predicted")
         student = f"{one.label}, {one.latency.precision}"
         whose = f"{student}, not trained" if one.trial is None else f"trial {one.trial}, {student}, not measured"
         rows.append((one.latency.latency_ms, (*row, whose)))
@@ -100,8 +107,9 @@ def answer_sentences(answer: BudgetAnswer) -> tuple[str, ...]:
     if (step := answer.measured) is not None:
         partly = "" if step.trained_out else f", after {epochs_text(step.epochs)} only"
         said.append(
-            f"measured: {format_percent(step.accuracy_validation, 2)} of the validation split by trial {step.trial}, "
-            f"{step.label} in {step.precision}, at {format_ms(step.latency_ms)}{partly}; its proof is still to be taken"
+            f"measured: {validation_text(step.accuracy_validation, step.images)} of the validation split by trial "
+            f"{step.trial}, {step.label} in {step.precision}, at {format_ms(step.latency_ms)}{partly}; "
+            f"{_proof_to_come(step, limit)}"
         )
     if (line := answer.interpolated) is not None:
         first, second = line.between
@@ -115,9 +123,19 @@ def answer_sentences(answer: BudgetAnswer) -> tuple[str, ...]:
         risk = f"; its interval reaches {format_ms(high)}, over the budget" if high > limit else ""
         said.append(
             f"predicted: {_accuracy(one)} by {one.label} in {one.latency.precision}, {whose}, at "
-            f"{latency_text(one.latency, percentile)}{risk}"
+            f"{predicted_text(one.latency, percentile)}{risk}"
         )
     return tuple(said) or (f"unknown: {answer.reason}",)
+
+
+def _proof_to_come(step: BudgetStep, limit_ms: float) -> str:
+    """What is proven of a step for a budget of `limit_ms`."""
+    if step.proof == "none" or step.proof_ms is None:
+        return "its proof is still to be taken"
+    tried = format_ms(step.proof_ms)
+    if step.proof == "not_met":
+        return f"its proof for {tried} is not met, one for this budget is still to be taken"
+    return f"it is proven for {tried}" + ("" if step.proof_ms <= limit_ms else ", not yet for this budget")
 
 
 def cost_sentence(search: SearchCost) -> str:
@@ -125,7 +143,7 @@ def cost_sentence(search: SearchCost) -> str:
     states = (
         ("went through all rungs", search.complete),
         ("pruned", search.pruned),
-        ("turned away by a measurement", search.over_budget),
+        ("rejected", search.over_budget),
         ("failed", search.failed),
     )
     told = ", ".join(f"{count} {words}" for words, count in states if count)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import plotly.graph_objects as go  # type: ignore[import-untyped]
@@ -16,23 +15,20 @@ from plotly.offline import get_plotlyjs  # type: ignore[import-untyped]
 from edgedistill.explanation.explaining import explain_build
 from edgedistill.explanation.folder import ReportProfiles, read_build, read_profiles
 from edgedistill.explanation.operators import operator_kinds
+from edgedistill.explanation.shown import compared_text, measured_in
 from edgedistill.explanation.winner import winning_artifact, winning_trial
-from edgedistill.explanation.words import (
-    budget_rows,
-    cost_sentence,
-    latency_text,
-    limit_rows,
-    prediction_sentence,
-    why_sentence,
-)
-from edgedistill.report import tables
+from edgedistill.explanation.words import budget_rows, cost_sentence, limit_rows, prediction_sentence, why_sentence
+from edgedistill.intervals import wilson_interval
+from edgedistill.report import proof_tables, tables
 from edgedistill.report.plots.distribution import distribution
 from edgedistill.report.plots.frontier import frontier
 from edgedistill.report.plots.halving import halving
 from edgedistill.report.plots.operators import TOP_OPERATORS, operators
 from edgedistill.report.plots.order import order
+from edgedistill.report.plots.over_time import over_time
 from edgedistill.report.plots.predictions import predictions
 from edgedistill.report.plots.style import STATES
+from edgedistill.report.repeat import repeat_command, repeat_script
 from edgedistill.report.verdict import budget_text, make_verdict
 from edgedistill.results import BuildResult
 from edgedistill.store import write_atomic
@@ -45,6 +41,7 @@ def render_report(result: BuildResult, profiles: ReportProfiles) -> str:
     percentile = result.budget.percentile
     drawn = {
         "frontier": frontier(result),
+        "over_time": over_time(profiles.winner, result.proof, percentile),
         "distribution": distribution(profiles.winner, profiles.teacher, result.budget.latency_ms, percentile),
         "operators": operators(profiles.winner.op_timings) if profiles.winner else None,
         "order": order(result),
@@ -53,7 +50,7 @@ def render_report(result: BuildResult, profiles: ReportProfiles) -> str:
     }
     explained = explain_build(result, profiles, Path())
     timings = profiles.winner.op_timings if profiles.winner else ()
-    proof = result.proof
+    named = [(n, p) for n, p in (("student", profiles.winner), ("teacher", profiles.teacher)) if p]
     return (
         _environment()
         .get_template("report.html.j2")
@@ -65,7 +62,12 @@ def render_report(result: BuildResult, profiles: ReportProfiles) -> str:
             winner=winning_artifact(result),
             winning_trial=winning_trial(result),
             figures={name: figure and embedded_json(figure) for name, figure in drawn.items()},
-            named_profiles=[(n, p) for n, p in (("student", profiles.winner), ("teacher", profiles.teacher)) if p],
+            session_rows=[row for n, p in named for row in proof_tables.session_rows(n, p, percentile)],
+            alternating=[(n, *proof_tables.alternating(p)) for n, p in named],
+            proof=proof_facts(result, profiles),
+            winner_runtime=profiles.winner.environment.runtime_version if profiles.winner else "",
+            repeat_script=repeat_script(result, profiles.winner),
+            repeat_command=repeat_command(result),
             operator_kinds=operator_kinds(timings),
             shown_operators=min(len(timings), TOP_OPERATORS),
             explained=explained,
@@ -79,7 +81,6 @@ def render_report(result: BuildResult, profiles: ReportProfiles) -> str:
             rungs=result.rungs,
             states=STATES,
             dropped=tables.dropped(result),
-            proof_rows=tables.proof_sessions(proof) if proof else [],
             environments=tables.environments(result, profiles.winner, profiles.teacher),
             data=tables.data_facts(result),
             commands=tables.commands(result),
@@ -88,6 +89,20 @@ def render_report(result: BuildResult, profiles: ReportProfiles) -> str:
             plotly_js=Markup(get_plotlyjs()),
         )
     )
+
+
+def proof_facts(result: BuildResult, profiles: ReportProfiles) -> dict[str, Any]:
+    """What the section of the proof holds; `facts` is empty without one."""
+    proof, sustained = result.proof, result.sustained
+    sessions = profiles.winner.sessions if profiles.winner else ()
+    return {
+        "facts": proof_tables.claim_facts(proof, sessions) if proof else (),
+        "sessions": proof_tables.proof_sessions(proof) if proof else [],
+        "machine": proof_tables.proof_machine(proof, sessions) if proof else [],
+        "earlier": proof_tables.earlier_rows(result),
+        "sustained": proof_tables.sustained_text(sustained, result.budget.percentile) if sustained else "",
+        "sustained_machine": proof_tables.sustained_machine(sustained) if sustained else [],
+    }
 
 
 def write_report(out: Path) -> Path:
@@ -131,9 +146,10 @@ def _environment() -> Environment:
     environment.filters.update(
         **formats,
         known=known,
-        shown_latency=latency_text,
+        compared=compared_text,
+        measured_in=measured_in,
+        wilson=wilson_interval,
         count="{:,}".format,
-        median=median,
         accuracy_after=tables.accuracy_after,
     )
     return environment

@@ -3,36 +3,40 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Callable
 
-from edgedistill.artifacts import Environment, PredictedLatency, Profile, Proof, Trial, UnknownLatency, Verified
+from edgedistill.artifacts import (
+    Core,
+    Environment,
+    PredictedLatency,
+    Profile,
+    SchemeResult,
+    Trial,
+    UnknownLatency,
+    Verified,
+)
+from edgedistill.explanation.shown import validation_text
 from edgedistill.explanation.winner import winning_artifact
 from edgedistill.report.verdict import budget_option, prediction_text
 from edgedistill.results import BuildResult
 from edgedistill.specs import ComputedBy, Format
-from edgedistill.units import format_percent
 
 Pairs = tuple[tuple[str, str], ...]
 
 
-def accuracy_after(trial: Trial, epochs: int) -> str:
-    """Accuracy (validation) at that rung, a dash if the candidate did not get there."""
-    return next((format_percent(r.accuracy_validation, 2) for r in trial.rungs if r.epochs == epochs), "–")
+def accuracy_after(trial: Trial, epochs: int) -> float | None:
+    """Accuracy (validation) at that rung, None if the candidate did not get there."""
+    return next((r.accuracy_validation for r in trial.rungs if r.epochs == epochs), None)
 
 
 def reference_text(verification: Verified) -> str:
     """What an interpreter in the runtime's place computed: a reference, not the device's own arithmetic."""
-    right = format_percent(verification.accuracy_validation, 2)
     parity = verification.parity
+    right = validation_text(verification.accuracy_validation, parity.images)
     return (
         f"a reference interpreter, not the device, gets {right} of {parity.images} validation images right; its logits "
         f"differ from the fp32 program's by at most {parity.max_abs_error:.2g}"
     )
-
-
-def proof_sessions(proof: Proof) -> list[tuple[int, int, int, float]]:
-    """Of each session the runs that count, those set aside, the rank, and its bound in ms."""
-    aside = proof.set_aside_per_session or (0,) * proof.sessions
-    return list(zip(proof.samples_per_session, aside, proof.ranks, proof.bounds_ms, strict=True))
 
 
 def unknowns(result: BuildResult) -> Pairs:
@@ -60,7 +64,7 @@ def unknowns(result: BuildResult) -> Pairs:
 
 
 def computed_by(result: BuildResult) -> Pairs:
-    """Who computes the operations of each artifact, and how many fall back to something else."""
+    """What computes the operations of each artifact, and how many fall back to something else."""
     return tuple((a.path, a.fallbacks.sentence) for a in result.artifacts if a.fallbacks is not None)
 
 
@@ -68,19 +72,18 @@ def dropped(result: BuildResult) -> tuple[tuple[str, Pairs], ...]:
     """What was tried and is not in the package, by why; groups without a member are left out."""
     groups: list[tuple[str, list[tuple[str, str]]]] = [
         ("Formats and precisions of the student", [(f"{d.format} {d.precision}", d.reason) for d in result.dropped]),
-        ("Turned away by a measurement", _trials(result, "over_budget")),
-        (
-            "Precisions of other candidates",
-            [
-                (f"trial {t.number}, {t.spec.label}, {s.scheme.label}", s.dropped)
-                for t in result.trials
-                for s in t.schemes
-                if s.dropped
-            ],
-        ),
+        ("Rejected", _trials(result, "over_budget")),
+        ("Not proven", _files(result, lambda s: s.proof.sentence if s.proof and s.disproven else "")),
+        ("Precisions of other candidates", _files(result, lambda s: s.dropped)),
         ("Failed", _trials(result, "failed")),
     ]
     return tuple((title, tuple(rows)) for title, rows in groups if rows)
+
+
+def _files(result: BuildResult, why: Callable[[SchemeResult], str]) -> list[tuple[str, str]]:
+    """The files of all trials of which `why` has something to say."""
+    files = [(trial, scheme) for trial in result.trials for scheme in trial.schemes]
+    return [(f"trial {t.number}, {t.spec.label}, {s.scheme.label}", reason) for t, s in files if (reason := why(s))]
 
 
 def _trials(result: BuildResult, state: str) -> list[tuple[str, str]]:
@@ -102,7 +105,6 @@ def environments(result: BuildResult, winner: Profile | None, teacher: Profile |
 
 def _environment(environment: Environment) -> Pairs:
     cpus = ", ".join(str(cpu) for cpu in environment.pinned_cpus)
-    temperature = "not readable" if environment.temperature_c is None else f"{environment.temperature_c:.1f} °C"
     return (
         ("device", environment.device),
         ("system", environment.os),
@@ -112,9 +114,19 @@ def _environment(environment: Environment) -> Pairs:
         ("provider", environment.provider),
         ("threads", str(environment.threads)),
         ("pinned to CPU", cpus or "not pinned"),
+        *(("core", _core(core)) for core in environment.cores),
         ("power", environment.power),
-        ("temperature", temperature),
     )
+
+
+def _core(core: Core) -> str:
+    """`CPU 3, capacity 446 of 1024, shares its core with CPU 2`."""
+    parts = [f"CPU {core.cpu}"]
+    if core.capacity is not None:
+        parts.append(f"capacity {core.capacity} of 1024")
+    if others := [str(cpu) for cpu in core.siblings if cpu != core.cpu]:
+        parts.append(f"shares its core with CPU {', '.join(others)}")
+    return ", ".join(parts)
 
 
 def data_facts(result: BuildResult) -> Pairs:
@@ -130,10 +142,16 @@ def data_facts(result: BuildResult) -> Pairs:
 
 
 def commands(result: BuildResult) -> str:
-    """What to type to make this build again, and to measure its file again where a command does that."""
+    """What to type to make this build again, to take its measurements again, and to measure its file by itself where a
+    command does that."""
     target = shlex.quote(result.target)
-    lines = [f"edgedistill build BUILD.toml --target {target} --budget {budget_option(result.budget)}"]
+    build = f"edgedistill build BUILD.toml --target {target} --budget {budget_option(result.budget)}"
+    lines = [build, f"{build} --remeasure"]
     artifact = winning_artifact(result)
     if artifact is not None and artifact.format is Format.ONNX:
-        lines.append(f"edgedistill profile {shlex.quote(artifact.path)} --target {target}")
+        beside = [
+            file.path for file in result.teacher.files if result.proof and file.sha256 == result.proof.anchor_sha256
+        ]
+        in_turn = f" --beside {shlex.quote(beside[0])}" if beside else ""
+        lines.append(f"edgedistill profile {shlex.quote(artifact.path)} --target {target}{in_turn}")
     return "\n".join(lines)

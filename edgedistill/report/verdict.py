@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
-from edgedistill.artifacts import Latency, MeasuredLatency, PredictedLatency
-from edgedistill.explanation.winner import winning_artifact
+from edgedistill.artifacts import Latency, MeasuredLatency, PredictedLatency, Proof
+from edgedistill.explanation.shown import measured_in
+from edgedistill.explanation.winner import times_faster, winning_artifact
 from edgedistill.results import BuildResult, ShippedArtifact
 from edgedistill.specs import Budget
 from edgedistill.units import format_bytes, format_ms, format_percent
@@ -41,15 +41,6 @@ def make_verdict(result: BuildResult) -> Verdict:
     return Verdict(result.status, _SYMBOLS[result.status], _TITLES[result.status], sentence, tuple(_tiles(result)))
 
 
-def wilson_interval(share: float, count: int) -> tuple[float, float]:
-    """95% interval of a share seen on `count` images (Wilson 1927, score interval)."""
-    z = 1.959963984540054
-    centre = share + z * z / (2 * count)
-    spread = z * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
-    scale = 1 + z * z / count
-    return max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)
-
-
 def budget_text(budget: Budget) -> str:
     """`0.412 ms at p95 (20.0% of the teacher's)`."""
     share = budget.share_of_teacher
@@ -74,15 +65,10 @@ def points(difference: float) -> str:
 
 def _met(result: BuildResult) -> str:
     artifact = winning_artifact(result)
-    budget = result.budget
     if artifact is None or not isinstance(artifact.latency, MeasuredLatency):
         return result.verdict
-    latency = artifact.latency
-    text = (
-        f"{budget.percentile} is {format_ms(latency.at(budget.percentile))} where {format_ms(budget.latency_ms)} "
-        f"was allowed, measured on {latency.device}"
-    )
-    return f"{text}; {_accuracy_and_size(result, artifact)}."
+    told = f"It was measured on {artifact.latency.device}; {_accuracy_and_size(result, artifact)}."
+    return f"{result.verdict} {told}"
 
 
 def _not_met(result: BuildResult) -> str:
@@ -112,12 +98,18 @@ def prediction_text(latency: PredictedLatency) -> str:
 
 def _accuracy_and_size(result: BuildResult, artifact: ShippedArtifact) -> str:
     teacher = result.teacher
-    right = (
-        f"its accuracy is unknown (teacher {format_percent(teacher.accuracy)})"
-        if artifact.accuracy is None
-        else f"{format_percent(artifact.accuracy)} of the test images are right (teacher {format_percent(teacher.accuracy)})"
-    )
+    theirs = _with_interval(teacher.accuracy, teacher.accuracy_interval)
+    if artifact.accuracy is None or artifact.accuracy_interval is None:
+        right = f"its accuracy is unknown (teacher {theirs})"
+    else:
+        ours = _with_interval(artifact.accuracy, artifact.accuracy_interval)
+        right = f"{ours} of the test images are right (teacher {theirs})"
     return f"{right}, in {format_bytes(artifact.bytes)} (teacher {format_bytes(teacher.bytes)})"
+
+
+def _with_interval(share: float, interval: tuple[float, float]) -> str:
+    low, high = interval
+    return f"{format_percent(share)} [{format_percent(low)} to {format_percent(high)}]"
 
 
 def _tiles(result: BuildResult) -> list[Tile]:
@@ -134,10 +126,12 @@ def _tiles(result: BuildResult) -> list[Tile]:
             )
         return tiles
     tiles = [_latency_tile(artifact.latency, budget)]
-    if artifact.accuracy is None:
+    if artifact.proof is not None:
+        tiles.append(_proof_tile(artifact.proof))
+    if artifact.accuracy is None or artifact.accuracy_interval is None:
         tiles.append(Tile("Test accuracy", "unknown", f"teacher {format_percent(teacher.accuracy)}"))
     else:
-        low, high = wilson_interval(artifact.accuracy, result.data.test)
+        low, high = artifact.accuracy_interval
         tiles.append(
             Tile(
                 "Test accuracy",
@@ -148,20 +142,33 @@ def _tiles(result: BuildResult) -> list[Tile]:
         )
     share = format_percent(artifact.bytes / teacher.bytes)
     tiles.append(Tile("Size", format_bytes(artifact.bytes), f"{share} of the teacher's {format_bytes(teacher.bytes)}"))
-    if isinstance(artifact.latency, MeasuredLatency) and isinstance(teacher.latency, MeasuredLatency):
-        theirs, ours = teacher.latency.at(budget.percentile), artifact.latency.at(budget.percentile)
-        ratio = f"{theirs / ours:.1f} times faster" if theirs >= ours else f"{ours / theirs:.1f} times slower"
-        tiles.append(
-            Tile("Beside the teacher", ratio, f"its {budget.percentile} is {format_ms(theirs)}, fp32, measured")
-        )
+    faster = times_faster(result, artifact)
+    if faster is not None and isinstance(teacher.latency, MeasuredLatency):
+        ratio = f"{faster:.1f} times faster" if faster >= 1 else f"{1 / faster:.1f} times slower"
+        how = "in turn with it" if result.proof is not None and result.proof.share else "each in turn with the anchor"
+        theirs = f"its {budget.percentile} is {format_ms(teacher.latency.at(budget.percentile))}, fp32, measured in"
+        tiles.append(Tile("Beside the teacher", ratio, f"{how}; {theirs} {measured_in(teacher.latency)}"))
     return tiles
+
+
+def _proof_tile(proof: Proof) -> Tile:
+    """What the proof's sessions saw, in its own unit: for a share of the teacher that is the ratio."""
+    low, high = (format_percent(v) if proof.share else format_ms(v) for v in (min(proof.values), max(proof.values)))
+    sure, least = format_percent(proof.confidence, 0), format_percent(proof.claimed, 0)
+    claim = f"with {sure} confidence at least {least} of sessions stay below {proof.shown(proof.limit)}"
+    return Tile(
+        f"{proof.percentile} of a session" + ", of the teacher's" * proof.share,
+        f"{low} to {high}",
+        claim if proof.met else f"not proven: {proof.over} of {len(proof.values)} sessions over the limit",
+    )
 
 
 def _latency_tile(latency: Latency, budget: Budget) -> Tile:
     allowed = f"{format_ms(budget.latency_ms)} allowed"
     if isinstance(latency, MeasuredLatency):
         value = latency.at(budget.percentile)
-        note = f"{format_percent(value / budget.latency_ms, 0)} of {allowed}; measured, {latency.samples:,} runs"
+        runs = f"{latency.samples:,} runs in {measured_in(latency)}"
+        note = f"{format_percent(value / budget.latency_ms, 0)} of {allowed}; measured, {runs}"
         return Tile(f"{budget.percentile} latency", format_ms(value), note)
     if isinstance(latency, PredictedLatency):
         trust = "95% interval" if latency.calibrated else "uncalibrated"

@@ -2,7 +2,7 @@
 it.
 
 A bracket of successive halving trains a batch of candidates to the first rung. In order of validation accuracy each is
-made into real files and measured before it may go on; a measurement outside the limits turns it away, and every
+made into real files and measured before it may go on; a measurement outside the limits rejects it, and every
 measurement refits the latency model that proposes replacements. What trained on to the last rung and keeps all limits
 is a finalist, the best of them the incumbent. While some untried candidate beats it with more than `MIN_PROBABILITY`,
 by the latency model and by the quality model that all finished rungs have taught, another bracket begins. Then the best
@@ -309,7 +309,7 @@ class Search:
     # -- one bracket ----------------------------------------------------------------------------------------------
 
     def halve(self, batch: Sequence[Proposal]) -> None:
-        """Successive halving: the batch to the last rung, or turned away on the way."""
+        """Successive halving: the batch to the last rung, or rejected on the way."""
         last = len(self.settings.rungs) - 1
         alive = self.first_rung(batch)
         for number in range(1, last + 1):
@@ -394,7 +394,7 @@ class Search:
         return float(quality.reach([contender.proposal.candidate], [wanted])[0]) < MIN_PROBABILITY
 
     def measure(self, contender: Contender) -> bool:
-        """Make and measure the files of a contender's present weights, target by target; False if one turned it away. A
+        """Make and measure the files of a contender's present weights, target by target; False if one rejected it. A
         device that is lost meanwhile turns nobody away."""
         assert contender.trained is not None
         for target in self.measurable:
@@ -415,6 +415,6 @@ class Search:
         return True
 
     def to_the_end(self, contender: Contender) -> bool:
-        """Measure a contender that went through all rungs; False if that turned it away."""
+        """Measure a contender that went through all rungs; False if that rejected it."""
         contender.trained_out = True
         return self.measure(contender)

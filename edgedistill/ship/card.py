@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from edgedistill.artifacts import Latency, MeasuredLatency, PredictedLatency
+from edgedistill.explanation.shown import accuracy_text, measured_in, validation_text
 from edgedistill.results import BuildResult, ShippedArtifact
 from edgedistill.ship.package import PACKAGE
 from edgedistill.specs import Contract, Format
@@ -44,7 +45,14 @@ def model_card(result: BuildResult, contract: Contract, training: Mapping[str, s
         keep_trailing_newline=True,
     )
     environment.filters.update(
-        ms=format_ms, size=format_bytes, percent=format_percent, latency=_latency_cell, name=_name, parity=_parity_cell
+        ms=format_ms,
+        size=format_bytes,
+        percent=format_percent,
+        latency=_latency_cell,
+        name=_name,
+        parity=_parity_cell,
+        accuracy=accuracy_text,
+        of_images=validation_text,
     )
     sample = code_sample(result, contract)
     return environment.get_template("MODEL_CARD.md.j2").render(
@@ -105,7 +113,7 @@ def _latency_cell(latency: Latency) -> str:
             f"{name} {format_ms(value)}"
             for name, value in (("p50", latency.p50_ms), ("p95", latency.p95_ms), ("p99", latency.p99_ms))
         )
-        return f"{figures}; measured, {latency.samples} runs on {latency.device}"
+        return f"{figures}; measured, {latency.samples} runs in {measured_in(latency)} on {latency.device}"
     if isinstance(latency, PredictedLatency):
         calibrated = "95% interval" if latency.calibrated else "uncalibrated interval"
         return (

@@ -26,8 +26,9 @@ formats = ["onnx"]
 max_accuracy_loss = "50%"
 
 [profile]
+session = "500ms"
 pause = "1ms"
-max_seconds = 1.0
+compare = "300ms"
 """
 
 

@@ -2,54 +2,119 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
-from factories import make_artifact, make_environment
+from factories import make_artifact, make_proof
 
 from edgedistill.artifacts import (
     Inspected,
     MeasuredLatency,
     Parity,
-    Profile,
+    Percentiles,
     Proof,
+    RelativeLatency,
     SchemeResult,
-    Session,
     Trial,
     UnknownLatency,
     Verified,
 )
 from edgedistill.config import BuildConfig
-from edgedistill.describing import Finding, _budget_that_would_do, _constraints, _notes, _verdict
-from edgedistill.results import AccuracyLimit, LatencyLimit, MemoryLimit, SizeLimit
+from edgedistill.describing import Finding, _budget_that_would_do, _constraints, _earlier, _notes, _verdict
+from edgedistill.devices.proof import aim
+from edgedistill.intervals import lower_bound
+from edgedistill.results import AccuracyLimit, LatencyLimit, MemoryLimit, ScaleSummary, SizeLimit
 from edgedistill.selection.search import Outcome
 from edgedistill.specs import Budget, Goal, Percentile, Precision, QuantScheme, StudentSpec
 from edgedistill.winner_files import _over, _why_left_out
-from edgedistill.workbench import ProcessorSpeed
+from edgedistill.workbench import Scale
 
 BUDGET = Budget(latency_ms=5.0, percentile=Percentile.P99)
 NOBODY = Outcome(winner=None, trials=(), attempts=(), probes=8, stopped="")
 
 
-def finding(bench: Any, *, together: bool = False, winner: Any = None, **limits: Any) -> Any:
+CONFIG = BuildConfig.model_validate({"budget": "5ms", "teacher": {"model": "timm:resnet18"}})
+GOAL = Goal(budget=BUDGET)
+ANCHOR_MS = Percentiles(p50=1.0, p95=1.1, p99=1.2)
+
+
+def finding(bench: Any, *, together: bool = False, winner: Any = None, before: Any = None, **limits: Any) -> Any:
     """On "board", for which alone or with "phone" a student was searched."""
     names = ("board", "phone") if together else ("board",)
-    outcome = SimpleNamespace(winner=winner) if winner else NOBODY
+    outcome = SimpleNamespace(winner=winner, trials=(), probes=0, attempts=()) if winner else NOBODY
     goals = {name: Goal(budget=BUDGET, **limits) for name in names}
-    return Finding(bench, "board", goals, dict.fromkeys(names, outcome), build_key="k", began=0.0)
+    return Finding(bench, "board", goals, dict.fromkeys(names, outcome), build_key="k", began=0.0, before=before)
 
 
-def bench(not_measurable: str = "", how: str = "") -> Any:
+def bench(not_measurable: str = "", how: str = "", *, spread: float | None = None, images: int = 10_000) -> Any:
+    """A workbench; with `spread` its anchor was measured, and sessions differ by so much."""
     target = SimpleNamespace(title="My board", how_to_measure=how)
-    return SimpleNamespace(not_measurable=not_measurable, target=target)
+    scale = None if spread is None else Scale(make_artifact(sha256="anchor"), ANCHOR_MS, spread, "2026-01-02T00:00:00")
+    dataset = SimpleNamespace(splits=SimpleNamespace(validation=np.arange(images)))
+    return SimpleNamespace(not_measurable=not_measurable, target=target, scale=scale, dataset=dataset, config=CONFIG)
+
+
+def file(precision: Precision, latency_ms: float, relative: float | None = None, **changes: Any) -> SchemeResult:
+    """A measured file; `relative` is its ratio to the anchor of 1.2 ms at p99."""
+    beside = None
+    if relative is not None:
+        beside = RelativeLatency(p50=relative, p95=relative, p99=relative, anchor_sha256="anchor", anchor_ms=ANCHOR_MS)
+    latency = MeasuredLatency(
+        p50_ms=latency_ms, p95_ms=latency_ms, p99_ms=latency_ms, samples=10, device="d", relative=beside
+    )
+    made = SchemeResult(
+        scheme=QuantScheme(precision=precision),
+        artifact=make_artifact(precision, bytes=100),
+        verification=Verified(parity=PARITY, accuracy_validation=0.9),
+        latency=latency,
+    )
+    return made.model_copy(update=changes)
+
+
+PARITY = Parity(max_abs_error=0.0, top1_agreement=1.0, images=1000)
+
+
+def trial(*schemes: SchemeResult, **changes: Any) -> Trial:
+    fields: dict[str, Any] = {
+        "number": 0,
+        "spec": StudentSpec(family="resnet", width=1.0, depth=1.0, resolution=16),
+        "parameters": 1,
+        "multiply_adds": 1,
+        "predicted": UnknownLatency(reason="none", device="d"),
+        "schemes": schemes,
+        "state": "over_budget",
+        "reason": "",
+    }
+    return Trial(**{**fields, **changes})
 
 
 def test_not_met_names_the_fastest_and_what_would_do() -> None:
     verdict = _verdict(finding(bench()), 6.25, 6.25, 6.5)
     assert verdict == (
-        "Budget of 5.00 ms at p99 not met: the fastest student measured 6.25 ms. A budget of 6.50 ms would do."
+        "Budget of 5.00 ms at p99 not met: the fastest student measured 6.25 ms. A budget of 6.50 ms should be provable."
+    )
+
+
+def test_a_budget_that_is_missed_by_less_than_sessions_differ_is_called_unproven() -> None:
+    verdict = _verdict(finding(bench(spread=0.07)), 4.9, 4.9, 5.4)
+    assert verdict == (
+        "Budget of 5.00 ms at p99 not met: the fastest student measured 4.90 ms and is not proven: sessions differ by 7.0% "
+        "here. A budget of 5.40 ms should be provable."
+    )
+
+
+def test_what_is_proven_is_told_with_its_claim() -> None:
+    made = file(Precision.INT8, 4.0)
+    proof = make_proof([4.1, 4.4, 4.2], percentile=Percentile.P99)
+    verdict = _verdict(
+        finding(bench(), winner=SimpleNamespace(scheme=made, proof=proof, trial=trial(made))), 4.0, 4.0, None
+    )
+    assert verdict == (
+        "resnet w1 d1 @16 in int8 is proven inside 5.00 ms at p99 on My board: in 3 sessions of 3.0 s over 12 s p99 was "
+        "4.10 ms to 4.40 ms; with 95% confidence at least 80% of such sessions stay below 5.00 ms. It gets 90.0% of the "
+        "validation split right."
     )
 
 
@@ -57,7 +122,7 @@ def test_a_budget_is_not_blamed_for_another_limit() -> None:
     slow = _verdict(finding(bench()), 2.0, 6.25, 6.5)
     assert slow == (
         "Budget of 5.00 ms at p99 not met: the fastest student that keeps the other limits measured 6.25 ms. "
-        "A budget of 6.50 ms would do."
+        "A budget of 6.50 ms should be provable."
     )
     none = _verdict(finding(bench()), 2.0, None, None)
     assert none == (
@@ -66,54 +131,28 @@ def test_a_budget_is_not_blamed_for_another_limit() -> None:
     )
 
 
-def sampled(store: Path, latency_ms: float, **changes: Any) -> SchemeResult:
-    """A file with a profile in the cache at `store`, all of whose runs took so long."""
-    key = f"{latency_ms}"
-    session = Session(
-        samples_ns=(round(latency_ms * 1e6),) * 100,
-        warmup_runs=1,
-        load_ms=1.0,
-        peak_memory_bytes=1,
-        model_memory_bytes=1,
-        drift=0.0,
-        noisy=False,
-    )
-    profile = Profile(
-        artifact_sha256=key,
-        target="board",
-        precision=Precision.FP32,
-        environment=make_environment(),
-        sessions=(session,),
-        op_timings=(),
-    )
-    (store / key).mkdir(parents=True)
-    (store / key / "profile.json").write_text(profile.model_dump_json())
-    return file(Precision.FP32, latency_ms).model_copy(update={"profile": key, **changes})
+def would_do(*schemes: SchemeResult, spread: float = 0.02, **limits: Any) -> float | None:
+    goal = Goal(budget=BUDGET, **limits)
+    return _budget_that_would_do(bench(spread=spread), Outcome(None, (trial(*schemes),), (), 0, ""), goal)
 
 
-def test_the_budget_that_would_do_is_a_larger_one_of_a_file_that_keeps_the_other_limits(tmp_path: Path) -> None:
-    goal = Goal(budget=Budget(latency_ms=5.0, percentile=Percentile.P50), min_accuracy=0.9)
-    weak = Verified(parity=Parity(max_abs_error=0.0, top1_agreement=1.0, images=10), accuracy_validation=0.8)
-    files = (sampled(tmp_path, 2.0, verification=weak), sampled(tmp_path, 6.0, verification=weak))
-    good = (sampled(tmp_path, 4.0), sampled(tmp_path, 9.0), sampled(tmp_path, 7.0))
-    store = SimpleNamespace(find=lambda stage, key: tmp_path / key)
-    own_bench: Any = SimpleNamespace(store=store, min_samples=5)
+def test_the_budget_that_would_do_leaves_room_for_how_sessions_differ() -> None:
+    files = (file(Precision.FP32, 9.0, 5.0), file(Precision.INT8, 7.0, 4.5), file(Precision.FP16, 2.0, 2.0))
+    assert would_do(*files) == pytest.approx(4.5 * 1.2 / aim(1.0, 0.02)), "by way of the anchor, at its speed then"
+    assert would_do(*files, spread=0.1) == pytest.approx(4.5 * 1.2 / aim(1.0, 0.1))
+    assert would_do(*files, spread=0.02, min_accuracy=0.95) is None, "a larger budget helps no other limit"
+    assert would_do(files[2]) is None, "it lies inside the budget"
 
-    def would_do(*schemes: SchemeResult) -> float | None:
-        trial = Trial(
-            number=0,
-            spec=StudentSpec(family="resnet", width=1.0, depth=1.0, resolution=16),
-            parameters=1,
-            multiply_adds=1,
-            predicted=UnknownLatency(reason="none", device="d"),
-            schemes=schemes,
-            state="over_budget",
-            reason="",
-        )
-        return _budget_that_would_do(own_bench, Outcome(None, (trial,), (), 0, ""), goal)
 
-    assert would_do(*files) is None
-    assert would_do(*files, *good) == pytest.approx(7.0)
+def test_the_budget_that_would_do_is_what_a_proof_has_shown_that_is_not_met() -> None:
+    proof = make_proof([4.9, 5.3, 5.2], percentile=Percentile.P99, bound=5.6)
+    tried = file(Precision.INT8, 4.5, proof=proof)
+    assert would_do(tried) == pytest.approx(5.6)
+    assert would_do(tried, file(Precision.FP32, 5.2), spread=0.01) == pytest.approx(5.2 / aim(1.0, 0.01))
+
+
+def test_where_the_anchor_was_not_measured_no_budget_would_do() -> None:
+    assert _budget_that_would_do(bench(), Outcome(None, (trial(file(Precision.FP32, 6.0)),), (), 0, ""), GOAL) is None
 
 
 def test_where_nothing_was_measured_no_budget_is_offered() -> None:
@@ -131,7 +170,7 @@ def test_of_several_targets_no_single_budget_is_offered() -> None:
 
 
 def test_of_several_targets_the_own_limits_come_first() -> None:
-    found = _constraints(finding(None, together=True, **LIMITS))
+    found = _constraints(finding(bench(), together=True, **LIMITS))
     assert [(limit.kind, getattr(limit, "target", "")) for limit in found] == [
         ("latency", "board"),
         ("latency", "phone"),
@@ -156,51 +195,32 @@ def test_unmeasured_without_a_student_says_that_too() -> None:
     assert "There is no student that keeps every limit on board, phone either" in _verdict(together, None, None, None)
 
 
-def test_a_file_over_the_budget_is_judged_at_the_budgets_percentile() -> None:
-    latency = MeasuredLatency(p50_ms=1.0, p95_ms=4.0, p99_ms=5.5, samples=1000, device="a CPU")
-    assert _over(latency, BUDGET) == "measured p99 5.50 ms, over the budget of 5.00 ms"
-    assert _over(latency, BUDGET.model_copy(update={"percentile": Percentile.P95})) == ""
-    assert _over(UnknownLatency(reason="no device", device="x"), BUDGET) == ""
+def test_a_file_over_the_budget_is_judged_at_the_budgets_percentile_and_beside_the_anchor() -> None:
+    made = file(Precision.FP32, 5.5)
+    assert _over(made, GOAL) == "measured p99 5.50 ms, over the budget of 5.00 ms"
+    assert _over(file(Precision.FP32, 5.5, relative=4.0), GOAL) == "", "4.8 ms on the machine as it was for the anchor"
+    late = file(Precision.FP32, 4.0, relative=4.5)
+    assert _over(late, GOAL) == "measured p99 5.40 ms, over the budget of 5.00 ms"
+    unknown = made.model_copy(update={"latency": UnknownLatency(reason="no device", device="x")})
+    assert _over(unknown, GOAL) == ""
 
 
-CONFIG = BuildConfig.model_validate({"budget": "5ms", "teacher": {"model": "timm:resnet18"}})
-
-
-def file(precision: Precision, latency_ms: float, slowdown: float = 1.0) -> SchemeResult:
-    scheme = QuantScheme(precision=precision)
-    return SchemeResult(
-        scheme=scheme,
-        artifact=make_artifact(precision, bytes=100),
-        verification=Verified(parity=Parity(max_abs_error=0.0, top1_agreement=1.0, images=10), accuracy_validation=0.9),
-        latency=MeasuredLatency(
-            p50_ms=latency_ms, p95_ms=latency_ms, p99_ms=latency_ms, samples=10, device="d", slowdown=slowdown
-        ),
-    )
-
-
-@pytest.mark.parametrize(
-    ("latency_ms", "slowdown", "why"),
-    [(4.0, 1.0, "does not pay beside fp32"), (6.0, 1.2, "over the budget"), (2.0, 1.0, "")],
-)
-def test_the_proven_file_is_shipped_whatever_the_margins_say_of_its_proofs_figures(
-    latency_ms: float, slowdown: float, why: str
-) -> None:
-    fast_teacher = Budget(latency_ms=5.0, percentile=Percentile.P95)
-    widest, other = file(Precision.FP32, 4.0 if slowdown == 1 else 40.0), file(Precision.INT8, latency_ms, slowdown)
-    goal = Goal(budget=fast_teacher)
-    assert _why_left_out(CONFIG, other, widest, goal, proven=True) == ""
-    found = _why_left_out(CONFIG, other, widest, goal, proven=False)
-    assert (why in found) if why else not found
+def test_a_file_of_which_the_proof_is_not_met_is_over_the_budget_whatever_one_session_measured() -> None:
+    tried = file(Precision.INT8, 4.0, proof=make_proof([4.0, 5.2, 4.1], percentile=Percentile.P99, bound=5.9))
+    assert _over(tried, GOAL) == "measured p99 5.90 ms, over the budget of 5.00 ms"
 
 
 def test_a_file_that_is_known_to_break_another_limit_is_not_shipped() -> None:
     def why(made: SchemeResult, **limits: Any) -> str:
-        return _why_left_out(CONFIG, made, None, Goal(budget=BUDGET, **limits), proven=False)
+        nothing: Any = None
+        return _why_left_out(nothing, nothing, made, None, Goal(budget=BUDGET, **limits))
 
     made = file(Precision.FP32, 2.0)
     assert why(made, max_bytes=99) == "100 B in fp32, at most 99 B are allowed"
-    assert why(made, min_accuracy=0.95) == "90.00% of the validation split in fp32, at least 95.00% are wanted"
-    assert why(made, max_bytes=100, min_accuracy=0.9) == ""
+    assert why(made, min_accuracy=0.95) == (
+        "90.00% of the validation split in fp32, at least 95.00% are wanted with 95% confidence"
+    )
+    assert why(made, max_bytes=100, min_accuracy=0.88) == ""
     heavy = made.model_copy(update={"peak_memory_bytes": 6_000})
     assert "5.9 KiB of peak memory in fp32" in why(heavy, max_memory_bytes=5_000)
     # What is unknown of it breaks no limit.
@@ -212,53 +232,103 @@ LIMITS = {"max_bytes": 120, "max_memory_bytes": 5_000, "min_accuracy": 0.95}
 
 
 def test_each_limit_stands_with_what_the_winner_came_to() -> None:
-    made = file(Precision.INT8, 2.0).model_copy(update={"peak_memory_bytes": 6_000})
-    proven = Proof(
-        artifact_sha256="a",
-        sessions=3,
-        samples_per_session=(100,) * 3,
-        ranks=(99,) * 3,
-        bounds_ms=(4.5, 4.9, 4.7),
-        pause_s=1.0,
-        met=True,
-    )
+    made = file(Precision.INT8, 2.0, peak_memory_bytes=6_000)
+    proven = make_proof([4.5, 4.9, 4.7], percentile=Percentile.P99)
     winner: Any = SimpleNamespace(scheme=made, proof=proven)
-    latency, size, memory, accuracy = _constraints(finding(None, winner=winner, **LIMITS))
-    assert isinstance(latency, LatencyLimit) and (latency.bound_ms, latency.kept, latency.target) == (
-        4.9,
-        True,
-        "board",
-    )
+    latency, size, memory, accuracy = _constraints(finding(bench(), winner=winner, aim_ms=4.8, **LIMITS))
+    assert isinstance(latency, LatencyLimit)
+    assert (latency.target, latency.proof, latency.aim_ms, latency.kept) == ("board", proven, 4.8, True)
     assert isinstance(size, SizeLimit) and (size.limit_bytes, size.bytes, size.kept) == (120, 100, True)
     assert isinstance(memory, MemoryLimit) and (memory.bytes, memory.kept) == (6_000, False)
-    assert isinstance(accuracy, AccuracyLimit) and (accuracy.accuracy_validation, accuracy.kept) == (0.9, False)
+    assert isinstance(accuracy, AccuracyLimit)
+    assert (accuracy.accuracy_validation, accuracy.lower_bound) == (0.9, lower_bound(0.9, 1000))
+    assert (accuracy.resolved, accuracy.kept) == (True, False)
 
 
-def test_runs_that_a_proof_set_aside_are_told() -> None:
-    proven = Proof(
-        artifact_sha256="a",
-        sessions=2,
-        samples_per_session=(100, 100),
-        set_aside_per_session=(1_000, 41),
-        ranks=(99, 99),
-        bounds_ms=(4.5, 4.9),
-        pause_s=1.0,
-        met=True,
+def test_an_accuracy_just_at_its_limit_is_kept_only_where_the_split_is_too_small_to_tell() -> None:
+    def limit(images: int) -> AccuracyLimit:
+        ran = Verified(parity=PARITY.model_copy(update={"images": images}), accuracy_validation=0.96)
+        made = file(Precision.INT8, 2.0, verification=ran)
+        winner: Any = SimpleNamespace(scheme=made, proof=make_proof([4.5]))
+        (found,) = [one for one in _constraints(finding(bench(), winner=winner, **LIMITS)) if one.kind == "accuracy"]
+        assert isinstance(found, AccuracyLimit)
+        return found
+
+    assert (limit(1000).resolved, limit(1000).kept) == (True, False)
+    assert (limit(50).resolved, limit(50).kept) == (False, True)
+
+
+# -- notes --------------------------------------------------------------------------------------------------------
+
+
+def test_what_the_split_is_too_small_to_tell_is_told() -> None:
+    few = _notes(finding(bench(images=100), min_accuracy=0.99))
+    assert [note.split(";")[0] for note in few if note.startswith("unresolved")] == [
+        "unresolved: 100 validation images cannot tell a loss of 1.0%",
+        "unresolved: 100 validation images cannot tell an accuracy of 99.0%",
+    ]
+    assert not any(note.startswith("unresolved") for note in _notes(finding(bench(images=10_000), min_accuracy=0.9)))
+
+
+def earlier(anchor_p99_ms: float, proof: Proof | None = None, **changes: Any) -> Any:
+    scale = ScaleSummary(
+        anchor_sha256="anchor",
+        anchor_ms=ANCHOR_MS.model_copy(update={"p99": anchor_p99_ms}),
+        spread=0.02,
+        at="2025-12-24T18:00:00",
     )
-    quiet = proven.model_copy(update={"set_aside_per_session": (0, 0)})
+    return SimpleNamespace(**{"scale": scale, "proof": proof, "student": None, "trials": (), "earlier": (), **changes})
 
-    def told(proof: Proof) -> tuple[str, ...]:
-        outcome: Any = SimpleNamespace(winner=SimpleNamespace(proof=proof), probes=0, attempts=())
-        at: Any = SimpleNamespace(not_measurable="", speed=ProcessorSpeed())
-        return _notes(
-            Finding(at, "board", {"board": Goal(budget=BUDGET)}, {"board": outcome}, build_key="k", began=0.0)
-        )
 
-    assert told(quiet) == ()
-    assert told(proven) == ("1,041 runs are set aside in the proof: the processor was at another speed meanwhile",)
+def test_a_machine_that_has_changed_is_told_with_its_figures() -> None:
+    def notes(before: Any) -> str:
+        return "; ".join(_notes(finding(bench(spread=0.02), before=before)))
+
+    assert (
+        "the machine has changed since 2025-12-24T18:00:00: p99 of the anchor was 2.00 ms then and is 1.20 ms"
+        in notes(earlier(2.0))
+    )
+    assert "has changed" not in notes(earlier(1.25))
+    assert "has changed" not in notes(None)
+
+
+def test_another_student_than_before_is_told_with_what_the_old_one_measured() -> None:
+    old = StudentSpec(family="resnet", width=2.0, depth=1.0, resolution=16)
+    before = earlier(
+        1.2,
+        student=SimpleNamespace(spec=old),
+        trials=(trial(file(Precision.INT8, 3.0), spec=old),),
+    )
+    made = trial(file(Precision.INT8, 2.0))
+    winner: Any = SimpleNamespace(trial=made, proof=make_proof([4.0]))
+    now = finding(bench(spread=0.02), winner=winner, before=before)
+    again = trial(file(Precision.INT8, 4.0), spec=old, reason="slower")
+    now.outcome.trials = (made, again)
+    told = "; ".join(_notes(now))
+    assert "another student than before: p99 of resnet w2 d1 @16 was 3.00 ms" in told
+    assert "is 4.00 ms (slower)" in told
+    now.outcome.trials = (made,)
+    assert "another student than before: resnet w2 d1 @16 was not tried this time" in "; ".join(_notes(now))
+
+
+def test_proofs_before_this_one_stay_beside_it_unless_it_is_the_same() -> None:
+    first, second, third = (make_proof([4.0], began_at=f"2026-01-0{day}") for day in (1, 2, 3))
+    winner: Any = SimpleNamespace(proof=third)
+    before = earlier(1.2, second, earlier=(first,))
+    assert _earlier(finding(bench(), winner=winner, before=before)) == (first, second)
+    same = earlier(1.2, third, earlier=(first, second))
+    assert _earlier(finding(bench(), winner=winner, before=same)) == (first, second)
+    assert _earlier(finding(bench(), winner=winner, before=earlier(1.2))) == ()
+    assert _earlier(finding(bench(), winner=winner)) == ()
+
+
+def test_files_that_were_not_proven_are_counted() -> None:
+    now = finding(bench(), winner=SimpleNamespace(proof=make_proof([4.0])))
+    now.outcome.attempts = (make_proof([6.0]),) * 2
+    assert _notes(now) == ("2 files were not proven before the winner",)
 
 
 def test_where_nothing_won_no_limit_is_said_to_be_kept() -> None:
-    found = _constraints(finding(None, **LIMITS))
+    found = _constraints(finding(bench(), **LIMITS))
     assert [limit.kind for limit in found] == ["latency", "size", "memory", "accuracy"]
     assert all(limit.kept is None for limit in found)

@@ -40,7 +40,9 @@ def test_the_committed_schema_is_the_generated_one(name: str) -> None:
     jsonschema.Draft202012Validator.check_schema(schemas.load(name))
 
 
-@pytest.mark.parametrize("make", ["make_result", "make_not_met", "make_unmeasured"])
+@pytest.mark.parametrize(
+    "make", ["make_result", "make_proven_in_ms", "make_measured_again", "make_not_met", "make_unmeasured"]
+)
 def test_a_build_fits_its_schema_and_comes_back_equal(realistic: ModuleType, make: str) -> None:
     result = getattr(realistic, make)()
     text = result.model_dump_json()
@@ -49,8 +51,9 @@ def test_a_build_fits_its_schema_and_comes_back_equal(realistic: ModuleType, mak
 
 
 def test_a_profile_fits_its_schema(realistic: ModuleType) -> None:
-    profile = realistic.make_profile("a" * 64, 0.2)
-    check("profile", json.loads(profile.model_dump_json()))
+    for anchor_ms in (None, 2.0):
+        profile = realistic.make_profile("a" * 64, 0.2, anchor_ms=anchor_ms)
+        check("profile", json.loads(profile.model_dump_json()))
 
 
 def test_what_the_profile_command_prints_fits_its_schema(realistic: ModuleType) -> None:

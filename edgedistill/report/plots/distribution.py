@@ -5,20 +5,25 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import numpy as np
 import plotly.graph_objects as go  # type: ignore[import-untyped]
+from numpy.typing import NDArray
 
 from edgedistill.artifacts import Profile
-from edgedistill.report.plots.style import add_budget_line, new_figure, time_axis, time_range
+from edgedistill.explanation.shown import sessions_text
+from edgedistill.report.plots.style import add_budget_line, joined, new_figure, time_axis, time_range
 from edgedistill.specs import Percentile
 from edgedistill.units import format_ms, format_percent
 
-_CURVE_POINTS = 300
+SHARES = np.concatenate([np.linspace(0, 0.95, 39), np.linspace(0.95, 1, 22)[1:]])
+"""Where a curve has its points: closer to one another at the tail, where budgets are decided."""
 
 
 def distribution(
     winner: Profile | None, teacher: Profile | None, budget_ms: float, percentile: Percentile
 ) -> go.Figure | None:
-    """Share of runs at or below a latency, a curve a session. None without a profile."""
+    """Share of runs at or below a latency: of each file the median over its sessions, each session faint behind it. None
+    without a profile."""
     named = [
         (n, p, c) for n, p, c in (("student", winner, "var(--student)"), ("teacher", teacher, "var(--teacher)")) if p
     ]
@@ -27,26 +32,19 @@ def distribution(
     figure = new_figure(420)
     everything = [budget_ms]
     for name, profile, color in named:
-        for number, session in enumerate(profile.sessions):
-            x, y = _cumulative(session.samples_ns)
-            everything += [x[0], x[-1]]
+        curves = [curve_ms(session.samples_ns) for session in profile.sessions]
+        everything += [float(min(c[0] for c in curves)), float(max(c[-1] for c in curves))]
+        if len(curves) > 1:
             figure.add_scatter(
-                x=x,
-                y=y,
+                x=joined(curves),
+                y=joined([SHARES] * len(curves)),
                 mode="lines",
-                line={
-                    "color": color,
-                    "width": 1.8,
-                    "dash": ("solid", "dash", "dot", "dashdot")[number % 4],
-                    "shape": "hv",
-                },
-                name=f"{name}, session {number + 1}",
-                hoverinfo="text",
-                hovertext=[
-                    f"{name}, session {number + 1}<br>{format_percent(share)} of runs within {format_ms(ms)}"
-                    for ms, share in zip(x, y, strict=True)
-                ],
+                line={"color": color, "width": 0.8, "shape": "hv"},
+                opacity=0.35,
+                name=f"{name}, each of its {sessions_text(len(curves))}",
+                hoverinfo="skip",
             )
+        _add_median(figure, f"{name}, {_of(len(curves))}", np.median(curves, axis=0), color)
     log = time_axis(figure, everything, "latency of one run")
     left, right = time_range(everything, log)
     add_budget_line(figure, budget_ms, 0, 1.0)
@@ -67,11 +65,27 @@ def distribution(
     return figure
 
 
-def _cumulative(samples_ns: Sequence[int]) -> tuple[list[float], list[float]]:
-    """Sorted latencies in ms with the share of runs up to each, thinned where the curve is dense and whole at its tail,
-    where budgets are decided."""
-    ordered = sorted(samples_ns)
-    count = len(ordered)
-    step = max(1, count // _CURVE_POINTS)
-    kept = sorted({*range(0, count, step), *range(max(0, count - count // 20), count), count - 1})
-    return [ordered[i] / 1e6 for i in kept], [(i + 1) / count for i in kept]
+def _of(count: int) -> str:
+    return "1 session" if count == 1 else f"median of {count} sessions"
+
+
+def _add_median(figure: go.Figure, name: str, curve: NDArray[np.float64], color: str) -> None:
+    figure.add_scatter(
+        x=joined([curve]),
+        y=joined([SHARES]),
+        mode="lines",
+        line={"color": color, "width": 2.2, "shape": "hv"},
+        name=name,
+        hoverinfo="text",
+        hovertext=[
+            f"{name}<br>{format_percent(share)} of runs within {format_ms(ms)}"
+            for ms, share in zip(curve.tolist(), SHARES.tolist(), strict=True)
+        ],
+    )
+
+
+def curve_ms(samples_ns: Sequence[int]) -> NDArray[np.float64]:
+    """The latency in ms that each of `SHARES` of the runs did not exceed, from the fastest run to the slowest: each one
+    occurred."""
+    found: NDArray[np.float64] = np.quantile(np.asarray(samples_ns), SHARES, method="inverted_cdf") / 1e6
+    return found

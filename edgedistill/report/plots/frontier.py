@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import plotly.graph_objects as go  # type: ignore[import-untyped]
 
 from edgedistill.artifacts import MeasuredLatency, PredictedLatency, SchemeResult, Trial, Verified
+from edgedistill.explanation.limits import goal_of
+from edgedistill.explanation.shown import measured_in, validation_text
 from edgedistill.explanation.winner import winning_artifact, winning_trial
 from edgedistill.report.plots.style import (
     MARKS,
@@ -23,7 +25,7 @@ from edgedistill.report.plots.style import (
 )
 from edgedistill.report.verdict import prediction_text
 from edgedistill.results import BuildResult, PredictedPoint
-from edgedistill.specs import Percentile
+from edgedistill.selection.goal import provable_ms
 from edgedistill.units import format_ms, format_percent
 
 
@@ -41,9 +43,9 @@ def frontier(result: BuildResult) -> go.Figure | None:
     """Accuracy on validation against latency at the budget's percentile: every trial, the frontier, the students that models
     expect, the budget, the teacher. None if there is nothing to place."""
     percentile = result.budget.percentile
-    placed = [point for trial in result.trials for point in _points(trial, percentile)]
+    placed = [point for trial in result.trials for point in _points(trial, result)]
     teacher = result.teacher
-    teacher_ms = teacher.latency.at(percentile) if isinstance(teacher.latency, MeasuredLatency) else None
+    teacher_ms = teacher.latency.comparable(percentile) if isinstance(teacher.latency, MeasuredLatency) else None
     if not placed and teacher_ms is None:
         return None
     expected = [p for p in result.predicted if p.latency.percentile is percentile]
@@ -102,8 +104,8 @@ def frontier(result: BuildResult) -> go.Figure | None:
             hovertext=hover_text(
                 f"teacher {teacher.name}",
                 f"{teacher.parameters:,} parameters, {teacher.resolution} px",
-                f"{percentile} {format_ms(teacher_ms)}, measured, fp32",
-                f"validation accuracy {format_percent(teacher.accuracy_validation, 2)}",
+                f"{percentile} {format_ms(teacher_ms)}, measured in {measured_in(teacher.latency)}, fp32",
+                f"validation accuracy {validation_text(teacher.accuracy_validation, result.data.validation)}",
             ),
         )
     _mark_winner(figure, result)
@@ -181,7 +183,7 @@ def _mark_winner(figure: go.Figure, result: BuildResult) -> None:
         accuracy = _accuracy(trial, scheme)
         if scheme.artifact.sha256 == artifact.sha256 and isinstance(scheme.latency, MeasuredLatency) and accuracy:
             figure.add_scatter(
-                x=[scheme.latency.at(result.budget.percentile)],
+                x=[provable_ms(scheme, goal_of(result))],
                 y=[accuracy[0]],
                 mode="markers+text",
                 marker={"symbol": "circle-open", "size": 19, "color": "var(--student)", "line": {"width": 2}},
@@ -193,24 +195,23 @@ def _mark_winner(figure: go.Figure, result: BuildResult) -> None:
             )
 
 
-def _points(trial: Trial, percentile: Percentile) -> Iterable[_Point]:
-    measured = False
+def _points(trial: Trial, result: BuildResult) -> Iterable[_Point]:
+    measured, goal, percentile = False, goal_of(result), result.budget.percentile
     for scheme in trial.schemes:
         accuracy = _accuracy(trial, scheme)
         if not isinstance(scheme.latency, MeasuredLatency) or accuracy is None:
             continue
         measured = True
-        latency_ms = scheme.latency.at(percentile)
+        latency_ms = provable_ms(scheme, goal)
         precision = f"{scheme.scheme.label}{f', dropped: {scheme.dropped}' if scheme.dropped else ''}"
         text = trial_hover(
             trial,
             precision,
-            f"{percentile} {format_ms(latency_ms)}, measured",
-            f"validation accuracy {format_percent(accuracy[0], 2)} ({accuracy[1]})",
+            f"{percentile} {format_ms(latency_ms)}, {'not proven' if scheme.disproven else 'measured'}",
+            f"validation accuracy {validation_text(accuracy[0], result.data.validation)}, {accuracy[1]}",
         )
-        yield _Point(
-            "dropped" if scheme.dropped else trial.state, latency_ms, accuracy[0], text, latency_ms, latency_ms
-        )
+        kind = "dropped" if scheme.dropped else "unproven" if scheme.disproven else trial.state
+        yield _Point(kind, latency_ms, accuracy[0], text, latency_ms, latency_ms)
     predicted = trial.predicted
     if measured or not isinstance(predicted, PredictedLatency) or predicted.percentile != percentile or not trial.rungs:
         return
@@ -219,7 +220,7 @@ def _points(trial: Trial, percentile: Percentile) -> Iterable[_Point]:
         trial,
         "not measured",
         f"predicted {prediction_text(predicted)}",
-        f"validation accuracy {format_percent(accuracy_torch, 2)} (torch model)",
+        f"validation accuracy {validation_text(accuracy_torch, result.data.validation)}, torch model",
     )
     yield _Point("predicted", predicted.latency_ms, accuracy_torch, text, predicted.low_ms, predicted.high_ms)
 

@@ -7,15 +7,15 @@ from dataclasses import dataclass
 
 import plotly.graph_objects as go  # type: ignore[import-untyped]
 
-from edgedistill.artifacts import MeasuredLatency, PredictedLatency, SchemeResult, Trial, Verified
-from edgedistill.explanation.limits import best_file, goal_of, trained_out
+from edgedistill.artifacts import MeasuredLatency, PredictedLatency, Trial, Verified
+from edgedistill.explanation.limits import Judge, trained_out
+from edgedistill.explanation.shown import validation_text
 from edgedistill.explanation.winner import winning_file, winning_trial
 from edgedistill.report.plots.style import AXIS, MARKS, new_figure, time_axis, trial_hover
 from edgedistill.report.verdict import prediction_text
 from edgedistill.results import BuildResult
-from edgedistill.selection.goal import rank
-from edgedistill.specs import Percentile
-from edgedistill.units import format_ms, format_percent
+from edgedistill.selection.goal import provable_ms
+from edgedistill.units import format_ms
 
 # Of the accuracy beside it nothing is predicted here.
 _NAMES = {"predicted": "latency predicted, not measured"}
@@ -23,8 +23,8 @@ _NAMES = {"predicted": "latency predicted, not measured"}
 
 @dataclass(frozen=True)
 class _Tried:
-    """A trial's best file, or its torch model and its prediction. `standing` sorts those that keep all limits to the end,
-    the best first, and is None for others; where nothing is measured, those that were trained to the end."""
+    """A trial's best file, or its torch model and its prediction. `standing` sorts those that keep all limits to the end, as
+    the winner is chosen, and is None for others; where nothing is measured, it sorts those that were trained to the end."""
 
     trial: Trial
     kind: str
@@ -32,14 +32,15 @@ class _Tried:
     latency_ms: float | None
     low_ms: float | None
     high_ms: float | None
-    standing: tuple[float, float] | None
+    standing: tuple[float, ...] | None
     text: str
 
 
 def order(result: BuildResult) -> go.Figure | None:
     """Validation accuracy and latency of each trial that was trained, over its number, with the best so far as a line. None
     without one."""
-    tried = [_tried(trial, result) for trial in result.trials if trial.rungs]
+    judge = Judge(result)
+    tried = [_tried(trial, judge) for trial in result.trials if trial.rungs]
     if not tried:
         return None
     budget_ms, percentile = result.budget.latency_ms, result.budget.percentile
@@ -127,45 +128,41 @@ def _intervals(some: Sequence[_Tried], color: str) -> dict[str, object]:
     }
 
 
-def _tried(trial: Trial, result: BuildResult) -> _Tried:
-    goal, done, percentile = goal_of(result), trained_out(trial, result), result.budget.percentile
-    found = best_file(trial, goal, accuracy_counts=done)
-    scheme, broken = found or (None, ())
+def _tried(trial: Trial, judge: Judge) -> _Tried:
+    result = judge.result
+    done, percentile = trained_out(trial, result), result.budget.percentile
+    scheme, broken = judge.best_file(trial) or (None, ())
     if trial is winning_trial(result):
         scheme = winning_file(result) or scheme
     accuracy = trial.rungs[-1].accuracy_validation
     if scheme is None or not isinstance(scheme.latency, MeasuredLatency):
         standing = (-accuracy, 0.0) if done and result.status == "unmeasured" else None
-        return _predicted(trial, percentile, accuracy, standing)
+        return _predicted(trial, result, accuracy, standing)
     whose = "torch model; the file could not be run"
     if isinstance(scheme.verification, Verified):
         accuracy, whose = scheme.verification.accuracy_validation, "the file itself"
-    latency_ms = scheme.latency.at(percentile)
+    latency_ms = provable_ms(scheme, judge.goal)
     return _Tried(
         trial=trial,
-        kind=trial.state,
+        kind="unproven" if scheme.disproven else trial.state,
         accuracy=accuracy,
         latency_ms=latency_ms,
         low_ms=None,
         high_ms=None,
-        standing=rank(scheme, goal) if done and not broken else None,
-        text=trial_hover(trial, *_measured_lines(scheme, percentile, latency_ms, accuracy, whose)),
+        standing=judge.standing(scheme) if done and not broken and trial.state == "complete" else None,
+        text=trial_hover(
+            trial,
+            f"{scheme.scheme.label}, {percentile} {format_ms(latency_ms)}, "
+            f"{'not proven' if scheme.disproven else 'measured'}",
+            f"validation accuracy {validation_text(accuracy, result.data.validation)}, {whose}",
+        ),
     )
 
 
-def _measured_lines(
-    scheme: SchemeResult, percentile: Percentile, latency_ms: float, accuracy: float, whose: str
-) -> tuple[str, ...]:
-    return (
-        f"{scheme.scheme.label}, {percentile} {format_ms(latency_ms)}, measured",
-        f"validation accuracy {format_percent(accuracy, 2)} ({whose})",
-    )
-
-
-def _predicted(trial: Trial, percentile: Percentile, accuracy: float, standing: tuple[float, float] | None) -> _Tried:
+def _predicted(trial: Trial, result: BuildResult, accuracy: float, standing: tuple[float, ...] | None) -> _Tried:
     predicted = trial.predicted
-    told = f"validation accuracy {format_percent(accuracy, 2)} (torch model)"
-    if not isinstance(predicted, PredictedLatency) or predicted.percentile is not percentile:
+    told = f"validation accuracy {validation_text(accuracy, result.data.validation)}, torch model"
+    if not isinstance(predicted, PredictedLatency) or predicted.percentile is not result.budget.percentile:
         text = trial_hover(trial, "latency unknown", told)
         return _Tried(trial, "predicted", accuracy, None, None, None, standing, text)
     text = trial_hover(trial, "not measured", f"predicted {prediction_text(predicted)}", told)

@@ -12,15 +12,17 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any
 
+import numpy as np
 import plotly.graph_objects as go  # type: ignore[import-untyped]
+from numpy.typing import NDArray
 
 from edgedistill.artifacts import Trial
 from edgedistill.units import format_ms
 
 STATES = {
     "complete": "all rungs",
-    "pruned": "stopped early",
-    "over_budget": "turned away by a measurement",
+    "pruned": "pruned",
+    "over_budget": "rejected",
     "failed": "failed",
 }
 _LOG_FROM_RATIO = 6.0
@@ -37,8 +39,9 @@ class Mark:
 
 MARKS = {
     "complete": Mark("measured, went through all rungs", "circle", "var(--student)"),
-    "pruned": Mark("measured, stopped early", "triangle-down", "var(--quiet)"),
-    "over_budget": Mark("measured, turned away by a limit", "square", "var(--budget)"),
+    "pruned": Mark("measured, pruned", "triangle-down", "var(--quiet)"),
+    "over_budget": Mark("measured, rejected", "square", "var(--budget)"),
+    "unproven": Mark("measured, not proven", "diamond-x", "var(--budget)"),
     "failed": Mark("measured, then failed", "cross", "var(--quiet)"),
     "dropped": Mark("measured, precision dropped", "x-thin-open", "var(--quiet)"),
     "predicted": Mark("predicted, not measured", "circle-open", "var(--predicted)"),
@@ -126,6 +129,15 @@ def time_range(latencies_ms: Sequence[float], log: bool) -> tuple[float, float]:
         margin = (high / low) ** 0.06
         return low / margin, high * margin
     return max(0.0, low - 0.08 * (high - low or high)), high + 0.08 * (high - low or high)
+
+
+def joined(curves: Sequence[NDArray[np.float64]]) -> list[float | None]:
+    """Several curves as the points of one line with gaps between them, in seven significant digits: more are not seen, and
+    take twice the space."""
+    points: list[float | None] = []
+    for curve in curves:
+        points += [*(float(f"{value:.7g}") for value in curve.tolist()), None]
+    return points[:-1]
 
 
 def padded(low: float, high: float) -> tuple[float, float]:

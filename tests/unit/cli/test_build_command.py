@@ -8,9 +8,10 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from factories import make_proof
 
 from edgedistill import api
-from edgedistill.artifacts import MeasuredLatency, PredictedLatency, UnknownLatency
+from edgedistill.artifacts import MeasuredLatency, Percentiles, PredictedLatency, RelativeLatency, UnknownLatency
 from edgedistill.cli.build_table import standing
 from edgedistill.errors import Problem, UnreachableError
 from edgedistill.progress import Note, StageAdvanced, StageFinished, StageStarted
@@ -42,15 +43,22 @@ def test_met_shows_one_table_and_the_paths(
         "311.4",
         "KiB",
         "97.41%",
+        "(94.7%",
+        "to",
+        "98.7%)",
         "0.198",
         "ms",
         "0.211",
         "ms",
+        "22",
+        "sessions",
         "met",
     ]
+    other = next(line for line in lines if "student-fp32.onnx" in line)
+    assert other.split()[-3:] == ["1", "session", "inside"], "no figure of one session passes for one of twenty"
     teacher = next(line for line in lines if line.strip().startswith("teacher"))
     assert "98.52%" in teacher
-    assert "2.06 ms" in teacher
+    assert "2.06 ms" in teacher and teacher.rstrip().endswith("6 sessions")
     coreml = next(line for line in lines if "student-fp16.mlpackage" in line and "MiB" not in line.split(":")[0][-1:])
     assert coreml.split().count("unknown") == 4
     for name in ("build.json", "report.html", "package"):
@@ -66,7 +74,7 @@ def test_what_a_reference_interpreter_computed_stands_below_the_table(
     assert command("build", "build.toml") == 0
     shown = capsys.readouterr().out
     assert "student-fp16.mlpackage: accuracy on the device unknown; a reference interpreter, not the device, " in shown
-    assert "gets 99.22% of 256 validation images right" in shown
+    assert "gets 99.22% (97.2% to 99.8%) of 256 validation images right" in shown
     assert shown.count("reference interpreter") == 1
 
 
@@ -83,6 +91,7 @@ def test_options_reach_the_loop(command: Any, built: dict[str, Any], tmp_path: P
         tmp_path / "o",
         "--require-measured",
     )
+    arguments += ("--remeasure", "--no-teacher")
     arguments += ("--trials", "9", "--time", "2h", "-j", "2", "--executor", "ray", "--storage", "sqlite:///s.db")
     assert command("build", "build.toml", *arguments) == 0
     built.pop("listener")
@@ -98,6 +107,8 @@ def test_options_reach_the_loop(command: Any, built: dict[str, Any], tmp_path: P
         "jobs": 2,
         "executor": "ray",
         "storage": "sqlite:///s.db",
+        "remeasure": True,
+        "keep_teacher": False,
     }
 
 
@@ -153,7 +164,7 @@ def test_not_met_says_what_would_do(
     assert command("build", "build.toml") == 3
     shown = capsys.readouterr().out
     assert shown.startswith("not met: ")
-    assert "fastest seen: 0.123 ms at p95" in shown
+    assert "fastest seen: 0.123 ms at p95, in 1 session" in shown
     assert "mobileone w0.25 d0.5 @16" in shown
     assert "93.31%" in shown
     # Rounded up: the budget that is offered must not lie below what was measured.
@@ -172,18 +183,34 @@ PREDICTED = PredictedLatency(
 )
 
 
+BESIDE = RelativeLatency(p50=1, p95=1.2, p99=2, anchor_sha256="a", anchor_ms=Percentiles(p50=2, p95=4, p99=5))
+
+
 @pytest.mark.parametrize(
-    ("latency", "proven", "word"),
+    ("latency", "proof", "word"),
     [
-        (measured(1, 4, 9), True, "met"),
-        (measured(1, 4, 9), False, "inside"),
-        (measured(1, 6, 9), False, "over"),
-        (UnknownLatency(reason="no GPU", device="x"), False, "unknown"),
-        (PREDICTED, False, "unknown"),
+        (measured(1, 4, 9), make_proof([4.0]), "met"),
+        (measured(1, 6, 9), make_proof([4.0]), "met"),
+        (measured(1, 4, 9), make_proof([4.0, 6.0]), "not proven"),
+        (measured(1, 4, 9), None, "inside"),
+        (measured(1, 6, 9), None, "over"),
+        (measured(1, 6, 9).model_copy(update={"relative": BESIDE}), None, "inside"),
+        (UnknownLatency(reason="no GPU", device="x"), None, "unknown"),
+        (PREDICTED, None, "unknown"),
     ],
 )
-def test_only_a_measurement_stands_inside_a_budget(latency: Any, proven: bool, word: str) -> None:
-    assert standing(latency, BUDGET, proven=proven)[0] == word
+def test_only_a_measurement_stands_inside_a_budget_and_only_a_proof_meets_it(
+    latency: Any, proof: Any, word: str
+) -> None:
+    assert standing(latency, BUDGET, proof)[0] == word
+
+
+def test_load_without_a_pause_is_told(
+    command: Any, built: dict[str, Any], realistic: ModuleType, capsys: pytest.CaptureFixture[str]
+) -> None:
+    built["result"] = realistic.make_measured_again()
+    assert command("build", "build.toml") == 0
+    assert "under load: p95 was 0.210 ms in the first third of 1 min 0 s" in capsys.readouterr().out
 
 
 def test_a_prediction_is_marked_as_one(

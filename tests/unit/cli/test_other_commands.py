@@ -157,8 +157,8 @@ def test_profile(command: Any, monkeypatch: pytest.MonkeyPatch, profiled: Profil
     shown = capsys.readouterr().out
     row = next(line for line in shown.splitlines() if "model.onnx" in line)
     assert row.split()[3:] == ["0.200", "ms", "0.210", "ms", "0.250", "ms", "18.4", "ms", "58.5", "MiB"]
-    assert "3,000 samples on a CPU" in shown
-    assert "session 3 was noisy" in shown
+    assert "3,000 runs in 1 session on a CPU" in shown
+    assert "p95 differs by 2.1% from session to session" in shown
     operators = [line for line in shown.splitlines() if "fused_with_activation" in line]
     assert len(operators) == 10
     assert operators[0].split()[-1] == "40%"

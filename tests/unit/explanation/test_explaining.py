@@ -45,15 +45,15 @@ def test_the_function_reads_the_folder(tmp_path: Path, realistic: ModuleType) ->
     [
         (
             '{"schema_version": 1, "status": "met"}',
-            "has schema_version 1, this version of edgedistill reads 2",
+            "has schema_version 1, this version of edgedistill reads 3",
             "build it",
         ),
         ('{"schema_version": 99}', "has schema_version 99", "newer"),
-        ('{"schema_version": 2, "trials": [', "is damaged: EOF", "run the build again"),
+        ('{"schema_version": 3, "trials": [', "is damaged: EOF", "run the build again"),
         ("\udcff", "is damaged", "run the build again"),
         ("[" * 100_000, "is damaged: recursion limit", "run the build again"),
         ("[]", "is not what this version of edgedistill writes", "run the build again"),
-        ('{"schema_version": 2}', "edgedistill_version: Field required", "run the build again"),
+        ('{"schema_version": 3}', "edgedistill_version: Field required", "run the build again"),
     ],
 )
 def test_a_foreign_or_damaged_result_is_told_with_a_way_out(tmp_path: Path, content: str, says: str, fix: str) -> None:
@@ -114,10 +114,13 @@ def test_why_in_a_sentence(realistic: ModuleType) -> None:
         return why_sentence(explain_build(result, ReportProfiles(), Path("out")))
 
     assert why(realistic.make_result()) == (
-        "mobileone w0.5 d1 @16 in int8 is the most accurate of 3 students whose files keep every limit, of 13 tried, "
-        "and it passed the proof."
+        "mobileone w0.5 d1 @16 in int8 is the fastest of 2 students as accurate as the most accurate one (within 2.0 "
+        "points, 95% confidence), of 3 students whose files keep every limit, of 13 tried, and it is proven."
     )
-    assert "the fastest of 3" in why(realistic.make_result().model_copy(update={"objective": Objective.LATENCY}))
+    fastest = realistic.make_result().model_copy(update={"objective": Objective.LATENCY})
+    assert "is the fastest of 3 students whose files keep every limit, of 13 tried" in why(fastest)
+    narrow = realistic.make_result(accuracy_margin=0.001)
+    assert "is the most accurate of 3 students whose files keep every limit" in why(narrow)
     assert why(realistic.make_not_met()).startswith("Nothing won: of 13 tried, no student has a file")
     assert why(realistic.make_unmeasured()).endswith(
         "of 3 students trained to the end, of 13 tried. No latency was measured."
@@ -129,14 +132,26 @@ def test_limits_say_what_the_winner_came_to(realistic: ModuleType) -> None:
         *realistic.make_result().constraints,
         SizeLimit(limit_bytes=409_600, bytes=318_834, kept=True),
         MemoryLimit(target="host", limit_bytes=2**20, bytes=None, kept=None),
-        AccuracyLimit(limit=0.98, accuracy_validation=0.974, kept=False),
+        AccuracyLimit(limit=0.98, accuracy_validation=0.974, lower_bound=0.951, resolved=True, kept=False),
+        AccuracyLimit(limit=0.97, accuracy_validation=0.974, lower_bound=0.951, resolved=False, kept=True),
+        AccuracyLimit(limit=0.97, accuracy_validation=None, lower_bound=None, resolved=True, kept=None),
     )
     assert limit_rows(constraints) == (
-        ("p95 on host", "0.412 ms (20.0% of the teacher's)", "at most 0.219 ms (proof)", "yes"),
+        (
+            "p95 on host",
+            "0.412 ms (20.0% of the teacher's)",
+            "10.0% to 10.5% of the teacher's in 22 sessions",
+            "yes",
+        ),
         ("size of the file", "400.0 KiB", "311.4 KiB", "yes"),
         ("peak memory on host", "1.0 MiB", "unknown", "unknown"),
-        ("validation accuracy", "at least 98.00%", "97.40%", "no"),
+        ("validation accuracy", "at least 98.00%", "97.40%, above 95.10% with 95% confidence", "no"),
+        ("validation accuracy", "at least 97.00%", "97.40%, unresolved: the split is too small to tell", "yes"),
+        ("validation accuracy", "at least 97.00%", "unknown", "unknown"),
     )
+    own = realistic.make_proven_in_ms().constraints
+    assert limit_rows(own)[0][2] == "0.206 ms to 0.214 ms in 22 sessions"
+    assert limit_rows(realistic.make_unmeasured().constraints)[0][2:] == ("unknown", "unknown")
 
 
 def test_the_cost_counts_what_was_done(realistic: ModuleType) -> None:
@@ -146,9 +161,7 @@ def test_the_cost_counts_what_was_done(realistic: ModuleType) -> None:
     assert search.rungs == sum(len(t.rungs) for t in result.trials)
     assert search.epochs == 3 * 16 + 3 * 8 + 6 * 4
     assert search.files_measured == 12
-    assert "13 trials (3 went through all rungs, 8 pruned, 1 turned away by a measurement, 1 failed)" in cost_sentence(
-        search
-    )
+    assert "13 trials (3 went through all rungs, 8 pruned, 1 rejected, 1 failed)" in cost_sentence(search)
 
 
 # -- operators ------------------------------------------------------------------------------------------------------

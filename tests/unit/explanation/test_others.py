@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from edgedistill.artifacts import MeasuredLatency, Trial
+from edgedistill.artifacts import MeasuredLatency, Percentiles, RelativeLatency, Trial
 from edgedistill.explained import (
     Beaten,
     BytesOver,
@@ -34,9 +34,12 @@ def with_trial(result: BuildResult, number: int, **changes: Any) -> BuildResult:
     return result.model_copy(update={"trials": changed})
 
 
-def slowed(trial: Trial, slowdown: float) -> Trial:
+def beside_the_anchor(trial: Trial, ratio: float) -> Trial:
+    """A trial whose files took `ratio` of the anchor's 1 ms where they ran in turn with it."""
+    figures = {"p50": ratio, "p95": ratio, "p99": ratio}
+    relative = RelativeLatency(anchor_sha256="a", anchor_ms=Percentiles(p50=1.0, p95=1.0, p99=1.0), **figures)
     schemes = tuple(
-        s.model_copy(update={"latency": s.latency.model_copy(update={"slowdown": slowdown})}) for s in trial.schemes
+        s.model_copy(update={"latency": s.latency.model_copy(update={"relative": relative})}) for s in trial.schemes
     )
     return trial.model_copy(update={"schemes": schemes})
 
@@ -45,16 +48,18 @@ def test_the_winner_among_those_it_was_chosen_from(realistic: ModuleType) -> Non
     winner = explain_winner(realistic.make_result())
     assert winner is not None
     assert (winner.trial, winner.precision, winner.tried, winner.rivals) == (realistic.WINNER, Precision.INT8, 13, 2)
-    assert (winner.bound_ms, winner.sessions) == (0.219, 3)
+    assert winner.equals == 1, "trial 2 is as accurate, and slower"
+    assert winner.proof is not None and len(winner.proof.values) == 22
+    assert winner.accuracy_interval == pytest.approx((0.9474, 0.9874), abs=1e-3)
     assert winner.teacher.accuracy_difference == pytest.approx(0.9741 - 0.9852)
-    assert winner.teacher.times_faster == pytest.approx(2.06 / (0.297 * 0.71))
+    assert winner.teacher.times_faster == pytest.approx(2.06 / (0.297 * 0.71)), "the median of the proof's ratios"
     assert winner.teacher.bytes_share == pytest.approx(318_834 / 44_720_000)
 
 
 def test_without_a_device_the_winner_has_no_bound(realistic: ModuleType) -> None:
     winner = explain_winner(realistic.make_unmeasured())
     assert winner is not None
-    assert (winner.bound_ms, winner.teacher.times_faster) == (None, None)
+    assert (winner.proof, winner.teacher.times_faster) == (None, None)
     assert winner.rivals == 2, "all that were trained to the end"
     assert explain_winner(realistic.make_not_met()) is None
 
@@ -90,16 +95,33 @@ def test_latency_over_the_budget_in_ms(realistic: ModuleType) -> None:
     assert lack.sentence == "p95 0.496 ms in int8: 0.0836 ms (20.3%) over the budget"
 
 
-def test_a_slow_processor_is_taken_off_and_said(realistic: ModuleType) -> None:
+def test_what_counts_is_the_latency_beside_the_anchor(realistic: ModuleType) -> None:
+    """In milliseconds trial 7 is over the budget; the machine was slow when they were taken."""
     result = realistic.make_result()
-    slow = slowed(result.trials[7], 1.5)
-    assert not any(
-        isinstance(lack, LatencyOver) for lack in by_trial(with_trial(result, 7, schemes=slow.schemes))[7].lacks
-    )
-    (lack,) = by_trial(with_trial(result, 7, schemes=slowed(slow, 1.1).schemes))[7].lacks
+
+    def lacks(ratio: float) -> tuple[Any, ...]:
+        schemes = beside_the_anchor(result.trials[7], ratio).schemes[1:]
+        return by_trial(with_trial(result, 7, schemes=schemes))[7].lacks
+
+    assert not any(isinstance(lack, LatencyOver) for lack in lacks(0.4))
+    (lack,) = lacks(0.45)
     assert isinstance(lack, LatencyOver)
-    assert lack.comparable_ms == pytest.approx(lack.measured_ms / 1.1)
-    assert "0.451 ms at the teacher's speed of processor: 0.0385 ms (9.4%) over" in lack.sentence
+    assert (lack.comparable_ms, lack.measured_ms) == (0.45, pytest.approx(0.698 * 0.71))
+    assert (
+        lack.sentence == "p95 0.496 ms in int8 (0.450 ms as compared with the anchor): 0.0380 ms (9.2%) over the budget"
+    )
+
+
+def test_inside_the_budget_but_not_by_as_much_as_sessions_differ(realistic: ModuleType) -> None:
+    result = realistic.make_result()
+    schemes = beside_the_anchor(result.trials[7], 0.411).schemes[1:]
+    (lack,) = by_trial(with_trial(result, 7, schemes=schemes))[7].lacks
+    assert isinstance(lack, LatencyOver)
+    assert (lack.limit_ms, lack.provable_ms) == (0.412, 0.41)
+    assert lack.sentence.endswith(
+        "(0.411 ms as compared with the anchor): inside the budget of 0.412 ms, but only 0.410 ms can be proven where "
+        "sessions differ as here"
+    )
 
 
 def test_accuracy_below_the_winner_in_points(realistic: ModuleType) -> None:
@@ -110,6 +132,28 @@ def test_accuracy_below_the_winner_in_points(realistic: ModuleType) -> None:
     (lack,) = by_trial(result)[2].lacks
     assert isinstance(lack, Slower), "as accurate, and slower"
     assert lack.winner_ms == pytest.approx(0.297 * 0.71)
+
+
+def test_a_more_accurate_student_may_lose_to_a_faster_one_within_the_margin(realistic: ModuleType) -> None:
+    result = realistic.make_result()
+    best = result.trials[2].schemes[0]
+    verified = best.verification.model_copy(
+        update={"accuracy_validation": 0.978, "right": result.trials[6].schemes[0].verification.right}
+    )
+    better = best.model_copy(update={"verification": verified})
+    (lack,) = by_trial(with_trial(result, 2, schemes=(better,)))[2].lacks
+    assert isinstance(lack, Slower) and lack.within == 0.02
+    assert lack.sentence == "p95 0.405 ms, 92.1% slower than the winner, which is as accurate within 2.00 points"
+
+
+def test_an_accuracy_that_the_split_does_not_bear_out_is_not_enough(realistic: ModuleType) -> None:
+    """97.4% of 270 images are above 95.2% with 95% confidence, not above 95.5%."""
+    result = realistic.make_result()
+    limit = AccuracyLimit(limit=0.955, accuracy_validation=None, lower_bound=None, resolved=True, kept=None)
+    found = by_trial(result.model_copy(update={"constraints": (*result.constraints, limit)}))[2].lacks
+    (lack,) = [one for one in found if isinstance(one, TooInaccurate)]
+    assert lack.lower_bound == pytest.approx(0.9525, abs=1e-3)
+    assert lack.sentence == "97.40% in fp32: with 95% confidence only above 95.28%, not the 95.50% wanted"
 
 
 def test_pruned_by_whom(realistic: ModuleType) -> None:
@@ -136,20 +180,21 @@ def test_failed_dropped_and_unproven_have_their_words(realistic: ModuleType) -> 
     none_kept = tuple(s.model_copy(update={"dropped": "loses 3 points"}) for s in result.trials[2].schemes)
     (lack,) = by_trial(with_trial(result, 2, schemes=none_kept, state="over_budget"))[2].lacks
     assert lack == Stated(about="nothing_kept", reason="fp32: loses 3 points; int8: loses 3 points")
-    unproven = {"state": "over_budget", "reason": "fp32 fails the acceptance rule: bound 0.43 ms in the worst session"}
-    (lack,) = by_trial(with_trial(result, 10, **unproven))[10].lacks
-    assert lack == Stated(about="unproven", reason=unproven["reason"])
 
 
-def test_a_file_ranked_before_the_winners_failed_its_proof(realistic: ModuleType) -> None:
-    result: BuildResult = realistic.make_result()
-    better = tuple(
-        s.model_copy(update={"verification": s.verification.model_copy(update={"accuracy_validation": 0.99})})
-        for s in result.trials[5].schemes
-    )
-    (lack,) = by_trial(with_trial(result, 5, schemes=better))[5].lacks
-    assert isinstance(lack, Stated)
-    assert lack.about == "unproven"
+def test_a_file_whose_proof_is_not_met_is_told_by_its_proof(realistic: ModuleType) -> None:
+    """Trial 2 keeps one precision alone, which measured inside the budget in one session."""
+    result = realistic.make_result()
+    (kept,) = [s for s in result.trials[5].schemes if s.scheme.precision is Precision.INT8]
+    alone = with_trial(result, 5, schemes=(result.trials[5].schemes[0].model_copy(update={"dropped": "x"}), kept))
+    tried = realistic.disproven(alone, 5, (0.1,) * 20 + (0.21, 0.22))
+    for state in ("complete", "over_budget"):
+        (lack,) = by_trial(with_trial(tried, 5, state=state))[5].lacks
+        assert isinstance(lack, Stated) and lack.about == "unproven"
+        assert lack.reason.startswith("int8 is not proven: in 22 sessions of 3.0 s over 1 min 28 s p95 was 10.0% to")
+        assert "2 of them were over 20.0% of the teacher's, at most 0 may be" in lack.reason
+    winner = explain_winner(tried)
+    assert winner is not None and winner.rivals == 1, "it is not among those that kept all limits"
 
 
 def test_a_file_ranked_before_the_winners_here_may_have_lost_elsewhere(realistic: ModuleType) -> None:
@@ -172,7 +217,7 @@ def test_all_limits_that_a_file_breaks_are_told(realistic: ModuleType) -> None:
         *result.constraints,
         SizeLimit(limit_bytes=150_000, bytes=None, kept=None),
         MemoryLimit(target="host", limit_bytes=10**6, bytes=None, kept=None),
-        AccuracyLimit(limit=0.98, accuracy_validation=None, kept=None),
+        AccuracyLimit(limit=0.98, accuracy_validation=None, lower_bound=None, resolved=True, kept=None),
     )
     found = by_trial(result.model_copy(update={"constraints": limits}))
     size, memory, accuracy = found[5].lacks
@@ -205,4 +250,4 @@ def test_where_the_fastest_wins_the_others_are_slower(realistic: ModuleType) -> 
     assert chosen is not None
     kinds = [lack.kind for lack in by_trial(result)[2].lacks]
     assert kinds == ["slower"]
-    assert by_trial(result)[5].lacks[0].kind == "stated", "faster, so its proof failed"
+    assert by_trial(result)[5].lacks[0].kind == "stated", "faster, so something else decided"

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import random
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from edgedistill.artifacts import (
     CompiledArtifact,
+    Core,
     Environment,
     Inspected,
     Latency,
     MeasuredLatency,
+    Moment,
     OpTiming,
     Parity,
+    Percentiles,
     PredictedLatency,
     Profile,
     Proof,
@@ -26,15 +31,19 @@ from edgedistill.artifacts import (
     Verification,
     Verified,
 )
+from edgedistill.intervals import pack, wilson_interval
 from edgedistill.results import (
     BuildResult,
     Dropped,
     FrontierPoint,
     LatencyLimit,
     PredictedPoint,
+    ScaleSummary,
     ShippedArtifact,
     SplitSizes,
     StudentSummary,
+    SustainedLoad,
+    TeacherFile,
     TeacherSummary,
 )
 from edgedistill.specs import Budget, ComputedBy, Contract, Format, Percentile, Precision, QuantScheme, StudentSpec
@@ -50,10 +59,13 @@ ENVIRONMENT = Environment(
     provider="CPUExecutionProvider",
     threads=1,
     pinned_cpus=(1,),
+    cores=(Core(cpu=1, capacity=None, siblings=(0, 1)),),
     power="governor unknown",
-    temperature_c=None,
 )
 BUDGET_MS = 0.412
+TEACHER_MS = 2.06
+SESSIONS = 22
+IMAGES = 270
 CANDIDATES = (
     # family, width, depth, resolution, parameters, multiply-adds, p95 ms (fp32), accuracy at the last rung, rungs
     ("mobilenetv4", 0.25, 0.5, 16, 38_410, 412_160, 0.151, 0.921, 1),
@@ -77,8 +89,60 @@ def _sha(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _measured(p95_ms: float, samples: int = 1000) -> MeasuredLatency:
-    return MeasuredLatency(p50_ms=p95_ms * 0.94, p95_ms=p95_ms, p99_ms=p95_ms * 1.07, samples=samples, device=DEVICE)
+def _measured(p95_ms: float, samples: int = 1000, sessions: int = 1) -> MeasuredLatency:
+    return MeasuredLatency(
+        p50_ms=p95_ms * 0.94,
+        p95_ms=p95_ms,
+        p99_ms=p95_ms * 1.07,
+        samples=samples,
+        sessions=sessions,
+        device=DEVICE,
+    )
+
+
+def make_moment(seconds: float, waited_ms: float = 0.5) -> Moment:
+    """The machine so long after the first session began: it gets warmer and slower by and by."""
+    return Moment(
+        at=(datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC) + timedelta(seconds=seconds)).isoformat(timespec="milliseconds"),
+        reference_us=24.0 + seconds / 40,
+        clock_mhz=2900.0 - seconds,
+        temperature_c=None,
+        load=0.31,
+        waited_ms=waited_ms,
+        stolen_ms=1000.0 + seconds,
+    )
+
+
+def make_proof(values: Sequence[float], limit: float, *, share: bool, sha256: str, **changes: Any) -> Proof:
+    """A proof at `quick`, as its first look finds it."""
+    over = sum(value > limit for value in values)
+    fields: dict[str, Any] = {
+        "artifact_sha256": sha256,
+        "anchor_sha256": _sha("teacher") if share else None,
+        "target": "host",
+        "percentile": Percentile.P95,
+        "share": share,
+        "limit": limit,
+        "claimed": 0.8,
+        "confidence": 0.95,
+        "alpha": 0.05 / 6,
+        "values": tuple(values),
+        "over": over,
+        "over_allowed": 0,
+        "bound": max(values) * 1.01,
+        "session_s": 3.0,
+        "period_s": 4.0 * len(values),
+        "began_at": make_moment(0).at,
+        "start": make_moment(0),
+        "end": make_moment(4.0 * len(values)),
+        "met": over == 0,
+    }
+    return Proof(**{**fields, **changes})
+
+
+def proof_values(typical: float) -> tuple[float, ...]:
+    """What the sessions of a proof see: a few percent round `typical`, their median."""
+    return tuple(typical * (1 + 0.002 * (number - (SESSIONS - 1) / 2)) for number in range(SESSIONS))
 
 
 def _artifact(stem: str, precision: Precision, size: int) -> CompiledArtifact:
@@ -94,8 +158,12 @@ def _artifact(stem: str, precision: Precision, size: int) -> CompiledArtifact:
 
 
 def _verified(accuracy: float, error: float = 3.1e-6, agreement: float = 1.0) -> Verification:
+    """A file that is wrong on the first images: of two, the less accurate one is right on none that the other misses."""
+    wrong = round((1 - accuracy) * IMAGES)
     return Verified(
-        parity=Parity(max_abs_error=error, top1_agreement=agreement, images=270), accuracy_validation=accuracy
+        parity=Parity(max_abs_error=error, top1_agreement=agreement, images=IMAGES),
+        accuracy_validation=accuracy,
+        right=pack([number >= wrong for number in range(IMAGES)]),
     )
 
 
@@ -132,6 +200,10 @@ def _trial(number: int) -> Trial:
             latency=_measured(p95_ms * 0.71),
             dropped="" if number != 2 else "loses 1.4 points of validation accuracy, 1.0 allowed",
         )
+        if number == WINNER:
+            sha256, typical = int8.artifact.sha256, p95_ms * 0.71 / TEACHER_MS
+            proof = make_proof(proof_values(typical), BUDGET_MS / TEACHER_MS, share=True, sha256=sha256)
+            int8 = int8.model_copy(update={"proof": proof})
         schemes = (fp32, int8)
     if rungs > 1 and p95_ms * 0.71 > BUDGET_MS:
         state, reason = "over_budget", f"p95 {p95_ms * 0.71:.3f} ms in int8, {BUDGET_MS:.3f} ms allowed"
@@ -181,25 +253,38 @@ def _failed(number: int) -> Trial:
     )
 
 
-def make_profile(sha256: str, median_ms: float, seed: int = 0, sessions: int = 3, operators: int = 24) -> Profile:
-    """Right-skewed samples round `median_ms`, each session a little off the last; one of them flagged."""
+def make_profile(
+    sha256: str,
+    median_ms: float,
+    seed: int = 0,
+    sessions: int = SESSIONS,
+    operators: int = 24,
+    anchor_ms: float | None = None,
+) -> Profile:
+    """Right-skewed samples round `median_ms`, each session a little off the last; with `anchor_ms` in turn with another
+    file, five runs of each."""
     rng = random.Random(seed)
+
+    def samples(typical_ms: float) -> tuple[int, ...]:
+        return tuple(
+            int(typical_ms * 1e6 * (1 + abs(rng.gauss(0, 0.025)) + (rng.random() < 0.01) * rng.random() * 0.4))
+            for _ in range(500)
+        )
+
     made = []
     for number in range(sessions):
-        shift = 1 + 0.012 * number
-        samples = tuple(
-            int(median_ms * 1e6 * shift * (1 + abs(rng.gauss(0, 0.025)) + (rng.random() < 0.01) * rng.random() * 0.4))
-            for _ in range(1000)
-        )
+        shift = 1 + 0.004 * number
         made.append(
             Session(
-                samples_ns=samples,
+                samples_ns=samples(median_ms * shift),
+                anchor_ns=samples(anchor_ms * shift) if anchor_ms else (),
+                turns=((5, 5),) * 100 if anchor_ms else (),
                 warmup_runs=40,
+                start=make_moment(4.0 * number),
+                end=make_moment(4.0 * number + 3.0, waited_ms=2.5),
                 load_ms=18.4 + number,
                 peak_memory_bytes=61_300_000,
                 model_memory_bytes=2_310_000,
-                drift=0.004 * number,
-                noisy=number == 2,
             )
         )
     kinds = ("Conv", "Conv", "Conv", "Relu", "QuantizeLinear", "Add", "GlobalAveragePool", "Gemm")
@@ -213,12 +298,12 @@ def make_profile(sha256: str, median_ms: float, seed: int = 0, sessions: int = 3
     )
     return Profile(
         artifact_sha256=sha256,
+        anchor_sha256=_sha("teacher") if anchor_ms else None,
         target="host",
         precision=Precision.INT8,
         environment=ENVIRONMENT,
         sessions=tuple(made),
         op_timings=timings,
-        remeasured=1,
     )
 
 
@@ -228,7 +313,7 @@ def _shipped(
     suffix = {Format.ONNX: "onnx", Format.COREML: "mlpackage", Format.TENSORRT: "engine"}[format]
     ran = accuracy is not None
     exact = precision is Precision.FP32
-    parity = Parity(max_abs_error=3.1e-6 if exact else 0.41, top1_agreement=1.0 if exact else 0.989, images=270)
+    parity = Parity(max_abs_error=3.1e-6 if exact else 0.41, top1_agreement=1.0 if exact else 0.989, images=IMAGES)
     verification: Verification
     if accuracy is not None:
         verification = Verified(parity=parity, accuracy_validation=accuracy + 0.002)
@@ -248,6 +333,7 @@ def _shipped(
         bytes=size,
         sha256=sha256,
         accuracy=accuracy,
+        accuracy_interval=None if accuracy is None else wilson_interval(accuracy, IMAGES),
         accuracy_validation=verification.accuracy_validation if isinstance(verification, Verified) else None,
         parity=parity if ran else None,
         verification=verification,
@@ -262,19 +348,27 @@ def _shipped(
 
 def _unproven(target: str, limit_ms: float) -> LatencyLimit:
     budget = Budget(latency_ms=limit_ms, percentile=Percentile.P95)
-    return LatencyLimit(target=target, budget=budget, bound_ms=None, kept=None)
+    return LatencyLimit(target=target, budget=budget, aim_ms=0.92 * limit_ms, proof=None, kept=None)
 
 
 def make_result(**changes: Any) -> BuildResult:
     """A build for `host` that met its budget with an int8 student; `changes` replace fields."""
     trials = (*(_trial(i) for i in range(len(CANDIDATES))), _failed(len(CANDIDATES)))
     family, width, depth, resolution, parameters, macs, p95_ms, _, _ = CANDIDATES[WINNER]
-    winner_sha = trials[WINNER].schemes[1].artifact.sha256
+    winner_sha, proof = trials[WINNER].schemes[1].artifact.sha256, trials[WINNER].schemes[1].proof
     p95_int8_ms = p95_ms * 0.71
     budget = Budget(latency_ms=BUDGET_MS, percentile=Percentile.P95, share_of_teacher=0.2)
+    in_sessions = _measured(p95_int8_ms, 11_000, SESSIONS)
     artifacts = (
-        _shipped(Format.ONNX, Precision.INT8, parameters + 9_000, winner_sha, _measured(p95_int8_ms, 3000), 0.9741),
-        _shipped(Format.ONNX, Precision.FP32, parameters * 4, _sha("fp32"), _measured(p95_ms, 3000), 0.9763),
+        _shipped(
+            Format.ONNX,
+            Precision.INT8,
+            parameters + 9_000,
+            winner_sha,
+            in_sessions,
+            0.9741,
+        ),
+        _shipped(Format.ONNX, Precision.FP32, parameters * 4, _sha("fp32"), _measured(p95_ms), 0.9763),
         _shipped(
             Format.COREML,
             Precision.FP16,
@@ -292,6 +386,7 @@ def make_result(**changes: Any) -> BuildResult:
             None,
         ),
     )
+    artifacts = (artifacts[0].model_copy(update={"proof": proof}), *artifacts[1:])
     measured = [(t, s) for t in trials for s in t.schemes if isinstance(s.latency, MeasuredLatency)]
     points: list[FrontierPoint] = []
     for trial, scheme in sorted(measured, key=lambda pair: pair[1].latency.p95_ms):  # type: ignore[union-attr]
@@ -310,20 +405,23 @@ def make_result(**changes: Any) -> BuildResult:
         "edgedistill_version": "0.1.0",
         "build_key": _sha("build"),
         "status": "met",
-        "verdict": "mobileone w0.5 d1 @16 in int8 keeps its p95 inside the budget in three sessions.",
+        "verdict": "mobileone w0.5 d1 @16 in int8 is proven inside 0.412 ms at p95 on this machine.",
         "target": "host",
-        "constraints": (LatencyLimit(target="host", budget=budget, bound_ms=0.219, kept=True),),
+        "accuracy_margin": 0.02,
+        "constraints": (LatencyLimit(target="host", budget=budget, aim_ms=0.41, proof=proof, kept=True),),
         "data": SplitSizes(
-            source="digits", fingerprint=_sha("digits"), classes=10, train=1257, validation=270, test=270, seed=0
+            source="digits", fingerprint=_sha("digits"), classes=10, train=1257, validation=IMAGES, test=IMAGES, seed=0
         ),
         "teacher": TeacherSummary(
             name="timm:resnet18",
             accuracy=0.9852,
+            accuracy_interval=wilson_interval(0.9852, IMAGES),
             accuracy_validation=0.9889,
             parameters=11_173_962,
             bytes=44_720_000,
             resolution=32,
-            latency=_measured(2.06, 1000),
+            latency=_measured(TEACHER_MS, 6000, 6),
+            files=(TeacherFile(path="teacher.onnx", format=Format.ONNX, sha256=_sha("teacher")),),
         ),
         "student": StudentSummary(
             family=family,
@@ -334,15 +432,12 @@ def make_result(**changes: Any) -> BuildResult:
             multiply_adds=macs,
         ),
         "artifacts": artifacts,
-        "proof": Proof(
-            artifact_sha256=winner_sha,
-            sessions=3,
-            samples_per_session=(1000, 1000, 1000),
-            set_aside_per_session=(0, 310, 0),
-            ranks=(962, 962, 962),
-            bounds_ms=(0.212, 0.215, 0.219),
-            pause_s=2.0,
-            met=True,
+        "proof": proof,
+        "scale": ScaleSummary(
+            anchor_sha256=_sha("anchor"),
+            anchor_ms=Percentiles(p50=0.91, p95=0.95, p99=1.02),
+            spread=0.021,
+            at=make_moment(-600).at,
         ),
         "dropped": (
             Dropped(
@@ -395,9 +490,74 @@ def make_not_met() -> BuildResult:
         artifacts=(),
         proof=None,
         trials=tuple(
-            t if t.state == "failed" else t.model_copy(update={"state": "over_budget"}) for t in result.trials
+            t
+            if t.state == "failed"
+            else t.model_copy(
+                update={
+                    "state": "over_budget",
+                    "schemes": tuple(s.model_copy(update={"proof": None}) for s in t.schemes),
+                }
+            )
+            for t in result.trials
         ),
         budget_that_would_do_ms=0.15,
+    )
+
+
+def make_proven_in_ms(**changes: Any) -> BuildResult:
+    """`make_result`, its budget in milliseconds: sessions of the file alone."""
+    result = make_result()
+    first, *rest = result.artifacts
+    proof = make_proof(proof_values(0.21), BUDGET_MS, share=False, sha256=first.sha256)
+    budget = Budget(latency_ms=BUDGET_MS, percentile=Percentile.P95)
+    fields: dict[str, Any] = {
+        "proof": proof,
+        "constraints": (LatencyLimit(target="host", budget=budget, aim_ms=0.41, proof=proof, kept=True),),
+        "artifacts": (first.model_copy(update={"proof": proof}), *rest),
+        "trials": tuple(_with_proof(trial, proof) for trial in result.trials),
+    }
+    return make_result(**{**fields, **changes})
+
+
+def make_measured_again() -> BuildResult:
+    """`make_result`, with the proof of an earlier build beside its own and load without a pause after it."""
+    result = make_result()
+    assert result.proof is not None
+    earlier = result.proof.model_copy(
+        update={
+            "values": proof_values(0.099),
+            "began_at": "2025-12-24T18:00:00.000+00:00",
+            "start": make_moment(-800_000),
+        }
+    )
+    load = SustainedLoad(
+        seconds=60.0, first_third_ms=0.21, last_third_ms=0.231, start=make_moment(100), end=make_moment(160)
+    )
+    return make_result(earlier=(earlier,), sustained=load, notes=("the machine has changed since 2025-12-24",))
+
+
+def disproven(result: BuildResult, number: int, values: Sequence[float]) -> BuildResult:
+    """`result`, a proof tried of the int8 file of a trial, of which the sessions saw so much; it is not met."""
+    (trial,) = [t for t in result.trials if t.number == number]
+    sha256 = trial.schemes[1].artifact.sha256
+    share = result.budget.share_of_teacher
+    proof = make_proof(
+        values, share or result.budget.latency_ms, share=share is not None, sha256=sha256, met=False, over_allowed=0
+    )
+    return result.model_copy(
+        update={"trials": tuple(_with_proof(t, proof) if t.number == number else t for t in result.trials)}
+    )
+
+
+def _with_proof(trial: Trial, proof: Proof) -> Trial:
+    """A trial with what was tried of one of its files."""
+    return trial.model_copy(
+        update={
+            "schemes": tuple(
+                s.model_copy(update={"proof": proof}) if s.artifact.sha256 == proof.artifact_sha256 else s
+                for s in trial.schemes
+            )
+        }
     )
 
 
@@ -423,7 +583,7 @@ def make_unmeasured() -> BuildResult:
         constraints=(_unproven("pixel-8", 5.0),),
         teacher=result.teacher.model_copy(update={"latency": unknown}),
         artifacts=tuple(
-            [first.model_copy(update={"latency": predicted, "load_ms": None, "peak_memory_bytes": None})]
+            [first.model_copy(update={"latency": predicted, "load_ms": None, "peak_memory_bytes": None, "proof": None})]
             + [a.model_copy(update={"latency": unknown}) for a in rest]
         ),
         proof=None,
@@ -437,12 +597,13 @@ def make_unmeasured() -> BuildResult:
                             "high_ms": 1 + t.parameters / 1e5,
                         }
                     ),
-                    "schemes": tuple(s.model_copy(update={"latency": unknown}) for s in t.schemes),
+                    "schemes": tuple(s.model_copy(update={"latency": unknown, "proof": None}) for s in t.schemes),
                     "state": "complete" if t.state == "over_budget" else t.state,
                 }
             )
             for t in result.trials
         ),
+        scale=None,
         frontier=(),
         predicted=(),
         stopped="as many candidates were tried as allowed",

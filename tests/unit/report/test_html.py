@@ -19,9 +19,12 @@ from hypothesis import strategies as st
 from edgedistill.errors import InputError
 from edgedistill.explanation.folder import ReportProfiles, read_profiles
 from edgedistill.report.html import embedded_json, render_report, write_report
+from edgedistill.report.proof_tables import alternating
+from edgedistill.results import AccuracyLimit
 
 HOSTILE = "</script><script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">"
 SECTIONS = [
+    "The proof",
     "Accuracy against latency",
     "Latency, run by run",
     "Operators by time",
@@ -29,8 +32,8 @@ SECTIONS = [
     "The search",
     "Candidates, rung by rung",
     "Tried and dropped",
-    "The proof",
     "Environment",
+    "Repeat it yourself",
     "Reproduce",
 ]
 
@@ -72,8 +75,10 @@ class Page(HTMLParser):
 
 
 def profiles_for(result: Any, realistic: ModuleType) -> ReportProfiles:
-    winner = realistic.make_profile(result.proof.artifact_sha256, 0.198) if result.proof else None
-    return ReportProfiles(winner, realistic.make_profile("t" * 64, 1.94, seed=1))
+    proof = result.proof
+    anchor_ms = 1.94 if proof and proof.share else None
+    winner = realistic.make_profile(proof.artifact_sha256, 0.198, anchor_ms=anchor_ms) if proof else None
+    return ReportProfiles(winner, realistic.make_profile("t" * 64, 1.94, seed=1, sessions=6))
 
 
 def hostile(value: Any) -> Any:
@@ -91,6 +96,10 @@ def hostile(value: Any) -> Any:
         "status",
         "sha256",
         "artifact_sha256",
+        "anchor_sha256",
+        "at",
+        "began_at",
+        "right",
         "build_key",
     }
     if isinstance(value, dict):
@@ -109,28 +118,45 @@ def test_every_section_in_its_order(realistic: ModuleType, make: str) -> None:
     (title,) = page.headings["h1"]
     assert title == {"met": "✓Budget met", "not_met": "✕Not met", "unmeasured": "?Not measured"}[result.status]
     assert page.count("table") == page.count("caption")
-    assert len(page.figures) == {"make_result": 6, "make_not_met": 4, "make_unmeasured": 3}[make]
+    assert len(page.figures) == {"make_result": 7, "make_not_met": 4, "make_unmeasured": 3}[make]
     assert result.verdict in page.text
-    assert "None" not in page.text and "nan" not in page.text.split()
+    assert "None" not in page.text.replace("model.run(None, feed)", "") and "nan" not in page.text.split()
 
 
 def test_the_figures_of_the_result_stand_in_the_page(realistic: ModuleType) -> None:
     result = realistic.make_result()
     text = Page(render_report(result, profiles_for(result, realistic))).text
     for expected in (
-        "p95 is 0.211 ms where 0.412 ms was allowed, measured on Intel Xeon",
-        "97.4% of the test images are right (teacher 98.5%)",
+        "is proven inside 0.412 ms at p95 on this machine. It was measured on Intel Xeon",
+        "97.4% [94.7% to 98.7%] of the test images are right (teacher 98.5% [96.3% to 99.4%])",
         "1.1 points below the teacher's 98.5%",
-        "0.219 ms",
+        "Proven: in 22 sessions of 3.0 s over 1 min 28 s p95 was 10.0% to 10.5% of the teacher's; with 95% "
+        "confidence at least 80% of such sessions stay below 20.0% of the teacher's.",
+        "6 looks in all, over every finalist that might be tried; each may err with 0.83%, together with 5%",
+        "2210.5% of the teacher's✓ yes",  # the last session
+        "reference arithmetic24.0 µs26.2 µs",
+        "clock2900 MHz2812 MHz",
+        "temperatureunknownunknown",
+        "ready and without a processor44.0 ms in all",
+        "processors given to others88.0 ms in all",
+        "in turn withthe teacher's fp32 file",
+        "CPU 1, shares its core with CPU 0",
+        "2026-01-02 03:04:09 UTC500",  # begun, runs
+        "24.1 to 24.22.00 ms3.00 ms",  # reference, waited, stolen
+        "measured,22 sessions",
+        "measured,6 sessions",
+        "measured,1 session",
+        "97.41%94.7% to 98.7%",
         "no NVIDIA GPU in this machine",
         "the CPU has no fp16 kernels",
         "the loss was not finite in epoch 2 (batch 31)",
         "loses 1.4 points of validation accuracy",
         "edgedistill build BUILD.toml --target host --budget 20%@p95",
-        "edgedistill profile package/student-int8.onnx --target host",
-        "is the most accurate of 3 students whose files keep every limit, of 13 tried",
-        "at most 0.219 ms (proof)",
-        "21,000310962",  # session, runs, set aside, rank
+        "edgedistill build BUILD.toml --target host --budget 20%@p95 --remeasure",
+        "edgedistill profile package/student-int8.onnx --target host --beside teacher.onnx",
+        "is the fastest of 2 students as accurate as the most accurate one (within 2.0 points, 95% confidence), of 3 "
+        "students whose files keep every limit, of 13 tried",
+        "10.0% to 10.5% of the teacher's in 22 sessions",
         "The search stopped because no untried candidate is likely enough to do better.",
         "5 of 6 predicted intervals held what was measured (1 of 1 calibrated ones); median error 7.5%.",
         "p95 0.496 ms in int8: 0.0836 ms (20.3%) over the budget",
@@ -141,6 +167,76 @@ def test_the_figures_of_the_result_stand_in_the_page(realistic: ModuleType) -> N
         result.build_key,
     ):
         assert expected in text, expected
+
+
+def test_a_proof_in_milliseconds_speaks_of_no_teacher(realistic: ModuleType) -> None:
+    result = realistic.make_proven_in_ms()
+    page = Page(render_report(result, profiles_for(result, realistic)))
+    proof = page.text[page.text.index("The proof") : page.text.index("Accuracy against latency")]
+    assert "stay below 0.412 ms" in proof and "teacher" not in proof
+    assert "alternating" not in page.text, "nothing ran in turn with it"
+
+
+def test_an_earlier_proof_stands_beside_this_one_and_load_is_told(realistic: ModuleType) -> None:
+    result = realistic.make_measured_again()
+    text = Page(render_report(result, profiles_for(result, realistic))).text
+    newer, older = text.index("2026-01-02 03:04:05 UTCthis file"), text.index("2025-12-24 18:00:00 UTCthis file")
+    assert newer < older
+    assert "9.7% to 10.1% of the teacher's in 22 sessions20.0% of the teacher'sproven" in text
+    assert "the machine has changed since 2025-12-24" in text
+    assert "p95 was 0.210 ms in the first third of 1 min 0 s without a pause and 0.231 ms in the last (+10.0%)" in text
+    assert "Measured again" not in Page(render_report(realistic.make_result(), ReportProfiles())).text
+
+
+def test_a_file_that_is_not_proven_is_called_so(realistic: ModuleType) -> None:
+    result = realistic.disproven(realistic.make_result(), 5, (0.08,) * 20 + (0.21, 0.22))
+    text = Page(render_report(result, ReportProfiles())).text
+    assert "trial 5, mobileone w0.5 d0.5 @16, int8: in 22 sessions of 3.0 s over 1 min 28 s p95 was" in text
+    assert "2 of them were over 20.0% of the teacher's, at most 0 may be" in text
+    assert "int8 0.143 msnot proven" in text
+
+
+def test_a_limit_that_the_split_cannot_tell_is_unresolved(realistic: ModuleType) -> None:
+    result = realistic.make_result()
+    told = AccuracyLimit(limit=0.97, accuracy_validation=0.974, lower_bound=0.951, resolved=False, kept=True)
+    text = Page(
+        render_report(result.model_copy(update={"constraints": (*result.constraints, told)}), ReportProfiles())
+    ).text
+    assert "97.40%, unresolved: the split is too small to tell" in text
+
+
+def test_ratios_of_medians_are_not_passed_off_as_ratios_of_p95(realistic: ModuleType) -> None:
+    """400 runs of each resolve p95: sessions of 500 do, those of 300 do not."""
+    result = realistic.make_result()
+    profiles = profiles_for(result, realistic)
+    assert "compared by median" not in Page(render_report(result, profiles)).text
+    cut = [
+        s.model_copy(update={"samples_ns": s.samples_ns[:300], "anchor_ns": s.anchor_ns[:300], "turns": ((5, 5),) * 60})
+        for s in profiles.winner.sessions[:3]
+    ]
+    sessions = (*cut, *profiles.winner.sessions[3:])
+    short = ReportProfiles(profiles.winner.model_copy(update={"sessions": sessions}))
+    told = "compared by median3 of 22 sessions: p95 takes 400 runs of each model"
+    assert told in Page(render_report(result, short)).text
+
+
+def test_longer_turns_are_asked_for_where_alternating_changes_much(realistic: ModuleType) -> None:
+    result = realistic.make_result()
+    profiles = profiles_for(result, realistic)
+    assert (
+        "student, measured in turn with another file: alternating changes the ratio by "
+        in Page(render_report(result, profiles)).text
+    )
+    slow_first = tuple(500_000 if number % 5 < 3 else 198_000 for number in range(500))
+    cold = profiles.winner.model_copy(
+        update={"sessions": tuple(s.model_copy(update={"samples_ns": slow_first}) for s in profiles.winner.sessions)}
+    )
+    told, warn = alternating(cold)
+    assert warn and told.startswith("alternating changes the ratio by +152.6%: too much; set burst = ")
+    assert (
+        f"Warning: student, measured in turn with another file: {told}."
+        in Page(render_report(result, ReportProfiles(cold))).text
+    )
 
 
 def test_an_unmeasured_build_calls_nothing_measured(realistic: ModuleType) -> None:
@@ -159,8 +255,8 @@ def test_what_a_reference_interpreter_computed_is_not_called_the_devices(realist
     page = Page(render_report(result, profiles_for(result, realistic)))
     assert "99.60%± 0.0085reference" in page.text
     assert (
-        "Accuracy on the device unknown; a reference interpreter, not the device, gets 99.22% of 256 validation images right"
-        in page.text
+        "Accuracy on the device unknown; a reference interpreter, not the device, gets 99.22% (97.2% to 99.8%) of 256 "
+        "validation images right" in page.text
     )
 
 
@@ -258,6 +354,6 @@ def test_in_a_browser(tmp_path: Path, realistic: ModuleType, width: int, dark: b
     probe = json.loads(found[1].replace("&quot;", '"').replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&"))
     assert probe["errors"] == []
     assert probe["title"].startswith("Budget met")
-    assert probe["drawn"] == 6
+    assert probe["drawn"] == 7
     assert not probe["wide"], f"scrolls sideways at {probe['width']} px"
     assert probe["fill"] == ("rgb(111, 177, 255)" if dark else "rgb(11, 92, 194)")

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from itertools import groupby
 from types import ModuleType
+from typing import Any
 
+import numpy as np
 import pytest
+from factories import make_session
 from hypothesis import given
 from hypothesis import strategies as st
 
 from edgedistill.artifacts import MeasuredLatency, OpTiming
 from edgedistill.explanation.operators import operator_kinds
-from edgedistill.report.plots.distribution import _cumulative, distribution
+from edgedistill.report.plots.distribution import SHARES, curve_ms, distribution
 from edgedistill.report.plots.frontier import frontier
 from edgedistill.report.plots.halving import halving
 from edgedistill.report.plots.operators import TOP_OPERATORS, operators
 from edgedistill.report.plots.order import order
+from edgedistill.report.plots.over_time import begins_s, over_time, run_starts_s, stretches_of
 from edgedistill.report.plots.predictions import predictions
 from edgedistill.report.tables import dropped, unknowns
 from edgedistill.results import BuildResult
@@ -57,22 +62,102 @@ def test_nothing_to_place_gives_no_plot(realistic: ModuleType) -> None:
 
 
 @given(st.lists(st.integers(1, 10**9), min_size=1, max_size=3000))
-def test_the_curve_tells_true_shares_and_keeps_its_tail(samples: list[int]) -> None:
-    x, y = _cumulative(samples)
-    assert x == sorted(x) and y == sorted(y) and y[-1] == 1.0 and x[-1] == max(samples) / 1e6
-    for ms, share in zip(x, y, strict=True):
-        at_most = sum(s / 1e6 <= ms for s in samples) / len(samples)
-        below = sum(s / 1e6 < ms for s in samples) / len(samples)
-        assert below < share <= at_most + 1e-12
-    assert sum(share > 0.95 for share in y) == len([i for i in range(1, len(samples) + 1) if i / len(samples) > 0.95])
+def test_the_curve_tells_true_shares_from_the_fastest_run_to_the_slowest(samples: list[int]) -> None:
+    curve = curve_ms(samples).tolist()
+    assert (curve[0], curve[-1]) == (min(samples) / 1e6, max(samples) / 1e6)
+    assert curve == sorted(curve)
+    for ms, share in zip(curve, SHARES.tolist(), strict=True):
+        assert sum(s / 1e6 <= ms for s in samples) / len(samples) >= share - 1e-12
+        assert sum(s / 1e6 < ms for s in samples) / len(samples) <= share + 1e-12
 
 
-def test_a_curve_a_session_and_a_log_axis_where_far_apart(realistic: ModuleType) -> None:
-    near, far = realistic.make_profile("a", 0.2), realistic.make_profile("b", 9.0)
+def test_sessions_are_faint_behind_their_median_and_all_of_it_is_light(realistic: ModuleType) -> None:
+    near, far = realistic.make_profile("a", 0.2), realistic.make_profile("b", 9.0, sessions=6)
     both = distribution(near, far, 0.4, Percentile.P95)
-    assert [t.name for t in both.data[:-1]] == [f"{n}, session {i}" for n in ("student", "teacher") for i in (1, 2, 3)]
+    assert [trace.name for trace in both.data[:-1]] == [
+        "student, each of its 22 sessions",
+        "student, median of 22 sessions",
+        "teacher, each of its 6 sessions",
+        "teacher, median of 6 sessions",
+    ]
+    faint, middle = both.data[:2]
+    assert faint.opacity < 0.5 and faint.line.width < middle.line.width
+    assert list(faint.x).count(None) == 21, "a gap between any two sessions"
+    assert middle.x[30] == pytest.approx(np.median([curve_ms(s.samples_ns)[30] for s in near.sessions]), rel=1e-6)
+    assert len(both.to_json()) < 60_000
     assert both.layout.xaxis.type == "log"
-    assert distribution(near, None, 0.25, Percentile.P95).layout.xaxis.type is None
+    one = distribution(realistic.make_profile("a", 0.2, sessions=1), None, 0.25, Percentile.P95)
+    assert [trace.name for trace in one.data[:-1]] == ["student, 1 session"]
+    assert one.layout.xaxis.type is None
+
+
+# -- over time ----------------------------------------------------------------------------------------------------
+
+
+def traces(figure: Any) -> dict[str, Any]:
+    return {trace.name: trace for trace in figure.data}
+
+
+def test_sessions_over_time_keep_begin_and_end_and_stay_light(realistic: ModuleType) -> None:
+    profile = realistic.make_profile("a", 0.2, sessions=40)
+    proof = realistic.make_proof(realistic.proof_values(0.21), 0.412, share=False, sha256="a")
+    figure = over_time(profile, proof, Percentile.P95)
+    drawn = traces(figure)
+    median, tail = drawn["median of a stretch of runs"], drawn["95th percentile of a stretch of runs"]
+    shown = sum(value is not None for trace in figure.data for value in trace.x)
+    assert shown <= 2100
+    assert list(median.x) == list(tail.x)
+    pieces = [list(piece) for split, piece in groupby(median.x, lambda x: x is None) if not split]
+    assert len(pieces) == 40, "no line from one session to the next"
+    for number, (piece, session) in enumerate(zip(pieces, profile.sessions, strict=True)):
+        whole_s = (sum(session.samples_ns) - session.samples_ns[-1]) / 1e9
+        assert piece[0] == pytest.approx(4.0 * number, abs=1e-3), "by the clock, the pauses too"
+        assert piece[-1] == pytest.approx(4.0 * number + whole_s, rel=1e-4)
+        assert piece == sorted(piece)
+
+
+def test_runs_in_turn_stand_where_they_were() -> None:
+    """Two turns of 2 and 1 runs of the file, each before 1 and 2 of the anchor."""
+    session = make_session((10, 20, 30), (100, 200, 300), turns=((2, 1), (1, 2)))
+    assert run_starts_s(session).tolist() == pytest.approx([0, 10e-9, 130e-9])
+    assert run_starts_s(make_session((10, 20, 30))).tolist() == pytest.approx([0, 10e-9, 30e-9])
+
+
+def test_sessions_without_a_clock_follow_one_another() -> None:
+    sessions = [make_session((1_000_000_000,) * 3), make_session((2_000_000_000,))]
+    assert begins_s(sessions) == [0.0, 3.0]
+
+
+def test_a_stretch_is_its_own_runs_and_a_single_run_is_one() -> None:
+    found = stretches_of(make_session([1_000_000] * 10 + [3_000_000] * 10), 5.0, 2)
+    assert found.median_ms.tolist() == found.p95_ms.tolist() == [1.0, 3.0]
+    assert (found.at_s[0], found.at_s[-1]) == (5.0, pytest.approx(5.037))
+    alone = stretches_of(make_session((7_000_000,)), 0.0, 40)
+    assert (alone.at_s.tolist(), alone.median_ms.tolist()) == ([0.0], [7.0])
+
+
+def test_a_share_is_proven_by_ratios_and_drawn_as_such(realistic: ModuleType) -> None:
+    result = realistic.make_result()
+    profile = realistic.make_profile(result.proof.artifact_sha256, 0.2, anchor_ms=2.0)
+    figure = over_time(profile, result.proof, Percentile.P95)
+    drawn = traces(figure)
+    ratio, limit = drawn["p95 over the teacher's"], drawn["limit 20.0% of the teacher's"]
+    assert tuple(ratio.y) == result.proof.values and ratio.yaxis == limit.yaxis == "y2"
+    assert set(ratio.marker.symbol) == {"circle"}
+    reference = drawn["reference arithmetic before and after a session"]
+    assert reference.yaxis == "y3"
+    values = [value for value in reference.y if value is not None]
+    assert values[:2] == [24.0, 24.075] and len(values) == 2 * 22
+
+
+def test_a_session_over_the_limit_is_marked(realistic: ModuleType) -> None:
+    values = (*realistic.proof_values(0.21)[:-1], 0.5)
+    proof = realistic.make_proof(values, 0.412, share=False, sha256="a")
+    drawn = traces(over_time(realistic.make_profile("a", 0.2), proof, Percentile.P95))
+    assert drawn["p95 of a session"].marker.symbol == ("circle",) * 21 + ("x",)
+    assert "limit 0.412 ms" in drawn
+    unproven = traces(over_time(realistic.make_profile("a", 0.2, sessions=1), None, Percentile.P95))
+    assert len(unproven["p95 of a session"].y) == 1 and not any(name.startswith("limit") for name in unproven)
 
 
 def test_operators_are_the_costliest_in_order() -> None:
@@ -100,7 +185,7 @@ def test_rungs_hold_every_candidate(realistic: ModuleType) -> None:
 def test_what_was_dropped_says_why(realistic: ModuleType) -> None:
     groups = dict(dropped(realistic.make_result()))
     assert groups["Formats and precisions of the student"][0][0] == "onnx fp16"
-    assert [subject for subject, _ in groups["Turned away by a measurement"]] == ["trial 7, mobileone w0.5 d1 @32"]
+    assert [subject for subject, _ in groups["Rejected"]] == ["trial 7, mobileone w0.5 d1 @32"]
     assert groups["Failed"][0][1] == "the loss was not finite in epoch 2 (batch 31)"
     assert dropped(realistic.make_result(dropped=(), trials=())) == ()
 
@@ -157,7 +242,29 @@ def test_trials_in_order_with_the_best_so_far(realistic: ModuleType) -> None:
         assert sorted(x for t in marks if (t.yaxis or "y") == axis for x in t.x) == trained
     above, below = [t for t in figure.data if t.name == "best so far inside all limits"]
     assert list(above.x) == list(below.x) == list(range(2, 12)), "from the first that kept all limits to the end"
-    assert list(above.y) == sorted(above.y), "the most accurate so far"
     assert max(below.y) <= result.budget.latency_ms
+    assert list(below.y) == sorted(below.y, reverse=True), "of those as accurate the fastest"
     assert below.y[-1] == result.trials[realistic.WINNER].schemes[1].latency.p95_ms  # type: ignore[union-attr]
     assert not [t for t in order(realistic.make_not_met()).data if t.name == "best so far inside all limits"]
+
+
+def test_the_best_so_far_steps_on_no_file_whose_proof_is_not_met(realistic: ModuleType) -> None:
+    """A file faster than the winner's and as accurate, which would be the best, were it proven."""
+    result: BuildResult = realistic.make_result()
+    winner = result.trials[realistic.WINNER]
+    fast = winner.schemes[1].latency.model_copy(update={"p95_ms": 0.15, "relative": None})
+    scheme = winner.schemes[1].model_copy(update={"latency": fast, "proof": None})
+    scheme = scheme.model_copy(update={"artifact": scheme.artifact.model_copy(update={"sha256": "b" * 64})})
+    other = result.trials[2].model_copy(update={"schemes": (winner.schemes[0], scheme)})
+    trials = (*result.trials[:2], other, *result.trials[3:])
+    tried = realistic.disproven(result.model_copy(update={"trials": trials}), 2, (0.1,) * 20 + (0.25, 0.26))
+
+    def lowest(build: BuildResult) -> float:
+        (line,) = [t for t in order(build).data if t.name == "best so far inside all limits" and t.yaxis == "y2"]
+        return float(min(line.y))
+
+    assert lowest(result.model_copy(update={"trials": trials})) == 0.15
+    assert lowest(tried) == winner.schemes[1].latency.p95_ms  # type: ignore[union-attr]
+    shown = traces(frontier(tried))["measured, not proven"]
+    assert min(shown.x) > result.budget.latency_ms, "at what its proof saw, not at what one session measured"
+    assert "not proven" in shown.hovertext[0]

@@ -62,12 +62,24 @@ def test_the_card_states_every_artifact_and_says_unknown(realistic: ModuleType) 
     card = model_card(result, realistic.make_contract(), TRAINING)
     for artifact in result.artifacts:
         assert escape_markdown(artifact.path.removeprefix("package/")) in card
-    assert "97.41%" in card and "98.52%" in card
-    assert "p95 0.211 ms" in card
+    assert "97.41% (94.7% to 98.7%)" in card and "98.52% (96.3% to 99.4%)" in card
+    assert "p95 0.211 ms, p99 0.226 ms; measured, 11000 runs in 22 sessions on" in card
+    assert "p95 0.297 ms, p99 0.318 ms; measured, 1000 runs in 1 session on" in card
     assert card.count("| unknown | unknown | unknown |") == 2
     assert "unknown on host: no NVIDIA GPU in this machine" in card
-    assert "0.212 ms, 0.215 ms, 0.219 ms" in card
+    assert (
+        "student-int8.onnx is proven: in 22 sessions of 3.0 s over 1 min 28 s p95 was 10.0% to 10.5% of "
+        "the teacher's; with 95% confidence at least 80% of such sessions stay below 20.0% of the teacher's."
+    ) in card
+    assert "Each session ran it in turn with the teacher's fp32 file" in card
     assert "None" not in card.replace("[None]", "") and "nan" not in card.lower().split()
+
+
+def test_a_proof_in_milliseconds_and_load_are_told_as_such(realistic: ModuleType) -> None:
+    alone = model_card(realistic.make_proven_in_ms(), realistic.make_contract(), TRAINING)
+    assert "stay below 0.412 ms." in alone and "in turn with the teacher" not in alone
+    load = model_card(realistic.make_measured_again(), realistic.make_contract(), TRAINING)
+    assert "Without a pause for 60 s its p95 was 0.210 ms in the first third and 0.231 ms in the last." in load
 
 
 def test_an_unmeasured_build_never_reads_as_measured(realistic: ModuleType) -> None:
