@@ -15,7 +15,7 @@ from factories import make_environment
 from structures import law, matrix_of, structures
 
 from edgedistill import schemas
-from edgedistill.artifacts import MeasuredLatency
+from edgedistill.artifacts import Percentiles, RelativeLatency
 from edgedistill.cli.app import run
 from edgedistill.devices.local import LocalDevice
 from edgedistill.errors import InputError
@@ -33,6 +33,7 @@ FACTS = {
     "power mode": "performance",
     "onnxruntime": "1.23.0",
 }
+ANCHOR_MS = Percentiles(p50=1, p95=1, p99=1)
 
 
 def make_rows(count: int, precision: Precision = Precision.FP32, noise: float = 0.0) -> tuple[CalibrationRow, ...]:
@@ -45,12 +46,8 @@ def make_rows(count: int, precision: Precision = Precision.FP32, noise: float = 
             spec=StudentSpec(family="resnet", width=1 + number / 100, depth=1.0, resolution=32),
             structure=structure,
             precision=precision,
-            latency=MeasuredLatency(
-                p50_ms=latency,
-                p95_ms=2 * latency,
-                p99_ms=3 * latency,
-                samples=100,
-                device="a board",
+            relative=RelativeLatency(
+                p50=latency, p95=2 * latency, p99=3 * latency, anchor_sha256="0" * 64, anchor_ms=ANCHOR_MS
             ),
             bytes=structure.weights_bytes + 1000,
             peak_memory_bytes=30_000_000 + structure.weights_bytes + 2 * structure.activation_bytes,
@@ -123,13 +120,13 @@ def test_the_error_is_of_rows_that_the_model_never_saw() -> None:
     assert found is not None
     expected = []
     for row in rows:
-        others = [Row(r.structure, r.latency.comparable(Percentile.P95)) for r in rows if r is not row]
+        others = [Row(r.structure, r.relative.in_ms(Percentile.P95)) for r in rows if r is not row]
         model = LatencyModel.fit(others)
-        expected.append(abs(model.predict(row.structure).latency_ms / row.latency.comparable(Percentile.P95) - 1))
+        expected.append(abs(model.predict(row.structure).latency_ms / row.relative.in_ms(Percentile.P95) - 1))
     assert found.median_error == pytest.approx(np.median(expected))
     assert found.mape == pytest.approx(np.mean(expected))
     assert found.within_10 == pytest.approx(np.mean(np.array(expected) <= 0.1))
-    assert 0.8 <= found.coverage_95 <= 1
+    assert 0.8 <= found.coverage <= 1
     assert (found.rows, found.left_out) == (24, 1)
     assert left_out_error(rows[:3], Quantity.P95) is None
 
