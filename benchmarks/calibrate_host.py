@@ -62,9 +62,9 @@ def estimates(profile: DeviceProfile, precision: Precision, quantity: Quantity, 
         assert latency is not None
         found = [latency.predict(structure) for structure in of]
         return [(p.latency_ms, p.low_ms, p.high_ms) for p in found]
-    model = profile.memory_model(precision) if quantity is Quantity.MEMORY else profile.size_model(precision)
+    model = profile.bytes_model(precision, quantity)
     assert model is not None
-    return [(p.bytes, p.low_bytes, p.high_bytes) for p in map(model.predict, of)]
+    return [model.ends(structure) for structure in of]
 
 
 def judge(estimated: list[Estimate], measured: list[float]) -> dict[str, float]:

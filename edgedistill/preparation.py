@@ -145,8 +145,7 @@ def plausible_multiply_adds(teacher: PreparedTeacher, budget: Budget) -> float:
 
 def prior_of(target: Target) -> dict[Precision, Expectation]:
     """What published figures give of a device's latencies, for one that is not attached."""
-    prior = prior_from_published(target)
-    return {prior.precision: Expectation(prior.model)} if prior else {}
+    return {precision: Expectation(model) for precision, model in prior_from_published(target).items()}
 
 
 def open_views(bench: Workbench, executor: Executor) -> ViewStore:

@@ -144,22 +144,14 @@ def _parts(rows: Sequence[Row]) -> list[Part]:
     return found
 
 
-@dataclass(frozen=True)
-class PublishedModel:
-    """What others' published figures for a device give: a latency model for the one precision that they are for."""
-
-    precision: Precision
-    model: LatencyModel
-
-
-def prior_from_published(target: Target) -> PublishedModel | None:
-    """latency = a + b * multiply-adds, both non-negative, from `target.published`; None where nothing is published.
+def prior_from_published(target: Target) -> dict[Precision, LatencyModel]:
+    """latency = a + b * multiply-adds, both non-negative, from `target.published`; empty where nothing is published.
 
     Precisions are not mixed: the one with the most figures is taken, among equals the first of `target.precisions`. A
     prediction from it is never calibrated, and its interval is wide on purpose.
     """
     if not target.published:
-        return None
+        return {}
     counts = Counter(point.precision for point in target.published)
     own = [precision for precision in target.precisions if precision in counts]
     precision = max([*own, *counts], key=lambda p: counts[p])
@@ -173,7 +165,7 @@ def prior_from_published(target: Target) -> PublishedModel | None:
     names = ", ".join(f"{point.model} ({point.source})" for point in points)
     basis = f"{len(points)} published figures at {precision}: {names}"
     trust = trust.model_copy(update={"measured": False})
-    return PublishedModel(precision, LatencyModel(law=law, trust=trust, basis=basis))
+    return {precision: LatencyModel(law=law, trust=trust, basis=basis)}
 
 
 def choose_probes(structures: Sequence[Structure], count: int) -> tuple[int, ...]:

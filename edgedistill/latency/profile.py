@@ -16,7 +16,7 @@ from pydantic import Field
 
 from edgedistill.artifacts import Environment, Fraction, RelativeLatency
 from edgedistill.latency.law import MIN_ROWS, Learnt
-from edgedistill.latency.memory import BytesModel, BytesRow
+from edgedistill.latency.memory import BytesModel
 from edgedistill.latency.model import LatencyModel, Row
 from edgedistill.latency.stored import read_document
 from edgedistill.specs import Format, Frozen, Percentile, Precision, StudentSpec
@@ -110,16 +110,9 @@ class DeviceProfile(Frozen):
         basis = f"{len(found)} models of the profile of {self.target} from {self.measured_at[:10]}"
         return LatencyModel.fit(found, basis) if len(found) >= MIN_ROWS else None
 
-    def memory_model(self, precision: Precision) -> BytesModel | None:
-        """Peak memory of a process that runs a file; None where the rows are too few."""
-        return self._bytes_model(precision, Quantity.MEMORY)
-
-    def size_model(self, precision: Precision) -> BytesModel | None:
-        """Bytes of a file; None where the rows are too few."""
-        return self._bytes_model(precision, Quantity.SIZE)
-
-    def _bytes_model(self, precision: Precision, quantity: Quantity) -> BytesModel | None:
-        found = [BytesRow(row.structure, round(row.measured(quantity))) for row in self.of(precision)]
+    def bytes_model(self, precision: Precision, quantity: Quantity) -> BytesModel | None:
+        """Size of a file, or peak memory of a process that runs it; None where the rows are too few."""
+        found = [(row.structure, round(row.measured(quantity))) for row in self.of(precision)]
         return BytesModel.fit(found) if len(found) >= MIN_ROWS else None
 
     def save(self, path: Path) -> None:
@@ -161,4 +154,4 @@ def left_out_error(rows: Sequence[CalibrationRow], quantity: Quantity) -> LeftOu
 def _fitted(rows: Sequence[CalibrationRow], quantity: Quantity) -> Learnt:
     if quantity in PERCENTILE_OF:
         return LatencyModel.fit([Row(row.structure, row.measured(quantity), row.multiplying) for row in rows])
-    return BytesModel.fit([BytesRow(row.structure, round(row.measured(quantity))) for row in rows])
+    return BytesModel.fit([(row.structure, round(row.measured(quantity))) for row in rows])

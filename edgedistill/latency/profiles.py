@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -19,7 +19,7 @@ from edgedistill.devices.local import LocalDevice
 from edgedistill.errors import InputError
 from edgedistill.latency.profile import DeviceProfile, LeftOutError
 from edgedistill.specs import Format, Frozen, Precision, Target
-from edgedistill.targets import load_target
+from edgedistill.targets import all_targets
 
 PROFILES_VARIABLE = "EDGEDISTILL_PROFILES"
 # By what a device's facts call it. What a runtime computes and how fast changes with its version.
@@ -89,18 +89,18 @@ def own_path(target: Target, precisions: Sequence[Precision]) -> Path:
 def differences(profile: DeviceProfile, target: Target, facts: Mapping[str, str]) -> tuple[str, ...]:
     """In what `target`, and its device with these `facts`, differ from those of the profile. What either side does not know
     is not compared."""
-    found = []
-    if profile.runtime is not target.runtime:
-        found.append(f"runtime: measured with {profile.runtime}, here {target.runtime}")
-    if profile.threads != target.threads:
-        found.append(f"threads: measured with {profile.threads}, here {target.threads}")
-    package = RUNTIME_PACKAGES.get(profile.runtime)
-    for name in (*DEVICE_FACTS, *([package] if package else [])):
-        before, now = profile.facts.get(name), facts.get(name)
-        if before is not None and now is not None and before != now:
-            what = "version of " * (name == package) + name
-            found.append(f"{what}: measured with {before}, here {now}")
-    return tuple(found)
+    package = RUNTIME_PACKAGES.get(profile.runtime, "")
+    compared: list[tuple[str, object, object]] = [
+        ("runtime", profile.runtime, target.runtime),
+        ("threads", profile.threads, target.threads),
+        *((name, profile.facts.get(name), facts.get(name)) for name in DEVICE_FACTS),
+        (f"version of {package}", profile.facts.get(package), facts.get(package)),
+    ]
+    return tuple(
+        f"{what}: measured with {before}, here {now}"
+        for what, before, now in compared
+        if before != now and None not in (before, now)
+    )
 
 
 def find_profile(target: Target, facts: Mapping[str, str], precisions: Sequence[Precision] = ()) -> FoundProfile | None:
@@ -134,6 +134,7 @@ def list_profiles() -> ProfilesResult:
     """All profiles by target, the user's own first, compared with what is here."""
     profiles, problems = _all_profiles()
     here = LocalDevice().facts() if profiles else {}
+    local = {target.name: target for target in all_targets() if target.transport == "local"}
     listed = [
         ListedProfile(
             target=profile.target,
@@ -146,7 +147,7 @@ def list_profiles() -> ProfilesResult:
             measured_at=profile.measured_at,
             path=str(path),
             shipped=shipped,
-            differences=_from_here(profile, here),
+            differences=differences(profile, local[profile.target], here) if profile.target in local else None,
         )
         for profile, path, shipped in profiles
     ]
@@ -154,27 +155,14 @@ def list_profiles() -> ProfilesResult:
     return ProfilesResult(profiles=tuple(ordered), problems=problems)
 
 
-def _from_here(profile: DeviceProfile, here: Mapping[str, str]) -> tuple[str, ...] | None:
-    try:
-        target = load_target(profile.target)
-    except InputError:
-        return None
-    return differences(profile, target, here) if target.transport == "local" else None
-
-
 def _all_profiles() -> tuple[list[tuple[DeviceProfile, Path, bool]], tuple[str, ...]]:
     """Every profile with its path and whether it is shipped, and what is wrong with files that are none."""
     found: list[tuple[DeviceProfile, Path, bool]] = []
     problems: list[str] = []
-    for path, shipped in _files():
-        try:
-            found.append((DeviceProfile.load(path), path, shipped))
-        except InputError as error:
-            problems.append(error.message)
-    return found, tuple(problems)
-
-
-def _files() -> Iterator[tuple[Path, bool]]:
     for folder, shipped in ((own_folder(), False), (shipped_folder(), True)):
-        if folder.is_dir():
-            yield from ((path, shipped) for path in sorted(folder.glob("*.json")))
+        for path in sorted(folder.glob("*.json")):
+            try:
+                found.append((DeviceProfile.load(path), path, shipped))
+            except InputError as error:
+                problems.append(error.message)
+    return found, tuple(problems)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from edgedistill.latency.law import MIN_ROWS
-from edgedistill.latency.memory import BytesModel, BytesRow
+from edgedistill.latency.memory import BytesModel
 from edgedistill.latency.model import LatencyModel, Row
 from edgedistill.specs import Percentile, Precision
 from edgedistill.students.structure import Structure
@@ -58,8 +58,8 @@ class Measurements:
     """What was measured so far, by precision."""
 
     latency: dict[Precision, list[Row]] = field(default_factory=dict)
-    size: dict[Precision, list[BytesRow]] = field(default_factory=dict)
-    memory: dict[Precision, list[BytesRow]] = field(default_factory=dict)
+    size: dict[Precision, list[tuple[Structure, int]]] = field(default_factory=dict)
+    memory: dict[Precision, list[tuple[Structure, int]]] = field(default_factory=dict)
 
     def add(self, row: Row, precision: Precision, size: int | None, memory: int | None) -> None:
         """One measured file: its comparable latency at the aim's percentile, its bytes and its peak memory where they are
@@ -67,7 +67,7 @@ class Measurements:
         self.latency.setdefault(precision, []).append(row)
         for rows, taken in ((self.size, size), (self.memory, memory)):
             if taken is not None:
-                rows.setdefault(precision, []).append(BytesRow(row.structure, taken))
+                rows.setdefault(precision, []).append((row.structure, taken))
 
     def expectations(self) -> dict[Precision, Expectation]:
         """Models of each precision of which enough was measured."""
@@ -88,5 +88,5 @@ class Measurements:
         )
 
 
-def _bytes(rows: Sequence[BytesRow]) -> BytesModel | None:
+def _bytes(rows: Sequence[tuple[Structure, int]]) -> BytesModel | None:
     return BytesModel.fit(rows) if len(rows) >= MIN_ROWS else None

@@ -105,13 +105,13 @@ def test_models_are_of_one_precision_and_percentile() -> None:
         assert half.predict(structure).latency_ms == pytest.approx(expected, rel=0.4)
         assert whole.predict(structure).latency_ms == pytest.approx(2 * half.predict(structure).latency_ms)
     assert "24 models" in half.basis and "2026-01-02" in half.basis
-    memory, size = profile.memory_model(Precision.FP32), profile.size_model(Precision.FP32)
+    memory, size = (profile.bytes_model(Precision.FP32, q) for q in (Quantity.MEMORY, Quantity.SIZE))
     assert memory is not None and size is not None
     row = profile.rows[5]
-    assert memory.predict(row.structure).bytes == pytest.approx(row.peak_memory_bytes, rel=0.02)
-    assert size.predict(row.structure).bytes == pytest.approx(row.bytes, rel=0.02)
+    assert memory.ends(row.structure)[0] == pytest.approx(row.peak_memory_bytes, rel=0.02)
+    assert size.ends(row.structure)[0] == pytest.approx(row.bytes, rel=0.02)
     assert profile.latency_model(Precision.INT8, Percentile.P50) is None
-    assert profile.memory_model(Precision.INT8) is None
+    assert profile.bytes_model(Precision.INT8, Quantity.MEMORY) is None
 
 
 def test_the_error_is_of_rows_that_the_model_never_saw() -> None:
