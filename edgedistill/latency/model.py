@@ -6,11 +6,8 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal
 
 import numpy as np
-from pydantic import model_validator
 from scipy.spatial.distance import cdist  # type: ignore[import-untyped]
 
 from edgedistill.latency.features import (
@@ -24,9 +21,7 @@ from edgedistill.latency.features import (
     unseen,
 )
 from edgedistill.latency.law import MIN_ROWS, Law, Learnt, Part, Trust
-from edgedistill.latency.stored import read_document
 from edgedistill.specs import Frozen, Precision, Target
-from edgedistill.store import write_atomic
 from edgedistill.students.structure import OperationKind, Structure
 
 # Shares out what features that move together explain together.
@@ -74,17 +69,8 @@ class LatencyModel(Learnt):
     """Latency in ms at one percentile and precision on one device: `law` over `FEATURE_NAMES`, and `trust` in it. `seen` are
     the kinds of operations that any row had. `basis` says from what it was learnt."""
 
-    schema_version: Literal[1] = 1
     seen: tuple[OperationKind, ...] = tuple(OperationKind)
     basis: str
-
-    @model_validator(mode="after")
-    def _of_these_features(self) -> LatencyModel:
-        known = len(FEATURE_NAMES)
-        for row in (self.law.coefficients, *self.law.left_out):
-            if len(row) != known:
-                raise ValueError(f"it is of {len(row)} features, this version of edgedistill counts {known}")
-        return self
 
     @classmethod
     def fit(cls, rows: Sequence[Row], basis: str = "") -> LatencyModel:
@@ -118,15 +104,6 @@ class LatencyModel(Learnt):
         parts[None] = self.law.estimate(features_of(structure)) - sum(parts.values())
         dearest = sorted(parts, key=lambda kind: -parts[kind])
         return tuple(Contribution(kind=kind, latency_ms=parts[kind]) for kind in dearest if parts[kind] > 0)
-
-    def save(self, path: Path) -> None:
-        """Write the model as JSON, whole or not at all."""
-        write_atomic(path, self.model_dump_json())
-
-    @classmethod
-    def load(cls, path: Path) -> LatencyModel:
-        """What `save` wrote. Raises InputError for a file that is not there or no latency model."""
-        return read_document(cls, path, "a latency model", "fit and save it again")
 
     def _seen(self, structure: Structure) -> tuple[FloatArray, float, float]:
         return features_of(structure), structure.multiply_adds, unseen(structure, self.seen)

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, ValidationError
 
 from edgedistill.artifacts import Environment, Fraction, RelativeLatency
+from edgedistill.errors import InputError
 from edgedistill.latency.law import MIN_ROWS, Learnt
 from edgedistill.latency.memory import BytesModel
 from edgedistill.latency.model import LatencyModel, Row
-from edgedistill.latency.stored import read_document
 from edgedistill.specs import Format, Frozen, Percentile, Precision, StudentSpec
 from edgedistill.store import write_atomic
 from edgedistill.students.structure import Structure
@@ -121,8 +121,17 @@ class DeviceProfile(Frozen):
 
     @classmethod
     def load(cls, path: Path) -> DeviceProfile:
-        """What `save` wrote. Raises InputError for a file that is not there or no device profile."""
-        return read_document(cls, path, "a device profile", "measure it again: edgedistill calibrate")
+        """What `save` wrote. Raises InputError for a file that is not there or no device profile, naming the first thing
+        that is wrong with it."""
+        try:
+            return cls.model_validate_json(path.read_bytes())
+        except OSError as error:
+            raise InputError(f"{path} cannot be read: {error.strerror}", fix="check the path") from None
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            place = ".".join(map(str, first["loc"]))
+            what = f"{path} is not a device profile: {f'{place}: ' * bool(place)}{first['msg']}"
+            raise InputError(what, fix="measure it again: edgedistill calibrate") from None
 
 
 def left_out_error(rows: Sequence[CalibrationRow], quantity: Quantity) -> LeftOutError | None:

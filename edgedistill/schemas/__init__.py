@@ -25,7 +25,6 @@ from edgedistill.documents import (
     VerifyResult,
 )
 from edgedistill.explained import ExplainResult
-from edgedistill.latency.model import LatencyModel
 from edgedistill.latency.profile import DeviceProfile
 from edgedistill.latency.profiles import ProfilesResult
 from edgedistill.results import BuildIndex, BuildResult, ProfileResult, SearchResult
@@ -54,7 +53,6 @@ _DOCUMENTS: dict[str, tuple[type[BaseModel], JsonSchemaMode, str]] = {
         "serialization",
         "a device profile, and what `edgedistill calibrate --json` prints",
     ),
-    "latency_model": (LatencyModel, "serialization", "what `LatencyModel.save` writes"),
     "profiles": (ProfilesResult, "serialization", "what `edgedistill profiles --json` prints"),
     "target": (Target, "validation", "a target: a device and how it is used"),
 }

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
-from pathlib import Path
 
-import jsonschema
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -15,8 +12,6 @@ from hypothesis import strategies as st
 from scipy import stats
 from structures import SIZES, law, matrix_of, rows, structure_of_totals, structure_with, structures, total
 
-from edgedistill import schemas
-from edgedistill.errors import InputError
 from edgedistill.latency.features import ALIKE, CONSTANT, FEATURE_NAMES, MULTIPLY_ADDS, features_by_kind, features_of
 from edgedistill.latency.law import PROMISED, Law
 from edgedistill.latency.model import RIDGE, LatencyModel, Row, choose_probes, prior_from_published
@@ -148,44 +143,6 @@ def test_an_estimate_beyond_what_was_seen_is_wider() -> None:
 def test_too_few_or_impossible_measurements_are_refused(latencies: list[float]) -> None:
     with pytest.raises(ValueError, match=r"needs 3 measured models|positive and finite"):
         LatencyModel.fit(rows(structures(len(latencies), 0), np.array(latencies)))
-
-
-def test_what_is_saved_is_loaded_whole(tmp_path: Path) -> None:
-    seen = structures(21, 2)
-    model = LatencyModel.fit(rows(seen, matrix_of(seen) @ law(2)), basis="models on a bench")
-    before = model.predict(seen[0])
-    model.save(tmp_path / "deep" / "model.json")
-    again = LatencyModel.load(tmp_path / "deep" / "model.json")
-    assert again == model
-    assert again.predict(seen[0]) == before
-    written = json.loads((tmp_path / "deep" / "model.json").read_text())
-    jsonschema.validate(written, schemas.load("latency_model"), cls=jsonschema.Draft202012Validator)
-    assert [path.name for path in (tmp_path / "deep").iterdir()] == ["model.json"]
-
-
-@pytest.mark.parametrize(
-    ("content", "says"), [(None, "cannot be read"), ("{", "is not a latency model"), ('{"basis": 1}', "law: ")]
-)
-def test_a_file_that_is_no_model_is_the_users_error(tmp_path: Path, content: str | None, says: str) -> None:
-    path = tmp_path / "model.json"
-    if content is not None:
-        path.write_text(content)
-    with pytest.raises(InputError, match=says) as caught:
-        LatencyModel.load(path)
-    assert str(path) in caught.value.message
-
-
-def test_a_model_of_other_features_is_told_before_it_predicts(tmp_path: Path) -> None:
-    """One that a version saved which counted fewer."""
-    seen = structures(5, 2)
-    saved = LatencyModel.fit(rows(seen, matrix_of(seen) @ law(2))).model_dump()
-    saved["law"]["coefficients"] = saved["law"]["coefficients"][:9]
-    (tmp_path / "model.json").write_text(json.dumps(saved))
-    with pytest.raises(
-        InputError, match=f"9 features, this version of edgedistill counts {len(FEATURE_NAMES)}"
-    ) as caught:
-        LatencyModel.load(tmp_path / "model.json")
-    assert "fit and save it again" in caught.value.fix
 
 
 # -- kinds of operations that no row had ---------------------------------------------------------------------------

@@ -143,6 +143,16 @@ def test_a_profile_fits_its_schema_and_comes_back_equal(tmp_path: Path) -> None:
         DeviceProfile.load(tmp_path / "p.json")
 
 
+@pytest.mark.parametrize(("content", "says"), [(None, "cannot be read"), ("{", "is not a device profile: Invalid")])
+def test_a_file_that_is_no_profile_is_the_users_error(tmp_path: Path, content: str | None, says: str) -> None:
+    path = tmp_path / "profile.json"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(InputError, match=says) as caught:
+        DeviceProfile.load(path)
+    assert str(path) in caught.value.message
+
+
 # -- which one ----------------------------------------------------------------------------------------------------
 
 
