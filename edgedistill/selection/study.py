@@ -1,8 +1,8 @@
-"""The study is Optuna's: trials are asked for and told about, and kept in a journal in the output folder.
+"""The study is Optuna's: trials are begun and told about, and kept in a journal in the output folder.
 
-What to try next is decided in `propose.py`; `_Chosen` is the sampler that hands that choice to Optuna, so that the
-journal opens in Optuna's own tools with real parameters, intermediate values and states. A search that was killed
-finds its trials there by their parameters and goes on under the same numbers, and so does a second process beside it.
+What to try next is decided in `propose.py`, not by a sampler; the journal opens in Optuna's own tools with real
+parameters, intermediate values and states. A search that was killed finds its trials there by their parameters and goes
+on under the same numbers, and so does a second process beside it.
 """
 
 from __future__ import annotations
@@ -15,10 +15,9 @@ from typing import Any, Literal
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution
-from optuna.samplers import BaseSampler
 from optuna.storages import BaseStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import TrialState, create_trial
 
 from edgedistill.errors import InputError
 from edgedistill.progress import silent
@@ -33,26 +32,6 @@ _OPTUNA_STATE = {
     "over_budget": TrialState.PRUNED,
     "complete": TrialState.COMPLETE,
 }
-
-
-class _Chosen(BaseSampler):
-    """Gives the parameters that were chosen outside."""
-
-    def __init__(self) -> None:
-        self.parameters: dict[str, Any] = {}
-
-    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        return {}
-
-    def sample_relative(
-        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
-    ) -> dict[str, Any]:
-        return {}
-
-    def sample_independent(
-        self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
-    ) -> Any:
-        return self.parameters[param_name]
 
 
 class _FlockLock(JournalFileOpenLock):
@@ -84,14 +63,9 @@ class Study:
     def __init__(self, storage: Path | str, name: str, space: Sequence[StudentSpec], turn: Path) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._turn = turn
-        self._sampler = _Chosen()
         with self._my_turn():
             self._study = optuna.create_study(
-                storage=_opened(storage),
-                study_name=name,
-                sampler=self._sampler,
-                direction="maximize",
-                load_if_exists=True,
+                storage=_opened(storage), study_name=name, direction="maximize", load_if_exists=True
             )
         fields = StudentSpec.model_fields
         self._distributions: dict[str, BaseDistribution] = {
@@ -104,21 +78,14 @@ class Study:
         """The trial's number: the one under which this student was asked for before, here or by another process, else a new
         one."""
         parameters = spec.model_dump()
+        # Added whole, in one line of the journal: a process that is killed leaves no trial without its parameters.
+        begun = create_trial(state=TrialState.RUNNING, params=parameters, distributions=self._distributions)
         with self._my_turn():
-            trials = self._study.get_trials(deepcopy=False)
-            known = next((trial for trial in trials if trial.params == parameters), None)
-            if known is not None and known.state.is_finished():
-                return known.number
-            # One with some of the parameters is of a process that was killed while it asked: this is our turn.
-            known = known or next((trial for trial in trials if trial.params.items() < parameters.items()), None)
-            self._sampler.parameters = parameters
-            if known is None:
-                trial = self._study.ask(self._distributions)
-            else:
-                trial = optuna.trial.Trial(self._study, known._trial_id)
-                for name, distribution in self._distributions.items():
-                    trial._suggest(name, distribution)
-        self._live[trial.number] = trial
+            if all(trial.params != parameters for trial in self._study.get_trials(deepcopy=False)):
+                self._study.add_trial(begun)
+            trial = next(trial for trial in self._study.get_trials(deepcopy=False) if trial.params == parameters)
+        if not trial.state.is_finished():
+            self._live[trial.number] = optuna.trial.Trial(self._study, trial._trial_id)
         return trial.number
 
     def report(self, number: int, *, epochs: int, accuracy: float) -> None:

@@ -138,10 +138,12 @@ def test_a_line_that_a_killed_neighbour_left_torn_is_dropped_before_the_next(tmp
     assert [t.params for t in opened(tmp_path).trials] == [spec.model_dump() for spec in SPECS[:2]]
 
 
-def test_a_trial_that_a_killed_process_had_half_asked_for_is_taken_up(tmp_path: Path) -> None:
+def test_a_trial_is_begun_whole_or_not_at_all_and_taken_up_by_the_next_process(tmp_path: Path) -> None:
     first = Study(tmp_path / JOURNAL, "build", SPECS, tmp_path / "turn")
-    first._sampler.parameters = SPECS[0].model_dump()
-    first._study.ask(dict(list(first._distributions.items())[:2]))
+    before = (tmp_path / JOURNAL).read_bytes()
+    first.ask(SPECS[0])
+    (line,) = (tmp_path / JOURNAL).read_bytes().removeprefix(before).splitlines()
+    assert json.loads(line)["params"].keys() == SPECS[0].model_dump().keys()
     second = Study(tmp_path / JOURNAL, "build", SPECS, tmp_path / "turn")
     assert [second.ask(spec) for spec in SPECS[:2]] == [0, 1]
     second.tell(0, "complete", accuracy=0.8, reason="proven", latency_ms={})
