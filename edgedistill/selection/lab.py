@@ -52,36 +52,28 @@ class Lab(Protocol):
     @property
     def measurable(self) -> bool:
         """Whether the device can be measured, as far as is known by now."""
-        ...
 
     @property
     def device(self) -> str:
         """The target's name."""
-        ...
 
     @property
     def precisions(self) -> tuple[Precision, ...]:
         """The precisions that are tried there."""
-        ...
 
     def probe(self, candidate: Candidate) -> tuple[Figures, ...]:
         """Files of the candidate with random weights, measured; those that could not be made are left out."""
-        ...
 
     def train(self, wanted: Sequence[Training]) -> list[TrainedStudent | TrialFailure]:
         """Each student after its rung, or why there is none, in the order of `wanted`."""
-        ...
 
     def realise(self, trained: TrainedStudent, *, last: bool) -> tuple[SchemeResult, ...]:
         """The student's files in every precision worth trying, run and measured. At the `last` rung int8 that loses too
         much may be trained under rounding. Raises TrialFailure where the widest precision cannot be made or run."""
-        ...
 
     def prove(self, trained: TrainedStudent, result: SchemeResult, budget: Budget) -> Proof:
-        """The acceptance rule applied to new sessions of the very file. Raises TrialFailure where they cannot be
+        """New sessions of the very file until they prove the budget or cannot. Raises TrialFailure where they cannot be
         taken."""
-        ...
 
     def note(self, text: str, warning: bool = False) -> None:
         """A line of what goes on."""
-        ...

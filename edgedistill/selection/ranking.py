@@ -28,10 +28,5 @@ def _by_promise(pool: Sequence[Contender], quality: QualityModel | None) -> list
     if quality is not None and accurate:
         expected, _ = quality.predict([c.proposal.candidate for c in accurate])
         return [accurate[place] for place in np.argsort(-expected, kind="stable")]
-    turn: dict[str, int] = {}
-    places = []
-    for contender in accurate:
-        family = contender.proposal.candidate.spec.family
-        turn[family] = turn.get(family, 0) + 1
-        places.append(turn[family])
-    return [accurate[number] for number in sorted(range(len(accurate)), key=lambda number: places[number])]
+    families = [contender.proposal.candidate.spec.family for contender in accurate]
+    return sorted(accurate, key=lambda c: families[: accurate.index(c)].count(c.proposal.candidate.spec.family))
