@@ -40,6 +40,18 @@ FIXES = {
     "run": "export the model again, for inputs of the size that it states",
     "memory": "export the model again, for smaller inputs, or take a smaller one",
 }
+DEFAULTS: dict[str, Any] = {
+    "format": "onnx",
+    "inputs": None,
+    "input_name": "",
+    "input_shapes": {},
+    "pinned_cpus": [],
+    "min_runs": 1,
+    "operators": False,
+    "anchor": None,
+    "burst_s": 0.005,
+    "memory_bytes": None,
+}
 OUT_OF_MEMORY = re.compile("bad_?alloc|allocate memory|Unable to allocate")
 
 OPERATOR_RUNS = 60
@@ -290,13 +302,8 @@ def main() -> int:
     os.dup2(2, 1)
     try:
         try:
-            job = json.load(sys.stdin)
-            required = {"model", "threads", "seconds"}
-            defaults: dict[str, Any] = {"format": "onnx", "inputs": None, "input_name": "", "input_shapes": {}}
-            defaults |= {"pinned_cpus": [], "min_runs": 1, "operators": False, "anchor": None, "burst_s": 0.005}
-            defaults |= {"memory_bytes": None}
-            job = {**defaults, **job}
-            if missing := sorted(required - set(job)):
+            job = DEFAULTS | json.load(sys.stdin)
+            if missing := sorted({"model", "threads", "seconds"} - set(job)):
                 raise AgentError("job", f"the job lacks {', '.join(missing)}")
             if job["format"] not in RUNTIMES:
                 raise AgentError("job", f"{job['format']} is not measured here, only {', '.join(RUNTIMES)}")

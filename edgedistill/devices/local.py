@@ -94,36 +94,32 @@ class LocalDevice:
         }
 
     def _answer(self, what: str, request: str, limits: Limits) -> str:
-        """Run the agent; its stdout. The child has a session of its own, so that Ctrl-C reaches only us and we end it."""
+        """Run the agent; its stdout. The child has a session of its own, so that Ctrl-C reaches only us and we end it
+        (`subprocess.run` kills what it leaves)."""
         # -E and -P rather than -I: the latter hides the user's own site-packages, where `pip install --user` puts us.
         # Without -P the agent's folder would come first on the path and its neighbours would shadow other modules.
         command = [sys.executable, "-E", "-P", str(AGENT), "--parent", str(os.getpid())]
         kept = {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
         single = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "MKL", "OPENBLAS")}
-        process = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            encoding="utf-8",
-            env=kept | single,
-            start_new_session=True,
-        )
         try:
-            answer, complaints = process.communicate(request, timeout=limits.seconds)
+            done = subprocess.run(
+                command,
+                input=request,
+                capture_output=True,
+                encoding="utf-8",
+                env=kept | single,
+                start_new_session=True,
+                timeout=limits.seconds,
+                check=False,
+            )
         except subprocess.TimeoutExpired:
             message = f"{what} gave no answer in {limits.seconds:.0f} s and was stopped"
             raise SessionFailure(
                 "timeout", message, fix="take a smaller model: this one is too slow, or never ends"
             ) from None
-        finally:
-            if process.poll() is None:
-                process.kill()
-                process.communicate()
-        if process.returncode < 0:
-            failure = death(what, limits.memory_bytes, process.returncode, complaints)
+        if done.returncode < 0:
+            failure = death(what, limits.memory_bytes, done.returncode, done.stderr)
             raise SessionFailure(failure.kind, failure.message, fix=failure.fix or _EXPORT_AGAIN)
-        if not answer:
-            raise RuntimeError(f"the measuring agent failed (exit code {process.returncode}):\n{complaints}")
-        return answer
+        if not done.stdout:
+            raise RuntimeError(f"the measuring agent failed (exit code {done.returncode}):\n{done.stderr}")
+        return done.stdout
