@@ -117,14 +117,23 @@ class Trust(Frozen):
 
     @classmethod
     def of(
-        cls, law: Law, matrix: FloatArray, measured: FloatArray, sizes: Sequence[float], least_spread: float
+        cls,
+        law: Law,
+        matrix: FloatArray,
+        figures: FloatArray,
+        sizes: Sequence[float],
+        least_spread: float,
+        *,
+        measured: bool = True,
     ) -> Trust:
-        """Of a law, the rows [n, k] that it was fitted to, what was measured [n], and their sizes [n]."""
+        """Of a law, the rows [n, k] that it was fitted to, their figures [n] and sizes [n]; not `measured` here where those
+        are published ones."""
         without = [law.left_out_estimates(vector)[row] for row, vector in enumerate(matrix) if law.left_out]
         return cls(
-            log_residuals=tuple(float(np.log(y / estimate)) for y, estimate in zip(measured, without)),
+            log_residuals=tuple(float(np.log(y / estimate)) for y, estimate in zip(figures, without)),
             least_spread=least_spread,
             size_range=(min(sizes), max(sizes)),
+            measured=measured,
         )
 
     @property

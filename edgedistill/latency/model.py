@@ -138,10 +138,9 @@ def prior_from_published(target: Target) -> dict[Precision, LatencyModel]:
     matrix[:, CONSTANT] = 1.0
     latencies = np.array([point.latency_ms for point in points])
     law = Law.fit(matrix, latencies, PUBLISHED_RIDGE)
-    trust = Trust.of(law, matrix, latencies, matrix[:, MULTIPLY_ADDS].tolist(), PUBLISHED_SPREAD)
+    trust = Trust.of(law, matrix, latencies, matrix[:, MULTIPLY_ADDS].tolist(), PUBLISHED_SPREAD, measured=False)
     names = ", ".join(f"{point.model} ({point.source})" for point in points)
     basis = f"{len(points)} published figures at {precision}: {names}"
-    trust = trust.model_copy(update={"measured": False})
     return {precision: LatencyModel(law=law, trust=trust, basis=basis)}
 
 

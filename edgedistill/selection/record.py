@@ -26,18 +26,18 @@ class Record:
     def close(self, contender: Contender, state: State, reason: str) -> None:
         """Finish a trial with what became of it."""
         contender.state, contender.reason = state, reason
-        fastest_ms = {}
-        for target in self.targets:
-            schemes = contender.schemes.get(target.name, ())
-            measured = [ms for s in schemes if math.isfinite(ms := comparable_ms(s, target.goal))]
-            if measured:
-                fastest_ms[target.name] = min(measured)
+        fastest_ms = {
+            target.name: min(
+                (comparable_ms(s, target.goal) for s in contender.schemes.get(target.name, ())), default=math.inf
+            )
+            for target in self.targets
+        }
         self.study.tell(
             contender.number,
             state,
             accuracy=contender.accuracy if contender.rungs else None,
             reason=reason,
-            latency_ms=fastest_ms,
+            latency_ms={name: ms for name, ms in fastest_ms.items() if math.isfinite(ms)},
         )
         self.note(f"trial {contender.number}: {contender.label} {state.replace('_', ' ')}: {reason}")
 

@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution
@@ -67,10 +67,10 @@ class Study:
             self._study = optuna.create_study(
                 storage=_opened(storage), study_name=name, direction="maximize", load_if_exists=True
             )
-        fields = StudentSpec.model_fields
+        values = {field: {getattr(spec, field) for spec in space} for field in StudentSpec.model_fields}
         self._distributions: dict[str, BaseDistribution] = {
-            field: CategoricalDistribution(sorted({getattr(spec, field) for spec in space}, key=_none_first))
-            for field in fields
+            field: CategoricalDistribution(sorted(choices, key=lambda value: (value is not None, value)))
+            for field, choices in values.items()
         }
         self._live: dict[int, optuna.trial.Trial] = {}
 
@@ -125,10 +125,6 @@ class Study:
 
     def _my_turn(self) -> AbstractContextManager[None]:
         return lock(self._turn, silent, "the study")
-
-
-def _none_first(value: Any) -> tuple[bool, Any]:
-    return value is not None, value
 
 
 def _opened(storage: Path | str) -> BaseStorage:
