@@ -60,11 +60,10 @@ def estimates(profile: DeviceProfile, precision: Precision, quantity: Quantity, 
         percentile = Percentile.P50 if quantity is Quantity.P50 else Percentile.P95
         latency = profile.latency_model(precision, percentile)
         assert latency is not None
-        found = [latency.predict(structure) for structure in of]
-        return [(p.latency_ms, p.low_ms, p.high_ms) for p in found]
+        return [latency.predict(structure) for structure in of]
     model = profile.bytes_model(precision, quantity)
     assert model is not None
-    return [model.ends(structure) for structure in of]
+    return [model.predict(structure) for structure in of]
 
 
 def judge(estimated: list[Estimate], measured: list[float]) -> dict[str, float]:

@@ -61,9 +61,7 @@ def judge(
 ) -> list[float]:
     """Mean, median, signed median and largest error in percent."""
     model = LatencyModel.fit([Row(row.structure, row.relative.in_ms(percentile)) for row in chosen])
-    errors = np.array(
-        [model.predict(row.structure).latency_ms / row.latency.comparable(percentile) - 1 for row in others]
-    )
+    errors = np.array([model.predict(row.structure).value / row.relative.in_ms(percentile) - 1 for row in others])
     size = np.abs(errors)
     found = (size.mean(), np.median(size), np.median(errors), size.max())
     return [100 * float(value) for value in found]

@@ -105,8 +105,8 @@ def read_table(path: Path, max_ms: float, kept: Path | None) -> Table:
 def ours(table: Table, fitted: Indices, others: Indices) -> tuple[Floats, Floats]:
     model = LatencyModel.fit([Row(table.structures[i], table.latencies[i]) for i in fitted])
     found = [model.predict(table.structures[i]) for i in others]
-    intervals = np.array([(p.low_ms, p.high_ms) for p in found])
-    return np.array([p.latency_ms for p in found]), intervals
+    intervals = np.array([(p.low, p.high) for p in found])
+    return np.array([p.value for p in found]), intervals
 
 
 def multiply_adds_only(table: Table, fitted: Indices, others: Indices) -> tuple[Floats, None]:

@@ -283,7 +283,7 @@ def predicted_alone(students: dict[StudentSpec, Student], goal: Goal, settings: 
         (candidate, precision)
         for candidate in candidates
         for precision, model in models.items()
-        if model.latency.predict(candidate.structure).latency_ms <= limit
+        if model.latency.predict(candidate.structure).value <= limit
     ]
     fits.sort(key=lambda entry: -entry[0].multiply_adds)
     chosen = list(dict.fromkeys(candidate.spec for candidate, _ in fits))[:count]

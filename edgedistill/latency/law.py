@@ -11,7 +11,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -193,6 +193,14 @@ class Trust(Frozen):
         return 1 + max(0.0, here - high, low - here) / max(high - low, LEAST_WIDTH)
 
 
+class Prediction(NamedTuple):
+    """An estimate, in ms or bytes, and the ends of an interval that holds the measurement in 90% of cases."""
+
+    value: float
+    low: float
+    high: float
+
+
 class Learnt(Frozen):
     """A `law` over the vector of a structure, and the `trust` in it: what the models of latency and of bytes have in
     common."""
@@ -205,12 +213,11 @@ class Learnt(Frozen):
         """Whether intervals are conformal: from 20 measured rows on."""
         return self.trust.calibrated
 
-    def ends(self, structure: Structure) -> tuple[float, float, float]:
-        """The estimate, and the low and high end of an interval that holds the measurement in 90% of cases (see
-        Trust.interval)."""
+    def predict(self, structure: Structure) -> Prediction:
+        """The estimate and its interval (see Trust.interval)."""
         vector, size, unseen = self._seen(structure)
         estimate = self.law.estimate(vector)
-        return (estimate, *self.trust.interval(estimate, self.law.left_out_estimates(vector), size, unseen))
+        return Prediction(estimate, *self.trust.interval(estimate, self.law.left_out_estimates(vector), size, unseen))
 
     def probability_within(self, structure: Structure, limit: float) -> float:
         """P(measurement <= limit) (see Trust.probability_within). Rises with the limit."""

@@ -48,16 +48,6 @@ class Row:
     multiplying: float | None = None
 
 
-class Prediction(Frozen):
-    """An estimate in ms with an interval that holds the measurement in 90% of cases. `calibrated` is true where the interval
-    is conformal, from 20 rows on."""
-
-    latency_ms: float
-    low_ms: float
-    high_ms: float
-    calibrated: bool
-
-
 class Contribution(Frozen):
     """The part of an estimate that one kind of operation has, in ms; without a `kind`, what every run costs."""
 
@@ -88,12 +78,6 @@ class LatencyModel(Learnt):
             seen=tuple(kind for kind in OperationKind if kind in had),
             basis=basis or f"{len(rows)} measured models",
         )
-
-    def predict(self, structure: Structure) -> Prediction:
-        """The estimate and its interval (see Trust.interval), which is wider by how much of the structure is in kinds of
-        operations that no row had."""
-        estimate, low, high = self.ends(structure)
-        return Prediction(latency_ms=estimate, low_ms=low, high_ms=high, calibrated=self.calibrated)
 
     def contributions(self, structure: Structure) -> tuple[Contribution, ...]:
         """Where the estimate comes from, the dearest first; kinds that cost nothing are left out. They add up to what

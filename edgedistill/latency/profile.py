@@ -145,7 +145,7 @@ def left_out_error(rows: Sequence[CalibrationRow], quantity: Quantity) -> LeftOu
     found: list[tuple[float, float, float, float]] = []
     for fold in range(folds):
         model = _fitted([row for place, row in enumerate(rows) if place % folds != fold], quantity)
-        found += [(row.measured(quantity), *model.ends(row.structure)) for row in rows[fold::folds]]
+        found += [(row.measured(quantity), *model.predict(row.structure)) for row in rows[fold::folds]]
     measured, estimates, low, high = np.array(found).T
     error = np.abs(estimates / measured - 1)
     return LeftOutError(

@@ -52,14 +52,14 @@ def _expected(candidate: Candidate, prospect: Prospect) -> tuple[Latency, float 
         return UnknownLatency(reason=reason, device=prospect.device), None
     chances = {p: model.probability(candidate.structure, aim) for p, model in models.items()}
     estimates = {p: model.latency.predict(candidate.structure) for p, model in models.items()}
-    best = max(models, key=lambda p: (chances[p], -estimates[p].latency_ms))
+    best = max(models, key=lambda p: (chances[p], -estimates[p].value))
     estimate = estimates[best]
     predicted = PredictedLatency(
-        latency_ms=estimate.latency_ms,
-        low_ms=estimate.low_ms,
-        high_ms=estimate.high_ms,
+        latency_ms=estimate.value,
+        low_ms=estimate.low,
+        high_ms=estimate.high,
         percentile=aim.percentile,
-        calibrated=estimate.calibrated,
+        calibrated=models[best].latency.calibrated,
         precision=best,
         basis=models[best].latency.basis,
         device=prospect.device,

@@ -28,7 +28,7 @@ def rows(count: int, seed: int, noise: float = 0.0) -> list[tuple[Structure, int
 def test_a_linear_law_of_weights_and_activations_is_recovered() -> None:
     model = BytesModel.fit(rows(20, 1))
     for x in structures(30, 2):
-        assert model.ends(x)[0] == pytest.approx(measured(x), rel=0.02)
+        assert model.predict(x).value == pytest.approx(measured(x), rel=0.02)
 
 
 def test_the_interval_covers_as_it_says_and_is_calibrated_from_twenty_rows_on() -> None:
@@ -37,7 +37,7 @@ def test_the_interval_covers_as_it_says_and_is_calibrated_from_twenty_rows_on() 
         model = BytesModel.fit(rows(25, seed, noise=0.1))
         assert model.calibrated
         for structure, size in rows(20, seed + 100, noise=0.1):
-            estimate, low, high = model.ends(structure)
+            estimate, low, high = model.predict(structure)
             hits.append(low <= size <= high)
             assert 0 < low <= estimate <= high
     assert PROMISED <= np.mean(hits) < 1
@@ -47,7 +47,7 @@ def test_the_interval_covers_as_it_says_and_is_calibrated_from_twenty_rows_on() 
 def test_the_probability_rises_with_the_limit() -> None:
     model = BytesModel.fit(rows(25, 4, noise=0.1))
     x = structures(1, 5)[0]
-    limits = [0, 1, measured(x) // 2, model.ends(x)[0], measured(x) * 2]
+    limits = [0, 1, measured(x) // 2, model.predict(x).value, measured(x) * 2]
     chances = [model.probability_within(x, limit) for limit in limits]
     assert chances == sorted(chances)
     assert chances[0] == 0 and chances[3] == pytest.approx(0.5, abs=0.01) and chances[-1] > 0.99

@@ -102,14 +102,14 @@ def test_models_are_of_one_precision_and_percentile() -> None:
     assert half is not None and whole is not None
     for structure in structures(5, 9):
         expected = float((matrix_of([structure]) @ law(3))[0])
-        assert half.predict(structure).latency_ms == pytest.approx(expected, rel=0.4)
-        assert whole.predict(structure).latency_ms == pytest.approx(2 * half.predict(structure).latency_ms)
+        assert half.predict(structure).value == pytest.approx(expected, rel=0.4)
+        assert whole.predict(structure).value == pytest.approx(2 * half.predict(structure).value)
     assert "24 models" in half.basis and "2026-01-02" in half.basis
     memory, size = (profile.bytes_model(Precision.FP32, q) for q in (Quantity.MEMORY, Quantity.SIZE))
     assert memory is not None and size is not None
     row = profile.rows[5]
-    assert memory.ends(row.structure)[0] == pytest.approx(row.peak_memory_bytes, rel=0.02)
-    assert size.ends(row.structure)[0] == pytest.approx(row.bytes, rel=0.02)
+    assert memory.predict(row.structure).value == pytest.approx(row.peak_memory_bytes, rel=0.02)
+    assert size.predict(row.structure).value == pytest.approx(row.bytes, rel=0.02)
     assert profile.latency_model(Precision.INT8, Percentile.P50) is None
     assert profile.bytes_model(Precision.INT8, Quantity.MEMORY) is None
 
@@ -122,7 +122,7 @@ def test_the_error_is_of_rows_that_the_model_never_saw() -> None:
     for row in rows:
         others = [Row(r.structure, r.relative.in_ms(Percentile.P95)) for r in rows if r is not row]
         model = LatencyModel.fit(others)
-        expected.append(abs(model.predict(row.structure).latency_ms / row.relative.in_ms(Percentile.P95) - 1))
+        expected.append(abs(model.predict(row.structure).value / row.relative.in_ms(Percentile.P95) - 1))
     assert found.median_error == pytest.approx(np.median(expected))
     assert found.mape == pytest.approx(np.mean(expected))
     assert found.within_10 == pytest.approx(np.mean(np.array(expected) <= 0.1))
