@@ -83,7 +83,7 @@ def pairs_row(found: Any) -> tuple[str, str, str]:
         took = sorted(row["seconds_before"] for row in rows if "seconds_before" in row)
         older = f"; by the version before {middle('spread_before_p95')}, {took[len(took) // 2]:.1f} s a file"
     return (
-        f"{len(rows)} files (ONNX Runtime, LiteRT, ExecuTorch), {found['sessions']} sessions of {found['seconds']:g} s each: "
+        f"{len(rows)} files (ONNX Runtime, LiteRT, ExecuTorch), {found['sessions']} sessions of {found['seconds']:g} s: "
         "spread of the ratio to the anchor from session to session, of p95 alone; bias of alternating; seconds a file",
         f"{middle('spread_pair_p95')}, {middle('spread_alone_p95')}; bias {bias[len(bias) // 2]:.1%}, at most "
         f"{bias[-1]:.1%}; {seconds[len(seconds) // 2]:.1f} s{older}",

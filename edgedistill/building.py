@@ -251,9 +251,11 @@ def _read(path: Path, kind: type[F]) -> F | None:
 
 def finished(order: Order, key: str) -> BuildResult | None:
     """The result in the order's folder if it is of the build with this key and everything it names is still there,
-    unchanged, and no measurement is to be taken again."""
-    out, result = order.out, _read(order.out / BUILD, BuildResult)
+    unchanged, and no measurement is to be taken again, nor was by a search since."""
+    out, result, searched = order.out, _read(order.out / BUILD, BuildResult), _read(order.out / SEARCH, SearchResult)
     if result is None or order.how.remeasure or result.build_key != key:
+        return None
+    if searched is not None and searched.occasion != result.occasion:
         return None
     teacher = [(out / file.path).exists() for file in result.teacher.files]
     whole = (out / REPORT).is_file() and not verify_package(out, result) and all(teacher)
@@ -269,7 +271,7 @@ def _logged(listener: Listener, path: Path) -> Listener:
     """Passes events on, and appends each stage that was really done to `path`: a line of JSON with its name and seconds."""
 
     def hear(event: Event) -> None:
-        if isinstance(event, StageFinished) and not event.reused:
+        if isinstance(event, StageFinished) and event.key and not event.reused:
             line = {
                 "stage": event.stage,
                 "key": event.key,

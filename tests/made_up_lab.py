@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import cycle
 from pathlib import Path
 
-from factories import make_artifact
+from factories import make_artifact, make_proof
 
 from edgedistill.artifacts import MeasuredLatency, Parity, Proof, SchemeResult, TrainedStudent, Verified
+from edgedistill.devices.proof import Plan
 from edgedistill.errors import TrialFailure
+from edgedistill.intervals import pack
 from edgedistill.selection.lab import Figures, Training
-from edgedistill.specs import Budget, Precision, QuantScheme, StudentSpec
+from edgedistill.specs import Budget, Precision, ProofLevel, QuantScheme, StudentSpec
 from edgedistill.students.space import Candidate
 from edgedistill.students.structure import OperationKind, Structure, Totals
 
@@ -34,21 +37,39 @@ def made_candidate(family: str, width: float, multiply_adds: int, resolution: in
     return Candidate(spec=spec, structure=structure)
 
 
+PLAN = Plan.at(ProofLevel.QUICK)
+
+
 def made_file(
-    precision: str, accuracy: float, p95_ms: float, dropped: str = "", *, bytes: int = 1000, memory: int | None = None
+    precision: str,
+    accuracy: float,
+    p95_ms: float,
+    dropped: str = "",
+    *,
+    bytes: int = 1000,
+    memory: int | None = None,
+    right: str = "",
+    images: int = 10,
 ) -> SchemeResult:
-    """A measured file, its hash made of its figures."""
+    """A measured file, its hash made of its figures. Which images it got `right` is not kept unless given."""
     quant = QuantScheme(precision=Precision(precision))
     artifact = make_artifact(Precision(precision), sha256=f"{precision} {accuracy} {p95_ms}")
-    parity = Parity(max_abs_error=0.0, top1_agreement=1.0, images=10)
+    parity = Parity(max_abs_error=0.0, top1_agreement=1.0, images=images)
     return SchemeResult(
         scheme=quant,
         artifact=artifact.model_copy(update={"bytes": bytes}),
-        verification=Verified(parity=parity, accuracy_validation=accuracy),
+        verification=Verified(parity=parity, accuracy_validation=accuracy, right=right),
         latency=MeasuredLatency(p50_ms=p95_ms / 2, p95_ms=p95_ms, p99_ms=p95_ms, samples=100, device="a CPU"),
         peak_memory_bytes=memory,
         dropped=dropped,
     )
+
+
+def answering_file(precision: str, images: int, wrong: Sequence[int], p95_ms: float) -> SchemeResult:
+    """A measured file that answers these images wrong and all others right."""
+    missed = set(wrong)
+    right = [image not in missed for image in range(images)]
+    return made_file(precision, sum(right) / images, p95_ms, right=pack(right), images=images)
 
 
 def made_student(spec: StudentSpec, accuracy: float) -> TrainedStudent:
@@ -59,12 +80,12 @@ def made_student(spec: StudentSpec, accuracy: float) -> TrainedStudent:
 
 @dataclass(eq=False)
 class MadeUpLab:
-    """Accuracy by spec and rung, files by spec; `bounds_ms` are what a proof of a file finds, by hash (else 0). `asked`
-    lists what was trained, `proven` what was to be proven, in order."""
+    """Accuracy by spec and rung, files by spec; `sessions_ms` are what the sessions of a proof find, by hash, over and over
+    (else the file's own latency). `asked` lists what was trained, `proven` what was to be proven, in order."""
 
     accuracy: Callable[[StudentSpec, int], float] = lambda spec, rung: 0.5
     files: Callable[[StudentSpec], Sequence[SchemeResult]] = lambda spec: ()
-    bounds_ms: Mapping[str, float] = field(default_factory=dict)
+    sessions_ms: Mapping[str, Sequence[float]] = field(default_factory=dict)
     measurable: bool = True
     device: str = "a CPU"
     precisions: tuple[Precision, ...] = (Precision.FP32,)
@@ -88,15 +109,21 @@ class MadeUpLab:
     def prove(self, trained: TrainedStudent, result: SchemeResult, budget: Budget) -> Proof:
         sha256 = result.artifact.sha256
         self.proven.append(sha256)
-        bound = self.bounds_ms.get(sha256, 0.0)
-        return Proof(
+        assert isinstance(result.latency, MeasuredLatency)
+        found = cycle(self.sessions_ms.get(sha256, (result.latency.at(budget.percentile),)))
+        values = [next(found)]
+        while not (judgement := PLAN.judge(values, budget.latency_ms)).ended:
+            values.append(next(found))
+        return make_proof(
+            values,
             artifact_sha256=sha256,
-            sessions=3,
-            samples_per_session=(100,) * 3,
-            ranks=(99,) * 3,
-            bounds_ms=(bound,) * 3,
-            pause_s=0.0,
-            met=bound <= budget.latency_ms,
+            target=self.device,
+            percentile=budget.percentile,
+            limit=budget.latency_ms,
+            over=judgement.over,
+            over_allowed=judgement.over_allowed,
+            bound=judgement.bound,
+            met=judgement.met,
         )
 
     def note(self, text: str, warning: bool = False) -> None:

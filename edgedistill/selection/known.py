@@ -12,7 +12,7 @@ from edgedistill.students.structure import Structure
 
 
 class KnownFile(Frozen):
-    """A file that was measured on `target`: its latency in ms at the goal's percentile and the teacher's speed of processor,
+    """A file that was measured on `target`: its latency in ms at the goal's percentile as files are compared,
     its size, and the peak memory of a process that runs it."""
 
     target: str

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,13 @@ from edgedistill import profiling
 from edgedistill.artifacts import MeasuredLatency
 from edgedistill.config import ProfileConfig
 from edgedistill.devices import local, turns
-from edgedistill.devices.base import AGENT, AGENT_FILES, Device, SessionFailure
+from edgedistill.devices.base import AGENT, AGENT_FILES, SessionFailure
 from edgedistill.devices.local import LocalDevice
+from edgedistill.devices.stats import ratio
 from edgedistill.errors import InputError, MissingDependencyError, UnsupportedError
 from edgedistill.progress import silent
-from edgedistill.runtimes.base import SessionJob, SessionReport
-from edgedistill.specs import Format
+from edgedistill.runtimes.base import SessionJob
+from edgedistill.specs import Format, Percentile
 from edgedistill.targets import load_target
 
 SIDE = 12
@@ -89,7 +91,7 @@ def device(tmp_path: Path) -> LocalDevice:
 
 
 def job(model: Model, /, **changes: Any) -> SessionJob:
-    fields = {"model": model.path, "format": model.format, "threads": 1, "max_samples": 80, "max_seconds": 5.0}
+    fields = {"model": model.path, "format": model.format, "threads": 1, "seconds": 0.2, "min_runs": 60}
     return SessionJob.model_validate(fields | changes)
 
 
@@ -98,11 +100,11 @@ def test_report_is_complete(device: LocalDevice, model: Model, tmp_path: Path) -
     np.save(inputs, np.random.default_rng(0).integers(0, 256, (5, *model.shape), dtype=np.uint8))
     report = device.run(job(model, inputs=inputs, operators=True))
     session, where = report.session, report.environment
-    assert len(session.samples_ns) == 80
+    assert len(session.samples_ns) >= 60
     assert min(session.samples_ns) > 1000
     assert session.warmup_runs >= 3
     assert session.load_ms > 0
-    assert session.reference_us is not None
+    assert session.start is not None and session.start.reference_us is not None
     assert 0 < session.model_memory_bytes < session.peak_memory_bytes < 2**31
     assert (where.runtime, where.provider, where.threads) == (model.runtime, model.provider, 1)
     assert where.runtime_version
@@ -118,8 +120,15 @@ def test_report_is_complete(device: LocalDevice, model: Model, tmp_path: Path) -
 def test_made_up_inputs_and_several_threads(device: LocalDevice, model: Model) -> None:
     threads = min(2, len(local.allowed_cpus()))
     report = device.run(job(model, threads=threads))
-    assert len(report.session.samples_ns) == 80
+    assert len(report.session.samples_ns) >= 60
     assert report.environment.threads == threads
+
+
+def test_two_files_of_the_format_run_in_turn(device: LocalDevice, model: Model) -> None:
+    session = device.run(job(model, anchor=model.path, burst_s=0.002)).session
+    assert tuple(map(sum, zip(*session.turns, strict=True))) == (len(session.samples_ns), len(session.anchor_ns))
+    assert min(len(session.samples_ns), len(session.anchor_ns)) >= 60
+    assert 0.5 < ratio(session, Percentile.P50) < 2, "a file is about as fast as itself"
 
 
 def test_a_broken_model_is_a_failure_of_that_model(device: LocalDevice, model: Model, tmp_path: Path) -> None:
@@ -162,33 +171,52 @@ def test_a_runtime_that_is_not_installed_is_named_with_what_brings_it(
         (tmp_path / file.name).write_text(text.replace(f"from {package}", "from absent_package"))
     monkeypatch.setattr(local, "AGENT", tmp_path / AGENT.name)
     device.connect()
-    fields = {"model": tmp_path / "any", "format": format, "threads": 1, "max_samples": 1, "max_seconds": 1.0}
+    fields = {"model": tmp_path / "any", "format": format, "threads": 1, "seconds": 1.0}
     with pytest.raises(MissingDependencyError, match="cannot be imported: No module named 'absent_package'") as caught:
         device.run(SessionJob.model_validate(fields))
     assert caught.value.fix == fix
 
 
-def test_profile_of_any_file(model: Model, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(
-        profiling, "ProfileConfig", lambda: ProfileConfig.model_validate({"pause": "10ms", "max_samples": 100})
-    )
+@pytest.fixture
+def short(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """`profile` with sessions of half a second."""
+    config = ProfileConfig.model_validate({"pause": "10ms", "session": "500ms"})
+    monkeypatch.setattr(profiling, "ProfileConfig", lambda: config)
     monkeypatch.setattr(turns, "measuring_lock", lambda: tmp_path / "measuring.lock")
-    real = profiling.run_pushed
 
-    def beside_a_neighbour(device: Device, job: SessionJob) -> SessionReport:
-        report = real(device, job)
-        return report.model_copy(update={"session": report.session.model_copy(update={"set_aside": 500})})
 
-    monkeypatch.setattr(profiling, "run_pushed", beside_a_neighbour)
+@pytest.mark.usefixtures("short")
+def test_profile_of_any_file(model: Model) -> None:
     result = profiling.profile_file(model.path, load_target("host"), silent)
-    assert (result.format, result.bytes) == (model.format, model.path.stat().st_size)
+    assert (result.format, result.bytes, result.beside) == (model.format, model.path.stat().st_size, None)
     assert isinstance(result.latency, MeasuredLatency)
-    assert result.latency.samples == 300
+    assert result.latency.samples >= 180
+    assert (result.latency.sessions, result.latency.relative) == (3, None)
     assert result.environment is not None
     assert result.environment.runtime == model.runtime
     assert bool(result.op_timings) == (model.format is Format.EXECUTORCH)
     assert any("operators are not timed" in note for note in result.notes) == (model.format is Format.LITERT)
-    assert any(note.startswith("1,500 more samples are set aside") for note in result.notes)
+    assert any(re.match(r"p95 differs by [\d.]+% from session to session", note) for note in result.notes)
+
+
+@pytest.mark.usefixtures("short")
+def test_profile_of_a_file_beside_another(model: Model, tmp_path: Path) -> None:
+    """Beside a copy of itself it is about as fast; of one session nothing is said of how they differ."""
+    other = tmp_path / f"other{model.path.suffix}"
+    shutil.copy(model.path, other)
+    result = profiling.profile_file(model.path, load_target("host"), silent, sessions=1, beside=other)
+    assert result.beside == str(other)
+    assert isinstance(result.latency, MeasuredLatency)
+    assert result.latency.relative is not None
+    assert 0.5 < result.latency.relative.p50 < 2
+    assert not any("differs by" in note for note in result.notes)
+
+
+def test_two_files_of_different_formats_do_not_run_in_turn(model: Model, tmp_path: Path) -> None:
+    other = tmp_path / "other.onnx"
+    other.write_bytes(b"")
+    with pytest.raises(InputError, match=f"other.onnx is no {model.format}: it cannot run in turn with"):
+        profiling.profile_file(model.path, load_target("host"), silent, beside=other)
 
 
 def test_other_files_are_refused_with_what_is_taken(tmp_path: Path) -> None:
@@ -230,6 +258,6 @@ def test_a_program_without_the_method_forward(device: LocalDevice, tmp_path: Pat
     program = torch.export.export(torch.nn.ReLU(), (torch.zeros(1, 4),))
     path = tmp_path / "other.pte"
     path.write_bytes(to_edge({"score": program}).to_executorch().buffer)
-    fields = {"model": path, "format": Format.EXECUTORCH, "threads": 1, "max_samples": 60, "max_seconds": 1.0}
+    fields = {"model": path, "format": Format.EXECUTORCH, "threads": 1, "seconds": 1.0}
     with pytest.raises(SessionFailure, match="no method forward, but score"):
         device.run(SessionJob.model_validate(fields))

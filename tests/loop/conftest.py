@@ -51,7 +51,6 @@ depths = [0.5]
 resolutions = [8, 16]
 
 [search]
-warm_start = false
 probes = 3
 candidates = 3
 rungs = [1, 2]

@@ -27,7 +27,7 @@ EDITS = (
         "[profile]",
         f'[export]\nformats = {json.dumps(FORMATS)}\nprecisions = ["int8"]\nmax_accuracy_loss = "50%"\n\n[profile]',
     ),
-    ('pause = "1ms"', 'pause = "1ms"\nmax_seconds = 1.0'),
+    ('pause = "1ms"', 'pause = "1ms"\nsession = "500ms"\ncompare = "300ms"'),
 )
 
 

@@ -107,7 +107,7 @@ def test_a_search_for_several_targets_leaves_what_a_build_ships(
 
 
 def test_a_search_begins_with_what_an_earlier_one_trained(loop: Any, met: Any, tmp_path: Path) -> None:
-    path = loop.write("warm", "45%", ("warm_start = false", "warm_start = true"))
+    path = loop.write("warm", "45%", ("[search]", "[search]\nwarm_start = true"))
     built = loop.build(path)
     notes = [event.text for event in built.events if hasattr(event, "text")]
     assert any("students of earlier searches" in note for note in notes)

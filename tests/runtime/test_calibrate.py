@@ -8,7 +8,7 @@ import pytest
 
 from edgedistill import api
 from edgedistill.devices.local import LocalDevice
-from edgedistill.latency.profile import DeviceProfile
+from edgedistill.latency.profile import DeviceProfile, Quantity
 from edgedistill.latency.profiles import PROFILES_VARIABLE, find_profile
 from edgedistill.specs import Percentile, Precision
 from edgedistill.targets import load_target
@@ -24,7 +24,8 @@ def test_this_machine_is_calibrated_in_fp32_and_int8(tmp_path: Path, monkeypatch
     assert len(fp32) == len(int8) == 4
     for wide, narrow in zip(fp32, int8, strict=True):
         assert wide.spec == narrow.spec and wide.sha256 != narrow.sha256
-        assert wide.latency.samples >= 59 and 0 < wide.latency.p50_ms <= wide.latency.p95_ms
+        assert wide.relative.p50 > 0 and wide.relative.anchor_sha256 == narrow.relative.anchor_sha256
+        assert wide.measured(Quantity.P50) == pytest.approx(wide.relative.p50 * wide.relative.anchor_ms.p50)
         assert wide.peak_memory_bytes > 10_000_000
         if wide.structure.weights_bytes > 500_000:
             assert wide.bytes == pytest.approx(wide.structure.weights_bytes, rel=0.1)
@@ -32,7 +33,7 @@ def test_this_machine_is_calibrated_in_fp32_and_int8(tmp_path: Path, monkeypatch
     # What takes a hundred times the work takes longer, whatever else the machine does meanwhile.
     least, most = (pick(fp32, key=lambda row: row.structure.multiply_adds) for pick in (min, max))
     assert most.structure.multiply_adds > 20 * least.structure.multiply_adds
-    assert most.latency.p50_ms > least.latency.p50_ms
+    assert most.relative.p50 > least.relative.p50
     model = profile.latency_model(Precision.INT8, Percentile.P95)
     assert model is not None and not model.calibrated
     found = find_profile(load_target("host"), LocalDevice().facts(), [Precision.INT8])

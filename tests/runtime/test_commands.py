@@ -19,8 +19,11 @@ from PIL import Image
 from sklearn.datasets import load_digits
 from torch import nn
 
+from edgedistill.artifacts import MeasuredLatency
 from edgedistill.cli.app import run
+from edgedistill.config import ProfileConfig
 from edgedistill.documents import ExportResult, InspectResult, RunResult, VerifyResult
+from edgedistill.results import ProfileResult
 from edgedistill.specs import Format
 
 MODEL = "timm:mobilenetv3_small_050"
@@ -196,6 +199,28 @@ def test_evaluate_counts_what_is_right(tmp_path: Path, capsys: pytest.CaptureFix
     assert document["images"] == 500
     share_of_zeros = float((load_digits().target == 0).mean())
     assert document["accuracy"] == pytest.approx(share_of_zeros, abs=0.05)
+
+
+def test_a_file_is_profiled_beside_another(
+    exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A network at 128 pixels and at 32: sixteen times the work, and two sessions say how much longer that takes."""
+    short = ProfileConfig.model_validate({"session": "600ms", "pause": "1ms"})
+    monkeypatch.setattr("edgedistill.profiling.ProfileConfig", lambda: short)
+    arguments = ["export", MODEL, "--random-weights", "--classes", 10, "--resolution", 128, "--out", tmp_path]
+    answer(capsys, *arguments, "--formats", "onnx")
+    small, large = file_of(exported, ".onnx"), file_of(tmp_path, ".onnx")
+    document = answer(capsys, "profile", large, "--beside", small, "--sessions", 2)
+    result = ProfileResult.model_validate(document)
+    assert result.beside == str(small) and isinstance(result.latency, MeasuredLatency)
+    relative = result.latency.relative
+    assert relative is not None and relative.p50 > 1.5
+    assert result.latency.p50_ms == pytest.approx(relative.p50 * relative.anchor_ms.p50, rel=0.5)
+    assert run(["profile", str(small), "--beside", str(large), "--sessions", "1"]) == 0
+    shown = capsys.readouterr().out
+    assert re.search(r"p50 0\.\d{3}, p95 [\d.]+ times that of .*fp32\.onnx, in turn with it", " ".join(shown.split()))
+    error = answer(capsys, "profile", small, "--beside", file_of(exported, ".engine"), code=2)["error"]
+    assert "cannot run in turn with" in error["message"]
 
 
 @pytest.mark.parametrize(

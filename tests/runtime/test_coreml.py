@@ -7,7 +7,7 @@ import json
 import math
 import shutil
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,7 @@ from PIL import Image
 from torch import nn
 
 from edgedistill.artifacts import CompiledArtifact, ExportedModel
+from edgedistill.devices.base import sample
 from edgedistill.errors import EdgedistillError, InputError, UnsupportedError
 from edgedistill.exporters.carried import BUILD_KEY, CONTRACT_KEY, LABELS_KEY
 from edgedistill.exporters.coreml import export_coreml
@@ -333,7 +334,14 @@ def test_off_a_mac_nothing_is_measured(built: Built) -> None:
         raise AssertionError("a session was run")
 
     protocol = MeasurementProtocol(
-        target=IPHONE, sessions=1, pause_s=0, max_samples=1, max_seconds=1, operators=False, execute=lambda job: never()
+        target=IPHONE,
+        sessions=1,
+        pause_s=0,
+        seconds=1,
+        min_runs=1,
+        operators=False,
+        execute=lambda job: never(),
+        sample=lambda models, job: never(),
     )
     with pytest.raises(NotRunnableError, match="iPhone") as caught:
         CoreMLRuntime().profile(built.artifacts[Precision.FP32], None, protocol)
@@ -381,16 +389,24 @@ def test_sessions_come_from_the_benchmarker(built: Built, monkeypatch: pytest.Mo
         target=IPHONE.model_copy(update={"transport": "local", "title": "Mac"}),
         sessions=2,
         pause_s=0,
-        max_samples=70,
-        max_seconds=5,
+        seconds=0.1,
+        min_runs=70,
         operators=False,
         execute=lambda job: pytest.fail("the agent was asked"),
+        sample=sample,
     )
     profile = CoreMLRuntime().profile(artifact, None, protocol)
-    assert [len(session.samples_ns) for session in profile.sessions] == [70, 70]
+    assert len(profile.sessions) == 2 and all(len(session.samples_ns) >= 70 for session in profile.sessions)
     assert set(profile.sessions[0].samples_ns) == {250_000}
+    assert profile.anchor_sha256 is None and profile.sessions[0].turns == ()
     assert profile.sessions[0].load_ms == 3.0
     assert (profile.artifact_sha256, profile.environment.device) == (artifact.sha256, "Mac")
+    beside = replace(protocol, sessions=1, anchor=built.artifacts[Precision.FP32], burst_s=0.001)
+    profile = CoreMLRuntime().profile(artifact, structured_images(3, seed=1), beside)
+    (session,) = profile.sessions
+    assert profile.anchor_sha256 == built.artifacts[Precision.FP32].sha256
+    assert tuple(map(sum, zip(*session.turns, strict=True))) == (len(session.samples_ns), len(session.anchor_ns))
+    assert min(len(session.samples_ns), len(session.anchor_ns)) >= 70 and len(session.turns) > 1
 
 
 @pytest.mark.skipif(sys.platform != "darwin", reason="Core ML runs on macOS only")

@@ -15,6 +15,7 @@ from barred_images import BUILD, CLASSES, CONTRACT, SIDE, barred_images, labelle
 from torch import Tensor, nn
 
 from edgedistill.artifacts import CompiledArtifact, ExportedModel, TensorSignature
+from edgedistill.devices.base import sample
 from edgedistill.errors import EdgedistillError, InputError, TrialFailure, UnsupportedError
 from edgedistill.exporters.carried import BUILD_KEY, CONTRACT_KEY, LABELS_KEY, SCHEME_KEY
 from edgedistill.exporters.litert_content import Content
@@ -408,7 +409,15 @@ def test_the_agent_is_handed_images_in_the_files_own_layout(built: Built) -> Non
         raise Asked
 
     protocol = MeasurementProtocol(
-        target=PHONE, sessions=1, pause_s=0, max_samples=5, max_seconds=1, operators=False, execute=execute
+        target=PHONE,
+        sessions=1,
+        pause_s=0,
+        seconds=1,
+        min_runs=5,
+        operators=False,
+        execute=execute,
+        sample=sample,
+        anchor=built.artifacts[Precision.FP32],
     )
     artifact = built.artifacts[Precision.INT8]
     for inputs in (IMAGES[:3], None):
@@ -416,6 +425,7 @@ def test_the_agent_is_handed_images_in_the_files_own_layout(built: Built) -> Non
             LiteRTRuntime().profile(artifact, inputs, protocol)
     (job, images), (bare, nothing) = jobs
     assert job.format is Format.LITERT and job.input_name == "image" and job.model == artifact.path
+    assert job.anchor == bare.anchor == built.artifacts[Precision.FP32].path
     assert images is not None and images.dtype == np.uint8
     np.testing.assert_array_equal(images, IMAGES[:3].transpose(0, 2, 3, 1))
     assert nothing is None and bare.input_name == ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,12 +10,12 @@ import pytest
 import torch
 from torch import nn
 
-from edgedistill.devices.stats import measured_latency
+from edgedistill.devices.stats import measured_latency, ratio
 from edgedistill.errors import UnsupportedError
 from edgedistill.runtimes import runtime_for
 from edgedistill.runtimes.base import MeasurementProtocol, SessionJob, SessionReport
 from edgedistill.runtimes.null import NullRuntime, export_null, law_ms
-from edgedistill.specs import Contract, Format, Precision, QuantScheme, Target
+from edgedistill.specs import Contract, Format, Percentile, Precision, QuantScheme, Target
 
 TARGET = Target(
     name="null",
@@ -38,7 +39,14 @@ def never(job: SessionJob) -> SessionReport:
 
 
 PROTOCOL = MeasurementProtocol(
-    target=TARGET, sessions=3, pause_s=60.0, max_samples=500, max_seconds=5.0, operators=True, execute=never
+    target=TARGET,
+    sessions=3,
+    pause_s=60.0,
+    seconds=5.0,
+    min_runs=60,
+    operators=True,
+    execute=never,
+    sample=lambda models, job: never(job),
 )
 
 
@@ -69,10 +77,35 @@ def test_latency_follows_the_law_and_repeats(tmp_path: Path) -> None:
         profile = runtime.profile(artifact, IMAGES, PROTOCOL)
         assert profile == runtime.profile(artifact, None, PROTOCOL)
         assert measured_latency(profile).p50_ms == pytest.approx(law_ms(multiply_adds, precision), rel=0.01)
-        assert [session.noisy for session in profile.sessions] == [False] * 3
+        assert profile.anchor_sha256 is None and not any(session.anchor_ns for session in profile.sessions)
         assert len({session.samples_ns for session in profile.sessions}) == 3
         assert "law" in profile.environment.device
     assert law_ms(10**6, Precision.INT8) < law_ms(10**6, Precision.FP16) == law_ms(10**6, Precision.FP32)
+
+
+def test_two_models_in_turn_have_the_ratio_of_the_law(tmp_path: Path) -> None:
+    runtime = NullRuntime()
+    made = [
+        runtime.compile(
+            export_null(network(), CONTRACT, QuantScheme(precision=precision), tmp_path / precision),
+            TARGET,
+            tmp_path / precision / "compiled",
+        )
+        for precision in (Precision.INT8, Precision.FP32)
+    ]
+    file, anchor = made
+    beside = replace(PROTOCOL, anchor=anchor)
+    profile = runtime.profile(file, None, beside)
+    assert profile == runtime.profile(file, None, beside) and profile.anchor_sha256 == anchor.sha256
+    work = 64 * 4 * 27 + 256 * 3
+    for session in profile.sessions:
+        expected = law_ms(work, Precision.INT8) / law_ms(work, Precision.FP32)
+        assert ratio(session, Percentile.P95) == pytest.approx(expected, rel=0.01)
+        assert session.turns == ((len(session.samples_ns), len(session.anchor_ns)),)
+    alone = runtime.profile(file, None, PROTOCOL)
+    assert [s.samples_ns for s in alone.sessions] == [s.samples_ns for s in profile.sessions]
+    itself = runtime.profile(file, None, replace(PROTOCOL, anchor=file)).sessions[0]
+    assert itself.samples_ns != itself.anchor_ns, "beside itself it is as fast, not the same runs"
 
 
 def test_other_formats_are_refused(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ def jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Job, ...]:
     monkeypatch.setattr(building, "build", ended)
     monkeypatch.setattr(building, "search", ended)
     (tmp_path / "build.toml").write_text(TEXT)
-    return jobs_of(tmp_path / "build.toml", (), Changes(), None, require_measured=False)
+    return jobs_of(tmp_path / "build.toml", (), Changes(), None)
 
 
 def beside(out: Path) -> set[str]:

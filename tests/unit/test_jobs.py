@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from edgedistill.errors import InputError, UnreachableError
-from edgedistill.jobs import Changes, Job, Order, check_devices, jobs_of
+from edgedistill.jobs import Changes, How, Job, Order, check_devices, jobs_of
 from edgedistill.progress import silent
 from edgedistill.specs import Percentile
 
@@ -24,7 +24,7 @@ model = "timm:resnet18"
 def read(folder: Path, text: str = TEXT, targets: tuple[str, ...] = (), **changes: Any) -> tuple[Job, ...]:
     path = folder / "build.toml"
     path.write_text(text)
-    return jobs_of(path, targets, Changes(**changes), None, require_measured=False)
+    return jobs_of(path, targets, Changes(**changes), None)
 
 
 def ordered(folder: Path, text: str = TEXT, targets: tuple[str, ...] = (), **changes: Any) -> tuple[Order, ...]:
@@ -55,6 +55,18 @@ def test_the_command_line_replaces_targets_budget_trials_and_time(tmp_path: Path
     assert (order.config.budget.latency_ms, order.config.budget.percentile) == (3.0, Percentile.P99)
     assert (order.config.search.trials, order.config.search.time) == (5, 7_200_000)
     assert order.out == tmp_path / "out", "one target has no folder of its own"
+
+
+def test_how_a_build_is_done_changes_nothing_of_what_is_built(tmp_path: Path) -> None:
+    """With everything measured again, a device required and no teacher kept it is the same build, in the same place."""
+    (plain,) = ordered(tmp_path)
+    how = How(require_measured=True, remeasure=True, keep_teacher=False)
+    (job,) = jobs_of(tmp_path / "build.toml", (), Changes(), None, how)
+    (order,) = job.orders
+    assert order == replace(plain, how=how) and order.how == how
+    assert (order.key, job.home) == (plain.key, plain.out)
+    several = jobs_of(tmp_path / "build.toml", ("host", "pixel-6"), Changes(), None, how)
+    assert [order.how for job in several for order in job.orders] == [how, how]
 
 
 def test_the_other_targets_of_a_file_change_nothing_of_a_build(tmp_path: Path) -> None:
@@ -133,7 +145,7 @@ def test_that_a_later_target_cannot_be_measured_is_known_before_the_first_begins
     plain = read(tmp_path, TEXT, targets, one_student=together)
     check_devices(plain, silent)
     for jobs in (plain, shares):
-        required = [Job(tuple(replace(order, require_measured=True) for order in job.orders)) for job in jobs]
+        required = [Job(tuple(replace(order, how=How(require_measured=True)) for order in job.orders)) for job in jobs]
         with pytest.raises(UnreachableError) as unreachable:
             check_devices(required, silent)
         assert [problem.where for problem in unreachable.value.problems] == ["away", "far"]
@@ -162,7 +174,7 @@ def test_wrong_options_a_wrong_file_and_misspelt_targets_are_told_at_once(tmp_pa
     assert any(where.endswith("build.toml:2") for where in wheres[4:])
     assert caught.value.message == f"{len(wheres)} problems"
     with pytest.raises(InputError, match=r"none\.toml"):
-        jobs_of(tmp_path / "none.toml", (), Changes(), None, require_measured=False)
+        jobs_of(tmp_path / "none.toml", (), Changes(), None)
     with pytest.raises(InputError, match="wrong options"):
         read(tmp_path, **wrong)
 

@@ -10,11 +10,13 @@ from hypothesis import strategies as st
 
 from edgedistill.artifacts import LadderRung
 from edgedistill.errors import UnsupportedError
-from edgedistill.ladder import Climbed, Margins, Measured, Tools, climb
+from edgedistill.intervals import Answers, pack
+from edgedistill.ladder import Climbed, Margins, Measured, Tools, climb, judge
 from edgedistill.specs import Calibration, Precision, QuantScheme
 
 LAYERS = tuple(f"layer{i:02}" for i in range(20))
-FP32 = Measured(accuracy=0.9, bytes=1000, p50_ms=10.0)
+IMAGES = 360
+FP32 = Measured(Answers(0.9, IMAGES), bytes=1000)
 HALF_A_POINT = Margins(max_loss=0.005)
 
 
@@ -22,20 +24,24 @@ def rung_of(
     accuracy: Callable[[QuantScheme], float | None],
     *,
     size: Callable[[QuantScheme], int] = lambda scheme: 300 + 30 * len(scheme.kept),
-    p50_ms: Callable[[QuantScheme], float | None] = lambda scheme: None,
+    relative_p50: Callable[[QuantScheme], float | None] = lambda scheme: None,
     refused: Callable[[QuantScheme], bool] = lambda scheme: False,
     baseline: Measured = FP32,
     margins: Margins = HALF_A_POINT,
     qat_epochs: int = 0,
 ) -> Climbed[QuantScheme]:
-    """Climb with schemes for files."""
+    """Climb with schemes for files; of their answers the accuracy alone is known."""
 
     def make(scheme: QuantScheme) -> QuantScheme:
         if refused(scheme):
             raise UnsupportedError("this format has no such thing")
         return scheme
 
-    tools = Tools(make=make, accuracy=accuracy, bytes=size, p50_ms=p50_ms, ranked=lambda scheme: LAYERS)
+    def answers(scheme: QuantScheme) -> Answers | None:
+        found = accuracy(scheme)
+        return None if found is None else Answers(found, IMAGES)
+
+    tools = Tools(make=make, answers=answers, bytes=size, relative_p50=relative_p50, ranked=lambda scheme: LAYERS)
     return climb(tools, baseline, margins, images=256, qat_epochs=qat_epochs)
 
 
@@ -92,27 +98,54 @@ def test_growth_stops_where_it_does_not_pay_any_more() -> None:
 
 def test_int8_that_is_neither_smaller_nor_faster_ends_it() -> None:
     for accuracy in (0.9, 0.5):
-        slow = rung_of(lambda scheme, a=accuracy: a, size=lambda scheme: 950, p50_ms=lambda scheme: 9.8)  # type: ignore[misc]
+        slow = rung_of(lambda scheme, a=accuracy: a, size=lambda scheme: 950, relative_p50=lambda scheme: 0.98)  # type: ignore[misc]
         assert steps(slow) == ["int8"] and slow.winner is None
         expected = "does not pay beside fp32: 2% faster at p50 (margin 5%), 5% smaller (margin 10%)"
         assert slow.rungs[0].reason.endswith(expected)
 
 
 def test_faster_is_enough_and_so_is_smaller() -> None:
-    assert rung_of(lambda scheme: 0.9, size=lambda scheme: 1000, p50_ms=lambda scheme: 9.5).winner
-    assert rung_of(lambda scheme: 0.9, size=lambda scheme: 890, p50_ms=lambda scheme: 50.0).winner
+    assert rung_of(lambda scheme: 0.9, size=lambda scheme: 1000, relative_p50=lambda scheme: 0.95).winner
+    assert rung_of(lambda scheme: 0.9, size=lambda scheme: 890, relative_p50=lambda scheme: 5.0).winner
     assert not rung_of(lambda scheme: 0.9, size=lambda scheme: 1000).winner, "nothing is known of its latency"
 
 
 def test_latency_is_measured_for_what_may_win_alone() -> None:
     asked: list[str] = []
 
-    def p50_ms(scheme: QuantScheme) -> float:
+    def relative_p50(scheme: QuantScheme) -> float:
         asked.append(scheme.details)
-        return 5.0
+        return 0.5
 
-    rung_of(lambda scheme: 0.9 if scheme.equalized else 0.5, p50_ms=p50_ms)
+    climbed = rung_of(lambda scheme: 0.9 if scheme.equalized else 0.5, relative_p50=relative_p50)
     assert asked == ["int8, equalised"]
+    assert [rung.relative_p50 for rung in climbed.rungs] == [None, None, None, 0.5]
+
+
+def answering(wrong: range) -> Answers:
+    """Answers to ten thousand images, these wrong."""
+    right = [image not in wrong for image in range(10_000)]
+    return Answers(sum(right) / len(right), len(right), pack(right))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "accepted"),
+    [(range(330), True), (range(340), False), (range(200, 540), False)],
+    ids=["surely inside", "seen inside, not surely", "as many on other images"],
+)
+def test_a_rung_is_held_against_the_same_images(wrong: range, accepted: bool) -> None:
+    tools = Tools(
+        make=lambda scheme: scheme,
+        answers=lambda scheme: answering(wrong),
+        bytes=lambda scheme: 300,
+        relative_p50=lambda scheme: None,
+        ranked=lambda scheme: LAYERS,
+    )
+    scheme = QuantScheme(precision=Precision.INT8)
+    rung, pays = judge(tools, scheme, scheme, Measured(answering(range(300)), 1000), HALF_A_POINT)
+    assert (rung.accepted, pays) == (accepted, True)
+    assert accepted or "with 95% confidence no more than" in rung.reason
+    assert rung.loss is not None and rung.loss < HALF_A_POINT.max_loss, "what was seen alone would do"
 
 
 def test_what_a_format_does_not_have_is_a_rung_that_says_so() -> None:

@@ -8,18 +8,24 @@ from typing import Any
 import pytest
 
 from edgedistill.config import BuildConfig
+from edgedistill.devices.proof import Plan
 from edgedistill.documents import PlannedRung
-from edgedistill.planning import _measured
-from edgedistill.specs import Precision, QuantScheme
+from edgedistill.measuring import SCALE_SESSIONS
+from edgedistill.planning import START_S, _measured
+from edgedistill.specs import Precision, ProofLevel, QuantScheme
 
 CONFIG = BuildConfig.model_validate(
-    {"budget": "5ms", "teacher": {"model": "timm:resnet18"}, "profile": {"max_seconds": 2.0}}
+    {
+        "budget": "5ms",
+        "teacher": {"model": "timm:resnet18"},
+        "profile": {"compare": "2s", "session": "5s", "pause": "1s", "proof": "standard"},
+    }
 )
 
 
-def planned(candidates: int, *students: int, device: object = "a device") -> Any:
+def planned(candidates: int, *students: int, device: object = "a device", config: BuildConfig = CONFIG) -> Any:
     bench: Any = SimpleNamespace(
-        config=CONFIG,
+        config=config,
         device=device,
         target=SimpleNamespace(name="board"),
         schemes=[QuantScheme(precision=Precision.FP32), QuantScheme(precision=Precision.INT8)],
@@ -29,16 +35,27 @@ def planned(candidates: int, *students: int, device: object = "a device") -> Any
 
 
 @pytest.mark.parametrize(
-    ("candidates", "students", "probes", "sessions"),
+    ("candidates", "students", "probes", "compared"),
     [
-        (100, (8, 4, 2), 8, (8 + 8 + 2) * 2 + 6),
-        (100, (8,), 8, (8 + 8) * 2 + 6),
-        (3, (3, 2), 3, (3 + 3 + 2) * 2 + 6),
+        (100, (8, 4, 2), 8, (8 + 8 + 2) * 2),
+        (100, (8,), 8, (8 + 8) * 2),
+        (3, (3, 2), 3, (3 + 3 + 2) * 2),
     ],
 )
-def test_sessions_are_counted(candidates: int, students: tuple[int, ...], probes: int, sessions: int) -> None:
+def test_sessions_are_counted(candidates: int, students: tuple[int, ...], probes: int, compared: int) -> None:
+    """Each file is compared once; the scale and a proof that says yes at its first look take sessions of their own."""
     found = planned(candidates, *students)
-    assert (found.probes, found.measure_seconds) == (probes, sessions * 2.0)
+    own = SCALE_SESSIONS + Plan.at(ProofLevel.STANDARD).looks[0].sessions
+    assert found.probes == probes
+    assert found.measure_seconds == pytest.approx(compared * (2.0 + START_S) + own * (5.0 + 1.0 + START_S))
+
+
+def test_a_thorough_proof_takes_longer() -> None:
+    seconds = []
+    for level in ProofLevel:
+        profile = CONFIG.profile.model_copy(update={"proof": level})
+        seconds.append(planned(100, 8, config=CONFIG.model_copy(update={"profile": profile})).measure_seconds)
+    assert seconds == sorted(set(seconds))
 
 
 def test_without_a_device_nothing_is_measured() -> None:

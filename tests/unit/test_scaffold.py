@@ -15,7 +15,9 @@ from edgedistill.scaffold import Answers, build_file, data_source, write_build_f
 
 COMMENTED = re.compile(r"^# (?=[a-z_]+ = )", re.MULTILINE)
 # Shown by an example, for they have no default.
-UNSET = re.compile(r"^# (checkpoint|max_size|max_memory|min_accuracy|max_parameters|max_bytes|time) = .*", re.MULTILINE)
+UNSET = re.compile(
+    r"^# (checkpoint|max_size|max_memory|min_accuracy|max_parameters|max_bytes|time|sustained) = .*", re.MULTILINE
+)
 
 
 def test_the_default_answers_load(tmp_path: Path) -> None:
@@ -46,6 +48,7 @@ def test_every_example_of_a_key_without_a_default_loads(tmp_path: Path) -> None:
     assert (config.limits.max_size, config.limits.max_memory, config.limits.min_accuracy) == (2 * 2**20, 2**26, 0.9)
     assert (config.space.max_parameters, config.space.max_bytes) == (1_000_000, 2**20)
     assert config.search.time == 2 * 3_600_000
+    assert config.profile.sustained == 60_000
     assert config.teacher.checkpoint == tmp_path / "teacher.safetensors"
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from edgedistill import verification as verification
 from edgedistill.artifacts import CompiledArtifact, ExportedModel, Inspected, Inspection, Profile, Verified
 from edgedistill.errors import Problem, TrialFailure
+from edgedistill.intervals import compare, pack
 from edgedistill.runtimes.base import Images, Logits, MeasurementProtocol, NotRunnableError
 from edgedistill.specs import ComputedBy, Format, Precision, Target
 
@@ -94,6 +95,23 @@ def test_exact_artifact() -> None:
     assert found.accuracy_validation == 1.0
 
 
+def test_two_files_are_compared_image_by_image() -> None:
+    """One that answers the first 60 images wrong, one that answers others wrong: as accurate, and not the same."""
+
+    def wrong(which: range) -> Fake:
+        places = {IMAGES[image].tobytes() for image in which}
+
+        def answer(images: Images) -> Logits:
+            turned = np.array([image.tobytes() in places for image in images])
+            return np.where(turned[:, None], -true_logits(images), true_logits(images))
+
+        return Fake(answer)
+
+    one, other = check(wrong(range(60))), check(wrong(range(40, 100)))
+    assert one.accuracy_validation == other.accuracy_validation < 1
+    assert compare(one.right, other.right) == (40, 40)
+
+
 def test_wrong_artifact_is_seen() -> None:
     found = check(Fake(lambda images: np.roll(true_logits(images), 1, axis=1)))
     assert found.parity.max_abs_error > 1
@@ -107,6 +125,7 @@ def test_accuracy_is_against_labels_and_agreement_against_the_program() -> None:
     assert isinstance(found, Verified)
     assert found.parity.top1_agreement == 1.0
     assert found.accuracy_validation == pytest.approx(0.9)
+    assert found.right == pack([image >= 60 for image in range(COUNT)]), "which were right is kept"
 
 
 def test_one_deviating_logit_of_the_last_batch_is_the_largest_error() -> None:

@@ -12,6 +12,7 @@ from executorch_students import CALIBRATION, CAST, IMAGES, KEPT, PHONE, Built
 from torch import nn
 
 from edgedistill.artifacts import TensorSignature
+from edgedistill.devices.base import sample
 from edgedistill.exporters.carried import BUILD_KEY, CONTRACT_KEY, LABELS_KEY, SCHEME_KEY
 from edgedistill.exporters.executorch import export_executorch
 from edgedistill.exporters.program import to_program
@@ -147,8 +148,8 @@ def test_a_measuring_session_is_asked_for_this_file(built: Built) -> None:
         raise Asked
 
     protocol = MeasurementProtocol(
-        target=PHONE, sessions=1, pause_s=0, max_samples=7, max_seconds=1, operators=False, execute=execute
+        target=PHONE, sessions=1, pause_s=0, seconds=1, min_runs=7, operators=False, execute=execute, sample=sample
     )
     with pytest.raises(Asked):
         ExecuTorchRuntime().profile(built.artifacts[Precision.FP32], IMAGES[:2], protocol)
-    assert (asked[0].format, asked[0].max_samples, asked[0].threads) == (Format.EXECUTORCH, 7, 1)
+    assert (asked[0].format, asked[0].min_runs, asked[0].threads) == (Format.EXECUTORCH, 7, 1)

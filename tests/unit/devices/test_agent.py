@@ -16,7 +16,7 @@ from edgedistill.devices.base import AGENT_FILES
 NEEDS: dict[str, set[str]] = {
     "agent": {"numpy"},
     "agent_machine": set(),
-    "agent_sampling": {"numpy"},
+    "agent_sampling": set(),
     "agent_onnxruntime": {"onnxruntime"},
     "agent_litert": {"ai_edge_litert"},
     "agent_executorch": {"executorch", "torch"},

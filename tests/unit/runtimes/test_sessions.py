@@ -1,163 +1,133 @@
-"""Flags of a session, and when one is measured again."""
+"""How sessions become a profile."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from factories import make_artifact, make_environment
-from hypothesis import given
-from hypothesis import strategies as st
+from factories import make_artifact, make_environment, make_profile, make_session
 
 from edgedistill.artifacts import Environment, OpTiming, Session
 from edgedistill.errors import TrialFailure
 from edgedistill.runtimes.base import MeasurementProtocol, SessionJob, SessionReport
-from edgedistill.runtimes.sessions import as_session, at_another_speed, drift, spread, take_profile
+from edgedistill.runtimes.sessions import joined, profile_file, take_profile
 from edgedistill.specs import Format, Precision, Target
 
 TARGET = Target(
     name="t", title="T", runtime=Format.ONNX, formats=(Format.ONNX,), precisions=(Precision.FP32,), transport="local"
 )
 ARTIFACT = make_artifact(Precision.FP16, target="t", sha256="ab")
-JOB = SessionJob(model=Path("m.onnx"), threads=1, max_samples=10, max_seconds=1.0)
-
-
-def environment(power: str = "performance", temperature_c: float | None = None) -> Environment:
-    return make_environment(power=power, temperature_c=temperature_c)
-
-
-def session(samples_ns: list[int], **more: Any) -> Session:
-    return as_session(samples_ns, warmup_runs=3, load_ms=1.0, peak_memory_bytes=2, model_memory_bytes=1, **more)
-
-
-QUIET = session([100, 101] * 50)
-NOISY = session([100, 150] * 50)
+ANCHOR = make_artifact(sha256="cd", path=Path("folder/anchor.onnx"))
+QUIET = make_session([100, 101] * 50)
+NOISY = make_session([100, 150, 900] * 50)
 
 
 class Script:
     """A device that answers from a list; remembers what it was asked."""
 
-    def __init__(self, *answers: tuple[Session, Environment]) -> None:
-        self.answers: Iterator[tuple[Session, Environment]] = iter(answers)
+    def __init__(self, *answers: Session | tuple[Session, Environment]) -> None:
+        pairs = [answer if isinstance(answer, tuple) else (answer, make_environment()) for answer in answers]
+        self.answers: Iterator[tuple[Session, Environment]] = iter(pairs)
         self.jobs: list[SessionJob] = []
+        self.inputs: list[Any] = []
 
     def __call__(self, job: SessionJob) -> SessionReport:
         self.jobs.append(job)
+        if job.inputs is not None:
+            self.inputs.append(np.load(job.inputs))
         answer, where = next(self.answers)
         timings = (OpTiming(name="n", op_type="Conv", median_us=1.0),) if job.operators else ()
         return SessionReport(session=answer, environment=where, op_timings=timings)
 
 
-def protocol(script: Script, sessions: int, pause_s: float = 0.0) -> MeasurementProtocol:
-    return MeasurementProtocol(
-        target=TARGET,
-        sessions=sessions,
-        pause_s=pause_s,
-        max_samples=10,
-        max_seconds=1.0,
-        operators=True,
-        execute=script,
-    )
+def protocol(script: Script, sessions: int, **changes: Any) -> MeasurementProtocol:
+    def never(*_: Any) -> Any:
+        raise AssertionError("the agent measures, not this process")
+
+    values: dict[str, Any] = {"pause_s": 0.0, "seconds": 1.5, "min_runs": 60, "operators": True}
+    return MeasurementProtocol(target=TARGET, sessions=sessions, execute=script, sample=never, **values | changes)
 
 
-@given(st.lists(st.integers(1, 10**9), min_size=1, max_size=200), st.integers(2, 1000))
-def test_spread_and_drift_do_not_depend_on_the_unit(samples: list[int], factor: int) -> None:
-    scaled = [s * factor for s in samples]
-    assert spread(scaled) == pytest.approx(spread(samples))
-    assert drift(scaled) == pytest.approx(drift(samples))
-    assert spread(samples) >= 0
+def taken(script: Script, sessions: int, **changes: Any) -> Any:
+    asked = protocol(script, sessions, **changes)
+    return take_profile(ARTIFACT, asked.job(ARTIFACT), asked)
 
 
-def test_drift_is_last_quarter_over_first() -> None:
-    assert drift([100] * 25 + [1] * 50 + [106] * 25) == pytest.approx(0.06)
-    assert drift([1, 2, 3]) == 0.0
-
-
-def test_flags() -> None:
-    assert not QUIET.noisy
-    assert NOISY.noisy
-    assert session([100] * 75 + [106] * 25).noisy
-    assert not session([100] * 75 + [104] * 25).noisy
-    assert not session([106] * 25 + [100] * 75).noisy, "a device that gets faster does not throttle"
-
-
-def test_a_long_tail_alone_is_no_noise() -> None:
-    generator = np.random.default_rng(0)
-    samples = generator.normal(1000, 5, 1000).astype(int)
-    samples[generator.integers(0, 1000, 50)] *= 4
-    assert not session(samples.tolist()).noisy
-
-
-def test_noisy_sessions_are_replaced_and_counted() -> None:
-    script = Script((NOISY, environment()), (QUIET, environment()), (QUIET, environment()))
-    profile = take_profile(ARTIFACT, JOB, protocol(script, 2))
-    assert profile.sessions == (QUIET, QUIET)
-    assert profile.remeasured == 1
-    assert len(profile.op_timings) == 1
+def test_every_session_stands_as_it_was_taken() -> None:
+    """However noisy: none is measured again, none is left out."""
+    script = Script(QUIET, NOISY, QUIET)
+    profile = taken(script, 3)
+    assert profile.sessions == (QUIET, NOISY, QUIET)
     assert (profile.artifact_sha256, profile.target, profile.precision) == ("ab", "t", Precision.FP16)
+    assert profile.anchor_sha256 is None
+
+
+def test_operators_are_timed_beside_the_first_session_alone() -> None:
+    script = Script(QUIET, QUIET, QUIET)
+    profile = taken(script, 3)
     assert [job.operators for job in script.jobs] == [True, False, False]
+    assert len(profile.op_timings) == 1
+    script = Script(QUIET, QUIET)
+    assert taken(script, 2, operators=False).op_timings == ()
+    assert not any(job.operators for job in script.jobs)
 
 
-def test_the_last_repeat_stands_with_its_flag_even_if_an_earlier_one_was_faster() -> None:
-    slower = session([200, 400] * 50)
-    script = Script((NOISY, environment()), (NOISY, environment()), (slower, environment()))
-    profile = take_profile(ARTIFACT, JOB, protocol(script, 1))
-    assert profile.sessions == (slower,)
-    assert profile.sessions[0].noisy
-    assert profile.remeasured == 2
+def test_every_session_is_asked_what_the_protocol_says() -> None:
+    beside = make_session([100] * 50, [200] * 50)
+    script = Script(beside, beside)
+    profile = taken(script, 2, anchor=ANCHOR, burst_s=0.02, seconds=2.5, min_runs=300, operators=False)
+    (asked,) = {job.model_dump_json() for job in script.jobs}
+    assert SessionJob.model_validate_json(asked) == SessionJob(
+        model=ARTIFACT.path.absolute(),
+        anchor=ANCHOR.path.absolute(),
+        threads=1,
+        seconds=2.5,
+        min_runs=300,
+        burst_s=0.02,
+    )
+    assert profile.anchor_sha256 == "cd"
 
 
-def test_pause_between_any_two_measurements(monkeypatch: pytest.MonkeyPatch) -> None:
-    pauses: list[float] = []
-    monkeypatch.setattr("edgedistill.runtimes.sessions.time.sleep", pauses.append)
-    script = Script((NOISY, environment()), (QUIET, environment()), (QUIET, environment()))
-    take_profile(ARTIFACT, JOB, protocol(script, 2, pause_s=1.5))
-    assert pauses == [1.5, 1.5]
+def test_inputs_go_to_the_model_and_not_to_its_anchor() -> None:
+    script = Script(make_session([100] * 50, [200] * 50))
+    images = np.arange(4 * 3 * 2 * 2, dtype=np.uint8).reshape(4, 3, 2, 2)
+    profile_file(ARTIFACT, images, "image", protocol(script, 1, anchor=ANCHOR))
+    (job,) = script.jobs
+    assert job.input_name == "image"
+    assert np.array_equal(script.inputs[0], images)
+    assert job.inputs is not None and not job.inputs.exists(), "the file is gone with the profile"
+    script = Script(QUIET)
+    profile_file(ARTIFACT, None, "image", protocol(script, 1))
+    assert script.jobs[0].inputs is None
 
 
-def test_a_changed_device_ends_the_profile_and_a_warmer_one_does_not() -> None:
-    script = Script((QUIET, environment("performance")), (QUIET, environment("powersave")))
-    with pytest.raises(TrialFailure, match="power: performance became powersave"):
-        take_profile(ARTIFACT, JOB, protocol(script, 2))
-    script = Script((QUIET, environment(temperature_c=40.0)), (QUIET, environment(temperature_c=55.0)))
-    assert take_profile(ARTIFACT, JOB, protocol(script, 2)).environment.temperature_c == 55.0
+@pytest.mark.parametrize(("sessions", "pauses"), [(1, []), (3, [1.5, 1.5])])
+def test_there_is_a_pause_between_any_two(monkeypatch: pytest.MonkeyPatch, sessions: int, pauses: list[float]) -> None:
+    slept: list[float] = []
+    monkeypatch.setattr("edgedistill.runtimes.sessions.time.sleep", slept.append)
+    taken(Script(*[QUIET] * sessions), sessions, pause_s=1.5)
+    assert slept == pauses
 
 
-def test_a_session_during_which_the_processor_changed_its_speed_is_noisy() -> None:
-    steady = [100, 101] * 50
-    assert session(steady, references_us=(5.8, 11.2)).noisy
-    assert session(steady, references_us=(11.2, 5.8)).noisy, "faster is as bad as slower: it is not one speed"
-    assert not session(steady, references_us=(5.8, 6.6)).noisy
-    assert session(steady, references_us=(5.0, 6.0)).reference_us == 5.5
-    assert session(steady).reference_us is None
-    assert session(steady, references_us=[20.0, 20.4, 28.0, 20.2, 20.1]).noisy, "one block among others"
-    assert session(steady, references_us=[20.0, 20.4, 28.0, 20.2, 20.1]).reference_us == 20.2
-    assert not session(steady, references_us=[20.0] * 19 + [28.0]).noisy, "one look of many"
-    assert session(steady, references_us=[20.0] * 17 + [28.0] * 3).noisy
+def test_a_changed_device_ends_the_profile() -> None:
+    script = Script((QUIET, make_environment(power="performance")), (QUIET, make_environment(power="powersave")))
+    with pytest.raises(TrialFailure, match="power: performance became powersave") as caught:
+        taken(script, 2)
+    assert "measure again" in caught.value.fix
 
 
-def test_later_sessions_wait_for_the_first_ones_speed() -> None:
-    first, second = session([100] * 50, references_us=(6.0, 6.0)), session([150] * 50, references_us=(11.0, 11.0))
-    script = Script((first, environment()), (second, environment()))
-    take_profile(ARTIFACT, JOB, replace(protocol(script, 2), wait_s=4.0))
-    assert [(job.reference_us, job.wait_s) for job in script.jobs] == [(None, 4.0), (6.0, 4.0)]
+def test_profiles_taken_one_after_the_other_are_joined() -> None:
+    first = make_profile(QUIET, op_timings=(OpTiming(name="n", op_type="Conv", median_us=1.0),))
+    joint = joined([first, make_profile(NOISY), make_profile(QUIET)])
+    assert joint.sessions == (QUIET, NOISY, QUIET)
+    assert joint.op_timings == first.op_timings
+    assert joint == first.model_copy(update={"sessions": joint.sessions})
 
 
-def test_the_speed_asked_for_is_every_sessions_and_what_one_waits_is_not_left_for_the_others() -> None:
-    noisy = session([100, 150] * 50, references_us=(6.0, 6.0), waited_s=3.0)
-    quiet = session([100] * 50, references_us=(6.0, 6.0))
-    script = Script((noisy, environment()), (quiet, environment()), (quiet, environment()))
-    take_profile(ARTIFACT, JOB, replace(protocol(script, 2), reference_us=9.0, wait_s=4.0))
-    assert [(job.reference_us, job.wait_s) for job in script.jobs] == [(9.0, 4.0), (9.0, 1.0), (9.0, 1.0)]
-
-
-def test_speeds_are_compared_only_where_both_are_known() -> None:
-    assert at_another_speed(12.1, 10.0)
-    assert at_another_speed(7.9, 10.0)
-    assert not at_another_speed(11.9, 10.0)
-    assert not at_another_speed(None, 10.0)
-    assert not at_another_speed(20.0, None)
+def test_profiles_of_a_device_that_changed_are_not_joined() -> None:
+    other = make_profile(QUIET, environment=make_environment(pinned_cpus=(1,), threads=2))
+    with pytest.raises(TrialFailure, match=r"threads: 1 became 2; pinned_cpus: \(0,\) became \(1,\)"):
+        joined([make_profile(QUIET), other])

@@ -36,13 +36,24 @@ def candidates() -> list[Candidate]:
     return [make_candidate(family, size) for family in ("a", "b", "c") for size in range(1, 13)]
 
 
-@pytest.fixture
-def exact() -> LatencyModel:
-    """A latency model that knows the law, 1 ms a million multiply-adds, and missed none of 24 rows."""
-    coefficients = tuple(1e-6 if name == "conv_multiply_adds" else 0.0 for name in FEATURE_NAMES)
+def lawful(ms_of_a_million: float, basis: str) -> LatencyModel:
+    """A latency model that knows the law and missed none of 24 rows."""
+    coefficients = tuple(ms_of_a_million / 1e6 if name == "multiply_adds" else 0.0 for name in FEATURE_NAMES)
     law = Law(coefficients=coefficients, left_out=(coefficients,) * 24, floor=0.01)
     trust = Trust(log_residuals=(0.0,) * 24, least_spread=0.01, size_range=(1e6, 12e6))
-    return LatencyModel(law=law, trust=trust, basis="24 measured models")
+    return LatencyModel(law=law, trust=trust, basis=basis)
+
+
+@pytest.fixture
+def exact() -> LatencyModel:
+    """1 ms a million multiply-adds."""
+    return lawful(1.0, "24 measured models")
+
+
+@pytest.fixture
+def halved() -> LatencyModel:
+    """Half of that."""
+    return lawful(0.5, "halved")
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from made_up_lab import made_candidate
 
+from edgedistill.latency.model import Row
 from edgedistill.selection.expect import Aim, Measurements, Prospect
 from edgedistill.selection.propose import propose
 from edgedistill.specs import Percentile, Precision
@@ -16,16 +17,15 @@ def measured(size: bool = True) -> Measurements:
     for candidate in SPACE[::2]:
         weights = candidate.structure.weights_bytes
         latency_ms = candidate.multiply_adds / 100_000
-        found.add(
-            Precision.INT8, candidate.structure, latency_ms, weights // 4 + 500 if size else None, weights + 2_000_000
-        )
+        row = Row(candidate.structure, latency_ms)
+        found.add(row, Precision.INT8, weights // 4 + 500 if size else None, weights + 2_000_000)
     return found
 
 
 def test_nothing_is_expected_of_a_precision_that_was_hardly_measured() -> None:
     found = Measurements()
     for candidate in SPACE[:2]:
-        found.add(Precision.FP32, candidate.structure, 1.0, 100, 100)
+        found.add(Row(candidate.structure, 1.0), Precision.FP32, 100, 100)
     assert found.expectations() == {} and found.fewest([Precision.FP32]) == 2
 
 

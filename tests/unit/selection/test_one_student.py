@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import pytest
-from made_up_lab import MadeUpLab, made_candidate, made_file, made_student
+from made_up_lab import MadeUpLab, answering_file, made_candidate, made_file, made_student
 
 from edgedistill.artifacts import Proof, Rung, SchemeResult, UnknownLatency
+from edgedistill.devices.proof import FINALISTS
 from edgedistill.errors import TrialFailure
+from edgedistill.latency.model import Row
 from edgedistill.selection.contender import Contender
 from edgedistill.selection.known import Known, KnownFile
 from edgedistill.selection.on_target import OnTarget
@@ -65,7 +68,8 @@ def test_the_winner_keeps_the_budgets_of_all(tmp_path: Path) -> None:
     for name, winner in winners.items():
         assert winner is not None and winner.proof is not None and winner.scheme is not None
         assert winner.proof.met and winner.proof.artifact_sha256 == winner.scheme.artifact.sha256
-        assert winner.scheme in outcomes[name].trials[winner.trial.number].schemes
+        (shipped,) = outcomes[name].trials[winner.trial.number].schemes
+        assert (shipped.artifact, shipped.proof) == (winner.scheme.artifact, winner.proof)
     # Each alone would have taken another one.
     alone = search_of(tmp_path / "alone", phone).run()["phone"].winner
     assert alone is not None and (alone.trial.spec.family, alone.trial.spec.width) != ("resnet", pytest.approx(0.4))
@@ -108,15 +112,50 @@ def proving(folder: Path, labs: dict[str, MadeUpLab], *contenders: Contender, **
 def test_where_one_target_refuses_a_file_the_next_student_is_taken(tmp_path: Path) -> None:
     best_phone, best_board = made_file("fp32", 0.95, 4.0), made_file("fp32", 0.95, 4.9)
     next_phone, next_board = made_file("fp32", 0.92, 3.0), made_file("fp32", 0.92, 3.5)
-    labs = {"phone": MadeUpLab(), "board": MadeUpLab(bounds_ms={best_board.artifact.sha256: 5.1})}
+    labs = {"phone": MadeUpLab(), "board": MadeUpLab(sessions_ms={best_board.artifact.sha256: [5.1]})}
     best = finalist(0, 0.95, phone=[best_phone], board=[best_board])
     search = proving(tmp_path, labs, best, finalist(1, 0.92, phone=[next_phone], board=[next_board]))
     winners = search.proving.prove()
     assert {name: winner.scheme for name, winner in winners.items()} == {"phone": next_phone, "board": next_board}
-    assert best.state == "over_budget" and best.reason.startswith(
-        "board: fp32 fails the acceptance rule: bound 5.10 ms"
-    )
+    assert best.state == "over_budget" and best.reason.startswith("board: fp32 is not proven: in 3 sessions")
     assert [len(on.attempts) for on in search.targets] == [0, 1]
+    on_phone, on_board = search.goals["phone"], search.goals["board"]
+    assert on_phone.aim_ms is None and on_board.limit_ms < 4.9, "the aim is lowered where the proof was tried"
+
+
+def test_as_many_proofs_as_one_target_allows_may_fail(tmp_path: Path) -> None:
+    """Each target has its own proofs and their number is fixed for each."""
+    files = [made_file("fp32", 0.95 - 0.01 * n, 4.0 - 0.5 * n) for n in range(5)]
+    labs = {"phone": MadeUpLab(), "board": MadeUpLab(sessions_ms={f.artifact.sha256: [5.1] for f in files})}
+    students = [finalist(n, 0.95 - 0.01 * n, phone=[file], board=[file]) for n, file in enumerate(files)]
+    search = proving(tmp_path, labs, *students)
+    assert search.proving.prove() == {} and search.proving.exhausted
+    assert [len(on.attempts) for on in search.targets] == [0, FINALISTS]
+
+
+def test_every_file_of_a_student_meets_every_file_on_the_other_target(tmp_path: Path) -> None:
+    phone = [made_file("fp32", 0.95, 4.0), made_file("int8", 0.94, 2.0)]
+    board = [made_file("fp32", 0.95, 4.1), made_file("int8", 0.93, 2.1)]
+    search = proving(
+        tmp_path, {"phone": MadeUpLab(), "board": MadeUpLab()}, finalist(0, 0.95, phone=phone, board=board)
+    )
+    pairs = [(f.files["phone"].scheme.label, f.files["board"].scheme.label) for f in search.finalists]
+    assert pairs[0] == ("fp32", "fp32") and sorted(pairs) == sorted(product(("fp32", "int8"), repeat=2))
+
+
+def test_a_student_within_the_margin_on_one_target_alone_does_not_win(tmp_path: Path) -> None:
+    """On the phone it is as good as the most accurate and faster; on the board its file loses two points."""
+    images = 10_000
+
+    def file(wrong: int, p95_ms: float) -> SchemeResult:
+        return answering_file("fp32", images, range(wrong), p95_ms)
+
+    best = finalist(0, 0.97, phone=[file(300, 4.0)], board=[file(300, 4.0)])
+    uneven = finalist(1, 0.97, phone=[file(305, 2.0)], board=[file(500, 2.0)])
+    even = finalist(2, 0.97, phone=[file(305, 3.0)], board=[file(310, 3.0)])
+    labs = {"phone": MadeUpLab(), "board": MadeUpLab()}
+    assert {w.trial.number for w in proving(tmp_path / "a", labs, best, uneven).proving.prove().values()} == {0}
+    assert {w.trial.number for w in proving(tmp_path / "b", labs, best, uneven, even).proving.prove().values()} == {2}
 
 
 def test_the_least_accurate_of_its_files_ranks_a_student(tmp_path: Path) -> None:
@@ -169,7 +208,7 @@ def test_what_is_known_of_other_sizes_saves_no_probe(tmp_path: Path, times: int,
     alone = target("board", 5.0, lab)
     for number in range(1, 9):
         known = made_candidate("resnet", 0.1 * number, times * 1000 * number)
-        alone.measurements.add(Precision.FP32, known.structure, 1.0, None, None)
+        alone.measurements.add(Row(known.structure, 1.0), Precision.FP32, None, None)
     alone.probe(SPACE, 4)
     assert alone.probes == probes
 

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from edgedistill.artifacts import PredictedLatency, UnknownLatency
-from edgedistill.latency.model import LatencyModel, Row
+from edgedistill.latency.model import LatencyModel
 from edgedistill.selection.expect import Aim, Expectation, Expectations, Prospect
 from edgedistill.selection.propose import MIN_PROBABILITY, Proposal, _spread, assess, fastest, propose
 from edgedistill.specs import Percentile, Precision
@@ -76,9 +76,8 @@ def test_a_batch_straddles_the_aim(candidates: list[Candidate], doubtful: Latenc
 
 
 def test_the_precision_with_the_best_chance_is_the_one_predicted(
-    candidates: list[Candidate], exact: LatencyModel
+    candidates: list[Candidate], exact: LatencyModel, halved: LatencyModel
 ) -> None:
-    halved = LatencyModel.fit([Row(c.structure, c.multiply_adds / 2e6) for c in candidates[:24]], "halved")
     models = {FP32: Expectation(exact), INT8: Expectation(halved)}
     proposal = assess(candidates[5], [on(4, models, "board")])
     predicted = proposal.predicted["board"]
