@@ -41,7 +41,7 @@ def demo_rows() -> list[tuple[str, str, str]]:
     times = ", ".join(duration(build["seconds"]) for build in builds)
     rows = [
         (
-            f"the digits example from an empty cache, {len(builds)} times, after the install",
+            f"the digits example from an empty cache, {len(builds)} time{'s' * (len(builds) > 1)}, after the install",
             f"{times}; {met} of {len(builds)} `met`",
             "`python benchmarks/demo.py --json FILE --stranger 20`",
         )
