@@ -329,7 +329,7 @@ class BudgetAnswer(Frozen):
 
 
 class PredictionRecord(Frozen):
-    """Latencies predicted before a trial began, of those measured later: how many 95% intervals held the measurement, in all
+    """Latencies predicted before a trial began, of those measured later: how many 90% intervals held the measurement, in all
     and of the calibrated ones, and the median of the relative errors."""
 
     compared: int

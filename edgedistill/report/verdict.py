@@ -91,7 +91,7 @@ def _unmeasured(result: BuildResult) -> str:
 
 def prediction_text(latency: PredictedLatency) -> str:
     """`3.20 ms at p95 in int8 (2.10 ms to 4.90 ms, uncalibrated)`."""
-    trust = "95% interval" if latency.calibrated else "uncalibrated"
+    trust = "90% interval" if latency.calibrated else "uncalibrated"
     interval = f"{format_ms(latency.low_ms)} to {format_ms(latency.high_ms)}"
     return f"{format_ms(latency.latency_ms)} at {latency.percentile} in {latency.precision} ({interval}, {trust})"
 
@@ -171,7 +171,7 @@ def _latency_tile(latency: Latency, budget: Budget) -> Tile:
         note = f"{format_percent(value / budget.latency_ms, 0)} of {allowed}; measured, {runs}"
         return Tile(f"{budget.percentile} latency", format_ms(value), note)
     if isinstance(latency, PredictedLatency):
-        trust = "95% interval" if latency.calibrated else "uncalibrated"
+        trust = "90% interval" if latency.calibrated else "uncalibrated"
         note = f"{allowed}; predicted, {format_ms(latency.low_ms)} to {format_ms(latency.high_ms)} ({trust})"
         return Tile(f"{latency.percentile} latency, predicted", f"≈ {format_ms(latency.latency_ms)}", note)
     return Tile(f"{budget.percentile} latency", "unknown", allowed)

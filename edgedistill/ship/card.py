@@ -115,7 +115,7 @@ def _latency_cell(latency: Latency) -> str:
         )
         return f"{figures}; measured, {latency.samples} runs in {measured_in(latency)} on {latency.device}"
     if isinstance(latency, PredictedLatency):
-        calibrated = "95% interval" if latency.calibrated else "uncalibrated interval"
+        calibrated = "90% interval" if latency.calibrated else "uncalibrated interval"
         return (
             f"{latency.percentile} {format_ms(latency.latency_ms)} predicted for {latency.device}, not measured "
             f"({calibrated} {format_ms(latency.low_ms)} to {format_ms(latency.high_ms)}; {latency.basis})"

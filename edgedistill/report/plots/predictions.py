@@ -18,7 +18,7 @@ _MISSED = Mark("interval missed it", "x", "var(--budget)")
 
 
 def predictions(result: BuildResult) -> go.Figure | None:
-    """Predicted latency with its 95% interval against the measured one: a point on the diagonal was predicted right. None
+    """Predicted latency with its 90% interval against the measured one: a point on the diagonal was predicted right. None
     without a pair to compare."""
     pairs = prediction_pairs(result)
     if not pairs:
