@@ -87,6 +87,7 @@ def describe(finding: Finding) -> Found:
         constraints=_constraints(finding),
         student=_student_summary(winner),
         proof=winner.proof if winner else None,
+        attempts=tuple(outcome.attempts),
         earlier=_earlier(finding),
         scale=_scale(bench),
         rungs=bench.config.search.rungs,
@@ -215,12 +216,14 @@ def _scale(bench: Workbench) -> ScaleSummary | None:
 
 
 def _earlier(finding: Finding) -> tuple[Proof, ...]:
-    """The proofs of builds before this one in the same folder, where this one took measurements of its own."""
-    before, winner = finding.before, finding.outcome.winner
+    """The proofs of builds before this one in the same folder, met or not, where this one took measurements of its own: a
+    budget that is met at the third try has the other two beside it."""
+    before, outcome = finding.before, finding.outcome
     if before is None:
         return ()
-    same = winner is not None and winner.proof == before.proof
-    return before.earlier if before.proof is None or same else (*before.earlier, before.proof)
+    now = (*outcome.attempts, outcome.winner.proof if outcome.winner else None)
+    then = (*before.attempts, *((before.proof,) if before.proof else ()))
+    return (*before.earlier, *(proof for proof in then if proof not in now))
 
 
 def _verdict(

@@ -138,6 +138,7 @@ def profile_key(bench: Workbench, artifact: CompiledArtifact, manner: Manner) ->
             "target": [bench.target.name, bench.target.threads],
             "device": bench.device.facts(),
             "manner": [manner.seconds, manner.burst_s, manner.number],
+            "pause": bench.config.profile.pause if manner.number else 0,
             "min_runs": least_runs(bench.config.budget.percentile),
             "occasion": bench.occasion,
         },

@@ -277,7 +277,8 @@ def earlier(anchor_p99_ms: float, proof: Proof | None = None, **changes: Any) ->
         spread=0.02,
         at="2025-12-24T18:00:00",
     )
-    return SimpleNamespace(**{"scale": scale, "proof": proof, "student": None, "trials": (), "earlier": (), **changes})
+    nothing: dict[str, Any] = {"student": None, "trials": (), "earlier": (), "attempts": ()}
+    return SimpleNamespace(**{"scale": scale, "proof": proof, **nothing, **changes})
 
 
 def test_a_machine_that_has_changed_is_told_with_its_figures() -> None:
@@ -319,6 +320,10 @@ def test_proofs_before_this_one_stay_beside_it_unless_it_is_the_same() -> None:
     same = earlier(1.2, third, earlier=(first, second))
     assert _earlier(finding(bench(), winner=winner, before=same)) == (first, second)
     assert _earlier(finding(bench(), winner=winner, before=earlier(1.2))) == ()
+    failed = earlier(1.2, attempts=(first,), earlier=(second,))
+    assert _earlier(finding(bench(), winner=winner, before=failed)) == (second, first), (
+        "a proof that is not met stays too"
+    )
     assert _earlier(finding(bench(), winner=winner)) == ()
 
 
