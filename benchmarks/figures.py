@@ -78,12 +78,13 @@ def pairs_row(found: Any) -> tuple[str, str, str]:
 
     bias = sorted(abs(row["bias"]) for row in rows)
     seconds = sorted(row["seconds_pair"] for row in rows)
+    targets = ", ".join(sorted({row["target"] for row in rows}))
     older = ""
     if any("seconds_before" in row for row in rows):
         took = sorted(row["seconds_before"] for row in rows if "seconds_before" in row)
         older = f"; by the version before {middle('spread_before_p95')}, {took[len(took) // 2]:.1f} s a file"
     return (
-        f"{len(rows)} files (ONNX Runtime, LiteRT, ExecuTorch), {found['sessions']} sessions of {found['seconds']:g} s: "
+        f"{len(rows)} files on {targets}, {found['sessions']} sessions of {found['seconds']:g} s each: "
         "spread of the ratio to the anchor from session to session, of p95 alone; bias of alternating; seconds a file",
         f"{middle('spread_pair_p95')}, {middle('spread_alone_p95')}; bias {bias[len(bias) // 2]:.1%}, at most "
         f"{bias[-1]:.1%}; {seconds[len(seconds) // 2]:.1f} s{older}",
