@@ -8,7 +8,7 @@ alone.
 gives its recorded accuracy; a comparison with the anchor gives the recorded ratio. With `--prove` the anchor is
 measured anew and each finalist's file is proven in new sessions, as a build does it; without it, the recorded latency
 is taken for the proof. Brute force is asked too what it could prove: its files inside the budget, the most accurate
-first, until one is proven; the sessions of a file at one budget are taken once, whoever asks. With `--stranger N` plain
+first, until one is proven; the sessions of a file at one budget are taken once. With `--stranger N` plain
 ONNX Runtime takes N sessions of each proven file afterwards, nothing left out (plain_latency.py), and 60 more where
 fewer than 16 of 20 are inside.
 
@@ -215,7 +215,7 @@ def budgets_of(students: Sequence[Student], percentile: Percentile) -> list[floa
 
 
 class SearchBySize(Search):
-    """The search without what it learns of quality: every batch is proposed by size, nobody is stopped early for what
+    """The search without what it learns of quality: every batch is proposed by size, no student is stopped early for what
     the rungs of others say."""
 
     def quality(self) -> None:

@@ -59,7 +59,7 @@ class ShippedArtifact(Frozen):
 
 
 class TeacherFile(Frozen):
-    """The teacher's fp32 file in the output folder, for whoever repeats a proof."""
+    """The teacher's fp32 file in the output folder: it is needed to repeat a proof."""
 
     path: str
     format: Format
