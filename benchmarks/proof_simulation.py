@@ -124,9 +124,8 @@ def main() -> int:
             "plans": {
                 level.value: {
                     "claimed": plan.claimed,
-                    "alpha": plan.alpha,
                     "finalists": plan.finalists,
-                    "looks": [[look.sessions, look.over_allowed] for look in plan.looks],
+                    "looks": [[look.sessions, look.over_allowed, look.alpha] for look in plan.looks],
                 }
                 for level, plan in plans.items()
             },

@@ -25,7 +25,7 @@ from edgedistill.artifacts import (
     UnknownLatency,
 )
 from edgedistill.devices.base import run_pushed, sample
-from edgedistill.devices.proof import CONFIDENCE, Judgement, Plan
+from edgedistill.devices.proof import CONFIDENCE, Plan
 from edgedistill.devices.stats import (
     anchor_latency,
     elapsed_s,
@@ -203,7 +203,7 @@ def prove(bench: Workbench, artifact: CompiledArtifact, source: Source, budget: 
     listener, began = bench.store.listener, time.monotonic()
     listener(StageStarted("prove", subject, most))
     taken: list[Session] = []
-    judgement, values = Judgement(), list[float]()
+    values: list[float] = []
     for profile in sessions(bench, artifact, source, anchor):
         (session,) = profile.sessions
         taken.append(session)
@@ -226,10 +226,10 @@ def prove(bench: Workbench, artifact: CompiledArtifact, source: Source, budget: 
         limit=limit,
         claimed=plan.claimed,
         confidence=CONFIDENCE,
-        alpha=plan.alpha,
+        alpha=judgement.look.alpha,
         values=tuple(values),
         over=judgement.over,
-        over_allowed=judgement.over_allowed,
+        over_allowed=judgement.look.over_allowed,
         bound=judgement.bound,
         session_s=config.session / 1000,
         burst_s=0.0 if share is None else beside_teacher_s(bench),

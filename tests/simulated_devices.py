@@ -105,7 +105,7 @@ def prove(values: Floats, limit: float, plan: Plan, finalists: int | None = None
         n = look.sessions
         mean = (sums[starts + n] - sums[starts]) / n
         variance = np.maximum((squares[starts + n] - squares[starts] - n * mean**2) / (n - 1), 0)
-        bound = np.exp(mean + tolerance_factor(n, plan.claimed, plan.alpha) * np.sqrt(variance))
+        bound = np.exp(mean + tolerance_factor(n, plan.claimed, look.alpha) * np.sqrt(variance))
         yes = ~first_met & (overs[starts + n] - overs[starts] <= look.over_allowed) & (bound <= limit)
         length = np.where(yes, n, length)
         first_met |= yes

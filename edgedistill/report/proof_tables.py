@@ -27,7 +27,6 @@ def claim_facts(proof: Proof, sessions: Sequence[Session]) -> Pairs:
     """What a proof claims, what it rests on, and what was fixed before its first sample. `sessions` are its own, as far as
     they are at hand."""
     sure, least = format_percent(proof.confidence, 0), format_percent(proof.claimed, 0)
-    looks = max(1, round((1 - proof.confidence) / proof.alpha))
     facts = [
         ("claim", f"with {sure} confidence at least {least} of sessions stay below {proof.shown(proof.limit)}"),
         (
@@ -45,8 +44,8 @@ def claim_facts(proof: Proof, sessions: Sequence[Session]) -> Pairs:
         ("sessions differ by", f"{format_percent(proof.spread)} (standard deviation of the log)"),
         (
             "fixed beforehand",
-            f"{looks} looks in all, over every finalist that might be tried; each may err with "
-            f"{format_percent(proof.alpha, 2)}, together with {format_percent(1 - proof.confidence, 0)}",
+            "how many finalists might be tried and after how many sessions each is looked at: this look errs with "
+            f"{format_percent(proof.alpha, 2)}, all together with less than {format_percent(1 - proof.confidence, 0)}",
         ),
         ("file", f"SHA-256 {proof.artifact_sha256}"),
     ]

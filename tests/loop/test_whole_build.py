@@ -71,7 +71,7 @@ def test_the_proof_is_of_the_shipped_file_and_inside_the_budget(met: Any) -> Non
     assert proof.met
     assert len(proof.values) == plan.looks[0].sessions, "a law differs little from session to session"
     assert max(proof.values) <= proof.limit and proof.bound <= proof.limit
-    assert (proof.claimed, proof.alpha, proof.over) == (plan.claimed, plan.alpha, 0)
+    assert (proof.claimed, proof.alpha, proof.over) == (plan.claimed, plan.looks[0].alpha, 0)
     (shipped,) = [a for a in result.artifacts if a.sha256 == proof.artifact_sha256]
     assert shipped.proof == proof
     assert proof.sentence in result.verdict

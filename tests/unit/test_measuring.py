@@ -376,7 +376,7 @@ def test_a_proof_tells_its_claim_and_every_session(prove: Any, board: Board) -> 
     assert proof.values == pytest.approx([4.08 if place % 2 == 0 else 3.92 for place in range(first.sessions)])
     assert (proof.artifact_sha256, proof.anchor_sha256, proof.target) == ("file", None, "board")
     assert (proof.share, proof.limit, proof.percentile) == (False, 5.0, P95)
-    assert (proof.claimed, proof.confidence, proof.alpha) == (0.8, CONFIDENCE, PLAN.alpha)
+    assert (proof.claimed, proof.confidence, proof.alpha) == (0.8, CONFIDENCE, first.alpha)
     assert (proof.over, proof.over_allowed) == (0, 0)
     assert proof.bound is not None and max(proof.values) < proof.bound < 5.0
     last = first.sessions - 1

@@ -132,7 +132,7 @@ def test_the_figures_of_the_result_stand_in_the_page(realistic: ModuleType) -> N
         "1.1 points below the teacher's 98.5%",
         "Proven: in 22 sessions of 3.0 s over 1 min 28 s p95 was 10.0% to 10.5% of the teacher's; with 95% "
         "confidence at least 80% of such sessions stay below 20.0% of the teacher's.",
-        "6 looks in all, over every finalist that might be tried; each may err with 0.83%, together with 5%",
+        "this look errs with 0.83%, all together with less than 5%",
         "2210.5% of the teacher's✓ yes",  # the last session
         "reference arithmetic24.0 µs26.2 µs",
         "clock2900 MHz2812 MHz",
