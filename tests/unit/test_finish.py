@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -29,14 +28,9 @@ def found_again(folder: Path, result: BuildResult, **how: bool) -> BuildResult |
 
 
 @pytest.fixture(scope="session")
-def unmeasured() -> BuildResult:
+def unmeasured(realistic: ModuleType) -> BuildResult:
     """The made-up build that the report's tests use too, of a student of which no file could be made here."""
-    path = Path(__file__).parent / "report/realistic.py"
-    spec = importlib.util.spec_from_file_location("realistic", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    made: BuildResult = module.make_unmeasured().model_copy(update={"artifacts": ()})
+    made: BuildResult = realistic.make_unmeasured().model_copy(update={"artifacts": ()})
     return made
 
 

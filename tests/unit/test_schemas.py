@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import math
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -17,15 +15,6 @@ from edgedistill import schemas
 from edgedistill.artifacts import MeasuredLatency, PredictedLatency
 from edgedistill.results import ProfileResult
 from edgedistill.specs import Format, Percentile, Precision, Target
-
-
-@pytest.fixture(scope="module")
-def realistic() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("realistic", Path(__file__).parent / "report/realistic.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def check(name: str, document: Any) -> None:

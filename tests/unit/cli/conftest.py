@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import subprocess
 import sys
@@ -19,18 +18,6 @@ from edgedistill.results import BuildResult, ProfileResult
 
 REPOSITORY = Path(__file__).parents[3]
 Command = Callable[..., int]
-
-
-@pytest.fixture(scope="session")
-def realistic() -> ModuleType:
-    """The made-up builds that the report's tests use too."""
-    path = Path(__file__).parents[1] / "report/realistic.py"
-    spec = importlib.util.spec_from_file_location("realistic", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture
