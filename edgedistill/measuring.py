@@ -117,8 +117,8 @@ def profiled(bench: Workbench, artifact: CompiledArtifact, source: Source, manne
         profile = runtime_for(artifact.format).profile(artifact, inputs, protocol)
         write_atomic(folder / "profile.json", profile.model_dump_json())
 
-    beside = f" beside {manner.anchor.path.name}" if manner.anchor else ""
-    subject = f"{source.label} {artifact.format} {artifact.scheme.label}{beside}, session {manner.number + 1}"
+    session = f", session {manner.number + 1}" if manner.number else ""
+    subject = f"{source.label} {artifact.format} {artifact.scheme.label}{session}"
     try:
         folder = bench.store.stage("profile", profile_key(bench, artifact, manner), make, subject=subject)
     except NotRunnableError as error:

@@ -43,7 +43,7 @@ def watching(*, verbose: bool) -> Iterator[Listener]:
 
 
 class LiveBars:
-    """A bar for each running stage; a finished one becomes a line above them."""
+    """A bar for each running stage; a finished one becomes a line above them, if no other counts it among its steps."""
 
     def __init__(self, progress: Progress, verbose: bool) -> None:
         self._progress = progress
@@ -64,7 +64,8 @@ class LiveBars:
                 self._progress.update(bar, completed=event.done, total=total, steps=steps, note=event.note)
             case StageFinished():
                 self._drop(event.stage)
-                print_finished(self._progress.console, event, self._verbose)
+                if self._verbose or not any(task.total for task in self._progress.tasks):
+                    print_finished(self._progress.console, event, self._verbose)
             case Note():
                 print_note(self._progress.console, event)
 
@@ -74,7 +75,8 @@ class LiveBars:
 
 
 class PlainLines:
-    """A line when a long stage begins, at most one every ten seconds while it runs, one when it is done."""
+    """A line when a long stage begins, at most one every ten seconds while it runs, one when it is done. What is done within
+    a stage that counts its steps has no line of its own."""
 
     def __init__(self, console: Console, verbose: bool) -> None:
         self._console = console
@@ -92,7 +94,8 @@ class PlainLines:
                 self._advance(event)
             case StageFinished():
                 self._running.pop(event.stage, None)
-                print_finished(self._console, event, self._verbose)
+                if self._verbose or not any(total for _, total in self._running.values()):
+                    print_finished(self._console, event, self._verbose)
             case Note():
                 print_note(self._console, event)
 
