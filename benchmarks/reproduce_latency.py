@@ -16,13 +16,9 @@ import argparse
 import json
 import sys
 from datetime import UTC, datetime
-from itertools import islice
 from pathlib import Path
 
-from plain_latency import plain_sessions
-
-MORE = 60
-SUSPICIOUS = 0.8
+from plain_latency import judged, plain_sessions
 
 
 def main() -> int:
@@ -42,10 +38,7 @@ def main() -> int:
     teacher = out / "teacher.onnx" if proof["share"] else None
     began, fraction = datetime.now(UTC).isoformat(timespec="seconds"), int(proof["percentile"][1:]) / 100
     sessions = plain_sessions(out / path, proof["session_s"], fraction, teacher, arguments.pause)
-    values = list(islice(sessions, arguments.sessions))
-    if sum(value <= proof["limit"] for value in values) < SUSPICIOUS * len(values):
-        values += islice(sessions, MORE)
-    inside = sum(value <= proof["limit"] for value in values)
+    values, inside = judged(sessions, proof["limit"], arguments.sessions)
     unit = "of the teacher's" if proof["share"] else "ms"
     print(f"{path}: {proof['percentile']} in {len(values)} sessions {min(values):.4f} to {max(values):.4f} {unit}")
     print(f"{inside} of {len(values)} inside {proof['limit']:.4f}; the build claims {proof['claimed']:.0%} of sessions")

@@ -32,7 +32,7 @@ import random
 import statistics
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import islice
@@ -41,7 +41,7 @@ from typing import Any
 
 import numpy as np
 from budgets_plot import draw
-from plain_latency import plain_sessions
+from plain_latency import judged, plain_sessions
 from torch import nn
 
 from edgedistill.artifacts import MeasuredLatency, Proof, SchemeResult, TrainedStudent
@@ -64,7 +64,7 @@ from edgedistill.workbench import Source, Workbench
 
 BUDGETS = 10
 RANDOM_SEEDS = 20
-TRUE_SESSIONS, MORE_SESSIONS = 60, 60
+TRUE_SESSIONS = 60
 Row = dict[str, Any]
 
 
@@ -359,24 +359,15 @@ def true_p95s(bench: Workbench, students: Sequence[Student], goal: Goal, count: 
     chosen = [best[(2 * place + 1) * len(best) // (2 * count)] for place in range(count)]
     rows = []
     for result in chosen:
-        values = plain(bench, result.artifact.path, goal.budget.percentile, TRUE_SESSIONS)
+        values = list(islice(plain(bench, result.artifact.path, goal.budget.percentile), TRUE_SESSIONS))
         rows.append({"file": str(result.artifact.path), "p95_ms": statistics.median(values), "values": values})
         print(f"{result.artifact.path}: p95 {statistics.median(values):.4f} ms", flush=True)
     return rows
 
 
-def plain(bench: Workbench, path: Path, percentile: Percentile, count: int) -> list[float]:
+def plain(bench: Workbench, path: Path, percentile: Percentile) -> Iterator[float]:
     """Sessions of a file in the cache by plain ONNX Runtime, of a proof's length."""
-    seconds = bench.config.profile.session / 1000
-    return list(islice(plain_sessions(bench.store.root / path, seconds, percentile.fraction, None, 1.0), count))
-
-
-def strangers(bench: Workbench, found: Row, limit_ms: float, percentile: Percentile, count: int) -> Row:
-    """What plain ONNX Runtime says of a proven file: sessions inside, of how many."""
-    values = plain(bench, Path(found["file"]), percentile, count)
-    if sum(value <= limit_ms for value in values) < 0.8 * len(values):
-        values += plain(bench, Path(found["file"]), percentile, MORE_SESSIONS)
-    return {"sessions": len(values), "inside": sum(value <= limit_ms for value in values), "values": values}
+    return plain_sessions(bench.store.root / path, bench.config.profile.session / 1000, percentile.fraction, None, 1.0)
 
 
 def open_scale(config: BuildConfig, target: Target, base: Path) -> Workbench:
@@ -463,7 +454,8 @@ def main() -> None:
             "prediction_alone": alone | {"points_below": points(alone["accuracy"], best)},
         }
         if bench is not None and found["proven"] and arguments.stranger:
-            row["stranger"] = strangers(bench, found, limit_ms, percentile, arguments.stranger)
+            values, inside = judged(plain(bench, Path(found["file"]), percentile), limit_ms, arguments.stranger)
+            row["stranger"] = {"sessions": len(values), "inside": inside, "values": values}
         rows.append(row)
         print(told(row), flush=True)
         document |= {
