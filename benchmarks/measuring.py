@@ -19,8 +19,6 @@ def one_session(
     with an `anchor`, the two in turn."""
     protocol = MeasurementProtocol(
         target=load_target("host"),
-        sessions=1,
-        pause_s=0.0,
         seconds=seconds,
         min_runs=1,
         operators=False,

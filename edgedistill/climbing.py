@@ -213,8 +213,6 @@ class Climber:
         config = ProfileConfig()
         protocol = MeasurementProtocol(
             target=self.target,
-            sessions=1,
-            pause_s=0.0,
             seconds=config.compare / 1000,
             min_runs=least_runs(Percentile.P50),
             operators=False,

@@ -101,8 +101,6 @@ def profiled(bench: Workbench, artifact: CompiledArtifact, source: Source, manne
     def make(folder: Path) -> None:
         protocol = MeasurementProtocol(
             target=bench.target,
-            sessions=1,
-            pause_s=0.0,
             seconds=manner.seconds,
             min_runs=least_runs(bench.config.budget.percentile),
             operators=manner.number == 0,

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from edgedistill.artifacts import Profile
 from edgedistill.config import ProfileConfig
 from edgedistill.devices.attach import attach
 from edgedistill.devices.base import MEASURED_FORMATS, run_pushed, sample
 from edgedistill.devices.stats import anchor_latency, least_runs, measured_latency, percentile_ms, spread
 from edgedistill.errors import InputError, UnsupportedError
 from edgedistill.opening import format_of, open_file, reading
-from edgedistill.progress import Listener, StageFinished, StageStarted
+from edgedistill.progress import Listener, StageAdvanced, StageFinished, StageStarted
 from edgedistill.results import ProfileResult
 from edgedistill.runtimes import runtime_for
 from edgedistill.runtimes.base import MeasurementProtocol
+from edgedistill.runtimes.sessions import joined
 from edgedistill.specs import Format, Percentile, Target
 from edgedistill.units import format_percent
 
@@ -51,8 +54,6 @@ def profile_file(
     config = ProfileConfig()
     protocol = MeasurementProtocol(
         target=target,
-        sessions=sessions,
-        pause_s=config.pause / 1000,
         seconds=config.session / 1000,
         min_runs=least_runs(Percentile.P95),
         operators=True,
@@ -63,7 +64,13 @@ def profile_file(
     )
     listener(StageStarted("profile", path.name, sessions))
     began = time.monotonic()
-    profile = runtime_for(format).profile(artifact, None, protocol)
+    taken: list[Profile] = []
+    for number in range(sessions):
+        if number:
+            time.sleep(config.pause / 1000)
+        taken.append(runtime_for(format).profile(artifact, None, replace(protocol, operators=not number)))
+        listener(StageAdvanced("profile", number + 1, sessions))
+    profile = joined(taken)
     listener(StageFinished("profile", path.name, time.monotonic() - began, reused=False))
     notes = ["inputs are random numbers of the file's own types and shapes"]
     if not profile.op_timings:

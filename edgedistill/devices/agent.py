@@ -225,10 +225,7 @@ def measure(job: dict[str, Any]) -> dict[str, Any]:
                 operators = time_operators(traced, feeds)
     return {
         "session": {
-            "samples_ns": taken.samples_ns[0],
-            "anchor_ns": taken.samples_ns[1] if len(runs) > 1 else [],
-            "turns": taken.turns if len(runs) > 1 else [],
-            "warmup_runs": warmup_runs,
+            **sampling.as_fields(taken, warmup_runs),
             "start": start,
             "end": end,
             "load_ms": load_ms,

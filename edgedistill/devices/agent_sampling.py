@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 WARMUP_S = 0.25
 WARMUP_RUNS = 3
@@ -57,6 +57,17 @@ def take_samples(models: Sequence[Timed], seconds: float, min_runs: int, burst_s
             burst(run, samples_ns, length_s, last_end)
         taken.turns.append([len(s) - count for s, count in zip(taken.samples_ns, before)])
     return taken
+
+
+def as_fields(taken: Taken, warmup_runs: int) -> dict[str, Any]:
+    """Those fields of `Session` that sampling gives. Turns are told of two models."""
+    mine, *its = taken.samples_ns
+    return {
+        "samples_ns": mine,
+        "anchor_ns": its[0] if its else [],
+        "turns": taken.turns if its else [],
+        "warmup_runs": warmup_runs,
+    }
 
 
 def burst(run: Timed, samples_ns: list[int], seconds: float, last_end: float) -> None:

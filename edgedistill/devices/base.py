@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from edgedistill.devices import agent, agent_sampling
 from edgedistill.errors import InputError, MissingDependencyError, TrialFailure
@@ -60,10 +60,11 @@ def run_pushed(device: Device, job: SessionJob) -> SessionReport:
     return device.run(job.model_copy(update={name: path and device.push(path) for name, path in here.items()}))
 
 
-def sample(models: Sequence[Timed], job: SessionJob) -> tuple[list[list[int]], list[list[int]]]:
-    """A session's samples for a runtime that measures in its own process, taken as the agent takes them."""
-    agent_sampling.warm_up(models)
-    return agent_sampling.take_samples(models, job.seconds, job.min_runs, job.burst_s)
+def sample(models: Sequence[Timed], job: SessionJob) -> dict[str, Any]:
+    """A session's samples for a runtime that measures in its own process, taken as the agent takes them. See Sampler."""
+    warmup_runs = agent_sampling.warm_up(models)
+    taken = agent_sampling.take_samples(models, job.seconds, job.min_runs, job.burst_s)
+    return agent_sampling.as_fields(taken, warmup_runs)
 
 
 def read_report(answer: str) -> SessionReport:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Protocol
+from typing import Annotated, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,21 +74,20 @@ Timed = Callable[[], int]
 
 
 class Sampler(Protocol):
-    """Samples one model, or two in turn, within a job's limits: durations in ns of each, and the runs of each turn."""
+    """Warms up and samples one model, or two in turn, within a job's limits. Returns the fields of Session that this gives:
+    `samples_ns`, `anchor_ns`, `turns`, `warmup_runs`."""
 
-    def __call__(self, models: Sequence[Timed], job: SessionJob, /) -> tuple[list[list[int]], list[list[int]]]: ...
+    def __call__(self, models: Sequence[Timed], job: SessionJob, /) -> dict[str, Any]: ...
 
 
 @dataclass(frozen=True)
 class MeasurementProtocol:
-    """How a profile is taken: so many `sessions` of `seconds` with `pause_s` between, each by `execute` (a device's way
-    to run the agent) or, where a runtime measures in its own process, by `sample`. Both are handed in, so that runtimes
-    know no device. The limits are those of SessionJob; `anchor` is a file of the same format that runs in turn with the
-    one measured; `input_shapes` serves models with open dimensions."""
+    """How a session is taken: by `execute` (a device's way to run the agent) or, where a runtime measures in its own
+    process, by `sample`. Both are handed in, so that runtimes know no device. The limits are those of SessionJob;
+    `anchor` is a file of the same format that runs in turn with the one measured; `input_shapes` serves models with open
+    dimensions."""
 
     target: Target
-    sessions: int
-    pause_s: float
     seconds: float
     min_runs: int
     operators: bool
@@ -109,6 +108,7 @@ class MeasurementProtocol:
             min_runs=self.min_runs,
             anchor=None if self.anchor is None else self.anchor.path.absolute(),
             burst_s=self.burst_s,
+            operators=self.operators,
         )
 
 
@@ -164,8 +164,8 @@ class Runtime(Protocol):
         ...
 
     def profile(self, artifact: CompiledArtifact, inputs: Images | None, protocol: MeasurementProtocol) -> Profile:
-        """Latency samples at batch 1, cycling through `inputs` (uint8 [n, 3, R, R]); None: the runtime makes random
-        inputs of the file's own signature. Raises NotRunnableError."""
+        """One session: latency samples at batch 1, cycling through `inputs` (uint8 [n, 3, R, R]); None: the runtime makes
+        random inputs of the file's own signature. Raises NotRunnableError."""
         ...
 
     def inspect(self, artifact: CompiledArtifact) -> Inspection:

@@ -41,7 +41,7 @@ from edgedistill.runtimes.coreml_package import (
     weighted_layers,
 )
 from edgedistill.runtimes.coreml_plan import compute_units
-from edgedistill.runtimes.sessions import take_profile
+from edgedistill.runtimes.sessions import take_session
 from edgedistill.specs import ComputedBy, Format, QuantScheme, Target
 from edgedistill.store import file_sha256, size_bytes, sync_folder, sync_tree, tool_version
 
@@ -133,7 +133,7 @@ class CoreMLRuntime:
             return SessionReport(session=session, environment=_environment(target), op_timings=())
 
         # Core ML is measured from this process, so the protocol's agent is not asked.
-        return take_profile(artifact, protocol.job(artifact), replace(protocol, execute=execute))
+        return take_session(artifact, protocol.job(artifact), replace(protocol, execute=execute))
 
     def inspect(self, artifact: CompiledArtifact) -> Inspection:
         """Read the package back, weights included. One that carries a contract is checked: hash, signature, metadata
@@ -215,12 +215,9 @@ def _session(
         # Before the anchor is loaded, whose memory is not the model's.
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         timed += [_timed(runner, perf.MLModelBenchmarker(m), some) for m, some in zip(models[1:], images[1:])]
-        taken, turns = protocol.sample(timed, job)
+        taken = protocol.sample(timed, job)
     return Session(
-        samples_ns=tuple(taken[0]),
-        anchor_ns=tuple(taken[1]) if len(taken) > 1 else (),
-        turns=tuple((mine, its) for mine, its in turns) if len(taken) > 1 else (),
-        warmup_runs=1,
+        **taken,
         load_ms=load_ms,
         peak_memory_bytes=peak,
         model_memory_bytes=max(0, peak - memory_before),

@@ -107,25 +107,21 @@ class NullRuntime:
         return (_infer(network, batch) for batch in batches)
 
     def profile(self, artifact: CompiledArtifact, inputs: Images | None, protocol: MeasurementProtocol) -> Profile:
-        """Samples from the law, 400 a session, beside those of the protocol's anchor. Takes no time: neither
-        `protocol.execute` nor its pause is used."""
+        """400 samples from the law, beside those of the protocol's anchor. Takes no time: `protocol.execute` is not used."""
         law_ns, its_law_ns = _law_ns(artifact), None if protocol.anchor is None else _law_ns(protocol.anchor)
 
-        def samples(seed: list[object], latency_ns: float) -> tuple[int, ...]:
+        def samples(seed: list[str], latency_ns: float) -> tuple[int, ...]:
             generator = np.random.default_rng(int(digest(seed)[:16], 16))
             return tuple(np.rint(latency_ns * generator.lognormal(0.0, NOISE, SAMPLES)).astype(int).tolist())
 
-        sessions = tuple(
-            Session(
-                samples_ns=samples([artifact.sha256, number], law_ns),
-                anchor_ns=() if its_law_ns is None else samples(["anchor", artifact.sha256, number], its_law_ns),
-                turns=() if its_law_ns is None else ((SAMPLES, SAMPLES),),
-                warmup_runs=0,
-                load_ms=0.0,
-                peak_memory_bytes=artifact.bytes,
-                model_memory_bytes=artifact.bytes,
-            )
-            for number in range(protocol.sessions)
+        session = Session(
+            samples_ns=samples([artifact.sha256], law_ns),
+            anchor_ns=() if its_law_ns is None else samples(["anchor", artifact.sha256], its_law_ns),
+            turns=() if its_law_ns is None else ((SAMPLES, SAMPLES),),
+            warmup_runs=0,
+            load_ms=0.0,
+            peak_memory_bytes=artifact.bytes,
+            model_memory_bytes=artifact.bytes,
         )
         whole = OpTiming(name="model", op_type="MultiplyAdds", median_us=law_ns / 1e3)
         return Profile(
@@ -134,7 +130,7 @@ class NullRuntime:
             target=artifact.target,
             precision=artifact.scheme.precision,
             environment=_environment(protocol.target.threads),
-            sessions=sessions,
+            sessions=(session,),
             op_timings=(whole,) if protocol.operators else (),
         )
 

@@ -26,7 +26,7 @@ from edgedistill.runtimes.base import (
     SessionReport,
     Timed,
 )
-from edgedistill.runtimes.sessions import take_profile
+from edgedistill.runtimes.sessions import take_session
 from edgedistill.runtimes.tensorrt_vendor import Vendor, vendor_log
 
 _PROFILED_RUNS = 50
@@ -110,7 +110,7 @@ def profile_engine(
     def execute(job: SessionJob) -> SessionReport:
         return _session(artifact, made_by, inputs, job, protocol)
 
-    return take_profile(artifact, protocol.job(artifact), replace(protocol, execute=execute))
+    return take_session(artifact, protocol.job(artifact), replace(protocol, execute=execute))
 
 
 def _session(
@@ -128,13 +128,10 @@ def _session(
     if job.anchor is not None:
         anchor = Engine(job.anchor, made_by)
         models.append(_timed(anchor, _random_images(anchor)))
-    taken, turns = protocol.sample(models, job)
+    taken = protocol.sample(models, job)
     return SessionReport(
         session=Session(
-            samples_ns=tuple(taken[0]),
-            anchor_ns=tuple(taken[1]) if len(taken) > 1 else (),
-            turns=tuple((mine, its) for mine, its in turns) if len(taken) > 1 else (),
-            warmup_runs=1,
+            **taken,
             load_ms=load_ms,
             peak_memory_bytes=peak_bytes,
             model_memory_bytes=loaded_bytes,

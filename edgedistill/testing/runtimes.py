@@ -212,8 +212,6 @@ class RuntimeConformance:
         """One short session on this machine."""
         return MeasurementProtocol(
             target=self.target(artifact.format),
-            sessions=1,
-            pause_s=0,
             seconds=0.3,
             min_runs=60,
             operators=False,

@@ -167,10 +167,13 @@ def test_what_the_agent_measures_in_its_own_process_is_taken_alike() -> None:
         return time.perf_counter_ns() - began
 
     asked = job(Path("model"), seconds=0.3, min_runs=20, burst_s=0.01)
-    samples_ns, turns = sample([lambda: run(0.001), lambda: run(0.004)], asked)
-    assert [len(of) for of in samples_ns] == [sum(of) for of in zip(*turns, strict=True)]
-    assert min(map(len, samples_ns)) >= 20
-    assert min(samples_ns[0]) >= 1_000_000 and min(samples_ns[1]) >= 4_000_000
+    taken = sample([lambda: run(0.001), lambda: run(0.004)], asked)
+    both = taken["samples_ns"], taken["anchor_ns"]
+    assert [len(of) for of in both] == [sum(of) for of in zip(*taken["turns"], strict=True)]
+    assert min(map(len, both)) >= 20 and taken["warmup_runs"] >= 3
+    assert min(both[0]) >= 1_000_000 and min(both[1]) >= 4_000_000
+    alone = sample([lambda: run(0.001)], asked)
+    assert alone["samples_ns"] and not alone["anchor_ns"] and not alone["turns"]
 
 
 def test_a_broken_model_is_a_failure_of_that_model(device: LocalDevice, tmp_path: Path) -> None:

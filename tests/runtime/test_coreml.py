@@ -335,8 +335,6 @@ def test_off_a_mac_nothing_is_measured(built: Built) -> None:
 
     protocol = MeasurementProtocol(
         target=IPHONE,
-        sessions=1,
-        pause_s=0,
         seconds=1,
         min_runs=1,
         operators=False,
@@ -387,8 +385,6 @@ def test_sessions_come_from_the_benchmarker(built: Built, monkeypatch: pytest.Mo
     monkeypatch.setattr("edgedistill.runtimes.coreml._load", lambda artifact: model)
     protocol = MeasurementProtocol(
         target=IPHONE.model_copy(update={"transport": "local", "title": "Mac"}),
-        sessions=2,
-        pause_s=0,
         seconds=0.1,
         min_runs=70,
         operators=False,
@@ -396,12 +392,12 @@ def test_sessions_come_from_the_benchmarker(built: Built, monkeypatch: pytest.Mo
         sample=sample,
     )
     profile = CoreMLRuntime().profile(artifact, None, protocol)
-    assert len(profile.sessions) == 2 and all(len(session.samples_ns) >= 70 for session in profile.sessions)
-    assert set(profile.sessions[0].samples_ns) == {250_000}
-    assert profile.anchor_sha256 is None and profile.sessions[0].turns == ()
-    assert profile.sessions[0].load_ms == 3.0
+    (session,) = profile.sessions
+    assert len(session.samples_ns) >= 70 and set(session.samples_ns) == {250_000}
+    assert profile.anchor_sha256 is None and session.turns == ()
+    assert session.load_ms == 3.0 and session.warmup_runs >= 3
     assert (profile.artifact_sha256, profile.environment.device) == (artifact.sha256, "Mac")
-    beside = replace(protocol, sessions=1, anchor=built.artifacts[Precision.FP32], burst_s=0.001)
+    beside = replace(protocol, anchor=built.artifacts[Precision.FP32], burst_s=0.001)
     profile = CoreMLRuntime().profile(artifact, structured_images(3, seed=1), beside)
     (session,) = profile.sessions
     assert profile.anchor_sha256 == built.artifacts[Precision.FP32].sha256

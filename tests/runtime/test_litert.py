@@ -410,8 +410,6 @@ def test_the_agent_is_handed_images_in_the_files_own_layout(built: Built) -> Non
 
     protocol = MeasurementProtocol(
         target=PHONE,
-        sessions=1,
-        pause_s=0,
         seconds=1,
         min_runs=5,
         operators=False,

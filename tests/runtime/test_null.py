@@ -40,8 +40,6 @@ def never(job: SessionJob) -> SessionReport:
 
 PROTOCOL = MeasurementProtocol(
     target=TARGET,
-    sessions=3,
-    pause_s=60.0,
     seconds=5.0,
     min_runs=60,
     operators=True,
@@ -78,7 +76,6 @@ def test_latency_follows_the_law_and_repeats(tmp_path: Path) -> None:
         assert profile == runtime.profile(artifact, None, PROTOCOL)
         assert measured_latency(profile).p50_ms == pytest.approx(law_ms(multiply_adds, precision), rel=0.01)
         assert profile.anchor_sha256 is None and not any(session.anchor_ns for session in profile.sessions)
-        assert len({session.samples_ns for session in profile.sessions}) == 3
         assert "law" in profile.environment.device
     assert law_ms(10**6, Precision.INT8) < law_ms(10**6, Precision.FP16) == law_ms(10**6, Precision.FP32)
 
@@ -98,12 +95,12 @@ def test_two_models_in_turn_have_the_ratio_of_the_law(tmp_path: Path) -> None:
     profile = runtime.profile(file, None, beside)
     assert profile == runtime.profile(file, None, beside) and profile.anchor_sha256 == anchor.sha256
     work = 64 * 4 * 27 + 256 * 3
-    for session in profile.sessions:
-        expected = law_ms(work, Precision.INT8) / law_ms(work, Precision.FP32)
-        assert ratio(session, Percentile.P95) == pytest.approx(expected, rel=0.01)
-        assert session.turns == ((len(session.samples_ns), len(session.anchor_ns)),)
+    (session,) = profile.sessions
+    expected = law_ms(work, Precision.INT8) / law_ms(work, Precision.FP32)
+    assert ratio(session, Percentile.P95) == pytest.approx(expected, rel=0.01)
+    assert session.turns == ((len(session.samples_ns), len(session.anchor_ns)),)
     alone = runtime.profile(file, None, PROTOCOL)
-    assert [s.samples_ns for s in alone.sessions] == [s.samples_ns for s in profile.sessions]
+    assert alone.sessions[0].samples_ns == session.samples_ns
     itself = runtime.profile(file, None, replace(PROTOCOL, anchor=file)).sessions[0]
     assert itself.samples_ns != itself.anchor_ns, "beside itself it is as fast, not the same runs"
 

@@ -147,9 +147,7 @@ def test_a_measuring_session_is_asked_for_this_file(built: Built) -> None:
         assert np.array_equal(np.load(job.inputs), IMAGES[:2])
         raise Asked
 
-    protocol = MeasurementProtocol(
-        target=PHONE, sessions=1, pause_s=0, seconds=1, min_runs=7, operators=False, execute=execute, sample=sample
-    )
+    protocol = MeasurementProtocol(target=PHONE, seconds=1, min_runs=7, operators=False, execute=execute, sample=sample)
     with pytest.raises(Asked):
         ExecuTorchRuntime().profile(built.artifacts[Precision.FP32], IMAGES[:2], protocol)
     assert (asked[0].format, asked[0].min_runs, asked[0].threads) == (Format.EXECUTORCH, 7, 1)

@@ -13,7 +13,7 @@ from factories import make_artifact, make_environment, make_profile, make_sessio
 from edgedistill.artifacts import Environment, OpTiming, Session
 from edgedistill.errors import TrialFailure
 from edgedistill.runtimes.base import MeasurementProtocol, SessionJob, SessionReport
-from edgedistill.runtimes.sessions import joined, profile_file, take_profile
+from edgedistill.runtimes.sessions import joined, profile_file, take_session
 from edgedistill.specs import Format, Precision, Target
 
 TARGET = Target(
@@ -43,80 +43,60 @@ class Script:
         return SessionReport(session=answer, environment=where, op_timings=timings)
 
 
-def protocol(script: Script, sessions: int, **changes: Any) -> MeasurementProtocol:
+def protocol(script: Script, **changes: Any) -> MeasurementProtocol:
     def never(*_: Any) -> Any:
         raise AssertionError("the agent measures, not this process")
 
-    values: dict[str, Any] = {"pause_s": 0.0, "seconds": 1.5, "min_runs": 60, "operators": True}
-    return MeasurementProtocol(target=TARGET, sessions=sessions, execute=script, sample=never, **values | changes)
+    values: dict[str, Any] = {"seconds": 1.5, "min_runs": 60, "operators": True}
+    return MeasurementProtocol(target=TARGET, execute=script, sample=never, **values | changes)
 
 
-def taken(script: Script, sessions: int, **changes: Any) -> Any:
-    asked = protocol(script, sessions, **changes)
-    return take_profile(ARTIFACT, asked.job(ARTIFACT), asked)
+def taken(script: Script, **changes: Any) -> Any:
+    asked = protocol(script, **changes)
+    return take_session(ARTIFACT, asked.job(ARTIFACT), asked)
 
 
-def test_every_session_stands_as_it_was_taken() -> None:
-    """However noisy: none is measured again, none is left out."""
-    script = Script(QUIET, NOISY, QUIET)
-    profile = taken(script, 3)
-    assert profile.sessions == (QUIET, NOISY, QUIET)
+@pytest.mark.parametrize("session", [QUIET, NOISY])
+def test_a_session_stands_as_it_was_taken(session: Session) -> None:
+    """However noisy: it is not measured again."""
+    profile = taken(Script(session))
+    assert profile.sessions == (session,)
     assert (profile.artifact_sha256, profile.target, profile.precision) == ("ab", "t", Precision.FP16)
     assert profile.anchor_sha256 is None
 
 
-def test_operators_are_timed_beside_the_first_session_alone() -> None:
-    script = Script(QUIET, QUIET, QUIET)
-    profile = taken(script, 3)
-    assert [job.operators for job in script.jobs] == [True, False, False]
-    assert len(profile.op_timings) == 1
-    script = Script(QUIET, QUIET)
-    assert taken(script, 2, operators=False).op_timings == ()
-    assert not any(job.operators for job in script.jobs)
+def test_operators_are_timed_where_that_is_asked_for() -> None:
+    assert len(taken(Script(QUIET)).op_timings) == 1
+    assert taken(Script(QUIET), operators=False).op_timings == ()
 
 
-def test_every_session_is_asked_what_the_protocol_says() -> None:
-    beside = make_session([100] * 50, [200] * 50)
-    script = Script(beside, beside)
-    profile = taken(script, 2, anchor=ANCHOR, burst_s=0.02, seconds=2.5, min_runs=300, operators=False)
-    (asked,) = {job.model_dump_json() for job in script.jobs}
-    assert SessionJob.model_validate_json(asked) == SessionJob(
-        model=ARTIFACT.path.absolute(),
-        anchor=ANCHOR.path.absolute(),
-        threads=1,
-        seconds=2.5,
-        min_runs=300,
-        burst_s=0.02,
-    )
+def test_a_session_is_asked_what_the_protocol_says() -> None:
+    script = Script(make_session([100] * 50, [200] * 50))
+    profile = taken(script, anchor=ANCHOR, burst_s=0.02, seconds=2.5, min_runs=300, operators=False)
+    assert script.jobs == [
+        SessionJob(
+            model=ARTIFACT.path.absolute(),
+            anchor=ANCHOR.path.absolute(),
+            threads=1,
+            seconds=2.5,
+            min_runs=300,
+            burst_s=0.02,
+        )
+    ]
     assert profile.anchor_sha256 == "cd"
 
 
 def test_inputs_go_to_the_model_and_not_to_its_anchor() -> None:
     script = Script(make_session([100] * 50, [200] * 50))
     images = np.arange(4 * 3 * 2 * 2, dtype=np.uint8).reshape(4, 3, 2, 2)
-    profile_file(ARTIFACT, images, "image", protocol(script, 1, anchor=ANCHOR))
+    profile_file(ARTIFACT, images, "image", protocol(script, anchor=ANCHOR))
     (job,) = script.jobs
     assert job.input_name == "image"
     assert np.array_equal(script.inputs[0], images)
     assert job.inputs is not None and not job.inputs.exists(), "the file is gone with the profile"
     script = Script(QUIET)
-    profile_file(ARTIFACT, None, "image", protocol(script, 1))
+    profile_file(ARTIFACT, None, "image", protocol(script))
     assert script.jobs[0].inputs is None
-
-
-@pytest.mark.parametrize(("sessions", "pauses"), [(1, []), (3, [1.5, 1.5])])
-def test_there_is_a_pause_between_any_two(monkeypatch: pytest.MonkeyPatch, sessions: int, pauses: list[float]) -> None:
-    slept: list[float] = []
-    monkeypatch.setattr("edgedistill.runtimes.sessions.time.sleep", slept.append)
-    taken(Script(*[QUIET] * sessions), sessions, pause_s=1.5)
-    assert slept == pauses
-
-
-def test_a_changed_device_ends_the_profile() -> None:
-    script = Script((QUIET, make_environment(power="performance")), (QUIET, make_environment(power="powersave")))
-    with pytest.raises(TrialFailure, match="power: performance became powersave") as caught:
-        taken(script, 2)
-    assert "measure again" in caught.value.fix
 
 
 def test_profiles_taken_one_after_the_other_are_joined() -> None:
