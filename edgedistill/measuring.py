@@ -164,19 +164,13 @@ def relative_p50(bench: Workbench, artifact: CompiledArtifact, source: Source, o
     return ratio(profile.sessions[0], Percentile.P50) if profile else None
 
 
-def beside_teacher_s(bench: Workbench) -> float:
-    """How long a turn is where the teacher is one of two files: a network that does not fit the cache slows its neighbour's
-    first runs for longer."""
-    return 4 * bench.config.profile.burst / 1000
-
-
 def sessions(
     bench: Workbench, artifact: CompiledArtifact, source: Source, anchor: CompiledArtifact | None
 ) -> Iterator[Profile]:
     """Sessions of a proof's length without end, one after the other as they are asked for, with the build file's pause
     between. Ends at once where the device cannot be measured."""
     length_s, number = bench.config.profile.session / 1000, 0
-    burst_s = beside_teacher_s(bench) if anchor else 0.0
+    burst_s = bench.config.profile.burst / 1000 if anchor else 0.0
     while profile := profiled(bench, artifact, source, Manner(length_s, anchor, burst_s, number)):
         yield profile
         number += 1
@@ -230,7 +224,7 @@ def prove(bench: Workbench, artifact: CompiledArtifact, source: Source, budget: 
         over_allowed=judgement.look.over_allowed,
         bound=judgement.bound,
         session_s=config.session / 1000,
-        burst_s=0.0 if share is None else beside_teacher_s(bench),
+        burst_s=0.0 if share is None else config.burst / 1000,
         by_median=share is not None and not all(resolves(session, budget.percentile) for session in taken),
         period_s=elapsed_s(start, end),
         began_at=start.at if start else "",

@@ -120,6 +120,7 @@ def make_proof(values: Sequence[float], limit: float, *, share: bool, sha256: st
         "over_allowed": 0,
         "bound": max(values) * 1.01,
         "session_s": 3.0,
+        "burst_s": 0.02 if share else 0.0,
         "period_s": 4.0 * len(values),
         "began_at": make_moment(0).at,
         "start": make_moment(0),

@@ -42,6 +42,27 @@ def watching(*, verbose: bool) -> Iterator[Listener]:
         yield LiveBars(progress, verbose)
 
 
+class Steps:
+    """Which stages are steps of another: those that begin while one is running that counts its steps."""
+
+    def __init__(self) -> None:
+        self._counting: set[str] = set()
+        self._inside: set[str] = set()
+
+    def begun(self, event: StageStarted) -> None:
+        if self._counting - {event.stage}:
+            self._inside.add(event.stage)
+        if event.total is not None:
+            self._counting.add(event.stage)
+
+    def ended(self, stage: str) -> bool:
+        """Whether it was a step."""
+        was_inside = stage in self._inside
+        self._counting.discard(stage)
+        self._inside.discard(stage)
+        return was_inside
+
+
 class LiveBars:
     """A bar for each running stage; a finished one becomes a line above them, if no other counts it among its steps."""
 
@@ -49,11 +70,13 @@ class LiveBars:
         self._progress = progress
         self._verbose = verbose
         self._bars: dict[str, TaskID] = {}
+        self._steps = Steps()
 
     def __call__(self, event: Event) -> None:
         match event:
             case StageStarted():
                 self._drop(event.stage)
+                self._steps.begun(event)
                 title = f"{event.stage} {event.subject}".rstrip()
                 steps = f"0/{event.total}" if event.total else ""
                 self._bars[event.stage] = self._progress.add_task(title, total=event.total, steps=steps, note="")
@@ -64,7 +87,7 @@ class LiveBars:
                 self._progress.update(bar, completed=event.done, total=total, steps=steps, note=event.note)
             case StageFinished():
                 self._drop(event.stage)
-                if self._verbose or not any(task.total for task in self._progress.tasks):
+                if not self._steps.ended(event.stage) or self._verbose:
                     print_finished(self._progress.console, event, self._verbose)
             case Note():
                 print_note(self._progress.console, event)
@@ -82,19 +105,21 @@ class PlainLines:
         self._console = console
         self._verbose = verbose
         self._running: dict[str, tuple[float, int | None]] = {}
+        self._steps = Steps()
         self._last_line = time.monotonic()
 
     def __call__(self, event: Event) -> None:
         match event:
             case StageStarted():
                 self._running[event.stage] = (time.monotonic(), event.total)
+                self._steps.begun(event)
                 if event.total is not None:
                     self._print(f"{event.stage} {event.subject}".rstrip() + f": {event.total} steps")
             case StageAdvanced() if event.stage in self._running:
                 self._advance(event)
             case StageFinished():
                 self._running.pop(event.stage, None)
-                if self._verbose or not any(total for _, total in self._running.values()):
+                if not self._steps.ended(event.stage) or self._verbose:
                     print_finished(self._console, event, self._verbose)
             case Note():
                 print_note(self._console, event)

@@ -9,9 +9,6 @@ from edgedistill.explanation.winner import winning_artifact
 from edgedistill.results import BuildResult
 from edgedistill.specs import Format
 
-BURST_S = 0.02
-"""A turn of a proof, four times the default of `[profile] burst`."""
-
 _PIN = """
 if hasattr(os, "sched_setaffinity"):
     allowed = os.sched_getaffinity(0)
@@ -48,7 +45,7 @@ teacher = load({teacher!r}, np.random.default_rng(0).integers(0, 256, (1, 3, {si
 run(teacher, {warmup_s:g}, 3)
 ours, theirs, end = [], [], time.perf_counter() + {seconds:g}
 while time.perf_counter() < end or min(len(ours), len(theirs)) < {least}:
-    ours += run(student, {burst_s:g}, {burst_runs})  # four times [profile] burst
+    ours += run(student, {burst_s:g}, {burst_runs})
     theirs += run(teacher, {burst_s:g}, {burst_runs})
 at = {fraction} if min(len(ours), len(theirs)) >= {resolved} else 0.5
 ours, theirs = (np.quantile(taken, at, method="inverted_cdf") for taken in (ours, theirs))
@@ -80,7 +77,7 @@ def repeat_script(result: BuildResult, profile: Profile | None) -> str:
         fraction=percentile.fraction,
         resolved=round(RUNS_BEYOND / (1 - percentile.fraction)),
         warmup_s=WARMUP_S,
-        burst_s=BURST_S,
+        burst_s=proof.burst_s,
         burst_runs=BURST_RUNS,
     )
 

@@ -285,9 +285,7 @@ def test_sessions_of_a_proof_come_one_after_the_other_with_pauses(
     assert profile is not None and len(profile.sessions) == 4 == len(set(profile.sessions))
     assert board.taken == [("file", "teacher")] * 4
     assert pauses == [0.7] * 3
-    assert [(asked.seconds, asked.burst_s) for asked in board.asked] == [(4.0, 0.024)] * 4, (
-        "turns of four times the length"
-    )
+    assert [(asked.seconds, asked.burst_s) for asked in board.asked] == [(4.0, 0.006)] * 4
     assert [asked.operators for asked in board.asked] == [True, False, False, False]
     more = first_sessions(bench, FILE, source(bench), TEACHER, 6)
     assert more is not None and more.sessions[:4] == profile.sessions and len(board.taken) == 6
