@@ -46,7 +46,8 @@ class Percentiles(Frozen):
 
 class RelativeLatency(Percentiles):
     """A file's latency as a ratio to that of the anchor with this hash, which ran in turn with it in the same
-    processes: 0.8 is a fifth faster. Sessions too short for a percentile compare medians in its place (`by_median`).
+    processes: 0.8 is a fifth faster. One or two sessions, and those too short for a percentile, compare medians in its
+    place (`by_median`).
 
     `anchor_ms` is the anchor's own latency, from the same figures for all files that are compared. It turns ratios into
     milliseconds for ranking and prediction; no verdict uses them.

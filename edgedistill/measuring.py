@@ -24,7 +24,7 @@ from edgedistill.artifacts import (
     Session,
     UnknownLatency,
 )
-from edgedistill.devices.base import run_pushed, sample
+from edgedistill.devices.base import AGENT_FILES, run_pushed, sample
 from edgedistill.devices.proof import CONFIDENCE, Plan
 from edgedistill.devices.stats import (
     anchor_latency,
@@ -56,6 +56,13 @@ ANCHOR_CONTRACT = Contract(
     std=(127.5, 127.5, 127.5),
     labels=tuple(f"class {number}" for number in range(10)),
 )
+SAMPLING_CODE = (
+    *(f"edgedistill.devices.{path.stem}" for path in AGENT_FILES),
+    "edgedistill.devices.base",
+    "edgedistill.devices.local",
+    "edgedistill.runtimes",
+)
+"""What takes samples. What is made of them is no part of their key."""
 SCALE_SESSIONS = 6
 """How many sessions tell the anchor's own latency and by how much sessions differ."""
 
@@ -140,7 +147,7 @@ def profile_key(bench: Workbench, artifact: CompiledArtifact, manner: Manner) ->
             "min_runs": least_runs(bench.config.budget.percentile),
             "occasion": bench.occasion,
         },
-        code=("edgedistill.devices", "edgedistill.runtimes"),
+        code=SAMPLING_CODE,
         tools=EXPORT_TOOLS,
     )
 

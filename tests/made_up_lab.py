@@ -121,7 +121,7 @@ class MadeUpLab:
             percentile=budget.percentile,
             limit=budget.latency_ms,
             over=judgement.over,
-            over_allowed=judgement.over_allowed,
+            over_allowed=judgement.look.over_allowed,
             bound=judgement.bound,
             met=judgement.met,
         )

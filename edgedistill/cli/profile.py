@@ -51,6 +51,7 @@ def print_profile(console: Console, result: ProfileResult) -> None:
     """Latency, memory and the dearest operators of a measured file."""
     from edgedistill.artifacts import MeasuredLatency, UnknownLatency
     from edgedistill.cli import render
+    from edgedistill.specs import Percentile
     from edgedistill.units import format_bytes, format_ms
 
     p50, p95, p99 = render.latency_cells(result.latency)
@@ -72,10 +73,8 @@ def print_profile(console: Console, result: ProfileResult) -> None:
         taken = f"{result.latency.samples:,} runs in {count} session{'s' * (count > 1)}"
         render.line(console, f"{taken} on {result.latency.device}", style="dim")
         if (relative := result.latency.relative) is not None:
-            render.line(
-                console,
-                f"p50 {relative.p50:.3f}, p95 {relative.p95:.3f} times that of {result.beside}, in turn with it",
-            )
+            tail = "" if Percentile.P95 in relative.by_median else f", p95 {relative.p95:.3f}"
+            render.line(console, f"p50 {relative.p50:.3f}{tail} times that of {result.beside}, in turn with it")
     if (environment := result.environment) is not None:
         pinned = f", pinned to CPU {', '.join(map(str, environment.pinned_cpus))}" if environment.pinned_cpus else ""
         plural = "s" * (environment.threads > 1)

@@ -15,6 +15,7 @@ from edgedistill.artifacts import Moment, Percentiles, Session
 from edgedistill.devices.stats import (
     LEAST_BEYOND,
     RUNS_BEYOND,
+    TAIL_SESSIONS,
     anchor_latency,
     cold_start,
     elapsed_s,
@@ -113,8 +114,21 @@ def test_relative_latency_is_the_median_of_ratios_times_the_anchors_own() -> Non
     assert latency.at(Percentile.P95) == pytest.approx(1.6), "what was measured stays as it was measured"
 
 
+@pytest.mark.parametrize(("count", "relative"), [(1, 0.5), (2, 0.5), (TAIL_SESSIONS, 2.0)])
+def test_few_sessions_compare_medians(count: int, relative: float) -> None:
+    """A neighbour lengthens a tenth of the file's runs fourfold: the tail of one second says little of the next one's."""
+    session = make_session([10**6] * 900 + [4 * 10**6] * 100, [2 * 10**6] * 1000)
+    latency = measured_latency(make_profile(*[session] * count), ANCHOR_MS)
+    assert latency.relative is not None
+    assert (latency.relative.p50, latency.relative.p95) == (0.5, relative)
+    assert (Percentile.P95 in latency.relative.by_median) is (relative == 0.5)
+    assert Percentile.P50 not in latency.relative.by_median
+    assert latency.comparable(Percentile.P95) == pytest.approx(relative * 3.0)
+    assert latency.p95_ms == 4.0
+
+
 def test_one_short_session_is_told_of() -> None:
-    latency = measured_latency(make_profile(*in_turn(0.5, runs=4000), *in_turn(0.7, runs=100)), ANCHOR_MS)
+    latency = measured_latency(make_profile(*in_turn(0.5, 0.6, runs=4000), *in_turn(0.7, runs=100)), ANCHOR_MS)
     assert latency.relative is not None
     assert latency.relative.by_median == (Percentile.P95, Percentile.P99)
 
