@@ -6,8 +6,9 @@ For each file (students with random weights, fp32 and int8) the sessions of thre
 of one length: the file in turn with the search's anchor (what a build compares by), the file alone, and the anchor
 alone. Told are the standard deviations of the logs from session to session of the ratio of p95, of p95 alone and of the
 quotient of the two p95 that were taken alone; the bias of alternating, which is the median ratio of medians in pairs
-over the quotient of the median p50 alone, with its standard error; and the seconds that a file takes in each way, all
-included. The budget's percentile is compared as a build compares it: by medians where a session is too short for it
+over the quotient of the median p50 alone, with its standard error; by how much one session in turn misses the p95 of the
+file alone, told by the ratio of p95 and by that of medians; and the seconds that a file takes in each way, all included.
+The budget's percentile is compared as a build compares it: by medians where a session is too short for it
 (`by_median`).
 
 With --before the measuring agent of an older checkout measures each file as well, as that one measured its candidates.
@@ -101,7 +102,7 @@ def compared(artifact: CompiledArtifact, anchor: CompiledArtifact, count: int, a
     quotient = statistics.median(mine) / statistics.median(its)
     # The standard error of the log of a median is about 1.25 times that of a mean.
     error = 1.25 * math.hypot(spread(medians), spread(mine), spread(its)) / math.sqrt(count)
-    found = {
+    found: dict[str, Any] = {
         "by_median": not all(resolves(session, P95) for session in taken["pair"]),
         "p95_ms": round(statistics.median(p95_ms(taken["alone"])), 4),
         "spread_pair_p95": spread(pairs),
@@ -114,6 +115,10 @@ def compared(artifact: CompiledArtifact, anchor: CompiledArtifact, count: int, a
         "seconds_alone": statistics.median(seconds["alone"]),
         "values": {"pair": pairs, "alone": p95_ms(taken["alone"]), "anchor": p95_ms(taken["anchor"])},
     }
+    # How well one session in turn tells the p95 of the file alone, as a share: by either ratio times the anchor's own p95.
+    truth, unit = statistics.median(p95_ms(taken["alone"])), statistics.median(p95_ms(taken["anchor"]))
+    for name, ratios in (("p95", pairs), ("p50", medians)):
+        found[f"misses_by_{name}"] = math.sqrt(statistics.fmean(math.log(r * unit / truth) ** 2 for r in ratios))
     if older:
         first_us = older[0][1]
         # As it compared them: what ran at another speed of the processor by more than a fifth was scaled to the first's.
