@@ -52,6 +52,8 @@ def demo_rows() -> list[tuple[str, str, str]]:
         checked = build.get("stranger")
         low, high = min(proof["values"]), max(proof["values"])
         inside = f"; a stranger: {checked['inside']} of {checked['sessions']} sessions inside" if checked else ""
+        if later := build.get("later"):
+            inside += f", {later['inside']} of {later['sessions']} an hour or more later"
         rows.append(
             (
                 f"build {number}: {label(build['student'])}, {build['precision']}; p95 as a share of the teacher's in "
