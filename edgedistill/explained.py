@@ -291,7 +291,7 @@ class Interpolation(Frozen):
 
 
 class ExpectedStudent(Frozen):
-    """A student that was not measured, as models expect it. Where nobody trained it, `trial` is null and the accuracy has a
+    """A student that was not measured, as models expect it. Where it was not trained, `trial` is null and the accuracy has a
     95% interval; else the accuracy is its torch model's, and only the latency is predicted."""
 
     trial: int | None

@@ -84,7 +84,7 @@ def _calibrated(bench: Workbench, goal: Goal) -> tuple[list[KnownFile], list[str
         return [], []
     name, day = found.path.name, found.profile.measured_at[:10]
     if found.differences and found.shipped:
-        return [], []  # of other machines of that kind: nobody expects it to serve here
+        return [], []  # a shipped one of another machine is no news
     if found.differences:
         return [], [f"the profile {name} from {day} is not used: {'; '.join(found.differences)}"]
     wanted = {scheme.precision for scheme in bench.schemes}

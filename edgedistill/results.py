@@ -203,15 +203,15 @@ class SustainedLoad(Frozen):
 class Found(Frozen):
     """What a search found.
 
-    `status` is `met` only where the winner's exact file was proven on the device. `constraints` are what was asked for, the
-    latency budget first, each with what the winner came to. `rungs` are the epochs at which candidates are compared, whether
-    or not any came that far. `stopped` is why the search went no further, `predicted` are students that nobody trained, of
-    which the models expect the most. `fastest_ms` is the least latency measured of any file that was kept, at the budget's
-    percentile; `budget_that_would_do_ms`, where the status is `not_met`, the least larger budget of which a proof should
-    succeed with a file that was measured, all other limits kept; null where there is none, and where one student is to serve
-    several targets. `accuracy_margin` is by how much the winner may be less accurate than the most accurate student (see
-    Goal). `scale` is null where nothing was measured. `attempts` are the proofs that are not met, `earlier` those of builds
-    before this one that took their own measurements, met or not, the oldest first.
+    `status` is `met` only where the winner's exact file was proven on the device. `constraints` are what was asked for,
+    the latency budget first, each with what the winner came to. `rungs` are the epochs at which candidates are compared,
+    whether or not any came that far. `stopped` is why the search went no further, `predicted` are students that were not
+    trained and of which the models expect the most. `fastest_ms` is the least latency measured of any file that was
+    kept, at the budget's percentile; `budget_that_would_do_ms`, where the status is `not_met`, the least larger budget
+    of which a proof should succeed with a file that was measured, all other limits kept; null where there is none, and
+    where one student is to serve several targets. `accuracy_margin` is by how much the winner may be less accurate than
+    the most accurate student (see Goal). `scale` is null where nothing was measured. `attempts` are the proofs that are
+    not met, `earlier` those of builds before this one that took their own measurements, met or not, the oldest first.
     """
 
     schema_version: Literal[3] = 3

@@ -275,7 +275,7 @@ def _with_proof(trial: Trial, proof: Proof) -> Trial:
 
 
 def make_unmeasured() -> BuildResult:
-    """A build for a phone that is not attached: predictions, and files nobody has timed."""
+    """A build for a phone that is not attached: predictions, and files that were not measured."""
     result = make_result()
     unknown = UnknownLatency(reason="no device attached: connect it and run the same build", device="Pixel 8")
     predicted = PredictedLatency(

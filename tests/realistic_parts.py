@@ -9,6 +9,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import factories
+
 from edgedistill.artifacts import (
     CompiledArtifact,
     Core,
@@ -104,30 +106,18 @@ def make_moment(seconds: float, waited_ms: float = 0.5) -> Moment:
 
 def make_proof(values: Sequence[float], limit: float, *, share: bool, sha256: str, **changes: Any) -> Proof:
     """A proof at `quick`, as its first look finds it."""
-    over = sum(value > limit for value in values)
     fields: dict[str, Any] = {
         "artifact_sha256": sha256,
         "anchor_sha256": sha_of("teacher") if share else None,
-        "target": "host",
-        "percentile": Percentile.P95,
         "share": share,
         "limit": limit,
-        "claimed": 0.8,
-        "confidence": 0.95,
-        "alpha": 0.05 / 6,
-        "values": tuple(values),
-        "over": over,
-        "over_allowed": 0,
         "bound": max(values) * 1.01,
-        "session_s": 3.0,
         "burst_s": 0.02 if share else 0.0,
-        "period_s": 4.0 * len(values),
         "began_at": make_moment(0).at,
         "start": make_moment(0),
         "end": make_moment(4.0 * len(values)),
-        "met": over == 0,
     }
-    return Proof(**{**fields, **changes})
+    return factories.make_proof(values, **fields | changes)
 
 
 def proof_values(typical: float) -> tuple[float, ...]:

@@ -111,8 +111,8 @@ def _proof(scheme: SchemeResult, tried: Percentile, percentile: Percentile) -> L
 
 
 def expected_students(result: BuildResult, percentile: Percentile) -> tuple[ExpectedStudent, ...]:
-    """Students of which models expect something at `percentile`, sorted by latency: those that nobody trained, and those
-    trained to the end whose files nobody measured."""
+    """Students of which models expect something at `percentile`, sorted by latency: those that were not trained, and
+    those that were trained to the end and not measured."""
     least = goal_of(result).min_accuracy or 0.0
     untrained = [
         ExpectedStudent(

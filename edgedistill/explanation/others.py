@@ -89,8 +89,8 @@ def _behind(trial: Trial, judge: Judge, scheme: SchemeResult | None) -> tuple[La
 
 
 def _beaten(trial: Trial, result: BuildResult) -> Beaten | None:
-    """Who was at least as accurate at the rung where a trial was pruned, and went past it. None where nobody was: it had too
-    little hope, and its reason says so."""
+    """The trials that were at least as accurate at the rung where this one was pruned, and went past it. None where there
+    are none: it was unlikely to reach the best one, and its reason says so."""
     last = trial.rungs[-1]
     rivals = [
         Rival(trial=other.number, label=other.spec.label, accuracy_validation=rung.accuracy_validation)

@@ -1,4 +1,4 @@
-"""The proof for whoever wants to see it: plain Python with ONNX Runtime that takes one of its sessions again."""
+"""Plain Python with ONNX Runtime that takes one session of a proof again."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ class Record:
     study: Study
 
     def note(self, text: str, warning: bool = False) -> None:
-        """One line for whoever watches."""
+        """One line of progress."""
         self.targets[0].lab.note(text, warning)
 
     def close(self, contender: Contender, state: State, reason: str) -> None:

@@ -68,7 +68,7 @@ class Settings:
 @dataclass(frozen=True)
 class Outcome:
     """What a search ends with on one target. `attempts` are the proofs that failed before the winner's, `stopped` is
-    why it went no further, `predicted` what it expects of those that nobody trained."""
+    why it went no further, `predicted` what it expects of students that were not trained."""
 
     winner: Winner | None
     trials: tuple[Trial, ...]
@@ -395,7 +395,7 @@ class Search:
 
     def measure(self, contender: Contender) -> bool:
         """Make and measure the files of a contender's present weights, target by target; False if one rejected it. A
-        device that is lost meanwhile turns nobody away."""
+        device that is lost meanwhile rejects no student."""
         assert contender.trained is not None
         for target in self.measurable:
             first = target.name not in contender.schemes

@@ -139,7 +139,7 @@ def _add_points(figure: go.Figure, some: Sequence[_Point], mark: Mark, intervals
 
 
 def _add_expected(figure: go.Figure, expected: Sequence[PredictedPoint]) -> None:
-    """Students that nobody trained, with both intervals."""
+    """Students that were not trained, with both intervals."""
     mark = MARKS["expected"]
     bars = {"type": "data", "symmetric": False, "color": mark.color, "thickness": 0.8, "width": 2}
     figure.add_scatter(
@@ -167,7 +167,7 @@ def _add_expected(figure: go.Figure, expected: Sequence[PredictedPoint]) -> None
                 f"validation accuracy predicted {format_percent(p.accuracy_validation)} "
                 f"({format_percent(p.accuracy_validation_low)} to "
                 f"{format_percent(p.accuracy_validation_high)}, 95% interval)",
-                "nobody trained or measured it",
+                "not trained, not measured",
             )
             for p in expected
         ],

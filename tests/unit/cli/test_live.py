@@ -1,4 +1,4 @@
-"""What somebody who watches a build is told."""
+"""What a running build prints on stderr."""
 
 from __future__ import annotations
 
@@ -38,6 +38,6 @@ def test_the_steps_of_a_stage_have_no_lines_of_their_own(kind: type[LiveBars] | 
 
 
 @pytest.mark.parametrize("kind", [LiveBars, PlainLines])
-def test_somebody_who_asks_is_told_every_step(kind: type[LiveBars] | type[PlainLines]) -> None:
+def test_verbose_prints_every_step(kind: type[LiveBars] | type[PlainLines]) -> None:
     text = told(kind, verbose=True)
     assert "profile session 1  3.0 s" in text and "profile session 2  3.0 s" in text

@@ -212,7 +212,7 @@ def test_students_that_nobody_trained_are_marked_with_both_intervals(realistic: 
     ):
         assert list(bars.arrayminus) == pytest.approx([middle - low for middle, low, _ in ends])
         assert list(bars.array) == pytest.approx([high - middle for middle, _, high in ends])
-    assert all("nobody trained or measured it" in text for text in expected.hovertext)
+    assert all("not trained, not measured" in text for text in expected.hovertext)
     assert expected.marker.symbol == "diamond-open", "open as all that is predicted, and unlike those that were trained"
     low, high = figure.layout.yaxis.range
     assert low < min(expected.y) and max(expected.y) < high
