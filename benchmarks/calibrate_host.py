@@ -5,8 +5,9 @@
 For each precision: `edgedistill calibrate` on --models students, its seconds taken from an empty cache. Then --others
 students, drawn at random from the same space without those, are exported, quantised and measured alike, and what the model
 says of each is held against what was measured: mean error (MAPE), median error, share within 10%, rank correlation
-(Spearman), and how many lie inside the 95% interval; at p50 and p95, and for peak memory and file size. The keys on top are
-those at p95. Needs a quiet machine: whatever else runs on it is in every figure.
+(Spearman), and how many lie inside the 90% interval; for latency, peak memory and file size. The keys on top are those of
+latency; its ratio to the anchor is one for all percentiles. Needs a quiet machine: whatever else runs on it is in every
+figure.
 
 How much of an error is the machine's own is told by `again`: the calibration's files, measured once more after the others,
 and their mean difference from the figures that the model was fitted to, with the median ratio of the two.
@@ -56,9 +57,8 @@ def listen(event: Event) -> None:
 
 def estimates(profile: DeviceProfile, precision: Precision, quantity: Quantity, of: list[Structure]) -> list[Estimate]:
     """The estimate for each structure, in ms or bytes, with both ends of its interval."""
-    if quantity in (Quantity.P50, Quantity.P95):
-        percentile = Percentile.P50 if quantity is Quantity.P50 else Percentile.P95
-        latency = profile.latency_model(precision, percentile)
+    if quantity is Quantity.LATENCY:
+        latency = profile.latency_model(precision, Percentile.P50)
         assert latency is not None
         return [latency.predict(structure) for structure in of]
     model = profile.bytes_model(precision, quantity)
@@ -81,22 +81,15 @@ def judge(estimated: list[Estimate], measured: list[float]) -> dict[str, float]:
     }
 
 
-def again(
-    bench: Workbench, rows: Sequence[CalibrationRow], candidates: Sequence[Candidate]
-) -> dict[str, dict[str, float]]:
+def again(bench: Workbench, rows: Sequence[CalibrationRow], candidates: Sequence[Candidate]) -> dict[str, float]:
     """The same files in new sessions, on an occasion of their own."""
     bench = dataclasses.replace(bench, occasion="again")
     new = {row.spec: row for row in measure(bench, candidates, len(candidates)).rows}
-    found = {}
-    for quantity in (Quantity.P50, Quantity.P95):
-        ratios = np.array(
-            [new[row.spec].measured(quantity) / row.measured(quantity) for row in rows if row.spec in new]
-        )
-        found[quantity.value] = {
-            "mean_difference": round(float(np.abs(ratios - 1).mean()), 4),
-            "median_ratio": round(float(np.median(ratios)), 4),
-        }
-    return found
+    ratios = np.array([new[row.spec].relative.p50 / row.relative.p50 for row in rows if row.spec in new])
+    return {
+        "mean_difference": round(float(np.abs(ratios - 1).mean()), 4),
+        "median_ratio": round(float(np.median(ratios)), 4),
+    }
 
 
 def run(target: Target, precision: Precision, arguments: argparse.Namespace, cache: Path) -> dict[str, Any]:
@@ -117,11 +110,11 @@ def run(target: Target, precision: Precision, arguments: argparse.Namespace, cac
         quantity.value: judge(
             estimates(profile, precision, quantity, structures), [row.measured(quantity) for row in others.rows]
         )
-        for quantity in (Quantity.P50, Quantity.P95, Quantity.MEMORY, Quantity.SIZE)
+        for quantity in Quantity
     }
-    p95 = estimates(profile, precision, Quantity.P95, structures)
+    latency = estimates(profile, precision, Quantity.LATENCY, structures)
     return {
-        **figures[Quantity.P95.value],
+        **figures[Quantity.LATENCY.value],
         "models": len(profile.rows),
         "others": len(others.rows),
         "space": len(space) + len(seen),
@@ -134,12 +127,12 @@ def run(target: Target, precision: Precision, arguments: argparse.Namespace, cac
         "rows": [
             {
                 "student": row.spec.label,
-                "relative_p95": row.measured(Quantity.P95),
+                "measured": row.measured(Quantity.LATENCY),
                 "predicted": estimate,
                 "low": low,
                 "high": high,
             }
-            for row, (estimate, low, high) in zip(others.rows, p95, strict=True)
+            for row, (estimate, low, high) in zip(others.rows, latency, strict=True)
         ],
     }
 
@@ -163,10 +156,9 @@ def main() -> None:
             found[name] = run(target, Precision(name), arguments, cache)
             write_atomic(arguments.json, json.dumps(found, indent=1) + "\n")
             print(f"{name}: calibrated in {found[name]['calibrate_seconds']:g} s")
-            for what, key in (("", "figures"), ("the calibration's files again, ", "again")):
-                for quantity, figures in found[name][key].items():
-                    told = ", ".join(f"{figure} {value:g}" for figure, value in figures.items())
-                    print(f"  {what}{quantity}: {told}", flush=True)
+            for what, figures in (*found[name]["figures"].items(), ("again", found[name]["again"])):
+                told = ", ".join(f"{figure} {value:g}" for figure, value in figures.items())
+                print(f"  {what}: {told}", flush=True)
 
 
 if __name__ == "__main__":

@@ -12,13 +12,13 @@ def calibrate_row(found: dict[str, Any]) -> Figures:
     parts = [
         f"{name}: mean error {one['mape']:.1%}, median {one['median_error']:.1%}, Spearman {one['spearman']:.3f}, "
         f"calibrated in {one['calibrate_seconds']:.0f} s, and the same files measured again differ by "
-        f"{one['again']['latency p95']['mean_difference']:.1%}"
+        f"{one['again']['mean_difference']:.1%}"
         for name, one in found.items()
         if name in ("fp32", "int8")
     ]
     one = found["fp32"]
     return (
-        f"`calibrate` on {one['models']} students, p95 of {one['others']} others predicted (ONNX Runtime on two rented "
+        f"`calibrate` on {one['models']} students, latency of {one['others']} others predicted (ONNX Runtime on two rented "
         "cores)",
         "; ".join(parts),
         "`python benchmarks/calibrate_host.py --json FILE`",

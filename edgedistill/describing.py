@@ -11,7 +11,7 @@ from typing import Literal
 
 from edgedistill import __version__
 from edgedistill.artifacts import MeasuredLatency, Proof, Trial, Verified, answers_of
-from edgedistill.devices.proof import aim
+from edgedistill.devices.proof import spread_of
 from edgedistill.intervals import lower_bound, resolves_loss, resolves_share
 from edgedistill.results import (
     AccuracyLimit,
@@ -74,7 +74,7 @@ def describe(finding: Finding) -> Found:
     fastest_keeping_ms = min((p.latency_ms for p in keeping), default=None)
     # Where one student is to serve several targets, no budget of one of them alone would do.
     offered = status == "not_met" and not finding.together
-    would_do_ms = _budget_that_would_do(bench, outcome, goal) if offered else None
+    would_do_ms = _budget_that_would_do(outcome, goal) if offered else None
     return Found(
         edgedistill_version=__version__,
         build_key=finding.build_key,
@@ -193,12 +193,12 @@ def _within_other_limits(trials: Sequence[Trial], goal: Goal) -> list[Trial]:
     ]
 
 
-def _budget_that_would_do(bench: Workbench, outcome: Outcome, goal: Goal) -> float | None:
+def _budget_that_would_do(outcome: Outcome, goal: Goal) -> float | None:
     """The least larger budget of which a proof should succeed: of a file that keeps all other limits, what it measured with
     room for how sessions differ, or what a proof of it that is not met has shown."""
-    if bench.scale is None:
+    if goal.aim_ms is None:
         return None
-    room = aim(1.0, bench.scale.spread)
+    room = goal.limit_ms / goal.budget.latency_ms
     enough = [
         provable_ms(result, goal) / (1.0 if result.disproven else room)
         for trial in _within_other_limits(outcome.trials, goal)
@@ -255,8 +255,8 @@ def _verdict(
             )
         which = "the fastest student" + " that keeps the other limits" * (fastest_keeping_ms > fastest_ms)
         noisy = ""
-        if bench.scale and fastest_keeping_ms <= budget.latency_ms:
-            noisy = f" and is not proven: sessions differ by {format_percent(bench.scale.spread)} here"
+        if fastest_keeping_ms <= budget.latency_ms and (spread := _session_spread(finding)):
+            noisy = f" and is not proven: sessions differ by {format_percent(spread)} here"
         hint = f" A budget of {format_ms(would_do_ms)} should be provable." if would_do_ms else ""
         return f"Budget of {limit} not met: {which} measured {format_ms(fastest_keeping_ms)}{noisy}.{hint}"
     proof, scheme = winner.proof, winner.scheme
@@ -265,6 +265,12 @@ def _verdict(
         f"{winner.trial.spec.label} in {scheme.scheme.label} is proven inside {limit} on {bench.target.title}: "
         f"{proof.sentence}. It gets {format_percent(validation_accuracy(scheme))} of the validation split right."
     )
+
+
+def _session_spread(finding: Finding) -> float:
+    """How much sessions differ (standard deviation of the log): in the proofs that are not met, or as the aim has it."""
+    seen = [proof.spread for proof in finding.outcome.attempts]
+    return max(seen) if seen else spread_of(finding.goal.budget.latency_ms, finding.goal.limit_ms)
 
 
 def _notes(finding: Finding) -> tuple[str, ...]:

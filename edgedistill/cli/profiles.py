@@ -34,7 +34,7 @@ def print_profiles(console: Console, result: ProfilesResult) -> None:
     from edgedistill.cli import render
 
     if result.profiles:
-        columns = ("target", "device", "runtime", "precisions", "files", "mean error at p95", "measured", "profile")
+        columns = ("target", "device", "runtime", "precisions", "files", "mean error of latency", "measured", "profile")
         table = render.table(*columns, right=("files",))
         for entry in result.profiles:
             table.add_row(
@@ -61,5 +61,5 @@ def _errors(entry: ListedProfile) -> str:
     from edgedistill.latency.profile import Quantity
     from edgedistill.units import format_percent
 
-    of = [error for error in entry.errors if error.quantity is Quantity.P95]
+    of = [error for error in entry.errors if error.quantity is Quantity.LATENCY]
     return ", ".join(f"{error.precision} {format_percent(error.mape)}" for error in of) or "unknown"

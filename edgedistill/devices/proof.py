@@ -120,3 +120,8 @@ def aim(limit: float, session_spread: float) -> float:
     """What a file's typical session should stay below to be proven inside `limit`, where sessions differ by
     `session_spread` (standard deviation of the log)."""
     return limit * math.exp(-HEADROOM * session_spread)
+
+
+def spread_of(limit: float, aimed: float) -> float:
+    """The session spread of which `aimed` is the `aim`."""
+    return math.log(limit / aimed) / HEADROOM

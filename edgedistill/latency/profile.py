@@ -28,16 +28,12 @@ FOLDS = 10
 
 
 class Quantity(StrEnum):
-    """What is predicted of a file."""
+    """What is predicted of a file. One session compares medians, so that its ratio to the anchor is the same at every
+    percentile."""
 
-    P50 = "latency p50"
-    P95 = "latency p95"
-    P99 = "latency p99"
+    LATENCY = "latency"
     MEMORY = "peak memory"
     SIZE = "file size"
-
-
-PERCENTILE_OF = {Quantity.P50: Percentile.P50, Quantity.P95: Percentile.P95, Quantity.P99: Percentile.P99}
 
 
 class CalibrationRow(Frozen):
@@ -55,9 +51,9 @@ class CalibrationRow(Frozen):
     multiplying: Fraction | None = None
 
     def measured(self, quantity: Quantity) -> float:
-        """In ms, of the anchor's latency in this calibration, or in bytes."""
-        if quantity in PERCENTILE_OF:
-            return self.relative.in_ms(PERCENTILE_OF[quantity])
+        """In ms at p50, by the anchor's latency in this calibration, or in bytes."""
+        if quantity is Quantity.LATENCY:
+            return self.relative.in_ms(Percentile.P50)
         return float(self.peak_memory_bytes if quantity is Quantity.MEMORY else self.bytes)
 
 
@@ -161,6 +157,6 @@ def left_out_error(rows: Sequence[CalibrationRow], quantity: Quantity) -> LeftOu
 
 
 def _fitted(rows: Sequence[CalibrationRow], quantity: Quantity) -> Learnt:
-    if quantity in PERCENTILE_OF:
+    if quantity is Quantity.LATENCY:
         return LatencyModel.fit([Row(row.structure, row.measured(quantity), row.multiplying) for row in rows])
     return BytesModel.fit([(row.structure, round(row.measured(quantity))) for row in rows])

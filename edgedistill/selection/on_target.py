@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from edgedistill.artifacts import Proof
+from edgedistill.devices.proof import aim
 from edgedistill.latency.model import Row, choose_probes
 from edgedistill.selection.expect import Aim, Expectations, Measurements, Prospect
 from edgedistill.selection.lab import Figures, Lab
-from edgedistill.specs import Goal
+from edgedistill.specs import Goal, Percentile
 from edgedistill.students.space import Candidate
 
 SAME_SIZE = 2.0
 """A network of up to so many times the multiply-adds tells of another."""
+
+ENOUGH_TAILS = 8
+"""From so many measured files on, their tails tell how much sessions differ."""
 
 
 @dataclass(eq=False)
 class OnTarget:
     """A target with its `lab` and `goal`. `prior` are latency models for a device that is not attached; candidates above
     `plausible_multiply_adds` are too far outside the budget to be worth a probe. `attempts` are the proofs that are not
-    met."""
+    met. `tails` are log(percentile / p50) of the files measured so far, each in a session of its own; `aims_ms` are what
+    proofs that are not met have taught to stay below."""
 
     lab: Lab
     goal: Goal
@@ -29,7 +35,13 @@ class OnTarget:
     prior: Expectations = field(default_factory=dict)
     measurements: Measurements = field(default_factory=Measurements)
     attempts: list[Proof] = field(default_factory=list)
+    tails: list[float] = field(default_factory=list)
+    aims_ms: list[float] = field(default_factory=list)
     probes: int = 0
+
+    def __post_init__(self) -> None:
+        if self.goal.aim_ms is not None:
+            self.aims_ms.append(self.goal.aim_ms)
 
     @property
     def name(self) -> str:
@@ -58,10 +70,24 @@ class OnTarget:
                 return
 
     def learn(self, candidate: Candidate, figures: Figures) -> None:
-        """A measurement becomes a row of the models."""
-        latency_ms = figures.latency.comparable(self.goal.budget.percentile)
-        row = Row(candidate.structure, latency_ms, figures.multiplying)
+        """A measurement becomes a row of the models, and its tail tells how much sessions differ."""
+        latency, percentile = figures.latency, self.goal.budget.percentile
+        row = Row(candidate.structure, latency.comparable(percentile), figures.multiplying)
         self.measurements.add(row, figures.precision, figures.bytes, figures.peak_memory_bytes)
+        self.tails.append(math.log(latency.at(percentile) / latency.at(Percentile.P50)))
+        self._aim()
+
+    def aim_below(self, aim_ms: float) -> None:
+        """From now on files have to stay below `aim_ms` too."""
+        self.aims_ms.append(min(aim_ms, self.goal.limit_ms))
+        self._aim()
+
+    def _aim(self) -> None:
+        # The anchor's sessions follow one another within seconds; those of the files are as far apart as a proof's.
+        budget_ms = self.goal.budget.latency_ms
+        seen = [aim(budget_ms, statistics.stdev(self.tails))] if len(self.tails) >= ENOUGH_TAILS else []
+        aim_ms = min([*self.aims_ms, *seen], default=None)
+        self.goal = self.goal.model_copy(update={"aim_ms": aim_ms})
 
     def prospect(self, share: float = 1.0) -> Prospect:
         """What a file has to keep here to be inside all limits, with `share` of the latency limit; and what is expected of

@@ -45,6 +45,7 @@ class Proving:
     def prove(self) -> dict[str, Winner]:
         """By target, the best finalist of which an exact file is proven on every target that can be measured; without
         any, the best one. Empty where there is none, or no further proof may be tried."""
+        self._close_outside()
         while not self.exhausted and (finalists := self.finalists()):
             finalist = finalists[0]
             proofs = self._attempt(finalist)
@@ -87,12 +88,19 @@ class Proving:
             _aim_lower(target, result, proof)
             contender.reason = self.record.on(target, f"{result.scheme.label} is not proven: {proof.sentence}")
             self.record.note(f"trial {contender.number}: {contender.reason}", warning=True)
+            self._close_outside()
+            return None
+        return proofs
+
+    def _close_outside(self) -> None:
+        """Say of each trained student that is inside no more, since the aim was lowered, what it lacks."""
+        for target in self.targets:
+            if not target.lab.measurable:
+                continue
             for one in self.contenders:
                 if one.trained_out and one.state == "complete" and not one.fitting(target.name, target.goal):
                     why = one.reason or self.record.on(target, one.why_not_fitting(target.name, target.goal))
                     self.record.close(one, "over_budget", why)
-            return None
-        return proofs
 
     def _close_others(self, winner: Finalist) -> None:
         """Say of each finalist what it lacked beside the winner, by the best of its files."""
@@ -124,8 +132,6 @@ class Proving:
 def _aim_lower(target: OnTarget, result: SchemeResult, proof: Proof) -> None:
     """A proof that is not met tells how latency here turns out over sessions, and how that compares with what the
     search went by: from now on a finalist is to stay inside what could be proven of it."""
-    goal = target.goal
     typical = math.exp(statistics.fmean(map(math.log, proof.values)))
-    limit_ms = comparable_ms(result, goal) * proof.limit / typical
-    lower_ms = min(goal.limit_ms, aim(limit_ms, proof.spread))
-    target.goal = goal.model_copy(update={"aim_ms": lower_ms})
+    limit_ms = comparable_ms(result, target.goal) * proof.limit / typical
+    target.aim_below(aim(limit_ms, proof.spread))

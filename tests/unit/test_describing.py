@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -28,6 +29,7 @@ from edgedistill.intervals import lower_bound
 from edgedistill.results import AccuracyLimit, LatencyLimit, MemoryLimit, ScaleSummary, SizeLimit
 from edgedistill.selection.search import Outcome
 from edgedistill.specs import Budget, Goal, Percentile, Precision, QuantScheme, StudentSpec
+from edgedistill.units import format_percent
 from edgedistill.winner_files import _over, _why_left_out
 from edgedistill.workbench import Scale
 
@@ -40,10 +42,17 @@ GOAL = Goal(budget=BUDGET)
 ANCHOR_MS = Percentiles(p50=1.0, p95=1.1, p99=1.2)
 
 
-def finding(bench: Any, *, together: bool = False, winner: Any = None, before: Any = None, **limits: Any) -> Any:
-    """On "board", for which alone or with "phone" a student was searched."""
+def finding(
+    bench: Any, *, together: bool = False, winner: Any = None, before: Any = None, attempts: Any = (), **limits: Any
+) -> Any:
+    """On "board", for which alone or with "phone" a student was searched; without a winner, `attempts` are the proofs that
+    are not met."""
     names = ("board", "phone") if together else ("board",)
-    outcome = SimpleNamespace(winner=winner, trials=(), probes=0, attempts=()) if winner else NOBODY
+    outcome = (
+        SimpleNamespace(winner=winner, trials=(), probes=0, attempts=())
+        if winner
+        else replace(NOBODY, attempts=attempts)
+    )
     goals = {name: Goal(budget=BUDGET, **limits) for name in names}
     return Finding(bench, "board", goals, dict.fromkeys(names, outcome), build_key="k", began=0.0, before=before)
 
@@ -98,11 +107,16 @@ def test_not_met_names_the_fastest_and_what_would_do() -> None:
 
 
 def test_a_budget_that_is_missed_by_less_than_sessions_differ_is_called_unproven() -> None:
-    verdict = _verdict(finding(bench(spread=0.07)), 4.9, 4.9, 5.4)
-    assert verdict == (
-        "Budget of 5.00 ms at p99 not met: the fastest student measured 4.90 ms and is not proven: sessions differ by 7.0% "
+    aim_ms = aim(5.0, 0.07)
+    told = (
+        "Budget of 5.00 ms at p99 not met: the fastest student measured 4.90 ms and is not proven: sessions differ by {} "
         "here. A budget of 5.40 ms should be provable."
     )
+    assert _verdict(finding(bench(), aim_ms=aim_ms), 4.9, 4.9, 5.4) == told.format("7.0%")
+    failed = make_proof([4.9, 5.3, 5.2], percentile=Percentile.P99)
+    assert _verdict(finding(bench(), attempts=(failed,), aim_ms=aim_ms), 4.9, 4.9, 5.4) == told.format(
+        format_percent(failed.spread)
+    ), "a proof saw the file's own sessions"
 
 
 def test_what_is_proven_is_told_with_its_claim() -> None:
@@ -132,8 +146,8 @@ def test_a_budget_is_not_blamed_for_another_limit() -> None:
 
 
 def would_do(*schemes: SchemeResult, spread: float = 0.02, **limits: Any) -> float | None:
-    goal = Goal(budget=BUDGET, **limits)
-    return _budget_that_would_do(bench(spread=spread), Outcome(None, (trial(*schemes),), (), 0, ""), goal)
+    goal = Goal(budget=BUDGET, aim_ms=aim(BUDGET.latency_ms, spread), **limits)
+    return _budget_that_would_do(Outcome(None, (trial(*schemes),), (), 0, ""), goal)
 
 
 def test_the_budget_that_would_do_leaves_room_for_how_sessions_differ() -> None:
@@ -152,7 +166,7 @@ def test_the_budget_that_would_do_is_what_a_proof_has_shown_that_is_not_met() ->
 
 
 def test_where_the_anchor_was_not_measured_no_budget_would_do() -> None:
-    assert _budget_that_would_do(bench(), Outcome(None, (trial(file(Precision.FP32, 6.0)),), (), 0, ""), GOAL) is None
+    assert _budget_that_would_do(Outcome(None, (trial(file(Precision.FP32, 6.0)),), (), 0, ""), GOAL) is None
 
 
 def test_where_nothing_was_measured_no_budget_is_offered() -> None:

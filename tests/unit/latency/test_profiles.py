@@ -116,19 +116,19 @@ def test_models_are_of_one_precision_and_percentile() -> None:
 
 def test_the_error_is_of_rows_that_the_model_never_saw() -> None:
     rows = make_rows(24, noise=0.1)
-    found = left_out_error(rows, Quantity.P95)
+    found = left_out_error(rows, Quantity.LATENCY)
     assert found is not None
     expected = []
     for row in rows:
-        others = [Row(r.structure, r.relative.in_ms(Percentile.P95)) for r in rows if r is not row]
+        others = [Row(r.structure, r.relative.in_ms(Percentile.P50)) for r in rows if r is not row]
         model = LatencyModel.fit(others)
-        expected.append(abs(model.predict(row.structure).value / row.relative.in_ms(Percentile.P95) - 1))
+        expected.append(abs(model.predict(row.structure).value / row.relative.in_ms(Percentile.P50) - 1))
     assert found.median_error == pytest.approx(np.median(expected))
     assert found.mape == pytest.approx(np.mean(expected))
     assert found.within_10 == pytest.approx(np.mean(np.array(expected) <= 0.1))
     assert 0.8 <= found.coverage <= 1
     assert (found.rows, found.left_out) == (24, 1)
-    assert left_out_error(rows[:3], Quantity.P95) is None
+    assert left_out_error(rows[:3], Quantity.LATENCY) is None
 
 
 def test_a_profile_fits_its_schema_and_comes_back_equal(tmp_path: Path) -> None:
@@ -238,8 +238,8 @@ def test_the_command_warns_of_what_differs(own: Path, tmp_path: Path, capsys: py
     assert warnings[0] == "warning: host from 2026-01-02: threads: measured with 8, here 1"
     assert len(warnings) == 2 and "broken.json" in warnings[1]
     assert "shipped" in shown and str(own / "mine.json") in shown
-    (p95,) = (error for error in make_profile().errors if error.quantity is Quantity.P95)
-    assert f"fp32 {p95.mape * 100:.1f}%" in shown
+    (latency,) = (error for error in make_profile().errors if error.quantity is Quantity.LATENCY)
+    assert f"fp32 {latency.mape * 100:.1f}%" in shown
 
 
 def test_profiles_that_are_shipped_can_be_read() -> None:
