@@ -24,8 +24,14 @@ class Record:
         self.targets[0].lab.note(text, warning)
 
     def close(self, contender: Contender, state: State, reason: str) -> None:
-        """Finish a trial with what became of it."""
+        """Say what became of a trial, and write it down where that is final: a pruned one may be reopened."""
         contender.state, contender.reason = state, reason
+        self.note(f"trial {contender.number}: {contender.label} {state.replace('_', ' ')}: {reason}")
+        if state != "pruned":
+            self.tell(contender)
+
+    def tell(self, contender: Contender) -> None:
+        """Finish a trial in the study with what became of it. One that is finished stays as it is."""
         fastest_ms = {
             target.name: min(
                 (comparable_ms(s, target.goal) for s in contender.schemes.get(target.name, ())), default=math.inf
@@ -34,12 +40,11 @@ class Record:
         }
         self.study.tell(
             contender.number,
-            state,
+            contender.state,
             accuracy=contender.accuracy if contender.rungs else None,
-            reason=reason,
+            reason=contender.reason,
             latency_ms={name: ms for name, ms in fastest_ms.items() if math.isfinite(ms)},
         )
-        self.note(f"trial {contender.number}: {contender.label} {state.replace('_', ' ')}: {reason}")
 
     def on(self, target: OnTarget, text: str) -> str:
         """What is said of one target."""

@@ -40,6 +40,7 @@ from edgedistill.selection.propose import (
     fastest,
     promising,
     propose,
+    with_a_chance,
 )
 from edgedistill.selection.proving import Proving
 from edgedistill.selection.quality import Curve, QualityModel
@@ -101,8 +102,13 @@ class Search:
         for target in self.targets:
             target.probe(self.candidates, self.settings.probes)
         winners: dict[str, Winner] = {}
-        while not winners and not self.proving.exhausted and (batch := self.next_batch()):
-            self.halve(batch)
+        while not winners and not self.proving.exhausted:
+            if pruned := self.reopened():
+                self.halve(pruned)
+            elif batch := self.next_batch():
+                self.halve(self.first_rung(batch))
+            else:
+                break
             if not self.worth_another():
                 winners = self.proving.prove()
         winners = winners or self.proving.prove()
@@ -111,6 +117,8 @@ class Search:
         if not winners and self.measurable and not any(c.schemes for c in self.contenders):
             self.record.note("every candidate failed before it could be measured", warning=True)
         by_number = sorted(self.contenders, key=lambda c: c.number)
+        for contender in by_number:
+            self.record.tell(contender)
         quality = self.quality()
         return {
             target.name: Outcome(
@@ -308,27 +316,40 @@ class Search:
 
     # -- one bracket ----------------------------------------------------------------------------------------------
 
-    def halve(self, batch: Sequence[Proposal]) -> None:
-        """Successive halving: the batch to the last rung, or rejected on the way."""
+    def halve(self, alive: Sequence[Contender]) -> None:
+        """Successive halving: from the rung at which each stands to the last one, or rejected on the way."""
         last = len(self.settings.rungs) - 1
-        alive = self.first_rung(batch)
         for number in range(1, last + 1):
-            alive = self.train(alive, number)
+            beyond = [contender for contender in alive if len(contender.rungs) > number]
+            alive = beyond + self.train([contender for contender in alive if len(contender.rungs) == number], number)
             if number < last:
-                alive = self.promote(alive, number, math.ceil(len(alive) * self.settings.keep))
+                alive = self.promote(alive, math.ceil(len(alive) * self.settings.keep))
         for contender in alive:
-            self.to_the_end(contender)
+            contender.trained_out = True
+            self.measure(contender)
 
     def first_rung(self, batch: Sequence[Proposal]) -> list[Contender]:
         """Train the batch to the first rung and promote the most accurate that measure inside the limits; those turned
         away are replaced, once, by what the refitted latency model proposes."""
         wanted = len(batch) if len(self.settings.rungs) == 1 else math.ceil(len(batch) * self.settings.keep)
-        promoted = self.promote(self.train([self.start(p) for p in batch], 0), 0, wanted)
+        promoted = self.promote(self.train([self.start(p) for p in batch], 0), wanted)
         missing = min(wanted - len(promoted), self.trials_left)
         if self.measurable and missing > 0:
             fresh = self.train([self.start(p) for p in self.propose(missing)], 0)
-            promoted += self.promote(fresh, 0, missing)
+            promoted += self.promote(fresh, missing)
         return promoted
+
+    def reopened(self) -> list[Contender]:
+        """Students that were pruned beside finalists of which no proof is met, and that may be inside what can be proven by
+        now: the most promising of them, measured. Empty while there is a finalist, or nothing failed."""
+        if self.finalists or not any(target.attempts for target in self.targets):
+            return []
+        pruned = {c.proposal.candidate.spec: c for c in self.contenders if c.state == "pruned"}
+        able = with_a_chance([c.proposal.candidate for c in pruned.values()], self.prospects())
+        pool = [pruned[proposal.candidate.spec] for proposal in able]
+        for contender in pool:
+            contender.state = "complete"
+        return self.promote(pool, math.ceil(self.settings.candidates * self.settings.keep))
 
     def start(self, proposal: Proposal) -> Contender:
         contender = Contender(proposal, self.study.ask(proposal.candidate.spec))
@@ -362,28 +383,28 @@ class Search:
             alive.append(contender)
         return alive
 
-    def promote(self, pool: Sequence[Contender], number: int, wanted: int) -> list[Contender]:
-        """The `wanted` first of a rung in the order of `ranked`; past the first rung goes only what was measured inside
+    def promote(self, pool: Sequence[Contender], wanted: int) -> list[Contender]:
+        """The `wanted` first in the order of `ranked`; past the first rung goes only what was measured inside
         the limits and, once there is an incumbent, what may still beat it."""
         quality, bar = self.quality(), self.accuracy_aim() if self.finalists else None
         promoted: list[Contender] = []
         for contender in ranked(pool, quality, self.objective):
             if len(promoted) == wanted:
-                self.record.close(contender, "pruned", self._why_pruned(contender, promoted, number))
+                self.record.close(contender, "pruned", self._why_pruned(contender, promoted))
             elif bar is not None and quality and self._unlikely(contender, quality, bar):
                 self.record.close(
                     contender,
                     "pruned",
-                    f"{format_percent(contender.accuracy)} at rung {number}: unlikely to end at the "
+                    f"{_so_far(contender)}: unlikely to end at the "
                     f"{format_percent(bar, 2)} that it would have to "
                     f"{'beat' if self.objective is Objective.ACCURACY else 'reach'}",
                 )
-            elif contender.schemes or self.measure(contender):
+            elif self.keeps_limits(contender) if contender.schemes else self.measure(contender):
                 promoted.append(contender)
         return promoted
 
-    def _why_pruned(self, contender: Contender, promoted: Sequence[Contender], number: int) -> str:
-        own = f"{format_percent(contender.accuracy)} at rung {number}"
+    def _why_pruned(self, contender: Contender, promoted: Sequence[Contender]) -> str:
+        own = _so_far(contender)
         if self.objective is Objective.LATENCY:
             return f"{own}: the most accurate and the smallest {len(promoted)} went on"
         return f"{own}: {len(promoted)} others promised more, {promoted[-1].label} the least of them"
@@ -408,13 +429,23 @@ class Search:
             if first:
                 for figures in figures_of(schemes):
                     target.learn(contender.proposal.candidate, figures)
-            if target.lab.measurable and not contender.fitting(target.name, target.goal):
-                why = contender.why_not_fitting(target.name, target.goal)
-                self.record.close(contender, "over_budget", self.record.on(target, why))
+            if not self._inside(contender, target):
                 return False
         return True
 
-    def to_the_end(self, contender: Contender) -> bool:
-        """Measure a contender that went through all rungs; False if that rejected it."""
-        contender.trained_out = True
-        return self.measure(contender)
+    def keeps_limits(self, contender: Contender) -> bool:
+        """Whether the measured files keep the limits as they are by now; a contender without such is rejected."""
+        return all(self._inside(contender, target) for target in self.measurable)
+
+    def _inside(self, contender: Contender, target: OnTarget) -> bool:
+        # A device that was lost meanwhile rejects nothing.
+        if not target.lab.measurable or contender.fitting(target.name, target.goal):
+            return True
+        why = contender.why_not_fitting(target.name, target.goal)
+        self.record.close(contender, "over_budget", self.record.on(target, why))
+        return False
+
+
+def _so_far(contender: Contender) -> str:
+    """`90.0% at rung 1`."""
+    return f"{format_percent(contender.accuracy)} at rung {len(contender.rungs) - 1}"

@@ -32,7 +32,7 @@ def test_past_the_first_rung_goes_only_what_was_measured_inside_the_budget(tmp_p
     for candidate in FOUR:
         search.study.ask(candidate.spec)
     pool = [contender(n, a, trained_out=False) for n, a in enumerate((0.7, 0.9, 0.8, 0.6))]
-    promoted = search.promote(pool, 0, 2)
+    promoted = search.promote(pool, 2)
     assert [c.number for c in promoted] == [2, 0]
     assert (pool[1].state, pool[1].reason) == ("over_budget", "measured p95 6.00 ms in fp32, budget 5.00 ms")
     assert pool[3].state == "pruned" and "60.0% at rung 0" in pool[3].reason
@@ -90,8 +90,12 @@ def test_no_student_is_tried_twice(tmp_path: Path) -> None:
     assert len(set(lab.asked)) == len(lab.asked)
 
 
-def test_who_was_pruned_stays_pruned_where_the_proof_fails(tmp_path: Path) -> None:
-    """Four students of 1 to 4 ms of which two come to the second rung and one to the last: its proof finds it too slow."""
+@pytest.mark.parametrize(("late", "wins"), [((1.0,), 0.75), ((1.0, 0.75), 0.5), ((1.0, 0.75, 0.5), None)])
+def test_where_no_finalist_is_proven_a_pruned_student_is_reopened(
+    tmp_path: Path, late: Sequence[float], wins: float | None
+) -> None:
+    """Four students of 1 to 4 ms of which two come to the second rung and one to the last. Proofs of the `late` ones find
+    them too slow; then the best of those that were pruned goes on from its rung."""
 
     def accuracy(spec: Any, rung: int) -> float:
         return 0.7 + 0.1 * spec.width + 0.05 * rung
@@ -99,15 +103,22 @@ def test_who_was_pruned_stays_pruned_where_the_proof_fails(tmp_path: Path) -> No
     def files(spec: Any) -> list[SchemeResult]:
         return [made_file("fp32", accuracy(spec, 2), spec.width * 4)]
 
-    (best,) = files(FOUR[3].spec)
-    lab = MadeUpLab(accuracy, files, {best.artifact.sha256: [5.1]})
+    slow = [
+        file.artifact.sha256 for width in late for file in files(next(c.spec for c in FOUR if c.spec.width == width))
+    ]
+    lab = MadeUpLab(accuracy, files, {sha256: [5.1] for sha256 in slow})
     outcome = run(search_of(tmp_path, lab, rungs=(2, 4, 8), trials=4))
-    assert outcome.winner is None
-    assert {trial.spec.width: trial.state for trial in outcome.trials if trial.spec.width >= 0.75} == {
-        1.0: "over_budget",
-        0.75: "pruned",
-    }
-    assert lab.proven == [best.artifact.sha256]
+    assert (outcome.winner.trial.spec.width if outcome.winner else None) == wins
+    assert lab.proven[: len(slow)] == slow
+    states = {trial.spec.width: trial.state for trial in outcome.trials}
+    assert [states[width] for width in late] == ["over_budget"] * len(late)
+    assert wins is None or states[wins] == "complete"
+    assert len(set(lab.asked)) == len(lab.asked), "no rung is trained twice"
+    assert [attempt.artifact_sha256 for attempt in outcome.attempts] == slow
+    told = optuna.load_study(
+        study_name="build", storage=JournalStorage(JournalFileBackend(str(tmp_path / "study.journal")))
+    ).trials
+    assert {trial.params["width"]: trial.user_attrs["state"] for trial in told} == states
 
 
 def test_turned_round_the_search_goes_for_the_fastest(tmp_path: Path) -> None:
