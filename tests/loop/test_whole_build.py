@@ -223,7 +223,9 @@ def test_not_met(loop: Any, met: Any, tight: Any) -> None:
     assert latencies == sorted(latencies)
     assert result.fastest_ms == latencies[0]
     # Sessions differ, and a budget has to be that much above what was measured.
-    assert result.budget_that_would_do_ms == pytest.approx(result.fastest_ms / aim(1.0, result.scale.spread))
+    limit = result.constraints[0]
+    assert limit.aim_ms <= aim(limit.budget.latency_ms, result.scale.spread)
+    assert result.budget_that_would_do_ms == pytest.approx(result.fastest_ms * limit.budget.latency_ms / limit.aim_ms)
     assert {t.state for t in result.trials} <= {"over_budget", "pruned", "failed"}
     assert not (built.out / "package").exists()
     assert not any(s.stage == "train" and s.key in {d.key for d in loop.done(met.path)} for s in loop.done(built.path))
