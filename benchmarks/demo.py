@@ -2,10 +2,12 @@
 so.
 
     python benchmarks/demo.py --json FILE [--times 3] [--stranger 20] [--keep DIR]
+    python benchmarks/demo.py --json FILE --later DIR [--stranger 20]
 
 Each time the build that `make demo` starts runs with a new cache and a new output folder. With --stranger, plain ONNX
 Runtime takes so many sessions of each proven file right after its build (reproduce_latency.py). With --keep the folders stay
-in DIR, as `1`, `2` and so on, for a check at a later time.
+in DIR, as `1`, `2` and so on. --later builds nothing: the stranger looks at the builds in DIR once more, and what it finds
+goes into FILE, which an earlier run wrote.
 """
 
 from __future__ import annotations
@@ -54,23 +56,37 @@ def built(out: Path, cache: Path) -> dict[str, Any]:
     }
 
 
+def checked(out: Path, sessions: int) -> Any:
+    """What plain ONNX Runtime finds of the proof of the build in `out`."""
+    with tempfile.TemporaryDirectory() as scratch:
+        found = Path(scratch) / "found.json"
+        check = [sys.executable, str(HERE / "reproduce_latency.py"), str(out), "--json", str(found)]
+        subprocess.run([*check, "--sessions", str(sessions)], check=False)
+        return json.loads(found.read_text())
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path, required=True)
     parser.add_argument("--times", type=int, default=3)
     parser.add_argument("--stranger", type=int, default=0)
     parser.add_argument("--keep", type=Path)
+    parser.add_argument("--later", type=Path)
     arguments = parser.parse_args()
+    if arguments.later:
+        rows = json.loads(arguments.json.read_text())
+        for number, row in enumerate(rows, 1):
+            if row["status"] == "met":
+                row["later"] = checked(arguments.later / str(number), arguments.stranger or 20)
+        arguments.json.write_text(json.dumps(rows, indent=1) + "\n")
+        return
     rows = []
     with tempfile.TemporaryDirectory() as scratch:
         for number in range(1, arguments.times + 1):
             out, cache = (arguments.keep or Path(scratch)) / str(number), Path(scratch) / f"cache-{number}"
             row = built(out, cache)
             if arguments.stranger and row["status"] == "met":
-                found = Path(scratch) / "found.json"
-                check = [sys.executable, str(HERE / "reproduce_latency.py"), str(out), "--json", str(found)]
-                subprocess.run([*check, "--sessions", str(arguments.stranger)], check=False)
-                row["stranger"] = json.loads(found.read_text())
+                row["stranger"] = checked(out, arguments.stranger)
             rows.append(row)
             print(f"{number}: {row['status']} in {row['seconds']:.0f} s; {row['verdict']}", flush=True)
             arguments.json.write_text(json.dumps(rows, indent=1) + "\n")

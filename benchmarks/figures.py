@@ -1,6 +1,6 @@
-"""README's table of figures and docs/models.md, written from what the other scripts left in `benchmarks/results/`.
+"""The figures of README and docs, written from what the other scripts left in `benchmarks/results/`.
 
-python benchmarks/figures.py write               rewrite both
+python benchmarks/figures.py write               rewrite them
 python benchmarks/figures.py check               exit code 1 if they are not what the results give
 """
 
@@ -14,11 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import format_figures
+import measuring_figures
 import search_figures
+from measuring_figures import duration
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
-README, MODELS = ROOT / "README.md", ROOT / "docs" / "models.md"
+DOCS = ROOT / "docs"
 BEGIN, END = "<!-- figures: python benchmarks/figures.py write -->\n", "<!-- end of figures -->\n"
 
 
@@ -30,10 +32,6 @@ def label(student: dict[str, Any]) -> str:
     return f"{student['family']} w{student['width']:g} d{student['depth']:g} @{student['resolution']}"
 
 
-def duration(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds // 60:.0f} min {seconds % 60:.0f} s"
-
-
 def demo_rows() -> list[tuple[str, str, str]]:
     """The digits example several times, and what a stranger found of its proofs."""
     builds = result("demo")
@@ -43,7 +41,7 @@ def demo_rows() -> list[tuple[str, str, str]]:
         (
             f"the digits example from an empty cache, {len(builds)} time{'s' * (len(builds) > 1)}, after the install",
             f"{times}; {met} of {len(builds)} `met`",
-            "`python benchmarks/demo.py --json FILE --stranger 20`",
+            "`python benchmarks/demo.py --json FILE --stranger 20 --keep DIR`, later `--later DIR`",
         )
     ]
     for number, build in enumerate(builds, 1):
@@ -69,62 +67,6 @@ def demo_rows() -> list[tuple[str, str, str]]:
 def optional(name: str, row: Callable[[Any], tuple[str, str, str]]) -> list[tuple[str, str, str]]:
     """The row of a result, where there is one."""
     return [row(result(name))] if (RESULTS / f"{name}.json").is_file() else []
-
-
-def pairs_row(found: Any) -> tuple[str, str, str]:
-    rows = found["rows"]
-
-    def middle(key: str) -> str:
-        values = sorted(row[key] for row in rows if key in row)
-        return f"{values[len(values) // 2]:.1%} ({values[0]:.1%} to {values[-1]:.1%})"
-
-    bias = sorted(abs(row["bias"]) for row in rows)
-    seconds = sorted(row["seconds_pair"] for row in rows)
-    targets = ", ".join(sorted({row["target"] for row in rows}))
-    older = ""
-    if any("seconds_before" in row for row in rows):
-        took = sorted(row["seconds_before"] for row in rows if "seconds_before" in row)
-        older = f"; by the version before {middle('spread_before_p95')}, {took[len(took) // 2]:.1f} s a file"
-    return (
-        f"{len(rows)} files on {targets}, {found['sessions']} sessions of {found['seconds']:g} s each: "
-        "spread of the ratio to the anchor from session to session, of p95 alone; bias of alternating; seconds a file",
-        f"{middle('spread_pair_p95')}, {middle('spread_alone_p95')}; bias {bias[len(bias) // 2]:.1%}, at most "
-        f"{bias[-1]:.1%}; {seconds[len(seconds) // 2]:.1f} s{older}",
-        "`python benchmarks/pairs.py --json FILE`",
-    )
-
-
-def neighbour_row(found: Any) -> tuple[str, str, str]:
-    told = []
-    for build in found:
-        checked = build.get("stranger")
-        inside = f", a stranger: {checked['inside']} of {checked['sessions']} sessions inside" if checked else ""
-        told.append(f"{build['status']} in {duration(build['seconds'])}{inside}")
-    return (
-        "the digits example beside a busy loop on the other processor, half of the time",
-        "; ".join(told),
-        "`python benchmarks/neighbour.py & python benchmarks/demo.py --times 1 --json FILE --stranger 20`",
-    )
-
-
-def simulation_row(found: Any) -> tuple[str, str, str]:
-    """The worst device of all kinds at each length of a state, and what is seldom proven though it should be."""
-    quick = [row for row in found["rows"] if row["level"] == "quick"]
-
-    def worst(share: float) -> str:
-        return f"{max(row['false_rate'] for row in quick if row['lasts_of_period'] == share):.1%}"
-
-    bounded = [row for row in quick if "no state longer" in row["kind"] and row["lasts_of_period"] <= 0.1]
-    least = min(quick, key=lambda row: row["power"]["1.5"])
-    return (
-        "simulated devices of two speeds, in bursts and throttling: how often a quick proof says `met` where fewer sessions "
-        "keep the limit than it claims, the worst device of all",
-        f"{worst(0.05)} where states last a twentieth of the period in the mean, {worst(0.1)} a tenth, {worst(0.2)} a "
-        f"fifth, {worst(1.0)} as long as the period; two speeds with no state longer than a tenth at most "
-        f"{max(row['false_rate'] for row in bounded):.1%}. Limits at 1.5 times the 80th percentile are proven in at least "
-        f"{least['power']['1.5']:.1%} of cases; the least is {least['kind']}",
-        "`python benchmarks/proof_simulation.py --json FILE`",
-    )
 
 
 def latency_rows() -> list[tuple[str, str, str]]:
@@ -169,9 +111,9 @@ def rows() -> list[tuple[str, str, str]]:
 
     return [
         *demo_rows(),
-        *optional("neighbour", neighbour_row),
-        *optional("pairs", pairs_row),
-        simulation_row(result("proof_simulation")),
+        *optional("neighbour", measuring_figures.neighbour_row),
+        *optional("pairs", measuring_figures.pairs_row),
+        measuring_figures.simulation_row(result("proof_simulation")),
         (
             f"Fashion-MNIST: {label(gain['student'])} after {gain['epochs']} epochs, test accuracy over "
             f"{len(gain['rows']) // 2} seeds, trained with labels only and distilled",
@@ -193,17 +135,26 @@ def table() -> str:
     return "\n".join(lines) + "\n"
 
 
+def with_block(page: str, text: str) -> str:
+    """The page with its block of figures replaced by `text`."""
+    head, rest = page.split(BEGIN)
+    return f"{head}{BEGIN}\n{text}\n{END}{rest.split(END)[1]}"
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("write")
     commands.add_parser("check")
     arguments = parser.parse_args()
-    text = README.read_text()
-    head, rest = text.split(BEGIN)
-    tail = rest.split(END)[1]
-    wanted = head + BEGIN + "\n" + table() + "\n" + END + tail
-    pages = {README: wanted, MODELS: format_figures.page()}
+    pages = {
+        ROOT / "README.md": table(),
+        DOCS / "devices.md": measuring_figures.pairs_table(result("pairs")),
+        DOCS / "search.md": search_figures.budgets_table(result("search_budgets")),
+        DOCS / "calibration.md": search_figures.latency_table(result("latency_table")),
+    }
+    pages = {path: with_block(path.read_text(), text) for path, text in pages.items()}
+    pages[DOCS / "models.md"] = format_figures.page()
     if arguments.command == "check":
         return int(any(not path.is_file() or path.read_text() != content for path, content in pages.items()))
     for path, content in pages.items():

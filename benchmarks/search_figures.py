@@ -50,3 +50,52 @@ def ranked_row(found: dict[str, Any]) -> Figures:
         f"{found['cold_seconds']:.0f} s, {found['warm_seconds']:.1f} s",
         "`python benchmarks/rank_space.py --json FILE`",
     )
+
+
+def budgets_table(found: dict[str, Any]) -> str:
+    """What the search found at each budget."""
+    lines = [
+        "| budget, ms | inside | provable | found and proven | its accuracy | training, of brute force's | a stranger's "
+        "sessions inside |",
+        "|--:|--:|--:|---|--:|--:|--:|",
+    ]
+    for row in found["rows"]:
+        one, checked = row["search"], row.get("stranger")
+        cells = [
+            f"{row['budget_ms']:.3f}",
+            str(row["inside"]),
+            _share(row["best_provable"]),
+            f"`{one['student']}` {one['precision']}" if one["proven"] else "not met",
+            _share(one["accuracy"]),
+            f"{row['train_share']:.0%}",
+            f"{checked['inside']} of {checked['sessions']}" if checked else "-",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2%}"
+
+
+def latency_table(found: dict[str, Any]) -> str:
+    """The latency model's errors on other people's measurements, by how many rows it was fitted to."""
+    lines = [
+        "| rows | families left out: median, mean error | within 10% | inside the interval | as before (half of all rows): "
+        "median, mean error | within 10% | inside |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for fit in ("20", "40", "80"):
+        for method in ("chosen", "random"):
+            cells = [
+                cell
+                for part in ("families_left_out", "as_before")
+                for one in (found[part][fit][method],)
+                for cell in (
+                    f"{one['median_error']:.1%}, {one['mape']:.1%}",
+                    f"{one['within_10']:.0%}",
+                    f"{one['coverage']:.0%}",
+                )
+            ]
+            lines.append(f"| {fit} {method} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"

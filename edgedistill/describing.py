@@ -232,7 +232,7 @@ def _verdict(
     """One sentence with the figures that decide; `fastest_keeping_ms` is of a student that keeps all limits but the
     budget."""
     bench, budget, winner = finding.bench, finding.goal.budget, finding.outcome.winner
-    limit = f"{format_ms(budget.latency_ms)} at {budget.percentile}"
+    limit = budget.shown
     if bench.not_measurable:
         if winner is None:
             everywhere = f" that keeps every limit on {', '.join(finding.together)}" if finding.together else ""
@@ -262,7 +262,7 @@ def _verdict(
     proof, scheme = winner.proof, winner.scheme
     assert scheme is not None
     return (
-        f"{winner.trial.spec.label} in {scheme.scheme.label} is proven inside {limit} on {bench.target.title}: "
+        f"{winner.trial.spec.label} in {scheme.scheme.label} is proven inside {budget.claim} on {bench.target.title}: "
         f"{proof.sentence}. It gets {format_percent(validation_accuracy(scheme))} of the validation split right."
     )
 

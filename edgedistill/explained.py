@@ -260,8 +260,9 @@ class OperatorsUnknown(Frozen):
 
 class BudgetStep(Frozen):
     """A measured file: a budget from `latency_ms` on has at least its validation accuracy, on `images` images, once it is
-    proven. `proof` says whether that was tried, for a budget of `proof_ms`; one that is not met counts in `latency_ms` with
-    what it saw. With `trained_out` false the student was given up after `epochs`, and would be more accurate at the end."""
+    proven. `proof` says whether that was tried, for a budget of `proof_ms`, or, where `proof_share` is not null, for
+    that share of the teacher's latency; one that is not met counts in `latency_ms` with what it saw. With
+    `trained_out` false the student was given up after `epochs`, and would be more accurate at the end."""
 
     trial: int
     label: str
@@ -273,6 +274,7 @@ class BudgetStep(Frozen):
     trained_out: bool
     proof: Literal["none", "met", "not_met"]
     proof_ms: float | None
+    proof_share: float | None = None
 
     def inside(self, limit_ms: float) -> bool:
         """Whether it may be offered for a budget of `limit_ms`: never for one that its proof missed."""

@@ -206,6 +206,18 @@ class Budget(Frozen):
     percentile: Percentile
     share_of_teacher: float | None = None
 
+    @property
+    def claim(self) -> str:
+        """What is proven of it: `0.412 ms at p95`, or `20.0% of the teacher's p95`, which says nothing of milliseconds."""
+        if self.share_of_teacher is None:
+            return f"{format_ms(self.latency_ms)} at {self.percentile}"
+        return f"{format_percent(self.share_of_teacher)} of the teacher's {self.percentile}"
+
+    @property
+    def shown(self) -> str:
+        """`0.412 ms at p95`, or `20.0% of the teacher's p95 (0.412 ms)`."""
+        return self.claim if self.share_of_teacher is None else f"{self.claim} ({format_ms(self.latency_ms)})"
+
 
 class Objective(StrEnum):
     """What makes one student better than another, both inside all limits."""

@@ -56,7 +56,7 @@ def print_result(console: Console, result: BuildResult, out: Path) -> None:
     """Everything that a person needs to know of a finished build in `out`."""
     status = Text.assemble((STATUS_WORDS[result.status], STATUS_STYLES[result.status]), f": {result.verdict}")
     console.print(status, soft_wrap=True)
-    render.line(console, f"budget {budget_text(result.budget)} on {result.target}", style="dim")
+    render.line(console, f"budget {result.budget.shown} on {result.target}", style="dim")
     if result.student is not None:
         student = result.student
         render.line(
@@ -90,7 +90,7 @@ def print_found(console: Console, result: Found, file: Path) -> None:
     """What a search found, and where it is written."""
     status = Text.assemble((STATUS_WORDS[result.status], STATUS_STYLES[result.status]), f": {result.verdict}")
     console.print(status, soft_wrap=True)
-    render.line(console, f"budget {budget_text(result.budget)} on {result.target}", style="dim")
+    render.line(console, f"budget {result.budget.shown} on {result.target}", style="dim")
     if result.status == "not_met":
         _print_frontier(console, result)
     count = len(result.trials)
@@ -144,14 +144,6 @@ def print_plan(console: Console, plan: Plan) -> None:
             took = f"about {format_seconds(search.train_seconds)}, as fast as what the cache remembers"
         render.line(console, f"  training of the first bracket: {took}")
         render.line(console, f"  further brackets while they may do better, {search.trials} candidates at most")
-
-
-def budget_text(budget: Budget) -> str:
-    """`5.00 ms at p95`, with the share of the teacher that it came from."""
-    text = f"{format_ms(budget.latency_ms)} at {budget.percentile}"
-    if budget.share_of_teacher is not None:
-        text += f" ({format_percent(budget.share_of_teacher)} of the teacher's)"
-    return text
 
 
 def standing(latency: Latency, budget: Budget, proof: Proof | None) -> tuple[str, str]:

@@ -15,9 +15,8 @@ from edgedistill.specs import Percentile
 RUNS_BEYOND = 20
 """A session with fewer runs than this beyond a percentile compares medians in its place."""
 TAIL_SESSIONS = 3
-"""Fewer sessions than this compare medians for every percentile. How long the slowest runs of a session take depends on
-what else the machine did in that second: of 1 s, the ratio of p95 moves by 12% from one session to the next, that of
-medians by 1%, and times the anchor's own p95 it tells a file's p95 on another occasion to 2%."""
+"""Fewer sessions than this compare medians for every percentile. How long the slowest runs of one session take depends
+on what else the machine did meanwhile; docs/devices.md has figures."""
 LEAST_BEYOND = 3
 """A session has at least so many runs beyond its percentile."""
 

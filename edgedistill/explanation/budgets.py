@@ -95,6 +95,7 @@ def _files(result: BuildResult, percentile: Percentile) -> tuple[tuple[BudgetSte
                 trained_out=done,
                 proof=proof,
                 proof_ms=None if proof == "none" else goal.budget.latency_ms,
+                proof_share=None if proof == "none" else goal.budget.share_of_teacher,
             )
             steps.append((step, scheme))
     return frontier(steps, latency_ms=lambda s: s[0].latency_ms, accuracy=lambda s: s[0].accuracy_validation)

@@ -55,10 +55,7 @@ def limit_rows(constraints: tuple[Constraint, ...]) -> tuple[Row, ...]:
 
 def _limit(limit: Constraint) -> tuple[str, str, str]:
     if isinstance(limit, LatencyLimit):
-        share = limit.budget.share_of_teacher
-        of_teacher = "" if share is None else f" ({format_percent(share)} of the teacher's)"
-        allowed = f"{format_ms(limit.budget.latency_ms)}{of_teacher}"
-        return f"{limit.budget.percentile} on {limit.target}", allowed, proof_range(limit.proof)
+        return f"{limit.budget.percentile} on {limit.target}", limit.budget.shown, proof_range(limit.proof)
     if isinstance(limit, SizeLimit | MemoryLimit):
         what = "size of the file" if isinstance(limit, SizeLimit) else f"peak memory on {limit.target}"
         return what, format_bytes(limit.limit_bytes), "unknown" if limit.bytes is None else format_bytes(limit.bytes)
@@ -78,7 +75,7 @@ def budget_rows(budgets: OtherBudgets) -> tuple[Row, ...]:
     rows: list[tuple[float, Row]] = []
     for step in budgets.measured:
         how = "measured" if step.trained_out else f"measured after {epochs_text(step.epochs)}"
-        how += {"none": "", "met": ", proven", "not_met": ", not proven"}[step.proof]
+        how += {"none": "", "met": ", proven for ", "not_met": ", not proven for "}[step.proof] + _proof_limit(step)
         row = (format_ms(step.latency_ms), validation_text(step.accuracy_validation, step.images), how)
         rows.append((step.latency_ms, (*row, f"trial {step.trial}, {step.label}, {step.precision}")))
     for line in budgets.interpolated:
@@ -128,11 +125,18 @@ def answer_sentences(answer: BudgetAnswer) -> tuple[str, ...]:
     return tuple(said) or (f"unknown: {answer.reason}",)
 
 
+def _proof_limit(step: BudgetStep) -> str:
+    """The budget for which a proof was tried: `0.412 ms`, `20.0% of the teacher's`; nothing where none was."""
+    if step.proof_share is not None:
+        return f"{format_percent(step.proof_share)} of the teacher's"
+    return "" if step.proof_ms is None else format_ms(step.proof_ms)
+
+
 def _proof_to_come(step: BudgetStep, limit_ms: float) -> str:
     """What is proven of a step for a budget of `limit_ms`."""
     if step.proof == "none" or step.proof_ms is None:
         return "its proof is still to be taken"
-    tried = format_ms(step.proof_ms)
+    tried = _proof_limit(step)
     if step.proof == "not_met":
         return f"its proof for {tried} is not met, one for this budget is still to be taken"
     return f"it is proven for {tried}" + ("" if step.proof_ms <= limit_ms else ", not yet for this budget")

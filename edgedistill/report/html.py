@@ -29,7 +29,7 @@ from edgedistill.report.plots.over_time import over_time
 from edgedistill.report.plots.predictions import predictions
 from edgedistill.report.plots.style import STATES
 from edgedistill.report.repeat import repeat_command, repeat_script
-from edgedistill.report.verdict import budget_text, make_verdict
+from edgedistill.report.verdict import make_verdict
 from edgedistill.results import BuildResult
 from edgedistill.store import write_atomic
 from edgedistill.units import format_bytes, format_ms, format_percent, format_seconds
@@ -58,7 +58,7 @@ def render_report(result: BuildResult, profiles: ReportProfiles) -> str:
             result=result,
             profiles=profiles,
             verdict=make_verdict(result),
-            budget=budget_text(result.budget),
+            budget=result.budget.shown,
             winner=winning_artifact(result),
             winning_trial=winning_trial(result),
             figures={name: figure and embedded_json(figure) for name, figure in drawn.items()},

@@ -41,13 +41,6 @@ def make_verdict(result: BuildResult) -> Verdict:
     return Verdict(result.status, _SYMBOLS[result.status], _TITLES[result.status], sentence, tuple(_tiles(result)))
 
 
-def budget_text(budget: Budget) -> str:
-    """`0.412 ms at p95 (20.0% of the teacher's)`."""
-    share = budget.share_of_teacher
-    of_teacher = "" if share is None else f" ({format_percent(share)} of the teacher's)"
-    return f"{format_ms(budget.latency_ms)} at {budget.percentile}{of_teacher}"
-
-
 def budget_option(budget: Budget) -> str:
     """The budget as `--budget` takes it."""
     if budget.share_of_teacher is not None:

@@ -26,8 +26,8 @@ ENOUGH_TAILS = 8
 class OnTarget:
     """A target with its `lab` and `goal`. `prior` are latency models for a device that is not attached; candidates above
     `plausible_multiply_adds` are too far outside the budget to be worth a probe. `attempts` are the proofs that are not
-    met. `tails` are log(percentile / p50) of the files measured so far, each in a session of its own; `aims_ms` are what
-    proofs that are not met have taught to stay below."""
+    met. `tails` are log(percentile / p50) of the files measured so far, each in a session of its own; `aims_ms` are the
+    goal's own aim and what proofs that are not met have taught to stay below."""
 
     lab: Lab
     goal: Goal
@@ -79,15 +79,17 @@ class OnTarget:
 
     def aim_below(self, aim_ms: float) -> None:
         """From now on files have to stay below `aim_ms` too."""
-        self.aims_ms.append(min(aim_ms, self.goal.limit_ms))
+        self.aims_ms.append(aim_ms)
         self._aim()
 
     def _aim(self) -> None:
         # The anchor's sessions follow one another within seconds; those of the files are as far apart as a proof's.
         budget_ms = self.goal.budget.latency_ms
-        seen = [aim(budget_ms, statistics.stdev(self.tails))] if len(self.tails) >= ENOUGH_TAILS else []
-        aim_ms = min([*self.aims_ms, *seen], default=None)
-        self.goal = self.goal.model_copy(update={"aim_ms": aim_ms})
+        aims_ms = list(self.aims_ms)
+        if len(self.tails) >= ENOUGH_TAILS:
+            aims_ms.append(aim(budget_ms, statistics.stdev(self.tails)))
+        if aims_ms:
+            self.goal = self.goal.model_copy(update={"aim_ms": min(budget_ms, *aims_ms)})
 
     def prospect(self, share: float = 1.0) -> Prospect:
         """What a file has to keep here to be inside all limits, with `share` of the latency limit; and what is expected of

@@ -348,7 +348,7 @@ class Search:
         able = with_a_chance([c.proposal.candidate for c in pruned.values()], self.prospects())
         pool = [pruned[proposal.candidate.spec] for proposal in able]
         for contender in pool:
-            contender.state = "complete"
+            contender.state, contender.reason = "complete", ""
         return self.promote(pool, math.ceil(self.settings.candidates * self.settings.keep))
 
     def start(self, proposal: Proposal) -> Contender:
@@ -384,8 +384,8 @@ class Search:
         return alive
 
     def promote(self, pool: Sequence[Contender], wanted: int) -> list[Contender]:
-        """The `wanted` first in the order of `ranked`; past the first rung goes only what was measured inside
-        the limits and, once there is an incumbent, what may still beat it."""
+        """The `wanted` first in the order of `ranked`; past the first rung goes only what was measured inside the limits
+        and, once there is an incumbent, what may still beat it."""
         quality, bar = self.quality(), self.accuracy_aim() if self.finalists else None
         promoted: list[Contender] = []
         for contender in ranked(pool, quality, self.objective):

@@ -53,7 +53,7 @@ def finding(
         if winner
         else replace(NOBODY, attempts=attempts)
     )
-    goals = {name: Goal(budget=BUDGET, **limits) for name in names}
+    goals = {name: Goal(**{"budget": BUDGET, **limits}) for name in names}
     return Finding(bench, "board", goals, dict.fromkeys(names, outcome), build_key="k", began=0.0, before=before)
 
 
@@ -351,3 +351,18 @@ def test_where_nothing_won_no_limit_is_said_to_be_kept() -> None:
     found = _constraints(finding(bench(), **LIMITS))
     assert [limit.kind for limit in found] == ["latency", "size", "memory", "accuracy"]
     assert all(limit.kept is None for limit in found)
+
+
+def test_of_a_share_no_milliseconds_are_called_proven() -> None:
+    """How fast the teacher was decides what a share is in milliseconds; a proof compares the two in the same sessions."""
+    made = file(Precision.INT8, 4.0)
+    proof = make_proof([0.11, 0.12, 0.13], percentile=Percentile.P99, share=True, limit=0.2)
+    share = BUDGET.model_copy(update={"share_of_teacher": 0.2})
+    winner = SimpleNamespace(scheme=made, proof=proof, trial=trial(made))
+    found = _verdict(finding(bench(), winner=winner, budget=share), 4.0, 4.0, None)
+    assert found.startswith("resnet w1 d1 @16 in int8 is proven inside 20.0% of the teacher's p99 on My board: ")
+    assert " ms" not in found
+    missed = _verdict(finding(bench(), budget=share), 6.25, 6.25, 6.5)
+    assert missed.startswith(
+        "Budget of 20.0% of the teacher's p99 (5.00 ms) not met: the fastest student measured 6.25 ms."
+    )

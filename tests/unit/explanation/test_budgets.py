@@ -62,7 +62,7 @@ def test_what_a_proof_missed_may_serve_a_larger_budget(realistic: ModuleType) ->
     answer = answer_budget(alone, "0.5ms")
     assert answer.measured == step
     assert "its proof for 0.412 ms is not met, one for this budget is still to be taken" in answer_sentences(answer)[0]
-    assert "measured, not proven" in {row[2] for row in budget_rows(other_budgets(alone))}
+    assert "measured, not proven for 0.412 ms" in {row[2] for row in budget_rows(other_budgets(alone))}
     # Of a lower percentile its proof says nothing, of a higher one that it is no faster.
     assert measured_steps(alone, Percentile.P50)[0].proof == "none"
     assert measured_steps(alone, Percentile.P99)[0].latency_ms == step.latency_ms
@@ -80,7 +80,7 @@ def test_a_proof_that_was_cut_short_offers_nothing_either(realistic: ModuleType)
 def test_what_is_proven_is_said_to_be(realistic: ModuleType) -> None:
     result = realistic.make_proven_in_ms()
     (line,) = [row for row in budget_rows(other_budgets(result)) if "trial 6, mobileone w0.5 d1 @16, int8" in row[3]]
-    assert line[1:3] == ("97.40% (94.7% to 98.7%)", "measured, proven")
+    assert line[1:3] == ("97.40% (94.7% to 98.7%)", "measured, proven for 0.412 ms")
     assert "it is proven for 0.412 ms" in answer_sentences(answer_budget(result, "0.412ms"))[0]
     narrow = realistic.make_proven_in_ms(accuracy_margin=0.001)
     assert "it is proven for 0.412 ms, not yet for this budget" in answer_sentences(answer_budget(narrow, "0.25ms"))[0]

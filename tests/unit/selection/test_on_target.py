@@ -66,6 +66,16 @@ def test_later_files_may_raise_what_the_first_lowered() -> None:
     assert early.goal.limit_ms < late.goal.limit_ms < BUDGET.latency_ms
 
 
+def test_a_proof_that_is_not_met_does_not_fix_what_the_tails_tell() -> None:
+    """A later, smaller spread counts again, down to what the proof has taught."""
+    target = taught([1.0, 1.5] * 4)
+    target.aim_below(4.5)
+    assert target.goal.limit_ms < 4.0
+    for _ in range(2000):
+        target.learn(CANDIDATE, measured(1.25, 1.0))
+    assert target.goal.limit_ms == 4.5
+
+
 @given(tails=st.lists(st.floats(1.0, 3.0), max_size=20), lower_ms=st.floats(0.5, 10.0))
 def test_what_a_proof_has_taught_stays(tails: list[float], lower_ms: float) -> None:
     target = taught(tails)

@@ -112,6 +112,8 @@ def test_where_no_finalist_is_proven_a_pruned_student_is_reopened(
     assert lab.proven[: len(slow)] == slow
     states = {trial.spec.width: trial.state for trial in outcome.trials}
     assert [states[width] for width in late] == ["over_budget"] * len(late)
+    reasons = {trial.spec.width: trial.reason for trial in outcome.trials}
+    assert all("is not proven" in reasons[width] for width in late)
     assert wins is None or states[wins] == "complete"
     assert len(set(lab.asked)) == len(lab.asked), "no rung is trained twice"
     assert [attempt.artifact_sha256 for attempt in outcome.attempts] == slow
