@@ -4,7 +4,7 @@ Nothing of edgedistill is imported, and no run is left out.
     python benchmarks/plain_latency.py MODEL SECONDS FRACTION [TEACHER]
 
 prints one session: the percentile (FRACTION 0.95 is p95) of MODEL's latency in ms over SECONDS of runs after a warm-up
-of a quarter of a second, with one thread on the last CPU; with TEACHER, which runs in turn with it for 20 ms each, the
+of a quarter of a second, with one thread on the last CPU; with TEACHER, which runs in turn with it for 40 ms each, the
 ratio of the percentiles.
 """
 
@@ -20,7 +20,7 @@ from itertools import islice
 from pathlib import Path
 
 WARMUP_S = 0.25
-TURN_S = 0.02
+TURN_S = 0.04
 LEAST_RUNS = 5
 RUNS_BEYOND = 20
 SUSPICIOUS, MORE_SESSIONS = 0.8, 60

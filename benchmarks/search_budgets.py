@@ -2,7 +2,7 @@
 alone.
 
     python benchmarks/search_budgets.py benchmarks/fashion_search.toml --rows benchmarks/results/brute_force.json \\
-        --json FILE [--plot FILE.html] [--prove] [--stranger 20] [--times 1.1,1.25,1.5 --of 3]
+        --json FILE [--plot FILE.html] [--prove] [--stranger 20] [--times 1.1,1.25,1.5 --of 3 [--true FILE]]
 
 `--rows` is what brute_force.py --measure wrote, with the same cache. A training is replayed at its recorded cost and
 gives its recorded accuracy; a comparison with the anchor gives the recorded ratio. With `--prove` the anchor is
@@ -17,11 +17,12 @@ alone. `--resamples N` compares the search and the one by size on N draws of thr
 five budgets each, with 16 and 24 candidates; those that end with `nothing` are counted and are in no mean.
 
 Budgets lie between the fastest and the slowest student's best file, evenly by rank; with `--times` they are so many
-times the p95 of `--of` students' best files, which plain ONNX Runtime found in 60 sessions. For each: the accuracy of
-what was found beside the best that brute force has inside the budget (validation split, points), the same on the test
-split, and the training that it took, as a share of brute force's. Random search trains students in a random order, each
-to the end, until it has spent what the search spent; prediction alone trains as many as the search had finalists, those
-that the latency model predicts inside the budget, the largest first, and ships the most accurate without measuring it.
+times the p95 of `--of` students' best files, which plain ONNX Runtime found in 60 sessions, or had found in an earlier
+result, FILE. For each: the accuracy of what was found beside the best that brute force has inside the budget (validation
+split, points), the same on the test split, and the training that it took, as a share of brute force's. Random search
+trains students in a random order, each to the end, until it has spent what the search spent; prediction alone trains as
+many as the search had finalists, those that the latency model predicts inside the budget, the largest first, and ships
+the most accurate without measuring it.
 """
 
 from __future__ import annotations
@@ -33,163 +34,36 @@ import statistics
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from budgets_plot import draw
 from plain_latency import judged, plain_sessions
-from torch import nn
+from replay import ReplayLab, Student, proven, read_students
 
-from edgedistill.artifacts import MeasuredLatency, Proof, SchemeResult, TrainedStudent
 from edgedistill.config import BuildConfig, load_config
 from edgedistill.devices.proof import aim
-from edgedistill.errors import TrialFailure
 from edgedistill.laboratory import settings_of
-from edgedistill.measuring import prove, scale_alone
+from edgedistill.measuring import scale_alone
 from edgedistill.preparation import open_bench
 from edgedistill.selection.goal import comparable_ms, validation_accuracy
-from edgedistill.selection.lab import Figures, Training, figures_of
 from edgedistill.selection.on_target import OnTarget
 from edgedistill.selection.search import Search, Settings
 from edgedistill.selection.study import Study
-from edgedistill.specs import Budget, Goal, Percentile, Precision, StudentSpec, Target
+from edgedistill.specs import Budget, Goal, Percentile, StudentSpec, Target
 from edgedistill.store import Store
-from edgedistill.students.space import Candidate, enumerate_space
 from edgedistill.targets import load_target
-from edgedistill.workbench import Source, Workbench
+from edgedistill.workbench import Workbench
 
 BUDGETS = 10
 RANDOM_SEEDS = 20
 TRUE_SESSIONS = 60
 Row = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Student:
-    """A row of brute force."""
-
-    candidate: Candidate
-    accuracy: tuple[float, ...]
-    seconds: tuple[float, ...]
-    files: tuple[SchemeResult, ...]
-
-    def kept(self, goal: Goal) -> list[SchemeResult]:
-        return [f for f in self.files if not f.dropped and comparable_ms(f, goal) <= goal.budget.latency_ms]
-
-
-@dataclass(eq=False)
-class ReplayLab:
-    """A lab that looks everything up, and counts what it would have cost; proofs are taken on `bench`, where there is
-    one."""
-
-    students: dict[StudentSpec, Student]
-    target: Target
-    bench: Workbench | None
-    spent_s: float = 0.0
-    measured: int = 0
-    measurable: bool = True
-
-    @property
-    def device(self) -> str:
-        return self.target.name
-
-    @property
-    def precisions(self) -> tuple[Precision, ...]:
-        return self.target.precisions
-
-    def probe(self, candidate: Candidate) -> tuple[Figures, ...]:
-        self.measured += 1
-        return tuple(figures_of(self.students[candidate.spec].files))
-
-    def train(self, wanted: Sequence[Training]) -> list[TrainedStudent | TrialFailure]:
-        return [self._trained(one) for one in wanted]
-
-    def _trained(self, wanted: Training) -> TrainedStudent:
-        student = self.students[wanted.spec]
-        self.spent_s += student.seconds[wanted.rung]
-        return TrainedStudent(
-            spec=wanted.spec,
-            weights=Path("recorded"),
-            epochs=wanted.rung,
-            total_epochs=len(student.accuracy),
-            accuracy_validation=student.accuracy[wanted.rung],
-            train_seconds=student.seconds[wanted.rung],
-        )
-
-    def realise(self, trained: TrainedStudent, *, last: bool) -> tuple[SchemeResult, ...]:
-        self.measured += 1
-        return self.students[trained.spec].files
-
-    def prove(self, trained: TrainedStudent, result: SchemeResult, budget: Budget) -> Proof:
-        return proven(self.bench, trained.spec, result, budget)
-
-    def note(self, text: str, warning: bool = False) -> None:
-        pass
-
-
-def proven(bench: Workbench | None, spec: StudentSpec, result: SchemeResult, budget: Budget) -> Proof:
-    """New sessions of the very file, taken when they are first asked for; without a bench the recorded latency as if it
-    were that of every session."""
-    if bench is None:
-        value = comparable_ms(result, Goal(budget=budget))
-        return Proof(
-            artifact_sha256=result.artifact.sha256,
-            target="host",
-            percentile=budget.percentile,
-            share=False,
-            limit=budget.latency_ms,
-            claimed=0.8,
-            confidence=0.95,
-            alpha=0.05,
-            values=(value, value),
-            over=2 * (value > budget.latency_ms),
-            over_allowed=0,
-            bound=value,
-            session_s=1.0,
-            period_s=0.0,
-            began_at="",
-            met=value <= budget.latency_ms,
-        )
-    artifact = result.artifact.model_copy(update={"path": bench.store.root / result.artifact.path})
-    return prove(bench, artifact, Source(spec.label, "recorded", bench.contract(spec.resolution), never), budget)
-
-
-def never() -> nn.Module:
-    raise AssertionError("a recorded student is not loaded")
-
-
-def read_students(
-    document: Row, config: BuildConfig, target: Target, bench: Workbench | None
-) -> dict[StudentSpec, Student]:
-    """The rows of brute force that were trained and measured, by student; with the anchor's latency as it is on
-    `bench`."""
-    side = 28
-    space = enumerate_space(config.space, 10, side, target)
-    by_spec = {candidate.spec: candidate for candidate in space.candidates}
-    found = {}
-    for row in document["rows"]:
-        spec = StudentSpec.model_validate(row["spec"] | {"channel_multiple": target.channel_multiple})
-        if row.get("files"):
-            found[spec] = Student(
-                by_spec[spec],
-                tuple(rung["accuracy_validation"] for rung in row["rungs"]),
-                tuple(rung["seconds"] for rung in row["rungs"]),
-                tuple(on_scale(SchemeResult.model_validate(file), bench) for file in row["files"]),
-            )
-    return found
-
-
-def on_scale(result: SchemeResult, bench: Workbench | None) -> SchemeResult:
-    """The file with its ratio to the anchor in milliseconds of today."""
-    if bench is None or bench.scale is None:
-        return result
-    assert isinstance(result.latency, MeasuredLatency) and result.latency.relative is not None
-    relative = result.latency.relative.model_copy(update={"anchor_ms": bench.scale.anchor_ms})
-    return result.model_copy(update={"latency": result.latency.model_copy(update={"relative": relative})})
+T = TypeVar("T")
 
 
 def best_inside(students: Sequence[Student], goal: Goal) -> float | None:
@@ -356,13 +230,21 @@ def true_p95s(bench: Workbench, students: Sequence[Student], goal: Goal, count: 
     best = sorted(
         (min(s.files, key=lambda f: comparable_ms(f, goal)) for s in students), key=lambda f: comparable_ms(f, goal)
     )
-    chosen = [best[(2 * place + 1) * len(best) // (2 * count)] for place in range(count)]
     rows = []
-    for result in chosen:
+    for result in evenly(best, count):
         values = list(islice(plain(bench, result.artifact.path, goal.budget.percentile), TRUE_SESSIONS))
         rows.append({"file": str(result.artifact.path), "p95_ms": statistics.median(values), "values": values})
         print(f"{result.artifact.path}: p95 {statistics.median(values):.4f} ms", flush=True)
     return rows
+
+
+def earlier(result: Path, count: int) -> list[Row]:
+    """Of the true p95s that an earlier run took, so many evenly by rank."""
+    return evenly(json.loads(result.read_text())["true_p95s"], count)
+
+
+def evenly(ranked: Sequence[T], count: int) -> list[T]:
+    return [ranked[(2 * place + 1) * len(ranked) // (2 * count)] for place in range(count)]
 
 
 def plain(bench: Workbench, path: Path, percentile: Percentile) -> Iterator[float]:
@@ -388,6 +270,7 @@ def main() -> None:
     parser.add_argument("--stranger", type=int, default=0, metavar="N")
     parser.add_argument("--times", default="", help="budgets as multiples of true p95s: 1.1,1.25,1.5")
     parser.add_argument("--of", type=int, default=3, help="of so many students")
+    parser.add_argument("--true", type=Path, metavar="FILE", help="an earlier result: its true p95s are taken")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--plot", type=Path)
     parser.add_argument("--resamples", type=int, default=0)
@@ -402,10 +285,15 @@ def main() -> None:
     brute_s = sum(sum(student.seconds) for student in everyone)
     percentile = config.budget.percentile
     anything = Goal(budget=Budget(latency_ms=1e9, percentile=percentile))
-    true, limits = [], [(limit_ms, None) for limit_ms in budgets_of(everyone, percentile)]
+    true: list[Row] = []
+    limits: list[tuple[float, float | None]] = [(limit_ms, None) for limit_ms in budgets_of(everyone, percentile)]
     if arguments.times:
         assert bench is not None, "--times needs --prove"
-        true = true_p95s(bench, everyone, anything, arguments.of)
+        true = (
+            earlier(arguments.true, arguments.of)
+            if arguments.true
+            else true_p95s(bench, everyone, anything, arguments.of)
+        )
         limits = [(float(times) * row["p95_ms"], float(times)) for row in true for times in arguments.times.split(",")]
     rows: list[Row] = []
     document: Row = {"students": len(everyone), "brute_force_train_seconds": brute_s, "true_p95s": true, "rows": rows}
@@ -424,8 +312,8 @@ def main() -> None:
         by_chance = [random_search(everyone, goal, found["train_seconds"], seed) for seed in range(RANDOM_SEEDS)]
         misses = [points(a, best) for a in by_chance if a is not None]
         alone = predicted_alone(students, goal, settings, max(found["finished"], 1))
-        inside = [f for s in everyone for f in s.kept(goal)]
-        best_test = test.get(max(inside, key=validation_accuracy).artifact.sha256) if inside else None
+        kept = [f for s in everyone for f in s.kept(goal)]
+        best_test = test.get(max(kept, key=validation_accuracy).artifact.sha256) if kept else None
         found["accuracy_test"] = test.get(found["sha256"])
         row = {
             "budget_ms": limit_ms,

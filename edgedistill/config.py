@@ -297,7 +297,7 @@ class ProfileConfig(Frozen):
     session: Annotated[DurationMs, Field(ge=500, le=600_000)] = 3000.0
     pause: Annotated[DurationMs, Field(le=600_000)] = 500.0
     compare: Annotated[DurationMs, Field(ge=200, le=600_000)] = 1000.0
-    burst: Annotated[DurationMs, Field(le=10_000)] = 20.0
+    burst: Annotated[DurationMs, Field(le=10_000)] = 40.0
     sustained: Annotated[DurationMs, Field(ge=3000, le=3_600_000)] | None = None
 
 

@@ -253,6 +253,6 @@ budget = {budget}
 # session = "3s"
 # pause = "500ms"
 # compare = "1s"
-# burst = "20ms"
+# burst = "40ms"
 # sustained = "1min"  # example: then the winner runs for so long without a pause
 """

@@ -112,7 +112,7 @@ def make_proof(values: Sequence[float], limit: float, *, share: bool, sha256: st
         "share": share,
         "limit": limit,
         "bound": max(values) * 1.01,
-        "burst_s": 0.02 if share else 0.0,
+        "burst_s": 0.04 if share else 0.0,
         "began_at": make_moment(0).at,
         "start": make_moment(0),
         "end": make_moment(4.0 * len(values)),

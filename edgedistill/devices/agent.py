@@ -49,7 +49,7 @@ DEFAULTS: dict[str, Any] = {
     "min_runs": 1,
     "operators": False,
     "anchor": None,
-    "burst_s": 0.02,
+    "burst_s": 0.04,
     "memory_bytes": None,
 }
 OUT_OF_MEMORY = re.compile("bad_?alloc|allocate memory|Unable to allocate")

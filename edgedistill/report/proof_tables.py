@@ -182,7 +182,7 @@ def alternating(profile: Profile) -> tuple[str, bool]:
     told = f"alternating changes the ratio by {bias * 100:+.1f}%"
     if abs(bias) <= COLD_START_WARNING:
         return told, False
-    return f'{told}: too much; set burst = "40ms" in [profile] for longer turns', True
+    return f"{told}: too much; raise burst in [profile] for longer turns", True
 
 
 def sustained_text(load: SustainedLoad, percentile: Percentile) -> str:

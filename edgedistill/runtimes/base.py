@@ -57,7 +57,7 @@ class SessionJob(Frozen):
     seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)]
     min_runs: Annotated[int, Field(ge=1)] = 1
     anchor: Path | None = None
-    burst_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.02
+    burst_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.04
     operators: bool = False
 
 
@@ -94,7 +94,7 @@ class MeasurementProtocol:
     execute: Callable[[SessionJob], SessionReport]
     sample: Sampler
     anchor: CompiledArtifact | None = None
-    burst_s: float = 0.02
+    burst_s: float = 0.04
     input_shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
     def job(self, artifact: CompiledArtifact) -> SessionJob:

@@ -232,7 +232,7 @@ def test_longer_turns_are_asked_for_where_alternating_changes_much(realistic: Mo
         update={"sessions": tuple(s.model_copy(update={"samples_ns": slow_first}) for s in profiles.winner.sessions)}
     )
     told, warn = alternating(cold)
-    assert warn and told.startswith("alternating changes the ratio by +152.6%: too much; set burst = ")
+    assert warn and told.startswith("alternating changes the ratio by +152.6%: too much; raise burst in [profile]")
     assert (
         f"Warning: student, measured in turn with another file: {told}."
         in Page(render_report(result, ReportProfiles(cold))).text

@@ -1,0 +1,147 @@
+"""Students that brute_force.py trained and measured, as a search's lab plays them back: a training costs what it cost, a
+comparison gives the ratio that was measured. A proof is taken anew where there is a bench for it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from edgedistill.artifacts import MeasuredLatency, Proof, SchemeResult, TrainedStudent
+from edgedistill.config import BuildConfig
+from edgedistill.errors import TrialFailure
+from edgedistill.measuring import prove
+from edgedistill.selection.goal import comparable_ms
+from edgedistill.selection.lab import Figures, Training, figures_of
+from edgedistill.specs import Budget, Goal, Precision, StudentSpec, Target
+from edgedistill.students.space import Candidate, enumerate_space
+from edgedistill.workbench import Source, Workbench
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Student:
+    """A row of brute force."""
+
+    candidate: Candidate
+    accuracy: tuple[float, ...]
+    seconds: tuple[float, ...]
+    files: tuple[SchemeResult, ...]
+
+    def kept(self, goal: Goal) -> list[SchemeResult]:
+        return [f for f in self.files if not f.dropped and comparable_ms(f, goal) <= goal.budget.latency_ms]
+
+
+@dataclass(eq=False)
+class ReplayLab:
+    """A lab that looks everything up, and counts what it would have cost; proofs are taken on `bench`, where there is
+    one."""
+
+    students: dict[StudentSpec, Student]
+    target: Target
+    bench: Workbench | None
+    spent_s: float = 0.0
+    measured: int = 0
+    measurable: bool = True
+
+    @property
+    def device(self) -> str:
+        return self.target.name
+
+    @property
+    def precisions(self) -> tuple[Precision, ...]:
+        return self.target.precisions
+
+    def probe(self, candidate: Candidate) -> tuple[Figures, ...]:
+        self.measured += 1
+        return tuple(figures_of(self.students[candidate.spec].files))
+
+    def train(self, wanted: Sequence[Training]) -> list[TrainedStudent | TrialFailure]:
+        return [self._trained(one) for one in wanted]
+
+    def _trained(self, wanted: Training) -> TrainedStudent:
+        student = self.students[wanted.spec]
+        self.spent_s += student.seconds[wanted.rung]
+        return TrainedStudent(
+            spec=wanted.spec,
+            weights=Path("recorded"),
+            epochs=wanted.rung,
+            total_epochs=len(student.accuracy),
+            accuracy_validation=student.accuracy[wanted.rung],
+            train_seconds=student.seconds[wanted.rung],
+        )
+
+    def realise(self, trained: TrainedStudent, *, last: bool) -> tuple[SchemeResult, ...]:
+        self.measured += 1
+        return self.students[trained.spec].files
+
+    def prove(self, trained: TrainedStudent, result: SchemeResult, budget: Budget) -> Proof:
+        return proven(self.bench, trained.spec, result, budget)
+
+    def note(self, text: str, warning: bool = False) -> None:
+        pass
+
+
+def proven(bench: Workbench | None, spec: StudentSpec, result: SchemeResult, budget: Budget) -> Proof:
+    """New sessions of the very file, taken when they are first asked for; without a bench the recorded latency as if it
+    were that of every session."""
+    if bench is None:
+        value = comparable_ms(result, Goal(budget=budget))
+        return Proof(
+            artifact_sha256=result.artifact.sha256,
+            target="host",
+            percentile=budget.percentile,
+            share=False,
+            limit=budget.latency_ms,
+            claimed=0.8,
+            confidence=0.95,
+            alpha=0.05,
+            values=(value, value),
+            over=2 * (value > budget.latency_ms),
+            over_allowed=0,
+            bound=value,
+            session_s=1.0,
+            period_s=0.0,
+            began_at="",
+            met=value <= budget.latency_ms,
+        )
+    artifact = result.artifact.model_copy(update={"path": bench.store.root / result.artifact.path})
+    return prove(bench, artifact, Source(spec.label, "recorded", bench.contract(spec.resolution), never), budget)
+
+
+def never() -> nn.Module:
+    raise AssertionError("a recorded student is not loaded")
+
+
+def read_students(
+    document: Row, config: BuildConfig, target: Target, bench: Workbench | None
+) -> dict[StudentSpec, Student]:
+    """The rows of brute force that were trained and measured, by student; with the anchor's latency as it is on
+    `bench`."""
+    side = 28
+    space = enumerate_space(config.space, 10, side, target)
+    by_spec = {candidate.spec: candidate for candidate in space.candidates}
+    found = {}
+    for row in document["rows"]:
+        spec = StudentSpec.model_validate(row["spec"] | {"channel_multiple": target.channel_multiple})
+        if row.get("files"):
+            found[spec] = Student(
+                by_spec[spec],
+                tuple(rung["accuracy_validation"] for rung in row["rungs"]),
+                tuple(rung["seconds"] for rung in row["rungs"]),
+                tuple(on_scale(SchemeResult.model_validate(file), bench) for file in row["files"]),
+            )
+    return found
+
+
+def on_scale(result: SchemeResult, bench: Workbench | None) -> SchemeResult:
+    """The file with its ratio to the anchor in milliseconds of today."""
+    if bench is None or bench.scale is None:
+        return result
+    assert isinstance(result.latency, MeasuredLatency) and result.latency.relative is not None
+    relative = result.latency.relative.model_copy(update={"anchor_ms": bench.scale.anchor_ms})
+    return result.model_copy(update={"latency": result.latency.model_copy(update={"relative": relative})})
