@@ -11,7 +11,6 @@ from typing import Literal
 
 from edgedistill import __version__
 from edgedistill.artifacts import MeasuredLatency, Proof, Trial, Verified, answers_of
-from edgedistill.devices.proof import spread_of
 from edgedistill.intervals import lower_bound, resolves_loss, resolves_share
 from edgedistill.results import (
     AccuracyLimit,
@@ -254,9 +253,7 @@ def _verdict(
                 f"{format_ms(fastest_ms)}; the trials say what each lacked."
             )
         which = "the fastest student" + " that keeps the other limits" * (fastest_keeping_ms > fastest_ms)
-        noisy = ""
-        if fastest_keeping_ms <= budget.latency_ms and (spread := _session_spread(finding)):
-            noisy = f" and is not proven: sessions differ by {format_percent(spread)} here"
+        noisy = _not_provable(finding) if fastest_keeping_ms <= budget.latency_ms else ""
         hint = f" A budget of {format_ms(would_do_ms)} should be provable." if would_do_ms else ""
         return f"Budget of {limit} not met: {which} measured {format_ms(fastest_keeping_ms)}{noisy}.{hint}"
     proof, scheme = winner.proof, winner.scheme
@@ -267,10 +264,14 @@ def _verdict(
     )
 
 
-def _session_spread(finding: Finding) -> float:
-    """How much sessions differ (standard deviation of the log): in the proofs that are not met, or as the aim has it."""
-    seen = [proof.spread for proof in finding.outcome.attempts]
-    return max(seen) if seen else spread_of(finding.goal.budget.latency_ms, finding.goal.limit_ms)
+def _not_provable(finding: Finding) -> str:
+    """Why a file inside the budget is not proven; empty where it is not known how sessions differ."""
+    if seen := [proof.spread for proof in finding.outcome.attempts]:
+        return f" and is not proven: sessions differ by {format_percent(max(seen))} here"
+    goal = finding.goal
+    if goal.limit_ms == goal.budget.latency_ms:
+        return ""
+    return f" and is not proven: {format_ms(goal.limit_ms)} can be proven where sessions differ as here"
 
 
 def _notes(finding: Finding) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from edgedistill.artifacts import Proof
-from edgedistill.devices.proof import aim
+from edgedistill.devices.proof import aim, spread_of
 from edgedistill.latency.model import Row, choose_probes
 from edgedistill.selection.expect import Aim, Expectations, Measurements, Prospect
 from edgedistill.selection.lab import Figures, Lab
@@ -19,15 +19,15 @@ SAME_SIZE = 2.0
 """A network of up to so many times the multiply-adds tells of another."""
 
 ENOUGH_TAILS = 8
-"""From so many measured files on, their tails tell how much sessions differ."""
+"""From so many measured files on, their tails tell how a proof will find a file."""
 
 
 @dataclass(eq=False)
 class OnTarget:
     """A target with its `lab` and `goal`. `prior` are latency models for a device that is not attached; candidates above
     `plausible_multiply_adds` are too far outside the budget to be worth a probe. `attempts` are the proofs that are not
-    met. `tails` are log(percentile / p50) of the files measured so far, each in a session of its own; `aims_ms` are the
-    goal's own aim and what proofs that are not met have taught to stay below."""
+    met. `tails` are log(percentile / p50) of the files measured so far, beyond the anchor's own, each in a session of its
+    own; `fastest_ms` is the fastest of them. `taught_ms` is what proofs that are not met have taught to stay below."""
 
     lab: Lab
     goal: Goal
@@ -36,12 +36,15 @@ class OnTarget:
     measurements: Measurements = field(default_factory=Measurements)
     attempts: list[Proof] = field(default_factory=list)
     tails: list[float] = field(default_factory=list)
-    aims_ms: list[float] = field(default_factory=list)
+    fastest_ms: float = math.inf
+    taught_ms: list[float] = field(default_factory=list)
     probes: int = 0
+    scale_spread: float | None = field(init=False)
+    """How much the sessions of the scale differ; None without one."""
 
     def __post_init__(self) -> None:
-        if self.goal.aim_ms is not None:
-            self.aims_ms.append(self.goal.aim_ms)
+        aimed_ms = self.goal.aim_ms
+        self.scale_spread = None if aimed_ms is None else spread_of(self.goal.budget.latency_ms, aimed_ms)
 
     @property
     def name(self) -> str:
@@ -70,26 +73,40 @@ class OnTarget:
                 return
 
     def learn(self, candidate: Candidate, figures: Figures) -> None:
-        """A measurement becomes a row of the models, and its tail tells how much sessions differ."""
+        """A measurement becomes a row of the models, and its tail tells how a proof will find a file."""
         latency, percentile = figures.latency, self.goal.budget.percentile
         row = Row(candidate.structure, latency.comparable(percentile), figures.multiplying)
         self.measurements.add(row, figures.precision, figures.bytes, figures.peak_memory_bytes)
-        self.tails.append(math.log(latency.at(percentile) / latency.at(Percentile.P50)))
+        told_ms = latency.comparable(percentile) / latency.comparable(Percentile.P50)
+        self.tails.append(math.log(latency.at(percentile) / latency.at(Percentile.P50) / told_ms))
+        self.fastest_ms = min(self.fastest_ms, latency.comparable(percentile))
         self._aim()
 
     def aim_below(self, aim_ms: float) -> None:
         """From now on files have to stay below `aim_ms` too."""
-        self.aims_ms.append(aim_ms)
+        self.taught_ms.append(aim_ms)
         self._aim()
 
     def _aim(self) -> None:
-        # The anchor's sessions follow one another within seconds; those of the files are as far apart as a proof's.
-        budget_ms = self.goal.budget.latency_ms
-        aims_ms = list(self.aims_ms)
-        if len(self.tails) >= ENOUGH_TAILS:
-            aims_ms.append(aim(budget_ms, statistics.stdev(self.tails)))
+        # That a file may not be provable keeps others from being preferred; the fastest one is always worth a proof.
+        budget_ms, expected_ms = self.goal.budget.latency_ms, self._expected_ms()
+        aims_ms = list(self.taught_ms)
+        if expected_ms is not None:
+            aims_ms.append(max(expected_ms, self.fastest_ms) if self.tails else expected_ms)
         if aims_ms:
             self.goal = self.goal.model_copy(update={"aim_ms": min(budget_ms, *aims_ms)})
+
+    def _expected_ms(self) -> float | None:
+        """What a file has to stay below to be proven, by what was measured of others; None where that tells nothing.
+
+        A file is compared by its median in turn with the anchor's, and proven by its percentile, alone or in turn with the
+        teacher's. So what the scale's sessions show and what the files' tails show come together: their spreads as those
+        of a product, and by how much the tails are longer than the anchor's."""
+        budget_ms = self.goal.budget.latency_ms
+        if len(self.tails) < ENOUGH_TAILS:
+            return None if self.scale_spread is None else aim(budget_ms, self.scale_spread)
+        spread = math.hypot(self.scale_spread or 0.0, statistics.stdev(self.tails))
+        return aim(budget_ms, spread) * math.exp(-statistics.fmean(self.tails))
 
     def prospect(self, share: float = 1.0) -> Prospect:
         """What a file has to keep here to be inside all limits, with `share` of the latency limit; and what is expected of
