@@ -123,6 +123,7 @@ def rows() -> list[tuple[str, str, str]]:
         *latency_rows(),
         *optional("calibrate_host", search_figures.calibrate_row),
         *optional("search_budgets", search_figures.budgets_row),
+        *optional("search_budgets_times", search_figures.times_row),
         search_figures.ranked_row(result("rank_space")),
         families_row(),
         *format_figures.rows(),

@@ -43,6 +43,21 @@ def budgets_row(found: dict[str, Any]) -> Figures:
     )
 
 
+def times_row(found: dict[str, Any]) -> Figures:
+    """The search at budgets that are so many times a file's true p95: how often it says `met`, and what a stranger found."""
+    rows = found["rows"]
+    times = ", ".join(f"{one:g}" for one in sorted({row["times_true_p95"] for row in rows}))
+    checked = [row["stranger"] for row in rows if "stranger" in row]
+    inside, sessions = sum(one["inside"] for one in checked), sum(one["sessions"] for one in checked)
+    return (
+        f"the search at {len(rows)} budgets of {times} times the p95 of one of these students' files (by 60 sessions of plain "
+        "ONNX Runtime): how often it says `met`; a stranger's sessions inside",
+        f"{found['proven']} of {len(rows)}; {inside} of {sessions}",
+        "`python benchmarks/search_budgets.py benchmarks/fashion_search.toml --rows FILE --prove --stranger 20 --times "
+        f"{times.replace(', ', ',')} --of {len(rows)} --json FILE`",
+    )
+
+
 def ranked_row(found: dict[str, Any]) -> Figures:
     """Ranking a large space."""
     return (
