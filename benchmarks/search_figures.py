@@ -50,8 +50,8 @@ def times_row(found: dict[str, Any]) -> Figures:
     checked = [row["stranger"] for row in rows if "stranger" in row]
     inside, sessions = sum(one["inside"] for one in checked), sum(one["sessions"] for one in checked)
     return (
-        f"the search at {len(rows)} budgets of {times} times the p95 of one of these students' files (by 60 sessions of plain "
-        "ONNX Runtime): how often it says `met`; a stranger's sessions inside",
+        f"the search at {len(rows)} budgets of {times} times the p95 of one of these students' files (by 60 sessions of "
+        "plain ONNX Runtime): how often it says `met`; a stranger's sessions inside",
         f"{found['proven']} of {len(rows)}; {inside} of {sessions}",
         "`python benchmarks/search_budgets.py benchmarks/fashion_search.toml --rows FILE --prove --stranger 20 --times "
         f"{times.replace(', ', ',')} --of {len(rows)} --json FILE`",
