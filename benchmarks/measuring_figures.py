@@ -29,7 +29,7 @@ def pairs_row(found: Any) -> tuple[str, str, str]:
         "spread of the ratio to the anchor from session to session, of p95 alone; bias of alternating; seconds a file",
         f"{middle('spread_pair_p95')}, {middle('spread_alone_p95')}; bias {bias[len(bias) // 2]:.1%}, at most "
         f"{bias[-1]:.1%}; {seconds[len(seconds) // 2]:.1f} s{older}",
-        "`python benchmarks/pairs.py --json FILE`",
+        f"`python benchmarks/pairs.py --sessions {found['sessions']}{' --before CHECKOUT' if older else ''} --json FILE`",
     )
 
 
