@@ -46,8 +46,7 @@ class Percentiles(Frozen):
 
 class RelativeLatency(Percentiles):
     """A file's latency as a ratio to that of the anchor with this hash, which ran in turn with it in the same
-    processes: 0.8 is a fifth faster. One or two sessions, and those too short for a percentile, compare medians in its
-    place (`by_median`).
+    processes: 0.8 is a fifth faster. Sessions too short for a percentile compare medians in its place (`by_median`).
 
     `anchor_ms` is the anchor's own latency, from the same figures for all files that are compared. It turns ratios into
     milliseconds for ranking and prediction; no verdict uses them.
@@ -58,8 +57,10 @@ class RelativeLatency(Percentiles):
     anchor_ms: Percentiles
 
     def in_ms(self, percentile: Percentile) -> float:
-        """The ratio times the anchor's own latency: what is compared and predicted, and never a proof."""
-        return self.at(percentile) * self.anchor_ms.at(percentile)
+        """The ratio of medians times the anchor's own latency at `percentile`: what is compared and predicted, and never
+        a proof. How long the slowest runs of a session take depends on what else the machine did meanwhile; docs/devices.md
+        has figures."""
+        return self.p50 * self.anchor_ms.at(percentile)
 
 
 class MeasuredLatency(Frozen):
@@ -81,8 +82,8 @@ class MeasuredLatency(Frozen):
         return {Percentile.P50: self.p50_ms, Percentile.P95: self.p95_ms, Percentile.P99: self.p99_ms}[percentile]
 
     def comparable(self, percentile: Percentile) -> float:
-        """Latency in ms at `percentile` that the search compares with other files: the ratio to the anchor times the
-        anchor's own latency; without an anchor `at`. It is never a proof."""
+        """Latency in ms at `percentile` that the search compares with other files: the ratio of medians to the anchor
+        times the anchor's own latency; without an anchor `at`. It is never a proof."""
         if self.relative is None:
             return self.at(percentile)
         return self.relative.in_ms(percentile)

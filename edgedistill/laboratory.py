@@ -94,7 +94,7 @@ def _calibrated(bench: Workbench, goal: Goal) -> tuple[list[KnownFile], list[str
             target=bench.target.name,
             precision=row.precision,
             structure=row.structure,
-            latency_ms=row.relative.at(percentile) * anchor_ms.at(percentile),
+            latency_ms=row.relative.p50 * anchor_ms.at(percentile),
             bytes=row.bytes,
             peak_memory_bytes=row.peak_memory_bytes,
             multiplying=row.multiplying,

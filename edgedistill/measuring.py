@@ -260,7 +260,9 @@ def scale_beside(bench: Workbench, artifact: CompiledArtifact, source: Source) -
         return None
     profile = first_sessions(bench, artifact, source, anchor, SCALE_SESSIONS)
     if profile:
-        set_scale(bench, anchor, profile, [ratio(s, bench.config.budget.percentile) for s in profile.sessions])
+        # A share is compared by medians as files are. In calm sessions, in which it is the largest, it is also that of the
+        # percentiles.
+        set_scale(bench, anchor, profile, [ratio(s, Percentile.P50) for s in profile.sessions])
     return profile
 
 

@@ -14,9 +14,6 @@ from edgedistill.specs import Percentile
 
 RUNS_BEYOND = 20
 """A session with fewer runs than this beyond a percentile compares medians in its place."""
-TAIL_SESSIONS = 3
-"""Fewer sessions than this compare medians for every percentile. How long the slowest runs of one session take depends
-on what else the machine did meanwhile; docs/devices.md has figures."""
 LEAST_BEYOND = 3
 """A session has at least so many runs beyond its percentile."""
 
@@ -39,14 +36,13 @@ def measured_latency(profile: Profile, anchor_ms: Percentiles | None = None) -> 
     Not of the pooled samples: from one process to the next the same model moves by several percent, and the upper
     percentiles of a pool are those of its slowest session alone.
     """
-    sessions, few = profile.sessions, len(profile.sessions) < TAIL_SESSIONS
+    sessions = profile.sessions
     found = {p: statistics.median(percentile_ms(s.samples_ns, p.fraction) for s in sessions) for p in Percentile}
     relative = None
     if anchor_ms is not None and profile.anchor_sha256 is not None:
-        compared = {p: Percentile.P50 if few else p for p in Percentile}
         relative = RelativeLatency(
-            **{p.value: statistics.median(ratio(s, at) for s in sessions) for p, at in compared.items()},
-            by_median=tuple(p for p, at in compared.items() if p != at or not all(resolves(s, p) for s in sessions)),
+            **{p.value: statistics.median(ratio(s, p) for s in sessions) for p in Percentile},
+            by_median=tuple(p for p in Percentile if not all(resolves(s, p) for s in sessions)),
             anchor_sha256=profile.anchor_sha256,
             anchor_ms=anchor_ms,
         )

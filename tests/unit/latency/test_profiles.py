@@ -33,11 +33,11 @@ FACTS = {
     "power mode": "performance",
     "onnxruntime": "1.23.0",
 }
-ANCHOR_MS = Percentiles(p50=1, p95=1, p99=1)
+ANCHOR_MS = Percentiles(p50=1, p95=2, p99=3)
 
 
 def make_rows(count: int, precision: Precision = Precision.FP32, noise: float = 0.0) -> tuple[CalibrationRow, ...]:
-    """Latency is a law at p50, twice that at p95."""
+    """Latency is a law at p50, twice that at p95, as the anchor's; what a file's own slowest runs show is not compared."""
     found = structures(count, 3)
     rng = np.random.default_rng(7)
     latencies = (matrix_of(found) @ law(3)) * np.exp(rng.normal(0, noise, count))
@@ -47,7 +47,7 @@ def make_rows(count: int, precision: Precision = Precision.FP32, noise: float = 
             structure=structure,
             precision=precision,
             relative=RelativeLatency(
-                p50=latency, p95=2 * latency, p99=3 * latency, anchor_sha256="0" * 64, anchor_ms=ANCHOR_MS
+                p50=latency, p95=4 * latency, p99=7 * latency, anchor_sha256="0" * 64, anchor_ms=ANCHOR_MS
             ),
             bytes=structure.weights_bytes + 1000,
             peak_memory_bytes=30_000_000 + structure.weights_bytes + 2 * structure.activation_bytes,
