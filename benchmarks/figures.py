@@ -124,6 +124,7 @@ def rows() -> list[tuple[str, str, str]]:
         *optional("calibrate_host", search_figures.calibrate_row),
         *optional("search_budgets", search_figures.budgets_row),
         *optional("search_budgets_times", search_figures.times_row),
+        *optional("search_budgets_close", search_figures.times_row),
         search_figures.ranked_row(result("rank_space")),
         families_row(),
         *format_figures.rows(),

@@ -1,5 +1,5 @@
 """Students that brute_force.py trained and measured, as a search's lab plays them back: a training costs what it cost, a
-comparison gives the ratio that was measured. A proof is taken anew where there is a bench for it."""
+comparison gives the ratio that was measured. A proof is taken anew where the files are there."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from recorded_files import RecordedFiles
 from torch import nn
 
 from edgedistill.artifacts import MeasuredLatency, Proof, SchemeResult, TrainedStudent
@@ -38,12 +39,12 @@ class Student:
 
 @dataclass(eq=False)
 class ReplayLab:
-    """A lab that looks everything up, and counts what it would have cost; proofs are taken on `bench`, where there is
-    one."""
+    """A lab that looks everything up, and counts what it would have cost; proofs are taken of `files`, where they are
+    given."""
 
     students: dict[StudentSpec, Student]
     target: Target
-    bench: Workbench | None
+    files: RecordedFiles | None
     spent_s: float = 0.0
     measured: int = 0
     measurable: bool = True
@@ -80,16 +81,16 @@ class ReplayLab:
         return self.students[trained.spec].files
 
     def prove(self, trained: TrainedStudent, result: SchemeResult, budget: Budget) -> Proof:
-        return proven(self.bench, trained.spec, result, budget)
+        return proven(self, trained.spec, result, budget)
 
     def note(self, text: str, warning: bool = False) -> None:
         pass
 
 
-def proven(bench: Workbench | None, spec: StudentSpec, result: SchemeResult, budget: Budget) -> Proof:
-    """New sessions of the very file, taken when they are first asked for; without a bench the recorded latency as if it
-    were that of every session."""
-    if bench is None:
+def proven(lab: ReplayLab, spec: StudentSpec, result: SchemeResult, budget: Budget) -> Proof:
+    """New sessions of the very file, taken when they are first asked for; without files the recorded latency as if it were
+    that of every session."""
+    if lab.files is None:
         value = comparable_ms(result, Goal(budget=budget))
         return Proof(
             artifact_sha256=result.artifact.sha256,
@@ -109,7 +110,7 @@ def proven(bench: Workbench | None, spec: StudentSpec, result: SchemeResult, bud
             began_at="",
             met=value <= budget.latency_ms,
         )
-    artifact = result.artifact.model_copy(update={"path": bench.store.root / result.artifact.path})
+    bench, artifact = lab.files.bench, lab.files.of(lab.students[spec].candidate, result)
     return prove(bench, artifact, Source(spec.label, "recorded", bench.contract(spec.resolution), never), budget)
 
 

@@ -4,7 +4,7 @@ alone.
     python benchmarks/search_budgets.py benchmarks/fashion_search.toml --rows benchmarks/results/brute_force.json \\
         --json FILE [--plot FILE.html] [--prove] [--stranger 20] [--times 1.1,1.25,1.5 --of 3 [--true FILE]]
 
-`--rows` is what brute_force.py --measure wrote, with the same cache. A training is replayed at its recorded cost and
+`--rows` is what brute_force.py --measure wrote; a file that is not in the cache is made when it is asked for. A training is replayed at its recorded cost and
 gives its recorded accuracy; a comparison with the anchor gives the recorded ratio. With `--prove` the anchor is
 measured anew and each finalist's file is proven in new sessions, as a build does it; without it, the recorded latency
 is taken for the proof. Brute force is asked too what it could prove: its files inside the budget, the most accurate
@@ -43,6 +43,7 @@ from typing import Any, TypeVar
 import numpy as np
 from budgets_plot import draw
 from plain_latency import judged, plain_sessions
+from recorded_files import RecordedFiles
 from replay import ReplayLab, Student, proven, read_students
 
 from edgedistill.config import BuildConfig, load_config
@@ -76,7 +77,7 @@ def best_provable(lab: ReplayLab, goal: Goal) -> float | None:
     accurate first, until one is proven."""
     entries = [(spec, f) for spec, student in lab.students.items() for f in student.kept(goal)]
     for spec, result in sorted(entries, key=lambda entry: -validation_accuracy(entry[1])):
-        if proven(lab.bench, spec, result, goal.budget).met:
+        if proven(lab, spec, result, goal.budget).met:
             return validation_accuracy(result)
     return None
 
@@ -224,15 +225,15 @@ def worst(rows: Sequence[Row], key: str) -> float | None:
     return max((row["search"][key] for row in rows if row["search"][key] is not None), default=None)
 
 
-def true_p95s(bench: Workbench, students: Sequence[Student], goal: Goal, count: int) -> list[Row]:
+def true_p95s(files: RecordedFiles, students: Sequence[Student], goal: Goal, count: int) -> list[Row]:
     """The p95 in ms that plain ONNX Runtime finds, as the median of its sessions, for the best files of students evenly
     by rank."""
-    best = sorted(
-        (min(s.files, key=lambda f: comparable_ms(f, goal)) for s in students), key=lambda f: comparable_ms(f, goal)
-    )
+    best = [(s.candidate, min(s.files, key=lambda f: comparable_ms(f, goal))) for s in students]
+    best.sort(key=lambda pair: comparable_ms(pair[1], goal))
     rows = []
-    for result in evenly(best, count):
-        values = list(islice(plain(bench, result.artifact.path, goal.budget.percentile), TRUE_SESSIONS))
+    for candidate, result in evenly(best, count):
+        path = files.of(candidate, result).path
+        values = list(islice(plain(files.bench, path, goal.budget.percentile), TRUE_SESSIONS))
         rows.append({"file": str(result.artifact.path), "p95_ms": statistics.median(values), "values": values})
         print(f"{result.artifact.path}: p95 {statistics.median(values):.4f} ms", flush=True)
     return rows
@@ -248,8 +249,14 @@ def evenly(ranked: Sequence[T], count: int) -> list[T]:
 
 
 def plain(bench: Workbench, path: Path, percentile: Percentile) -> Iterator[float]:
-    """Sessions of a file in the cache by plain ONNX Runtime, of a proof's length."""
-    return plain_sessions(bench.store.root / path, bench.config.profile.session / 1000, percentile.fraction, None, 1.0)
+    """Sessions of a file by plain ONNX Runtime, of a proof's length."""
+    return plain_sessions(path, bench.config.profile.session / 1000, percentile.fraction, None, 1.0)
+
+
+def found_file(files: RecordedFiles, students: dict[StudentSpec, Student], found: Row) -> Path:
+    """Where the file lies that a search found."""
+    pairs = ((student.candidate, result) for student in students.values() for result in student.files)
+    return next(files.of(*pair).path for pair in pairs if pair[1].artifact.sha256 == found["sha256"])
 
 
 def open_scale(config: BuildConfig, target: Target, base: Path) -> Workbench:
@@ -279,6 +286,7 @@ def main() -> None:
     bench = open_scale(config, target, arguments.build.parent.absolute()) if arguments.prove else None
     recorded = json.loads(arguments.rows.read_text())
     students = read_students(recorded, config, target, bench)
+    files = None if bench is None else RecordedFiles(bench)
     test = {sha256: accuracy for row in recorded["rows"] for sha256, accuracy in row.get("accuracy_test", {}).items()}
     everyone = list(students.values())
     settings = settings_of(config.search)
@@ -288,11 +296,11 @@ def main() -> None:
     true: list[Row] = []
     limits: list[tuple[float, float | None]] = [(limit_ms, None) for limit_ms in budgets_of(everyone, percentile)]
     if arguments.times:
-        assert bench is not None, "--times needs --prove"
+        assert files is not None, "--times needs --prove"
         true = (
             earlier(arguments.true, arguments.of)
             if arguments.true
-            else true_p95s(bench, everyone, anything, arguments.of)
+            else true_p95s(files, everyone, anything, arguments.of)
         )
         limits = [(float(times) * row["p95_ms"], float(times)) for row in true for times in arguments.times.split(",")]
     rows: list[Row] = []
@@ -303,7 +311,7 @@ def main() -> None:
         aim_ms = aim(limit_ms, bench.scale.spread) if bench is not None and bench.scale is not None else None
         goal = Goal(budget=Budget(latency_ms=limit_ms, percentile=percentile), aim_ms=aim_ms)
         best = best_inside(everyone, goal)
-        lab = ReplayLab(students, target, bench)
+        lab = ReplayLab(students, target, files)
         found = searched(students, goal, settings, lab)
         # For brute force no limit lies below the budget: it may try every file.
         provable = best if bench is None or times else best_provable(lab, goal.model_copy(update={"aim_ms": None}))
@@ -342,7 +350,10 @@ def main() -> None:
             "prediction_alone": alone | {"points_below": points(alone["accuracy"], best)},
         }
         if bench is not None and found["proven"] and arguments.stranger:
-            values, inside = judged(plain(bench, Path(found["file"]), percentile), limit_ms, arguments.stranger)
+            assert files is not None
+            values, inside = judged(
+                plain(bench, found_file(files, students, found), percentile), limit_ms, arguments.stranger
+            )
             row["stranger"] = {"sessions": len(values), "inside": inside, "values": values}
         rows.append(row)
         print(told(row), flush=True)

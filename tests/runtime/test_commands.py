@@ -218,7 +218,9 @@ def test_a_file_is_profiled_beside_another(
     assert result.latency.p50_ms == pytest.approx(relative.p50 * relative.anchor_ms.p50, rel=0.5)
     assert run(["profile", str(small), "--beside", str(large), "--sessions", "1"]) == 0
     shown = capsys.readouterr().out
-    told = re.search(r"p50 0\.\d{3}(, p95 0\.\d{3})? times that of .*fp32\.onnx, in turn with it", " ".join(shown.split()))
+    told = re.search(
+        r"p50 0\.\d{3}(, p95 0\.\d{3})? times that of .*fp32\.onnx, in turn with it", " ".join(shown.split())
+    )
     assert told, "p95 where a session has runs enough for it"
     error = answer(capsys, "profile", small, "--beside", file_of(exported, ".engine"), code=2)["error"]
     assert "cannot run in turn with" in error["message"]

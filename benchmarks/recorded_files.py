@@ -1,0 +1,52 @@
+"""The files of students that brute_force.py recorded: from the cache, or made as it made them, the student trained first.
+
+Training is repeatable to the bit on machines of one kind, so that a record is enough: it takes minutes for each file that
+is asked for, and not the hours of all."""
+
+from __future__ import annotations
+
+from brute_force import through_rungs
+
+from edgedistill.artifacts import CompiledArtifact, SchemeResult
+from edgedistill.files import compiled, portable
+from edgedistill.pipeline import source_of
+from edgedistill.preparation import open_views
+from edgedistill.rungs import settled
+from edgedistill.students.space import Candidate
+from edgedistill.teachers.cache import ViewStore
+from edgedistill.teaching import open_teacher
+from edgedistill.workbench import Workbench
+from edgedistill.workers import InProcess
+
+
+class RecordedFiles:
+    """Files on `bench`."""
+
+    def __init__(self, bench: Workbench) -> None:
+        self.bench = bench
+        self._made: dict[str, CompiledArtifact] = {}
+        self._views: ViewStore | None = None
+
+    def of(self, candidate: Candidate, result: SchemeResult) -> CompiledArtifact:
+        """The file of a record. Raises ValueError where what is made here is another file than was recorded."""
+        recorded = result.artifact
+        path = self.bench.store.root / recorded.path
+        if path.exists():
+            return recorded.model_copy(update={"path": path})
+        if recorded.sha256 not in self._made:
+            self._made[recorded.sha256] = self._make(candidate, result)
+        return self._made[recorded.sha256]
+
+    def _make(self, candidate: Candidate, result: SchemeResult) -> CompiledArtifact:
+        if self._views is None:
+            open_teacher(self.bench)
+            self._views = open_views(self.bench, InProcess(self.bench))
+        trained = through_rungs(self.bench, self._views, candidate)[-1][0]
+        origin = settled(self.bench, source_of(self.bench, trained), result.scheme, self._views)
+        made = compiled(self.bench, portable(self.bench, origin, result.scheme, self.bench.target.runtime))
+        if made.sha256 != result.artifact.sha256:
+            raise ValueError(
+                f"{candidate.spec.label} in {result.scheme.label} came out as another file than was recorded: "
+                "record all anew (brute_force.py, then --measure)"
+            )
+        return made
