@@ -4,13 +4,13 @@ alone.
     python benchmarks/search_budgets.py benchmarks/fashion_search.toml --rows benchmarks/results/brute_force.json \\
         --json FILE [--plot FILE.html] [--prove] [--stranger 20] [--times 1.1,1.25,1.5 --of 3 [--true FILE]]
 
-`--rows` is what brute_force.py --measure wrote; a file that is not in the cache is made when it is asked for. A training is replayed at its recorded cost and
-gives its recorded accuracy; a comparison with the anchor gives the recorded ratio. With `--prove` the anchor is
-measured anew and each finalist's file is proven in new sessions, as a build does it; without it, the recorded latency
-is taken for the proof. Brute force is asked too what it could prove: its files inside the budget, the most accurate
-first, until one is proven; the sessions of a file at one budget are taken once. With `--stranger N` plain
-ONNX Runtime takes N sessions of each proven file afterwards, nothing left out (plain_latency.py), and 60 more where
-fewer than 16 of 20 are inside.
+`--rows` is what brute_force.py --measure wrote; a file that is not in the cache is made when it is asked for. A
+training is replayed at its recorded cost and gives its recorded accuracy; a comparison with the anchor gives the
+recorded ratio. With `--prove` the anchor is measured anew and each finalist's file is proven in new sessions, as a
+build does it; without it, the recorded latency is taken for the proof. Brute force is asked too what it could prove:
+its files inside the budget, the most accurate first, until one is proven; the sessions of a file at one budget are
+taken once. With `--stranger N` plain ONNX Runtime takes N sessions of each proven file afterwards, nothing left out
+(plain_latency.py), and 60 more where fewer than 16 of 20 are inside.
 
 Beside it: the same search without its quality model, with as many candidates ("by size"); random search; prediction
 alone. `--resamples N` compares the search and the one by size on N draws of three quarters of the students as well, at
