@@ -55,8 +55,8 @@ def times_row(found: dict[str, Any]) -> Figures:
             f"{factor:g} times: {sum(row['search']['proven'] for row in rows)} of {len(rows)}; {inside} of {sessions}"
         )
     return (
-        f"the search at budgets that are so many times the p95 of {students} of these students' files (by 60 sessions of plain "
-        "ONNX Runtime): how often it says `met`; a stranger's sessions inside",
+        f"the search at budgets that are so many times the p95 of {students} of these students' files (by 60 sessions of "
+        "plain ONNX Runtime): how often it says `met`; a stranger's sessions inside",
         "; ".join(parts),
         "`python benchmarks/search_budgets.py benchmarks/fashion_search.toml --rows FILE --prove --stranger 20 --times "
         f"{','.join(f'{one:g}' for one in factors)} --of {students} --json FILE`",
