@@ -18,21 +18,21 @@ import time
 from pathlib import Path
 from typing import Any
 
-from edgedistill.artifacts import MeasuredLatency, SchemeResult, TrainedStudent, Verified
-from edgedistill.config import load_config
-from edgedistill.errors import TrialFailure
-from edgedistill.pipeline import source_of, train
-from edgedistill.preparation import open_bench, open_space, open_views, prepare_teacher
-from edgedistill.progress import Event, Note, StageFinished
-from edgedistill.realise import realise
-from edgedistill.runtimes import runtime_for
-from edgedistill.store import Store, write_atomic
-from edgedistill.students.space import Candidate
-from edgedistill.targets import load_target
-from edgedistill.teachers.cache import ViewStore
-from edgedistill.verification import test_accuracy
-from edgedistill.workbench import Workbench
-from edgedistill.workers import InProcess
+from edgedistill.base.errors import TrialFailure
+from edgedistill.base.progress import Event, Note, StageFinished
+from edgedistill.base.store import Store, write_atomic
+from edgedistill.distill.teachers.view_store import ViewStore
+from edgedistill.documents.artifacts import MeasuredLatency, SchemeResult, TrainedStudent, Verified
+from edgedistill.documents.build_file import load_config
+from edgedistill.documents.targets import load_target
+from edgedistill.formats import format_for
+from edgedistill.formats.running import test_accuracy
+from edgedistill.networks.space import Candidate
+from edgedistill.pipeline.bench import Workbench
+from edgedistill.pipeline.judge import realise
+from edgedistill.pipeline.prepare import open_bench, open_space, open_views, prepare_teacher
+from edgedistill.pipeline.train import source_of, train
+from edgedistill.pipeline.workers import InProcess
 
 Row = dict[str, Any]
 
@@ -86,7 +86,7 @@ def measured_files(bench: Workbench, views: ViewStore, candidate: Candidate) -> 
     return {
         "files": [portable_result(bench, result).model_dump(mode="json") for result in found],
         "accuracy_test": {
-            result.artifact.sha256: test_accuracy(runtime_for(result.artifact.format), result.artifact, images, labels)
+            result.artifact.sha256: test_accuracy(format_for(result.artifact.format), result.artifact, images, labels)
             for result in found
         },
     }
@@ -108,7 +108,7 @@ def main() -> None:
     base = arguments.build.parent.absolute()
     bench = open_bench(config, load_target("host"), Store(listener=listen), base=base, require_measured=True)
     # What a busy machine measured while it trained is not what its files are compared by.
-    bench.occasion = "measure" if arguments.measure else ""
+    bench.meter.occasion = "measure" if arguments.measure else ""
     teacher = prepare_teacher(bench)
     views = open_views(bench, InProcess(bench))
     document: Row = json.loads(arguments.json.read_text()) if arguments.json.exists() else {"rows": []}

@@ -32,16 +32,22 @@ from typing import Any
 import numpy as np
 from scipy.stats import spearmanr
 
-from edgedistill.calibrating import MAX_MULTIPLY_ADDS, Asked, calibrate_target, measure, open_calibration
-from edgedistill.latency.profile import CalibrationRow, DeviceProfile, Quantity
-from edgedistill.preparation import open_space
-from edgedistill.progress import Event, Note, StageFinished
-from edgedistill.specs import Percentile, Precision, Target
-from edgedistill.store import Store, write_atomic
-from edgedistill.students.space import Candidate
-from edgedistill.students.structure import Structure
-from edgedistill.targets import load_target
-from edgedistill.workbench import Workbench
+from edgedistill.base.progress import Event, Note, StageFinished
+from edgedistill.base.store import Store, write_atomic
+from edgedistill.commands.calibrate import (
+    MAX_MULTIPLY_ADDS,
+    CalibrationRequest,
+    calibrate_target,
+    measure,
+    open_calibration,
+)
+from edgedistill.devices.latency.profile import CalibrationRow, DeviceProfile, Quantity
+from edgedistill.documents.specs import Percentile, Precision, Target
+from edgedistill.documents.targets import load_target
+from edgedistill.networks.space import Candidate
+from edgedistill.networks.structure import Structure
+from edgedistill.pipeline.bench import Bench
+from edgedistill.pipeline.prepare import open_space
 
 SPARE = 10
 Estimate = tuple[float, float, float]
@@ -81,9 +87,9 @@ def judge(estimated: list[Estimate], measured: list[float]) -> dict[str, float]:
     }
 
 
-def again(bench: Workbench, rows: Sequence[CalibrationRow], candidates: Sequence[Candidate]) -> dict[str, float]:
+def again(bench: Bench, rows: Sequence[CalibrationRow], candidates: Sequence[Candidate]) -> dict[str, float]:
     """The same files in new sessions, on an occasion of their own."""
-    bench = dataclasses.replace(bench, occasion="again")
+    bench = dataclasses.replace(bench, meter=dataclasses.replace(bench.meter, occasion="again"))
     new = {row.spec: row for row in measure(bench, candidates, len(candidates)).rows}
     ratios = np.array([new[row.spec].relative.p50 / row.relative.p50 for row in rows if row.spec in new])
     return {
@@ -95,7 +101,7 @@ def again(bench: Workbench, rows: Sequence[CalibrationRow], candidates: Sequence
 def run(target: Target, precision: Precision, arguments: argparse.Namespace, cache: Path) -> dict[str, Any]:
     store = Store(cache / precision.value, listen)
     families, sides = arguments.family, arguments.resolution
-    asked = Asked.parse(arguments.models, families, sides, precision.value)
+    asked = CalibrationRequest.parse(arguments.models, families, sides, precision.value)
     began = time.monotonic()
     profile = calibrate_target(target, asked, store)
     seconds = time.monotonic() - began

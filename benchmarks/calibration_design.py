@@ -21,15 +21,15 @@ from typing import Any
 import numpy as np
 from calibrate_host import listen
 
-from edgedistill.calibrating import MAX_MULTIPLY_ADDS, Asked, measure, open_calibration
-from edgedistill.latency.features import features_of
-from edgedistill.latency.model import LatencyModel, Row, choose_probes
-from edgedistill.latency.profile import CalibrationRow
-from edgedistill.preparation import open_space
-from edgedistill.specs import Percentile, StudentSpec
-from edgedistill.store import Store, write_atomic
-from edgedistill.students.structure import Structure
-from edgedistill.targets import load_target
+from edgedistill.base.store import Store, write_atomic
+from edgedistill.commands.calibrate import MAX_MULTIPLY_ADDS, CalibrationRequest, measure, open_calibration
+from edgedistill.devices.latency.features import features_of
+from edgedistill.devices.latency.model import LatencyModel, Row, choose_probes
+from edgedistill.devices.latency.profile import CalibrationRow
+from edgedistill.documents.specs import Percentile, StudentSpec
+from edgedistill.documents.targets import load_target
+from edgedistill.networks.structure import Structure
+from edgedistill.pipeline.prepare import open_space
 
 DRAWS = 20
 # Keeps the information matrix of the first few rows of a design invertible.
@@ -78,7 +78,7 @@ def main() -> None:
     counts = [int(count) for count in arguments.fit.split(",")]
     with tempfile.TemporaryDirectory() as scratch:
         store = Store((arguments.cache or Path(scratch)) / arguments.precision, listen)
-        bench = open_calibration(load_target("host"), Asked.parse(20, "", "", arguments.precision), store)
+        bench = open_calibration(load_target("host"), CalibrationRequest.parse(20, "", "", arguments.precision), store)
         space = [c for c in open_space(bench) if c.multiply_adds <= MAX_MULTIPLY_ADDS]
         structures = [candidate.structure for candidate in space]
         ways = {

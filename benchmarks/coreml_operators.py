@@ -3,7 +3,7 @@
     python benchmarks/coreml_operators.py [--json FILE] [--files GLOB] [--select EXPRESSION] [--resume]
 
 On anything but a Mac these tests build a model, compare nothing and pass. Here their comparison is replaced: the package
-that a test made is read back from disk and computed by `edgedistill.runtimes.coreml_reference`, and the outputs are held
+that a test made is read back from disk and computed by `edgedistill.formats.coreml.reference`, and the outputs are held
 against the test's expected values with the test's own tolerances. ML Program cases only, in fp16 as the tests do by
 default and in fp32, where the tolerances are far closer. Printed by file: cases that compared outputs and how many of
 those passed and failed, and cases that compared none (shape inference, errors that a builder has to raise).
@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgedistill.errors import EdgedistillError
+from edgedistill.base.errors import EdgedistillError
 
 TESTS = "coremltools.converters.mil.mil.ops.tests"
 HALF_ATOL, HALF_RTOL = 0.5, 0.05
@@ -81,8 +81,8 @@ def has_half_tensors(package: Any) -> bool:
 def interpreter_of(mlmodel: Any) -> Any:
     """The interpreter of a model's package. It is also the model's state: tests of stateful models make one, which only a
     Mac can, and hand it to every comparison."""
-    from edgedistill.runtimes.coreml_package import read_package
-    from edgedistill.runtimes.coreml_reference.interpreter import Interpreter
+    from edgedistill.formats.coreml.package import read_package
+    from edgedistill.formats.coreml.reference.interpreter import Interpreter
 
     return Interpreter(read_package(Path(mlmodel.package_path)))
 

@@ -17,17 +17,17 @@ import statistics
 import sys
 from pathlib import Path
 
-from edgedistill.config import load_config
+from edgedistill.base.progress import Event, Note, StageAdvanced, StageFinished
+from edgedistill.base.store import Store
 from edgedistill.distill.evaluate import split_accuracy
 from edgedistill.distill.train import load_student
-from edgedistill.pipeline import train
-from edgedistill.preparation import open_bench, open_views
-from edgedistill.progress import Event, Note, StageAdvanced, StageFinished
-from edgedistill.results import BuildResult
-from edgedistill.specs import StudentSpec
-from edgedistill.store import Store
-from edgedistill.targets import load_target
-from edgedistill.workers import InProcess
+from edgedistill.documents.build_file import load_config
+from edgedistill.documents.results import BuildResult
+from edgedistill.documents.specs import StudentSpec
+from edgedistill.documents.targets import load_target
+from edgedistill.pipeline.prepare import open_bench, open_views
+from edgedistill.pipeline.train import train
+from edgedistill.pipeline.workers import InProcess
 
 RECIPES = ("cross_entropy", "distill")
 

@@ -19,13 +19,16 @@ from typing import Any
 
 import torch
 
-from edgedistill.exporting import Wanted, export_source
-from edgedistill.progress import silent
-from edgedistill.specs import Contract, Format, Precision, StudentSpec
-from edgedistill.students.build import build_student, deploy
-from edgedistill.students.families import FAMILIES
-from edgedistill.targets import load_target
-from edgedistill.workbench import Source
+from edgedistill.base.progress import silent
+from edgedistill.base.store import Store
+from edgedistill.commands.export import Exporting, ExportMaker, probes_of
+from edgedistill.documents.answers import ExportedFile, ExportFailure
+from edgedistill.documents.specs import Contract, Format, Precision, StudentSpec
+from edgedistill.documents.targets import load_target
+from edgedistill.networks.build import build_student
+from edgedistill.networks.deploy import deploy
+from edgedistill.networks.families.registry import FAMILIES
+from edgedistill.pipeline.bench import Source
 
 LABELS = tuple("abcdefghij")
 
@@ -46,20 +49,19 @@ def export(spec: StudentSpec, formats: tuple[Format, ...]) -> list[dict[str, Any
     module = deploy(build_student(spec, contract))
     source = Source(spec.label, spec.label, contract, lambda: module)
     with tempfile.TemporaryDirectory() as folder:
-        wanted = Wanted(formats, (Precision.FP32,), target, "x86_64", Path(folder))
-        result = export_source(source, (), wanted, silent)
-    rows: list[dict[str, Any]] = [
-        {
-            "format": f.format,
-            "ok": True,
-            "error": f.parity.max_abs_error if f.parity else None,
-            "bytes": f.bytes,
-            "cause": "",
-        }
-        for f in result.files
-    ]
-    rows += [{"format": f.format, "ok": False, "error": None, "bytes": None, "cause": f.cause} for f in result.failures]
-    return [{"family": spec.family, "resolution": spec.resolution, "student": spec.label, **row} for row in rows]
+        asked = target.model_copy(update={"formats": formats, "machine": "x86_64"})
+        maker = ExportMaker(target=asked, store=Store(Path(folder) / "store"), images=None, contract=contract)
+        exporting = Exporting(maker, source, contract, probes_of(source), Path(folder))
+        found = [exporting.one(form, Precision.FP32, silent) for form in formats]
+    student = {"family": spec.family, "resolution": spec.resolution, "student": spec.label}
+    return [student | row_of(one) for one in found]
+
+
+def row_of(one: ExportedFile | ExportFailure) -> dict[str, Any]:
+    if isinstance(one, ExportFailure):
+        return {"format": one.format, "ok": False, "error": None, "bytes": None, "cause": one.cause}
+    error = one.parity.max_abs_error if one.parity else None
+    return {"format": one.format, "ok": True, "error": error, "bytes": one.bytes, "cause": ""}
 
 
 def main() -> None:

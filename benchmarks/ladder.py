@@ -23,93 +23,112 @@ import statistics
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ladder_models import FASHION_MNIST, NAMES, TRAINING, load_model, open_data, open_views
+from ladder_models import AUGMENTATION, FASHION_MNIST, NAMES, TRAINING, load_model, open_data, open_views
 from measuring import one_session
+from torch import nn
 
-from edgedistill.artifacts import CompiledArtifact
-from edgedistill.climbing import FP32, Climber, Evidence
+from edgedistill.base.errors import EdgedistillError
+from edgedistill.base.store import Store, digest
 from edgedistill.data.datasets import Dataset
 from edgedistill.data.preprocessing import prepare
 from edgedistill.devices.stats import measured_latency
-from edgedistill.errors import EdgedistillError
-from edgedistill.ladder import Margins
-from edgedistill.quantizers.calibration_set import calibration_pixels, choose_calibration
-from edgedistill.quantizers.qat import tune
-from edgedistill.runtimes import runtime_for
-from edgedistill.specs import ComputedBy, Format, Precision, QuantScheme
-from edgedistill.store import digest
-from edgedistill.targets import load_target
-from edgedistill.teachers.cache import ViewStore
-from edgedistill.verification import REFERENCE_IMAGES
+from edgedistill.distill.teachers.view_store import ViewStore
+from edgedistill.distill.train import Lessons
+from edgedistill.distill.under_rounding import tune
+from edgedistill.documents.artifacts import CompiledArtifact, answers_of
+from edgedistill.documents.build_file import DataConfig, ExportConfig
+from edgedistill.documents.specs import ComputedBy, Format, Precision, QuantScheme
+from edgedistill.documents.targets import load_target
+from edgedistill.formats import format_for
+from edgedistill.formats.running import REFERENCE_IMAGES, test_accuracy
+from edgedistill.pipeline.bench import Bench, Source
+from edgedistill.pipeline.judge import QAT_EPOCHS, beside, climbed, made, origin_of
+from edgedistill.pipeline.meter import Meter
 
-CALIBRATION_IMAGES, MAX_LOSS, QAT_EPOCHS, ROUNDS = 256, 0.005, 2, 5
+CALIBRATION_IMAGES, MAX_LOSS, ROUNDS = 256, 0.005, 5
+
+
+@dataclass(frozen=True, eq=False)
+class Tuned:
+    """Trains a network of ladder_models.py under rounding, in a folder of its own."""
+
+    name: str
+    dataset: Dataset
+    views: ViewStore
+    work: Path
+    bench: Bench
+
+    @property
+    def key(self) -> str:
+        return self.views.folder.name
+
+    def of(self, source: Source, scheme: QuantScheme) -> Source:
+        folder = self.work / self.name / f"qat-{digest(scheme.model_dump(mode='json'))[:12]}"
+        folder.mkdir(exist_ok=True)
+        images = self.bench.calibration.pixels(source.contract)
+
+        def load() -> nn.Module:
+            lessons = Lessons(self.dataset, AUGMENTATION, TRAINING, self.views)
+            return tune(source.load(), source.contract, images, scheme, lessons, folder)
+
+        return Source(source.label, digest([source.key, folder.name]), source.contract, load)
 
 
 def climb_one(name: str, form: Format, dataset: Dataset, views: ViewStore, work: Path) -> dict[str, Any]:
     """The row of one network in one format; its fp32 file and the winner's are kept in `work`/files."""
     model = load_model(name, dataset, views, work)
-    splits = dataset.splits
-    contract = model.contract
-    evidence = Evidence(
-        calibration=calibration_pixels(choose_calibration(dataset, CALIBRATION_IMAGES), dataset, contract),
-        images=prepare(dataset.images, splits.validation, contract),
-        labels=dataset.labels[splits.validation],
-    )
-    source = model.source
+    source, contract, host = model.source, model.contract, load_target("host")
     began = time.monotonic()
-
-    def tuned(scheme: QuantScheme) -> Any:
-        folder = work / name / f"qat-{digest(scheme.model_dump(mode='json'))[:12]}"
-        folder.mkdir(exist_ok=True)
-        images = evidence.calibration
-        return tune(source.load(), contract, images, scheme, dataset, views, TRAINING, folder, lambda *told: None)
-
     files = work / "files"
     files.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=work) as scratch:
-        climber = Climber(
-            label=name,
-            contract=contract,
-            evidence=evidence,
-            form=form,
-            target=load_target("host"),
-            machine=platform.machine(),
-            folder=Path(scratch),
-            source=source,
-            tune=tuned,
-            timed=False,
+        bench = Bench(
+            target=host.model_copy(update={"formats": (form,)}),
+            store=Store(Path(scratch)),
+            data=DataConfig(source="idx", path=FASHION_MNIST),
+            dataset=dataset,
+            mean=contract.mean,
+            std=contract.std,
+            export=ExportConfig(max_accuracy_loss=MAX_LOSS, calibration_images=CALIBRATION_IMAGES),
+            meter=Meter(host, None, "nothing is timed here"),
         )
-        margins = Margins(max_loss=MAX_LOSS)
+        tuned = Tuned(name, dataset, views, work, bench)
         try:
-            baseline, found = climber.climb(margins, qat_epochs=QAT_EPOCHS)
+            baseline = made(bench, source, QuantScheme(precision=Precision.FP32), form)
+            rungs = climbed(bench, source, form, baseline, tuned)
         except EdgedistillError as error:
             return {"model": name, "format": form, "problem": f"{error.message} {error.fix}".strip()}
-        half, _ = climber.beside(Precision.FP16, baseline, margins)
-        count = REFERENCE_IMAGES if runtime_for(form).computed_by is ComputedBy.REFERENCE else None
-        images, labels = prepare(dataset.images, splits.test[:count], contract), dataset.labels[splits.test[:count]]
+        half, _ = beside(bench, source, QuantScheme(precision=Precision.FP16), form, baseline)
+        winner = next((rung for rung in rungs if rung.accepted), None)
+        found = {"fp32": baseline}
+        if winner is not None:
+            found["winner"] = made(bench, source, winner.scheme, form, origin_of(source, winner.scheme, tuned))
+        count = REFERENCE_IMAGES if format_for(form).computed_by is ComputedBy.REFERENCE else None
+        images, labels = (
+            prepare(dataset.images, dataset.splits.test[:count], contract),
+            dataset.labels[dataset.splits.test],
+        )
         kept = {}
-        for what, artifact in (("fp32", climber.make(FP32)), ("winner", found.artifact)):
-            if artifact is not None:
-                answers = climber.answers_to(artifact, images, labels)
-                kept[what] = {
-                    "file": keep(artifact, files, f"{name}-{form}-{what}"),
-                    "accuracy_test": answers and answers.accuracy,
-                }
+        for what, result in found.items():
+            accuracy = test_accuracy(format_for(form), result.artifact, images, labels[:count])
+            kept[what] = {"file": keep(result.artifact, files, f"{name}-{form}-{what}"), "accuracy_test": accuracy}
+    answers = answers_of(baseline)
     return {
         "model": name,
         "format": form,
         "resolution": contract.resolution,
         "parameters": sum(p.numel() for p in source.load().parameters()),
-        "accuracy_validation": baseline.accuracy,
-        "bytes": baseline.bytes,
-        "rungs": [rung.model_dump(mode="json") for rung in found.rungs],
+        "accuracy_validation": answers and answers.accuracy,
+        "bytes": baseline.artifact.bytes,
+        "rungs": [rung.model_dump(mode="json") for rung in rungs],
         "fp16": half.model_dump(mode="json"),
-        "winner": found.winner.model_dump(mode="json") if found.winner else None,
-        "needed": found.winner.scheme.details if found.winner else None,
-        "images": {"validation": count or len(splits.validation), "test": len(images)},
+        "winner": winner.model_dump(mode="json") if winner else None,
+        "needed": winner.scheme.details if winner else None,
+        "images": {"validation": count or len(dataset.splits.validation), "test": len(images)},
         "kept": kept,
         "seconds": round(time.monotonic() - began),
     }

@@ -18,24 +18,26 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from edgedistill.config import AugmentationConfig, DataConfig, FitConfig, TeacherConfig, TrainConfig
+from edgedistill.base.progress import silent
+from edgedistill.base.store import Store, digest, write_atomic
 from edgedistill.data.datasets import Dataset, load_dataset
 from edgedistill.data.preprocessing import channel_statistics, make_contract
 from edgedistill.distill.batches import StoredViews, ViewBatches
 from edgedistill.distill.evaluate import split_accuracy
 from edgedistill.distill.fit_teacher import fit_teacher
 from edgedistill.distill.hardware import choose_hardware
-from edgedistill.distill.loop import train
-from edgedistill.distill.recipes import recipe_of
-from edgedistill.distill.train import plan_of, weights_bytes
-from edgedistill.progress import silent
-from edgedistill.specs import Contract, StudentSpec
-from edgedistill.store import Store, digest, write_atomic
-from edgedistill.students.build import Normalised, build_student, deploy
-from edgedistill.teachers.cache import ViewStore, build_view_store
-from edgedistill.teachers.load import load_teacher, weights_sha256
-from edgedistill.teachers.networks import build_network
-from edgedistill.workbench import Source
+from edgedistill.distill.loop import Stretch, train
+from edgedistill.distill.recipes.recipe import recipe_of
+from edgedistill.distill.teachers.labelling import Labeller
+from edgedistill.distill.teachers.load import load_teacher, weights_sha256
+from edgedistill.distill.teachers.networks import build_network
+from edgedistill.distill.teachers.view_store import ViewStore, build_view_store
+from edgedistill.distill.train import Lessons, plan_of, weights_bytes
+from edgedistill.documents.build_file import AugmentationConfig, DataConfig, FitConfig, TeacherConfig, TrainConfig
+from edgedistill.documents.specs import Contract, StudentSpec
+from edgedistill.networks.build import Normalised, build_student
+from edgedistill.networks.deploy import deploy
+from edgedistill.pipeline.bench import Source
 
 FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
 TRAINING_IMAGES, VALIDATION_IMAGES = 10_000, 2_000
@@ -83,8 +85,8 @@ def open_views(dataset: Dataset, path: Path, work: Path) -> ViewStore:
     )
     folder = work / "teacher"
     folder.mkdir(parents=True, exist_ok=True)
-    fitted = fit_teacher(teacher, dataset, fit, AUGMENTATION, TRAINING, folder, silent)
-    return build_view_store(Store(work / "cache"), fitted, dataset, AUGMENTATION, silent, device="cpu")
+    fitted = fit_teacher(teacher, fit, Lessons(dataset, AUGMENTATION, TRAINING), folder, silent)
+    return build_view_store(Store(work / "cache"), Labeller(fitted, dataset, AUGMENTATION, device="cpu"))
 
 
 def load_model(name: str, dataset: Dataset, views: ViewStore, work: Path) -> Trained:
@@ -110,10 +112,7 @@ def load_model(name: str, dataset: Dataset, views: ViewStore, work: Path) -> Tra
             recipe_of(TRAINING),
             plan_of(TRAINING, EPOCHS),
             choose_hardware(TRAINING, dataset.images),
-            until_epoch=EPOCHS,
-            folder=folder,
-            previous=None,
-            on_progress=lambda done, total, note: None,
+            Stretch(EPOCHS, folder),
         )
         write_atomic(folder / WEIGHTS, weights_bytes(outcome.module))
     module.load_state_dict(load_file(folder / WEIGHTS))

@@ -35,9 +35,9 @@ from numpy.typing import NDArray
 from sklearn.ensemble import RandomForestRegressor
 from timm.models import _registry
 
-from edgedistill.latency.features import FEATURE_NAMES, features_of
-from edgedistill.latency.model import LatencyModel, Row, choose_probes
-from edgedistill.students.structure import OperationKind, Structure, structure_of
+from edgedistill.devices.latency.features import FEATURE_NAMES, features_of
+from edgedistill.devices.latency.model import LatencyModel, Row, choose_probes
+from edgedistill.networks.structure import OperationKind, Structure, structure_of
 
 Floats = NDArray[np.float64]
 Indices = NDArray[np.int64]

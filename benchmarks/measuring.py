@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from functools import partial
 
-from edgedistill.artifacts import CompiledArtifact, Profile
+from edgedistill.base.arrays import Images
 from edgedistill.devices.base import run_pushed, sample
 from edgedistill.devices.local import LocalDevice
-from edgedistill.runtimes import runtime_for
-from edgedistill.runtimes.base import Images, MeasurementProtocol
-from edgedistill.targets import load_target
+from edgedistill.devices.session import MeasurementProtocol
+from edgedistill.documents.artifacts import CompiledArtifact, Profile
+from edgedistill.documents.targets import load_target
+from edgedistill.formats import format_for
 
 
 def one_session(
@@ -26,4 +27,4 @@ def one_session(
         sample=sample,
         anchor=anchor,
     )
-    return runtime_for(artifact.format).profile(artifact, images, protocol)
+    return format_for(artifact.format).profile(artifact, images, protocol)

@@ -31,15 +31,15 @@ from typing import Any
 
 from measuring import one_session
 
-from edgedistill.artifacts import CompiledArtifact, Session
-from edgedistill.calibrating import Asked, open_calibration
+from edgedistill.base.store import Store
+from edgedistill.commands.calibrate import CalibrationRequest, open_calibration
 from edgedistill.devices.local import pick_cpus
 from edgedistill.devices.stats import percentile_ms, ratio, resolves, spread
-from edgedistill.files import compiled, portable
-from edgedistill.pipeline import untrained
-from edgedistill.specs import Percentile, StudentSpec
-from edgedistill.store import Store
-from edgedistill.targets import load_target
+from edgedistill.documents.artifacts import CompiledArtifact, Session
+from edgedistill.documents.specs import Percentile, StudentSpec
+from edgedistill.documents.targets import load_target
+from edgedistill.pipeline.make import compiled, portable
+from edgedistill.pipeline.train import untrained
 
 STUDENTS = (
     StudentSpec(family="mobileone", width=0.25, depth=0.5, resolution=28),
@@ -138,13 +138,13 @@ def main() -> None:
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as scratch:
         for name in arguments.target.split(","):
-            bench = open_calibration(load_target(name), Asked(), Store(Path(scratch)))
-            assert bench.scale is not None
+            bench = open_calibration(load_target(name), CalibrationRequest(), Store(Path(scratch)))
+            assert bench.meter.scale is not None
             for spec in STUDENTS:
                 for scheme in bench.schemes:
                     source = untrained(bench, spec)
                     artifact = compiled(bench, portable(bench, source, scheme, bench.target.runtime))
-                    found = compared(artifact, bench.scale.anchor, arguments.sessions, agent)
+                    found = compared(artifact, bench.meter.scale.anchor, arguments.sessions, agent)
                     rows.append({"target": name, "student": spec.label, "precision": scheme.label, **found})
                     shown = {k: round(v, 4) if isinstance(v, float) else v for k, v in found.items() if k != "values"}
                     print(name, spec.label, scheme.label, shown, flush=True)

@@ -25,8 +25,8 @@ sys.path.insert(0, str(REPOSITORY / "tests"))
 
 from simulated_devices import EVERY_S, RUNS, SESSION_S, Simulated, limit_at, prove  # noqa: E402
 
-from edgedistill.devices.proof import Plan  # noqa: E402
-from edgedistill.specs import ProofLevel  # noqa: E402
+from edgedistill.devices.proof import ProofPlan  # noqa: E402
+from edgedistill.documents.specs import ProofLevel  # noqa: E402
 
 LASTING = (0.01, 0.025, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
 """How long the longer state lasts, as a share of the period."""
@@ -68,7 +68,7 @@ KINDS = (
 
 def row(kind: Kind, level: ProofLevel, lasting: float, sessions: int, seed: int) -> dict[str, Any]:
     """The figures of one kind of device at one level."""
-    plan = Plan.at(level)
+    plan = ProofPlan.at(level)
     period_s = plan.looks[0].sessions * EVERY_S
     false: list[tuple[float, float]] = []
     power: list[list[float]] = []
@@ -98,7 +98,7 @@ def main() -> int:
     parser.add_argument("--sessions", type=int, default=100_000, help="of each device")
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
-    plans = {level: Plan.at(level) for level in ProofLevel}
+    plans = {level: ProofPlan.at(level) for level in ProofLevel}
     for level, plan in plans.items():
         looks = ", then ".join(f"{look.sessions} with {look.over_allowed} over" for look in plan.looks)
         print(f"{level.value}: {plan.claimed:.0%} of sessions, looks at {looks}, {plan.finalists} finalists")

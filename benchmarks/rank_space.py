@@ -22,9 +22,9 @@ from typing import TYPE_CHECKING, TypeVar
 
 # Nothing of edgedistill is imported before `main` runs: imports are part of a cold start.
 if TYPE_CHECKING:
+    from edgedistill.networks.space import Candidate, Space
+    from edgedistill.networks.structure import Structure
     from edgedistill.selection.propose import Proposal
-    from edgedistill.students.space import Candidate, Space
-    from edgedistill.students.structure import Structure
 
 T = TypeVar("T")
 
@@ -40,10 +40,10 @@ ACCURACY = 0.9
 
 def counted() -> Space:
     """The space, every network counted."""
-    from edgedistill.config import SpaceConfig
-    from edgedistill.students.families import FAMILIES
-    from edgedistill.students.space import enumerate_space
-    from edgedistill.targets import load_target
+    from edgedistill.documents.build_file import SpaceConfig
+    from edgedistill.documents.targets import load_target
+    from edgedistill.networks.families.registry import FAMILIES
+    from edgedistill.networks.space import enumerate_space
 
     config = SpaceConfig(families=tuple(FAMILIES), kernels=KERNELS, expansions=EXPANSIONS, resolutions=(RESOLUTION,))
     return enumerate_space(config, 10, RESOLUTION, load_target("host"))
@@ -63,11 +63,11 @@ def accuracy(candidate: Candidate, epochs: int) -> float:
 
 def ranked(candidates: Sequence[Candidate]) -> tuple[tuple[Proposal, ...], tuple[Proposal, ...]]:
     """What to train first, and what to train next once some are trained."""
-    from edgedistill.latency.model import LatencyModel, Row, choose_probes
-    from edgedistill.selection.expect import Aim, Expectation, Prospect
+    from edgedistill.devices.latency.model import LatencyModel, Row, choose_probes
+    from edgedistill.documents.specs import Percentile, Precision
+    from edgedistill.selection.expectations import Aim, Expectation, Prospect
     from edgedistill.selection.propose import promising, propose
     from edgedistill.selection.quality import Curve, QualityModel
-    from edgedistill.specs import Percentile, Precision
 
     probes = [candidates[i] for i in choose_probes([c.structure for c in candidates], ROWS)]
     # No law is exact: every other row is 5% off, one way or the other.

@@ -7,16 +7,16 @@ from __future__ import annotations
 
 from brute_force import through_rungs
 
-from edgedistill.artifacts import CompiledArtifact, SchemeResult
-from edgedistill.files import compiled, portable
-from edgedistill.pipeline import source_of
-from edgedistill.preparation import open_views
-from edgedistill.rungs import settled
-from edgedistill.students.space import Candidate
-from edgedistill.teachers.cache import ViewStore
-from edgedistill.teaching import open_teacher
-from edgedistill.workbench import Workbench
-from edgedistill.workers import InProcess
+from edgedistill.distill.teachers.view_store import ViewStore
+from edgedistill.documents.artifacts import CompiledArtifact, SchemeResult
+from edgedistill.networks.space import Candidate
+from edgedistill.pipeline.bench import Workbench
+from edgedistill.pipeline.judge import origin_of
+from edgedistill.pipeline.make import compiled, portable
+from edgedistill.pipeline.prepare import open_views
+from edgedistill.pipeline.teacher import open_teacher
+from edgedistill.pipeline.train import Tuning, source_of
+from edgedistill.pipeline.workers import InProcess
 
 
 class RecordedFiles:
@@ -42,7 +42,7 @@ class RecordedFiles:
             open_teacher(self.bench)
             self._views = open_views(self.bench, InProcess(self.bench))
         trained = through_rungs(self.bench, self._views, candidate)[-1][0]
-        origin = settled(self.bench, source_of(self.bench, trained), result.scheme, self._views)
+        origin = origin_of(source_of(self.bench, trained), result.scheme, Tuning(self.bench, self._views))
         made = compiled(self.bench, portable(self.bench, origin, result.scheme, self.bench.target.runtime))
         if made.sha256 != result.artifact.sha256:
             raise ValueError(

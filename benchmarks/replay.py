@@ -11,15 +11,15 @@ from typing import Any
 from recorded_files import RecordedFiles
 from torch import nn
 
-from edgedistill.artifacts import MeasuredLatency, Proof, SchemeResult, TrainedStudent
-from edgedistill.config import BuildConfig
-from edgedistill.errors import TrialFailure
-from edgedistill.measuring import prove
+from edgedistill.base.errors import TrialFailure
+from edgedistill.documents.artifacts import MeasuredLatency, Proof, SchemeResult, TrainedStudent
+from edgedistill.documents.build_file import BuildConfig
+from edgedistill.documents.specs import Budget, Goal, Precision, StudentSpec, Target
+from edgedistill.networks.space import Candidate, enumerate_space
+from edgedistill.pipeline.bench import Source, Workbench
+from edgedistill.pipeline.measure import prove
 from edgedistill.selection.goal import comparable_ms
 from edgedistill.selection.lab import Figures, Training, figures_of
-from edgedistill.specs import Budget, Goal, Precision, StudentSpec, Target
-from edgedistill.students.space import Candidate, enumerate_space
-from edgedistill.workbench import Source, Workbench
 
 Row = dict[str, Any]
 
@@ -141,8 +141,8 @@ def read_students(
 
 def on_scale(result: SchemeResult, bench: Workbench | None) -> SchemeResult:
     """The file with its ratio to the anchor in milliseconds of today."""
-    if bench is None or bench.scale is None:
+    if bench is None or bench.meter.scale is None:
         return result
     assert isinstance(result.latency, MeasuredLatency) and result.latency.relative is not None
-    relative = result.latency.relative.model_copy(update={"anchor_ms": bench.scale.anchor_ms})
+    relative = result.latency.relative.model_copy(update={"anchor_ms": bench.meter.scale.anchor_ms})
     return result.model_copy(update={"latency": result.latency.model_copy(update={"relative": relative})})

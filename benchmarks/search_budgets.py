@@ -46,19 +46,19 @@ from plain_latency import judged, plain_sessions
 from recorded_files import RecordedFiles
 from replay import ReplayLab, Student, proven, read_students
 
-from edgedistill.config import BuildConfig, load_config
+from edgedistill.base.store import Store
 from edgedistill.devices.proof import aim
-from edgedistill.laboratory import settings_of
-from edgedistill.measuring import scale_alone
-from edgedistill.preparation import open_bench
+from edgedistill.documents.build_file import BuildConfig, load_config
+from edgedistill.documents.specs import Budget, Goal, Percentile, StudentSpec, Target
+from edgedistill.documents.targets import load_target
+from edgedistill.pipeline.bench import Workbench
+from edgedistill.pipeline.lab import settings_of
+from edgedistill.pipeline.measure import scale_alone
+from edgedistill.pipeline.prepare import open_bench
 from edgedistill.selection.goal import comparable_ms, validation_accuracy
 from edgedistill.selection.on_target import OnTarget
 from edgedistill.selection.search import Search, Settings
 from edgedistill.selection.study import Study
-from edgedistill.specs import Budget, Goal, Percentile, StudentSpec, Target
-from edgedistill.store import Store
-from edgedistill.targets import load_target
-from edgedistill.workbench import Workbench
 
 BUDGETS = 10
 RANDOM_SEEDS = 20
@@ -250,7 +250,7 @@ def evenly(ranked: Sequence[T], count: int) -> list[T]:
 
 def plain(bench: Workbench, path: Path, percentile: Percentile) -> Iterator[float]:
     """Sessions of a file by plain ONNX Runtime, of a proof's length."""
-    return plain_sessions(path, bench.config.profile.session / 1000, percentile.fraction, None, 1.0)
+    return plain_sessions(path, bench.meter.settings.session / 1000, percentile.fraction, None, 1.0)
 
 
 def found_file(files: RecordedFiles, students: dict[StudentSpec, Student], found: Row) -> Path:
@@ -262,10 +262,13 @@ def found_file(files: RecordedFiles, students: dict[StudentSpec, Student], found
 def open_scale(config: BuildConfig, target: Target, base: Path) -> Workbench:
     """A bench on which proofs are taken now, and the anchor's own latency."""
     bench = open_bench(config, target, Store(), base=base, require_measured=True)
-    bench.occasion = datetime.now(UTC).isoformat(timespec="seconds")
+    bench.meter.occasion = datetime.now(UTC).isoformat(timespec="seconds")
     scale_alone(bench)
-    assert bench.scale is not None
-    print(f"anchor p95 {bench.scale.anchor_ms.p95:.4f} ms, sessions differ by {bench.scale.spread:.1%}", flush=True)
+    assert bench.meter.scale is not None
+    print(
+        f"anchor p95 {bench.meter.scale.anchor_ms.p95:.4f} ms, sessions differ by {bench.meter.scale.spread:.1%}",
+        flush=True,
+    )
     return bench
 
 
@@ -305,10 +308,12 @@ def main() -> None:
         limits = [(float(times) * row["p95_ms"], float(times)) for row in true for times in arguments.times.split(",")]
     rows: list[Row] = []
     document: Row = {"students": len(everyone), "brute_force_train_seconds": brute_s, "true_p95s": true, "rows": rows}
-    if bench is not None and bench.scale is not None:
-        document["scale"] = {"anchor_ms": bench.scale.anchor_ms.model_dump(), "spread": bench.scale.spread}
+    if bench is not None and bench.meter.scale is not None:
+        document["scale"] = {"anchor_ms": bench.meter.scale.anchor_ms.model_dump(), "spread": bench.meter.scale.spread}
     for limit_ms, times in limits:
-        aim_ms = aim(limit_ms, bench.scale.spread) if bench is not None and bench.scale is not None else None
+        aim_ms = (
+            aim(limit_ms, bench.meter.scale.spread) if bench is not None and bench.meter.scale is not None else None
+        )
         goal = Goal(budget=Budget(latency_ms=limit_ms, percentile=percentile), aim_ms=aim_ms)
         best = best_inside(everyone, goal)
         lab = ReplayLab(students, target, files)

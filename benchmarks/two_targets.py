@@ -20,10 +20,10 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from edgedistill.building import BUILD, LOG
-from edgedistill.explanation.winner import winning_artifact
-from edgedistill.results import BuildResult
-from edgedistill.targets import target_file
+from edgedistill.documents.results import BuildResult
+from edgedistill.documents.targets import target_file
+from edgedistill.outputs.explain.winner import winning_artifact
+from edgedistill.pipeline.build import BUILD, LOG
 
 SHARED = ("teacher", "views", "train", "space")
 

@@ -38,9 +38,9 @@ from measuring import one_session
 from torch import nn
 
 from edgedistill.devices.stats import measured_latency
-from edgedistill.opening import format_of
-from edgedistill.runtimes import runtime_for
-from edgedistill.targets import load_target
+from edgedistill.documents.targets import load_target
+from edgedistill.formats import format_for
+from edgedistill.formats.foreign import format_of
 
 TIMEOUT_S = 1800
 
@@ -127,7 +127,7 @@ def row(model: str, form: str, parameters: int, *, ok: bool, **found: Any) -> di
 
 def measure(path: Path) -> float:
     """p50 in ms of one session of a file on this machine, with random inputs."""
-    artifact = runtime_for(format_of(path)).adopt(path, load_target("host"))
+    artifact = format_for(format_of(path)).adopt(path, load_target("host"))
     return measured_latency(one_session(artifact, None, None, 1.0)).p50_ms
 
 

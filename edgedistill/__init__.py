@@ -1,6 +1,6 @@
 """edgedistill: distil a vision teacher into a student proven to meet a latency budget on a device.
 
-Each command is a function here: `build` and `search` (for several targets `build_all` and `search_all`), `export`,
+Each command is a function here: `build`, `search` (for several targets `build_all`, `search_all`), `plan`, `export`,
 `quantize`, `profile`, `calibrate`, `profiles`, `inspect`, `verify`, `evaluate`, `run`, `explain`.
 `EdgedistillError` is what they raise for a user's mistake. Names are loaded when first used, so that
 `import edgedistill` costs nothing. No submodule may bear one of these names: once imported, it would take the
@@ -12,45 +12,47 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from edgedistill.api import build as build
-    from edgedistill.api import build_all as build_all
-    from edgedistill.api import calibrate as calibrate
-    from edgedistill.api import evaluate as evaluate
-    from edgedistill.api import explain as explain
-    from edgedistill.api import export as export
-    from edgedistill.api import inspect as inspect
-    from edgedistill.api import profile as profile
-    from edgedistill.api import profiles as profiles
-    from edgedistill.api import quantize as quantize
-    from edgedistill.api import run as run
-    from edgedistill.api import search as search
-    from edgedistill.api import search_all as search_all
-    from edgedistill.api import verify as verify
-    from edgedistill.errors import EdgedistillError as EdgedistillError
-    from edgedistill.results import BuildResult as BuildResult
-    from edgedistill.results import ProfileResult as ProfileResult
+from edgedistill.base.versions import __version__ as __version__
 
-__version__ = "0.1.0"
+if TYPE_CHECKING:
+    from edgedistill.base.errors import EdgedistillError as EdgedistillError
+    from edgedistill.commands.build import build as build
+    from edgedistill.commands.build import build_all as build_all
+    from edgedistill.commands.build import plan as plan
+    from edgedistill.commands.build import search as search
+    from edgedistill.commands.build import search_all as search_all
+    from edgedistill.commands.calibrate import calibrate as calibrate
+    from edgedistill.commands.examine import evaluate as evaluate
+    from edgedistill.commands.examine import inspect as inspect
+    from edgedistill.commands.examine import run as run
+    from edgedistill.commands.examine import verify as verify
+    from edgedistill.commands.explain import explain as explain
+    from edgedistill.commands.export import export as export
+    from edgedistill.commands.profile import profile as profile
+    from edgedistill.commands.profiles import profiles as profiles
+    from edgedistill.commands.quantize import quantize as quantize
+    from edgedistill.documents.results import BuildResult as BuildResult
+    from edgedistill.documents.results import ProfileResult as ProfileResult
 
 _HOMES = {
-    "build": "edgedistill.api",
-    "build_all": "edgedistill.api",
-    "calibrate": "edgedistill.api",
-    "evaluate": "edgedistill.api",
-    "explain": "edgedistill.api",
-    "export": "edgedistill.api",
-    "inspect": "edgedistill.api",
-    "run": "edgedistill.api",
-    "search": "edgedistill.api",
-    "search_all": "edgedistill.api",
-    "verify": "edgedistill.api",
-    "profile": "edgedistill.api",
-    "profiles": "edgedistill.api",
-    "quantize": "edgedistill.api",
-    "BuildResult": "edgedistill.results",
-    "ProfileResult": "edgedistill.results",
-    "EdgedistillError": "edgedistill.errors",
+    "build": "edgedistill.commands.build",
+    "build_all": "edgedistill.commands.build",
+    "calibrate": "edgedistill.commands.calibrate",
+    "evaluate": "edgedistill.commands.examine",
+    "explain": "edgedistill.commands.explain",
+    "export": "edgedistill.commands.export",
+    "inspect": "edgedistill.commands.examine",
+    "plan": "edgedistill.commands.build",
+    "run": "edgedistill.commands.examine",
+    "search": "edgedistill.commands.build",
+    "search_all": "edgedistill.commands.build",
+    "verify": "edgedistill.commands.examine",
+    "profile": "edgedistill.commands.profile",
+    "profiles": "edgedistill.commands.profiles",
+    "quantize": "edgedistill.commands.quantize",
+    "BuildResult": "edgedistill.documents.results",
+    "ProfileResult": "edgedistill.documents.results",
+    "EdgedistillError": "edgedistill.base.errors",
 }
 __all__ = [
     "BuildResult",
@@ -64,6 +66,7 @@ __all__ = [
     "explain",
     "export",
     "inspect",
+    "plan",
     "profile",
     "profiles",
     "quantize",

@@ -1,8 +1,26 @@
-"""pytest-xdist tells its workers that they are 80 columns wide: what a command prints to a pipe is as wide as it likes."""
+"""What all tests need, and the processes that they start."""
 
 from __future__ import annotations
 
 import os
+from pathlib import Path
+from types import ModuleType
 
+import pytest
+
+# pytest-xdist tells its workers that they are 80 columns wide: what a command prints to a pipe is as wide as it likes.
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.pop("COLUMNS", None)
+
+# Where the null format is found, by its entry point as a third party's.
+SUPPORT = str(Path(__file__).parent / "support")
+if SUPPORT not in os.environ.get("PYTHONPATH", ""):
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (SUPPORT, os.environ.get("PYTHONPATH"))))
+
+
+@pytest.fixture(scope="session")
+def realistic() -> ModuleType:
+    """Made-up builds, as they would really end."""
+    import realistic
+
+    return realistic

@@ -10,7 +10,8 @@ from typing import Annotated
 
 import typer
 
-from edgedistill import __version__
+from edgedistill.base.errors import ExitCode
+from edgedistill.base.versions import __version__
 from edgedistill.cli import (
     build,
     cache,
@@ -25,13 +26,11 @@ from edgedistill.cli import (
     profiles,
     quantize,
     report,
-    search,
     targets,
     verify,
 )
 from edgedistill.cli import run as classify
 from edgedistill.cli.options import help_without_command
-from edgedistill.errors import ExitCode
 
 app = typer.Typer(
     name="edgedistill",
@@ -39,7 +38,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("build")(build.build)
-app.command("search")(search.search)
+app.command("search")(build.search)
 app.command("export")(export.export)
 app.command("quantize")(quantize.quantize)
 app.command("inspect")(inspect.inspect)

@@ -9,16 +9,16 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from edgedistill.artifacts import Latency, MeasuredLatency, Proof, UnknownLatency, Verified
+from edgedistill.base.errors import ExitCode
+from edgedistill.base.units import format_bytes, format_ms, format_percent, format_seconds
 from edgedistill.cli import render
-from edgedistill.documents import Plan
-from edgedistill.errors import ExitCode
-from edgedistill.explanation.shown import accuracy_text
-from edgedistill.report.proof_tables import sustained_text
-from edgedistill.report.tables import reference_text
-from edgedistill.results import BuildIndex, BuildResult, Found
-from edgedistill.specs import Budget, ComputedBy, Percentile
-from edgedistill.units import format_bytes, format_ms, format_percent, format_seconds
+from edgedistill.documents.answers import Plan
+from edgedistill.documents.artifacts import Latency, MeasuredLatency, Proof, UnknownLatency, Verified
+from edgedistill.documents.results import BuildIndex, BuildResult, Found
+from edgedistill.documents.specs import Budget, ComputedBy, Percentile
+from edgedistill.outputs.explain.shown import accuracy_text
+from edgedistill.outputs.report.proof_tables import sustained_text
+from edgedistill.outputs.report.tables import reference_text
 
 STATUS_STYLES = {"met": "bold green", "not_met": "bold red", "unmeasured": "bold yellow"}
 STATUS_WORDS = {"met": "budget met", "not_met": "not met", "unmeasured": "unmeasured"}

@@ -24,10 +24,10 @@ def info(as_json: JsonOption = False) -> None:
     """Show where the cache is and what each stage takes."""
     import json
 
+    from edgedistill.base.store import CACHE_VARIABLE, Store
+    from edgedistill.base.units import format_bytes
     from edgedistill.cli import render
     from edgedistill.cli.errors import answering
-    from edgedistill.store import CACHE_VARIABLE, Store
-    from edgedistill.units import format_bytes
 
     with answering(as_json=as_json):
         store = Store()
@@ -56,11 +56,11 @@ def clear(
     import json
     import sys
 
+    from edgedistill.base.errors import InputError
+    from edgedistill.base.store import Store
+    from edgedistill.base.units import format_bytes
     from edgedistill.cli import render
     from edgedistill.cli.errors import answering
-    from edgedistill.errors import InputError
-    from edgedistill.store import Store
-    from edgedistill.units import format_bytes
 
     with answering(as_json=as_json):
         store = Store()

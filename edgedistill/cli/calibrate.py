@@ -12,7 +12,7 @@ from edgedistill.cli.completion import complete_target
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from edgedistill.latency.profile import DeviceProfile
+    from edgedistill.devices.latency.profile import DeviceProfile
 
 
 def calibrate(
@@ -45,12 +45,12 @@ def calibrate(
     Needs no data: int8 is calibrated on synthetic images, which changes no latency. A calibration that was stopped goes on
     when the same command is run again.
     """
-    from edgedistill import api
+    import edgedistill as api
     from edgedistill.cli import render
     from edgedistill.cli.errors import answering
     from edgedistill.cli.live import watching
-    from edgedistill.latency.profiles import own_path
-    from edgedistill.targets import load_target
+    from edgedistill.devices.latency.profiles import own_path
+    from edgedistill.documents.targets import load_target
 
     with answering(as_json=as_json, resumable=True):
         with watching(verbose=verbose or bool(context.obj)) as listener:
@@ -72,9 +72,9 @@ def calibrate(
 
 def print_calibration(console: Console, profile: DeviceProfile, path: Path) -> None:
     """How well the models predict what they did not see, what it cost, and where the profile is."""
+    from edgedistill.base.units import format_percent, format_seconds
     from edgedistill.cli import render
-    from edgedistill.latency.law import CALIBRATED_ROWS
-    from edgedistill.units import format_percent, format_seconds
+    from edgedistill.devices.latency.law import CALIBRATED_ROWS
 
     figures = ("models", "median error", "mean error", "within 10%", "inside the interval")
     title = "each model predicted from the others"

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from edgedistill.base.packed import packed
 
 
 def complete_target(incomplete: str) -> list[str]:
     """Names of targets that begin with what was typed."""
-    package = Path(__file__).parent.parent
-    folder = package / "_targets" if (package / "_targets").is_dir() else package.parent / "targets"
-    return sorted(path.stem for path in folder.glob("*.toml") if path.stem.startswith(incomplete))
+    return sorted(path.stem for path in packed("targets").glob("*.toml") if path.stem.startswith(incomplete))

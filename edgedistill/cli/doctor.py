@@ -9,7 +9,7 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from edgedistill.doctor import Diagnosis
+    from edgedistill.commands.doctor import Diagnosis
 
 _TITLES = {"format": "formats", "package": "packages", "device": "devices", "tool": "tools"}
 
@@ -20,7 +20,7 @@ def doctor(
     """Say which formats, runtimes, devices and tools are usable here, and how to get the rest."""
     from edgedistill.cli import render
     from edgedistill.cli.errors import answering
-    from edgedistill.doctor import diagnose
+    from edgedistill.commands.doctor import diagnose
 
     with answering(as_json=as_json):
         if as_json:
@@ -35,8 +35,8 @@ def print_diagnosis(console: Console, diagnosis: Diagnosis) -> None:
     """The machine, the cache, then a table of each kind of thing."""
     from rich.text import Text
 
+    from edgedistill.base.units import format_bytes
     from edgedistill.cli import render
-    from edgedistill.units import format_bytes
 
     machine, cache = diagnosis.machine, diagnosis.cache
     memory = f", {format_bytes(machine.memory_bytes)} of memory" if machine.memory_bytes else ""

@@ -12,8 +12,8 @@ from dataclasses import asdict
 import typer
 from rich.text import Text
 
+from edgedistill.base.errors import EdgedistillError, ExitCode, Problem, printable
 from edgedistill.cli import render
-from edgedistill.errors import EdgedistillError, ExitCode, Problem, printable
 
 
 @contextlib.contextmanager

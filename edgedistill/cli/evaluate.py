@@ -20,13 +20,13 @@ def evaluate(
     as_json: AsJson = False,
 ) -> None:
     """Run a model file on a data set and print how many images it gets right."""
-    from edgedistill import api
+    import edgedistill as api
+    from edgedistill.base.errors import InputError
+    from edgedistill.base.intervals import wilson_interval
+    from edgedistill.base.units import format_percent
     from edgedistill.cli import render
     from edgedistill.cli.errors import answering
-    from edgedistill.errors import InputError
-    from edgedistill.intervals import wilson_interval
-    from edgedistill.specs import ComputedBy
-    from edgedistill.units import format_percent
+    from edgedistill.documents.specs import ComputedBy
 
     with answering(as_json=as_json):
         if split not in ("train", "validation", "test"):

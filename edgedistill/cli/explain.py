@@ -20,7 +20,7 @@ def explain(
 ) -> None:
     """Say why this student won, what the next ones lacked, which operators cost the time, and what another budget would
     give."""
-    from edgedistill import api
+    import edgedistill as api
     from edgedistill.cli import render
     from edgedistill.cli.errors import answering
     from edgedistill.cli.explain_tables import print_explanation

@@ -5,12 +5,13 @@ from __future__ import annotations
 from rich.console import Console
 from rich.text import Text
 
-from edgedistill.artifacts import MeasuredLatency, UnknownLatency
+from edgedistill.base.units import format_bytes, format_ms, format_percent
 from edgedistill.cli import render
 from edgedistill.cli.build_table import STATUS_STYLES, STATUS_WORDS
-from edgedistill.explained import ExplainResult, OperatorTimes, WinnerExplained
-from edgedistill.explanation.shown import accuracy_text, compared_text, latency_text, validation_text
-from edgedistill.explanation.words import (
+from edgedistill.documents.artifacts import MeasuredLatency, UnknownLatency
+from edgedistill.documents.explanation import ExplainResult, OperatorTimes, WinnerExplained
+from edgedistill.outputs.explain.shown import accuracy_text, compared_text, latency_text, validation_text
+from edgedistill.outputs.explain.words import (
     answer_sentences,
     budget_rows,
     cost_sentence,
@@ -18,7 +19,6 @@ from edgedistill.explanation.words import (
     prediction_sentence,
     why_sentence,
 )
-from edgedistill.units import format_bytes, format_ms, format_percent
 
 _KEPT_STYLES = {"yes": "green", "no": "red", "unknown": "yellow"}
 _KINDS = 8

@@ -3,77 +3,55 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from edgedistill.cli.completion import complete_target
+from edgedistill.cli.options import AsJson, Formats, SayMore, TargetName, model_options
+from edgedistill.cli.signature import taking
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from edgedistill.documents import ExportResult
+    from edgedistill.documents.answers import ExportResult
 
 
+@taking(model_options)
 def export(
     context: typer.Context,
-    model: Annotated[
-        str, typer.Argument(metavar="MODEL", help="timm:NAME, module:function, a .pt2 program or an .onnx file.")
-    ],
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the files.")],
-    formats: Annotated[
-        str, typer.Option(metavar="LIST|all", help="onnx, coreml, tensorrt, litert, executorch; with commas, or all.")
-    ] = "onnx",
+    formats: Formats = "onnx",
     precision: Annotated[str, typer.Option(metavar="LIST", help="fp32, fp16, int8 and others, with commas.")] = "fp32",
-    checkpoint: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Weights: safetensors or a state dict.")
-    ] = None,
-    classes: Annotated[int | None, typer.Option(min=1, metavar="N", help="Classes of the model.")] = None,
-    resolution: Annotated[int | None, typer.Option(min=8, max=2048, metavar="R", help="Side of its input.")] = None,
-    mean: Annotated[
-        str | None, typer.Option(metavar="R,G,B", help="Normalisation, in 0..1 as model cards give it.")
-    ] = None,
-    std: Annotated[str | None, typer.Option(metavar="R,G,B", help="See --mean.")] = None,
-    labels: Annotated[Path | None, typer.Option(metavar="FILE", help="Names of the classes, one a line.")] = None,
-    random_weights: Annotated[bool, typer.Option("--random-weights", help="Leave timm's weights out.")] = False,
     data: Annotated[
         str | None, typer.Option(metavar="digits|FOLDER", help="Images that int8 is calibrated on.")
     ] = None,
-    target: Annotated[
-        str, typer.Option(metavar="NAME|PATH.toml", autocompletion=complete_target, help="Device the files are for.")
-    ] = "host",
+    target: TargetName = "host",
     no_verify: Annotated[bool, typer.Option("--no-verify", help="Do not run the files for parity.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
-    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Say more while working.")] = False,
+    as_json: AsJson = False,
+    verbose: SayMore = False,
+    **options: Any,
 ) -> None:
     """Export a model to one or more formats, each file run and compared with the model.
 
     Files that fail are listed with cause and fix and cost the others nothing; the exit code is then 2.
     """
-    from edgedistill import api
+    import edgedistill as api
+    from edgedistill.base.errors import ExitCode
     from edgedistill.cli import render
     from edgedistill.cli.errors import answering
     from edgedistill.cli.live import watching
-    from edgedistill.errors import ExitCode
 
     with answering(as_json=as_json):
         with watching(verbose=verbose or bool(context.obj)) as listener:
             result = api.export(
-                model,
                 out=out,
                 formats=formats,
                 precisions=precision,
-                checkpoint=checkpoint,
-                classes=classes,
-                resolution=resolution,
-                mean=mean,
-                std=std,
-                labels=labels,
-                random_weights=random_weights,
                 data=data,
                 target=target,
                 verify=not no_verify,
                 listener=listener,
+                **options,
             )
         if as_json:
             render.write_json(result.model_dump_json())
@@ -85,9 +63,9 @@ def export(
 
 def print_export(console: Console, result: ExportResult, out: Path) -> None:
     """The files with size and parity, then what failed and why."""
+    from edgedistill.base.units import format_bytes, format_percent
     from edgedistill.cli import render
-    from edgedistill.specs import ComputedBy
-    from edgedistill.units import format_bytes, format_percent
+    from edgedistill.documents.specs import ComputedBy
 
     table = render.table("file", "format", "precision", "size", "largest error", "same class", "computed by", "time")
     for file in result.files:

@@ -33,12 +33,12 @@ def init(
     yes: Annotated[bool, typer.Option("-y", "--yes", help="Ask nothing: defaults for what is not given.")] = False,
 ) -> None:
     """Write a build file. On a terminal it asks for what no option gives; elsewhere it takes the defaults."""
+    from edgedistill.base.errors import InputError
     from edgedistill.cli import render
     from edgedistill.cli.errors import answering
-    from edgedistill.errors import InputError
-    from edgedistill.scaffold import Answers, data_source, default_teacher, write_build_file
-    from edgedistill.specs import BudgetRequest
-    from edgedistill.targets import load_target
+    from edgedistill.commands.init import InitAnswers, data_source, default_teacher, write_build_file
+    from edgedistill.documents.specs import BudgetRequest
+    from edgedistill.documents.targets import load_target
 
     with answering():
         if path.is_dir() or path.suffix != ".toml":
@@ -46,7 +46,7 @@ def init(
         if path.exists() and not force:
             raise InputError(f"{path} is there already", fix="name another file, or overwrite it with --force")
         ask = sys.stdin.isatty() and not yes
-        default = Answers()
+        default = InitAnswers()
         data = data or (
             _ask("images (digits, a folder, or hf:NAME)", default.data, data_source) if ask else default.data
         )
@@ -55,7 +55,7 @@ def init(
             chosen_teacher = _ask("teacher (timm:NAME or module:function)", chosen_teacher)
         target = target or (_ask("device", default.target, load_target) if ask else default.target)
         budget = budget or (_ask("latency budget", default.budget, BudgetRequest.parse) if ask else default.budget)
-        write_build_file(path, Answers(data, chosen_teacher, target, budget), force=force)
+        write_build_file(path, InitAnswers(data, chosen_teacher, target, budget), force=force)
         console = render.results()
         render.line(console, f"wrote {path}")
         render.line(console, f"next: edgedistill build {path}", style="bold")
@@ -63,8 +63,8 @@ def init(
 
 def _ask(question: str, default: str, check: Callable[[str], object] = str) -> str:
     """Ask until `check` accepts the answer."""
+    from edgedistill.base.errors import InputError
     from edgedistill.cli.errors import show_error
-    from edgedistill.errors import InputError
 
     while True:
         answer = str(typer.prompt(question, default=default)).strip()

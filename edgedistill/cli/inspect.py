@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from edgedistill.artifacts import Layer
-    from edgedistill.documents import InspectResult
+    from edgedistill.documents.answers import InspectResult
+    from edgedistill.documents.artifacts import Layer
 
 ByLayer = Annotated[bool, typer.Option("--layers", help="Also list each layer with weights, and what it computes in.")]
 _NAMED = 6
@@ -23,7 +23,7 @@ _NAMED = 6
 
 def inspect(path: ModelFile, layers: ByLayer = False, target: TargetName = "host", as_json: AsJson = False) -> None:
     """Show what is in a model file: inputs, outputs, contract, operations, precision by layer, size by part, fallbacks."""
-    from edgedistill import api
+    import edgedistill as api
     from edgedistill.cli import render
     from edgedistill.cli.errors import answering
 
@@ -38,8 +38,8 @@ def inspect(path: ModelFile, layers: ByLayer = False, target: TargetName = "host
 
 
 def _print(console: Console, result: InspectResult) -> None:
+    from edgedistill.base.units import format_bytes
     from edgedistill.cli import render
-    from edgedistill.units import format_bytes
 
     render.line(console, result.path, style="bold")
     parts = ", ".join(f"{name} {format_bytes(size)}" for name, size in result.bytes_by_part.items())

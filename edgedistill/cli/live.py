@@ -10,9 +10,9 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.text import Text
 
+from edgedistill.base.progress import Event, Listener, Note, StageAdvanced, StageFinished, StageStarted
+from edgedistill.base.units import format_seconds
 from edgedistill.cli import render
-from edgedistill.progress import Event, Listener, Note, StageAdvanced, StageFinished, StageStarted
-from edgedistill.units import format_seconds
 
 # Slow on purpose: drawing takes processor time from the measurements that run meanwhile.
 REFRESHES_PER_SECOND = 2

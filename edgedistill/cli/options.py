@@ -9,8 +9,8 @@ from typing import Annotated
 
 import typer
 
+from edgedistill.base.errors import ExitCode
 from edgedistill.cli.completion import complete_target
-from edgedistill.errors import ExitCode
 
 ModelFile = Annotated[Path, typer.Argument(metavar="FILE", help="A .onnx, .mlpackage, .engine, .tflite or .pte.")]
 TargetName = Annotated[
@@ -68,6 +68,46 @@ StorageName = Annotated[
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be tried and what it costs, and do nothing.")]
 Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Show reused stages too.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+SayMore = Annotated[bool, typer.Option("-v", "--verbose", help="Say more while working.")]
+Formats = Annotated[
+    str, typer.Option(metavar="LIST|all", help="onnx, coreml, tensorrt, litert, executorch; with commas, or all.")
+]
+
+
+def search_options(
+    path: BuildFile,
+    target: Targets = None,
+    one_student: OneStudent = False,
+    budget: BudgetText = None,
+    out: OutFolder = None,
+    require_measured: RequireMeasured = False,
+    remeasure: Remeasure = False,
+    trials: Trials = None,
+    time: TimeLimit = None,
+    jobs: Jobs = 1,
+    executor: ExecutorName = "local",
+    storage: StorageName = None,
+) -> None:
+    """What `build` and `search` take: the build file, and what replaces what it says."""
+
+
+def model_options(
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="timm:NAME, module:function, a .pt2 program or an .onnx file.")
+    ],
+    checkpoint: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Weights: safetensors or a state dict.")
+    ] = None,
+    classes: Annotated[int | None, typer.Option(min=1, metavar="N", help="Classes of the model.")] = None,
+    resolution: Annotated[int | None, typer.Option(min=8, max=2048, metavar="R", help="Side of its input.")] = None,
+    mean: Annotated[
+        str | None, typer.Option(metavar="R,G,B", help="Normalisation, in 0..1 as model cards give it.")
+    ] = None,
+    std: Annotated[str | None, typer.Option(metavar="R,G,B", help="See --mean.")] = None,
+    labels: Annotated[Path | None, typer.Option(metavar="FILE", help="Names of the classes, one a line.")] = None,
+    random_weights: Annotated[bool, typer.Option("--random-weights", help="Leave timm's weights out.")] = False,
+) -> None:
+    """What `export` and `quantize` take: the model, and how it is opened."""
 
 
 def help_without_command(context: typer.Context) -> None:

@@ -12,7 +12,7 @@ from edgedistill.cli.completion import complete_target
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from edgedistill.results import ProfileResult
+    from edgedistill.documents.results import ProfileResult
 
 OPERATORS_SHOWN = 10
 
@@ -33,7 +33,7 @@ def profile(
     verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Say more while working.")] = False,
 ) -> None:
     """Measure an ONNX, LiteRT or ExecuTorch file: p50, p95, p99, load time, memory, and the operators that cost most."""
-    from edgedistill import api
+    import edgedistill as api
     from edgedistill.cli import render
     from edgedistill.cli.errors import answering
     from edgedistill.cli.live import watching
@@ -49,10 +49,10 @@ def profile(
 
 def print_profile(console: Console, result: ProfileResult) -> None:
     """Latency, memory and the dearest operators of a measured file."""
-    from edgedistill.artifacts import MeasuredLatency, UnknownLatency
+    from edgedistill.base.units import format_bytes, format_ms
     from edgedistill.cli import render
-    from edgedistill.specs import Percentile
-    from edgedistill.units import format_bytes, format_ms
+    from edgedistill.documents.artifacts import MeasuredLatency, UnknownLatency
+    from edgedistill.documents.specs import Percentile
 
     p50, p95, p99 = render.latency_cells(result.latency)
     table = render.table("file", "size", "p50", "p95", "p99", "load", "peak memory")

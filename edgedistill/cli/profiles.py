@@ -9,7 +9,7 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from edgedistill.latency.profiles import ListedProfile, ProfilesResult
+    from edgedistill.devices.latency.profiles import ListedProfile, ProfilesResult
 
 
 def profiles(
@@ -17,7 +17,7 @@ def profiles(
 ) -> None:
     """List the profiles that come with edgedistill and your own, with their error, and a warning where this machine or its
     runtime is another than was measured."""
-    from edgedistill import api
+    import edgedistill as api
     from edgedistill.cli import render
     from edgedistill.cli.errors import answering
 
@@ -58,8 +58,8 @@ def print_profiles(console: Console, result: ProfilesResult) -> None:
 
 
 def _errors(entry: ListedProfile) -> str:
-    from edgedistill.latency.profile import Quantity
-    from edgedistill.units import format_percent
+    from edgedistill.base.units import format_percent
+    from edgedistill.devices.latency.profile import Quantity
 
     of = [error for error in entry.errors if error.quantity is Quantity.LATENCY]
     return ", ".join(f"{error.precision} {format_percent(error.mape)}" for error in of) or "unknown"

@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from edgedistill.cli.options import AsJson, TargetName
+from edgedistill.cli.options import AsJson, Formats, SayMore, TargetName, model_options
+from edgedistill.cli.signature import taking
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from edgedistill.artifacts import LadderRung
-    from edgedistill.documents import FormatLadder, QuantizeResult
+    from edgedistill.documents.answers import FormatLadder, QuantizeResult
+    from edgedistill.documents.artifacts import LadderRung
 
 
+@taking(model_options)
 def quantize(
     context: typer.Context,
-    model: Annotated[
-        str, typer.Argument(metavar="FILE", help="An .onnx file, timm:NAME, module:function or a .pt2 program.")
-    ],
     data: Annotated[
         str,
         typer.Option(
@@ -30,51 +29,36 @@ def quantize(
     ],
     max_loss: Annotated[str, typer.Option(metavar="SHARE", help="Accuracy that may be lost to fp32.")] = "0.5%",
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the files.")] = Path("quantized"),
-    formats: Annotated[
-        str, typer.Option(metavar="LIST|all", help="onnx, coreml, tensorrt, litert, executorch; with commas, or all.")
-    ] = "onnx",
+    formats: Formats = "onnx",
     also: Annotated[
         str, typer.Option(metavar="LIST", help="Tried beside int8: fp16, int8-weights, int4-weights; with commas.")
     ] = "fp16",
-    checkpoint: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Weights: safetensors or a state dict.")
-    ] = None,
-    classes: Annotated[int | None, typer.Option(min=1, metavar="N", help="Classes of the model.")] = None,
-    resolution: Annotated[int | None, typer.Option(min=8, max=2048, metavar="R", help="Side of its input.")] = None,
-    mean: Annotated[
-        str | None, typer.Option(metavar="R,G,B", help="Normalisation, in 0..1 as model cards give it.")
-    ] = None,
-    std: Annotated[str | None, typer.Option(metavar="R,G,B", help="See --mean.")] = None,
     target: TargetName = "host",
     as_json: AsJson = False,
-    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Say more while working.")] = False,
+    verbose: SayMore = False,
+    **options: Any,
 ) -> None:
     """Quantise a model to int8, or as much of it as keeps its accuracy: each format by the first rung that does.
 
     The exit code is 2 where a format has no rung inside the loss that is smaller or faster than fp32.
     """
-    from edgedistill import api
+    import edgedistill as api
+    from edgedistill.base.errors import ExitCode
     from edgedistill.cli import render
     from edgedistill.cli.errors import answering
     from edgedistill.cli.live import watching
-    from edgedistill.errors import ExitCode
 
     with answering(as_json=as_json):
         with watching(verbose=verbose or bool(context.obj)) as listener:
             result = api.quantize(
-                model,
                 data=data,
                 out=out,
                 max_loss=max_loss,
                 formats=formats,
                 also=also,
-                checkpoint=checkpoint,
-                classes=classes,
-                resolution=resolution,
-                mean=mean,
-                std=std,
                 target=target,
                 listener=listener,
+                **options,
             )
         if as_json:
             render.write_json(result.model_dump_json())
@@ -87,8 +71,8 @@ def quantize(
 def print_quantize(console: Console, result: QuantizeResult, out: Path) -> None:
     """A table of rungs a format, then the files, or the way out."""
     from edgedistill.cli import render
-    from edgedistill.quantizing import way_out
-    from edgedistill.specs import ComputedBy
+    from edgedistill.commands.quantize import way_out
+    from edgedistill.documents.specs import ComputedBy
 
     for ladder in result.formats:
         if ladder.rungs:
@@ -104,8 +88,8 @@ def print_quantize(console: Console, result: QuantizeResult, out: Path) -> None:
 
 
 def _table(ladder: FormatLadder) -> Table:
+    from edgedistill.base.units import format_bytes, format_percent
     from edgedistill.cli import render
-    from edgedistill.units import format_bytes, format_percent
 
     table = render.table(
         "rung", "accuracy", "loss", "size", "p50", "", title=ladder.format, right=("accuracy", "loss", "size", "p50")

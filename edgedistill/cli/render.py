@@ -14,11 +14,11 @@ from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
-from edgedistill.artifacts import Latency, MeasuredLatency, PredictedLatency
-from edgedistill.errors import printable
-from edgedistill.explanation.shown import measured_in
-from edgedistill.specs import Percentile
-from edgedistill.units import format_ms
+from edgedistill.base.errors import printable
+from edgedistill.base.units import format_ms
+from edgedistill.documents.artifacts import Latency, MeasuredLatency, PredictedLatency
+from edgedistill.documents.specs import Percentile
+from edgedistill.outputs.explain.shown import measured_in
 
 # Wide enough that no table is cut where there is no terminal to fit.
 PIPE_WIDTH = 200

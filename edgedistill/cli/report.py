@@ -16,11 +16,11 @@ def report(
     """Draw OUT/report.html again from OUT/build.json and its profiles."""
     from edgedistill.cli import render
     from edgedistill.cli.errors import answering
-    from edgedistill.explanation.folder import build_folder
+    from edgedistill.outputs.explain.build_folder import build_folder
 
     with answering():
         folder = build_folder(out)
-        from edgedistill.report.html import write_report
+        from edgedistill.outputs.report.html import write_report
 
         write_report(folder)
         written = folder / "report.html"

@@ -18,11 +18,11 @@ def run(
     as_json: AsJson = False,
 ) -> None:
     """Classify a picture with a model file, through the contract that it carries."""
-    from edgedistill import api
+    import edgedistill as api
+    from edgedistill.base.units import format_percent
     from edgedistill.cli import render
     from edgedistill.cli.errors import answering
-    from edgedistill.specs import ComputedBy
-    from edgedistill.units import format_percent
+    from edgedistill.documents.specs import ComputedBy
 
     with answering(as_json=as_json):
         result = api.run(path, image, top=top, target=target)

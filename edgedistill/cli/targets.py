@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from edgedistill.specs import Target
+    from edgedistill.documents.specs import Target
 
 
 def targets(
@@ -28,7 +28,7 @@ def targets(
 
     from edgedistill.cli import render
     from edgedistill.cli.errors import answering
-    from edgedistill.targets import all_targets, load_target, target_file
+    from edgedistill.documents.targets import all_targets, load_target, target_file
 
     with answering(as_json=as_json):
         if name is None:
@@ -57,8 +57,8 @@ def _print_all(console: Console, found: tuple[Target, ...]) -> None:
 
 
 def _print_one(console: Console, target: Target, file: Path) -> None:
+    from edgedistill.base.units import format_bytes, format_ms
     from edgedistill.cli import render
-    from edgedistill.units import format_bytes, format_ms
 
     render.line(console, f"{target.name}: {target.title}", style="bold")
     rows: list[tuple[str, str]] = [

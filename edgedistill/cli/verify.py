@@ -12,7 +12,7 @@ from edgedistill.cli.options import AsJson, ModelFile, TargetName
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from edgedistill.documents import VerifyResult
+    from edgedistill.documents.answers import VerifyResult
 
 
 def verify(
@@ -25,10 +25,10 @@ def verify(
     as_json: AsJson = False,
 ) -> None:
     """Check a model file and run it: against its package's hash and golden data, or against another file."""
-    from edgedistill import api
+    import edgedistill as api
+    from edgedistill.base.errors import ExitCode
     from edgedistill.cli import render
     from edgedistill.cli.errors import answering
-    from edgedistill.errors import ExitCode
 
     with answering(as_json=as_json):
         result = api.verify(path, against=against, target=target)
@@ -41,9 +41,9 @@ def verify(
 
 
 def _print(console: Console, result: VerifyResult) -> None:
+    from edgedistill.base.units import format_percent
     from edgedistill.cli import render
-    from edgedistill.specs import ComputedBy
-    from edgedistill.units import format_percent
+    from edgedistill.documents.specs import ComputedBy
 
     found = "NOT ok" if not result.ok else "ok as far as it can be read here" if result.not_run else "ok"
     render.line(console, f"{result.path}: {found}", style="bold green" if result.ok else "bold red")

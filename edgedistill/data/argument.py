@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from edgedistill.config import DataConfig
-from edgedistill.errors import InputError
+from edgedistill.base.errors import InputError
+from edgedistill.documents.build_file import DataConfig
 
 
 def data_config(text: str) -> DataConfig:

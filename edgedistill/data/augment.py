@@ -22,7 +22,7 @@ NEUTRAL: Final = 128
 """Magnitude at which a two-sided operation changes nothing."""
 
 
-class Operation(IntEnum):
+class ImageOperation(IntEnum):
     """Codes as stored in views; never renumber them."""
 
     IDENTITY = 0
@@ -38,7 +38,7 @@ class Operation(IntEnum):
     POSTERIZE = 10
 
 
-TWO_SIDED: Final = frozenset(Operation) - {Operation.IDENTITY, Operation.POSTERIZE}
+TWO_SIDED: Final = frozenset(ImageOperation) - {ImageOperation.IDENTITY, ImageOperation.POSTERIZE}
 """Operations whose magnitude runs both ways from NEUTRAL: 1 is the full range down, 255 the full range up. The others'
 runs from 0 (nothing) to 255."""
 
@@ -52,32 +52,32 @@ _LEVELS: Final = np.arange(256, dtype=np.int32)
 
 def apply(image: Image.Image, operation: int, magnitude: int) -> Image.Image:
     """An 8-bit RGB image after one operation. Raises ValueError for an unknown code."""
-    op = Operation(operation)
-    if op is Operation.IDENTITY:
+    op = ImageOperation(operation)
+    if op is ImageOperation.IDENTITY:
         return image
-    if op is Operation.POSTERIZE:
+    if op is ImageOperation.POSTERIZE:
         dropped = round(_MAX_DROPPED_BITS * magnitude / 255)
         return _through(image, (_LEVELS >> dropped << dropped).astype(np.uint8))
     if magnitude == NEUTRAL:
         return image
     signed = (magnitude - NEUTRAL) / 127
-    if op <= Operation.TRANSLATE_Y:
+    if op <= ImageOperation.TRANSLATE_Y:
         return _move(image, op, signed)
     return _recolour(image, op, 256 + round(_MAX_FACTOR_256 * signed))
 
 
-def _move(image: Image.Image, op: Operation, signed: float) -> Image.Image:
+def _move(image: Image.Image, op: ImageOperation, signed: float) -> Image.Image:
     """Affine map about the centre. Pillow wants output to input: x = a x' + b y' + c, y = d x' + e y' + f."""
     a, b, c, d, e, f = 1.0, 0.0, 0.0, 0.0, 1.0, 0.0
     side_x, side_y = image.size
-    if op is Operation.ROTATE:
+    if op is ImageOperation.ROTATE:
         angle = math.radians(_MAX_DEGREES * signed)
         a, b, d, e = math.cos(angle), math.sin(angle), -math.sin(angle), math.cos(angle)
-    elif op is Operation.SHEAR_X:
+    elif op is ImageOperation.SHEAR_X:
         b = _MAX_SHEAR * signed
-    elif op is Operation.SHEAR_Y:
+    elif op is ImageOperation.SHEAR_Y:
         d = _MAX_SHEAR * signed
-    elif op is Operation.TRANSLATE_X:
+    elif op is ImageOperation.TRANSLATE_X:
         c = _MAX_SHIFT * signed * side_x
     else:
         f = _MAX_SHIFT * signed * side_y
@@ -87,15 +87,15 @@ def _move(image: Image.Image, op: Operation, signed: float) -> Image.Image:
     return image.transform(image.size, Image.Transform.AFFINE, (a, b, c, d, e, f), Image.Resampling.BILINEAR)
 
 
-def _recolour(image: Image.Image, op: Operation, factor_256: int) -> Image.Image:
+def _recolour(image: Image.Image, op: ImageOperation, factor_256: int) -> Image.Image:
     """Away from (above 256) or towards (below) black, the mean grey, grey, or the smoothed image."""
-    if op is Operation.BRIGHTNESS:
+    if op is ImageOperation.BRIGHTNESS:
         return _through(image, _away(_LEVELS, 0, factor_256))
-    if op is Operation.CONTRAST:
+    if op is ImageOperation.CONTRAST:
         grey = np.asarray(image.convert("L"))
         mean = (2 * int(grey.sum(dtype=np.int64)) + grey.size) // (2 * grey.size)
         return _through(image, _away(_LEVELS, mean, factor_256))
-    other = image.convert("L").convert("RGB") if op is Operation.SATURATION else image.filter(ImageFilter.SMOOTH)
+    other = image.convert("L").convert("RGB") if op is ImageOperation.SATURATION else image.filter(ImageFilter.SMOOTH)
     return Image.fromarray(_away(np.asarray(image, dtype=np.int32), np.asarray(other, dtype=np.int32), factor_256))
 
 

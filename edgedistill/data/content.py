@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from edgedistill.errors import InputError
-from edgedistill.store import default_root, file_sha256
+from edgedistill.base.errors import InputError
+from edgedistill.base.store import default_root, file_sha256
 
 MEMORY_FILE: Final = "content-hashes.sqlite"
 _RACY_NS: Final = 2_000_000_000
@@ -26,7 +26,7 @@ CREATE TABLE IF NOT EXISTS verdicts (checker TEXT, sha256 TEXT, fault TEXT, PRIM
 """
 
 
-class Content(NamedTuple):
+class FolderContent(NamedTuple):
     """What a file holds: its SHA-256 (hex), or why it cannot be read (`fault`)."""
 
     sha256: str
@@ -56,7 +56,7 @@ def require_folder(path: Path, what: str) -> Path:
 
 
 def is_hidden(name: str) -> bool:
-    """Files that systems leave behind and that nobody means as data: dot files, Thumbs.db and their like."""
+    """Files that systems leave behind and that are not meant as data: dot files, Thumbs.db and their like."""
     return name.startswith(".") or name in _DROPPINGS
 
 
@@ -80,9 +80,9 @@ def walk(folder: Path) -> Tree:
     return Tree(tuple(sorted(files)), tuple(sorted(folders)))
 
 
-def content_hashes(files: Sequence[str]) -> dict[str, Content]:
+def content_hashes(files: Sequence[str]) -> dict[str, FolderContent]:
     """What each file, by its absolute path, holds. Files that did not change since they were last hashed are not read."""
-    result: dict[str, Content] = {}
+    result: dict[str, FolderContent] = {}
     fresh: list[tuple[bytes, int, int, int, str]] = []
     with _memory() as memory:
         find = "SELECT sha256 FROM files WHERE path = ? AND bytes = ? AND mtime_ns = ? AND inode = ?"
@@ -94,9 +94,9 @@ def content_hashes(files: Sequence[str]) -> dict[str, Content]:
                 known = memory.execute(find, identity).fetchone()
                 sha256 = known[0] if known else file_sha256(Path(path))
             except OSError as error:
-                result[path] = Content("", f"cannot be read: {error.strerror}")
+                result[path] = FolderContent("", f"cannot be read: {error.strerror}")
                 continue
-            result[path] = Content(sha256)
+            result[path] = FolderContent(sha256)
             # A file that is written twice within its clock's tick (2 s on FAT) keeps its size and time. So a file as young
             # as that is hashed again next time: git's "racy" entries.
             if not known and status.st_mtime_ns < began_ns - _RACY_NS:

@@ -6,11 +6,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from edgedistill.config import DataConfig
+from edgedistill.base.errors import InputError, Problem
 from edgedistill.data.fingerprint import fingerprint
 from edgedistill.data.sources import ImageSource, Indices, Loaded
 from edgedistill.data.splits import Splits, limited, make_splits
-from edgedistill.errors import InputError, Problem
+from edgedistill.documents.build_file import DataConfig
 
 __all__ = ["Dataset", "ImageSource", "Splits", "load_dataset"]
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from edgedistill.base.errors import MissingDependencyError
 from edgedistill.data.sources import GreyImages, Loaded
-from edgedistill.errors import MissingDependencyError
 
 
 def load_digits() -> Loaded:

@@ -10,10 +10,10 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from edgedistill.config import DataConfig
+from edgedistill.base.errors import MissingDependencyError
+from edgedistill.base.store import digest, tool_version
 from edgedistill.data.content import content_hashes, require_folder, walk
-from edgedistill.errors import MissingDependencyError
-from edgedistill.store import digest, tool_version
+from edgedistill.documents.build_file import DataConfig
 
 IDX_FILES = {
     "train images": "train-images{}idx3-ubyte",

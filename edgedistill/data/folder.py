@@ -14,8 +14,10 @@ from typing import Final
 
 import numpy as np
 
+from edgedistill.base.errors import InputError, Problem
+from edgedistill.base.store import tool_version
 from edgedistill.data.content import (
-    Content,
+    FolderContent,
     content_hashes,
     is_hidden,
     known_verdicts,
@@ -25,8 +27,6 @@ from edgedistill.data.content import (
 )
 from edgedistill.data.images import BAD_FILE_ERRORS, CHECK_VERSION, SUFFIXES, find_fault, read_rgb
 from edgedistill.data.sources import Loaded, Pixels, ranges
-from edgedistill.errors import InputError, Problem
-from edgedistill.store import tool_version
 
 SPLIT_NAMES: Final = {
     "train": "train",
@@ -152,7 +152,7 @@ def _subfolders(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.is_dir() and not is_hidden(path.name))
 
 
-def _faults(files: list[_File], contents: dict[str, Content]) -> dict[str, str]:
+def _faults(files: list[_File], contents: dict[str, FolderContent]) -> dict[str, str]:
     """Why files cannot be read or decoded, by path. Contents decoded before, by the same Pillow, are not decoded again."""
     checker = f"image {CHECK_VERSION} pillow {tool_version('pillow')}"
     path_of = {contents[file.path].sha256: file.path for file in files if not contents[file.path].fault}
@@ -167,7 +167,7 @@ def _faults(files: list[_File], contents: dict[str, Content]) -> dict[str, str]:
     return {path: fault for path, fault in by_path.items() if fault}
 
 
-def _duplicated(sound: list[_File], contents: dict[str, Content]) -> Iterable[Problem]:
+def _duplicated(sound: list[_File], contents: dict[str, FolderContent]) -> Iterable[Problem]:
     """Files with the content of an earlier one."""
     first: dict[str, _File] = {}
     for file in sound:

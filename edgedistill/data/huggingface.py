@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from edgedistill.config import DataConfig
+from edgedistill.base.errors import InputError, MissingDependencyError, Problem
 from edgedistill.data.content import require_folder
 from edgedistill.data.images import BAD_FILE_ERRORS, size_fault, to_rgb
 from edgedistill.data.sources import Indices, Joined, Loaded, Pixels, ranges
-from edgedistill.errors import InputError, MissingDependencyError, Problem
+from edgedistill.documents.build_file import DataConfig
 
 _SPLITS = {"train": ("train",), "validation": ("validation", "valid", "val", "dev"), "test": ("test",)}
 

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import numpy as np
 
+from edgedistill.base.errors import InputError, Problem
 from edgedistill.data.content import require_folder
 from edgedistill.data.fingerprint import IDX_CLASSES, IDX_FILES, idx_files
 from edgedistill.data.images import size_fault
 from edgedistill.data.sources import GreyImages, Joined, Loaded, Pixels, ranges
-from edgedistill.errors import InputError, Problem
 
 _UNSIGNED_BYTE = 8
 

@@ -13,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from edgedistill.config import DataConfig
+from edgedistill.base.errors import UnsupportedError
 from edgedistill.data.datasets import Dataset
 from edgedistill.data.sources import ImageSource, Indices, Pixels
-from edgedistill.errors import UnsupportedError
-from edgedistill.specs import Contract
+from edgedistill.documents.build_file import DataConfig
+from edgedistill.documents.specs import Contract
 
 Statistics = tuple[float, float, float]
 

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgedistill.config import SplitConfig
+from edgedistill.base.errors import InputError
 from edgedistill.data.sources import Indices, Loaded
-from edgedistill.errors import InputError
+from edgedistill.documents.build_file import SplitConfig
 
 _SPLIT_STREAM = 1
 _LIMIT_STREAM = 2

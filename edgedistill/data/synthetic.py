@@ -8,10 +8,10 @@ from typing import Final
 import numpy as np
 from PIL import Image
 
+from edgedistill.base.store import digest
 from edgedistill.data.datasets import Dataset
 from edgedistill.data.sources import Pixels
 from edgedistill.data.splits import Splits
-from edgedistill.store import digest
 
 _VERSION: Final = 1
 _PATCHES: Final = 8

@@ -14,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from edgedistill.config import AugmentationConfig
-from edgedistill.data.augment import AUGMENTATION_VERSION, NEUTRAL, TWO_SIDED, Operation, apply
+from edgedistill.data.augment import AUGMENTATION_VERSION, NEUTRAL, TWO_SIDED, ImageOperation, apply
 from edgedistill.data.preprocessing import kept_region, resample
 from edgedistill.data.sources import ImageSource, Indices, Pixels
-from edgedistill.specs import Contract
+from edgedistill.documents.build_file import AugmentationConfig
+from edgedistill.documents.specs import Contract
 
 FULL: Final = 65535
 """Where a crop box ends that keeps all: fractions are stored in 65535ths."""
@@ -76,13 +76,13 @@ def draw_views(count: int, augmentation: AugmentationConfig, view_index: int) ->
         views["box"][:, end] = first + kept
     flip = rng.random(count) < 0.5
     views["flip"] = flip & augmentation.flip
-    codes = rng.integers(0, len(Operation), (count, 2))
+    codes = rng.integers(0, len(ImageOperation), (count, 2))
     strength = rng.uniform(-augmentation.magnitude, augmentation.magnitude, (count, 2))
     two_sided = np.isin(codes, list(TWO_SIDED))
     magnitudes = np.where(two_sided, NEUTRAL + np.rint(127 * strength), np.rint(255 * np.abs(strength)))
     used = np.arange(2) < augmentation.operations
-    views["operation"] = np.where(used, codes, Operation.IDENTITY)
-    views["magnitude"] = np.where(used & (codes != Operation.IDENTITY), magnitudes, 0)
+    views["operation"] = np.where(used, codes, ImageOperation.IDENTITY)
+    views["magnitude"] = np.where(used & (codes != ImageOperation.IDENTITY), magnitudes, 0)
     mixed = rng.random(count) < augmentation.mix
     weight = rng.beta(augmentation.mix_alpha, augmentation.mix_alpha, count)
     partner = rng.integers(0, count, count)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from importlib.metadata import entry_points
 
+from edgedistill.base.errors import UnreachableError
+from edgedistill.base.progress import Listener
 from edgedistill.devices.base import Device
 from edgedistill.devices.local import LocalDevice
-from edgedistill.errors import UnreachableError
-from edgedistill.progress import Listener
-from edgedistill.specs import Target
+from edgedistill.documents.specs import Target
 
 ENTRY_POINTS = "edgedistill.devices"
 

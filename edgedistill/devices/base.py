@@ -7,19 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from edgedistill.devices import agent, agent_sampling
-from edgedistill.errors import InputError, MissingDependencyError, TrialFailure
-from edgedistill.runtimes.base import SessionJob, SessionReport, Timed
-from edgedistill.specs import Format
+from edgedistill.base.errors import InputError, MissingDependencyError, TrialFailure
+from edgedistill.devices.agent import agent, agent_sampling
+from edgedistill.devices.session import SessionJob, SessionReport, Timed
 
-AGENT = Path(__file__).with_name("agent.py")
+AGENT = Path(agent.__file__)
 # What a device has to be sent, all into one folder under these names: the agent and what it loads from beside it.
-AGENT_FILES = (
-    AGENT,
-    *(AGENT.with_name(f"{name}.py") for name in ("agent_machine", "agent_sampling", *agent.RUNTIMES.values())),
-)
-# Formats that the agent measures.
-MEASURED_FORMATS = tuple(Format(name) for name in agent.RUNTIMES)
+AGENT_FILES = (AGENT, *(AGENT.with_name(f"{name}.py") for name in ("agent_machine", "agent_sampling")))
 
 
 class SessionFailure(TrialFailure):
@@ -49,14 +43,15 @@ class Device(Protocol):
         MissingDependencyError where the device lacks the runtime of the job's format."""
         ...
 
-    def facts(self) -> dict[str, str]:
-        """What the device is, by name, for people: processor, cores, memory, system, runtime versions."""
+    def facts(self, runtime: str = "") -> dict[str, str]:
+        """What the device is, by name, for people: processor, cores, memory, system, and the version of the distribution
+        `runtime` there."""
         ...
 
 
 def run_pushed(device: Device, job: SessionJob) -> SessionReport:
     """One session of a job whose files lie here: they are brought to the device first. Raises as Device.push and run do."""
-    here = {"model": job.model, "inputs": job.inputs, "anchor": job.anchor}
+    here = {"model": job.model, "loader": job.loader, "inputs": job.inputs, "anchor": job.anchor}
     return device.run(job.model_copy(update={name: path and device.push(path) for name, path in here.items()}))
 
 

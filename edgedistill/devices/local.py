@@ -9,20 +9,19 @@ import subprocess
 import sys
 from pathlib import Path
 
-from edgedistill.devices import agent_machine, agent_sampling
+from edgedistill.base.errors import InputError
+from edgedistill.base.isolation import Limits, death
+from edgedistill.base.progress import Listener, silent
+from edgedistill.base.store import tool_version
+from edgedistill.base.units import format_bytes
+from edgedistill.devices.agent import agent_machine, agent_sampling
 from edgedistill.devices.base import AGENT, SessionFailure, read_report
+from edgedistill.devices.session import SessionJob, SessionReport
 from edgedistill.devices.turns import measuring
-from edgedistill.errors import InputError
-from edgedistill.isolation import Limits, death
-from edgedistill.progress import Listener, silent
-from edgedistill.runtimes.base import SessionJob, SessionReport
-from edgedistill.store import tool_version
-from edgedistill.units import format_bytes
 
 # What an interpreter needs to start and to find its packages. Everything else stays out: preloaded allocators, thread
 # counts and debug switches of the shell that happens to run a build would change the measurement.
 _KEPT_VARIABLES = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
-_RUNTIMES = ("onnxruntime", "ai-edge-litert", "executorch")
 _GRACE_S = 120.0
 _EXPORT_AGAIN = "the file is damaged, or its runtime has a fault: export it again, or bring a newer runtime"
 
@@ -78,8 +77,9 @@ class LocalDevice:
         with measuring(self._listener, self._lock_file):
             return read_report(self._answer(f"measuring {job.model.name}", request, limits))
 
-    def facts(self) -> dict[str, str]:
-        """Processor, CPUs, memory, system and runtimes of this machine; a runtime that is not installed is `absent`."""
+    def facts(self, runtime: str = "") -> dict[str, str]:
+        """Processor, CPUs, memory and system of this machine, and the version of `runtime`, `absent` where it is not
+        installed."""
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
         allowed = allowed_cpus()
         return {
@@ -90,7 +90,7 @@ class LocalDevice:
             "memory": format_bytes(memory),
             "system": agent_machine.os_name(),
             "power mode": agent_machine.power_mode(allowed[-1]),
-            **{runtime: tool_version(runtime) for runtime in _RUNTIMES},
+            **({runtime: tool_version(runtime)} if runtime else {}),
         }
 
     def _answer(self, what: str, request: str, limits: Limits) -> str:

@@ -26,7 +26,7 @@ from functools import cache
 
 from scipy import stats  # type: ignore[import-untyped]
 
-from edgedistill.specs import ProofLevel
+from edgedistill.documents.specs import ProofLevel
 
 CONFIDENCE = 0.95
 FINALISTS = 3
@@ -46,7 +46,7 @@ class Look:
 
 
 @dataclass(frozen=True)
-class Plan:
+class ProofPlan:
     """What is fixed before the first sample."""
 
     claimed: float
@@ -54,7 +54,7 @@ class Plan:
     finalists: int
 
     @classmethod
-    def at(cls, level: ProofLevel, finalists: int = FINALISTS, shares: Mapping[int, float] = SHARES) -> Plan:
+    def at(cls, level: ProofLevel, finalists: int = FINALISTS, shares: Mapping[int, float] = SHARES) -> ProofPlan:
         """The plan of a level: each look as early as the exact binomial lets it say yes."""
         claimed, alphas = level.claimed, {over: share / finalists for over, share in shares.items()}
         looks = (Look(sessions_needed(claimed, alpha, over), over, alpha) for over, alpha in alphas.items())

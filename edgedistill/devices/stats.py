@@ -9,8 +9,8 @@ from datetime import datetime
 
 import numpy as np
 
-from edgedistill.artifacts import MeasuredLatency, Moment, Percentiles, Profile, RelativeLatency, Session
-from edgedistill.specs import Percentile
+from edgedistill.documents.artifacts import MeasuredLatency, Moment, Percentiles, Profile, RelativeLatency, Session
+from edgedistill.documents.specs import Percentile
 
 RUNS_BEYOND = 20
 """A session with fewer runs than this beyond a percentile compares medians in its place."""

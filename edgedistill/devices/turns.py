@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from edgedistill.progress import Listener
-from edgedistill.store import lock
+from edgedistill.base.progress import Listener
+from edgedistill.base.store import lock
 
 
 def measuring_lock() -> Path:

@@ -14,13 +14,13 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
-from edgedistill.config import AugmentationConfig
+from edgedistill.base.errors import EdgedistillError, InputError
 from edgedistill.data.datasets import Dataset
 from edgedistill.data.views import Views, draw_views, mixed_labels, render_batch
 from edgedistill.distill.hardware import Hardware
-from edgedistill.errors import EdgedistillError, InputError
-from edgedistill.specs import Contract
-from edgedistill.teachers.cache import ViewStore
+from edgedistill.distill.teachers.view_store import ViewStore
+from edgedistill.documents.build_file import AugmentationConfig
+from edgedistill.documents.specs import Contract
 
 
 class Batch(NamedTuple):

@@ -11,7 +11,7 @@ from torch import nn
 
 from edgedistill.data.datasets import Dataset
 from edgedistill.data.preprocessing import prepare
-from edgedistill.specs import Contract
+from edgedistill.documents.specs import Contract
 
 BATCH = 256
 CHUNK = 4096

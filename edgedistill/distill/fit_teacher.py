@@ -8,18 +8,17 @@ from pathlib import Path
 
 from safetensors.torch import load_file
 
-from edgedistill.config import AugmentationConfig, FitConfig, TrainConfig
-from edgedistill.data.datasets import Dataset
+from edgedistill.base.errors import InputError, TrialFailure
+from edgedistill.base.progress import Listener, StageAdvanced
+from edgedistill.base.store import digest, write_atomic
 from edgedistill.distill.batches import DrawnViews, ViewBatches
 from edgedistill.distill.hardware import choose_hardware
-from edgedistill.distill.loop import STATE, Plan, train
-from edgedistill.distill.recipes import CrossEntropy
-from edgedistill.distill.train import weights_bytes
-from edgedistill.errors import InputError, TrialFailure
-from edgedistill.progress import Listener, StageAdvanced
-from edgedistill.store import digest, write_atomic
-from edgedistill.teachers.load import weights_sha256
-from edgedistill.teachers.teacher import Teacher
+from edgedistill.distill.loop import STATE, Schedule, Stretch, train
+from edgedistill.distill.recipes.recipe import CrossEntropy
+from edgedistill.distill.teachers.load import weights_sha256
+from edgedistill.distill.teachers.teacher import Teacher
+from edgedistill.distill.train import Lessons, weights_bytes
+from edgedistill.documents.build_file import FitConfig
 
 WEIGHTS = "teacher.safetensors"
 # Not those of `[train]`: how students are trained must not ask for the teacher to be fitted again.
@@ -28,19 +27,11 @@ EMA_DECAY = 0.99
 
 
 def fit_teacher(
-    teacher: Teacher,
-    dataset: Dataset,
-    fit: FitConfig,
-    augmentation: AugmentationConfig,
-    train_config: TrainConfig,
-    folder: Path,
-    listener: Listener,
-    *,
-    stage: str = "teacher",
+    teacher: Teacher, fit: FitConfig, lessons: Lessons, folder: Path, listener: Listener, stage: str = "teacher"
 ) -> Teacher:
     """A copy of `teacher` trained with labels for `fit.epochs` on views drawn anew each epoch; its key is new.
 
-    `train_config` gives device, precision, workers and the interval of checkpoints, nothing that changes what is learnt.
+    `lessons.config` gives device, precision, workers and the interval of checkpoints, nothing that changes what is learnt.
     Goes on from what a killed call left in `folder`; writes teacher.safetensors there, which `load_fitted` reads.
     Progress is told as StageAdvanced of `stage`. Raises InputError where training diverges.
     """
@@ -50,15 +41,16 @@ def fit_teacher(
     def on_progress(done: int, total: int, note: str) -> None:
         listener(StageAdvanced(stage, done, total, note))
 
-    source = DrawnViews(len(dataset.splits.train), augmentation, repeated=False)
-    plan = Plan(
+    dataset = lessons.dataset
+    source = DrawnViews(len(dataset.splits.train), lessons.augmentation, repeated=False)
+    plan = Schedule(
         total_epochs=fit.epochs,
         learning_rate=fit.learning_rate,
         weight_decay=fit.weight_decay,
         warmup_epochs=WARMUP_EPOCHS,
         ema_decay=EMA_DECAY,
         seed=fit.seed,
-        checkpoint_seconds=train_config.checkpoint_seconds,
+        checkpoint_seconds=lessons.config.checkpoint_seconds,
     )
     try:
         outcome = train(
@@ -66,11 +58,8 @@ def fit_teacher(
             ViewBatches(dataset, teacher.contract, source, batch_size=fit.batch_size, seed=fit.seed),
             CrossEntropy(fit.label_smoothing),
             plan,
-            choose_hardware(train_config, dataset.images),
-            until_epoch=fit.epochs,
-            folder=folder,
-            previous=None,
-            on_progress=on_progress,
+            choose_hardware(lessons.config, dataset.images),
+            Stretch(fit.epochs, folder, on_progress=on_progress),
         )
     except TrialFailure as failure:
         raise InputError(

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import torch
 
-from edgedistill.config import TrainConfig
+from edgedistill.base.errors import UnsupportedError
 from edgedistill.data.sources import GreyImages, ImageSource, Joined
-from edgedistill.errors import UnsupportedError
+from edgedistill.documents.build_file import TrainConfig
 
 MAX_WORKERS = 8
 

@@ -20,12 +20,12 @@ from timm.scheduler import CosineLRScheduler
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 
+from edgedistill.base.errors import TrialFailure
+from edgedistill.base.store import sync_folder
 from edgedistill.distill.batches import ViewBatches
 from edgedistill.distill.hardware import Hardware
 from edgedistill.distill.pointwise import safe_convolutions
-from edgedistill.distill.recipes import Recipe
-from edgedistill.errors import TrialFailure
-from edgedistill.store import sync_folder
+from edgedistill.distill.recipes.recipe import Recipe
 
 OnProgress = Callable[[int, int, str], None]
 
@@ -37,7 +37,7 @@ WARMUP_START = 0.01
 
 
 @dataclass(frozen=True)
-class Plan:
+class Schedule:
     """How a network is optimised: AdamW, warm-up and cosine over `total_epochs`, an average of the weights.
 
     `checkpoint_seconds` is the longest stretch of work that a kill can lose.
@@ -52,8 +52,24 @@ class Plan:
     checkpoint_seconds: float
 
 
+def unheard(done: int, total: int, note: str) -> None:
+    """For a run without a listener."""
+
+
 @dataclass(frozen=True)
-class Outcome:
+class Stretch:
+    """A part of a run: up to the end of epoch `until_epoch`, from `folder`/state.pt where a killed call left one, else from
+    `previous`/state.pt, else from the start; `folder`/state.pt is there at its end. `on_progress(step, last_step, note)`
+    hears of it a few times a second."""
+
+    until_epoch: int
+    folder: Path
+    previous: Path | None = None
+    on_progress: OnProgress = unheard
+
+
+@dataclass(frozen=True)
+class TrainingOutcome:
     """`module` has the averaged weights and batch statistics, in eval mode on the training device. `seconds` counts every
     stretch of the run, earlier rungs included."""
 
@@ -65,24 +81,17 @@ def train(
     module: nn.Module,
     batches: ViewBatches,
     recipe: Recipe,
-    plan: Plan,
+    plan: Schedule,
     hardware: Hardware,
-    *,
-    until_epoch: int,
-    folder: Path,
-    previous: Path | None,
-    on_progress: OnProgress,
-) -> Outcome:
-    """Train `module` (float 0..255 [B, 3, R, R] to logits; changed in place) up to the end of epoch `until_epoch`.
-
-    Goes on from `folder`/state.pt where a killed call left one, else from `previous`/state.pt, else from the start;
-    leaves `folder`/state.pt at the end. `on_progress(step, last_step, note)` hears of it a few times a second. Raises
-    TrialFailure where the loss or a weight is no longer finite, or the device runs out of memory.
-    """
+    stretch: Stretch,
+) -> TrainingOutcome:
+    """Train `module` (float 0..255 [B, 3, R, R] to logits; changed in place) over `stretch`. Raises TrialFailure where the
+    loss or a weight is no longer finite, or the device runs out of memory."""
     began = time.monotonic()
-    last = until_epoch * batches.steps_per_epoch
+    folder, on_progress = stretch.folder, stretch.on_progress
+    last = stretch.until_epoch * batches.steps_per_epoch
     state = _State(module, plan, hardware, batches.steps_per_epoch)
-    state.restore(folder, previous, last)
+    state.restore(folder, stretch.previous, last)
     watch = _Watch(batches.steps_per_epoch, plan.total_epochs)
     saved = reported = began
     with torch.random.fork_rng([hardware.device] if hardware.device.type == "cuda" else []):
@@ -103,13 +112,13 @@ def train(
     state.require_finite_weights()
     seconds = state.save(folder, seconds=time.monotonic() - began)
     on_progress(last, last, watch.note())
-    return Outcome(state.ema.module.eval(), seconds)
+    return TrainingOutcome(state.ema.module.eval(), seconds)
 
 
 class _State:
     """Everything that a step reads and changes."""
 
-    def __init__(self, module: nn.Module, plan: Plan, hardware: Hardware, steps_per_epoch: int) -> None:
+    def __init__(self, module: nn.Module, plan: Schedule, hardware: Hardware, steps_per_epoch: int) -> None:
         self.hardware = hardware
         self.module = module.to(hardware.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.plan = plan

@@ -32,7 +32,7 @@ def safe_convolutions(device: torch.device) -> AbstractContextManager[Any]:
 
 
 class _SlicedStrides(TorchFunctionMode):
-    """Hands the convolutions concerned a slice of their input. It sees the calls of all modules, whoever wrote them, and of
+    """Hands the convolutions concerned a slice of their input. It sees the calls of all modules, of any origin, and of
     traced graphs, and leaves the modules as they are."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgedistill.config import SpaceConfig
-from edgedistill.errors import InputError
-from edgedistill.specs import Contract
-from edgedistill.store import file_sha256
+from edgedistill.base.errors import InputError
+from edgedistill.base.store import file_sha256
+from edgedistill.documents.build_file import SpaceConfig
+from edgedistill.documents.specs import Contract
 
 if TYPE_CHECKING:
     from torch import nn
@@ -45,11 +45,11 @@ def load_start(network: nn.Module, start: StartWeights, contract: Contract) -> N
     """Load them into `network`, timm's model under `contract`. A classifier for another number of classes stays as
     `network` has it. Raises InputError where the weights are of another model, or cannot be fetched."""
     if start.checkpoint is not None:
-        from edgedistill.teachers.checkpoint import load_checkpoint
+        from edgedistill.distill.teachers.checkpoint import load_checkpoint
 
         load_checkpoint(network, start.checkpoint, replaced=_classifier(network))
         return
-    from edgedistill.students.timm_models import has_weights, timm_network
+    from edgedistill.networks.families.timm_models import has_weights, timm_network
 
     name = start.family.partition(":")[2]
     if not has_weights(name):

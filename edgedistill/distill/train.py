@@ -2,86 +2,82 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save
 from torch import nn
 
-from edgedistill.artifacts import TrainedStudent
-from edgedistill.config import AugmentationConfig, TrainConfig
+from edgedistill.base.store import write_atomic
 from edgedistill.data.datasets import Dataset
 from edgedistill.distill.batches import DrawnViews, StoredViews, ViewBatches, ViewSource
 from edgedistill.distill.evaluate import split_accuracy
 from edgedistill.distill.hardware import choose_hardware
-from edgedistill.distill.loop import OnProgress, Plan, train
-from edgedistill.distill.recipes import recipe_of
+from edgedistill.distill.loop import Schedule, Stretch, train
+from edgedistill.distill.recipes.recipe import recipe_of
 from edgedistill.distill.start import StartWeights, load_start
-from edgedistill.specs import Contract, StudentSpec
-from edgedistill.store import write_atomic
-from edgedistill.students.build import build_student
-from edgedistill.teachers.cache import ViewStore
+from edgedistill.distill.teachers.view_store import ViewStore
+from edgedistill.documents.artifacts import TrainedStudent
+from edgedistill.documents.build_file import AugmentationConfig, TrainConfig
+from edgedistill.documents.specs import Contract, StudentSpec
+from edgedistill.networks.build import build_student
 
 WEIGHTS = "student.safetensors"
 RECORD = "student.json"
 
 
+@dataclass(frozen=True, eq=False)
+class Lessons:
+    """What students learn from: the training split of `dataset` in augmented views, of which `views` holds the teacher's
+    answers (None: labels alone), by the recipe and the settings of `config`."""
+
+    dataset: Dataset
+    augmentation: AugmentationConfig
+    config: TrainConfig
+    views: ViewStore | None = None
+
+    def source(self) -> ViewSource:
+        """Where views come from. Raises ValueError for a recipe that needs a view store and has none."""
+        if not recipe_of(self.config).needs_teacher:
+            return DrawnViews(len(self.dataset.splits.train), self.augmentation, repeated=True)
+        if self.views is None:
+            raise ValueError(f"the recipe {self.config.recipe} needs a view store")
+        return StoredViews(self.views)
+
+
 def train_student(
     spec: StudentSpec,
     contract: Contract,
-    dataset: Dataset,
-    view_store: ViewStore | None,
-    augmentation: AugmentationConfig,
-    config: TrainConfig,
-    *,
-    epochs: int,
+    lessons: Lessons,
+    stretch: Stretch,
     total_epochs: int,
-    folder: Path,
-    previous: Path | None,
-    on_progress: OnProgress,
     start: StartWeights | None = None,
 ) -> TrainedStudent:
-    """Train a student up to `epochs` of a schedule over `total_epochs`, 0 < epochs <= total_epochs.
+    """Train a student over a stretch of a schedule of `total_epochs`: up to an epoch above 0 and no later than that.
 
-    Goes on from what a killed call left in `folder`, else from `previous`, the folder of an earlier rung of the same run,
-    else from `start`, else from random weights; rungs end with the weights of one uninterrupted run. Epoch e sees stored
-    view e modulo the number of views;
+    Its `previous` is the folder of an earlier rung of the same run; without one it begins from `start`, else from random
+    weights. Rungs end with the weights of one uninterrupted run. Epoch e sees stored view e modulo the number of views;
     `cross_entropy` needs no store and sees the very same views.
 
-    Writes into `folder` the averaged weights (student.safetensors), the state for the next rung (state.pt) and, last, the
-    result (student.json, with a path relative to `folder`: a stage's folder is renamed when it is whole).
-    `on_progress(step, last_step, note)` is told a few times a second. Raises TrialFailure for a run that diverges.
+    Writes into the stretch's folder the averaged weights (student.safetensors), the state for the next rung (state.pt) and,
+    last, the result (student.json, with a path relative to `folder`: a stage's folder is renamed when it is whole). Raises
+    TrialFailure for a run that diverges.
     """
+    epochs, folder = stretch.until_epoch, stretch.folder
+    dataset, config = lessons.dataset, lessons.config
     if not 0 < epochs <= total_epochs:
         raise ValueError(f"epoch {epochs} of a schedule of {total_epochs}")
     if (folder / RECORD).is_file():
         return read_trained(folder)
-    recipe = recipe_of(config)
-    source: ViewSource
-    if not recipe.needs_teacher:
-        source = DrawnViews(len(dataset.splits.train), augmentation, repeated=True)
-    elif view_store is not None:
-        source = StoredViews(view_store)
-    else:
-        raise ValueError(f"the recipe {config.recipe} needs a view store")
     hardware = choose_hardware(config, dataset.images)
-    batches = ViewBatches(dataset, contract, source, batch_size=config.batch_size, seed=config.seed)
+    batches = ViewBatches(dataset, contract, lessons.source(), batch_size=config.batch_size, seed=config.seed)
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(config.seed)
         module = build_student(spec, contract)
     if start is not None:
         load_start(module.network, start, contract)
-    outcome = train(
-        module,
-        batches,
-        recipe,
-        plan_of(config, total_epochs),
-        hardware,
-        until_epoch=epochs,
-        folder=folder,
-        previous=previous,
-        on_progress=on_progress,
-    )
+    outcome = train(module, batches, recipe_of(config), plan_of(config, total_epochs), hardware, stretch)
     trained = TrainedStudent(
         spec=spec,
         weights=folder / WEIGHTS,
@@ -96,9 +92,9 @@ def train_student(
     return trained
 
 
-def plan_of(config: TrainConfig, total_epochs: int) -> Plan:
+def plan_of(config: TrainConfig, total_epochs: int) -> Schedule:
     """The loop's orders from `[train]`."""
-    return Plan(
+    return Schedule(
         total_epochs=total_epochs,
         learning_rate=config.learning_rate,
         weight_decay=config.weight_decay,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 
-from edgedistill.artifacts import MeasuredLatency, SchemeResult, Verified, answers_of
-from edgedistill.specs import Goal, Objective
-from edgedistill.units import format_bytes, format_ms, format_percent
+from edgedistill.base.units import format_bytes, format_ms, format_percent
+from edgedistill.documents.artifacts import MeasuredLatency, SchemeResult, Verified, answers_of
+from edgedistill.documents.specs import Goal, Objective
 
 
 def validation_accuracy(result: SchemeResult) -> float:

@@ -1,6 +1,6 @@
 """Where candidates become trained students, files and measurements, as a search sees it.
 
-A build's lab is `laboratory.py`, with its workbench and cache; a benchmark's may replay what was measured before.
+A build's lab is `pipeline/lab.py`, with its bench and cache; a benchmark's may replay what was measured before.
 """
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from edgedistill.artifacts import MeasuredLatency, Proof, SchemeResult, TrainedStudent
-from edgedistill.errors import TrialFailure
-from edgedistill.specs import Budget, Precision, StudentSpec
-from edgedistill.students.space import Candidate
+from edgedistill.base.errors import TrialFailure
+from edgedistill.documents.artifacts import MeasuredLatency, Proof, SchemeResult, TrainedStudent
+from edgedistill.documents.specs import Budget, Precision, StudentSpec
+from edgedistill.networks.space import Candidate
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,13 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from edgedistill.artifacts import Proof
+from edgedistill.devices.latency.model import Row, choose_probes
 from edgedistill.devices.proof import aim, spread_of
-from edgedistill.latency.model import Row, choose_probes
-from edgedistill.selection.expect import Aim, Expectations, Measurements, Prospect
+from edgedistill.documents.artifacts import Proof
+from edgedistill.documents.specs import Goal, Percentile
+from edgedistill.networks.space import Candidate
+from edgedistill.selection.expectations import Aim, Expectations, Measurements, Prospect
 from edgedistill.selection.lab import Figures, Lab
-from edgedistill.specs import Goal, Percentile
-from edgedistill.students.space import Candidate
 
 SAME_SIZE = 2.0
 """A network of up to so many times the multiply-adds tells of another."""

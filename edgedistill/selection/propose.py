@@ -15,10 +15,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice, zip_longest
 
-from edgedistill.artifacts import Latency, PredictedLatency, UnknownLatency
-from edgedistill.selection.expect import Prospect
+from edgedistill.documents.artifacts import Latency, PredictedLatency, UnknownLatency
+from edgedistill.networks.space import Candidate
+from edgedistill.selection.expectations import Prospect
 from edgedistill.selection.quality import QualityModel
-from edgedistill.students.space import Candidate
 
 MIN_PROBABILITY = 0.02
 

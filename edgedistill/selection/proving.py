@@ -8,21 +8,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 
-from edgedistill.artifacts import Proof, SchemeResult
+from edgedistill.base.errors import TrialFailure
+from edgedistill.base.units import format_ms, format_percent
 from edgedistill.devices.proof import FINALISTS, aim
-from edgedistill.errors import TrialFailure
-from edgedistill.selection.contender import Contender, Finalist, Winner, in_order
+from edgedistill.documents.artifacts import Proof, SchemeResult
 from edgedistill.selection.goal import comparable_ms, validation_accuracy
 from edgedistill.selection.on_target import OnTarget
 from edgedistill.selection.record import Record
-from edgedistill.units import format_ms, format_percent
+from edgedistill.selection.running_trial import Finalist, RunningTrial, Winner, in_order
 
 
 @dataclass(frozen=True)
 class Proving:
-    """Of `contenders`, which grow while the search goes on, for all of `targets`."""
+    """Of `running_trials`, which grow while the search goes on, for all of `targets`."""
 
-    contenders: Sequence[Contender]
+    running_trials: Sequence[RunningTrial]
     targets: Sequence[OnTarget]
     record: Record
 
@@ -31,10 +31,10 @@ class Proving:
         files, the best first. One that was rejected stays so, whatever can be measured by now."""
         found = []
         measurable = [target for target in self.targets if target.lab.measurable]
-        for contender in self.contenders:
-            if contender.trained_out and contender.state == "complete":
-                files = [[(t.name, file) for file in contender.fitting(t.name, t.goal)] for t in measurable]
-                found += [Finalist(contender, dict(chosen)) for chosen in product(*files)]
+        for running_trial in self.running_trials:
+            if running_trial.trained_out and running_trial.state == "complete":
+                files = [[(t.name, file) for file in running_trial.fitting(t.name, t.goal)] for t in measurable]
+                found += [Finalist(running_trial, dict(chosen)) for chosen in product(*files)]
         return in_order(found, {target.name: target.goal for target in self.targets})
 
     @property
@@ -51,15 +51,15 @@ class Proving:
             proofs = self._attempt(finalist)
             if proofs is None:
                 continue
-            contender, files = finalist.contender, finalist.files
+            running_trial, files = finalist.running_trial, finalist.files
             proven = {name: f"proven inside the budget in {result.scheme.label}" for name, result in files.items()}
             reason = self.record.by_target(proven) if files else "trained through every rung; not measured"
-            self.record.close(contender, "complete", reason)
+            self.record.close(running_trial, "complete", reason)
             self._close_others(finalist)
-            trained = contender.trained
+            trained = running_trial.trained
             assert trained is not None
             return {
-                name: Winner(contender.trial(name), trained, files.get(name), proofs.get(name))
+                name: Winner(running_trial.trial(name), trained, files.get(name), proofs.get(name))
                 for name in (target.name for target in self.targets)
             }
         return {}
@@ -68,26 +68,26 @@ class Proving:
         """A finalist's files proven, target by target. One of which the proof is not met, or whose sessions cannot be
         taken, is out, and there is no answer; nor is there where a device is lost meanwhile, which speaks against no
         file."""
-        contender = finalist.contender
-        assert contender.trained is not None
+        running_trial = finalist.running_trial
+        assert running_trial.trained is not None
         proofs: dict[str, Proof] = {}
         for target in self.targets:
             if (result := finalist.files.get(target.name)) is None:
                 continue
             try:
-                proof = target.lab.prove(contender.trained, result, target.goal.budget)
+                proof = target.lab.prove(running_trial.trained, result, target.goal.budget)
             except TrialFailure as failure:
                 if target.lab.measurable:
-                    self.record.close(contender, "failed", self.record.on(target, failure.message))
+                    self.record.close(running_trial, "failed", self.record.on(target, failure.message))
                 return None
-            contender.tried(target.name, proof)
+            running_trial.tried(target.name, proof)
             if proof.met:
                 proofs[target.name] = proof
                 continue
             target.attempts.append(proof)
             _aim_lower(target, result, proof)
-            contender.reason = self.record.on(target, f"{result.scheme.label} is not proven: {proof.sentence}")
-            self.record.note(f"trial {contender.number}: {contender.reason}", warning=True)
+            running_trial.reason = self.record.on(target, f"{result.scheme.label} is not proven: {proof.sentence}")
+            self.record.note(f"trial {running_trial.number}: {running_trial.reason}", warning=True)
             self._close_outside()
             return None
         return proofs
@@ -97,27 +97,27 @@ class Proving:
         for target in self.targets:
             if not target.lab.measurable:
                 continue
-            for one in self.contenders:
+            for one in self.running_trials:
                 if one.trained_out and one.state == "complete" and not one.fitting(target.name, target.goal):
                     why = one.reason or self.record.on(target, one.why_not_fitting(target.name, target.goal))
                     self.record.close(one, "over_budget", why)
 
     def _close_others(self, winner: Finalist) -> None:
         """Say of each finalist what it lacked beside the winner, by the best of its files."""
-        told_of = {winner.contender}
+        told_of = {winner.running_trial}
         for other in self.finalists():
-            contender = other.contender
-            if contender in told_of:
+            running_trial = other.running_trial
+            if running_trial in told_of:
                 continue
-            told_of.add(contender)
+            told_of.add(running_trial)
             own, best = self._figures(other), self._figures(winner)
             told = {name: f"{own[name]} in its best file, the winner {best[name]}" for name in own}
             if not told:
-                beside = f"the winner {format_percent(winner.contender.accuracy)}"
-                reason = f"{format_percent(contender.accuracy)} of the validation split, {beside}"
+                beside = f"the winner {format_percent(winner.running_trial.accuracy)}"
+                reason = f"{format_percent(running_trial.accuracy)} of the validation split, {beside}"
             else:
                 reason = self.record.by_target(told)
-            self.record.close(contender, "complete", reason)
+            self.record.close(running_trial, "complete", reason)
 
     def _figures(self, finalist: Finalist) -> dict[str, str]:
         """By target, `98.30% of the validation split in 0.0512 ms`."""

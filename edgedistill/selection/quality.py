@@ -23,7 +23,7 @@ from sklearn.linear_model import BayesianRidge  # type: ignore[import-untyped]
 from sklearn.pipeline import Pipeline, make_pipeline  # type: ignore[import-untyped]
 from sklearn.preprocessing import StandardScaler  # type: ignore[import-untyped]
 
-from edgedistill.students.space import Candidate
+from edgedistill.networks.space import Candidate
 
 FloatArray = NDArray[np.float64]
 

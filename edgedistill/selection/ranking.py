@@ -1,4 +1,4 @@
-"""In which order the contenders of one rung go on to the next."""
+"""In which order the running_trials of one rung go on to the next."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from edgedistill.selection.contender import Contender
+from edgedistill.documents.specs import Objective
 from edgedistill.selection.quality import QualityModel
-from edgedistill.specs import Objective
+from edgedistill.selection.running_trial import RunningTrial
 
 
-def ranked(pool: Sequence[Contender], quality: QualityModel | None, objective: Objective) -> list[Contender]:
-    """Contenders at one rung in the order in which they go on: those that the quality model expects to end best. While
+def ranked(pool: Sequence[RunningTrial], quality: QualityModel | None, objective: Objective) -> list[RunningTrial]:
+    """Trials at one rung in the order in which they go on: those that the quality model expects to end best. While
     there is none, families in turn and the most accurate of each, since an early rung tells little between families:
     some learn late. Where the fastest is wanted, the best and the smallest in turn: the ones tell whether the accuracy
     can be had, the others how little does."""
@@ -23,10 +23,10 @@ def ranked(pool: Sequence[Contender], quality: QualityModel | None, objective: O
     return list(dict.fromkeys(c for pair in zip(promising, small, strict=True) for c in pair))
 
 
-def _by_promise(pool: Sequence[Contender], quality: QualityModel | None) -> list[Contender]:
+def _by_promise(pool: Sequence[RunningTrial], quality: QualityModel | None) -> list[RunningTrial]:
     accurate = sorted(pool, key=lambda c: (-c.accuracy, c.proposal.candidate.multiply_adds))
     if quality is not None and accurate:
         expected, _ = quality.predict([c.proposal.candidate for c in accurate])
         return [accurate[place] for place in np.argsort(-expected, kind="stable")]
-    families = [contender.proposal.candidate.spec.family for contender in accurate]
+    families = [running_trial.proposal.candidate.spec.family for running_trial in accurate]
     return sorted(accurate, key=lambda c: families[: accurate.index(c)].count(c.proposal.candidate.spec.family))

@@ -6,9 +6,9 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from edgedistill.selection.contender import Contender, State
 from edgedistill.selection.goal import comparable_ms
 from edgedistill.selection.on_target import OnTarget
+from edgedistill.selection.running_trial import RunningTrial, State
 from edgedistill.selection.study import Study
 
 
@@ -23,26 +23,26 @@ class Record:
         """One line of progress."""
         self.targets[0].lab.note(text, warning)
 
-    def close(self, contender: Contender, state: State, reason: str) -> None:
+    def close(self, running_trial: RunningTrial, state: State, reason: str) -> None:
         """Say what became of a trial, and write it down where that is final: a pruned one may be reopened."""
-        contender.state, contender.reason = state, reason
-        self.note(f"trial {contender.number}: {contender.label} {state.replace('_', ' ')}: {reason}")
+        running_trial.state, running_trial.reason = state, reason
+        self.note(f"trial {running_trial.number}: {running_trial.label} {state.replace('_', ' ')}: {reason}")
         if state != "pruned":
-            self.tell(contender)
+            self.tell(running_trial)
 
-    def tell(self, contender: Contender) -> None:
+    def tell(self, running_trial: RunningTrial) -> None:
         """Finish a trial in the study with what became of it. One that is finished stays as it is."""
         fastest_ms = {
             target.name: min(
-                (comparable_ms(s, target.goal) for s in contender.schemes.get(target.name, ())), default=math.inf
+                (comparable_ms(s, target.goal) for s in running_trial.schemes.get(target.name, ())), default=math.inf
             )
             for target in self.targets
         }
         self.study.tell(
-            contender.number,
-            contender.state,
-            accuracy=contender.accuracy if contender.rungs else None,
-            reason=contender.reason,
+            running_trial.number,
+            running_trial.state,
+            accuracy=running_trial.accuracy if running_trial.rungs else None,
+            reason=running_trial.reason,
             latency_ms={name: ms for name, ms in fastest_ms.items() if math.isfinite(ms)},
         )
 

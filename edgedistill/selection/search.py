@@ -21,14 +21,15 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from edgedistill.artifacts import PredictedLatency, Proof, Rung, Trial
-from edgedistill.errors import TrialFailure
-from edgedistill.latency.model import Row
-from edgedistill.results import PredictedPoint
-from edgedistill.selection.contender import Contender, Finalist, Winner
-from edgedistill.selection.expect import Prospect
+from edgedistill.base.errors import TrialFailure
+from edgedistill.base.units import format_ms, format_percent
+from edgedistill.devices.latency.model import Row
+from edgedistill.documents.artifacts import PredictedLatency, Proof, Rung, Trial
+from edgedistill.documents.results import PredictedPoint
+from edgedistill.documents.specs import Goal, Objective, Precision
+from edgedistill.networks.space import Candidate
+from edgedistill.selection.expectations import Prospect
 from edgedistill.selection.goal import validation_accuracy
-from edgedistill.selection.known import Known
 from edgedistill.selection.lab import Training, figures_of
 from edgedistill.selection.on_target import OnTarget
 from edgedistill.selection.pareto import frontier
@@ -46,10 +47,9 @@ from edgedistill.selection.proving import Proving
 from edgedistill.selection.quality import Curve, QualityModel
 from edgedistill.selection.ranking import ranked
 from edgedistill.selection.record import Record
+from edgedistill.selection.running_trial import Finalist, RunningTrial, Winner
 from edgedistill.selection.study import Study
-from edgedistill.specs import Goal, Objective, Precision
-from edgedistill.students.space import Candidate
-from edgedistill.units import format_ms, format_percent
+from edgedistill.selection.warm_start import Known
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ class Search:
     candidates: Sequence[Candidate]
     study: Study
     known: Known = field(default_factory=Known)
-    contenders: list[Contender] = field(default_factory=list)
+    running_trials: list[RunningTrial] = field(default_factory=list)
     tried_unlikely: bool = False
     stopped: str = ""
     began: float = field(default_factory=time.monotonic)
@@ -114,16 +114,16 @@ class Search:
         winners = winners or self.proving.prove()
         if self.proving.exhausted:
             self.stopped = "as many proofs failed as were allowed beforehand"
-        if not winners and self.measurable and not any(c.schemes for c in self.contenders):
+        if not winners and self.measurable and not any(c.schemes for c in self.running_trials):
             self.record.note("every candidate failed before it could be measured", warning=True)
-        by_number = sorted(self.contenders, key=lambda c: c.number)
-        for contender in by_number:
-            self.record.tell(contender)
+        by_number = sorted(self.running_trials, key=lambda c: c.number)
+        for running_trial in by_number:
+            self.record.tell(running_trial)
         quality = self.quality()
         return {
             target.name: Outcome(
                 winners.get(target.name),
-                tuple(contender.trial(target.name) for contender in by_number),
+                tuple(running_trial.trial(target.name) for running_trial in by_number),
                 tuple(target.attempts),
                 target.probes,
                 self.stopped,
@@ -140,7 +140,7 @@ class Search:
     @property
     def proving(self) -> Proving:
         """The finalists so far and their proof."""
-        return Proving(self.contenders, self.targets, self.record)
+        return Proving(self.running_trials, self.targets, self.record)
 
     # -- what is known so far -------------------------------------------------------------------------------------
 
@@ -169,7 +169,7 @@ class Search:
 
     def quality(self) -> QualityModel | None:
         """What the finished rungs tell of students not yet trained; None while they are too few."""
-        begun = {c.proposal.candidate.spec for c in self.contenders}
+        begun = {c.proposal.candidate.spec for c in self.running_trials}
         by_spec = {candidate.spec: candidate for candidate in self.candidates}
         curves = [
             Curve(by_spec[curve.spec], curve.accuracy)
@@ -178,7 +178,7 @@ class Search:
         ]
         curves += [
             Curve(c.proposal.candidate, {rung.epochs: rung.accuracy_validation for rung in c.rungs})
-            for c in self.contenders
+            for c in self.running_trials
             if c.rungs
         ]
         return QualityModel.fit(curves, self.candidates, self.settings.rungs[-1])
@@ -215,10 +215,10 @@ class Search:
         """By how much files in a precision are less accurate than their torch models, in the median; 0 while there is
         none."""
         losses = [
-            contender.accuracy - accuracy
-            for contender in self.contenders
-            if contender.trained_out
-            for schemes in contender.schemes.values()
+            running_trial.accuracy - accuracy
+            for running_trial in self.running_trials
+            if running_trial.trained_out
+            for schemes in running_trial.schemes.values()
             for result in schemes
             if result.scheme.precision is precision and math.isfinite(accuracy := validation_accuracy(result))
         ]
@@ -249,17 +249,17 @@ class Search:
     @property
     def trials_left(self) -> int:
         """How many candidates may still be begun."""
-        return 0 if self.late else self.settings.trials - len(self.contenders)
+        return 0 if self.late else self.settings.trials - len(self.running_trials)
 
     @property
     def late(self) -> bool:
         """Whether the time is over in which candidates may be begun; for the first batch there always is some."""
         seconds = self.settings.seconds
-        return seconds is not None and bool(self.contenders) and time.monotonic() - self.began > seconds
+        return seconds is not None and bool(self.running_trials) and time.monotonic() - self.began > seconds
 
     def fresh(self) -> list[Candidate]:
         """The candidates that were not begun."""
-        tried = {c.proposal.candidate.spec for c in self.contenders}
+        tried = {c.proposal.candidate.spec for c in self.running_trials}
         return [c for c in self.candidates if c.spec not in tried]
 
     def propose(self, count: int) -> tuple[Proposal, ...]:
@@ -294,7 +294,7 @@ class Search:
             )
             return inside
         self.record.note("no candidate is predicted to fit: trying the fastest ones", warning=True)
-        tried = {c.proposal.candidate.spec for c in self.contenders}
+        tried = {c.proposal.candidate.spec for c in self.running_trials}
         likely = fastest(self.candidates, self.prospects(), count=count)
         return tuple(p for p in likely if p.candidate.spec not in tried)
 
@@ -316,19 +316,21 @@ class Search:
 
     # -- one bracket ----------------------------------------------------------------------------------------------
 
-    def halve(self, alive: Sequence[Contender]) -> None:
+    def halve(self, alive: Sequence[RunningTrial]) -> None:
         """Successive halving: from the rung at which each stands to the last one, or rejected on the way."""
         last = len(self.settings.rungs) - 1
         for number in range(1, last + 1):
-            beyond = [contender for contender in alive if len(contender.rungs) > number]
-            alive = beyond + self.train([contender for contender in alive if len(contender.rungs) == number], number)
+            beyond = [running_trial for running_trial in alive if len(running_trial.rungs) > number]
+            alive = beyond + self.train(
+                [running_trial for running_trial in alive if len(running_trial.rungs) == number], number
+            )
             if number < last:
                 alive = self.promote(alive, math.ceil(len(alive) * self.settings.keep))
-        for contender in alive:
-            contender.trained_out = True
-            self.measure(contender)
+        for running_trial in alive:
+            running_trial.trained_out = True
+            self.measure(running_trial)
 
-    def first_rung(self, batch: Sequence[Proposal]) -> list[Contender]:
+    def first_rung(self, batch: Sequence[Proposal]) -> list[RunningTrial]:
         """Train the batch to the first rung and promote the most accurate that measure inside the limits; those turned
         away are replaced, once, by what the refitted latency model proposes."""
         wanted = len(batch) if len(self.settings.rungs) == 1 else math.ceil(len(batch) * self.settings.keep)
@@ -339,21 +341,21 @@ class Search:
             promoted += self.promote(fresh, missing)
         return promoted
 
-    def reopened(self) -> list[Contender]:
+    def reopened(self) -> list[RunningTrial]:
         """Students that were pruned beside finalists of which no proof is met, and that may be inside what can be proven by
         now: the most promising of them, measured. Empty while there is a finalist, or nothing failed."""
         if self.finalists or not any(target.attempts for target in self.targets):
             return []
-        pruned = {c.proposal.candidate.spec: c for c in self.contenders if c.state == "pruned"}
+        pruned = {c.proposal.candidate.spec: c for c in self.running_trials if c.state == "pruned"}
         able = with_a_chance([c.proposal.candidate for c in pruned.values()], self.prospects())
         pool = [pruned[proposal.candidate.spec] for proposal in able]
-        for contender in pool:
-            contender.state, contender.reason = "complete", ""
+        for running_trial in pool:
+            running_trial.state, running_trial.reason = "complete", ""
         return self.promote(pool, math.ceil(self.settings.candidates * self.settings.keep))
 
-    def start(self, proposal: Proposal) -> Contender:
-        contender = Contender(proposal, self.study.ask(proposal.candidate.spec))
-        self.contenders.append(contender)
+    def start(self, proposal: Proposal) -> RunningTrial:
+        running_trial = RunningTrial(proposal, self.study.ask(proposal.candidate.spec))
+        self.running_trials.append(running_trial)
         chance = "" if proposal.probability is None else f", P {format_percent(proposal.probability, 0)}"
         shown = self.record.by_target(
             {
@@ -361,91 +363,91 @@ class Search:
                 for name, latency in proposal.predicted.items()
             }
         )
-        self.record.note(f"trial {contender.number}: {contender.label}, predicted {shown}{chance}")
-        return contender
+        self.record.note(f"trial {running_trial.number}: {running_trial.label}, predicted {shown}{chance}")
+        return running_trial
 
-    def train(self, contenders: Sequence[Contender], number: int) -> list[Contender]:
+    def train(self, running_trials: Sequence[RunningTrial], number: int) -> list[RunningTrial]:
         """Train to a rung; those whose training did not fail."""
-        wanted = [Training(c.proposal.candidate.spec, number, c.trained) for c in contenders]
+        wanted = [Training(c.proposal.candidate.spec, number, c.trained) for c in running_trials]
         alive = []
-        for contender, trained in zip(contenders, self.targets[0].lab.train(wanted), strict=True):
+        for running_trial, trained in zip(running_trials, self.targets[0].lab.train(wanted), strict=True):
             if isinstance(trained, TrialFailure):
-                self.record.close(contender, "failed", trained.message)
+                self.record.close(running_trial, "failed", trained.message)
                 continue
-            contender.trained = trained
+            running_trial.trained = trained
             accuracy, epochs = trained.accuracy_validation, self.settings.rungs[number]
-            contender.rungs.append(Rung(rung=number, epochs=epochs, accuracy_validation=accuracy))
-            self.study.report(contender.number, epochs=epochs, accuracy=accuracy)
+            running_trial.rungs.append(Rung(rung=number, epochs=epochs, accuracy_validation=accuracy))
+            self.study.report(running_trial.number, epochs=epochs, accuracy=accuracy)
             self.record.note(
-                f"trial {contender.number}: {contender.label}, {format_percent(accuracy)} of the validation split "
+                f"trial {running_trial.number}: {running_trial.label}, {format_percent(accuracy)} of the validation split "
                 f"after {epochs} epochs"
             )
-            alive.append(contender)
+            alive.append(running_trial)
         return alive
 
-    def promote(self, pool: Sequence[Contender], wanted: int) -> list[Contender]:
+    def promote(self, pool: Sequence[RunningTrial], wanted: int) -> list[RunningTrial]:
         """The `wanted` first in the order of `ranked`; past the first rung goes only what was measured inside the limits
         and, once there is an incumbent, what may still beat it."""
         quality, bar = self.quality(), self.accuracy_aim() if self.finalists else None
-        promoted: list[Contender] = []
-        for contender in ranked(pool, quality, self.objective):
+        promoted: list[RunningTrial] = []
+        for running_trial in ranked(pool, quality, self.objective):
             if len(promoted) == wanted:
-                self.record.close(contender, "pruned", self._why_pruned(contender, promoted))
-            elif bar is not None and quality and self._unlikely(contender, quality, bar):
+                self.record.close(running_trial, "pruned", self._why_pruned(running_trial, promoted))
+            elif bar is not None and quality and self._unlikely(running_trial, quality, bar):
                 self.record.close(
-                    contender,
+                    running_trial,
                     "pruned",
-                    f"{_so_far(contender)}: unlikely to end at the "
+                    f"{_so_far(running_trial)}: unlikely to end at the "
                     f"{format_percent(bar, 2)} that it would have to "
                     f"{'beat' if self.objective is Objective.ACCURACY else 'reach'}",
                 )
-            elif self.keeps_limits(contender) if contender.schemes else self.measure(contender):
-                promoted.append(contender)
+            elif self.keeps_limits(running_trial) if running_trial.schemes else self.measure(running_trial):
+                promoted.append(running_trial)
         return promoted
 
-    def _why_pruned(self, contender: Contender, promoted: Sequence[Contender]) -> str:
-        own = _so_far(contender)
+    def _why_pruned(self, running_trial: RunningTrial, promoted: Sequence[RunningTrial]) -> str:
+        own = _so_far(running_trial)
         if self.objective is Objective.LATENCY:
             return f"{own}: the most accurate and the smallest {len(promoted)} went on"
         return f"{own}: {len(promoted)} others promised more, {promoted[-1].label} the least of them"
 
-    def _unlikely(self, contender: Contender, quality: QualityModel, accuracy: float) -> bool:
-        """Whether the contender's file, its own rungs seen, will hardly end above `accuracy`."""
-        wanted = accuracy + self.lost_by(contender.proposal)
-        return float(quality.reach([contender.proposal.candidate], [wanted])[0]) < MIN_PROBABILITY
+    def _unlikely(self, running_trial: RunningTrial, quality: QualityModel, accuracy: float) -> bool:
+        """Whether the running_trial's file, its own rungs seen, will hardly end above `accuracy`."""
+        wanted = accuracy + self.lost_by(running_trial.proposal)
+        return float(quality.reach([running_trial.proposal.candidate], [wanted])[0]) < MIN_PROBABILITY
 
-    def measure(self, contender: Contender) -> bool:
-        """Make and measure the files of a contender's present weights, target by target; False if one rejected it. A
+    def measure(self, running_trial: RunningTrial) -> bool:
+        """Make and measure the files of a running_trial's present weights, target by target; False if one rejected it. A
         device that is lost meanwhile rejects no student."""
-        assert contender.trained is not None
+        assert running_trial.trained is not None
         for target in self.measurable:
-            first = target.name not in contender.schemes
+            first = target.name not in running_trial.schemes
             try:
-                schemes = target.lab.realise(contender.trained, last=contender.trained_out)
+                schemes = target.lab.realise(running_trial.trained, last=running_trial.trained_out)
             except TrialFailure as failure:
-                self.record.close(contender, "failed", self.record.on(target, failure.message))
+                self.record.close(running_trial, "failed", self.record.on(target, failure.message))
                 return False
-            contender.schemes[target.name] = schemes
+            running_trial.schemes[target.name] = schemes
             if first:
                 for figures in figures_of(schemes):
-                    target.learn(contender.proposal.candidate, figures)
-            if not self._inside(contender, target):
+                    target.learn(running_trial.proposal.candidate, figures)
+            if not self._inside(running_trial, target):
                 return False
         return True
 
-    def keeps_limits(self, contender: Contender) -> bool:
-        """Whether the measured files keep the limits as they are by now; a contender without such is rejected."""
-        return all(self._inside(contender, target) for target in self.measurable)
+    def keeps_limits(self, running_trial: RunningTrial) -> bool:
+        """Whether the measured files keep the limits as they are by now; a running_trial without such is rejected."""
+        return all(self._inside(running_trial, target) for target in self.measurable)
 
-    def _inside(self, contender: Contender, target: OnTarget) -> bool:
+    def _inside(self, running_trial: RunningTrial, target: OnTarget) -> bool:
         # A device that was lost meanwhile rejects nothing.
-        if not target.lab.measurable or contender.fitting(target.name, target.goal):
+        if not target.lab.measurable or running_trial.fitting(target.name, target.goal):
             return True
-        why = contender.why_not_fitting(target.name, target.goal)
-        self.record.close(contender, "over_budget", self.record.on(target, why))
+        why = running_trial.why_not_fitting(target.name, target.goal)
+        self.record.close(running_trial, "over_budget", self.record.on(target, why))
         return False
 
 
-def _so_far(contender: Contender) -> str:
+def _so_far(running_trial: RunningTrial) -> str:
     """`90.0% at rung 1`."""
-    return f"{format_percent(contender.accuracy)} at rung {len(contender.rungs) - 1}"
+    return f"{format_percent(running_trial.accuracy)} at rung {len(running_trial.rungs) - 1}"

@@ -19,11 +19,11 @@ from optuna.storages import BaseStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import TrialState, create_trial
 
-from edgedistill.errors import InputError
-from edgedistill.progress import silent
-from edgedistill.selection.known import Known
-from edgedistill.specs import StudentSpec
-from edgedistill.store import lock
+from edgedistill.base.errors import InputError
+from edgedistill.base.progress import silent
+from edgedistill.base.store import lock
+from edgedistill.documents.specs import StudentSpec
+from edgedistill.selection.warm_start import Known
 
 State = Literal["failed", "pruned", "over_budget", "complete"]
 _OPTUNA_STATE = {

@@ -1,6 +1,6 @@
 """Conformance suites for those who add to edgedistill: subclass one in your own tests, and pytest runs it."""
 
 from edgedistill.testing.families import FamilyConformance
-from edgedistill.testing.runtimes import RuntimeConformance
+from edgedistill.testing.formats import FormatConformance
 
-__all__ = ["FamilyConformance", "RuntimeConformance"]
+__all__ = ["FamilyConformance", "FormatConformance"]

@@ -24,25 +24,26 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from edgedistill.config import AugmentationConfig
+from edgedistill.base.errors import InputError
 from edgedistill.data.datasets import Dataset
 from edgedistill.data.sources import GreyImages
 from edgedistill.data.splits import Splits
 from edgedistill.distill.batches import DrawnViews, ViewBatches
 from edgedistill.distill.hardware import Hardware
-from edgedistill.distill.loop import Plan as Training
-from edgedistill.distill.loop import train
-from edgedistill.distill.recipes import CrossEntropy
-from edgedistill.errors import InputError
-from edgedistill.exporters.onnx import export_onnx
-from edgedistill.exporters.program import probe_images, reference_logits, to_program
-from edgedistill.runtimes import runtime_for
-from edgedistill.specs import Contract, Format, Precision, StudentSpec, Target
-from edgedistill.students.build import Normalised, deploy
-from edgedistill.students.family import Family, Plan
-from edgedistill.students.shapes import Shapes
-from edgedistill.students.structure import Structure, structure_of
-from edgedistill.students.tracing import record
+from edgedistill.distill.loop import Schedule as Training
+from edgedistill.distill.loop import Stretch, train
+from edgedistill.distill.recipes.recipe import CrossEntropy
+from edgedistill.documents.build_file import AugmentationConfig
+from edgedistill.documents.specs import Contract, Format, Precision, StudentSpec, Target
+from edgedistill.formats import format_for
+from edgedistill.formats.onnx.export import export_onnx
+from edgedistill.networks.build import Normalised
+from edgedistill.networks.deploy import deploy
+from edgedistill.networks.families.family import Family, StudentPlan
+from edgedistill.networks.program.program import probe_images, reference_logits, to_program
+from edgedistill.networks.shapes import Shapes
+from edgedistill.networks.structure import Structure, structure_of
+from edgedistill.networks.tracing import record
 
 LABELS = ("anchor", "Bär", "cup", "dé", "ear")
 SIDES = (8, 11, 28, 64, 96, 224)
@@ -96,7 +97,7 @@ class FamilyConformance:
             norm.bias.data = torch.randn(count, generator=generator) * 0.2
         return module
 
-    def skeleton(self, plan: Plan) -> Normalised:
+    def skeleton(self, plan: StudentPlan) -> Normalised:
         """The deployed network of `plan` without weights."""
         network = self.family().skeleton(plan, len(LABELS))
         with torch.device("meta"):
@@ -255,10 +256,7 @@ class FamilyConformance:
             CrossEntropy(),
             TRAINING,
             Hardware(torch.device("cpu"), None, 0),
-            until_epoch=1,
-            folder=tmp_path,
-            previous=None,
-            on_progress=lambda done, total, note: None,
+            Stretch(1, tmp_path),
         )
         assert all(not torch.equal(before[name], p) for name, p in outcome.module.named_parameters())
 
@@ -266,7 +264,7 @@ class FamilyConformance:
         spec, contract = self.spec(), _contract(28)
         deployed = deploy(self.student(spec))
         model = export_onnx(to_program(deployed, contract), contract, tmp_path / "model.onnx", build_hash="")
-        runtime, target = runtime_for(Format.ONNX), _here()
+        runtime, target = format_for(Format.ONNX), _here()
         assert runtime.unsupported(model, target) == ()
         images = probe_images(contract, 3)
         (got,) = runtime.run(runtime.compile(model, target, tmp_path / "compiled"), [images])

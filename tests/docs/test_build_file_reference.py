@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from edgedistill import config
-from edgedistill.config import BuildConfig, validate
-from edgedistill.specs import Target
-from edgedistill.targets import all_targets
+from edgedistill.documents import build_file as config
+from edgedistill.documents.build_file import BuildConfig, validate
+from edgedistill.documents.specs import Target
+from edgedistill.documents.targets import all_targets
 
 DOCS = Path(__file__).parents[2] / "docs"
 REFERENCE = DOCS / "build-file.md"
@@ -142,7 +142,7 @@ def test_bounds_and_choices_are_stated(section: str, key: str) -> None:
 
 
 def test_the_families_are_those_that_there_are() -> None:
-    from edgedistill.students.families import FAMILIES
+    from edgedistill.networks.families.registry import FAMILIES
 
     assert set(re.findall(r"`(\w+)`", ROWS["space"]["families"].type)) == set(FAMILIES)
 

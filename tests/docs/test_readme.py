@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from edgedistill.config import load_config
-from edgedistill.targets import load_target, target_names
+from edgedistill.documents.build_file import load_config
+from edgedistill.documents.targets import load_target, target_names
 
 REPOSITORY = Path(__file__).parents[2]
 PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]

@@ -17,10 +17,11 @@ from typing import Any
 
 import pytest
 
-from edgedistill import api, building
-from edgedistill.progress import Event, Note, StageFinished
-from edgedistill.results import BuildResult
-from edgedistill.store import file_sha256
+import edgedistill as api
+from edgedistill.base.progress import Event, Note, StageFinished
+from edgedistill.base.store import file_sha256
+from edgedistill.documents.results import BuildResult
+from edgedistill.pipeline import build as building
 
 REPOSITORY = Path(__file__).parents[2]
 NULL_TARGET = Path(__file__).with_name("null.toml")
@@ -155,7 +156,7 @@ class Loop:
         program = f"{code}\nfrom edgedistill.cli.app import main\nmain()"
         environment = os.environ | {
             "EDGEDISTILL_CACHE": str(cache or self.cache),
-            "PYTHONPATH": str(REPOSITORY),
+            "PYTHONPATH": os.pathsep.join((str(REPOSITORY), str(REPOSITORY / "tests" / "support"))),
             "OMP_NUM_THREADS": "1",
         }
         command = [sys.executable, "-c", program, *map(str, arguments)]

@@ -75,7 +75,7 @@ def test_bad_input(case: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 @pytest.mark.parametrize("case", [c for c in CASES if c.kind in AS_PROCESS], ids=lambda case: case.kind)
 def test_bad_input_of_a_process(case: Any, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "edgedistill", *case.prepare(tmp_path), "--json"]
-    environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join((str(REPOSITORY), str(REPOSITORY / "tests" / "support")))}
     done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
     check(case, tmp_path, done.returncode, done.stderr)
     document = json.loads(done.stdout)["error"]

@@ -10,18 +10,19 @@ from typing import Any
 
 import jsonschema
 import pytest
+from null_format import law_ms
 
-from edgedistill import api, schemas
-from edgedistill.errors import InputError, UnreachableError, UnsupportedError
-from edgedistill.files import portable
-from edgedistill.latency.profile import DeviceProfile, Quantity
-from edgedistill.latency.profiles import PROFILES_VARIABLE, find_profile
-from edgedistill.measuring import ANCHOR_SPEC, SCALE_SESSIONS, anchor_source
-from edgedistill.progress import Event, Note, StageAdvanced
-from edgedistill.runtimes.null import law_ms
-from edgedistill.specs import Percentile, Precision
-from edgedistill.students.structure import structure_of
-from edgedistill.targets import load_target
+import edgedistill as api
+from edgedistill.base.errors import InputError, UnreachableError, UnsupportedError
+from edgedistill.base.progress import Event, Note, StageAdvanced
+from edgedistill.devices.latency.profile import DeviceProfile, Quantity
+from edgedistill.devices.latency.profiles import PROFILES_VARIABLE, find_profile
+from edgedistill.documents.specs import Percentile, Precision
+from edgedistill.documents.targets import load_target
+from edgedistill.networks.structure import structure_of
+from edgedistill.outputs import schemas
+from edgedistill.pipeline.make import portable
+from edgedistill.pipeline.measure import ANCHOR_SPEC, SCALE_SESSIONS, anchor_source
 
 NULL_TARGET = Path(__file__).with_name("null.toml")
 SMALL: dict[str, Any] = {"models": 4, "families": "resnet,mobilenetv4", "resolutions": "8,16"}
@@ -78,7 +79,7 @@ def test_a_candidate_that_cannot_be_made_is_replaced(monkeypatch: pytest.MonkeyP
             raise UnsupportedError("this one cannot")
         return portable(bench, source, scheme, form)
 
-    monkeypatch.setattr("edgedistill.calibrating.portable", sometimes)
+    monkeypatch.setattr("edgedistill.commands.calibrate.portable", sometimes)
     events: list[Event] = []
     found = api.calibrate(NULL_TARGET, **SMALL, listener=events.append)
     specs = {row.spec for row in found.rows}
@@ -91,7 +92,7 @@ def test_where_nothing_can_be_made_every_reason_is_told(monkeypatch: pytest.Monk
     def never(bench: Any, source: Any, scheme: Any, form: Any) -> Any:
         raise UnsupportedError(f"no {scheme.label} here")
 
-    monkeypatch.setattr("edgedistill.calibrating.portable", never)
+    monkeypatch.setattr("edgedistill.commands.calibrate.portable", never)
     with pytest.raises(UnsupportedError, match="nothing could be measured") as caught:
         api.calibrate(NULL_TARGET, **SMALL)
     assert {"no fp32 here", "no int8 here"} <= {p.what.rpartition(": ")[2] for p in caught.value.problems}

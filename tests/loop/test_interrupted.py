@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
-from edgedistill.building import JOURNAL
-from edgedistill.errors import ExitCode
-from edgedistill.results import BuildResult
-from edgedistill.ship.package import verify_package
+from edgedistill.base.errors import ExitCode
+from edgedistill.documents.results import BuildResult
+from edgedistill.outputs.package.package import verify_package
+from edgedistill.pipeline.build import JOURNAL
 
 NULL_TARGET = Path(__file__).with_name("null.toml")
 
@@ -26,7 +26,7 @@ NULL_TARGET = Path(__file__).with_name("null.toml")
 KILLER = """
 import os, signal
 from pathlib import Path
-from edgedistill import building
+from edgedistill.pipeline import build as building
 kind, left = {kind!r}, {number}
 def step():
     global left

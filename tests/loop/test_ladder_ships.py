@@ -5,16 +5,17 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+import null_format as null
 import pytest
 import torch
 from torch import nn
 
-from edgedistill.runtimes import null
-from edgedistill.ship.package import verify_package
-from edgedistill.specs import Contract, Precision, QuantScheme, StudentSpec
-from edgedistill.store import file_sha256
-from edgedistill.students.build import build_student, deploy
-from edgedistill.students.structure import structure_of
+from edgedistill.base.store import file_sha256
+from edgedistill.documents.specs import Contract, Precision, QuantScheme, StudentSpec
+from edgedistill.networks.build import build_student
+from edgedistill.networks.deploy import deploy
+from edgedistill.networks.structure import structure_of
+from edgedistill.outputs.package.package import verify_package
 
 ONE_STUDENT = (
     ('families = ["mobilenetv4", "resnet"]', 'families = ["resnet"]'),

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 import edgedistill
-from edgedistill.artifacts import MeasuredLatency
-from edgedistill.ship.package import verify_package
+from edgedistill.documents.artifacts import MeasuredLatency
+from edgedistill.outputs.package.package import verify_package
 
 pytest.importorskip("onnxruntime")
 

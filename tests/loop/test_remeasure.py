@@ -11,46 +11,46 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from null_format import NullFormat
 
-from edgedistill import api
-from edgedistill.artifacts import Profile
-from edgedistill.building import OCCASION
-from edgedistill.results import BuildResult
-from edgedistill.runtimes.null import NullRuntime
-from edgedistill.store import file_sha256
+import edgedistill as api
+from edgedistill.base.store import file_sha256
+from edgedistill.documents.artifacts import Profile
+from edgedistill.documents.results import BuildResult
+from edgedistill.pipeline.build import OCCASION
 
 NULL_TARGET = Path(__file__).with_name("null.toml")
 
 # On the null device no clock runs: sessions are dated here, so that one proof can be told from another.
 DATED = """
 from datetime import UTC, datetime
-from edgedistill.artifacts import Moment
-from edgedistill.runtimes.null import NullRuntime
-def profile(self, artifact, inputs, protocol, real=NullRuntime.profile):
+from edgedistill.documents.artifacts import Moment
+from null_format import NullFormat
+def profile(self, artifact, inputs, protocol, real=NullFormat.profile):
     found = real(self, artifact, inputs, protocol)
     at = Moment(at=datetime.now(UTC).isoformat(timespec="microseconds"))
     sessions = tuple(session.model_copy(update={"start": at, "end": at}) for session in found.sessions)
     return found.model_copy(update={"sessions": sessions})
-NullRuntime.profile = profile
+NullFormat.profile = profile
 """
 # Ends the process with signal 9 right after its n-th session.
 KILLER = """
 import os, signal
 left = {number}
-def killing(self, artifact, inputs, protocol, real=NullRuntime.profile):
+def killing(self, artifact, inputs, protocol, real=NullFormat.profile):
     global left
     found = real(self, artifact, inputs, protocol)
     left -= 1
     if left < 0:
         os.kill(os.getpid(), signal.SIGKILL)
     return found
-NullRuntime.profile = killing
+NullFormat.profile = killing
 """
 
 
 @pytest.fixture
 def dated(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(NullRuntime, "profile", NullRuntime.profile)  # put back afterwards
+    monkeypatch.setattr(NullFormat, "profile", NullFormat.profile)  # put back afterwards
     exec(DATED, {})
 
 
@@ -110,16 +110,16 @@ def test_where_another_student_wins_the_measurement_that_differs_is_named(
     """The files of the student that won take three times as long this time."""
     old = next(trial for trial in met.result.trials if trial.spec == met.result.student.spec)
     slower = {scheme.artifact.sha256 for scheme in old.schemes}
-    real = NullRuntime.profile
+    real = NullFormat.profile
 
-    def profile(self: NullRuntime, artifact: Any, inputs: Any, protocol: Any) -> Profile:
+    def profile(self: NullFormat, artifact: Any, inputs: Any, protocol: Any) -> Profile:
         found = real(self, artifact, inputs, protocol)
         if artifact.sha256 not in slower:
             return found
         sessions = [s.model_copy(update={"samples_ns": tuple(3 * n for n in s.samples_ns)}) for s in found.sessions]
         return found.model_copy(update={"sessions": tuple(sessions)})
 
-    monkeypatch.setattr(NullRuntime, "profile", profile)
+    monkeypatch.setattr(NullFormat, "profile", profile)
     result = loop.build(again, remeasure=True).result
     assert result.student is None or result.student.spec != old.spec
     assert result.earlier == (met.result.proof,)

@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 
-from edgedistill import api, explain, teaching
-from edgedistill.building import LOG
-from edgedistill.results import BuildIndex, BuildResult, LatencyLimit, SearchResult
-from edgedistill.teachers.load import load_teacher
+import edgedistill as api
+from edgedistill import explain
+from edgedistill.distill.teachers.load import load_teacher
+from edgedistill.documents.results import BuildIndex, BuildResult, LatencyLimit, SearchResult
+from edgedistill.pipeline import teacher as teaching
+from edgedistill.pipeline.build import LOG
 
 NULL_TARGET = Path(__file__).with_name("null.toml")
 

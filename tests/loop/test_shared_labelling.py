@@ -16,17 +16,18 @@ from typing import Any
 import dying
 import pytest
 
-from edgedistill import workers
-from edgedistill.config import load_config
+from edgedistill.base.errors import EdgedistillError, InputError
+from edgedistill.base.progress import Event, Note, StageAdvanced, StageFinished, silent
+from edgedistill.base.store import Store
 from edgedistill.devices.turns import measuring
-from edgedistill.errors import EdgedistillError, InputError
-from edgedistill.preparation import open_bench, open_views
-from edgedistill.progress import Event, Note, StageAdvanced, StageFinished, silent
-from edgedistill.store import Store
-from edgedistill.targets import load_target
-from edgedistill.teachers.cache import ViewStore, build_view_store
-from edgedistill.teaching import open_teacher
-from edgedistill.workbench import Workbench
+from edgedistill.distill.teachers.labelling import Labeller
+from edgedistill.distill.teachers.view_store import ViewStore, build_view_store
+from edgedistill.documents.build_file import load_config
+from edgedistill.documents.targets import load_target
+from edgedistill.pipeline import workers
+from edgedistill.pipeline.bench import Workbench
+from edgedistill.pipeline.prepare import open_bench, open_views
+from edgedistill.pipeline.teacher import open_teacher
 
 NULL_TARGET = Path(__file__).with_name("null.toml")
 VIEWS = 4
@@ -59,7 +60,9 @@ def content(views: ViewStore) -> dict[str, bytes]:
 def plain(bench: Workbench, root: Path, **options: Any) -> dict[str, bytes]:
     """What one process makes with a simple loop, in a cache of its own."""
     teacher, augmentation = open_teacher(bench), bench.config.augmentation
-    return content(build_view_store(Store(root), teacher, bench.dataset, augmentation, silent, device="cpu", **options))
+    return content(
+        build_view_store(Store(root), Labeller(teacher, bench.dataset, augmentation, device="cpu", **options))
+    )
 
 
 def done(events: list[Event]) -> Counter[tuple[str, str]]:
@@ -125,9 +128,9 @@ import json, sys, time
 from pathlib import Path
 sys.path[:0] = [sys.argv[4]]
 from test_shared_labelling import bench_of, done
-from edgedistill import workers
-from edgedistill.preparation import open_views
-from edgedistill.teachers.labelling import Labeller
+from edgedistill.pipeline import workers
+from edgedistill.pipeline.prepare import open_views
+from edgedistill.distill.teachers.labelling import Labeller
 path, root, own = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
 real = Labeller.label
 def label(self, *arguments):

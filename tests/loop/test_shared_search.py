@@ -18,10 +18,11 @@ from typing import Any
 import pytest
 from dying import die
 
-from edgedistill import api, workers
-from edgedistill.building import LOG
-from edgedistill.errors import TrialFailure
-from edgedistill.results import SearchResult
+import edgedistill as api
+from edgedistill.base.errors import TrialFailure
+from edgedistill.documents.results import SearchResult
+from edgedistill.pipeline import workers
+from edgedistill.pipeline.build import LOG
 
 NULL_TARGET = Path(__file__).with_name("null.toml")
 
@@ -58,7 +59,7 @@ def test_a_search_finds_what_the_build_ships(loop: Any, met: Any, cache: Path, t
     assert again == result
 
 
-@pytest.mark.slow  # tests/unit/test_workers.py has the workers by themselves
+@pytest.mark.slow  # tests/pipeline/test_workers.py has the workers by themselves
 def test_worker_processes_find_the_same(loop: Any, met: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EDGEDISTILL_CACHE", str(tmp_path / "cache"))
     result = api.search(met.path, target=NULL_TARGET, out=tmp_path / "out", jobs=2)

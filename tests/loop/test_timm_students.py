@@ -10,9 +10,9 @@ import timm
 import torch
 from safetensors.torch import save_file
 
-from edgedistill.config import load_config
 from edgedistill.data.datasets import load_dataset
 from edgedistill.data.preprocessing import channel_statistics, make_contract, prepare
+from edgedistill.documents.build_file import load_config
 
 SPACE = 'families = ["mobilenetv4", "resnet"]\nwidths = [0.25, 0.5]\ndepths = [0.5]\nresolutions = [8, 16]\n'
 NAME = "timm:test_resnet"

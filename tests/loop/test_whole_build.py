@@ -10,16 +10,17 @@ from typing import Any
 
 import pytest
 
-from edgedistill import pipeline, workers
-from edgedistill.artifacts import MeasuredLatency, Profile, TrainedStudent, Trial, UnknownLatency, answers_of
-from edgedistill.devices.proof import Plan, aim
+from edgedistill.base.errors import ExitCode, InputError, TrialFailure, UnreachableError
+from edgedistill.base.store import file_sha256
+from edgedistill.base.units import format_ms
+from edgedistill.devices.proof import ProofPlan, aim
 from edgedistill.devices.stats import measured_latency, percentile_ms, ratio
-from edgedistill.errors import ExitCode, InputError, TrialFailure, UnreachableError
-from edgedistill.results import BuildResult
-from edgedistill.ship.package import verify_package
-from edgedistill.specs import Percentile, ProofLevel, StudentSpec
-from edgedistill.store import file_sha256
-from edgedistill.units import format_ms
+from edgedistill.documents.artifacts import MeasuredLatency, Profile, TrainedStudent, Trial, UnknownLatency, answers_of
+from edgedistill.documents.results import BuildResult
+from edgedistill.documents.specs import Percentile, ProofLevel, StudentSpec
+from edgedistill.outputs.package.package import verify_package
+from edgedistill.pipeline import train as pipeline
+from edgedistill.pipeline import workers
 
 NULL_TARGET = Path(__file__).with_name("null.toml")
 AWAY = """name = "away"
@@ -67,7 +68,7 @@ def test_the_budget_is_the_teachers_share_of_a_measurement(met: Any) -> None:
 
 def test_the_proof_is_of_the_shipped_file_and_inside_the_budget(met: Any) -> None:
     result, proof = met.result, met.result.proof
-    plan = Plan.at(ProofLevel.QUICK)
+    plan = ProofPlan.at(ProofLevel.QUICK)
     assert proof.met
     assert len(proof.values) == plan.looks[0].sessions, "a law differs little from session to session"
     assert max(proof.values) <= proof.limit and proof.bound <= proof.limit

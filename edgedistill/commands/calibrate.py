@@ -1,0 +1,275 @@
+"""`edgedistill calibrate`: students with random weights, made and measured as a build makes and measures its candidates.
+
+Latency does not depend on what the weights are, nor on what the images show; both are random here. Every step is a stage of
+the store, so that a calibration that was killed goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from edgedistill.base.errors import InputError, Problem, TrialFailure, UnreachableError, UnsupportedError
+from edgedistill.base.progress import Event, Listener, Note, StageAdvanced, StageFinished, StageStarted, silent
+from edgedistill.base.store import Store
+from edgedistill.base.versions import __version__
+from edgedistill.data.preprocessing import channel_statistics
+from edgedistill.data.synthetic import synthetic_dataset
+from edgedistill.devices.attach import attach
+from edgedistill.devices.latency.model import choose_probes
+from edgedistill.devices.latency.operators import multiplying_share
+from edgedistill.devices.latency.profile import CalibrationRow, DeviceProfile, LeftOutError, Quantity, left_out_error
+from edgedistill.devices.latency.profiles import own_path
+from edgedistill.documents.artifacts import MeasuredLatency, Profile
+from edgedistill.documents.build_file import DataConfig, ExportConfig, SpaceConfig
+from edgedistill.documents.specs import Precision, QuantScheme, Target
+from edgedistill.documents.targets import load_target
+from edgedistill.networks.families.registry import TIMM
+from edgedistill.networks.families.registry import families as families_named
+from edgedistill.networks.space import Candidate
+from edgedistill.pipeline.bench import Bench
+from edgedistill.pipeline.build import make_folder
+from edgedistill.pipeline.make import compiled, portable
+from edgedistill.pipeline.measure import compared, latency_of, scale_alone
+from edgedistill.pipeline.meter import Meter
+from edgedistill.pipeline.prepare import open_space
+from edgedistill.pipeline.train import untrained
+
+LEAST_MODELS = 4
+RESOLUTIONS = (32, 64, 96, 128, 160, 224)
+"""Inputs that students are calibrated at where none are named."""
+MAX_MULTIPLY_ADDS = 2_000_000_000
+"""Students beyond it run for a quarter of a second and more on one core: each would take minutes to measure."""
+CLASSES = 10
+CALIBRATION_IMAGES, VALIDATION_IMAGES, SIDE = 32, 16, 224
+# Candidates that cannot be made are replaced by the next that were chosen, up to half as many again.
+SPARE = 0.5
+RANDOM = "weights are random: latency, memory and size are those of trained students"
+SYNTHETIC = "ranges of int8 were read off synthetic images, which changes neither latency nor size"
+
+
+@dataclass(frozen=True)
+class CalibrationRequest:
+    """What to calibrate: how many models of which students, in which precisions. Empty means the space's, and the target's,
+    own."""
+
+    models: int = 20
+    families: tuple[str, ...] = ()
+    resolutions: tuple[int, ...] = ()
+    precisions: tuple[Precision, ...] = ()
+
+    @classmethod
+    def parse(cls, models: int, families: str, resolutions: str, precisions: str) -> CalibrationRequest:
+        """From lists with commas (`"resnet,vit"`, `"32,64"`, `"fp32,int8"`). Raises InputError for wishes that cannot be,
+        all of them at once."""
+        problems = []
+        if models < LEAST_MODELS:
+            problems.append(Problem("--models", f"{models} are too few to fit to", f"{LEAST_MODELS} or more"))
+        sides = _listed(resolutions)
+        wrong = [side for side in sides if not (side.isdecimal() and 8 <= int(side) <= 1024)]
+        problems += [Problem("--resolution", f"{side} is no side of an input", "8 to 1024 pixels") for side in wrong]
+        known = [precision for precision in Precision if precision is not Precision.MIXED]
+        strange = [name for name in _listed(precisions) if name not in known]
+        problems += [Problem("--precision", f"unknown precision {n}", f"use {', '.join(known)}") for n in strange]
+        models_of_timm = [name for name in _listed(families) if name.startswith(TIMM)]
+        what = "is a model and no family: it has no widths and depths to choose from"
+        problems += [Problem("--family", f"{name} {what}", "leave it out") for name in models_of_timm]
+        try:
+            families_named(name for name in _listed(families) if name not in models_of_timm)
+        except InputError as error:
+            problems += [Problem("--family", problem.what, problem.fix) for problem in error.problems]
+        if problems:
+            raise InputError("this cannot be calibrated", problems=problems)
+        wanted = _listed(precisions)
+        return cls(
+            models=models,
+            families=_listed(families),
+            resolutions=tuple(sorted({int(side) for side in sides})),
+            precisions=tuple(precision for precision in known if precision in wanted),
+        )
+
+
+def _listed(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def calibrate(
+    target: str | Path = "host",
+    *,
+    models: int = 20,
+    families: str = "",
+    resolutions: str = "",
+    precisions: str = "",
+    out: Path | str | None = None,
+    listener: Listener = silent,
+) -> DeviceProfile:
+    """Measure `models` students with random weights on `target` and write what latency models are fitted from to `out`, a
+    file in the user's data folder unless given. `families`, `resolutions` and `precisions` are lists with commas; empty
+    ones are a build's own families, inputs of 32 to 224 pixels and the target's precisions. A calibration that was stopped
+    goes on from the cache.
+
+    Raises InputError for bad input, UnreachableError where the target's device does not answer or nothing measures on it,
+    UnsupportedError where no file could be made.
+    """
+    chosen = load_target(str(target))
+    asked = CalibrationRequest.parse(models, families, resolutions, precisions)
+    path = Path(out).absolute() if out is not None else own_path(chosen, asked.precisions or chosen.precisions)
+    if path.is_dir():
+        raise InputError(
+            f"{path} is a folder, not a file to write the profile to", fix=f"--out {path / 'profile.json'}"
+        )
+    make_folder(path.parent)
+    profile = calibrate_target(chosen, asked, Store(listener=listener))
+    profile.save(path)
+    return profile
+
+
+def calibrate_target(target: Target, asked: CalibrationRequest, store: Store) -> DeviceProfile:
+    """Choose `asked.models` students that stand for all the others, measure their files, and fit to them.
+
+    Raises InputError where there are too few students, UnreachableError where the device does not answer or nothing measures
+    on it, UnsupportedError where no file could be made.
+    """
+    tally = _Tally(store.listener)
+    store = Store(store.root, tally)
+    bench = open_calibration(target, asked, store)
+    device = bench.meter.device
+    assert device is not None
+    began = time.monotonic()
+    candidates = [c for c in open_space(bench) if c.multiply_adds <= MAX_MULTIPLY_ADDS]
+    if len(candidates) < asked.models:
+        raise InputError(
+            f"{len(candidates)} students of up to {MAX_MULTIPLY_ADDS:,} multiply-adds are there to choose "
+            f"{asked.models} from",
+            fix="name more families or resolutions, or measure fewer models",
+        )
+    chosen = choose_probes([c.structure for c in candidates], asked.models + round(asked.models * SPARE))
+    found = measure(bench, [candidates[index] for index in chosen], asked.models)
+    if found.environment is None:
+        reasons = [Problem("", failure) for failure in found.failures]
+        raise UnsupportedError(f"nothing could be measured on {target.title}", problems=reasons)
+    return DeviceProfile(
+        edgedistill_version=__version__,
+        target=target.name,
+        title=target.title,
+        runtime=target.runtime,
+        threads=target.threads,
+        environment=found.environment.environment,
+        facts=bench.meter.facts(),
+        precisions=tuple(scheme.precision for scheme in bench.schemes),
+        rows=tuple(found.rows),
+        errors=errors_of(found.rows),
+        failures=tuple(found.failures),
+        notes=(RANDOM, *([SYNTHETIC] if any(scheme.integer for scheme in bench.schemes) else [])),
+        measured_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        seconds=round(time.monotonic() - began, 1),
+        reused=tally.reused,
+    )
+
+
+def open_calibration(target: Target, asked: CalibrationRequest, store: Store) -> Bench:
+    """A bench without a user's data: synthetic images, and the settings that stages from a spec to a measured file read.
+    Raises UnreachableError where the device does not answer."""
+    meter = Meter(target, attach(target, store.listener))
+    dataset = synthetic_dataset(CLASSES, CALIBRATION_IMAGES, VALIDATION_IMAGES, SIDE)
+    mean, std = channel_statistics(dataset)
+    bench = Bench(
+        target=target,
+        store=store,
+        data=DataConfig(source="digits"),
+        dataset=dataset,
+        mean=mean,
+        std=std,
+        export=ExportConfig(precisions=asked.precisions, calibration_images=CALIBRATION_IMAGES),
+        meter=meter,
+        space=SpaceConfig(families=asked.families, resolutions=asked.resolutions or RESOLUTIONS),
+    )
+    scale_alone(bench)
+    if meter.scale is None:
+        raise UnreachableError(
+            f"{target.title} is not measured: {meter.not_measurable}", fix=target.how_to_measure.strip()
+        )
+    return bench
+
+
+@dataclass(eq=False)
+class CalibrationFindings:
+    """Rows so far, and what failed. `environment` is the first profile, None before it."""
+
+    rows: list[CalibrationRow]
+    failures: list[str]
+    environment: Profile | None = None
+
+
+def measure(bench: Bench, chosen: Sequence[Candidate], wanted: int) -> CalibrationFindings:
+    """Make and measure the first `wanted` of `chosen` that can be, in every precision; one that fails in all of them is
+    replaced by the next. Raises UnsupportedError where this device measures none of its target's files."""
+    found = CalibrationFindings([], [])
+    began, done = time.monotonic(), 0
+    subject = f"{wanted} models on {bench.target.name}"
+    bench.store.listener(StageStarted("calibrate", subject, wanted))
+    for candidate in chosen:
+        if done == wanted:
+            break
+        before = len(found.rows)
+        for scheme in bench.schemes:
+            try:
+                _measure_one(bench, candidate, scheme, found)
+            except (TrialFailure, UnsupportedError) as failure:
+                text = f"{candidate.spec.label} in {scheme.label}: {failure.message}"
+                found.failures.append(text)
+                bench.store.listener(Note(text, warning=True))
+        if len(found.rows) > before:
+            done += 1
+            bench.store.listener(StageAdvanced("calibrate", done, wanted, candidate.spec.label))
+    bench.store.listener(StageFinished("calibrate", subject, time.monotonic() - began, reused=False))
+    return found
+
+
+def _measure_one(bench: Bench, candidate: Candidate, scheme: QuantScheme, found: CalibrationFindings) -> None:
+    source = untrained(bench, candidate.spec)
+    artifact = compiled(bench, portable(bench, source, scheme, bench.target.runtime))
+    profile = compared(bench, artifact, source)
+    latency = latency_of(bench, profile)
+    if profile is None or not isinstance(latency, MeasuredLatency) or latency.relative is None:
+        raise UnreachableError(
+            f"{bench.target.title} is not measured: {bench.meter.not_measurable}",
+            fix=bench.target.how_to_measure.strip(),
+        )
+    found.environment = found.environment or profile
+    found.rows.append(
+        CalibrationRow(
+            spec=candidate.spec,
+            structure=candidate.structure,
+            precision=scheme.precision,
+            relative=latency.relative,
+            bytes=artifact.bytes,
+            peak_memory_bytes=max(session.peak_memory_bytes for session in profile.sessions),
+            sha256=artifact.sha256,
+            multiplying=multiplying_share(profile.op_timings),
+        )
+    )
+
+
+def errors_of(rows: Sequence[CalibrationRow]) -> tuple[LeftOutError, ...]:
+    """The left-out error of every precision and quantity that has rows enough."""
+    found = []
+    for precision in Precision:
+        of = [row for row in rows if row.precision is precision]
+        found += [error for quantity in Quantity if (error := left_out_error(of, quantity)) is not None]
+    return tuple(found)
+
+
+class _Tally:
+    """Passes events on and counts the stages that were found finished."""
+
+    def __init__(self, listener: Listener) -> None:
+        self._listener = listener
+        self.reused = 0
+
+    def __call__(self, event: Event) -> None:
+        self.reused += isinstance(event, StageFinished) and event.reused
+        self._listener(event)

@@ -1,0 +1,300 @@
+"""`verify`, `evaluate`, `inspect` and `run` of any model file: each reads it in a child process with limits.
+
+A file is foreign until it has been read: a parser that it crashes, or that it makes ask for all memory, ends its child, and
+the command says so.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgedistill.base.arrays import Images, Logits
+from edgedistill.base.errors import InputError, printable
+from edgedistill.base.isolation import Limits
+from edgedistill.data.argument import data_config
+from edgedistill.data.datasets import load_dataset
+from edgedistill.data.images import find_fault, read_rgb
+from edgedistill.data.preprocessing import prepare, resize
+from edgedistill.devices.session import NotRunnableError
+from edgedistill.documents.answers import EvaluateResult, Guess, InspectResult, RunResult, VerifyResult
+from edgedistill.documents.artifacts import CompiledArtifact, Inspection, Parity
+from edgedistill.documents.specs import Contract, Target
+from edgedistill.documents.targets import load_target
+from edgedistill.formats import format_for
+from edgedistill.formats.foreign import open_file, reading, reading_within
+from edgedistill.formats.format import Opened
+from edgedistill.formats.running import REFERENCE_IMAGES, Labels, run_all, test_accuracy
+from edgedistill.networks.program.program import probe_images
+
+PROBES = 8
+_MANIFEST, _CONTRACT = "manifest.json", "contract.json"
+_SLOWER = 4
+"""So many times longer than alone an image may take among others: processors slow down, and others use them."""
+
+
+def inspect(path: Path | str, *, target: str | Path = "host") -> InspectResult:
+    """What is in a model file of any format, without running it. Raises InputError for one that cannot be read."""
+    return inspect_file(Path(path), load_target(str(target)))
+
+
+def verify(path: Path | str, *, against: Path | str | None = None, target: str | Path = "host") -> VerifyResult:
+    """Whether a model file is whole and computes what its package's golden data or the file `against` say. Raises
+    InputError for files that cannot be read or compared."""
+    return verify_file(Path(path), None if against is None else Path(against), load_target(str(target)))
+
+
+def evaluate(
+    path: Path | str, *, data: str, split: str = "test", limit: int | None = None, target: str | Path = "host"
+) -> EvaluateResult:
+    """Accuracy of a model file on a split ("train", "validation", "test") of `data` (see `--data`), of its first `limit`
+    images. Raises InputError."""
+    return evaluate_file(Path(path), data, split, limit, load_target(str(target)))
+
+
+def run(path: Path | str, image: Path | str, *, top: int = 5, target: str | Path = "host") -> RunResult:
+    """The `top` most probable classes of an image file, by a model file and its contract. Raises InputError."""
+    return run_file(Path(path), Path(image), top, load_target(str(target)))
+
+
+def inspect_file(path: Path, target: Target) -> InspectResult:
+    """What is in a model file. Raises InputError for one that is damaged, too large to read or no model."""
+    opened, inspection = reading(path, _inspected, path, target)
+    artifact = opened.artifact
+    found = {
+        "path": str(path),
+        "format": artifact.format,
+        "precision": artifact.scheme.precision,
+        "bytes": artifact.bytes,
+        "sha256": artifact.sha256,
+        "contract": opened.contract,
+    }
+    return InspectResult.model_validate({**_printable(inspection.model_dump()), **found})
+
+
+def _printable(value: Any) -> Any:
+    """A document without characters that a terminal acts on: names come from the file, and some readers print them."""
+    if isinstance(value, str):
+        return printable(value)
+    if isinstance(value, Mapping):
+        return {_printable(name): _printable(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_printable(inner) for inner in value]
+    return value
+
+
+def verify_file(path: Path, against: Path | None, target: Target) -> VerifyResult:
+    """Whether a file is whole, is what its package says, and computes what another file (`against`), or its package's golden
+    data, says. Raises InputError for files that cannot be read or compared."""
+    opened, inspection = reading(path, _inspected, path, target)
+    artifact = opened.artifact
+    checks = list(inspection.checks)
+    failures: list[str] = []
+    if (recorded := _recorded_sha256(path)) is not None:
+        same = recorded == artifact.sha256
+        (checks if same else failures).append(
+            "its SHA-256 is the one in the package's manifest"
+            if same
+            else "its SHA-256 is not the one in the package's manifest: it was changed (copy the package again)"
+        )
+    parity, not_run = None, ""
+    images, wanted, names = _expected(path, against, opened, target)
+    if images is None:
+        not_run = "it carries no contract, so there is nothing to feed it"
+    else:
+        logits, not_run = reading(path, _logits, artifact, images)
+        if logits is not None:
+            checks.append(f"it runs on {len(images)} images, and all its logits are finite")
+            if wanted is not None:
+                parity = _parity(logits, wanted)
+                checks.append(f"its logits differ from {names} by at most {parity.max_abs_error:.3g}")
+    return VerifyResult(
+        path=str(path),
+        format=artifact.format,
+        precision=artifact.scheme.precision,
+        sha256=artifact.sha256,
+        ok=not failures,
+        checks=tuple(map(printable, checks)),
+        failures=tuple(failures),
+        against=None if against is None else str(against),
+        parity=parity,
+        computed_by=None if not_run else format_for(artifact.format).computed_by,
+        not_run=printable(not_run),
+    )
+
+
+def evaluate_file(path: Path, data: str, split: str, limit: int | None, target: Target) -> EvaluateResult:
+    """Accuracy of a file on a split of a data set, images through the file's own contract. Raises InputError where data and
+    contract have other classes, NotRunnableError where nothing here runs the file."""
+    opened = reading(path, open_file, path, target)
+    contract, artifact = opened.contracted(), opened.artifact
+    dataset = load_dataset(data_config(data))
+    if len(dataset.classes) != len(contract.labels):
+        raise InputError(
+            f"{data} has {len(dataset.classes)} classes, and {path.name} tells {len(contract.labels)} apart",
+            fix="give the data set that the model was trained for",
+        )
+    indices = getattr(dataset.splits, split)[:limit]
+    if len(indices) == 0:
+        raise InputError(f"{data} has no {split} split", fix="use --split train, validation or test")
+    images, labels = prepare(dataset.images, indices, contract), dataset.labels[indices]
+    began = time.monotonic()
+    # One image alone first: a file that never ends is then known for one in minutes, however many images there are.
+    reading(path, _run, artifact, images[:1])
+    seconds_one = time.monotonic() - began
+    alone = Limits.for_file(path)
+    limits = Limits(alone.seconds + _SLOWER * seconds_one * len(images), alone.memory_bytes + images.nbytes)
+    accuracy = reading_within(path, limits, _accuracy, artifact, images, labels)
+    return EvaluateResult(
+        path=str(path),
+        format=artifact.format,
+        precision=artifact.scheme.precision,
+        sha256=artifact.sha256,
+        data=data,
+        split=split,
+        images=len(images),
+        accuracy=accuracy,
+        computed_by=format_for(artifact.format).computed_by,
+        seconds=time.monotonic() - began,
+    )
+
+
+def run_file(path: Path, image: Path, count: int, target: Target) -> RunResult:
+    """The `count` most probable classes of an image, through the file's contract. Raises InputError for an image that cannot
+    be read, NotRunnableError where nothing here runs the file."""
+    if not image.is_file():
+        raise InputError(f"{image} {'is a folder' if image.is_dir() else 'does not exist'}", fix="name an image file")
+    opened = reading(path, open_file, path, target)
+    contract = opened.contracted()
+    if fault := find_fault(image):
+        raise InputError(f"{image} {fault}", fix="give an image that an ordinary viewer opens")
+    pixels = resize(read_rgb(image), contract)[None]
+    logits = reading(path, _run, opened.artifact, pixels)[0].astype(np.float64)
+    odds = np.exp(logits - logits.max())
+    probabilities = odds / odds.sum()
+    if len(logits) != len(contract.labels):
+        raise InputError(
+            f"{path} gives {len(logits)} logits, and its contract names {len(contract.labels)} classes",
+            fix="export it again from its model",
+        )
+    best = np.argsort(-probabilities, kind="stable")[:count]
+    return RunResult(
+        path=str(path),
+        format=opened.artifact.format,
+        input=str(image),
+        computed_by=format_for(opened.artifact.format).computed_by,
+        top=tuple(
+            Guess(index=int(i), label=contract.labels[i], probability=float(probabilities[i])) for i in best.tolist()
+        ),
+    )
+
+
+# -- in the child -----------------------------------------------------------------------------------------------------
+
+
+def _inspected(path: Path, target: Target) -> tuple[Opened, Inspection]:
+    opened = open_file(path, target)
+    return opened, format_for(opened.artifact.format).inspect(opened.artifact)
+
+
+def _run(artifact: CompiledArtifact, images: Images) -> Logits:
+    return run_all(format_for(artifact.format), artifact, images, classes=None)
+
+
+def _logits(artifact: CompiledArtifact, images: Images) -> tuple[Logits | None, str]:
+    try:
+        return _run(artifact, images), ""
+    except NotRunnableError as error:
+        return None, error.message
+
+
+def _accuracy(artifact: CompiledArtifact, images: Images, labels: Labels) -> float:
+    return test_accuracy(format_for(artifact.format), artifact, images, labels)
+
+
+# -- what it is held against ------------------------------------------------------------------------------------------
+
+
+def _expected(
+    path: Path, against: Path | None, opened: Opened, target: Target
+) -> tuple[Images | None, Logits | None, str]:
+    """Images, the logits that they should give, and whose those are."""
+    if opened.contract is None:
+        if against is not None:
+            raise InputError(f"{path} carries no contract, so nothing can be fed to both", fix="compare exported files")
+        return None, None, ""
+    if against is not None:
+        other = reading(against, open_file, against, target)
+        problem = _differing(opened.contract, other.contracted())
+        if problem:
+            raise InputError(
+                f"{path.name} and {against.name} are not comparable: {problem}", fix="give files of one model"
+            )
+        images = probe_images(opened.contract, PROBES)
+        return images, reading(against, _run, other.artifact, images), against.name
+    return _golden(path, opened.contract)
+
+
+def _differing(one: Contract, other: Contract) -> str:
+    changed = [name for name, value in one.model_dump().items() if other.model_dump()[name] != value]
+    return f"their contracts differ in {', '.join(changed)}" if changed else ""
+
+
+def _golden(path: Path, contract: Contract) -> tuple[Images, Logits | None, str]:
+    """The golden data of the package that the file lies in; without one, probe images and nothing to compare with."""
+    folder = path.absolute().parent
+    try:
+        golden = json.loads((folder / _CONTRACT).read_text(encoding="utf-8"))["golden"]
+        own = golden["outputs"].get(path.name)
+        images = _mapped(folder, golden["images"])
+        logits = _mapped(folder, own or golden["reference"])
+    except FileNotFoundError:
+        return probe_images(contract, PROBES), None, ""
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, EOFError, RecursionError) as error:
+        raise InputError(
+            f"the golden data beside {path} cannot be read: {error}", fix="build the package again"
+        ) from error
+    wanted = (len(images), 3, contract.resolution, contract.resolution), (len(images), len(contract.labels))
+    if (images.shape, logits.shape) != wanted or images.dtype != np.uint8 or len(images) == 0:
+        raise InputError(
+            f"the golden data beside {path} is not of its contract: {images.dtype} {list(images.shape)} and logits "
+            f"{list(logits.shape)} instead of uint8 {list(wanted[0])} and {list(wanted[1])}",
+            fix="build the package again",
+        )
+    whose = "those recorded for it in the package" if own else "the fp32 program's in the package"
+    return np.array(images[:REFERENCE_IMAGES]), np.array(logits[:REFERENCE_IMAGES]), whose
+
+
+def _mapped(folder: Path, name: str) -> np.ndarray:
+    """An array of the package, mapped and not read: its header may claim any size."""
+    path = (folder / name).resolve()
+    if not path.is_relative_to(folder.resolve()):
+        raise ValueError(f"{name!a} lies outside the package")
+    array = np.load(path, mmap_mode="r", allow_pickle=False)
+    if not isinstance(array, np.ndarray) or array.ndim == 0:
+        raise ValueError(f"{name} holds no array")
+    return array
+
+
+def _parity(logits: Logits, wanted: Logits) -> Parity:
+    if logits.shape != wanted.shape:
+        raise InputError(f"the files give logits of {list(logits.shape)} and {list(wanted.shape)}")
+    return Parity(
+        max_abs_error=float(np.abs(logits - wanted).max()),
+        top1_agreement=float((logits.argmax(axis=1) == wanted.argmax(axis=1)).mean()),
+        images=len(logits),
+    )
+
+
+def _recorded_sha256(path: Path) -> str | None:
+    """What the manifest of the package that the file lies in says, None where there is none that names it."""
+    try:
+        files = json.loads((path.absolute().parent / _MANIFEST).read_text(encoding="utf-8"))["files"]
+        return str(files[path.name]["sha256"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None

@@ -1,0 +1,352 @@
+"""What `export` takes for a model: timm's names, a function of the user's, a torch.export program."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+import torch
+from torch import nn
+
+from edgedistill.base.arrays import Images
+from edgedistill.base.errors import EdgedistillError, InputError, NotFetchedError, Problem, UnsupportedError
+from edgedistill.base.isolation import Limits
+from edgedistill.base.store import digest, file_sha256, size_bytes
+from edgedistill.commands.options import ModelOptions, require_known
+from edgedistill.data.calibration import calibration_pixels, choose_calibration
+from edgedistill.data.datasets import load_dataset
+from edgedistill.data.images import SUFFIXES, find_fault, read_rgb
+from edgedistill.data.preprocessing import resize
+from edgedistill.distill.teachers.checkpoint import load_checkpoint
+from edgedistill.distill.teachers.load import weights_sha256
+from edgedistill.distill.teachers.networks import build_network
+from edgedistill.documents.artifacts import ExportedModel
+from edgedistill.documents.build_file import DataConfig, TeacherConfig
+from edgedistill.documents.specs import Contract, Format, Precision, QuantScheme, Target
+from edgedistill.formats import format_for
+from edgedistill.formats.foreign import reading, reading_within
+from edgedistill.networks.build import Normalised
+from edgedistill.networks.deploy import deploy
+from edgedistill.networks.program.pt2 import output_shapes, read_program
+from edgedistill.pipeline.bench import Source
+
+IMAGENET_CLASSES = 1000
+_UNSCALED = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+_MOST_CLASSES = 1_000_000
+"""An operator makes a row of billions from one number; each class gets a label."""
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """How a model is opened. `classes`, `resolution`, `mean` and `std` (0..1, as model cards give them) replace the model's
+    own; `random_weights` keeps timm's pretrained weights out; `labels` is a text file of one class a line."""
+
+    checkpoint: Path | None = None
+    classes: int | None = None
+    resolution: int | None = None
+    mean: tuple[float, float, float] | None = None
+    std: tuple[float, float, float] | None = None
+    labels: Path | None = None
+    random_weights: bool = False
+
+    @classmethod
+    def of(cls, options: ModelOptions) -> ModelSettings:
+        """As a caller gives them, `mean` and `std` as text. Raises InputError for text that is not three numbers."""
+        require_known(options, ModelOptions)
+        return cls(
+            options.get("checkpoint"),
+            options.get("classes"),
+            options.get("resolution"),
+            parse_triple(options.get("mean"), "--mean"),
+            parse_triple(options.get("std"), "--std"),
+            options.get("labels"),
+            options.get("random_weights", False),
+        )
+
+
+def check_onnx_file(path: Path, options: ModelSettings, formats: Iterable[Format], done: str) -> None:
+    """Raises InputError where the ONNX file is not there, where `options` would change what an ONNX file has of its own, and
+    where one of `formats` cannot be made from it. `done` is what cannot be done with it then, `exported` for one."""
+    problems = [
+        Problem(f"--{name.replace('_', '-')}", "cannot change an ONNX file, which has its own")
+        for name, value in asdict(options).items()
+        if value
+    ]
+    problems += [
+        Problem(
+            f"--formats {form}",
+            "is made from a torch model, not from ONNX",
+            "give timm:NAME, module:function or a .pt2",
+        )
+        for form in formats
+        if format_for(form).portable is not Format.ONNX
+    ]
+    if problems:
+        raise InputError(f"{path} cannot be {done} so", problems=problems)
+    if not path.is_file():
+        raise InputError(f"{path} {'is a folder' if path.is_dir() else 'does not exist'}", fix="name an .onnx file")
+
+
+@dataclass(frozen=True, eq=False)
+class OnnxFile:
+    """An ONNX file that was read: the model as it is, and its contract, None where it carries none."""
+
+    model: ExportedModel
+    contract: Contract | None
+
+
+def open_onnx_file(path: Path, target: Target) -> OnnxFile:
+    """The fp32 file at `path`, read in a child process. Raises InputError for a file that is none, or not fp32."""
+    return reading(path, _read_onnx, path, target)
+
+
+def _read_onnx(path: Path, target: Target) -> OnnxFile:
+    from edgedistill.formats.onnx.metadata import signatures
+    from edgedistill.formats.onnx_file import load
+
+    opened = format_for(Format.ONNX).open(path, target)
+    scheme = opened.artifact.scheme
+    if scheme.precision is not Precision.FP32:
+        raise InputError(f"{path} is {scheme.label} already", fix="give the fp32 file that it was made from")
+    graph = load(path).graph
+    model = ExportedModel(
+        path=path.absolute(),
+        format=Format.ONNX,
+        scheme=QuantScheme(precision=Precision.FP32),
+        inputs=signatures(list(graph.input)),
+        outputs=signatures(list(graph.output)),
+        sha256=file_sha256(path),
+        bytes=size_bytes(path),
+    )
+    return OnnxFile(model, opened.contract)
+
+
+def onnx_source(path: Path, file: OnnxFile) -> Source:
+    """An ONNX file as a source of others: of its precisions, and of what is compiled from it. Without a contract of its own
+    it has one that says nothing."""
+    contract = file.contract or Contract(resolution=1, mean=(0, 0, 0), std=(1, 1, 1), labels=())
+    return Source(path.stem, file.model.sha256, contract, _no_torch, file.model)
+
+
+def _no_torch() -> NoReturn:
+    raise UnsupportedError("there is no torch model behind an ONNX file")
+
+
+def open_model(model: str, options: ModelSettings, base: Path) -> tuple[Source, tuple[str, ...]]:
+    """The network that `model` names, deployed, with notes on what was assumed. `module:function` is looked for in `base`.
+
+    Raises InputError, with every problem found; nothing of a .pt2 file is run to open it.
+    """
+    if model.endswith(".pt2"):
+        return _from_program(Path(model), options)
+    if ":" not in model:
+        raise InputError(
+            f"{model!r} is not a model that can be exported",
+            fix="give timm:NAME, module:function, a .pt2 program or an .onnx file",
+        )
+    return _from_torch(model, options, base)
+
+
+def _from_torch(model: str, options: ModelSettings, base: Path) -> tuple[Source, tuple[str, ...]]:
+    library, _, name = model.partition(":")
+    is_timm = library == "timm"
+    settings = _timm_settings(name) if is_timm else {}
+    classes = options.classes or int(settings.get("num_classes") or IMAGENET_CLASSES)
+    pretrained = is_timm and options.checkpoint is None and not options.random_weights
+    try:
+        config = TeacherConfig(model=model, pretrained=pretrained, resolution=options.resolution, fit=None)
+    except ValueError as error:
+        raise InputError(
+            f"{model!r}, {options.resolution}: {_first(error)}", fix="see edgedistill export --help"
+        ) from error
+    notes = []
+    try:
+        with torch.random.fork_rng(devices=()):
+            torch.manual_seed(0)
+            network = build_network(config.model_copy(update={"pretrained": False}), classes, base)
+        if pretrained:
+            network = _pretrained(config, classes, base)
+        if options.checkpoint is not None:
+            load_checkpoint(network, options.checkpoint)
+    except EdgedistillError as error:
+        raise _of_a_command(error) from error
+    if is_timm and options.random_weights:
+        notes.append("weights are random: size and speed are the real ones, answers are not")
+    resolution = options.resolution or _own_resolution(model, settings)
+    mean, std = _statistics(options, settings)
+    if not settings and options.mean is None:
+        notes.append("pixels go in as 0..255; give --mean and --std if the network was trained on normalised ones")
+    labels = _labels(options, classes, imagenet=is_timm and classes == IMAGENET_CLASSES)
+    contract = Contract(
+        resolution=resolution,
+        resize_filter="bicubic" if settings.get("interpolation") == "bicubic" else "bilinear",
+        crop="center",
+        mean=mean,
+        std=std,
+        labels=labels,
+    )
+    module = Normalised(network.eval(), mean, std).eval()
+    return _source(model, module, contract), tuple(notes)
+
+
+def _pretrained(config: TeacherConfig, classes: int, base: Path) -> nn.Module:
+    try:
+        return build_network(config.model_copy(update={"fit": None}), classes, base)
+    except NotFetchedError as error:
+        raise InputError(
+            error.message,
+            fix="connect to the network once, give --checkpoint FILE, or --random-weights to try out formats",
+        ) from error
+
+
+def _from_program(path: Path, options: ModelSettings) -> tuple[Source, tuple[str, ...]]:
+    program = reading_within(path, Limits.for_file(path), read_program, path)
+    shapes = [
+        tuple(node.meta["val"].shape)
+        for node in program.graph.nodes
+        if node.op == "placeholder" and node.name in program.graph_signature.user_inputs
+    ]
+    if len(shapes) != 1 or len(shapes[0]) != 4 or tuple(shapes[0])[:2] != (1, 3) or shapes[0][2] != shapes[0][3]:
+        raise InputError(
+            f"{path} takes {[list(map(str, shape)) for shape in shapes]}, not one image [1, 3, R, R]",
+            fix="export it with one float32 input of batch 1, three channels and a square side",
+        )
+    outputs = output_shapes(program)
+    if len(outputs) != 1 or outputs[0] is None or len(outputs[0]) != 2 or outputs[0][0] != 1:
+        raise InputError(
+            f"{path} does not give one tensor of logits [1, classes]", fix="export it without other outputs"
+        )
+    classes = outputs[0][1]
+    if not 1 <= classes <= _MOST_CLASSES:
+        raise InputError(
+            f"{path} tells {classes:,} classes apart; a classifier has 1 to {_MOST_CLASSES:,}",
+            fix="export the network that gives logits",
+        )
+    given = [name for name in ("checkpoint", "classes", "resolution") if getattr(options, name) is not None]
+    if given:
+        listed = ", ".join(f"--{name}" for name in given)
+        raise InputError(
+            f"a .pt2 program has its own weights, classes and resolution: {listed} cannot change them",
+            fix=f"leave out {listed}",
+        )
+    mean, std = _statistics(options, {})
+    network = program.module(check_guards=False)
+    module = Normalised(network, mean, std)
+    for inner in module.modules():
+        inner.training = False  # .eval() is refused by exported modules, whose mode is fixed in the graph
+    labels = _labels(options, classes, imagenet=False)
+    contract = Contract(resolution=int(shapes[0][2]), crop="center", mean=mean, std=std, labels=labels)
+    notes = (
+        () if options.mean else ("pixels go in as 0..255; give --mean and --std if it was trained on normalised ones",)
+    )
+    return _source(path.name, module, contract, deployed=True), notes
+
+
+def _source(label: str, module: nn.Module, contract: Contract, *, deployed: bool = False) -> Source:
+    key = digest([label, contract.model_dump(mode="json"), weights_sha256(module)])
+    ready = module if deployed else deploy(module)
+    return Source(label, key, contract, lambda: ready)
+
+
+def _timm_settings(name: str) -> dict[str, Any]:
+    from timm import get_pretrained_cfg
+
+    try:
+        settings = get_pretrained_cfg(name)
+    except RuntimeError:  # an unknown tag, of which building it tells with the known ones
+        return {}
+    return asdict(settings) if settings is not None else {}
+
+
+def _own_resolution(model: str, settings: dict[str, Any]) -> int:
+    size = settings.get("input_size")
+    if not isinstance(size, tuple | list):
+        raise InputError(f"{model} does not state the size of its input", fix="add --resolution PIXELS")
+    return int(size[-1])
+
+
+def _statistics(
+    options: ModelSettings, settings: dict[str, Any]
+) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
+    if (options.mean is None) != (options.std is None):
+        raise InputError("--mean and --std belong together", fix="give both or neither")
+    mean, std = options.mean or settings.get("mean"), options.std or settings.get("std")
+    if mean is None or std is None:
+        return _UNSCALED
+    problems = [
+        Problem(name, f"{value:g} is no level of a pixel in 0..1", "write them as model cards do: 0.485,0.456,0.406")
+        for name, values, low in (("--mean", mean, -1e-9), ("--std", std, 0.0))
+        for value in values
+        if not (math.isfinite(value) and low < value <= 1)
+    ]
+    if problems:
+        raise InputError("the normalisation is not one", problems=problems)
+    red, green, blue = (255 * float(v) for v in mean)
+    deviations = [255 * float(v) for v in std]
+    return (red, green, blue), (deviations[0], deviations[1], deviations[2])
+
+
+def _labels(options: ModelSettings, classes: int, *, imagenet: bool) -> tuple[str, ...]:
+    if options.labels is not None:
+        try:
+            lines = options.labels.read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"{options.labels} cannot be read: {_first(error)}", fix="give a text file") from error
+        if len(lines) != classes:
+            raise InputError(f"{options.labels} has {len(lines)} lines, and the model {classes} classes")
+        return tuple(lines)
+    if imagenet:
+        from timm.data import ImageNetInfo
+
+        names = ImageNetInfo()
+        return tuple(names.index_to_description(index) for index in range(classes))
+    return tuple(map(str, range(classes)))
+
+
+def _of_a_command(error: EdgedistillError) -> EdgedistillError:
+    """The same words without the build file's table, which a command line does not have."""
+
+    def bare(text: str) -> str:
+        return text.replace("[teacher] ", "").replace(" in [teacher]", "").replace(" to [teacher]", "")
+
+    problems = [Problem(bare(p.where), bare(p.what), bare(p.fix)) for p in error.problems]
+    return type(error)(bare(error.message), fix=bare(error.fix), problems=problems)
+
+
+def _first(error: Exception) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
+def parse_triple(text: str | None, option: str) -> tuple[float, float, float] | None:
+    """`"0.485,0.456,0.406"`; None stays None. Raises InputError."""
+    if text is None:
+        return None
+    try:
+        red, green, blue = (float(part) for part in text.split(","))
+    except ValueError:
+        raise InputError(f"{option}: {text!r} is not three numbers", fix="write them like 0.485,0.456,0.406") from None
+    return red, green, blue
+
+
+def _loose_images(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.is_file() and path.suffix.lower() in SUFFIXES)
+
+
+CALIBRATION_IMAGES = 256
+
+
+def calibration_images(config: DataConfig, contract: Contract, count: int = CALIBRATION_IMAGES) -> Images:
+    """`count` training images, as many of each class, uint8 [n, 3, R, R] through the contract; of a folder that holds images
+    and no classes, all of it is taken for training images, in a fixed shuffle. Raises InputError for data that cannot be
+    read."""
+    if config.path is not None and config.source == "folder" and (loose := _loose_images(config.path)):
+        order = np.random.default_rng(0).permutation(len(loose))[:count]
+        if faults := [Problem(str(loose[i]), fault) for i in order if (fault := find_fault(loose[i]))]:
+            raise InputError(f"{config.path} holds images that cannot be read", problems=faults)
+        return np.stack([resize(read_rgb(loose[i]), contract) for i in order])
+    dataset = load_dataset(config)
+    return calibration_pixels(choose_calibration(dataset, count), dataset, contract)

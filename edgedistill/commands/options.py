@@ -1,0 +1,56 @@
+"""Options that several commands have, in one place: names, types, what they do. The command line has the same names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypedDict
+
+
+class SearchOptions(TypedDict, total=False):
+    """Options of `build` and `search`. Each replaces what the build file says of it.
+
+    - `budget`: `"5ms@p95"`, `"20%"`.
+    - `out`: the folder for results; `out/` beside the file unless given.
+    - `require_measured`: raise UnreachableError where the device does not answer.
+    - `remeasure`: take all measurements again; the new proof stands beside the one before.
+    - `trials`, `time` (`"2h"`): how many candidates begin at most, and until when.
+    - `jobs`: students that train at a time, here or (`executor="ray"`) on a Ray cluster.
+    - `storage`: Optuna's, a journal file or a database URL. Processes that share it and the cache share the work.
+    """
+
+    budget: str | None
+    out: Path | str | None
+    require_measured: bool
+    remeasure: bool
+    trials: int | None
+    time: str | None
+    jobs: int
+    executor: str
+    storage: str | None
+
+
+class ModelOptions(TypedDict, total=False):
+    """Options of `export` and `quantize`: how their model is opened.
+
+    - `checkpoint`: weights, safetensors or a state dict.
+    - `classes`, `resolution`: replace the model's own.
+    - `mean`, `std`: its normalisation, `"R,G,B"` in 0..1 as model cards give it.
+    - `labels`: a text file of one class a line.
+    - `random_weights`: keep timm's pretrained weights out.
+    """
+
+    checkpoint: Path | None
+    classes: int | None
+    resolution: int | None
+    mean: str | None
+    std: str | None
+    labels: Path | None
+    random_weights: bool
+
+
+def require_known(options: Mapping[str, Any], kind: type[SearchOptions] | type[ModelOptions]) -> None:
+    """Raises TypeError, as a call does, for an option that there is not."""
+    for name in options:
+        if name not in kind.__annotations__:
+            raise TypeError(f"unexpected keyword argument {name!r}; known: {', '.join(kind.__annotations__)}")

@@ -1,0 +1,122 @@
+"""`edgedistill profile`: the latency of any ONNX, LiteRT or ExecuTorch file on a target's device."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from edgedistill.base.errors import InputError, UnsupportedError
+from edgedistill.base.progress import Listener, StageAdvanced, StageFinished, StageStarted, silent
+from edgedistill.base.units import format_percent
+from edgedistill.devices.attach import attach
+from edgedistill.devices.base import run_pushed, sample
+from edgedistill.devices.session import MeasurementProtocol
+from edgedistill.devices.sessions import joined
+from edgedistill.devices.stats import anchor_latency, least_runs, measured_latency, percentile_ms, spread
+from edgedistill.documents.artifacts import Profile
+from edgedistill.documents.build_file import ProfileConfig
+from edgedistill.documents.results import ProfileResult
+from edgedistill.documents.specs import Format, Percentile, Target
+from edgedistill.documents.targets import load_target
+from edgedistill.formats import format_for, measured_by_agent
+from edgedistill.formats.foreign import format_of, open_file, reading
+
+
+def profile(
+    path: Path | str,
+    *,
+    target: str | Path = "host",
+    sessions: int = 3,
+    beside: Path | str | None = None,
+    listener: Listener = silent,
+) -> ProfileResult:
+    """Measure any ONNX, LiteRT or ExecuTorch file on `target`, `sessions` times; returns latency, memory and operators. With
+    `beside`, another file of the same format, the two run in turn and the result has the ratio of their latencies.
+
+    Raises InputError for a file that is none of these, UnreachableError where the target's device does not answer.
+    """
+    other = None if beside is None else Path(beside)
+    return profile_file(Path(path), load_target(str(target)), listener, sessions, other)
+
+
+def profile_file(
+    path: Path, target: Target, listener: Listener, sessions: int = 3, beside: Path | None = None
+) -> ProfileResult:
+    """So many sessions of `path` with random inputs of its own signature, and its operators by time where its runtime tells
+    them; with `beside`, another file of the same format, the two in turn.
+
+    Raises InputError for a file that is not a model in ONNX, LiteRT or ExecuTorch, or for two of different formats,
+    UnsupportedError for a target that does not measure its format, UnreachableError where its device does not answer,
+    MissingDependencyError where the format's runtime is absent.
+    """
+    format = format_of(path)
+    measured = _measured_on(target)
+    if format not in measured:
+        others = f"only {', '.join(measured)}" if measured else "no files but a build's own"
+        fix = target.how_to_measure or "choose a target that runs it (edgedistill targets)"
+        if target.transport == "local" and measured:
+            fix = f"export the model as {' or '.join(measured)} and measure that file: latency is the file's own"
+        raise UnsupportedError(
+            f"{path.name} is {format}; {others} can be measured on {target.title}",
+            fix=fix,
+        )
+    if beside is not None and format_of(beside) is not format:
+        raise InputError(
+            f"{beside.name} is no {format}: it cannot run in turn with {path.name}", fix="export it as such"
+        )
+    artifact = reading(path, open_file, path, target).artifact
+    anchor = None if beside is None else reading(beside, open_file, beside, target).artifact
+    device = attach(target, listener)
+    config = ProfileConfig()
+    protocol = MeasurementProtocol(
+        target=target,
+        seconds=config.session / 1000,
+        min_runs=least_runs(Percentile.P95),
+        operators=True,
+        execute=partial(run_pushed, device),
+        sample=sample,
+        anchor=anchor,
+        burst_s=config.burst / 1000,
+    )
+    listener(StageStarted("profile", path.name, sessions))
+    began = time.monotonic()
+    taken: list[Profile] = []
+    for number in range(sessions):
+        if number:
+            time.sleep(config.pause / 1000)
+        taken.append(format_for(format).profile(artifact, None, replace(protocol, operators=not number)))
+        listener(StageAdvanced("profile", number + 1, sessions))
+    profile = joined(taken)
+    listener(StageFinished("profile", path.name, time.monotonic() - began, reused=False))
+    notes = ["inputs are random numbers of the file's own types and shapes"]
+    if not profile.op_timings:
+        notes.append(f"operators are not timed: {profile.environment.runtime} does not tell their times here")
+    differ = spread([percentile_ms(s.samples_ns, Percentile.P95.fraction) for s in profile.sessions])
+    if sessions > 1:
+        notes.append(f"p95 differs by {format_percent(differ)} from session to session (standard deviation of the log)")
+    return ProfileResult(
+        path=str(path),
+        format=format,
+        sha256=artifact.sha256,
+        bytes=artifact.bytes,
+        latency=measured_latency(profile, anchor_latency(profile.sessions) if anchor else None),
+        beside=None if beside is None else str(beside),
+        peak_memory_bytes=max(session.peak_memory_bytes for session in profile.sessions),
+        load_ms=sorted(session.load_ms for session in profile.sessions)[len(profile.sessions) // 2],
+        op_timings=tuple(sorted(profile.op_timings, key=lambda timing: -timing.median_us)),
+        environment=profile.environment,
+        notes=tuple(notes),
+    )
+
+
+def _measured_on(target: Target) -> tuple[Format, ...]:
+    """What the agent measures on `target`: everything on this machine, elsewhere what the target takes. It runs on the CPU:
+    nothing where the budget is held against another processor."""
+    measured = measured_by_agent()
+    if target.runtime not in measured:
+        return ()
+    if target.transport == "local":
+        return measured
+    return tuple(format for format in target.formats if format in measured)

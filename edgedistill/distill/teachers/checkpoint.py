@@ -1,0 +1,166 @@
+"""Read a checkpoint as data, never as code, and load it into a network whose shape it must have."""
+
+from __future__ import annotations
+
+import argparse
+import pickle
+import re
+import struct
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from edgedistill.base.errors import InputError, Problem
+
+# Where training scripts put the weights; an average comes first, as it does in timm's own loader.
+_WRAPPERS = (
+    "state_dict_ema",
+    "model_ema",
+    "state_dict",
+    "model_state_dict",
+    "model_state",
+    "model",
+    "network",
+    "net",
+    "weights",
+)
+_ZIP, _PICKLE = b"PK", b"\x80"
+# torch's words for a pickle that names a class or function beyond those of tensors.
+_CODE = re.compile(r"GLOBAL (\S+) (?:was not an allowed global|whose module)")
+_REFUSED = re.compile(r"WeightsUnpickler error:\s*(.+)")
+
+
+def load_checkpoint(network: nn.Module, path: Path, *, replaced: Sequence[str] = ()) -> None:
+    """Load the weights in `path` into `network`. The modules named in `replaced` keep their own where the shapes differ.
+
+    Takes a safetensors file or a torch checkpoint that holds tensors only, a plain state dict or one inside a usual wrapper
+    ("state_dict", "model", ...), with or without a common prefix ("module."). Raises InputError listing every key that is
+    missing, unexpected or of another shape.
+    """
+    state = _without_prefix(read_state(path), network)
+    own = network.state_dict()
+    for name in [n for n in state if n.rpartition(".")[0] in replaced and n in own and state[n].shape != own[n].shape]:
+        state[name] = own[name]
+    problems = [
+        Problem(name, f"shape {_shape(state[name])} in the checkpoint, {_shape(own[name])} in the model")
+        for name in own
+        if name in state and state[name].shape != own[name].shape
+    ]
+    # Batch norm counts its batches only to average without a momentum; older checkpoints lack the count.
+    problems += [
+        Problem(name, f"missing in the checkpoint, {_shape(own[name])} in the model")
+        for name in own
+        if name not in state and not name.endswith("num_batches_tracked")
+    ]
+    problems += [
+        Problem(name, f"{_shape(state[name])} in the checkpoint, unknown to the model")
+        for name in state
+        if name not in own
+    ]
+    if problems:
+        raise InputError(
+            f"the checkpoint {path} is not of this model: {len(problems)} of {len(own.keys() | state.keys())} keys differ",
+            problems=problems,
+            fix="give the model and arguments that the checkpoint was trained with",
+        )
+    network.load_state_dict(state, strict=False)
+
+
+def read_state(path: Path) -> dict[str, Tensor]:
+    """The state dict in a checkpoint file, on the CPU. Raises InputError for a file that is missing, a folder, damaged,
+    not a checkpoint, or a pickle that holds more than tensors and plain values."""
+    try:
+        with path.open("rb") as stream:
+            magic = stream.read(2)
+    except FileNotFoundError:
+        raise InputError(f"the checkpoint {path} does not exist", fix="check [teacher] checkpoint") from None
+    except IsADirectoryError:
+        raise InputError(f"the checkpoint {path} is a folder", fix="name the file of weights") from None
+    except PermissionError:
+        raise InputError(f"the checkpoint {path} cannot be read", fix="check its permissions") from None
+    content: Any = _read_torch(path) if magic == _ZIP or magic[:1] == _PICKLE else _read_safetensors(path)
+    return _unwrapped(content, path)
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise InputError(
+            f"the checkpoint {path} is neither a whole safetensors file nor a torch checkpoint ({error})",
+            fix="copy it again, or save the state dict as safetensors",
+        ) from error
+
+
+def _read_torch(path: Path) -> Any:
+    """Training scripts keep their options in the file as an argparse.Namespace: plain values, safe to rebuild."""
+    try:
+        with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
+            # Of an unusual pickle protocol: where it matters, an error follows.
+            warnings.simplefilter("ignore", UserWarning)
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        if asked := _CODE.search(str(error)):
+            raise InputError(
+                f"the checkpoint {path} holds more than weights: opening it would run {asked[1]}; it is not opened",
+                fix="save the state dict as safetensors: safetensors.torch.save_file(model.state_dict(), PATH)",
+            ) from error
+        raise _damaged(path, error) from error
+    # On damaged bytes the unpickler raises whatever the opcode at hand does.
+    except (RuntimeError, EOFError, ValueError, LookupError, AttributeError, TypeError, OSError, struct.error) as error:
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, error: Exception) -> InputError:
+    text = str(error) or type(error).__name__
+    # torch's first line is advice to load the file with code and all; the reason stands further down.
+    refused = _REFUSED.search(text)
+    reason = refused[1] if refused else text.splitlines()[0]
+    return InputError(
+        f"the checkpoint {path} is damaged, or is not a torch checkpoint of weights alone ({reason})",
+        fix="copy it again, or save the state dict as safetensors",
+    )
+
+
+def _unwrapped(content: Any, path: Path) -> dict[str, Tensor]:
+    while isinstance(content, Mapping) and not any(isinstance(value, Tensor) for value in content.values()):
+        wrapper = next((name for name in _WRAPPERS if isinstance(content.get(name), Mapping)), None)
+        if wrapper is None:
+            break
+        content = content[wrapper]
+    if not isinstance(content, Mapping) or not content:
+        raise InputError(f"the checkpoint {path} holds no state dict", fix="save model.state_dict() as safetensors")
+    problems = [
+        Problem(str(name), f"a {type(value).__name__}, not a tensor")
+        for name, value in content.items()
+        if not isinstance(value, Tensor)
+    ]
+    if problems:
+        raise InputError(
+            f"the checkpoint {path} holds no plain state dict",
+            problems=problems,
+            fix=f"save model.state_dict() as safetensors, or put it under one of: {', '.join(_WRAPPERS)}",
+        )
+    return dict(content)
+
+
+def _without_prefix(state: dict[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
+    """Without the first names that all keys share and the network does not have: DataParallel's `module.`, torch.compile's
+    `_orig_mod.`, a training wrapper's `model.`."""
+    own = network.state_dict()
+    while len(heads := {name.partition(".")[0] for name in state}) == 1:
+        prefix = f"{heads.pop()}."
+        if any(name.startswith(prefix) for name in own) or not all(name.startswith(prefix) for name in state):
+            break
+        state = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
+    return state
+
+
+def _shape(tensor: Tensor) -> str:
+    return str(list(tensor.shape))

@@ -1,0 +1,75 @@
+"""What a teacher is made from, told without importing torch: the build's check whether anything changed."""
+
+from __future__ import annotations
+
+import difflib
+import sys
+from importlib.machinery import ModuleSpec, PathFinder
+from pathlib import Path
+from typing import Any
+
+from edgedistill.base.errors import InputError
+from edgedistill.base.store import digest, file_sha256, tool_version
+from edgedistill.documents.build_file import TeacherConfig
+
+
+def teacher_identity(config: TeacherConfig, base: Path) -> dict[str, Any]:
+    """JSON of everything that decides the teacher: the build file's table, the hash of the checkpoint's content, and the
+    source of `module:function` or the version of timm. `base` is the build file's folder.
+
+    Raises InputError where the checkpoint or the module cannot be found.
+    """
+    library, _, _ = config.model.partition(":")
+    return {
+        "config": config.model_dump(mode="json", exclude={"checkpoint"}),
+        "checkpoint": None if config.checkpoint is None else _checkpoint_sha256(config.checkpoint),
+        "source": tool_version("timm") if library == "timm" else source_hash(library, base),
+        "torch": tool_version("torch"),
+    }
+
+
+def find_module(name: str, base: Path) -> ModuleSpec:
+    """Spec of the top-level module or package of `name`, in `base` or on `sys.path`, without importing anything. Raises
+    InputError where there is none."""
+    top = name.partition(".")[0]
+    spec = PathFinder.find_spec(top, [str(base), *sys.path])
+    if spec is None or not (spec.has_location or spec.submodule_search_locations):
+        near = difflib.get_close_matches(top, [path.stem for path in base.glob("*.py")], 1)
+        raise InputError(
+            f"[teacher] model: there is no module {top!r} in {base}, nor is it installed",
+            fix=f"did you mean {near[0]}?" if near else f"write it as {base / top}.py, or install it",
+        )
+    return spec
+
+
+def is_local(spec: ModuleSpec, base: Path) -> bool:
+    """Whether the module or package lies directly in the build file's folder (a virtual environment may lie below it)."""
+    places = list(spec.submodule_search_locations or ()) or [str(spec.origin)]
+    return all(Path(place).absolute().parent == base.absolute() for place in places)
+
+
+def source_hash(name: str, base: Path) -> str:
+    """Hash of the source that defines module `name`: the package's files, or the module's file and, in the build file's
+    folder, the files beside it that it may import."""
+    spec = find_module(name, base)
+    if spec.submodule_search_locations:
+        folders = [Path(place) for place in spec.submodule_search_locations]
+        files = sorted(path for folder in folders for path in folder.rglob("*.py"))
+        root = folders[0].parent
+    else:
+        assert spec.origin is not None
+        origin = Path(spec.origin)
+        files = sorted(origin.parent.glob("*.py")) if is_local(spec, base) else [origin]
+        root = origin.parent
+    return digest({str(path.relative_to(root)): file_sha256(path) for path in files})
+
+
+def _checkpoint_sha256(path: Path) -> str:
+    if path.is_dir():
+        raise InputError(f"the checkpoint {path} is a folder", fix="name the file of weights")
+    try:
+        return file_sha256(path)
+    except FileNotFoundError:
+        raise InputError(f"the checkpoint {path} does not exist", fix="check [teacher] checkpoint") from None
+    except PermissionError:
+        raise InputError(f"the checkpoint {path} cannot be read", fix="check its permissions") from None

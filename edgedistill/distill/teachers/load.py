@@ -1,0 +1,137 @@
+"""From `[teacher]` to a teacher that is known to work: right input, right classes, trained weights, finite output."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from edgedistill.base.errors import InputError
+from edgedistill.base.store import digest
+from edgedistill.data.datasets import Dataset
+from edgedistill.data.preprocessing import Statistics, channel_statistics, make_contract
+from edgedistill.distill.teachers.checkpoint import load_checkpoint
+from edgedistill.distill.teachers.identity import source_hash
+from edgedistill.distill.teachers.networks import build_network
+from edgedistill.distill.teachers.teacher import Teacher
+from edgedistill.documents.build_file import DataConfig, TeacherConfig
+from edgedistill.documents.specs import Contract
+from edgedistill.networks.build import Normalised
+
+
+def load_teacher(config: TeacherConfig, dataset: Dataset, data_config: DataConfig, base: Path) -> Teacher:
+    """Load the teacher of a build file that lies in folder `base`, in eval mode on the CPU.
+
+    Its resolution is `config.resolution`, else the model's own. Its normalisation is `config.mean` and `config.std`, else
+    that of pretrained weights that state one, else the statistics of the training split. With `fit` the weights are what
+    training starts from, drawn from the seed of `fit` where there are none. Raises InputError.
+    """
+    _require_trained(config)
+    classes = len(dataset.classes)
+    with torch.random.fork_rng(devices=()):
+        torch.manual_seed(config.fit.seed if config.fit else 0)
+        network = build_network(config, classes, base)
+    if config.checkpoint is not None:
+        load_checkpoint(network, config.checkpoint)
+    mean, std = _statistics(config, network, dataset)
+    contract = make_contract(data_config, dataset.classes, _resolution(config, network), mean, std)
+    module = Normalised(network, mean, std).eval()
+    _check_output(config, module, contract)
+    library, _, _ = config.model.partition(":")
+    architecture = {
+        "model": config.model,
+        "arguments": config.arguments,
+        "source": None if library == "timm" else source_hash(library, base),
+        "contract": contract.model_dump(mode="json"),
+    }
+    return Teacher(
+        name=config.model,
+        module=module,
+        contract=contract,
+        key=digest([architecture, weights_sha256(module)]),
+        parameters=sum(p.numel() for p in network.parameters()),
+    )
+
+
+def weights_sha256(module: nn.Module) -> str:
+    """SHA-256 (hex) of all parameters and buffers: names, types, shapes and bytes."""
+    hasher = hashlib.sha256()
+    for name, tensor in module.state_dict().items():
+        hasher.update(f"{name}\0{tensor.dtype}\0{list(tensor.shape)}\n".encode())
+        flat = tensor.detach().cpu().contiguous().reshape(-1)
+        hasher.update(flat.view(torch.uint8).numpy().data)
+    return hasher.hexdigest()
+
+
+def _require_trained(config: TeacherConfig) -> None:
+    if config.pretrained and config.checkpoint is not None:
+        raise InputError(
+            "[teacher] has both pretrained weights and a checkpoint", fix="keep the one that the teacher shall have"
+        )
+    if not config.pretrained and config.checkpoint is None and config.fit is None:
+        raise InputError(
+            f"the teacher {config.model} would have random weights",
+            fix="give [teacher] pretrained = true, a checkpoint = FILE, or fit = { epochs = 10 } to train it on the data",
+        )
+
+
+def _statistics(config: TeacherConfig, network: nn.Module, dataset: Dataset) -> tuple[Statistics, Statistics]:
+    """Mean and standard deviation on the 0..255 scale."""
+    settings = _settings(network) if config.pretrained else {}
+    mean, std = config.mean or settings.get("mean"), config.std or settings.get("std")
+    if mean is None or std is None:
+        return channel_statistics(dataset)
+    return _scaled(mean), _scaled(std)
+
+
+def _scaled(levels: tuple[float, ...]) -> Statistics:
+    red, green, blue = (255 * float(level) for level in levels)
+    return red, green, blue
+
+
+def _resolution(config: TeacherConfig, network: nn.Module) -> int:
+    if config.resolution is not None:
+        return config.resolution
+    size = _settings(network).get("input_size")
+    if size is None or size[-1] != size[-2]:
+        what = "does not state the size of its input" if size is None else f"takes {size[-1]} x {size[-2]} pixels"
+        raise InputError(f"the teacher {config.model} {what}", fix="add resolution = PIXELS to [teacher]")
+    return int(size[-1])
+
+
+def _settings(network: nn.Module) -> dict[str, tuple[float, ...]]:
+    """What timm keeps with a network about the data that its weights expect; nothing for other networks."""
+    settings = getattr(network, "pretrained_cfg", None)
+    return settings if isinstance(settings, dict) else {}
+
+
+@torch.inference_mode()
+def _check_output(config: TeacherConfig, module: nn.Module, contract: Contract) -> None:
+    """One black image through the teacher."""
+    side, classes = contract.resolution, len(contract.labels)
+    # A user's network may raise anything on an input that it is not made for.
+    try:
+        logits = module(torch.zeros(1, 3, side, side))
+    except Exception as error:
+        raise InputError(
+            f"the teacher {config.model} fails on an image of 3 x {side} x {side}: {str(error) or type(error).__name__}",
+            fix="set resolution in [teacher] to the side of its input in pixels",
+        ) from error
+    if not isinstance(logits, torch.Tensor):
+        raise InputError(
+            f"the teacher {config.model} returns a {type(logits).__name__}, not a tensor of logits",
+            fix="wrap it in a module whose forward returns the logits",
+        )
+    if logits.shape != (1, classes):
+        raise InputError(
+            f"the teacher {config.model} returns {list(logits.shape)} for one image, not [1, {classes}] for the data's "
+            f"{classes} classes",
+            fix="build it with as many outputs as the data has classes, e.g. by [teacher] arguments",
+        )
+    if not torch.isfinite(logits).all():
+        raise InputError(
+            f"the teacher {config.model} returns values that are not finite for a black image",
+            fix="check its checkpoint",
+        )

@@ -1,0 +1,145 @@
+"""A teacher's network from its name: timm's, or what a user's function returns."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from timm import create_model, get_pretrained_cfg, is_model, list_models
+from timm.models import PretrainedCfg
+from torch import nn
+
+from edgedistill.base.errors import InputError, NotFetchedError, Problem
+from edgedistill.base.quiet import quiet
+from edgedistill.distill.teachers.identity import find_module, is_local
+from edgedistill.documents.build_file import TeacherConfig
+
+
+def build_network(config: TeacherConfig, classes: int, base: Path) -> nn.Module:
+    """The network that `[teacher] model` names, with timm's pretrained weights where asked for. Weights that are not
+    loaded come from torch's global generator. Raises InputError."""
+    library, _, name = config.model.partition(":")
+    return _timm_network(config, name, classes) if library == "timm" else _function_network(config, library, name, base)
+
+
+def _timm_network(config: TeacherConfig, name: str, classes: int) -> nn.Module:
+    arguments: dict[str, Any] = dict(config.arguments)
+    settings = _timm_settings(name)
+    _check_timm(config, name, classes, settings)
+    # Networks of a fixed input (most transformers) are told the resolution when built; pretrained positions are resampled.
+    if config.resolution and settings.fixed_input_size and config.resolution != settings.input_size[-1]:
+        arguments.setdefault("img_size", config.resolution)
+    arguments["num_classes"] = classes
+    try:
+        with quiet():  # without a network, each of the hub's retries would be told; the error says it once
+            network: nn.Module = create_model(name, pretrained=config.pretrained, **arguments)
+    except OSError as error:
+        raise NotFetchedError(
+            f"[teacher] the pretrained weights of {name} cannot be fetched: {str(error).splitlines()[0]}",
+            fix="connect to the network once (they are kept), or give a checkpoint = FILE",
+        ) from error
+    except (TypeError, ValueError, RuntimeError, AssertionError) as error:
+        raise InputError(
+            f"[teacher] timm cannot build {name}: {str(error).splitlines()[0] if str(error) else type(error).__name__}",
+            fix="check arguments and resolution in [teacher]",
+        ) from error
+    return network
+
+
+def _timm_settings(name: str) -> PretrainedCfg:
+    """What timm knows of a model's weights and input. Raises InputError for a name or tag that timm does not have."""
+    architecture, _, tag = name.partition(".")
+    if not is_model(architecture):
+        near = difflib.get_close_matches(architecture, list_models(), 3)
+        fix = f"did you mean {' or '.join(near)}?" if near else "timm.list_models() has all names"
+        raise InputError(f"[teacher] model: timm has no model {architecture!r}", fix=fix)
+    try:
+        settings: PretrainedCfg | None = get_pretrained_cfg(name)
+    except RuntimeError as error:
+        known = list_models(f"{architecture}.*", pretrained=True)
+        fix = f"known: {', '.join(known)}" if known else f"write timm:{architecture}"
+        raise InputError(f"[teacher] model: {architecture} has no weights tagged {tag!r}", fix=fix) from error
+    return settings or PretrainedCfg()
+
+
+def _check_timm(config: TeacherConfig, name: str, classes: int, settings: PretrainedCfg) -> None:
+    problems = []
+    arguments = config.arguments
+    for reserved, instead in (("pretrained", "pretrained"), ("checkpoint_path", "checkpoint"), ("in_chans", None)):
+        if reserved in arguments:
+            fix = f"write {instead} in [teacher]" if instead else "a teacher takes RGB"
+            problems.append(Problem("[teacher] arguments", f"{reserved} cannot be given here", fix))
+    if arguments.get("num_classes", classes) != classes:
+        what = f"num_classes is {arguments['num_classes']}, and the data has {classes} classes"
+        problems.append(Problem("[teacher] arguments", what, "leave num_classes out"))
+    if config.pretrained and not settings.has_weights:
+        fix = "add fit = { epochs = 10 } to train it, or a checkpoint"
+        problems.append(Problem("[teacher] pretrained", f"timm has no pretrained weights for {name}", fix))
+    elif config.pretrained and settings.num_classes != classes and config.fit is None:
+        what = f"{name} was trained for {settings.num_classes} classes, and the data has {classes}: its head is new"
+        problems.append(Problem("[teacher] pretrained", what, "add fit = { epochs = 10 } to [teacher]"))
+    if problems:
+        raise InputError(f"the teacher timm:{name} cannot be used", problems=problems)
+
+
+def _function_network(config: TeacherConfig, name: str, function: str, base: Path) -> nn.Module:
+    module = _imported(name, base)
+    builder = getattr(module, function, None)
+    if not callable(builder):
+        near = difflib.get_close_matches(function, [n for n, value in vars(module).items() if callable(value)], 1)
+        raise InputError(
+            f"[teacher] model: {module.__file__ or name} has no function {function!r}",
+            fix=f"did you mean {name}:{near[0]}?" if near else "check the name after the colon",
+        )
+    with _users_code(config.model, base):
+        network = builder(**config.arguments)
+    if not isinstance(network, nn.Module):
+        raise InputError(
+            f"[teacher] model: {config.model} returns a {type(network).__name__}, not a torch.nn.Module",
+            fix="return the network itself",
+        )
+    return network
+
+
+def _imported(name: str, base: Path) -> ModuleType:
+    """Import a module from the build file's folder or `sys.path`. One of the folder is imported anew each time: another
+    build in this process may have had a file of that name, or an older version of this one."""
+    spec = find_module(name, base)
+    if is_local(spec, base):
+        top = spec.name
+        for known in [known for known in sys.modules if known == top or known.startswith(f"{top}.")]:
+            if known.partition(".")[0] != "edgedistill":
+                del sys.modules[known]
+        importlib.invalidate_caches()
+    with _users_code(name, base):
+        return importlib.import_module(name)
+
+
+@contextmanager
+def _users_code(what: str, base: Path) -> Iterator[None]:
+    """Run code of the user's with `base` first on the path. Whatever it raises is theirs to mend: an InputError that
+    says where, with the traceback as its cause."""
+    sys.path.insert(0, str(base))
+    try:
+        yield
+    except Exception as error:
+        raise InputError(
+            f"[teacher] model: {what} failed with {type(error).__name__}: {error}", fix=f"see {_place(error)}"
+        ) from error
+    finally:
+        sys.path.remove(str(base))
+
+
+def _place(error: Exception) -> str:
+    """`file:line` where an error was raised."""
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{error.filename}:{error.lineno}"
+    innermost = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{innermost.filename}:{innermost.lineno}"

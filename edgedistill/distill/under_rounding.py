@@ -1,0 +1,90 @@
+"""A short fine-tune under rounding: the student learns from the teacher's stored views while its layers are in int8.
+
+The forward pass rounds as `simulate` does, with ranges of activations read off the calibration images beforehand and scales
+of weights that follow the weights; gradients pass straight through. What comes out is a float network, which each format
+calibrates and rounds in its own way.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+from torch.fx import GraphModule
+
+from edgedistill.distill.batches import StoredViews, ViewBatches
+from edgedistill.distill.hardware import choose_hardware
+from edgedistill.distill.loop import STATE, OnProgress, Schedule, Stretch, train, unheard
+from edgedistill.distill.recipes.recipe import Distill
+from edgedistill.distill.train import Lessons
+from edgedistill.documents.build_file import TrainConfig
+from edgedistill.documents.specs import Contract, QuantScheme
+from edgedistill.networks.rounding.graph import overwrite, to_graph
+from edgedistill.networks.rounding.simulate import simulate
+from edgedistill.networks.rounding.weights import with_weights, write_weights
+
+WEIGHTS = "tuned.safetensors"
+RATE_SHARE = 0.05
+"""Of the learning rate that the weights were trained with: they are close to where they should be."""
+
+_aten = torch.ops.aten
+
+
+def tune(
+    module: nn.Module,
+    contract: Contract,
+    calibration: NDArray[np.uint8],
+    scheme: QuantScheme,
+    lessons: Lessons,
+    folder: Path,
+    on_progress: OnProgress = unheard,
+) -> GraphModule:
+    """`module` (eval, CPU, float32 [N, 3, R, R] in 0..255 to logits; not changed) after `scheme.qat_epochs` epochs over the
+    stored views of `lessons`, with the loss of the `distill` recipe; weights under their old names.
+
+    Goes on from what a killed call left in `folder` and leaves tuned.safetensors there, which `rewrites.with_weights`
+    reads. Raises UnsupportedError where the module cannot be traced, TrialFailure where training diverges.
+    """
+    graph, config, dataset = to_graph(module, contract), lessons.config, lessons.dataset
+    assert lessons.views is not None
+    if not (folder / WEIGHTS).is_file():
+        outcome = train(
+            _trainable(graph, calibration, scheme),
+            ViewBatches(dataset, contract, StoredViews(lessons.views), batch_size=config.batch_size, seed=config.seed),
+            Distill(config.temperature, config.hard_label_weight),
+            _plan(config, scheme.qat_epochs),
+            choose_hardware(config, dataset.images),
+            Stretch(scheme.qat_epochs, folder, on_progress=on_progress),
+        )
+        trained = outcome.module.state_dict()
+        for name in graph.state_dict():
+            overwrite(graph, name, trained[name].detach().cpu())
+        write_weights(graph, folder / WEIGHTS)
+        (folder / STATE).unlink()
+    return with_weights(module, contract, folder / WEIGHTS)
+
+
+def _trainable(graph: GraphModule, calibration: NDArray[np.uint8], scheme: QuantScheme) -> GraphModule:
+    """The graph under rounding, its parameters with gradients."""
+    module = simulate(graph, calibration, scheme).module
+    for node in module.graph.nodes:
+        if node.target is _aten.view.default:
+            # Training runs in channels-last layout, in which a view may not be one.
+            node.target = _aten.reshape.default
+    module.recompile()
+    return module.requires_grad_(True)
+
+
+def _plan(config: TrainConfig, epochs: int) -> Schedule:
+    return Schedule(
+        total_epochs=epochs,
+        learning_rate=config.learning_rate * RATE_SHARE,
+        weight_decay=config.weight_decay,
+        warmup_epochs=0.0,
+        ema_decay=config.ema_decay,
+        seed=config.seed,
+        checkpoint_seconds=config.checkpoint_seconds,
+    )

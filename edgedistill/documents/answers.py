@@ -1,0 +1,202 @@
+"""What the commands answer, as `--json` prints it; a build's own documents are in `results.py`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from edgedistill.documents.artifacts import CalibrationSet, Fallbacks, Fraction, Inspection, LadderRung, Parity
+from edgedistill.documents.specs import ComputedBy, Contract, Format, Frozen, Precision
+
+
+class ExportedFile(Frozen):
+    """A file that `export` wrote. `path` is relative to the output folder. `parity` is beside the fp32 torch program (the
+    outputs of an ONNX model, where that was exported), computed by `computed_by`; where nothing here can run the file it is
+    null and `not_run` says why. `checks` are sentences of what was checked. `record` are the builder's own words,
+    `fallbacks` what computes the operations. Seconds are wall time: of conversion and compilation, and of running it for
+    parity."""
+
+    format: Format
+    precision: Precision
+    path: str
+    bytes: int
+    sha256: str
+    parity: Parity | None
+    computed_by: ComputedBy | None
+    not_run: str
+    checks: tuple[str, ...]
+    record: dict[str, str]
+    fallbacks: Fallbacks | None
+    seconds_conversion: float
+    seconds_verification: float
+
+
+class ExportFailure(Frozen):
+    """A format and precision that could not be made: why, and the way out."""
+
+    format: Format
+    precision: Precision
+    cause: str
+    problems: tuple[str, ...]
+    fix: str
+    seconds: float
+
+
+class ExportResult(Frozen):
+    """What `export` made of one model. `contract` is null for an ONNX file that carries none."""
+
+    schema_version: Literal[1] = 1
+    edgedistill_version: str
+    model: str
+    contract: Contract | None
+    parameters: int | None
+    files: tuple[ExportedFile, ...]
+    failures: tuple[ExportFailure, ...]
+    notes: tuple[str, ...]
+
+
+class VerifyResult(Frozen):
+    """What `verify` found in a file: `ok` is the sum of it. `parity` is beside `against`, a second file, on the same
+    `parity.images` probe images, or beside the golden outputs of the package that the file lies in."""
+
+    schema_version: Literal[1] = 1
+    path: str
+    format: Format
+    precision: Precision
+    sha256: str
+    ok: bool
+    checks: tuple[str, ...]
+    failures: tuple[str, ...]
+    against: str | None
+    parity: Parity | None
+    computed_by: ComputedBy | None
+    not_run: str
+
+
+class EvaluateResult(Frozen):
+    """Accuracy of a file on a data set: the share of `images` of `split` whose top class is the label."""
+
+    schema_version: Literal[1] = 1
+    path: str
+    format: Format
+    precision: Precision
+    sha256: str
+    data: str
+    split: str
+    images: int
+    accuracy: Fraction
+    computed_by: ComputedBy
+    seconds: float
+
+
+class InspectResult(Inspection):
+    """What is in a file, without running it."""
+
+    schema_version: Literal[1] = 1
+    path: str
+    format: Format
+    precision: Precision
+    bytes: int
+    sha256: str
+    contract: Contract | None
+
+
+class FormatLadder(Frozen):
+    """What the ladder found in one format. `accuracy`, `bytes` and `p50_ms` are the fp32 file's (null where it cannot be run
+    or timed), on the validation split, computed by `computed_by`. `path`, relative to the output folder, is the winner's
+    file and null without one; `beside` are files of other kinds (fp16, weights alone), `paths` those of them that were
+    written. `problem` says why there is no ladder at all."""
+
+    format: Format
+    accuracy: Fraction | None = None
+    bytes: int | None = None
+    p50_ms: float | None = None
+    computed_by: ComputedBy | None = None
+    rungs: tuple[LadderRung, ...] = ()
+    beside: tuple[LadderRung, ...] = ()
+    path: str | None = None
+    paths: tuple[str, ...] = ()
+    problem: str = ""
+
+    @property
+    def winner(self) -> LadderRung | None:
+        return next((rung for rung in self.rungs if rung.accepted), None)
+
+
+class QuantizeResult(Frozen):
+    """What `quantize` answers. `calibration` are the training images that ranges were read off; `images` validation images
+    judged the rungs."""
+
+    schema_version: Literal[1] = 1
+    model: str
+    data: str
+    target: str
+    max_loss: float
+    calibration: CalibrationSet
+    images: int
+    formats: tuple[FormatLadder, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def ok(self) -> bool:
+        return all(one.winner is not None for one in self.formats)
+
+
+class Guess(Frozen):
+    """One class of an image: its place in the output, its name, and its softmax probability."""
+
+    index: int
+    label: str
+    probability: Fraction
+
+
+class RunResult(Frozen):
+    """The most probable classes of one image, the first first."""
+
+    schema_version: Literal[1] = 1
+    path: str
+    format: Format
+    input: str
+    computed_by: ComputedBy
+    top: tuple[Guess, ...]
+
+
+class PlannedRung(Frozen):
+    """A rung of the first bracket: so many students trained from the rung before to `epochs`, `image_passes` in all."""
+
+    epochs: int
+    students: int
+    image_passes: int
+
+
+class PlannedTarget(Frozen):
+    """What a search would measure on one target: `probes` models before the first proposal, each in every one of
+    `precisions`. `measure_seconds` is what that, the first bracket, the teacher and a proof take if every student of the
+    bracket is measured and every session lasts `[profile] max_seconds`."""
+
+    target: str
+    measured: bool
+    probes: int
+    precisions: tuple[str, ...]
+    measure_seconds: Annotated[float, Field(ge=0)]
+
+
+class PlannedSearch(Frozen):
+    """What a search would do, for one target or for several that one student is to serve. `candidates` are counted by family
+    in `families`; `rungs` are the first bracket's, and at most `trials` candidates are begun in all. `train_seconds` is what
+    the first bracket would take by the speed of earlier trainings in the cache, null where there are none."""
+
+    targets: tuple[PlannedTarget, ...]
+    candidates: int
+    families: dict[str, int]
+    rungs: tuple[PlannedRung, ...]
+    trials: int
+    train_seconds: Annotated[float, Field(ge=0)] | None
+
+
+class Plan(Frozen):
+    """What `--dry-run` answers."""
+
+    schema_version: Literal[1] = 1
+    searches: tuple[PlannedSearch, ...]

@@ -1,0 +1,417 @@
+"""The build file: TOML as frozen pydantic models, every problem reported at once with its line.
+
+Relative paths are relative to the build file's folder. Quantities with units are strings in TOML (`"5ms"`, `"1%"`)
+and plain numbers with the unit in their name everywhere else.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import re
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from edgedistill.base.errors import InputError, Problem
+from edgedistill.base.units import parse_bytes, parse_duration_ms, parse_fraction
+from edgedistill.documents.problems import explain_problems
+from edgedistill.documents.specs import BudgetRequest, Format, Frozen, Kernel, Objective, Precision, ProofLevel
+from edgedistill.documents.toml_lines import line_of
+
+M = TypeVar("M", bound=BaseModel)
+
+
+def _reworded(parse: Callable[[str], Any], example: str) -> BeforeValidator:
+    """A unit parser as a validator: its error text and fix become one message of the field."""
+
+    def validate(value: Any) -> Any:
+        if not isinstance(value, str):
+            raise ValueError(f"{value!r} has no unit; write it in quotes with its unit: {example}")
+        try:
+            return parse(value)
+        except InputError as error:
+            raise ValueError(f"{error.message}; {error.fix}") from None
+
+    return BeforeValidator(validate)
+
+
+def _parse_percent(text: str) -> float:
+    fraction = parse_fraction(text)
+    if not 0 <= fraction < 1:
+        raise InputError(f"{text!r} lies outside 0% to 100%", fix="write it like 1%")
+    return fraction
+
+
+def _no_null_byte(path: Path) -> Path:
+    if "\0" in str(path):
+        raise ValueError("a path holds no null byte")
+    return path
+
+
+def _rising_pair(pair: tuple[float, float]) -> tuple[float, float]:
+    if pair[0] > pair[1]:
+        raise ValueError(f"{list(pair)} falls; write the lower end first: {sorted(pair)}")
+    return pair
+
+
+Percent = Annotated[float, _reworded(_parse_percent, '"1%"')]
+Bytes = Annotated[int, _reworded(parse_bytes, '"2MiB"')]
+DurationMs = Annotated[float, _reworded(parse_duration_ms, '"2s"')]
+Share = Annotated[float, Field(gt=0, lt=1)]
+Epochs = Annotated[int, Field(ge=1, le=100_000)]
+TimmModel = Annotated[str, Field(pattern=r"^timm:\S+$")]
+LocalPath = Annotated[Path, AfterValidator(_no_null_byte)]
+Area = Annotated[float, Field(gt=0, le=1)]
+Level = Annotated[float, Field(ge=0, le=1)]
+Deviation = Annotated[float, Field(gt=0, le=1)]
+Ratio = Annotated[float, Field(gt=0)]
+
+
+NO_SLOWER = "100%"
+"""The budget of a build file that asks for the fastest student and gives none: the teacher's own latency."""
+
+
+class FitConfig(Frozen):
+    """`[teacher] fit`: train or fine-tune the teacher on the training split."""
+
+    epochs: Epochs = 10
+    batch_size: Annotated[int, Field(ge=1)] = 128
+    learning_rate: Annotated[float, Field(gt=0, lt=10)] = 2e-3
+    weight_decay: Annotated[float, Field(ge=0, lt=10)] = 0.05
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    seed: int = 0
+
+
+class TeacherConfig(Frozen):
+    """`[teacher]`: `model` is `timm:NAME` or `module:function`; `arguments` go to its builder. `pretrained` takes
+    timm's weights, or says that the function returns trained ones. `mean` and `std` are those that the weights were
+    trained with, as model cards give them, for pixels in 0..1; without them timm's weights have their own and others
+    the data's."""
+
+    model: str
+    checkpoint: LocalPath | None = None
+    pretrained: bool = False
+    resolution: Annotated[int, Field(ge=8, le=1024)] | None = None
+    mean: tuple[Level, Level, Level] | None = None
+    std: tuple[Deviation, Deviation, Deviation] | None = None
+    arguments: dict[str, bool | int | float | str | list[int]] = {}
+    fit: FitConfig | None = None
+
+    @field_validator("model")
+    @classmethod
+    def _named(cls, value: str) -> str:
+        if not re.fullmatch(r"timm:\S+|[A-Za-z_][\w.]*:[A-Za-z_]\w*", value):
+            raise ValueError(f"{value!r} is not a model; write timm:NAME or module:function")
+        return value
+
+    @model_validator(mode="after")
+    def _both_statistics(self) -> TeacherConfig:
+        if (self.mean is None) != (self.std is None):
+            raise ValueError("mean and std belong together; give both or neither")
+        return self
+
+
+class SplitConfig(Frozen):
+    """`[data] split`: how validation and test are drawn where they are not given. Stratified by class."""
+
+    seed: int = 0
+    validation: Share = 0.15
+    test: Share = 0.15
+
+
+class DataConfig(Frozen):
+    """`[data]`. `digits`: scikit-learn's. `folder`: `path` with a folder of images a class, or `train`, `validation`,
+    `test` folders of such. `idx`: `path` with MNIST's four files, gzipped or not. `huggingface`: `path` is a folder
+    saved with `save_to_disk`, or `name` a data set on the hub."""
+
+    source: Literal["digits", "folder", "idx", "huggingface"] = "digits"
+    path: LocalPath | None = None
+    name: str | None = None
+    image_column: str = "image"
+    label_column: str = "label"
+    split: SplitConfig = SplitConfig()
+    limit: Annotated[int, Field(ge=1)] | None = None
+    crop: Literal["stretch", "center"] = "stretch"
+    resize_filter: Literal["bilinear", "bicubic"] = "bilinear"
+
+    @model_validator(mode="after")
+    def _located(self) -> DataConfig:
+        if self.source in ("folder", "idx") and self.path is None:
+            raise ValueError(f'source = "{self.source}" has no folder; add path = "FOLDER"')
+        if self.source == "huggingface" and (self.path is None) == (self.name is None):
+            raise ValueError(
+                'source = "huggingface" has no data set, or two; write path = "FOLDER" or name = "DATASET"'
+            )
+        return self
+
+
+class AugmentationConfig(Frozen):
+    """`[augmentation]`: what a view may be. `views` stored views a training image; `scale` is the share of the image's
+    area that a crop keeps, `ratio` its aspect; `operations` from the list, each with a magnitude up to `magnitude`;
+    `mix` is the share of views blended with a partner (mixup, lambda drawn from Beta(`mix_alpha`, `mix_alpha`))."""
+
+    views: Annotated[int, Field(ge=1, le=1000)] = 4
+    scale: Annotated[tuple[Area, Area], AfterValidator(_rising_pair)] = (0.7, 1.0)
+    ratio: Annotated[tuple[Ratio, Ratio], AfterValidator(_rising_pair)] = (0.8, 1.25)
+    flip: bool = False
+    operations: Annotated[int, Field(ge=0, le=2)] = 1
+    magnitude: Annotated[float, Field(ge=0, le=1)] = 0.3
+    mix: Annotated[float, Field(ge=0, le=1)] = 0.0
+    mix_alpha: Annotated[float, Field(gt=0)] = 0.2
+    seed: int = 0
+
+
+class SpaceConfig(Frozen):
+    """`[space]`: which candidates there are. An empty list leaves the family's own range, and no families the default
+    ones. Of `kernels` and `expansions` an empty list leaves the family's own single one: each value given multiplies
+    the space. Families without such a choice are not concerned. `max_bytes` holds the weights against a size, in the
+    smallest precision worth trying.
+
+    `models` are timm's, each as it is: a candidate a resolution. With `pretrained` their training starts from timm's
+    weights, with `checkpoints` from a file's."""
+
+    families: tuple[str, ...] = ()
+    widths: tuple[Annotated[float, Field(gt=0, le=8)], ...] = ()
+    depths: tuple[Annotated[float, Field(gt=0, le=8)], ...] = ()
+    resolutions: tuple[Annotated[int, Field(ge=8, le=1024)], ...] = ()
+    kernels: tuple[Kernel, ...] = ()
+    expansions: tuple[Annotated[float, Field(gt=0, le=16)], ...] = ()
+    models: tuple[TimmModel, ...] = ()
+    pretrained: bool = False
+    checkpoints: dict[TimmModel, LocalPath] = {}
+    max_parameters: Annotated[int, Field(ge=1)] | None = None
+    max_bytes: Bytes | None = None
+
+    @model_validator(mode="after")
+    def _models_named_once(self) -> SpaceConfig:
+        for name in self.families:
+            if name.startswith("timm:"):
+                raise ValueError(f"{name} is no family; write it in models")
+        for name in self.checkpoints:
+            if name not in self.models:
+                raise ValueError(f"checkpoints has {name}, which models does not; add it there")
+        return self
+
+
+class TrainConfig(Frozen):
+    """`[train]`: one recipe for all students. `distill` is KL on the teacher's stored logits at `temperature` with hard
+    labels mixed in at `hard_label_weight`; `cross_entropy` uses labels only."""
+
+    recipe: Literal["distill", "cross_entropy"] = "distill"
+    temperature: Annotated[float, Field(gt=0, le=100)] = 2.0
+    hard_label_weight: Annotated[float, Field(ge=0, le=1)] = 0.1
+    batch_size: Annotated[int, Field(ge=1)] = 128
+    learning_rate: Annotated[float, Field(gt=0, lt=10)] = 4e-3
+    weight_decay: Annotated[float, Field(ge=0, lt=10)] = 0.02
+    warmup_epochs: Annotated[float, Field(ge=0)] = 1.0
+    ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.99
+    device: Literal["auto", "cuda", "mps", "cpu"] = "auto"
+    mixed_precision: Literal["auto", "off"] = "auto"
+    workers: Annotated[int, Field(ge=0, le=128)] | Literal["auto"] = "auto"
+    checkpoint_seconds: Annotated[float, Field(gt=0)] = 30.0
+    seed: int = 0
+
+
+class SearchConfig(Frozen):
+    """`[search]`: successive halving. `probes` models with random weights are measured before the first proposal;
+    `candidates` are trained to the first of `rungs` (epochs); the `keep` share of them goes on to the next. At most
+    `trials` candidates are begun, and no further batch of them after `time` (ms). Of two files inside all limits the
+    faster one wins that is no less accurate by more than `accuracy_margin` (see Goal). With `warm_start` the search
+    begins with what the cache has of earlier searches with this teacher, data and recipe: it may then go another way
+    than from an empty cache."""
+
+    probes: Annotated[int, Field(ge=2, le=200)] = 8
+    candidates: Annotated[int, Field(ge=1, le=1000)] = 8
+    rungs: tuple[Epochs, ...] = (4, 8, 16)
+    keep: Share = 0.5
+    trials: Annotated[int, Field(ge=1, le=100_000)] = 24
+    time: DurationMs | None = None
+    accuracy_margin: Percent = 0.005
+    warm_start: bool = False
+
+    @field_validator("rungs")
+    @classmethod
+    def _rising(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        if not value or list(value) != sorted(set(value)):
+            raise ValueError("rungs are epochs in rising order; write them like [4, 8, 16]")
+        return value
+
+
+class ExportConfig(Frozen):
+    """`[export]`: `formats` and `precisions` narrow the target's own; `allow_fallbacks` takes files of which the
+    target's accelerator leaves operations to the CPU. A precision stays only if it is `margin_speed` faster or
+    `margin_size` smaller than fp32 and loses at most `max_accuracy_loss` (all in validation accuracy)."""
+
+    formats: tuple[Format, ...] = ()
+    precisions: tuple[Precision, ...] = ()
+    margin_speed: Percent = 0.05
+    margin_size: Percent = 0.10
+    max_accuracy_loss: Percent = 0.01
+    calibration_images: Annotated[int, Field(ge=8, le=100_000)] = 256
+    allow_fallbacks: bool = False
+
+    @field_validator("precisions")
+    @classmethod
+    def _asked_for(cls, value: tuple[Precision, ...]) -> tuple[Precision, ...]:
+        if Precision.MIXED in value:
+            raise ValueError("mixed is what int8 becomes where it loses too much; write int8")
+        return value
+
+    @field_validator("formats")
+    @classmethod
+    def _shippable(cls, value: tuple[Format, ...]) -> tuple[Format, ...]:
+        if Format.NULL in value:
+            raise ValueError("null ships nothing; use onnx, coreml, tensorrt, litert or executorch")
+        return value
+
+
+class LimitsConfig(Frozen):
+    """`[limits]`: what the shipped file keeps beside the budget. `max_size` in bytes of the file, `max_memory` of the
+    peak memory of a process that runs it, the runtime's own included; `min_accuracy` of the validation split."""
+
+    max_size: Bytes | None = None
+    max_memory: Bytes | None = None
+    min_accuracy: Percent | None = None
+
+
+class ProfileConfig(Frozen):
+    """`[profile]`: how latency is measured; every run counts. A file is compared with the search's anchor network for
+    `compare`, the two in turn for `burst` each. `proof` is how much is claimed of the winner: that 80% (`quick`), 90%
+    (`standard`) or 95% (`thorough`) of its sessions keep the budget; a session lasts `session`, with `pause` between
+    two. `sustained` runs the winner for so long without a pause. All in ms."""
+
+    proof: ProofLevel = ProofLevel.QUICK
+    session: Annotated[DurationMs, Field(ge=500, le=600_000)] = 3000.0
+    pause: Annotated[DurationMs, Field(le=600_000)] = 500.0
+    compare: Annotated[DurationMs, Field(ge=200, le=600_000)] = 1000.0
+    burst: Annotated[DurationMs, Field(le=10_000)] = 40.0
+    sustained: Annotated[DurationMs, Field(ge=3000, le=3_600_000)] | None = None
+
+
+class BuildConfig(Frozen):
+    """A whole build file. `objective` says which student wins of those inside all limits: the most accurate, or the
+    fastest; then `[limits] min_accuracy` is needed, and without a budget the teacher's own latency is it. `targets` are
+    several in one build, in the place of `target`; `budgets` gives those that it names their own. With `one_student`
+    the same student serves them all, instead of a winner each."""
+
+    teacher: TeacherConfig
+    target: str = "host"
+    targets: tuple[str, ...] = ()
+    one_student: bool = False
+    budget: Annotated[BudgetRequest, _reworded(BudgetRequest.parse, '"5ms" or "20%"')]
+    budgets: dict[str, Annotated[BudgetRequest, _reworded(BudgetRequest.parse, '"5ms" or "20%"')]] = {}
+    objective: Objective = Objective.ACCURACY
+    limits: LimitsConfig = LimitsConfig()
+    data: DataConfig = DataConfig()
+    augmentation: AugmentationConfig = AugmentationConfig()
+    space: SpaceConfig = SpaceConfig()
+    train: TrainConfig = TrainConfig()
+    search: SearchConfig = SearchConfig()
+    export: ExportConfig = ExportConfig()
+    profile: ProfileConfig = ProfileConfig()
+
+    @model_validator(mode="after")
+    def _bounded(self) -> BuildConfig:
+        if self.objective is Objective.LATENCY and self.limits.min_accuracy is None:
+            raise ValueError('objective = "latency" has no lower end; add min_accuracy = "90%" to [limits]')
+        return self
+
+
+def load_toml(path: Path, what: str) -> tuple[dict[str, Any], str]:
+    """A TOML file's content and text. Raises InputError for a missing file, a folder, a wrong encoding or broken TOML,
+    with the line."""
+    try:
+        text = path.read_bytes().decode("utf-8-sig")  # editors on Windows write a byte order mark, TOML allows none
+        return tomllib.loads(text), text
+    except FileNotFoundError:
+        near = difflib.get_close_matches(path.name, [p.name for p in path.parent.glob("*.toml")], 1)
+        raise InputError(
+            f"{what} {path} does not exist", fix=f"did you mean {path.parent / near[0]}?" if near else "check the path"
+        ) from None
+    except IsADirectoryError:
+        inside = path / "build.toml"
+        fix = f"name the file: {inside}" if inside.is_file() else "name a TOML file"
+        raise InputError(f"{path} is a folder, not {what}", fix=fix) from None
+    except OSError as error:
+        raise InputError(
+            f"{what} {path} cannot be read: {error.strerror}", fix="check its path and permissions"
+        ) from None
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        problem = Problem(f"{path}:{line}", f"byte 0x{error.object[error.start]:02x} is not UTF-8")
+        raise InputError(f"{path.name} is not UTF-8 text", problems=[problem], fix="save it as UTF-8") from None
+    except tomllib.TOMLDecodeError as error:
+        match = re.search(r"\(at line (\d+), column \d+\)", str(error))
+        line = int(match[1]) if match else text.count("\n") + (not text.endswith("\n"))
+        message = re.sub(r" \(at .*\)", "", str(error))
+        twice = message.startswith(("Cannot overwrite", "Cannot declare", "Cannot mutate"))
+        problem = Problem(f"{path}:{line}", message, "this key or section is given twice" if twice else "")
+        raise InputError(f"{path.name} is not valid TOML", problems=[problem], fix="correct that line") from None
+    except RecursionError:
+        raise InputError(f"{path.name} is nested too deeply", fix="a build file has no such depth") from None
+
+
+def is_target_path(text: str) -> bool:
+    """Whether a target is given by the path of its file, not by name."""
+    return text.endswith(".toml") or "/" in text or os.sep in text
+
+
+def load_config(path: Path) -> BuildConfig:
+    """Read a build file. Raises InputError listing every problem with `file:line`; unknown keys come with a
+    suggestion."""
+    content, text = load_toml(path, "the build file")
+    if content.get("objective") == Objective.LATENCY:
+        content.setdefault("budget", NO_SLOWER)
+    config = validate(BuildConfig, content, text, path)
+    return _absolute(config, path.parent.absolute())
+
+
+def validate(model: type[M], content: dict[str, Any], text: str, path: Path) -> M:
+    """`content` as a `model`; a ValidationError becomes an InputError with the line in `text` of each problem.
+
+    Goes by JSON, because pydantic's strict mode (no `true` for 1, no `"8"` for 8) takes enums, tuples and paths from
+    nothing else. A TOML date becomes an object, which no field takes.
+    """
+    document = json.dumps(content, default=lambda value: {"a date or time": str(value)})
+    try:
+        return model.model_validate_json(document, strict=True)
+    except ValidationError as error:
+        problems = explain_problems(model, error, content, path, lambda location: line_of(text, location))
+        count = f"{len(problems)} problem{'s' * (len(problems) > 1)}"
+        raise InputError(f"{path.name} has {count}", problems=problems) from None
+
+
+def _absolute(config: BuildConfig, base: Path) -> BuildConfig:
+    """Relative paths made absolute against the build file's folder."""
+
+    def fix(path: Path | None) -> Path | None:
+        # os.path's leaves `~nobody` alone where Path's raises.
+        return None if path is None else base / os.path.expanduser(path)  # noqa: PTH111
+
+    def located(target: str) -> str:
+        return str(fix(Path(target))) if is_target_path(target) else target
+
+    return config.model_copy(
+        update={
+            "target": located(config.target),
+            "targets": tuple(map(located, config.targets)),
+            "data": config.data.model_copy(update={"path": fix(config.data.path)}),
+            "teacher": config.teacher.model_copy(update={"checkpoint": fix(config.teacher.checkpoint)}),
+            "space": config.space.model_copy(
+                update={"checkpoints": {name: fix(path) for name, path in config.space.checkpoints.items()}}
+            ),
+        }
+    )

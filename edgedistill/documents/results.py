@@ -1,0 +1,295 @@
+"""What a build and a profile end with: documents that are read without this package.
+
+Accuracy on the test split exists here alone (`ShippedArtifact.accuracy`, `TeacherSummary.accuracy`).
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from edgedistill.documents.artifacts import (
+    Environment,
+    Fallbacks,
+    Fraction,
+    Latency,
+    Moment,
+    OpTiming,
+    Parity,
+    Percentiles,
+    PredictedLatency,
+    Proof,
+    Trial,
+    Verification,
+)
+from edgedistill.documents.specs import (
+    Budget,
+    Format,
+    Frozen,
+    Objective,
+    Precision,
+    QuantScheme,
+    StudentSpec,
+)
+
+
+class ShippedArtifact(Frozen):
+    """A file of the package. `scheme` is all that was done for its precision; `path` is relative to the output folder;
+    `accuracy` is on the test split, with its 95% interval; both null where the file cannot run here. `proof` is what
+    was tried of this very file, null where none was."""
+
+    format: Format
+    precision: Precision
+    scheme: QuantScheme
+    path: str
+    bytes: int
+    sha256: str
+    accuracy: Fraction | None
+    accuracy_interval: tuple[Fraction, Fraction] | None
+    accuracy_validation: Fraction | None
+    parity: Parity | None
+    verification: Verification
+    latency: Latency
+    peak_memory_bytes: int | None
+    load_ms: float | None
+    record: dict[str, str] = {}
+    fallbacks: Fallbacks | None = None
+    proof: Proof | None = None
+
+
+class TeacherFile(Frozen):
+    """The teacher's fp32 file in the output folder: it is needed to repeat a proof."""
+
+    path: str
+    format: Format
+    sha256: str
+
+
+class TeacherSummary(Frozen):
+    """The teacher beside its student: the same data, the same target, its fp32 artifact. `files` lie beside the
+    package: the one that gave its accuracy, and the one that ran in turn with students; none where the build left them
+    out."""
+
+    name: str
+    accuracy: Fraction
+    accuracy_interval: tuple[Fraction, Fraction]
+    accuracy_validation: Fraction
+    parameters: int
+    bytes: int
+    resolution: int
+    latency: Latency
+    files: tuple[TeacherFile, ...] = ()
+
+
+class StudentSummary(StudentSpec):
+    """The student's choices, with what they come to: `parameters` and `multiply_adds` of the deployed network at batch
+    1."""
+
+    parameters: int
+    multiply_adds: int
+
+    @property
+    def spec(self) -> StudentSpec:
+        """The choices alone."""
+        return StudentSpec.model_validate(self.model_dump(include=set(StudentSpec.model_fields)))
+
+
+class Dropped(Frozen):
+    """A format or precision that was tried for the winner and is not in the package, and why."""
+
+    format: Format
+    precision: Precision
+    reason: str
+
+
+class FrontierPoint(Frozen):
+    """A measured student that no other measured one beats in both accuracy (validation) and latency."""
+
+    trial: int
+    precision: Precision
+    latency_ms: float
+    accuracy_validation: Fraction
+
+
+class PredictedPoint(Frozen):
+    """A student that was not trained, as the models see it after the search: it would be on the frontier if both were
+    right. The accuracy interval holds it in 95% of cases, the latency's in 90%."""
+
+    spec: StudentSpec
+    latency: PredictedLatency
+    accuracy_validation: Fraction
+    accuracy_validation_low: Fraction
+    accuracy_validation_high: Fraction
+
+
+class LatencyLimit(Frozen):
+    """The budget on `target`, and the winner's proof of it. `aim_ms` is from where on a proof would hardly have
+    succeeded, since sessions differ; null where that is not known, as `kept` is without a proof."""
+
+    kind: Literal["latency"] = "latency"
+    target: str
+    budget: Budget
+    aim_ms: float | None = None
+    proof: Proof | None
+    kept: bool | None
+
+
+class SizeLimit(Frozen):
+    """The most bytes that the winner's file may have, and what it has."""
+
+    kind: Literal["size"] = "size"
+    limit_bytes: int
+    bytes: int | None
+    kept: bool | None
+
+
+class MemoryLimit(Frozen):
+    """The largest peak memory that a process running the winner's file may have on `target`, and what was measured."""
+
+    kind: Literal["memory"] = "memory"
+    target: str
+    limit_bytes: int
+    bytes: int | None
+    kept: bool | None
+
+
+class AccuracyLimit(Frozen):
+    """The least validation accuracy of the winner's file, what it has, and what its true accuracy is above with 95%
+    confidence. Where `resolved` is false the split is too small to tell, and the accuracy seen decides."""
+
+    kind: Literal["accuracy"] = "accuracy"
+    limit: Fraction
+    accuracy_validation: Fraction | None
+    lower_bound: Fraction | None
+    resolved: bool
+    kept: bool | None
+
+
+Constraint = Annotated[LatencyLimit | SizeLimit | MemoryLimit | AccuracyLimit, Field(discriminator="kind")]
+
+
+class SplitSizes(Frozen):
+    source: str
+    fingerprint: str
+    classes: int
+    train: int
+    validation: int
+    test: int
+    seed: int | None
+
+
+class ScaleSummary(Frozen):
+    """What ratios to the anchor meant in this build: the anchor's hash and own latency in ms, by how much sessions
+    differed from one to the next (standard deviation of the log), and when that was measured (UTC)."""
+
+    anchor_sha256: str
+    anchor_ms: Percentiles
+    spread: float
+    at: str
+
+
+class SustainedLoad(Frozen):
+    """The winner run without a pause for `seconds`: the budget's percentile over the first and over the last third of
+    the time, in ms, and the machine before and after."""
+
+    seconds: float
+    first_third_ms: float
+    last_third_ms: float
+    start: Moment | None
+    end: Moment | None
+
+
+class Found(Frozen):
+    """What a search found.
+
+    `status` is `met` only where the winner's exact file was proven on the device. `constraints` are what was asked for,
+    the latency budget first, each with what the winner came to. `rungs` are the epochs at which candidates are compared,
+    whether or not any came that far. `stopped` is why the search went no further, `predicted` are students that were not
+    trained and of which the models expect the most. `fastest_ms` is the least latency measured of any file that was
+    kept, at the budget's percentile; `budget_that_would_do_ms`, where the status is `not_met`, the least larger budget
+    of which a proof should succeed with a file that was measured, all other limits kept; null where there is none, and
+    where one student is to serve several targets. `accuracy_margin` is by how much the winner may be less accurate than
+    the most accurate student (see Goal). `scale` is null where nothing was measured. `attempts` are the proofs that are
+    not met, `earlier` those of builds before this one that took their own measurements, met or not, the oldest first.
+    """
+
+    schema_version: Literal[3] = 3
+    edgedistill_version: str
+    build_key: str
+    occasion: str = ""
+    status: Literal["met", "not_met", "unmeasured"]
+    verdict: str
+    target: str
+    objective: Objective = Objective.ACCURACY
+    accuracy_margin: Annotated[float, Field(ge=0, lt=1)]
+    constraints: Annotated[tuple[Constraint, ...], Field(min_length=1)]
+    student: StudentSummary | None
+    proof: Proof | None
+    attempts: tuple[Proof, ...] = ()
+    earlier: tuple[Proof, ...] = ()
+    scale: ScaleSummary | None = None
+    rungs: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)]
+    trials: tuple[Trial, ...]
+    frontier: tuple[FrontierPoint, ...]
+    predicted: tuple[PredictedPoint, ...] = ()
+    stopped: str = ""
+    fastest_ms: float | None
+    budget_that_would_do_ms: float | None
+    notes: tuple[str, ...]
+    environment: dict[str, str]
+    seconds: float
+
+    @property
+    def budget(self) -> Budget:
+        """The latency budget among the constraints."""
+        return next(limit.budget for limit in self.constraints if isinstance(limit, LatencyLimit))
+
+
+class SearchResult(Found):
+    """`search.json`: what `search` found, before anything is shipped. No file of it was run on the test split."""
+
+
+class BuildResult(Found):
+    """`build.json`: everything that a build found and shipped, readable without this package."""
+
+    data: SplitSizes
+    teacher: TeacherSummary
+    artifacts: tuple[ShippedArtifact, ...]
+    dropped: tuple[Dropped, ...]
+    sustained: SustainedLoad | None = None
+
+
+class IndexEntry(Frozen):
+    """One target of a build for several: its folder beside the index, how it ended, and in one sentence why."""
+
+    target: str
+    folder: str
+    status: Literal["met", "not_met", "unmeasured"]
+    verdict: str
+
+
+class BuildIndex(Frozen):
+    """`build.json` of a build for several targets: where each target's own lies."""
+
+    schema_version: Literal[2] = 2
+    edgedistill_version: str
+    targets: tuple[IndexEntry, ...]
+    seconds: float
+
+
+class ProfileResult(Frozen):
+    """What `profile` returns: the file, its latency and the operators that cost it. `beside` is the file that ran in
+    turn with it, null where none did."""
+
+    path: str
+    format: Format
+    sha256: str
+    bytes: int
+    latency: Latency
+    beside: str | None = None
+    peak_memory_bytes: int | None
+    load_ms: float | None
+    op_timings: tuple[OpTiming, ...]
+    environment: Environment | None
+    notes: tuple[str, ...]

@@ -1,0 +1,372 @@
+"""What is asked for and what may be tried: frozen choices, no paths, no results.
+
+Everything here is a pydantic model with `frozen=True, extra="forbid"`, so it hashes, compares, and goes to JSON
+and back without loss.
+"""
+
+from __future__ import annotations
+
+import math
+from enum import StrEnum
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from edgedistill.base.errors import InputError
+from edgedistill.base.units import format_ms, format_percent, parse_duration_ms, parse_fraction
+
+
+class Frozen(BaseModel):
+    """Base of every serialisable object: immutable; an unknown field is an error, and so is a number that is not finite:
+    pydantic would write it to JSON as `null`, and the file could not be read back."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Format(StrEnum):
+    """File formats that a build can ship. `NULL` is for the loop's own tests and ships nothing."""
+
+    ONNX = "onnx"
+    COREML = "coreml"
+    TENSORRT = "tensorrt"
+    LITERT = "litert"
+    EXECUTORCH = "executorch"
+    NULL = "null"
+
+
+class Precision(StrEnum):
+    """Numeric precision of an artifact.
+
+    `fp32`, `fp16` and `int8` are those of weights and activations; `mixed` is int8 with some layers kept in floating point
+    (QuantScheme.kept). `int8-weights` and `int4-weights` store weights so and compute in floating point.
+    """
+
+    FP32 = "fp32"
+    FP16 = "fp16"
+    INT8 = "int8"
+    MIXED = "mixed"
+    INT8_WEIGHTS = "int8-weights"
+    INT4_WEIGHTS = "int4-weights"
+
+
+class Delegate(StrEnum):
+    """Who computes the parts of an ExecuTorch program that it can take; the rest is left to portable kernels on the CPU.
+
+    - `xnnpack`: any CPU.
+    - `coreml`: Apple devices from iOS 17; needs coremltools to lower, and the Core ML backend in the app. coremltools puts
+      random identifiers into its part, so that two files of one program differ.
+    - `qnn`: the neural processor of a Qualcomm chip, which the target names; needs Qualcomm's SDK to lower.
+    """
+
+    XNNPACK = "xnnpack"
+    COREML = "coreml"
+    QNN = "qnn"
+
+
+class ComputedBy(StrEnum):
+    """What computed an artifact's outputs: the format's own runtime, or a reference interpreter in its place."""
+
+    DEVICE = "device"
+    REFERENCE = "reference"
+
+
+class Calibration(StrEnum):
+    """How an activation's range is read off the calibration images: `minmax` takes the smallest and largest value,
+    `percentile` leaves the outermost thousandth of a percent out, `entropy` takes the range whose rounded histogram has the
+    smallest divergence from the full one (Migacz 2017)."""
+
+    MINMAX = "minmax"
+    PERCENTILE = "percentile"
+    ENTROPY = "entropy"
+
+
+class Percentile(StrEnum):
+    """Percentile of latency at which a budget holds."""
+
+    P50 = "p50"
+    P95 = "p95"
+    P99 = "p99"
+
+    @property
+    def fraction(self) -> float:
+        return int(self.value[1:]) / 100
+
+
+class ProofLevel(StrEnum):
+    """How much a proof claims: that 80, 90 or 95% of sessions keep the budget."""
+
+    QUICK = "quick"
+    STANDARD = "standard"
+    THOROUGH = "thorough"
+
+    @property
+    def claimed(self) -> float:
+        """The share of sessions, 0 to 1."""
+        return {ProofLevel.QUICK: 0.80, ProofLevel.STANDARD: 0.90, ProofLevel.THOROUGH: 0.95}[self]
+
+
+class QuantScheme(Frozen):
+    """How a student's numbers are made smaller. `calibration_images` come from the training split; `calibration` reads
+    the activations' ranges off them. `kept` are the layers of a mixed scheme that stay in floating point, by the name of
+    their module (a weight's name without its last part: `network.blocks.0.conv`), or of their node in a format where they
+    have no weight.
+
+    What is done to the weights before: `equalized` evens out channels between neighbouring layers, `bias_corrected` takes
+    the mean error of each layer into its bias, `qat_epochs` counts epochs of training under rounding.
+    """
+
+    precision: Precision
+    per_channel: bool = True
+    calibration_images: Annotated[int, Field(ge=0)] = 0
+    calibration: Calibration = Calibration.MINMAX
+    kept: tuple[str, ...] = ()
+    equalized: bool = False
+    bias_corrected: bool = False
+    qat_epochs: Annotated[int, Field(ge=0)] = 0
+
+    @property
+    def label(self) -> str:
+        return self.precision.value
+
+    @property
+    def floating(self) -> bool:
+        """Whether weights are stored and computed in floating point."""
+        return self.precision in (Precision.FP32, Precision.FP16)
+
+    @property
+    def integer(self) -> bool:
+        """Whether layers are computed in integers, so that ranges have to be read off images."""
+        return self.precision in (Precision.INT8, Precision.MIXED)
+
+    @property
+    def details(self) -> str:
+        """The precision and all that was done for it: `mixed, percentile ranges, equalised, 4 layers in float`."""
+        parts = [self.precision.value]
+        if self.calibration is not Calibration.MINMAX:
+            parts.append(f"{self.calibration.value} ranges")
+        if self.equalized:
+            parts.append("equalised")
+        if self.bias_corrected:
+            parts.append("biases corrected")
+        if self.qat_epochs:
+            parts.append(f"trained under rounding for {self.qat_epochs} epoch{'s' * (self.qat_epochs > 1)}")
+        if self.kept:
+            parts.append(f"{len(self.kept)} layer{'s' * (len(self.kept) > 1)} in float")
+        return ", ".join(parts)
+
+
+class BudgetRequest(Frozen):
+    """A budget as asked for: either milliseconds or a share of the teacher's latency at the same percentile."""
+
+    latency_ms: float | None = None
+    share_of_teacher: float | None = None
+    percentile: Percentile = Percentile.P95
+
+    @classmethod
+    def parse(cls, text: str) -> BudgetRequest:
+        """`"5ms"`, `"5ms@p99"`, `"20%@p50"`. Raises InputError on a wrong unit, a share outside (0%, 100%], or a
+        latency that is not positive and finite."""
+        quantity, at, percentile = text.strip().partition("@")
+        if at and percentile not in set(Percentile):
+            raise InputError(f"{text!r}: unknown percentile {percentile!r}", fix="use p50, p95 or p99: 5ms@p95")
+        chosen = Percentile(percentile) if at else Percentile.P95
+        if not quantity.strip().endswith("%"):
+            return cls(latency_ms=parse_duration_ms(quantity), percentile=chosen)
+        share = parse_fraction(quantity)
+        if not 0 < share <= 1:
+            raise InputError(f"{text!r}: a share of the teacher lies above 0%, at most at 100%", fix="e.g. 20%@p95")
+        return cls(share_of_teacher=share, percentile=chosen)
+
+    def require_measurable(self, target: str = "this target") -> None:
+        """Raises InputError for a share of the teacher's latency; called where that cannot be measured."""
+        if self.share_of_teacher is not None:
+            raise InputError(
+                f"the budget is a share of the teacher's latency, which cannot be measured on {target}",
+                fix="give the budget in milliseconds, e.g. --budget 5ms@p95",
+            )
+
+    def resolve(self, teacher_latency_ms: float | None) -> Budget:
+        """In milliseconds. Raises InputError if a share is asked for and the teacher's latency is not measured."""
+        if self.latency_ms is not None:
+            return Budget(latency_ms=self.latency_ms, percentile=self.percentile)
+        if teacher_latency_ms is None:
+            self.require_measurable()
+        assert self.share_of_teacher is not None and teacher_latency_ms is not None
+        return Budget(
+            latency_ms=self.share_of_teacher * teacher_latency_ms,
+            percentile=self.percentile,
+            share_of_teacher=self.share_of_teacher,
+        )
+
+    def __str__(self) -> str:
+        share = self.share_of_teacher
+        amount = format_ms(self.latency_ms or math.nan) if share is None else format_percent(share)
+        return f"{amount}@{self.percentile}"
+
+
+class Budget(Frozen):
+    """A latency that the shipped artifact must stay within, in ms at a percentile, with where it came from."""
+
+    latency_ms: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    percentile: Percentile
+    share_of_teacher: float | None = None
+
+    @property
+    def claim(self) -> str:
+        """What is proven of it: `0.412 ms at p95`, or `20.0% of the teacher's p95`, which says nothing of milliseconds."""
+        if self.share_of_teacher is None:
+            return f"{format_ms(self.latency_ms)} at {self.percentile}"
+        return f"{format_percent(self.share_of_teacher)} of the teacher's {self.percentile}"
+
+    @property
+    def shown(self) -> str:
+        """`0.412 ms at p95`, or `20.0% of the teacher's p95 (0.412 ms)`."""
+        return self.claim if self.share_of_teacher is None else f"{self.claim} ({format_ms(self.latency_ms)})"
+
+
+class Objective(StrEnum):
+    """What makes one student better than another, both inside all limits."""
+
+    ACCURACY = "accuracy"
+    LATENCY = "latency"
+
+
+class Goal(Frozen):
+    """What a student is chosen by. Its file keeps `budget` and, where they are given, `max_bytes` (the file's size),
+    `max_memory_bytes` (peak memory of a process that runs it) and `min_accuracy` (validation split).
+
+    Of the files that keep all, the fastest wins that is no less accurate than the most accurate by more than
+    `accuracy_margin`, on the same images with 95% confidence; or the fastest of all. `aim_ms` is the latency from which on a
+    proof of the budget would hardly succeed, since sessions differ; null where that is not known.
+    """
+
+    budget: Budget
+    objective: Objective = Objective.ACCURACY
+    aim_ms: Annotated[float, Field(gt=0)] | None = None
+    max_bytes: Annotated[int, Field(gt=0)] | None = None
+    max_memory_bytes: Annotated[int, Field(gt=0)] | None = None
+    min_accuracy: Annotated[float, Field(ge=0, le=1)] | None = None
+    accuracy_margin: Annotated[float, Field(ge=0, lt=1)] = 0.005
+
+    @property
+    def limit_ms(self) -> float:
+        """What a file's comparable latency has to stay inside to be worth a proof."""
+        return self.budget.latency_ms if self.aim_ms is None else min(self.aim_ms, self.budget.latency_ms)
+
+
+def _odd(side: int) -> int:
+    if side % 2 == 0:
+        raise ValueError(f"{side} is even; a kernel has a middle: 3, 5, 7, 9 or 11")
+    return side
+
+
+Kernel = Annotated[int, Field(ge=3, le=11), AfterValidator(_odd)]
+"""Side of a square convolution kernel in pixels."""
+
+CHANNEL_MULTIPLE = 8
+"""What channels are rounded to where nothing else is known of a target."""
+
+
+class StudentSpec(Frozen):
+    """A student's architecture. `width` and `depth` multiply the family's own channels and block counts; `resolution`
+    is the side of the square input in pixels.
+
+    `kernel` is the side of the convolutions that mix places, `expansion` how many times wider a block is inside; None
+    leaves the family's own, which may differ from stage to stage. Not every family has them (Family.kernels, .expansions).
+    Channels are rounded to `channel_multiple`.
+    """
+
+    family: str
+    width: Annotated[float, Field(gt=0)]
+    depth: Annotated[float, Field(gt=0)]
+    resolution: Annotated[int, Field(ge=8, le=1024)]
+    kernel: Kernel | None = None
+    expansion: Annotated[float, Field(gt=0)] | None = None
+    channel_multiple: Annotated[int, Field(ge=1)] = CHANNEL_MULTIPLE
+
+    @property
+    def label(self) -> str:
+        """`resnet w0.5 d1 @32`, with `k5`, `e4` and `m16` where kernel, expansion and multiple are not the usual ones."""
+        parts = [self.family, f"w{self.width:g}", f"d{self.depth:g}"]
+        if self.kernel is not None:
+            parts.append(f"k{self.kernel}")
+        if self.expansion is not None:
+            parts.append(f"e{self.expansion:g}")
+        if self.channel_multiple != CHANNEL_MULTIPLE:
+            parts.append(f"m{self.channel_multiple}")
+        return " ".join([*parts, f"@{self.resolution}"])
+
+    @property
+    def described(self) -> str:
+        """Its choices in words: `width 0.5, depth 1, kernel 5, 32 px`."""
+        parts = [f"width {self.width:g}", f"depth {self.depth:g}"]
+        if self.kernel is not None:
+            parts.append(f"kernel {self.kernel}")
+        if self.expansion is not None:
+            parts.append(f"expansion {self.expansion:g}")
+        if self.channel_multiple != CHANNEL_MULTIPLE:
+            parts.append(f"channels in multiples of {self.channel_multiple}")
+        return ", ".join([*parts, f"{self.resolution} px"])
+
+
+class Contract(Frozen):
+    """The one input and output contract that every artifact and every app keeps.
+
+    An app hands in RGB in 0..255 at `resolution` x `resolution`, resized as stated here; `mean` and `std` (0..255
+    scale, per channel) are applied inside the model. The output is `output_name`, float [1, classes], unnormalised
+    log-probabilities in the order of `labels`.
+    """
+
+    input_name: Literal["image"] = "image"
+    output_name: Literal["logits"] = "logits"
+    color: Literal["RGB"] = "RGB"
+    layout: Literal["NCHW"] = "NCHW"
+    value_range: tuple[Literal[0], Literal[255]] = (0, 255)
+    resolution: int
+    resize_filter: Literal["bilinear", "bicubic"] = "bilinear"
+    antialias: bool = True
+    crop: Literal["stretch", "center"] = "stretch"
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    labels: tuple[str, ...]
+
+
+class PublishedLatency(Frozen):
+    """A latency that someone else measured on this device and published: evidence for a prediction, never a proof."""
+
+    model: str
+    precision: Precision
+    multiply_adds: Annotated[float, Field(gt=0)]
+    latency_ms: Annotated[float, Field(gt=0)]
+    source: str
+
+
+class Target(Frozen):
+    """A device and how it is used, read from a TOML file in `targets/`.
+
+    `runtime` is the format that the budget is held against; `formats` are all that a build makes for it.
+    `precisions` are those worth trying there. `transport` says how the device is reached: `local` is this machine,
+    the others need a device attached. `accelerator` names what computes there instead of the CPU ("GPU"), empty where the
+    CPU does: an operation that it leaves to the CPU is then an error, unless `allow_fallbacks` (here, or in a build's
+    `[export]`). `delegate` is what ExecuTorch programs are lowered for, `soc` the chip as Qualcomm's calls it ("SM8550").
+    `channel_multiple` is what its kernels want channels to be multiples of.
+    """
+
+    name: str
+    title: str
+    runtime: Format
+    formats: tuple[Format, ...]
+    precisions: tuple[Precision, ...]
+    threads: Annotated[int, Field(ge=1)] = 1
+    channel_multiple: Annotated[int, Field(ge=1)] = CHANNEL_MULTIPLE
+    memory_bytes: int | None = None
+    transport: Literal["local", "ssh", "adb", "coremltools", "none"]
+    machine: str | None = None
+    compute_capabilities: tuple[int, ...] = ()
+    accelerator: str = ""
+    allow_fallbacks: bool = False
+    delegate: Delegate = Delegate.XNNPACK
+    soc: str = ""
+    how_to_measure: str = ""
+    published: tuple[PublishedLatency, ...] = ()
+    sources: tuple[str, ...] = ()

@@ -1,1 +1,0 @@
-"""From a trained module to portable files: one torch program, one file a format."""

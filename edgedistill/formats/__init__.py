@@ -1,0 +1,35 @@
+"""Model formats: a folder each, in which all lies that is known of one. `format_for` finds the object of a format."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib import import_module
+from importlib.metadata import entry_points
+
+from edgedistill.base.errors import InputError
+from edgedistill.documents.specs import Format
+from edgedistill.formats.format import ModelFormat
+
+ENTRY_POINTS = "edgedistill.formats"
+SHIPPED = tuple(form for form in Format if form is not Format.NULL)
+"""The formats that users have."""
+
+
+@cache
+def format_for(form: Format) -> ModelFormat:
+    """The object of `form`, its files imported now and not before.
+
+    An installed package takes a format over by an entry point of the group `edgedistill.formats` named after it: a subclass
+    of ModelFormat without arguments. Raises InputError if two packages claim the same format.
+    """
+    claims = list(entry_points(group=ENTRY_POINTS, name=form.value))
+    if len(claims) > 1:
+        owners = ", ".join(sorted(claim.dist.name if claim.dist else claim.value for claim in claims))
+        raise InputError(f"several packages provide the format {form}: {owners}", fix="uninstall all but one")
+    kind: type[ModelFormat] = claims[0].load() if claims else import_module(f"{__name__}.{form.value}.runtime").FORMAT
+    return kind()
+
+
+def measured_by_agent() -> tuple[Format, ...]:
+    """The formats whose files the measuring agent loads."""
+    return tuple(form for form in SHIPPED if format_for(form).on_device is not None)

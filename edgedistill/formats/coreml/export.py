@@ -1,0 +1,138 @@
+"""Core ML packages (mlprogram) from the torch program, and the parts of that which quantisation shares.
+
+The package takes an RGB image of `contract.resolution` squared, 0..255, as `image` (an ImageType of scale 1 and no bias:
+coremltools has no uint8 tensor, and normalisation is in the program), and gives `logits` as float32 [1, classes] at
+every precision. Contract, labels and the build's hash are in its user-defined metadata.
+
+coremltools is imported inside functions: it takes two seconds and has no wheel for every machine.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from edgedistill.base.errors import UnsupportedError
+from edgedistill.base.store import file_sha256, size_bytes, sync_folder, sync_tree
+from edgedistill.documents.artifacts import ExportedModel, TensorSignature
+from edgedistill.documents.specs import Contract, Format, Precision, QuantScheme
+from edgedistill.formats.carried import carried_entries
+from edgedistill.formats.coreml.rewrites import in_known_operations
+from edgedistill.formats.coreml_sdk import DEPLOYMENT_TARGET, import_coremltools, quiet
+from edgedistill.formats.origin import translating
+
+if TYPE_CHECKING:
+    from torch.export import ExportedProgram
+
+SPECIFICATION_VERSION = 8
+"""Core ML's number for that system."""
+
+_CONVERSION_DATE_KEY = "com.github.apple.coremltools.conversion_date"
+_DEBUG_HANDLES = "executorch_debug_handle_mapping.json"
+
+
+def export_coreml(
+    program: ExportedProgram, contract: Contract, path: Path, precision: Precision, *, build_hash: str
+) -> ExportedModel:
+    """`program` (float32 [1, 3, R, R] in 0..255 to logits [1, classes]) as a package at `path` (`.mlpackage`), computing in
+    fp32 or fp16. The same program gives the same bytes. Raises UnsupportedError where Core ML lacks an operation, or for
+    int8, which needs calibration; MissingDependencyError without coremltools."""
+    if precision is Precision.INT8:
+        raise UnsupportedError(
+            "export_coreml converts to fp32 and fp16 only", fix="use quantize_coreml, which calibrates activations"
+        )
+    return convert_and_write(program, contract, path, QuantScheme(precision=precision), build_hash=build_hash)
+
+
+def convert_and_write(
+    program: ExportedProgram,
+    contract: Contract,
+    path: Path,
+    scheme: QuantScheme,
+    *,
+    build_hash: str,
+    compress: Callable[[Any], Any] | None = None,
+) -> ExportedModel:
+    """Convert any program of the contract, quantised or not, and write it whole or not at all. An int8 program computes in
+    fp16 where it is not quantised. `compress` is given the converted MLModel and returns the one to write."""
+    if path.suffix != ".mlpackage":
+        raise ValueError(f"a Core ML package ends in .mlpackage, not {path.name}")
+    ct = import_coremltools()
+    shape = (1, 3, contract.resolution, contract.resolution)
+    half = scheme.precision is not Precision.FP32
+    with translating("coremltools", program, Format.COREML), quiet():
+        model = ct.convert(
+            in_known_operations(program),
+            convert_to="mlprogram",
+            inputs=[ct.ImageType(name=contract.input_name, shape=shape, color_layout=ct.colorlayout.RGB)],
+            # fp16 programs would give fp16 logits; apps and checks read one type at every precision.
+            outputs=[ct.TensorType(name=contract.output_name, dtype=np.float32)],
+            minimum_deployment_target=getattr(ct.target, DEPLOYMENT_TARGET),
+            compute_precision=ct.precision.FLOAT16 if half else ct.precision.FLOAT32,
+            skip_model_load=True,
+        )
+        if compress is not None:
+            converted, model = model, compress(model)
+            shutil.rmtree(converted.package_path, ignore_errors=True)
+    _write(model, contract, path, scheme, build_hash)
+    return ExportedModel(
+        path=path,
+        format=Format.COREML,
+        scheme=scheme,
+        inputs=(TensorSignature(name=contract.input_name, dtype="rgb8 image", shape=shape),),
+        outputs=(TensorSignature(name=contract.output_name, dtype="float32", shape=(1, len(contract.labels))),),
+        sha256=file_sha256(path),
+        bytes=size_bytes(path),
+    )
+
+
+def _write(model: Any, contract: Contract, path: Path, scheme: QuantScheme, build_hash: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.mlpackage")
+    try:
+        with quiet():
+            model.save(str(temporary))
+        # coremltools keeps each conversion's own copy in the temporary folder until the process ends.
+        shutil.rmtree(model.package_path, ignore_errors=True)
+        _settle(temporary, model.get_spec(), contract, scheme, build_hash)
+        sync_tree(temporary)
+        shutil.rmtree(path, ignore_errors=True)
+        temporary.replace(path)
+        sync_folder(path.parent)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _settle(package: Path, spec: Any, contract: Contract, scheme: QuantScheme, build_hash: str) -> None:
+    """Metadata in; date, random identifiers and debug files out, so that the hash depends on the content alone."""
+    (package / _DEBUG_HANDLES).unlink(missing_ok=True)
+    metadata = spec.description.metadata
+    metadata.shortDescription = f"Image classifier with {len(contract.labels)} classes, made by edgedistill"
+    metadata.userDefined.pop(_CONVERSION_DATE_KEY, None)
+    for key, value in carried_entries(contract, scheme, build_hash).items():
+        metadata.userDefined[key] = value
+    side = contract.resolution
+    spec.description.input[0].shortDescription = f"RGB image, {side} x {side}, values 0..255"
+    spec.description.output[0].shortDescription = "one logit a class, in the order of the labels"
+
+    manifest_path = package / "Manifest.json"
+    manifest = json.loads(manifest_path.read_text())
+    names = {
+        old: str(uuid.uuid5(uuid.NAMESPACE_URL, item["path"])) for old, item in manifest["itemInfoEntries"].items()
+    }
+    items = {names[old]: item for old, item in manifest["itemInfoEntries"].items()}
+    root = names[manifest["rootModelIdentifier"]]
+    manifest |= {"itemInfoEntries": items, "rootModelIdentifier": root}
+    # Byte for byte as coremltools writes it, since coremltools rewrites the manifest of any package that it opens.
+    manifest_path.write_text(json.dumps(manifest, indent=4, sort_keys=True) + "\n")
+
+    model_file = package / "Data" / items[root]["path"]
+    model_file.write_bytes(spec.SerializeToString(deterministic=True))
+    model_file.chmod(0o644)  # coremltools copies it from a private temporary file

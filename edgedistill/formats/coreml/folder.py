@@ -1,0 +1,117 @@
+"""The folder that a Core ML package is, looked through before anything in it is read.
+
+Its manifest names files by their paths, and any of its files may be a link: coremltools follows both wherever they lead.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from pathlib import Path
+from typing import Any
+
+from edgedistill.base.errors import EdgedistillError, InputError
+from edgedistill.base.units import format_bytes
+from edgedistill.formats.coreml.limits import TOTAL_LIMIT_BYTES
+
+MANIFEST = "Manifest.json"
+_LARGEST_MANIFEST_BYTES = 2**20
+"""A thousand times the size of those that coremltools and Xcode write."""
+_ITEM_FIELDS = ("author", "description", "name", "path")
+_COPY_AGAIN = "copy the whole folder again, or build it again"
+_SAVE_AGAIN = "save the model again with coremltools, or export it again"
+
+
+def check_folder(package: Path) -> str:
+    """The text of the package's manifest, written anew from what was understood of it. Nothing but the manifest is read.
+
+    Raises InputError for a path or a link that leads out of the package, for what is neither a file nor a folder, for files
+    whose sizes add up to more than `coreml_limits.TOTAL_LIMIT_BYTES`; EdgedistillError, with the cause, where the manifest
+    is missing, broken or names files that are not there.
+    """
+    root = package.resolve()
+    claimed, stored = 0, 0
+    for folder, names, files in os.walk(package):
+        for path in (Path(folder) / name for name in (*names, *files)):
+            state = _inside(path, root, package).stat()
+            if not (stat.S_ISREG(state.st_mode) or stat.S_ISDIR(state.st_mode)):
+                raise InputError(f"{package}: {_within(path, package)} is neither a file nor a folder", fix=_COPY_AGAIN)
+            if stat.S_ISREG(state.st_mode):
+                claimed += state.st_size
+                stored += min(state.st_size, getattr(state, "st_blocks", state.st_size) * 512)
+    if claimed > TOTAL_LIMIT_BYTES:
+        holes = f", though only {format_bytes(stored)} lie on the disk" if stored < claimed // 2 else ""
+        raise InputError(
+            f"{package} holds files of {format_bytes(claimed)} by their sizes{holes}; "
+            f"a package may have {format_bytes(TOTAL_LIMIT_BYTES)}",
+            fix="a package of such files is damaged or hostile; if it is neither, run it on a Mac",
+        )
+    return _manifest(package, root)
+
+
+def _inside(path: Path, root: Path, package: Path) -> Path:
+    """`path` with its links followed. Raises InputError where that leaves the package `root`."""
+    try:
+        real = path.resolve(strict=True)
+    except FileNotFoundError:
+        raise _damaged(package, f"{_within(path, package)} is missing") from None
+    except (OSError, RuntimeError) as error:  # links in a circle, a name too long, no permission
+        raise _damaged(package, f"{_within(path, package)} cannot be opened: {error}") from error
+    if not real.is_relative_to(root):
+        raise InputError(f"{package}: {_within(path, package)} leads out of the package", fix=_SAVE_AGAIN)
+    return real
+
+
+def _manifest(package: Path, root: Path) -> str:
+    path = package / MANIFEST
+    if not path.is_file():
+        raise _damaged(package, f"{MANIFEST} is missing")
+    if path.stat().st_size > _LARGEST_MANIFEST_BYTES:
+        raise _damaged(package, f"its {MANIFEST} has {format_bytes(path.stat().st_size)}")
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        items, main = document["itemInfoEntries"], document["rootModelIdentifier"]
+        version = document["fileFormatVersion"]
+        entries = {
+            name: {field: item[field] for field in _ITEM_FIELDS if field in item} for name, item in items.items()
+        }
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise _damaged(package, f"its {MANIFEST} is not one ({_reason(error)})") from error
+    if not entries:
+        raise InputError(f"{package} holds no model: its {MANIFEST} has no entries", fix=_SAVE_AGAIN)
+    texts = [main, version, *(value for item in entries.values() for value in item.values())]
+    if not all(isinstance(text, str) and "\0" not in text for text in texts):
+        raise _damaged(package, f"its {MANIFEST} has values that are no text")
+    if main not in entries:
+        raise InputError(f"{package} holds no model: its {MANIFEST} does not say which entry it is", fix=_SAVE_AGAIN)
+    for item in entries.values():
+        _check_item(package, root, item)
+    return json.dumps({"fileFormatVersion": version, "itemInfoEntries": entries, "rootModelIdentifier": main})
+
+
+def _check_item(package: Path, root: Path, item: dict[str, Any]) -> None:
+    """The path of an entry, which is relative to the folder Data."""
+    name = item.get("path")
+    if not name:
+        raise _damaged(package, f"an entry of its {MANIFEST} has no path")
+    if Path(name).is_absolute() or ".." in Path(name).parts:
+        raise InputError(f"{package}: its {MANIFEST} names {name!a}, which leads out of the package", fix=_SAVE_AGAIN)
+    try:
+        _inside(package / "Data" / name, root, package)
+    except UnicodeEncodeError as error:
+        raise _damaged(package, f"its {MANIFEST} names {name!a}, which is no name of a file") from error
+
+
+def _damaged(package: Path, what: str) -> EdgedistillError:
+    return EdgedistillError(f"{package} is damaged: {what}", fix=_COPY_AGAIN)
+
+
+def _within(path: Path, package: Path) -> str:
+    return str(path.relative_to(package))
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, KeyError):
+        return f"it has no {error.args[0]}"
+    return str(error).partition("\n")[0]

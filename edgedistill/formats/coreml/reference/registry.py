@@ -1,0 +1,78 @@
+"""What an operation is computed by: a table from Core ML's operation names to functions of a `MilCall`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Value = Any
+"""A tensor as numpy array (rank 0 for a scalar), a string, a list of tensors, or a State."""
+
+Implementation = Callable[["MilCall"], Value]
+
+
+@dataclass(eq=False)
+class State:
+    """A tensor that operations overwrite and that outlives a run."""
+
+    value: NDArray[Any] | None = None
+
+
+@dataclass(frozen=True)
+class MilCall:
+    """One operation with the values of its inputs. `evaluate` computes a nested block from the values of its inputs."""
+
+    operation: Any
+    values: Mapping[str, Value]
+    evaluate: Callable[[Any, Sequence[Value]], list[Value]]
+
+    def __getitem__(self, name: str) -> Value:
+        """The value of an input that must be there."""
+        return self.values[name]
+
+    def get(self, name: str, default: Value = None) -> Value:
+        """The value of an input that may be absent."""
+        value = self.values.get(name)
+        return default if value is None else value
+
+    def real(self, name: str) -> NDArray[Any]:
+        """A floating-point input in at least single precision, in which sums of half floats keep their digits."""
+        value = np.asarray(self.values[name])
+        return value.astype(np.float32) if value.dtype == np.float16 else value
+
+    def scalar(self, name: str, default: Any = None) -> Any:
+        """A scalar input as a Python number, bool or string."""
+        value = self.get(name, default)
+        return value.item() if isinstance(value, np.ndarray | np.generic) else value
+
+    def integers(self, name: str, default: Sequence[int] | None = None) -> list[int]:
+        """An input of integers as a list."""
+        value = self.get(name)
+        if value is None:
+            return list(default or ())
+        return [int(entry) for entry in np.atleast_1d(value)]
+
+
+_IMPLEMENTATIONS: dict[str, Implementation] = {}
+
+
+def operation(*names: str) -> Callable[[Implementation], Implementation]:
+    """Register a function as what computes the operations of these names."""
+
+    def register(function: Implementation) -> Implementation:
+        for name in names:
+            if name in _IMPLEMENTATIONS:
+                raise ValueError(f"{name} is registered twice")
+            _IMPLEMENTATIONS[name] = function
+        return function
+
+    return register
+
+
+def implementation_of(name: str) -> Implementation | None:
+    """The function registered for an operation, or None."""
+    return _IMPLEMENTATIONS.get(name)

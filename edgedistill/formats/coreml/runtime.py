@@ -1,0 +1,310 @@
+"""Core ML: runs and measures on macOS; elsewhere a reference interpreter computes its packages."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import itertools
+import os
+import platform
+import shutil
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgedistill.base.arrays import Images, Logits
+from edgedistill.base.errors import EdgedistillError, Problem, UnsupportedError
+from edgedistill.base.store import file_sha256, size_bytes, sync_folder, sync_tree, tool_version
+from edgedistill.devices.session import MeasurementProtocol, NotRunnableError, SessionJob, SessionReport, Timed
+from edgedistill.devices.sessions import take_session
+from edgedistill.documents.artifacts import CompiledArtifact, Environment, ExportedModel, Inspection, Profile, Session
+from edgedistill.documents.specs import ComputedBy, Contract, Format, QuantScheme, Target
+from edgedistill.formats.carried import CONTRACT_KEY, carried_contract, carried_scheme
+from edgedistill.formats.coreml.package import (
+    Package,
+    check_package,
+    computed_precision,
+    contract_digest,
+    read_package,
+    signature,
+    weighted_layers,
+)
+from edgedistill.formats.coreml.plan import compute_units
+from edgedistill.formats.coreml_sdk import DEPLOYMENT_TARGET, import_coremltools, quiet
+from edgedistill.formats.format import Conversion, ModelFormat, Opened, fallback_problems
+
+
+class CoreMLFormat(ModelFormat):
+    """Core ML packages, by Core ML on a Mac and by a reference interpreter elsewhere."""
+
+    format = Format.COREML
+    suffixes = (".mlpackage",)
+    computed_by = ComputedBy.DEVICE if sys.platform == "darwin" else ComputedBy.REFERENCE
+    is_folder = True
+
+    def loaded_before(self, scheme: QuantScheme) -> tuple[str, ...]:
+        """The converter and the quantiser."""
+        return ("coremltools",) if scheme.floating else ("coremltools", "torchao.quantization.pt2e.quantize_pt2e")
+
+    def convert(self, what: Conversion, scheme: QuantScheme, path: Path) -> ExportedModel:
+        """Integers from the module, all else from the torch program."""
+        contract, build_hash = what.contract, what.build_hash
+        if scheme.floating:
+            from edgedistill.formats.coreml.export import export_coreml
+
+            return export_coreml(what.program(), contract, path, scheme.precision, build_hash=build_hash)
+        from edgedistill.formats.coreml.quantize import compress_coreml, quantize_coreml
+
+        if not scheme.integer:
+            return compress_coreml(what.program(), contract, path, scheme, build_hash=build_hash)
+        module, images = what.module(), what.calibration()
+        return quantize_coreml(module, images, contract, scheme, path, build_hash=build_hash)[0]
+
+    def open(self, path: Path, target: Target) -> Opened:
+        """A package with its contract."""
+        return Opened(self.adopt(path, target), carried_contract(read_package(path).metadata, path))
+
+    def input_edge(self, contract: Contract) -> dict[str, Any]:
+        """An image object, which Core ML itself unpacks."""
+        return {"kind": "image", "width": contract.resolution, "height": contract.resolution}
+
+    def unsupported(self, model: ExportedModel, target: Target) -> tuple[Problem, ...]:
+        """A file of another format, or a target that has no Core ML."""
+        problems = []
+        if model.format is not Format.COREML:
+            problems.append(Problem(str(model.path), f"is {model.format}, not coreml", "export it as coreml"))
+        if Format.COREML not in target.formats:
+            problems.append(Problem(target.name, "does not take coreml", f"use {', '.join(target.formats)}"))
+        if not problems and target.transport == "local":  # the plan is this Mac's own
+            problems += fallback_problems(model.path.name, compute_units(model.path), target)
+        return tuple(problems)
+
+    def compile(self, model: ExportedModel, target: Target, folder: Path) -> CompiledArtifact:
+        """The package itself, copied into `folder` whole or not at all: the device compiles it when an app first loads
+        it. The record holds what is in the package."""
+        if problems := self.unsupported(model, target):
+            raise UnsupportedError(f"{model.path.name} cannot be made for {target.name}", problems=problems)
+        package = read_package(model.path)
+        path = folder / model.path.name
+        if path.absolute() != model.path.absolute():
+            _copy_whole(model.path, path)
+        return CompiledArtifact(
+            path=path,
+            format=Format.COREML,
+            scheme=model.scheme,
+            target=target.name,
+            toolchain={name: tool_version(name) for name in ("coremltools", "torch")},
+            sha256=file_sha256(path),
+            bytes=size_bytes(path),
+            record={"precision": model.scheme.label, "contract_sha256": contract_digest(package), **_facts(package)},
+            fallbacks=compute_units(path),
+        )
+
+    def adopt(self, path: Path, target: Target) -> CompiledArtifact:
+        """Any package as an artifact, where it lies. Its precision is what its metadata say, else that of its weighted
+        layers. Raises InputError if it is missing, EdgedistillError where it is damaged."""
+        package = read_package(path)
+        scheme = carried_scheme(package.metadata, path) or QuantScheme(precision=computed_precision(package))
+        return CompiledArtifact(
+            path=path,
+            format=Format.COREML,
+            scheme=scheme,
+            target=target.name,
+            toolchain={"coremltools": tool_version("coremltools")},
+            sha256=file_sha256(path),
+            bytes=size_bytes(path),
+            record={"precision": scheme.label, **_facts(package)},
+        )
+
+    def run(self, artifact: CompiledArtifact, batches: Iterable[Images]) -> Iterator[Logits]:
+        """Logits float32 [B, classes] of each batch: on macOS by Core ML with all compute units, elsewhere by the
+        reference interpreter. Raises NotRunnableError where Core ML does not load the package, UnsupportedError naming
+        operations that the interpreter lacks."""
+        if self.computed_by is ComputedBy.REFERENCE:
+            from edgedistill.formats.coreml.reference.interpreter import Interpreter
+
+            interpreter = Interpreter(read_package(artifact.path))
+            return (
+                np.concatenate([_logits(interpreter.run({"image": image[None]})) for image in batch])
+                for batch in batches
+            )
+        model = _load(artifact)
+        predictions = (model.predict([_feed(image) for image in batch]) for batch in batches)
+        return (np.concatenate([_logits(one) for one in batch]) for batch in predictions)
+
+    def profile(self, artifact: CompiledArtifact, inputs: Images | None, protocol: MeasurementProtocol) -> Profile:
+        """Latency on this Mac by coremltools' MLModelBenchmarker: each sample is one prediction call inside Core ML,
+        cycling through `inputs`, or on one random picture as the anchor's are. Raises NotRunnableError off macOS, and
+        for a target that is not this machine."""
+        target = protocol.target
+        if target.transport != "local":
+            raise NotRunnableError(f"{target.title} is not this machine", fix=target.how_to_measure)
+        loaded = [_load(one) for one in (artifact, protocol.anchor) if one is not None]
+        images = [_random_image(model) for model in loaded]
+        if inputs is not None:
+            images[0] = inputs
+
+        def execute(job: SessionJob) -> SessionReport:
+            session = _session(loaded, images, job, protocol)
+            return SessionReport(session=session, environment=_environment(target), op_timings=())
+
+        # Core ML is measured from this process, so the protocol's agent is not asked.
+        return take_session(artifact, protocol.job(artifact), replace(protocol, execute=execute))
+
+    def inspect(self, artifact: CompiledArtifact) -> Inspection:
+        """Read the package back, weights included. One that carries a contract is checked: hash, signature, metadata
+        and the arithmetic that its precision promises. Raises EdgedistillError where it is damaged, or with every check
+        that failed."""
+        package = read_package(artifact.path)
+        checks = list(check_package(package, artifact)) if CONTRACT_KEY in package.metadata else []
+        if failed := [check for check in checks if not check.passed]:
+            raise EdgedistillError(
+                f"{artifact.path.name} is not the package that was built",
+                problems=[Problem(str(artifact.path), check.failure) for check in failed],
+                fix="build it again",
+            )
+        made_with = {
+            key: value for key, value in package.metadata.items() if key.startswith("com.github.apple.coremltools")
+        }
+        inputs, outputs = signature(package)
+        return Inspection(
+            checks=("specification, program and weights were read back", *(check.text for check in checks)),
+            inputs=inputs,
+            outputs=outputs,
+            operations=dict(package.operations),
+            layers=weighted_layers(package),
+            bytes_by_part=_parts(package),
+            fallbacks=compute_units(artifact.path),
+            facts={**_versions(package), **made_with},
+        )
+
+
+def _load(artifact: CompiledArtifact) -> Any:
+    """A coremltools MLModel that can predict. Raises NotRunnableError where there is no Core ML, or it refuses."""
+    if sys.platform != "darwin":
+        raise NotRunnableError(
+            f"Core ML runs on macOS and iOS only, and this is {platform.system()}",
+            fix="copy the package to a Mac: edgedistill there, or Xcode with an iPhone attached, runs and measures it",
+        )
+    ct = import_coremltools()
+    with quiet():
+        model = ct.models.MLModel(str(artifact.path), compute_units=ct.ComputeUnit.ALL)
+    if model.__proxy__ is None:
+        reason = model._framework_error or "its specification is newer than this system"
+        raise NotRunnableError(
+            f"Core ML on this Mac does not load {artifact.path.name}: {reason}",
+            fix=f"{DEPLOYMENT_TARGET} packages need macOS 14 or later",
+        )
+    return model
+
+
+def _logits(outputs: dict[str, Any]) -> Logits:
+    return np.float32(outputs["logits"]).reshape(1, -1)
+
+
+def _feed(image: Images) -> dict[str, Any]:
+    """One uint8 image [3, R, R] as the picture that an ImageType input takes."""
+    from PIL import Image
+
+    return {"image": Image.fromarray(np.ascontiguousarray(image.transpose(1, 2, 0)))}
+
+
+def _random_image(model: Any) -> Images:
+    picture = model.get_spec().description.input[0].type.imageType
+    return np.random.default_rng(0).integers(0, 256, (1, 3, picture.height, picture.width), np.uint8)
+
+
+def _session(
+    models: Sequence[Any], images: Sequence[Images], job: SessionJob, protocol: MeasurementProtocol
+) -> Session:
+    """Load, warm up, sample. A benchmarker loads a model of its own and keeps it for all predictions."""
+    import resource  # absent on Windows, which never comes here
+
+    perf = importlib.import_module("coremltools.models.ml_program.experimental.perf_utils")
+    # ru_maxrss is in bytes on macOS, in KiB on Linux.
+    memory_before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    first = perf.MLModelBenchmarker(models[0])
+    with asyncio.Runner() as runner:
+        load_ms = runner.run(first.benchmark_load()).samples[0]
+        timed = [_timed(runner, first, images[0])]
+        timed[0]()
+        # Before the anchor is loaded, whose memory is not the model's.
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        timed += [_timed(runner, perf.MLModelBenchmarker(m), some) for m, some in zip(models[1:], images[1:])]
+        taken = protocol.sample(timed, job)
+    return Session(
+        **taken,
+        load_ms=load_ms,
+        peak_memory_bytes=peak,
+        model_memory_bytes=max(0, peak - memory_before),
+    )
+
+
+def _timed(runner: asyncio.Runner, benchmarker: Any, images: Images) -> Timed:
+    feeds = itertools.cycle([_feed(image) for image in images])
+
+    def once() -> int:
+        samples_ms: list[float] = runner.run(benchmarker.benchmark_predict(inputs=next(feeds), iterations=1)).samples
+        return round(samples_ms[0] * 1e6)
+
+    return once
+
+
+def _environment(target: Target) -> Environment:
+    system = f"macOS {platform.mac_ver()[0]}"
+    return Environment(
+        device=target.title,
+        os=system,
+        machine=platform.machine(),
+        cpu=platform.processor(),
+        runtime="Core ML",
+        runtime_version=f"{system}, coremltools {tool_version('coremltools')}",
+        provider="all compute units",
+        threads=target.threads,
+        pinned_cpus=(),
+        power="unknown",
+    )
+
+
+def _facts(package: Package) -> dict[str, str]:
+    inputs, outputs = signature(package)
+    layers = Counter(layer.described for layer in weighted_layers(package))
+    return {
+        "inputs": "; ".join(tensor.shown for tensor in inputs),
+        "outputs": "; ".join(tensor.shown for tensor in outputs),
+        "weighted_layers": "; ".join(f"{count} x {kind}" for kind, count in sorted(layers.items())),
+        "operations": ", ".join(f"{name} {count}" for name, count in sorted(package.operations.items())),
+        **{f"{part}_bytes": str(count) for part, count in _parts(package).items()},
+        **_versions(package),
+    }
+
+
+def _parts(package: Package) -> dict[str, int]:
+    return {"weights": package.weights_bytes, "program": size_bytes(package.path) - package.weights_bytes}
+
+
+def _versions(package: Package) -> dict[str, str]:
+    return {
+        "specification_version": str(package.spec.specificationVersion),
+        "minimum_deployment_target": DEPLOYMENT_TARGET,
+    }
+
+
+def _copy_whole(source: Path, target: Path) -> None:
+    temporary = target.with_name(f".{target.stem}.{os.getpid()}.mlpackage")
+    try:
+        shutil.copytree(source, temporary)
+        sync_tree(temporary)
+        shutil.rmtree(target, ignore_errors=True)
+        temporary.replace(target)
+        sync_folder(target.parent)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+FORMAT = CoreMLFormat

@@ -1,0 +1,206 @@
+"""What a format is, and what its converter is given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from edgedistill.base.arrays import Images, Logits
+from edgedistill.base.errors import Problem, UnsupportedError
+from edgedistill.devices.session import MeasurementProtocol
+from edgedistill.documents.artifacts import (
+    CompiledArtifact,
+    ExportedModel,
+    Fallbacks,
+    Inspection,
+    Profile,
+    TensorSignature,
+)
+from edgedistill.documents.specs import ComputedBy, Contract, Delegate, Format, QuantScheme, Target
+
+if TYPE_CHECKING:
+    from torch import nn
+    from torch.export import ExportedProgram
+
+    from edgedistill.networks.rounding.damage import LayerDamage
+
+
+def fallback_problems(name: str, fallbacks: Fallbacks, target: Target) -> tuple[Problem, ...]:
+    """The operations of the file `name` that the target's accelerator leaves to the CPU, each with its way out. Empty
+    for a target without one, where they are allowed, and where nothing is known of them."""
+    if not target.accelerator or target.allow_fallbacks:
+        return ()
+    return tuple(
+        Problem(
+            f"{name}: {count} x {operation}",
+            f"{fallbacks.by} does not compute it, and on {target.name} it would fall back from the {target.accelerator} to "
+            "the CPU",
+            "replace the operation in the model, or set allow_fallbacks = true in [export]",
+        )
+        for operation, count in sorted((fallbacks.elsewhere or {}).items())
+    )
+
+
+def signature_problems(
+    model: ExportedModel, inputs: tuple[TensorSignature, ...], outputs: tuple[TensorSignature, ...]
+) -> list[Problem]:
+    """Where a file's inputs and outputs are not those that its exporter stated."""
+    return [
+        Problem(
+            f"{model.path.name}: {kind}",
+            f"the file has {', '.join(t.shown for t in found) or 'none'}; stated were {', '.join(t.shown for t in stated)}",
+            "export it again",
+        )
+        for kind, found, stated in (("inputs", inputs, model.inputs), ("outputs", outputs, model.outputs))
+        if found != stated
+    ]
+
+
+class IntegerStyle(StrEnum):
+    """How the integers of an ONNX file are laid out, which depends on what reads it.
+
+    - `x86`: ONNX Runtime's kernels take uint8 activations with a zero point and int8 weights there (vpdpbusd multiplies
+      unsigned by signed). Weights keep all 8 bits: a CPU without VNNI can saturate, which the accuracy of the
+      measured file shows.
+    - `arm`: ONNX Runtime on ARM is fastest with int8 on both sides (sdot).
+    - `tensorrt`: int8 on both sides, zero points 0, biases and outputs left in float.
+    """
+
+    X86 = "x86"
+    ARM = "arm"
+    TENSORRT = "tensorrt"
+
+
+@dataclass(frozen=True, eq=False)
+class Conversion:
+    """What a format's converter is given. `module` gives the deployed network and `program` its torch program;
+    `calibration` gives uint8 images [n, 3, R, R]; `full` is the fp32 file of a format that makes its other precisions from
+    that (`from_fp32`); `style` lays out the integers of ONNX files; `delegate` and `soc` are the target's, for
+    ExecuTorch."""
+
+    contract: Contract
+    build_hash: str
+    module: Callable[[], nn.Module]
+    program: Callable[[], ExportedProgram]
+    calibration: Callable[[], Images]
+    style: IntegerStyle
+    delegate: Delegate = Delegate.XNNPACK
+    soc: str = ""
+    full: ExportedModel | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Opened:
+    """A file that was read. `contract` is None where it carries none: it was made by something else."""
+
+    artifact: CompiledArtifact
+    contract: Contract | None
+
+    def contracted(self) -> Contract:
+        """The contract. Raises UnsupportedError where the file has none."""
+        if self.contract is None:
+            raise UnsupportedError(
+                f"{self.artifact.path.name} does not say how images go in: it carries no contract",
+                fix="export it with edgedistill from its model",
+            )
+        return self.contract
+
+
+class ModelFormat(Protocol):
+    """All that is known of a format: how its files are made from a network, opened, compiled for a target, run, measured
+    and looked into. Subclasses give the attributes without a value; what has one here is what most formats share."""
+
+    format: Format
+    suffixes: tuple[str, ...]
+    """How its files' names end; the first is what is written."""
+    computed_by: ComputedBy
+    """What `run` computes with on this machine."""
+    distribution: str = ""
+    """The Python package of its runtime, the version of which a device's facts tell."""
+    on_device: Path | None = None
+    """What the measuring agent loads its files with, where it does."""
+    is_folder: bool = False
+    in_this_process: bool = False
+    """Whether its files are compiled and run in the process that asks: CUDA does not survive a fork."""
+    from_fp32: bool = False
+    """Whether its other precisions are made from its fp32 file."""
+    layers_kept: bool = True
+    """Whether single layers of an int8 file can stay in float."""
+
+    @property
+    def code(self) -> str:
+        """The package whose code makes, runs and measures its files: what the keys of such stages hash."""
+        module = type(self).__module__
+        return module.rpartition(".")[0] or module
+
+    @property
+    def portable(self) -> Format:
+        """The format of the file that `compile` takes: mostly its own."""
+        return self.format
+
+    def style(self, machine: str) -> IntegerStyle:
+        """How the integers of the portable file are laid out for a processor as `platform.machine()` names it."""
+        return IntegerStyle.ARM if machine.lower().startswith(("arm", "aarch64")) else IntegerStyle.X86
+
+    def loaded_before(self, scheme: QuantScheme) -> tuple[str, ...]:
+        """Modules that `convert` imports for `scheme`: a child process that was forked has them then."""
+        return ()
+
+    def convert(self, what: Conversion, scheme: QuantScheme, path: Path) -> ExportedModel:
+        """The portable file at `path` in the precision of `scheme`; the file's name may get the precision's. Raises
+        UnsupportedError for a precision or an operation that the format does not have, MissingDependencyError."""
+        raise UnsupportedError(f"files of {self.format} are not made here")
+
+    def damages(self, what: Conversion, scheme: QuantScheme) -> tuple[LayerDamage, ...]:
+        """The layers that int8 damages, most damaged first, on the torch program. Raises UnsupportedError where it cannot
+        be traced."""
+        from edgedistill.networks.rounding.sensitivity import rank_layers
+
+        return rank_layers(what.module(), what.contract, what.calibration(), scheme)
+
+    def open(self, path: Path, target: Target) -> Opened:
+        """A file from anywhere. Raises InputError where it is damaged or not what its name says."""
+        raise UnsupportedError(f"{path.name}: files of {self.format} are not opened here")
+
+    def input_edge(self, contract: Contract) -> dict[str, Any]:
+        """How a file takes RGB 0..255, for contract.json: as uint8 [1, 3, R, R] mostly."""
+        side = contract.resolution
+        return {"kind": "tensor", "dtype": "uint8", "layout": contract.layout, "shape": [1, 3, side, side]}
+
+    def file_name(self, stem: str, capabilities: Sequence[int] = ()) -> str:
+        """A file's name in a package. `capabilities` are the GPUs' that it is built for."""
+        return stem + self.suffixes[0]
+
+    def record(self, opened: Opened, name: str) -> str | None:
+        """What stands beside a file called `name`, as `NAME.json`, where it cannot be read without."""
+        return None
+
+    def device_command(self, portable: str, scheme: QuantScheme) -> str:
+        """The shell command that builds a file on the device itself, from the folder that holds its portable file, called
+        `portable`; empty where files are not built there."""
+        return ""
+
+    def unsupported(self, model: ExportedModel, target: Target) -> tuple[Problem, ...]:
+        """What of `model` this format cannot do on `target`: operation, place and way out. Empty if all is well."""
+        ...
+
+    def compile(self, model: ExportedModel, target: Target, folder: Path) -> CompiledArtifact:
+        """Make the file the target loads inside `folder` (whole or not at all). Raises UnsupportedError."""
+        ...
+
+    def run(self, artifact: CompiledArtifact, batches: Iterable[Images]) -> Iterator[Logits]:
+        """Logits float32 [B, classes] for each batch of uint8 [B, 3, R, R]. Loads once. Raises NotRunnableError before
+        the first batch where this machine cannot run the artifact."""
+        ...
+
+    def profile(self, artifact: CompiledArtifact, inputs: Images | None, protocol: MeasurementProtocol) -> Profile:
+        """One session: latency samples at batch 1, cycling through `inputs` (uint8 [n, 3, R, R]); None: random inputs of the
+        file's own signature. Raises NotRunnableError."""
+        ...
+
+    def inspect(self, artifact: CompiledArtifact) -> Inspection:
+        """Read the file back and check it as far as this machine can."""
+        ...

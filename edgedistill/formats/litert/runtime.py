@@ -1,0 +1,298 @@
+"""LiteRT on the CPU with XNNPACK: the file is the exported model itself, checked; it runs here and on every device with a
+CPU, Android's in the first place.
+
+No file reaches the native interpreter before `litert_file` has read it whole: the interpreter follows what a file says.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from os import cpu_count
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
+
+import numpy as np
+
+from edgedistill.base.arrays import Images, Logits
+from edgedistill.base.errors import InputError, Problem, UnsupportedError
+from edgedistill.base.store import file_sha256, size_bytes, tool_version, write_atomic
+from edgedistill.devices.session import MeasurementProtocol
+from edgedistill.devices.sessions import profile_file
+from edgedistill.documents.artifacts import CompiledArtifact, ExportedModel, Fallbacks, Inspection, Profile
+from edgedistill.documents.specs import ComputedBy, Contract, Format, QuantScheme, Target
+from edgedistill.formats.carried import carried_contract
+from edgedistill.formats.format import Conversion, ModelFormat, Opened, signature_problems
+from edgedistill.formats.litert.export import import_litert
+from edgedistill.formats.litert.file import LiteRTFile, Operator, read_file
+
+_TOOLS = ("ai-edge-litert", "litert-torch", "ai-edge-quantizer", "torch")
+_DELEGATE = "DELEGATE"
+_INTERPRETERS_BYTES = 2**30
+
+
+def read_entries(path: Path) -> dict[str, str]:
+    """The metadata entries of a file that are text. Raises InputError where it is not a whole LiteRT file."""
+    return read_file(path).entries
+
+
+class LiteRTFormat(ModelFormat):
+    """LiteRT, by its interpreter with XNNPACK."""
+
+    format = Format.LITERT
+    suffixes = (".tflite",)
+    computed_by = ComputedBy.DEVICE
+    distribution = "ai-edge-litert"
+    on_device = Path(__file__).with_name("on_device.py")
+
+    def loaded_before(self, scheme: QuantScheme) -> tuple[str, ...]:
+        """The converter and the quantiser."""
+        return ("litert_torch",) if scheme.floating else ("litert_torch", "ai_edge_quantizer.quantizer")
+
+    def convert(self, what: Conversion, scheme: QuantScheme, path: Path) -> ExportedModel:
+        """Floating point from the torch program, integers from the module."""
+        if scheme.floating:
+            from edgedistill.formats.litert.export import export_litert
+
+            return export_litert(what.program(), what.contract, path, scheme.precision, build_hash=what.build_hash)
+        from edgedistill.formats.litert.quantize import quantize_litert
+
+        module, images = what.module(), what.calibration()
+        return quantize_litert(module, images, what.contract, scheme, path, build_hash=what.build_hash)
+
+    def open(self, path: Path, target: Target) -> Opened:
+        """A file with its contract."""
+        return Opened(self.adopt(path, target), carried_contract(read_entries(path), path))
+
+    def input_edge(self, contract: Contract) -> dict[str, Any]:
+        """uint8 with the channels last."""
+        side = contract.resolution
+        return {"kind": "tensor", "dtype": "uint8", "layout": "NHWC", "shape": [1, side, side, 3]}
+
+    def unsupported(self, model: ExportedModel, target: Target) -> tuple[Problem, ...]:
+        """A file of another format, a target that does not take this one, custom operators, and operators for which this
+        LiteRT has no kernel of the version asked for. Raises InputError for a damaged file."""
+        problems = []
+        if model.format is not Format.LITERT:
+            problems.append(Problem(str(model.path), f"is {model.format}, not litert", "export it as litert"))
+        if Format.LITERT not in target.formats:
+            problems.append(Problem(target.name, "does not take litert", f"use {', '.join(target.formats)}"))
+        return tuple(problems) or _missing_kernels(model.path, read_file(model.path))
+
+    def compile(self, model: ExportedModel, target: Target, folder: Path) -> CompiledArtifact:
+        """Check the file (structure, signature as the exporter stated it, kernels, a load) and copy it into `folder`, whole
+        or not at all. The record says what XNNPACK computes here. Raises UnsupportedError with every problem found,
+        InputError for a damaged file."""
+        problems = list(self.unsupported(model, target))
+        if not problems:
+            problems = signature_problems(model, *read_file(model.path).signature())
+        if problems:
+            raise UnsupportedError(f"{model.path.name} cannot be used with LiteRT", problems=problems)
+        final = folder / model.path.name
+        if final.absolute() != model.path.absolute():
+            write_atomic(final, model.path.read_bytes())
+        return _artifact(final, model.scheme, target.name, read_file(final))
+
+    def adopt(self, path: Path, target: Target) -> CompiledArtifact:
+        """Any LiteRT file as an artifact, where it lies; its precision is read off its tensors. Raises InputError if it is
+        not a file that LiteRT takes."""
+        file = read_file(path)
+        if problems := _missing_kernels(path, file):
+            raise InputError(f"{path} is not a file that LiteRT can run", problems=problems)
+        return _artifact(path, file.scheme(path), target.name, file)
+
+    def run(self, artifact: CompiledArtifact, batches: Iterable[Images]) -> Iterator[Logits]:
+        """Logits of each batch. The shipped graphs take one image at a time, so the images of a batch are spread over
+        threads, each with an interpreter of one thread: the result does not depend on the number of cores. Raises
+        InputError for a damaged file, UnsupportedError for one that does not take uint8 images in NHWC."""
+        shape = _image_shape(artifact.path, read_file(artifact.path))
+        copies = max(1, min(cpu_count() or 1, _INTERPRETERS_BYTES // artifact.bytes))
+        free: SimpleQueue[Any] = SimpleQueue()
+        for _ in range(copies):
+            free.put(_load(artifact.path))
+
+        def infer(images: Images) -> Logits:
+            interpreter = free.get()
+            try:
+                return _infer(interpreter, images)
+            finally:
+                free.put(interpreter)
+
+        return _spread_over_threads(infer, batches, copies, shape)
+
+    def profile(self, artifact: CompiledArtifact, inputs: Images | None, protocol: MeasurementProtocol) -> Profile:
+        """Sessions of the device's agent, which loads this very file."""
+        name = "" if inputs is None else read_file(artifact.path).signature()[0][0].name
+        return profile_file(artifact, self.on_device, None if inputs is None else _to_nhwc(inputs), name, protocol)
+
+    def inspect(self, artifact: CompiledArtifact) -> Inspection:
+        """Structure and load, then what the graph holds and what XNNPACK takes of it on this machine. Raises InputError for
+        a damaged file."""
+        file = read_file(artifact.path)
+        checks = ["the flatbuffer was read whole: offsets, indices, constants and tensors are in bounds"]
+        problems = _missing_kernels(artifact.path, file)
+        version = tool_version("ai-edge-litert")
+        checks.append(
+            f"LiteRT {version} does not load it: {problems[0].what}" if problems else f"LiteRT {version} loads it"
+        )
+        inputs, outputs = file.signature()
+        seen = Inspection(
+            checks=tuple(checks),
+            inputs=inputs,
+            outputs=outputs,
+            operations=dict(file.operators),
+            layers=tuple(file.layers()),
+            bytes_by_part={
+                "weights": file.constant_bytes,
+                "metadata": file.metadata_bytes,
+                "graph": file.file_bytes - file.constant_bytes - file.metadata_bytes,
+            },
+            facts={"metadata": ", ".join(sorted(file.entries))},
+        )
+        if problems:
+            return seen
+        taken, left = _taken_and_left(artifact.path, file)
+        facts = seen.facts | _kernels(taken, left)
+        return seen.model_copy(update={"facts": facts, "fallbacks": _fallbacks(taken, left)})
+
+
+def _artifact(path: Path, scheme: QuantScheme, target: str, file: LiteRTFile) -> CompiledArtifact:
+    taken, left = _taken_and_left(path, file)
+    return CompiledArtifact(
+        path=path,
+        format=Format.LITERT,
+        scheme=scheme,
+        target=target,
+        toolchain={name: tool_version(name) for name in _TOOLS},
+        sha256=file_sha256(path),
+        bytes=size_bytes(path),
+        record={"operators": _listed(file.operators)} | _kernels(taken, left),
+        fallbacks=_fallbacks(taken, left),
+    )
+
+
+def _taken_and_left(path: Path, file: LiteRTFile) -> tuple[Counter[str], Counter[str]]:
+    """The main graph's operators that XNNPACK computes on this machine, and those left to LiteRT's own kernels."""
+    taken = _delegated(_load(path), file)
+    return taken, Counter(operator.name for operator in file.main.operators) - taken
+
+
+def _fallbacks(taken: Counter[str], left: Counter[str]) -> Fallbacks:
+    slow = left - Counter({"CAST": 1})
+    return Fallbacks(by="XNNPACK", operations=taken.total() + slow.total(), elsewhere=dict(slow))
+
+
+def _kernels(taken: Counter[str], left: Counter[str]) -> dict[str, str]:
+    return {"xnnpack_operators": _listed(taken) or "none", "other_operators": _listed(left) or "none"}
+
+
+def _delegated(interpreter: Any, file: LiteRTFile) -> Counter[str]:
+    """The main graph's operators that a delegate computes: those between its node's outputs and inputs."""
+    makers = {index: operator for operator in file.main.operators for index in operator.outputs}
+    taken: dict[int, Operator] = {}
+    for node in interpreter._get_ops_details():
+        if node["op_name"] != _DELEGATE:
+            continue
+        ends = {int(index) for index in node["inputs"]}
+        open_ends = [int(index) for index in node["outputs"]]
+        while open_ends:
+            index = open_ends.pop()
+            maker = makers.get(index)
+            if maker is None or index in ends or id(maker) in taken:
+                continue
+            taken[id(maker)] = maker
+            open_ends += maker.inputs
+    return Counter(operator.name for operator in taken.values())
+
+
+# -- running ----------------------------------------------------------------------------------------------------
+
+
+def _load(path: Path) -> Any:
+    """An Interpreter of one thread with its default delegate, its tensors allocated. The file has been read by `read_file`.
+    Raises UnsupportedError where LiteRT refuses it."""
+    interpreter_class = import_litert("ai_edge_litert.interpreter").Interpreter
+    try:
+        interpreter = interpreter_class(model_path=str(path), num_threads=1)
+        interpreter.allocate_tensors()
+    except (ValueError, RuntimeError) as error:
+        raise UnsupportedError(
+            f"LiteRT {tool_version('ai-edge-litert')} does not load {path.name}: {_reason(error)}",
+            fix="export it again, or with another precision",
+        ) from error
+    return interpreter
+
+
+def _reason(error: Exception) -> str:
+    """What the interpreter's C++ says, in one line: each of its layers appends a line of its own."""
+    lines = (line.strip().rstrip(".") for line in str(error).splitlines())
+    return "; ".join(line for line in lines if line and line != "Registration failed") or type(error).__name__
+
+
+def _infer(interpreter: Any, images: Images) -> Logits:
+    """Logits of as many images [b, 3, R, R] as the graph takes at once."""
+    interpreter.set_tensor(interpreter.get_input_details()[0]["index"], _to_nhwc(images))
+    interpreter.invoke()
+    logits: Logits = interpreter.get_tensor(interpreter.get_output_details()[0]["index"]).astype(np.float32)
+    return logits.reshape(len(images), -1)
+
+
+def _spread_over_threads(
+    infer: Callable[[Images], Logits], batches: Iterable[Images], workers: int, shape: tuple[int, ...]
+) -> Iterator[Logits]:
+    """`infer` over pieces of each batch, of as many images as the graph takes at once."""
+    size, wanted = shape[0], (shape[3], shape[1], shape[2])
+    with ThreadPoolExecutor(workers) as pool:
+        for batch in batches:
+            if batch.shape[1:] != wanted or len(batch) % size:
+                raise InputError(
+                    f"images are {batch.shape}, the file takes {size} at a time of {wanted}",
+                    fix="resize them to the contract's resolution",
+                )
+            yield np.concatenate(list(pool.map(infer, [batch[i : i + size] for i in range(0, len(batch), size)])))
+
+
+def _to_nhwc(images: Images) -> Images:
+    return np.ascontiguousarray(images.transpose(0, 2, 3, 1))
+
+
+def _image_shape(path: Path, file: LiteRTFile) -> tuple[int, ...]:
+    """The shape of the one input. Raises UnsupportedError for a file that does not take uint8 images as ours do."""
+    inputs, _ = file.signature()
+    first = inputs[0] if inputs else None
+    if first is None or len(inputs) != 1 or first.dtype != "uint8" or len(first.shape) != 4 or min(first.shape) < 1:
+        taken = "; ".join(tensor.shown for tensor in inputs) or "nothing"
+        raise UnsupportedError(
+            f"{path.name} takes {taken}, not uint8 images [1, R, R, 3]", fix="profile it with inputs of its own"
+        )
+    return first.shape
+
+
+# -- checking ---------------------------------------------------------------------------------------------------
+
+
+def _missing_kernels(path: Path, file: LiteRTFile) -> tuple[Problem, ...]:
+    """Operators that this LiteRT cannot run, and what else keeps it from loading the file."""
+    if custom := file.custom_operators:
+        return tuple(
+            Problem(
+                f"{path.name}: {count} x {name}",
+                f"LiteRT {tool_version('ai-edge-litert')} has no kernel for this custom operator",
+                "replace the operator in the model, or run it in an app that registers its kernel",
+            )
+            for name, count in sorted(custom.items())
+        )
+    try:
+        _load(path)
+    except UnsupportedError as refusal:
+        return (Problem(str(path), refusal.message, refusal.fix),)
+    return ()
+
+
+def _listed(values: Counter[str]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in sorted(values.items()))
+
+
+FORMAT = LiteRTFormat

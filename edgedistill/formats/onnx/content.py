@@ -1,0 +1,168 @@
+"""What an ONNX graph holds, read off its nodes and tensors without a runtime."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+from edgedistill.documents.artifacts import Layer
+
+# Operators with weights: where their activations and their weights stand among the inputs.
+_FLOATING = {"Conv": (0, 1), "ConvTranspose": (0, 1), "Gemm": (0, 1), "MatMul": (0, 1)}
+_STATIC = {"QLinearConv": (0, 3), "QLinearMatMul": (0, 3), "QGemm": (0, 3)}
+_DYNAMIC = {"ConvInteger": (0, 1), "MatMulInteger": (0, 1), "DynamicQuantizeMatMul": (0, 1)}
+_BLOCKS = "MatMulNBits"
+_PASSED_THROUGH = ("Transpose", "Reshape", "Identity", "Squeeze", "Unsqueeze")
+_INTEGERS = ("int8", "uint8", "int16", "uint16", "int4", "uint4")
+
+
+def tensors(model: Any) -> Iterator[Any]:
+    """Every tensor of a model, wherever it stands: in graphs, in nodes of subgraphs and functions, in sparse ones."""
+    graphs = [model.graph, *(graph for info in model.training_info for graph in (info.initialization, info.algorithm))]
+    bodies: list[Any] = [*graphs, *model.functions]
+    while bodies:
+        body = bodies.pop()
+        sparse = [*getattr(body, "sparse_initializer", ())]
+        yield from getattr(body, "initializer", ())
+        for node in body.node:
+            for attribute in node.attribute:
+                yield from (attribute.t, *attribute.tensors)
+                sparse += [attribute.sparse_tensor, *attribute.sparse_tensors]
+                bodies += [attribute.g, *attribute.graphs]
+        for tensor in sparse:
+            yield from (tensor.values, tensor.indices)
+
+
+def tensor_bytes(tensor: Any) -> int:
+    """What the values of a tensor take by its shape; 0 where its type has no size of whole bytes."""
+    import onnx
+
+    try:
+        itemsize = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
+    except (KeyError, ValueError):
+        return 0
+    four_bits = onnx.TensorProto.DataType.Name(tensor.data_type) in ("UINT4", "INT4", "FLOAT4E2M1")
+    return int(math.prod(tensor.dims)) * itemsize // (2 if four_bits else 1)
+
+
+def operators(graph: Any) -> Counter[tuple[str, str]]:
+    """Nodes by (domain, operator), those of subgraphs included."""
+    counts: Counter[tuple[str, str]] = Counter()
+    for node in graph.node:
+        counts[("" if node.domain == "ai.onnx" else node.domain, node.op_type)] += 1
+        for attribute in node.attribute:
+            for inner in (attribute.g, *attribute.graphs):
+                counts += operators(inner)
+    return counts
+
+
+def modules(graph: Any, domain: str, operator: str) -> Counter[str]:
+    """The modules whose nodes call an operator, as our exporter names them (`MODULE/OPERATOR`); a node of another exporter
+    stands for itself. Subgraphs are not entered."""
+    names = [node.name for node in graph.node if (node.domain, node.op_type) == (domain, operator)]
+    return Counter(name.rpartition("/")[0] or name or "a node without a name" for name in names)
+
+
+def layers(graph: Any) -> tuple[Layer, ...]:
+    """The layers with constant weights, in the graph's order, each called after its weight. Subgraphs are not entered."""
+    return tuple(_Layers(graph).found())
+
+
+class _Layers:
+    """One reading of a graph's layers."""
+
+    def __init__(self, graph: Any) -> None:
+        self.graph = graph
+        self.makers = {name: node for node in graph.node for name in node.output if name}
+        self.constants = {tensor.name: tensor for tensor in graph.initializer}
+        for node in graph.node:
+            if node.op_type == "Constant":
+                self.constants |= {name: a.t for name in node.output for a in node.attribute if a.name == "value"}
+
+    def found(self) -> Iterator[Layer]:
+        for node in self.graph.node:
+            if node.op_type in _FLOATING:
+                if layer := self._floating(node, *_FLOATING[node.op_type]):
+                    yield layer
+            elif places := _STATIC.get(node.op_type) or _DYNAMIC.get(node.op_type):
+                if (weight := self._constant(node, places[1])) is not None:
+                    arithmetic = "int8" if node.op_type in _STATIC else "int8 dynamic"
+                    yield Layer(
+                        name=_name(weight.name), weights=_kind(weight), arithmetic=arithmetic, parameters=_count(weight)
+                    )
+            elif node.op_type == _BLOCKS and (weight := self._constant(node, 1)) is not None:
+                bits = next((a.i for a in node.attribute if a.name == "bits"), 4)
+                scales = self._constant(node, 2)
+                computed = "float32" if scales is None else _kind(scales)
+                yield Layer(
+                    name=_name(weight.name),
+                    weights=f"int{bits}",
+                    arithmetic=computed,
+                    parameters=8 * _count(weight) // bits,
+                )
+
+    def _floating(self, node: Any, activation: int, weight: int) -> Layer | None:
+        """A layer that computes in floats, unless what comes in has been quantised, weight and activation both: runtimes
+        make one integer kernel of the group. A matrix product may have its constant on the left."""
+        if len(node.input) <= weight:
+            return None
+        for at, other in ((weight, activation), (activation, weight)):
+            traced = self._traced(node.input[at])
+            if traced is None:
+                continue
+            constant, computed = traced
+            stored = _kind(constant)
+            maker = self.makers.get(node.input[other])
+            integer = stored in _INTEGERS and maker is not None and maker.op_type == "DequantizeLinear"
+            arithmetic = "int8" if integer else computed
+            return Layer(name=_name(constant.name), weights=stored, arithmetic=arithmetic, parameters=_count(constant))
+        return None
+
+    def _traced(self, name: str) -> tuple[Any, str] | None:
+        """The constant that a value is made of, through what turns its type or shape, and the type that it ends up in."""
+        computed = ""
+        while name not in self.constants:
+            maker = self.makers.get(name)
+            if maker is None or not maker.input:
+                return None
+            if maker.op_type == "DequantizeLinear" and len(maker.input) > 1:
+                scale = self.constants.get(maker.input[1])
+                computed = computed or ("float32" if scale is None else _kind(scale))
+            elif maker.op_type == "Cast":
+                computed = computed or _type_name(next((a.i for a in maker.attribute if a.name == "to"), 1))
+            elif maker.op_type not in _PASSED_THROUGH:
+                return None
+            name = maker.input[0]
+        constant = self.constants[name]
+        return constant, computed or _kind(constant)
+
+    def _constant(self, node: Any, index: int) -> Any | None:
+        return self.constants.get(node.input[index]) if len(node.input) > index else None
+
+
+def _count(tensor: Any) -> int:
+    return int(math.prod(tensor.dims))
+
+
+def _kind(tensor: Any) -> str:
+    return _type_name(tensor.data_type)
+
+
+def _type_name(number: int) -> str:
+    """NumPy's name of an ONNX type; ONNX's own for those that NumPy lacks."""
+    import onnx
+
+    try:
+        name = str(onnx.TensorProto.DataType.Name(number)).lower()
+    except ValueError:
+        return f"type {number}"
+    return {"float": "float32", "double": "float64"}.get(name, name)
+
+
+def _name(weight: str) -> str:
+    """A layer's name from its weight's: without what exporters and quantisers append."""
+    for ending in ("_quantized", ".weight"):
+        weight = weight.removesuffix(ending)
+    return weight

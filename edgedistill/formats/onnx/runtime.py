@@ -1,0 +1,383 @@
+"""ONNX Runtime on the CPU: the file is the exported model itself, checked; it runs here and on every device with a CPU."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgedistill.base.arrays import Images, Logits
+from edgedistill.base.errors import InputError, Problem, TrialFailure, UnsupportedError
+from edgedistill.base.store import file_sha256, size_bytes, sync_folder, tool_version
+from edgedistill.devices.session import MeasurementProtocol
+from edgedistill.devices.sessions import profile_file
+from edgedistill.documents.artifacts import (
+    CompiledArtifact,
+    ExportedModel,
+    Fallbacks,
+    Inspection,
+    Profile,
+    TensorSignature,
+)
+from edgedistill.documents.specs import ComputedBy, Format, Precision, QuantScheme, Target
+from edgedistill.formats.carried import carried_scheme
+from edgedistill.formats.format import Conversion, ModelFormat, Opened, signature_problems
+from edgedistill.formats.onnx.content import layers, modules, operators, tensor_bytes, tensors
+from edgedistill.formats.origin import listed_modules
+from edgedistill.formats.precisions import precision_of, settled_scheme
+from edgedistill.networks.rounding.damage import LayerDamage
+
+_AGAIN = "export it again"
+_TOOLS = ("onnx", "onnxruntime")
+_PROVIDER = "CPUExecutionProvider"
+
+
+class OnnxFormat(ModelFormat):
+    """ONNX, by ONNX Runtime."""
+
+    format = Format.ONNX
+    suffixes = (".onnx",)
+    computed_by = ComputedBy.DEVICE
+    distribution = "onnxruntime"
+    on_device = Path(__file__).with_name("on_device.py")
+    from_fp32 = True
+
+    def loaded_before(self, scheme: QuantScheme) -> tuple[str, ...]:
+        """The exporter's modules and the quantiser's."""
+        exporter = ("torch.onnx._internal.exporter._core", "onnxscript")
+        return exporter if scheme.floating else (*exporter, "onnxruntime.quantization")
+
+    def convert(self, what: Conversion, scheme: QuantScheme, path: Path) -> ExportedModel:
+        """The fp32 file from the torch program, the others from that."""
+        if scheme.precision is Precision.FP32:
+            from edgedistill.formats.onnx.export import export_onnx
+
+            return export_onnx(what.program(), what.contract, path, build_hash=what.build_hash)
+        assert what.full is not None
+        if scheme.precision is Precision.FP16:
+            from edgedistill.formats.onnx.fp16 import to_fp16
+
+            return to_fp16(what.full, path.parent)
+        if scheme.integer:
+            from edgedistill.formats.onnx.int8 import to_int8
+
+            return to_int8(what.full, what.calibration(), scheme, path.parent, what.style)
+        from edgedistill.formats.onnx.weights import to_int8_weights
+
+        return to_int8_weights(what.full, scheme, path.parent)
+
+    def damages(self, what: Conversion, scheme: QuantScheme) -> tuple[LayerDamage, ...]:
+        """On the fp32 file, which is what is quantised."""
+        from edgedistill.formats.onnx.sensitivity import rank_layers
+
+        assert what.full is not None
+        return rank_layers(what.full, what.calibration(), scheme, what.style)
+
+    def open(self, path: Path, target: Target) -> Opened:
+        """A file with its contract."""
+        from edgedistill.formats.onnx.metadata import read_contract
+
+        return Opened(self.adopt(path, target), read_contract(path))
+
+    def unsupported(self, model: ExportedModel, target: Target) -> tuple[Problem, ...]:
+        """Operators (by domain and opset) for which this ONNX Runtime has no CPU kernel, and weights kept outside the file.
+        Types are not looked at: `compile` loads the model, and that fails where a type has no kernel."""
+        if model.format is not Format.ONNX:
+            return (Problem(str(model.path), f"is {model.format}, not onnx", "export it as onnx"),)
+        graph_file = _read(model.path)
+        opsets = {entry.domain: entry.version for entry in graph_file.opset_import}
+        problems = [
+            Problem(
+                f"{model.path.name}: {count} x {domain + '.' if domain else ''}{operator}",
+                f"ONNX Runtime {tool_version('onnxruntime')} has no CPU kernel for it at opset {opsets.get(domain, '?')} "
+                f"(used by {listed_modules(modules(graph_file.graph, domain, operator))})",
+                "export with another opset, or replace the operator in the model",
+            )
+            for (domain, operator), count in sorted(operators(graph_file.graph).items())
+            if not _has_kernel(domain, operator, opsets.get(domain, 1))
+            and (domain, operator) not in {(f.domain, f.name) for f in graph_file.functions}
+        ]
+        if _has_external_weights(graph_file):
+            problems.append(Problem(str(model.path), "keeps weights in a second file", "export with weights inside"))
+        return tuple(problems)
+
+    def compile(self, model: ExportedModel, target: Target, folder: Path) -> CompiledArtifact:
+        """Check the model (onnx.checker, signature as the exporter stated it, kernels, a load) and copy it into `folder`.
+        Raises UnsupportedError with every problem found."""
+        problems = _check(model.path) or [*self.unsupported(model, target)] or _load_problems(model.path)
+        if not problems:
+            problems = signature_problems(model, *_signature(_session(model.path)))
+        if problems:
+            raise UnsupportedError(f"{model.path.name} cannot be used with ONNX Runtime", problems=problems)
+        final = folder / model.path.name
+        folder.mkdir(parents=True, exist_ok=True)
+        part = folder / f".{model.path.name}.{os.getpid()}.tmp"
+        try:
+            shutil.copyfile(model.path, part)
+            with part.open("rb") as stream:
+                os.fsync(stream.fileno())
+            part.replace(final)
+            sync_folder(folder)
+        finally:
+            part.unlink(missing_ok=True)
+        return _artifact(final, model.scheme, target.name).model_copy(update={"fallbacks": _assigned(final)})
+
+    def adopt(self, path: Path, target: Target) -> CompiledArtifact:
+        """Any ONNX file as an artifact, where it lies; its precision is read off its layers. Raises InputError
+        if it is not a file that ONNX accepts, or says another precision than it has."""
+        if not path.is_file():
+            what = "is a folder" if path.is_dir() else "does not exist"
+            raise InputError(f"{path} {what}", fix="name an .onnx file")
+        problems = _check(path)
+        if problems:
+            raise InputError(f"{path} is not a valid ONNX model", problems=problems)
+        model = _read(path)
+        carried = carried_scheme({entry.key: entry.value for entry in model.metadata_props}, path)
+        found = layers(model.graph)
+        return _artifact(path, settled_scheme(carried, precision_of(found), found, path), target.name)
+
+    def run(self, artifact: CompiledArtifact, batches: Iterable[Images]) -> Iterator[Logits]:
+        """Logits of each batch. The shipped graphs take one image at a time, so the images of a batch are spread over
+        threads, each running a session of one thread: on small models this beats threads inside an operator by far, and
+        the result does not depend on the number of cores. Raises UnsupportedError for a file that does not take one tensor
+        of images, TrialFailure where ONNX Runtime refuses the file, or an image."""
+        try:
+            session = _session(artifact.path)
+        except _refusals() as error:
+            message = f"ONNX Runtime does not load {artifact.path.name}: {_first_line(error)}"
+            raise TrialFailure(message, fix="export it with another precision or opset") from error
+        signatures = session.get_inputs()
+        if len(signatures) != 1 or not signatures[0].shape:
+            taken = ", ".join(tensor.shown for tensor in _signature(session)[0]) or "nothing"
+            raise UnsupportedError(
+                f"{artifact.path.name} takes {taken}, not one tensor of images", fix="export it with one input"
+            )
+        signature = signatures[0]
+        workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        fixed = signature.shape[0] if isinstance(signature.shape[0], int) else None
+
+        def infer(images: Images) -> Any:
+            try:
+                output = session.run(None, {signature.name: images})[0]
+            except _refusals() as error:
+                message = f"ONNX Runtime cannot run {artifact.path.name}: {_first_line(error)}"
+                raise TrialFailure(message, fix="export it again, for inputs of the size that it states") from error
+            if not isinstance(output, np.ndarray) or output.dtype.kind not in "fiu" or output.ndim == 0:
+                message = f"{artifact.path.name} gives no tensor of numbers"
+                raise UnsupportedError(message, fix="export it with its logits as the first output")
+            return output
+
+        return _spread_over_threads(infer, batches, workers, fixed)
+
+    def profile(self, artifact: CompiledArtifact, inputs: Images | None, protocol: MeasurementProtocol) -> Profile:
+        """Sessions of the device's agent, which loads this very file."""
+        name = "" if inputs is None else _session(artifact.path).get_inputs()[0].name
+        return profile_file(artifact, self.on_device, inputs, name, protocol)
+
+    def inspect(self, artifact: CompiledArtifact) -> Inspection:
+        """Checker and load, then what the graph holds and which provider computes it."""
+        if problems := _check(artifact.path):
+            return Inspection(checks=(f"onnx.checker: {problems[0].what}",))
+        model, problems = _read(artifact.path), _load_problems(artifact.path)
+        version = tool_version("onnxruntime")
+        loads = f"does not load it: {problems[0].what}" if problems else "loads it on the CPU"
+        seen = Inspection(
+            checks=("onnx.checker accepts the file", f"ONNX Runtime {version} {loads}"),
+            operations=dict(Counter(op for (_, op), n in operators(model.graph).items() for _ in range(n))),
+            layers=layers(model.graph),
+            bytes_by_part=_parts(model, artifact.bytes),
+            facts={
+                "opsets": ", ".join(sorted(f"{e.domain or 'ai.onnx'} {e.version}" for e in model.opset_import)),
+                "producer": f"{model.producer_name} {model.producer_version}".strip(),
+                "metadata": ", ".join(sorted(entry.key for entry in model.metadata_props)),
+            },
+        )
+        if problems:
+            return seen
+        inputs, outputs = _signature(_session(artifact.path))
+        return seen.model_copy(update={"inputs": inputs, "outputs": outputs, "fallbacks": _assigned(artifact.path)})
+
+
+def _artifact(path: Path, scheme: QuantScheme, target: str) -> CompiledArtifact:
+    return CompiledArtifact(
+        path=path,
+        format=Format.ONNX,
+        scheme=scheme,
+        target=target,
+        toolchain={name: tool_version(name) for name in _TOOLS},
+        sha256=file_sha256(path),
+        bytes=size_bytes(path),
+    )
+
+
+def _parts(model: Any, file_bytes: int) -> dict[str, int]:
+    """Bytes of weights in the file, of its metadata, and of the rest."""
+    import onnx
+
+    inside = [t for t in tensors(model) if t.data_location != onnx.TensorProto.EXTERNAL]
+    weights = sum(map(tensor_bytes, inside))
+    metadata = sum(entry.ByteSize() for entry in model.metadata_props)
+    return {"weights": weights, "metadata": metadata, "graph": file_bytes - weights - metadata}
+
+
+def _assigned(path: Path) -> Fallbacks:
+    """Which execution provider ONNX Runtime gives each node of a file that it loads to, as its session says."""
+    session = _session(path, {"session.record_ep_graph_assignment_info": "1"})
+    if (assignment := getattr(session, "get_provider_graph_assignment_info", None)) is None:
+        return Fallbacks(by=_PROVIDER, unknown=f"ONNX Runtime {tool_version('onnxruntime')} does not tell, 1.24 does")
+    parts = assignment()
+    nodes = [(part.ep_name, node.op_type) for part in parts for node in part.get_nodes()]
+    elsewhere = Counter(f"{kind} ({provider})" for provider, kind in nodes if provider != _PROVIDER)
+    return Fallbacks(by=_PROVIDER, operations=len(nodes), elsewhere=dict(elsewhere))
+
+
+# -- running ----------------------------------------------------------------------------------------------------
+
+
+def _session(path: Path, entries: Mapping[str, str] | None = None) -> Any:
+    """An InferenceSession of one thread; `entries` are further settings of the session by name."""
+    import onnxruntime as ort  # type: ignore[import-untyped]
+
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    for name, value in (entries or {}).items():
+        options.add_session_config_entry(name, value)
+    return ort.InferenceSession(str(path), options, providers=[_PROVIDER])
+
+
+def _spread_over_threads(
+    infer: Callable[[Images], Any], batches: Iterable[Images], workers: int, fixed: int | None
+) -> Iterator[Logits]:
+    """`infer` over pieces of each batch: of `fixed` images where the graph's batch is fixed, else one piece a worker."""
+    with ThreadPoolExecutor(workers) as pool:
+        for batch in batches:
+            size = fixed or max(1, -(-len(batch) // workers))
+            if fixed is not None and (fixed < 1 or len(batch) % fixed):
+                message = f"the graph takes {fixed} images at a time; a batch has {len(batch)}"
+                raise UnsupportedError(message, fix="export it with a batch of 1")
+            images = np.ascontiguousarray(batch)
+            pieces = pool.map(infer, [images[i : i + size] for i in range(0, len(images), size)])
+            yield np.concatenate(list(pieces)).astype(np.float32, copy=False)
+
+
+# -- reading ----------------------------------------------------------------------------------------------------
+
+
+def _read(path: Path) -> Any:
+    import onnx
+
+    return onnx.load(str(path), load_external_data=False)
+
+
+def _check(path: Path) -> list[Problem]:
+    """What is wrong with a file: weights kept outside its folder, or beyond the end of theirs, before anything opens them;
+    then what onnx.checker has to say. It is given the path, since a model in memory is limited to 2 GiB."""
+    import onnx
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+
+    try:
+        model = _read(path)
+        # The checker's C++ reader takes some truncated files for empty models.
+        if not model.graph.node:
+            return [Problem(str(path), "holds no operators", _AGAIN)]
+        if problems := [*_external_problems(model, path)]:
+            return problems
+        del model
+        onnx.checker.check_model(str(path))
+    # What the checker's C++ code throws comes as a RuntimeError, an encoding that is none as a ValueError.
+    except (onnx.checker.ValidationError, DecodeError, OSError, RuntimeError, ValueError) as error:
+        return [Problem(str(path), _first_line(error) or "cannot be parsed", _AGAIN)]
+    return []
+
+
+def _external_problems(model: Any, path: Path) -> Iterator[Problem]:
+    """Weights in second files that are not files beside the model, or do not hold what is looked for in them."""
+    import onnx
+
+    folder = path.absolute().parent.resolve()
+    for tensor in tensors(model):
+        if tensor.data_location != onnx.TensorProto.EXTERNAL and not tensor.external_data:
+            continue
+        entries = {entry.key: entry.value for entry in tensor.external_data}
+        name, location = ascii(tensor.name[:80])[1:-1], entries.get("location", "")
+        file = (folder / location).resolve() if location and "\0" not in location else folder
+        if file == folder or not file.is_relative_to(folder) or not file.is_file():
+            what = f"keeps its values in {location[:80]!a}, which is no file in the model's folder"
+            yield Problem(name, what, "save the model again with its weights inside")
+            continue
+        offset, length = (int(entries.get(key) or 0) for key in ("offset", "length"))
+        needed = max(length, tensor_bytes(tensor))
+        if offset < 0 or length < 0 or offset + needed > file.stat().st_size:
+            what = f"wants {needed:,} bytes at {offset:,} of {file.name}, which has {file.stat().st_size:,}"
+            yield Problem(name, what, "copy both files again")
+
+
+def _refusals() -> tuple[type[Exception], ...]:
+    """What ONNX Runtime raises for a file or an input that it does not take."""
+    from onnxruntime.capi import onnxruntime_pybind11_state as state  # type: ignore[import-untyped]
+
+    own = (v for v in vars(state).values() if isinstance(v, type) and issubclass(v, Exception))
+    return (*own, RuntimeError, ValueError, UnicodeDecodeError)
+
+
+def _load_problems(path: Path) -> list[Problem]:
+    try:
+        _session(path)
+    except _refusals() as error:
+        return [Problem(str(path), _first_line(error), "export with another precision or opset")]
+    return []
+
+
+def _first_line(error: Exception) -> str:
+    """The first line of an error, without characters that a terminal acts on: it may quote the file."""
+    return "".join(c if c.isprintable() else "?" for c in str(error).strip().partition("\n")[0])
+
+
+def _has_kernel(domain: str, operator: str, opset: int) -> bool:
+    """Whether the CPU provider has a kernel of this operator for the version that `opset` means, or can expand it."""
+    import onnx
+    from onnxruntime.capi import onnxruntime_pybind11_state as state
+
+    version = opset
+    if onnx.defs.has(operator, max_inclusive_version=opset, domain=domain):
+        schema: Any = onnx.defs.get_schema(operator, max_inclusive_version=opset, domain=domain)
+        if schema.has_function or schema.has_context_dependent_function:
+            return True
+        version = schema.since_version
+    return any(
+        kernel.op_name == operator
+        and kernel.domain == domain
+        and kernel.version_range[0] <= version
+        and version <= kernel.version_range[1]
+        for kernel in state.get_all_opkernel_def()
+    )
+
+
+def _has_external_weights(graph_file: Any) -> bool:
+    import onnx
+
+    return any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in graph_file.graph.initializer)
+
+
+def _signature(session: Any) -> tuple[tuple[TensorSignature, ...], tuple[TensorSignature, ...]]:
+    """Inputs and outputs with numpy's names of dtypes; an open dimension is -1."""
+    kinds = {"float": "float32", "double": "float64"}
+
+    def signature(node: Any) -> TensorSignature:
+        kind = re.sub(r"^tensor\((.*)\)$", r"\1", node.type)
+        shape = tuple(size if isinstance(size, int) else -1 for size in node.shape)
+        return TensorSignature(name=node.name, dtype=kinds.get(kind, kind), shape=shape)
+
+    return tuple(map(signature, session.get_inputs())), tuple(map(signature, session.get_outputs()))
+
+
+FORMAT = OnnxFormat

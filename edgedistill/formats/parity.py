@@ -1,0 +1,44 @@
+"""How far a file's logits may be from the model's: as far as its precision explains, or the model's own rounding."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from edgedistill.base.arrays import Logits
+from edgedistill.base.errors import TrialFailure
+from edgedistill.documents.artifacts import Parity
+from edgedistill.documents.specs import Precision
+from edgedistill.networks.program.program import ROUNDINGS
+
+# Of the largest logit of the fp32 program. Deep networks with random weights round most; trained ones stay far below.
+_TOLERANCES = {Precision.FP32: 2e-3, Precision.FP16: 5e-2}
+
+
+def parity_of(
+    logits: Logits, reference: Logits, precision: Precision, rounding: Callable[[], float]
+) -> tuple[Parity, tuple[str, ...]]:
+    """How far `logits` [n, classes] are from `reference`, and what there is to say about it. `rounding` is asked where an
+    fp32 file is further away than it should be: how far the model itself is from what it would give without rounding.
+    Raises TrialFailure where neither precision nor rounding explains the difference; integer files are not judged here,
+    whose loss is a matter of accuracy."""
+    if logits.shape != reference.shape:
+        raise TrialFailure(f"it gives {list(logits.shape)} where the model gives {list(reference.shape)}")
+    error = float(np.abs(logits - reference).max())
+    scale = float(np.abs(reference).max())
+    agreement = float((logits.argmax(axis=1) == reference.argmax(axis=1)).mean())
+    parity = Parity(max_abs_error=error, top1_agreement=agreement, images=len(logits))
+    tolerance = _TOLERANCES.get(precision)
+    if tolerance is None or error <= tolerance * max(scale, 1e-6):
+        return parity, ()
+    differs = f"its logits differ from the model's by up to {error:.3g}, and the largest of them is {scale:.3g}"
+    own = rounding() if precision is Precision.FP32 else 0.0
+    if error <= ROUNDINGS * own:
+        return parity, (
+            f"{differs}: the model magnifies rounding, torch's own fp32 logits are up to {own:.3g} from fp64",
+        )
+    raise TrialFailure(
+        differs,
+        fix="this is a fault of the converter or the runtime: use another format, or report it with the model's name",
+    )

@@ -1,0 +1,95 @@
+"""Parity and accuracy of an artifact, by running it: never of the torch model it came from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgedistill.base.arrays import Images, Logits
+from edgedistill.base.errors import TrialFailure
+from edgedistill.base.intervals import pack
+from edgedistill.devices.session import NotRunnableError
+from edgedistill.documents.artifacts import CompiledArtifact, Inspected, Parity, Verification, Verified
+from edgedistill.documents.specs import ComputedBy
+from edgedistill.formats.format import ModelFormat
+
+Labels = NDArray[np.integer]
+
+BATCH_IMAGES = 256
+REFERENCE_IMAGES = 256
+"""So many images are computed where an interpreter, a hundred times slower than a runtime, stands in for one."""
+
+
+def verify(
+    runtime: ModelFormat, artifact: CompiledArtifact, reference_logits: Logits, images: Images, labels: Labels
+) -> Verification:
+    """Run the artifact on the validation split and compare it with the fp32 torch program; a reference interpreter on the
+    first REFERENCE_IMAGES of it.
+
+    `reference_logits` float32 [n, C] are that program's for `images` uint8 [n, 3, R, R], `labels` int [n] the classes. Where
+    this machine cannot run the artifact, the result is Inspected with the runtime's own checks and the reason. Raises
+    TrialFailure for outputs that are not finite or of another shape, ValueError for arrays that do not belong together.
+    """
+    if not len(images) == len(labels) == len(reference_logits) or len(images) == 0:
+        raise ValueError(f"{len(images)} images, {len(labels)} labels, {len(reference_logits)} reference logits")
+    if not np.isfinite(reference_logits).all():
+        raise ValueError("the reference logits are not finite")
+    if runtime.computed_by is ComputedBy.REFERENCE:
+        images, labels = images[:REFERENCE_IMAGES], labels[:REFERENCE_IMAGES]
+        reference_logits = reference_logits[:REFERENCE_IMAGES]
+    try:
+        logits = run_all(runtime, artifact, images, classes=reference_logits.shape[1])
+    except NotRunnableError as error:
+        return Inspected(reason=error.message, checks=runtime.inspect(artifact).checks)
+    top = logits.argmax(axis=1)
+    return Verified(
+        computed_by=runtime.computed_by,
+        parity=Parity(
+            max_abs_error=float(np.abs(logits - reference_logits).max()),
+            top1_agreement=float((top == reference_logits.argmax(axis=1)).mean()),
+            images=len(images),
+        ),
+        accuracy_validation=float((top == labels).mean()),
+        right=pack((top == labels).tolist()),
+    )
+
+
+def test_accuracy(runtime: ModelFormat, artifact: CompiledArtifact, images: Images, labels: Labels) -> float:
+    """Accuracy (0 to 1) of the artifact on the test split: `images` uint8 [n, 3, R, R], `labels` int [n].
+
+    Apart from `verify`, so that the test split is read only where it is asked for by name: it is for the shipped files,
+    once, after the winner is fixed. Raises NotRunnableError, and TrialFailure as `verify` does.
+    """
+    if len(images) != len(labels) or len(images) == 0:
+        raise ValueError(f"{len(images)} images, {len(labels)} labels")
+    logits = run_all(runtime, artifact, images, classes=None)
+    return float((logits.argmax(axis=1) == labels).mean())
+
+
+def run_all(runtime: ModelFormat, artifact: CompiledArtifact, images: Images, classes: int | None) -> Logits:
+    """The artifact's logits float32 [n, C] for all `images`, checked batch by batch: C is `classes` (None: that of the first
+    batch), every value finite. Raises TrialFailure naming the artifact, NotRunnableError."""
+    name = f"{artifact.path.name} ({artifact.format}, {artifact.scheme.label})"
+    parts: list[Logits] = []
+    rows = 0
+    for logits in runtime.run(artifact, _batches(images)):
+        expected_rows = min(BATCH_IMAGES, len(images) - rows)
+        columns = logits.shape[1] if logits.ndim == 2 and classes is None else classes
+        if logits.shape != (expected_rows, columns):
+            wanted = f"[{expected_rows}, {columns if columns is not None else 'classes'}]"
+            raise TrialFailure(f"{name} gives logits of shape {list(logits.shape)} instead of {wanted}")
+        if not np.isfinite(logits).all():
+            broken = rows + int(np.flatnonzero(~np.isfinite(logits).all(axis=1))[0])
+            raise TrialFailure(f"{name} gives logits that are not finite, first for image {broken}")
+        parts.append(logits.astype(np.float32, copy=False))
+        rows += expected_rows
+        classes = columns
+    if rows != len(images):
+        raise TrialFailure(f"{name} gives logits for {rows} of {len(images)} images")
+    return np.concatenate(parts)
+
+
+def _batches(images: Images) -> Iterator[Images]:
+    return (images[start : start + BATCH_IMAGES] for start in range(0, len(images), BATCH_IMAGES))

@@ -1,0 +1,326 @@
+"""NVIDIA engines: `tensorrt` for the GPU in this machine, `tensorrt_rtx` ahead of time for GPUs that are not here.
+
+Both parse the same ONNX file and take every precision from its types (strongly typed networks): an fp16 engine comes from
+the fp16 file, an int8 engine from the file with quantise and dequantise nodes. An engine runs only on the generations of
+GPU that it was built for; without one of them it is inspected, never run.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from edgedistill.base.arrays import Images, Logits
+from edgedistill.base.errors import MissingDependencyError, Problem, UnsupportedError
+from edgedistill.base.store import file_sha256, size_bytes, tool_version, write_atomic
+from edgedistill.devices.session import MeasurementProtocol, NotRunnableError
+from edgedistill.documents.artifacts import CompiledArtifact, ExportedModel, Fallbacks, Inspection, Profile
+from edgedistill.documents.specs import ComputedBy, Format, Precision, QuantScheme, Target
+from edgedistill.formats.format import IntegerStyle, ModelFormat, Opened
+from edgedistill.formats.onnx_file import load
+from edgedistill.formats.tensorrt.graph import linear_as_convolution
+from edgedistill.formats.tensorrt.network import counted, output_types, seen_network
+from edgedistill.formats.tensorrt.record import engine_record, open_engine
+from edgedistill.formats.tensorrt.vendor import Vendor, local_capability, named_vendor, vendor, vendor_log
+
+_WHERE = "run it on a machine with such a GPU, or use the ONNX file that it was built from"
+_TURING = 75
+_LOG_LINES_KEPT = 20
+
+
+def trtexec_command(onnx: str, scheme: QuantScheme) -> str:
+    """The command that builds an engine from the file called `onnx`. Every precision takes the same flag: types come from
+    the file, so --fp16 or --int8, which let the builder choose others, are not given. Needs TensorRT 10 (JetPack 6)."""
+    stem = onnx.removesuffix(".onnx")
+    engine = stem if scheme.label in stem else f"{stem}.{scheme.label}"
+    return f"trtexec --onnx={onnx} --saveEngine={engine}.engine --stronglyTyped --skipInference"
+
+
+class TensorRTFormat(ModelFormat):
+    """NVIDIA engines, built from ONNX files."""
+
+    format = Format.TENSORRT
+    suffixes = (".engine", ".plan")
+    computed_by = ComputedBy.DEVICE
+    in_this_process = True
+
+    @property
+    def portable(self) -> Format:
+        """ONNX."""
+        return Format.ONNX
+
+    def style(self, machine: str) -> IntegerStyle:
+        """As the builder wants Q/DQ pairs, whatever the processor."""
+        return IntegerStyle.TENSORRT
+
+    def open(self, path: Path, target: Target) -> Opened:
+        """An engine by the record beside it."""
+        return open_engine(path)
+
+    def file_name(self, stem: str, capabilities: Sequence[int] = ()) -> str:
+        """`student-fp16-sm80-86.engine`."""
+        listed = "-".join(str(number) for number in capabilities)
+        return f"{stem}-sm{listed}.engine" if listed else f"{stem}.engine"
+
+    def record(self, opened: Opened, name: str) -> str:
+        """What an engine cannot tell without its GPU."""
+        return engine_record(opened, name)
+
+    def device_command(self, portable: str, scheme: QuantScheme) -> str:
+        """That of `trtexec`."""
+        return trtexec_command(portable, scheme)
+
+    def unsupported(self, model: ExportedModel, target: Target) -> tuple[Problem, ...]:
+        """The parser's errors, and GPUs that the builder cannot build for. Raises MissingDependencyError."""
+        if model.format is not Format.ONNX:
+            return (
+                Problem(str(model.path), f"is {model.format}, and engines are built from onnx", "export it as onnx"),
+            )
+        if elsewhere := _built_on_device(model, target):
+            return (elsewhere,)
+        made_by = vendor()
+        builder = made_by.module.Builder(vendor_log(made_by.name))
+        network = _network(made_by, builder)
+        _, problems = _parse(made_by, network, model.path.read_bytes())
+        return (*problems, *_capability_problems(made_by, model, capabilities_for(target), target))
+
+    def compile(self, model: ExportedModel, target: Target, folder: Path) -> CompiledArtifact:
+        """An engine for the target's compute capabilities (this machine's own GPU, if it has one and is the target).
+
+        A capability that the builder refuses is left out if others remain, and the record says so and why. Raises
+        UnsupportedError with every parser error, or with the `trtexec` command where the engine has to be built on the
+        device; MissingDependencyError.
+        """
+        if elsewhere := _built_on_device(model, target):
+            raise UnsupportedError(
+                elsewhere.what, fix=elsewhere.fix, command=trtexec_command(model.path.name, model.scheme)
+            )
+        made_by = vendor()
+        capabilities = capabilities_for(target)
+        if problems := _capability_problems(made_by, model, capabilities, target):
+            raise UnsupportedError(f"no TensorRT engine can be built for {target.name}", problems=problems)
+        began = time.monotonic()
+        built = _build_for_all(made_by, model, capabilities)
+        path = folder / f"{model.path.stem}.engine"
+        write_atomic(path, built.engine)
+        record = built.record | {"build_seconds": f"{time.monotonic() - began:.2f}", "onnx_sha256": model.sha256}
+        return CompiledArtifact(
+            path=path,
+            format=Format.TENSORRT,
+            scheme=model.scheme,
+            target=target.name,
+            toolchain={made_by.name: made_by.version, "onnx": tool_version("onnx")},
+            sha256=file_sha256(path),
+            bytes=size_bytes(path),
+            record=record,
+            # The builder takes the whole network or refuses: an engine hands nothing back to the CPU.
+            fallbacks=Fallbacks(
+                by="TensorRT on the GPU", operations=sum(built.network.operations.values()), elsewhere={}
+            ),
+            handed_over=built.network,
+        )
+
+    def run(self, artifact: CompiledArtifact, batches: Iterable[Images]) -> Iterator[Logits]:
+        """Logits of each batch, image by image on the GPU. Raises NotRunnableError before the first batch."""
+        _require_gpu(artifact)
+        from edgedistill.formats.tensorrt.gpu import Engine
+
+        return Engine(artifact.path, _vendor_of(artifact)).run(batches)
+
+    def profile(self, artifact: CompiledArtifact, inputs: Images | None, protocol: MeasurementProtocol) -> Profile:
+        """Sessions on this machine's GPU. Raises NotRunnableError where it has none that the engine was built for."""
+        _require_gpu(artifact)
+        from edgedistill.formats.tensorrt.gpu import profile_engine
+
+        return profile_engine(artifact, _vendor_of(artifact), inputs, protocol)
+
+    def inspect(self, artifact: CompiledArtifact) -> Inspection:
+        """The file's hash and header, the builder's record, and the network that the builder was given: an engine cannot be
+        read back. Loaded where its GPU is here."""
+        unchanged = file_sha256(artifact.path) == artifact.sha256
+        record, network = artifact.record, artifact.handed_over or Inspection(checks=())
+        checks = [
+            f"the engine file is {'unchanged since it was built' if unchanged else 'NOT the file that was built'}",
+            f"{record['builder']} built it for compute capabilities {record['capabilities']}",
+            f"it comes from the ONNX file with sha256 {record['onnx_sha256']}, of which the parser took every node",
+        ]
+        if left_out := record.get("capabilities_left_out"):
+            checks.append(f"left out: {left_out}")
+        with artifact.path.open("rb") as stream:
+            header = stream.read(32).hex()
+        facts = {name: value for name, value in record.items() if name not in ("layers", "log")} | {"header": header}
+        log = record.get("log", "").splitlines()
+        checks += [f"the builder warned: {line}" for line in log] or ["the builder had no warnings"]
+        try:
+            _require_gpu(artifact)
+        except NotRunnableError as error:
+            checks.append(f"not loaded: {error.message}")
+        else:
+            from edgedistill.formats.tensorrt.gpu import Engine
+
+            facts |= Engine(artifact.path, _vendor_of(artifact)).facts()
+            checks.append("it loads on this machine's GPU")
+        return network.model_copy(
+            update={"checks": (*checks, *network.checks), "facts": facts, "fallbacks": artifact.fallbacks}
+        )
+
+
+def capabilities_for(target: Target) -> tuple[int, ...]:
+    """Compute capabilities to build for: this machine's own GPU where it is the target and has one, else the target's."""
+    here = local_capability() if target.transport == "local" else None
+    return target.compute_capabilities if here is None else (here,)
+
+
+def _built_on_device(model: ExportedModel, target: Target) -> Problem | None:
+    """What to do on ARM boards (Jetson): an engine there is built by the TensorRT of the board's own system."""
+    if target.machine is None or not target.machine.startswith(("aarch64", "arm")):
+        return None
+    return Problem(
+        model.path.name,
+        f"the engine for {target.name} ({target.machine}) can only be built on the device",
+        f"copy {model.path.name} to it and run there: {trtexec_command(model.path.name, model.scheme)}",
+    )
+
+
+def _capability_problems(
+    made_by: Vendor, model: ExportedModel, wanted: Sequence[int], target: Target
+) -> tuple[Problem, ...]:
+    on_device = f"build on the device: {trtexec_command(model.path.name, model.scheme)}"
+    if not wanted:
+        return (Problem(target.name, "names no compute_capabilities", "add them to the target's file, e.g. [89]"),)
+    if made_by.ahead_of_time:
+        members = made_by.module.ComputeCapability.__members__
+        known = {int(name[2:]) for name in members if name.startswith("SM")}
+        where = f"{made_by.name} {made_by.version}"
+    else:
+        here = local_capability()
+        known = set() if here is None else {here}
+        where = f"{made_by.name} {made_by.version} on this machine's GPU"
+    listed = ", ".join(map(str, sorted(known)))
+    return tuple(
+        Problem(target.name, f"{where} builds for compute capabilities {listed}, not for {capability}", on_device)
+        for capability in wanted
+        if capability not in known
+    )
+
+
+# -- building ---------------------------------------------------------------------------------------------------------
+
+
+def _network(made_by: Vendor, builder: Any) -> Any:
+    strongly_typed = made_by.module.NetworkDefinitionCreationFlag.STRONGLY_TYPED
+    return builder.create_network(0 if made_by.ahead_of_time else 1 << int(strongly_typed))
+
+
+def _parse(made_by: Vendor, network: Any, onnx_bytes: bytes) -> tuple[Any, tuple[Problem, ...]]:
+    """Fills `network`. The parser is returned to stay alive: the network reads the weights that it holds."""
+    parser = made_by.module.OnnxParser(network, vendor_log(made_by.name))
+    if parser.parse(onnx_bytes):
+        return parser, ()
+    errors = [parser.get_error(index) for index in range(parser.num_errors)]
+    return parser, tuple(
+        Problem(f"{error.node_operator()} {error.node_name()}".strip(), _sentence(str(error.desc())))
+        for error in errors
+    )
+
+
+def _sentence(description: str) -> str:
+    """One line, without what the parser adds about a missing GPU: it parses without one."""
+    return " ".join(line.strip() for line in description.splitlines() if "catchCudaError" not in line)
+
+
+@dataclass(frozen=True)
+class _Built:
+    """An engine, its builder's record, and the network that the builder was given."""
+
+    engine: bytes
+    record: dict[str, str]
+    network: Inspection
+
+
+def _build_for_all(made_by: Vendor, model: ExportedModel, capabilities: Sequence[int]) -> _Built:
+    built = _build(made_by, model, capabilities)
+    if isinstance(built, _Built):
+        return built
+    alone = {c: _build(made_by, model, [c]) for c in capabilities} if len(capabilities) > 1 else {}
+    able = [c for c, one in alone.items() if isinstance(one, _Built)]
+    if able and len(able) < len(capabilities):
+        part = _build(made_by, model, able)
+        if isinstance(part, _Built):
+            left_out = "; ".join(f"{c}: {' '.join(why)}" for c, why in alone.items() if not isinstance(why, _Built))
+            return replace(part, record=part.record | {"capabilities_left_out": left_out})
+    raise UnsupportedError(
+        f"{made_by.name} {made_by.version} cannot build an engine from {model.path.name}",
+        problems=[Problem(f"compute capabilities {_listed(capabilities)}", line) for line in built],
+        fix="leave tensorrt out of `formats`, or replace the operation that it names",
+    )
+
+
+def _build(made_by: Vendor, model: ExportedModel, capabilities: Sequence[int]) -> _Built | list[str]:
+    """The engine, or the builder's errors. Raises UnsupportedError where parsing fails."""
+    trt, log = made_by.module, vendor_log(made_by.name)
+    log.lines.clear()
+    proto = load(model.path)
+    # tensorrt_rtx 1.7 has no fp32 matrix product for Turing, but has the convolution that is the same sum.
+    lacks_product = made_by.ahead_of_time and _TURING in capabilities and model.scheme.precision is not Precision.FP16
+    rewritten = linear_as_convolution(proto) if lacks_product else 0
+    builder = trt.Builder(log)
+    network = _network(made_by, builder)
+    parser, problems = _parse(made_by, network, proto.SerializeToString())
+    if problems:
+        raise UnsupportedError(f"{made_by.name} cannot read {model.path.name}", problems=problems)
+    given = seen_network(network, trt)
+    config = builder.create_builder_config()
+    if made_by.ahead_of_time:
+        config.num_compute_capabilities = len(capabilities)
+        for index, capability in enumerate(capabilities):
+            config.set_compute_capability(getattr(trt.ComputeCapability, f"SM{capability}"), index)
+    serialized = builder.build_serialized_network(network, config)
+    del parser
+    if serialized is None:
+        error = int(trt.ILogger.ERROR)
+        return [text for severity, text in log.lines if severity <= error] or ["the builder gave no reason"]
+    record = {
+        "builder": f"{made_by.name} {made_by.version}",
+        "capabilities": _listed(capabilities),
+        "onnx_nodes": str(len(proto.graph.node)),
+        "layers": counted(given.operations),
+        "layers_by_output_type": counted(output_types(network)),
+        "log": "\n".join(text for _, text in log.lines[-_LOG_LINES_KEPT:]),
+    }
+    if rewritten:
+        record["rewritten"] = f"{rewritten} linear as 1x1 convolution, for compute capability {_TURING}"
+    return _Built(bytes(serialized), record, given)
+
+
+def _listed(capabilities: Iterable[int]) -> str:
+    return ", ".join(map(str, capabilities))
+
+
+# -- running ----------------------------------------------------------------------------------------------------------
+
+
+def _vendor_of(artifact: CompiledArtifact) -> Vendor:
+    """The package that built the engine: no other reads it."""
+    return named_vendor(artifact.record["builder"].split()[0])
+
+
+def _require_gpu(artifact: CompiledArtifact) -> None:
+    """Raises NotRunnableError unless this machine has a GPU that the engine was built for, and the package to run it."""
+    wanted = artifact.record["capabilities"]
+    here = local_capability()
+    needs = f"the engine needs an NVIDIA GPU of compute capability {wanted}"
+    if here is None:
+        raise NotRunnableError(f"{needs}; this machine has none that PyTorch can use", fix=_WHERE)
+    if str(here) not in wanted.split(", "):
+        raise NotRunnableError(f"{needs}; this machine's has {here}", fix=_WHERE)
+    try:
+        _vendor_of(artifact)
+    except MissingDependencyError as error:
+        raise NotRunnableError(f"the engine needs the package that built it: {error.message}", fix=error.fix) from error
+
+
+FORMAT = TensorRTFormat

@@ -1,0 +1,61 @@
+"""A GhostNetV2-like family (Tang et al. 2022, arXiv:2211.12905) on timm's blocks: half of each layer's channels come from
+cheap depthwise convolutions of the other half, and long-range attention of two strips gates the later stages."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from edgedistill.documents.specs import StudentSpec
+from edgedistill.networks.families.family import Family, Place, StudentPlan, staged_plan
+
+if TYPE_CHECKING:
+    from torch import nn
+
+STEM = 16
+CHANNELS = (24, 40, 96, 160)
+BLOCKS = (2, 2, 6, 5)
+KERNELS = (3, 5, 3, 5)
+EXPANSIONS = (3, 3, 3, 6)
+WEIGHED = (0.0, 0.25, 0.0, 0.25)
+MODES = ("original", "attn", "attn", "attn")
+HEAD = (960, 1280)
+
+
+def plan(spec: StudentSpec) -> StudentPlan:
+    """About GhostNetV2 1.0 at width 1 and depth 1, neighbouring stages that work on maps of one size taken as one."""
+    return staged_plan(spec, STEM, CHANNELS, BLOCKS, HEAD, KERNELS, EXPANSIONS)
+
+
+def assemble(plan: StudentPlan, classes: int, merged: bool) -> nn.Module:
+    """The network of `plan`. Nothing is merged but batch norms, so `merged` changes nothing here."""
+    from timm.layers.conv_bn_act import ConvNormAct
+    from timm.models.ghostnet import GhostBottleneck
+    from torch import nn
+
+    from edgedistill.networks.families.stages import classifier
+
+    def block(place: Place) -> nn.Module:
+        return GhostBottleneck(
+            place.inputs,
+            place.hidden(place.outputs),
+            place.outputs,
+            place.kernel,
+            stride=place.stride,
+            se_ratio=WEIGHED[place.number],
+            mode=MODES[place.number],
+        )
+
+    stem = ConvNormAct(3, plan.stem_channels, 3, stride=plan.stem_stride)
+    return nn.Sequential(stem, *map(block, plan.places()), *classifier(plan, classes))
+
+
+FAMILY = Family(
+    name="ghostnetv2",
+    title="GhostNetV2-like",
+    widths=(0.25, 0.35, 0.5, 0.75, 1.0, 1.3),
+    depths=(0.34, 0.5, 1.0),
+    make_plan=plan,
+    assemble=assemble,
+    kernels=(3, 5, 7),
+    expansions=(2.0, 3.0, 4.0, 6.0),
+)

@@ -1,0 +1,51 @@
+"""A residual net of basic blocks (He et al. 2016), built on timm's.
+
+The stem is one 3x3 convolution, and the first stage halves with a strided block: the 7x7 convolution and the max pooling of
+the original serve 224 px only, and pooling is one operator more to schedule for an edge runtime.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from edgedistill.documents.specs import StudentSpec
+from edgedistill.networks.families.family import Family, Place, StudentPlan, staged_plan
+
+if TYPE_CHECKING:
+    from torch import nn
+
+STEM = 64
+CHANNELS = (64, 128, 256, 512)
+BLOCKS = (2, 2, 2, 2)
+
+
+def plan(spec: StudentSpec) -> StudentPlan:
+    """ResNet-18 at width 1 and depth 1; depth 2 has ResNet-34's number of layers, evenly spread."""
+    return staged_plan(spec, STEM, CHANNELS, BLOCKS)
+
+
+def assemble(plan: StudentPlan, classes: int, merged: bool) -> nn.Module:
+    """The network of `plan`. Nothing is merged but batch norms, so `merged` changes nothing here."""
+    from timm.layers.conv_bn_act import ConvNormAct
+    from timm.models.resnet import BasicBlock, downsample_conv
+    from torch import nn
+
+    from edgedistill.networks.families.stages import classifier
+
+    def block(place: Place) -> nn.Module:
+        changes = place.stride != 1 or place.inputs != place.outputs
+        shortcut = downsample_conv(place.inputs, place.outputs, 1, stride=place.stride) if changes else None
+        return BasicBlock(place.inputs, place.outputs, stride=place.stride, downsample=shortcut)
+
+    stem = ConvNormAct(3, plan.stem_channels, 3, stride=plan.stem_stride)
+    return nn.Sequential(stem, *map(block, plan.places()), *classifier(plan, classes))
+
+
+FAMILY = Family(
+    name="resnet",
+    title="Residual net of basic blocks",
+    widths=(0.125, 0.1875, 0.25, 0.375, 0.5, 0.75, 1.0, 1.5),
+    depths=(0.5, 1.0, 1.5, 2.0),
+    make_plan=plan,
+    assemble=assemble,
+)

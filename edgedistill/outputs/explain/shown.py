@@ -1,0 +1,62 @@
+"""Single figures as they are shown: a latency, an accuracy with its interval, a proof's range."""
+
+from __future__ import annotations
+
+from edgedistill.base.intervals import wilson_interval
+from edgedistill.base.units import format_ms, format_percent
+from edgedistill.documents.artifacts import Latency, MeasuredLatency, PredictedLatency, Proof
+from edgedistill.documents.specs import Percentile
+
+
+def proof_range(proof: Proof | None) -> str:
+    """`0.205 ms to 0.219 ms in 22 sessions`, `unknown` without a proof."""
+    if proof is None:
+        return "unknown"
+    low, high = proof.shown(min(proof.values)), proof.shown(max(proof.values))
+    if proof.share:
+        low = format_percent(min(proof.values))
+    return f"{low} to {high} in {sessions_text(len(proof.values))}"
+
+
+def sessions_text(count: int) -> str:
+    """`1 session`, `22 sessions`."""
+    return f"{count} session{'s' * (count != 1)}"
+
+
+def measured_in(latency: Latency) -> str:
+    """In how many sessions a latency was measured, empty where it was not."""
+    return sessions_text(latency.sessions) if isinstance(latency, MeasuredLatency) else ""
+
+
+def accuracy_text(share: float | None, interval: tuple[float, float] | None) -> str:
+    """`97.41% (94.7% to 98.7%)`: an accuracy with its 95% interval; `unknown`."""
+    if share is None or interval is None:
+        return "unknown"
+    low, high = interval
+    return f"{format_percent(share, 2)} ({format_percent(low)} to {format_percent(high)})"
+
+
+def validation_text(share: float | None, images: int) -> str:
+    """`accuracy_text` of a share of so many images; `unknown` without a share."""
+    return accuracy_text(share, None if share is None else wilson_interval(share, images))
+
+
+def latency_text(latency: Latency, percentile: Percentile) -> str:
+    """`0.211 ms`, `≈ 0.22 ms (0.15 to 0.30 ms)` where it is predicted, `unknown`."""
+    if isinstance(latency, MeasuredLatency):
+        return format_ms(latency.at(percentile))
+    return predicted_text(latency, percentile)
+
+
+def compared_text(latency: Latency, percentile: Percentile) -> str:
+    """`latency_text` of a file beside others: what was measured by way of the anchor."""
+    if isinstance(latency, MeasuredLatency):
+        return format_ms(latency.comparable(percentile))
+    return predicted_text(latency, percentile)
+
+
+def predicted_text(latency: Latency, percentile: Percentile) -> str:
+    """`≈ 0.22 ms (0.15 to 0.30 ms)`, `unknown` where nothing is predicted at that percentile."""
+    if isinstance(latency, PredictedLatency) and latency.percentile is percentile:
+        return f"≈ {format_ms(latency.latency_ms)} ({format_ms(latency.low_ms)} to {format_ms(latency.high_ms)})"
+    return "unknown"

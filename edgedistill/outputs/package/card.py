@@ -1,0 +1,123 @@
+"""MODEL_CARD.md: what the package is, how to call it, and what is known and unknown about it. Nothing but the result's own
+figures and words goes in."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from edgedistill.base.units import format_bytes, format_ms, format_percent
+from edgedistill.documents.artifacts import Latency, MeasuredLatency, PredictedLatency
+from edgedistill.documents.results import BuildResult, ShippedArtifact
+from edgedistill.documents.specs import Contract, Format
+from edgedistill.outputs.explain.shown import accuracy_text, measured_in, validation_text
+from edgedistill.outputs.package.package import PACKAGE
+
+_ANYWHERE = re.compile(r"([\\`*_\[\]|~])")
+_AT_THE_START = re.compile(r"^(\d+(?=[.)](?:\s|$)))?([#+=.)>-])")
+
+
+class _Verbatim(str):
+    """Text that goes into the card as it is: code, and what was escaped already."""
+
+
+def escape_markdown(text: str) -> str:
+    """Any text as one line of plain Markdown: nothing in it becomes markup, HTML, a table cell or a new line."""
+    line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    line = _AT_THE_START.sub(r"\1\\\2", _ANYWHERE.sub(r"\\\1", line))
+    return line.replace("&", "&amp;").replace("<", "&lt;")
+
+
+def model_card(result: BuildResult, contract: Contract, training: Mapping[str, str]) -> str:
+    """The card of what `result` ships. `training` names the recipe's settings as the build knows them (`recipe`,
+    `temperature`, `epochs`, ...), shown as they are. Raises ValueError for a build that ships nothing."""
+    if result.student is None or not result.artifacts:
+        raise ValueError("a build that ships nothing has no model card")
+    environment = Environment(
+        loader=PackageLoader("edgedistill.outputs.package", "templates"),
+        autoescape=False,  # the output is Markdown: `finalize` escapes for that instead
+        finalize=lambda value: value if isinstance(value, _Verbatim) else escape_markdown(str(value)),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters.update(
+        ms=format_ms,
+        size=format_bytes,
+        percent=format_percent,
+        latency=_latency_cell,
+        name=_name,
+        parity=_parity_cell,
+        accuracy=accuracy_text,
+        of_images=validation_text,
+    )
+    sample = code_sample(result, contract)
+    return environment.get_template("MODEL_CARD.md.j2").render(
+        result=result,
+        contract=contract,
+        training=dict(training),
+        sample=_Verbatim(sample),
+        not_run=[a for a in result.artifacts if a.verification.kind == "inspected"],
+        untimed=[_name(a) for a in result.artifacts if not isinstance(a.latency, MeasuredLatency)],
+        proven=[_name(a) for a in result.artifacts if result.proof and a.sha256 == result.proof.artifact_sha256],
+    )
+
+
+def code_sample(result: BuildResult, contract: Contract) -> str:
+    """Python that classifies one image with the first ONNX file of the package, run from inside the package; empty if there
+    is none."""
+    onnx = next((a for a in result.artifacts if a.format is Format.ONNX), None)
+    if onnx is None:
+        return ""
+    # The same steps as in data/preprocessing.py: an app that cuts and resizes otherwise sees another image.
+    cut = """\
+side = min(image.size)
+left, top = (image.width - side) // 2, (image.height - side) // 2
+image = image.crop((left, top, left + side, top + side))
+"""
+    return f"""\
+import json
+
+import numpy as np
+import onnxruntime
+from PIL import Image
+
+labels = json.load(open("contract.json", encoding="utf-8"))["contract"]["labels"]
+session = onnxruntime.InferenceSession("{_name(onnx)}")
+image = Image.open("golden/image-000.png").convert("{contract.color}")
+{cut if contract.crop == "center" else ""}\
+image = image.resize(({contract.resolution}, {contract.resolution}), Image.Resampling.{contract.resize_filter.upper()})
+tensor = np.asarray(image, dtype=np.uint8).transpose(2, 0, 1)[None]
+logits = session.run(["{contract.output_name}"], {{"{contract.input_name}": tensor}})[0][0]
+print(labels[int(logits.argmax())])
+"""
+
+
+def _name(artifact: ShippedArtifact) -> str:
+    return artifact.path.removeprefix(f"{PACKAGE}/")
+
+
+def _parity_cell(artifact: ShippedArtifact) -> str:
+    if artifact.parity is None:
+        return "unknown"
+    parity = artifact.parity
+    return f"{parity.max_abs_error:.2g}, {format_percent(parity.top1_agreement)} of {parity.images}"
+
+
+def _latency_cell(latency: Latency) -> str:
+    if isinstance(latency, MeasuredLatency):
+        figures = ", ".join(
+            f"{name} {format_ms(value)}"
+            for name, value in (("p50", latency.p50_ms), ("p95", latency.p95_ms), ("p99", latency.p99_ms))
+        )
+        return f"{figures}; measured, {latency.samples} runs in {measured_in(latency)} on {latency.device}"
+    if isinstance(latency, PredictedLatency):
+        calibrated = "90% interval" if latency.calibrated else "uncalibrated interval"
+        return (
+            f"{latency.percentile} {format_ms(latency.latency_ms)} predicted for {latency.device}, not measured "
+            f"({calibrated} {format_ms(latency.low_ms)} to {format_ms(latency.high_ms)}; {latency.basis})"
+        )
+    return f"unknown on {latency.device}: {latency.reason}"

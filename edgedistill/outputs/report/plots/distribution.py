@@ -1,0 +1,91 @@
+"""Latency run by run: how the student's samples lie beside the teacher's."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import plotly.graph_objects as go  # type: ignore[import-untyped]
+from numpy.typing import NDArray
+
+from edgedistill.base.units import format_ms, format_percent
+from edgedistill.documents.artifacts import Profile
+from edgedistill.documents.specs import Percentile
+from edgedistill.outputs.explain.shown import sessions_text
+from edgedistill.outputs.report.plots.style import add_budget_line, joined, new_figure, time_axis, time_range
+
+SHARES = np.concatenate([np.linspace(0, 0.95, 39), np.linspace(0.95, 1, 22)[1:]])
+"""Where a curve has its points: closer to one another at the tail, where budgets are decided."""
+
+
+def distribution(
+    winner: Profile | None, teacher: Profile | None, budget_ms: float, percentile: Percentile
+) -> go.Figure | None:
+    """Share of runs at or below a latency: of each file the median over its sessions, each session faint behind it. None
+    without a profile."""
+    named = [
+        (n, p, c) for n, p, c in (("student", winner, "var(--student)"), ("teacher", teacher, "var(--teacher)")) if p
+    ]
+    if not named:
+        return None
+    figure = new_figure(420)
+    everything = [budget_ms]
+    for name, profile, color in named:
+        curves = [curve_ms(session.samples_ns) for session in profile.sessions]
+        everything += [float(min(c[0] for c in curves)), float(max(c[-1] for c in curves))]
+        if len(curves) > 1:
+            figure.add_scatter(
+                x=joined(curves),
+                y=joined([SHARES] * len(curves)),
+                mode="lines",
+                line={"color": color, "width": 0.8, "shape": "hv"},
+                opacity=0.35,
+                name=f"{name}, each of its {sessions_text(len(curves))}",
+                hoverinfo="skip",
+            )
+        _add_median(figure, f"{name}, {_of(len(curves))}", np.median(curves, axis=0), color)
+    log = time_axis(figure, everything, "latency of one run")
+    left, right = time_range(everything, log)
+    add_budget_line(figure, budget_ms, 0, 1.0)
+    figure.add_hline(y=percentile.fraction, line={"color": "var(--quiet)", "width": 1, "dash": "dot"})
+    figure.add_annotation(
+        x=1,
+        xref="paper",
+        xanchor="right",
+        y=percentile.fraction,
+        yanchor="top",
+        text=percentile.value,
+        showarrow=False,
+        font={"color": "var(--muted)"},
+    )
+    exponent = math.log10 if log else float
+    figure.update_xaxes(range=[exponent(left), exponent(right)])
+    figure.update_yaxes(title_text="share of runs", tickformat=".0%", range=[0, 1.04])
+    return figure
+
+
+def _of(count: int) -> str:
+    return "1 session" if count == 1 else f"median of {count} sessions"
+
+
+def _add_median(figure: go.Figure, name: str, curve: NDArray[np.float64], color: str) -> None:
+    figure.add_scatter(
+        x=joined([curve]),
+        y=joined([SHARES]),
+        mode="lines",
+        line={"color": color, "width": 2.2, "shape": "hv"},
+        name=name,
+        hoverinfo="text",
+        hovertext=[
+            f"{name}<br>{format_percent(share)} of runs within {format_ms(ms)}"
+            for ms, share in zip(curve.tolist(), SHARES.tolist(), strict=True)
+        ],
+    )
+
+
+def curve_ms(samples_ns: Sequence[int]) -> NDArray[np.float64]:
+    """The latency in ms that each of `SHARES` of the runs did not exceed, from the fastest run to the slowest: each one
+    occurred."""
+    found: NDArray[np.float64] = np.quantile(np.asarray(samples_ns), SHARES, method="inverted_cdf") / 1e6
+    return found

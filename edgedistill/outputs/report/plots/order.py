@@ -1,0 +1,170 @@
+"""The trials in the order in which they were tried: accuracy above, latency below."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import plotly.graph_objects as go  # type: ignore[import-untyped]
+
+from edgedistill.base.units import format_ms
+from edgedistill.documents.artifacts import MeasuredLatency, PredictedLatency, Trial, Verified
+from edgedistill.documents.results import BuildResult
+from edgedistill.outputs.explain.limits import Judge, trained_out
+from edgedistill.outputs.explain.shown import validation_text
+from edgedistill.outputs.explain.winner import winning_file, winning_trial
+from edgedistill.outputs.report.plots.style import AXIS, MARKS, new_figure, time_axis, trial_hover
+from edgedistill.outputs.report.verdict import prediction_text
+from edgedistill.selection.goal import provable_ms
+
+# Of the accuracy beside it nothing is predicted here.
+_NAMES = {"predicted": "latency predicted, not measured"}
+
+
+@dataclass(frozen=True)
+class _Tried:
+    """A trial's best file, or its torch model and its prediction. `standing` sorts those that keep all limits to the end, as
+    the winner is chosen, and is None for others; where nothing is measured, it sorts those that were trained to the end."""
+
+    trial: Trial
+    kind: str
+    accuracy: float
+    latency_ms: float | None
+    low_ms: float | None
+    high_ms: float | None
+    standing: tuple[float, ...] | None
+    text: str
+
+
+def order(result: BuildResult) -> go.Figure | None:
+    """Validation accuracy and latency of each trial that was trained, over its number, with the best so far as a line. None
+    without one."""
+    judge = Judge(result)
+    tried = [_tried(trial, judge) for trial in result.trials if trial.rungs]
+    if not tried:
+        return None
+    budget_ms, percentile = result.budget.latency_ms, result.budget.percentile
+    figure = new_figure(640, yaxis2=AXIS)
+    latencies = [t.latency_ms for t in tried if t.latency_ms is not None] + [budget_ms]
+    log = time_axis(figure, latencies, f"{percentile} latency", "yaxis2")
+    measured = result.status != "unmeasured"
+    _add_incumbents(figure, tried, "best so far inside all limits" if measured else "most accurate so far")
+    for kind, mark in MARKS.items():
+        some = [t for t in tried if t.kind == kind]
+        symbol = {"symbol": mark.symbol, "size": 9, "color": mark.color, "line": {"color": mark.color, "width": 1.5}}
+        for axis, values in (("y", [t.accuracy for t in some]), ("y2", [t.latency_ms for t in some])):
+            if any(value is not None for value in values):
+                figure.add_scatter(
+                    x=[t.trial.number for t in some],
+                    y=values,
+                    yaxis=axis,
+                    mode="markers",
+                    marker=symbol,
+                    error_y=_intervals(some, mark.color) if axis == "y2" and kind == "predicted" else None,
+                    name=_NAMES.get(kind, mark.name),
+                    legendgroup=kind,
+                    showlegend=axis == "y",
+                    hoverinfo="text",
+                    hovertext=[t.text for t in some],
+                )
+    numbers = [t.trial.number for t in tried]
+    ends = [min(numbers) - 0.5, max(numbers) + 0.5]
+    figure.add_scatter(
+        x=ends,
+        y=[budget_ms, budget_ms],
+        yaxis="y2",
+        mode="lines",
+        line={"color": "var(--budget)", "width": 1.5, "dash": "dash"},
+        name=f"budget {format_ms(budget_ms)}",
+        hoverinfo="skip",
+    )
+    figure.update_layout(
+        xaxis={
+            "title": {"text": "trial, in the order tried"},
+            "anchor": "y2",
+            "range": [min(numbers) - 0.5, max(numbers) + 0.5],
+        },
+        yaxis={"domain": [0.54, 1], "title": {"text": "accuracy (validation)"}, "tickformat": ".1%"},
+        yaxis2={"domain": [0, 0.46]},
+    )
+    if not log:
+        figure.update_layout(yaxis2={"rangemode": "tozero"})
+    return figure
+
+
+def _add_incumbents(figure: go.Figure, tried: Sequence[_Tried], name: str) -> None:
+    """The best so far of those that have a standing, as a line of steps in both panels."""
+    best: _Tried | None = None
+    steps: list[tuple[int, _Tried]] = []
+    for one in tried:
+        if one.standing is not None and (best is None or best.standing is None or one.standing < best.standing):
+            best = one
+        if best is not None:
+            steps.append((one.trial.number, best))
+    for axis, values in (("y", [b.accuracy for _, b in steps]), ("y2", [b.latency_ms for _, b in steps])):
+        if steps:
+            figure.add_scatter(
+                x=[number for number, _ in steps],
+                y=values,
+                yaxis=axis,
+                mode="lines",
+                line={"color": "var(--student)", "width": 1.5, "shape": "hv"},
+                name=name,
+                legendgroup="incumbent",
+                showlegend=axis == "y",
+                hoverinfo="skip",
+            )
+
+
+def _intervals(some: Sequence[_Tried], color: str) -> dict[str, object]:
+    return {
+        "type": "data",
+        "symmetric": False,
+        "array": [(t.high_ms or 0.0) - (t.latency_ms or 0.0) for t in some],
+        "arrayminus": [(t.latency_ms or 0.0) - (t.low_ms or 0.0) for t in some],
+        "color": color,
+        "thickness": 0.8,
+        "width": 2,
+    }
+
+
+def _tried(trial: Trial, judge: Judge) -> _Tried:
+    result = judge.result
+    done, percentile = trained_out(trial, result), result.budget.percentile
+    scheme, broken = judge.best_file(trial) or (None, ())
+    if trial is winning_trial(result):
+        scheme = winning_file(result) or scheme
+    accuracy = trial.rungs[-1].accuracy_validation
+    if scheme is None or not isinstance(scheme.latency, MeasuredLatency):
+        standing = (-accuracy, 0.0) if done and result.status == "unmeasured" else None
+        return _predicted(trial, result, accuracy, standing)
+    whose = "torch model; the file could not be run"
+    if isinstance(scheme.verification, Verified):
+        accuracy, whose = scheme.verification.accuracy_validation, "the file itself"
+    latency_ms = provable_ms(scheme, judge.goal)
+    return _Tried(
+        trial=trial,
+        kind="unproven" if scheme.disproven else trial.state,
+        accuracy=accuracy,
+        latency_ms=latency_ms,
+        low_ms=None,
+        high_ms=None,
+        standing=judge.standing(scheme) if done and not broken and trial.state == "complete" else None,
+        text=trial_hover(
+            trial,
+            f"{scheme.scheme.label}, {percentile} {format_ms(latency_ms)}, "
+            f"{'not proven' if scheme.disproven else 'measured'}",
+            f"validation accuracy {validation_text(accuracy, result.data.validation)}, {whose}",
+        ),
+    )
+
+
+def _predicted(trial: Trial, result: BuildResult, accuracy: float, standing: tuple[float, ...] | None) -> _Tried:
+    predicted = trial.predicted
+    told = f"validation accuracy {validation_text(accuracy, result.data.validation)}, torch model"
+    if not isinstance(predicted, PredictedLatency) or predicted.percentile is not result.budget.percentile:
+        text = trial_hover(trial, "latency unknown", told)
+        return _Tried(trial, "predicted", accuracy, None, None, None, standing, text)
+    text = trial_hover(trial, "not measured", f"predicted {prediction_text(predicted)}", told)
+    low_ms, high_ms = predicted.low_ms, predicted.high_ms
+    return _Tried(trial, "predicted", accuracy, predicted.latency_ms, low_ms, high_ms, standing, text)

@@ -1,0 +1,157 @@
+"""What the report's tables hold, as plain rows: each value the build's own."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable
+
+from edgedistill.documents.artifacts import (
+    Core,
+    Environment,
+    PredictedLatency,
+    Profile,
+    SchemeResult,
+    Trial,
+    UnknownLatency,
+    Verified,
+)
+from edgedistill.documents.results import BuildResult
+from edgedistill.documents.specs import ComputedBy, Format
+from edgedistill.outputs.explain.shown import validation_text
+from edgedistill.outputs.explain.winner import winning_artifact
+from edgedistill.outputs.report.verdict import budget_option, prediction_text
+
+Pairs = tuple[tuple[str, str], ...]
+
+
+def accuracy_after(trial: Trial, epochs: int) -> float | None:
+    """Accuracy (validation) at that rung, None if the candidate did not get there."""
+    return next((r.accuracy_validation for r in trial.rungs if r.epochs == epochs), None)
+
+
+def reference_text(verification: Verified) -> str:
+    """What an interpreter in the runtime's place computed: a reference, not the device's own arithmetic."""
+    parity = verification.parity
+    right = validation_text(verification.accuracy_validation, parity.images)
+    return (
+        f"a reference interpreter, not the device, gets {right} of {parity.images} validation images right; its logits "
+        f"differ from the fp32 program's by at most {parity.max_abs_error:.2g}"
+    )
+
+
+def unknowns(result: BuildResult) -> Pairs:
+    """Of each artifact, what was not measured or not run, why, and what was checked instead."""
+    rows = []
+    for artifact in result.artifacts:
+        texts = []
+        if artifact.verification.kind == "inspected":
+            checks = "; ".join(artifact.verification.checks)
+            checked = f" Checked instead: {checks}." if checks else ""
+            texts.append(f"accuracy unknown, {artifact.verification.reason.rstrip('.')}.{checked}")
+        elif artifact.verification.computed_by is ComputedBy.REFERENCE:
+            texts.append(f"accuracy on the device unknown; {reference_text(artifact.verification)}.")
+        if isinstance(artifact.latency, PredictedLatency):
+            latency = artifact.latency
+            texts.append(f"latency predicted for {latency.device}, {prediction_text(latency)}, from {latency.basis}.")
+        elif isinstance(artifact.latency, UnknownLatency):
+            texts.append(f"latency unknown on {artifact.latency.device}, {artifact.latency.reason.rstrip('.')}.")
+        if texts:
+            rows.append((artifact.path, " ".join(text[0].upper() + text[1:] for text in texts)))
+    if isinstance(result.teacher.latency, UnknownLatency):
+        latency_unknown = result.teacher.latency
+        rows.append(("teacher", f"Latency unknown on {latency_unknown.device}, {latency_unknown.reason.rstrip('.')}."))
+    return tuple(rows)
+
+
+def computed_by(result: BuildResult) -> Pairs:
+    """What computes the operations of each artifact, and how many fall back to something else."""
+    return tuple((a.path, a.fallbacks.sentence) for a in result.artifacts if a.fallbacks is not None)
+
+
+def dropped(result: BuildResult) -> tuple[tuple[str, Pairs], ...]:
+    """What was tried and is not in the package, by why; groups without a member are left out."""
+    groups: list[tuple[str, list[tuple[str, str]]]] = [
+        ("Formats and precisions of the student", [(f"{d.format} {d.precision}", d.reason) for d in result.dropped]),
+        ("Rejected", _trials(result, "over_budget")),
+        ("Not proven", _files(result, lambda s: s.proof.sentence if s.proof and s.disproven else "")),
+        ("Precisions of other candidates", _files(result, lambda s: s.dropped)),
+        ("Failed", _trials(result, "failed")),
+    ]
+    return tuple((title, tuple(rows)) for title, rows in groups if rows)
+
+
+def _files(result: BuildResult, why: Callable[[SchemeResult], str]) -> list[tuple[str, str]]:
+    """The files of all trials of which `why` has something to say."""
+    files = [(trial, scheme) for trial in result.trials for scheme in trial.schemes]
+    return [(f"trial {t.number}, {t.spec.label}, {s.scheme.label}", reason) for t, s in files if (reason := why(s))]
+
+
+def _trials(result: BuildResult, state: str) -> list[tuple[str, str]]:
+    return [(f"trial {t.number}, {t.spec.label}", t.reason) for t in result.trials if t.state == state]
+
+
+def environments(result: BuildResult, winner: Profile | None, teacher: Profile | None) -> tuple[tuple[str, Pairs], ...]:
+    """Where the samples were taken, and what the build was made with. The teacher's environment is told only where it
+    differs from the student's."""
+    groups: list[tuple[str, Pairs]] = []
+    if winner is not None:
+        groups.append(("Where the student was measured", _environment(winner.environment)))
+    if teacher is not None and (winner is None or teacher.environment != winner.environment):
+        groups.append(("Where the teacher was measured", _environment(teacher.environment)))
+    if result.environment:
+        groups.append(("What the build was made with", tuple(sorted(result.environment.items()))))
+    return tuple(groups)
+
+
+def _environment(environment: Environment) -> Pairs:
+    cpus = ", ".join(str(cpu) for cpu in environment.pinned_cpus)
+    return (
+        ("device", environment.device),
+        ("system", environment.os),
+        ("machine", environment.machine),
+        ("CPU", environment.cpu),
+        ("runtime", f"{environment.runtime} {environment.runtime_version}"),
+        ("provider", environment.provider),
+        ("threads", str(environment.threads)),
+        ("pinned to CPU", cpus or "not pinned"),
+        *(("core", _core(core)) for core in environment.cores),
+        ("power", environment.power),
+    )
+
+
+def _core(core: Core) -> str:
+    """`CPU 3, capacity 446 of 1024, shares its core with CPU 2`."""
+    parts = [f"CPU {core.cpu}"]
+    if core.capacity is not None:
+        parts.append(f"capacity {core.capacity} of 1024")
+    if others := [str(cpu) for cpu in core.siblings if cpu != core.cpu]:
+        parts.append(f"shares its core with CPU {', '.join(others)}")
+    return ", ".join(parts)
+
+
+def data_facts(result: BuildResult) -> Pairs:
+    """The data set and its splits."""
+    data = result.data
+    return (
+        ("source", data.source),
+        ("classes", f"{data.classes:,}"),
+        ("images", f"{data.train:,} training, {data.validation:,} validation, {data.test:,} test"),
+        ("split", "given with the data" if data.seed is None else f"drawn with seed {data.seed}"),
+        ("fingerprint", data.fingerprint),
+    )
+
+
+def commands(result: BuildResult) -> str:
+    """What to type to make this build again, to take its measurements again, and to measure its file by itself where a
+    command does that."""
+    target = shlex.quote(result.target)
+    build = f"edgedistill build BUILD.toml --target {target} --budget {budget_option(result.budget)}"
+    lines = [build, f"{build} --remeasure"]
+    artifact = winning_artifact(result)
+    if artifact is not None and artifact.format is Format.ONNX:
+        beside = [
+            file.path for file in result.teacher.files if result.proof and file.sha256 == result.proof.anchor_sha256
+        ]
+        in_turn = f" --beside {shlex.quote(beside[0])}" if beside else ""
+        lines.append(f"edgedistill profile {shlex.quote(artifact.path)} --target {target}{in_turn}")
+    return "\n".join(lines)

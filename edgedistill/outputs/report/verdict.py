@@ -1,0 +1,170 @@
+"""The answer in words and a few figures, all of them the build's own or computed from those."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from edgedistill.base.units import format_bytes, format_ms, format_percent
+from edgedistill.documents.artifacts import Latency, MeasuredLatency, PredictedLatency, Proof
+from edgedistill.documents.results import BuildResult, ShippedArtifact
+from edgedistill.documents.specs import Budget
+from edgedistill.outputs.explain.shown import measured_in
+from edgedistill.outputs.explain.winner import times_faster, winning_artifact
+
+_TITLES = {"met": "Budget met", "not_met": "Not met", "unmeasured": "Not measured"}
+_SYMBOLS = {"met": "✓", "not_met": "✕", "unmeasured": "?"}
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One figure of the verdict, with what to compare it to."""
+
+    label: str
+    value: str
+    note: str
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the report opens with."""
+
+    status: str
+    symbol: str
+    title: str
+    sentence: str
+    tiles: tuple[Tile, ...]
+
+
+def make_verdict(result: BuildResult) -> Verdict:
+    """The verdict of a finished build. Nothing in it is called measured unless a measurement stands in `result`."""
+    sentence = {"met": _met, "not_met": _not_met, "unmeasured": _unmeasured}[result.status](result)
+    return Verdict(result.status, _SYMBOLS[result.status], _TITLES[result.status], sentence, tuple(_tiles(result)))
+
+
+def budget_option(budget: Budget) -> str:
+    """The budget as `--budget` takes it."""
+    if budget.share_of_teacher is not None:
+        return f"{budget.share_of_teacher * 100:.10g}%@{budget.percentile}"
+    return f"{budget.latency_ms:.10g}ms@{budget.percentile}"
+
+
+def points(difference: float) -> str:
+    """A difference of two shares: `0.6 points below`, `equal to`."""
+    text = format_percent(abs(difference)).removesuffix("%")
+    if float(text) == 0:
+        return "equal to"
+    return f"{text} points {'below' if difference < 0 else 'above'}"
+
+
+def _met(result: BuildResult) -> str:
+    artifact = winning_artifact(result)
+    if artifact is None or not isinstance(artifact.latency, MeasuredLatency):
+        return result.verdict
+    told = f"It was measured on {artifact.latency.device}; {_accuracy_and_size(result, artifact)}."
+    return f"{result.verdict} {told}"
+
+
+def _not_met(result: BuildResult) -> str:
+    return result.verdict
+
+
+def _unmeasured(result: BuildResult) -> str:
+    budget = result.budget
+    artifact = winning_artifact(result)
+    text = (
+        f"No latency was measured on {result.target}, so whether {format_ms(budget.latency_ms)} at "
+        f"{budget.percentile} is kept is unknown"
+    )
+    if artifact is not None:
+        if isinstance(artifact.latency, PredictedLatency):
+            text += f"; predicted is {prediction_text(artifact.latency)}"
+        text += f"; {_accuracy_and_size(result, artifact)}"
+    return f"{text}."
+
+
+def prediction_text(latency: PredictedLatency) -> str:
+    """`3.20 ms at p95 in int8 (2.10 ms to 4.90 ms, uncalibrated)`."""
+    trust = "90% interval" if latency.calibrated else "uncalibrated"
+    interval = f"{format_ms(latency.low_ms)} to {format_ms(latency.high_ms)}"
+    return f"{format_ms(latency.latency_ms)} at {latency.percentile} in {latency.precision} ({interval}, {trust})"
+
+
+def _accuracy_and_size(result: BuildResult, artifact: ShippedArtifact) -> str:
+    teacher = result.teacher
+    theirs = _with_interval(teacher.accuracy, teacher.accuracy_interval)
+    if artifact.accuracy is None or artifact.accuracy_interval is None:
+        right = f"its accuracy is unknown (teacher {theirs})"
+    else:
+        ours = _with_interval(artifact.accuracy, artifact.accuracy_interval)
+        right = f"{ours} of the test images are right (teacher {theirs})"
+    return f"{right}, in {format_bytes(artifact.bytes)} (teacher {format_bytes(teacher.bytes)})"
+
+
+def _with_interval(share: float, interval: tuple[float, float]) -> str:
+    low, high = interval
+    return f"{format_percent(share)} [{format_percent(low)} to {format_percent(high)}]"
+
+
+def _tiles(result: BuildResult) -> list[Tile]:
+    artifact = winning_artifact(result)
+    budget, teacher = result.budget, result.teacher
+    if artifact is None:
+        tiles = [Tile("Budget", format_ms(budget.latency_ms), f"{budget.percentile} on {result.target}")]
+        if result.fastest_ms is not None:
+            times = f"{result.fastest_ms / budget.latency_ms:.2g} times the budget"
+            tiles.append(Tile("Fastest seen", format_ms(result.fastest_ms), times))
+        if result.budget_that_would_do_ms is not None:
+            tiles.append(
+                Tile("A budget that would do", format_ms(result.budget_that_would_do_ms), str(budget.percentile))
+            )
+        return tiles
+    tiles = [_latency_tile(artifact.latency, budget)]
+    if artifact.proof is not None:
+        tiles.append(_proof_tile(artifact.proof))
+    if artifact.accuracy is None or artifact.accuracy_interval is None:
+        tiles.append(Tile("Test accuracy", "unknown", f"teacher {format_percent(teacher.accuracy)}"))
+    else:
+        low, high = artifact.accuracy_interval
+        tiles.append(
+            Tile(
+                "Test accuracy",
+                format_percent(artifact.accuracy),
+                f"{points(artifact.accuracy - teacher.accuracy)} the teacher's {format_percent(teacher.accuracy)}; "
+                f"{result.data.test} images, 95% interval {format_percent(low)} to {format_percent(high)}",
+            )
+        )
+    share = format_percent(artifact.bytes / teacher.bytes)
+    tiles.append(Tile("Size", format_bytes(artifact.bytes), f"{share} of the teacher's {format_bytes(teacher.bytes)}"))
+    faster = times_faster(result, artifact)
+    if faster is not None and isinstance(teacher.latency, MeasuredLatency):
+        ratio = f"{faster:.1f} times faster" if faster >= 1 else f"{1 / faster:.1f} times slower"
+        how = "in turn with it" if result.proof is not None and result.proof.share else "each in turn with the anchor"
+        theirs = f"its {budget.percentile} is {format_ms(teacher.latency.at(budget.percentile))}, fp32, measured in"
+        tiles.append(Tile("Beside the teacher", ratio, f"{how}; {theirs} {measured_in(teacher.latency)}"))
+    return tiles
+
+
+def _proof_tile(proof: Proof) -> Tile:
+    """What the proof's sessions saw, in its own unit: for a share of the teacher that is the ratio."""
+    low, high = (format_percent(v) if proof.share else format_ms(v) for v in (min(proof.values), max(proof.values)))
+    sure, least = format_percent(proof.confidence, 0), format_percent(proof.claimed, 0)
+    claim = f"with {sure} confidence at least {least} of sessions stay below {proof.shown(proof.limit)}"
+    return Tile(
+        f"{proof.percentile} of a session" + ", of the teacher's" * proof.share,
+        f"{low} to {high}",
+        claim if proof.met else f"not proven: {proof.over} of {len(proof.values)} sessions over the limit",
+    )
+
+
+def _latency_tile(latency: Latency, budget: Budget) -> Tile:
+    allowed = f"{format_ms(budget.latency_ms)} allowed"
+    if isinstance(latency, MeasuredLatency):
+        value = latency.at(budget.percentile)
+        runs = f"{latency.samples:,} runs in {measured_in(latency)}"
+        note = f"{format_percent(value / budget.latency_ms, 0)} of {allowed}; measured, {runs}"
+        return Tile(f"{budget.percentile} latency", format_ms(value), note)
+    if isinstance(latency, PredictedLatency):
+        trust = "90% interval" if latency.calibrated else "uncalibrated"
+        note = f"{allowed}; predicted, {format_ms(latency.low_ms)} to {format_ms(latency.high_ms)} ({trust})"
+        return Tile(f"{latency.percentile} latency, predicted", f"≈ {format_ms(latency.latency_ms)}", note)
+    return Tile(f"{budget.percentile} latency", "unknown", allowed)

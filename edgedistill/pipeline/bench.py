@@ -1,0 +1,184 @@
+"""What files are made with, and what they are judged by: the same over all networks of a build, or of a command."""
+
+from __future__ import annotations
+
+import platform
+from abc import abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from edgedistill.base.arrays import Images, Logits
+from edgedistill.base.isolation import CONVERSION, in_child
+from edgedistill.base.store import Store, digest
+from edgedistill.data.calibration import calibration_pixels, choose_calibration
+from edgedistill.data.datasets import Dataset
+from edgedistill.data.preprocessing import make_contract, prepare
+from edgedistill.distill.teachers.teacher import Teacher
+from edgedistill.documents.artifacts import CalibrationSet, ExportedModel
+from edgedistill.documents.build_file import BuildConfig, DataConfig, ExportConfig, SpaceConfig
+from edgedistill.documents.specs import Contract, Format, Precision, QuantScheme, Target
+from edgedistill.formats import format_for
+from edgedistill.formats.running import run_all
+from edgedistill.networks.program.program import reference_logits
+from edgedistill.pipeline.meter import Meter
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """A network ready to be made into files: a student, a teacher, a user's model. `key` hashes its architecture and
+    weights; `load` gives the deployed module (eval mode, branches merged, float 0..255 in, logits out). `file` is the fp32
+    file that is all there is of a network that came as one: `load` raises UnsupportedError then."""
+
+    label: str
+    key: str
+    contract: Contract
+    load: Callable[[], nn.Module]
+    file: ExportedModel | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class CalibrationImages:
+    """The images that ranges are read off: `pixels` through a contract, uint8 [n, 3, R, R]; `key` tells them apart; `chosen`
+    names them in their data set, where they come from one."""
+
+    key: Any
+    pixels: Callable[[Contract], Images]
+    chosen: CalibrationSet | None = None
+
+
+@dataclass(eq=False, kw_only=True)
+class Maker:
+    """What files are made with: for a target, in a store."""
+
+    target: Target
+    store: Store
+
+    @property
+    @abstractmethod
+    def calibration(self) -> CalibrationImages:
+        """What static int8 is calibrated on, the same for every network. Raises InputError where there is nothing."""
+
+    @property
+    def machine(self) -> str:
+        """The processor architecture that the files are for, as `platform.machine()` names it."""
+        return self.target.machine or platform.machine()
+
+
+@dataclass(eq=False, kw_only=True)
+class Bench(Maker):
+    """Besides, what files are judged by: the images of a data set, the margins, the meter. Images are kept in memory, those
+    of each resolution that is asked for."""
+
+    data: DataConfig
+    dataset: Dataset
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    export: ExportConfig
+    meter: Meter
+    space: SpaceConfig = field(default_factory=SpaceConfig)
+    _images: dict[str, Images] = field(default_factory=dict)
+    _references: dict[str, Logits] = field(default_factory=dict)
+
+    @cached_property
+    def calibration(self) -> CalibrationImages:
+        """The same training images for every network."""
+        chosen = choose_calibration(self.dataset, self.export.calibration_images)
+        key = [self.data_key, self.export.calibration_images]
+        return CalibrationImages(key, lambda contract: calibration_pixels(chosen, self.dataset, contract), chosen)
+
+    def contract(self, resolution: int) -> Contract:
+        """The contract of a student at `resolution`."""
+        return make_contract(self.data, self.dataset.classes, resolution, self.mean, self.std)
+
+    def images(self, split: str, contract: Contract) -> Images:
+        """A split's images through the contract, uint8 [n, 3, R, R]; kept in memory, a resolution a time."""
+        key = f"{split} {digest(contract.model_dump(mode='json'))}"
+        if key not in self._images:
+            indices: NDArray[np.int64] = getattr(self.dataset.splits, split)
+            self._images[key] = prepare(self.dataset.images, indices, contract)
+        return self._images[key]
+
+    def labels(self, split: str) -> NDArray[np.int64]:
+        """A split's labels, in the order of `images`."""
+        indices: NDArray[np.int64] = getattr(self.dataset.splits, split)
+        return self.dataset.labels[indices]
+
+    def reference(self, source: Source) -> Logits:
+        """Logits of the fp32 torch program on the validation images, of a network that came as a file those of the file:
+        what every artifact is held against."""
+        if source.key not in self._references:
+            images = self.images("validation", source.contract)
+            if source.file is None:
+                found = reference_logits(source.load(), images)
+            else:
+                form = format_for(source.file.format)
+                artifact = form.open(source.file.path, self.target).artifact
+                found = in_child(f"running {source.label}", CONVERSION, run_all, form, artifact, images, None)
+            self._references = {source.key: found}
+        return self._references[source.key]
+
+    @cached_property
+    def data_key(self) -> dict[str, Any]:
+        """What identifies the data and its splits in the keys of stages."""
+        splits = {name: digest(getattr(self.dataset.splits, name).tolist()) for name in ("train", "validation")}
+        return {"fingerprint": self.dataset.fingerprint, "splits": splits}
+
+    @property
+    def schemes(self) -> tuple[QuantScheme, ...]:
+        """The precisions to try, widest first: that one is what the others are compared with."""
+        wanted = self.export.precisions or self.target.precisions
+        count = self.export.calibration_images
+        return tuple(
+            QuantScheme(precision=p, calibration_images=count if p is Precision.INT8 else 0)
+            for p in Precision
+            if p in wanted
+        )
+
+    @property
+    def formats(self) -> tuple[Format, ...]:
+        """The formats that are made: the target's own first."""
+        wanted = self.export.formats or self.target.formats
+        return (self.target.runtime, *(f for f in wanted if f is not self.target.runtime))
+
+
+@dataclass(eq=False, kw_only=True)
+class Workbench(Bench):
+    """A build's bench: besides, its build file, which lies in the folder `base`, and its teacher once
+    `teacher.open_teacher` has loaded it."""
+
+    config: BuildConfig
+    base: Path
+    teacher: Teacher | None = None
+
+    @classmethod
+    def of(cls, config: BuildConfig, target: Target, data: Data, store: Store, meter: Meter, base: Path) -> Workbench:
+        """With what the build file says."""
+        return cls(
+            target=target,
+            store=store,
+            data=config.data,
+            dataset=data.dataset,
+            mean=data.mean,
+            std=data.std,
+            export=config.export,
+            meter=meter,
+            space=config.space,
+            config=config,
+            base=base,
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Data:
+    """A data set with the mean and standard deviation of its training images' channels, in 0..255."""
+
+    dataset: Dataset
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]

@@ -1,0 +1,39 @@
+"""Which code each stage of a build runs: what its key hashes, with all that these modules import (base/source_code.py)."""
+
+from __future__ import annotations
+
+from edgedistill.documents.specs import Format
+from edgedistill.formats import format_for
+
+SPACE = ("edgedistill.networks.space",)
+TEACHER = ("edgedistill.distill.fit_teacher", "edgedistill.distill.teachers.load")
+TRAINING = ("edgedistill.distill.train",)
+TUNING = ("edgedistill.distill.under_rounding",)
+REWRITING = ("edgedistill.networks.rounding.weights",)
+
+
+def exporting(form: Format) -> tuple[str, ...]:
+    """From a network to the portable file of a format."""
+    program, calibration = "edgedistill.networks.program.program", "edgedistill.data.calibration"
+    return (format_for(format_for(form).portable).code, program, calibration)
+
+
+def compiling(form: Format) -> tuple[str, ...]:
+    """From that to the file that the format's runtime loads."""
+    return (format_for(form).code,)
+
+
+def verifying(form: Format) -> tuple[str, ...]:
+    """A file's answers to the validation split."""
+    return ("edgedistill.formats.running", format_for(form).code, "edgedistill.data.preprocessing")
+
+
+def sampling(form: Format) -> tuple[str, ...]:
+    """A session. What is made of its samples is no part of it."""
+    agent = ("edgedistill.devices.agent", "edgedistill.devices.base", "edgedistill.devices.local")
+    return (*agent, format_for(form).code)
+
+
+def climbing(form: Format) -> tuple[str, ...]:
+    """The ladder of one format."""
+    return ("edgedistill.selection.ladder", *exporting(form), *compiling(form))

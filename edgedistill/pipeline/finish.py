@@ -1,0 +1,214 @@
+"""After the winner is fixed: its files in every format, the test split's figures, the package, build.json.
+
+This is the one place that reads the test split, and nothing after it decides anything.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from edgedistill.base.intervals import wilson_interval
+from edgedistill.base.store import write_atomic
+from edgedistill.data.datasets import Dataset
+from edgedistill.devices.stats import percentile_ms
+from edgedistill.distill.teachers.view_store import ViewStore
+from edgedistill.documents.artifacts import CompiledArtifact, Verified
+from edgedistill.documents.results import (
+    BuildResult,
+    ShippedArtifact,
+    SplitSizes,
+    SustainedLoad,
+    TeacherFile,
+    TeacherSummary,
+)
+from edgedistill.documents.specs import ComputedBy
+from edgedistill.formats import format_for
+from edgedistill.formats.format import Opened
+from edgedistill.formats.running import test_accuracy
+from edgedistill.outputs.package.card import model_card
+from edgedistill.outputs.package.golden import Golden
+from edgedistill.outputs.package.package import PACKAGE, PackageContents, PackageFile, write_package
+from edgedistill.pipeline.bench import Source, Workbench
+from edgedistill.pipeline.describe import Finding, describe
+from edgedistill.pipeline.measure import Manner, profiled
+from edgedistill.pipeline.prepare import PreparedTeacher
+from edgedistill.pipeline.ship import Files, Made, device_commands, make_files, name_of
+from edgedistill.pipeline.train import source_of
+
+GOLDEN_IMAGES = 8
+PROFILES = "profiles"
+
+
+def finish(
+    finding: Finding, teacher: PreparedTeacher, views: ViewStore, out: Path, *, keep_teacher: bool = True
+) -> BuildResult:
+    """Write the package, the profiles, the teacher's files unless they are not to be kept, and build.json into `out`, and
+    return the result."""
+    bench, outcome = finding.bench, finding.outcome
+    files = Files()
+    source: Source | None = None
+    if outcome.winner is not None:
+        source = source_of(bench, outcome.winner.trained)
+        files = make_files(bench, source, finding.goal, outcome.winner, views)
+    artifacts = tuple(_shipped(bench, source, made) for made in files.made) if source else ()
+    result = BuildResult(
+        **dict(describe(finding)),
+        data=_split_sizes(bench.dataset),
+        teacher=_teacher_summary(bench, teacher, out, keep=keep_teacher),
+        artifacts=artifacts,
+        dropped=tuple(files.dropped),
+        sustained=_sustained(bench, source, files) if source else None,
+    )
+    _write_profiles(teacher, files.made, out)
+    (out / "report.html").unlink(missing_ok=True)  # an earlier build's, like a package: it would pass for this one's
+    if source is None or not artifacts:
+        shutil.rmtree(out / PACKAGE, ignore_errors=True)
+    else:
+        write_package(out, _contents(bench, source, files, result))
+    (out / "search.json").unlink(missing_ok=True)  # an earlier search's; all that it said stands in build.json
+    write_atomic(out / "build.json", result.model_dump_json(indent=2))
+    return result
+
+
+def _shipped(bench: Workbench, source: Source, made: Made) -> ShippedArtifact:
+    artifact, verification = made.result.artifact, made.result.verification
+    accuracy = interval = None
+    ran = verification if isinstance(verification, Verified) else None
+    on_device = ran is not None and ran.computed_by is ComputedBy.DEVICE
+    if on_device:
+        images, labels = bench.images("test", source.contract), bench.labels("test")
+        accuracy = test_accuracy(format_for(artifact.format), artifact, images, labels)
+        interval = wilson_interval(accuracy, len(images))
+    sessions = made.profile.sessions if made.profile else ()
+    return ShippedArtifact(
+        format=artifact.format,
+        precision=artifact.scheme.precision,
+        scheme=artifact.scheme,
+        path=f"{PACKAGE}/{name_of(bench, artifact)}",
+        bytes=artifact.bytes,
+        sha256=artifact.sha256,
+        accuracy=accuracy,
+        accuracy_interval=interval,
+        accuracy_validation=ran.accuracy_validation if ran and on_device else None,
+        parity=ran.parity if ran else None,
+        verification=verification,
+        latency=made.result.latency,
+        peak_memory_bytes=max((s.peak_memory_bytes for s in sessions), default=None),
+        load_ms=sorted(s.load_ms for s in sessions)[len(sessions) // 2] if sessions else None,
+        record=artifact.record,
+        fallbacks=artifact.fallbacks,
+        proof=made.result.proof,
+    )
+
+
+def _sustained(bench: Workbench, source: Source, files: Files) -> SustainedLoad | None:
+    """The proven file under load for as long as the build file says; None where it says nothing, or nothing is proven."""
+    wanted_ms = bench.meter.settings.sustained
+    proven = next((m.result.artifact for m in files.made if m.result.proof is not None and m.result.proof.met), None)
+    if wanted_ms is None or proven is None:
+        return None
+    profile = profiled(bench, proven, source, Manner(wanted_ms / 1000))
+    if profile is None:
+        return None
+    (session,) = profile.sessions
+    third, fraction = max(1, len(session.samples_ns) // 3), bench.meter.percentile.fraction
+    return SustainedLoad(
+        seconds=wanted_ms / 1000,
+        first_third_ms=percentile_ms(session.samples_ns[:third], fraction),
+        last_third_ms=percentile_ms(session.samples_ns[-third:], fraction),
+        start=session.start,
+        end=session.end,
+    )
+
+
+def _contents(bench: Workbench, source: Source, winner: Files, result: BuildResult) -> PackageContents:
+    files = tuple(
+        PackageFile(
+            format=m.result.artifact.format,
+            precision=m.result.artifact.scheme.precision,
+            source=m.result.artifact.path,
+            name=name_of(bench, m.result.artifact),
+            inputs=m.model.inputs,
+            outputs=m.model.outputs,
+            record=_record(bench, source, m.result.artifact),
+        )
+        for m in winner.made
+    )
+    images = bench.images("validation", source.contract)[:GOLDEN_IMAGES]
+    outputs = {
+        file.name: next(iter(format_for(file.format).run(m.result.artifact, [images])))
+        for file, m in zip(files, winner.made, strict=True)
+        if isinstance(m.result.verification, Verified)
+    }
+    golden = Golden(images, bench.reference(source)[:GOLDEN_IMAGES], outputs)
+    train = bench.config.train.model_dump(
+        mode="json", include={"recipe", "temperature", "hard_label_weight", "batch_size"}
+    )
+    training = {name.replace("_", " "): str(value) for name, value in train.items()}
+    training["epochs"] = str(bench.config.search.rungs[-1])
+    card = model_card(result, source.contract, training)
+    return PackageContents(files, source.contract, golden, card, device_commands(bench, winner))
+
+
+def _record(bench: Workbench, source: Source, artifact: CompiledArtifact) -> str:
+    name = name_of(bench, artifact)
+    return format_for(artifact.format).record(Opened(artifact, source.contract), name) or ""
+
+
+def _split_sizes(dataset: Dataset) -> SplitSizes:
+    splits = dataset.splits
+    return SplitSizes(
+        source=dataset.name,
+        fingerprint=dataset.fingerprint,
+        classes=len(dataset.classes),
+        train=len(splits.train),
+        validation=len(splits.validation),
+        test=len(splits.test),
+        seed=splits.seed,
+    )
+
+
+def _teacher_summary(bench: Workbench, teacher: PreparedTeacher, out: Path, *, keep: bool) -> TeacherSummary:
+    images, labels = bench.images("test", teacher.source.contract), bench.labels("test")
+    accuracy = test_accuracy(format_for(teacher.artifact.format), teacher.artifact, images, labels)
+    return TeacherSummary(
+        name=teacher.teacher.name,
+        accuracy=accuracy,
+        accuracy_interval=wilson_interval(accuracy, len(images)),
+        accuracy_validation=teacher.accuracy_validation,
+        parameters=teacher.teacher.parameters,
+        bytes=teacher.artifact.bytes,
+        resolution=teacher.teacher.contract.resolution,
+        latency=teacher.latency,
+        files=_teacher_files(bench, teacher, out, keep=keep),
+    )
+
+
+def _teacher_files(bench: Workbench, teacher: PreparedTeacher, out: Path, *, keep: bool) -> tuple[TeacherFile, ...]:
+    """The teacher's files copied into `out`, in the place of an earlier build's."""
+    for old in out.glob("teacher.*"):
+        shutil.rmtree(old) if old.is_dir() else old.unlink()
+    files = {artifact.path: artifact for artifact in (teacher.artifact, bench.meter.teacher_file) if artifact}
+    written = []
+    for artifact in files.values() if keep else ():
+        path = out / f"teacher{artifact.path.suffix}"
+        if artifact.path.is_dir():
+            shutil.copytree(artifact.path, path)
+        else:
+            write_atomic(path, artifact.path.read_bytes())
+        written.append(TeacherFile(path=path.name, format=artifact.format, sha256=artifact.sha256))
+    return tuple(written)
+
+
+def _write_profiles(teacher: PreparedTeacher, made: Sequence[Made], out: Path) -> None:
+    """Raw samples of the teacher and of every shipped file into `out/profiles/`, for the report and for the user."""
+    folder = out / PROFILES
+    shutil.rmtree(folder, ignore_errors=True)
+    if teacher.profile is not None:
+        write_atomic(folder / "teacher.json", teacher.profile.model_dump_json())
+    for one in made:
+        if one.profile is not None:
+            name = f"{one.result.artifact.format}-{one.result.artifact.scheme.label}.json"
+            write_atomic(folder / name, one.profile.model_dump_json())

@@ -1,0 +1,248 @@
+"""From a build file and the command line to jobs: which searches there are, for which targets, and where their results go.
+
+Nothing here imports torch: whether a build has anything to do is decided from these before that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from edgedistill.base.errors import Collected, InputError, Problem, UnreachableError, wrong_options
+from edgedistill.base.progress import Listener
+from edgedistill.base.store import digest, stage_key
+from edgedistill.base.units import parse_duration_ms
+from edgedistill.base.versions import BUILD_TOOLS
+from edgedistill.data.fingerprint import fingerprint
+from edgedistill.devices.attach import attach
+from edgedistill.distill.start import start_of
+from edgedistill.distill.teachers.identity import teacher_identity
+from edgedistill.documents.build_file import BuildConfig, load_config
+from edgedistill.documents.specs import BudgetRequest, Target
+from edgedistill.documents.targets import load_target
+from edgedistill.documents.toml_lines import line_of
+
+
+@dataclass(frozen=True)
+class How:
+    """What changes nothing of the search for a student: whether a device has to answer, whether all measurements are taken
+    again, and whether the teacher's file is left beside the package."""
+
+    require_measured: bool = False
+    remeasure: bool = False
+    keep_teacher: bool = True
+
+
+@dataclass(frozen=True)
+class Order:
+    """One build: its file with all that the command line replaced, its target, where it goes, and `how`."""
+
+    config: BuildConfig
+    target: Target
+    base: Path
+    out: Path
+    how: How = field(default_factory=lambda: How())
+
+    @property
+    def key(self) -> str:
+        """What a build depends on: its file, target and budget, the content of its data, its teacher and the weights that
+        students start from, this package's source and the versions of its tools."""
+        config = self.config
+        return stage_key(
+            {
+                "config": config.model_dump(mode="json"),
+                "target": self.target.model_dump(mode="json"),
+                "data": fingerprint(config.data),
+                "teacher": teacher_identity(config.teacher, self.base),
+                "starts": [start.identity for name in config.space.models if (start := start_of(config.space, name))],
+            },
+            code=("edgedistill",),
+            tools=BUILD_TOOLS,
+        )
+
+
+@dataclass(frozen=True)
+class Job:
+    """One search and what is shipped of it: for one order, or for several that one student is to serve."""
+
+    orders: tuple[Order, ...]
+
+    @property
+    def key(self) -> str:
+        """What it depends on: all that its orders do."""
+        keys = [order.key for order in self.orders]
+        return keys[0] if len(keys) == 1 else digest(["one student for all", *keys])
+
+    @property
+    def home(self) -> Path:
+        """Where its study and log lie: its order's folder, or the one that holds those of several."""
+        out = self.orders[0].out
+        return out if len(self.orders) == 1 else out.parent
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What the command line puts in the place of a build file's words; None leaves them, and so does `one_student` off."""
+
+    budget: str | None = None
+    trials: int | None = None
+    time: str | None = None
+    one_student: bool = False
+
+
+def jobs_of(
+    path: Path, targets: tuple[str, ...], changes: Changes, out: Path | None, how: How = How()
+) -> tuple[Job, ...]:
+    """The jobs of the build file at `path` for `targets`, else those of the file: one for each, or, where one student is
+    wanted, one for all. A single target's results go to `out` (`out/` beside the file), several targets' to folders in it.
+    Raises InputError that names what is wrong with the options, with the file and with its targets at once."""
+    wrong = Collected()
+    with wrong:
+        replaced = _read(changes)
+    with wrong:
+        chosen = _loaded(targets)
+    with wrong:
+        read = load_config(path)
+        if not targets:
+            chosen = _loaded(_named(read))
+    wrong.raise_any()
+    config = _changed(read, replaced)
+    if problems := [*_stray_budgets(path, config, chosen), *_ill_matched(chosen, changes)]:
+        count = f"{len(problems)} problem{'s' * (len(problems) > 1)}"
+        raise InputError(f"the targets of {path.name} have {count}", problems=problems)
+    base = path.parent.absolute()
+    folder = out.absolute() if out is not None else base / "out"
+    orders = tuple(
+        _order(config, target, base, folder / target.name if len(chosen) > 1 else folder, changes, how)
+        for target in chosen
+    )
+    together = changes.one_student or config.one_student
+    return (Job(orders),) if together else tuple(Job((order,)) for order in orders)
+
+
+def check_devices(jobs: Sequence[Job], listener: Listener) -> None:
+    """See that every device answers that has to, before the first of several jobs begins: the last may be hours away. Raises
+    UnreachableError where a measurement is required, InputError where a budget is a share of a teacher that cannot be
+    measured, naming every target."""
+    shares: list[Problem] = []
+    unanswered: list[Problem] = []
+    for order in (order for job in jobs for order in job.orders):
+        is_share = order.config.budget.share_of_teacher is not None
+        if not is_share and not order.how.require_measured:
+            continue
+        try:
+            attach(order.target, listener)
+        except UnreachableError as error:
+            name = order.target.name
+            if not order.how.require_measured:
+                what = f"the budget is a share of the teacher's latency, which cannot be measured: {error.message}"
+                shares.append(Problem(name, what, f'give it one in milliseconds: [budgets] "{name}" = "5ms@p95"'))
+            else:
+                unanswered.append(Problem(name, error.message, error.fix))
+    if unanswered:
+        raise UnreachableError("not every target can be measured", problems=unanswered)
+    if shares:
+        raise InputError("not every target can be measured", problems=shares)
+
+
+def _named(config: BuildConfig) -> tuple[str, ...]:
+    return config.targets or (config.target,)
+
+
+def _loaded(names: Sequence[str]) -> list[Target]:
+    """Raises InputError with what is wrong with any of them."""
+    found, wrong = [], Collected()
+    for name in names:
+        with wrong:
+            found.append(load_target(name))
+    wrong.raise_any()
+    return found
+
+
+def _stray_budgets(path: Path, config: BuildConfig, chosen: Sequence[Target]) -> list[Problem]:
+    """Budgets of targets that neither the command line nor the file names."""
+    strangers = set(config.budgets) - {target.name for target in chosen}
+    if strangers:
+        strangers -= {target.name for target in _loaded(_named(config))}
+    text = path.read_text(encoding="utf-8-sig")
+    return [
+        Problem(
+            f"{path}:{line_of(text, ['budgets', name])}",
+            f"[budgets] {name} is no target of this build",
+            "name one of its targets",
+        )
+        for name in sorted(strangers)
+    ]
+
+
+def _ill_matched(chosen: Sequence[Target], changes: Changes) -> list[Problem]:
+    """What several targets cannot be together, or one alone."""
+    names = [target.name for target in chosen]
+    problems = [
+        Problem("", f"target {name} is named twice", "name each target once")
+        for name in sorted(set(names))
+        if names.count(name) > 1
+    ]
+    if len(names) > 1:
+        problems += [
+            Problem("", f"a target's name is a folder's, which {name!r} cannot be", "change the name in its file")
+            for name in names
+            if name in ("", "..") or Path(name).name != name
+        ]
+    elif changes.one_student:
+        what = f"one student for several targets is wanted, and {names[0]} is the only one"
+        problems.append(Problem("--one-student", what, "name another one with --target"))
+    return problems
+
+
+def _order(config: BuildConfig, target: Target, base: Path, out: Path, changes: Changes, how: How) -> Order:
+    budget = config.budget if changes.budget is not None else config.budgets.get(target.name, config.budget)
+    if config.export.allow_fallbacks:
+        target = target.model_copy(update={"allow_fallbacks": True})
+    # The other targets and their budgets change nothing of this one's build, and stay out of its key.
+    update = {"target": target.name, "targets": (), "budget": budget, "budgets": {}, "one_student": False}
+    return Order(config.model_copy(update=update), target, base, out, how)
+
+
+@dataclass(frozen=True)
+class _Replaced:
+    """`Changes`, read."""
+
+    budget: BudgetRequest | None = None
+    trials: int | None = None
+    time_ms: float | None = None
+
+
+def _read(changes: Changes) -> _Replaced:
+    """Raises InputError naming every option that is wrong."""
+    problems: list[Problem] = []
+    budget: BudgetRequest | None = None
+    time_ms: float | None = None
+    try:
+        budget = None if changes.budget is None else BudgetRequest.parse(changes.budget)
+    except InputError as error:
+        problems.append(Problem("--budget", error.message, error.fix))
+    if changes.trials is not None and changes.trials < 1:
+        problems.append(Problem("--trials", f"{changes.trials} is not a number of candidates", "give 1 or more"))
+    try:
+        time_ms = None if changes.time is None else parse_duration_ms(changes.time)
+    except InputError as error:
+        problems.append(Problem("--time", error.message, "write it like 90s, 30min or 2h"))
+    if problems:
+        raise wrong_options(problems)
+    return _Replaced(budget, changes.trials, time_ms)
+
+
+def _changed(config: BuildConfig, replaced: _Replaced) -> BuildConfig:
+    search: dict[str, object] = {}
+    if replaced.trials is not None:
+        search["trials"] = replaced.trials
+    if replaced.time_ms is not None:
+        search["time"] = replaced.time_ms
+    return config.model_copy(
+        update={
+            "search": config.search.model_copy(update=search),
+            "budget": config.budget if replaced.budget is None else replaced.budget,
+        }
+    )

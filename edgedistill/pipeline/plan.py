@@ -1,0 +1,90 @@
+"""What a search would do and cost, from the build file, the data and the cache alone: nothing is trained or measured."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import statistics
+from collections import Counter
+from collections.abc import Sequence
+
+from pydantic import ValidationError
+
+from edgedistill.base.store import Store
+from edgedistill.devices import proof as proofs
+from edgedistill.documents.answers import Plan, PlannedRung, PlannedSearch, PlannedTarget
+from edgedistill.documents.artifacts import TrainedStudent
+from edgedistill.pipeline.bench import Workbench
+from edgedistill.pipeline.jobs import Job
+from edgedistill.pipeline.measure import SCALE_SESSIONS
+from edgedistill.pipeline.prepare import open_bench, open_beside, open_space
+
+START_S = 1.5
+"""What a session takes beside its samples: to start, load and warm up."""
+
+
+def plan_of(jobs: Sequence[Job]) -> Plan:
+    """The plan of a build or search. Loads the data and counts the space; raises InputError for what is wrong with them."""
+    return Plan(searches=tuple(_planned(job) for job in jobs))
+
+
+def _planned(job: Job) -> PlannedSearch:
+    store = Store()
+    order, *others = job.orders
+    first = open_bench(order.config, order.target, store, base=order.base, require_measured=order.how.require_measured)
+    benches = [first]
+    for other in others:
+        benches.append(open_beside(first, other.config, other.target, require_measured=other.how.require_measured))
+    candidates = open_space(*benches)
+    search = order.config.search
+    rungs = _rungs(first, min(search.candidates, search.trials, len(candidates)))
+    speed = _images_per_second(store)
+    return PlannedSearch(
+        targets=tuple(_measured(bench, len(candidates), rungs) for bench in benches),
+        candidates=len(candidates),
+        families=dict(Counter(candidate.spec.family for candidate in candidates)),
+        rungs=rungs,
+        trials=search.trials,
+        train_seconds=sum(rung.image_passes for rung in rungs) / speed if speed else None,
+    )
+
+
+def _measured(bench: Workbench, candidates: int, rungs: Sequence[PlannedRung]) -> PlannedTarget:
+    search, profile = bench.config.search, bench.meter.settings
+    measured = bench.meter.device is not None
+    probes = min(search.probes, candidates) if measured else 0
+    # In each precision the probes, all students of the first rung and, trained on, the finalists; the scale, the proof.
+    finalists = rungs[-1].students if len(rungs) > 1 else 0
+    compared = (probes + rungs[0].students + finalists) * len(bench.schemes)
+    proof = SCALE_SESSIONS + proofs.ProofPlan.at(profile.proof).looks[0].sessions
+    seconds = compared * (profile.compare / 1000 + START_S) + proof * (
+        (profile.session + profile.pause) / 1000 + START_S
+    )
+    return PlannedTarget(
+        target=bench.target.name,
+        measured=measured,
+        probes=probes,
+        precisions=tuple(scheme.precision.value for scheme in bench.schemes),
+        measure_seconds=seconds if measured else 0.0,
+    )
+
+
+def _rungs(bench: Workbench, students: int) -> tuple[PlannedRung, ...]:
+    images, before = len(bench.dataset.splits.train), 0
+    found: list[PlannedRung] = []
+    for epochs in bench.config.search.rungs:
+        passes = students * (epochs - before) * images
+        found.append(PlannedRung(epochs=epochs, students=students, image_passes=passes))
+        students, before = math.ceil(students * bench.config.search.keep), epochs
+    return tuple(found)
+
+
+def _images_per_second(store: Store) -> float | None:
+    """Median speed of the trainings that the cache remembers, whatever they trained; None where there are none."""
+    speeds = []
+    for record in (store.root / "train").glob("*/student.json"):
+        with contextlib.suppress(OSError, ValidationError):
+            trained = TrainedStudent.model_validate_json(record.read_text())
+            if trained.images_per_second is not None:
+                speeds.append(trained.images_per_second)
+    return statistics.median(speeds) if speeds else None

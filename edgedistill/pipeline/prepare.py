@@ -1,0 +1,227 @@
+"""What a build needs before its first candidate: data, teacher, the teacher's own latency, the budget in milliseconds,
+the view store."""
+
+from __future__ import annotations
+
+import math
+from contextlib import closing
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+from edgedistill.base.errors import EdgedistillError, InputError, TrialFailure
+from edgedistill.base.progress import Note, StageAdvanced
+from edgedistill.base.store import Store, stage_key, write_atomic
+from edgedistill.base.units import format_percent
+from edgedistill.data.datasets import load_dataset
+from edgedistill.data.preprocessing import channel_statistics
+from edgedistill.devices.latency.model import prior_from_published
+from edgedistill.distill.teachers.teacher import Teacher
+from edgedistill.distill.teachers.view_store import STAGE, ViewStore
+from edgedistill.documents.artifacts import (
+    CompiledArtifact,
+    Latency,
+    MeasuredLatency,
+    Profile,
+    UnknownLatency,
+    Verified,
+)
+from edgedistill.documents.build_file import BuildConfig
+from edgedistill.documents.specs import Budget, BudgetRequest, Format, Precision, QuantScheme, Target
+from edgedistill.formats import SHIPPED
+from edgedistill.networks.deploy import deploy
+from edgedistill.networks.families.registry import code_of
+from edgedistill.networks.space import Candidate, Space, enumerate_space
+from edgedistill.networks.structure import structure_of
+from edgedistill.pipeline import code
+from edgedistill.pipeline.bench import Bench, Data, Source, Workbench
+from edgedistill.pipeline.judge import verified
+from edgedistill.pipeline.make import compiled, portable
+from edgedistill.pipeline.measure import compared, latency_of, scale_alone, scale_beside
+from edgedistill.pipeline.meter import Meter
+from edgedistill.pipeline.space import executable
+from edgedistill.pipeline.teacher import open_labelling, open_teacher
+from edgedistill.pipeline.workers import Executor, LabelTask, do_all
+from edgedistill.selection.expectations import Expectation
+
+HEADROOM = 4.0
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedTeacher:
+    """The teacher, its fp32 file as ONNX (which gives its accuracy) and what is known of its latency on the target."""
+
+    teacher: Teacher
+    source: Source
+    artifact: CompiledArtifact
+    accuracy_validation: float
+    latency: Latency
+    profile: Profile | None
+
+
+def open_bench(config: BuildConfig, target: Target, store: Store, *, base: Path, require_measured: bool) -> Workbench:
+    """Load the data and reach the device. Raises UnreachableError if it is required and does not answer, InputError for what
+    is wrong with the data, or where the budget cannot do without the device."""
+    meter = Meter.attached(config, target, store, required=require_measured)
+    dataset = load_dataset(config.data)
+    return Workbench.of(config, target, Data(dataset, *channel_statistics(dataset)), store, meter, base)
+
+
+def open_beside(bench: Workbench, config: BuildConfig, target: Target, *, require_measured: bool) -> Workbench:
+    """A bench of another target with the data and the images of `bench`. Raises UnreachableError as `open_bench` does."""
+    meter = Meter.attached(config, target, bench.store, required=require_measured)
+    return replace(bench, config=config, target=target, meter=meter, export=config.export, space=config.space)
+
+
+def prepare_teacher(bench: Workbench) -> PreparedTeacher:
+    """Load the teacher, fit it where the build file asks for it, and run and measure its fp32 file."""
+    teacher = open_teacher(bench)
+    source = Source(f"teacher {teacher.name}", teacher.key, teacher.contract, partial(deploy, teacher.module))
+    fp32 = QuantScheme(precision=Precision.FP32)
+    form = Format.ONNX if bench.target.runtime in SHIPPED else bench.target.runtime
+    artifact = compiled(bench, portable(bench, source, fp32, form), form)
+    verification = verified(bench, artifact, source)
+    if not isinstance(verification, Verified):
+        raise EdgedistillError(f"the teacher's file cannot run here: {verification.reason}")
+    latency, profile = _teacher_latency(bench, source, artifact)
+    return PreparedTeacher(teacher, source, artifact, verification.accuracy_validation, latency, profile)
+
+
+def _teacher_latency(bench: Workbench, source: Source, artifact: CompiledArtifact) -> tuple[Latency, Profile | None]:
+    """The teacher's fp32 latency in the target's own runtime, and with it the scale of all comparisons: in sessions in turn
+    with the anchor where the budget is a share of it, else in one, beside sessions of the anchor alone. These first
+    measurements also tell whether the device can be measured at all (`bench.meter.not_measurable` afterwards)."""
+    share = bench.config.budget.share_of_teacher
+    if artifact.format is not bench.target.runtime and bench.meter.device is not None:
+        try:
+            artifact = compiled(bench, portable(bench, source, artifact.scheme, bench.target.runtime))
+        except EdgedistillError as error:
+            reason = f"the teacher's file cannot be made in {bench.target.runtime}: {error.message}"
+            if share is not None:
+                raise InputError(
+                    f"a budget of {format_percent(share)} of the teacher needs its file, to run in turn with the student's; "
+                    f"{reason}",
+                    fix="give the budget in milliseconds, e.g. --budget 5ms@p95",
+                ) from None
+            scale_alone(bench)
+            return UnknownLatency(reason=bench.meter.not_measurable or reason, device=bench.target.name), None
+    bench.meter.teacher_file = artifact
+    if share is not None:
+        profile = scale_beside(bench, artifact, source)
+    else:
+        scale_alone(bench)
+        profile = compared(bench, artifact, source)
+    return latency_of(bench, profile), profile
+
+
+def resolve_budget(bench: Workbench, request: BudgetRequest, teacher: PreparedTeacher) -> Budget:
+    """The budget in milliseconds. Raises InputError for a share of a teacher that cannot be measured here."""
+    latency = teacher.latency
+    if not isinstance(latency, MeasuredLatency):
+        request.require_measurable(bench.target.name)
+    budget = request.resolve(latency.comparable(request.percentile) if isinstance(latency, MeasuredLatency) else None)
+    limit = f"{budget.latency_ms:.4g} ms at {budget.percentile}"
+    bench.store.listener(Note(f"budget {limit} on {bench.target.name}"))
+    if isinstance(latency, UnknownLatency) and bench.meter.not_measurable:
+        bench.store.listener(Note(f"{bench.target.title} is not measured: {bench.meter.not_measurable}", warning=True))
+    return budget
+
+
+def plausible_multiply_adds(teacher: PreparedTeacher, budget: Budget) -> float:
+    """How much work a student may do and still be thought of near the budget: what the teacher does in that time, with
+    `HEADROOM` for students that are faster for their work (fewer bytes, int8). Infinite where it is not measured."""
+    if not isinstance(teacher.latency, MeasuredLatency):
+        return math.inf
+    work = structure_of(teacher.source.load(), teacher.teacher.contract.resolution).multiply_adds
+    limit = HEADROOM * work * budget.latency_ms / teacher.latency.comparable(budget.percentile)
+    # Up to a power of two, so that a budget changed a little finds the same probes measured.
+    return 2.0 ** math.ceil(math.log2(limit))
+
+
+def prior_of(target: Target) -> dict[Precision, Expectation]:
+    """What published figures give of a device's latencies, for one that is not attached."""
+    return {precision: Expectation(model) for precision, model in prior_from_published(target).items()}
+
+
+def open_views(bench: Workbench, executor: Executor) -> ViewStore:
+    """The view store of the build's teacher, data and augmentation: found, or labelled by `executor`."""
+    labelling = open_labelling(bench)
+    tasks = [
+        LabelTask(
+            config=bench.config,
+            target=bench.target,
+            base=bench.base,
+            root=bench.store.root,
+            view=view,
+            store_key=labelling.key,
+        )
+        for view in labelling.views
+    ]
+
+    def ahead(everything: bool) -> None:
+        done = 0
+        with closing(do_all(executor, tasks, wait=everything)) as results:
+            for _, result in results:
+                if isinstance(result, TrialFailure):
+                    raise EdgedistillError(
+                        f"the views cannot be labelled: {result.message}",
+                        fix="see what ended them, most often memory, of which fewer --jobs need less",
+                    )
+                done += labelling.labeller.images
+                bench.store.listener(StageAdvanced(STAGE, done, labelling.total))
+
+    return labelling.build(ahead)
+
+
+def open_space(*benches: Bench) -> tuple[Candidate, ...]:
+    """The candidates with their static figures, found or counted, that every target can take: of the families whose
+    operations its runtime has, with channels in multiples that all of them like. Notes say how many were left out for what.
+    Raises InputError where none is left."""
+    channel_multiple = math.lcm(*(bench.target.channel_multiple for bench in benches))
+    spaces = [executable(bench, _counted(bench, channel_multiple).candidates) for bench in benches]
+    common = set.intersection(*({candidate.spec for candidate in space} for space in spaces))
+    if not common:
+        names = ", ".join(bench.target.name for bench in benches)
+        counts = ", ".join(f"{len(space)} on {b.target.name}" for b, space in zip(benches, spaces, strict=True))
+        raise InputError(
+            f"no candidate can run on all of {names}: there are {counts}, none of them the same",
+            fix="name other families in [space] families, or build a student for each target",
+        )
+    return tuple(candidate for candidate in spaces[0] if candidate.spec in common)
+
+
+def _counted(bench: Bench, channel_multiple: int) -> Space:
+    """The candidates that pass the static checks of one target."""
+    side, classes = source_side(bench), len(bench.dataset.classes)
+    config = bench.space
+    precisions = tuple(scheme.precision for scheme in bench.schemes)
+    target = bench.target.model_copy(update={"precisions": precisions, "channel_multiple": channel_multiple})
+    key = stage_key(
+        {
+            "space": config.model_dump(mode="json"),
+            "classes": classes,
+            "side": side,
+            "channel_multiple": channel_multiple,
+            "memory_bytes": target.memory_bytes,
+            "precisions": target.precisions,
+        },
+        code=(*code.SPACE, *(package for name in config.families for package in code_of(name))),
+        tools=("torch", "timm"),
+    )
+
+    def make(folder: Path) -> None:
+        found = enumerate_space(config, classes, side, target)
+        write_atomic(folder / "space.json", found.model_dump_json())
+
+    folder = bench.store.stage("space", key, make, subject="candidates")
+    space = Space.model_validate_json((folder / "space.json").read_bytes())
+    bench.store.listener(Note(space.sentence))
+    return space
+
+
+def source_side(bench: Bench) -> int:
+    """Median shorter side of a few training images, in pixels: what resolutions make sense."""
+    sides = sorted(min(bench.dataset.images[int(i)].shape[:2]) for i in bench.dataset.splits.train[:32])
+    if not sides:
+        raise InputError("the training split is empty")
+    return int(sides[len(sides) // 2])

@@ -1,0 +1,178 @@
+"""A student trained, rung by rung, as a source of files: each rung a stage of the store."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from edgedistill.base.progress import StageAdvanced
+from edgedistill.base.source_code import code_version
+from edgedistill.base.store import digest, file_sha256, stage_key
+from edgedistill.base.versions import TRAINING_TOOLS
+from edgedistill.devices.turns import training
+from edgedistill.distill.loop import Stretch
+from edgedistill.distill.start import start_of
+from edgedistill.distill.teachers.view_store import ViewStore
+from edgedistill.distill.train import Lessons, load_student, read_trained, train_student
+from edgedistill.distill.under_rounding import WEIGHTS as TUNED
+from edgedistill.distill.under_rounding import tune
+from edgedistill.documents.artifacts import (
+    TrainedStudent,
+)
+from edgedistill.documents.specs import QuantScheme, StudentSpec
+from edgedistill.networks.build import build_student
+from edgedistill.networks.deploy import deploy
+from edgedistill.networks.families.registry import code_of
+from edgedistill.networks.rounding.weights import with_weights
+from edgedistill.pipeline import code
+from edgedistill.pipeline.bench import Bench, Source, Workbench
+
+
+def _identity(spec: StudentSpec) -> dict[str, Any]:
+    """A student's choices, with the source of its family where that comes from another package."""
+    return {
+        "spec": spec.model_dump(mode="json"),
+        "code": {name: code_version(name) for name in code_of(spec.family)},
+    }
+
+
+def train(
+    bench: Workbench,
+    spec: StudentSpec,
+    views: ViewStore,
+    *,
+    epochs: int,
+    total_epochs: int,
+    previous: TrainedStudent | None,
+    wait: bool = True,
+) -> TrainedStudent:
+    """The student after `epochs` of its schedule, going on from `previous`, an earlier rung of the same run. Raises
+    TrialFailure where training fails, BusyError where another process is at it and `wait` is off."""
+    contract = bench.contract(spec.resolution)
+    key = _training_key(bench, spec, views, epochs, total_epochs, previous)
+    subject = f"{spec.label} to epoch {epochs}"
+
+    def make(folder: Path) -> None:
+        def on_progress(done: int, total: int, note: str) -> None:
+            bench.store.listener(StageAdvanced("train", done, total, note))
+
+        stretch = Stretch(epochs, folder, previous.weights.parent if previous else None, on_progress)
+        start = start_of(bench.space, spec.family)
+        with training(bench.store.listener):
+            train_student(spec, contract, lessons_of(bench, views), stretch, total_epochs, start)
+
+    folder = bench.store.stage("train", key, make, subject=subject, resumable=True, wait=wait)
+    return read_trained(folder)
+
+
+def lessons_of(bench: Workbench, views: ViewStore | None) -> Lessons:
+    """What a build's students learn from."""
+    return Lessons(bench.dataset, bench.config.augmentation, bench.config.train, views)
+
+
+def trained_before(bench: Workbench, spec: StudentSpec, views: ViewStore) -> tuple[TrainedStudent, ...]:
+    """What the cache has of a student: its rungs in order, as far as an earlier search with this teacher, data and recipe
+    took them."""
+    found: list[TrainedStudent] = []
+    rungs = bench.config.search.rungs
+    for epochs in rungs:
+        key = _training_key(bench, spec, views, epochs, rungs[-1], found[-1] if found else None)
+        folder = bench.store.find("train", key)
+        if folder is None:
+            break
+        found.append(read_trained(folder))
+    return tuple(found)
+
+
+def _training_key(
+    bench: Workbench,
+    spec: StudentSpec,
+    views: ViewStore,
+    epochs: int,
+    total_epochs: int,
+    previous: TrainedStudent | None,
+) -> str:
+    start = start_of(bench.space, spec.family)
+    return stage_key(
+        {
+            "student": _identity(spec),
+            "start": start.identity if start else None,
+            "contract": bench.contract(spec.resolution).model_dump(mode="json"),
+            "data": bench.data_key,
+            "views": views.folder.name,
+            "recipe": bench.config.train.model_dump(mode="json", exclude={"checkpoint_seconds", "workers"}),
+            "epochs": epochs,
+            "total_epochs": total_epochs,
+            "previous": previous.weights.parent.name if previous else None,
+        },
+        code=code.TRAINING,
+        tools=TRAINING_TOOLS,
+    )
+
+
+def source_of(bench: Workbench, trained: TrainedStudent) -> Source:
+    """A trained student as a source of files."""
+    contract = bench.contract(trained.spec.resolution)
+    key = digest([_identity(trained.spec), file_sha256(trained.weights)])
+    return Source(trained.spec.label, key, contract, lambda: deploy(load_student(trained, contract)))
+
+
+def untrained(bench: Bench, spec: StudentSpec) -> Source:
+    """A student with random weights: its files cost the same time to run as those of the trained one."""
+    contract = bench.contract(spec.resolution)
+
+    def load() -> nn.Module:
+        import torch
+
+        with torch.random.fork_rng(devices=()):
+            torch.manual_seed(0)
+            return deploy(build_student(spec, contract))
+
+    return Source(f"{spec.label} (random weights)", digest(["untrained", _identity(spec)]), contract, load)
+
+
+@dataclass(frozen=True, eq=False)
+class Tuning:
+    """Trains a student under rounding, its views as they are stored: the ladder's last resort."""
+
+    bench: Workbench
+    views: ViewStore
+
+    @property
+    def key(self) -> str:
+        """What identifies the views."""
+        return self.views.folder.name
+
+    def of(self, source: Source, scheme: QuantScheme) -> Source:
+        """What training `source` under the rounding of `scheme` made of it. Raises TrialFailure where that diverges."""
+        store, config, bench = self.bench.store, self.bench.config.train, self.bench
+        key = stage_key(
+            {
+                "source": source.key,
+                "contract": source.contract.model_dump(mode="json"),
+                "scheme": scheme.model_dump(mode="json"),
+                "calibration": bench.calibration.key,
+                "views": self.key,
+                "recipe": config.model_dump(mode="json", exclude={"checkpoint_seconds", "workers"}),
+            },
+            code=code.TUNING,
+            tools=(*TRAINING_TOOLS, "torchao"),
+        )
+
+        def make(folder: Path) -> None:
+            images = bench.calibration.pixels(source.contract)
+
+            def on_progress(done: int, total: int, note: str) -> None:
+                store.listener(StageAdvanced("tune", done, total, note))
+
+            with training(store.listener):
+                lessons = lessons_of(bench, self.views)
+                tune(source.load(), source.contract, images, scheme, lessons, folder, on_progress)
+
+        folder = store.stage("tune", key, make, subject=f"{source.label} {scheme.details}", resumable=True)
+        return Source(
+            source.label, key, source.contract, lambda: with_weights(source.load(), source.contract, folder / TUNED)
+        )

@@ -1,0 +1,262 @@
+"""export, inspect, verify, evaluate and run through the command line, on a small model and real files."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import timm
+import torch
+from PIL import Image
+from sklearn.datasets import load_digits
+from torch import nn
+
+from edgedistill.cli.app import run
+from edgedistill.documents.answers import ExportResult, InspectResult, RunResult, VerifyResult
+from edgedistill.documents.artifacts import MeasuredLatency
+from edgedistill.documents.build_file import ProfileConfig
+from edgedistill.documents.results import ProfileResult
+from edgedistill.documents.specs import Format
+
+MODEL = "timm:mobilenetv3_small_050"
+
+
+def answer(capsys: pytest.CaptureFixture[str], *arguments: object, code: int = 0) -> dict[str, Any]:
+    capsys.readouterr()
+    assert run([*map(str, arguments), "--json"]) == code
+    captured = capsys.readouterr()
+    assert "Traceback" not in captured.err
+    document: dict[str, Any] = json.loads(captured.out)
+    return document
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """fp32 in three formats, of a network with 10 classes and random weights."""
+    out = tmp_path_factory.mktemp("exported")
+    arguments = ["export", MODEL, "--random-weights", "--classes", "10", "--resolution", "32", "--out", str(out)]
+    assert run([*arguments, "--formats", "onnx,coreml,tensorrt"]) == 0
+    return out
+
+
+def file_of(exported: Path, suffix: str) -> Path:
+    return exported / f"mobilenetv3_small_050.fp32{suffix}"
+
+
+def test_export_tells_parity_and_leaves_only_whole_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "new" / "folder"
+    document = answer(
+        capsys,
+        *("export", MODEL, "--random-weights", "--classes", 10, "--resolution", 32, "--data", "digits"),
+        *("--formats", "onnx,coreml", "--precision", "fp32,int8", "--out", out),
+    )
+    result = ExportResult.model_validate(document)
+    assert [(f.format, f.precision) for f in result.files] == [
+        ("onnx", "fp32"),
+        ("onnx", "int8"),
+        ("coreml", "fp32"),
+        ("coreml", "int8"),
+    ]
+    assert sorted(p.name for p in out.iterdir()) == sorted(f.path for f in result.files)
+    assert [f.computed_by for f in result.files] == ["device", "device", "reference", "reference"]
+    for file in result.files:
+        assert file.parity is not None
+        if file.precision == "fp32":
+            assert file.parity.max_abs_error < 1e-3
+    assert any("weights are random" in note for note in result.notes)
+
+
+def test_what_fails_is_listed_and_costs_the_others_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    document = answer(
+        capsys,
+        *("export", MODEL, "--random-weights", "--classes", 10, "--resolution", 32),
+        *("--precision", "fp32,int8", "--out", tmp_path),
+        code=2,
+    )
+    result = ExportResult.model_validate(document)
+    assert [f.precision for f in result.files] == ["fp32"]
+    (failure,) = result.failures
+    assert (failure.precision, failure.fix) == ("int8", "add --data FOLDER")
+
+
+@pytest.mark.slow
+def test_a_terminal_hears_of_stages_and_of_nothing_that_libraries_say(tmp_path: Path) -> None:
+    """In a process of its own: native code writes to the terminal past Python, once a process, when it is loaded."""
+    extras = {Format.LITERT: "litert_torch", Format.EXECUTORCH: "executorch"}
+    forms = [
+        form
+        for form in Format
+        if form is not Format.NULL and (form not in extras or find_spec(extras[form]) is not None)
+    ]
+    command = [sys.executable, "-m", "edgedistill", "export", MODEL, "--random-weights", "--classes", "10"]
+    command += ["--resolution", "32", "--formats", ",".join(forms), "--out", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    stages = [f"trace {MODEL}", *(f"export {MODEL} {form} fp32" for form in forms)]
+    assert re.fullmatch("".join(rf"{stage}  [\d.]+ s\n" for stage in stages), done.stderr)
+    assert done.returncode == 0
+
+
+@pytest.mark.parametrize("suffix", [".onnx", ".mlpackage", ".engine"])
+def test_inspect_shows_signature_contract_and_operations(
+    exported: Path, suffix: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = InspectResult.model_validate(answer(capsys, "inspect", file_of(exported, suffix)))
+    assert result.contract is not None
+    assert (result.contract.resolution, len(result.contract.labels)) == (32, 10)
+    assert result.precision == "fp32"
+    assert result.checks and result.facts
+
+
+def test_inspect_lists_layers_when_asked(exported: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["inspect", str(file_of(exported, ".engine"))]) == 0
+    short = capsys.readouterr().out
+    network = timm.create_model(MODEL.partition(":")[2])
+    weighted = sum(isinstance(module, nn.Conv2d | nn.Linear) for module in network.modules())
+    assert f"{weighted} of {weighted} with weights: float32" in short and "the builder had no warnings" in short
+    assert run(["inspect", str(file_of(exported, ".engine")), "--layers"]) == 0
+    listed = capsys.readouterr().out[len(short) :]
+    assert len([line for line in listed.splitlines() if line.split()[2:] == ["float32", "float32"]]) == weighted
+
+
+def test_verify_compares_two_formats(exported: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    document = answer(capsys, "verify", file_of(exported, ".mlpackage"), "--against", file_of(exported, ".onnx"))
+    result = VerifyResult.model_validate(document)
+    assert result.ok
+    assert result.parity is not None and result.parity.max_abs_error < 1e-3
+    assert result.computed_by == "reference"
+
+
+def test_verify_finds_a_flipped_byte_by_the_packages_hash(
+    exported: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = bytearray(file_of(exported, ".onnx").read_bytes())
+    (tmp_path / "model.onnx").write_bytes(content)
+    entry = {"sha256": __import__("hashlib").sha256(content).hexdigest(), "bytes": len(content)}
+    (tmp_path / "manifest.json").write_text(json.dumps({"files": {"model.onnx": entry}}))
+    assert VerifyResult.model_validate(answer(capsys, "verify", tmp_path / "model.onnx")).ok
+    content[len(content) // 2] ^= 1
+    (tmp_path / "model.onnx").write_bytes(content)
+    result = VerifyResult.model_validate(answer(capsys, "verify", tmp_path / "model.onnx", code=2))
+    assert any("manifest" in failure for failure in result.failures)
+
+
+def test_run_gives_classes_and_probabilities(
+    exported: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (50, 70, 3), np.uint8)).save(tmp_path / "photo.png")
+    answers = [
+        RunResult.model_validate(answer(capsys, "run", file_of(exported, s), "--input", tmp_path / "photo.png"))
+        for s in (".onnx", ".mlpackage")
+    ]
+    assert [g.index for g in answers[0].top] == [g.index for g in answers[1].top]
+    assert len(answers[0].top) == 5
+    assert all(a.probability >= b.probability for a, b in zip(answers[0].top, answers[0].top[1:], strict=False))
+
+
+def test_an_engine_does_not_run_without_its_gpu(
+    exported: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    Image.new("RGB", (40, 40)).save(tmp_path / "photo.png")
+    document = answer(capsys, "run", file_of(exported, ".engine"), "--input", tmp_path / "photo.png", code=2)
+    assert "NVIDIA GPU" in document["error"]["message"]
+
+
+def test_verify_says_once_why_an_engine_is_not_run(exported: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    capsys.readouterr()
+    assert run(["verify", str(file_of(exported, ".engine"))]) == 0
+    told = capsys.readouterr().out
+    assert told.splitlines()[0].endswith(": ok as far as it can be read here")
+    assert told.count("needs an NVIDIA GPU") == 1
+
+
+class Brightness(nn.Module):
+    """Tells digits by nothing but their ink: a model whose accuracy is known from its data."""
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        ink = image.mean((1, 2, 3)) / 255
+        return torch.stack([torch.zeros_like(ink), *[ink - 1] * 9], dim=1)
+
+
+def test_evaluate_counts_what_is_right(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    program = torch.export.export(Brightness().eval(), (torch.rand(1, 3, 8, 8) * 255,))
+    torch.export.save(program, tmp_path / "brightness.pt2")
+    answer(capsys, "export", tmp_path / "brightness.pt2", "--out", tmp_path)
+    document = answer(
+        capsys, "evaluate", tmp_path / "brightness.fp32.onnx", "--data", "digits", "--split", "train", "--limit", 500
+    )
+    assert document["images"] == 500
+    share_of_zeros = float((load_digits().target == 0).mean())
+    assert document["accuracy"] == pytest.approx(share_of_zeros, abs=0.05)
+
+
+def test_a_file_is_profiled_beside_another(
+    exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A network at 128 pixels and at 32: sixteen times the work, and two sessions say how much longer that takes."""
+    short = ProfileConfig.model_validate({"session": "600ms", "pause": "1ms"})
+    monkeypatch.setattr("edgedistill.commands.profile.ProfileConfig", lambda: short)
+    arguments = ["export", MODEL, "--random-weights", "--classes", 10, "--resolution", 128, "--out", tmp_path]
+    answer(capsys, *arguments, "--formats", "onnx")
+    small, large = file_of(exported, ".onnx"), file_of(tmp_path, ".onnx")
+    document = answer(capsys, "profile", large, "--beside", small, "--sessions", 2)
+    result = ProfileResult.model_validate(document)
+    assert result.beside == str(small) and isinstance(result.latency, MeasuredLatency)
+    relative = result.latency.relative
+    assert relative is not None and relative.p50 > 1.5
+    assert result.latency.p50_ms == pytest.approx(relative.p50 * relative.anchor_ms.p50, rel=0.5)
+    assert run(["profile", str(small), "--beside", str(large), "--sessions", "1"]) == 0
+    shown = capsys.readouterr().out
+    told = re.search(
+        r"p50 0\.\d{3}(, p95 0\.\d{3})? times that of .*fp32\.onnx, in turn with it", " ".join(shown.split())
+    )
+    assert told, "p95 where a session has runs enough for it"
+    error = answer(capsys, "profile", small, "--beside", file_of(exported, ".engine"), code=2)["error"]
+    assert "cannot run in turn with" in error["message"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["export", "timm:mobilenetv9", "--out", "o"], "no model 'mobilenetv9'"),
+        (["export", "resnet18", "--out", "o"], "timm:NAME"),
+        (["export", MODEL, "--formats", "onnx,tfjs", "--out", "o"], "unknown format tfjs"),
+        (["export", MODEL, "--precision", "int3", "--out", "o"], "unknown precision int3"),
+        (["export", MODEL, "--mean", "1,2", "--random-weights", "--out", "o"], "three numbers"),
+        (["export", "absent.onnx", "--out", "o"], "does not exist"),
+        (["export", "absent.pt2", "--out", "o"], "does not exist"),
+        (["inspect", "absent.onnx"], "does not exist"),
+        (["inspect", "README.md"], "no model file by its name"),
+        (["run", "absent.pte", "--input", "x.png"], "does not exist"),
+        (["evaluate", "absent.tflite", "--data", "nowhere"], "does not exist"),
+    ],
+)
+def test_wrong_input_is_told_in_words(
+    arguments: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    error = answer(capsys, *arguments, code=2)["error"]
+    assert said in " ".join([error["message"], error["fix"], *map(str, error["problems"])])
+    assert error["fix"] or error["problems"]
+
+
+def test_an_onnx_file_goes_to_onnx_and_tensorrt_alone(
+    exported: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = file_of(exported, ".onnx")
+    error = answer(capsys, "export", source, "--formats", "onnx,litert", "--out", tmp_path, code=2)["error"]
+    assert "litert" in str(error["problems"])
+    made = ExportResult.model_validate(answer(capsys, "export", source, "--precision", "fp32,fp16", "--out", tmp_path))
+    assert [f.parity is not None for f in made.files] == [True, True]
+    assert onnx.load(tmp_path / made.files[1].path).graph.input[0].name == "image"

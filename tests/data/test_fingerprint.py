@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgedistill.base.errors import InputError
+from edgedistill.data.fingerprint import fingerprint, idx_files
+from edgedistill.documents.build_file import DataConfig, SplitConfig
+
+
+def test_it_imports_nothing_heavy() -> None:
+    code = (
+        "import sys\n"
+        "from edgedistill.documents.build_file import DataConfig\n"
+        "from edgedistill.data.fingerprint import fingerprint\n"
+        "fingerprint(DataConfig())\n"
+        "heavy = {'torch', 'sklearn', 'datasets', 'PIL', 'timm'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    package_root = Path(__file__).parents[2]
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=package_root, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_it_is_of_the_content_and_not_of_splits(folders: Any) -> None:
+    folders.add_classes("cat", "dog", count=2)
+    config = DataConfig(source="folder", path=folders.root)
+    before = fingerprint(config)
+    other_split = DataConfig(source="folder", path=folders.root, split=SplitConfig(seed=5), limit=3)
+    assert fingerprint(other_split) == before
+
+    moved = folders.root.rename(folders.root.with_name("elsewhere"))
+    assert fingerprint(DataConfig(source="folder", path=moved)) == before
+
+
+@pytest.mark.parametrize("change", ["add", "remove", "rename", "rewrite", "empty class"])
+def test_every_change_of_the_content_changes_it(folders: Any, change: str) -> None:
+    folders.add_classes("cat", "dog", count=2)
+    config = DataConfig(source="folder", path=folders.root)
+    before = fingerprint(config)
+    file = folders.root / "cat" / "000.png"
+    if change == "add":
+        folders.add("cat/new.png")
+    elif change == "remove":
+        file.unlink()
+    elif change == "rename":
+        file.rename(file.with_name("renamed.png"))
+    elif change == "rewrite":
+        file.write_bytes(file.read_bytes() + b"x")
+    else:
+        (folders.root / "horse").mkdir()
+    assert fingerprint(config) != before
+
+
+def test_a_missing_folder_is_an_input_error(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="does not exist"):
+        fingerprint(DataConfig(source="idx", path=tmp_path / "nothing"))
+
+
+def test_hub_data_is_known_by_name_and_columns() -> None:
+    one = fingerprint(DataConfig(source="huggingface", name="mnist"))
+    assert one == fingerprint(DataConfig(source="huggingface", name="mnist"))
+    assert one != fingerprint(DataConfig(source="huggingface", name="beans"))
+    assert one != fingerprint(DataConfig(source="huggingface", name="mnist", label_column="digit"))
+
+
+def test_idx_files_in_both_spellings_plain_before_gzipped(tmp_path: Path) -> None:
+    for name in ("train-images.idx3-ubyte", "train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz"):
+        (tmp_path / name).write_bytes(b"")
+    assert {role: path.name for role, path in idx_files(tmp_path).items()} == {
+        "train images": "train-images.idx3-ubyte",
+        "train labels": "train-labels-idx1-ubyte.gz",
+    }

@@ -1,0 +1,181 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edgedistill.data.augment import NEUTRAL, TWO_SIDED, ImageOperation
+from edgedistill.data.preprocessing import resize
+from edgedistill.data.sources import GreyImages
+from edgedistill.data.views import (
+    FULL,
+    UNMIXED,
+    VIEW_DTYPE,
+    draw_views,
+    identity_views,
+    mixed_labels,
+    render,
+    render_batch,
+)
+from edgedistill.documents.build_file import AugmentationConfig
+from edgedistill.documents.specs import Contract
+
+SIDE = st.integers(1, 40)
+UNIT = st.floats(0.01, 1)
+AUGMENTATIONS = st.builds(
+    AugmentationConfig,
+    scale=st.tuples(UNIT, UNIT).map(lambda pair: (min(pair), max(pair))),
+    ratio=st.tuples(st.floats(0.1, 1), st.floats(1, 10)),
+    flip=st.booleans(),
+    operations=st.integers(0, 2),
+    magnitude=st.floats(0, 1),
+    mix=st.floats(0, 1),
+    mix_alpha=st.floats(0.05, 5),
+    seed=st.integers(0, 2**40),
+)
+CONTRACTS = st.builds(
+    Contract,
+    resolution=st.integers(8, 40),
+    crop=st.sampled_from(["stretch", "center"]),
+    resize_filter=st.sampled_from(["bilinear", "bicubic"]),
+    mean=st.just((0.0, 0.0, 0.0)),
+    std=st.just((1.0, 1.0, 1.0)),
+    labels=st.just(("a", "b")),
+)
+CONTRACT = Contract(resolution=16, mean=(0, 0, 0), std=(1, 1, 1), labels=("a", "b"))
+
+
+def image(width: int, height: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def test_a_view_takes_18_bytes() -> None:
+    assert VIEW_DTYPE.itemsize == 18
+
+
+@given(AUGMENTATIONS, st.integers(0, 60), st.integers(0, 999))
+@settings(max_examples=150, deadline=None)
+def test_drawn_views_keep_their_bounds(augmentation: AugmentationConfig, count: int, view_index: int) -> None:
+    views = draw_views(count, augmentation, view_index)
+    assert views.dtype == VIEW_DTYPE
+    assert views.shape == (count,)
+    left, top, right, bottom = views["box"].astype(np.int64).T
+    width, height = right - left, bottom - top
+    assert (width >= 1).all()
+    assert (height >= 1).all()
+    low, high = augmentation.scale
+    area = width * height / FULL**2
+    assert (area >= low - 2 / FULL).all()
+    assert (area <= high + 2 / FULL).all()
+    assert set(np.unique(views["flip"])) <= ({0, 1} if augmentation.flip else {0})
+    assert (views["operation"] < len(ImageOperation)).all()
+    assert (views["operation"][:, augmentation.operations :] == ImageOperation.IDENTITY).all()
+    two_sided = np.isin(views["operation"], list(TWO_SIDED))
+    strength = np.where(two_sided, np.abs(views["magnitude"].astype(int) - NEUTRAL) / 127, views["magnitude"] / 255)
+    assert (strength <= augmentation.magnitude + 0.5 / 127).all()
+    assert (views["mix_partner"] < max(1, count)).all()
+    unmixed = views["mix_weight"] == UNMIXED
+    if augmentation.mix == 0:
+        assert unmixed.all()
+        np.testing.assert_array_equal(views["mix_partner"], np.arange(count))
+
+
+def test_draws_are_repeatable_and_differ_by_view_and_seed() -> None:
+    augmentation = AugmentationConfig(flip=True, mix=0.5)
+    views = draw_views(50, augmentation, 3)
+    np.testing.assert_array_equal(views, draw_views(50, augmentation, 3))
+    assert (views != draw_views(50, augmentation, 4)).all()
+    assert (views != draw_views(50, AugmentationConfig(flip=True, mix=0.5, seed=1), 3)).all()
+
+
+def test_draws_use_the_whole_of_what_is_allowed() -> None:
+    views = draw_views(4000, AugmentationConfig(flip=True, operations=2, magnitude=1.0, mix=0.25), 0)
+    assert 0.45 < views["flip"].mean() < 0.55
+    assert set(np.unique(views["operation"])) == set(ImageOperation)
+    two_sided = np.isin(views["operation"], list(TWO_SIDED))
+    magnitudes = views["magnitude"][two_sided]
+    assert magnitudes.min() <= 2
+    assert magnitudes.max() >= 254
+    assert abs(float(magnitudes.mean()) - NEUTRAL) < 5
+    mixed = views["mix_partner"] != np.arange(4000)
+    assert 0.2 < mixed.mean() < 0.3
+    area = np.prod(np.diff(views["box"].astype(float).reshape(-1, 2, 2), axis=1)[:, 0], axis=1) / FULL**2
+    assert area.min() < 0.72
+    assert area.max() > 0.98
+
+
+@given(SIDE, SIDE, CONTRACTS)
+@settings(max_examples=100, deadline=None)
+def test_the_view_that_changes_nothing_is_the_contracts_resize(width: int, height: int, contract: Contract) -> None:
+    pixels = image(width, height)
+    np.testing.assert_array_equal(render(pixels, identity_views(1)[0], contract), resize(pixels, contract))
+
+
+@given(SIDE, SIDE, CONTRACTS, AUGMENTATIONS)
+@settings(max_examples=150, deadline=None)
+def test_a_stored_view_replays_to_the_bit(
+    width: int, height: int, contract: Contract, augmentation: AugmentationConfig
+) -> None:
+    pixels = image(width, height)
+    views = draw_views(2, augmentation, 0)
+    first = render(pixels, views[1], contract)
+    assert first.shape == (3, contract.resolution, contract.resolution)
+    assert first.dtype == np.uint8
+    replayed = np.frombuffer(views.tobytes(), VIEW_DTYPE)
+    np.testing.assert_array_equal(render(pixels.copy(), replayed[1], contract), first)
+
+
+def test_boxes_at_the_edges_and_of_no_size_to_speak_of_render() -> None:
+    views = identity_views(3)
+    views["box"][:] = [(0, 0, 1, 1), (FULL - 1, FULL - 1, FULL, FULL), (0, 30_000, FULL, 30_001)]
+    for view in views:
+        assert render(image(28, 28), view, CONTRACT).shape == (3, 16, 16)
+
+
+def test_a_box_shows_the_part_it_names() -> None:
+    pixels = np.zeros((40, 40, 3), np.uint8)
+    pixels[:20, 20:] = 200
+    view = identity_views(1)
+    view["box"] = (FULL // 2 + 3000, 0, FULL, FULL // 2 - 3000)
+    assert (render(pixels, view[0], CONTRACT) == 200).all()
+
+
+def test_a_flip_mirrors_left_to_right_before_the_operations() -> None:
+    view = identity_views(1)
+    view["flip"] = 1
+    pixels = image(20, 20)
+    np.testing.assert_array_equal(render(pixels, view[0], CONTRACT), resize(pixels, CONTRACT)[:, :, ::-1])
+    view["operation"], view["magnitude"] = (ImageOperation.TRANSLATE_X, 0), (255, 0)
+    unflipped = view.copy()
+    unflipped["flip"] = 0
+    mirrored = resize(pixels, CONTRACT).transpose(1, 2, 0)[:, ::-1].copy()
+    np.testing.assert_array_equal(render(pixels, view[0], CONTRACT), render(mirrored, unflipped[0], CONTRACT))
+
+
+@given(AUGMENTATIONS, st.lists(st.integers(0, 11), min_size=1, max_size=8))
+@settings(max_examples=50, deadline=None)
+def test_a_batch_is_its_views_blended_with_their_partners_views(
+    augmentation: AugmentationConfig, chosen: list[int]
+) -> None:
+    images = GreyImages(np.random.default_rng(5).integers(0, 256, (20, 10, 10), dtype=np.uint8))
+    indices = np.arange(19, 7, -1)
+    views = draw_views(12, augmentation, 0)
+    positions = np.array(chosen)
+    batch = render_batch(images, indices, views, positions, CONTRACT)
+    for row, position in zip(batch, chosen, strict=True):
+        own = render(images[int(indices[position])], views[position], CONTRACT).astype(int)
+        partner = int(views[position]["mix_partner"])
+        other = render(images[int(indices[partner])], views[partner], CONTRACT).astype(int)
+        weight = int(views[position]["mix_weight"])
+        np.testing.assert_array_equal(row, (own * weight + other * (255 - weight) + 127) // 255)
+
+
+def test_labels_are_mixed_as_the_images_are() -> None:
+    views = identity_views(4)
+    views["mix_weight"][2], views["mix_partner"][2] = 51, 0
+    label_a, label_b, share = mixed_labels(np.array([7, 8, 9, 6]), views, np.array([3, 2]))
+    assert label_a.tolist() == [6, 9]
+    assert label_b.tolist() == [6, 7]
+    assert share.dtype == np.float32
+    assert share.tolist() == pytest.approx([1.0, 0.2])

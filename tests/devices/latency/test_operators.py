@@ -1,0 +1,55 @@
+"""Which share of the operators' time multiplies."""
+
+from __future__ import annotations
+
+import pytest
+
+from edgedistill.devices.latency.operators import multiplying_share
+from edgedistill.documents.artifacts import OpTiming
+
+
+def timings(**us: float) -> list[OpTiming]:
+    return [OpTiming(name=f"node_{name}", op_type=name, median_us=value) for name, value in us.items()]
+
+
+def test_the_share_is_of_all_operators() -> None:
+    assert multiplying_share(timings(Conv=30, Gemm=20, Add=10, ReorderOutput=40)) == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize(
+    ("multiplying", "names"),
+    [
+        (
+            1,
+            "Conv FusedConv NhwcFusedConv QLinearConv ConvInteger ConvTranspose Gemm FusedGemm QGemm MatMul FusedMatMul",
+        ),
+        (1, "MatMulInteger QLinearMatMul DynamicQuantizeMatMul MatMulNBits Attention MultiHeadAttention MultiplyAdds"),
+        (1, "CONV_2D DEPTHWISE_CONV_2D FULLY_CONNECTED BATCH_MATMUL native_call_convolution.out native_call_addmm.out"),
+        (0, "Add Sub Mul Div Relu Clip HardSigmoid HardSwish Sigmoid Gelu QuickGelu BiasGelu Erf Softmax QLinearAdd"),
+        (
+            0,
+            "LayerNormalization SkipLayerNormalization GlobalAveragePool MaxPool ReduceMean QuantizeLinear DequantizeLinear",
+        ),
+        (0, "Reshape Transpose Concat Split Slice Gather Squeeze Pad Cast ReorderInput ReorderOutput Upsample Resize"),
+        (
+            0,
+            "native_call_native_layer_norm.out native_call_gelu.out native_call_mul.out DEQUANTIZE MEAN QuantizeLinear",
+        ),
+    ],
+)
+def test_names_of_runtimes(multiplying: float, names: str) -> None:
+    for name in names.split():
+        assert multiplying_share(timings(**{name: 5})) == multiplying, name
+
+
+@pytest.mark.parametrize(
+    "name", ["Convolution (NHWC, F32) IGEMM", "Fully Connected (NC, F32) GEMM", "Batch Matrix Multiply"]
+)
+def test_names_of_xnnpack(name: str) -> None:
+    assert multiplying_share([OpTiming(name="a", op_type=name, median_us=1), *timings(Add=1)]) == 0.5
+
+
+def test_an_operator_that_is_not_known_leaves_the_share_unknown() -> None:
+    assert multiplying_share(timings(Conv=30, layer=1)) is None
+    assert multiplying_share([]) is None
+    assert multiplying_share(timings(Conv=0)) is None

@@ -1,0 +1,371 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from edgedistill.base.errors import InputError, UnsupportedError
+from edgedistill.base.progress import Event, StageAdvanced, StageFinished, silent
+from edgedistill.base.store import BusyError, Store
+from edgedistill.data.datasets import Dataset
+from edgedistill.data.sources import GreyImages
+from edgedistill.data.splits import Splits
+from edgedistill.data.views import draw_views, render_batch
+from edgedistill.distill.teachers.labelling import Labeller
+from edgedistill.distill.teachers.teacher import Teacher
+from edgedistill.distill.teachers.view_store import (
+    Labelling,
+    ViewStore,
+    build_view_store,
+    check_view_store,
+    view_store_key,
+)
+from edgedistill.documents.build_file import AugmentationConfig
+from edgedistill.documents.specs import Contract
+
+TRAIN, CLASSES, VIEWS, BATCH = 50, 5, 3, 8
+AUGMENTATION = AugmentationConfig(views=VIEWS, flip=True, operations=2, magnitude=0.8, mix=0.4)
+
+
+def make_dataset() -> Dataset:
+    rng = np.random.default_rng(0)
+    images = GreyImages(rng.integers(0, 256, (70, 10, 10), dtype=np.uint8))
+    train = np.arange(70)[::-1][:TRAIN]
+    splits = Splits(train, np.arange(10), np.arange(10, 20), 0)
+    return Dataset("dots", tuple("abcde"), rng.integers(0, CLASSES, 70), images, splits, "fingerprint")
+
+
+class Network(nn.Module):
+    """Deterministic small network; `scale` stretches its logits."""
+
+    def __init__(self, scale: float = 5.0) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(0)
+        self.weight = nn.Parameter(torch.randn(CLASSES, 3, 12, 12, generator=generator) / 20)
+        self.scale = scale
+        self.calls = 0
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.calls += 1
+        assert not torch.is_grad_enabled()
+        return functional.conv2d(images / 255 - 0.5, self.weight).flatten(1) * self.scale
+
+
+def make_teacher(module: nn.Module | None = None, key: str = "weights") -> Teacher:
+    contract = Contract(resolution=12, mean=(0, 0, 0), std=(1, 1, 1), labels=tuple("abcde"))
+    return Teacher("toy", (module or Network()).eval(), contract, key, 1)
+
+
+def build(root: Path, listener: Callable[[Event], None] = silent, teacher: Teacher | None = None) -> ViewStore:
+    return build_view_store(
+        Store(root, listener),
+        Labeller(teacher or make_teacher(), make_dataset(), AUGMENTATION, BATCH, "cpu", commit_seconds=0),
+        listener,
+    )
+
+
+def assert_same(one: ViewStore, other: ViewStore) -> None:
+    for view in range(VIEWS):
+        np.testing.assert_array_equal(one.views(view), other.views(view))
+        np.testing.assert_array_equal(one.logits(view), other.logits(view))
+    assert sorted(path.name for path in one.folder.iterdir()) == sorted(path.name for path in other.folder.iterdir())
+
+
+def test_it_holds_each_views_parameters_and_the_teachers_logits_on_it(tmp_path: Path) -> None:
+    dataset, teacher = make_dataset(), make_teacher()
+    found = build(tmp_path)
+    assert (found.view_count, found.images, found.classes) == (VIEWS, TRAIN, CLASSES)
+    for view in range(VIEWS):
+        views, logits = found.views(view), found.logits(view)
+        assert isinstance(views, np.memmap)
+        assert logits.shape == (TRAIN, CLASSES)
+        assert logits.dtype == np.float16
+        np.testing.assert_array_equal(views, draw_views(TRAIN, AUGMENTATION, view))
+        batch = render_batch(dataset.images, dataset.splits.train, views, np.arange(TRAIN), teacher.contract)
+        with torch.inference_mode():
+            live = teacher.module(torch.from_numpy(batch).float())
+        live = live - live.max(dim=1, keepdim=True).values
+        np.testing.assert_allclose(logits.astype(np.float32), live.numpy(), atol=1e-3, rtol=1e-3)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 4.0])
+def test_a_loss_from_stored_views_equals_the_live_teachers(tmp_path: Path, temperature: float) -> None:
+    """RECIPES: within the storage precision, here 2^-11 of logits up to about 10."""
+    dataset, teacher = make_dataset(), make_teacher()
+    found = build(tmp_path)
+    views, positions = found.views(1), np.arange(TRAIN)
+    batch = render_batch(dataset.images, dataset.splits.train, views, positions, teacher.contract)
+    with torch.inference_mode():
+        live = teacher.module(torch.from_numpy(batch).float())
+    student = torch.randn(TRAIN, CLASSES, generator=torch.Generator().manual_seed(1))
+
+    def loss(teacher_logits: Tensor) -> float:
+        return float(
+            functional.kl_div(
+                functional.log_softmax(student / temperature, 1),
+                functional.log_softmax(teacher_logits / temperature, 1),
+                reduction="batchmean",
+                log_target=True,
+            )
+        )
+
+    stored = torch.from_numpy(found.logits(1).astype(np.float32))
+    assert loss(stored) == pytest.approx(loss(live), rel=1e-3)
+
+
+def test_check_finds_nothing_in_a_sound_store_and_what_was_changed_in_another(tmp_path: Path) -> None:
+    dataset, teacher = make_dataset(), make_teacher()
+    found = build(tmp_path)
+    check = check_view_store(found, teacher, dataset, images=60)
+    assert check.images == 60
+    assert check.index_mismatches == 0
+    assert check.max_abs_error < 0.01
+
+    other = check_view_store(found, make_teacher(Network(scale=-5.0)), dataset, images=60)
+    assert other.max_abs_error > 1
+    assert other.index_mismatches > 30
+
+
+def test_progress_goes_from_nothing_to_all(tmp_path: Path) -> None:
+    events: list[Event] = []
+    build(tmp_path, events.append)
+    done = [event.done for event in events if isinstance(event, StageAdvanced)]
+    assert done == sorted(done)
+    assert done[0] == 0
+    assert done[-1] == VIEWS * TRAIN
+    assert {event.total for event in events if isinstance(event, StageAdvanced)} == {VIEWS * TRAIN}
+
+
+def test_the_next_build_finds_it_without_the_teacher(tmp_path: Path) -> None:
+    first = build(tmp_path)
+    network, events = Network(), list[Event]()
+    second = build(tmp_path, events.append, make_teacher(network))
+    assert second == first
+    assert network.calls == 0
+    assert [event.reused for event in events if isinstance(event, StageFinished)] == [True]
+
+
+@pytest.mark.parametrize("stop_at", [8, 40, 50, 58, 74, 149, 150])
+def test_interrupted_and_resumed_equals_uninterrupted(tmp_path: Path, stop_at: int) -> None:
+    def interrupt(event: Event) -> None:
+        if isinstance(event, StageAdvanced) and event.done >= stop_at:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        build(tmp_path / "a", interrupt)
+    network, events = Network(), list[Event]()
+    resumed = build(tmp_path / "a", events.append, make_teacher(network))
+    assert_same(resumed, build(tmp_path / "b"))
+    first_done = next(event.done for event in events if isinstance(event, StageAdvanced))
+    finished_views = stop_at // TRAIN if stop_at < VIEWS * TRAIN else VIEWS - 1
+    assert first_done >= finished_views * TRAIN
+    batches_per_view = -(-TRAIN // BATCH)
+    assert network.calls <= (VIEWS - finished_views) * batches_per_view
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[3])
+from test_cache import build
+from edgedistill.base.progress import StageAdvanced
+
+def kill(event):
+    if isinstance(event, StageAdvanced) and event.done >= int(sys.argv[2]):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+build(Path(sys.argv[1]), kill)
+"""
+
+
+def test_killed_and_resumed_equals_uninterrupted_and_redoes_no_finished_chunk(tmp_path: Path) -> None:
+    stop_at = TRAIN + 3 * BATCH
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    arguments = [sys.executable, "-c", KILLED, str(tmp_path / "a"), str(stop_at), str(Path(__file__).parent)]
+    done = subprocess.run(arguments, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+
+    assert [path.name for path in (tmp_path / "a" / "view").glob("*/*.records")] == ["view-0000.records"]
+    (growing,) = (tmp_path / "a" / "view").glob("*.part/*.growing")
+    with growing.open("ab") as stream:
+        stream.write(b"half a record")  # what a crash may leave behind the marker
+
+    network = Network()
+    resumed = build(tmp_path / "a", teacher=make_teacher(network))
+    assert network.calls == 4 + 7  # the rest of the second view, the third
+    assert_same(resumed, build(tmp_path / "b"))
+
+
+def test_a_marker_ahead_of_its_file_is_not_believed(tmp_path: Path) -> None:
+    def interrupt(event: Event) -> None:
+        if isinstance(event, StageAdvanced) and event.done >= 24:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        build(tmp_path / "a", interrupt)
+    (growing,) = (tmp_path / "a" / "view").glob("*.part/*.growing")
+    growing.write_bytes(growing.read_bytes()[:30])
+    assert_same(build(tmp_path / "a"), build(tmp_path / "b"))
+
+
+def make_labelling(root: Path) -> Labelling:
+    return Labelling(Store(root), Labeller(make_teacher(), make_dataset(), AUGMENTATION, BATCH, "cpu"), silent)
+
+
+def test_the_disk_holds_it_once(tmp_path: Path) -> None:
+    found = build(tmp_path)
+    usage = Store(tmp_path).usage()
+    assert usage == {"views": (1, sum(file.stat().st_size for file in found.folder.iterdir()))}
+    assert not list((tmp_path / "view").iterdir())
+
+
+def test_a_file_system_without_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: Path, target: Path) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "hardlink_to", refuse)
+        copied = build(tmp_path / "a")
+    assert_same(copied, build(tmp_path / "b"))
+
+
+def test_views_done_ahead_are_not_done_again_and_what_was_cleared_is(tmp_path: Path) -> None:
+    labelling, network = make_labelling(tmp_path / "a"), Network()
+
+    def ahead(everything: bool) -> None:
+        assert everything
+        for view in labelling.views:
+            labelling.view(view)
+        Store(tmp_path / "a").drop("view", labelling.view(1).name)
+
+    own = replace(labelling.labeller, teacher=make_teacher(network))
+    made = replace(labelling, labeller=own).build(ahead)
+    assert network.calls == -(-TRAIN // BATCH), "the view that was cleared"
+    assert_same(made, build(tmp_path / "b"))
+
+
+def test_who_finds_another_at_it_helps_and_then_waits(tmp_path: Path) -> None:
+    labelling, helper = make_labelling(tmp_path / "a"), make_labelling(tmp_path / "a")
+    asked: list[bool] = []
+    helped, found = threading.Event(), list[ViewStore]()
+
+    def help_out(everything: bool) -> None:
+        asked.append(everything)
+        helper.view(2, wait=False)
+        with pytest.raises(BusyError):
+            helper.view(0, wait=False)
+        helped.set()
+
+    other = threading.Thread(target=lambda: found.append(helper.build(help_out)))
+
+    def on_progress(event: Event) -> None:
+        if isinstance(event, StageAdvanced) and not other.ident:  # within view 0
+            other.start()
+            assert helped.wait(60)
+
+    first = replace(labelling, listener=on_progress).build()
+    other.join(60)
+    assert asked == [False]
+    assert found == [first]
+    assert_same(first, build(tmp_path / "b"))
+
+
+def test_who_comes_to_a_view_when_the_store_is_whole_takes_it_from_there(tmp_path: Path) -> None:
+    """Between its look for the store and its lock on the view."""
+    whole = build(tmp_path)
+    network = Network()
+    late = replace(make_labelling(tmp_path), labeller=Labeller(make_teacher(network), make_dataset(), AUGMENTATION))
+    find, asked = late.store.find, list[str]()
+
+    def misses_once(stage: str, key: str) -> Path | None:
+        asked.append(stage)
+        return None if len(asked) == 1 else find(stage, key)
+
+    late.store.find = misses_once  # type: ignore[method-assign]
+    view = late.view(1)
+    assert asked[0] == "views" and view.parent.name == "view"
+    assert (view / "view-0001.records").samefile(whole.folder / "view-0001.records")
+    assert network.calls == 0
+
+
+def test_everything_that_changes_the_content_changes_the_key() -> None:
+    teacher, dataset = make_teacher(), make_dataset()
+    key = view_store_key(teacher, dataset, AUGMENTATION)
+    assert key == view_store_key(make_teacher(), make_dataset(), AUGMENTATION)
+    shorter = replace(dataset.splits, train=dataset.splits.train[1:])
+    larger = teacher.contract.model_copy(update={"resolution": 16})
+    others = [
+        view_store_key(make_teacher(key="other weights"), dataset, AUGMENTATION),
+        view_store_key(replace(teacher, contract=larger), dataset, AUGMENTATION),
+        view_store_key(teacher, replace(dataset, fingerprint="other"), AUGMENTATION),
+        view_store_key(teacher, replace(dataset, splits=shorter), AUGMENTATION),
+        view_store_key(teacher, dataset, AUGMENTATION.model_copy(update={"seed": 1})),
+    ]
+    assert len({key, *others}) == 6
+    held_out = replace(dataset.splits, validation=dataset.splits.validation[1:])
+    assert view_store_key(teacher, replace(dataset, splits=held_out), AUGMENTATION) == key
+
+
+class Broken(nn.Module):
+    def __init__(self, bad: float) -> None:
+        super().__init__()
+        self.bad = bad
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits = torch.zeros(len(images), CLASSES)
+        if len(images) == BATCH:  # the last batch of a view is smaller
+            logits[2, 1] = self.bad
+        return logits
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_logits_that_are_not_finite_name_the_images(tmp_path: Path, bad: float) -> None:
+    with pytest.raises(InputError, match="not finite") as caught:
+        build(tmp_path, teacher=make_teacher(Broken(bad)))
+    assert [problem.where for problem in caught.value.problems] == ["training image 67, view 0"]
+    assert not list(tmp_path.glob("view*/*/manifest.json"))
+
+
+@pytest.mark.parametrize("huge", [1e6, -1e6, 3e38])
+def test_logits_beyond_float16_keep_their_probabilities(tmp_path: Path, huge: float) -> None:
+    found = build(tmp_path, teacher=make_teacher(Broken(huge)))
+    row = torch.from_numpy(found.logits(0)[2].astype(np.float32))
+    expected = torch.zeros(CLASSES)
+    expected[1] = huge
+    assert torch.isfinite(row).all()
+    torch.testing.assert_close(row.softmax(0), expected.softmax(0))
+
+
+def test_a_head_for_other_classes_is_refused(tmp_path: Path) -> None:
+    head = nn.Sequential(nn.Flatten(), nn.Linear(3 * 12 * 12, 7))
+    with pytest.raises(InputError, match=r"shape \[8, 7\] for 8 images of 5 classes"):
+        build(tmp_path, teacher=make_teacher(head))
+
+
+def test_a_device_that_is_not_here_is_refused(tmp_path: Path) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("this machine has CUDA")
+    with pytest.raises(UnsupportedError, match="cuda"):
+        build_view_store(Store(tmp_path), Labeller(make_teacher(), make_dataset(), AUGMENTATION, device="cuda"))
+
+
+def test_the_header_says_what_is_inside(tmp_path: Path) -> None:
+    found = build(tmp_path)
+    header = json.loads((found.folder / "store.json").read_text())
+    assert header["record_bytes"] == 18 + 2 * CLASSES
+    assert header["teacher_key"] == "weights"
+    assert (found.folder / "view-0002.records").stat().st_size == TRAIN * header["record_bytes"]
+    with pytest.raises(IndexError):
+        found.views(VIEWS)

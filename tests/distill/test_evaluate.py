@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from edgedistill.data.datasets import Dataset
+from edgedistill.data.preprocessing import prepare
+from edgedistill.distill import evaluate
+from edgedistill.distill.evaluate import accuracy, split_accuracy
+from edgedistill.distill.teachers.teacher import Teacher
+from edgedistill.documents.specs import Contract
+
+
+class Brightness(nn.Module):
+    """Class 1 for an image brighter than half."""
+
+    def forward(self, image: Tensor) -> Tensor:
+        level = image.mean((1, 2, 3)) - 127.5
+        return torch.stack([-level, level], 1)
+
+
+def test_accuracy_counts_what_is_right() -> None:
+    images = np.zeros((300, 3, 4, 4), np.uint8)
+    images[100:] = 255
+    labels = np.zeros(300, np.int64)
+    assert accuracy(Brightness(), images, labels) == pytest.approx(1 / 3)
+
+
+def test_mode_is_left_as_it_was_and_eval_inside() -> None:
+    module = nn.Sequential(Brightness(), nn.Dropout(0.999))
+    module.train()
+    images = np.full((50, 3, 4, 4), 255, np.uint8)
+    assert accuracy(module, images, np.ones(50, np.int64)) == 1
+    assert module.training
+
+
+def test_no_images_are_refused() -> None:
+    with pytest.raises(ValueError):
+        accuracy(Brightness(), np.zeros((0, 3, 4, 4), np.uint8), np.zeros(0, np.int64))
+
+
+def test_in_chunks_equals_at_once(
+    small_teacher: Teacher, digits: Dataset, contract: Contract, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen = digits.splits.validation
+    at_once = accuracy(small_teacher.module, prepare(digits.images, chosen, contract), digits.labels[chosen])
+    monkeypatch.setattr(evaluate, "CHUNK", 7)
+    assert split_accuracy(small_teacher.module, digits, chosen, contract) == at_once

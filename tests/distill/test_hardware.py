@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from edgedistill.base.errors import UnsupportedError
+from edgedistill.data.sources import GreyImages, Joined
+from edgedistill.distill.hardware import choose_device, choose_hardware
+from edgedistill.documents.build_file import TrainConfig
+
+GREY = GreyImages(np.zeros((2, 8, 8), np.uint8))
+
+
+class Files:
+    """Images that are decoded when asked for."""
+
+    def __len__(self) -> int:
+        return 2
+
+    def __getitem__(self, index: int, /) -> np.ndarray:
+        return np.zeros((8, 8, 3), np.uint8)
+
+
+def available(monkeypatch: pytest.MonkeyPatch, *, cuda: bool, mps: bool, bf16: bool = True) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: bf16)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
+
+
+@pytest.mark.parametrize(
+    ("cuda", "mps", "expected"), [(True, True, "cuda"), (False, True, "mps"), (False, False, "cpu")]
+)
+def test_auto_takes_the_fastest_there_is(cuda: bool, mps: bool, expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    available(monkeypatch, cuda=cuda, mps=mps)
+    assert choose_device(TrainConfig()).type == expected
+
+
+def test_a_named_device_that_is_absent_is_an_error_not_a_fallback(monkeypatch: pytest.MonkeyPatch) -> None:
+    available(monkeypatch, cuda=False, mps=False)
+    with pytest.raises(UnsupportedError, match="cuda") as caught:
+        choose_device(TrainConfig(device="cuda"))
+    assert "cpu" in caught.value.fix
+
+
+@pytest.mark.parametrize(
+    ("device", "mixed", "bf16", "expected"),
+    [
+        ("cuda", "auto", True, torch.bfloat16),
+        ("cuda", "auto", False, torch.float16),
+        ("cuda", "off", True, None),
+        ("cpu", "auto", True, None),
+        ("mps", "auto", True, None),
+    ],
+)
+def test_mixed_precision_where_it_helps(
+    device: str, mixed: str, bf16: bool, expected: torch.dtype | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    available(monkeypatch, cuda=True, mps=True, bf16=bf16)
+    config = TrainConfig.model_validate({"device": device, "mixed_precision": mixed})
+    assert choose_hardware(config, GREY).autocast is expected
+
+
+def test_workers_where_images_are_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(4)))
+    config = TrainConfig(device="cpu")
+    assert choose_hardware(config, GREY).workers == 0
+    assert choose_hardware(config, Joined((GREY, GREY))).workers == 0
+    assert choose_hardware(config, Files()).workers == 3
+    assert choose_hardware(config, Joined((GREY, Files()))).workers == 3
+    assert choose_hardware(config.model_copy(update={"workers": 2}), GREY).workers == 2

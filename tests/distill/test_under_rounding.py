@@ -1,0 +1,102 @@
+"""Training under rounding: distillation's own loop, and a float network that rounds well."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from quantize_networks import CONTRACT, Chain, made
+
+from edgedistill.base.errors import TrialFailure
+from edgedistill.base.store import Store
+from edgedistill.data.datasets import Dataset, load_dataset
+from edgedistill.data.preprocessing import prepare
+from edgedistill.distill.teachers.labelling import Labeller
+from edgedistill.distill.teachers.teacher import Teacher
+from edgedistill.distill.teachers.view_store import ViewStore, build_view_store
+from edgedistill.distill.train import Lessons
+from edgedistill.distill.under_rounding import WEIGHTS, tune
+from edgedistill.documents.build_file import AugmentationConfig, DataConfig, TrainConfig
+from edgedistill.documents.specs import Contract, Precision, QuantScheme
+from edgedistill.networks.rounding.damage import divergence
+from edgedistill.networks.rounding.graph import run_graph, to_graph
+from edgedistill.networks.rounding.simulate import simulate
+from edgedistill.networks.rounding.weights import with_weights
+
+SCHEME = QuantScheme(precision=Precision.INT8, qat_epochs=3, calibration_images=64)
+
+
+class Digits(Chain):
+    """A head for ten classes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = torch.nn.Linear(10, 10)
+
+
+@pytest.fixture(scope="module")
+def dataset() -> Dataset:
+    return load_dataset(DataConfig(source="digits", limit=300))
+
+
+@pytest.fixture(scope="module")
+def contract(dataset) -> Contract:
+    return CONTRACT.model_copy(update={"labels": dataset.classes})
+
+
+@pytest.fixture(scope="module")
+def student(dataset, contract) -> torch.nn.Module:
+    """Random weights, and a head whose answers spread evenly over the classes."""
+    module = made(Digits, spread=1.5)
+    images = torch.from_numpy(prepare(dataset.images, dataset.splits.train, contract)).float()
+    with torch.no_grad():
+        logits = module(images)
+        scale = 2 / logits.std(dim=0)
+        module.head.weight *= scale[:, None]
+        module.head.bias -= logits.mean(dim=0)
+        module.head.bias *= scale
+    return module
+
+
+@pytest.fixture(scope="module")
+def views(dataset, contract, student, tmp_path_factory) -> ViewStore:
+    """The student's own answers: what it has to keep giving once it is rounded."""
+    teacher = Teacher("itself", student, contract, "key", 0)
+    store = Store(tmp_path_factory.mktemp("cache"))
+    return build_view_store(store, Labeller(teacher, dataset, AugmentationConfig(views=1), device="cpu"))
+
+
+def tuned(student, contract, dataset, views, folder: Path, rate: float = 4e-3) -> torch.fx.GraphModule:
+    config = TrainConfig(batch_size=50, learning_rate=rate, hard_label_weight=0.0, device="cpu", workers=0)
+    calibration = prepare(dataset.images, dataset.splits.train[:64], contract)
+    lessons = Lessons(dataset, AugmentationConfig(views=1), config, views)
+    return tune(student, contract, calibration, SCHEME, lessons, folder)
+
+
+def test_it_rounds_better_afterwards(student, contract, dataset, views, tmp_path):
+    before = {name: value.clone() for name, value in student.state_dict().items()}
+    result = tuned(student, contract, dataset, views, tmp_path)
+    assert all(torch.equal(before[name], value) for name, value in student.state_dict().items())
+    images = prepare(dataset.images, dataset.splits.validation[:100], contract)
+    graph = to_graph(student, contract)
+    wanted = run_graph(graph, images)
+    calibration = prepare(dataset.images, dataset.splits.train[:64], contract)
+
+    def damage(network: torch.fx.GraphModule) -> float:
+        return divergence(wanted, run_graph(simulate(network, calibration, SCHEME).module, images))
+
+    assert damage(result) < damage(graph)
+    assert sorted(p.name for p in tmp_path.iterdir()) == [WEIGHTS], "no state is left behind"
+    again = with_weights(student, contract, tmp_path / WEIGHTS)
+    assert np.array_equal(run_graph(again, images), run_graph(result, images))
+    assert set(result.state_dict()) == set(graph.state_dict()), "names stay"
+
+
+def test_a_run_that_diverges_says_so(student, contract, dataset, views, tmp_path):
+    broken = made(Digits, spread=1.5)
+    with torch.no_grad():
+        broken.head.bias.fill_(float("inf"))
+    with pytest.raises(TrialFailure):
+        tuned(broken, contract, dataset, views, tmp_path)

@@ -1,0 +1,147 @@
+"""The model card says what the result says, no more, and its code sample runs."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from markdown_it import MarkdownIt
+from onnx import TensorProto, helper
+from PIL import Image
+
+from edgedistill.data.preprocessing import resize
+from edgedistill.documents.artifacts import TensorSignature
+from edgedistill.documents.specs import Format, Precision
+from edgedistill.outputs.package.card import code_sample, escape_markdown, model_card
+from edgedistill.outputs.package.golden import Golden
+from edgedistill.outputs.package.package import PackageContents, PackageFile, write_package
+
+TRAINING = {"recipe": "distill", "temperature": "2.0"}
+
+
+def render(text: str) -> str:
+    return MarkdownIt("commonmark", {"html": True}).enable("table").render(text)
+
+
+@given(st.text())
+def test_any_text_stays_plain_text(text: str) -> None:
+    """As a paragraph, as a table cell, as a list item: the same characters, no element of their own."""
+    escaped = escape_markdown(text)
+    assert "\n" not in escaped
+    plain = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    tags = re.findall(r"<[^>]*>", render(f"x {escaped}\n"))
+    assert tags == ["<p>", "</p>"]
+    cell = render(f"| a | b |\n|---|---|\n| {escaped} | end |\n")
+    assert re.findall(r"<td>end</td>", cell) == ["<td>end</td>"]
+    assert cell.count("<td>") == 2
+    if plain:
+        assert re.findall(r"<[^>]*>", render(escaped)) == ["<p>", "</p>"]
+
+
+def test_hostile_labels_and_reasons_are_text(realistic: ModuleType) -> None:
+    hostile = "</script><script>alert(1)</script>"
+    result = realistic.make_result(notes=(hostile, "[x](javascript:alert(1))", "| a | b |"))
+    html = render(model_card(result, realistic.make_contract(labels=(hostile, "# head", "1. one")), TRAINING))
+    assert "<script" not in html
+    assert "javascript:" not in re.sub(r">[^<]*<", "><", html), "only as text, in no attribute"
+    assert html.count("<h1>") == 1
+
+
+def test_the_card_states_every_artifact_and_says_unknown(realistic: ModuleType) -> None:
+    result = realistic.make_result()
+    card = model_card(result, realistic.make_contract(), TRAINING)
+    for artifact in result.artifacts:
+        assert escape_markdown(artifact.path.removeprefix("package/")) in card
+    assert "97.41% (94.7% to 98.7%)" in card and "98.52% (96.3% to 99.4%)" in card
+    assert "p95 0.211 ms, p99 0.226 ms; measured, 11000 runs in 22 sessions on" in card
+    assert "p95 0.297 ms, p99 0.318 ms; measured, 1000 runs in 1 session on" in card
+    assert card.count("| unknown | unknown | unknown |") == 2
+    assert "unknown on host: no NVIDIA GPU in this machine" in card
+    assert (
+        "student-int8.onnx is proven: in 22 sessions of 3.0 s over 1 min 28 s p95 was 10.0% to 10.5% of "
+        "the teacher's; with 95% confidence at least 80% of such sessions stay below 20.0% of the teacher's."
+    ) in card
+    assert "Each session ran it in turn with the teacher's fp32 file" in card
+    assert "None" not in card.replace("[None]", "") and "nan" not in card.lower().split()
+
+
+def test_a_proof_in_milliseconds_and_load_are_told_as_such(realistic: ModuleType) -> None:
+    alone = model_card(realistic.make_proven_in_ms(), realistic.make_contract(), TRAINING)
+    assert "stay below 0.412 ms." in alone and "in turn with the teacher" not in alone
+    load = model_card(realistic.make_measured_again(), realistic.make_contract(), TRAINING)
+    assert "Without a pause for 60 s its p95 was 0.210 ms in the first third and 0.231 ms in the last." in load
+
+
+def test_an_unmeasured_build_never_reads_as_measured(realistic: ModuleType) -> None:
+    card = model_card(realistic.make_unmeasured(), realistic.make_contract(), TRAINING)
+    assert "**not measured**" in card
+    assert "predicted for Pixel 8, not measured" in card
+    assert "; measured," not in card
+
+
+def test_a_build_that_ships_nothing_has_no_card(realistic: ModuleType) -> None:
+    with pytest.raises(ValueError, match="ships nothing"):
+        model_card(realistic.make_not_met(), realistic.make_contract(), TRAINING)
+
+
+@pytest.mark.parametrize("crop", ["stretch", "center"])
+def test_the_code_sample_runs_inside_the_package(tmp_path: Path, realistic: ModuleType, crop: str) -> None:
+    """A model whose logits are the mean of each colour channel, and a golden image that is green."""
+    nodes = [
+        helper.make_node("Cast", ["image"], ["cast"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceMean", ["cast", "axes"], ["logits"], keepdims=0),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "means",
+        [helper.make_tensor_value_info("image", TensorProto.UINT8, [1, 3, 16, 16])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, [1, 3])],
+        [helper.make_tensor("axes", TensorProto.INT64, [2], [2, 3])],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10), tmp_path / "m.onnx")
+    images = np.zeros((1, 3, 16, 16), np.uint8)
+    images[:, 1] = 200
+    contract = realistic.make_contract(labels=("red", "green", "blue"), crop=crop)
+    result = realistic.make_result()
+    signature = (TensorSignature(name="image", dtype="uint8", shape=(1, 3, 16, 16)),)
+    file = PackageFile(Format.ONNX, Precision.INT8, tmp_path / "m.onnx", "student-int8.onnx", signature, signature)
+    card = model_card(result, contract, TRAINING)
+    golden = Golden(images, np.zeros((1, 3), np.float32), {})
+    write_package(tmp_path / "out", PackageContents((file,), contract, golden, card))
+
+    package = tmp_path / "out/package"
+    match = re.search(r"```python\n(.*?)```", (package / "MODEL_CARD.md").read_text(), re.DOTALL)
+    assert match is not None and match[1] == code_sample(result, contract)
+    done = subprocess.run(
+        [sys.executable, "-c", match[1]],
+        cwd=package,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert done.stdout == "green\n", done.stderr
+
+
+@pytest.mark.parametrize("crop", ["stretch", "center"])
+@pytest.mark.parametrize("resize_filter", ["bilinear", "bicubic"])
+def test_the_code_sample_prepares_an_image_as_the_data_loader_does(
+    tmp_path: Path, realistic: ModuleType, crop: str, resize_filter: str
+) -> None:
+    contract = realistic.make_contract(crop=crop, resize_filter=resize_filter)
+    pixels = np.random.default_rng(0).integers(0, 256, (41, 30, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "x.png")
+    sample = code_sample(realistic.make_result(), contract)
+    lines = sample[sample.index("image = Image.open") : sample.index("logits =")]
+    names: dict[str, Any] = {"np": np, "Image": Image}
+    exec(lines.replace("golden/image-000.png", str(tmp_path / "x.png")), names)
+    np.testing.assert_array_equal(names["tensor"][0], resize(pixels, contract))

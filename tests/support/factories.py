@@ -1,0 +1,92 @@
+"""Objects that many tests need and whose values do not matter there; what does is given by name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from edgedistill.documents.artifacts import CompiledArtifact, Environment, Profile, Proof, Session
+from edgedistill.documents.specs import Format, Percentile, Precision, QuantScheme
+
+
+def make_environment(**changes: Any) -> Environment:
+    values: dict[str, Any] = {
+        "device": "board",
+        "os": "os",
+        "machine": "m",
+        "cpu": "c",
+        "runtime": "r",
+        "runtime_version": "1",
+        "provider": "p",
+        "threads": 1,
+        "pinned_cpus": (0,),
+        "power": "unknown",
+    }
+    return Environment.model_validate(values | changes)
+
+
+def make_artifact(precision: Precision = Precision.FP32, **changes: Any) -> CompiledArtifact:
+    values: dict[str, Any] = {
+        "path": Path("folder/model.onnx"),
+        "format": Format.ONNX,
+        "scheme": QuantScheme(precision=precision),
+        "target": "host",
+        "toolchain": {},
+        "sha256": "0" * 64,
+        "bytes": 1000,
+    }
+    return CompiledArtifact.model_validate(values | changes)
+
+
+def make_session(samples_ns: Sequence[int], anchor_ns: Sequence[int] = (), **changes: Any) -> Session:
+    """A session with these samples; with an anchor's, taken in one turn unless `turns` says otherwise."""
+    values: dict[str, Any] = {
+        "samples_ns": tuple(samples_ns),
+        "anchor_ns": tuple(anchor_ns),
+        "turns": ((len(samples_ns), len(anchor_ns)),) if anchor_ns else (),
+        "warmup_runs": 10,
+        "load_ms": 1.0,
+        "peak_memory_bytes": 1,
+        "model_memory_bytes": 1,
+    }
+    return Session.model_validate(values | changes)
+
+
+def make_profile(*sessions: Session, **changes: Any) -> Profile:
+    """A profile of these sessions, with an anchor where they had one."""
+    values: dict[str, Any] = {
+        "artifact_sha256": "a",
+        "anchor_sha256": "anchor" if sessions and sessions[0].anchor_ns else None,
+        "target": "host",
+        "precision": Precision.FP32,
+        "environment": make_environment(),
+        "sessions": sessions,
+        "op_timings": (),
+    }
+    return Profile.model_validate(values | changes)
+
+
+def make_proof(values: Sequence[float], **changes: Any) -> Proof:
+    """A proof at `quick` of a budget of 5 ms; `met` unless `changes` or a value above it says otherwise."""
+    limit = changes.get("limit", 5.0)
+    over = sum(value > limit for value in values)
+    fields: dict[str, Any] = {
+        "artifact_sha256": "a",
+        "target": "host",
+        "percentile": Percentile.P95,
+        "share": False,
+        "limit": limit,
+        "claimed": 0.8,
+        "confidence": 0.95,
+        "alpha": 0.05 / 6,
+        "values": tuple(values),
+        "over": over,
+        "over_allowed": 0,
+        "bound": max(values),
+        "session_s": 3.0,
+        "period_s": 4.0 * len(values),
+        "began_at": "2026-01-02T03:04:05.678+00:00",
+        "met": over == 0,
+    }
+    return Proof.model_validate(fields | changes)
