@@ -77,7 +77,10 @@ def culprits(program: ExportedProgram, said: str) -> list[Problem]:
     words = set(re.findall(r"\w+", said))
     core = dict(default_decompositions())
     for table in (None, core, {**decomposition_table, **core}):
-        lowered = program if table is None else program.run_decompositions(table)
+        try:
+            lowered = program if table is None else program.run_decompositions(table)
+        except Exception:  # torch cannot take every program apart, and the complaint is told without its place then
+            continue
         if places := _named(lowered, words):
             return [
                 Problem(

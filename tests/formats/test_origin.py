@@ -54,6 +54,18 @@ def test_culprits_are_found_by_the_names_of_operations_and_nodes() -> None:
     assert culprits(program, "something else went wrong") == []
 
 
+def test_a_program_that_cannot_be_taken_apart_costs_the_complaint_no_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch's own passes stumble over some programs (timm's halonet26t)."""
+
+    def stumble(self: object, table: object) -> object:
+        raise AssertionError("expected to have an entirely functional graph")
+
+    program = to_program(Network(Bessel).eval(), CONTRACT)
+    monkeypatch.setattr(type(program), "run_decompositions", stumble)
+    assert culprits(program, "no kernel for i0") == []
+    assert [p.where for p in culprits(program, "Unsupported fx node special_i0_1")] == ["blocks.1.act"]
+
+
 @pytest.mark.parametrize(
     ("error", "words"),
     [
