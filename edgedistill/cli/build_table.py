@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.text import Text
 
 from edgedistill.base.errors import ExitCode
-from edgedistill.base.units import format_bytes, format_ms, format_percent, format_seconds
+from edgedistill.base.units import format_bytes, format_percent, format_seconds
 from edgedistill.cli import render
 from edgedistill.documents.answers import Plan
 from edgedistill.documents.artifacts import Latency, MeasuredLatency, Proof, UnknownLatency, Verified
@@ -56,7 +56,7 @@ def print_result(console: Console, result: BuildResult, out: Path) -> None:
     """Everything that a person needs to know of a finished build in `out`."""
     status = Text.assemble((STATUS_WORDS[result.status], STATUS_STYLES[result.status]), f": {result.verdict}")
     console.print(status, soft_wrap=True)
-    render.line(console, f"budget {result.budget.shown} on {result.target}", style="dim")
+    render.line(console, f"budget {result.budget.claim} on {result.target}", style="dim")
     if result.student is not None:
         student = result.student
         render.line(
@@ -90,7 +90,7 @@ def print_found(console: Console, result: Found, file: Path) -> None:
     """What a search found, and where it is written."""
     status = Text.assemble((STATUS_WORDS[result.status], STATUS_STYLES[result.status]), f": {result.verdict}")
     console.print(status, soft_wrap=True)
-    render.line(console, f"budget {result.budget.shown} on {result.target}", style="dim")
+    render.line(console, f"budget {result.budget.claim} on {result.target}", style="dim")
     if result.status == "not_met":
         _print_frontier(console, result)
     count = len(result.trials)
@@ -195,10 +195,9 @@ def _print_artifacts(console: Console, result: BuildResult) -> None:
 
 
 def _print_frontier(console: Console, result: Found) -> None:
+    shown = result.budget.in_its_unit
     if result.fastest_ms is not None:
-        render.line(
-            console, f"fastest seen: {format_ms(result.fastest_ms)} at {result.budget.percentile}, in 1 session"
-        )
+        render.line(console, f"fastest seen: {shown(result.fastest_ms)} at {result.budget.percentile}, in 1 session")
     if result.frontier:
         table = render.table(
             "student",
@@ -211,10 +210,10 @@ def _print_frontier(console: Console, result: Found) -> None:
         for point in result.frontier:
             name = specs[point.trial].label if point.trial in specs else f"trial {point.trial}"
             accuracy = format_percent(point.accuracy_validation, 2)
-            table.add_row(name, point.precision, format_ms(point.latency_ms), accuracy)
+            table.add_row(name, point.precision, shown(point.latency_ms), accuracy)
         console.print(table)
     if result.budget_that_would_do_ms is not None:
-        would_do = f"{_rounded_up(result.budget_that_would_do_ms)}ms@{result.budget.percentile}"
+        would_do = f"{_rounded_up(result.budget, result.budget_that_would_do_ms)}@{result.budget.percentile}"
         render.line(console, f"a budget that would do: --budget {would_do}", style="bold")
 
 
@@ -232,7 +231,9 @@ def _device(result: BuildResult) -> str:
     return measured[0].device if measured else ""
 
 
-def _rounded_up(value_ms: float) -> str:
-    """Three significant digits, never below `value_ms`: it is shown as a budget to be met."""
-    decimals = max(0, 2 - math.floor(math.log10(value_ms)))
-    return f"{math.ceil(value_ms * 10**decimals) / 10**decimals:.{decimals}f}"
+def _rounded_up(budget: Budget, value_ms: float) -> str:
+    """`12.4ms` or `12.4%`, three significant digits, never below `value_ms`: it is shown as a budget to be met."""
+    share = budget.share_of_teacher
+    value, unit = (value_ms, "ms") if share is None else (100 * share * value_ms / budget.latency_ms, "%")
+    decimals = max(0, 2 - math.floor(math.log10(value)))
+    return f"{math.ceil(value * 10**decimals) / 10**decimals:.{decimals}f}{unit}"

@@ -29,8 +29,7 @@ def print_explanation(console: Console, explained: ExplainResult) -> None:
     word = Text(STATUS_WORDS[explained.status], style=STATUS_STYLES[explained.status])
     console.print(Text.assemble(word, f": {explained.verdict}"))
     if explained.asked is not None:
-        budget = explained.asked.budget
-        _heading(console, f"a budget of {format_ms(budget.latency_ms)} at {budget.percentile}")
+        _heading(console, f"a budget of {explained.asked.budget.claim}")
         for sentence in answer_sentences(explained.asked):
             console.print(sentence)
     _heading(console, "why this student" if explained.winner else "why no student")
@@ -61,7 +60,7 @@ def _print_limits(console: Console, explained: ExplainResult) -> None:
 
 
 def _print_beside_teacher(console: Console, explained: ExplainResult, winner: WinnerExplained) -> None:
-    teacher, percentile, images = winner.teacher, explained.budgets.percentile, explained.validation_images
+    teacher, percentile, images = winner.teacher, explained.budgets.budget.percentile, explained.validation_images
     columns = ("", "test", "validation", str(percentile), "measured in", "size")
     table = render.table(*columns, right=("test", "validation", "size"))
     table.add_row(
@@ -94,7 +93,7 @@ def _print_others(console: Console, explained: ExplainResult) -> None:
     if not explained.others:
         return
     _heading(console, "what the next ones lacked" if explained.winner else "what each lacked, the nearest first")
-    percentile = explained.budgets.percentile
+    percentile = explained.budgets.budget.percentile
     table = render.table("trial", "student", "validation", str(percentile), "lacked", right=("trial", "validation"))
     for other in explained.others:
         of_file = other.accuracy_validation
@@ -148,11 +147,11 @@ def _print_budgets(console: Console, explained: ExplainResult) -> None:
     budgets = explained.budgets
     rows = budget_rows(budgets)
     if rows:
-        table = render.table(f"from {budgets.percentile}", "validation", "known by", "student")
+        table = render.table(f"from {budgets.budget.percentile}", "validation", "known by", "student")
         for row in rows:
             table.add_row(*row)
         console.print(table)
     else:
         console.print("unknown: nothing was measured, and nothing is predicted")
     if budgets.would_do_ms is not None:
-        console.print(f"least budget that should be provable: {format_ms(budgets.would_do_ms)}")
+        console.print(f"least budget that should be provable: {budgets.budget.in_its_unit(budgets.would_do_ms)}")

@@ -58,29 +58,26 @@ class WinnerExplained(Frozen):
 
 class LatencyOver(Frozen):
     """A file over the budget, or inside it by less than sessions differ. `measured_ms` is its latency as it was,
-    `comparable_ms`, what is compared with the limits, the same by way of the anchor. `limit_ms` is the budget, `provable_ms`
-    what of it can be proven here."""
+    `comparable_ms`, what is compared with the budget, the same by way of the anchor. `provable_ms` is what of the budget can
+    be proven here."""
 
     kind: Literal["latency"] = "latency"
     precision: Precision
-    percentile: Percentile
+    budget: Budget
     measured_ms: float
     comparable_ms: float
-    limit_ms: float
     provable_ms: float
 
     @property
     def sentence(self) -> str:
-        compared = ""
-        if format_ms(self.comparable_ms) != format_ms(self.measured_ms):
-            compared = f" ({format_ms(self.comparable_ms)} as compared with the anchor)"
-        measured = f"{self.percentile} {format_ms(self.measured_ms)} in {self.precision}{compared}"
-        over_ms = self.comparable_ms - self.limit_ms
-        if over_ms <= 0:
-            provable = f"only {format_ms(self.provable_ms)} can be proven where sessions differ as here"
-            return f"{measured}: inside the budget of {format_ms(self.limit_ms)}, but {provable}"
-        share = format_percent(over_ms / self.limit_ms, 0 if over_ms > self.limit_ms else 1)
-        return f"{measured}: {format_ms(over_ms)} ({share}) over the budget"
+        budget, shown = self.budget, self.budget.in_its_unit(self.comparable_ms)
+        compared = "" if shown == format_ms(self.measured_ms) else f" ({shown} by way of the anchor)"
+        measured = f"{budget.percentile} {format_ms(self.measured_ms)} in {self.precision}{compared}"
+        over = self.comparable_ms / budget.latency_ms - 1
+        if over <= 0:
+            provable = f"only {budget.in_its_unit(self.provable_ms)} can be proven where sessions differ as here"
+            return f"{measured}: inside the budget of {budget.claim}, but {provable}"
+        return f"{measured}: {format_percent(over, 0 if over > 1 else 1)} over the budget of {budget.claim}"
 
 
 class BytesOver(Frozen):
@@ -306,11 +303,11 @@ class ExpectedStudent(Frozen):
 
 
 class OtherBudgets(Frozen):
-    """What other budgets at `percentile` would give, all other limits kept: steps that were measured, lines between them,
-    and students that models expect. `would_do_ms` is the least budget of which a proof should succeed, where the build's was
-    not met."""
+    """What other budgets than the build's `budget` would give at its percentile, all other limits kept: steps that were
+    measured, lines between them, and students that models expect. `would_do_ms` is the least one of which a proof should
+    succeed, where the build's was not met."""
 
-    percentile: Percentile
+    budget: Budget
     measured: tuple[BudgetStep, ...]
     interpolated: tuple[Interpolation, ...]
     expected: tuple[ExpectedStudent, ...]

@@ -205,7 +205,11 @@ class BudgetRequest(Frozen):
 
 
 class Budget(Frozen):
-    """A latency that the shipped artifact must stay within, in ms at a percentile, with where it came from."""
+    """A latency that the shipped artifact must stay within, at a percentile: in ms, or as a share of the teacher's.
+
+    `latency_ms` is what files are compared with in a search. For a share it is that share of the teacher's comparable
+    latency (MeasuredLatency.comparable), not a latency of any one session, and is never shown.
+    """
 
     latency_ms: Annotated[float, Field(gt=0, allow_inf_nan=False)]
     percentile: Percentile
@@ -218,10 +222,11 @@ class Budget(Frozen):
             return f"{format_ms(self.latency_ms)} at {self.percentile}"
         return f"{format_percent(self.share_of_teacher)} of the teacher's {self.percentile}"
 
-    @property
-    def shown(self) -> str:
-        """`0.412 ms at p95`, or `20.0% of the teacher's p95 (0.412 ms)`."""
-        return self.claim if self.share_of_teacher is None else f"{self.claim} ({format_ms(self.latency_ms)})"
+    def in_its_unit(self, latency_ms: float) -> str:
+        """A comparable latency as this budget tells it: `0.412 ms`, or `20.0% of the teacher's`."""
+        if self.share_of_teacher is None:
+            return format_ms(latency_ms)
+        return f"{format_percent(self.share_of_teacher * latency_ms / self.latency_ms)} of the teacher's"
 
 
 class Objective(StrEnum):

@@ -230,7 +230,7 @@ def _verdict(
     """One sentence with the figures that decide; `fastest_keeping_ms` is of a student that keeps all limits but the
     budget."""
     bench, budget, winner = finding.bench, finding.goal.budget, finding.outcome.winner
-    limit = budget.shown
+    limit, shown = budget.claim, budget.in_its_unit
     if bench.meter.not_measurable:
         if winner is None:
             everywhere = f" that keeps every limit on {', '.join(finding.together)}" if finding.together else ""
@@ -244,17 +244,17 @@ def _verdict(
             everywhere = ", ".join(finding.together)
             return (
                 f"No one student keeps every limit on {everywhere}: here the budget is {limit}, "
-                f"and the fastest student measured {format_ms(fastest_ms)}; the trials say what each lacked."
+                f"and the fastest student measured {shown(fastest_ms)}; the trials say what each lacked."
             )
         if fastest_keeping_ms is None:
             return (
                 f"No student keeps the limits beside the budget of {limit}; the fastest one measured "
-                f"{format_ms(fastest_ms)}; the trials say what each lacked."
+                f"{shown(fastest_ms)}; the trials say what each lacked."
             )
         which = "the fastest student" + " that keeps the other limits" * (fastest_keeping_ms > fastest_ms)
         noisy = _not_provable(finding) if fastest_keeping_ms <= budget.latency_ms else ""
-        hint = f" A budget of {format_ms(would_do_ms)} should be provable." if would_do_ms else ""
-        return f"Budget of {limit} not met: {which} measured {format_ms(fastest_keeping_ms)}{noisy}.{hint}"
+        hint = f" A budget of {shown(would_do_ms)} should be provable." if would_do_ms else ""
+        return f"Budget of {limit} not met: {which} measured {shown(fastest_keeping_ms)}{noisy}.{hint}"
     proof, scheme = winner.proof, winner.scheme
     assert scheme is not None
     return (
@@ -270,7 +270,7 @@ def _not_provable(finding: Finding) -> str:
     goal = finding.goal
     if goal.limit_ms == goal.budget.latency_ms:
         return ""
-    return f" and is not proven: {format_ms(goal.limit_ms)} can be proven where sessions differ as here"
+    return f" and is not proven: {goal.budget.in_its_unit(goal.limit_ms)} can be proven where sessions differ as here"
 
 
 def _notes(finding: Finding) -> tuple[str, ...]:

@@ -120,8 +120,7 @@ def resolve_budget(bench: Workbench, request: BudgetRequest, teacher: PreparedTe
     if not isinstance(latency, MeasuredLatency):
         request.require_measurable(bench.target.name)
     budget = request.resolve(latency.comparable(request.percentile) if isinstance(latency, MeasuredLatency) else None)
-    limit = f"{budget.latency_ms:.4g} ms at {budget.percentile}"
-    bench.store.listener(Note(f"budget {limit} on {bench.target.name}"))
+    bench.store.listener(Note(f"budget {budget.claim} on {bench.target.name}"))
     if isinstance(latency, UnknownLatency) and bench.meter.not_measurable:
         bench.store.listener(Note(f"{bench.target.title} is not measured: {bench.meter.not_measurable}", warning=True))
     return budget

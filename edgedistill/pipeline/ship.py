@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from edgedistill.base.errors import MissingDependencyError, TrialFailure, UnsupportedError
-from edgedistill.base.units import format_ms, format_percent
+from edgedistill.base.units import format_percent
 from edgedistill.distill.teachers.view_store import ViewStore
 from edgedistill.documents.artifacts import (
     CompiledArtifact,
@@ -180,8 +180,7 @@ def _why_left_out(
 def _over(result: SchemeResult, goal: Goal) -> str:
     budget, found_ms = goal.budget, provable_ms(result, goal)
     if isinstance(result.latency, MeasuredLatency) and found_ms > budget.latency_ms:
-        measured = format_ms(found_ms)
-        return f"measured {budget.percentile} {measured}, over the budget of {format_ms(budget.latency_ms)}"
+        return f"measured {budget.in_its_unit(found_ms)}, over the budget of {budget.claim}"
     return ""
 
 

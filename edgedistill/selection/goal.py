@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from edgedistill.base.units import format_bytes, format_ms, format_percent
+from edgedistill.base.units import format_bytes, format_percent
 from edgedistill.documents.artifacts import MeasuredLatency, SchemeResult, Verified, answers_of
 from edgedistill.documents.specs import Goal, Objective
 
@@ -46,10 +46,10 @@ def _late(result: SchemeResult, goal: Goal) -> tuple[str, ...]:
     found_ms = comparable_ms(result, goal)
     if found_ms <= goal.limit_ms:
         return ()
-    told = f"measured {budget.percentile} {format_ms(found_ms)} in {label}, budget {format_ms(budget.latency_ms)}"
+    told = f"measured {budget.in_its_unit(found_ms)} in {label}, budget {budget.claim}"
     if found_ms > budget.latency_ms:
         return (told,)
-    return (f"{told}, of which {format_ms(goal.limit_ms)} can be proven where sessions differ as here",)
+    return (f"{told}, of which {budget.in_its_unit(goal.limit_ms)} can be proven where sessions differ as here",)
 
 
 def misses_beside_latency(result: SchemeResult, goal: Goal, *, trained_out: bool) -> tuple[str, ...]:

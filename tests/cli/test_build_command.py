@@ -170,10 +170,19 @@ def test_not_met_says_what_would_do(
     assert command("build", "build.toml") == 3
     shown = capsys.readouterr().out
     assert shown.startswith("not met: ")
-    assert "fastest seen: 0.123 ms at p95, in 1 session" in shown
+    assert "fastest seen: 6.0% of the teacher's at p95, in 1 session" in shown
     assert "mobileone w0.25 d0.5 @16" in shown
     assert "93.31%" in shown
     # Rounded up: the budget that is offered must not lie below what was measured.
+    assert "--budget 6.00%@p95" in shown
+    in_ms = result.budget.model_copy(update={"share_of_teacher": None})
+    limits = tuple(
+        one.model_copy(update={"budget": in_ms}) if one.kind == "latency" else one for one in result.constraints
+    )
+    built["result"] = built["result"].model_copy(update={"constraints": limits})
+    assert command("build", "build.toml") == 3
+    shown = capsys.readouterr().out
+    assert "fastest seen: 0.123 ms at p95, in 1 session" in shown
     assert "--budget 0.124ms@p95" in shown
 
 

@@ -72,7 +72,7 @@ def test_a_build_that_was_met(command: Any, build: Any, capsys: Captured) -> Non
         "2.06 ms    6 sessions",
         "proven: in 22 sessions of 3.0 s over 1 min 28 s p95 was 10.0%",
         "9.8 times as fast as its teacher, -1.11 points on the test split",
-        "p95 0.496 ms in int8: 0.0836 ms (20.3%) over the budget",
+        "p95 0.496 ms in int8 (24.1% of the teacher's by way of the anchor): 20.3% over",
         "96.90%, 0.50 points behind the winner",
         "2 more: --students 12",
         "interpolated",

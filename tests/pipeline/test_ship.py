@@ -82,8 +82,8 @@ def test_a_proven_files_samples_are_those_of_its_proof(monkeypatch: pytest.Monke
     ("file", "proof", "told"),
     [
         (OTHER, None, ""),
-        (TRIED, FAILED, "measured p95 6.50 ms, over the budget of 5.00 ms"),
-        (made_file("fp32", 0.9, 5.2), None, "measured p95 5.20 ms, over the budget of 5.00 ms"),
+        (TRIED, FAILED, "measured 6.50 ms, over the budget of 5.00 ms at p95"),
+        (made_file("fp32", 0.9, 5.2), None, "measured 5.20 ms, over the budget of 5.00 ms at p95"),
     ],
     ids=["inside", "inside, and the proof saw more", "outside"],
 )

@@ -34,7 +34,7 @@ def test_past_the_first_rung_goes_only_what_was_measured_inside_the_budget(tmp_p
     pool = [running_trial(n, a, trained_out=False) for n, a in enumerate((0.7, 0.9, 0.8, 0.6))]
     promoted = search.promote(pool, 2)
     assert [c.number for c in promoted] == [2, 0]
-    assert (pool[1].state, pool[1].reason) == ("over_budget", "measured p95 6.00 ms in fp32, budget 5.00 ms")
+    assert (pool[1].state, pool[1].reason) == ("over_budget", "measured 6.00 ms in fp32, budget 5.00 ms at p95")
     assert pool[3].state == "pruned" and "60.0% at rung 0" in pool[3].reason
     assert not pool[3].schemes, "what is pruned costs no measurement"
     # Every measurement, inside the budget or not, taught the latency model.

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Literal
 
-from edgedistill.base.units import format_ms
 from edgedistill.documents.artifacts import MeasuredLatency, PredictedLatency, SchemeResult, Trial, Verified
 from edgedistill.documents.explanation import BudgetAnswer, BudgetStep, ExpectedStudent, Interpolation, OtherBudgets
 from edgedistill.documents.results import BuildResult
@@ -26,7 +25,7 @@ def other_budgets(result: BuildResult) -> OtherBudgets:
     steps = measured_steps(result, percentile)
     lines = [_between(left, right) for left, right in _neighbours(steps)]
     return OtherBudgets(
-        percentile=percentile,
+        budget=result.budget,
         measured=steps,
         interpolated=tuple(line for line in lines if line is not None),
         expected=expected_students(result, percentile),
@@ -189,11 +188,11 @@ def _why_unknown(
     result: BuildResult, budget: Budget, steps: Sequence[BudgetStep], expected: Sequence[ExpectedStudent]
 ) -> str:
     if steps:
-        what = f"the fastest student measured takes {format_ms(steps[0].latency_ms)} at {budget.percentile}"
+        what = f"the fastest student measured takes {budget.in_its_unit(steps[0].latency_ms)} at {budget.percentile}"
     else:
         what = "no file was measured that keeps the other limits"
     if expected:
-        nearest = format_ms(expected[0].latency.latency_ms)
+        nearest = budget.in_its_unit(expected[0].latency.latency_ms)
         return f"{what}, the fastest that is predicted {nearest}"
     other = budget.percentile is not result.budget.percentile
     return f"{what}, and nothing is predicted{f' at {budget.percentile}' if other else ''}"

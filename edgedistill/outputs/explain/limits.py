@@ -117,10 +117,9 @@ def _late(scheme: SchemeResult, goal: Goal) -> Iterator[Lack]:
     elif not (scheme.proof and scheme.proof.met) and comparable_ms(scheme, goal) > goal.limit_ms:
         yield LatencyOver(
             precision=precision,
-            percentile=budget.percentile,
+            budget=budget,
             measured_ms=latency.at(budget.percentile),
             comparable_ms=comparable_ms(scheme, goal),
-            limit_ms=budget.latency_ms,
             provable_ms=goal.limit_ms,
         )
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from edgedistill.base.intervals import wilson_interval
 from edgedistill.base.units import format_ms, format_percent
 from edgedistill.documents.artifacts import Latency, MeasuredLatency, PredictedLatency, Proof
@@ -55,8 +57,9 @@ def compared_text(latency: Latency, percentile: Percentile) -> str:
     return predicted_text(latency, percentile)
 
 
-def predicted_text(latency: Latency, percentile: Percentile) -> str:
-    """`≈ 0.22 ms (0.15 to 0.30 ms)`, `unknown` where nothing is predicted at that percentile."""
+def predicted_text(latency: Latency, percentile: Percentile, shown: Callable[[float], str] = format_ms) -> str:
+    """`≈ 0.22 ms (0.15 to 0.30 ms)`, `unknown` where nothing is predicted at that percentile. `shown` tells a latency given
+    in ms."""
     if isinstance(latency, PredictedLatency) and latency.percentile is percentile:
-        return f"≈ {format_ms(latency.latency_ms)} ({format_ms(latency.low_ms)} to {format_ms(latency.high_ms)})"
+        return f"≈ {shown(latency.latency_ms)} ({shown(latency.low_ms)} to {shown(latency.high_ms)})"
     return "unknown"

@@ -55,7 +55,7 @@ def limit_rows(constraints: tuple[Constraint, ...]) -> tuple[Row, ...]:
 
 def _limit(limit: Constraint) -> tuple[str, str, str]:
     if isinstance(limit, LatencyLimit):
-        return f"{limit.budget.percentile} on {limit.target}", limit.budget.shown, proof_range(limit.proof)
+        return f"{limit.budget.percentile} on {limit.target}", limit.budget.claim, proof_range(limit.proof)
     if isinstance(limit, SizeLimit | MemoryLimit):
         what = "size of the file" if isinstance(limit, SizeLimit) else f"peak memory on {limit.target}"
         return what, format_bytes(limit.limit_bytes), "unknown" if limit.bytes is None else format_bytes(limit.bytes)
@@ -73,17 +73,18 @@ def _reached(limit: AccuracyLimit) -> str:
 def budget_rows(budgets: OtherBudgets) -> tuple[Row, ...]:
     """Latency from which on a budget has the accuracy beside it, how that is known, and of which file; sorted by latency."""
     rows: list[tuple[float, Row]] = []
+    shown, percentile = budgets.budget.in_its_unit, budgets.budget.percentile
     for step in budgets.measured:
         how = "measured" if step.trained_out else f"measured after {epochs_text(step.epochs)}"
         how += {"none": "", "met": ", proven for ", "not_met": ", not proven for "}[step.proof] + _proof_limit(step)
-        row = (format_ms(step.latency_ms), validation_text(step.accuracy_validation, step.images), how)
+        row = (shown(step.latency_ms), validation_text(step.accuracy_validation, step.images), how)
         rows.append((step.latency_ms, (*row, f"trial {step.trial}, {step.label}, {step.precision}")))
     for line in budgets.interpolated:
         first, second = line.between
-        row = (f"≈ {format_ms(line.latency_ms)}", f"≈ {format_percent(line.accuracy_validation, 2)}", "interpolated")
+        row = (f"≈ {shown(line.latency_ms)}", f"≈ {format_percent(line.accuracy_validation, 2)}", "interpolated")
         rows.append((line.latency_ms, (*row, f"between trials {first.trial} and {second.trial}")))
     for one in budgets.expected:
-        row = (predicted_text(one.latency, budgets.percentile), _accuracy(one), "predicted")
+        row = (predicted_text(one.latency, percentile, shown), _accuracy(one), "predicted")
         student = f"{one.label}, {one.latency.precision}"
         whose = f"{student}, not trained" if one.trial is None else f"trial {one.trial}, {student}, not measured"
         rows.append((one.latency.latency_ms, (*row, whose)))
@@ -99,28 +100,28 @@ def _accuracy(one: ExpectedStudent) -> str:
 
 def answer_sentences(answer: BudgetAnswer) -> tuple[str, ...]:
     """What one budget would give, the surest first."""
-    limit, percentile = answer.budget.latency_ms, answer.budget.percentile
+    limit, percentile, shown = answer.budget.latency_ms, answer.budget.percentile, answer.budget.in_its_unit
     said = []
     if (step := answer.measured) is not None:
         partly = "" if step.trained_out else f", after {epochs_text(step.epochs)} only"
         said.append(
             f"measured: {validation_text(step.accuracy_validation, step.images)} of the validation split by trial "
-            f"{step.trial}, {step.label} in {step.precision}, at {format_ms(step.latency_ms)}{partly}; "
+            f"{step.trial}, {step.label} in {step.precision}, at {shown(step.latency_ms)}{partly}; "
             f"{_proof_to_come(step, limit)}"
         )
     if (line := answer.interpolated) is not None:
         first, second = line.between
         said.append(
             f"interpolated: about {format_percent(line.accuracy_validation, 2)} by a student between trial {first.trial} "
-            f"({format_ms(first.latency_ms)}) and trial {second.trial} ({format_ms(second.latency_ms)})"
+            f"({shown(first.latency_ms)}) and trial {second.trial} ({shown(second.latency_ms)})"
         )
     if (one := answer.expected) is not None:
         whose = "not trained" if one.trial is None else f"trial {one.trial}, not measured"
         high = one.latency.high_ms
-        risk = f"; its interval reaches {format_ms(high)}, over the budget" if high > limit else ""
+        risk = f"; its interval reaches {shown(high)}, over the budget" if high > limit else ""
         said.append(
             f"predicted: {_accuracy(one)} by {one.label} in {one.latency.precision}, {whose}, at "
-            f"{predicted_text(one.latency, percentile)}{risk}"
+            f"{predicted_text(one.latency, percentile, shown)}{risk}"
         )
     return tuple(said) or (f"unknown: {answer.reason}",)
 

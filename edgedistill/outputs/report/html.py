@@ -15,6 +15,7 @@ from plotly.offline import get_plotlyjs  # type: ignore[import-untyped]
 from edgedistill.base.intervals import wilson_interval
 from edgedistill.base.store import write_atomic
 from edgedistill.base.units import format_bytes, format_ms, format_percent, format_seconds
+from edgedistill.documents.artifacts import MeasuredLatency
 from edgedistill.documents.results import BuildResult
 from edgedistill.outputs.explain.build_folder import ReportProfiles, read_build, read_profiles
 from edgedistill.outputs.explain.explain import explain_build
@@ -42,7 +43,7 @@ def render_report(result: BuildResult, profiles: ReportProfiles) -> str:
     drawn = {
         "frontier": frontier(result),
         "over_time": over_time(profiles.winner, result.proof, percentile),
-        "distribution": distribution(profiles.winner, profiles.teacher, result.budget.latency_ms, percentile),
+        "distribution": distribution(profiles.winner, profiles.teacher, result.budget, _limit_ms(result)),
         "operators": operators(profiles.winner.op_timings) if profiles.winner else None,
         "order": order(result),
         "predictions": predictions(result),
@@ -58,7 +59,7 @@ def render_report(result: BuildResult, profiles: ReportProfiles) -> str:
             result=result,
             profiles=profiles,
             verdict=make_verdict(result),
-            budget=result.budget.shown,
+            budget=result.budget.claim,
             winner=winning_artifact(result),
             winning_trial=winning_trial(result),
             figures={name: figure and embedded_json(figure) for name, figure in drawn.items()},
@@ -89,6 +90,14 @@ def render_report(result: BuildResult, profiles: ReportProfiles) -> str:
             plotly_js=Markup(get_plotlyjs()),
         )
     )
+
+
+def _limit_ms(result: BuildResult) -> float:
+    """Where the budget lies on an axis of latencies as they were: a share at that share of the teacher's own percentile."""
+    budget, theirs = result.budget, result.teacher.latency
+    if budget.share_of_teacher is None or not isinstance(theirs, MeasuredLatency):
+        return budget.latency_ms
+    return budget.share_of_teacher * theirs.at(budget.percentile)
 
 
 def proof_facts(result: BuildResult, profiles: ReportProfiles) -> dict[str, Any]:

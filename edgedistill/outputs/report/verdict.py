@@ -71,10 +71,7 @@ def _not_met(result: BuildResult) -> str:
 def _unmeasured(result: BuildResult) -> str:
     budget = result.budget
     artifact = winning_artifact(result)
-    text = (
-        f"No latency was measured on {result.target}, so whether {format_ms(budget.latency_ms)} at "
-        f"{budget.percentile} is kept is unknown"
-    )
+    text = f"No latency was measured on {result.target}, so whether {budget.claim} is kept is unknown"
     if artifact is not None:
         if isinstance(artifact.latency, PredictedLatency):
             text += f"; predicted is {prediction_text(artifact.latency)}"
@@ -109,14 +106,13 @@ def _tiles(result: BuildResult) -> list[Tile]:
     artifact = winning_artifact(result)
     budget, teacher = result.budget, result.teacher
     if artifact is None:
-        tiles = [Tile("Budget", format_ms(budget.latency_ms), f"{budget.percentile} on {result.target}")]
+        shown = budget.in_its_unit
+        tiles = [Tile("Budget", shown(budget.latency_ms), f"{budget.percentile} on {result.target}")]
         if result.fastest_ms is not None:
             times = f"{result.fastest_ms / budget.latency_ms:.2g} times the budget"
-            tiles.append(Tile("Fastest seen", format_ms(result.fastest_ms), times))
+            tiles.append(Tile("Fastest seen", shown(result.fastest_ms), times))
         if result.budget_that_would_do_ms is not None:
-            tiles.append(
-                Tile("A budget that would do", format_ms(result.budget_that_would_do_ms), str(budget.percentile))
-            )
+            tiles.append(Tile("A budget that would do", shown(result.budget_that_would_do_ms), str(budget.percentile)))
         return tiles
     tiles = [_latency_tile(artifact.latency, budget)]
     if artifact.proof is not None:
@@ -157,11 +153,12 @@ def _proof_tile(proof: Proof) -> Tile:
 
 
 def _latency_tile(latency: Latency, budget: Budget) -> Tile:
-    allowed = f"{format_ms(budget.latency_ms)} allowed"
+    allowed = f"{budget.claim} allowed"
     if isinstance(latency, MeasuredLatency):
         value = latency.at(budget.percentile)
         runs = f"{latency.samples:,} runs in {measured_in(latency)}"
-        note = f"{format_percent(value / budget.latency_ms, 0)} of {allowed}; measured, {runs}"
+        of_it = "" if budget.share_of_teacher else f"{format_percent(value / budget.latency_ms, 0)} of "
+        note = f"{of_it}{allowed}; measured, {runs}"
         return Tile(f"{budget.percentile} latency", format_ms(value), note)
     if isinstance(latency, PredictedLatency):
         trust = "90% interval" if latency.calibrated else "uncalibrated"

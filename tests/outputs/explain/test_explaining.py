@@ -139,7 +139,7 @@ def test_limits_say_what_the_winner_came_to(realistic: ModuleType) -> None:
     assert limit_rows(constraints) == (
         (
             "p95 on host",
-            "20.0% of the teacher's p95 (0.412 ms)",
+            "20.0% of the teacher's p95",
             "10.0% to 10.5% of the teacher's in 22 sessions",
             "yes",
         ),

@@ -90,9 +90,14 @@ def test_those_that_kept_all_limits_come_first_then_the_longest_trained(realisti
 def test_latency_over_the_budget_in_ms(realistic: ModuleType) -> None:
     (lack,) = by_trial(realistic.make_result())[7].lacks
     assert isinstance(lack, LatencyOver)
-    assert (lack.precision, lack.limit_ms) == (Precision.INT8, 0.412), "of its files the nearest to the budget"
+    assert (lack.precision, lack.budget.latency_ms) == (Precision.INT8, 0.412), "of its files the nearest to the budget"
     assert lack.comparable_ms == lack.measured_ms == pytest.approx(0.698 * 0.71)
-    assert lack.sentence == "p95 0.496 ms in int8: 0.0836 ms (20.3%) over the budget"
+    assert lack.sentence == (
+        "p95 0.496 ms in int8 (24.1% of the teacher's by way of the anchor): "
+        "20.3% over the budget of 20.0% of the teacher's p95"
+    )
+    alone = lack.model_copy(update={"budget": lack.budget.model_copy(update={"share_of_teacher": None})})
+    assert alone.sentence == "p95 0.496 ms in int8: 20.3% over the budget of 0.412 ms at p95"
 
 
 def test_what_counts_is_the_latency_beside_the_anchor(realistic: ModuleType) -> None:
@@ -107,8 +112,9 @@ def test_what_counts_is_the_latency_beside_the_anchor(realistic: ModuleType) -> 
     (lack,) = lacks(0.45)
     assert isinstance(lack, LatencyOver)
     assert (lack.comparable_ms, lack.measured_ms) == (0.45, pytest.approx(0.698 * 0.71))
-    assert (
-        lack.sentence == "p95 0.496 ms in int8 (0.450 ms as compared with the anchor): 0.0380 ms (9.2%) over the budget"
+    assert lack.sentence == (
+        "p95 0.496 ms in int8 (21.8% of the teacher's by way of the anchor): "
+        "9.2% over the budget of 20.0% of the teacher's p95"
     )
 
 
@@ -117,10 +123,10 @@ def test_inside_the_budget_but_not_by_as_much_as_sessions_differ(realistic: Modu
     schemes = beside_the_anchor(result.trials[7], 0.411).schemes[1:]
     (lack,) = by_trial(with_trial(result, 7, schemes=schemes))[7].lacks
     assert isinstance(lack, LatencyOver)
-    assert (lack.limit_ms, lack.provable_ms) == (0.412, 0.41)
+    assert (lack.budget.latency_ms, lack.provable_ms) == (0.412, 0.41)
     assert lack.sentence.endswith(
-        "(0.411 ms as compared with the anchor): inside the budget of 0.412 ms, but only 0.410 ms can be proven where "
-        "sessions differ as here"
+        "(20.0% of the teacher's by way of the anchor): inside the budget of 20.0% of the teacher's p95, "
+        "but only 19.9% of the teacher's can be proven where sessions differ as here"
     )
 
 

@@ -159,7 +159,7 @@ def test_the_figures_of_the_result_stand_in_the_page(realistic: ModuleType) -> N
         "10.0% to 10.5% of the teacher's in 22 sessions",
         "The search stopped because no untried candidate is likely enough to do better.",
         "5 of 6 predicted intervals held what was measured (1 of 1 calibrated ones); median error 7.5%.",
-        "p95 0.496 ms in int8: 0.0836 ms (20.3%) over the budget",
+        "p95 0.496 ms in int8 (24.1% of the teacher's by way of the anchor): 20.3% over",
         "between trials 5 and 6",
         "mobileone w0.75 d1 @24, int8, not trained",
         "≈ 0.276 ms0.220 ms to0.416 ms",
@@ -244,9 +244,9 @@ def test_an_unmeasured_build_calls_nothing_measured(realistic: ModuleType) -> No
     assert "so whether 5.00 ms at p95 is kept is unknown; predicted is 3.20 ms at p95 in int8" in page.text
     assert "✓ yes" not in page.text
     names = [trace["name"] for trace in page.figures[0]["data"]]
-    assert names == ["predicted, not measured", "budget 5.00 ms"]
+    assert names == ["predicted, not measured", "budget 5.00 ms at p95"]
     names = [trace["name"] for trace in page.figures[1]["data"] if trace.get("showlegend", True)]
-    assert names == ["most accurate so far", "latency predicted, not measured", "budget 5.00 ms"]
+    assert names == ["most accurate so far", "latency predicted, not measured", "budget 5.00 ms at p95"]
     assert "No latency was measured." in page.text and "interpolated" not in page.text
 
 

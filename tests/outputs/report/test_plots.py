@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from edgedistill.documents.artifacts import MeasuredLatency, OpTiming
 from edgedistill.documents.results import BuildResult
-from edgedistill.documents.specs import Percentile
+from edgedistill.documents.specs import Budget, Percentile
 from edgedistill.outputs.explain.operators import operator_kinds
 from edgedistill.outputs.report.plots.distribution import SHARES, curve_ms, distribution
 from edgedistill.outputs.report.plots.frontier import frontier
@@ -24,6 +24,10 @@ from edgedistill.outputs.report.plots.order import order
 from edgedistill.outputs.report.plots.over_time import begins_s, over_time, run_starts_s, stretches_of
 from edgedistill.outputs.report.plots.predictions import predictions
 from edgedistill.outputs.report.tables import dropped, unknowns
+
+
+def within(latency_ms: float) -> Budget:
+    return Budget(latency_ms=latency_ms, percentile=Percentile.P95)
 
 
 def test_every_trial_that_was_judged_is_on_the_frontier_plot(realistic: ModuleType) -> None:
@@ -36,7 +40,7 @@ def test_every_trial_that_was_judged_is_on_the_frontier_plot(realistic: ModuleTy
     latencies = [s.latency.p95_ms for t in result.trials for s in t.schemes if isinstance(s.latency, MeasuredLatency)]
     assert measured == sorted(latencies)
     assert list(traces["frontier of what was measured"].x) == sorted(p.latency_ms for p in result.frontier)
-    assert traces["budget 0.412 ms"].x == (0.412, 0.412)
+    assert traces["budget 20.0% of the teacher's p95"].x == (0.412, 0.412)
     assert traces["teacher, measured"].y == (result.teacher.accuracy_validation,)
 
 
@@ -57,7 +61,7 @@ def test_nothing_to_place_gives_no_plot(realistic: ModuleType) -> None:
     assert halving(realistic.make_result(trials=())) is None
     assert order(realistic.make_result(trials=())) is None
     assert predictions(realistic.make_unmeasured()) is None
-    assert distribution(None, None, 1.0, Percentile.P95) is None
+    assert distribution(None, None, within(1.0), 1.0) is None
     assert operators(()) is None
 
 
@@ -73,7 +77,7 @@ def test_the_curve_tells_true_shares_from_the_fastest_run_to_the_slowest(samples
 
 def test_sessions_are_faint_behind_their_median_and_all_of_it_is_light(realistic: ModuleType) -> None:
     near, far = realistic.make_profile("a", 0.2), realistic.make_profile("b", 9.0, sessions=6)
-    both = distribution(near, far, 0.4, Percentile.P95)
+    both = distribution(near, far, within(0.4), 0.4)
     assert [trace.name for trace in both.data[:-1]] == [
         "student, each of its 22 sessions",
         "student, median of 22 sessions",
@@ -86,7 +90,7 @@ def test_sessions_are_faint_behind_their_median_and_all_of_it_is_light(realistic
     assert middle.x[30] == pytest.approx(np.median([curve_ms(s.samples_ns)[30] for s in near.sessions]), rel=1e-6)
     assert len(both.to_json()) < 60_000
     assert both.layout.xaxis.type == "log"
-    one = distribution(realistic.make_profile("a", 0.2, sessions=1), None, 0.25, Percentile.P95)
+    one = distribution(realistic.make_profile("a", 0.2, sessions=1), None, within(0.25), 0.25)
     assert [trace.name for trace in one.data[:-1]] == ["student, 1 session"]
     assert one.layout.xaxis.type is None
 

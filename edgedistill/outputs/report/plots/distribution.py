@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from edgedistill.base.units import format_ms, format_percent
 from edgedistill.documents.artifacts import Profile
-from edgedistill.documents.specs import Percentile
+from edgedistill.documents.specs import Budget
 from edgedistill.outputs.explain.shown import sessions_text
 from edgedistill.outputs.report.plots.style import add_budget_line, joined, new_figure, time_axis, time_range
 
@@ -19,18 +19,17 @@ SHARES = np.concatenate([np.linspace(0, 0.95, 39), np.linspace(0.95, 1, 22)[1:]]
 """Where a curve has its points: closer to one another at the tail, where budgets are decided."""
 
 
-def distribution(
-    winner: Profile | None, teacher: Profile | None, budget_ms: float, percentile: Percentile
-) -> go.Figure | None:
-    """Share of runs at or below a latency: of each file the median over its sessions, each session faint behind it. None
-    without a profile."""
+def distribution(winner: Profile | None, teacher: Profile | None, budget: Budget, limit_ms: float) -> go.Figure | None:
+    """Share of runs at or below a latency: of each file the median over its sessions, each session faint behind it; the
+    budget at `limit_ms`. None without a profile."""
     named = [
         (n, p, c) for n, p, c in (("student", winner, "var(--student)"), ("teacher", teacher, "var(--teacher)")) if p
     ]
     if not named:
         return None
     figure = new_figure(420)
-    everything = [budget_ms]
+    percentile = budget.percentile
+    everything = [limit_ms]
     for name, profile, color in named:
         curves = [curve_ms(session.samples_ns) for session in profile.sessions]
         everything += [float(min(c[0] for c in curves)), float(max(c[-1] for c in curves))]
@@ -47,7 +46,7 @@ def distribution(
         _add_median(figure, f"{name}, {_of(len(curves))}", np.median(curves, axis=0), color)
     log = time_axis(figure, everything, "latency of one run")
     left, right = time_range(everything, log)
-    add_budget_line(figure, budget_ms, 0, 1.0)
+    add_budget_line(figure, budget, limit_ms, 0, 1.0)
     figure.add_hline(y=percentile.fraction, line={"color": "var(--quiet)", "width": 1, "dash": "dot"})
     figure.add_annotation(
         x=1,

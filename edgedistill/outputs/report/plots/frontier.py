@@ -60,7 +60,7 @@ def frontier(result: BuildResult) -> go.Figure | None:
     latencies += [max(low_ms, lowest) for low_ms, _ in ends] + [min(high_ms, highest) for _, high_ms in ends]
     floor, ceiling = padded(min(accuracies), max(accuracies))
     figure = new_figure(520)
-    log = time_axis(figure, latencies, f"{percentile} latency")
+    log = time_axis(figure, latencies, f"{percentile} latency, from runs in turn with the anchor")
     left, right = time_range(latencies, log)
     figure.add_shape(
         type="rect",
@@ -89,7 +89,7 @@ def frontier(result: BuildResult) -> go.Figure | None:
             _add_points(figure, some, mark, intervals=kind == "predicted")
     if expected:
         _add_expected(figure, expected)
-    add_budget_line(figure, result.budget.latency_ms, floor, ceiling)
+    add_budget_line(figure, result.budget, result.budget.latency_ms, floor, ceiling)
     if teacher_ms is not None:
         figure.add_scatter(
             x=[teacher_ms],
@@ -104,7 +104,7 @@ def frontier(result: BuildResult) -> go.Figure | None:
             hovertext=hover_text(
                 f"teacher {teacher.name}",
                 f"{teacher.parameters:,} parameters, {teacher.resolution} px",
-                f"{percentile} {format_ms(teacher_ms)}, measured in {measured_in(teacher.latency)}, fp32",
+                f"{percentile} {format_ms(teacher_ms)} beside the anchor, in {measured_in(teacher.latency)}, fp32",
                 f"validation accuracy {validation_text(teacher.accuracy_validation, result.data.validation)}",
             ),
         )

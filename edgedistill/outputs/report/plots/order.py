@@ -46,7 +46,7 @@ def order(result: BuildResult) -> go.Figure | None:
     budget_ms, percentile = result.budget.latency_ms, result.budget.percentile
     figure = new_figure(640, yaxis2=AXIS)
     latencies = [t.latency_ms for t in tried if t.latency_ms is not None] + [budget_ms]
-    log = time_axis(figure, latencies, f"{percentile} latency", "yaxis2")
+    log = time_axis(figure, latencies, f"{percentile} latency, by way of the anchor", "yaxis2")
     measured = result.status != "unmeasured"
     _add_incumbents(figure, tried, "best so far inside all limits" if measured else "most accurate so far")
     for kind, mark in MARKS.items():
@@ -75,7 +75,7 @@ def order(result: BuildResult) -> go.Figure | None:
         yaxis="y2",
         mode="lines",
         line={"color": "var(--budget)", "width": 1.5, "dash": "dash"},
-        name=f"budget {format_ms(budget_ms)}",
+        name=f"budget {result.budget.claim}",
         hoverinfo="skip",
     )
     figure.update_layout(

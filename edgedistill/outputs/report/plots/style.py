@@ -16,8 +16,8 @@ import numpy as np
 import plotly.graph_objects as go  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 
-from edgedistill.base.units import format_ms
 from edgedistill.documents.artifacts import Trial
+from edgedistill.documents.specs import Budget
 
 STATES = {
     "complete": "all rungs",
@@ -97,15 +97,15 @@ def trial_hover(trial: Trial, *lines: str) -> str:
     )
 
 
-def add_budget_line(figure: go.Figure, budget_ms: float, low: float, high: float) -> None:
+def add_budget_line(figure: go.Figure, budget: Budget, at_ms: float, low: float, high: float) -> None:
     figure.add_scatter(
-        x=[budget_ms, budget_ms],
+        x=[at_ms, at_ms],
         y=[low, high],
         mode="lines",
         line={"color": "var(--budget)", "width": 1.5, "dash": "dash"},
-        name=f"budget {format_ms(budget_ms)}",
+        name=f"budget {budget.claim}",
         hoverinfo="text",
-        hovertext=f"budget {format_ms(budget_ms)}",
+        hovertext=f"budget {budget.claim}",
     )
 
 
