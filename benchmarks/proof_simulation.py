@@ -2,8 +2,8 @@
 
     python benchmarks/proof_simulation.py [--json FILE] [--sessions N] [--seed N]
 
-A device is fast and slow by turns (`tests/simulated_devices.py`). A state lasts as long as the share of the period says:
-in the mean, where its times are exponential, or at most. The period is that of the first look, the shortest in which a
+A device is fast and slow by turns (`tests/support/simulated_devices.py`). A state lasts as long as the share of the period
+says: in the mean, where its times are exponential, or at most. The period is that of the first look, the shortest in which a
 proof can say yes. The false rate is that of proofs with all finalists of which one is met though a little less than the
 claimed share of sessions keeps the limit: the worst of several limits and of several shares of time in the slow state. The
 power is the rate of one finalist's proofs that are met at limits above the 80th percentile of the device's sessions: the

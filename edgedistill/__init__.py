@@ -12,27 +12,19 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from edgedistill.base.versions import __version__ as __version__
+from edgedistill.base.versions import __version__
 
 if TYPE_CHECKING:
-    from edgedistill.base.errors import EdgedistillError as EdgedistillError
-    from edgedistill.commands.build import build as build
-    from edgedistill.commands.build import build_all as build_all
-    from edgedistill.commands.build import plan as plan
-    from edgedistill.commands.build import search as search
-    from edgedistill.commands.build import search_all as search_all
-    from edgedistill.commands.calibrate import calibrate as calibrate
-    from edgedistill.commands.examine import evaluate as evaluate
-    from edgedistill.commands.examine import inspect as inspect
-    from edgedistill.commands.examine import run as run
-    from edgedistill.commands.examine import verify as verify
-    from edgedistill.commands.explain import explain as explain
-    from edgedistill.commands.export import export as export
-    from edgedistill.commands.profile import profile as profile
-    from edgedistill.commands.profiles import profiles as profiles
-    from edgedistill.commands.quantize import quantize as quantize
-    from edgedistill.documents.results import BuildResult as BuildResult
-    from edgedistill.documents.results import ProfileResult as ProfileResult
+    from edgedistill.base.errors import EdgedistillError
+    from edgedistill.commands.build import build, build_all, plan, search, search_all
+    from edgedistill.commands.calibrate import calibrate
+    from edgedistill.commands.examine import evaluate, inspect, run, verify
+    from edgedistill.commands.explain import explain
+    from edgedistill.commands.export import export
+    from edgedistill.commands.profile import profile
+    from edgedistill.commands.profiles import profiles
+    from edgedistill.commands.quantize import quantize
+    from edgedistill.documents.results import BuildResult, ProfileResult
 
 _HOMES = {
     "build": "edgedistill.commands.build",

@@ -20,6 +20,15 @@ def printable(text: str) -> str:
     return CONTROLS.sub("?", text)
 
 
+def first_line(error: BaseException) -> str:
+    """The first line that an error says something in, without CONTROLS, since it may quote a file; its type's name where it
+    says nothing. A KeyError's text would be the key alone."""
+    text = (
+        f"what it refers to is missing: {error.args[0]}" if isinstance(error, KeyError) and error.args else str(error)
+    )
+    return printable(next((line.strip() for line in text.splitlines() if line.strip()), type(error).__name__))
+
+
 class ExitCode(IntEnum):
     """Exit codes of every command."""
 

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
-from typing import Any, Literal, ParamSpec, TypeVar
+from typing import IO, Any, ParamSpec, TypeVar
 
 from edgedistill.base.errors import EdgedistillError, TrialFailure
 from edgedistill.base.units import format_bytes
@@ -50,7 +50,7 @@ class Limits:
         """For reading a model file: two minutes and 2 GiB, more for large files, for a reader holds several copies, up to
         half of the machine's memory. What counts is what lies on the disk: a file may claim terabytes of holes."""
         size = _stored_bytes(path)
-        memory_bytes = min(2 * 2**30 + 6 * size, max(2 * 2**30, _machine_bytes() // 2))
+        memory_bytes = min(2 * 2**30 + 6 * size, max(2 * 2**30, machine_bytes() // 2))
         return cls(seconds=120 + size / 10e6, memory_bytes=memory_bytes)
 
 
@@ -58,16 +58,17 @@ CONVERSION = Limits(seconds=1800, memory_bytes=16 * 2**30)
 """For a converter. A 350 MB network peaks at about 3 GiB in the hungriest of them."""
 
 
-class ChildFailure(TrialFailure):
-    """The child did not answer. `kind`: `crashed` (a signal of its own making), `killed` (from outside,
-    mostly the kernel out of memory), `timeout`, `memory`. `output` is the end of what it had printed."""
+class ProcessFailure(TrialFailure):
+    """A process that was asked for something failed at it; `kind` is the word for how."""
 
-    def __init__(
-        self, kind: Literal["crashed", "killed", "timeout", "memory"], message: str, *, fix: str = "", output: str = ""
-    ) -> None:
+    def __init__(self, kind: str, message: str, *, fix: str = "") -> None:
         super().__init__(message, fix=fix)
         self.kind = kind
-        self.output = output
+
+
+class ChildFailure(ProcessFailure):
+    """The child did not answer. `kind`: `crashed` (a signal of its own making), `killed` (from outside,
+    mostly the kernel out of memory), `timeout`, `memory`."""
 
 
 class ChildBug(RuntimeError):
@@ -129,7 +130,7 @@ def _opened(what: str, limits: Limits, answer: tuple[str, Any], exit_code: int, 
     if kind == "bug":
         raise ChildBug(what, *content)
     if kind == "timeout":
-        raise ChildFailure("timeout", f"{what} took longer than {limits.seconds:.0f} s and was stopped", output=output)
+        raise ChildFailure("timeout", f"{what} took longer than {limits.seconds:.0f} s and was stopped")
     raise death(what, limits.memory_bytes, exit_code, output, starved=kind == "memory")
 
 
@@ -139,31 +140,30 @@ def death(what: str, memory_bytes: int, exit_code: int, output: str, *, starved:
     # C++ code that is refused memory mostly aborts.
     if starved or (exit_code == -signal.SIGABRT and any(words in output for words in _OUT_OF_MEMORY)):
         allowed = format_bytes(memory_bytes)
-        return ChildFailure("memory", f"{what} asked for more than the {allowed} it may use", output=output)
+        return ChildFailure("memory", f"{what} asked for more than the {allowed} it may use")
     number = -exit_code
     if exit_code < 0 and number not in _CRASHES:
         fix = "signal 9 mostly means that the machine ran out of memory" if number == signal.SIGKILL else ""
-        return ChildFailure("killed", f"{what} was killed by signal {number}", fix=fix, output=output)
+        return ChildFailure("killed", f"{what} was killed by signal {number}", fix=fix)
     how = f"signal {number}, {signal.strsignal(number)}" if exit_code < 0 else f"exit code {exit_code}"
     last = next((line.strip() for line in reversed(output.splitlines()) if line.strip()), "")
     said = f"; its last words: {last[:200]}" if last else ""
-    return ChildFailure("crashed", f"{what} crashed its process ({how}){said}", output=output)
+    return ChildFailure("crashed", f"{what} crashed its process ({how}){said}")
 
 
-def _tail(printed: Any) -> str:
+def _tail(printed: IO[bytes]) -> str:
     size = printed.seek(0, os.SEEK_END)
     printed.seek(max(0, size - _TAIL_BYTES))
-    text: str = printed.read().decode(errors="replace")
-    return text
+    return printed.read().decode(errors="replace")
 
 
 def _stored_bytes(path: Path) -> int:
-    files = [inner for inner in path.rglob("*") if inner.is_file()] if path.is_dir() else [path]
-    states = [file.stat() for file in files if file.is_file()]
+    states = [inner.stat() for inner in (path, *path.rglob("*")) if inner.is_file()]
     return sum(min(state.st_size, getattr(state, "st_blocks", sys.maxsize) * 512) for state in states)
 
 
-def _machine_bytes() -> int:
+def machine_bytes() -> int:
+    """The memory of this machine."""
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):  # not on Windows

@@ -14,7 +14,7 @@ from functools import cache
 from itertools import accumulate
 from pathlib import Path
 
-LEFT_OUT = ("base", "documents")
+LEFT_OUT = (["edgedistill", "base"], ["edgedistill", "documents"])
 
 
 @cache
@@ -40,13 +40,9 @@ def reached(module: str) -> frozenset[str]:
         name = waiting.pop()
         if name not in found:
             found.add(name)
-            waiting += [other for other in _imports(known[name], frozenset(known)) if not _left_out(other)]
+            imported = _imports(known[name], frozenset(known))
+            waiting += [other for other in imported if other.split(".")[:2] not in LEFT_OUT]
     return frozenset(found)
-
-
-def _left_out(module: str) -> bool:
-    root, _, rest = module.partition(".")
-    return root == "edgedistill" and rest.partition(".")[0] in LEFT_OUT
 
 
 def _distributed(module: str) -> str:

@@ -45,14 +45,12 @@ def digest(value: Any) -> str:
 
 def file_sha256(path: Path) -> str:
     """SHA-256 (hex) of a file, or of a folder (its relative names and contents in sorted order)."""
+    if not path.is_dir():
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
     hasher = hashlib.sha256()
-    if path.is_dir():
-        for inner in sorted(p for p in path.rglob("*") if p.is_file()):
-            hasher.update(f"{inner.relative_to(path).as_posix()}\0{file_sha256(inner)}\n".encode())
-        return hasher.hexdigest()
-    with path.open("rb") as stream:
-        while block := stream.read(1 << 20):
-            hasher.update(block)
+    for inner in sorted(p for p in path.rglob("*") if p.is_file()):
+        hasher.update(f"{inner.relative_to(path).as_posix()}\0{file_sha256(inner)}\n".encode())
     return hasher.hexdigest()
 
 
@@ -83,29 +81,48 @@ def stage_key(inputs: Mapping[str, Any], *, code: Sequence[str] = (), tools: Seq
     )
 
 
-def write_atomic(path: Path, data: bytes | str) -> None:
-    """Write whole or not at all: a temporary name beside it, fsync, rename, fsync of the folder."""
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """A temporary path beside `path` and with its suffix, where the block writes a file or a folder. That is synced and gets
+    the name `path` once the block is through, and is removed where it fails."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
     try:
-        with temporary.open("wb") as stream:
-            stream.write(data.encode() if isinstance(data, str) else data)
-            stream.flush()
-            os.fsync(stream.fileno())
+        yield temporary
+        sync_tree(temporary)
+        if path.is_dir():
+            shutil.rmtree(path)
         temporary.replace(path)
         sync_folder(path.parent)
     finally:
-        temporary.unlink(missing_ok=True)
+        _remove(temporary)
+
+
+def _remove(path: Path) -> None:
+    shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+
+
+def write_atomic(path: Path, data: bytes | str) -> None:
+    """Write a file whole or not at all."""
+    with whole(path) as temporary:
+        temporary.write_bytes(data.encode() if isinstance(data, str) else data)
+
+
+def copy_atomic(source: Path, target: Path) -> None:
+    """Copy a file, or a folder with all that is in it, whole or not at all; nothing where it is the same one."""
+    if source.absolute() != target.absolute():
+        with whole(target) as temporary:
+            shutil.copytree(source, temporary) if source.is_dir() else shutil.copyfile(source, temporary)
 
 
 def clear_unfinished(path: Path) -> None:
-    """Remove what killed calls of `write_atomic` for `path` left beside it. For a caller that alone writes there."""
-    for stale in path.parent.glob(f".{path.name}.*.tmp"):
-        stale.unlink(missing_ok=True)
+    """Remove what killed processes left that were writing `path`. For a caller that alone writes there."""
+    for stale in path.parent.glob(f".{path.stem}.*.tmp{path.suffix}"):
+        _remove(stale)
 
 
 def sync_folder(folder: Path) -> None:
-    """Make renames inside `folder` durable."""
+    """Make renames inside `folder` durable, or what was written to a file."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -113,14 +130,11 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def sync_tree(folder: Path) -> None:
-    """fsync every file of a folder, then the folders themselves."""
-    for inner in folder.rglob("*"):
-        if inner.is_file():
-            with inner.open("rb") as stream:
-                os.fsync(stream.fileno())
-    for inner in (folder, *(p for p in folder.rglob("*") if p.is_dir())):
-        sync_folder(inner)
+def sync_tree(path: Path) -> None:
+    """fsync a file; of a folder every file in it, then the folders themselves."""
+    inside = (path, *path.rglob("*"))
+    for one in sorted(inside, key=Path.is_dir):
+        sync_folder(one)
 
 
 class BusyError(Exception):
@@ -236,8 +250,8 @@ class Store:
             began = time.monotonic()
             make(part)
             seconds = time.monotonic() - began
-            for stale in part.rglob(".*.tmp"):  # what a killed write_atomic had begun
-                stale.unlink()
+            for stale in [*part.rglob(".*.tmp*")]:  # what a killed process had begun to write
+                _remove(stale)
             files = {
                 p.relative_to(part).as_posix(): {"bytes": p.stat().st_size, "sha256": file_sha256(p)}
                 for p in sorted(part.rglob("*"))

@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import signal
 import sys
+from collections.abc import Callable
 from types import FrameType
 from typing import Annotated
 
 import typer
 
-from edgedistill.base.errors import ExitCode
+from edgedistill.base.errors import ExitCode, InputError
 from edgedistill.base.versions import __version__
 from edgedistill.cli import (
     build,
@@ -37,22 +38,27 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("build")(build.build)
-app.command("search")(build.search)
-app.command("export")(export.export)
-app.command("quantize")(quantize.quantize)
-app.command("inspect")(inspect.inspect)
-app.command("verify")(verify.verify)
-app.command("evaluate")(evaluate.evaluate)
-app.command("run")(classify.run)
-app.command("init")(init.init)
-app.command("targets")(targets.targets)
-app.command("doctor")(doctor.doctor)
-app.command("profile")(profile.profile)
-app.command("calibrate")(calibrate.calibrate)
-app.command("profiles")(profiles.profiles)
-app.command("report")(report.report)
-app.command("explain")(explain.explain)
+# In the order in which the help lists them; each bears the name of its function.
+_COMMANDS: tuple[Callable[..., None], ...] = (
+    build.build,
+    build.search,
+    export.export,
+    quantize.quantize,
+    inspect.inspect,
+    verify.verify,
+    evaluate.evaluate,
+    classify.run,
+    init.init,
+    targets.targets,
+    doctor.doctor,
+    profile.profile,
+    calibrate.calibrate,
+    profiles.profiles,
+    report.report,
+    explain.explain,
+)
+for _command in _COMMANDS:
+    app.command()(_command)
 app.add_typer(cache.app, name="cache")
 
 # What the command-line parser raises for a wrong option: its class has moved between releases of typer, which exports
@@ -111,11 +117,13 @@ def run(arguments: list[str]) -> int:
 
 
 def _usage(error: Exception, as_json: bool) -> int:
-    from edgedistill.cli.errors import show_usage_error
+    """A wrong option or argument: what is wrong and where the help is."""
+    from edgedistill.cli.errors import show_error
 
     context = getattr(error, "ctx", None)
     message = getattr(error, "format_message", lambda: str(error))()
-    show_usage_error(message, context.command_path if context is not None else "edgedistill", as_json=as_json)
+    fix = f"see {context.command_path if context is not None else 'edgedistill'} --help"
+    show_error(InputError(message, fix=fix), as_json=as_json)
     return int(ExitCode.BAD_INPUT)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import typer
@@ -14,7 +15,7 @@ from edgedistill.base.units import format_bytes, format_percent, format_seconds
 from edgedistill.cli import render
 from edgedistill.documents.answers import Plan
 from edgedistill.documents.artifacts import Latency, MeasuredLatency, Proof, UnknownLatency, Verified
-from edgedistill.documents.results import BuildIndex, BuildResult, Found
+from edgedistill.documents.results import BuildIndex, BuildResult, Found, SearchResult
 from edgedistill.documents.specs import Budget, ComputedBy, Percentile
 from edgedistill.outputs.explain.shown import accuracy_text
 from edgedistill.outputs.report.proof_tables import sustained_text
@@ -22,48 +23,39 @@ from edgedistill.outputs.report.tables import reference_text
 
 STATUS_STYLES = {"met": "bold green", "not_met": "bold red", "unmeasured": "bold yellow"}
 STATUS_WORDS = {"met": "budget met", "not_met": "not met", "unmeasured": "unmeasured"}
+_MADE = {"build": "build.json", "report": "report.html", "package": "package"}
+
+
+def status_text(status: str, verdict: str) -> Text:
+    """How a build ended, in its status' colour, and why."""
+    return Text.assemble((STATUS_WORDS[status], STATUS_STYLES[status]), f": {verdict}")
 
 
 def end_with(result: Found | BuildIndex, file: Path, *, as_json: bool, require_measured: bool) -> None:
     """Show what a build or a search ended with and lies in `file`, and exit with the code of the worst outcome."""
-    if as_json:
-        render.write_json(result.model_dump_json())
-    elif isinstance(result, BuildIndex):
-        print_index(render.results(), result, file)
-    elif isinstance(result, BuildResult):
-        print_result(render.results(), result, file.parent)
-    else:
-        print_found(render.results(), result, file)
+    shown: dict[type, Callable[..., None]] = {
+        BuildIndex: print_index,
+        BuildResult: print_result,
+        SearchResult: print_found,
+    }
+    render.answer(result, shown[type(result)], file, as_json=as_json)
+    codes = {
+        "met": ExitCode.OK,
+        "not_met": ExitCode.BUDGET_NOT_MET,
+        "unmeasured": ExitCode.UNREACHABLE if require_measured else ExitCode.OK,
+    }
     statuses = [entry.status for entry in result.targets] if isinstance(result, BuildIndex) else [result.status]
-    if code := max(_exit_code(status, require_measured=require_measured) for status in statuses):
-        raise typer.Exit(code)
+    if code := max(codes[status] for status in statuses):
+        raise typer.Exit(int(code))
 
 
-def _exit_code(status: str, *, require_measured: bool) -> int:
-    if status == "not_met":
-        return int(ExitCode.BUDGET_NOT_MET)
-    if status == "unmeasured" and require_measured:
-        return int(ExitCode.UNREACHABLE)
-    return int(ExitCode.OK)
-
-
-def show_plan(plan: Plan, *, as_json: bool) -> None:
-    """What `--dry-run` answers."""
-    render.write_json(plan.model_dump_json()) if as_json else print_plan(render.results(), plan)
-
-
-def print_result(console: Console, result: BuildResult, out: Path) -> None:
-    """Everything that a person needs to know of a finished build in `out`."""
-    status = Text.assemble((STATUS_WORDS[result.status], STATUS_STYLES[result.status]), f": {result.verdict}")
-    console.print(status, soft_wrap=True)
+def print_result(console: Console, result: BuildResult, file: Path) -> None:
+    """Everything that a person needs to know of a finished build, whose result lies in `file`."""
+    console.print(status_text(result.status, result.verdict), soft_wrap=True)
     render.line(console, f"budget {result.budget.claim} on {result.target}", style="dim")
-    if result.student is not None:
-        student = result.student
-        render.line(
-            console,
-            f"student {student.family}, {student.described}, {student.parameters:,} parameters",
-            style="dim",
-        )
+    if (student := result.student) is not None:
+        described = f"{student.family}, {student.described}, {student.parameters:,} parameters"
+        render.line(console, f"student {described}", style="dim")
     _print_artifacts(console, result)
     if result.status == "not_met":
         _print_frontier(console, result)
@@ -77,39 +69,34 @@ def print_result(console: Console, result: BuildResult, out: Path) -> None:
             render.line(console, f"{artifact.path}: latency unknown: {artifact.latency.reason}", style="dim")
         if artifact.fallbacks is not None and artifact.fallbacks.elsewhere:
             render.line(console, f"{artifact.path}: {artifact.fallbacks.sentence}", style="dim")
-    for dropped in result.dropped:
-        render.line(console, f"dropped {dropped.format} {dropped.precision}: {dropped.reason}", style="dim")
+    dropped = (f"dropped {one.format} {one.precision}: {one.reason}" for one in result.dropped)
+    render.line(console, *dropped, style="dim")
     if result.sustained is not None:
         render.line(console, f"under load: {sustained_text(result.sustained, result.budget.percentile)}")
-    for note in result.notes:
-        render.line(console, note)
-    _print_paths(console, result, out)
+    render.line(console, *result.notes)
+    made = {name: file.with_name(path) for name, path in _MADE.items()}
+    render.line(console, *(f"{name:<8}{path}" for name, path in made.items() if path.exists()))
+    render.line(console, f"took {format_seconds(result.seconds)}", style="dim")
 
 
 def print_found(console: Console, result: Found, file: Path) -> None:
     """What a search found, and where it is written."""
-    status = Text.assemble((STATUS_WORDS[result.status], STATUS_STYLES[result.status]), f": {result.verdict}")
-    console.print(status, soft_wrap=True)
+    console.print(status_text(result.status, result.verdict), soft_wrap=True)
     render.line(console, f"budget {result.budget.claim} on {result.target}", style="dim")
     if result.status == "not_met":
         _print_frontier(console, result)
     count = len(result.trials)
     tried = f"{count} candidate{'s' * (count != 1)} tried in {format_seconds(result.seconds)}"
     render.line(console, f"{tried}; {result.stopped}" if result.stopped else tried, style="dim")
-    for note in result.notes:
-        render.line(console, note)
+    render.line(console, *result.notes)
     render.line(console, str(file), style="dim")
 
 
 def print_index(console: Console, index: BuildIndex, path: Path) -> None:
     """A row for each target of a build or search for several; `path` is the index's own."""
     for entry in index.targets:
-        head = Text.assemble(
-            (f"{entry.target}: ", "bold"),
-            (STATUS_WORDS[entry.status], STATUS_STYLES[entry.status]),
-            f": {entry.verdict}",
-        )
-        console.print(head, soft_wrap=True)
+        of = (f"{entry.target}: ", "bold")
+        console.print(Text.assemble(of, status_text(entry.status, entry.verdict)), soft_wrap=True)
         # A search draws none: one that lies there is an earlier build's.
         own = "report.html" if path.name == "build.json" else path.name
         render.line(console, str(path.parent / entry.folder / own), style="dim")
@@ -126,24 +113,29 @@ def print_plan(console: Console, plan: Plan) -> None:
         for target in search.targets:
             on = "" if len(search.targets) == 1 else f"on {target.target}: "
             if target.measured:
-                measured = f"{target.probes} with random weights in {', '.join(target.precisions)}"
-                render.line(console, f"  {on}measure {measured}")
-                most = format_seconds(target.measure_seconds)
                 render.line(
-                    console, f"  {on}with those of the first bracket, {most} of measuring where all come to that"
+                    console,
+                    f"  {on}measure {target.probes} with random weights in {', '.join(target.precisions)}",
+                    f"  {on}with those of the first bracket, {format_seconds(target.measure_seconds)} of measuring "
+                    "where all come to that",
                 )
             else:
                 render.line(console, f"  {on}measure nothing: the device is not attached")
-        for rung in search.rungs:
-            render.line(
-                console,
-                f"  train {rung.students} to epoch {rung.epochs}: {rung.image_passes:,} images through a student",
-            )
+        render.line(
+            console,
+            *(
+                f"  train {rung.students} to epoch {rung.epochs}: {rung.image_passes:,} images through a student"
+                for rung in search.rungs
+            ),
+        )
         took = "unknown, nothing was trained here yet"
         if search.train_seconds is not None:
             took = f"about {format_seconds(search.train_seconds)}, as fast as what the cache remembers"
-        render.line(console, f"  training of the first bracket: {took}")
-        render.line(console, f"  further brackets while they may do better, {search.trials} candidates at most")
+        render.line(
+            console,
+            f"  training of the first bracket: {took}",
+            f"  further brackets while they may do better, {search.trials} candidates at most",
+        )
 
 
 def standing(latency: Latency, budget: Budget, proof: Proof | None) -> tuple[str, str]:
@@ -157,41 +149,36 @@ def standing(latency: Latency, budget: Budget, proof: Proof | None) -> tuple[str
 
 
 def _print_artifacts(console: Console, result: BuildResult) -> None:
-    with_p99 = result.budget.percentile is Percentile.P99
-    shown = ("p50", "p95", *(("p99",) if with_p99 else ()))
+    shown = ("p50", "p95", "p99")[: 3 if result.budget.percentile is Percentile.P99 else 2]
     columns = ("artifact", "precision", "size", "accuracy", *shown, "measured in", "budget")
     table = render.table(*columns, right=("size", "accuracy", *shown))
     for artifact in result.artifacts:
         word, colour = standing(artifact.latency, result.budget, artifact.proof)
-        cells = render.latency_cells(artifact.latency)
         table.add_row(
             artifact.path,
             artifact.scheme.details,
             format_bytes(artifact.bytes),
             accuracy_text(artifact.accuracy, artifact.accuracy_interval),
-            *(cells if with_p99 else cells[:2]),
+            *render.latency_cells(artifact.latency)[: len(shown)],
             render.sessions_cell(artifact.latency),
             Text(word, style=colour),
         )
     teacher = result.teacher
-    cells = render.latency_cells(teacher.latency)
     table.add_section()
     table.add_row(
         f"teacher {teacher.name}",
         "fp32",
         format_bytes(teacher.bytes),
         accuracy_text(teacher.accuracy, teacher.accuracy_interval),
-        *(cells if with_p99 else cells[:2]),
+        *render.latency_cells(teacher.latency)[: len(shown)],
         render.sessions_cell(teacher.latency),
         "",
     )
     console.print(table)
-    render.line(
-        console,
-        f"accuracy on {result.data.test:,} test images with its 95% interval; latency at batch 1"
-        + (f" on {device}" if (device := _device(result)) else ""),
-        style="dim",
-    )
+    latencies = (*(artifact.latency for artifact in result.artifacts), teacher.latency)
+    on = next((f" on {latency.device}" for latency in latencies if isinstance(latency, MeasuredLatency)), "")
+    told = f"accuracy on {result.data.test:,} test images with its 95% interval; latency at batch 1{on}"
+    render.line(console, told, style="dim")
 
 
 def _print_frontier(console: Console, result: Found) -> None:
@@ -215,20 +202,6 @@ def _print_frontier(console: Console, result: Found) -> None:
     if result.budget_that_would_do_ms is not None:
         would_do = f"{_rounded_up(result.budget, result.budget_that_would_do_ms)}@{result.budget.percentile}"
         render.line(console, f"a budget that would do: --budget {would_do}", style="bold")
-
-
-def _print_paths(console: Console, result: BuildResult, out: Path) -> None:
-    for name, path in (("build", out / "build.json"), ("report", out / "report.html"), ("package", out / "package")):
-        if path.exists():
-            render.line(console, f"{name:<8}{path}")
-    render.line(console, f"took {format_seconds(result.seconds)}", style="dim")
-
-
-def _device(result: BuildResult) -> str:
-    measured = [a.latency for a in result.artifacts if isinstance(a.latency, MeasuredLatency)]
-    if not measured and isinstance(result.teacher.latency, MeasuredLatency):
-        measured = [result.teacher.latency]
-    return measured[0].device if measured else ""
 
 
 def _rounded_up(budget: Budget, value_ms: float) -> str:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from typing import Annotated
 
 import typer
 
-from edgedistill.cli.options import help_without_command
+from edgedistill.cli.options import AsJson, help_without_command
 
 app = typer.Typer()
-
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
 
 @app.callback(invoke_without_command=True)
@@ -20,16 +20,13 @@ def root(context: typer.Context) -> None:
 
 
 @app.command("info")
-def info(as_json: JsonOption = False) -> None:
+def info(as_json: AsJson = False) -> None:
     """Show where the cache is and what each stage takes."""
-    import json
-
     from edgedistill.base.store import CACHE_VARIABLE, Store
     from edgedistill.base.units import format_bytes
-    from edgedistill.cli import render
-    from edgedistill.cli.errors import answering
+    from edgedistill.cli import errors, render
 
-    with answering(as_json=as_json):
+    with errors.answering(as_json=as_json):
         store = Store()
         usage = store.usage()
         total = sum(size for _, size in usage.values())
@@ -39,9 +36,8 @@ def info(as_json: JsonOption = False) -> None:
             return
         console = render.results()
         render.line(console, f"{store.root} (moved by {CACHE_VARIABLE})")
-        table = render.table("stage", "finished", "size", right=("finished", "size"))
-        for stage, (entries, size) in usage.items():
-            table.add_row(stage, str(entries), format_bytes(size))
+        rows = [(stage, str(entries), format_bytes(size)) for stage, (entries, size) in usage.items()]
+        table = render.table("stage", "finished", "size", right=("finished", "size"), rows=rows)
         table.add_section()
         table.add_row("all", str(sum(entries for entries, _ in usage.values())), format_bytes(total))
         console.print(table)
@@ -50,19 +46,15 @@ def info(as_json: JsonOption = False) -> None:
 @app.command("clear")
 def clear(
     yes: Annotated[bool, typer.Option("-y", "--yes", help="Do not ask.")] = False,
-    as_json: JsonOption = False,
+    as_json: AsJson = False,
 ) -> None:
     """Remove every finished stage: the next build starts from nothing."""
-    import json
-    import sys
-
     from edgedistill.base.errors import InputError
     from edgedistill.base.store import Store
     from edgedistill.base.units import format_bytes
-    from edgedistill.cli import render
-    from edgedistill.cli.errors import answering
+    from edgedistill.cli import errors, render
 
-    with answering(as_json=as_json):
+    with errors.answering(as_json=as_json):
         store = Store()
         total = sum(size for _, size in store.usage().values())
         if not yes and total:

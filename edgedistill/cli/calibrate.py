@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from edgedistill.cli.completion import complete_target
+from edgedistill.cli.options import Verbose
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -38,7 +39,7 @@ def calibrate(
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the profile on stdout and nothing else there.")
     ] = False,
-    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Show reused stages too.")] = False,
+    verbose: Verbose = False,
 ) -> None:
     """Measure a few students with random weights that tell most about all the others, and keep what predicts those.
 
@@ -46,14 +47,10 @@ def calibrate(
     when the same command is run again.
     """
     import edgedistill as api
-    from edgedistill.cli import render
-    from edgedistill.cli.errors import answering
-    from edgedistill.cli.live import watching
-    from edgedistill.devices.latency.profiles import own_path
-    from edgedistill.documents.targets import load_target
+    from edgedistill.cli import errors, live, render
 
-    with answering(as_json=as_json, resumable=True):
-        with watching(verbose=verbose or bool(context.obj)) as listener:
+    with errors.answering(as_json=as_json, resumable=True):
+        with live.watching(verbose=verbose or bool(context.obj)) as listener:
             profile = api.calibrate(
                 target,
                 models=models,
@@ -63,24 +60,22 @@ def calibrate(
                 out=out,
                 listener=listener,
             )
-        if as_json:
-            render.write_json(profile.model_dump_json())
-        else:
-            kept = out if out is not None else own_path(load_target(target), profile.precisions)
-            print_calibration(render.results(), profile, kept)
+        render.answer(profile, print_calibration, target, out, as_json=as_json)
 
 
-def print_calibration(console: Console, profile: DeviceProfile, path: Path) -> None:
-    """How well the models predict what they did not see, what it cost, and where the profile is."""
+def print_calibration(console: Console, profile: DeviceProfile, target: str, out: Path | None) -> None:
+    """How well the models predict what they did not see, what it cost, and where the profile is: in `out`, or among the
+    user's own."""
     from edgedistill.base.units import format_percent, format_seconds
     from edgedistill.cli import render
     from edgedistill.devices.latency.law import CALIBRATED_ROWS
+    from edgedistill.devices.latency.profiles import own_path
+    from edgedistill.documents.targets import load_target
 
     figures = ("models", "median error", "mean error", "within 10%", "inside the interval")
     title = "each model predicted from the others"
-    table = render.table("precision", "predicted", *figures, title=title, right=figures)
-    for error in profile.errors:
-        table.add_row(
+    rows = [
+        (
             error.precision,
             error.quantity,
             str(error.rows),
@@ -89,14 +84,15 @@ def print_calibration(console: Console, profile: DeviceProfile, path: Path) -> N
             format_percent(error.within_10, 0),
             format_percent(error.coverage, 0),
         )
-    console.print(table)
+        for error in profile.errors
+    ]
+    console.print(render.table("precision", "predicted", *figures, title=title, right=figures, rows=rows))
     if any(error.rows < CALIBRATED_ROWS for error in profile.errors):
         render.line(console, f"uncalibrated: intervals are conformal from {CALIBRATED_ROWS} models on", style="yellow")
     where, threads = profile.environment, f"{profile.threads} thread" + "s" * (profile.threads > 1)
     render.line(console, f"{where.device}, {where.runtime} {where.runtime_version}, {threads}", style="dim")
-    for note in profile.notes:
-        render.line(console, note, style="dim")
+    render.line(console, *profile.notes, style="dim")
     students = len({row.spec for row in profile.rows})
     again = f", {profile.reused} steps of an earlier run reused" if profile.reused else ""
     render.line(console, f"{students} models, {len(profile.rows)} files in {format_seconds(profile.seconds)}{again}")
-    render.line(console, f"profile {path}")
+    render.line(console, f"profile {out or own_path(load_target(target), profile.precisions)}")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
+from edgedistill.cli.options import AsJson
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -14,15 +14,12 @@ if TYPE_CHECKING:
 _TITLES = {"format": "formats", "package": "packages", "device": "devices", "tool": "tools"}
 
 
-def doctor(
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
-) -> None:
+def doctor(as_json: AsJson = False) -> None:
     """Say which formats, runtimes, devices and tools are usable here, and how to get the rest."""
-    from edgedistill.cli import render
-    from edgedistill.cli.errors import answering
+    from edgedistill.cli import errors, render
     from edgedistill.commands.doctor import diagnose
 
-    with answering(as_json=as_json):
+    with errors.answering(as_json=as_json):
         if as_json:
             render.write_json(diagnose().model_dump_json())
             return
@@ -52,8 +49,15 @@ def print_diagnosis(console: Console, diagnosis: Diagnosis) -> None:
         ],
     )
     for kind, title in _TITLES.items():
-        table = render.table(title, "", "version", "what", "to get it")
-        for check in (c for c in diagnosis.checks if c.kind == kind):
-            mark = Text("yes", style="green") if check.usable else Text("no", style="yellow")
-            table.add_row(check.name, mark, check.version, check.detail, check.fix)
-        console.print(table)
+        rows = [
+            (
+                check.name,
+                Text("yes", style="green") if check.usable else Text("no", style="yellow"),
+                check.version,
+                check.detail,
+                check.fix,
+            )
+            for check in diagnosis.checks
+            if check.kind == kind
+        ]
+        console.print(render.table(title, "", "version", "what", "to get it", rows=rows))

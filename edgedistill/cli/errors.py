@@ -39,15 +39,12 @@ def show_error(error: EdgedistillError, *, as_json: bool = False) -> None:
     console.print(Text.assemble(("error: ", "bold red"), _indented(error.message)), soft_wrap=True)
     for problem in error.problems:
         where = (f"{_indented(problem.where)}: ", "bold") if problem.where else ""
-        line = Text.assemble("  ", where, _indented(problem.what))
-        if problem.fix:
-            line.append(f" ({_indented(problem.fix)})", style="green")
-        console.print(line, soft_wrap=True)
+        fix = (f" ({_indented(problem.fix)})", "green") if problem.fix else ""
+        console.print(Text.assemble("  ", where, _indented(problem.what), fix), soft_wrap=True)
     if error.fix:
         first, *rest = error.fix.rstrip().splitlines()
         console.print(Text.assemble(("fix: ", "bold green"), first), soft_wrap=True)
-        for more in rest:
-            console.print(Text(f"     {more}"), soft_wrap=True)
+        render.line(console, *(f"     {more}" for more in rest))
     if as_json:
         render.write_json(_document(error.message, error.problems, error.fix, error.exit_code))
 
@@ -55,16 +52,6 @@ def show_error(error: EdgedistillError, *, as_json: bool = False) -> None:
 def _indented(text: str) -> str:
     """Further lines begin further in: a name out of a foreign file may hold a line's end, and then "fix: ..."."""
     return text.replace("\n", "\n    ")
-
-
-def show_usage_error(message: str, usage: str, *, as_json: bool) -> None:
-    """A wrong option or argument: what is wrong and where the help is."""
-    console = render.errors()
-    console.print(Text.assemble(("error: ", "bold red"), message), soft_wrap=True)
-    fix = f"see {usage} --help"
-    console.print(Text.assemble(("fix: ", "bold green"), fix), soft_wrap=True)
-    if as_json:
-        render.write_json(_document(message, (), fix, ExitCode.BAD_INPUT))
 
 
 def show_bug(error: Exception, version: str, *, as_json: bool) -> None:

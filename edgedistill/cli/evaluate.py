@@ -24,11 +24,10 @@ def evaluate(
     from edgedistill.base.errors import InputError
     from edgedistill.base.intervals import wilson_interval
     from edgedistill.base.units import format_percent
-    from edgedistill.cli import render
-    from edgedistill.cli.errors import answering
+    from edgedistill.cli import errors, render
     from edgedistill.documents.specs import ComputedBy
 
-    with answering(as_json=as_json):
+    with errors.answering(as_json=as_json):
         if split not in ("train", "validation", "test"):
             raise InputError(f"unknown split {split!r}", fix="use train, validation or test")
         result = api.evaluate(path, data=data, split=split, limit=limit, target=target)
@@ -37,8 +36,8 @@ def evaluate(
             return
         by = ", by the reference interpreter, not the device" if result.computed_by is ComputedBy.REFERENCE else ""
         low, high = (format_percent(end, 2) for end in wilson_interval(result.accuracy, result.images))
-        text = (
+        render.line(
+            render.results(),
             f"{format_percent(result.accuracy, 2)} of {result.images} {split} images are right "
-            f"(95% interval {low} to {high}){by}"
+            f"(95% interval {low} to {high}){by}",
         )
-        render.line(render.results(), text)

@@ -21,13 +21,9 @@ def explain(
     """Say why this student won, what the next ones lacked, which operators cost the time, and what another budget would
     give."""
     import edgedistill as api
-    from edgedistill.cli import render
-    from edgedistill.cli.errors import answering
+    from edgedistill.cli import errors, render
     from edgedistill.cli.explain_tables import print_explanation
 
-    with answering(as_json=as_json):
+    with errors.answering(as_json=as_json):
         result = api.explain(out, budget=budget, students=students)
-        if as_json:
-            render.write_json(result.model_dump_json())
-        else:
-            print_explanation(render.results(), result)
+        render.answer(result, print_explanation, as_json=as_json)

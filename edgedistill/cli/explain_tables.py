@@ -7,7 +7,7 @@ from rich.text import Text
 
 from edgedistill.base.units import format_bytes, format_ms, format_percent
 from edgedistill.cli import render
-from edgedistill.cli.build_table import STATUS_STYLES, STATUS_WORDS
+from edgedistill.cli.build_table import status_text
 from edgedistill.documents.artifacts import MeasuredLatency, UnknownLatency
 from edgedistill.documents.explanation import ExplainResult, OperatorTimes, WinnerExplained
 from edgedistill.outputs.explain.shown import accuracy_text, compared_text, latency_text, validation_text
@@ -26,8 +26,7 @@ _KINDS = 8
 
 def print_explanation(console: Console, explained: ExplainResult) -> None:
     """All of it, in the order in which one asks."""
-    word = Text(STATUS_WORDS[explained.status], style=STATUS_STYLES[explained.status])
-    console.print(Text.assemble(word, f": {explained.verdict}"))
+    console.print(status_text(explained.status, explained.verdict))
     if explained.asked is not None:
         _heading(console, f"a budget of {explained.asked.budget.claim}")
         for sentence in answer_sentences(explained.asked):
@@ -53,10 +52,11 @@ def _heading(console: Console, text: str) -> None:
 
 
 def _print_limits(console: Console, explained: ExplainResult) -> None:
-    table = render.table("limit", "allowed", "winner", "kept")
-    for what, allowed, reached, kept in limit_rows(explained.constraints):
-        table.add_row(what, allowed, reached, Text(kept, style=_KEPT_STYLES[kept]))
-    console.print(table)
+    rows = [
+        (what, allowed, reached, Text(kept, style=_KEPT_STYLES[kept]))
+        for what, allowed, reached, kept in limit_rows(explained.constraints)
+    ]
+    console.print(render.table("limit", "allowed", "winner", "kept", rows=rows))
 
 
 def _print_beside_teacher(console: Console, explained: ExplainResult, winner: WinnerExplained) -> None:
@@ -96,15 +96,13 @@ def _print_others(console: Console, explained: ExplainResult) -> None:
     percentile = explained.budgets.budget.percentile
     table = render.table("trial", "student", "validation", str(percentile), "lacked", right=("trial", "validation"))
     for other in explained.others:
-        of_file = other.accuracy_validation
-        accuracy = of_file if of_file is not None else other.accuracy_model
+        accuracy = other.accuracy_model if other.accuracy_validation is None else other.accuracy_validation
         measured = isinstance(other.latency, MeasuredLatency)
-        latency = compared_text(other.latency, percentile).partition(" (")[0]
         table.add_row(
             str(other.trial),
             f"{other.label} {other.precision or ''}".strip() if measured else other.label,
             "–" if accuracy is None else validation_text(accuracy, explained.validation_images),
-            latency,
+            compared_text(other.latency, percentile).partition(" (")[0],
             other.lacked,
         )
     console.print(table)
@@ -122,18 +120,23 @@ def _print_operators(console: Console, explained: ExplainResult) -> None:
     if not isinstance(times, OperatorTimes):
         console.print(f"unknown: {times.reason}")
         return
-    table = render.table("kind", "count", "time", "share", right=("count", "time", "share"))
-    for kind in times.kinds[:_KINDS]:
-        table.add_row(kind.name, str(kind.count), format_ms(kind.total_us / 1000), format_percent(kind.share))
+    kinds = [
+        (kind.name, str(kind.count), format_ms(kind.total_us / 1000), format_percent(kind.share))
+        for kind in times.kinds[:_KINDS]
+    ]
+    table = render.table("kind", "count", "time", "share", right=("count", "time", "share"), rows=kinds)
     if rest := times.kinds[_KINDS:]:
-        total_ms = sum(kind.total_us for kind in rest) / 1000
-        share = format_percent(sum(kind.share for kind in rest))
-        table.add_row(f"{len(rest)} other kinds", str(sum(kind.count for kind in rest)), format_ms(total_ms), share)
+        table.add_row(
+            f"{len(rest)} other kinds",
+            str(sum(kind.count for kind in rest)),
+            format_ms(sum(kind.total_us for kind in rest) / 1000),
+            format_percent(sum(kind.share for kind in rest)),
+        )
     console.print(table)
-    table = render.table("dearest operators", "kind", "time", "share", right=("time", "share"))
-    for one in times.dearest:
-        table.add_row(one.name, one.op_type, format_ms(one.median_us / 1000), format_percent(one.share))
-    console.print(table)
+    dearest = [
+        (one.name, one.op_type, format_ms(one.median_us / 1000), format_percent(one.share)) for one in times.dearest
+    ]
+    console.print(render.table("dearest operators", "kind", "time", "share", right=("time", "share"), rows=dearest))
     console.print(
         Text(
             f"measured on {times.device}: {times.operators} in {times.path}, in a run apart from the latency's",
@@ -145,12 +148,9 @@ def _print_operators(console: Console, explained: ExplainResult) -> None:
 def _print_budgets(console: Console, explained: ExplainResult) -> None:
     _heading(console, "what another budget would give")
     budgets = explained.budgets
-    rows = budget_rows(budgets)
-    if rows:
-        table = render.table(f"from {budgets.budget.percentile}", "validation", "known by", "student")
-        for row in rows:
-            table.add_row(*row)
-        console.print(table)
+    if rows := budget_rows(budgets):
+        columns = (f"from {budgets.budget.percentile}", "validation", "known by", "student")
+        console.print(render.table(*columns, rows=rows))
     else:
         console.print("unknown: nothing was measured, and nothing is predicted")
     if budgets.would_do_ms is not None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from edgedistill.cli.options import AsJson, Formats, SayMore, TargetName, model_options
+from edgedistill.cli.options import AsJson, Formats, SayMore, model_options
 from edgedistill.cli.signature import taking
 
 if TYPE_CHECKING:
@@ -25,7 +25,6 @@ def export(
     data: Annotated[
         str | None, typer.Option(metavar="digits|FOLDER", help="Images that int8 is calibrated on.")
     ] = None,
-    target: TargetName = "host",
     no_verify: Annotated[bool, typer.Option("--no-verify", help="Do not run the files for parity.")] = False,
     as_json: AsJson = False,
     verbose: SayMore = False,
@@ -37,26 +36,20 @@ def export(
     """
     import edgedistill as api
     from edgedistill.base.errors import ExitCode
-    from edgedistill.cli import render
-    from edgedistill.cli.errors import answering
-    from edgedistill.cli.live import watching
+    from edgedistill.cli import errors, live, render
 
-    with answering(as_json=as_json):
-        with watching(verbose=verbose or bool(context.obj)) as listener:
+    with errors.answering(as_json=as_json):
+        with live.watching(verbose=verbose or bool(context.obj)) as listener:
             result = api.export(
                 out=out,
                 formats=formats,
                 precisions=precision,
                 data=data,
-                target=target,
                 verify=not no_verify,
                 listener=listener,
                 **options,
             )
-        if as_json:
-            render.write_json(result.model_dump_json())
-        else:
-            print_export(render.results(), result, out)
+        render.answer(result, print_export, out, as_json=as_json)
         if result.failures:
             raise typer.Exit(int(ExitCode.BAD_INPUT))
 
@@ -86,15 +79,13 @@ def print_export(console: Console, result: ExportResult, out: Path) -> None:
     for file in result.files:
         if file.not_run:
             render.line(console, f"{file.path}: not run: {file.not_run}", style="dim")
-        for check in render.besides(file.checks, file.not_run):
-            render.line(console, f"  {check}" if file.not_run else f"{file.path}: {check}", style="dim")
+        before = "  " if file.not_run else f"{file.path}: "
+        render.line(console, *(before + check for check in render.besides(file.checks, file.not_run)), style="dim")
         if file.fallbacks is not None and file.fallbacks.elsewhere:
             render.line(console, f"{file.path}: {file.fallbacks.sentence}", style="dim")
     for failure in result.failures:
         render.line(console, f"{failure.format} {failure.precision} failed: {failure.cause}", style="red")
-        for problem in failure.problems:
-            render.line(console, f"  {problem}")
+        render.line(console, *(f"  {problem}" for problem in failure.problems))
         if failure.fix:
             render.line(console, f"  fix: {failure.fix}", style="green")
-    for note in result.notes:
-        render.line(console, note, style="dim")
+    render.line(console, *result.notes, style="dim")

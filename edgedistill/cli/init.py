@@ -34,13 +34,12 @@ def init(
 ) -> None:
     """Write a build file. On a terminal it asks for what no option gives; elsewhere it takes the defaults."""
     from edgedistill.base.errors import InputError
-    from edgedistill.cli import render
-    from edgedistill.cli.errors import answering
+    from edgedistill.cli import errors, render
     from edgedistill.commands.init import InitAnswers, data_source, default_teacher, write_build_file
     from edgedistill.documents.specs import BudgetRequest
     from edgedistill.documents.targets import load_target
 
-    with answering():
+    with errors.answering():
         if path.is_dir() or path.suffix != ".toml":
             path = path / "build.toml"
         if path.exists() and not force:

@@ -24,20 +24,14 @@ _NAMED = 6
 def inspect(path: ModelFile, layers: ByLayer = False, target: TargetName = "host", as_json: AsJson = False) -> None:
     """Show what is in a model file: inputs, outputs, contract, operations, precision by layer, size by part, fallbacks."""
     import edgedistill as api
-    from edgedistill.cli import render
-    from edgedistill.cli.errors import answering
+    from edgedistill.cli import errors, render
 
-    with answering(as_json=as_json):
+    with errors.answering(as_json=as_json):
         result = api.inspect(path, target=target)
-        if as_json:
-            render.write_json(result.model_dump_json())
-        else:
-            _print(render.results(), result)
-            if layers:
-                _print_layers(render.results(), result)
+        render.answer(result, _print, layers, as_json=as_json)
 
 
-def _print(console: Console, result: InspectResult) -> None:
+def _print(console: Console, result: InspectResult, layers: bool) -> None:
     from edgedistill.base.units import format_bytes
     from edgedistill.cli import render
 
@@ -48,13 +42,13 @@ def _print(console: Console, result: InspectResult) -> None:
         ("size", format_bytes(result.bytes) + (f": {parts}" if parts else "")),
         ("sha256", result.sha256),
     ]
+    told = "none: the file was not made by edgedistill"
     if (contract := result.contract) is not None:
-        how = (
+        told = (
             f"{contract.color} {contract.resolution} x {contract.resolution}, {contract.crop}, {contract.resize_filter}"
+            f"; {len(contract.labels)} classes"
         )
-        rows.append(("contract", f"{how}; {len(contract.labels)} classes"))
-    else:
-        rows.append(("contract", "none: the file was not made by edgedistill"))
+    rows.append(("contract", told))
     rows += [
         (name, ", ".join(tensor.shown for tensor in tensors) or "not known")
         for name, tensors in (("inputs", result.inputs), ("outputs", result.outputs))
@@ -65,9 +59,12 @@ def _print(console: Console, result: InspectResult) -> None:
     if result.fallbacks is not None:
         rows.append(("fallbacks", result.fallbacks.sentence))
     rows += [(name.replace("_", " "), value) for name, value in result.facts.items() if value]
-    render.facts(console, list(rows))
-    for check in result.checks:
-        render.line(console, f"- {check}")
+    render.facts(console, rows)
+    render.line(console, *(f"- {check}" for check in result.checks))
+    if layers:
+        listed = [(layer.name, f"{layer.parameters:,}", layer.weights, layer.arithmetic) for layer in result.layers]
+        columns = ("layer", "parameters", "weights", "arithmetic")
+        console.print(render.table(*columns, right=("parameters",), rows=listed))
 
 
 def _by_precision(layers: tuple[Layer, ...]) -> Iterator[str]:
@@ -78,12 +75,3 @@ def _by_precision(layers: tuple[Layer, ...]) -> Iterator[str]:
     for place, (kind, names) in enumerate(sorted(kinds.items(), key=lambda item: -len(item[1]))):
         named = f" ({', '.join(names)})" if place and len(names) <= _NAMED else ""
         yield f"{len(names)} of {len(layers)} with weights: {kind}{named}"
-
-
-def _print_layers(console: Console, result: InspectResult) -> None:
-    from edgedistill.cli import render
-
-    table = render.table("layer", "parameters", "weights", "arithmetic", right=("parameters",))
-    for layer in result.layers:
-        table.add_row(layer.name, f"{layer.parameters:,}", layer.weights, layer.arithmetic)
-    console.print(table)

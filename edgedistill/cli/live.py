@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -42,94 +43,95 @@ def watching(*, verbose: bool) -> Iterator[Listener]:
         yield LiveBars(progress, verbose)
 
 
-class Steps:
-    """Which stages are steps of another: those that begin while one is running that counts its steps."""
-
-    def __init__(self) -> None:
-        self._counting: set[str] = set()
-        self._inside: set[str] = set()
-
-    def begun(self, event: StageStarted) -> None:
-        if self._counting - {event.stage}:
-            self._inside.add(event.stage)
-        if event.total is not None:
-            self._counting.add(event.stage)
-
-    def ended(self, stage: str) -> bool:
-        """Whether it was a step."""
-        was_inside = stage in self._inside
-        self._counting.discard(stage)
-        self._inside.discard(stage)
-        return was_inside
-
-
-class LiveBars:
-    """A bar for each running stage; a finished one becomes a line above them, if no other counts it among its steps."""
-
-    def __init__(self, progress: Progress, verbose: bool) -> None:
-        self._progress = progress
-        self._verbose = verbose
-        self._bars: dict[str, TaskID] = {}
-        self._steps = Steps()
-
-    def __call__(self, event: Event) -> None:
-        match event:
-            case StageStarted():
-                self._drop(event.stage)
-                self._steps.begun(event)
-                title = f"{event.stage} {event.subject}".rstrip()
-                steps = f"0/{event.total}" if event.total else ""
-                self._bars[event.stage] = self._progress.add_task(title, total=event.total, steps=steps, note="")
-            case StageAdvanced() if event.stage in self._bars:
-                bar = self._bars[event.stage]
-                total = event.total or self._progress.tasks[self._progress.task_ids.index(bar)].total
-                steps = f"{event.done}/{total:.0f}" if total else str(event.done)
-                self._progress.update(bar, completed=event.done, total=total, steps=steps, note=event.note)
-            case StageFinished():
-                self._drop(event.stage)
-                if not self._steps.ended(event.stage) or self._verbose:
-                    print_finished(self._progress.console, event, self._verbose)
-            case Note():
-                print_note(self._progress.console, event)
-
-    def _drop(self, stage: str) -> None:
-        if (bar := self._bars.pop(stage, None)) is not None:
-            self._progress.remove_task(bar)
-
-
-class PlainLines:
-    """A line when a long stage begins, at most one every ten seconds while it runs, one when it is done. What is done within
-    a stage that counts its steps has no line of its own."""
+class _Watching(ABC):
+    """A line for each stage that is done and each note; subclasses show the stages that run. A stage that begins while
+    another is running that counts its steps is one of these, and has no line of its own unless `verbose`; nor has one that
+    was found finished."""
 
     def __init__(self, console: Console, verbose: bool) -> None:
         self._console = console
         self._verbose = verbose
-        self._running: dict[str, tuple[float, int | None]] = {}
-        self._steps = Steps()
-        self._last_line = time.monotonic()
+        self._counting: set[str] = set()
+        self._steps: set[str] = set()
 
     def __call__(self, event: Event) -> None:
         match event:
             case StageStarted():
-                self._running[event.stage] = (time.monotonic(), event.total)
-                self._steps.begun(event)
+                if self._counting - {event.stage}:
+                    self._steps.add(event.stage)
                 if event.total is not None:
-                    self._print(f"{event.stage} {event.subject}".rstrip() + f": {event.total} steps")
-            case StageAdvanced() if event.stage in self._running:
+                    self._counting.add(event.stage)
+                self._begin(event)
+            case StageAdvanced():
                 self._advance(event)
             case StageFinished():
-                self._running.pop(event.stage, None)
-                if not self._steps.ended(event.stage) or self._verbose:
-                    print_finished(self._console, event, self._verbose)
+                self._end(event.stage)
+                quiet = event.reused or event.stage in self._steps
+                self._counting.discard(event.stage)
+                self._steps.discard(event.stage)
+                if self._verbose or not quiet:
+                    took = "reused" if event.reused else format_seconds(event.seconds)
+                    parts = ((event.stage, "bold"), f" {event.subject}".rstrip(), (f"  {took}", "dim"))
+                    self._console.print(Text.assemble(*parts), soft_wrap=True)
             case Note():
-                print_note(self._console, event)
+                mark = ("warning: ", "bold yellow") if event.warning else ("", "")
+                self._console.print(Text.assemble(mark, event.text), soft_wrap=True)
+
+    @abstractmethod
+    def _begin(self, event: StageStarted) -> None: ...
+
+    @abstractmethod
+    def _advance(self, event: StageAdvanced) -> None:
+        """Also called for stages that never began."""
+
+    @abstractmethod
+    def _end(self, stage: str) -> None: ...
+
+
+class LiveBars(_Watching):
+    """A bar for each running stage; a finished one becomes a line above them."""
+
+    def __init__(self, progress: Progress, verbose: bool) -> None:
+        super().__init__(progress.console, verbose)
+        self._progress = progress
+        self._bars: dict[str, TaskID] = {}
+
+    def _begin(self, event: StageStarted) -> None:
+        self._end(event.stage)
+        title = f"{event.stage} {event.subject}".rstrip()
+        steps = f"0/{event.total}" if event.total else ""
+        self._bars[event.stage] = self._progress.add_task(title, total=event.total, steps=steps, note="")
 
     def _advance(self, event: StageAdvanced) -> None:
+        if (bar := self._bars.get(event.stage)) is not None:
+            total = event.total or self._progress.tasks[self._progress.task_ids.index(bar)].total
+            steps = f"{event.done}/{total:.0f}" if total else str(event.done)
+            self._progress.update(bar, completed=event.done, total=total, steps=steps, note=event.note)
+
+    def _end(self, stage: str) -> None:
+        if (bar := self._bars.pop(stage, None)) is not None:
+            self._progress.remove_task(bar)
+
+
+class PlainLines(_Watching):
+    """A line when a long stage begins, at most one every ten seconds while it runs, one when it is done."""
+
+    def __init__(self, console: Console, verbose: bool) -> None:
+        super().__init__(console, verbose)
+        self._running: dict[str, tuple[float, int | None]] = {}
+        self._last_line = time.monotonic()
+
+    def _begin(self, event: StageStarted) -> None:
+        self._running[event.stage] = (time.monotonic(), event.total)
+        if event.total is not None:
+            self._print(f"{event.stage} {event.subject}".rstrip() + f": {event.total} steps")
+
+    def _advance(self, event: StageAdvanced) -> None:
+        now = time.monotonic()
+        if event.stage not in self._running or now - self._last_line < SECONDS_BETWEEN_PLAIN_LINES:
+            return
         began, total = self._running[event.stage]
         total = event.total or total
-        now = time.monotonic()
-        if now - self._last_line < SECONDS_BETWEEN_PLAIN_LINES:
-            return
         text = f"{event.stage}: {event.done}" + (f"/{total}" if total else "")
         if event.note:
             text += f", {event.note}"
@@ -138,21 +140,9 @@ class PlainLines:
             text += f", about {format_seconds(max(left, 0))} left"
         self._print(text)
 
+    def _end(self, stage: str) -> None:
+        self._running.pop(stage, None)
+
     def _print(self, text: str) -> None:
         self._last_line = time.monotonic()
         render.line(self._console, text)
-
-
-def print_finished(console: Console, event: StageFinished, verbose: bool) -> None:
-    """A line for a stage that was done; for one found finished only if `verbose`."""
-    if event.reused and not verbose:
-        return
-    took = "reused" if event.reused else format_seconds(event.seconds)
-    line = Text.assemble((event.stage, "bold"), f" {event.subject}".rstrip(), (f"  {took}", "dim"))
-    console.print(line, soft_wrap=True)
-
-
-def print_note(console: Console, event: Note) -> None:
-    """A decision or a warning."""
-    mark = ("warning: ", "bold yellow") if event.warning else ("", "")
-    console.print(Text.assemble(mark, event.text), soft_wrap=True)

@@ -17,54 +17,6 @@ TargetName = Annotated[
     str, typer.Option(metavar="NAME|PATH.toml", autocompletion=complete_target, help="Device the file is for.")
 ]
 BuildOutput = Annotated[Path, typer.Argument(metavar="OUT", help="A build's output folder, or the build.json in it.")]
-BuildFile = Annotated[Path, typer.Argument(metavar="BUILD.toml", help="The build file; `edgedistill init` writes one.")]
-Targets = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--target",
-        metavar="NAME|PATH.toml",
-        autocompletion=complete_target,
-        help="Device to build for, in place of the file's; may be given several times. `edgedistill targets` lists them.",
-    ),
-]
-OneStudent = Annotated[
-    bool, typer.Option("--one-student", help="One student for all targets, instead of a winner for each.")
-]
-BudgetText = Annotated[
-    str | None,
-    typer.Option(
-        metavar="5ms[@p95]|20%[@p95]",
-        help="Latency to stay within, in place of the file's: milliseconds, or a share of the teacher's.",
-    ),
-]
-OutFolder = Annotated[
-    Path | None, typer.Option(metavar="DIR", help="Where results go.", show_default="out/ beside BUILD.toml")
-]
-RequireMeasured = Annotated[
-    bool, typer.Option("--require-measured", help="Exit 4 unless the budget was measured on the device.")
-]
-Remeasure = Annotated[
-    bool, typer.Option("--remeasure", help="Take all measurements again; the new proof stands beside the one before.")
-]
-NoTeacher = Annotated[bool, typer.Option("--no-teacher", help="Leave the teacher's file out of the output folder.")]
-Trials = Annotated[int | None, typer.Option(metavar="N", help="Candidates to begin at most, in place of the file's.")]
-TimeLimit = Annotated[
-    str | None, typer.Option("--time", metavar="2h", help="No further candidates begin after so long.")
-]
-Jobs = Annotated[
-    int, typer.Option("-j", "--jobs", metavar="N", help="Views labelled, then students trained at a time.")
-]
-ExecutorName = Annotated[
-    str, typer.Option("--executor", metavar="local|ray", help="Who trains: this machine, or a Ray cluster.")
-]
-StorageName = Annotated[
-    str | None,
-    typer.Option(
-        metavar="FILE|URL",
-        help="Where the study is kept; processes that name the same one share the work.",
-        show_default="OUT/study.journal",
-    ),
-]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be tried and what it costs, and do nothing.")]
 Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Show reused stages too.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
@@ -75,18 +27,54 @@ Formats = Annotated[
 
 
 def search_options(
-    path: BuildFile,
-    target: Targets = None,
-    one_student: OneStudent = False,
-    budget: BudgetText = None,
-    out: OutFolder = None,
-    require_measured: RequireMeasured = False,
-    remeasure: Remeasure = False,
-    trials: Trials = None,
-    time: TimeLimit = None,
-    jobs: Jobs = 1,
-    executor: ExecutorName = "local",
-    storage: StorageName = None,
+    path: Annotated[Path, typer.Argument(metavar="BUILD.toml", help="The build file; `edgedistill init` writes one.")],
+    target: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME|PATH.toml",
+            autocompletion=complete_target,
+            help="Device to build for, in place of the file's; may be given several times. `edgedistill targets` lists "
+            "them.",
+        ),
+    ] = None,
+    one_student: Annotated[
+        bool, typer.Option("--one-student", help="One student for all targets, instead of a winner for each.")
+    ] = False,
+    budget: Annotated[
+        str | None,
+        typer.Option(
+            metavar="5ms[@p95]|20%[@p95]",
+            help="Latency to stay within, in place of the file's: milliseconds, or a share of the teacher's.",
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Where results go.", show_default="out/ beside BUILD.toml")
+    ] = None,
+    require_measured: Annotated[
+        bool, typer.Option("--require-measured", help="Exit 4 unless the budget was measured on the device.")
+    ] = False,
+    remeasure: Annotated[
+        bool,
+        typer.Option("--remeasure", help="Take all measurements again; the new proof stands beside the one before."),
+    ] = False,
+    trials: Annotated[
+        int | None, typer.Option(metavar="N", help="Candidates to begin at most, in place of the file's.")
+    ] = None,
+    time: Annotated[str | None, typer.Option(metavar="2h", help="No further candidates begin after so long.")] = None,
+    jobs: Annotated[
+        int, typer.Option("-j", "--jobs", metavar="N", help="Views labelled, then students trained at a time.")
+    ] = 1,
+    executor: Annotated[
+        str, typer.Option(metavar="local|ray", help="What trains: this machine, or a Ray cluster.")
+    ] = "local",
+    storage: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE|URL",
+            help="Where the study is kept; processes that name the same one share the work.",
+            show_default="OUT/study.journal",
+        ),
+    ] = None,
 ) -> None:
     """What `build` and `search` take: the build file, and what replaces what it says."""
 
@@ -106,8 +94,9 @@ def model_options(
     std: Annotated[str | None, typer.Option(metavar="R,G,B", help="See --mean.")] = None,
     labels: Annotated[Path | None, typer.Option(metavar="FILE", help="Names of the classes, one a line.")] = None,
     random_weights: Annotated[bool, typer.Option("--random-weights", help="Leave timm's weights out.")] = False,
+    target: TargetName = "host",
 ) -> None:
-    """What `export` and `quantize` take: the model, and how it is opened."""
+    """What `export` and `quantize` take: the model, how it is opened, and what its files are for."""
 
 
 def help_without_command(context: typer.Context) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from edgedistill.cli.completion import complete_target
+from edgedistill.cli.options import AsJson, SayMore
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -29,22 +30,17 @@ def profile(
     beside: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Another file of the same format, to run in turn with this one.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
-    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Say more while working.")] = False,
+    as_json: AsJson = False,
+    verbose: SayMore = False,
 ) -> None:
     """Measure an ONNX, LiteRT or ExecuTorch file: p50, p95, p99, load time, memory, and the operators that cost most."""
     import edgedistill as api
-    from edgedistill.cli import render
-    from edgedistill.cli.errors import answering
-    from edgedistill.cli.live import watching
+    from edgedistill.cli import errors, live, render
 
-    with answering(as_json=as_json):
-        with watching(verbose=verbose or bool(context.obj)) as listener:
+    with errors.answering(as_json=as_json):
+        with live.watching(verbose=verbose or bool(context.obj)) as listener:
             result = api.profile(path, target=target, sessions=sessions, beside=beside, listener=listener)
-        if as_json:
-            render.write_json(result.model_dump_json())
-        else:
-            print_profile(render.results(), result)
+        render.answer(result, print_profile, as_json=as_json)
 
 
 def print_profile(console: Console, result: ProfileResult) -> None:
@@ -54,14 +50,11 @@ def print_profile(console: Console, result: ProfileResult) -> None:
     from edgedistill.documents.artifacts import MeasuredLatency, UnknownLatency
     from edgedistill.documents.specs import Percentile
 
-    p50, p95, p99 = render.latency_cells(result.latency)
     table = render.table("file", "size", "p50", "p95", "p99", "load", "peak memory")
     table.add_row(
         result.path,
         format_bytes(result.bytes),
-        p50,
-        p95,
-        p99,
+        *render.latency_cells(result.latency),
         "unknown" if result.load_ms is None else format_ms(result.load_ms),
         "unknown" if result.peak_memory_bytes is None else format_bytes(result.peak_memory_bytes),
     )
@@ -69,28 +62,31 @@ def print_profile(console: Console, result: ProfileResult) -> None:
     if isinstance(result.latency, UnknownLatency):
         render.line(console, f"latency unknown: {result.latency.reason}")
     if isinstance(result.latency, MeasuredLatency):
-        count = result.latency.sessions
-        taken = f"{result.latency.samples:,} runs in {count} session{'s' * (count > 1)}"
+        taken = f"{result.latency.samples:,} runs in {render.sessions_cell(result.latency)}"
         render.line(console, f"{taken} on {result.latency.device}", style="dim")
         if (relative := result.latency.relative) is not None:
             tail = "" if Percentile.P95 in relative.by_median else f", p95 {relative.p95:.3f}"
             render.line(console, f"p50 {relative.p50:.3f}{tail} times that of {result.beside}, in turn with it")
     if (environment := result.environment) is not None:
         pinned = f", pinned to CPU {', '.join(map(str, environment.pinned_cpus))}" if environment.pinned_cpus else ""
-        plural = "s" * (environment.threads > 1)
         render.line(
             console,
             f"{environment.runtime} {environment.runtime_version}, {environment.provider}, {environment.threads} "
-            f"thread{plural}{pinned}; {environment.cpu}, {environment.os}",
+            f"thread{'s' * (environment.threads > 1)}{pinned}; {environment.cpu}, {environment.os}",
             style="dim",
         )
     if result.op_timings:
         total_us = sum(timing.median_us for timing in result.op_timings)
         dearest = sorted(result.op_timings, key=lambda timing: timing.median_us, reverse=True)[:OPERATORS_SHOWN]
-        table = render.table("operator", "type", "median", "share", title="operators, the dearest first")
-        for timing in dearest:
-            share = f"{timing.median_us / total_us:.0%}" if total_us else ""
-            table.add_row(timing.name, timing.op_type, format_ms(timing.median_us / 1000), share)
-        console.print(table)
-    for note in result.notes:
-        render.line(console, note)
+        rows = [
+            (
+                timing.name,
+                timing.op_type,
+                format_ms(timing.median_us / 1000),
+                f"{timing.median_us / total_us:.0%}" if total_us else "",
+            )
+            for timing in dearest
+        ]
+        title = "operators, the dearest first"
+        console.print(render.table("operator", "type", "median", "share", title=title, rows=rows))
+    render.line(console, *result.notes)

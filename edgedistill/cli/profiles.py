@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
+from edgedistill.cli.options import AsJson
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -12,21 +12,15 @@ if TYPE_CHECKING:
     from edgedistill.devices.latency.profiles import ListedProfile, ProfilesResult
 
 
-def profiles(
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
-) -> None:
+def profiles(as_json: AsJson = False) -> None:
     """List the profiles that come with edgedistill and your own, with their error, and a warning where this machine or its
     runtime is another than was measured."""
     import edgedistill as api
-    from edgedistill.cli import render
-    from edgedistill.cli.errors import answering
+    from edgedistill.cli import errors, render
 
-    with answering(as_json=as_json):
+    with errors.answering(as_json=as_json):
         result = api.profiles()
-        if as_json:
-            render.write_json(result.model_dump_json())
-        else:
-            print_profiles(render.results(), result)
+        render.answer(result, print_profiles, as_json=as_json)
 
 
 def print_profiles(console: Console, result: ProfilesResult) -> None:
@@ -35,9 +29,8 @@ def print_profiles(console: Console, result: ProfilesResult) -> None:
 
     if result.profiles:
         columns = ("target", "device", "runtime", "precisions", "files", "mean error of latency", "measured", "profile")
-        table = render.table(*columns, right=("files",))
-        for entry in result.profiles:
-            table.add_row(
+        rows = [
+            (
                 entry.target,
                 entry.device,
                 f"{entry.runtime} {entry.runtime_version}",
@@ -47,14 +40,17 @@ def print_profiles(console: Console, result: ProfilesResult) -> None:
                 entry.measured_at[:10],
                 "shipped" if entry.shipped else entry.path,
             )
-        console.print(table)
+            for entry in result.profiles
+        ]
+        console.print(render.table(*columns, right=("files",), rows=rows))
     else:
         render.line(console, "no profiles yet; measure one: edgedistill calibrate --target host")
-    for entry in result.profiles:
-        for difference in entry.differences or ():
-            render.line(console, f"warning: {entry.target} from {entry.measured_at[:10]}: {difference}", style="yellow")
-    for problem in result.problems:
-        render.line(console, f"warning: {problem}", style="yellow")
+    differences = [
+        f"{entry.target} from {entry.measured_at[:10]}: {difference}"
+        for entry in result.profiles
+        for difference in entry.differences or ()
+    ]
+    render.line(console, *(f"warning: {what}" for what in (*differences, *result.problems)), style="yellow")
 
 
 def _errors(entry: ListedProfile) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from edgedistill.cli.options import AsJson, Formats, SayMore, TargetName, model_options
+from edgedistill.cli.options import AsJson, Formats, SayMore, model_options
 from edgedistill.cli.signature import taking
 
 if TYPE_CHECKING:
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from edgedistill.documents.answers import FormatLadder, QuantizeResult
-    from edgedistill.documents.artifacts import LadderRung
 
 
 @taking(model_options)
@@ -33,7 +32,6 @@ def quantize(
     also: Annotated[
         str, typer.Option(metavar="LIST", help="Tried beside int8: fp16, int8-weights, int4-weights; with commas.")
     ] = "fp16",
-    target: TargetName = "host",
     as_json: AsJson = False,
     verbose: SayMore = False,
     **options: Any,
@@ -44,26 +42,20 @@ def quantize(
     """
     import edgedistill as api
     from edgedistill.base.errors import ExitCode
-    from edgedistill.cli import render
-    from edgedistill.cli.errors import answering
-    from edgedistill.cli.live import watching
+    from edgedistill.cli import errors, live, render
 
-    with answering(as_json=as_json):
-        with watching(verbose=verbose or bool(context.obj)) as listener:
+    with errors.answering(as_json=as_json):
+        with live.watching(verbose=verbose or bool(context.obj)) as listener:
             result = api.quantize(
                 data=data,
                 out=out,
                 max_loss=max_loss,
                 formats=formats,
                 also=also,
-                target=target,
                 listener=listener,
                 **options,
             )
-        if as_json:
-            render.write_json(result.model_dump_json())
-        else:
-            print_quantize(render.results(), result, out)
+        render.answer(result, print_quantize, out, as_json=as_json)
         if not result.ok:
             raise typer.Exit(int(ExitCode.BAD_INPUT))
 
@@ -79,12 +71,11 @@ def print_quantize(console: Console, result: QuantizeResult, out: Path) -> None:
             console.print(_table(ladder))
         if ladder.computed_by is ComputedBy.REFERENCE:
             render.line(console, "accuracy is computed by the reference interpreter, not by the device", style="dim")
-        for name in (*([ladder.path] if ladder.path else []), *ladder.paths):
-            render.line(console, f"wrote {out / name}", style="green")
+        written = [*([ladder.path] if ladder.path else []), *ladder.paths]
+        render.line(console, *(f"wrote {out / name}" for name in written), style="green")
         if ladder.winner is None:
             render.line(console, f"{ladder.format}: {way_out(ladder, result.max_loss)}", style="red")
-    for note in result.notes:
-        render.line(console, note, style="dim")
+    render.line(console, *result.notes, style="dim")
 
 
 def _table(ladder: FormatLadder) -> Table:
@@ -94,17 +85,6 @@ def _table(ladder: FormatLadder) -> Table:
     table = render.table(
         "rung", "accuracy", "loss", "size", "p50", "", title=ladder.format, right=("accuracy", "loss", "size", "p50")
     )
-
-    def row(name: str, rung: LadderRung, good: str) -> None:
-        table.add_row(
-            name,
-            "unknown" if rung.accuracy is None else format_percent(rung.accuracy, 2),
-            "unknown" if rung.loss is None else f"{rung.loss * 100:.2f} points",
-            "" if rung.bytes is None else format_bytes(rung.bytes),
-            "" if rung.relative_p50 is None else f"{rung.relative_p50:.2f} x fp32",
-            good if rung.accepted else rung.reason,
-        )
-
     table.add_row(
         "fp32",
         "unknown" if ladder.accuracy is None else format_percent(ladder.accuracy, 2),
@@ -113,8 +93,14 @@ def _table(ladder: FormatLadder) -> Table:
         "",
         "",
     )
-    for rung in ladder.beside:
-        row(rung.scheme.details, rung, "kept beside")
-    for rung in ladder.rungs:
-        row(rung.scheme.details, rung, "wins")
+    beside = [(rung, "kept beside") for rung in ladder.beside]
+    for rung, good in [*beside, *((rung, "wins") for rung in ladder.rungs)]:
+        table.add_row(
+            rung.scheme.details,
+            "unknown" if rung.accuracy is None else format_percent(rung.accuracy, 2),
+            "unknown" if rung.loss is None else f"{rung.loss * 100:.2f} points",
+            "" if rung.bytes is None else format_bytes(rung.bytes),
+            "" if rung.relative_p50 is None else f"{rung.relative_p50:.2f} x fp32",
+            good if rung.accepted else rung.reason,
+        )
     return table

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import IO
 
 from rich import box
@@ -17,7 +17,7 @@ from rich.text import Text
 from edgedistill.base.errors import printable
 from edgedistill.base.units import format_ms
 from edgedistill.documents.artifacts import Latency, MeasuredLatency, PredictedLatency
-from edgedistill.documents.specs import Percentile
+from edgedistill.documents.specs import Frozen, Percentile
 from edgedistill.outputs.explain.shown import measured_in
 
 # Wide enough that no table is cut where there is no terminal to fit.
@@ -54,6 +54,14 @@ def _console(*, stderr: bool) -> Console:
     return console
 
 
+def answer(result: Frozen, shown: Callable[..., None], *more: object, as_json: bool) -> None:
+    """What a command found: as one JSON document, or as `shown` prints it, which takes a console, it, and `more`."""
+    if as_json:
+        write_json(result.model_dump_json())
+    else:
+        shown(results(), result, *more)
+
+
 def write_json(document: str) -> None:
     """One JSON document on stdout, nothing else."""
     try:
@@ -74,11 +82,15 @@ def besides(checks: Iterable[str], not_run: str) -> list[str]:
     return [check for check in checks if not (not_run and check.endswith(not_run))]
 
 
-def table(*columns: str, title: str = "", right: tuple[str, ...] = ()) -> Table:
-    """An empty table; the columns named in `right` are aligned to the right, as numbers are."""
+def table(
+    *columns: str, title: str = "", right: tuple[str, ...] = (), rows: Iterable[Sequence[RenderableType]] = ()
+) -> Table:
+    """A table that begins with `rows`; the columns named in `right` are aligned to the right, as numbers are."""
     made = Table(box=box.SIMPLE_HEAD, title=title or None, title_justify="left", title_style="bold", pad_edge=False)
     for column in columns:
         made.add_column(column, justify="right" if column in right else "left", overflow="fold")
+    for row in rows:
+        made.add_row(*row)
     return made
 
 
@@ -97,7 +109,7 @@ def sessions_cell(latency: Latency) -> str:
     return measured_in(latency) or "–"
 
 
-def facts(console: Console, rows: list[tuple[str, str | RenderableType]]) -> None:
+def facts(console: Console, rows: Iterable[tuple[str, RenderableType]]) -> None:
     """Names and values in two columns."""
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="dim")
@@ -107,6 +119,7 @@ def facts(console: Console, rows: list[tuple[str, str | RenderableType]]) -> Non
     console.print(grid)
 
 
-def line(console: Console, text: str, style: str = "") -> None:
-    """One line, unbroken whatever the width, so that a path in it can be copied."""
-    console.print(Text(text, style=style), soft_wrap=True)
+def line(console: Console, *texts: str, style: str = "") -> None:
+    """Each text as one line, unbroken whatever the width, so that a path in it can be copied."""
+    for text in texts:
+        console.print(Text(text, style=style), soft_wrap=True)

@@ -14,11 +14,10 @@ def report(
     open_it: Annotated[bool, typer.Option("--open", help="Open the report in a browser.")] = False,
 ) -> None:
     """Draw OUT/report.html again from OUT/build.json and its profiles."""
-    from edgedistill.cli import render
-    from edgedistill.cli.errors import answering
+    from edgedistill.cli import errors, render
     from edgedistill.outputs.explain.build_folder import build_folder
 
-    with answering():
+    with errors.answering():
         folder = build_folder(out)
         from edgedistill.outputs.report.html import write_report
 

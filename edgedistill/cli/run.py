@@ -20,19 +20,16 @@ def run(
     """Classify a picture with a model file, through the contract that it carries."""
     import edgedistill as api
     from edgedistill.base.units import format_percent
-    from edgedistill.cli import render
-    from edgedistill.cli.errors import answering
+    from edgedistill.cli import errors, render
     from edgedistill.documents.specs import ComputedBy
 
-    with answering(as_json=as_json):
+    with errors.answering(as_json=as_json):
         result = api.run(path, image, top=top, target=target)
         if as_json:
             render.write_json(result.model_dump_json())
             return
-        table = render.table("class", "label", "probability", right=("class", "probability"))
-        for guess in result.top:
-            table.add_row(str(guess.index), guess.label, format_percent(guess.probability, 2))
         console = render.results()
-        console.print(table)
+        rows = [(str(guess.index), guess.label, format_percent(guess.probability, 2)) for guess in result.top]
+        console.print(render.table("class", "label", "probability", right=("class", "probability"), rows=rows))
         if result.computed_by is ComputedBy.REFERENCE:
             render.line(console, "computed by the reference interpreter, not by the device", style="dim")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from edgedistill.cli.completion import complete_target
+from edgedistill.cli.options import AsJson
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,16 +23,13 @@ def targets(
         str | None,
         typer.Argument(metavar="[NAME|PATH.toml]", autocompletion=complete_target, help="Show everything of this one."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """List the devices that can be built for, or show one with its sources and how to measure on it."""
-    import json
-
-    from edgedistill.cli import render
-    from edgedistill.cli.errors import answering
+    from edgedistill.cli import errors, render
     from edgedistill.documents.targets import all_targets, load_target, target_file
 
-    with answering(as_json=as_json):
+    with errors.answering(as_json=as_json):
         if name is None:
             found = all_targets()
             if as_json:
@@ -38,21 +37,24 @@ def targets(
             else:
                 _print_all(render.results(), found)
             return
-        target = load_target(name)
-        if as_json:
-            render.write_json(target.model_dump_json())
-        else:
-            _print_one(render.results(), target, target_file(name))
+        render.answer(load_target(name), _print_one, target_file(name), as_json=as_json)
 
 
 def _print_all(console: Console, found: tuple[Target, ...]) -> None:
     from edgedistill.cli import render
 
-    table = render.table("target", "device", "runtime", "makes", "precisions", "reached by")
-    for target in found:
-        row = (target.name, target.title, target.runtime, ", ".join(target.formats), ", ".join(target.precisions))
-        table.add_row(*row, reached_by(target))
-    console.print(table)
+    rows = [
+        (
+            target.name,
+            target.title,
+            target.runtime,
+            ", ".join(target.formats),
+            ", ".join(target.precisions),
+            reached_by(target),
+        )
+        for target in found
+    ]
+    console.print(render.table("target", "device", "runtime", "makes", "precisions", "reached by", rows=rows))
     render.line(console, "one in full: edgedistill targets NAME; your own: --target ./my-board.toml", style="dim")
 
 
@@ -61,41 +63,32 @@ def _print_one(console: Console, target: Target, file: Path) -> None:
     from edgedistill.cli import render
 
     render.line(console, f"{target.name}: {target.title}", style="bold")
-    rows: list[tuple[str, str]] = [
+    rows: list[tuple[str, str | None]] = [
         ("runtime", target.runtime),
         ("makes", ", ".join(target.formats)),
         ("precisions", ", ".join(target.precisions)),
         ("threads", str(target.threads)),
         ("reached by", reached_by(target)),
         ("file", str(file)),
+        ("memory", None if target.memory_bytes is None else format_bytes(target.memory_bytes)),
+        ("machine", target.machine),
+        ("capabilities", ", ".join(f"{c / 10:.1f}" for c in target.compute_capabilities) or None),
     ]
-    if target.memory_bytes is not None:
-        rows.append(("memory", format_bytes(target.memory_bytes)))
-    if target.machine is not None:
-        rows.append(("machine", target.machine))
-    if target.compute_capabilities:
-        rows.append(("capabilities", ", ".join(f"{c / 10:.1f}" for c in target.compute_capabilities)))
-    render.facts(console, list(rows))
+    render.facts(console, [(name, value) for name, value in rows if value is not None])
     if target.published:
-        table = render.table(
-            "model",
-            "precision",
-            "multiply-adds",
-            "latency",
-            "source",
-            title="published by others (evidence, not proof)",
-        )
-        for row in target.published:
-            adds = f"{row.multiply_adds / 1e9:g} G"
-            table.add_row(row.model, row.precision, adds, format_ms(row.latency_ms), row.source)
-        console.print(table)
+        published = [
+            (row.model, row.precision, f"{row.multiply_adds / 1e9:g} G", format_ms(row.latency_ms), row.source)
+            for row in target.published
+        ]
+        columns = ("model", "precision", "multiply-adds", "latency", "source")
+        title = "published by others (evidence, not proof)"
+        console.print(render.table(*columns, title=title, rows=published))
     if target.how_to_measure:
         render.line(console, "how to measure", style="bold")
         render.line(console, target.how_to_measure.strip())
     if target.sources:
         render.line(console, "sources", style="bold")
-        for source in target.sources:
-            render.line(console, f"  {source}")
+        render.line(console, *(f"  {source}" for source in target.sources))
 
 
 def reached_by(target: Target) -> str:

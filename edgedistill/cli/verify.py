@@ -27,15 +27,11 @@ def verify(
     """Check a model file and run it: against its package's hash and golden data, or against another file."""
     import edgedistill as api
     from edgedistill.base.errors import ExitCode
-    from edgedistill.cli import render
-    from edgedistill.cli.errors import answering
+    from edgedistill.cli import errors, render
 
-    with answering(as_json=as_json):
+    with errors.answering(as_json=as_json):
         result = api.verify(path, against=against, target=target)
-        if as_json:
-            render.write_json(result.model_dump_json())
-        else:
-            _print(render.results(), result)
+        render.answer(result, _print, as_json=as_json)
         if not result.ok:
             raise typer.Exit(int(ExitCode.BAD_INPUT))
 
@@ -47,10 +43,8 @@ def _print(console: Console, result: VerifyResult) -> None:
 
     found = "NOT ok" if not result.ok else "ok as far as it can be read here" if result.not_run else "ok"
     render.line(console, f"{result.path}: {found}", style="bold green" if result.ok else "bold red")
-    for failure in result.failures:
-        render.line(console, f"! {failure}", style="red")
-    for check in render.besides(result.checks, result.not_run):
-        render.line(console, f"- {check}")
+    render.line(console, *(f"! {failure}" for failure in result.failures), style="red")
+    render.line(console, *(f"- {check}" for check in render.besides(result.checks, result.not_run)))
     if result.parity is not None:
         same = format_percent(result.parity.top1_agreement)
         render.line(console, f"- the same top class on {same} of {result.parity.images} images")

@@ -69,7 +69,7 @@ def plan(
     from edgedistill.pipeline.plan import plan_of
 
     changes = Changes(budget, trials, time, one_student)
-    return plan_of(jobs_of(Path(path), _names(targets), changes, None))
+    return plan_of(jobs_of(Path(path), tuple(map(str, targets)), changes, None))
 
 
 def search(
@@ -123,13 +123,9 @@ def _asked(
     with wrong:
         using = means(options.get("jobs", 1), options.get("executor", "local"), options.get("storage"))
     with wrong:
-        found = jobs_of(Path(path), _names(targets), changes, None if out is None else Path(out), how)
+        found = jobs_of(Path(path), tuple(map(str, targets)), changes, None if out is None else Path(out), how)
     wrong.raise_any()
     return using, found
-
-
-def _names(targets: Sequence[str | Path]) -> tuple[str, ...]:
-    return tuple(map(str, targets))
 
 
 def _only(path: Path | str, jobs: Sequence[Job]) -> Job:

@@ -16,6 +16,7 @@ from edgedistill.base.errors import InputError, Problem, TrialFailure, Unreachab
 from edgedistill.base.progress import Event, Listener, Note, StageAdvanced, StageFinished, StageStarted, silent
 from edgedistill.base.store import Store
 from edgedistill.base.versions import __version__
+from edgedistill.commands.options import listed
 from edgedistill.data.preprocessing import channel_statistics
 from edgedistill.data.synthetic import synthetic_dataset
 from edgedistill.devices.attach import attach
@@ -68,32 +69,27 @@ class CalibrationRequest:
         problems = []
         if models < LEAST_MODELS:
             problems.append(Problem("--models", f"{models} are too few to fit to", f"{LEAST_MODELS} or more"))
-        sides = _listed(resolutions)
+        sides, names, wanted = listed(resolutions), listed(families), listed(precisions)
         wrong = [side for side in sides if not (side.isdecimal() and 8 <= int(side) <= 1024)]
         problems += [Problem("--resolution", f"{side} is no side of an input", "8 to 1024 pixels") for side in wrong]
         known = [precision for precision in Precision if precision is not Precision.MIXED]
-        strange = [name for name in _listed(precisions) if name not in known]
+        strange = [name for name in wanted if name not in known]
         problems += [Problem("--precision", f"unknown precision {n}", f"use {', '.join(known)}") for n in strange]
-        models_of_timm = [name for name in _listed(families) if name.startswith(TIMM)]
+        models_of_timm = [name for name in names if name.startswith(TIMM)]
         what = "is a model and no family: it has no widths and depths to choose from"
         problems += [Problem("--family", f"{name} {what}", "leave it out") for name in models_of_timm]
         try:
-            families_named(name for name in _listed(families) if name not in models_of_timm)
+            families_named(name for name in names if name not in models_of_timm)
         except InputError as error:
             problems += [Problem("--family", problem.what, problem.fix) for problem in error.problems]
         if problems:
             raise InputError("this cannot be calibrated", problems=problems)
-        wanted = _listed(precisions)
         return cls(
             models=models,
-            families=_listed(families),
+            families=names,
             resolutions=tuple(sorted({int(side) for side in sides})),
             precisions=tuple(precision for precision in known if precision in wanted),
         )
-
-
-def _listed(text: str) -> tuple[str, ...]:
-    return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
 def calibrate(
@@ -136,8 +132,6 @@ def calibrate_target(target: Target, asked: CalibrationRequest, store: Store) ->
     tally = _Tally(store.listener)
     store = Store(store.root, tally)
     bench = open_calibration(target, asked, store)
-    device = bench.meter.device
-    assert device is not None
     began = time.monotonic()
     candidates = [c for c in open_space(bench) if c.multiply_adds <= MAX_MULTIPLY_ADDS]
     if len(candidates) < asked.models:
@@ -256,11 +250,12 @@ def _measure_one(bench: Bench, candidate: Candidate, scheme: QuantScheme, found:
 
 def errors_of(rows: Sequence[CalibrationRow]) -> tuple[LeftOutError, ...]:
     """The left-out error of every precision and quantity that has rows enough."""
-    found = []
-    for precision in Precision:
-        of = [row for row in rows if row.precision is precision]
-        found += [error for quantity in Quantity if (error := left_out_error(of, quantity)) is not None]
-    return tuple(found)
+    errors = (
+        left_out_error([row for row in rows if row.precision is precision], quantity)
+        for precision in Precision
+        for quantity in Quantity
+    )
+    return tuple(error for error in errors if error is not None)
 
 
 class _Tally:

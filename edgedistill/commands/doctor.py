@@ -6,7 +6,6 @@ process with a time limit, so that a native library that crashes ends the child 
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
 import platform
 import shutil
@@ -18,7 +17,7 @@ from pathlib import Path
 from typing import Literal
 
 from edgedistill.base.errors import InputError
-from edgedistill.base.store import CACHE_VARIABLE, Store, default_root
+from edgedistill.base.store import CACHE_VARIABLE, Store, default_root, tool_version
 from edgedistill.base.versions import __version__
 from edgedistill.documents.specs import Frozen
 
@@ -152,12 +151,8 @@ def _packages() -> dict[str, DoctorCheck]:
 
 
 def _version(distributions: tuple[str, ...]) -> str:
-    for distribution in distributions:
-        try:
-            return importlib.metadata.version(distribution)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return ""
+    versions = (tool_version(distribution) for distribution in distributions)
+    return next((version for version in versions if version != "absent"), "")
 
 
 def _package_fix(name: str, *, installed: bool) -> str:
@@ -176,7 +171,6 @@ def _formats(packages: Mapping[str, DoctorCheck], gpus: tuple[str, ...]) -> list
     """For each format whether it can be made here; the detail says whether it can also be run and measured here."""
     onnx = [packages[name] for name in ("onnx", "onnxscript", "onnxruntime")]
     builder = packages["tensorrt"] if packages["tensorrt"].usable else packages["tensorrt_rtx"]
-    coreml = packages["coremltools"]
     litert = [packages[name] for name in ("litert_torch", "ai_edge_litert", "ai_edge_quantizer")]
     made_not_run = "made and inspected here; not run: "
     on_gpu = f"made here; {gpus[0]} can run it" if gpus else f"{made_not_run}no NVIDIA GPU"
@@ -185,7 +179,7 @@ def _formats(packages: Mapping[str, DoctorCheck], gpus: tuple[str, ...]) -> list
     return [
         _format("onnx", onnx, "made, run and measured here (ONNX Runtime)"),
         _format("tensorrt", [builder], on_gpu),
-        _format("coreml", [coreml], on_mac),
+        _format("coreml", [packages["coremltools"]], on_mac),
         _format("litert", litert, "made, run and measured here (LiteRT with XNNPACK)"),
         _format("executorch", [packages["executorch"]], "made, run and measured here (ExecuTorch with XNNPACK)"),
     ]
@@ -286,5 +280,9 @@ def _cache() -> CacheFolder:
         fix = f"point {CACHE_VARIABLE} to a folder that you can write to"
         return CacheFolder(path=str(root), bytes=0, free_bytes=None, problem=f"{error.message}; {fix}")
     problem = "" if os.access(root, os.W_OK) else f"cannot be written to; point {CACHE_VARIABLE} elsewhere"
-    taken = sum(size for _, size in usage.values())
-    return CacheFolder(path=str(root), bytes=taken, free_bytes=shutil.disk_usage(root).free, problem=problem)
+    return CacheFolder(
+        path=str(root),
+        bytes=sum(size for _, size in usage.values()),
+        free_bytes=shutil.disk_usage(root).free,
+        problem=problem,
+    )

@@ -23,13 +23,13 @@ from edgedistill.data.images import find_fault, read_rgb
 from edgedistill.data.preprocessing import prepare, resize
 from edgedistill.devices.session import NotRunnableError
 from edgedistill.documents.answers import EvaluateResult, Guess, InspectResult, RunResult, VerifyResult
-from edgedistill.documents.artifacts import CompiledArtifact, Inspection, Parity
+from edgedistill.documents.artifacts import CompiledArtifact, Inspection
 from edgedistill.documents.specs import Contract, Target
 from edgedistill.documents.targets import load_target
 from edgedistill.formats import format_for
 from edgedistill.formats.foreign import open_file, reading, reading_within
 from edgedistill.formats.format import Opened
-from edgedistill.formats.running import REFERENCE_IMAGES, Labels, run_all, test_accuracy
+from edgedistill.formats.running import REFERENCE_IMAGES, Labels, beside, run_all, test_accuracy
 from edgedistill.networks.program.program import probe_images
 
 PROBES = 8
@@ -39,42 +39,19 @@ _SLOWER = 4
 
 
 def inspect(path: Path | str, *, target: str | Path = "host") -> InspectResult:
-    """What is in a model file of any format, without running it. Raises InputError for one that cannot be read."""
-    return inspect_file(Path(path), load_target(str(target)))
-
-
-def verify(path: Path | str, *, against: Path | str | None = None, target: str | Path = "host") -> VerifyResult:
-    """Whether a model file is whole and computes what its package's golden data or the file `against` say. Raises
-    InputError for files that cannot be read or compared."""
-    return verify_file(Path(path), None if against is None else Path(against), load_target(str(target)))
-
-
-def evaluate(
-    path: Path | str, *, data: str, split: str = "test", limit: int | None = None, target: str | Path = "host"
-) -> EvaluateResult:
-    """Accuracy of a model file on a split ("train", "validation", "test") of `data` (see `--data`), of its first `limit`
-    images. Raises InputError."""
-    return evaluate_file(Path(path), data, split, limit, load_target(str(target)))
-
-
-def run(path: Path | str, image: Path | str, *, top: int = 5, target: str | Path = "host") -> RunResult:
-    """The `top` most probable classes of an image file, by a model file and its contract. Raises InputError."""
-    return run_file(Path(path), Path(image), top, load_target(str(target)))
-
-
-def inspect_file(path: Path, target: Target) -> InspectResult:
-    """What is in a model file. Raises InputError for one that is damaged, too large to read or no model."""
-    opened, inspection = reading(path, _inspected, path, target)
+    """What is in a model file of any format, without running it. Raises InputError for one that is damaged, too large to
+    read or no model."""
+    opened, inspection = _inspected(Path(path), target)
     artifact = opened.artifact
-    found = {
-        "path": str(path),
-        "format": artifact.format,
-        "precision": artifact.scheme.precision,
-        "bytes": artifact.bytes,
-        "sha256": artifact.sha256,
-        "contract": opened.contract,
-    }
-    return InspectResult.model_validate({**_printable(inspection.model_dump()), **found})
+    return InspectResult(
+        **_printable(inspection.model_dump()),
+        path=str(path),
+        format=artifact.format,
+        precision=artifact.scheme.precision,
+        bytes=artifact.bytes,
+        sha256=artifact.sha256,
+        contract=opened.contract,
+    )
 
 
 def _printable(value: Any) -> Any:
@@ -88,10 +65,11 @@ def _printable(value: Any) -> Any:
     return value
 
 
-def verify_file(path: Path, against: Path | None, target: Target) -> VerifyResult:
-    """Whether a file is whole, is what its package says, and computes what another file (`against`), or its package's golden
-    data, says. Raises InputError for files that cannot be read or compared."""
-    opened, inspection = reading(path, _inspected, path, target)
+def verify(path: Path | str, *, against: Path | str | None = None, target: str | Path = "host") -> VerifyResult:
+    """Whether a model file is whole, is what its package says, and computes what its package's golden data, or the file
+    `against`, say. Raises InputError for files that cannot be read or compared."""
+    path, against = Path(path), None if against is None else Path(against)
+    opened, inspection = _inspected(path, target)
     artifact = opened.artifact
     checks = list(inspection.checks)
     failures: list[str] = []
@@ -103,7 +81,7 @@ def verify_file(path: Path, against: Path | None, target: Target) -> VerifyResul
             else "its SHA-256 is not the one in the package's manifest: it was changed (copy the package again)"
         )
     parity, not_run = None, ""
-    images, wanted, names = _expected(path, against, opened, target)
+    images, wanted, names = _expected(path, against, opened, load_target(str(target)))
     if images is None:
         not_run = "it carries no contract, so there is nothing to feed it"
     else:
@@ -111,7 +89,9 @@ def verify_file(path: Path, against: Path | None, target: Target) -> VerifyResul
         if logits is not None:
             checks.append(f"it runs on {len(images)} images, and all its logits are finite")
             if wanted is not None:
-                parity = _parity(logits, wanted)
+                if logits.shape != wanted.shape:
+                    raise InputError(f"the files give logits of {list(logits.shape)} and {list(wanted.shape)}")
+                parity = beside(logits, wanted)
                 checks.append(f"its logits differ from {names} by at most {parity.max_abs_error:.3g}")
     return VerifyResult(
         path=str(path),
@@ -128,10 +108,14 @@ def verify_file(path: Path, against: Path | None, target: Target) -> VerifyResul
     )
 
 
-def evaluate_file(path: Path, data: str, split: str, limit: int | None, target: Target) -> EvaluateResult:
-    """Accuracy of a file on a split of a data set, images through the file's own contract. Raises InputError where data and
-    contract have other classes, NotRunnableError where nothing here runs the file."""
-    opened = reading(path, open_file, path, target)
+def evaluate(
+    path: Path | str, *, data: str, split: str = "test", limit: int | None = None, target: str | Path = "host"
+) -> EvaluateResult:
+    """Accuracy of a model file on a split ("train", "validation", "test") of `data` (see `--data`), of its first `limit`
+    images, these through the file's own contract. Raises InputError where data and contract have other classes,
+    NotRunnableError where nothing here runs the file."""
+    path = Path(path)
+    opened = reading(path, open_file, path, load_target(str(target)))
     contract, artifact = opened.contracted(), opened.artifact
     dataset = load_dataset(data_config(data))
     if len(dataset.classes) != len(contract.labels):
@@ -164,12 +148,13 @@ def evaluate_file(path: Path, data: str, split: str, limit: int | None, target: 
     )
 
 
-def run_file(path: Path, image: Path, count: int, target: Target) -> RunResult:
-    """The `count` most probable classes of an image, through the file's contract. Raises InputError for an image that cannot
-    be read, NotRunnableError where nothing here runs the file."""
+def run(path: Path | str, image: Path | str, *, top: int = 5, target: str | Path = "host") -> RunResult:
+    """The `top` most probable classes of an image, by a model file and through its contract. Raises InputError for an image
+    that cannot be read, NotRunnableError where nothing here runs the file."""
+    path, image = Path(path), Path(image)
     if not image.is_file():
         raise InputError(f"{image} {'is a folder' if image.is_dir() else 'does not exist'}", fix="name an image file")
-    opened = reading(path, open_file, path, target)
+    opened = reading(path, open_file, path, load_target(str(target)))
     contract = opened.contracted()
     if fault := find_fault(image):
         raise InputError(f"{image} {fault}", fix="give an image that an ordinary viewer opens")
@@ -182,7 +167,7 @@ def run_file(path: Path, image: Path, count: int, target: Target) -> RunResult:
             f"{path} gives {len(logits)} logits, and its contract names {len(contract.labels)} classes",
             fix="export it again from its model",
         )
-    best = np.argsort(-probabilities, kind="stable")[:count]
+    best = np.argsort(-probabilities, kind="stable")[:top]
     return RunResult(
         path=str(path),
         format=opened.artifact.format,
@@ -194,10 +179,14 @@ def run_file(path: Path, image: Path, count: int, target: Target) -> RunResult:
     )
 
 
+def _inspected(path: Path, target: str | Path) -> tuple[Opened, Inspection]:
+    return reading(path, _inspection, path, load_target(str(target)))
+
+
 # -- in the child -----------------------------------------------------------------------------------------------------
 
 
-def _inspected(path: Path, target: Target) -> tuple[Opened, Inspection]:
+def _inspection(path: Path, target: Target) -> tuple[Opened, Inspection]:
     opened = open_file(path, target)
     return opened, format_for(opened.artifact.format).inspect(opened.artifact)
 
@@ -230,19 +219,15 @@ def _expected(
         return None, None, ""
     if against is not None:
         other = reading(against, open_file, against, target)
-        problem = _differing(opened.contract, other.contracted())
-        if problem:
+        theirs = other.contracted().model_dump()
+        if changed := [name for name, value in opened.contract.model_dump().items() if theirs[name] != value]:
             raise InputError(
-                f"{path.name} and {against.name} are not comparable: {problem}", fix="give files of one model"
+                f"{path.name} and {against.name} are not comparable: their contracts differ in {', '.join(changed)}",
+                fix="give files of one model",
             )
         images = probe_images(opened.contract, PROBES)
         return images, reading(against, _run, other.artifact, images), against.name
     return _golden(path, opened.contract)
-
-
-def _differing(one: Contract, other: Contract) -> str:
-    changed = [name for name, value in one.model_dump().items() if other.model_dump()[name] != value]
-    return f"their contracts differ in {', '.join(changed)}" if changed else ""
 
 
 def _golden(path: Path, contract: Contract) -> tuple[Images, Logits | None, str]:
@@ -279,16 +264,6 @@ def _mapped(folder: Path, name: str) -> np.ndarray:
     if not isinstance(array, np.ndarray) or array.ndim == 0:
         raise ValueError(f"{name} holds no array")
     return array
-
-
-def _parity(logits: Logits, wanted: Logits) -> Parity:
-    if logits.shape != wanted.shape:
-        raise InputError(f"the files give logits of {list(logits.shape)} and {list(wanted.shape)}")
-    return Parity(
-        max_abs_error=float(np.abs(logits - wanted).max()),
-        top1_agreement=float((logits.argmax(axis=1) == wanted.argmax(axis=1)).mean()),
-        images=len(logits),
-    )
 
 
 def _recorded_sha256(path: Path) -> str | None:

@@ -11,7 +11,7 @@ import re
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, cached_property, partial
 from pathlib import Path
@@ -34,7 +34,7 @@ from edgedistill.commands.model import (
     open_model,
     open_onnx_file,
 )
-from edgedistill.commands.options import ModelOptions
+from edgedistill.commands.options import ModelOptions, chosen
 from edgedistill.data.argument import data_config
 from edgedistill.devices.session import NotRunnableError
 from edgedistill.documents.answers import ExportedFile, ExportFailure, ExportResult
@@ -61,7 +61,6 @@ def export(
     formats: str = "onnx",
     precisions: str = "fp32",
     data: str | None = None,
-    target: str | Path = "host",
     verify: bool = True,
     listener: Listener = silent,
     **options: Unpack[ModelOptions],
@@ -77,22 +76,22 @@ def export(
     )
     wanted = [(form, precision) for form in parse_formats(formats) for precision in parse_precisions(precisions)]
     forms, folder = tuple(dict.fromkeys(form for form, _ in wanted)), Path(out)
-    chosen = load_target(str(target)).model_copy(update={"formats": forms})
+    target = load_target(str(options.get("target", "host"))).model_copy(update={"formats": forms})
     if model.endswith(".onnx"):
         path = Path(model)
         check_onnx_file(path, settings, forms, "exported")
         make_folder(folder)
-        file = open_onnx_file(path, chosen)
+        file = open_onnx_file(path, target)
         source, contract, parameters = onnx_source(path, file), file.contract, None
         notes: tuple[str, ...] = () if contract else (f"{path.name} carries no contract: the files take what it takes",)
-        probes = _of_a_file(path, file) if verify else NOT_ASKED
+        probes = reading(path, _answered, path, file) if verify else NOT_ASKED
     else:
         source, notes = open_model(model, settings, Path.cwd())
         make_folder(folder)
         contract, parameters = source.contract, sum(p.numel() for p in source.load().parameters())
         probes = probes_of(source, listener, verify=verify)
     with tempfile.TemporaryDirectory(prefix=".edgedistill-", dir=folder) as scratch:
-        maker = ExportMaker(target=chosen, store=Store(Path(scratch)), images=images, contract=contract)
+        maker = ExportMaker(target=target, store=Store(Path(scratch)), images=images, contract=contract)
         exporting = Exporting(maker, source, contract, probes, folder)
         found = [exporting.one(form, precision, listener) for form, precision in wanted]
     return ExportResult(
@@ -141,10 +140,6 @@ def probes_of(source: Source, listener: Listener = silent, *, verify: bool = Tru
     images = probe_images(source.contract, PROBES)
     # One at a time: a .pt2 program takes the batch that it was exported with.
     return Probes(images, reference_logits(module, images, 1), cache(partial(rounding_of, module, images, program)))
-
-
-def _of_a_file(path: Path, file: OnnxFile) -> Probes:
-    return reading(path, _answered, path, file)
 
 
 def _answered(path: Path, file: OnnxFile) -> Probes:
@@ -228,10 +223,13 @@ class Exporting:
         artifact = compiled(self.maker, portable(self.maker, self.source, scheme, form), form)
         converted = time.monotonic()
         parity, not_run, checks = self._checked(artifact)
+        path = kept(artifact, self.source.label, self.out)
+        if record := format_for(form).record(Opened(artifact, self.contract), path.name):
+            write_atomic(path.with_name(f"{path.name}.json"), record)
         return ExportedFile(
             format=form,
             precision=precision,
-            path=self._kept(artifact).name,
+            path=path.name,
             bytes=artifact.bytes,
             sha256=artifact.sha256,
             parity=parity,
@@ -255,18 +253,6 @@ class Exporting:
         parity, remarks = parity_of(logits, self.probes.answers, artifact.scheme.precision, self.probes.rounding)
         return parity, "", remarks
 
-    def _kept(self, artifact: CompiledArtifact) -> Path:
-        """Move a finished file, with what cannot be read off it beside it, into the output folder."""
-        form = format_for(artifact.format)
-        path = self.out / f"{file_stem(self.source.label)}.{artifact.scheme.precision}{form.suffixes[0]}"
-        if path.is_dir():
-            shutil.rmtree(path)
-        artifact.path.replace(path)
-        if record := form.record(Opened(artifact, self.contract), path.name):
-            write_atomic(path.with_name(f"{path.name}.json"), record)
-        sync_folder(self.out)
-        return path
-
 
 def _run(artifact: CompiledArtifact, images: Images) -> tuple[Logits | None, str, tuple[str, ...]]:
     form = format_for(artifact.format)
@@ -276,6 +262,16 @@ def _run(artifact: CompiledArtifact, images: Images) -> tuple[Logits | None, str
         return None, error.message, form.inspect(artifact).checks
 
 
+def kept(artifact: CompiledArtifact, label: str, out: Path) -> Path:
+    """A finished file of the model `label`, moved into the folder `out`. Returns where it lies."""
+    path = out / f"{file_stem(label)}.{artifact.scheme.precision}{format_for(artifact.format).suffixes[0]}"
+    if path.is_dir():
+        shutil.rmtree(path)
+    artifact.path.replace(path)
+    sync_folder(out)
+    return path
+
+
 def file_stem(label: str) -> str:
     """What a model's files are called: `resnet18` of `timm:resnet18`."""
     return re.sub(r"[^\w.-]+", "_", label.partition(":")[2] or label).removesuffix(".pt2")
@@ -283,18 +279,9 @@ def file_stem(label: str) -> str:
 
 def parse_formats(text: str) -> tuple[Format, ...]:
     """`"onnx,coreml"` or `"all"`. Raises InputError naming what is unknown."""
-    return SHIPPED if text.strip() == "all" else _parsed(text, SHIPPED, "format")
+    return SHIPPED if text.strip() == "all" else chosen(text, SHIPPED, "format")
 
 
 def parse_precisions(text: str) -> tuple[Precision, ...]:
     """`"fp32,int8"`. Raises InputError naming what is unknown."""
-    asked_for = [p for p in Precision if p is not Precision.MIXED]
-    return _parsed(text, asked_for, "precision")
-
-
-def _parsed(text: str, known: Sequence[Format] | Sequence[Precision], what: str) -> tuple:  # type: ignore[type-arg]
-    names = [name.strip() for name in text.split(",") if name.strip()]
-    unknown = [name for name in names if name not in known]
-    if unknown or not names:
-        raise InputError(f"unknown {what} {', '.join(unknown) or repr(text)}", fix=f"use {', '.join(known)}")
-    return tuple(item for item in known if item.value in names)
+    return chosen(text, [precision for precision in Precision if precision is not Precision.MIXED], "precision")

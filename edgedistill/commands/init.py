@@ -69,11 +69,10 @@ def build_file(answers: InitAnswers, folder: Path) -> str:
     """The text of a build file that will lie in `folder`. Raises InputError naming every wrong answer at once."""
     _check(answers)
     source, place = data_source(answers.data)
-    teacher = answers.teacher or default_teacher(answers.data)
     return _TEMPLATE.format(
         target=_quoted(_from_folder(answers.target, folder) if is_target_path(answers.target) else answers.target),
         budget=_quoted(answers.budget),
-        teacher=_teacher_lines(teacher, source),
+        teacher=_teacher_lines(answers.teacher or default_teacher(answers.data), source),
         data=_data_lines(source, place, answers.data, folder),
     )
 
@@ -92,33 +91,34 @@ def _check(answers: InitAnswers) -> None:
         try:
             check()
         except InputError as error:
-            what, fix = (
-                (error.problems[0].what, error.problems[0].fix) if error.problems else (error.message, error.fix)
-            )
-            problems.append(Problem(option, what, fix))
+            first = next(iter(error.problems), Problem("", error.message, error.fix))
+            problems.append(Problem(option, first.what, first.fix))
     if problems:
         raise InputError("no build file was written", problems=problems)
 
 
+_CHECKPOINT = '# checkpoint = "teacher.safetensors"  # safetensors, or torch with weights only'
+
+
 def _teacher_lines(model: str, source: Source) -> str:
-    lines = [f"model = {_quoted(model)}"]
     if source == "digits":
-        lines += ["resolution = 32", "fit = {epochs = 20}  # trained from the data: there is no checkpoint for it"]
-        lines += [
+        lines = [
+            "resolution = 32",
+            "fit = {epochs = 20}  # trained from the data: there is no checkpoint for it",
             "# pretrained = false",
-            '# checkpoint = "teacher.safetensors"  # safetensors, or torch with weights only',
+            _CHECKPOINT,
         ]
     elif model.startswith("timm:"):
-        lines += ["pretrained = true", "fit = {epochs = 10}  # fine-tuned to your classes; remove it if it knows them"]
-        lines += [
+        lines = [
+            "pretrained = true",
+            "fit = {epochs = 10}  # fine-tuned to your classes; remove it if it knows them",
             "# resolution = 224",
-            '# checkpoint = "teacher.safetensors"  # safetensors, or torch with weights only',
+            _CHECKPOINT,
         ]
     else:
-        lines += ['# checkpoint = "teacher.safetensors"  # safetensors, or torch with weights only']
-        lines += ["# resolution = 224", "# fit = {epochs = 10}  # trains it on your data first"]
-    lines += ["# arguments = {}  # for the function that builds the model"]
-    return "\n".join(lines)
+        lines = [_CHECKPOINT, "# resolution = 224", "# fit = {epochs = 10}  # trains it on your data first"]
+    arguments = "# arguments = {}  # for the function that builds the model"
+    return "\n".join([f"model = {_quoted(model)}", *lines, arguments])
 
 
 def _data_lines(source: Source, place: str, data: str, folder: Path) -> str:

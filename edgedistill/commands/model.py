@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from edgedistill.base.arrays import Images
-from edgedistill.base.errors import EdgedistillError, InputError, NotFetchedError, Problem, UnsupportedError
+from edgedistill.base.errors import EdgedistillError, InputError, NotFetchedError, Problem, UnsupportedError, first_line
 from edgedistill.base.isolation import Limits
 from edgedistill.base.store import digest, file_sha256, size_bytes
 from edgedistill.commands.options import ModelOptions, require_known
@@ -161,7 +161,7 @@ def _from_torch(model: str, options: ModelSettings, base: Path) -> tuple[Source,
         config = TeacherConfig(model=model, pretrained=pretrained, resolution=options.resolution, fit=None)
     except ValueError as error:
         raise InputError(
-            f"{model!r}, {options.resolution}: {_first(error)}", fix="see edgedistill export --help"
+            f"{model!r}, {options.resolution}: {first_line(error)}", fix="see edgedistill export --help"
         ) from error
     notes = []
     try:
@@ -180,14 +180,13 @@ def _from_torch(model: str, options: ModelSettings, base: Path) -> tuple[Source,
     mean, std = _statistics(options, settings)
     if not settings and options.mean is None:
         notes.append("pixels go in as 0..255; give --mean and --std if the network was trained on normalised ones")
-    labels = _labels(options, classes, imagenet=is_timm and classes == IMAGENET_CLASSES)
     contract = Contract(
         resolution=resolution,
         resize_filter="bicubic" if settings.get("interpolation") == "bicubic" else "bilinear",
         crop="center",
         mean=mean,
         std=std,
-        labels=labels,
+        labels=_labels(options, classes, imagenet=is_timm and classes == IMAGENET_CLASSES),
     )
     module = Normalised(network.eval(), mean, std).eval()
     return _source(model, module, contract), tuple(notes)
@@ -234,8 +233,7 @@ def _from_program(path: Path, options: ModelSettings) -> tuple[Source, tuple[str
             fix=f"leave out {listed}",
         )
     mean, std = _statistics(options, {})
-    network = program.module(check_guards=False)
-    module = Normalised(network, mean, std)
+    module = Normalised(program.module(check_guards=False), mean, std)
     for inner in module.modules():
         inner.training = False  # .eval() is refused by exported modules, whose mode is fixed in the graph
     labels = _labels(options, classes, imagenet=False)
@@ -295,7 +293,7 @@ def _labels(options: ModelSettings, classes: int, *, imagenet: bool) -> tuple[st
         try:
             lines = options.labels.read_text(encoding="utf-8").splitlines()
         except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"{options.labels} cannot be read: {_first(error)}", fix="give a text file") from error
+            raise InputError(f"{options.labels} cannot be read: {first_line(error)}", fix="give a text file") from error
         if len(lines) != classes:
             raise InputError(f"{options.labels} has {len(lines)} lines, and the model {classes} classes")
         return tuple(lines)
@@ -315,10 +313,6 @@ def _of_a_command(error: EdgedistillError) -> EdgedistillError:
 
     problems = [Problem(bare(p.where), bare(p.what), bare(p.fix)) for p in error.problems]
     return type(error)(bare(error.message), fix=bare(error.fix), problems=problems)
-
-
-def _first(error: Exception) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
 def parse_triple(text: str | None, option: str) -> tuple[float, float, float] | None:

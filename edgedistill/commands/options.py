@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, TypedDict, TypeVar
+
+from edgedistill.base.errors import InputError
+
+Name = TypeVar("Name", bound=StrEnum)
 
 
 class SearchOptions(TypedDict, total=False):
@@ -31,13 +36,14 @@ class SearchOptions(TypedDict, total=False):
 
 
 class ModelOptions(TypedDict, total=False):
-    """Options of `export` and `quantize`: how their model is opened.
+    """Options of `export` and `quantize`: how their model is opened, and what its files are for.
 
     - `checkpoint`: weights, safetensors or a state dict.
     - `classes`, `resolution`: replace the model's own.
     - `mean`, `std`: its normalisation, `"R,G,B"` in 0..1 as model cards give it.
     - `labels`: a text file of one class a line.
     - `random_weights`: keep timm's pretrained weights out.
+    - `target`: the device that the files are for, by name or as a file; `"host"`, this machine, unless given.
     """
 
     checkpoint: Path | None
@@ -47,6 +53,7 @@ class ModelOptions(TypedDict, total=False):
     std: str | None
     labels: Path | None
     random_weights: bool
+    target: str | Path
 
 
 def require_known(options: Mapping[str, Any], kind: type[SearchOptions] | type[ModelOptions]) -> None:
@@ -54,3 +61,18 @@ def require_known(options: Mapping[str, Any], kind: type[SearchOptions] | type[M
     for name in options:
         if name not in kind.__annotations__:
             raise TypeError(f"unexpected keyword argument {name!r}; known: {', '.join(kind.__annotations__)}")
+
+
+def listed(text: str) -> tuple[str, ...]:
+    """What stands in a list with commas."""
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def chosen(text: str, known: Sequence[Name], what: str) -> tuple[Name, ...]:
+    """The members of `known` that a list with commas names, in their own order. Raises InputError naming what is unknown,
+    and where nothing is named; `what` is what each of them is, `format` for one."""
+    names = listed(text)
+    unknown = [name for name in names if name not in known]
+    if unknown or not names:
+        raise InputError(f"unknown {what} {', '.join(unknown) or repr(text)}", fix=f"use {', '.join(known)}")
+    return tuple(item for item in known if item.value in names)

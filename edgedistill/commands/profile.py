@@ -37,8 +37,9 @@ def profile(
 
     Raises InputError for a file that is none of these, UnreachableError where the target's device does not answer.
     """
-    other = None if beside is None else Path(beside)
-    return profile_file(Path(path), load_target(str(target)), listener, sessions, other)
+    return profile_file(
+        Path(path), load_target(str(target)), listener, sessions, None if beside is None else Path(beside)
+    )
 
 
 def profile_file(

@@ -5,7 +5,6 @@ open the model -> calibration and validation images -> for each format: fp32 -> 
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,9 +12,9 @@ from typing import Unpack
 
 from edgedistill.base.errors import EdgedistillError, InputError, UnreachableError
 from edgedistill.base.progress import Listener, silent
-from edgedistill.base.store import Store, sync_folder, write_atomic
+from edgedistill.base.store import Store, write_atomic
 from edgedistill.base.units import format_percent, parse_fraction
-from edgedistill.commands.export import file_stem, parse_formats
+from edgedistill.commands.export import kept, parse_formats
 from edgedistill.commands.model import (
     CALIBRATION_IMAGES,
     ModelSettings,
@@ -24,12 +23,12 @@ from edgedistill.commands.model import (
     open_model,
     open_onnx_file,
 )
-from edgedistill.commands.options import ModelOptions
+from edgedistill.commands.options import ModelOptions, chosen, listed
 from edgedistill.data.argument import data_config
 from edgedistill.data.datasets import Dataset, load_dataset
 from edgedistill.devices.attach import attach
 from edgedistill.documents.answers import FormatLadder, QuantizeResult
-from edgedistill.documents.artifacts import CalibrationSet, CompiledArtifact, answers_of
+from edgedistill.documents.artifacts import answers_of
 from edgedistill.documents.build_file import ExportConfig
 from edgedistill.documents.specs import Format, Precision, QuantScheme, Target
 from edgedistill.documents.targets import load_target
@@ -62,7 +61,6 @@ def quantize(
     max_loss: str = "0.5%",
     formats: str = "onnx",
     also: str = "fp16",
-    target: str | Path = "host",
     listener: Listener = silent,
     **options: Unpack[ModelOptions],
 ) -> QuantizeResult:
@@ -72,7 +70,10 @@ def quantize(
     bad input."""
     settings = ModelSettings.of(options)
     margins = Margins(max_loss=parse_fraction(max_loss))
-    asked = with_beside(QuantizeRequest(parse_formats(formats), load_target(str(target)), Path(out), margins), also)
+    asked = with_beside(
+        QuantizeRequest(parse_formats(formats), load_target(str(options.get("target", "host"))), Path(out), margins),
+        also,
+    )
     return quantize_model(model, settings, data, asked, listener=listener)
 
 
@@ -109,14 +110,14 @@ def quantize_model(
             meter=_meter(asked.target, store),
         )
         found = tuple(_climbed(bench, source, form, asked) for form in asked.formats)
-        chosen = bench.calibration.chosen
-    assert chosen is not None
+        calibration = bench.calibration.chosen
+    assert calibration is not None
     return QuantizeResult(
         model=source.label,
         data=data,
         target=asked.target.name,
         max_loss=asked.margins.max_loss,
-        calibration=chosen,
+        calibration=calibration,
         images=len(dataset.splits.validation),
         formats=found,
         notes=notes,
@@ -143,7 +144,11 @@ def _climbed(bench: Bench, source: Source, form: Format, asked: QuantizeRequest)
         rung, other = beside(bench, source, QuantScheme(precision=precision), form, baseline)
         kinds.append(rung)
         if rung.accepted and other is not None:
-            paths.append(_kept(other.artifact, source.label, asked.out, None).name)
+            paths.append(kept(other.artifact, source.label, asked.out).name)
+    if file is not None:
+        path = kept(file.artifact, source.label, asked.out)
+        assert bench.calibration.chosen is not None
+        write_atomic(path.with_name(f"{path.name}.calibration.json"), bench.calibration.chosen.model_dump_json() + "\n")
     answers = answers_of(baseline)
     return FormatLadder(
         format=form,
@@ -152,21 +157,9 @@ def _climbed(bench: Bench, source: Source, form: Format, asked: QuantizeRequest)
         computed_by=None if answers is None else format_for(form).computed_by,
         rungs=rungs,
         beside=tuple(kinds),
-        path=None if file is None else _kept(file.artifact, source.label, asked.out, bench.calibration.chosen).name,
+        path=None if file is None else path.name,
         paths=tuple(paths),
     )
-
-
-def _kept(artifact: CompiledArtifact, label: str, out: Path, chosen: CalibrationSet | None) -> Path:
-    """A file moved to the output folder, with the indices of its calibration images beside it."""
-    path = out / f"{file_stem(label)}.{artifact.scheme.precision}{format_for(artifact.format).suffixes[0]}"
-    if path.is_dir():
-        shutil.rmtree(path)
-    artifact.path.replace(path)
-    if chosen is not None:
-        write_atomic(path.with_name(f"{path.name}.calibration.json"), chosen.model_dump_json() + "\n")
-    sync_folder(out)
-    return path
 
 
 def _opened(model: str, options: ModelSettings, asked: QuantizeRequest) -> tuple[Source, tuple[str, ...]]:
@@ -211,7 +204,4 @@ def way_out(ladder: FormatLadder, max_loss: float) -> str:
 def with_beside(asked: QuantizeRequest, text: str) -> QuantizeRequest:
     """`asked` with the precisions of a command line's list (`"fp16,int8-weights"`, may be empty). Raises InputError."""
     known = (Precision.FP16, Precision.INT8_WEIGHTS, Precision.INT4_WEIGHTS)
-    names = [name.strip() for name in text.split(",") if name.strip()]
-    if unknown := [name for name in names if name not in known]:
-        raise InputError(f"unknown precision {', '.join(unknown)}", fix=f"use {', '.join(known)}")
-    return replace(asked, beside=tuple(precision for precision in known if precision.value in names))
+    return replace(asked, beside=chosen(text, known, "precision") if listed(text) else ())

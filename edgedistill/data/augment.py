@@ -68,19 +68,15 @@ def apply(image: Image.Image, operation: int, magnitude: int) -> Image.Image:
 
 def _move(image: Image.Image, op: ImageOperation, signed: float) -> Image.Image:
     """Affine map about the centre. Pillow wants output to input: x = a x' + b y' + c, y = d x' + e y' + f."""
-    a, b, c, d, e, f = 1.0, 0.0, 0.0, 0.0, 1.0, 0.0
     side_x, side_y = image.size
-    if op is ImageOperation.ROTATE:
-        angle = math.radians(_MAX_DEGREES * signed)
-        a, b, d, e = math.cos(angle), math.sin(angle), -math.sin(angle), math.cos(angle)
-    elif op is ImageOperation.SHEAR_X:
-        b = _MAX_SHEAR * signed
-    elif op is ImageOperation.SHEAR_Y:
-        d = _MAX_SHEAR * signed
-    elif op is ImageOperation.TRANSLATE_X:
-        c = _MAX_SHIFT * signed * side_x
-    else:
-        f = _MAX_SHIFT * signed * side_y
+    angle, shear, shift = math.radians(_MAX_DEGREES * signed), _MAX_SHEAR * signed, _MAX_SHIFT * signed
+    a, b, c, d, e, f = {
+        ImageOperation.ROTATE: (math.cos(angle), math.sin(angle), 0.0, -math.sin(angle), math.cos(angle), 0.0),
+        ImageOperation.SHEAR_X: (1.0, shear, 0.0, 0.0, 1.0, 0.0),
+        ImageOperation.SHEAR_Y: (1.0, 0.0, 0.0, shear, 1.0, 0.0),
+        ImageOperation.TRANSLATE_X: (1.0, 0.0, shift * side_x, 0.0, 1.0, 0.0),
+        ImageOperation.TRANSLATE_Y: (1.0, 0.0, 0.0, 0.0, 1.0, shift * side_y),
+    }[op]
     # Keeps the middle of the image in place.
     c += side_x / 2 * (1 - a) - side_y / 2 * b
     f += side_y / 2 * (1 - e) - side_x / 2 * d

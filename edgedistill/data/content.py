@@ -107,15 +107,10 @@ def content_hashes(files: Sequence[str]) -> dict[str, FolderContent]:
 
 def known_verdicts(checker: str, hashes: Iterable[str]) -> dict[str, str]:
     """Faults that `checker` (a name with its version) found in contents before, empty for a sound one, by hash."""
-    result: dict[str, str] = {}
+    find = "SELECT fault FROM verdicts WHERE checker = ? AND sha256 = ?"
     with _memory() as memory:
-        for sha256 in hashes:
-            found = memory.execute(
-                "SELECT fault FROM verdicts WHERE checker = ? AND sha256 = ?", (checker, sha256)
-            ).fetchone()
-            if found:
-                result[sha256] = found[0]
-    return result
+        found = {sha256: memory.execute(find, (checker, sha256)).fetchone() for sha256 in hashes}
+    return {sha256: row[0] for sha256, row in found.items() if row}
 
 
 def remember_verdicts(checker: str, faults: Mapping[str, str]) -> None:

@@ -12,8 +12,6 @@ from edgedistill.data.sources import ImageSource, Indices, Loaded
 from edgedistill.data.splits import Splits, limited, make_splits
 from edgedistill.documents.build_file import DataConfig
 
-__all__ = ["Dataset", "ImageSource", "Splits", "load_dataset"]
-
 
 @dataclass(frozen=True, eq=False)
 class Dataset:

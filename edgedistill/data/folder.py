@@ -111,8 +111,9 @@ def _find_splits(root: Path, problems: list[Problem]) -> list[tuple[str, Path]]:
     result: dict[str, Path] = {}
     for split, folder in named:
         if split in result:
-            what = f"is a second {split} split beside {result[split].name}"
-            problems.append(Problem(str(folder), what, "keep one of the two"))
+            problems.append(
+                Problem(str(folder), f"is a second {split} split beside {result[split].name}", "keep one of the two")
+            )
         else:
             result[split] = folder
     return [(split, result[split]) for split in ("train", "validation", "test") if split in result]
@@ -134,8 +135,8 @@ def _find_images(folder: Path, split: str, problems: list[Problem]) -> list[_Fil
             if Path(path).suffix.lower() in SUFFIXES:
                 result.append(_File(path, split, class_folder.name))
             else:
-                known = ", ".join(sorted(SUFFIXES))
-                problems.append(Problem(path, "is not an image by its name", f"move it away; known: {known}"))
+                fix = f"move it away; known: {', '.join(sorted(SUFFIXES))}"
+                problems.append(Problem(path, "is not an image by its name", fix))
     return result
 
 
@@ -192,6 +193,8 @@ def _unbalanced(root: Path, files: list[_File], classes: tuple[str, ...]) -> Ite
     for label in classes:
         found = {file.split for file in files if file.label == label}
         if not found & {"", "train"}:
-            where = " and ".join(sorted(found))
-            fix = "add training images of it, or remove it"
-            yield Problem(str(root), f"class {label} is in {where} and has no training image", fix)
+            yield Problem(
+                str(root),
+                f"class {label} is in {' and '.join(sorted(found))} and has no training image",
+                "add training images of it, or remove it",
+            )

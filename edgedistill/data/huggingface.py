@@ -92,10 +92,14 @@ def _open(config: DataConfig) -> Any:
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
         reason = " ".join(str(error).split())
         if config.path is not None:
-            fix = "name a folder written by save_to_disk of the datasets package"
-            raise InputError(f"{config.path} is not a saved data set: {reason}", fix=fix) from error
-        fix = "check [data] name and the network, or give path = a folder written by save_to_disk"
-        raise InputError(f"the data set {config.name} cannot be loaded: {reason}", fix=fix) from error
+            raise InputError(
+                f"{config.path} is not a saved data set: {reason}",
+                fix="name a folder written by save_to_disk of the datasets package",
+            ) from error
+        raise InputError(
+            f"the data set {config.name} cannot be loaded: {reason}",
+            fix="check [data] name and the network, or give path = a folder written by save_to_disk",
+        ) from error
 
 
 def _splits(found: Any, name: str) -> dict[str, Any]:
@@ -118,19 +122,29 @@ def _column_problems(rows: Any, config: DataConfig, where: str) -> list[Problem]
 
     if not len(rows):
         return [Problem(where, "has no rows", "remove that split or fill it")]
-    problems = []
     known = ", ".join(rows.features)
-    for option, column in (("image_column", config.image_column), ("label_column", config.label_column)):
-        if column not in rows.features:
-            fix = f"set {option} under [data] to one of: {known}"
-            problems.append(Problem(where, f"has no column {column}", fix))
+    problems = [
+        Problem(where, f"has no column {column}", f"set {option} under [data] to one of: {known}")
+        for option, column in (("image_column", config.image_column), ("label_column", config.label_column))
+        if column not in rows.features
+    ]
     if config.image_column in rows.features and not isinstance(rows.features[config.image_column], Image):
-        fix = "cast it with cast_column(name, datasets.Image()), or name another image_column"
-        problems.append(Problem(where, f"column {config.image_column} holds no images", fix))
+        problems.append(
+            Problem(
+                where,
+                f"column {config.image_column} holds no images",
+                "cast it with cast_column(name, datasets.Image()), or name another image_column",
+            )
+        )
     label = rows.features.get(config.label_column)
     if label is not None and not re.match(r"int|uint|string|large_string|bool", str(getattr(label, "dtype", "list"))):
-        fix = "name a column of class labels, integers or texts as label_column"
-        problems.append(Problem(where, f"column {config.label_column} holds no labels but {label}", fix))
+        problems.append(
+            Problem(
+                where,
+                f"column {config.label_column} holds no labels but {label}",
+                "name a column of class labels, integers or texts as label_column",
+            )
+        )
     return problems
 
 

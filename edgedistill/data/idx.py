@@ -35,8 +35,13 @@ def load_idx(folder: Path) -> Loaded:
     for split in ("train", "test"):
         images, labels = arrays.get(f"{split} images"), arrays.get(f"{split} labels")
         if images is not None and labels is not None and len(images) != len(labels):
-            where = str(files[f"{split} labels"])
-            problems.append(Problem(where, f"has {len(labels)} labels for {len(images)} images", "get both files anew"))
+            problems.append(
+                Problem(
+                    str(files[f"{split} labels"]),
+                    f"has {len(labels)} labels for {len(images)} images",
+                    "get both files anew",
+                )
+            )
     label_arrays = [array for role, array in arrays.items() if role.endswith("labels") and len(array)]
     highest = max((int(array.max()) for array in label_arrays), default=0)
     classes = _class_names(folder / IDX_CLASSES, highest, problems)
@@ -114,8 +119,13 @@ def _class_names(path: Path, highest_label: int, problems: list[Problem]) -> tup
         problems.append(Problem(str(path), f"cannot be read: {error}", "save it as UTF-8 text, a name a line"))
         return ()
     if len(names) <= highest_label:
-        what = f"has {len(names)} names and the labels go up to {highest_label}"
-        problems.append(Problem(str(path), what, f"give {highest_label + 1} names, one a line"))
+        problems.append(
+            Problem(
+                str(path),
+                f"has {len(names)} names and the labels go up to {highest_label}",
+                f"give {highest_label + 1} names, one a line",
+            )
+        )
     if twice := sorted({name for name in names if names.count(name) > 1}):
         problems.append(Problem(str(path), f"names {', '.join(twice)} more than once", "give each class its own name"))
     return names

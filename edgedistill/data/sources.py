@@ -20,7 +20,6 @@ class ImageSource(Protocol):
 
     def __getitem__(self, index: int, /) -> Pixels:
         """RGB pixels, uint8 [H, W, 3]. Raises InputError if the image can no longer be read."""
-        ...
 
 
 @dataclass(frozen=True, eq=False)

@@ -34,34 +34,27 @@ def make_splits(loaded: Loaded, config: SplitConfig) -> Splits:
 
     Raises InputError where there are too few images, or the fractions leave nothing to train on.
     """
-    fractions = {
-        name: fraction
-        for name, fraction, given in (
-            ("validation", config.validation, loaded.validation),
-            ("test", config.test, loaded.test),
-        )
-        if given is None
-    }
     train = np.sort(loaded.train)
-    drawn: dict[str, Indices] = {}
+    wanted = {"validation": config.validation, "test": config.test}
+    given = {"validation": loaded.validation, "test": loaded.test}
+    splits = {name: np.sort(indices) for name, indices in given.items() if indices is not None}
+    fractions = {name: fraction for name, fraction in wanted.items() if name not in splits}
     if fractions:
         if sum(fractions.values()) >= 1:
             raise InputError(
                 f"[data.split] takes {' and '.join(f'{f:g} for {n}' for n, f in fractions.items())}: nothing is left",
                 fix="let validation and test add up to less than 1, e.g. 0.15 each",
             )
-        parts = stratified(loaded.labels[train], tuple(fractions.values()), config.seed)
-        drawn = {name: train[part] for name, part in zip(fractions, parts[1:], strict=True)}
-        for name, part in drawn.items():
+        rest, *drawn = stratified(loaded.labels[train], tuple(fractions.values()), config.seed)
+        for name, part in zip(fractions, drawn, strict=True):
             if not len(part):
                 raise InputError(
                     f"{len(train)} images are too few to take a {name} split of {fractions[name]:g} out of them",
                     fix=f"add images, or raise {name} under [data.split]",
                 )
-        train = train[parts[0]]
-    validation = loaded.validation if loaded.validation is not None else drawn["validation"]
-    test = loaded.test if loaded.test is not None else drawn["test"]
-    return Splits(train, np.sort(validation), np.sort(test), config.seed if drawn else None)
+            splits[name] = train[part]
+        train = train[rest]
+    return Splits(train, splits["validation"], splits["test"], config.seed if fractions else None)
 
 
 def stratified(labels: Indices, fractions: tuple[float, ...], seed: int) -> list[Indices]:

@@ -74,8 +74,7 @@ def draw_views(count: int, augmentation: AugmentationConfig, view_index: int) ->
         first = np.floor(rng.random(count) * (FULL - kept + 1)).astype(np.int64)
         views["box"][:, start] = first
         views["box"][:, end] = first + kept
-    flip = rng.random(count) < 0.5
-    views["flip"] = flip & augmentation.flip
+    views["flip"] = (rng.random(count) < 0.5) & augmentation.flip
     codes = rng.integers(0, len(ImageOperation), (count, 2))
     strength = rng.uniform(-augmentation.magnitude, augmentation.magnitude, (count, 2))
     two_sided = np.isin(codes, list(TWO_SIDED))
@@ -91,15 +90,6 @@ def draw_views(count: int, augmentation: AugmentationConfig, view_index: int) ->
     return views
 
 
-def render(image: Pixels, view: np.void, contract: Contract) -> Pixels:
-    """What a view shows of one image, before mixing: uint8 [H, W, 3] to uint8 [3, R, R].
-
-    One resize does crop and antialiasing; then the flip, then the operations.
-    """
-    box, flip, operations, magnitudes = (view[name].tolist() for name in ("box", "flip", "operation", "magnitude"))
-    return _render(image, box, flip, operations, magnitudes, contract).transpose(2, 0, 1).copy()
-
-
 def render_batch(images: ImageSource, indices: Indices, views: Views, positions: Indices, contract: Contract) -> Pixels:
     """Views of the split's images at `positions`, mixed with their partners: uint8 [B, 3, R, R].
 
@@ -107,14 +97,11 @@ def render_batch(images: ImageSource, indices: Indices, views: Views, positions:
     by its own view there, unmixed.
     """
     chosen = views[positions]
-    side = contract.resolution
-    result = np.empty((len(positions), 3, side, side), np.uint8)
-    _render_into(result, images, indices[positions], chosen, contract)
+    result = render(images, indices[positions], chosen, contract)
     mixed = np.flatnonzero(chosen["mix_weight"] != UNMIXED)
     if len(mixed):
         partners = chosen["mix_partner"][mixed].astype(np.int64)
-        others = np.empty((len(mixed), 3, side, side), np.uint8)
-        _render_into(others, images, indices[partners], views[partners], contract)
+        others = render(images, indices[partners], views[partners], contract)
         weight = chosen["mix_weight"][mixed].astype(np.uint16)[:, None, None, None]
         # 255 * 255 + 127 still fits in 16 bits.
         result[mixed] = (result[mixed] * weight + others * (UNMIXED - weight) + 127) // 255
@@ -129,12 +116,19 @@ def mixed_labels(labels: Indices, views: Views, positions: Indices) -> tuple[Ind
     return labels[positions], labels[chosen["mix_partner"].astype(np.int64)], share
 
 
-def _render_into(result: Pixels, images: ImageSource, indices: Indices, views: Views, contract: Contract) -> None:
+def render(images: ImageSource, indices: Indices, views: Views, contract: Contract) -> Pixels:
+    """What views [n] show of the images at `indices` [n], before mixing: uint8 [n, 3, R, R].
+
+    One resize does crop and antialiasing; then the flip, then the operations.
+    """
+    side = contract.resolution
+    result = np.empty((len(indices), 3, side, side), np.uint8)
     # Plain lists first: reading fields of a structured record one by one costs more than the resize.
     columns = [views[name].tolist() for name in ("box", "flip", "operation", "magnitude")]
     for position, (index, box, flip, operations, magnitudes) in enumerate(zip(indices.tolist(), *columns)):
         rendered = _render(images[index], box, flip, operations, magnitudes, contract)
         result[position] = rendered.transpose(2, 0, 1)
+    return result
 
 
 def _render(

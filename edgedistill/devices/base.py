@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from edgedistill.base.errors import InputError, MissingDependencyError, TrialFailure
+from edgedistill.base.errors import InputError, MissingDependencyError
+from edgedistill.base.isolation import ProcessFailure
 from edgedistill.devices.agent import agent, agent_sampling
 from edgedistill.devices.session import SessionJob, SessionReport, Timed
 
@@ -16,13 +17,9 @@ AGENT = Path(agent.__file__)
 AGENT_FILES = (AGENT, *(AGENT.with_name(f"{name}.py") for name in ("agent_machine", "agent_sampling")))
 
 
-class SessionFailure(TrialFailure):
+class SessionFailure(ProcessFailure):
     """The agent could not load or run the model, or ended without an answer: it concerns this model alone. `kind` is the
     agent's word for it (`load`, `run`, `memory`), or `crashed`, `killed`, `timeout`."""
-
-    def __init__(self, kind: str, message: str, *, fix: str = "") -> None:
-        super().__init__(message, fix=fix)
-        self.kind = kind
 
 
 class Device(Protocol):
@@ -31,22 +28,18 @@ class Device(Protocol):
     def connect(self) -> None:
         """Check that the device answers and has what every session needs. Raises UnreachableError if it does not answer,
         MissingDependencyError if it lacks something. A format's runtime is looked for by the session that loads it."""
-        ...
 
     def push(self, path: Path) -> Path:
         """Bring a file or folder to the device; returns its path there. Raises InputError if it does not exist."""
-        ...
 
     def run(self, job: SessionJob) -> SessionReport:
         """One measuring session in a process of its own; the job's paths are the device's (as `push` returned them).
         One session at a time. Raises SessionFailure where the model is at fault, InputError where the job is,
         MissingDependencyError where the device lacks the runtime of the job's format."""
-        ...
 
     def facts(self, runtime: str = "") -> dict[str, str]:
         """What the device is, by name, for people: processor, cores, memory, system, and the version of the distribution
         `runtime` there."""
-        ...
 
 
 def run_pushed(device: Device, job: SessionJob) -> SessionReport:

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from edgedistill.base.errors import InputError
-from edgedistill.base.isolation import Limits, death
+from edgedistill.base.isolation import Limits, death, machine_bytes
 from edgedistill.base.progress import Listener, silent
 from edgedistill.base.store import tool_version
 from edgedistill.base.units import format_bytes
@@ -80,14 +80,13 @@ class LocalDevice:
     def facts(self, runtime: str = "") -> dict[str, str]:
         """Processor, CPUs, memory and system of this machine, and the version of `runtime`, `absent` where it is not
         installed."""
-        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
         allowed = allowed_cpus()
         return {
             "device": agent_machine.device_name(),
             "processor": agent_machine.cpu_name(),
             "machine": platform.machine(),
             "cpus": f"{len(allowed)} usable of {os.cpu_count()}",
-            "memory": format_bytes(memory),
+            "memory": format_bytes(machine_bytes()),
             "system": agent_machine.os_name(),
             "power mode": agent_machine.power_mode(allowed[-1]),
             **({runtime: tool_version(runtime)} if runtime else {}),

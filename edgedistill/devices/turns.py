@@ -1,4 +1,4 @@
-"""Who may use this machine's processor: any number that train, or one that measures.
+"""Turns at this machine's processor: any number of processes that train, or one that measures.
 
 A measurement beside a training measures the training. The locks lie in the system's temporary folder and not in the cache,
 since two builds with different caches disturb each other just as much.

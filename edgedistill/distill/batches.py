@@ -43,7 +43,6 @@ class ViewSource(Protocol):
 
     def at(self, epoch: int) -> tuple[Views, NDArray[np.float16] | None]:
         """Views VIEW_DTYPE [n_train] of that epoch and the teacher's logits float16 [n_train, classes] on them."""
-        ...
 
 
 @dataclass(frozen=True)

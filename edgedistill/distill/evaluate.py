@@ -17,36 +17,30 @@ BATCH = 256
 CHUNK = 4096
 
 
+def split_accuracy(module: nn.Module, dataset: Dataset, indices: NDArray[np.int64], contract: Contract) -> float:
+    """Share of a split's images that are `correct`, prepared a chunk at a time so that a large split need not fit in
+    memory."""
+    right = 0
+    for start in range(0, len(indices), CHUNK):
+        chosen = indices[start : start + CHUNK]
+        right += correct(module, prepare(dataset.images, chosen, contract), dataset.labels[chosen])
+    return right / len(indices)
+
+
 @torch.inference_mode()
-def accuracy(module: nn.Module, images: NDArray[np.uint8], labels: NDArray[np.int64]) -> float:
-    """Share of `images` (uint8 [n, 3, R, R], n > 0) whose largest logit is the label (int64 [n]).
+def correct(module: nn.Module, images: NDArray[np.uint8], labels: NDArray[np.int64]) -> int:
+    """How many of `images` (uint8 [n, 3, R, R]) have their largest logit at the label (int64 [n]).
 
     Runs where the module's weights lie, in eval mode and float32, and leaves the module's mode as it was.
     """
-    if len(images) == 0:
-        raise ValueError("accuracy of no images")
-    return _correct(module, images, labels) / len(images)
-
-
-def split_accuracy(module: nn.Module, dataset: Dataset, indices: NDArray[np.int64], contract: Contract) -> float:
-    """`accuracy` over the images of a split, prepared a chunk at a time so that a large split need not fit in memory."""
-    correct = 0
-    for start in range(0, len(indices), CHUNK):
-        chosen = indices[start : start + CHUNK]
-        correct += _correct(module, prepare(dataset.images, chosen, contract), dataset.labels[chosen])
-    return correct / len(indices)
-
-
-@torch.inference_mode()
-def _correct(module: nn.Module, images: NDArray[np.uint8], labels: NDArray[np.int64]) -> int:
     weight = next(chain(module.parameters(), module.buffers()), torch.empty(0))
     was_training = module.training
     module.eval()
-    correct = 0
+    right = 0
     for start in range(0, len(images), BATCH):
         batch = torch.from_numpy(images[start : start + BATCH]).to(weight.device)
         logits = module(batch.to(torch.float32, memory_format=torch.channels_last))
         expected = torch.from_numpy(labels[start : start + BATCH]).to(weight.device)
-        correct += int((logits.argmax(1) == expected).sum())
+        right += int((logits.argmax(1) == expected).sum())
     module.train(was_training)
-    return correct
+    return right

@@ -9,7 +9,7 @@ from pathlib import Path
 from safetensors.torch import load_file
 
 from edgedistill.base.errors import InputError, TrialFailure
-from edgedistill.base.progress import Listener, StageAdvanced
+from edgedistill.base.progress import Listener
 from edgedistill.base.store import digest, write_atomic
 from edgedistill.distill.batches import DrawnViews, ViewBatches
 from edgedistill.distill.hardware import choose_hardware
@@ -26,21 +26,15 @@ WARMUP_EPOCHS = 1.0
 EMA_DECAY = 0.99
 
 
-def fit_teacher(
-    teacher: Teacher, fit: FitConfig, lessons: Lessons, folder: Path, listener: Listener, stage: str = "teacher"
-) -> Teacher:
+def fit_teacher(teacher: Teacher, fit: FitConfig, lessons: Lessons, folder: Path, listener: Listener) -> Teacher:
     """A copy of `teacher` trained with labels for `fit.epochs` on views drawn anew each epoch; its key is new.
 
     `lessons.config` gives device, precision, workers and the interval of checkpoints, nothing that changes what is learnt.
     Goes on from what a killed call left in `folder`; writes teacher.safetensors there, which `load_fitted` reads.
-    Progress is told as StageAdvanced of `stage`. Raises InputError where training diverges.
+    Progress is told as StageAdvanced of `teacher`. Raises InputError where training diverges.
     """
     if (folder / WEIGHTS).is_file():
         return load_fitted(teacher, folder)
-
-    def on_progress(done: int, total: int, note: str) -> None:
-        listener(StageAdvanced(stage, done, total, note))
-
     dataset = lessons.dataset
     source = DrawnViews(len(dataset.splits.train), lessons.augmentation, repeated=False)
     plan = Schedule(
@@ -59,7 +53,7 @@ def fit_teacher(
             CrossEntropy(fit.label_smoothing),
             plan,
             choose_hardware(lessons.config, dataset.images),
-            Stretch(fit.epochs, folder, on_progress=on_progress),
+            Stretch(fit.epochs, folder, listener=listener, stage="teacher"),
         )
     except TrialFailure as failure:
         raise InputError(

@@ -64,10 +64,4 @@ def _workers(config: TrainConfig, device: torch.device, images: ImageSource) -> 
 
 def _in_memory(images: ImageSource) -> bool:
     """Whether an image is there without decoding."""
-    match images:
-        case GreyImages():
-            return True
-        case Joined(parts):
-            return all(_in_memory(part) for part in parts)
-        case _:
-            return False
+    return isinstance(images, GreyImages) or (isinstance(images, Joined) and all(map(_in_memory, images.parts)))

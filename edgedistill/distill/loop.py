@@ -7,10 +7,8 @@ the bit.
 
 from __future__ import annotations
 
-import os
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +19,12 @@ from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 
 from edgedistill.base.errors import TrialFailure
-from edgedistill.base.store import sync_folder
+from edgedistill.base.progress import Listener, StageAdvanced, silent
+from edgedistill.base.store import whole
 from edgedistill.distill.batches import ViewBatches
 from edgedistill.distill.hardware import Hardware
 from edgedistill.distill.pointwise import safe_convolutions
 from edgedistill.distill.recipes.recipe import Recipe
-
-OnProgress = Callable[[int, int, str], None]
 
 STATE = "state.pt"
 REPORT_SECONDS = 0.25
@@ -52,20 +49,17 @@ class Schedule:
     checkpoint_seconds: float
 
 
-def unheard(done: int, total: int, note: str) -> None:
-    """For a run without a listener."""
-
-
 @dataclass(frozen=True)
 class Stretch:
     """A part of a run: up to the end of epoch `until_epoch`, from `folder`/state.pt where a killed call left one, else from
-    `previous`/state.pt, else from the start; `folder`/state.pt is there at its end. `on_progress(step, last_step, note)`
-    hears of it a few times a second."""
+    `previous`/state.pt, else from the start; `folder`/state.pt is there at its end. `listener` hears of its steps as
+    those of `stage`, a few times a second."""
 
     until_epoch: int
     folder: Path
     previous: Path | None = None
-    on_progress: OnProgress = unheard
+    listener: Listener = silent
+    stage: str = "train"
 
 
 @dataclass(frozen=True)
@@ -88,7 +82,7 @@ def train(
     """Train `module` (float 0..255 [B, 3, R, R] to logits; changed in place) over `stretch`. Raises TrialFailure where the
     loss or a weight is no longer finite, or the device runs out of memory."""
     began = time.monotonic()
-    folder, on_progress = stretch.folder, stretch.on_progress
+    folder = stretch.folder
     last = stretch.until_epoch * batches.steps_per_epoch
     state = _State(module, plan, hardware, batches.steps_per_epoch)
     state.restore(folder, stretch.previous, last)
@@ -99,19 +93,19 @@ def train(
         for batch in batches.loader(range(state.step, last), hardware):
             torch.manual_seed(plan.seed * 1_000_003 + state.step)
             loss = state.advance(batch.to(hardware.device), recipe)
-            watch.saw(state.step, loss, state.learning_rate)
+            watch.unseen.append((state.step, loss, state.learning_rate))
             now = time.monotonic()
             if now - saved >= plan.checkpoint_seconds and state.step < last:
                 watch.require_finite()
                 state.save(folder, seconds=now - began)
                 saved = now
             if now - reported >= REPORT_SECONDS:
-                on_progress(state.step, last, watch.note())
+                stretch.listener(StageAdvanced(stretch.stage, state.step, last, watch.note()))
                 reported = now
     watch.require_finite()
     state.require_finite_weights()
     seconds = state.save(folder, seconds=time.monotonic() - began)
-    on_progress(last, last, watch.note())
+    stretch.listener(StageAdvanced(stretch.stage, last, last, watch.note()))
     return TrainingOutcome(state.ema.module.eval(), seconds)
 
 
@@ -188,16 +182,8 @@ class _State:
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
         }
-        temporary = folder / f".{STATE}.{os.getpid()}.tmp"
-        try:
-            with temporary.open("wb") as stream:
-                torch.save(content, stream)
-                stream.flush()
-                os.fsync(stream.fileno())
-            temporary.replace(folder / STATE)
-            sync_folder(folder)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with whole(folder / STATE) as temporary:
+            torch.save(content, temporary)
         return total
 
     def restore(self, folder: Path, previous: Path | None, last: int) -> None:
@@ -226,18 +212,16 @@ class _State:
             raise TrialFailure(f"a weight is not finite after step {self.step}", fix="lower [train] learning_rate")
 
 
+@dataclass(eq=False)
 class _Watch:
-    """Losses since the last look. They stay on the device until someone looks: reading one waits for a GPU."""
+    """Losses since the last look, with their steps and learning rates. They stay on the device until someone looks: reading
+    one waits for a GPU."""
 
-    def __init__(self, steps_per_epoch: int, total_epochs: int) -> None:
-        self.steps_per_epoch = steps_per_epoch
-        self.total_epochs = total_epochs
-        self.unseen: list[tuple[int, Tensor, float]] = []
-        self.mean = float("nan")
-        self.step = 0
-
-    def saw(self, step: int, loss: Tensor, learning_rate: float) -> None:
-        self.unseen.append((step, loss, learning_rate))
+    steps_per_epoch: int
+    total_epochs: int
+    unseen: list[tuple[int, Tensor, float]] = field(default_factory=list)
+    mean: float = float("nan")
+    step: int = 0
 
     def require_finite(self) -> None:
         """Raise TrialFailure for the first loss that is not finite."""

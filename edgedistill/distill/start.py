@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgedistill.base.errors import InputError
+from edgedistill.base.errors import InputError, first_line
 from edgedistill.base.store import file_sha256
 from edgedistill.documents.build_file import SpaceConfig
 from edgedistill.documents.specs import Contract
@@ -58,7 +58,7 @@ def load_start(network: nn.Module, start: StartWeights, contract: Contract) -> N
         trained = timm_network(name, len(contract.labels), contract.resolution, pretrained=True)
     except (OSError, RuntimeError) as error:
         raise InputError(
-            f"the pretrained weights of {name} cannot be had: {str(error).splitlines()[0]}",
+            f"the pretrained weights of {name} cannot be had: {first_line(error)}",
             fix="connect to the network once (they are kept), or give [space] checkpoints",
         ) from error
     network.load_state_dict(trained.state_dict())

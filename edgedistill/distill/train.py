@@ -121,5 +121,4 @@ def load_student(trained: TrainedStudent, contract: Contract) -> nn.Module:
 
 def weights_bytes(module: nn.Module) -> bytes:
     """A module's parameters and buffers as a safetensors file. Tied weights are written once for each name."""
-    state = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in module.state_dict().items()}
-    return save(state)
+    return save({name: tensor.detach().cpu().contiguous().clone() for name, tensor in module.state_dict().items()})

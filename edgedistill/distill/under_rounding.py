@@ -7,6 +7,7 @@ calibrates and rounds in its own way.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,12 +16,12 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.fx import GraphModule
 
+from edgedistill.base.progress import Listener, silent
 from edgedistill.distill.batches import StoredViews, ViewBatches
 from edgedistill.distill.hardware import choose_hardware
-from edgedistill.distill.loop import STATE, OnProgress, Schedule, Stretch, train, unheard
+from edgedistill.distill.loop import STATE, Stretch, train
 from edgedistill.distill.recipes.recipe import Distill
-from edgedistill.distill.train import Lessons
-from edgedistill.documents.build_file import TrainConfig
+from edgedistill.distill.train import Lessons, plan_of
 from edgedistill.documents.specs import Contract, QuantScheme
 from edgedistill.networks.rounding.graph import overwrite, to_graph
 from edgedistill.networks.rounding.simulate import simulate
@@ -40,10 +41,11 @@ def tune(
     scheme: QuantScheme,
     lessons: Lessons,
     folder: Path,
-    on_progress: OnProgress = unheard,
+    listener: Listener = silent,
 ) -> GraphModule:
     """`module` (eval, CPU, float32 [N, 3, R, R] in 0..255 to logits; not changed) after `scheme.qat_epochs` epochs over the
-    stored views of `lessons`, with the loss of the `distill` recipe; weights under their old names.
+    stored views of `lessons`, with the loss of the `distill` recipe; weights under their old names. Progress is told as
+    StageAdvanced of `tune`.
 
     Goes on from what a killed call left in `folder` and leaves tuned.safetensors there, which `rewrites.with_weights`
     reads. Raises UnsupportedError where the module cannot be traced, TrialFailure where training diverges.
@@ -51,13 +53,14 @@ def tune(
     graph, config, dataset = to_graph(module, contract), lessons.config, lessons.dataset
     assert lessons.views is not None
     if not (folder / WEIGHTS).is_file():
+        plan = plan_of(config, scheme.qat_epochs)
         outcome = train(
             _trainable(graph, calibration, scheme),
             ViewBatches(dataset, contract, StoredViews(lessons.views), batch_size=config.batch_size, seed=config.seed),
             Distill(config.temperature, config.hard_label_weight),
-            _plan(config, scheme.qat_epochs),
+            replace(plan, learning_rate=plan.learning_rate * RATE_SHARE, warmup_epochs=0.0),
             choose_hardware(config, dataset.images),
-            Stretch(scheme.qat_epochs, folder, on_progress=on_progress),
+            Stretch(scheme.qat_epochs, folder, listener=listener, stage="tune"),
         )
         trained = outcome.module.state_dict()
         for name in graph.state_dict():
@@ -76,15 +79,3 @@ def _trainable(graph: GraphModule, calibration: NDArray[np.uint8], scheme: Quant
             node.target = _aten.reshape.default
     module.recompile()
     return module.requires_grad_(True)
-
-
-def _plan(config: TrainConfig, epochs: int) -> Schedule:
-    return Schedule(
-        total_epochs=epochs,
-        learning_rate=config.learning_rate * RATE_SHARE,
-        weight_decay=config.weight_decay,
-        warmup_epochs=0.0,
-        ema_decay=config.ema_decay,
-        seed=config.seed,
-        checkpoint_seconds=config.checkpoint_seconds,
-    )

@@ -84,9 +84,7 @@ class MeasuredLatency(Frozen):
     def comparable(self, percentile: Percentile) -> float:
         """Latency in ms at `percentile` that the search compares with other files: the ratio of medians to the anchor
         times the anchor's own latency; without an anchor `at`. It is never a proof."""
-        if self.relative is None:
-            return self.at(percentile)
-        return self.relative.in_ms(percentile)
+        return self.at(percentile) if self.relative is None else self.relative.in_ms(percentile)
 
 
 class PredictedLatency(Frozen):
@@ -175,7 +173,7 @@ class ExportedModel(Frozen):
 
 
 class Fallbacks(Frozen):
-    """Who computes the operations of a file: `by` (a delegate, an execution provider, a compute unit) all but those
+    """What computes the operations of a file: `by` (a delegate, an execution provider, a compute unit) all but those
     `elsewhere`, which are counted by name; of `operations` in all. Both are null where that is not known here, and
     `unknown` says why. The cast of the image's bytes in front of a graph is not counted."""
 

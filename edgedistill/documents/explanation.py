@@ -281,7 +281,7 @@ class BudgetStep(Frozen):
 
 class Interpolation(Frozen):
     """What a student `between` two measured ones might have, on a straight line of accuracy over the logarithm of latency.
-    Nobody has seen it."""
+    It is not measured."""
 
     kind: Literal["interpolated"] = "interpolated"
     latency_ms: float
@@ -359,7 +359,7 @@ class ExplainResult(Frozen):
     more), where its time goes, what other budgets would give, what the search cost. `asked` is null unless a budget was
     asked about. Validation accuracies are of `validation_images` images."""
 
-    schema_version: Literal[2] = 2
+    schema_version: Literal[3] = 3
     edgedistill_version: str
     path: str
     build_key: str

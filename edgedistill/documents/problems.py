@@ -133,8 +133,7 @@ def _nearest(given: object, found: Sequence[ErrorDetails]) -> str:
 
 def _spelled(location: Location) -> str:
     """`("search", "rungs", 1)` as `search.rungs[1]`."""
-    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location)
-    return text.removeprefix(".")
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location).removeprefix(".")
 
 
 def _toml(value: object) -> str:
@@ -153,8 +152,7 @@ def _model_of(annotation: object) -> type[BaseModel] | None:
 
 
 def _model_at(model: type[BaseModel], location: Location) -> type[BaseModel]:
-    current = model
     for part in location:
-        if isinstance(part, str) and part in current.model_fields:
-            current = _model_of(current.model_fields[part].annotation) or current
-    return current
+        if isinstance(part, str) and part in model.model_fields:
+            model = _model_of(model.model_fields[part].annotation) or model
+    return model

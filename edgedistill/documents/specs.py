@@ -50,7 +50,7 @@ class Precision(StrEnum):
 
 
 class Delegate(StrEnum):
-    """Who computes the parts of an ExecuTorch program that it can take; the rest is left to portable kernels on the CPU.
+    """What computes the parts of an ExecuTorch program that it can take; the rest is left to portable kernels on the CPU.
 
     - `xnnpack`: any CPU.
     - `coreml`: Apple devices from iOS 17; needs coremltools to lower, and the Core ML backend in the app. coremltools puts
@@ -141,18 +141,14 @@ class QuantScheme(Frozen):
     @property
     def details(self) -> str:
         """The precision and all that was done for it: `mixed, percentile ranges, equalised, 4 layers in float`."""
-        parts = [self.precision.value]
-        if self.calibration is not Calibration.MINMAX:
-            parts.append(f"{self.calibration.value} ranges")
-        if self.equalized:
-            parts.append("equalised")
-        if self.bias_corrected:
-            parts.append("biases corrected")
-        if self.qat_epochs:
-            parts.append(f"trained under rounding for {self.qat_epochs} epoch{'s' * (self.qat_epochs > 1)}")
-        if self.kept:
-            parts.append(f"{len(self.kept)} layer{'s' * (len(self.kept) > 1)} in float")
-        return ", ".join(parts)
+        steps = (
+            (self.calibration is not Calibration.MINMAX, f"{self.calibration.value} ranges"),
+            (self.equalized, "equalised"),
+            (self.bias_corrected, "biases corrected"),
+            (self.qat_epochs > 0, f"trained under rounding for {self.qat_epochs} epoch{'s' * (self.qat_epochs > 1)}"),
+            (len(self.kept) > 0, f"{len(self.kept)} layer{'s' * (len(self.kept) > 1)} in float"),
+        )
+        return ", ".join([self.precision.value, *(words for done, words in steps if done)])
 
 
 class BudgetRequest(Frozen):
@@ -292,26 +288,23 @@ class StudentSpec(Frozen):
     @property
     def label(self) -> str:
         """`resnet w0.5 d1 @32`, with `k5`, `e4` and `m16` where kernel, expansion and multiple are not the usual ones."""
-        parts = [self.family, f"w{self.width:g}", f"d{self.depth:g}"]
-        if self.kernel is not None:
-            parts.append(f"k{self.kernel}")
-        if self.expansion is not None:
-            parts.append(f"e{self.expansion:g}")
-        if self.channel_multiple != CHANNEL_MULTIPLE:
-            parts.append(f"m{self.channel_multiple}")
-        return " ".join([*parts, f"@{self.resolution}"])
+        unusual = self._unusual("k{}", "e{:g}", "m{}")
+        return " ".join([self.family, f"w{self.width:g}", f"d{self.depth:g}", *unusual, f"@{self.resolution}"])
 
     @property
     def described(self) -> str:
         """Its choices in words: `width 0.5, depth 1, kernel 5, 32 px`."""
-        parts = [f"width {self.width:g}", f"depth {self.depth:g}"]
-        if self.kernel is not None:
-            parts.append(f"kernel {self.kernel}")
-        if self.expansion is not None:
-            parts.append(f"expansion {self.expansion:g}")
-        if self.channel_multiple != CHANNEL_MULTIPLE:
-            parts.append(f"channels in multiples of {self.channel_multiple}")
-        return ", ".join([*parts, f"{self.resolution} px"])
+        unusual = self._unusual("kernel {}", "expansion {:g}", "channels in multiples of {}")
+        return ", ".join([f"width {self.width:g}", f"depth {self.depth:g}", *unusual, f"{self.resolution} px"])
+
+    def _unusual(self, kernel: str, expansion: str, multiple: str) -> list[str]:
+        """The kernel, expansion and multiple that are not the usual ones, each in the words given for it."""
+        choices = (
+            (kernel, self.kernel, None),
+            (expansion, self.expansion, None),
+            (multiple, self.channel_multiple, CHANNEL_MULTIPLE),
+        )
+        return [words.format(value) for words, value, usual in choices if value != usual]
 
 
 class Contract(Frozen):

@@ -39,11 +39,8 @@ def load_target(name_or_path: str | Path) -> Target:
     """The target of that name, or of that TOML file (a value that ends with `.toml` or has a slash is a path). Raises
     InputError for an unknown name, with the nearest one, and for a file with problems, with all their lines."""
     given = str(name_or_path)
-    if is_target_path(given):
-        return _read(target_file(given))
-    names = target_names()
-    if given not in names:
-        near = difflib.get_close_matches(given.lower(), names, 1)
+    if not is_target_path(given) and given not in target_names():
+        near = difflib.get_close_matches(given.lower(), target_names(), 1)
         fix = "`edgedistill targets` lists them; a TOML file of your own is given by its path, e.g. ./my-board.toml"
         if Path(f"{given}.toml").is_file():
             fix = f"did you mean the file ./{given}.toml?"

@@ -23,11 +23,9 @@ def line_of(text: str, location: Sequence[str | int]) -> int:
     inline table or array is found on the line on which that value's own key stands.
     """
     wanted = list(location)
-    best, best_depth = 1, 0
-    for number, path in _keys(text):
-        if best_depth < len(path) <= len(wanted) and path == wanted[: len(path)]:
-            best, best_depth = number, len(path)
-    return best
+    found = [(number, len(path)) for number, path in _keys(text) if path == wanted[: len(path)]]
+    line, _ = max(found, key=lambda key: key[1], default=(1, 0))  # of several that are as deep, the first
+    return line
 
 
 def _keys(text: str) -> Iterator[tuple[int, list[str | int]]]:
@@ -40,8 +38,7 @@ def _keys(text: str) -> Iterator[tuple[int, list[str | int]]]:
             parts = _parts(header["key"])
             for position, part in enumerate(parts):
                 table.append(part)
-                last = position == len(parts) - 1
-                if last and header["open"] == "[[":
+                if header["open"] == "[[" and position == len(parts) - 1:
                     arrays[tuple(table)] = arrays.get(tuple(table), -1) + 1
                 if tuple(table) in arrays:
                     table.append(arrays[tuple(table)])

@@ -5,19 +5,15 @@ from __future__ import annotations
 import functools
 import importlib
 import importlib.util
-import logging
-import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from edgedistill.base.errors import MissingDependencyError
+from edgedistill.base.quiet import quiet as base_quiet
 
 DEPLOYMENT_TARGET = "iOS17"
 """The oldest system the packages load on: `quantize` and `dequantize` of activations came with it (macOS 14 too)."""
-
-
-_CHATTERING_LOGGERS = ("coremltools", "torchao", "torch.utils._pytree")
 
 
 def import_coremltools() -> Any:
@@ -34,27 +30,21 @@ def import_coremltools() -> Any:
         ) from None
 
 
+def mil(module: str) -> Any:
+    """A module of coremltools' intermediate language. coremltools must be there."""
+    return importlib.import_module(f"coremltools.converters.mil.mil.{module}")
+
+
 @contextmanager
 def quiet() -> Iterator[None]:
     """Without the warnings and progress bars of coremltools and torchao. Errors pass.
 
     Streams are left alone: another thread may be drawing progress on them.
     """
-    loggers = [logging.getLogger(name) for name in _CHATTERING_LOGGERS]
-    levels = [logger.level for logger in loggers]
-    tqdm = importlib.import_module("tqdm").tqdm if importlib.util.find_spec("tqdm") else None
-    init = tqdm.__init__ if tqdm else None
-    try:
-        for logger in loggers:
-            logger.setLevel(logging.ERROR)
-        if tqdm:
+    with base_quiet(), ExitStack() as afterwards:
+        if importlib.util.find_spec("tqdm"):
+            tqdm = importlib.import_module("tqdm").tqdm
+            afterwards.callback(setattr, tqdm, "__init__", tqdm.__init__)
             # coremltools has no switch for its bars; tqdm reads its environment variable at import, which is too late here.
-            tqdm.__init__ = functools.partialmethod(init, disable=True)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        if tqdm:
-            tqdm.__init__ = init
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
+            tqdm.__init__ = functools.partialmethod(tqdm.__init__, disable=True)
+        yield

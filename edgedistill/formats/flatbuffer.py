@@ -25,8 +25,7 @@ class Buffer:
 
     def __init__(self, data: bytes, identifier: bytes) -> None:
         if len(data) < 8 or data[4:8] != identifier:
-            found = bytes(data[4:8])
-            raise Damaged(f"begins with {found!r} where {identifier!r} is expected")
+            raise Damaged(f"begins with {bytes(data[4:8])!r} where {identifier!r} is expected")
         self.data = data
         self._tables_left = len(data) // _SMALLEST_TABLE
 
@@ -74,10 +73,10 @@ class Table:
         offset = int(self.buffer.number("<H", self.vtable + slot))
         return self.start + offset if offset else None
 
-    def integer(self, field: int, kind: str = "<I", default: int = 0) -> int:
-        """A whole number of struct's `kind`."""
+    def integer(self, field: int, kind: str = "<I") -> int:
+        """A whole number of struct's `kind`, 0 where it is absent."""
         at = self._at(field)
-        return default if at is None else int(self.buffer.number(kind, at))
+        return 0 if at is None else int(self.buffer.number(kind, at))
 
     def table(self, field: int) -> Table | None:
         at = self._at(field)
@@ -89,40 +88,33 @@ class Table:
 
     def text(self, field: int) -> str:
         """A string, empty where it is absent."""
-        content = self.octets(field)
         try:
-            return content.decode()
+            return self.octets(field).decode()
         except UnicodeDecodeError as error:
             raise Damaged(f"a string is not text: {error}") from error
 
     def octets(self, field: int) -> bytes:
         """A vector of bytes or a string's."""
-        found = self._vector(field, 1)
-        return b"" if found is None else self.buffer.data[found[0] : found[0] + found[1]]
+        begin, count = self._vector(field, 1)
+        return self.buffer.data[begin : begin + count]
 
     def numbers(self, field: int, dtype: str) -> NDArray[np.int64]:
         """A vector of whole numbers of NumPy's `dtype`, as int64."""
-        size = np.dtype(dtype).itemsize
-        found = self._vector(field, size)
-        if found is None:
-            return np.zeros(0, np.int64)
-        values = np.frombuffer(self.buffer.data, dtype, found[1], found[0])
+        begin, count = self._vector(field, np.dtype(dtype).itemsize)
+        values = np.frombuffer(self.buffer.data, dtype, count, begin)
         if dtype == "<u8" and values.size and values.max() > np.iinfo(np.int64).max:
             raise Damaged(f"a size or offset is {values.max()}")
         return values.astype(np.int64)
 
     def tables(self, field: int) -> list[Table]:
-        found = self._vector(field, 4)
-        if found is None:
-            return []
-        begin, count = found
+        begin, count = self._vector(field, 4)
         return [self.buffer.table(self.buffer.follow(begin + 4 * index)) for index in range(count)]
 
-    def _vector(self, field: int, size: int) -> tuple[int, int] | None:
-        """First byte and number of elements."""
+    def _vector(self, field: int, size: int) -> tuple[int, int]:
+        """First byte and number of elements, none where it is absent."""
         at = self._at(field)
         if at is None:
-            return None
+            return 0, 0
         start = self.buffer.follow(at)
         count = int(self.buffer.number("<I", start))
         if start + 4 + count * size > len(self.buffer.data):

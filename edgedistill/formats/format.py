@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from edgedistill.base.arrays import Images, Logits
 from edgedistill.base.errors import Problem, UnsupportedError
+from edgedistill.base.store import file_sha256, size_bytes, tool_version
 from edgedistill.devices.session import MeasurementProtocol
 from edgedistill.documents.artifacts import (
     CompiledArtifact,
@@ -26,6 +27,11 @@ if TYPE_CHECKING:
     from torch.export import ExportedProgram
 
     from edgedistill.networks.rounding.damage import LayerDamage
+
+
+def counted(counts: Mapping[str, int]) -> str:
+    """`convolution 53, reduce 1`: the names in their order, with their counts."""
+    return ", ".join(f"{name} {count}" for name, count in sorted(counts.items()))
 
 
 def fallback_problems(name: str, fallbacks: Fallbacks, target: Target) -> tuple[Problem, ...]:
@@ -127,6 +133,8 @@ class ModelFormat(Protocol):
     """Whether its files are compiled and run in the process that asks: CUDA does not survive a fork."""
     from_fp32: bool = False
     """Whether its other precisions are made from its fp32 file."""
+    tools: tuple[str, ...] = ()
+    """The Python packages that make its files, the versions of which a file's toolchain tells."""
     layers_kept: bool = True
     """Whether single layers of an int8 file can stay in float."""
 
@@ -182,6 +190,38 @@ class ModelFormat(Protocol):
         """The shell command that builds a file on the device itself, from the folder that holds its portable file, called
         `portable`; empty where files are not built there."""
         return ""
+
+    def not_for(self, model: ExportedModel, target: Target) -> tuple[Problem, ...]:
+        """Why `model` is none of this format's files, or the target takes none. Empty if all is well."""
+        problems = []
+        if model.format is not self.format:
+            problems.append(
+                Problem(str(model.path), f"is {model.format}, not {self.format}", f"export it as {self.format}")
+            )
+        if self.format not in target.formats:
+            problems.append(Problem(target.name, f"does not take {self.format}", f"use {', '.join(target.formats)}"))
+        return tuple(problems)
+
+    def artifact(
+        self,
+        path: Path,
+        scheme: QuantScheme,
+        target: Target,
+        record: Mapping[str, str] | None = None,
+        fallbacks: Fallbacks | None = None,
+    ) -> CompiledArtifact:
+        """The file at `path` as what a target loads."""
+        return CompiledArtifact(
+            path=path,
+            format=self.format,
+            scheme=scheme,
+            target=target.name,
+            toolchain={name: tool_version(name) for name in self.tools},
+            sha256=file_sha256(path),
+            bytes=size_bytes(path),
+            record=dict(record or {}),
+            fallbacks=fallbacks,
+        )
 
     def unsupported(self, model: ExportedModel, target: Target) -> tuple[Problem, ...]:
         """What of `model` this format cannot do on `target`: operation, place and way out. Empty if all is well."""

@@ -10,6 +10,7 @@ from edgedistill.base.arrays import Logits
 from edgedistill.base.errors import TrialFailure
 from edgedistill.documents.artifacts import Parity
 from edgedistill.documents.specs import Precision
+from edgedistill.formats.running import beside
 from edgedistill.networks.program.program import ROUNDINGS
 
 # Of the largest logit of the fp32 program. Deep networks with random weights round most; trained ones stay far below.
@@ -25,10 +26,8 @@ def parity_of(
     whose loss is a matter of accuracy."""
     if logits.shape != reference.shape:
         raise TrialFailure(f"it gives {list(logits.shape)} where the model gives {list(reference.shape)}")
-    error = float(np.abs(logits - reference).max())
-    scale = float(np.abs(reference).max())
-    agreement = float((logits.argmax(axis=1) == reference.argmax(axis=1)).mean())
-    parity = Parity(max_abs_error=error, top1_agreement=agreement, images=len(logits))
+    parity, scale = beside(logits, reference), float(np.abs(reference).max())
+    error = parity.max_abs_error
     tolerance = _TOLERANCES.get(precision)
     if tolerance is None or error <= tolerance * max(scale, 1e-6):
         return parity, ()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgedistill.base.arrays import Images, Logits
-from edgedistill.base.errors import TrialFailure
+from edgedistill.base.errors import InputError, TrialFailure, UnsupportedError
 from edgedistill.base.intervals import pack
 from edgedistill.devices.session import NotRunnableError
 from edgedistill.documents.artifacts import CompiledArtifact, Inspected, Parity, Verification, Verified
@@ -46,13 +47,18 @@ def verify(
     top = logits.argmax(axis=1)
     return Verified(
         computed_by=runtime.computed_by,
-        parity=Parity(
-            max_abs_error=float(np.abs(logits - reference_logits).max()),
-            top1_agreement=float((top == reference_logits.argmax(axis=1)).mean()),
-            images=len(images),
-        ),
+        parity=beside(logits, reference_logits),
         accuracy_validation=float((top == labels).mean()),
         right=pack((top == labels).tolist()),
+    )
+
+
+def beside(logits: Logits, reference: Logits) -> Parity:
+    """How far logits [n, C] are from others of the same shape."""
+    return Parity(
+        max_abs_error=float(np.abs(logits - reference).max()),
+        top1_agreement=float((logits.argmax(axis=1) == reference.argmax(axis=1)).mean()),
+        images=len(logits),
     )
 
 
@@ -89,6 +95,32 @@ def run_all(runtime: ModelFormat, artifact: CompiledArtifact, images: Images, cl
     if rows != len(images):
         raise TrialFailure(f"{name} gives logits for {rows} of {len(images)} images")
     return np.concatenate(parts)
+
+
+def fitting(batches: Iterable[Images], size: tuple[int, ...], name: str) -> Iterator[Images]:
+    """The batches, each of images of that `size`, [3, R, R]. Raises InputError for others."""
+    for batch in batches:
+        if batch.shape[1:] != size:
+            raise InputError(
+                f"images are {batch.shape[1:]}, {name} takes {size}", fix="resize them to the contract's resolution"
+            )
+        yield batch
+
+
+def over_threads(
+    infer: Callable[[Images], Logits], batches: Iterable[Images], workers: int, at_once: int | None
+) -> Iterator[Logits]:
+    """`infer` over pieces of each batch in so many threads: of `at_once` images where a file takes just as many, else one
+    piece a worker. Raises UnsupportedError where a batch cannot be cut so."""
+    with ThreadPoolExecutor(workers) as pool:
+        for batch in batches:
+            size = at_once or max(1, -(-len(batch) // workers))
+            if at_once is not None and (at_once < 1 or len(batch) % at_once):
+                message = f"the graph takes {at_once} images at a time; a batch has {len(batch)}"
+                raise UnsupportedError(message, fix="export it with a batch of 1")
+            images = np.ascontiguousarray(batch)
+            pieces = pool.map(infer, [images[i : i + size] for i in range(0, len(images), size)])
+            yield np.concatenate(list(pieces)).astype(np.float32, copy=False)
 
 
 def _batches(images: Images) -> Iterator[Images]:

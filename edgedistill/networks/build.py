@@ -34,5 +34,4 @@ def build_student(spec: StudentSpec, contract: Contract) -> Normalised:
     chosen = family(spec.family)
     if contract.resolution != spec.resolution:
         raise ValueError(f"{spec.label} cannot keep a contract of {contract.resolution} px")
-    network = chosen.build(spec, len(contract.labels))
-    return Normalised(network, contract.mean, contract.std)
+    return Normalised(chosen.build(spec, len(contract.labels)), contract.mean, contract.std)

@@ -82,10 +82,6 @@ class _Limit:
     shown: Callable[[int], str]
     way_out: str
 
-    @property
-    def reason(self) -> str:
-        return f"more than {self.shown(self.most)}"
-
 
 def enumerate_space(config: SpaceConfig, contract_labels_count: int, source_side: int | None, target: Target) -> Space:
     """All candidates that pass the static checks, families in turn, each from small to large.
@@ -111,7 +107,7 @@ def enumerate_space(config: SpaceConfig, contract_labels_count: int, source_side
             what = f"{limit.shown(limit.most)} at most leaves none of {len(left)} candidates"
             least = limit.shown(min(map(limit.figure, left)))
             raise _empty(Problem(limit.where, what, f"the smallest here has {least}; {limit.way_out}"))
-        dropped[limit.reason] = len(left) - len(within)
+        dropped[f"more than {limit.shown(limit.most)}"] = len(left) - len(within)
         left = within
     return Space(candidates=tuple(left), dropped={reason: count for reason, count in dropped.items() if count})
 
@@ -210,7 +206,7 @@ def _counted(choices: Sequence[_Choice], classes: int) -> list[Candidate]:
     return candidates
 
 
-def _structure(choice: _Choice, classes: int, shapes: Shapes | None = None) -> Structure:
+def _structure(choice: _Choice, classes: int, shapes: Shapes) -> Structure:
     network = choice.family.skeleton(choice.plan, classes)
     with next(network.parameters()).device:
         module = Normalised(network, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)).eval()

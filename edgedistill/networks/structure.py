@@ -9,7 +9,7 @@ activation into the convolution before, in this order.
 from __future__ import annotations
 
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -101,10 +101,8 @@ def structure_of(module: nn.Module, resolution: int, shapes: Shapes | None = Non
     `shapes` it is faster for the next of many modules on the meta device, and the figures are the same. Count a module once:
     some keep what their first run computed, and compute less in the next."""
     operations, peak = trace(module, resolution, shapes)
-    grouped: dict[OperationKind, list[Operation]] = defaultdict(list)
-    for operation in operations:
-        grouped[operation.kind].append(operation)
-    totals = tuple(_total(kind, grouped[kind]) for kind in OperationKind if grouped[kind])
+    by_kind = {kind: [operation for operation in operations if operation.kind is kind] for kind in OperationKind}
+    totals = tuple(_total(kind, found) for kind, found in by_kind.items() if found)
     return Structure(
         parameters=sum(t.weights_bytes for t in totals) // BYTES_PER_ELEMENT,
         multiply_adds=sum(t.multiply_adds for t in totals),
@@ -119,8 +117,7 @@ def trace(module: nn.Module, resolution: int, shapes: Shapes | None = None) -> t
         raise ValueError("count a module in eval mode: deploy it first")
     tensor = next(chain(module.parameters(), module.buffers()), torch.empty(0))
     calls = record(module, torch.zeros(1, 3, resolution, resolution, device=tensor.device), shapes)
-    image_bytes = 3 * resolution * resolution * BYTES_PER_ELEMENT
-    return _fuse(calls, image_bytes)
+    return _fuse(calls, image_bytes=3 * resolution * resolution * BYTES_PER_ELEMENT)
 
 
 def _total(kind: OperationKind, operations: Sequence[Operation]) -> Totals:
@@ -193,10 +190,7 @@ def _multiply_adds(call: Call) -> int:
 
 def _fuse(calls: Sequence[Call], image_bytes: int) -> tuple[tuple[Operation, ...], int]:
     """Operations after fusion, and the peak of living bytes. Value 0 is the image; call i makes value i + 1."""
-    readers = [0] * (len(calls) + 1)
-    for call in calls:
-        for value in call.inputs:
-            readers[value] += 1
+    readers = Counter(value for call in calls for value in call.inputs)
     root = list(range(len(calls) + 1))
     kinds = [OperationKind.COPY, *(_kind(call) for call in calls)]
     stage = [0] * (len(calls) + 1)

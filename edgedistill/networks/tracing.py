@@ -75,36 +75,33 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return
         convolution = name == "convolution"
         several = name.startswith(("split", "unbind", "chunk"))
-        call = Call(
-            name=name,
-            inputs=tuple(inputs),
-            shapes=tuple(tuple(t.shape) for t in tensors),
-            output_shape=tuple(outputs[0].shape),
-            output_bytes=sum(o.numel() for o in (outputs if several else outputs[:1])) * BYTES_PER_ELEMENT,
-            weight_elements=0 if "batch_norm" in name else sum(self._uncounted(t) for t in tensors),
-            groups=int(args[8]) if convolution else 1,
-            transposed=bool(args[6]) if convolution else False,
-            has_bias=args[2] is not None if convolution else False,
+        self.calls.append(
+            Call(
+                name=name,
+                inputs=tuple(inputs),
+                shapes=tuple(tuple(t.shape) for t in tensors),
+                output_shape=tuple(outputs[0].shape),
+                output_bytes=sum(o.numel() for o in (outputs if several else outputs[:1])) * BYTES_PER_ELEMENT,
+                weight_elements=0 if "batch_norm" in name else sum(self._uncounted(t) for t in tensors),
+                groups=int(args[8]) if convolution else 1,
+                transposed=bool(args[6]) if convolution else False,
+                has_bias=args[2] is not None if convolution else False,
+            )
         )
-        self.calls.append(call)
         self._values.update({id(output): len(self.calls) for output in outputs})
 
     def _derive(self, tensors: Sequence[Tensor], outputs: Sequence[Tensor]) -> None:
         """What is computed from weights alone stands for them: an operation that reads it reads them (biases of attention
         that are looked up by distance)."""
-        sources = [source for t in tensors for source in self._sources.get(id(t), [t] if self._is_weight(t) else [])]
+        weights = [t for t in tensors if id(t) in self._sources or storage_of(t) in self._weights]
+        sources = [source for t in weights for source in self._sources.get(id(t), [t])]
         if sources:
             self._alive += outputs
             self._sources.update({id(output): sources for output in outputs})
 
-    def _is_weight(self, tensor: Tensor) -> bool:
-        return storage_of(tensor) in self._weights
-
     def _uncounted(self, tensor: Tensor) -> int:
         """Elements of a weight at its first use: tied weights are stored once, and a view shares its base's storage."""
-        if sources := self._sources.get(id(tensor)):
-            return sum(self._once(source) for source in sources)
-        return self._once(tensor)
+        return sum(map(self._once, self._sources.get(id(tensor), [tensor])))
 
     def _once(self, tensor: Tensor) -> int:
         storage = storage_of(tensor)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import nn
 
@@ -26,6 +26,7 @@ from edgedistill.documents.build_file import BuildConfig, DataConfig, ExportConf
 from edgedistill.documents.specs import Contract, Format, Precision, QuantScheme, Target
 from edgedistill.formats import format_for
 from edgedistill.formats.running import run_all
+from edgedistill.networks.deploy import deploy
 from edgedistill.networks.program.program import reference_logits
 from edgedistill.pipeline.meter import Meter
 
@@ -41,6 +42,17 @@ class Source:
     contract: Contract
     load: Callable[[], nn.Module]
     file: ExportedModel | None = None
+
+
+def random_source(label: str, key: str, contract: Contract, build: Callable[[], nn.Module]) -> Source:
+    """The network of `build` with random weights, the same ones everywhere; what is drawn next stays as it was."""
+
+    def load() -> nn.Module:
+        with torch.random.fork_rng(devices=()):
+            torch.manual_seed(0)
+            return deploy(build())
+
+    return Source(label, key, contract, load)
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,11 +76,6 @@ class Maker:
     @abstractmethod
     def calibration(self) -> CalibrationImages:
         """What static int8 is calibrated on, the same for every network. Raises InputError where there is nothing."""
-
-    @property
-    def machine(self) -> str:
-        """The processor architecture that the files are for, as `platform.machine()` names it."""
-        return self.target.machine or platform.machine()
 
 
 @dataclass(eq=False, kw_only=True)

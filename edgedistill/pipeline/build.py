@@ -9,7 +9,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from edgedistill.pipeline.describe import Finding
     from edgedistill.pipeline.prepare import PreparedTeacher
     from edgedistill.pipeline.workers import Executor
-    from edgedistill.selection.search import Outcome, Search
+    from edgedistill.selection.search import Search
 
 F = TypeVar("F", bound=Found)
 
@@ -46,7 +46,7 @@ OCCASION = ".remeasuring"
 
 
 class ExecutorKind(StrEnum):
-    """Who labels and trains: this machine, in as many processes as there are jobs, or a Ray cluster."""
+    """What labels and trains: this machine, in as many processes as there are jobs, or a Ray cluster."""
 
     LOCAL = "local"
     RAY = "ray"
@@ -68,48 +68,59 @@ class Means:
 
 def build(job: Job, means: Means, listener: Listener) -> list[BuildResult]:
     """Search and ship; a result for each order. With nothing changed since the last build in its folders, those."""
+
+    def ship(order: Order, finding: Finding, teacher: PreparedTeacher, views: ViewStore) -> BuildResult:
+        from edgedistill.outputs.report.html import write_report
+        from edgedistill.pipeline.finish import finish
+
+        result = finish(finding, teacher, views, order.out, keep_teacher=order.how.keep_teacher)
+        write_report(order.out)
+        return result
+
+    return _done(job, means, listener, "build", finished, ship)
+
+
+def search(job: Job, means: Means, listener: Listener) -> list[SearchResult]:
+    """Search, and leave what was found in each order's folder; a build there ships it without searching again."""
+
+    def leave(order: Order, finding: Finding, teacher: PreparedTeacher, views: ViewStore) -> SearchResult:
+        from edgedistill.pipeline.describe import describe
+
+        result = SearchResult(**dict(describe(finding)))
+        write_atomic(order.out / SEARCH, result.model_dump_json(indent=2))
+        return result
+
+    return _done(job, means, listener, "search", _searched, leave)
+
+
+def _done(
+    job: Job,
+    means: Means,
+    listener: Listener,
+    what: str,
+    known_of: Callable[[Order, str], F | None],
+    end: Callable[[Order, Finding, PreparedTeacher, ViewStore], F],
+) -> list[F]:
+    """A search, of which `end` leaves a result in each order's folder. With nothing changed since the last one, the results
+    that `known_of` finds there."""
     key = job.key
     with _folders(job, listener):
-        known = [found for order in job.orders if (found := finished(order, key)) is not None]
+        known = [found for order in job.orders if (found := known_of(order, key)) is not None]
         if len(known) == len(job.orders):
-            listener(Note("nothing has changed since this build"))
+            listener(Note(f"nothing has changed since this {what}"))
             return known
         began = time.monotonic()
         before = [found_in(order.out) for order in job.orders]
         prepared = _prepare(job, means, key, listener)
-        from edgedistill.outputs.report.html import write_report
-        from edgedistill.pipeline.finish import finish
+        from edgedistill.pipeline.describe import Finding
 
         outcomes = prepared.search.run()
         results = []
         parts = zip(job.orders, prepared.benches, prepared.teachers, before, strict=True)
         for order, bench, teacher, earlier in parts:
-            finding = prepared.finding(bench, outcomes, key, began, earlier)
-            results.append(finish(finding, teacher, prepared.views, order.out, keep_teacher=order.how.keep_teacher))
-            write_report(order.out)
+            finding = Finding(bench, bench.target.name, prepared.search.goals, outcomes, key, began, earlier)
+            results.append(end(order, finding, teacher, prepared.views))
             (order.out / OCCASION).unlink(missing_ok=True)
-        return results
-
-
-def search(job: Job, means: Means, listener: Listener) -> list[SearchResult]:
-    """Search, and leave what was found in each order's folder; a build there ships it without searching again."""
-    key = job.key
-    with _folders(job, listener):
-        known = [found for order in job.orders if (found := _searched(order, key)) is not None]
-        if len(known) == len(job.orders):
-            listener(Note("nothing has changed since this search"))
-            return known
-        began = time.monotonic()
-        prepared = _prepare(job, means, key, listener)
-        from edgedistill.pipeline.describe import describe
-
-        outcomes = prepared.search.run()
-        results = []
-        for order, bench in zip(job.orders, prepared.benches, strict=True):
-            result = SearchResult(**dict(describe(prepared.finding(bench, outcomes, key, began, found_in(order.out)))))
-            write_atomic(order.out / SEARCH, result.model_dump_json(indent=2))
-            (order.out / OCCASION).unlink(missing_ok=True)
-            results.append(result)
         return results
 
 
@@ -122,19 +133,11 @@ class _Prepared:
     views: ViewStore
     search: Search
 
-    def finding(
-        self, bench: Workbench, outcomes: Mapping[str, Outcome], key: str, began: float, before: Found | None
-    ) -> Finding:
-        from edgedistill.pipeline.describe import Finding
-
-        return Finding(bench, bench.target.name, self.search.goals, outcomes, key, began, before)
-
 
 def _prepare(job: Job, means: Means, key: str, listener: Listener) -> _Prepared:
     from edgedistill.pipeline.lab import Laboratory, goal_of, known_before, settings_of
     from edgedistill.pipeline.prepare import (
-        open_bench,
-        open_beside,
+        open_benches,
         open_space,
         open_views,
         plausible_multiply_adds,
@@ -143,19 +146,16 @@ def _prepare(job: Job, means: Means, key: str, listener: Listener) -> _Prepared:
         resolve_budget,
     )
     from edgedistill.pipeline.teacher import open_teacher
-    from edgedistill.pipeline.workers import check_ray
+    from edgedistill.pipeline.workers import InProcess, OnRay, Processes, check_ray
     from edgedistill.selection.on_target import OnTarget
     from edgedistill.selection.search import Search
     from edgedistill.selection.study import Study
 
     if means.executor is ExecutorKind.RAY:
         check_ray()
-    order, *others = job.orders
     store = Store(listener=_logged(listener, job.home / LOG))
-    measured = order.how.require_measured
-    first = open_bench(order.config, order.target, store, base=order.base, require_measured=measured)
-    beside = (open_beside(first, one.config, one.target, require_measured=measured) for one in others)
-    benches = (first, *beside)
+    benches = open_benches(job.orders, store)
+    first = benches[0]
     occasion = _occasion(job)
     for bench in benches:
         bench.meter.occasion = occasion
@@ -167,7 +167,9 @@ def _prepare(job: Job, means: Means, key: str, listener: Listener) -> _Prepared:
         goal_of(bench, resolve_budget(bench, bench.config.budget, teacher))
         for bench, teacher in zip(benches, teachers, strict=True)
     )
-    executor = _executor(means, first)
+    executor: Executor = InProcess(first) if means.jobs == 1 else Processes(means.jobs, store.listener)
+    if means.executor is ExecutorKind.RAY:
+        executor = OnRay(store.listener)
     views = open_views(first, executor)
     targets = [
         OnTarget(
@@ -183,16 +185,8 @@ def _prepare(job: Job, means: Means, key: str, listener: Listener) -> _Prepared:
     study = Study(means.storage or job.home / JOURNAL, name, [candidate.spec for candidate in candidates], turn)
     known = study.known(lambda: known_before(benches, views, candidates, goals))
     return _Prepared(
-        benches, teachers, views, Search(targets, settings_of(order.config.search), candidates, study, known)
+        benches, teachers, views, Search(targets, settings_of(first.config.search), candidates, study, known)
     )
-
-
-def _executor(means: Means, bench: Workbench) -> Executor:
-    from edgedistill.pipeline.workers import InProcess, OnRay, Processes
-
-    if means.executor is ExecutorKind.RAY:
-        return OnRay(bench.store.listener)
-    return InProcess(bench) if means.jobs == 1 else Processes(means.jobs, bench.store.listener)
 
 
 @contextmanager
@@ -218,10 +212,9 @@ def make_folder(out: Path) -> None:
     """Make an output folder. Raises InputError where it cannot be made or written to."""
     try:
         out.mkdir(parents=True, exist_ok=True)
-        writable = os.access(out, os.W_OK)
     except OSError as error:
         raise InputError(f"the output folder {out} cannot be made: {error.strerror}", fix="use --out DIR") from None
-    if not writable:
+    if not os.access(out, os.W_OK):
         raise InputError(f"the output folder {out} cannot be written to", fix="use --out DIR")
 
 

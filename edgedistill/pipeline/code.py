@@ -14,8 +14,11 @@ REWRITING = ("edgedistill.networks.rounding.weights",)
 
 def exporting(form: Format) -> tuple[str, ...]:
     """From a network to the portable file of a format."""
-    program, calibration = "edgedistill.networks.program.program", "edgedistill.data.calibration"
-    return (format_for(format_for(form).portable).code, program, calibration)
+    return (
+        format_for(format_for(form).portable).code,
+        "edgedistill.networks.program.program",
+        "edgedistill.data.calibration",
+    )
 
 
 def compiling(form: Format) -> tuple[str, ...]:
@@ -30,8 +33,12 @@ def verifying(form: Format) -> tuple[str, ...]:
 
 def sampling(form: Format) -> tuple[str, ...]:
     """A session. What is made of its samples is no part of it."""
-    agent = ("edgedistill.devices.agent", "edgedistill.devices.base", "edgedistill.devices.local")
-    return (*agent, format_for(form).code)
+    return (
+        "edgedistill.devices.agent",
+        "edgedistill.devices.base",
+        "edgedistill.devices.local",
+        format_for(form).code,
+    )
 
 
 def climbing(form: Format) -> tuple[str, ...]:

@@ -66,8 +66,9 @@ def describe(finding: Finding) -> Found:
     winner = outcome.winner
     measured = _measured(outcome.trials, goal)
     keeping = _measured(_within_other_limits(outcome.trials, goal), goal)
-    status: Literal["met", "not_met", "unmeasured"]
-    status = "unmeasured" if bench.meter.not_measurable else "met" if winner and winner.proof else "not_met"
+    status: Literal["met", "not_met", "unmeasured"] = (
+        "unmeasured" if bench.meter.not_measurable else "met" if winner and winner.proof else "not_met"
+    )
     fastest_ms = min((p.latency_ms for p in measured), default=None)
     fastest_keeping_ms = min((p.latency_ms for p in keeping), default=None)
     # Where one student is to serve several targets, no budget of one of them alone would do.
@@ -96,7 +97,12 @@ def describe(finding: Finding) -> Found:
         fastest_ms=fastest_ms,
         budget_that_would_do_ms=would_do_ms,
         notes=_notes(finding),
-        environment=environment(bench),
+        environment={
+            "python": platform.python_version(),
+            "platform": platform.platform(),
+            **bench.meter.facts(),
+            **{name: tool_version(name) for name in BUILD_TOOLS},
+        },
         seconds=time.monotonic() - finding.began,
     )
 
@@ -207,8 +213,7 @@ def _budget_that_would_do(outcome: Outcome, goal: Goal) -> float | None:
 
 
 def _scale(bench: Workbench) -> ScaleSummary | None:
-    scale = bench.meter.scale
-    if scale is None:
+    if (scale := bench.meter.scale) is None:
         return None
     return ScaleSummary(anchor_sha256=scale.anchor.sha256, anchor_ms=scale.anchor_ms, spread=scale.spread, at=scale.at)
 
@@ -279,10 +284,10 @@ def _notes(finding: Finding) -> tuple[str, ...]:
     if finding.together:
         notes.append(f"one student was searched for {', '.join(finding.together)}")
     if outcome.probes:
-        probed = _counted(outcome.probes, "candidate", "was", "were")
+        probed = _counted(outcome.probes, "candidate")
         notes.append(f"{probed} measured with random weights before the first proposal")
     if outcome.attempts:
-        failed = _counted(len(outcome.attempts), "file", "was", "were")
+        failed = _counted(len(outcome.attempts), "file")
         notes.append(f"{failed} not proven" + " before the winner" * (outcome.winner is not None))
     notes += _unresolved(finding)
     notes += _changes(finding)
@@ -321,25 +326,16 @@ def _changes(finding: Finding) -> Iterator[str]:
         )
     if winner is None or before.student is None or before.student.spec == winner.trial.spec:
         return
-    trials = {trial.spec: trial for trial in finding.outcome.trials}
-    old = next((trial for trial in before.trials if trial.spec == before.student.spec), None)
-    new = trials.get(before.student.spec)
-    label = before.student.spec.label
+    spec, goal = before.student.spec, finding.goal
+    searches = (before.trials, finding.outcome.trials)
+    old, new = (next((trial for trial in trials if trial.spec == spec), None) for trials in searches)
     if old is None or new is None:
-        yield f"another student than before: {label} was not tried this time"
+        yield f"another student than before: {spec.label} was not tried this time"
         return
-    goal = finding.goal
     files = [min((provable_ms(s, goal) for s in trial.schemes), default=math.inf) for trial in (old, new)]
     then_ms, now_ms = (format_ms(ms) if math.isfinite(ms) else "not measured" for ms in files)
-    yield f"another student than before: {percentile} of {label} was {then_ms} and is {now_ms} ({new.reason})"
+    yield f"another student than before: {percentile} of {spec.label} was {then_ms} and is {now_ms} ({new.reason})"
 
 
-def _counted(number: int, what: str, one: str, several: str) -> str:
-    return f"{number} {what} {one}" if number == 1 else f"{number:,} {what}s {several}"
-
-
-def environment(bench: Workbench) -> dict[str, str]:
-    """What the build ran on: platform, device facts, versions of the tools that made and measured the files."""
-    facts = bench.meter.facts()
-    tools = {name: tool_version(name) for name in BUILD_TOOLS}
-    return {"python": platform.python_version(), "platform": platform.platform(), **facts, **tools}
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what} was" if number == 1 else f"{number:,} {what}s were"

@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from edgedistill.base.intervals import wilson_interval
-from edgedistill.base.store import write_atomic
+from edgedistill.base.store import copy_atomic, write_atomic
 from edgedistill.data.datasets import Dataset
 from edgedistill.devices.stats import percentile_ms
 from edgedistill.distill.teachers.view_store import ViewStore
-from edgedistill.documents.artifacts import CompiledArtifact, Verified
+from edgedistill.documents.artifacts import Verified
 from edgedistill.documents.results import (
     BuildResult,
     ShippedArtifact,
@@ -73,7 +73,7 @@ def finish(
 
 
 def _shipped(bench: Workbench, source: Source, made: Made) -> ShippedArtifact:
-    artifact, verification = made.result.artifact, made.result.verification
+    artifact, verification = made.artifact, made.result.verification
     accuracy = interval = None
     ran = verification if isinstance(verification, Verified) else None
     on_device = ran is not None and ran.computed_by is ComputedBy.DEVICE
@@ -109,8 +109,7 @@ def _sustained(bench: Workbench, source: Source, files: Files) -> SustainedLoad 
     proven = next((m.result.artifact for m in files.made if m.result.proof is not None and m.result.proof.met), None)
     if wanted_ms is None or proven is None:
         return None
-    profile = profiled(bench, proven, source, Manner(wanted_ms / 1000))
-    if profile is None:
+    if (profile := profiled(bench, proven, source, Manner(wanted_ms / 1000))) is None:
         return None
     (session,) = profile.sessions
     third, fraction = max(1, len(session.samples_ns) // 3), bench.meter.percentile.fraction
@@ -126,19 +125,20 @@ def _sustained(bench: Workbench, source: Source, files: Files) -> SustainedLoad 
 def _contents(bench: Workbench, source: Source, winner: Files, result: BuildResult) -> PackageContents:
     files = tuple(
         PackageFile(
-            format=m.result.artifact.format,
-            precision=m.result.artifact.scheme.precision,
-            source=m.result.artifact.path,
-            name=name_of(bench, m.result.artifact),
+            format=m.artifact.format,
+            precision=m.artifact.scheme.precision,
+            source=m.artifact.path,
+            name=name_of(bench, m.artifact),
             inputs=m.model.inputs,
             outputs=m.model.outputs,
-            record=_record(bench, source, m.result.artifact),
+            record=format_for(m.artifact.format).record(Opened(m.artifact, source.contract), name_of(bench, m.artifact))
+            or "",
         )
         for m in winner.made
     )
     images = bench.images("validation", source.contract)[:GOLDEN_IMAGES]
     outputs = {
-        file.name: next(iter(format_for(file.format).run(m.result.artifact, [images])))
+        file.name: next(iter(format_for(file.format).run(m.artifact, [images])))
         for file, m in zip(files, winner.made, strict=True)
         if isinstance(m.result.verification, Verified)
     }
@@ -150,11 +150,6 @@ def _contents(bench: Workbench, source: Source, winner: Files, result: BuildResu
     training["epochs"] = str(bench.config.search.rungs[-1])
     card = model_card(result, source.contract, training)
     return PackageContents(files, source.contract, golden, card, device_commands(bench, winner))
-
-
-def _record(bench: Workbench, source: Source, artifact: CompiledArtifact) -> str:
-    name = name_of(bench, artifact)
-    return format_for(artifact.format).record(Opened(artifact, source.contract), name) or ""
 
 
 def _split_sizes(dataset: Dataset) -> SplitSizes:
@@ -194,10 +189,7 @@ def _teacher_files(bench: Workbench, teacher: PreparedTeacher, out: Path, *, kee
     written = []
     for artifact in files.values() if keep else ():
         path = out / f"teacher{artifact.path.suffix}"
-        if artifact.path.is_dir():
-            shutil.copytree(artifact.path, path)
-        else:
-            write_atomic(path, artifact.path.read_bytes())
+        copy_atomic(artifact.path, path)
         written.append(TeacherFile(path=path.name, format=artifact.format, sha256=artifact.sha256))
     return tuple(written)
 
@@ -210,5 +202,5 @@ def _write_profiles(teacher: PreparedTeacher, made: Sequence[Made], out: Path) -
         write_atomic(folder / "teacher.json", teacher.profile.model_dump_json())
     for one in made:
         if one.profile is not None:
-            name = f"{one.result.artifact.format}-{one.result.artifact.scheme.label}.json"
+            name = f"{one.artifact.format}-{one.artifact.scheme.label}.json"
             write_atomic(folder / name, one.profile.model_dump_json())

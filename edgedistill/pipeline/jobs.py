@@ -109,8 +109,9 @@ def jobs_of(
     wrong.raise_any()
     config = _changed(read, replaced)
     if problems := [*_stray_budgets(path, config, chosen), *_ill_matched(chosen, changes)]:
-        count = f"{len(problems)} problem{'s' * (len(problems) > 1)}"
-        raise InputError(f"the targets of {path.name} have {count}", problems=problems)
+        raise InputError(
+            f"the targets of {path.name} have {len(problems)} problem{'s' * (len(problems) > 1)}", problems=problems
+        )
     base = path.parent.absolute()
     folder = out.absolute() if out is not None else base / "out"
     orders = tuple(
@@ -136,8 +137,13 @@ def check_devices(jobs: Sequence[Job], listener: Listener) -> None:
         except UnreachableError as error:
             name = order.target.name
             if not order.how.require_measured:
-                what = f"the budget is a share of the teacher's latency, which cannot be measured: {error.message}"
-                shares.append(Problem(name, what, f'give it one in milliseconds: [budgets] "{name}" = "5ms@p95"'))
+                shares.append(
+                    Problem(
+                        name,
+                        f"the budget is a share of the teacher's latency, which cannot be measured: {error.message}",
+                        f'give it one in milliseconds: [budgets] "{name}" = "5ms@p95"',
+                    )
+                )
             else:
                 unanswered.append(Problem(name, error.message, error.fix))
     if unanswered:
@@ -191,8 +197,13 @@ def _ill_matched(chosen: Sequence[Target], changes: Changes) -> list[Problem]:
             if name in ("", "..") or Path(name).name != name
         ]
     elif changes.one_student:
-        what = f"one student for several targets is wanted, and {names[0]} is the only one"
-        problems.append(Problem("--one-student", what, "name another one with --target"))
+        problems.append(
+            Problem(
+                "--one-student",
+                f"one student for several targets is wanted, and {names[0]} is the only one",
+                "name another one with --target",
+            )
+        )
     return problems
 
 
@@ -235,11 +246,8 @@ def _read(changes: Changes) -> _Replaced:
 
 
 def _changed(config: BuildConfig, replaced: _Replaced) -> BuildConfig:
-    search: dict[str, object] = {}
-    if replaced.trials is not None:
-        search["trials"] = replaced.trials
-    if replaced.time_ms is not None:
-        search["time"] = replaced.time_ms
+    wanted = (("trials", replaced.trials), ("time", replaced.time_ms))
+    search = {name: value for name, value in wanted if value is not None}
     return config.model_copy(
         update={
             "search": config.search.model_copy(update=search),

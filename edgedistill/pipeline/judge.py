@@ -6,7 +6,6 @@ A build, its winner's files and `quantize` come here alike: `realise` for a sear
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -43,6 +42,8 @@ from edgedistill.selection.ladder import Comparison, Margins, Measured, Tools, c
 
 QAT_EPOCHS = 2
 _RUN_LIMIT = Limits(24 * 3600, CONVERSION.memory_bytes)
+_RUNGS = TypeAdapter(tuple[LadderRung, ...])
+_VERIFICATION: TypeAdapter[Verification] = TypeAdapter(Verification)
 
 
 class Tune(Protocol):
@@ -53,7 +54,6 @@ class Tune(Protocol):
 
     def of(self, source: Source, scheme: QuantScheme) -> Source:
         """What training made of `source`. Raises TrialFailure where it diverges."""
-        ...
 
 
 # -- one file -------------------------------------------------------------------------------------------------------
@@ -70,14 +70,16 @@ def verified(bench: Bench, artifact: CompiledArtifact, source: Source) -> Verifi
     def make(folder: Path) -> None:
         images, labels = bench.images("validation", source.contract), bench.labels("validation")
         arguments = (format_for(artifact.format), artifact, bench.reference(source), images, labels)
-        # What came as a file is foreign: it may take down the process that runs it.
-        foreign = source.file is not None
-        found = in_child(f"running {source.label}", _RUN_LIMIT, verify, *arguments) if foreign else verify(*arguments)
+        found = (
+            verify(*arguments)
+            if source.file is None
+            # What came as a file is foreign: it may take down the process that runs it.
+            else in_child(f"running {source.label}", _RUN_LIMIT, verify, *arguments)
+        )
         write_atomic(folder / "verification.json", found.model_dump_json())
 
     folder = bench.store.stage("verify", key, make, subject=f"{source.label} {artifact.format} {artifact.scheme.label}")
-    content = json.loads((folder / "verification.json").read_text())
-    return (Verified if content["kind"] == "run" else Inspected).model_validate(content)
+    return _VERIFICATION.validate_json((folder / "verification.json").read_bytes())
 
 
 def stand_in_for(bench: Bench, artifact: CompiledArtifact, model: ExportedModel, source: Source) -> StandIn | None:
@@ -87,11 +89,13 @@ def stand_in_for(bench: Bench, artifact: CompiledArtifact, model: ExportedModel,
     if portable is artifact.format:
         return None
     found = verified(bench, compiled(bench, model, portable), source)
-    what = "the ONNX file it was built from, run by ONNX Runtime,"
     if not isinstance(found, Verified):
         return None
     return StandIn(
-        what=what, accuracy_validation=found.accuracy_validation, images=found.parity.images, right=found.right
+        what="the ONNX file it was built from, run by ONNX Runtime,",
+        accuracy_validation=found.accuracy_validation,
+        images=found.parity.images,
+        right=found.right,
     )
 
 
@@ -170,9 +174,14 @@ def why_dropped(bench: Bench, source: Source, result: SchemeResult, baseline: Sc
     than the widest precision (`baseline`) by the margins. The two run in turn where size does not tell."""
     if baseline is None:
         return ""
-    wider, file = _figures(baseline), _figures(result)
     name = baseline.scheme.label
-    found = Comparison(margins_of(bench), wider, file, lambda: _relative(bench, source, result, baseline), name)
+    found = Comparison(
+        margins_of(bench),
+        _figures(baseline),
+        _figures(result),
+        lambda: _relative(bench, source, result, baseline),
+        name,
+    )
     judged = f"{result.stand_in.what} " if result.stand_in else ""
     return f"{judged}{found.lost} beside {name}" if found.lost else found.unpaid
 
@@ -223,9 +232,8 @@ def choose(
     if scheme.precision is not Precision.INT8 or baseline is None:
         return Chosen(scheme, source)
     rungs = climbed(bench, source, form, baseline, tune)
-    for rung in rungs:
-        if rung.accepted:
-            return Chosen(rung.scheme, origin_of(source, rung.scheme, tune))
+    if accepted := next((rung for rung in rungs if rung.accepted), None):
+        return Chosen(accepted.scheme, origin_of(source, accepted.scheme, tune))
     seen = [rung for rung in rungs if rung.accuracy is not None]
     if len(seen) < 2:
         return Chosen(scheme, source)
@@ -252,10 +260,9 @@ def climbed(
         code=code.climbing(form),
         tools=EXPORT_TOOLS,
     )
-    known = TypeAdapter(tuple[LadderRung, ...])
 
     def make(folder: Path) -> None:
-        found = climb(
+        rungs = climb(
             _tools(bench, source, form, baseline, tune),
             _figures(baseline),
             margins_of(bench),
@@ -263,10 +270,10 @@ def climbed(
             qat_epochs=QAT_EPOCHS if tune else 0,
             layers_kept=format_for(form).layers_kept,
         )
-        write_atomic(folder / "ladder.json", known.dump_json(found.rungs))
+        write_atomic(folder / "ladder.json", _RUNGS.dump_json(rungs))
 
     folder = bench.store.stage("ladder", key, make, subject=f"{source.label} {form}")
-    return known.validate_json((folder / "ladder.json").read_bytes())
+    return _RUNGS.validate_json((folder / "ladder.json").read_bytes())
 
 
 def beside(

@@ -63,15 +63,12 @@ def known_before(
         for candidate in (candidates if first.config.search.warm_start else ())
         if (found := trained_before(first, candidate.spec, views))
     ]
-    files: list[KnownFile] = []
-    sources: list[str] = []
-    for bench, goal in zip(benches, goals, strict=True):
-        rows, source = _calibrated(bench, goal)
-        files += rows
-        sources += source
+    calibrated = [_calibrated(bench, goal) for bench, goal in zip(benches, goals, strict=True)]
+    sources = [source for _, sources in calibrated for source in sources]
     if curves:
         sources.append(f"{len(curves)} students of earlier searches tell what to expect of others")
-    return Known(files=tuple(files), curves=tuple(curves), sources=tuple(sources))
+    files = tuple(file for files, _ in calibrated for file in files)
+    return Known(files=files, curves=tuple(curves), sources=tuple(sources))
 
 
 def _calibrated(bench: Workbench, goal: Goal) -> tuple[list[KnownFile], list[str]]:
@@ -80,11 +77,9 @@ def _calibrated(bench: Workbench, goal: Goal) -> tuple[list[KnownFile], list[str
     if not bench.meter.measurable or bench.meter.scale is None:
         return [], []
     found = find_profile(bench.target, bench.meter.facts())
-    if found is None:
-        return [], []
-    name, day = found.path.name, found.profile.measured_at[:10]
-    if found.differences and found.shipped:
+    if found is None or (found.differences and found.shipped):
         return [], []  # a shipped one of another machine is no news
+    name, day = found.path.name, found.profile.measured_at[:10]
     if found.differences:
         return [], [f"the profile {name} from {day} is not used: {'; '.join(found.differences)}"]
     wanted = {scheme.precision for scheme in bench.schemes}

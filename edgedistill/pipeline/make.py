@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import platform
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar
 
 from torch import nn
 
@@ -15,7 +16,7 @@ from edgedistill.base.store import stage_key, write_atomic
 from edgedistill.base.versions import EXPORT_TOOLS
 from edgedistill.data.calibration import FILE as CALIBRATION
 from edgedistill.documents.artifacts import CompiledArtifact, ExportedModel
-from edgedistill.documents.specs import Format, Frozen, Precision, QuantScheme, Target
+from edgedistill.documents.specs import Format, Frozen, Precision, QuantScheme
 from edgedistill.formats import format_for
 from edgedistill.formats.convert import convert
 from edgedistill.formats.format import Conversion, IntegerStyle, ModelFormat
@@ -38,16 +39,19 @@ def portable(bench: Maker, source: Source, scheme: QuantScheme, form: Format) ->
     if source.file is not None and source.file.format is form and scheme.precision is Precision.FP32:
         return source.file
     source = rewritten_source(bench, source, scheme)
-    inputs = {
-        "source": source.key,
-        "contract": source.contract.model_dump(mode="json"),
-        "scheme": scheme.model_dump(mode="json"),
-        "format": form,
-        "style": style if scheme.integer else None,
-        "delegate": [bench.target.delegate, bench.target.soc] if form is Format.EXECUTORCH else None,
-        "calibration": bench.calibration.key if scheme.integer else None,
-    }
-    key = stage_key(inputs, code=code.exporting(form), tools=EXPORT_TOOLS)
+    key = stage_key(
+        {
+            "source": source.key,
+            "contract": source.contract.model_dump(mode="json"),
+            "scheme": scheme.model_dump(mode="json"),
+            "format": form,
+            "style": style if scheme.integer else None,
+            "delegate": [bench.target.delegate, bench.target.soc] if form is Format.EXECUTORCH else None,
+            "calibration": bench.calibration.key if scheme.integer else None,
+        },
+        code=code.exporting(form),
+        tools=EXPORT_TOOLS,
+    )
 
     def make(folder: Path) -> None:
         made = convert(conversion(bench, source, scheme, form, style), form, scheme, folder)
@@ -103,7 +107,7 @@ def style_for(bench: Maker, form: Format) -> IntegerStyle:
     compiles, here or on the device."""
     own, runtime = format_for(form), format_for(bench.target.runtime)
     reader = runtime if own.portable is form and runtime.portable is form else own
-    return reader.style(bench.machine)
+    return reader.style(bench.target.machine or platform.machine())
 
 
 def conversion(bench: Maker, source: Source, scheme: QuantScheme, form: Format, style: IntegerStyle) -> Conversion:
@@ -125,15 +129,17 @@ def conversion(bench: Maker, source: Source, scheme: QuantScheme, form: Format, 
 
 def compiled(bench: Maker, model: ExportedModel, form: Format | None = None) -> CompiledArtifact:
     """The file that `form`'s runtime loads on the target. Raises UnsupportedError with what stands in the way."""
-    runtime = format_for(form or bench.target.runtime)
+    target = bench.target
+    runtime = format_for(form or target.runtime)
+    facts = {"name": target.name, "machine": target.machine, "capabilities": target.compute_capabilities}
     key = stage_key(
-        {"model": model.sha256, "scheme": model.scheme.model_dump(mode="json"), "target": _compile_facts(bench.target)},
+        {"model": model.sha256, "scheme": model.scheme.model_dump(mode="json"), "target": facts},
         code=code.compiling(runtime.format),
         tools=EXPORT_TOOLS,
     )
 
     def make(folder: Path) -> None:
-        _save(apart(runtime, "compiling for", runtime.compile, model, bench.target, folder), folder / "compiled.json")
+        _save(apart(runtime, "compiling for", runtime.compile, model, target, folder), folder / "compiled.json")
 
     folder = bench.store.stage("compile", key, make, subject=f"{runtime.format} {model.scheme.label}")
     return _load(CompiledArtifact, folder / "compiled.json")
@@ -145,10 +151,6 @@ def apart(form: ModelFormat, doing: str, function: Callable[P, R], *arguments: P
     if form.in_this_process:
         return function(*arguments, **named)
     return in_child(f"{doing} {form.format}", CONVERSION, function, *arguments, **named)
-
-
-def _compile_facts(target: Target) -> dict[str, Any]:
-    return {"name": target.name, "machine": target.machine, "capabilities": target.compute_capabilities}
 
 
 def _save(value: ExportedModel | CompiledArtifact, path: Path) -> None:

@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-
-from torch import nn
 
 from edgedistill.base.errors import TrialFailure, UnsupportedError
 from edgedistill.base.progress import Note, StageAdvanced, StageFinished, StageStarted
@@ -37,7 +35,6 @@ from edgedistill.devices.stats import (
 from edgedistill.documents.artifacts import (
     CompiledArtifact,
     Latency,
-    Percentiles,
     Profile,
     Proof,
     Session,
@@ -46,9 +43,8 @@ from edgedistill.documents.artifacts import (
 from edgedistill.documents.specs import Budget, Contract, Percentile, Precision, QuantScheme, StudentSpec
 from edgedistill.formats import format_for
 from edgedistill.networks.build import build_student
-from edgedistill.networks.deploy import deploy
 from edgedistill.pipeline import code
-from edgedistill.pipeline.bench import Bench, Source
+from edgedistill.pipeline.bench import Bench, Source, random_source
 from edgedistill.pipeline.make import compiled, portable
 from edgedistill.pipeline.meter import Scale
 
@@ -65,15 +61,8 @@ SCALE_SESSIONS = 6
 
 def anchor_source() -> Source:
     """The network that files are compared with: the same weights everywhere, made from a seed."""
-
-    def load() -> nn.Module:
-        import torch
-
-        with torch.random.fork_rng(devices=()):
-            torch.manual_seed(0)
-            return deploy(build_student(ANCHOR_SPEC, ANCHOR_CONTRACT))
-
-    return Source("anchor", f"anchor {ANCHOR_SPEC.label}", ANCHOR_CONTRACT, load)
+    build = partial(build_student, ANCHOR_SPEC, ANCHOR_CONTRACT)
+    return random_source("anchor", f"anchor {ANCHOR_SPEC.label}", ANCHOR_CONTRACT, build)
 
 
 def anchor_file(bench: Bench) -> CompiledArtifact:
@@ -161,8 +150,7 @@ def compared(bench: Bench, artifact: CompiledArtifact, source: Source) -> Profil
 
 def relative_p50(bench: Bench, artifact: CompiledArtifact, source: Source, other: CompiledArtifact) -> float | None:
     """The artifact's p50 as a ratio to that of `other`, in turn with it; None where it cannot be measured."""
-    config = bench.meter.settings
-    profile = profiled(bench, artifact, source, Manner(config.compare / 1000, other, config.burst / 1000))
+    profile = profiled(bench, artifact, source, replace(comparison(bench), anchor=other))
     return ratio(profile.sessions[0], Percentile.P50) if profile else None
 
 
@@ -238,11 +226,9 @@ def prove(bench: Bench, artifact: CompiledArtifact, source: Source, budget: Budg
 
 def scale_alone(bench: Bench) -> None:
     """Take the scale of all comparisons from sessions of the anchor by itself."""
-    anchor = measurable_anchor(bench)
-    if anchor is None:
+    if (anchor := measurable_anchor(bench)) is None:
         return
-    profile = first_sessions(bench, anchor, anchor_source(), None, SCALE_SESSIONS)
-    if profile:
+    if profile := first_sessions(bench, anchor, anchor_source(), None, SCALE_SESSIONS):
         fraction = bench.meter.percentile.fraction
         set_scale(bench, anchor, profile, [percentile_ms(s.samples_ns, fraction) for s in profile.sessions])
 
@@ -250,8 +236,7 @@ def scale_alone(bench: Bench) -> None:
 def scale_beside(bench: Bench, artifact: CompiledArtifact, source: Source) -> Profile | None:
     """Take the scale from sessions of the teacher's file in turn with the anchor, which are its profile too; None where
     they cannot be taken."""
-    anchor = measurable_anchor(bench)
-    if anchor is None:
+    if (anchor := measurable_anchor(bench)) is None:
         return None
     profile = first_sessions(bench, artifact, source, anchor, SCALE_SESSIONS)
     if profile:
@@ -266,8 +251,9 @@ def set_scale(bench: Bench, anchor: CompiledArtifact, profile: Profile, values: 
     what differs from session to session in a proof."""
     start, latency = profile.sessions[0].start, anchor_latency(profile.sessions)
     bench.meter.scale = Scale(anchor, latency, spread(values), start.at if start else "")
-    told = f"anchor {format_ms(latency.p95)} at p95; sessions differ by {format_percent(bench.meter.scale.spread)}"
-    bench.store.listener(Note(told))
+    bench.store.listener(
+        Note(f"anchor {format_ms(latency.p95)} at p95; sessions differ by {format_percent(bench.meter.scale.spread)}")
+    )
 
 
 def measurable_anchor(bench: Bench) -> CompiledArtifact | None:
@@ -291,7 +277,6 @@ def latency_of(bench: Bench, profile: Profile | None) -> Latency:
     """A profile as a latency; without one, unknown with the reason."""
     if profile is None:
         return UnknownLatency(reason=bench.meter.not_measurable, device=bench.target.name)
-    anchor_ms: Percentiles | None = None
-    if bench.meter.scale and profile.anchor_sha256 == bench.meter.scale.anchor.sha256:
-        anchor_ms = bench.meter.scale.anchor_ms
+    scale = bench.meter.scale
+    anchor_ms = scale.anchor_ms if scale and profile.anchor_sha256 == scale.anchor.sha256 else None
     return measured_latency(profile, anchor_ms)

@@ -17,7 +17,7 @@ from edgedistill.documents.artifacts import TrainedStudent
 from edgedistill.pipeline.bench import Workbench
 from edgedistill.pipeline.jobs import Job
 from edgedistill.pipeline.measure import SCALE_SESSIONS
-from edgedistill.pipeline.prepare import open_bench, open_beside, open_space
+from edgedistill.pipeline.prepare import open_benches, open_space
 
 START_S = 1.5
 """What a session takes beside its samples: to start, load and warm up."""
@@ -30,14 +30,10 @@ def plan_of(jobs: Sequence[Job]) -> Plan:
 
 def _planned(job: Job) -> PlannedSearch:
     store = Store()
-    order, *others = job.orders
-    first = open_bench(order.config, order.target, store, base=order.base, require_measured=order.how.require_measured)
-    benches = [first]
-    for other in others:
-        benches.append(open_beside(first, other.config, other.target, require_measured=other.how.require_measured))
+    benches = open_benches(job.orders, store)
     candidates = open_space(*benches)
-    search = order.config.search
-    rungs = _rungs(first, min(search.candidates, search.trials, len(candidates)))
+    search = benches[0].config.search
+    rungs = _rungs(benches[0], min(search.candidates, search.trials, len(candidates)))
     speed = _images_per_second(store)
     return PlannedSearch(
         targets=tuple(_measured(bench, len(candidates), rungs) for bench in benches),

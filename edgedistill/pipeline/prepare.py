@@ -4,6 +4,7 @@ the view store."""
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
@@ -35,6 +36,7 @@ from edgedistill.networks.space import Candidate, Space, enumerate_space
 from edgedistill.networks.structure import structure_of
 from edgedistill.pipeline import code
 from edgedistill.pipeline.bench import Bench, Data, Source, Workbench
+from edgedistill.pipeline.jobs import Order
 from edgedistill.pipeline.judge import verified
 from edgedistill.pipeline.make import compiled, portable
 from edgedistill.pipeline.measure import compared, latency_of, scale_alone, scale_beside
@@ -67,10 +69,22 @@ def open_bench(config: BuildConfig, target: Target, store: Store, *, base: Path,
     return Workbench.of(config, target, Data(dataset, *channel_statistics(dataset)), store, meter, base)
 
 
-def open_beside(bench: Workbench, config: BuildConfig, target: Target, *, require_measured: bool) -> Workbench:
-    """A bench of another target with the data and the images of `bench`. Raises UnreachableError as `open_bench` does."""
-    meter = Meter.attached(config, target, bench.store, required=require_measured)
-    return replace(bench, config=config, target=target, meter=meter, export=config.export, space=config.space)
+def open_benches(orders: Sequence[Order], store: Store) -> tuple[Workbench, ...]:
+    """A bench for each order, all with the data and the images of the first. Raises what `open_bench` does."""
+    order, *others = orders
+    first = open_bench(order.config, order.target, store, base=order.base, require_measured=order.how.require_measured)
+    beside = (
+        replace(
+            first,
+            config=other.config,
+            target=other.target,
+            meter=Meter.attached(other.config, other.target, store, required=other.how.require_measured),
+            export=other.config.export,
+            space=other.config.space,
+        )
+        for other in others
+    )
+    return (first, *beside)
 
 
 def prepare_teacher(bench: Workbench) -> PreparedTeacher:

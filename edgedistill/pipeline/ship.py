@@ -46,6 +46,10 @@ class Made:
     result: SchemeResult
     profile: Profile | None
 
+    @property
+    def artifact(self) -> CompiledArtifact:
+        return self.result.artifact
+
 
 @dataclass(eq=False)
 class Files:
@@ -134,10 +138,10 @@ def device_commands(bench: Workbench, files: Files) -> str:
     """The commands that build on the device, from the package's ONNX files, the engines that cannot be built here."""
     builders = [format_for(form) for form in bench.formats if format_for(form).portable is not form]
     return "\n".join(
-        builder.device_command(name_of(bench, made.result.artifact), made.result.scheme)
+        builder.device_command(name_of(bench, made.artifact), made.result.scheme)
         for made in files.made
         for builder in builders
-        if made.result.artifact.format is builder.portable and made.asked in files.on_device
+        if made.artifact.format is builder.portable and made.asked in files.on_device
     )
 
 
@@ -148,8 +152,7 @@ def name_of(bench: Workbench, artifact: CompiledArtifact) -> str:
 
 def _with_stand_in(result: SchemeResult, verification: Inspected) -> SchemeResult:
     """What was run in the file's place, said among its checks as what it is."""
-    stand_in = result.stand_in
-    if stand_in is None:
+    if (stand_in := result.stand_in) is None:
         return result
     said = f"{stand_in.what} gets {format_percent(stand_in.accuracy_validation, 2)} of the validation split right"
     checked = verification.model_copy(update={"checks": (*verification.checks, said)})
@@ -158,8 +161,7 @@ def _with_stand_in(result: SchemeResult, verification: Inspected) -> SchemeResul
 
 def _tried(winner: Winner, artifact: CompiledArtifact) -> Proof | None:
     """What was tried of this very file in the search, met or not."""
-    proofs = [result.proof for result in winner.trial.schemes if result.artifact.sha256 == artifact.sha256]
-    return next(iter(proofs), None)
+    return next((tried.proof for tried in winner.trial.schemes if tried.artifact.sha256 == artifact.sha256), None)
 
 
 def _profile(bench: Workbench, artifact: CompiledArtifact, source: Source, proof: Proof | None) -> Profile | None:
@@ -186,12 +188,12 @@ def _over(result: SchemeResult, goal: Goal) -> str:
 
 def _outside(result: SchemeResult, goal: Goal) -> str:
     """The limits beside the budget that a file is known not to keep."""
-    unknown: dict[str, None] = {}
-    if result.peak_memory_bytes is None:
-        unknown["max_memory_bytes"] = None
-    if not isinstance(result.verification, Verified):
-        unknown["min_accuracy"] = None
-    return "; ".join(misses_beside_latency(result, goal.model_copy(update=unknown), trained_out=True))
+    known = {
+        "max_memory_bytes": result.peak_memory_bytes is not None,
+        "min_accuracy": isinstance(result.verification, Verified),
+    }
+    asked = goal.model_copy(update={limit: None for limit, is_known in known.items() if not is_known})
+    return "; ".join(misses_beside_latency(result, asked, trained_out=True))
 
 
 def _own_latency(bench: Workbench, winner: Winner, scheme: QuantScheme, profile: Profile | None) -> Latency:

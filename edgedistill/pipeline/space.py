@@ -11,9 +11,8 @@ from edgedistill.base.progress import Note
 from edgedistill.base.store import digest
 from edgedistill.formats import format_for
 from edgedistill.networks.build import Normalised
-from edgedistill.networks.deploy import deploy
 from edgedistill.networks.space import Candidate
-from edgedistill.pipeline.bench import Bench, Source
+from edgedistill.pipeline.bench import Bench, Source, random_source
 from edgedistill.pipeline.make import portable
 from edgedistill.pipeline.train import untrained
 
@@ -70,13 +69,9 @@ def _plain(bench: Bench, resolution: int) -> Source:
     """A convolution and a classifier: what every runtime of image models takes if it takes anything."""
     contract = bench.contract(resolution)
 
-    def load() -> nn.Module:
-        import torch
+    def build() -> nn.Module:
+        layers = (nn.Conv2d(3, 8, 3, 2, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        network = nn.Sequential(*layers, nn.Linear(8, len(contract.labels)))
+        return Normalised(network, contract.mean, contract.std)
 
-        with torch.random.fork_rng(devices=()):
-            torch.manual_seed(0)
-            layers = (nn.Conv2d(3, 8, 3, 2, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
-            network = nn.Sequential(*layers, nn.Linear(8, len(contract.labels)))
-        return deploy(Normalised(network, contract.mean, contract.std))
-
-    return Source("a plain convolution", digest(["a plain convolution"]), contract, load)
+    return random_source("a plain convolution", digest(["a plain convolution"]), contract, build)

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from torch import nn
-
-from edgedistill.base.progress import StageAdvanced
 from edgedistill.base.source_code import code_version
 from edgedistill.base.store import digest, file_sha256, stage_key
 from edgedistill.base.versions import TRAINING_TOOLS
@@ -28,7 +26,7 @@ from edgedistill.networks.deploy import deploy
 from edgedistill.networks.families.registry import code_of
 from edgedistill.networks.rounding.weights import with_weights
 from edgedistill.pipeline import code
-from edgedistill.pipeline.bench import Bench, Source, Workbench
+from edgedistill.pipeline.bench import Bench, Source, Workbench, random_source
 
 
 def _identity(spec: StudentSpec) -> dict[str, Any]:
@@ -53,17 +51,14 @@ def train(
     TrialFailure where training fails, BusyError where another process is at it and `wait` is off."""
     contract = bench.contract(spec.resolution)
     key = _training_key(bench, spec, views, epochs, total_epochs, previous)
-    subject = f"{spec.label} to epoch {epochs}"
 
     def make(folder: Path) -> None:
-        def on_progress(done: int, total: int, note: str) -> None:
-            bench.store.listener(StageAdvanced("train", done, total, note))
-
-        stretch = Stretch(epochs, folder, previous.weights.parent if previous else None, on_progress)
+        stretch = Stretch(epochs, folder, previous.weights.parent if previous else None, bench.store.listener)
         start = start_of(bench.space, spec.family)
         with training(bench.store.listener):
             train_student(spec, contract, lessons_of(bench, views), stretch, total_epochs, start)
 
+    subject = f"{spec.label} to epoch {epochs}"
     folder = bench.store.stage("train", key, make, subject=subject, resumable=True, wait=wait)
     return read_trained(folder)
 
@@ -80,8 +75,7 @@ def trained_before(bench: Workbench, spec: StudentSpec, views: ViewStore) -> tup
     rungs = bench.config.search.rungs
     for epochs in rungs:
         key = _training_key(bench, spec, views, epochs, rungs[-1], found[-1] if found else None)
-        folder = bench.store.find("train", key)
-        if folder is None:
+        if (folder := bench.store.find("train", key)) is None:
             break
         found.append(read_trained(folder))
     return tuple(found)
@@ -123,15 +117,8 @@ def source_of(bench: Workbench, trained: TrainedStudent) -> Source:
 def untrained(bench: Bench, spec: StudentSpec) -> Source:
     """A student with random weights: its files cost the same time to run as those of the trained one."""
     contract = bench.contract(spec.resolution)
-
-    def load() -> nn.Module:
-        import torch
-
-        with torch.random.fork_rng(devices=()):
-            torch.manual_seed(0)
-            return deploy(build_student(spec, contract))
-
-    return Source(f"{spec.label} (random weights)", digest(["untrained", _identity(spec)]), contract, load)
+    key = digest(["untrained", _identity(spec)])
+    return random_source(f"{spec.label} (random weights)", key, contract, partial(build_student, spec, contract))
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,13 +151,9 @@ class Tuning:
 
         def make(folder: Path) -> None:
             images = bench.calibration.pixels(source.contract)
-
-            def on_progress(done: int, total: int, note: str) -> None:
-                store.listener(StageAdvanced("tune", done, total, note))
-
             with training(store.listener):
                 lessons = lessons_of(bench, self.views)
-                tune(source.load(), source.contract, images, scheme, lessons, folder, on_progress)
+                tune(source.load(), source.contract, images, scheme, lessons, folder, store.listener)
 
         folder = store.stage("tune", key, make, subject=f"{source.label} {scheme.details}", resumable=True)
         return Source(

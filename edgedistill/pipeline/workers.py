@@ -25,7 +25,14 @@ from queue import SimpleQueue
 from threading import Thread, main_thread
 from typing import Any, ClassVar, Generic, ParamSpec, Protocol, TypeAlias, TypeVar
 
-from edgedistill.base.errors import EdgedistillError, InputError, MissingDependencyError, TrialFailure, UnreachableError
+from edgedistill.base.errors import (
+    EdgedistillError,
+    InputError,
+    MissingDependencyError,
+    TrialFailure,
+    UnreachableError,
+    first_line,
+)
 from edgedistill.base.progress import Event, Listener, Note, StageFinished
 from edgedistill.base.store import BusyError, Store, digest
 from edgedistill.data.datasets import load_dataset
@@ -131,11 +138,10 @@ class LabelTask(Task[Path]):
 
 
 class Executor(Protocol):
-    """Who does tasks."""
+    """What does tasks."""
 
     def run(self, tasks: Sequence[Task[Made]]) -> Iterator[tuple[int, Result[Made]]]:
         """What became of each task, with its number, as they end. Raises what a user has to mend."""
-        ...
 
 
 def do_all(
@@ -288,13 +294,12 @@ class OnRay:
     be forked, as converters are (edgedistill/base/isolation.py). In one process a build would hang now and then."""
 
     listener: Listener
-    threads: int = 1
 
     def run(self, tasks: Sequence[Task[Made]]) -> Iterator[tuple[int, Result[Made]]]:
         interrupted = _CONTEXT.Event()
         try:
             with _worker(interrupted) as client:
-                _submitted(client, _ray_begin, tasks, self.threads).result()
+                _submitted(client, _ray_begin, tasks).result()
                 try:
                     for _ in tasks:
                         number, result, told = _submitted(client, _ray_next).result()
@@ -307,8 +312,10 @@ class OnRay:
                 finally:
                     _submitted(client, _ray_end).result()
         except BrokenProcessPool:
-            fix = "see what ended it, most often memory; the same command goes on from there"
-            raise UnreachableError("the client of Ray died", fix=fix) from None
+            raise UnreachableError(
+                "the client of Ray died",
+                fix="see what ended it, most often memory; the same command goes on from there",
+            ) from None
 
 
 def check_ray() -> None:
@@ -369,8 +376,8 @@ _waiting: dict[Any, tuple[int, str]] = {}
 """The tasks under way: Ray's references to their results, with number and label."""
 
 
-def _ray_begin(tasks: Sequence[Task[Any]], threads: int) -> None:
-    """Hand the tasks to the cluster. Raises UnreachableError where it does not take them."""
+def _ray_begin(tasks: Sequence[Task[Any]]) -> None:
+    """Hand the tasks to the cluster, for one CPU each. Raises UnreachableError where it does not take them."""
     import ray
 
     # Ray's native code writes what it notices to whatever stdout is; that belongs to the build's result.
@@ -380,12 +387,11 @@ def _ray_begin(tasks: Sequence[Task[Any]], threads: int) -> None:
     try:
         ray.init(log_to_driver=False, include_dashboard=False, configure_logging=False)
     except (ConnectionError, RuntimeError, ValueError) as error:
-        told = str(error).strip().partition("\n")[0]
         raise UnreachableError(
-            f"Ray could not be used: {told}", fix="check RAY_ADDRESS, or leave --executor out"
+            f"Ray could not be used: {first_line(error)}", fix="check RAY_ADDRESS, or leave --executor out"
         ) from None
-    remote: Callable[..., Any] = ray.remote(num_cpus=threads, max_retries=MOST_DEATHS)(do_apart).remote
-    _waiting.update({remote(task, threads): (number, task.label) for number, task in enumerate(tasks)})
+    remote: Callable[..., Any] = ray.remote(num_cpus=1, max_retries=MOST_DEATHS)(do_apart).remote
+    _waiting.update({remote(task, 1): (number, task.label) for number, task in enumerate(tasks)})
 
 
 def _ray_next() -> tuple[int, Result[Any], list[StageFinished]]:

@@ -55,16 +55,14 @@ def _late(result: SchemeResult, goal: Goal) -> tuple[str, ...]:
 def misses_beside_latency(result: SchemeResult, goal: Goal, *, trained_out: bool) -> tuple[str, ...]:
     """`misses` without the budget."""
     found = []
-    size = result.artifact.bytes
+    size, memory = result.artifact.bytes, result.peak_memory_bytes
     if goal.max_bytes is not None and size > goal.max_bytes:
         found.append(
             f"{format_bytes(size)} in {result.scheme.label}, at most {format_bytes(goal.max_bytes)} are allowed"
         )
-    if goal.max_memory_bytes is not None:
-        memory = result.peak_memory_bytes
-        if memory is None or memory > goal.max_memory_bytes:
-            taken = "peak memory that is not measured" if memory is None else f"{format_bytes(memory)} of peak memory"
-            found.append(f"{taken} in {result.scheme.label}, at most {format_bytes(goal.max_memory_bytes)} are allowed")
+    if goal.max_memory_bytes is not None and (memory is None or memory > goal.max_memory_bytes):
+        taken = "peak memory that is not measured" if memory is None else f"{format_bytes(memory)} of peak memory"
+        found.append(f"{taken} in {result.scheme.label}, at most {format_bytes(goal.max_memory_bytes)} are allowed")
     if trained_out and goal.min_accuracy is not None and not accurate_enough(result, goal.min_accuracy):
         accuracy = validation_accuracy(result)
         reached = format_percent(accuracy, 2) if math.isfinite(accuracy) else "an unknown share"

@@ -58,29 +58,11 @@ class Tools(Generic[A]):
     ranked: Callable[[QuantScheme], Sequence[str]]
 
 
-@dataclass(frozen=True, eq=False)
-class Climbed(Generic[A]):
-    """Every rung that was tried, in order, and the winner's file; None where no rung is accepted."""
-
-    rungs: tuple[LadderRung, ...]
-    artifact: A | None
-
-    @property
-    def winner(self) -> LadderRung | None:
-        return next((rung for rung in self.rungs if rung.accepted), None)
-
-    @property
-    def best(self) -> LadderRung | None:
-        """The winner, else the rung that lost least; None where no file could be run."""
-        seen = [rung for rung in self.rungs if rung.accuracy is not None]
-        return self.winner or max(seen, key=lambda rung: rung.accuracy or 0.0, default=None)
-
-
 def climb(
     tools: Tools[A], baseline: Measured, margins: Margins, *, images: int, qat_epochs: int = 0, layers_kept: bool = True
-) -> Climbed[A]:
-    """Climb until a rung is accepted. `baseline` is the fp32 file; `images` calibrate; `qat_epochs` 0 leaves training
-    under rounding out, `layers_kept` false the mixed rungs."""
+) -> tuple[LadderRung, ...]:
+    """Climb until a rung is accepted: every one that was tried, in order. `baseline` is the fp32 file; `images` calibrate;
+    `qat_epochs` 0 leaves training under rounding out, `layers_kept` false the mixed rungs."""
     ladder = _Ladder(tools, baseline, margins)
     plain = QuantScheme(precision=Precision.INT8, calibration_images=images)
     for method in Calibration:
@@ -144,22 +126,17 @@ class Comparison:
     @cached_property
     def unpaid(self) -> str:
         """That it is neither smaller nor faster by the margin; empty if it is."""
-        if self.smaller >= self.margins.size:
+        margins, smaller = self.margins, self.smaller
+        if smaller >= margins.size:
             return ""
-        return does_not_pay(self.margins, self.smaller, self.relative_p50(), self.name)
-
-
-def does_not_pay(margins: Margins, smaller: float, relative_p50: float | None, wider: str) -> str:
-    """Why a file does not pay beside the `wider` one, of which it is smaller by a share inside the margin; empty if it is
-    faster by more than that."""
-    size = f"{abs(smaller):.0%} {'smaller' if smaller >= 0 else 'larger'} (margin {margins.size:.0%})"
-    if relative_p50 is None:
-        return f"does not pay beside {wider}: {size}, its latency is not known here"
-    faster = 1 - relative_p50
-    if faster >= margins.speed:
-        return ""
-    speed = f"{abs(faster):.0%} {'faster' if faster >= 0 else 'slower'} at p50 (margin {margins.speed:.0%})"
-    return f"does not pay beside {wider}: {speed}, {size}"
+        size = f"{abs(smaller):.0%} {'smaller' if smaller >= 0 else 'larger'} (margin {margins.size:.0%})"
+        if (relative_p50 := self.relative_p50()) is None:
+            return f"does not pay beside {self.name}: {size}, its latency is not known here"
+        faster = 1 - relative_p50
+        if faster >= margins.speed:
+            return ""
+        speed = f"{abs(faster):.0%} {'faster' if faster >= 0 else 'slower'} at p50 (margin {margins.speed:.0%})"
+        return f"does not pay beside {self.name}: {speed}, {size}"
 
 
 @dataclass(eq=False)
@@ -168,21 +145,17 @@ class _Ladder(Generic[A]):
     baseline: Measured
     margins: Margins
     rungs: list[LadderRung] = field(default_factory=list)
-    artifact: A | None = None
     worthwhile: bool = True
     """False once a file was neither smaller nor faster, whatever its accuracy."""
 
     def tried(self, scheme: QuantScheme) -> bool:
-        """Whether the file of this scheme is accepted; it takes the place of one that was before."""
+        """Whether the file of this scheme is accepted."""
         try:
-            artifact = self.tools.make(scheme)
-            rung, self.worthwhile = judge(self.tools, scheme, artifact, self.baseline, self.margins)
+            rung, self.worthwhile = judge(self.tools, scheme, self.tools.make(scheme), self.baseline, self.margins)
         except (UnsupportedError, TrialFailure, MissingDependencyError) as error:
             self.rungs.append(LadderRung(scheme=scheme, accepted=False, reason=error.message))
             return False
         self.rungs.append(rung)
-        if rung.accepted:
-            self.artifact = artifact
         return rung.accepted
 
     def best(self, otherwise: QuantScheme) -> QuantScheme:
@@ -216,16 +189,15 @@ class _Ladder(Generic[A]):
             else:
                 failed = middle
 
-    def climbed(self) -> Climbed[A]:
+    def climbed(self) -> tuple[LadderRung, ...]:
         """The last file that was accepted wins: it keeps fewer layers in float than those before."""
         last = max((i for i, rung in enumerate(self.rungs) if rung.accepted), default=-1)
-        rungs = [
+        return tuple(
             rung.model_copy(update={"accepted": False, "reason": "fewer layers in float will do"})
             if rung.accepted and i != last
             else rung
             for i, rung in enumerate(self.rungs)
-        ]
-        return Climbed(tuple(rungs), self.artifact)
+        )
 
 
 def _keeping(base: QuantScheme, kept: Sequence[str]) -> QuantScheme:

@@ -52,10 +52,8 @@ class RunningTrial:
         kept = sorted((r for r in schemes if not r.dropped), key=lambda result: comparable_ms(result, goal))
         if not kept:
             return "no precision was kept: " + "; ".join(s.dropped for s in schemes if s.dropped)
-        broken = sorted(
-            (misses(result, goal, trained_out=self.trained_out) for result in kept), key=lambda found: len(found)
-        )
-        return "; ".join(broken[0])
+        fewest = min((misses(result, goal, trained_out=self.trained_out) for result in kept), key=len)
+        return "; ".join(fewest)
 
     def tried(self, target: str, proof: Proof) -> None:
         """Keep what was tried of one of its files beside that."""

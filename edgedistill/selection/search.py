@@ -200,8 +200,7 @@ class Search:
         """The validation accuracy that a candidate's file must reach to become the incumbent, that of the incumbent
         file; None while any will do."""
         least = self.targets[0].goal.min_accuracy
-        finalists = self.finalists
-        if finalists and self.objective is Objective.ACCURACY:
+        if self.objective is Objective.ACCURACY and (finalists := self.finalists):
             return max(max(f.accuracy for f in finalists), least or 0.0)
         return least
 
@@ -280,8 +279,7 @@ class Search:
         if wanted <= 0:
             self.stopped = self._why_no_more()
             return ()
-        batch = self.propose(wanted)
-        if batch:
+        if batch := self.propose(wanted):
             return batch
         self.stopped = "no untried candidate is likely enough to do better"
         if self.finalists or self.tried_unlikely:

@@ -11,7 +11,6 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
-from typing import Literal
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution
@@ -19,14 +18,14 @@ from optuna.storages import BaseStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import TrialState, create_trial
 
-from edgedistill.base.errors import InputError
+from edgedistill.base.errors import InputError, first_line
 from edgedistill.base.progress import silent
 from edgedistill.base.store import lock
 from edgedistill.documents.specs import StudentSpec
+from edgedistill.selection.running_trial import State
 from edgedistill.selection.warm_start import Known
 
-State = Literal["failed", "pruned", "over_budget", "complete"]
-_OPTUNA_STATE = {
+_OPTUNA_STATE: dict[State, TrialState] = {
     "failed": TrialState.FAIL,
     "pruned": TrialState.PRUNED,
     "over_budget": TrialState.PRUNED,
@@ -36,8 +35,8 @@ _OPTUNA_STATE = {
 
 class _FlockLock(JournalFileOpenLock):
     """The lock of `journal` as the kernel keeps it: dropped with its process. Optuna's own are files, which a killed process
-    leaves behind; others then wait until it has grown old. Whoever has it first cuts off what one that was killed at its
-    last line left of that."""
+    leaves behind; others then wait until it has grown old. The first to have it cuts off the line
+    that a killed process had begun."""
 
     def __init__(self, journal: Path) -> None:
         self._journal = journal
@@ -67,10 +66,11 @@ class Study:
             self._study = optuna.create_study(
                 storage=_opened(storage), study_name=name, direction="maximize", load_if_exists=True
             )
-        values = {field: {getattr(spec, field) for spec in space} for field in StudentSpec.model_fields}
         self._distributions: dict[str, BaseDistribution] = {
-            field: CategoricalDistribution(sorted(choices, key=lambda value: (value is not None, value)))
-            for field, choices in values.items()
+            field: CategoricalDistribution(
+                sorted({getattr(spec, field) for spec in space}, key=lambda value: (value is not None, value))
+            )
+            for field in StudentSpec.model_fields
         }
         self._live: dict[int, optuna.trial.Trial] = {}
 
@@ -90,8 +90,7 @@ class Study:
 
     def report(self, number: int, *, epochs: int, accuracy: float) -> None:
         """Validation accuracy after `epochs`, Optuna's intermediate value. A value already there stays."""
-        trial = self._live.get(number)
-        if trial is None:
+        if (trial := self._live.get(number)) is None:
             return
         with self._my_turn():
             known = trial.storage.get_trial(trial._trial_id)
@@ -102,8 +101,7 @@ class Study:
         self, number: int, state: State, *, accuracy: float | None, reason: str, latency_ms: Mapping[str, float]
     ) -> None:
         """Finish a trial; `latency_ms` is that of its fastest file, by target. One that is finished stays as it is."""
-        trial = self._live.pop(number, None)
-        if trial is None:
+        if (trial := self._live.pop(number, None)) is None:
             return
         with self._my_turn():
             if trial.storage.get_trial(trial._trial_id).state.is_finished():
@@ -116,8 +114,7 @@ class Study:
         """What this search began with: as it is remembered here, else what `find` finds, remembered. A search that goes on
         takes the same way for it, whatever has been learnt elsewhere meanwhile."""
         with self._my_turn():
-            text = self._study.user_attrs.get("known")
-            if text is not None:
+            if (text := self._study.user_attrs.get("known")) is not None:
                 return Known.model_validate_json(text)
             found = find()
             self._study.set_user_attr("known", found.model_dump_json())
@@ -134,7 +131,7 @@ def _opened(storage: Path | str) -> BaseStorage:
             return optuna.storages.RDBStorage(storage)
         except Exception as error:  # SQLAlchemy's and its drivers', whichever is installed
             raise InputError(
-                f"the storage {storage} cannot be opened: {str(error).splitlines()[0]}",
+                f"the storage {storage} cannot be opened: {first_line(error)}",
                 fix="give a journal file, or a URL such as sqlite:///study.db",
             ) from None
     path = Path(storage)

@@ -34,7 +34,7 @@ from edgedistill.distill.loop import Schedule as Training
 from edgedistill.distill.loop import Stretch, train
 from edgedistill.distill.recipes.recipe import CrossEntropy
 from edgedistill.documents.build_file import AugmentationConfig
-from edgedistill.documents.specs import Contract, Format, Precision, StudentSpec, Target
+from edgedistill.documents.specs import Contract, Format, StudentSpec
 from edgedistill.formats import format_for
 from edgedistill.formats.onnx.export import export_onnx
 from edgedistill.networks.build import Normalised
@@ -44,8 +44,9 @@ from edgedistill.networks.program.program import probe_images, reference_logits,
 from edgedistill.networks.shapes import Shapes
 from edgedistill.networks.structure import Structure, structure_of
 from edgedistill.networks.tracing import record
+from edgedistill.testing.formats import CONTRACT, FormatConformance
 
-LABELS = ("anchor", "Bär", "cup", "dé", "ear")
+LABELS = CONTRACT.labels
 SIDES = (8, 11, 28, 64, 96, 224)
 MULTIPLES = (8, 16, 32)
 AXES = ("kernel", "expansion")
@@ -87,7 +88,7 @@ class FamilyConformance:
         with torch.random.fork_rng(devices=()):
             torch.manual_seed(0)
             network = self.family().build(spec, len(LABELS))
-        module = Normalised(network, (120.0, 115.0, 100.0), (60.0, 58.0, 62.0))
+        module = Normalised(network, CONTRACT.mean, CONTRACT.std)
         generator = torch.Generator().manual_seed(1)
         for norm in (m for m in module.modules() if isinstance(m, nn.BatchNorm2d)):
             count = norm.num_features
@@ -264,7 +265,7 @@ class FamilyConformance:
         spec, contract = self.spec(), _contract(28)
         deployed = deploy(self.student(spec))
         model = export_onnx(to_program(deployed, contract), contract, tmp_path / "model.onnx", build_hash="")
-        runtime, target = format_for(Format.ONNX), _here()
+        runtime, target = format_for(Format.ONNX), FormatConformance().target(Format.ONNX)
         assert runtime.unsupported(model, target) == ()
         images = probe_images(contract, 3)
         (got,) = runtime.run(runtime.compile(model, target, tmp_path / "compiled"), [images])
@@ -287,16 +288,4 @@ def _noise(side: int, batch_size: int, steps: int) -> ViewBatches:
 
 
 def _contract(side: int) -> Contract:
-    return Contract(resolution=side, mean=(120.0, 115.0, 100.0), std=(60.0, 58.0, 62.0), labels=LABELS)
-
-
-def _here() -> Target:
-    form = Format.ONNX
-    return Target(
-        name="here",
-        title="this machine",
-        runtime=form,
-        formats=(form,),
-        precisions=(Precision.FP32,),
-        transport="local",
-    )
+    return CONTRACT.model_copy(update={"resolution": side})

@@ -1,22 +1,19 @@
-"""What every runtime keeps, as tests.
+"""What every format keeps, as tests.
 
     from edgedistill.testing import FormatConformance
 
     class TestMine(FormatConformance):
-        def runtime(self):
-            return MyRuntime()
+        def form(self):
+            return MyFormat()
 
-        def portable(self, program, contract, folder):
-            return export_mine(program, contract, folder / "model.mine")
-
-pytest then tells, by name, what a runtime lacks. What needs hardware that is not here is skipped with the runtime's own
+pytest then tells, by name, what a format lacks. What needs hardware that is not here is skipped with the format's own
 words for what it needs.
 """
 
 from __future__ import annotations
 
 import inspect
-import shutil
+import platform
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -25,25 +22,26 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from torch.export import ExportedProgram
 
 from edgedistill.base.arrays import Images, Logits
 from edgedistill.base.errors import EdgedistillError, Problem
 from edgedistill.base.isolation import Limits, in_child
-from edgedistill.base.store import file_sha256, size_bytes
+from edgedistill.base.store import copy_atomic, file_sha256, size_bytes
 from edgedistill.devices.base import run_pushed, sample
 from edgedistill.devices.local import LocalDevice
 from edgedistill.devices.session import MeasurementProtocol, NotRunnableError
 from edgedistill.devices.stats import ratio
-from edgedistill.documents.artifacts import CompiledArtifact, ExportedModel, Inspection
-from edgedistill.documents.specs import Contract, Format, Percentile, Precision, Target
-from edgedistill.formats.format import ModelFormat
+from edgedistill.documents.artifacts import CompiledArtifact, ExportedModel, Inspection, Profile
+from edgedistill.documents.specs import Contract, Format, Percentile, Precision, QuantScheme, Target
+from edgedistill.formats import format_for
+from edgedistill.formats.format import Conversion, ModelFormat, Opened
 from edgedistill.networks.program.program import probe_images, reference_logits, to_program
 
 CONTRACT = Contract(
     resolution=32, mean=(120.0, 115.0, 100.0), std=(60.0, 58.0, 62.0), labels=("anchor", "Bär", "cup", "dé", "ear")
 )
 _METHODS = {
+    "open": ("path", "target"),
     "unsupported": ("model", "target"),
     "compile": ("model", "target", "folder"),
     "run": ("artifact", "batches"),
@@ -82,18 +80,30 @@ def conformance_network() -> nn.Module:
 
 
 class FormatConformance:
-    """Subclass it, give `runtime` and `portable`, and change `target` or `tolerance` where yours need it."""
+    """Subclass it, give `form`, and change `target`, `portable` or `tolerance` where yours need it."""
 
     tolerance = 1e-3
     """The largest difference of a logit that is allowed, of the largest logit."""
 
-    def runtime(self) -> ModelFormat:
-        """The runtime under test."""
-        raise NotImplementedError("give runtime()")
+    def form(self) -> ModelFormat:
+        """The format under test."""
+        raise NotImplementedError("give form()")
 
-    def portable(self, program: ExportedProgram, contract: Contract, folder: Path) -> ExportedModel:
-        """`program` in fp32 as the file that the runtime compiles, inside `folder`."""
-        raise NotImplementedError("give portable()")
+    def portable(self, folder: Path) -> ExportedModel:
+        """The suite's network in fp32 as the file that the format compiles, inside `folder`: made by the format's own
+        `convert`, or that of the format which it takes files of."""
+        form = self.form()
+        maker = form if form.portable is form.format else format_for(form.portable)
+        network = conformance_network()
+        what = Conversion(
+            contract=CONTRACT,
+            build_hash="",
+            module=lambda: network,
+            program=lambda: to_program(network, CONTRACT),
+            calibration=lambda: probe_images(CONTRACT),
+            style=form.style(platform.machine()),
+        )
+        return maker.convert(what, QuantScheme(precision=Precision.FP32), folder / f"model{maker.suffixes[0]}")
 
     def target(self, form: Format) -> Target:
         """The target that files are compiled for: this machine."""
@@ -112,71 +122,105 @@ class FormatConformance:
     @pytest.fixture(scope="class")
     @classmethod
     def model(cls, tmp_path_factory: pytest.TempPathFactory) -> ExportedModel:
-        program = to_program(conformance_network(), CONTRACT)
-        return cls().portable(program, CONTRACT, tmp_path_factory.mktemp("portable"))
+        return cls().portable(tmp_path_factory.mktemp("portable"))
 
     @pytest.fixture(scope="class")
     @classmethod
     def artifact(cls, model: ExportedModel, tmp_path_factory: pytest.TempPathFactory) -> CompiledArtifact:
-        suite, runtime = cls(), cls().runtime()
-        return runtime.compile(model, suite.target(runtime.format), tmp_path_factory.mktemp("compiled"))
+        suite, form = cls(), cls().form()
+        return form.compile(model, suite.target(form.format), tmp_path_factory.mktemp("compiled"))
 
     def logits(self, artifact: CompiledArtifact, *batches: Images) -> list[Logits]:
-        """What the runtime gives; skips where it says that this machine cannot run the file."""
+        """What the format gives; skips where it says that this machine cannot run the file."""
         try:
-            return list(self.runtime().run(artifact, batches))
+            return list(self.form().run(artifact, batches))
         except NotRunnableError as error:
             pytest.skip(error.message)
 
     # -- the tests ----------------------------------------------------------------------------------------------------
 
-    def test_it_has_the_five_methods(self) -> None:
-        runtime = self.runtime()
-        lacking = [name for name in ("format", "computed_by") if not hasattr(runtime, name)]
+    def test_it_has_the_methods(self) -> None:
+        form = self.form()
+        lacking = [name for name in ("format", "computed_by") if not hasattr(form, name)]
         for name, wanted in _METHODS.items():
-            method = getattr(runtime, name, None)
+            method = getattr(form, name, None)
             if method is None:
                 lacking.append(f"{name}({', '.join(wanted)})")
             elif tuple(inspect.signature(method).parameters) != wanted:
                 lacking.append(f"{name} with the parameters ({', '.join(wanted)})")
-        assert not lacking, f"the runtime lacks {', '.join(lacking)}"
+        assert not lacking, f"the format lacks {', '.join(lacking)}"
+
+    def test_its_files_are_called_and_fed_as_it_says(self, artifact: CompiledArtifact) -> None:
+        form = self.form()
+        assert form.format is artifact.format and artifact.path.name.endswith(form.suffixes)
+        assert form.file_name("student").startswith("student") and form.file_name("student").endswith(form.suffixes)
+        assert artifact.path.is_dir() is form.is_folder
+        assert form.input_edge(CONTRACT)["kind"] in ("tensor", "image")
+
+    def test_equal_networks_give_equal_bytes(self, model: ExportedModel, tmp_path: Path) -> None:
+        assert self.portable(tmp_path).sha256 == model.sha256
+        assert [path.name for path in tmp_path.iterdir()] == [model.path.name], "nothing else is left there"
 
     def test_it_takes_a_plain_network(self, model: ExportedModel) -> None:
-        runtime = self.runtime()
-        assert runtime.unsupported(model, self.target(runtime.format)) == ()
+        form = self.form()
+        assert form.unsupported(model, self.target(form.format)) == ()
 
     def test_what_it_does_not_take_is_named(self, model: ExportedModel) -> None:
-        runtime = self.runtime()
-        stranger = Format.EXECUTORCH if runtime.format is not Format.EXECUTORCH else Format.COREML
+        form = self.form()
+        stranger = Format.EXECUTORCH if form.format is not Format.EXECUTORCH else Format.COREML
         path = model.path.with_name("stranger.bin")
         path.write_bytes(b"this is no model")
         try:
-            found = runtime.unsupported(
-                model.model_copy(update={"format": stranger, "path": path}), self.target(runtime.format)
+            found = form.unsupported(
+                model.model_copy(update={"format": stranger, "path": path}), self.target(form.format)
             )
         except EdgedistillError as error:
             assert error.message
         else:
             assert found and all(isinstance(problem, Problem) and problem.what for problem in found)
 
+    def test_a_file_of_another_format_is_not_compiled(self, model: ExportedModel, tmp_path: Path) -> None:
+        form = self.form()
+        other = next(one for one in Format if one not in (model.format, form.format))
+        with pytest.raises(EdgedistillError):
+            form.compile(model.model_copy(update={"format": other}), self.target(form.format), tmp_path / "new")
+        assert not (tmp_path / "new").exists() or not list((tmp_path / "new").iterdir()), "nothing is left there"
+
     def test_what_it_compiles_is_whole_and_recorded(self, model: ExportedModel, tmp_path: Path) -> None:
-        runtime = self.runtime()
+        form = self.form()
         before = file_sha256(model.path)
-        artifact = runtime.compile(model, self.target(runtime.format), tmp_path / "new")
+        artifact = form.compile(model, self.target(form.format), tmp_path / "new")
         assert file_sha256(model.path) == before, "the portable file is left alone"
         assert artifact.path.is_relative_to(tmp_path / "new")
         assert [p for p in (tmp_path / "new").iterdir() if p != artifact.path] == [], "nothing else is left there"
-        assert (artifact.format, artifact.scheme) == (runtime.format, model.scheme)
+        assert (artifact.format, artifact.scheme) == (form.format, model.scheme)
         assert artifact.sha256 == file_sha256(artifact.path)
         assert artifact.bytes == size_bytes(artifact.path)
         assert artifact.toolchain and "absent" not in artifact.toolchain.values()
 
     def test_it_compiles_over_an_older_file(self, model: ExportedModel, tmp_path: Path) -> None:
-        runtime, target = self.runtime(), self.target(self.runtime().format)
-        first = runtime.compile(model, target, tmp_path)
-        again = runtime.compile(model, target, tmp_path)
+        form, target = self.form(), self.target(self.form().format)
+        first = form.compile(model, target, tmp_path)
+        again = form.compile(model, target, tmp_path)
         assert again.path == first.path
         assert again.sha256 == file_sha256(again.path)
+
+    def test_its_file_is_opened_wherever_it_lies(self, artifact: CompiledArtifact, tmp_path: Path) -> None:
+        form = self.form()
+        path = tmp_path / f"elsewhere{artifact.path.suffix}"
+        copy_atomic(artifact.path, path)
+        if record := form.record(Opened(artifact, CONTRACT), path.name):
+            path.with_name(f"{path.name}.json").write_text(record, encoding="utf-8")
+        opened = form.open(path, self.target(form.format))
+        assert opened.contract == CONTRACT
+        assert (opened.artifact.path, opened.artifact.sha256) == (path, artifact.sha256)
+        assert (opened.artifact.format, opened.artifact.scheme) == (artifact.format, artifact.scheme)
+
+    def test_a_path_without_a_file_is_an_error_in_words(self, artifact: CompiledArtifact, tmp_path: Path) -> None:
+        form = self.form()
+        with pytest.raises(EdgedistillError) as caught:
+            form.open(tmp_path / f"absent{artifact.path.suffix}", self.target(form.format))
+        assert caught.value.message
 
     def test_it_computes_what_the_network_computes(self, artifact: CompiledArtifact) -> None:
         images = probe_images(CONTRACT, 5)
@@ -195,6 +239,17 @@ class FormatConformance:
         np.testing.assert_allclose(np.concatenate(apart), together, rtol=1e-5, atol=1e-5)
         np.testing.assert_array_equal(images, before)
 
+    def test_images_of_another_size_are_an_error_in_words(self, artifact: CompiledArtifact) -> None:
+        smaller = probe_images(CONTRACT, 2)[:, :, 1:, 1:]
+        try:
+            list(self.form().run(artifact, [np.ascontiguousarray(smaller)]))
+        except NotRunnableError as error:
+            pytest.skip(error.message)
+        except EdgedistillError as error:
+            assert error.message
+        else:
+            pytest.fail("images of another size were computed")
+
     def test_a_machine_that_cannot_run_it_is_told_before_the_first_batch(self, artifact: CompiledArtifact) -> None:
         drawn = []
 
@@ -203,7 +258,7 @@ class FormatConformance:
             yield probe_images(CONTRACT)
 
         try:
-            next(iter(self.runtime().run(artifact, batches())))
+            next(iter(self.form().run(artifact, batches())))
         except NotRunnableError as error:
             assert error.message
             assert not drawn
@@ -222,11 +277,18 @@ class FormatConformance:
             anchor=anchor,
         )
 
-    def test_it_measures(self, artifact: CompiledArtifact) -> None:
+    def measured(
+        self, artifact: CompiledArtifact, images: Images | None, anchor: CompiledArtifact | None = None
+    ) -> Profile:
+        """The format's profile of one short session; skips where it says that this machine cannot run the file."""
         try:
-            profile = self.runtime().profile(artifact, probe_images(CONTRACT, 4), self.protocol(artifact))
+            return self.form().profile(artifact, images, self.protocol(artifact, anchor))
         except NotRunnableError as error:
             pytest.skip(error.message)
+
+    @pytest.mark.parametrize("inputs", ["given", "made up"])
+    def test_it_measures(self, artifact: CompiledArtifact, inputs: str) -> None:
+        profile = self.measured(artifact, probe_images(CONTRACT, 4) if inputs == "given" else None)
         assert (profile.artifact_sha256, profile.target) == (artifact.sha256, "here")
         assert profile.anchor_sha256 is None
         (session,) = profile.sessions
@@ -236,11 +298,7 @@ class FormatConformance:
         assert not session.anchor_ns
 
     def test_it_measures_two_files_in_turn(self, artifact: CompiledArtifact) -> None:
-        protocol = self.protocol(artifact, anchor=artifact)
-        try:
-            profile = self.runtime().profile(artifact, probe_images(CONTRACT, 4), protocol)
-        except NotRunnableError as error:
-            pytest.skip(error.message)
+        profile = self.measured(artifact, probe_images(CONTRACT, 4), anchor=artifact)
         assert profile.anchor_sha256 == artifact.sha256
         (session,) = profile.sessions
         assert min(len(session.samples_ns), len(session.anchor_ns)) >= 60
@@ -249,7 +307,7 @@ class FormatConformance:
         assert 0.5 < ratio(session, Percentile.P50) < 2, "a file is about as fast as itself"
 
     def test_it_looks_inside_without_running(self, artifact: CompiledArtifact) -> None:
-        found = self.runtime().inspect(artifact)
+        found = self.form().inspect(artifact)
         assert isinstance(found, Inspection)
         assert found.checks and all(check == check.strip() and check for check in found.checks)
         assert all(isinstance(value, str) for value in found.facts.values())
@@ -261,15 +319,15 @@ class FormatConformance:
     def test_a_damaged_file_is_an_error_in_words(self, artifact: CompiledArtifact, tmp_path: Path, damage: str) -> None:
         damaged = artifact.model_copy(update={"path": tmp_path / artifact.path.name})
         _damage(artifact.path, damaged.path, damage)
-        whole = self.runtime().inspect(artifact).checks
-        found = in_child("inspecting a damaged file", _ROOMY, _outcome, self.runtime(), damaged)
+        whole = self.form().inspect(artifact).checks
+        found = in_child("inspecting a damaged file", _ROOMY, _outcome, self.form(), damaged)
         assert found != whole, f"a {damage} file passed every check"
 
 
-def _outcome(runtime: ModelFormat, artifact: CompiledArtifact) -> tuple[str, ...]:
+def _outcome(form: ModelFormat, artifact: CompiledArtifact) -> tuple[str, ...]:
     """What `inspect` says of a damaged file, be it in checks or as an error."""
     try:
-        return runtime.inspect(artifact).checks
+        return form.inspect(artifact).checks
     except EdgedistillError as error:
         assert error.message
         return (error.message,)
@@ -277,12 +335,8 @@ def _outcome(runtime: ModelFormat, artifact: CompiledArtifact) -> tuple[str, ...
 
 def _damage(source: Path, target: Path, how: str) -> None:
     """A copy of a file, or of a folder whose largest file is the one damaged."""
-    if source.is_dir():
-        shutil.copytree(source, target)
-        victim = max((p for p in target.rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
-    else:
-        shutil.copyfile(source, target)
-        victim = target
+    copy_atomic(source, target)
+    victim = max((p for p in (target, *target.rglob("*")) if p.is_file()), key=lambda p: p.stat().st_size)
     content = victim.read_bytes()
     random = np.random.default_rng(0).bytes(len(content))
     victim.write_bytes({"truncated": content[: len(content) // 3], "random": random, "empty": b""}[how])

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edgedistill.data import views as viewing
 from edgedistill.data.augment import NEUTRAL, TWO_SIDED, ImageOperation
 from edgedistill.data.preprocessing import resize
 from edgedistill.data.sources import GreyImages
@@ -15,7 +16,6 @@ from edgedistill.data.views import (
     draw_views,
     identity_views,
     mixed_labels,
-    render,
     render_batch,
 )
 from edgedistill.documents.build_file import AugmentationConfig
@@ -48,6 +48,11 @@ CONTRACT = Contract(resolution=16, mean=(0, 0, 0), std=(1, 1, 1), labels=("a", "
 
 def image(width: int, height: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def render(pixels: np.ndarray, view: np.void, contract: Contract) -> np.ndarray:
+    """What a view shows of one image."""
+    return viewing.render([pixels], np.zeros(1, np.int64), np.asarray(view).reshape(1), contract)[0]
 
 
 def test_a_view_takes_18_bytes() -> None:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 
 from edgedistill.base.errors import InputError, TrialFailure
+from edgedistill.base.progress import Event, StageAdvanced
 from edgedistill.data.datasets import Dataset
 from edgedistill.distill import loop
 from edgedistill.distill.evaluate import split_accuracy
@@ -47,7 +48,12 @@ def run(spec: StudentSpec, contract: Contract, digits: Dataset, view_store: View
             "on_progress": ignore,
         } | options
         lessons = Lessons(digits, AUGMENTATION, given["config"], given["view_store"])
-        stretch = Stretch(epochs, folder, given["previous"], given["on_progress"])
+
+        def listen(event: Event) -> None:
+            assert isinstance(event, StageAdvanced) and event.stage == "train"
+            given["on_progress"](event.done, event.total, event.note)
+
+        stretch = Stretch(epochs, folder, given["previous"], listen)
         return train_student(spec, contract, lessons, stretch, total_epochs, given.get("start"))
 
     return train

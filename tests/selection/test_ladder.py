@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import pytest
 from hypothesis import given
@@ -12,12 +13,23 @@ from edgedistill.base.errors import UnsupportedError
 from edgedistill.base.intervals import Answers, pack
 from edgedistill.documents.artifacts import LadderRung
 from edgedistill.documents.specs import Calibration, Precision, QuantScheme
-from edgedistill.selection.ladder import Climbed, Margins, Measured, Tools, climb, judge
+from edgedistill.selection.ladder import Margins, Measured, Tools, climb, judge
 
 LAYERS = tuple(f"layer{i:02}" for i in range(20))
 IMAGES = 360
 FP32 = Measured(Answers(0.9, IMAGES), bytes=1000)
 HALF_A_POINT = Margins(max_loss=0.005)
+
+
+@dataclass(frozen=True)
+class Climbed:
+    """The rungs that were tried, in order."""
+
+    rungs: tuple[LadderRung, ...]
+
+    @property
+    def winner(self) -> LadderRung | None:
+        return next((rung for rung in self.rungs if rung.accepted), None)
 
 
 def rung_of(
@@ -29,7 +41,7 @@ def rung_of(
     baseline: Measured = FP32,
     margins: Margins = HALF_A_POINT,
     qat_epochs: int = 0,
-) -> Climbed[QuantScheme]:
+) -> Climbed:
     """Climb with schemes for files; of their answers the accuracy alone is known."""
 
     def make(scheme: QuantScheme) -> QuantScheme:
@@ -42,17 +54,17 @@ def rung_of(
         return None if found is None else Answers(found, IMAGES)
 
     tools = Tools(make=make, answers=answers, bytes=size, relative_p50=relative_p50, ranked=lambda scheme: LAYERS)
-    return climb(tools, baseline, margins, images=256, qat_epochs=qat_epochs)
+    return Climbed(climb(tools, baseline, margins, images=256, qat_epochs=qat_epochs))
 
 
-def steps(climbed: Climbed[QuantScheme]) -> list[str]:
+def steps(climbed: Climbed) -> list[str]:
     return [rung.scheme.details for rung in climbed.rungs]
 
 
 def test_plain_int8_inside_the_loss_ends_it() -> None:
     climbed = rung_of(lambda scheme: 0.895)
     assert steps(climbed) == ["int8"]
-    assert climbed.winner == climbed.rungs[0] and climbed.artifact == climbed.winner.scheme
+    assert climbed.winner is not None and climbed.winner == climbed.rungs[0]
     assert climbed.winner.scheme.calibration_images == 256 and climbed.winner.loss == pytest.approx(0.005)
 
 
@@ -84,7 +96,6 @@ def test_as_few_layers_as_will_do_are_kept(needed: int) -> None:
     if climbed.winner is not None:
         assert climbed.winner.scheme.precision is Precision.MIXED
         assert climbed.winner.scheme.kept == LAYERS[:needed], "the most damaged first"
-        assert climbed.artifact == climbed.winner.scheme
         assert sum(rung.accepted for rung in climbed.rungs) == 1
         assert len(climbed.rungs) <= 5 + 5 + 3
 
@@ -92,7 +103,7 @@ def test_as_few_layers_as_will_do_are_kept(needed: int) -> None:
 def test_growth_stops_where_it_does_not_pay_any_more() -> None:
     climbed = rung_of(lambda scheme: 0.5, size=lambda scheme: 300 + 200 * len(scheme.kept))
     assert [len(rung.scheme.kept) for rung in climbed.rungs if rung.scheme.kept] == [1, 2, 4]
-    assert climbed.winner is None and climbed.artifact is None
+    assert climbed.winner is None
     assert "does not pay beside fp32: 10% larger" in climbed.rungs[-1].reason
 
 
@@ -171,11 +182,12 @@ def test_a_file_that_cannot_be_run_is_not_held_against_anything() -> None:
 
 def test_a_format_that_can_do_nothing() -> None:
     climbed = rung_of(lambda scheme: 0.9, refused=lambda scheme: True)
-    assert climbed.winner is None and climbed.best is None
+    assert climbed.winner is None
     assert all(rung.reason for rung in climbed.rungs)
 
 
-def test_without_a_winner_the_best_is_the_one_that_lost_least() -> None:
+def test_a_rung_comes_back_from_json_as_it_was() -> None:
     climbed = rung_of(lambda scheme: 0.7 + 0.001 * len(scheme.kept))
-    assert climbed.best is not None and len(climbed.best.scheme.kept) == 16
-    assert LadderRung.model_validate_json(climbed.best.model_dump_json()) == climbed.best
+    most = max(climbed.rungs, key=lambda rung: len(rung.scheme.kept))
+    assert len(most.scheme.kept) == 16 and most.accuracy == max(rung.accuracy or 0.0 for rung in climbed.rungs)
+    assert LadderRung.model_validate_json(most.model_dump_json()) == most

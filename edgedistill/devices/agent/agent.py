@@ -13,7 +13,8 @@ Anything else is a bug and keeps its traceback.
 With `--parent` the process ends when that parent does: an orphan would run on beside the next measurement.
 
 The file that a job names as its `loader` is the format's. It holds `TITLE` (its name for people), `INSTALL` (the command
-that brings it), `describe`, `errors`, `kind_of`, a class `Model`, and `TRACES`: whether that takes a folder for a trace.
+that brings it), `describe`, `errors`, `kind_of`, `load`, which gives a Model, and `TRACES`: whether `load` takes a folder
+for a trace.
 """
 
 from __future__ import annotations
@@ -105,12 +106,10 @@ def random_values(kind: str, shape: Sequence[int], generator: Any) -> Any:
 
     if kind in ("float16", "float32", "float64"):
         return np.asarray(generator.standard_normal(shape)).astype(kind)
-    if kind in ("uint8", "int8"):
-        low, high = (0, 256) if kind == "uint8" else (-128, 128)
-        return np.asarray(generator.integers(low, high, shape)).astype(kind)
-    if kind == "bool" or re.fullmatch(r"u?int(16|32|64)", kind):
-        return np.asarray(generator.integers(0, 2, shape)).astype(kind)
-    raise AgentError("inputs", f"no values can be made for an input of type {kind}")
+    if not re.fullmatch(r"bool|u?int(8|16|32|64)", kind):
+        raise AgentError("inputs", f"no values can be made for an input of type {kind}")
+    low, high = {"uint8": (0, 256), "int8": (-128, 128)}.get(kind, (0, 2))
+    return np.asarray(generator.integers(low, high, shape)).astype(kind)
 
 
 def given_values(path: str | None) -> Any:
@@ -141,11 +140,11 @@ def make_feeds(model: Model, job: dict[str, Any], values: Any) -> list[Any]:
         wrong.append(given_name)
     if wrong:
         raise AgentError("inputs", f"the model has no input {', '.join(wrong)}; it has {', '.join(sorted(names))}")
-    fixed: dict[str, Any] = {}
-    for name, kind, shape in model.inputs:
-        if values is None or name != given_name:
-            sizes = given_shapes.get(name) or [1 if size < 0 else size for size in shape]
-            fixed[name] = random_values(kind, sizes, generator)
+    fixed = {
+        name: random_values(kind, given_shapes.get(name) or [1 if size < 0 else size for size in shape], generator)
+        for name, kind, shape in model.inputs
+        if values is None or name != given_name
+    }
     if values is None:
         return [model.feed(fixed)]
     return [model.feed({**fixed, given_name: np.ascontiguousarray(values[i : i + 1])}) for i in range(len(values))]
@@ -224,7 +223,7 @@ def measure(job: dict[str, Any]) -> dict[str, Any]:
         operators = []
         if job["operators"] and runtime.TRACES:
             with tempfile.TemporaryDirectory(prefix="edgedistill-trace-") as folder:
-                traced = runtime.Model(job["model"], job["threads"], job["input_shapes"], folder)
+                traced = runtime.load(job["model"], job["threads"], job["input_shapes"], folder)
                 operators = time_operators(traced, feeds)
     return {
         "session": {
@@ -243,7 +242,7 @@ def measure(job: dict[str, Any]) -> dict[str, Any]:
 def loaded(job: dict[str, Any], runtime: Any) -> Model:
     """The job's model. Raises AgentError("load")."""
     with failing("load", job, runtime):
-        model: Model = runtime.Model(job["model"], job["threads"], job["input_shapes"])
+        model: Model = runtime.load(job["model"], job["threads"], job["input_shapes"])
     return model
 
 
@@ -310,11 +309,9 @@ def main() -> int:
         except (ValueError, TypeError) as error:
             raise AgentError("job", f"the job on stdin is not a JSON object: {error}") from error
         document, code = measure(job), 0
-    except AgentError as error:
-        document, code = {"error": {"kind": error.kind, "message": str(error), "fix": error.fix}}, 1
-    except MemoryError:
-        starved = {"kind": "memory", "message": "there is not enough memory to measure", "fix": FIXES["memory"]}
-        document, code = {"error": starved}, 1
+    except (AgentError, MemoryError) as error:
+        told = error if isinstance(error, AgentError) else AgentError("memory", "there is not enough memory to measure")
+        document, code = {"error": {"kind": told.kind, "message": str(told), "fix": told.fix}}, 1
     with answer:
         json.dump(document, answer, allow_nan=False)
     return code

@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+PR_SET_PDEATHSIG = 1
 PARENT_POLL_S = 0.5
 REFERENCE_REPEATS = 15
 REFERENCE_ROUNDS = 1000
@@ -27,14 +28,11 @@ REFERENCE_ROUNDS = 1000
 
 def die_with_parent(parent: int) -> None:
     """End this process when `parent` ends: by the kernel's own signal on Linux, by asking twice a second elsewhere."""
-    if sys.platform == "linux":
-        pr_set_pdeathsig = 1
-        libc = ctypes.CDLL(None, use_errno=True)
-        if libc.prctl(pr_set_pdeathsig, signal.SIGKILL, 0, 0, 0) == 0:
-            # The parent may have died before the call, and then no signal comes.
-            if os.getppid() != parent:
-                os._exit(1)
-            return
+    if sys.platform == "linux" and ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) == 0:
+        # The parent may have died before the call, and then no signal comes.
+        if os.getppid() != parent:
+            os._exit(1)
+        return
     threading.Thread(target=poll_parent, args=(parent,), daemon=True).start()
 
 
@@ -57,10 +55,7 @@ def pin(cpus: Sequence[int]) -> list[int]:
 
 def status_bytes(field: str) -> int | None:
     """A memory figure of this process from the kernel (`VmHWM`, `VmRSS`), in bytes; None off Linux."""
-    try:
-        match = re.search(rf"^{field}:\s+(\d+) kB", Path("/proc/self/status").read_text(), re.MULTILINE)
-    except OSError:
-        return None
+    match = re.search(rf"^{field}:\s+(\d+) kB", read_text("/proc/self/status"), re.MULTILINE)
     return int(match[1]) * 1024 if match else None
 
 
@@ -111,8 +106,7 @@ def read_text(path: str) -> str:
 
 def sysctl(name: str) -> str:
     """A value of macOS' sysctl, empty if there is none."""
-    result = subprocess.run(["/usr/sbin/sysctl", "-n", name], capture_output=True, text=True, check=False)
-    return result.stdout.strip()
+    return subprocess.run(["/usr/sbin/sysctl", "-n", name], capture_output=True, text=True, check=False).stdout.strip()
 
 
 def cpu_name() -> str:

@@ -123,13 +123,12 @@ class Labeller:
             )
         finite = np.isfinite(logits).all(axis=1)
         if not finite.all():
-            problems = [
-                Problem(f"training image {self.dataset.splits.train[position]}, view {view}", "logits are not finite")
-                for position in positions[~finite].tolist()
-            ]
             raise InputError(
                 f"the teacher {self.teacher.name} gives logits that are not finite (NaN or infinite)",
-                problems=problems,
+                problems=[
+                    Problem(f"training image {image}, view {view}", "logits are not finite")
+                    for image in self.dataset.splits.train[positions[~finite]].tolist()
+                ],
                 fix="check its weights and the mean and std it was trained with; a diverged fit needs a lower learning_rate",
             )
         return shifted_logits(logits).astype(np.float16)

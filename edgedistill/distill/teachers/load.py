@@ -29,10 +29,9 @@ def load_teacher(config: TeacherConfig, dataset: Dataset, data_config: DataConfi
     training starts from, drawn from the seed of `fit` where there are none. Raises InputError.
     """
     _require_trained(config)
-    classes = len(dataset.classes)
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(config.fit.seed if config.fit else 0)
-        network = build_network(config, classes, base)
+        network = build_network(config, len(dataset.classes), base)
     if config.checkpoint is not None:
         load_checkpoint(network, config.checkpoint)
     mean, std = _statistics(config, network, dataset)

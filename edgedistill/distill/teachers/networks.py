@@ -16,7 +16,7 @@ from timm import create_model, get_pretrained_cfg, is_model, list_models
 from timm.models import PretrainedCfg
 from torch import nn
 
-from edgedistill.base.errors import InputError, NotFetchedError, Problem
+from edgedistill.base.errors import InputError, NotFetchedError, Problem, first_line
 from edgedistill.base.quiet import quiet
 from edgedistill.distill.teachers.identity import find_module, is_local
 from edgedistill.documents.build_file import TeacherConfig
@@ -42,12 +42,12 @@ def _timm_network(config: TeacherConfig, name: str, classes: int) -> nn.Module:
             network: nn.Module = create_model(name, pretrained=config.pretrained, **arguments)
     except OSError as error:
         raise NotFetchedError(
-            f"[teacher] the pretrained weights of {name} cannot be fetched: {str(error).splitlines()[0]}",
+            f"[teacher] the pretrained weights of {name} cannot be fetched: {first_line(error)}",
             fix="connect to the network once (they are kept), or give a checkpoint = FILE",
         ) from error
     except (TypeError, ValueError, RuntimeError, AssertionError) as error:
         raise InputError(
-            f"[teacher] timm cannot build {name}: {str(error).splitlines()[0] if str(error) else type(error).__name__}",
+            f"[teacher] timm cannot build {name}: {first_line(error)}",
             fix="check arguments and resolution in [teacher]",
         ) from error
     return network
@@ -58,30 +58,44 @@ def _timm_settings(name: str) -> PretrainedCfg:
     architecture, _, tag = name.partition(".")
     if not is_model(architecture):
         near = difflib.get_close_matches(architecture, list_models(), 3)
-        fix = f"did you mean {' or '.join(near)}?" if near else "timm.list_models() has all names"
-        raise InputError(f"[teacher] model: timm has no model {architecture!r}", fix=fix)
+        raise InputError(
+            f"[teacher] model: timm has no model {architecture!r}",
+            fix=f"did you mean {' or '.join(near)}?" if near else "timm.list_models() has all names",
+        )
     try:
         settings: PretrainedCfg | None = get_pretrained_cfg(name)
     except RuntimeError as error:
         known = list_models(f"{architecture}.*", pretrained=True)
-        fix = f"known: {', '.join(known)}" if known else f"write timm:{architecture}"
-        raise InputError(f"[teacher] model: {architecture} has no weights tagged {tag!r}", fix=fix) from error
+        raise InputError(
+            f"[teacher] model: {architecture} has no weights tagged {tag!r}",
+            fix=f"known: {', '.join(known)}" if known else f"write timm:{architecture}",
+        ) from error
     return settings or PretrainedCfg()
 
 
 def _check_timm(config: TeacherConfig, name: str, classes: int, settings: PretrainedCfg) -> None:
-    problems = []
     arguments = config.arguments
-    for reserved, instead in (("pretrained", "pretrained"), ("checkpoint_path", "checkpoint"), ("in_chans", None)):
-        if reserved in arguments:
-            fix = f"write {instead} in [teacher]" if instead else "a teacher takes RGB"
-            problems.append(Problem("[teacher] arguments", f"{reserved} cannot be given here", fix))
+    reserved = {
+        "pretrained": "write pretrained in [teacher]",
+        "checkpoint_path": "write checkpoint in [teacher]",
+        "in_chans": "a teacher takes RGB",
+    }
+    problems = [
+        Problem("[teacher] arguments", f"{argument} cannot be given here", fix)
+        for argument, fix in reserved.items()
+        if argument in arguments
+    ]
     if arguments.get("num_classes", classes) != classes:
         what = f"num_classes is {arguments['num_classes']}, and the data has {classes} classes"
         problems.append(Problem("[teacher] arguments", what, "leave num_classes out"))
     if config.pretrained and not settings.has_weights:
-        fix = "add fit = { epochs = 10 } to train it, or a checkpoint"
-        problems.append(Problem("[teacher] pretrained", f"timm has no pretrained weights for {name}", fix))
+        problems.append(
+            Problem(
+                "[teacher] pretrained",
+                f"timm has no pretrained weights for {name}",
+                "add fit = { epochs = 10 } to train it, or a checkpoint",
+            )
+        )
     elif config.pretrained and settings.num_classes != classes and config.fit is None:
         what = f"{name} was trained for {settings.num_classes} classes, and the data has {classes}: its head is new"
         problems.append(Problem("[teacher] pretrained", what, "add fit = { epochs = 10 } to [teacher]"))

@@ -17,22 +17,14 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from edgedistill.base.progress import Listener, StageAdvanced, silent
 from edgedistill.base.store import BusyError, Store, digest, stage_key, write_atomic
 from edgedistill.data.augment import AUGMENTATION_VERSION
 from edgedistill.data.datasets import Dataset
-from edgedistill.data.views import Views, render_batch
-from edgedistill.distill.teachers.labelling import (
-    LOWEST,
-    Labeller,
-    file_name,
-    live_logits,
-    record_dtype,
-    shifted_logits,
-)
+from edgedistill.data.views import Views
+from edgedistill.distill.teachers.labelling import Labeller, file_name, record_dtype
 from edgedistill.distill.teachers.teacher import Teacher
 from edgedistill.documents.build_file import AugmentationConfig
 
@@ -87,30 +79,22 @@ class ViewStore:
         return np.memmap(self.folder / file_name(view), record_dtype(self.classes), mode="r", shape=(self.images,))
 
 
-@dataclass(frozen=True)
-class ViewStoreCheck:
-    """Stored logits beside the live teacher's on `images` (view, image) pairs. `max_abs_error`: largest difference
-    of any logit that is not clipped. `index_mismatches`: pairs whose top class differs, or whose partner is not in the
-    split."""
-
-    images: int
-    max_abs_error: float
-    index_mismatches: int
-
-
 def view_store_key(teacher: Teacher, dataset: Dataset, augmentation: AugmentationConfig) -> str:
     """Hash of all that the store's content depends on: teacher and its contract, training images in order, augmentation,
     the code and the libraries that render and compute."""
-    inputs = {
-        "format": FORMAT_VERSION,
-        "operations": AUGMENTATION_VERSION,
-        "teacher": teacher.key,
-        "contract": teacher.contract.model_dump(mode="json"),
-        "data": dataset.fingerprint,
-        "train": dataset.splits.train.tolist(),
-        "augmentation": augmentation.model_dump(mode="json"),
-    }
-    return stage_key(inputs, code=_CODE, tools=_TOOLS)
+    return stage_key(
+        {
+            "format": FORMAT_VERSION,
+            "operations": AUGMENTATION_VERSION,
+            "teacher": teacher.key,
+            "contract": teacher.contract.model_dump(mode="json"),
+            "data": dataset.fingerprint,
+            "train": dataset.splits.train.tolist(),
+            "augmentation": augmentation.model_dump(mode="json"),
+        },
+        code=_CODE,
+        tools=_TOOLS,
+    )
 
 
 Ahead = Callable[[bool], None]
@@ -216,26 +200,6 @@ def build_view_store(store: Store, labeller: Labeller, listener: Listener = sile
     InputError where the teacher's outputs are not one finite logit a class, UnsupportedError for a device that is not here.
     """
     return Labelling(store, labeller, listener).build()
-
-
-def check_view_store(view_store: ViewStore, teacher: Teacher, dataset: Dataset, images: int) -> ViewStoreCheck:
-    """Render and compute `images` pairs again, spread evenly over all views, and compare with what is stored."""
-    total = view_store.view_count * view_store.images
-    chosen = np.unique(np.linspace(0, total - 1, min(images, total)).astype(np.int64))
-    largest, mismatches = 0.0, 0
-    for view in range(view_store.view_count):
-        positions = chosen[chosen // view_store.images == view] % view_store.images
-        if not len(positions):
-            continue
-        views, stored = view_store.views(view), view_store.logits(view)[positions].astype(np.float32)
-        outside = views["mix_partner"][positions] >= view_store.images
-        mismatches += int(outside.sum())
-        positions, stored = positions[~outside], stored[~outside]
-        batch = render_batch(dataset.images, dataset.splits.train, views, positions, teacher.contract)
-        live = shifted_logits(live_logits(teacher, batch, torch.device("cpu")))
-        largest = max(largest, float(np.abs(live - stored)[live > LOWEST].max(initial=0)))
-        mismatches += int((live.argmax(axis=1) != stored.argmax(axis=1)).sum())
-    return ViewStoreCheck(len(chosen), largest, mismatches)
 
 
 def _link(file: Path, folder: Path) -> None:

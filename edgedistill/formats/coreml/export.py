@@ -10,7 +10,6 @@ coremltools is imported inside functions: it takes two seconds and has no wheel 
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import uuid
 from collections.abc import Callable
@@ -20,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgedistill.base.errors import UnsupportedError
-from edgedistill.base.store import file_sha256, size_bytes, sync_folder, sync_tree
+from edgedistill.base.store import file_sha256, size_bytes, whole
 from edgedistill.documents.artifacts import ExportedModel, TensorSignature
 from edgedistill.documents.specs import Contract, Format, Precision, QuantScheme
 from edgedistill.formats.carried import carried_entries
@@ -33,9 +32,6 @@ if TYPE_CHECKING:
 
 SPECIFICATION_VERSION = 8
 """Core ML's number for that system."""
-
-_CONVERSION_DATE_KEY = "com.github.apple.coremltools.conversion_date"
-_DEBUG_HANDLES = "executorch_debug_handle_mapping.json"
 
 
 def export_coreml(
@@ -81,7 +77,12 @@ def convert_and_write(
         if compress is not None:
             converted, model = model, compress(model)
             shutil.rmtree(converted.package_path, ignore_errors=True)
-    _write(model, contract, path, scheme, build_hash)
+    with whole(path) as temporary:
+        with quiet():
+            model.save(str(temporary))
+        # coremltools keeps each conversion's own copy in the temporary folder until the process ends.
+        shutil.rmtree(model.package_path, ignore_errors=True)
+        _settle(temporary, model.get_spec(), contract, scheme, build_hash)
     return ExportedModel(
         path=path,
         format=Format.COREML,
@@ -93,31 +94,13 @@ def convert_and_write(
     )
 
 
-def _write(model: Any, contract: Contract, path: Path, scheme: QuantScheme, build_hash: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.mlpackage")
-    try:
-        with quiet():
-            model.save(str(temporary))
-        # coremltools keeps each conversion's own copy in the temporary folder until the process ends.
-        shutil.rmtree(model.package_path, ignore_errors=True)
-        _settle(temporary, model.get_spec(), contract, scheme, build_hash)
-        sync_tree(temporary)
-        shutil.rmtree(path, ignore_errors=True)
-        temporary.replace(path)
-        sync_folder(path.parent)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
 def _settle(package: Path, spec: Any, contract: Contract, scheme: QuantScheme, build_hash: str) -> None:
     """Metadata in; date, random identifiers and debug files out, so that the hash depends on the content alone."""
-    (package / _DEBUG_HANDLES).unlink(missing_ok=True)
+    (package / "executorch_debug_handle_mapping.json").unlink(missing_ok=True)
     metadata = spec.description.metadata
     metadata.shortDescription = f"Image classifier with {len(contract.labels)} classes, made by edgedistill"
-    metadata.userDefined.pop(_CONVERSION_DATE_KEY, None)
-    for key, value in carried_entries(contract, scheme, build_hash).items():
-        metadata.userDefined[key] = value
+    metadata.userDefined.pop("com.github.apple.coremltools.conversion_date", None)
+    metadata.userDefined.update(carried_entries(contract, scheme, build_hash))
     side = contract.resolution
     spec.description.input[0].shortDescription = f"RGB image, {side} x {side}, values 0..255"
     spec.description.output[0].shortDescription = "one logit a class, in the order of the labels"

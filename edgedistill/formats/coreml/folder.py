@@ -11,7 +11,7 @@ import stat
 from pathlib import Path
 from typing import Any
 
-from edgedistill.base.errors import EdgedistillError, InputError
+from edgedistill.base.errors import EdgedistillError, InputError, first_line
 from edgedistill.base.units import format_bytes
 from edgedistill.formats.coreml.limits import TOTAL_LIMIT_BYTES
 
@@ -36,7 +36,9 @@ def check_folder(package: Path) -> str:
         for path in (Path(folder) / name for name in (*names, *files)):
             state = _inside(path, root, package).stat()
             if not (stat.S_ISREG(state.st_mode) or stat.S_ISDIR(state.st_mode)):
-                raise InputError(f"{package}: {_within(path, package)} is neither a file nor a folder", fix=_COPY_AGAIN)
+                raise InputError(
+                    f"{package}: {path.relative_to(package)} is neither a file nor a folder", fix=_COPY_AGAIN
+                )
             if stat.S_ISREG(state.st_mode):
                 claimed += state.st_size
                 stored += min(state.st_size, getattr(state, "st_blocks", state.st_size) * 512)
@@ -52,14 +54,15 @@ def check_folder(package: Path) -> str:
 
 def _inside(path: Path, root: Path, package: Path) -> Path:
     """`path` with its links followed. Raises InputError where that leaves the package `root`."""
+    within = path.relative_to(package)
     try:
         real = path.resolve(strict=True)
     except FileNotFoundError:
-        raise _damaged(package, f"{_within(path, package)} is missing") from None
+        raise _damaged(package, f"{within} is missing") from None
     except (OSError, RuntimeError) as error:  # links in a circle, a name too long, no permission
-        raise _damaged(package, f"{_within(path, package)} cannot be opened: {error}") from error
+        raise _damaged(package, f"{within} cannot be opened: {error}") from error
     if not real.is_relative_to(root):
-        raise InputError(f"{package}: {_within(path, package)} leads out of the package", fix=_SAVE_AGAIN)
+        raise InputError(f"{package}: {within} leads out of the package", fix=_SAVE_AGAIN)
     return real
 
 
@@ -77,7 +80,7 @@ def _manifest(package: Path, root: Path) -> str:
             name: {field: item[field] for field in _ITEM_FIELDS if field in item} for name, item in items.items()
         }
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-        raise _damaged(package, f"its {MANIFEST} is not one ({_reason(error)})") from error
+        raise _damaged(package, f"its {MANIFEST} is not one ({first_line(error)})") from error
     if not entries:
         raise InputError(f"{package} holds no model: its {MANIFEST} has no entries", fix=_SAVE_AGAIN)
     texts = [main, version, *(value for item in entries.values() for value in item.values())]
@@ -105,13 +108,3 @@ def _check_item(package: Path, root: Path, item: dict[str, Any]) -> None:
 
 def _damaged(package: Path, what: str) -> EdgedistillError:
     return EdgedistillError(f"{package} is damaged: {what}", fix=_COPY_AGAIN)
-
-
-def _within(path: Path, package: Path) -> str:
-    return str(path.relative_to(package))
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, KeyError):
-        return f"it has no {error.args[0]}"
-    return str(error).partition("\n")[0]

@@ -3,7 +3,6 @@ memory; whatever exceeds the limits is refused before it is allocated."""
 
 from __future__ import annotations
 
-import importlib
 import math
 import struct
 from collections.abc import Iterator, Sequence
@@ -13,6 +12,7 @@ from typing import Any
 
 from edgedistill.base.errors import EdgedistillError, InputError
 from edgedistill.base.units import format_bytes
+from edgedistill.formats.coreml_sdk import mil
 
 TENSOR_LIMIT_BYTES = 4 * 2**30
 """What one tensor may take, weights after expansion included."""
@@ -50,20 +50,24 @@ def check_total(size: int, what: str) -> None:
 
 def check_type(sym_type: Any, what: str) -> int:
     """`check_size` of a coremltools type; 0 for one of unknown size and for what is no tensor."""
-    types = importlib.import_module("coremltools.converters.mil.mil.types")
-    symbolic = importlib.import_module("coremltools.converters.mil.mil.types.symbolic")
+    types = mil("types")
     if types.is_state(sym_type):
         sym_type = sym_type.wrapped_type()
-    if not types.is_tensor(sym_type) or symbolic.any_symbolic(sym_type.get_shape()):
+    if not types.is_tensor(sym_type) or is_symbolic(sym_type):
         return 0
     return check_size(sym_type.get_shape(), what)
+
+
+def is_symbolic(sym_type: Any) -> bool:
+    """Whether a coremltools type is that of a tensor of unknown size."""
+    return bool(mil("types").is_tensor(sym_type) and mil("types.symbolic").any_symbolic(sym_type.get_shape()))
 
 
 @contextmanager
 def bounded_loading() -> Iterator[None]:
     """coremltools evaluates what is constant in a program while it builds its graph. Within this context the outputs of all
     operations are checked before that; raises InputError."""
-    operation = importlib.import_module("coremltools.converters.mil.mil").Operation
+    operation = mil("operation").Operation
     plain = operation._auto_val
     held = 0
 
@@ -90,8 +94,7 @@ def check_weights(spec: Any, folder: Path, package: Path) -> None:
     begin."""
     for value in _file_values(spec.mlProgram):
         path, offset = folder / value.fileName.rpartition("/")[2], value.offset
-        problem = _weight_problem(path, offset)
-        if problem:
+        if problem := _weight_problem(path, offset):
             raise EdgedistillError(
                 f"{package} is damaged: its {path.name} {problem}", fix="copy the package again or build it again"
             )

@@ -15,7 +15,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from edgedistill.base.errors import EdgedistillError, InputError, Problem, UnsupportedError
+from edgedistill.base.errors import EdgedistillError, InputError, Problem, UnsupportedError, first_line
 from edgedistill.base.store import digest, file_sha256
 from edgedistill.base.units import format_percent
 from edgedistill.documents.artifacts import CompiledArtifact, Layer, TensorSignature
@@ -24,7 +24,7 @@ from edgedistill.formats.carried import CONTRACT_KEY, LABELS_KEY
 from edgedistill.formats.coreml.export import SPECIFICATION_VERSION
 from edgedistill.formats.coreml.folder import MANIFEST, check_folder
 from edgedistill.formats.coreml.limits import bounded_loading, check_weights, stored_operations
-from edgedistill.formats.coreml_sdk import DEPLOYMENT_TARGET, import_coremltools, quiet
+from edgedistill.formats.coreml_sdk import DEPLOYMENT_TARGET, import_coremltools, mil, quiet
 from edgedistill.formats.precisions import INT8_SHARE, integer_share
 
 _WEIGHTED = ("conv", "linear", "matmul")
@@ -109,7 +109,7 @@ def read_package(path: Path) -> Package:
             raise UnsupportedError(f"coremltools cannot read {path} back: {error}", fix=_ELSEWHERE) from error
         except (*_DAMAGE, protobuf.DecodeError) as error:
             raise EdgedistillError(
-                f"{path} is damaged: {_first_line(error)}",
+                f"{path} is damaged: {first_line(error)}",
                 fix="copy it again or build it again",
             ) from error
     if "main" not in program.functions:
@@ -120,19 +120,10 @@ def read_package(path: Path) -> Package:
     return Package(path=path, spec=spec, function=program.functions["main"], weights_bytes=weights_bytes)
 
 
-def _first_line(error: Exception) -> str:
-    """An exception in a line; a KeyError's text would be the key alone."""
-    if isinstance(error, KeyError):
-        return f"what it refers to is missing: {error.args[0]}"
-    return str(error).partition("\n")[0] or type(error).__name__
-
-
 def _check_operations(path: Path, spec: Any) -> None:
-    registry = importlib.import_module("coremltools.converters.mil.mil.ops.registry").SSAOpRegistry
     # How a state is written has another name in the file than in coremltools' graph.
-    known = {*registry.core_ops, "write_state"}
-    unknown = sorted({operation.type for operation in stored_operations(spec.mlProgram)} - known)
-    if unknown:
+    known = {*mil("ops.registry").SSAOpRegistry.core_ops, "write_state"}
+    if unknown := sorted({operation.type for operation in stored_operations(spec.mlProgram)} - known):
         raise UnsupportedError(
             f"{path} has operations that coremltools does not know",
             problems=[Problem(name, "unknown operation", "update coremltools") for name in unknown],
@@ -179,7 +170,11 @@ def check_package(package: Package, artifact: CompiledArtifact) -> Iterator[Chec
         yield Check(False, "", f"the metadata has no valid {CONTRACT_KEY}: {error.errors()[0]['msg']}")
     else:
         yield from _check_signature(package, contract)
-        yield _check_labels(package, contract)
+        yield Check(
+            package.metadata.get(LABELS_KEY) == json.dumps(contract.labels, ensure_ascii=False),
+            f"the metadata has the contract and its {len(contract.labels)} labels",
+            "the labels in the metadata are not those of its contract",
+        )
     yield from _CHECKS[artifact.scheme.precision](package, artifact.scheme)
 
 
@@ -201,19 +196,14 @@ def signature(package: Package) -> tuple[tuple[TensorSignature, ...], tuple[Tens
 def _tensor(feature: Any) -> TensorSignature:
     if feature.type.WhichOneof("Type") == "imageType":
         image = feature.type.imageType
-        kind = f"{image.ColorSpace.Name(image.colorSpace)} image"
-        return TensorSignature(name=feature.name, dtype=kind, shape=(image.height, image.width))
+        return TensorSignature(
+            name=feature.name,
+            dtype=f"{image.ColorSpace.Name(image.colorSpace)} image",
+            shape=(image.height, image.width),
+        )
     array = feature.type.multiArrayType
-    kind = str(array.ArrayDataType.Name(array.dataType)).lower()
-    return TensorSignature(name=feature.name, dtype=kind, shape=tuple(array.shape))
-
-
-def _check_labels(package: Package, contract: Contract) -> Check:
-    labels = json.dumps(contract.labels, ensure_ascii=False)
-    return Check(
-        package.metadata.get(LABELS_KEY) == labels,
-        f"the metadata has the contract and its {len(contract.labels)} labels",
-        "the labels in the metadata are not those of its contract",
+    return TensorSignature(
+        name=feature.name, dtype=str(array.ArrayDataType.Name(array.dataType)).lower(), shape=tuple(array.shape)
     )
 
 
@@ -252,8 +242,8 @@ def _check_mixed(package: Package, scheme: QuantScheme) -> Iterator[Check]:
 
 def _split(layers: list[Any]) -> tuple[int, list[Any]]:
     """How many layers are int8 in weights and inputs, and those that are floating point in both."""
-    integer = _count(layers, lambda op: _stored(op) == _INT8 and _made_by(op, "x", "dequantize"))
-    return integer, [op for op in layers if not _stored(op) and not _made_by(op, "x", "dequantize")]
+    integer = sum(_stored(op) == _INT8 and _takes_integers(op) for op in layers)
+    return integer, [op for op in layers if not _stored(op) and not _takes_integers(op)]
 
 
 def _computed(layers: list[Any]) -> str:
@@ -271,9 +261,9 @@ def _check_pairs(package: Package) -> Check:
 
 def _check_weights(package: Package, scheme: QuantScheme) -> Iterator[Check]:
     wanted, layers = _STORED[scheme.precision], _layers(package)
-    stored = _count(layers, lambda op: _stored(op) == wanted)
+    stored = sum(_stored(op) == wanted for op in layers)
     plain = [op for op in layers if not _stored(op)]
-    missing = _count(plain, lambda op: math.prod(_weight(op).shape) > _LEFT_ALONE)
+    missing = sum(math.prod(_weight(op).shape) > _LEFT_ALONE for op in plain)
     text = f"{stored} of {len(layers)} weighted layers have {wanted} weights"
     yield Check(
         bool(layers) and missing == 0 and stored + len(plain) == len(layers),
@@ -320,13 +310,10 @@ def _weight(op: Any) -> Any:
     return op.inputs.get("weight", op.inputs.get("y"))
 
 
-def _count(operations: list[Any], holds: Callable[[Any], bool]) -> int:
-    return sum(1 for operation in operations if holds(operation))
-
-
-def _made_by(operation: Any, argument: str, *kinds: str) -> bool:
-    source = operation.inputs.get(argument)
-    return source is not None and source.op is not None and source.op.op_type in kinds
+def _takes_integers(op: Any) -> bool:
+    """Whether what a layer is applied to was quantised."""
+    source = op.inputs.get("x")
+    return source is not None and source.op is not None and source.op.op_type == "dequantize"
 
 
 def _stored(op: Any) -> str:
@@ -340,8 +327,7 @@ def _stored(op: Any) -> str:
         shape = source.inputs["lut"].shape
         return f"looked-up {int(shape[0 if len(shape) == 1 else -2]).bit_length() - 1}-bit"
     if (integers := _INTEGERS.get(source.op_type)) is not None:
-        types = importlib.import_module("coremltools.converters.mil.mil.types")
-        return str(types.builtin_to_string(source.inputs[integers].dtype))
+        return str(mil("types").builtin_to_string(source.inputs[integers].dtype))
     return str(source.op_type).removeprefix("constexpr_")
 
 
@@ -354,7 +340,7 @@ def computed_precision(package: Package) -> Precision:
     """Int8 where all weighted layers have int8 inputs, mixed where some have; else what weights are stored in, int8 or
     4 bits; else the wider of the types that layers compute in."""
     layers = _layers(package)
-    if integer := _count(layers, lambda op: _made_by(op, "x", "dequantize")):
+    if integer := sum(map(_takes_integers, layers)):
         return Precision.INT8 if integer == len(layers) else Precision.MIXED
     stored = {_stored(op) for op in layers}
     for precision, kind in _STORED.items():
@@ -375,6 +361,6 @@ def _described(op: Any) -> Layer:
     """Integer arithmetic is for Core ML to find: the program says it by int8 weights that meet what was int8."""
     computed = str(op.outputs[0].dtype.__name__).replace("fp", "float")
     stored = _stored(op) or computed
-    integer = stored == _INT8 and _made_by(op, "x", "dequantize")
+    integer = stored == _INT8 and _takes_integers(op)
     size = math.prod(_weight(op).shape)
     return Layer(name=op.outputs[0].name, weights=stored, arithmetic=_INT8 if integer else computed, parameters=size)

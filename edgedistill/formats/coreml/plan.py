@@ -9,10 +9,11 @@ from __future__ import annotations
 import importlib
 import sys
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from edgedistill.base.errors import first_line
 from edgedistill.base.quiet import quiet
 from edgedistill.documents.artifacts import Fallbacks
 from edgedistill.formats.coreml_sdk import import_coremltools
@@ -29,10 +30,9 @@ def compute_units(path: Path) -> Fallbacks:
         with quiet():
             plans = importlib.import_module("coremltools.models.compute_plan").MLComputePlan
             compiled = ct.models.utils.compile_model(str(path))
-            plan = plans.load_from_path(path=str(compiled), compute_units=ct.ComputeUnit.ALL)
-            usages = _usages(plan)
+            usages = _usages(plans.load_from_path(path=str(compiled), compute_units=ct.ComputeUnit.ALL))
     except Exception as error:  # a plan is told of, never needed: Core ML's own reasons differ from system to system
-        return Fallbacks(by=_BY, unknown=f"Core ML gives no compute plan: {str(error).partition(chr(10))[0]}")
+        return Fallbacks(by=_BY, unknown=f"Core ML gives no compute plan: {first_line(error)}")
     return counted(usages)
 
 
@@ -43,9 +43,8 @@ def _usages(plan: Any) -> list[tuple[str, str]]:
     return [(name, type(usage.preferred_compute_device).__name__) for name, usage in usages if usage is not None]
 
 
-def counted(usages: Iterable[tuple[str, str]]) -> Fallbacks:
+def counted(usages: Sequence[tuple[str, str]]) -> Fallbacks:
     """`usages` are names of operations with the class name of their device, as coremltools has them (`MLCPUComputeDevice`,
     `MLGPUComputeDevice`, `MLNeuralEngineComputeDevice`)."""
-    listed = list(usages)
-    elsewhere = Counter(name.rpartition(".")[2] for name, device in listed if device == "MLCPUComputeDevice")
-    return Fallbacks(by=_BY, operations=len(listed), elsewhere=dict(elsewhere))
+    elsewhere = Counter(name.rpartition(".")[2] for name, device in usages if device == "MLCPUComputeDevice")
+    return Fallbacks(by=_BY, operations=len(usages), elsewhere=dict(elsewhere))

@@ -67,11 +67,10 @@ def quantize_coreml(
     path: Path,
     *,
     build_hash: str,
-    batch: int = 32,
 ) -> tuple[ExportedModel, nn.Module]:
     """Quantise `module` (eval, CPU, float32 [N, 3, R, R] in 0..255 to logits; not changed) and write the package to `path`.
 
-    `calibration` are uint8 images [n, 3, R, R] of the training split, run `batch` at a time.
+    `calibration` are uint8 images [n, 3, R, R] of the training split.
 
     Returns the package and the fake-quantised torch program it was converted from (same input, any batch size). That
     program is a check on calibration, on machines that cannot run Core ML. It is not the artifact: Core ML rounds and
@@ -87,7 +86,7 @@ def quantize_coreml(
     with quiet():
         kept = scheme.kept if scheme.precision is Precision.MIXED else ()
         quantizer = coreml_quantizer(scheme.per_channel, scheme.calibration, kept)
-    quantized = fake_quantize(module, calibration, quantizer, batch=batch)
+    quantized = fake_quantize(module, calibration, quantizer)
     with torch.no_grad():
         program = torch.export.export(quantized, (as_input(calibration[:1]),))
     return convert_and_write(program, contract, path, scheme, build_hash=build_hash), quantized
@@ -100,14 +99,16 @@ def compress_coreml(
     8 or 4 bits. Raises UnsupportedError where Core ML lacks an operation, MissingDependencyError without coremltools."""
     import_coremltools()
     optimize = importlib.import_module("coremltools.optimize.coreml")
-    if scheme.precision is Precision.INT8_WEIGHTS:
-        how = optimize.OpLinearQuantizerConfig(mode="linear_symmetric", dtype="int8", granularity="per_channel")
-        shrink = optimize.linear_quantize_weights
-    elif scheme.precision is Precision.INT4_WEIGHTS:
-        how = optimize.OpPalettizerConfig(mode="kmeans", nbits=4)
-        shrink = optimize.palettize_weights
-    else:
+    ways = {
+        Precision.INT8_WEIGHTS: (
+            optimize.OpLinearQuantizerConfig(mode="linear_symmetric", dtype="int8", granularity="per_channel"),
+            optimize.linear_quantize_weights,
+        ),
+        Precision.INT4_WEIGHTS: (optimize.OpPalettizerConfig(mode="kmeans", nbits=4), optimize.palettize_weights),
+    }
+    if scheme.precision not in ways:
         raise ValueError(f"compress_coreml makes weights-only precisions, not {scheme.precision}")
+    how, shrink = ways[scheme.precision]
     settings = optimize.OptimizationConfig(global_config=how)
     return convert_and_write(
         program, contract, path, scheme, build_hash=build_hash, compress=lambda model: shrink(model, settings)
@@ -120,7 +121,7 @@ def coreml_quantizer(
     """A torchao quantiser that annotates what Core ML runs in int8, but for the layers `kept`. Its class is made here, for
     its base is torchao's. Its `annotate` raises InputError for a layer that is not in the model."""
     api = importlib.import_module("torchao.quantization.pt2e.quantizer")
-    signed, unsigned, weight = _specs(per_channel, calibration)
+    signed, unsigned, weight = _specs(api, per_channel, calibration)
 
     def spec(node: Any) -> Any:
         return unsigned if never_negative(node) else signed
@@ -168,11 +169,10 @@ def _require_layers(model: GraphModule, kept: Collection[str]) -> None:
         )
 
 
-def _specs(per_channel: bool, calibration: Calibration) -> tuple[Any, Any, Any]:
-    """torchao's specifications of signed activations, of activations that cannot be negative, and of weights."""
-    api = importlib.import_module("torchao.quantization.pt2e.quantizer")
+def _specs(api: Any, per_channel: bool, calibration: Calibration) -> tuple[Any, Any, Any]:
+    """torchao's specifications of signed activations, of activations that cannot be negative, and of weights. `api` is its
+    module of quantisers."""
     observer = importlib.import_module("torchao.quantization.pt2e.observer")
-
     activation = activation_observer(calibration).with_args(eps=_SCALE_FLOOR)
     # Ranges are those that MIL's `quantize` saturates to, so that the torch program clips where Core ML does.
     signed = api.QuantizationSpec(

@@ -32,8 +32,14 @@ def _multiply_scaled(program: ExportedProgram) -> None:
     import torch
 
     aten = torch.ops.aten
-    scaled = {aten.add.Tensor: 1, aten.add.Scalar: 1, aten.sub.Tensor: 1, aten.sub.Scalar: 1}
-    scaled |= {aten.rsub.Tensor: 0, aten.rsub.Scalar: 0}
+    scaled = {
+        aten.add.Tensor: 1,
+        aten.add.Scalar: 1,
+        aten.sub.Tensor: 1,
+        aten.sub.Scalar: 1,
+        aten.rsub.Tensor: 0,
+        aten.rsub.Scalar: 0,
+    }
     for node in program.graph.nodes:
         place = scaled.get(node.target)
         alpha = node.kwargs.get("alpha", node.args[2] if len(node.args) > 2 else 1)

@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import itertools
-import os
 import platform
-import shutil
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -19,7 +17,7 @@ import numpy as np
 
 from edgedistill.base.arrays import Images, Logits
 from edgedistill.base.errors import EdgedistillError, Problem, UnsupportedError
-from edgedistill.base.store import file_sha256, size_bytes, sync_folder, sync_tree, tool_version
+from edgedistill.base.store import copy_atomic, size_bytes, tool_version
 from edgedistill.devices.session import MeasurementProtocol, NotRunnableError, SessionJob, SessionReport, Timed
 from edgedistill.devices.sessions import take_session
 from edgedistill.documents.artifacts import CompiledArtifact, Environment, ExportedModel, Inspection, Profile, Session
@@ -36,7 +34,7 @@ from edgedistill.formats.coreml.package import (
 )
 from edgedistill.formats.coreml.plan import compute_units
 from edgedistill.formats.coreml_sdk import DEPLOYMENT_TARGET, import_coremltools, quiet
-from edgedistill.formats.format import Conversion, ModelFormat, Opened, fallback_problems
+from edgedistill.formats.format import Conversion, ModelFormat, Opened, counted, fallback_problems
 
 
 class CoreMLFormat(ModelFormat):
@@ -46,6 +44,7 @@ class CoreMLFormat(ModelFormat):
     suffixes = (".mlpackage",)
     computed_by = ComputedBy.DEVICE if sys.platform == "darwin" else ComputedBy.REFERENCE
     is_folder = True
+    tools = ("coremltools", "torch")
 
     def loaded_before(self, scheme: QuantScheme) -> tuple[str, ...]:
         """The converter and the quantiser."""
@@ -53,17 +52,17 @@ class CoreMLFormat(ModelFormat):
 
     def convert(self, what: Conversion, scheme: QuantScheme, path: Path) -> ExportedModel:
         """Integers from the module, all else from the torch program."""
-        contract, build_hash = what.contract, what.build_hash
         if scheme.floating:
             from edgedistill.formats.coreml.export import export_coreml
 
-            return export_coreml(what.program(), contract, path, scheme.precision, build_hash=build_hash)
+            return export_coreml(what.program(), what.contract, path, scheme.precision, build_hash=what.build_hash)
         from edgedistill.formats.coreml.quantize import compress_coreml, quantize_coreml
 
         if not scheme.integer:
-            return compress_coreml(what.program(), contract, path, scheme, build_hash=build_hash)
-        module, images = what.module(), what.calibration()
-        return quantize_coreml(module, images, contract, scheme, path, build_hash=build_hash)[0]
+            return compress_coreml(what.program(), what.contract, path, scheme, build_hash=what.build_hash)
+        return quantize_coreml(
+            what.module(), what.calibration(), what.contract, scheme, path, build_hash=what.build_hash
+        )[0]
 
     def open(self, path: Path, target: Target) -> Opened:
         """A package with its contract."""
@@ -75,14 +74,9 @@ class CoreMLFormat(ModelFormat):
 
     def unsupported(self, model: ExportedModel, target: Target) -> tuple[Problem, ...]:
         """A file of another format, or a target that has no Core ML."""
-        problems = []
-        if model.format is not Format.COREML:
-            problems.append(Problem(str(model.path), f"is {model.format}, not coreml", "export it as coreml"))
-        if Format.COREML not in target.formats:
-            problems.append(Problem(target.name, "does not take coreml", f"use {', '.join(target.formats)}"))
-        if not problems and target.transport == "local":  # the plan is this Mac's own
-            problems += fallback_problems(model.path.name, compute_units(model.path), target)
-        return tuple(problems)
+        if (problems := self.not_for(model, target)) or target.transport != "local":  # the plan is this Mac's own
+            return problems
+        return fallback_problems(model.path.name, compute_units(model.path), target)
 
     def compile(self, model: ExportedModel, target: Target, folder: Path) -> CompiledArtifact:
         """The package itself, copied into `folder` whole or not at all: the device compiles it when an app first loads
@@ -91,35 +85,16 @@ class CoreMLFormat(ModelFormat):
             raise UnsupportedError(f"{model.path.name} cannot be made for {target.name}", problems=problems)
         package = read_package(model.path)
         path = folder / model.path.name
-        if path.absolute() != model.path.absolute():
-            _copy_whole(model.path, path)
-        return CompiledArtifact(
-            path=path,
-            format=Format.COREML,
-            scheme=model.scheme,
-            target=target.name,
-            toolchain={name: tool_version(name) for name in ("coremltools", "torch")},
-            sha256=file_sha256(path),
-            bytes=size_bytes(path),
-            record={"precision": model.scheme.label, "contract_sha256": contract_digest(package), **_facts(package)},
-            fallbacks=compute_units(path),
-        )
+        copy_atomic(model.path, path)
+        record = {"precision": model.scheme.label, "contract_sha256": contract_digest(package), **_facts(package)}
+        return self.artifact(path, model.scheme, target, record, compute_units(path))
 
     def adopt(self, path: Path, target: Target) -> CompiledArtifact:
         """Any package as an artifact, where it lies. Its precision is what its metadata say, else that of its weighted
         layers. Raises InputError if it is missing, EdgedistillError where it is damaged."""
         package = read_package(path)
         scheme = carried_scheme(package.metadata, path) or QuantScheme(precision=computed_precision(package))
-        return CompiledArtifact(
-            path=path,
-            format=Format.COREML,
-            scheme=scheme,
-            target=target.name,
-            toolchain={"coremltools": tool_version("coremltools")},
-            sha256=file_sha256(path),
-            bytes=size_bytes(path),
-            record={"precision": scheme.label, **_facts(package)},
-        )
+        return self.artifact(path, scheme, target, {"precision": scheme.label, **_facts(package)})
 
     def run(self, artifact: CompiledArtifact, batches: Iterable[Images]) -> Iterator[Logits]:
         """Logits float32 [B, classes] of each batch: on macOS by Core ML with all compute units, elsewhere by the
@@ -150,8 +125,9 @@ class CoreMLFormat(ModelFormat):
             images[0] = inputs
 
         def execute(job: SessionJob) -> SessionReport:
-            session = _session(loaded, images, job, protocol)
-            return SessionReport(session=session, environment=_environment(target), op_timings=())
+            return SessionReport(
+                session=_session(loaded, images, job, protocol), environment=_environment(target), op_timings=()
+            )
 
         # Core ML is measured from this process, so the protocol's agent is not asked.
         return take_session(artifact, protocol.job(artifact), replace(protocol, execute=execute))
@@ -236,13 +212,12 @@ def _session(
         # Before the anchor is loaded, whose memory is not the model's.
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         timed += [_timed(runner, perf.MLModelBenchmarker(m), some) for m, some in zip(models[1:], images[1:])]
-        taken = protocol.sample(timed, job)
-    return Session(
-        **taken,
-        load_ms=load_ms,
-        peak_memory_bytes=peak,
-        model_memory_bytes=max(0, peak - memory_before),
-    )
+        return Session(
+            **protocol.sample(timed, job),
+            load_ms=load_ms,
+            peak_memory_bytes=peak,
+            model_memory_bytes=max(0, peak - memory_before),
+        )
 
 
 def _timed(runner: asyncio.Runner, benchmarker: Any, images: Images) -> Timed:
@@ -278,7 +253,7 @@ def _facts(package: Package) -> dict[str, str]:
         "inputs": "; ".join(tensor.shown for tensor in inputs),
         "outputs": "; ".join(tensor.shown for tensor in outputs),
         "weighted_layers": "; ".join(f"{count} x {kind}" for kind, count in sorted(layers.items())),
-        "operations": ", ".join(f"{name} {count}" for name, count in sorted(package.operations.items())),
+        "operations": counted(package.operations),
         **{f"{part}_bytes": str(count) for part, count in _parts(package).items()},
         **_versions(package),
     }
@@ -293,18 +268,6 @@ def _versions(package: Package) -> dict[str, str]:
         "specification_version": str(package.spec.specificationVersion),
         "minimum_deployment_target": DEPLOYMENT_TARGET,
     }
-
-
-def _copy_whole(source: Path, target: Path) -> None:
-    temporary = target.with_name(f".{target.stem}.{os.getpid()}.mlpackage")
-    try:
-        shutil.copytree(source, temporary)
-        sync_tree(temporary)
-        shutil.rmtree(target, ignore_errors=True)
-        temporary.replace(target)
-        sync_folder(target.parent)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 FORMAT = CoreMLFormat

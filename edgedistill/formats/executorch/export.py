@@ -69,19 +69,17 @@ def lower_and_write(
 
     if path.suffix != ".pte":
         raise ValueError(f"an ExecuTorch program ends in .pte, not {path.name}")
-    half = scheme.precision is Precision.FP16
     own = own_copy(program)
     if delegate is Delegate.XNNPACK:
         rewrite_for_xnnpack(own)
     # The others choose their own precision when they convert.
-    in_half = half and delegate is Delegate.XNNPACK
+    in_half = scheme.precision is Precision.FP16 and delegate is Delegate.XNNPACK
     take_uint8(own, torch.float16 if in_half else torch.float32)
     if in_half:
         compute_in_half(own)
     own.graph.lint()
     own.graph_module.recompile()
-    entries = carried_entries(contract, scheme, build_hash)
-    write_atomic(path, lower(own, entries, scheme.precision, delegate, soc))
+    write_atomic(path, lower(own, carried_entries(contract, scheme, build_hash), scheme.precision, delegate, soc))
     side = contract.resolution
     return ExportedModel(
         path=path,

@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import os
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from edgedistill.base.errors import InputError, MissingDependencyError, UnsupportedError
@@ -49,10 +50,8 @@ def lower(
         make = _qnn(program, entries, precision, soc)
     else:
         partitioners = _partitioners(delegate, precision)
-        exir = import_executorch("executorch.exir")
-
-        def make() -> Any:
-            return exir.to_edge_transform_and_lower(program, partitioner=partitioners, constant_methods=entries)
+        lowering = import_executorch("executorch.exir").to_edge_transform_and_lower
+        make = partial(lowering, program, partitioner=partitioners, constant_methods=entries)
 
     with translating("ExecuTorch", program, Format.EXECUTORCH), quiet(), without_progress_bars():
         return bytes(make().to_executorch().buffer)

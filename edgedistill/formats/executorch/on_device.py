@@ -61,7 +61,7 @@ def kind_of(error: Exception, stage: str) -> str:
     return "inputs" if "set_inputs()" in text or isinstance(error, TypeError) else stage
 
 
-class Model:
+class ExecuTorchMethod:
     """The method `forward` with a pool of `threads` threads. Inputs have no names in the file: a single one is called
     `input`, several `input0`, `input1` and so on; a size that the file leaves open reads as the largest that it takes. A
     run is one call of the method, from torch tensors made beforehand to tensors with a copy of the outputs."""
@@ -146,3 +146,6 @@ def call_times(events: Sequence[dict[str, Any]]) -> list[tuple[str, str, float]]
             continue
         calls.append((f"{instruction} {label}", kind, (event["end_time"] - event["start_time"]) / 1e3))
     return calls
+
+
+load = ExecuTorchMethod

@@ -6,15 +6,14 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 from torch.export import ExportedProgram
-from torch.export.graph_signature import InputKind, InputSpec, TensorArgument
 from torch.fx import Graph, Node
 
 from edgedistill.formats.executorch.rewrites import SCALAR_OPERATIONS
+from edgedistill.networks.program.passes.constants import add_constant
 
 _aten = torch.ops.aten
 _TENSOR_FORM = {
@@ -30,8 +29,7 @@ def own_copy(program: ExportedProgram) -> ExportedProgram:
     graph = Graph()
     nodes: dict[Node, Node] = {}
     output = graph.graph_copy(program.graph, nodes)
-    original = next(node for node in program.graph.nodes if node.op == "output")
-    graph.output(output).meta = dict(original.meta)
+    graph.output(output).meta = dict(program.graph.output_node().meta)
     for old, new in nodes.items():
         new.meta = dict(old.meta)
         # The copy renames what is also a name of Python's, such as an input called `input`; the signature does not.
@@ -69,8 +67,7 @@ def compute_in_half(program: ExportedProgram) -> None:
         for name, tensor in table.items():
             if isinstance(tensor, Tensor) and tensor.dtype == torch.float32:
                 half = tensor.detach().half()
-                is_parameter = isinstance(tensor, torch.nn.Parameter)
-                table[name] = torch.nn.Parameter(half, False) if is_parameter else half
+                table[name] = torch.nn.Parameter(half, False) if isinstance(tensor, torch.nn.Parameter) else half
     _lift_scalars(program)
     inputs = set(program.graph_signature.user_inputs)
     for node in program.graph.nodes:
@@ -79,32 +76,13 @@ def compute_in_half(program: ExportedProgram) -> None:
         elif node.op == "call_function" and torch.float32 in (*node.args, *node.kwargs.values()):
             node.args = tuple(torch.float16 if a is torch.float32 else a for a in node.args)
             node.kwargs = {k: torch.float16 if a is torch.float32 else a for k, a in node.kwargs.items()}
-    end = next(node for node in program.graph.nodes if node.op == "output")
+    end = program.graph.output_node()
     (logits,) = end.args[0]
     with program.graph.inserting_before(end):
         cast = program.graph.call_function(_aten._to_copy.default, (logits,), {"dtype": torch.float32})
     cast.meta["val"] = logits.meta["val"]
     end.args = ((cast,),)
-    for specification in program.graph_signature.output_specs:
-        if specification.arg.name == logits.name:
-            specification.arg.name = cast.name
-
-
-def _add_constants(program: ExportedProgram, tensors: Mapping[str, Tensor]) -> list[Node]:
-    """New constants at the head of the program, by name; their placeholders in the same order."""
-    first = next(iter(program.graph.nodes))
-    mode = next(node.meta["val"].fake_mode for node in program.graph.nodes if node.op == "placeholder")
-    placeholders = []
-    for name, tensor in tensors.items():
-        with program.graph.inserting_before(first):
-            placeholder = program.graph.placeholder(name)
-        placeholder.meta["val"] = mode.from_tensor(tensor, static_shapes=True)
-        program.constants[placeholder.name] = tensor
-        placeholders.append(placeholder)
-    program.graph_signature.input_specs[:0] = [
-        InputSpec(InputKind.CONSTANT_TENSOR, TensorArgument(name=node.name), target=node.name) for node in placeholders
-    ]
-    return placeholders
+    program.graph_signature.replace_all_uses(logits.name, cast.name)
 
 
 def _lift_scalars(program: ExportedProgram) -> None:
@@ -112,8 +90,10 @@ def _lift_scalars(program: ExportedProgram) -> None:
     at every run."""
     nodes = [node for node in program.graph.nodes if node.target in SCALAR_OPERATIONS]
     scalars = dict.fromkeys(a for node in nodes for a in node.args if isinstance(a, int | float))
-    tensors = {f"scalar_{i}": torch.tensor(scalar, dtype=torch.float16) for i, scalar in enumerate(scalars)}
-    found = dict(zip(scalars, _add_constants(program, tensors), strict=True))
+    found = {
+        scalar: add_constant(program, f"scalar_{i}", f"scalar_{i}", torch.tensor(scalar, dtype=torch.float16), i)
+        for i, scalar in enumerate(scalars)
+    }
     for node in nodes:
         node.args = tuple(found[a] if isinstance(a, int | float) else a for a in node.args)
         node.target = _TENSOR_FORM.get(node.target, node.target)

@@ -64,7 +64,6 @@ _EXTERNAL = 1
 class Value:
     """A value of a method. `tensor` is its type and shape where it is one, `text` what a string says."""
 
-    kind: int
     tensor: TensorSignature | None = None
     text: str | None = None
 
@@ -136,8 +135,7 @@ class PteFile:
 
     def _precision(self) -> Precision:
         method = self.forward
-        parts = [d.xnnpack for d in method.delegates if d.xnnpack] if method else []
-        kinds = {kind for part in parts for kind in part.datatypes}
+        kinds = {kind for d in method.delegates if d.xnnpack for kind in d.xnnpack.datatypes} if method else set()
         if kinds & {"qcint4", "qbint4"}:
             return Precision.INT4_WEIGHTS
         if "qdint8" in kinds:
@@ -165,16 +163,11 @@ def read_pte(path: Path) -> PteFile:
     if not path.is_file():
         raise InputError(f"{path} {'is a folder' if path.is_dir() else 'does not exist'}", fix="name a .pte file")
     try:
-        return _Reader(path.read_bytes()).read()
+        return _ProgramReader(path.read_bytes()).read()
     except Damaged as damage:
         raise InputError(
             f"{path} is not an ExecuTorch program that can be used: {damage}", fix="export it again"
         ) from None
-
-
-def read_entries(path: Path) -> dict[str, str]:
-    """A file's metadata, by key. Raises InputError as `read_pte` does."""
-    return read_pte(path).entries
 
 
 def _named(values: tuple[Value, ...], name: str) -> tuple[TensorSignature, ...]:
@@ -189,7 +182,7 @@ def _index(index: int, count: int, what: str) -> int:
     return index
 
 
-class _Reader:
+class _ProgramReader:
     """One reading of one file."""
 
     def __init__(self, data: bytes) -> None:
@@ -197,23 +190,20 @@ class _Reader:
         self.flatbuffer_bytes, self.segments_start, self.segments_bytes = self._header()
         self.root = Buffer(data[: self.flatbuffer_bytes], _IDENTIFIER).root()
         self.segments = [self._segment(table) for table in self.root.tables(4)]
-        self.named = {table.text(0): self._segment_index(table.integer(1)) for table in self.root.tables(7)}
+        self.named = {table.text(0): self._segment_at(table.integer(1))[1] for table in self.root.tables(7)}
         self.inline = [table.octets(0) for table in self.root.tables(3)]
-        self.constants = self._constants()
+        self.constant_bytes, self.constants = self._constants()
 
     def read(self) -> PteFile:
         methods = tuple(self._method(plan) for plan in self.root.tables(1))
         if not methods:
             raise Damaged("it has no methods")
-        constant = self.root.table(5)
-        has_constants = constant is not None and constant.numbers(1, "<u8").size > 0
-        constant_index = constant.integer(0) if constant is not None and has_constants else -1
+        all_bytes = sum(size for _, size in self.segments) + sum(map(len, self.inline))
         return PteFile(
             methods=methods,
             flatbuffer_bytes=self.flatbuffer_bytes,
-            constant_bytes=self.segments[constant_index][1] if has_constants else 0,
-            delegate_bytes=sum(size for i, (_, size) in enumerate(self.segments) if i != constant_index)
-            + sum(map(len, self.inline)),
+            constant_bytes=self.constant_bytes,
+            delegate_bytes=all_bytes - self.constant_bytes,
         )
 
     def _header(self) -> tuple[int, int, int]:
@@ -241,28 +231,27 @@ class _Reader:
             raise Damaged(f"{size} bytes of data at {offset} lie outside of the file")
         return self.segments_start + offset, size
 
-    def _segment_index(self, index: int) -> int:
-        return _index(index, len(self.segments), "segment")
+    def _segment_at(self, index: int) -> tuple[int, int]:
+        return self.segments[_index(index, len(self.segments), "segment")]
 
-    def _constants(self) -> list[int]:
-        """Bytes there are for each constant tensor; the first stands for none."""
+    def _constants(self) -> tuple[int, list[int]]:
+        """Bytes of the segment of constants, and those there are for each constant tensor; the first stands for none."""
         table = self.root.table(5)
         offsets = [] if table is None else table.numbers(1, "<u8").tolist()
         if table is None or not offsets:
-            return [len(buffer.octets(0)) for buffer in self.root.tables(2)]
-        size = self.segments[self._segment_index(table.integer(0))][1]
+            return 0, [len(buffer.octets(0)) for buffer in self.root.tables(2)]
+        _, size = self._segment_at(table.integer(0))
         if any(offset > size for offset in offsets):
             raise Damaged(f"a constant lies at {max(offsets)} of {size} bytes")
-        return [size - offset for offset in offsets]
+        return size, [size - offset for offset in offsets]
 
     def _method(self, plan: Table) -> Method:
         name = plan.text(0)
         buffers = plan.numbers(8, "<i8").tolist()
         if any(size < 0 for size in buffers) or sum(buffers) > MAX_PLANNED_BYTES:
-            asked = format_bytes(sum(buffers))
             raise Damaged(
-                f"{name} asks for {asked} of memory, more than the {format_bytes(MAX_PLANNED_BYTES)} allowed here: "
-                "a smaller resolution needs less"
+                f"{name} asks for {format_bytes(sum(buffers))} of memory, more than the "
+                f"{format_bytes(MAX_PLANNED_BYTES)} allowed here: a smaller resolution needs less"
             )
         tables = plan.tables(2)
         values = [self._value(table, len(tables), buffers) for table in tables]
@@ -288,15 +277,15 @@ class _Reader:
         if not 0 < kind <= _LAST_VALUE_TYPE or content is None:
             raise Damaged(f"a value is of the unknown type {kind}")
         if kind == _TENSOR:
-            return Value(kind, tensor=self._tensor(content, buffers))
+            return Value(tensor=self._tensor(content, buffers))
         if kind == _STRING:
-            return Value(kind, text=content.text(0))
+            return Value(text=content.text(0))
         if kind in (_INT_LIST, _TENSOR_LIST, _OPTIONAL_TENSOR_LIST):
             lowest = -1 if kind == _OPTIONAL_TENSOR_LIST else 0
             for index in content.numbers(0, "<i8" if kind == _INT_LIST else "<i4").tolist():
                 if index != lowest:
                     _index(index, count, "value")
-        return Value(kind)
+        return Value()
 
     def _tensor(self, table: Table, buffers: list[int]) -> TensorSignature:
         scalar = table.integer(0, "<b")
@@ -333,12 +322,11 @@ class _Reader:
         if reference is None:
             raise Damaged(f"a part for {backend} has no content")
         if reference.integer(0, "<b"):
-            start, size = self.segments[self._segment_index(reference.integer(1))]
+            start, size = self._segment_at(reference.integer(1))
             payload = self.data[start : start + size]
         else:
             payload = self.inline[_index(reference.integer(1), len(self.inline), "payload")]
-        named = {name: self.segments[index][1] for name, index in self.named.items()}
-        part = read_xnnpack(payload, named) if backend == "XnnpackBackend" else None
+        part = read_xnnpack(payload, self.named) if backend == "XnnpackBackend" else None
         return DelegatePart(backend, len(payload), part)
 
 

@@ -26,7 +26,7 @@ from torch.fx import GraphModule, Node
 from edgedistill.base.errors import InputError, UnsupportedError
 from edgedistill.base.units import format_percent
 from edgedistill.documents.artifacts import ExportedModel
-from edgedistill.documents.specs import Calibration, Contract, Precision, QuantScheme
+from edgedistill.documents.specs import Contract, Precision, QuantScheme
 from edgedistill.formats.executorch.export import lower_and_write
 from edgedistill.formats.executorch.lowering import import_executorch
 from edgedistill.networks.program.program import probe_images
@@ -36,8 +36,6 @@ from edgedistill.networks.rounding.pt2e import as_input, fake_quantize
 _aten = torch.ops.aten
 _CONVOLUTIONS = {_aten.conv2d.default}
 _LINEAR = {_aten.linear.default}
-_STATIC = (Precision.INT8, Precision.MIXED)
-_DYNAMIC = (Precision.INT8_WEIGHTS, Precision.INT4_WEIGHTS)
 _SMALLEST_SHARE = 0.5
 _SCALE_FLOOR = 2.0**-12
 """XNNPACK's own floor for scales."""
@@ -61,7 +59,7 @@ def quantize_executorch(
     torch.export or ExecuTorch cannot take the module, and for schemes that would leave most weights as they are;
     MissingDependencyError without executorch.
     """
-    if scheme.precision not in (*_STATIC, *_DYNAMIC):
+    if scheme.floating:
         raise ValueError(f"quantize_executorch makes integers, not {scheme.precision}")
     shape = (3, contract.resolution, contract.resolution)
     if calibration.dtype != np.uint8 or calibration.shape[1:] != shape:
@@ -69,23 +67,22 @@ def quantize_executorch(
             f"calibration images are {calibration.dtype} {calibration.shape}, the model takes uint8 {shape}",
             fix="give training images at the model's resolution",
         )
-    static = scheme.precision in _STATIC
-    if static and len(calibration) == 0:
+    if scheme.integer and len(calibration) == 0:
         raise InputError("static int8 needs calibration images and got none", fix="raise [export] calibration_images")
     import_executorch("executorch.exir")
-    images = calibration if static else probe_images(contract)
+    images = calibration if scheme.integer else probe_images(contract)
     quantized = fake_quantize(module, images, executorch_quantizer(scheme))
     _require_integers(quantized, scheme)
     with torch.no_grad():
         program = torch.export.export(quantized, (as_input(images[:1]),))
-    used = scheme.model_copy(update={"calibration_images": len(calibration) if static else 0})
+    used = scheme.model_copy(update={"calibration_images": len(calibration) if scheme.integer else 0})
     return lower_and_write(program, contract, path, used, build_hash=build_hash)
 
 
 def executorch_quantizer(scheme: QuantScheme) -> Any:
     """The quantiser of a scheme, an object of torchao's Quantizer. It raises InputError in `annotate` where `scheme.kept`
     names something that is no layer of the model."""
-    if scheme.precision in _DYNAMIC:
+    if not scheme.integer:
         return _dynamic_quantizer(scheme)
     vendor = import_executorch("executorch.backends.xnnpack.quantizer.xnnpack_quantizer")
     kept = scheme.kept if scheme.precision is Precision.MIXED else ()
@@ -95,8 +92,11 @@ def executorch_quantizer(scheme: QuantScheme) -> Any:
         annotated: GraphModule = vendor.XNNPACKQuantizer.annotate(self, model)
         return annotated
 
+    configuration = vendor.get_symmetric_quantization_config(is_per_channel=scheme.per_channel)
+    observer = activation_observer(scheme.calibration).with_args(eps=_SCALE_FLOOR)
+    activation = replace(configuration.input_activation, observer_or_fake_quant_ctr=observer)
     quantizer = type("KeepingQuantizer", (vendor.XNNPACKQuantizer,), {"annotate": annotate})()
-    quantizer.set_global(_static_configuration(scheme.per_channel, scheme.calibration))
+    quantizer.set_global(replace(configuration, input_activation=activation, output_activation=activation))
     quantizer.set_filter_function(lambda node: layer_name(node) not in kept)
     return quantizer
 
@@ -118,17 +118,6 @@ def _require_layers(model: GraphModule, kept: Collection[str]) -> None:
             f"layers to keep in floating point are not in the model: {', '.join(unknown)}",
             fix=f"its layers are {', '.join(sorted(name for name in present if name)[:8])}, ...",
         )
-
-
-def _static_configuration(per_channel: bool, calibration: Calibration) -> Any:
-    """The vendor's configuration with the observer that the scheme asks for."""
-    vendor = import_executorch("executorch.backends.xnnpack.quantizer.xnnpack_quantizer")
-    configuration = vendor.get_symmetric_quantization_config(is_per_channel=per_channel)
-    activation = replace(
-        configuration.input_activation,
-        observer_or_fake_quant_ctr=activation_observer(calibration).with_args(eps=_SCALE_FLOOR),
-    )
-    return replace(configuration, input_activation=activation, output_activation=activation)
 
 
 def _dynamic_quantizer(scheme: QuantScheme) -> Any:
@@ -169,12 +158,11 @@ def _require_integers(quantized: GraphModule, scheme: QuantScheme) -> None:
     tensors = [state[name] for name in read if name in state]
     integers = sum(tensor.numel() for tensor in tensors if tensor.dtype == torch.int8)
     share = integers / max(1, sum(tensor.numel() for tensor in tensors))
-    if scheme.precision in _STATIC:
-        if integers == 0:
-            raise UnsupportedError(
-                "XNNPACK computes none of this model's layers in int8", fix="take fp32 or fp16, or another family"
-            )
-    elif share < _SMALLEST_SHARE:
+    if scheme.integer and integers == 0:
+        raise UnsupportedError(
+            "XNNPACK computes none of this model's layers in int8", fix="take fp32 or fp16, or another family"
+        )
+    if not scheme.integer and share < _SMALLEST_SHARE:
         layers = (
             "linear layers"
             if scheme.precision is Precision.INT4_WEIGHTS

@@ -33,11 +33,8 @@ def rewrite_for_xnnpack(program: ExportedProgram) -> dict[str, int]:
     """All rewrites, in place; how many operations each changed, by its name."""
     counts = {"fold_constants": fold_constants(program), "make_scalars_float": make_scalars_float(program)}
     for targets, rewrite in REWRITES:
-        changed = 0
-        for node in list(program.graph.nodes):
-            if node.op == "call_function" and node.target in targets:
-                changed += _replace(program, node, rewrite)
-        counts[rewrite.__name__] = changed
+        nodes = [node for node in program.graph.nodes if node.op == "call_function" and node.target in targets]
+        counts[rewrite.__name__] = sum(_replace(program, node, rewrite) for node in nodes)
     program.graph.eliminate_dead_code()
     return counts
 
@@ -69,15 +66,14 @@ def attention(graph: Graph, node: Node) -> Node | None:
     query, key, value, mask = (arguments[name] for name in ("query", "key", "value", "attn_mask"))
     shapes = [_shape(n) for n in (query, key, value)]
     lead = shapes[0][:-2]
-    if arguments["dropout_p"] or arguments["is_causal"] or arguments.get("enable_gqa") or len(shapes[0]) < 3:
-        return None
-    if any(shape[:-2] != lead for shape in shapes):
+    special = arguments["dropout_p"] or arguments["is_causal"] or arguments.get("enable_gqa")
+    if special or len(shapes[0]) < 3 or any(shape[:-2] != lead for shape in shapes):
         return None
     if mask is not None and not mask.meta["val"].dtype.is_floating_point:
         return None
     count, rows, columns = math.prod(lead), shapes[0][-2], shapes[1][-2]
-    scale = arguments.get("scale")
-    scaled = graph.call_function(_aten.mul.Tensor, (query, float(scale or shapes[0][-1] ** -0.5)))
+    scale = float(arguments.get("scale") or shapes[0][-1] ** -0.5)
+    scaled = graph.call_function(_aten.mul.Tensor, (query, scale))
     q = _reshape(graph, scaled, (count, *shapes[0][-2:]))
     k = graph.call_function(_aten.transpose.int, (_reshape(graph, key, (count, *shapes[1][-2:])), 1, 2))
     scores = graph.call_function(_aten.bmm.default, (q, k))
@@ -187,9 +183,8 @@ def mean_without_dimensions(graph: Graph, node: Node) -> Node | None:
     """The mean over height and width keeps its dimensions, as XNNPACK's does, and is reshaped."""
     arguments = _arguments(node)
     source, dimensions = node.args[0], arguments["dim"]
-    if arguments["keepdim"] or arguments["dtype"] is not None or len(_shape(source)) != 4:
-        return None
-    if sorted(d % 4 for d in dimensions or ()) != [2, 3]:
+    height_and_width = len(_shape(source)) == 4 and sorted(d % 4 for d in dimensions or ()) == [2, 3]
+    if arguments["keepdim"] or arguments["dtype"] is not None or not height_and_width:
         return None
     return _reshape(graph, graph.call_function(_aten.mean.dim, (source, [-1, -2], True)), _shape(node))
 
@@ -199,12 +194,8 @@ def pooling_without_ceiling(graph: Graph, node: Node) -> Node | None:
     arguments = _arguments(node)
     kernel, stride, padding = (_pair(arguments[name]) for name in ("kernel_size", "stride", "padding"))
     stride = stride or kernel
-    if arguments["divisor_override"] is not None or any(padding):
-        return None
-    for size, window, step in zip(_shape(node.args[0])[-2:], kernel, stride, strict=True):
-        if (size - window) % step:
-            return None
-    if not arguments["ceil_mode"]:
+    left = [(size - k) % s for size, k, s in zip(_shape(node.args[0])[-2:], kernel, stride, strict=True)]
+    if not arguments["ceil_mode"] or arguments["divisor_override"] is not None or any(padding) or any(left):
         return None
     return graph.call_function(_aten.avg_pool2d.default, (node.args[0], list(kernel), list(stride)))
 
@@ -239,10 +230,7 @@ def _replace(program: ExportedProgram, node: Node, rewrite: Rewrite) -> bool:
     if new is not node.args[0]:
         new.meta = {key: value for key, value in node.meta.items() if key in ("val", "nn_module_stack", "stack_trace")}
     node.replace_all_uses_with(new)
-    specification: Any
-    for specification in program.graph_signature.output_specs:
-        if specification.arg.name == node.name:
-            specification.arg.name = new.name
+    program.graph_signature.replace_all_uses(node.name, new.name)
     program.graph.erase_node(node)
     return True
 
@@ -250,9 +238,8 @@ def _replace(program: ExportedProgram, node: Node, rewrite: Rewrite) -> bool:
 def _arguments(node: Node) -> dict[str, Any]:
     """All arguments of an ATen call by name, defaults included."""
     target: Any = node.target
-    names = [argument.name for argument in target._schema.arguments]
     defaults = {argument.name: argument.default_value for argument in target._schema.arguments}
-    return {**defaults, **dict(zip(names, node.args, strict=False)), **node.kwargs}
+    return {**defaults, **dict(zip(defaults, node.args, strict=False)), **node.kwargs}
 
 
 def _shape(node: Any) -> tuple[int, ...]:

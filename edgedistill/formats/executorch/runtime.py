@@ -18,18 +18,18 @@ from typing import Any
 import numpy as np
 
 from edgedistill.base.arrays import Images, Logits
-from edgedistill.base.errors import InputError, Problem, UnsupportedError
-from edgedistill.base.store import file_sha256, size_bytes, tool_version, write_atomic
+from edgedistill.base.errors import Problem, UnsupportedError, first_line
+from edgedistill.base.store import copy_atomic, tool_version
 from edgedistill.devices.session import MeasurementProtocol, NotRunnableError
 from edgedistill.devices.sessions import profile_file
 from edgedistill.documents.artifacts import CompiledArtifact, ExportedModel, Fallbacks, Inspection, Profile
 from edgedistill.documents.specs import ComputedBy, Delegate, Format, QuantScheme, Target
 from edgedistill.formats.carried import carried_contract
 from edgedistill.formats.executorch.lowering import import_executorch
-from edgedistill.formats.executorch.program import PteFile, read_entries, read_pte
-from edgedistill.formats.format import Conversion, ModelFormat, Opened, fallback_problems, signature_problems
+from edgedistill.formats.executorch.program import PteFile, read_pte
+from edgedistill.formats.format import Conversion, ModelFormat, Opened, counted, fallback_problems, signature_problems
+from edgedistill.formats.running import fitting
 
-_TOOLS = ("executorch", "torch")
 _IMAGE_CAST = "dim_order_ops::_to_dim_order_copy.out"
 # An error of ExecuTorch's own, and what pybind11 makes of the C++ library's exceptions.
 _REFUSALS = (RuntimeError, IndexError, ValueError)
@@ -42,6 +42,7 @@ class ExecuTorchFormat(ModelFormat):
     suffixes = (".pte",)
     computed_by = ComputedBy.DEVICE
     distribution = "executorch"
+    tools = ("executorch", "torch")
     on_device = Path(__file__).with_name("on_device.py")
 
     def loaded_before(self, scheme: QuantScheme) -> tuple[str, ...]:
@@ -74,24 +75,20 @@ class ExecuTorchFormat(ModelFormat):
             )
         from edgedistill.formats.executorch.quantize import quantize_executorch
 
-        module, images = what.module(), what.calibration()
-        return quantize_executorch(module, images, what.contract, scheme, path, build_hash=what.build_hash)
+        return quantize_executorch(
+            what.module(), what.calibration(), what.contract, scheme, path, build_hash=what.build_hash
+        )
 
     def open(self, path: Path, target: Target) -> Opened:
         """A file with its contract."""
-        return Opened(self.adopt(path, target), carried_contract(read_entries(path), path))
+        return Opened(self.adopt(path, target), carried_contract(read_pte(path).entries, path))
 
     def unsupported(self, model: ExportedModel, target: Target) -> tuple[Problem, ...]:
         """A file of another format, a target that does not take this one, operators outside of delegates for which the
         runtime has no kernel, and those that an accelerator's delegate leaves to the CPU. Types are not looked at: `compile`
         loads the file."""
-        problems = []
-        if model.format is not Format.EXECUTORCH:
-            problems.append(Problem(str(model.path), f"is {model.format}, not executorch", "export it as executorch"))
-        if Format.EXECUTORCH not in target.formats:
-            problems.append(Problem(target.name, "does not take executorch", f"use {', '.join(target.formats)}"))
-        if problems:
-            return tuple(problems)
+        if problems := self.not_for(model, target):
+            return problems
         program = read_pte(model.path)
         accelerated = target.delegate is not Delegate.XNNPACK
         fallen = fallback_problems(model.path.name, _fallbacks(program), target) if accelerated else ()
@@ -110,15 +107,14 @@ class ExecuTorchFormat(ModelFormat):
         if problems:
             raise UnsupportedError(f"{model.path.name} cannot be used with ExecuTorch", problems=problems)
         final = folder / model.path.name
-        if final.absolute() != model.path.absolute():
-            write_atomic(final, model.path.read_bytes())
-        return _artifact(final, model.scheme, target.name, program)
+        copy_atomic(model.path, final)
+        return self.artifact(final, model.scheme, target, _facts(program), _fallbacks(program))
 
     def adopt(self, path: Path, target: Target) -> CompiledArtifact:
         """Any ExecuTorch program as an artifact, where it lies; its precision is in its metadata, else read off the types of
         its values. Raises InputError if it is not a program that can be used."""
         program = read_pte(path)
-        return _artifact(path, program.scheme(path), target.name, program)
+        return self.artifact(path, program.scheme(path), target, _facts(program), _fallbacks(program))
 
     def run(self, artifact: CompiledArtifact, batches: Iterable[Images]) -> Iterator[Logits]:
         """Logits of each batch, image by image: the shipped programs take one. Raises InputError for a damaged file,
@@ -131,19 +127,10 @@ class ExecuTorchFormat(ModelFormat):
                 fix="run it in an app that is built with it, or export with the delegate xnnpack",
             )
         method = _load(artifact.path)
-
-        def infer(image: Images) -> Logits:
-            return _execute(method, image[None], kind, artifact.path)
-
-        def checked(batch: Images) -> Images:
-            if batch.shape[1:] != shape[1:]:
-                raise InputError(
-                    f"images are {batch.shape[1:]}, {artifact.path.name} takes {shape[1:]}",
-                    fix="resize them to the contract's resolution",
-                )
-            return batch
-
-        return (np.concatenate([infer(image) for image in checked(batch)]) for batch in batches)
+        return (
+            np.concatenate([_execute(method, image[None], kind, artifact.path) for image in batch])
+            for batch in fitting(batches, shape[1:], artifact.path.name)
+        )
 
     def profile(self, artifact: CompiledArtifact, inputs: Images | None, protocol: MeasurementProtocol) -> Profile:
         """Sessions of the device's agent, which loads this very file."""
@@ -155,27 +142,31 @@ class ExecuTorchFormat(ModelFormat):
         file."""
         program = read_pte(artifact.path)
         checks = ["the program was read whole: offsets, indices, tensors and memory are in bounds"]
-        missing = _missing_kernels(program, artifact.path)
-        checks += [problem.what for problem in missing] or [
+        checks += [problem.what for problem in _missing_kernels(program, artifact.path)] or [
             "the runtime has every operator that is outside of delegates"
         ]
         version = tool_version("executorch")
         if absent := _absent_backends(program):
             checks.append(f"not loaded: {', '.join(absent)} is not in ExecuTorch {version} here")
-        elif refusals := _load_problems(artifact.path):
-            checks.append(f"ExecuTorch {version} does not load it: {refusals[0].what}")
         else:
-            checks.append(f"ExecuTorch {version} loads it")
+            try:
+                _load(artifact.path)
+                checks.append(f"ExecuTorch {version} loads it")
+            except UnsupportedError as refusal:
+                checks.append(f"ExecuTorch {version} does not load it: {refusal.message}")
         inputs, outputs = program.signature(artifact.path)
         method = program.forward
-        graph = artifact.bytes - program.constant_bytes - program.delegate_bytes
         return Inspection(
             checks=tuple(checks),
             inputs=inputs,
             outputs=outputs,
             operations={} if method is None else dict(method.calls + method.delegated),
             layers=() if method is None else method.layers,
-            bytes_by_part={"delegates": program.delegate_bytes, "constants": program.constant_bytes, "graph": graph},
+            bytes_by_part={
+                "delegates": program.delegate_bytes,
+                "constants": program.constant_bytes,
+                "graph": artifact.bytes - program.constant_bytes - program.delegate_bytes,
+            },
             fallbacks=_fallbacks(program),
             facts={
                 "methods": ", ".join(method.name for method in program.methods),
@@ -183,20 +174,6 @@ class ExecuTorchFormat(ModelFormat):
                 **_facts(program),
             },
         )
-
-
-def _artifact(path: Path, scheme: QuantScheme, target: str, program: PteFile) -> CompiledArtifact:
-    return CompiledArtifact(
-        path=path,
-        format=Format.EXECUTORCH,
-        scheme=scheme,
-        target=target,
-        toolchain={name: tool_version(name) for name in _TOOLS},
-        sha256=file_sha256(path),
-        bytes=size_bytes(path),
-        record=_facts(program),
-        fallbacks=_fallbacks(program),
-    )
 
 
 def _fallbacks(program: PteFile) -> Fallbacks:
@@ -207,10 +184,9 @@ def _fallbacks(program: PteFile) -> Fallbacks:
     left = Counter(method.calls)
     left[_IMAGE_CAST] -= 1
     backends = sorted({part.backend for part in method.delegates}) or ["no delegate"]
-    inside = [part.xnnpack.nodes.total() if part.xnnpack is not None else None for part in method.delegates]
     # A part that does not say what it holds counts as one operation.
-    operations = sum(1 if count is None else count for count in inside) + (+left).total()
-    return Fallbacks(by=" and ".join(backends), operations=operations, elsewhere=dict(+left))
+    inside = sum(1 if part.xnnpack is None else part.xnnpack.nodes.total() for part in method.delegates)
+    return Fallbacks(by=" and ".join(backends), operations=inside + (+left).total(), elsewhere=dict(+left))
 
 
 def _facts(program: PteFile) -> dict[str, str]:
@@ -219,9 +195,9 @@ def _facts(program: PteFile) -> dict[str, str]:
     if method is None:
         return {}
     return {
-        "delegates": _listed(Counter(part.backend for part in method.delegates)) or "none",
-        "delegated_operators": _listed(method.delegated) or "not known",
-        "portable_operators": _listed(method.calls) or "none",
+        "delegates": counted(Counter(part.backend for part in method.delegates)) or "none",
+        "delegated_operators": counted(method.delegated) or "not known",
+        "portable_operators": counted(method.calls) or "none",
         "portable_calls": str(method.calls.total()),
         "planned_memory_bytes": str(method.planned_bytes),
     }
@@ -264,7 +240,7 @@ def _load(path: Path) -> Any:
         return program.load_method("forward")
     except _REFUSALS as error:
         raise UnsupportedError(
-            f"ExecuTorch {tool_version('executorch')} does not load {path.name}: {_first_line(error)}",
+            f"ExecuTorch {tool_version('executorch')} does not load {path.name}: {first_line(error)}",
             fix="export it again, with another precision where the CPU lacks the arithmetic",
         ) from error
 
@@ -278,7 +254,7 @@ def _execute(method: Any, image: Images, kind: str, path: Path) -> Logits:
         output = method([torch.from_numpy(np.ascontiguousarray(image)).to(getattr(torch, kind))])[0]
     except _REFUSALS as error:
         raise UnsupportedError(
-            f"ExecuTorch {tool_version('executorch')} loads {path.name} and fails to run it: {_first_line(error)}",
+            f"ExecuTorch {tool_version('executorch')} loads {path.name} and fails to run it: {first_line(error)}",
             fix="export it in another precision",
         ) from error
     logits: Logits = output.float().numpy().reshape(1, -1)
@@ -296,23 +272,10 @@ def _trial_problems(program: PteFile, path: Path) -> list[Problem]:
     return []
 
 
-def _load_problems(path: Path) -> list[Problem]:
-    try:
-        _load(path)
-    except UnsupportedError as refusal:
-        return [Problem(str(path), refusal.message, refusal.fix)]
-    return []
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0]
-
-
 def _absent_backends(program: PteFile) -> list[str]:
     """Delegates of `forward` that this machine's runtime does not have."""
-    present = set(_runtime()._get_registered_backend_names())
     used = {part.backend for part in program.forward.delegates} if program.forward else set()
-    return sorted(used - present)
+    return sorted(used.difference(_runtime()._get_registered_backend_names()))
 
 
 def _missing_kernels(program: PteFile, path: Path) -> tuple[Problem, ...]:
@@ -340,10 +303,6 @@ def _image_input(program: PteFile, path: Path) -> tuple[str, tuple[int, ...]]:
             f"{path.name} takes {taken}, not one image [1, 3, R, R]", fix="profile it with inputs of its own"
         )
     return inputs[0].dtype, inputs[0].shape
-
-
-def _listed(counts: Counter[str]) -> str:
-    return ", ".join(f"{name} {count}" for name, count in sorted(counts.items()))
 
 
 FORMAT = ExecuTorchFormat

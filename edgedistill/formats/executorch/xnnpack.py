@@ -148,12 +148,11 @@ def read_xnnpack(payload: bytes, named: Mapping[str, int]) -> XnnpackPart:
         fields = _WEIGHTED.get(name)
         activation, weight = (content.integer(field) for field in fields) if fields else (_NO_VALUE, _NO_VALUE)
         if weight in stored and activation in types:
-            kinds = types[weight], types[activation]
             layers.append(
                 Layer(
                     name=name,
-                    weights=_WEIGHTS.get(kinds[0], kinds[0]),
-                    arithmetic=_ARITHMETIC.get(kinds[1], kinds[1]),
+                    weights=_WEIGHTS.get(types[weight], types[weight]),
+                    arithmetic=_ARITHMETIC.get(types[activation], types[activation]),
                     parameters=stored[weight],
                 )
             )

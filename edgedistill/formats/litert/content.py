@@ -10,6 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,10 @@ _WEIGHT_OPERANDS = {"TRANSPOSE_CONV": (1,), "BATCH_MATMUL": (0, 1)}
 
 def _flatbuffer_utils() -> Any:
     return importlib.import_module("ai_edge_litert.tools.flatbuffer_utils")
+
+
+def _schema() -> Any:
+    return importlib.import_module("ai_edge_litert.schema_py_generated")
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,15 +63,16 @@ class Content:
 
     def carry(self, entries: Mapping[str, str]) -> None:
         """Put `entries` into the metadata table, in the order of their names, in place of older ones so called."""
-        schema = importlib.import_module("ai_edge_litert.schema_py_generated")
         names = {name.encode() for name in entries}
         self.model.metadata = [entry for entry in self.model.metadata or [] if entry.name not in names]
         for name, text in sorted(entries.items()):
-            entry, buffer = schema.MetadataT(), schema.BufferT()
-            buffer.data = np.frombuffer(text.encode(), np.uint8)
-            entry.name, entry.buffer = name.encode(), len(self.model.buffers)
-            self.model.buffers.append(buffer)
-            self.model.metadata.append(entry)
+            number = self._add_buffer(np.frombuffer(text.encode(), np.uint8))
+            self.model.metadata.append(_schema().MetadataT(name=name.encode(), buffer=number))
+
+    def _add_buffer(self, data: Any) -> int:
+        """The number of a new buffer of these bytes."""
+        self.model.buffers.append(_schema().BufferT(data=data))
+        return len(self.model.buffers) - 1
 
     def name_ends(self, input_name: str, output_name: str) -> None:
         """Call the input and the output as the contract does: in the graph, as the signature does already."""
@@ -83,10 +89,8 @@ class Content:
         for position, operator in enumerate(self.graph.operators):
             kind = self.kind(operator)
             layer = self._layer(operator, layers) if kind in _WEIGHTED else None
-            for index in operator.outputs:
-                names[index] = layer or f"{kind.lower()}_{position}"
-            operands = (".weight", ".bias") if layer else ()
-            for suffix, index in zip(operands, operator.inputs[1:]):
+            names |= dict.fromkeys(operator.outputs, layer or f"{kind.lower()}_{position}")
+            for suffix, index in zip((".weight", ".bias") if layer else (), operator.inputs[1:]):
                 if index >= 0 and self.constant(self.graph.tensors[index]) is not None:
                     names.setdefault(index, f"{layer}{suffix}")
         taken: Counter[str] = Counter()
@@ -116,12 +120,8 @@ class Content:
 
     def before_layers(self) -> tuple[str, ...]:
         """What the operators in front of the first weighted one give: casts and normalisation of the image."""
-        names: list[str] = []
-        for operator in self.graph.operators:
-            if self.kind(operator) in _WEIGHTED:
-                break
-            names += (self.graph.tensors[index].name.decode() for index in operator.outputs)
-        return tuple(names)
+        ahead = takewhile(lambda operator: self.kind(operator) not in _WEIGHTED, self.graph.operators)
+        return tuple(self.graph.tensors[index].name.decode() for operator in ahead for index in operator.outputs)
 
     def normalisations(self) -> tuple[str, ...]:
         """What the operators of normalisations over activations give: those around a reciprocal square root, from the mean
@@ -138,10 +138,8 @@ class Content:
             if id(operator) in found:
                 continue
             found[id(operator)] = operator
-            before = [makers[index] for index in operator.inputs if index in makers]
-            behind = [user for index in operator.outputs for user in users.get(index, ())]
-            ahead += [other for other in before if self._measures(other)]
-            ahead += [other for other in behind if self.kind(other) in _SCALES]
+            ahead += [makers[i] for i in operator.inputs if i in makers and self._measures(makers[i])]
+            ahead += [user for i in operator.outputs for user in users.get(i, ()) if self.kind(user) in _SCALES]
         return tuple(
             self.graph.tensors[index].name.decode()
             for operator in self.graph.operators
@@ -159,13 +157,14 @@ class Content:
     def store_weights_as_half(self) -> list[tuple[str, float]]:
         """Store the weights as float16, each behind a DEQUANTIZE, as LiteRT's own post-training quantisation lays them out.
         Returns the names and largest values of those that do not fit, and then nothing has changed."""
-        weights = self._float_weights()
-        values = {i: np.frombuffer(self.constant(self.graph.tensors[i]).tobytes(), np.float32) for i in weights}
+        values = {
+            i: np.frombuffer(self.constant(self.graph.tensors[i]).tobytes(), np.float32) for i in self._float_weights()
+        }
         limit = float(np.finfo(np.float16).max)
         largest = {i: float(np.abs(value).max(initial=0.0)) for i, value in values.items()}
         if too_large := [(self.graph.tensors[i].name.decode(), x) for i, x in largest.items() if x > limit]:
             return too_large
-        code = self._code("DEQUANTIZE", _DEQUANTIZES_HALF)
+        code = self._half_dequantizer()
         operators: list[Any] = []
         widened: dict[int, int] = {}
         for user in self.graph.operators:
@@ -180,44 +179,33 @@ class Content:
 
     def _halve(self, index: int, value: Any, code: int) -> Any:
         """Store constant `index` as float16; returns the DEQUANTIZE that gives it back as a new, last tensor."""
-        schema = importlib.import_module("ai_edge_litert.schema_py_generated")
-        stored, widened = self.graph.tensors[index], schema.TensorT()
-        widened.name, widened.shape, widened.type = stored.name + b".float", stored.shape, stored.type
-        widened.buffer = 0
-        buffer = schema.BufferT()
-        buffer.data = value.astype(np.float16).view(np.uint8)
-        stored.type, stored.buffer = schema.TensorType.FLOAT16, len(self.model.buffers)
-        self.model.buffers.append(buffer)
-        operator = schema.OperatorT()
-        operator.opcodeIndex, operator.inputs, operator.outputs = code, [index], [len(self.graph.tensors)]
+        schema, stored = _schema(), self.graph.tensors[index]
+        widened = schema.TensorT(name=stored.name + b".float", shape=stored.shape, type=stored.type)
         self.graph.tensors.append(widened)
-        return operator
+        stored.type = schema.TensorType.FLOAT16
+        stored.buffer = self._add_buffer(value.astype(np.float16).view(np.uint8))
+        return schema.OperatorT(opcodeIndex=code, inputs=[index], outputs=[len(self.graph.tensors) - 1])
 
     def _float_weights(self) -> list[int]:
         """Indices of the float constants that weighted operators multiply with, in the order of the graph."""
-        schema = importlib.import_module("ai_edge_litert.schema_py_generated")
         found: dict[int, None] = {}
         for operator in self.graph.operators:
             kind = self.kind(operator)
             for operand in _WEIGHT_OPERANDS.get(kind, (1,)) if kind in _WEIGHTED else ():
                 tensor = self.graph.tensors[operator.inputs[operand]]
-                if tensor.type == schema.TensorType.FLOAT32 and self.constant(tensor) is not None:
+                if tensor.type == _schema().TensorType.FLOAT32 and self.constant(tensor) is not None:
                     found[operator.inputs[operand]] = None
         return list(found)
 
-    def _code(self, kind: str, version: int) -> int:
-        """The index of an operator code of that version or later, added where the model has none."""
-        schema = importlib.import_module("ai_edge_litert.schema_py_generated")
-        wanted = getattr(schema.BuiltinOperator, kind)
-        for index, code in enumerate(self.model.operatorCodes):
-            if code.builtinCode == wanted:
-                code.version = max(code.version, version)
-                return index
-        code = schema.OperatorCodeT()
-        code.builtinCode = code.deprecatedBuiltinCode = wanted
-        code.version = version
-        self.model.operatorCodes.append(code)
-        return len(self.model.operatorCodes) - 1
+    def _half_dequantizer(self) -> int:
+        """The index of the operator code of a DEQUANTIZE that takes float16, added where the model has no DEQUANTIZE."""
+        schema, codes = _schema(), self.model.operatorCodes
+        wanted = schema.BuiltinOperator.DEQUANTIZE
+        index = next((i for i, code in enumerate(codes) if code.builtinCode == wanted), len(codes))
+        if index == len(codes):
+            codes.append(schema.OperatorCodeT(deprecatedBuiltinCode=wanted, builtinCode=wanted))
+        codes[index].version = max(codes[index].version, _DEQUANTIZES_HALF)
+        return index
 
     def _drop_unused_buffers(self) -> None:
         """Empty the buffers that no tensor and no metadata refers to, so that their bytes are not written."""
@@ -230,7 +218,7 @@ class Content:
     def serialise(self) -> bytes:
         """The flatbuffer. Its buffers lie at multiples of 16 bytes, as the schema asks and as kernels read them: the
         schema's Python code for writing does not see to it."""
-        plain = importlib.import_module("ai_edge_litert.schema_py_generated").BufferT
+        plain = _schema().BufferT
 
         def pack(buffer: Any, builder: Any) -> Any:
             if buffer.data is not None:

@@ -86,13 +86,11 @@ def export_litert(
             fix="use quantize_litert, which calibrates activations",
         )
     content = to_content(program, contract)
-    if precision is Precision.FP16:
-        too_large = content.store_weights_as_half()
-        if too_large:
-            raise TrialFailure(
-                f"{path.name} does not fit float16",
-                problems=[Problem(name, f"holds {value:.3g}, float16 ends at 65504") for name, value in too_large],
-            )
+    if precision is Precision.FP16 and (too_large := content.store_weights_as_half()):
+        raise TrialFailure(
+            f"{path.name} does not fit float16",
+            problems=[Problem(name, f"holds {value:.3g}, float16 ends at 65504") for name, value in too_large],
+        )
     return write_litert(content, contract, path, QuantScheme(precision=precision), build_hash=build_hash)
 
 
@@ -106,8 +104,7 @@ def to_content(program: ExportedProgram, contract: Contract) -> Content:
             fix="use a smaller model",
         )
     converter = import_litert("litert_torch")
-    side = contract.resolution
-    image = torch.zeros(1, side, side, 3, dtype=torch.uint8)
+    image = torch.zeros(1, contract.resolution, contract.resolution, 3, dtype=torch.uint8)
     edge = _Edge(program, contract.output_name)
     with translating("LiteRT's converter", program, Format.LITERT), quiet_litert(), torch.no_grad():
         model = converter.convert(edge, sample_kwargs={contract.input_name: image})
@@ -157,10 +154,8 @@ class _Edge(nn.Module):
             rewrite(self.program)
         numbers = {node: name for node in self.program.graph.nodes if (name := _layer_of(node)) is not None}
         self.layers = list(numbers.values())
-        self.numbered = nn.Module()
-        for number in range(len(numbers)):
-            self.numbered.add_module(f"{LAYER_MARK}{number}", _Layer())
         self.places = {node: f"{LAYER_MARK}{number}" for number, node in enumerate(numbers)}
+        self.numbered = nn.ModuleDict({place: _Layer() for place in self.places.values()})
 
     def forward(self, image: Tensor) -> dict[str, Tensor]:
         floats = image.permute(0, 3, 1, 2).float()
@@ -179,14 +174,12 @@ class _ByLayer(Interpreter):
         if place is None:
             return super().run_node(n)
         args, kwargs = self.fetch_args_kwargs_from_env(n)
-        return self.edge.numbered.get_submodule(place)(n.target, *args, **kwargs)
+        return self.edge.numbered[place](n.target, *args, **kwargs)
 
 
 def _layer_of(node: Node) -> str | None:
     """The name of the layer whose weight this operation reads: `network.conv` for `network.conv.weight`."""
-    if node.target not in _LAYERS or len(node.args) < 2:
-        return None
-    weight = node.args[1]
+    weight = node.args[1] if node.target in _LAYERS and len(node.args) > 1 else None
     if not isinstance(weight, Node) or weight.op != "get_attr":
         return None
     return str(weight.target).rpartition(".")[0]

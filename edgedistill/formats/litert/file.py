@@ -49,7 +49,6 @@ class Tensor:
     kind: str
     shape: tuple[int, ...]
     constant_bytes: int | None
-    scales: int
 
     @property
     def signature(self) -> TensorSignature:
@@ -116,8 +115,7 @@ class LiteRTFile:
                 if operator.name in _WEIGHTED and len(operator.inputs) > 1 and operator.inputs[1] >= 0:
                     weight = graph.tensors[stored.get(operator.inputs[1], operator.inputs[1])]
                     output = graph.tensors[operator.outputs[0]]
-                    integer = weight.kind in (*_INTEGERS, "INT4")
-                    dynamic = integer and operator.inputs[1] not in stored
+                    dynamic = weight.kind in (*_INTEGERS, "INT4") and operator.inputs[1] not in stored
                     floating = "int8 dynamic" if dynamic else output.kind.lower()
                     yield Layer(
                         name=weight.name.removesuffix(".weight"),
@@ -137,15 +135,14 @@ def read_file(path: Path) -> LiteRTFile:
     """Read `path`. Raises InputError, with the cause, for what is not a whole LiteRT file or holds what no interpreter
     should be given."""
     if not path.is_file():
-        what = "is a folder" if path.is_dir() else "does not exist"
-        raise InputError(f"{path} {what}", fix="name a .tflite file")
+        raise InputError(f"{path} {'is a folder' if path.is_dir() else 'does not exist'}", fix="name a .tflite file")
     size = path.stat().st_size
     if size > FILE_LIMIT_BYTES:
         raise InputError(
             f"{path} has {format_bytes(size)}; a LiteRT file holds at most 2 GiB", fix="use a smaller model"
         )
     try:
-        return _Reader(path.read_bytes()).read()
+        return _FileReader(path.read_bytes()).read()
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}") from error
     except Damaged as error:
@@ -154,7 +151,13 @@ def read_file(path: Path) -> LiteRTFile:
         ) from error
 
 
-class _Reader:
+def _checked(index: int, count: int, what: str, lowest: int = 0) -> int:
+    if not lowest <= index < count:
+        raise Damaged(f"it refers to {what} {index} of {count}")
+    return index
+
+
+class _FileReader:
     """One pass over the tables of a Model."""
 
     def __init__(self, data: bytes) -> None:
@@ -185,8 +188,7 @@ class _Reader:
         number = max(table.integer(0, "<b"), table.integer(3, "<i"))
         if number == _CUSTOM:
             return table.text(1) or "CUSTOM", True
-        name = _names("BuiltinOperator").get(number)
-        if name is None:
+        if (name := _names("BuiltinOperator").get(number)) is None:
             raise Damaged(f"it uses operator {number}, which this LiteRT does not know")
         return name, False
 
@@ -200,9 +202,7 @@ class _Reader:
         return size
 
     def _buffer_size(self, index: int) -> int:
-        if index >= len(self.sizes):
-            raise Damaged(f"it refers to buffer {index} of {len(self.sizes)}")
-        return self.sizes[index]
+        return self.sizes[_checked(index, len(self.sizes), "buffer")]
 
     def _content(self, index: int) -> bytes:
         size, table = self._buffer_size(index), self.buffers[index]
@@ -232,16 +232,11 @@ class _Reader:
     def _indices(
         self, table: Table, field: int, tensors: tuple[Tensor, ...], optional: bool = False
     ) -> tuple[int, ...]:
-        indices = tuple(int(index) for index in table.numbers(field, "<i4"))
-        for index in indices:
-            if not (-1 if optional else 0) <= index < len(tensors):
-                raise Damaged(f"it refers to tensor {index} of {len(tensors)}")
-        return indices
+        lowest = -1 if optional else 0
+        return tuple(_checked(int(index), len(tensors), "tensor", lowest) for index in table.numbers(field, "<i4"))
 
     def _operator(self, table: Table, tensors: tuple[Tensor, ...]) -> Operator:
-        code = table.integer(0)
-        if code >= len(self.codes):
-            raise Damaged(f"it refers to operator code {code} of {len(self.codes)}")
+        name, custom = self.codes[_checked(table.integer(0), len(self.codes), "operator code")]
         for field in (3, 11):
             table.union(field)
         for field in (5, 7):
@@ -250,7 +245,6 @@ class _Reader:
         offset, size = table.integer(9, "<Q"), table.integer(10, "<Q")
         if offset > 1 and offset + size > len(self.data):
             raise Damaged(f"an operator's options of {size} bytes at byte {offset} lie outside")
-        name, custom = self.codes[code]
         outputs = self._indices(table, 2, tensors)
         if not outputs and name in ("DEQUANTIZE", *_WEIGHTED):
             raise Damaged(f"a {name} gives nothing")
@@ -258,8 +252,7 @@ class _Reader:
 
     def _tensor(self, table: Table) -> Tensor:
         name, kind_number = table.text(3), table.integer(1, "<b")
-        kind = _names("TensorType").get(kind_number)
-        if kind is None:
+        if (kind := _names("TensorType").get(kind_number)) is None:
             raise Damaged(f"the tensor {name!r} has type {kind_number}, which this LiteRT does not know")
         shape = tuple(int(size) for size in table.numbers(0, "<i4"))
         open_shape = tuple(int(size) for size in table.numbers(7, "<i4")) or shape
@@ -278,18 +271,13 @@ class _Reader:
         sparse = table.table(6) is not None
         if constant is not None and bits is not None and not sparse and constant != needed:
             raise Damaged(f"the constant {name!r} of shape {list(shape)} has {constant} bytes, it needs {needed}")
-        quantization = table.table(4)
-        scales = 0
-        if quantization is not None:
+        if (quantization := table.table(4)) is not None:
             scales = len(quantization.numbers(2, "<u4"))
             zeros, axis = len(quantization.numbers(3, "<i8")), quantization.integer(6, "<i")
-            if zeros not in (0, 1, scales) or (scales > 1 and not self._fits(axis, scales, shape)):
+            along_axis = 0 <= axis < len(shape) and shape[axis] == scales
+            if zeros not in (0, 1, scales) or (scales > 1 and not along_axis):
                 raise Damaged(f"the tensor {name!r} has {scales} scales and {zeros} zero points on axis {axis}")
-        return Tensor(name, kind, open_shape, constant, scales)
-
-    @staticmethod
-    def _fits(axis: int, scales: int, shape: tuple[int, ...]) -> bool:
-        return 0 <= axis < len(shape) and shape[axis] == scales
+        return Tensor(name, kind, open_shape, constant)
 
     def _check_signatures(self, graphs: tuple[Graph, ...]) -> None:
         for table in self.model.tables(7):

@@ -33,7 +33,7 @@ def kind_of(error: Exception, stage: str) -> str:
     return "inputs" if "Cannot set tensor" in text or "ResizeInputTensor" in text else stage
 
 
-class Model:
+class LiteRTInterpreter:
     """An Interpreter of `threads` threads with its default delegate, XNNPACK, its tensors allocated. Inputs are called as
     the interpreter calls its tensors. A run sets the inputs from NumPy arrays (a copy each), invokes, and gets the outputs
     (a copy each)."""
@@ -62,3 +62,6 @@ class Model:
             interpreter.set_tensor(index, value)
         interpreter.invoke()
         return [interpreter.get_tensor(index) for index in self._outputs]
+
+
+load = LiteRTInterpreter

@@ -27,14 +27,13 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from edgedistill.base.errors import InputError, Problem, UnsupportedError
+from edgedistill.base.errors import InputError, Problem, UnsupportedError, first_line
 from edgedistill.documents.artifacts import ExportedModel
 from edgedistill.documents.specs import Calibration, Contract, Precision, QuantScheme
 from edgedistill.formats.litert.content import Content
 from edgedistill.formats.litert.export import import_litert, quiet_litert, to_content, write_litert
 from edgedistill.networks.program.program import to_program
 
-_STATIC = (Precision.INT8, Precision.MIXED)
 _SIGNATURE = "serving_default"
 # The operators that XNNPACK computes in int8, of those that ai-edge-quantizer can quantise, by the latter's names.
 _INTEGER_KERNELS = (
@@ -84,7 +83,6 @@ def quantize_litert(
     Raises InputError for images that do not fit and for unknown layers in `kept`; UnsupportedError where LiteRT lacks an
     operation, where the quantiser cannot do what the scheme asks; MissingDependencyError.
     """
-    static = scheme.precision in _STATIC
     _check(calibration, contract, scheme)
     import_litert("ai_edge_quantizer.quantizer")
     content = to_content(to_program(module, contract), contract)
@@ -92,23 +90,23 @@ def quantize_litert(
     recipe = _recipe(scheme, content)
     try:
         with quiet_litert(), _without_bars():
-            quantized = _quantized(content.serialise(), recipe, calibration if static else None, contract.input_name)
+            images = calibration if scheme.integer else None
+            quantized = _quantized(content.serialise(), recipe, images, contract.input_name)
     except MemoryError:
         raise
     except Exception as error:  # the vendor raises whatever its algorithms stumble over
-        reason = str(error).strip().partition("\n")[0] or type(error).__name__
         raise UnsupportedError(
-            f"ai-edge-quantizer cannot make {scheme.label} of the model: {reason}",
+            f"ai-edge-quantizer cannot make {scheme.label} of the model: {first_line(error)}",
             fix="keep the layer named in floating point (mixed), or take another precision",
         ) from error
-    used = scheme.model_copy(update={"calibration_images": len(calibration) if static else 0})
+    used = scheme.model_copy(update={"calibration_images": len(calibration) if scheme.integer else 0})
     return write_litert(Content.parse(quantized), contract, path, used, build_hash=build_hash)
 
 
 def _check(calibration: NDArray[np.uint8], contract: Contract, scheme: QuantScheme) -> None:
-    if scheme.precision not in (*_STATIC, Precision.INT8_WEIGHTS, Precision.INT4_WEIGHTS):
+    if scheme.floating:
         raise UnsupportedError(f"quantize_litert does not make {scheme.precision}", fix="use export_litert")
-    if scheme.precision not in _STATIC:
+    if not scheme.integer:
         return
     if scheme.calibration is not Calibration.MINMAX:
         raise UnsupportedError(
@@ -125,12 +123,11 @@ def _check(calibration: NDArray[np.uint8], contract: Contract, scheme: QuantSche
 
 def _check_kept(kept: tuple[str, ...], content: Content) -> None:
     layers = content.layers()
-    unknown = [name for name in kept if name not in layers]
-    if unknown:
-        problems = []
-        for name in unknown:
-            near = difflib.get_close_matches(name, layers, 1)
-            problems.append(Problem(name, "no layer of that name", f"did you mean {near[0]}?" if near else ""))
+    problems = []
+    for name in (layer for layer in kept if layer not in layers):
+        near = difflib.get_close_matches(name, layers, 1)
+        problems.append(Problem(name, "no layer of that name", f"did you mean {near[0]}?" if near else ""))
+    if problems:
         raise InputError("the scheme keeps layers that the model does not have", problems=problems)
 
 
@@ -141,7 +138,7 @@ def _recipe(scheme: QuantScheme, content: Content) -> Any:
     recipe = importlib.import_module("ai_edge_quantizer.recipe_manager").RecipeManager()
     operators, granularity = names.TFLOperationName, names.QuantGranularity
     detail = granularity.CHANNELWISE if scheme.per_channel else granularity.TENSORWISE
-    if scheme.precision in _STATIC:
+    if scheme.integer:
         for operator in _INTEGER_KERNELS:
             recipe.add_static_config(".*", operators(operator), 8, 8, detail)
     else:
@@ -149,8 +146,7 @@ def _recipe(scheme: QuantScheme, content: Content) -> Any:
     if scheme.precision is Precision.INT4_WEIGHTS:
         for operator in (operators.CONV_2D, operators.FULLY_CONNECTED):
             recipe.add_dynamic_config(".*", operator, 4, detail)
-    floating = [*content.before_layers(), *content.normalisations(), *scheme.kept]
-    for name in floating:
+    for name in (*content.before_layers(), *content.normalisations(), *scheme.kept):
         recipe.add_quantization_config(scope(name), operators.ALL_SUPPORTED, None, none)
     return recipe
 

@@ -7,8 +7,7 @@ No file reaches the native interpreter before `litert_file` has read it whole: t
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator
 from os import cpu_count
 from pathlib import Path
 from queue import SimpleQueue
@@ -18,24 +17,19 @@ import numpy as np
 
 from edgedistill.base.arrays import Images, Logits
 from edgedistill.base.errors import InputError, Problem, UnsupportedError
-from edgedistill.base.store import file_sha256, size_bytes, tool_version, write_atomic
+from edgedistill.base.store import copy_atomic, tool_version
 from edgedistill.devices.session import MeasurementProtocol
 from edgedistill.devices.sessions import profile_file
 from edgedistill.documents.artifacts import CompiledArtifact, ExportedModel, Fallbacks, Inspection, Profile
 from edgedistill.documents.specs import ComputedBy, Contract, Format, QuantScheme, Target
 from edgedistill.formats.carried import carried_contract
-from edgedistill.formats.format import Conversion, ModelFormat, Opened, signature_problems
-from edgedistill.formats.litert.export import import_litert
+from edgedistill.formats.format import Conversion, ModelFormat, Opened, counted, signature_problems
+from edgedistill.formats.litert.export import export_litert, import_litert
 from edgedistill.formats.litert.file import LiteRTFile, Operator, read_file
+from edgedistill.formats.running import fitting, over_threads
 
-_TOOLS = ("ai-edge-litert", "litert-torch", "ai-edge-quantizer", "torch")
 _DELEGATE = "DELEGATE"
 _INTERPRETERS_BYTES = 2**30
-
-
-def read_entries(path: Path) -> dict[str, str]:
-    """The metadata entries of a file that are text. Raises InputError where it is not a whole LiteRT file."""
-    return read_file(path).entries
 
 
 class LiteRTFormat(ModelFormat):
@@ -45,6 +39,7 @@ class LiteRTFormat(ModelFormat):
     suffixes = (".tflite",)
     computed_by = ComputedBy.DEVICE
     distribution = "ai-edge-litert"
+    tools = ("ai-edge-litert", "litert-torch", "ai-edge-quantizer", "torch")
     on_device = Path(__file__).with_name("on_device.py")
 
     def loaded_before(self, scheme: QuantScheme) -> tuple[str, ...]:
@@ -54,17 +49,16 @@ class LiteRTFormat(ModelFormat):
     def convert(self, what: Conversion, scheme: QuantScheme, path: Path) -> ExportedModel:
         """Floating point from the torch program, integers from the module."""
         if scheme.floating:
-            from edgedistill.formats.litert.export import export_litert
-
             return export_litert(what.program(), what.contract, path, scheme.precision, build_hash=what.build_hash)
         from edgedistill.formats.litert.quantize import quantize_litert
 
-        module, images = what.module(), what.calibration()
-        return quantize_litert(module, images, what.contract, scheme, path, build_hash=what.build_hash)
+        return quantize_litert(
+            what.module(), what.calibration(), what.contract, scheme, path, build_hash=what.build_hash
+        )
 
     def open(self, path: Path, target: Target) -> Opened:
         """A file with its contract."""
-        return Opened(self.adopt(path, target), carried_contract(read_entries(path), path))
+        return Opened(self.adopt(path, target), carried_contract(read_file(path).entries, path))
 
     def input_edge(self, contract: Contract) -> dict[str, Any]:
         """uint8 with the channels last."""
@@ -74,26 +68,18 @@ class LiteRTFormat(ModelFormat):
     def unsupported(self, model: ExportedModel, target: Target) -> tuple[Problem, ...]:
         """A file of another format, a target that does not take this one, custom operators, and operators for which this
         LiteRT has no kernel of the version asked for. Raises InputError for a damaged file."""
-        problems = []
-        if model.format is not Format.LITERT:
-            problems.append(Problem(str(model.path), f"is {model.format}, not litert", "export it as litert"))
-        if Format.LITERT not in target.formats:
-            problems.append(Problem(target.name, "does not take litert", f"use {', '.join(target.formats)}"))
-        return tuple(problems) or _missing_kernels(model.path, read_file(model.path))
+        return self.not_for(model, target) or _missing_kernels(model.path, read_file(model.path))
 
     def compile(self, model: ExportedModel, target: Target, folder: Path) -> CompiledArtifact:
         """Check the file (structure, signature as the exporter stated it, kernels, a load) and copy it into `folder`, whole
         or not at all. The record says what XNNPACK computes here. Raises UnsupportedError with every problem found,
         InputError for a damaged file."""
-        problems = list(self.unsupported(model, target))
-        if not problems:
-            problems = signature_problems(model, *read_file(model.path).signature())
+        problems = self.unsupported(model, target) or signature_problems(model, *read_file(model.path).signature())
         if problems:
             raise UnsupportedError(f"{model.path.name} cannot be used with LiteRT", problems=problems)
         final = folder / model.path.name
-        if final.absolute() != model.path.absolute():
-            write_atomic(final, model.path.read_bytes())
-        return _artifact(final, model.scheme, target.name, read_file(final))
+        copy_atomic(model.path, final)
+        return self._described(final, model.scheme, target, read_file(final))
 
     def adopt(self, path: Path, target: Target) -> CompiledArtifact:
         """Any LiteRT file as an artifact, where it lies; its precision is read off its tensors. Raises InputError if it is
@@ -101,7 +87,12 @@ class LiteRTFormat(ModelFormat):
         file = read_file(path)
         if problems := _missing_kernels(path, file):
             raise InputError(f"{path} is not a file that LiteRT can run", problems=problems)
-        return _artifact(path, file.scheme(path), target.name, file)
+        return self._described(path, file.scheme(path), target, file)
+
+    def _described(self, path: Path, scheme: QuantScheme, target: Target, file: LiteRTFile) -> CompiledArtifact:
+        taken, left = _taken_and_left(path, file)
+        record = {"operators": counted(file.operators)} | _kernels(taken, left)
+        return self.artifact(path, scheme, target, record, _fallbacks(taken, left))
 
     def run(self, artifact: CompiledArtifact, batches: Iterable[Images]) -> Iterator[Logits]:
         """Logits of each batch. The shipped graphs take one image at a time, so the images of a batch are spread over
@@ -120,7 +111,8 @@ class LiteRTFormat(ModelFormat):
             finally:
                 free.put(interpreter)
 
-        return _spread_over_threads(infer, batches, copies, shape)
+        fit = fitting(batches, (shape[3], shape[1], shape[2]), artifact.path.name)
+        return over_threads(infer, fit, copies, shape[0])
 
     def profile(self, artifact: CompiledArtifact, inputs: Images | None, protocol: MeasurementProtocol) -> Profile:
         """Sessions of the device's agent, which loads this very file."""
@@ -131,15 +123,14 @@ class LiteRTFormat(ModelFormat):
         """Structure and load, then what the graph holds and what XNNPACK takes of it on this machine. Raises InputError for
         a damaged file."""
         file = read_file(artifact.path)
-        checks = ["the flatbuffer was read whole: offsets, indices, constants and tensors are in bounds"]
         problems = _missing_kernels(artifact.path, file)
-        version = tool_version("ai-edge-litert")
-        checks.append(
-            f"LiteRT {version} does not load it: {problems[0].what}" if problems else f"LiteRT {version} loads it"
-        )
+        loads = f"does not load it: {problems[0].what}" if problems else "loads it"
         inputs, outputs = file.signature()
         seen = Inspection(
-            checks=tuple(checks),
+            checks=(
+                "the flatbuffer was read whole: offsets, indices, constants and tensors are in bounds",
+                f"LiteRT {tool_version('ai-edge-litert')} {loads}",
+            ),
             inputs=inputs,
             outputs=outputs,
             operations=dict(file.operators),
@@ -154,23 +145,8 @@ class LiteRTFormat(ModelFormat):
         if problems:
             return seen
         taken, left = _taken_and_left(artifact.path, file)
-        facts = seen.facts | _kernels(taken, left)
-        return seen.model_copy(update={"facts": facts, "fallbacks": _fallbacks(taken, left)})
-
-
-def _artifact(path: Path, scheme: QuantScheme, target: str, file: LiteRTFile) -> CompiledArtifact:
-    taken, left = _taken_and_left(path, file)
-    return CompiledArtifact(
-        path=path,
-        format=Format.LITERT,
-        scheme=scheme,
-        target=target,
-        toolchain={name: tool_version(name) for name in _TOOLS},
-        sha256=file_sha256(path),
-        bytes=size_bytes(path),
-        record={"operators": _listed(file.operators)} | _kernels(taken, left),
-        fallbacks=_fallbacks(taken, left),
-    )
+        update = {"facts": seen.facts | _kernels(taken, left), "fallbacks": _fallbacks(taken, left)}
+        return seen.model_copy(update=update)
 
 
 def _taken_and_left(path: Path, file: LiteRTFile) -> tuple[Counter[str], Counter[str]]:
@@ -185,7 +161,7 @@ def _fallbacks(taken: Counter[str], left: Counter[str]) -> Fallbacks:
 
 
 def _kernels(taken: Counter[str], left: Counter[str]) -> dict[str, str]:
-    return {"xnnpack_operators": _listed(taken) or "none", "other_operators": _listed(left) or "none"}
+    return {"xnnpack_operators": counted(taken) or "none", "other_operators": counted(left) or "none"}
 
 
 def _delegated(interpreter: Any, file: LiteRTFile) -> Counter[str]:
@@ -239,21 +215,6 @@ def _infer(interpreter: Any, images: Images) -> Logits:
     return logits.reshape(len(images), -1)
 
 
-def _spread_over_threads(
-    infer: Callable[[Images], Logits], batches: Iterable[Images], workers: int, shape: tuple[int, ...]
-) -> Iterator[Logits]:
-    """`infer` over pieces of each batch, of as many images as the graph takes at once."""
-    size, wanted = shape[0], (shape[3], shape[1], shape[2])
-    with ThreadPoolExecutor(workers) as pool:
-        for batch in batches:
-            if batch.shape[1:] != wanted or len(batch) % size:
-                raise InputError(
-                    f"images are {batch.shape}, the file takes {size} at a time of {wanted}",
-                    fix="resize them to the contract's resolution",
-                )
-            yield np.concatenate(list(pool.map(infer, [batch[i : i + size] for i in range(0, len(batch), size)])))
-
-
 def _to_nhwc(images: Images) -> Images:
     return np.ascontiguousarray(images.transpose(0, 2, 3, 1))
 
@@ -261,13 +222,13 @@ def _to_nhwc(images: Images) -> Images:
 def _image_shape(path: Path, file: LiteRTFile) -> tuple[int, ...]:
     """The shape of the one input. Raises UnsupportedError for a file that does not take uint8 images as ours do."""
     inputs, _ = file.signature()
-    first = inputs[0] if inputs else None
-    if first is None or len(inputs) != 1 or first.dtype != "uint8" or len(first.shape) != 4 or min(first.shape) < 1:
+    shape = inputs[0].shape if len(inputs) == 1 and inputs[0].dtype == "uint8" else ()
+    if len(shape) != 4 or min(shape) < 1:
         taken = "; ".join(tensor.shown for tensor in inputs) or "nothing"
         raise UnsupportedError(
             f"{path.name} takes {taken}, not uint8 images [1, R, R, 3]", fix="profile it with inputs of its own"
         )
-    return first.shape
+    return shape
 
 
 # -- checking ---------------------------------------------------------------------------------------------------
@@ -289,10 +250,6 @@ def _missing_kernels(path: Path, file: LiteRTFile) -> tuple[Problem, ...]:
     except UnsupportedError as refusal:
         return (Problem(str(path), refusal.message, refusal.fix),)
     return ()
-
-
-def _listed(values: Counter[str]) -> str:
-    return ", ".join(f"{name} {count}" for name, count in sorted(values.items()))
 
 
 FORMAT = LiteRTFormat

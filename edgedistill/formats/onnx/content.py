@@ -9,10 +9,17 @@ from typing import Any
 
 from edgedistill.documents.artifacts import Layer
 
-# Operators with weights: where their activations and their weights stand among the inputs.
-_FLOATING = {"Conv": (0, 1), "ConvTranspose": (0, 1), "Gemm": (0, 1), "MatMul": (0, 1)}
-_STATIC = {"QLinearConv": (0, 3), "QLinearMatMul": (0, 3), "QGemm": (0, 3)}
-_DYNAMIC = {"ConvInteger": (0, 1), "MatMulInteger": (0, 1), "DynamicQuantizeMatMul": (0, 1)}
+# Operators with weights. Those on floats have their activations first among the inputs, then their weights; of those on
+# integers it is said where the weights stand, and what they compute in.
+_FLOATING = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+_ON_INTEGERS = {
+    "QLinearConv": (3, "int8"),
+    "QLinearMatMul": (3, "int8"),
+    "QGemm": (3, "int8"),
+    "ConvInteger": (1, "int8 dynamic"),
+    "MatMulInteger": (1, "int8 dynamic"),
+    "DynamicQuantizeMatMul": (1, "int8 dynamic"),
+}
 _BLOCKS = "MatMulNBits"
 _PASSED_THROUGH = ("Transpose", "Reshape", "Identity", "Squeeze", "Unsqueeze")
 _INTEGERS = ("int8", "uint8", "int16", "uint16", "int4", "uint4")
@@ -20,8 +27,8 @@ _INTEGERS = ("int8", "uint8", "int16", "uint16", "int4", "uint4")
 
 def tensors(model: Any) -> Iterator[Any]:
     """Every tensor of a model, wherever it stands: in graphs, in nodes of subgraphs and functions, in sparse ones."""
-    graphs = [model.graph, *(graph for info in model.training_info for graph in (info.initialization, info.algorithm))]
-    bodies: list[Any] = [*graphs, *model.functions]
+    training = (graph for info in model.training_info for graph in (info.initialization, info.algorithm))
+    bodies: list[Any] = [model.graph, *training, *model.functions]
     while bodies:
         body = bodies.pop()
         sparse = [*getattr(body, "sparse_initializer", ())]
@@ -44,7 +51,7 @@ def tensor_bytes(tensor: Any) -> int:
     except (KeyError, ValueError):
         return 0
     four_bits = onnx.TensorProto.DataType.Name(tensor.data_type) in ("UINT4", "INT4", "FLOAT4E2M1")
-    return int(math.prod(tensor.dims)) * itemsize // (2 if four_bits else 1)
+    return _count(tensor) * itemsize // (2 if four_bits else 1)
 
 
 def operators(graph: Any) -> Counter[tuple[str, str]]:
@@ -84,11 +91,10 @@ class _Layers:
     def found(self) -> Iterator[Layer]:
         for node in self.graph.node:
             if node.op_type in _FLOATING:
-                if layer := self._floating(node, *_FLOATING[node.op_type]):
-                    yield layer
-            elif places := _STATIC.get(node.op_type) or _DYNAMIC.get(node.op_type):
-                if (weight := self._constant(node, places[1])) is not None:
-                    arithmetic = "int8" if node.op_type in _STATIC else "int8 dynamic"
+                yield from self._floating(node)
+            elif node.op_type in _ON_INTEGERS:
+                place, arithmetic = _ON_INTEGERS[node.op_type]
+                if (weight := self._constant(node, place)) is not None:
                     yield Layer(
                         name=_name(weight.name), weights=_kind(weight), arithmetic=arithmetic, parameters=_count(weight)
                     )
@@ -103,22 +109,24 @@ class _Layers:
                     parameters=8 * _count(weight) // bits,
                 )
 
-    def _floating(self, node: Any, activation: int, weight: int) -> Layer | None:
+    def _floating(self, node: Any) -> Iterator[Layer]:
         """A layer that computes in floats, unless what comes in has been quantised, weight and activation both: runtimes
         make one integer kernel of the group. A matrix product may have its constant on the left."""
-        if len(node.input) <= weight:
-            return None
-        for at, other in ((weight, activation), (activation, weight)):
-            traced = self._traced(node.input[at])
-            if traced is None:
-                continue
-            constant, computed = traced
-            stored = _kind(constant)
-            maker = self.makers.get(node.input[other])
-            integer = stored in _INTEGERS and maker is not None and maker.op_type == "DequantizeLinear"
-            arithmetic = "int8" if integer else computed
-            return Layer(name=_name(constant.name), weights=stored, arithmetic=arithmetic, parameters=_count(constant))
-        return None
+        if len(node.input) < 2:
+            return
+        for weight, activation in ((1, 0), (0, 1)):
+            if (traced := self._traced(node.input[weight])) is not None:
+                constant, computed = traced
+                stored = _kind(constant)
+                maker = self.makers.get(node.input[activation])
+                integer = stored in _INTEGERS and maker is not None and maker.op_type == "DequantizeLinear"
+                yield Layer(
+                    name=_name(constant.name),
+                    weights=stored,
+                    arithmetic="int8" if integer else computed,
+                    parameters=_count(constant),
+                )
+                return
 
     def _traced(self, name: str) -> tuple[Any, str] | None:
         """The constant that a value is made of, through what turns its type or shape, and the type that it ends up in."""
@@ -163,6 +171,4 @@ def _type_name(number: int) -> str:
 
 def _name(weight: str) -> str:
     """A layer's name from its weight's: without what exporters and quantisers append."""
-    for ending in ("_quantized", ".weight"):
-        weight = weight.removesuffix(ending)
-    return weight
+    return weight.removesuffix("_quantized").removesuffix(".weight")

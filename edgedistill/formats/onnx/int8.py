@@ -132,10 +132,8 @@ def _op_types(style: IntegerStyle) -> list[str]:
 
 
 def _layout(style: IntegerStyle, types: type[QuantType]) -> tuple[QuantType, dict[str, Any]]:
-    if style is IntegerStyle.X86:
-        return types.QUInt8, {}
-    if style is IntegerStyle.ARM:
-        return types.QInt8, {}
+    if style is not IntegerStyle.TENSORRT:
+        return (types.QUInt8 if style is IntegerStyle.X86 else types.QInt8), {}
     # TensorRT has no int32 dequantise for biases, and a pair between a convolution and its activation keeps them apart.
     return types.QInt8, {
         "ActivationSymmetric": True,

@@ -13,15 +13,21 @@ HEAVY = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 """The operators that multiply: what a layer is. Everything else between them goes with them."""
 
 
+def readers_of(graph: onnx.GraphProto) -> dict[str, list[onnx.NodeProto]]:
+    """The nodes that read a value, by its name."""
+    readers: dict[str, list[onnx.NodeProto]] = {}
+    for node in graph.node:
+        for name in node.input:
+            readers.setdefault(name, []).append(node)
+    return readers
+
+
 def layer_names(graph: onnx.GraphProto) -> dict[str, str]:
     """Layer by node: `node_conv2d_3` -> `network.blocks.0.conv`. The name is the weight's without its last part; where the
     exporter has transposed the weight and named it anew, that of the bias added next; a product of two activations goes by
     its node's name."""
     constants = {tensor.name for tensor in graph.initializer}
-    readers: dict[str, list[onnx.NodeProto]] = {}
-    for node in graph.node:
-        for name in node.input:
-            readers.setdefault(name, []).append(node)
+    readers = readers_of(graph)
     found = {}
     for node in graph.node:
         if node.op_type in HEAVY:

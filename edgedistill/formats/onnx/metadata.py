@@ -47,9 +47,8 @@ def write(proto: onnx.ModelProto, path: Path, scheme: QuantScheme, metadata: Map
     if proto.ByteSize() > PROTOBUF_LIMIT_BYTES:
         raise too_large(proto.ByteSize())
     strip(proto)
-    del proto.metadata_props[:]
-    for key, value in sorted({**metadata, SCHEME_KEY: scheme.model_dump_json()}.items()):
-        proto.metadata_props.add(key=key, value=value)
+    entries = sorted({**metadata, SCHEME_KEY: scheme.model_dump_json()}.items())
+    onnx.helper.set_model_props(proto, dict(entries))
     proto.producer_name, proto.producer_version = "edgedistill", tool_version("edgedistill")
     onnx.checker.check_model(proto)
     write_atomic(path, proto.SerializeToString(deterministic=True))

@@ -33,7 +33,7 @@ def kind_of(error: Exception, stage: str) -> str:
     return "inputs" if stage == "run" and "INVALID_ARGUMENT" in str(error) else stage
 
 
-class Model:
+class OnnxSession:
     """An InferenceSession as an app would have it: fully optimised, one run at a time, `threads` threads, none of which
     spins while it waits. A run is `session.run` from NumPy arrays to NumPy arrays."""
 
@@ -94,3 +94,6 @@ def node_times(events: Sequence[dict[str, Any]]) -> list[list[tuple[str, str, fl
             if kind not in ("If", "Loop", "Scan"):
                 runs[-1].append((name.removesuffix("_kernel_time"), kind, event["dur"]))
     return runs[:-1]
+
+
+load = OnnxSession

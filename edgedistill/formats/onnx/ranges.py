@@ -67,12 +67,10 @@ def _chosen(
 def _reader(name: str, images: NDArray[np.uint8]) -> Any:
     from onnxruntime.quantization import CalibrationDataReader
 
-    class Reader(CalibrationDataReader):  # type: ignore[misc]
-        def __init__(self) -> None:
-            self._images = iter(images)
+    feeds = iter([{name: image[None]} for image in images])
 
+    class Reader(CalibrationDataReader):  # type: ignore[misc]
         def get_next(self) -> dict[str, NDArray[np.uint8]] | None:
-            image = next(self._images, None)
-            return None if image is None else {name: image[None]}
+            return next(feeds, None)
 
     return Reader()

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import os
-import re
-import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from edgedistill.base.arrays import Images, Logits
-from edgedistill.base.errors import InputError, Problem, TrialFailure, UnsupportedError
-from edgedistill.base.store import file_sha256, size_bytes, sync_folder, tool_version
+from edgedistill.base.errors import InputError, Problem, TrialFailure, UnsupportedError, first_line
+from edgedistill.base.store import copy_atomic, tool_version
 from edgedistill.devices.session import MeasurementProtocol
 from edgedistill.devices.sessions import profile_file
 from edgedistill.documents.artifacts import (
@@ -30,12 +27,13 @@ from edgedistill.documents.specs import ComputedBy, Format, Precision, QuantSche
 from edgedistill.formats.carried import carried_scheme
 from edgedistill.formats.format import Conversion, ModelFormat, Opened, signature_problems
 from edgedistill.formats.onnx.content import layers, modules, operators, tensor_bytes, tensors
+from edgedistill.formats.onnx.on_device import dtype, errors
 from edgedistill.formats.origin import listed_modules
 from edgedistill.formats.precisions import precision_of, settled_scheme
+from edgedistill.formats.running import over_threads
 from edgedistill.networks.rounding.damage import LayerDamage
 
 _AGAIN = "export it again"
-_TOOLS = ("onnx", "onnxruntime")
 _PROVIDER = "CPUExecutionProvider"
 
 
@@ -46,6 +44,7 @@ class OnnxFormat(ModelFormat):
     suffixes = (".onnx",)
     computed_by = ComputedBy.DEVICE
     distribution = "onnxruntime"
+    tools = ("onnx", "onnxruntime")
     on_device = Path(__file__).with_name("on_device.py")
     from_fp32 = True
 
@@ -104,44 +103,36 @@ class OnnxFormat(ModelFormat):
             if not _has_kernel(domain, operator, opsets.get(domain, 1))
             and (domain, operator) not in {(f.domain, f.name) for f in graph_file.functions}
         ]
-        if _has_external_weights(graph_file):
+        if any(tensor.data_location == tensor.EXTERNAL for tensor in graph_file.graph.initializer):
             problems.append(Problem(str(model.path), "keeps weights in a second file", "export with weights inside"))
         return tuple(problems)
 
     def compile(self, model: ExportedModel, target: Target, folder: Path) -> CompiledArtifact:
         """Check the model (onnx.checker, signature as the exporter stated it, kernels, a load) and copy it into `folder`.
         Raises UnsupportedError with every problem found."""
-        problems = _check(model.path) or [*self.unsupported(model, target)] or _load_problems(model.path)
-        if not problems:
-            problems = signature_problems(model, *_signature(_session(model.path)))
+        problems = (
+            _check(model.path)
+            or [*self.unsupported(model, target)]
+            or _load_problems(model.path)
+            or signature_problems(model, *_signature(session(model.path)))
+        )
         if problems:
             raise UnsupportedError(f"{model.path.name} cannot be used with ONNX Runtime", problems=problems)
         final = folder / model.path.name
-        folder.mkdir(parents=True, exist_ok=True)
-        part = folder / f".{model.path.name}.{os.getpid()}.tmp"
-        try:
-            shutil.copyfile(model.path, part)
-            with part.open("rb") as stream:
-                os.fsync(stream.fileno())
-            part.replace(final)
-            sync_folder(folder)
-        finally:
-            part.unlink(missing_ok=True)
-        return _artifact(final, model.scheme, target.name).model_copy(update={"fallbacks": _assigned(final)})
+        copy_atomic(model.path, final)
+        return self.artifact(final, model.scheme, target, fallbacks=_assigned(final))
 
     def adopt(self, path: Path, target: Target) -> CompiledArtifact:
         """Any ONNX file as an artifact, where it lies; its precision is read off its layers. Raises InputError
         if it is not a file that ONNX accepts, or says another precision than it has."""
         if not path.is_file():
-            what = "is a folder" if path.is_dir() else "does not exist"
-            raise InputError(f"{path} {what}", fix="name an .onnx file")
-        problems = _check(path)
-        if problems:
+            raise InputError(f"{path} {'is a folder' if path.is_dir() else 'does not exist'}", fix="name an .onnx file")
+        if problems := _check(path):
             raise InputError(f"{path} is not a valid ONNX model", problems=problems)
         model = _read(path)
         carried = carried_scheme({entry.key: entry.value for entry in model.metadata_props}, path)
         found = layers(model.graph)
-        return _artifact(path, settled_scheme(carried, precision_of(found), found, path), target.name)
+        return self.artifact(path, settled_scheme(carried, precision_of(found), found, path), target)
 
     def run(self, artifact: CompiledArtifact, batches: Iterable[Images]) -> Iterator[Logits]:
         """Logits of each batch. The shipped graphs take one image at a time, so the images of a batch are spread over
@@ -149,13 +140,15 @@ class OnnxFormat(ModelFormat):
         the result does not depend on the number of cores. Raises UnsupportedError for a file that does not take one tensor
         of images, TrialFailure where ONNX Runtime refuses the file, or an image."""
         try:
-            session = _session(artifact.path)
+            loaded = session(artifact.path)
         except _refusals() as error:
-            message = f"ONNX Runtime does not load {artifact.path.name}: {_first_line(error)}"
-            raise TrialFailure(message, fix="export it with another precision or opset") from error
-        signatures = session.get_inputs()
+            raise TrialFailure(
+                f"ONNX Runtime does not load {artifact.path.name}: {first_line(error)}",
+                fix="export it with another precision or opset",
+            ) from error
+        signatures = loaded.get_inputs()
         if len(signatures) != 1 or not signatures[0].shape:
-            taken = ", ".join(tensor.shown for tensor in _signature(session)[0]) or "nothing"
+            taken = ", ".join(tensor.shown for tensor in _signature(loaded)[0]) or "nothing"
             raise UnsupportedError(
                 f"{artifact.path.name} takes {taken}, not one tensor of images", fix="export it with one input"
             )
@@ -165,20 +158,24 @@ class OnnxFormat(ModelFormat):
 
         def infer(images: Images) -> Any:
             try:
-                output = session.run(None, {signature.name: images})[0]
+                output = loaded.run(None, {signature.name: images})[0]
             except _refusals() as error:
-                message = f"ONNX Runtime cannot run {artifact.path.name}: {_first_line(error)}"
-                raise TrialFailure(message, fix="export it again, for inputs of the size that it states") from error
+                raise TrialFailure(
+                    f"ONNX Runtime cannot run {artifact.path.name}: {first_line(error)}",
+                    fix="export it again, for inputs of the size that it states",
+                ) from error
             if not isinstance(output, np.ndarray) or output.dtype.kind not in "fiu" or output.ndim == 0:
-                message = f"{artifact.path.name} gives no tensor of numbers"
-                raise UnsupportedError(message, fix="export it with its logits as the first output")
+                raise UnsupportedError(
+                    f"{artifact.path.name} gives no tensor of numbers",
+                    fix="export it with its logits as the first output",
+                )
             return output
 
-        return _spread_over_threads(infer, batches, workers, fixed)
+        return over_threads(infer, batches, workers, fixed)
 
     def profile(self, artifact: CompiledArtifact, inputs: Images | None, protocol: MeasurementProtocol) -> Profile:
         """Sessions of the device's agent, which loads this very file."""
-        name = "" if inputs is None else _session(artifact.path).get_inputs()[0].name
+        name = "" if inputs is None else session(artifact.path).get_inputs()[0].name
         return profile_file(artifact, self.on_device, inputs, name, protocol)
 
     def inspect(self, artifact: CompiledArtifact) -> Inspection:
@@ -186,10 +183,9 @@ class OnnxFormat(ModelFormat):
         if problems := _check(artifact.path):
             return Inspection(checks=(f"onnx.checker: {problems[0].what}",))
         model, problems = _read(artifact.path), _load_problems(artifact.path)
-        version = tool_version("onnxruntime")
         loads = f"does not load it: {problems[0].what}" if problems else "loads it on the CPU"
         seen = Inspection(
-            checks=("onnx.checker accepts the file", f"ONNX Runtime {version} {loads}"),
+            checks=("onnx.checker accepts the file", f"ONNX Runtime {tool_version('onnxruntime')} {loads}"),
             operations=dict(Counter(op for (_, op), n in operators(model.graph).items() for _ in range(n))),
             layers=layers(model.graph),
             bytes_by_part=_parts(model, artifact.bytes),
@@ -201,39 +197,23 @@ class OnnxFormat(ModelFormat):
         )
         if problems:
             return seen
-        inputs, outputs = _signature(_session(artifact.path))
+        inputs, outputs = _signature(session(artifact.path))
         return seen.model_copy(update={"inputs": inputs, "outputs": outputs, "fallbacks": _assigned(artifact.path)})
-
-
-def _artifact(path: Path, scheme: QuantScheme, target: str) -> CompiledArtifact:
-    return CompiledArtifact(
-        path=path,
-        format=Format.ONNX,
-        scheme=scheme,
-        target=target,
-        toolchain={name: tool_version(name) for name in _TOOLS},
-        sha256=file_sha256(path),
-        bytes=size_bytes(path),
-    )
 
 
 def _parts(model: Any, file_bytes: int) -> dict[str, int]:
     """Bytes of weights in the file, of its metadata, and of the rest."""
-    import onnx
-
-    inside = [t for t in tensors(model) if t.data_location != onnx.TensorProto.EXTERNAL]
-    weights = sum(map(tensor_bytes, inside))
+    weights = sum(tensor_bytes(tensor) for tensor in tensors(model) if tensor.data_location != tensor.EXTERNAL)
     metadata = sum(entry.ByteSize() for entry in model.metadata_props)
     return {"weights": weights, "metadata": metadata, "graph": file_bytes - weights - metadata}
 
 
 def _assigned(path: Path) -> Fallbacks:
     """Which execution provider ONNX Runtime gives each node of a file that it loads to, as its session says."""
-    session = _session(path, {"session.record_ep_graph_assignment_info": "1"})
-    if (assignment := getattr(session, "get_provider_graph_assignment_info", None)) is None:
+    loaded = session(path, {"session.record_ep_graph_assignment_info": "1"})
+    if (assignment := getattr(loaded, "get_provider_graph_assignment_info", None)) is None:
         return Fallbacks(by=_PROVIDER, unknown=f"ONNX Runtime {tool_version('onnxruntime')} does not tell, 1.24 does")
-    parts = assignment()
-    nodes = [(part.ep_name, node.op_type) for part in parts for node in part.get_nodes()]
+    nodes = [(part.ep_name, node.op_type) for part in assignment() for node in part.get_nodes()]
     elsewhere = Counter(f"{kind} ({provider})" for provider, kind in nodes if provider != _PROVIDER)
     return Fallbacks(by=_PROVIDER, operations=len(nodes), elsewhere=dict(elsewhere))
 
@@ -241,8 +221,9 @@ def _assigned(path: Path) -> Fallbacks:
 # -- running ----------------------------------------------------------------------------------------------------
 
 
-def _session(path: Path, entries: Mapping[str, str] | None = None) -> Any:
-    """An InferenceSession of one thread; `entries` are further settings of the session by name."""
+def session(model: Path | bytes, entries: Mapping[str, str] | None = None) -> Any:
+    """An InferenceSession of one thread on a file, or on the bytes of one; `entries` are further settings of the session by
+    name."""
     import onnxruntime as ort  # type: ignore[import-untyped]
 
     options = ort.SessionOptions()
@@ -251,22 +232,7 @@ def _session(path: Path, entries: Mapping[str, str] | None = None) -> Any:
     options.log_severity_level = 3
     for name, value in (entries or {}).items():
         options.add_session_config_entry(name, value)
-    return ort.InferenceSession(str(path), options, providers=[_PROVIDER])
-
-
-def _spread_over_threads(
-    infer: Callable[[Images], Any], batches: Iterable[Images], workers: int, fixed: int | None
-) -> Iterator[Logits]:
-    """`infer` over pieces of each batch: of `fixed` images where the graph's batch is fixed, else one piece a worker."""
-    with ThreadPoolExecutor(workers) as pool:
-        for batch in batches:
-            size = fixed or max(1, -(-len(batch) // workers))
-            if fixed is not None and (fixed < 1 or len(batch) % fixed):
-                message = f"the graph takes {fixed} images at a time; a batch has {len(batch)}"
-                raise UnsupportedError(message, fix="export it with a batch of 1")
-            images = np.ascontiguousarray(batch)
-            pieces = pool.map(infer, [images[i : i + size] for i in range(0, len(images), size)])
-            yield np.concatenate(list(pieces)).astype(np.float32, copy=False)
+    return ort.InferenceSession(model, options, providers=[_PROVIDER])
 
 
 # -- reading ----------------------------------------------------------------------------------------------------
@@ -295,57 +261,53 @@ def _check(path: Path) -> list[Problem]:
         onnx.checker.check_model(str(path))
     # What the checker's C++ code throws comes as a RuntimeError, an encoding that is none as a ValueError.
     except (onnx.checker.ValidationError, DecodeError, OSError, RuntimeError, ValueError) as error:
-        return [Problem(str(path), _first_line(error) or "cannot be parsed", _AGAIN)]
+        return [Problem(str(path), first_line(error), _AGAIN)]
     return []
 
 
 def _external_problems(model: Any, path: Path) -> Iterator[Problem]:
     """Weights in second files that are not files beside the model, or do not hold what is looked for in them."""
-    import onnx
-
     folder = path.absolute().parent.resolve()
     for tensor in tensors(model):
-        if tensor.data_location != onnx.TensorProto.EXTERNAL and not tensor.external_data:
+        if tensor.data_location != tensor.EXTERNAL and not tensor.external_data:
             continue
         entries = {entry.key: entry.value for entry in tensor.external_data}
         name, location = ascii(tensor.name[:80])[1:-1], entries.get("location", "")
         file = (folder / location).resolve() if location and "\0" not in location else folder
         if file == folder or not file.is_relative_to(folder) or not file.is_file():
-            what = f"keeps its values in {location[:80]!a}, which is no file in the model's folder"
-            yield Problem(name, what, "save the model again with its weights inside")
+            yield Problem(
+                name,
+                f"keeps its values in {location[:80]!a}, which is no file in the model's folder",
+                "save the model again with its weights inside",
+            )
             continue
         offset, length = (int(entries.get(key) or 0) for key in ("offset", "length"))
         needed = max(length, tensor_bytes(tensor))
         if offset < 0 or length < 0 or offset + needed > file.stat().st_size:
-            what = f"wants {needed:,} bytes at {offset:,} of {file.name}, which has {file.stat().st_size:,}"
-            yield Problem(name, what, "copy both files again")
+            yield Problem(
+                name,
+                f"wants {needed:,} bytes at {offset:,} of {file.name}, which has {file.stat().st_size:,}",
+                "copy both files again",
+            )
 
 
 def _refusals() -> tuple[type[Exception], ...]:
     """What ONNX Runtime raises for a file or an input that it does not take."""
-    from onnxruntime.capi import onnxruntime_pybind11_state as state  # type: ignore[import-untyped]
-
-    own = (v for v in vars(state).values() if isinstance(v, type) and issubclass(v, Exception))
-    return (*own, RuntimeError, ValueError, UnicodeDecodeError)
+    return (*errors(), ValueError)
 
 
 def _load_problems(path: Path) -> list[Problem]:
     try:
-        _session(path)
+        session(path)
     except _refusals() as error:
-        return [Problem(str(path), _first_line(error), "export with another precision or opset")]
+        return [Problem(str(path), first_line(error), "export with another precision or opset")]
     return []
-
-
-def _first_line(error: Exception) -> str:
-    """The first line of an error, without characters that a terminal acts on: it may quote the file."""
-    return "".join(c if c.isprintable() else "?" for c in str(error).strip().partition("\n")[0])
 
 
 def _has_kernel(domain: str, operator: str, opset: int) -> bool:
     """Whether the CPU provider has a kernel of this operator for the version that `opset` means, or can expand it."""
     import onnx
-    from onnxruntime.capi import onnxruntime_pybind11_state as state
+    from onnxruntime.capi import onnxruntime_pybind11_state as state  # type: ignore[import-untyped]
 
     version = opset
     if onnx.defs.has(operator, max_inclusive_version=opset, domain=domain):
@@ -362,22 +324,14 @@ def _has_kernel(domain: str, operator: str, opset: int) -> bool:
     )
 
 
-def _has_external_weights(graph_file: Any) -> bool:
-    import onnx
-
-    return any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in graph_file.graph.initializer)
-
-
-def _signature(session: Any) -> tuple[tuple[TensorSignature, ...], tuple[TensorSignature, ...]]:
+def _signature(loaded: Any) -> tuple[tuple[TensorSignature, ...], tuple[TensorSignature, ...]]:
     """Inputs and outputs with numpy's names of dtypes; an open dimension is -1."""
-    kinds = {"float": "float32", "double": "float64"}
 
     def signature(node: Any) -> TensorSignature:
-        kind = re.sub(r"^tensor\((.*)\)$", r"\1", node.type)
         shape = tuple(size if isinstance(size, int) else -1 for size in node.shape)
-        return TensorSignature(name=node.name, dtype=kinds.get(kind, kind), shape=shape)
+        return TensorSignature(name=node.name, dtype=dtype(node.type), shape=shape)
 
-    return tuple(map(signature, session.get_inputs())), tuple(map(signature, session.get_outputs()))
+    return tuple(map(signature, loaded.get_inputs())), tuple(map(signature, loaded.get_outputs()))
 
 
 FORMAT = OnnxFormat

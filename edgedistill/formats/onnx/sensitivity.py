@@ -15,6 +15,7 @@ from edgedistill.documents.specs import QuantScheme
 from edgedistill.formats.format import IntegerStyle
 from edgedistill.formats.onnx.int8 import prepare
 from edgedistill.formats.onnx.layers import nodes_of
+from edgedistill.formats.onnx.runtime import session
 from edgedistill.formats.onnx_file import load
 from edgedistill.networks.rounding.damage import LayerDamage, Logits, ranked
 
@@ -26,31 +27,25 @@ def rank_layers(
     style: IntegerStyle,
     *,
     probes: int = 64,
-    threads: int = 1,
 ) -> tuple[LayerDamage, ...]:
     """Every layer of `model` (fp32), products of two activations included, the most damaged first.
 
     `calibration` are uint8 images [n, 3, R, R] of the training split; ranges come from all of them, the damage is measured
-    on the first `probes`, by ONNX Runtime on `threads` threads. Names are those that `to_int8` takes in `scheme.kept`.
+    on the first `probes`, by ONNX Runtime on one thread. Names are those that `to_int8` takes in `scheme.kept`.
     """
     with tempfile.TemporaryDirectory() as scratch, quiet():
         prepared = prepare(model, calibration, scheme, Path(scratch), style)
         images = calibration[:probes]
-        reference = _run(load(model.path), images, threads)
+        reference = _run(load(model.path), images)
 
         def alone(layer: str) -> Logits:
             nodes = nodes_of(prepared.graph, prepared.layers, {layer})
-            return _run(prepared.quantized(only=nodes), images, threads) if nodes else reference
+            return _run(prepared.quantized(only=nodes), images) if nodes else reference
 
         return ranked(dict.fromkeys(prepared.layers.values()), reference, alone)
 
 
-def _run(proto: onnx.ModelProto, images: NDArray[np.uint8], threads: int) -> Logits:
-    import onnxruntime  # type: ignore[import-untyped]
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = threads
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    name = session.get_inputs()[0].name
-    return np.concatenate([session.run(None, {name: image[None]})[0] for image in images])
+def _run(proto: onnx.ModelProto, images: NDArray[np.uint8]) -> Logits:
+    loaded = session(proto.SerializeToString())
+    name = loaded.get_inputs()[0].name
+    return np.concatenate([loaded.run(None, {name: image[None]})[0] for image in images])

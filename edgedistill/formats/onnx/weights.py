@@ -18,6 +18,7 @@ from onnx import TensorProto, helper, numpy_helper
 from edgedistill.base.errors import UnsupportedError
 from edgedistill.documents.artifacts import ExportedModel
 from edgedistill.documents.specs import Precision, QuantScheme
+from edgedistill.formats.onnx.layers import readers_of
 from edgedistill.formats.onnx.metadata import read_metadata, write
 from edgedistill.formats.onnx_file import load
 
@@ -37,15 +38,11 @@ def to_int8_weights(model: ExportedModel, scheme: QuantScheme, folder: Path) -> 
         )
     proto = load(model.path)
     graph = proto.graph
-    weights = {tensor.name: tensor for tensor in graph.initializer}
-    readers: dict[str, list[onnx.NodeProto]] = {}
-    for node in graph.node:
-        for name in node.input:
-            readers.setdefault(name, []).append(node)
+    readers = readers_of(graph)
     expanding = []
-    for name, tensor in list(weights.items()):
-        axis = _axis(name, tensor, readers.get(name, []))
-        if axis is None:
+    for tensor in list(graph.initializer):
+        name = tensor.name
+        if (axis := _axis(tensor, readers.get(name, []))) is None:
             continue
         codes, scales = rounded(numpy_helper.to_array(tensor), axis)
         stored, scale = f"{name}.int8", f"{name}.scale"
@@ -54,21 +51,19 @@ def to_int8_weights(model: ExportedModel, scheme: QuantScheme, folder: Path) -> 
         expanding.append(
             helper.make_node("DequantizeLinear", [stored, scale], [name], name=f"expand_{name}", axis=axis)
         )
-    nodes = list(graph.node)
-    del graph.node[:]
-    graph.node.extend([*expanding, *nodes])
+    for node in reversed(expanding):
+        graph.node.insert(0, node)
     path = folder / f"{model.path.stem.removesuffix('.fp32')}.{scheme.label}.onnx"
-    used = scheme.model_copy(update={"calibration_images": 0})
-    return write(proto, path, used, read_metadata(proto))
+    return write(proto, path, scheme.model_copy(update={"calibration_images": 0}), read_metadata(proto))
 
 
-def _axis(name: str, tensor: TensorProto, readers: list[onnx.NodeProto]) -> int | None:
+def _axis(tensor: TensorProto, readers: list[onnx.NodeProto]) -> int | None:
     """The output channels' axis where every reader is an operator that takes `tensor` as its weight."""
     if tensor.data_type != TensorProto.FLOAT or int(np.prod(tensor.dims)) < _FEWEST or not readers:
         return None
     axes = set()
     for node in readers:
-        if node.op_type not in _OUT_AXIS or len(node.input) < 2 or node.input[1] != name:
+        if node.op_type not in _OUT_AXIS or len(node.input) < 2 or node.input[1] != tensor.name:
             return None
         transposed = any(a.name == "transB" and a.i for a in node.attribute)
         axes.add(1 if node.op_type == "Gemm" and not transposed else _OUT_AXIS[node.op_type])

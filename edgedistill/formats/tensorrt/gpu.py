@@ -35,11 +35,10 @@ class Engine:
         self._trt = trt
         self._runtime = trt.Runtime(log)
         self._engine = self._runtime.deserialize_cuda_engine(path.read_bytes())
-        context = self._engine.create_execution_context() if self._engine is not None else None
-        if context is None:
+        self._context: Any = None if self._engine is None else self._engine.create_execution_context()
+        if self._context is None:
             reasons = "; ".join(text for _, text in log.lines) or "no reason given"
             raise NotRunnableError(f"{made_by.name} {made_by.version} cannot load {path.name}: {reasons}")
-        self._context: Any = context
         names = [self._engine.get_tensor_name(index) for index in range(self._engine.num_io_tensors)]
         modes = {name: self._engine.get_tensor_mode(name) for name in names}
         source = next(name for name in names if modes[name] == trt.TensorIOMode.INPUT)
@@ -62,8 +61,7 @@ class Engine:
                 raise TrialFailure("TensorRT failed to run the engine")
             self._host_out.copy_(self._device_out, non_blocking=True)
         self._stream.synchronize()
-        logits: Logits = self._host_out.numpy()
-        return logits
+        return self._host_out.numpy()
 
     def run(self, batches: Iterable[Images]) -> Iterator[Logits]:
         """Logits of each batch, one image at a time: the engine's batch is 1."""
@@ -100,10 +98,8 @@ def profile_engine(
     """Latency at batch 1 from host memory to host memory, in this process: the GPU does the work, and the driver's start-up
     that a fresh process would add is no part of it. Seeded random images where `inputs` is None."""
 
-    def execute(job: SessionJob) -> SessionReport:
-        return _session(artifact, made_by, inputs, job, protocol)
-
-    return take_session(artifact, protocol.job(artifact), replace(protocol, execute=execute))
+    measuring = replace(protocol, execute=lambda job: _session(artifact, made_by, inputs, job, protocol))
+    return take_session(artifact, protocol.job(artifact), measuring)
 
 
 def _session(
@@ -121,10 +117,9 @@ def _session(
     if job.anchor is not None:
         anchor = Engine(job.anchor, made_by)
         models.append(_timed(anchor, _random_images(anchor)))
-    taken = protocol.sample(models, job)
     return SessionReport(
         session=Session(
-            **taken,
+            **protocol.sample(models, job),
             load_ms=load_ms,
             peak_memory_bytes=peak_bytes,
             model_memory_bytes=loaded_bytes,

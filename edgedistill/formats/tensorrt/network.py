@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 from edgedistill.documents.artifacts import Inspection, Layer, TensorSignature
@@ -40,11 +40,6 @@ def output_types(network: Any) -> dict[str, int]:
     return dict(Counter(_kind(layer.get_output(0)) for layer in _layers(network)))
 
 
-def counted(counts: Mapping[str, int]) -> str:
-    """`convolution 53, reduce 1`."""
-    return ", ".join(f"{name} {count}" for name, count in sorted(counts.items()))
-
-
 def _layers(network: Any) -> list[Any]:
     return [network.get_layer(index) for index in range(network.num_layers)]
 
@@ -64,13 +59,12 @@ def _found(layers: list[Any], makers: dict[str, Any], trt: Any) -> Iterator[Laye
         pairs = ((1, 0), (0, 1)) if kind == _PRODUCT else ((1, 0),)
         for weight, activation in pairs:
             constant = (computed, _kernel_elements(layer, trt)) if given else _constant(layer.get_input(weight), makers)
-            if constant is None:
-                continue
-            stored, parameters = constant
-            integer = stored.startswith("int") and _dequantised(layer.get_input(activation), makers)
-            arithmetic = stored if integer else computed
-            yield Layer(name=layer.name, weights=stored, arithmetic=arithmetic, parameters=parameters)
-            break
+            if constant is not None:
+                stored, parameters = constant
+                integer = stored.startswith("int") and _dequantised(layer.get_input(activation), makers)
+                arithmetic = stored if integer else computed
+                yield Layer(name=layer.name, weights=stored, arithmetic=arithmetic, parameters=parameters)
+                break
 
 
 def _dequantised(tensor: Any, makers: dict[str, Any]) -> bool:

@@ -19,10 +19,10 @@ from edgedistill.base.store import file_sha256, size_bytes, tool_version, write_
 from edgedistill.devices.session import MeasurementProtocol, NotRunnableError
 from edgedistill.documents.artifacts import CompiledArtifact, ExportedModel, Fallbacks, Inspection, Profile
 from edgedistill.documents.specs import ComputedBy, Format, Precision, QuantScheme, Target
-from edgedistill.formats.format import IntegerStyle, ModelFormat, Opened
+from edgedistill.formats.format import IntegerStyle, ModelFormat, Opened, counted
 from edgedistill.formats.onnx_file import load
 from edgedistill.formats.tensorrt.graph import linear_as_convolution
-from edgedistill.formats.tensorrt.network import counted, output_types, seen_network
+from edgedistill.formats.tensorrt.network import output_types, seen_network
 from edgedistill.formats.tensorrt.record import engine_record, open_engine
 from edgedistill.formats.tensorrt.vendor import Vendor, local_capability, named_vendor, vendor, vendor_log
 
@@ -75,16 +75,11 @@ class TensorRTFormat(ModelFormat):
 
     def unsupported(self, model: ExportedModel, target: Target) -> tuple[Problem, ...]:
         """The parser's errors, and GPUs that the builder cannot build for. Raises MissingDependencyError."""
-        if model.format is not Format.ONNX:
-            return (
-                Problem(str(model.path), f"is {model.format}, and engines are built from onnx", "export it as onnx"),
-            )
-        if elsewhere := _built_on_device(model, target):
-            return (elsewhere,)
+        if problem := _other_format(model) or _built_on_device(model, target):
+            return (problem,)
         made_by = vendor()
         builder = made_by.module.Builder(vendor_log(made_by.name))
-        network = _network(made_by, builder)
-        _, problems = _parse(made_by, network, model.path.read_bytes())
+        problems = _parsed(made_by, builder, model.path.read_bytes())[2]
         return (*problems, *_capability_problems(made_by, model, capabilities_for(target), target))
 
     def compile(self, model: ExportedModel, target: Target, folder: Path) -> CompiledArtifact:
@@ -94,6 +89,8 @@ class TensorRTFormat(ModelFormat):
         UnsupportedError with every parser error, or with the `trtexec` command where the engine has to be built on the
         device; MissingDependencyError.
         """
+        if problem := _other_format(model):
+            raise UnsupportedError(f"no TensorRT engine can be built from {model.path.name}", problems=[problem])
         if elsewhere := _built_on_device(model, target):
             raise UnsupportedError(
                 elsewhere.what, fix=elsewhere.fix, command=trtexec_command(model.path.name, model.scheme)
@@ -125,17 +122,17 @@ class TensorRTFormat(ModelFormat):
 
     def run(self, artifact: CompiledArtifact, batches: Iterable[Images]) -> Iterator[Logits]:
         """Logits of each batch, image by image on the GPU. Raises NotRunnableError before the first batch."""
-        _require_gpu(artifact)
+        made_by = _usable_vendor(artifact)
         from edgedistill.formats.tensorrt.gpu import Engine
 
-        return Engine(artifact.path, _vendor_of(artifact)).run(batches)
+        return Engine(artifact.path, made_by).run(batches)
 
     def profile(self, artifact: CompiledArtifact, inputs: Images | None, protocol: MeasurementProtocol) -> Profile:
         """Sessions on this machine's GPU. Raises NotRunnableError where it has none that the engine was built for."""
-        _require_gpu(artifact)
+        made_by = _usable_vendor(artifact)
         from edgedistill.formats.tensorrt.gpu import profile_engine
 
-        return profile_engine(artifact, _vendor_of(artifact), inputs, protocol)
+        return profile_engine(artifact, made_by, inputs, protocol)
 
     def inspect(self, artifact: CompiledArtifact) -> Inspection:
         """The file's hash and header, the builder's record, and the network that the builder was given: an engine cannot be
@@ -152,16 +149,16 @@ class TensorRTFormat(ModelFormat):
         with artifact.path.open("rb") as stream:
             header = stream.read(32).hex()
         facts = {name: value for name, value in record.items() if name not in ("layers", "log")} | {"header": header}
-        log = record.get("log", "").splitlines()
-        checks += [f"the builder warned: {line}" for line in log] or ["the builder had no warnings"]
+        warnings = [f"the builder warned: {line}" for line in record.get("log", "").splitlines()]
+        checks += warnings or ["the builder had no warnings"]
         try:
-            _require_gpu(artifact)
+            made_by = _usable_vendor(artifact)
         except NotRunnableError as error:
             checks.append(f"not loaded: {error.message}")
         else:
             from edgedistill.formats.tensorrt.gpu import Engine
 
-            facts |= Engine(artifact.path, _vendor_of(artifact)).facts()
+            facts |= Engine(artifact.path, made_by).facts()
             checks.append("it loads on this machine's GPU")
         return network.model_copy(
             update={"checks": (*checks, *network.checks), "facts": facts, "fallbacks": artifact.fallbacks}
@@ -172,6 +169,12 @@ def capabilities_for(target: Target) -> tuple[int, ...]:
     """Compute capabilities to build for: this machine's own GPU where it is the target and has one, else the target's."""
     here = local_capability() if target.transport == "local" else None
     return target.compute_capabilities if here is None else (here,)
+
+
+def _other_format(model: ExportedModel) -> Problem | None:
+    if model.format is Format.ONNX:
+        return None
+    return Problem(str(model.path), f"is {model.format}, and engines are built from onnx", "export it as onnx")
 
 
 def _built_on_device(model: ExportedModel, target: Target) -> Problem | None:
@@ -192,16 +195,15 @@ def _capability_problems(
     if not wanted:
         return (Problem(target.name, "names no compute_capabilities", "add them to the target's file, e.g. [89]"),)
     if made_by.ahead_of_time:
-        members = made_by.module.ComputeCapability.__members__
-        known = {int(name[2:]) for name in members if name.startswith("SM")}
+        known = {int(name[2:]) for name in made_by.module.ComputeCapability.__members__ if name.startswith("SM")}
         where = f"{made_by.name} {made_by.version}"
     else:
         here = local_capability()
         known = set() if here is None else {here}
         where = f"{made_by.name} {made_by.version} on this machine's GPU"
-    listed = ", ".join(map(str, sorted(known)))
+    able = f"{where} builds for compute capabilities {_listed(sorted(known))}"
     return tuple(
-        Problem(target.name, f"{where} builds for compute capabilities {listed}, not for {capability}", on_device)
+        Problem(target.name, f"{able}, not for {capability}", on_device)
         for capability in wanted
         if capability not in known
     )
@@ -210,20 +212,21 @@ def _capability_problems(
 # -- building ---------------------------------------------------------------------------------------------------------
 
 
-def _network(made_by: Vendor, builder: Any) -> Any:
+def _parsed(made_by: Vendor, builder: Any, onnx_bytes: bytes) -> tuple[Any, Any, tuple[Problem, ...]]:
+    """The network, its parser, and the parser's errors. The parser is returned to stay alive: the network reads the weights
+    that it holds."""
     strongly_typed = made_by.module.NetworkDefinitionCreationFlag.STRONGLY_TYPED
-    return builder.create_network(0 if made_by.ahead_of_time else 1 << int(strongly_typed))
-
-
-def _parse(made_by: Vendor, network: Any, onnx_bytes: bytes) -> tuple[Any, tuple[Problem, ...]]:
-    """Fills `network`. The parser is returned to stay alive: the network reads the weights that it holds."""
+    network = builder.create_network(0 if made_by.ahead_of_time else 1 << int(strongly_typed))
     parser = made_by.module.OnnxParser(network, vendor_log(made_by.name))
     if parser.parse(onnx_bytes):
-        return parser, ()
-    errors = [parser.get_error(index) for index in range(parser.num_errors)]
-    return parser, tuple(
-        Problem(f"{error.node_operator()} {error.node_name()}".strip(), _sentence(str(error.desc())))
-        for error in errors
+        return network, parser, ()
+    return (
+        network,
+        parser,
+        tuple(
+            Problem(f"{error.node_operator()} {error.node_name()}".strip(), _sentence(str(error.desc())))
+            for error in map(parser.get_error, range(parser.num_errors))
+        ),
     )
 
 
@@ -268,8 +271,7 @@ def _build(made_by: Vendor, model: ExportedModel, capabilities: Sequence[int]) -
     lacks_product = made_by.ahead_of_time and _TURING in capabilities and model.scheme.precision is not Precision.FP16
     rewritten = linear_as_convolution(proto) if lacks_product else 0
     builder = trt.Builder(log)
-    network = _network(made_by, builder)
-    parser, problems = _parse(made_by, network, proto.SerializeToString())
+    network, parser, problems = _parsed(made_by, builder, proto.SerializeToString())
     if problems:
         raise UnsupportedError(f"{made_by.name} cannot read {model.path.name}", problems=problems)
     given = seen_network(network, trt)
@@ -303,13 +305,9 @@ def _listed(capabilities: Iterable[int]) -> str:
 # -- running ----------------------------------------------------------------------------------------------------------
 
 
-def _vendor_of(artifact: CompiledArtifact) -> Vendor:
-    """The package that built the engine: no other reads it."""
-    return named_vendor(artifact.record["builder"].split()[0])
-
-
-def _require_gpu(artifact: CompiledArtifact) -> None:
-    """Raises NotRunnableError unless this machine has a GPU that the engine was built for, and the package to run it."""
+def _usable_vendor(artifact: CompiledArtifact) -> Vendor:
+    """The package that built the engine: no other reads it. Raises NotRunnableError unless this machine has it, and a GPU
+    that the engine was built for."""
     wanted = artifact.record["capabilities"]
     here = local_capability()
     needs = f"the engine needs an NVIDIA GPU of compute capability {wanted}"
@@ -318,7 +316,7 @@ def _require_gpu(artifact: CompiledArtifact) -> None:
     if str(here) not in wanted.split(", "):
         raise NotRunnableError(f"{needs}; this machine's has {here}", fix=_WHERE)
     try:
-        _vendor_of(artifact)
+        return named_vendor(artifact.record["builder"].split()[0])
     except MissingDependencyError as error:
         raise NotRunnableError(f"the engine needs the package that built it: {error.message}", fix=error.fix) from error
 

@@ -39,9 +39,8 @@ def local_capability() -> int | None:
 
 def vendor() -> Vendor:
     """`tensorrt` where it is installed and a GPU is here to build on, else `tensorrt_rtx`. Raises MissingDependencyError."""
-    if importlib.util.find_spec("tensorrt") and local_capability() is not None:
-        return named_vendor("tensorrt")
-    return named_vendor("tensorrt_rtx")
+    here = importlib.util.find_spec("tensorrt") and local_capability() is not None
+    return named_vendor("tensorrt" if here else "tensorrt_rtx")
 
 
 @cache

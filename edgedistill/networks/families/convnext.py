@@ -3,27 +3,23 @@ bottleneck, with batch norms for the layer norms, so that all of them fold into 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from edgedistill.documents.specs import StudentSpec
-from edgedistill.networks.families.family import Family, Place, StudentPlan, staged_plan
-
-if TYPE_CHECKING:
-    from torch import nn
-
-STEM = 40
-CHANNELS = (40, 80, 160, 320)
-BLOCKS = (2, 2, 6, 2)
-KERNELS = (7, 7, 7, 7)
-EXPANSIONS = (4, 4, 4, 4)
+from edgedistill.networks.families.family import Family, Network, Place, StudentPlan, staged_plan
 
 
 def plan(spec: StudentSpec) -> StudentPlan:
     """ConvNeXt-Atto at width 1 and depth 1, with one 3x3 convolution as stem for its 4x4 patches."""
-    return staged_plan(spec, STEM, CHANNELS, BLOCKS, kernels=KERNELS, expansions=EXPANSIONS)
+    return staged_plan(
+        spec,
+        stem=40,
+        channels=(40, 80, 160, 320),
+        blocks=(2, 2, 6, 2),
+        kernels=(7, 7, 7, 7),
+        expansions=(4, 4, 4, 4),
+    )
 
 
-def assemble(plan: StudentPlan, classes: int, merged: bool) -> nn.Module:
+def assemble(plan: StudentPlan, classes: int, merged: bool) -> Network:
     """The network of `plan`. Nothing is merged but batch norms, so `merged` changes nothing here."""
     from timm.layers.conv_bn_act import ConvNormAct
     from timm.models.convnext import ConvNeXtBlock

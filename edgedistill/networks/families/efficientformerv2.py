@@ -3,27 +3,17 @@ with a depthwise convolution inside, and attention in the second half of the las
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from edgedistill.documents.specs import StudentSpec
-from edgedistill.networks.families.family import Family, Place, StudentPlan, staged_plan
-
-if TYPE_CHECKING:
-    from torch import nn
-
-STEM = 32
-CHANNELS = (32, 48, 96, 176)
-BLOCKS = (2, 2, 6, 4)
-EXPANSIONS = (4, 4, 4, 4)
+from edgedistill.networks.families.family import Family, Network, Place, StudentPlan, staged_plan
 
 
 def plan(spec: StudentSpec) -> StudentPlan:
     """EfficientFormerV2-S0 at width 1 and depth 1, with one convolution as stem and attention in the last stage alone: at
     the sides of small inputs the one before has maps on which it would cost more than all else."""
-    return staged_plan(spec, STEM, CHANNELS, BLOCKS, expansions=EXPANSIONS)
+    return staged_plan(spec, stem=32, channels=(32, 48, 96, 176), blocks=(2, 2, 6, 4), expansions=(4, 4, 4, 4))
 
 
-def assemble(plan: StudentPlan, classes: int, merged: bool) -> nn.Module:
+def assemble(plan: StudentPlan, classes: int, merged: bool) -> Network:
     """The network of `plan`. Nothing is merged but batch norms, so `merged` changes nothing here."""
     from timm.layers.conv_bn_act import ConvNormAct
     from timm.models.efficientformer_v2 import EfficientFormerV2Block

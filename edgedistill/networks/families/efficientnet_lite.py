@@ -6,28 +6,24 @@ Four stages where EfficientNet-Lite0 has seven: neighbours that work on maps of 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from edgedistill.documents.specs import StudentSpec
-from edgedistill.networks.families.family import Family, Place, StudentPlan, staged_plan
-
-if TYPE_CHECKING:
-    from torch import nn
-
-STEM = 32
-CHANNELS = (24, 40, 96, 192)
-BLOCKS = (2, 2, 6, 5)
-KERNELS = (3, 5, 5, 5)
-EXPANSIONS = (3, 6, 6, 6)
-HEAD = (1280,)
+from edgedistill.networks.families.family import Family, Network, Place, StudentPlan, staged_plan
 
 
 def plan(spec: StudentSpec) -> StudentPlan:
     """About EfficientNet-Lite0 at width 1 and depth 1."""
-    return staged_plan(spec, STEM, CHANNELS, BLOCKS, HEAD, KERNELS, EXPANSIONS)
+    return staged_plan(
+        spec,
+        stem=32,
+        channels=(24, 40, 96, 192),
+        blocks=(2, 2, 6, 5),
+        head=(1280,),
+        kernels=(3, 5, 5, 5),
+        expansions=(3, 6, 6, 6),
+    )
 
 
-def assemble(plan: StudentPlan, classes: int, merged: bool) -> nn.Module:
+def assemble(plan: StudentPlan, classes: int, merged: bool) -> Network:
     """The network of `plan`. Nothing is merged but batch norms, so `merged` changes nothing here."""
     from timm.layers.conv_bn_act import ConvNormAct
     from timm.models._efficientnet_blocks import InvertedResidual

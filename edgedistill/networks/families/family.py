@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from edgedistill.base.errors import InputError, Problem
 from edgedistill.documents.specs import CHANNEL_MULTIPLE, StudentSpec
@@ -17,6 +17,9 @@ from edgedistill.networks.families.strides import map_sides, strides
 
 if TYPE_CHECKING:
     from torch import nn
+
+Network: TypeAlias = "nn.Module"
+"""A network, by a name that is there without torch."""
 
 RESOLUTIONS = (8, 12, 16, 24, 32, 48, 64, 96, 128, 160, 192, 224)
 
@@ -114,7 +117,7 @@ class Family:
     widths: tuple[float, ...]
     depths: tuple[float, ...]
     make_plan: Callable[[StudentSpec], StudentPlan]
-    assemble: Callable[[StudentPlan, int, bool], nn.Module]
+    assemble: Callable[[StudentPlan, int, bool], Network]
     resolutions: tuple[int, ...] = RESOLUTIONS
     kernels: tuple[int, ...] = ()
     expansions: tuple[float, ...] = ()
@@ -140,7 +143,7 @@ class Family:
         """What is worth trying on the axis `kernel` or `expansion`; empty where the family has no such axis."""
         return self.kernels if axis == "kernel" else self.expansions
 
-    def build(self, spec: StudentSpec, classes: int) -> nn.Module:
+    def build(self, spec: StudentSpec, classes: int) -> Network:
         """A trainable network with fresh weights: float [N, 3, R, R], already normalised, to logits [N, classes]. Weights
         come from torch's global generator, so seed it first where it matters. Raises InputError as `plan` does."""
         from edgedistill.networks.initialise import initialise
@@ -149,7 +152,7 @@ class Family:
         initialise(network)
         return network
 
-    def skeleton(self, plan: StudentPlan, classes: int) -> nn.Module:
+    def skeleton(self, plan: StudentPlan, classes: int) -> Network:
         """The merged network on the meta device, in eval mode: shapes without weights."""
         from edgedistill.networks.weightless import Weightless
 

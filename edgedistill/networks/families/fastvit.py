@@ -7,30 +7,25 @@ No stage has attention: the small FastViTs (T8 to S12) have none either.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from edgedistill.documents.specs import StudentSpec
-from edgedistill.networks.families.family import Family, Place, StudentPlan, staged_plan
+from edgedistill.networks.families.family import Family, Network, Place, StudentPlan, staged_plan
 
-if TYPE_CHECKING:
-    from torch import nn
-
-STEM = 48
-BLOCKS = (2, 2, 4, 2)
-KERNELS = (3, 3, 3, 3)
-EXPANSIONS = (3, 3, 3, 3)
 PATCH = 7
 
 
 def plan(spec: StudentSpec) -> StudentPlan:
     """FastViT-T8 at width 1 and depth 1, its stem of three convolutions as one. Channels double from stage to stage: the
     strided convolution between two stages has as many groups as channels come in."""
-    scaled = staged_plan(spec, STEM, (STEM,) * len(BLOCKS), BLOCKS, kernels=KERNELS, expansions=EXPANSIONS)
+    scaled = staged_plan(
+        spec, stem=48, channels=(48,) * 4, blocks=(2, 2, 4, 2), kernels=(3, 3, 3, 3), expansions=(3, 3, 3, 3)
+    )
     stages = (replace(s, channels=s.channels * 2**number) for number, s in enumerate(scaled.stages))
     return replace(scaled, stages=tuple(stages))
 
 
-def assemble(plan: StudentPlan, classes: int, merged: bool) -> nn.Module:
+def assemble(plan: StudentPlan, classes: int, merged: bool) -> Network:
     """The network of `plan`; with `merged` branches and skips are the convolutions that they become."""
     from timm.models.fastvit import MobileOneBlock, PatchEmbed, RepMixerBlock
     from torch import nn

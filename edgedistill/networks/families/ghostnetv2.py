@@ -3,30 +3,27 @@ cheap depthwise convolutions of the other half, and long-range attention of two 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from edgedistill.documents.specs import StudentSpec
-from edgedistill.networks.families.family import Family, Place, StudentPlan, staged_plan
+from edgedistill.networks.families.family import Family, Network, Place, StudentPlan, staged_plan
 
-if TYPE_CHECKING:
-    from torch import nn
-
-STEM = 16
-CHANNELS = (24, 40, 96, 160)
-BLOCKS = (2, 2, 6, 5)
-KERNELS = (3, 5, 3, 5)
-EXPANSIONS = (3, 3, 3, 6)
 WEIGHED = (0.0, 0.25, 0.0, 0.25)
 MODES = ("original", "attn", "attn", "attn")
-HEAD = (960, 1280)
 
 
 def plan(spec: StudentSpec) -> StudentPlan:
     """About GhostNetV2 1.0 at width 1 and depth 1, neighbouring stages that work on maps of one size taken as one."""
-    return staged_plan(spec, STEM, CHANNELS, BLOCKS, HEAD, KERNELS, EXPANSIONS)
+    return staged_plan(
+        spec,
+        stem=16,
+        channels=(24, 40, 96, 160),
+        blocks=(2, 2, 6, 5),
+        head=(960, 1280),
+        kernels=(3, 5, 3, 5),
+        expansions=(3, 3, 3, 6),
+    )
 
 
-def assemble(plan: StudentPlan, classes: int, merged: bool) -> nn.Module:
+def assemble(plan: StudentPlan, classes: int, merged: bool) -> Network:
     """The network of `plan`. Nothing is merged but batch norms, so `merged` changes nothing here."""
     from timm.layers.conv_bn_act import ConvNormAct
     from timm.models.ghostnet import GhostBottleneck

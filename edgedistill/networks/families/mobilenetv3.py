@@ -7,30 +7,29 @@ Four stages where MobileNetV3-Large has six: its first is one thin block, and it
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from edgedistill.documents.specs import StudentSpec
-from edgedistill.networks.families.family import Family, Place, StudentPlan, staged_plan
+from edgedistill.networks.families.family import Family, Network, Place, StudentPlan, staged_plan
 
-if TYPE_CHECKING:
-    from torch import nn
-
-STEM = 16
-CHANNELS = (24, 40, 96, 160)
-BLOCKS = (3, 3, 6, 3)
-HEAD = (960, 1280)
-KERNELS = (3, 5, 3, 5)
-EXPANSIONS = (3, 3, 4, 6)
 WEIGHED = (False, True, True, True)
 HARD_SWISH = (False, False, True, True)
 
 
 def plan(spec: StudentSpec) -> StudentPlan:
     """About MobileNetV3-Large at width 1 and depth 1."""
-    return staged_plan(spec, STEM, CHANNELS, BLOCKS, HEAD, KERNELS, EXPANSIONS)
+    return staged_plan(
+        spec,
+        stem=16,
+        channels=(24, 40, 96, 160),
+        blocks=(3, 3, 6, 3),
+        head=(960, 1280),
+        kernels=(3, 5, 3, 5),
+        expansions=(3, 3, 4, 6),
+    )
 
 
-def assemble(plan: StudentPlan, classes: int, merged: bool) -> nn.Module:
+def assemble(plan: StudentPlan, classes: int, merged: bool) -> Network:
     """The network of `plan`. Nothing is merged but batch norms, so `merged` changes nothing here."""
     from timm.layers.conv_bn_act import ConvNormAct
     from timm.models._efficientnet_blocks import InvertedResidual, SqueezeExcite

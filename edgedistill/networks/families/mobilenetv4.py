@@ -8,17 +8,9 @@ blocks and not a longer plain chain.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from edgedistill.documents.specs import StudentSpec
-from edgedistill.networks.families.family import Family, Place, StudentPlan, staged_plan
-
-if TYPE_CHECKING:
-    from torch import nn
-
-STEM = 32
-CHANNELS = (32, 64, 96, 128)
-HEAD = (960, 1280)
+from edgedistill.networks.families.family import Family, Network, Place, StudentPlan, staged_plan
 
 
 @dataclass(frozen=True)
@@ -42,16 +34,16 @@ BOTTLENECKS = (
         Bottleneck(0, 3, 4),
     ),
 )
-BLOCKS = (1, 1, *(len(kinds) for kinds in BOTTLENECKS))
 
 
 def plan(spec: StudentSpec) -> StudentPlan:
     """MobileNetV4-Conv-S at width 1 and depth 1, but for the fused stages' residual form. Its bottlenecks differ within a
     stage; a kernel or an expansion asked for is that of all of them, and the fused stages keep their own."""
-    return staged_plan(spec, STEM, CHANNELS, BLOCKS, HEAD)
+    blocks = (1, 1, *map(len, BOTTLENECKS))
+    return staged_plan(spec, stem=32, channels=(32, 64, 96, 128), blocks=blocks, head=(960, 1280))
 
 
-def assemble(plan: StudentPlan, classes: int, merged: bool) -> nn.Module:
+def assemble(plan: StudentPlan, classes: int, merged: bool) -> Network:
     """The network of `plan`. Nothing is merged but batch norms, so `merged` changes nothing here."""
     from timm.layers.conv_bn_act import ConvNormAct
     from timm.models._efficientnet_blocks import EdgeResidual, UniversalInvertedResidual

@@ -7,26 +7,16 @@ training time is what a search is short of.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from edgedistill.documents.specs import StudentSpec
-from edgedistill.networks.families.family import Family, StudentPlan, staged_plan
-
-if TYPE_CHECKING:
-    from torch import nn
-
-STEM = 64
-CHANNELS = (64, 128, 256, 512)
-BLOCKS = (2, 8, 10, 1)
-KERNELS = (3, 3, 3, 3)
+from edgedistill.networks.families.family import Family, Network, StudentPlan, staged_plan
 
 
 def plan(spec: StudentSpec) -> StudentPlan:
     """MobileOne's stages with all width factors 1 at width 1. A block is a 3x3 depthwise and a 1x1 convolution."""
-    return staged_plan(spec, STEM, CHANNELS, BLOCKS, kernels=KERNELS)
+    return staged_plan(spec, stem=64, channels=(64, 128, 256, 512), blocks=(2, 8, 10, 1), kernels=(3, 3, 3, 3))
 
 
-def assemble(plan: StudentPlan, classes: int, merged: bool) -> nn.Module:
+def assemble(plan: StudentPlan, classes: int, merged: bool) -> Network:
     """The network of `plan`; with `merged` each block is the convolution that it becomes."""
     from torch import nn
 
@@ -39,7 +29,7 @@ def assemble(plan: StudentPlan, classes: int, merged: bool) -> nn.Module:
     return nn.Sequential(*layers, *classifier(plan, classes))
 
 
-def _block(inputs: int, outputs: int, kernel: int, stride: int, depthwise: bool, merged: bool) -> nn.Module:
+def _block(inputs: int, outputs: int, kernel: int, stride: int, depthwise: bool, merged: bool) -> Network:
     from timm.models.byobnet import MobileOneBlock
     from torch import nn
 
@@ -49,7 +39,7 @@ def _block(inputs: int, outputs: int, kernel: int, stride: int, depthwise: bool,
         convolution = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups)
         return nn.Sequential(convolution, nn.ReLU(inplace=True))
     group_size = 1 if depthwise else 0
-    block: nn.Module = MobileOneBlock(inputs, outputs, kernel, stride, group_size=group_size, num_conv_branches=1)
+    block: Network = MobileOneBlock(inputs, outputs, kernel, stride, group_size=group_size, num_conv_branches=1)
     return block
 
 

@@ -28,23 +28,27 @@ from edgedistill.networks.families import (
 )
 from edgedistill.networks.families.family import Family
 
-_MODULES = (
-    mobilenetv3,
-    mobilenetv4,
-    efficientnet_lite,
-    ghostnetv2,
-    mobileone,
-    repvgg,
-    repvit,
-    fastvit,
-    resnet,
-    convnext,
-    efficientformerv2,
-    vit,
-)
 DEFAULT = ("mobilenetv4", "mobileone", "resnet")
 """The families of a space that names none: inverted bottlenecks, branches that merge into a plain chain, residual blocks."""
-FAMILIES = MappingProxyType({module.FAMILY.name: module.FAMILY for module in _MODULES})
+FAMILIES = MappingProxyType(
+    {
+        module.FAMILY.name: module.FAMILY
+        for module in (
+            mobilenetv3,
+            mobilenetv4,
+            efficientnet_lite,
+            ghostnetv2,
+            mobileone,
+            repvgg,
+            repvit,
+            fastvit,
+            resnet,
+            convnext,
+            efficientformerv2,
+            vit,
+        )
+    }
+)
 """Those that come with edgedistill."""
 ENTRY_POINTS = "edgedistill.families"
 TIMM = "timm:"

@@ -3,26 +3,17 @@ branches of training are merged, the form that caches and vector units like best
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from edgedistill.documents.specs import StudentSpec
-from edgedistill.networks.families.family import Family, StudentPlan, staged_plan
-
-if TYPE_CHECKING:
-    from torch import nn
-
-STEM = 48
-CHANNELS = (48, 96, 192, 384)
-BLOCKS = (2, 4, 14, 1)
+from edgedistill.networks.families.family import Family, Network, StudentPlan, staged_plan
 
 
 def plan(spec: StudentSpec) -> StudentPlan:
     """RepVGG-A0's stages at width 1 and depth 1, the last with 384 channels for its 1280: at small resolutions that layer
     would be most of the network."""
-    return staged_plan(spec, STEM, CHANNELS, BLOCKS)
+    return staged_plan(spec, stem=48, channels=(48, 96, 192, 384), blocks=(2, 4, 14, 1))
 
 
-def assemble(plan: StudentPlan, classes: int, merged: bool) -> nn.Module:
+def assemble(plan: StudentPlan, classes: int, merged: bool) -> Network:
     """The network of `plan`; with `merged` each block is the convolution that it becomes."""
     from torch import nn
 
@@ -33,14 +24,14 @@ def assemble(plan: StudentPlan, classes: int, merged: bool) -> nn.Module:
     return nn.Sequential(stem, *blocks, *classifier(plan, classes))
 
 
-def _block(inputs: int, outputs: int, stride: int, merged: bool) -> nn.Module:
+def _block(inputs: int, outputs: int, stride: int, merged: bool) -> Network:
     from timm.models.byobnet import RepVggBlock
     from torch import nn
 
     if merged:
         # Not RepVggBlock(inference_mode=True): timm 1.0.31 leaves the padding out there, so maps shrink.
         return nn.Sequential(nn.Conv2d(inputs, outputs, 3, stride, 1), nn.ReLU(inplace=True))
-    block: nn.Module = RepVggBlock(inputs, outputs, 3, stride)
+    block: Network = RepVggBlock(inputs, outputs, 3, stride)
     return block
 
 

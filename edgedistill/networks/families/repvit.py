@@ -3,27 +3,20 @@ then a mixer of channels, as transformers part the two; every other block weighs
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from edgedistill.documents.specs import StudentSpec
-from edgedistill.networks.families.family import Family, Place, StudentPlan, staged_plan
+from edgedistill.networks.families.family import Family, Network, Place, StudentPlan, staged_plan
 
-if TYPE_CHECKING:
-    from torch import nn
-
-STEM = 48
-CHANNELS = (48, 96, 192, 384)
-BLOCKS = (2, 2, 14, 2)
-EXPANSIONS = (2, 2, 2, 2)
 KERNEL = 3
 
 
 def plan(spec: StudentSpec) -> StudentPlan:
     """RepViT-M0.9 at width 1 and depth 1, its stem of two convolutions as one."""
-    return staged_plan(spec, STEM, CHANNELS, BLOCKS, expansions=EXPANSIONS)
+    return staged_plan(spec, stem=48, channels=(48, 96, 192, 384), blocks=(2, 2, 14, 2), expansions=(2, 2, 2, 2))
 
 
-def assemble(plan: StudentPlan, classes: int, merged: bool) -> nn.Module:
+def assemble(plan: StudentPlan, classes: int, merged: bool) -> Network:
     """The network of `plan`; with `merged` the token mixers' branches are the convolution that they become."""
     from timm.models.repvit import ConvNorm, RepViTBlock, RepVitDownsample, RepVitMlp
     from torch import nn
@@ -56,7 +49,7 @@ def assemble(plan: StudentPlan, classes: int, merged: bool) -> nn.Module:
     return network
 
 
-def _merge(parent: nn.Module) -> None:
+def _merge(parent: Network) -> None:
     """Put a fresh convolution in the place of each that timm's `reparameterize_model` merges into one: here only its shape
     counts, and merging weights takes much longer."""
     from timm.models.repvit import ConvNorm, RepVggDw

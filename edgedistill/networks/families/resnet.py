@@ -6,25 +6,16 @@ the original serve 224 px only, and pooling is one operator more to schedule for
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from edgedistill.documents.specs import StudentSpec
-from edgedistill.networks.families.family import Family, Place, StudentPlan, staged_plan
-
-if TYPE_CHECKING:
-    from torch import nn
-
-STEM = 64
-CHANNELS = (64, 128, 256, 512)
-BLOCKS = (2, 2, 2, 2)
+from edgedistill.networks.families.family import Family, Network, Place, StudentPlan, staged_plan
 
 
 def plan(spec: StudentSpec) -> StudentPlan:
     """ResNet-18 at width 1 and depth 1; depth 2 has ResNet-34's number of layers, evenly spread."""
-    return staged_plan(spec, STEM, CHANNELS, BLOCKS)
+    return staged_plan(spec, stem=64, channels=(64, 128, 256, 512), blocks=(2, 2, 2, 2))
 
 
-def assemble(plan: StudentPlan, classes: int, merged: bool) -> nn.Module:
+def assemble(plan: StudentPlan, classes: int, merged: bool) -> Network:
     """The network of `plan`. Nothing is merged but batch norms, so `merged` changes nothing here."""
     from timm.layers.conv_bn_act import ConvNormAct
     from timm.models.resnet import BasicBlock, downsample_conv

@@ -11,6 +11,7 @@ beside 14x14 and 7x7 at 224), and only the thin stem and first stages run at a l
 from __future__ import annotations
 
 import math
+from itertools import accumulate
 
 LAST_MAP = 4
 SMALLEST_MAP = 3
@@ -35,8 +36,5 @@ def strides(resolution: int, places: int = MAX_HALVINGS) -> tuple[int, ...]:
 
 def map_sides(resolution: int, steps: tuple[int, ...]) -> tuple[int, ...]:
     """Side of the feature map after each stride, for convolutions padded to half their kernel (rounds up)."""
-    sides = []
-    for step in steps:
-        resolution = -(-resolution // step)
-        sides.append(resolution)
+    _, *sides = accumulate(steps, lambda side, step: -(-side // step), initial=resolution)
     return tuple(sides)

@@ -7,21 +7,15 @@ Patches cut by one large convolution would leave a 32 px image with as little as
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 from edgedistill.documents.specs import StudentSpec
-from edgedistill.networks.families.family import Family, Stage, StudentPlan, scaled_blocks, scaled_channels
+from edgedistill.networks.families.family import Family, Network, Stage, StudentPlan, scaled_blocks, scaled_channels
 from edgedistill.networks.families.strides import strides
-
-if TYPE_CHECKING:
-    from torch import nn
 
 CHANNELS = 192
 PYRAMID = (8, 8, 4, 2)
 """The stem's and the next stages' channels are the transformer's over these."""
-BLOCKS = 12
 HEAD_CHANNELS = 32
-EXPANSION = 4
 
 
 def plan(spec: StudentSpec) -> StudentPlan:
@@ -31,14 +25,13 @@ def plan(spec: StudentSpec) -> StudentPlan:
     stem_stride, *stage_strides = strides(spec.resolution, 1 + len(PYRAMID))
     pyramid = [scaled_channels(channels, 1 / share, spec.channel_multiple) for share in PYRAMID]
     stages = [Stage(count, 1, stride) for count, stride in zip(pyramid[1:], stage_strides, strict=False)]
-    blocks = scaled_blocks(BLOCKS, spec.depth)
-    last = Stage(channels, blocks, stage_strides[-1], expansion=spec.expansion or EXPANSION)
+    last = Stage(channels, scaled_blocks(12, spec.depth), stage_strides[-1], expansion=spec.expansion or 4)
     return StudentPlan(
         spec.resolution, pyramid[0], stem_stride, (*stages, last), channel_multiple=spec.channel_multiple
     )
 
 
-def assemble(plan: StudentPlan, classes: int, merged: bool) -> nn.Module:
+def assemble(plan: StudentPlan, classes: int, merged: bool) -> Network:
     """The network of `plan`. Nothing is merged but batch norms, so `merged` changes nothing here."""
     from timm.layers.conv_bn_act import ConvNormAct
     from torch import nn

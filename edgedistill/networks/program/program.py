@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
-from edgedistill.base.errors import Problem, TrialFailure, UnsupportedError
+from edgedistill.base.errors import Problem, TrialFailure, UnsupportedError, first_line
 from edgedistill.documents.specs import Contract
 from edgedistill.networks.program.passes import apply_passes
 
@@ -49,7 +49,7 @@ def to_program(module: nn.Module, contract: Contract) -> ExportedProgram:
             program = torch.export.export(module, (image,), strict=False)
         except (RuntimeError, NotImplementedError, TypeError) as error:
             raise UnsupportedError(
-                f"torch.export cannot trace {type(module).__name__}: {_first_line(error)}",
+                f"torch.export cannot trace {type(module).__name__}: {first_line(error)}",
                 fix="make its forward free of branches on tensor values and of operations outside torch",
             ) from error
         apply_passes(program)
@@ -117,7 +117,3 @@ def _checked_output(module: nn.Module, image: Tensor, contract: Contract) -> Ten
     if not bool(torch.isfinite(output).all()):
         raise TrialFailure(f"{name} gives logits that are not finite", fix="its weights diverged; train it again")
     return output
-
-
-def _first_line(error: Exception) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import pickle
 import re
 import zipfile
@@ -58,9 +59,11 @@ _TREES = {"builtins.tuple", "builtins.list", "builtins.dict"}
 
 _OPERATOR = re.compile(r"torch\.ops\.(aten|prims|quantized_decomposed|torchao)\.(\w+)\.(\w+)", re.ASCII)
 _SCALARS = ("int", "float", "bool", "number", "complex")
-_PLAIN_TYPES = {"Tensor", "List[Tensor]", "Optional[Tensor]", "List[Optional[Tensor]]", "Optional[Generator]"}
-_PLAIN_TYPES |= {"Device", "Optional[Device]", *_SCALARS, *(f"List[{kind}]" for kind in _SCALARS)}
-_PLAIN_TYPES |= {f"Optional[{kind}]" for kind in (*_SCALARS, *(f"List[{kind}]" for kind in _SCALARS))}
+_NUMBERS = (*_SCALARS, *(f"List[{kind}]" for kind in _SCALARS))
+_PLAIN_TYPES = {
+    *("Tensor", "List[Tensor]", "Optional[Tensor]", "List[Optional[Tensor]]", "Optional[Generator]"),
+    *("Device", "Optional[Device]", *_NUMBERS, *(f"Optional[{kind}]" for kind in _NUMBERS)),
+}
 # Operators whose text says how to compute. Other operators' text is the name of a file, or goes to the terminal.
 _TAKE_TEXT = re.compile(r"gelu_?|div_?|einsum|pad|conv[123]d|meshgrid|scatter_?|scatter_reduce_?|linalg_\w+|fft_\w+")
 # Operators that read memory at sizes and places that they are given, and parts of torch's own tests.
@@ -91,8 +94,7 @@ def read_program(path: Path) -> ExportedProgram:
 def output_shapes(program: ExportedProgram) -> list[tuple[int, ...] | None]:
     """Sizes of what a program gives, None for what is no tensor, by what it says of itself: nothing is run."""
     values = {node.name: node.meta.get("val") for node in program.graph.nodes}
-    outputs = [values.get(str(name)) for name in program.graph_signature.user_outputs]
-    return [_sizes(output) for output in outputs]
+    return [_sizes(values.get(str(name))) for name in program.graph_signature.user_outputs]
 
 
 def _sizes(output: Any) -> tuple[int, ...] | None:
@@ -231,9 +233,7 @@ class _Checked:
                 yield Problem(shown, "is stored as a pickle, which runs code when it is opened")
                 continue
             meta = payload["tensor_meta"]
-            elements = 1
-            for size in meta["sizes"]:
-                elements *= size["as_int"]
+            elements = math.prod(size["as_int"] for size in meta["sizes"])
             if not _PATH.fullmatch(name):
                 yield Problem(shown, "is no name of a weight")
             elif meta["device"]["type"] != "cpu":
@@ -268,15 +268,8 @@ def _program(model: dict[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
     # The only part whose keys are the file's own.
     values = graph["tensor_values"]
     rest = [part for key, part in graph.items() if key != "tensor_values"]
-    parts = [
-        rest,
-        list(values.values()),
-        [{"name": name} for name in values],
-        signature,
-        call["inputs"],
-        call["outputs"],
-    ]
-    problems = [*_graph_problems(parts)]
+    named = [{"name": name} for name in values]
+    problems = [*_graph_problems([rest, list(values.values()), named, signature, call["inputs"], call["outputs"]])]
     kinds = {kind for spec in signature["input_specs"] for kind in spec}
     problems += [
         Problem(ascii(kind[:80])[1:-1], "is no tensor, and a program's inputs must be")

@@ -15,22 +15,21 @@ from torch import Tensor
 from torch.fx import GraphModule, Node
 
 from edgedistill.documents.specs import QuantScheme
-from edgedistill.networks.rounding.graph import TracedLayer, Watching, add_to_bias, channel_axis, copied, layers_of
-from edgedistill.networks.rounding.pt2e import as_input
+from edgedistill.networks.rounding.graph import TracedLayer, Watching, add_to_bias, copied, layers_of, other_axes
+from edgedistill.networks.rounding.pt2e import as_input, run_batches
 from edgedistill.networks.rounding.simulate import simulate
 
 
 def correct_biases(
-    graph: GraphModule, calibration: NDArray[np.uint8], scheme: QuantScheme, *, images: int = 128, batch: int = 32
+    graph: GraphModule, calibration: NDArray[np.uint8], scheme: QuantScheme, *, images: int = 128
 ) -> GraphModule:
     """A copy of `graph` with every layer's bias moved by what rounding as `scheme` says shifts its output, on average over
     the first `images` of the uint8 images [n, 3, R, R] and all places. All of these go through the rounded graph at once:
     later layers need the means of earlier ones."""
     chosen = calibration[:images]
-    wanted = _means(graph, chosen, batch)
+    wanted = _means(graph, chosen)
     simulation = simulate(graph, calibration, scheme)
-    by_node = {layer.node: layer for layer in layers_of(graph).values()}
-    rounded = {node.name: layer for node, layer in by_node.items()}
+    rounded = {layer.node.name: layer for layer in layers_of(graph).values()}
     corrections: dict[str, Tensor] = {}
 
     def seen(node: Node, value: Any) -> Any:
@@ -38,10 +37,8 @@ def correct_biases(
         if layer is None:
             return value
         correction = wanted[layer.name] - _mean(layer, value)
-        corrections[layer.name] = correction
-        return value + correction.reshape(
-            [-1 if a == channel_axis(layer) % value.ndim else 1 for a in range(value.ndim)]
-        )
+        corrections[layer.name] = correction.flatten()
+        return value + correction
 
     with torch.no_grad():
         Watching(simulation.module, seen).run(as_input(chosen))
@@ -51,8 +48,8 @@ def correct_biases(
     return made
 
 
-def _means(graph: GraphModule, images: NDArray[np.uint8], batch: int) -> dict[str, Tensor]:
-    """Mean output of each layer, [out], without rounding."""
+def _means(graph: GraphModule, images: NDArray[np.uint8]) -> dict[str, Tensor]:
+    """Mean output of each layer without rounding, as `_mean` gives it."""
     by_node = {layer.node: layer for layer in layers_of(graph).values()}
     sums: dict[str, Tensor] = {}
 
@@ -61,12 +58,10 @@ def _means(graph: GraphModule, images: NDArray[np.uint8], batch: int) -> dict[st
             sums[layer.name] = sums.get(layer.name, 0) + _mean(layer, value) * len(value)
         return value
 
-    with torch.no_grad():
-        for start in range(0, len(images), batch):
-            Watching(graph, seen).run(as_input(images[start : start + batch]))
+    run_batches(Watching(graph, seen).run, images)
     return {name: total / len(images) for name, total in sums.items()}
 
 
 def _mean(layer: TracedLayer, value: Tensor) -> Tensor:
-    axis = channel_axis(layer) % value.ndim
-    return value.mean([a for a in range(value.ndim) if a != axis])
+    """The mean of each channel, with as many axes as `value`."""
+    return value.mean(other_axes(layer, value), keepdim=True)

@@ -14,6 +14,7 @@ in a single bit.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,13 +28,13 @@ from edgedistill.networks.rounding.graph import (
     LINEAR,
     TracedLayer,
     Watching,
-    channel_axis,
     copied,
     layers_of,
+    other_axes,
     overwrite,
     tensor,
 )
-from edgedistill.networks.rounding.pt2e import as_input
+from edgedistill.networks.rounding.pt2e import run_batches
 
 _aten = torch.ops.aten
 _ELEMENTWISE = {_aten.relu.default, _aten.relu_.default, _aten.leaky_relu.default, _aten.leaky_relu_.default}
@@ -59,13 +60,11 @@ class Seam:
     readers: tuple[TracedLayer, ...]
 
 
-def equalize(graph: GraphModule, calibration: NDArray[np.uint8], *, batch: int = 32) -> GraphModule:
+def equalize(graph: GraphModule, calibration: NDArray[np.uint8]) -> GraphModule:
     """A copy of `graph` that computes the same with evener channels; ranges are those on uint8 images [n, 3, R, R]."""
     made = copied(graph)
     seams = seams_of(made)
-    ranges = _channel_ranges(
-        made, {reader.node: reader for seam in seams for reader in seam.readers}, calibration, batch
-    )
+    ranges = _channel_ranges(made, (reader for seam in seams for reader in seam.readers), calibration)
     for seam in seams:
         factors = _factors(made, seam, torch.stack([ranges[reader.name] for reader in seam.readers]).amax(0))
         for name in seam.scaled:
@@ -82,8 +81,7 @@ def seams_of(graph: GraphModule) -> tuple[Seam, ...]:
     by_node = {layer.node: layer for layer in layers.values()}
     found = []
     for node in graph.graph.nodes:
-        if node in by_node:
-            layer = by_node[node]
+        if (layer := by_node.get(node)) is not None:
             name, scaled = layer.name, (layer.weight, *([layer.bias] if layer.bias else []))
         elif node.target in _NORMS:
             places = [node.args[place] for place in _NORMS[node.target]]
@@ -105,7 +103,8 @@ def _readers(node: Node, by_node: dict[Node, TracedLayer], *, by_channel: bool) 
     found: list[TracedLayer] = []
     for user in node.users:
         if user in by_node and user.args[0] is node:
-            if by_channel != (user.target is CONVOLUTION) and not (by_channel and _rank(node) == 2):
+            flat = len(node.meta["val"].shape) == 2
+            if by_channel != (user.target is CONVOLUTION) and not (by_channel and flat):
                 return None
             found.append(by_node[user])
         elif user.target in _ELEMENTWISE or (by_channel and user.target in _POOLING and _keeps_channels(user)):
@@ -128,35 +127,28 @@ def _keeps_channels(node: Node) -> bool:
     return bool(before[1] == after[1])
 
 
-def _rank(node: Node) -> int:
-    return len(node.meta["val"].shape)
-
-
 def _channels(graph: GraphModule, layer: TracedLayer) -> int:
     return int(tensor(graph, layer.weight).shape[1]) * layer.groups
 
 
 def _channel_ranges(
-    graph: GraphModule, readers: dict[Node, TracedLayer], calibration: NDArray[np.uint8], batch: int
+    graph: GraphModule, readers: Iterable[TracedLayer], calibration: NDArray[np.uint8]
 ) -> dict[str, Tensor]:
     """The largest absolute value of each input channel of each layer."""
     wanted: dict[Node, list[TracedLayer]] = {}
-    for node, layer in readers.items():
-        source = node.args[0]
+    for layer in readers:
+        source = layer.node.args[0]
         assert isinstance(source, Node)
         wanted.setdefault(source, []).append(layer)
     found: dict[str, Tensor] = {}
 
     def seen(node: Node, value: Tensor) -> Tensor:
         for layer in wanted.get(node, ()):
-            axis = channel_axis(layer) % value.ndim
-            largest = value.abs().amax([a for a in range(value.ndim) if a != axis])
+            largest = value.abs().amax(other_axes(layer, value))
             found[layer.name] = torch.maximum(found.get(layer.name, largest), largest)
         return value
 
-    with torch.no_grad():
-        for start in range(0, len(calibration), batch):
-            Watching(graph, seen).run(as_input(calibration[start : start + batch]))
+    run_batches(Watching(graph, seen).run, calibration)
     return found
 
 
@@ -176,10 +168,9 @@ def _factors(graph: GraphModule, seam: Seam, activation: Tensor) -> Tensor:
 
 def _reading(graph: GraphModule, layer: TracedLayer) -> Tensor:
     """How much of a row's own range the weights on each input channel take, at most 1: [channels]."""
-    weight = tensor(graph, layer.weight).detach().flatten(2) if layer.node.target is CONVOLUTION else None
-    if weight is None:
-        weight = tensor(graph, layer.weight).detach()[:, :, None]
-    share = weight.abs().amax(2) / weight.abs().amax((1, 2)).clamp_min(1e-30)[:, None]
+    weight = tensor(graph, layer.weight).detach().abs()
+    largest = weight.reshape(*weight.shape[:2], -1).amax(2)
+    share = largest / largest.amax(1, keepdim=True).clamp_min(1e-30)
     return share.reshape(layer.groups, -1, share.shape[1]).amax(1).flatten()
 
 

@@ -21,7 +21,7 @@ from torch.fx import GraphModule, Interpreter, Node
 from edgedistill.base.quiet import quiet
 from edgedistill.documents.specs import Contract
 from edgedistill.networks.program.program import probe_images
-from edgedistill.networks.rounding.pt2e import as_input, exported
+from edgedistill.networks.rounding.pt2e import as_input, exported, run_batches
 
 _aten = torch.ops.aten
 CONVOLUTION = _aten.conv2d.default
@@ -43,8 +43,7 @@ class TracedLayer:
 def to_graph(module: nn.Module, contract: Contract) -> GraphModule:
     """`module` (eval, CPU, float32 [N, 3, R, R] in 0..255 to logits; not changed) as a graph with tensors of its own. Raises
     UnsupportedError where torch.export cannot trace it at any batch size."""
-    program = exported(module, as_input(probe_images(contract, 2)))
-    inner = program.module(check_guards=False)
+    inner = exported(module, as_input(probe_images(contract, 2))).module(check_guards=False)
     # The exported module refuses train() and eval(); a plain one of the same graph has no mode to keep.
     return copied(GraphModule(inner, inner.graph)).eval()
 
@@ -99,9 +98,10 @@ def add_to_bias(graph: GraphModule, layer: TracedLayer, value: Tensor) -> None:
     graph.recompile()
 
 
-def channel_axis(layer: TracedLayer) -> int:
-    """The axis of its input and output along which channels lie."""
-    return 1 if layer.node.target is CONVOLUTION else -1
+def other_axes(layer: TracedLayer, value: Tensor) -> list[int]:
+    """The axes of its input or output `value` but for the one along which channels lie."""
+    channels = 1 if layer.node.target is CONVOLUTION else value.ndim - 1
+    return [axis for axis in range(value.ndim) if axis != channels]
 
 
 class Watching(Interpreter):
@@ -115,8 +115,6 @@ class Watching(Interpreter):
         return self._seen(n, super().run_node(n))
 
 
-def run_graph(graph: nn.Module, images: NDArray[np.uint8], batch: int = 32) -> NDArray[np.float32]:
+def run_graph(graph: nn.Module, images: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Logits float32 [n, classes] for uint8 images [n, 3, R, R]."""
-    with torch.no_grad():
-        parts = [graph(as_input(images[start : start + batch])).numpy() for start in range(0, len(images), batch)]
-    return np.concatenate(parts)
+    return np.concatenate([logits.numpy() for logits in run_batches(graph, images)])

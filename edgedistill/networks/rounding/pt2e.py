@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -30,8 +31,7 @@ def fake_quantize(module: nn.Module, calibration: NDArray[np.uint8], quantizer: 
     program = exported(module, as_input(np.concatenate([calibration[:2], calibration[:2]])[:2]))
     with torch.no_grad(), quiet():
         prepared = pt2e.prepare_pt2e(program.module(), quantizer)
-        for start in range(0, len(calibration), batch):
-            prepared(as_input(calibration[start : start + batch]))
+        run_batches(prepared, calibration, batch)
         quantized: GraphModule = pt2e.convert_pt2e(prepared)
     return quantized
 
@@ -55,3 +55,9 @@ def exported(module: nn.Module, example: torch.Tensor) -> ExportedProgram:
 def as_input(images: NDArray[np.uint8]) -> torch.Tensor:
     """uint8 images [n, 3, R, R] as the float32 that programs take."""
     return torch.from_numpy(np.ascontiguousarray(images)).float()
+
+
+def run_batches(network: Callable[[torch.Tensor], Any], images: NDArray[np.uint8], batch: int = 32) -> list[Any]:
+    """What `network` gives for uint8 images [n, 3, R, R], `batch` at a time, without gradients."""
+    with torch.no_grad():
+        return [network(as_input(images[start : start + batch])) for start in range(0, len(images), batch)]

@@ -20,7 +20,7 @@ from torch.fx import GraphModule, Node
 from edgedistill.documents.specs import QuantScheme
 from edgedistill.networks.rounding.graph import TracedLayer, copied, layers_of
 from edgedistill.networks.rounding.observers import activation_observer
-from edgedistill.networks.rounding.pt2e import as_input
+from edgedistill.networks.rounding.pt2e import run_batches
 
 _aten = torch.ops.aten
 _FUSED = {
@@ -55,7 +55,7 @@ class WeightRounding(nn.Module):
 
 
 class ActivationRounding(nn.Module):
-    """uint8 with the range that `observer`, one of torchao's, saw while `observing`. Gradients pass inside it."""
+    """uint8 with the range that `observer`, one of torchao's, sees until it `settle`s. Gradients pass inside it."""
 
     scale: Tensor
     zero_point: Tensor
@@ -63,13 +63,13 @@ class ActivationRounding(nn.Module):
     def __init__(self, observer: Any) -> None:
         super().__init__()
         self.observer: Any = observer
-        self.observing = self.enabled = False
+        self.enabled = False
         self.register_buffer("scale", torch.ones(()))
         self.register_buffer("zero_point", torch.zeros((), dtype=torch.int32))
 
     def forward(self, value: Tensor) -> Tensor:
         """`value` of any shape, rounded where enabled."""
-        if self.observing:
+        if self.observer is not None:
             self.observer(value.detach().contiguous())
         if not self.enabled:
             return value
@@ -80,7 +80,7 @@ class ActivationRounding(nn.Module):
         scale, zero_point = self.observer.calculate_qparams()
         self.scale.copy_(scale.reshape(()))
         self.zero_point.copy_(zero_point.reshape(()).to(torch.int32))
-        self.observer, self.observing = None, False
+        self.observer = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,22 +98,18 @@ class Simulation:
                 one.enabled = name in layers
 
 
-def simulate(graph: GraphModule, calibration: NDArray[np.uint8], scheme: QuantScheme, *, batch: int = 32) -> Simulation:
+def simulate(graph: GraphModule, calibration: NDArray[np.uint8], scheme: QuantScheme) -> Simulation:
     """A copy of `graph` that can round its layers; all are rounded, but those of `scheme.kept`. Ranges are read off
     `calibration`, uint8 images [n, 3, R, R], as `scheme.calibration` says."""
     made = copied(graph)
     observer = activation_observer(scheme.calibration)
-    rounding: dict[str, tuple[WeightRounding | ActivationRounding, ...]] = {}
-    for number, (name, layer) in enumerate(layers_of(made).items()):
-        rounding[name] = _insert(made, layer, number, scheme.per_channel, observer)
+    rounding = {
+        name: _insert(made, layer, number, scheme.per_channel, observer)
+        for number, (name, layer) in enumerate(layers_of(made).items())
+    }
     made.recompile()
-    activations = [m for m in made.modules() if isinstance(m, ActivationRounding)]
-    for module in activations:
-        module.observing = True
-    with torch.no_grad():
-        for start in range(0, len(calibration), batch):
-            made(as_input(calibration[start : start + batch]))
-    for module in activations:
+    run_batches(made, calibration)
+    for module in [m for m in made.modules() if isinstance(m, ActivationRounding)]:
         module.settle()
     simulation = Simulation(made, rounding)
     simulation.round(set(rounding) - set(scheme.kept))
@@ -136,11 +132,9 @@ def _insert(
         weight = graph.graph.call_module(f"rounding_{number}_weight", (node.args[1],))
     node.args = (source, weight, *node.args[2:])
     last = _fused(node)
-    readers = list(last.users)
     with graph.graph.inserting_after(last):
         output = graph.graph.call_module(f"rounding_{number}_output", (last,))
-    for reader in readers:
-        reader.replace_input_with(last, output)
+    last.replace_all_uses_with(output, delete_user_cb=lambda user: user is not output)
     return own
 
 

@@ -52,8 +52,7 @@ def answer_budget(result: BuildResult, text: str) -> BudgetAnswer:
     if most is not None:
         likely = [one for one in likely if _better(one, most, fastest)]
     best = max(likely, key=lambda one: -one.latency.latency_ms if fastest else one.accuracy_validation, default=None)
-    kind: Literal["measured", "predicted", "unknown"]
-    kind = "measured" if measured else "predicted" if best else "unknown"
+    kind: Literal["measured", "predicted", "unknown"] = "measured" if measured else "predicted" if best else "unknown"
     return BudgetAnswer(
         kind=kind,
         budget=budget,
@@ -75,7 +74,6 @@ def _files(result: BuildResult, percentile: Percentile) -> tuple[tuple[BudgetSte
     goal = goal_of(result)
     steps: list[tuple[BudgetStep, SchemeResult]] = []
     for trial in result.trials:
-        done = trained_out(trial, result)
         for scheme in trial.schemes:
             latency, accuracy = scheme.latency, validation_accuracy(scheme)
             if scheme.dropped or misses_beside_latency(scheme, goal, trained_out=True):
@@ -91,7 +89,7 @@ def _files(result: BuildResult, percentile: Percentile) -> tuple[tuple[BudgetSte
                 accuracy_validation=accuracy,
                 images=scheme.verification.parity.images,
                 epochs=trial.rungs[-1].epochs if trial.rungs else 0,
-                trained_out=done,
+                trained_out=trained_out(trial, result),
                 proof=proof,
                 proof_ms=None if proof == "none" else goal.budget.latency_ms,
                 proof_share=None if proof == "none" else goal.budget.share_of_teacher,
@@ -126,23 +124,26 @@ def expected_students(result: BuildResult, percentile: Percentile) -> tuple[Expe
         )
         for point in result.predicted
     ]
-    trained = [_trained(t, t.predicted) for t in result.trials if trained_out(t, result) and not _measured(t)]
-    both = [one for one in (*untrained, *trained) if one is not None and one.latency.percentile is percentile]
-    best = [one for one in both if one.accuracy_validation >= least]
-    return frontier(best, latency_ms=lambda one: one.latency.latency_ms, accuracy=lambda one: one.accuracy_validation)
-
-
-def _trained(trial: Trial, predicted: object) -> ExpectedStudent | None:
-    if not isinstance(predicted, PredictedLatency):
-        return None
-    return ExpectedStudent(
-        trial=trial.number,
-        label=trial.spec.label,
-        spec=trial.spec,
-        latency=predicted,
-        accuracy_validation=trial.rungs[-1].accuracy_validation,
-        accuracy_validation_low=None,
-        accuracy_validation_high=None,
+    trained = [
+        ExpectedStudent(
+            trial=trial.number,
+            label=trial.spec.label,
+            spec=trial.spec,
+            latency=trial.predicted,
+            accuracy_validation=trial.rungs[-1].accuracy_validation,
+            accuracy_validation_low=None,
+            accuracy_validation_high=None,
+        )
+        for trial in result.trials
+        if trained_out(trial, result) and not _measured(trial) and isinstance(trial.predicted, PredictedLatency)
+    ]
+    students = [
+        one
+        for one in (*untrained, *trained)
+        if one.latency.percentile is percentile and one.accuracy_validation >= least
+    ]
+    return frontier(
+        students, latency_ms=lambda one: one.latency.latency_ms, accuracy=lambda one: one.accuracy_validation
     )
 
 

@@ -56,11 +56,10 @@ def read_build(folder: Path) -> BuildResult:
         raise InputError(f"{path} is the index of a build for several targets", fix=f"name one of them: {folders}")
     version = document.get("schema_version") if isinstance(document, dict) else None
     if isinstance(version, int) and version != SCHEMA_VERSION:
-        older = version < SCHEMA_VERSION
         raise InputError(
             f"{path} has schema_version {version}, this version of edgedistill reads {SCHEMA_VERSION}",
             fix="build it again with this version"
-            if older
+            if version < SCHEMA_VERSION
             else "use the version of edgedistill that built it, or a newer",
         )
     return _parsed(path, content, BuildResult)
@@ -70,8 +69,7 @@ def read_profiles(folder: Path, result: BuildResult) -> ReportProfiles:
     """The profiles in `folder/profiles/` that belong to `result`: the one of the exact file that ships, whatever its name,
     and the teacher's, where the result says that it was measured. Raises InputError for one that cannot be read."""
     artifact = winning_artifact(result)
-    paths = sorted((folder / "profiles").glob("*.json"))
-    found = {path.stem: _parsed(path, _content(path), Profile) for path in paths}
+    found = {path.stem: _parsed(path, _content(path), Profile) for path in sorted((folder / "profiles").glob("*.json"))}
     teacher = found.pop("teacher", None)
     return ReportProfiles(
         winner=next((p for p in found.values() if artifact and p.artifact_sha256 == artifact.sha256), None),

@@ -8,20 +8,13 @@ from edgedistill.documents.artifacts import MeasuredLatency
 from edgedistill.documents.explanation import ExplainResult, SearchCost
 from edgedistill.documents.results import BuildResult
 from edgedistill.outputs.explain.budgets import answer_budget, other_budgets
-from edgedistill.outputs.explain.build_folder import ReportProfiles, build_folder, read_build, read_profiles
+from edgedistill.outputs.explain.build_folder import ReportProfiles
 from edgedistill.outputs.explain.operators import operator_times
 from edgedistill.outputs.explain.others import other_students
 from edgedistill.outputs.explain.predictions import prediction_record
 from edgedistill.outputs.explain.winner import explain_winner
 
 OTHERS = 10
-
-
-def explain_folder(out: Path, *, budget: str | None, students: int) -> ExplainResult:
-    """The build in `out` explained. Raises InputError where there is none to be read, or `budget` is none."""
-    folder = build_folder(out)
-    result = read_build(folder)
-    return explain_build(result, read_profiles(folder, result), folder, budget=budget, students=students)
 
 
 def explain_build(

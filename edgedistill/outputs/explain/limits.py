@@ -42,11 +42,6 @@ def goal_of(result: BuildResult) -> Goal:
     )
 
 
-def serves_several(result: BuildResult) -> bool:
-    """Whether one student was searched for several targets."""
-    return sum(isinstance(limit, LatencyLimit) for limit in result.constraints) > 1
-
-
 def trained_out(trial: Trial, result: BuildResult) -> bool:
     """Whether a trial went through all rungs."""
     return trial.state != "failed" and bool(trial.rungs) and trial.rungs[-1].epochs == result.rungs[-1]

@@ -30,15 +30,13 @@ def operator_times(result: BuildResult, profile: Profile | None) -> OperatorTime
         return OperatorsUnknown(reason="no file won")
     if profile is None:
         latency = artifact.latency
+        if latency.kind == "measured":
+            return OperatorsUnknown(reason=f"profiles/ holds no samples of {artifact.path}")
         told = f": {latency.reason}" if latency.kind == "unknown" else ""
-        missing = f"profiles/ holds no samples of {artifact.path}"
-        return OperatorsUnknown(
-            reason=missing if latency.kind == "measured" else f"{artifact.path} is not measured{told}"
-        )
+        return OperatorsUnknown(reason=f"{artifact.path} is not measured{told}")
     everything_us = sum(t.median_us for t in profile.op_timings)
     if everything_us <= 0:
-        runtime = profile.environment.runtime
-        return OperatorsUnknown(reason=f"{runtime} times no single operators")
+        return OperatorsUnknown(reason=f"{profile.environment.runtime} times no single operators")
     dearest = sorted(profile.op_timings, key=lambda t: -t.median_us)[:DEAREST]
     return OperatorTimes(
         path=artifact.path,

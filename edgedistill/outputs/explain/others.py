@@ -82,9 +82,14 @@ def _behind(trial: Trial, judge: Judge, scheme: SchemeResult | None) -> tuple[La
     our_ms, their_ms = comparable_ms(scheme, goal), comparable_ms(chosen, goal)
     as_good = ours > theirs and goal.objective is Objective.ACCURACY and judge.as_accurate(chosen)
     if our_ms > their_ms and (as_good or ours <= theirs or goal.objective is Objective.LATENCY):
-        within = goal.accuracy_margin if as_good else None
-        percentile = goal.budget.percentile
-        lacks.append(Slower(percentile=percentile, latency_ms=our_ms, winner_ms=their_ms, within=within))
+        lacks.append(
+            Slower(
+                percentile=goal.budget.percentile,
+                latency_ms=our_ms,
+                winner_ms=their_ms,
+                within=goal.accuracy_margin if as_good else None,
+            )
+        )
     return tuple(lacks)
 
 
@@ -92,13 +97,13 @@ def _beaten(trial: Trial, result: BuildResult) -> Beaten | None:
     """The trials that were at least as accurate at the rung where this one was pruned, and went past it. None where there
     are none: it was unlikely to reach the best one, and its reason says so."""
     last = trial.rungs[-1]
-    rivals = [
+    past_it = (
         Rival(trial=other.number, label=other.spec.label, accuracy_validation=rung.accuracy_validation)
         for other in result.trials
         for rung in other.rungs[:-1]
         if other is not trial and rung.rung == last.rung and rung.accuracy_validation >= last.accuracy_validation
-    ]
-    rivals.sort(key=lambda rival: -rival.accuracy_validation)
+    )
+    rivals = sorted(past_it, key=lambda rival: -rival.accuracy_validation)
     if not rivals:
         return None
     return Beaten(rung=last.rung, epochs=last.epochs, accuracy_model=last.accuracy_validation, by=tuple(rivals))

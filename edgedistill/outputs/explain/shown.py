@@ -14,10 +14,14 @@ def proof_range(proof: Proof | None) -> str:
     """`0.205 ms to 0.219 ms in 22 sessions`, `unknown` without a proof."""
     if proof is None:
         return "unknown"
-    low, high = proof.shown(min(proof.values)), proof.shown(max(proof.values))
-    if proof.share:
-        low = format_percent(min(proof.values))
-    return f"{low} to {high} in {sessions_text(len(proof.values))}"
+    low = format_percent(min(proof.values)) if proof.share else format_ms(min(proof.values))
+    return f"{low} to {proof.shown(max(proof.values))} in {sessions_text(len(proof.values))}"
+
+
+def claim_text(proof: Proof) -> str:
+    """What a proof claims where it is met."""
+    sure, least = format_percent(proof.confidence, 0), format_percent(proof.claimed, 0)
+    return f"with {sure} confidence at least {least} of sessions stay below {proof.shown(proof.limit)}"
 
 
 def sessions_text(count: int) -> str:

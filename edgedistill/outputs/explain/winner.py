@@ -49,7 +49,6 @@ def explain_winner(result: BuildResult) -> WinnerExplained | None:
     if result.status != "unmeasured":
         others = [t for t in others if judge.fitting(t)]
         equals = [t for t in others if any(judge.as_accurate(file) for file in judge.fitting(t))]
-    nothing = UnknownLatency(reason="no file of it could be made", device=result.target)
     return WinnerExplained(
         trial=trial.number if trial else None,
         student=result.student,
@@ -61,7 +60,9 @@ def explain_winner(result: BuildResult) -> WinnerExplained | None:
         accuracy_interval=artifact.accuracy_interval if artifact else None,
         accuracy_validation=artifact.accuracy_validation if artifact else None,
         accuracy_model=trial.rungs[-1].accuracy_validation if trial and trial.rungs else None,
-        latency=artifact.latency if artifact else nothing,
+        latency=artifact.latency
+        if artifact
+        else UnknownLatency(reason="no file of it could be made", device=result.target),
         proof=result.proof,
         tried=len(result.trials),
         rivals=len(others),

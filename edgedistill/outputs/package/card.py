@@ -54,12 +54,11 @@ def model_card(result: BuildResult, contract: Contract, training: Mapping[str, s
         accuracy=accuracy_text,
         of_images=validation_text,
     )
-    sample = code_sample(result, contract)
     return environment.get_template("MODEL_CARD.md.j2").render(
         result=result,
         contract=contract,
         training=dict(training),
-        sample=_Verbatim(sample),
+        sample=_Verbatim(code_sample(result, contract)),
         not_run=[a for a in result.artifacts if a.verification.kind == "inspected"],
         untimed=[_name(a) for a in result.artifacts if not isinstance(a.latency, MeasuredLatency)],
         proven=[_name(a) for a in result.artifacts if result.proof and a.sha256 == result.proof.artifact_sha256],
@@ -101,9 +100,8 @@ def _name(artifact: ShippedArtifact) -> str:
 
 
 def _parity_cell(artifact: ShippedArtifact) -> str:
-    if artifact.parity is None:
+    if (parity := artifact.parity) is None:
         return "unknown"
-    parity = artifact.parity
     return f"{parity.max_abs_error:.2g}, {format_percent(parity.top1_agreement)} of {parity.images}"
 
 

@@ -95,13 +95,8 @@ def verify_package(out: Path, result: BuildResult) -> tuple[Problem, ...]:
     against the package's manifest. Empty if all is well, or if the build shipped nothing. Reads files, loads no model."""
     if not result.artifacts:
         return ()
-    problems = []
-    checked: set[str] = set()
-    for artifact in result.artifacts:
-        path = out / artifact.path
-        checked.add(artifact.path)
-        if problem := _compare(path, artifact.sha256):
-            problems.append(problem)
+    shipped = {artifact.path for artifact in result.artifacts}
+    problems = [found for a in result.artifacts if (found := _compare(out / a.path, a.sha256))]
     manifest = out / PACKAGE / MANIFEST
     try:
         files = {name: entry["sha256"] for name, entry in json.loads(manifest.read_text())["files"].items()}
@@ -110,7 +105,7 @@ def verify_package(out: Path, result: BuildResult) -> tuple[Problem, ...]:
     except (ValueError, KeyError, TypeError, AttributeError, OSError):
         return (*problems, Problem(str(manifest), "cannot be read", _FIX))
     for name, sha256 in files.items():
-        if f"{PACKAGE}/{name}" not in checked and (problem := _compare(out / PACKAGE / name, sha256)):
+        if f"{PACKAGE}/{name}" not in shipped and (problem := _compare(out / PACKAGE / name, sha256)):
             problems.append(problem)
     return tuple(problems)
 
@@ -142,13 +137,10 @@ def _fill(folder: Path, contents: PackageContents) -> None:
         script.chmod(0o755)
     # An artifact is one entry, folder or not, hashed the way build.json states it; the rest is listed file by file.
     artifacts = {file.name for file in contents.files}
-    listed = [folder / name for name in artifacts]
-    listed += [
-        path for path in folder.rglob("*") if path.is_file() and path.relative_to(folder).parts[0] not in artifacts
-    ]
+    rest = [path for path in folder.rglob("*") if path.is_file() and path.relative_to(folder).parts[0] not in artifacts]
     files = {
         path.relative_to(folder).as_posix(): {"bytes": size_bytes(path), "sha256": file_sha256(path)}
-        for path in sorted(listed)
+        for path in sorted([*(folder / name for name in artifacts), *rest])
     }
     (folder / MANIFEST).write_text(_json({"files": files}), encoding="utf-8")
 

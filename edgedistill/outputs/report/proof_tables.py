@@ -11,7 +11,7 @@ from edgedistill.devices.stats import RUNS_BEYOND, cold_start, percentile_ms, re
 from edgedistill.documents.artifacts import Moment, Profile, Proof, Session
 from edgedistill.documents.results import BuildResult, SustainedLoad
 from edgedistill.documents.specs import Percentile
-from edgedistill.outputs.explain.shown import proof_range
+from edgedistill.outputs.explain.shown import claim_text, proof_range
 
 Pairs = tuple[tuple[str, str], ...]
 COLD_START_WARNING = 0.05
@@ -26,9 +26,8 @@ def proof_sessions(proof: Proof) -> list[tuple[int, str, bool]]:
 def claim_facts(proof: Proof, sessions: Sequence[Session]) -> Pairs:
     """What a proof claims, what it rests on, and what was fixed before its first sample. `sessions` are its own, as far as
     they are at hand."""
-    sure, least = format_percent(proof.confidence, 0), format_percent(proof.claimed, 0)
     facts = [
-        ("claim", f"with {sure} confidence at least {least} of sessions stay below {proof.shown(proof.limit)}"),
+        ("claim", claim_text(proof)),
         (
             "sessions",
             f"{len(proof.values)} of {format_seconds(proof.session_s)} over {format_seconds(proof.period_s)}, each a "
@@ -51,8 +50,7 @@ def claim_facts(proof: Proof, sessions: Sequence[Session]) -> Pairs:
     ]
     if proof.share:
         facts.append(("in turn with", f"the teacher's fp32 file, SHA-256 {proof.anchor_sha256}"))
-        short = sum(not resolves(session, proof.percentile) for session in sessions)
-        if short:
+        if short := sum(not resolves(session, proof.percentile) for session in sessions):
             needed = round(RUNS_BEYOND / (1 - proof.percentile.fraction))
             facts.append(
                 (
@@ -94,10 +92,11 @@ def machine_rows(
     start: Moment | None, end: Moment | None, waited_ms: Sequence[float | None]
 ) -> list[tuple[str, str, str]]:
     """What the machine was like at the begin and at the end, and for how long it was kept from the runs meanwhile."""
-    rows = [(name, _shown(start, read, form), _shown(end, read, form)) for name, read, form in _UNITS]
-    rows.append(("ready and without a processor", "", _total(waited_ms)))
-    rows.append(("processors given to others", "", _total([_between(start, end, lambda m: m.stolen_ms)])))
-    return rows
+    return [
+        *((name, _shown(start, read, form), _shown(end, read, form)) for name, read, form in _UNITS),
+        ("ready and without a processor", "", _total(waited_ms)),
+        ("processors given to others", "", _total([_between(start, end, lambda m: m.stolen_ms)])),
+    ]
 
 
 def _shown(moment: Moment | None, read: Callable[[Moment], float | None], form: str) -> str:

@@ -57,9 +57,8 @@ def unknowns(result: BuildResult) -> Pairs:
             texts.append(f"latency unknown on {artifact.latency.device}, {artifact.latency.reason.rstrip('.')}.")
         if texts:
             rows.append((artifact.path, " ".join(text[0].upper() + text[1:] for text in texts)))
-    if isinstance(result.teacher.latency, UnknownLatency):
-        latency_unknown = result.teacher.latency
-        rows.append(("teacher", f"Latency unknown on {latency_unknown.device}, {latency_unknown.reason.rstrip('.')}."))
+    if isinstance(unknown := result.teacher.latency, UnknownLatency):
+        rows.append(("teacher", f"Latency unknown on {unknown.device}, {unknown.reason.rstrip('.')}."))
     return tuple(rows)
 
 
@@ -104,7 +103,6 @@ def environments(result: BuildResult, winner: Profile | None, teacher: Profile |
 
 
 def _environment(environment: Environment) -> Pairs:
-    cpus = ", ".join(str(cpu) for cpu in environment.pinned_cpus)
     return (
         ("device", environment.device),
         ("system", environment.os),
@@ -113,7 +111,7 @@ def _environment(environment: Environment) -> Pairs:
         ("runtime", f"{environment.runtime} {environment.runtime_version}"),
         ("provider", environment.provider),
         ("threads", str(environment.threads)),
-        ("pinned to CPU", cpus or "not pinned"),
+        ("pinned to CPU", ", ".join(map(str, environment.pinned_cpus)) or "not pinned"),
         *(("core", _core(core)) for core in environment.cores),
         ("power", environment.power),
     )

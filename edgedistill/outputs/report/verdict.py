@@ -8,7 +8,7 @@ from edgedistill.base.units import format_bytes, format_ms, format_percent
 from edgedistill.documents.artifacts import Latency, MeasuredLatency, PredictedLatency, Proof
 from edgedistill.documents.results import BuildResult, ShippedArtifact
 from edgedistill.documents.specs import Budget
-from edgedistill.outputs.explain.shown import measured_in
+from edgedistill.outputs.explain.shown import claim_text, measured_in
 from edgedistill.outputs.explain.winner import times_faster, winning_artifact
 
 _TITLES = {"met": "Budget met", "not_met": "Not met", "unmeasured": "Not measured"}
@@ -37,7 +37,7 @@ class Verdict:
 
 def make_verdict(result: BuildResult) -> Verdict:
     """The verdict of a finished build. Nothing in it is called measured unless a measurement stands in `result`."""
-    sentence = {"met": _met, "not_met": _not_met, "unmeasured": _unmeasured}[result.status](result)
+    sentence = _unmeasured(result) if result.status == "unmeasured" else _measured(result)
     return Verdict(result.status, _SYMBOLS[result.status], _TITLES[result.status], sentence, tuple(_tiles(result)))
 
 
@@ -56,22 +56,17 @@ def points(difference: float) -> str:
     return f"{text} points {'below' if difference < 0 else 'above'}"
 
 
-def _met(result: BuildResult) -> str:
+def _measured(result: BuildResult) -> str:
     artifact = winning_artifact(result)
-    if artifact is None or not isinstance(artifact.latency, MeasuredLatency):
+    if result.status == "not_met" or artifact is None or not isinstance(artifact.latency, MeasuredLatency):
         return result.verdict
     told = f"It was measured on {artifact.latency.device}; {_accuracy_and_size(result, artifact)}."
     return f"{result.verdict} {told}"
 
 
-def _not_met(result: BuildResult) -> str:
-    return result.verdict
-
-
 def _unmeasured(result: BuildResult) -> str:
-    budget = result.budget
     artifact = winning_artifact(result)
-    text = f"No latency was measured on {result.target}, so whether {budget.claim} is kept is unknown"
+    text = f"No latency was measured on {result.target}, so whether {result.budget.claim} is kept is unknown"
     if artifact is not None:
         if isinstance(artifact.latency, PredictedLatency):
             text += f"; predicted is {prediction_text(artifact.latency)}"
@@ -143,12 +138,10 @@ def _tiles(result: BuildResult) -> list[Tile]:
 def _proof_tile(proof: Proof) -> Tile:
     """What the proof's sessions saw, in its own unit: for a share of the teacher that is the ratio."""
     low, high = (format_percent(v) if proof.share else format_ms(v) for v in (min(proof.values), max(proof.values)))
-    sure, least = format_percent(proof.confidence, 0), format_percent(proof.claimed, 0)
-    claim = f"with {sure} confidence at least {least} of sessions stay below {proof.shown(proof.limit)}"
     return Tile(
         f"{proof.percentile} of a session" + ", of the teacher's" * proof.share,
         f"{low} to {high}",
-        claim if proof.met else f"not proven: {proof.over} of {len(proof.values)} sessions over the limit",
+        claim_text(proof) if proof.met else f"not proven: {proof.over} of {len(proof.values)} sessions over the limit",
     )
 
 

@@ -17,7 +17,7 @@ from edgedistill.documents.artifacts import TensorSignature
 from edgedistill.documents.specs import Contract, Precision, QuantScheme
 from edgedistill.formats.carried import BUILD_KEY, CONTRACT_KEY, LABELS_KEY, SCHEME_KEY
 from edgedistill.formats.executorch.export import export_executorch
-from edgedistill.formats.executorch.program import read_entries, read_pte
+from edgedistill.formats.executorch.program import read_pte
 from edgedistill.formats.executorch.quantize import quantize_executorch
 from edgedistill.formats.executorch.runtime import ExecuTorchFormat
 from edgedistill.networks.program.program import to_program
@@ -28,7 +28,7 @@ pytest.importorskip("executorch", reason="the extra executorch is not installed"
 @pytest.mark.parametrize("precision", [Precision.FP32, Precision.MIXED])
 def test_metadata_comes_back(built: Built, precision: Precision) -> None:
     model = built.models[precision]
-    entries = read_entries(model.path)
+    entries = read_pte(model.path).entries
     assert Contract.model_validate_json(entries[CONTRACT_KEY]) == CONTRACT
     assert tuple(json.loads(entries[LABELS_KEY])) == CONTRACT.labels
     assert QuantScheme.model_validate_json(entries[SCHEME_KEY]) == model.scheme

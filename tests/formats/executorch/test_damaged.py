@@ -89,12 +89,6 @@ def test_damage_is_told_with_its_cause(
     assert "damaged.pte" in caught.value.message and caught.value.fix
 
 
-def test_missing_files_and_folders_are_input_errors(tmp_path: Path) -> None:
-    for path in (tmp_path, tmp_path / "absent.pte"):
-        with pytest.raises(InputError, match=r"is a folder|does not exist"):
-            read_pte(path)
-
-
 def test_too_much_memory_is_refused_with_the_way_out(
     whole: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

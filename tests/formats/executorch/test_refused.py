@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from barred_images import BUILD, CLASSES, CONTRACT
-from executorch_students import CALIBRATION, CAST, PHONE, Built, logits
+from executorch_students import CALIBRATION, CAST, PHONE, Built
 from torch import Tensor, nn
 
 from edgedistill.base.errors import InputError, MissingDependencyError, UnsupportedError
@@ -56,11 +56,6 @@ def test_what_the_runtime_refuses(built: Built, tmp_path: Path) -> None:
         runtime.compile(stated, PHONE, tmp_path)
     assert "stated were image uint8" in str(caught.value)
     assert list(tmp_path.iterdir()) == []
-
-
-def test_images_of_another_size_are_refused(built: Built) -> None:
-    with pytest.raises(InputError, match="resize them"):
-        logits(built.artifacts[Precision.FP32], np.zeros((1, 3, 16, 16), np.uint8))
 
 
 def test_schemes_are_refused_where_they_would_change_little(student: nn.Module, tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ from edgedistill.formats.litert import quantize as quantiser
 from edgedistill.formats.litert.export import export_litert, to_content
 from edgedistill.formats.litert.file import read_file
 from edgedistill.formats.litert.quantize import quantize_litert, scope
-from edgedistill.formats.litert.runtime import LiteRTFormat, read_entries
+from edgedistill.formats.litert.runtime import LiteRTFormat
 
 PHONE = Target(
     name="pixel",
@@ -240,7 +240,7 @@ def test_a_file_takes_uint8_nhwc_and_carries_its_contract(built: Built, precisio
     file = read_file(model.path)
     assert file.signature() == (model.inputs, model.outputs)
     assert precision_of(tuple(file.layers())) is precision
-    entries = read_entries(model.path)
+    entries = read_file(model.path).entries
     assert Contract.model_validate_json(entries[CONTRACT_KEY]) == CONTRACT
     assert '"prunelle à épines"' in entries[LABELS_KEY]
     assert entries[BUILD_KEY] == BUILD
@@ -379,11 +379,6 @@ def test_a_file_with_another_signature_than_stated_is_refused(built: Built, tmp_
         LiteRTFormat().compile(model, PHONE, tmp_path)
 
 
-def test_images_of_another_size_are_refused(built: Built) -> None:
-    with pytest.raises(InputError, match="resize them"):
-        list(LiteRTFormat().run(built.artifacts[Precision.FP32], [np.zeros((2, 3, 16, 16), np.uint8)]))
-
-
 @pytest.mark.parametrize("precision", list(Precision))
 def test_a_file_without_our_metadata_is_adopted_as_its_tensors_say(
     built: Built, precision: Precision, tmp_path: Path
@@ -393,7 +388,7 @@ def test_a_file_without_our_metadata_is_adopted_as_its_tensors_say(
     path = tmp_path / "foreign.tflite"
     path.write_bytes(content.serialise())
     assert LiteRTFormat().adopt(path, PHONE).scheme == QuantScheme(precision=precision)
-    assert read_entries(path) == {}
+    assert read_file(path).entries == {}
 
 
 # -- measuring --------------------------------------------------------------------------------------------------

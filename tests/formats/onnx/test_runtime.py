@@ -19,9 +19,7 @@ from edgedistill.devices.session import MeasurementProtocol
 from edgedistill.devices.stats import measured_latency
 from edgedistill.documents.artifacts import CompiledArtifact, ExportedModel, TensorSignature, Verified
 from edgedistill.documents.specs import Format, Precision, QuantScheme, Target
-from edgedistill.formats import format_for
 from edgedistill.formats.carried import SCHEME_KEY
-from edgedistill.formats.format import ModelFormat
 from edgedistill.formats.onnx.runtime import OnnxFormat
 from edgedistill.formats.running import verify
 
@@ -87,19 +85,6 @@ def runtime() -> OnnxFormat:
 @pytest.fixture
 def artifact(runtime: OnnxFormat, tmp_path: Path) -> CompiledArtifact:
     return runtime.compile(exported(tmp_path / "model.onnx", graph_of()), TARGET, tmp_path / "out")
-
-
-def test_found_by_its_format() -> None:
-    found: ModelFormat = format_for(Format.ONNX)
-    assert isinstance(found, OnnxFormat)
-
-
-def test_compile_keeps_the_file(artifact: CompiledArtifact, tmp_path: Path) -> None:
-    assert artifact.path == tmp_path / "out" / "model.onnx"
-    assert artifact.sha256 == file_sha256(tmp_path / "model.onnx") == file_sha256(artifact.path)
-    assert artifact.target == "host"
-    assert set(artifact.toolchain) == {"onnx", "onnxruntime"}
-    assert [p.name for p in (tmp_path / "out").iterdir()] == ["model.onnx"]
 
 
 @pytest.mark.parametrize("sizes", [[1], [13], [5, 8], [0, 13]])

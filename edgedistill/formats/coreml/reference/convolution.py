@@ -65,8 +65,7 @@ def conv(call: MilCall) -> NDArray[Any]:
     spatial = x.ndim - 2
     strides, dilations, groups = _steps(call, spatial)
     pads = _pads(call, x.shape[2:], weight.shape[2:], strides, dilations)
-    result = _CONV[spatial - 1](_padded(x, pads), weight, _optional(call, "bias"), strides, 0, dilations, groups)
-    return result.numpy()
+    return _CONV[spatial - 1](_padded(x, pads), weight, _optional(call, "bias"), strides, 0, dilations, groups).numpy()
 
 
 @operation("conv_transpose")
@@ -81,11 +80,9 @@ def conv_transpose(call: MilCall) -> NDArray[Any]:
     ]
     check_size([len(x), weight.shape[1] * groups, *lengths], "the uncropped output of a transposed convolution")
     full = _TRANSPOSED[spatial - 1](x, weight, None, strides, 0, 0, groups, dilations)
-    wanted = call.operation.outputs[0].shape[2:]
     kind = call.scalar("pad_type", "valid")
     pad = call.integers("pad", [0] * 2 * spatial)
-    for axis, size in enumerate(wanted):
-        size = int(size)
+    for axis, size in enumerate(map(int, call.operation.outputs[0].shape[2:])):
         extra = full.shape[axis + 2] - size
         before = pad[2 * axis] if kind == "custom" else max(0, extra // 2) if kind.startswith("same") else 0
         kept = full.narrow(axis + 2, before, min(size, full.shape[axis + 2] - before))
@@ -93,8 +90,7 @@ def conv_transpose(call: MilCall) -> NDArray[Any]:
         zeros = [(0, 0)] * spatial
         zeros[axis] = (0, missing)
         full = _padded(kept, zeros) if missing else kept
-    bias = _optional(call, "bias")
-    if bias is not None:
+    if (bias := _optional(call, "bias")) is not None:
         full = full + bias.reshape(-1, *[1] * spatial)
     return full.numpy()
 
@@ -106,7 +102,7 @@ def _pool_geometry(call: MilCall) -> tuple[Tensor, list[int], list[int], list[tu
     strides = call.integers("strides", [1] * len(kernel))
     pads = _pads(call, x.shape[2:], kernel, strides, [1] * len(kernel))
     if call.scalar("ceil_mode", False):
-        wanted = [int(size) for size in call.operation.outputs[0].shape[2:]]
+        wanted = map(int, call.operation.outputs[0].shape[2:])
         pads = [
             (before, max(after, (count - 1) * stride + extent - size - before))
             for (before, after), count, stride, extent, size in zip(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -11,16 +10,17 @@ from typing import Any
 
 import numpy as np
 
-from edgedistill.base.errors import EdgedistillError
-from edgedistill.formats.coreml.limits import check_total, check_type
+from edgedistill.base.errors import EdgedistillError, first_line
+from edgedistill.formats.coreml.limits import check_total, check_type, is_symbolic
 from edgedistill.formats.coreml.reference.registry import MilCall, State, Value, implementation_of
+from edgedistill.formats.coreml_sdk import mil
 
 
 def rounded(value: Value, var: Any) -> Value:
     """`value` in the type that the program declares for `var`; lists, states and strings as they are."""
     if isinstance(value, str | list | State) or value is None:
         return value
-    types = importlib.import_module("coremltools.converters.mil.mil.types")
+    types = mil("types")
     if types.is_list(var.sym_type) or types.is_str(var.sym_type):
         return value
     wanted = np.dtype(types.nptype_from_builtin(var.dtype))
@@ -48,11 +48,10 @@ class Shared:
         """By operation of a block, the variables made in the block that nothing after it reads."""
         if block not in self.last_uses:
             last = {var: op for op in block.operations for var in _read_by(op)}
-            made = {var for op in block.operations for var in op.outputs} - set(block.outputs)
             released: dict[Any, list[Any]] = {}
             for op in block.operations:
                 for var in op.outputs:
-                    if var in made:
+                    if var not in block.outputs:
                         released.setdefault(last.get(var, op), []).append(var)
             self.last_uses[block] = released
         return self.last_uses[block]
@@ -109,7 +108,7 @@ class Evaluation:
         # What numpy, torch and coremltools raise for arguments that do not fit together.
         except (ValueError, IndexError, ArithmeticError, RuntimeError) as error:
             raise EdgedistillError(
-                f"the {op.op_type} {op.name} cannot be computed: {str(error).partition(chr(10))[0]}",
+                f"the {op.op_type} {op.name} cannot be computed: {first_line(error)}",
                 fix="check the program: its arguments do not fit together",
             ) from error
 
@@ -118,8 +117,7 @@ class Evaluation:
             return self._weight(op)
         if not op.blocks:
             self._check_size(op)
-        implementation = implementation_of(op.op_type)
-        if implementation is not None:
+        if (implementation := implementation_of(op.op_type)) is not None:
             values = {
                 name: [self._value(v) for v in var] if isinstance(var, list | tuple) else self._value(var)
                 for name, var in op.inputs.items()
@@ -147,26 +145,19 @@ class Evaluation:
         """Refuse what the operation would give for the values it is about to be given, where that is too large."""
         what = f"the output of the {op.op_type} {op.name}"
         declared = [var.sym_type for var in op.outputs]
-        if any(_is_symbolic(sym_type) for sym_type in declared):
+        if any(map(is_symbolic, declared)):
             # Some operations build others to infer their type, which has to happen inside a function.
-            scratch = importlib.import_module("coremltools.converters.mil.mil").Function({})
-            with scratch, _with_values(op, self.values):
+            with mil("block").Function({}), _with_values(op, self.values):
                 inferred = op.type_inference()
             declared = list(inferred) if isinstance(inferred, tuple) else [inferred]
         check_total(self.held_bytes + sum(check_type(sym_type, what) for sym_type in declared), what)
-
-
-def _is_symbolic(sym_type: Any) -> bool:
-    types = importlib.import_module("coremltools.converters.mil.mil.types")
-    symbolic = importlib.import_module("coremltools.converters.mil.mil.types.symbolic")
-    return bool(types.is_tensor(sym_type) and symbolic.any_symbolic(sym_type.get_shape()))
 
 
 @contextmanager
 def _with_values(op: Any, values: Mapping[Any, Value]) -> Iterator[None]:
     """Within this context the operation's input variables have this run's values, half floats widened, and their shapes, for
     coremltools to infer from."""
-    types = importlib.import_module("coremltools.converters.mil.mil.types")
+    types = mil("types")
     flat = [var for var in op.get_flattened_inputs() if var is not None and var in values]
     before = [(var, var._sym_type, var._sym_val) for var in flat]
     try:

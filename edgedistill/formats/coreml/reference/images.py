@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgedistill.formats.coreml.reference.registry import MilCall, operation
+from edgedistill.formats.coreml.reference.registry import MilCall, along, operation
 
 Floats = NDArray[Any]
 
@@ -15,35 +15,27 @@ Floats = NDArray[Any]
 def grid_points(mode: str, size: float, count: int) -> Floats:
     """Where `count` samples lie in an interval of `size` pixels [0, size - 1], by Core ML's name for the rule."""
     steps = np.arange(count, dtype=np.float64)
-    if mode in ("STRICT_ALIGN_CORNERS", "ALIGN_CORNERS"):
-        if count == 1:
-            points = np.array([(size - 1) / 2 if mode == "ALIGN_CORNERS" else 0.0])
-        else:
-            points = steps * (size - 1) / (count - 1)
-    elif mode == "DEFAULT":
-        points = steps * size / count
-    elif mode == "OFFSET_CORNERS":
-        points = (steps + 0.5) * max(1.0, size - 1) / count
-    elif mode == "UNALIGN_CORNERS":
-        points = (steps + 0.5) * size / count - 0.5
-    else:
+    aligned = steps * (size - 1) / (count - 1) if count > 1 else np.zeros(count)
+    rules: dict[str, Floats] = {
+        "STRICT_ALIGN_CORNERS": aligned,
+        "ALIGN_CORNERS": np.array([(size - 1) / 2]) if count == 1 else aligned,
+        "DEFAULT": steps * size / count,
+        "OFFSET_CORNERS": (steps + 0.5) * max(1.0, size - 1) / count,
+        "UNALIGN_CORNERS": (steps + 0.5) * size / count - 0.5,
+    }
+    if mode not in rules:
         raise ValueError(f"no sampling mode {mode}")
-    return np.asarray(np.clip(points, 0, max(size - 1, 0)))
-
-
-def _linear(x: Floats, axis: int, points: Floats) -> Floats:
-    """Linear interpolation along one axis at points inside it."""
-    low = np.floor(points).astype(int)
-    high = np.minimum(low + 1, x.shape[axis] - 1)
-    shape = [1] * x.ndim
-    shape[axis] = len(points)
-    weight = (points - low).astype(np.float32).reshape(shape)
-    return np.asarray(x.take(low, axis) * (1 - weight) + x.take(high, axis) * weight)
+    return np.asarray(np.clip(rules[mode], 0, max(size - 1, 0)))
 
 
 def _resized(x: Floats, mode: str, sizes: dict[int, int]) -> Floats:
+    """Linear interpolation along each axis of `sizes`."""
     for axis, size in sizes.items():
-        x = _linear(x, axis, grid_points(mode, x.shape[axis], size))
+        points = grid_points(mode, x.shape[axis], size)
+        low = np.floor(points).astype(int)
+        high = np.minimum(low + 1, x.shape[axis] - 1)
+        weight = along((points - low).astype(np.float32), x.ndim, axis)
+        x = np.asarray(x.take(low, axis) * (1 - weight) + x.take(high, axis) * weight)
     return x
 
 
@@ -201,8 +193,7 @@ def crop_resize(call: MilCall) -> Floats:
         )
         y, x_ = np.meshgrid(rows, columns, indexing="ij")
         outside = (y < 0) | (y > image.shape[1] - 1) | (x_ < 0) | (x_ > image.shape[2] - 1)
-        filled = np.float32(call.scalar("pad_value", 0.0))
-        return np.where(outside, filled, _sampled(image, y, x_, "border", 0.0))
+        return np.where(outside, np.float32(call.scalar("pad_value", 0.0)), _sampled(image, y, x_, "border", 0.0))
 
     if call.get("boxes") is not None:
         boxes = call.real("boxes").astype(np.float64)

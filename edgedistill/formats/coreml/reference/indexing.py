@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgedistill.formats.coreml.reference.registry import MilCall, operation
+from edgedistill.formats.coreml.reference.registry import MilCall, along, operation
 
 _UPDATES: dict[str, Callable[..., None]] = {
     "add": np.add.at,
@@ -40,18 +40,24 @@ def _indices(call: MilCall, sizes: int | Sequence[int]) -> NDArray[Any]:
     return indices
 
 
+def _by_row(
+    take: Callable[[NDArray[Any], NDArray[Any]], Any], x: NDArray[Any], indices: NDArray[Any], batch: int
+) -> NDArray[Any]:
+    """What `take` takes out of `x`; the first `batch` dimensions of `x` and the indices are walked together."""
+    if batch == 0:
+        return np.asarray(take(x, indices))
+    flat, rows = x.reshape(-1, *x.shape[batch:]), indices.reshape(-1, *indices.shape[batch:])
+    taken = [take(part, row) for part, row in zip(flat, rows, strict=True)]
+    return np.stack(taken).reshape(*x.shape[:batch], *np.shape(taken[0]))
+
+
 @operation("gather")
 def gather(call: MilCall) -> NDArray[Any]:
     """Along an axis; the first `batch_dims` dimensions of both are walked together."""
     x = np.asarray(call["x"])
     axis, batch = call.scalar("axis", 0) % x.ndim, call.scalar("batch_dims", 0)
     indices = _indices(call, x.shape[axis])
-    if batch == 0:
-        return np.take(x, indices, axis=axis, mode="wrap")
-    flat = x.reshape(-1, *x.shape[batch:])
-    rows = indices.reshape(-1, *indices.shape[batch:])
-    taken = [np.take(part, row, axis=axis - batch, mode="wrap") for part, row in zip(flat, rows, strict=True)]
-    return np.stack(taken).reshape(*x.shape[:batch], *taken[0].shape)
+    return _by_row(lambda part, row: np.take(part, row, axis=axis - batch, mode="wrap"), x, indices, batch)
 
 
 @operation("gather_along_axis")
@@ -65,11 +71,7 @@ def gather_along_axis(call: MilCall) -> NDArray[Any]:
 def gather_nd(call: MilCall) -> NDArray[Any]:
     x, batch = np.asarray(call["x"]), call.scalar("batch_dims", 0)
     indices = _indices(call, x.shape[batch : batch + np.shape(call["indices"])[-1]])
-    if batch == 0:
-        return np.asarray(x[tuple(np.moveaxis(indices, -1, 0))])
-    flat, rows = x.reshape(-1, *x.shape[batch:]), indices.reshape(-1, *indices.shape[batch:])
-    taken = [part[tuple(np.moveaxis(row, -1, 0))] for part, row in zip(flat, rows, strict=True)]
-    return np.stack(taken).reshape(*x.shape[:batch], *np.shape(taken[0]))
+    return _by_row(lambda part, row: part[tuple(np.moveaxis(row, -1, 0))], x, indices, batch)
 
 
 @operation("scatter")
@@ -107,9 +109,7 @@ def one_hot(call: MilCall) -> NDArray[Any]:
     """An index outside the vector gives a vector of `off_value`."""
     indices, size = np.asarray(call["indices"]), call.scalar("one_hot_vector_size")
     axis = call.scalar("axis", -1) % (indices.ndim + 1)
-    shape = [1] * (indices.ndim + 1)
-    shape[axis] = size
-    hot = np.expand_dims(indices, axis) == np.arange(size).reshape(shape)
+    hot = np.expand_dims(indices, axis) == along(np.arange(size), indices.ndim + 1, axis)
     return np.asarray(np.where(hot, call.get("on_value", 1), call.get("off_value", 0)))
 
 

@@ -14,8 +14,8 @@ from edgedistill.base.errors import InputError, Problem, UnsupportedError
 from edgedistill.formats.coreml.limits import check_type
 from edgedistill.formats.coreml.package import Package, read_package
 from edgedistill.formats.coreml.reference.evaluation import Evaluation, Shared, materialises, rounded
-from edgedistill.formats.coreml.reference.registry import State, implementation_of
-from edgedistill.formats.coreml_sdk import quiet
+from edgedistill.formats.coreml.reference.registry import State, Value, implementation_of
+from edgedistill.formats.coreml_sdk import mil, quiet
 
 _MODULES = (
     "convolution",
@@ -51,9 +51,9 @@ class Interpreter:
             importlib.import_module(f"edgedistill.formats.coreml.reference.{name}")
         self.package = package
         self._shared = Shared()
-        self.states = {name: State() for name, var in package.function.inputs.items() if _is_state(var)}
-        unknown = sorted({op.op_type for op in _all_operations(package.function) if not _computable(op)})
-        if unknown:
+        is_state = mil("types").is_state
+        self.states = {name: State() for name, var in package.function.inputs.items() if is_state(var.sym_type)}
+        if unknown := sorted({op.op_type for op in _all_operations(package.function) if not _computable(op)}):
             raise UnsupportedError(
                 f"{package.path.name} has operations that the reference interpreter does not compute",
                 problems=[Problem(name, "no implementation", "run the package on a Mac instead") for name in unknown],
@@ -62,8 +62,7 @@ class Interpreter:
     def run(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """Outputs by name. See `run` of this module."""
         function = self.package.function
-        wanted = {name: var for name, var in function.inputs.items() if name not in self.states}
-        given = {name: _as_declared(name, inputs, var) for name, var in wanted.items()}
+        given = {n: _as_declared(n, inputs, var) for n, var in function.inputs.items() if n not in self.states}
         if extra := sorted(set(inputs) - set(given)):
             raise InputError(f"{self.package.path.name} has no input {', '.join(extra)}; it has {', '.join(given)}")
         evaluation = Evaluation(self._shared)
@@ -82,25 +81,16 @@ class Interpreter:
         return state
 
 
-def _is_state(var: Any) -> bool:
-    types = importlib.import_module("coremltools.converters.mil.mil.types")
-    return bool(types.is_state(var.sym_type))
-
-
-def _as_declared(name: str, inputs: Mapping[str, NDArray[Any]], var: Any) -> NDArray[Any]:
+def _as_declared(name: str, inputs: Mapping[str, NDArray[Any]], var: Any) -> Value:
     if name not in inputs:
         raise InputError(f"the input {name} is missing")
     value = np.asarray(inputs[name])
-    wanted = [None if _is_symbol(size) else int(size) for size in var.shape]
+    # What is no number is a symbol, for any size.
+    wanted = [int(size) if isinstance(size, int | np.integer) else None for size in var.shape]
     if len(wanted) != value.ndim or any(w is not None and w != g for w, g in zip(wanted, value.shape, strict=True)):
         shown = [size or "any" for size in wanted]
         raise InputError(f"the input {name} is {list(value.shape)}, the package takes {shown}")
-    declared: NDArray[Any] = rounded(value, var)
-    return declared
-
-
-def _is_symbol(size: Any) -> bool:
-    return not isinstance(size, int | np.integer)
+    return rounded(value, var)
 
 
 def _all_operations(block: Any) -> Iterator[Any]:
@@ -111,6 +101,5 @@ def _all_operations(block: Any) -> Iterator[Any]:
 
 
 def _computable(op: Any) -> bool:
-    base = importlib.import_module("coremltools.converters.mil.mil").Operation
-    own = type(op).value_inference is not base.value_inference
+    own = type(op).value_inference is not mil("operation").Operation.value_inference
     return op.op_type == "const" or implementation_of(op.op_type) is not None or own or materialises(op)

@@ -21,10 +21,9 @@ def concat(call: MilCall) -> NDArray[Any]:
     if not call.scalar("interleave", False):
         return np.concatenate(values, axis=axis)
     axis %= values[0].ndim
-    stacked = np.stack(values, axis=axis + 1)
     shape = list(values[0].shape)
     shape[axis] *= len(values)
-    return stacked.reshape(shape)
+    return np.stack(values, axis=axis + 1).reshape(shape)
 
 
 @operation("stack")

@@ -41,8 +41,7 @@ def einsum(call: MilCall) -> NDArray[Any]:
 def attention(call: MilCall) -> NDArray[Any]:
     query, key, value = (torch.from_numpy(np.ascontiguousarray(call.real(n))) for n in ("query", "key", "value"))
     check_size([*query.shape[:-1], key.shape[-2]], "the scores of an attention")
-    mask = call.get("attn_mask")
-    if mask is not None:
+    if (mask := call.get("attn_mask")) is not None:
         given = np.ascontiguousarray(mask)
         mask = torch.from_numpy(given if given.dtype == np.bool_ else given.astype(np.float32))
     return F.scaled_dot_product_attention(query, key, value, mask).numpy()

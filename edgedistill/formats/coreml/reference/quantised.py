@@ -7,22 +7,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgedistill.formats.coreml.reference.registry import MilCall, operation
-
-
-def _along(parameter: NDArray[Any], rank: int, axis: int | None) -> NDArray[Any]:
-    """A scalar or vector shaped to broadcast along `axis` of a tensor of `rank` dimensions."""
-    if parameter.ndim == 0 or parameter.size == 1 or axis is None:
-        return parameter.reshape(())
-    shape = [1] * rank
-    shape[axis] = parameter.size
-    return parameter.reshape(shape)
+from edgedistill.formats.coreml.reference.registry import MilCall, along, operation
 
 
 def _affine(call: MilCall) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+    """The input with scale and zero point, which are scalars or vectors along an axis of it."""
     x, axis = call.real("input"), call.scalar("axis")
-    zero = np.asarray(call.get("zero_point", 0)).astype(np.float32)
-    return x, _along(call.real("scale"), x.ndim, axis), _along(zero, x.ndim, axis)
+    parameters = call.real("scale"), np.asarray(call.get("zero_point", 0)).astype(np.float32)
+    scale, zero = (p.reshape(()) if p.size == 1 or axis is None else along(p, x.ndim, axis) for p in parameters)
+    return x, scale, zero
 
 
 @operation("quantize")

@@ -32,10 +32,9 @@ def _bias(call: MilCall, name: str, size: int) -> Floats:
     return np.zeros(size, np.float32) if call.get(name) is None else call.real(name)
 
 
-def _unrolled(x: Floats, start: tuple[Floats, ...], step: Step, backwards: bool) -> tuple[Floats, tuple[Floats, ...]]:
-    """Hidden states of every step [s, b, H] in the order of the steps, and the last state."""
+def _unrolled(x: Floats, state: tuple[Floats, ...], step: Step, backwards: bool) -> tuple[Floats, tuple[Floats, ...]]:
+    """Hidden states of every step [s, b, H] in the order of the steps, and the last state. `state` is the first."""
     outputs = []
-    state = start
     for entry in x[::-1] if backwards else x:
         state = step(entry, state)
         outputs.append(state[0])

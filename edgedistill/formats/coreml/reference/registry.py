@@ -51,10 +51,14 @@ class MilCall:
 
     def integers(self, name: str, default: Sequence[int] | None = None) -> list[int]:
         """An input of integers as a list."""
-        value = self.get(name)
-        if value is None:
-            return list(default or ())
-        return [int(entry) for entry in np.atleast_1d(value)]
+        return [int(entry) for entry in np.atleast_1d(self.get(name, default or ()))]
+
+
+def along(vector: NDArray[Any], rank: int, axis: int) -> NDArray[Any]:
+    """A vector shaped to broadcast along `axis` of a tensor of `rank` dimensions."""
+    shape = [1] * rank
+    shape[axis] = vector.size
+    return vector.reshape(shape)
 
 
 _IMPLEMENTATIONS: dict[str, Implementation] = {}

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import MutableMapping
+from typing import TypeGuard
 
 import torch
 from torch import Tensor
 from torch.export import ExportedProgram
+from torch.export.graph_signature import InputKind, InputSpec, TensorArgument
 from torch.fx import Node
 
 
@@ -17,7 +19,7 @@ class Constants:
         signature = program.graph_signature
         self._state: MutableMapping[str, Tensor] = program.state_dict
         self._other = program.constants
-        self._names = {
+        self._names: dict[str, str] = {
             **signature.inputs_to_parameters,
             **signature.inputs_to_buffers,
             **signature.inputs_to_lifted_tensor_constants,
@@ -33,8 +35,7 @@ class Constants:
 
     def name(self, node: Node) -> str:
         """The name of the value behind a placeholder: a parameter's or buffer's own in the module."""
-        name: str = self._names[node.name]
-        return name
+        return self._names[node.name]
 
     def put(self, node: Node, value: Tensor) -> None:
         """Replaces the value. The module that was exported keeps its own tensor."""
@@ -47,6 +48,20 @@ class Constants:
         else:
             self._other[name] = new
 
-    def own(self, node: object) -> bool:
+    def own(self, node: object) -> TypeGuard[Node]:
         """A constant that one node alone reads, so that it may change."""
         return isinstance(node, Node) and len(node.users) == 1 and self.get(node) is not None
+
+
+def add_constant(program: ExportedProgram, name: str, target: str, value: Tensor, place: int = 0) -> Node:
+    """The placeholder `name` of a new constant, at position `place` among the program's inputs; `target` is what the program
+    knows the value by."""
+    mode = next(node.meta["val"].fake_mode for node in program.graph.nodes if node.op == "placeholder")
+    with program.graph.inserting_before(list(program.graph.nodes)[place]):
+        placeholder: Node = program.graph.placeholder(name)
+    placeholder.meta["val"] = mode.from_tensor(value, static_shapes=True)
+    program.constants[target] = value
+    program.graph_signature.input_specs.insert(
+        place, InputSpec(InputKind.CONSTANT_TENSOR, TensorArgument(name=placeholder.name), target=target)
+    )
+    return placeholder

@@ -43,12 +43,10 @@ def _fold(norm: Node, constants: Constants) -> bool:
     w, g, b, m, v = (value.detach().double() for value in values if value is not None)
     old_bias = constants.get(bias)
     scale = g * torch.rsqrt(v + float(eps))  # type: ignore[arg-type]
-    assert isinstance(weight, Node) and isinstance(beta, Node)
     constants.put(weight, w * scale.reshape(-1, *[1] * (w.ndim - 1)))
     # The batch norm's own bias carries the sum, because most convolutions before one have no bias to put it in.
     constants.put(beta, b + (0 - m if old_bias is None else old_bias.detach().double() - m) * scale)
-    rest = conv.args[3:]
-    conv.args = (conv.args[0], weight, beta, *rest)
+    conv.args = (conv.args[0], weight, beta, *conv.args[3:])
     norm.replace_all_uses_with(conv)
     norm.graph.erase_node(norm)
     return True

@@ -12,11 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.export import ExportedProgram
-from torch.export.graph_signature import InputKind, InputSpec, TensorArgument
 from torch.fx import Node
 from torch.fx.node import map_arg
 
-from edgedistill.networks.program.passes.constants import Constants
+from edgedistill.networks.program.passes.constants import Constants, add_constant
 
 LARGEST_NUMBERS = 2**20
 """What is computed stays computed where the result has more numbers than this and than all it is made of: a file is not to
@@ -61,17 +60,7 @@ def _added(program: ExportedProgram, origin: str, value: Tensor) -> Node:
     target, number = origin + FOLDED, 1
     while target in program.constants or target in program.state_dict:
         target, number = f"{origin}{FOLDED}{number}", number + 1
-    first = next(iter(program.graph.nodes))
-    mode = next(node.meta["val"].fake_mode for node in program.graph.nodes if node.op == "placeholder")
-    with program.graph.inserting_before(first):
-        placeholder: Node = program.graph.placeholder("c_" + target.replace(".", "_"))
-    own = value.contiguous()
-    placeholder.meta["val"] = mode.from_tensor(own, static_shapes=True)
-    program.constants[target] = own
-    program.graph_signature.input_specs.insert(
-        0, InputSpec(InputKind.CONSTANT_TENSOR, TensorArgument(name=placeholder.name), target=target)
-    )
-    return placeholder
+    return add_constant(program, "c_" + target.replace(".", "_"), target, value.contiguous())
 
 
 def _is_pure(node: Node) -> bool:

@@ -42,7 +42,6 @@ def _fold(scaling: Node, constants: Constants) -> bool:
     if factor.numel() != 1 and tuple(factor.shape) not in {(channels, 1, 1), (1, channels, 1, 1)}:
         return False
     scale = factor.detach().double().reshape(1, -1, 1, 1)
-    assert isinstance(weight, Node)
     divide = scaling.target is torch.ops.aten.div.Tensor
     constants.put(weight, value.detach().double() / scale if divide else value.detach().double() * scale)
     scaling.replace_all_uses_with(source)

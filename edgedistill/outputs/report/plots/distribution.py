@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,7 +12,7 @@ from edgedistill.base.units import format_ms, format_percent
 from edgedistill.documents.artifacts import Profile
 from edgedistill.documents.specs import Budget
 from edgedistill.outputs.explain.shown import sessions_text
-from edgedistill.outputs.report.plots.style import add_budget_line, joined, new_figure, time_axis, time_range
+from edgedistill.outputs.report.plots.style import add_budget_line, joined, new_figure, shown_range, time_axis
 
 SHARES = np.concatenate([np.linspace(0, 0.95, 39), np.linspace(0.95, 1, 22)[1:]])
 """Where a curve has its points: closer to one another at the tail, where budgets are decided."""
@@ -45,7 +44,6 @@ def distribution(winner: Profile | None, teacher: Profile | None, budget: Budget
             )
         _add_median(figure, f"{name}, {_of(len(curves))}", np.median(curves, axis=0), color)
     log = time_axis(figure, everything, "latency of one run")
-    left, right = time_range(everything, log)
     add_budget_line(figure, budget, limit_ms, 0, 1.0)
     figure.add_hline(y=percentile.fraction, line={"color": "var(--quiet)", "width": 1, "dash": "dot"})
     figure.add_annotation(
@@ -58,8 +56,7 @@ def distribution(winner: Profile | None, teacher: Profile | None, budget: Budget
         showarrow=False,
         font={"color": "var(--muted)"},
     )
-    exponent = math.log10 if log else float
-    figure.update_xaxes(range=[exponent(left), exponent(right)])
+    figure.update_xaxes(range=shown_range(everything, log))
     figure.update_yaxes(title_text="share of runs", tickformat=".0%", range=[0, 1.04])
     return figure
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -19,8 +18,10 @@ from edgedistill.outputs.report.plots.style import (
     Mark,
     add_budget_line,
     hover_text,
+    interval_bars,
     new_figure,
     padded,
+    shown_range,
     time_axis,
     time_range,
     trial_hover,
@@ -61,11 +62,10 @@ def frontier(result: BuildResult) -> go.Figure | None:
     floor, ceiling = padded(min(accuracies), max(accuracies))
     figure = new_figure(520)
     log = time_axis(figure, latencies, f"{percentile} latency, from runs in turn with the anchor")
-    left, right = time_range(latencies, log)
     figure.add_shape(
         type="rect",
         x0=result.budget.latency_ms,
-        x1=right,
+        x1=time_range(latencies, log)[1],
         y0=0,
         y1=1,
         yref="paper",
@@ -109,27 +109,19 @@ def frontier(result: BuildResult) -> go.Figure | None:
             ),
         )
     _mark_winner(figure, result)
-    exponent = math.log10 if log else float
-    figure.update_xaxes(range=[exponent(left), exponent(right)])
+    figure.update_xaxes(range=shown_range(latencies, log))
     figure.update_yaxes(title_text="accuracy (validation)", tickformat=".1%", range=[floor, ceiling])
     return figure
 
 
 def _add_points(figure: go.Figure, some: Sequence[_Point], mark: Mark, intervals: bool) -> None:
+    latencies = [p.latency_ms for p in some]
     figure.add_scatter(
-        x=[p.latency_ms for p in some],
+        x=latencies,
         y=[p.accuracy for p in some],
         mode="markers",
         marker={"symbol": mark.symbol, "size": 9, "color": mark.color, "line": {"color": mark.color, "width": 1.5}},
-        error_x={
-            "type": "data",
-            "symmetric": False,
-            "array": [p.high_ms - p.latency_ms for p in some],
-            "arrayminus": [p.latency_ms - p.low_ms for p in some],
-            "color": mark.color,
-            "thickness": 0.8,
-            "width": 2,
-        }
+        error_x=interval_bars(latencies, [p.low_ms for p in some], [p.high_ms for p in some], mark.color)
         if intervals
         else None,
         name=mark.name,
@@ -141,22 +133,21 @@ def _add_points(figure: go.Figure, some: Sequence[_Point], mark: Mark, intervals
 def _add_expected(figure: go.Figure, expected: Sequence[PredictedPoint]) -> None:
     """Students that were not trained, with both intervals."""
     mark = MARKS["expected"]
-    bars = {"type": "data", "symmetric": False, "color": mark.color, "thickness": 0.8, "width": 2}
+    latencies, accuracies = [p.latency.latency_ms for p in expected], [p.accuracy_validation for p in expected]
     figure.add_scatter(
-        x=[p.latency.latency_ms for p in expected],
-        y=[p.accuracy_validation for p in expected],
+        x=latencies,
+        y=accuracies,
         mode="markers",
         marker={"symbol": mark.symbol, "size": 10, "color": mark.color, "line": {"color": mark.color, "width": 1.5}},
-        error_x=bars
-        | {
-            "array": [p.latency.high_ms - p.latency.latency_ms for p in expected],
-            "arrayminus": [p.latency.latency_ms - p.latency.low_ms for p in expected],
-        },
-        error_y=bars
-        | {
-            "array": [p.accuracy_validation_high - p.accuracy_validation for p in expected],
-            "arrayminus": [p.accuracy_validation - p.accuracy_validation_low for p in expected],
-        },
+        error_x=interval_bars(
+            latencies, [p.latency.low_ms for p in expected], [p.latency.high_ms for p in expected], mark.color
+        ),
+        error_y=interval_bars(
+            accuracies,
+            [p.accuracy_validation_low for p in expected],
+            [p.accuracy_validation_high for p in expected],
+            mark.color,
+        ),
         name=mark.name,
         hoverinfo="text",
         hovertext=[

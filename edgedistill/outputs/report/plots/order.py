@@ -13,7 +13,7 @@ from edgedistill.documents.results import BuildResult
 from edgedistill.outputs.explain.limits import Judge, trained_out
 from edgedistill.outputs.explain.shown import validation_text
 from edgedistill.outputs.explain.winner import winning_file, winning_trial
-from edgedistill.outputs.report.plots.style import AXIS, MARKS, new_figure, time_axis, trial_hover
+from edgedistill.outputs.report.plots.style import AXIS, MARKS, interval_bars, new_figure, time_axis, trial_hover
 from edgedistill.outputs.report.verdict import prediction_text
 from edgedistill.selection.goal import provable_ms
 
@@ -51,6 +51,12 @@ def order(result: BuildResult) -> go.Figure | None:
     _add_incumbents(figure, tried, "best so far inside all limits" if measured else "most accurate so far")
     for kind, mark in MARKS.items():
         some = [t for t in tried if t.kind == kind]
+        intervals = interval_bars(
+            [t.latency_ms or 0.0 for t in some],
+            [t.low_ms or 0.0 for t in some],
+            [t.high_ms or 0.0 for t in some],
+            mark.color,
+        )
         symbol = {"symbol": mark.symbol, "size": 9, "color": mark.color, "line": {"color": mark.color, "width": 1.5}}
         for axis, values in (("y", [t.accuracy for t in some]), ("y2", [t.latency_ms for t in some])):
             if any(value is not None for value in values):
@@ -60,7 +66,7 @@ def order(result: BuildResult) -> go.Figure | None:
                     yaxis=axis,
                     mode="markers",
                     marker=symbol,
-                    error_y=_intervals(some, mark.color) if axis == "y2" and kind == "predicted" else None,
+                    error_y=intervals if axis == "y2" and kind == "predicted" else None,
                     name=_NAMES.get(kind, mark.name),
                     legendgroup=kind,
                     showlegend=axis == "y",
@@ -82,7 +88,7 @@ def order(result: BuildResult) -> go.Figure | None:
         xaxis={
             "title": {"text": "trial, in the order tried"},
             "anchor": "y2",
-            "range": [min(numbers) - 0.5, max(numbers) + 0.5],
+            "range": ends,
         },
         yaxis={"domain": [0.54, 1], "title": {"text": "accuracy (validation)"}, "tickformat": ".1%"},
         yaxis2={"domain": [0, 0.46]},
@@ -114,18 +120,6 @@ def _add_incumbents(figure: go.Figure, tried: Sequence[_Tried], name: str) -> No
                 showlegend=axis == "y",
                 hoverinfo="skip",
             )
-
-
-def _intervals(some: Sequence[_Tried], color: str) -> dict[str, object]:
-    return {
-        "type": "data",
-        "symmetric": False,
-        "array": [(t.high_ms or 0.0) - (t.latency_ms or 0.0) for t in some],
-        "arrayminus": [(t.latency_ms or 0.0) - (t.low_ms or 0.0) for t in some],
-        "color": color,
-        "thickness": 0.8,
-        "width": 2,
-    }
 
 
 def _tried(trial: Trial, judge: Judge) -> _Tried:
@@ -165,6 +159,13 @@ def _predicted(trial: Trial, result: BuildResult, accuracy: float, standing: tup
     if not isinstance(predicted, PredictedLatency) or predicted.percentile is not result.budget.percentile:
         text = trial_hover(trial, "latency unknown", told)
         return _Tried(trial, "predicted", accuracy, None, None, None, standing, text)
-    text = trial_hover(trial, "not measured", f"predicted {prediction_text(predicted)}", told)
-    low_ms, high_ms = predicted.low_ms, predicted.high_ms
-    return _Tried(trial, "predicted", accuracy, predicted.latency_ms, low_ms, high_ms, standing, text)
+    return _Tried(
+        trial=trial,
+        kind="predicted",
+        accuracy=accuracy,
+        latency_ms=predicted.latency_ms,
+        low_ms=predicted.low_ms,
+        high_ms=predicted.high_ms,
+        standing=standing,
+        text=trial_hover(trial, "not measured", f"predicted {prediction_text(predicted)}", told),
+    )

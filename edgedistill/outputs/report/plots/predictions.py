@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import plotly.graph_objects as go  # type: ignore[import-untyped]
@@ -10,7 +9,15 @@ import plotly.graph_objects as go  # type: ignore[import-untyped]
 from edgedistill.base.units import format_ms, format_percent
 from edgedistill.documents.results import BuildResult
 from edgedistill.outputs.explain.predictions import PredictionPair, prediction_pairs
-from edgedistill.outputs.report.plots.style import Mark, new_figure, time_axis, time_range, trial_hover
+from edgedistill.outputs.report.plots.style import (
+    Mark,
+    interval_bars,
+    new_figure,
+    shown_range,
+    time_axis,
+    time_range,
+    trial_hover,
+)
 from edgedistill.outputs.report.verdict import prediction_text
 
 _HELD = Mark("interval held the measurement", "circle", "var(--student)")
@@ -43,28 +50,20 @@ def predictions(result: BuildResult) -> go.Figure | None:
     for mark, some in ((_HELD, [p for p in pairs if p.held]), (_MISSED, [p for p in pairs if not p.held])):
         if some:
             _add_pairs(figure, some, mark)
-    exponent = math.log10 if log else float
-    ends = [exponent(low), exponent(high)]
-    figure.update_xaxes(range=ends)
-    figure.update_yaxes(range=ends)
+    figure.update_xaxes(range=shown_range(everything, log))
+    figure.update_yaxes(range=shown_range(everything, log))
     return figure
 
 
 def _add_pairs(figure: go.Figure, pairs: Sequence[PredictionPair], mark: Mark) -> None:
+    predicted = [p.predicted.latency_ms for p in pairs]
+    lows, highs = [p.predicted.low_ms for p in pairs], [p.predicted.high_ms for p in pairs]
     figure.add_scatter(
         x=[p.measured_ms for p in pairs],
-        y=[p.predicted.latency_ms for p in pairs],
+        y=predicted,
         mode="markers",
         marker={"symbol": mark.symbol, "size": 9, "color": mark.color},
-        error_y={
-            "type": "data",
-            "symmetric": False,
-            "array": [p.predicted.high_ms - p.predicted.latency_ms for p in pairs],
-            "arrayminus": [p.predicted.latency_ms - p.predicted.low_ms for p in pairs],
-            "color": mark.color,
-            "thickness": 1,
-            "width": 3,
-        },
+        error_y=interval_bars(predicted, lows, highs, mark.color, thickness=1, width=3),
         name=mark.name,
         hoverinfo="text",
         hovertext=[_text(p) for p in pairs],

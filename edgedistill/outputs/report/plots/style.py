@@ -10,6 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
+from textwrap import wrap
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ STATES = {
     "failed": "failed",
 }
 _LOG_FROM_RATIO = 6.0
+_HOVER_WIDTH = 46
 
 
 @dataclass(frozen=True)
@@ -131,6 +133,27 @@ def time_range(latencies_ms: Sequence[float], log: bool) -> tuple[float, float]:
     return max(0.0, low - 0.08 * (high - low or high)), high + 0.08 * (high - low or high)
 
 
+def shown_range(latencies_ms: Sequence[float], log: bool) -> list[float]:
+    """`time_range` as plotly takes it: exponents on a logarithmic axis."""
+    return [math.log10(end) if log else end for end in time_range(latencies_ms, log)]
+
+
+def interval_bars(
+    values: Sequence[float], lows: Sequence[float], highs: Sequence[float], color: str, **drawn: float
+) -> dict[str, Any]:
+    """Bars from `lows` to `highs` through `values`, for `error_x` or `error_y`; `drawn` are other sizes than the usual."""
+    return {
+        "type": "data",
+        "symmetric": False,
+        "array": [high - value for value, high in zip(values, highs, strict=True)],
+        "arrayminus": [value - low for value, low in zip(values, lows, strict=True)],
+        "color": color,
+        "thickness": 0.8,
+        "width": 2,
+        **drawn,
+    }
+
+
 def joined(curves: Sequence[NDArray[np.float64]]) -> list[float | None]:
     """Several curves as the points of one line with gaps between them, in seven significant digits: more are not seen, and
     take twice the space."""
@@ -146,17 +169,10 @@ def padded(low: float, high: float) -> tuple[float, float]:
 
 
 def hover_text(first: str, *lines: str) -> str:
-    """Lines of a hover box, escaped; the first one strong, long ones broken."""
-    broken = [piece for line in lines for piece in _wrapped(line)]
+    """Lines of a hover box, escaped; the first one strong, long ones broken between words."""
+    broken = [
+        piece
+        for line in lines
+        for piece in wrap(" ".join(line.split()), _HOVER_WIDTH, break_long_words=False, break_on_hyphens=False)
+    ]
     return "<br>".join([f"<b>{escape(first)}</b>", *(escape(piece) for piece in broken)])
-
-
-def _wrapped(line: str, width: int = 46) -> list[str]:
-    pieces, current = [], ""
-    for word in line.split():
-        if current and len(current) + 1 + len(word) > width:
-            pieces.append(current)
-            current = word
-        else:
-            current = f"{current} {word}".strip()
-    return [*pieces, current] if current else pieces
