@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +28,13 @@ from edgedistill.formats.carried import carried_scheme
 from edgedistill.formats.format import Conversion, ModelFormat, Opened, signature_problems
 from edgedistill.formats.onnx.content import layers, modules, operators, tensor_bytes, tensors
 from edgedistill.formats.onnx.on_device import dtype, errors
+from edgedistill.formats.onnx.session import PROVIDER, session
 from edgedistill.formats.origin import listed_modules
 from edgedistill.formats.precisions import precision_of, settled_scheme
 from edgedistill.formats.running import over_threads
 from edgedistill.networks.rounding.damage import LayerDamage
 
 _AGAIN = "export it again"
-_PROVIDER = "CPUExecutionProvider"
 
 
 class OnnxFormat(ModelFormat):
@@ -212,27 +212,10 @@ def _assigned(path: Path) -> Fallbacks:
     """Which execution provider ONNX Runtime gives each node of a file that it loads to, as its session says."""
     loaded = session(path, {"session.record_ep_graph_assignment_info": "1"})
     if (assignment := getattr(loaded, "get_provider_graph_assignment_info", None)) is None:
-        return Fallbacks(by=_PROVIDER, unknown=f"ONNX Runtime {tool_version('onnxruntime')} does not tell, 1.24 does")
+        return Fallbacks(by=PROVIDER, unknown=f"ONNX Runtime {tool_version('onnxruntime')} does not tell, 1.24 does")
     nodes = [(part.ep_name, node.op_type) for part in assignment() for node in part.get_nodes()]
-    elsewhere = Counter(f"{kind} ({provider})" for provider, kind in nodes if provider != _PROVIDER)
-    return Fallbacks(by=_PROVIDER, operations=len(nodes), elsewhere=dict(elsewhere))
-
-
-# -- running ----------------------------------------------------------------------------------------------------
-
-
-def session(model: Path | bytes, entries: Mapping[str, str] | None = None) -> Any:
-    """An InferenceSession of one thread on a file, or on the bytes of one; `entries` are further settings of the session by
-    name."""
-    import onnxruntime as ort  # type: ignore[import-untyped]
-
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    for name, value in (entries or {}).items():
-        options.add_session_config_entry(name, value)
-    return ort.InferenceSession(model, options, providers=[_PROVIDER])
+    elsewhere = Counter(f"{kind} ({provider})" for provider, kind in nodes if provider != PROVIDER)
+    return Fallbacks(by=PROVIDER, operations=len(nodes), elsewhere=dict(elsewhere))
 
 
 # -- reading ----------------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from edgedistill.documents.specs import QuantScheme
 from edgedistill.formats.format import IntegerStyle
 from edgedistill.formats.onnx.int8 import prepare
 from edgedistill.formats.onnx.layers import nodes_of
-from edgedistill.formats.onnx.runtime import session
+from edgedistill.formats.onnx.session import session
 from edgedistill.formats.onnx_file import load
 from edgedistill.networks.rounding.damage import LayerDamage, Logits, ranked
 
