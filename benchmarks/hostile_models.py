@@ -26,6 +26,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+FORMATS = ("onnx", "tensorrt", "coreml", "litert", "executorch")
 REPOSITORY = Path(__file__).parents[1]
 sys.path.insert(0, str(REPOSITORY / "tests" / "support"))
 
@@ -87,12 +88,13 @@ def make_bases(folder: Path) -> None:
 
 def preload() -> None:
     """What commands import when they run."""
-    modules = ("api", "examining", "exporting_onnx", "profiling", "sources", "quantize.onnx_static", "data.datasets")
-    modules += tuple(f"runtimes.{name}" for name in ("onnxruntime", "tensorrt", "coreml", "litert", "executorch"))
-    libraries = ("onnxruntime", "sklearn.datasets", "coremltools")
-    for name in (*(f"edgedistill.{module}" for module in modules), *libraries):
+    for module in ("examine", "export", "model", "profile", "quantize"):
+        importlib.import_module(f"edgedistill.commands.{module}")
+    for module in FORMATS:
+        importlib.import_module(f"edgedistill.formats.{module}.runtime")
+    for library in ("onnxruntime", "sklearn.datasets", "coremltools"):
         with contextlib.suppress(ImportError):
-            importlib.import_module(name)
+            importlib.import_module(library)
 
 
 def run(case: hostile_cases.Case, command: str, root: Path, bases: Path) -> dict[str, Any]:

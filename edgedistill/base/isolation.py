@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import IO, Any, ParamSpec, TypeVar
 
 from edgedistill.base.errors import EdgedistillError, TrialFailure
+from edgedistill.base.machine import machine_bytes
 from edgedistill.base.units import format_bytes
 
 P = ParamSpec("P")
@@ -160,14 +161,6 @@ def _tail(printed: IO[bytes]) -> str:
 def _stored_bytes(path: Path) -> int:
     states = [inner.stat() for inner in (path, *path.rglob("*")) if inner.is_file()]
     return sum(min(state.st_size, getattr(state, "st_blocks", sys.maxsize) * 512) for state in states)
-
-
-def machine_bytes() -> int:
-    """The memory of this machine."""
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):  # not on Windows
-        return 8 * 2**30
 
 
 # -- the child --------------------------------------------------------------------------------------------------

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import logging
 import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Drops Python warnings and log records below ERROR of everything inside. Errors and exceptions pass.
+    """Drops Python warnings, log records below ERROR and progress bars of everything inside. Errors and exceptions pass;
+    streams are left alone, since another thread may be drawing on them.
 
     A NullHandler sits on the root logger meanwhile: `logging.warning`, which onnxruntime.quantization calls, would
     otherwise install a stderr handler that stays for the rest of the process.
@@ -20,12 +24,32 @@ def quiet() -> Iterator[None]:
     root.addHandler(handler)
     logging.disable(max(disabled, logging.WARNING))
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), _no_progress_bars():
             warnings.simplefilter("ignore")
             yield
     finally:
         logging.disable(disabled)
         root.removeHandler(handler)
+
+
+@contextmanager
+def _no_progress_bars() -> Iterator[None]:
+    """Inside, tqdm draws nothing, whatever its caller asks for. Converters have no switch for their bars, and tqdm reads its
+    environment variable at import, which is too late here."""
+    if not importlib.util.find_spec("tqdm"):
+        yield
+        return
+    bar = importlib.import_module("tqdm").tqdm
+    init = bar.__init__
+
+    def disabled(self: Any, *args: Any, **kwargs: Any) -> None:
+        init(self, *args, **{**kwargs, "disable": True})
+
+    bar.__init__ = disabled
+    try:
+        yield
+    finally:
+        bar.__init__ = init
 
 
 @contextmanager

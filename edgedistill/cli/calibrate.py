@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edgedistill.cli.completion import complete_target
-from edgedistill.cli.options import Verbose
+from edgedistill.cli.options import MeasuredOn, Verbose
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -18,9 +17,7 @@ if TYPE_CHECKING:
 
 def calibrate(
     context: typer.Context,
-    target: Annotated[
-        str, typer.Option(metavar="NAME|PATH.toml", autocompletion=complete_target, help="Device to measure on.")
-    ] = "host",
+    target: MeasuredOn = "host",
     models: Annotated[int, typer.Option(metavar="N", help="Students to measure.")] = 20,
     family: Annotated[
         str, typer.Option(metavar="LIST", help="Families to choose from, with commas.", show_default="a build's")

@@ -20,12 +20,9 @@ def doctor(as_json: AsJson = False) -> None:
     from edgedistill.commands.doctor import diagnose
 
     with errors.answering(as_json=as_json):
-        if as_json:
-            render.write_json(diagnose().model_dump_json())
-            return
         with render.errors().status("looking around"):  # shows nothing where there is no terminal
             diagnosis = diagnose()
-        print_diagnosis(render.results(), diagnosis)
+        render.answer(diagnosis, print_diagnosis, as_json=as_json)
 
 
 def print_diagnosis(console: Console, diagnosis: Diagnosis) -> None:

@@ -19,7 +19,8 @@ from edgedistill.cli import render
 @contextlib.contextmanager
 def answering(*, as_json: bool = False, resumable: bool = False) -> Iterator[None]:
     """Run a command's body. A user's error is shown in words on stderr and, with `as_json`, as one document on stdout; its
-    exit code becomes the process'. Anything else passes through: it is a bug and keeps its traceback."""
+    exit code becomes the process'. So does an interruption, which says with `resumable` that the same command goes on.
+    Anything else passes through: it is a bug and keeps its traceback."""
     try:
         yield
     except EdgedistillError as error:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from edgedistill.cli.options import AsJson, ModelFile, TargetName
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from edgedistill.documents.answers import EvaluateResult
 
 
 def evaluate(
@@ -21,23 +26,23 @@ def evaluate(
 ) -> None:
     """Run a model file on a data set and print how many images it gets right."""
     import edgedistill as api
-    from edgedistill.base.errors import InputError
-    from edgedistill.base.intervals import wilson_interval
-    from edgedistill.base.units import format_percent
     from edgedistill.cli import errors, render
-    from edgedistill.documents.specs import ComputedBy
 
     with errors.answering(as_json=as_json):
-        if split not in ("train", "validation", "test"):
-            raise InputError(f"unknown split {split!r}", fix="use train, validation or test")
         result = api.evaluate(path, data=data, split=split, limit=limit, target=target)
-        if as_json:
-            render.write_json(result.model_dump_json())
-            return
-        by = ", by the reference interpreter, not the device" if result.computed_by is ComputedBy.REFERENCE else ""
-        low, high = (format_percent(end, 2) for end in wilson_interval(result.accuracy, result.images))
-        render.line(
-            render.results(),
-            f"{format_percent(result.accuracy, 2)} of {result.images} {split} images are right "
-            f"(95% interval {low} to {high}){by}",
-        )
+        render.answer(result, _print, as_json=as_json)
+
+
+def _print(console: Console, result: EvaluateResult) -> None:
+    from edgedistill.base.intervals import wilson_interval
+    from edgedistill.base.units import format_percent
+    from edgedistill.cli import render
+    from edgedistill.documents.specs import ComputedBy
+
+    by = ", by the reference interpreter, not the device" if result.computed_by is ComputedBy.REFERENCE else ""
+    low, high = (format_percent(end, 2) for end in wilson_interval(result.accuracy, result.images))
+    render.line(
+        console,
+        f"{format_percent(result.accuracy, 2)} of {result.images} {result.split} images are right "
+        f"(95% interval {low} to {high}){by}",
+    )

@@ -102,7 +102,7 @@ def _print_others(console: Console, explained: ExplainResult) -> None:
             str(other.trial),
             f"{other.label} {other.precision or ''}".strip() if measured else other.label,
             "–" if accuracy is None else validation_text(accuracy, explained.validation_images),
-            compared_text(other.latency, percentile).partition(" (")[0],
+            compared_text(other.latency, percentile, explained.budgets.budget.in_its_unit).partition(" (")[0],
             other.lacked,
         )
     console.print(table)

@@ -16,6 +16,9 @@ ModelFile = Annotated[Path, typer.Argument(metavar="FILE", help="A .onnx, .mlpac
 TargetName = Annotated[
     str, typer.Option(metavar="NAME|PATH.toml", autocompletion=complete_target, help="Device the file is for.")
 ]
+MeasuredOn = Annotated[
+    str, typer.Option(metavar="NAME|PATH.toml", autocompletion=complete_target, help="Device to measure on.")
+]
 BuildOutput = Annotated[Path, typer.Argument(metavar="OUT", help="A build's output folder, or the build.json in it.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be tried and what it costs, and do nothing.")]
 Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Show reused stages too.")]

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edgedistill.cli.completion import complete_target
-from edgedistill.cli.options import AsJson, SayMore
+from edgedistill.cli.options import AsJson, MeasuredOn, SayMore
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -23,9 +22,7 @@ def profile(
     path: Annotated[
         Path, typer.Argument(metavar="FILE", help="The model to measure, at batch 1: .onnx, .tflite or .pte.")
     ],
-    target: Annotated[
-        str, typer.Option(metavar="NAME|PATH.toml", autocompletion=complete_target, help="Device to measure on.")
-    ] = "host",
+    target: MeasuredOn = "host",
     sessions: Annotated[int, typer.Option(min=1, max=20, metavar="N", help="Measuring processes.")] = 3,
     beside: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Another file of the same format, to run in turn with this one.")

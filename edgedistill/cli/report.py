@@ -16,11 +16,10 @@ def report(
     """Draw OUT/report.html again from OUT/build.json and its profiles."""
     from edgedistill.cli import errors, render
     from edgedistill.outputs.explain.build_folder import build_folder
+    from edgedistill.outputs.report.html import write_report
 
     with errors.answering():
         folder = build_folder(out)
-        from edgedistill.outputs.report.html import write_report
-
         write_report(folder)
         written = folder / "report.html"
         render.line(render.results(), str(written))

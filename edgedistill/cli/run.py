@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from edgedistill.cli.options import AsJson, ModelFile, TargetName
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from edgedistill.documents.answers import RunResult
 
 
 def run(
@@ -19,17 +24,19 @@ def run(
 ) -> None:
     """Classify a picture with a model file, through the contract that it carries."""
     import edgedistill as api
-    from edgedistill.base.units import format_percent
     from edgedistill.cli import errors, render
-    from edgedistill.documents.specs import ComputedBy
 
     with errors.answering(as_json=as_json):
         result = api.run(path, image, top=top, target=target)
-        if as_json:
-            render.write_json(result.model_dump_json())
-            return
-        console = render.results()
-        rows = [(str(guess.index), guess.label, format_percent(guess.probability, 2)) for guess in result.top]
-        console.print(render.table("class", "label", "probability", right=("class", "probability"), rows=rows))
-        if result.computed_by is ComputedBy.REFERENCE:
-            render.line(console, "computed by the reference interpreter, not by the device", style="dim")
+        render.answer(result, _print, as_json=as_json)
+
+
+def _print(console: Console, result: RunResult) -> None:
+    from edgedistill.base.units import format_percent
+    from edgedistill.cli import render
+    from edgedistill.documents.specs import ComputedBy
+
+    rows = [(str(guess.index), guess.label, format_percent(guess.probability, 2)) for guess in result.top]
+    console.print(render.table("class", "label", "probability", right=("class", "probability"), rows=rows))
+    if result.computed_by is ComputedBy.REFERENCE:
+        render.line(console, "computed by the reference interpreter, not by the device", style="dim")

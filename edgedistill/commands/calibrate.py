@@ -24,7 +24,7 @@ from edgedistill.devices.latency.model import choose_probes
 from edgedistill.devices.latency.operators import multiplying_share
 from edgedistill.devices.latency.profile import CalibrationRow, DeviceProfile, LeftOutError, Quantity, left_out_error
 from edgedistill.devices.latency.profiles import own_path
-from edgedistill.documents.artifacts import MeasuredLatency, Profile
+from edgedistill.documents.artifacts import Environment, MeasuredLatency
 from edgedistill.documents.build_file import DataConfig, ExportConfig, SpaceConfig
 from edgedistill.documents.specs import Precision, QuantScheme, Target
 from edgedistill.documents.targets import load_target
@@ -151,7 +151,7 @@ def calibrate_target(target: Target, asked: CalibrationRequest, store: Store) ->
         title=target.title,
         runtime=target.runtime,
         threads=target.threads,
-        environment=found.environment.environment,
+        environment=found.environment,
         facts=bench.meter.facts(),
         precisions=tuple(scheme.precision for scheme in bench.schemes),
         rows=tuple(found.rows),
@@ -166,7 +166,7 @@ def calibrate_target(target: Target, asked: CalibrationRequest, store: Store) ->
 
 def open_calibration(target: Target, asked: CalibrationRequest, store: Store) -> Bench:
     """A bench without a user's data: synthetic images, and the settings that stages from a spec to a measured file read.
-    Raises UnreachableError where the device does not answer."""
+    Raises UnreachableError where the device does not answer or nothing measures on it."""
     meter = Meter(target, attach(target, store.listener))
     dataset = synthetic_dataset(CLASSES, CALIBRATION_IMAGES, VALIDATION_IMAGES, SIDE)
     mean, std = channel_statistics(dataset)
@@ -183,24 +183,29 @@ def open_calibration(target: Target, asked: CalibrationRequest, store: Store) ->
     )
     scale_alone(bench)
     if meter.scale is None:
-        raise UnreachableError(
-            f"{target.title} is not measured: {meter.not_measurable}", fix=target.how_to_measure.strip()
-        )
+        raise _not_measured(bench)
     return bench
+
+
+def _not_measured(bench: Bench) -> UnreachableError:
+    target = bench.target
+    return UnreachableError(
+        f"{target.title} is not measured: {bench.meter.not_measurable}", fix=target.how_to_measure.strip()
+    )
 
 
 @dataclass(eq=False)
 class CalibrationFindings:
-    """Rows so far, and what failed. `environment` is the first profile, None before it."""
+    """Rows so far, and what failed. `environment` is the first row's, None before it."""
 
     rows: list[CalibrationRow]
     failures: list[str]
-    environment: Profile | None = None
+    environment: Environment | None = None
 
 
 def measure(bench: Bench, chosen: Sequence[Candidate], wanted: int) -> CalibrationFindings:
     """Make and measure the first `wanted` of `chosen` that can be, in every precision; one that fails in all of them is
-    replaced by the next. Raises UnsupportedError where this device measures none of its target's files."""
+    replaced by the next. Raises UnreachableError where nothing measures them on the device."""
     found = CalibrationFindings([], [])
     began, done = time.monotonic(), 0
     subject = f"{wanted} models on {bench.target.name}"
@@ -229,11 +234,8 @@ def _measure_one(bench: Bench, candidate: Candidate, scheme: QuantScheme, found:
     profile = compared(bench, artifact, source)
     latency = latency_of(bench, profile)
     if profile is None or not isinstance(latency, MeasuredLatency) or latency.relative is None:
-        raise UnreachableError(
-            f"{bench.target.title} is not measured: {bench.meter.not_measurable}",
-            fix=bench.target.how_to_measure.strip(),
-        )
-    found.environment = found.environment or profile
+        raise _not_measured(bench)
+    found.environment = found.environment or profile.environment
     found.rows.append(
         CalibrationRow(
             spec=candidate.spec,

@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Literal
 
 from edgedistill.base.errors import InputError
+from edgedistill.base.machine import allowed_cpus, machine_bytes
 from edgedistill.base.store import CACHE_VARIABLE, Store, default_root, tool_version
 from edgedistill.base.versions import __version__
+from edgedistill.devices.agent import agent_machine
 from edgedistill.documents.specs import Frozen
 
 IMPORT_TIMEOUT_S = 60.0
@@ -45,7 +47,7 @@ class Machine(Frozen):
     cpu: str
     cpus: int
     cpu_features: tuple[str, ...]
-    memory_bytes: int | None
+    memory_bytes: int
 
 
 class CacheFolder(Frozen):
@@ -243,33 +245,17 @@ def _answer(*command: str) -> str:
 
 
 def _machine() -> Machine:
-    cpu, features = platform.processor() or platform.machine(), set[str]()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        for line in cpuinfo.read_text(errors="replace").splitlines():
-            key, _, value = line.partition(":")
-            if key.strip() == "model name":
-                cpu = value.strip()
-            elif key.strip() in ("flags", "Features"):
-                features.update(value.split())
-    elif sys.platform == "darwin":
-        cpu = _answer("sysctl", "-n", "machdep.cpu.brand_string").strip() or cpu
+    lines = re.findall(r"^(?:flags|Features)\s*:(.*)$", agent_machine.read_text("/proc/cpuinfo"), re.MULTILINE)
+    features = {name for line in lines for name in line.split()}
     return Machine(
         system=platform.platform(),
         machine=platform.machine(),
         python=platform.python_version(),
-        cpu=cpu,
-        cpus=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        cpu=agent_machine.cpu_name(),
+        cpus=len(allowed_cpus()),
         cpu_features=tuple(name for name in _FEATURES if name in features),
-        memory_bytes=_memory_bytes(),
+        memory_bytes=machine_bytes(),
     )
-
-
-def _memory_bytes() -> int | None:
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (ValueError, OSError):
-        return None
 
 
 def _cache() -> CacheFolder:
@@ -277,8 +263,7 @@ def _cache() -> CacheFolder:
     try:
         usage = Store(root).usage()
     except InputError as error:
-        fix = f"point {CACHE_VARIABLE} to a folder that you can write to"
-        return CacheFolder(path=str(root), bytes=0, free_bytes=None, problem=f"{error.message}; {fix}")
+        return CacheFolder(path=str(root), bytes=0, free_bytes=None, problem=f"{error.message}; {error.fix}")
     problem = "" if os.access(root, os.W_OK) else f"cannot be written to; point {CACHE_VARIABLE} elsewhere"
     return CacheFolder(
         path=str(root),

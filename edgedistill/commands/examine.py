@@ -31,9 +31,9 @@ from edgedistill.formats.foreign import open_file, reading, reading_within
 from edgedistill.formats.format import Opened
 from edgedistill.formats.running import REFERENCE_IMAGES, Labels, beside, run_all, test_accuracy
 from edgedistill.networks.program.program import probe_images
+from edgedistill.outputs.package.package import CONTRACT, MANIFEST
 
 PROBES = 8
-_MANIFEST, _CONTRACT = "manifest.json", "contract.json"
 _SLOWER = 4
 """So many times longer than alone an image may take among others: processors slow down, and others use them."""
 
@@ -112,9 +112,13 @@ def evaluate(
     path: Path | str, *, data: str, split: str = "test", limit: int | None = None, target: str | Path = "host"
 ) -> EvaluateResult:
     """Accuracy of a model file on a split ("train", "validation", "test") of `data` (see `--data`), of its first `limit`
-    images, these through the file's own contract. Raises InputError where data and contract have other classes,
-    NotRunnableError where nothing here runs the file."""
+    images, these through the file's own contract. Raises InputError where there are no such images, or data and contract
+    have other classes, NotRunnableError where nothing here runs the file."""
     path = Path(path)
+    if split not in ("train", "validation", "test"):
+        raise InputError(f"unknown split {split!r}", fix="use train, validation or test")
+    if limit is not None and limit < 1:
+        raise InputError(f"of {limit} images nothing can be told", fix="give a limit of at least 1, or none")
     opened = reading(path, open_file, path, load_target(str(target)))
     contract, artifact = opened.contracted(), opened.artifact
     dataset = load_dataset(data_config(data))
@@ -234,7 +238,7 @@ def _golden(path: Path, contract: Contract) -> tuple[Images, Logits | None, str]
     """The golden data of the package that the file lies in; without one, probe images and nothing to compare with."""
     folder = path.absolute().parent
     try:
-        golden = json.loads((folder / _CONTRACT).read_text(encoding="utf-8"))["golden"]
+        golden = json.loads((folder / CONTRACT).read_text(encoding="utf-8"))["golden"]
         own = golden["outputs"].get(path.name)
         images = _mapped(folder, golden["images"])
         logits = _mapped(folder, own or golden["reference"])
@@ -269,7 +273,7 @@ def _mapped(folder: Path, name: str) -> np.ndarray:
 def _recorded_sha256(path: Path) -> str | None:
     """What the manifest of the package that the file lies in says, None where there is none that names it."""
     try:
-        files = json.loads((path.absolute().parent / _MANIFEST).read_text(encoding="utf-8"))["files"]
+        files = json.loads((path.absolute().parent / MANIFEST).read_text(encoding="utf-8"))["files"]
         return str(files[path.name]["sha256"])
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None

@@ -70,10 +70,8 @@ def export(
     `verify` is off. `data` (see `--data`) calibrates int8; see ModelOptions for the others. What fails is in the result's
     `failures`. Raises InputError for bad input, UnsupportedError or TrialFailure where there is no torch program to make
     anything from."""
-    settings, images = (
-        ModelSettings.of(options),
-        None if data is None else partial(calibration_images, data_config(data)),
-    )
+    settings = ModelSettings.of(options)
+    images = None if data is None else partial(calibration_images, data_config(data))
     wanted = [(form, precision) for form in parse_formats(formats) for precision in parse_precisions(precisions)]
     forms, folder = tuple(dict.fromkeys(form for form, _ in wanted)), Path(out)
     target = load_target(str(options.get("target", "host"))).model_copy(update={"formats": forms})

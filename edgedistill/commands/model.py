@@ -158,7 +158,7 @@ def _from_torch(model: str, options: ModelSettings, base: Path) -> tuple[Source,
     classes = options.classes or int(settings.get("num_classes") or IMAGENET_CLASSES)
     pretrained = is_timm and options.checkpoint is None and not options.random_weights
     try:
-        config = TeacherConfig(model=model, pretrained=pretrained, resolution=options.resolution, fit=None)
+        config = TeacherConfig(model=model, pretrained=pretrained, resolution=options.resolution)
     except ValueError as error:
         raise InputError(
             f"{model!r}, {options.resolution}: {first_line(error)}", fix="see edgedistill export --help"
@@ -194,7 +194,7 @@ def _from_torch(model: str, options: ModelSettings, base: Path) -> tuple[Source,
 
 def _pretrained(config: TeacherConfig, classes: int, base: Path) -> nn.Module:
     try:
-        return build_network(config.model_copy(update={"fit": None}), classes, base)
+        return build_network(config, classes, base)
     except NotFetchedError as error:
         raise InputError(
             error.message,

@@ -35,7 +35,8 @@ def profile(
     """Measure any ONNX, LiteRT or ExecuTorch file on `target`, `sessions` times; returns latency, memory and operators. With
     `beside`, another file of the same format, the two run in turn and the result has the ratio of their latencies.
 
-    Raises InputError for a file that is none of these, UnreachableError where the target's device does not answer.
+    Raises InputError for a file that is none of these, UnsupportedError for a target that does not measure its format,
+    UnreachableError where the target's device does not answer, TrialFailure where the file fails there.
     """
     return profile_file(
         Path(path), load_target(str(target)), listener, sessions, None if beside is None else Path(beside)
@@ -48,10 +49,13 @@ def profile_file(
     """So many sessions of `path` with random inputs of its own signature, and its operators by time where its runtime tells
     them; with `beside`, another file of the same format, the two in turn.
 
-    Raises InputError for a file that is not a model in ONNX, LiteRT or ExecuTorch, or for two of different formats,
-    UnsupportedError for a target that does not measure its format, UnreachableError where its device does not answer,
-    MissingDependencyError where the format's runtime is absent.
+    Raises InputError for a file that is not a model in ONNX, LiteRT or ExecuTorch, for two of different formats or for no
+    sessions, UnsupportedError for a target that does not measure its format, UnreachableError where its device does not
+    answer, MissingDependencyError where the format's runtime is absent, TrialFailure where the file cannot be loaded or run
+    or the device changes meanwhile.
     """
+    if sessions < 1:
+        raise InputError(f"{sessions} sessions measure nothing", fix="take 1 or more")
     format = format_of(path)
     measured = _measured_on(target)
     if format not in measured:

@@ -13,7 +13,7 @@ from typing import Unpack
 from edgedistill.base.errors import EdgedistillError, InputError, UnreachableError
 from edgedistill.base.progress import Listener, silent
 from edgedistill.base.store import Store, write_atomic
-from edgedistill.base.units import format_percent, parse_fraction
+from edgedistill.base.units import format_percent
 from edgedistill.commands.export import kept, parse_formats
 from edgedistill.commands.model import (
     CALIBRATION_IMAGES,
@@ -29,7 +29,7 @@ from edgedistill.data.datasets import Dataset, load_dataset
 from edgedistill.devices.attach import attach
 from edgedistill.documents.answers import FormatLadder, QuantizeResult
 from edgedistill.documents.artifacts import answers_of
-from edgedistill.documents.build_file import ExportConfig
+from edgedistill.documents.build_file import ExportConfig, parse_percent
 from edgedistill.documents.specs import Format, Precision, QuantScheme, Target
 from edgedistill.documents.targets import load_target
 from edgedistill.formats import format_for
@@ -69,7 +69,7 @@ def quantize(
     `out`. `also` are precisions tried beside ("fp16,int8-weights"); see ModelOptions for the others. Raises InputError for
     bad input."""
     settings = ModelSettings.of(options)
-    margins = Margins(max_loss=parse_fraction(max_loss))
+    margins = Margins(max_loss=parse_percent(max_loss))
     asked = with_beside(
         QuantizeRequest(parse_formats(formats), load_target(str(options.get("target", "host"))), Path(out), margins),
         also,

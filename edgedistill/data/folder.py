@@ -5,7 +5,6 @@ Every file is decoded once before anything is built on it, and what was found is
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from typing import Final
 import numpy as np
 
 from edgedistill.base.errors import InputError, Problem
+from edgedistill.base.machine import allowed_cpus
 from edgedistill.base.store import tool_version
 from edgedistill.data.content import (
     FolderContent,
@@ -160,7 +160,7 @@ def _faults(files: list[_File], contents: dict[str, FolderContent]) -> dict[str,
     faults = known_verdicts(checker, path_of)
     unknown = [sha256 for sha256 in path_of if sha256 not in faults]
     # Pillow decodes outside the interpreter's lock, so threads do it in parallel.
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(len(allowed_cpus())) as pool:
         found = dict(zip(unknown, pool.map(find_fault, [Path(path_of[sha256]) for sha256 in unknown]), strict=True))
     remember_verdicts(checker, found)
     faults |= found

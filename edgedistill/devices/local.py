@@ -10,7 +10,8 @@ import sys
 from pathlib import Path
 
 from edgedistill.base.errors import InputError
-from edgedistill.base.isolation import Limits, death, machine_bytes
+from edgedistill.base.isolation import Limits, death
+from edgedistill.base.machine import allowed_cpus, machine_bytes
 from edgedistill.base.progress import Listener, silent
 from edgedistill.base.store import tool_version
 from edgedistill.base.units import format_bytes
@@ -24,13 +25,6 @@ from edgedistill.devices.turns import measuring
 _KEPT_VARIABLES = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
 _GRACE_S = 120.0
 _EXPORT_AGAIN = "the file is damaged, or its runtime has a fault: export it again, or bring a newer runtime"
-
-
-def allowed_cpus() -> tuple[int, ...]:
-    """CPUs this process may run on, rising; all of them by number where the system has no affinity (macOS)."""
-    if hasattr(os, "sched_getaffinity"):
-        return tuple(sorted(os.sched_getaffinity(0)))
-    return tuple(range(os.cpu_count() or 1))
 
 
 def pick_cpus(threads: int) -> tuple[int, ...]:

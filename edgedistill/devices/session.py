@@ -10,12 +10,7 @@ from typing import Annotated, Any, Protocol
 from pydantic import Field
 
 from edgedistill.base.errors import EdgedistillError
-from edgedistill.documents.artifacts import (
-    CompiledArtifact,
-    Environment,
-    OpTiming,
-    Session,
-)
+from edgedistill.documents.artifacts import CompiledArtifact, Environment, OpTiming, Session
 from edgedistill.documents.specs import Frozen, Target
 
 
@@ -27,11 +22,11 @@ class SessionJob(Frozen):
     """One measuring process, as the agent on the device is asked for it.
 
     `loader` is the format's file that loads `model` on the device, and runs it; None where a format is measured in this
-    process. `inputs` is a .npy file of values for the
-    input called `input_name`, in the file's own dtype and layout without its batch dimension, [n, ...], cycled through at
-    batch 1: for our own artifacts uint8 images, [n, 3, R, R] for ONNX and ExecuTorch, [n, R, R, 3] for LiteRT. An empty
-    `input_name` means the first input (ExecuTorch's have no names). Inputs without values are filled with seeded random ones
-    of the model's own dtype and shape; a dimension that the model leaves open takes its size from `input_shapes`, else 1.
+    process. `inputs` is a .npy file of values for the input called `input_name`, in the file's own dtype and layout without
+    its batch dimension, [n, ...], cycled through at batch 1: for our own artifacts uint8 images, [n, 3, R, R] for ONNX and
+    ExecuTorch, [n, R, R, 3] for LiteRT. An empty `input_name` means the first input (ExecuTorch's have no names). Inputs
+    without values are filled with seeded random ones of the model's own dtype and shape; a dimension that the model leaves
+    open takes its size from `input_shapes`, else 1.
 
     Runs go on for `seconds`, and until there are `min_runs`, but end after four times `seconds`. With an `anchor`, a
     file of the same format, the two run in turn for `burst_s` and at least 5 runs each; its inputs are random.

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 
 import torch
 
 from edgedistill.base.errors import UnsupportedError
+from edgedistill.base.machine import allowed_cpus
 from edgedistill.data.sources import GreyImages, ImageSource, Joined
 from edgedistill.documents.build_file import TrainConfig
 
@@ -58,8 +58,7 @@ def _workers(config: TrainConfig, device: torch.device, images: ImageSource) -> 
         return config.workers
     if _in_memory(images) and device.type == "cpu":
         return 0
-    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(MAX_WORKERS, cpus - 1)
+    return min(MAX_WORKERS, len(allowed_cpus()) - 1)
 
 
 def _in_memory(images: ImageSource) -> bool:

@@ -47,8 +47,9 @@ def tune(
     stored views of `lessons`, with the loss of the `distill` recipe; weights under their old names. Progress is told as
     StageAdvanced of `tune`.
 
-    Goes on from what a killed call left in `folder` and leaves tuned.safetensors there, which `rewrites.with_weights`
-    reads. Raises UnsupportedError where the module cannot be traced, TrialFailure where training diverges.
+    Goes on from what a killed call left in `folder` and leaves tuned.safetensors there, which
+    `rounding.weights.with_weights` reads. Raises UnsupportedError where the module cannot be traced, TrialFailure where
+    training diverges.
     """
     graph, config, dataset = to_graph(module, contract), lessons.config, lessons.dataset
     assert lessons.views is not None

@@ -103,15 +103,14 @@ class InspectResult(Inspection):
 
 
 class FormatLadder(Frozen):
-    """What the ladder found in one format. `accuracy`, `bytes` and `p50_ms` are the fp32 file's (null where it cannot be run
-    or timed), on the validation split, computed by `computed_by`. `path`, relative to the output folder, is the winner's
-    file and null without one; `beside` are files of other kinds (fp16, weights alone), `paths` those of them that were
-    written. `problem` says why there is no ladder at all."""
+    """What the ladder found in one format. `accuracy` (null where it cannot be run) and `bytes` are the fp32 file's, on the
+    validation split, computed by `computed_by`. `path`, relative to the output folder, is the winner's file and null
+    without one; `beside` are files of other kinds (fp16, weights alone), `paths` those of them that were written. `problem`
+    says why there is no ladder at all."""
 
     format: Format
     accuracy: Fraction | None = None
     bytes: int | None = None
-    p50_ms: float | None = None
     computed_by: ComputedBy | None = None
     rungs: tuple[LadderRung, ...] = ()
     beside: tuple[LadderRung, ...] = ()
@@ -173,7 +172,7 @@ class PlannedRung(Frozen):
 class PlannedTarget(Frozen):
     """What a search would measure on one target: `probes` models before the first proposal, each in every one of
     `precisions`. `measure_seconds` is what that, the first bracket, the teacher and a proof take if every student of the
-    bracket is measured and every session lasts `[profile] max_seconds`."""
+    bracket is measured and the proof ends at its first look."""
 
     target: str
     measured: bool

@@ -268,7 +268,7 @@ class Core(Frozen):
 
 
 class Environment(Frozen):
-    """Where and how samples were taken. Samples that differ in any of these are never pooled."""
+    """Where and how samples were taken. Sessions that differ in any of these never make one profile."""
 
     device: str
     os: str
@@ -284,10 +284,10 @@ class Environment(Frozen):
 
 
 class Moment(Frozen):
-    """What the machine was like at one moment, `at` (UTC): recorded beside samples, and decides nothing. `reference_us`
-    is the duration of a fixed piece of arithmetic, `load` the runnable processes of the last minute. Counters:
-    `waited_ms` is for how long the process was ready and had no processor, `stolen_ms` for how long the hypervisor gave
-    its processors to others. Null is what the system does not tell."""
+    """What the machine was like at one moment, `at` (UTC): recorded beside samples; no verdict uses it. `reference_us` is
+    the duration of a fixed piece of arithmetic, `load` the runnable processes of the last minute. Counters: `waited_ms`
+    is for how long the process was ready and had no processor, `stolen_ms` for how long the hypervisor gave its
+    processors to others. Null is what the system does not tell."""
 
     at: Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d")]
     reference_us: float | None = None
@@ -353,7 +353,7 @@ class StandIn(Frozen):
 
 
 class Proof(Frozen):
-    """Sessions of the winner's exact artifact, and whether they prove the budget.
+    """Sessions of one exact artifact, and whether they prove the budget.
 
     `values` are the sessions' percentiles in order: latencies in ms, or, where `share` is true, ratios to the teacher's
     fp32 file, which ran in turn with it. The claim: with `confidence`, at least `claimed` (0 to 1) of such sessions
@@ -393,19 +393,26 @@ class Proof(Frozen):
         """Standard deviation of the log of the sessions' percentile: 0.1 is 10% from one to the next."""
         return statistics.stdev(map(math.log, self.values)) if len(self.values) > 1 else 0.0
 
+    def figure(self, value: float) -> str:
+        """A session's value or a bound, for a place that says of what a share is: `0.0951 ms`, or `7.8%`."""
+        return format_percent(value) if self.share else format_ms(value)
+
     def shown(self, value: float) -> str:
         """A session's value or a bound: `0.0951 ms`, or `7.8% of the teacher's`."""
-        return f"{format_percent(value)} of the teacher's" if self.share else format_ms(value)
+        return self.figure(value) + " of the teacher's" * self.share
+
+    @property
+    def reached(self) -> str:
+        """What its sessions saw, from the least to the most: `0.0951 ms to 0.103 ms`, or `7.8% to 8.1% of the teacher's`."""
+        return f"{self.figure(min(self.values))} to {self.shown(max(self.values))}"
 
     @property
     def sentence(self) -> str:
         """The claim, or what was seen in its place, with the sessions that it rests on."""
-        low, high = min(self.values), max(self.values)
-        reached = f"{format_percent(low) if self.share else format_ms(low)} to {self.shown(high)}"
-        what = f"the median (sessions are too short for {self.percentile})" if self.by_median else self.percentile.value
+        short = ", or the median where a session is too short for it," if self.by_median else ""
         seen = (
             f"in {len(self.values)} sessions of {format_seconds(self.session_s)} over {format_seconds(self.period_s)} "
-            f"{what} was {reached}"
+            f"{self.percentile}{short} was {self.reached}"
         )
         if self.met:
             sure, most = format_percent(self.confidence, 0), format_percent(self.claimed, 0)

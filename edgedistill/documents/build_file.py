@@ -48,7 +48,8 @@ def _reworded(parse: Callable[[str], Any], example: str) -> BeforeValidator:
     return BeforeValidator(validate)
 
 
-def _parse_percent(text: str) -> float:
+def parse_percent(text: str) -> float:
+    """`"1%"` to 0.01. Raises InputError for what is no percentage, and outside 0% to 100%."""
     fraction = parse_fraction(text)
     if not 0 <= fraction < 1:
         raise InputError(f"{text!r} lies outside 0% to 100%", fix="write it like 1%")
@@ -67,9 +68,10 @@ def _rising_pair(pair: tuple[float, float]) -> tuple[float, float]:
     return pair
 
 
-Percent = Annotated[float, _reworded(_parse_percent, '"1%"')]
+Percent = Annotated[float, _reworded(parse_percent, '"1%"')]
 Bytes = Annotated[int, _reworded(parse_bytes, '"2MiB"')]
 DurationMs = Annotated[float, _reworded(parse_duration_ms, '"2s"')]
+AskedBudget = Annotated[BudgetRequest, _reworded(BudgetRequest.parse, '"5ms" or "20%"')]
 Share = Annotated[float, Field(gt=0, lt=1)]
 Epochs = Annotated[int, Field(ge=1, le=100_000)]
 TimmModel = Annotated[str, Field(pattern=r"^timm:\S+$")]
@@ -253,7 +255,8 @@ class SearchConfig(Frozen):
 class ExportConfig(Frozen):
     """`[export]`: `formats` and `precisions` narrow the target's own; `allow_fallbacks` takes files of which the
     target's accelerator leaves operations to the CPU. A precision stays only if it is `margin_speed` faster or
-    `margin_size` smaller than fp32 and loses at most `max_accuracy_loss` (all in validation accuracy)."""
+    `margin_size` smaller than fp32 and loses at most `max_accuracy_loss` of the validation accuracy. The ranges of int8 are
+    read off `calibration_images` training images."""
 
     formats: tuple[Format, ...] = ()
     precisions: tuple[Precision, ...] = ()
@@ -311,8 +314,8 @@ class BuildConfig(Frozen):
     target: str = "host"
     targets: tuple[str, ...] = ()
     one_student: bool = False
-    budget: Annotated[BudgetRequest, _reworded(BudgetRequest.parse, '"5ms" or "20%"')]
-    budgets: dict[str, Annotated[BudgetRequest, _reworded(BudgetRequest.parse, '"5ms" or "20%"')]] = {}
+    budget: AskedBudget
+    budgets: dict[str, AskedBudget] = {}
     objective: Objective = Objective.ACCURACY
     limits: LimitsConfig = LimitsConfig()
     data: DataConfig = DataConfig()

@@ -17,8 +17,8 @@ from edgedistill.documents.specs import Budget, Frozen, Objective, Percentile, P
 
 class BesideTeacher(Frozen):
     """A winner beside its teacher. `accuracy` is on the test split, as is `accuracy_difference`, which is above 0 where the
-    student is the better; `times_faster` is at the budget's percentile, from runs in turn: with one another where that is
-    the proof, else with the anchor. Null where one of the two is not known."""
+    student is the better; `times_faster` is from runs in turn: with one another, at the budget's percentile, where that
+    is the proof, else each with the anchor, by medians. Null where one of the two is not known."""
 
     name: str
     accuracy: Fraction
@@ -136,8 +136,8 @@ class LessAccurate(Frozen):
 
 
 class Slower(Frozen):
-    """Latency above the winner's, both by way of the anchor. `within` is the accuracy margin where it is the more accurate
-    one, null where it is not."""
+    """Latency above the winner's, both at `percentile` by way of the anchor. `within` is the accuracy margin where it is the
+    more accurate one, null where it is not."""
 
     kind: Literal["slower"] = "slower"
     percentile: Percentile
@@ -149,7 +149,7 @@ class Slower(Frozen):
     def sentence(self) -> str:
         slower = format_percent(self.latency_ms / self.winner_ms - 1)
         as_good = "" if self.within is None else f", which is as accurate within {_points(self.within)}"
-        return f"{self.percentile} {format_ms(self.latency_ms)}, {slower} slower than the winner{as_good}"
+        return f"{slower} slower than the winner{as_good}"
 
 
 class Rival(Frozen):

@@ -170,6 +170,9 @@ Constraint = Annotated[LatencyLimit | SizeLimit | MemoryLimit | AccuracyLimit, F
 
 
 class SplitSizes(Frozen):
+    """The data set: where it comes from, the hash of its content, its classes, and the images of each split. `seed` is null
+    where the splits came with the data."""
+
     source: str
     fingerprint: str
     classes: int
@@ -212,6 +215,7 @@ class Found(Frozen):
     where one student is to serve several targets. `accuracy_margin` is by how much the winner may be less accurate than
     the most accurate student (see Goal). `scale` is null where nothing was measured. `attempts` are the proofs that are
     not met, `earlier` those of builds before this one that took their own measurements, met or not, the oldest first.
+    `occasion` is on which one the measurements were taken: that of the last `--remeasure`, empty before the first.
     """
 
     schema_version: Literal[3] = 3

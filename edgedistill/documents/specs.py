@@ -167,7 +167,11 @@ class BudgetRequest(Frozen):
             raise InputError(f"{text!r}: unknown percentile {percentile!r}", fix="use p50, p95 or p99: 5ms@p95")
         chosen = Percentile(percentile) if at else Percentile.P95
         if not quantity.strip().endswith("%"):
-            return cls(latency_ms=parse_duration_ms(quantity), percentile=chosen)
+            try:
+                return cls(latency_ms=parse_duration_ms(quantity), percentile=chosen)
+            except InputError as error:
+                fix = f"{error.fix}, or as a share of the teacher's latency: 20%"
+                raise InputError(error.message, fix=fix) from None
         share = parse_fraction(quantity)
         if not 0 < share <= 1:
             raise InputError(f"{text!r}: a share of the teacher lies above 0%, at most at 100%", fix="e.g. 20%@p95")
@@ -218,11 +222,15 @@ class Budget(Frozen):
             return f"{format_ms(self.latency_ms)} at {self.percentile}"
         return f"{format_percent(self.share_of_teacher)} of the teacher's {self.percentile}"
 
-    def in_its_unit(self, latency_ms: float) -> str:
-        """A comparable latency as this budget tells it: `0.412 ms`, or `20.0% of the teacher's`."""
+    def figure(self, latency_ms: float) -> str:
+        """A comparable latency in this budget's unit, for a place that says of what a share is: `0.412 ms`, or `20.0%`."""
         if self.share_of_teacher is None:
             return format_ms(latency_ms)
-        return f"{format_percent(self.share_of_teacher * latency_ms / self.latency_ms)} of the teacher's"
+        return format_percent(self.share_of_teacher * latency_ms / self.latency_ms)
+
+    def in_its_unit(self, latency_ms: float) -> str:
+        """A comparable latency as this budget tells it: `0.412 ms`, or `20.0% of the teacher's`."""
+        return self.figure(latency_ms) + " of the teacher's" * (self.share_of_teacher is not None)
 
 
 class Objective(StrEnum):

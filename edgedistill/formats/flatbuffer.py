@@ -21,7 +21,7 @@ class Damaged(Exception):
 
 
 class Buffer:
-    """Bytes of one flatbuffer. `identifier` are the four bytes that its kind has at the fifth place."""
+    """Bytes of one flatbuffer. `identifier` is what files of its kind hold in bytes 4 to 7. Every method raises Damaged."""
 
     def __init__(self, data: bytes, identifier: bytes) -> None:
         if len(data) < 8 or data[4:8] != identifier:
@@ -30,27 +30,28 @@ class Buffer:
         self._tables_left = len(data) // _SMALLEST_TABLE
 
     def root(self) -> Table:
-        return self.table(self.number("<I", 0))
+        """The table that holds all others."""
+        return self.table(self.follow(0))
 
-    def number(self, kind: str, position: int) -> int | float:
-        """A number of struct's `kind`."""
+    def number(self, kind: str, position: int) -> int:
+        """The whole number of struct's `kind` at `position`."""
         size = struct.calcsize(kind)
         if not 0 <= position <= len(self.data) - size:
             raise Damaged(f"an offset points to byte {position} of {len(self.data)}")
-        value: int | float = struct.unpack_from(kind, self.data, position)[0]
+        value: int = struct.unpack_from(kind, self.data, position)[0]
         return value
 
     def follow(self, position: int) -> int:
         """Where the offset that stands at `position` points to."""
-        return position + int(self.number("<I", position))
+        return position + self.number("<I", position)
 
-    def table(self, position: float) -> Table:
+    def table(self, start: int) -> Table:
+        """The table at byte `start`."""
         self._tables_left -= 1
         if self._tables_left < 0:
             raise Damaged("its tables refer to one another without end")
-        start = int(position)
-        vtable = start - int(self.number("<i", start))
-        length = int(self.number("<H", vtable))
+        vtable = start - self.number("<i", start)
+        length = self.number("<H", vtable)
         if length < 4 or length % 2 or vtable + length > len(self.data):
             raise Damaged(f"the table at byte {start} has no layout")
         return Table(self, start, vtable, length)
@@ -70,15 +71,16 @@ class Table:
         slot = 4 + 2 * field
         if slot + 2 > self.length:
             return None
-        offset = int(self.buffer.number("<H", self.vtable + slot))
+        offset = self.buffer.number("<H", self.vtable + slot)
         return self.start + offset if offset else None
 
     def integer(self, field: int, kind: str = "<I") -> int:
         """A whole number of struct's `kind`, 0 where it is absent."""
         at = self._at(field)
-        return 0 if at is None else int(self.buffer.number(kind, at))
+        return 0 if at is None else self.buffer.number(kind, at)
 
     def table(self, field: int) -> Table | None:
+        """A table, None where it is absent."""
         at = self._at(field)
         return None if at is None else self.buffer.table(self.buffer.follow(at))
 
@@ -107,6 +109,7 @@ class Table:
         return values.astype(np.int64)
 
     def tables(self, field: int) -> list[Table]:
+        """A vector of tables, empty where it is absent."""
         begin, count = self._vector(field, 4)
         return [self.buffer.table(self.buffer.follow(begin + 4 * index)) for index in range(count)]
 
@@ -116,7 +119,7 @@ class Table:
         if at is None:
             return 0, 0
         start = self.buffer.follow(at)
-        count = int(self.buffer.number("<I", start))
+        count = self.buffer.number("<I", start)
         if start + 4 + count * size > len(self.buffer.data):
             raise Damaged(f"a list at byte {start} has {count} elements, more than the file")
         return start + 4, count

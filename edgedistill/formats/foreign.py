@@ -79,7 +79,8 @@ def open_file(path: Path, target: Target) -> Opened:
 
 
 def _implausible(contract: Contract) -> Iterator[Problem]:
-    """What no model was made for: what believed it would ask for memory without end, or print what is no text."""
+    """What cannot be true of a model. A program that believed it would ask for memory without end, or print control
+    characters."""
     if not 1 <= contract.resolution <= LARGEST_RESOLUTION:
         yield Problem("resolution", f"{contract.resolution} is not between 1 and {LARGEST_RESOLUTION}")
     if not contract.labels:

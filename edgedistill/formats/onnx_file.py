@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-
-import onnx
+from typing import TYPE_CHECKING
 
 from edgedistill.base.errors import InputError
 
+if TYPE_CHECKING:
+    import onnx
+
 
 def load(path: Path, *, weights: bool = True) -> onnx.ModelProto:
-    """An ONNX file, without the data of weights kept in a second file unless asked. Raises InputError."""
+    """The model in an ONNX file. `weights` false leaves out those kept in a second file. Raises InputError for a file that
+    cannot be read."""
+    import onnx
     from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
     try:

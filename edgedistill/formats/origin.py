@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -13,11 +12,9 @@ from edgedistill.base.errors import EdgedistillError, Problem, UnsupportedError
 from edgedistill.documents.specs import Format
 
 if TYPE_CHECKING:
-    import onnx
     from torch.export import ExportedProgram
     from torch.fx import Node
 
-_SCOPES = "pkg.torch.onnx.name_scopes"
 _LISTED = 8
 """So many modules at most are listed for one operation."""
 _OPERATION = re.compile(
@@ -101,19 +98,6 @@ def _named(program: ExportedProgram, words: set[str]) -> dict[str, Counter[str]]
         if isinstance(node.target, OpOverload) and words & {node.name, node.target.overloadpacket.__name__}:
             places.setdefault(str(node.target), Counter())[module_path(node) or "the model itself"] += 1
     return places
-
-
-def name_nodes(proto: onnx.ModelProto) -> None:
-    """Call the nodes that torch's exporter made `MODULE/OPERATOR`, as profiles, engines and complaints then do. In place;
-    nodes without a module keep their names."""
-    taken: Counter[str] = Counter()
-    for node in proto.graph.node:
-        scopes = next((entry.value for entry in node.metadata_props if entry.key == _SCOPES), "[]")
-        modules = ast.literal_eval(scopes)[:-1]
-        if modules and modules[-1]:
-            name = f"{modules[-1]}/{node.op_type}"
-            taken[name] += 1
-            node.name = name if taken[name] == 1 else f"{name}_{taken[name]}"
 
 
 def listed_modules(paths: Counter[str]) -> str:

@@ -20,10 +20,10 @@ _TOLERANCES = {Precision.FP32: 2e-3, Precision.FP16: 5e-2}
 def parity_of(
     logits: Logits, reference: Logits, precision: Precision, rounding: Callable[[], float]
 ) -> tuple[Parity, tuple[str, ...]]:
-    """How far `logits` [n, classes] are from `reference`, and what there is to say about it. `rounding` is asked where an
-    fp32 file is further away than it should be: how far the model itself is from what it would give without rounding.
-    Raises TrialFailure where neither precision nor rounding explains the difference; integer files are not judged here,
-    whose loss is a matter of accuracy."""
+    """How far `logits` [n, classes] are from `reference`, and notes on that, mostly none. `rounding` is called where an fp32
+    file is further away than it should be: it gives how far the model itself is from what it would give without rounding.
+    Raises TrialFailure where the shapes differ, or neither precision nor rounding explains the difference. No integer file
+    is refused: its loss is a matter of accuracy."""
     if logits.shape != reference.shape:
         raise TrialFailure(f"it gives {list(logits.shape)} where the model gives {list(reference.shape)}")
     parity, scale = beside(logits, reference), float(np.abs(reference).max())

@@ -10,8 +10,8 @@ from edgedistill.documents.artifacts import Layer
 from edgedistill.documents.specs import Precision, QuantScheme
 
 INT8_SHARE = 0.99
-"""Of its weights that an int8 file computes with in integers. Quantisers leave some layers alone: products with a bare
-parameter, kinds for which a runtime has no integer kernel."""
+"""An int8 file computes with at least this share of its weights in integers. Quantisers leave some layers alone: products
+with a bare parameter, kinds for which a runtime has no integer kernel."""
 _INTEGER = ("int8", "uint8", "int16")
 _ALONE = (
     (("int4", "uint4"), Precision.INT4_WEIGHTS),

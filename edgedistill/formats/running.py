@@ -66,7 +66,7 @@ def test_accuracy(runtime: ModelFormat, artifact: CompiledArtifact, images: Imag
     """Accuracy (0 to 1) of the artifact on the test split: `images` uint8 [n, 3, R, R], `labels` int [n].
 
     Apart from `verify`, so that the test split is read only where it is asked for by name: it is for the shipped files,
-    once, after the winner is fixed. Raises NotRunnableError, and TrialFailure as `verify` does.
+    once, after the winner is fixed. Raises NotRunnableError, and TrialFailure and ValueError as `verify` does.
     """
     if len(images) != len(labels) or len(images) == 0:
         raise ValueError(f"{len(images)} images, {len(labels)} labels")

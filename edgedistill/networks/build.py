@@ -30,7 +30,7 @@ class Normalised(nn.Module):
 def build_student(spec: StudentSpec, contract: Contract) -> Normalised:
     """A fresh student in training mode on the CPU: float [N, 3, R, R] in 0..255 to logits [N, classes], normalisation
     inside. Weights come from torch's global generator. Raises InputError for an unknown family, and for a kernel or an
-    expansion that it has no choice of."""
+    expansion that it has no choice of; ValueError where the contract has another resolution."""
     chosen = family(spec.family)
     if contract.resolution != spec.resolution:
         raise ValueError(f"{spec.label} cannot keep a contract of {contract.resolution} px")

@@ -83,7 +83,7 @@ class _Limit:
     way_out: str
 
 
-def enumerate_space(config: SpaceConfig, contract_labels_count: int, source_side: int | None, target: Target) -> Space:
+def enumerate_space(config: SpaceConfig, classes: int, source_side: int | None, target: Target) -> Space:
     """All candidates that pass the static checks, families in turn, each from small to large.
 
     `source_side` is the shorter side of the data's images in px, None where it varies or is not known. Of two specs that
@@ -100,7 +100,7 @@ def enumerate_space(config: SpaceConfig, contract_labels_count: int, source_side
         what = f"each of {len(choices)} candidates has a feature map below {SMALLEST_MAP}x{SMALLEST_MAP}"
         raise _empty(Problem("[space] resolutions", what, "ask for a higher resolution, or for other families"))
     dropped = {f"a feature map below {SMALLEST_MAP}x{SMALLEST_MAP}": len(choices) - len(whole)}
-    left = _counted(whole, contract_labels_count)
+    left = _counted(whole, classes)
     for limit in _limits(config, target):
         within = [candidate for candidate in left if limit.figure(candidate) <= limit.most]
         if not within:
@@ -140,9 +140,9 @@ def _limits(config: SpaceConfig, target: Target) -> Iterator[_Limit]:
 
 
 def resolutions_for(menu: Sequence[int], source_side: int | None) -> tuple[int, ...]:
-    """Of `menu` those between half and twice the source's side, and the side itself: below, detail is thrown away that the
-    device has in hand, above, every pixel costs and none informs. Sides outside the menu's range count as its nearest
-    end, an unknown one as its top."""
+    """Of `menu` those between half and twice the source's side, and the side itself: a smaller one loses detail that the
+    images have, a larger one adds none. Sides outside the menu's range count as its nearest end, an unknown one as its
+    top."""
     side = menu[-1] if source_side is None else min(max(source_side, menu[0]), menu[-1])
     return tuple(sorted({r for r in menu if side / 2 <= r <= 2 * side} | {side}))
 

@@ -333,7 +333,7 @@ def _changes(finding: Finding) -> Iterator[str]:
         yield f"another student than before: {spec.label} was not tried this time"
         return
     files = [min((provable_ms(s, goal) for s in trial.schemes), default=math.inf) for trial in (old, new)]
-    then_ms, now_ms = (format_ms(ms) if math.isfinite(ms) else "not measured" for ms in files)
+    then_ms, now_ms = (goal.budget.in_its_unit(ms) if math.isfinite(ms) else "not measured" for ms in files)
     yield f"another student than before: {percentile} of {spec.label} was {then_ms} and is {now_ms} ({new.reason})"
 
 

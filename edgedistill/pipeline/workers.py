@@ -33,6 +33,7 @@ from edgedistill.base.errors import (
     UnreachableError,
     first_line,
 )
+from edgedistill.base.machine import allowed_cpus
 from edgedistill.base.progress import Event, Listener, Note, StageFinished
 from edgedistill.base.store import BusyError, Store, digest
 from edgedistill.data.datasets import load_dataset
@@ -248,7 +249,7 @@ class Processes:
     def _done_in_a_worker(
         self, task: Task[Made], idle: SimpleQueue[ProcessPoolExecutor], interrupted: Signal
     ) -> Result[Made]:
-        threads = max(1, (os.cpu_count() or 1) // self.jobs)
+        threads = max(1, len(allowed_cpus()) // self.jobs)
         worker = idle.get()
         try:
             for deaths in range(1, MOST_DEATHS + 1):

@@ -80,8 +80,7 @@ class Measurements:
         }
 
     def fewest(self, precisions: Sequence[Precision], least: float = 0.0, most: float = math.inf) -> int:
-        """How many files of networks with `least` to `most` multiply-adds were measured in that of `precisions` of which the
-        fewest were."""
+        """The smallest count, over `precisions`, of measured files of networks with `least` to `most` multiply-adds."""
         return min(
             sum(least <= row.structure.multiply_adds <= most for row in self.latency.get(precision, ()))
             for precision in precisions

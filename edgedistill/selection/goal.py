@@ -87,8 +87,8 @@ def accurate_enough(result: SchemeResult, limit: float) -> bool:
 
 
 def within_margin(result: SchemeResult, best: SchemeResult, goal: Goal) -> bool:
-    """Whether a file is no less accurate than `best` by more than the goal's margin, on the same images with 95% confidence;
-    as accurate where the two cannot be compared image by image."""
+    """Whether a file is no less accurate than `best` by more than the goal's margin, on the same images with 95% confidence.
+    Where the two cannot be compared image by image, it has to be as accurate."""
     ours, theirs = answers_of(result), answers_of(best)
     if ours is None or theirs is None or result is best:
         return result is best

@@ -25,8 +25,8 @@ A = TypeVar("A")
 
 @dataclass(frozen=True)
 class Margins:
-    """What a rung must keep: `max_loss` of accuracy (0.005 is half a point), and be `speed` faster or `size` smaller
-    than fp32, as shares."""
+    """A rung may lose `max_loss` of accuracy (0.005 is half a point), and has to be `speed` faster or `size` smaller than
+    the wider file, as shares."""
 
     max_loss: float
     speed: float = 0.05
@@ -40,15 +40,11 @@ class Measured:
     answers: Answers | None
     bytes: int
 
-    @property
-    def accuracy(self) -> float | None:
-        return None if self.answers is None else self.answers.accuracy
-
 
 @dataclass(frozen=True, eq=False)
 class Tools(Generic[A]):
     """How a file is made and measured. `make` raises UnsupportedError, TrialFailure or MissingDependencyError;
-    `relative_p50`, as a ratio to the fp32 file's, is asked for files inside the loss alone, and for those that are not
+    `relative_p50`, as a ratio to the fp32 file's, is asked for files inside the loss, and for those that are not
     smaller; `ranked` gives the layers that a scheme damages, most damaged first."""
 
     make: Callable[[QuantScheme], A]

@@ -26,8 +26,9 @@ ENOUGH_TAILS = 8
 class OnTarget:
     """A target with its `lab` and `goal`. `prior` are latency models for a device that is not attached; candidates above
     `plausible_multiply_adds` are too far outside the budget to be worth a probe. `attempts` are the proofs that are not
-    met. `tails` are log(percentile / p50) of the files measured so far, beyond the anchor's own, each in a session of its
-    own; `fastest_ms` is the fastest of them. `taught_ms` is what proofs that are not met have taught to stay below."""
+    met; `broken_off` counts the proofs that a failed session ended. `tails` are log(percentile / p50) of the files measured
+    so far, beyond the anchor's own, each in a session of its own; `fastest_ms` is the fastest of them. `taught_ms` is what
+    proofs that are not met have taught to stay below."""
 
     lab: Lab
     goal: Goal
@@ -35,6 +36,7 @@ class OnTarget:
     prior: Expectations = field(default_factory=dict)
     measurements: Measurements = field(default_factory=Measurements)
     attempts: list[Proof] = field(default_factory=list)
+    broken_off: int = 0
     tails: list[float] = field(default_factory=list)
     fastest_ms: float = math.inf
     taught_ms: list[float] = field(default_factory=list)
@@ -77,8 +79,8 @@ class OnTarget:
         latency, percentile = figures.latency, self.goal.budget.percentile
         row = Row(candidate.structure, latency.comparable(percentile), figures.multiplying)
         self.measurements.add(row, figures.precision, figures.bytes, figures.peak_memory_bytes)
-        told_ms = latency.comparable(percentile) / latency.comparable(Percentile.P50)
-        self.tails.append(math.log(latency.at(percentile) / latency.at(Percentile.P50) / told_ms))
+        anchor_tail = latency.comparable(percentile) / latency.comparable(Percentile.P50)
+        self.tails.append(math.log(latency.at(percentile) / latency.at(Percentile.P50) / anchor_tail))
         self.fastest_ms = min(self.fastest_ms, latency.comparable(percentile))
         self._aim()
 

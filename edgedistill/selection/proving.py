@@ -39,8 +39,9 @@ class Proving:
 
     @property
     def exhausted(self) -> bool:
-        """Whether as many proofs failed on one target as the plan allows, fixed before the first sample."""
-        return any(len(target.attempts) >= FINALISTS for target in self.targets)
+        """Whether as many finalists failed, on whichever target, as the plan allows, fixed before the first sample. Each
+        finalist takes its part of the alpha of every target that it is tried on."""
+        return sum(len(target.attempts) + target.broken_off for target in self.targets) >= FINALISTS
 
     def prove(self) -> dict[str, Winner]:
         """By target, the best finalist of which an exact file is proven on every target that can be measured; without
@@ -77,6 +78,7 @@ class Proving:
                 proof = target.lab.prove(running_trial.trained, result, target.goal.budget)
             except TrialFailure as failure:
                 if target.lab.measurable:
+                    target.broken_off += 1
                     self.record.close(running_trial, "failed", self.record.on(target, failure.message))
                 return None
             running_trial.tried(target.name, proof)

@@ -1,4 +1,4 @@
-"""In which order the running_trials of one rung go on to the next."""
+"""In which order the trials of one rung go on to the next."""
 
 from __future__ import annotations
 

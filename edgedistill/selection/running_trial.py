@@ -56,7 +56,7 @@ class RunningTrial:
         return "; ".join(fewest)
 
     def tried(self, target: str, proof: Proof) -> None:
-        """Keep what was tried of one of its files beside that."""
+        """Keep a proof with the file of which it was tried."""
         self.schemes[target] = tuple(
             result.model_copy(update={"proof": proof}) if result.artifact.sha256 == proof.artifact_sha256 else result
             for result in self.schemes[target]

@@ -4,7 +4,7 @@ it.
 A bracket of successive halving trains a batch of candidates to the first rung. In order of validation accuracy each is
 made into real files and measured before it may go on; a measurement outside the limits rejects it, and every
 measurement refits the latency model that proposes replacements. What trained on to the last rung and keeps all limits
-is a finalist, the best of them the incumbent. While some untried candidate beats it with more than `MIN_PROBABILITY`,
+is a finalist, the best of them the incumbent. While some untried candidate beats them with more than `MIN_PROBABILITY`,
 by the latency model and by the quality model that all finished rungs have taught, another bracket begins. Then the best
 finalist's exact file must be proven; where it is not, the next is taken, then a new bracket, as often as was fixed
 before the first proof.
@@ -22,7 +22,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from edgedistill.base.errors import TrialFailure
-from edgedistill.base.units import format_ms, format_percent
+from edgedistill.base.units import format_percent
 from edgedistill.devices.latency.model import Row
 from edgedistill.documents.artifacts import PredictedLatency, Proof, Rung, Trial
 from edgedistill.documents.results import PredictedPoint
@@ -82,8 +82,8 @@ class Outcome:
 @dataclass(eq=False)
 class Search:
     """One search, for one target or for several, of which one student is to keep the limits of all. The goals of
-    `targets` have one objective. Students are trained by the first one's lab, which is everyone's. `known` is what
-    others measured and trained before."""
+    `targets` have one objective. Students are trained by the first one's lab, for all of them. `known` is what was
+    measured and trained before."""
 
     targets: Sequence[OnTarget]
     settings: Settings
@@ -169,13 +169,8 @@ class Search:
 
     def quality(self) -> QualityModel | None:
         """What the finished rungs tell of students not yet trained; None while they are too few."""
-        begun = {c.proposal.candidate.spec for c in self.running_trials}
-        by_spec = {candidate.spec: candidate for candidate in self.candidates}
-        curves = [
-            Curve(by_spec[curve.spec], curve.accuracy)
-            for curve in self.known.curves
-            if curve.spec in by_spec and curve.spec not in begun
-        ]
+        fresh = {candidate.spec: candidate for candidate in self.fresh()}
+        curves = [Curve(fresh[known.spec], known.accuracy) for known in self.known.curves if known.spec in fresh]
         curves += [
             Curve(c.proposal.candidate, {rung.epochs: rung.accuracy_validation for rung in c.rungs})
             for c in self.running_trials
@@ -197,8 +192,8 @@ class Search:
         return [target.prospect(share) for target in self.targets]
 
     def accuracy_aim(self) -> float | None:
-        """The validation accuracy that a candidate's file must reach to become the incumbent, that of the incumbent
-        file; None while any will do."""
+        """The validation accuracy that a candidate's file must end above: that of the most accurate finalist where accuracy
+        is wanted, else the least that is asked for; None while any will do."""
         least = self.targets[0].goal.min_accuracy
         if self.objective is Objective.ACCURACY and (finalists := self.finalists):
             return max(max(f.accuracy for f in finalists), least or 0.0)
@@ -265,7 +260,7 @@ class Search:
         """The next candidates: while nothing is known of quality, by size; then by the chance to beat the incumbent."""
         fresh, prospects = self.fresh(), self.prospects()
         quality, accuracy = self.quality(), self.accuracy_aim()
-        if quality is None or (accuracy is None and not fresh):
+        if quality is None:
             return propose(fresh, prospects, count=count)
         if accuracy is None:
             accuracy = expected_best(fresh, prospects, quality)
@@ -292,9 +287,9 @@ class Search:
             )
             return inside
         self.record.note("no candidate is predicted to fit: trying the fastest ones", warning=True)
-        tried = {c.proposal.candidate.spec for c in self.running_trials}
+        fresh = self.fresh()
         likely = fastest(self.candidates, self.prospects(), count=count)
-        return tuple(p for p in likely if p.candidate.spec not in tried)
+        return tuple(p for p in likely if p.candidate in fresh)
 
     def _why_no_more(self) -> str:
         return "its time was over" if self.late else "as many candidates were tried as allowed"
@@ -329,8 +324,8 @@ class Search:
             self.measure(running_trial)
 
     def first_rung(self, batch: Sequence[Proposal]) -> list[RunningTrial]:
-        """Train the batch to the first rung and promote the most accurate that measure inside the limits; those turned
-        away are replaced, once, by what the refitted latency model proposes."""
+        """Train the batch to the first rung and promote the most promising that measure inside the limits; those rejected
+        are replaced, once, by what the refitted latency model proposes."""
         wanted = len(batch) if len(self.settings.rungs) == 1 else math.ceil(len(batch) * self.settings.keep)
         promoted = self.promote(self.train([self.start(p) for p in batch], 0), wanted)
         missing = min(wanted - len(promoted), self.trials_left)
@@ -355,9 +350,12 @@ class Search:
         running_trial = RunningTrial(proposal, self.study.ask(proposal.candidate.spec))
         self.running_trials.append(running_trial)
         chance = "" if proposal.probability is None else f", P {format_percent(proposal.probability, 0)}"
+        budgets = {target.name: target.goal.budget for target in self.targets}
         shown = self.record.by_target(
             {
-                name: format_ms(latency.latency_ms) if isinstance(latency, PredictedLatency) else "unknown"
+                name: budgets[name].in_its_unit(latency.latency_ms)
+                if isinstance(latency, PredictedLatency)
+                else "unknown"
                 for name, latency in proposal.predicted.items()
             }
         )
@@ -410,12 +408,12 @@ class Search:
         return f"{own}: {len(promoted)} others promised more, {promoted[-1].label} the least of them"
 
     def _unlikely(self, running_trial: RunningTrial, quality: QualityModel, accuracy: float) -> bool:
-        """Whether the running_trial's file, its own rungs seen, will hardly end above `accuracy`."""
+        """Whether the trial's file, its own rungs seen, will hardly end above `accuracy`."""
         wanted = accuracy + self.lost_by(running_trial.proposal)
         return float(quality.reach([running_trial.proposal.candidate], [wanted])[0]) < MIN_PROBABILITY
 
     def measure(self, running_trial: RunningTrial) -> bool:
-        """Make and measure the files of a running_trial's present weights, target by target; False if one rejected it. A
+        """Make and measure the files of a trial's present weights, target by target; False if one rejected it. A
         device that is lost meanwhile rejects no student."""
         assert running_trial.trained is not None
         for target in self.measurable:
@@ -434,7 +432,7 @@ class Search:
         return True
 
     def keeps_limits(self, running_trial: RunningTrial) -> bool:
-        """Whether the measured files keep the limits as they are by now; a running_trial without such is rejected."""
+        """Whether the measured files keep the limits as they are by now; a trial without such files is rejected."""
         return all(self._inside(running_trial, target) for target in self.measurable)
 
     def _inside(self, running_trial: RunningTrial, target: OnTarget) -> bool:

@@ -125,7 +125,7 @@ class Study:
 
 
 def _opened(storage: Path | str) -> BaseStorage:
-    """Raises InputError for a database that cannot be opened."""
+    """The storage in a journal file, or in the database of a URL. Raises InputError where it cannot be opened."""
     if isinstance(storage, str) and "://" in storage:
         try:
             return optuna.storages.RDBStorage(storage)

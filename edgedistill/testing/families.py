@@ -30,8 +30,7 @@ from edgedistill.data.sources import GreyImages
 from edgedistill.data.splits import Splits
 from edgedistill.distill.batches import DrawnViews, ViewBatches
 from edgedistill.distill.hardware import Hardware
-from edgedistill.distill.loop import Schedule as Training
-from edgedistill.distill.loop import Stretch, train
+from edgedistill.distill.loop import Schedule, Stretch, train
 from edgedistill.distill.recipes.recipe import CrossEntropy
 from edgedistill.documents.build_file import AugmentationConfig
 from edgedistill.documents.specs import Contract, Format, StudentSpec
@@ -52,7 +51,7 @@ MULTIPLES = (8, 16, 32)
 AXES = ("kernel", "expansion")
 # A convolution's code depends on the size of its map: a crash at 96 px was none at 64.
 BATCHES = {64: 32, 96: 32, 128: 32, 224: 8}
-TRAINING = Training(
+SCHEDULE = Schedule(
     total_epochs=1,
     learning_rate=1e-3,
     weight_decay=0.02,
@@ -255,7 +254,7 @@ class FamilyConformance:
             module,
             _noise(side, batch_size, steps=2),
             CrossEntropy(),
-            TRAINING,
+            SCHEDULE,
             Hardware(torch.device("cpu"), None, 0),
             Stretch(1, tmp_path),
         )

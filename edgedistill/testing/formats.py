@@ -141,7 +141,7 @@ class FormatConformance:
 
     def test_it_has_the_methods(self) -> None:
         form = self.form()
-        lacking = [name for name in ("format", "computed_by") if not hasattr(form, name)]
+        lacking = [name for name in ("format", "suffixes", "computed_by") if not hasattr(form, name)]
         for name, wanted in _METHODS.items():
             method = getattr(form, name, None)
             if method is None:

@@ -163,6 +163,12 @@ def test_budgets_that_are_refused(text: str) -> None:
     assert caught.value.fix
 
 
+def test_what_is_no_budget_is_answered_with_both_ways_to_write_one() -> None:
+    with pytest.raises(InputError) as caught:
+        BudgetRequest.parse("fast")
+    assert "5ms" in caught.value.fix and "20%" in caught.value.fix
+
+
 @given(st.floats(min_value=0.001, max_value=1e6), st.sampled_from(Percentile))
 def test_a_budget_in_milliseconds_stays_what_it_is(latency_ms: float, percentile: Percentile) -> None:
     request = BudgetRequest.parse(f"{latency_ms!r}ms@{percentile}")

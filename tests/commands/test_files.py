@@ -19,7 +19,9 @@ from PIL import Image
 from sklearn.datasets import load_digits
 from torch import nn
 
+from edgedistill.base.errors import InputError
 from edgedistill.cli.app import run
+from edgedistill.commands.examine import evaluate
 from edgedistill.documents.answers import ExportResult, InspectResult, RunResult, VerifyResult
 from edgedistill.documents.artifacts import MeasuredLatency
 from edgedistill.documents.build_file import ProfileConfig
@@ -199,6 +201,14 @@ def test_evaluate_counts_what_is_right(tmp_path: Path, capsys: pytest.CaptureFix
     assert document["images"] == 500
     share_of_zeros = float((load_digits().target == 0).mean())
     assert document["accuracy"] == pytest.approx(share_of_zeros, abs=0.05)
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"), [({"split": "bogus"}, "unknown split 'bogus'"), ({"limit": 0}, "of 0 images")]
+)
+def test_evaluate_refuses_images_that_are_none(asked: dict[str, Any], told: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=told):
+        evaluate(tmp_path / "model.onnx", data="digits", **asked)
 
 
 def test_a_file_is_profiled_beside_another(

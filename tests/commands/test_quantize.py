@@ -150,7 +150,14 @@ def test_the_command_without_a_winner_names_the_way_out(file, tmp_path, monkeypa
 
 
 @pytest.mark.parametrize(
-    "option", [["--max-loss", "half"], ["--also", "fp8"], ["--formats", "png"], ["--mean", "0.1,0.2,0.3"]]
+    "option",
+    [
+        ["--max-loss", "half"],
+        ["--max-loss", "500%"],
+        ["--also", "fp8"],
+        ["--formats", "png"],
+        ["--mean", "0.1,0.2,0.3"],
+    ],
 )
 def test_the_command_with_wrong_options(file, tmp_path, option):
     answer = CliRunner().invoke(app, ["quantize", str(file), "--data", "digits", "--out", str(tmp_path), *option])

@@ -7,23 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from factories import make_target
 
 from edgedistill.base.errors import ExitCode, UnreachableError
 from edgedistill.base.progress import silent
 from edgedistill.devices import attach as module
 from edgedistill.devices.attach import attach
 from edgedistill.devices.local import LocalDevice
-from edgedistill.documents.specs import Format, Precision, Target
+from edgedistill.documents.specs import Target
 
-TARGET = Target(
-    name="board",
-    title="A board",
-    runtime=Format.ONNX,
-    formats=(Format.ONNX,),
-    precisions=(Precision.FP32,),
-    transport="local",
-    how_to_measure="attach it",
-)
+TARGET = make_target(title="A board", how_to_measure="attach it")
 
 
 class Board:

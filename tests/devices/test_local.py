@@ -18,10 +18,11 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from edgedistill.base.errors import InputError
+from edgedistill.base.machine import allowed_cpus
 from edgedistill.base.progress import Event, Note
 from edgedistill.devices import local
 from edgedistill.devices.base import AGENT, AGENT_FILES, SessionFailure, sample
-from edgedistill.devices.local import LocalDevice, allowed_cpus, pick_cpus
+from edgedistill.devices.local import LocalDevice, pick_cpus
 from edgedistill.devices.session import SessionJob
 from edgedistill.devices.stats import elapsed_s
 from edgedistill.documents.specs import Format

@@ -14,9 +14,10 @@ import pytest
 import torch
 
 from edgedistill.base.errors import InputError, MissingDependencyError, UnsupportedError
+from edgedistill.base.machine import allowed_cpus
 from edgedistill.base.progress import silent
 from edgedistill.commands import profile as profiling
-from edgedistill.devices import local, turns
+from edgedistill.devices import turns
 from edgedistill.devices.base import SessionFailure
 from edgedistill.devices.local import LocalDevice
 from edgedistill.devices.session import SessionJob
@@ -125,7 +126,7 @@ def test_report_is_complete(device: LocalDevice, model: Model, tmp_path: Path) -
 
 
 def test_made_up_inputs_and_several_threads(device: LocalDevice, model: Model) -> None:
-    threads = min(2, len(local.allowed_cpus()))
+    threads = min(2, len(allowed_cpus()))
     report = device.run(job(model, threads=threads))
     assert len(report.session.samples_ns) >= 60
     assert report.environment.threads == threads

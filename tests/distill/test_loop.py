@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,21 +12,14 @@ from edgedistill.data.datasets import Dataset
 from edgedistill.distill import loop
 from edgedistill.distill.batches import StoredViews, ViewBatches
 from edgedistill.distill.hardware import Hardware
-from edgedistill.distill.loop import Schedule, Stretch, train
+from edgedistill.distill.loop import Stretch, train
 from edgedistill.distill.recipes.recipe import Distill
 from edgedistill.distill.teachers.view_store import ViewStore
 from edgedistill.documents.specs import Contract
 from edgedistill.networks.build import Normalised
+from edgedistill.testing.families import SCHEDULE
 
-PLAN = Schedule(
-    total_epochs=3,
-    learning_rate=1e-2,
-    weight_decay=0.02,
-    warmup_epochs=1,
-    ema_decay=0.99,
-    seed=0,
-    checkpoint_seconds=30,
-)
+PLAN = replace(SCHEDULE, total_epochs=3, learning_rate=1e-2, warmup_epochs=1)
 RECIPE = Distill(temperature=2.0, hard_label_weight=0.1)
 CPU = Hardware(torch.device("cpu"), None, 0)
 
@@ -152,7 +146,7 @@ def test_an_infinite_gradient_in_the_last_step_fails_the_trial(
         def forward(self, x: Tensor) -> Tensor:
             return Cliff.apply(self.inner(x))  # type: ignore[no-any-return,no-untyped-call]
 
-    one = Schedule(**{**PLAN.__dict__, "total_epochs": 1})
+    one = replace(PLAN, total_epochs=1)
     whole = ViewBatches(batches.dataset, contract, batches.source, batch_size=320, seed=0)
     with pytest.raises(TrialFailure, match="a weight is not finite after step 1"):
         train(Steep(), whole, RECIPE, one, CPU, Stretch(1, tmp_path))

@@ -19,7 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from edgedistill.data.datasets import Dataset
 from edgedistill.distill.batches import DrawnViews, ViewBatches
 from edgedistill.distill.hardware import Hardware
-from edgedistill.distill.loop import Schedule, Stretch, train
+from edgedistill.distill.loop import Stretch, train
 from edgedistill.distill.pointwise import safe_convolutions
 from edgedistill.distill.recipes.recipe import CrossEntropy
 from edgedistill.documents.build_file import AugmentationConfig
@@ -30,17 +30,9 @@ from edgedistill.networks.deploy import deploy
 from edgedistill.networks.families.registry import family
 from edgedistill.networks.program.program import to_program
 from edgedistill.networks.rounding.graph import to_graph
+from edgedistill.testing.families import SCHEDULE
 
 CPU = torch.device("cpu")
-PLAN = Schedule(
-    total_epochs=1,
-    learning_rate=1e-3,
-    weight_decay=0.0,
-    warmup_epochs=0,
-    ema_decay=0.9,
-    seed=0,
-    checkpoint_seconds=60,
-)
 # Those whose smallest student has such a convolution at 96 px, and a model of timm that has one of 13 channels.
 CONCERNED = ("mobileone", "repvgg", "fastvit", "resnet", "timm:gernet_s")
 TRAINS = """
@@ -170,7 +162,7 @@ def test_what_is_exported_keeps_the_stride(digits: Dataset, contract: Contract, 
         build_student(spec, contract),
         ViewBatches(digits, contract, views, batch_size=160, seed=0),
         CrossEntropy(),
-        PLAN,
+        SCHEDULE,
         Hardware(CPU, None, 0),
         Stretch(1, tmp_path),
     ).module

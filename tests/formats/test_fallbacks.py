@@ -1,24 +1,17 @@
-"""Who computes what: how it is told, when it is an error, what Core ML's plan comes to."""
+"""What computes which operations: how it is told, when it is an error, what Core ML's plan comes to."""
 
 from __future__ import annotations
 
 import pytest
+from factories import make_target
 
 from edgedistill.documents.artifacts import Fallbacks
-from edgedistill.documents.specs import Format, Precision, Target
-from edgedistill.formats.coreml.plan import counted
+from edgedistill.documents.specs import Format
+from edgedistill.formats.coreml.plan import fallbacks_of
 from edgedistill.formats.format import fallback_problems
 
 SOME = Fallbacks(by="XNNPACK", operations=63, elsewhere={"native_layer_norm": 2, "gelu": 1})
-PHONE = Target(
-    name="phone",
-    title="A phone",
-    runtime=Format.COREML,
-    formats=(Format.COREML,),
-    precisions=(Precision.FP16,),
-    transport="none",
-    accelerator="Neural Engine",
-)
+PHONE = make_target(Format.COREML, transport="none", accelerator="Neural Engine")
 
 
 @pytest.mark.parametrize(
@@ -55,5 +48,5 @@ def test_core_mls_plan_is_counted_by_the_device_that_is_preferred() -> None:
         ("ios17.reshape", "MLCPUComputeDevice"),
         ("ios17.reshape", "MLCPUComputeDevice"),
     ]
-    found = counted(plan)
+    found = fallbacks_of(plan)
     assert (found.operations, found.elsewhere) == (4, {"reshape": 2})

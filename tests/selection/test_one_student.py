@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from made_up_lab import MadeUpLab, answering_file, made_candidate, made_file, made_student
+from made_up_lab import PLAN, MadeUpLab, answering_file, made_candidate, made_file, made_student
 
 from edgedistill.base.errors import TrialFailure
 from edgedistill.devices.latency.model import Row
@@ -123,14 +123,21 @@ def test_where_one_target_refuses_a_file_the_next_student_is_taken(tmp_path: Pat
     assert on_phone.aim_ms is None and on_board.limit_ms < 4.9, "the aim is lowered where the proof was tried"
 
 
-def test_as_many_proofs_as_one_target_allows_may_fail(tmp_path: Path) -> None:
-    """Each target has its own proofs and their number is fixed for each."""
-    files = [made_file("fp32", 0.95 - 0.01 * n, 4.0 - 0.5 * n) for n in range(5)]
-    labs = {"phone": MadeUpLab(), "board": MadeUpLab(sessions_ms={f.artifact.sha256: [5.1] for f in files})}
+@pytest.mark.parametrize("on_phone", [0, 1, 2, FINALISTS])
+def test_as_many_students_may_fail_as_were_planned_on_all_targets_together(tmp_path: Path, on_phone: int) -> None:
+    """Each student that is tried takes its part of each target's alpha: the first ones fail on the phone, the others on
+    the board, and there are no more of them than the plan shares alpha among."""
+    files = [made_file("fp32", 0.95 - 0.01 * n, 4.0 - 0.5 * n) for n in range(7)]
+    late = {file.artifact.sha256: [5.1] for file in files}
+    labs = {
+        "phone": MadeUpLab(sessions_ms=dict(list(late.items())[:on_phone])),
+        "board": MadeUpLab(sessions_ms=dict(list(late.items())[on_phone:])),
+    }
     students = [finalist(n, 0.95 - 0.01 * n, phone=[file], board=[file]) for n, file in enumerate(files)]
     search = proving(tmp_path, labs, *students)
     assert search.proving.prove() == {} and search.proving.exhausted
-    assert [len(on.attempts) for on in search.targets] == [0, FINALISTS]
+    assert [len(on.attempts) for on in search.targets] == [on_phone, FINALISTS - on_phone]
+    assert len(labs["phone"].proven) == FINALISTS == PLAN.finalists
 
 
 def test_every_file_of_a_student_meets_every_file_on_the_other_target(tmp_path: Path) -> None:

@@ -18,9 +18,10 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
+from edgedistill.base.errors import TrialFailure
 from edgedistill.devices.proof import FINALISTS, HEADROOM
-from edgedistill.documents.artifacts import SchemeResult
-from edgedistill.documents.specs import Goal, Objective, Precision
+from edgedistill.documents.artifacts import Proof, SchemeResult, TrainedStudent
+from edgedistill.documents.specs import Budget, Goal, Objective, Precision
 from edgedistill.selection.goal import misses, provable_ms
 from edgedistill.selection.running_trial import Finalist, in_order
 
@@ -317,6 +318,23 @@ def test_no_more_proofs_are_tried_than_were_planned(tmp_path: Path, failing: int
     assert (winner is not None) is (failing < FINALISTS == PLAN.finalists)
     assert prove(search) is None or winner is not None
     assert len(proven(search)) <= FINALISTS + (winner is not None)
+
+
+class Breaking(MadeUpLab):
+    """Its device is there, and each proof ends with a failed session."""
+
+    def prove(self, trained: TrainedStudent, result: SchemeResult, budget: Budget) -> Proof:
+        super().prove(trained, result, budget)
+        raise TrialFailure("session 24 failed")
+
+
+def test_a_proof_that_a_failed_session_ends_counts_as_one_that_was_tried(tmp_path: Path) -> None:
+    """It may have had its first look: the file after the last that was planned has no alpha left."""
+    files = [made_file("fp32", 0.95 - 0.01 * n, 4.0 - 0.5 * n) for n in range(6)]
+    search = search_of(tmp_path, lab := Breaking())
+    search.running_trials = [running_trial(n, 0.95 - 0.01 * n, file) for n, file in enumerate(files)]
+    assert prove(search) is None and search.proving.exhausted
+    assert lab.proven == [sha(file) for file in files[:FINALISTS]]
 
 
 def lawful(failing: Sequence[float] = ()) -> MadeUpLab:

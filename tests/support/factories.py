@@ -7,7 +7,20 @@ from pathlib import Path
 from typing import Any
 
 from edgedistill.documents.artifacts import CompiledArtifact, Environment, Profile, Proof, Session
-from edgedistill.documents.specs import Format, Percentile, Precision, QuantScheme
+from edgedistill.documents.specs import Format, Percentile, Precision, QuantScheme, Target
+
+
+def make_target(form: Format = Format.ONNX, **changes: Any) -> Target:
+    """A target that is this machine and takes fp32 files of `form`."""
+    values: dict[str, Any] = {
+        "name": "board",
+        "title": "A board",
+        "runtime": form,
+        "formats": (form,),
+        "precisions": (Precision.FP32,),
+        "transport": "local",
+    }
+    return Target.model_validate(values | changes)
 
 
 def make_environment(**changes: Any) -> Environment:

@@ -20,6 +20,7 @@ from edgedistill.devices.latency.law import MIN_ROWS, Learnt
 from edgedistill.devices.latency.memory import BytesModel
 from edgedistill.devices.latency.model import LatencyModel, Row
 from edgedistill.documents.artifacts import Environment, Fraction, RelativeLatency
+from edgedistill.documents.problems import first_fault
 from edgedistill.documents.specs import Format, Frozen, Percentile, Precision, StudentSpec
 from edgedistill.networks.structure import Structure
 
@@ -124,9 +125,7 @@ class DeviceProfile(Frozen):
         except OSError as error:
             raise InputError(f"{path} cannot be read: {error.strerror}", fix="check the path") from None
         except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            place = ".".join(map(str, first["loc"]))
-            what = f"{path} is not a device profile: {f'{place}: ' * bool(place)}{first['msg']}"
+            what = f"{path} is not a device profile: {first_fault(error)}"
             raise InputError(what, fix="measure it again: edgedistill calibrate") from None
 
 

@@ -100,7 +100,7 @@ def find_profile(target: Target, facts: Mapping[str, str], precisions: Sequence[
 
     The first is the one with most of the wanted `precisions` (the target's own unless given), then with the fewest
     differences, then the user's own before a shipped one, then the one with more rows. Whether it serves in spite of its
-    `differences` is the caller's to decide. Files that cannot be read are passed over; `edgedistill profiles` names them.
+    `differences` is the caller's to decide. Files that cannot be read are left out; `edgedistill profiles` names them.
     """
     wanted = set(precisions or target.precisions)
     profiles, _ = _all_profiles()

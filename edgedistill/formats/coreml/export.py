@@ -19,12 +19,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgedistill.base.errors import UnsupportedError
+from edgedistill.base.quiet import quiet
 from edgedistill.base.store import file_sha256, size_bytes, whole
 from edgedistill.documents.artifacts import ExportedModel, TensorSignature
 from edgedistill.documents.specs import Contract, Format, Precision, QuantScheme
 from edgedistill.formats.carried import carried_entries
+from edgedistill.formats.coreml.folder import MANIFEST
 from edgedistill.formats.coreml.rewrites import in_known_operations
-from edgedistill.formats.coreml_sdk import DEPLOYMENT_TARGET, import_coremltools, quiet
+from edgedistill.formats.coreml_sdk import DEPLOYMENT_TARGET, import_coremltools
 from edgedistill.formats.origin import translating
 
 if TYPE_CHECKING:
@@ -38,11 +40,12 @@ def export_coreml(
     program: ExportedProgram, contract: Contract, path: Path, precision: Precision, *, build_hash: str
 ) -> ExportedModel:
     """`program` (float32 [1, 3, R, R] in 0..255 to logits [1, classes]) as a package at `path` (`.mlpackage`), computing in
-    fp32 or fp16. The same program gives the same bytes. Raises UnsupportedError where Core ML lacks an operation, or for
-    int8, which needs calibration; MissingDependencyError without coremltools."""
-    if precision is Precision.INT8:
+    fp32 or fp16. The same program gives the same bytes. Raises UnsupportedError where Core ML lacks an operation, and
+    for other precisions; MissingDependencyError without coremltools."""
+    if precision not in (Precision.FP32, Precision.FP16):
         raise UnsupportedError(
-            "export_coreml converts to fp32 and fp16 only", fix="use quantize_coreml, which calibrates activations"
+            f"export_coreml converts to fp32 and fp16 only, not {precision}",
+            fix="use quantize_coreml for int8 and mixed, compress_coreml for weights alone",
         )
     return convert_and_write(program, contract, path, QuantScheme(precision=precision), build_hash=build_hash)
 
@@ -87,7 +90,7 @@ def convert_and_write(
         path=path,
         format=Format.COREML,
         scheme=scheme,
-        inputs=(TensorSignature(name=contract.input_name, dtype="rgb8 image", shape=shape),),
+        inputs=(TensorSignature(name=contract.input_name, dtype="RGB image", shape=shape[2:]),),
         outputs=(TensorSignature(name=contract.output_name, dtype="float32", shape=(1, len(contract.labels))),),
         sha256=file_sha256(path),
         bytes=size_bytes(path),
@@ -105,7 +108,7 @@ def _settle(package: Path, spec: Any, contract: Contract, scheme: QuantScheme, b
     spec.description.input[0].shortDescription = f"RGB image, {side} x {side}, values 0..255"
     spec.description.output[0].shortDescription = "one logit a class, in the order of the labels"
 
-    manifest_path = package / "Manifest.json"
+    manifest_path = package / MANIFEST
     manifest = json.loads(manifest_path.read_text())
     names = {
         old: str(uuid.uuid5(uuid.NAMESPACE_URL, item["path"])) for old, item in manifest["itemInfoEntries"].items()

@@ -4,13 +4,11 @@ memory; whatever exceeds the limits is refused before it is allocated."""
 from __future__ import annotations
 
 import math
-import struct
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
-from edgedistill.base.errors import EdgedistillError, InputError
+from edgedistill.base.errors import InputError
 from edgedistill.base.units import format_bytes
 from edgedistill.formats.coreml_sdk import mil
 
@@ -20,9 +18,6 @@ TOTAL_LIMIT_BYTES = 16 * 2**30
 """What the tensors alive at one time may take."""
 
 _COMPUTED_BYTES = 4
-_BLOB_SENTINEL = 0xDEADBEEF
-_BLOB_HEADER = struct.Struct("<IIQQ")
-"""What stands before each blob of a weight file: the sentinel, the type, the blob's size and its offset."""
 _FIX = "a package of such tensors is damaged or hostile; if it is neither, run it on a Mac"
 
 
@@ -86,49 +81,3 @@ def bounded_loading() -> Iterator[None]:
         yield
     finally:
         operation._auto_val = plain
-
-
-def check_weights(spec: Any, folder: Path, package: Path) -> None:
-    """Every weight that the program refers to lies inside its file. `spec` is the Model protobuf, `folder` where the weight
-    files of `package` are. Raises EdgedistillError for a file that is missing, cut short, or has no weight where one should
-    begin."""
-    for value in _file_values(spec.mlProgram):
-        path, offset = folder / value.fileName.rpartition("/")[2], value.offset
-        if problem := _weight_problem(path, offset):
-            raise EdgedistillError(
-                f"{package} is damaged: its {path.name} {problem}", fix="copy the package again or build it again"
-            )
-
-
-def _weight_problem(path: Path, offset: int) -> str:
-    if not path.is_file():
-        return "is missing"
-    length = path.stat().st_size
-    if offset + _BLOB_HEADER.size > length:
-        return f"ends at {length}, before the weight at {offset}"
-    with path.open("rb") as file:
-        file.seek(offset)
-        sentinel, _, size, start = _BLOB_HEADER.unpack(file.read(_BLOB_HEADER.size))
-    if sentinel != _BLOB_SENTINEL:
-        return f"has no weight at {offset}"
-    if start + size > length:
-        return f"ends at {length}, inside the weight at {offset}, which reaches to {start + size}"
-    return ""
-
-
-def stored_operations(program: Any) -> Iterator[Any]:
-    """The operations of all functions and nested blocks of a program's protobuf."""
-    blocks = [block for function in program.functions.values() for block in function.block_specializations.values()]
-    while blocks:
-        for operation in blocks.pop().operations:
-            blocks.extend(operation.blocks)
-            yield operation
-
-
-def _file_values(program: Any) -> Iterator[Any]:
-    """Its references into weight files."""
-    for operation in stored_operations(program):
-        bound = [binding.value for item in operation.inputs.values() for binding in item.arguments]
-        for value in [*operation.attributes.values(), *bound]:
-            if value.WhichOneof("value") == "blobFileValue":
-                yield value.blobFileValue

@@ -33,7 +33,7 @@ def compute_units(path: Path) -> Fallbacks:
             usages = _usages(plans.load_from_path(path=str(compiled), compute_units=ct.ComputeUnit.ALL))
     except Exception as error:  # a plan is told of, never needed: Core ML's own reasons differ from system to system
         return Fallbacks(by=_BY, unknown=f"Core ML gives no compute plan: {first_line(error)}")
-    return counted(usages)
+    return fallbacks_of(usages)
 
 
 def _usages(plan: Any) -> list[tuple[str, str]]:
@@ -43,8 +43,8 @@ def _usages(plan: Any) -> list[tuple[str, str]]:
     return [(name, type(usage.preferred_compute_device).__name__) for name, usage in usages if usage is not None]
 
 
-def counted(usages: Sequence[tuple[str, str]]) -> Fallbacks:
-    """`usages` are names of operations with the class name of their device, as coremltools has them (`MLCPUComputeDevice`,
-    `MLGPUComputeDevice`, `MLNeuralEngineComputeDevice`)."""
+def fallbacks_of(usages: Sequence[tuple[str, str]]) -> Fallbacks:
+    """What is left to the CPU. `usages` are names of operations with the class name of their device, as coremltools has them
+    (`MLCPUComputeDevice`, `MLGPUComputeDevice`, `MLNeuralEngineComputeDevice`)."""
     elsewhere = Counter(name.rpartition(".")[2] for name, device in usages if device == "MLCPUComputeDevice")
     return Fallbacks(by=_BY, operations=len(usages), elsewhere=dict(elsewhere))

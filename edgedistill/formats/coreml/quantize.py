@@ -22,18 +22,18 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 from torch.export import ExportedProgram
 from torch.fx import GraphModule, Node
 
-from edgedistill.base.errors import InputError
+from edgedistill.base.arrays import Images
+from edgedistill.base.quiet import quiet
 from edgedistill.documents.artifacts import ExportedModel
 from edgedistill.documents.specs import Calibration, Contract, Precision, QuantScheme
 from edgedistill.formats.coreml.export import convert_and_write
-from edgedistill.formats.coreml_sdk import import_coremltools, quiet
+from edgedistill.formats.coreml_sdk import import_coremltools
+from edgedistill.formats.quantizer_checks import require_images, require_layers
 from edgedistill.networks.rounding.observers import activation_observer
 from edgedistill.networks.rounding.pt2e import as_input, fake_quantize
 
@@ -61,7 +61,7 @@ flushes subnormals. A channel whose batch norm has shrunk it below that gets few
 
 def quantize_coreml(
     module: nn.Module,
-    calibration: NDArray[np.uint8],
+    calibration: Images,
     contract: Contract,
     scheme: QuantScheme,
     path: Path,
@@ -76,13 +76,12 @@ def quantize_coreml(
     program is a check on calibration, on machines that cannot run Core ML. It is not the artifact: Core ML rounds and
     accumulates in its own way, so its accuracy is never reported as the artifact's.
 
-    Raises InputError without calibration images or where `scheme.kept` names no layer, UnsupportedError where torch.export
+    Raises InputError for images that do not fit and where `scheme.kept` names no layer, UnsupportedError where torch.export
     or Core ML cannot take the module, MissingDependencyError without coremltools.
     """
     if not scheme.integer:
         raise ValueError(f"quantize_coreml makes int8 and mixed, not {scheme.precision}")
-    if len(calibration) == 0:
-        raise InputError("static int8 needs calibration images and got none", fix="raise [export] calibration_images")
+    require_images(calibration, (3, contract.resolution, contract.resolution), "the model")
     with quiet():
         kept = scheme.kept if scheme.precision is Precision.MIXED else ()
         quantizer = coreml_quantizer(scheme.per_channel, scheme.calibration, kept)
@@ -124,10 +123,10 @@ def coreml_quantizer(
     signed, unsigned, weight = _specs(api, per_channel, calibration)
 
     def spec(node: Any) -> Any:
-        return unsigned if never_negative(node) else signed
+        return unsigned if _never_negative(node) else signed
 
     def annotate(self: Any, model: GraphModule) -> GraphModule:
-        _require_layers(model, kept)
+        require_layers(kept, {_layer(node) for node in model.graph.nodes if node.target in _WEIGHTED})
         in_float: set[Node] = set()
         for node in model.graph.nodes:
             if node.op != "call_function":
@@ -158,15 +157,6 @@ def _layer(node: Node) -> str:
     """Name of the layer that a convolution or linear operation computes: its weight's without the last part."""
     weight = node.args[1]
     return str(weight.target).rpartition(".")[0] if isinstance(weight, Node) else ""
-
-
-def _require_layers(model: GraphModule, kept: Collection[str]) -> None:
-    known = {_layer(node) for node in model.graph.nodes if node.target in _WEIGHTED}
-    if unknown := sorted(set(kept) - known):
-        raise InputError(
-            f"layers to keep in floating point are not in the model: {', '.join(unknown)}",
-            fix=f"its layers are {', '.join(sorted(known)[:8])}, ...",
-        )
 
 
 def _specs(api: Any, per_channel: bool, calibration: Calibration) -> tuple[Any, Any, Any]:
@@ -202,7 +192,7 @@ def _specs(api: Any, per_channel: bool, calibration: Calibration) -> tuple[Any, 
     return signed, unsigned, weight
 
 
-def never_negative(node: Any) -> bool:
+def _never_negative(node: Any) -> bool:
     """Whether a value of an ATen graph is at least zero whatever the input, as far as its operations tell."""
     if not isinstance(node, Node):
         return False
@@ -212,5 +202,5 @@ def never_negative(node: Any) -> bool:
         low = node.args[1] if len(node.args) > 1 else node.kwargs.get("min")
         return isinstance(low, int | float) and low >= 0
     if node.target in _KEEP_SIGN:
-        return never_negative(node.args[0])
-    return node.target in _ADDITIONS and all(never_negative(n) for n in node.args[:2])
+        return _never_negative(node.args[0])
+    return node.target in _ADDITIONS and all(_never_negative(n) for n in node.args[:2])

@@ -17,24 +17,19 @@ import numpy as np
 
 from edgedistill.base.arrays import Images, Logits
 from edgedistill.base.errors import EdgedistillError, Problem, UnsupportedError
+from edgedistill.base.quiet import quiet
 from edgedistill.base.store import copy_atomic, size_bytes, tool_version
 from edgedistill.devices.session import MeasurementProtocol, NotRunnableError, SessionJob, SessionReport, Timed
 from edgedistill.devices.sessions import take_session
 from edgedistill.documents.artifacts import CompiledArtifact, Environment, ExportedModel, Inspection, Profile, Session
 from edgedistill.documents.specs import ComputedBy, Contract, Format, QuantScheme, Target
 from edgedistill.formats.carried import CONTRACT_KEY, carried_contract, carried_scheme
-from edgedistill.formats.coreml.package import (
-    Package,
-    check_package,
-    computed_precision,
-    contract_digest,
-    read_package,
-    signature,
-    weighted_layers,
-)
+from edgedistill.formats.coreml.checks import CONTRACT_RECORD, check_package, contract_digest
+from edgedistill.formats.coreml.package import Package, computed_precision, read_package, signature, weighted_layers
 from edgedistill.formats.coreml.plan import compute_units
-from edgedistill.formats.coreml_sdk import DEPLOYMENT_TARGET, import_coremltools, quiet
+from edgedistill.formats.coreml_sdk import DEPLOYMENT_TARGET, import_coremltools
 from edgedistill.formats.format import Conversion, ModelFormat, Opened, counted, fallback_problems
+from edgedistill.formats.running import fitting
 
 
 class CoreMLFormat(ModelFormat):
@@ -65,15 +60,20 @@ class CoreMLFormat(ModelFormat):
         )[0]
 
     def open(self, path: Path, target: Target) -> Opened:
-        """A package with its contract."""
-        return Opened(self.adopt(path, target), carried_contract(read_package(path).metadata, path))
+        """A package with its contract. Its precision is what its metadata say, else that of its weighted layers. Raises
+        InputError if it is missing or damaged."""
+        package = read_package(path)
+        scheme = carried_scheme(package.metadata, path) or QuantScheme(precision=computed_precision(package))
+        artifact = self.artifact(path, scheme, target, {"precision": scheme.label, **_facts(package)})
+        return Opened(artifact, carried_contract(package.metadata, path))
 
     def input_edge(self, contract: Contract) -> dict[str, Any]:
         """An image object, which Core ML itself unpacks."""
         return {"kind": "image", "width": contract.resolution, "height": contract.resolution}
 
     def unsupported(self, model: ExportedModel, target: Target) -> tuple[Problem, ...]:
-        """A file of another format, or a target that has no Core ML."""
+        """A file of another format, a target that has no Core ML, and, where the target is this Mac, the operations that its
+        accelerator leaves to the CPU."""
         if (problems := self.not_for(model, target)) or target.transport != "local":  # the plan is this Mac's own
             return problems
         return fallback_problems(model.path.name, compute_units(model.path), target)
@@ -86,30 +86,29 @@ class CoreMLFormat(ModelFormat):
         package = read_package(model.path)
         path = folder / model.path.name
         copy_atomic(model.path, path)
-        record = {"precision": model.scheme.label, "contract_sha256": contract_digest(package), **_facts(package)}
+        record = {"precision": model.scheme.label, CONTRACT_RECORD: contract_digest(package), **_facts(package)}
         return self.artifact(path, model.scheme, target, record, compute_units(path))
 
     def adopt(self, path: Path, target: Target) -> CompiledArtifact:
-        """Any package as an artifact, where it lies. Its precision is what its metadata say, else that of its weighted
-        layers. Raises InputError if it is missing, EdgedistillError where it is damaged."""
-        package = read_package(path)
-        scheme = carried_scheme(package.metadata, path) or QuantScheme(precision=computed_precision(package))
-        return self.artifact(path, scheme, target, {"precision": scheme.label, **_facts(package)})
+        """What `open` gives, without the contract."""
+        return self.open(path, target).artifact
 
     def run(self, artifact: CompiledArtifact, batches: Iterable[Images]) -> Iterator[Logits]:
         """Logits float32 [B, classes] of each batch: on macOS by Core ML with all compute units, elsewhere by the
-        reference interpreter. Raises NotRunnableError where Core ML does not load the package, UnsupportedError naming
-        operations that the interpreter lacks."""
+        reference interpreter. Raises InputError for a damaged package and for images of another size, NotRunnableError where
+        Core ML does not load the package, UnsupportedError naming operations that the interpreter lacks."""
+        package = read_package(artifact.path)
         if self.computed_by is ComputedBy.REFERENCE:
             from edgedistill.formats.coreml.reference.interpreter import Interpreter
 
-            interpreter = Interpreter(read_package(artifact.path))
+            interpreter = Interpreter(package)
             return (
                 np.concatenate([_logits(interpreter.run({"image": image[None]})) for image in batch])
                 for batch in batches
             )
-        model = _load(artifact)
-        predictions = (model.predict([_feed(image) for image in batch]) for batch in batches)
+        model, sides = _load(artifact), signature(package)[0][0].shape
+        fitted = fitting(batches, (3, *sides), artifact.path.name)
+        predictions = (model.predict([_feed(image) for image in batch]) for batch in fitted)
         return (np.concatenate([_logits(one) for one in batch]) for batch in predictions)
 
     def profile(self, artifact: CompiledArtifact, inputs: Images | None, protocol: MeasurementProtocol) -> Profile:
@@ -134,8 +133,8 @@ class CoreMLFormat(ModelFormat):
 
     def inspect(self, artifact: CompiledArtifact) -> Inspection:
         """Read the package back, weights included. One that carries a contract is checked: hash, signature, metadata
-        and the arithmetic that its precision promises. Raises EdgedistillError where it is damaged, or with every check
-        that failed."""
+        and the arithmetic that its precision promises. Raises InputError where it is damaged, EdgedistillError with
+        every check that failed."""
         package = read_package(artifact.path)
         checks = list(check_package(package, artifact)) if CONTRACT_KEY in package.metadata else []
         if failed := [check for check in checks if not check.passed]:
@@ -264,10 +263,9 @@ def _parts(package: Package) -> dict[str, int]:
 
 
 def _versions(package: Package) -> dict[str, str]:
-    return {
-        "specification_version": str(package.spec.specificationVersion),
-        "minimum_deployment_target": DEPLOYMENT_TARGET,
-    }
+    version = package.spec.specificationVersion
+    systems = {int(target): target.name for target in import_coremltools().target}
+    return {"specification_version": str(version), "minimum_deployment_target": systems.get(version, "unknown")}
 
 
 FORMAT = CoreMLFormat

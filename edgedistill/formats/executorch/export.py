@@ -72,7 +72,7 @@ def lower_and_write(
     own = own_copy(program)
     if delegate is Delegate.XNNPACK:
         rewrite_for_xnnpack(own)
-    # The others choose their own precision when they convert.
+    # Other delegates choose the precision themselves when they convert.
     in_half = scheme.precision is Precision.FP16 and delegate is Delegate.XNNPACK
     take_uint8(own, torch.float16 if in_half else torch.float32)
     if in_half:

@@ -17,7 +17,6 @@ from edgedistill.base.errors import InputError, MissingDependencyError, Unsuppor
 from edgedistill.base.quiet import quiet
 from edgedistill.documents.specs import Delegate, Format, Precision
 from edgedistill.formats.coreml_sdk import DEPLOYMENT_TARGET, import_coremltools
-from edgedistill.formats.coreml_sdk import quiet as without_progress_bars
 from edgedistill.formats.origin import translating
 
 if TYPE_CHECKING:
@@ -53,7 +52,7 @@ def lower(
         lowering = import_executorch("executorch.exir").to_edge_transform_and_lower
         make = partial(lowering, program, partitioner=partitioners, constant_methods=entries)
 
-    with translating("ExecuTorch", program, Format.EXECUTORCH), quiet(), without_progress_bars():
+    with translating("ExecuTorch", program, Format.EXECUTORCH), quiet():
         return bytes(make().to_executorch().buffer)
 
 

@@ -79,9 +79,9 @@ class ExecuTorchMethod:
             enable_etdump=trace_folder is not None,
             program_verification=runtime.Verification.InternalConsistency,
         )
-        names = [self._program.get_method_name(index) for index in range(self._program.num_methods())]
-        if "forward" not in names:
-            raise RuntimeError(f"it has no method forward, but {', '.join(sorted(names)) or 'none'}")
+        methods = [self._program.get_method_name(index) for index in range(self._program.num_methods())]
+        if "forward" not in methods:
+            raise RuntimeError(f"it has no method forward, but {', '.join(sorted(methods)) or 'none'}")
         self._method = self._program.load_method("forward")
         meta = self._method.method_meta()
         count = meta.num_inputs()

@@ -86,9 +86,9 @@ def compute_in_half(program: ExportedProgram) -> None:
 
 
 def _lift_scalars(program: ExportedProgram) -> None:
-    """Scalars of additions and products become constants of float16. ExecuTorch makes them float32, and casts each of them
-    at every run."""
-    nodes = [node for node in program.graph.nodes if node.target in SCALAR_OPERATIONS]
+    """Scalars of additions and products in floating point become constants of float16. ExecuTorch makes them float32, and
+    casts each of them at every run."""
+    nodes = [node for node in program.graph.nodes if node.target in SCALAR_OPERATIONS and _gives_floats(node)]
     scalars = dict.fromkeys(a for node in nodes for a in node.args if isinstance(a, int | float))
     found = {
         scalar: add_constant(program, f"scalar_{i}", f"scalar_{i}", torch.tensor(scalar, dtype=torch.float16), i)
@@ -97,3 +97,9 @@ def _lift_scalars(program: ExportedProgram) -> None:
     for node in nodes:
         node.args = tuple(found[a] if isinstance(a, int | float) else a for a in node.args)
         node.target = _TENSOR_FORM.get(node.target, node.target)
+
+
+def _gives_floats(node: Node) -> bool:
+    """Whether a node gives floating point. Those that a rewrite put in without a value do."""
+    value = node.meta.get("val")
+    return value is None or bool(value.dtype.is_floating_point)

@@ -12,23 +12,22 @@ Batch norms are folded before scales are chosen, by `prepare_pt2e`.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 from torch.fx import GraphModule, Node
 
-from edgedistill.base.errors import InputError, UnsupportedError
+from edgedistill.base.arrays import Images
+from edgedistill.base.errors import UnsupportedError
 from edgedistill.base.units import format_percent
 from edgedistill.documents.artifacts import ExportedModel
 from edgedistill.documents.specs import Contract, Precision, QuantScheme
 from edgedistill.formats.executorch.export import lower_and_write
 from edgedistill.formats.executorch.lowering import import_executorch
+from edgedistill.formats.quantizer_checks import require_images, require_layers
 from edgedistill.networks.program.program import probe_images
 from edgedistill.networks.rounding.observers import activation_observer
 from edgedistill.networks.rounding.pt2e import as_input, fake_quantize
@@ -43,7 +42,7 @@ _SCALE_FLOOR = 2.0**-12
 
 def quantize_executorch(
     module: nn.Module,
-    calibration: NDArray[np.uint8],
+    calibration: Images,
     contract: Contract,
     scheme: QuantScheme,
     path: Path,
@@ -62,13 +61,8 @@ def quantize_executorch(
     if scheme.floating:
         raise ValueError(f"quantize_executorch makes integers, not {scheme.precision}")
     shape = (3, contract.resolution, contract.resolution)
-    if calibration.dtype != np.uint8 or calibration.shape[1:] != shape:
-        raise InputError(
-            f"calibration images are {calibration.dtype} {calibration.shape}, the model takes uint8 {shape}",
-            fix="give training images at the model's resolution",
-        )
-    if scheme.integer and len(calibration) == 0:
-        raise InputError("static int8 needs calibration images and got none", fix="raise [export] calibration_images")
+    if scheme.integer:
+        require_images(calibration, shape, "the model")
     import_executorch("executorch.exir")
     images = calibration if scheme.integer else probe_images(contract)
     quantized = fake_quantize(module, images, executorch_quantizer(scheme))
@@ -88,7 +82,8 @@ def executorch_quantizer(scheme: QuantScheme) -> Any:
     kept = scheme.kept if scheme.precision is Precision.MIXED else ()
 
     def annotate(self: Any, model: GraphModule) -> GraphModule:
-        _require_layers(model, kept)
+        layers = {_layer_name(node) for node in model.graph.nodes if node.target in _CONVOLUTIONS | _LINEAR}
+        require_layers(kept, {name for name in layers if name})
         annotated: GraphModule = vendor.XNNPACKQuantizer.annotate(self, model)
         return annotated
 
@@ -97,27 +92,18 @@ def executorch_quantizer(scheme: QuantScheme) -> Any:
     activation = replace(configuration.input_activation, observer_or_fake_quant_ctr=observer)
     quantizer = type("KeepingQuantizer", (vendor.XNNPACKQuantizer,), {"annotate": annotate})()
     quantizer.set_global(replace(configuration, input_activation=activation, output_activation=activation))
-    quantizer.set_filter_function(lambda node: layer_name(node) not in kept)
+    quantizer.set_filter_function(lambda node: _layer_name(node) not in kept)
     return quantizer
 
 
-def layer_name(node: Node) -> str | None:
+def _layer_name(node: Node) -> str | None:
     """Name of the layer that a node of a traced module computes, or whose weight it is: the weight's without its last part.
     None for nodes without weights."""
     if node.op == "get_attr":
         return str(node.target).rpartition(".")[0]
     if node.target in _CONVOLUTIONS | _LINEAR and isinstance(node.args[1], Node):
-        return layer_name(node.args[1])
+        return _layer_name(node.args[1])
     return None
-
-
-def _require_layers(model: GraphModule, kept: Collection[str]) -> None:
-    present = {layer_name(node) for node in model.graph.nodes if node.target in _CONVOLUTIONS | _LINEAR}
-    if unknown := sorted(set(kept) - {name for name in present if name}):
-        raise InputError(
-            f"layers to keep in floating point are not in the model: {', '.join(unknown)}",
-            fix=f"its layers are {', '.join(sorted(name for name in present if name)[:8])}, ...",
-        )
 
 
 def _dynamic_quantizer(scheme: QuantScheme) -> Any:

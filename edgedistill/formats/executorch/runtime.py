@@ -80,8 +80,11 @@ class ExecuTorchFormat(ModelFormat):
         )
 
     def open(self, path: Path, target: Target) -> Opened:
-        """A file with its contract."""
-        return Opened(self.adopt(path, target), carried_contract(read_pte(path).entries, path))
+        """A file with its contract; its precision is in its metadata, else read off the types of its values. Raises
+        InputError if it is not a program that can be used."""
+        program = read_pte(path)
+        artifact = self.artifact(path, program.scheme(path), target, _facts(program), _fallbacks(program))
+        return Opened(artifact, carried_contract(program.entries, path))
 
     def unsupported(self, model: ExportedModel, target: Target) -> tuple[Problem, ...]:
         """A file of another format, a target that does not take this one, operators outside of delegates for which the
@@ -111,10 +114,8 @@ class ExecuTorchFormat(ModelFormat):
         return self.artifact(final, model.scheme, target, _facts(program), _fallbacks(program))
 
     def adopt(self, path: Path, target: Target) -> CompiledArtifact:
-        """Any ExecuTorch program as an artifact, where it lies; its precision is in its metadata, else read off the types of
-        its values. Raises InputError if it is not a program that can be used."""
-        program = read_pte(path)
-        return self.artifact(path, program.scheme(path), target, _facts(program), _fallbacks(program))
+        """What `open` gives, without the contract."""
+        return self.open(path, target).artifact
 
     def run(self, artifact: CompiledArtifact, batches: Iterable[Images]) -> Iterator[Logits]:
         """Logits of each batch, image by image: the shipped programs take one. Raises InputError for a damaged file,

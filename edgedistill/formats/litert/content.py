@@ -1,6 +1,6 @@
 """What a LiteRT flatbuffer of our own making holds, changed between the converter and the file.
 
-Only for what the converter has just made: a foreign file goes through `runtimes.litert_file`, which trusts nothing.
+Only for what the converter has just made: a foreign file goes through `read_file` of file.py, which trusts nothing.
 """
 
 from __future__ import annotations

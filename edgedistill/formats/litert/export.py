@@ -64,7 +64,7 @@ def import_litert(module: str) -> Any:
 
 @contextmanager
 def quiet_litert() -> Iterator[None]:
-    """Without warnings, log records and the converter's progress lines. Errors pass."""
+    """Without warnings, log records and what the converter and the quantiser draw of their progress. Errors pass."""
     with variable(_SHOW_PROGRESS, "n"), quiet():
         yield
 
@@ -116,7 +116,8 @@ def to_content(program: ExportedProgram, contract: Contract) -> Content:
 def write_litert(
     content: Content, contract: Contract, path: Path, scheme: QuantScheme, *, build_hash: str
 ) -> ExportedModel:
-    """`content` with the contract's metadata, written to `path` whole or not at all."""
+    """`content` with the contract's metadata, written to `path` whole or not at all. Raises ValueError unless that ends in
+    `.tflite`."""
     if path.suffix != SUFFIX:
         raise ValueError(f"a LiteRT file ends in {SUFFIX}, not {path.name}")
     content.name_ends(contract.input_name, contract.output_name)

@@ -15,23 +15,21 @@ vit_tiny is 18 dB less noisy for it.
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from torch import nn
 
-from edgedistill.base.errors import InputError, Problem, UnsupportedError, first_line
+from edgedistill.base.arrays import Images
+from edgedistill.base.errors import UnsupportedError, first_line
 from edgedistill.documents.artifacts import ExportedModel
 from edgedistill.documents.specs import Calibration, Contract, Precision, QuantScheme
 from edgedistill.formats.litert.content import Content
 from edgedistill.formats.litert.export import import_litert, quiet_litert, to_content, write_litert
+from edgedistill.formats.quantizer_checks import require_images, require_layers
 from edgedistill.networks.program.program import to_program
 
 _SIGNATURE = "serving_default"
@@ -62,7 +60,7 @@ _INTEGER_KERNELS = (
 
 def quantize_litert(
     module: nn.Module,
-    calibration: NDArray[np.uint8],
+    calibration: Images,
     contract: Contract,
     scheme: QuantScheme,
     path: Path,
@@ -86,10 +84,10 @@ def quantize_litert(
     _check(calibration, contract, scheme)
     import_litert("ai_edge_quantizer.quantizer")
     content = to_content(to_program(module, contract), contract)
-    _check_kept(scheme.kept, content)
+    require_layers(scheme.kept, content.layers())
     recipe = _recipe(scheme, content)
     try:
-        with quiet_litert(), _without_bars():
+        with quiet_litert():
             images = calibration if scheme.integer else None
             quantized = _quantized(content.serialise(), recipe, images, contract.input_name)
     except MemoryError:
@@ -103,7 +101,7 @@ def quantize_litert(
     return write_litert(Content.parse(quantized), contract, path, used, build_hash=build_hash)
 
 
-def _check(calibration: NDArray[np.uint8], contract: Contract, scheme: QuantScheme) -> None:
+def _check(calibration: Images, contract: Contract, scheme: QuantScheme) -> None:
     if scheme.floating:
         raise UnsupportedError(f"quantize_litert does not make {scheme.precision}", fix="use export_litert")
     if not scheme.integer:
@@ -113,22 +111,7 @@ def _check(calibration: NDArray[np.uint8], contract: Contract, scheme: QuantSche
             f"ai-edge-quantizer reads ranges as smallest and largest values, not by {scheme.calibration}",
             fix="use calibration = minmax for litert",
         )
-    expected = (3, contract.resolution, contract.resolution)
-    if calibration.dtype != np.uint8 or calibration.shape[1:] != expected or not len(calibration):
-        raise InputError(
-            f"calibration images are {calibration.dtype} {calibration.shape}, the model takes uint8 {expected}",
-            fix="give at least one training image at the model's resolution",
-        )
-
-
-def _check_kept(kept: tuple[str, ...], content: Content) -> None:
-    layers = content.layers()
-    problems = []
-    for name in (layer for layer in kept if layer not in layers):
-        near = difflib.get_close_matches(name, layers, 1)
-        problems.append(Problem(name, "no layer of that name", f"did you mean {near[0]}?" if near else ""))
-    if problems:
-        raise InputError("the scheme keeps layers that the model does not have", problems=problems)
+    require_images(calibration, (3, contract.resolution, contract.resolution), "the model")
 
 
 def _recipe(scheme: QuantScheme, content: Content) -> Any:
@@ -157,7 +140,7 @@ def scope(layer: str) -> str:
     return rf"^{re.escape(layer)}(:\d+)?;"
 
 
-def _quantized(content: bytes, recipe: Any, calibration: NDArray[np.uint8] | None, input_name: str) -> bytes:
+def _quantized(content: bytes, recipe: Any, calibration: Images | None, input_name: str) -> bytes:
     quantizer = importlib.import_module("ai_edge_quantizer.quantizer")
     ranges = None if calibration is None else _ranges(content, recipe, calibration, input_name)
     result = quantizer.Quantizer(content, recipe.get_quantization_recipe()).quantize(
@@ -166,7 +149,7 @@ def _quantized(content: bytes, recipe: Any, calibration: NDArray[np.uint8] | Non
     return bytes(result.quantized_model)
 
 
-def _ranges(content: bytes, recipe: Any, calibration: NDArray[np.uint8], input_name: str) -> Any:
+def _ranges(content: bytes, recipe: Any, calibration: Images, input_name: str) -> Any:
     """Smallest and largest value of each tensor over all images. The quantiser's own average of each image's range clips: it
     cost 8 to 16 dB of signal to noise on students of three families."""
     calibrator = importlib.import_module("ai_edge_quantizer.calibrator")
@@ -175,19 +158,3 @@ def _ranges(content: bytes, recipe: Any, calibration: NDArray[np.uint8], input_n
     observer = calibrator.Calibrator(content, num_threads=1, qsv_update_func=widest)
     observer.calibrate({_SIGNATURE: feeds}, recipe)
     return observer.get_model_qsvs()
-
-
-@contextmanager
-def _without_bars() -> Iterator[None]:
-    """Without the calibrator's progress bar, for which it has no switch."""
-    bar = importlib.import_module("tqdm").tqdm
-    init = bar.__init__
-
-    def disabled(self: Any, *args: Any, **kwargs: Any) -> None:
-        init(self, *args, **{**kwargs, "disable": True})
-
-    bar.__init__ = disabled
-    try:
-        yield
-    finally:
-        bar.__init__ = init

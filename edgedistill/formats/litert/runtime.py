@@ -1,14 +1,13 @@
 """LiteRT on the CPU with XNNPACK: the file is the exported model itself, checked; it runs here and on every device with a
 CPU, Android's in the first place.
 
-No file reaches the native interpreter before `litert_file` has read it whole: the interpreter follows what a file says.
+No file reaches the native interpreter before `read_file` has read it whole: the interpreter follows what a file says.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from os import cpu_count
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
@@ -17,6 +16,7 @@ import numpy as np
 
 from edgedistill.base.arrays import Images, Logits
 from edgedistill.base.errors import InputError, Problem, UnsupportedError
+from edgedistill.base.machine import allowed_cpus
 from edgedistill.base.store import copy_atomic, tool_version
 from edgedistill.devices.session import MeasurementProtocol
 from edgedistill.devices.sessions import profile_file
@@ -30,6 +30,7 @@ from edgedistill.formats.running import fitting, over_threads
 
 _DELEGATE = "DELEGATE"
 _INTERPRETERS_BYTES = 2**30
+"""The files of all interpreters that run at once take no more than this, unless one alone does."""
 
 
 class LiteRTFormat(ModelFormat):
@@ -99,7 +100,7 @@ class LiteRTFormat(ModelFormat):
         threads, each with an interpreter of one thread: the result does not depend on the number of cores. Raises
         InputError for a damaged file, UnsupportedError for one that does not take uint8 images in NHWC."""
         shape = _image_shape(artifact.path, read_file(artifact.path))
-        copies = max(1, min(cpu_count() or 1, _INTERPRETERS_BYTES // artifact.bytes))
+        copies = max(1, min(len(allowed_cpus()), _INTERPRETERS_BYTES // artifact.bytes))
         free: SimpleQueue[Any] = SimpleQueue()
         for _ in range(copies):
             free.put(_load(artifact.path))
@@ -156,6 +157,7 @@ def _taken_and_left(path: Path, file: LiteRTFile) -> tuple[Counter[str], Counter
 
 
 def _fallbacks(taken: Counter[str], left: Counter[str]) -> Fallbacks:
+    """One CAST of those left is no fallback: it makes floats of the uint8 image."""
     slow = left - Counter({"CAST": 1})
     return Fallbacks(by="XNNPACK", operations=taken.total() + slow.total(), elsewhere=dict(slow))
 

@@ -8,10 +8,12 @@ from collections.abc import Iterator
 from typing import Any
 
 from edgedistill.documents.artifacts import Layer
+from edgedistill.formats.onnx.on_device import dtype
 
-# Operators with weights. Those on floats have their activations first among the inputs, then their weights; of those on
-# integers it is said where the weights stand, and what they compute in.
-_FLOATING = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+HEAVY = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+"""The operators that multiply floats: what a layer is. Among their inputs activations come first, then weights."""
+
+# Those that multiply integers: where their weights stand among the inputs, and what they compute in.
 _ON_INTEGERS = {
     "QLinearConv": (3, "int8"),
     "QLinearMatMul": (3, "int8"),
@@ -54,11 +56,16 @@ def tensor_bytes(tensor: Any) -> int:
     return _count(tensor) * itemsize // (2 if four_bits else 1)
 
 
+def domain_of(entry: Any) -> str:
+    """The domain of a node or of an imported opset, empty for ONNX's own, which has a second name."""
+    return "" if entry.domain == "ai.onnx" else str(entry.domain)
+
+
 def operators(graph: Any) -> Counter[tuple[str, str]]:
     """Nodes by (domain, operator), those of subgraphs included."""
     counts: Counter[tuple[str, str]] = Counter()
     for node in graph.node:
-        counts[("" if node.domain == "ai.onnx" else node.domain, node.op_type)] += 1
+        counts[(domain_of(node), node.op_type)] += 1
         for attribute in node.attribute:
             for inner in (attribute.g, *attribute.graphs):
                 counts += operators(inner)
@@ -68,7 +75,7 @@ def operators(graph: Any) -> Counter[tuple[str, str]]:
 def modules(graph: Any, domain: str, operator: str) -> Counter[str]:
     """The modules whose nodes call an operator, as our exporter names them (`MODULE/OPERATOR`); a node of another exporter
     stands for itself. Subgraphs are not entered."""
-    names = [node.name for node in graph.node if (node.domain, node.op_type) == (domain, operator)]
+    names = [node.name for node in graph.node if (domain_of(node), node.op_type) == (domain, operator)]
     return Counter(name.rpartition("/")[0] or name or "a node without a name" for name in names)
 
 
@@ -90,7 +97,7 @@ class _Layers:
 
     def found(self) -> Iterator[Layer]:
         for node in self.graph.node:
-            if node.op_type in _FLOATING:
+            if node.op_type in HEAVY:
                 yield from self._floating(node)
             elif node.op_type in _ON_INTEGERS:
                 place, arithmetic = _ON_INTEGERS[node.op_type]
@@ -159,14 +166,13 @@ def _kind(tensor: Any) -> str:
 
 
 def _type_name(number: int) -> str:
-    """NumPy's name of an ONNX type; ONNX's own for those that NumPy lacks."""
+    """NumPy's name of the ONNX type with this number; ONNX's own for those that NumPy lacks."""
     import onnx
 
     try:
-        name = str(onnx.TensorProto.DataType.Name(number)).lower()
+        return dtype(str(onnx.TensorProto.DataType.Name(number)).lower())
     except ValueError:
         return f"type {number}"
-    return {"float": "float32", "double": "float64"}.get(name, name)
 
 
 def _name(weight: str) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+from collections import Counter
 from pathlib import Path
 
 import onnx
@@ -15,11 +17,12 @@ from edgedistill.documents.artifacts import ExportedModel
 from edgedistill.documents.specs import Contract, Format, Precision, QuantScheme
 from edgedistill.formats.carried import carried_entries
 from edgedistill.formats.onnx.metadata import PROTOBUF_LIMIT_BYTES, too_large, write
-from edgedistill.formats.origin import name_nodes, translating
+from edgedistill.formats.origin import translating
 
 # torchlib, the exporter's own operator library, is written for 18: no version conversion runs, and every ONNX Runtime
 # since 1.14, TensorRT since 8.6 and onnxruntime-web take it.
 OPSET = 18
+_SCOPES = "pkg.torch.onnx.name_scopes"
 
 
 def export_onnx(program: ExportedProgram, contract: Contract, path: Path, *, build_hash: str) -> ExportedModel:
@@ -35,7 +38,7 @@ def export_onnx(program: ExportedProgram, contract: Contract, path: Path, *, bui
         raise too_large(weights_bytes)
     proto = _translate(program, contract)
     _check_signature(proto, contract)
-    name_nodes(proto)
+    _name_nodes(proto)
     _take_uint8(proto)
     _pool_globally(proto)
     scheme = QuantScheme(precision=Precision.FP32)
@@ -65,6 +68,19 @@ def _check_signature(proto: onnx.ModelProto, contract: Contract) -> None:
             f"the exported graph has inputs {inputs} and outputs {outputs}",
             fix=f"the model takes one tensor ({contract.input_name}) and gives one ({contract.output_name})",
         )
+
+
+def _name_nodes(proto: onnx.ModelProto) -> None:
+    """Call the nodes that torch's exporter made `MODULE/OPERATOR`, as profiles, engines and complaints then do. In place;
+    nodes without a module keep their names."""
+    taken: Counter[str] = Counter()
+    for node in proto.graph.node:
+        scopes = next((entry.value for entry in node.metadata_props if entry.key == _SCOPES), "[]")
+        modules = ast.literal_eval(scopes)[:-1]
+        if modules and modules[-1]:
+            name = f"{modules[-1]}/{node.op_type}"
+            taken[name] += 1
+            node.name = name if taken[name] == 1 else f"{name}_{taken[name]}"
 
 
 def _take_uint8(proto: onnx.ModelProto) -> None:

@@ -13,19 +13,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import onnx
-from numpy.typing import NDArray
 
-from edgedistill.base.errors import InputError
+from edgedistill.base.arrays import Images
 from edgedistill.base.quiet import quiet
 from edgedistill.documents.artifacts import ExportedModel
 from edgedistill.documents.specs import Precision, QuantScheme
 from edgedistill.formats.format import IntegerStyle
-from edgedistill.formats.onnx.layers import HEAVY, layer_names, nodes_of, require_layers
+from edgedistill.formats.onnx.content import HEAVY
+from edgedistill.formats.onnx.layers import layer_names, nodes_of
 from edgedistill.formats.onnx.metadata import read_metadata, write
 from edgedistill.formats.onnx.ranges import read_ranges
 from edgedistill.formats.onnx_file import load
+from edgedistill.formats.quantizer_checks import require_images, require_layers
 
 if TYPE_CHECKING:
     from onnxruntime.quantization import QuantType  # type: ignore[import-untyped]
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 def to_int8(
     model: ExportedModel,
-    calibration: NDArray[np.uint8],
+    calibration: Images,
     scheme: QuantScheme,
     folder: Path,
     style: IntegerStyle = IntegerStyle.X86,
@@ -50,7 +50,7 @@ def to_int8(
     with tempfile.TemporaryDirectory() as scratch, quiet():
         prepared = prepare(model, calibration, scheme, Path(scratch), style)
         kept = scheme.kept if scheme.precision is Precision.MIXED else ()
-        require_layers(prepared.layers, kept)
+        require_layers(kept, prepared.layers.values())
         quantized = prepared.quantized(exclude=nodes_of(prepared.graph, prepared.layers, kept))
     suffix = f"{scheme.label}-tensorrt" if style is IntegerStyle.TENSORRT else scheme.label
     path = folder / f"{model.path.stem.removesuffix('.fp32')}.{suffix}.onnx"
@@ -94,23 +94,13 @@ class Prepared:
 
 
 def prepare(
-    model: ExportedModel, calibration: NDArray[np.uint8], scheme: QuantScheme, scratch: Path, style: IntegerStyle
+    model: ExportedModel, calibration: Images, scheme: QuantScheme, scratch: Path, style: IntegerStyle
 ) -> Prepared:
     """Optimise `model` and read its ranges off uint8 images [n, 3, R, R]; files go to `scratch`. Raises InputError where the
     images do not fit the model."""
     from onnxruntime.quantization.shape_inference import quant_pre_process  # type: ignore[import-untyped]
 
-    expected = model.inputs[0].shape[1:]
-    if (
-        calibration.dtype != np.uint8
-        or calibration.ndim != 4
-        or calibration.shape[1:] != expected
-        or not len(calibration)
-    ):
-        raise InputError(
-            f"calibration images are {calibration.dtype} {calibration.shape}, {model.path.name} takes uint8 {expected}",
-            fix="give at least one training image at the model's resolution",
-        )
+    require_images(calibration, model.inputs[0].shape[1:], model.path.name)
     path = scratch / "prepared.onnx"
     # Shapes are static, so ONNX's own inference finds them all; the symbolic one takes seconds and finds no more.
     quant_pre_process(model.path, path, skip_symbolic_shape=True)

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Collection, Mapping
 
 import onnx
 
-from edgedistill.base.errors import InputError, Problem
-
-HEAVY = ("Conv", "ConvTranspose", "Gemm", "MatMul")
-"""The operators that multiply: what a layer is. Everything else between them goes with them."""
+from edgedistill.formats.onnx.content import HEAVY
 
 
 def readers_of(graph: onnx.GraphProto) -> dict[str, list[onnx.NodeProto]]:
@@ -56,14 +52,3 @@ def nodes_of(graph: onnx.GraphProto, layers: Mapping[str, str], chosen: Collecti
             inside.update(node.output)
             names.append(node.name)
     return names
-
-
-def require_layers(layers: Mapping[str, str], kept: Collection[str]) -> None:
-    """Raises InputError naming every layer of `kept` that is not there."""
-    known = sorted(set(layers.values()))
-    problems = []
-    for name in sorted(set(kept) - set(known)):
-        near = difflib.get_close_matches(name, known, 1)
-        problems.append(Problem(name, "no layer of that name", f"did you mean {near[0]}?" if near else ""))
-    if problems:
-        raise InputError("the scheme keeps layers that the model does not have", problems=problems)

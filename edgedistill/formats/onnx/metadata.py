@@ -46,7 +46,7 @@ def write(proto: onnx.ModelProto, path: Path, scheme: QuantScheme, metadata: Map
     so that equal weights give equal bytes. Raises UnsupportedError above protobuf's 2 GiB."""
     if proto.ByteSize() > PROTOBUF_LIMIT_BYTES:
         raise too_large(proto.ByteSize())
-    strip(proto)
+    _strip(proto)
     entries = sorted({**metadata, SCHEME_KEY: scheme.model_dump_json()}.items())
     onnx.helper.set_model_props(proto, dict(entries))
     proto.producer_name, proto.producer_version = "edgedistill", tool_version("edgedistill")
@@ -63,7 +63,7 @@ def write(proto: onnx.ModelProto, path: Path, scheme: QuantScheme, metadata: Map
     )
 
 
-def strip(proto: onnx.ModelProto) -> None:
+def _strip(proto: onnx.ModelProto) -> None:
     """Removes doc strings and the metadata of nodes, values and initialisers (the exporter's stack traces and tensor
     notes), in place."""
     graph = proto.graph
@@ -76,9 +76,9 @@ def strip(proto: onnx.ModelProto) -> None:
             del item.metadata_props[:]
 
 
-def too_large(weights_bytes: int) -> UnsupportedError:
+def too_large(model_bytes: int) -> UnsupportedError:
     """The error for a model that one protobuf file cannot hold."""
     return UnsupportedError(
-        f"the model has {weights_bytes / 2**30:.1f} GiB; one ONNX file holds at most 2 GiB",
+        f"the model has {model_bytes / 2**30:.1f} GiB; one ONNX file holds at most 2 GiB",
         fix="use a smaller model; a file with its weights beside it is no single artifact that an app can ship",
     )

@@ -11,6 +11,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from edgedistill.base.arrays import Images
 from edgedistill.documents.specs import Calibration
 from edgedistill.networks.rounding.ranges import chosen_range
 
@@ -19,9 +20,7 @@ _CHUNK = 16
 """So many images' activations are held at a time."""
 
 
-def read_ranges(
-    path: Path, calibration: NDArray[np.uint8], method: Calibration, op_types: list[str], scratch: Path
-) -> Any:
+def read_ranges(path: Path, calibration: Images, method: Calibration, op_types: list[str], scratch: Path) -> Any:
     """The range of every activation of the operators `op_types` in the model at `path`, over uint8 images [n, 3, R, R], as
     ONNX Runtime's TensorsData.
 
@@ -64,13 +63,13 @@ def _chosen(
     )
 
 
-def _reader(name: str, images: NDArray[np.uint8]) -> Any:
+def _reader(name: str, images: Images) -> Any:
     from onnxruntime.quantization import CalibrationDataReader
 
     feeds = iter([{name: image[None]} for image in images])
 
     class Reader(CalibrationDataReader):  # type: ignore[misc]
-        def get_next(self) -> dict[str, NDArray[np.uint8]] | None:
+        def get_next(self) -> dict[str, Images] | None:
             return next(feeds, None)
 
     return Reader()

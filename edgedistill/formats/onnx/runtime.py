@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 
 from edgedistill.base.arrays import Images, Logits
 from edgedistill.base.errors import InputError, Problem, TrialFailure, UnsupportedError, first_line
+from edgedistill.base.machine import allowed_cpus
 from edgedistill.base.store import copy_atomic, tool_version
 from edgedistill.devices.session import MeasurementProtocol
 from edgedistill.devices.sessions import profile_file
@@ -26,15 +26,14 @@ from edgedistill.documents.artifacts import (
 from edgedistill.documents.specs import ComputedBy, Format, Precision, QuantScheme, Target
 from edgedistill.formats.carried import carried_scheme
 from edgedistill.formats.format import Conversion, ModelFormat, Opened, signature_problems
-from edgedistill.formats.onnx.content import layers, modules, operators, tensor_bytes, tensors
-from edgedistill.formats.onnx.on_device import dtype, errors
+from edgedistill.formats.onnx.checks import file_problems, kernel_problems, load_problems, refusals
+from edgedistill.formats.onnx.content import layers, operators, tensor_bytes, tensors
+from edgedistill.formats.onnx.on_device import dtype
 from edgedistill.formats.onnx.session import PROVIDER, session
-from edgedistill.formats.origin import listed_modules
+from edgedistill.formats.onnx_file import load
 from edgedistill.formats.precisions import precision_of, settled_scheme
 from edgedistill.formats.running import over_threads
 from edgedistill.networks.rounding.damage import LayerDamage
-
-_AGAIN = "export it again"
 
 
 class OnnxFormat(ModelFormat):
@@ -87,33 +86,19 @@ class OnnxFormat(ModelFormat):
 
     def unsupported(self, model: ExportedModel, target: Target) -> tuple[Problem, ...]:
         """Operators (by domain and opset) for which this ONNX Runtime has no CPU kernel, and weights kept outside the file.
-        Types are not looked at: `compile` loads the model, and that fails where a type has no kernel."""
+        Types are not looked at: `compile` loads the model, and that fails where a type has no kernel. Raises InputError for
+        a file that cannot be read."""
         if model.format is not Format.ONNX:
             return (Problem(str(model.path), f"is {model.format}, not onnx", "export it as onnx"),)
-        graph_file = _read(model.path)
-        opsets = {entry.domain: entry.version for entry in graph_file.opset_import}
-        problems = [
-            Problem(
-                f"{model.path.name}: {count} x {domain + '.' if domain else ''}{operator}",
-                f"ONNX Runtime {tool_version('onnxruntime')} has no CPU kernel for it at opset {opsets.get(domain, '?')} "
-                f"(used by {listed_modules(modules(graph_file.graph, domain, operator))})",
-                "export with another opset, or replace the operator in the model",
-            )
-            for (domain, operator), count in sorted(operators(graph_file.graph).items())
-            if not _has_kernel(domain, operator, opsets.get(domain, 1))
-            and (domain, operator) not in {(f.domain, f.name) for f in graph_file.functions}
-        ]
-        if any(tensor.data_location == tensor.EXTERNAL for tensor in graph_file.graph.initializer):
-            problems.append(Problem(str(model.path), "keeps weights in a second file", "export with weights inside"))
-        return tuple(problems)
+        return tuple(kernel_problems(load(model.path, weights=False), model.path))
 
     def compile(self, model: ExportedModel, target: Target, folder: Path) -> CompiledArtifact:
         """Check the model (onnx.checker, signature as the exporter stated it, kernels, a load) and copy it into `folder`.
         Raises UnsupportedError with every problem found."""
         problems = (
-            _check(model.path)
+            file_problems(model.path)
             or [*self.unsupported(model, target)]
-            or _load_problems(model.path)
+            or load_problems(model.path)
             or signature_problems(model, *_signature(session(model.path)))
         )
         if problems:
@@ -125,14 +110,16 @@ class OnnxFormat(ModelFormat):
     def adopt(self, path: Path, target: Target) -> CompiledArtifact:
         """Any ONNX file as an artifact, where it lies; its precision is read off its layers. Raises InputError
         if it is not a file that ONNX accepts, or says another precision than it has."""
+        from edgedistill.formats.onnx.metadata import read_metadata
+
         if not path.is_file():
             raise InputError(f"{path} {'is a folder' if path.is_dir() else 'does not exist'}", fix="name an .onnx file")
-        if problems := _check(path):
+        if problems := file_problems(path):
             raise InputError(f"{path} is not a valid ONNX model", problems=problems)
-        model = _read(path)
-        carried = carried_scheme({entry.key: entry.value for entry in model.metadata_props}, path)
+        model = load(path, weights=False)
         found = layers(model.graph)
-        return self.artifact(path, settled_scheme(carried, precision_of(found), found, path), target)
+        scheme = settled_scheme(carried_scheme(read_metadata(model), path), precision_of(found), found, path)
+        return self.artifact(path, scheme, target)
 
     def run(self, artifact: CompiledArtifact, batches: Iterable[Images]) -> Iterator[Logits]:
         """Logits of each batch. The shipped graphs take one image at a time, so the images of a batch are spread over
@@ -141,7 +128,7 @@ class OnnxFormat(ModelFormat):
         of images, TrialFailure where ONNX Runtime refuses the file, or an image."""
         try:
             loaded = session(artifact.path)
-        except _refusals() as error:
+        except refusals() as error:
             raise TrialFailure(
                 f"ONNX Runtime does not load {artifact.path.name}: {first_line(error)}",
                 fix="export it with another precision or opset",
@@ -153,13 +140,12 @@ class OnnxFormat(ModelFormat):
                 f"{artifact.path.name} takes {taken}, not one tensor of images", fix="export it with one input"
             )
         signature = signatures[0]
-        workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         fixed = signature.shape[0] if isinstance(signature.shape[0], int) else None
 
         def infer(images: Images) -> Any:
             try:
                 output = loaded.run(None, {signature.name: images})[0]
-            except _refusals() as error:
+            except refusals() as error:
                 raise TrialFailure(
                     f"ONNX Runtime cannot run {artifact.path.name}: {first_line(error)}",
                     fix="export it again, for inputs of the size that it states",
@@ -171,7 +157,7 @@ class OnnxFormat(ModelFormat):
                 )
             return output
 
-        return over_threads(infer, batches, workers, fixed)
+        return over_threads(infer, batches, len(allowed_cpus()), fixed)
 
     def profile(self, artifact: CompiledArtifact, inputs: Images | None, protocol: MeasurementProtocol) -> Profile:
         """Sessions of the device's agent, which loads this very file."""
@@ -180,9 +166,9 @@ class OnnxFormat(ModelFormat):
 
     def inspect(self, artifact: CompiledArtifact) -> Inspection:
         """Checker and load, then what the graph holds and which provider computes it."""
-        if problems := _check(artifact.path):
+        if problems := file_problems(artifact.path):
             return Inspection(checks=(f"onnx.checker: {problems[0].what}",))
-        model, problems = _read(artifact.path), _load_problems(artifact.path)
+        model, problems = load(artifact.path, weights=False), load_problems(artifact.path)
         loads = f"does not load it: {problems[0].what}" if problems else "loads it on the CPU"
         seen = Inspection(
             checks=("onnx.checker accepts the file", f"ONNX Runtime {tool_version('onnxruntime')} {loads}"),
@@ -216,95 +202,6 @@ def _assigned(path: Path) -> Fallbacks:
     nodes = [(part.ep_name, node.op_type) for part in assignment() for node in part.get_nodes()]
     elsewhere = Counter(f"{kind} ({provider})" for provider, kind in nodes if provider != PROVIDER)
     return Fallbacks(by=PROVIDER, operations=len(nodes), elsewhere=dict(elsewhere))
-
-
-# -- reading ----------------------------------------------------------------------------------------------------
-
-
-def _read(path: Path) -> Any:
-    import onnx
-
-    return onnx.load(str(path), load_external_data=False)
-
-
-def _check(path: Path) -> list[Problem]:
-    """What is wrong with a file: weights kept outside its folder, or beyond the end of theirs, before anything opens them;
-    then what onnx.checker has to say. It is given the path, since a model in memory is limited to 2 GiB."""
-    import onnx
-    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
-
-    try:
-        model = _read(path)
-        # The checker's C++ reader takes some truncated files for empty models.
-        if not model.graph.node:
-            return [Problem(str(path), "holds no operators", _AGAIN)]
-        if problems := [*_external_problems(model, path)]:
-            return problems
-        del model
-        onnx.checker.check_model(str(path))
-    # What the checker's C++ code throws comes as a RuntimeError, an encoding that is none as a ValueError.
-    except (onnx.checker.ValidationError, DecodeError, OSError, RuntimeError, ValueError) as error:
-        return [Problem(str(path), first_line(error), _AGAIN)]
-    return []
-
-
-def _external_problems(model: Any, path: Path) -> Iterator[Problem]:
-    """Weights in second files that are not files beside the model, or do not hold what is looked for in them."""
-    folder = path.absolute().parent.resolve()
-    for tensor in tensors(model):
-        if tensor.data_location != tensor.EXTERNAL and not tensor.external_data:
-            continue
-        entries = {entry.key: entry.value for entry in tensor.external_data}
-        name, location = ascii(tensor.name[:80])[1:-1], entries.get("location", "")
-        file = (folder / location).resolve() if location and "\0" not in location else folder
-        if file == folder or not file.is_relative_to(folder) or not file.is_file():
-            yield Problem(
-                name,
-                f"keeps its values in {location[:80]!a}, which is no file in the model's folder",
-                "save the model again with its weights inside",
-            )
-            continue
-        offset, length = (int(entries.get(key) or 0) for key in ("offset", "length"))
-        needed = max(length, tensor_bytes(tensor))
-        if offset < 0 or length < 0 or offset + needed > file.stat().st_size:
-            yield Problem(
-                name,
-                f"wants {needed:,} bytes at {offset:,} of {file.name}, which has {file.stat().st_size:,}",
-                "copy both files again",
-            )
-
-
-def _refusals() -> tuple[type[Exception], ...]:
-    """What ONNX Runtime raises for a file or an input that it does not take."""
-    return (*errors(), ValueError)
-
-
-def _load_problems(path: Path) -> list[Problem]:
-    try:
-        session(path)
-    except _refusals() as error:
-        return [Problem(str(path), first_line(error), "export with another precision or opset")]
-    return []
-
-
-def _has_kernel(domain: str, operator: str, opset: int) -> bool:
-    """Whether the CPU provider has a kernel of this operator for the version that `opset` means, or can expand it."""
-    import onnx
-    from onnxruntime.capi import onnxruntime_pybind11_state as state  # type: ignore[import-untyped]
-
-    version = opset
-    if onnx.defs.has(operator, max_inclusive_version=opset, domain=domain):
-        schema: Any = onnx.defs.get_schema(operator, max_inclusive_version=opset, domain=domain)
-        if schema.has_function or schema.has_context_dependent_function:
-            return True
-        version = schema.since_version
-    return any(
-        kernel.op_name == operator
-        and kernel.domain == domain
-        and kernel.version_range[0] <= version
-        and version <= kernel.version_range[1]
-        for kernel in state.get_all_opkernel_def()
-    )
 
 
 def _signature(loaded: Any) -> tuple[tuple[TensorSignature, ...], tuple[TensorSignature, ...]]:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-from numpy.typing import NDArray
 
+from edgedistill.base.arrays import Images, Logits
 from edgedistill.base.quiet import quiet
 from edgedistill.documents.artifacts import ExportedModel
 from edgedistill.documents.specs import QuantScheme
@@ -17,12 +17,12 @@ from edgedistill.formats.onnx.int8 import prepare
 from edgedistill.formats.onnx.layers import nodes_of
 from edgedistill.formats.onnx.session import session
 from edgedistill.formats.onnx_file import load
-from edgedistill.networks.rounding.damage import LayerDamage, Logits, ranked
+from edgedistill.networks.rounding.damage import LayerDamage, ranked
 
 
 def rank_layers(
     model: ExportedModel,
-    calibration: NDArray[np.uint8],
+    calibration: Images,
     scheme: QuantScheme,
     style: IntegerStyle,
     *,
@@ -45,7 +45,7 @@ def rank_layers(
         return ranked(dict.fromkeys(prepared.layers.values()), reference, alone)
 
 
-def _run(proto: onnx.ModelProto, images: NDArray[np.uint8]) -> Logits:
+def _run(proto: onnx.ModelProto, images: Images) -> Logits:
     loaded = session(proto.SerializeToString())
     name = loaded.get_inputs()[0].name
     return np.concatenate([loaded.run(None, {name: image[None]})[0] for image in images])

@@ -97,7 +97,6 @@ def profile_engine(
 ) -> Profile:
     """Latency at batch 1 from host memory to host memory, in this process: the GPU does the work, and the driver's start-up
     that a fresh process would add is no part of it. Seeded random images where `inputs` is None."""
-
     measuring = replace(protocol, execute=lambda job: _session(artifact, made_by, inputs, job, protocol))
     return take_session(artifact, protocol.job(artifact), measuring)
 

@@ -20,7 +20,7 @@ def linear_as_convolution(proto: onnx.ModelProto) -> int:
             continue
         maker = makers.get(node.input[1])
         stored = constants.get(maker.input[0] if maker and maker.op_type == "DequantizeLinear" else node.input[1])
-        if stored is None or len(stored.dims) != 2 or readers.count(stored.name) != 1:
+        if stored is None or len(stored.dims) != 2 or any(readers.count(n) != 1 for n in (stored.name, node.input[1])):
             continue
         outputs, inputs = stored.dims
         stored.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(stored)[:, :, None, None], stored.name))

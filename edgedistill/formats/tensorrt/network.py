@@ -68,7 +68,7 @@ def _found(layers: list[Any], makers: dict[str, Any], trt: Any) -> Iterator[Laye
 
 
 def _dequantised(tensor: Any, makers: dict[str, Any]) -> bool:
-    """Whether a tensor was integers a moment ago; the builder moves what only reshapes to before that."""
+    """Whether a tensor was dequantised, then at most reshaped: the builder moves what only reshapes in front of that."""
     while (maker := makers.get(tensor.name)) is not None and maker.type.name == "SHUFFLE":
         tensor = maker.get_input(0)
     return maker is not None and maker.type.name == "DEQUANTIZE"

@@ -9,26 +9,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from edgedistill.base.arrays import Images, Logits
 from edgedistill.base.errors import MissingDependencyError, Problem, UnsupportedError
-from edgedistill.base.store import file_sha256, size_bytes, tool_version, write_atomic
+from edgedistill.base.store import file_sha256, write_atomic
 from edgedistill.devices.session import MeasurementProtocol, NotRunnableError
 from edgedistill.documents.artifacts import CompiledArtifact, ExportedModel, Fallbacks, Inspection, Profile
-from edgedistill.documents.specs import ComputedBy, Format, Precision, QuantScheme, Target
-from edgedistill.formats.format import IntegerStyle, ModelFormat, Opened, counted
-from edgedistill.formats.onnx_file import load
-from edgedistill.formats.tensorrt.graph import linear_as_convolution
-from edgedistill.formats.tensorrt.network import output_types, seen_network
+from edgedistill.documents.specs import ComputedBy, Format, QuantScheme, Target
+from edgedistill.formats.format import IntegerStyle, ModelFormat, Opened
+from edgedistill.formats.tensorrt.build import build_engine, listed, parser_problems
 from edgedistill.formats.tensorrt.record import engine_record, open_engine
-from edgedistill.formats.tensorrt.vendor import Vendor, local_capability, named_vendor, vendor, vendor_log
+from edgedistill.formats.tensorrt.vendor import Vendor, local_capability, named_vendor, vendor
 
 _WHERE = "run it on a machine with such a GPU, or use the ONNX file that it was built from"
-_TURING = 75
-_LOG_LINES_KEPT = 20
 
 
 def trtexec_command(onnx: str, scheme: QuantScheme) -> str:
@@ -46,6 +40,7 @@ class TensorRTFormat(ModelFormat):
     suffixes = (".engine", ".plan")
     computed_by = ComputedBy.DEVICE
     in_this_process = True
+    tools = ("onnx",)
 
     @property
     def portable(self) -> Format:
@@ -78,8 +73,7 @@ class TensorRTFormat(ModelFormat):
         if problem := _other_format(model) or _built_on_device(model, target):
             return (problem,)
         made_by = vendor()
-        builder = made_by.module.Builder(vendor_log(made_by.name))
-        problems = _parsed(made_by, builder, model.path.read_bytes())[2]
+        problems = parser_problems(made_by, model.path.read_bytes())
         return (*problems, *_capability_problems(made_by, model, capabilities_for(target), target))
 
     def compile(self, model: ExportedModel, target: Target, folder: Path) -> CompiledArtifact:
@@ -100,25 +94,16 @@ class TensorRTFormat(ModelFormat):
         if problems := _capability_problems(made_by, model, capabilities, target):
             raise UnsupportedError(f"no TensorRT engine can be built for {target.name}", problems=problems)
         began = time.monotonic()
-        built = _build_for_all(made_by, model, capabilities)
+        built = build_engine(made_by, model, capabilities)
         path = folder / f"{model.path.stem}.engine"
         write_atomic(path, built.engine)
         record = built.record | {"build_seconds": f"{time.monotonic() - began:.2f}", "onnx_sha256": model.sha256}
-        return CompiledArtifact(
-            path=path,
-            format=Format.TENSORRT,
-            scheme=model.scheme,
-            target=target.name,
-            toolchain={made_by.name: made_by.version, "onnx": tool_version("onnx")},
-            sha256=file_sha256(path),
-            bytes=size_bytes(path),
-            record=record,
-            # The builder takes the whole network or refuses: an engine hands nothing back to the CPU.
-            fallbacks=Fallbacks(
-                by="TensorRT on the GPU", operations=sum(built.network.operations.values()), elsewhere={}
-            ),
-            handed_over=built.network,
-        )
+        # The builder takes the whole network or refuses: an engine hands nothing back to the CPU.
+        operations = sum(built.network.operations.values())
+        fallbacks = Fallbacks(by="TensorRT on the GPU", operations=operations, elsewhere={})
+        artifact = self.artifact(path, model.scheme, target, record, fallbacks)
+        toolchain = {made_by.name: made_by.version} | artifact.toolchain
+        return artifact.model_copy(update={"toolchain": toolchain, "handed_over": built.network})
 
     def run(self, artifact: CompiledArtifact, batches: Iterable[Images]) -> Iterator[Logits]:
         """Logits of each batch, image by image on the GPU. Raises NotRunnableError before the first batch."""
@@ -201,105 +186,12 @@ def _capability_problems(
         here = local_capability()
         known = set() if here is None else {here}
         where = f"{made_by.name} {made_by.version} on this machine's GPU"
-    able = f"{where} builds for compute capabilities {_listed(sorted(known))}"
+    able = f"{where} builds for compute capabilities {listed(sorted(known))}"
     return tuple(
         Problem(target.name, f"{able}, not for {capability}", on_device)
         for capability in wanted
         if capability not in known
     )
-
-
-# -- building ---------------------------------------------------------------------------------------------------------
-
-
-def _parsed(made_by: Vendor, builder: Any, onnx_bytes: bytes) -> tuple[Any, Any, tuple[Problem, ...]]:
-    """The network, its parser, and the parser's errors. The parser is returned to stay alive: the network reads the weights
-    that it holds."""
-    strongly_typed = made_by.module.NetworkDefinitionCreationFlag.STRONGLY_TYPED
-    network = builder.create_network(0 if made_by.ahead_of_time else 1 << int(strongly_typed))
-    parser = made_by.module.OnnxParser(network, vendor_log(made_by.name))
-    if parser.parse(onnx_bytes):
-        return network, parser, ()
-    return (
-        network,
-        parser,
-        tuple(
-            Problem(f"{error.node_operator()} {error.node_name()}".strip(), _sentence(str(error.desc())))
-            for error in map(parser.get_error, range(parser.num_errors))
-        ),
-    )
-
-
-def _sentence(description: str) -> str:
-    """One line, without what the parser adds about a missing GPU: it parses without one."""
-    return " ".join(line.strip() for line in description.splitlines() if "catchCudaError" not in line)
-
-
-@dataclass(frozen=True)
-class _Built:
-    """An engine, its builder's record, and the network that the builder was given."""
-
-    engine: bytes
-    record: dict[str, str]
-    network: Inspection
-
-
-def _build_for_all(made_by: Vendor, model: ExportedModel, capabilities: Sequence[int]) -> _Built:
-    built = _build(made_by, model, capabilities)
-    if isinstance(built, _Built):
-        return built
-    alone = {c: _build(made_by, model, [c]) for c in capabilities} if len(capabilities) > 1 else {}
-    able = [c for c, one in alone.items() if isinstance(one, _Built)]
-    if able and len(able) < len(capabilities):
-        part = _build(made_by, model, able)
-        if isinstance(part, _Built):
-            left_out = "; ".join(f"{c}: {' '.join(why)}" for c, why in alone.items() if not isinstance(why, _Built))
-            return replace(part, record=part.record | {"capabilities_left_out": left_out})
-    raise UnsupportedError(
-        f"{made_by.name} {made_by.version} cannot build an engine from {model.path.name}",
-        problems=[Problem(f"compute capabilities {_listed(capabilities)}", line) for line in built],
-        fix="leave tensorrt out of `formats`, or replace the operation that it names",
-    )
-
-
-def _build(made_by: Vendor, model: ExportedModel, capabilities: Sequence[int]) -> _Built | list[str]:
-    """The engine, or the builder's errors. Raises UnsupportedError where parsing fails."""
-    trt, log = made_by.module, vendor_log(made_by.name)
-    log.lines.clear()
-    proto = load(model.path)
-    # tensorrt_rtx 1.7 has no fp32 matrix product for Turing, but has the convolution that is the same sum.
-    lacks_product = made_by.ahead_of_time and _TURING in capabilities and model.scheme.precision is not Precision.FP16
-    rewritten = linear_as_convolution(proto) if lacks_product else 0
-    builder = trt.Builder(log)
-    network, parser, problems = _parsed(made_by, builder, proto.SerializeToString())
-    if problems:
-        raise UnsupportedError(f"{made_by.name} cannot read {model.path.name}", problems=problems)
-    given = seen_network(network, trt)
-    config = builder.create_builder_config()
-    if made_by.ahead_of_time:
-        config.num_compute_capabilities = len(capabilities)
-        for index, capability in enumerate(capabilities):
-            config.set_compute_capability(getattr(trt.ComputeCapability, f"SM{capability}"), index)
-    serialized = builder.build_serialized_network(network, config)
-    del parser
-    if serialized is None:
-        error = int(trt.ILogger.ERROR)
-        return [text for severity, text in log.lines if severity <= error] or ["the builder gave no reason"]
-    record = {
-        "builder": f"{made_by.name} {made_by.version}",
-        "capabilities": _listed(capabilities),
-        "onnx_nodes": str(len(proto.graph.node)),
-        "layers": counted(given.operations),
-        "layers_by_output_type": counted(output_types(network)),
-        "log": "\n".join(text for _, text in log.lines[-_LOG_LINES_KEPT:]),
-    }
-    if rewritten:
-        record["rewritten"] = f"{rewritten} linear as 1x1 convolution, for compute capability {_TURING}"
-    return _Built(bytes(serialized), record, given)
-
-
-def _listed(capabilities: Iterable[int]) -> str:
-    return ", ".join(map(str, capabilities))
 
 
 # -- running ----------------------------------------------------------------------------------------------------------
@@ -316,7 +208,7 @@ def _usable_vendor(artifact: CompiledArtifact) -> Vendor:
     if str(here) not in wanted.split(", "):
         raise NotRunnableError(f"{needs}; this machine's has {here}", fix=_WHERE)
     try:
-        return named_vendor(artifact.record["builder"].split()[0])
+        return named_vendor(artifact.record["builder"].partition(" ")[0])
     except MissingDependencyError as error:
         raise NotRunnableError(f"the engine needs the package that built it: {error.message}", fix=error.fix) from error
 

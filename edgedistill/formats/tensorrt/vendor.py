@@ -60,8 +60,8 @@ def named_vendor(name: str) -> Vendor:
 
 @cache
 def vendor_log(name: str) -> Any:
-    """The one logger of a vendor's package: `.lines` holds (severity, text), least severe last. TensorRT keeps the first
-    logger it is given for the life of the process, so there is one."""
+    """The one logger of a vendor's package: `.lines` holds the (severity, text) of warnings and errors in the order in which
+    they came; 0 is the most severe. TensorRT keeps the first logger that it is given as long as the process lives."""
     trt = named_vendor(name).module
 
     class Log(trt.ILogger):  # type: ignore[misc, name-defined]

@@ -25,13 +25,12 @@ def plan(spec: StudentSpec) -> StudentPlan:
 
 def assemble(plan: StudentPlan, classes: int, merged: bool) -> Network:
     """The network of `plan`. Nothing is merged but batch norms, so `merged` changes nothing here."""
-    from timm.layers.conv_bn_act import ConvNormAct
     from timm.models._efficientnet_blocks import InvertedResidual
     from torch import nn
 
-    from edgedistill.networks.families.stages import classifier
+    from edgedistill.networks.families.stages import chained
 
-    def block(place: Place) -> nn.Module:
+    def block(place: Place) -> Network:
         return InvertedResidual(
             place.inputs,
             place.outputs,
@@ -41,8 +40,7 @@ def assemble(plan: StudentPlan, classes: int, merged: bool) -> Network:
             act_layer=nn.ReLU6,
         )
 
-    stem = ConvNormAct(3, plan.stem_channels, 3, stride=plan.stem_stride, act_layer=nn.ReLU6)
-    return nn.Sequential(stem, *map(block, plan.places()), *classifier(plan, classes, nn.ReLU6))
+    return chained(plan, block, classes, nn.ReLU6)
 
 
 FAMILY = Family(

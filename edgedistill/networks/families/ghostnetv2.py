@@ -25,13 +25,11 @@ def plan(spec: StudentSpec) -> StudentPlan:
 
 def assemble(plan: StudentPlan, classes: int, merged: bool) -> Network:
     """The network of `plan`. Nothing is merged but batch norms, so `merged` changes nothing here."""
-    from timm.layers.conv_bn_act import ConvNormAct
     from timm.models.ghostnet import GhostBottleneck
-    from torch import nn
 
-    from edgedistill.networks.families.stages import classifier
+    from edgedistill.networks.families.stages import chained
 
-    def block(place: Place) -> nn.Module:
+    def block(place: Place) -> Network:
         return GhostBottleneck(
             place.inputs,
             place.hidden(place.outputs),
@@ -42,8 +40,7 @@ def assemble(plan: StudentPlan, classes: int, merged: bool) -> Network:
             mode=MODES[place.number],
         )
 
-    stem = ConvNormAct(3, plan.stem_channels, 3, stride=plan.stem_stride)
-    return nn.Sequential(stem, *map(block, plan.places()), *classifier(plan, classes))
+    return chained(plan, block, classes)
 
 
 FAMILY = Family(

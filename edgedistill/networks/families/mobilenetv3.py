@@ -31,15 +31,14 @@ def plan(spec: StudentSpec) -> StudentPlan:
 
 def assemble(plan: StudentPlan, classes: int, merged: bool) -> Network:
     """The network of `plan`. Nothing is merged but batch norms, so `merged` changes nothing here."""
-    from timm.layers.conv_bn_act import ConvNormAct
     from timm.models._efficientnet_blocks import InvertedResidual, SqueezeExcite
     from torch import nn
 
-    from edgedistill.networks.families.stages import classifier
+    from edgedistill.networks.families.stages import chained
 
     weigh: Any = partial(SqueezeExcite, rd_ratio=0.25, gate_layer="hard_sigmoid", force_act_layer=nn.ReLU)
 
-    def block(place: Place) -> nn.Module:
+    def block(place: Place) -> Network:
         return InvertedResidual(
             place.inputs,
             place.outputs,
@@ -50,8 +49,7 @@ def assemble(plan: StudentPlan, classes: int, merged: bool) -> Network:
             se_layer=weigh if WEIGHED[place.number] else None,
         )
 
-    stem = ConvNormAct(3, plan.stem_channels, 3, stride=plan.stem_stride, act_layer=nn.Hardswish)
-    return nn.Sequential(stem, *map(block, plan.places()), *classifier(plan, classes, nn.Hardswish))
+    return chained(plan, block, classes, nn.Hardswish)
 
 
 FAMILY = Family(

@@ -45,13 +45,11 @@ def plan(spec: StudentSpec) -> StudentPlan:
 
 def assemble(plan: StudentPlan, classes: int, merged: bool) -> Network:
     """The network of `plan`. Nothing is merged but batch norms, so `merged` changes nothing here."""
-    from timm.layers.conv_bn_act import ConvNormAct
     from timm.models._efficientnet_blocks import EdgeResidual, UniversalInvertedResidual
-    from torch import nn
 
-    from edgedistill.networks.families.stages import classifier
+    from edgedistill.networks.families.stages import chained
 
-    def block(place: Place) -> nn.Module:
+    def block(place: Place) -> Network:
         if place.number < len(FUSED_EXPANSIONS):
             ratio = place.ratio(place.inputs, FUSED_EXPANSIONS[place.number])
             return EdgeResidual(place.inputs, place.outputs, 3, stride=place.stride, exp_ratio=ratio)
@@ -66,8 +64,7 @@ def assemble(plan: StudentPlan, classes: int, merged: bool) -> Network:
             layer_scale_init_value=None,
         )
 
-    stem = ConvNormAct(3, plan.stem_channels, 3, stride=plan.stem_stride)
-    return nn.Sequential(stem, *map(block, plan.places()), *classifier(plan, classes))
+    return chained(plan, block, classes)
 
 
 def _kind(kinds: tuple[Bottleneck, ...], index: int) -> Bottleneck:

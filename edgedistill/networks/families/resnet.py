@@ -17,19 +17,16 @@ def plan(spec: StudentSpec) -> StudentPlan:
 
 def assemble(plan: StudentPlan, classes: int, merged: bool) -> Network:
     """The network of `plan`. Nothing is merged but batch norms, so `merged` changes nothing here."""
-    from timm.layers.conv_bn_act import ConvNormAct
     from timm.models.resnet import BasicBlock, downsample_conv
-    from torch import nn
 
-    from edgedistill.networks.families.stages import classifier
+    from edgedistill.networks.families.stages import chained
 
-    def block(place: Place) -> nn.Module:
+    def block(place: Place) -> Network:
         changes = place.stride != 1 or place.inputs != place.outputs
         shortcut = downsample_conv(place.inputs, place.outputs, 1, stride=place.stride) if changes else None
         return BasicBlock(place.inputs, place.outputs, stride=place.stride, downsample=shortcut)
 
-    stem = ConvNormAct(3, plan.stem_channels, 3, stride=plan.stem_stride)
-    return nn.Sequential(stem, *map(block, plan.places()), *classifier(plan, classes))
+    return chained(plan, block, classes)
 
 
 FAMILY = Family(

@@ -1,4 +1,4 @@
-"""What families have in common between stem and classifier."""
+"""What families have in common around their blocks."""
 
 from __future__ import annotations
 
@@ -8,6 +8,14 @@ from timm.layers.conv_bn_act import ConvNormAct
 from torch import nn
 
 from edgedistill.networks.families.family import Place, StudentPlan
+
+
+def chained(
+    plan: StudentPlan, block: Callable[[Place], nn.Module], classes: int, activation: type[nn.Module] = nn.ReLU
+) -> nn.Sequential:
+    """A 3x3 convolution as stem, the plan's blocks in turn, and the classifier; `activation` is that of stem and head."""
+    stem = ConvNormAct(3, plan.stem_channels, 3, stride=plan.stem_stride, act_layer=activation)
+    return nn.Sequential(stem, *map(block, plan.places()), *classifier(plan, classes, activation))
 
 
 def downsampled(

@@ -11,7 +11,7 @@ import torch
 from timm import create_model, get_pretrained_cfg, is_model, list_models
 from torch import nn
 
-from edgedistill.base.errors import InputError, Problem
+from edgedistill.base.errors import InputError, Problem, first_line
 from edgedistill.documents.specs import StudentSpec
 from edgedistill.networks.families.family import Family, StudentPlan
 
@@ -92,8 +92,7 @@ def timm_network(name: str, classes: int, side: int, *, pretrained: bool = False
 
 
 def _unusable(name: str, side: int, error: Exception) -> InputError:
-    reason = (str(error) or type(error).__name__).splitlines()[0]
-    what = f"{name} cannot take images of {side} px: {reason}"
+    what = f"{name} cannot take images of {side} px: {first_line(error)}"
     return InputError(
         "a model of timm is no student",
         problems=[Problem(WHERE, what, "ask for other resolutions in [space], or leave the model out")],

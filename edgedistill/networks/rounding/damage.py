@@ -7,9 +7,8 @@ from collections.abc import Callable, Iterable
 import numpy as np
 from numpy.typing import NDArray
 
+from edgedistill.base.arrays import Logits
 from edgedistill.documents.specs import Frozen
-
-Logits = NDArray[np.float32]
 
 
 class LayerDamage(Frozen):

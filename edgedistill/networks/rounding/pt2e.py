@@ -13,7 +13,7 @@ from torch import nn
 from torch.export import ExportedProgram
 from torch.fx import GraphModule
 
-from edgedistill.base.errors import UnsupportedError
+from edgedistill.base.errors import UnsupportedError, first_line
 from edgedistill.base.quiet import quiet
 from edgedistill.networks.program.passes import apply_passes
 
@@ -45,7 +45,7 @@ def exported(module: nn.Module, example: torch.Tensor) -> ExportedProgram:
             program = torch.export.export(module, (example,), dynamic_shapes=({0: size},))
         except (RuntimeError, NotImplementedError, TypeError) as error:
             raise UnsupportedError(
-                f"torch.export cannot trace {type(module).__name__} at any batch size: {str(error).splitlines()[0]}",
+                f"torch.export cannot trace {type(module).__name__} at any batch size: {first_line(error)}",
                 fix="make its forward free of branches on tensor values and of constant batch sizes",
             ) from error
         apply_passes(program)

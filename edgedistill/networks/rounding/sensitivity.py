@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import numpy as np
-from numpy.typing import NDArray
 from torch import nn
 
+from edgedistill.base.arrays import Images, Logits
 from edgedistill.documents.specs import Contract, QuantScheme
-from edgedistill.networks.rounding.damage import LayerDamage, Logits, ranked
+from edgedistill.networks.rounding.damage import LayerDamage, ranked
 from edgedistill.networks.rounding.graph import run_graph, to_graph
 from edgedistill.networks.rounding.simulate import simulate
 
 
 def rank_layers(
-    module: nn.Module, contract: Contract, calibration: NDArray[np.uint8], scheme: QuantScheme, *, probes: int = 64
+    module: nn.Module, contract: Contract, calibration: Images, scheme: QuantScheme, *, probes: int = 64
 ) -> tuple[LayerDamage, ...]:
     """Every layer of `module` (eval, CPU, float32 [N, 3, R, R] in 0..255 to logits), the most damaged first.
 

@@ -16,7 +16,7 @@ from edgedistill.base.store import write_atomic
 from edgedistill.documents.specs import Contract, QuantScheme
 from edgedistill.networks.rounding.bias_correction import correct_biases
 from edgedistill.networks.rounding.equalize import equalize, seams_of
-from edgedistill.networks.rounding.graph import add_to_bias, copied, layers_of, overwrite, to_graph
+from edgedistill.networks.rounding.graph import add_to_bias, layers_of, overwrite, to_graph
 
 
 def rewritten(
@@ -25,7 +25,7 @@ def rewritten(
     """`module` (eval, CPU, float32 [N, 3, R, R] in 0..255 to logits; not changed) equalised and with corrected biases as
     `scheme` asks, weights under their old names. `calibration` are uint8 images [n, 3, R, R] of the training split.
 
-    The rewriting alone: `scheme.qat_epochs` is `qat.py`'s. Raises UnsupportedError where the module cannot be traced, or has
+    Training for `scheme.qat_epochs` is no part of it. Raises UnsupportedError where the module cannot be traced, or has
     no channels to even out.
     """
     graph = to_graph(module, contract)
@@ -50,7 +50,7 @@ def write_weights(graph: GraphModule, path: Path) -> None:
 
 def with_weights(module: nn.Module, contract: Contract, path: Path) -> GraphModule:
     """`module`, from which a rewritten or trained graph was made, with the weights that `write_weights` left at `path`."""
-    graph = copied(to_graph(module, contract))
+    graph = to_graph(module, contract)
     state = load_file(path)
     for layer in layers_of(graph).values():
         if layer.bias is None and (added := state.get(f"{layer.name}.bias")) is not None:

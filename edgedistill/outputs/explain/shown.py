@@ -12,10 +12,7 @@ from edgedistill.documents.specs import Percentile
 
 def proof_range(proof: Proof | None) -> str:
     """`0.205 ms to 0.219 ms in 22 sessions`, `unknown` without a proof."""
-    if proof is None:
-        return "unknown"
-    low = format_percent(min(proof.values)) if proof.share else format_ms(min(proof.values))
-    return f"{low} to {proof.shown(max(proof.values))} in {sessions_text(len(proof.values))}"
+    return "unknown" if proof is None else f"{proof.reached} in {sessions_text(len(proof.values))}"
 
 
 def claim_text(proof: Proof) -> str:
@@ -54,11 +51,11 @@ def latency_text(latency: Latency, percentile: Percentile) -> str:
     return predicted_text(latency, percentile)
 
 
-def compared_text(latency: Latency, percentile: Percentile) -> str:
-    """`latency_text` of a file beside others: what was measured by way of the anchor."""
+def compared_text(latency: Latency, percentile: Percentile, shown: Callable[[float], str] = format_ms) -> str:
+    """`latency_text` of a file beside others: what was measured by way of the anchor. `shown` tells one given in ms."""
     if isinstance(latency, MeasuredLatency):
-        return format_ms(latency.comparable(percentile))
-    return predicted_text(latency, percentile)
+        return shown(latency.comparable(percentile))
+    return predicted_text(latency, percentile, shown)
 
 
 def predicted_text(latency: Latency, percentile: Percentile, shown: Callable[[float], str] = format_ms) -> str:

@@ -29,6 +29,7 @@ from edgedistill.outputs.package.golden import Golden, write_golden
 
 PACKAGE = "package"
 MANIFEST = "manifest.json"
+CONTRACT = "contract.json"
 _TEMPORARY = f".{PACKAGE}.new"
 _REPLACED = f".{PACKAGE}.old"
 _FIX = "run the same build again; it makes the package anew from what is in the cache"
@@ -128,7 +129,7 @@ def _fill(folder: Path, contents: PackageContents) -> None:
         if file.record:
             (folder / f"{file.name}.json").write_text(file.record, encoding="utf-8")
     (folder / "labels.txt").write_text(labels_text(contents.contract.labels), encoding="utf-8")
-    (folder / "contract.json").write_text(_json(contract_document(contents)), encoding="utf-8")
+    (folder / CONTRACT).write_text(_json(contract_document(contents)), encoding="utf-8")
     (folder / "MODEL_CARD.md").write_text(contents.card, encoding="utf-8")
     write_golden(folder / "golden", contents.golden)
     if contents.trtexec:

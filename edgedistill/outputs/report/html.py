@@ -19,7 +19,6 @@ from edgedistill.documents.artifacts import MeasuredLatency
 from edgedistill.documents.results import BuildResult
 from edgedistill.outputs.explain.build_folder import ReportProfiles, read_build, read_profiles
 from edgedistill.outputs.explain.explain import explain_build
-from edgedistill.outputs.explain.operators import operator_kinds
 from edgedistill.outputs.explain.shown import compared_text, measured_in
 from edgedistill.outputs.explain.winner import winning_artifact, winning_trial
 from edgedistill.outputs.explain.words import budget_rows, cost_sentence, limit_rows, prediction_sentence, why_sentence
@@ -69,7 +68,6 @@ def render_report(result: BuildResult, profiles: ReportProfiles) -> str:
             winner_runtime=profiles.winner.environment.runtime_version if profiles.winner else "",
             repeat_script=repeat_script(result, profiles.winner),
             repeat_command=repeat_command(result),
-            operator_kinds=operator_kinds(timings),
             shown_operators=min(len(timings), TOP_OPERATORS),
             explained=explained,
             why=why_sentence(explained),

@@ -51,8 +51,8 @@ def unknowns(result: BuildResult) -> Pairs:
         elif artifact.verification.computed_by is ComputedBy.REFERENCE:
             texts.append(f"accuracy on the device unknown; {reference_text(artifact.verification)}.")
         if isinstance(artifact.latency, PredictedLatency):
-            latency = artifact.latency
-            texts.append(f"latency predicted for {latency.device}, {prediction_text(latency)}, from {latency.basis}.")
+            latency, told = artifact.latency, prediction_text(artifact.latency, result.budget)
+            texts.append(f"latency predicted for {latency.device}, {told}, from {latency.basis}.")
         elif isinstance(artifact.latency, UnknownLatency):
             texts.append(f"latency unknown on {artifact.latency.device}, {artifact.latency.reason.rstrip('.')}.")
         if texts:

@@ -69,16 +69,17 @@ def _unmeasured(result: BuildResult) -> str:
     text = f"No latency was measured on {result.target}, so whether {result.budget.claim} is kept is unknown"
     if artifact is not None:
         if isinstance(artifact.latency, PredictedLatency):
-            text += f"; predicted is {prediction_text(artifact.latency)}"
+            text += f"; predicted is {prediction_text(artifact.latency, result.budget)}"
         text += f"; {_accuracy_and_size(result, artifact)}"
     return f"{text}."
 
 
-def prediction_text(latency: PredictedLatency) -> str:
-    """`3.20 ms at p95 in int8 (2.10 ms to 4.90 ms, uncalibrated)`."""
+def prediction_text(latency: PredictedLatency, budget: Budget) -> str:
+    """`3.20 ms at p95 in int8 (2.10 ms to 4.90 ms, uncalibrated)`, in the unit of the budget."""
     trust = "90% interval" if latency.calibrated else "uncalibrated"
-    interval = f"{format_ms(latency.low_ms)} to {format_ms(latency.high_ms)}"
-    return f"{format_ms(latency.latency_ms)} at {latency.percentile} in {latency.precision} ({interval}, {trust})"
+    interval = f"{budget.figure(latency.low_ms)} to {budget.figure(latency.high_ms)}"
+    told = f"{budget.in_its_unit(latency.latency_ms)} at {latency.percentile} in {latency.precision}"
+    return f"{told} ({interval}, {trust})"
 
 
 def _accuracy_and_size(result: BuildResult, artifact: ShippedArtifact) -> str:
@@ -137,10 +138,9 @@ def _tiles(result: BuildResult) -> list[Tile]:
 
 def _proof_tile(proof: Proof) -> Tile:
     """What the proof's sessions saw, in its own unit: for a share of the teacher that is the ratio."""
-    low, high = (format_percent(v) if proof.share else format_ms(v) for v in (min(proof.values), max(proof.values)))
     return Tile(
         f"{proof.percentile} of a session" + ", of the teacher's" * proof.share,
-        f"{low} to {high}",
+        f"{proof.figure(min(proof.values))} to {proof.figure(max(proof.values))}",
         claim_text(proof) if proof.met else f"not proven: {proof.over} of {len(proof.values)} sessions over the limit",
     )
 
@@ -155,6 +155,7 @@ def _latency_tile(latency: Latency, budget: Budget) -> Tile:
         return Tile(f"{budget.percentile} latency", format_ms(value), note)
     if isinstance(latency, PredictedLatency):
         trust = "90% interval" if latency.calibrated else "uncalibrated"
-        note = f"{allowed}; predicted, {format_ms(latency.low_ms)} to {format_ms(latency.high_ms)} ({trust})"
-        return Tile(f"{latency.percentile} latency, predicted", f"≈ {format_ms(latency.latency_ms)}", note)
+        interval = f"{budget.figure(latency.low_ms)} to {budget.figure(latency.high_ms)}"
+        note = f"{allowed}; predicted, {interval} ({trust})"
+        return Tile(f"{latency.percentile} latency, predicted", f"≈ {budget.in_its_unit(latency.latency_ms)}", note)
     return Tile(f"{budget.percentile} latency", "unknown", allowed)

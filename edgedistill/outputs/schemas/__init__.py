@@ -32,37 +32,38 @@ from edgedistill.documents.specs import Format, Target
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
-# What each document is, from the reader's side: `serialization` for those that edgedistill writes, where every field
-# is present, `validation` for those that a user writes and may leave defaults out of.
-_DOCUMENTS: dict[str, tuple[type[BaseModel], JsonSchemaMode, str]] = {
-    "build": (BuildResult, "serialization", "build.json, and what `edgedistill build --json` prints"),
-    "search": (SearchResult, "serialization", "search.json, and what `edgedistill search --json` prints"),
-    "index": (BuildIndex, "serialization", "build.json of a build for several targets"),
-    "plan": (Plan, "serialization", "what `--dry-run --json` of build and search prints"),
-    "profile": (Profile, "serialization", "a profile: raw latency samples, operator times, environment"),
-    "profile_result": (ProfileResult, "serialization", "what `edgedistill profile --json` prints"),
-    "export": (ExportResult, "serialization", "what `edgedistill export --json` prints"),
-    "quantize": (QuantizeResult, "serialization", "what `edgedistill quantize --json` prints"),
-    "inspect": (InspectResult, "serialization", "what `edgedistill inspect --json` prints"),
-    "verify": (VerifyResult, "serialization", "what `edgedistill verify --json` prints"),
-    "evaluate": (EvaluateResult, "serialization", "what `edgedistill evaluate --json` prints"),
-    "run": (RunResult, "serialization", "what `edgedistill run --json` prints"),
-    "explain": (ExplainResult, "serialization", "what `edgedistill explain --json` prints"),
-    "device_profile": (
-        DeviceProfile,
-        "serialization",
-        "a device profile, and what `edgedistill calibrate --json` prints",
-    ),
-    "profiles": (ProfilesResult, "serialization", "what `edgedistill profiles --json` prints"),
-    "target": (Target, "validation", "a target: a device and how it is used"),
+# What a command prints with `--json`, by its name.
+_ANSWERS: dict[str, type[BaseModel]] = {
+    "export": ExportResult,
+    "quantize": QuantizeResult,
+    "inspect": InspectResult,
+    "verify": VerifyResult,
+    "evaluate": EvaluateResult,
+    "run": RunResult,
+    "explain": ExplainResult,
+    "profiles": ProfilesResult,
 }
+# The documents, each with what it is from the reader's side.
+_DOCUMENTS: dict[str, tuple[type[BaseModel], str]] = {
+    "build": (BuildResult, "build.json, and what `edgedistill build --json` prints"),
+    "search": (SearchResult, "search.json, and what `edgedistill search --json` prints"),
+    "index": (BuildIndex, "build.json of a build for several targets"),
+    "plan": (Plan, "what `--dry-run --json` of build and search prints"),
+    "profile": (Profile, "a profile: raw latency samples, operator times, environment"),
+    "profile_result": (ProfileResult, "what `edgedistill profile --json` prints"),
+    **{name: (model, f"what `edgedistill {name} --json` prints") for name, model in _ANSWERS.items()},
+    "device_profile": (DeviceProfile, "a device profile, and what `edgedistill calibrate --json` prints"),
+    "target": (Target, "a target: a device and how it is used"),
+}
+# Those that a user writes and may leave defaults out of. In all others, which edgedistill writes, every field is present.
+_WRITTEN_BY_HAND = ("target",)
 
 NAMES = tuple(_DOCUMENTS)
 
 
 class _DocumentSchema(GenerateJsonSchema):
     """Pydantic's generator with two differences: a written document has all its fields, defaults too, and the loop's
-    own test format (`null`) is not a format that anyone will find in a document."""
+    own test format (`null`) stands in no document."""
 
     def field_is_required(
         self,
@@ -79,7 +80,8 @@ class _DocumentSchema(GenerateJsonSchema):
 
 def generate(name: str) -> str:
     """The schema `name` (one of `NAMES`) from the models, as JSON text with a final newline."""
-    model, mode, title = _DOCUMENTS[name]
+    model, title = _DOCUMENTS[name]
+    mode: JsonSchemaMode = "validation" if name in _WRITTEN_BY_HAND else "serialization"
     schema: dict[str, Any] = model.model_json_schema(mode=mode, schema_generator=_DocumentSchema)
     schema["title"] = title
     if "Format" in (named := schema.get("$defs", {})):

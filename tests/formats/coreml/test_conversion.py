@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from edgedistill.base.errors import InputError, MissingDependencyError, UnsupportedError
+from edgedistill.base.quiet import quiet
 from edgedistill.documents.specs import Contract, Precision, QuantScheme
 from edgedistill.formats.coreml import export as export_module
 from edgedistill.formats.coreml.export import export_coreml
 from edgedistill.formats.coreml.quantize import coreml_quantizer, quantize_coreml
 from edgedistill.formats.coreml.reference import run
-from edgedistill.formats.coreml_sdk import quiet
 from edgedistill.networks.program.program import to_program
 from edgedistill.networks.rounding.pt2e import fake_quantize
 
@@ -103,12 +103,14 @@ def test_without_coremltools_the_error_says_what_to_install(monkeypatch: pytest.
         export_module.import_coremltools()
 
 
-def test_int8_asks_for_images_and_for_the_right_function(tmp_path: Path) -> None:
+def test_integers_ask_for_images_and_for_the_right_function(tmp_path: Path) -> None:
     student = Lone(nn.Conv2d(3, CLASSES, 3)).eval()
     with pytest.raises(InputError, match="calibration"):
         quantize_coreml(student, smooth_images(0, 0), CONTRACT, INT8, tmp_path / "m.mlpackage", build_hash="")
-    with pytest.raises(UnsupportedError, match="fp32 and fp16"):
-        export_coreml(to_program(student, CONTRACT), CONTRACT, tmp_path / "m.mlpackage", Precision.INT8, build_hash="")
+    program = to_program(student, CONTRACT)
+    for precision in set(Precision) - {Precision.FP32, Precision.FP16}:
+        with pytest.raises(UnsupportedError, match="fp32 and fp16"):
+            export_coreml(program, CONTRACT, tmp_path / "m.mlpackage", precision, build_hash="")
 
 
 @settings(max_examples=10, deadline=None)

@@ -156,9 +156,28 @@ def test_operators_that_are_expanded_need_no_kernel(runtime: OnnxFormat, tmp_pat
     assert runtime.unsupported(exported(tmp_path / "model.onnx", graph), TARGET) == ()
 
 
+def test_the_second_name_of_onnx_own_operators_is_known(runtime: OnnxFormat, tmp_path: Path) -> None:
+    """A file may import them as `ai.onnx`: the same opset, and the same kernels."""
+    graph = graph_of()
+    graph.opset_import[0].domain = "ai.onnx"
+    graph.graph.node[2].domain = "ai.onnx"
+    assert runtime.unsupported(exported(tmp_path / "model.onnx", graph), TARGET) == ()
+
+
 def test_weights_in_a_second_file(runtime: OnnxFormat, tmp_path: Path) -> None:
     model = exported(tmp_path / "model.onnx", graph_of())
     onnx.save_model(graph_of(), model.path, save_as_external_data=True, location="weights.bin", size_threshold=0)
+    with pytest.raises(UnsupportedError, match="second file"):
+        runtime.compile(model, TARGET, tmp_path / "out")
+
+
+def test_the_value_of_a_constant_in_a_second_file(runtime: OnnxFormat, tmp_path: Path) -> None:
+    graph = graph_of()
+    weight = graph.graph.initializer.pop()
+    graph.graph.node.insert(0, helper.make_node("Constant", [], ["weight"], value=weight))
+    model = exported(tmp_path / "model.onnx", graph)
+    settings = {"all_tensors_to_one_file": True, "location": "weights.bin", "size_threshold": 0}
+    onnx.save_model(graph, model.path, save_as_external_data=True, convert_attribute=True, **settings)
     with pytest.raises(UnsupportedError, match="second file"):
         runtime.compile(model, TARGET, tmp_path / "out")
 

@@ -223,6 +223,15 @@ def test_linear_as_convolution_computes_the_same(models, precision):
     assert np.allclose(logits(), before, atol=1e-5)
 
 
+def test_two_products_with_one_weight_stay_as_they_are(models):
+    """As a convolution's it would have four dimensions, and the other product takes two."""
+    proto = onnx.load(models[Precision.INT8].path)
+    (product,) = (node for node in proto.graph.node if node.op_type == "Gemm")
+    proto.graph.node.add().CopyFrom(product)
+    proto.graph.node[-1].output[0], proto.graph.node[-1].name = "second", "second"
+    assert linear_as_convolution(proto) == 0
+
+
 @pytest.mark.skipif(local_capability() is None or not find_spec("tensorrt_rtx"), reason="needs an NVIDIA GPU")
 @pytest.mark.parametrize("precision", [Precision.FP32, Precision.FP16, Precision.INT8])
 def test_engine_runs_on_the_gpu(models, precision, tmp_path):

@@ -23,6 +23,7 @@ from edgedistill.outputs.report.plots.operators import TOP_OPERATORS, operators
 from edgedistill.outputs.report.plots.order import order
 from edgedistill.outputs.report.plots.over_time import begins_s, over_time, run_starts_s, stretches_of
 from edgedistill.outputs.report.plots.predictions import predictions
+from edgedistill.outputs.report.plots.style import new_figure, time_axis, time_range
 from edgedistill.outputs.report.tables import dropped, unknowns
 
 
@@ -54,6 +55,21 @@ def test_a_ring_marks_the_student(realistic: ModuleType) -> None:
     result: BuildResult = realistic.make_result()
     (ring,) = [t for t in frontier(result).data if t.name == "the student that ships"]
     assert ring.x == (result.trials[realistic.WINNER].schemes[1].latency.p95_ms,)  # type: ignore[union-attr]
+
+
+def test_axes_tell_latency_in_the_unit_of_the_budget(realistic: ModuleType) -> None:
+    share, alone = (make().budget for make in (realistic.make_result, realistic.make_proven_in_ms))
+    axis = frontier(realistic.make_result()).layout.xaxis
+    assert "% of the teacher's" in axis.title.text
+    assert dict(zip(axis.ticktext, axis.tickvals, strict=True))["20"] == pytest.approx(share.latency_ms)
+    assert ", ms" in frontier(realistic.make_proven_in_ms()).layout.xaxis.title.text
+    for highest_ms in (0.41, 0.8, 2.3):
+        figure = new_figure(100)
+        assert not time_axis(figure, [0.4, highest_ms], "latency", budget=share)
+        ticks = figure.layout.xaxis.tickvals
+        assert 4 <= len(ticks) <= 11 and time_range([0.4, highest_ms], False)[0] <= ticks[0]
+    time_axis(figure, [0.4, 0.8], "latency", budget=alone)
+    assert figure.layout.xaxis.title.text == "latency, ms"
 
 
 def test_nothing_to_place_gives_no_plot(realistic: ModuleType) -> None:

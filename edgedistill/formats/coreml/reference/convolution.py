@@ -6,7 +6,6 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -21,12 +20,8 @@ _MAX_POOL = (F.max_pool1d, F.max_pool2d, F.max_pool3d)
 _AVG_POOL = (F.avg_pool1d, F.avg_pool2d, F.avg_pool3d)
 
 
-def _tensor(call: MilCall, name: str) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(call.real(name)))
-
-
 def _optional(call: MilCall, name: str) -> Tensor | None:
-    return None if call.get(name) is None else _tensor(call, name)
+    return None if call.get(name) is None else call.tensor(name)
 
 
 def _pads(
@@ -61,7 +56,7 @@ def _steps(call: MilCall, spatial: int) -> tuple[list[int], list[int], int]:
 
 @operation("conv")
 def conv(call: MilCall) -> NDArray[Any]:
-    x, weight = _tensor(call, "x"), _tensor(call, "weight")
+    x, weight = call.tensor("x"), call.tensor("weight")
     spatial = x.ndim - 2
     strides, dilations, groups = _steps(call, spatial)
     pads = _pads(call, x.shape[2:], weight.shape[2:], strides, dilations)
@@ -71,7 +66,7 @@ def conv(call: MilCall) -> NDArray[Any]:
 @operation("conv_transpose")
 def conv_transpose(call: MilCall) -> NDArray[Any]:
     """The full transposed convolution, cropped to what the padding leaves; zeros where `output_shape` asks for more."""
-    x, weight = _tensor(call, "x"), _tensor(call, "weight")
+    x, weight = call.tensor("x"), call.tensor("weight")
     spatial = x.ndim - 2
     strides, dilations, groups = _steps(call, spatial)
     lengths = [
@@ -97,7 +92,7 @@ def conv_transpose(call: MilCall) -> NDArray[Any]:
 
 def _pool_geometry(call: MilCall) -> tuple[Tensor, list[int], list[int], list[tuple[int, int]]]:
     """Input, kernel, strides and pads; with ceil_mode the pads reach as far as the last window."""
-    x = _tensor(call, "x")
+    x = call.tensor("x")
     kernel = call.integers("kernel_sizes")
     strides = call.integers("strides", [1] * len(kernel))
     pads = _pads(call, x.shape[2:], kernel, strides, [1] * len(kernel))

@@ -69,7 +69,7 @@ def softmax(call: MilCall) -> NDArray[Any]:
 
 @operation("gelu")
 def gelu(call: MilCall) -> NDArray[Any]:
-    x, mode = torch.from_numpy(np.ascontiguousarray(call.real("x"))), call.scalar("mode", "EXACT")
+    x, mode = call.tensor("x"), call.scalar("mode", "EXACT")
     if mode == "SIGMOID_APPROXIMATION":
         return (x * torch.sigmoid(1.702 * x)).numpy()
     return F.gelu(x, approximate="none" if mode == "EXACT" else "tanh").numpy()
@@ -77,4 +77,4 @@ def gelu(call: MilCall) -> NDArray[Any]:
 
 @operation("erf")
 def erf(call: MilCall) -> NDArray[Any]:
-    return torch.erf(torch.from_numpy(np.ascontiguousarray(call.real("x")))).numpy()
+    return torch.erf(call.tensor("x")).numpy()

@@ -12,7 +12,7 @@ import numpy as np
 
 from edgedistill.base.errors import EdgedistillError, first_line
 from edgedistill.formats.coreml.limits import check_total, check_type, is_symbolic
-from edgedistill.formats.coreml.reference.registry import MilCall, State, Value, implementation_of
+from edgedistill.formats.coreml.reference.registry import MilCall, State, Value, implementation_of, widened
 from edgedistill.formats.coreml_sdk import mil
 
 
@@ -32,8 +32,8 @@ def rounded(value: Value, var: Any) -> Value:
     return array.astype(wanted)
 
 
-def materialises(op: Any) -> bool:
-    """Whether an operation is a compressed weight, which coremltools expands on demand."""
+def is_compressed_weight(op: Any) -> bool:
+    """coremltools expands such an operation on demand."""
     return str(op.op_type).startswith("constexpr_")
 
 
@@ -106,14 +106,14 @@ class Evaluation:
         try:
             return self._operation(op)
         # What numpy, torch and coremltools raise for arguments that do not fit together.
-        except (ValueError, IndexError, ArithmeticError, RuntimeError) as error:
+        except (ValueError, LookupError, ArithmeticError, RuntimeError) as error:
             raise EdgedistillError(
                 f"the {op.op_type} {op.name} cannot be computed: {first_line(error)}",
                 fix="check the program: its arguments do not fit together",
             ) from error
 
     def _operation(self, op: Any) -> Sequence[Value]:
-        if materialises(op):
+        if is_compressed_weight(op):
             return self._weight(op)
         if not op.blocks:
             self._check_size(op)
@@ -166,7 +166,7 @@ def _with_values(op: Any, values: Mapping[Any, Value]) -> Iterator[None]:
             if isinstance(value, np.ndarray):
                 if types.is_tensor(var._sym_type):
                     var._sym_type = types.tensor(var.dtype, value.shape)
-                wide = value.astype(np.float32) if value.dtype == np.float16 else value
+                wide = widened(value)
                 value = wide[()] if wide.ndim == 0 else wide
             var._sym_val = SimpleNamespace(val=value)
         yield

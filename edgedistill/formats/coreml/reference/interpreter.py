@@ -11,11 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgedistill.base.errors import InputError, Problem, UnsupportedError
+from edgedistill.base.quiet import quiet
 from edgedistill.formats.coreml.limits import check_type
 from edgedistill.formats.coreml.package import Package, read_package
-from edgedistill.formats.coreml.reference.evaluation import Evaluation, Shared, materialises, rounded
+from edgedistill.formats.coreml.reference.evaluation import Evaluation, Shared, is_compressed_weight, rounded
 from edgedistill.formats.coreml.reference.registry import State, Value, implementation_of
-from edgedistill.formats.coreml_sdk import mil, quiet
+from edgedistill.formats.coreml_sdk import mil
 
 _MODULES = (
     "convolution",
@@ -37,8 +38,9 @@ def run(package_path: Path | str, inputs: Mapping[str, NDArray[Any]]) -> dict[st
     """Outputs by name of a saved .mlpackage for `inputs` by name.
 
     An image input takes its pixels as [1, channels, height, width] in 0..255, in the channel order the package states; its
-    scale and bias are operations of the program. Raises InputError for a package that is missing or inputs that do not
-    fit it, EdgedistillError for one that is damaged, UnsupportedError naming every operation that nothing here computes.
+    scale and bias are operations of the program. Raises InputError for a package that is missing or damaged and for
+    inputs that do not fit it, UnsupportedError naming every operation that nothing here computes, EdgedistillError for one
+    whose arguments do not fit together.
     """
     return Interpreter(read_package(Path(package_path))).run(inputs)
 
@@ -102,4 +104,4 @@ def _all_operations(block: Any) -> Iterator[Any]:
 
 def _computable(op: Any) -> bool:
     own = type(op).value_inference is not mil("operation").Operation.value_inference
-    return op.op_type == "const" or implementation_of(op.op_type) is not None or own or materialises(op)
+    return op.op_type == "const" or implementation_of(op.op_type) is not None or own or is_compressed_weight(op)

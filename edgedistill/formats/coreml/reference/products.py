@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch.nn import functional as F
 
 from edgedistill.formats.coreml.limits import check_size
-from edgedistill.formats.coreml.reference.registry import MilCall, operation
+from edgedistill.formats.coreml.reference.registry import MilCall, operation, widened
 
 
 @operation("linear")
@@ -32,14 +32,13 @@ def matmul(call: MilCall) -> NDArray[Any]:
 @operation("einsum")
 def einsum(call: MilCall) -> NDArray[Any]:
     """Dimensions of the same letter broadcast where one of them is 1, which numpy's own einsum does as well."""
-    operands = [np.asarray(value) for value in call["values"]]
-    wide = [value.astype(np.float32) if value.dtype == np.float16 else value for value in operands]
-    return np.asarray(np.einsum(call.scalar("equation"), *wide))
+    operands = [widened(np.asarray(value)) for value in call["values"]]
+    return np.asarray(np.einsum(call.scalar("equation"), *operands))
 
 
 @operation("scaled_dot_product_attention")
 def attention(call: MilCall) -> NDArray[Any]:
-    query, key, value = (torch.from_numpy(np.ascontiguousarray(call.real(n))) for n in ("query", "key", "value"))
+    query, key, value = map(call.tensor, ("query", "key", "value"))
     check_size([*query.shape[:-1], key.shape[-2]], "the scores of an attention")
     if (mask := call.get("attn_mask")) is not None:
         given = np.ascontiguousarray(mask)

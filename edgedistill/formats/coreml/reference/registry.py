@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 Value = Any
 """A tensor as numpy array (rank 0 for a scalar), a string, a list of tensors, or a State."""
@@ -40,9 +42,12 @@ class MilCall:
         return default if value is None else value
 
     def real(self, name: str) -> NDArray[Any]:
-        """A floating-point input in at least single precision, in which sums of half floats keep their digits."""
-        value = np.asarray(self.values[name])
-        return value.astype(np.float32) if value.dtype == np.float16 else value
+        """An input with half floats widened to single precision, in which their sums keep their digits."""
+        return widened(np.asarray(self.values[name]))
+
+    def tensor(self, name: str) -> Tensor:
+        """`real` as a tensor of torch."""
+        return torch.from_numpy(np.ascontiguousarray(self.real(name)))
 
     def scalar(self, name: str, default: Any = None) -> Any:
         """A scalar input as a Python number, bool or string."""
@@ -52,6 +57,11 @@ class MilCall:
     def integers(self, name: str, default: Sequence[int] | None = None) -> list[int]:
         """An input of integers as a list."""
         return [int(entry) for entry in np.atleast_1d(self.get(name, default or ()))]
+
+
+def widened(value: NDArray[Any]) -> NDArray[Any]:
+    """Half floats in single precision, any other array as it is."""
+    return value.astype(np.float32) if value.dtype == np.float16 else value
 
 
 def along(vector: NDArray[Any], rank: int, axis: int) -> NDArray[Any]:

@@ -10,6 +10,7 @@ import plotly.graph_objects as go  # type: ignore[import-untyped]
 from edgedistill.base.units import format_ms, format_percent
 from edgedistill.documents.artifacts import MeasuredLatency, PredictedLatency, SchemeResult, Trial, Verified
 from edgedistill.documents.results import BuildResult, PredictedPoint
+from edgedistill.documents.specs import Budget
 from edgedistill.outputs.explain.limits import goal_of
 from edgedistill.outputs.explain.shown import measured_in, validation_text
 from edgedistill.outputs.explain.winner import winning_artifact, winning_trial
@@ -61,7 +62,8 @@ def frontier(result: BuildResult) -> go.Figure | None:
     latencies += [max(low_ms, lowest) for low_ms, _ in ends] + [min(high_ms, highest) for _, high_ms in ends]
     floor, ceiling = padded(min(accuracies), max(accuracies))
     figure = new_figure(520)
-    log = time_axis(figure, latencies, f"{percentile} latency, from runs in turn with the anchor")
+    title = f"{percentile} latency, from runs in turn with the anchor"
+    log = time_axis(figure, latencies, title, budget=result.budget)
     figure.add_shape(
         type="rect",
         x0=result.budget.latency_ms,
@@ -88,7 +90,7 @@ def frontier(result: BuildResult) -> go.Figure | None:
         if some:
             _add_points(figure, some, mark, intervals=kind == "predicted")
     if expected:
-        _add_expected(figure, expected)
+        _add_expected(figure, expected, result.budget)
     add_budget_line(figure, result.budget, result.budget.latency_ms, floor, ceiling)
     if teacher_ms is not None:
         figure.add_scatter(
@@ -130,7 +132,7 @@ def _add_points(figure: go.Figure, some: Sequence[_Point], mark: Mark, intervals
     )
 
 
-def _add_expected(figure: go.Figure, expected: Sequence[PredictedPoint]) -> None:
+def _add_expected(figure: go.Figure, expected: Sequence[PredictedPoint], budget: Budget) -> None:
     """Students that were not trained, with both intervals."""
     mark = MARKS["expected"]
     latencies, accuracies = [p.latency.latency_ms for p in expected], [p.accuracy_validation for p in expected]
@@ -154,7 +156,7 @@ def _add_expected(figure: go.Figure, expected: Sequence[PredictedPoint]) -> None
             hover_text(
                 p.spec.family,
                 p.spec.described,
-                f"predicted {prediction_text(p.latency)}",
+                f"predicted {prediction_text(p.latency, budget)}",
                 f"validation accuracy predicted {format_percent(p.accuracy_validation)} "
                 f"({format_percent(p.accuracy_validation_low)} to "
                 f"{format_percent(p.accuracy_validation_high)}, 95% interval)",
@@ -198,7 +200,7 @@ def _points(trial: Trial, result: BuildResult) -> Iterable[_Point]:
         text = trial_hover(
             trial,
             precision,
-            f"{percentile} {format_ms(latency_ms)}, {'not proven' if scheme.disproven else 'measured'}",
+            f"{percentile} {goal.budget.in_its_unit(latency_ms)}, {'not proven' if scheme.disproven else 'measured'}",
             f"validation accuracy {validation_text(accuracy[0], result.data.validation)}, {accuracy[1]}",
         )
         kind = "dropped" if scheme.dropped else "unproven" if scheme.disproven else trial.state
@@ -210,7 +212,7 @@ def _points(trial: Trial, result: BuildResult) -> Iterable[_Point]:
     text = trial_hover(
         trial,
         "not measured",
-        f"predicted {prediction_text(predicted)}",
+        f"predicted {prediction_text(predicted, goal.budget)}",
         f"validation accuracy {validation_text(accuracy_torch, result.data.validation)}, torch model",
     )
     yield _Point("predicted", predicted.latency_ms, accuracy_torch, text, predicted.low_ms, predicted.high_ms)

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import plotly.graph_objects as go  # type: ignore[import-untyped]
 
-from edgedistill.base.units import format_ms
 from edgedistill.documents.artifacts import MeasuredLatency, PredictedLatency, Trial, Verified
 from edgedistill.documents.results import BuildResult
 from edgedistill.outputs.explain.limits import Judge, trained_out
@@ -43,10 +42,13 @@ def order(result: BuildResult) -> go.Figure | None:
     tried = [_tried(trial, judge) for trial in result.trials if trial.rungs]
     if not tried:
         return None
-    budget_ms, percentile = result.budget.latency_ms, result.budget.percentile
+    budget, budget_ms = result.budget, result.budget.latency_ms
     figure = new_figure(640, yaxis2=AXIS)
     latencies = [t.latency_ms for t in tried if t.latency_ms is not None] + [budget_ms]
-    log = time_axis(figure, latencies, f"{percentile} latency, by way of the anchor", "yaxis2")
+    title = f"{budget.percentile} latency, by way of the anchor"
+    if not time_axis(figure, latencies, title, "yaxis2", budget):
+        time_axis(figure, [0.0, *latencies], title, "yaxis2", budget)
+        figure.update_layout(yaxis2={"rangemode": "tozero"})
     measured = result.status != "unmeasured"
     _add_incumbents(figure, tried, "best so far inside all limits" if measured else "most accurate so far")
     for kind, mark in MARKS.items():
@@ -81,7 +83,7 @@ def order(result: BuildResult) -> go.Figure | None:
         yaxis="y2",
         mode="lines",
         line={"color": "var(--budget)", "width": 1.5, "dash": "dash"},
-        name=f"budget {result.budget.claim}",
+        name=f"budget {budget.claim}",
         hoverinfo="skip",
     )
     figure.update_layout(
@@ -93,8 +95,6 @@ def order(result: BuildResult) -> go.Figure | None:
         yaxis={"domain": [0.54, 1], "title": {"text": "accuracy (validation)"}, "tickformat": ".1%"},
         yaxis2={"domain": [0, 0.46]},
     )
-    if not log:
-        figure.update_layout(yaxis2={"rangemode": "tozero"})
     return figure
 
 
@@ -124,7 +124,7 @@ def _add_incumbents(figure: go.Figure, tried: Sequence[_Tried], name: str) -> No
 
 def _tried(trial: Trial, judge: Judge) -> _Tried:
     result = judge.result
-    done, percentile = trained_out(trial, result), result.budget.percentile
+    done, budget = trained_out(trial, result), result.budget
     scheme, broken = judge.best_file(trial) or (None, ())
     if trial is winning_trial(result):
         scheme = winning_file(result) or scheme
@@ -146,7 +146,7 @@ def _tried(trial: Trial, judge: Judge) -> _Tried:
         standing=judge.standing(scheme) if done and not broken and trial.state == "complete" else None,
         text=trial_hover(
             trial,
-            f"{scheme.scheme.label}, {percentile} {format_ms(latency_ms)}, "
+            f"{scheme.scheme.label}, {budget.percentile} {budget.in_its_unit(latency_ms)}, "
             f"{'not proven' if scheme.disproven else 'measured'}",
             f"validation accuracy {validation_text(accuracy, result.data.validation)}, {whose}",
         ),
@@ -167,5 +167,5 @@ def _predicted(trial: Trial, result: BuildResult, accuracy: float, standing: tup
         low_ms=predicted.low_ms,
         high_ms=predicted.high_ms,
         standing=standing,
-        text=trial_hover(trial, "not measured", f"predicted {prediction_text(predicted)}", told),
+        text=trial_hover(trial, "not measured", f"predicted {prediction_text(predicted, result.budget)}", told),
     )

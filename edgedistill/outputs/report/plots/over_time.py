@@ -9,7 +9,7 @@ import numpy as np
 import plotly.graph_objects as go  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 
-from edgedistill.base.units import format_ms, format_percent
+from edgedistill.base.units import format_ms
 from edgedistill.devices.stats import elapsed_s, percentile_ms
 from edgedistill.documents.artifacts import Profile, Proof, Session
 from edgedistill.documents.specs import Percentile
@@ -152,10 +152,9 @@ def _add_values(
     percentile: Percentile,
     proof: Proof | None,
 ) -> None:
-    """Each session's own figure: what is inside the limit or not."""
-    share = proof is not None and proof.share
-    shown = [format_percent(value) if share else format_ms(value) for value in values]
-    what = f"{percentile} over the teacher's" if share else f"{percentile} of a session"
+    """Each session's own figure; one over the limit of the proof has a mark of its own."""
+    figure_of = format_ms if proof is None else proof.figure
+    what = f"{percentile} over the teacher's" if proof is not None and proof.share else f"{percentile} of a session"
     figure.add_scatter(
         x=list(at_s),
         y=list(values),
@@ -168,7 +167,7 @@ def _add_values(
         },
         name=what,
         hoverinfo="text",
-        hovertext=[f"session {number}<br>{what} {text}" for number, text in enumerate(shown, 1)],
+        hovertext=[f"session {number}<br>{what} {figure_of(value)}" for number, value in enumerate(values, 1)],
     )
 
 

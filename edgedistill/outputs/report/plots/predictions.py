@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 import plotly.graph_objects as go  # type: ignore[import-untyped]
 
-from edgedistill.base.units import format_ms, format_percent
+from edgedistill.base.units import format_percent
 from edgedistill.documents.results import BuildResult
+from edgedistill.documents.specs import Budget
 from edgedistill.outputs.explain.predictions import PredictionPair, prediction_pairs
 from edgedistill.outputs.report.plots.style import (
     Mark,
@@ -30,14 +31,14 @@ def predictions(result: BuildResult) -> go.Figure | None:
     pairs = prediction_pairs(result)
     if not pairs:
         return None
-    percentile = result.budget.percentile
+    budget = result.budget
     everything = [ms for p in pairs for ms in (p.measured_ms, p.predicted.latency_ms)]
     # An interval is shown whole unless it is so wide that the points themselves would crowd together.
     lowest, highest = min(everything) / 3, max(everything) * 3
     everything += [max(p.predicted.low_ms, lowest) for p in pairs] + [min(p.predicted.high_ms, highest) for p in pairs]
     figure = new_figure(460)
-    log = time_axis(figure, everything, f"measured {percentile} latency")
-    time_axis(figure, everything, f"predicted {percentile} latency", "yaxis")
+    log = time_axis(figure, everything, f"measured {budget.percentile} latency", budget=budget)
+    time_axis(figure, everything, f"predicted {budget.percentile} latency", "yaxis", budget)
     low, high = time_range(everything, log)
     figure.add_scatter(
         x=[low, high],
@@ -49,13 +50,13 @@ def predictions(result: BuildResult) -> go.Figure | None:
     )
     for mark, some in ((_HELD, [p for p in pairs if p.held]), (_MISSED, [p for p in pairs if not p.held])):
         if some:
-            _add_pairs(figure, some, mark)
+            _add_pairs(figure, some, mark, budget)
     figure.update_xaxes(range=shown_range(everything, log))
     figure.update_yaxes(range=shown_range(everything, log))
     return figure
 
 
-def _add_pairs(figure: go.Figure, pairs: Sequence[PredictionPair], mark: Mark) -> None:
+def _add_pairs(figure: go.Figure, pairs: Sequence[PredictionPair], mark: Mark, budget: Budget) -> None:
     predicted = [p.predicted.latency_ms for p in pairs]
     lows, highs = [p.predicted.low_ms for p in pairs], [p.predicted.high_ms for p in pairs]
     figure.add_scatter(
@@ -66,15 +67,16 @@ def _add_pairs(figure: go.Figure, pairs: Sequence[PredictionPair], mark: Mark) -
         error_y=interval_bars(predicted, lows, highs, mark.color, thickness=1, width=3),
         name=mark.name,
         hoverinfo="text",
-        hovertext=[_text(p) for p in pairs],
+        hovertext=[_text(p, budget) for p in pairs],
     )
 
 
-def _text(pair: PredictionPair) -> str:
+def _text(pair: PredictionPair, budget: Budget) -> str:
     error = pair.predicted.latency_ms / pair.measured_ms - 1
     return trial_hover(
         pair.trial,
-        f"predicted {prediction_text(pair.predicted)}",
-        f"measured {format_ms(pair.measured_ms)}: {format_percent(abs(error))} {'above' if error > 0 else 'below'}",
+        f"predicted {prediction_text(pair.predicted, budget)}",
+        f"measured {budget.in_its_unit(pair.measured_ms)}: the prediction is {format_percent(abs(error))} "
+        f"{'above' if error > 0 else 'below'} it",
         f"from {pair.predicted.basis}",
     )

@@ -111,18 +111,36 @@ def add_budget_line(figure: go.Figure, budget: Budget, at_ms: float, low: float,
     )
 
 
-def time_axis(figure: go.Figure, latencies_ms: Sequence[float], title: str, axis: str = "xaxis") -> bool:
-    """Make `axis`, by plotly's name, one of latency in ms, logarithmic where the values lie far apart. Returns whether it
-    is."""
+def time_axis(
+    figure: go.Figure, latencies_ms: Sequence[float], title: str, axis: str = "xaxis", budget: Budget | None = None
+) -> bool:
+    """Make `axis`, by plotly's name, one of latency in ms, logarithmic where the values lie far apart. Where `budget` is a
+    share of the teacher's latency, the ticks tell such shares. Returns whether it is logarithmic."""
     log = min(latencies_ms) > 0 and max(latencies_ms) / min(latencies_ms) > _LOG_FROM_RATIO
-    settings: dict[str, Any] = {"title": {"text": f"{title}, ms{' (log scale)' if log else ''}"}}
+    unit, unit_ms = "ms", 1.0
+    if budget is not None and budget.share_of_teacher is not None:
+        unit, unit_ms = "% of the teacher's", budget.latency_ms / (100 * budget.share_of_teacher)
+    settings: dict[str, Any] = {"title": {"text": f"{title}, {unit}{' (log scale)' if log else ''}"}}
     if log:
-        low, high = time_range(latencies_ms, log)
-        decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-        ticks = [digit * 10.0**decade for decade in decades for digit in (1, 2, 5)]
-        settings |= {"type": "log", "tickvals": ticks, "ticktext": [f"{tick:g}" for tick in ticks]}
+        settings["type"] = "log"
+    if log or unit != "ms":
+        low, high = (end / unit_ms for end in time_range(latencies_ms, log))
+        ticks = _log_ticks(low, high) if log else _even_ticks(low, high)
+        settings |= {"tickvals": [tick * unit_ms for tick in ticks], "ticktext": [f"{tick:g}" for tick in ticks]}
     figure.update_layout({axis: settings})
     return log
+
+
+def _log_ticks(low: float, high: float) -> list[float]:
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    return [digit * 10.0**decade for decade in decades for digit in (1, 2, 5)]
+
+
+def _even_ticks(low: float, high: float) -> list[float]:
+    """Four to eleven round numbers."""
+    size = 10.0 ** math.floor(math.log10(high - low))
+    step = next(part * size for part in (1, 0.5, 0.2) if high - low >= 4 * part * size)
+    return [step * number for number in range(math.ceil(low / step), math.floor(high / step) + 1)]
 
 
 def time_range(latencies_ms: Sequence[float], log: bool) -> tuple[float, float]:
