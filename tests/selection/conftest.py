@@ -21,6 +21,8 @@ def make_candidate(family: str, size: int) -> Candidate:
         kind=OperationKind.CONV,
         count=10,
         multiply_adds=work,
+        blocked_multiply_adds=work,
+        window_pixels=0,
         read_bytes=0,
         written_bytes=0,
         weights_bytes=work // 10,

@@ -26,6 +26,8 @@ def made_candidate(family: str, width: float, multiply_adds: int, resolution: in
         kind=OperationKind.CONV,
         count=1,
         multiply_adds=multiply_adds,
+        blocked_multiply_adds=multiply_adds,
+        window_pixels=0,
         read_bytes=multiply_adds,
         written_bytes=multiply_adds,
         weights_bytes=multiply_adds // 10,

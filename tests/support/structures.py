@@ -11,7 +11,6 @@ from edgedistill.devices.latency.features import (
     CACHE_BYTES,
     CONSTANT,
     FEATURE_NAMES,
-    MULTIPLY_ADDS,
     FloatArray,
     features_of,
 )
@@ -19,10 +18,11 @@ from edgedistill.devices.latency.model import Row
 from edgedistill.networks.structure import OperationKind as Kind
 from edgedistill.networks.structure import Structure, Totals
 
-SIZES = np.array([4e5, 3e5, 6e4, 2e3, 1.5e7, 0, 3e6, 2e6, 4e5, 30, 1])
+SIZES = np.array([4e5, 3e5, 6e4, 2e3, 1.5e7, 1.8e7, 0, 4e5, 3e6, 2e6, 4e5, 2e5, 30, 1])
 # What is uncached follows from the work and the weights.
+BLOCKED = FEATURE_NAMES.index("blocked_multiply_adds")
 UNCACHED = FEATURE_NAMES.index("uncached_multiply_adds")
-SIZES[UNCACHED] = SIZES[MULTIPLY_ADDS] * 3e6 / (3e6 + CACHE_BYTES)
+SIZES[UNCACHED] = SIZES[BLOCKED] * 3e6 / (3e6 + CACHE_BYTES)
 COUNT = FEATURE_NAMES.index("multiplying_count")
 
 
@@ -35,20 +35,24 @@ def total(kind: Kind, **amounts: float) -> Totals:
 
 
 def structure_with(vector: FloatArray) -> Structure:
-    """The structure whose features are `vector` [11], rounded to whole operations and bytes; all its multiply-adds are
+    """The structure whose features are `vector` [14], rounded to whole operations and bytes; all its multiply-adds are
     convolutions'. Uncached work is what its work and weights make it."""
     named = dict(zip(FEATURE_NAMES, vector.tolist(), strict=True))
     convolutions = total(
         Kind.CONV,
         sublinear_work=named["convolution_sublinear"],
         multiply_adds=named["multiply_adds"],
+        blocked_multiply_adds=named["blocked_multiply_adds"],
+        window_pixels=named["window_pixels"],
         weights_bytes=named["weights_bytes"],
-        read_bytes=max(named["activation_bytes"] - named["slow_bytes"], 0.0),
+        read_bytes=max(named["activation_bytes"] - named["slow_bytes"] - named["elementwise_bytes"], 0.0),
         count=named["multiplying_count"],
     )
     names = {Kind.POINTWISE: "pointwise", Kind.DEPTHWISE: "depthwise", Kind.GEMM: "linear"}
     others = [total(kind, sublinear_work=named[f"{name}_sublinear"]) for kind, name in names.items()]
-    return structure_of_totals([convolutions, *others, total(Kind.TRANSCENDENTAL, read_bytes=named["slow_bytes"])])
+    mapping = {Kind.TRANSCENDENTAL: "slow_bytes", Kind.ELEMENTWISE: "elementwise_bytes"}
+    others += [total(kind, read_bytes=named[name]) for kind, name in mapping.items()]
+    return structure_of_totals([convolutions, *others])
 
 
 def structure_of_totals(totals: Sequence[Totals]) -> Structure:
@@ -71,7 +75,7 @@ def structures(count: int, seed: int) -> list[Structure]:
 
 
 def matrix_of(found: Sequence[Structure]) -> FloatArray:
-    """Features [n, 11]."""
+    """Features [n, 14]."""
     return np.stack([features_of(structure) for structure in found])
 
 

@@ -79,7 +79,7 @@ class DeviceProfile(Frozen):
     with the reason. `seconds` is what the calibration took; `reused` counts the steps that an earlier one had done.
     """
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[2] = 2
     edgedistill_version: str
     target: str
     title: str

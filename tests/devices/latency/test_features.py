@@ -29,13 +29,18 @@ def test_each_feature_by_hand() -> None:
     weights = ((216 + 8) + (72 + 8) + (32 + 4) + (8 + 2)) * 4
     image, wide, narrow, logits, pooled = 3 * pixels * 4, 8 * pixels * 4, 4 * pixels * 4, 2 * 4, 4 * 4
     work = (8 * 27 + 32 + 72) * pixels + 8
+    # Channels come in blocks of 16, but for the three of the image and the one of a depthwise filter.
+    first, depthwise, pointwise = 16 * 27 * pixels, 16 * 9 * pixels, 16 * 16 * pixels
+    blocked = first + depthwise + pointwise + 8
     assert found == {
-        "convolution_sublinear": (8 * 27 * pixels) ** SUBLINEAR,
-        "pointwise_sublinear": (32 * pixels) ** SUBLINEAR,
-        "depthwise_sublinear": (72 * pixels) ** SUBLINEAR,
+        "convolution_sublinear": first**SUBLINEAR,
+        "pointwise_sublinear": pointwise**SUBLINEAR,
+        "depthwise_sublinear": depthwise**SUBLINEAR,
         "linear_sublinear": 8**SUBLINEAR,
         "multiply_adds": work,
-        "uncached_multiply_adds": pytest.approx(work * weights / 8e6, rel=1e-3),
+        "blocked_multiply_adds": blocked,
+        "window_pixels": (9 + 9 + 1) * pixels,
+        "uncached_multiply_adds": pytest.approx(blocked * weights / 8e6, rel=1e-3),
         "weights_bytes": weights,
         "activation_bytes": (image + wide)
         + 2 * wide
@@ -44,6 +49,7 @@ def test_each_feature_by_hand() -> None:
         + (narrow + pooled)
         + (pooled + logits),
         "slow_bytes": 2 * wide,
+        "elementwise_bytes": 0,
         "multiplying_count": 4,
         "constant": 1,
     }

@@ -233,7 +233,7 @@ def test_latencies_in_another_unit_give_predictions_in_that_unit(count: int, see
 
 
 def test_operators_times_tell_apart_what_latencies_alone_do_not() -> None:
-    """Rows in which work and slow bytes grow alike; then a network with little of these."""
+    """Rows in which work and bytes grow alike; then a network with nothing that maps elements."""
     truth = np.zeros(len(SIZES))
     slow = FEATURE_NAMES.index("slow_bytes")
     truth[MULTIPLY_ADDS], truth[slow] = 0.2 / SIZES[MULTIPLY_ADDS], 0.8 / SIZES[slow]
@@ -245,7 +245,7 @@ def test_operators_times_tell_apart_what_latencies_alone_do_not() -> None:
         for x, y in zip(seen, latencies, strict=True)
     ]
     plain = SIZES.copy()
-    plain[slow] = 0
+    plain[[slow, FEATURE_NAMES.index("elementwise_bytes")]] = 0
     expected = float(plain @ truth)
     without = LatencyModel.fit(rows(seen, latencies)).predict(structure_with(plain)).value
     told = [Row(x, float(y), s) for x, y, s in zip(seen, latencies, share, strict=True)]
