@@ -9,7 +9,7 @@ PROCESSES ?= auto
 PYTEST := OMP_NUM_THREADS=1 $(VENV)/bin/pytest --numprocesses $(PROCESSES) --maxprocesses 4 --dist worksteal
 comma := ,
 
-.PHONY: demo install install-dev lint test test-all clean
+.PHONY: demo docs install install-dev lint test test-all clean
 
 # The engine builder has packages for x86-64 alone, and none for every Python: without it there is no TensorRT engine, and all
 # else works.
@@ -29,11 +29,19 @@ $(VENV)/.demo: $(VENV)/bin/python pyproject.toml
 $(VENV)/.dev: $(VENV)/bin/python pyproject.toml
 	$(call install,$(comma)dev)
 
+$(VENV)/.docs: $(VENV)/bin/python pyproject.toml
+	$(PIP) install --quiet $(CONSTRAINTS) --editable '.[docs]'
+	@touch $@
+
 install: $(VENV)/.demo
 install-dev: $(VENV)/.dev
 
 demo: install
 	$(VENV)/bin/edgedistill build examples/digits/build.toml --target host
+
+# The documentation site, in site/. A warning is an error.
+docs: $(VENV)/.docs
+	NO_MKDOCS_2_WARNING=true $(VENV)/bin/mkdocs build --strict
 
 lint: install-dev
 	$(VENV)/bin/ruff check .
@@ -50,4 +58,4 @@ test-all: test
 	OMP_NUM_THREADS=1 $(VENV)/bin/pytest -m slow
 
 clean:
-	rm -rf $(VENV) examples/*/out
+	rm -rf $(VENV) site examples/*/out

@@ -1,120 +1,166 @@
-"""The figures of formats and quantisation: rows of README's table, and the whole of docs/models.md.
-
-`figures.py` writes both, from what the benchmarks left in `benchmarks/results/`.
-"""
+"""Sections on formats and quantisation, and the whole of docs/benchmarks/models.md, from what their scripts left in
+`benchmarks/results/`."""
 
 from __future__ import annotations
 
-import json
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
-RESULTS = Path(__file__).parent / "results"
-FORMATS = ("onnx", "coreml", "tensorrt", "litert", "executorch")
-TITLES = {"onnx": "ONNX", "coreml": "Core ML", "tensorrt": "TensorRT", "litert": "LiteRT", "executorch": "ExecuTorch"}
+from sections import Section, result
+
+FORMATS = {"onnx": "ONNX", "coreml": "Core ML", "tensorrt": "TensorRT", "litert": "LiteRT", "executorch": "ExecuTorch"}
+TIMED = ("onnx", "litert", "executorch")
 ZOO = "python benchmarks/zoo.py --models benchmarks/zoo_models.txt --keep DIR --measure --json FILE"
 LADDER = "python benchmarks/ladder.py --work DIR --measure --json FILE"
-TIMES = "python benchmarks/export_time.py --json FILE"
 
 
-def result(name: str) -> Any:
-    return json.loads((RESULTS / f"{name}.json").read_text())
+def sections() -> list[Section]:
+    return [_zoo_summary(), _families(), _cat(), _ladder_summary(), _operators(), _times(), _hostile()]
 
 
-def rows() -> list[tuple[str, str, str]]:
-    """Rows of README's table: what, figure, command."""
-    zoo, ladder, times = result("zoo"), result("ladder")["rows"], result("export_time")
-    operators, hostile, cat = result("coreml_operators"), result("hostile_models"), result("imagenet_cat")
-    models = len({row["model"] for row in zoo["rows"]})
-    made = ", ".join(f"{TITLES[form]} {zoo['summary'][form].partition(' ')[0]}" for form in FORMATS)
-    halves = " and ".join(f"{kind} {operators['precisions'][kind]['share_passed']:.1%}" for kind in ("fp16", "fp32"))
-    losses = [row["winner"]["loss"] for row in ladder if row["winner"]]
-    needed = Counter(row["needed"] for row in ladder)
-    cats = [row for row in cat["rows"] if "top" in row]
-    tops = Counter(row["top"][0]["index"] for row in cats)
-    return [
+def _zoo_summary() -> Section:
+    rows = result("zoo")["rows"]
+    models = {row["model"] for row in rows}
+    of = {form: [row for row in rows if row["format"] == form] for form in FORMATS}
+    return Section(
+        "timm's models in five formats",
+        f"{len(models)} of timm's models for devices, with random weights. Each is exported, and each file is run beside"
+        " its model where this machine can run it; an engine is built. [Model by model](models.md).",
+        ZOO,
+        ("format", "#models", "#files"),
+        tuple((FORMATS[form], str(len(found)), str(sum(row["ok"] for row in found))) for form, found in of.items()),
+    )
+
+
+def _families() -> Section:
+    rows = result("families")["rows"]
+    sides = sorted({row["resolution"] for row in rows})
+    names = {row["family"] for row in rows}
+    cells = []
+    for form, title in FORMATS.items():
+        of = [[row["ok"] for row in rows if row["format"] == form and row["resolution"] == side] for side in sides]
+        cells.append((title, *(f"{sum(ok)} of {len(ok)}" for ok in of)))
+    return Section(
+        "Families of students in five formats",
+        f"The smallest student of each of {len(names)} families. Each file is run beside its model where this machine "
+        "can run it.",
+        "python benchmarks/families.py --json FILE",
+        ("format", *(f"#{side} px" for side in sides)),
+        tuple(cells),
+    )
+
+
+def _cat() -> Section:
+    rows = [row for row in result("imagenet_cat")["rows"] if "top" in row]
+    cells = [
         (
-            f"{models} of timm's device models with random weights, exported, and each file run beside its model where "
-            "something here runs it ([docs/models.md](docs/models.md))",
-            made,
-            f"`{ZOO}`",
-        ),
-        (
-            "coremltools' own operator tests, which need a Mac, through the reference interpreter",
-            f"{operators['passed']:,} of {operators['compared']:,} comparisons pass ({operators['share_passed']:.1%}; "
-            f"{halves})",
-            "`python benchmarks/coreml_operators.py --json FILE`",
-        ),
-        (
-            "six networks on Fashion-MNIST, int8 in ONNX, LiteRT, ExecuTorch and Core ML: rung that the ladder took, "
-            "largest loss on the validation split",
-            f"{'; '.join(f'{rung}: {count}' for rung, count in needed.most_common())}; {100 * max(losses):.2f} points",
-            f"`{LADDER}`",
-        ),
-        (
-            "a photograph of a cat through timm:efficientnet_lite0 with ImageNet weights, every format and precision that "
-            "runs here",
-            f"{sum(count for index, count in tops.items() if 281 <= index <= 285)} of {len(cats)} files say a cat",
-            "`python benchmarks/imagenet_cat.py --json FILE`",
-        ),
-        (
-            "export of one model, beside the vendor's plain converter, both as fresh processes, verification excluded",
-            f"{min(row['ratio'] for row in times['rows']):.2f} to {times['largest_ratio']:.2f} times",
-            f"`{TIMES}`",
-        ),
-        (
-            "hostile and broken model files",
-            f"{hostile['cases']} files, {hostile['runs']} commands, "
-            f"{len(hostile['not_as_they_should_be'])} not as they should be, largest process "
-            f"{hostile['peak_memory_mib'] / 1024:.1f} GiB",
-            "`python benchmarks/hostile_models.py --json FILE`",
-        ),
+            FORMATS[row["format"]],
+            row["precision"],
+            row["top"][0]["label"] if "label" in row["top"][0] else str(row["top"][0]["index"]),
+            f"{row['top'][0]['probability']:.0%}",
+        )
+        for row in rows
     ]
+    return Section(
+        "A photograph of a cat",
+        "timm:efficientnet_lite0 with ImageNet weights: the most probable class by each file that this machine can run."
+        " Classes 281 to 285 are cats.",
+        "python benchmarks/imagenet_cat.py --json FILE",
+        ("format", "precision", "class", "#probability"),
+        tuple(cells),
+    )
+
+
+def _ladder_summary() -> Section:
+    rows = result("ladder")["rows"]
+    cells = []
+    for rung, count in Counter(row["needed"] for row in rows).most_common():
+        losses = [row["winner"]["loss"] for row in rows if row["needed"] == rung and row["winner"]]
+        largest = f"{100 * max(losses):.2f} points" if losses else "-"
+        cells.append((rung or "none", str(count), largest))
+    return Section(
+        "The quantisation ladder",
+        "Six networks on Fashion-MNIST in four formats: the rung of the ladder that was taken, and the largest loss on the "
+        "validation split. [Network by network](models.md#the-quantisation-ladder-on-fashion-mnist).",
+        LADDER,
+        ("rung", "#files", "#largest loss"),
+        tuple(cells),
+    )
+
+
+def _operators() -> Section:
+    found = result("coreml_operators")
+    parts = {"all": found, **found["precisions"]}
+    rows = [
+        (name, f"{one['compared']:,}", f"{one['passed']:,}", f"{one['share_passed']:.1%}")
+        for name, one in parts.items()
+    ]
+    return Section(
+        "The Core ML reference interpreter",
+        "coremltools' own tests of operators need a Mac. Here the reference interpreter computes them.",
+        "python benchmarks/coreml_operators.py --json FILE",
+        ("precision", "#comparisons", "#passed", "#share"),
+        tuple(rows),
+    )
+
+
+def _times() -> Section:
+    return Section(
+        "How long an export takes",
+        "Wall time of a fresh process, without the run that compares the file with its model; beside the vendor's own "
+        "converter as its documentation shows it (`benchmarks/plain_converters.py`). Medians of several rounds.",
+        "python benchmarks/export_time.py --json FILE",
+        ("model", "format", "#edgedistill", "#vendor's converter", "#ratio"),
+        tuple(
+            (f"`{row['model']}`", FORMATS[row["format"]], f"{row['ours_s']:.1f} s", f"{row['plain_s']:.1f} s",
+             f"{row['ratio']:.2f}")
+            for row in result("export_time")["rows"]
+        ),
+    )  # fmt: skip
+
+
+def _hostile() -> Section:
+    found = result("hostile_models")
+    bad = len(found["not_as_they_should_be"])
+    return Section(
+        "Hostile and broken model files",
+        "Commands on damaged and hostile files. Each should end with a cause and a fix, within its limits, without a "
+        "traceback, and without running code of the file or leaving anything behind.",
+        "python benchmarks/hostile_models.py --json FILE",
+        ("#files", "#commands", "#not as they should be", "#largest process"),
+        ((str(found["cases"]), str(found["runs"]), str(bad), f"{found['peak_memory_mib'] / 1024:.1f} GiB"),),
+    )
+
+
+# -- docs/benchmarks/models.md ----------------------------------------------------------------------------------------
 
 
 def page() -> str:
-    """docs/models.md."""
-    return "\n".join(
-        [
-            "# Which model becomes which format",
-            "",
-            "This page is written by `python benchmarks/figures.py write` from `benchmarks/results/`.",
-            "",
-            *_zoo(),
-            *_ladder(),
-            *_times(),
-        ]
-    )
+    head = ["# Which model becomes which format", "", "`python benchmarks/figures.py write` writes this page from"]
+    return "\n".join([*head, "`benchmarks/results/`.", "", *_zoo(), *_ladder().lines()])
 
 
 def _zoo() -> list[str]:
     zoo = result("zoo")
     rows = {(row["model"], row["format"]): row for row in zoo["rows"]}
     names = list(dict.fromkeys(row["model"] for row in zoo["rows"]))
-    counts = "; ".join(f"{TITLES[form]} {zoo['summary'][form]}" for form in FORMATS)
-    failed = [f"- {r['model']}, {TITLES[r['format']]}: {r['cause']}" for r in zoo["rows"] if not r["ok"]]
-    magnifying = sorted({r["model"] for r in zoo["rows"] if any("magnifies rounding" in said for said in r["remarks"])})
-    lines = [
-        f"## {len(names)} of timm's models for devices",
-        "",
-        f"`{ZOO}`",
-        "",
-        f"{counts}. Weights are random, batch norms have seen data; fp32.",
-        "",
-        "- ONNX, LiteRT, ExecuTorch: median latency in ms at the model's own resolution, one thread of a rented machine;",
-        "  and how many operations are left to other kernels than XNNPACK's. Compare within a row, and no farther.",
-        "- Core ML: the largest difference of a logit, by the reference interpreter.",
-        "- TensorRT: operations in the engine, which was built, and needs its GPU to run.",
-        "",
-        "| model | parameters | ONNX | LiteRT | ExecuTorch | Core ML | TensorRT |",
-        "|---|--:|--:|--:|--:|--:|--:|",
-        *(_zoo_line(name, {form: rows[name, form] for form in FORMATS}) for name in names),
-        "",
-    ]
-    if failed:
+    section = Section(
+        f"{len(names)} of timm's models for devices",
+        "Weights are random, batch norms have seen data; fp32. `p50` is the median latency in ms at the model's own "
+        "resolution, on one thread of a rented machine: compare it within a row alone. `left` counts operations that "
+        "are left to other kernels than XNNPACK's. `error` is the largest difference of a logit, computed by the "
+        "reference interpreter. `engine` counts the operations of the engine, which was built and needs its GPU to run.",
+        ZOO,
+        ("model", "#parameters", "#ONNX p50", "#LiteRT p50", "#LiteRT left", "#ExecuTorch p50", "#ExecuTorch left",
+         "#Core ML error", "#TensorRT engine"),
+        tuple(_zoo_row(name, {form: rows[name, form] for form in FORMATS}) for name in names),
+    )  # fmt: skip
+    lines = section.lines()
+    if failed := [f"- {r['model']}, {FORMATS[r['format']]}: {r['cause']}" for r in zoo["rows"] if not r["ok"]]:
         lines += ["What failed:", "", *failed, ""]
-    if magnifying:
+    if magnifying := sorted(
+        {r["model"] for r in zoo["rows"] if any("magnifies rounding" in said for said in r["remarks"])}
+    ):
         told = ", ".join(f"`{name}`" for name in magnifying)
         lines += [
             f"With these weights {told} magnify rounding: torch's own fp32 is as far from fp64 as the files are.",
@@ -123,72 +169,48 @@ def _zoo() -> list[str]:
     return lines
 
 
-def _zoo_line(name: str, row: dict[str, dict[str, Any]]) -> str:
+def _zoo_row(name: str, row: dict[str, dict[str, Any]]) -> tuple[str, ...]:
     cells = [f"`{name}`", f"{row['onnx']['parameters'] / 1e6:.1f} M"]
-    cells += [_timed(row[form]) for form in ("onnx", "litert", "executorch")]
+    for form in TIMED:
+        p50 = row[form]["p50_ms"]
+        cells.append("failed" if not row[form]["ok"] else "not measured" if p50 is None else f"{p50:.3g}")
+        if form != "onnx":
+            cells.append(str(sum(((row[form]["fallbacks"] or {}).get("elsewhere") or {}).values())))
     core, engine = row["coreml"], row["tensorrt"]
     cells.append(f"{core['parity']['max_abs_error']:.1g}" if core["ok"] else "failed")
     cells.append(str(engine["fallbacks"]["operations"]) if engine["ok"] else "failed")
-    return f"| {' | '.join(cells)} |"
+    return tuple(cells)
 
 
-def _timed(row: dict[str, Any]) -> str:
-    if not row["ok"]:
-        return "failed"
-    left = sum(((row["fallbacks"] or {}).get("elsewhere") or {}).values())
-    p50 = "not measured" if row["p50_ms"] is None else f"{row['p50_ms']:.3g}"
-    return f"{p50} ({left} left)" if left else p50
-
-
-def _ladder() -> list[str]:
+def _ladder() -> Section:
     document = result("ladder")
-    return [
-        "## The quantisation ladder on Fashion-MNIST",
-        "",
-        f"`{LADDER}`",
-        "",
-        "Three student families at 32 px and three timm models at 64 px, after short trainings. The ladder may lose",
-        f"{100 * document['max_loss']:.1f} points of the validation split to the fp32 file of the same format; the test",
-        "split is only reported. Core ML is computed by the reference interpreter, on 256 images of each split, and not",
-        "timed. p50 in ms is the median of interleaved sessions.",
-        "",
-        "| model | format | plain int8 loses | rung taken | it loses | test accuracy, fp32 and int8 | size | p50, both |",
-        "|---|---|--:|---|--:|--:|--:|--:|",
-        *(_ladder_line(row) for row in document["rows"]),
-        "",
-    ]
+    return Section(
+        "The quantisation ladder on Fashion-MNIST",
+        "Three student families at 32 px and three timm models at 64 px, after short trainings. The ladder may lose "
+        f"{100 * document['max_loss']:.1f} points of the validation split to the fp32 file of the same format; the test "
+        "split is only reported. Core ML is computed by the reference interpreter, on 256 images of each split, and is "
+        "not timed. p50 in ms is the median of interleaved sessions. Losses are in points.",
+        LADDER,
+        ("model", "format", "#plain int8 loses", "rung taken", "#it loses", "#test, fp32", "#test, int8", "#size, fp32",
+         "#size, of fp32's", "#p50, fp32", "#p50, int8"),
+        tuple(map(_ladder_row, document["rows"])),
+    )  # fmt: skip
 
 
-def _ladder_line(row: dict[str, Any]) -> str:
+def _ladder_row(row: dict[str, Any]) -> tuple[str, ...]:
     full, won = row["kept"]["fp32"], row["kept"].get("winner")
     first = row["rungs"][0]["loss"]
-    cells = [f"`{row['model']}`", TITLES[row["format"]], "unknown" if first is None else f"{100 * first:+.2f}"]
+    cells = [f"`{row['model']}`", FORMATS[row["format"]], "unknown" if first is None else f"{100 * first:+.2f}"]
     cells.append(row["needed"] or "none")
     if won is None:
-        return f"| {' | '.join([*cells, '', '', '', ''])} |"
-    cells += [f"{100 * row['winner']['loss']:+.2f}", f"{full['accuracy_test']:.2%}, {won['accuracy_test']:.2%}"]
-    cells.append(f"{won['file']['bytes'] / full['file']['bytes']:.0%} of {full['file']['bytes'] / 2**20:.2f} MiB")
-    timed = "p50_ms" in full
-    cells.append(f"{full['p50_ms']:.3f}, {won['p50_ms']:.3f}" if timed else "not measured")
-    return f"| {' | '.join(cells)} |"
-
-
-def _times() -> list[str]:
-    return [
-        "## How long an export takes",
-        "",
-        f"`{TIMES}`",
-        "",
-        "Wall time of a fresh process, median of the rounds, without running the file for parity; beside the vendor's own",
-        "converter as its documentation shows it (`benchmarks/plain_converters.py`).",
-        "",
-        "| model | format | edgedistill | plain | ratio |",
-        "|---|---|--:|--:|--:|",
-        *map(_times_line, result("export_time")["rows"]),
-        "",
-    ]
-
-
-def _times_line(row: dict[str, Any]) -> str:
-    cells = (f"`{row['model']}`", TITLES[row["format"]], f"{row['ours_s']:.1f} s", f"{row['plain_s']:.1f} s")
-    return f"| {' | '.join(cells)} | {row['ratio']:.2f} |"
+        return (*cells, *["-"] * 7)
+    timed = [f"{one['p50_ms']:.3f}" if "p50_ms" in one else "-" for one in (full, won)]
+    return (
+        *cells,
+        f"{100 * row['winner']['loss']:+.2f}",
+        f"{full['accuracy_test']:.2%}",
+        f"{won['accuracy_test']:.2%}",
+        f"{full['file']['bytes'] / 2**20:.2f} MiB",
+        f"{won['file']['bytes'] / full['file']['bytes']:.0%}",
+        *timed,
+    )

@@ -1,83 +1,112 @@
-"""Figures of measuring for README and docs/devices.md, from what their scripts left in `benchmarks/results/`."""
+"""Sections on measuring and proving, from what their scripts left in `benchmarks/results/`."""
 
 from __future__ import annotations
 
 import statistics
+from collections.abc import Sequence
 from typing import Any
 
-
-def duration(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds // 60:.0f} min {seconds % 60:.0f} s"
+from sections import Section, duration, label, result, table
 
 
-def pairs_row(found: Any) -> tuple[str, str, str]:
-    rows = found["rows"]
+def builds() -> Section:
+    """The digits example several times, and once beside a busy loop."""
+    rows = [_build(f"{number}", build) for number, build in enumerate(result("demo"), 1)]
+    rows += [_build("beside a busy loop", build) for build in result("neighbour")]
+    return Section(
+        "The digits example",
+        "Each build starts from an empty cache, after the install. The budget is a share of the teacher's own p95. The "
+        "proof takes sessions of 3 s; the lowest and the highest share that it saw stand in the table. Afterwards plain"
+        " ONNX Runtime takes 20 sessions of the same file in turn with the teacher's, without code of edgedistill: "
+        "right after the build, and an hour or more later. The last row ran beside `python benchmarks/neighbour.py`, "
+        "which keeps the other processor busy half of the time.",
+        "python benchmarks/demo.py --times 3 --stranger 20 --keep DIR --json FILE    (later: --later DIR)",
+        ("build", "#time", "result", "student", "precision", "#budget", "#lowest", "#highest", "#test accuracy",
+         "#teacher's", "#inside, after", "#inside, later"),
+        tuple(rows),
+    )  # fmt: skip
 
-    def middle(key: str) -> str:
-        values = sorted(row[key] for row in rows if key in row)
-        return f"{values[len(values) // 2]:.1%} ({values[0]:.1%} to {values[-1]:.1%})"
 
-    bias = sorted(abs(row["bias"]) for row in rows)
-    seconds = sorted(row["seconds_pair"] for row in rows)
-    targets = ", ".join(sorted({row["target"] for row in rows}))
-    older = ""
-    if any("seconds_before" in row for row in rows):
-        took = sorted(row["seconds_before"] for row in rows if "seconds_before" in row)
-        older = f"; by the version before {middle('spread_before_p95')}, {took[len(took) // 2]:.1f} s a file"
+def _build(name: str, build: dict[str, Any]) -> tuple[str, ...]:
+    proof, checks = build["proof"], (build.get("stranger"), build.get("later"))
+    if proof is None or not build["student"]:
+        return name, duration(build["seconds"]), build["status"], *["-"] * 9
     return (
-        f"{len(rows)} files on {targets}, {found['sessions']} sessions of {found['seconds']:g} s each: "
-        "spread of the ratio to the anchor from session to session, of p95 alone; bias of alternating; seconds a file",
-        f"{middle('spread_pair_p95')}, {middle('spread_alone_p95')}; bias {bias[len(bias) // 2]:.1%}, at most "
-        f"{bias[-1]:.1%}; {seconds[len(seconds) // 2]:.1f} s{older}",
-        f"`python benchmarks/pairs.py --sessions {found['sessions']}{' --before CHECKOUT' if older else ''} --json FILE`",
+        name,
+        duration(build["seconds"]),
+        build["status"],
+        f"`{label(build['student'])}`",
+        build["precision"],
+        f"{proof['limit']:.1%}",
+        f"{min(proof['values']):.1%}",
+        f"{max(proof['values']):.1%}",
+        f"{build['accuracy']:.2%}",
+        f"{build['teacher_accuracy']:.2%}",
+        *(f"{one['inside']} of {one['sessions']}" if one else "not taken" for one in checks),
     )
 
 
-def neighbour_row(found: Any) -> tuple[str, str, str]:
-    told = []
-    for build in found:
-        checked = build.get("stranger")
-        inside = f", a stranger: {checked['inside']} of {checked['sessions']} sessions inside" if checked else ""
-        told.append(f"{build['status']} in {duration(build['seconds'])}{inside}")
-    return (
-        "the digits example beside a busy loop on the other processor, half of the time",
-        "; ".join(told),
-        "`python benchmarks/neighbour.py & python benchmarks/demo.py --times 1 --json FILE --stranger 20`",
+def pairs() -> Section:
+    found = result("pairs")
+    before = any("seconds_before" in row for row in found["rows"])
+    return Section(
+        "Pairs of files",
+        f"Each file runs in turn with the anchor, and alone, {found['sessions']} sessions of {found['seconds']:g} s "
+        "each. A spread is the standard deviation of the logarithm from session to session. The last columns say by how"
+        " much one session misses the p95 of all of them, and by how much taking turns changes the ratio of medians "
+        "(bias). Figures are medians over files.",
+        f"python benchmarks/pairs.py --sessions {found['sessions']}{' --before CHECKOUT' if before else ''} --json FILE",
+        *_pairs(found),
     )
 
 
-def simulation_row(found: Any) -> tuple[str, str, str]:
-    """The worst device of all kinds at each length of a state, and what is seldom proven though it should be."""
-    quick = [row for row in found["rows"] if row["level"] == "quick"]
-
-    def worst(share: float) -> str:
-        return f"{max(row['false_rate'] for row in quick if row['lasts_of_period'] == share):.1%}"
-
-    bounded = [row for row in quick if "no state longer" in row["kind"] and row["lasts_of_period"] <= 0.1]
-    least = min(quick, key=lambda row: row["power"]["1.5"])
-    return (
-        "simulated devices of two speeds, in bursts and throttling: how often a quick proof says `met` where fewer sessions "
-        "keep the limit than it claims, the worst device of all",
-        f"{worst(0.05)} where states last a twentieth of the period in the mean, {worst(0.1)} a tenth, {worst(0.2)} a "
-        f"fifth, {worst(1.0)} as long as the period; two speeds with no state longer than a tenth at most "
-        f"{max(row['false_rate'] for row in bounded):.1%}. Limits at 1.5 times the 80th percentile are proven in at least "
-        f"{least['power']['1.5']:.1%} of cases; the least is {least['kind']}",
-        "`python benchmarks/proof_simulation.py --json FILE`",
-    )
+_PAIRS = {
+    "#spread, p95 alone": "spread_alone_p95",
+    "#spread, ratio of p95": "spread_pair_p95",
+    "#spread, ratio of medians": "spread_pair_p50",
+    "#miss by ratio of p95": "misses_by_p95",
+    "#miss by ratio of medians": "misses_by_p50",
+}
 
 
-def pairs_table(found: Any) -> str:
-    """By target, what moves from session to session and by how much one session misses, in the median over files."""
-    lines = [
-        "| target | files | p95 alone | ratio of p95 | ratio of medians | one session misses p95 by: ratio of p95 | ratio "
-        "of medians | bias, its largest |",
-        "|---|--:|--:|--:|--:|--:|--:|--:|",
-    ]
+def _pairs(found: Any) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]:
+    lines = []
     for target in dict.fromkeys(row["target"] for row in found["rows"]):
         rows = [row for row in found["rows"] if row["target"] == target]
-        keys = ("spread_alone_p95", "spread_pair_p95", "spread_pair_p50", "misses_by_p95", "misses_by_p50")
-        cells = [f"{statistics.median(row[key] for row in rows):.1%}" for key in keys]
         bias = [abs(row["bias"]) for row in rows]
-        cells.append(f"{statistics.median(bias):.1%}, {max(bias):.1%}")
-        lines.append(f"| `{target}` | {len(rows)} | {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
+        seconds = statistics.median(row["seconds_pair"] for row in rows)
+        cells = [f"{statistics.median(row[key] for row in rows):.1%}" for key in _PAIRS.values()]
+        cells += [f"{statistics.median(bias):.1%}", f"{max(bias):.1%}", f"{seconds:.1f} s"]
+        lines.append((f"`{target}`", str(len(rows)), *cells))
+    return ("target", "#files", *_PAIRS, "#bias", "#largest bias", "#time a file"), tuple(lines)
+
+
+def pairs_table() -> str:
+    """The same figures for the page on measuring."""
+    return "\n".join(table(*_pairs(result("pairs")))) + "\n"
+
+
+def simulation() -> Section:
+    """The worst device of all kinds at each length of a state."""
+    found = result("proof_simulation")["rows"]
+    lengths = (0.05, 0.1, 0.2, 1.0)
+
+    def worst(rows: Sequence[Any]) -> tuple[str, ...]:
+        at = [[row["false_rate"] for row in rows if row["lasts_of_period"] == length] for length in lengths]
+        return tuple(f"{max(rates):.1%}" if rates else "not run" for rates in at)
+
+    rows = []
+    for level in dict.fromkeys(row["level"] for row in found):
+        of_level = [row for row in found if row["level"] == level]
+        bounded = [row for row in of_level if "no state longer" in row["kind"]]
+        rows.append((level, "all kinds", *worst(of_level)))
+        rows += [(level, "two speeds, no state longer than that", *worst(bounded))] if bounded else []
+    return Section(
+        "Proofs on simulated devices",
+        "Simulated devices have two speeds, bursts, or throttling; the true share of sessions inside the budget is "
+        "known. The table tells how often a proof is `met` although that share is below the claimed one, for the worst "
+        "device. Columns are the mean length of a state as a share of the proof's period.",
+        "python benchmarks/proof_simulation.py --json FILE",
+        ("proof", "devices", *(f"#{length:g}" for length in lengths)),
+        tuple(rows),
+    )

@@ -1,121 +1,164 @@
-"""Rows of README's table of figures on calibration and search, from what their scripts left in `benchmarks/results/`."""
+"""Sections on prediction and search, from what their scripts left in `benchmarks/results/`."""
 
 from __future__ import annotations
 
 from typing import Any
 
-Figures = tuple[str, str, str]
+from sections import Section, label, result, table
+
+BUDGETS = (
+    "python benchmarks/search_budgets.py benchmarks/fashion_search.toml --rows FILE --prove --stranger 20 --json FILE"
+)
+_ERRORS = {
+    "#median error": "median_error",
+    "#mean error": "mape",
+    "#within 10%": "within_10",
+    "#inside interval": "coverage",
+}
 
 
-def calibrate_row(found: dict[str, Any]) -> Figures:
-    """`calibrate` on this host: what 20 measured students tell of 30 others."""
-    parts = [
-        f"{name}: mean error {one['mape']:.1%}, median {one['median_error']:.1%}, Spearman {one['spearman']:.3f}, "
-        f"calibrated in {one['calibrate_seconds']:.0f} s, and the same files measured again differ by "
-        f"{one['again']['mean_difference']:.1%}"
-        for name, one in found.items()
-        if name in ("fp32", "int8")
-    ]
-    one = found["fp32"]
-    return (
-        f"`calibrate` on {one['models']} students, latency of {one['others']} others predicted (ONNX Runtime on two rented "
-        "cores)",
-        "; ".join(parts),
-        "`python benchmarks/calibrate_host.py --json FILE`",
-    )
-
-
-def budgets_row(found: dict[str, Any]) -> Figures:
-    """The search at ten budgets, and what a stranger found of its proofs."""
-    rows = found["rows"]
-    below = [row["search"]["points_below_provable"] for row in rows if row["search"]["proven"]]
-    test = [one for row in rows if (one := row["search"]["points_below_test"]) is not None]
-    shares = [row["train_share"] for row in rows]
-    checked = [row["stranger"] for row in rows if "stranger" in row]
-    kept = sum(one["inside"] >= 0.8 * one["sessions"] for one in checked)
-    return (
-        f"the search at {len(rows)} budgets over {found['students']} students of Fashion-MNIST that brute force trained and "
-        "measured: proven, of what brute force can prove; points below that on the validation split, below the best inside "
-        "on the test split; share of its training; strangers with at least 80% of their sessions inside",
-        f"{found['proven']} of {found['provable']}; at most {max(below, default=0):.2f}, {max(test, default=0):.2f}; "
-        f"{min(shares):.0%} to {max(shares):.0%}; {kept} of {len(checked)}",
-        "`python benchmarks/search_budgets.py benchmarks/fashion_search.toml --rows FILE --prove --stranger 20 --json FILE`",
-    )
-
-
-def times_row(found: dict[str, Any]) -> Figures:
-    """The search at budgets that are so many times a file's true p95: how often it says `met`, and what a stranger found."""
-    factors = sorted({row["times_true_p95"] for row in found["rows"]})
-    parts, students = [], len(found["rows"]) // len(factors)
-    for factor in factors:
-        rows = [row for row in found["rows"] if row["times_true_p95"] == factor]
-        checked = [row["stranger"] for row in rows if "stranger" in row]
-        inside, sessions = sum(one["inside"] for one in checked), sum(one["sessions"] for one in checked)
-        parts.append(
-            f"{factor:g} times: {sum(row['search']['proven'] for row in rows)} of {len(rows)}; {inside} of {sessions}"
+def calibration() -> Section:
+    found = result("calibrate_host")
+    measured = {name: one for name, one in found.items() if name in ("fp32", "int8")}
+    one = measured["fp32"]
+    rows = [
+        (
+            name,
+            f"{one['calibrate_seconds']:.0f} s",
+            *(f"{one[key]:.1%}" for key in _ERRORS.values()),
+            f"{one['spearman']:.3f}",
+            f"{one['again']['mean_difference']:.1%}",
         )
-    return (
-        f"the search at budgets that are so many times the p95 of {students} of these students' files (by 60 sessions of "
-        "plain ONNX Runtime): how often it says `met`; a stranger's sessions inside",
-        "; ".join(parts),
-        "`python benchmarks/search_budgets.py benchmarks/fashion_search.toml --rows FILE --prove --stranger 20 --times "
-        f"{','.join(f'{one:g}' for one in factors)} --of {students} --json FILE`",
-    )
-
-
-def ranked_row(found: dict[str, Any]) -> Figures:
-    """Ranking a large space."""
-    return (
-        f"{found['candidates']:,} candidates counted and ranked, cold and from the stored ones",
-        f"{found['cold_seconds']:.0f} s, {found['warm_seconds']:.1f} s",
-        "`python benchmarks/rank_space.py --json FILE`",
-    )
-
-
-def budgets_table(found: dict[str, Any]) -> str:
-    """What the search found at each budget."""
-    lines = [
-        "| budget, ms | inside | provable | found and proven | its accuracy | training, of brute force's | a stranger's "
-        "sessions inside |",
-        "|--:|--:|--:|---|--:|--:|--:|",
+        for name, one in measured.items()
     ]
+    return Section(
+        "Latency predicted from a calibration",
+        f"`calibrate` measures {one['models']} students on ONNX Runtime; the latency of {one['others']} others, drawn at"
+        " random, is predicted and then measured. Beside it stands by how much the same files differ when they are "
+        "measured again.",
+        "python benchmarks/calibrate_host.py --json FILE",
+        ("precision", "#calibration", *_ERRORS, "#Spearman", "#measured again"),
+        tuple(rows),
+    )
+
+
+def latency() -> Section:
+    found = result("latency_table")
+    return Section(
+        "Latency of other people's measurements",
+        f"The latency model is fitted to some of {found['models']} timm models that others measured on a desktop CPU, "
+        "and predicts the rest. Families of networks are left out, or half of all models at random. Means over 20 "
+        "splits.",
+        "python benchmarks/latency_table.py --csv FILE --json FILE",
+        *_latency(),
+    )
+
+
+def _latency() -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]:
+    found = result("latency_table")
+    parts = {"families": "families_left_out", "half at random": "as_before"}
+    rows = [
+        (name, fit, method, *(f"{found[part][fit][method][key]:.1%}" for key in _ERRORS.values()))
+        for name, part in parts.items()
+        for fit in ("20", "40", "80")
+        for method in ("chosen", "random")
+    ]
+    return ("left out", "#fitted to", "rows", *_ERRORS), tuple(rows)
+
+
+def latency_table() -> str:
+    """The same figures for the page on the latency model."""
+    return "\n".join(table(*_latency())) + "\n"
+
+
+def budgets() -> Section:
+    found = result("search_budgets")
+    return Section(
+        "The search against brute force",
+        f"Brute force trained and measured {found['students']} students of Fashion-MNIST. The search is asked for ten "
+        "budgets over the same students. `provable` is the best validation accuracy that brute force can prove at that "
+        "budget. The last column is a later check with plain ONNX Runtime.",
+        BUDGETS,
+        *_budgets(found),
+    )
+
+
+def _budgets(found: Any) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]:
+    rows = []
     for row in found["rows"]:
         one, checked = row["search"], row.get("stranger")
-        cells = [
-            f"{row['budget_ms']:.3f}",
-            str(row["inside"]),
-            _share(row["best_provable"]),
-            f"`{one['student']}` {one['precision']}" if one["proven"] else "not met",
-            _share(one["accuracy"]),
-            f"{row['train_share']:.0%}",
-            f"{checked['inside']} of {checked['sessions']}" if checked else "-",
-        ]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
+        rows.append(
+            (
+                f"{row['budget_ms']:.3f} ms",
+                str(row["inside"]),
+                _share(row["best_provable"]),
+                f"`{one['student']}`" if one["proven"] else "not met",
+                one["precision"] if one["proven"] else "-",
+                _share(one["accuracy"]),
+                f"{row['train_share']:.0%}",
+                f"{checked['inside']} of {checked['sessions']}" if checked else "-",
+            )
+        )
+    columns = ("#budget", "#files inside", "#provable", "proven student", "precision", "#its accuracy",
+               "#training, of brute force's", "#sessions inside")  # fmt: skip
+    return columns, tuple(rows)
+
+
+def budgets_table() -> str:
+    """The same figures for the page on search."""
+    return "\n".join(table(*_budgets(result("search_budgets")))) + "\n"
+
+
+def close_budgets() -> Section:
+    """Budgets that are so many times a file's true p95."""
+    rows = []
+    for name in ("search_budgets_close", "search_budgets_times"):
+        found = result(name)["rows"]
+        for factor in sorted({row["times_true_p95"] for row in found}):
+            of = [row for row in found if row["times_true_p95"] == factor]
+            checked = [row["stranger"] for row in of if "stranger" in row]
+            inside, sessions = sum(one["inside"] for one in checked), sum(one["sessions"] for one in checked)
+            met = sum(row["search"]["proven"] for row in of)
+            rows.append((f"{factor:g}", str(len(of)), f"{met} of {len(of)}", f"{inside} of {sessions}"))
+    return Section(
+        "Budgets close to a file's latency",
+        "The true p95 of a file comes from 60 sessions of plain ONNX Runtime; the budget is so many times that. The "
+        "table tells how often a search ends `met`, and how many sessions of a later check with plain ONNX Runtime are "
+        "inside.",
+        f"{BUDGETS} --times 1.1,1.25 --of 2    (and --times 1.5 --of 10)",
+        ("#times the true p95", "#budgets", "#met", "#sessions inside"),
+        tuple(rows),
+    )
+
+
+def ranking() -> Section:
+    found = result("rank_space")
+    return Section(
+        "Ranking a large space",
+        "All candidates of a space are counted and ranked by the latency model: from nothing, and from the stored counts.",
+        "python benchmarks/rank_space.py --json FILE",
+        ("#candidates", "#from nothing", "#from stored counts"),
+        ((f"{found['candidates']:,}", f"{found['cold_seconds']:.0f} s", f"{found['warm_seconds']:.1f} s"),),
+    )
+
+
+def distillation() -> Section:
+    found = result("distillation_gain")
+    names = {"cross_entropy": "labels only", "distill": "distilled"}
+    rows = [
+        (name, *(f"{found['summary'][recipe]['test'][key]:.2%}" for key in ("mean", "low", "high")))
+        for recipe, name in names.items()
+    ]
+    return Section(
+        "Distillation beside labels",
+        f"One student of Fashion-MNIST (`{label(found['student'])}`) after {found['epochs']} epochs, over "
+        f"{len(found['rows']) // 2} seeds: test accuracy. Distilling did not help this student: the teacher learnt from "
+        "the same images, and the epochs are few.",
+        "python benchmarks/distillation_gain.py examples/fashion_mnist/build.toml --student resnet,0.1875,0.5,16",
+        ("trained with", "#mean", "#lowest", "#highest"),
+        tuple(rows),
+    )
 
 
 def _share(value: float | None) -> str:
     return "-" if value is None else f"{value:.2%}"
-
-
-def latency_table(found: dict[str, Any]) -> str:
-    """The latency model's errors on other people's measurements, by how many rows it was fitted to."""
-    lines = [
-        "| rows | families left out: median, mean error | within 10% | inside the interval | as before (half of all rows): "
-        "median, mean error | within 10% | inside |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for fit in ("20", "40", "80"):
-        for method in ("chosen", "random"):
-            cells = [
-                cell
-                for part in ("families_left_out", "as_before")
-                for one in (found[part][fit][method],)
-                for cell in (
-                    f"{one['median_error']:.1%}, {one['mape']:.1%}",
-                    f"{one['within_10']:.0%}",
-                    f"{one['coverage']:.0%}",
-                )
-            ]
-            lines.append(f"| {fit} {method} | {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"

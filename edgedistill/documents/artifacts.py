@@ -58,8 +58,8 @@ class RelativeLatency(Percentiles):
 
     def in_ms(self, percentile: Percentile) -> float:
         """The ratio of medians times the anchor's own latency at `percentile`: what is compared and predicted, and never
-        a proof. How long the slowest runs of a session take depends on what else the machine did meanwhile; docs/devices.md
-        has figures."""
+        a proof. How long the slowest runs of a session take depends on what else the machine did meanwhile:
+        docs/explanation/measuring.md has figures."""
         return self.p50 * self.anchor_ms.at(percentile)
 
 

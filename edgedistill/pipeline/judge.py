@@ -135,8 +135,8 @@ def realise(bench: Bench, source: Source, tune: Tune | None = None) -> tuple[Sch
     """Make, run and measure `source` in every precision worth trying on the target's own runtime; int8 that is rejected
     climbs the ladder, with `tune` up to training under rounding.
 
-    A precision that does not pay is `dropped` with its reason. Raises TrialFailure where the widest precision, with which
-    the others are compared, cannot be made or run.
+    A precision that gains too little is `dropped` with its reason. Raises TrialFailure where the widest precision, with
+    which the others are compared, cannot be made or run.
     """
     results: list[SchemeResult] = []
     for scheme in bench.schemes:
@@ -161,8 +161,8 @@ def _judged(bench: Bench, source: Source, result: SchemeResult, baseline: Scheme
 def _from_the_ladder(
     bench: Bench, source: Source, plain: SchemeResult, baseline: SchemeResult, tune: Tune | None
 ) -> SchemeResult:
-    """What the ladder finds in the place of `plain` int8, which does not pay or loses too much; else `plain`, with what else
-    was tried among its reasons."""
+    """What the ladder finds in the place of `plain` int8, which gains too little or loses too much; else `plain`, with what
+    else was tried among its reasons."""
     chosen = choose(bench, source, plain.scheme, bench.target.runtime, baseline, tune)
     if chosen.scheme != plain.scheme:
         return _judged(bench, source, realised(bench, source, chosen.scheme, chosen.source), baseline)
@@ -183,7 +183,7 @@ def why_dropped(bench: Bench, source: Source, result: SchemeResult, baseline: Sc
         name,
     )
     judged = f"{result.stand_in.what} " if result.stand_in else ""
-    return f"{judged}{found.lost} beside {name}" if found.lost else found.unpaid
+    return f"{judged}{found.lost} beside {name}" if found.lost else found.too_little_gained
 
 
 def margins_of(bench: Bench) -> Margins:

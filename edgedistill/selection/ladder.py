@@ -85,7 +85,7 @@ def judge(
     relative = cache(lambda: tools.relative_p50(artifact))
     compared = Comparison(margins, baseline, Measured(answers, size), relative, "fp32")
     relative_p50 = relative() if not compared.lost or compared.smaller < margins.size else None
-    reasons = [reason for reason in (compared.lost, compared.unpaid) if reason]
+    reasons = [reason for reason in (compared.lost, compared.too_little_gained) if reason]
     rung = LadderRung(
         scheme=scheme,
         accuracy=None if answers is None else answers.accuracy,
@@ -95,7 +95,7 @@ def judge(
         accepted=not reasons,
         reason="; ".join(reasons),
     )
-    return rung, not compared.unpaid
+    return rung, not compared.too_little_gained
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,19 +120,19 @@ class Comparison:
         return 1 - self.file.bytes / self.wider.bytes
 
     @cached_property
-    def unpaid(self) -> str:
+    def too_little_gained(self) -> str:
         """That it is neither smaller nor faster by the margin; empty if it is."""
         margins, smaller = self.margins, self.smaller
         if smaller >= margins.size:
             return ""
         size = f"{abs(smaller):.0%} {'smaller' if smaller >= 0 else 'larger'} (margin {margins.size:.0%})"
         if (relative_p50 := self.relative_p50()) is None:
-            return f"does not pay beside {self.name}: {size}, its latency is not known here"
+            return f"gains too little over {self.name}: {size}, its latency is not known here"
         faster = 1 - relative_p50
         if faster >= margins.speed:
             return ""
         speed = f"{abs(faster):.0%} {'faster' if faster >= 0 else 'slower'} at p50 (margin {margins.speed:.0%})"
-        return f"does not pay beside {self.name}: {speed}, {size}"
+        return f"gains too little over {self.name}: {speed}, {size}"
 
 
 @dataclass(eq=False)
@@ -160,7 +160,7 @@ class _Ladder(Generic[A]):
         return max(seen, key=lambda rung: rung.accuracy or 0.0).scheme if seen else otherwise
 
     def kept_tried(self, base: QuantScheme) -> bool:
-        """Keep 1, 2, 4, 8, ... layers in float until a file is accepted or does not pay any more, then find the fewest
+        """Keep 1, 2, 4, 8, ... layers in float until a file is accepted or gains too little, then find the fewest
         that will do between the last count that failed and the first that did not."""
         try:
             ranked = tuple(self.tools.ranked(base))

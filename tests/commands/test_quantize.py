@@ -173,6 +173,8 @@ def rung(loss: float, reason: str) -> LadderRung:
 def test_the_way_out_names_the_best():
     lost = FormatLadder(format=Format.ONNX, rungs=(rung(0.03, "loses 3"), rung(0.02, "loses 2")))
     assert "the best is int8, which loses 2.00%: allow that with --max-loss" in way_out(lost, 0.005)
-    slow = FormatLadder(format=Format.ONNX, rungs=(rung(0.0, "does not pay beside fp32: 1% smaller"),))
-    assert way_out(slow, 0.005) == "int8 is inside the loss and does not pay beside fp32: 1% smaller: ship fp32 or fp16"
+    slow = FormatLadder(format=Format.ONNX, rungs=(rung(0.0, "gains too little over fp32: 1% smaller"),))
+    assert (
+        way_out(slow, 0.005) == "int8 is inside the loss and gains too little over fp32: 1% smaller: ship fp32 or fp16"
+    )
     assert way_out(FormatLadder(format=Format.ONNX, problem="no such operation"), 0.005) == "no such operation"

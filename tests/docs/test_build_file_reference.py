@@ -1,5 +1,5 @@
-"""docs/build-file.md names every key of the build file, with its real default and its real bounds, and no other key;
-docs/targets.md every field of a target."""
+"""docs/reference/build-file.md names every key of the build file, with its real default and its real bounds, and no
+other key; docs/reference/targets.md every field of a target."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from edgedistill.documents.specs import Target
 from edgedistill.documents.targets import all_targets
 
 DOCS = Path(__file__).parents[2] / "docs"
-REFERENCE = DOCS / "build-file.md"
-TARGETS = DOCS / "targets.md"
+REFERENCE = DOCS / "reference" / "build-file.md"
+TARGETS = DOCS / "reference" / "targets.md"
 
 SECTIONS: dict[str, type[BaseModel]] = {
     "": BuildConfig,

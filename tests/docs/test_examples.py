@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 import edgedistill as api
+from edgedistill.data.fingerprint import IDX_FILES, idx_files
 from edgedistill.documents.artifacts import MeasuredLatency
 from edgedistill.documents.build_file import load_config
-from edgedistill.data.fingerprint import IDX_FILES, idx_files
-from edgedistill.outputs.package.package import verify_package
 from edgedistill.documents.targets import load_target, target_names
+from edgedistill.outputs.package.package import verify_package
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")

@@ -93,10 +93,13 @@ def test_the_widest_precision_is_never_dropped() -> None:
     [
         (result("int8", relative=0.9, size=1000), ""),
         (result("int8", relative=2.0, size=300), ""),
-        (result("int8", relative=0.96, size=950), "does not pay beside fp32: 4% faster at p50 (margin 5%), 5% smaller"),
+        (
+            result("int8", relative=0.96, size=950),
+            "gains too little over fp32: 4% faster at p50 (margin 5%), 5% smaller",
+        ),
         (
             result("int8", relative=1.5, size=1100),
-            "does not pay beside fp32: 50% slower at p50 (margin 5%), 10% larger",
+            "gains too little over fp32: 50% slower at p50 (margin 5%), 10% larger",
         ),
         (result("int8", relative=None, size=1000), "its latency is not known here"),
         (result("int8", relative=0.1, size=1000, form=Format.LITERT), "its latency is not known here"),

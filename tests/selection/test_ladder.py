@@ -104,14 +104,14 @@ def test_growth_stops_where_it_does_not_pay_any_more() -> None:
     climbed = rung_of(lambda scheme: 0.5, size=lambda scheme: 300 + 200 * len(scheme.kept))
     assert [len(rung.scheme.kept) for rung in climbed.rungs if rung.scheme.kept] == [1, 2, 4]
     assert climbed.winner is None
-    assert "does not pay beside fp32: 10% larger" in climbed.rungs[-1].reason
+    assert "gains too little over fp32: 10% larger" in climbed.rungs[-1].reason
 
 
 def test_int8_that_is_neither_smaller_nor_faster_ends_it() -> None:
     for accuracy in (0.9, 0.5):
         slow = rung_of(lambda scheme, a=accuracy: a, size=lambda scheme: 950, relative_p50=lambda scheme: 0.98)  # type: ignore[misc]
         assert steps(slow) == ["int8"] and slow.winner is None
-        expected = "does not pay beside fp32: 2% faster at p50 (margin 5%), 5% smaller (margin 10%)"
+        expected = "gains too little over fp32: 2% faster at p50 (margin 5%), 5% smaller (margin 10%)"
         assert slow.rungs[0].reason.endswith(expected)
 
 

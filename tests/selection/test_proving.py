@@ -227,7 +227,7 @@ def test_a_file_has_to_be_inside_the_aim(p95_ms: float, told: tuple[str, ...]) -
 
 
 def test_a_dropped_precision_is_not_tried(tmp_path: Path) -> None:
-    dropped = made_file("int8", 0.95, 1.0, dropped="does not pay")
+    dropped = made_file("int8", 0.95, 1.0, dropped="gains too little")
     search = proving(tmp_path, running_trial(0, 0.95, made_file("fp32", 0.9, 4.0), dropped))
     prove(search)
     assert proven(search) == ["fp32 0.9 4.0"]

@@ -312,7 +312,7 @@ def _is_tree(text: str) -> bool:
 
 
 def _graph_problems(part: Any) -> Iterator[Problem]:
-    """What in a graph could become anything but a call of an operator on values: nothing is passed over, whatever the keys
+    """What in a graph could become anything but a call of an operator on values: all of it is looked at, whatever the keys
     that lead to it."""
     operators, kinds, names = set(), set(), set()
     waiting: list[Any] = [part]
