@@ -81,7 +81,7 @@ def wrong_options(problems: Sequence[Problem]) -> InputError:
 
 class Collected:
     """Several checks of what a user gave, any of which may fail: `with collected:` goes on past an InputError, `raise_any`
-    raises all that were met as one."""
+    raises all that were met as one. What was met before, of another target for one, is not told twice."""
 
     def __init__(self) -> None:
         self._errors: list[InputError] = []
@@ -90,7 +90,7 @@ class Collected:
         return None
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
-        if isinstance(error, InputError):
+        if isinstance(error, InputError) and str(error) not in map(str, self._errors):
             self._errors.append(error)
         return isinstance(error, InputError)
 
@@ -101,6 +101,10 @@ class Collected:
         problems = [p for error in self._errors for p in error.problems or (Problem("", error.message, error.fix),)]
         if problems:
             raise InputError(f"{len(problems)} problems", problems=problems)
+
+
+class KeysDifferError(InputError):
+    """A checkpoint is of another model. There is a problem for each key that differs, which may be hundreds."""
 
 
 class NotFetchedError(InputError):

@@ -28,6 +28,7 @@ from typing import IO, Any, ParamSpec, TypeVar
 
 from edgedistill.base.errors import EdgedistillError, TrialFailure
 from edgedistill.base.machine import machine_bytes
+from edgedistill.base.quiet import output_is_aside
 from edgedistill.base.units import format_bytes
 
 P = ParamSpec("P")
@@ -200,6 +201,7 @@ def _settle(sink: int | None, parent: int, memory_bytes: int) -> None:
     if sink is not None:
         os.dup2(sink, 1)
         os.dup2(sink, 2)
+        output_is_aside()
         with Path(os.devnull).open("rb") as nothing:
             os.dup2(nothing.fileno(), 0)
         # What stands there may be a live display's or a test's, which writes to the parent's streams.

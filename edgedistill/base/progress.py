@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
@@ -38,10 +38,12 @@ class StageFinished:
 
 @dataclass(frozen=True)
 class Note:
-    """A line for the person watching: a decision, a warning, a wait."""
+    """A line for the person watching: a decision, a warning, a wait. With `once` it is one of several about the same thing,
+    which `once` names: a listener for people tells the first of them."""
 
     text: str
     warning: bool = False
+    once: str = field(default="", compare=False)
 
 
 Event = StageStarted | StageAdvanced | StageFinished | Note

@@ -6,9 +6,11 @@ import importlib
 import importlib.util
 import logging
 import os
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 
@@ -54,10 +56,44 @@ def _no_progress_bars() -> Iterator[None]:
 
 @contextmanager
 def quiet_import() -> Iterator[None]:
-    """`quiet`, to import a converter in. LiteRT's brings TensorFlow's native code, which tells the terminal itself, past
-    Python, that oneDNN's operations are on. Unless the user has set otherwise they are off: a conversion needs no speed."""
-    with variable("TF_ENABLE_ONEDNN_OPTS", os.environ.get("TF_ENABLE_ONEDNN_OPTS", "0")), quiet():
+    """`quiet` and `native_quiet`, to import a vendor's package in. LiteRT's converter brings TensorFlow, whose oneDNN
+    operations are off unless the user has set otherwise: a conversion needs no speed."""
+    onednn = os.environ.get("TF_ENABLE_ONEDNN_OPTS", "0")
+    with variable("TF_ENABLE_ONEDNN_OPTS", onednn), quiet(), native_quiet():
         yield
+
+
+_aside = False
+
+
+def output_is_aside() -> None:
+    """For a child whose output its parent keeps: `native_quiet` drops nothing there from now on. No terminal sees that
+    output, and it says why a child died."""
+    global _aside
+    _aside = True
+
+
+@contextmanager
+def native_quiet() -> Iterator[None]:
+    """Drops what native code writes to the process's stderr, which is descriptor 2. For moments, an import or a load: what
+    other threads write there goes with it. What the command line itself prints does not, since `edgedistill.cli.app.main`
+    gives it another descriptor."""
+    try:
+        kept = -1 if _aside else os.dup(2)
+    except OSError:  # it is closed
+        kept = -1
+    if kept < 0:
+        yield
+        return
+    try:
+        if sys.stderr is not None:
+            sys.stderr.flush()
+        with Path(os.devnull).open("wb") as nothing:
+            os.dup2(nothing.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 @contextmanager

@@ -159,7 +159,8 @@ def lock(
                     raise BusyError(str(path)) from None
                 stream.seek(0)
                 owner = stream.read().strip()
-                listener(Note(f"waiting for {waiting_for}" + (f" (process {owner})" if owner else "")))
+                process = f" (process {owner})" if owner else ""
+                listener(Note(f"waiting for {waiting_for}{process}", once=waiting_for))
                 fcntl.flock(stream, kind)
             if not _is_at(stream, path):
                 continue  # cleared meanwhile: the next process would lock another file than this one

@@ -8,13 +8,26 @@ import re
 from edgedistill.base.errors import InputError
 
 _NUMBER = r"(?P<number>[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?|[+-]?inf|nan)"
-_MS_PER_UNIT = {"ns": 1e-6, "us": 1e-3, "µs": 1e-3, "ms": 1.0, "s": 1e3, "min": 6e4, "h": 3.6e6}
+_MS_PER_UNIT = {"ns": 1e-6, "us": 1e-3, "µs": 1e-3, "ms": 1.0, "s": 1e3, "min": 6e4, "m": 6e4, "h": 3.6e6}
+_LATENCY_UNITS = {unit: ms for unit, ms in _MS_PER_UNIT.items() if unit != "m"}
+_CLOCK = re.compile(r"(?:(?P<h>\d+)\s*h)?\s*(?:(?P<m>\d+)\s*m(?:in)?)?\s*(?:(?P<s>\d+)\s*s)?")
 _BYTES_PER_UNIT = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 
 
 def parse_duration_ms(text: str) -> float:
-    """`"5ms"`, `"800us"`, `"1.5s"` to milliseconds, positive and finite. Raises InputError otherwise."""
-    return _positive(text, _MS_PER_UNIT, "a duration", "5ms, 800us or 0.2s")
+    """`"500ms"`, `"90s"`, `"4m"`, `"1h30m"` to milliseconds, positive and finite. Raises InputError otherwise."""
+    examples = "5ms, 90s, 4m or 1h30m"
+    clock = _CLOCK.fullmatch(text.strip())
+    parts = {unit: number for unit, number in clock.groupdict().items() if number} if clock else {}
+    if len(parts) < 2:
+        return _positive(text, _MS_PER_UNIT, "a duration", examples)
+    return _checked(sum(float(number) * _MS_PER_UNIT[unit] for unit, number in parts.items()), text, examples)
+
+
+def parse_latency_ms(text: str) -> float:
+    """`"5ms"`, `"800us"`, `"0.2s"` to milliseconds, positive and finite. Raises InputError otherwise, and for `"5m"`: no
+    network takes minutes, and it is a slip of `"5ms"`."""
+    return _positive(text, _LATENCY_UNITS, "a duration", "5ms, 800us or 0.2s")
 
 
 def parse_bytes(text: str) -> int:
@@ -37,7 +50,10 @@ def _positive(text: str, units: dict[str, float] | dict[str, int], what: str, ex
     if match["unit"] not in units:
         unit = f"unknown unit {match['unit']!r}" if match["unit"] else "no unit"
         raise InputError(f"{text!r} has {unit}", fix=f"write it like {examples}")
-    value = float(match["number"]) * units[match["unit"]]
+    return _checked(float(match["number"]) * units[match["unit"]], text, examples)
+
+
+def _checked(value: float, text: str, examples: str) -> float:
     if not (math.isfinite(value) and value > 0):
         raise InputError(f"{text!r} must be above zero and finite", fix=f"write it like {examples}")
     return value

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import inspect as introspect
+import os
 import signal
 import sys
-from collections.abc import Callable
 from types import FrameType
 from typing import Annotated
 
@@ -31,35 +32,52 @@ from edgedistill.cli import (
     verify,
 )
 from edgedistill.cli import run as classify
-from edgedistill.cli.options import help_without_command
+from edgedistill.cli.options import Quiet, Verbose, asked, help_without_command
+from edgedistill.cli.signature import Command, showing_progress
 
 app = typer.Typer(
     name="edgedistill",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-# In the order in which the help lists them; each bears the name of its function.
-_COMMANDS: tuple[Callable[..., None], ...] = (
-    build.build,
-    build.search,
-    export.export,
-    quantize.quantize,
-    inspect.inspect,
-    verify.verify,
-    evaluate.evaluate,
-    classify.run,
-    init.init,
-    targets.targets,
-    doctor.doctor,
-    profile.profile,
-    calibrate.calibrate,
-    profiles.profiles,
-    report.report,
-    explain.explain,
-)
-for _command in _COMMANDS:
-    app.command()(_command)
-app.add_typer(cache.app, name="cache")
+# In the order in which the help lists them, by panel. Each bears the name of its function; its help ends with an example.
+_COMMANDS: dict[str, tuple[tuple[Command, str], ...]] = {
+    "Build": (
+        (showing_progress(build.build), "build build.toml --target raspberry-pi-5"),
+        (showing_progress(build.search), "search build.toml --budget 5ms --trials 20"),
+        (explain.explain, "explain out --budget 4ms"),
+        (report.report, "report out --open"),
+        (init.init, "init --data photos --target pixel-6 --budget 5ms"),
+    ),
+    "Model files": (
+        (showing_progress(export.export), "export timm:resnet18 --out files --formats onnx,coreml"),
+        (showing_progress(quantize.quantize), "quantize timm:resnet18 --data photos --out files"),
+        (verify.verify, "verify out/package/student-int8.onnx"),
+        (evaluate.evaluate, "evaluate out/package/student-int8.onnx --data photos"),
+        (classify.run, "run out/package/student-int8.onnx --input photo.jpg"),
+        (inspect.inspect, "inspect out/package/student-int8.onnx --layers"),
+    ),
+    "Devices": (
+        (targets.targets, "targets raspberry-pi-5"),
+        (showing_progress(profile.profile), "profile out/package/student-int8.onnx --sessions 5"),
+        (showing_progress(calibrate.calibrate), "calibrate --target host --models 30"),
+        (profiles.profiles, "profiles --json"),
+        (showing_progress(doctor.doctor), "doctor --json"),
+    ),
+}
+
+
+def _reflowed(text: str | None) -> str:
+    """A docstring with each paragraph as one line, which the help breaks where the terminal ends."""
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in introspect.cleandoc(text or "").split("\n\n"))
+
+
+for _panel, _commands in _COMMANDS.items():
+    for _command, _example in _commands:
+        app.command(
+            help=_reflowed(_command.__doc__), epilog=f"Example: edgedistill {_example}", rich_help_panel=_panel
+        )(_command)
+app.add_typer(cache.app, name="cache", rich_help_panel="Cache", epilog="Example: edgedistill cache info")
 
 # What the command-line parser raises for a wrong option: its class has moved between releases of typer, which exports
 # only this subclass.
@@ -78,24 +96,33 @@ def root(
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
-    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Say more while working.")] = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
 ) -> None:
     """Distil a vision teacher into a student that is proven to meet a latency budget on your device.
 
     Begin with `edgedistill init`, then `edgedistill build build.toml`.
     """
-    context.obj = verbose
+    asked.quiet, asked.verbose = quiet, verbose
     help_without_command(context)
 
 
 def main() -> None:
     """Entry point of the `edgedistill` command."""
+    _set_stderr_apart()
     for stream in (sys.stdout, sys.stderr):
         # A terminal that cannot show a character must not end a build.
         with contextlib.suppress(AttributeError, ValueError):
             stream.reconfigure(errors="replace")  # type: ignore[union-attr]
     signal.signal(signal.SIGTERM, _interrupt)
     sys.exit(run(sys.argv[1:]))
+
+
+def _set_stderr_apart() -> None:
+    """Give Python's stderr a descriptor of its own: native code writes to 2, which is silenced now and then (see
+    edgedistill/base/quiet.py)."""
+    with contextlib.suppress(AttributeError, OSError):  # there is none
+        sys.stderr = os.fdopen(os.dup(2), "w", buffering=1, encoding=sys.stderr.encoding)
 
 
 def run(arguments: list[str]) -> int:

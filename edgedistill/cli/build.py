@@ -65,7 +65,9 @@ def _answer(run: Any, name: str, options: dict[str, Any], *, dry_run: bool, as_j
     with errors.answering(as_json=as_json, resumable=not dry_run):
         if dry_run:
             wanted = {name: asked[name] for name in ("targets", "one_student", "budget", "trials", "time")}
-            render.answer(api.plan(path, **wanted), build_table.print_plan, as_json=as_json)
+            with live.watching(verbose=verbose) as listener:
+                plan = api.plan(path, listener=listener, **wanted)
+            render.answer(plan, build_table.print_plan, as_json=as_json)
             return
         with live.watching(verbose=verbose) as listener:
             result = run(path, listener=listener, **asked)

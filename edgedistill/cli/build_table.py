@@ -3,23 +3,34 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import typer
+from pydantic import ValidationError
 from rich.console import Console
 from rich.text import Text
 
 from edgedistill.base.errors import ExitCode
 from edgedistill.base.units import format_bytes, format_percent, format_seconds
 from edgedistill.cli import render
-from edgedistill.documents.answers import Plan
-from edgedistill.documents.artifacts import Latency, MeasuredLatency, Proof, UnknownLatency, Verified
-from edgedistill.documents.results import BuildIndex, BuildResult, Found, SearchResult
+from edgedistill.documents.answers import Plan, PlannedTarget, PlannedTeacher
+from edgedistill.documents.artifacts import (
+    Latency,
+    MeasuredLatency,
+    PredictedLatency,
+    Proof,
+    UnknownLatency,
+    Verified,
+)
+from edgedistill.documents.results import BuildIndex, BuildResult, Found, IndexEntry, SearchResult, SplitSizes
 from edgedistill.documents.specs import Budget, ComputedBy, Percentile
-from edgedistill.outputs.explain.shown import accuracy_text
+from edgedistill.outputs.explain.shown import accuracy_text, latency_text, validation_text
+from edgedistill.outputs.explain.winner import winning_artifact, winning_file, winning_trial
 from edgedistill.outputs.report.proof_tables import sustained_text
 from edgedistill.outputs.report.tables import reference_text
+from edgedistill.outputs.report.verdict import prediction_text
 
 STATUS_STYLES = {"met": "bold green", "not_met": "bold red", "unmeasured": "bold yellow"}
 STATUS_WORDS = {"met": "budget met", "not_met": "not met", "unmeasured": "unmeasured"}
@@ -67,10 +78,11 @@ def print_result(console: Console, result: BuildResult, file: Path) -> None:
             )
         if isinstance(artifact.latency, UnknownLatency):
             render.line(console, f"{artifact.path}: latency unknown: {artifact.latency.reason}", style="dim")
+        if isinstance(artifact.latency, PredictedLatency):
+            render.line(console, f"{artifact.path}: {_prediction(artifact.latency, result.budget)}", style="dim")
         if artifact.fallbacks is not None and artifact.fallbacks.elsewhere:
             render.line(console, f"{artifact.path}: {artifact.fallbacks.sentence}", style="dim")
-    dropped = (f"dropped {one.format} {one.precision}: {one.reason}" for one in result.dropped)
-    render.line(console, *dropped, style="dim")
+    render.line(console, *_dropped(result), style="dim")
     if result.sustained is not None:
         render.line(console, f"under load: {sustained_text(result.sustained, result.budget.percentile)}")
     render.line(console, *result.notes)
@@ -88,23 +100,85 @@ def print_found(console: Console, result: Found, file: Path) -> None:
     count = len(result.trials)
     tried = f"{count} candidate{'s' * (count != 1)} tried in {format_seconds(result.seconds)}"
     render.line(console, f"{tried}; {result.stopped}" if result.stopped else tried, style="dim")
+    render.line(console, *_dropped(result), style="dim")
     render.line(console, *result.notes)
     render.line(console, str(file), style="dim")
 
 
 def print_index(console: Console, index: BuildIndex, path: Path) -> None:
-    """A row for each target of a build or search for several; `path` is the index's own."""
+    """Of a build or search for several targets why each ended as it did, then a row for each; `path` is the index's own."""
+    columns = ("target", "status", "student", "precision", "latency", "accuracy")
+    table = render.table(*columns, right=("latency", "accuracy"), whole=("target",))
     for entry in index.targets:
         of = (f"{entry.target}: ", "bold")
         console.print(Text.assemble(of, status_text(entry.status, entry.verdict)), soft_wrap=True)
+        found = _found(path, entry)
+        if found is not None:
+            render.line(console, *(f"{entry.target}: {dropped}" for dropped in _dropped(found)), style="dim")
         # A search draws none: one that lies there is an earlier build's.
         own = "report.html" if path.name == "build.json" else path.name
         render.line(console, str(path.parent / entry.folder / own), style="dim")
-    render.line(console, f"{path}   {format_seconds(index.seconds)}", style="dim")
+        status = Text(STATUS_WORDS[entry.status], style=STATUS_STYLES[entry.status])
+        table.add_row(entry.target, status, *_winner_cells(found))
+    console.print(table)
+    split = "test" if path.name == "build.json" else "validation"
+    told = f"latency at batch 1; accuracy on the {split} split with its 95% interval"
+    render.line(console, told, f"{path}   {format_seconds(index.seconds)}", style="dim")
+
+
+def _found(path: Path, entry: IndexEntry) -> Found | None:
+    """What the build or search for one target left in its folder; None where it is gone or cannot be read. The index at
+    `path` bears the name of each target's own."""
+    kind = BuildResult if path.name == "build.json" else SearchResult
+    with suppress(OSError, ValidationError):
+        return kind.model_validate_json((path.parent / entry.folder / path.name).read_bytes())
+    return None
+
+
+def _winner_cells(result: Found | None) -> tuple[str, str, str, str]:
+    """The student that won, its precision, latency and accuracy, as far as they are known."""
+    if result is None or result.student is None:
+        return "–", "–", "–", "–"
+    student, percentile = result.student.label, result.budget.percentile
+    if isinstance(result, BuildResult):
+        if (artifact := winning_artifact(result)) is not None:
+            accuracy = accuracy_text(artifact.accuracy, artifact.accuracy_interval)
+            return student, artifact.precision.value, _latency_cell(artifact.latency, percentile), accuracy
+    elif (file := winning_file(result)) is not None:
+        seen, accuracy = file.verification, "unknown"
+        if isinstance(seen, Verified):
+            accuracy = validation_text(seen.accuracy_validation, seen.parity.images)
+        return student, file.scheme.precision.value, _latency_cell(file.latency, percentile), accuracy
+    return student, "–", "unknown", "unknown"
+
+
+def _latency_cell(latency: Latency, percentile: Percentile) -> str:
+    """`p95 0.211 ms`; a prediction from too little to be calibrated is called a guess."""
+    guess = "guess " if isinstance(latency, PredictedLatency) and not latency.calibrated else ""
+    text = latency_text(latency, percentile)
+    return text if text == "unknown" else f"{percentile} {guess}{text}"
+
+
+def _prediction(latency: PredictedLatency, budget: Budget) -> str:
+    """Where the latency of a file that was not measured comes from, and how far it is to be believed."""
+    told = "predicted" if latency.calibrated else "a guess"
+    return f"latency {told}, not measured: {prediction_text(latency, budget)}, from {latency.basis}"
+
+
+def _dropped(result: Found) -> Iterator[str]:
+    """Each format and precision of the winner that is not kept, and why. A search makes the files of the target's runtime
+    alone."""
+    if isinstance(result, BuildResult):
+        yield from (f"dropped {one.format} {one.precision}: {one.reason}" for one in result.dropped)
+    elif (trial := winning_trial(result)) is not None:
+        for file in trial.schemes:
+            if file.dropped:
+                yield f"dropped {file.artifact.format} {file.scheme.precision}: {file.dropped}"
 
 
 def print_plan(console: Console, plan: Plan) -> None:
-    """What would be done, a paragraph a search."""
+    """What would be done: the data, the teacher, then a paragraph a search."""
+    render.line(console, _data_line(plan.data), *_teacher_lines(plan.teacher))
     for search in plan.searches:
         families = ", ".join(f"{name} {count}" for name, count in search.families.items())
         names = ", ".join(target.target for target in search.targets)
@@ -112,15 +186,7 @@ def print_plan(console: Console, plan: Plan) -> None:
         render.line(console, f"{head}: {search.candidates} candidates ({families})", style="bold")
         for target in search.targets:
             on = "" if len(search.targets) == 1 else f"on {target.target}: "
-            if target.measured:
-                render.line(
-                    console,
-                    f"  {on}measure {target.probes} with random weights in {', '.join(target.precisions)}",
-                    f"  {on}with those of the first bracket, {format_seconds(target.measure_seconds)} of measuring "
-                    "where all come to that",
-                )
-            else:
-                render.line(console, f"  {on}measure nothing: the device is not attached")
+            render.line(console, *(f"  {on}{line}" for line in _target_lines(target)))
         render.line(
             console,
             *(
@@ -136,6 +202,31 @@ def print_plan(console: Console, plan: Plan) -> None:
             f"  training of the first bracket: {took}",
             f"  further brackets while they may do better, {search.trials} candidates at most",
         )
+
+
+def _data_line(data: SplitSizes) -> str:
+    sizes = f"{data.train:,} training, {data.validation:,} validation and {data.test:,} test images"
+    return f"data {data.source}: {data.classes:,} classes; {sizes}"
+
+
+def _teacher_lines(teacher: PlannedTeacher) -> Iterator[str]:
+    cost = f"{teacher.parameters:,} parameters, {teacher.multiply_adds:,} multiply-adds for an image"
+    yield f"teacher {teacher.model} at {teacher.resolution} px: {cost}"
+    if teacher.fit_epochs is not None:
+        took = "in a time that is not known yet"
+        if teacher.fit_seconds is not None:
+            took = f"which took {format_seconds(teacher.fit_seconds)} and is in the cache"
+        yield f"  fit for {teacher.fit_epochs} epoch{'s' * (teacher.fit_epochs != 1)}, {took}"
+
+
+def _target_lines(target: PlannedTarget) -> Iterator[str]:
+    if target.measured:
+        yield f"measure {target.probes} with random weights in {', '.join(target.precisions)}"
+        seconds = format_seconds(target.measure_seconds)
+        yield f"with those of the first bracket, {seconds} of measuring where all come to that"
+    else:
+        yield "measure nothing: the device is not attached"
+    yield f"make files of the winner for {', '.join(target.formats)}"
 
 
 def standing(latency: Latency, budget: Budget, proof: Proof | None) -> tuple[str, str]:

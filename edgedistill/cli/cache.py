@@ -19,7 +19,7 @@ def root(context: typer.Context) -> None:
     help_without_command(context)
 
 
-@app.command("info")
+@app.command("info", epilog="Example: edgedistill cache info --json")
 def info(as_json: AsJson = False) -> None:
     """Show where the cache is and what each stage takes."""
     from edgedistill.base.store import CACHE_VARIABLE, Store
@@ -43,7 +43,7 @@ def info(as_json: AsJson = False) -> None:
         console.print(table)
 
 
-@app.command("clear")
+@app.command("clear", epilog="Example: edgedistill cache clear --yes")
 def clear(
     yes: Annotated[bool, typer.Option("-y", "--yes", help="Do not ask.")] = False,
     as_json: AsJson = False,

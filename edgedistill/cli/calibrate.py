@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edgedistill.cli.options import MeasuredOn, Verbose
+from edgedistill.cli.options import MeasuredOn
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
 
 def calibrate(
-    context: typer.Context,
     target: MeasuredOn = "host",
     models: Annotated[int, typer.Option(metavar="N", help="Students to measure.")] = 20,
     family: Annotated[
@@ -36,7 +35,6 @@ def calibrate(
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the profile on stdout and nothing else there.")
     ] = False,
-    verbose: Verbose = False,
 ) -> None:
     """Measure a few students with random weights that tell most about all the others, and keep what predicts those.
 
@@ -47,7 +45,7 @@ def calibrate(
     from edgedistill.cli import errors, live, render
 
     with errors.answering(as_json=as_json, resumable=True):
-        with live.watching(verbose=verbose or bool(context.obj)) as listener:
+        with live.watching() as listener:
             profile = api.calibrate(
                 target,
                 models=models,

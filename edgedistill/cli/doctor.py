@@ -16,17 +16,17 @@ _TITLES = {"format": "formats", "package": "packages", "device": "devices", "too
 
 def doctor(as_json: AsJson = False) -> None:
     """Say which formats, runtimes, devices and tools are usable here, and how to get the rest."""
-    from edgedistill.cli import errors, render
+    from edgedistill.cli import errors, live, render
     from edgedistill.commands.doctor import diagnose
 
     with errors.answering(as_json=as_json):
-        with render.errors().status("looking around"):  # shows nothing where there is no terminal
-            diagnosis = diagnose()
+        with live.watching() as listener:
+            diagnosis = diagnose(listener)
         render.answer(diagnosis, print_diagnosis, as_json=as_json)
 
 
 def print_diagnosis(console: Console, diagnosis: Diagnosis) -> None:
-    """The machine, the cache, then a table of each kind of thing."""
+    """The machine, the cache, a table of each kind of thing, then the commands that bring what is missing."""
     from rich.text import Text
 
     from edgedistill.base.units import format_bytes
@@ -52,9 +52,16 @@ def print_diagnosis(console: Console, diagnosis: Diagnosis) -> None:
                 Text("yes", style="green") if check.usable else Text("no", style="yellow"),
                 check.version,
                 check.detail,
-                check.fix,
             )
             for check in diagnosis.checks
             if check.kind == kind
         ]
-        console.print(render.table(title, "", "version", "what", "to get it", rows=rows))
+        columns = (title, "", "version", "what")
+        console.print(render.table(*columns, whole=(title,), prose=("version", "what"), least=("version",), rows=rows))
+    fixes: dict[str, list[str]] = {}
+    for check in diagnosis.checks:
+        if check.fix:
+            fixes.setdefault(check.fix, []).append(check.name)
+    if fixes:
+        render.line(console, "to get what is missing", style="bold")
+        render.line(console, *(f"  {fix}  # {', '.join(dict.fromkeys(names))}" for fix, names in fixes.items()))

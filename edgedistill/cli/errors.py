@@ -12,8 +12,11 @@ from dataclasses import asdict
 import typer
 from rich.text import Text
 
-from edgedistill.base.errors import EdgedistillError, ExitCode, Problem, printable
+from edgedistill.base.errors import EdgedistillError, ExitCode, KeysDifferError, Problem, printable
 from edgedistill.cli import render
+
+_KEYS_SHOWN = 8
+"""Of a checkpoint of another model; the JSON document has them all."""
 
 
 @contextlib.contextmanager
@@ -35,17 +38,26 @@ def answering(*, as_json: bool = False, resumable: bool = False) -> Iterator[Non
 
 
 def show_error(error: EdgedistillError, *, as_json: bool = False) -> None:
-    """The message, every problem on a line of its own, and the way out."""
+    """The message, every problem on a line of its own, and the way out. Of a checkpoint that does not fit only some of the
+    keys, and the message last: it says more than they do."""
     console = render.errors()
-    console.print(Text.assemble(("error: ", "bold red"), _indented(error.message)), soft_wrap=True)
-    for problem in error.problems:
+    keys_differ = isinstance(error, KeysDifferError)
+    shown = error.problems[:_KEYS_SHOWN] if keys_differ else error.problems
+    headline = Text.assemble(("error: ", "bold red"), _indented(error.message))
+    if not keys_differ:
+        console.print(headline, soft_wrap=True)
+    for problem in shown:
         where = (f"{_indented(problem.where)}: ", "bold") if problem.where else ""
         fix = (f" ({_indented(problem.fix)})", "green") if problem.fix else ""
         console.print(Text.assemble("  ", where, _indented(problem.what), fix), soft_wrap=True)
+    if len(shown) < len(error.problems):
+        render.line(console, f"  and {len(error.problems) - len(shown)} more keys")
     if error.fix:
         first, *rest = error.fix.rstrip().splitlines()
         console.print(Text.assemble(("fix: ", "bold green"), first), soft_wrap=True)
         render.line(console, *(f"     {more}" for more in rest))
+    if keys_differ:
+        console.print(headline, soft_wrap=True)
     if as_json:
         render.write_json(_document(error.message, error.problems, error.fix, error.exit_code))
 

@@ -1,17 +1,21 @@
-"""An explanation on the terminal: the winner, the others, operators, other budgets, the search."""
+"""An explanation on the terminal: the winner, the others, operators, other budgets, the search; or one budget alone."""
 
 from __future__ import annotations
 
-from rich.console import Console
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from rich.console import Console, RenderableType
 from rich.text import Text
 
 from edgedistill.base.units import format_bytes, format_ms, format_percent
 from edgedistill.cli import render
 from edgedistill.cli.build_table import status_text
 from edgedistill.documents.artifacts import MeasuredLatency, UnknownLatency
-from edgedistill.documents.explanation import ExplainResult, OperatorTimes, WinnerExplained
+from edgedistill.documents.explanation import BudgetAnswer, ExplainResult, OperatorTimes, WinnerExplained
 from edgedistill.outputs.explain.shown import accuracy_text, compared_text, latency_text, validation_text
 from edgedistill.outputs.explain.words import (
+    Row,
     answer_sentences,
     budget_rows,
     cost_sentence,
@@ -21,24 +25,26 @@ from edgedistill.outputs.explain.words import (
 )
 
 _KEPT_STYLES = {"yes": "green", "no": "red", "unknown": "yellow"}
-_KINDS = 8
+_KINDS = 3
+_BUDGETS = 4
+_OF_THE_TEACHER = " of the teacher's"
 
 
-def print_explanation(console: Console, explained: ExplainResult) -> None:
-    """All of it, in the order in which one asks."""
-    console.print(status_text(explained.status, explained.verdict))
+def print_explanation(console: Console, explained: ExplainResult, students: int, everything: bool) -> None:
+    """The answer about the budget that was asked for, and nothing else; without one all parts, in the order in which one
+    asks, with so many `students`. Of operators and budgets only the first, unless `everything` is wanted."""
     if explained.asked is not None:
-        _heading(console, f"a budget of {explained.asked.budget.claim}")
-        for sentence in answer_sentences(explained.asked):
-            console.print(sentence)
+        _print_answer(console, explained.asked)
+        return
+    console.print(status_text(explained.status, explained.verdict))
     _heading(console, "why this student" if explained.winner else "why no student")
     console.print(why_sentence(explained))
     _print_limits(console, explained)
     if explained.winner is not None:
         _print_beside_teacher(console, explained, explained.winner)
-    _print_others(console, explained)
-    _print_operators(console, explained)
-    _print_budgets(console, explained)
+    _print_others(console, explained, students)
+    _print_operators(console, explained, everything)
+    _print_budgets(console, explained, everything)
     _heading(console, "the search")
     if explained.search.stopped:
         console.print(f"stopped: {explained.search.stopped}")
@@ -46,9 +52,22 @@ def print_explanation(console: Console, explained: ExplainResult) -> None:
     console.print(prediction_sentence(explained.predictions))
 
 
+def _print_answer(console: Console, answer: BudgetAnswer) -> None:
+    console.print(Text(f"a budget of {answer.budget.claim}", style="bold"))
+    for sentence in answer_sentences(answer):
+        console.print(sentence)
+
+
 def _heading(console: Console, text: str) -> None:
     console.print()
     console.print(Text(text, style="bold"))
+
+
+def _print_table(console: Console, *columns: str, rows: Iterable[Sequence[RenderableType]], **layout: Any) -> None:
+    """One without lines: there are several, and all are to be seen at once."""
+    made = render.table(*columns, rows=rows, **layout)
+    made.dense = True
+    console.print(made)
 
 
 def _print_limits(console: Console, explained: ExplainResult) -> None:
@@ -56,30 +75,32 @@ def _print_limits(console: Console, explained: ExplainResult) -> None:
         (what, allowed, reached, Text(kept, style=_KEPT_STYLES[kept]))
         for what, allowed, reached, kept in limit_rows(explained.constraints)
     ]
-    console.print(render.table("limit", "allowed", "winner", "kept", rows=rows))
+    _print_table(console, "limit", "allowed", "winner", "kept", prose=("winner",), rows=rows)
 
 
 def _print_beside_teacher(console: Console, explained: ExplainResult, winner: WinnerExplained) -> None:
     teacher, percentile, images = winner.teacher, explained.budgets.budget.percentile, explained.validation_images
+    rows = [
+        (
+            f"student, trial {winner.trial}" if winner.trial is not None else "student",
+            accuracy_text(winner.accuracy, winner.accuracy_interval),
+            validation_text(winner.accuracy_validation, images),
+            latency_text(winner.latency, percentile),
+            render.sessions_cell(winner.latency),
+            "unknown" if winner.bytes is None else format_bytes(winner.bytes),
+        ),
+        (
+            f"teacher {teacher.name}",
+            accuracy_text(teacher.accuracy, teacher.accuracy_interval),
+            validation_text(teacher.accuracy_validation, images),
+            latency_text(teacher.latency, percentile),
+            render.sessions_cell(teacher.latency),
+            format_bytes(teacher.bytes),
+        ),
+    ]
     columns = ("", "test", "validation", str(percentile), "measured in", "size")
-    table = render.table(*columns, right=("test", "validation", "size"))
-    table.add_row(
-        f"student, trial {winner.trial}" if winner.trial is not None else "student",
-        accuracy_text(winner.accuracy, winner.accuracy_interval),
-        validation_text(winner.accuracy_validation, images),
-        latency_text(winner.latency, percentile),
-        render.sessions_cell(winner.latency),
-        "unknown" if winner.bytes is None else format_bytes(winner.bytes),
-    )
-    table.add_row(
-        f"teacher {teacher.name}",
-        accuracy_text(teacher.accuracy, teacher.accuracy_interval),
-        validation_text(teacher.accuracy_validation, images),
-        latency_text(teacher.latency, percentile),
-        render.sessions_cell(teacher.latency),
-        format_bytes(teacher.bytes),
-    )
-    console.print(table)
+    layout = {"right": ("test", "validation", "size"), "whole": ("",), "least": ("validation", "size")}
+    _print_table(console, *columns, rows=rows, **layout)
     if teacher.times_faster is not None and teacher.accuracy_difference is not None:
         points = f"{teacher.accuracy_difference * 100:+.2f} points on the test split"
         console.print(f"{teacher.times_faster:.1f} times as fast as its teacher, {points}")
@@ -89,69 +110,92 @@ def _print_beside_teacher(console: Console, explained: ExplainResult, winner: Wi
         console.print(f"latency unknown: {winner.latency.reason}")
 
 
-def _print_others(console: Console, explained: ExplainResult) -> None:
-    if not explained.others:
+def _print_others(console: Console, explained: ExplainResult, students: int) -> None:
+    shown = explained.others[:students]
+    if not shown:
         return
     _heading(console, "what the next ones lacked" if explained.winner else "what each lacked, the nearest first")
-    percentile = explained.budgets.budget.percentile
-    table = render.table("trial", "student", "validation", str(percentile), "lacked", right=("trial", "validation"))
-    for other in explained.others:
+    budget = explained.budgets.budget
+    rows: list[tuple[str, ...]] = []
+    for other in shown:
         accuracy = other.accuracy_model if other.accuracy_validation is None else other.accuracy_validation
         measured = isinstance(other.latency, MeasuredLatency)
-        table.add_row(
-            str(other.trial),
-            f"{other.label} {other.precision or ''}".strip() if measured else other.label,
-            "–" if accuracy is None else validation_text(accuracy, explained.validation_images),
-            compared_text(other.latency, percentile, explained.budgets.budget.in_its_unit).partition(" (")[0],
-            other.lacked,
+        figure, interval = _split("–" if accuracy is None else validation_text(accuracy, explained.validation_images))
+        rows.append(
+            (
+                str(other.trial),
+                f"{other.label} {other.precision or ''}".strip() if measured else other.label,
+                figure,
+                interval,
+                _split(compared_text(other.latency, budget.percentile, budget.in_its_unit))[0],
+                other.lacked,
+            )
         )
-    console.print(table)
-    told = (
-        "≈ is predicted, all else measured in 1 session beside the anchor; accuracy is of the file where one was run, else "
-        "of the torch model, after the last rung reached"
-    )
-    more = f"{explained.left_out} more: --students {len(explained.others) + explained.left_out}"
-    console.print(Text(f"{told}; {more}" if explained.left_out else told, style="dim"))
+    least = ("interval", "validation", str(budget.percentile))
+    columns = ("trial", "student", "validation", "interval", str(budget.percentile), "lacked")
+    layout = {"right": ("trial", "validation"), "whole": ("student",), "prose": ("lacked",), "least": least}
+    _print_table(console, *columns, rows=rows, **layout)
+    told = "≈ is predicted, all else measured in 1 session beside the anchor"
+    count = len(explained.others) + explained.left_out
+    more = f"; {count - len(shown)} more: --students {count}" if count > len(shown) else ""
+    console.print(Text(f"{told}{more}", style="dim"))
 
 
-def _print_operators(console: Console, explained: ExplainResult) -> None:
+def _print_operators(console: Console, explained: ExplainResult, everything: bool) -> None:
     _heading(console, "which operators cost the time")
     times = explained.operators
     if not isinstance(times, OperatorTimes):
         console.print(f"unknown: {times.reason}")
         return
-    kinds = [
+    first = len(times.kinds) if everything else _KINDS
+    rows = [
         (kind.name, str(kind.count), format_ms(kind.total_us / 1000), format_percent(kind.share))
-        for kind in times.kinds[:_KINDS]
+        for kind in times.kinds[:first]
     ]
-    table = render.table("kind", "count", "time", "share", right=("count", "time", "share"), rows=kinds)
-    if rest := times.kinds[_KINDS:]:
-        table.add_row(
-            f"{len(rest)} other kinds",
-            str(sum(kind.count for kind in rest)),
-            format_ms(sum(kind.total_us for kind in rest) / 1000),
-            format_percent(sum(kind.share for kind in rest)),
-        )
-    console.print(table)
-    dearest = [
-        (one.name, one.op_type, format_ms(one.median_us / 1000), format_percent(one.share)) for one in times.dearest
-    ]
-    console.print(render.table("dearest operators", "kind", "time", "share", right=("time", "share"), rows=dearest))
-    console.print(
-        Text(
-            f"measured on {times.device}: {times.operators} in {times.path}, in a run apart from the latency's",
-            style="dim",
-        )
-    )
+    if rest := times.kinds[first:]:
+        taken, share = sum(kind.total_us for kind in rest), sum(kind.share for kind in rest)
+        count = str(sum(kind.count for kind in rest))
+        rows.append((f"{len(rest)} other kinds", count, format_ms(taken / 1000), format_percent(share)))
+    _print_table(console, "kind", "count", "time", "share", right=("count", "time", "share"), rows=rows)
+    if everything:
+        dearest = [
+            (one.name, one.op_type, format_ms(one.median_us / 1000), format_percent(one.share)) for one in times.dearest
+        ]
+        columns = ("dearest operators", "kind", "time", "share")
+        layout = {"right": ("time", "share"), "prose": ("dearest operators",)}
+        _print_table(console, *columns, rows=dearest, **layout)
+    told = f"measured on {times.device}: {times.operators} in {times.path}, in a run apart from the latency's"
+    console.print(Text(told if everything else f"{told}; single ones: --all", style="dim"))
 
 
-def _print_budgets(console: Console, explained: ExplainResult) -> None:
-    _heading(console, "what another budget would give")
+def _print_budgets(console: Console, explained: ExplainResult, everything: bool) -> None:
     budgets = explained.budgets
-    if rows := budget_rows(budgets):
-        columns = (f"from {budgets.budget.percentile}", "validation", "known by", "student")
-        console.print(render.table(*columns, rows=rows))
+    share = budgets.budget.share_of_teacher is not None
+    unit = f", as a share{_OF_THE_TEACHER} {budgets.budget.percentile}" if share else ""
+    _heading(console, f"what another budget would give{unit}")
+    every = budget_rows(budgets)
+    if rows := every if everything else budget_rows(budgets, _BUDGETS):
+        start = f"from {budgets.budget.percentile}"
+        columns = (start, "range", "validation", "interval", "known by", "trial", "student")
+        layout = {"whole": ("student",), "prose": ("known by",), "least": ("range", "interval", "trial")}
+        _print_table(console, *columns, rows=map(_budget_cells, rows), **layout)
     else:
         console.print("unknown: nothing was measured, and nothing is predicted")
+    if len(rows) < len(every):
+        console.print(Text(f"{len(every) - len(rows)} more: --all; another one: --budget", style="dim"))
     if budgets.would_do_ms is not None:
         console.print(f"least budget that should be provable: {budgets.budget.in_its_unit(budgets.would_do_ms)}")
+
+
+def _budget_cells(row: Row) -> tuple[str, ...]:
+    """A row of `budget_rows` in parts, of which a narrow terminal may leave some out."""
+    latency, accuracy, how, whose = row
+    trial, _, student = whose.partition(", ") if whose.startswith("trial ") else ("", "", whose)
+    figures = (*_split(latency.replace(_OF_THE_TEACHER, "")), *_split(accuracy))
+    return (*figures, how, trial.removeprefix("trial "), student)
+
+
+def _split(figure: str) -> tuple[str, str]:
+    """`97.41%` and `94.7% to 98.7%` of `97.41% (94.7% to 98.7%)`."""
+    value, _, interval = figure.partition(" (")
+    return value, interval.removesuffix(")")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from edgedistill.cli.options import AsJson, Formats, SayMore, model_options
+from edgedistill.cli.options import AsJson, Formats, model_options
 from edgedistill.cli.signature import taking
 
 if TYPE_CHECKING:
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 @taking(model_options)
 def export(
-    context: typer.Context,
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the files.")],
     formats: Formats = "onnx",
     precision: Annotated[str, typer.Option(metavar="LIST", help="fp32, fp16, int8 and others, with commas.")] = "fp32",
@@ -27,7 +26,6 @@ def export(
     ] = None,
     no_verify: Annotated[bool, typer.Option("--no-verify", help="Do not run the files for parity.")] = False,
     as_json: AsJson = False,
-    verbose: SayMore = False,
     **options: Any,
 ) -> None:
     """Export a model to one or more formats, each file run and compared with the model.
@@ -39,7 +37,7 @@ def export(
     from edgedistill.cli import errors, live, render
 
     with errors.answering(as_json=as_json):
-        with live.watching(verbose=verbose or bool(context.obj)) as listener:
+        with live.watching() as listener:
             result = api.export(
                 out=out,
                 formats=formats,
@@ -60,12 +58,14 @@ def print_export(console: Console, result: ExportResult, out: Path) -> None:
     from edgedistill.cli import render
     from edgedistill.documents.specs import ComputedBy
 
-    table = render.table("file", "format", "precision", "size", "largest error", "same class", "computed by", "time")
+    columns = ("file", "format", "precision", "size", "largest error", "same class", "computed by", "time")
+    least = ("format", "precision", "time", "size", "same class")
+    table = render.table(*columns, whole=("file",), prose=("computed by",), least=least)
     for file in result.files:
         parity = file.parity
-        by = "the reference, not the device" if file.computed_by is ComputedBy.REFERENCE else "its runtime"
+        by = "reference interpreter" if file.computed_by is ComputedBy.REFERENCE else "its runtime"
         table.add_row(
-            str(out / file.path),
+            file.path,
             file.format,
             file.precision,
             format_bytes(file.bytes),
@@ -76,6 +76,7 @@ def print_export(console: Console, result: ExportResult, out: Path) -> None:
         )
     if result.files:
         console.print(table)
+        render.line(console, f"files in {out}", style="dim")
     for file in result.files:
         if file.not_run:
             render.line(console, f"{file.path}: not run: {file.not_run}", style="dim")

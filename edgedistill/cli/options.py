@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -21,12 +22,28 @@ MeasuredOn = Annotated[
 ]
 BuildOutput = Annotated[Path, typer.Argument(metavar="OUT", help="A build's output folder, or the build.json in it.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be tried and what it costs, and do nothing.")]
-Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Show reused stages too.")]
+Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Print results and errors only.")]
+Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Print reused stages and each step too.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
-SayMore = Annotated[bool, typer.Option("-v", "--verbose", help="Say more while working.")]
 Formats = Annotated[
     str, typer.Option(metavar="LIST|all", help="onnx, coreml, tensorrt, litert, executorch; with commas, or all.")
 ]
+
+
+@dataclass
+class Asked:
+    """What a command line says of the progress that it wants to see: before its command's name, or behind it."""
+
+    quiet: bool = False
+    verbose: bool = False
+
+
+asked = Asked()
+"""Of the command line that runs now. `quiet` has the last word."""
+
+
+def progress_options(quiet: Quiet = False, verbose: Verbose = False) -> None:
+    """What every command takes that shows its progress."""
 
 
 def search_options(
@@ -63,7 +80,9 @@ def search_options(
     trials: Annotated[
         int | None, typer.Option(metavar="N", help="Candidates to begin at most, in place of the file's.")
     ] = None,
-    time: Annotated[str | None, typer.Option(metavar="2h", help="No further candidates begin after so long.")] = None,
+    time: Annotated[
+        str | None, typer.Option(metavar="2h", help="No further candidates begin after so long: 90s, 4m, 2h, 1h30m.")
+    ] = None,
     jobs: Annotated[
         int, typer.Option("-j", "--jobs", metavar="N", help="Views labelled, then students trained at a time.")
     ] = 1,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edgedistill.cli.options import AsJson, MeasuredOn, SayMore
+from edgedistill.cli.options import AsJson, MeasuredOn
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -18,7 +18,6 @@ OPERATORS_SHOWN = 10
 
 
 def profile(
-    context: typer.Context,
     path: Annotated[
         Path, typer.Argument(metavar="FILE", help="The model to measure, at batch 1: .onnx, .tflite or .pte.")
     ],
@@ -28,14 +27,13 @@ def profile(
         Path | None, typer.Option(metavar="FILE", help="Another file of the same format, to run in turn with this one.")
     ] = None,
     as_json: AsJson = False,
-    verbose: SayMore = False,
 ) -> None:
     """Measure an ONNX, LiteRT or ExecuTorch file: p50, p95, p99, load time, memory, and the operators that cost most."""
     import edgedistill as api
     from edgedistill.cli import errors, live, render
 
     with errors.answering(as_json=as_json):
-        with live.watching(verbose=verbose or bool(context.obj)) as listener:
+        with live.watching() as listener:
             result = api.profile(path, target=target, sessions=sessions, beside=beside, listener=listener)
         render.answer(result, print_profile, as_json=as_json)
 
@@ -47,9 +45,9 @@ def print_profile(console: Console, result: ProfileResult) -> None:
     from edgedistill.documents.artifacts import MeasuredLatency, UnknownLatency
     from edgedistill.documents.specs import Percentile
 
-    table = render.table("file", "size", "p50", "p95", "p99", "load", "peak memory")
+    render.line(console, result.path, style="bold")
+    table = render.table("size", "p50", "p95", "p99", "load", "peak memory")
     table.add_row(
-        result.path,
         format_bytes(result.bytes),
         *render.latency_cells(result.latency),
         "unknown" if result.load_ms is None else format_ms(result.load_ms),
@@ -85,5 +83,6 @@ def print_profile(console: Console, result: ProfileResult) -> None:
             for timing in dearest
         ]
         title = "operators, the dearest first"
-        console.print(render.table("operator", "type", "median", "share", title=title, rows=rows))
+        columns = ("operator", "type", "median", "share")
+        console.print(render.table(*columns, title=title, prose=("operator",), rows=rows))
     render.line(console, *result.notes)

@@ -38,11 +38,16 @@ def print_profiles(console: Console, result: ProfilesResult) -> None:
                 str(entry.rows),
                 _errors(entry),
                 entry.measured_at[:10],
-                "shipped" if entry.shipped else entry.path,
+                "shipped" if entry.shipped else "your own",
             )
             for entry in result.profiles
         ]
-        console.print(render.table(*columns, right=("files",), rows=rows))
+        least = ("files", "measured", "runtime", "precisions", "device")
+        table = render.table(*columns, right=("files",), whole=("target",), prose=("device",), least=least, rows=rows)
+        console.print(table)
+        own = [entry for entry in result.profiles if not entry.shipped]
+        told = (f"{entry.target} from {entry.measured_at[:10]}: {entry.path}" for entry in own)
+        render.line(console, *told, style="dim")
     else:
         render.line(console, "no profiles yet; measure one: edgedistill calibrate --target host")
     differences = [

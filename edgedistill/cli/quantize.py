@@ -7,19 +7,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from edgedistill.cli.options import AsJson, Formats, SayMore, model_options
+from edgedistill.cli.options import AsJson, Formats, model_options
 from edgedistill.cli.signature import taking
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.table import Table
 
+    from edgedistill.cli.render import Listing
     from edgedistill.documents.answers import FormatLadder, QuantizeResult
 
 
 @taking(model_options)
 def quantize(
-    context: typer.Context,
     data: Annotated[
         str,
         typer.Option(
@@ -33,7 +32,6 @@ def quantize(
         str, typer.Option(metavar="LIST", help="Tried beside int8: fp16, int8-weights, int4-weights; with commas.")
     ] = "fp16",
     as_json: AsJson = False,
-    verbose: SayMore = False,
     **options: Any,
 ) -> None:
     """Quantise a model to int8, or as much of it as keeps its accuracy: each format by the first rung that does.
@@ -45,7 +43,7 @@ def quantize(
     from edgedistill.cli import errors, live, render
 
     with errors.answering(as_json=as_json):
-        with live.watching(verbose=verbose or bool(context.obj)) as listener:
+        with live.watching() as listener:
             result = api.quantize(
                 data=data,
                 out=out,
@@ -78,13 +76,12 @@ def print_quantize(console: Console, result: QuantizeResult, out: Path) -> None:
     render.line(console, *result.notes, style="dim")
 
 
-def _table(ladder: FormatLadder) -> Table:
+def _table(ladder: FormatLadder) -> Listing:
     from edgedistill.base.units import format_bytes, format_percent
     from edgedistill.cli import render
 
-    table = render.table(
-        "rung", "accuracy", "loss", "size", "p50", "", title=ladder.format, right=("accuracy", "loss", "size", "p50")
-    )
+    figures = ("accuracy", "loss", "size", "p50")
+    table = render.table("rung", *figures, "", title=ladder.format, right=figures, prose=("rung", ""))
     table.add_row(
         "fp32",
         "unknown" if ladder.accuracy is None else format_percent(ladder.accuracy, 2),

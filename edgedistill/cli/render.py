@@ -6,10 +6,12 @@ import contextlib
 import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import IO
 
 from rich import box
-from rich.console import Console, ConsoleOptions, RenderableType
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+from rich.measure import Measurement
 from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
@@ -22,6 +24,9 @@ from edgedistill.outputs.explain.shown import measured_in
 
 # Wide enough that no table is cut where there is no terminal to fit.
 PIPE_WIDTH = 200
+PROSE_WIDTH = 32
+"""A column of sentences is at least so wide before another is left out for it."""
+_LEAST_WIDTH = 8
 
 
 class _Console(Console):
@@ -82,24 +87,97 @@ def besides(checks: Iterable[str], not_run: str) -> list[str]:
     return [check for check in checks if not (not_run and check.endswith(not_run))]
 
 
+@dataclass(eq=False)
+class Listing:
+    """A table that knows what may give way on a narrow terminal (see `table`). `dense` is without lines."""
+
+    columns: tuple[str, ...]
+    title: str = ""
+    right: tuple[str, ...] = ()
+    whole: tuple[str, ...] = ()
+    prose: tuple[str, ...] = ()
+    least: tuple[str, ...] = ()
+    dense: bool = False
+    _rows: list[Sequence[RenderableType]] = field(default_factory=list)
+    _sections: set[int] = field(default_factory=set)
+
+    def add_row(self, *cells: RenderableType) -> None:
+        """One more row, with a cell for each column."""
+        self._rows.append(cells)
+
+    def add_section(self) -> None:
+        """A line between the last row and the next."""
+        self._sections.add(len(self._rows))
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        shown = list(self.columns)
+        for name in self.least:
+            if self._needed(shown, console, options) <= options.max_width:
+                break
+            shown.remove(name)
+        unbroken = [name for name in shown if name not in self.prose]
+        if self._needed(shown, console, options) > options.max_width:
+            unbroken = [name for name in shown if name in self.whole]
+            rest = _LEAST_WIDTH * (len(shown) - len(unbroken))
+            if self._needed(unbroken, console, options) + rest > options.max_width:
+                unbroken = []
+        yield self._table(shown, unbroken)
+
+    def _needed(self, shown: Sequence[str], console: Console, options: ConsoleOptions) -> int:
+        """The width at which every column but those of prose has its longest cell in one line."""
+        table = self._table(shown, shown, prose_width=PROSE_WIDTH)
+        return Measurement.get(console, options.update(max_width=10_000), table).maximum
+
+    def _table(self, shown: Sequence[str], unbroken: Sequence[str], prose_width: int | None = None) -> Table:
+        made = Table(
+            box=None if self.dense else box.SIMPLE_HEAD,
+            title=self.title or None,
+            title_justify="left",
+            title_style="bold",
+            pad_edge=False,
+        )
+        for name in shown:
+            made.add_column(
+                name,
+                justify="right" if name in self.right else "left",
+                overflow="fold",
+                no_wrap=name in unbroken,
+                max_width=prose_width if name in self.prose else None,
+            )
+        for number, cells in enumerate(self._rows, start=1):
+            row = dict(zip(self.columns, cells, strict=True))
+            made.add_row(*(row[name] for name in shown), end_section=number in self._sections)
+        return made
+
+
 def table(
-    *columns: str, title: str = "", right: tuple[str, ...] = (), rows: Iterable[Sequence[RenderableType]] = ()
-) -> Table:
-    """A table that begins with `rows`; the columns named in `right` are aligned to the right, as numbers are."""
-    made = Table(box=box.SIMPLE_HEAD, title=title or None, title_justify="left", title_style="bold", pad_edge=False)
-    for column in columns:
-        made.add_column(column, justify="right" if column in right else "left", overflow="fold")
+    *columns: str,
+    title: str = "",
+    right: tuple[str, ...] = (),
+    whole: tuple[str, ...] = (),
+    prose: tuple[str, ...] = (),
+    least: tuple[str, ...] = (),
+    rows: Iterable[Sequence[RenderableType]] = (),
+) -> Listing:
+    """A table that begins with `rows`; the columns named in `right` are aligned to the right, as numbers are.
+
+    Where the terminal is too narrow, cells of the columns in `prose` are broken, down to PROSE_WIDTH; then the columns in
+    `least` are left out, the first one first. Where that does not do, all cells are broken but those of the columns in
+    `whole`: names that one has to type."""
+    made = Listing(columns, title, right, whole, prose, least)
     for row in rows:
         made.add_row(*row)
     return made
 
 
 def latency_cells(latency: Latency) -> tuple[str, str, str]:
-    """p50, p95 and p99 as shown: a measurement as it is, a prediction with its interval and marked as one, else unknown."""
+    """p50, p95 and p99 as shown: a measurement as it is; a prediction with its interval and marked as one, or as a guess
+    where it is not calibrated; else unknown."""
     if isinstance(latency, MeasuredLatency):
         return format_ms(latency.p50_ms), format_ms(latency.p95_ms), format_ms(latency.p99_ms)
     if isinstance(latency, PredictedLatency):
-        estimate = f"predicted {format_ms(latency.low_ms)} to {format_ms(latency.high_ms)}"
+        word = "predicted" if latency.calibrated else "guess:"
+        estimate = f"{word} {format_ms(latency.low_ms)} to {format_ms(latency.high_ms)}"
         return tuple(estimate if latency.percentile is p else "unknown" for p in Percentile)  # type: ignore[return-value]
     return "unknown", "unknown", "unknown"
 

@@ -54,7 +54,9 @@ def _print_all(console: Console, found: tuple[Target, ...]) -> None:
         )
         for target in found
     ]
-    console.print(render.table("target", "device", "runtime", "makes", "precisions", "reached by", rows=rows))
+    columns = ("target", "device", "runtime", "makes", "precisions", "reached by")
+    least = ("reached by", "precisions", "runtime", "makes")
+    console.print(render.table(*columns, whole=("target",), prose=("device",), least=least, rows=rows))
     render.line(console, "one in full: edgedistill targets NAME; your own: --target ./my-board.toml", style="dim")
 
 
@@ -82,7 +84,7 @@ def _print_one(console: Console, target: Target, file: Path) -> None:
         ]
         columns = ("model", "precision", "multiply-adds", "latency", "source")
         title = "published by others (evidence, not proof)"
-        console.print(render.table(*columns, title=title, rows=published))
+        console.print(render.table(*columns, title=title, whole=("model",), prose=("source",), rows=published))
     if target.how_to_measure:
         render.line(console, "how to measure", style="bold")
         render.line(console, target.how_to_measure.strip())

@@ -16,7 +16,7 @@ from edgedistill.documents.answers import Plan
 from edgedistill.documents.results import BuildIndex, BuildResult, SearchResult
 from edgedistill.pipeline import build as building
 from edgedistill.pipeline.build import ExecutorKind, Means
-from edgedistill.pipeline.jobs import Changes, How, Job, jobs_of
+from edgedistill.pipeline.jobs import Changes, How, Job, check_devices, jobs_of
 
 
 def build(
@@ -64,12 +64,16 @@ def plan(
     budget: str | None = None,
     trials: int | None = None,
     time: str | None = None,
+    listener: Listener = silent,
 ) -> Plan:
-    """What `build_all` would try and what that would cost, as far as it can be told with nothing trained or measured."""
+    """What `build_all` would try, and what that would cost as far as it is known: nothing is trained, measured or fetched.
+    Raises InputError with all that a build would find wrong: first with the build file, its targets and what it names, then
+    with the data, the teacher and the space, for which torch is loaded."""
+    jobs = jobs_of(Path(path), tuple(map(str, targets)), Changes(budget, trials, time, one_student), None)
+    check_devices(jobs, listener)
     from edgedistill.pipeline.plan import plan_of
 
-    changes = Changes(budget, trials, time, one_student)
-    return plan_of(jobs_of(Path(path), tuple(map(str, targets)), changes, None))
+    return plan_of(jobs, listener)
 
 
 def search(

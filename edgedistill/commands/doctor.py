@@ -12,12 +12,14 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Literal
 
 from edgedistill.base.errors import InputError
 from edgedistill.base.machine import allowed_cpus, machine_bytes
+from edgedistill.base.progress import Listener, StageAdvanced, StageFinished, StageStarted, silent
 from edgedistill.base.store import CACHE_VARIABLE, Store, default_root, tool_version
 from edgedistill.base.versions import __version__
 from edgedistill.devices.agent import agent_machine
@@ -109,9 +111,9 @@ _FEATURES = (
 )
 
 
-def diagnose() -> Diagnosis:
-    """Look at everything. Takes as long as the slowest import of an installed package."""
-    packages = _packages()
+def diagnose(listener: Listener = silent) -> Diagnosis:
+    """Look at everything. Most of its time goes to imports of installed packages, each of which `listener` is told of."""
+    packages = _packages(listener)
     gpus = _nvidia_gpus()
     return Diagnosis(
         edgedistill_version=__version__,
@@ -137,12 +139,9 @@ def try_import(name: str, timeout_s: float = IMPORT_TIMEOUT_S) -> tuple[bool, st
     return True, (done.stdout.strip().splitlines() or [""])[-1]
 
 
-def _packages() -> dict[str, DoctorCheck]:
+def _packages(listener: Listener) -> dict[str, DoctorCheck]:
     versions = {name: _version(distributions) for name, distributions in _PACKAGES.items()}
-    installed = [name for name in _NATIVE if versions[name]]
-    # Two at a time: each of these imports keeps a core and the disk busy.
-    with ThreadPoolExecutor(max_workers=2) as pool:
-        tried = dict(zip(installed, pool.map(try_import, installed), strict=True))
+    tried = _imported([name for name in _NATIVE if versions[name]], listener)
     checks = {}
     for name, version in versions.items():
         absent = "" if version else "not installed" + " (optional)" * (name in _OPTIONAL)
@@ -150,6 +149,19 @@ def _packages() -> dict[str, DoctorCheck]:
         fix = "" if usable else _package_fix(name, installed=bool(version))
         checks[name] = DoctorCheck(kind="package", name=name, usable=usable, version=version, detail=detail, fix=fix)
     return checks
+
+
+def _imported(names: Sequence[str], listener: Listener) -> dict[str, tuple[bool, str]]:
+    """What `try_import` says of each."""
+    began, tried = time.monotonic(), dict[str, tuple[bool, str]]()
+    listener(StageStarted("import", "installed packages", len(names)))
+    # Two at a time: each of these imports keeps a core and the disk busy.
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        for name, said in zip(names, pool.map(try_import, names), strict=True):
+            tried[name] = said
+            listener(StageAdvanced("import", len(tried), len(names), name))
+    listener(StageFinished("import", "installed packages", time.monotonic() - began, reused=False))
+    return tried
 
 
 def _version(distributions: tuple[str, ...]) -> str:

@@ -8,8 +8,9 @@ from functools import partial
 from pathlib import Path
 
 from edgedistill.base.errors import InputError, UnsupportedError
-from edgedistill.base.progress import Listener, StageAdvanced, StageFinished, StageStarted, silent
-from edgedistill.base.units import format_percent
+from edgedistill.base.progress import Listener, Note, StageAdvanced, StageFinished, StageStarted, silent
+from edgedistill.base.units import format_percent, format_seconds
+from edgedistill.devices.agent.agent_sampling import HARD_LIMIT_FACTOR
 from edgedistill.devices.attach import attach
 from edgedistill.devices.base import run_pushed, sample
 from edgedistill.devices.session import MeasurementProtocol
@@ -85,6 +86,7 @@ def profile_file(
         anchor=anchor,
         burst_s=config.burst / 1000,
     )
+    listener(Note(_sentence(protocol, sessions)))
     listener(StageStarted("profile", path.name, sessions))
     began = time.monotonic()
     taken: list[Profile] = []
@@ -113,6 +115,16 @@ def profile_file(
         op_timings=tuple(sorted(profile.op_timings, key=lambda timing: -timing.median_us)),
         environment=profile.environment,
         notes=tuple(notes),
+    )
+
+
+def _sentence(protocol: MeasurementProtocol, sessions: int) -> str:
+    """What takes the time of so many sessions."""
+    one, longest = (format_seconds(factor * protocol.seconds) for factor in (1, HARD_LIMIT_FACTOR))
+    beside = "" if protocol.anchor is None else f" in turn with {protocol.anchor.path.name}"
+    return (
+        f"{sessions} session{'s' * (sessions != 1)} of {one}{beside}, up to {longest} for a slow file; the first also times "
+        "the operators, where the runtime can"
     )
 
 

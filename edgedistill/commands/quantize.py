@@ -87,7 +87,7 @@ def quantize_model(
     A format without a winner is in the result, which is then not `ok`. Raises InputError for bad input.
     """
     config = data_config(data)
-    dataset = load_dataset(config)  # first: a wrong path is told before any weights are fetched
+    dataset = load_dataset(config, listener)  # first: a wrong path is told before any weights are fetched
     source, notes = _opened(model, options, asked)
     _check(source, dataset, data)
     make_folder(asked.out)

@@ -9,24 +9,29 @@ import os
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from edgedistill.base.errors import InputError
+from edgedistill.base.progress import Listener, silent
 from edgedistill.base.store import default_root, file_sha256
+from edgedistill.data.threads import in_threads, told_if_slow
+from edgedistill.data.tree import File, Tree, walk
 
 MEMORY_FILE: Final = "content-hashes.sqlite"
 _RACY_NS: Final = 2_000_000_000
-_DROPPINGS: Final = frozenset(("Thumbs.db", "desktop.ini", "__MACOSX"))
+_BATCH: Final = 500
+"""Rows that one query looks up: fewer than the values that any SQLite takes at once."""
+
 _TABLES: Final = """
 CREATE TABLE IF NOT EXISTS files (path BLOB PRIMARY KEY, bytes INT, mtime_ns INT, inode INT, sha256 TEXT) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS verdicts (checker TEXT, sha256 TEXT, fault TEXT, PRIMARY KEY (checker, sha256)) WITHOUT ROWID;
 """
 
 
-class FolderContent(NamedTuple):
+class FileContent(NamedTuple):
     """What a file holds: its SHA-256 (hex), or why it cannot be read (`fault`)."""
 
     sha256: str
@@ -34,12 +39,16 @@ class FolderContent(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Tree:
-    """Files and folders below a folder, each sorted by path. Texts, not Paths: of a million files, making and
-    comparing Paths would take longer than everything else."""
+class Scan:
+    """Everything below `folder`: its files and folders, and what each file holds, by its path."""
 
-    files: tuple[str, ...]
-    folders: tuple[str, ...]
+    folder: Path
+    tree: Tree
+    contents: dict[str, FileContent]
+
+    def relative(self, path: str) -> str:
+        """The part after the folder of a path below it."""
+        return path[len(str(self.folder)) + 1 :]
 
 
 def require_folder(path: Path, what: str) -> Path:
@@ -55,84 +64,86 @@ def require_folder(path: Path, what: str) -> Path:
         raise InputError(f"{what} {path} cannot be read: {error.strerror}", fix="check its permissions") from None
 
 
-def is_hidden(name: str) -> bool:
-    """Files that systems leave behind and that are not meant as data: dot files, Thumbs.db and their like."""
-    return name.startswith(".") or name in _DROPPINGS
+def scan(folder: Path, listener: Listener = silent) -> Scan:
+    """Look through a folder, and read the files that changed since that was last done. `listener` hears how far that is, if
+    it takes long."""
+    tree = walk(folder, listener)
+    return Scan(folder, tree, content_hashes(tree.files, listener, folder.name))
 
 
-def walk(folder: Path) -> Tree:
-    """Everything below `folder` but hidden names. Links to folders are followed, each folder once, so that a link to a
-    parent ends; a broken link counts as a file, which then cannot be read."""
-    files: list[str] = []
-    folders: list[str] = []
-    seen = {os.path.realpath(folder)}
-    for current, subfolders, names in os.walk(folder, followlinks=True):
-        kept = []
-        for name in subfolders:
-            inner = f"{current}{os.sep}{name}"
-            real = os.path.realpath(inner)
-            if not is_hidden(name) and real not in seen:
-                seen.add(real)
-                kept.append(name)
-                folders.append(inner)
-        subfolders[:] = kept
-        files += [f"{current}{os.sep}{name}" for name in names if not is_hidden(name)]
-    return Tree(tuple(sorted(files)), tuple(sorted(folders)))
-
-
-def content_hashes(files: Sequence[str]) -> dict[str, FolderContent]:
-    """What each file, by its absolute path, holds. Files that did not change since they were last hashed are not read."""
-    result: dict[str, FolderContent] = {}
-    fresh: list[tuple[bytes, int, int, int, str]] = []
-    with _memory() as memory:
-        find = "SELECT sha256 FROM files WHERE path = ? AND bytes = ? AND mtime_ns = ? AND inode = ?"
-        for path in files:
-            try:
-                began_ns = time.time_ns()
-                status = os.stat(path)  # noqa: PTH116 - see Tree
-                identity = (os.fsencode(path), status.st_size, status.st_mtime_ns, status.st_ino)
-                known = memory.execute(find, identity).fetchone()
-                sha256 = known[0] if known else file_sha256(Path(path))
-            except OSError as error:
-                result[path] = FolderContent("", f"cannot be read: {error.strerror}")
-                continue
-            result[path] = FolderContent(sha256)
-            # A file that is written twice within its clock's tick (2 s on FAT) keeps its size and time. So a file as young
-            # as that is hashed again next time: git's "racy" entries.
-            if not known and status.st_mtime_ns < began_ns - _RACY_NS:
-                fresh.append((*identity, sha256))
-        memory.executemany("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?)", fresh)
-    return result
+def content_hashes(files: Sequence[File], listener: Listener = silent, subject: str = "") -> dict[str, FileContent]:
+    """What each file holds, by its path. Files that did not change since they were last hashed are not read. `subject` is
+    what the events for `listener` are about."""
+    began_ns = time.time_ns()
+    identities = {os.fsencode(file.path): file[1:4] for file in files if not file.fault}
+    find = "SELECT path, bytes, mtime_ns, inode, sha256 FROM files WHERE path IN"
+    known = {row[0]: row[4] for row in _look_up(find, (), list(identities)) if row[1:4] == identities[row[0]]}
+    contents: dict[str, FileContent] = {}
+    unknown: list[File] = []
+    for file in files:
+        if file.fault:
+            contents[file.path] = FileContent("", file.fault)
+        elif sha256 := known.get(os.fsencode(file.path)):
+            contents[file.path] = FileContent(sha256)
+        else:
+            unknown.append(file)
+    fresh: list[tuple[object, ...]] = []
+    try:
+        with (
+            told_if_slow(listener, "hash", subject, len(unknown)) as advance,
+            closing(in_threads(_read, unknown, advance)) as results,
+        ):
+            for file, content in zip(unknown, results, strict=True):
+                contents[file.path] = content
+                # A file that is written twice within its clock's tick (2 s on FAT) keeps its size and time. So a file as
+                # young as that is hashed again next time: git's "racy" entries.
+                if content.sha256 and file.mtime_ns < began_ns - _RACY_NS:
+                    fresh.append((os.fsencode(file.path), *file[1:4], content.sha256))
+    finally:
+        # After an interruption as well: a long first scan goes on where it stopped.
+        _remember("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?)", fresh)
+    return contents
 
 
 def known_verdicts(checker: str, hashes: Iterable[str]) -> dict[str, str]:
     """Faults that `checker` (a name with its version) found in contents before, empty for a sound one, by hash."""
-    find = "SELECT fault FROM verdicts WHERE checker = ? AND sha256 = ?"
-    with _memory() as memory:
-        found = {sha256: memory.execute(find, (checker, sha256)).fetchone() for sha256 in hashes}
-    return {sha256: row[0] for sha256, row in found.items() if row}
+    find = "SELECT sha256, fault FROM verdicts WHERE checker = ? AND sha256 IN"
+    return dict(_look_up(find, (checker,), list(hashes)))
 
 
 def remember_verdicts(checker: str, faults: Mapping[str, str]) -> None:
     """Keep what `checker` found, by hash of the content."""
-    with _memory() as memory:
-        rows = [(checker, sha256, fault) for sha256, fault in faults.items()]
-        memory.executemany("INSERT OR REPLACE INTO verdicts VALUES (?, ?, ?)", rows)
+    rows = [(checker, sha256, fault) for sha256, fault in faults.items()]
+    _remember("INSERT OR REPLACE INTO verdicts VALUES (?, ?, ?)", rows)
 
 
-@contextmanager
-def _memory() -> Iterator[sqlite3.Connection]:
-    """The memory as one transaction; an empty one in RAM where the file cannot be used."""
-    with closing(_connect(default_root() / MEMORY_FILE)) as connection:
-        yield connection
-        try:
-            connection.commit()
-        except sqlite3.OperationalError:
-            # Locked by another build for longer than the timeout, or a full disk: the next build hashes again.
-            connection.rollback()
+def _read(file: File) -> FileContent:
+    try:
+        return FileContent(file_sha256(Path(file.path)))
+    except OSError as error:
+        return FileContent("", f"cannot be read: {error.strerror}")
 
 
-def _connect(file: Path) -> sqlite3.Connection:
+def _look_up(query: str, first: tuple[object, ...], keys: Sequence[object]) -> Iterator[tuple[Any, ...]]:
+    """The rows of a query that ends with IN, for all `keys`; `first` are the values of its other marks."""
+    with closing(_connect()) as memory:
+        for start in range(0, len(keys), _BATCH):
+            some = keys[start : start + _BATCH]
+            yield from memory.execute(f"{query} ({', '.join('?' * len(some))})", (*first, *some))
+
+
+def _remember(statement: str, rows: Sequence[tuple[object, ...]]) -> None:
+    if not rows:
+        return
+    # Locked by another build for longer than the timeout, or a full disk: the next build hashes again.
+    with closing(_connect()) as memory, suppress(sqlite3.OperationalError):
+        memory.executemany(statement, rows)
+        memory.commit()
+
+
+def _connect() -> sqlite3.Connection:
+    """The memory; an empty one in RAM where the file cannot be used."""
+    file = default_root() / MEMORY_FILE
     for attempt in range(2):
         connection = None
         try:

@@ -6,8 +6,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from edgedistill.base.errors import InputError, Problem
-from edgedistill.data.fingerprint import fingerprint
+from edgedistill.base.errors import Problem
+from edgedistill.base.progress import Listener, silent
+from edgedistill.data.content import require_folder, scan
+from edgedistill.data.fingerprint import fingerprint, fingerprint_of
+from edgedistill.data.problems import data_error
 from edgedistill.data.sources import ImageSource, Indices, Loaded
 from edgedistill.data.splits import Splits, limited, make_splits
 from edgedistill.documents.build_file import DataConfig
@@ -26,16 +29,19 @@ class Dataset:
     fingerprint: str
 
 
-def load_dataset(config: DataConfig) -> Dataset:
-    """The data that `config` names, checked and split.
+def load_dataset(config: DataConfig, listener: Listener = silent) -> Dataset:
+    """The data that `config` names, checked and split. `listener` hears warnings, and how far a long check is.
 
-    Raises InputError listing every problem of the data, MissingDependencyError for a source whose package is absent.
+    Raises InputError with the problems of the data, MissingDependencyError for a source whose package is absent.
     """
-    content = fingerprint(config)
-    loaded = _load(config)
+    if config.source == "folder":
+        content, loaded = _from_folder(config, listener)
+    else:
+        content = fingerprint(config, listener)
+        loaded = _load(config)
     splits = make_splits(loaded, config.split)
     if problems := _class_problems(loaded, splits):
-        raise InputError(f"the data set {loaded.name} cannot be learnt from", problems=problems)
+        raise data_error(f"the data set {loaded.name} cannot be learnt from", problems)
     if config.limit is not None:
         splits = replace(splits, train=limited(splits.train, loaded.labels, config.limit, config.split.seed))
     return Dataset(loaded.name, loaded.classes, loaded.labels, loaded.images, splits, content)
@@ -52,13 +58,18 @@ def _load(config: DataConfig) -> Loaded:
 
         return load_huggingface(config)
     assert config.path is not None, "DataConfig requires a path for this source"
-    if config.source == "idx":
-        from edgedistill.data.idx import load_idx
+    from edgedistill.data.idx import load_idx
 
-        return load_idx(config.path)
+    return load_idx(config.path)
+
+
+def _from_folder(config: DataConfig, listener: Listener) -> tuple[str, Loaded]:
+    """The fingerprint and the images of a folder, which is looked through once for both."""
     from edgedistill.data.folder import load_folder
 
-    return load_folder(config.path)
+    assert config.path is not None, "DataConfig requires a path for this source"
+    found = scan(require_folder(config.path, "the data folder"), listener)
+    return fingerprint_of(config, found), load_folder(found, (config.image_column, config.label_column), listener)
 
 
 def _class_problems(loaded: Loaded, splits: Splits) -> list[Problem]:

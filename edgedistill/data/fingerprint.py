@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from edgedistill.base.errors import MissingDependencyError
+from edgedistill.base.progress import Listener, silent
 from edgedistill.base.store import digest, tool_version
-from edgedistill.data.content import content_hashes, require_folder, walk
+from edgedistill.data.content import FileContent, Scan, content_hashes, require_folder, scan
+from edgedistill.data.tree import look
 from edgedistill.documents.build_file import DataConfig
 
 IDX_FILES = {
@@ -22,10 +24,12 @@ IDX_FILES = {
     "test labels": "t10k-labels{}idx1-ubyte",
 }
 IDX_CLASSES = "classes.txt"
+LABELS_FILE = "labels.csv"
 
 
-def fingerprint(config: DataConfig) -> str:
+def fingerprint(config: DataConfig, listener: Listener = silent) -> str:
     """SHA-256 (hex) of the content that `config` names: of the images and labels, not of how they are split or limited.
+    `listener` hears how far it is, if it takes long.
 
     Files that cannot be read count as such; `load_dataset` lists them. A Hugging Face data set by name is known here by
     that name alone, since its content is only known once it is loaded. Raises InputError for a missing folder.
@@ -33,19 +37,33 @@ def fingerprint(config: DataConfig) -> str:
     if config.source == "digits":
         file = digits_file()
         return digest({"digits": _hashed(file.parent, [str(file)]), "scikit-learn": tool_version("scikit-learn")})
-    columns = [config.image_column, config.label_column]
     if config.path is None:
-        return digest({"huggingface": config.name, "columns": columns})
+        return digest({"huggingface": config.name, "columns": _columns(config)})
     folder = require_folder(config.path, "the data folder")
     if config.source == "idx":
         files = [*idx_files(folder).values(), folder / IDX_CLASSES]
         return digest({"idx": _hashed(folder, [str(file) for file in files if file.exists()])})
-    tree = walk(folder)
-    content = _hashed(folder, tree.files)
+    return fingerprint_of(config, scan(folder, listener))
+
+
+def fingerprint_of(config: DataConfig, found: Scan) -> str:
+    """The same for a source of files in folders (`folder`, `huggingface` with a path) that was looked through already."""
+    content = _named(found.folder, [file.path for file in found.tree.files], found.contents)
     if config.source == "huggingface":
-        return digest({"huggingface": content, "columns": columns})
+        return digest({"huggingface": content, "columns": _columns(config)})
+    columns: dict[str, list[str]] = {"columns": _columns(config)} if labels_file(found) else {}
     # Folders count too: an empty one is a class without images.
-    return digest({"folder": content, "folders": _relative(folder, tree.folders)})
+    return digest({"folder": content, "folders": _relative(found.folder, found.tree.folders), **columns})
+
+
+def labels_file(found: Scan) -> str | None:
+    """The path of the `labels.csv` of a folder of images, if it has one: that then says which class each image is of."""
+    path = f"{found.folder}{os.sep}{LABELS_FILE}"
+    return path if path in found.contents else None
+
+
+def _columns(config: DataConfig) -> list[str]:
+    return [config.image_column, config.label_column]
 
 
 def digits_file() -> Path:
@@ -68,8 +86,11 @@ def idx_files(folder: Path) -> dict[str, Path]:
 
 
 def _hashed(folder: Path, files: Sequence[str]) -> list[tuple[str, str]]:
+    return _named(folder, files, content_hashes([look(file, Path(file).stat) for file in files]))
+
+
+def _named(folder: Path, files: Sequence[str], contents: Mapping[str, FileContent]) -> list[tuple[str, str]]:
     """Relative path and content hash of each file; why it cannot be read in place of the hash."""
-    contents = content_hashes(files)
     hashes = (contents[file].sha256 or contents[file].fault for file in files)
     return list(zip(_relative(folder, files), hashes, strict=True))
 

@@ -1,12 +1,13 @@
-"""Images in folders: one a class, or `train`, `validation` and `test` folders of such.
+"""Images in folders: one a class, or `train`, `validation` and `test` folders of such; or labelled by a `labels.csv`.
 
 Every file is decoded once before anything is built on it, and what was found is remembered by the hash of its content.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -14,27 +15,18 @@ from typing import Final
 import numpy as np
 
 from edgedistill.base.errors import InputError, Problem
-from edgedistill.base.machine import allowed_cpus
+from edgedistill.base.progress import Listener, Note, silent
 from edgedistill.base.store import tool_version
-from edgedistill.data.content import (
-    FolderContent,
-    content_hashes,
-    is_hidden,
-    known_verdicts,
-    remember_verdicts,
-    require_folder,
-    walk,
-)
-from edgedistill.data.images import BAD_FILE_ERRORS, CHECK_VERSION, SUFFIXES, find_fault, read_rgb
+from edgedistill.data.content import FileContent, Scan, known_verdicts, remember_verdicts
+from edgedistill.data.fingerprint import labels_file
+from edgedistill.data.images import BAD_FILE_ERRORS, CHECK_VERSION, find_fault, read_rgb
+from edgedistill.data.labelling import Labelled, by_folders, by_table
+from edgedistill.data.problems import data_error, some_of
 from edgedistill.data.sources import Loaded, Pixels, ranges
+from edgedistill.data.threads import in_threads, told_if_slow
 
-SPLIT_NAMES: Final = {
-    "train": "train",
-    "validation": "validation",
-    "valid": "validation",
-    "val": "validation",
-    "test": "test",
-}
+_SPLITS: Final = {"": 0, "train": 0, "validation": 1, "test": 2}
+"""Splits in the order of a data set's images. Without a name is what splits are drawn from."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,145 +48,116 @@ class FolderImages:
             ) from error
 
 
-@dataclass(frozen=True)
-class _File:
-    """An image file with where it was found: `split` is empty where the splits are to be drawn."""
+def load_folder(found: Scan, columns: tuple[str, str] = ("image", "label"), listener: Listener = silent) -> Loaded:
+    """The images of a folder that was looked through, by split, class and path. With a `labels.csv` in the folder, that says
+    what each is (see `by_table`, also for `columns`), else the folders do (see `by_folders`).
 
-    path: str
-    split: str
-    label: str
-
-
-def load_folder(root: Path) -> Loaded:
-    """All images below `root`, classes and files sorted by name.
-
-    Where the only folders are called train, validation (or val, valid) and test, they are the splits; else each folder is
-    a class. Raises InputError that lists every file that is unreadable, damaged, of a wrong size, empty, no image, a copy of
-    another (whatever its class and split: it would count twice, or leak), or without a label, and every class that has
-    no training image.
+    `listener` hears of files with the same content and how far a long check is. Raises InputError for every file that is
+    unreadable, damaged, of a wrong size, empty, no image, or without a label, and every class that has no training image.
     """
-    require_folder(root, "the data folder")
-    problems: list[Problem] = []
-    split_folders = _find_splits(root, problems)
-    files = [file for split, folder in split_folders for file in _find_images(folder, split, problems)]
-    contents = content_hashes([file.path for file in files])
-    faults = _faults(files, contents)
+    problems = [Problem(path, fault, "check its permissions") for path, fault in sorted(found.tree.unreadable.items())]
+    table = labels_file(found)
+    images = (
+        by_folders(found, problems, listener) if table is None else by_table(found, table, columns, problems, listener)
+    )
+    images.sort(key=lambda image: (_SPLITS[image.split], image.label, image.path))
+    faults = _faults(images, found, listener)
     problems += [Problem(path, fault, "replace it or remove it") for path, fault in faults.items()]
-    problems += _duplicated([file for file in files if file.path not in faults], contents)
-    classes = tuple(sorted({file.label for file in files}))
-    problems += _unbalanced(root, files, classes)
+    problems += _class_problems(found, images)
+    _tell_copies([image for image in images if image.path not in faults], found, listener)
     if problems:
-        raise InputError(
-            f"the images in {root} have {len(problems)} problem{'s' * (len(problems) > 1)}", problems=problems
-        )
-    by_split = {split: [file for file in files if file.split == split] for split, _ in split_folders}
-    indices = dict(zip(by_split, ranges([len(group) for group in by_split.values()]), strict=True))
-    ordered = [file for group in by_split.values() for file in group]
+        count = f"{len(problems)} problem{'s' * (len(problems) > 1)}"
+        raise data_error(f"the images in {found.folder} have {count}", problems)
+    classes = tuple(sorted({image.label for image in images}))
     number = {label: index for index, label in enumerate(classes)}
+    sizes = Counter(image.split for image in images)
+    indices = dict(zip(sizes, ranges(list(sizes.values())), strict=True))
     return Loaded(
-        name=root.name,
+        name=found.folder.name,
         classes=classes,
-        labels=np.array([number[file.label] for file in ordered], dtype=np.int64),
-        images=FolderImages(tuple(file.path for file in ordered)),
+        labels=np.array([number[image.label] for image in images], dtype=np.int64),
+        images=FolderImages(tuple(image.path for image in images)),
         train=next(iter(indices.values())),
         validation=indices.get("validation"),
         test=indices.get("test"),
     )
 
 
-def _find_splits(root: Path, problems: list[Problem]) -> list[tuple[str, Path]]:
-    """(split, folder) for each split folder, train first; ("", root) where the folders are classes."""
-    named = [(SPLIT_NAMES.get(folder.name.lower(), ""), folder) for folder in _subfolders(root)]
-    if not any(split == "train" for split, _ in named) or not all(split for split, _ in named):
-        return [("", root)]
-    _list_unlabelled(root, problems)
-    result: dict[str, Path] = {}
-    for split, folder in named:
-        if split in result:
-            problems.append(
-                Problem(str(folder), f"is a second {split} split beside {result[split].name}", "keep one of the two")
-            )
-        else:
-            result[split] = folder
-    return [(split, result[split]) for split in ("train", "validation", "test") if split in result]
-
-
-def _find_images(folder: Path, split: str, problems: list[Problem]) -> list[_File]:
-    """Image files of the class folders in `folder`, at any depth, sorted."""
-    _list_unlabelled(folder, problems)
-    result: list[_File] = []
-    for class_folder in _subfolders(folder):
-        try:
-            paths = walk(require_folder(class_folder, "the class folder")).files
-        except InputError as error:
-            problems.append(Problem(str(class_folder), error.message, error.fix))
-            continue
-        if not paths:
-            problems.append(Problem(str(class_folder), "is a class without a file", "add images or remove it"))
-        for path in paths:
-            if Path(path).suffix.lower() in SUFFIXES:
-                result.append(_File(path, split, class_folder.name))
-            else:
-                fix = f"move it away; known: {', '.join(sorted(SUFFIXES))}"
-                problems.append(Problem(path, "is not an image by its name", fix))
-    return result
-
-
-def _list_unlabelled(folder: Path, problems: list[Problem]) -> None:
-    """Images that lie beside the class folders and so have no label; other files there (a README) hold no image."""
-    problems += [
-        Problem(str(path), "has no label: it lies beside the class folders", "move it into its class's folder")
-        for path in sorted(folder.iterdir())
-        if path.suffix.lower() in SUFFIXES and not is_hidden(path.name) and not path.is_dir()
-    ]
-
-
-def _subfolders(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.is_dir() and not is_hidden(path.name))
-
-
-def _faults(files: list[_File], contents: dict[str, FolderContent]) -> dict[str, str]:
+def _faults(images: Sequence[Labelled], found: Scan, listener: Listener) -> dict[str, str]:
     """Why files cannot be read or decoded, by path. Contents decoded before, by the same Pillow, are not decoded again."""
+    contents = found.contents
     checker = f"image {CHECK_VERSION} pillow {tool_version('pillow')}"
-    path_of = {contents[file.path].sha256: file.path for file in files if not contents[file.path].fault}
+    path_of = {contents[image.path].sha256: image.path for image in images if not contents[image.path].fault}
     faults = known_verdicts(checker, path_of)
     unknown = [sha256 for sha256 in path_of if sha256 not in faults]
-    # Pillow decodes outside the interpreter's lock, so threads do it in parallel.
-    with ThreadPoolExecutor(len(allowed_cpus())) as pool:
-        found = dict(zip(unknown, pool.map(find_fault, [Path(path_of[sha256]) for sha256 in unknown]), strict=True))
-    remember_verdicts(checker, found)
-    faults |= found
-    by_path = {file.path: contents[file.path].fault or faults[contents[file.path].sha256] for file in files}
+    paths = [Path(path_of[sha256]) for sha256 in unknown]
+    new: dict[str, str] = {}
+    try:
+        # Pillow decodes outside the interpreter's lock, so threads do it in parallel.
+        with (
+            told_if_slow(listener, "decode", found.folder.name, len(paths)) as advance,
+            closing(in_threads(find_fault, paths, advance)) as results,
+        ):
+            new.update(zip(unknown, results, strict=True))
+    finally:
+        remember_verdicts(checker, new)
+    faults |= new
+    by_path = {image.path: _fault(contents[image.path], faults) for image in images}
     return {path: fault for path, fault in by_path.items() if fault}
 
 
-def _duplicated(sound: list[_File], contents: dict[str, FolderContent]) -> Iterable[Problem]:
-    """Files with the content of an earlier one."""
-    first: dict[str, _File] = {}
-    for file in sound:
-        original = first.setdefault(contents[file.path].sha256, file)
-        if original is file:
+def _fault(content: FileContent, faults: Mapping[str, str]) -> str:
+    return content.fault or faults[content.sha256]
+
+
+def _tell_copies(sound: Sequence[Labelled], found: Scan, listener: Listener) -> None:
+    """Warn of files with the content of an earlier one: of those in another class or another split by name, of others how
+    many there are."""
+    first: dict[str, Labelled] = {}
+    in_class: list[str] = []
+    in_split: list[str] = []
+    same = 0
+    for image in sound:
+        original = first.setdefault(found.contents[image.path].sha256, image)
+        if original is image:
             continue
-        what = f"has the same content as {original.path}"
-        if file.label != original.label:
-            yield Problem(file.path, f"{what}, under another class", "keep the one whose class is right")
-        elif file.split != original.split:
-            yield Problem(file.path, f"{what}, in another split", "keep one: the splits must not share images")
+        pair = f"{found.relative(image.path)} = {found.relative(original.path)}"
+        if image.label != original.label:
+            in_class.append(pair)
+        elif image.split != original.split:
+            in_split.append(pair)
         else:
-            yield Problem(file.path, what, "remove one of the two")
+            same += 1
+    if in_class:
+        what = "keep the one whose class is right"
+        listener(Note(f"{_copies(len(in_class))} in another class; {what}: {some_of(in_class)}", warning=True))
+    if in_split:
+        what = "accuracy on images that were trained on is too high"
+        listener(Note(f"{_copies(len(in_split))} in another split; {what}: {some_of(in_split)}", warning=True))
+    if same:
+        listener(Note(f"{_copies(same)} in the same class; each of them counts", warning=True))
 
 
-def _unbalanced(root: Path, files: list[_File], classes: tuple[str, ...]) -> Iterable[Problem]:
-    """Too few classes, and classes of other splits that the training split lacks."""
-    if not files:
-        yield Problem(str(root), "holds no images in class folders", "make a folder a class with its images")
-    elif len(classes) < 2:
-        yield Problem(str(root), f"has one class only, {classes[0]}", "a classifier needs two or more class folders")
-    for label in classes:
-        found = {file.split for file in files if file.label == label}
-        if not found & {"", "train"}:
-            yield Problem(
-                str(root),
-                f"class {label} is in {' and '.join(sorted(found))} and has no training image",
-                "add training images of it, or remove it",
-            )
+def _copies(count: int) -> str:
+    return "1 file has the same content as one" if count == 1 else f"{count} files have the same content as one"
+
+
+def _class_problems(found: Scan, images: Sequence[Labelled]) -> Iterable[Problem]:
+    """Too few classes, classes of other splits that the training split lacks, and names that no document can hold."""
+    root = str(found.folder)
+    splits_of: dict[str, set[str]] = {}
+    for image in images:
+        splits_of.setdefault(image.label, set()).add(image.split)
+    if len(splits_of) == 1:
+        (label,) = splits_of
+        inner = found.folder / label
+        fix = "a classifier needs two or more class folders"
+        if any(Path(folder).parent == inner for folder in found.tree.folders):
+            fix += f"; if the folders in {label} are the classes, give {inner}"
+        yield Problem(root, f"has one class only, {label}", fix)
+    for label, splits in sorted(splits_of.items()):
+        if not splits & {"", "train"}:
+            what = f"class {label} is in {' and '.join(sorted(splits))} and has no training image"
+            yield Problem(root, what, "add training images of it, or remove it")
+        if label.encode(errors="replace").decode() != label:
+            yield Problem(root, f"the name of class {label!r} is not UTF-8 text", "rename it")

@@ -11,6 +11,7 @@ import numpy as np
 from edgedistill.base.errors import InputError, MissingDependencyError, Problem
 from edgedistill.data.content import require_folder
 from edgedistill.data.images import BAD_FILE_ERRORS, size_fault, to_rgb
+from edgedistill.data.problems import data_error
 from edgedistill.data.sources import Indices, Joined, Loaded, Pixels, ranges
 from edgedistill.documents.build_file import DataConfig
 
@@ -62,7 +63,7 @@ def load_huggingface(config: DataConfig) -> Loaded:
         for row in np.flatnonzero(found < 0).tolist()
     ]
     if problems:
-        raise InputError(f"{name} has {len(problems)} unlabelled rows", problems=problems)
+        raise data_error(f"{name} has {len(problems)} unlabelled row{'s' * (len(problems) > 1)}", problems)
     indices: dict[str, Indices] = dict(zip(labels, ranges([len(found) for found in labels.values()]), strict=True))
     return Loaded(
         name=name.rsplit("/", 1)[-1],

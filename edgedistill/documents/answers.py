@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from edgedistill.documents.artifacts import CalibrationSet, Fallbacks, Fraction, Inspection, LadderRung, Parity
+from edgedistill.documents.results import SplitSizes
 from edgedistill.documents.specs import ComputedBy, Contract, Format, Frozen, Precision
 
 
@@ -169,15 +170,28 @@ class PlannedRung(Frozen):
     image_passes: int
 
 
+class PlannedTeacher(Frozen):
+    """The teacher, and what it costs: `multiply_adds` of one image at `resolution`. `fit_epochs` is null where it is not
+    fitted; `fit_seconds` is how long that took, null unless the cache has it."""
+
+    model: str
+    resolution: int
+    parameters: int
+    multiply_adds: int
+    fit_epochs: int | None
+    fit_seconds: Annotated[float, Field(ge=0)] | None
+
+
 class PlannedTarget(Frozen):
     """What a search would measure on one target: `probes` models before the first proposal, each in every one of
     `precisions`. `measure_seconds` is what that, the first bracket, the teacher and a proof take if every student of the
-    bracket is measured and the proof ends at its first look."""
+    bracket is measured and the proof ends at its first look. `formats` are those that a build makes of the winner."""
 
     target: str
     measured: bool
     probes: int
     precisions: tuple[str, ...]
+    formats: tuple[str, ...]
     measure_seconds: Annotated[float, Field(ge=0)]
 
 
@@ -195,7 +209,9 @@ class PlannedSearch(Frozen):
 
 
 class Plan(Frozen):
-    """What `--dry-run` answers."""
+    """What `--dry-run` answers: the data and the teacher, which all searches share, and each search."""
 
     schema_version: Literal[1] = 1
+    data: SplitSizes
+    teacher: PlannedTeacher
     searches: tuple[PlannedSearch, ...]

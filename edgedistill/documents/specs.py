@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from edgedistill.base.errors import InputError
-from edgedistill.base.units import format_ms, format_percent, parse_duration_ms, parse_fraction
+from edgedistill.base.units import format_ms, format_percent, parse_fraction, parse_latency_ms
 
 
 class Frozen(BaseModel):
@@ -168,7 +168,7 @@ class BudgetRequest(Frozen):
         chosen = Percentile(percentile) if at else Percentile.P95
         if not quantity.strip().endswith("%"):
             try:
-                return cls(latency_ms=parse_duration_ms(quantity), percentile=chosen)
+                return cls(latency_ms=parse_latency_ms(quantity), percentile=chosen)
             except InputError as error:
                 fix = f"{error.fix}, or as a share of the teacher's latency: 20%"
                 raise InputError(error.message, fix=fix) from None

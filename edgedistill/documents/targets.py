@@ -9,7 +9,7 @@ from pathlib import Path
 from edgedistill.base.errors import InputError, Problem
 from edgedistill.base.packed import packed
 from edgedistill.documents.build_file import is_target_path, load_toml, validate
-from edgedistill.documents.specs import Target
+from edgedistill.documents.specs import Format, Target
 from edgedistill.documents.toml_lines import line_of
 
 
@@ -27,6 +27,13 @@ def target_names() -> tuple[str, ...]:
 def all_targets() -> tuple[Target, ...]:
     """Every target that comes with edgedistill, in the order of `target_names`."""
     return tuple(load_target(name) for name in target_names())
+
+
+def target_with(form: Format, near: Target) -> Target | None:
+    """A target that comes with edgedistill and has `form` among its formats: first of all one that is reached as `near` is,
+    then one of which `form` is the runtime. None where there is none."""
+    having = [target for target in all_targets() if form in target.formats]
+    return min(having, key=lambda t: (t.transport != near.transport, t.runtime is not form), default=None)
 
 
 def target_file(name_or_path: str | Path) -> Path:

@@ -6,7 +6,7 @@ import importlib
 from typing import Any
 
 from edgedistill.base.errors import MissingDependencyError
-from edgedistill.base.quiet import quiet
+from edgedistill.base.quiet import quiet_import
 
 DEPLOYMENT_TARGET = "iOS17"
 """The oldest system the packages load on: `quantize` and `dequantize` of activations came with it (macOS 14 too)."""
@@ -15,7 +15,7 @@ DEPLOYMENT_TARGET = "iOS17"
 def import_coremltools() -> Any:
     """The coremltools module, imported without its chatter. Raises MissingDependencyError with the line that installs it."""
     try:
-        with quiet():
+        with quiet_import():
             return importlib.import_module("coremltools")
     except ModuleNotFoundError as error:
         if error.name != "coremltools":

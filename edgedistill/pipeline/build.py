@@ -103,7 +103,7 @@ def _done(
 ) -> list[F]:
     """A search, of which `end` leaves a result in each order's folder. With nothing changed since the last one, the results
     that `known_of` finds there."""
-    key = job.key
+    key = job.key_told(listener)
     with _folders(job, listener):
         known = [found for order in job.orders if (found := known_of(order, key)) is not None]
         if len(known) == len(job.orders):

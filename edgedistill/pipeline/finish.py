@@ -55,7 +55,7 @@ def finish(
     artifacts = tuple(_shipped(bench, source, made) for made in files.made) if source else ()
     result = BuildResult(
         **dict(describe(finding)),
-        data=_split_sizes(bench.dataset),
+        data=split_sizes(bench.dataset),
         teacher=_teacher_summary(bench, teacher, out, keep=keep_teacher),
         artifacts=artifacts,
         dropped=tuple(files.dropped),
@@ -152,7 +152,8 @@ def _contents(bench: Workbench, source: Source, winner: Files, result: BuildResu
     return PackageContents(files, source.contract, golden, card, device_commands(bench, winner))
 
 
-def _split_sizes(dataset: Dataset) -> SplitSizes:
+def split_sizes(dataset: Dataset) -> SplitSizes:
+    """How many classes the data have, and how many images each split."""
     splits = dataset.splits
     return SplitSizes(
         source=dataset.name,

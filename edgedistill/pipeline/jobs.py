@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from edgedistill.base.errors import Collected, InputError, Problem, UnreachableError, wrong_options
-from edgedistill.base.progress import Listener
+from edgedistill.base.progress import Listener, silent
 from edgedistill.base.store import digest, stage_key
 from edgedistill.base.units import parse_duration_ms
 from edgedistill.base.versions import BUILD_TOOLS
@@ -20,8 +20,9 @@ from edgedistill.distill.start import start_of
 from edgedistill.distill.teachers.identity import teacher_identity
 from edgedistill.documents.build_file import BuildConfig, load_config
 from edgedistill.documents.specs import BudgetRequest, Target
-from edgedistill.documents.targets import load_target
+from edgedistill.documents.targets import load_target, target_with
 from edgedistill.documents.toml_lines import line_of
+from edgedistill.pipeline.inputs import check_inputs
 
 
 @dataclass(frozen=True)
@@ -48,12 +49,16 @@ class Order:
     def key(self) -> str:
         """What a build depends on: its file, target and budget, the content of its data, its teacher and the weights that
         students start from, this package's source and the versions of its tools."""
+        return self.key_with(fingerprint(self.config.data))
+
+    def key_with(self, data: str) -> str:
+        """The same where the fingerprint of its data is known."""
         config = self.config
         return stage_key(
             {
                 "config": config.model_dump(mode="json"),
                 "target": self.target.model_dump(mode="json"),
-                "data": fingerprint(config.data),
+                "data": data,
                 "teacher": teacher_identity(config.teacher, self.base),
                 "starts": [start.identity for name in config.space.models if (start := start_of(config.space, name))],
             },
@@ -71,7 +76,13 @@ class Job:
     @property
     def key(self) -> str:
         """What it depends on: all that its orders do."""
-        keys = [order.key for order in self.orders]
+        return self.key_told(silent)
+
+    def key_told(self, listener: Listener) -> str:
+        """The same; `listener` hears how far reading the data is, if it takes long. All orders are of one build file, and so
+        of one data set."""
+        data = fingerprint(self.orders[0].config.data, listener)
+        keys = [order.key_with(data) for order in self.orders]
         return keys[0] if len(keys) == 1 else digest(["one student for all", *keys])
 
     @property
@@ -96,23 +107,27 @@ def jobs_of(
 ) -> tuple[Job, ...]:
     """The jobs of the build file at `path` for `targets`, else those of the file: one for each, or, where one student is
     wanted, one for all. A single target's results go to `out` (`out/` beside the file), several targets' to folders in it.
-    Raises InputError that names what is wrong with the options, with the file and with its targets at once."""
-    wrong = Collected()
+    Raises InputError that names at once what is wrong with the options, with the file, with its targets, and with the data,
+    the teacher and the families that it names."""
+    wrong, base = Collected(), path.parent.absolute()
+    chosen: list[Target] = []
+    read: BuildConfig | None = None
     with wrong:
         replaced = _read(changes)
     with wrong:
         chosen = _loaded(targets)
     with wrong:
         read = load_config(path)
-        if not targets:
-            chosen = _loaded(_named(read))
+    if read is not None:
+        with wrong:
+            chosen = chosen if targets else _loaded(_named(read))
+        with wrong:
+            _match(path, read, chosen, changes)
+        with wrong:
+            check_inputs(read, base)
     wrong.raise_any()
+    assert read is not None
     config = _changed(read, replaced)
-    if problems := [*_stray_budgets(path, config, chosen), *_ill_matched(chosen, changes)]:
-        raise InputError(
-            f"the targets of {path.name} have {len(problems)} problem{'s' * (len(problems) > 1)}", problems=problems
-        )
-    base = path.parent.absolute()
     folder = out.absolute() if out is not None else base / "out"
     orders = tuple(
         _order(config, target, base, folder / target.name if len(chosen) > 1 else folder, changes, how)
@@ -141,7 +156,7 @@ def check_devices(jobs: Sequence[Job], listener: Listener) -> None:
                     Problem(
                         name,
                         f"the budget is a share of the teacher's latency, which cannot be measured: {error.message}",
-                        f'give it one in milliseconds: [budgets] "{name}" = "5ms@p95"',
+                        f'give it one in milliseconds: --budget 5ms@p95, or [budgets] "{name}" = "5ms@p95"',
                     )
                 )
             else:
@@ -166,6 +181,22 @@ def _loaded(names: Sequence[str]) -> list[Target]:
     return found
 
 
+def _match(path: Path, config: BuildConfig, chosen: Sequence[Target], changes: Changes) -> None:
+    """Raises InputError with what does not go together: the file and its targets, or the targets with one another. Where no
+    target could be read there is nothing to say."""
+    if not chosen:
+        return
+    problems = [
+        *_stray_budgets(path, config, chosen),
+        *_foreign_formats(path, config, chosen),
+        *_ill_matched(chosen, changes),
+    ]
+    if problems:
+        raise InputError(
+            f"the targets of {path.name} have {len(problems)} problem{'s' * (len(problems) > 1)}", problems=problems
+        )
+
+
 def _stray_budgets(path: Path, config: BuildConfig, chosen: Sequence[Target]) -> list[Problem]:
     """Budgets of targets that neither the command line nor the file names."""
     strangers = set(config.budgets) - {target.name for target in chosen}
@@ -180,6 +211,19 @@ def _stray_budgets(path: Path, config: BuildConfig, chosen: Sequence[Target]) ->
         )
         for name in sorted(strangers)
     ]
+
+
+def _foreign_formats(path: Path, config: BuildConfig, chosen: Sequence[Target]) -> list[Problem]:
+    """Formats of `[export]` that none of the targets has, each with a target that does."""
+    foreign = [form for form in config.export.formats if not any(form in target.formats for target in chosen)]
+    having = " and ".join(f"{target.name} ({', '.join(target.formats)})" for target in chosen)
+    problems = []
+    for form in foreign:
+        line = line_of(path.read_text(encoding="utf-8-sig"), ["export", "formats"])
+        other = target_with(form, chosen[0])
+        instead = f"name a target that has it, such as {other.name}, or leave it out" if other else "leave it out"
+        problems.append(Problem(f"{path}:{line}", f"[export] formats: {form} is no format of {having}", instead))
+    return problems
 
 
 def _ill_matched(chosen: Sequence[Target], changes: Changes) -> list[Problem]:
@@ -209,10 +253,22 @@ def _ill_matched(chosen: Sequence[Target], changes: Changes) -> list[Problem]:
 
 def _order(config: BuildConfig, target: Target, base: Path, out: Path, changes: Changes, how: How) -> Order:
     budget = config.budget if changes.budget is not None else config.budgets.get(target.name, config.budget)
+    # Of several targets each makes those formats of the list that it has.
+    formats = tuple(form for form in config.export.formats if form in target.formats)
+    if config.export.formats and not formats:
+        formats = (target.runtime,)
+    export = config.export.model_copy(update={"formats": formats})
     if config.export.allow_fallbacks:
         target = target.model_copy(update={"allow_fallbacks": True})
     # The other targets and their budgets change nothing of this one's build, and stay out of its key.
-    update = {"target": target.name, "targets": (), "budget": budget, "budgets": {}, "one_student": False}
+    update = {
+        "target": target.name,
+        "targets": (),
+        "budget": budget,
+        "budgets": {},
+        "one_student": False,
+        "export": export,
+    }
     return Order(config.model_copy(update=update), target, base, out, how)
 
 
@@ -239,7 +295,7 @@ def _read(changes: Changes) -> _Replaced:
     try:
         time_ms = None if changes.time is None else parse_duration_ms(changes.time)
     except InputError as error:
-        problems.append(Problem("--time", error.message, "write it like 90s, 30min or 2h"))
+        problems.append(Problem("--time", error.message, "write it like 90s, 4m, 2h or 1h30m"))
     if problems:
         raise wrong_options(problems)
     return _Replaced(budget, changes.trials, time_ms)

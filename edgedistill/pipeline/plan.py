@@ -1,4 +1,5 @@
-"""What a search would do and cost, from the build file, the data and the cache alone: nothing is trained or measured."""
+"""What a search would do and cost, from the build file, the data and the cache alone: nothing is trained, measured or
+fetched."""
 
 from __future__ import annotations
 
@@ -7,30 +8,75 @@ import math
 import statistics
 from collections import Counter
 from collections.abc import Sequence
+from itertools import islice
 
 from pydantic import ValidationError
 
+from edgedistill.base.errors import Collected
+from edgedistill.base.progress import Listener, silent
 from edgedistill.base.store import Store
 from edgedistill.devices import proof as proofs
-from edgedistill.documents.answers import Plan, PlannedRung, PlannedSearch, PlannedTarget
+from edgedistill.distill.teachers.checkpoint import read_state
+from edgedistill.distill.teachers.load import load_teacher
+from edgedistill.documents.answers import Plan, PlannedRung, PlannedSearch, PlannedTarget, PlannedTeacher
 from edgedistill.documents.artifacts import TrainedStudent
+from edgedistill.documents.build_file import TeacherConfig
+from edgedistill.networks.deploy import deploy
+from edgedistill.networks.structure import structure_of
 from edgedistill.pipeline.bench import Workbench
+from edgedistill.pipeline.finish import split_sizes
 from edgedistill.pipeline.jobs import Job
 from edgedistill.pipeline.measure import SCALE_SESSIONS
 from edgedistill.pipeline.prepare import open_benches, open_space
+from edgedistill.pipeline.teacher import fit_seconds
 
 START_S = 1.5
 """What a session takes beside its samples: to start, load and warm up."""
 
 
-def plan_of(jobs: Sequence[Job]) -> Plan:
-    """The plan of a build or search. Loads the data and counts the space; raises InputError for what is wrong with them."""
-    return Plan(searches=tuple(_planned(job) for job in jobs))
+def plan_of(jobs: Sequence[Job], listener: Listener = silent) -> Plan:
+    """The plan of a build or search. Loads data and teacher, and counts the space; `listener` hears warnings, and how
+    many candidates are left out. Raises InputError for all that is wrong with them at once."""
+    store, wrong = Store(listener=listener), Collected()
+    benches: tuple[Workbench, ...] = ()
+    with wrong:
+        benches = open_benches([order for job in jobs for order in job.orders], store)
+    if not benches:
+        # What the teacher and the students have to fit is not known; weights that cannot be read fit nothing.
+        with wrong:
+            _read_weights(jobs[0].orders[0].config.teacher)
+        wrong.raise_any()
+    with wrong:
+        teacher = _planned_teacher(benches[0])
+    searches, left = [], iter(benches)
+    for job in jobs:
+        own = tuple(islice(left, len(job.orders)))
+        with wrong:
+            searches.append(_planned(own, store))
+    wrong.raise_any()
+    return Plan(data=split_sizes(benches[0].dataset), teacher=teacher, searches=tuple(searches))
 
 
-def _planned(job: Job) -> PlannedSearch:
-    store = Store()
-    benches = open_benches(job.orders, store)
+def _read_weights(config: TeacherConfig) -> None:
+    if config.checkpoint is not None:
+        read_state(config.checkpoint)
+
+
+def _planned_teacher(bench: Workbench) -> PlannedTeacher:
+    config = bench.config.teacher
+    teacher = load_teacher(config, bench.dataset, bench.data, bench.base, fetch=False)
+    resolution = teacher.contract.resolution
+    return PlannedTeacher(
+        model=config.model,
+        resolution=resolution,
+        parameters=teacher.parameters,
+        multiply_adds=structure_of(deploy(teacher.module), resolution).multiply_adds,
+        fit_epochs=None if config.fit is None else config.fit.epochs,
+        fit_seconds=fit_seconds(bench),
+    )
+
+
+def _planned(benches: Sequence[Workbench], store: Store) -> PlannedSearch:
     candidates = open_space(*benches)
     search = benches[0].config.search
     rungs = _rungs(benches[0], min(search.candidates, search.trials, len(candidates)))
@@ -61,6 +107,7 @@ def _measured(bench: Workbench, candidates: int, rungs: Sequence[PlannedRung]) -
         measured=measured,
         probes=probes,
         precisions=tuple(scheme.precision.value for scheme in bench.schemes),
+        formats=tuple(form.value for form in bench.formats),
         measure_seconds=seconds if measured else 0.0,
     )
 

@@ -65,7 +65,7 @@ def open_bench(config: BuildConfig, target: Target, store: Store, *, base: Path,
     """Load the data and reach the device. Raises UnreachableError if it is required and does not answer, InputError for what
     is wrong with the data, or where the budget cannot do without the device."""
     meter = Meter.attached(config, target, store, required=require_measured)
-    dataset = load_dataset(config.data)
+    dataset = load_dataset(config.data, store.listener)
     return Workbench.of(config, target, Data(dataset, *channel_statistics(dataset)), store, meter, base)
 
 

@@ -89,7 +89,7 @@ class _Shipment:
             chosen = self._chosen(asked, form, baseline)
             result = made(bench, source, chosen.scheme, form, chosen.source)
         except UnsupportedError as error:
-            self._drop(form, asked.precision, error.message)
+            self._drop(form, asked.precision, "; ".join([error.message, *map(str, error.problems)]))
             if error.command:
                 self.files.on_device.append(asked.precision)
             return None

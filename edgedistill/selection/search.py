@@ -349,18 +349,30 @@ class Search:
     def start(self, proposal: Proposal) -> RunningTrial:
         running_trial = RunningTrial(proposal, self.study.ask(proposal.candidate.spec))
         self.running_trials.append(running_trial)
-        chance = "" if proposal.probability is None else f", P {format_percent(proposal.probability, 0)}"
-        budgets = {target.name: target.goal.budget for target in self.targets}
-        shown = self.record.by_target(
-            {
-                name: budgets[name].in_its_unit(latency.latency_ms)
-                if isinstance(latency, PredictedLatency)
-                else "unknown"
-                for name, latency in proposal.predicted.items()
-            }
-        )
-        self.record.note(f"trial {running_trial.number}: {running_trial.label}, predicted {shown}{chance}")
+        self.record.note(f"trial {running_trial.number}: {running_trial.label}, {self._expected_of(proposal)}")
         return running_trial
+
+    def _expected_of(self, proposal: Proposal) -> str:
+        """What is predicted of a candidate, by target. A prediction that is not calibrated has its interval beside it and no
+        probability. It is a guess where the device cannot be measured."""
+        targets = {target.name: target for target in self.targets}
+        calibrated: list[bool] = []
+        told: dict[str, str] = {}
+        for name, latency in proposal.predicted.items():
+            if not isinstance(latency, PredictedLatency):
+                told[name] = "latency unknown"
+                continue
+            calibrated.append(latency.calibrated)
+            budget = targets[name].goal.budget
+            told[name] = f"predicted {budget.in_its_unit(latency.latency_ms)}"
+            if not latency.calibrated:
+                word = "predicted" if targets[name].lab.measurable else "a guess of"
+                interval = f"{budget.figure(latency.low_ms)} to {budget.figure(latency.high_ms)}"
+                told[name] = f"{word} {budget.in_its_unit(latency.latency_ms)} ({interval})"
+        text = self.record.by_target(told)
+        if proposal.probability is None or not calibrated or not all(calibrated):
+            return text
+        return f"{text}, P {format_percent(proposal.probability, 0)}"
 
     def train(self, running_trials: Sequence[RunningTrial], number: int) -> list[RunningTrial]:
         """Train to a rung; those whose training did not fail."""

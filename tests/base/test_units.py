@@ -17,6 +17,7 @@ from edgedistill.base.units import (
     parse_bytes,
     parse_duration_ms,
     parse_fraction,
+    parse_latency_ms,
 )
 from edgedistill.documents.specs import Budget, BudgetRequest, Percentile
 
@@ -32,6 +33,14 @@ from edgedistill.documents.specs import Budget, BudgetRequest, Percentile
         (".5ms", 0.5),
         ("2e1ms", 20),
         ("1ns", 1e-6),
+        ("90s", 90_000),
+        ("4m", 240_000),
+        ("4min", 240_000),
+        ("2h", 7_200_000),
+        ("1h30m", 5_400_000),
+        ("1h 30min", 5_400_000),
+        ("1m30s", 90_000),
+        ("1h0m5s", 3_605_000),
     ],
 )
 def test_durations_that_are_read(text: str, expected_ms: float) -> None:
@@ -56,12 +65,27 @@ def test_durations_that_are_read(text: str, expected_ms: float) -> None:
         "0x5ms",
         "5 m s",
         "1_0ms",
+        "30m1h",
+        "1h30",
+        "1h30m30",
+        "0h0m",
+        "1d",
+        "1h-5m",
+        "9" * 400 + "h5m",
     ],
 )
 def test_durations_that_are_refused_with_an_example(text: str) -> None:
     with pytest.raises(InputError) as caught:
         parse_duration_ms(text)
     assert "5ms" in caught.value.fix
+
+
+def test_a_latency_in_minutes_is_a_slip() -> None:
+    assert parse_latency_ms("5ms") == 5
+    for text in ("5m", "1h30m"):
+        with pytest.raises(InputError) as caught:
+            parse_latency_ms(text)
+        assert "5ms" in caught.value.fix
 
 
 @pytest.mark.parametrize(("text", "expected"), [("8GB", 8e9), ("512MiB", 512 * 2**20), ("1B", 1), ("1.5KiB", 1536)])
@@ -105,6 +129,12 @@ def test_percentages_read_back(fraction: float) -> None:
 )
 def test_seconds_as_a_person_waits(seconds: float, expected: str) -> None:
     assert format_seconds(seconds) == expected
+
+
+@given(st.floats(min_value=0.06, max_value=1e6))
+def test_spans_read_back_as_well_as_they_are_shown(seconds: float) -> None:
+    shown = parse_duration_ms(format_seconds(seconds)) / 1000
+    assert shown == pytest.approx(seconds, abs=0.06 if seconds < 9.9 else 0.6 if seconds < 3599 else 60)
 
 
 @given(st.floats(min_value=0, max_value=70) | st.floats(min_value=0, max_value=1e6))
@@ -155,6 +185,8 @@ def test_budgets_that_are_read(
         "infms",
         "5",
         "5ms@p95@p99",
+        "5m",
+        "5m@p95",
     ],
 )
 def test_budgets_that_are_refused(text: str) -> None:

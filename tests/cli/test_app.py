@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import itertools
 import json
 import os
 import pty
@@ -16,6 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.main import get_command
+
+from edgedistill.cli.app import app
 
 HEAVY = (
     "torch",
@@ -134,6 +138,69 @@ def test_no_command_shows_help_once_and_is_2(
     assert captured.out == ""
 
 
+# -- help -------------------------------------------------------------------------------------------------------
+
+PANELS = {
+    "Build": ["build", "search", "explain", "report", "init"],
+    "Model files": ["export", "quantize", "verify", "evaluate", "run", "inspect"],
+    "Devices": ["targets", "profile", "calibrate", "profiles", "doctor"],
+    "Cache": ["cache"],
+}
+COMMANDS = [*(name for names in PANELS.values() for name in names), "cache info", "cache clear"]
+WITH_PROGRESS = ["build", "search", "export", "quantize", "profile", "calibrate", "doctor"]
+
+
+@pytest.fixture
+def help_of(command: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
+    """The help of a command as a terminal of 80 columns shows it, without colours."""
+    monkeypatch.setenv("COLUMNS", "80")
+
+    def shown(*arguments: str) -> str:
+        assert command(*arguments, "--help") == 0
+        text = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out)
+        assert max(map(len, text.splitlines())) <= 80
+        return text
+
+    return shown
+
+
+def test_help_groups_the_commands(help_of: Any) -> None:
+    _, *parts = re.split(r"╭─ ([A-Z][a-z ]+) ─+╮", help_of())
+    found = {name: re.findall(r"^│ ([a-z]+) ", body, re.MULTILINE) for name, body in zip(parts[::2], parts[1::2])}
+    found.pop("Options")
+    assert found == PANELS
+    assert list(found) == list(PANELS)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_s_help_ends_with_an_example_that_it_takes(help_of: Any, name: str) -> None:
+    (example,) = re.findall(r"^ Example: edgedistill (.+?) *$", help_of(*name.split()), re.MULTILINE)
+    group: Any = get_command(app)
+    words = example.split()
+    if name == "cache":
+        assert f"edgedistill {example}" == "edgedistill cache info"
+        return
+    assert example == name or example.startswith(f"{name} ")
+    for word in name.split():
+        group, words = group.commands[word], words[1:]
+    group.make_context(name, words)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_breaks_lines_where_the_terminal_ends(help_of: Any, name: str) -> None:
+    """Not where the docstring does: a line of prose is short only at the end of its paragraph."""
+    text = help_of(*name.split()).partition("╭")[0]
+    for line, following in itertools.pairwise(text.splitlines()[3:]):
+        if line.strip() and following.strip():
+            assert len(line.rstrip()) + 1 + len(following.split()[0]) > 78, line
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_what_has_progress_can_be_quiet_or_verbose(help_of: Any, name: str) -> None:
+    text = help_of(*name.split())
+    assert ("--quiet" in text and "--verbose" in text) == (name in WITH_PROGRESS)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_a_build_cleanly(process: Any, number: signal.Signals) -> None:
     running = process("build", "build.toml", before=WAITS)
@@ -208,6 +275,38 @@ def test_live_progress_on_a_terminal(process: Any) -> None:
     assert re.search(r"train a student\s.* \d+/100\s+loss 0\.12", plain)
     assert re.search(r"\d+:\d\d", plain)
     assert "\x1b[1m" in shown
+
+
+def test_no_color_while_working(process: Any) -> None:
+    shown = on_a_terminal(process, "build", "build.toml", before=ADVANCES, env={"NO_COLOR": "1"}, ends="the end")
+    assert "loss 0.12" in shown
+    assert not re.search(r"\x1b\[[0-9;]*3[0-7]m", shown)
+
+
+def test_quiet_on_a_terminal_shows_nothing(process: Any) -> None:
+    """Not even a bar that is gone at once."""
+    before = ADVANCES.replace("time.sleep(60)", "raise api.EdgedistillError('over')")
+    shown = on_a_terminal(process, "build", "build.toml", "-q", before=before, ends="over")
+    assert re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown).strip() == "error: over"
+
+
+CHATTERS = """
+import os, sys
+import edgedistill as api
+from edgedistill.base.quiet import quiet_import
+def profile(path, listener, **options):
+    with quiet_import():
+        os.write(2, b"INFO: Created a delegate\\n")
+        print("drawn meanwhile", file=sys.stderr)
+    os.write(2, b"heard again\\n")
+    raise api.EdgedistillError("the end")
+api.profile = profile
+"""
+
+
+def test_what_native_code_says_at_an_import_is_dropped_and_what_is_drawn_meanwhile_is_not(process: Any) -> None:
+    out, err = process("profile", "model.onnx", before=CHATTERS).communicate(timeout=60)
+    assert (out, err.splitlines()) == ("", ["drawn meanwhile", "heard again", "error: the end"])
 
 
 def test_no_color(process: Any) -> None:

@@ -14,6 +14,7 @@ import edgedistill as api
 from edgedistill.base.errors import Problem, UnreachableError
 from edgedistill.base.progress import Note, StageAdvanced, StageFinished, StageStarted
 from edgedistill.cli.build_table import standing
+from edgedistill.documents.answers import Plan, PlannedRung, PlannedSearch, PlannedTarget, PlannedTeacher
 from edgedistill.documents.artifacts import (
     MeasuredLatency,
     Percentiles,
@@ -21,8 +22,17 @@ from edgedistill.documents.artifacts import (
     RelativeLatency,
     UnknownLatency,
 )
-from edgedistill.documents.results import BuildIndex, BuildResult, FrontierPoint, IndexEntry
+from edgedistill.documents.results import (
+    BuildIndex,
+    BuildResult,
+    Found,
+    FrontierPoint,
+    IndexEntry,
+    SearchResult,
+    SplitSizes,
+)
 from edgedistill.documents.specs import Budget, Percentile
+from edgedistill.outputs.explain.winner import winning_trial
 
 BUDGET = Budget(latency_ms=5, percentile=Percentile.P95)
 
@@ -149,7 +159,64 @@ def test_an_index_names_what_was_made_for_each_target(
     assert command(name, "build.toml", "--out", tmp_path) == 3
     lines = capsys.readouterr().out.splitlines()
     assert lines[1] == str(tmp_path / "host" / shown)
-    assert lines[2].split()[0] == str(tmp_path / f"{name}.json")
+    (row,) = [line for line in lines if line.split()[:1] == ["host"]]
+    assert row.split()[1:] == ["not", "met", *"––––"], "what lies there no longer is not told of"
+    assert lines[-1].split()[0] == str(tmp_path / f"{name}.json")
+
+
+def index_of(folder: Path, name: str, **results: Found) -> BuildIndex:
+    """An index of these, each left in a folder of its name."""
+    entries = []
+    for target, found in results.items():
+        (folder / target).mkdir()
+        (folder / target / f"{name}.json").write_text(found.model_dump_json())
+        entries.append(IndexEntry(target=target, folder=target, status=found.status, verdict=found.verdict))
+    return BuildIndex(edgedistill_version="1", targets=tuple(entries), seconds=1.0)
+
+
+def test_several_targets_end_with_a_table_of_what_won_on_each(
+    command: Any, built: dict[str, Any], realistic: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    results = {"host": realistic.make_result(), "phone": realistic.make_unmeasured(), "board": realistic.make_not_met()}
+    built["result"] = index_of(tmp_path, "build", **results)
+    assert command("build", "build.toml", "--out", tmp_path) == 3
+    shown = capsys.readouterr().out
+    rows = {line.split()[0]: " ".join(line.split()[1:]) for line in shown.splitlines() if line.split()[:1]}
+    assert rows["host"] == "budget met mobileone w0.5 d1 @16 int8 p95 0.211 ms 97.41% (94.7% to 98.7%)"
+    assert rows["phone"].startswith("unmeasured mobileone w0.5 d1 @16 int8 p95 guess ≈ 3.20 ms (2.10 ms to 4.90 ms)")
+    assert rows["board"] == "not met – – – –"
+    assert "host: dropped onnx fp16: 0.3% slower than fp32" in shown
+    assert "on the test split" in shown
+
+
+def test_a_search_for_several_targets_tells_of_the_validation_split_and_of_what_was_dropped(
+    command: Any,
+    built: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+    result: BuildResult,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert result.proof is not None
+    won, sha256 = winning_trial(result), result.proof.artifact_sha256
+    assert won is not None
+    schemes = tuple(
+        s if s.artifact.sha256 == sha256 else s.model_copy(update={"dropped": "neither faster nor smaller"})
+        for s in won.schemes
+    )
+    trials = tuple(won.model_copy(update={"schemes": schemes}) if t is won else t for t in result.trials)
+    fields = dict(result.model_copy(update={"trials": trials}))
+    found = SearchResult(**{name: fields[name] for name in SearchResult.model_fields})
+    built["result"] = index_of(tmp_path, "search", host=found)
+    monkeypatch.setattr(api, "search_all", api.build_all)
+    assert command("search", "build.toml", "--out", tmp_path) == 0
+    shown = capsys.readouterr().out
+    assert "host: dropped onnx fp32: neither faster nor smaller" in shown and "on the validation split" in shown
+    (row,) = [line for line in shown.splitlines() if line.split()[:1] == ["host"]]
+    assert " int8 " in row and " p95 0." in row and row.rstrip().endswith("%)")
+    built["result"] = found
+    assert command("search", "build.toml", "--out", tmp_path) == 0
+    assert "dropped onnx fp32: neither faster nor smaller" in capsys.readouterr().out
 
 
 def test_json_is_the_result_and_nothing_else(
@@ -237,8 +304,16 @@ def test_a_prediction_is_marked_as_one(
     assert command("build", "build.toml") == 0
     shown = capsys.readouterr().out
     row = next(line for line in shown.splitlines() if "student-int8" in line)
-    assert "predicted 1.50 ms to 2.50 ms" in row
+    assert "guess: 1.50 ms to 2.50 ms" in row
     assert row.split()[-1] == "unknown"
+    told = next(line for line in shown.splitlines() if "not measured" in line)
+    assert "latency a guess, not measured: " in told
+    assert "uncalibrated" in told and told.endswith("from published")
+    calibrated = artifact.model_copy(update={"latency": PREDICTED.model_copy(update={"calibrated": True})})
+    built["result"] = result.model_copy(update=changes | {"artifacts": (calibrated,)})
+    assert command("build", "build.toml") == 0
+    shown = capsys.readouterr().out
+    assert "predicted 1.50 ms to 2.50 ms" in shown and "guess" not in shown
 
 
 @pytest.mark.parametrize("budget", ["0ms", "-5ms", "infms", "0%", "101%", "5 parsec", "5", "5ms@p90", ""])
@@ -326,6 +401,32 @@ def test_a_bug_keeps_its_traceback(
     assert (json.loads(captured.out)["error"]["exit_code"] == 1) if as_json else captured.out == ""
 
 
+@pytest.mark.parametrize("arguments", [("-q", "build"), ("build", "-q"), ("--quiet", "build", "--verbose")])
+def test_quiet_prints_results_and_errors_only(
+    command: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    result: BuildResult,
+    arguments: tuple[str, ...],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def build(path: Path, listener: Any, **options: Any) -> BuildResult:
+        listener(StageStarted("views", "digits [8 px]", 400))
+        listener(StageFinished("views", "digits [8 px]", 12.3, reused=False))
+        listener(Note("the clock is not steady", warning=True))
+        if path.name == "wrong.toml":
+            raise UnreachableError("the phone does not answer")
+        return result
+
+    monkeypatch.setattr(api, "build_all", build)
+    assert command(*arguments, "build.toml") == 0
+    captured = capsys.readouterr()
+    assert captured.err == "" and captured.out.startswith("budget met: ")
+    assert command(*arguments, "wrong.toml") == 4
+    assert capsys.readouterr() == ("", "error: the phone does not answer\n")
+    assert command("build", "build.toml") == 0
+    assert "views digits [8 px]  12 s" in capsys.readouterr().err, "the next command line has its own say"
+
+
 @pytest.mark.parametrize("verbose", [False, True])
 def test_progress_is_plain_lines_on_stderr(
     command: Any,
@@ -345,11 +446,98 @@ def test_progress_is_plain_lines_on_stderr(
         return result
 
     monkeypatch.setattr(api, "build_all", build)
-    assert command("build", "build.toml", *["-v"] * verbose) == 0
-    assert capsys.readouterr().err.splitlines() == [
+    assert command(*["-v"] * verbose, "build", "build.toml") == 0
+    said = capsys.readouterr().err
+    assert command("build", "build.toml", *["--verbose"] * verbose) == 0
+    assert capsys.readouterr().err == said
+    assert said.splitlines() == [
         "views digits [8 px]: 400 steps",
         "views digits [8 px]  12 s",
         *["teacher resnet18  reused"] * verbose,
         "waiting for another build",
         "warning: the clock is not steady",
     ]
+
+
+PLAN = Plan(
+    data=SplitSizes(source="digits", fingerprint="f", classes=10, train=1257, validation=270, test=270, seed=0),
+    teacher=PlannedTeacher(
+        model="timm:resnet18",
+        resolution=32,
+        parameters=11_173_962,
+        multiply_adds=37_000_000,
+        fit_epochs=20,
+        fit_seconds=42.4,
+    ),
+    searches=(
+        PlannedSearch(
+            targets=(
+                PlannedTarget(
+                    target="host",
+                    measured=True,
+                    probes=8,
+                    precisions=("fp32", "int8"),
+                    formats=("onnx", "coreml"),
+                    measure_seconds=190.0,
+                ),
+                PlannedTarget(
+                    target="phone",
+                    measured=False,
+                    probes=0,
+                    precisions=("fp32",),
+                    formats=("onnx",),
+                    measure_seconds=0.0,
+                ),
+            ),
+            candidates=12,
+            families={"resnet": 12},
+            rungs=(PlannedRung(epochs=4, students=8, image_passes=40_224),),
+            trials=24,
+            train_seconds=None,
+        ),
+    ),
+)
+
+
+def test_a_plan_tells_of_the_data_the_teacher_and_each_target(
+    command: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = {"plan": PLAN}
+    monkeypatch.setattr(api, "plan", lambda path, **_: found["plan"])
+    assert command("build", "build.toml", "--dry-run") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:4] == [
+        "data digits: 10 classes; 1,257 training, 270 validation and 270 test images",
+        "teacher timm:resnet18 at 32 px: 11,173,962 parameters, 37,000,000 multiply-adds for an image",
+        "  fit for 20 epochs, which took 42 s and is in the cache",
+        "one student for host, phone: 12 candidates (resnet 12)",
+    ]
+    assert "  on host: make files of the winner for onnx, coreml" in lines
+    assert "  on phone: measure nothing: the device is not attached" in lines
+    unfitted = PLAN.teacher.model_copy(update={"fit_seconds": None})
+    found["plan"] = PLAN.model_copy(update={"teacher": unfitted})
+    assert command("search", "build.toml", "--dry-run") == 0
+    assert "  fit for 20 epochs, in a time that is not known yet" in capsys.readouterr().out.splitlines()
+    found["plan"] = PLAN.model_copy(update={"teacher": unfitted.model_copy(update={"fit_epochs": None})})
+    assert command("build", "build.toml", "--dry-run") == 0
+    assert "fit for" not in capsys.readouterr().out
+    assert command("build", "build.toml", "--dry-run", "--json") == 0
+    assert Plan.model_validate_json(capsys.readouterr().out) == found["plan"]
+
+
+@pytest.mark.parametrize("options", [["--dry-run"], []])
+def test_what_is_missing_is_told_at_once_before_torch_is_loaded(
+    process: Any, tmp_path: Path, options: list[str]
+) -> None:
+    path = tmp_path / "build.toml"
+    path.write_text(
+        'target = "hots"\nbudget = "5ms"\n[teacher]\nmodel = "timm:resnet_18x"\n'
+        '[data]\nsource = "folder"\npath = "nowhere"\n'
+    )
+    loaded = "print('heavy:', sorted({'torch', 'timm'} & set(sys.modules)), file=sys.stderr)"
+    started = process("build", str(path), *options, before=f"import atexit, sys\natexit.register(lambda: {loaded})")
+    out, err = started.communicate(timeout=60)
+    assert (started.returncode, out) == (2, "")
+    for part in ("unknown target 'hots'", "no model 'resnet_18x'", "random weights", "nowhere does not exist"):
+        assert part in err
+    assert err.splitlines()[-1] == "heavy: []"

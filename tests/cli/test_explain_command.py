@@ -55,7 +55,7 @@ def test_every_part_is_there_and_fits(
     assert command("explain", build(make)) == 0
     shown = capsys.readouterr().out
     for heading in ("which operators cost the time", "what another budget would give", "the search"):
-        assert f"\n{heading}\n" in shown
+        assert f"\n{heading}" in shown
     assert max(map(len, shown.splitlines())) <= int(columns or 200)
     assert "\x1b" not in shown, "plain where nobody looks on"
     assert "None" not in shown
@@ -68,14 +68,15 @@ def test_a_build_that_was_met(command: Any, build: Any, capsys: Captured) -> Non
     for part in (
         "the fastest of 2 students as accurate as the most accurate one (within 2.0 points, 95% confidence), of 3 students",
         "97.41% (94.7% to 98.7%)",
-        "0.211 ms   22 sessions",
-        "2.06 ms    6 sessions",
+        "0.211 ms  22 sessions",
+        "2.06 ms   6 sessions",
         "proven: in 22 sessions of 3.0 s over 1 min 28 s p95 was 10.0%",
         "9.8 times as fast as its teacher, -1.11 points on the test split",
         "p95 0.496 ms in int8 (24.1% of the teacher's by way of the anchor): 20.3% over",
         "96.90%, 0.50 points behind the winner",
-        "2 more: --students 12",
-        "interpolated",
+        "9 more: --students 12",
+        "\nwhat another budget would give, as a share of the teacher's p95\n",
+        "more: --all; another one: --budget",
         "mobileone w0.75 d1 @24, int8, not trained",
         "stopped: no untried candidate is likely enough to do better",
         "5 of 6 predicted intervals held",
@@ -85,11 +86,39 @@ def test_a_build_that_was_met(command: Any, build: Any, capsys: Captured) -> Non
     assert conv.split()[-1] == "79.7%"
 
 
-def test_one_budget_is_answered_first(command: Any, build: Any, capsys: Captured) -> None:
-    assert command("explain", build("make_result"), "--budget", "0.12ms", "--students", "0") == 0
-    shown = capsys.readouterr().out
-    assert shown.index("a budget of 0.120 ms at p95\npredicted: ≈ 95.1%") < shown.index("why this student")
-    assert "lacked" not in shown
+def test_one_budget_is_all_that_is_answered(command: Any, build: Any, capsys: Captured) -> None:
+    assert command("explain", build("make_result"), "--budget", "0.12ms") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "a budget of 0.120 ms at p95"
+    assert lines[1].startswith("predicted: ≈ 95.1%")
+    assert len(lines) == 2
+
+
+def test_a_few_of_each_kind_are_shown_and_all_where_asked_for(command: Any, build: Any, capsys: Captured) -> None:
+    folder = build("make_result")
+
+    def shown(*options: str) -> str:
+        assert command("explain", folder, *options) == 0
+        return capsys.readouterr().out
+
+    def trials(text: str) -> int:
+        table = text.partition("what the next ones lacked\n")[2].partition("\n\n")[0]
+        return sum(line.split()[0].isdecimal() for line in table.splitlines())
+
+    short, whole = shown(), shown("--all")
+    assert (trials(short), trials(whole), trials(shown("--students", "5"))) == (3, 12, 5)
+    assert "lacked" not in shown("--students", "0")
+    assert "interpolated" in whole and "interpolated" not in short
+    assert whole.count("_fused_with_activation_") == 10 and "_fused_with_activation_" not in short
+    assert "--all" not in whole and "--students" not in whole
+
+
+def test_json_has_as_many_students_as_before(command: Any, build: Any, capsys: Captured) -> None:
+    folder = build("make_result")
+    for options, count in (((), 10), (("--students", "2"), 2), (("--all",), 12)):
+        assert command("explain", folder, "--json", *options) == 0
+        found = ExplainResult.model_validate_json(capsys.readouterr().out)
+        assert (len(found.others), found.left_out) == (count, 12 - count)
 
 
 def test_unmeasured_and_not_met_claim_nothing(command: Any, build: Any, tmp_path: Path, capsys: Captured) -> None:

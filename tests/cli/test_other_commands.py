@@ -137,6 +137,19 @@ def test_doctor(command: Any, monkeypatch: pytest.MonkeyPatch, capsys: Captured)
         assert check.fix in shown
     row = next(line for line in shown.splitlines() if line.strip().startswith("torch "))
     assert row.split()[1] == "no"
+    # A command can be copied: it is on a line of its own, once, with what it brings.
+    lines = [line.strip() for line in shown.splitlines()]
+    for fix in {check.fix for check in found.checks if check.fix}:
+        (line,) = [line for line in lines if line.startswith(f"{fix}  # ")]
+        assert {check.name for check in found.checks if check.fix == fix} == set(line.partition("# ")[2].split(", "))
+
+
+def test_doctor_tells_what_it_does(command: Any, monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
+    monkeypatch.setattr(doctor, "try_import", lambda name: (True, ""))
+    assert command("doctor", "--json") == 0
+    assert "import installed packages: " in capsys.readouterr().err
+    assert command("doctor", "--json", "--quiet") == 0
+    assert capsys.readouterr().err == ""
 
 
 # -- profile ----------------------------------------------------------------------------------------------------
@@ -156,8 +169,9 @@ def test_profile(command: Any, monkeypatch: pytest.MonkeyPatch, profiled: Profil
     assert command("profile", "model.onnx", "--target", "./mine.toml") == 0
     assert called["target"] == "./mine.toml"
     shown = capsys.readouterr().out
-    row = next(line for line in shown.splitlines() if "model.onnx" in line)
-    assert row.split()[3:] == ["0.200", "ms", "0.210", "ms", "0.250", "ms", "18.4", "ms", "58.5", "MiB"]
+    assert shown.splitlines()[0] == "model.onnx"
+    row = next(line for line in shown.splitlines() if "310.5 KiB" in line)
+    assert row.split()[2:] == ["0.200", "ms", "0.210", "ms", "0.250", "ms", "18.4", "ms", "58.5", "MiB"]
     assert "3,000 runs in 1 session on a CPU" in shown
     assert "p95 differs by 2.1% from session to session" in shown
     operators = [line for line in shown.splitlines() if "fused_with_activation" in line]
@@ -175,7 +189,7 @@ def test_profile_says_unknown(
     assert command("profile", "model.onnx") == 0
     shown = capsys.readouterr().out
     assert "latency unknown: no GPU" in shown
-    assert next(line for line in shown.splitlines() if "model.onnx" in line).split().count("unknown") == 5
+    assert next(line for line in shown.splitlines() if "310.5 KiB" in line).split().count("unknown") == 5
 
 
 # -- report -----------------------------------------------------------------------------------------------------

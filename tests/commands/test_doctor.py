@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from edgedistill.base.progress import Event, StageAdvanced, StageFinished, StageStarted
 from edgedistill.commands import doctor
 from edgedistill.commands.doctor import Diagnosis, DoctorCheck, diagnose, try_import
 
@@ -59,6 +60,16 @@ def test_what_loads_is_usable_and_what_does_not_says_why(quick: dict[str, tuple[
     assert "killed by signal 11" in named(found, "format", "onnx").detail
     assert named(found, "format", "onnx").fix == "pip install --force-reinstall --no-deps onnxruntime"
     assert named(found, "package", "onnx").usable
+
+
+def test_each_import_is_told_of(quick: dict[str, tuple[bool, str]]) -> None:
+    heard: list[Event] = []
+    diagnose(heard.append)
+    first, *steps, last = heard
+    assert isinstance(first, StageStarted) and isinstance(last, StageFinished)
+    assert first.total == len(steps) > 0
+    assert [event.done for event in steps if isinstance(event, StageAdvanced)] == list(range(1, len(steps) + 1))
+    assert {"torch", "onnxruntime"} <= {event.note for event in steps if isinstance(event, StageAdvanced)}
 
 
 def test_what_is_missing_comes_with_its_command(

@@ -227,7 +227,8 @@ def test_a_file_is_profiled_beside_another(
     assert relative is not None and relative.p50 > 1.5
     assert result.latency.p50_ms == pytest.approx(relative.p50 * relative.anchor_ms.p50, rel=0.5)
     assert run(["profile", str(small), "--beside", str(large), "--sessions", "1"]) == 0
-    shown = capsys.readouterr().out
+    shown, progress = capsys.readouterr()
+    assert f"1 session of 0.6 s in turn with {large.name}, up to 2.4 s for a slow file; the first also" in progress
     told = re.search(
         r"p50 0\.\d{3}(, p95 0\.\d{3})? times that of .*fp32\.onnx, in turn with it", " ".join(shown.split())
     )

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sqlite3
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,15 @@ import pytest
 from edgedistill.base.errors import InputError
 from edgedistill.base.store import default_root, file_sha256
 from edgedistill.data import content
-from edgedistill.data.content import content_hashes, known_verdicts, remember_verdicts, require_folder, walk
+from edgedistill.data.content import (
+    FileContent,
+    content_hashes,
+    known_verdicts,
+    remember_verdicts,
+    require_folder,
+    scan,
+)
+from edgedistill.data.tree import look
 
 
 @pytest.fixture
@@ -26,6 +36,10 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     return read
 
 
+def content_of(path: Path) -> FileContent:
+    return content_hashes([look(str(path), path.stat)])[str(path)]
+
+
 def age(path: Path, seconds: float) -> None:
     then_ns = time.time_ns() - int(seconds * 1e9)
     os.utime(path, ns=(then_ns, then_ns))
@@ -36,8 +50,8 @@ def test_an_unchanged_file_is_read_once(tmp_path: Path, reads: list[Path]) -> No
     path.write_bytes(b"first")
     age(path, 60)
     expected = hashlib.sha256(b"first").hexdigest()
-    assert content_hashes([str(path)])[str(path)].sha256 == expected
-    assert content_hashes([str(path)])[str(path)].sha256 == expected
+    assert content_of(path).sha256 == expected
+    assert content_of(path).sha256 == expected
     assert reads == [path]
 
 
@@ -45,9 +59,9 @@ def test_a_file_changed_in_place_with_equal_size_is_read_again(tmp_path: Path, r
     path = tmp_path / "a"
     path.write_bytes(b"first")
     age(path, 60)
-    content_hashes([str(path)])
+    content_of(path)
     path.write_bytes(b"other")
-    assert content_hashes([str(path)])[str(path)].sha256 == hashlib.sha256(b"other").hexdigest()
+    assert content_of(path).sha256 == hashlib.sha256(b"other").hexdigest()
 
 
 def test_a_file_replaced_with_its_size_and_time_kept_is_read_again(tmp_path: Path, reads: list[Path]) -> None:
@@ -56,25 +70,25 @@ def test_a_file_replaced_with_its_size_and_time_kept_is_read_again(tmp_path: Pat
     newer.write_bytes(b"other")
     age(path, 60)
     os.utime(newer, ns=(path.stat().st_mtime_ns, path.stat().st_mtime_ns))
-    content_hashes([str(path)])
+    content_of(path)
     newer.replace(path)
-    assert content_hashes([str(path)])[str(path)].sha256 == hashlib.sha256(b"other").hexdigest()
+    assert content_of(path).sha256 == hashlib.sha256(b"other").hexdigest()
 
 
 def test_a_file_too_young_to_tell_a_second_write_is_not_remembered(tmp_path: Path, reads: list[Path]) -> None:
     path = tmp_path / "a"
     path.write_bytes(b"first")
     status = path.stat()
-    content_hashes([str(path)])
+    content_of(path)
     path.write_bytes(b"other")
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
-    assert content_hashes([str(path)])[str(path)].sha256 == hashlib.sha256(b"other").hexdigest()
+    assert content_of(path).sha256 == hashlib.sha256(b"other").hexdigest()
 
 
 def test_unreadable_files_say_why(tmp_path: Path) -> None:
     broken = tmp_path / "link"
     broken.symlink_to(tmp_path / "nowhere")
-    found = content_hashes([str(broken)])[str(broken)]
+    found = content_of(broken)
     assert found.sha256 == ""
     assert "No such file" in found.fault
 
@@ -86,8 +100,8 @@ def test_a_name_that_is_no_text_is_hashed_like_any(tmp_path: Path, reads: list[P
     except OSError:
         pytest.skip("this file system takes UTF-8 names only")
     age(path, 60)
-    content_hashes([str(path)])
-    content_hashes([str(path)])
+    content_of(path)
+    content_of(path)
     assert len(reads) == 1
 
 
@@ -104,7 +118,7 @@ def test_a_cache_that_cannot_be_written_only_costs_time(tmp_path: Path, monkeypa
     monkeypatch.setenv("EDGEDISTILL_CACHE", str(tmp_path / "file" / "cache"))
     path = tmp_path / "a"
     path.write_bytes(b"x")
-    assert content_hashes([str(path)])[str(path)].sha256 == hashlib.sha256(b"x").hexdigest()
+    assert content_of(path).sha256 == hashlib.sha256(b"x").hexdigest()
 
 
 def test_verdicts_belong_to_their_checker() -> None:
@@ -113,20 +127,66 @@ def test_verdicts_belong_to_their_checker() -> None:
     assert known_verdicts("checker 2", ["aa"]) == {}
 
 
-def test_walk_follows_links_once_and_leaves_out_hidden_names(tmp_path: Path) -> None:
-    root = tmp_path / "data"
-    (root / "a").mkdir(parents=True)
-    (root / "a" / "1.png").write_bytes(b"x")
-    (root / "a" / ".DS_Store").write_bytes(b"x")
-    (root / "a" / "Thumbs.db").write_bytes(b"x")
-    (root / "a" / "round").symlink_to(root)
-    outside = tmp_path / "outside"
-    outside.mkdir()
-    (outside / "2.png").write_bytes(b"x")
-    (root / "b").symlink_to(outside)
-    tree = walk(root)
-    assert [os.path.relpath(path, root) for path in tree.files] == ["a/1.png", "b/2.png"]
-    assert [os.path.relpath(path, root) for path in tree.folders] == ["a", "b"]
+def old_files(folder: Path, count: int) -> list[Path]:
+    """Files of different content that are old enough to be remembered."""
+    folder.mkdir()
+    paths = [folder / f"{number:03}" for number in range(count)]
+    for path in paths:
+        path.write_bytes(path.name.encode())
+        age(path, 60)
+    return paths
+
+
+def test_a_second_scan_reads_the_changed_files_alone(
+    tmp_path: Path, reads: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(content, "_BATCH", 3)
+    paths = old_files(tmp_path / "data", 10)
+    first = scan(tmp_path / "data")
+    assert sorted(reads) == paths
+    assert first.contents == {str(p): FileContent(hashlib.sha256(p.name.encode()).hexdigest()) for p in paths}
+    paths[4].write_bytes(b"other")
+    again = scan(tmp_path / "data")
+    assert reads[10:] == [paths[4]]
+    assert {path for path in first.contents if first.contents[path] != again.contents[path]} == {str(paths[4])}
+
+
+def test_an_interrupted_scan_goes_on_where_it_stopped(
+    tmp_path: Path, reads: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = old_files(tmp_path / "data", 40)
+    read = content.file_sha256
+
+    def interrupted(path: Path) -> str:
+        if path == paths[30]:
+            raise KeyboardInterrupt
+        return read(path)
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(content, "file_sha256", interrupted)
+        scan(tmp_path / "data")
+    reads.clear()
+    scan(tmp_path / "data")
+    # Sixteen files are read at a time: the first of these parts was finished, the second interrupted.
+    assert sorted(reads) == paths[16:]
+
+
+def test_a_memory_that_another_process_holds_only_costs_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    connect = sqlite3.connect
+    monkeypatch.setattr(content.sqlite3, "connect", lambda file, timeout=0.0: connect(file, timeout=0.01))
+    (path,) = old_files(tmp_path / "data", 1)
+    remember_verdicts("checker 1", {"aa": "bad"})
+    with closing(connect(default_root() / content.MEMORY_FILE)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        assert content_of(path).sha256 == hashlib.sha256(b"000").hexdigest()
+        remember_verdicts("checker 1", {"bb": "bad"})
+    assert known_verdicts("checker 1", ["aa", "bb"]) == {"aa": "bad"}
+
+
+def test_what_is_no_regular_file_is_not_opened(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe.png"
+    os.mkfifo(pipe)
+    assert content_of(pipe) == FileContent("", "is no regular file")
 
 
 def test_require_folder_says_what_is_there_instead(tmp_path: Path) -> None:

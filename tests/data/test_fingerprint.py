@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from edgedistill.base.errors import InputError
+from edgedistill.base.store import digest, file_sha256
 from edgedistill.data.fingerprint import fingerprint, idx_files
 from edgedistill.documents.build_file import DataConfig, SplitConfig
 
@@ -54,6 +55,24 @@ def test_every_change_of_the_content_changes_it(folders: Any, change: str) -> No
     else:
         (folders.root / "horse").mkdir()
     assert fingerprint(config) != before
+
+
+def test_it_is_of_relative_paths_and_content_alone(folders: Any) -> None:
+    """What the caches of earlier versions are keyed by: it must not change."""
+    folders.add_classes("cat", "cat-big", count=2)
+    (folders.root / "README.md").write_text("about")
+    names = ["README.md", "cat-big/000.png", "cat-big/001.png", "cat/000.png", "cat/001.png"]
+    content = [(name, file_sha256(folders.root / name)) for name in names]
+    expected = digest({"folder": content, "folders": ["cat", "cat-big"]})
+    assert fingerprint(DataConfig(source="folder", path=folders.root)) == expected
+
+
+def test_the_columns_count_where_a_table_has_the_labels(folders: Any) -> None:
+    folders.add("a.png", "b.png")
+    one, other = (DataConfig(source="folder", path=folders.root, label_column=name) for name in ("label", "kind"))
+    assert fingerprint(one) == fingerprint(other)
+    (folders.root / "labels.csv").write_text("file,label,kind\na.png,cat,x\nb.png,dog,y\n")
+    assert fingerprint(one) != fingerprint(other)
 
 
 def test_a_missing_folder_is_an_input_error(tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import io
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -99,11 +101,67 @@ def test_every_8_bit_mode_becomes_rgb(tmp_path: Path, mode: str) -> None:
     assert read_rgb(path).shape == (40, 50, 3)
 
 
-def test_16_bit_grey_is_scaled_and_not_clipped(tmp_path: Path) -> None:
-    path = tmp_path / "a.png"
+@pytest.mark.parametrize("suffix", ["png", "tif", "pgm"])
+def test_16_bit_grey_is_scaled_and_not_clipped(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"a.{suffix}"
     Image.fromarray(np.array([[0, 257, 32768, 65535]], dtype=np.uint16)).save(path)
     assert find_fault(path) == ""
     assert read_rgb(path)[0, :, 0].tolist() == [0, 1, 128, 255]
+
+
+def png_of_16_bits(colour_type: int, *values: int) -> bytes:
+    """A PNG of one pixel with these values, which Pillow cannot write."""
+
+    def chunk(name: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+    header = struct.pack(">IIBBBBB", 1, 1, 16, colour_type, 0, 0, 0)
+    row = zlib.compress(b"\0" + struct.pack(f">{len(values)}H", *values))
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", row) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize(
+    ("colour_type", "values", "expected"),
+    [
+        (2, (65535, 32768, 257), [255, 128, 1]),
+        (4, (32768, 65535), [128, 128, 128]),
+        (6, (65535, 32768, 257, 0), [255, 128, 1]),
+    ],
+    ids=["RGB", "grey with alpha", "RGB with alpha"],
+)
+def test_16_bit_colours_are_scaled_and_not_clipped(
+    tmp_path: Path, colour_type: int, values: tuple[int, ...], expected: list[int]
+) -> None:
+    path = tmp_path / "a.png"
+    path.write_bytes(png_of_16_bits(colour_type, *values))
+    assert find_fault(path) == ""
+    assert read_rgb(path)[0, 0].tolist() == expected
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "tif"])
+def test_colours_of_cmyk_are_not_inverted(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"a.{suffix}"
+    Image.new("RGB", (16, 16), (200, 40, 90)).convert("CMYK").save(path)
+    assert find_fault(path) == ""
+    assert np.abs(read_rgb(path).astype(int) - (200, 40, 90)).max() <= 8
+
+
+def test_alpha_of_grey_is_dropped(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    Image.new("LA", (3, 2), (90, 10)).save(path)
+    assert read_rgb(path)[0, 0].tolist() == [90, 90, 90]
+
+
+@pytest.mark.parametrize("suffix", ["gif", "png", "webp"])
+def test_of_an_animation_the_first_frame_counts(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"a.{suffix}"
+    red, blue = (Image.new("RGB", (6, 4), colour) for colour in ("red", "blue"))
+    lossless = {"lossless": True} if suffix == "webp" else {}
+    red.save(path, save_all=True, append_images=[blue, red], **lossless)
+    with Image.open(path) as image:
+        assert getattr(image, "n_frames", 1) > 1
+    assert find_fault(path) == ""
+    assert read_rgb(path)[0, 0].tolist() == [255, 0, 0]
 
 
 def test_32_bit_pixels_are_refused_because_their_range_is_unknown(tmp_path: Path) -> None:

@@ -42,3 +42,4 @@ def test_who_waits_for_a_training_is_not_told_of_another_process(tmp_path: Path)
     running.join(timeout=5)
     assert not running.is_alive()
     assert heard == [Note("waiting for a training on this machine")]
+    assert [event.once for event in heard if isinstance(event, Note)] == ["a training on this machine"]

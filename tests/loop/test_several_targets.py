@@ -52,6 +52,13 @@ def test_the_plan_counts_what_would_be_done_and_does_nothing(loop: Any, met: Any
     plan = api.plan(met.path, targets=(NULL_TARGET, other), trials=2)
     assert [[target.target for target in search.targets] for search in plan.searches] == [["null"], ["other"]]
     first = plan.searches[0]
+    assert plan.data == met.result.data
+    assert plan.teacher.parameters == met.result.teacher.parameters and plan.teacher.multiply_adds > 0
+    assert plan.teacher.fit_seconds is not None and plan.teacher.fit_seconds > 0, (
+        "the cache has the fit of this teacher"
+    )
+    unfitted = loop.write("unfitted", "50%", ("epochs = 2", "epochs = 3"))
+    assert api.plan(unfitted, targets=(NULL_TARGET,)).teacher.fit_seconds is None
     assert sum(first.families.values()) == first.candidates > 2
     assert [(rung.epochs, rung.students) for rung in first.rungs] == [(1, 2), (2, 1)]
     assert first.rungs[0].image_passes == 2 * met.result.data.train

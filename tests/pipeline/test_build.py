@@ -16,7 +16,7 @@ from edgedistill.pipeline import build as building
 from edgedistill.pipeline.build import Means, build_each, search_each
 from edgedistill.pipeline.jobs import Changes, Job, jobs_of
 
-TEXT = 'targets = ["host", "host-litert"]\nbudget = "5ms"\n[teacher]\nmodel = "timm:resnet18"\n'
+TEXT = 'targets = ["host", "host-litert"]\nbudget = "5ms"\n[teacher]\nmodel = "timm:resnet18"\npretrained = true\n'
 
 
 @pytest.fixture

@@ -43,7 +43,7 @@ def end(monkeypatch: pytest.MonkeyPatch, unmeasured: BuildResult, tmp_path: Path
         ("describe", found),
         ("source_of", object()),
         ("make_files", files),
-        ("_split_sizes", unmeasured.data),
+        ("split_sizes", unmeasured.data),
         ("_teacher_summary", unmeasured.teacher),
     ):
         monkeypatch.setattr(finishing, name, lambda *_, value=value, **__: value)

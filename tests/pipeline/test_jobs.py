@@ -10,7 +10,7 @@ import pytest
 
 from edgedistill.base.errors import InputError, UnreachableError
 from edgedistill.base.progress import silent
-from edgedistill.documents.specs import Percentile
+from edgedistill.documents.specs import Format, Percentile
 from edgedistill.pipeline.jobs import Changes, How, Job, Order, check_devices, jobs_of
 
 TEXT = """target = "host"
@@ -18,6 +18,7 @@ budget = "5ms"
 
 [teacher]
 model = "timm:resnet18"
+pretrained = true
 """
 
 
@@ -177,6 +178,53 @@ def test_wrong_options_a_wrong_file_and_misspelt_targets_are_told_at_once(tmp_pa
         jobs_of(tmp_path / "none.toml", (), Changes(), None)
     with pytest.raises(InputError, match="wrong options"):
         read(tmp_path, **wrong)
+
+
+def formats_of(*wanted: str) -> str:
+    return f"{TEXT}[export]\nformats = [{', '.join(map(repr, wanted))}]\n"
+
+
+def test_a_format_that_the_target_does_not_have_is_refused_before_anything_is_made(tmp_path: Path) -> None:
+    with pytest.raises(InputError) as caught:
+        read(tmp_path, formats_of("onnx", "litert"))
+    (problem,) = caught.value.problems
+    assert problem.where == f"{tmp_path / 'build.toml'}:8"
+    assert problem.what == "[export] formats: litert is no format of host (onnx, coreml, tensorrt)"
+    assert "host-litert" in problem.fix
+    (order,) = ordered(tmp_path, formats_of("litert"), ("host-litert",))
+    assert order.config.export.formats == (Format.LITERT,)
+    with pytest.raises(InputError, match="1 problem"):
+        read(tmp_path, formats_of("coreml"), (str(rig(tmp_path, "my-rig")),))
+
+
+def test_of_several_targets_each_makes_those_formats_of_the_list_that_it_has(tmp_path: Path) -> None:
+    found = ordered(tmp_path, formats_of("litert", "coreml"), ("host", "host-litert", "host-executorch"))
+    assert [order.config.export.formats for order in found] == [
+        (Format.COREML,),
+        (Format.LITERT,),
+        (Format.EXECUTORCH,),
+    ], "the last one has none of them, and its own runtime is always made"
+    (alone,) = ordered(tmp_path, formats_of("coreml"))
+    assert alone.key == found[0].key
+    with pytest.raises(InputError) as caught:
+        read(tmp_path, formats_of("executorch"), ("host", "iphone-13"))
+    assert "host (onnx, coreml, tensorrt) and iphone-13 (coreml)" in caught.value.problems[0].what
+
+
+def test_what_a_file_names_is_looked_for_together_with_its_targets(tmp_path: Path) -> None:
+    text = TEXT.replace("timm:resnet18", "timm:resnet_18x").replace("pretrained = true", 'checkpoint = "none.pt"')
+    text += '[data]\nsource = "folder"\npath = "nowhere"\n[space]\nfamilies = ["resnext"]\n'
+    text += '[export]\nformats = ["litert"]\n'
+    with pytest.raises(InputError) as caught:
+        read(tmp_path, text, ("hots", "host"), time="soon")
+    told = [str(problem) for problem in caught.value.problems]
+    words = ("--time", "hots", "nowhere does not exist", "no model 'resnet_18x'", "none.pt does not exist", "resnext")
+    assert [word for word in words if not any(word in one for one in told)] == []
+    assert len(told) == len(words), "the formats of a target that there is not are not judged"
+    with pytest.raises(InputError) as caught:
+        read(tmp_path, text)
+    assert sum("litert is no format of host" in problem.what for problem in caught.value.problems) == 1
+    assert len(caught.value.problems) == 5
 
 
 def test_without_a_budget_the_fastest_is_no_slower_than_the_teacher(tmp_path: Path) -> None:

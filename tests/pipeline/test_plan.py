@@ -1,18 +1,24 @@
-"""What a plan says of measuring: no more probes than there are candidates, and all that may be measured counted."""
+"""What a plan says of measuring: no more probes than there are candidates, and all that may be measured counted. Of the data
+and the teacher it tells what they are, and finds at once what is wrong with them."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import timm
 
+from edgedistill.base.errors import InputError
 from edgedistill.devices.proof import ProofPlan
-from edgedistill.documents.answers import PlannedRung
+from edgedistill.documents.answers import Plan, PlannedRung
 from edgedistill.documents.build_file import BuildConfig
-from edgedistill.documents.specs import Precision, ProofLevel, QuantScheme
+from edgedistill.documents.specs import Format, Precision, ProofLevel, QuantScheme
+from edgedistill.pipeline.jobs import Changes, jobs_of
 from edgedistill.pipeline.measure import SCALE_SESSIONS
-from edgedistill.pipeline.plan import START_S, _measured
+from edgedistill.pipeline.plan import START_S, _measured, plan_of
 
 CONFIG = BuildConfig.model_validate(
     {
@@ -29,6 +35,7 @@ def planned(candidates: int, *students: int, device: object = "a device", config
         meter=SimpleNamespace(device=device, settings=config.profile),
         target=SimpleNamespace(name="board"),
         schemes=[QuantScheme(precision=Precision.FP32), QuantScheme(precision=Precision.INT8)],
+        formats=(Format.ONNX, Format.COREML),
     )
     rungs = [PlannedRung(epochs=4 * 2**n, students=count, image_passes=0) for n, count in enumerate(students)]
     return _measured(bench, candidates, rungs)
@@ -46,7 +53,7 @@ def test_sessions_are_counted(candidates: int, students: tuple[int, ...], probes
     """Each file is compared once; the scale and a proof that says yes at its first look take sessions of their own."""
     found = planned(candidates, *students)
     own = SCALE_SESSIONS + ProofPlan.at(ProofLevel.STANDARD).looks[0].sessions
-    assert found.probes == probes
+    assert (found.probes, found.formats) == (probes, ("onnx", "coreml"))
     assert found.measure_seconds == pytest.approx(compared * (2.0 + START_S) + own * (5.0 + 1.0 + START_S))
 
 
@@ -61,3 +68,87 @@ def test_a_thorough_proof_takes_longer() -> None:
 def test_without_a_device_nothing_is_measured() -> None:
     found = planned(100, 8, 4, device=None)
     assert (found.measured, found.probes, found.measure_seconds) == (False, 0, 0.0)
+
+
+# -- whole plans ------------------------------------------------------------------------------------------------
+
+TEXT = """budget = "5ms"
+
+[teacher]
+model = "timm:resnet10t"
+resolution = 16
+arguments = { channels = [8, 8, 8, 8] }
+fit = { epochs = 3 }
+
+[data]
+limit = 100
+
+[space]
+families = ["resnet"]
+widths = [0.25]
+depths = [0.5]
+resolutions = [8]
+"""
+Ask = Callable[..., Plan]
+
+
+@pytest.fixture
+def ask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ask:
+    """The plan of the build file above with edits, for targets, from an empty cache."""
+    monkeypatch.setenv("EDGEDISTILL_CACHE", str(tmp_path / "cache"))
+
+    def ask(*edits: tuple[str, str], targets: tuple[str, ...] = ("host",)) -> Plan:
+        text = TEXT
+        for old, new in edits:
+            assert text.count(old) == 1, old
+            text = text.replace(old, new)
+        path = tmp_path / "build.toml"
+        path.write_text(text)
+        return plan_of(jobs_of(path, targets, Changes(), None))
+
+    return ask
+
+
+def problems_of(ask: Ask, *edits: tuple[str, str], **options: Any) -> list[str]:
+    with pytest.raises(InputError) as caught:
+        ask(*edits, **options)
+    return [str(problem) for problem in caught.value.problems]
+
+
+def test_the_splits_and_the_cost_of_the_teacher_are_told_and_no_weights_are_fetched(
+    ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create, fetched = timm.create_model, []
+
+    def creating(name: str, pretrained: bool, **rest: Any) -> Any:
+        fetched.append(pretrained)
+        return create(name, **rest)
+
+    monkeypatch.setattr("edgedistill.distill.teachers.networks.create_model", creating)
+    found = ask(("resolution = 16", "resolution = 16\npretrained = true"))
+    assert fetched == [False]
+    assert (found.data.source, found.data.classes, found.data.train) == ("digits", 10, 100)
+    assert found.data.validation > 0 and found.data.test > 0
+    network = create("resnet10t", num_classes=10, channels=[8, 8, 8, 8])
+    teacher = found.teacher
+    assert teacher.parameters == sum(p.numel() for p in network.parameters())
+    assert (teacher.model, teacher.resolution) == ("timm:resnet10t", 16)
+    assert (teacher.fit_epochs, teacher.fit_seconds) == (3, None)
+    larger = ask(("resolution = 16", "resolution = 32"), ("fit = { epochs = 3 }", "fit = { epochs = 1 }")).teacher
+    assert larger.multiply_adds == pytest.approx(4 * teacher.multiply_adds, rel=0.1)
+    assert larger.fit_epochs == 1
+
+
+def test_what_is_wrong_with_the_teacher_and_with_the_space_is_told_at_once_for_all_targets(ask: Ask) -> None:
+    edits = (("channels =", "chanels ="), ("[space]", "[space]\nmax_parameters = 10"))
+    teacher, space = problems_of(ask, *edits, targets=("host", "host-litert"))
+    assert "timm cannot build resnet10t" in teacher
+    assert "[space] max_parameters" in space
+
+
+def test_weights_that_torch_alone_can_read_are_looked_at_where_the_data_are_wrong_too(ask: Ask, tmp_path: Path) -> None:
+    (tmp_path / "teacher.pt").write_bytes(b"\x80\x02")
+    data, weights = problems_of(
+        ask, ("limit = 100", "limit = 5"), ("fit = { epochs = 3 }", 'checkpoint = "teacher.pt"')
+    )
+    assert "limit = 5" in data and "teacher.pt is damaged" in weights

@@ -9,9 +9,11 @@ import pytest
 from factories import make_proof
 from made_up_lab import made_file
 
+from edgedistill.base.errors import Problem, UnsupportedError
 from edgedistill.documents.artifacts import PredictedLatency, SchemeResult, UnknownLatency
-from edgedistill.documents.specs import Budget, Goal, Percentile, Precision, QuantScheme
+from edgedistill.documents.specs import Budget, Format, Goal, Percentile, Precision, QuantScheme
 from edgedistill.pipeline import ship as winner_files
+from edgedistill.pipeline.judge import Chosen
 from edgedistill.pipeline.ship import _over, _own_latency, _profile, _tried
 
 PREDICTED = PredictedLatency(
@@ -89,3 +91,25 @@ def test_a_proven_files_samples_are_those_of_its_proof(monkeypatch: pytest.Monke
 )
 def test_what_is_over_the_budget_by_all_that_is_known_is_left_out(file: SchemeResult, proof: Any, told: str) -> None:
     assert _over(file.model_copy(update={"proof": proof}), GOAL) == told
+
+
+def test_a_format_that_cannot_be_made_is_dropped_with_each_operation_in_its_way(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    problems = (Problem("head.norm", "has no kernel", "leave it out"), Problem("head.gelu", "has no kernel"))
+
+    def refused(*given: Any) -> None:
+        raise UnsupportedError("student.onnx cannot be made for a phone", problems=problems)
+
+    monkeypatch.setattr(winner_files, "choose", lambda bench, source, asked, *rest: Chosen(asked, source))
+    monkeypatch.setattr(winner_files, "made", refused)
+    source: Any = "student"
+    won: Any = SimpleNamespace(scheme=None)
+    bench: Any = SimpleNamespace(target=SimpleNamespace(runtime=Format.ONNX))
+    tune: Any = None
+    shipment = winner_files._Shipment(bench, source, GOAL, won, tune)
+    assert shipment.add(QuantScheme(precision=Precision.FP16), Format.COREML, None) is None
+    (dropped,) = shipment.files.dropped
+    assert dropped.reason == (
+        "student.onnx cannot be made for a phone; head.norm: has no kernel (leave it out); head.gelu: has no kernel"
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,12 +16,15 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
 from edgedistill.base.errors import TrialFailure
+from edgedistill.devices.latency.model import LatencyModel, prior_from_published
 from edgedistill.documents.artifacts import PredictedLatency, Proof, SchemeResult, UnknownLatency
 from edgedistill.documents.specs import Budget, Goal, Objective, Percentile, Precision
+from edgedistill.documents.targets import load_target
 from edgedistill.networks.space import Candidate
-from edgedistill.selection.expectations import Measurements
+from edgedistill.selection.expectations import Expectation, Measurements
 from edgedistill.selection.lab import Figures
 from edgedistill.selection.running_trial import RunningTrial
+from edgedistill.selection.search import Search
 
 # -- brackets -------------------------------------------------------------------------------------------------------
 
@@ -156,6 +160,38 @@ def test_where_none_is_accurate_enough_the_largest_that_fit_are_measured_before_
     (told,) = (number for number, note in enumerate(lab.notes) if "accurate enough: trying the largest" in note)
     later = [note for note in lab.notes[told + 1 :] if note.startswith("trial") and "predicted" in note]
     assert later and not any(" w0.1 " in note for note in later)
+
+
+def begun(search: Search) -> list[str]:
+    """What is told of the first two candidates when they begin."""
+    lab = search.targets[0].lab
+    assert isinstance(lab, MadeUpLab)
+    for proposal in search.propose(2):
+        search.start(proposal)
+    return [note for note in lab.notes if note.startswith("trial")]
+
+
+def test_a_prediction_from_published_figures_is_told_as_a_guess_without_a_probability(tmp_path: Path) -> None:
+    sizes = [made_candidate("resnet", 0.1 * n, 200_000_000 * n) for n in range(1, 11)]  # those of the published models
+    search = search_of(tmp_path, lawful_lab(measurable=False), sizes)
+    assert all(note.endswith(", latency unknown") for note in begun(search))
+    published = prior_from_published(load_target("iphone-13"))
+    search.targets[0].prior = {precision: Expectation(model) for precision, model in published.items()}
+    told = begun(search)[2:]
+    assert len(told) == 2
+    for note in told:
+        assert re.search(r", a guess of [\d.]+ ms \([\d.]+ ms to [\d.]+ ms\)$", note), note
+
+
+def test_a_probability_stands_only_beside_what_is_calibrated(tmp_path: Path, exact: LatencyModel) -> None:
+    search = search_of(tmp_path / "few", lawful_lab(), space(10))
+    search.targets[0].probe(search.candidates, 4)
+    for note in begun(search):
+        assert re.search(r", predicted [\d.]+ ms \([\d.]+ ms to [\d.]+ ms\)$", note), note
+    search = search_of(tmp_path / "many", lawful_lab(measurable=False), space(10))
+    search.targets[0].prior = {Precision.FP32: Expectation(exact)}
+    for note in begun(search):
+        assert re.search(r", predicted [\d.]+ ms, P \d+%$", note), note
 
 
 def test_what_is_expected_of_the_untried_is_fitted_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

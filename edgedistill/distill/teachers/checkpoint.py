@@ -16,7 +16,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from edgedistill.base.errors import InputError, Problem
+from edgedistill.base.errors import InputError, KeysDifferError, Problem
+from edgedistill.distill.teachers.checkpoint_file import damaged, not_safetensors, require_whole
 
 # Where training scripts put the weights; an average comes first, as it does in timm's own loader.
 _WRAPPERS = (
@@ -30,7 +31,6 @@ _WRAPPERS = (
     "net",
     "weights",
 )
-_ZIP, _PICKLE = b"PK", b"\x80"
 # torch's words for a pickle that names a class or function beyond those of tensors.
 _CODE = re.compile(r"GLOBAL (\S+) (?:was not an allowed global|whose module)")
 _REFUSED = re.compile(r"WeightsUnpickler error:\s*(.+)")
@@ -40,8 +40,8 @@ def load_checkpoint(network: nn.Module, path: Path, *, replaced: Sequence[str] =
     """Load the weights in `path` into `network`. The modules named in `replaced` keep their own where the shapes differ.
 
     Takes a safetensors file or a torch checkpoint that holds tensors only, a plain state dict or one inside a usual wrapper
-    ("state_dict", "model", ...), with or without a common prefix ("module."). Raises InputError listing every key that is
-    missing, unexpected or of another shape.
+    ("state_dict", "model", ...), with or without a common prefix ("module."). Raises KeysDifferError listing every key that
+    is missing, unexpected or of another shape, InputError as `read_state` does.
     """
     state = _without_prefix(read_state(path), network)
     own = network.state_dict()
@@ -64,7 +64,7 @@ def load_checkpoint(network: nn.Module, path: Path, *, replaced: Sequence[str] =
         if name not in own
     ]
     if problems:
-        raise InputError(
+        raise KeysDifferError(
             f"the checkpoint {path} is not of this model: {len(problems)} of {len(own.keys() | state.keys())} keys differ",
             problems=problems,
             fix="give the model and arguments that the checkpoint was trained with",
@@ -75,16 +75,7 @@ def load_checkpoint(network: nn.Module, path: Path, *, replaced: Sequence[str] =
 def read_state(path: Path) -> dict[str, Tensor]:
     """The state dict in a checkpoint file, on the CPU. Raises InputError for a file that is missing, a folder, damaged,
     not a checkpoint, or a pickle that holds more than tensors and plain values."""
-    try:
-        with path.open("rb") as stream:
-            magic = stream.read(2)
-    except FileNotFoundError:
-        raise InputError(f"the checkpoint {path} does not exist", fix="check [teacher] checkpoint") from None
-    except IsADirectoryError:
-        raise InputError(f"the checkpoint {path} is a folder", fix="name the file of weights") from None
-    except PermissionError:
-        raise InputError(f"the checkpoint {path} cannot be read", fix="check its permissions") from None
-    content: Any = _read_torch(path) if magic == _ZIP or magic[:1] == _PICKLE else _read_safetensors(path)
+    content: Any = _read_torch(path) if require_whole(path) == "torch" else _read_safetensors(path)
     return _unwrapped(content, path)
 
 
@@ -92,10 +83,7 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
     except SafetensorError as error:
-        raise InputError(
-            f"the checkpoint {path} is neither a whole safetensors file nor a torch checkpoint ({error})",
-            fix="copy it again, or save the state dict as safetensors",
-        ) from error
+        raise not_safetensors(path, error) from error
 
 
 def _read_torch(path: Path) -> Any:
@@ -122,10 +110,7 @@ def _damaged(path: Path, error: Exception) -> InputError:
     # torch's first line is advice to load the file with code and all; the reason stands further down.
     refused = _REFUSED.search(text)
     reason = refused[1] if refused else text.splitlines()[0]
-    return InputError(
-        f"the checkpoint {path} is damaged, or is not a torch checkpoint of weights alone ({reason})",
-        fix="copy it again, or save the state dict as safetensors",
-    )
+    return damaged(path, reason)
 
 
 def _unwrapped(content: Any, path: Path) -> dict[str, Tensor]:

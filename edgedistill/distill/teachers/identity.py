@@ -28,6 +28,19 @@ def teacher_identity(config: TeacherConfig, base: Path) -> dict[str, Any]:
     }
 
 
+def require_weights(config: TeacherConfig) -> None:
+    """Raises InputError for a teacher whose weights come from no source, or from two."""
+    if config.pretrained and config.checkpoint is not None:
+        raise InputError(
+            "[teacher] has both pretrained weights and a checkpoint", fix="keep the one that the teacher shall have"
+        )
+    if not config.pretrained and config.checkpoint is None and config.fit is None:
+        raise InputError(
+            f"the teacher {config.model} would have random weights",
+            fix="give [teacher] pretrained = true, a checkpoint = FILE, or fit = { epochs = 10 } to train it on the data",
+        )
+
+
 def find_module(name: str, base: Path) -> ModuleSpec:
     """Spec of the top-level module or package of `name`, in `base` or on `sys.path`, without importing anything. Raises
     InputError where there is none."""

@@ -13,7 +13,7 @@ from edgedistill.base.store import digest
 from edgedistill.data.datasets import Dataset
 from edgedistill.data.preprocessing import Statistics, channel_statistics, make_contract
 from edgedistill.distill.teachers.checkpoint import load_checkpoint
-from edgedistill.distill.teachers.identity import source_hash
+from edgedistill.distill.teachers.identity import require_weights, source_hash
 from edgedistill.distill.teachers.networks import build_network
 from edgedistill.distill.teachers.teacher import Teacher
 from edgedistill.documents.build_file import DataConfig, TeacherConfig
@@ -21,17 +21,20 @@ from edgedistill.documents.specs import Contract
 from edgedistill.networks.build import Normalised
 
 
-def load_teacher(config: TeacherConfig, dataset: Dataset, data_config: DataConfig, base: Path) -> Teacher:
+def load_teacher(
+    config: TeacherConfig, dataset: Dataset, data_config: DataConfig, base: Path, *, fetch: bool = True
+) -> Teacher:
     """Load the teacher of a build file that lies in folder `base`, in eval mode on the CPU.
 
     Its resolution is `config.resolution`, else the model's own. Its normalisation is `config.mean` and `config.std`, else
     that of pretrained weights that state one, else the statistics of the training split. With `fit` the weights are what
-    training starts from, drawn from the seed of `fit` where there are none. Raises InputError.
+    training starts from, drawn from the seed of `fit` where there are none. With `fetch` off timm's pretrained weights are
+    not loaded: size and cost of the teacher are its own, its answers are not. Raises InputError.
     """
-    _require_trained(config)
+    require_weights(config)
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(config.fit.seed if config.fit else 0)
-        network = build_network(config, len(dataset.classes), base)
+        network = build_network(config, len(dataset.classes), base, fetch=fetch)
     if config.checkpoint is not None:
         load_checkpoint(network, config.checkpoint)
     mean, std = _statistics(config, network, dataset)
@@ -62,18 +65,6 @@ def weights_sha256(module: nn.Module) -> str:
         flat = tensor.detach().cpu().contiguous().reshape(-1)
         hasher.update(flat.view(torch.uint8).numpy().data)
     return hasher.hexdigest()
-
-
-def _require_trained(config: TeacherConfig) -> None:
-    if config.pretrained and config.checkpoint is not None:
-        raise InputError(
-            "[teacher] has both pretrained weights and a checkpoint", fix="keep the one that the teacher shall have"
-        )
-    if not config.pretrained and config.checkpoint is None and config.fit is None:
-        raise InputError(
-            f"the teacher {config.model} would have random weights",
-            fix="give [teacher] pretrained = true, a checkpoint = FILE, or fit = { epochs = 10 } to train it on the data",
-        )
 
 
 def _statistics(config: TeacherConfig, network: nn.Module, dataset: Dataset) -> tuple[Statistics, Statistics]:

@@ -22,14 +22,16 @@ from edgedistill.distill.teachers.identity import find_module, is_local
 from edgedistill.documents.build_file import TeacherConfig
 
 
-def build_network(config: TeacherConfig, classes: int, base: Path) -> nn.Module:
-    """The network that `[teacher] model` names, with timm's pretrained weights where asked for. Weights that are not
-    loaded come from torch's global generator. Raises InputError."""
+def build_network(config: TeacherConfig, classes: int, base: Path, *, fetch: bool = True) -> nn.Module:
+    """The network that `[teacher] model` names, with timm's pretrained weights where asked for, unless `fetch` is off.
+    Weights that are not loaded come from torch's global generator. Raises InputError."""
     library, _, name = config.model.partition(":")
-    return _timm_network(config, name, classes) if library == "timm" else _function_network(config, library, name, base)
+    if library == "timm":
+        return _timm_network(config, name, classes, fetch=fetch)
+    return _function_network(config, library, name, base)
 
 
-def _timm_network(config: TeacherConfig, name: str, classes: int) -> nn.Module:
+def _timm_network(config: TeacherConfig, name: str, classes: int, *, fetch: bool) -> nn.Module:
     arguments: dict[str, Any] = dict(config.arguments)
     settings = _timm_settings(name)
     _check_timm(config, name, classes, settings)
@@ -39,7 +41,7 @@ def _timm_network(config: TeacherConfig, name: str, classes: int) -> nn.Module:
     arguments["num_classes"] = classes
     try:
         with quiet():  # without a network, each of the hub's retries would be told; the error says it once
-            network: nn.Module = create_model(name, pretrained=config.pretrained, **arguments)
+            network: nn.Module = create_model(name, pretrained=config.pretrained and fetch, **arguments)
     except OSError as error:
         raise NotFetchedError(
             f"[teacher] the pretrained weights of {name} cannot be fetched: {first_line(error)}",

@@ -14,7 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from edgedistill.base.errors import InputError, MissingDependencyError, UnsupportedError
-from edgedistill.base.quiet import quiet
+from edgedistill.base.quiet import quiet, quiet_import
 from edgedistill.documents.specs import Delegate, Format, Precision
 from edgedistill.formats.coreml_sdk import DEPLOYMENT_TARGET, import_coremltools
 from edgedistill.formats.origin import translating
@@ -30,7 +30,7 @@ _QNN_SDK = "QNN_SDK_ROOT"
 def import_executorch(module: str) -> Any:
     """A module of executorch, imported without its chatter. Raises MissingDependencyError with the line that installs it."""
     try:
-        with quiet():
+        with quiet_import():
             return importlib.import_module(module)
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] != "executorch":

@@ -22,6 +22,7 @@ from torch.fx import GraphModule, Node
 
 from edgedistill.base.arrays import Images
 from edgedistill.base.errors import UnsupportedError
+from edgedistill.base.quiet import quiet_import
 from edgedistill.base.units import format_percent
 from edgedistill.documents.artifacts import ExportedModel
 from edgedistill.documents.specs import Contract, Precision, QuantScheme
@@ -109,7 +110,8 @@ def _layer_name(node: Node) -> str | None:
 def _dynamic_quantizer(scheme: QuantScheme) -> Any:
     """Annotates linear layers and, for 8-bit weights, convolutions of one group: what XNNPACK has dynamic kernels for. Its
     own quantiser leaves out convolutions that a ReLU follows."""
-    api = importlib.import_module("torchao.quantization.pt2e.quantizer")
+    with quiet_import():
+        api = importlib.import_module("torchao.quantization.pt2e.quantizer")
     vendor = import_executorch("executorch.backends.xnnpack.quantizer.xnnpack_quantizer")
     four_bits = scheme.precision is Precision.INT4_WEIGHTS
     low, high = (-8, 7) if four_bits else (-127, 127)

@@ -6,11 +6,8 @@ thread: a pool of them would not survive a fork, and work that may crash is done
 
 from __future__ import annotations
 
-import os
-import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -19,6 +16,7 @@ import numpy as np
 
 from edgedistill.base.arrays import Images, Logits
 from edgedistill.base.errors import Problem, UnsupportedError, first_line
+from edgedistill.base.quiet import native_quiet
 from edgedistill.base.store import copy_atomic, tool_version
 from edgedistill.devices.session import MeasurementProtocol, NotRunnableError
 from edgedistill.devices.sessions import profile_file
@@ -214,23 +212,9 @@ def _runtime() -> Any:
     import torch  # noqa: F401  # its libraries have to be there first
 
     bindings = import_executorch("executorch.extension.pybindings._C")
-    with _native_chatter_dropped():
+    with native_quiet():
         bindings._unsafe_reset_threadpool(1)
     return bindings
-
-
-@contextmanager
-def _native_chatter_dropped() -> Iterator[None]:
-    """Without what native code writes to the process's stderr: for moments only, since all output goes there."""
-    sys.stderr.flush()
-    kept = os.dup(2)
-    try:
-        with Path(os.devnull).open("wb") as nothing:
-            os.dup2(nothing.fileno(), 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
 
 
 def _load(path: Path) -> Any:

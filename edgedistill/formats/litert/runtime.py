@@ -17,6 +17,7 @@ import numpy as np
 from edgedistill.base.arrays import Images, Logits
 from edgedistill.base.errors import InputError, Problem, UnsupportedError
 from edgedistill.base.machine import allowed_cpus
+from edgedistill.base.quiet import native_quiet
 from edgedistill.base.store import copy_atomic, tool_version
 from edgedistill.devices.session import MeasurementProtocol
 from edgedistill.devices.sessions import profile_file
@@ -193,8 +194,9 @@ def _load(path: Path) -> Any:
     Raises UnsupportedError where LiteRT refuses it."""
     interpreter_class = import_litert("ai_edge_litert.interpreter").Interpreter
     try:
-        interpreter = interpreter_class(model_path=str(path), num_threads=1)
-        interpreter.allocate_tensors()
+        with native_quiet():  # the first in a process tells the terminal that XNNPACK is there
+            interpreter = interpreter_class(model_path=str(path), num_threads=1)
+            interpreter.allocate_tensors()
     except (ValueError, RuntimeError) as error:
         raise UnsupportedError(
             f"LiteRT {tool_version('ai-edge-litert')} does not load {path.name}: {_reason(error)}",

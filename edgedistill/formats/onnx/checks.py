@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from edgedistill.base.errors import Problem, first_line
+from edgedistill.base.quiet import quiet_import
 from edgedistill.base.store import tool_version
 from edgedistill.formats.onnx.content import domain_of, modules, operators, tensor_bytes, tensors
 from edgedistill.formats.onnx.on_device import errors
@@ -53,7 +54,9 @@ def kernel_problems(model: Any, path: Path) -> list[Problem]:
 def _has_kernel(domain: str, operator: str, opset: int) -> bool:
     """Whether the CPU provider has a kernel of this operator for the version that `opset` means, or can expand it."""
     import onnx
-    from onnxruntime.capi import onnxruntime_pybind11_state as state  # type: ignore[import-untyped]
+
+    with quiet_import():
+        from onnxruntime.capi import onnxruntime_pybind11_state as state  # type: ignore[import-untyped]
 
     version = opset
     if onnx.defs.has(operator, max_inclusive_version=opset, domain=domain):

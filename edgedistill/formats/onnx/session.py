@@ -6,13 +6,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from edgedistill.base.quiet import quiet_import
+
 PROVIDER = "CPUExecutionProvider"
 
 
 def session(model: Path | bytes, entries: Mapping[str, str] | None = None) -> Any:
     """An InferenceSession of one thread on a file, or on the bytes of one; `entries` are further settings of the session by
     name."""
-    import onnxruntime as ort  # type: ignore[import-untyped]
+    with quiet_import():
+        import onnxruntime as ort  # type: ignore[import-untyped]
 
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1

@@ -7,13 +7,15 @@ from typing import Any
 
 import torch
 
+from edgedistill.base.quiet import quiet_import
 from edgedistill.documents.specs import Calibration
 from edgedistill.networks.rounding.ranges import chosen_range
 
 
 def activation_observer(calibration: Calibration) -> Any:
     """The observer class for activations. Its class is made here, for its base is torchao's."""
-    observers = importlib.import_module("torchao.quantization.pt2e.observer")
+    with quiet_import():
+        observers = importlib.import_module("torchao.quantization.pt2e.observer")
     if calibration is Calibration.MINMAX:
         return observers.MinMaxObserver
 

@@ -14,7 +14,7 @@ from torch.export import ExportedProgram
 from torch.fx import GraphModule
 
 from edgedistill.base.errors import UnsupportedError, first_line
-from edgedistill.base.quiet import quiet
+from edgedistill.base.quiet import quiet, quiet_import
 from edgedistill.networks.program.passes import apply_passes
 
 
@@ -25,7 +25,7 @@ def fake_quantize(module: nn.Module, calibration: NDArray[np.uint8], quantizer: 
 
     Raises UnsupportedError where torch.export cannot trace the module at any batch size.
     """
-    with quiet():
+    with quiet_import():
         pt2e = importlib.import_module("torchao.quantization.pt2e.quantize_pt2e")
     # Two images at least: torch.export takes a dimension of size one for a constant.
     program = exported(module, as_input(np.concatenate([calibration[:2], calibration[:2]])[:2]))

@@ -6,7 +6,7 @@ import statistics
 
 from edgedistill.documents.artifacts import MeasuredLatency, SchemeResult, Trial, UnknownLatency
 from edgedistill.documents.explanation import BesideTeacher, WinnerExplained
-from edgedistill.documents.results import BuildResult, ShippedArtifact
+from edgedistill.documents.results import BuildResult, Found, ShippedArtifact
 from edgedistill.outputs.explain.limits import Judge, trained_out
 
 
@@ -21,7 +21,7 @@ def winning_artifact(result: BuildResult) -> ShippedArtifact | None:
     return min(result.artifacts, key=lambda a: order[a.latency.kind], default=None)
 
 
-def winning_trial(result: BuildResult) -> Trial | None:
+def winning_trial(result: Found) -> Trial | None:
     """The trial that the student came from."""
     if result.student is None:
         return None
@@ -30,7 +30,7 @@ def winning_trial(result: BuildResult) -> Trial | None:
     return max(same, key=lambda t: (t.state == "complete", len(t.rungs)), default=None)
 
 
-def winning_file(result: BuildResult) -> SchemeResult | None:
+def winning_file(result: Found) -> SchemeResult | None:
     """The winner's file as the search measured it, before the proof: what others were compared with. None without a
     proof."""
     trial, proof = winning_trial(result), result.proof

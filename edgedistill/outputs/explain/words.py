@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from edgedistill.base.units import format_bytes, format_ms, format_percent, format_seconds
 from edgedistill.documents.explanation import (
     BudgetAnswer,
@@ -70,8 +72,9 @@ def _reached(limit: AccuracyLimit) -> str:
     return f"{shown}, {unresolved or f'above {format_percent(limit.lower_bound, 2)} with 95% confidence'}"
 
 
-def budget_rows(budgets: OtherBudgets) -> tuple[Row, ...]:
-    """Latency from which on a budget has the accuracy beside it, how that is known, and of which file; sorted by latency."""
+def budget_rows(budgets: OtherBudgets, most: int | None = None) -> tuple[Row, ...]:
+    """Latency from which on a budget has the accuracy beside it, how that is known, and of which file; sorted by latency. At
+    most `most` of them: those with the least ratio to the build's own budget."""
     rows: list[tuple[float, Row]] = []
     shown, percentile = budgets.budget.in_its_unit, budgets.budget.percentile
     for step in budgets.measured:
@@ -88,7 +91,8 @@ def budget_rows(budgets: OtherBudgets) -> tuple[Row, ...]:
         student = f"{one.label}, {one.latency.precision}"
         whose = f"{student}, not trained" if one.trial is None else f"trial {one.trial}, {student}, not measured"
         rows.append((one.latency.latency_ms, (*row, whose)))
-    return tuple(row for _, row in sorted(rows, key=lambda pair: pair[0]))
+    nearest = sorted(rows, key=lambda pair: abs(math.log(pair[0] / budgets.budget.latency_ms)))[:most]
+    return tuple(row for _, row in sorted(nearest, key=lambda pair: pair[0]))
 
 
 def _accuracy(one: ExpectedStudent) -> str:

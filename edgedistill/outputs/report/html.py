@@ -10,36 +10,78 @@ from typing import Any
 import plotly.graph_objects as go  # type: ignore[import-untyped]
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
-from plotly.offline import get_plotlyjs  # type: ignore[import-untyped]
 
-from edgedistill.base.intervals import wilson_interval
 from edgedistill.base.store import write_atomic
-from edgedistill.base.units import format_bytes, format_ms, format_percent, format_seconds
+from edgedistill.base.units import format_percent, format_seconds
 from edgedistill.documents.artifacts import MeasuredLatency
+from edgedistill.documents.explanation import ExplainResult
 from edgedistill.documents.results import BuildResult
 from edgedistill.outputs.explain.build_folder import ReportProfiles, read_build, read_profiles
 from edgedistill.outputs.explain.explain import explain_build
-from edgedistill.outputs.explain.shown import compared_text, measured_in
-from edgedistill.outputs.explain.winner import winning_artifact, winning_trial
 from edgedistill.outputs.explain.words import budget_rows, cost_sentence, limit_rows, prediction_sentence, why_sentence
-from edgedistill.outputs.report import proof_tables, tables
+from edgedistill.outputs.report import artifact_table, candidates, left_out, operator_tables, proof_tables, tables
+from edgedistill.outputs.report.commands import commands, find_build_file
+from edgedistill.outputs.report.earlier import earlier_rows, earlier_sentence
+from edgedistill.outputs.report.noise import noise_of
 from edgedistill.outputs.report.plots.distribution import distribution
 from edgedistill.outputs.report.plots.frontier import frontier
 from edgedistill.outputs.report.plots.halving import halving
 from edgedistill.outputs.report.plots.operators import TOP_OPERATORS, operators
 from edgedistill.outputs.report.plots.order import order
 from edgedistill.outputs.report.plots.over_time import over_time
+from edgedistill.outputs.report.plots.placed import place
 from edgedistill.outputs.report.plots.predictions import predictions
-from edgedistill.outputs.report.plots.style import STATES
 from edgedistill.outputs.report.repeat import repeat_command, repeat_script
 from edgedistill.outputs.report.verdict import make_verdict
 
+_FOLDER = Path(__file__).parent
 
-def render_report(result: BuildResult, profiles: ReportProfiles) -> str:
-    """The whole page as HTML text, about 5 MB of which are Plotly's script. Labels, paths and reasons may hold anything:
-    they are escaped in the page, in its scripts and in the plots."""
+
+def render_report(result: BuildResult, profiles: ReportProfiles, build_file: str = "") -> str:
+    """The whole page as HTML text, of which Plotly's script is the most. Labels, paths and reasons may hold anything: they
+    are escaped in the page, in its scripts and in the plots. `build_file` is the path of the build file from the output
+    folder, empty where it is not known."""
+    explained = explain_build(result, profiles, Path())
+    return (
+        _environment()
+        .get_template("report.html.j2")
+        .render(
+            result=result,
+            profiles=profiles,
+            verdict=make_verdict(result),
+            noise=noise_of(result),
+            budget=result.budget.claim,
+            placed=place(result),
+            figures={name: figure and embedded_json(figure) for name, figure in _figures(result, profiles).items()},
+            tables=_tables(result, profiles, explained),
+            proof=proof_facts(result, profiles),
+            explained=explained,
+            why=why_sentence(explained),
+            cost=cost_sentence(explained.search),
+            predictions_held=prediction_sentence(explained.predictions),
+            climbed=candidates.climb_sentence(result),
+            limits=limit_rows(result.constraints),
+            budgets=budget_rows(explained.budgets),
+            unknowns=tables.unknowns(result),
+            computed_by=tables.computed_by(result),
+            environments=tables.environments(result, profiles.winner, profiles.teacher),
+            data=tables.data_facts(result),
+            repeat_script=repeat_script(result, profiles.winner),
+            repeat_command=repeat_command(result),
+            commands=commands(result, build_file),
+            build_file=build_file,
+            css=_asset("templates/report.css"),
+            js=_asset("templates/report.js"),
+            plotly_js=_asset("plotly-basic.min.js"),
+            **_samples(result, profiles),
+        )
+    )
+
+
+def _figures(result: BuildResult, profiles: ReportProfiles) -> dict[str, go.Figure | None]:
+    """The plots, each None where there is nothing to draw."""
     percentile = result.budget.percentile
-    drawn = {
+    return {
         "frontier": frontier(result),
         "over_time": over_time(profiles.winner, result.proof, percentile),
         "distribution": distribution(profiles.winner, profiles.teacher, result.budget, _limit_ms(result)),
@@ -48,46 +90,33 @@ def render_report(result: BuildResult, profiles: ReportProfiles) -> str:
         "predictions": predictions(result),
         "halving": halving(result),
     }
-    explained = explain_build(result, profiles, Path())
+
+
+def _tables(result: BuildResult, profiles: ReportProfiles, explained: ExplainResult) -> dict[str, Any]:
     timings = profiles.winner.op_timings if profiles.winner else ()
-    named = [(n, p) for n, p in (("student", profiles.winner), ("teacher", profiles.teacher)) if p]
-    return (
-        _environment()
-        .get_template("report.html.j2")
-        .render(
-            result=result,
-            profiles=profiles,
-            verdict=make_verdict(result),
-            budget=result.budget.claim,
-            winner=winning_artifact(result),
-            winning_trial=winning_trial(result),
-            figures={name: figure and embedded_json(figure) for name, figure in drawn.items()},
-            session_rows=[row for n, p in named for row in proof_tables.session_rows(n, p, percentile)],
-            alternating=[(n, *proof_tables.alternating(p)) for n, p in named],
-            proof=proof_facts(result, profiles),
-            winner_runtime=profiles.winner.environment.runtime_version if profiles.winner else "",
-            repeat_script=repeat_script(result, profiles.winner),
-            repeat_command=repeat_command(result),
-            shown_operators=min(len(timings), TOP_OPERATORS),
-            explained=explained,
-            why=why_sentence(explained),
-            cost=cost_sentence(explained.search),
-            predictions_held=prediction_sentence(explained.predictions),
-            limits=limit_rows(result.constraints),
-            budgets=budget_rows(explained.budgets),
-            unknowns=tables.unknowns(result),
-            computed_by=tables.computed_by(result),
-            rungs=result.rungs,
-            states=STATES,
-            dropped=tables.dropped(result),
-            environments=tables.environments(result, profiles.winner, profiles.teacher),
-            data=tables.data_facts(result),
-            commands=tables.commands(result),
-            css=_asset("report.css"),
-            js=_asset("report.js"),
-            plotly_js=Markup(get_plotlyjs()),
-        )
-    )
+    return {
+        "artifacts": artifact_table.artifact_table(result),
+        "trials": candidates.trial_table(result),
+        "others": candidates.other_table(result, explained),
+        "left_out": left_out.left_out_table(result),
+        "types": operator_tables.type_table(timings),
+        "layers": operator_tables.layer_table(timings),
+    }
+
+
+def _samples(result: BuildResult, profiles: ReportProfiles) -> dict[str, Any]:
+    """What the page tells of raw samples."""
+    winner, percentile = profiles.winner, result.budget.percentile
+    timings = winner.op_timings if winner else ()
+    named = [(n, p) for n, p in (("student", winner), ("teacher", profiles.teacher)) if p]
+    return {
+        "session_rows": [row for n, p in named for row in proof_tables.session_rows(n, p, percentile)],
+        "sessions": {n: len(p.sessions) for n, p in named},
+        "alternating": [(n, *proof_tables.alternating(p)) for n, p in named],
+        "winner_runtime": winner.environment.runtime_version if winner else "",
+        "clock": operator_tables.clock_text(winner) if winner else "",
+        "shown_operators": min(len(timings), TOP_OPERATORS),
+    }
 
 
 def _limit_ms(result: BuildResult) -> float:
@@ -106,7 +135,8 @@ def proof_facts(result: BuildResult, profiles: ReportProfiles) -> dict[str, Any]
         "facts": proof_tables.claim_facts(proof, sessions) if proof else (),
         "sessions": proof_tables.proof_sessions(proof) if proof else [],
         "machine": proof_tables.proof_machine(proof, sessions) if proof else [],
-        "earlier": proof_tables.earlier_rows(result),
+        "earlier": earlier_rows(result),
+        "against_earlier": earlier_sentence(result),
         "sustained": proof_tables.sustained_text(sustained, result.budget.percentile) if sustained else "",
         "sustained_machine": proof_tables.sustained_machine(sustained) if sustained else [],
     }
@@ -117,7 +147,7 @@ def write_report(out: Path) -> Path:
     InputError if either cannot be read."""
     result = read_build(out)
     path = out / "report.html"
-    write_atomic(path, render_report(result, read_profiles(out, result)))
+    write_atomic(path, render_report(result, read_profiles(out, result), find_build_file(out, result.target)))
     return path
 
 
@@ -140,29 +170,15 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     formats: dict[str, Callable[..., str]] = {
-        "ms": format_ms,
-        "size": format_bytes,
         "percent": format_percent,
         "seconds": format_seconds,
+        "count": "{:,}".format,
     }
-
-    def known(value: float | None, unit: str, *arguments: Any) -> str:
-        """A value in its unit, or the word for a missing one."""
-        return "unknown" if value is None else formats[unit](value, *arguments)
-
-    environment.filters.update(
-        **formats,
-        known=known,
-        compared=compared_text,
-        measured_in=measured_in,
-        wilson=wilson_interval,
-        count="{:,}".format,
-        accuracy_after=tables.accuracy_after,
-    )
+    environment.filters.update(formats)
     return environment
 
 
 @cache
 def _asset(name: str) -> Markup:
-    """The text of one of our own style sheets or scripts, to stand in its element as it is."""
-    return Markup((Path(__file__).parent / "templates" / name).read_text(encoding="utf-8"))
+    """The text of a style sheet or script of this folder, to stand in its element as it is."""
+    return Markup((_FOLDER / name).read_text(encoding="utf-8"))

@@ -9,9 +9,10 @@ from typing import NamedTuple
 from edgedistill.base.units import format_bytes, format_ms, format_percent, format_seconds
 from edgedistill.devices.stats import RUNS_BEYOND, cold_start, percentile_ms, resolves
 from edgedistill.documents.artifacts import Moment, Profile, Proof, Session
-from edgedistill.documents.results import BuildResult, SustainedLoad
+from edgedistill.documents.results import SustainedLoad
 from edgedistill.documents.specs import Percentile
-from edgedistill.outputs.explain.shown import claim_text, proof_range
+from edgedistill.outputs.explain.shown import claim_text
+from edgedistill.outputs.report.noise import NOISY_SPREAD
 
 Pairs = tuple[tuple[str, str], ...]
 COLD_START_WARNING = 0.05
@@ -40,7 +41,11 @@ def claim_facts(proof: Proof, sessions: Sequence[Session]) -> Pairs:
             if proof.bound is None
             else f"{proof.shown(proof.bound)}, for the same claim from how the sessions' logs spread",
         ),
-        ("sessions differ by", f"{format_percent(proof.spread)} (standard deviation of the log)"),
+        (
+            "sessions differ by",
+            f"{format_percent(proof.spread)} (standard deviation of the log); a measurement is marked as noisy above "
+            f"{format_percent(NOISY_SPREAD, 0)}",
+        ),
         (
             "fixed beforehand",
             "how many finalists might be tried and after how many sessions each is looked at: this look errs with "
@@ -65,6 +70,11 @@ def claim_facts(proof: Proof, sessions: Sequence[Session]) -> Pairs:
 def moment_text(at: str) -> str:
     """`2026-01-02 03:04:05 UTC` of a moment as it is recorded; `unknown` of none."""
     return f"{at[:19].replace('T', ' ')} UTC" if at else "unknown"
+
+
+def reference_time(moment: Moment | None) -> str:
+    """How long the reference arithmetic took at a moment; `unknown` where that was not recorded."""
+    return _shown(moment, lambda m: m.reference_us, "{:.1f} µs")
 
 
 # -- the machine ------------------------------------------------------------------------------------------------
@@ -191,26 +201,3 @@ def sustained_text(load: SustainedLoad, percentile: Percentile) -> str:
         f"{percentile} was {format_ms(load.first_third_ms)} in the first third of {format_seconds(load.seconds)} without a "
         f"pause and {format_ms(load.last_third_ms)} in the last ({change * 100:+.1f}%), in one session"
     )
-
-
-# -- proofs before this one -------------------------------------------------------------------------------------
-
-
-def earlier_rows(result: BuildResult) -> list[tuple[str, str, str, str, str, str]]:
-    """This proof and those before it, the newest first: date, file, what its sessions saw, the limit, whether it is met, and
-    the reference arithmetic at its begin."""
-    now = result.proof
-    if not result.earlier:
-        return []
-    proofs = [*([now] if now else []), *reversed(result.earlier)]
-    return [
-        (
-            moment_text(proof.began_at),
-            "this file" if now and proof.artifact_sha256 == now.artifact_sha256 else proof.artifact_sha256[:12],
-            proof_range(proof),
-            proof.shown(proof.limit),
-            "proven" if proof.met else "not proven",
-            _shown(proof.start, lambda m: m.reference_us, "{:.1f} µs"),
-        )
-        for proof in proofs
-    ]

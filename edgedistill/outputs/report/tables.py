@@ -2,31 +2,20 @@
 
 from __future__ import annotations
 
-import shlex
-from collections.abc import Callable
-
 from edgedistill.documents.artifacts import (
     Core,
     Environment,
     PredictedLatency,
     Profile,
-    SchemeResult,
-    Trial,
     UnknownLatency,
     Verified,
 )
 from edgedistill.documents.results import BuildResult
-from edgedistill.documents.specs import ComputedBy, Format
+from edgedistill.documents.specs import ComputedBy
 from edgedistill.outputs.explain.shown import validation_text
-from edgedistill.outputs.explain.winner import winning_artifact
-from edgedistill.outputs.report.verdict import budget_option, prediction_text
+from edgedistill.outputs.report.verdict import prediction_text
 
 Pairs = tuple[tuple[str, str], ...]
-
-
-def accuracy_after(trial: Trial, epochs: int) -> float | None:
-    """Accuracy (validation) at that rung, None if the candidate did not get there."""
-    return next((r.accuracy_validation for r in trial.rungs if r.epochs == epochs), None)
 
 
 def reference_text(verification: Verified) -> str:
@@ -65,28 +54,6 @@ def unknowns(result: BuildResult) -> Pairs:
 def computed_by(result: BuildResult) -> Pairs:
     """What computes the operations of each artifact, and how many fall back to something else."""
     return tuple((a.path, a.fallbacks.sentence) for a in result.artifacts if a.fallbacks is not None)
-
-
-def dropped(result: BuildResult) -> tuple[tuple[str, Pairs], ...]:
-    """What was tried and is not in the package, by why; groups without a member are left out."""
-    groups: list[tuple[str, list[tuple[str, str]]]] = [
-        ("Formats and precisions of the student", [(f"{d.format} {d.precision}", d.reason) for d in result.dropped]),
-        ("Rejected", _trials(result, "over_budget")),
-        ("Not proven", _files(result, lambda s: s.proof.sentence if s.proof and s.disproven else "")),
-        ("Precisions of other candidates", _files(result, lambda s: s.dropped)),
-        ("Failed", _trials(result, "failed")),
-    ]
-    return tuple((title, tuple(rows)) for title, rows in groups if rows)
-
-
-def _files(result: BuildResult, why: Callable[[SchemeResult], str]) -> list[tuple[str, str]]:
-    """The files of all trials of which `why` has something to say."""
-    files = [(trial, scheme) for trial in result.trials for scheme in trial.schemes]
-    return [(f"trial {t.number}, {t.spec.label}, {s.scheme.label}", reason) for t, s in files if (reason := why(s))]
-
-
-def _trials(result: BuildResult, state: str) -> list[tuple[str, str]]:
-    return [(f"trial {t.number}, {t.spec.label}", t.reason) for t in result.trials if t.state == state]
 
 
 def environments(result: BuildResult, winner: Profile | None, teacher: Profile | None) -> tuple[tuple[str, Pairs], ...]:
@@ -137,19 +104,3 @@ def data_facts(result: BuildResult) -> Pairs:
         ("split", "given with the data" if data.seed is None else f"drawn with seed {data.seed}"),
         ("fingerprint", data.fingerprint),
     )
-
-
-def commands(result: BuildResult) -> str:
-    """What to type to make this build again, to take its measurements again, and to measure its file by itself where a
-    command does that."""
-    target = shlex.quote(result.target)
-    build = f"edgedistill build BUILD.toml --target {target} --budget {budget_option(result.budget)}"
-    lines = [build, f"{build} --remeasure"]
-    artifact = winning_artifact(result)
-    if artifact is not None and artifact.format is Format.ONNX:
-        beside = [
-            file.path for file in result.teacher.files if result.proof and file.sha256 == result.proof.anchor_sha256
-        ]
-        in_turn = f" --beside {shlex.quote(beside[0])}" if beside else ""
-        lines.append(f"edgedistill profile {shlex.quote(artifact.path)} --target {target}{in_turn}")
-    return "\n".join(lines)

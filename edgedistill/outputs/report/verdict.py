@@ -8,7 +8,7 @@ from edgedistill.base.units import format_bytes, format_ms, format_percent
 from edgedistill.documents.artifacts import Latency, MeasuredLatency, PredictedLatency, Proof
 from edgedistill.documents.results import BuildResult, ShippedArtifact
 from edgedistill.documents.specs import Budget
-from edgedistill.outputs.explain.shown import claim_text, measured_in
+from edgedistill.outputs.explain.shown import claim_text, measured_in, sessions_text
 from edgedistill.outputs.explain.winner import times_faster, winning_artifact
 
 _TITLES = {"met": "Budget met", "not_met": "Not met", "unmeasured": "Not measured"}
@@ -105,10 +105,11 @@ def _tiles(result: BuildResult) -> list[Tile]:
         shown = budget.in_its_unit
         tiles = [Tile("Budget", shown(budget.latency_ms), f"{budget.percentile} on {result.target}")]
         if result.fastest_ms is not None:
-            times = f"{result.fastest_ms / budget.latency_ms:.2g} times the budget"
+            times = f"{result.fastest_ms / budget.latency_ms:.2g} times the budget; measured in turn with the anchor"
             tiles.append(Tile("Fastest seen", shown(result.fastest_ms), times))
         if result.budget_that_would_do_ms is not None:
-            tiles.append(Tile("A budget that would do", shown(result.budget_that_would_do_ms), str(budget.percentile)))
+            how = f"at {budget.percentile}; estimated from the measured files and how sessions differ"
+            tiles.append(Tile("A budget that would do", shown(result.budget_that_would_do_ms), how))
         return tiles
     tiles = [_latency_tile(artifact.latency, budget)]
     if artifact.proof is not None:
@@ -122,7 +123,7 @@ def _tiles(result: BuildResult) -> list[Tile]:
                 "Test accuracy",
                 format_percent(artifact.accuracy),
                 f"{points(artifact.accuracy - teacher.accuracy)} the teacher's {format_percent(teacher.accuracy)}; "
-                f"{result.data.test} images, 95% interval {format_percent(low)} to {format_percent(high)}",
+                f"measured on {result.data.test} images, 95% interval {format_percent(low)} to {format_percent(high)}",
             )
         )
     share = format_percent(artifact.bytes / teacher.bytes)
@@ -138,10 +139,13 @@ def _tiles(result: BuildResult) -> list[Tile]:
 
 def _proof_tile(proof: Proof) -> Tile:
     """What the proof's sessions saw, in its own unit: for a share of the teacher that is the ratio."""
+    sessions = sessions_text(len(proof.values))
     return Tile(
         f"{proof.percentile} of a session" + ", of the teacher's" * proof.share,
         f"{proof.figure(min(proof.values))} to {proof.figure(max(proof.values))}",
-        claim_text(proof) if proof.met else f"not proven: {proof.over} of {len(proof.values)} sessions over the limit",
+        f"measured in {sessions}; {claim_text(proof)}"
+        if proof.met
+        else f"not proven: measured in {sessions}, {proof.over} of them over the limit",
     )
 
 

@@ -13,6 +13,7 @@ from torch import nn
 
 from edgedistill.base.errors import InputError
 from edgedistill.distill.teachers.checkpoint import load_checkpoint, read_state
+from edgedistill.distill.teachers.checkpoint_file import require_whole
 
 
 def network(classes: int = 3) -> nn.Module:
@@ -155,3 +156,17 @@ def test_missing_file_and_folder(tmp_path: Path) -> None:
         read_state(tmp_path / "none.pt")
     with pytest.raises(InputError, match="is a folder"):
         read_state(tmp_path)
+
+
+def test_what_kind_of_file_a_checkpoint_is_is_told_without_reading_it(tmp_path: Path) -> None:
+    save_file(state(), tmp_path / "w.safetensors")
+    torch.save(state(), tmp_path / "new.pt")
+    torch.save(state(), tmp_path / "old.pt", _use_new_zipfile_serialization=False)
+    names = ("w.safetensors", "new.pt", "old.pt")
+    assert [require_whole(tmp_path / name) for name in names] == ["safetensors", "torch", "torch"]
+    for name in names[:2]:
+        path = tmp_path / name
+        path.write_bytes(path.read_bytes()[:-200])
+        with pytest.raises(InputError, match=rf"{name} is (damaged|neither)") as caught:
+            require_whole(path)
+        assert "copy it again" in caught.value.fix

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import struct
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -51,6 +53,13 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     path = tmp_path_factory.mktemp("litert") / "whole.tflite"
     return export_litert(to_program(Small().eval(), CONTRACT), CONTRACT, path, Precision.FP32, build_hash="b").path
+
+
+def test_a_file_that_is_loaded_tells_the_terminal_nothing(whole: Path) -> None:
+    """The first interpreter of a process would say that XNNPACK is there, past Python."""
+    code = "import sys, pathlib; from edgedistill.formats.litert.runtime import _load; _load(pathlib.Path(sys.argv[1]))"
+    done = subprocess.run([sys.executable, "-c", code, str(whole)], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("", "")
 
 
 def changed(whole: Path, path: Path, change: Callable[[Content], None]) -> Path:

@@ -16,15 +16,17 @@ from edgedistill.documents.artifacts import MeasuredLatency, OpTiming
 from edgedistill.documents.results import BuildResult
 from edgedistill.documents.specs import Budget, Percentile
 from edgedistill.outputs.explain.operators import operator_kinds
-from edgedistill.outputs.report.plots.distribution import SHARES, curve_ms, distribution
+from edgedistill.outputs.report.plots.axes import time_axis, time_range, without_outliers
+from edgedistill.outputs.report.plots.distribution import MOST_FAINT, SHARES, curve_ms, distribution
 from edgedistill.outputs.report.plots.frontier import frontier
 from edgedistill.outputs.report.plots.halving import halving
 from edgedistill.outputs.report.plots.operators import TOP_OPERATORS, operators
 from edgedistill.outputs.report.plots.order import order
 from edgedistill.outputs.report.plots.over_time import begins_s, over_time, run_starts_s, stretches_of
+from edgedistill.outputs.report.plots.placed import place
 from edgedistill.outputs.report.plots.predictions import predictions
-from edgedistill.outputs.report.plots.style import new_figure, time_axis, time_range
-from edgedistill.outputs.report.tables import dropped, unknowns
+from edgedistill.outputs.report.plots.style import new_figure
+from edgedistill.outputs.report.tables import unknowns
 
 
 def within(latency_ms: float) -> Budget:
@@ -108,7 +110,7 @@ def test_sessions_are_faint_behind_their_median_and_all_of_it_is_light(realistic
     assert both.layout.xaxis.type == "log"
     one = distribution(realistic.make_profile("a", 0.2, sessions=1), None, within(0.25), 0.25)
     assert [trace.name for trace in one.data[:-1]] == ["student, 1 session"]
-    assert one.layout.xaxis.type is None
+    assert one.layout.xaxis.type == "linear"
 
 
 # -- over time ----------------------------------------------------------------------------------------------------
@@ -202,14 +204,6 @@ def test_rungs_hold_every_candidate(realistic: ModuleType) -> None:
     assert figure.data[-1].name == "the student that ships", "drawn last, above the others"
 
 
-def test_what_was_dropped_says_why(realistic: ModuleType) -> None:
-    groups = dict(dropped(realistic.make_result()))
-    assert groups["Formats and precisions of the student"][0][0] == "onnx fp16"
-    assert [subject for subject, _ in groups["Rejected"]] == ["trial 7, mobileone w0.5 d1 @32"]
-    assert groups["Failed"][0][1] == "the loss was not finite in epoch 2 (batch 31)"
-    assert dropped(realistic.make_result(dropped=(), trials=())) == ()
-
-
 def test_each_unknown_has_its_reason(realistic: ModuleType) -> None:
     rows = dict(unknowns(realistic.make_result()))
     assert set(rows) == {"package/student-fp16.mlpackage", "package/student-fp16.engine"}
@@ -234,7 +228,7 @@ def test_students_that_nobody_trained_are_marked_with_both_intervals(realistic: 
         assert list(bars.array) == pytest.approx([high - middle for middle, _, high in ends])
     assert all("not trained, not measured" in text for text in expected.hovertext)
     assert expected.marker.symbol == "diamond-open", "open as all that is predicted, and unlike those that were trained"
-    low, high = figure.layout.yaxis.range
+    low, high = figure.layout.meta["views"]["all"]["yaxis"]["range"]
     assert low < min(expected.y) and max(expected.y) < high
 
 
@@ -288,3 +282,91 @@ def test_the_best_so_far_steps_on_no_file_whose_proof_is_not_met(realistic: Modu
     shown = traces(frontier(tried))["measured, not proven"]
     assert min(shown.x) > result.budget.latency_ms, "at what its proof saw, not at what one session measured"
     assert "not proven" in shown.hovertext[0]
+
+
+# -- what an axis shows -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("values", "needed", "ends"),
+    [
+        ([0.95, 0.96, 0.97, 0.98, 0.30], [0.99], (0.95, 0.99)),
+        ([0.95, 0.96, 0.97, 0.98, 0.30], [0.99, 0.30], (0.30, 0.99)),  # what is needed is no outlier
+        ([0.98] * 6 + [0.97], [0.98], (0.97, 0.98)),  # outside the fence, and near enough to stay
+        ([0.95, 0.98, 0.30], [0.99], (0.30, 0.99)),  # too few to tell
+        ([], [0.99], (0.99, 0.99)),
+    ],
+)
+def test_an_axis_leaves_out_only_outliers_that_squash_the_others(
+    values: list[float], needed: list[float], ends: tuple[float, float]
+) -> None:
+    assert without_outliers(values, needed, 0.02) == ends
+
+
+@given(st.lists(st.floats(1e-3, 1e3), min_size=1, max_size=40), st.lists(st.floats(1e-3, 1e3), max_size=3))
+def test_an_axis_holds_what_is_needed_and_never_reaches_past_the_values(
+    values: list[float], needed: list[float]
+) -> None:
+    low, high = without_outliers(values, needed, 0.1, np.log10)
+    assert min([*values, *needed]) <= low <= high <= max([*values, *needed])
+    assert all(low <= value <= high for value in needed)
+    assert sum(low <= value <= high for value in values) >= len(values) / 2
+
+
+def with_accuracy(result: BuildResult, number: int, accuracy: float) -> BuildResult:
+    """`result`, the fp32 file of a trial being so accurate."""
+    trial = result.trials[number]
+    first, *rest = trial.schemes
+    verification = first.verification.model_copy(update={"accuracy_validation": accuracy})
+    schemes = (first.model_copy(update={"verification": verification}), *rest)
+    trials = [t.model_copy(update={"schemes": schemes}) if t is trial else t for t in result.trials]
+    return result.model_copy(update={"trials": tuple(trials)})
+
+
+def test_outliers_do_not_squash_the_picture_and_are_named(realistic: ModuleType) -> None:
+    result: BuildResult = realistic.make_result()
+    usual = place(result)
+    assert usual is not None and usual.beyond == ()
+    far = with_accuracy(result, 10, 0.30)
+    placed = place(far)
+    assert placed is not None
+    assert placed.beyond == ("trial 10, residual w0.5 d0.5 @16, fp32 (30.0% right, at 11.8%)",)
+    assert frontier(far).layout.yaxis.range[0] > 0.9
+    shown = [x for t in frontier(far).data if t.name.startswith("measured") for x in t.y]
+    assert 0.30 in shown, "it is drawn all the same: a reader may zoom out"
+
+
+def test_a_teacher_beyond_the_axis_has_its_word_at_the_edge(realistic: ModuleType) -> None:
+    result: BuildResult = realistic.make_result()
+    assert not frontier(result).layout.annotations
+    slow = result.teacher.latency.model_copy(update={"p95_ms": 50.0})
+    far = result.model_copy(update={"teacher": result.teacher.model_copy(update={"latency": slow})})
+    figure = frontier(far)
+    (word,) = figure.layout.annotations
+    assert word.text == "teacher at 2427.2% →" and word.y == result.teacher.accuracy_validation
+    placed = place(far)
+    assert placed is not None and placed.view.latencies_ms[1] < 1
+
+
+def test_axes_widen_where_predictions_are_asked_for(realistic: ModuleType) -> None:
+    result: BuildResult = realistic.make_result()
+    placed, figure = place(result), frontier(result)
+    assert placed is not None and placed.hides_predictions
+    views = figure.layout.meta["views"]
+    assert list(figure.layout.xaxis.range) == views["measured"]["xaxis"]["range"]
+    view, whole = placed.view, placed.whole
+    for one, other in ((view.latencies_ms, whole.latencies_ms), (view.accuracies, whole.accuracies)):
+        assert other[0] <= one[0] and one[1] <= other[1], "nothing that is measured is lost"
+    assert whole.latencies_ms[0] < view.latencies_ms[0]
+    unmeasured = realistic.make_unmeasured()
+    alone = place(unmeasured)
+    assert alone is not None and not alone.hides_predictions and alone.view == alone.whole
+    assert frontier(unmeasured).layout.meta is None
+
+
+@pytest.mark.parametrize("sessions", [3, 23, 220])
+def test_many_sessions_have_fewer_points_each(realistic: ModuleType, sessions: int) -> None:
+    faint, *_ = distribution(realistic.make_profile("a", 0.2, sessions=sessions), None, within(0.4), 0.4).data
+    pieces = [list(piece) for split, piece in groupby(faint.y, lambda y: y is None) if not split]
+    assert len(pieces) == sessions and sum(map(len, pieces)) <= MOST_FAINT + sessions
+    assert all(piece[0] == 0 and piece[-1] == 1 for piece in pieces)

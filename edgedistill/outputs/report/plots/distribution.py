@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -12,10 +13,13 @@ from edgedistill.base.units import format_ms, format_percent
 from edgedistill.documents.artifacts import Profile
 from edgedistill.documents.specs import Budget
 from edgedistill.outputs.explain.shown import sessions_text
-from edgedistill.outputs.report.plots.style import add_budget_line, joined, new_figure, shown_range, time_axis
+from edgedistill.outputs.report.plots.axes import shown_range, time_axis
+from edgedistill.outputs.report.plots.style import add_budget_line, joined, new_figure
 
 SHARES = np.concatenate([np.linspace(0, 0.95, 39), np.linspace(0.95, 1, 22)[1:]])
 """Where a curve has its points: closer to one another at the tail, where budgets are decided."""
+MOST_FAINT = 1400
+"""Points of all faint curves of a file together: of many sessions each has fewer."""
 
 
 def distribution(winner: Profile | None, teacher: Profile | None, budget: Budget, limit_ms: float) -> go.Figure | None:
@@ -31,11 +35,12 @@ def distribution(winner: Profile | None, teacher: Profile | None, budget: Budget
     everything = [limit_ms]
     for name, profile, color in named:
         curves = [curve_ms(session.samples_ns) for session in profile.sessions]
+        places = _thinned(len(curves))
         everything += [float(min(c[0] for c in curves)), float(max(c[-1] for c in curves))]
         if len(curves) > 1:
             figure.add_scatter(
-                x=joined(curves),
-                y=joined([SHARES] * len(curves)),
+                x=joined([curve[places] for curve in curves]),
+                y=joined([SHARES[places]] * len(curves)),
                 mode="lines",
                 line={"color": color, "width": 0.8, "shape": "hv"},
                 opacity=0.35,
@@ -59,6 +64,12 @@ def distribution(winner: Profile | None, teacher: Profile | None, budget: Budget
     figure.update_xaxes(range=shown_range(everything, log))
     figure.update_yaxes(title_text="share of runs", tickformat=".0%", range=[0, 1.04])
     return figure
+
+
+def _thinned(sessions: int) -> list[int]:
+    """Which of `SHARES` are points of the faint curves of so many sessions; the first and the last always are."""
+    step = max(1, math.ceil(sessions * len(SHARES) / MOST_FAINT))
+    return sorted({*range(0, len(SHARES), step), len(SHARES) - 1})
 
 
 def _of(count: int) -> str:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from typing import Any
 
 import plotly.graph_objects as go  # type: ignore[import-untyped]
 
 from edgedistill.base.units import format_ms, format_percent
-from edgedistill.documents.artifacts import MeasuredLatency, PredictedLatency, SchemeResult, Trial, Verified
 from edgedistill.documents.results import BuildResult, PredictedPoint
 from edgedistill.documents.specs import Budget
-from edgedistill.outputs.explain.limits import goal_of
 from edgedistill.outputs.explain.shown import measured_in, validation_text
-from edgedistill.outputs.explain.winner import winning_artifact, winning_trial
+from edgedistill.outputs.report.plots.axes import padded, shown_range, time_settings
+from edgedistill.outputs.report.plots.placed import Placed, Point, View, place
 from edgedistill.outputs.report.plots.style import (
     MARKS,
     Mark,
@@ -21,53 +20,33 @@ from edgedistill.outputs.report.plots.style import (
     hover_text,
     interval_bars,
     new_figure,
-    padded,
-    shown_range,
-    time_axis,
-    time_range,
-    trial_hover,
 )
 from edgedistill.outputs.report.verdict import prediction_text
-from edgedistill.selection.goal import provable_ms
 
-
-@dataclass(frozen=True)
-class _Point:
-    kind: str
-    latency_ms: float
-    accuracy: float
-    text: str
-    low_ms: float
-    high_ms: float
+PREDICTION = "prediction"
+"""`meta` of traces that are off until they are asked for; the figure's own `meta` then has the axes for both `views`."""
 
 
 def frontier(result: BuildResult) -> go.Figure | None:
     """Accuracy on validation against latency at the budget's percentile: every trial, the frontier, the students that models
-    expect, the budget, the teacher. None if there is nothing to place."""
-    percentile = result.budget.percentile
-    placed = [point for trial in result.trials for point in _points(trial, result)]
-    teacher = result.teacher
-    teacher_ms = teacher.latency.comparable(percentile) if isinstance(teacher.latency, MeasuredLatency) else None
-    if not placed and teacher_ms is None:
+    expect, the budget, the teacher. Outliers lie outside the axes (`Placed.beyond`), and predictions are off where anything
+    was measured. None if there is nothing to place."""
+    placed = place(result)
+    if placed is None:
         return None
-    expected = [p for p in result.predicted if p.latency.percentile is percentile]
-    accuracies = (
-        [p.accuracy for p in placed] + [p.accuracy_validation for p in expected] + [teacher.accuracy_validation]
-    )
-    latencies = [p.latency_ms for p in placed] + [p.latency.latency_ms for p in expected]
-    latencies += [result.budget.latency_ms] + ([teacher_ms] if teacher_ms else [])
-    # A prediction's interval is shown whole unless it is so wide that the points themselves would crowd together.
-    lowest, highest = min(latencies) / 2, max(latencies) * 2
-    ends = [(p.low_ms, p.high_ms) for p in placed] + [(p.latency.low_ms, p.latency.high_ms) for p in expected]
-    latencies += [max(low_ms, lowest) for low_ms, _ in ends] + [min(high_ms, highest) for _, high_ms in ends]
-    floor, ceiling = padded(min(accuracies), max(accuracies))
+    budget = result.budget
     figure = new_figure(520)
-    title = f"{percentile} latency, from runs in turn with the anchor"
-    log = time_axis(figure, latencies, title, budget=result.budget)
+    title = f"{budget.percentile} latency, from runs in turn with the anchor"
+    views = {name: _axes(v, title, budget) for name, v in (("measured", placed.view), ("all", placed.whole))}
+    figure.update_layout(views["measured"])
+    off: dict[str, Any] = {}
+    if placed.hides_predictions:
+        figure.update_layout(meta={"views": views})
+        off = {"visible": "legendonly", "meta": PREDICTION}
     figure.add_shape(
         type="rect",
-        x0=result.budget.latency_ms,
-        x1=time_range(latencies, log)[1],
+        x0=budget.latency_ms,
+        x1=2 * max(placed.view.latencies_ms[1], placed.whole.latencies_ms[1]),
         y0=0,
         y1=1,
         yref="paper",
@@ -86,53 +65,45 @@ def frontier(result: BuildResult) -> go.Figure | None:
             hoverinfo="skip",
         )
     for kind, mark in MARKS.items():
-        some = [p for p in placed if p.kind == kind]
+        some = [p for p in (*placed.measured, *placed.predicted) if p.kind == kind]
         if some:
-            _add_points(figure, some, mark, intervals=kind == "predicted")
-    if expected:
-        _add_expected(figure, expected, result.budget)
-    add_budget_line(figure, result.budget, result.budget.latency_ms, floor, ceiling)
-    if teacher_ms is not None:
-        figure.add_scatter(
-            x=[teacher_ms],
-            y=[teacher.accuracy_validation],
-            mode="markers+text",
-            marker={"symbol": "diamond", "size": 12, "color": "var(--teacher)"},
-            text=["teacher"],
-            textposition="bottom left",
-            textfont={"color": "var(--teacher)"},
-            name="teacher, measured",
-            hoverinfo="text",
-            hovertext=hover_text(
-                f"teacher {teacher.name}",
-                f"{teacher.parameters:,} parameters, {teacher.resolution} px",
-                f"{percentile} {format_ms(teacher_ms)} beside the anchor, in {measured_in(teacher.latency)}, fp32",
-                f"validation accuracy {validation_text(teacher.accuracy_validation, result.data.validation)}",
-            ),
-        )
-    _mark_winner(figure, result)
-    figure.update_xaxes(range=shown_range(latencies, log))
-    figure.update_yaxes(title_text="accuracy (validation)", tickformat=".1%", range=[floor, ceiling])
+            _add_points(figure, some, mark, off if kind == "predicted" else {})
+    if placed.expected:
+        _add_expected(figure, placed.expected, budget, off)
+    ends = [end for view in views.values() for end in view["yaxis"]["range"]]
+    add_budget_line(figure, budget, budget.latency_ms, min(ends), max(ends))
+    _add_teacher(figure, placed, result)
+    _mark_winner(figure, placed)
+    figure.update_yaxes(title_text="accuracy (validation)", tickformat=".1%")
     return figure
 
 
-def _add_points(figure: go.Figure, some: Sequence[_Point], mark: Mark, intervals: bool) -> None:
+def _axes(view: View, title: str, budget: Budget) -> dict[str, dict[str, Any]]:
+    """Both axes of a view, with all that differs between two of them."""
+    settings = time_settings(view.latencies_ms, title, budget)
+    span = shown_range(view.latencies_ms, settings["type"] == "log")
+    return {"xaxis": settings | {"range": span}, "yaxis": {"range": list(padded(*view.accuracies))}}
+
+
+def _add_points(figure: go.Figure, some: Sequence[Point], mark: Mark, off: dict[str, Any]) -> None:
     latencies = [p.latency_ms for p in some]
+    predicted = mark is MARKS["predicted"]
     figure.add_scatter(
         x=latencies,
         y=[p.accuracy for p in some],
         mode="markers",
         marker={"symbol": mark.symbol, "size": 9, "color": mark.color, "line": {"color": mark.color, "width": 1.5}},
         error_x=interval_bars(latencies, [p.low_ms for p in some], [p.high_ms for p in some], mark.color)
-        if intervals
+        if predicted
         else None,
         name=mark.name,
         hoverinfo="text",
         hovertext=[p.text for p in some],
+        **off,
     )
 
 
-def _add_expected(figure: go.Figure, expected: Sequence[PredictedPoint], budget: Budget) -> None:
+def _add_expected(figure: go.Figure, expected: Sequence[PredictedPoint], budget: Budget, off: dict[str, Any]) -> None:
     """Students that were not trained, with both intervals."""
     mark = MARKS["expected"]
     latencies, accuracies = [p.latency.latency_ms for p in expected], [p.accuracy_validation for p in expected]
@@ -164,63 +135,60 @@ def _add_expected(figure: go.Figure, expected: Sequence[PredictedPoint], budget:
             )
             for p in expected
         ],
+        **off,
     )
 
 
-def _mark_winner(figure: go.Figure, result: BuildResult) -> None:
-    """A ring round the shipped student's own point, if it was measured."""
-    artifact, trial = winning_artifact(result), winning_trial(result)
-    if artifact is None or trial is None:
+def _add_teacher(figure: go.Figure, placed: Placed, result: BuildResult) -> None:
+    """The teacher's point; where that lies beyond the axis, also a word at the edge."""
+    teacher, teacher_ms, percentile = result.teacher, placed.teacher_ms, result.budget.percentile
+    if teacher_ms is None:
         return
-    for scheme in trial.schemes:
-        accuracy = _accuracy(trial, scheme)
-        if scheme.artifact.sha256 == artifact.sha256 and isinstance(scheme.latency, MeasuredLatency) and accuracy:
-            figure.add_scatter(
-                x=[provable_ms(scheme, goal_of(result))],
-                y=[accuracy[0]],
-                mode="markers+text",
-                marker={"symbol": "circle-open", "size": 19, "color": "var(--student)", "line": {"width": 2}},
-                text=["student"],
-                textposition="top center",
-                textfont={"color": "var(--student)"},
-                name="the student that ships",
-                hoverinfo="skip",
-            )
-
-
-def _points(trial: Trial, result: BuildResult) -> Iterable[_Point]:
-    measured, goal, percentile = False, goal_of(result), result.budget.percentile
-    for scheme in trial.schemes:
-        accuracy = _accuracy(trial, scheme)
-        if not isinstance(scheme.latency, MeasuredLatency) or accuracy is None:
-            continue
-        measured = True
-        latency_ms = provable_ms(scheme, goal)
-        precision = f"{scheme.scheme.label}{f', dropped: {scheme.dropped}' if scheme.dropped else ''}"
-        text = trial_hover(
-            trial,
-            precision,
-            f"{percentile} {goal.budget.in_its_unit(latency_ms)}, {'not proven' if scheme.disproven else 'measured'}",
-            f"validation accuracy {validation_text(accuracy[0], result.data.validation)}, {accuracy[1]}",
+    figure.add_scatter(
+        x=[teacher_ms],
+        y=[teacher.accuracy_validation],
+        mode="markers+text",
+        marker={"symbol": "diamond", "size": 12, "color": "var(--teacher)"},
+        text=["teacher"],
+        textposition="bottom left",
+        textfont={"color": "var(--teacher)"},
+        name="teacher, measured",
+        hoverinfo="text",
+        hovertext=hover_text(
+            f"teacher {teacher.name}",
+            f"{teacher.parameters:,} parameters, {teacher.resolution} px",
+            f"{percentile} {format_ms(teacher_ms)} beside the anchor, in {measured_in(teacher.latency)}, fp32",
+            f"validation accuracy {validation_text(teacher.accuracy_validation, result.data.validation)}",
+        ),
+    )
+    low_ms, high_ms = placed.view.latencies_ms
+    if not low_ms <= teacher_ms <= high_ms:
+        after = teacher_ms > high_ms
+        told = f"teacher at {result.budget.figure(teacher_ms)}"
+        figure.add_annotation(
+            x=1 if after else 0,
+            xref="paper",
+            xanchor="right" if after else "left",
+            y=teacher.accuracy_validation,
+            yanchor="bottom",
+            text=f"{told} →" if after else f"← {told}",
+            showarrow=False,
+            font={"color": "var(--teacher)"},
         )
-        kind = "dropped" if scheme.dropped else "unproven" if scheme.disproven else trial.state
-        yield _Point(kind, latency_ms, accuracy[0], text, latency_ms, latency_ms)
-    predicted = trial.predicted
-    if measured or not isinstance(predicted, PredictedLatency) or predicted.percentile != percentile or not trial.rungs:
+
+
+def _mark_winner(figure: go.Figure, placed: Placed) -> None:
+    """A ring round the shipped student's own point, if it was measured."""
+    if placed.winner is None:
         return
-    accuracy_torch = trial.rungs[-1].accuracy_validation
-    text = trial_hover(
-        trial,
-        "not measured",
-        f"predicted {prediction_text(predicted, goal.budget)}",
-        f"validation accuracy {validation_text(accuracy_torch, result.data.validation)}, torch model",
+    figure.add_scatter(
+        x=[placed.winner[0]],
+        y=[placed.winner[1]],
+        mode="markers+text",
+        marker={"symbol": "circle-open", "size": 19, "color": "var(--student)", "line": {"width": 2}},
+        text=["student"],
+        textposition="top center",
+        textfont={"color": "var(--student)"},
+        name="the student that ships",
+        hoverinfo="skip",
     )
-    yield _Point("predicted", predicted.latency_ms, accuracy_torch, text, predicted.low_ms, predicted.high_ms)
-
-
-def _accuracy(trial: Trial, scheme: SchemeResult) -> tuple[float, str] | None:
-    """Validation accuracy to place a measured file at, and whose it is: the file's own, or the torch model's where the file
-    could not be run."""
-    if isinstance(scheme.verification, Verified):
-        return scheme.verification.accuracy_validation, "the file itself"
-    return (trial.rungs[-1].accuracy_validation, "torch model; the file could not be run") if trial.rungs else None

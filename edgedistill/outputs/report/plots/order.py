@@ -12,7 +12,8 @@ from edgedistill.documents.results import BuildResult
 from edgedistill.outputs.explain.limits import Judge, trained_out
 from edgedistill.outputs.explain.shown import validation_text
 from edgedistill.outputs.explain.winner import winning_file, winning_trial
-from edgedistill.outputs.report.plots.style import AXIS, MARKS, interval_bars, new_figure, time_axis, trial_hover
+from edgedistill.outputs.report.plots.axes import time_axis
+from edgedistill.outputs.report.plots.style import AXIS, MARKS, interval_bars, new_figure, trial_hover
 from edgedistill.outputs.report.verdict import prediction_text
 from edgedistill.selection.goal import provable_ms
 

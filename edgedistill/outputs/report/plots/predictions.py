@@ -10,15 +10,8 @@ from edgedistill.base.units import format_percent
 from edgedistill.documents.results import BuildResult
 from edgedistill.documents.specs import Budget
 from edgedistill.outputs.explain.predictions import PredictionPair, prediction_pairs
-from edgedistill.outputs.report.plots.style import (
-    Mark,
-    interval_bars,
-    new_figure,
-    shown_range,
-    time_axis,
-    time_range,
-    trial_hover,
-)
+from edgedistill.outputs.report.plots.axes import shown_range, time_axis, time_range
+from edgedistill.outputs.report.plots.style import Mark, interval_bars, new_figure, trial_hover
 from edgedistill.outputs.report.verdict import prediction_text
 
 _HELD = Mark("interval held the measurement", "circle", "var(--student)")

@@ -1,4 +1,4 @@
-"""What the plots share: look, axes, marks, hover texts.
+"""What the plots share: look, marks, hover texts.
 
 Colours are the style sheet's variables (`var(--student)`), which the page resolves for the light or the dark scheme. Every
 text that is not ours is escaped, since Plotly reads a kind of HTML.
@@ -6,7 +6,6 @@ text that is not ours is escaped, since Plotly reads a kind of HTML.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
@@ -26,7 +25,6 @@ STATES = {
     "over_budget": "rejected",
     "failed": "failed",
 }
-_LOG_FROM_RATIO = 6.0
 _HOVER_WIDTH = 46
 
 
@@ -51,7 +49,7 @@ MARKS = {
 }
 
 
-AXIS = {
+AXIS: dict[str, Any] = {
     "gridcolor": "var(--grid)",
     "linecolor": "var(--line)",
     "zeroline": False,
@@ -111,51 +109,6 @@ def add_budget_line(figure: go.Figure, budget: Budget, at_ms: float, low: float,
     )
 
 
-def time_axis(
-    figure: go.Figure, latencies_ms: Sequence[float], title: str, axis: str = "xaxis", budget: Budget | None = None
-) -> bool:
-    """Make `axis`, by plotly's name, one of latency in ms, logarithmic where the values lie far apart. Where `budget` is a
-    share of the teacher's latency, the ticks tell such shares. Returns whether it is logarithmic."""
-    log = min(latencies_ms) > 0 and max(latencies_ms) / min(latencies_ms) > _LOG_FROM_RATIO
-    unit, unit_ms = "ms", 1.0
-    if budget is not None and budget.share_of_teacher is not None:
-        unit, unit_ms = "% of the teacher's", budget.latency_ms / (100 * budget.share_of_teacher)
-    settings: dict[str, Any] = {"title": {"text": f"{title}, {unit}{' (log scale)' if log else ''}"}}
-    if log:
-        settings["type"] = "log"
-    if log or unit != "ms":
-        low, high = (end / unit_ms for end in time_range(latencies_ms, log))
-        ticks = _log_ticks(low, high) if log else _even_ticks(low, high)
-        settings |= {"tickvals": [tick * unit_ms for tick in ticks], "ticktext": [f"{tick:g}" for tick in ticks]}
-    figure.update_layout({axis: settings})
-    return log
-
-
-def _log_ticks(low: float, high: float) -> list[float]:
-    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    return [digit * 10.0**decade for decade in decades for digit in (1, 2, 5)]
-
-
-def _even_ticks(low: float, high: float) -> list[float]:
-    """Four to eleven round numbers."""
-    size = 10.0 ** math.floor(math.log10(high - low))
-    step = next(part * size for part in (1, 0.5, 0.2) if high - low >= 4 * part * size)
-    return [step * number for number in range(math.ceil(low / step), math.floor(high / step) + 1)]
-
-
-def time_range(latencies_ms: Sequence[float], log: bool) -> tuple[float, float]:
-    low, high = min(latencies_ms), max(latencies_ms)
-    if log:
-        margin = (high / low) ** 0.06
-        return low / margin, high * margin
-    return max(0.0, low - 0.08 * (high - low or high)), high + 0.08 * (high - low or high)
-
-
-def shown_range(latencies_ms: Sequence[float], log: bool) -> list[float]:
-    """`time_range` as plotly takes it: exponents on a logarithmic axis."""
-    return [math.log10(end) if log else end for end in time_range(latencies_ms, log)]
-
-
 def interval_bars(
     values: Sequence[float], lows: Sequence[float], highs: Sequence[float], color: str, **drawn: float
 ) -> dict[str, Any]:
@@ -179,11 +132,6 @@ def joined(curves: Sequence[NDArray[np.float64]]) -> list[float | None]:
     for curve in curves:
         points += [*(float(f"{value:.7g}") for value in curve.tolist()), None]
     return points[:-1]
-
-
-def padded(low: float, high: float) -> tuple[float, float]:
-    margin = 0.08 * (high - low) or 0.01
-    return low - margin, high + margin
 
 
 def hover_text(first: str, *lines: str) -> str:

@@ -1,0 +1,56 @@
+"""What a build file names, before anything is loaded: what is missing or wrong there, told at once.
+
+Nothing here imports torch, and timm only where its source leaves a name open: a mistake in a build file is told at once.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from edgedistill.base.errors import Collected
+from edgedistill.data.content import require_folder
+from edgedistill.distill.start import start_of
+from edgedistill.distill.teachers.checkpoint_file import require_whole
+from edgedistill.distill.teachers.identity import find_module, require_weights
+from edgedistill.documents.build_file import BuildConfig, SpaceConfig, TeacherConfig
+from edgedistill.networks.families.registry import TIMM, families, installed
+from edgedistill.networks.timm_names import require_model
+
+
+def check_inputs(config: BuildConfig, base: Path) -> None:
+    """See that the data's folder, the teacher with its weights, and the families and weights of students are there, for a
+    build file that lies in the folder `base`. The data are not read. Raises InputError with all that is wrong."""
+    wrong = Collected()
+    with wrong:
+        if config.data.source != "digits" and config.data.path is not None:
+            require_folder(config.data.path, "the data folder")
+    _check_teacher(config.teacher, base, wrong)
+    _check_space(config.space, wrong)
+    wrong.raise_any()
+
+
+def _check_teacher(config: TeacherConfig, base: Path, wrong: Collected) -> None:
+    library, _, name = config.model.partition(":")
+    with wrong:
+        if library == "timm":
+            require_model(name, "[teacher] model")
+        else:
+            find_module(library, base)
+    with wrong:
+        require_weights(config)
+    with wrong:
+        if config.checkpoint is not None:
+            require_whole(config.checkpoint)
+
+
+def _check_space(config: SpaceConfig, wrong: Collected) -> None:
+    with wrong:
+        # Those of installed packages are loaded when they are needed: what they import may take long.
+        families([name for name in config.families if name not in installed().names])
+    for name in config.models:
+        with wrong:
+            require_model(name.removeprefix(TIMM), "[space] models")
+        with wrong:
+            start = start_of(config, name)
+            if start is not None and start.checkpoint is not None:
+                require_whole(start.checkpoint)
