@@ -22,8 +22,9 @@ from edgedistill.base.errors import TrialFailure
 from edgedistill.base.progress import Event, Note, StageFinished
 from edgedistill.base.store import Store, write_atomic
 from edgedistill.distill.teachers.view_store import ViewStore
-from edgedistill.documents.artifacts import MeasuredLatency, SchemeResult, TrainedStudent, Verified
+from edgedistill.documents.artifacts import SchemeResult, TrainedStudent, Verified
 from edgedistill.documents.build_file import load_config
+from edgedistill.documents.measurements import MeasuredLatency
 from edgedistill.documents.targets import load_target
 from edgedistill.formats import format_for
 from edgedistill.formats.running import test_accuracy

@@ -8,7 +8,8 @@ from edgedistill.base.arrays import Images
 from edgedistill.devices.base import run_pushed, sample
 from edgedistill.devices.local import LocalDevice
 from edgedistill.devices.session import MeasurementProtocol
-from edgedistill.documents.artifacts import CompiledArtifact, Profile
+from edgedistill.documents.artifacts import CompiledArtifact
+from edgedistill.documents.measurements import Profile
 from edgedistill.documents.targets import load_target
 from edgedistill.formats import format_for
 

@@ -35,7 +35,8 @@ from edgedistill.base.store import Store
 from edgedistill.commands.calibrate import CalibrationRequest, open_calibration
 from edgedistill.devices.local import pick_cpus
 from edgedistill.devices.stats import percentile_ms, ratio, resolves, spread
-from edgedistill.documents.artifacts import CompiledArtifact, Session
+from edgedistill.documents.artifacts import CompiledArtifact
+from edgedistill.documents.measurements import Session
 from edgedistill.documents.specs import Percentile, StudentSpec
 from edgedistill.documents.targets import load_target
 from edgedistill.pipeline.make import compiled, portable

@@ -12,8 +12,9 @@ from recorded_files import RecordedFiles
 from torch import nn
 
 from edgedistill.base.errors import TrialFailure
-from edgedistill.documents.artifacts import MeasuredLatency, Proof, SchemeResult, TrainedStudent
+from edgedistill.documents.artifacts import SchemeResult, TrainedStudent
 from edgedistill.documents.build_file import BuildConfig
+from edgedistill.documents.measurements import MeasuredLatency, Proof
 from edgedistill.documents.specs import Budget, Goal, Precision, StudentSpec, Target
 from edgedistill.networks.space import Candidate, enumerate_space
 from edgedistill.pipeline.bench import Source, Workbench

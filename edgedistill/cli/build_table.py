@@ -16,14 +16,8 @@ from edgedistill.base.errors import ExitCode
 from edgedistill.base.units import format_bytes, format_percent, format_seconds
 from edgedistill.cli import render
 from edgedistill.documents.answers import Plan, PlannedTarget, PlannedTeacher
-from edgedistill.documents.artifacts import (
-    Latency,
-    MeasuredLatency,
-    PredictedLatency,
-    Proof,
-    UnknownLatency,
-    Verified,
-)
+from edgedistill.documents.artifacts import Verified
+from edgedistill.documents.measurements import Latency, MeasuredLatency, PredictedLatency, Proof, UnknownLatency
 from edgedistill.documents.results import BuildIndex, BuildResult, Found, IndexEntry, SearchResult, SplitSizes
 from edgedistill.documents.specs import Budget, ComputedBy, Percentile
 from edgedistill.outputs.explain.shown import accuracy_text, latency_text, validation_text

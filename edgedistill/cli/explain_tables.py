@@ -11,8 +11,8 @@ from rich.text import Text
 from edgedistill.base.units import format_bytes, format_ms, format_percent
 from edgedistill.cli import render
 from edgedistill.cli.build_table import status_text
-from edgedistill.documents.artifacts import MeasuredLatency, UnknownLatency
 from edgedistill.documents.explanation import BudgetAnswer, ExplainResult, OperatorTimes, WinnerExplained
+from edgedistill.documents.measurements import MeasuredLatency, UnknownLatency
 from edgedistill.outputs.explain.shown import accuracy_text, compared_text, latency_text, validation_text
 from edgedistill.outputs.explain.words import (
     Row,

@@ -42,7 +42,7 @@ def print_profile(console: Console, result: ProfileResult) -> None:
     """Latency, memory and the dearest operators of a measured file."""
     from edgedistill.base.units import format_bytes, format_ms
     from edgedistill.cli import render
-    from edgedistill.documents.artifacts import MeasuredLatency, UnknownLatency
+    from edgedistill.documents.measurements import MeasuredLatency, UnknownLatency
     from edgedistill.documents.specs import Percentile
 
     render.line(console, result.path, style="bold")

@@ -18,7 +18,7 @@ from rich.text import Text
 
 from edgedistill.base.errors import printable
 from edgedistill.base.units import format_ms
-from edgedistill.documents.artifacts import Latency, MeasuredLatency, PredictedLatency
+from edgedistill.documents.measurements import Latency, MeasuredLatency, PredictedLatency
 from edgedistill.documents.specs import Frozen, Percentile
 from edgedistill.outputs.explain.shown import measured_in
 

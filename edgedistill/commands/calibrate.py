@@ -24,8 +24,8 @@ from edgedistill.devices.latency.model import choose_probes
 from edgedistill.devices.latency.operators import multiplying_share
 from edgedistill.devices.latency.profile import CalibrationRow, DeviceProfile, LeftOutError, Quantity, left_out_error
 from edgedistill.devices.latency.profiles import own_path
-from edgedistill.documents.artifacts import Environment, MeasuredLatency
 from edgedistill.documents.build_file import DataConfig, ExportConfig, SpaceConfig
+from edgedistill.documents.measurements import Environment, MeasuredLatency
 from edgedistill.documents.specs import Precision, QuantScheme, Target
 from edgedistill.documents.targets import load_target
 from edgedistill.networks.families.registry import TIMM

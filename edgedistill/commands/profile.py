@@ -16,8 +16,8 @@ from edgedistill.devices.base import run_pushed, sample
 from edgedistill.devices.session import MeasurementProtocol
 from edgedistill.devices.sessions import joined
 from edgedistill.devices.stats import anchor_latency, least_runs, measured_latency, percentile_ms, spread
-from edgedistill.documents.artifacts import Profile
 from edgedistill.documents.build_file import ProfileConfig
+from edgedistill.documents.measurements import Profile
 from edgedistill.documents.results import ProfileResult
 from edgedistill.documents.specs import Format, Percentile, Target
 from edgedistill.documents.targets import load_target

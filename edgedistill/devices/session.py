@@ -10,7 +10,8 @@ from typing import Annotated, Any, Protocol
 from pydantic import Field
 
 from edgedistill.base.errors import EdgedistillError
-from edgedistill.documents.artifacts import CompiledArtifact, Environment, OpTiming, Session
+from edgedistill.documents.artifacts import CompiledArtifact
+from edgedistill.documents.measurements import Environment, OpTiming, Session
 from edgedistill.documents.specs import Frozen, Target
 
 

@@ -11,7 +11,8 @@ import numpy as np
 from edgedistill.base.arrays import Images
 from edgedistill.base.errors import TrialFailure
 from edgedistill.devices.session import MeasurementProtocol, SessionJob
-from edgedistill.documents.artifacts import CompiledArtifact, Profile
+from edgedistill.documents.artifacts import CompiledArtifact
+from edgedistill.documents.measurements import Profile
 
 
 def profile_file(

@@ -9,7 +9,7 @@ from datetime import datetime
 
 import numpy as np
 
-from edgedistill.documents.artifacts import MeasuredLatency, Moment, Percentiles, Profile, RelativeLatency, Session
+from edgedistill.documents.measurements import MeasuredLatency, Moment, Percentiles, Profile, RelativeLatency, Session
 from edgedistill.documents.specs import Percentile
 
 RUNS_BEYOND = 20

@@ -10,7 +10,8 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from edgedistill.base.units import format_bytes, format_ms, format_percent
-from edgedistill.documents.artifacts import Fraction, Latency, OpTiming, PredictedLatency, Proof
+from edgedistill.documents.artifacts import Fraction
+from edgedistill.documents.measurements import Latency, OpTiming, PredictedLatency, Proof
 from edgedistill.documents.results import Constraint, StudentSummary
 from edgedistill.documents.specs import Budget, Frozen, Objective, Percentile, Precision, StudentSpec
 

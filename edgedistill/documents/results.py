@@ -9,19 +9,15 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from edgedistill.documents.artifacts import (
+from edgedistill.documents.artifacts import Fallbacks, Fraction, Parity, Trial, Verification
+from edgedistill.documents.measurements import (
     Environment,
-    Fallbacks,
-    Fraction,
     Latency,
     Moment,
     OpTiming,
-    Parity,
     Percentiles,
     PredictedLatency,
     Proof,
-    Trial,
-    Verification,
 )
 from edgedistill.documents.specs import (
     Budget,

@@ -12,14 +12,8 @@ from edgedistill.base.arrays import Images, Logits
 from edgedistill.base.errors import Problem, UnsupportedError
 from edgedistill.base.store import file_sha256, size_bytes, tool_version
 from edgedistill.devices.session import MeasurementProtocol
-from edgedistill.documents.artifacts import (
-    CompiledArtifact,
-    ExportedModel,
-    Fallbacks,
-    Inspection,
-    Profile,
-    TensorSignature,
-)
+from edgedistill.documents.artifacts import CompiledArtifact, ExportedModel, Fallbacks, Inspection, TensorSignature
+from edgedistill.documents.measurements import Profile
 from edgedistill.documents.specs import ComputedBy, Contract, Delegate, Format, QuantScheme, Target
 
 if TYPE_CHECKING:

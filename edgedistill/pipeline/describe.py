@@ -13,7 +13,8 @@ from edgedistill.base.intervals import lower_bound, resolves_loss, resolves_shar
 from edgedistill.base.store import tool_version
 from edgedistill.base.units import format_ms, format_percent
 from edgedistill.base.versions import BUILD_TOOLS, __version__
-from edgedistill.documents.artifacts import MeasuredLatency, Proof, Trial, Verified, answers_of
+from edgedistill.documents.artifacts import Trial, Verified, answers_of
+from edgedistill.documents.measurements import MeasuredLatency, Proof
 from edgedistill.documents.results import (
     AccuracyLimit,
     Constraint,

@@ -24,12 +24,11 @@ from edgedistill.documents.artifacts import (
     Inspected,
     LadderRung,
     SchemeResult,
-    StandIn,
-    UnknownLatency,
     Verification,
     Verified,
     answers_of,
 )
+from edgedistill.documents.measurements import StandIn, UnknownLatency
 from edgedistill.documents.specs import Format, Precision, QuantScheme
 from edgedistill.formats import format_for
 from edgedistill.formats.running import verify

@@ -11,8 +11,9 @@ from edgedistill.devices.latency.operators import multiplying_share
 from edgedistill.devices.latency.profiles import find_profile
 from edgedistill.devices.proof import aim
 from edgedistill.distill.teachers.view_store import ViewStore
-from edgedistill.documents.artifacts import MeasuredLatency, Proof, SchemeResult, TrainedStudent
+from edgedistill.documents.artifacts import SchemeResult, TrainedStudent
 from edgedistill.documents.build_file import SearchConfig
+from edgedistill.documents.measurements import MeasuredLatency, Proof
 from edgedistill.documents.specs import Budget, Goal, Precision
 from edgedistill.networks.space import Candidate
 from edgedistill.pipeline.bench import Workbench

@@ -32,14 +32,8 @@ from edgedistill.devices.stats import (
     resolves,
     spread,
 )
-from edgedistill.documents.artifacts import (
-    CompiledArtifact,
-    Latency,
-    Profile,
-    Proof,
-    Session,
-    UnknownLatency,
-)
+from edgedistill.documents.artifacts import CompiledArtifact
+from edgedistill.documents.measurements import Latency, Profile, Proof, Session, UnknownLatency
 from edgedistill.documents.specs import Budget, Contract, Percentile, Precision, QuantScheme, StudentSpec
 from edgedistill.formats import format_for
 from edgedistill.networks.build import build_student

@@ -8,8 +8,9 @@ from edgedistill.base.errors import UnreachableError
 from edgedistill.base.store import Store
 from edgedistill.devices.attach import attach
 from edgedistill.devices.base import Device
-from edgedistill.documents.artifacts import CompiledArtifact, Percentiles
+from edgedistill.documents.artifacts import CompiledArtifact
 from edgedistill.documents.build_file import BuildConfig, ProfileConfig
+from edgedistill.documents.measurements import Percentiles
 from edgedistill.documents.specs import Format, Percentile, Target
 from edgedistill.formats import format_for, measured_by_agent
 

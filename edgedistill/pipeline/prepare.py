@@ -19,15 +19,9 @@ from edgedistill.data.preprocessing import channel_statistics
 from edgedistill.devices.latency.model import prior_from_published
 from edgedistill.distill.teachers.teacher import Teacher
 from edgedistill.distill.teachers.view_store import STAGE, ViewStore
-from edgedistill.documents.artifacts import (
-    CompiledArtifact,
-    Latency,
-    MeasuredLatency,
-    Profile,
-    UnknownLatency,
-    Verified,
-)
+from edgedistill.documents.artifacts import CompiledArtifact, Verified
 from edgedistill.documents.build_file import BuildConfig
+from edgedistill.documents.measurements import Latency, MeasuredLatency, Profile, UnknownLatency
 from edgedistill.documents.specs import Budget, BudgetRequest, Format, Precision, QuantScheme, Target
 from edgedistill.formats import SHIPPED
 from edgedistill.networks.deploy import deploy

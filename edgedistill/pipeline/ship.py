@@ -11,18 +11,14 @@ from dataclasses import dataclass, field
 from edgedistill.base.errors import MissingDependencyError, TrialFailure, UnsupportedError
 from edgedistill.base.units import format_percent
 from edgedistill.distill.teachers.view_store import ViewStore
-from edgedistill.documents.artifacts import (
-    CompiledArtifact,
-    ExportedModel,
-    Inspected,
+from edgedistill.documents.artifacts import CompiledArtifact, ExportedModel, Inspected, SchemeResult, Verified
+from edgedistill.documents.measurements import (
     Latency,
     MeasuredLatency,
     PredictedLatency,
     Profile,
     Proof,
-    SchemeResult,
     UnknownLatency,
-    Verified,
 )
 from edgedistill.documents.results import Dropped
 from edgedistill.documents.specs import Format, Goal, Precision, QuantScheme

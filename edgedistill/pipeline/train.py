@@ -17,9 +17,7 @@ from edgedistill.distill.teachers.view_store import ViewStore
 from edgedistill.distill.train import Lessons, load_student, read_trained, train_student
 from edgedistill.distill.under_rounding import WEIGHTS as TUNED
 from edgedistill.distill.under_rounding import tune
-from edgedistill.documents.artifacts import (
-    TrainedStudent,
-)
+from edgedistill.documents.artifacts import TrainedStudent
 from edgedistill.documents.specs import QuantScheme, StudentSpec
 from edgedistill.networks.build import build_student
 from edgedistill.networks.deploy import deploy

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 
 from edgedistill.base.units import format_bytes, format_percent
-from edgedistill.documents.artifacts import MeasuredLatency, SchemeResult, Verified, answers_of
+from edgedistill.documents.artifacts import SchemeResult, Verified, answers_of
+from edgedistill.documents.measurements import MeasuredLatency
 from edgedistill.documents.specs import Goal, Objective
 
 

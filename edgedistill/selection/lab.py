@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from edgedistill.base.errors import TrialFailure
-from edgedistill.documents.artifacts import MeasuredLatency, Proof, SchemeResult, TrainedStudent
+from edgedistill.documents.artifacts import SchemeResult, TrainedStudent
+from edgedistill.documents.measurements import MeasuredLatency, Proof
 from edgedistill.documents.specs import Budget, Precision, StudentSpec
 from edgedistill.networks.space import Candidate
 

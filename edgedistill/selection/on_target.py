@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from edgedistill.devices.latency.model import Row, choose_probes
 from edgedistill.devices.proof import aim, spread_of
-from edgedistill.documents.artifacts import Proof
+from edgedistill.documents.measurements import Proof
 from edgedistill.documents.specs import Goal, Percentile
 from edgedistill.networks.space import Candidate
 from edgedistill.selection.expectations import Aim, Expectations, Measurements, Prospect

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice, zip_longest
 
-from edgedistill.documents.artifacts import Latency, PredictedLatency, UnknownLatency
+from edgedistill.documents.measurements import Latency, PredictedLatency, UnknownLatency
 from edgedistill.networks.space import Candidate
 from edgedistill.selection.expectations import Prospect
 from edgedistill.selection.quality import QualityModel

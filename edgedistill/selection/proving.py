@@ -11,7 +11,8 @@ from itertools import product
 from edgedistill.base.errors import TrialFailure
 from edgedistill.base.units import format_percent
 from edgedistill.devices.proof import FINALISTS, aim
-from edgedistill.documents.artifacts import Proof, SchemeResult
+from edgedistill.documents.artifacts import SchemeResult
+from edgedistill.documents.measurements import Proof
 from edgedistill.selection.goal import comparable_ms, validation_accuracy
 from edgedistill.selection.on_target import OnTarget
 from edgedistill.selection.record import Record

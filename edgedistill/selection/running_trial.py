@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from edgedistill.documents.artifacts import Proof, Rung, SchemeResult, TrainedStudent, Trial
+from edgedistill.documents.artifacts import Rung, SchemeResult, TrainedStudent, Trial
+from edgedistill.documents.measurements import Proof
 from edgedistill.documents.specs import Goal, Objective
 from edgedistill.selection.goal import comparable_ms, misses, validation_accuracy, within_margin
 from edgedistill.selection.propose import Proposal

@@ -24,7 +24,8 @@ from dataclasses import dataclass, field
 from edgedistill.base.errors import TrialFailure
 from edgedistill.base.units import format_percent
 from edgedistill.devices.latency.model import Row
-from edgedistill.documents.artifacts import PredictedLatency, Proof, Rung, Trial
+from edgedistill.documents.artifacts import Rung, Trial
+from edgedistill.documents.measurements import PredictedLatency, Proof
 from edgedistill.documents.results import PredictedPoint
 from edgedistill.documents.specs import Goal, Objective, Precision
 from edgedistill.networks.space import Candidate

@@ -31,7 +31,8 @@ from edgedistill.devices.base import run_pushed, sample
 from edgedistill.devices.local import LocalDevice
 from edgedistill.devices.session import MeasurementProtocol, NotRunnableError
 from edgedistill.devices.stats import ratio
-from edgedistill.documents.artifacts import CompiledArtifact, ExportedModel, Inspection, Profile
+from edgedistill.documents.artifacts import CompiledArtifact, ExportedModel, Inspection
+from edgedistill.documents.measurements import Profile
 from edgedistill.documents.specs import Contract, Format, Percentile, Precision, QuantScheme, Target
 from edgedistill.formats import format_for
 from edgedistill.formats.format import Conversion, ModelFormat, Opened

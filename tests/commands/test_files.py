@@ -23,8 +23,8 @@ from edgedistill.base.errors import InputError
 from edgedistill.cli.app import run
 from edgedistill.commands.examine import evaluate
 from edgedistill.documents.answers import ExportResult, InspectResult, RunResult, VerifyResult
-from edgedistill.documents.artifacts import MeasuredLatency
 from edgedistill.documents.build_file import ProfileConfig
+from edgedistill.documents.measurements import MeasuredLatency
 from edgedistill.documents.results import ProfileResult
 from edgedistill.documents.specs import Format
 

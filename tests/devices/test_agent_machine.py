@@ -16,7 +16,7 @@ from edgedistill.base.machine import allowed_cpus
 from edgedistill.devices import local
 from edgedistill.devices.agent import agent_machine
 from edgedistill.devices.local import pick_cpus
-from edgedistill.documents.artifacts import Core, Moment
+from edgedistill.documents.measurements import Core, Moment
 
 CPU = "/sys/devices/system/cpu/cpu"
 

@@ -22,8 +22,8 @@ from edgedistill.devices.base import SessionFailure
 from edgedistill.devices.local import LocalDevice
 from edgedistill.devices.session import SessionJob
 from edgedistill.devices.stats import ratio
-from edgedistill.documents.artifacts import MeasuredLatency
 from edgedistill.documents.build_file import ProfileConfig
+from edgedistill.documents.measurements import MeasuredLatency
 from edgedistill.documents.specs import Format, Percentile
 from edgedistill.documents.targets import load_target
 from edgedistill.formats import format_for

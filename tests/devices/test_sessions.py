@@ -13,7 +13,7 @@ from factories import make_artifact, make_environment, make_profile, make_sessio
 from edgedistill.base.errors import TrialFailure
 from edgedistill.devices.session import MeasurementProtocol, SessionJob, SessionReport
 from edgedistill.devices.sessions import joined, profile_file, take_session
-from edgedistill.documents.artifacts import Environment, OpTiming, Session
+from edgedistill.documents.measurements import Environment, OpTiming, Session
 from edgedistill.documents.specs import Format, Precision, Target
 
 TARGET = Target(

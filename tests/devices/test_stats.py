@@ -24,7 +24,7 @@ from edgedistill.devices.stats import (
     resolves,
     spread,
 )
-from edgedistill.documents.artifacts import Moment, Percentiles, Session
+from edgedistill.documents.measurements import Moment, Percentiles, Session
 from edgedistill.documents.specs import Percentile
 
 ANCHOR_MS = Percentiles(p50=2.0, p95=3.0, p99=4.0)

@@ -9,8 +9,8 @@ import pytest
 
 import edgedistill as api
 from edgedistill.data.fingerprint import IDX_FILES, idx_files
-from edgedistill.documents.artifacts import MeasuredLatency
 from edgedistill.documents.build_file import load_config
+from edgedistill.documents.measurements import MeasuredLatency
 from edgedistill.documents.targets import load_target, target_names
 from edgedistill.outputs.package.package import verify_package
 

@@ -14,7 +14,8 @@ from edgedistill.base.arrays import Images, Logits
 from edgedistill.base.errors import Problem, TrialFailure
 from edgedistill.base.intervals import compare, pack
 from edgedistill.devices.session import MeasurementProtocol, NotRunnableError
-from edgedistill.documents.artifacts import CompiledArtifact, ExportedModel, Inspected, Inspection, Profile, Verified
+from edgedistill.documents.artifacts import CompiledArtifact, ExportedModel, Inspected, Inspection, Verified
+from edgedistill.documents.measurements import Profile
 from edgedistill.documents.specs import ComputedBy, Format, Precision, Target
 from edgedistill.formats import running as verification
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import edgedistill
-from edgedistill.documents.artifacts import MeasuredLatency
+from edgedistill.documents.measurements import MeasuredLatency
 from edgedistill.outputs.package.package import verify_package
 
 pytest.importorskip("onnxruntime")

@@ -15,7 +15,7 @@ from null_format import NullFormat
 
 import edgedistill as api
 from edgedistill.base.store import file_sha256
-from edgedistill.documents.artifacts import Profile
+from edgedistill.documents.measurements import Profile
 from edgedistill.documents.results import BuildResult
 from edgedistill.pipeline.build import OCCASION
 
@@ -24,7 +24,7 @@ NULL_TARGET = Path(__file__).with_name("null.toml")
 # On the null device no clock runs: sessions are dated here, so that one proof can be told from another.
 DATED = """
 from datetime import UTC, datetime
-from edgedistill.documents.artifacts import Moment
+from edgedistill.documents.measurements import Moment
 from null_format import NullFormat
 def profile(self, artifact, inputs, protocol, real=NullFormat.profile):
     found = real(self, artifact, inputs, protocol)

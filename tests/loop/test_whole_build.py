@@ -15,7 +15,8 @@ from edgedistill.base.store import file_sha256
 from edgedistill.base.units import format_ms
 from edgedistill.devices.proof import ProofPlan, aim
 from edgedistill.devices.stats import measured_latency, percentile_ms, ratio
-from edgedistill.documents.artifacts import MeasuredLatency, Profile, TrainedStudent, Trial, UnknownLatency, answers_of
+from edgedistill.documents.artifacts import TrainedStudent, Trial, answers_of
+from edgedistill.documents.measurements import MeasuredLatency, Profile, UnknownLatency
 from edgedistill.documents.results import BuildResult
 from edgedistill.documents.specs import Percentile, ProofLevel, StudentSpec
 from edgedistill.outputs.package.package import verify_package

@@ -11,7 +11,7 @@ import jsonschema
 import pytest
 from pydantic import ValidationError
 
-from edgedistill.documents.artifacts import MeasuredLatency, PredictedLatency
+from edgedistill.documents.measurements import MeasuredLatency, PredictedLatency
 from edgedistill.documents.results import ProfileResult
 from edgedistill.documents.specs import Format, Percentile, Precision, Target
 from edgedistill.outputs import schemas

@@ -13,19 +13,9 @@ from factories import make_artifact, make_proof
 from edgedistill.base.intervals import lower_bound
 from edgedistill.base.units import format_percent
 from edgedistill.devices.proof import aim
-from edgedistill.documents.artifacts import (
-    Inspected,
-    MeasuredLatency,
-    Parity,
-    Percentiles,
-    Proof,
-    RelativeLatency,
-    SchemeResult,
-    Trial,
-    UnknownLatency,
-    Verified,
-)
+from edgedistill.documents.artifacts import Inspected, Parity, SchemeResult, Trial, Verified
 from edgedistill.documents.build_file import BuildConfig
+from edgedistill.documents.measurements import MeasuredLatency, Percentiles, Proof, RelativeLatency, UnknownLatency
 from edgedistill.documents.results import AccuracyLimit, LatencyLimit, MemoryLimit, ScaleSummary, SizeLimit
 from edgedistill.documents.specs import Budget, Goal, Percentile, Precision, QuantScheme, StudentSpec
 from edgedistill.pipeline.describe import Finding, _budget_that_would_do, _constraints, _earlier, _notes, _verdict

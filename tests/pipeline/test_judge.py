@@ -11,17 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgedistill.base.intervals import pack
-from edgedistill.documents.artifacts import (
-    CompiledArtifact,
-    Inspected,
-    LadderRung,
-    Parity,
-    SchemeResult,
-    StandIn,
-    UnknownLatency,
-    Verified,
-)
+from edgedistill.documents.artifacts import CompiledArtifact, Inspected, LadderRung, Parity, SchemeResult, Verified
 from edgedistill.documents.build_file import BuildConfig
+from edgedistill.documents.measurements import StandIn, UnknownLatency
 from edgedistill.documents.specs import Format, Precision, QuantScheme
 from edgedistill.documents.targets import load_target
 from edgedistill.pipeline import judge as realise

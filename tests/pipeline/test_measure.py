@@ -18,19 +18,9 @@ from edgedistill.base.store import Store
 from edgedistill.data.synthetic import synthetic_dataset
 from edgedistill.devices.proof import CONFIDENCE, HEADROOM, ProofPlan
 from edgedistill.devices.session import MeasurementProtocol, NotRunnableError
-from edgedistill.documents.artifacts import (
-    CompiledArtifact,
-    Inspected,
-    MeasuredLatency,
-    Moment,
-    Percentiles,
-    Profile,
-    Proof,
-    SchemeResult,
-    TrainedStudent,
-    UnknownLatency,
-)
+from edgedistill.documents.artifacts import CompiledArtifact, Inspected, SchemeResult, TrainedStudent
 from edgedistill.documents.build_file import BuildConfig
+from edgedistill.documents.measurements import MeasuredLatency, Moment, Percentiles, Profile, Proof, UnknownLatency
 from edgedistill.documents.specs import Budget, Format, Percentile, Precision, ProofLevel, StudentSpec, Target
 from edgedistill.pipeline import measure as measuring
 from edgedistill.pipeline.bench import Data, Source, Workbench

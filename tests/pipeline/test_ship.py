@@ -10,7 +10,8 @@ from factories import make_proof
 from made_up_lab import made_file
 
 from edgedistill.base.errors import Problem, UnsupportedError
-from edgedistill.documents.artifacts import PredictedLatency, SchemeResult, UnknownLatency
+from edgedistill.documents.artifacts import SchemeResult
+from edgedistill.documents.measurements import PredictedLatency, UnknownLatency
 from edgedistill.documents.specs import Budget, Format, Goal, Percentile, Precision, QuantScheme
 from edgedistill.pipeline import ship as winner_files
 from edgedistill.pipeline.judge import Chosen

@@ -12,7 +12,7 @@ from made_up_lab import MadeUpLab, made_candidate
 from made_up_search import BUDGET
 
 from edgedistill.devices.proof import aim
-from edgedistill.documents.artifacts import MeasuredLatency, Percentiles, RelativeLatency
+from edgedistill.documents.measurements import MeasuredLatency, Percentiles, RelativeLatency
 from edgedistill.documents.specs import Budget, Goal, Percentile, Precision
 from edgedistill.selection.lab import Figures
 from edgedistill.selection.on_target import ENOUGH_TAILS, OnTarget

@@ -13,7 +13,8 @@ from made_up_lab import PLAN, MadeUpLab, answering_file, made_candidate, made_fi
 from edgedistill.base.errors import TrialFailure
 from edgedistill.devices.latency.model import Row
 from edgedistill.devices.proof import FINALISTS
-from edgedistill.documents.artifacts import Proof, Rung, SchemeResult, UnknownLatency
+from edgedistill.documents.artifacts import Rung, SchemeResult
+from edgedistill.documents.measurements import Proof, UnknownLatency
 from edgedistill.documents.specs import Budget, Goal, Objective, Percentile, Precision, StudentSpec
 from edgedistill.networks.space import Candidate
 from edgedistill.selection.on_target import OnTarget

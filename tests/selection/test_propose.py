@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from edgedistill.devices.latency.model import LatencyModel
-from edgedistill.documents.artifacts import PredictedLatency, UnknownLatency
+from edgedistill.documents.measurements import PredictedLatency, UnknownLatency
 from edgedistill.documents.specs import Percentile, Precision
 from edgedistill.networks.space import Candidate
 from edgedistill.selection.expectations import Aim, Expectation, Expectations, Prospect

@@ -20,7 +20,8 @@ from optuna.trial import TrialState
 
 from edgedistill.base.errors import TrialFailure
 from edgedistill.devices.proof import FINALISTS, HEADROOM
-from edgedistill.documents.artifacts import Proof, SchemeResult, TrainedStudent
+from edgedistill.documents.artifacts import SchemeResult, TrainedStudent
+from edgedistill.documents.measurements import Proof
 from edgedistill.documents.specs import Budget, Goal, Objective, Precision
 from edgedistill.selection.goal import misses, provable_ms
 from edgedistill.selection.running_trial import Finalist, in_order

@@ -17,7 +17,8 @@ from optuna.storages.journal import JournalFileBackend
 
 from edgedistill.base.errors import TrialFailure
 from edgedistill.devices.latency.model import LatencyModel, prior_from_published
-from edgedistill.documents.artifacts import PredictedLatency, Proof, SchemeResult, UnknownLatency
+from edgedistill.documents.artifacts import SchemeResult
+from edgedistill.documents.measurements import PredictedLatency, Proof, UnknownLatency
 from edgedistill.documents.specs import Budget, Goal, Objective, Percentile, Precision
 from edgedistill.documents.targets import load_target
 from edgedistill.networks.space import Candidate

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from edgedistill.documents.artifacts import CompiledArtifact, Environment, Profile, Proof, Session
+from edgedistill.documents.artifacts import CompiledArtifact
+from edgedistill.documents.measurements import Environment, Profile, Proof, Session
 from edgedistill.documents.specs import Format, Percentile, Precision, QuantScheme, Target
 
 

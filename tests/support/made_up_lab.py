@@ -12,7 +12,8 @@ from factories import make_artifact, make_proof
 from edgedistill.base.errors import TrialFailure
 from edgedistill.base.intervals import pack
 from edgedistill.devices.proof import ProofPlan
-from edgedistill.documents.artifacts import MeasuredLatency, Parity, Proof, SchemeResult, TrainedStudent, Verified
+from edgedistill.documents.artifacts import Parity, SchemeResult, TrainedStudent, Verified
+from edgedistill.documents.measurements import MeasuredLatency, Proof
 from edgedistill.documents.specs import Budget, Precision, ProofLevel, QuantScheme, StudentSpec
 from edgedistill.networks.space import Candidate
 from edgedistill.networks.structure import OperationKind, Structure, Totals

@@ -8,7 +8,8 @@ from typing import Any
 
 from made_up_lab import MadeUpLab, made_candidate, made_student
 
-from edgedistill.documents.artifacts import Rung, SchemeResult, UnknownLatency
+from edgedistill.documents.artifacts import Rung, SchemeResult
+from edgedistill.documents.measurements import UnknownLatency
 from edgedistill.documents.specs import Budget, Goal, Percentile
 from edgedistill.networks.space import Candidate
 from edgedistill.selection.on_target import OnTarget

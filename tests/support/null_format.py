@@ -24,16 +24,8 @@ from edgedistill.base.arrays import Images, Logits
 from edgedistill.base.errors import Problem, UnsupportedError
 from edgedistill.base.store import digest, file_sha256, size_bytes, tool_version, write_atomic
 from edgedistill.devices.session import MeasurementProtocol
-from edgedistill.documents.artifacts import (
-    CompiledArtifact,
-    Environment,
-    ExportedModel,
-    Inspection,
-    OpTiming,
-    Profile,
-    Session,
-    TensorSignature,
-)
+from edgedistill.documents.artifacts import CompiledArtifact, ExportedModel, Inspection, TensorSignature
+from edgedistill.documents.measurements import Environment, OpTiming, Profile, Session
 from edgedistill.documents.specs import ComputedBy, Contract, Format, Precision, QuantScheme, Target
 from edgedistill.formats.format import Conversion, ModelFormat
 from edgedistill.networks.structure import structure_of

@@ -28,16 +28,8 @@ from realistic_parts import (
 )
 
 from edgedistill.base.intervals import wilson_interval
-from edgedistill.documents.artifacts import (
-    MeasuredLatency,
-    Parity,
-    Percentiles,
-    PredictedLatency,
-    Proof,
-    Trial,
-    UnknownLatency,
-    Verified,
-)
+from edgedistill.documents.artifacts import Parity, Trial, Verified
+from edgedistill.documents.measurements import MeasuredLatency, Percentiles, PredictedLatency, Proof, UnknownLatency
 from edgedistill.documents.results import (
     BuildResult,
     Dropped,

@@ -14,24 +14,26 @@ import factories
 from edgedistill.base.intervals import pack, wilson_interval
 from edgedistill.documents.artifacts import (
     CompiledArtifact,
+    Inspected,
+    Parity,
+    Rung,
+    SchemeResult,
+    Trial,
+    Verification,
+    Verified,
+)
+from edgedistill.documents.measurements import (
     Core,
     Environment,
-    Inspected,
     Latency,
     MeasuredLatency,
     Moment,
     OpTiming,
-    Parity,
     PredictedLatency,
     Profile,
     Proof,
-    Rung,
-    SchemeResult,
     Session,
-    Trial,
     UnknownLatency,
-    Verification,
-    Verified,
 )
 from edgedistill.documents.results import (
     PredictedPoint,

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from edgedistill.documents.artifacts import OpTiming
+from edgedistill.documents.measurements import OpTiming
 
 # Operators in the words of ONNX Runtime (its fused and quantised ones too), LiteRT, and ExecuTorch with XNNPACK.
 _MULTIPLYING = re.compile(

@@ -19,7 +19,8 @@ from edgedistill.base.store import write_atomic
 from edgedistill.devices.latency.law import MIN_ROWS, Learnt
 from edgedistill.devices.latency.memory import BytesModel
 from edgedistill.devices.latency.model import LatencyModel, Row
-from edgedistill.documents.artifacts import Environment, Fraction, RelativeLatency
+from edgedistill.documents.artifacts import Fraction
+from edgedistill.documents.measurements import Environment, RelativeLatency
 from edgedistill.documents.problems import first_fault
 from edgedistill.documents.specs import Format, Frozen, Percentile, Precision, StudentSpec
 from edgedistill.networks.structure import Structure

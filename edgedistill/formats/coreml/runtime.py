@@ -21,7 +21,8 @@ from edgedistill.base.quiet import quiet
 from edgedistill.base.store import copy_atomic, size_bytes, tool_version
 from edgedistill.devices.session import MeasurementProtocol, NotRunnableError, SessionJob, SessionReport, Timed
 from edgedistill.devices.sessions import take_session
-from edgedistill.documents.artifacts import CompiledArtifact, Environment, ExportedModel, Inspection, Profile, Session
+from edgedistill.documents.artifacts import CompiledArtifact, ExportedModel, Inspection
+from edgedistill.documents.measurements import Environment, Profile, Session
 from edgedistill.documents.specs import ComputedBy, Contract, Format, QuantScheme, Target
 from edgedistill.formats.carried import CONTRACT_KEY, carried_contract, carried_scheme
 from edgedistill.formats.coreml.checks import CONTRACT_RECORD, check_package, contract_digest

@@ -15,14 +15,8 @@ from edgedistill.base.machine import allowed_cpus
 from edgedistill.base.store import copy_atomic, tool_version
 from edgedistill.devices.session import MeasurementProtocol
 from edgedistill.devices.sessions import profile_file
-from edgedistill.documents.artifacts import (
-    CompiledArtifact,
-    ExportedModel,
-    Fallbacks,
-    Inspection,
-    Profile,
-    TensorSignature,
-)
+from edgedistill.documents.artifacts import CompiledArtifact, ExportedModel, Fallbacks, Inspection, TensorSignature
+from edgedistill.documents.measurements import Profile
 from edgedistill.documents.specs import ComputedBy, Format, Precision, QuantScheme, Target
 from edgedistill.formats.carried import carried_scheme
 from edgedistill.formats.format import Conversion, ModelFormat, Opened, signature_problems

@@ -19,7 +19,8 @@ from edgedistill.base.arrays import Images, Logits
 from edgedistill.base.errors import TrialFailure
 from edgedistill.devices.session import MeasurementProtocol, NotRunnableError, SessionJob, SessionReport, Timed
 from edgedistill.devices.sessions import take_session
-from edgedistill.documents.artifacts import CompiledArtifact, Environment, OpTiming, Profile, Session
+from edgedistill.documents.artifacts import CompiledArtifact
+from edgedistill.documents.measurements import Environment, OpTiming, Profile, Session
 from edgedistill.formats.tensorrt.vendor import Vendor, vendor_log
 
 _PROFILED_RUNS = 50

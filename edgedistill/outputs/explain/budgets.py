@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Literal
 
-from edgedistill.documents.artifacts import MeasuredLatency, PredictedLatency, SchemeResult, Trial, Verified
+from edgedistill.documents.artifacts import SchemeResult, Trial, Verified
 from edgedistill.documents.explanation import BudgetAnswer, BudgetStep, ExpectedStudent, Interpolation, OtherBudgets
+from edgedistill.documents.measurements import MeasuredLatency, PredictedLatency
 from edgedistill.documents.results import BuildResult
 from edgedistill.documents.specs import Budget, BudgetRequest, Objective, Percentile
 from edgedistill.outputs.explain.limits import goal_of, trained_out

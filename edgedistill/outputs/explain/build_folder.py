@@ -10,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import from_json
 
 from edgedistill.base.errors import InputError
-from edgedistill.documents.artifacts import Profile
+from edgedistill.documents.measurements import Profile
 from edgedistill.documents.problems import first_fault
 from edgedistill.documents.results import BuildIndex, BuildResult
 from edgedistill.outputs.explain.winner import winning_artifact

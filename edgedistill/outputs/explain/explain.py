@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from edgedistill.documents.artifacts import MeasuredLatency
 from edgedistill.documents.explanation import ExplainResult, SearchCost
+from edgedistill.documents.measurements import MeasuredLatency
 from edgedistill.documents.results import BuildResult
 from edgedistill.outputs.explain.budgets import answer_budget, other_budgets
 from edgedistill.outputs.explain.build_folder import ReportProfiles

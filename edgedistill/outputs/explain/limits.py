@@ -10,8 +10,9 @@ from functools import cached_property
 from typing import Literal
 
 from edgedistill.base.intervals import lower_bound
-from edgedistill.documents.artifacts import MeasuredLatency, SchemeResult, Trial, answers_of
+from edgedistill.documents.artifacts import SchemeResult, Trial, answers_of
 from edgedistill.documents.explanation import BytesOver, Lack, LatencyOver, Stated, TooInaccurate
+from edgedistill.documents.measurements import MeasuredLatency
 from edgedistill.documents.results import AccuracyLimit, BuildResult, LatencyLimit, MemoryLimit, SizeLimit
 from edgedistill.documents.specs import Goal, Objective
 from edgedistill.selection.goal import (

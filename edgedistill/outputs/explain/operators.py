@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from edgedistill.documents.artifacts import OpTiming, Profile
 from edgedistill.documents.explanation import DearOperator, OperatorKind, OperatorsUnknown, OperatorTimes
+from edgedistill.documents.measurements import OpTiming, Profile
 from edgedistill.documents.results import BuildResult
 from edgedistill.outputs.explain.winner import winning_artifact
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from statistics import median
 
-from edgedistill.documents.artifacts import MeasuredLatency, PredictedLatency, Trial
+from edgedistill.documents.artifacts import Trial
 from edgedistill.documents.explanation import PredictionRecord
+from edgedistill.documents.measurements import MeasuredLatency, PredictedLatency
 from edgedistill.documents.results import BuildResult
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from edgedistill.base.intervals import wilson_interval
 from edgedistill.base.units import format_ms, format_percent
-from edgedistill.documents.artifacts import Latency, MeasuredLatency, PredictedLatency, Proof
+from edgedistill.documents.measurements import Latency, MeasuredLatency, PredictedLatency, Proof
 from edgedistill.documents.specs import Percentile
 
 

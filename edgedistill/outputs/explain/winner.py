@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import statistics
 
-from edgedistill.documents.artifacts import MeasuredLatency, SchemeResult, Trial, UnknownLatency
+from edgedistill.documents.artifacts import SchemeResult, Trial
 from edgedistill.documents.explanation import BesideTeacher, WinnerExplained
+from edgedistill.documents.measurements import MeasuredLatency, UnknownLatency
 from edgedistill.documents.results import BuildResult, Found, ShippedArtifact
 from edgedistill.outputs.explain.limits import Judge, trained_out
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from edgedistill.base.units import format_bytes, format_ms, format_percent
-from edgedistill.documents.artifacts import Latency, MeasuredLatency, PredictedLatency
+from edgedistill.documents.measurements import Latency, MeasuredLatency, PredictedLatency
 from edgedistill.documents.results import BuildResult, ShippedArtifact
 from edgedistill.documents.specs import Contract, Format
 from edgedistill.outputs.explain.shown import accuracy_text, measured_in, validation_text

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from edgedistill.base.units import format_bytes, format_ms, format_percent
-from edgedistill.documents.artifacts import Latency, MeasuredLatency, PredictedLatency, Verified
+from edgedistill.documents.artifacts import Verified
+from edgedistill.documents.measurements import Latency, MeasuredLatency, PredictedLatency
 from edgedistill.documents.results import BuildResult, ShippedArtifact
 from edgedistill.documents.specs import ComputedBy, Percentile
 from edgedistill.outputs.explain.shown import measured_in

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from edgedistill.base.units import format_percent
-from edgedistill.documents.artifacts import MeasuredLatency, PredictedLatency, Trial, UnknownLatency
+from edgedistill.documents.artifacts import Trial
 from edgedistill.documents.explanation import ExplainResult, OtherStudent, epochs_text
+from edgedistill.documents.measurements import MeasuredLatency, PredictedLatency, UnknownLatency
 from edgedistill.documents.results import BuildResult
 from edgedistill.documents.specs import Budget
 from edgedistill.outputs.explain.shown import compared_text

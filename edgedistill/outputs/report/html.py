@@ -13,8 +13,8 @@ from markupsafe import Markup
 
 from edgedistill.base.store import write_atomic
 from edgedistill.base.units import format_percent, format_seconds
-from edgedistill.documents.artifacts import MeasuredLatency
 from edgedistill.documents.explanation import ExplainResult
+from edgedistill.documents.measurements import MeasuredLatency
 from edgedistill.documents.results import BuildResult
 from edgedistill.outputs.explain.build_folder import ReportProfiles, read_build, read_profiles
 from edgedistill.outputs.explain.explain import explain_build

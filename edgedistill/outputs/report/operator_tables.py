@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from edgedistill.base.units import format_percent
-from edgedistill.documents.artifacts import OpTiming, Profile
+from edgedistill.documents.measurements import OpTiming, Profile
 from edgedistill.outputs.explain.operators import operator_kinds
 from edgedistill.outputs.report.table import Column, Row, Table, cell
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from edgedistill.base.units import format_bytes, format_ms, format_percent, format_seconds
 from edgedistill.devices.stats import RUNS_BEYOND, cold_start, percentile_ms, resolves
-from edgedistill.documents.artifacts import Moment, Profile, Proof, Session
+from edgedistill.documents.measurements import Moment, Profile, Proof, Session
 from edgedistill.documents.results import SustainedLoad
 from edgedistill.documents.specs import Percentile
 from edgedistill.outputs.explain.shown import claim_text

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from edgedistill.devices.agent.agent_sampling import BURST_RUNS, WARMUP_S
 from edgedistill.devices.stats import RUNS_BEYOND, least_runs
-from edgedistill.documents.artifacts import Profile
+from edgedistill.documents.measurements import Profile
 from edgedistill.documents.results import BuildResult
 from edgedistill.documents.specs import Format
 from edgedistill.outputs.explain.winner import winning_artifact

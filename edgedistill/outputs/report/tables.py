@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-from edgedistill.documents.artifacts import (
-    Core,
-    Environment,
-    PredictedLatency,
-    Profile,
-    UnknownLatency,
-    Verified,
-)
+from edgedistill.documents.artifacts import Verified
+from edgedistill.documents.measurements import Core, Environment, PredictedLatency, Profile, UnknownLatency
 from edgedistill.documents.results import BuildResult
 from edgedistill.documents.specs import ComputedBy
 from edgedistill.outputs.explain.shown import validation_text

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from edgedistill.base.units import format_bytes, format_ms, format_percent
-from edgedistill.documents.artifacts import Latency, MeasuredLatency, PredictedLatency, Proof
+from edgedistill.documents.measurements import Latency, MeasuredLatency, PredictedLatency, Proof
 from edgedistill.documents.results import BuildResult, ShippedArtifact
 from edgedistill.documents.specs import Budget
 from edgedistill.outputs.explain.shown import claim_text, measured_in, sessions_text

@@ -25,8 +25,8 @@ from edgedistill.documents.answers import (
     RunResult,
     VerifyResult,
 )
-from edgedistill.documents.artifacts import Profile
 from edgedistill.documents.explanation import ExplainResult
+from edgedistill.documents.measurements import Profile
 from edgedistill.documents.results import BuildIndex, BuildResult, ProfileResult, SearchResult
 from edgedistill.documents.specs import Format, Target
 

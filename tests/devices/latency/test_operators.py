@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from edgedistill.devices.latency.operators import multiplying_share
-from edgedistill.documents.artifacts import OpTiming
+from edgedistill.documents.measurements import OpTiming
 
 
 def timings(**us: float) -> list[OpTiming]:

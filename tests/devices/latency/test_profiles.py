@@ -21,7 +21,7 @@ from edgedistill.devices.latency.model import LatencyModel, Row
 from edgedistill.devices.latency.profile import CalibrationRow, DeviceProfile, LeftOutError, Quantity, left_out_error
 from edgedistill.devices.latency.profiles import differences, find_profile, list_profiles, own_path
 from edgedistill.devices.local import LocalDevice
-from edgedistill.documents.artifacts import Percentiles, RelativeLatency
+from edgedistill.documents.measurements import Percentiles, RelativeLatency
 from edgedistill.documents.specs import Format, Percentile, Precision, StudentSpec, Target
 from edgedistill.documents.targets import load_target
 from edgedistill.outputs import schemas

@@ -11,7 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from edgedistill.base.errors import InputError
-from edgedistill.documents.artifacts import MeasuredLatency, Verified
+from edgedistill.documents.artifacts import Verified
+from edgedistill.documents.measurements import MeasuredLatency
 from edgedistill.documents.results import AccuracyLimit, BuildResult, SizeLimit
 from edgedistill.documents.specs import Objective, Percentile
 from edgedistill.outputs.explain.budgets import INTERPOLATE_WITHIN, answer_budget, measured_steps, other_budgets

@@ -10,8 +10,8 @@ import pytest
 
 import edgedistill
 from edgedistill.base.errors import InputError
-from edgedistill.documents.artifacts import PredictedLatency
 from edgedistill.documents.explanation import ExplainResult, OperatorsUnknown, OperatorTimes
+from edgedistill.documents.measurements import PredictedLatency
 from edgedistill.documents.results import AccuracyLimit, BuildIndex, BuildResult, IndexEntry, MemoryLimit, SizeLimit
 from edgedistill.documents.specs import Objective, Percentile, Precision
 from edgedistill.outputs.explain.build_folder import ReportProfiles, read_build, read_profiles

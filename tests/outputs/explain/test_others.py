@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from edgedistill.documents.artifacts import MeasuredLatency, Percentiles, RelativeLatency, Trial
+from edgedistill.documents.artifacts import Trial
 from edgedistill.documents.explanation import (
     Beaten,
     BytesOver,
@@ -18,6 +18,7 @@ from edgedistill.documents.explanation import (
     Stated,
     TooInaccurate,
 )
+from edgedistill.documents.measurements import MeasuredLatency, Percentiles, RelativeLatency
 from edgedistill.documents.results import AccuracyLimit, BuildResult, MemoryLimit, SizeLimit
 from edgedistill.documents.specs import Objective, Precision
 from edgedistill.outputs.explain.limits import trained_out

@@ -12,7 +12,7 @@ from factories import make_session
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgedistill.documents.artifacts import MeasuredLatency, OpTiming
+from edgedistill.documents.measurements import MeasuredLatency, OpTiming
 from edgedistill.documents.results import BuildResult
 from edgedistill.documents.specs import Budget, Percentile
 from edgedistill.outputs.explain.operators import operator_kinds

@@ -14,7 +14,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from edgedistill.documents.artifacts import Profile
+from edgedistill.documents.measurements import Profile
 from edgedistill.documents.results import BuildResult
 from edgedistill.documents.specs import Format
 from edgedistill.outputs.explain.build_folder import ReportProfiles

@@ -8,7 +8,7 @@ from types import ModuleType
 import pytest
 from factories import make_environment, make_profile, make_session
 
-from edgedistill.documents.artifacts import OpTiming
+from edgedistill.documents.measurements import OpTiming
 from edgedistill.documents.results import BuildResult
 from edgedistill.outputs.explain.build_folder import ReportProfiles
 from edgedistill.outputs.explain.explain import explain_build

@@ -10,7 +10,7 @@ import plotly.graph_objects as go  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 
 from edgedistill.base.units import format_ms, format_percent
-from edgedistill.documents.artifacts import Profile
+from edgedistill.documents.measurements import Profile
 from edgedistill.documents.specs import Budget
 from edgedistill.outputs.explain.shown import sessions_text
 from edgedistill.outputs.report.plots.axes import shown_range, time_axis

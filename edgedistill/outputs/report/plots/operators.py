@@ -8,7 +8,7 @@ from html import escape
 import plotly.graph_objects as go  # type: ignore[import-untyped]
 
 from edgedistill.base.units import format_percent
-from edgedistill.documents.artifacts import OpTiming
+from edgedistill.documents.measurements import OpTiming
 from edgedistill.outputs.report.plots.style import hover_text, new_figure
 
 TOP_OPERATORS = 15

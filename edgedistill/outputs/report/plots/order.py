@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import plotly.graph_objects as go  # type: ignore[import-untyped]
 
-from edgedistill.documents.artifacts import MeasuredLatency, PredictedLatency, Trial, Verified
+from edgedistill.documents.artifacts import Trial, Verified
+from edgedistill.documents.measurements import MeasuredLatency, PredictedLatency
 from edgedistill.documents.results import BuildResult
 from edgedistill.outputs.explain.limits import Judge, trained_out
 from edgedistill.outputs.explain.shown import validation_text

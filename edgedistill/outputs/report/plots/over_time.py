@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from edgedistill.base.units import format_ms
 from edgedistill.devices.stats import elapsed_s, percentile_ms
-from edgedistill.documents.artifacts import Profile, Proof, Session
+from edgedistill.documents.measurements import Profile, Proof, Session
 from edgedistill.documents.specs import Percentile
 from edgedistill.outputs.report.plots.style import AXIS, joined, new_figure
 

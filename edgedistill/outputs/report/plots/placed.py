@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from edgedistill.base.units import format_percent
-from edgedistill.documents.artifacts import MeasuredLatency, PredictedLatency, SchemeResult, Trial, Verified
+from edgedistill.documents.artifacts import SchemeResult, Trial, Verified
+from edgedistill.documents.measurements import MeasuredLatency, PredictedLatency
 from edgedistill.documents.results import BuildResult, PredictedPoint
 from edgedistill.outputs.explain.limits import goal_of
 from edgedistill.outputs.explain.shown import validation_text

@@ -1,0 +1,262 @@
+"""What was measured, predicted or is unknown of a file's latency: figures, sessions with their environment, proofs.
+
+All are frozen. Measured, predicted and unknown latencies are three types.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from edgedistill.base.units import format_ms, format_percent, format_seconds
+from edgedistill.documents.specs import Frozen, Percentile, Precision
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+class Percentiles(Frozen):
+    """A figure at each percentile: latencies in ms, or ratios of them."""
+
+    p50: Annotated[float, Field(gt=0)]
+    p95: Annotated[float, Field(gt=0)]
+    p99: Annotated[float, Field(gt=0)]
+
+    def at(self, percentile: Percentile) -> float:
+        """The figure at `percentile`."""
+        return {Percentile.P50: self.p50, Percentile.P95: self.p95, Percentile.P99: self.p99}[percentile]
+
+
+class RelativeLatency(Percentiles):
+    """A file's latency as a ratio to that of the anchor with this hash, which ran in turn with it in the same
+    processes: 0.8 is a fifth faster. Sessions too short for a percentile compare medians in its place (`by_median`).
+
+    `anchor_ms` is the anchor's own latency, from the same figures for all files that are compared. It turns ratios into
+    milliseconds for ranking and prediction; no verdict uses them.
+    """
+
+    by_median: tuple[Percentile, ...] = ()
+    anchor_sha256: str
+    anchor_ms: Percentiles
+
+    def in_ms(self, percentile: Percentile) -> float:
+        """The ratio of medians times the anchor's own latency at `percentile`: what is compared and predicted, and never
+        a proof. How long the slowest runs of a session take depends on what else the machine did meanwhile:
+        docs/explanation/measuring.md has figures."""
+        return self.p50 * self.anchor_ms.at(percentile)
+
+
+class MeasuredLatency(Frozen):
+    """Percentiles in ms of raw samples taken on `device` from the artifact with this hash: those of each session, then
+    the median over the `sessions`. `samples` counts the runs of all. `relative` is null where no anchor ran beside
+    it."""
+
+    kind: Literal["measured"] = "measured"
+    p50_ms: float
+    p95_ms: float
+    p99_ms: float
+    samples: int
+    sessions: int = 1
+    device: str
+    relative: RelativeLatency | None = None
+
+    def at(self, percentile: Percentile) -> float:
+        """Latency in ms at `percentile`, as it was."""
+        return {Percentile.P50: self.p50_ms, Percentile.P95: self.p95_ms, Percentile.P99: self.p99_ms}[percentile]
+
+    def comparable(self, percentile: Percentile) -> float:
+        """Latency in ms at `percentile` that the search compares with other files: the ratio of medians to the anchor
+        times the anchor's own latency; without an anchor `at`. It is never a proof."""
+        return self.at(percentile) if self.relative is None else self.relative.in_ms(percentile)
+
+
+class PredictedLatency(Frozen):
+    """A model's estimate of a file in one `precision` at one percentile, with its 90% interval. `basis` says from
+    what."""
+
+    kind: Literal["predicted"] = "predicted"
+    latency_ms: float
+    low_ms: float
+    high_ms: float
+    percentile: Percentile
+    precision: Precision
+    calibrated: bool
+    basis: str
+    device: str
+
+
+class UnknownLatency(Frozen):
+    """No measurement and no prediction; `reason` says why and what would give one."""
+
+    kind: Literal["unknown"] = "unknown"
+    reason: str
+    device: str
+
+
+Latency = Annotated[MeasuredLatency | PredictedLatency | UnknownLatency, Field(discriminator="kind")]
+
+
+class Core(Frozen):
+    """A processor that a session is pinned to. `capacity` is relative to the largest core's 1024, null where all are
+    alike; `siblings` are the processors on the same physical core, itself among them."""
+
+    cpu: int
+    capacity: int | None
+    siblings: tuple[int, ...]
+
+
+class Environment(Frozen):
+    """Where and how samples were taken. Sessions that differ in any of these never make one profile."""
+
+    device: str
+    os: str
+    machine: str
+    cpu: str
+    runtime: str
+    runtime_version: str
+    provider: str
+    threads: int
+    pinned_cpus: tuple[int, ...]
+    cores: tuple[Core, ...] = ()
+    power: str
+
+
+class Moment(Frozen):
+    """What the machine was like at one moment, `at` (UTC): recorded beside samples; no verdict uses it. `reference_us` is
+    the duration of a fixed piece of arithmetic, `load` the runnable processes of the last minute. Counters: `waited_ms`
+    is for how long the process was ready and had no processor, `stolen_ms` for how long the hypervisor gave its
+    processors to others. Null is what the system does not tell."""
+
+    at: Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d")]
+    reference_us: float | None = None
+    clock_mhz: float | None = None
+    temperature_c: float | None = None
+    load: float | None = None
+    waited_ms: float | None = None
+    stolen_ms: float | None = None
+
+
+class OpTiming(Frozen):
+    """Median time of one operator of the executed (fused) graph, over runs of a profiling session kept apart from the
+    samples."""
+
+    name: str
+    op_type: str
+    median_us: float
+
+
+class Session(Frozen):
+    """One measuring process: warm-up runs, then raw samples in ns in the order taken, all of them.
+
+    `anchor_ns` are those of the model that ran in turn with the file, `turns` how many runs of each there were in every
+    turn; both empty where it ran alone. `start` and `end` are the machine around the samples, null where nothing
+    recorded it.
+    """
+
+    samples_ns: Annotated[tuple[int, ...], Field(min_length=1)]
+    anchor_ns: tuple[int, ...] = ()
+    turns: tuple[tuple[int, int], ...] = ()
+    warmup_runs: int
+    start: Moment | None = None
+    end: Moment | None = None
+    load_ms: float
+    peak_memory_bytes: int
+    model_memory_bytes: int
+
+
+class Profile(Frozen):
+    """Latency of one artifact on one device, session by session; `anchor_sha256` is the file that ran in turn with it,
+    null where it ran alone."""
+
+    artifact_sha256: str
+    anchor_sha256: str | None = None
+    target: str
+    precision: Precision
+    environment: Environment
+    sessions: tuple[Session, ...]
+    op_timings: tuple[OpTiming, ...]
+
+
+class StandIn(Frozen):
+    """What was run in place of a file that cannot run here, said by `what`. Its answers to `images` validation images
+    help to decide whether the file is worth shipping and are never given as the file's own."""
+
+    what: str
+    accuracy_validation: Fraction
+    images: int
+    right: Annotated[str, Field(pattern=r"^[0-9a-f]*$")] = ""
+
+
+class Proof(Frozen):
+    """Sessions of one exact artifact, and whether they prove the budget.
+
+    `values` are the sessions' percentiles in order: latencies in ms, or, where `share` is true, ratios to the teacher's
+    fp32 file, which ran in turn with it. The claim: with `confidence`, at least `claimed` (0 to 1) of such sessions
+    stay at or below `limit`. It is `met` where no more of them than `over_allowed` were over, which bounds their share
+    (exact binomial), and the one-sided tolerance bound of their logs, `bound`, is inside as well. `alpha` is what of 1
+    - `confidence` this look at this finalist has: so many looks and finalists were allowed before the first sample.
+
+    Sessions of `session_s` seconds were spread over `period_s`, from `began_at` (UTC); the two files of a share took turns
+    of `burst_s`. Sessions too short for the percentile compare medians in its place (`by_median`). `start` and `end` are the
+    machine then.
+    """
+
+    artifact_sha256: str
+    anchor_sha256: str | None = None
+    target: str
+    percentile: Percentile
+    by_median: bool = False
+    share: bool
+    limit: Annotated[float, Field(gt=0)]
+    claimed: Fraction
+    confidence: Fraction
+    alpha: Fraction
+    values: tuple[float, ...]
+    over: int
+    over_allowed: int
+    bound: float | None
+    session_s: float
+    burst_s: float = 0.0
+    period_s: float
+    began_at: str
+    start: Moment | None = None
+    end: Moment | None = None
+    met: bool
+
+    @property
+    def spread(self) -> float:
+        """Standard deviation of the log of the sessions' percentile: 0.1 is 10% from one to the next."""
+        return statistics.stdev(map(math.log, self.values)) if len(self.values) > 1 else 0.0
+
+    def figure(self, value: float) -> str:
+        """A session's value or a bound, for a place that says of what a share is: `0.0951 ms`, or `7.8%`."""
+        return format_percent(value) if self.share else format_ms(value)
+
+    def shown(self, value: float) -> str:
+        """A session's value or a bound: `0.0951 ms`, or `7.8% of the teacher's`."""
+        return self.figure(value) + " of the teacher's" * self.share
+
+    @property
+    def reached(self) -> str:
+        """What its sessions saw, from the least to the most: `0.0951 ms to 0.103 ms`, or `7.8% to 8.1% of the teacher's`."""
+        return f"{self.figure(min(self.values))} to {self.shown(max(self.values))}"
+
+    @property
+    def sentence(self) -> str:
+        """The claim, or what was seen in its place, with the sessions that it rests on."""
+        short = ", or the median where a session is too short for it," if self.by_median else ""
+        seen = (
+            f"in {len(self.values)} sessions of {format_seconds(self.session_s)} over {format_seconds(self.period_s)} "
+            f"{self.percentile}{short} was {self.reached}"
+        )
+        if self.met:
+            sure, most = format_percent(self.confidence, 0), format_percent(self.claimed, 0)
+            return (
+                f"{seen}; with {sure} confidence at least {most} of such sessions stay below {self.shown(self.limit)}"
+            )
+        over = f"{self.over} of them were over {self.shown(self.limit)}, at most {self.over_allowed} may be"
+        if self.over > self.over_allowed or self.bound is None:
+            return f"{seen}; {over}"
+        return f"{seen}; {over}, and they differ so much that the bound of such sessions is {self.shown(self.bound)}"
