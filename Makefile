@@ -9,7 +9,7 @@ PROCESSES ?= auto
 PYTEST := OMP_NUM_THREADS=1 $(VENV)/bin/pytest --numprocesses $(PROCESSES) --maxprocesses 4 --dist worksteal
 comma := ,
 
-.PHONY: demo docs install install-dev lint test test-all clean
+.PHONY: demo demo-svg docs install install-dev lint test test-all clean
 
 # The engine builder has packages for x86-64 alone, and none for every Python: without it there is no TensorRT engine, and all
 # else works.
@@ -39,6 +39,12 @@ install-dev: $(VENV)/.dev
 demo: install
 	$(VENV)/bin/edgedistill build examples/digits/build.toml --target host
 
+# The film of the documentation: the digits example from an empty cache, as it runs on this machine.
+demo-svg: install-dev
+	rm -rf build/digits build/digits-cache
+	EDGEDISTILL_CACHE=build/digits-cache $(VENV)/bin/python docs/record_demo.py --out docs/demo.svg --columns 132 --rows 40 -- \
+	    edgedistill build examples/digits/build.toml --target host --out build/digits
+
 # The documentation site, in site/. A warning is an error.
 docs: $(VENV)/.docs
 	NO_MKDOCS_2_WARNING=true $(VENV)/bin/mkdocs build --strict
@@ -58,4 +64,4 @@ test-all: test
 	OMP_NUM_THREADS=1 $(VENV)/bin/pytest -m slow
 
 clean:
-	rm -rf $(VENV) site examples/*/out
+	rm -rf $(VENV) site build/digits build/digits-cache examples/*/out

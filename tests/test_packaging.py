@@ -130,17 +130,17 @@ def test_the_constraints_are_version_lines_and_nothing_else() -> None:
 
 
 @pytest.mark.parametrize(
-    ("system", "machine", "python", "coreml", "builder"),
+    ("system", "machine", "python", "coreml", "builder", "litert"),
     [
-        ("linux", "x86_64", "3.11", True, True),
-        ("linux", "aarch64", "3.11", False, False),
-        ("darwin", "arm64", "3.13", True, False),
-        ("win32", "AMD64", "3.12", False, True),
-        ("linux", "x86_64", "3.14", False, True),
+        ("linux", "x86_64", "3.11", True, True, True),
+        ("linux", "aarch64", "3.11", False, False, False),
+        ("darwin", "arm64", "3.13", True, False, True),
+        ("win32", "AMD64", "3.12", False, True, False),
+        ("linux", "x86_64", "3.14", False, True, True),
     ],
 )
 def test_a_vendor_without_a_package_for_a_machine_is_not_asked_for(
-    system: str, machine: str, python: str, coreml: bool, builder: bool
+    system: str, machine: str, python: str, coreml: bool, builder: bool, litert: bool
 ) -> None:
     there = {"sys_platform": system, "platform_machine": machine, "python_version": python}
     environment = {key: str(value) for key, value in {**default_environment(), **there}.items()}
@@ -151,6 +151,7 @@ def test_a_vendor_without_a_package_for_a_machine_is_not_asked_for(
 
     assert asked(DEPENDENCIES, "coremltools") is coreml
     assert asked(EXTRAS["tensorrt"], "tensorrt-rtx-cu12") is builder
+    assert asked(EXTRAS["litert"], "litert-torch") is asked(EXTRAS["litert"], "ai-edge-quantizer") is litert
 
 
 @pytest.fixture(scope="module")

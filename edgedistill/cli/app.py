@@ -53,7 +53,7 @@ _COMMANDS: dict[str, tuple[tuple[Command, str], ...]] = {
         (showing_progress(export.export), "export timm:resnet18 --out files --formats onnx,coreml"),
         (showing_progress(quantize.quantize), "quantize timm:resnet18 --data photos --out files"),
         (verify.verify, "verify out/package/student-int8.onnx"),
-        (evaluate.evaluate, "evaluate out/package/student-int8.onnx --data photos"),
+        (showing_progress(evaluate.evaluate), "evaluate out/package/student-int8.onnx --data photos"),
         (classify.run, "run out/package/student-int8.onnx --input photo.jpg"),
         (inspect.inspect, "inspect out/package/student-int8.onnx --layers"),
     ),

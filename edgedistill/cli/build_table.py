@@ -102,7 +102,7 @@ def print_found(console: Console, result: Found, file: Path) -> None:
 def print_index(console: Console, index: BuildIndex, path: Path) -> None:
     """Of a build or search for several targets why each ended as it did, then a row for each; `path` is the index's own."""
     columns = ("target", "status", "student", "precision", "latency", "accuracy")
-    table = render.table(*columns, right=("latency", "accuracy"), whole=("target",))
+    table = render.table(*columns, right=("latency", "accuracy"), whole=("target",), least=("precision",))
     for entry in index.targets:
         of = (f"{entry.target}: ", "bold")
         console.print(Text.assemble(of, status_text(entry.status, entry.verdict)), soft_wrap=True)
@@ -236,7 +236,9 @@ def standing(latency: Latency, budget: Budget, proof: Proof | None) -> tuple[str
 def _print_artifacts(console: Console, result: BuildResult) -> None:
     shown = ("p50", "p95", "p99")[: 3 if result.budget.percentile is Percentile.P99 else 2]
     columns = ("artifact", "precision", "size", "accuracy", *shown, "measured in", "budget")
-    table = render.table(*columns, right=("size", "accuracy", *shown))
+    beside_the_budget = tuple(name for name in shown if name != result.budget.percentile)
+    least = ("precision", *beside_the_budget, "size", "measured in")
+    table = render.table(*columns, right=("size", "accuracy", *shown), whole=("artifact",), least=least)
     for artifact in result.artifacts:
         word, colour = standing(artifact.latency, result.budget, artifact.proof)
         table.add_row(
@@ -277,6 +279,7 @@ def _print_frontier(console: Console, result: Found) -> None:
             "latency",
             "accuracy",
             title="frontier (measured in 1 session beside the anchor, validation)",
+            whole=("student",),
         )
         specs = {trial.number: trial.spec for trial in result.trials}
         for point in result.frontier:

@@ -26,10 +26,11 @@ def evaluate(
 ) -> None:
     """Run a model file on a data set and print how many images it gets right."""
     import edgedistill as api
-    from edgedistill.cli import errors, render
+    from edgedistill.cli import errors, live, render
 
     with errors.answering(as_json=as_json):
-        result = api.evaluate(path, data=data, split=split, limit=limit, target=target)
+        with live.watching() as listener:
+            result = api.evaluate(path, data=data, split=split, limit=limit, target=target, listener=listener)
         render.answer(result, _print, as_json=as_json)
 
 

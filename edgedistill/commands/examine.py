@@ -17,6 +17,7 @@ import numpy as np
 from edgedistill.base.arrays import Images, Logits
 from edgedistill.base.errors import InputError, printable
 from edgedistill.base.isolation import Limits
+from edgedistill.base.progress import Listener, silent
 from edgedistill.data.argument import data_config
 from edgedistill.data.datasets import load_dataset
 from edgedistill.data.images import find_fault, read_rgb
@@ -109,7 +110,13 @@ def verify(path: Path | str, *, against: Path | str | None = None, target: str |
 
 
 def evaluate(
-    path: Path | str, *, data: str, split: str = "test", limit: int | None = None, target: str | Path = "host"
+    path: Path | str,
+    *,
+    data: str,
+    split: str = "test",
+    limit: int | None = None,
+    target: str | Path = "host",
+    listener: Listener = silent,
 ) -> EvaluateResult:
     """Accuracy of a model file on a split ("train", "validation", "test") of `data` (see `--data`), of its first `limit`
     images, these through the file's own contract. Raises InputError where there are no such images, or data and contract
@@ -121,7 +128,7 @@ def evaluate(
         raise InputError(f"of {limit} images nothing can be told", fix="give a limit of at least 1, or none")
     opened = reading(path, open_file, path, load_target(str(target)))
     contract, artifact = opened.contracted(), opened.artifact
-    dataset = load_dataset(data_config(data))
+    dataset = load_dataset(data_config(data), listener)
     if len(dataset.classes) != len(contract.labels):
         raise InputError(
             f"{data} has {len(dataset.classes)} classes, and {path.name} tells {len(contract.labels)} apart",

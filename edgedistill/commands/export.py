@@ -71,7 +71,7 @@ def export(
     `failures`. Raises InputError for bad input, UnsupportedError or TrialFailure where there is no torch program to make
     anything from."""
     settings = ModelSettings.of(options)
-    images = None if data is None else partial(calibration_images, data_config(data))
+    images = None if data is None else partial(calibration_images, data_config(data), listener=listener)
     wanted = [(form, precision) for form in parse_formats(formats) for precision in parse_precisions(precisions)]
     forms, folder = tuple(dict.fromkeys(form for form, _ in wanted)), Path(out)
     target = load_target(str(options.get("target", "host"))).model_copy(update={"formats": forms})
@@ -183,7 +183,9 @@ class ExportMaker(Maker):
             )
         if self.images is None:
             raise InputError("static int8 needs images to read the activations' ranges off", fix="add --data FOLDER")
-        return CalibrationImages("--data", cache(self.images))
+        # Loaded once and here: from the child process that converts, nobody would hear how far the check of the data is.
+        pixels = self.images(self.contract)
+        return CalibrationImages("--data", lambda contract: pixels)
 
 
 @dataclass(frozen=True, eq=False)

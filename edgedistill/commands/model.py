@@ -15,6 +15,7 @@ from torch import nn
 from edgedistill.base.arrays import Images
 from edgedistill.base.errors import EdgedistillError, InputError, NotFetchedError, Problem, UnsupportedError, first_line
 from edgedistill.base.isolation import Limits
+from edgedistill.base.progress import Listener, silent
 from edgedistill.base.store import digest, file_sha256, size_bytes
 from edgedistill.commands.options import ModelOptions, require_known
 from edgedistill.data.calibration import calibration_pixels, choose_calibration
@@ -333,14 +334,16 @@ def _loose_images(folder: Path) -> list[Path]:
 CALIBRATION_IMAGES = 256
 
 
-def calibration_images(config: DataConfig, contract: Contract, count: int = CALIBRATION_IMAGES) -> Images:
+def calibration_images(
+    config: DataConfig, contract: Contract, count: int = CALIBRATION_IMAGES, listener: Listener = silent
+) -> Images:
     """`count` training images, as many of each class, uint8 [n, 3, R, R] through the contract; of a folder that holds images
-    and no classes, all of it is taken for training images, in a fixed shuffle. Raises InputError for data that cannot be
-    read."""
+    and no classes, all of it is taken for training images, in a fixed shuffle. `listener` hears how far a long check of the
+    data is. Raises InputError for data that cannot be read."""
     if config.path is not None and config.source == "folder" and (loose := _loose_images(config.path)):
         order = np.random.default_rng(0).permutation(len(loose))[:count]
         if faults := [Problem(str(loose[i]), fault) for i in order if (fault := find_fault(loose[i]))]:
             raise InputError(f"{config.path} holds images that cannot be read", problems=faults)
         return np.stack([resize(read_rgb(loose[i]), contract) for i in order])
-    dataset = load_dataset(config)
+    dataset = load_dataset(config, listener)
     return calibration_pixels(choose_calibration(dataset, count), dataset, contract)

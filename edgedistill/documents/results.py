@@ -1,13 +1,13 @@
 """What a build and a profile end with: documents that are read without this package.
 
-Accuracy on the test split exists here alone (`ShippedArtifact.accuracy`, `TeacherSummary.accuracy`).
+What the test split says exists here alone (`ShippedArtifact.accuracy`, `TeacherSummary.accuracy`, `PredictionsOnTest`).
 """
 
 from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from edgedistill.documents.artifacts import Fallbacks, Fraction, Parity, Trial, Verification
 from edgedistill.documents.measurements import (
@@ -89,6 +89,57 @@ class StudentSummary(StudentSpec):
     def spec(self) -> StudentSpec:
         """The choices alone."""
         return StudentSpec.model_validate(self.model_dump(include=set(StudentSpec.model_fields)))
+
+
+ClassIndex = Annotated[int, Field(ge=0)]
+"""A class, by its place in a list of classes."""
+
+MOST_MISTAKES = 24
+"""So many mistakes are told one by one."""
+
+
+class Confused(Frozen):
+    """How many test images of the class `label` a file takes for the class `predicted`. They are right answers where the two
+    are the same class."""
+
+    label: ClassIndex
+    predicted: ClassIndex
+    count: Annotated[int, Field(ge=1)]
+
+
+class Mistake(Frozen):
+    """A test image that a file takes for another class than its label. `probability` is what the file gives the class
+    `predicted` (softmax of its logits), `probability_of_label` what it gives the label. `image` is the path from the data
+    folder, or the place in the data set, counted from 0. `thumbnail` is a small picture of what the student sees: a WebP
+    file, relative to the output folder."""
+
+    label: ClassIndex
+    predicted: ClassIndex
+    probability: Fraction
+    probability_of_label: Fraction
+    image: str
+    thumbnail: str
+
+
+class PredictionsOnTest(Frozen):
+    """What the shipped file with that hash answers to the `images` of the test split. `classes` are the classes' names; all
+    else tells a class by its place there. `confusion` has no entry for a label and a class that it is never taken for.
+    `mistakes` are the most confident ones, in that order."""
+
+    artifact_sha256: str
+    images: Annotated[int, Field(ge=1)]
+    classes: tuple[str, ...]
+    confusion: tuple[Confused, ...]
+    mistakes: Annotated[tuple[Mistake, ...], Field(max_length=MOST_MISTAKES)]
+
+    @model_validator(mode="after")
+    def _consistent(self) -> PredictionsOnTest:
+        if sum(entry.count for entry in self.confusion) != self.images:
+            raise ValueError("the counts of the confusion matrix do not add up to the images")
+        answers: tuple[Confused | Mistake, ...] = (*self.confusion, *self.mistakes)
+        if any(max(answer.label, answer.predicted) >= len(self.classes) for answer in answers):
+            raise ValueError("an answer is of a class that is not in the list of classes")
+        return self
 
 
 class Dropped(Frozen):
@@ -212,11 +263,15 @@ class Found(Frozen):
     the most accurate student (see Goal). `scale` is null where nothing was measured. `attempts` are the proofs that are
     not met, `earlier` those of builds before this one that took their own measurements, met or not, the oldest first.
     `occasion` is on which one the measurements were taken: that of the last `--remeasure`, empty before the first.
+    `build_file` is the build file as seen from the output folder; `overrides` are the options that replaced what it says,
+    each with its values, and of several targets this one. Both are empty where that is not known.
     """
 
     schema_version: Literal[3] = 3
     edgedistill_version: str
     build_key: str
+    build_file: str = ""
+    overrides: dict[str, tuple[str, ...]] = {}
     occasion: str = ""
     status: Literal["met", "not_met", "unmeasured"]
     verdict: str
@@ -251,13 +306,15 @@ class SearchResult(Found):
 
 
 class BuildResult(Found):
-    """`build.json`: everything that a build found and shipped, readable without this package."""
+    """`build.json`: everything that a build found and shipped, readable without this package. `predictions_on_test` are
+    those of the winner's file; null where that cannot run here, and missing in documents of earlier versions."""
 
     data: SplitSizes
     teacher: TeacherSummary
     artifacts: tuple[ShippedArtifact, ...]
     dropped: tuple[Dropped, ...]
     sustained: SustainedLoad | None = None
+    predictions_on_test: PredictionsOnTest | None = None
 
 
 class IndexEntry(Frozen):

@@ -62,16 +62,22 @@ def beside(logits: Logits, reference: Logits) -> Parity:
     )
 
 
-def test_accuracy(runtime: ModelFormat, artifact: CompiledArtifact, images: Images, labels: Labels) -> float:
-    """Accuracy (0 to 1) of the artifact on the test split: `images` uint8 [n, 3, R, R], `labels` int [n].
+def test_logits(runtime: ModelFormat, artifact: CompiledArtifact, images: Images) -> Logits:
+    """The artifact's logits float32 [n, C] for the test split's `images`, uint8 [n, 3, R, R].
 
     Apart from `verify`, so that the test split is read only where it is asked for by name: it is for the shipped files,
     once, after the winner is fixed. Raises NotRunnableError, and TrialFailure and ValueError as `verify` does.
     """
-    if len(images) != len(labels) or len(images) == 0:
+    if len(images) == 0:
+        raise ValueError("there are no images")
+    return run_all(runtime, artifact, images, classes=None)
+
+
+def test_accuracy(runtime: ModelFormat, artifact: CompiledArtifact, images: Images, labels: Labels) -> float:
+    """Accuracy (0 to 1) of `test_logits` beside the images' `labels`, int [n]. Raises what that does."""
+    if len(images) != len(labels):
         raise ValueError(f"{len(images)} images, {len(labels)} labels")
-    logits = run_all(runtime, artifact, images, classes=None)
-    return float((logits.argmax(axis=1) == labels).mean())
+    return float((test_logits(runtime, artifact, images).argmax(axis=1) == labels).mean())
 
 
 def run_all(runtime: ModelFormat, artifact: CompiledArtifact, images: Images, classes: int | None) -> Logits:

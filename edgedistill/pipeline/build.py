@@ -118,7 +118,8 @@ def _done(
         results = []
         parts = zip(job.orders, prepared.benches, prepared.teachers, before, strict=True)
         for order, bench, teacher, earlier in parts:
-            finding = Finding(bench, bench.target.name, prepared.search.goals, outcomes, key, began, earlier)
+            goals, asked = prepared.search.goals, order.invocation
+            finding = Finding(bench, bench.target.name, goals, outcomes, key, began, earlier, asked)
             results.append(end(order, finding, teacher, prepared.views))
             (order.out / OCCASION).unlink(missing_ok=True)
         return results
@@ -137,6 +138,7 @@ class _Prepared:
 def _prepare(job: Job, means: Means, key: str, listener: Listener) -> _Prepared:
     from edgedistill.pipeline.lab import Laboratory, goal_of, known_before, settings_of
     from edgedistill.pipeline.prepare import (
+        beside_teacher,
         open_benches,
         open_space,
         open_views,
@@ -177,6 +179,7 @@ def _prepare(job: Job, means: Means, key: str, listener: Listener) -> _Prepared:
             goal,
             plausible_multiply_adds(teacher, goal.budget),
             prior_of(bench.target),
+            beside_teacher(goal.budget, teacher),
         )
         for bench, teacher, goal in zip(benches, teachers, goals, strict=True)
     ]
@@ -322,7 +325,8 @@ def _clear(base: Path) -> None:
         return
     except ValidationError:
         from edgedistill.pipeline.finish import PROFILES
+        from edgedistill.pipeline.mistakes import MISTAKES
 
         (base / REPORT).unlink(missing_ok=True)
-        for folder in (PACKAGE, PROFILES):
+        for folder in (PACKAGE, PROFILES, MISTAKES):
             shutil.rmtree(base / folder, ignore_errors=True)

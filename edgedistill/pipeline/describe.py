@@ -6,7 +6,7 @@ import math
 import platform
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from edgedistill.base.intervals import lower_bound, resolves_loss, resolves_share
@@ -28,6 +28,7 @@ from edgedistill.documents.results import (
 )
 from edgedistill.documents.specs import Goal
 from edgedistill.pipeline.bench import Workbench
+from edgedistill.pipeline.invocation import Invocation
 from edgedistill.selection.goal import misses_beside_latency, provable_ms, validation_accuracy
 from edgedistill.selection.pareto import frontier
 from edgedistill.selection.running_trial import Winner
@@ -37,7 +38,8 @@ from edgedistill.selection.search import Outcome
 @dataclass(frozen=True)
 class Finding:
     """What a search came to on one of its targets, `target`: the goals and outcomes of all, by target, and the workbench of
-    this one. `began` is by time.monotonic; `before` is what an earlier build left in the same place."""
+    this one. `began` is by time.monotonic; `before` is what an earlier build left in the same place; `invocation` is how the
+    search was asked for."""
 
     bench: Workbench
     target: str
@@ -46,6 +48,7 @@ class Finding:
     build_key: str
     began: float
     before: Found | None = None
+    invocation: Invocation = field(default_factory=Invocation)
 
     @property
     def goal(self) -> Goal:
@@ -78,6 +81,8 @@ def describe(finding: Finding) -> Found:
     return Found(
         edgedistill_version=__version__,
         build_key=finding.build_key,
+        build_file=finding.invocation.build_file,
+        overrides=dict(finding.invocation.overrides),
         occasion=bench.meter.occasion,
         status=status,
         verdict=_verdict(finding, fastest_ms, fastest_keeping_ms, would_do_ms),

@@ -1,6 +1,6 @@
 """After the winner is fixed: its files in every format, the test split's figures, the package, build.json.
 
-This is the one place that reads the test split, and nothing after it decides anything.
+This is the one place that reads the test split, with `mistakes.py`, and nothing after it decides anything.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from edgedistill.distill.teachers.view_store import ViewStore
 from edgedistill.documents.artifacts import Verified
 from edgedistill.documents.results import (
     BuildResult,
+    PredictionsOnTest,
     ShippedArtifact,
     SplitSizes,
     SustainedLoad,
@@ -26,13 +27,15 @@ from edgedistill.documents.results import (
 from edgedistill.documents.specs import ComputedBy
 from edgedistill.formats import format_for
 from edgedistill.formats.format import Opened
-from edgedistill.formats.running import test_accuracy
+from edgedistill.formats.running import test_accuracy, test_logits
+from edgedistill.outputs.explain.winner import winning_artifact
 from edgedistill.outputs.package.card import model_card
 from edgedistill.outputs.package.golden import Golden
 from edgedistill.outputs.package.package import PACKAGE, PackageContents, PackageFile, write_package
 from edgedistill.pipeline.bench import Source, Workbench
 from edgedistill.pipeline.describe import Finding, describe
 from edgedistill.pipeline.measure import Manner, profiled
+from edgedistill.pipeline.mistakes import MISTAKES, AnswersOnTest, predictions_on_test
 from edgedistill.pipeline.prepare import PreparedTeacher
 from edgedistill.pipeline.ship import Files, Made, device_commands, make_files, name_of
 from edgedistill.pipeline.train import source_of
@@ -44,15 +47,16 @@ PROFILES = "profiles"
 def finish(
     finding: Finding, teacher: PreparedTeacher, views: ViewStore, out: Path, *, keep_teacher: bool = True
 ) -> BuildResult:
-    """Write the package, the profiles, the teacher's files unless they are not to be kept, and build.json into `out`, and
-    return the result."""
+    """Write the package, the profiles, pictures of mistakes, the teacher's files unless they are not to be kept, and
+    build.json into `out`, and return the result."""
     bench, outcome = finding.bench, finding.outcome
     files = Files()
     source: Source | None = None
     if outcome.winner is not None:
         source = source_of(bench, outcome.winner.trained)
         files = make_files(bench, source, finding.goal, outcome.winner, views)
-    artifacts = tuple(_shipped(bench, source, made) for made in files.made) if source else ()
+    answers = [_answers(bench, source, made) for made in files.made] if source else []
+    artifacts = tuple(_shipped(bench, made, found) for made, found in zip(files.made, answers, strict=True))
     result = BuildResult(
         **dict(describe(finding)),
         data=split_sizes(bench.dataset),
@@ -61,6 +65,8 @@ def finish(
         dropped=tuple(files.dropped),
         sustained=_sustained(bench, source, files) if source else None,
     )
+    if (told := _on_test(bench, source, result, answers, out)) is not None:
+        result = result.model_copy(update={"predictions_on_test": told})
     _write_profiles(teacher, files.made, out)
     (out / "report.html").unlink(missing_ok=True)  # an earlier build's, like a package: it would pass for this one's
     if source is None or not artifacts:
@@ -72,15 +78,31 @@ def finish(
     return result
 
 
-def _shipped(bench: Workbench, source: Source, made: Made) -> ShippedArtifact:
+def _answers(bench: Workbench, source: Source, made: Made) -> AnswersOnTest | None:
+    """What a file answers to the test split; None where it cannot run here."""
+    verification = made.result.verification
+    if not isinstance(verification, Verified) or verification.computed_by is not ComputedBy.DEVICE:
+        return None
+    logits = test_logits(format_for(made.artifact.format), made.artifact, bench.images("test", source.contract))
+    return AnswersOnTest.of(logits, bench.labels("test"))
+
+
+def _on_test(
+    bench: Workbench, source: Source | None, result: BuildResult, answers: Sequence[AnswersOnTest | None], out: Path
+) -> PredictionsOnTest | None:
+    """The answers of the file that the report is about, with pictures of its mistakes in the place of an earlier build's;
+    None where it cannot run here. `answers` are in the order of the result's artifacts."""
+    shutil.rmtree(out / MISTAKES, ignore_errors=True)
+    winner = winning_artifact(result)
+    found = next((f for artifact, f in zip(result.artifacts, answers, strict=True) if artifact is winner), None)
+    if source is None or winner is None or found is None:
+        return None
+    return predictions_on_test(bench, source.contract, winner.sha256, found, out)
+
+
+def _shipped(bench: Workbench, made: Made, answers: AnswersOnTest | None) -> ShippedArtifact:
     artifact, verification = made.artifact, made.result.verification
-    accuracy = interval = None
     ran = verification if isinstance(verification, Verified) else None
-    on_device = ran is not None and ran.computed_by is ComputedBy.DEVICE
-    if on_device:
-        images, labels = bench.images("test", source.contract), bench.labels("test")
-        accuracy = test_accuracy(format_for(artifact.format), artifact, images, labels)
-        interval = wilson_interval(accuracy, len(images))
     sessions = made.profile.sessions if made.profile else ()
     return ShippedArtifact(
         format=artifact.format,
@@ -89,9 +111,9 @@ def _shipped(bench: Workbench, source: Source, made: Made) -> ShippedArtifact:
         path=f"{PACKAGE}/{name_of(bench, artifact)}",
         bytes=artifact.bytes,
         sha256=artifact.sha256,
-        accuracy=accuracy,
-        accuracy_interval=interval,
-        accuracy_validation=ran.accuracy_validation if ran and on_device else None,
+        accuracy=answers.accuracy if answers else None,
+        accuracy_interval=wilson_interval(answers.accuracy, len(answers.labels)) if answers else None,
+        accuracy_validation=ran.accuracy_validation if ran and answers else None,
         parity=ran.parity if ran else None,
         verification=verification,
         latency=made.result.latency,

@@ -6,7 +6,7 @@ Nothing here imports torch: whether a build has anything to do is decided from t
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from edgedistill.base.errors import Collected, InputError, Problem, UnreachableError, wrong_options
@@ -23,6 +23,7 @@ from edgedistill.documents.specs import BudgetRequest, Target
 from edgedistill.documents.targets import load_target, target_with
 from edgedistill.documents.toml_lines import line_of
 from edgedistill.pipeline.inputs import check_inputs
+from edgedistill.pipeline.invocation import Invocation, invocation_of
 
 
 @dataclass(frozen=True)
@@ -37,13 +38,15 @@ class How:
 
 @dataclass(frozen=True)
 class Order:
-    """One build: its file with all that the command line replaced, its target, where it goes, and `how`."""
+    """One build: its file with all that the command line replaced, its target, where it goes, and `how`. What is built does
+    not depend on its `invocation`, and whether two orders are equal does not either."""
 
     config: BuildConfig
     target: Target
     base: Path
     out: Path
     how: How = field(default_factory=lambda: How())
+    invocation: Invocation = field(default_factory=Invocation, compare=False)
 
     @property
     def key(self) -> str:
@@ -101,6 +104,15 @@ class Changes:
     time: str | None = None
     one_student: bool = False
 
+    @property
+    def options(self) -> dict[str, tuple[str, ...]]:
+        """The same by option of the command line, each with its values; a switch has none."""
+        given = {"--budget": self.budget, "--trials": self.trials, "--time": self.time}
+        found: dict[str, tuple[str, ...]] = {name: (str(value),) for name, value in given.items() if value is not None}
+        if self.one_student:
+            found["--one-student"] = ()
+        return found
+
 
 def jobs_of(
     path: Path, targets: tuple[str, ...], changes: Changes, out: Path | None, how: How = How()
@@ -129,12 +141,14 @@ def jobs_of(
     assert read is not None
     config = _changed(read, replaced)
     folder = out.absolute() if out is not None else base / "out"
-    orders = tuple(
-        _order(config, target, base, folder / target.name if len(chosen) > 1 else folder, changes, how)
-        for target in chosen
-    )
-    together = changes.one_student or config.one_student
-    return (Job(orders),) if together else tuple(Job((order,)) for order in orders)
+    several, together = len(chosen) > 1, changes.one_student or config.one_student
+    orders = []
+    for name, target in zip(targets or _named(read), chosen, strict=True):
+        order = _order(config, target, base, folder / target.name if several else folder, changes, how)
+        # Each of several targets can be built by itself; one student for all of them cannot.
+        named = (name,) if several and not together else targets
+        orders.append(replace(order, invocation=invocation_of(path, order.out, named, changes.options)))
+    return (Job(tuple(orders)),) if together else tuple(Job((order,)) for order in orders)
 
 
 def check_devices(jobs: Sequence[Job], listener: Listener) -> None:

@@ -234,9 +234,7 @@ def scale_beside(bench: Bench, artifact: CompiledArtifact, source: Source) -> Pr
         return None
     profile = first_sessions(bench, artifact, source, anchor, SCALE_SESSIONS)
     if profile:
-        # A share is compared by medians as files are. In calm sessions, in which it is the largest, it is also that of the
-        # percentiles.
-        set_scale(bench, anchor, profile, [ratio(s, Percentile.P50) for s in profile.sessions])
+        set_scale(bench, anchor, profile, [ratio(s, bench.meter.percentile) for s in profile.sessions])
     return profile
 
 

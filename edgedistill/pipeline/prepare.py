@@ -145,6 +145,12 @@ def plausible_multiply_adds(teacher: PreparedTeacher, budget: Budget) -> float:
     return 2.0 ** math.ceil(math.log2(limit))
 
 
+def beside_teacher(budget: Budget, teacher: PreparedTeacher) -> MeasuredLatency | None:
+    """The teacher's latency where the budget is a share of it, so that files are proven in turn with its file; else None."""
+    latency = teacher.latency
+    return latency if budget.share_of_teacher is not None and isinstance(latency, MeasuredLatency) else None
+
+
 def prior_of(target: Target) -> dict[Precision, Expectation]:
     """What published figures give of a device's latencies, for one that is not attached."""
     return {precision: Expectation(model) for precision, model in prior_from_published(target).items()}

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from edgedistill.devices.latency.model import Row, choose_probes
 from edgedistill.devices.proof import aim, spread_of
-from edgedistill.documents.measurements import Proof
+from edgedistill.documents.measurements import MeasuredLatency, Proof
 from edgedistill.documents.specs import Goal, Percentile
 from edgedistill.networks.space import Candidate
 from edgedistill.selection.expectations import Aim, Expectations, Measurements, Prospect
@@ -27,19 +27,22 @@ class OnTarget:
     """A target with its `lab` and `goal`. `prior` are latency models for a device that is not attached; candidates above
     `plausible_multiply_adds` are too far outside the budget to be worth a probe. `attempts` are the proofs that are not
     met; `broken_off` counts the proofs that a failed session ended. `tails` are log(percentile / p50) of the files measured
-    so far, beyond the anchor's own, each in a session of its own; `fastest_ms` is the fastest of them. `taught_ms` is what
-    proofs that are not met have taught to stay below."""
+    so far, each in a session of its own, beyond that of what they are proven beside: the anchor, or `teacher`, its latency,
+    where the budget is a share of that. `fastest_ms` is the fastest of them. `taught_ms` is what proofs that are not met
+    have taught to stay below, `shown_ms` what the last one that is met shows to be enough."""
 
     lab: Lab
     goal: Goal
     plausible_multiply_adds: float = math.inf
     prior: Expectations = field(default_factory=dict)
+    teacher: MeasuredLatency | None = None
     measurements: Measurements = field(default_factory=Measurements)
     attempts: list[Proof] = field(default_factory=list)
     broken_off: int = 0
     tails: list[float] = field(default_factory=list)
     fastest_ms: float = math.inf
     taught_ms: list[float] = field(default_factory=list)
+    shown_ms: float | None = None
     probes: int = 0
     scale_spread: float | None = field(init=False)
     """How much the sessions of the scale differ; None without one."""
@@ -79,19 +82,35 @@ class OnTarget:
         latency, percentile = figures.latency, self.goal.budget.percentile
         row = Row(candidate.structure, latency.comparable(percentile), figures.multiplying)
         self.measurements.add(row, figures.precision, figures.bytes, figures.peak_memory_bytes)
-        anchor_tail = latency.comparable(percentile) / latency.comparable(Percentile.P50)
-        self.tails.append(math.log(latency.at(percentile) / latency.at(Percentile.P50) / anchor_tail))
+        self.tails.append(self._tail(latency))
         self.fastest_ms = min(self.fastest_ms, latency.comparable(percentile))
         self._aim()
+
+    def _tail(self, latency: MeasuredLatency) -> float:
+        """By how much a proof should find the file beyond its comparable latency, as a log."""
+        percentile, teacher = self.goal.budget.percentile, self.teacher
+        if teacher is None:
+            beside = latency.comparable(percentile) / latency.comparable(Percentile.P50)
+        elif teacher.relative is not None and percentile in teacher.relative.by_median:
+            return 0.0  # Sessions beside this teacher are too short for the percentile: its proof compares medians too.
+        else:
+            beside = teacher.at(percentile) / teacher.at(Percentile.P50)
+        return math.log(latency.at(percentile) / latency.at(Percentile.P50) / beside)
 
     def aim_below(self, aim_ms: float) -> None:
         """From now on files have to stay below `aim_ms` too."""
         self.taught_ms.append(aim_ms)
         self._aim()
 
+    def aim_as_shown(self, aim_ms: float) -> None:
+        """From now on a proof that is met says what files have to stay below, in the place of what was expected."""
+        self.shown_ms = aim_ms
+        self._aim()
+
     def _aim(self) -> None:
         # That a file may not be provable keeps others from being preferred; the fastest one is always worth a proof.
-        budget_ms, expected_ms = self.goal.budget.latency_ms, self._expected_ms()
+        budget_ms = self.goal.budget.latency_ms
+        expected_ms = self._expected_ms() if self.shown_ms is None else self.shown_ms
         aims_ms = list(self.taught_ms)
         if expected_ms is not None:
             aims_ms.append(max(expected_ms, self.fastest_ms) if self.tails else expected_ms)
@@ -103,7 +122,7 @@ class OnTarget:
 
         A file is compared by its median in turn with the anchor's, and proven by its percentile, alone or in turn with the
         teacher's. So what the scale's sessions show and what the files' tails show come together: their spreads as those
-        of a product, and by how much the tails are longer than the anchor's."""
+        of a product, and by how much the tails are longer than that of the anchor or the teacher."""
         budget_ms = self.goal.budget.latency_ms
         if len(self.tails) < ENOUGH_TAILS:
             return None if self.scale_spread is None else aim(budget_ms, self.scale_spread)

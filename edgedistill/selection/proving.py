@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 
@@ -29,7 +29,8 @@ class Proving:
 
     def finalists(self) -> list[Finalist]:
         """The trained students that keep all limits on every target that can be measured, once with each of their
-        files, the best first. One that was rejected stays so, whatever can be measured by now."""
+        files, the best first. One that was rejected stays so, whatever can be measured by now, unless a proof shows that
+        it may be inside."""
         found = []
         measurable = [target for target in self.targets if target.lab.measurable]
         for running_trial in self.running_trials:
@@ -42,28 +43,52 @@ class Proving:
     def exhausted(self) -> bool:
         """Whether as many finalists failed, on whichever target, as the plan allows, fixed before the first sample. Each
         finalist takes its part of the alpha of every target that it is tried on."""
-        return sum(len(target.attempts) + target.broken_off for target in self.targets) >= FINALISTS
+        return self._failed >= FINALISTS
+
+    @property
+    def _failed(self) -> int:
+        return sum(len(target.attempts) + target.broken_off for target in self.targets)
 
     def prove(self) -> dict[str, Winner]:
         """By target, the best finalist of which an exact file is proven on every target that can be measured; without
-        any, the best one. Empty where there is none, or no further proof may be tried."""
+        any, the best one. Empty where there is none, or no further proof may be tried.
+
+        A proof that is met shows how much longer a file may take and still be proven. Where a student that was taken for
+        too slow may be, by that, and is surely more accurate, its proof is tried as well, as far as the plan allows."""
         self._close_outside()
-        while not self.exhausted and (finalists := self.finalists()):
+        proven: list[tuple[Finalist, dict[str, Proof]]] = []
+        while self._failed + len(proven) < FINALISTS and (finalists := self.finalists()):
             finalist = finalists[0]
-            if (proofs := self._attempt(finalist)) is None:
-                continue
-            running_trial, files = finalist.running_trial, finalist.files
-            proven = {name: f"proven inside the budget in {result.scheme.label}" for name, result in files.items()}
-            reason = self.record.by_target(proven) if files else "trained through every rung; not measured"
-            self.record.close(running_trial, "complete", reason)
-            self._close_others(finalist)
-            trained = running_trial.trained
-            assert trained is not None
-            return {
-                name: Winner(running_trial.trial(name), trained, files.get(name), proofs.get(name))
-                for name in (target.name for target in self.targets)
-            }
-        return {}
+            if proven and not finalist.surely_more_accurate(proven[-1][0]):
+                break
+            if (proofs := self._attempt(finalist)) is not None:
+                proven.append((finalist, proofs))
+                self._reopen(finalist, proofs)
+        return self._won(*proven[-1]) if proven else {}
+
+    def _won(self, finalist: Finalist, proofs: Mapping[str, Proof]) -> dict[str, Winner]:
+        running_trial, files = finalist.running_trial, finalist.files
+        told = {name: f"proven inside the budget in {result.scheme.label}" for name, result in files.items()}
+        reason = self.record.by_target(told) if files else "trained through every rung; not measured"
+        self.record.close(running_trial, "complete", reason)
+        self._close_others(finalist)
+        trained = running_trial.trained
+        assert trained is not None
+        return {
+            name: Winner(running_trial.trial(name), trained, files.get(name), proofs.get(name))
+            for name in (target.name for target in self.targets)
+        }
+
+    def _reopen(self, proven: Finalist, proofs: Mapping[str, Proof]) -> None:
+        """Aim by what these proofs show, and count the students in again that are inside by that."""
+        for target in self.targets:
+            if target.name in proofs:
+                target.aim_as_shown(_shown_ms(target, proven.files[target.name], proofs[target.name]))
+        measurable = [target for target in self.targets if target.lab.measurable]
+        for one in self.running_trials:
+            outside = one.trained_out and one.state == "over_budget"
+            if outside and all(one.fitting(target.name, target.goal) for target in measurable):
+                one.state, one.reason = "complete", ""
 
     def _attempt(self, finalist: Finalist) -> dict[str, Proof] | None:
         """A finalist's files proven, target by target. One of which the proof is not met, or whose sessions cannot be
@@ -87,7 +112,7 @@ class Proving:
                 proofs[target.name] = proof
                 continue
             target.attempts.append(proof)
-            _aim_lower(target, result, proof)
+            target.aim_below(_shown_ms(target, result, proof))
             running_trial.reason = self.record.on(target, f"{result.scheme.label} is not proven: {proof.sentence}")
             self.record.note(f"trial {running_trial.number}: {running_trial.reason}", warning=True)
             self._close_outside()
@@ -130,9 +155,9 @@ class Proving:
         }
 
 
-def _aim_lower(target: OnTarget, result: SchemeResult, proof: Proof) -> None:
-    """A proof that is not met tells how latency here turns out over sessions, and how that compares with what the
-    search went by: from now on a finalist is to stay inside what could be proven of it."""
+def _shown_ms(target: OnTarget, result: SchemeResult, proof: Proof) -> float:
+    """What a file should stay below to be proven, by the proof of one, met or not: it tells how latency turns out over
+    sessions, and how that compares with what the search went by."""
     typical = math.exp(statistics.fmean(map(math.log, proof.values)))
     limit_ms = comparable_ms(result, target.goal) * proof.limit / typical
-    target.aim_below(aim(limit_ms, proof.spread))
+    return aim(limit_ms, proof.spread)

@@ -10,7 +10,7 @@ from typing import Literal
 from edgedistill.documents.artifacts import Rung, SchemeResult, TrainedStudent, Trial
 from edgedistill.documents.measurements import Proof
 from edgedistill.documents.specs import Goal, Objective
-from edgedistill.selection.goal import comparable_ms, misses, validation_accuracy, within_margin
+from edgedistill.selection.goal import comparable_ms, misses, surely_more_accurate, validation_accuracy, within_margin
 from edgedistill.selection.propose import Proposal
 
 State = Literal["failed", "pruned", "over_budget", "complete"]
@@ -100,6 +100,13 @@ class Finalist:
     def as_good_as(self, best: Finalist, goals: Mapping[str, Goal]) -> bool:
         """Whether all its files are no less accurate than those of `best` by more than the goals' margin."""
         return all(within_margin(file, best.files[name], goals[name]) for name, file in self.files.items())
+
+    def surely_more_accurate(self, other: Finalist) -> bool:
+        """Whether every file of it is more accurate than that of `other`, on the same images with 95% confidence. False
+        where nothing is measured."""
+        return bool(self.files) and all(
+            surely_more_accurate(file, other.files[name]) for name, file in self.files.items()
+        )
 
 
 def in_order(finalists: Sequence[Finalist], goals: Mapping[str, Goal]) -> list[Finalist]:

@@ -147,7 +147,7 @@ PANELS = {
     "Cache": ["cache"],
 }
 COMMANDS = [*(name for names in PANELS.values() for name in names), "cache info", "cache clear"]
-WITH_PROGRESS = ["build", "search", "export", "quantize", "profile", "calibrate", "doctor"]
+WITH_PROGRESS = ["build", "search", "export", "quantize", "evaluate", "profile", "calibrate", "doctor"]
 
 
 @pytest.fixture

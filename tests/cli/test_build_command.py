@@ -187,6 +187,29 @@ def test_several_targets_end_with_a_table_of_what_won_on_each(
     assert "on the test split" in shown
 
 
+@pytest.mark.parametrize("columns", ["80", "200"])
+def test_several_targets_are_listed_by_whole_names(
+    command: Any,
+    built: dict[str, Any],
+    realistic: ModuleType,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    columns: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    made = (realistic.make_result(), realistic.make_unmeasured(), realistic.make_not_met())
+    results = dict(zip(("raspberry-pi-5", "iphone-15-pro", "jetson-orin-nano"), made, strict=True))
+    built["result"] = index_of(tmp_path, "build", **results)
+    assert command("build", "build.toml", "--out", tmp_path) == 3
+    lines = capsys.readouterr().out.splitlines()
+    first = next(number for number, line in enumerate(lines) if line.split()[:1] == ["target"])
+    table = lines[first : next(number for number, line in enumerate(lines) if line.startswith("latency at batch 1"))]
+    assert max(map(len, table)) <= int(columns)
+    assert results.keys() <= {line.split()[0] for line in table if line.strip()}
+    assert ("precision" in table[0].split()) is (columns == "200"), "the first that gives way"
+
+
 def test_a_search_for_several_targets_tells_of_the_validation_split_and_of_what_was_dropped(
     command: Any,
     built: dict[str, Any],

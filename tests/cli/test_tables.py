@@ -11,11 +11,13 @@ import pytest
 from rich.console import Console
 
 from edgedistill.cli import render
+from edgedistill.cli.build_table import print_result
 from edgedistill.cli.explain_tables import print_explanation
 from edgedistill.cli.export import print_export
 from edgedistill.documents.answers import ExportedFile, ExportResult
 from edgedistill.documents.artifacts import Parity
-from edgedistill.documents.specs import ComputedBy, Format, Precision
+from edgedistill.documents.results import BuildResult
+from edgedistill.documents.specs import ComputedBy, Format, Percentile, Precision
 from edgedistill.documents.targets import all_targets
 from edgedistill.outputs.explain.build_folder import ReportProfiles
 from edgedistill.outputs.explain.explain import explain_build
@@ -133,3 +135,44 @@ def test_an_explanation_has_every_label_whole(realistic: ModuleType, width: int)
     assert [other.label for other in explained.others[:3] if not any(other.label in line for line in table)] == []
     assert any("mobileone w0.75 d1 @24, int8, not trained" in line for line in lines)
     assert len(lines) <= {80: 62, 100: 52, 200: 45}[width]
+
+
+def shipped(result: BuildResult, width: int) -> list[str]:
+    """The table of what a build ships, as it ends."""
+    console = Console(file=io.StringIO(), width=width)
+    print_result(console, result, Path("out/build.json"))
+    assert isinstance(console.file, io.StringIO)
+    lines = console.file.getvalue().splitlines()
+    first = next(number for number, line in enumerate(lines) if line.split()[:1] == ["artifact"])
+    last = next(number for number, line in enumerate(lines) if line.startswith("accuracy on "))
+    assert max(map(len, lines[first:last])) <= width
+    return [line for line in lines[first:last] if line.strip()]
+
+
+@pytest.mark.parametrize(
+    ("width", "percentile", "columns"),
+    [
+        (80, Percentile.P95, "artifact accuracy p95 budget"),
+        (80, Percentile.P99, "artifact accuracy p99 budget"),
+        (100, Percentile.P95, "artifact accuracy p95 measured in budget"),
+        (200, Percentile.P95, "artifact precision size accuracy p50 p95 measured in budget"),
+        (200, Percentile.P99, "artifact precision size accuracy p50 p95 p99 measured in budget"),
+    ],
+)
+def test_what_a_build_ships_is_a_line_each_and_the_budget_s_percentile_stays(
+    realistic: ModuleType, width: int, percentile: Percentile, columns: str
+) -> None:
+    result = realistic.make_result()
+    (limit,) = result.constraints
+    budget = limit.budget.model_copy(update={"percentile": percentile})
+    result = result.model_copy(update={"constraints": (limit.model_copy(update={"budget": budget}),)})
+    head, _, *rows = shipped(result, width)
+    assert " ".join(head.split()) == columns
+    assert [row.split()[0] for row in rows] == [*(artifact.path for artifact in result.artifacts), "teacher"]
+
+
+def test_where_not_all_fits_figures_are_broken_and_no_name_is(realistic: ModuleType) -> None:
+    result = realistic.make_unmeasured()
+    rows = shipped(result, 80)
+    assert len(rows) > len(result.artifacts) + 3, "its latencies are sentences"
+    assert {artifact.path for artifact in result.artifacts} <= {row.split()[0] for row in rows}

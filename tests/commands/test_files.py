@@ -203,6 +203,52 @@ def test_evaluate_counts_what_is_right(tmp_path: Path, capsys: pytest.CaptureFix
     assert document["accuracy"] == pytest.approx(share_of_zeros, abs=0.05)
 
 
+@pytest.fixture
+def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Six images of each of ten classes, of which every check counts as a long one."""
+    monkeypatch.setenv("EDGEDISTILL_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("edgedistill.data.threads.SECONDS_UNTOLD", 0.0)
+    generator = np.random.default_rng(0)
+    for label in range(10):
+        folder = tmp_path / "photos" / str(label)
+        folder.mkdir(parents=True)
+        for number in range(6):
+            pixels = generator.integers(0, 256, (24, 32, 3), np.uint8)
+            Image.fromarray(pixels).save(folder / f"{number}.png")
+    return tmp_path / "photos"
+
+
+def test_how_far_a_long_check_of_the_data_is_stands_on_stderr(
+    exported: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = ["export", MODEL, "--random-weights", "--classes", "10", "--resolution", "32", "--precision", "int8"]
+    exporting = [*model, "--data", str(photos), "--out", str(tmp_path / "files")]
+    evaluating = ["evaluate", str(file_of(exported, ".onnx")), "--data", str(photos), "--split", "train"]
+    for arguments in (exporting, evaluating):
+        capsys.readouterr()
+        assert run([*arguments, "--json"]) == 0
+        out, err = capsys.readouterr()
+        assert "scan photos  " in err and isinstance(json.loads(out), dict)
+    assert run([*evaluating, "--json", "--quiet"]) == 0
+    out, err = capsys.readouterr()
+    assert "photos" not in err and isinstance(json.loads(out), dict)
+
+
+def test_a_check_that_finds_problems_was_told_as_well(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (photos / "0" / "broken.png").write_bytes(b"no image")
+    path = tmp_path / "build.toml"
+    data = '[data]\nsource = "folder"\npath = "photos"\n'
+    path.write_text(f'budget = "5ms"\n[teacher]\nmodel = "timm:resnet18"\npretrained = true\n{data}')
+    quantizing = ["quantize", MODEL, "--data", str(photos), "--out", str(tmp_path / "files")]
+    for arguments in (quantizing, ["build", str(path), "--dry-run"]):
+        capsys.readouterr()
+        assert run(arguments) == 2
+        out, err = capsys.readouterr()
+        assert out == "" and "scan photos  " in err and "broken.png" in err
+
+
 @pytest.mark.parametrize(
     ("asked", "told"), [({"split": "bogus"}, "unknown split 'bogus'"), ({"limit": 0}, "of 0 images")]
 )

@@ -187,8 +187,13 @@ def test_arrays_that_do_not_belong_together() -> None:
         verification.verify(Fake(true_logits), ARTIFACT, REFERENCE * np.nan, IMAGES, LABELS)
     with pytest.raises(ValueError):
         verification.test_accuracy(Fake(true_logits), ARTIFACT, IMAGES[:0], LABELS[:0])
+    with pytest.raises(ValueError):
+        verification.test_accuracy(Fake(true_logits), ARTIFACT, IMAGES, LABELS[:-1])
+    with pytest.raises(ValueError):
+        verification.test_logits(Fake(true_logits), ARTIFACT, IMAGES[:0])
 
 
 def test_accuracy_on_the_test_split() -> None:
     labels = (LABELS + (np.arange(COUNT) % 4 == 0)) % CLASSES
     assert verification.test_accuracy(Fake(true_logits), ARTIFACT, IMAGES, labels) == pytest.approx(0.75)
+    assert np.array_equal(verification.test_logits(Fake(true_logits), ARTIFACT, IMAGES), REFERENCE)

@@ -59,6 +59,26 @@ def test_met(loop: Any, met: Any) -> None:
     assert loop.damaged() == []
 
 
+def test_how_it_was_asked_for_is_recorded_and_told(met: Any) -> None:
+    """By the options that were given, `target` alone, and from within the output folder."""
+    result, report = met.result, (met.out / "report.html").read_text()
+    ((option, (target,)),) = result.overrides.items()
+    assert (result.build_file, option) == ("../build.toml", "--target")
+    assert Path(target).name == NULL_TARGET.name
+    assert f"edgedistill build ../build.toml --target {target} --out ." in report
+
+
+def test_the_mistakes_are_those_of_the_proven_file(met: Any) -> None:
+    told = met.result.predictions_on_test
+    (proven,) = [a for a in met.result.artifacts if a.sha256 == met.result.proof.artifact_sha256]
+    assert (told.artifact_sha256, told.images) == (proven.sha256, met.result.data.test)
+    right = sum(entry.count for entry in told.confusion if entry.label == entry.predicted)
+    assert right / told.images == proven.accuracy
+    assert len(told.mistakes) == min(24, told.images - right)
+    shown = sorted(path.name for path in (met.out / "mistakes").glob("*"))
+    assert shown == [Path(mistake.thumbnail).name for mistake in told.mistakes]
+
+
 def test_the_budget_is_the_teachers_share_of_a_measurement(met: Any) -> None:
     budget, teacher = met.result.budget, met.result.teacher
     assert budget.share_of_teacher == 0.5

@@ -9,6 +9,7 @@ from typing import Any
 
 import jsonschema
 import pytest
+from factories import make_predictions
 from pydantic import ValidationError
 
 from edgedistill.documents.measurements import MeasuredLatency, PredictedLatency
@@ -37,6 +38,17 @@ def test_a_build_fits_its_schema_and_comes_back_equal(realistic: ModuleType, mak
     text = result.model_dump_json()
     check("build", json.loads(text))
     assert type(result).model_validate_json(text) == result
+
+
+def test_predictions_on_the_test_split_fit_the_schema_and_a_build_of_before_is_read_without(
+    realistic: ModuleType,
+) -> None:
+    result = realistic.make_result().model_copy(update={"predictions_on_test": make_predictions()})
+    document = json.loads(result.model_dump_json())
+    check("build", document)
+    assert type(result).model_validate(document) == result
+    del document["predictions_on_test"]
+    assert type(result).model_validate(document) == realistic.make_result()
 
 
 def test_a_profile_fits_its_schema(realistic: ModuleType) -> None:

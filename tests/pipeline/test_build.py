@@ -41,7 +41,7 @@ def test_what_a_build_for_one_target_left_there_does_not_pass_for_that_of_severa
     jobs: tuple[Job, ...], tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
-    for folder in ("package", "profiles", "host/package"):
+    for folder in ("package", "profiles", "mistakes", "host/package"):
         (out / folder).mkdir(parents=True)
     for name in ("build.json", "search.json", "report.html", "study.journal", "notes.txt"):
         (out / name).write_text("{}")

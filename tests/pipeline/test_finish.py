@@ -6,12 +6,15 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
-from factories import make_artifact, make_profile, make_proof, make_session
+from factories import make_artifact, make_profile, make_proof, make_session, make_target
 
+from edgedistill.documents.artifacts import Inspected, Parity, Verified
 from edgedistill.documents.build_file import BuildConfig
+from edgedistill.documents.measurements import MeasuredLatency, UnknownLatency
 from edgedistill.documents.results import BuildResult, Found
-from edgedistill.documents.specs import Format, Percentile
+from edgedistill.documents.specs import Format, Percentile, Precision
 from edgedistill.outputs.report.html import write_report
 from edgedistill.pipeline import finish as finishing
 from edgedistill.pipeline.build import finished
@@ -95,6 +98,102 @@ def test_an_earlier_report_does_not_pass_for_that_of_a_build_that_was_killed_bef
     assert found_again(tmp_path, result) is None
     write_report(tmp_path)
     assert found_again(tmp_path, result) == result
+
+
+# -- the test split -----------------------------------------------------------------------------------------------
+
+
+def test_an_earlier_builds_mistakes_are_removed_where_there_are_none_to_tell(end: Any, tmp_path: Path) -> None:
+    (tmp_path / "mistakes").mkdir()
+    (tmp_path / "mistakes/01.webp").write_bytes(b"of an earlier build")
+    assert end().predictions_on_test is None
+    assert not (tmp_path / "mistakes").exists()
+
+
+def made_here(precision: Precision, sha256: str, latency: Any, *, here: bool = True) -> Any:
+    """A file that ships: one that ran, or one that could not run on this machine."""
+    parity = Parity(max_abs_error=0.0, top1_agreement=1.0, images=10)
+    verification: Any = Verified(parity=parity, accuracy_validation=0.9) if here else Inspected(reason="", checks=())
+    result = SimpleNamespace(verification=verification, latency=latency, proof=None)
+    return SimpleNamespace(artifact=make_artifact(precision, sha256=sha256), result=result, profile=None)
+
+
+MEASURED = MeasuredLatency(p50_ms=1, p95_ms=2, p99_ms=3, samples=4, device="here")
+UNKNOWN = UnknownLatency(reason="", device="here")
+
+
+@pytest.fixture
+def ship(monkeypatch: pytest.MonkeyPatch, unmeasured: BuildResult, tmp_path: Path) -> Any:
+    """Ends a build with these files, which answer 100 test images of two classes: 60 right, and 40 wrong."""
+    found = Found.model_validate(unmeasured.model_dump(include=set(Found.model_fields)))
+    labels = np.arange(100) % 2
+    logits = np.stack([1 - labels, labels], axis=1).astype(np.float32)
+    logits[60:] = logits[60:, ::-1] * np.arange(1, 41)[:, None] / 4  # the last one is the most confident
+    every = np.arange(100)
+    ran: list[str] = []
+
+    def answer(_: Any, artifact: Any, images: Any) -> Any:
+        ran.append(artifact.sha256)
+        return logits
+
+    for name, value in (
+        ("describe", found),
+        ("source_of", SimpleNamespace(contract=None)),
+        ("split_sizes", unmeasured.data),
+        ("_teacher_summary", unmeasured.teacher),
+        ("_contents", None),
+        ("write_package", None),
+    ):
+        monkeypatch.setattr(finishing, name, lambda *_, value=value, **__: value)
+    monkeypatch.setattr(finishing, "test_logits", answer)
+
+    def ship(*made: Any) -> tuple[BuildResult, list[str]]:
+        monkeypatch.setattr(finishing, "make_files", lambda *_: Files(made=list(made)))
+        finding: Any = SimpleNamespace(
+            bench=SimpleNamespace(
+                dataset=SimpleNamespace(
+                    name="digits", classes=("cat", "dog"), images=(), splits=SimpleNamespace(test=every)
+                ),
+                data=SimpleNamespace(path=None),
+                target=make_target(),
+                meter=SimpleNamespace(settings=CONFIG.profile),
+                images=lambda *_: np.zeros((100, 3, 8, 8), np.uint8),
+                labels=lambda _: labels,
+            ),
+            goal=None,
+            outcome=SimpleNamespace(winner=SimpleNamespace(trained=None)),
+        )
+        teacher: Any = SimpleNamespace(profile=None)
+        views: Any = None
+        return finishing.finish(finding, teacher, views, tmp_path), ran
+
+    return ship
+
+
+def test_the_mistakes_are_those_of_the_file_that_the_report_is_about_and_each_file_runs_once(
+    ship: Any, tmp_path: Path
+) -> None:
+    (tmp_path / "mistakes").mkdir()
+    (tmp_path / "mistakes/99.webp").write_bytes(b"of an earlier build")
+    result, ran = ship(made_here(Precision.FP32, "a", UNKNOWN), made_here(Precision.INT8, "b", MEASURED))
+    assert ran == ["a", "b"]
+    told = result.predictions_on_test
+    assert (told.artifact_sha256, told.images, told.classes) == ("b", 100, ("cat", "dog"))
+    (winner,) = [artifact for artifact in result.artifacts if artifact.sha256 == "b"]
+    right = sum(entry.count for entry in told.confusion if entry.label == entry.predicted)
+    assert winner.accuracy == right / told.images == 0.6
+    assert [mistake.image for mistake in told.mistakes[:2]] == ["image 99 of digits", "image 98 of digits"]
+    names = [f"{number:02d}.webp" for number in range(1, 25)]
+    assert sorted(path.name for path in (tmp_path / "mistakes").iterdir()) == names
+    assert [mistake.thumbnail for mistake in told.mistakes] == [f"mistakes/{name}" for name in names]
+    assert BuildResult.model_validate_json((tmp_path / "build.json").read_text()) == result
+
+
+def test_a_file_that_cannot_run_here_has_no_mistakes_even_where_another_runs(ship: Any, tmp_path: Path) -> None:
+    away = made_here(Precision.FP16, "b", MEASURED, here=False)
+    result, ran = ship(made_here(Precision.FP32, "a", UNKNOWN), away)
+    assert ran == ["a"] and [artifact.accuracy for artifact in result.artifacts] == [0.6, None]
+    assert result.predictions_on_test is None and not (tmp_path / "mistakes").exists()
 
 
 # -- the teacher's files and load ---------------------------------------------------------------------------------

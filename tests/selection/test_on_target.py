@@ -45,10 +45,11 @@ def taught(
     aim_ms: float | None = None,
     percentile: Percentile = Percentile.P95,
     anchor: Percentiles = ANCHOR,
+    teacher: MeasuredLatency | None = None,
 ) -> OnTarget:
     """A target on which files were measured of which p95 is so many times p50."""
     budget = Budget(latency_ms=BUDGET.latency_ms, percentile=percentile)
-    target = OnTarget(MadeUpLab(), Goal(budget=budget, aim_ms=aim_ms))
+    target = OnTarget(MadeUpLab(), Goal(budget=budget, aim_ms=aim_ms), teacher=teacher)
     for number, tail in enumerate(tails):
         p50_ms = 1.0 + number if number else FAST_MS
         target.learn(CANDIDATE, measured(p50_ms * tail, p50_ms, anchor))
@@ -68,6 +69,22 @@ def test_tails_that_are_longer_than_the_anchors_lower_it_by_as_much() -> None:
     assert taught([1.2] * 20, anchor=same).goal.limit_ms == pytest.approx(BUDGET.latency_ms)
     shorter = Percentiles(p50=2.0, p95=3.0, p99=3.0)
     assert taught([1.2] * 20, anchor=shorter).goal.limit_ms == BUDGET.latency_ms, "never above the budget"
+
+
+def test_a_share_is_proven_beside_the_teacher_which_has_a_tail_of_its_own() -> None:
+    """Ratios of p95 to it are above those of medians by what the file's tail is longer than the teacher's."""
+    teacher = measured(p95_ms=12.0, p50_ms=10.0).latency
+    assert taught([1.2] * 20, teacher=with_both(teacher)).goal.limit_ms == pytest.approx(BUDGET.latency_ms)
+    assert taught([1.5] * 20, teacher=with_both(teacher)).goal.limit_ms == pytest.approx(BUDGET.latency_ms / 1.25)
+    assert taught([1.5] * 20, teacher=teacher).goal.limit_ms == pytest.approx(BUDGET.latency_ms), (
+        "beside a teacher that is too slow for p95 in a session, its proof compares medians"
+    )
+
+
+def with_both(teacher: MeasuredLatency) -> MeasuredLatency:
+    """A teacher of which sessions had runs enough for every percentile."""
+    assert teacher.relative is not None
+    return teacher.model_copy(update={"relative": teacher.relative.model_copy(update={"by_median": ()})})
 
 
 def test_what_the_scale_and_the_tails_show_comes_together() -> None:

@@ -294,6 +294,57 @@ def test_an_aim_is_never_raised(tmp_path: Path) -> None:
     assert search.targets[0].goal.limit_ms == pytest.approx(3.0 * 5.0 / 5.1)
 
 
+# -- proofs that are met --------------------------------------------------------------------------------------------
+
+SLOWER = answering_file("fp32", 1000, range(20), 4.4)
+"""98% of the images right, and slower than what is expected to be provable."""
+
+
+@pytest.mark.parametrize(
+    ("wrong", "sessions_ms", "tried", "wins"),
+    [
+        (60, [4.4], True, True),
+        (60, [5.1], True, False),
+        (22, [4.4], False, False),
+    ],
+    ids=["proven too", "not proven", "not surely more accurate"],
+)
+def test_a_met_proof_shows_that_a_slower_and_surely_more_accurate_file_is_worth_one(
+    tmp_path: Path, wrong: int, sessions_ms: list[float], tried: bool, wins: bool
+) -> None:
+    """What is expected of sessions may be too little: those of the proof differ less, so that more can be proven."""
+    quick = answering_file("int8", 1000, range(wrong), 3.0)
+    slow, fast = running_trial(0, 0.98, SLOWER), running_trial(1, 0.94, quick)
+    search = proving(tmp_path, slow, fast, sessions_ms={sha(SLOWER): sessions_ms}, aim_ms=4.0)
+    winner = prove(search)
+    assert proven(search) == [sha(quick), sha(SLOWER)][: 1 + tried]
+    assert winner is not None and winner.scheme is not None and winner.proof is not None
+    assert winner.trial.number == (0 if wins else 1) and winner.proof.met
+    assert fast.state == "complete" and slow.state == ("over_budget" if tried and not wins else "complete")
+    assert slow.reason and fast.reason
+
+
+def test_a_slower_file_may_be_tried_as_often_as_the_plan_allows_and_no_more(tmp_path: Path) -> None:
+    """Each is surely more accurate than the one before, and none is met but the first."""
+    quick = answering_file("int8", 1000, range(200), 3.0)
+    slower = [answering_file("fp32", 1000, range(20 + 30 * n), 4.4 - 0.01 * n) for n in range(4)]
+    trials = [running_trial(n, 0.9, file) for n, file in enumerate([quick, *slower])]
+    late = {sha(file): [4.9, 5.1] for file in slower}
+    search = proving(tmp_path, *trials, sessions_ms=late, aim_ms=4.0)
+    winner = prove(search)
+    assert winner is not None and winner.trial.number == 0 and trials[0].state == "complete"
+    assert 1 < len(proven(search)) <= FINALISTS
+
+
+def test_where_nothing_can_be_measured_the_first_finalist_wins(tmp_path: Path) -> None:
+    search = proving(tmp_path, running_trial(0, 0.95), running_trial(1, 0.97), running_trial(2, 0.96))
+    lab = search.targets[0].lab
+    assert isinstance(lab, MadeUpLab)
+    lab.measurable = False
+    winner = prove(search)
+    assert winner is not None and (winner.trial.number, winner.scheme, winner.proof) == (1, None, None)
+
+
 def test_whom_a_lowered_aim_turns_away_is_told_why(tmp_path: Path) -> None:
     """No trial ends without a reason, in the search's own record and in the study's."""
     best, close, far = made_file("fp32", 0.95, 4.5), made_file("fp32", 0.94, 4.45), made_file("fp32", 0.93, 3.0)

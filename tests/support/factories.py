@@ -8,6 +8,7 @@ from typing import Any
 
 from edgedistill.documents.artifacts import CompiledArtifact
 from edgedistill.documents.measurements import Environment, Profile, Proof, Session
+from edgedistill.documents.results import MOST_MISTAKES, Confused, Mistake, PredictionsOnTest
 from edgedistill.documents.specs import Format, Percentile, Precision, QuantScheme, Target
 
 
@@ -104,3 +105,28 @@ def make_proof(values: Sequence[float], **changes: Any) -> Proof:
         "met": over == 0,
     }
     return Proof.model_validate(fields | changes)
+
+
+def make_predictions(classes: Sequence[str] = ("cat", "dog"), **changes: Any) -> PredictionsOnTest:
+    """Ten test images of each class: eight are right, two are taken for the next class."""
+    count = len(classes)
+    mistakes = tuple(
+        Mistake(
+            label=number % count,
+            predicted=(number + 1) % count,
+            probability=0.99 - number / 100,
+            probability_of_label=0.002,
+            image=f"test/{classes[number % count]}/{number:03d}.png",
+            thumbnail=f"mistakes/{number + 1:02d}.webp",
+        )
+        for number in range(min(2 * count, MOST_MISTAKES))
+    )
+    entries = [(label, predicted) for label in range(count) for predicted in sorted({label, (label + 1) % count})]
+    fields: dict[str, Any] = {
+        "artifact_sha256": "a",
+        "images": 10 * count,
+        "classes": tuple(classes),
+        "confusion": tuple(Confused(label=a, predicted=b, count=8 if a == b else 2) for a, b in entries),
+        "mistakes": mistakes,
+    }
+    return PredictionsOnTest.model_validate(fields | changes)

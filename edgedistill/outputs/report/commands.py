@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 
 from edgedistill.documents.results import BuildResult, LatencyLimit
@@ -25,25 +26,34 @@ def commands(result: BuildResult, build_file: str) -> str:
         beside = [
             file.path for file in result.teacher.files if result.proof and file.sha256 == result.proof.anchor_sha256
         ]
-        in_turn = f" --beside {shlex.quote(beside[0])}" if beside else ""
-        lines.append(f"edgedistill profile {shlex.quote(artifact.path)} --target {shlex.quote(result.target)}{in_turn}")
+        in_turn = ("--beside", beside[0]) if beside else ()
+        given = result.overrides.get("--target", ())
+        target = given[0] if len(given) == 1 else result.target
+        lines.append(shlex.join(["edgedistill", "profile", artifact.path, "--target", target, *in_turn]))
     return "\n".join(lines)
 
 
 def _build(result: BuildResult, build_file: str) -> str:
-    """With the targets that one student serves, whose folders lie beside one another, and the budget where it is one."""
+    """As it was asked for, where that is recorded. The folders of targets that one student serves lie beside one another."""
     limits = [limit for limit in result.constraints if isinstance(limit, LatencyLimit)]
-    budgets = {budget_option(limit.budget) for limit in limits}
-    together = len(limits) > 1
-    words = ["edgedistill build", shlex.quote(build_file or PLACEHOLDER)]
-    words += [f"--target {shlex.quote(limit.target)}" for limit in limits]
-    if len(budgets) == 1:
-        words.append(f"--budget {budgets.pop()}")
-    if together:
-        words.append("--one-student")
+    words = ["edgedistill", "build", build_file or PLACEHOLDER]
+    if result.build_file:
+        for option, values in result.overrides.items():
+            words += [word for value in values for word in (option, value)] or [option]
+    else:
+        words += _guessed(limits)
     if not result.teacher.files:
         words.append("--no-teacher")
-    return " ".join([*words, "--out .." if together else "--out ."])
+    return shlex.join([*words, "--out", ".." if len(limits) > 1 else "."])
+
+
+def _guessed(limits: Sequence[LatencyLimit]) -> list[str]:
+    """Options that would do: the targets, the budget where it is one, and that one student serves several."""
+    budgets = {budget_option(limit.budget) for limit in limits}
+    words = [word for limit in limits for word in ("--target", limit.target)]
+    if len(budgets) == 1:
+        words += ["--budget", budgets.pop()]
+    return [*words, "--one-student"] if len(limits) > 1 else words
 
 
 def find_build_file(out: Path, target: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from edgedistill.outputs.explain.words import budget_rows, cost_sentence, limit_
 from edgedistill.outputs.report import artifact_table, candidates, left_out, operator_tables, proof_tables, tables
 from edgedistill.outputs.report.commands import commands, find_build_file
 from edgedistill.outputs.report.earlier import earlier_rows, earlier_sentence
+from edgedistill.outputs.report.mistakes import mistakes_shown, read_thumbnails
 from edgedistill.outputs.report.noise import noise_of
 from edgedistill.outputs.report.plots.distribution import distribution
 from edgedistill.outputs.report.plots.frontier import frontier
@@ -37,10 +38,15 @@ from edgedistill.outputs.report.verdict import make_verdict
 _FOLDER = Path(__file__).parent
 
 
-def render_report(result: BuildResult, profiles: ReportProfiles, build_file: str = "") -> str:
+def render_report(
+    result: BuildResult,
+    profiles: ReportProfiles,
+    build_file: str = "",
+    thumbnails: Mapping[str, bytes] | None = None,
+) -> str:
     """The whole page as HTML text, of which Plotly's script is the most. Labels, paths and reasons may hold anything: they
     are escaped in the page, in its scripts and in the plots. `build_file` is the path of the build file from the output
-    folder, empty where it is not known."""
+    folder, empty where it is not known; `thumbnails` are the pictures of the mistakes, by their path in the result."""
     explained = explain_build(result, profiles, Path())
     return (
         _environment()
@@ -55,6 +61,7 @@ def render_report(result: BuildResult, profiles: ReportProfiles, build_file: str
             figures={name: figure and embedded_json(figure) for name, figure in _figures(result, profiles).items()},
             tables=_tables(result, profiles, explained),
             proof=proof_facts(result, profiles),
+            mistakes=mistakes_shown(result, thumbnails or {}),
             explained=explained,
             why=why_sentence(explained),
             cost=cost_sentence(explained.search),
@@ -143,11 +150,12 @@ def proof_facts(result: BuildResult, profiles: ReportProfiles) -> dict[str, Any]
 
 
 def write_report(out: Path) -> Path:
-    """Write `out/report.html`, whole or not at all, from `out/build.json` and `out/profiles/`. Returns its path. Raises
-    InputError if either cannot be read."""
+    """Write `out/report.html`, whole or not at all, from `out/build.json`, `out/profiles/` and `out/mistakes/`. Returns its
+    path. Raises InputError if one of the first two cannot be read; a picture that cannot be read is not shown."""
     result = read_build(out)
     path = out / "report.html"
-    write_atomic(path, render_report(result, read_profiles(out, result), find_build_file(out, result.target)))
+    build_file = result.build_file or find_build_file(out, result.target)
+    write_atomic(path, render_report(result, read_profiles(out, result), build_file, read_thumbnails(out, result)))
     return path
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from factories import make_predictions
 from report_page import Page, profiles_for
 
 from edgedistill.outputs.explain.build_folder import ReportProfiles
@@ -17,12 +18,15 @@ from edgedistill.outputs.report.html import render_report
 CSS = (Path(html.__file__).parent / "templates" / "report.css").read_text(encoding="utf-8")
 TEXTS = ("text", "muted", "met", "not-met", "unmeasured", "noisy", "student")
 MARKS = ("student", "teacher", "budget", "predicted", "quiet")
+SHADES = ("shade-1", "shade-2", "shade-3", "shade-4")
 
 
 @pytest.fixture(scope="module")
 def pages(realistic: ModuleType) -> dict[str, Page]:
     again = realistic.make_measured_again()
+    wrong = again.model_copy(update={"predictions_on_test": make_predictions()})
     return {
+        "mistakes": Page(render_report(wrong, ReportProfiles(), thumbnails={"mistakes/01.webp": b"a picture"})),
         "met": Page(render_report(again, profiles_for(again, realistic))),
         "not met": Page(render_report(realistic.make_not_met(), ReportProfiles())),
         "unmeasured": Page(render_report(realistic.make_unmeasured(), ReportProfiles())),
@@ -89,11 +93,13 @@ def contrast(one: str, other: str) -> float:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_colours_stand_out_in_both_schemes(scheme: str) -> None:
-    """Texts by 4.5 on the page and on a panel, marks by 3 on the page."""
+    """Texts by 4.5 on the page and on a panel, marks by 3 on the page, counts by 4.5 on every shade."""
     light, dark = re.findall(r":root \{(.*?)\}", CSS, re.DOTALL)
     colors = dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6});", light if scheme == "light" else dark))
-    assert {*TEXTS, *MARKS, "page", "panel"} <= set(colors)
+    assert {*TEXTS, *MARKS, *SHADES, "page", "panel"} <= set(colors)
     for name in TEXTS:
         assert min(contrast(colors[name], colors[ground]) for ground in ("page", "panel")) >= 4.5, name
     for name in MARKS:
         assert contrast(colors[name], colors["page"]) >= 3, name
+    for name in SHADES:
+        assert contrast(colors["text"], colors[name]) >= 4.5, name

@@ -31,6 +31,7 @@ addEventListener("load", () => {
       wide: document.documentElement.scrollWidth > innerWidth,
       drawn: document.querySelectorAll(".canvas.js-plotly-plot").length,
       fill: bar && getComputedStyle(bar).fill,
+      beside: one(".tiles").getBoundingClientRect().right - one(".tiles > :last-child").getBoundingClientRect().right,
       card: getComputedStyle(one("#artifacts tbody tr")).display,
       labelled: !["none", "normal"].includes(getComputedStyle(one("#artifacts tbody td"), "::before").content),
       requests: performance.getEntriesByType("resource").map((entry) => entry.name),
@@ -96,6 +97,7 @@ def test_in_a_browser(tmp_path: Path, realistic: ModuleType, width: int, dark: b
     narrow = width < 640
     assert probe["card"] == ("grid" if narrow else "table-row")
     assert probe["labelled"] is narrow
+    assert probe["beside"] < 2, "five tiles, two a row on a phone: the last row is filled as well"
 
     numbers = [str(trial.number) for trial in result.trials]
     assert probe["before"] == numbers
