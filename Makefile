@@ -6,7 +6,7 @@ PIP := $(VENV)/bin/python -m pip
 CONSTRAINTS ?=
 # Processes that run tests, a thread each. Tests that measure or train take turns by the machine's own locks.
 PROCESSES ?= auto
-PYTEST := OMP_NUM_THREADS=1 $(VENV)/bin/pytest --numprocesses $(PROCESSES) --maxprocesses 4 --dist worksteal
+PYTEST := OMP_NUM_THREADS=1 $(VENV)/bin/pytest --numprocesses $(PROCESSES) --maxprocesses 4 --dist worksteal --durations 25
 comma := ,
 
 .PHONY: demo demo-svg docs install install-dev lint test test-all clean

@@ -42,7 +42,8 @@ def result(name: str) -> Any:
 
 def duration(seconds: float) -> str:
     """`5 min 22 s`, or `59 s`."""
-    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds // 60:.0f} min {seconds % 60:.0f} s"
+    whole = round(seconds)
+    return f"{whole} s" if whole < 120 else f"{whole // 60} min {whole % 60} s"
 
 
 def label(student: dict[str, Any]) -> str:
