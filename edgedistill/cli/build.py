@@ -64,9 +64,9 @@ def _answer(run: Any, name: str, options: dict[str, Any], *, dry_run: bool, as_j
     asked = options | {"targets": tuple(options.pop("target") or ())}
     with errors.answering(as_json=as_json, resumable=not dry_run):
         if dry_run:
-            wanted = {name: asked[name] for name in ("targets", "one_student", "budget", "trials", "time")}
+            asked.pop("keep_teacher", None)
             with live.watching(verbose=verbose) as listener:
-                plan = api.plan(path, listener=listener, **wanted)
+                plan = api.plan(path, listener=listener, **asked)
             render.answer(plan, build_table.print_plan, as_json=as_json)
             return
         with live.watching(verbose=verbose) as listener:

@@ -61,15 +61,14 @@ def plan(
     *,
     targets: Sequence[str | Path] = (),
     one_student: bool = False,
-    budget: str | None = None,
-    trials: int | None = None,
-    time: str | None = None,
     listener: Listener = silent,
+    **options: Unpack[SearchOptions],
 ) -> Plan:
-    """What `build_all` would try, and what that would cost as far as it is known: nothing is trained, measured or fetched.
-    Raises InputError with all that a build would find wrong: first with the build file, its targets and what it names, then
-    with the data, the teacher and the space, for which torch is loaded."""
-    jobs = jobs_of(Path(path), tuple(map(str, targets)), Changes(budget, trials, time, one_student), None)
+    """What `build_all` would try with the same options, and what that would cost as far as it is known: nothing is trained,
+    measured or fetched. Raises InputError with all that a build would find wrong: first with the options, the build file,
+    its targets, its output folder and what it names, then with the data, the teacher and the space, for which torch is
+    loaded; UnreachableError where a device has to be measured and does not answer."""
+    _, jobs = _asked(path, targets, options, one_student=one_student)
     check_devices(jobs, listener)
     from edgedistill.pipeline.plan import plan_of
 

@@ -14,6 +14,7 @@ from edgedistill.base.store import write_atomic
 from edgedistill.documents.build_file import TeacherConfig, is_target_path, validate
 from edgedistill.documents.specs import BudgetRequest
 from edgedistill.documents.targets import load_target
+from edgedistill.networks.timm_names import require_model
 
 Source = Literal["digits", "folder", "idx", "huggingface"]
 
@@ -81,7 +82,7 @@ def _check(answers: InitAnswers) -> None:
     problems = []
     checks: dict[str, Callable[[], object]] = {
         "--data": lambda: data_source(answers.data),
-        "--teacher": lambda: validate(TeacherConfig, {"model": answers.teacher}, "", Path("--teacher")),
+        "--teacher": lambda: _check_teacher(answers.teacher),
         "--target": lambda: load_target(answers.target),
         "--budget": lambda: BudgetRequest.parse(answers.budget),
     }
@@ -95,6 +96,13 @@ def _check(answers: InitAnswers) -> None:
             problems.append(Problem(option, first.what, first.fix))
     if problems:
         raise InputError("no build file was written", problems=problems)
+
+
+def _check_teacher(model: str) -> None:
+    validate(TeacherConfig, {"model": model}, "", Path("--teacher"))
+    library, _, name = model.partition(":")
+    if library == "timm":
+        require_model(name, model)
 
 
 _CHECKPOINT = '# checkpoint = "teacher.safetensors"  # safetensors, or torch with weights only'
@@ -144,7 +152,7 @@ def _quoted(text: str) -> str:
 
 
 _TEMPLATE = """\
-# A build of edgedistill. Run it with: edgedistill build build.toml
+# A build of edgedistill. Run it with `edgedistill build` and the name of this file.
 # Lines that begin with "# name =" show defaults: remove the "# " to change one. Where there is none, they show an
 # example. Paths are relative to this file.
 
@@ -236,7 +244,7 @@ budget = {budget}
 # accuracy_margin = "0.5%"  # the fastest wins that is no less accurate than the best by more than this
 # warm_start = false  # true begins with students that earlier searches trained
 
-# A precision is shipped only if it pays: so much faster or smaller than fp32, and no more accuracy lost than this.
+# A precision is shipped only if it gains enough: so much faster or smaller than fp32, and no more accuracy lost than this.
 [export]
 # formats = []
 # precisions = []

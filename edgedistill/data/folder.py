@@ -5,6 +5,7 @@ Every file is decoded once before anything is built on it, and what was found is
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
+from PIL import Image
 
 from edgedistill.base.errors import InputError, Problem
 from edgedistill.base.progress import Listener, Note, silent
@@ -93,8 +95,10 @@ def _faults(images: Sequence[Labelled], found: Scan, listener: Listener) -> dict
     paths = [Path(path_of[sha256]) for sha256 in unknown]
     new: dict[str, str] = {}
     try:
-        # Pillow decodes outside the interpreter's lock, so threads do it in parallel.
+        # Pillow decodes outside the interpreter's lock, so threads do it in parallel. What it warns of, too large an image,
+        # is a fault of its own here.
         with (
+            warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning),
             told_if_slow(listener, "decode", found.folder.name, len(paths)) as advance,
             closing(in_threads(find_fault, paths, advance)) as results,
         ):

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import math
 from typing import Final
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from edgedistill.base.errors import UnsupportedError
+from edgedistill.base.progress import Listener, silent
 from edgedistill.data.datasets import Dataset
 from edgedistill.data.sources import ImageSource, Indices, Pixels
+from edgedistill.data.threads import in_threads, told_if_slow
 from edgedistill.documents.build_file import DataConfig
 from edgedistill.documents.specs import Contract
 
@@ -71,20 +74,36 @@ def prepare(images: ImageSource, indices: Indices, contract: Contract) -> Pixels
     return result
 
 
-def channel_statistics(dataset: Dataset) -> tuple[Statistics, Statistics]:
+def channel_statistics(dataset: Dataset, listener: Listener = silent) -> tuple[Statistics, Statistics]:
     """Mean and standard deviation of each channel in 0..255, over at most 2,000 training images spread evenly through
     the split, each image weighing the same. The deviation is at least 1, one grey level: a constant channel divides
-    by it."""
+    by it. `listener` hears how far reading the images is, if it takes long; a second time they are not read."""
+    if dataset not in _known:
+        _known[dataset] = _statistics(dataset, listener)
+    return _known[dataset]
+
+
+_known: WeakKeyDictionary[Dataset, tuple[Statistics, Statistics]] = WeakKeyDictionary()
+_LEVELS: Final = np.arange(256, dtype=np.float64)
+
+
+def _statistics(dataset: Dataset, listener: Listener) -> tuple[Statistics, Statistics]:
     train = dataset.splits.train
     chosen = train[np.unique(np.linspace(0, len(train) - 1, min(len(train), _STATISTICS_IMAGES)).astype(np.int64))]
-    total: NDArray[np.float64] = np.zeros(3)
-    squares: NDArray[np.float64] = np.zeros(3)
-    for index in chosen.tolist():
-        pixels = dataset.images[index].reshape(-1, 3).astype(np.float64)
-        total += pixels.mean(axis=0)
-        squares += np.square(pixels).mean(axis=0)
-    mean = total / len(chosen)
-    variance = squares / len(chosen) - np.square(mean)
+    moments: NDArray[np.float64] = np.zeros((2, 3))
+    with told_if_slow(listener, "statistics", dataset.name, len(chosen)) as advance:
+        for found in in_threads(lambda index: _moments(dataset.images[index]), chosen.tolist(), advance):
+            moments += found
+    mean, squares = moments / len(chosen)
+    variance = squares - np.square(mean)
     red, green, blue = mean.tolist()
     deviations = [max(1.0, math.sqrt(max(0.0, value))) for value in variance.tolist()]
     return (red, green, blue), (deviations[0], deviations[1], deviations[2])
+
+
+def _moments(pixels: Pixels) -> NDArray[np.float64]:
+    """Mean and mean square of each channel, [2, 3]. Counted by level: a copy of a large photograph in float64 has
+    gigabytes."""
+    height, width, _ = pixels.shape
+    counts = np.reshape(Image.fromarray(pixels).histogram(), (3, 256)) / (height * width)
+    return np.stack([counts @ _LEVELS, counts @ np.square(_LEVELS)])

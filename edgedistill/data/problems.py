@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
+import re
 from collections.abc import Sequence
 from typing import Final
 
@@ -16,18 +16,25 @@ _MOST_NAMES: Final = 5
 
 
 def data_error(message: str, problems: Sequence[Problem]) -> InputError:
-    """An error with at most ten of the problems, and how many more there are. Of each kind (by its fix) one is shown before
-    a second one of another. The cache folder then gets a file with all of them, which the error names."""
+    """An error with at most ten of the problems, kind by kind, and how many more there are of each. Of each kind (what it
+    is, numbers aside, with its fix) one is shown before a second one of another. The cache folder then gets a file with all
+    of them, which the error names."""
     if len(problems) <= _MOST:
         return InputError(message, problems=problems)
-    earlier: Counter[str] = Counter()
-    turns: list[tuple[int, int]] = []
-    for place, problem in enumerate(problems):
-        turns.append((earlier[problem.fix], place))
-        earlier[problem.fix] += 1
-    shown = [problems[place] for place in sorted(place for _, place in sorted(turns)[:_MOST])]
-    more = Problem("", f"and {len(problems) - _MOST} more")
-    return InputError(message, problems=[*shown, more], fix=_listed(problems))
+    kinds: dict[tuple[str, str], list[Problem]] = {}
+    for problem in problems:
+        kinds.setdefault((re.sub(r"\d+", "0", problem.what), problem.fix), []).append(problem)
+    # The first of every kind, then the second of every one, and so on, as far as ten go.
+    turns = sorted((turn, kind) for kind, alike in enumerate(kinds.values()) for turn in range(len(alike)))[:_MOST]
+    shown: list[Problem] = []
+    for kind, alike in enumerate(kinds.values()):
+        if count := sum(one == kind for _, one in turns):
+            shown += alike[:count]
+            if more := len(alike) - count:
+                shown.append(Problem("", f"and {more} more such"))
+    if unseen := sum(len(alike) for alike in list(kinds.values())[_MOST:]):
+        shown.append(Problem("", f"and {unseen} more of other kinds"))
+    return InputError(message, problems=shown, fix=_listed(problems))
 
 
 def some_of(names: Sequence[str]) -> str:

@@ -47,6 +47,8 @@ def look(path: str, status: Callable[[], os.stat_result]) -> File:
     """The file at `path`, whose status `status` returns or raises OSError."""
     try:
         found = status()
+    except FileNotFoundError:
+        return File(path, fault="is a link to a file that does not exist")
     except OSError as error:
         return File(path, fault=f"cannot be read: {error.strerror}")
     if not stat.S_ISREG(found.st_mode):

@@ -19,7 +19,9 @@ def require_model(name: str, where: str) -> None:
     architecture, source = name.partition(".")[0], _source()
     if _has(architecture, source):
         return
-    near = difflib.get_close_matches(architecture, _DEFINED.findall(source), 3)
+    names = sorted(_DEFINED.findall(source))
+    longer = [name for name in names if architecture and name.startswith(architecture)]
+    near = longer[:3] or difflib.get_close_matches(architecture, names, 3)
     raise InputError(
         f"{where}: timm has no model {architecture!r}",
         fix=f"did you mean {' or '.join(near)}?" if near else "timm.list_models() has all names",

@@ -5,9 +5,10 @@ Nothing here imports torch, and timm only where its source leaves a name open: a
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
-from edgedistill.base.errors import Collected
+from edgedistill.base.errors import Collected, InputError
 from edgedistill.data.content import require_folder
 from edgedistill.distill.start import start_of
 from edgedistill.distill.teachers.checkpoint_file import require_whole
@@ -27,6 +28,17 @@ def check_inputs(config: BuildConfig, base: Path) -> None:
     _check_teacher(config.teacher, base, wrong)
     _check_space(config.space, wrong)
     wrong.raise_any()
+
+
+def require_place(out: Path) -> None:
+    """See that the output folder is there or can be made, and can be written to; nothing is made. Raises InputError."""
+    nearest = next(place for place in (out, *out.parents) if place.exists())
+    if not nearest.is_dir():
+        what = "is a file" if nearest == out else f"cannot be made: {nearest} is a file"
+        raise InputError(f"the output folder {out} {what}", fix="use --out DIR")
+    if not os.access(nearest, os.W_OK):
+        what = "cannot be written to" if nearest == out else f"cannot be made: {nearest} cannot be written to"
+        raise InputError(f"the output folder {out} {what}", fix="use --out DIR")
 
 
 def _check_teacher(config: TeacherConfig, base: Path, wrong: Collected) -> None:

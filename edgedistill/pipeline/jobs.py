@@ -22,7 +22,7 @@ from edgedistill.documents.build_file import BuildConfig, load_config
 from edgedistill.documents.specs import BudgetRequest, Target
 from edgedistill.documents.targets import load_target, target_with
 from edgedistill.documents.toml_lines import line_of
-from edgedistill.pipeline.inputs import check_inputs
+from edgedistill.pipeline.inputs import check_inputs, require_place
 from edgedistill.pipeline.invocation import Invocation, invocation_of
 
 
@@ -119,9 +119,10 @@ def jobs_of(
 ) -> tuple[Job, ...]:
     """The jobs of the build file at `path` for `targets`, else those of the file: one for each, or, where one student is
     wanted, one for all. A single target's results go to `out` (`out/` beside the file), several targets' to folders in it.
-    Raises InputError that names at once what is wrong with the options, with the file, with its targets, and with the data,
-    the teacher and the families that it names."""
+    Raises InputError that names at once what is wrong with the options, with the file, with its targets, with the output
+    folder, and with the data, the teacher and the families that it names."""
     wrong, base = Collected(), path.parent.absolute()
+    folder = out.absolute() if out is not None else base / "out"
     chosen: list[Target] = []
     read: BuildConfig | None = None
     with wrong:
@@ -130,6 +131,8 @@ def jobs_of(
         chosen = _loaded(targets)
     with wrong:
         read = load_config(path)
+    with wrong:
+        require_place(folder)
     if read is not None:
         with wrong:
             chosen = chosen if targets else _loaded(_named(read))
@@ -140,7 +143,6 @@ def jobs_of(
     wrong.raise_any()
     assert read is not None
     config = _changed(read, replaced)
-    folder = out.absolute() if out is not None else base / "out"
     several, together = len(chosen) > 1, changes.one_student or config.one_student
     orders = []
     for name, target in zip(targets or _named(read), chosen, strict=True):

@@ -60,7 +60,8 @@ def open_bench(config: BuildConfig, target: Target, store: Store, *, base: Path,
     is wrong with the data, or where the budget cannot do without the device."""
     meter = Meter.attached(config, target, store, required=require_measured)
     dataset = load_dataset(config.data, store.listener)
-    return Workbench.of(config, target, Data(dataset, *channel_statistics(dataset)), store, meter, base)
+    data = Data(dataset, *channel_statistics(dataset, store.listener))
+    return Workbench.of(config, target, data, store, meter, base)
 
 
 def open_benches(orders: Sequence[Order], store: Store) -> tuple[Workbench, ...]:

@@ -42,10 +42,19 @@ def test_init_takes_defaults_where_nobody_can_answer(command: Any, tmp_path: Pat
 
 
 def test_init_with_options(command: Any, tmp_path: Path) -> None:
-    options = ("--data", "hf:mnist", "--teacher", "timm:vit_tiny", "--target", "pixel-6", "--budget", "7ms@p99")
+    options = (
+        "--data",
+        "hf:mnist",
+        "--teacher",
+        "timm:vit_tiny_patch16_224",
+        "--target",
+        "pixel-6",
+        "--budget",
+        "7ms@p99",
+    )
     assert command("init", "project", *options, "--yes") == 0
     config = load_config(tmp_path / "project" / "build.toml")
-    assert (config.data.name, config.teacher.model, config.target) == ("mnist", "timm:vit_tiny", "pixel-6")
+    assert (config.data.name, config.teacher.model, config.target) == ("mnist", "timm:vit_tiny_patch16_224", "pixel-6")
     assert str(config.budget) == "7.00 ms@p99"
 
 

@@ -119,6 +119,14 @@ def test_a_function_as_teacher_is_not_asked_to_fit(folders: Path) -> None:
     assert config.target == str(folders / "board.toml")
 
 
+def test_a_teacher_that_timm_does_not_have_is_told_with_the_nearest_names(tmp_path: Path) -> None:
+    with pytest.raises(InputError) as caught:
+        write_build_file(tmp_path / "build.toml", InitAnswers(teacher="timm:mobilenetv3_larg_100"))
+    (problem,) = caught.value.problems
+    assert problem.where == "--teacher" and "has no model 'mobilenetv3_larg_100'" in problem.what
+    assert "did you mean mobilenetv3_large_100" in problem.fix
+
+
 def test_every_wrong_answer_at_once(tmp_path: Path) -> None:
     wrong = InitAnswers(data="nowhere", teacher="resnet", target="hots", budget="0ms")
     with pytest.raises(InputError) as caught:

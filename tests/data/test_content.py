@@ -90,7 +90,7 @@ def test_unreadable_files_say_why(tmp_path: Path) -> None:
     broken.symlink_to(tmp_path / "nowhere")
     found = content_of(broken)
     assert found.sha256 == ""
-    assert "No such file" in found.fault
+    assert found.fault == "is a link to a file that does not exist"
 
 
 def test_a_name_that_is_no_text_is_hashed_like_any(tmp_path: Path, reads: list[Path]) -> None:

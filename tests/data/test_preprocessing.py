@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 
 from edgedistill.base.errors import UnsupportedError
+from edgedistill.base.progress import Event, StageFinished, StageStarted
 from edgedistill.data.datasets import Dataset, load_dataset
 from edgedistill.data.preprocessing import channel_statistics, kept_region, make_contract, prepare, resize
 from edgedistill.data.sources import GreyImages
@@ -61,6 +65,28 @@ def test_prepare_is_resize_by_index() -> None:
     assert batch.shape == (2, 3, 16, 16)
     assert batch.dtype == np.uint8
     np.testing.assert_array_equal(batch[1], resize(dataset.images[3], contract()))
+
+
+def test_statistics_are_told_where_they_take_long_and_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edgedistill.data.threads.SECONDS_UNTOLD", 0.0)
+    read: list[int] = []
+
+    class Images(list[NDArray[np.uint8]]):
+        def __getitem__(self, index: Any) -> Any:
+            read.append(index)
+            return super().__getitem__(index)
+
+    images = Images([np.full((3, 2, 3), 10 * n, np.uint8) for n in range(4)])
+    splits = Splits(np.arange(4), np.arange(0), np.arange(0), seed=None)
+    dataset = Dataset("flowers", ("a", "b"), np.arange(4) % 2, images, splits, "f")
+    heard: list[Event] = []
+    found = channel_statistics(dataset, heard.append)
+    assert found == channel_statistics(dataset) and sorted(read) == [0, 1, 2, 3]
+    assert found[0] == (15.0, 15.0, 15.0)
+    assert [(type(e).__name__, e.stage) for e in heard if isinstance(e, StageStarted | StageFinished)] == [
+        ("StageStarted", "statistics"),
+        ("StageFinished", "statistics"),
+    ]
 
 
 def test_statistics_equal_those_of_all_pixels_and_read_train_only() -> None:

@@ -22,11 +22,26 @@ def test_few_problems_are_all_shown() -> None:
 
 def test_of_many_problems_each_kind_is_shown_and_all_are_in_a_file() -> None:
     error = data_error("41 problems", [*MANY, STRAY])
-    assert error.problems == (*MANY[:9], STRAY, Problem("", "and 31 more"))
+    assert error.problems == (*MANY[:9], Problem("", "and 31 more such"), STRAY)
     file = default_root() / LIST_FILE
     assert error.fix == f"{file} lists all 41"
     assert file.read_text().splitlines() == [str(problem) for problem in (*MANY, STRAY)]
     assert len(str(error).splitlines()) == 13
+
+
+def test_problems_that_differ_by_a_number_are_of_one_kind() -> None:
+    large = [Problem(f"{n}.png", f"is {n} x 16000 pixels", "replace it") for n in range(30)]
+    error = data_error("70 problems", [*MANY, *large])
+    told = [problem.what for problem in error.problems]
+    assert told == [MANY[0].what] * 5 + ["and 35 more such"] + [problem.what for problem in large[:5]] + [
+        "and 25 more such"
+    ]
+
+
+def test_more_kinds_than_lines_are_counted() -> None:
+    each = [Problem("a.png", f"is {letter}", "replace it") for letter in "abcdefghijklm"]
+    error = data_error("13 problems", each)
+    assert error.problems == (*each[:10], Problem("", "and 3 more of other kinds"))
 
 
 def test_a_name_that_is_no_text_is_listed_as_it_is() -> None:
@@ -39,7 +54,7 @@ def test_without_a_cache_the_rest_is_counted_alone(tmp_path: Path, monkeypatch: 
     monkeypatch.setenv("EDGEDISTILL_CACHE", str(tmp_path / "file" / "cache"))
     error = data_error("many", MANY)
     assert error.fix == ""
-    assert error.problems[-1].what == "and 30 more"
+    assert error.problems[-1].what == "and 30 more such"
 
 
 def test_names_are_shown_up_to_five() -> None:

@@ -39,6 +39,12 @@ def test_a_name_that_there_is_not_gets_the_nearest_without_timm() -> None:
     assert "timm" not in sys.modules
 
 
+def test_the_beginning_of_names_gets_those() -> None:
+    with pytest.raises(InputError) as caught:
+        require_model("vit_tiny", "[teacher] model")
+    assert caught.value.fix.startswith("did you mean vit_tiny_")
+
+
 @pytest.mark.parametrize("name", ["resnet", "efficientnet", "", "hf-hub:timm/resnet18", "head"])
 def test_a_word_of_the_source_is_no_model(name: str) -> None:
     assert not is_model(name)
