@@ -183,7 +183,7 @@ class ExportMaker(Maker):
             )
         if self.images is None:
             raise InputError("static int8 needs images to read the activations' ranges off", fix="add --data FOLDER")
-        # Loaded once and here: from the child process that converts, nobody would hear how far the check of the data is.
+        # Loaded once, and in this process: the listener hears nothing from the child process that converts.
         pixels = self.images(self.contract)
         return CalibrationImages("--data", lambda contract: pixels)
 

@@ -386,7 +386,7 @@ def test_manifest_tells_sizes_and_hashes(files: dict[str, bytes], tmp_path_facto
     }
 
 
-def test_who_waits_for_those_that_share_a_lock_is_told_of_no_process_that_had_it_before(tmp_path: Path) -> None:
+def test_waiting_for_those_that_share_a_lock_tells_of_no_process_that_had_it_before(tmp_path: Path) -> None:
     notes: list[str] = []
 
     def listen(event: Event) -> None:

@@ -57,7 +57,7 @@ def test_every_part_is_there_and_fits(
     for heading in ("which operators cost the time", "what another budget would give", "the search"):
         assert f"\n{heading}" in shown
     assert max(map(len, shown.splitlines())) <= int(columns or 200)
-    assert "\x1b" not in shown, "plain where nobody looks on"
+    assert "\x1b" not in shown, "plain where the output is no terminal"
     assert "None" not in shown
     assert "nan" not in shown.split()
 

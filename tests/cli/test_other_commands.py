@@ -35,7 +35,7 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 # -- init -------------------------------------------------------------------------------------------------------
 
 
-def test_init_takes_defaults_where_nobody_can_answer(command: Any, tmp_path: Path, capsys: Captured) -> None:
+def test_init_takes_defaults_where_it_cannot_ask(command: Any, tmp_path: Path, capsys: Captured) -> None:
     assert command("init") == 0
     assert "next: edgedistill build build.toml" in capsys.readouterr().out
     assert load_config(tmp_path / "build.toml").data.source == "digits"

@@ -117,7 +117,7 @@ def test_every_bad_file_is_listed_in_one_error(folders: Any) -> None:
 
 
 def test_an_image_above_the_limit_is_a_fault_and_no_warning(folders: Any, recwarn: pytest.WarningsRecorder) -> None:
-    """Pillow itself warns of it, on the terminal of whoever builds."""
+    """Pillow itself writes a warning of it to the terminal."""
     folders.add_classes("cat", "dog", count=3)
     Image.new("1", (10_000, 9_500)).save(folders.root / "dog" / "large.png")
     assert "is 10000 x 9500 pixels" in faults(folders.root)["dog/large.png"]

@@ -10,6 +10,7 @@ import pytest
 from edgedistill.base.errors import InputError
 from edgedistill.base.progress import Note
 from edgedistill.data.datasets import Dataset, load_dataset
+from edgedistill.data.folder import FolderImages
 from edgedistill.documents.build_file import DataConfig
 
 NAMES = [f"{number:02}.png" for number in range(20)]
@@ -30,9 +31,14 @@ def load(root: Path, listener: Any = lambda event: None, **columns: str) -> Data
     return load_dataset(DataConfig(source="folder", path=root, **columns), listener)
 
 
+def paths_of(dataset: Dataset) -> tuple[str, ...]:
+    assert isinstance(dataset.images, FolderImages)
+    return dataset.images.paths
+
+
 def labels(dataset: Dataset, root: Path) -> dict[str, str]:
     """The class of each image, by its path from the folder."""
-    paths = [Path(path).relative_to(root).as_posix() for path in dataset.images.paths]  # type: ignore[attr-defined]
+    paths = [Path(path).relative_to(root).as_posix() for path in paths_of(dataset)]
     return {path: dataset.classes[label] for path, label in zip(paths, dataset.labels)}
 
 
@@ -55,7 +61,7 @@ def test_a_table_says_the_class_of_each_image(flat: Path, column: str) -> None:
     assert labels(dataset, flat) == KINDS
     assert len(dataset.splits.test) == 3
     write(flat, f"{column},label", *(f"{name},{kind}" for name, kind in KINDS.items()))
-    assert dataset.images.paths == load(flat).images.paths, "whatever the order of lines"  # type: ignore[attr-defined]
+    assert paths_of(dataset) == paths_of(load(flat)), "whatever the order of lines"
 
 
 def test_the_columns_may_be_named(flat: Path) -> None:
@@ -85,7 +91,7 @@ def test_a_column_of_splits(flat: Path) -> None:
     dataset = load(flat)
     parts = (dataset.splits.train, dataset.splits.validation, dataset.splits.test)
     assert [len(part) for part in parts] == [12, 4, 4]
-    paths = dataset.images.paths  # type: ignore[attr-defined]
+    paths = paths_of(dataset)
     assert sorted(Path(paths[index]).name for index in dataset.splits.test) == NAMES[16:]
 
 

@@ -28,7 +28,7 @@ def test_the_lock_may_have_any_name(tmp_path: Path) -> None:
     assert not running.is_alive()
 
 
-def test_who_waits_for_a_training_is_not_told_of_another_process(tmp_path: Path) -> None:
+def test_waiting_for_a_training_tells_of_no_other_process(tmp_path: Path) -> None:
     """Of several that train none is the one that is waited for; the last to measure is surely not."""
     lock_file, heard = tmp_path / "measuring.lock", list[Event]()
     with measuring(silent, lock_file):

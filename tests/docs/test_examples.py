@@ -98,7 +98,7 @@ def test_fashion_mnist_whole(tmp_path: Path) -> None:
     assert isinstance(shipped.latency, MeasuredLatency)
     assert isinstance(result.teacher.latency, MeasuredLatency)
     assert shipped.latency.p95_ms < result.teacher.latency.p95_ms / 5
-    turned_away = [t.rungs[0].accuracy_validation for t in result.trials if t.state == "over_budget"]
+    rejected = [t.rungs[0].accuracy_validation for t in result.trials if t.state == "over_budget"]
     student = result.student.model_dump(include={"family", "width", "depth", "resolution"})
     won = next(t for t in result.trials if t.spec.model_dump(include=set(student)) == student)
-    assert max(turned_away, default=0.0) > won.rungs[0].accuracy_validation, "the budget binds"
+    assert max(rejected, default=0.0) > won.rungs[0].accuracy_validation, "the budget binds"

@@ -134,7 +134,7 @@ def test_it_is_one_file_without_a_script(either: Film) -> None:
     assert not re.search(r"url\(|@import|@font-face", either.text)
 
 
-def test_readers_who_see_no_film_are_told_of_it(either: Film) -> None:
+def test_readers_without_sight_are_told_of_the_film(either: Film) -> None:
     assert either.told("title").startswith("$ ")
     assert "the run took" in either.told("desc")
     assert "prefers-reduced-motion:reduce" in either.told("style")

@@ -79,7 +79,7 @@ def kill_and_go_on(loop: Any, met: Any, path: Path, cache: Path, kills: tuple[tu
     result = BuildResult.model_validate_json(done.stdout)
     out = path.parent / "out"
     assert result.status == "met"
-    # No clock runs on the null device, so nothing may come out otherwise than in a build that nobody killed.
+    # No clock runs on the null device, so nothing may come out otherwise than in a build that was not killed.
     assert result.student == met.result.student
     assert [t.spec for t in result.trials] == [t.spec for t in met.result.trials]
     assert verify_package(out, result) == ()

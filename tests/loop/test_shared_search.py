@@ -39,7 +39,7 @@ def one_thread() -> Iterator[None]:
 
 
 def stages(*outs: Path) -> Counter[tuple[str, str]]:
-    """How often each stage was really done, by whom does not matter."""
+    """How often each stage was really done, by whichever process."""
     lines = [json.loads(line) for out in outs if (out / LOG).exists() for line in (out / LOG).read_text().splitlines()]
     return Counter((line["stage"], line["key"]) for line in lines)
 
@@ -144,5 +144,5 @@ def test_a_task_at_which_every_worker_dies_fails_alone(monkeypatch: pytest.Monke
     task: Any = SimpleNamespace(label="the training of resnet w1 d1 @8")
     ((_, done),) = executor.run([task])
     assert isinstance(done, TrialFailure) and "3 worker processes died" in done.message
-    assert len(heard) == 2, "after the last death nobody goes on"
+    assert len(heard) == 2, "after the last death no worker goes on"
     assert "resnet w1 d1 @8" in heard[0].text

@@ -193,8 +193,8 @@ def test_unmeasured_says_why_and_how_to_measure() -> None:
 
 
 def test_unmeasured_without_a_student_says_that_too() -> None:
-    nobody = finding(bench("not attached", "plug it in."))
-    assert _verdict(nobody, None, None, None) == (
+    unattached = finding(bench("not attached", "plug it in."))
+    assert _verdict(unattached, None, None, None) == (
         "Not measured: not attached. There is no student either; the trials say why."
     )
     together = finding(bench("not attached"), together=True)

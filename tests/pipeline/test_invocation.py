@@ -76,7 +76,7 @@ def test_files_are_named_as_they_are_seen_from_the_output_folder(
     assert written[1].overrides == {"--target": ("../../boards/rig.toml",)}
 
 
-def test_nobody_s_home_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_home_folder_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     home, elsewhere = tmp_path / "home" / "ada", tmp_path / "scratch"
     monkeypatch.setenv("HOME", str(home))
     path = home / "work" / "build.toml"
@@ -84,4 +84,4 @@ def test_nobody_s_home_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert seen_from(elsewhere, path) == seen_from(home / ".." / ".." / "scratch", path) == "build.toml"
     assert seen_from(home / "out", elsewhere / "build.toml") == "../../../scratch/build.toml"
     monkeypatch.setattr("os.path.expanduser", lambda path: path)
-    assert seen_from(elsewhere, path) == "../home/ada/work/build.toml", "nobody is at home"
+    assert seen_from(elsewhere, path) == "../home/ada/work/build.toml", "no home folder is known"

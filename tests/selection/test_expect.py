@@ -29,7 +29,7 @@ def test_nothing_is_expected_of_a_precision_that_was_hardly_measured() -> None:
     assert found.expectations() == {} and found.fewest([Precision.FP32]) == 2
 
 
-def test_a_precision_that_nobody_measured_counts_as_none_known() -> None:
+def test_a_precision_that_was_not_measured_counts_as_none_known() -> None:
     assert measured().fewest([Precision.INT8]) == 6
     assert measured().fewest([Precision.INT8, Precision.FP32]) == 0
 

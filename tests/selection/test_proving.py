@@ -131,7 +131,7 @@ def test_files_of_one_student_compete_each_for_itself(tmp_path: Path) -> None:
     assert first.state == "complete", "one of its files is not proven, it is by the other"
 
 
-def test_who_did_not_win_is_told_by_the_best_of_its_files(tmp_path: Path) -> None:
+def test_a_student_that_did_not_win_is_told_by_the_best_of_its_files(tmp_path: Path) -> None:
     other = running_trial(1, 0.93, made_file("fp32", 0.93, 3.0), made_file("int8", 0.91, 1.0))
     search = proving(tmp_path, running_trial(0, 0.95, made_file("fp32", 0.95, 4.0)), other)
     assert prove(search) is not None
@@ -148,7 +148,9 @@ def answered(draw: st.DrawFn) -> SchemeResult:
 
 
 @given(st.lists(answered(), min_size=1, max_size=8), st.sampled_from([0.0, 0.005, 0.02]))
-def test_nobody_surely_within_the_margin_is_faster_than_the_winner(files: list[SchemeResult], margin: float) -> None:
+def test_no_finalist_surely_within_the_margin_is_faster_than_the_winner(
+    files: list[SchemeResult], margin: float
+) -> None:
     goals = {DEVICE: Goal(budget=BUDGET, accuracy_margin=margin)}
     finalists = [Finalist(running_trial(0, 0.9, file), {DEVICE: file}) for file in files]
     order = in_order(finalists, goals)
@@ -191,7 +193,7 @@ def test_a_file_outside_any_limit_does_not_win(tmp_path: Path, limit: dict[str, 
 
 @pytest.mark.parametrize(("images", "kept"), [(50, True), (1000, False), (20_000, True)])
 def test_the_least_accuracy_is_reached_surely_where_the_split_can_tell(images: int, kept: bool) -> None:
-    """97.2% of 1,000 images may be less than 97% in truth; of 50 images nobody can tell, and what was seen decides."""
+    """97.2% of 1,000 images may be less than 97% in truth; 50 images cannot tell, and what was seen decides."""
     wrong = images - math.ceil(0.972 * images)
     file = answering_file("fp32", images, range(wrong), 4.0)
     goal = GOAL.model_copy(update={"min_accuracy": 0.97})
@@ -199,7 +201,7 @@ def test_the_least_accuracy_is_reached_surely_where_the_split_can_tell(images: i
     assert misses(file, goal, trained_out=False) == (), "before the last rung it still rises"
 
 
-def test_memory_that_nobody_measured_keeps_no_limit(tmp_path: Path) -> None:
+def test_memory_that_was_not_measured_keeps_no_limit(tmp_path: Path) -> None:
     only = running_trial(0, 0.95, made_file("fp32", 0.95, 4.0))
     search = proving(tmp_path, only, max_memory_bytes=10_000)
     assert prove(search) is None
@@ -249,7 +251,7 @@ def test_where_a_proof_is_not_met_the_next_file_is_tried(tmp_path: Path) -> None
     assert (attempt.met, attempt.over, attempt.values) == (False, 3, (5.1,) * 3), "it ended as soon as it was hopeless"
 
 
-def test_where_no_proof_is_met_nobody_wins(tmp_path: Path) -> None:
+def test_where_no_proof_is_met_no_student_wins(tmp_path: Path) -> None:
     only = made_file("fp32", 0.95, 4.9)
     one = running_trial(0, 0.95, only)
     search = proving(tmp_path, one, sessions_ms={sha(only): [5.2]})
@@ -345,7 +347,7 @@ def test_where_nothing_can_be_measured_the_first_finalist_wins(tmp_path: Path) -
     assert winner is not None and (winner.trial.number, winner.scheme, winner.proof) == (1, None, None)
 
 
-def test_whom_a_lowered_aim_turns_away_is_told_why(tmp_path: Path) -> None:
+def test_a_student_that_a_lowered_aim_rejects_is_told_why(tmp_path: Path) -> None:
     """No trial ends without a reason, in the search's own record and in the study's."""
     best, close, far = made_file("fp32", 0.95, 4.5), made_file("fp32", 0.94, 4.45), made_file("fp32", 0.93, 3.0)
     running_trials = [running_trial(0, 0.95, best), running_trial(1, 0.94, close), running_trial(2, 0.93, far)]

@@ -100,10 +100,10 @@ def test_each_candidate_has_its_own_accuracy_to_reach() -> None:
     together = model.reach(SPACE[:4], wanted)
     alone = [float(model.reach([c], [accuracy])[0]) for c, accuracy in zip(SPACE[:4], wanted, strict=True)]
     assert together.tolist() == pytest.approx(alone)
-    assert together[2:].tolist() == [0.0, 0.0], "nobody is more than always right"
+    assert together[2:].tolist() == [0.0, 0.0], "no student is right more than always"
 
 
-def test_nobody_beats_a_student_that_is_always_right() -> None:
+def test_no_student_beats_one_that_is_always_right() -> None:
     """Errors below a floor count alike, so that by the score alone many would."""
     perfect = [Curve(c, {2: 0.99, 4: 0.999, 8: 1.0}) for c in SPACE[::4]]
     model = QualityModel.fit(perfect, SPACE, 8)
@@ -130,7 +130,7 @@ def test_hundreds_of_earlier_students_are_all_known_and_take_little_time() -> No
     assert model.predict([lucky])[0][0] > without.predict([lucky])[0][0] + 0.01
 
 
-def test_a_rung_that_nobody_went_on_from_says_nothing() -> None:
+def test_a_rung_from_which_no_student_went_on_says_nothing() -> None:
     """Of an earlier search that had other rungs."""
     curves = [curve(c, 2, 4, 8) for c in SPACE[::4]]
     model = QualityModel.fit(curves, SPACE, 8)

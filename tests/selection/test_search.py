@@ -136,7 +136,7 @@ def test_turned_round_the_search_goes_for_the_fastest(tmp_path: Path) -> None:
     assert (outcome.winner.trial.spec.family, outcome.winner.trial.spec.width) == ("repvgg", pytest.approx(0.1))
 
 
-def test_turned_round_a_student_has_to_reach_the_accuracy_and_to_beat_nobodys(tmp_path: Path) -> None:
+def test_turned_round_a_student_has_to_reach_the_accuracy_and_to_beat_no_other(tmp_path: Path) -> None:
     goal = Goal(budget=BUDGET, objective=Objective.LATENCY, min_accuracy=0.78)
     outcome = run(search_of(tmp_path, lawful_lab(), space(10), goal, trials=30))
     told = [trial.reason for trial in outcome.trials if "unlikely" in trial.reason]
@@ -270,7 +270,7 @@ def predicted_in(number: int, precision: Precision) -> RunningTrial:
 
 
 def test_the_bar_is_higher_for_a_precision_in_which_files_lose_accuracy(tmp_path: Path) -> None:
-    """Of three students int8 lost 3 points in the median; whom is expected to do best in int8 has to have as much more."""
+    """Of three students int8 lost 3 points in the median; one that should do best in int8 has to have as much more."""
     search = search_of(tmp_path, MadeUpLab())
     losses = (0.01, 0.03, 0.05)
     search.running_trials = [
@@ -294,7 +294,7 @@ def test_on_several_targets_the_precision_that_loses_most_counts(tmp_path: Path)
     assert search.lost_by(replace(both, predicted={**both.predicted, "phone": fp16})) == pytest.approx(0.05)
 
 
-def test_who_would_win_but_for_what_int8_loses_is_unlikely(tmp_path: Path) -> None:
+def test_a_student_that_would_win_but_for_what_int8_loses_is_unlikely(tmp_path: Path) -> None:
     """Two running_trials at the same rung and accuracy: one is expected in fp32, one in int8, of which files lose a lot."""
 
     class Certain:
@@ -313,7 +313,7 @@ def test_who_would_win_but_for_what_int8_loses_is_unlikely(tmp_path: Path) -> No
 # -- a device that is lost, and one on which nothing works ------------------------------------------------------------
 
 
-def test_a_device_that_is_lost_turns_nobody_away(tmp_path: Path) -> None:
+def test_a_device_that_is_lost_rejects_no_student(tmp_path: Path) -> None:
     lab = MadeUpLab()
     unknown = UnknownLatency(reason="unplugged", device=DEVICE)
 
@@ -340,7 +340,7 @@ def test_what_was_measured_before_a_device_was_lost_still_tells_of_the_others(tm
     assert set(target.prospect().models) == set(known) == {Precision.FP32}
 
 
-def test_what_a_measurement_turned_away_does_not_come_back_when_the_device_is_lost(tmp_path: Path) -> None:
+def test_what_a_measurement_rejected_does_not_come_back_when_the_device_is_lost(tmp_path: Path) -> None:
     slow, fitting = made_file("fp32", 0.95, 6.0), made_file("fp32", 0.9, 4.0)
     lab = MadeUpLab(files=lambda spec: [slow])
     search = search_of(tmp_path, lab)

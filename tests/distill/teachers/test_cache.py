@@ -264,7 +264,7 @@ def test_views_done_ahead_are_not_done_again_and_what_was_cleared_is(tmp_path: P
     assert_same(made, build(tmp_path / "b"))
 
 
-def test_who_finds_another_at_it_helps_and_then_waits(tmp_path: Path) -> None:
+def test_a_process_that_finds_another_at_it_helps_and_then_waits(tmp_path: Path) -> None:
     labelling, helper = make_labelling(tmp_path / "a"), make_labelling(tmp_path / "a")
     asked: list[bool] = []
     helped, found = threading.Event(), list[ViewStore]()
@@ -290,7 +290,7 @@ def test_who_finds_another_at_it_helps_and_then_waits(tmp_path: Path) -> None:
     assert_same(first, build(tmp_path / "b"))
 
 
-def test_who_comes_to_a_view_when_the_store_is_whole_takes_it_from_there(tmp_path: Path) -> None:
+def test_a_view_that_comes_after_the_store_is_whole_is_taken_from_there(tmp_path: Path) -> None:
     """Between its look for the store and its lock on the view."""
     whole = build(tmp_path)
     network = Network()

@@ -276,7 +276,7 @@ def test_equal_weights_and_images_give_equal_bytes(student: nn.Module, built: Bu
     assert [p.name for p in tmp_path.iterdir()] == ["again.tflite"]  # no temporary left
 
 
-def test_inspect_tells_what_the_file_holds_and_who_computes_it(built: Built) -> None:
+def test_inspect_tells_what_the_file_holds_and_what_computes_it(built: Built) -> None:
     seen = LiteRTFormat().inspect(built.artifacts[Precision.INT8])
     facts = seen.facts
     assert [tensor.shown for tensor in (*seen.inputs, *seen.outputs)] == [

@@ -65,7 +65,7 @@ def test_without_a_device_the_winner_has_no_bound(realistic: ModuleType) -> None
     assert explain_winner(realistic.make_not_met()) is None
 
 
-def test_nobody_is_trained_out_where_all_stopped_early(realistic: ModuleType) -> None:
+def test_no_student_is_trained_out_where_all_stopped_early(realistic: ModuleType) -> None:
     result = realistic.make_not_met()
     early = tuple(t.model_copy(update={"rungs": t.rungs[:2]}) for t in result.trials)
     assert any(trained_out(trial, result) for trial in result.trials)
@@ -163,7 +163,7 @@ def test_an_accuracy_that_the_split_does_not_bear_out_is_not_enough(realistic: M
     assert lack.sentence == "97.40% in fp32: with 95% confidence only above 95.28%, not the 95.50% wanted"
 
 
-def test_pruned_by_whom(realistic: ModuleType) -> None:
+def test_pruned_beside_which_others(realistic: ModuleType) -> None:
     result: BuildResult = realistic.make_result()
     (lack,) = by_trial(result)[9].lacks
     assert isinstance(lack, Beaten)
@@ -174,7 +174,7 @@ def test_pruned_by_whom(realistic: ModuleType) -> None:
     assert "where trial 7 (97.6%) and 5 more went on" in lack.sentence
 
 
-def test_pruned_though_nobody_had_more_says_what_the_search_said(realistic: ModuleType) -> None:
+def test_pruned_though_none_had_more_says_what_the_search_said(realistic: ModuleType) -> None:
     (lack,) = by_trial(realistic.make_result())[8].lacks
     assert lack == Stated(about="other", reason=realistic.make_result().trials[8].reason)
 

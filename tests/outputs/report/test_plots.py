@@ -211,7 +211,7 @@ def test_each_unknown_has_its_reason(realistic: ModuleType) -> None:
     assert "teacher" in dict(unknowns(realistic.make_unmeasured()))
 
 
-def test_students_that_nobody_trained_are_marked_with_both_intervals(realistic: ModuleType) -> None:
+def test_students_that_were_not_trained_are_marked_with_both_intervals(realistic: ModuleType) -> None:
     result: BuildResult = realistic.make_result()
     figure = frontier(result)
     (expected,) = [t for t in figure.data if t.name == "not trained: latency and accuracy predicted"]
