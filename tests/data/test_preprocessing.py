@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -97,6 +98,17 @@ def test_statistics_equal_those_of_all_pixels_and_read_train_only() -> None:
     mean, std = channel_statistics(dataset)
     assert mean == pytest.approx((pixels[:40].mean(),) * 3)
     assert std == pytest.approx((pixels[:40].std(),) * 3)
+
+
+def test_statistics_are_the_exact_moments_so_that_a_contract_does_not_depend_on_how_they_are_summed() -> None:
+    pixels = np.random.default_rng(3).integers(0, 256, (7, 13, 11), dtype=np.uint8)
+    splits = Splits(np.arange(5), np.arange(5, 6), np.arange(6, 7), 0)
+    mean, std = channel_statistics(Dataset("x", ("a", "b"), np.arange(7) % 2, GreyImages(pixels), splits, "f"))
+    means, squares = (
+        sum(int((p.astype(np.int64) ** power).sum()) / p.size for p in pixels[:5]) / 5 for power in (1, 2)
+    )
+    assert mean == (means,) * 3
+    assert std == (math.sqrt(squares - means**2),) * 3
 
 
 def test_a_constant_channel_has_a_deviation_of_one() -> None:
