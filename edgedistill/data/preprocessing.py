@@ -105,5 +105,6 @@ def _moments(pixels: Pixels) -> NDArray[np.float64]:
     """Mean and mean square of each channel, [2, 3]. Counted by level: a copy of a large photograph in float64 has
     gigabytes. Sums of whole numbers are exact, so that no order of summing shows in the contract."""
     height, width, _ = pixels.shape
-    counts = np.reshape(Image.fromarray(pixels).histogram(), (3, 256))
-    return np.stack([counts @ _LEVELS, counts @ np.square(_LEVELS)]) / (height * width)
+    counts: NDArray[np.float64] = np.reshape(Image.fromarray(pixels).histogram(), (3, 256)).astype(np.float64)
+    sums: NDArray[np.float64] = np.stack([counts @ _LEVELS, counts @ np.square(_LEVELS)])
+    return sums / (height * width)
