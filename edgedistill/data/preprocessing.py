@@ -106,5 +106,5 @@ def _moments(pixels: Pixels) -> NDArray[np.float64]:
     gigabytes. Sums of whole numbers are exact, so that no order of summing shows in the contract."""
     height, width, _ = pixels.shape
     counts: NDArray[np.float64] = np.reshape(Image.fromarray(pixels).histogram(), (3, 256)).astype(np.float64)
-    sums: NDArray[np.float64] = np.stack([counts @ _LEVELS, counts @ np.square(_LEVELS)])
-    return sums / (height * width)
+    moments: NDArray[np.float64] = np.stack([counts @ _LEVELS, counts @ np.square(_LEVELS)]) / (height * width)
+    return moments
