@@ -37,7 +37,8 @@ from timm.models import _registry
 
 from edgedistill.devices.latency.features import FEATURE_NAMES, features_of
 from edgedistill.devices.latency.model import LatencyModel, Row, choose_probes
-from edgedistill.networks.structure import OperationKind, Structure, structure_of
+from edgedistill.networks.counting import structure_of
+from edgedistill.networks.structure import OperationKind, Structure
 
 Floats = NDArray[np.float64]
 Indices = NDArray[np.int64]

@@ -21,6 +21,9 @@ from packaging.markers import default_environment
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from edgedistill.documents.specs import Format
+from edgedistill.formats import SHIPPED, format_for
+
 ROOT = Path(__file__).parents[1]
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 DEPENDENCIES = [Requirement(text) for text in PROJECT["project"]["dependencies"]]
@@ -95,6 +98,14 @@ def test_a_vendors_sdk_is_imported_when_it_is_used() -> None:
         if at_import and (root := module.partition(".")[0]) in ADAPTERS and root not in terminal
     ]
     assert early == []
+
+
+@pytest.mark.parametrize("form", SHIPPED)
+def test_what_a_format_imports_is_among_its_tools(form: Format) -> None:
+    """Else a new version of it would find the files that an old one made in the cache."""
+    tools = {tool.replace("-", "_") for tool in format_for(form).tools}
+    roots = {module.partition(".")[0] for file, module, _ in imports() if file.startswith(f"formats/{form}/")}
+    assert roots & {*ADAPTERS, "torch", "onnx"} <= tools
 
 
 def test_ruff_bans_what_only_adapters_may_import() -> None:
@@ -227,3 +238,17 @@ print(targets_folder(), shipped_folder())
         timeout=60,
     ).stdout.split()
     assert folders == [str(tmp_path / "site/edgedistill" / name) for name in ("_targets", "_profiles")]
+
+
+@pytest.mark.parametrize("command", ["build", "doctor", "examine", "explain", "init", "profile", "profiles"])
+def test_a_command_that_trains_and_exports_nothing_loads_no_torch(command: str) -> None:
+    """That takes seconds, and the formats' objects are all that these need."""
+    code = f"""
+import sys
+from edgedistill.formats import SHIPPED, format_for
+import edgedistill.commands.{command}
+[format_for(form) for form in SHIPPED]
+print({{"torch", "timm", "onnx"}} & set(sys.modules))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"

@@ -10,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import importlib.metadata
+import importlib.util
 import json
 import os
 import re
@@ -62,12 +63,23 @@ def size_bytes(path: Path) -> int:
 
 
 @cache
-def tool_version(distribution: str) -> str:
-    """Installed version of a distribution, `absent` where it is not installed. Does not import it."""
+def distribution_of(tool: str) -> tuple[str, str] | None:
+    """Name and version of the installed distribution that provides `tool`, None without one. `tool` is mostly the
+    distribution's own name; where it is not (`onnxruntime` of `onnxruntime-gpu`), the module's name tells. Does not import
+    it."""
     try:
-        return importlib.metadata.version(distribution)
+        return tool, importlib.metadata.version(tool)
     except importlib.metadata.PackageNotFoundError:
-        return "absent"
+        module = tool.replace("-", "_")
+        # All distributions are read for their modules: not worth its time for a module that is not there.
+        owners = importlib.metadata.packages_distributions() if importlib.util.find_spec(module) else {}
+        return next(((name, importlib.metadata.version(name)) for name in owners.get(module, ())), None)
+
+
+def tool_version(tool: str) -> str:
+    """Installed version of what provides `tool` (`distribution_of`), `absent` where nothing does."""
+    found = distribution_of(tool)
+    return found[1] if found else "absent"
 
 
 def stage_key(inputs: Mapping[str, Any], *, code: Sequence[str] = (), tools: Sequence[str] = ()) -> str:

@@ -9,7 +9,7 @@ from edgedistill.cli.options import AsJson
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from edgedistill.commands.doctor import Diagnosis
+    from edgedistill.documents.answers import Diagnosis
 
 _TITLES = {"format": "formats", "package": "packages", "device": "devices", "tool": "tools"}
 

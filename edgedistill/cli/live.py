@@ -22,16 +22,15 @@ SECONDS_BETWEEN_PLAIN_LINES = 10.0
 
 
 @contextmanager
-def watching(*, verbose: bool = False) -> Iterator[Listener]:
-    """A listener for the time of a command. `--quiet` makes it silent. `--verbose`, or `verbose`, also shows the stages that
-    were found finished, and the steps of stages that count them."""
+def watching() -> Iterator[Listener]:
+    """A listener for the time of a command. `--quiet` makes it silent. `--verbose` also shows the stages that were found
+    finished, and the steps of stages that count them."""
     if asked.quiet:
         yield silent
         return
-    verbose = verbose or asked.verbose
     console = render.errors()
     if not console.is_terminal or console.is_dumb_terminal:
-        yield PlainLines(console, verbose)
+        yield PlainLines(console, asked.verbose)
         return
     progress = Progress(
         SpinnerColumn(),
@@ -46,7 +45,7 @@ def watching(*, verbose: bool = False) -> Iterator[Listener]:
         refresh_per_second=REFRESHES_PER_SECOND,
     )
     with progress:
-        yield LiveBars(progress, verbose)
+        yield LiveBars(progress, asked.verbose)
 
 
 class _Paces:

@@ -26,15 +26,13 @@ def taking(shared: Command) -> Callable[[Command], Command]:
 
 def showing_progress(command: Command) -> Command:
     """`command` with the parameters of `progress_options` behind its own. They arrive in `asked`, and not in the command."""
-    shared = _parameters(progress_options)
-    names = {one.name for one in shared}
 
     @functools.wraps(command)
     def called(*, quiet: bool, verbose: bool, **arguments: Any) -> None:
         asked.quiet, asked.verbose = asked.quiet or quiet, asked.verbose or verbose
         command(**arguments)
 
-    return _signed(called, [*(one for one in _parameters(command) if one.name not in names), *shared])
+    return _signed(called, [*_parameters(command), *_parameters(progress_options)])
 
 
 def _signed(command: Command, parameters: Sequence[inspect.Parameter]) -> Command:

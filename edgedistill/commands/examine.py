@@ -31,7 +31,7 @@ from edgedistill.formats import format_for
 from edgedistill.formats.foreign import open_file, reading, reading_within
 from edgedistill.formats.format import Opened
 from edgedistill.formats.running import REFERENCE_IMAGES, Labels, beside, run_all, test_accuracy
-from edgedistill.networks.program.program import probe_images
+from edgedistill.networks.program.probes import probe_images
 from edgedistill.outputs.package.package import CONTRACT, MANIFEST
 
 PROBES = 8

@@ -46,7 +46,8 @@ from edgedistill.formats.foreign import reading
 from edgedistill.formats.format import Opened
 from edgedistill.formats.parity import parity_of
 from edgedistill.formats.running import run_all
-from edgedistill.networks.program.program import probe_images, reference_logits, rounding_of, to_program
+from edgedistill.networks.program.probes import probe_images
+from edgedistill.networks.program.program import reference_logits, rounding_of, to_program
 from edgedistill.pipeline.bench import CalibrationImages, Maker, Source
 from edgedistill.pipeline.build import make_folder
 from edgedistill.pipeline.make import apart, compiled, portable

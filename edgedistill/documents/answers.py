@@ -215,3 +215,44 @@ class Plan(Frozen):
     data: SplitSizes
     teacher: PlannedTeacher
     searches: tuple[PlannedSearch, ...]
+
+
+class DoctorCheck(Frozen):
+    """One thing looked at. `detail` says what it does here or why it does not; `fix` is the command that brings it."""
+
+    kind: Literal["package", "format", "device", "tool"]
+    name: str
+    usable: bool
+    version: str = ""
+    detail: str = ""
+    fix: str = ""
+
+
+class Machine(Frozen):
+    """This machine, as far as it bears on latency."""
+
+    system: str
+    machine: str
+    python: str
+    cpu: str
+    cpus: int
+    cpu_features: tuple[str, ...]
+    memory_bytes: int
+
+
+class CacheFolder(Frozen):
+    """Where finished stages are kept. `problem` is empty where the folder can be used."""
+
+    path: str
+    bytes: int
+    free_bytes: int | None
+    problem: str = ""
+
+
+class Diagnosis(Frozen):
+    """All that `edgedistill doctor` finds."""
+
+    edgedistill_version: str
+    machine: Machine
+    cache: CacheFolder
+    checks: tuple[DoctorCheck, ...]

@@ -30,6 +30,12 @@ def format_for(form: Format) -> ModelFormat:
     return kind()
 
 
+def tools_of(form: Format) -> tuple[str, ...]:
+    """The packages whose versions files of `form` depend on: its own, and those of the portable file that it compiles."""
+    made = format_for(form)
+    return tuple(dict.fromkeys((*made.tools, *format_for(made.portable).tools)))
+
+
 def measured_by_agent() -> tuple[Format, ...]:
     """The formats whose files the measuring agent loads."""
     return tuple(form for form in SHIPPED if format_for(form).on_device is not None)

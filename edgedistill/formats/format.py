@@ -128,7 +128,12 @@ class ModelFormat(Protocol):
     from_fp32: bool = False
     """Whether its other precisions are made from its fp32 file."""
     tools: tuple[str, ...] = ()
-    """The Python packages that make its files, the versions of which a file's toolchain tells."""
+    """The Python packages that make and run its files: their versions are in the keys of its stages and in a file's
+    toolchain, `doctor` looks whether they are there. A name is as `base.store.distribution_of` takes it."""
+    native: tuple[str, ...] = ()
+    """Those of `tools` with a vendor's native code, of which importing them alone tells whether they work."""
+    one_of: tuple[str, ...] = ()
+    """Those of `tools` of which one is enough, the last one where any can be had."""
     layers_kept: bool = True
     """Whether single layers of an int8 file can stay in float."""
 
@@ -143,9 +148,18 @@ class ModelFormat(Protocol):
         """The format of the file that `compile` takes: mostly its own."""
         return self.format
 
+    @property
+    def here(self) -> str:
+        """What is done with its files on this machine, where its tools are there."""
+        return "made, run and measured here"
+
     def style(self, machine: str) -> IntegerStyle:
         """How the integers of the portable file are laid out for a processor as `platform.machine()` names it."""
         return IntegerStyle.ARM if machine.lower().startswith(("arm", "aarch64")) else IntegerStyle.X86
+
+    def depends_on(self, target: Target) -> Mapping[str, str]:
+        """What a portable file for `target` depends on beside the processor and `tools`."""
+        return {}
 
     def loaded_before(self, scheme: QuantScheme) -> tuple[str, ...]:
         """Modules that `convert` imports for `scheme`: a child process that was forked has them then."""
@@ -210,7 +224,7 @@ class ModelFormat(Protocol):
             format=self.format,
             scheme=scheme,
             target=target.name,
-            toolchain={name: tool_version(name) for name in self.tools},
+            toolchain={name: version for name in self.tools if (version := tool_version(name)) != "absent"},
             sha256=file_sha256(path),
             bytes=size_bytes(path),
             record=dict(record or {}),

@@ -14,11 +14,12 @@ from edgedistill.base.units import format_bytes
 from edgedistill.documents.build_file import SpaceConfig
 from edgedistill.documents.specs import Frozen, Precision, StudentSpec, Target
 from edgedistill.networks.build import Normalised
+from edgedistill.networks.counting import structure_of
 from edgedistill.networks.families.family import Family, StudentPlan, with_axis
 from edgedistill.networks.families.registry import families
 from edgedistill.networks.families.strides import SMALLEST_MAP
 from edgedistill.networks.shapes import Shapes
-from edgedistill.networks.structure import Structure, structure_of
+from edgedistill.networks.structure import Structure
 
 _WEIGHT_BITS = {
     Precision.FP32: 32,

@@ -11,8 +11,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from edgedistill.networks.shapes import Shapes, run, storage_of, tensors_in
-
-BYTES_PER_ELEMENT = 4
+from edgedistill.networks.structure import BYTES_PER_ELEMENT
 
 # Calls that give the same values under another shape: no work in an executed graph.
 _ALIASES = frozenset(

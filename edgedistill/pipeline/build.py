@@ -6,7 +6,6 @@ Nothing here imports torch at module level: whether a build has anything to do i
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -25,6 +24,7 @@ from edgedistill.base.store import Store, clear_unfinished, lock, write_atomic
 from edgedistill.base.versions import __version__
 from edgedistill.documents.results import BuildIndex, BuildResult, Found, IndexEntry, SearchResult
 from edgedistill.outputs.package.package import PACKAGE, verify_package
+from edgedistill.pipeline.inputs import require_place
 from edgedistill.pipeline.jobs import Job, Order, check_devices
 
 if TYPE_CHECKING:
@@ -213,12 +213,11 @@ def _alone(out: Path, listener: Listener) -> Iterator[None]:
 
 def make_folder(out: Path) -> None:
     """Make an output folder. Raises InputError where it cannot be made or written to."""
+    require_place(out)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"the output folder {out} cannot be made: {error.strerror}", fix="use --out DIR") from None
-    if not os.access(out, os.W_OK):
-        raise InputError(f"the output folder {out} cannot be written to", fix="use --out DIR")
 
 
 def _occasion(job: Job) -> str:

@@ -1,9 +1,11 @@
-"""Which code each stage of a build runs: what its key hashes, with all that these modules import (base/source_code.py)."""
+"""Which code each stage of a build runs: what its key hashes, with all that these modules import (base/source_code.py). And
+the packages that a whole build depends on; a stage's are those of its format (`formats.tools_of`)."""
 
 from __future__ import annotations
 
-from edgedistill.documents.specs import Format
-from edgedistill.formats import format_for
+from edgedistill.base.versions import BUILD_TOOLS
+from edgedistill.documents.specs import Format, Target
+from edgedistill.formats import format_for, tools_of
 
 SPACE = ("edgedistill.networks.space",)
 TEACHER = ("edgedistill.distill.fit_teacher", "edgedistill.distill.teachers.load")
@@ -44,3 +46,9 @@ def sampling(form: Format) -> tuple[str, ...]:
 def climbing(form: Format) -> tuple[str, ...]:
     """The ladder of one format."""
     return ("edgedistill.selection.ladder", *exporting(form), *compiling(form))
+
+
+def build_tools(target: Target) -> tuple[str, ...]:
+    """The packages that a build for `target` depends on, with those of all its formats."""
+    formats = (target.runtime, *target.formats)
+    return tuple(sorted({*BUILD_TOOLS, *(tool for form in formats for tool in tools_of(form))}))

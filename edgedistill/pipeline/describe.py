@@ -12,7 +12,7 @@ from typing import Literal
 from edgedistill.base.intervals import lower_bound, resolves_loss, resolves_share
 from edgedistill.base.store import tool_version
 from edgedistill.base.units import format_ms, format_percent
-from edgedistill.base.versions import BUILD_TOOLS, __version__
+from edgedistill.base.versions import __version__
 from edgedistill.documents.artifacts import Trial, Verified, answers_of
 from edgedistill.documents.measurements import MeasuredLatency, Proof
 from edgedistill.documents.results import (
@@ -28,6 +28,7 @@ from edgedistill.documents.results import (
 )
 from edgedistill.documents.specs import Goal
 from edgedistill.pipeline.bench import Workbench
+from edgedistill.pipeline.code import build_tools
 from edgedistill.pipeline.invocation import Invocation
 from edgedistill.selection.goal import misses_beside_latency, provable_ms, validation_accuracy
 from edgedistill.selection.pareto import frontier
@@ -107,7 +108,7 @@ def describe(finding: Finding) -> Found:
             "python": platform.python_version(),
             "platform": platform.platform(),
             **bench.meter.facts(),
-            **{name: tool_version(name) for name in BUILD_TOOLS},
+            **{name: tool_version(name) for name in build_tools(bench.target)},
         },
         seconds=time.monotonic() - finding.began,
     )

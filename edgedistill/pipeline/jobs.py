@@ -13,7 +13,6 @@ from edgedistill.base.errors import Collected, InputError, Problem, UnreachableE
 from edgedistill.base.progress import Listener, silent
 from edgedistill.base.store import digest, stage_key
 from edgedistill.base.units import parse_duration_ms
-from edgedistill.base.versions import BUILD_TOOLS
 from edgedistill.data.fingerprint import fingerprint
 from edgedistill.devices.attach import attach
 from edgedistill.distill.start import start_of
@@ -22,6 +21,7 @@ from edgedistill.documents.build_file import BuildConfig, load_config
 from edgedistill.documents.specs import BudgetRequest, Target
 from edgedistill.documents.targets import load_target, target_with
 from edgedistill.documents.toml_lines import line_of
+from edgedistill.pipeline.code import build_tools
 from edgedistill.pipeline.inputs import check_inputs, require_place
 from edgedistill.pipeline.invocation import Invocation, invocation_of
 
@@ -66,7 +66,7 @@ class Order:
                 "starts": [start.identity for name in config.space.models if (start := start_of(config.space, name))],
             },
             code=("edgedistill",),
-            tools=BUILD_TOOLS,
+            tools=build_tools(self.target),
         )
 
 

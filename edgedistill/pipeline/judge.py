@@ -16,7 +16,6 @@ from edgedistill.base.errors import EdgedistillError, TrialFailure, UnsupportedE
 from edgedistill.base.isolation import CONVERSION, Limits, in_child
 from edgedistill.base.progress import Note
 from edgedistill.base.store import stage_key, write_atomic
-from edgedistill.base.versions import EXPORT_TOOLS
 from edgedistill.devices.latency.operators import multiplying_share
 from edgedistill.documents.artifacts import (
     CompiledArtifact,
@@ -30,7 +29,7 @@ from edgedistill.documents.artifacts import (
 )
 from edgedistill.documents.measurements import StandIn, UnknownLatency
 from edgedistill.documents.specs import Format, Precision, QuantScheme
-from edgedistill.formats import format_for
+from edgedistill.formats import format_for, tools_of
 from edgedistill.formats.running import verify
 from edgedistill.networks.rounding.damage import LayerDamage
 from edgedistill.pipeline import code
@@ -63,7 +62,7 @@ def verified(bench: Bench, artifact: CompiledArtifact, source: Source) -> Verifi
     key = stage_key(
         {"artifact": artifact.sha256, "source": source.key, "data": bench.data_key},
         code=code.verifying(artifact.format),
-        tools=EXPORT_TOOLS,
+        tools=tools_of(artifact.format),
     )
 
     def make(folder: Path) -> None:
@@ -257,7 +256,7 @@ def climbed(
             "profile": baseline.profile,
         },
         code=code.climbing(form),
-        tools=EXPORT_TOOLS,
+        tools=tools_of(form),
     )
 
     def make(folder: Path) -> None:

@@ -13,11 +13,10 @@ from torch import nn
 from edgedistill.base.errors import UnsupportedError
 from edgedistill.base.isolation import CONVERSION, in_child
 from edgedistill.base.store import stage_key, write_atomic
-from edgedistill.base.versions import EXPORT_TOOLS
 from edgedistill.data.calibration import FILE as CALIBRATION
 from edgedistill.documents.artifacts import CompiledArtifact, ExportedModel
 from edgedistill.documents.specs import Format, Frozen, Precision, QuantScheme
-from edgedistill.formats import format_for
+from edgedistill.formats import format_for, tools_of
 from edgedistill.formats.convert import convert
 from edgedistill.formats.format import Conversion, IntegerStyle, ModelFormat
 from edgedistill.networks.program.program import to_program
@@ -46,11 +45,11 @@ def portable(bench: Maker, source: Source, scheme: QuantScheme, form: Format) ->
             "scheme": scheme.model_dump(mode="json"),
             "format": form,
             "style": style if scheme.integer else None,
-            "delegate": [bench.target.delegate, bench.target.soc] if form is Format.EXECUTORCH else None,
+            "target": format_for(form).depends_on(bench.target),
             "calibration": bench.calibration.key if scheme.integer else None,
         },
         code=code.exporting(form),
-        tools=EXPORT_TOOLS,
+        tools=tools_of(form),
     )
 
     def make(folder: Path) -> None:
@@ -135,7 +134,7 @@ def compiled(bench: Maker, model: ExportedModel, form: Format | None = None) -> 
     key = stage_key(
         {"model": model.sha256, "scheme": model.scheme.model_dump(mode="json"), "target": facts},
         code=code.compiling(runtime.format),
-        tools=EXPORT_TOOLS,
+        tools=tools_of(runtime.format),
     )
 
     def make(folder: Path) -> None:

@@ -17,7 +17,6 @@ from edgedistill.base.errors import TrialFailure, UnsupportedError
 from edgedistill.base.progress import Note, StageAdvanced, StageFinished, StageStarted
 from edgedistill.base.store import stage_key, write_atomic
 from edgedistill.base.units import format_ms, format_percent
-from edgedistill.base.versions import EXPORT_TOOLS
 from edgedistill.devices.base import run_pushed, sample
 from edgedistill.devices.proof import CONFIDENCE, ProofPlan
 from edgedistill.devices.session import MeasurementProtocol, NotRunnableError
@@ -35,7 +34,7 @@ from edgedistill.devices.stats import (
 from edgedistill.documents.artifacts import CompiledArtifact
 from edgedistill.documents.measurements import Latency, Profile, Proof, Session, UnknownLatency
 from edgedistill.documents.specs import Budget, Contract, Percentile, Precision, QuantScheme, StudentSpec
-from edgedistill.formats import format_for
+from edgedistill.formats import format_for, tools_of
 from edgedistill.networks.build import build_student
 from edgedistill.pipeline import code
 from edgedistill.pipeline.bench import Bench, Source, random_source
@@ -126,7 +125,7 @@ def profile_key(bench: Bench, artifact: CompiledArtifact, manner: Manner) -> str
             "occasion": bench.meter.occasion,
         },
         code=code.sampling(artifact.format),
-        tools=EXPORT_TOOLS,
+        tools=tools_of(artifact.format),
     )
 
 

@@ -21,8 +21,8 @@ from edgedistill.distill.teachers.load import load_teacher
 from edgedistill.documents.answers import Plan, PlannedRung, PlannedSearch, PlannedTarget, PlannedTeacher
 from edgedistill.documents.artifacts import TrainedStudent
 from edgedistill.documents.build_file import TeacherConfig
+from edgedistill.networks.counting import structure_of
 from edgedistill.networks.deploy import deploy
-from edgedistill.networks.structure import structure_of
 from edgedistill.pipeline.bench import Workbench
 from edgedistill.pipeline.finish import split_sizes
 from edgedistill.pipeline.jobs import Job

@@ -24,10 +24,10 @@ from edgedistill.documents.build_file import BuildConfig
 from edgedistill.documents.measurements import Latency, MeasuredLatency, Profile, UnknownLatency
 from edgedistill.documents.specs import Budget, BudgetRequest, Format, Precision, QuantScheme, Target
 from edgedistill.formats import SHIPPED
+from edgedistill.networks.counting import structure_of
 from edgedistill.networks.deploy import deploy
 from edgedistill.networks.families.registry import code_of
 from edgedistill.networks.space import Candidate, Space, enumerate_space
-from edgedistill.networks.structure import structure_of
 from edgedistill.pipeline import code
 from edgedistill.pipeline.bench import Bench, Data, Source, Workbench
 from edgedistill.pipeline.jobs import Order

@@ -37,11 +37,13 @@ from edgedistill.documents.specs import Contract, Format, StudentSpec
 from edgedistill.formats import format_for
 from edgedistill.formats.onnx.export import export_onnx
 from edgedistill.networks.build import Normalised
+from edgedistill.networks.counting import structure_of
 from edgedistill.networks.deploy import deploy
 from edgedistill.networks.families.family import Family, StudentPlan
-from edgedistill.networks.program.program import probe_images, reference_logits, to_program
+from edgedistill.networks.program.probes import probe_images
+from edgedistill.networks.program.program import reference_logits, to_program
 from edgedistill.networks.shapes import Shapes
-from edgedistill.networks.structure import Structure, structure_of
+from edgedistill.networks.structure import Structure
 from edgedistill.networks.tracing import record
 from edgedistill.testing.formats import CONTRACT, FormatConformance
 

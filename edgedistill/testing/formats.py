@@ -36,7 +36,8 @@ from edgedistill.documents.measurements import Profile
 from edgedistill.documents.specs import Contract, Format, Percentile, Precision, QuantScheme, Target
 from edgedistill.formats import format_for
 from edgedistill.formats.format import Conversion, ModelFormat, Opened
-from edgedistill.networks.program.program import probe_images, reference_logits, to_program
+from edgedistill.networks.program.probes import probe_images
+from edgedistill.networks.program.program import reference_logits, to_program
 
 CONTRACT = Contract(
     resolution=32, mean=(120.0, 115.0, 100.0), std=(60.0, 58.0, 62.0), labels=("anchor", "Bär", "cup", "dé", "ear")

@@ -14,8 +14,8 @@ import edgedistill as api
 from edgedistill.base.errors import InputError
 from edgedistill.base.store import Store, digest
 from edgedistill.cli.completion import complete_target
-from edgedistill.commands import doctor
-from edgedistill.commands.doctor import Diagnosis
+from edgedistill.commands import installed
+from edgedistill.documents.answers import Diagnosis
 from edgedistill.documents.build_file import load_config
 from edgedistill.documents.results import ProfileResult
 from edgedistill.documents.specs import Target
@@ -136,7 +136,7 @@ def test_completion_knows_the_targets() -> None:
 
 
 def test_doctor(command: Any, monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
-    monkeypatch.setattr(doctor, "try_import", lambda name: (name != "torch", "said so"))
+    monkeypatch.setattr(installed, "try_import", lambda name: (name != "torch", "said so"))
     assert command("doctor", "--json") == 0
     found = Diagnosis.model_validate_json(capsys.readouterr().out)
     assert command("doctor") == 0
@@ -154,7 +154,7 @@ def test_doctor(command: Any, monkeypatch: pytest.MonkeyPatch, capsys: Captured)
 
 
 def test_doctor_tells_what_it_does(command: Any, monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
-    monkeypatch.setattr(doctor, "try_import", lambda name: (True, ""))
+    monkeypatch.setattr(installed, "try_import", lambda name: (True, ""))
     assert command("doctor", "--json") == 0
     assert "import installed packages: " in capsys.readouterr().err
     assert command("doctor", "--json", "--quiet") == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
 import stat
 import sys
@@ -9,9 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from edgedistill.base import machine
 from edgedistill.base.progress import Event, StageAdvanced, StageFinished, StageStarted
-from edgedistill.commands import doctor
-from edgedistill.commands.doctor import Diagnosis, DoctorCheck, diagnose, try_import
+from edgedistill.base.store import distribution_of
+from edgedistill.commands import doctor, installed
+from edgedistill.commands.doctor import diagnose
+from edgedistill.commands.installed import try_import
+from edgedistill.documents.answers import Diagnosis, DoctorCheck
 
 
 def named(diagnosis: Diagnosis, kind: str, name: str) -> DoctorCheck:
@@ -48,7 +53,7 @@ def test_an_import_is_tried_apart(modules: Path, source: str, usable: bool, deta
 def quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, tuple[bool, str]]:
     """Imports that end at once; what each says can be set by name."""
     said: dict[str, tuple[bool, str]] = {}
-    monkeypatch.setattr(doctor, "try_import", lambda name: said.get(name, (True, "")))
+    monkeypatch.setattr(installed, "try_import", lambda name: said.get(name, (True, "")))
     monkeypatch.setenv("EDGEDISTILL_CACHE", str(tmp_path / "cache"))
     return said
 
@@ -75,7 +80,7 @@ def test_each_import_is_told_of(quick: dict[str, tuple[bool, str]]) -> None:
 def test_what_is_missing_comes_with_its_command(
     quick: dict[str, tuple[bool, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(doctor, "_version", lambda distributions: "")
+    monkeypatch.setattr(installed, "distribution_of", lambda name: None)
     monkeypatch.setattr(doctor.platform, "machine", lambda: "x86_64")
     monkeypatch.setattr(doctor.sys, "platform", "linux")
     found = diagnose()
@@ -85,10 +90,29 @@ def test_what_is_missing_comes_with_its_command(
     assert named(found, "package", "datasets").fix == 'pip install "edgedistill[huggingface]"'
 
 
+def test_a_format_of_which_a_part_cannot_be_had_here_gets_no_command_that_brings_the_rest(
+    quick: dict[str, tuple[bool, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(installed, "distribution_of", lambda name: None)
+    monkeypatch.setattr(doctor.platform, "machine", lambda: "aarch64")
+    monkeypatch.setattr(doctor.sys, "platform", "linux")
+    found = diagnose()
+    assert named(found, "package", "ai-edge-litert").fix == 'pip install "edgedistill[litert]"'
+    assert named(found, "package", "litert-torch").fix == ""
+    assert named(found, "format", "litert").fix == ""
+
+
+def test_a_tool_of_another_distribution_has_that_version() -> None:
+    assert distribution_of("onnxruntime") == ("onnxruntime", importlib.metadata.version("onnxruntime"))
+    owner, version = distribution_of("_pytest") or ("", "")
+    assert (owner, version) == ("pytest", importlib.metadata.version("pytest"))
+    assert distribution_of("no-such-tool") is None
+
+
 def test_where_a_vendor_has_no_package_no_command_is_made_up(
     quick: dict[str, tuple[bool, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(doctor, "_version", lambda distributions: "")
+    monkeypatch.setattr(installed, "distribution_of", lambda name: None)
     monkeypatch.setattr(doctor.platform, "machine", lambda: "aarch64")
     monkeypatch.setattr(doctor.sys, "platform", "linux")
     found = diagnose()
@@ -119,7 +143,7 @@ def test_a_tool_that_fails_is_a_device_that_is_not_there(
     (tmp_path / "nvidia-smi").write_text(f"#!/bin/sh\nexec {body}\n" if body != "exit 9" else "#!/bin/sh\nexit 9\n")
     (tmp_path / "nvidia-smi").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
-    monkeypatch.setattr(doctor, "TOOL_TIMEOUT_S", 0.5)
+    monkeypatch.setattr(machine, "TOOL_TIMEOUT_S", 0.5)
     assert not named(diagnose(), "device", "NVIDIA GPU").usable
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import gzip
 import re
+import struct
 from pathlib import Path
 
 import pytest
 
 import edgedistill as api
 from edgedistill.data.fingerprint import IDX_FILES, idx_files
+from edgedistill.data.idx import read_idx
 from edgedistill.documents.build_file import load_config
 from edgedistill.documents.measurements import MeasuredLatency
 from edgedistill.documents.targets import load_target, target_names
@@ -58,6 +61,16 @@ def reduced(name: str, folder: Path, **values: str) -> Path:
     return path
 
 
+def first_images(folder: Path, train: int, test: int) -> Path:
+    """The data set's four files with fewer images in them, in `folder`."""
+    folder.mkdir()
+    for role, path in idx_files(FASHION_MNIST).items():
+        array = read_idx(path, 3 if role.endswith("images") else 1)[: train if role.startswith("train") else test]
+        header = struct.pack(f">BBBB{array.ndim}I", 0, 0, 8, array.ndim, *array.shape)
+        (folder / path.name).write_bytes(gzip.compress(header + array.tobytes()))
+    return folder
+
+
 @needs_fashion_mnist
 def test_fashion_mnist_reduced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EDGEDISTILL_CACHE", str(tmp_path / "cache"))
@@ -65,7 +78,7 @@ def test_fashion_mnist_reduced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         "fashion_mnist",
         tmp_path,
         fit="{ epochs = 1, batch_size = 128 }",
-        source='"idx"\nlimit = 2000',
+        path=f'"{first_images(tmp_path / "images", 2400, 600)}"',
         views="2",
         probes="2",
         candidates="2",
@@ -76,7 +89,7 @@ def test_fashion_mnist_reduced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     )
     result = api.build(path)
     assert result.status == "met", result.verdict
-    assert (result.data.classes, result.data.train, result.data.test) == (10, 2000, 10_000)
+    assert (result.data.classes, result.data.train, result.data.test) == (10, 2160, 600)
     assert verify_package(tmp_path / "out", result) == ()
     assert result.artifacts[0].latency.kind == "measured"
     # A tenth would be guessing.

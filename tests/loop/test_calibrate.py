@@ -15,11 +15,12 @@ from null_format import law_ms
 import edgedistill as api
 from edgedistill.base.errors import InputError, UnreachableError, UnsupportedError
 from edgedistill.base.progress import Event, Note, StageAdvanced
+from edgedistill.cli.app import run
 from edgedistill.devices.latency.profile import DeviceProfile, Quantity
 from edgedistill.devices.latency.profiles import PROFILES_VARIABLE, find_profile
 from edgedistill.documents.specs import Percentile, Precision
 from edgedistill.documents.targets import load_target
-from edgedistill.networks.structure import structure_of
+from edgedistill.networks.counting import structure_of
 from edgedistill.outputs import schemas
 from edgedistill.pipeline.make import portable
 from edgedistill.pipeline.measure import ANCHOR_SPEC, SCALE_SESSIONS, anchor_source
@@ -116,30 +117,32 @@ def test_wrong_wishes_are_told_at_once_and_before_anything_is_done(tmp_path: Pat
         api.calibrate("pixel-6", **SMALL)
 
 
-def test_the_commands(loop: Any, own: Path) -> None:
-    done = loop.run("calibrate", *OPTIONS, "--json")
-    assert done.returncode == 0, done.stderr
-    document = json.loads(done.stdout)
+def test_the_commands(own: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def answer(*arguments: object) -> str:
+        assert run([str(argument) for argument in arguments]) == 0
+        return capsys.readouterr().out
+
+    document = json.loads(answer("calibrate", *OPTIONS, "--json"))
     assert document["target"] == "null" and len(document["rows"]) == 8
-    shown = loop.run("calibrate", *OPTIONS)
-    assert shown.returncode == 0 and "latency" in shown.stdout and "peak memory" in shown.stdout
-    assert str(own / "null.fp32-int8.json") in shown.stdout and "uncalibrated" in shown.stdout
+    shown = answer("calibrate", *OPTIONS)
+    assert "latency" in shown and "peak memory" in shown
+    assert str(own / "null.fp32-int8.json") in shown and "uncalibrated" in shown
     (own / "broken.json").write_text("{")
-    as_json = loop.run("profiles", "--json")
-    result = json.loads(as_json.stdout)
+    result = json.loads(answer("profiles", "--json"))
     jsonschema.validate(result, schemas.load("profiles"))
     assert [entry["target"] for entry in result["profiles"] if not entry["shipped"]] == ["null"]
     assert len([problem for problem in result["problems"] if str(own) in problem]) == 1
-    listed = loop.run("profiles")
-    assert listed.returncode == 0 and "null device" in listed.stdout and document["measured_at"][:10] in listed.stdout
-    assert "broken.json is not a device profile" in listed.stdout
+    listed = answer("profiles")
+    assert "null device" in listed and document["measured_at"][:10] in listed
+    assert "broken.json is not a device profile" in listed
     for arguments, code in (
         (("--target", "pixel-6"), 4),
         (("--target", "hots"), 2),
         ((*OPTIONS, "--precision", "x"), 2),
     ):
-        wrong = loop.run("calibrate", *arguments)
-        assert wrong.returncode == code and "error: " in wrong.stderr and "Traceback" not in wrong.stderr
+        assert run(["calibrate", *map(str, arguments)]) == code
+        complaint = capsys.readouterr().err
+        assert "error: " in complaint and "Traceback" not in complaint
 
 
 def measured(cache: Path) -> dict[str, int]:

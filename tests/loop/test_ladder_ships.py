@@ -13,8 +13,8 @@ from torch import nn
 from edgedistill.base.store import file_sha256
 from edgedistill.documents.specs import Contract, Precision, QuantScheme, StudentSpec
 from edgedistill.networks.build import build_student
+from edgedistill.networks.counting import structure_of
 from edgedistill.networks.deploy import deploy
-from edgedistill.networks.structure import structure_of
 from edgedistill.outputs.package.package import verify_package
 
 ONE_STUDENT = (

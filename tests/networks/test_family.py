@@ -13,9 +13,9 @@ from timm.layers import make_divisible
 
 from edgedistill.base.errors import InputError
 from edgedistill.documents.specs import StudentSpec
+from edgedistill.networks.counting import structure_of
 from edgedistill.networks.families.family import Place, scaled_blocks, scaled_channels
 from edgedistill.networks.families.registry import DEFAULT, FAMILIES, families, family
-from edgedistill.networks.structure import structure_of
 
 
 def spec_of(name: str, **choices: Any) -> StudentSpec:

@@ -11,10 +11,11 @@ from torch import Tensor, nn
 
 from edgedistill.documents.specs import StudentSpec
 from edgedistill.networks.build import Normalised
+from edgedistill.networks.counting import structure_of
 from edgedistill.networks.families.family import Family, StudentPlan
 from edgedistill.networks.families.registry import FAMILIES
 from edgedistill.networks.shapes import Shapes, run, storage_of
-from edgedistill.networks.structure import Structure, structure_of
+from edgedistill.networks.structure import Structure
 from edgedistill.networks.tracing import record
 
 ATEN = torch.ops.aten

@@ -15,9 +15,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from edgedistill.documents.specs import StudentSpec
 from edgedistill.networks.build import Normalised
+from edgedistill.networks.counting import _peak, structure_of, trace
 from edgedistill.networks.deploy import deploy
 from edgedistill.networks.families.registry import DEFAULT, FAMILIES
-from edgedistill.networks.structure import OperationKind, Structure, _peak, structure_of, trace
+from edgedistill.networks.structure import OperationKind, Structure
 
 ZERO, ONE = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
 

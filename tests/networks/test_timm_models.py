@@ -16,9 +16,9 @@ from edgedistill.distill.start import StartWeights, load_start, start_of
 from edgedistill.documents.build_file import SpaceConfig, load_config
 from edgedistill.documents.specs import Contract, Format, Precision, StudentSpec, Target
 from edgedistill.networks.build import build_student
+from edgedistill.networks.counting import structure_of
 from edgedistill.networks.deploy import deploy
 from edgedistill.networks.space import enumerate_space
-from edgedistill.networks.structure import structure_of
 
 TARGET = Target(
     name="test",

@@ -12,10 +12,10 @@ from timm.utils import reparameterize_model
 from torch import nn
 
 from edgedistill.documents.specs import StudentSpec
+from edgedistill.networks.counting import structure_of
 from edgedistill.networks.families.family import StudentPlan
 from edgedistill.networks.families.registry import FAMILIES
 from edgedistill.networks.shapes import Shapes
-from edgedistill.networks.structure import structure_of
 from edgedistill.networks.weightless import Weightless
 
 

@@ -15,7 +15,7 @@ import pytest
 import edgedistill
 from edgedistill.base.source_code import code_version, reached
 from edgedistill.documents.specs import Format
-from edgedistill.formats import SHIPPED, format_for
+from edgedistill.formats import SHIPPED, format_for, tools_of
 from edgedistill.pipeline import code
 
 STAGES = """
@@ -102,6 +102,15 @@ def test_what_several_share_makes_all_of_them_anew(
 ) -> None:
     found = changed(package, before, file)
     assert found >= stages if stages else not found
+
+
+@pytest.mark.parametrize("form", SHIPPED)
+def test_another_formats_packages_make_none_of_a_formats_stages_anew(form: Format) -> None:
+    others = {tool for other in SHIPPED for tool in format_for(other).tools} - set(tools_of(form))
+    assert others
+    if form is not Format.EXECUTORCH:
+        assert "executorch" in others
+    assert set(tools_of(format_for(form).portable)) <= set(tools_of(form))
 
 
 def test_imports_inside_functions_count() -> None:

@@ -28,7 +28,7 @@ from edgedistill.documents.artifacts import CompiledArtifact, ExportedModel, Ins
 from edgedistill.documents.measurements import Environment, OpTiming, Profile, Session
 from edgedistill.documents.specs import ComputedBy, Contract, Format, Precision, QuantScheme, Target
 from edgedistill.formats.format import Conversion, ModelFormat
-from edgedistill.networks.structure import structure_of
+from edgedistill.networks.counting import structure_of
 
 FILE_NAME = "model.pt2"
 OVERHEAD_NS = 20_000.0

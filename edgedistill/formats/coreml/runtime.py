@@ -40,7 +40,15 @@ class CoreMLFormat(ModelFormat):
     suffixes = (".mlpackage",)
     computed_by = ComputedBy.DEVICE if sys.platform == "darwin" else ComputedBy.REFERENCE
     is_folder = True
-    tools = ("coremltools", "torch")
+    tools = ("coremltools", "torch", "torchao")
+    native = ("coremltools",)
+
+    @property
+    def here(self) -> str:
+        """By Core ML on a Mac alone."""
+        if self.computed_by is ComputedBy.DEVICE:
+            return super().here
+        return "made here and computed by the reference interpreter; run and measured on macOS"
 
     def loaded_before(self, scheme: QuantScheme) -> tuple[str, ...]:
         """The converter and the quantiser."""

@@ -29,7 +29,7 @@ from edgedistill.documents.specs import Contract, Precision, QuantScheme
 from edgedistill.formats.executorch.export import lower_and_write
 from edgedistill.formats.executorch.lowering import import_executorch
 from edgedistill.formats.quantizer_checks import require_images, require_layers
-from edgedistill.networks.program.program import probe_images
+from edgedistill.networks.program.probes import probe_images
 from edgedistill.networks.rounding.observers import activation_observer
 from edgedistill.networks.rounding.pt2e import as_input, fake_quantize
 

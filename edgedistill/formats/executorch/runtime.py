@@ -7,7 +7,7 @@ thread: a pool of them would not survive a fork, and work that may crash is done
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -41,8 +41,18 @@ class ExecuTorchFormat(ModelFormat):
     suffixes = (".pte",)
     computed_by = ComputedBy.DEVICE
     distribution = "executorch"
-    tools = ("executorch", "torch")
+    tools = ("executorch", "torch", "torchao")
     on_device = Path(__file__).with_name("on_device.py")
+
+    @property
+    def here(self) -> str:
+        """By ExecuTorch's runtime."""
+        return f"{super().here} (ExecuTorch with XNNPACK)"
+
+    def depends_on(self, target: Target) -> Mapping[str, str]:
+        """The delegate and the chip that programs are lowered for; the Core ML delegate lowers with coremltools."""
+        found = {"delegate": target.delegate, "soc": target.soc}
+        return found | {"coremltools": tool_version("coremltools")} if target.delegate is Delegate.COREML else found
 
     def loaded_before(self, scheme: QuantScheme) -> tuple[str, ...]:
         """The lowering and the quantiser."""

@@ -10,7 +10,6 @@ litert_torch is imported inside functions: it takes seconds and is an extra.
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,24 +19,22 @@ import torch
 from torch import Tensor, nn
 from torch.fx import Interpreter, Node
 
-from edgedistill.base.errors import MissingDependencyError, Problem, TrialFailure, UnsupportedError
-from edgedistill.base.quiet import quiet, quiet_import, variable
+from edgedistill.base.errors import Problem, TrialFailure, UnsupportedError
+from edgedistill.base.quiet import quiet, variable
 from edgedistill.base.store import file_sha256, size_bytes, write_atomic
 from edgedistill.base.units import format_bytes
 from edgedistill.documents.artifacts import ExportedModel, TensorSignature
 from edgedistill.documents.specs import Contract, Format, Precision, QuantScheme
 from edgedistill.formats.carried import carried_entries
 from edgedistill.formats.litert.content import LAYER_MARK, Content
+from edgedistill.formats.litert.packages import FILE_LIMIT_BYTES, import_litert
 from edgedistill.formats.litert.passes import drop_expands, keep_nearest, plain_pooling
 from edgedistill.formats.origin import translating
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
 
-INSTALL = 'pip install "edgedistill[litert]"'
 SUFFIX = ".tflite"
-FILE_LIMIT_BYTES = 2**31 - 2**20
-"""What the 32-bit offsets of a flatbuffer reach, less what describes the graph."""
 
 _aten = torch.ops.aten
 _LAYERS = {
@@ -48,18 +45,6 @@ _LAYERS = {
     _aten.linear.default,
 }
 _SHOW_PROGRESS = "LITERT_TORCH_SHOW_PROGRESS"
-
-
-def import_litert(module: str) -> Any:
-    """A module of LiteRT's Python packages, imported without its chatter. Raises MissingDependencyError with the line that
-    installs it."""
-    try:
-        with quiet_import():
-            return importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] not in ("litert_torch", "ai_edge_litert", "ai_edge_quantizer"):
-            raise
-        raise MissingDependencyError(f"LiteRT files need {error.name}, which is not installed", fix=INSTALL) from None
 
 
 @contextmanager

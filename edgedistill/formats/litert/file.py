@@ -21,7 +21,7 @@ from edgedistill.documents.artifacts import Layer, TensorSignature
 from edgedistill.documents.specs import QuantScheme
 from edgedistill.formats.carried import carried_scheme
 from edgedistill.formats.flatbuffer import Buffer, Damaged, Table
-from edgedistill.formats.litert.export import FILE_LIMIT_BYTES, import_litert
+from edgedistill.formats.litert.packages import FILE_LIMIT_BYTES, import_litert
 from edgedistill.formats.precisions import precision_of, settled_scheme
 
 TENSOR_LIMIT_BYTES = 2**30

@@ -28,7 +28,8 @@ from edgedistill.base.errors import UnsupportedError, first_line
 from edgedistill.documents.artifacts import ExportedModel
 from edgedistill.documents.specs import Calibration, Contract, Precision, QuantScheme
 from edgedistill.formats.litert.content import Content
-from edgedistill.formats.litert.export import import_litert, quiet_litert, to_content, write_litert
+from edgedistill.formats.litert.export import quiet_litert, to_content, write_litert
+from edgedistill.formats.litert.packages import import_litert
 from edgedistill.formats.quantizer_checks import require_images, require_layers
 from edgedistill.networks.program.program import to_program
 

@@ -26,8 +26,8 @@ from edgedistill.documents.measurements import Profile
 from edgedistill.documents.specs import ComputedBy, Contract, Format, QuantScheme, Target
 from edgedistill.formats.carried import carried_contract
 from edgedistill.formats.format import Conversion, ModelFormat, Opened, counted, signature_problems
-from edgedistill.formats.litert.export import export_litert, import_litert
 from edgedistill.formats.litert.file import LiteRTFile, Operator, read_file
+from edgedistill.formats.litert.packages import import_litert
 from edgedistill.formats.running import fitting, over_threads
 
 _DELEGATE = "DELEGATE"
@@ -42,8 +42,14 @@ class LiteRTFormat(ModelFormat):
     suffixes = (".tflite",)
     computed_by = ComputedBy.DEVICE
     distribution = "ai-edge-litert"
-    tools = ("ai-edge-litert", "litert-torch", "ai-edge-quantizer", "torch")
+    tools = ("litert-torch", "ai-edge-litert", "ai-edge-quantizer", "torch")
+    native = ("ai-edge-litert",)
     on_device = Path(__file__).with_name("on_device.py")
+
+    @property
+    def here(self) -> str:
+        """By LiteRT's interpreter."""
+        return f"{super().here} (LiteRT with XNNPACK)"
 
     def loaded_before(self, scheme: QuantScheme) -> tuple[str, ...]:
         """The converter and the quantiser."""
@@ -52,6 +58,8 @@ class LiteRTFormat(ModelFormat):
     def convert(self, what: Conversion, scheme: QuantScheme, path: Path) -> ExportedModel:
         """Floating point from the torch program, integers from the module."""
         if scheme.floating:
+            from edgedistill.formats.litert.export import export_litert
+
             return export_litert(what.program(), what.contract, path, scheme.precision, build_hash=what.build_hash)
         from edgedistill.formats.litert.quantize import quantize_litert
 

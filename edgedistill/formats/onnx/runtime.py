@@ -37,9 +37,15 @@ class OnnxFormat(ModelFormat):
     suffixes = (".onnx",)
     computed_by = ComputedBy.DEVICE
     distribution = "onnxruntime"
-    tools = ("onnx", "onnxruntime")
+    tools = ("onnx", "onnxruntime", "onnxscript", "torch")
+    native = ("onnx", "onnxruntime")
     on_device = Path(__file__).with_name("on_device.py")
     from_fp32 = True
+
+    @property
+    def here(self) -> str:
+        """By ONNX Runtime."""
+        return f"{super().here} (ONNX Runtime)"
 
     def loaded_before(self, scheme: QuantScheme) -> tuple[str, ...]:
         """The exporter's modules and the quantiser's."""

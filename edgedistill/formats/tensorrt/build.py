@@ -11,7 +11,6 @@ from edgedistill.documents.artifacts import ExportedModel, Inspection
 from edgedistill.documents.specs import Precision
 from edgedistill.formats.format import counted
 from edgedistill.formats.onnx_file import load
-from edgedistill.formats.tensorrt.graph import linear_as_convolution
 from edgedistill.formats.tensorrt.network import output_types, seen_network
 from edgedistill.formats.tensorrt.vendor import Vendor, vendor_log
 
@@ -61,6 +60,8 @@ def listed(capabilities: Iterable[int]) -> str:
 
 def _build(made_by: Vendor, model: ExportedModel, capabilities: Sequence[int]) -> Built | list[str]:
     """The engine, or the builder's errors. Raises UnsupportedError where parsing fails."""
+    from edgedistill.formats.tensorrt.graph import linear_as_convolution
+
     trt, log = made_by.module, vendor_log(made_by.name)
     log.lines.clear()
     proto = load(model.path)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from edgedistill.base.arrays import Images, Logits
 from edgedistill.base.errors import MissingDependencyError, Problem, UnsupportedError
+from edgedistill.base.machine import nvidia_gpus
 from edgedistill.base.store import file_sha256, write_atomic
 from edgedistill.devices.session import MeasurementProtocol, NotRunnableError
 from edgedistill.documents.artifacts import CompiledArtifact, ExportedModel, Fallbacks, Inspection
@@ -21,7 +22,7 @@ from edgedistill.documents.specs import ComputedBy, Format, QuantScheme, Target
 from edgedistill.formats.format import IntegerStyle, ModelFormat, Opened
 from edgedistill.formats.tensorrt.build import build_engine, listed, parser_problems
 from edgedistill.formats.tensorrt.record import engine_record, open_engine
-from edgedistill.formats.tensorrt.vendor import Vendor, local_capability, named_vendor, vendor
+from edgedistill.formats.tensorrt.vendor import VENDORS, Vendor, local_capability, named_vendor, vendor
 
 _WHERE = "run it on a machine with such a GPU, or use the ONNX file that it was built from"
 
@@ -41,12 +42,20 @@ class TensorRTFormat(ModelFormat):
     suffixes = (".engine", ".plan")
     computed_by = ComputedBy.DEVICE
     in_this_process = True
-    tools = ("onnx",)
+    tools = ("onnx", *VENDORS, "torch")
+    native = VENDORS
+    one_of = VENDORS
 
     @property
     def portable(self) -> Format:
         """ONNX."""
         return Format.ONNX
+
+    @property
+    def here(self) -> str:
+        """By an NVIDIA GPU, if there is one."""
+        gpus = nvidia_gpus()
+        return f"made here; {gpus[0]} can run it" if gpus else "made and inspected here; not run: no NVIDIA GPU"
 
     def style(self, machine: str) -> IntegerStyle:
         """As the builder wants Q/DQ pairs, whatever the processor."""
@@ -103,7 +112,8 @@ class TensorRTFormat(ModelFormat):
         operations = sum(built.network.operations.values())
         fallbacks = Fallbacks(by="TensorRT on the GPU", operations=operations, elsewhere={})
         artifact = self.artifact(path, model.scheme, target, record, fallbacks)
-        toolchain = {made_by.name: made_by.version} | artifact.toolchain
+        others = {name: version for name, version in artifact.toolchain.items() if name not in VENDORS}
+        toolchain = {made_by.name: made_by.version, **others}
         return artifact.model_copy(update={"toolchain": toolchain, "handed_over": built.network})
 
     def run(self, artifact: CompiledArtifact, batches: Iterable[Images]) -> Iterator[Logits]:

@@ -13,23 +13,13 @@ from torch.export import ExportedProgram
 from edgedistill.base.errors import Problem, TrialFailure, UnsupportedError, first_line
 from edgedistill.documents.specs import Contract
 from edgedistill.networks.program.passes import apply_passes
+from edgedistill.networks.program.probes import probe_images
 
 _RELATIVE_TOLERANCE = 1e-4
 _ROUNDED_IMAGES = 8
 ROUNDINGS = 4
 """So many times what rounding does to a module (`rounding_of`) it may do to a program or file, whose sums run in another
 order."""
-
-
-def probe_images(contract: Contract, count: int = 1) -> NDArray[np.uint8]:
-    """`count` images uint8 [count, 3, R, R], the same on every call: coarse random colour fields with fine noise, which
-    spread over 0..255 and vary from pixel to pixel, as photographs do and white noise does not."""
-    side = contract.resolution
-    generator = np.random.default_rng(0)
-    cells = generator.uniform(0, 255, (count, 3, 4, 4))
-    index = np.arange(side) * 4 // side
-    fields = cells[:, :, index][:, :, :, index] + generator.normal(0, 16, (count, 3, side, side))
-    return np.clip(np.rint(fields), 0, 255).astype(np.uint8)
 
 
 def to_program(module: nn.Module, contract: Contract) -> ExportedProgram:

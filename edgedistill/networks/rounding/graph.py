@@ -20,7 +20,7 @@ from torch.fx import GraphModule, Interpreter, Node
 
 from edgedistill.base.quiet import quiet
 from edgedistill.documents.specs import Contract
-from edgedistill.networks.program.program import probe_images
+from edgedistill.networks.program.probes import probe_images
 from edgedistill.networks.rounding.pt2e import as_input, exported, run_batches
 
 _aten = torch.ops.aten

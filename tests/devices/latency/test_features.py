@@ -14,7 +14,8 @@ from edgedistill.devices.latency.features import (
     features_of,
     unseen,
 )
-from edgedistill.networks.structure import SUBLINEAR, OperationKind, Structure, structure_of
+from edgedistill.networks.counting import structure_of
+from edgedistill.networks.structure import SUBLINEAR, OperationKind, Structure
 
 
 def module() -> nn.Module:

@@ -19,7 +19,8 @@ from edgedistill.documents.specs import Contract, Format, Precision
 from edgedistill.formats.onnx import metadata
 from edgedistill.formats.onnx.export import export_onnx
 from edgedistill.networks.program.passes import apply_passes
-from edgedistill.networks.program.program import probe_images, reference_logits, to_program
+from edgedistill.networks.program.probes import probe_images
+from edgedistill.networks.program.program import reference_logits, to_program
 
 CONTRACT = Contract(resolution=32, mean=(120.0, 110.0, 100.0), std=(60.0, 58.0, 56.0), labels=("cat", "chien", "Bär"))
 

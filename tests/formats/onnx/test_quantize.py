@@ -24,7 +24,8 @@ from edgedistill.formats.onnx.layers import layer_names
 from edgedistill.formats.onnx.metadata import read_contract, read_metadata
 from edgedistill.formats.onnx.sensitivity import rank_layers
 from edgedistill.formats.onnx.weights import rounded, to_int8_weights
-from edgedistill.networks.program.program import probe_images, reference_logits, to_program
+from edgedistill.networks.program.probes import probe_images
+from edgedistill.networks.program.program import reference_logits, to_program
 
 SIDE = 16
 CONTRACT = Contract(resolution=SIDE, mean=(128.0,) * 3, std=(64.0,) * 3, labels=tuple("abcd"))

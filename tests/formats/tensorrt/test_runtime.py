@@ -25,7 +25,8 @@ from edgedistill.formats.onnx.metadata import signatures
 from edgedistill.formats.tensorrt import vendor as tensorrt_vendor
 from edgedistill.formats.tensorrt.graph import linear_as_convolution
 from edgedistill.formats.tensorrt.runtime import TensorRTFormat, local_capability, trtexec_command
-from edgedistill.networks.program.program import probe_images, to_program
+from edgedistill.networks.program.probes import probe_images
+from edgedistill.networks.program.program import to_program
 
 needs_builder = pytest.mark.skipif(
     not (find_spec("tensorrt_rtx") or find_spec("tensorrt")), reason="neither tensorrt nor tensorrt_rtx is installed"

@@ -13,7 +13,8 @@ from edgedistill.networks.program.passes.drop_dropout import drop_dropout
 from edgedistill.networks.program.passes.drop_unused import drop_unused
 from edgedistill.networks.program.passes.fold_batch_norm import fold_batch_norm
 from edgedistill.networks.program.passes.fold_constants import fold_constants
-from edgedistill.networks.program.program import probe_images, to_program
+from edgedistill.networks.program.probes import probe_images
+from edgedistill.networks.program.program import to_program
 
 IMAGE = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
 
