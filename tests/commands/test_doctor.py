@@ -9,11 +9,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from packaging import markers
 
 from edgedistill.base import machine
 from edgedistill.base.progress import Event, StageAdvanced, StageFinished, StageStarted
 from edgedistill.base.store import distribution_of
-from edgedistill.commands import doctor, installed
+from edgedistill.commands import installed
 from edgedistill.commands.doctor import diagnose
 from edgedistill.commands.installed import try_import
 from edgedistill.documents.answers import Diagnosis, DoctorCheck
@@ -77,12 +78,17 @@ def test_each_import_is_told_of(quick: dict[str, tuple[bool, str]]) -> None:
     assert {"torch", "onnxruntime"} <= {event.note for event in steps if isinstance(event, StageAdvanced)}
 
 
+def nothing_is_installed(monkeypatch: pytest.MonkeyPatch, machine: str) -> None:
+    """On Linux on such a machine."""
+    here = markers.default_environment() | {"sys_platform": "linux", "platform_machine": machine}
+    monkeypatch.setattr(markers, "default_environment", here.copy)
+    monkeypatch.setattr(installed, "distribution_of", lambda name: None)
+
+
 def test_what_is_missing_comes_with_its_command(
     quick: dict[str, tuple[bool, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(installed, "distribution_of", lambda name: None)
-    monkeypatch.setattr(doctor.platform, "machine", lambda: "x86_64")
-    monkeypatch.setattr(doctor.sys, "platform", "linux")
+    nothing_is_installed(monkeypatch, "x86_64")
     found = diagnose()
     assert not any(check.usable for check in found.checks if check.kind in ("package", "format"))
     assert named(found, "format", "tensorrt").fix == 'pip install "edgedistill[tensorrt]"'
@@ -93,9 +99,7 @@ def test_what_is_missing_comes_with_its_command(
 def test_a_format_of_which_a_part_cannot_be_had_here_gets_no_command_that_brings_the_rest(
     quick: dict[str, tuple[bool, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(installed, "distribution_of", lambda name: None)
-    monkeypatch.setattr(doctor.platform, "machine", lambda: "aarch64")
-    monkeypatch.setattr(doctor.sys, "platform", "linux")
+    nothing_is_installed(monkeypatch, "aarch64")
     found = diagnose()
     assert named(found, "package", "ai-edge-litert").fix == 'pip install "edgedistill[litert]"'
     assert named(found, "package", "litert-torch").fix == ""
@@ -112,9 +116,7 @@ def test_a_tool_of_another_distribution_has_that_version() -> None:
 def test_where_a_vendor_has_no_package_no_command_is_made_up(
     quick: dict[str, tuple[bool, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(installed, "distribution_of", lambda name: None)
-    monkeypatch.setattr(doctor.platform, "machine", lambda: "aarch64")
-    monkeypatch.setattr(doctor.sys, "platform", "linux")
+    nothing_is_installed(monkeypatch, "aarch64")
     found = diagnose()
     for name in ("tensorrt", "coreml"):
         assert named(found, "format", name).fix == ""

@@ -14,11 +14,9 @@ import os
 import zipfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import nn
 
 from edgedistill.base.arrays import Images, Logits
 from edgedistill.base.errors import Problem, UnsupportedError
@@ -28,7 +26,10 @@ from edgedistill.documents.artifacts import CompiledArtifact, ExportedModel, Ins
 from edgedistill.documents.measurements import Environment, OpTiming, Profile, Session
 from edgedistill.documents.specs import ComputedBy, Contract, Format, Precision, QuantScheme, Target
 from edgedistill.formats.format import Conversion, ModelFormat
-from edgedistill.networks.counting import structure_of
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
 
 FILE_NAME = "model.pt2"
 OVERHEAD_NS = 20_000.0
@@ -45,6 +46,10 @@ def law_ms(multiply_adds: int, precision: Precision) -> float:
 
 def export_null(module: nn.Module, contract: Contract, scheme: QuantScheme, folder: Path) -> ExportedModel:
     """Write `module` (eval mode, CPU, float [N, 3, R, R] in 0..255 to logits [N, classes]) as a null model in `folder`."""
+    import torch
+
+    from edgedistill.networks.counting import structure_of
+
     side, classes = contract.resolution, len(contract.labels)
     rounded = _rounded(module, scheme.precision)
     image = torch.zeros(2, 3, side, side)
@@ -73,6 +78,7 @@ class NullFormat(ModelFormat):
     suffixes = (Path(FILE_NAME).suffix,)
     layers_kept = False
     computed_by = ComputedBy.DEVICE
+    tools = ("torch",)
 
     def convert(self, what: Conversion, scheme: QuantScheme, path: Path) -> ExportedModel:
         """The network as a program of torch's."""
@@ -146,6 +152,8 @@ class NullFormat(ModelFormat):
 
 def _rounded(module: nn.Module, precision: Precision) -> nn.Module:
     """A copy whose matrices and kernels hold only values of the precision: half floats, or 255 steps a channel."""
+    import torch
+
     copied = copy.deepcopy(module)
     with torch.no_grad():
         for weight in (p for p in copied.parameters() if p.ndim >= 2):
@@ -166,12 +174,16 @@ def _law_ns(artifact: CompiledArtifact) -> float:
 
 
 def _load(path: Path) -> tuple[torch.export.ExportedProgram, dict[str, Any]]:
+    import torch
+
     extra = {_FACTS: ""}
     program = torch.export.load(path, extra_files=extra)
     return program, json.loads(extra[_FACTS])
 
 
 def _infer(network: nn.Module, batch: Images) -> Logits:
+    import torch
+
     with torch.inference_mode():
         logits: Logits = network(torch.from_numpy(np.ascontiguousarray(batch)).float()).numpy()
     return logits
