@@ -82,9 +82,9 @@ def test_fashion_mnist_reduced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         views="2",
         probes="2",
         candidates="2",
-        rungs="[1, 2]",
+        rungs="[2]",
         resolution="16",
-        resolutions='[16]\nfamilies = ["mobilenetv4"]\nwidths = [0.25, 0.5]\ndepths = [0.5]',
+        resolutions='[16]\nfamilies = ["mobilenetv4"]\nwidths = [0.125, 0.25]\ndepths = [0.5]',
         budget='"100ms@p95"',  # far off: whether a budget is met must not hang on what else runs here
     )
     result = api.build(path)
