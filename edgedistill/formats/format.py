@@ -133,7 +133,7 @@ class ModelFormat(Protocol):
     native: tuple[str, ...] = ()
     """Those of `tools` with a vendor's native code, of which importing them alone tells whether they work."""
     one_of: tuple[str, ...] = ()
-    """Those of `tools` of which one is enough, the last one where any can be had."""
+    """Those of `tools` of which one is enough; `doctor` proposes the last."""
     layers_kept: bool = True
     """Whether single layers of an int8 file can stay in float."""
 
@@ -150,7 +150,7 @@ class ModelFormat(Protocol):
 
     @property
     def here(self) -> str:
-        """What is done with its files on this machine, where its tools are there."""
+        """What this machine does with its files once its tools are installed, in words."""
         return "made, run and measured here"
 
     def style(self, machine: str) -> IntegerStyle:

@@ -78,9 +78,9 @@ def test_each_import_is_told_of(quick: dict[str, tuple[bool, str]]) -> None:
     assert {"torch", "onnxruntime"} <= {event.note for event in steps if isinstance(event, StageAdvanced)}
 
 
-def nothing_is_installed(monkeypatch: pytest.MonkeyPatch, machine: str) -> None:
-    """On Linux on such a machine."""
-    here = markers.default_environment() | {"sys_platform": "linux", "platform_machine": machine}
+def nothing_is_installed(monkeypatch: pytest.MonkeyPatch, processor: str) -> None:
+    """On Linux on such a processor."""
+    here = markers.default_environment() | {"sys_platform": "linux", "platform_machine": processor}
     monkeypatch.setattr(markers, "default_environment", here.copy)
     monkeypatch.setattr(installed, "distribution_of", lambda name: None)
 

@@ -13,7 +13,9 @@ from pathlib import Path
 import pytest
 
 import edgedistill
+from edgedistill.base import store
 from edgedistill.base.source_code import code_version, reached
+from edgedistill.base.store import stage_key
 from edgedistill.documents.specs import Format
 from edgedistill.formats import SHIPPED, format_for, tools_of
 from edgedistill.pipeline import code
@@ -104,13 +106,28 @@ def test_what_several_share_makes_all_of_them_anew(
     assert found >= stages if stages else not found
 
 
-@pytest.mark.parametrize("form", SHIPPED)
-def test_another_formats_packages_make_none_of_a_formats_stages_anew(form: Format) -> None:
-    others = {tool for other in SHIPPED for tool in format_for(other).tools} - set(tools_of(form))
-    assert others
-    if form is not Format.EXECUTORCH:
-        assert "executorch" in others
-    assert set(tools_of(format_for(form).portable)) <= set(tools_of(form))
+USED_BY = {
+    "onnxruntime": {Format.ONNX, Format.TENSORRT},
+    "onnxscript": {Format.ONNX, Format.TENSORRT},
+    "tensorrt_rtx": {Format.TENSORRT},
+    "coremltools": {Format.COREML},
+    "ai-edge-litert": {Format.LITERT},
+    "executorch": {Format.EXECUTORCH},
+    "torch": set(SHIPPED),
+}
+
+
+@pytest.mark.parametrize("tool", USED_BY)
+def test_a_new_version_of_a_package_makes_stages_of_the_formats_that_use_it_anew_and_no_other(
+    tool: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def keys() -> dict[Format, str]:
+        return {form: stage_key({}, tools=tools_of(form)) for form in SHIPPED}
+
+    before, real = keys(), store.distribution_of
+    monkeypatch.setattr(store, "distribution_of", lambda name: (name, "999") if name == tool else real(name))
+    after = keys()
+    assert {form for form in SHIPPED if after[form] != before[form]} == USED_BY[tool]
 
 
 def test_imports_inside_functions_count() -> None:

@@ -12,6 +12,7 @@ import pytest
 import torch
 from factories import make_artifact, make_profile, make_session
 
+from edgedistill.base import store
 from edgedistill.base.errors import TrialFailure, UnsupportedError
 from edgedistill.base.progress import Event, Note, StageFinished
 from edgedistill.base.store import Store
@@ -29,8 +30,10 @@ from edgedistill.pipeline.measure import (
     SCALE_SESSIONS,
     anchor_source,
     compared,
+    comparison,
     first_sessions,
     latency_of,
+    profile_key,
     relative_p50,
     scale_alone,
     scale_beside,
@@ -143,6 +146,16 @@ def source(bench: Workbench) -> Source:
 
 def scale(anchor: CompiledArtifact = ANCHOR) -> Scale:
     return Scale(anchor, Percentiles(p50=2.0, p95=3.0, p99=4.0), 0.05, "then")
+
+
+@pytest.mark.parametrize(("tool", "again"), [("onnxruntime", True), ("executorch", False)])
+def test_a_session_of_an_onnx_file_is_taken_again_with_another_onnx_runtime_alone(
+    bench: Workbench, monkeypatch: pytest.MonkeyPatch, tool: str, again: bool
+) -> None:
+    file, real = make_artifact(format=Format.ONNX), store.distribution_of
+    before = profile_key(bench, file, comparison(bench))
+    monkeypatch.setattr(store, "distribution_of", lambda name: (name, "999") if name == tool else real(name))
+    assert (profile_key(bench, file, comparison(bench)) != before) is again
 
 
 # -- the anchor -----------------------------------------------------------------------------------------------------

@@ -45,7 +45,7 @@ class CoreMLFormat(ModelFormat):
 
     @property
     def here(self) -> str:
-        """By Core ML on a Mac alone."""
+        """The same on a Mac; elsewhere a reference interpreter computes them."""
         if self.computed_by is ComputedBy.DEVICE:
             return super().here
         return "made here and computed by the reference interpreter; run and measured on macOS"

@@ -46,7 +46,7 @@ class ExecuTorchFormat(ModelFormat):
 
     @property
     def here(self) -> str:
-        """By ExecuTorch's runtime."""
+        """The same, by ExecuTorch with XNNPACK."""
         return f"{super().here} (ExecuTorch with XNNPACK)"
 
     def depends_on(self, target: Target) -> Mapping[str, str]:

@@ -48,7 +48,7 @@ class LiteRTFormat(ModelFormat):
 
     @property
     def here(self) -> str:
-        """By LiteRT's interpreter."""
+        """The same, by LiteRT with XNNPACK."""
         return f"{super().here} (LiteRT with XNNPACK)"
 
     def loaded_before(self, scheme: QuantScheme) -> tuple[str, ...]:

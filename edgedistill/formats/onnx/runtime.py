@@ -44,7 +44,7 @@ class OnnxFormat(ModelFormat):
 
     @property
     def here(self) -> str:
-        """By ONNX Runtime."""
+        """The same, by ONNX Runtime."""
         return f"{super().here} (ONNX Runtime)"
 
     def loaded_before(self, scheme: QuantScheme) -> tuple[str, ...]:

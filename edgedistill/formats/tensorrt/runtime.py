@@ -53,7 +53,7 @@ class TensorRTFormat(ModelFormat):
 
     @property
     def here(self) -> str:
-        """By an NVIDIA GPU, if there is one."""
+        """Engines run on an NVIDIA GPU alone."""
         gpus = nvidia_gpus()
         return f"made here; {gpus[0]} can run it" if gpus else "made and inspected here; not run: no NVIDIA GPU"
 
