@@ -34,13 +34,8 @@ from scipy.stats import spearmanr
 
 from edgedistill.base.progress import Event, Note, StageFinished
 from edgedistill.base.store import Store, write_atomic
-from edgedistill.commands.calibrate import (
-    MAX_MULTIPLY_ADDS,
-    CalibrationRequest,
-    calibrate_target,
-    measure,
-    open_calibration,
-)
+from edgedistill.commands.calibrate_target import MAX_MULTIPLY_ADDS, calibrate_target, measure, open_calibration
+from edgedistill.commands.requests import CalibrationRequest
 from edgedistill.devices.latency.profile import CalibrationRow, DeviceProfile, Quantity
 from edgedistill.documents.specs import Percentile, Precision, Target
 from edgedistill.documents.targets import load_target

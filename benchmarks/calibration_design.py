@@ -22,7 +22,8 @@ import numpy as np
 from calibrate_host import listen
 
 from edgedistill.base.store import Store, write_atomic
-from edgedistill.commands.calibrate import MAX_MULTIPLY_ADDS, CalibrationRequest, measure, open_calibration
+from edgedistill.commands.calibrate_target import MAX_MULTIPLY_ADDS, measure, open_calibration
+from edgedistill.commands.requests import CalibrationRequest
 from edgedistill.devices.latency.features import features_of
 from edgedistill.devices.latency.model import LatencyModel, Row, choose_probes
 from edgedistill.devices.latency.profile import CalibrationRow

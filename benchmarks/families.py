@@ -21,7 +21,7 @@ import torch
 
 from edgedistill.base.progress import silent
 from edgedistill.base.store import Store
-from edgedistill.commands.export import Exporting, ExportMaker, probes_of
+from edgedistill.commands.export_files import Exporting, ExportMaker, probes_of
 from edgedistill.documents.answers import ExportedFile, ExportFailure
 from edgedistill.documents.specs import Contract, Format, Precision, StudentSpec
 from edgedistill.documents.targets import load_target

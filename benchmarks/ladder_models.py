@@ -32,7 +32,7 @@ from edgedistill.distill.teachers.labelling import Labeller
 from edgedistill.distill.teachers.load import load_teacher, weights_sha256
 from edgedistill.distill.teachers.networks import build_network
 from edgedistill.distill.teachers.view_store import ViewStore, build_view_store
-from edgedistill.distill.train import Lessons, plan_of, weights_bytes
+from edgedistill.distill.train import Lessons, schedule_of, weights_bytes
 from edgedistill.documents.build_file import AugmentationConfig, DataConfig, FitConfig, TeacherConfig, TrainConfig
 from edgedistill.documents.specs import Contract, StudentSpec
 from edgedistill.networks.build import Normalised, build_student
@@ -110,7 +110,7 @@ def load_model(name: str, dataset: Dataset, views: ViewStore, work: Path) -> Tra
             module,
             batches,
             recipe_of(TRAINING),
-            plan_of(TRAINING, EPOCHS),
+            schedule_of(TRAINING, EPOCHS),
             choose_hardware(TRAINING, dataset.images),
             Stretch(EPOCHS, folder),
         )

@@ -32,7 +32,8 @@ from typing import Any
 from measuring import one_session
 
 from edgedistill.base.store import Store
-from edgedistill.commands.calibrate import CalibrationRequest, open_calibration
+from edgedistill.commands.calibrate_target import open_calibration
+from edgedistill.commands.requests import CalibrationRequest
 from edgedistill.devices.local import pick_cpus
 from edgedistill.devices.stats import percentile_ms, ratio, resolves, spread
 from edgedistill.documents.artifacts import CompiledArtifact

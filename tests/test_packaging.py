@@ -240,9 +240,12 @@ print(targets_folder(), shipped_folder())
     assert folders == [str(tmp_path / "site/edgedistill" / name) for name in ("_targets", "_profiles")]
 
 
-@pytest.mark.parametrize("command", ["build", "doctor", "examine", "explain", "init", "profile", "profiles"])
-def test_a_command_that_trains_and_exports_nothing_loads_no_torch(command: str) -> None:
-    """That takes seconds, and the formats' objects are all that these need."""
+_COMMANDS = ["build", "calibrate", "doctor", "examine", "explain", "export", "init", "profile", "profiles", "quantize"]
+
+
+@pytest.mark.parametrize("command", _COMMANDS)
+def test_a_command_loads_no_torch_before_it_trains_or_exports(command: str) -> None:
+    """That takes seconds. What is asked for is checked before."""
     code = f"""
 import sys
 from edgedistill.formats import SHIPPED, format_for

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 
@@ -52,3 +55,16 @@ Listener = Callable[[Event], None]
 
 def silent(event: Event) -> None:
     """A listener that says nothing."""
+
+
+@contextmanager
+def loading(listener: Listener) -> Iterator[None]:
+    """A context for imports that bring torch: the first time in a process they take seconds, and the stage `load` tells of
+    them."""
+    if "torch" in sys.modules:
+        yield
+        return
+    began = time.monotonic()
+    listener(StageStarted("load", "torch"))
+    yield
+    listener(StageFinished("load", "torch", time.monotonic() - began, reused=False))

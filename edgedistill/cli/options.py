@@ -109,7 +109,7 @@ def model_options(
         Path | None, typer.Option(metavar="FILE", help="Weights: safetensors or a state dict.")
     ] = None,
     classes: Annotated[int | None, typer.Option(min=1, metavar="N", help="Classes of the model.")] = None,
-    resolution: Annotated[int | None, typer.Option(min=8, max=2048, metavar="R", help="Side of its input.")] = None,
+    resolution: Annotated[int | None, typer.Option(min=8, max=1024, metavar="R", help="Side of its input.")] = None,
     mean: Annotated[
         str | None, typer.Option(metavar="R,G,B", help="Normalisation, in 0..1 as model cards give it.")
     ] = None,

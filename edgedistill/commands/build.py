@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Unpack
 
 from edgedistill.base.errors import Collected, InputError, Problem, wrong_options
-from edgedistill.base.progress import Listener, silent
+from edgedistill.base.progress import Listener, loading, silent
 from edgedistill.commands.options import SearchOptions, require_known
 from edgedistill.documents.answers import Plan
 from edgedistill.documents.results import BuildIndex, BuildResult, SearchResult
@@ -70,7 +70,8 @@ def plan(
     loaded; UnreachableError where a device has to be measured and does not answer."""
     _, jobs = _asked(path, targets, options, one_student=one_student)
     check_devices(jobs, listener)
-    from edgedistill.pipeline.plan import plan_of
+    with loading(listener):
+        from edgedistill.pipeline.plan import plan_of
 
     return plan_of(jobs, listener)
 

@@ -1,4 +1,4 @@
-"""`edgedistill calibrate`: students with random weights, made and measured as a build makes and measures its candidates.
+"""What `calibrate` does: students with random weights are made and measured as a build makes and measures its candidates.
 
 Latency does not depend on what the weights are, nor on what the images show; both are random here. Every step is a stage of
 the store, so that a calibration that was killed goes on where it stopped.
@@ -10,36 +10,29 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 
 from edgedistill.base.errors import InputError, Problem, TrialFailure, UnreachableError, UnsupportedError
-from edgedistill.base.progress import Event, Listener, Note, StageAdvanced, StageFinished, StageStarted, silent
+from edgedistill.base.progress import Event, Listener, Note, StageAdvanced, StageFinished, StageStarted
 from edgedistill.base.store import Store
 from edgedistill.base.versions import __version__
-from edgedistill.commands.options import listed
+from edgedistill.commands.requests import CalibrationRequest
 from edgedistill.data.preprocessing import channel_statistics
 from edgedistill.data.synthetic import synthetic_dataset
 from edgedistill.devices.attach import attach
 from edgedistill.devices.latency.model import choose_probes
 from edgedistill.devices.latency.operators import multiplying_share
 from edgedistill.devices.latency.profile import CalibrationRow, DeviceProfile, LeftOutError, Quantity, left_out_error
-from edgedistill.devices.latency.profiles import own_path
 from edgedistill.documents.build_file import DataConfig, ExportConfig, SpaceConfig
 from edgedistill.documents.measurements import Environment, MeasuredLatency
 from edgedistill.documents.specs import Precision, QuantScheme, Target
-from edgedistill.documents.targets import load_target
-from edgedistill.networks.families.registry import TIMM
-from edgedistill.networks.families.registry import families as families_named
 from edgedistill.networks.space import Candidate
 from edgedistill.pipeline.bench import Bench
-from edgedistill.pipeline.build import make_folder
 from edgedistill.pipeline.make import compiled, portable
 from edgedistill.pipeline.measure import compared, latency_of, scale_alone
 from edgedistill.pipeline.meter import Meter
 from edgedistill.pipeline.prepare import open_space
 from edgedistill.pipeline.train import untrained
 
-LEAST_MODELS = 4
 RESOLUTIONS = (32, 64, 96, 128, 160, 224)
 """Inputs that students are calibrated at where none are named."""
 MAX_MULTIPLY_ADDS = 2_000_000_000
@@ -50,77 +43,6 @@ CALIBRATION_IMAGES, VALIDATION_IMAGES, SIDE = 32, 16, 224
 SPARE = 0.5
 RANDOM = "weights are random: latency, memory and size are those of trained students"
 SYNTHETIC = "ranges of int8 were read off synthetic images, which changes neither latency nor size"
-
-
-@dataclass(frozen=True)
-class CalibrationRequest:
-    """What to calibrate: how many models of which students, in which precisions. Empty means the space's, and the target's,
-    own."""
-
-    models: int = 20
-    families: tuple[str, ...] = ()
-    resolutions: tuple[int, ...] = ()
-    precisions: tuple[Precision, ...] = ()
-
-    @classmethod
-    def parse(cls, models: int, families: str, resolutions: str, precisions: str) -> CalibrationRequest:
-        """From lists with commas (`"resnet,vit"`, `"32,64"`, `"fp32,int8"`). Raises InputError for wishes that cannot be,
-        all of them at once."""
-        problems = []
-        if models < LEAST_MODELS:
-            problems.append(Problem("--models", f"{models} are too few to fit to", f"{LEAST_MODELS} or more"))
-        sides, names, wanted = listed(resolutions), listed(families), listed(precisions)
-        wrong = [side for side in sides if not (side.isdecimal() and 8 <= int(side) <= 1024)]
-        problems += [Problem("--resolution", f"{side} is no side of an input", "8 to 1024 pixels") for side in wrong]
-        known = [precision for precision in Precision if precision is not Precision.MIXED]
-        strange = [name for name in wanted if name not in known]
-        problems += [Problem("--precision", f"unknown precision {n}", f"use {', '.join(known)}") for n in strange]
-        models_of_timm = [name for name in names if name.startswith(TIMM)]
-        what = "is a model and no family: it has no widths and depths to choose from"
-        problems += [Problem("--family", f"{name} {what}", "leave it out") for name in models_of_timm]
-        try:
-            families_named(name for name in names if name not in models_of_timm)
-        except InputError as error:
-            problems += [Problem("--family", problem.what, problem.fix) for problem in error.problems]
-        if problems:
-            raise InputError("this cannot be calibrated", problems=problems)
-        return cls(
-            models=models,
-            families=names,
-            resolutions=tuple(sorted({int(side) for side in sides})),
-            precisions=tuple(precision for precision in known if precision in wanted),
-        )
-
-
-def calibrate(
-    target: str | Path = "host",
-    *,
-    models: int = 20,
-    families: str = "",
-    resolutions: str = "",
-    precisions: str = "",
-    out: Path | str | None = None,
-    listener: Listener = silent,
-) -> DeviceProfile:
-    """Measure `models` students with random weights on `target` and write what latency models are fitted from to `out`, a
-    file in the user's data folder unless given. `families`, `resolutions` and `precisions` are lists with commas; empty
-    ones are a build's own families, inputs of 32 to 224 pixels and the target's precisions. A calibration that was stopped
-    goes on from the cache.
-
-    Raises InputError for bad input, UnreachableError where the target's device does not answer or nothing measures on it,
-    UnsupportedError where no file could be made.
-    """
-    chosen = load_target(str(target))
-    asked = CalibrationRequest.parse(models, families, resolutions, precisions)
-    path = Path(out).absolute() if out is not None else own_path(chosen, asked.precisions or chosen.precisions)
-    if path.is_dir():
-        raise InputError(
-            f"{path} is a folder, not a file to write the profile to", fix=f"--out {path / 'profile.json'}"
-        )
-    make_folder(path.parent)
-    profile = calibrate_target(chosen, asked, Store(listener=listener))
-    profile.save(path)
-    return profile
 
 
 def calibrate_target(target: Target, asked: CalibrationRequest, store: Store) -> DeviceProfile:

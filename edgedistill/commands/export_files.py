@@ -1,4 +1,4 @@
-"""`edgedistill.export`: one model as files of several formats, each converted, compiled and run for parity.
+"""What `export` makes: one model as files of several formats, each converted, compiled and run for parity.
 
     open the model -> one torch program -> for each format and precision: convert -> compile -> run
 
@@ -15,7 +15,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, cached_property, partial
 from pathlib import Path
-from typing import Unpack
 
 import numpy as np
 
@@ -26,22 +25,19 @@ from edgedistill.base.store import Store, sync_folder, write_atomic
 from edgedistill.base.versions import __version__
 from edgedistill.commands.model import (
     CALIBRATION_IMAGES,
-    ModelSettings,
     OnnxFile,
     calibration_images,
-    check_onnx_file,
     onnx_source,
     open_model,
     open_onnx_file,
 )
-from edgedistill.commands.options import ModelOptions, chosen
-from edgedistill.data.argument import data_config
+from edgedistill.commands.requests import ExportRequest
 from edgedistill.devices.session import NotRunnableError
 from edgedistill.documents.answers import ExportedFile, ExportFailure, ExportResult
 from edgedistill.documents.artifacts import CompiledArtifact, Parity
 from edgedistill.documents.specs import Contract, Format, Precision, QuantScheme
 from edgedistill.documents.targets import load_target
-from edgedistill.formats import SHIPPED, format_for
+from edgedistill.formats import format_for
 from edgedistill.formats.foreign import reading
 from edgedistill.formats.format import Opened
 from edgedistill.formats.parity import parity_of
@@ -55,44 +51,28 @@ from edgedistill.pipeline.make import apart, compiled, portable
 PROBES = 8
 
 
-def export(
-    model: str,
-    *,
-    out: Path | str,
-    formats: str = "onnx",
-    precisions: str = "fp32",
-    data: str | None = None,
-    verify: bool = True,
-    listener: Listener = silent,
-    **options: Unpack[ModelOptions],
-) -> ExportResult:
-    """Export a model (`timm:NAME`, `module:function`, a .pt2 program or an .onnx file) to the folder `out`, in every format
-    of `formats` ("onnx,coreml" or "all") and precision of `precisions`, each file run and compared with the model unless
-    `verify` is off. `data` (see `--data`) calibrates int8; see ModelOptions for the others. What fails is in the result's
-    `failures`. Raises InputError for bad input, UnsupportedError or TrialFailure where there is no torch program to make
-    anything from."""
-    settings = ModelSettings.of(options)
-    images = None if data is None else partial(calibration_images, data_config(data), listener=listener)
-    wanted = [(form, precision) for form in parse_formats(formats) for precision in parse_precisions(precisions)]
-    forms, folder = tuple(dict.fromkeys(form for form, _ in wanted)), Path(out)
-    target = load_target(str(options.get("target", "host"))).model_copy(update={"formats": forms})
+def export_files(asked: ExportRequest, listener: Listener = silent) -> ExportResult:
+    """Make the files. What fails is in the result's `failures`. Raises InputError for a model that cannot be opened,
+    UnsupportedError or TrialFailure where there is no torch program to make anything from."""
+    model, folder = asked.model, asked.out
+    target = asked.target.model_copy(update={"formats": asked.formats})
+    images = None if asked.data is None else partial(calibration_images, asked.data, listener=listener)
     if model.endswith(".onnx"):
         path = Path(model)
-        check_onnx_file(path, settings, forms, "exported")
         make_folder(folder)
         file = open_onnx_file(path, target)
         source, contract, parameters = onnx_source(path, file), file.contract, None
         notes: tuple[str, ...] = () if contract else (f"{path.name} carries no contract: the files take what it takes",)
-        probes = reading(path, _answered, path, file) if verify else NOT_ASKED
+        probes = reading(path, _answered, path, file) if asked.verify else NOT_ASKED
     else:
-        source, notes = open_model(model, settings, Path.cwd())
+        source, notes = open_model(model, asked.settings, Path.cwd())
         make_folder(folder)
         contract, parameters = source.contract, sum(p.numel() for p in source.load().parameters())
-        probes = probes_of(source, listener, verify=verify)
+        probes = probes_of(source, listener, verify=asked.verify)
     with tempfile.TemporaryDirectory(prefix=".edgedistill-", dir=folder) as scratch:
         maker = ExportMaker(target=target, store=Store(Path(scratch)), images=images, contract=contract)
         exporting = Exporting(maker, source, contract, probes, folder)
-        found = [exporting.one(form, precision, listener) for form, precision in wanted]
+        found = [exporting.one(form, kind, listener) for form in asked.formats for kind in asked.precisions]
     return ExportResult(
         edgedistill_version=__version__,
         model=model if model.endswith(".onnx") else source.label,
@@ -276,13 +256,3 @@ def kept(artifact: CompiledArtifact, label: str, out: Path) -> Path:
 def file_stem(label: str) -> str:
     """What a model's files are called: `resnet18` of `timm:resnet18`."""
     return re.sub(r"[^\w.-]+", "_", label.partition(":")[2] or label).removesuffix(".pt2")
-
-
-def parse_formats(text: str) -> tuple[Format, ...]:
-    """`"onnx,coreml"` or `"all"`. Raises InputError naming what is unknown."""
-    return SHIPPED if text.strip() == "all" else chosen(text, SHIPPED, "format")
-
-
-def parse_precisions(text: str) -> tuple[Precision, ...]:
-    """`"fp32,int8"`. Raises InputError naming what is unknown."""
-    return chosen(text, [precision for precision in Precision if precision is not Precision.MIXED], "precision")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -13,11 +11,17 @@ import torch
 from torch import nn
 
 from edgedistill.base.arrays import Images
-from edgedistill.base.errors import EdgedistillError, InputError, NotFetchedError, Problem, UnsupportedError, first_line
+from edgedistill.base.errors import InputError, NotFetchedError, Problem, UnsupportedError
 from edgedistill.base.isolation import Limits
 from edgedistill.base.progress import Listener, silent
 from edgedistill.base.store import digest, file_sha256, size_bytes
-from edgedistill.commands.options import ModelOptions, require_known
+from edgedistill.commands.requests import (
+    ModelSettings,
+    Triple,
+    in_the_words_of_a_command,
+    read_labels,
+    teacher_config,
+)
 from edgedistill.data.calibration import calibration_pixels, choose_calibration
 from edgedistill.data.datasets import load_dataset
 from edgedistill.data.images import SUFFIXES, find_fault, read_rgb
@@ -39,57 +43,6 @@ IMAGENET_CLASSES = 1000
 _UNSCALED = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 _MOST_CLASSES = 1_000_000
 """An operator makes a row of billions from one number; each class gets a label."""
-
-
-@dataclass(frozen=True)
-class ModelSettings:
-    """How a model is opened. `classes`, `resolution`, `mean` and `std` (0..1, as model cards give them) replace the model's
-    own; `random_weights` keeps timm's pretrained weights out; `labels` is a text file of one class a line."""
-
-    checkpoint: Path | None = None
-    classes: int | None = None
-    resolution: int | None = None
-    mean: tuple[float, float, float] | None = None
-    std: tuple[float, float, float] | None = None
-    labels: Path | None = None
-    random_weights: bool = False
-
-    @classmethod
-    def of(cls, options: ModelOptions) -> ModelSettings:
-        """As a caller gives them, `mean` and `std` as text. Raises InputError for text that is not three numbers."""
-        require_known(options, ModelOptions)
-        return cls(
-            options.get("checkpoint"),
-            options.get("classes"),
-            options.get("resolution"),
-            parse_triple(options.get("mean"), "--mean"),
-            parse_triple(options.get("std"), "--std"),
-            options.get("labels"),
-            options.get("random_weights", False),
-        )
-
-
-def check_onnx_file(path: Path, options: ModelSettings, formats: Iterable[Format], done: str) -> None:
-    """Raises InputError where the ONNX file is not there, where `options` would change what an ONNX file has of its own, and
-    where one of `formats` cannot be made from it. `done` is what cannot be done with it then, `exported` for one."""
-    problems = [
-        Problem(f"--{name.replace('_', '-')}", "cannot change an ONNX file, which has its own")
-        for name, value in asdict(options).items()
-        if value
-    ]
-    problems += [
-        Problem(
-            f"--formats {form}",
-            "is made from a torch model, not from ONNX",
-            "give timm:NAME, module:function or a .pt2",
-        )
-        for form in formats
-        if format_for(form).portable is not Format.ONNX
-    ]
-    if problems:
-        raise InputError(f"{path} cannot be {done} so", problems=problems)
-    if not path.is_file():
-        raise InputError(f"{path} {'is a folder' if path.is_dir() else 'does not exist'}", fix="name an .onnx file")
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,57 +90,44 @@ def _no_torch() -> NoReturn:
     raise UnsupportedError("there is no torch model behind an ONNX file")
 
 
-def open_model(model: str, options: ModelSettings, base: Path) -> tuple[Source, tuple[str, ...]]:
+def open_model(model: str, settings: ModelSettings, base: Path) -> tuple[Source, tuple[str, ...]]:
     """The network that `model` names, deployed, with notes on what was assumed. `module:function` is looked for in `base`.
 
     Raises InputError, with every problem found; nothing of a .pt2 file is run to open it.
     """
     if model.endswith(".pt2"):
-        return _from_program(Path(model), options)
-    if ":" not in model:
-        raise InputError(
-            f"{model!r} is not a model that can be exported",
-            fix="give timm:NAME, module:function, a .pt2 program or an .onnx file",
-        )
-    return _from_torch(model, options, base)
+        return _from_program(Path(model), settings)
+    return _from_torch(model, settings, base)
 
 
-def _from_torch(model: str, options: ModelSettings, base: Path) -> tuple[Source, tuple[str, ...]]:
+def _from_torch(model: str, settings: ModelSettings, base: Path) -> tuple[Source, tuple[str, ...]]:
+    config = teacher_config(model, settings)
     library, _, name = model.partition(":")
     is_timm = library == "timm"
-    settings = _timm_settings(name) if is_timm else {}
-    classes = options.classes or int(settings.get("num_classes") or IMAGENET_CLASSES)
-    pretrained = is_timm and options.checkpoint is None and not options.random_weights
-    try:
-        config = TeacherConfig(model=model, pretrained=pretrained, resolution=options.resolution)
-    except ValueError as error:
-        raise InputError(
-            f"{model!r}, {options.resolution}: {first_line(error)}", fix="see edgedistill export --help"
-        ) from error
+    own = _timm_settings(name) if is_timm else {}
+    classes = settings.classes or int(own.get("num_classes") or IMAGENET_CLASSES)
     notes = []
-    try:
+    with in_the_words_of_a_command():
         with torch.random.fork_rng(devices=()):
             torch.manual_seed(0)
             network = build_network(config.model_copy(update={"pretrained": False}), classes, base)
-        if pretrained:
+        if config.pretrained:
             network = _pretrained(config, classes, base)
-        if options.checkpoint is not None:
-            load_checkpoint(network, options.checkpoint)
-    except EdgedistillError as error:
-        raise _of_a_command(error) from error
-    if is_timm and options.random_weights:
+        if settings.checkpoint is not None:
+            load_checkpoint(network, settings.checkpoint)
+    if is_timm and settings.random_weights:
         notes.append("weights are random: size and speed are the real ones, answers are not")
-    resolution = options.resolution or _own_resolution(model, settings)
-    mean, std = _statistics(options, settings)
-    if not settings and options.mean is None:
+    resolution = settings.resolution or _own_resolution(model, own)
+    mean, std = _statistics(settings, own)
+    if not own and settings.mean is None:
         notes.append("pixels go in as 0..255; give --mean and --std if the network was trained on normalised ones")
     contract = Contract(
         resolution=resolution,
-        resize_filter="bicubic" if settings.get("interpolation") == "bicubic" else "bilinear",
+        resize_filter="bicubic" if own.get("interpolation") == "bicubic" else "bilinear",
         crop="center",
         mean=mean,
         std=std,
-        labels=_labels(options, classes, imagenet=is_timm and classes == IMAGENET_CLASSES),
+        labels=_labels(settings, classes, imagenet=is_timm and classes == IMAGENET_CLASSES),
     )
     module = Normalised(network.eval(), mean, std).eval()
     return _source(model, module, contract), tuple(notes)
@@ -203,7 +143,7 @@ def _pretrained(config: TeacherConfig, classes: int, base: Path) -> nn.Module:
         ) from error
 
 
-def _from_program(path: Path, options: ModelSettings) -> tuple[Source, tuple[str, ...]]:
+def _from_program(path: Path, settings: ModelSettings) -> tuple[Source, tuple[str, ...]]:
     program = reading_within(path, Limits.for_file(path), read_program, path)
     shapes = [
         tuple(node.meta["val"].shape)
@@ -226,21 +166,14 @@ def _from_program(path: Path, options: ModelSettings) -> tuple[Source, tuple[str
             f"{path} tells {classes:,} classes apart; a classifier has 1 to {_MOST_CLASSES:,}",
             fix="export the network that gives logits",
         )
-    given = [name for name in ("checkpoint", "classes", "resolution") if getattr(options, name) is not None]
-    if given:
-        listed = ", ".join(f"--{name}" for name in given)
-        raise InputError(
-            f"a .pt2 program has its own weights, classes and resolution: {listed} cannot change them",
-            fix=f"leave out {listed}",
-        )
-    mean, std = _statistics(options, {})
+    mean, std = _statistics(settings, {})
     module = Normalised(program.module(check_guards=False), mean, std)
     for inner in module.modules():
         inner.training = False  # .eval() is refused by exported modules, whose mode is fixed in the graph
-    labels = _labels(options, classes, imagenet=False)
+    labels = _labels(settings, classes, imagenet=False)
     contract = Contract(resolution=int(shapes[0][2]), crop="center", mean=mean, std=std, labels=labels)
     notes = (
-        () if options.mean else ("pixels go in as 0..255; give --mean and --std if it was trained on normalised ones",)
+        () if settings.mean else ("pixels go in as 0..255; give --mean and --std if it was trained on normalised ones",)
     )
     return _source(path.name, module, contract, deployed=True), notes
 
@@ -268,63 +201,31 @@ def _own_resolution(model: str, settings: dict[str, Any]) -> int:
     return int(size[-1])
 
 
-def _statistics(
-    options: ModelSettings, settings: dict[str, Any]
-) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
-    if (options.mean is None) != (options.std is None):
-        raise InputError("--mean and --std belong together", fix="give both or neither")
-    mean, std = options.mean or settings.get("mean"), options.std or settings.get("std")
+def _statistics(settings: ModelSettings, own: dict[str, Any]) -> tuple[Triple, Triple]:
+    """Mean and standard deviation on the 0..255 scale."""
+    mean, std = settings.mean or own.get("mean"), settings.std or own.get("std")
     if mean is None or std is None:
         return _UNSCALED
-    problems = [
-        Problem(name, f"{value:g} is no level of a pixel in 0..1", "write them as model cards do: 0.485,0.456,0.406")
-        for name, values, low in (("--mean", mean, -1e-9), ("--std", std, 0.0))
-        for value in values
-        if not (math.isfinite(value) and low < value <= 1)
-    ]
-    if problems:
-        raise InputError("the normalisation is not one", problems=problems)
-    red, green, blue = (255 * float(v) for v in mean)
-    deviations = [255 * float(v) for v in std]
-    return (red, green, blue), (deviations[0], deviations[1], deviations[2])
+    return _scaled(mean), _scaled(std)
 
 
-def _labels(options: ModelSettings, classes: int, *, imagenet: bool) -> tuple[str, ...]:
-    if options.labels is not None:
-        try:
-            lines = options.labels.read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"{options.labels} cannot be read: {first_line(error)}", fix="give a text file") from error
+def _scaled(levels: Triple) -> Triple:
+    red, green, blue = (255 * float(level) for level in levels)
+    return red, green, blue
+
+
+def _labels(settings: ModelSettings, classes: int, *, imagenet: bool) -> tuple[str, ...]:
+    if settings.labels is not None:
+        lines = read_labels(settings.labels)
         if len(lines) != classes:
-            raise InputError(f"{options.labels} has {len(lines)} lines, and the model {classes} classes")
-        return tuple(lines)
+            raise InputError(f"{settings.labels} has {len(lines)} lines, and the model {classes} classes")
+        return lines
     if imagenet:
         from timm.data import ImageNetInfo
 
         names = ImageNetInfo()
         return tuple(names.index_to_description(index) for index in range(classes))
     return tuple(map(str, range(classes)))
-
-
-def _of_a_command(error: EdgedistillError) -> EdgedistillError:
-    """The same words without the build file's table, which a command line does not have."""
-
-    def bare(text: str) -> str:
-        return text.replace("[teacher] ", "").replace(" in [teacher]", "").replace(" to [teacher]", "")
-
-    problems = [Problem(bare(p.where), bare(p.what), bare(p.fix)) for p in error.problems]
-    return type(error)(bare(error.message), fix=bare(error.fix), problems=problems)
-
-
-def parse_triple(text: str | None, option: str) -> tuple[float, float, float] | None:
-    """`"0.485,0.456,0.406"`; None stays None. Raises InputError."""
-    if text is None:
-        return None
-    try:
-        red, green, blue = (float(part) for part in text.split(","))
-    except ValueError:
-        raise InputError(f"{option}: {text!r} is not three numbers", fix="write them like 0.485,0.456,0.406") from None
-    return red, green, blue
 
 
 def _loose_images(folder: Path) -> list[Path]:

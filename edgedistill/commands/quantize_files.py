@@ -1,4 +1,4 @@
-"""`edgedistill quantize`: the ladder for one model, its winner written as a file in each format.
+"""What `quantize` makes: the ladder for one model, its winner written as a file in each format.
 
 open the model -> calibration and validation images -> for each format: fp32 -> fp16 beside -> the ladder -> the winner
 """
@@ -6,97 +6,45 @@ open the model -> calibration and validation images -> for each format: fp32 -> 
 from __future__ import annotations
 
 import tempfile
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Unpack
 
 from edgedistill.base.errors import EdgedistillError, InputError, UnreachableError
 from edgedistill.base.progress import Listener, silent
 from edgedistill.base.store import Store, write_atomic
-from edgedistill.base.units import format_percent
-from edgedistill.commands.export import kept, parse_formats
-from edgedistill.commands.model import (
-    CALIBRATION_IMAGES,
-    ModelSettings,
-    check_onnx_file,
-    onnx_source,
-    open_model,
-    open_onnx_file,
-)
-from edgedistill.commands.options import ModelOptions, chosen, listed
-from edgedistill.data.argument import data_config
+from edgedistill.commands.export_files import kept
+from edgedistill.commands.model import CALIBRATION_IMAGES, onnx_source, open_model, open_onnx_file
+from edgedistill.commands.requests import QuantizeRequest
 from edgedistill.data.datasets import Dataset, load_dataset
 from edgedistill.devices.attach import attach
 from edgedistill.documents.answers import FormatLadder, QuantizeResult
 from edgedistill.documents.artifacts import answers_of
-from edgedistill.documents.build_file import ExportConfig, parse_percent
+from edgedistill.documents.build_file import ExportConfig
 from edgedistill.documents.specs import Format, Precision, QuantScheme, Target
-from edgedistill.documents.targets import load_target
 from edgedistill.formats import format_for
 from edgedistill.pipeline.bench import Bench, Source
 from edgedistill.pipeline.build import make_folder
 from edgedistill.pipeline.judge import beside, climbed, made
 from edgedistill.pipeline.meter import Meter
-from edgedistill.selection.ladder import Margins
 
 FP32 = QuantScheme(precision=Precision.FP32)
 
 
-@dataclass(frozen=True, eq=False)
-class QuantizeRequest:
-    """What is wanted of a model: `beside` are precisions tried beside the ladder."""
-
-    formats: tuple[Format, ...]
-    target: Target
-    out: Path
-    margins: Margins
-    beside: tuple[Precision, ...] = (Precision.FP16,)
-
-
-def quantize(
-    model: str,
-    *,
-    data: str,
-    out: Path | str = "quantized",
-    max_loss: str = "0.5%",
-    formats: str = "onnx",
-    also: str = "fp16",
-    listener: Listener = silent,
-    **options: Unpack[ModelOptions],
-) -> QuantizeResult:
-    """Quantise a model (what `export` takes) to int8, or as much of it as loses no more than `max_loss` of its accuracy on
-    `data` (see `--data`), by the first rung of the ladder that does in each format of `formats`; winners are written to
-    `out`. `also` are precisions tried beside ("fp16,int8-weights"); see ModelOptions for the others. Raises InputError for
-    bad input."""
-    settings = ModelSettings.of(options)
-    margins = Margins(max_loss=parse_percent(max_loss))
-    asked = with_beside(
-        QuantizeRequest(parse_formats(formats), load_target(str(options.get("target", "host"))), Path(out), margins),
-        also,
-    )
-    return quantize_model(model, settings, data, asked, listener=listener)
-
-
-def quantize_model(
-    model: str, options: ModelSettings, data: str, asked: QuantizeRequest, *, listener: Listener = silent
-) -> QuantizeResult:
+def quantize_files(asked: QuantizeRequest, listener: Listener = silent) -> QuantizeResult:
     """Climb the ladder in every format of `asked` and write each winner, with the indices of its calibration images beside
-    it as NAME.calibration.json. `model` is what `open_model` takes, or an ONNX file that carries a contract; `data` is what
-    `--data` takes.
+    it as NAME.calibration.json. An ONNX file has to carry a contract.
 
     A format without a winner is in the result, which is then not `ok`. Raises InputError for bad input.
     """
-    config = data_config(data)
-    dataset = load_dataset(config, listener)  # first: a wrong path is told before any weights are fetched
-    source, notes = _opened(model, options, asked)
-    _check(source, dataset, data)
+    dataset = load_dataset(asked.data, listener)  # first: what is wrong there is told before any weights are fetched
+    source, notes = _opened(asked)
+    _check(source, dataset, asked.data_name)
     make_folder(asked.out)
     with tempfile.TemporaryDirectory(prefix=".edgedistill-", dir=asked.out) as scratch:
         store = Store(Path(scratch), listener)
         bench = Bench(
             target=asked.target.model_copy(update={"formats": asked.formats}),
             store=store,
-            data=config,
+            data=asked.data,
             dataset=dataset,
             mean=source.contract.mean,
             std=source.contract.std,
@@ -114,7 +62,7 @@ def quantize_model(
     assert calibration is not None
     return QuantizeResult(
         model=source.label,
-        data=data,
+        data=asked.data_name,
         target=asked.target.name,
         max_loss=asked.margins.max_loss,
         calibration=calibration,
@@ -162,11 +110,10 @@ def _climbed(bench: Bench, source: Source, form: Format, asked: QuantizeRequest)
     )
 
 
-def _opened(model: str, options: ModelSettings, asked: QuantizeRequest) -> tuple[Source, tuple[str, ...]]:
-    if not model.endswith(".onnx"):
-        return open_model(model, options, Path.cwd())
-    path = Path(model)
-    check_onnx_file(path, options, asked.formats, "quantised")
+def _opened(asked: QuantizeRequest) -> tuple[Source, tuple[str, ...]]:
+    if not asked.model.endswith(".onnx"):
+        return open_model(asked.model, asked.settings, Path.cwd())
+    path = Path(asked.model)
     file = open_onnx_file(path, asked.target)
     if file.contract is None:
         raise InputError(
@@ -183,25 +130,3 @@ def _check(source: Source, dataset: Dataset, data: str) -> None:
         )
     if len(dataset.splits.validation) == 0:
         raise InputError(f"{data} has no validation split to judge by", fix="give one with more images")
-
-
-def way_out(ladder: FormatLadder, max_loss: float) -> str:
-    """What to do where no rung was accepted, with the best that was seen."""
-    if ladder.problem:
-        return ladder.problem
-    seen = [rung for rung in ladder.rungs if rung.loss is not None]
-    if not seen:
-        return f"no int8 file could be made or run: {ladder.rungs[-1].reason}" if ladder.rungs else "nothing was tried"
-    best = min(seen, key=lambda rung: rung.loss or 0.0)
-    if best.loss is not None and best.loss <= max_loss:
-        return f"{best.scheme.details} is inside the loss and {best.reason}: ship fp32 or fp16"
-    return (
-        f"the best is {best.scheme.details}, which loses {format_percent(best.loss or 0.0, 2)}: allow that with --max-loss, "
-        "or let a build train the student under rounding, for which it needs its teacher"
-    )
-
-
-def with_beside(asked: QuantizeRequest, text: str) -> QuantizeRequest:
-    """`asked` with the precisions of a command line's list (`"fp16,int8-weights"`, may be empty). Raises InputError."""
-    known = (Precision.FP16, Precision.INT8_WEIGHTS, Precision.INT4_WEIGHTS)
-    return replace(asked, beside=chosen(text, known, "precision") if listed(text) else ())

@@ -37,7 +37,7 @@ def fit_teacher(teacher: Teacher, fit: FitConfig, lessons: Lessons, folder: Path
         return load_fitted(teacher, folder)
     dataset = lessons.dataset
     source = DrawnViews(len(dataset.splits.train), lessons.augmentation, repeated=False)
-    plan = Schedule(
+    schedule = Schedule(
         total_epochs=fit.epochs,
         learning_rate=fit.learning_rate,
         weight_decay=fit.weight_decay,
@@ -51,7 +51,7 @@ def fit_teacher(teacher: Teacher, fit: FitConfig, lessons: Lessons, folder: Path
             copy.deepcopy(teacher.module),
             ViewBatches(dataset, teacher.contract, source, batch_size=fit.batch_size, seed=fit.seed),
             CrossEntropy(fit.label_smoothing),
-            plan,
+            schedule,
             choose_hardware(lessons.config, dataset.images),
             Stretch(fit.epochs, folder, listener=listener, stage="teacher"),
         )

@@ -24,19 +24,19 @@ class Hardware:
     workers: int
 
 
-def choose_device(config: TrainConfig) -> torch.device:
+def choose_device(name: str) -> torch.device:
     """The device that `[train] device` names; `auto` takes CUDA, then Apple's GPU, then the CPU. Raises UnsupportedError
     for a named device that is not here."""
     usable = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    if config.device == "auto":
+    if name == "auto":
         return torch.device(next(name for name, here in usable.items() if here))
-    if not usable[config.device]:
+    if not usable.get(name, False):
         here = ", ".join(name for name, is_here in usable.items() if is_here)
         raise UnsupportedError(
-            f"[train] device = {config.device!r}: torch {torch.__version__} finds no such device here",
+            f"[train] device = {name!r}: torch {torch.__version__} finds no such device here",
             fix=f'use device = "auto" or one of: {here}',
         )
-    return torch.device(config.device)
+    return torch.device(name)
 
 
 def choose_hardware(config: TrainConfig, images: ImageSource) -> Hardware:
@@ -45,7 +45,7 @@ def choose_hardware(config: TrainConfig, images: ImageSource) -> Hardware:
     bfloat16 where the GPU computes in it, else float16 with a scaled loss. The CPU and Apple's GPU stay in float32:
     there autocast costs more than it saves on networks of a student's size.
     """
-    device = choose_device(config)
+    device = choose_device(config.device)
     autocast = None
     if device.type == "cuda" and config.mixed_precision == "auto":
         autocast = torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16

@@ -75,7 +75,7 @@ def train(
     module: nn.Module,
     batches: ViewBatches,
     recipe: Recipe,
-    plan: Schedule,
+    schedule: Schedule,
     hardware: Hardware,
     stretch: Stretch,
 ) -> TrainingOutcome:
@@ -84,18 +84,18 @@ def train(
     began = time.monotonic()
     folder = stretch.folder
     last = stretch.until_epoch * batches.steps_per_epoch
-    state = _State(module, plan, hardware, batches.steps_per_epoch)
+    state = _State(module, schedule, hardware, batches.steps_per_epoch)
     state.restore(folder, stretch.previous, last)
-    watch = _Watch(batches.steps_per_epoch, plan.total_epochs)
+    watch = _Watch(batches.steps_per_epoch, schedule.total_epochs)
     saved = reported = began
     with torch.random.fork_rng([hardware.device] if hardware.device.type == "cuda" else []):
         module.train()
         for batch in batches.loader(range(state.step, last), hardware):
-            torch.manual_seed(plan.seed * 1_000_003 + state.step)
+            torch.manual_seed(schedule.seed * 1_000_003 + state.step)
             loss = state.advance(batch.to(hardware.device), recipe)
             watch.unseen.append((state.step, loss, state.learning_rate))
             now = time.monotonic()
-            if now - saved >= plan.checkpoint_seconds and state.step < last:
+            if now - saved >= schedule.checkpoint_seconds and state.step < last:
                 watch.require_finite()
                 state.save(folder, seconds=now - began)
                 saved = now
@@ -112,31 +112,31 @@ def train(
 class _State:
     """Everything that a step reads and changes."""
 
-    def __init__(self, module: nn.Module, plan: Schedule, hardware: Hardware, steps_per_epoch: int) -> None:
+    def __init__(self, module: nn.Module, schedule: Schedule, hardware: Hardware, steps_per_epoch: int) -> None:
         self.hardware = hardware
         self.module = module.to(hardware.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.plan = plan
+        self.schedule = schedule
         self.step = 0
         self.seconds = 0.0
         self.parameters = [p for p in module.parameters() if p.requires_grad]
         self.optimizer = torch.optim.AdamW(
-            param_groups_weight_decay(module, plan.weight_decay),
-            lr=plan.learning_rate,
+            param_groups_weight_decay(module, schedule.weight_decay),
+            lr=schedule.learning_rate,
             fused=hardware.device.type in ("cpu", "cuda"),
         )
-        total = plan.total_epochs * steps_per_epoch
-        warmup = min(round(plan.warmup_epochs * steps_per_epoch), total // 2)
+        total = schedule.total_epochs * steps_per_epoch
+        warmup = min(round(schedule.warmup_epochs * steps_per_epoch), total // 2)
         self.scheduler = CosineLRScheduler(
             self.optimizer,
             t_initial=total - warmup,
             warmup_t=warmup,
-            warmup_lr_init=plan.learning_rate * WARMUP_START,
+            warmup_lr_init=schedule.learning_rate * WARMUP_START,
             warmup_prefix=True,
             t_in_epochs=False,
         )
         self.scaler = torch.amp.GradScaler(hardware.device.type, enabled=hardware.autocast is torch.float16)
         # The decay rises from 0 (1 - (1 + step)^-2/3), or the average of a short run would still hold its random start.
-        self.ema = ModelEmaV3(module, decay=plan.ema_decay, use_warmup=True)
+        self.ema = ModelEmaV3(module, decay=schedule.ema_decay, use_warmup=True)
 
     @property
     def learning_rate(self) -> float:
@@ -176,7 +176,7 @@ class _State:
         content = {
             "step": self.step,
             "seconds": total,
-            "total_epochs": self.plan.total_epochs,
+            "total_epochs": self.schedule.total_epochs,
             "module": self.module.state_dict(),
             "ema": self.ema.module.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -194,10 +194,10 @@ class _State:
                 raise FileNotFoundError(previous / STATE)
             return
         content = torch.load(found[0], map_location="cpu", weights_only=True)
-        if content["total_epochs"] != self.plan.total_epochs or content["step"] > last:
+        if content["total_epochs"] != self.schedule.total_epochs or content["step"] > last:
             raise ValueError(
                 f"{found[0]} is at step {content['step']} of a schedule of {content['total_epochs']} epochs; "
-                f"it cannot go on to step {last} of one of {self.plan.total_epochs}"
+                f"it cannot go on to step {last} of one of {self.schedule.total_epochs}"
             )
         self.step, self.seconds = content["step"], content["seconds"]
         self.module.load_state_dict(content["module"])

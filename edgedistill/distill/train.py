@@ -77,7 +77,7 @@ def train_student(
         module = build_student(spec, contract)
     if start is not None:
         load_start(module.network, start, contract)
-    outcome = train(module, batches, recipe_of(config), plan_of(config, total_epochs), hardware, stretch)
+    outcome = train(module, batches, recipe_of(config), schedule_of(config, total_epochs), hardware, stretch)
     trained = TrainedStudent(
         spec=spec,
         weights=folder / WEIGHTS,
@@ -92,8 +92,8 @@ def train_student(
     return trained
 
 
-def plan_of(config: TrainConfig, total_epochs: int) -> Schedule:
-    """The loop's orders from `[train]`."""
+def schedule_of(config: TrainConfig, total_epochs: int) -> Schedule:
+    """What `[train]` says of a schedule of `total_epochs`."""
     return Schedule(
         total_epochs=total_epochs,
         learning_rate=config.learning_rate,

@@ -21,7 +21,7 @@ from edgedistill.distill.batches import StoredViews, ViewBatches
 from edgedistill.distill.hardware import choose_hardware
 from edgedistill.distill.loop import STATE, Stretch, train
 from edgedistill.distill.recipes.recipe import Distill
-from edgedistill.distill.train import Lessons, plan_of
+from edgedistill.distill.train import Lessons, schedule_of
 from edgedistill.documents.specs import Contract, QuantScheme
 from edgedistill.networks.rounding.graph import overwrite, to_graph
 from edgedistill.networks.rounding.simulate import simulate
@@ -54,12 +54,12 @@ def tune(
     graph, config, dataset = to_graph(module, contract), lessons.config, lessons.dataset
     assert lessons.views is not None
     if not (folder / WEIGHTS).is_file():
-        plan = plan_of(config, scheme.qat_epochs)
+        schedule = schedule_of(config, scheme.qat_epochs)
         outcome = train(
             _trainable(graph, calibration, scheme),
             ViewBatches(dataset, contract, StoredViews(lessons.views), batch_size=config.batch_size, seed=config.seed),
             Distill(config.temperature, config.hard_label_weight),
-            replace(plan, learning_rate=plan.learning_rate * RATE_SHARE, warmup_epochs=0.0),
+            replace(schedule, learning_rate=schedule.learning_rate * RATE_SHARE, warmup_epochs=0.0),
             choose_hardware(config, dataset.images),
             Stretch(scheme.qat_epochs, folder, listener=listener, stage="tune"),
         )

@@ -1,4 +1,5 @@
-"""Whether timm has a model of some name, mostly told by its source: importing timm imports torch, which takes seconds."""
+"""Whether timm has a model of some name. Unless timm is imported already, its source tells it: importing timm imports torch,
+which takes seconds."""
 
 from __future__ import annotations
 
@@ -8,36 +9,38 @@ import re
 import sys
 from pathlib import Path
 
-from edgedistill.base.errors import InputError
+from edgedistill.base.errors import InputError, Problem
 
 _DEFINED = re.compile(r"^@register_model\s+def (\w+)\(", re.MULTILINE)
 
 
 def require_model(name: str, where: str) -> None:
-    """See that timm has the model `name`; a tag behind a point is not looked at. Raises InputError with the nearest names
-    where it has none; the message begins with `where`."""
-    architecture, source = name.partition(".")[0], _source()
-    if _has(architecture, source):
-        return
-    names = sorted(_DEFINED.findall(source))
+    """Raises InputError where timm has no model `name`; its message begins with `where`."""
+    if problem := unknown_model(name, where):
+        raise InputError(f"{where}: {problem.what}", fix=problem.fix)
+
+
+def unknown_model(name: str, where: str) -> Problem | None:
+    """The problem at `where`, with the nearest names, if timm has no model `name`. A tag behind a point is not looked at."""
+    architecture, timm = name.partition(".")[0], sys.modules.get("timm")
+    source = "" if timm else _source()
+    if timm.is_model(architecture) if timm else _stands_in(source, architecture):
+        return None
+    names = timm.list_models() if timm else sorted(_DEFINED.findall(source))
     longer = [name for name in names if architecture and name.startswith(architecture)]
     near = longer[:3] or difflib.get_close_matches(architecture, names, 3)
-    raise InputError(
-        f"{where}: timm has no model {architecture!r}",
-        fix=f"did you mean {' or '.join(near)}?" if near else "timm.list_models() has all names",
-    )
+    fix = f"did you mean {' or '.join(near)}?" if near else "timm.list_models() has all names"
+    return Problem(where, f"timm has no model {architecture!r}", fix)
 
 
-def _has(architecture: str, source: str) -> bool:
+def _stands_in(source: str, architecture: str) -> bool:
     """A definition in the source says yes, and a source without the name says no. Where neither holds (a deprecated name, a
-    word that stands in quotes for another reason) timm itself is asked, and so it is where it is imported already: then it
-    knows models that were registered since."""
+    word that stands in quotes for another reason) timm itself is asked."""
     name = re.escape(architecture)
-    if "timm" not in sys.modules:
-        if re.search(rf"^@register_model\s+def {name}\(", source, re.MULTILINE):
-            return True
-        if source and not re.search(rf"\bdef {name}\(|['\"]{name}['\"]", source):
-            return False
+    if re.search(rf"^@register_model\s+def {name}\(", source, re.MULTILINE):
+        return True
+    if source and not re.search(rf"\bdef {name}\(|['\"]{name}['\"]", source):
+        return False
     from timm import is_model
 
     return bool(is_model(architecture))

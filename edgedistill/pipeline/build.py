@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, TypeVar
 from pydantic import ValidationError
 
 from edgedistill.base.errors import InputError
-from edgedistill.base.progress import Event, Listener, Note, StageFinished
+from edgedistill.base.progress import Event, Listener, Note, StageFinished, loading
 from edgedistill.base.store import Store, clear_unfinished, lock, write_atomic
 from edgedistill.base.versions import __version__
 from edgedistill.documents.results import BuildIndex, BuildResult, Found, IndexEntry, SearchResult
@@ -136,22 +136,23 @@ class _Prepared:
 
 
 def _prepare(job: Job, means: Means, key: str, listener: Listener) -> _Prepared:
-    from edgedistill.pipeline.lab import Laboratory, goal_of, known_before, settings_of
-    from edgedistill.pipeline.prepare import (
-        beside_teacher,
-        open_benches,
-        open_space,
-        open_views,
-        plausible_multiply_adds,
-        prepare_teacher,
-        prior_of,
-        resolve_budget,
-    )
-    from edgedistill.pipeline.teacher import open_teacher
-    from edgedistill.pipeline.workers import InProcess, OnRay, Processes, check_ray
-    from edgedistill.selection.on_target import OnTarget
-    from edgedistill.selection.search import Search
-    from edgedistill.selection.study import Study
+    with loading(listener):
+        from edgedistill.pipeline.lab import Laboratory, goal_of, known_before, settings_of
+        from edgedistill.pipeline.prepare import (
+            beside_teacher,
+            open_benches,
+            open_space,
+            open_views,
+            plausible_multiply_adds,
+            prepare_teacher,
+            prior_of,
+            resolve_budget,
+        )
+        from edgedistill.pipeline.teacher import open_teacher
+        from edgedistill.pipeline.workers import InProcess, OnRay, Processes, check_ray
+        from edgedistill.selection.on_target import OnTarget
+        from edgedistill.selection.search import Search
+        from edgedistill.selection.study import Study
 
     if means.executor is ExecutorKind.RAY:
         check_ray()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from edgedistill.base.errors import InputError
-from edgedistill.commands.calibrate import CalibrationRequest
+from edgedistill.commands.requests import CalibrationRequest
 from edgedistill.documents.specs import Precision
 
 

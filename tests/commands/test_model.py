@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from edgedistill.base.errors import InputError
 from edgedistill.commands import model as sources
-from edgedistill.commands.model import ModelSettings, open_model
+from edgedistill.commands.model import open_model
+from edgedistill.commands.requests import ModelSettings
 
 
 class Network(nn.Module):

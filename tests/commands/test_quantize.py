@@ -12,10 +12,12 @@ from typer.testing import CliRunner
 
 from edgedistill.base.errors import InputError
 from edgedistill.cli.app import app
-from edgedistill.commands.model import ModelSettings
-from edgedistill.commands.quantize import QuantizeRequest, quantize_model, way_out, with_beside
+from edgedistill.commands.quantize import quantize, way_out
+from edgedistill.commands.quantize_files import quantize_files
+from edgedistill.commands.requests import ModelSettings, QuantizeRequest
 from edgedistill.documents.answers import FormatLadder, QuantizeResult
 from edgedistill.documents.artifacts import CalibrationSet, LadderRung
+from edgedistill.documents.build_file import DataConfig
 from edgedistill.documents.specs import Contract, Format, Precision, QuantScheme
 from edgedistill.documents.targets import load_target
 from edgedistill.formats.carried import carried_scheme
@@ -53,15 +55,24 @@ def file(tmp_path_factory) -> Path:
     return path
 
 
-def asked(out: Path, **changes) -> QuantizeRequest:
-    margins = changes.pop("margins", Margins(max_loss=0.05))
-    return QuantizeRequest(formats=(Format.ONNX,), target=load_target("host"), out=out, margins=margins, **changes)
+def asked(model: Path, out: Path, **changes) -> QuantizeRequest:
+    return QuantizeRequest(
+        model=str(model),
+        settings=ModelSettings(),
+        formats=(Format.ONNX,),
+        data=DataConfig(),
+        data_name="digits",
+        target=load_target("host"),
+        out=out,
+        margins=changes.pop("margins", Margins(max_loss=0.05)),
+        **changes,
+    )
 
 
 @pytest.fixture(scope="module")
 def result(file, tmp_path_factory) -> tuple[QuantizeResult, Path]:
     out = tmp_path_factory.mktemp("out")
-    return quantize_model(str(file), ModelSettings(), "digits", asked(out)), out
+    return quantize_files(asked(file, out)), out
 
 
 def test_the_winner_is_a_file_with_its_calibration_set(result):
@@ -86,8 +97,8 @@ def test_fp16_is_tried_beside(result):
 
 
 def test_weights_alone(file, tmp_path):
-    wanted = with_beside(asked(tmp_path), "int8-weights, int4-weights")
-    ladder = quantize_model(str(file), ModelSettings(), "digits", wanted).formats[0]
+    beside = (Precision.INT8_WEIGHTS, Precision.INT4_WEIGHTS)
+    ladder = quantize_files(asked(file, tmp_path, beside=beside)).formats[0]
     eight, four = ladder.beside
     assert ladder.accuracy is not None and ladder.bytes is not None and eight.bytes is not None
     assert eight.bytes < ladder.bytes and abs(eight.loss or 0) < 0.02
@@ -95,8 +106,7 @@ def test_weights_alone(file, tmp_path):
 
 
 def test_an_onnx_file_climbs_without_torch(file, tmp_path):
-    impossible = asked(tmp_path, margins=Margins(max_loss=-1.0), beside=())
-    ladder = quantize_model(str(file), ModelSettings(), "digits", impossible).formats[0]
+    ladder = quantize_files(asked(file, tmp_path, margins=Margins(max_loss=-1.0), beside=())).formats[0]
     steps = [rung.scheme.details for rung in ladder.rungs]
     assert steps[:3] == ["int8", "int8, percentile ranges", "int8, entropy ranges"]
     assert [step.rpartition(", ")[2] for step in steps[3:5]] == ["equalised", "biases corrected"]
@@ -106,19 +116,19 @@ def test_an_onnx_file_climbs_without_torch(file, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("model", "data", "formats", "message"),
+    ("model", "data", "formats", "messages"),
     [
-        ("absent.onnx", "digits", (Format.ONNX,), "does not exist"),
-        ("small.onnx", "digits", (Format.COREML,), r"(?s)coreml: is made from a torch model"),
-        ("nonsense", "digits", (Format.ONNX,), "is not a model"),
-        ("timm:absent", "absent", (Format.ONNX,), "--data: absent does not exist"),
+        ("absent.onnx", "digits", "onnx", ["does not exist"]),
+        ("small.onnx", "digits", "coreml", ["coreml: is made from a torch model"]),
+        ("nonsense", "digits", "onnx", ["is not a model that can be quantised"]),
+        ("timm:absent", "absent", "onnx,png", ["--data: absent does not exist", "no model 'absent'", "format png"]),
     ],
 )
-def test_bad_input(file, tmp_path, model, data, formats, message):
+def test_bad_input(file, tmp_path, model, data, formats, messages):
     path = str(file) if model == "small.onnx" else model
-    wanted = QuantizeRequest(formats=formats, target=load_target("host"), out=tmp_path, margins=Margins(max_loss=0.005))
-    with pytest.raises(InputError, match=message):
-        quantize_model(path, ModelSettings(), data, wanted)
+    with pytest.raises(InputError) as caught:
+        quantize(path, data=data, formats=formats, out=tmp_path)
+    assert all(message in str(caught.value) for message in messages)
 
 
 def test_the_command(file, tmp_path):
@@ -142,7 +152,7 @@ def test_the_command_without_a_winner_names_the_way_out(file, tmp_path, monkeypa
         formats=(lost,),
         notes=(),
     )
-    monkeypatch.setattr("edgedistill.commands.quantize.quantize_model", lambda *given, **more: found)
+    monkeypatch.setattr("edgedistill.commands.quantize_files.quantize_files", lambda *given: found)
     answer = CliRunner().invoke(app, ["quantize", str(file), "--data", "digits", "--out", str(tmp_path)])
     assert answer.exit_code == 2
     assert "x fp32" not in answer.output, "nothing was timed"

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 import edgedistill
 from edgedistill.base.progress import silent
 from edgedistill.base.store import Store
-from edgedistill.commands.export import Exporting, ExportMaker, probes_of
+from edgedistill.commands.export_files import Exporting, ExportMaker, probes_of
 from edgedistill.documents.answers import ExportedFile
 from edgedistill.documents.specs import Contract, Format, Precision
 from edgedistill.documents.targets import load_target

@@ -362,7 +362,7 @@ CASES = (
         "mine:nett",
     ),
     teacher(
-        "function returns no module", f'model = "mine:net"\n{_MINE}', module("def net(): return 3\n"), "returns a int"
+        "function returns no module", f'model = "mine:net"\n{_MINE}', module("def net(): return 3\n"), "returns int, not"
     ),
     teacher(
         "function fails",

@@ -80,7 +80,7 @@ def test_a_candidate_that_cannot_be_made_is_replaced(monkeypatch: pytest.MonkeyP
             raise UnsupportedError("this one cannot")
         return portable(bench, source, scheme, form)
 
-    monkeypatch.setattr("edgedistill.commands.calibrate.portable", sometimes)
+    monkeypatch.setattr("edgedistill.commands.calibrate_target.portable", sometimes)
     events: list[Event] = []
     found = api.calibrate(NULL_TARGET, **SMALL, listener=events.append)
     specs = {row.spec for row in found.rows}
@@ -93,7 +93,7 @@ def test_where_nothing_can_be_made_every_reason_is_told(monkeypatch: pytest.Monk
     def never(bench: Any, source: Any, scheme: Any, form: Any) -> Any:
         raise UnsupportedError(f"no {scheme.label} here")
 
-    monkeypatch.setattr("edgedistill.commands.calibrate.portable", never)
+    monkeypatch.setattr("edgedistill.commands.calibrate_target.portable", never)
     with pytest.raises(UnsupportedError, match="nothing could be measured") as caught:
         api.calibrate(NULL_TARGET, **SMALL)
     assert {"no fp32 here", "no int8 here"} <= {p.what.rpartition(": ")[2] for p in caught.value.problems}

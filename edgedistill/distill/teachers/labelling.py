@@ -19,11 +19,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from edgedistill.base.errors import InputError, Problem, UnsupportedError
+from edgedistill.base.errors import InputError, Problem
 from edgedistill.base.store import sync_folder, write_atomic
 from edgedistill.data.datasets import Dataset
 from edgedistill.data.sources import Indices, Pixels
 from edgedistill.data.views import VIEW_DTYPE, Views, draw_views, render_batch
+from edgedistill.distill.hardware import choose_device
 from edgedistill.distill.teachers.teacher import Teacher
 from edgedistill.documents.build_file import AugmentationConfig
 
@@ -33,14 +34,14 @@ LOWEST: Final = -65504.0
 
 @dataclass(frozen=True)
 class Labeller:
-    """A teacher at the views of one data set. `device` is torch's name or `auto`; `workers` threads render ahead of the
+    """A teacher at the views of one data set. `device` is what `[train] device` names; `workers` threads render ahead of the
     teacher; what was done is synced every `commit_seconds`."""
 
     teacher: Teacher
     dataset: Dataset
     augmentation: AugmentationConfig
     batch_size: int = 256
-    device: str | torch.device = "auto"
+    device: str = "auto"
     workers: int = 1
     commit_seconds: float = 2.0
 
@@ -60,7 +61,7 @@ class Labeller:
         that is not here."""
         final = folder / file_name(view)
         if not final.exists():
-            device = _resolve(self.device)
+            device = choose_device(self.device)
             with _on_device(self.teacher, device):
                 self._grow(final, view, device, on_progress)
         _marker(final).unlink(missing_ok=True)
@@ -176,17 +177,6 @@ def _committed(growing: Path, marker: Path, record_bytes: int) -> int:
         return done if growing.stat().st_size >= done * record_bytes else 0
     except (FileNotFoundError, ValueError):
         return 0
-
-
-def _resolve(device: str | torch.device) -> torch.device:
-    """The device by its name; `auto` is CUDA, else Apple's GPU, else the CPU."""
-    usable = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    if device == "auto":
-        return torch.device(next(name for name, here in usable.items() if here))
-    chosen = torch.device(device)
-    if not usable.get(chosen.type, False):
-        raise UnsupportedError(f"torch finds no device {chosen} here", fix='use device = "auto" or "cpu"')
-    return chosen
 
 
 @contextmanager

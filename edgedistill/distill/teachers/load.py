@@ -111,7 +111,7 @@ def _check_output(config: TeacherConfig, module: nn.Module, contract: Contract) 
         ) from error
     if not isinstance(logits, torch.Tensor):
         raise InputError(
-            f"the teacher {config.model} returns a {type(logits).__name__}, not a tensor of logits",
+            f"the teacher {config.model} returns {type(logits).__name__}, not a tensor of logits",
             fix="wrap it in a module whose forward returns the logits",
         )
     if logits.shape != (1, classes):

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from timm import create_model, get_pretrained_cfg, is_model, list_models
+from timm import create_model, get_pretrained_cfg, list_models
 from timm.models import PretrainedCfg
 from torch import nn
 
@@ -20,6 +20,7 @@ from edgedistill.base.errors import InputError, NotFetchedError, Problem, first_
 from edgedistill.base.quiet import quiet
 from edgedistill.distill.teachers.identity import find_module, is_local
 from edgedistill.documents.build_file import TeacherConfig
+from edgedistill.networks.timm_names import require_model
 
 
 def build_network(config: TeacherConfig, classes: int, base: Path, *, fetch: bool = True) -> nn.Module:
@@ -57,13 +58,8 @@ def _timm_network(config: TeacherConfig, name: str, classes: int, *, fetch: bool
 
 def _timm_settings(name: str) -> PretrainedCfg:
     """What timm knows of a model's weights and input. Raises InputError for a name or tag that timm does not have."""
+    require_model(name, "[teacher] model")
     architecture, _, tag = name.partition(".")
-    if not is_model(architecture):
-        near = difflib.get_close_matches(architecture, list_models(), 3)
-        raise InputError(
-            f"[teacher] model: timm has no model {architecture!r}",
-            fix=f"did you mean {' or '.join(near)}?" if near else "timm.list_models() has all names",
-        )
     try:
         settings: PretrainedCfg | None = get_pretrained_cfg(name)
     except RuntimeError as error:
@@ -118,7 +114,7 @@ def _function_network(config: TeacherConfig, name: str, function: str, base: Pat
         network = builder(**config.arguments)
     if not isinstance(network, nn.Module):
         raise InputError(
-            f"[teacher] model: {config.model} returns a {type(network).__name__}, not a torch.nn.Module",
+            f"[teacher] model: {config.model} returns {type(network).__name__}, not a torch.nn.Module",
             fix="return the network itself",
         )
     return network

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import torch
-from timm import create_model, get_pretrained_cfg, is_model, list_models
+from timm import create_model, get_pretrained_cfg
 from torch import nn
 
 from edgedistill.base.errors import InputError, Problem, first_line
 from edgedistill.documents.specs import StudentSpec
 from edgedistill.networks.families.family import Family, StudentPlan
+from edgedistill.networks.timm_names import unknown_model
 
 WHERE = "[space] models"
 
@@ -47,11 +47,8 @@ class TimmFamily(Family):
 
 def timm_family(name: str) -> Family | Problem:
     """timm's model `name`, with a weights tag or without. A problem with a suggestion where timm has none of that name."""
-    architecture = name.partition(".")[0]
-    if not is_model(architecture):
-        near = difflib.get_close_matches(architecture, list_models(), 3)
-        fix = f"did you mean {' or '.join(near)}?" if near else "timm.list_models() has all names"
-        return Problem(WHERE, f"timm has no model {architecture!r}", fix)
+    if problem := unknown_model(name, WHERE):
+        return problem
     return TimmFamily(
         name=f"timm:{name}",
         title=f"timm's {name}",

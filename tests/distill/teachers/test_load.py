@@ -184,9 +184,9 @@ def test_an_edited_file_is_read_anew(load: Load, tmp_path: Path) -> None:
     [
         ({"broken": "raises"}, "failed with KeyError"),
         ({"wrong": 1}, "failed with TypeError"),
-        ({"broken": "not a module"}, "returns a dict, not a torch.nn.Module"),
+        ({"broken": "not a module"}, "returns dict, not a torch.nn.Module"),
         ({"broken": "not finite"}, "not finite"),
-        ({"broken": "tuple"}, "returns a tuple, not a tensor"),
+        ({"broken": "tuple"}, "returns tuple, not a tensor"),
         ({"classes": 7}, r"returns \[1, 7\] for one image, not \[1, 10\]"),
         ({"side": 9}, "fails on an image of 3 x 8 x 8"),
     ],

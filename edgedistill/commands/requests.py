@@ -1,0 +1,271 @@
+"""What `export`, `quantize` and `calibrate` are asked for, looked at before torch is imported: that takes seconds, and a
+wrong name is told at once."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from edgedistill.base.errors import Collected, EdgedistillError, InputError, Problem, first_line
+from edgedistill.commands.options import ModelOptions, chosen, listed, require_known
+from edgedistill.distill.teachers.checkpoint_file import require_whole
+from edgedistill.distill.teachers.identity import find_module
+from edgedistill.documents.build_file import DataConfig, TeacherConfig
+from edgedistill.documents.problems import first_fault
+from edgedistill.documents.specs import Format, Precision, Target
+from edgedistill.formats import SHIPPED, format_for
+from edgedistill.networks.families.registry import TIMM
+from edgedistill.networks.families.registry import families as families_named
+from edgedistill.networks.timm_names import require_model
+from edgedistill.selection.ladder import Margins
+
+LEAST_MODELS = 4
+"""A latency model is not fitted to fewer."""
+
+Triple = tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """How a model is opened. `classes`, `resolution`, `mean` and `std` (0..1, as model cards give them) replace the model's
+    own; `random_weights` keeps timm's pretrained weights out; `labels` is a text file of one class a line."""
+
+    checkpoint: Path | None = None
+    classes: int | None = None
+    resolution: int | None = None
+    mean: Triple | None = None
+    std: Triple | None = None
+    labels: Path | None = None
+    random_weights: bool = False
+
+    @classmethod
+    def of(cls, options: ModelOptions, wrong: Collected) -> ModelSettings:
+        """As a caller gives them, `mean` and `std` as text. Text that is not three levels of a pixel goes to `wrong`, and so
+        does one of the two without the other."""
+        require_known(options, ModelOptions)
+        mean, std = options.get("mean"), options.get("std")
+        found: dict[str, Triple | None] = {}
+        for option, text, low in (("--mean", mean, -1e-9), ("--std", std, 0.0)):
+            with wrong:
+                found[option] = None if text is None else _levels(text, option, low)
+        with wrong:
+            if (mean is None) != (std is None):
+                raise InputError("--mean and --std belong together", fix="give both or neither")
+        return cls(
+            options.get("checkpoint"),
+            options.get("classes"),
+            options.get("resolution"),
+            found.get("--mean"),
+            found.get("--std"),
+            options.get("labels"),
+            options.get("random_weights", False),
+        )
+
+
+@dataclass(frozen=True)
+class ExportRequest:
+    """Files that are wanted of `model` in the folder `out`: each of `formats` in each of `precisions`. `data` calibrates
+    int8, and is None where there is none."""
+
+    model: str
+    settings: ModelSettings
+    formats: tuple[Format, ...]
+    precisions: tuple[Precision, ...]
+    target: Target
+    out: Path
+    data: DataConfig | None = None
+    verify: bool = True
+
+
+@dataclass(frozen=True)
+class QuantizeRequest:
+    """What the ladder is climbed for: in `formats`, on `data`, named `data_name` by the caller. `beside` are precisions
+    tried beside it."""
+
+    model: str
+    settings: ModelSettings
+    formats: tuple[Format, ...]
+    data: DataConfig
+    data_name: str
+    target: Target
+    out: Path
+    margins: Margins
+    beside: tuple[Precision, ...] = (Precision.FP16,)
+
+
+@dataclass(frozen=True)
+class CalibrationRequest:
+    """What to calibrate: how many models of which students, in which precisions. Empty means the space's, and the target's,
+    own."""
+
+    models: int = 20
+    families: tuple[str, ...] = ()
+    resolutions: tuple[int, ...] = ()
+    precisions: tuple[Precision, ...] = ()
+
+    @classmethod
+    def parse(cls, models: int, families: str, resolutions: str, precisions: str) -> CalibrationRequest:
+        """From lists with commas (`"resnet,vit"`, `"32,64"`, `"fp32,int8"`). Raises InputError for wishes that cannot be,
+        all of them at once."""
+        problems = []
+        if models < LEAST_MODELS:
+            problems.append(Problem("--models", f"{models} are too few to fit to", f"{LEAST_MODELS} or more"))
+        sides, names, wanted = listed(resolutions), listed(families), listed(precisions)
+        wrong = [side for side in sides if not (side.isdecimal() and 8 <= int(side) <= 1024)]
+        problems += [Problem("--resolution", f"{side} is no side of an input", "8 to 1024 pixels") for side in wrong]
+        known = [precision for precision in Precision if precision is not Precision.MIXED]
+        strange = [name for name in wanted if name not in known]
+        problems += [Problem("--precision", f"unknown precision {n}", f"use {', '.join(known)}") for n in strange]
+        models_of_timm = [name for name in names if name.startswith(TIMM)]
+        what = "is a model and no family: it has no widths and depths to choose from"
+        problems += [Problem("--family", f"{name} {what}", "leave it out") for name in models_of_timm]
+        try:
+            families_named(name for name in names if name not in models_of_timm)
+        except InputError as error:
+            problems += [Problem("--family", problem.what, problem.fix) for problem in error.problems]
+        if problems:
+            raise InputError("this cannot be calibrated", problems=problems)
+        return cls(
+            models=models,
+            families=names,
+            resolutions=tuple(sorted({int(side) for side in sides})),
+            precisions=tuple(precision for precision in known if precision in wanted),
+        )
+
+
+def parse_formats(text: str) -> tuple[Format, ...]:
+    """`"onnx,coreml"` or `"all"`. Raises InputError naming what is unknown."""
+    return SHIPPED if text.strip() == "all" else chosen(text, SHIPPED, "format")
+
+
+def parse_precisions(text: str) -> tuple[Precision, ...]:
+    """`"fp32,int8"`. Raises InputError naming what is unknown."""
+    return chosen(text, [precision for precision in Precision if precision is not Precision.MIXED], "precision")
+
+
+def parse_beside(text: str) -> tuple[Precision, ...]:
+    """What is tried beside the ladder: `"fp16,int8-weights"`, or nothing. Raises InputError naming what is unknown."""
+    known = (Precision.FP16, Precision.INT8_WEIGHTS, Precision.INT4_WEIGHTS)
+    return chosen(text, known, "precision") if listed(text) else ()
+
+
+def require_openable(model: str, settings: ModelSettings, formats: Sequence[Format], base: Path, done: str) -> None:
+    """See that the model is there, with its weights and labels, as far as that is told without torch, and that `formats` can
+    be made from it; `module:function` is looked for in the folder `base`. `done` is what is done with the model, `exported`
+    for one. Raises InputError with all that is wrong."""
+    if model.endswith(".onnx"):
+        _require_onnx(Path(model), settings, formats, done)
+        return
+    wrong = Collected()
+    with wrong, in_the_words_of_a_command():
+        _require_network(model, settings, base, done)
+    with wrong, in_the_words_of_a_command():
+        if settings.checkpoint is not None:
+            require_whole(settings.checkpoint)
+    with wrong:
+        if settings.labels is not None:
+            read_labels(settings.labels)
+    wrong.raise_any()
+
+
+def teacher_config(model: str, settings: ModelSettings) -> TeacherConfig:
+    """The model as a build file would name it. Raises InputError for a name or a resolution that there is not."""
+    pretrained = model.startswith("timm:") and settings.checkpoint is None and not settings.random_weights
+    try:
+        return TeacherConfig(model=model, pretrained=pretrained, resolution=settings.resolution)
+    except ValidationError as error:
+        raise InputError(f"{model}: {first_fault(error)}", fix="see edgedistill export --help") from error
+
+
+def read_labels(path: Path) -> tuple[str, ...]:
+    """The lines of a text file. Raises InputError for one that cannot be read."""
+    try:
+        return tuple(path.read_text(encoding="utf-8").splitlines())
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} cannot be read: {first_line(error)}", fix="give a text file") from error
+
+
+@contextmanager
+def in_the_words_of_a_command() -> Iterator[None]:
+    """What is raised within names options in the place of the build file's table, which a command line does not have."""
+
+    def bare(text: str) -> str:
+        text = text.replace("[teacher] checkpoint", "--checkpoint")
+        return text.replace("[teacher] ", "").replace(" in [teacher]", "").replace(" to [teacher]", "")
+
+    try:
+        yield
+    except EdgedistillError as error:
+        problems = [Problem(bare(p.where), bare(p.what), bare(p.fix)) for p in error.problems]
+        raise type(error)(bare(error.message), fix=bare(error.fix), problems=problems) from error
+
+
+def _levels(text: str, option: str, low: float) -> Triple:
+    """`"0.485,0.456,0.406"`, each above `low` and at most 1."""
+    try:
+        red, green, blue = (float(part) for part in text.split(","))
+    except ValueError:
+        raise InputError(f"{option}: {text!r} is not three numbers", fix="write them like 0.485,0.456,0.406") from None
+    for value in (red, green, blue):
+        if not (math.isfinite(value) and low < value <= 1):
+            what = f"{option}: {value:g} is no level of a pixel in 0..1"
+            raise InputError(what, fix="write them as model cards do: 0.485,0.456,0.406")
+    return red, green, blue
+
+
+def _require_network(model: str, settings: ModelSettings, base: Path, done: str) -> None:
+    if model.endswith(".pt2"):
+        _require_file(Path(model))
+        given = [name for name in ("checkpoint", "classes", "resolution") if getattr(settings, name) is not None]
+        if given:
+            listed = ", ".join(f"--{name}" for name in given)
+            raise InputError(
+                f"a .pt2 program has its own weights, classes and resolution: {listed} cannot change them",
+                fix=f"leave out {listed}",
+            )
+        return
+    if ":" not in model:
+        raise InputError(
+            f"{model!r} is not a model that can be {done}",
+            fix="give timm:NAME, module:function, a .pt2 program or an .onnx file",
+        )
+    library, _, name = teacher_config(model, settings).model.partition(":")
+    if library == "timm":
+        require_model(name, model)
+    else:
+        find_module(library, base)
+
+
+def _require_onnx(path: Path, settings: ModelSettings, formats: Sequence[Format], done: str) -> None:
+    problems = [
+        Problem(f"--{name.replace('_', '-')}", "cannot change an ONNX file, which has its own")
+        for name, value in asdict(settings).items()
+        if value
+    ]
+    problems += [
+        Problem(
+            f"--formats {form}",
+            "is made from a torch model, not from ONNX",
+            "give timm:NAME, module:function or a .pt2",
+        )
+        for form in formats
+        if format_for(form).portable is not Format.ONNX
+    ]
+    wrong = Collected()
+    with wrong:
+        _require_file(path)
+    with wrong:
+        if problems:
+            raise InputError(f"{path} cannot be {done} so", problems=problems)
+    wrong.raise_any()
+
+
+def _require_file(path: Path) -> None:
+    if not path.is_file():
+        kind = "an .onnx" if path.suffix == ".onnx" else "a .pt2"
+        raise InputError(f"{path} {'is a folder' if path.is_dir() else 'does not exist'}", fix=f"name {kind} file")
