@@ -362,7 +362,10 @@ CASES = (
         "mine:nett",
     ),
     teacher(
-        "function returns no module", f'model = "mine:net"\n{_MINE}', module("def net(): return 3\n"), "returns int, not"
+        "function returns no module",
+        f'model = "mine:net"\n{_MINE}',
+        module("def net(): return 3\n"),
+        "returns int, not",
     ),
     teacher(
         "function fails",
