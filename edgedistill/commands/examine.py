@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 
 from edgedistill.base.arrays import Images, Logits
-from edgedistill.base.errors import InputError, printable
+from edgedistill.base.errors import Collected, InputError, printable
 from edgedistill.base.isolation import Limits
+from edgedistill.base.paths import require_file
 from edgedistill.base.progress import Listener, silent
 from edgedistill.data.argument import data_config
 from edgedistill.data.datasets import load_dataset
@@ -28,7 +29,7 @@ from edgedistill.documents.artifacts import CompiledArtifact, Inspection
 from edgedistill.documents.specs import Contract, Target
 from edgedistill.documents.targets import load_target
 from edgedistill.formats import format_for
-from edgedistill.formats.foreign import open_file, reading, reading_within
+from edgedistill.formats.foreign import format_of, open_file, reading, reading_within
 from edgedistill.formats.format import Opened
 from edgedistill.formats.running import REFERENCE_IMAGES, Labels, beside, run_all, test_accuracy
 from edgedistill.networks.program.probes import probe_images
@@ -163,8 +164,12 @@ def run(path: Path | str, image: Path | str, *, top: int = 5, target: str | Path
     """The `top` most probable classes of an image, by a model file and through its contract. Raises InputError for an image
     that cannot be read, NotRunnableError where nothing here runs the file."""
     path, image = Path(path), Path(image)
-    if not image.is_file():
-        raise InputError(f"{image} {'is a folder' if image.is_dir() else 'does not exist'}", fix="name an image file")
+    wrong = Collected()
+    with wrong:
+        format_of(path)
+    with wrong:
+        require_file(image, "name an image file")
+    wrong.raise_any()
     opened = reading(path, open_file, path, load_target(str(target)))
     contract = opened.contracted()
     if fault := find_fault(image):

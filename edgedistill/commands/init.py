@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from edgedistill.base.errors import InputError, Problem
+from edgedistill.base.paths import nearest
 from edgedistill.base.store import write_atomic
 from edgedistill.documents.build_file import TeacherConfig, is_target_path, validate
 from edgedistill.documents.specs import BudgetRequest
@@ -39,7 +40,8 @@ def data_source(data: str) -> tuple[Source, str]:
     folder = Path(os.path.expanduser(data))  # noqa: PTH111 - leaves `~nobody` alone where pathlib's raises
     if not folder.is_dir():
         what = "is a file, not a folder" if folder.is_file() else "does not exist"
-        raise InputError(f"the data folder {data} {what}", fix="give a folder of images by class, digits, or hf:NAME")
+        fix = nearest(Path(data), "give a folder of images by class, digits, or hf:NAME")
+        raise InputError(f"the data folder {data} {what}", fix=fix)
     if any(folder.glob("*idx*-ubyte*")):
         return "idx", data
     if (folder / "dataset_info.json").is_file() or (folder / "dataset_dict.json").is_file():

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypedDict, TypeVar
 
 from edgedistill.base.errors import InputError
@@ -68,11 +70,19 @@ def listed(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
-def chosen(text: str, known: Sequence[Name], what: str) -> tuple[Name, ...]:
+def chosen(
+    text: str, known: Sequence[Name], what: str, others: Mapping[str, str] = MappingProxyType({})
+) -> tuple[Name, ...]:
     """The members of `known` that a list with commas names, in their own order. Raises InputError naming what is unknown,
-    and where nothing is named; `what` is what each of them is, `format` for one."""
+    and where nothing is named, with the nearest of them; `what` is what each of them is, `format` for one, and `others` are
+    names that some people have for them."""
     names = listed(text)
     unknown = [name for name in names if name not in known]
     if unknown or not names:
-        raise InputError(f"unknown {what} {', '.join(unknown) or repr(text)}", fix=f"use {', '.join(known)}")
+        near = [
+            *(others[name] for name in unknown if name in others),
+            *(match for name in unknown for match in difflib.get_close_matches(name, known, 1)),
+        ]
+        fix = f"did you mean {', '.join(dict.fromkeys(near))}? " * bool(near) + f"use {', '.join(known)}"
+        raise InputError(f"unknown {what} {', '.join(unknown) or repr(text)}", fix=fix)
     return tuple(item for item in known if item.value in names)

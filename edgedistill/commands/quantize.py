@@ -14,11 +14,11 @@ from edgedistill.commands.requests import (
     QuantizeRequest,
     parse_beside,
     parse_formats,
+    parse_share,
     require_openable,
 )
 from edgedistill.data.argument import data_config
 from edgedistill.documents.answers import FormatLadder, QuantizeResult
-from edgedistill.documents.build_file import parse_percent
 from edgedistill.documents.specs import Format
 from edgedistill.documents.targets import load_target
 from edgedistill.pipeline.inputs import require_place
@@ -47,7 +47,7 @@ def quantize(
     with wrong:
         beside = parse_beside(also)
     with wrong:
-        margins = Margins(max_loss=parse_percent(max_loss))
+        margins = Margins(max_loss=parse_share(max_loss, "--max-loss"))
     with wrong:
         target = load_target(str(options.get("target", "host")))
     with wrong:

@@ -12,16 +12,17 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from edgedistill.base.errors import Collected, EdgedistillError, InputError, Problem, first_line
+from edgedistill.base.paths import require_file
 from edgedistill.commands.options import ModelOptions, chosen, listed, require_known
 from edgedistill.distill.teachers.checkpoint_file import require_whole
 from edgedistill.distill.teachers.identity import find_module
-from edgedistill.documents.build_file import DataConfig, TeacherConfig
+from edgedistill.documents.build_file import DataConfig, TeacherConfig, parse_percent
 from edgedistill.documents.problems import first_fault
 from edgedistill.documents.specs import Format, Precision, Target
 from edgedistill.formats import SHIPPED, format_for
 from edgedistill.networks.families.registry import TIMM
 from edgedistill.networks.families.registry import families as families_named
-from edgedistill.networks.timm_names import require_model
+from edgedistill.networks.timm_names import require_model, unknown_model
 from edgedistill.selection.ladder import Margins
 
 LEAST_MODELS = 4
@@ -140,12 +141,21 @@ class CalibrationRequest:
 
 def parse_formats(text: str) -> tuple[Format, ...]:
     """`"onnx,coreml"` or `"all"`. Raises InputError naming what is unknown."""
-    return SHIPPED if text.strip() == "all" else chosen(text, SHIPPED, "format")
+    by_suffix = {suffix.lstrip("."): form.value for form in SHIPPED for suffix in format_for(form).suffixes}
+    return SHIPPED if text.strip() == "all" else chosen(text, SHIPPED, "format", by_suffix)
 
 
 def parse_precisions(text: str) -> tuple[Precision, ...]:
     """`"fp32,int8"`. Raises InputError naming what is unknown."""
     return chosen(text, [precision for precision in Precision if precision is not Precision.MIXED], "precision")
+
+
+def parse_share(text: str, option: str) -> float:
+    """`"1%"` to 0.01. Raises InputError that names the option for what is no percentage, and outside 0% to 100%."""
+    try:
+        return parse_percent(text)
+    except InputError as error:
+        raise InputError(f"{option}: {error.message}", fix=error.fix) from None
 
 
 def parse_beside(text: str) -> tuple[Precision, ...]:
@@ -220,7 +230,7 @@ def _levels(text: str, option: str, low: float) -> Triple:
 
 def _require_network(model: str, settings: ModelSettings, base: Path, done: str) -> None:
     if model.endswith(".pt2"):
-        _require_file(Path(model))
+        require_file(Path(model), "name a .pt2 file")
         given = [name for name in ("checkpoint", "classes", "resolution") if getattr(settings, name) is not None]
         if given:
             listed = ", ".join(f"--{name}" for name in given)
@@ -230,10 +240,9 @@ def _require_network(model: str, settings: ModelSettings, base: Path, done: str)
             )
         return
     if ":" not in model:
-        raise InputError(
-            f"{model!r} is not a model that can be {done}",
-            fix="give timm:NAME, module:function, a .pt2 program or an .onnx file",
-        )
+        names = "give timm:NAME, module:function, a .pt2 program or an .onnx file"
+        fix = names if unknown_model(model, model) else f"did you mean timm:{model}?"
+        raise InputError(f"{model!r} is not a model that can be {done}", fix=fix)
     library, _, name = teacher_config(model, settings).model.partition(":")
     if library == "timm":
         require_model(name, model)
@@ -258,14 +267,8 @@ def _require_onnx(path: Path, settings: ModelSettings, formats: Sequence[Format]
     ]
     wrong = Collected()
     with wrong:
-        _require_file(path)
+        require_file(path, "name an .onnx file")
     with wrong:
         if problems:
             raise InputError(f"{path} cannot be {done} so", problems=problems)
     wrong.raise_any()
-
-
-def _require_file(path: Path) -> None:
-    if not path.is_file():
-        kind = "an .onnx" if path.suffix == ".onnx" else "a .pt2"
-        raise InputError(f"{path} {'is a folder' if path.is_dir() else 'does not exist'}", fix=f"name {kind} file")

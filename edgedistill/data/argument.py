@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from edgedistill.base.errors import InputError
+from edgedistill.base.paths import nearest
 from edgedistill.documents.build_file import DataConfig
 
 
@@ -17,7 +18,10 @@ def data_config(text: str) -> DataConfig:
     if not path.is_dir():
         raise InputError(
             f"--data: {text} {'is a file' if path.exists() else 'does not exist'}",
-            fix="give digits, or a folder: of images by class, of MNIST's four files, or saved by Hugging Face datasets",
+            fix=nearest(
+                Path(text),
+                "give digits, or a folder: of images by class, of MNIST's four files, or saved by Hugging Face datasets",
+            ),
         )
     if any(path.glob("*-images-idx3-ubyte*")):
         return DataConfig(source="idx", path=path)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from edgedistill.base.errors import InputError
+from edgedistill.base.paths import nearest
 from edgedistill.base.progress import Listener, silent
 from edgedistill.base.store import default_root, file_sha256
 from edgedistill.data.threads import in_threads, told_if_slow
@@ -57,7 +58,9 @@ def require_folder(path: Path, what: str) -> Path:
         with os.scandir(path):
             return path
     except FileNotFoundError:
-        raise InputError(f"{what} {path} does not exist", fix="check [data] path in the build file") from None
+        raise InputError(
+            f"{what} {path} does not exist", fix=nearest(path, "check [data] path in the build file")
+        ) from None
     except NotADirectoryError:
         raise InputError(f"{what} {path} is a file, not a folder", fix="name the folder that holds the data") from None
     except OSError as error:

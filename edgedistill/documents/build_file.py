@@ -6,7 +6,6 @@ and plain numbers with the unit in their name everywhere else.
 
 from __future__ import annotations
 
-import difflib
 import json
 import os
 import re
@@ -26,6 +25,7 @@ from pydantic import (
 )
 
 from edgedistill.base.errors import InputError, Problem
+from edgedistill.base.paths import nearest
 from edgedistill.base.units import parse_bytes, parse_duration_ms, parse_fraction
 from edgedistill.documents.problems import explain_problems
 from edgedistill.documents.specs import BudgetRequest, Format, Frozen, Kernel, Objective, Precision, ProofLevel
@@ -340,10 +340,7 @@ def load_toml(path: Path, what: str) -> tuple[dict[str, Any], str]:
         text = path.read_bytes().decode("utf-8-sig")  # editors on Windows write a byte order mark, TOML allows none
         return tomllib.loads(text), text
     except FileNotFoundError:
-        near = difflib.get_close_matches(path.name, [p.name for p in path.parent.glob("*.toml")], 1)
-        raise InputError(
-            f"{what} {path} does not exist", fix=f"did you mean {path.parent / near[0]}?" if near else "check the path"
-        ) from None
+        raise InputError(f"{what} {path} does not exist", fix=nearest(path, "check the path")) from None
     except IsADirectoryError:
         inside = path / "build.toml"
         fix = f"name the file: {inside}" if inside.is_file() else "name a TOML file"

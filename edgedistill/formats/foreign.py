@@ -13,6 +13,7 @@ from typing import ParamSpec, TypeVar
 
 from edgedistill.base.errors import CONTROLS, InputError, Problem, TrialFailure
 from edgedistill.base.isolation import ChildBug, ChildFailure, Limits, in_child
+from edgedistill.base.paths import nearest
 from edgedistill.documents.specs import Contract, Format, Target
 from edgedistill.formats import SHIPPED, format_for
 from edgedistill.formats.format import Opened
@@ -34,7 +35,7 @@ def format_of(path: Path) -> Format:
     try:
         mode = path.stat().st_mode
     except FileNotFoundError:
-        raise InputError(f"{path} does not exist", fix="check the path") from None
+        raise InputError(f"{path} does not exist", fix=nearest(path, "check the path")) from None
     except OSError as error:  # a name too long, links in a circle, no permission
         raise InputError(f"{path} cannot be opened: {error.strerror}", fix="check the path") from None
     wanted, name = (stat.S_ISDIR, "a folder") if format_for(form).is_folder else (stat.S_ISREG, "a file")

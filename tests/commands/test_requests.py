@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,14 @@ import pytest
 from edgedistill import export
 from edgedistill.base.errors import Collected, InputError
 from edgedistill.commands.options import ModelOptions
-from edgedistill.commands.requests import ModelSettings, parse_beside, parse_formats, require_openable
+from edgedistill.commands.requests import (
+    ModelSettings,
+    parse_beside,
+    parse_formats,
+    parse_precisions,
+    parse_share,
+    require_openable,
+)
 from edgedistill.documents.specs import Format, Precision
 from edgedistill.formats import SHIPPED
 
@@ -79,6 +87,35 @@ def test_what_cannot_be_opened_is_refused(model: str, settings: ModelSettings, t
     with pytest.raises(InputError) as caught:
         require_openable(model, settings, (Format.ONNX,), tmp_path, "exported")
     assert told in str(caught.value) and "[teacher]" not in str(caught.value)
+
+
+def test_a_name_of_timm_without_timm_gets_it(tmp_path: Path) -> None:
+    with pytest.raises(InputError) as caught:
+        require_openable("resnet18", ModelSettings(), (), tmp_path, "exported")
+    assert caught.value.fix == "did you mean timm:resnet18?"
+
+
+@pytest.mark.parametrize(
+    ("parse", "text", "fix"),
+    [
+        (parse_formats, "onnx,tflite", "did you mean litert? use onnx, "),
+        (parse_formats, "mlpackage,executorhc", "did you mean coreml, executorch? use onnx, "),
+        (parse_precisions, "int9", "did you mean int8? use fp32, "),
+        (parse_precisions, "8", "use fp32, "),
+        (parse_beside, "int8-weight", "did you mean int8-weights? use fp16, "),
+    ],
+)
+def test_an_unknown_name_gets_the_nearest(parse: Callable[[str], object], text: str, fix: str) -> None:
+    with pytest.raises(InputError) as caught:
+        parse(text)
+    assert caught.value.fix.startswith(fix)
+
+
+def test_a_share_names_its_option() -> None:
+    assert parse_share("1%", "--max-loss") == 0.01
+    for text in ("2", "500%"):
+        with pytest.raises(InputError, match=f"--max-loss: '{text}'"):
+            parse_share(text, "--max-loss")
 
 
 def test_a_program_keeps_its_own(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Literal
 from safetensors import SafetensorError, safe_open
 
 from edgedistill.base.errors import InputError
+from edgedistill.base.paths import nearest
 
 _ZIP, _PICKLE = b"PK", b"\x80"
 
@@ -20,7 +21,9 @@ def require_whole(path: Path) -> Literal["torch", "safetensors"]:
         with path.open("rb") as stream:
             magic = stream.read(2)
     except FileNotFoundError:
-        raise InputError(f"the checkpoint {path} does not exist", fix="check [teacher] checkpoint") from None
+        raise InputError(
+            f"the checkpoint {path} does not exist", fix=nearest(path, "check [teacher] checkpoint")
+        ) from None
     except IsADirectoryError:
         raise InputError(f"the checkpoint {path} is a folder", fix="name the file of weights") from None
     except OSError as error:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from edgedistill.base.errors import InputError
+from edgedistill.base.paths import nearest
 from edgedistill.base.store import digest, file_sha256, tool_version
 from edgedistill.documents.build_file import TeacherConfig
 
@@ -83,6 +84,8 @@ def _checkpoint_sha256(path: Path) -> str:
     try:
         return file_sha256(path)
     except FileNotFoundError:
-        raise InputError(f"the checkpoint {path} does not exist", fix="check [teacher] checkpoint") from None
+        raise InputError(
+            f"the checkpoint {path} does not exist", fix=nearest(path, "check [teacher] checkpoint")
+        ) from None
     except PermissionError:
         raise InputError(f"the checkpoint {path} cannot be read", fix="check its permissions") from None

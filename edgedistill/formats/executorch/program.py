@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgedistill.base.errors import InputError
+from edgedistill.base.paths import require_file
 from edgedistill.base.units import format_bytes
 from edgedistill.documents.artifacts import Layer, TensorSignature
 from edgedistill.documents.specs import Precision, QuantScheme
@@ -160,8 +161,7 @@ class PteFile:
 
 def read_pte(path: Path) -> PteFile:
     """Raises InputError, with the cause, for a missing or damaged file and for one that asks for too much memory."""
-    if not path.is_file():
-        raise InputError(f"{path} {'is a folder' if path.is_dir() else 'does not exist'}", fix="name a .pte file")
+    require_file(path, "name a .pte file")
     try:
         return _ProgramReader(path.read_bytes()).read()
     except Damaged as damage:

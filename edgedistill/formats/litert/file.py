@@ -16,6 +16,7 @@ from functools import cache
 from pathlib import Path
 
 from edgedistill.base.errors import InputError
+from edgedistill.base.paths import require_file
 from edgedistill.base.units import format_bytes
 from edgedistill.documents.artifacts import Layer, TensorSignature
 from edgedistill.documents.specs import QuantScheme
@@ -134,8 +135,7 @@ class LiteRTFile:
 def read_file(path: Path) -> LiteRTFile:
     """Read `path`. Raises InputError, with the cause, for what is not a whole LiteRT file or holds what no interpreter
     should be given."""
-    if not path.is_file():
-        raise InputError(f"{path} {'is a folder' if path.is_dir() else 'does not exist'}", fix="name a .tflite file")
+    require_file(path, "name a .tflite file")
     size = path.stat().st_size
     if size > FILE_LIMIT_BYTES:
         raise InputError(

@@ -12,6 +12,7 @@ import numpy as np
 from edgedistill.base.arrays import Images, Logits
 from edgedistill.base.errors import InputError, Problem, TrialFailure, UnsupportedError, first_line
 from edgedistill.base.machine import allowed_cpus
+from edgedistill.base.paths import require_file
 from edgedistill.base.store import copy_atomic, tool_version
 from edgedistill.devices.session import MeasurementProtocol
 from edgedistill.devices.sessions import profile_file
@@ -112,8 +113,7 @@ class OnnxFormat(ModelFormat):
         if it is not a file that ONNX accepts, or says another precision than it has."""
         from edgedistill.formats.onnx.metadata import read_metadata
 
-        if not path.is_file():
-            raise InputError(f"{path} {'is a folder' if path.is_dir() else 'does not exist'}", fix="name an .onnx file")
+        require_file(path, "name an .onnx file")
         if problems := file_problems(path):
             raise InputError(f"{path} is not a valid ONNX model", problems=problems)
         model = load(path, weights=False)

@@ -27,6 +27,7 @@ import torch
 from torch.export import ExportedProgram
 
 from edgedistill.base.errors import InputError, Problem
+from edgedistill.base.paths import require_file
 from edgedistill.base.quiet import quiet
 
 _MEMBERS = re.compile(
@@ -79,8 +80,7 @@ def read_program(path: Path) -> ExportedProgram:
 
     To be called in a child process (`isolation.in_child`): what the file's sizes ask for shows when it runs.
     """
-    if not path.is_file():
-        raise InputError(f"{path} {'is a folder' if path.is_dir() else 'does not exist'}", fix="name a .pt2 file")
+    require_file(path, "name a .pt2 file")
     program = _read(path, str(path))
     try:
         given = _try(program)
