@@ -79,9 +79,9 @@ def chosen(
     names = listed(text)
     unknown = [name for name in names if name not in known]
     if unknown or not names:
-        near = [
+        near: list[str] = [
             *(others[name] for name in unknown if name in others),
-            *(match for name in unknown for match in difflib.get_close_matches(name, known, 1)),
+            *(match for name in unknown for match in difflib.get_close_matches(name, map(str, known), 1)),
         ]
         fix = f"did you mean {', '.join(dict.fromkeys(near))}? " * bool(near) + f"use {', '.join(known)}"
         raise InputError(f"unknown {what} {', '.join(unknown) or repr(text)}", fix=fix)
