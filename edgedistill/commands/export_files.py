@@ -54,8 +54,8 @@ PROBES = 8
 def export_files(asked: ExportRequest, listener: Listener = silent) -> ExportResult:
     """Make the files. What fails is in the result's `failures`. Raises InputError for a model that cannot be opened,
     UnsupportedError or TrialFailure where there is no torch program to make anything from."""
-    model, folder = asked.model, asked.out
-    target = asked.target.model_copy(update={"formats": asked.formats})
+    model, folder = asked.of.model, asked.of.out
+    target = asked.of.target.model_copy(update={"formats": asked.of.formats})
     images = None if asked.data is None else partial(calibration_images, asked.data, listener=listener)
     if model.endswith(".onnx"):
         path = Path(model)
@@ -65,14 +65,14 @@ def export_files(asked: ExportRequest, listener: Listener = silent) -> ExportRes
         notes: tuple[str, ...] = () if contract else (f"{path.name} carries no contract: the files take what it takes",)
         probes = reading(path, _answered, path, file) if asked.verify else NOT_ASKED
     else:
-        source, notes = open_model(model, asked.settings, Path.cwd())
+        source, notes = open_model(model, asked.of.settings, Path.cwd())
         make_folder(folder)
         contract, parameters = source.contract, sum(p.numel() for p in source.load().parameters())
         probes = probes_of(source, listener, verify=asked.verify)
     with tempfile.TemporaryDirectory(prefix=".edgedistill-", dir=folder) as scratch:
         maker = ExportMaker(target=target, store=Store(Path(scratch)), images=images, contract=contract)
         exporting = Exporting(maker, source, contract, probes, folder)
-        found = [exporting.one(form, kind, listener) for form in asked.formats for kind in asked.precisions]
+        found = [exporting.one(form, kind, listener) for form in asked.of.formats for kind in asked.precisions]
     return ExportResult(
         edgedistill_version=__version__,
         model=model if model.endswith(".onnx") else source.label,

@@ -9,19 +9,9 @@ from edgedistill.base.errors import Collected
 from edgedistill.base.progress import Listener, loading, silent
 from edgedistill.base.units import format_percent
 from edgedistill.commands.options import ModelOptions
-from edgedistill.commands.requests import (
-    ModelSettings,
-    QuantizeRequest,
-    parse_beside,
-    parse_formats,
-    parse_share,
-    require_openable,
-)
+from edgedistill.commands.requests import ModelRequest, QuantizeRequest, parse_beside, parse_share
 from edgedistill.data.argument import data_config
 from edgedistill.documents.answers import FormatLadder, QuantizeResult
-from edgedistill.documents.specs import Format
-from edgedistill.documents.targets import load_target
-from edgedistill.pipeline.inputs import require_place
 from edgedistill.selection.ladder import Margins
 
 
@@ -40,28 +30,19 @@ def quantize(
     `data` (see `--data`), by the first rung of the ladder that does in each format of `formats`; winners are written to
     `out`. `also` are precisions tried beside ("fp16,int8-weights"); see ModelOptions for the others. Raises InputError for
     bad input."""
-    wrong, forms = Collected(), tuple[Format, ...]()
-    settings = ModelSettings.of(options, wrong)
-    with wrong:
-        forms = parse_formats(formats)
+    wrong = Collected()
+    asked = ModelRequest.of(model, formats, Path(out), options, "quantised", wrong)
     with wrong:
         beside = parse_beside(also)
     with wrong:
         margins = Margins(max_loss=parse_share(max_loss, "--max-loss"))
     with wrong:
-        target = load_target(str(options.get("target", "host")))
-    with wrong:
         images = data_config(data)
-    with wrong:
-        require_place(Path(out))
-    with wrong:
-        require_openable(model, settings, forms, Path.cwd(), "quantised")
     wrong.raise_any()
     with loading(listener):
         from edgedistill.commands.quantize_files import quantize_files
 
-    asked = QuantizeRequest(model, settings, forms, images, data, target, Path(out), margins, beside)
-    return quantize_files(asked, listener)
+    return quantize_files(QuantizeRequest(asked, images, data, margins, beside), listener)
 
 
 def way_out(ladder: FormatLadder, max_loss: float) -> str:

@@ -38,11 +38,11 @@ def quantize_files(asked: QuantizeRequest, listener: Listener = silent) -> Quant
     dataset = load_dataset(asked.data, listener)  # first: what is wrong there is told before any weights are fetched
     source, notes = _opened(asked)
     _check(source, dataset, asked.data_name)
-    make_folder(asked.out)
-    with tempfile.TemporaryDirectory(prefix=".edgedistill-", dir=asked.out) as scratch:
+    make_folder(asked.of.out)
+    with tempfile.TemporaryDirectory(prefix=".edgedistill-", dir=asked.of.out) as scratch:
         store = Store(Path(scratch), listener)
         bench = Bench(
-            target=asked.target.model_copy(update={"formats": asked.formats}),
+            target=asked.of.target.model_copy(update={"formats": asked.of.formats}),
             store=store,
             data=asked.data,
             dataset=dataset,
@@ -55,15 +55,15 @@ def quantize_files(asked: QuantizeRequest, listener: Listener = silent) -> Quant
                     "margin_size": asked.margins.size,
                 }
             ),
-            meter=_meter(asked.target, store),
+            meter=_meter(asked.of.target, store),
         )
-        found = tuple(_climbed(bench, source, form, asked) for form in asked.formats)
+        found = tuple(_climbed(bench, source, form, asked) for form in asked.of.formats)
         calibration = bench.calibration.chosen
     assert calibration is not None
     return QuantizeResult(
         model=source.label,
         data=asked.data_name,
-        target=asked.target.name,
+        target=asked.of.target.name,
         max_loss=asked.margins.max_loss,
         calibration=calibration,
         images=len(dataset.splits.validation),
@@ -92,9 +92,9 @@ def _climbed(bench: Bench, source: Source, form: Format, asked: QuantizeRequest)
         rung, other = beside(bench, source, QuantScheme(precision=precision), form, baseline)
         kinds.append(rung)
         if rung.accepted and other is not None:
-            paths.append(kept(other.artifact, source.label, asked.out).name)
+            paths.append(kept(other.artifact, source.label, asked.of.out).name)
     if file is not None:
-        path = kept(file.artifact, source.label, asked.out)
+        path = kept(file.artifact, source.label, asked.of.out)
         assert bench.calibration.chosen is not None
         write_atomic(path.with_name(f"{path.name}.calibration.json"), bench.calibration.chosen.model_dump_json() + "\n")
     answers = answers_of(baseline)
@@ -111,10 +111,10 @@ def _climbed(bench: Bench, source: Source, form: Format, asked: QuantizeRequest)
 
 
 def _opened(asked: QuantizeRequest) -> tuple[Source, tuple[str, ...]]:
-    if not asked.model.endswith(".onnx"):
-        return open_model(asked.model, asked.settings, Path.cwd())
-    path = Path(asked.model)
-    file = open_onnx_file(path, asked.target)
+    if not asked.of.model.endswith(".onnx"):
+        return open_model(asked.of.model, asked.of.settings, Path.cwd())
+    path = Path(asked.of.model)
+    file = open_onnx_file(path, asked.of.target)
     if file.contract is None:
         raise InputError(
             f"{path.name} does not say how images go in: it carries no contract", fix="export it with edgedistill"

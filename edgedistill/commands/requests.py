@@ -19,10 +19,12 @@ from edgedistill.distill.teachers.identity import find_module
 from edgedistill.documents.build_file import DataConfig, TeacherConfig, parse_percent
 from edgedistill.documents.problems import first_fault
 from edgedistill.documents.specs import Format, Precision, Target
+from edgedistill.documents.targets import load_target
 from edgedistill.formats import SHIPPED, format_for
 from edgedistill.networks.families.registry import TIMM
 from edgedistill.networks.families.registry import families as families_named
 from edgedistill.networks.timm_names import require_model, unknown_model
+from edgedistill.pipeline.inputs import require_place
 from edgedistill.selection.ladder import Margins
 
 LEAST_MODELS = 4
@@ -69,32 +71,51 @@ class ModelSettings:
 
 
 @dataclass(frozen=True)
-class ExportRequest:
-    """Files that are wanted of `model` in the folder `out`: each of `formats` in each of `precisions`. `data` calibrates
-    int8, and is None where there is none."""
+class ModelRequest:
+    """A model that files are wanted of, in `formats`, for `target`, in the folder `out`."""
 
     model: str
     settings: ModelSettings
     formats: tuple[Format, ...]
-    precisions: tuple[Precision, ...]
     target: Target
     out: Path
+
+    @classmethod
+    def of(
+        cls, model: str, formats: str, out: Path, options: ModelOptions, done: str, wrong: Collected
+    ) -> ModelRequest:
+        """As a caller gives it; what is wrong goes to `wrong`. `done` is what is done with the model, `exported` for one."""
+        settings = ModelSettings.of(options, wrong)
+        forms, target = tuple[Format, ...](), load_target("host")
+        with wrong:
+            forms = parse_formats(formats)
+        with wrong:
+            target = load_target(str(options.get("target", "host")))
+        with wrong:
+            require_place(out)
+        with wrong:
+            require_openable(model, settings, forms, Path.cwd(), done)
+        return cls(model, settings, forms, target, out)
+
+
+@dataclass(frozen=True)
+class ExportRequest:
+    """Files that are wanted of a model in each of `precisions`. `data` calibrates int8, and is None where there is none."""
+
+    of: ModelRequest
+    precisions: tuple[Precision, ...]
     data: DataConfig | None = None
     verify: bool = True
 
 
 @dataclass(frozen=True)
 class QuantizeRequest:
-    """What the ladder is climbed for: in `formats`, on `data`, named `data_name` by the caller. `beside` are precisions
-    tried beside it."""
+    """What the ladder is climbed for: a model, on `data`, named `data_name` by the caller. `beside` are precisions tried
+    beside it."""
 
-    model: str
-    settings: ModelSettings
-    formats: tuple[Format, ...]
+    of: ModelRequest
     data: DataConfig
     data_name: str
-    target: Target
-    out: Path
     margins: Margins
     beside: tuple[Precision, ...] = (Precision.FP16,)
 

@@ -14,7 +14,7 @@ from edgedistill.base.errors import InputError
 from edgedistill.cli.app import app
 from edgedistill.commands.quantize import quantize, way_out
 from edgedistill.commands.quantize_files import quantize_files
-from edgedistill.commands.requests import ModelSettings, QuantizeRequest
+from edgedistill.commands.requests import ModelRequest, ModelSettings, QuantizeRequest
 from edgedistill.documents.answers import FormatLadder, QuantizeResult
 from edgedistill.documents.artifacts import CalibrationSet, LadderRung
 from edgedistill.documents.build_file import DataConfig
@@ -56,17 +56,8 @@ def file(tmp_path_factory) -> Path:
 
 
 def asked(model: Path, out: Path, **changes) -> QuantizeRequest:
-    return QuantizeRequest(
-        model=str(model),
-        settings=ModelSettings(),
-        formats=(Format.ONNX,),
-        data=DataConfig(),
-        data_name="digits",
-        target=load_target("host"),
-        out=out,
-        margins=changes.pop("margins", Margins(max_loss=0.05)),
-        **changes,
-    )
+    of = ModelRequest(str(model), ModelSettings(), (Format.ONNX,), load_target("host"), out)
+    return QuantizeRequest(of, DataConfig(), "digits", changes.pop("margins", Margins(max_loss=0.05)), **changes)
 
 
 @pytest.fixture(scope="module")
