@@ -287,7 +287,8 @@ def test_a_file_is_profiled_beside_another(
     ("arguments", "said"),
     [
         (["export", "timm:mobilenetv9", "--out", "o"], "no model 'mobilenetv9'"),
-        (["export", "resnet18", "--out", "o"], "timm:NAME"),
+        (["export", "resnet18", "--out", "o"], "timm:resnet18"),
+        (["export", "resnet99", "--out", "o"], "timm:NAME"),
         (["export", MODEL, "--formats", "onnx,tfjs", "--out", "o"], "unknown format tfjs"),
         (["export", MODEL, "--precision", "int3", "--out", "o"], "unknown precision int3"),
         (["export", MODEL, "--mean", "1,2", "--random-weights", "--out", "o"], "three numbers"),
