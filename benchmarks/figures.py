@@ -52,6 +52,7 @@ def benchmarks() -> str:
     """docs/benchmarks/index.md."""
     sections = [
         measuring_figures.builds(),
+        measuring_figures.kills(),
         search_figures.budgets(),
         search_figures.close_budgets(),
         measuring_figures.simulation(),

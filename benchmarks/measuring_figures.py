@@ -46,6 +46,32 @@ def _build(name: str, build: dict[str, Any]) -> tuple[str, ...]:
     )
 
 
+def kills() -> Section:
+    """The digits example killed again and again."""
+    found = result("kill_resume")
+    rows = [
+        (
+            f"{number}",
+            f"{sum(kill['killed'] for kill in build['kills'])}",
+            build["status"],
+            f"`{label(build['student'])}`",
+            f"{len(build['stages_done_twice'])}",
+            f"{len(build['damaged'])}",
+        )
+        for number, build in enumerate(found["builds"], 1)
+    ]
+    return Section(
+        "Builds that are killed",
+        "Each build starts from an empty cache and is killed with signal 9 at random moments of the "
+        f"{duration(found['undisturbed_s'])} that an undisturbed one took. Each kill is followed by the same command; the "
+        "last runs to its end. No finished stage may be done twice, and every file must have the hash that is stated for "
+        "it. Students differ, because each build takes its own measurements.",
+        "python benchmarks/kill_resume.py examples/digits/build.toml --kills 20 --per-build 5 --json FILE",
+        ("build", "#kills", "result", "student", "#stages done twice", "#damaged files"),
+        tuple(rows),
+    )
+
+
 def pairs() -> Section:
     found = result("pairs")
     before = any("seconds_before" in row for row in found["rows"])
