@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from edgedistill.base.errors import InputError
+from edgedistill.base.errors import Collected, InputError
 from edgedistill.base.progress import Listener, loading, silent
 from edgedistill.base.store import Store
 from edgedistill.commands.requests import CalibrationRequest
@@ -32,8 +32,12 @@ def calibrate(
     Raises InputError for bad input, UnreachableError where the target's device does not answer or nothing measures on it,
     UnsupportedError where no file could be made.
     """
-    chosen = load_target(str(target))
-    asked = CalibrationRequest.parse(models, families, resolutions, precisions)
+    wrong = Collected()
+    with wrong:
+        chosen = load_target(str(target))
+    with wrong:
+        asked = CalibrationRequest.parse(models, families, resolutions, precisions)
+    wrong.raise_any()
     path = Path(out).absolute() if out is not None else own_path(chosen, asked.precisions or chosen.precisions)
     if path.is_dir():
         raise InputError(

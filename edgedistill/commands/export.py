@@ -8,7 +8,7 @@ from typing import Unpack
 from edgedistill.base.errors import Collected
 from edgedistill.base.progress import Listener, loading, silent
 from edgedistill.commands.options import ModelOptions
-from edgedistill.commands.requests import ExportRequest, ModelRequest, parse_precisions
+from edgedistill.commands.requests import ModelRequest, parse_precisions
 from edgedistill.data.argument import data_config
 from edgedistill.documents.answers import ExportResult
 
@@ -39,4 +39,4 @@ def export(
     with loading(listener):
         from edgedistill.commands.export_files import export_files
 
-    return export_files(ExportRequest(asked, kinds, images, verify), listener)
+    return export_files(asked, kinds, images, verify=verify, listener=listener)

@@ -11,7 +11,7 @@ import re
 import shutil
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property, partial
 from pathlib import Path
@@ -31,10 +31,11 @@ from edgedistill.commands.model import (
     open_model,
     open_onnx_file,
 )
-from edgedistill.commands.requests import ExportRequest
+from edgedistill.commands.requests import ModelRequest
 from edgedistill.devices.session import NotRunnableError
 from edgedistill.documents.answers import ExportedFile, ExportFailure, ExportResult
 from edgedistill.documents.artifacts import CompiledArtifact, Parity
+from edgedistill.documents.build_file import DataConfig
 from edgedistill.documents.specs import Contract, Format, Precision, QuantScheme
 from edgedistill.documents.targets import load_target
 from edgedistill.formats import format_for
@@ -51,28 +52,36 @@ from edgedistill.pipeline.make import apart, compiled, portable
 PROBES = 8
 
 
-def export_files(asked: ExportRequest, listener: Listener = silent) -> ExportResult:
-    """Make the files. What fails is in the result's `failures`. Raises InputError for a model that cannot be opened,
-    UnsupportedError or TrialFailure where there is no torch program to make anything from."""
-    model, folder = asked.of.model, asked.of.out
-    target = asked.of.target.model_copy(update={"formats": asked.of.formats})
-    images = None if asked.data is None else partial(calibration_images, asked.data, listener=listener)
+def export_files(
+    asked: ModelRequest,
+    precisions: Sequence[Precision],
+    data: DataConfig | None = None,
+    *,
+    verify: bool = True,
+    listener: Listener = silent,
+) -> ExportResult:
+    """Make the files, in each format in each of `precisions`; `data` calibrates int8. What fails is in the result's
+    `failures`. Raises InputError for a model that cannot be opened, UnsupportedError or TrialFailure where there is no torch
+    program to make anything from."""
+    model, folder = asked.model, asked.out
+    target = asked.target.model_copy(update={"formats": asked.formats})
+    images = None if data is None else partial(calibration_images, data, listener=listener)
     if model.endswith(".onnx"):
         path = Path(model)
         make_folder(folder)
         file = open_onnx_file(path, target)
         source, contract, parameters = onnx_source(path, file), file.contract, None
         notes: tuple[str, ...] = () if contract else (f"{path.name} carries no contract: the files take what it takes",)
-        probes = reading(path, _answered, path, file) if asked.verify else NOT_ASKED
+        probes = reading(path, _answered, path, file) if verify else NOT_ASKED
     else:
-        source, notes = open_model(model, asked.of.settings, Path.cwd())
+        source, notes = open_model(model, asked.settings, Path.cwd())
         make_folder(folder)
         contract, parameters = source.contract, sum(p.numel() for p in source.load().parameters())
-        probes = probes_of(source, listener, verify=asked.verify)
+        probes = probes_of(source, listener, verify=verify)
     with tempfile.TemporaryDirectory(prefix=".edgedistill-", dir=folder) as scratch:
         maker = ExportMaker(target=target, store=Store(Path(scratch)), images=images, contract=contract)
         exporting = Exporting(maker, source, contract, probes, folder)
-        found = [exporting.one(form, kind, listener) for form in asked.of.formats for kind in asked.precisions]
+        found = [exporting.one(form, kind, listener) for form in asked.formats for kind in precisions]
     return ExportResult(
         edgedistill_version=__version__,
         model=model if model.endswith(".onnx") else source.label,

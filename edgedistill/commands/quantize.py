@@ -9,7 +9,7 @@ from edgedistill.base.errors import Collected
 from edgedistill.base.progress import Listener, loading, silent
 from edgedistill.base.units import format_percent
 from edgedistill.commands.options import ModelOptions
-from edgedistill.commands.requests import ModelRequest, QuantizeRequest, parse_beside, parse_share
+from edgedistill.commands.requests import ModelRequest, parse_beside, parse_share
 from edgedistill.data.argument import data_config
 from edgedistill.documents.answers import FormatLadder, QuantizeResult
 from edgedistill.selection.ladder import Margins
@@ -42,7 +42,7 @@ def quantize(
     with loading(listener):
         from edgedistill.commands.quantize_files import quantize_files
 
-    return quantize_files(QuantizeRequest(asked, images, data, margins, beside), listener)
+    return quantize_files(asked, images, data, margins, beside, listener)
 
 
 def way_out(ladder: FormatLadder, max_loss: float) -> str:

@@ -6,6 +6,7 @@ open the model -> calibration and validation images -> for each format: fp32 -> 
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from edgedistill.base.errors import EdgedistillError, InputError, UnreachableError
@@ -13,58 +14,67 @@ from edgedistill.base.progress import Listener, silent
 from edgedistill.base.store import Store, write_atomic
 from edgedistill.commands.export_files import kept
 from edgedistill.commands.model import CALIBRATION_IMAGES, onnx_source, open_model, open_onnx_file
-from edgedistill.commands.requests import QuantizeRequest
+from edgedistill.commands.requests import ModelRequest
 from edgedistill.data.datasets import Dataset, load_dataset
 from edgedistill.devices.attach import attach
 from edgedistill.documents.answers import FormatLadder, QuantizeResult
 from edgedistill.documents.artifacts import answers_of
-from edgedistill.documents.build_file import ExportConfig
+from edgedistill.documents.build_file import DataConfig, ExportConfig
 from edgedistill.documents.specs import Format, Precision, QuantScheme, Target
 from edgedistill.formats import format_for
 from edgedistill.pipeline.bench import Bench, Source
 from edgedistill.pipeline.build import make_folder
 from edgedistill.pipeline.judge import beside, climbed, made
 from edgedistill.pipeline.meter import Meter
+from edgedistill.selection.ladder import Margins
 
 FP32 = QuantScheme(precision=Precision.FP32)
 
 
-def quantize_files(asked: QuantizeRequest, listener: Listener = silent) -> QuantizeResult:
-    """Climb the ladder in every format of `asked` and write each winner, with the indices of its calibration images beside
-    it as NAME.calibration.json. An ONNX file has to carry a contract.
+def quantize_files(
+    asked: ModelRequest,
+    data: DataConfig,
+    data_name: str,
+    margins: Margins,
+    others: Sequence[Precision],
+    listener: Listener = silent,
+) -> QuantizeResult:
+    """Climb the ladder in every format of `asked`, on `data`, which the caller calls `data_name`, and write each winner,
+    with the indices of its calibration images beside it as NAME.calibration.json. `others` are precisions tried beside the
+    ladder. An ONNX file has to carry a contract.
 
     A format without a winner is in the result, which is then not `ok`. Raises InputError for bad input.
     """
-    dataset = load_dataset(asked.data, listener)  # first: what is wrong there is told before any weights are fetched
+    dataset = load_dataset(data, listener)  # first: what is wrong there is told before any weights are fetched
     source, notes = _opened(asked)
-    _check(source, dataset, asked.data_name)
-    make_folder(asked.of.out)
-    with tempfile.TemporaryDirectory(prefix=".edgedistill-", dir=asked.of.out) as scratch:
+    _check(source, dataset, data_name)
+    make_folder(asked.out)
+    with tempfile.TemporaryDirectory(prefix=".edgedistill-", dir=asked.out) as scratch:
         store = Store(Path(scratch), listener)
         bench = Bench(
-            target=asked.of.target.model_copy(update={"formats": asked.of.formats}),
+            target=asked.target.model_copy(update={"formats": asked.formats}),
             store=store,
-            data=asked.data,
+            data=data,
             dataset=dataset,
             mean=source.contract.mean,
             std=source.contract.std,
             export=ExportConfig(calibration_images=CALIBRATION_IMAGES).model_copy(
                 update={
-                    "max_accuracy_loss": asked.margins.max_loss,
-                    "margin_speed": asked.margins.speed,
-                    "margin_size": asked.margins.size,
+                    "max_accuracy_loss": margins.max_loss,
+                    "margin_speed": margins.speed,
+                    "margin_size": margins.size,
                 }
             ),
-            meter=_meter(asked.of.target, store),
+            meter=_meter(asked.target, store),
         )
-        found = tuple(_climbed(bench, source, form, asked) for form in asked.of.formats)
+        found = tuple(_climbed(bench, source, form, others, asked.out) for form in asked.formats)
         calibration = bench.calibration.chosen
     assert calibration is not None
     return QuantizeResult(
         model=source.label,
-        data=asked.data_name,
-        target=asked.of.target.name,
-        max_loss=asked.margins.max_loss,
+        data=data_name,
+        target=asked.target.name,
+        max_loss=margins.max_loss,
         calibration=calibration,
         images=len(dataset.splits.validation),
         formats=found,
@@ -79,7 +89,7 @@ def _meter(target: Target, store: Store) -> Meter:
         return Meter(target, None, error.message)
 
 
-def _climbed(bench: Bench, source: Source, form: Format, asked: QuantizeRequest) -> FormatLadder:
+def _climbed(bench: Bench, source: Source, form: Format, others: Sequence[Precision], out: Path) -> FormatLadder:
     try:
         baseline = made(bench, source, FP32, form)
         rungs = climbed(bench, source, form, baseline)
@@ -88,13 +98,13 @@ def _climbed(bench: Bench, source: Source, form: Format, asked: QuantizeRequest)
     except EdgedistillError as error:
         return FormatLadder(format=form, problem=f"{error.message} {error.fix}".strip())
     kinds, paths = [], []
-    for precision in asked.beside:
+    for precision in others:
         rung, other = beside(bench, source, QuantScheme(precision=precision), form, baseline)
         kinds.append(rung)
         if rung.accepted and other is not None:
-            paths.append(kept(other.artifact, source.label, asked.of.out).name)
+            paths.append(kept(other.artifact, source.label, out).name)
     if file is not None:
-        path = kept(file.artifact, source.label, asked.of.out)
+        path = kept(file.artifact, source.label, out)
         assert bench.calibration.chosen is not None
         write_atomic(path.with_name(f"{path.name}.calibration.json"), bench.calibration.chosen.model_dump_json() + "\n")
     answers = answers_of(baseline)
@@ -110,11 +120,11 @@ def _climbed(bench: Bench, source: Source, form: Format, asked: QuantizeRequest)
     )
 
 
-def _opened(asked: QuantizeRequest) -> tuple[Source, tuple[str, ...]]:
-    if not asked.of.model.endswith(".onnx"):
-        return open_model(asked.of.model, asked.of.settings, Path.cwd())
-    path = Path(asked.of.model)
-    file = open_onnx_file(path, asked.of.target)
+def _opened(asked: ModelRequest) -> tuple[Source, tuple[str, ...]]:
+    if not asked.model.endswith(".onnx"):
+        return open_model(asked.model, asked.settings, Path.cwd())
+    path = Path(asked.model)
+    file = open_onnx_file(path, asked.target)
     if file.contract is None:
         raise InputError(
             f"{path.name} does not say how images go in: it carries no contract", fix="export it with edgedistill"

@@ -11,12 +11,12 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from edgedistill.base.errors import Collected, EdgedistillError, InputError, Problem, first_line
+from edgedistill.base.errors import Collected, EdgedistillError, InputError, Problem, first_line, wrong_options
 from edgedistill.base.paths import require_file
 from edgedistill.commands.options import ModelOptions, chosen, listed, require_known
 from edgedistill.distill.teachers.checkpoint_file import require_whole
 from edgedistill.distill.teachers.identity import find_module
-from edgedistill.documents.build_file import DataConfig, TeacherConfig, parse_percent
+from edgedistill.documents.build_file import TeacherConfig, parse_percent
 from edgedistill.documents.problems import first_fault
 from edgedistill.documents.specs import Format, Precision, Target
 from edgedistill.documents.targets import load_target
@@ -25,7 +25,6 @@ from edgedistill.networks.families.registry import TIMM
 from edgedistill.networks.families.registry import families as families_named
 from edgedistill.networks.timm_names import require_model, unknown_model
 from edgedistill.pipeline.inputs import require_place
-from edgedistill.selection.ladder import Margins
 
 LEAST_MODELS = 4
 """A latency model is not fitted to fewer."""
@@ -99,28 +98,6 @@ class ModelRequest:
 
 
 @dataclass(frozen=True)
-class ExportRequest:
-    """Files that are wanted of a model in each of `precisions`. `data` calibrates int8, and is None where there is none."""
-
-    of: ModelRequest
-    precisions: tuple[Precision, ...]
-    data: DataConfig | None = None
-    verify: bool = True
-
-
-@dataclass(frozen=True)
-class QuantizeRequest:
-    """What the ladder is climbed for: a model, on `data`, named `data_name` by the caller. `beside` are precisions tried
-    beside it."""
-
-    of: ModelRequest
-    data: DataConfig
-    data_name: str
-    margins: Margins
-    beside: tuple[Precision, ...] = (Precision.FP16,)
-
-
-@dataclass(frozen=True)
 class CalibrationRequest:
     """What to calibrate: how many models of which students, in which precisions. Empty means the space's, and the target's,
     own."""
@@ -134,15 +111,12 @@ class CalibrationRequest:
     def parse(cls, models: int, families: str, resolutions: str, precisions: str) -> CalibrationRequest:
         """From lists with commas (`"resnet,vit"`, `"32,64"`, `"fp32,int8"`). Raises InputError for wishes that cannot be,
         all of them at once."""
+        sides, names, kinds = listed(resolutions), listed(families), tuple[Precision, ...]()
         problems = []
         if models < LEAST_MODELS:
             problems.append(Problem("--models", f"{models} are too few to fit to", f"{LEAST_MODELS} or more"))
-        sides, names, wanted = listed(resolutions), listed(families), listed(precisions)
-        wrong = [side for side in sides if not (side.isdecimal() and 8 <= int(side) <= 1024)]
-        problems += [Problem("--resolution", f"{side} is no side of an input", "8 to 1024 pixels") for side in wrong]
-        known = [precision for precision in Precision if precision is not Precision.MIXED]
-        strange = [name for name in wanted if name not in known]
-        problems += [Problem("--precision", f"unknown precision {n}", f"use {', '.join(known)}") for n in strange]
+        strange = [side for side in sides if not (side.isdecimal() and 8 <= int(side) <= 1024)]
+        problems += [Problem("--resolution", f"{side} is no side of an input", "8 to 1024 pixels") for side in strange]
         models_of_timm = [name for name in names if name.startswith(TIMM)]
         what = "is a model and no family: it has no widths and depths to choose from"
         problems += [Problem("--family", f"{name} {what}", "leave it out") for name in models_of_timm]
@@ -150,14 +124,14 @@ class CalibrationRequest:
             families_named(name for name in names if name not in models_of_timm)
         except InputError as error:
             problems += [Problem("--family", problem.what, problem.fix) for problem in error.problems]
-        if problems:
-            raise InputError("this cannot be calibrated", problems=problems)
-        return cls(
-            models=models,
-            families=names,
-            resolutions=tuple(sorted({int(side) for side in sides})),
-            precisions=tuple(precision for precision in known if precision in wanted),
-        )
+        wrong = Collected()
+        with wrong:
+            if problems:
+                raise wrong_options(problems)
+        with wrong:
+            kinds = parse_precisions(precisions) if listed(precisions) else ()
+        wrong.raise_any()
+        return cls(models, names, tuple(sorted({int(side) for side in sides})), kinds)
 
 
 def parse_formats(text: str) -> tuple[Format, ...]:

@@ -14,7 +14,7 @@ from edgedistill.base.errors import InputError
 from edgedistill.cli.app import app
 from edgedistill.commands.quantize import quantize, way_out
 from edgedistill.commands.quantize_files import quantize_files
-from edgedistill.commands.requests import ModelRequest, ModelSettings, QuantizeRequest
+from edgedistill.commands.requests import ModelRequest, ModelSettings
 from edgedistill.documents.answers import FormatLadder, QuantizeResult
 from edgedistill.documents.artifacts import CalibrationSet, LadderRung
 from edgedistill.documents.build_file import DataConfig
@@ -55,15 +55,15 @@ def file(tmp_path_factory) -> Path:
     return path
 
 
-def asked(model: Path, out: Path, **changes) -> QuantizeRequest:
-    of = ModelRequest(str(model), ModelSettings(), (Format.ONNX,), load_target("host"), out)
-    return QuantizeRequest(of, DataConfig(), "digits", changes.pop("margins", Margins(max_loss=0.05)), **changes)
+def quantized(model: Path, out: Path, beside=(Precision.FP16,), max_loss: float = 0.05) -> QuantizeResult:
+    asked = ModelRequest(str(model), ModelSettings(), (Format.ONNX,), load_target("host"), out)
+    return quantize_files(asked, DataConfig(), "digits", Margins(max_loss=max_loss), beside)
 
 
 @pytest.fixture(scope="module")
 def result(file, tmp_path_factory) -> tuple[QuantizeResult, Path]:
     out = tmp_path_factory.mktemp("out")
-    return quantize_files(asked(file, out)), out
+    return quantized(file, out), out
 
 
 def test_the_winner_is_a_file_with_its_calibration_set(result):
@@ -89,7 +89,7 @@ def test_fp16_is_tried_beside(result):
 
 def test_weights_alone(file, tmp_path):
     beside = (Precision.INT8_WEIGHTS, Precision.INT4_WEIGHTS)
-    ladder = quantize_files(asked(file, tmp_path, beside=beside)).formats[0]
+    ladder = quantized(file, tmp_path, beside).formats[0]
     eight, four = ladder.beside
     assert ladder.accuracy is not None and ladder.bytes is not None and eight.bytes is not None
     assert eight.bytes < ladder.bytes and abs(eight.loss or 0) < 0.02
@@ -97,7 +97,7 @@ def test_weights_alone(file, tmp_path):
 
 
 def test_an_onnx_file_climbs_without_torch(file, tmp_path):
-    ladder = quantize_files(asked(file, tmp_path, margins=Margins(max_loss=-1.0), beside=())).formats[0]
+    ladder = quantized(file, tmp_path, (), max_loss=-1.0).formats[0]
     steps = [rung.scheme.details for rung in ladder.rungs]
     assert steps[:3] == ["int8", "int8, percentile ranges", "int8, entropy ranges"]
     assert [step.rpartition(", ")[2] for step in steps[3:5]] == ["equalised", "biases corrected"]

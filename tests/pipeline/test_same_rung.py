@@ -12,7 +12,7 @@ from torch import nn
 from edgedistill.base.store import Store, file_sha256
 from edgedistill.commands.model import open_model
 from edgedistill.commands.quantize_files import quantize_files
-from edgedistill.commands.requests import ModelRequest, ModelSettings, QuantizeRequest
+from edgedistill.commands.requests import ModelRequest, ModelSettings
 from edgedistill.data.datasets import load_dataset
 from edgedistill.data.preprocessing import channel_statistics, prepare
 from edgedistill.devices.attach import attach
@@ -89,9 +89,8 @@ def test_a_build_and_quantize_come_to_the_same_file(name: str, tmp_path: Path, m
     data, meter = Data(dataset, *channel_statistics(dataset)), Meter(HOST, attach(HOST, lambda event: None))
     bench = Workbench.of(config, HOST, data, Store(tmp_path / "cache"), meter, tmp_path)
     _, built = realise(bench, source)
-    of = ModelRequest(model, settings, (Format.ONNX,), HOST, tmp_path / "out")
-    asked = QuantizeRequest(of, config.data, "digits", Margins(0.01), beside=())
-    (ladder,) = quantize_files(asked).formats
+    asked = ModelRequest(model, settings, (Format.ONNX,), HOST, tmp_path / "out")
+    (ladder,) = quantize_files(asked, config.data, "digits", Margins(0.01), ()).formats
     assert not built.dropped and ladder.winner is not None and ladder.path is not None
     assert ladder.winner.scheme == built.scheme and built.scheme.details != "int8", "plain int8 ruins it"
     assert file_sha256(tmp_path / "out" / ladder.path) == built.artifact.sha256
