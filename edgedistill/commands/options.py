@@ -9,7 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypedDict, TypeVar
 
-from edgedistill.base.errors import InputError
+from edgedistill.base.errors import Problem, wrong_options
 
 Name = TypeVar("Name", bound=StrEnum)
 
@@ -71,18 +71,16 @@ def listed(text: str) -> tuple[str, ...]:
 
 
 def chosen(
-    text: str, known: Sequence[Name], what: str, others: Mapping[str, str] = MappingProxyType({})
+    text: str, known: Sequence[Name], option: str, others: Mapping[str, str] = MappingProxyType({})
 ) -> tuple[Name, ...]:
-    """The members of `known` that a list with commas names, in their own order. Raises InputError naming what is unknown,
-    and where nothing is named, with the nearest of them; `what` is what each of them is, `format` for one, and `others` are
-    names that some people have for them."""
-    names = listed(text)
-    unknown = [name for name in names if name not in known]
-    if unknown or not names:
-        near: list[str] = [
-            *(others[name] for name in unknown if name in others),
-            *(match for name in unknown for match in difflib.get_close_matches(name, map(str, known), 1)),
-        ]
-        fix = f"did you mean {', '.join(dict.fromkeys(near))}? " * bool(near) + f"use {', '.join(known)}"
-        raise InputError(f"unknown {what} {', '.join(unknown) or repr(text)}", fix=fix)
+    """The members of `known` that a list with commas, given as `option`, names, in their own order. Raises InputError naming
+    what is unknown, and where nothing is named, with the nearest of them; `others` are names that some people have for
+    them."""
+    names, use = listed(text), f"use {', '.join(known)}"
+    problems = []
+    for name in (name for name in names if name not in known):
+        near = [others[name]] if name in others else difflib.get_close_matches(name, map(str, known), 1)
+        problems.append(Problem(option, f"unknown name {name!r}", "".join(f"did you mean {n}? " for n in near) + use))
+    if problems or not names:
+        raise wrong_options(problems or [Problem(option, "names nothing", use)])
     return tuple(item for item in known if item.value in names)

@@ -124,25 +124,24 @@ class CalibrationRequest:
             families_named(name for name in names if name not in models_of_timm)
         except InputError as error:
             problems += [Problem("--family", problem.what, problem.fix) for problem in error.problems]
-        wrong = Collected()
-        with wrong:
-            if problems:
-                raise wrong_options(problems)
-        with wrong:
+        try:
             kinds = parse_precisions(precisions) if listed(precisions) else ()
-        wrong.raise_any()
+        except InputError as error:
+            problems += error.problems
+        if problems:
+            raise wrong_options(problems)
         return cls(models, names, tuple(sorted({int(side) for side in sides})), kinds)
 
 
 def parse_formats(text: str) -> tuple[Format, ...]:
     """`"onnx,coreml"` or `"all"`. Raises InputError naming what is unknown."""
     by_suffix = {suffix.lstrip("."): form.value for form in SHIPPED for suffix in format_for(form).suffixes}
-    return SHIPPED if text.strip() == "all" else chosen(text, SHIPPED, "format", by_suffix)
+    return SHIPPED if text.strip() == "all" else chosen(text, SHIPPED, "--formats", by_suffix)
 
 
 def parse_precisions(text: str) -> tuple[Precision, ...]:
     """`"fp32,int8"`. Raises InputError naming what is unknown."""
-    return chosen(text, [precision for precision in Precision if precision is not Precision.MIXED], "precision")
+    return chosen(text, [precision for precision in Precision if precision is not Precision.MIXED], "--precision")
 
 
 def parse_share(text: str, option: str) -> float:
@@ -150,13 +149,13 @@ def parse_share(text: str, option: str) -> float:
     try:
         return parse_percent(text)
     except InputError as error:
-        raise InputError(f"{option}: {error.message}", fix=error.fix) from None
+        raise wrong_options([Problem(option, error.message, error.fix)]) from None
 
 
 def parse_beside(text: str) -> tuple[Precision, ...]:
     """What is tried beside the ladder: `"fp16,int8-weights"`, or nothing. Raises InputError naming what is unknown."""
     known = (Precision.FP16, Precision.INT8_WEIGHTS, Precision.INT4_WEIGHTS)
-    return chosen(text, known, "precision") if listed(text) else ()
+    return chosen(text, known, "--also") if listed(text) else ()
 
 
 def require_openable(model: str, settings: ModelSettings, formats: Sequence[Format], base: Path, done: str) -> None:
@@ -215,11 +214,12 @@ def _levels(text: str, option: str, low: float) -> Triple:
     try:
         red, green, blue = (float(part) for part in text.split(","))
     except ValueError:
-        raise InputError(f"{option}: {text!r} is not three numbers", fix="write them like 0.485,0.456,0.406") from None
+        fault = Problem(option, f"{text!r} is not three numbers", "write them like 0.485,0.456,0.406")
+        raise wrong_options([fault]) from None
     for value in (red, green, blue):
         if not (math.isfinite(value) and low < value <= 1):
-            what = f"{option}: {value:g} is no level of a pixel in 0..1"
-            raise InputError(what, fix="write them as model cards do: 0.485,0.456,0.406")
+            what = f"{value:g} is no level of a pixel in 0..1"
+            raise wrong_options([Problem(option, what, "write them as model cards do: 0.485,0.456,0.406")])
     return red, green, blue
 
 

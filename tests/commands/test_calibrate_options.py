@@ -23,5 +23,5 @@ def test_all_that_cannot_be_is_told_at_once() -> None:
         ("--resolution", "5 is no side of an input"),
         ("--family", "timm:resnet18 is a model and no family: it has no widths and depths to choose from"),
         ("--family", "unknown family 'nofamily'"),
-        ("", "unknown precision mixed"),
+        ("--precision", "unknown name 'mixed'"),
     ]

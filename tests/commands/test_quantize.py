@@ -112,7 +112,12 @@ def test_an_onnx_file_climbs_without_torch(file, tmp_path):
         ("absent.onnx", "digits", "onnx", ["does not exist"]),
         ("small.onnx", "digits", "coreml", ["coreml: is made from a torch model"]),
         ("nonsense", "digits", "onnx", ["is not a model that can be quantised"]),
-        ("timm:absent", "absent", "onnx,png", ["--data: absent does not exist", "no model 'absent'", "format png"]),
+        (
+            "timm:absent",
+            "absent",
+            "onnx,png",
+            ["--data: absent does not exist", "no model 'absent'", "--formats: unknown name 'png'"],
+        ),
     ],
 )
 def test_bad_input(file, tmp_path, model, data, formats, messages):

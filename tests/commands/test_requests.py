@@ -45,8 +45,8 @@ def test_everything_that_is_wrong_is_told_at_once(tmp_path: Path) -> None:
         "10 problems",
         "--mean: '0.5,0.5' is not three numbers",
         "--std: 2 is no level of a pixel",
-        "unknown format png",
-        "unknown precision int3",
+        "--formats: unknown name 'png'",
+        "--precision: unknown name 'int3'",
         "did you mean raspberry-pi-5?",
         "pictures does not exist",
         f"the output folder {place} is a file",
@@ -99,7 +99,7 @@ def test_a_name_of_timm_without_timm_gets_it(tmp_path: Path) -> None:
     ("parse", "text", "fix"),
     [
         (parse_formats, "onnx,tflite", "did you mean litert? use onnx, "),
-        (parse_formats, "mlpackage,executorhc", "did you mean coreml, executorch? use onnx, "),
+        (parse_formats, "mlpackage,executorhc", "did you mean coreml? use onnx, "),
         (parse_precisions, "int9", "did you mean int8? use fp32, "),
         (parse_precisions, "8", "use fp32, "),
         (parse_beside, "int8-weight", "did you mean int8-weights? use fp16, "),
@@ -108,7 +108,7 @@ def test_a_name_of_timm_without_timm_gets_it(tmp_path: Path) -> None:
 def test_an_unknown_name_gets_the_nearest(parse: Callable[[str], object], text: str, fix: str) -> None:
     with pytest.raises(InputError) as caught:
         parse(text)
-    assert caught.value.fix.startswith(fix)
+    assert caught.value.problems[0].fix.startswith(fix)
 
 
 def test_a_share_names_its_option() -> None:

@@ -106,8 +106,8 @@ def test_wrong_wishes_are_told_at_once_and_before_anything_is_done(tmp_path: Pat
         "--models",
         "--resolution",
         "--resolution",
-        "--precision",
         "--family",
+        "--precision",
     ]
     with pytest.raises(InputError, match="is a folder"):
         api.calibrate(NULL_TARGET, **SMALL, out=tmp_path)
