@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 
 
@@ -58,13 +58,20 @@ def silent(event: Event) -> None:
 
 
 @contextmanager
+def telling(listener: Listener, stage: str, subject: str, total: int | None = None) -> Iterator[None]:
+    """A context for a stage that is never found in a cache: `listener` hears when it begins and when it ends, also where it
+    ends with an error."""
+    began = time.monotonic()
+    listener(StageStarted(stage, subject, total))
+    try:
+        yield
+    finally:
+        listener(StageFinished(stage, subject, time.monotonic() - began, reused=False))
+
+
+@contextmanager
 def loading(listener: Listener) -> Iterator[None]:
     """A context for imports that bring torch: the first time in a process they take seconds, and the stage `load` tells of
     them."""
-    if "torch" in sys.modules:
+    with nullcontext() if "torch" in sys.modules else telling(listener, "load", "torch"):
         yield
-        return
-    began = time.monotonic()
-    listener(StageStarted("load", "torch"))
-    yield
-    listener(StageFinished("load", "torch", time.monotonic() - began, reused=False))

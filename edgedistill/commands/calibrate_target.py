@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from edgedistill.base.errors import InputError, Problem, TrialFailure, UnreachableError, UnsupportedError
-from edgedistill.base.progress import Event, Listener, Note, StageAdvanced, StageFinished, StageStarted
+from edgedistill.base.progress import Event, Listener, Note, StageAdvanced, StageFinished, telling
 from edgedistill.base.store import Store
 from edgedistill.base.versions import __version__
 from edgedistill.commands.requests import CalibrationRequest
@@ -129,24 +129,22 @@ def measure(bench: Bench, chosen: Sequence[Candidate], wanted: int) -> Calibrati
     """Make and measure the first `wanted` of `chosen` that can be, in every precision; one that fails in all of them is
     replaced by the next. Raises UnreachableError where nothing measures them on the device."""
     found = CalibrationFindings([], [])
-    began, done = time.monotonic(), 0
-    subject = f"{wanted} models on {bench.target.name}"
-    bench.store.listener(StageStarted("calibrate", subject, wanted))
-    for candidate in chosen:
-        if done == wanted:
-            break
-        before = len(found.rows)
-        for scheme in bench.schemes:
-            try:
-                _measure_one(bench, candidate, scheme, found)
-            except (TrialFailure, UnsupportedError) as failure:
-                text = f"{candidate.spec.label} in {scheme.label}: {failure.message}"
-                found.failures.append(text)
-                bench.store.listener(Note(text, warning=True))
-        if len(found.rows) > before:
-            done += 1
-            bench.store.listener(StageAdvanced("calibrate", done, wanted, candidate.spec.label))
-    bench.store.listener(StageFinished("calibrate", subject, time.monotonic() - began, reused=False))
+    listener, done = bench.store.listener, 0
+    with telling(listener, "calibrate", f"{wanted} models on {bench.target.name}", wanted):
+        for candidate in chosen:
+            if done == wanted:
+                break
+            before = len(found.rows)
+            for scheme in bench.schemes:
+                try:
+                    _measure_one(bench, candidate, scheme, found)
+                except (TrialFailure, UnsupportedError) as failure:
+                    text = f"{candidate.spec.label} in {scheme.label}: {failure.message}"
+                    found.failures.append(text)
+                    listener(Note(text, warning=True))
+            if len(found.rows) > before:
+                done += 1
+                listener(StageAdvanced("calibrate", done, wanted, candidate.spec.label))
     return found
 
 

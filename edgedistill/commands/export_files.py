@@ -20,7 +20,7 @@ import numpy as np
 
 from edgedistill.base.arrays import Images, Logits
 from edgedistill.base.errors import EdgedistillError, InputError, UnsupportedError
-from edgedistill.base.progress import Listener, StageFinished, StageStarted, silent
+from edgedistill.base.progress import Listener, silent, telling
 from edgedistill.base.store import Store, sync_folder, write_atomic
 from edgedistill.base.versions import __version__
 from edgedistill.commands.model import (
@@ -74,7 +74,8 @@ def export_files(
         notes: tuple[str, ...] = () if contract else (f"{path.name} carries no contract: the files take what it takes",)
         probes = reading(path, _answered, path, file) if verify else NOT_ASKED
     else:
-        source, notes = open_model(model, asked.settings, Path.cwd())
+        with telling(listener, "load", model):
+            source, notes = open_model(model, asked.settings, Path.cwd())
         make_folder(folder)
         contract, parameters = source.contract, sum(p.numel() for p in source.load().parameters())
         probes = probes_of(source, listener, verify=verify)
@@ -119,10 +120,8 @@ def probes_of(source: Source, listener: Listener = silent, *, verify: bool = Tru
     """The probes of a torch model. Also the place where a network that no torch program can be made of is told of, before
     anything is converted."""
     module = source.load()
-    listener(StageStarted("trace", source.label))
-    began = time.monotonic()
-    program = to_program(module, source.contract)
-    listener(StageFinished("trace", source.label, time.monotonic() - began, reused=False))
+    with telling(listener, "trace", source.label):
+        program = to_program(module, source.contract)
     if not verify:
         return NOT_ASKED
     images = probe_images(source.contract, PROBES)
@@ -190,10 +189,10 @@ class Exporting:
 
     def one(self, form: Format, precision: Precision, listener: Listener) -> ExportedFile | ExportFailure:
         """A file, or why it failed, which costs the others nothing."""
-        subject, began = f"{self.source.label} {form} {precision}", time.monotonic()
-        listener(StageStarted("export", subject))
+        began = time.monotonic()
         try:
-            return self._file(form, precision, began)
+            with telling(listener, "export", f"{self.source.label} {form} {precision}"):
+                return self._file(form, precision, began)
         except EdgedistillError as error:
             return ExportFailure(
                 format=form,
@@ -203,8 +202,6 @@ class Exporting:
                 fix=error.fix,
                 seconds=time.monotonic() - began,
             )
-        finally:
-            listener(StageFinished("export", subject, time.monotonic() - began, reused=False))
 
     def _file(self, form: Format, precision: Precision, began: float) -> ExportedFile:
         scheme = QuantScheme(precision=precision)

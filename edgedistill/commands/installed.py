@@ -10,13 +10,12 @@ from __future__ import annotations
 import importlib.metadata
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from packaging.requirements import Requirement
 
-from edgedistill.base.progress import Listener, StageAdvanced, StageFinished, StageStarted
+from edgedistill.base.progress import Listener, StageAdvanced, telling
 from edgedistill.base.store import distribution_of
 from edgedistill.documents.answers import DoctorCheck
 from edgedistill.formats import SHIPPED, format_for
@@ -62,14 +61,12 @@ def try_import(name: str, timeout_s: float = IMPORT_TIMEOUT_S) -> tuple[bool, st
 
 def _imported(names: Sequence[str], listener: Listener) -> dict[str, tuple[bool, str]]:
     """What `try_import` says of each."""
-    began, tried = time.monotonic(), dict[str, tuple[bool, str]]()
-    listener(StageStarted("import", "installed packages", len(names)))
+    tried = dict[str, tuple[bool, str]]()
     # Two at a time: each of these imports keeps a core and the disk busy.
-    with ThreadPoolExecutor(max_workers=2) as pool:
+    with telling(listener, "import", "installed packages", len(names)), ThreadPoolExecutor(max_workers=2) as pool:
         for name, said in zip(names, pool.map(try_import, names), strict=True):
             tried[name] = said
             listener(StageAdvanced("import", len(tried), len(names), name))
-    listener(StageFinished("import", "installed packages", time.monotonic() - began, reused=False))
     return tried
 
 

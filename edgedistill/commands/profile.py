@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from edgedistill.base.errors import InputError, UnsupportedError
-from edgedistill.base.progress import Listener, Note, StageAdvanced, StageFinished, StageStarted, silent
+from edgedistill.base.progress import Listener, Note, StageAdvanced, silent, telling
 from edgedistill.base.units import format_percent, format_seconds
 from edgedistill.devices.agent.agent_sampling import HARD_LIMIT_FACTOR
 from edgedistill.devices.attach import attach
@@ -87,16 +87,14 @@ def profile_file(
         burst_s=config.burst / 1000,
     )
     listener(Note(_sentence(protocol, sessions)))
-    listener(StageStarted("profile", path.name, sessions))
-    began = time.monotonic()
     taken: list[Profile] = []
-    for number in range(sessions):
-        if number:
-            time.sleep(config.pause / 1000)
-        taken.append(format_for(format).profile(artifact, None, replace(protocol, operators=not number)))
-        listener(StageAdvanced("profile", number + 1, sessions))
+    with telling(listener, "profile", path.name, sessions):
+        for number in range(sessions):
+            if number:
+                time.sleep(config.pause / 1000)
+            taken.append(format_for(format).profile(artifact, None, replace(protocol, operators=not number)))
+            listener(StageAdvanced("profile", number + 1, sessions))
     profile = joined(taken)
-    listener(StageFinished("profile", path.name, time.monotonic() - began, reused=False))
     notes = ["inputs are random numbers of the file's own types and shapes"]
     if not profile.op_timings:
         notes.append(f"operators are not timed: {profile.environment.runtime} does not tell their times here")

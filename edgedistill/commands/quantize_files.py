@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from edgedistill.base.errors import EdgedistillError, InputError, UnreachableError
-from edgedistill.base.progress import Listener, silent
+from edgedistill.base.progress import Listener, silent, telling
 from edgedistill.base.store import Store, write_atomic
 from edgedistill.commands.export_files import kept
 from edgedistill.commands.model import CALIBRATION_IMAGES, onnx_source, open_model, open_onnx_file
@@ -46,7 +46,8 @@ def quantize_files(
     A format without a winner is in the result, which is then not `ok`. Raises InputError for bad input.
     """
     dataset = load_dataset(data, listener)  # first: what is wrong there is told before any weights are fetched
-    source, notes = _opened(asked)
+    with telling(listener, "load", asked.model):
+        source, notes = _opened(asked)
     _check(source, dataset, data_name)
     make_folder(asked.out)
     with tempfile.TemporaryDirectory(prefix=".edgedistill-", dir=asked.out) as scratch:

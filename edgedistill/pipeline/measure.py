@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 
 from edgedistill.base.errors import TrialFailure, UnsupportedError
-from edgedistill.base.progress import Note, StageAdvanced, StageFinished, StageStarted
+from edgedistill.base.progress import Note, StageAdvanced, telling
 from edgedistill.base.store import stage_key, write_atomic
 from edgedistill.base.units import format_ms, format_percent
 from edgedistill.devices.base import run_pushed, sample
@@ -175,22 +175,21 @@ def prove(bench: Bench, artifact: CompiledArtifact, source: Source, budget: Budg
     plan = ProofPlan.at(config.proof)
     anchor, limit = (None, budget.latency_ms) if share is None else (bench.meter.teacher_file, share)
     subject, most = f"{source.label} {artifact.scheme.label}", plan.looks[-1].sessions
-    listener, began = bench.store.listener, time.monotonic()
-    listener(StageStarted("prove", subject, most))
+    listener = bench.store.listener
     taken: list[Session] = []
     values: list[float] = []
-    for profile in sessions(bench, artifact, source, anchor):
-        (session,) = profile.sessions
-        taken.append(session)
-        alone_ms = percentile_ms(session.samples_ns, budget.percentile.fraction)
-        values.append(alone_ms if share is None else ratio(session, budget.percentile))
-        judgement = plan.judge(values, limit)
-        listener(StageAdvanced("prove", len(values), most, f"{judgement.over} over the budget"))
-        if judgement.ended:
-            break
-    else:
-        raise TrialFailure(bench.meter.not_measurable)
-    listener(StageFinished("prove", subject, time.monotonic() - began, reused=False))
+    with telling(listener, "prove", subject, most):
+        for profile in sessions(bench, artifact, source, anchor):
+            (session,) = profile.sessions
+            taken.append(session)
+            alone_ms = percentile_ms(session.samples_ns, budget.percentile.fraction)
+            values.append(alone_ms if share is None else ratio(session, budget.percentile))
+            judgement = plan.judge(values, limit)
+            listener(StageAdvanced("prove", len(values), most, f"{judgement.over} over the budget"))
+            if judgement.ended:
+                break
+        else:
+            raise TrialFailure(bench.meter.not_measurable)
     start, end = taken[0].start, taken[-1].end
     return Proof(
         artifact_sha256=artifact.sha256,

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from edgedistill.base.progress import telling
 from edgedistill.base.store import MANIFEST, stage_key, write_atomic
 from edgedistill.base.versions import TRAINING_TOOLS
 from edgedistill.devices.turns import training
@@ -28,7 +29,8 @@ RECORD = "fit.json"
 def open_teacher(bench: Workbench) -> Teacher:
     """The teacher that the build file describes; loaded once a workbench. Raises InputError."""
     if bench.teacher is None:
-        teacher = load_teacher(bench.config.teacher, bench.dataset, bench.data, bench.base)
+        with telling(bench.store.listener, "load", bench.config.teacher.model):
+            teacher = load_teacher(bench.config.teacher, bench.dataset, bench.data, bench.base)
         bench.teacher = teacher if bench.config.teacher.fit is None else _fitted(bench, teacher)
     return bench.teacher
 
