@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+from edgedistill.distill.recipes.recipe import recipe_of
 from safetensors.torch import load_file
 from torch import nn
 
@@ -27,7 +28,6 @@ from edgedistill.distill.evaluate import split_accuracy
 from edgedistill.distill.fit_teacher import fit_teacher
 from edgedistill.distill.hardware import choose_hardware
 from edgedistill.distill.loop import Stretch, train
-from edgedistill.distill.recipes.recipe import recipe_of
 from edgedistill.distill.teachers.labelling import Labeller
 from edgedistill.distill.teachers.load import load_teacher, weights_sha256
 from edgedistill.distill.teachers.networks import build_network

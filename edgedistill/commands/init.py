@@ -220,9 +220,7 @@ budget = {budget}
 # max_bytes = "1MiB"  # example: of the weights in the smallest precision
 
 [train]
-# recipe = "distill"  # or "cross_entropy": labels only
-# temperature = 2.0
-# hard_label_weight = 0.1
+# recipe = "kd"  # or another of `edgedistill recipes`; "labels" asks no teacher
 # batch_size = 128
 # learning_rate = 0.004
 # weight_decay = 0.02

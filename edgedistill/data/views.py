@@ -108,12 +108,17 @@ def render_batch(images: ImageSource, indices: Indices, views: Views, positions:
     return result
 
 
-def mixed_labels(labels: Indices, views: Views, positions: Indices) -> tuple[Indices, Indices, NDArray[np.float32]]:
-    """For a batch of `render_batch`: labels int64 [B] of the images and of their partners, and the images' share float32
-    [B] in 0..1 (1 where unmixed). `labels` [n] are those of the split, in its order."""
+def mixed_labels(labels: Indices, classes: int, views: Views, positions: Indices) -> NDArray[np.float32]:
+    """For a batch of `render_batch`: the shares of the classes in each image, float32 [B, classes]. `labels` [n] are those
+    of the split, in its order; one of -1 is not known, and adds to no class."""
     chosen = views[positions]
-    share = (chosen["mix_weight"] / np.float32(UNMIXED)).astype(np.float32)
-    return labels[positions], labels[chosen["mix_partner"].astype(np.int64)], share
+    share = chosen["mix_weight"] / np.float32(UNMIXED)
+    rows = np.arange(len(positions))
+    result: NDArray[np.float32] = np.zeros((len(positions), classes), np.float32)
+    for found, weight in ((labels[positions], share), (labels[chosen["mix_partner"].astype(np.int64)], 1 - share)):
+        known = found >= 0
+        result[rows[known], found[known]] += weight[known]
+    return result
 
 
 def render(images: ImageSource, indices: Indices, views: Views, contract: Contract) -> Pixels:

@@ -24,14 +24,12 @@ from edgedistill.documents.specs import Contract
 
 
 class Batch(NamedTuple):
-    """`images` uint8 [B, 3, R, R]; `label_a`, `label_b` int64 [B] and `lam` float32 [B], the share of `label_a`;
-    `teacher_logits` float16 [B, classes], absent where a recipe needs no teacher."""
+    """`images` uint8 [B, 3, R, R]; `labels` float32 [B, classes], the shares of the classes in each; `teacher` float16
+    [B, classes], its logits, absent where a recipe needs none."""
 
     images: Tensor
-    label_a: Tensor
-    label_b: Tensor
-    lam: Tensor
-    teacher_logits: Tensor | None
+    labels: Tensor
+    teacher: Tensor | None
 
     def to(self, device: torch.device) -> Batch:
         """On `device`; the copies may still be under way when this returns."""
@@ -115,12 +113,10 @@ class ViewBatches(TorchDataset[Batch | EdgedistillError]):
         positions = order[batch * self.batch_size : (batch + 1) * self.batch_size]
         views, logits = self._epoch(epoch)
         images = render_batch(self.dataset.images, self.indices, views, positions, self.contract)
-        label_a, label_b, lam = mixed_labels(self.labels, views, positions)
+        labels = mixed_labels(self.labels, len(self.dataset.classes), views, positions)
         return Batch(
             torch.from_numpy(images),
-            torch.from_numpy(label_a),
-            torch.from_numpy(label_b),
-            torch.from_numpy(lam),
+            torch.from_numpy(labels),
             None if logits is None else torch.from_numpy(logits[positions]),
         )
 

@@ -14,11 +14,12 @@ from edgedistill.base.store import digest, write_atomic
 from edgedistill.distill.batches import DrawnViews, ViewBatches
 from edgedistill.distill.hardware import choose_hardware
 from edgedistill.distill.loop import STATE, Schedule, Stretch, train
-from edgedistill.distill.recipes.recipe import CrossEntropy
+from edgedistill.distill.recipes.objectives import bound
 from edgedistill.distill.teachers.load import weights_sha256
 from edgedistill.distill.teachers.teacher import Teacher
 from edgedistill.distill.train import Lessons, weights_bytes
 from edgedistill.documents.build_file import FitConfig
+from edgedistill.documents.recipes import labels_alone
 
 WEIGHTS = "teacher.safetensors"
 # Not those of `[train]`: how students are trained must not ask for the teacher to be fitted again.
@@ -50,7 +51,7 @@ def fit_teacher(teacher: Teacher, fit: FitConfig, lessons: Lessons, folder: Path
         outcome = train(
             copy.deepcopy(teacher.module),
             ViewBatches(dataset, teacher.contract, source, batch_size=fit.batch_size, seed=fit.seed),
-            CrossEntropy(fit.label_smoothing),
+            bound([labels_alone(fit.label_smoothing)]),
             schedule,
             choose_hardware(lessons.config, dataset.images),
             Stretch(fit.epochs, folder, listener=listener, stage="teacher"),

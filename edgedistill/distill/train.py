@@ -15,7 +15,7 @@ from edgedistill.distill.batches import DrawnViews, StoredViews, ViewBatches, Vi
 from edgedistill.distill.evaluate import split_accuracy
 from edgedistill.distill.hardware import choose_hardware
 from edgedistill.distill.loop import Schedule, Stretch, train
-from edgedistill.distill.recipes.recipe import recipe_of
+from edgedistill.distill.recipes.objectives import recipe_of
 from edgedistill.distill.start import StartWeights, load_start
 from edgedistill.distill.teachers.view_store import ViewStore
 from edgedistill.documents.artifacts import TrainedStudent
@@ -42,7 +42,7 @@ class Lessons:
         if not recipe_of(self.config).needs_teacher:
             return DrawnViews(len(self.dataset.splits.train), self.augmentation, repeated=True)
         if self.views is None:
-            raise ValueError(f"the recipe {self.config.recipe} needs a view store")
+            raise ValueError("the recipe needs a view store")
         return StoredViews(self.views)
 
 
@@ -58,7 +58,7 @@ def train_student(
 
     Its `previous` is the folder of an earlier rung of the same run; without one it begins from `start`, else from random
     weights. Rungs end with the weights of one uninterrupted run. Epoch e sees stored view e modulo the number of views;
-    `cross_entropy` needs no store and sees the very same views.
+    a recipe without the teacher needs no store and sees the very same views.
 
     Writes into the stretch's folder the averaged weights (student.safetensors), the state for the next rung (state.pt) and,
     last, the result (student.json, with a path relative to `folder`: a stage's folder is renamed when it is whole). Raises

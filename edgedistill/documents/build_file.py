@@ -28,6 +28,7 @@ from edgedistill.base.errors import InputError, Problem
 from edgedistill.base.paths import nearest
 from edgedistill.base.units import parse_bytes, parse_duration_ms, parse_fraction
 from edgedistill.documents.problems import explain_problems
+from edgedistill.documents.recipes import RECIPES, TermConfig, unknown_recipe
 from edgedistill.documents.specs import BudgetRequest, Format, Frozen, Kernel, Objective, Precision, ProofLevel
 from edgedistill.documents.toml_lines import line_of
 
@@ -209,12 +210,10 @@ class SpaceConfig(Frozen):
 
 
 class TrainConfig(Frozen):
-    """`[train]`: one recipe for all students. `distill` is KL on the teacher's stored logits at `temperature` with hard
-    labels mixed in at `hard_label_weight`; `cross_entropy` uses labels only."""
+    """`[train]`: one recipe for all students, by name, or composed of `terms`."""
 
-    recipe: Literal["distill", "cross_entropy"] = "distill"
-    temperature: Annotated[float, Field(gt=0, le=100)] = 2.0
-    hard_label_weight: Annotated[float, Field(ge=0, le=1)] = 0.1
+    recipe: str = "kd"
+    terms: tuple[TermConfig, ...] = ()
     batch_size: Annotated[int, Field(ge=1)] = 128
     learning_rate: Annotated[float, Field(gt=0, lt=10)] = 4e-3
     weight_decay: Annotated[float, Field(ge=0, lt=10)] = 0.02
@@ -225,6 +224,24 @@ class TrainConfig(Frozen):
     workers: Annotated[int, Field(ge=0, le=128)] | Literal["auto"] = "auto"
     checkpoint_seconds: Annotated[float, Field(gt=0)] = 30.0
     seed: int = 0
+
+    @field_validator("recipe")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        if value not in RECIPES:
+            raise ValueError("; ".join(unknown_recipe(value)) + ", or write [[train.terms]]")
+        return value
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> TrainConfig:
+        if self.terms and "recipe" in self.model_fields_set:
+            raise ValueError("recipe and terms are both there; remove one: the terms are a recipe of their own")
+        return self
+
+    @property
+    def composition(self) -> tuple[TermConfig, ...]:
+        """The terms of the loss."""
+        return self.terms or RECIPES[self.recipe].terms
 
 
 class SearchConfig(Frozen):

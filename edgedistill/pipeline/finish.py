@@ -165,11 +165,13 @@ def _contents(bench: Workbench, source: Source, winner: Files, result: BuildResu
         if isinstance(m.result.verification, Verified)
     }
     golden = Golden(images, bench.reference(source)[:GOLDEN_IMAGES], outputs)
-    train = bench.config.train.model_dump(
-        mode="json", include={"recipe", "temperature", "hard_label_weight", "batch_size"}
-    )
-    training = {name.replace("_", " "): str(value) for name, value in train.items()}
-    training["epochs"] = str(bench.config.search.rungs[-1])
+    train = bench.config.train
+    training = {
+        "recipe": "composed" if train.terms else train.recipe,
+        "loss": " + ".join(term.label for term in train.composition),
+        "batch size": str(train.batch_size),
+        "epochs": str(bench.config.search.rungs[-1]),
+    }
     card = model_card(result, source.contract, training)
     return PackageContents(files, source.contract, golden, card, device_commands(bench, winner))
 

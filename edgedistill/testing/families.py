@@ -31,8 +31,9 @@ from edgedistill.data.splits import Splits
 from edgedistill.distill.batches import DrawnViews, ViewBatches
 from edgedistill.distill.hardware import Hardware
 from edgedistill.distill.loop import Schedule, Stretch, train
-from edgedistill.distill.recipes.recipe import CrossEntropy
+from edgedistill.distill.recipes.objectives import bound
 from edgedistill.documents.build_file import AugmentationConfig
+from edgedistill.documents.recipes import labels_alone
 from edgedistill.documents.specs import Contract, Format, StudentSpec
 from edgedistill.formats import format_for
 from edgedistill.formats.onnx.export import export_onnx
@@ -255,7 +256,7 @@ class FamilyConformance:
         outcome = train(
             module,
             _noise(side, batch_size, steps=2),
-            CrossEntropy(),
+            bound([labels_alone()]),
             SCHEDULE,
             Hardware(torch.device("cpu"), None, 0),
             Stretch(1, tmp_path),

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -179,8 +178,13 @@ def test_a_batch_is_its_views_blended_with_their_partners_views(
 def test_labels_are_mixed_as_the_images_are() -> None:
     views = identity_views(4)
     views["mix_weight"][2], views["mix_partner"][2] = 51, 0
-    label_a, label_b, share = mixed_labels(np.array([7, 8, 9, 6]), views, np.array([3, 2]))
-    assert label_a.tolist() == [6, 9]
-    assert label_b.tolist() == [6, 7]
-    assert share.dtype == np.float32
-    assert share.tolist() == pytest.approx([1.0, 0.2])
+    shares = mixed_labels(np.array([0, 1, 2, 1]), 3, views, np.array([3, 2]))
+    assert shares.dtype == np.float32
+    np.testing.assert_allclose(shares, [[0, 1, 0], [0.8, 0, 0.2]], rtol=1e-6)
+
+
+def test_a_label_that_is_not_known_adds_to_no_class() -> None:
+    views = identity_views(4)
+    views["mix_weight"][2:], views["mix_partner"][2:] = 51, (0, 1)
+    shares = mixed_labels(np.array([-1, 1, 2, -1]), 3, views, np.arange(4))
+    np.testing.assert_allclose(shares, [[0, 0, 0], [0, 1, 0], [0, 0, 0.2], [0, 0.8, 0]], rtol=1e-6)

@@ -13,14 +13,15 @@ from edgedistill.distill import loop
 from edgedistill.distill.batches import StoredViews, ViewBatches
 from edgedistill.distill.hardware import Hardware
 from edgedistill.distill.loop import Stretch, train
-from edgedistill.distill.recipes.recipe import Distill
+from edgedistill.distill.recipes.objectives import recipe_of
 from edgedistill.distill.teachers.view_store import ViewStore
+from edgedistill.documents.build_file import TrainConfig
 from edgedistill.documents.specs import Contract
 from edgedistill.networks.build import Normalised
 from edgedistill.testing.families import SCHEDULE
 
 PLAN = replace(SCHEDULE, total_epochs=3, learning_rate=1e-2, warmup_epochs=1)
-RECIPE = Distill(temperature=2.0, hard_label_weight=0.1)
+RECIPE = recipe_of(TrainConfig())
 CPU = Hardware(torch.device("cpu"), None, 0)
 
 

@@ -21,8 +21,9 @@ from edgedistill.distill.batches import DrawnViews, ViewBatches
 from edgedistill.distill.hardware import Hardware
 from edgedistill.distill.loop import Stretch, train
 from edgedistill.distill.pointwise import safe_convolutions
-from edgedistill.distill.recipes.recipe import CrossEntropy
+from edgedistill.distill.recipes.objectives import bound
 from edgedistill.documents.build_file import AugmentationConfig
+from edgedistill.documents.recipes import labels_alone
 from edgedistill.documents.specs import Contract, StudentSpec
 from edgedistill.formats.onnx.export import export_onnx
 from edgedistill.networks.build import Normalised, build_student
@@ -161,7 +162,7 @@ def test_what_is_exported_keeps_the_stride(digits: Dataset, contract: Contract, 
     trained = train(
         build_student(spec, contract),
         ViewBatches(digits, contract, views, batch_size=160, seed=0),
-        CrossEntropy(),
+        bound([labels_alone()]),
         SCHEDULE,
         Hardware(CPU, None, 0),
         Stretch(1, tmp_path),

@@ -162,7 +162,7 @@ def test_distillation_learns_digits(run: Run, tmp_path: Path) -> None:
 
 
 def test_labels_only_need_no_store_and_learn(run: Run, config: TrainConfig, tmp_path: Path) -> None:
-    labels = config.model_copy(update={"recipe": "cross_entropy"})
+    labels = config.model_copy(update={"recipe": "labels"})
     with_store = run(tmp_path / "a", 2, 2, config=labels)
     without = run(tmp_path / "b", 2, 2, config=labels, view_store=None)
     assert_same_weights(with_store, without)

@@ -1,0 +1,147 @@
+"""Objectives by name, and recipes made of them: what a batch is trained with.
+
+An objective is a function of tensors: `student` first, then those of `teacher` and `labels` that it needs, then its settings
+as keywords with defaults and ranges. What it needs and may be set to is read off its signature.
+"""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import entry_points
+from typing import Any, get_type_hints
+
+from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+from torch import Tensor
+
+from edgedistill.base.errors import InputError, Problem, first_line
+from edgedistill.distill.batches import Batch
+from edgedistill.distill.recipes import logits
+from edgedistill.documents.build_file import TrainConfig
+from edgedistill.documents.problems import first_fault
+from edgedistill.documents.recipes import TermConfig
+
+ENTRY_POINTS = "edgedistill.objectives"
+_OWN = (
+    logits.cross_entropy,
+    logits.kl,
+    logits.decoupled_kl,
+    logits.correlation,
+    logits.standardised_kl,
+    logits.jensen_shannon,
+    logits.soft_cross_entropy,
+)
+INPUTS = ("teacher", "labels")
+
+
+@dataclass(frozen=True)
+class Objective:
+    """A function, which of INPUTS it takes, and the type of its settings."""
+
+    name: str
+    function: Callable[..., Tensor]
+    inputs: tuple[str, ...]
+    settings: type[BaseModel]
+
+    @classmethod
+    def of(cls, name: str, function: Callable[..., Tensor]) -> Objective:
+        """Raises TypeError where the signature is not an objective's."""
+        parameters = list(inspect.signature(function).parameters.values())
+        places = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+        keywords = [p for p in parameters if p.kind is p.KEYWORD_ONLY]
+        if places[:1] != ["student"] or places[1:] not in ([], ["teacher"], ["labels"], ["teacher", "labels"]):
+            raise TypeError(f"{name} takes ({', '.join(places)}), not (student, teacher, labels) or the first of them")
+        if len(places) + len(keywords) < len(parameters) or any(p.default is p.empty for p in keywords):
+            raise TypeError(f"{name}: settings are keywords with a default each")
+        hints = get_type_hints(function, include_extras=True)
+        fields: dict[str, Any] = {p.name: (hints.get(p.name, float), p.default) for p in keywords}
+        settings = create_model(name, __config__=ConfigDict(extra="forbid", frozen=True), **fields)
+        return cls(name, function, tuple(places[1:]), settings)
+
+
+@dataclass(frozen=True)
+class Term:
+    """An objective with its settings, at `weight`."""
+
+    objective: Objective
+    weight: float
+    settings: Mapping[str, Any]
+
+    def loss(self, student: Tensor, batch: Batch) -> Tensor:
+        """`weight` times the objective of a batch. `student` is float32 [B, C]. Raises ValueError for a batch that lacks the
+        teacher's outputs where they are needed."""
+        inputs = {"teacher": None if batch.teacher is None else batch.teacher.float(), "labels": batch.labels}
+        given = [inputs[name] for name in self.objective.inputs]
+        if any(tensor is None for tensor in given):
+            raise ValueError(f"{self.objective.name} was given a batch without the teacher's outputs")
+        return self.weight * self.objective.function(student, *given, **self.settings)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What is minimised: the sum of its terms."""
+
+    terms: tuple[Term, ...]
+
+    @property
+    def needs_teacher(self) -> bool:
+        """Whether batches have to carry the teacher's outputs."""
+        return any("teacher" in term.objective.inputs for term in self.terms)
+
+    def loss(self, student: Tensor, batch: Batch) -> Tensor:
+        """The loss of a batch, a scalar. `student` is float32 [B, C]."""
+        total = self.terms[0].loss(student, batch)
+        for term in self.terms[1:]:
+            total = total + term.loss(student, batch)
+        return total
+
+
+@cache
+def objectives() -> dict[str, Objective]:
+    """Those that come with edgedistill, and those of installed packages: functions by the entry point group
+    `edgedistill.objectives`. One that cannot be loaded raises InputError."""
+    found = {function.__name__: Objective.of(function.__name__, function) for function in _OWN}
+    for point in entry_points(group=ENTRY_POINTS):
+        package = point.dist.name if point.dist else "an installed package"
+        if point.name in found:
+            raise InputError(f"{package} provides the objective {point.name}, which there is", fix=f"remove {package}")
+        try:
+            found[point.name] = Objective.of(point.name, point.load())
+        except Exception as error:  # another package may raise anything
+            raise InputError(
+                f"the objective {point.name} of {package} cannot be used: {first_line(error)}",
+                fix=f"repair or remove {package}",
+            ) from error
+    return found
+
+
+def recipe_of(config: TrainConfig) -> Recipe:
+    """The recipe of `[train]`. Raises InputError with every term that is wrong."""
+    return bound(config.composition)
+
+
+def bound(terms: Sequence[TermConfig]) -> Recipe:
+    """A recipe of these terms. Raises InputError with every one that is wrong."""
+    found = [_bound(f"[[train.terms]] {number}", term) for number, term in enumerate(terms, 1)]
+    problems = [entry for entry in found if isinstance(entry, Problem)]
+    if problems:
+        raise InputError("the recipe cannot be used", problems=problems)
+    return Recipe(tuple(entry for entry in found if isinstance(entry, Term)))
+
+
+def _bound(where: str, term: TermConfig) -> Term | Problem:
+    known = objectives()
+    if term.objective not in known:
+        near = difflib.get_close_matches(term.objective, known, 1)
+        fix = f"did you mean {near[0]}? " if near else ""
+        return Problem(where, f"unknown objective {term.objective!r}", f"{fix}use {', '.join(known)}")
+    objective = known[term.objective]
+    try:
+        settings = objective.settings.model_validate(term.settings)
+    except ValidationError as error:
+        names = ", ".join(objective.settings.model_fields) or "none"
+        return Problem(where, f"{objective.name}: {first_fault(error)}", f"its settings: {names}")
+    return Term(objective, term.weight, settings.model_dump())
