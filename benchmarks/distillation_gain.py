@@ -29,7 +29,7 @@ from edgedistill.pipeline.prepare import open_bench, open_views
 from edgedistill.pipeline.train import train
 from edgedistill.pipeline.workers import InProcess
 
-RECIPES = ("cross_entropy", "distill")
+RECIPES = ("labels", "kd")
 
 
 def listen(event: Event) -> None:

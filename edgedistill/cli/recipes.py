@@ -53,12 +53,12 @@ def show(
             render.line(console, f"source: {recipe.source}", style="dim")
         render.line(console, "", f'[train]\nrecipe = "{recipe.name}"', "", "# the same, to change it:")
         for term in recipe.terms:
-            settings = {"objective": term.objective, "weight": term.weight, **term.settings}
+            settings = {"loss": term.loss, "weight": term.weight, **term.settings}
             render.line(
                 console, "[[train.terms]]", *(f"{key} = {json.dumps(value)}" for key, value in settings.items())
             )
 
 
 def _document(recipe: NamedRecipe) -> dict[str, object]:
-    terms = [{"objective": t.objective, "weight": t.weight, **t.settings} for t in recipe.terms]
+    terms = [{"loss": t.loss, "weight": t.weight, **t.settings} for t in recipe.terms]
     return {"name": recipe.name, "when": recipe.when, "source": recipe.source, "terms": terms}

@@ -14,7 +14,7 @@ from edgedistill.base.store import digest, write_atomic
 from edgedistill.distill.batches import DrawnViews, ViewBatches
 from edgedistill.distill.hardware import choose_hardware
 from edgedistill.distill.loop import STATE, Schedule, Stretch, train
-from edgedistill.distill.recipes.objectives import bound
+from edgedistill.distill.recipes.losses import bound
 from edgedistill.distill.teachers.load import weights_sha256
 from edgedistill.distill.teachers.teacher import Teacher
 from edgedistill.distill.train import Lessons, weights_bytes

@@ -24,7 +24,7 @@ from edgedistill.base.store import whole
 from edgedistill.distill.batches import ViewBatches
 from edgedistill.distill.hardware import Hardware
 from edgedistill.distill.pointwise import safe_convolutions
-from edgedistill.distill.recipes.objectives import Recipe
+from edgedistill.distill.recipes.losses import Recipe
 
 STATE = "state.pt"
 REPORT_SECONDS = 0.25

@@ -15,7 +15,7 @@ from edgedistill.distill.batches import DrawnViews, StoredViews, ViewBatches, Vi
 from edgedistill.distill.evaluate import split_accuracy
 from edgedistill.distill.hardware import choose_hardware
 from edgedistill.distill.loop import Schedule, Stretch, train
-from edgedistill.distill.recipes.objectives import recipe_of
+from edgedistill.distill.recipes.losses import recipe_of
 from edgedistill.distill.start import StartWeights, load_start
 from edgedistill.distill.teachers.view_store import ViewStore
 from edgedistill.documents.artifacts import TrainedStudent

@@ -20,7 +20,7 @@ from edgedistill.base.progress import Listener, silent
 from edgedistill.distill.batches import ViewBatches
 from edgedistill.distill.hardware import choose_hardware
 from edgedistill.distill.loop import STATE, Stretch, train
-from edgedistill.distill.recipes.objectives import recipe_of
+from edgedistill.distill.recipes.losses import recipe_of
 from edgedistill.distill.train import Lessons, schedule_of
 from edgedistill.documents.specs import Contract, QuantScheme
 from edgedistill.networks.rounding.graph import overwrite, to_graph

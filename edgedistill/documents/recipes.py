@@ -13,23 +13,23 @@ from edgedistill.base.errors import InputError
 
 
 class TermConfig(BaseModel):
-    """`[[train.terms]]`: an objective by name, its weight in the sum, and its settings, each a key of its own."""
+    """`[[train.terms]]`: a loss by name, its weight in the sum, and its settings, each a key of its own."""
 
     model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
 
-    objective: str
+    loss: str
     weight: Annotated[float, Field(gt=0, le=1000)] = 1.0
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The keys that are the objective's own."""
+        """The keys that are the loss's own."""
         return dict(self.model_extra or {})
 
     @property
     def label(self) -> str:
         """`0.9 kl(temperature=2)`."""
         settings = ", ".join(f"{name}={_shown(value)}" for name, value in self.settings.items())
-        return f"{self.weight:g} {self.objective}" + (f"({settings})" if settings else "")
+        return f"{self.weight:g} {self.loss}" + (f"({settings})" if settings else "")
 
 
 @dataclass(frozen=True)
@@ -46,8 +46,8 @@ def _shown(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _term(objective: str, weight: float = 1.0, **settings: float) -> TermConfig:
-    return TermConfig.model_validate({"objective": objective, "weight": weight, **settings})
+def _term(loss: str, weight: float = 1.0, **settings: float) -> TermConfig:
+    return TermConfig.model_validate({"loss": loss, "weight": weight, **settings})
 
 
 def labels_alone(smoothing: float = 0.0) -> TermConfig:

@@ -10,13 +10,14 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from edgedistill.base.errors import EdgedistillError, InputError, TrialFailure
+from edgedistill.base.errors import Collected, EdgedistillError, InputError, TrialFailure
 from edgedistill.base.progress import Note, StageAdvanced
 from edgedistill.base.store import Store, stage_key, write_atomic
 from edgedistill.base.units import format_percent
 from edgedistill.data.datasets import load_dataset
 from edgedistill.data.preprocessing import channel_statistics
 from edgedistill.devices.latency.model import prior_from_published
+from edgedistill.distill.recipes.losses import recipe_of
 from edgedistill.distill.teachers.teacher import Teacher
 from edgedistill.distill.teachers.view_store import STAGE, ViewStore
 from edgedistill.documents.artifacts import CompiledArtifact, Verified
@@ -65,9 +66,18 @@ def open_bench(config: BuildConfig, target: Target, store: Store, *, base: Path,
 
 
 def open_benches(orders: Sequence[Order], store: Store) -> tuple[Workbench, ...]:
-    """A bench for each order, all with the data and the images of the first. Raises what `open_bench` does."""
+    """A bench for each order, all with the data and the images of the first. Raises what `open_bench` does, and InputError
+    for recipes that cannot be used."""
     order, *others = orders
-    first = open_bench(order.config, order.target, store, base=order.base, require_measured=order.how.require_measured)
+    wrong, benches = Collected(), list[Workbench]()
+    with wrong:
+        recipe_of(order.config.train)
+    with wrong:
+        benches.append(
+            open_bench(order.config, order.target, store, base=order.base, require_measured=order.how.require_measured)
+        )
+    wrong.raise_any()
+    (first,) = benches
     beside = (
         replace(
             first,

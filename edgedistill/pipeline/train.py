@@ -12,6 +12,7 @@ from edgedistill.base.store import digest, file_sha256, stage_key
 from edgedistill.base.versions import TRAINING_TOOLS
 from edgedistill.devices.turns import training
 from edgedistill.distill.loop import Stretch
+from edgedistill.distill.recipes.losses import code_of as code_of_losses
 from edgedistill.distill.start import start_of
 from edgedistill.distill.teachers.view_store import ViewStore
 from edgedistill.distill.train import Lessons, load_student, read_trained, train_student
@@ -100,7 +101,7 @@ def _training_key(
             "total_epochs": total_epochs,
             "previous": previous.weights.parent.name if previous else None,
         },
-        code=code.TRAINING,
+        code=(*code.TRAINING, *code_of_losses(bench.config.train)),
         tools=TRAINING_TOOLS,
     )
 
@@ -143,7 +144,7 @@ class Tuning:
                 "views": self.key,
                 "recipe": config.model_dump(mode="json", exclude={"checkpoint_seconds", "workers"}),
             },
-            code=code.TUNING,
+            code=(*code.TUNING, *code_of_losses(config)),
             tools=(*TRAINING_TOOLS, "torchao"),
         )
 

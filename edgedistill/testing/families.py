@@ -31,7 +31,7 @@ from edgedistill.data.splits import Splits
 from edgedistill.distill.batches import DrawnViews, ViewBatches
 from edgedistill.distill.hardware import Hardware
 from edgedistill.distill.loop import Schedule, Stretch, train
-from edgedistill.distill.recipes.objectives import bound
+from edgedistill.distill.recipes.losses import bound
 from edgedistill.documents.build_file import AugmentationConfig
 from edgedistill.documents.recipes import labels_alone
 from edgedistill.documents.specs import Contract, Format, StudentSpec

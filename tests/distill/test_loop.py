@@ -13,7 +13,7 @@ from edgedistill.distill import loop
 from edgedistill.distill.batches import StoredViews, ViewBatches
 from edgedistill.distill.hardware import Hardware
 from edgedistill.distill.loop import Stretch, train
-from edgedistill.distill.recipes.objectives import recipe_of
+from edgedistill.distill.recipes.losses import recipe_of
 from edgedistill.distill.teachers.view_store import ViewStore
 from edgedistill.documents.build_file import TrainConfig
 from edgedistill.documents.specs import Contract

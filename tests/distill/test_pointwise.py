@@ -21,7 +21,7 @@ from edgedistill.distill.batches import DrawnViews, ViewBatches
 from edgedistill.distill.hardware import Hardware
 from edgedistill.distill.loop import Stretch, train
 from edgedistill.distill.pointwise import safe_convolutions
-from edgedistill.distill.recipes.objectives import bound
+from edgedistill.distill.recipes.losses import bound
 from edgedistill.documents.build_file import AugmentationConfig
 from edgedistill.documents.recipes import labels_alone
 from edgedistill.documents.specs import Contract, StudentSpec

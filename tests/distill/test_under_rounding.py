@@ -19,12 +19,14 @@ from edgedistill.distill.teachers.view_store import ViewStore, build_view_store
 from edgedistill.distill.train import Lessons
 from edgedistill.distill.under_rounding import WEIGHTS, tune
 from edgedistill.documents.build_file import AugmentationConfig, DataConfig, TrainConfig
+from edgedistill.documents.recipes import TermConfig
 from edgedistill.documents.specs import Contract, Precision, QuantScheme
 from edgedistill.networks.rounding.damage import divergence
 from edgedistill.networks.rounding.graph import run_graph, to_graph
 from edgedistill.networks.rounding.simulate import simulate
 from edgedistill.networks.rounding.weights import with_weights
 
+KL = (TermConfig(loss="kl"),)
 SCHEME = QuantScheme(precision=Precision.INT8, qat_epochs=3, calibration_images=64)
 
 
@@ -69,7 +71,7 @@ def views(dataset, contract, student, tmp_path_factory) -> ViewStore:
 
 
 def tuned(student, contract, dataset, views, folder: Path, rate: float = 4e-3) -> torch.fx.GraphModule:
-    config = TrainConfig(batch_size=50, learning_rate=rate, hard_label_weight=0.0, device="cpu", workers=0)
+    config = TrainConfig(batch_size=50, learning_rate=rate, terms=KL, device="cpu", workers=0)
     calibration = prepare(dataset.images, dataset.splits.train[:64], contract)
     lessons = Lessons(dataset, AugmentationConfig(views=1), config, views)
     return tune(student, contract, calibration, SCHEME, lessons, folder)

@@ -123,7 +123,19 @@ def test_a_byte_order_mark_is_no_problem(tmp_path: Path) -> None:
         ),
         (
             HEAD + '[train]\nrecipe = "distil"\n',
-            'build.toml:5: train.recipe must be "distill" or "cross_entropy", not "distil"',
+            "build.toml:5: train.recipe: there is no recipe 'distil' (did you mean dist? use labels, ",
+        ),
+        (
+            HEAD + '[train]\nrecipe = "cross_entropy"\n',
+            "build.toml:5: train.recipe: there is no recipe 'cross_entropy' (did you mean labels? use ",
+        ),
+        (
+            HEAD + '[train]\nrecipe = "kd"\n[[train.terms]]\nloss = "kl"\n',
+            "build.toml:4: train: recipe and terms are both there (remove one: ",
+        ),
+        (
+            HEAD + "[[train.terms]]\nloss = 'kl'\nweight = 0\n",
+            "build.toml:6: train.terms[0].weight must be above 0, not 0",
         ),
         (
             HEAD + '[export]\nformats = ["onxx"]\n',

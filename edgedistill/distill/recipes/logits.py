@@ -1,4 +1,4 @@
-"""Objectives of logits: pure functions, each a mean over the batch.
+"""Losses of logits: pure functions, each a mean over the batch.
 
 `student` and `teacher` are logits, float [B, C]. `labels` are float [B, C] in 0..1: a row holds the shares of its image's
 classes. It sums to 1, to less where a part of a mixed image has no label, and to 0 where none has.

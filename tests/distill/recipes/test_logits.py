@@ -1,4 +1,4 @@
-"""Objectives of logits against their definitions and invariants."""
+"""Losses of logits against their definitions and invariants."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Objectives by name, their settings, and recipes made of them."""
+"""Losses by name, their settings, and recipes made of them."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from torch import Tensor
 
 from edgedistill.base.errors import InputError
 from edgedistill.distill.batches import Batch
-from edgedistill.distill.recipes import objectives as room
+from edgedistill.distill.recipes import losses as room
 from edgedistill.distill.recipes.logits import cross_entropy, kl
-from edgedistill.distill.recipes.objectives import Objective, bound, objectives, recipe_of
+from edgedistill.distill.recipes.losses import Loss, bound, losses, recipe_of
 from edgedistill.documents.build_file import TrainConfig
 from edgedistill.documents.recipes import RECIPES, TermConfig
 
@@ -28,7 +28,7 @@ BATCH = Batch(torch.zeros(4, 3, 8, 8), LABELS, TEACHER)
 def half_distance(
     student: Tensor, teacher: Tensor, *, scale: Annotated[float, Field(gt=0, le=10)] = 0.5, squared: bool = False
 ) -> Tensor:
-    """Somebody else's objective."""
+    """Somebody else's loss."""
     distance = (student - teacher).abs()
     return scale * (distance**2 if squared else distance).mean()
 
@@ -36,14 +36,14 @@ def half_distance(
 @pytest.fixture
 def others(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """Sets what installed packages provide."""
-    objectives.cache_clear()
+    losses.cache_clear()
 
     def provide(**values: str) -> None:
         points = EntryPoints(EntryPoint(n, v, room.ENTRY_POINTS) for n, v in values.items())
         monkeypatch.setattr(room, "entry_points", lambda group: points)
 
     yield provide
-    objectives.cache_clear()
+    losses.cache_clear()
 
 
 def term(**keys: Any) -> TermConfig:
@@ -66,7 +66,7 @@ def test_kd_is_the_sum_of_its_terms() -> None:
 
 def test_terms_make_a_recipe_of_their_own() -> None:
     config = TrainConfig.model_validate(
-        {"terms": [{"objective": "kl", "weight": 2, "temperature": 4}, {"objective": "cross_entropy"}]}
+        {"terms": [{"loss": "kl", "weight": 2, "temperature": 4}, {"loss": "cross_entropy"}]}
     )
     expected = 2 * kl(STUDENT, TEACHER.float(), temperature=4.0) + cross_entropy(STUDENT, LABELS)
     torch.testing.assert_close(recipe_of(config).loss(STUDENT, BATCH), expected)
@@ -74,15 +74,15 @@ def test_terms_make_a_recipe_of_their_own() -> None:
 
 def test_all_that_is_wrong_is_told_at_once() -> None:
     terms = [
-        term(objective="kll"),
-        term(objective="kl", temperatur=2.0),
-        term(objective="kl", temperature=-1),
-        term(objective="jensen_shannon", temperature=2),
+        term(loss="kll"),
+        term(loss="kl", temperatur=2.0),
+        term(loss="kl", temperature=-1),
+        term(loss="jensen_shannon", temperature=2),
     ]
     with pytest.raises(InputError) as caught:
         bound(terms)
     told = list(map(str, caught.value.problems))
-    assert told[0].startswith("[[train.terms]] 1: unknown objective 'kll' (did you mean kl? use cross_entropy, kl, ")
+    assert told[0].startswith("[[train.terms]] 1: unknown loss 'kll' (did you mean kl? use cross_entropy, kl, ")
     assert "kl: temperatur: Extra inputs" in told[1] and "its settings: temperature" in told[1]
     assert "temperature: Input should be greater than 0" in told[2]
     assert "its settings: none" in told[3]
@@ -97,20 +97,20 @@ def test_without_the_teachers_outputs_a_term_that_needs_them_is_refused() -> Non
         recipe_of(TrainConfig(recipe="kd")).loss(STUDENT, batch)
 
 
-def test_an_installed_package_adds_an_objective(others: Any) -> None:
+def test_an_installed_package_adds_an_loss(others: Any) -> None:
     others(half_distance=f"{__name__}:half_distance")
-    recipe = bound([term(objective="half_distance", scale=2, squared=True)])
+    recipe = bound([term(loss="half_distance", scale=2, squared=True)])
     torch.testing.assert_close(
         recipe.loss(STUDENT, BATCH), half_distance(STUDENT, TEACHER.float(), scale=2, squared=True)
     )
     with pytest.raises(InputError, match="squared: Input should be a valid boolean"):
-        bound([term(objective="half_distance", squared="often")])
+        bound([term(loss="half_distance", squared="often")])
 
 
 @pytest.mark.parametrize(
     ("name", "value", "told"),
     [
-        ("kl", "torch:nn", "provides the objective kl, which there is"),
+        ("kl", "torch:nn", "provides the loss kl, which there is"),
         ("absent", "no_such_module:f", "absent of an installed package cannot be used: No module named"),
         ("odd", "builtins:len", r"cannot be used: odd takes \(obj\), not \(student"),
     ],
@@ -118,7 +118,7 @@ def test_an_installed_package_adds_an_objective(others: Any) -> None:
 def test_what_an_installed_package_gets_wrong_names_it(others: Any, name: str, value: str, told: str) -> None:
     others(**{name: value})
     with pytest.raises(InputError, match=told):
-        objectives()
+        losses()
 
 
 def no_default(student: Tensor, *, scale: float) -> Tensor:
@@ -132,4 +132,4 @@ def anything(student: Tensor, **settings: float) -> Tensor:
 @pytest.mark.parametrize("function", [no_default, anything])
 def test_settings_are_keywords_with_defaults(function: Any) -> None:
     with pytest.raises(TypeError, match="settings are keywords with a default each"):
-        Objective.of("odd", function)
+        Loss.of("odd", function)

@@ -1,6 +1,6 @@
-"""Objectives by name, and recipes made of them: what a batch is trained with.
+"""Losses by name, and recipes made of them: what a batch is trained with.
 
-An objective is a function of tensors: `student` first, then those of `teacher` and `labels` that it needs, then its settings
+A loss is a function of tensors: `student` first, then those of `teacher` and `labels` that it needs, then its settings
 as keywords with defaults and ranges. What it needs and may be set to is read off its signature.
 """
 
@@ -24,7 +24,7 @@ from edgedistill.documents.build_file import TrainConfig
 from edgedistill.documents.problems import first_fault
 from edgedistill.documents.recipes import TermConfig
 
-ENTRY_POINTS = "edgedistill.objectives"
+ENTRY_POINTS = "edgedistill.losses"
 _OWN = (
     logits.cross_entropy,
     logits.kl,
@@ -38,7 +38,7 @@ INPUTS = ("teacher", "labels")
 
 
 @dataclass(frozen=True)
-class Objective:
+class Loss:
     """A function, which of INPUTS it takes, and the type of its settings."""
 
     name: str
@@ -47,8 +47,8 @@ class Objective:
     settings: type[BaseModel]
 
     @classmethod
-    def of(cls, name: str, function: Callable[..., Tensor]) -> Objective:
-        """Raises TypeError where the signature is not an objective's."""
+    def of(cls, name: str, function: Callable[..., Tensor]) -> Loss:
+        """Raises TypeError where the signature is not a loss's."""
         parameters = list(inspect.signature(function).parameters.values())
         places = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
         keywords = [p for p in parameters if p.kind is p.KEYWORD_ONLY]
@@ -64,20 +64,20 @@ class Objective:
 
 @dataclass(frozen=True)
 class Term:
-    """An objective with its settings, at `weight`."""
+    """A loss with its settings, at `weight`."""
 
-    objective: Objective
+    loss: Loss
     weight: float
     settings: Mapping[str, Any]
 
-    def loss(self, student: Tensor, batch: Batch) -> Tensor:
-        """`weight` times the objective of a batch. `student` is float32 [B, C]. Raises ValueError for a batch that lacks the
+    def of(self, student: Tensor, batch: Batch) -> Tensor:
+        """`weight` times the loss of a batch. `student` is float32 [B, C]. Raises ValueError for a batch that lacks the
         teacher's outputs where they are needed."""
         inputs = {"teacher": None if batch.teacher is None else batch.teacher.float(), "labels": batch.labels}
-        given = [inputs[name] for name in self.objective.inputs]
+        given = [inputs[name] for name in self.loss.inputs]
         if any(tensor is None for tensor in given):
-            raise ValueError(f"{self.objective.name} was given a batch without the teacher's outputs")
-        return self.weight * self.objective.function(student, *given, **self.settings)
+            raise ValueError(f"{self.loss.name} was given a batch without the teacher's outputs")
+        return self.weight * self.loss.function(student, *given, **self.settings)
 
 
 @dataclass(frozen=True)
@@ -89,30 +89,30 @@ class Recipe:
     @property
     def needs_teacher(self) -> bool:
         """Whether batches have to carry the teacher's outputs."""
-        return any("teacher" in term.objective.inputs for term in self.terms)
+        return any("teacher" in term.loss.inputs for term in self.terms)
 
     def loss(self, student: Tensor, batch: Batch) -> Tensor:
         """The loss of a batch, a scalar. `student` is float32 [B, C]."""
-        total = self.terms[0].loss(student, batch)
+        total = self.terms[0].of(student, batch)
         for term in self.terms[1:]:
-            total = total + term.loss(student, batch)
+            total = total + term.of(student, batch)
         return total
 
 
 @cache
-def objectives() -> dict[str, Objective]:
+def losses() -> dict[str, Loss]:
     """Those that come with edgedistill, and those of installed packages: functions by the entry point group
-    `edgedistill.objectives`. One that cannot be loaded raises InputError."""
-    found = {function.__name__: Objective.of(function.__name__, function) for function in _OWN}
+    `edgedistill.losses`. One that cannot be loaded raises InputError."""
+    found = {function.__name__: Loss.of(function.__name__, function) for function in _OWN}
     for point in entry_points(group=ENTRY_POINTS):
         package = point.dist.name if point.dist else "an installed package"
         if point.name in found:
-            raise InputError(f"{package} provides the objective {point.name}, which there is", fix=f"remove {package}")
+            raise InputError(f"{package} provides the loss {point.name}, which there is", fix=f"remove {package}")
         try:
-            found[point.name] = Objective.of(point.name, point.load())
+            found[point.name] = Loss.of(point.name, point.load())
         except Exception as error:  # another package may raise anything
             raise InputError(
-                f"the objective {point.name} of {package} cannot be used: {first_line(error)}",
+                f"the loss {point.name} of {package} cannot be used: {first_line(error)}",
                 fix=f"repair or remove {package}",
             ) from error
     return found
@@ -121,6 +121,11 @@ def objectives() -> dict[str, Objective]:
 def recipe_of(config: TrainConfig) -> Recipe:
     """The recipe of `[train]`. Raises InputError with every term that is wrong."""
     return bound(config.composition)
+
+
+def code_of(config: TrainConfig) -> tuple[str, ...]:
+    """The modules that the losses of `[train]` come from, for keys. Raises InputError as `recipe_of` does."""
+    return tuple(sorted({term.loss.function.__module__ for term in recipe_of(config).terms}))
 
 
 def bound(terms: Sequence[TermConfig]) -> Recipe:
@@ -133,15 +138,15 @@ def bound(terms: Sequence[TermConfig]) -> Recipe:
 
 
 def _bound(where: str, term: TermConfig) -> Term | Problem:
-    known = objectives()
-    if term.objective not in known:
-        near = difflib.get_close_matches(term.objective, known, 1)
+    known = losses()
+    if term.loss not in known:
+        near = difflib.get_close_matches(term.loss, known, 1)
         fix = f"did you mean {near[0]}? " if near else ""
-        return Problem(where, f"unknown objective {term.objective!r}", f"{fix}use {', '.join(known)}")
-    objective = known[term.objective]
+        return Problem(where, f"unknown loss {term.loss!r}", f"{fix}use {', '.join(known)}")
+    loss = known[term.loss]
     try:
-        settings = objective.settings.model_validate(term.settings)
+        settings = loss.settings.model_validate(term.settings)
     except ValidationError as error:
-        names = ", ".join(objective.settings.model_fields) or "none"
-        return Problem(where, f"{objective.name}: {first_fault(error)}", f"its settings: {names}")
-    return Term(objective, term.weight, settings.model_dump())
+        names = ", ".join(loss.settings.model_fields) or "none"
+        return Problem(where, f"{loss.name}: {first_fault(error)}", f"its settings: {names}")
+    return Term(loss, term.weight, settings.model_dump())
