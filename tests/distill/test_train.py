@@ -23,6 +23,7 @@ from edgedistill.distill.teachers.view_store import ViewStore
 from edgedistill.distill.train import Lessons, load_student, read_trained, train_student
 from edgedistill.documents.artifacts import TrainedStudent
 from edgedistill.documents.build_file import AugmentationConfig, TrainConfig
+from edgedistill.documents.recipes import TermConfig
 from edgedistill.documents.specs import Contract, StudentSpec
 
 AUGMENTATION = AugmentationConfig(views=2, scale=(0.8, 1.0), magnitude=0.2, mix=0.3)
@@ -167,6 +168,14 @@ def test_labels_only_need_no_store_and_learn(run: Run, config: TrainConfig, tmp_
     without = run(tmp_path / "b", 2, 2, config=labels, view_store=None)
     assert_same_weights(with_store, without)
     assert without.accuracy_validation > 0.3
+
+
+def test_a_composed_recipe_trains_otherwise(run: Run, config: TrainConfig, tmp_path: Path) -> None:
+    terms = (TermConfig(loss="correlation"), TermConfig(loss="cross_entropy", weight=0.5))
+    composed = run(tmp_path / "a", 2, 2, config=config.model_copy(update={"terms": terms}))
+    plain = run(tmp_path / "b", 2, 2)
+    assert composed.accuracy_validation > 0.3
+    assert composed.weights.read_bytes() != plain.weights.read_bytes()
 
 
 def test_distilling_without_a_store_is_refused(run: Run, tmp_path: Path) -> None:
