@@ -25,7 +25,7 @@ from edgedistill.documents.build_file import load_config
 from edgedistill.documents.results import BuildResult
 from edgedistill.documents.specs import StudentSpec
 from edgedistill.documents.targets import load_target
-from edgedistill.pipeline.prepare import open_bench, open_views
+from edgedistill.pipeline.prepare import open_bench, open_store
 from edgedistill.pipeline.train import train
 from edgedistill.pipeline.workers import InProcess
 
@@ -67,7 +67,7 @@ def main() -> None:
     spec = arguments.student or chosen_student(arguments.out)
     base = arguments.build.parent.absolute()
     bench = open_bench(config, load_target("host"), Store(listener=listen), base=base, require_measured=False)
-    views = open_views(bench, InProcess(bench))
+    views = open_store(bench, InProcess(bench))
     contract = bench.contract(spec.resolution)
     epochs = config.search.rungs[-1]
     rows = []

@@ -16,9 +16,9 @@ from torch.utils.data import Dataset as TorchDataset
 
 from edgedistill.base.errors import EdgedistillError, InputError
 from edgedistill.data.datasets import Dataset
+from edgedistill.data.sources import Indices
 from edgedistill.data.views import Views, draw_views, mixed_labels, render_batch
 from edgedistill.distill.hardware import Hardware
-from edgedistill.distill.teachers.view_store import ViewStore
 from edgedistill.documents.build_file import AugmentationConfig
 from edgedistill.documents.specs import Contract
 
@@ -37,35 +37,27 @@ class Batch(NamedTuple):
 
 
 class ViewSource(Protocol):
-    """Where an epoch's views come from."""
+    """Where an epoch's views come from, and what a teacher said of them."""
 
-    def at(self, epoch: int) -> tuple[Views, NDArray[np.float16] | None]:
-        """Views VIEW_DTYPE [n_train] of that epoch and the teacher's logits float16 [n_train, classes] on them."""
+    def views(self, epoch: int) -> Views:
+        """Of every training image, VIEW_DTYPE [n]."""
 
-
-@dataclass(frozen=True)
-class StoredViews:
-    """The store's views in turn, with the teacher's logits."""
-
-    store: ViewStore
-
-    def at(self, epoch: int) -> tuple[Views, NDArray[np.float16] | None]:
-        view = epoch % self.store.view_count
-        return self.store.views(view), self.store.logits(view)
+    def teacher(self, epoch: int, positions: Indices) -> NDArray[np.float16] | None:
+        """Logits [len(positions), classes] of the images at those positions of the split; None without a teacher."""
 
 
 @dataclass(frozen=True)
 class DrawnViews:
-    """Views without a teacher. With `repeated` the same `augmentation.views` views that a store holds come in turn, so
-    that labels alone are compared with distillation on equal images; else every epoch draws its own."""
+    """New views of `count` images in each epoch, and no teacher."""
 
     count: int
     augmentation: AugmentationConfig
-    repeated: bool
 
-    def at(self, epoch: int) -> tuple[Views, NDArray[np.float16] | None]:
-        index = epoch % self.augmentation.views if self.repeated else epoch
-        return draw_views(self.count, self.augmentation, index), None
+    def views(self, epoch: int) -> Views:
+        return draw_views(self.count, self.augmentation, epoch)
+
+    def teacher(self, epoch: int, positions: Indices) -> NDArray[np.float16] | None:
+        return None
 
 
 class ViewBatches(TorchDataset[Batch | EdgedistillError]):
@@ -111,22 +103,22 @@ class ViewBatches(TorchDataset[Batch | EdgedistillError]):
         epoch, batch = divmod(step, self.steps_per_epoch)
         order = _permutation(len(self.indices), self.seed, epoch)
         positions = order[batch * self.batch_size : (batch + 1) * self.batch_size]
-        views, logits = self._epoch(epoch)
+        views, logits = self._views(epoch), self.source.teacher(epoch, positions)
         images = render_batch(self.dataset.images, self.indices, views, positions, self.contract)
         labels = mixed_labels(self.labels, len(self.dataset.classes), views, positions)
         return Batch(
             torch.from_numpy(images),
             torch.from_numpy(labels),
-            None if logits is None else torch.from_numpy(logits[positions]),
+            None if logits is None else torch.from_numpy(logits),
         )
 
-    def _epoch(self, epoch: int) -> tuple[Views, NDArray[np.float16] | None]:
+    def _views(self, epoch: int) -> Views:
         if getattr(self, "_opened", (None,))[0] != epoch:
-            self._opened = (epoch, self.source.at(epoch))
+            self._opened = (epoch, self.source.views(epoch))
         return self._opened[1]
 
     def __getstate__(self) -> dict[str, object]:
-        """Without the open memory maps: a worker process opens its own."""
+        """Without the open memory map: a worker process opens its own."""
         return {name: value for name, value in self.__dict__.items() if name != "_opened"}
 
     def loader(self, steps: range, hardware: Hardware) -> Iterator[Batch]:

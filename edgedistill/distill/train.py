@@ -11,15 +11,15 @@ from torch import nn
 
 from edgedistill.base.store import write_atomic
 from edgedistill.data.datasets import Dataset
-from edgedistill.distill.batches import DrawnViews, StoredViews, ViewBatches, ViewSource
+from edgedistill.distill.batches import ViewBatches
 from edgedistill.distill.evaluate import split_accuracy
 from edgedistill.distill.hardware import choose_hardware
 from edgedistill.distill.loop import Schedule, Stretch, train
 from edgedistill.distill.recipes.losses import recipe_of
 from edgedistill.distill.start import StartWeights, load_start
-from edgedistill.distill.teachers.view_store import ViewStore
+from edgedistill.distill.stored.split_store import SplitStore
 from edgedistill.documents.artifacts import TrainedStudent
-from edgedistill.documents.build_file import AugmentationConfig, TrainConfig
+from edgedistill.documents.build_file import TrainConfig
 from edgedistill.documents.specs import Contract, StudentSpec
 from edgedistill.networks.build import build_student
 
@@ -29,21 +29,20 @@ RECORD = "student.json"
 
 @dataclass(frozen=True, eq=False)
 class Lessons:
-    """What students learn from: the training split of `dataset` in augmented views, of which `views` holds the teacher's
-    answers (None: labels alone), by the recipe and the settings of `config`."""
+    """What students learn: the training split of `dataset` in the `stored` views, by the recipe and the settings of
+    `config`."""
 
     dataset: Dataset
-    augmentation: AugmentationConfig
     config: TrainConfig
-    views: ViewStore | None = None
+    stored: SplitStore
 
-    def source(self) -> ViewSource:
-        """Where views come from. Raises ValueError for a recipe that needs a view store and has none."""
-        if not recipe_of(self.config).needs_teacher:
-            return DrawnViews(len(self.dataset.splits.train), self.augmentation, repeated=True)
-        if self.views is None:
-            raise ValueError("the recipe needs a view store")
-        return StoredViews(self.views)
+    def batches(self, contract: Contract) -> ViewBatches:
+        """At the resolution of `contract`. Raises ValueError for a recipe that needs a teacher where none was asked."""
+        if recipe_of(self.config).needs_teacher and self.stored.logits is None:
+            raise ValueError("the recipe needs a teacher's logits")
+        return ViewBatches(
+            self.dataset, contract, self.stored, batch_size=self.config.batch_size, seed=self.config.seed
+        )
 
 
 def train_student(
@@ -57,8 +56,7 @@ def train_student(
     """Train a student over a stretch of a schedule of `total_epochs`: up to an epoch above 0 and no later than that.
 
     Its `previous` is the folder of an earlier rung of the same run; without one it begins from `start`, else from random
-    weights. Rungs end with the weights of one uninterrupted run. Epoch e sees stored view e modulo the number of views;
-    a recipe without the teacher needs no store and sees the very same views.
+    weights. Rungs end with the weights of one uninterrupted run. Epoch e sees stored view e modulo the number of views.
 
     Writes into the stretch's folder the averaged weights (student.safetensors), the state for the next rung (state.pt) and,
     last, the result (student.json, with a path relative to `folder`: a stage's folder is renamed when it is whole). Raises
@@ -71,7 +69,7 @@ def train_student(
     if (folder / RECORD).is_file():
         return read_trained(folder)
     hardware = choose_hardware(config, dataset.images)
-    batches = ViewBatches(dataset, contract, lessons.source(), batch_size=config.batch_size, seed=config.seed)
+    batches = lessons.batches(contract)
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(config.seed)
         module = build_student(spec, contract)

@@ -17,7 +17,6 @@ from torch import nn
 from torch.fx import GraphModule
 
 from edgedistill.base.progress import Listener, silent
-from edgedistill.distill.batches import ViewBatches
 from edgedistill.distill.hardware import choose_hardware
 from edgedistill.distill.loop import STATE, Stretch, train
 from edgedistill.distill.recipes.losses import recipe_of
@@ -51,15 +50,15 @@ def tune(
     `rounding.weights.with_weights` reads. Raises UnsupportedError where the module cannot be traced, TrialFailure where
     training diverges.
     """
-    graph, config, dataset = to_graph(module, contract), lessons.config, lessons.dataset
+    graph, config = to_graph(module, contract), lessons.config
     if not (folder / WEIGHTS).is_file():
         schedule = schedule_of(config, scheme.qat_epochs)
         outcome = train(
             _trainable(graph, calibration, scheme),
-            ViewBatches(dataset, contract, lessons.source(), batch_size=config.batch_size, seed=config.seed),
+            lessons.batches(contract),
             recipe_of(config),
             replace(schedule, learning_rate=schedule.learning_rate * RATE_SHARE, warmup_epochs=0.0),
-            choose_hardware(config, dataset.images),
+            choose_hardware(config, lessons.dataset.images),
             Stretch(scheme.qat_epochs, folder, listener=listener, stage="tune"),
         )
         trained = outcome.module.state_dict()

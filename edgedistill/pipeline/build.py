@@ -28,7 +28,7 @@ from edgedistill.pipeline.inputs import require_place
 from edgedistill.pipeline.jobs import Job, Order, check_devices
 
 if TYPE_CHECKING:
-    from edgedistill.distill.teachers.view_store import ViewStore
+    from edgedistill.distill.stored.split_store import SplitStore
     from edgedistill.pipeline.bench import Workbench
     from edgedistill.pipeline.describe import Finding
     from edgedistill.pipeline.prepare import PreparedTeacher
@@ -69,11 +69,11 @@ class Means:
 def build(job: Job, means: Means, listener: Listener) -> list[BuildResult]:
     """Search and ship; a result for each order. With nothing changed since the last build in its folders, those."""
 
-    def ship(order: Order, finding: Finding, teacher: PreparedTeacher, views: ViewStore) -> BuildResult:
+    def ship(order: Order, finding: Finding, teacher: PreparedTeacher, stored: SplitStore) -> BuildResult:
         from edgedistill.outputs.report.html import write_report
         from edgedistill.pipeline.finish import finish
 
-        result = finish(finding, teacher, views, order.out, keep_teacher=order.how.keep_teacher)
+        result = finish(finding, teacher, stored, order.out, keep_teacher=order.how.keep_teacher)
         write_report(order.out)
         return result
 
@@ -83,7 +83,7 @@ def build(job: Job, means: Means, listener: Listener) -> list[BuildResult]:
 def search(job: Job, means: Means, listener: Listener) -> list[SearchResult]:
     """Search, and leave what was found in each order's folder; a build there ships it without searching again."""
 
-    def leave(order: Order, finding: Finding, teacher: PreparedTeacher, views: ViewStore) -> SearchResult:
+    def leave(order: Order, finding: Finding, teacher: PreparedTeacher, stored: SplitStore) -> SearchResult:
         from edgedistill.pipeline.describe import describe
 
         result = SearchResult(**dict(describe(finding)))
@@ -99,7 +99,7 @@ def _done(
     listener: Listener,
     what: str,
     known_of: Callable[[Order, str], F | None],
-    end: Callable[[Order, Finding, PreparedTeacher, ViewStore], F],
+    end: Callable[[Order, Finding, PreparedTeacher, SplitStore], F],
 ) -> list[F]:
     """A search, of which `end` leaves a result in each order's folder. With nothing changed since the last one, the results
     that `known_of` finds there."""
@@ -120,7 +120,7 @@ def _done(
         for order, bench, teacher, earlier in parts:
             goals, asked = prepared.search.goals, order.invocation
             finding = Finding(bench, bench.target.name, goals, outcomes, key, began, earlier, asked)
-            results.append(end(order, finding, teacher, prepared.views))
+            results.append(end(order, finding, teacher, prepared.stored))
             (order.out / OCCASION).unlink(missing_ok=True)
         return results
 
@@ -131,7 +131,7 @@ class _Prepared:
 
     benches: tuple[Workbench, ...]
     teachers: tuple[PreparedTeacher, ...]
-    views: ViewStore
+    stored: SplitStore
     search: Search
 
 
@@ -142,7 +142,7 @@ def _prepare(job: Job, means: Means, key: str, listener: Listener) -> _Prepared:
             beside_teacher,
             open_benches,
             open_space,
-            open_views,
+            open_store,
             plausible_multiply_adds,
             prepare_teacher,
             prior_of,
@@ -173,10 +173,10 @@ def _prepare(job: Job, means: Means, key: str, listener: Listener) -> _Prepared:
     executor: Executor = InProcess(first) if means.jobs == 1 else Processes(means.jobs, store.listener)
     if means.executor is ExecutorKind.RAY:
         executor = OnRay(store.listener)
-    views = open_views(first, executor)
+    stored = open_store(first, executor)
     targets = [
         OnTarget(
-            Laboratory(bench, views, executor),
+            Laboratory(bench, stored, executor),
             goal,
             plausible_multiply_adds(teacher, goal.budget),
             prior_of(bench.target),
@@ -187,9 +187,9 @@ def _prepare(job: Job, means: Means, key: str, listener: Listener) -> _Prepared:
     turn = store.root / "study" / f"{key}.turn"
     name = f"{key} {occasion}".rstrip()
     study = Study(means.storage or job.home / JOURNAL, name, [candidate.spec for candidate in candidates], turn)
-    known = study.known(lambda: known_before(benches, views, candidates, goals))
+    known = study.known(lambda: known_before(benches, stored, candidates, goals))
     return _Prepared(
-        benches, teachers, views, Search(targets, settings_of(first.config.search), candidates, study, known)
+        benches, teachers, stored, Search(targets, settings_of(first.config.search), candidates, study, known)
     )
 
 

@@ -13,7 +13,7 @@ from edgedistill.base.intervals import wilson_interval
 from edgedistill.base.store import copy_atomic, write_atomic
 from edgedistill.data.datasets import Dataset
 from edgedistill.devices.stats import percentile_ms
-from edgedistill.distill.teachers.view_store import ViewStore
+from edgedistill.distill.stored.split_store import SplitStore
 from edgedistill.documents.artifacts import Verified
 from edgedistill.documents.results import (
     BuildResult,
@@ -45,7 +45,7 @@ PROFILES = "profiles"
 
 
 def finish(
-    finding: Finding, teacher: PreparedTeacher, views: ViewStore, out: Path, *, keep_teacher: bool = True
+    finding: Finding, teacher: PreparedTeacher, stored: SplitStore, out: Path, *, keep_teacher: bool = True
 ) -> BuildResult:
     """Write the package, the profiles, pictures of mistakes, the teacher's files unless they are not to be kept, and
     build.json into `out`, and return the result."""
@@ -54,7 +54,7 @@ def finish(
     source: Source | None = None
     if outcome.winner is not None:
         source = source_of(bench, outcome.winner.trained)
-        files = make_files(bench, source, finding.goal, outcome.winner, views)
+        files = make_files(bench, source, finding.goal, outcome.winner, stored)
     answers = [_answers(bench, source, made) for made in files.made] if source else []
     artifacts = tuple(_shipped(bench, made, found) for made, found in zip(files.made, answers, strict=True))
     result = BuildResult(

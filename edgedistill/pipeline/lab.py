@@ -10,7 +10,7 @@ from edgedistill.base.progress import Note
 from edgedistill.devices.latency.operators import multiplying_share
 from edgedistill.devices.latency.profiles import find_profile
 from edgedistill.devices.proof import aim
-from edgedistill.distill.teachers.view_store import ViewStore
+from edgedistill.distill.stored.split_store import SplitStore
 from edgedistill.documents.artifacts import SchemeResult, TrainedStudent
 from edgedistill.documents.build_file import SearchConfig
 from edgedistill.documents.measurements import MeasuredLatency, Proof
@@ -54,7 +54,7 @@ def settings_of(config: SearchConfig) -> Settings:
 
 
 def known_before(
-    benches: Sequence[Workbench], views: ViewStore, candidates: Sequence[Candidate], goals: Sequence[Goal]
+    benches: Sequence[Workbench], stored: SplitStore, candidates: Sequence[Candidate], goals: Sequence[Goal]
 ) -> Known:
     """What a search may begin with: calibrations of these very devices, and, where the build file wants a warm start,
     students that the cache has from earlier searches."""
@@ -62,7 +62,7 @@ def known_before(
     curves = [
         KnownCurve(spec=candidate.spec, accuracy={one.epochs: one.accuracy_validation for one in found})
         for candidate in (candidates if first.config.search.warm_start else ())
-        if (found := trained_before(first, candidate.spec, views))
+        if (found := trained_before(first, candidate.spec, stored))
     ]
     calibrated = [_calibrated(bench, goal) for bench, goal in zip(benches, goals, strict=True)]
     sources = [source for _, sources in calibrated for source in sources]
@@ -108,7 +108,7 @@ class Laboratory:
     """See `selection.lab.Lab`."""
 
     bench: Workbench
-    views: ViewStore
+    stored: SplitStore
     executor: Executor
 
     @property
@@ -149,7 +149,7 @@ class Laboratory:
                     target=bench.target,
                     base=bench.base,
                     root=bench.store.root,
-                    views=self.views.folder,
+                    stored=self.stored,
                     spec=one.spec,
                     rung=one.rung,
                     previous=one.previous,
@@ -160,7 +160,7 @@ class Laboratory:
 
     def realise(self, trained: TrainedStudent, *, last: bool) -> tuple[SchemeResult, ...]:
         # Training under rounding takes as long as a rung: a candidate has to have come to the last one for it.
-        return realise(self.bench, source_of(self.bench, trained), Tuning(self.bench, self.views) if last else None)
+        return realise(self.bench, source_of(self.bench, trained), Tuning(self.bench, self.stored) if last else None)
 
     def prove(self, trained: TrainedStudent, result: SchemeResult, budget: Budget) -> Proof:
         return prove(self.bench, result.artifact, source_of(self.bench, trained), budget)

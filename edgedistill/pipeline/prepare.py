@@ -18,8 +18,10 @@ from edgedistill.data.datasets import load_dataset
 from edgedistill.data.preprocessing import channel_statistics
 from edgedistill.devices.latency.model import prior_from_published
 from edgedistill.distill.recipes.losses import recipe_of
+from edgedistill.distill.stored.split_store import SplitStore
+from edgedistill.distill.stored.views import stored_views
+from edgedistill.distill.teachers.making import STAGE
 from edgedistill.distill.teachers.teacher import Teacher
-from edgedistill.distill.teachers.view_store import STAGE, ViewStore
 from edgedistill.documents.artifacts import CompiledArtifact, Verified
 from edgedistill.documents.build_file import BuildConfig
 from edgedistill.documents.measurements import Latency, MeasuredLatency, Profile, UnknownLatency
@@ -167,17 +169,22 @@ def prior_of(target: Target) -> dict[Precision, Expectation]:
     return {precision: Expectation(model) for precision, model in prior_from_published(target).items()}
 
 
-def open_views(bench: Workbench, executor: Executor) -> ViewStore:
-    """The view store of the build's teacher, data and augmentation: found, or labelled by `executor`."""
-    labelling = open_labelling(bench)
+def open_store(bench: Workbench, executor: Executor) -> SplitStore:
+    """What the build's students learn from: the views of its data and augmentation, and, where the recipe asks the teacher,
+    its logits on them: found, or labelled by `executor`."""
+    views = stored_views(bench.store, bench.dataset, bench.config.augmentation)
+    if not recipe_of(bench.config.train).needs_teacher:
+        return SplitStore(views)
+    labelling = open_labelling(bench, views)
     tasks = [
         LabelTask(
             config=bench.config,
             target=bench.target,
             base=bench.base,
             root=bench.store.root,
+            views=views,
             view=view,
-            store_key=labelling.key,
+            logits_key=labelling.key,
         )
         for view in labelling.views
     ]
@@ -194,7 +201,7 @@ def open_views(bench: Workbench, executor: Executor) -> ViewStore:
                 done += labelling.labeller.images
                 bench.store.listener(StageAdvanced(STAGE, done, labelling.total))
 
-    return labelling.build(ahead)
+    return SplitStore(views, labelling.build(ahead))
 
 
 def open_space(*benches: Bench) -> tuple[Candidate, ...]:

@@ -13,14 +13,14 @@ from edgedistill.base.store import MANIFEST, stage_key, write_atomic
 from edgedistill.base.versions import TRAINING_TOOLS
 from edgedistill.devices.turns import training
 from edgedistill.distill.fit_teacher import fit_teacher, load_fitted
+from edgedistill.distill.stored.views import StoredViews
 from edgedistill.distill.teachers.identity import teacher_identity
 from edgedistill.distill.teachers.labelling import Labeller
 from edgedistill.distill.teachers.load import load_teacher
+from edgedistill.distill.teachers.making import Labelling
 from edgedistill.distill.teachers.teacher import Teacher
-from edgedistill.distill.teachers.view_store import Labelling
 from edgedistill.pipeline import code
 from edgedistill.pipeline.bench import Workbench
-from edgedistill.pipeline.train import lessons_of
 
 STAGE = "teacher"
 RECORD = "fit.json"
@@ -35,10 +35,9 @@ def open_teacher(bench: Workbench) -> Teacher:
     return bench.teacher
 
 
-def open_labelling(bench: Workbench) -> Labelling:
-    """The making of the build's view store: no view is labelled while something is measured on this machine."""
-    config = bench.config
-    labeller = Labeller(open_teacher(bench), bench.dataset, config.augmentation, device=config.train.device)
+def open_labelling(bench: Workbench, views: StoredViews) -> Labelling:
+    """The making of the teacher's logits on `views`: nothing is labelled while something is measured on this machine."""
+    labeller = Labeller(open_teacher(bench), bench.dataset, views, device=bench.config.train.device)
     listener = bench.store.listener
     return Labelling(bench.store, labeller, listener, partial(training, listener))
 
@@ -62,7 +61,9 @@ def _fitted(bench: Workbench, teacher: Teacher) -> Teacher:
 
     def make(folder: Path) -> None:
         with training(bench.store.listener):
-            fit_teacher(teacher, fit, lessons_of(bench, None), folder, bench.store.listener)
+            fit_teacher(
+                teacher, fit, bench.dataset, bench.config.augmentation, bench.config.train, folder, bench.store.listener
+            )
         write_atomic(folder / RECORD, json.dumps({"asked": _asked(bench)}))
 
     folder = bench.store.stage(STAGE, _key(bench, teacher.key), make, subject=teacher.name, resumable=True)

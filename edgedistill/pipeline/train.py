@@ -14,7 +14,7 @@ from edgedistill.devices.turns import training
 from edgedistill.distill.loop import Stretch
 from edgedistill.distill.recipes.losses import code_of as code_of_losses
 from edgedistill.distill.start import start_of
-from edgedistill.distill.teachers.view_store import ViewStore
+from edgedistill.distill.stored.split_store import SplitStore
 from edgedistill.distill.train import Lessons, load_student, read_trained, train_student
 from edgedistill.distill.under_rounding import WEIGHTS as TUNED
 from edgedistill.distill.under_rounding import tune
@@ -39,7 +39,7 @@ def _identity(spec: StudentSpec) -> dict[str, Any]:
 def train(
     bench: Workbench,
     spec: StudentSpec,
-    views: ViewStore,
+    stored: SplitStore,
     *,
     epochs: int,
     total_epochs: int,
@@ -49,31 +49,31 @@ def train(
     """The student after `epochs` of its schedule, going on from `previous`, an earlier rung of the same run. Raises
     TrialFailure where training fails, BusyError where another process is at it and `wait` is off."""
     contract = bench.contract(spec.resolution)
-    key = _training_key(bench, spec, views, epochs, total_epochs, previous)
+    key = _training_key(bench, spec, stored, epochs, total_epochs, previous)
 
     def make(folder: Path) -> None:
         stretch = Stretch(epochs, folder, previous.weights.parent if previous else None, bench.store.listener)
         start = start_of(bench.space, spec.family)
         with training(bench.store.listener):
-            train_student(spec, contract, lessons_of(bench, views), stretch, total_epochs, start)
+            train_student(spec, contract, lessons_of(bench, stored), stretch, total_epochs, start)
 
     subject = f"{spec.label} to epoch {epochs}"
     folder = bench.store.stage("train", key, make, subject=subject, resumable=True, wait=wait)
     return read_trained(folder)
 
 
-def lessons_of(bench: Workbench, views: ViewStore | None) -> Lessons:
+def lessons_of(bench: Workbench, stored: SplitStore) -> Lessons:
     """What a build's students learn from."""
-    return Lessons(bench.dataset, bench.config.augmentation, bench.config.train, views)
+    return Lessons(bench.dataset, bench.config.train, stored)
 
 
-def trained_before(bench: Workbench, spec: StudentSpec, views: ViewStore) -> tuple[TrainedStudent, ...]:
+def trained_before(bench: Workbench, spec: StudentSpec, stored: SplitStore) -> tuple[TrainedStudent, ...]:
     """What the cache has of a student: its rungs in order, as far as an earlier search with this teacher, data and recipe
     took them."""
     found: list[TrainedStudent] = []
     rungs = bench.config.search.rungs
     for epochs in rungs:
-        key = _training_key(bench, spec, views, epochs, rungs[-1], found[-1] if found else None)
+        key = _training_key(bench, spec, stored, epochs, rungs[-1], found[-1] if found else None)
         if (folder := bench.store.find("train", key)) is None:
             break
         found.append(read_trained(folder))
@@ -83,7 +83,7 @@ def trained_before(bench: Workbench, spec: StudentSpec, views: ViewStore) -> tup
 def _training_key(
     bench: Workbench,
     spec: StudentSpec,
-    views: ViewStore,
+    stored: SplitStore,
     epochs: int,
     total_epochs: int,
     previous: TrainedStudent | None,
@@ -95,7 +95,7 @@ def _training_key(
             "start": start.identity if start else None,
             "contract": bench.contract(spec.resolution).model_dump(mode="json"),
             "data": bench.data_key,
-            "views": views.folder.name,
+            "views": stored.key,
             "recipe": bench.config.train.model_dump(mode="json", exclude={"checkpoint_seconds", "workers"}),
             "epochs": epochs,
             "total_epochs": total_epochs,
@@ -125,12 +125,12 @@ class Tuning:
     """Trains a student under rounding, its views as they are stored: the ladder's last resort."""
 
     bench: Workbench
-    views: ViewStore
+    stored: SplitStore
 
     @property
     def key(self) -> str:
         """What identifies the views."""
-        return self.views.folder.name
+        return self.stored.key
 
     def of(self, source: Source, scheme: QuantScheme) -> Source:
         """What training `source` under the rounding of `scheme` made of it. Raises TrialFailure where that diverges."""
@@ -151,7 +151,7 @@ class Tuning:
         def make(folder: Path) -> None:
             images = bench.calibration.pixels(source.contract)
             with training(store.listener):
-                lessons = lessons_of(bench, self.views)
+                lessons = lessons_of(bench, self.stored)
                 tune(source.load(), source.contract, images, scheme, lessons, folder, store.listener)
 
         folder = store.stage("tune", key, make, subject=f"{source.label} {scheme.details}", resumable=True)

@@ -38,7 +38,9 @@ from edgedistill.base.progress import Event, Listener, Note, StageFinished
 from edgedistill.base.store import BusyError, Store, digest
 from edgedistill.data.datasets import load_dataset
 from edgedistill.data.preprocessing import channel_statistics
-from edgedistill.distill.teachers.view_store import VIEW_STAGE, ViewStore
+from edgedistill.distill.stored.split_store import SplitStore
+from edgedistill.distill.stored.views import StoredViews
+from edgedistill.distill.teachers.making import PART_STAGE
 from edgedistill.documents.artifacts import TrainedStudent
 from edgedistill.documents.build_file import BuildConfig
 from edgedistill.documents.specs import StudentSpec, Target
@@ -88,9 +90,9 @@ Result: TypeAlias = Made | TrialFailure | None
 
 @dataclass(frozen=True, kw_only=True)
 class TrainTask(Task[TrainedStudent]):
-    """One training: `spec` up to the end of rung `rung`, from `previous`, on the view store in folder `views`."""
+    """One training: `spec` up to the end of rung `rung`, from `previous`, on `stored` views."""
 
-    views: Path
+    stored: SplitStore
     spec: StudentSpec
     rung: int
     previous: TrainedStudent | None
@@ -106,7 +108,7 @@ class TrainTask(Task[TrainedStudent]):
         return train(
             bench,
             self.spec,
-            ViewStore.open(self.views),
+            self.stored,
             epochs=rungs[self.rung],
             total_epochs=rungs[-1],
             previous=self.previous,
@@ -116,21 +118,22 @@ class TrainTask(Task[TrainedStudent]):
 
 @dataclass(frozen=True, kw_only=True)
 class LabelTask(Task[Path]):
-    """View index `view` with the teacher's outputs, for the view store with key `store_key`."""
+    """The teacher's logits on view index `view` of `views`, for those with key `logits_key`."""
 
+    views: StoredViews
     view: int
-    store_key: str
+    logits_key: str
 
-    stage = VIEW_STAGE
+    stage = PART_STAGE
 
     @property
     def label(self) -> str:
         return f"the labelling of view {self.view + 1}"
 
     def make(self, bench: Workbench) -> Path:
-        """Raises InputError where this process would make another view store than the one that is wanted."""
-        labelling = open_labelling(bench)
-        if labelling.key != self.store_key:
+        """Raises InputError where this process would make others than those that are wanted."""
+        labelling = open_labelling(bench, self.views)
+        if labelling.key != self.logits_key:
             raise InputError(
                 "a worker has another teacher, other data or other packages than the build",
                 fix="let all machines see the same files, with the same versions of edgedistill and torch",

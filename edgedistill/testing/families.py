@@ -285,7 +285,7 @@ def _noise(side: int, batch_size: int, steps: int) -> ViewBatches:
     labels = np.arange(count) % len(LABELS)
     images = GreyImages(np.random.default_rng(0).integers(0, 256, (count, 32, 32), dtype=np.uint8))
     dataset = Dataset("noise", LABELS, labels, images, Splits(np.arange(count), none, none, None), "")
-    views = DrawnViews(count, AugmentationConfig(), repeated=True)
+    views = DrawnViews(count, AugmentationConfig())
     return ViewBatches(dataset, _contract(side), views, batch_size=batch_size, seed=0)
 
 

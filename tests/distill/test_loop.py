@@ -10,11 +10,11 @@ from torch import Tensor, nn
 from edgedistill.base.errors import TrialFailure
 from edgedistill.data.datasets import Dataset
 from edgedistill.distill import loop
-from edgedistill.distill.batches import StoredViews, ViewBatches
+from edgedistill.distill.batches import ViewBatches
 from edgedistill.distill.hardware import Hardware
 from edgedistill.distill.loop import Stretch, train
 from edgedistill.distill.recipes.losses import recipe_of
-from edgedistill.distill.teachers.view_store import ViewStore
+from edgedistill.distill.stored.split_store import SplitStore
 from edgedistill.documents.build_file import TrainConfig
 from edgedistill.documents.specs import Contract
 from edgedistill.networks.build import Normalised
@@ -44,8 +44,8 @@ def network(contract: Contract, dropout: float = 0.3) -> nn.Module:
 
 
 @pytest.fixture
-def batches(digits: Dataset, contract: Contract, view_store: ViewStore) -> ViewBatches:
-    return ViewBatches(digits, contract, StoredViews(view_store), batch_size=64, seed=0)
+def batches(digits: Dataset, contract: Contract, stored: SplitStore) -> ViewBatches:
+    return ViewBatches(digits, contract, stored, batch_size=64, seed=0)
 
 
 @pytest.mark.parametrize("autocast", [None, torch.bfloat16, torch.float16])

@@ -157,7 +157,7 @@ def test_on_a_gpu_nothing_is_changed() -> None:
 def test_what_is_exported_keeps_the_stride(digits: Dataset, contract: Contract, tmp_path: Path) -> None:
     contract = contract.model_copy(update={"resolution": 24})
     spec = StudentSpec(family="resnet", width=0.125, depth=0.5, resolution=24)
-    views = DrawnViews(len(digits.splits.train), AugmentationConfig(), repeated=True)
+    views = DrawnViews(len(digits.splits.train), AugmentationConfig())
     fresh = build_student(spec, contract).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     trained = train(
         build_student(spec, contract),

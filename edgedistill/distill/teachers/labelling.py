@@ -1,4 +1,4 @@
-"""One view's file: the view of every training image with the teacher's logits on it, in records of fixed size.
+"""One view index' file: the teacher's logits on that view of every training image, in records of fixed size.
 
 Rendered in threads ahead of the teacher and synced every few seconds, so that a killed run is taken up where it was.
 """
@@ -12,8 +12,9 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import BinaryIO
 
 import numpy as np
 import torch
@@ -23,23 +24,22 @@ from edgedistill.base.errors import InputError, Problem
 from edgedistill.base.store import sync_folder, write_atomic
 from edgedistill.data.datasets import Dataset
 from edgedistill.data.sources import Indices, Pixels
-from edgedistill.data.views import VIEW_DTYPE, Views, draw_views, render_batch
+from edgedistill.data.views import Views, render_batch
 from edgedistill.distill.hardware import choose_device
+from edgedistill.distill.stored.encoding import Encoding, encoding_of, shifted
+from edgedistill.distill.stored.logits import file_name
+from edgedistill.distill.stored.views import StoredViews
 from edgedistill.distill.teachers.teacher import Teacher
-from edgedistill.documents.build_file import AugmentationConfig
-
-LOWEST: Final = -65504.0
-"""The most negative float16."""
 
 
 @dataclass(frozen=True)
 class Labeller:
-    """A teacher at the views of one data set. `device` is what `[train] device` names; `workers` threads render ahead of the
-    teacher; what was done is synced every `commit_seconds`."""
+    """A teacher at the stored `views` of one data set. `device` is what `[train] device` names; `workers` threads render
+    ahead of the teacher; what was done is synced every `commit_seconds`."""
 
     teacher: Teacher
     dataset: Dataset
-    augmentation: AugmentationConfig
+    views: StoredViews
     batch_size: int = 256
     device: str = "auto"
     workers: int = 1
@@ -50,10 +50,10 @@ class Labeller:
         """Records of a view's file."""
         return len(self.dataset.splits.train)
 
-    @property
-    def classes(self) -> int:
-        """Logits of a record."""
-        return len(self.dataset.classes)
+    @cached_property
+    def encoding(self) -> Encoding:
+        """How the logits are written."""
+        return encoding_of(len(self.dataset.classes))
 
     def label(self, folder: Path, view: int, on_progress: Callable[[int], None]) -> None:
         """Make the file of view index `view` in `folder`, or go on with it. `on_progress` is told how many of its images are
@@ -70,19 +70,17 @@ class Labeller:
         """The marker says how many images are safely on disk, and moves only after they have been synced, so that what a
         kill leaves behind it is cut off and made again."""
         growing, marker = final.with_suffix(".growing"), _marker(final)
-        record = record_dtype(self.classes)
-        done = _committed(growing, marker, record.itemsize)
-        views = draw_views(self.images, self.augmentation, view)
+        record_bytes = self.encoding.record.itemsize
+        done = _committed(growing, marker, record_bytes)
+        views = self.views.at(view)
         on_progress(done)
         with growing.open("r+b" if done else "wb") as stream:
-            stream.truncate(done * record.itemsize)
+            stream.truncate(done * record_bytes)
             stream.seek(0, os.SEEK_END)
             committed_at = time.monotonic()
             for positions, batch in self._rendered(views, done):
-                records = np.empty(len(positions), record)
-                records["view"] = views[positions]
-                records["logits"] = self._teach(batch, positions, view, device)
-                stream.write(records.tobytes())
+                logits = self._teach(batch, positions, view, device)
+                stream.write(self.encoding.encode(shifted(logits)).tobytes())
                 done += len(positions)
                 if time.monotonic() - committed_at >= self.commit_seconds:
                     _commit(stream, marker, done)
@@ -114,12 +112,12 @@ class Labeller:
         finally:
             pool.shutdown(cancel_futures=True)
 
-    def _teach(self, batch: Pixels, positions: Indices, view: int, device: torch.device) -> NDArray[np.float16]:
+    def _teach(self, batch: Pixels, positions: Indices, view: int, device: torch.device) -> NDArray[np.float32]:
         logits = live_logits(self.teacher, batch, device)
-        if logits.shape != (len(positions), self.classes):
+        if logits.shape != (len(positions), self.encoding.classes):
             raise InputError(
                 f"the teacher {self.teacher.name} gives outputs of shape {list(logits.shape)} for {len(positions)} images "
-                f"of {self.classes} classes",
+                f"of {self.encoding.classes} classes",
                 fix="give it a head of one output a class, or let [teacher] fit train one",
             )
         finite = np.isfinite(logits).all(axis=1)
@@ -132,7 +130,7 @@ class Labeller:
                 ],
                 fix="check its weights and the mean and std it was trained with; a diverged fit needs a lower learning_rate",
             )
-        return shifted_logits(logits).astype(np.float16)
+        return logits
 
 
 def live_logits(teacher: Teacher, batch: Pixels, device: torch.device) -> NDArray[np.float32]:
@@ -141,23 +139,6 @@ def live_logits(teacher: Teacher, batch: Pixels, device: torch.device) -> NDArra
         images = torch.from_numpy(batch).to(device).float().contiguous(memory_format=torch.channels_last)
         logits: NDArray[np.float32] = teacher.module(images).float().cpu().numpy()
     return logits
-
-
-def shifted_logits(logits: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The row's largest taken off, in double precision: the difference of two large logits must not overflow."""
-    wide = logits.astype(np.float64)
-    shifted: NDArray[np.float32] = np.maximum(wide - wide.max(axis=1, keepdims=True), LOWEST).astype(np.float32)
-    return shifted
-
-
-def record_dtype(classes: int) -> np.dtype[np.void]:
-    """One image: its view, and the logits as float16 [classes]."""
-    return np.dtype([("view", VIEW_DTYPE), ("logits", "<f2", (classes,))])
-
-
-def file_name(view: int) -> str:
-    """The file of a view index."""
-    return f"view-{view:04d}.records"
 
 
 def _marker(final: Path) -> Path:
