@@ -79,7 +79,7 @@ def open_data(path: Path) -> Dataset:
 
 
 def open_store(dataset: Dataset, path: Path, work: Path) -> SplitStore:
-    """The view store of the benchmark's teacher, both found in `work` or made."""
+    """Views, and the benchmark's teacher's logits on them, all found in `work` or made."""
     data = DataConfig(source="idx", path=path, limit=TRAINING_IMAGES)
     fit = FitConfig(epochs=TEACHER_EPOCHS, batch_size=64, learning_rate=2e-3)
     teacher = load_teacher(

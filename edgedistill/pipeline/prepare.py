@@ -1,5 +1,5 @@
 """What a build needs before its first candidate: data, teacher, the teacher's own latency, the budget in milliseconds,
-the view store."""
+what students learn from."""
 
 from __future__ import annotations
 
