@@ -70,7 +70,7 @@ def plain(bench: Workbench, root: Path, **options: Any) -> dict[str, bytes]:
 
 
 def done(events: list[Event]) -> Counter[tuple[str, str]]:
-    return Counter((e.stage, e.key) for e in events if isinstance(e, StageFinished) and not e.reused)
+    return Counter((e.stage, e.key) for e in events if isinstance(e, StageFinished) and e.key and not e.reused)
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
