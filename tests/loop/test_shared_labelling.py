@@ -167,7 +167,7 @@ def test_two_processes_on_one_cache_share_the_views(path: Path, root: Path, tmp_
         for own in ("one", "other")
     ]
     did = [json.loads(process.communicate(timeout=200)[0]) for process in running]
-    assert all(any(stage == "view" for stage, _ in own) for own in did), "each labelled some"
+    assert all(any(stage == "signal" for stage, _ in own) for own in did), "each labelled some"
     both = Counter((stage, key) for own in did for stage, key in own)
     assert Counter(stage for stage, _ in both) == {"signal": VIEWS, "signals": 1, "views": 1}
     assert set(both.values()) == {1}, "nothing was done twice"

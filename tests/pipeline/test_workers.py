@@ -26,7 +26,7 @@ CONFIG: Any = None
 def tasks(count: int) -> list[LabelTask]:
     here = Path()
     return [
-        LabelTask(config=CONFIG, target=CONFIG, base=here, root=here, view=view, store_key="") for view in range(count)
+        LabelTask(config=CONFIG, target=CONFIG, base=here, root=here, views=CONFIG, view=view, logits_key="") for view in range(count)
     ]
 
 
@@ -146,7 +146,7 @@ from edgedistill.pipeline import workers
 from edgedistill.base.progress import silent
 workers.do_apart = dying.sleep
 root = Path(sys.argv[1])
-task = workers.LabelTask(config=None, target=None, base=root, root=root, view=0, store_key="")
+task = workers.LabelTask(config=None, target=None, base=root, root=root, views=None, view=0, logits_key="")
 try:
     list(workers.Processes(1, silent).run([task]))
 except KeyboardInterrupt:
