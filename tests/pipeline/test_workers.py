@@ -26,7 +26,8 @@ CONFIG: Any = None
 def tasks(count: int) -> list[LabelTask]:
     here = Path()
     return [
-        LabelTask(config=CONFIG, target=CONFIG, base=here, root=here, views=CONFIG, view=view, logits_key="") for view in range(count)
+        LabelTask(config=CONFIG, target=CONFIG, base=here, root=here, views=CONFIG, view=view, logits_key="")
+        for view in range(count)
     ]
 
 
