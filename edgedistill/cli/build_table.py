@@ -199,7 +199,7 @@ def print_plan(console: Console, plan: Plan) -> None:
 
 
 def _data_line(data: SplitSizes) -> str:
-    sizes = f"{data.train:,} training, {data.validation:,} validation and {data.test:,} test images"
+    sizes = f"{data.training}, {data.validation:,} validation and {data.test:,} test images"
     return f"data {data.source}: {data.classes:,} classes; {sizes}"
 
 

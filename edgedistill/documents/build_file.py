@@ -138,13 +138,15 @@ class SplitConfig(Frozen):
 class DataConfig(Frozen):
     """`[data]`. `digits`: scikit-learn's. `folder`: `path` with a folder of images a class, or `train`, `validation`,
     `test` folders of such. `idx`: `path` with MNIST's four files, gzipped or not. `huggingface`: `path` is a folder
-    saved with `save_to_disk`, or `name` a data set on the hub."""
+    saved with `save_to_disk`, or `name` a data set on the hub. `unlabelled` is a folder of further images to train on,
+    which the teacher alone labels."""
 
     source: Literal["digits", "folder", "idx", "huggingface"] = "digits"
     path: LocalPath | None = None
     name: str | None = None
     image_column: str = "image"
     label_column: str = "label"
+    unlabelled: LocalPath | None = None
     split: SplitConfig = SplitConfig()
     limit: Annotated[int, Field(ge=1)] | None = None
     crop: Literal["stretch", "center"] = "stretch"

@@ -217,16 +217,22 @@ Constraint = Annotated[LatencyLimit | SizeLimit | MemoryLimit | AccuracyLimit, F
 
 
 class SplitSizes(Frozen):
-    """The data set: where it comes from, the hash of its content, its classes, and the images of each split. `seed` is null
-    where the splits came with the data."""
+    """The data set: where it comes from, the hash of its content, its classes, and the images of each split; `unlabelled`
+    of those in `train` have no label. `seed` is null where the splits came with the data."""
 
     source: str
     fingerprint: str
     classes: int
     train: int
+    unlabelled: int = 0
     validation: int
     test: int
     seed: int | None
+
+    @property
+    def training(self) -> str:
+        """`1,038 training`, and how many of them have no label."""
+        return f"{self.train:,} training" + (f" ({self.unlabelled:,} without a label)" if self.unlabelled else "")
 
 
 class ScaleSummary(Frozen):

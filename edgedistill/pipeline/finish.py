@@ -184,6 +184,7 @@ def split_sizes(dataset: Dataset) -> SplitSizes:
         fingerprint=dataset.fingerprint,
         classes=len(dataset.classes),
         train=len(splits.train),
+        unlabelled=len(splits.train) - len(dataset.labelled.splits.train),
         validation=len(splits.validation),
         test=len(splits.test),
         seed=splits.seed,

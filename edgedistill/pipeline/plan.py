@@ -29,6 +29,7 @@ from edgedistill.pipeline.jobs import Job
 from edgedistill.pipeline.measure import SCALE_SESSIONS
 from edgedistill.pipeline.prepare import open_benches, open_space
 from edgedistill.pipeline.teacher import fit_seconds
+from edgedistill.pipeline.train import taught
 
 START_S = 1.5
 """What a session takes beside its samples: to start, load and warm up."""
@@ -113,7 +114,7 @@ def _measured(bench: Workbench, candidates: int, rungs: Sequence[PlannedRung]) -
 
 
 def _rungs(bench: Workbench, students: int) -> tuple[PlannedRung, ...]:
-    images, before = len(bench.dataset.splits.train), 0
+    images, before = len(taught(bench).splits.train), 0
     found: list[PlannedRung] = []
     for epochs in bench.config.search.rungs:
         passes = students * (epochs - before) * images

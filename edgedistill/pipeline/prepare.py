@@ -40,6 +40,7 @@ from edgedistill.pipeline.measure import compared, latency_of, scale_alone, scal
 from edgedistill.pipeline.meter import Meter
 from edgedistill.pipeline.space import executable
 from edgedistill.pipeline.teacher import open_labelling, open_teacher
+from edgedistill.pipeline.train import taught
 from edgedistill.pipeline.workers import Executor, LabelTask, do_all
 from edgedistill.selection.expectations import Expectation
 
@@ -172,7 +173,7 @@ def prior_of(target: Target) -> dict[Precision, Expectation]:
 def open_store(bench: Workbench, executor: Executor) -> SplitStore:
     """What the build's students learn from: the views of its data and augmentation, and, where the recipe asks the teacher,
     its logits on them: found, or labelled by `executor`."""
-    views = stored_views(bench.store, bench.dataset, bench.config.augmentation)
+    views = stored_views(bench.store, taught(bench), bench.config.augmentation)
     if not recipe_of(bench.config.train).needs_teacher:
         return SplitStore(views)
     labelling = open_labelling(bench, views)

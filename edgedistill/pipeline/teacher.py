@@ -62,7 +62,13 @@ def _fitted(bench: Workbench, teacher: Teacher) -> Teacher:
     def make(folder: Path) -> None:
         with training(bench.store.listener):
             fit_teacher(
-                teacher, fit, bench.dataset, bench.config.augmentation, bench.config.train, folder, bench.store.listener
+                teacher,
+                fit,
+                bench.dataset.labelled,
+                bench.config.augmentation,
+                bench.config.train,
+                folder,
+                bench.store.listener,
             )
         write_atomic(folder / RECORD, json.dumps({"asked": _asked(bench)}))
 

@@ -10,9 +10,11 @@ from typing import Any
 from edgedistill.base.source_code import code_version
 from edgedistill.base.store import digest, file_sha256, stage_key
 from edgedistill.base.versions import TRAINING_TOOLS
+from edgedistill.data.datasets import Dataset
 from edgedistill.devices.turns import training
 from edgedistill.distill.loop import Stretch
 from edgedistill.distill.recipes.losses import code_of as code_of_losses
+from edgedistill.distill.recipes.losses import recipe_of
 from edgedistill.distill.start import start_of
 from edgedistill.distill.stored.split_store import SplitStore
 from edgedistill.distill.train import Lessons, load_student, read_trained, train_student
@@ -64,7 +66,12 @@ def train(
 
 def lessons_of(bench: Workbench, stored: SplitStore) -> Lessons:
     """What a build's students learn from."""
-    return Lessons(bench.dataset, bench.config.train, stored)
+    return Lessons(taught(bench), bench.config.train, stored)
+
+
+def taught(bench: Workbench) -> Dataset:
+    """The data that students see: without the images that have no label, where the recipe asks no teacher."""
+    return bench.dataset if recipe_of(bench.config.train).needs_teacher else bench.dataset.labelled
 
 
 def trained_before(bench: Workbench, spec: StudentSpec, stored: SplitStore) -> tuple[TrainedStudent, ...]:

@@ -94,7 +94,7 @@ def data_facts(result: BuildResult) -> Pairs:
     return (
         ("source", data.source),
         ("classes", f"{data.classes:,}"),
-        ("images", f"{data.train:,} training, {data.validation:,} validation, {data.test:,} test"),
+        ("images", f"{data.training}, {data.validation:,} validation, {data.test:,} test"),
         ("split", "given with the data" if data.seed is None else f"drawn with seed {data.seed}"),
         ("fingerprint", data.fingerprint),
     )
