@@ -61,15 +61,8 @@ def _fitted(bench: Workbench, teacher: Teacher) -> Teacher:
 
     def make(folder: Path) -> None:
         with training(bench.store.listener):
-            fit_teacher(
-                teacher,
-                fit,
-                bench.dataset.labelled,
-                bench.config.augmentation,
-                bench.config.train,
-                folder,
-                bench.store.listener,
-            )
+            config, data = bench.config, bench.dataset.labelled
+            fit_teacher(teacher, fit, data, config.augmentation, config.train, folder, bench.store.listener)
         write_atomic(folder / RECORD, json.dumps({"asked": _asked(bench)}))
 
     folder = bench.store.stage(STAGE, _key(bench, teacher.key), make, subject=teacher.name, resumable=True)
