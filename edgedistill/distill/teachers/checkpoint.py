@@ -72,6 +72,13 @@ def load_checkpoint(network: nn.Module, path: Path, *, replaced: Sequence[str] =
     network.load_state_dict(state, strict=False)
 
 
+def classifier(network: nn.Module) -> tuple[str, ...]:
+    """Names of the modules that timm calls a model's classifier; none for other networks."""
+    settings = getattr(network, "pretrained_cfg", None)
+    named = settings.get("classifier") if isinstance(settings, dict) else None
+    return (named,) if isinstance(named, str) else tuple(named or ())
+
+
 def read_state(path: Path) -> dict[str, Tensor]:
     """The state dict in a checkpoint file, on the CPU. Raises InputError for a file that is missing, a folder, damaged,
     not a checkpoint, or a pickle that holds more than tensors and plain values."""

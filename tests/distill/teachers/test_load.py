@@ -234,6 +234,22 @@ def test_two_sources_of_weights_are_refused(load: Load, tmp_path: Path) -> None:
         load(TeacherConfig(model="timm:resnet18", pretrained=True, checkpoint=tmp_path / "w"))
 
 
+def test_a_checkpoint_for_other_classes_is_fine_tuned_with_a_new_classifier(load: Load, tmp_path: Path) -> None:
+    network, path = timm.create_model("test_resnet", num_classes=1000), tmp_path / "w.safetensors"
+    save_file(network.state_dict(), path)
+    config = TeacherConfig(model="timm:test_resnet", resolution=32, checkpoint=path)
+    with pytest.raises(InputError, match="for other classes than the data has") as caught:
+        load(config)
+    assert "fit = {epochs = 10}" in caught.value.fix and len(caught.value.problems) == 2
+    own = load(config.model_copy(update={"fit": FIT})).module.network.state_dict()  # type: ignore[union-attr]
+    given = network.state_dict()
+    other = {name for name in given if own[name].shape != given[name].shape or not torch.equal(own[name], given[name])}
+    assert other == {"fc.weight", "fc.bias"}
+    save_file({"x." + name: tensor for name, tensor in list(given.items())[3:]}, path)
+    with pytest.raises(InputError, match="is not of this model"):
+        load(config.model_copy(update={"fit": FIT}))
+
+
 def test_a_fit_starts_from_the_seed(load: Load) -> None:
     config = TeacherConfig(model="timm:test_resnet", resolution=32, fit=FIT)
     before = torch.get_rng_state()
