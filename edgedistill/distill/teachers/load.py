@@ -58,7 +58,8 @@ def load_teacher(
 
 
 def _load(config: TeacherConfig, network: nn.Module, path: Path) -> None:
-    """Load a checkpoint. With `fit`, timm's classifier may be for other classes: it is trained anew. Raises InputError."""
+    """Load a checkpoint. With `fit`, timm's classifier may be for other classes or missing: it is trained anew. Raises
+    InputError."""
     own = classifier(network)
     try:
         load_checkpoint(network, path, replaced=own if config.fit else ())
@@ -66,7 +67,7 @@ def _load(config: TeacherConfig, network: nn.Module, path: Path) -> None:
         if any(problem.where.rpartition(".")[0] not in own for problem in error.problems):
             raise
         raise KeysDifferError(
-            f"the checkpoint {path} is for other classes than the data has",
+            f"the checkpoint {path} has no classifier for the classes of the data",
             problems=error.problems,
             fix="let it be fine-tuned with a new classifier: fit = {epochs = 10} in [teacher]",
         ) from error
