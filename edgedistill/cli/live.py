@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, SpinnerColumn, Task, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Column
 from rich.text import Text
 
 from edgedistill.base.progress import Event, Listener, Note, StageAdvanced, StageFinished, StageStarted, silent
@@ -19,6 +20,8 @@ from edgedistill.cli.options import asked
 # Slow on purpose: drawing takes processor time from the measurements that run meanwhile.
 REFRESHES_PER_SECOND = 2
 SECONDS_BETWEEN_PLAIN_LINES = 10.0
+NARROW = 100
+"""Columns of a terminal below which bars are short."""
 
 
 @contextmanager
@@ -34,10 +37,10 @@ def watching() -> Iterator[Listener]:
         return
     progress = Progress(
         SpinnerColumn(),
-        TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=24),
+        _Shortened("{task.description}", markup=False),
+        BarColumn(bar_width=24 if console.width >= NARROW else 8),
         TextColumn("{task.fields[steps]}", markup=False),
-        TextColumn("{task.fields[note]}", style="dim", markup=False),
+        _Shortened("{task.fields[note]}", style="dim", markup=False),
         TimeElapsedColumn(),
         TextColumn("{task.fields[left]}", style="cyan", markup=False),
         console=console,
@@ -46,6 +49,19 @@ def watching() -> Iterator[Listener]:
     )
     with progress:
         yield LiveBars(progress, asked.verbose)
+
+
+class _Shortened(TextColumn):
+    """Text that gives way where the line is too long, so that steps and times stay whole."""
+
+    def __init__(self, text: str, style: str = "none", *, markup: bool) -> None:
+        # rich takes width from columns that may wrap first; the text itself is cut instead.
+        super().__init__(text, style, markup=markup, table_column=Column(no_wrap=False))
+
+    def render(self, task: Task) -> Text:
+        text = super().render(task)
+        text.no_wrap, text.overflow = True, "ellipsis"
+        return text
 
 
 class _Paces:

@@ -45,9 +45,9 @@ def load_start(network: nn.Module, start: StartWeights, contract: Contract) -> N
     """Load them into `network`, timm's model under `contract`. A classifier for another number of classes stays as
     `network` has it. Raises InputError where the weights are of another model, or cannot be fetched."""
     if start.checkpoint is not None:
-        from edgedistill.distill.teachers.checkpoint import load_checkpoint
+        from edgedistill.distill.teachers.checkpoint import classifier, load_checkpoint
 
-        load_checkpoint(network, start.checkpoint, replaced=_classifier(network))
+        load_checkpoint(network, start.checkpoint, replaced=classifier(network))
         return
     from edgedistill.networks.families.timm_models import has_weights, timm_network
 
@@ -62,10 +62,3 @@ def load_start(network: nn.Module, start: StartWeights, contract: Contract) -> N
             fix="connect to the network once (they are kept), or give [space] checkpoints",
         ) from error
     network.load_state_dict(trained.state_dict())
-
-
-def _classifier(network: nn.Module) -> tuple[str, ...]:
-    """Names of the modules that timm calls a model's classifier."""
-    settings = getattr(network, "pretrained_cfg", None)
-    named = settings.get("classifier") if isinstance(settings, dict) else None
-    return (named,) if isinstance(named, str) else tuple(named or ())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 
 import pytest
 from rich.console import Console
@@ -128,3 +129,17 @@ def test_a_training_that_goes_on_is_not_taken_for_a_fast_one(
     clocked.at(0, StageStarted("train", "a student"))
     assert clocked.at(20, StageAdvanced("train", 1000, 1200)) == ""
     assert clocked.at(40, StageAdvanced("train", 1050, 1200)) == "1 min 0 s"
+
+
+def test_on_a_narrow_terminal_steps_and_times_stay_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    console = Console(file=io.StringIO(), width=80, height=20, force_terminal=True, color_system=None)
+    monkeypatch.setattr(live.render, "errors", lambda: console)
+    with live.watching() as listener:
+        listener(StageStarted("prove", "mobilenetv4 w0.35 d0.35 @8 int8", 52))
+        for number in range(1, 45):
+            listener(StageAdvanced("prove", number, 52, "0 over the budget"))
+        listener(StageStarted("profile", "mobilenetv4 w0.35 d0.35 @8 onnx int8, session 45"))
+    assert isinstance(console.file, io.StringIO)
+    shown = console.file.getvalue()
+    assert "44/52" in shown and "prove mobilenetv4" in shown and "s left" in shown
+    assert max(map(len, re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown).splitlines())) <= 80

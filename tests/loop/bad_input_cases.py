@@ -385,7 +385,7 @@ CASES = (
         "checkpoint of another shape",
         _CHECKPOINT,
         lambda folder: state_dict(folder, outputs=12),
-        "teacher.pt is not of this model",
+        "teacher.pt has no classifier for the classes of the data",
         "fc.weight: shape [12, 8] in the checkpoint, [10, 8] in the model",
     ),
     teacher("checkpoint truncated", _CHECKPOINT, truncated_checkpoint, "teacher.pt is damaged", "copy it again"),

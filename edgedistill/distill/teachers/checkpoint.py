@@ -37,7 +37,8 @@ _REFUSED = re.compile(r"WeightsUnpickler error:\s*(.+)")
 
 
 def load_checkpoint(network: nn.Module, path: Path, *, replaced: Sequence[str] = ()) -> None:
-    """Load the weights in `path` into `network`. The modules named in `replaced` keep their own where the shapes differ.
+    """Load the weights in `path` into `network`. The modules named in `replaced` keep their own where the file has none, or
+    some of another shape.
 
     Takes a safetensors file or a torch checkpoint that holds tensors only, a plain state dict or one inside a usual wrapper
     ("state_dict", "model", ...), with or without a common prefix ("module."). Raises KeysDifferError listing every key that
@@ -45,8 +46,9 @@ def load_checkpoint(network: nn.Module, path: Path, *, replaced: Sequence[str] =
     """
     state = _without_prefix(read_state(path), network)
     own = network.state_dict()
-    for name in [n for n in state if n.rpartition(".")[0] in replaced and n in own and state[n].shape != own[n].shape]:
-        state[name] = own[name]
+    for name in [n for n in own if n.rpartition(".")[0] in replaced]:
+        if name not in state or state[name].shape != own[name].shape:
+            state[name] = own[name]
     problems = [
         Problem(name, f"shape {_shape(state[name])} in the checkpoint, {_shape(own[name])} in the model")
         for name in own
@@ -70,6 +72,13 @@ def load_checkpoint(network: nn.Module, path: Path, *, replaced: Sequence[str] =
             fix="give the model and arguments that the checkpoint was trained with",
         )
     network.load_state_dict(state, strict=False)
+
+
+def classifier(network: nn.Module) -> tuple[str, ...]:
+    """Names of the modules that timm calls a model's classifier; none for other networks."""
+    settings = getattr(network, "pretrained_cfg", None)
+    named = settings.get("classifier") if isinstance(settings, dict) else None
+    return (named,) if isinstance(named, str) else tuple(named or ())
 
 
 def read_state(path: Path) -> dict[str, Tensor]:

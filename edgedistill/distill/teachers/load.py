@@ -8,11 +8,11 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from edgedistill.base.errors import InputError
+from edgedistill.base.errors import InputError, KeysDifferError
 from edgedistill.base.store import digest
 from edgedistill.data.datasets import Dataset
 from edgedistill.data.preprocessing import Statistics, channel_statistics, make_contract
-from edgedistill.distill.teachers.checkpoint import load_checkpoint
+from edgedistill.distill.teachers.checkpoint import classifier, load_checkpoint
 from edgedistill.distill.teachers.identity import require_weights, source_hash
 from edgedistill.distill.teachers.networks import build_network
 from edgedistill.distill.teachers.teacher import Teacher
@@ -36,7 +36,7 @@ def load_teacher(
         torch.manual_seed(config.fit.seed if config.fit else 0)
         network = build_network(config, len(dataset.classes), base, fetch=fetch)
     if config.checkpoint is not None:
-        load_checkpoint(network, config.checkpoint)
+        _load(config, network, config.checkpoint)
     mean, std = _statistics(config, network, dataset)
     contract = make_contract(data_config, dataset.classes, _resolution(config, network), mean, std)
     module = Normalised(network, mean, std).eval()
@@ -55,6 +55,22 @@ def load_teacher(
         key=digest([architecture, weights_sha256(module)]),
         parameters=sum(p.numel() for p in network.parameters()),
     )
+
+
+def _load(config: TeacherConfig, network: nn.Module, path: Path) -> None:
+    """Load a checkpoint. With `fit`, timm's classifier may be for other classes or missing: it is trained anew. Raises
+    InputError."""
+    own = classifier(network)
+    try:
+        load_checkpoint(network, path, replaced=own if config.fit else ())
+    except KeysDifferError as error:
+        if any(problem.where.rpartition(".")[0] not in own for problem in error.problems):
+            raise
+        raise KeysDifferError(
+            f"the checkpoint {path} has no classifier for the classes of the data",
+            problems=error.problems,
+            fix="let it be fine-tuned with a new classifier: fit = {epochs = 10} in [teacher]",
+        ) from error
 
 
 def weights_sha256(module: nn.Module) -> str:

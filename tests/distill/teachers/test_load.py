@@ -17,6 +17,7 @@ from edgedistill.data.preprocessing import channel_statistics
 from edgedistill.distill.teachers.load import load_teacher, weights_sha256
 from edgedistill.distill.teachers.teacher import Teacher
 from edgedistill.documents.build_file import DataConfig, FitConfig, TeacherConfig
+from edgedistill.networks.build import Normalised
 
 FIT = FitConfig(epochs=1)
 SOURCE = """
@@ -232,6 +233,35 @@ def test_a_random_teacher_is_refused(load: Load) -> None:
 def test_two_sources_of_weights_are_refused(load: Load, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="both pretrained weights and a checkpoint"):
         load(TeacherConfig(model="timm:resnet18", pretrained=True, checkpoint=tmp_path / "w"))
+
+
+@pytest.mark.parametrize("classes", [1000, 0])
+def test_a_checkpoint_for_other_classes_is_fine_tuned_with_a_new_classifier(
+    classes: int, load: Load, tmp_path: Path
+) -> None:
+    given, path = timm.create_model("test_resnet", num_classes=classes).state_dict(), tmp_path / "w.safetensors"
+    save_file(given, path)
+    config = TeacherConfig(model="timm:test_resnet", resolution=32, checkpoint=path)
+    with pytest.raises(InputError, match="has no classifier for the classes of the data") as caught:
+        load(config)
+    assert "fit = {epochs = 10}" in caught.value.fix
+    assert [problem.where for problem in caught.value.problems] == ["fc.weight", "fc.bias"]
+    module = load(config.model_copy(update={"fit": FIT})).module
+    assert isinstance(module, Normalised)
+    own = module.network.state_dict()
+    assert [name for name in own if name not in given or not torch.equal(own[name], given[name])] == [
+        "fc.weight",
+        "fc.bias",
+    ]
+
+
+def test_a_checkpoint_of_another_model_is_not_fine_tuned(load: Load, tmp_path: Path) -> None:
+    given, path = timm.create_model("test_resnet", num_classes=10).state_dict(), tmp_path / "w.safetensors"
+    del given["conv1.0.weight"]
+    save_file(given, path)
+    for fit in (None, FIT):
+        with pytest.raises(InputError, match="is not of this model"):
+            load(TeacherConfig(model="timm:test_resnet", resolution=32, checkpoint=path, fit=fit))
 
 
 def test_a_fit_starts_from_the_seed(load: Load) -> None:
