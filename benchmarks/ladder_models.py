@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from edgedistill.distill.recipes.recipe import recipe_of
+from edgedistill.distill.recipes.losses import recipe_of
 from safetensors.torch import load_file
 from torch import nn
 
