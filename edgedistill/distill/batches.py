@@ -24,26 +24,30 @@ from edgedistill.documents.specs import Contract
 
 
 class Batch(NamedTuple):
-    """`images` uint8 [B, 3, R, R]; `labels` float32 [B, classes], the shares of the classes in each; `teacher` float16
-    [B, classes], its logits, absent where a recipe needs none."""
+    """`images` uint8 [B, 3, R, R]; `labels` float32 [B, classes], the shares of the classes in each; `teacher` what it gave
+    by tap, float16 [B, width], empty where a recipe needs none."""
 
     images: Tensor
     labels: Tensor
-    teacher: Tensor | None
+    teacher: dict[str, Tensor]
 
     def to(self, device: torch.device) -> Batch:
         """On `device`; the copies may still be under way when this returns."""
-        return Batch(*(None if part is None else part.to(device, non_blocking=True) for part in self))  # type: ignore[arg-type]
+        images, labels = (tensor.to(device, non_blocking=True) for tensor in (self.images, self.labels))
+        return Batch(images, labels, {tap: rows.to(device, non_blocking=True) for tap, rows in self.teacher.items()})
 
 
 class ViewSource(Protocol):
     """Where an epoch's views come from, and what a teacher said of them."""
 
+    def positions(self) -> Indices:
+        """Of the training split, those that are learnt from, rising."""
+
     def views(self, epoch: int) -> Views:
         """Of every training image, VIEW_DTYPE [n]."""
 
-    def teacher(self, epoch: int, positions: Indices) -> NDArray[np.float16] | None:
-        """Logits [len(positions), classes] of the images at those positions of the split; None without a teacher."""
+    def teacher(self, epoch: int, positions: Indices) -> dict[str, NDArray[np.float16]]:
+        """By tap, rows [len(positions), width] of the images at those positions of the split; empty without a teacher."""
 
 
 @dataclass(frozen=True)
@@ -53,19 +57,22 @@ class DrawnViews:
     count: int
     augmentation: AugmentationConfig
 
+    def positions(self) -> Indices:
+        return np.arange(self.count, dtype=np.int64)
+
     def views(self, epoch: int) -> Views:
         return draw_views(self.count, self.augmentation, epoch)
 
-    def teacher(self, epoch: int, positions: Indices) -> NDArray[np.float16] | None:
-        return None
+    def teacher(self, epoch: int, positions: Indices) -> dict[str, NDArray[np.float16]]:
+        return {}
 
 
 class ViewBatches(TorchDataset[Batch | EdgedistillError]):
     """All batches of a run over the training split, indexed by step.
 
-    Epoch e visits every training image once, in the order of a permutation drawn from (`seed`, e). The last batch of an
-    epoch is smaller; it is left out if it were a single image, on which batch normalisation cannot train. Raises
-    InputError where no batch of two images can be formed.
+    Epoch e visits every training image once, in the order of a permutation drawn from (`seed`, e), in batches of sizes that
+    differ by one at most: a remainder of two images would spoil the statistics of batch normalisation. Raises InputError
+    where no batch of two images can be formed.
     """
 
     def __init__(self, dataset: Dataset, contract: Contract, source: ViewSource, *, batch_size: int, seed: int) -> None:
@@ -74,7 +81,8 @@ class ViewBatches(TorchDataset[Batch | EdgedistillError]):
         self.source = source
         self.indices = dataset.splits.train
         self.labels = dataset.labels[self.indices]
-        self.batch_size = min(batch_size, len(self.indices))
+        self.positions = source.positions()
+        self.batch_size = min(batch_size, len(self.positions))
         self.seed = seed
         if self.batch_size < 2:
             raise InputError(
@@ -84,9 +92,9 @@ class ViewBatches(TorchDataset[Batch | EdgedistillError]):
 
     @property
     def steps_per_epoch(self) -> int:
-        """Batches in an epoch."""
-        whole, rest = divmod(len(self.indices), self.batch_size)
-        return whole + (rest > 1)
+        """Batches in an epoch: as few as `batch_size` allows, each of two images or more."""
+        count = len(self.positions)
+        return min(-(-count // self.batch_size), count // 2)
 
     def __len__(self) -> int:
         raise TypeError("a run's batches have no end of their own")
@@ -101,15 +109,16 @@ class ViewBatches(TorchDataset[Batch | EdgedistillError]):
     def batch(self, step: int) -> Batch:
         """Batch number `step` of the run, from 0. Raises InputError for an image that can no longer be read."""
         epoch, batch = divmod(step, self.steps_per_epoch)
-        order = _permutation(len(self.indices), self.seed, epoch)
-        positions = order[batch * self.batch_size : (batch + 1) * self.batch_size]
-        views, logits = self._views(epoch), self.source.teacher(epoch, positions)
+        order = _permutation(len(self.positions), self.seed, epoch)
+        start, end = (number * len(order) // self.steps_per_epoch for number in (batch, batch + 1))
+        positions = self.positions[order[start:end]]
+        views, said = self._views(epoch), self.source.teacher(epoch, positions)
         images = render_batch(self.dataset.images, self.indices, views, positions, self.contract)
         labels = mixed_labels(self.labels, len(self.dataset.classes), views, positions)
         return Batch(
             torch.from_numpy(images),
             torch.from_numpy(labels),
-            None if logits is None else torch.from_numpy(logits),
+            {tap: torch.from_numpy(rows) for tap, rows in said.items()},
         )
 
     def _views(self, epoch: int) -> Views:

@@ -16,10 +16,12 @@ from edgedistill.distill.batches import DrawnViews, ViewBatches
 from edgedistill.distill.hardware import choose_hardware
 from edgedistill.distill.loop import STATE, Schedule, Stretch, train
 from edgedistill.distill.recipes.losses import bound
+from edgedistill.distill.recipes.pupil import Pupil
 from edgedistill.distill.teachers.load import weights_sha256
 from edgedistill.distill.teachers.teacher import Teacher
 from edgedistill.distill.train import weights_bytes
 from edgedistill.documents.build_file import AugmentationConfig, FitConfig, TrainConfig
+from edgedistill.documents.lengths import batch_size_of
 from edgedistill.documents.recipes import labels_alone
 
 WEIGHTS = "teacher.safetensors"
@@ -46,6 +48,7 @@ def fit_teacher(
     if (folder / WEIGHTS).is_file():
         return load_fitted(teacher, folder)
     source = DrawnViews(len(dataset.splits.train), augmentation)
+    batch_size = batch_size_of(fit.batch_size, len(dataset.splits.train))
     schedule = Schedule(
         total_epochs=fit.epochs,
         learning_rate=fit.learning_rate,
@@ -57,9 +60,8 @@ def fit_teacher(
     )
     try:
         outcome = train(
-            copy.deepcopy(teacher.module),
-            ViewBatches(dataset, teacher.contract, source, batch_size=fit.batch_size, seed=fit.seed),
-            bound([labels_alone(fit.label_smoothing)]),
+            Pupil(copy.deepcopy(teacher.module), bound([labels_alone(fit.label_smoothing)]), len(dataset.classes)),
+            ViewBatches(dataset, teacher.contract, source, batch_size=batch_size, seed=fit.seed),
             schedule,
             choose_hardware(config, dataset.images),
             Stretch(fit.epochs, folder, listener=listener, stage="teacher"),
@@ -69,7 +71,7 @@ def fit_teacher(
             f"the teacher cannot be fitted: {failure.message}",
             fix="lower learning_rate or batch_size in [teacher] fit",
         ) from failure
-    write_atomic(folder / WEIGHTS, weights_bytes(outcome.module))
+    write_atomic(folder / WEIGHTS, weights_bytes(outcome.pupil.network))
     (folder / STATE).unlink()
     return load_fitted(teacher, folder)
 

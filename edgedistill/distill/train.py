@@ -5,26 +5,33 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors.torch import load_file, save
 from torch import nn
 
 from edgedistill.base.store import write_atomic
 from edgedistill.data.datasets import Dataset
+from edgedistill.data.preprocessing import prepare
 from edgedistill.distill.batches import ViewBatches
-from edgedistill.distill.evaluate import split_accuracy
+from edgedistill.distill.evaluate import CHUNK, collected, split_accuracy
 from edgedistill.distill.hardware import choose_hardware
 from edgedistill.distill.loop import Schedule, Stretch, train
+from edgedistill.distill.recipes.aligners import UnitStatistics
 from edgedistill.distill.recipes.losses import recipe_of
+from edgedistill.distill.recipes.pupil import SHARES, Pupil
 from edgedistill.distill.start import StartWeights, load_start
 from edgedistill.distill.stored.split_store import SplitStore
 from edgedistill.documents.artifacts import TrainedStudent
 from edgedistill.documents.build_file import TrainConfig
+from edgedistill.documents.lengths import batch_size_of
+from edgedistill.documents.recipes import LOGITS
 from edgedistill.documents.specs import Contract, StudentSpec
 from edgedistill.networks.build import build_student
 
 WEIGHTS = "student.safetensors"
 RECORD = "student.json"
+STATISTICS_IMAGES = 4096
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,11 +45,23 @@ class Lessons:
 
     def batches(self, contract: Contract) -> ViewBatches:
         """At the resolution of `contract`. Raises ValueError for a recipe that needs a teacher where none was asked."""
-        if recipe_of(self.config).needs_teacher and self.stored.logits is None:
-            raise ValueError("the recipe needs a teacher's logits")
-        return ViewBatches(
-            self.dataset, contract, self.stored, batch_size=self.config.batch_size, seed=self.config.seed
-        )
+        for tap in recipe_of(self.config).taps:
+            if self.stored.signal(tap) is None:
+                raise ValueError(f"the recipe needs a teacher's {tap}")
+        batch_size = batch_size_of(self.config.batch_size, len(self.stored.positions()))
+        return ViewBatches(self.dataset, contract, self.stored, batch_size=batch_size, seed=self.config.seed)
+
+    def statistics(self) -> dict[str, UnitStatistics]:
+        """Of the teacher's units at each tap beside the logits, over images drawn from view 0. Their classes are the
+        teacher's own where its logits are stored, else the labels."""
+        taps = [tap for tap in recipe_of(self.config).taps if tap != LOGITS]
+        if not taps:
+            return {}
+        train = self.dataset.splits.train
+        positions = np.sort(np.random.default_rng(0).permutation(len(train))[:STATISTICS_IMAGES])
+        said = self.stored.teacher(0, positions)
+        classes = said[LOGITS].argmax(1) if LOGITS in said else self.dataset.labels[train[positions]]
+        return {tap: UnitStatistics.of(said[tap].astype(np.float32), classes.astype(np.int64)) for tap in taps}
 
 
 def train_student(
@@ -73,21 +92,39 @@ def train_student(
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(config.seed)
         module = build_student(spec, contract)
+        pupil = Pupil(module, recipe_of(config), len(dataset.classes), lessons.statistics())
     if start is not None:
         load_start(module.network, start, contract)
-    outcome = train(module, batches, recipe_of(config), schedule_of(config, total_epochs), hardware, stretch)
+    outcome = train(pupil, batches, schedule_of(config, total_epochs), hardware, stretch)
+    finished = outcome.pupil.folded(best_share(outcome.pupil, dataset, contract))
     trained = TrainedStudent(
         spec=spec,
         weights=folder / WEIGHTS,
         epochs=epochs,
         total_epochs=total_epochs,
-        accuracy_validation=split_accuracy(outcome.module, dataset, dataset.splits.validation, contract),
+        accuracy_validation=split_accuracy(finished, dataset, dataset.splits.validation, contract),
         train_seconds=outcome.seconds,
         images_per_second=epochs * len(dataset.splits.train) / outcome.seconds if outcome.seconds > 0 else None,
     )
-    write_atomic(trained.weights, weights_bytes(outcome.module))
+    write_atomic(trained.weights, weights_bytes(finished))
     write_atomic(folder / RECORD, trained.model_copy(update={"weights": Path(WEIGHTS)}).model_dump_json())
     return trained
+
+
+def best_share(pupil: Pupil, dataset: Dataset, contract: Contract) -> float:
+    """The share of the own head that is most accurate on the validation split, the nearest to a half of several; 0 where
+    there is no own head."""
+    if pupil.own_head is None:
+        return 0.0
+    right = np.zeros(len(SHARES), np.int64)
+    validation = dataset.splits.validation
+    for start in range(0, len(validation), CHUNK):
+        chosen = validation[start : start + CHUNK]
+        outputs = collected(pupil, prepare(dataset.images, chosen, contract))
+        shared, own = outputs[LOGITS], outputs["own_logits"]
+        labels = torch.from_numpy(dataset.labels[chosen])
+        right += [int((shared.lerp(own, share).argmax(1) == labels).sum()) for share in SHARES]
+    return max(zip(right.tolist(), SHARES, strict=True), key=lambda found: (found[0], -abs(found[1] - 0.5)))[1]
 
 
 def schedule_of(config: TrainConfig, total_epochs: int) -> Schedule:

@@ -32,6 +32,7 @@ from edgedistill.distill.batches import DrawnViews, ViewBatches
 from edgedistill.distill.hardware import Hardware
 from edgedistill.distill.loop import Schedule, Stretch, train
 from edgedistill.distill.recipes.losses import bound
+from edgedistill.distill.recipes.pupil import Pupil
 from edgedistill.documents.build_file import AugmentationConfig
 from edgedistill.documents.recipes import labels_alone
 from edgedistill.documents.specs import Contract, Format, StudentSpec
@@ -254,14 +255,13 @@ class FamilyConformance:
         module = self.student(self.spec(resolution=side))
         before = {name: p.detach().clone() for name, p in module.named_parameters()}
         outcome = train(
-            module,
+            Pupil(module, bound([labels_alone()]), len(LABELS)),
             _noise(side, batch_size, steps=2),
-            bound([labels_alone()]),
             SCHEDULE,
             Hardware(torch.device("cpu"), None, 0),
             Stretch(1, tmp_path),
         )
-        assert all(not torch.equal(before[name], p) for name, p in outcome.module.named_parameters())
+        assert all(not torch.equal(before[name], p) for name, p in outcome.pupil.network.named_parameters())
 
     def test_it_runs_as_onnx(self, tmp_path: Path) -> None:
         spec, contract = self.spec(), _contract(28)

@@ -53,7 +53,7 @@ def spec() -> StudentSpec:
 
 @pytest.fixture(scope="session")
 def config() -> TrainConfig:
-    return TrainConfig(batch_size=64, workers=0, learning_rate=1e-2, device="cpu")
+    return TrainConfig(recipe="kd", batch_size=64, workers=0, learning_rate=1e-2, device="cpu")
 
 
 @pytest.fixture(scope="session")
@@ -75,4 +75,5 @@ def small_teacher(digits: Dataset, contract: Contract) -> Teacher:
 def stored(small_teacher: Teacher, digits: Dataset, tmp_path_factory: pytest.TempPathFactory) -> SplitStore:
     store = Store(tmp_path_factory.mktemp("cache"))
     views = stored_views(store, digits, AUGMENTATION)
-    return SplitStore(views, Labelling(store, Labeller(small_teacher, digits, views, device="cpu"), silent).build())
+    labeller = Labeller(small_teacher, digits, views, device="cpu")
+    return SplitStore(views, (Labelling(store, labeller, silent).build(),))

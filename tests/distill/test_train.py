@@ -168,31 +168,31 @@ def test_labels_only_need_no_teacher_and_learn(
     run: Run, config: TrainConfig, stored: SplitStore, tmp_path: Path
 ) -> None:
     labels = config.model_copy(update={"recipe": "labels"})
-    beside = run(tmp_path / "a", 2, 2, config=labels)
-    without = run(tmp_path / "b", 2, 2, config=labels, stored=replace(stored, logits=None))
+    beside = run(tmp_path / "a", 3, 3, config=labels)
+    without = run(tmp_path / "b", 3, 3, config=labels, stored=replace(stored, signals=()))
     assert_same_weights(beside, without)
     assert without.accuracy_validation > 0.3
 
 
 def test_a_composed_recipe_trains_otherwise(run: Run, config: TrainConfig, tmp_path: Path) -> None:
     terms = (TermConfig(loss="correlation"), TermConfig(loss="cross_entropy", weight=0.5))
-    composed = run(tmp_path / "a", 2, 2, config=config.model_copy(update={"terms": terms}))
-    plain = run(tmp_path / "b", 2, 2)
+    composed = run(tmp_path / "a", 3, 3, config=config.model_copy(update={"terms": terms}))
+    plain = run(tmp_path / "b", 3, 3)
     assert composed.accuracy_validation > 0.3
     assert composed.weights.read_bytes() != plain.weights.read_bytes()
 
 
 def test_distilling_without_a_teacher_is_refused(run: Run, stored: SplitStore, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="needs a teacher's logits"):
-        run(tmp_path / "a", 1, 1, stored=replace(stored, logits=None))
+        run(tmp_path / "a", 1, 1, stored=replace(stored, signals=()))
 
 
 def test_a_loss_that_is_not_finite_fails_the_trial(run: Run, stored: SplitStore, tmp_path: Path) -> None:
     class Broken(SplitStore):
-        def teacher(self, epoch: int, positions: Indices) -> NDArray[np.float16]:
-            return np.full((len(positions), 10), math.nan, np.float16)
+        def teacher(self, epoch: int, positions: Indices) -> dict[str, NDArray[np.float16]]:
+            return {"logits": np.full((len(positions), 10), math.nan, np.float16)}
 
-    broken = Broken(stored.stored_views, stored.logits)
+    broken = Broken(stored.stored_views, stored.signals)
     with pytest.raises(TrialFailure, match=r"the loss is nan in epoch 1, step 1, at learning rate 0\.\d+"):
         run(tmp_path / "a", 1, 1, stored=broken)
     assert not (tmp_path / "a" / "student.json").exists()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.metadata import entry_points
 from typing import Any, get_type_hints
@@ -18,11 +18,10 @@ from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 from torch import Tensor
 
 from edgedistill.base.errors import InputError, Problem, first_line
-from edgedistill.distill.batches import Batch
-from edgedistill.distill.recipes import logits
+from edgedistill.distill.recipes import features, logits
 from edgedistill.documents.build_file import TrainConfig
 from edgedistill.documents.problems import first_fault
-from edgedistill.documents.recipes import TermConfig
+from edgedistill.documents.recipes import LOGITS, TermConfig
 
 ENTRY_POINTS = "edgedistill.losses"
 _OWN = (
@@ -33,8 +32,11 @@ _OWN = (
     logits.standardised_kl,
     logits.jensen_shannon,
     logits.soft_cross_entropy,
+    features.smooth_l1,
+    features.cosine,
 )
 INPUTS = ("teacher", "labels")
+_TERM_KEYS = frozenset(TermConfig.model_fields)
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,10 @@ class Loss:
             raise TypeError(f"{name} takes ({', '.join(places)}), not (student, teacher, labels) or the first of them")
         if len(places) + len(keywords) < len(parameters) or any(p.default is p.empty for p in keywords):
             raise TypeError(f"{name}: settings are keywords with a default each")
+        if taken := _TERM_KEYS & {p.name for p in keywords}:
+            raise TypeError(
+                f"{name}: a setting cannot be called {', '.join(sorted(taken))}: each term has one of its own"
+            )
         hints = get_type_hints(function, include_extras=True)
         fields: dict[str, Any] = {p.name: (hints.get(p.name, float), p.default) for p in keywords}
         settings = create_model(name, __config__=ConfigDict(extra="forbid", frozen=True), **fields)
@@ -64,20 +70,20 @@ class Loss:
 
 @dataclass(frozen=True)
 class Term:
-    """A loss with its settings, at `weight`."""
+    """A loss with the settings of `config`, at its weight."""
 
     loss: Loss
-    weight: float
+    config: TermConfig
     settings: Mapping[str, Any]
 
-    def of(self, student: Tensor, batch: Batch) -> Tensor:
-        """`weight` times the loss of a batch. `student` is float32 [B, C]. Raises ValueError for a batch that lacks the
-        teacher's outputs where they are needed."""
-        inputs = {"teacher": None if batch.teacher is None else batch.teacher.float(), "labels": batch.labels}
+    def of(self, student: Tensor, labels: Tensor, teacher: Tensor | None) -> Tensor:
+        """The weighted loss of float32 rows, the teacher's aligned with the student's, and of label shares [B, classes].
+        Raises ValueError where the teacher's are needed and not there."""
+        inputs = {"teacher": teacher, "labels": labels}
         given = [inputs[name] for name in self.loss.inputs]
         if any(tensor is None for tensor in given):
-            raise ValueError(f"{self.loss.name} was given a batch without the teacher's outputs")
-        return self.weight * self.loss.function(student, *given, **self.settings)
+            raise ValueError(f"{self.loss.name} was given a batch without the teacher's {self.config.tap}")
+        return self.config.weight * self.loss.function(student, *given, **self.settings)
 
 
 @dataclass(frozen=True)
@@ -87,16 +93,17 @@ class Recipe:
     terms: tuple[Term, ...]
 
     @property
-    def needs_teacher(self) -> bool:
-        """Whether batches have to carry the teacher's outputs."""
-        return any("teacher" in term.loss.inputs for term in self.terms)
+    def taps(self) -> tuple[str, ...]:
+        """Where the teacher is asked for what its terms need of it; nowhere for labels alone."""
+        asked = (term.config.tap for term in self.terms if "teacher" in term.loss.inputs)
+        return tuple(sorted(set(asked), key=lambda tap: (tap != LOGITS, tap)))
 
-    def loss(self, student: Tensor, batch: Batch) -> Tensor:
-        """The loss of a batch, a scalar. `student` is float32 [B, C]."""
-        total = self.terms[0].of(student, batch)
-        for term in self.terms[1:]:
-            total = total + term.of(student, batch)
-        return total
+    @property
+    def of_logits(self) -> Recipe:
+        """Its terms of logits, all on the shared head: what a network can still learn whose layers cannot be told apart."""
+        kept = [term for term in self.terms if term.config.tap == LOGITS]
+        shared = (replace(term, config=term.config.model_copy(update={"head": "shared"})) for term in kept)
+        return Recipe(tuple(shared))
 
 
 @cache
@@ -118,6 +125,12 @@ def losses() -> dict[str, Loss]:
     return found
 
 
+def check_recipe(config: TrainConfig) -> None:
+    """Raises InputError with every term that is wrong; a recipe by name has none."""
+    if config.terms:
+        bound(config.terms)
+
+
 def recipe_of(config: TrainConfig) -> Recipe:
     """The recipe of `[train]`. Raises InputError with every term that is wrong."""
     return bound(config.composition)
@@ -134,7 +147,13 @@ def bound(terms: Sequence[TermConfig]) -> Recipe:
     problems = [entry for entry in found if isinstance(entry, Problem)]
     if problems:
         raise InputError("the recipe cannot be used", problems=problems)
-    return Recipe(tuple(entry for entry in found if isinstance(entry, Term)))
+    recipe = Recipe(tuple(entry for entry in found if isinstance(entry, Term)))
+    if not any(term.config.tap == LOGITS and term.config.head == "shared" for term in recipe.terms):
+        raise InputError(
+            "the recipe cannot be used: no term trains the classifier",
+            fix="add a term of logits, such as kl or cross_entropy, to [[train.terms]]",
+        )
+    return recipe
 
 
 def _bound(where: str, term: TermConfig) -> Term | Problem:
@@ -149,4 +168,12 @@ def _bound(where: str, term: TermConfig) -> Term | Problem:
     except ValidationError as error:
         names = ", ".join(loss.settings.model_fields) or "none"
         return Problem(where, f"{loss.name}: {first_fault(error)}", f"its settings: {names}")
-    return Term(loss, term.weight, settings.model_dump())
+    if term.tap != LOGITS:
+        if loss.inputs != ("teacher",):
+            return Problem(where, f"{loss.name} is a loss of logits", f'leave tap = "{term.tap}" out, or use smooth_l1')
+        if term.head != "shared":
+            return Problem(where, f"{loss.name}: a head gives logits, and tap is {term.tap!r}", "leave one of both out")
+    elif (term.aligner, term.normaliser) != ("none", "none"):
+        what = f"{loss.name}: aligner and normaliser are for features"
+        return Problem(where, what, 'leave them out, or add tap = "features"')
+    return Term(loss, term, settings.model_dump())

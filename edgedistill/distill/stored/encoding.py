@@ -1,7 +1,7 @@
-"""How a teacher's logits are written: records of fixed size, by the number of classes.
+"""How what a teacher gives is written: records of fixed size, by its kind and width.
 
-Every loss has to be possible from what is stored, at any temperature, so all classes are kept as long as that is affordable.
-Rows are shifted so that their largest logit is 0. A shift changes no probability.
+Every loss has to be possible from the stored logits, at any temperature, so all classes are kept as long as that is
+affordable. Their rows are shifted so that the largest is 0. A shift changes no probability.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgedistill.data.sources import Indices
+from edgedistill.documents.recipes import LOGITS
 
 LOWEST: Final = -65504.0
 """The most negative float16."""
@@ -24,23 +25,23 @@ MOST_BYTES: Final = 4096
 TOP: Final = 128
 """Classes that are kept of an image beyond that."""
 
-Logits16 = NDArray[np.float16]
-Logits32 = NDArray[np.float32]
+Rows16 = NDArray[np.float16]
+Rows32 = NDArray[np.float32]
 Records = NDArray[np.void]
 
 
-def shifted(logits: Logits32) -> Logits32:
+def shifted(logits: Rows32) -> Rows32:
     """The row's largest taken off, in double precision: the difference of two large logits must not overflow."""
     wide = logits.astype(np.float64)
-    result: Logits32 = np.maximum(wide - wide.max(axis=1, keepdims=True), LOWEST).astype(np.float32)
+    result: Rows32 = np.maximum(wide - wide.max(axis=1, keepdims=True), LOWEST).astype(np.float32)
     return result
 
 
 @dataclass(frozen=True)
 class Encoding(ABC):
-    """Of logits of `classes` classes."""
+    """Of rows of `width` numbers."""
 
-    classes: int
+    width: int
 
     @property
     @abstractmethod
@@ -48,12 +49,16 @@ class Encoding(ABC):
         """One image."""
 
     @abstractmethod
-    def encode(self, logits: Logits32) -> Records:
-        """Records [n] of shifted logits [n, classes], all of them finite."""
+    def encode(self, rows: Rows32) -> Records:
+        """Records [n] of rows [n, width], all of them finite."""
 
     @abstractmethod
-    def decode(self, records: Records) -> Logits16:
-        """Logits [n, classes], shifted."""
+    def decode(self, records: Records) -> Rows16:
+        """Rows [n, width], logits shifted."""
+
+    def comparable(self, rows: Rows32) -> Rows32:
+        """What `decode` is to give of `rows` [n, width] but for rounding."""
+        return shifted(rows)
 
 
 class Dense(Encoding):
@@ -61,13 +66,13 @@ class Dense(Encoding):
 
     @property
     def record(self) -> np.dtype[np.void]:
-        return np.dtype([("logits", "<f2", (self.classes,))])
+        return np.dtype([("logits", "<f2", (self.width,))])
 
-    def encode(self, logits: Logits32) -> Records:
-        return _packed(self.record, logits=logits.astype(np.float16))
+    def encode(self, rows: Rows32) -> Records:
+        return _packed(self.record, logits=shifted(rows).astype(np.float16))
 
-    def decode(self, records: Records) -> Logits16:
-        logits: Logits16 = records["logits"]
+    def decode(self, records: Records) -> Rows16:
+        logits: Rows16 = records["logits"]
         return logits
 
 
@@ -77,16 +82,17 @@ class Bytes(Encoding):
 
     @property
     def record(self) -> np.dtype[np.void]:
-        return np.dtype([("lowest", "<f4"), ("roots", "u1", (self.classes,))])
+        return np.dtype([("lowest", "<f4"), ("roots", "u1", (self.width,))])
 
-    def encode(self, logits: Logits32) -> Records:
+    def encode(self, rows: Rows32) -> Records:
+        logits = shifted(rows)
         lowest = logits.min(axis=1)
         share = logits / np.where(lowest < 0, lowest, 1)[:, None]
         return _packed(self.record, lowest=lowest, roots=np.rint(255 * np.sqrt(share)).astype(np.uint8))
 
-    def decode(self, records: Records) -> Logits16:
+    def decode(self, records: Records) -> Rows16:
         roots = records["roots"].astype(np.float32) / 255
-        logits: Logits16 = (np.square(roots) * records["lowest"][:, None]).astype(np.float16)
+        logits: Rows16 = (np.square(roots) * records["lowest"][:, None]).astype(np.float16)
         return logits
 
 
@@ -98,7 +104,8 @@ class Top(Encoding):
     def record(self) -> np.dtype[np.void]:
         return np.dtype([("classes", "<u4", (TOP,)), ("logits", "<f2", (TOP,)), ("rest", "<f2")])
 
-    def encode(self, logits: Logits32) -> Records:
+    def encode(self, rows: Rows32) -> Records:
+        logits = shifted(rows)
         order = np.argpartition(logits, -TOP, axis=1)
         top, rest = order[:, -TOP:], np.take_along_axis(logits, order[:, :-TOP], axis=1).astype(np.float64)
         level = np.log(np.exp(rest).mean(axis=1).clip(min=np.exp(-80.0)))
@@ -109,17 +116,41 @@ class Top(Encoding):
             rest=level.astype(np.float16),
         )
 
-    def decode(self, records: Records) -> Logits16:
-        logits = np.repeat(records["rest"][:, None], self.classes, axis=1)
+    def decode(self, records: Records) -> Rows16:
+        logits = np.repeat(records["rest"][:, None], self.width, axis=1)
         np.put_along_axis(logits, records["classes"].astype(np.int64), records["logits"], axis=1)
         return logits
 
 
-def encoding_of(classes: int) -> Encoding:
-    """The one that is used for so many classes."""
-    if classes <= MOST_DENSE:
-        return Dense(classes)
-    return Bytes(classes) if classes <= MOST_BYTES else Top(classes)
+class Features(Encoding):
+    """Every unit x of a row as round(127 x / largest), and the largest size of the row."""
+
+    @property
+    def record(self) -> np.dtype[np.void]:
+        return np.dtype([("largest", "<f4"), ("units", "i1", (self.width,))])
+
+    def encode(self, rows: Rows32) -> Records:
+        largest = np.abs(rows).max(axis=1)
+        share = rows / np.where(largest > 0, largest, 1)[:, None]
+        return _packed(self.record, largest=largest, units=np.rint(127 * share).astype(np.int8))
+
+    def comparable(self, rows: Rows32) -> Rows32:
+        return rows
+
+    def decode(self, records: Records) -> Rows16:
+        # Beyond float16's range nothing is compared anyway: a normaliser or the loss would be at its limit.
+        scale = np.minimum(records["largest"], -LOWEST)[:, None] / 127
+        rows: Rows16 = (records["units"] * scale).astype(np.float16)
+        return rows
+
+
+def encoding_of(tap: str, width: int) -> Encoding:
+    """The one that is used for what a teacher gives at `tap`, a row of `width` numbers an image."""
+    if tap != LOGITS:
+        return Features(width)
+    if width <= MOST_DENSE:
+        return Dense(width)
+    return Bytes(width) if width <= MOST_BYTES else Top(width)
 
 
 def _packed(record: np.dtype[np.void], **columns: NDArray[np.generic] | Indices) -> Records:

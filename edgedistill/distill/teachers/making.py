@@ -1,4 +1,4 @@
-"""The making of a teacher's StoredLogits, view index by view index, by one process or several."""
+"""The making of a teacher's StoredSignal, view index by view index, by one process or several."""
 
 from __future__ import annotations
 
@@ -14,29 +14,31 @@ from typing import Final
 from edgedistill.base.progress import Listener, StageAdvanced
 from edgedistill.base.store import BusyError, Store, digest, stage_key, write_atomic
 from edgedistill.data.augment import AUGMENTATION_VERSION
-from edgedistill.distill.stored.logits import HEADER, StoredLogits, file_name
+from edgedistill.distill.stored.signals import HEADER, StoredSignal, file_name
 from edgedistill.distill.stored.views import StoredViews
 from edgedistill.distill.teachers.labelling import Labeller
-from edgedistill.distill.teachers.teacher import Teacher
+from edgedistill.distill.teachers.teacher import Crossfit, Teacher
+from edgedistill.documents.recipes import LOGITS
 
 STAGE: Final = "signals"
 PART_STAGE: Final = "signal"
 """A view index' file, until all of them are whole."""
-FORMAT_VERSION: Final = 2
+FORMAT_VERSION: Final = 3
 _CODE: Final = (
     "edgedistill.data.augment",
     "edgedistill.data.images",
     "edgedistill.data.preprocessing",
     "edgedistill.data.views",
+    "edgedistill.distill.recipes.taps",
     "edgedistill.distill.stored.encoding",
     "edgedistill.distill.teachers.labelling",
 )
 _TOOLS: Final = ("numpy", "pillow", "torch")
 
 
-def logits_key(teacher: Teacher, views: StoredViews) -> str:
-    """Hash of all that they depend on: teacher and its contract, the views, the code and the libraries that render and
-    compute."""
+def signal_key(teacher: Teacher, views: StoredViews, tap: str, crossfit: Crossfit | None = None) -> str:
+    """Hash of all that it depends on: teacher and its contract, the views, the tap, the code and the libraries that render
+    and compute."""
     return stage_key(
         {
             "format": FORMAT_VERSION,
@@ -44,6 +46,8 @@ def logits_key(teacher: Teacher, views: StoredViews) -> str:
             "teacher": teacher.key,
             "contract": teacher.contract.model_dump(mode="json"),
             "views": views.key,
+            "tap": tap,
+            "crossfit": crossfit.key if crossfit else None,
         },
         code=_CODE,
         tools=_TOOLS,
@@ -57,7 +61,7 @@ process is at."""
 
 @dataclass(frozen=True, eq=False)
 class Labelling:
-    """The making of StoredLogits, view index by view index. Each is a stage that any process may do, with the same result;
+    """The making of StoredSignal, view index by view index. Each is a stage that any process may do, with the same result;
     the whole is put together from them. While one is labelled, `turn` is held."""
 
     store: Store
@@ -68,7 +72,14 @@ class Labelling:
     @cached_property
     def key(self) -> str:
         """Of the whole."""
-        return logits_key(self.labeller.teacher, self.labeller.views)
+        labeller = self.labeller
+        return signal_key(labeller.teacher, labeller.views, labeller.tap, labeller.crossfit)
+
+    @property
+    def subject(self) -> str:
+        """What progress calls it."""
+        name, tap = self.labeller.teacher.name, self.labeller.tap
+        return name if tap == LOGITS else f"{name}, {tap}"
 
     @property
     def views(self) -> range:
@@ -86,18 +97,18 @@ class Labelling:
         if whole := self.store.find(STAGE, self.key):
             return whole
         make = partial(self._make_view, view)
-        subject = f"{self.labeller.teacher.name}, {view + 1} of {len(self.views)}"
+        subject = f"{self.subject}, {view + 1} of {len(self.views)}"
         return self.store.stage(PART_STAGE, self._view_key(view), make, subject=subject, resumable=True, wait=wait)
 
-    def build(self, ahead: Ahead | None = None) -> StoredLogits:
-        """The logits: found, or made, one view index after the other but for those that `ahead` has done. Where another
+    def build(self, ahead: Ahead | None = None) -> StoredSignal:
+        """The signal: found, or made, one view index after the other but for those that `ahead` has done. Where another
         process is at it, `ahead` helps before it is waited for."""
         stage = partial(
             self.store.stage,
             STAGE,
             self.key,
             partial(self._make, ahead),
-            subject=self.labeller.teacher.name,
+            subject=self.subject,
             total=self.total,
         )
         try:
@@ -108,7 +119,7 @@ class Labelling:
             folder = stage()
         for view in self.views:
             self.store.drop(PART_STAGE, self._view_key(view))
-        return StoredLogits.open(folder)
+        return StoredSignal.open(folder)
 
     def _view_key(self, view: int) -> str:
         return digest([self.key, view])
@@ -134,9 +145,10 @@ class Labelling:
             _link(made / file_name(view), folder)
         labeller = self.labeller
         header = {
+            "tap": labeller.tap,
             "views": labeller.views.key,
             "images": labeller.images,
-            "classes": labeller.encoding.classes,
+            "width": labeller.encoding.width,
             "record_bytes": labeller.encoding.record.itemsize,
             "teacher": labeller.teacher.name,
             "teacher_key": labeller.teacher.key,

@@ -6,23 +6,31 @@ from collections.abc import Iterator
 from importlib.metadata import EntryPoint, EntryPoints
 from typing import Annotated, Any
 
+import numpy as np
 import pytest
 import torch
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 
 from edgedistill.base.errors import InputError
 from edgedistill.distill.batches import Batch
 from edgedistill.distill.recipes import losses as room
+from edgedistill.distill.recipes.aligners import UnitStatistics
 from edgedistill.distill.recipes.logits import cross_entropy, kl
-from edgedistill.distill.recipes.losses import Loss, bound, losses, recipe_of
+from edgedistill.distill.recipes.losses import Loss, Recipe, bound, losses, recipe_of
+from edgedistill.distill.recipes.pupil import Pupil
 from edgedistill.documents.build_file import TrainConfig
 from edgedistill.documents.recipes import RECIPES, TermConfig
 
 STUDENT = torch.randn(4, 3, generator=torch.Generator().manual_seed(0))
 TEACHER = torch.randn(4, 3, generator=torch.Generator().manual_seed(1)).half()
 LABELS = torch.eye(3)[torch.tensor([0, 1, 2, 0])]
-BATCH = Batch(torch.zeros(4, 3, 8, 8), LABELS, TEACHER)
+BATCH = Batch(torch.zeros(4, 3, 8, 8), LABELS, {"logits": TEACHER})
+
+
+def loss_of(recipe: Recipe, batch: Batch = BATCH) -> Tensor:
+    """Of STUDENT's logits."""
+    return Pupil(nn.Identity(), recipe, 3).loss({"logits": STUDENT}, batch)
 
 
 def half_distance(
@@ -53,15 +61,21 @@ def term(**keys: Any) -> TermConfig:
 @pytest.mark.parametrize("name", RECIPES)
 def test_every_named_recipe_is_usable(name: str) -> None:
     recipe = recipe_of(TrainConfig(recipe=name))
-    student = STUDENT.clone().requires_grad_()
-    recipe.loss(student, BATCH).backward()  # type: ignore[no-untyped-call]
-    assert student.grad is not None and torch.isfinite(student.grad).all() and student.grad.abs().max() > 0
-    assert recipe.needs_teacher == (not name.startswith("label"))
+    network = nn.Sequential(nn.Flatten(), nn.Linear(192, 6), nn.ReLU(), nn.Linear(6, 3))
+    features = torch.randn(4, 8, generator=torch.Generator().manual_seed(2))
+    statistics = {"features": UnitStatistics.of(features.numpy(), np.array([0, 1, 2, 0]))}
+    pupil = Pupil(network, recipe, 3, statistics)
+    images = torch.rand(4, 3, 8, 8, generator=torch.Generator().manual_seed(3))
+    pupil.loss(pupil(images), Batch(images, LABELS, {"logits": TEACHER, "features": features.half()})).backward()
+    for parameter in pupil.parameters():
+        assert parameter.grad is not None and torch.isfinite(parameter.grad).all()
+    assert float(network[1].weight.grad.abs().max()) > 0
+    assert bool(recipe.taps) == (not name.startswith("label"))
 
 
 def test_kd_is_the_sum_of_its_terms() -> None:
     expected = 0.9 * kl(STUDENT, TEACHER.float(), temperature=2.0) + 0.1 * cross_entropy(STUDENT, LABELS)
-    torch.testing.assert_close(recipe_of(TrainConfig(recipe="kd")).loss(STUDENT, BATCH), expected)
+    torch.testing.assert_close(loss_of(recipe_of(TrainConfig(recipe="kd"))), expected)
 
 
 def test_terms_make_a_recipe_of_their_own() -> None:
@@ -69,7 +83,7 @@ def test_terms_make_a_recipe_of_their_own() -> None:
         {"terms": [{"loss": "kl", "weight": 2, "temperature": 4}, {"loss": "cross_entropy"}]}
     )
     expected = 2 * kl(STUDENT, TEACHER.float(), temperature=4.0) + cross_entropy(STUDENT, LABELS)
-    torch.testing.assert_close(recipe_of(config).loss(STUDENT, BATCH), expected)
+    torch.testing.assert_close(loss_of(recipe_of(config)), expected)
 
 
 def test_all_that_is_wrong_is_told_at_once() -> None:
@@ -89,20 +103,16 @@ def test_all_that_is_wrong_is_told_at_once() -> None:
 
 
 def test_without_the_teachers_outputs_a_term_that_needs_them_is_refused() -> None:
-    batch = BATCH._replace(teacher=None)
-    torch.testing.assert_close(
-        recipe_of(TrainConfig(recipe="labels")).loss(STUDENT, batch), cross_entropy(STUDENT, LABELS)
-    )
+    batch = BATCH._replace(teacher={})
+    torch.testing.assert_close(loss_of(recipe_of(TrainConfig(recipe="labels")), batch), cross_entropy(STUDENT, LABELS))
     with pytest.raises(ValueError, match="kl was given a batch without"):
-        recipe_of(TrainConfig(recipe="kd")).loss(STUDENT, batch)
+        loss_of(recipe_of(TrainConfig(recipe="kd")), batch)
 
 
 def test_an_installed_package_adds_an_loss(others: Any) -> None:
     others(half_distance=f"{__name__}:half_distance")
     recipe = bound([term(loss="half_distance", scale=2, squared=True)])
-    torch.testing.assert_close(
-        recipe.loss(STUDENT, BATCH), half_distance(STUDENT, TEACHER.float(), scale=2, squared=True)
-    )
+    torch.testing.assert_close(loss_of(recipe), half_distance(STUDENT, TEACHER.float(), scale=2, squared=True))
     with pytest.raises(InputError, match="squared: Input should be a valid boolean"):
         bound([term(loss="half_distance", squared="often")])
 

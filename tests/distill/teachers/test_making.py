@@ -25,11 +25,11 @@ from edgedistill.data.sources import GreyImages
 from edgedistill.data.splits import Splits
 from edgedistill.data.views import draw_views, render_batch
 from edgedistill.distill.stored.encoding import LOWEST, shifted
-from edgedistill.distill.stored.logits import StoredLogits
+from edgedistill.distill.stored.signals import StoredSignal
 from edgedistill.distill.stored.views import StoredViews, stored_views
-from edgedistill.distill.teachers.labelling import Labeller, live_logits
-from edgedistill.distill.teachers.making import Labelling, logits_key
-from edgedistill.distill.teachers.teacher import Teacher
+from edgedistill.distill.teachers.labelling import Labeller, live_rows
+from edgedistill.distill.teachers.making import Labelling, signal_key
+from edgedistill.distill.teachers.teacher import Crossfit, Teacher, folds_of
 from edgedistill.documents.build_file import AugmentationConfig
 from edgedistill.documents.specs import Contract
 
@@ -61,6 +61,16 @@ class Network(nn.Module):
         return functional.conv2d(images / 255 - 0.5, self.weight).flatten(1) * self.scale
 
 
+def deep() -> nn.Sequential:
+    """Seven features and a classifier."""
+    made = nn.Sequential(nn.Conv2d(3, 7, 3, stride=4), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(7, CLASSES))
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in made.parameters():
+            parameter.copy_(0.05 * torch.randn(parameter.shape, generator=generator))
+    return made.eval()
+
+
 def make_teacher(module: nn.Module | None = None, key: str = "weights") -> Teacher:
     contract = Contract(resolution=12, mean=(0, 0, 0), std=(1, 1, 1), labels=tuple("abcde"))
     return Teacher("toy", (module or Network()).eval(), contract, key, 1)
@@ -70,16 +80,18 @@ def views_in(root: Path) -> StoredViews:
     return stored_views(Store(root), make_dataset(), AUGMENTATION)
 
 
-def build(root: Path, listener: Callable[[Event], None] = silent, teacher: Teacher | None = None) -> StoredLogits:
-    labeller = Labeller(teacher or make_teacher(), make_dataset(), views_in(root), BATCH, "cpu", commit_seconds=0)
+def build(root: Path, listener: Callable[[Event], None] = silent, teacher: Teacher | None = None) -> StoredSignal:
+    labeller = Labeller(
+        teacher or make_teacher(), make_dataset(), views_in(root), batch_size=BATCH, device="cpu", commit_seconds=0
+    )
     return Labelling(Store(root, listener), labeller, listener).build()
 
 
-def logits_of(found: StoredLogits, view: int) -> NDArray[np.float16]:
+def logits_of(found: StoredSignal, view: int) -> NDArray[np.float16]:
     return found.at(view, np.arange(TRAIN))
 
 
-def assert_same(one: StoredLogits, other: StoredLogits) -> None:
+def assert_same(one: StoredSignal, other: StoredSignal) -> None:
     for view in range(VIEWS):
         np.testing.assert_array_equal(logits_of(one, view), logits_of(other, view))
     assert sorted(path.name for path in one.folder.iterdir()) == sorted(path.name for path in other.folder.iterdir())
@@ -88,7 +100,7 @@ def assert_same(one: StoredLogits, other: StoredLogits) -> None:
 def test_it_holds_the_teachers_logits_on_each_view(tmp_path: Path) -> None:
     dataset, teacher = make_dataset(), make_teacher()
     found, stored = build(tmp_path), views_in(tmp_path)
-    assert (stored.count, stored.images, found.images, found.encoding.classes) == (VIEWS, TRAIN, TRAIN, CLASSES)
+    assert (stored.count, stored.images, found.images, found.encoding.width) == (VIEWS, TRAIN, TRAIN, CLASSES)
     for view in range(VIEWS):
         views, logits = stored.at(view), logits_of(found, view)
         assert isinstance(views, np.memmap)
@@ -128,7 +140,7 @@ def test_a_loss_from_stored_views_equals_the_live_teachers(tmp_path: Path, tempe
     assert loss(stored) == pytest.approx(loss(live), rel=1e-3)
 
 
-def beside(stored: StoredLogits, root: Path, teacher: Teacher) -> tuple[float, int]:
+def beside(stored: StoredSignal, root: Path, teacher: Teacher) -> tuple[float, int]:
     """What is stored beside the live teacher: the largest difference of any logit that is not clipped, and of how many
     pairs of view and image the top class differs."""
     dataset, positions = make_dataset(), np.arange(TRAIN)
@@ -136,7 +148,7 @@ def beside(stored: StoredLogits, root: Path, teacher: Teacher) -> tuple[float, i
     for view in range(VIEWS):
         views, logits = views_in(root).at(view), logits_of(stored, view).astype(np.float32)
         batch = render_batch(dataset.images, dataset.splits.train, views, positions, teacher.contract)
-        live = shifted(live_logits(teacher, batch, torch.device("cpu")))
+        live = shifted(live_rows(teacher, "logits", CLASSES, batch, torch.device("cpu")))
         largest = max(largest, float(np.abs(live - logits)[live > LOWEST].max(initial=0)))
         mismatches += int((live.argmax(axis=1) != logits.argmax(axis=1)).sum())
     return largest, mismatches
@@ -209,7 +221,7 @@ def test_killed_and_resumed_equals_uninterrupted_and_redoes_no_finished_chunk(tm
     done = subprocess.run(arguments, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == -signal.SIGKILL, done.stderr
 
-    assert [path.name for path in (tmp_path / "a" / "signal").glob("*/*.records")] == ["logits-0000.records"]
+    assert [path.name for path in (tmp_path / "a" / "signal").glob("*/*.records")] == ["signal-0000.records"]
     (growing,) = (tmp_path / "a" / "signal").glob("*.part/*.growing")
     with growing.open("ab") as stream:
         stream.write(b"half a record")  # what a crash may leave behind the marker
@@ -233,7 +245,9 @@ def test_a_marker_ahead_of_its_file_is_not_believed(tmp_path: Path) -> None:
 
 
 def make_labelling(root: Path) -> Labelling:
-    return Labelling(Store(root), Labeller(make_teacher(), make_dataset(), views_in(root), BATCH, "cpu"), silent)
+    return Labelling(
+        Store(root), Labeller(make_teacher(), make_dataset(), views_in(root), batch_size=BATCH, device="cpu"), silent
+    )
 
 
 def test_the_disk_holds_it_once(tmp_path: Path) -> None:
@@ -272,7 +286,7 @@ def test_views_done_ahead_are_not_done_again_and_what_was_cleared_is(tmp_path: P
 def test_a_process_that_finds_another_at_it_helps_and_then_waits(tmp_path: Path) -> None:
     labelling, helper = make_labelling(tmp_path / "a"), make_labelling(tmp_path / "a")
     asked: list[bool] = []
-    helped, found = threading.Event(), list[StoredLogits]()
+    helped, found = threading.Event(), list[StoredSignal]()
 
     def help_out(everything: bool) -> None:
         asked.append(everything)
@@ -311,7 +325,7 @@ def test_a_view_that_comes_after_the_store_is_whole_is_taken_from_there(tmp_path
     late.store.find = misses_once  # type: ignore[method-assign]
     view = late.view(1)
     assert asked[0] == "signals" and view.parent.name == "signal"
-    assert (view / "logits-0001.records").samefile(whole.folder / "logits-0001.records")
+    assert (view / "signal-0001.records").samefile(whole.folder / "signal-0001.records")
     assert network.calls == 0
 
 
@@ -321,20 +335,62 @@ def test_everything_that_changes_the_content_changes_the_key(tmp_path: Path) -> 
     def views(dataset: Dataset = dataset, augmentation: AugmentationConfig = AUGMENTATION) -> StoredViews:
         return stored_views(store, dataset, augmentation)
 
-    key = logits_key(teacher, views())
-    assert key == logits_key(make_teacher(), views(make_dataset()))
+    key = signal_key(teacher, views(), "logits")
+    assert key == signal_key(make_teacher(), views(make_dataset()), "logits")
     shorter = replace(dataset.splits, train=dataset.splits.train[1:])
     larger = teacher.contract.model_copy(update={"resolution": 16})
     others = [
-        logits_key(make_teacher(key="other weights"), views()),
-        logits_key(replace(teacher, contract=larger), views()),
-        logits_key(teacher, views(replace(dataset, fingerprint="other"))),
-        logits_key(teacher, views(replace(dataset, splits=shorter))),
-        logits_key(teacher, views(augmentation=AUGMENTATION.model_copy(update={"seed": 1}))),
+        signal_key(make_teacher(key="other weights"), views(), "logits"),
+        signal_key(replace(teacher, contract=larger), views(), "logits"),
+        signal_key(teacher, views(replace(dataset, fingerprint="other")), "logits"),
+        signal_key(teacher, views(replace(dataset, splits=shorter)), "logits"),
+        signal_key(teacher, views(augmentation=AUGMENTATION.model_copy(update={"seed": 1})), "logits"),
     ]
     assert len({key, *others}) == 6
     held_out = replace(dataset.splits, validation=dataset.splits.validation[1:])
-    assert logits_key(teacher, views(replace(dataset, splits=held_out))) == key
+    assert signal_key(teacher, views(replace(dataset, splits=held_out)), "logits") == key
+
+
+def test_another_tap_is_a_signal_of_its_own_beside_the_same_views(tmp_path: Path) -> None:
+    build(tmp_path)
+    labeller = Labeller(make_teacher(deep()), make_dataset(), views_in(tmp_path), "features", BATCH, "cpu")
+    found = Labelling(Store(tmp_path), labeller, silent).build()
+    assert {stage: count for stage, (count, _) in Store(tmp_path).usage().items()} == {"signals": 2, "views": 1}
+    opened = StoredSignal.open(found.folder)
+    assert opened == found and (opened.tap, opened.encoding.width) == ("features", 7)
+    dataset, teacher = make_dataset(), make_teacher(deep())
+    views, positions = views_in(tmp_path).at(1), np.arange(TRAIN)
+    batch = render_batch(dataset.images, dataset.splits.train, views, positions, teacher.contract)
+    with torch.inference_mode():
+        live = deep()[:3](torch.from_numpy(batch).float()).numpy()
+    np.testing.assert_allclose(found.at(1, positions), live, atol=0.006 * float(np.abs(live).max()))
+
+
+def test_a_tap_that_the_teacher_does_not_have_is_told_before_it_is_asked(tmp_path: Path) -> None:
+    teacher = make_teacher(deep())
+    labeller = Labeller(teacher, make_dataset(), views_in(tmp_path), "blocks.3", BATCH, "cpu")
+    with pytest.raises(InputError, match=r"no module 'blocks\.3'"):
+        Labelling(Store(tmp_path), labeller, silent).build()
+
+
+def test_each_fold_is_labelled_by_the_teacher_that_did_not_see_it(tmp_path: Path) -> None:
+    dataset = make_dataset()
+    folds = folds_of(dataset, 2, seed=0)
+    labels = dataset.labels[dataset.splits.train]
+    counts = [np.bincount(labels[folds == fold], minlength=CLASSES) for fold in (0, 1)]
+    assert np.abs(counts[0] - counts[1]).max() <= 1 and sorted(np.unique(folds)) == [0, 1]
+    folds[:3] = -1
+    main, others = make_teacher(), [make_teacher(Network(scale=scale), key=f"{scale}") for scale in (2.0, 3.0)]
+    plain = Labeller(main, dataset, views_in(tmp_path), batch_size=BATCH, device="cpu")
+    crossed = replace(plain, crossfit=Crossfit(tuple(others), folds))
+    found = Labelling(Store(tmp_path), crossed, silent).build()
+    for fold, teacher in ((-1, main), (0, others[0]), (1, others[1])):
+        own = Labelling(Store(tmp_path / teacher.key), replace(plain, teacher=teacher), silent).build()
+        members = np.flatnonzero(folds == fold)
+        np.testing.assert_array_equal(found.at(1, members), own.at(1, members))
+    assert Labelling(Store(tmp_path), plain, silent).key != found.key
+    shifted_folds = Crossfit(tuple(others), np.roll(folds, 1))
+    assert Labelling(Store(tmp_path), replace(plain, crossfit=shifted_folds), silent).key != found.key
 
 
 def test_another_teacher_finds_the_views_that_are_there(tmp_path: Path) -> None:
@@ -389,10 +445,10 @@ def test_a_device_that_is_not_here_is_refused(tmp_path: Path) -> None:
 
 def test_the_header_says_what_is_inside(tmp_path: Path) -> None:
     found = build(tmp_path)
-    header = json.loads((found.folder / "logits.json").read_text())
+    header = json.loads((found.folder / "signal.json").read_text())
     assert header["record_bytes"] == 2 * CLASSES
     assert header["teacher_key"] == "weights"
     assert header["views"] == views_in(tmp_path).key
-    assert (found.folder / "logits-0002.records").stat().st_size == TRAIN * header["record_bytes"]
+    assert (found.folder / "signal-0002.records").stat().st_size == TRAIN * header["record_bytes"]
     with pytest.raises(IndexError):
         views_in(tmp_path).at(VIEWS)
