@@ -5,20 +5,39 @@ from __future__ import annotations
 import difflib
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Annotated, Any
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from edgedistill.base.errors import InputError
 
+LOGITS: Final = "logits"
+FEATURES: Final = "features"
+DEFAULT: Final = "default"
+"""The recipe of a build file that names none: one of RECIPES, chosen when the data and the teacher are known."""
+
 
 class TermConfig(BaseModel):
-    """`[[train.terms]]`: a loss by name, its weight in the sum, and its settings, each a key of its own."""
+    """`[[train.terms]]`: a loss by name, its weight in the sum, and its settings, each a key of its own.
+
+    `tap` is where the tensors are taken that it compares: `logits`, or `features`, what goes into the classifier, or the
+    path of a module of the teacher, whose output the student's features are held against. What is no vector is averaged over
+    space or tokens. Teacher and student differ there in width: `aligner` brings the student to the teacher's (`linear`, or
+    `orthogonal`, whose columns stay orthonormal), or takes as many of the teacher's units as the student has, those that
+    tell classes apart best (`select`). `normaliser` is applied to the teacher's tensor: `layer_norm` over an image's units,
+    or `standardise`, each unit by its mean and deviation over images.
+
+    A term with `head = "own"` is learnt by a classifier of its own on the same features. Training alone has it: afterwards
+    it and the shared one become one, at the share that is most accurate on the validation split."""
 
     model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
 
     loss: str
     weight: Annotated[float, Field(gt=0, le=1000)] = 1.0
+    tap: Annotated[str, Field(min_length=1)] = LOGITS
+    aligner: Literal["none", "linear", "orthogonal", "select"] = "none"
+    normaliser: Literal["none", "layer_norm", "standardise"] = "none"
+    head: Literal["shared", "own"] = "shared"
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -26,27 +45,38 @@ class TermConfig(BaseModel):
         return dict(self.model_extra or {})
 
     @property
+    def given(self) -> dict[str, Any]:
+        """What a build file would say of it."""
+        return self.model_dump(mode="json", exclude_defaults=True)
+
+    @property
     def label(self) -> str:
-        """`0.9 kl(temperature=2)`."""
+        """`0.9 kl(temperature=2)`, `smooth_l1 of features, aligner orthogonal`."""
         settings = ", ".join(f"{name}={_shown(value)}" for name, value in self.settings.items())
-        return f"{self.weight:g} {self.loss}" + (f"({settings})" if settings else "")
+        text = f"{self.weight:g} {self.loss}" + (f"({settings})" if settings else "")
+        chosen = {"aligner": self.aligner, "normaliser": self.normaliser}
+        aside = [f"{name} {value}" for name, value in chosen.items() if value != "none"]
+        aside += ["head own"] if self.head == "own" else []
+        return ", ".join([text if self.tap == LOGITS else f"{text} of {self.tap}", *aside])
 
 
 @dataclass(frozen=True)
 class NamedRecipe:
-    """Terms whose weighted sum is minimised. `when` tells when it helps, in one line; `source` is where it comes from."""
+    """Terms whose weighted sum is minimised. `when` tells when it helps, in one line; `source` is where it comes from.
+    `mix` is the share of views that are blended with a partner where `[augmentation]` says nothing of it."""
 
     name: str
     when: str
     terms: tuple[TermConfig, ...]
     source: str = ""
+    mix: float | None = None
 
 
 def _shown(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _term(loss: str, weight: float = 1.0, **settings: float) -> TermConfig:
+def _term(loss: str, weight: float = 1.0, **settings: float | str) -> TermConfig:
     return TermConfig.model_validate({"loss": loss, "weight": weight, **settings})
 
 
@@ -107,6 +137,39 @@ RECIPES = MappingProxyType(
                 "The teacher's probabilities are better labels than the labels: no temperature, no labels.",
                 (_term("soft_cross_entropy"),),
                 "Shen and Savvides 2020, https://arxiv.org/abs/2009.08453",
+            ),
+            NamedRecipe(
+                "funmatch",
+                "There is time for a long schedule (raise `rungs`): the teacher is matched on blends of images too.",
+                (_term("kl", temperature=1.0),),
+                "Beyer et al. 2022, https://arxiv.org/abs/2106.05237",
+                mix=1.0,
+            ),
+            NamedRecipe(
+                "vkd",
+                "Few classes, so that logits say little: the student's features are held against the teacher's, rotated.",
+                (
+                    _term("kl", 0.9, temperature=2.0),
+                    _LABELS,
+                    _term("smooth_l1", tap=FEATURES, aligner="orthogonal", normaliser="layer_norm"),
+                ),
+                "Miles et al. 2024, https://arxiv.org/abs/2403.06213",
+            ),
+            NamedRecipe(
+                "units",
+                "As `vkd`, for a student far narrower than its teacher: it learns those units that tell classes apart.",
+                (
+                    _term("kl", 0.9, temperature=2.0),
+                    _LABELS,
+                    _term("smooth_l1", tap=FEATURES, aligner="select", normaliser="standardise"),
+                ),
+                "after Wang and Saadi 2025, https://arxiv.org/abs/2507.10155",
+            ),
+            NamedRecipe(
+                "dho",
+                "Few images have labels, and the teacher errs: labels and teacher get a head each, made one at the end.",
+                (_term("kl", 0.5, temperature=2.0), _term("cross_entropy", 0.5, head="own")),
+                "Kang et al. 2025, https://arxiv.org/abs/2505.07675",
             ),
         )
     }

@@ -88,6 +88,18 @@ def _core(core: Core) -> str:
     return ", ".join(parts)
 
 
+def recipe_facts(result: BuildResult) -> Pairs:
+    """By which recipe students learnt, and why by that one."""
+    choice = result.recipe
+    if choice is None:
+        return ()
+    rows = [
+        ("recipe", choice.recipe if choice.asked == choice.recipe else f"{choice.recipe}, which {choice.asked} chose")
+    ]
+    rows += [("why", reason) for reason in choice.reasons]
+    return tuple(rows)
+
+
 def data_facts(result: BuildResult) -> Pairs:
     """The data set and its splits."""
     data = result.data
