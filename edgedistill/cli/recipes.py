@@ -53,12 +53,14 @@ def show(
             render.line(console, f"source: {recipe.source}", style="dim")
         render.line(console, "", f'[train]\nrecipe = "{recipe.name}"', "", "# the same, to change it:")
         for term in recipe.terms:
-            settings = {"loss": term.loss, "weight": term.weight, **term.settings}
+            settings = {"loss": term.loss, "weight": term.weight, **term.given}
             render.line(
                 console, "[[train.terms]]", *(f"{key} = {json.dumps(value)}" for key, value in settings.items())
             )
+        if recipe.mix is not None:
+            render.line(console, "", f"[augmentation]\nmix = {recipe.mix}")
 
 
 def _document(recipe: NamedRecipe) -> dict[str, object]:
-    terms = [{"loss": t.loss, "weight": t.weight, **t.settings} for t in recipe.terms]
-    return {"name": recipe.name, "when": recipe.when, "source": recipe.source, "terms": terms}
+    terms = [{"loss": t.loss, "weight": t.weight, **t.given} for t in recipe.terms]
+    return {"name": recipe.name, "when": recipe.when, "source": recipe.source, "terms": terms, "mix": recipe.mix}

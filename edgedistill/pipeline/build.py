@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from edgedistill.pipeline.bench import Workbench
     from edgedistill.pipeline.describe import Finding
     from edgedistill.pipeline.prepare import PreparedTeacher
-    from edgedistill.pipeline.workers import Executor
+    from edgedistill.pipeline.tasks import Executor
     from edgedistill.selection.search import Search
 
 F = TypeVar("F", bound=Found)
@@ -104,14 +104,14 @@ def _done(
     """A search, of which `end` leaves a result in each order's folder. With nothing changed since the last one, the results
     that `known_of` finds there."""
     key = job.key_told(listener)
-    with _folders(job, listener):
+    with _folders(job, listener), ExitStack() as held:
         known = [found for order in job.orders if (found := known_of(order, key)) is not None]
         if len(known) == len(job.orders):
             listener(Note(f"nothing has changed since this {what}"))
             return known
         began = time.monotonic()
         before = [found_in(order.out) for order in job.orders]
-        prepared = _prepare(job, means, key, listener)
+        prepared = _prepare(job, means, key, listener, held)
         from edgedistill.pipeline.describe import Finding
 
         outcomes = prepared.search.run()
@@ -135,21 +135,23 @@ class _Prepared:
     search: Search
 
 
-def _prepare(job: Job, means: Means, key: str, listener: Listener) -> _Prepared:
+def _prepare(job: Job, means: Means, key: str, listener: Listener, held: ExitStack) -> _Prepared:
+    """Worker processes end with `held`."""
     with loading(listener):
+        from edgedistill.pipeline.choice import settle
         from edgedistill.pipeline.lab import Laboratory, goal_of, known_before, settings_of
+        from edgedistill.pipeline.on_ray import OnRay, check_ray
         from edgedistill.pipeline.prepare import (
             beside_teacher,
             open_benches,
             open_space,
-            open_store,
             plausible_multiply_adds,
             prepare_teacher,
             prior_of,
             resolve_budget,
         )
         from edgedistill.pipeline.teacher import open_teacher
-        from edgedistill.pipeline.workers import InProcess, OnRay, Processes, check_ray
+        from edgedistill.pipeline.workers import Processes
         from edgedistill.selection.on_target import OnTarget
         from edgedistill.selection.search import Search
         from edgedistill.selection.study import Study
@@ -170,27 +172,30 @@ def _prepare(job: Job, means: Means, key: str, listener: Listener) -> _Prepared:
         goal_of(bench, resolve_budget(bench, bench.config.budget, teacher))
         for bench, teacher in zip(benches, teachers, strict=True)
     )
-    executor: Executor = InProcess(first) if means.jobs == 1 else Processes(means.jobs, store.listener)
-    if means.executor is ExecutorKind.RAY:
-        executor = OnRay(store.listener)
-    stored = open_store(first, executor)
+    ray = means.executor is ExecutorKind.RAY
+    executor: Executor = OnRay(store.listener) if ray else Processes(means.jobs, store.listener)
+    held.enter_context(executor)
+    for bench in benches:
+        bench.executor = executor
+    limits = [plausible_multiply_adds(teacher, goal.budget) for teacher, goal in zip(teachers, goals, strict=True)]
+    stored, choice = settle(benches, teachers[0], candidates, min(limits))
+    for bench in benches:
+        bench.choice = choice
     targets = [
         OnTarget(
-            Laboratory(bench, stored, executor),
+            Laboratory(bench, stored),
             goal,
-            plausible_multiply_adds(teacher, goal.budget),
+            limit,
             prior_of(bench.target),
             beside_teacher(goal.budget, teacher),
         )
-        for bench, teacher, goal in zip(benches, teachers, goals, strict=True)
+        for bench, teacher, goal, limit in zip(benches, teachers, goals, limits, strict=True)
     ]
     turn = store.root / "study" / f"{key}.turn"
     name = f"{key} {occasion}".rstrip()
     study = Study(means.storage or job.home / JOURNAL, name, [candidate.spec for candidate in candidates], turn)
     known = study.known(lambda: known_before(benches, stored, candidates, goals))
-    return _Prepared(
-        benches, teachers, stored, Search(targets, settings_of(first.config.search), candidates, study, known)
-    )
+    return _Prepared(benches, teachers, stored, Search(targets, settings_of(first), candidates, study, known))
 
 
 @contextmanager

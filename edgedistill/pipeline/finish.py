@@ -15,6 +15,7 @@ from edgedistill.data.datasets import Dataset
 from edgedistill.devices.stats import percentile_ms
 from edgedistill.distill.stored.split_store import SplitStore
 from edgedistill.documents.artifacts import Verified
+from edgedistill.documents.lengths import batch_size_of
 from edgedistill.documents.results import (
     BuildResult,
     PredictionsOnTest,
@@ -169,8 +170,8 @@ def _contents(bench: Workbench, source: Source, winner: Files, result: BuildResu
     training = {
         "recipe": "composed" if train.terms else train.recipe,
         "loss": " + ".join(term.label for term in train.composition),
-        "batch size": str(train.batch_size),
-        "epochs": str(bench.config.search.rungs[-1]),
+        "batch size": str(batch_size_of(train.batch_size, len(bench.taught.splits.train))),
+        "epochs": str(bench.rungs[-1]),
     }
     card = model_card(result, source.contract, training)
     return PackageContents(files, source.contract, golden, card, device_commands(bench, winner))

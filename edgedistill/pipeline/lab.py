@@ -12,7 +12,6 @@ from edgedistill.devices.latency.profiles import find_profile
 from edgedistill.devices.proof import aim
 from edgedistill.distill.stored.split_store import SplitStore
 from edgedistill.documents.artifacts import SchemeResult, TrainedStudent
-from edgedistill.documents.build_file import SearchConfig
 from edgedistill.documents.measurements import MeasuredLatency, Proof
 from edgedistill.documents.specs import Budget, Goal, Precision
 from edgedistill.networks.space import Candidate
@@ -20,8 +19,8 @@ from edgedistill.pipeline.bench import Workbench
 from edgedistill.pipeline.judge import realise
 from edgedistill.pipeline.make import compiled, portable
 from edgedistill.pipeline.measure import compared, latency_of, memory_of, prove
-from edgedistill.pipeline.train import Tuning, source_of, trained_before, untrained
-from edgedistill.pipeline.workers import Executor, TrainTask, train_all
+from edgedistill.pipeline.tasks import TrainTask, Tuning, train_all
+from edgedistill.pipeline.train import source_of, trained_before, untrained
 from edgedistill.selection.lab import Figures, Training
 from edgedistill.selection.search import Settings
 from edgedistill.selection.warm_start import Known, KnownCurve, KnownFile
@@ -41,12 +40,13 @@ def goal_of(bench: Workbench, budget: Budget) -> Goal:
     )
 
 
-def settings_of(config: SearchConfig) -> Settings:
-    """How a build file lets its search spend."""
+def settings_of(bench: Workbench) -> Settings:
+    """How the build file lets its search spend."""
+    config = bench.config.search
     return Settings(
         probes=config.probes,
         candidates=config.candidates,
-        rungs=config.rungs,
+        rungs=bench.rungs,
         keep=config.keep,
         trials=config.trials,
         seconds=None if config.time is None else config.time / 1000,
@@ -109,7 +109,6 @@ class Laboratory:
 
     bench: Workbench
     stored: SplitStore
-    executor: Executor
 
     @property
     def measurable(self) -> bool:
@@ -142,7 +141,7 @@ class Laboratory:
     def train(self, wanted: Sequence[Training]) -> list[TrainedStudent | TrialFailure]:
         bench = self.bench
         return train_all(
-            self.executor,
+            bench.doing,
             [
                 TrainTask(
                     config=bench.config,
@@ -160,7 +159,8 @@ class Laboratory:
 
     def realise(self, trained: TrainedStudent, *, last: bool) -> tuple[SchemeResult, ...]:
         # Training under rounding takes as long as a rung: a candidate has to have come to the last one for it.
-        return realise(self.bench, source_of(self.bench, trained), Tuning(self.bench, self.stored) if last else None)
+        tune = Tuning(self.bench, self.stored, trained) if last else None
+        return realise(self.bench, source_of(self.bench, trained), tune)
 
     def prove(self, trained: TrainedStudent, result: SchemeResult, budget: Budget) -> Proof:
         return prove(self.bench, result.artifact, source_of(self.bench, trained), budget)

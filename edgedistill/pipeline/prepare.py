@@ -10,6 +10,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+
 from edgedistill.base.errors import Collected, EdgedistillError, InputError, TrialFailure
 from edgedistill.base.progress import Note, StageAdvanced
 from edgedistill.base.store import Store, stage_key, write_atomic
@@ -17,14 +19,17 @@ from edgedistill.base.units import format_percent
 from edgedistill.data.datasets import load_dataset
 from edgedistill.data.preprocessing import channel_statistics
 from edgedistill.devices.latency.model import prior_from_published
-from edgedistill.distill.recipes.losses import recipe_of
+from edgedistill.distill.recipes.losses import check_recipe
+from edgedistill.distill.stored.filtering import filtered, without_label
+from edgedistill.distill.stored.signals import StoredSignal
 from edgedistill.distill.stored.split_store import SplitStore
-from edgedistill.distill.stored.views import stored_views
+from edgedistill.distill.stored.views import StoredViews, stored_views
 from edgedistill.distill.teachers.making import STAGE
 from edgedistill.distill.teachers.teacher import Teacher
 from edgedistill.documents.artifacts import CompiledArtifact, Verified
 from edgedistill.documents.build_file import BuildConfig
 from edgedistill.documents.measurements import Latency, MeasuredLatency, Profile, UnknownLatency
+from edgedistill.documents.recipes import LOGITS
 from edgedistill.documents.specs import Budget, BudgetRequest, Format, Precision, QuantScheme, Target
 from edgedistill.formats import SHIPPED
 from edgedistill.networks.counting import structure_of
@@ -39,9 +44,8 @@ from edgedistill.pipeline.make import compiled, portable
 from edgedistill.pipeline.measure import compared, latency_of, scale_alone, scale_beside
 from edgedistill.pipeline.meter import Meter
 from edgedistill.pipeline.space import executable
+from edgedistill.pipeline.tasks import LabelTask, do_all
 from edgedistill.pipeline.teacher import open_labelling, open_teacher
-from edgedistill.pipeline.train import taught
-from edgedistill.pipeline.workers import Executor, LabelTask, do_all
 from edgedistill.selection.expectations import Expectation
 
 HEADROOM = 4.0
@@ -74,7 +78,7 @@ def open_benches(orders: Sequence[Order], store: Store) -> tuple[Workbench, ...]
     order, *others = orders
     wrong, benches = Collected(), list[Workbench]()
     with wrong:
-        recipe_of(order.config.train)
+        check_recipe(order.config.train)
     with wrong:
         benches.append(
             open_bench(order.config, order.target, store, base=order.base, require_measured=order.how.require_measured)
@@ -170,13 +174,28 @@ def prior_of(target: Target) -> dict[Precision, Expectation]:
     return {precision: Expectation(model) for precision, model in prior_from_published(target).items()}
 
 
-def open_store(bench: Workbench, executor: Executor) -> SplitStore:
-    """What the build's students learn from: the views of its data and augmentation, and, where the recipe asks the teacher,
-    its logits on them: found, or labelled by `executor`."""
-    views = stored_views(bench.store, taught(bench), bench.config.augmentation)
-    if not recipe_of(bench.config.train).needs_teacher:
-        return SplitStore(views)
-    labelling = open_labelling(bench, views)
+def open_store(bench: Workbench) -> SplitStore:
+    """What the build's students learn from: the views of its data and augmentation, and what the teacher gives on them at
+    each tap that the recipe asks for: found, or labelled."""
+    views = stored_views(bench.store, bench.taught, bench.config.view_augmentation)
+    stored = SplitStore(views, tuple(_signal(bench, views, tap) for tap in bench.recipe.taps))
+    return replace(stored, kept=_kept(bench, stored))
+
+
+def _kept(bench: Workbench, stored: SplitStore) -> Path | None:
+    """The file of what is learnt from, where images without a label may be left out."""
+    config, logits, free = bench.config.train, stored.signal(LOGITS), without_label(bench.dataset)
+    if logits is None or not len(free) or not (config.min_confidence or config.min_agreement):
+        return None
+    kept = filtered(bench.store, bench.dataset, logits, stored.stored_views.count, config)
+    stays = int(np.isin(free, np.load(kept)).sum())
+    text = f"{stays:,} of {len(free):,} images without a label are learnt from: the teacher is not sure of the others"
+    bench.store.listener(Note(text))
+    return kept
+
+
+def _signal(bench: Workbench, views: StoredViews, tap: str) -> StoredSignal:
+    labelling = open_labelling(bench, views, tap)
     tasks = [
         LabelTask(
             config=bench.config,
@@ -185,14 +204,15 @@ def open_store(bench: Workbench, executor: Executor) -> SplitStore:
             root=bench.store.root,
             views=views,
             view=view,
-            logits_key=labelling.key,
+            tap=tap,
+            signal_key=labelling.key,
         )
         for view in labelling.views
     ]
 
     def ahead(everything: bool) -> None:
         done = 0
-        with closing(do_all(executor, tasks, wait=everything)) as results:
+        with closing(do_all(bench.doing, tasks, wait=everything)) as results:
             for _, result in results:
                 if isinstance(result, TrialFailure):
                     raise EdgedistillError(
@@ -202,7 +222,7 @@ def open_store(bench: Workbench, executor: Executor) -> SplitStore:
                 done += labelling.labeller.images
                 bench.store.listener(StageAdvanced(STAGE, done, labelling.total))
 
-    return SplitStore(views, labelling.build(ahead))
+    return labelling.build(ahead)
 
 
 def open_space(*benches: Bench) -> tuple[Candidate, ...]:

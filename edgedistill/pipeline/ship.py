@@ -28,7 +28,7 @@ from edgedistill.pipeline.bench import Source, Workbench
 from edgedistill.pipeline.judge import Chosen, choose, made, origin_of, why_dropped
 from edgedistill.pipeline.make import portable
 from edgedistill.pipeline.measure import compared, comparison, first_sessions, latency_of, memory_of, profile_key
-from edgedistill.pipeline.train import Tuning
+from edgedistill.pipeline.tasks import Tuning
 from edgedistill.selection.goal import misses_beside_latency, provable_ms
 from edgedistill.selection.running_trial import Winner
 
@@ -58,7 +58,7 @@ class Files:
 
 def make_files(bench: Workbench, source: Source, goal: Goal, winner: Winner, stored: SplitStore) -> Files:
     """The winner's files in every format and precision of the build."""
-    shipment = _Shipment(bench, source, goal, winner, Tuning(bench, stored))
+    shipment = _Shipment(bench, source, goal, winner, Tuning(bench, stored, winner.trained))
     for form in bench.formats:
         baseline: SchemeResult | None = None
         for asked in bench.schemes:

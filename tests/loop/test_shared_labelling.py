@@ -28,7 +28,9 @@ from edgedistill.documents.build_file import load_config
 from edgedistill.documents.targets import load_target
 from edgedistill.pipeline import workers
 from edgedistill.pipeline.bench import Workbench
+from edgedistill.pipeline.choice import use_recipe
 from edgedistill.pipeline.prepare import open_bench, open_store
+from edgedistill.pipeline.tasks import LabelTask
 from edgedistill.pipeline.teacher import open_teacher
 
 NULL_TARGET = Path(__file__).with_name("null.toml")
@@ -52,12 +54,13 @@ def root(loop: Any, met: Any, tmp_path: Path) -> Path:
 def bench_of(path: Path, root: Path, heard: list[Event] | None = None) -> Workbench:
     store = Store(root, silent if heard is None else heard.append)
     target = load_target(str(NULL_TARGET))
-    return open_bench(load_config(path), target, store, base=path.parent, require_measured=False)
+    bench = open_bench(load_config(path), target, store, base=path.parent, require_measured=False)
+    use_recipe([bench], "kd")
+    return bench
 
 
 def content(stored: SplitStore) -> dict[str, bytes]:
-    assert stored.logits is not None
-    folders = (stored.logits.folder, stored.stored_views.folder)
+    folders = (*(signal.folder for signal in stored.signals), stored.stored_views.folder)
     return {f.name: f.read_bytes() for folder in folders for f in folder.iterdir() if f.name != "manifest.json"}
 
 
@@ -66,7 +69,7 @@ def plain(bench: Workbench, root: Path, **options: Any) -> dict[str, bytes]:
     store = Store(root)
     views = stored_views(store, bench.dataset, bench.config.augmentation)
     labeller = Labeller(open_teacher(bench), bench.dataset, views, device="cpu", **options)
-    return content(SplitStore(views, Labelling(store, labeller, silent).build()))
+    return content(SplitStore(views, (Labelling(store, labeller, silent).build(),)))
 
 
 def done(events: list[Event]) -> Counter[tuple[str, str]]:
@@ -77,8 +80,8 @@ def done(events: list[Event]) -> Counter[tuple[str, str]]:
 def test_it_is_the_same_to_the_bit_whoever_labels(path: Path, root: Path, tmp_path: Path, jobs: int) -> None:
     heard: list[Event] = []
     bench = bench_of(path, root, heard)
-    executor = workers.InProcess(bench) if jobs == 1 else workers.Processes(jobs, heard.append)
-    views = open_store(bench, executor)
+    with workers.Processes(jobs, heard.append) as bench.executor:
+        views = open_store(bench)
     assert content(views) == plain(bench, tmp_path / "plain")
     assert Counter(stage for stage, _ in done(heard).elements()) == {"signal": VIEWS, "signals": 1, "views": 1}
     told = [event for event in heard if isinstance(event, StageAdvanced) and event.stage == "signals"]
@@ -95,10 +98,11 @@ def test_a_killed_workers_view_goes_on_elsewhere(
     heard: list[Event] = []
     bench = bench_of(path, root, heard)
     monkeypatch.setattr(workers, "do_apart", dying.label_and_die_once)
-    views = open_store(bench, workers.Processes(1, heard.append))
+    with workers.Processes(1, heard.append) as bench.executor:
+        views = open_store(bench)
     assert content(views) == plain(bench, tmp_path / "plain", batch_size=dying.BATCH)
     assert [event.text for event in heard if isinstance(event, Note) and event.warning] == [
-        "a worker died at the labelling of view 1: another goes on from there"
+        "the labelling of view 1: its process was ended by SIGKILL, most often out of memory; another goes on from there"
     ]
     assert views.images == 5 * dying.BATCH
     killed, went_on, *_ = (root / "progress").read_text().split("\n0 128\n0 128\n")
@@ -111,8 +115,9 @@ def test_a_view_at_which_every_worker_dies_stops_the_build(
 ) -> None:
     bench = bench_of(path, root)
     monkeypatch.setattr(workers, "do_apart", dying.die)
-    with pytest.raises(EdgedistillError, match="3 worker processes died at the labelling of view") as caught:
-        open_store(bench, workers.Processes(2, silent))
+    told = "the views cannot be labelled: its process was ended by SIGKILL, most often out of memory, 3 times"
+    with pytest.raises(EdgedistillError, match=told) as caught, workers.Processes(2, silent) as bench.executor:
+        open_store(bench)
     assert "--jobs" in caught.value.fix
 
 
@@ -120,11 +125,18 @@ def test_a_view_at_which_every_worker_dies_stops_the_build(
 def test_a_worker_that_sees_another_teacher_is_refused(path: Path, root: Path) -> None:
     bench = bench_of(path, root)
     views = stored_views(bench.store, bench.dataset, bench.config.augmentation)
-    task = workers.LabelTask(
-        config=bench.config, target=bench.target, base=bench.base, root=root, views=views, view=0, logits_key="0" * 64
+    task = LabelTask(
+        config=bench.config,
+        target=bench.target,
+        base=bench.base,
+        root=root,
+        views=views,
+        view=0,
+        tap="logits",
+        signal_key="0" * 64,
     )
-    with pytest.raises(InputError, match="another teacher"):
-        list(workers.Processes(1, silent).run([task]))
+    with pytest.raises(InputError, match="another teacher"), workers.Processes(1, silent) as executor:
+        list(executor.run([task]))
 
 
 # Labels when the other process is ready to, a second a view.
@@ -132,8 +144,8 @@ BESIDE = """
 import json, sys, time
 from pathlib import Path
 sys.path[:0] = [sys.argv[4]]
+import dying
 from test_shared_labelling import bench_of, done
-from edgedistill.pipeline import workers
 from edgedistill.pipeline.prepare import open_store
 from edgedistill.distill.stored.split_store import SplitStore
 from edgedistill.distill.stored.views import stored_views
@@ -149,7 +161,8 @@ bench = bench_of(path, root, heard)
 (root / f"{own}.ready").touch()
 while len(list(root.glob("*.ready"))) < 2:
     time.sleep(0.02)
-open_store(bench, workers.InProcess(bench))
+bench.executor = dying.Here(bench)
+open_store(bench)
 print(json.dumps(list(done(heard).elements())))
 """
 
@@ -172,7 +185,8 @@ def test_two_processes_on_one_cache_share_the_views(path: Path, root: Path, tmp_
     assert Counter(stage for stage, _ in both) == {"signal": VIEWS, "signals": 1, "views": 1}
     assert set(both.values()) == {1}, "nothing was done twice"
     bench = bench_of(path, root)
-    assert content(open_store(bench, workers.InProcess(bench))) == plain(bench, tmp_path / "plain")
+    bench.executor = dying.Here(bench)
+    assert content(open_store(bench)) == plain(bench, tmp_path / "plain")
 
 
 @pytest.mark.slow
@@ -183,13 +197,15 @@ def test_no_worker_labels_while_something_is_measured(
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     bench = bench_of(path, root)
     open_teacher(bench)
-    labelling = threading.Thread(target=open_store, args=(bench, workers.Processes(1, silent)))
+    bench.executor = workers.Processes(1, silent)
+    labelling = threading.Thread(target=open_store, args=(bench,))
     with measuring(silent):
         labelling.start()
-        while not list(root.glob("view/*.part")):
+        while not list(root.glob("signal/*.part")):
             assert labelling.is_alive()
             time.sleep(0.05)
         time.sleep(1)
-        assert not [file for part in root.glob("view/*.part") for file in part.iterdir()]
+        assert not [file for part in root.glob("signal/*.part") for file in part.iterdir()]
     labelling.join(timeout=200)
-    assert len(list(root.glob("views/*/*.records"))) == VIEWS
+    assert len(list(root.glob("signals/*/*.records"))) == VIEWS
+    bench.executor.__exit__()
