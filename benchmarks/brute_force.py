@@ -33,7 +33,7 @@ from edgedistill.pipeline.bench import Workbench
 from edgedistill.pipeline.judge import realise
 from edgedistill.pipeline.prepare import open_bench, open_space, open_store, prepare_teacher
 from edgedistill.pipeline.train import source_of, train
-from edgedistill.pipeline.workers import InProcess
+from edgedistill.pipeline.workers import Processes
 
 Row = dict[str, Any]
 
@@ -64,7 +64,7 @@ def trained_row(bench: Workbench, views: SplitStore, candidate: Candidate, known
 
 def through_rungs(bench: Workbench, views: SplitStore, candidate: Candidate) -> list[tuple[TrainedStudent, float]]:
     """The student after each rung, with the processor's seconds that this call took for it."""
-    epochs = bench.config.search.rungs
+    epochs = bench.rungs
     done: list[tuple[TrainedStudent, float]] = []
     for until in epochs:
         began = time.process_time()
@@ -111,7 +111,8 @@ def main() -> None:
     # What a busy machine measured while it trained is not what its files are compared by.
     bench.meter.occasion = "measure" if arguments.measure else ""
     teacher = prepare_teacher(bench)
-    views = open_store(bench, InProcess(bench))
+    with Processes(1, listen) as bench.executor:
+        views = open_store(bench)
     document: Row = json.loads(arguments.json.read_text()) if arguments.json.exists() else {"rows": []}
     document["teacher"] = {"name": teacher.teacher.name, "accuracy_validation": teacher.accuracy_validation}
     if isinstance(teacher.latency, MeasuredLatency):

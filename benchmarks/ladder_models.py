@@ -15,7 +15,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from edgedistill.distill.recipes.losses import recipe_of
 from safetensors.torch import load_file
 from torch import nn
 
@@ -28,6 +27,7 @@ from edgedistill.distill.evaluate import split_accuracy
 from edgedistill.distill.fit_teacher import fit_teacher
 from edgedistill.distill.hardware import choose_hardware
 from edgedistill.distill.loop import Stretch, train
+from edgedistill.distill.recipes.losses import recipe_of
 from edgedistill.distill.stored.split_store import SplitStore
 from edgedistill.distill.stored.views import stored_views
 from edgedistill.distill.teachers.labelling import Labeller
@@ -90,7 +90,7 @@ def open_store(dataset: Dataset, path: Path, work: Path) -> SplitStore:
     fitted = fit_teacher(teacher, fit, dataset, AUGMENTATION, TRAINING, folder, silent)
     store = Store(work / "cache")
     views = stored_views(store, dataset, AUGMENTATION)
-    return SplitStore(views, Labelling(store, Labeller(fitted, dataset, views, device="cpu"), silent).build())
+    return SplitStore(views, (Labelling(store, Labeller(fitted, dataset, views, device="cpu"), silent).build(),))
 
 
 def load_model(name: str, dataset: Dataset, views: SplitStore, work: Path) -> Trained:

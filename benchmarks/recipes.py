@@ -1,15 +1,17 @@
 """What each recipe gains over labels alone, in paired seeds, with intervals.
 
     python benchmarks/recipes.py /usr/share/datasets/fashion-mnist --labels 600 --work DIR --json FILE
-                                 [--teacher fitted|pretrained] [--weights lite0.pth] [--only kd,dist] [--seeds 5]
+                                 [--teacher fitted|pretrained|crossfit] [--weights lite0.pth] [--only kd,dist] [--seeds 5]
+                                 [--steps 4000] [--jobs 2]
 
 Fashion-MNIST, `--labels` of the training images with their labels, stratified; the others are unlabelled. One student, the
 same steps, batches and augmentation for all. `fitted` is a teacher that was fitted to the labels of all training images,
 `pretrained` one with ImageNet weights (`--weights`, of timm's efficientnet_lite0) that was fine-tuned on the same labels as
-the student has.
+the student has, `crossfit` two that were each fitted to one half of all training images and label the other.
 
-Beside the recipes stand three controls: labels alone, label smoothing, and `permuted`: `kd` with each image's outputs
-taken from another image of the same class, which keeps what a teacher says of a class and loses what it says of an image.
+Beside the recipes stand controls: labels alone, with label smoothing, with images blended as `funmatch` has them, and
+`permuted`: `kd` with each image's outputs taken from another image of the same class, which keeps what a teacher says of a
+class and loses what it says of an image.
 
 Each condition gets the same tuning: RATES of learning on the first seed, chosen on the validation split. Then SEEDS seeds
 with the chosen rate. Test accuracy is told once, at the end: the mean, the mean of the paired differences to labels alone,
@@ -24,7 +26,9 @@ import statistics
 import sys
 import tempfile
 import time
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -47,23 +51,25 @@ from edgedistill.distill.stored.views import stored_views
 from edgedistill.distill.teachers.labelling import Labeller
 from edgedistill.distill.teachers.load import load_teacher
 from edgedistill.distill.teachers.making import Labelling
-from edgedistill.distill.teachers.teacher import Teacher
+from edgedistill.distill.teachers.teacher import Crossfit, Teacher, folds_of
 from edgedistill.distill.train import Lessons, load_student, train_student
 from edgedistill.documents.build_file import AugmentationConfig, DataConfig, FitConfig, TeacherConfig, TrainConfig
-from edgedistill.documents.recipes import RECIPES
+from edgedistill.documents.recipes import FEATURES, LOGITS, RECIPES
 from edgedistill.documents.specs import StudentSpec
 
 STUDENT = StudentSpec(family="resnet", width=0.25, depth=0.5, resolution=28)
-STEPS, BATCH = 4000, 128
+BATCH = 128
 VIEWS = 10
 LABELLED_VIEWS = 64
 """Views of each image where labels alone are learnt: few images come by often."""
 RATES = (2e-3, 4e-3, 8e-3)
 SEEDS = 5
-CONTROLS = ("labels", "label_smoothing", "permuted")
+CONTROLS = ("labels", "label_smoothing", "labels_mixed", "permuted")
+ALONE = ("labels", "label_smoothing", "labels_mixed")
 AUGMENTATION = AugmentationConfig(views=VIEWS, scale=(0.7, 1.0), operations=1, magnitude=0.3)
 FITS = {
     "fitted": FitConfig(epochs=12, learning_rate=2e-3),
+    "crossfit": FitConfig(epochs=12, learning_rate=2e-3),
     "pretrained": FitConfig(epochs=40, batch_size=32, learning_rate=5e-4),
 }
 Row = dict[str, Any]
@@ -75,7 +81,7 @@ class Permuted(SplitStore):
 
     partners: Indices | None = None
 
-    def teacher(self, epoch: int, positions: Indices) -> NDArray[np.float16] | None:
+    def teacher(self, epoch: int, positions: Indices) -> dict[str, NDArray[np.float16]]:
         assert self.partners is not None
         return super().teacher(epoch, self.partners[positions])
 
@@ -91,9 +97,12 @@ def open_data(folder: Path, labels: int) -> tuple[Dataset, Dataset]:
     return whole, replace(whole, labels=few, fingerprint=f"{whole.fingerprint} {labels}")
 
 
-def open_teacher(kind: str, whole: Dataset, few: Dataset, weights: Path | None, work: Path) -> Teacher:
+def open_teacher(
+    kind: str, whole: Dataset, few: Dataset, weights: Path | None, work: Path, fold: NDArray[np.bool_] | None = None
+) -> Teacher:
+    """That of `kind`, or for a fold one that was fitted to the images of the others."""
     fit, data = FITS[kind], DataConfig()
-    if kind == "fitted":
+    if kind != "pretrained":
         config, taught = TeacherConfig(model="timm:resnet10t", resolution=28, fit=fit), whole
     else:
         if weights is None:
@@ -110,7 +119,12 @@ def open_teacher(kind: str, whole: Dataset, few: Dataset, weights: Path | None, 
             few.labelled,
         )
     teacher = load_teacher(config, whole, data, work)
-    folder = work / f"teacher-{kind}"
+    name = "pretrained" if kind == "pretrained" else "fitted"
+    if fold is not None:
+        train = whole.splits.train
+        taught = replace(whole, splits=replace(whole.splits, train=train[~fold]))
+        name = f"without-{int(fold[0])}"
+    folder = work / f"teacher-{name}"
     folder.mkdir(parents=True, exist_ok=True)
     return fit_teacher(teacher, fit, taught, AUGMENTATION, TrainConfig(), folder, listen)
 
@@ -118,9 +132,7 @@ def open_teacher(kind: str, whole: Dataset, few: Dataset, weights: Path | None, 
 def partners_of(dataset: Dataset, stored: SplitStore) -> Indices:
     """Another image of the same class for each, by the teacher's own classes on the first view, in a drawn cycle."""
     everyone = np.arange(len(dataset.splits.train), dtype=np.int64)
-    logits = stored.teacher(0, everyone)
-    assert logits is not None
-    classes = logits.argmax(axis=1)
+    classes = stored.teacher(0, everyone)[LOGITS].argmax(axis=1)
     partners = everyone.copy()
     rng = np.random.default_rng(0)
     for one in np.unique(classes):
@@ -131,26 +143,28 @@ def partners_of(dataset: Dataset, stored: SplitStore) -> Indices:
 
 @dataclass(eq=False)
 class Bench:
-    """One student under one condition at a time."""
+    """One student under one condition at a time. `taught` and `alone` are what is learnt from with a teacher and without, by
+    whether images are blended."""
 
     few: Dataset
-    taught: SplitStore
-    alone: SplitStore
+    taught: dict[bool, SplitStore]
+    alone: dict[bool, SplitStore]
     partners: Indices
+    steps: int
 
     def run(self, condition: str, rate: float, seed: int) -> Row:
         """Train a student; its accuracy on both splits."""
-        alone = condition in ("labels", "label_smoothing")
+        alone = condition in ALONE
+        recipe = {"permuted": "kd", "labels_mixed": "labels"}.get(condition, condition)
         data = self.few.labelled if alone else self.few
-        stored = self.alone if alone else self.taught
+        stored = (self.alone if alone else self.taught)[condition == "labels_mixed" or bool(RECIPES[recipe].mix)]
         if condition == "permuted":
-            stored = Permuted(self.taught.stored_views, self.taught.logits, self.partners)
-        recipe = "kd" if condition == "permuted" else condition
+            stored = Permuted(stored.stored_views, stored.signals, partners=self.partners)
         config = TrainConfig(recipe=recipe, batch_size=BATCH, learning_rate=rate, seed=seed, workers=0)
         mean, std = channel_statistics(self.few)
         contract = make_contract(DataConfig(), data.classes, STUDENT.resolution, mean, std)
         lessons = Lessons(data, config, stored)
-        epochs = round(STEPS / lessons.batches(contract).steps_per_epoch)
+        epochs = round(self.steps / lessons.batches(contract).steps_per_epoch)
         began = time.monotonic()
         with tempfile.TemporaryDirectory() as folder:
             trained = train_student(STUDENT, contract, lessons, Stretch(epochs, Path(folder)), epochs)
@@ -197,6 +211,33 @@ def chosen_rate(rows: list[Row], condition: str) -> float:
     return float(max(first, key=lambda r: r["validation"])["rate"])
 
 
+def open_bench(store: Store, teacher: Teacher, crossfit: Crossfit | None, few: Dataset, steps: int) -> Bench:
+    """With all that the conditions learn from, labelled."""
+    own_views = LABELLED_VIEWS if len(few.labelled.splits.train) < 5000 else VIEWS
+    taught, alone = {}, {}
+    for mixed in (False, True):
+        augmentation = AUGMENTATION.model_copy(update={"mix": float(mixed)})
+        views = stored_views(store, few, augmentation)
+        taps = (LOGITS,) if mixed else (LOGITS, FEATURES)
+        labellers = (Labeller(teacher, few, views, tap, crossfit=crossfit) for tap in taps)
+        taught[mixed] = SplitStore(views, tuple(Labelling(store, labeller, silent).build() for labeller in labellers))
+        own = augmentation.model_copy(update={"views": own_views})
+        alone[mixed] = SplitStore(stored_views(store, few.labelled, own))
+    return Bench(few, taught, alone, partners_of(few, taught[False]), steps)
+
+
+_bench: list[Bench] = []
+
+
+def _begin(bench: Bench) -> None:
+    torch.set_num_threads(1)
+    _bench.append(bench)
+
+
+def _run(condition: str, rate: float, seed: int) -> Row:
+    return _bench[0].run(condition, rate, seed)
+
+
 def listen(event: Event) -> None:
     if isinstance(event, Note):
         print(event.text, file=sys.stderr)
@@ -212,16 +253,19 @@ def main() -> int:
     parser.add_argument("--weights", type=Path)
     parser.add_argument("--only", default="")
     parser.add_argument("--seeds", type=int, default=SEEDS)
+    parser.add_argument("--steps", type=int, default=4000)
+    parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--json", type=Path, required=True)
     arguments = parser.parse_args()
     whole, few = open_data(arguments.data, arguments.labels)
     teacher = open_teacher(arguments.teacher, whole, few, arguments.weights, arguments.work)
-    store = Store(arguments.work / "cache", listen)
-    views = stored_views(store, few, AUGMENTATION)
-    taught = SplitStore(views, Labelling(store, Labeller(teacher, few, views), silent).build())
-    own = AUGMENTATION.model_copy(update={"views": LABELLED_VIEWS if len(few.labelled.splits.train) < 5000 else VIEWS})
-    bench = Bench(few, taught, SplitStore(stored_views(store, few.labelled, own)), partners_of(few, taught))
+    crossfit = None
+    if arguments.teacher == "crossfit":
+        folds = folds_of(few, 2, seed=0)
+        others = [open_teacher("crossfit", whole, few, None, arguments.work, folds == fold) for fold in (0, 1)]
+        crossfit = Crossfit(tuple(others), folds)
+    bench = open_bench(Store(arguments.work / "cache", listen), teacher, crossfit, few, arguments.steps)
     document: Row = {"rows": []}
     if arguments.json.is_file():
         document = json.loads(arguments.json.read_text())
@@ -230,26 +274,25 @@ def main() -> int:
         "labels": arguments.labels,
         "teacher": arguments.teacher,
         "student": STUDENT.label,
-        "steps": STEPS,
+        "steps": arguments.steps,
         "teacher_test": split_accuracy(module, whole, whole.splits.test, teacher.contract),
     }
     rows: list[Row] = document["rows"]
     conditions = arguments.only.split(",") if arguments.only else list(dict.fromkeys([*CONTROLS, *RECIPES]))
 
-    def done(condition: str, rate: float, seed: int) -> None:
-        if any((r["condition"], r["rate"], r["seed"]) == (condition, rate, seed) for r in rows):
-            return
-        rows.append(bench.run(condition, rate, seed))
-        print(json.dumps(rows[-1]), flush=True)
-        arguments.json.write_text(json.dumps(document, indent=1) + "\n")
+    def do(wanted: list[tuple[str, float, int]]) -> None:
+        """Those of them that are not done yet."""
+        known = {(row["condition"], row["rate"], row["seed"]) for row in rows}
+        for future in as_completed([pool.submit(_run, *one) for one in wanted if one not in known]):
+            rows.append(future.result())
+            print(json.dumps(rows[-1]), flush=True)
+            arguments.json.write_text(json.dumps(document, indent=1) + "\n")
 
-    torch.set_num_threads(1)
-    for condition in conditions:
-        for rate in RATES:
-            done(condition, rate, 0)
-    for seed in range(1, arguments.seeds):
-        for condition in conditions:
-            done(condition, chosen_rate(rows, condition), seed)
+    context = get_context("spawn")
+    with ProcessPoolExecutor(arguments.jobs, mp_context=context, initializer=_begin, initargs=(bench,)) as pool:
+        do([(condition, rate, 0) for condition in conditions for rate in RATES])
+        for seed in range(1, arguments.seeds):
+            do([(condition, chosen_rate(rows, condition), seed) for condition in conditions])
     document["compared"] = compared(rows, conditions)
     arguments.json.write_text(json.dumps(document, indent=1) + "\n")
     for row in document["compared"]:
