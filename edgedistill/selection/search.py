@@ -52,9 +52,6 @@ from edgedistill.selection.running_trial import Finalist, RunningTrial, Winner
 from edgedistill.selection.study import Study
 from edgedistill.selection.warm_start import Known
 
-REOPENED_PROBABILITY = 0.1
-"""A pruned student is worth going on with above it: the rungs that it still has cost more than a new one's first."""
-
 
 @dataclass(frozen=True)
 class Settings:
@@ -109,12 +106,12 @@ class Search:
         while not winners and not self.proving.exhausted:
             if pruned := self.reopened():
                 self.halve(pruned)
-            elif (not self.finalists or self.worth_another()) and (batch := self.next_batch()):
+            elif batch := self.next_batch():
                 self.halve(self.first_rung(batch))
-            elif self.finalists:
-                winners = self.proving.prove()
             else:
                 break
+            if not self.worth_another():
+                winners = self.proving.prove()
         winners = winners or self.proving.prove()
         if self.proving.exhausted:
             self.stopped = "as many proofs failed as were allowed beforehand"
@@ -339,25 +336,16 @@ class Search:
         return promoted
 
     def reopened(self) -> list[RunningTrial]:
-        """Students that were pruned, and that by what is known now are worth going on with: the most promising of them,
-        measured. While there is a finalist, once nothing untried is worth a bracket, those that may beat it: the first
-        bracket prunes before any student shows what an early rung is worth. Where a proof failed and no finalist is left,
-        all that may be inside what can be proven."""
+        """Students that were pruned beside finalists of which no proof is met, and that may be inside what can be proven by
+        now: the most promising of them, measured. Empty while there is a finalist, or nothing failed."""
+        if self.finalists or not any(target.attempts for target in self.targets):
+            return []
         pruned = {c.proposal.candidate.spec: c for c in self.running_trials if c.state == "pruned"}
-        candidates, prospects = [c.proposal.candidate for c in pruned.values()], self.prospects()
-        wanted = math.ceil(self.settings.candidates * self.settings.keep)
-        if not self.finalists:
-            failed = any(target.attempts for target in self.targets)
-            able = with_a_chance(candidates, prospects) if failed else []
-        elif (quality := self.quality()) is None or self.worth_another():
-            able = []
-        else:
-            likely = promising(candidates, prospects, quality, self.accuracy_aim(), self.lost_by, count=wanted)
-            able = [p for p in likely if p.probability is None or p.probability > REOPENED_PROBABILITY]
+        able = with_a_chance([c.proposal.candidate for c in pruned.values()], self.prospects())
         pool = [pruned[proposal.candidate.spec] for proposal in able]
         for running_trial in pool:
             running_trial.state, running_trial.reason = "complete", ""
-        return self.promote(pool, wanted)
+        return self.promote(pool, math.ceil(self.settings.candidates * self.settings.keep))
 
     def start(self, proposal: Proposal) -> RunningTrial:
         running_trial = RunningTrial(proposal, self.study.ask(proposal.candidate.spec))
