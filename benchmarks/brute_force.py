@@ -21,7 +21,7 @@ from typing import Any
 from edgedistill.base.errors import TrialFailure
 from edgedistill.base.progress import Event, Note, StageFinished
 from edgedistill.base.store import Store, write_atomic
-from edgedistill.distill.teachers.view_store import ViewStore
+from edgedistill.distill.stored.split_store import SplitStore
 from edgedistill.documents.artifacts import SchemeResult, TrainedStudent, Verified
 from edgedistill.documents.build_file import load_config
 from edgedistill.documents.measurements import MeasuredLatency
@@ -31,9 +31,9 @@ from edgedistill.formats.running import test_accuracy
 from edgedistill.networks.space import Candidate
 from edgedistill.pipeline.bench import Workbench
 from edgedistill.pipeline.judge import realise
-from edgedistill.pipeline.prepare import open_bench, open_space, open_views, prepare_teacher
+from edgedistill.pipeline.prepare import open_bench, open_space, open_store, prepare_teacher
 from edgedistill.pipeline.train import source_of, train
-from edgedistill.pipeline.workers import InProcess
+from edgedistill.pipeline.workers import Processes
 
 Row = dict[str, Any]
 
@@ -46,7 +46,7 @@ def listen(event: Event) -> None:
         print(event.text, file=sys.stderr, flush=True)
 
 
-def trained_row(bench: Workbench, views: ViewStore, candidate: Candidate, known: Row | None) -> Row:
+def trained_row(bench: Workbench, views: SplitStore, candidate: Candidate, known: Row | None) -> Row:
     """The student through all rungs. `known` is its row of an earlier call: a stage found in the cache has no seconds of its
     own, so those of that row stay. It has no rungs where the student failed."""
     rungs: list[Row] = []
@@ -62,9 +62,9 @@ def trained_row(bench: Workbench, views: ViewStore, candidate: Candidate, known:
     }
 
 
-def through_rungs(bench: Workbench, views: ViewStore, candidate: Candidate) -> list[tuple[TrainedStudent, float]]:
+def through_rungs(bench: Workbench, views: SplitStore, candidate: Candidate) -> list[tuple[TrainedStudent, float]]:
     """The student after each rung, with the processor's seconds that this call took for it."""
-    epochs = bench.config.search.rungs
+    epochs = bench.rungs
     done: list[tuple[TrainedStudent, float]] = []
     for until in epochs:
         began = time.process_time()
@@ -74,7 +74,7 @@ def through_rungs(bench: Workbench, views: ViewStore, candidate: Candidate) -> l
     return done
 
 
-def measured_files(bench: Workbench, views: ViewStore, candidate: Candidate) -> Row:
+def measured_files(bench: Workbench, views: SplitStore, candidate: Candidate) -> Row:
     """What each precision's file came to, as `SchemeResult`s; a precision that was dropped says why. Paths are those in the
     cache. Beside them each file's accuracy on the test split, which nothing reads but the tables at the end."""
     source = source_of(bench, through_rungs(bench, views, candidate)[-1][0])
@@ -111,7 +111,8 @@ def main() -> None:
     # What a busy machine measured while it trained is not what its files are compared by.
     bench.meter.occasion = "measure" if arguments.measure else ""
     teacher = prepare_teacher(bench)
-    views = open_views(bench, InProcess(bench))
+    with Processes(1, listen) as bench.executor:
+        views = open_store(bench)
     document: Row = json.loads(arguments.json.read_text()) if arguments.json.exists() else {"rows": []}
     document["teacher"] = {"name": teacher.teacher.name, "accuracy_validation": teacher.accuracy_validation}
     if isinstance(teacher.latency, MeasuredLatency):

@@ -25,11 +25,11 @@ from edgedistill.documents.build_file import load_config
 from edgedistill.documents.results import BuildResult
 from edgedistill.documents.specs import StudentSpec
 from edgedistill.documents.targets import load_target
-from edgedistill.pipeline.prepare import open_bench, open_views
+from edgedistill.pipeline.prepare import open_bench, open_store
 from edgedistill.pipeline.train import train
-from edgedistill.pipeline.workers import InProcess
+from edgedistill.pipeline.workers import Processes
 
-RECIPES = ("cross_entropy", "distill")
+RECIPES = ("labels", "kd")
 
 
 def listen(event: Event) -> None:
@@ -67,9 +67,10 @@ def main() -> None:
     spec = arguments.student or chosen_student(arguments.out)
     base = arguments.build.parent.absolute()
     bench = open_bench(config, load_target("host"), Store(listener=listen), base=base, require_measured=False)
-    views = open_views(bench, InProcess(bench))
+    with Processes(1, listen) as bench.executor:
+        views = open_store(bench)
     contract = bench.contract(spec.resolution)
-    epochs = config.search.rungs[-1]
+    epochs = bench.rungs[-1]
     rows = []
     for seed in range(arguments.seeds):
         for recipe in RECIPES:

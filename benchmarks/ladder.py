@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ladder_models import AUGMENTATION, FASHION_MNIST, NAMES, TRAINING, load_model, open_data, open_views
+from ladder_models import FASHION_MNIST, NAMES, TRAINING, load_model, open_data, open_store
 from measuring import one_session
 from torch import nn
 
@@ -36,7 +36,7 @@ from edgedistill.base.store import Store, digest
 from edgedistill.data.datasets import Dataset
 from edgedistill.data.preprocessing import prepare
 from edgedistill.devices.stats import measured_latency
-from edgedistill.distill.teachers.view_store import ViewStore
+from edgedistill.distill.stored.split_store import SplitStore
 from edgedistill.distill.train import Lessons
 from edgedistill.distill.under_rounding import tune
 from edgedistill.documents.artifacts import CompiledArtifact, answers_of
@@ -58,7 +58,7 @@ class Tuned:
 
     name: str
     dataset: Dataset
-    views: ViewStore
+    views: SplitStore
     work: Path
     bench: Bench
 
@@ -72,13 +72,13 @@ class Tuned:
         images = self.bench.calibration.pixels(source.contract)
 
         def load() -> nn.Module:
-            lessons = Lessons(self.dataset, AUGMENTATION, TRAINING, self.views)
+            lessons = Lessons(self.dataset, TRAINING, self.views)
             return tune(source.load(), source.contract, images, scheme, lessons, folder)
 
         return Source(source.label, digest([source.key, folder.name]), source.contract, load)
 
 
-def climb_one(name: str, form: Format, dataset: Dataset, views: ViewStore, work: Path) -> dict[str, Any]:
+def climb_one(name: str, form: Format, dataset: Dataset, views: SplitStore, work: Path) -> dict[str, Any]:
     """The row of one network in one format; its fp32 file and the winner's are kept in `work`/files."""
     model = load_model(name, dataset, views, work)
     source, contract, host = model.source, model.contract, load_target("host")
@@ -144,7 +144,7 @@ def keep(artifact: CompiledArtifact, folder: Path, stem: str) -> dict[str, Any]:
     return content
 
 
-def measure(rows: list[dict[str, Any]], dataset: Dataset, views: ViewStore, work: Path) -> None:
+def measure(rows: list[dict[str, Any]], dataset: Dataset, views: SplitStore, work: Path) -> None:
     """p50 of every kept file that this machine times, side by side: in each round every file has one session."""
     jobs = []
     for row in rows:
@@ -186,7 +186,7 @@ def main() -> int:
     parser.add_argument("--measure", action="store_true")
     arguments = parser.parse_args()
     dataset = open_data(arguments.data)
-    views = open_views(dataset, arguments.data, arguments.work)
+    views = open_store(dataset, arguments.data, arguments.work)
     rows: list[dict[str, Any]] = json.loads(arguments.json.read_text())["rows"] if arguments.json.is_file() else []
 
     def write() -> None:

@@ -22,17 +22,19 @@ from edgedistill.base.progress import silent
 from edgedistill.base.store import Store, digest, write_atomic
 from edgedistill.data.datasets import Dataset, load_dataset
 from edgedistill.data.preprocessing import channel_statistics, make_contract
-from edgedistill.distill.batches import StoredViews, ViewBatches
+from edgedistill.distill.batches import ViewBatches
 from edgedistill.distill.evaluate import split_accuracy
 from edgedistill.distill.fit_teacher import fit_teacher
 from edgedistill.distill.hardware import choose_hardware
 from edgedistill.distill.loop import Stretch, train
-from edgedistill.distill.recipes.recipe import recipe_of
+from edgedistill.distill.recipes.losses import recipe_of
+from edgedistill.distill.stored.split_store import SplitStore
+from edgedistill.distill.stored.views import stored_views
 from edgedistill.distill.teachers.labelling import Labeller
 from edgedistill.distill.teachers.load import load_teacher, weights_sha256
+from edgedistill.distill.teachers.making import Labelling
 from edgedistill.distill.teachers.networks import build_network
-from edgedistill.distill.teachers.view_store import ViewStore, build_view_store
-from edgedistill.distill.train import Lessons, schedule_of, weights_bytes
+from edgedistill.distill.train import schedule_of, weights_bytes
 from edgedistill.documents.build_file import AugmentationConfig, DataConfig, FitConfig, TeacherConfig, TrainConfig
 from edgedistill.documents.specs import Contract, StudentSpec
 from edgedistill.networks.build import Normalised, build_student
@@ -76,8 +78,8 @@ def open_data(path: Path) -> Dataset:
     return replace(dataset, splits=replace(dataset.splits, validation=validation))
 
 
-def open_views(dataset: Dataset, path: Path, work: Path) -> ViewStore:
-    """The view store of the benchmark's teacher, both found in `work` or made."""
+def open_store(dataset: Dataset, path: Path, work: Path) -> SplitStore:
+    """Views, and the benchmark's teacher's logits on them, all found in `work` or made."""
     data = DataConfig(source="idx", path=path, limit=TRAINING_IMAGES)
     fit = FitConfig(epochs=TEACHER_EPOCHS, batch_size=64, learning_rate=2e-3)
     teacher = load_teacher(
@@ -85,11 +87,13 @@ def open_views(dataset: Dataset, path: Path, work: Path) -> ViewStore:
     )
     folder = work / "teacher"
     folder.mkdir(parents=True, exist_ok=True)
-    fitted = fit_teacher(teacher, fit, Lessons(dataset, AUGMENTATION, TRAINING), folder, silent)
-    return build_view_store(Store(work / "cache"), Labeller(fitted, dataset, AUGMENTATION, device="cpu"))
+    fitted = fit_teacher(teacher, fit, dataset, AUGMENTATION, TRAINING, folder, silent)
+    store = Store(work / "cache")
+    views = stored_views(store, dataset, AUGMENTATION)
+    return SplitStore(views, (Labelling(store, Labeller(fitted, dataset, views, device="cpu"), silent).build(),))
 
 
-def load_model(name: str, dataset: Dataset, views: ViewStore, work: Path) -> Trained:
+def load_model(name: str, dataset: Dataset, views: SplitStore, work: Path) -> Trained:
     """The network `name` of NAMES with the weights kept in `work`, trained now where there are none."""
     spec = STUDENTS.get(name)
     resolution = spec.resolution if spec else TIMM[name]
@@ -105,7 +109,7 @@ def load_model(name: str, dataset: Dataset, views: ViewStore, work: Path) -> Tra
     folder = work / name
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / WEIGHTS).is_file():
-        batches = ViewBatches(dataset, contract, StoredViews(views), batch_size=TRAINING.batch_size, seed=0)
+        batches = ViewBatches(dataset, contract, views, batch_size=TRAINING.batch_size, seed=0)
         outcome = train(
             module,
             batches,
@@ -126,7 +130,7 @@ def main() -> int:
     parser.add_argument("--models", default=",".join(NAMES))
     arguments = parser.parse_args()
     dataset = open_data(arguments.data)
-    views = open_views(dataset, arguments.data, arguments.work)
+    views = open_store(dataset, arguments.data, arguments.work)
     for name in arguments.models.split(","):
         model = load_model(name, dataset, views, arguments.work)
         accuracy = split_accuracy(model.module, dataset, dataset.splits.validation, model.contract)

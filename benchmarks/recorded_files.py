@@ -7,16 +7,18 @@ from __future__ import annotations
 
 from brute_force import through_rungs
 
-from edgedistill.distill.teachers.view_store import ViewStore
+from edgedistill.base.progress import silent
+from edgedistill.distill.stored.split_store import SplitStore
 from edgedistill.documents.artifacts import CompiledArtifact, SchemeResult
 from edgedistill.networks.space import Candidate
 from edgedistill.pipeline.bench import Workbench
 from edgedistill.pipeline.judge import origin_of
 from edgedistill.pipeline.make import compiled, portable
-from edgedistill.pipeline.prepare import open_views
+from edgedistill.pipeline.prepare import open_store
+from edgedistill.pipeline.tasks import Tuning
 from edgedistill.pipeline.teacher import open_teacher
-from edgedistill.pipeline.train import Tuning, source_of
-from edgedistill.pipeline.workers import InProcess
+from edgedistill.pipeline.train import source_of
+from edgedistill.pipeline.workers import Processes
 
 
 class RecordedFiles:
@@ -25,7 +27,7 @@ class RecordedFiles:
     def __init__(self, bench: Workbench) -> None:
         self.bench = bench
         self._made: dict[str, CompiledArtifact] = {}
-        self._views: ViewStore | None = None
+        self._views: SplitStore | None = None
 
     def of(self, candidate: Candidate, result: SchemeResult) -> CompiledArtifact:
         """The file of a record. Raises ValueError where what is made here is another file than was recorded."""
@@ -40,9 +42,10 @@ class RecordedFiles:
     def _make(self, candidate: Candidate, result: SchemeResult) -> CompiledArtifact:
         if self._views is None:
             open_teacher(self.bench)
-            self._views = open_views(self.bench, InProcess(self.bench))
+            self.bench.executor = Processes(1, silent)
+            self._views = open_store(self.bench)
         trained = through_rungs(self.bench, self._views, candidate)[-1][0]
-        origin = origin_of(source_of(self.bench, trained), result.scheme, Tuning(self.bench, self._views))
+        origin = origin_of(source_of(self.bench, trained), result.scheme, Tuning(self.bench, self._views, trained))
         made = compiled(self.bench, portable(self.bench, origin, result.scheme, self.bench.target.runtime))
         if made.sha256 != result.artifact.sha256:
             raise ValueError(

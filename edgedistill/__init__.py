@@ -1,11 +1,10 @@
 """edgedistill: distil a vision teacher into a student proven to meet a latency budget on a device.
 
 Each command is a function here: `build`, `search` (for several targets `build_all`, `search_all`), `plan`, `export`,
-`quantize`, `profile`, `calibrate`, `profiles`, `inspect`, `verify`, `evaluate`, `run`, `explain`.
-`EdgedistillError` is what they raise for a user's mistake. Names are loaded when first used, so that
-`import edgedistill` costs nothing. No submodule may bear one of these names: once imported, it would take the
-function's place.
-"""
+`build_views`, `views_info`, `check_views`, `quantize`, `profile`, `calibrate`, `profiles`, `inspect`, `verify`, `evaluate`,
+`run`, `explain`. `EdgedistillError` is what they raise for a user's mistake. Names are loaded when first used, so that
+`import edgedistill` costs nothing. No submodule may bear one of these names: once imported, it would take the function's
+place."""
 
 from __future__ import annotations
 
@@ -24,12 +23,15 @@ if TYPE_CHECKING:
     from edgedistill.commands.profile import profile
     from edgedistill.commands.profiles import profiles
     from edgedistill.commands.quantize import quantize
+    from edgedistill.commands.views import build_views, check_views, views_info
     from edgedistill.documents.results import BuildResult, ProfileResult
 
 _HOMES = {
     "build": "edgedistill.commands.build",
     "build_all": "edgedistill.commands.build",
+    "build_views": "edgedistill.commands.views",
     "calibrate": "edgedistill.commands.calibrate",
+    "check_views": "edgedistill.commands.views",
     "evaluate": "edgedistill.commands.examine",
     "explain": "edgedistill.commands.explain",
     "export": "edgedistill.commands.export",
@@ -39,6 +41,7 @@ _HOMES = {
     "search": "edgedistill.commands.build",
     "search_all": "edgedistill.commands.build",
     "verify": "edgedistill.commands.examine",
+    "views_info": "edgedistill.commands.views",
     "profile": "edgedistill.commands.profile",
     "profiles": "edgedistill.commands.profiles",
     "quantize": "edgedistill.commands.quantize",
@@ -53,7 +56,9 @@ __all__ = [
     "__version__",
     "build",
     "build_all",
+    "build_views",
     "calibrate",
+    "check_views",
     "evaluate",
     "explain",
     "export",
@@ -66,6 +71,7 @@ __all__ = [
     "search",
     "search_all",
     "verify",
+    "views_info",
 ]
 
 

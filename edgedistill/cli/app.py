@@ -27,9 +27,11 @@ from edgedistill.cli import (
     profile,
     profiles,
     quantize,
+    recipes,
     report,
     targets,
     verify,
+    views,
 )
 from edgedistill.cli import run as classify
 from edgedistill.cli.options import Quiet, Verbose, asked, help_without_command
@@ -77,6 +79,8 @@ for _panel, _commands in _COMMANDS.items():
         app.command(
             help=_reflowed(_command.__doc__), epilog=f"Example: edgedistill {_example}", rich_help_panel=_panel
         )(_command)
+app.add_typer(recipes.app, name="recipes", rich_help_panel="Build", epilog="Example: edgedistill recipes show kd")
+app.add_typer(views.app, name="views", rich_help_panel="Build", epilog="Example: edgedistill views info build.toml")
 app.add_typer(cache.app, name="cache", rich_help_panel="Cache", epilog="Example: edgedistill cache info")
 
 # What the command-line parser raises for a wrong option: its class has moved between releases of typer, which exports

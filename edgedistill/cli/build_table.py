@@ -181,6 +181,9 @@ def print_plan(console: Console, plan: Plan) -> None:
         for target in search.targets:
             on = "" if len(search.targets) == 1 else f"on {target.target}: "
             render.line(console, *(f"  {on}{line}" for line in _target_lines(target)))
+        if pilot := search.pilot:
+            passes = f"{pilot.image_passes:,} images through a student"
+            render.line(console, f"  choose the recipe by a student to epoch {pilot.epochs} with each of two: {passes}")
         render.line(
             console,
             *(
@@ -193,13 +196,13 @@ def print_plan(console: Console, plan: Plan) -> None:
             took = f"about {format_seconds(search.train_seconds)}, as fast as what the cache remembers"
         render.line(
             console,
-            f"  training of the first bracket: {took}",
+            f"  training up to there: {took}",
             f"  further brackets while they may do better, {search.trials} candidates at most",
         )
 
 
 def _data_line(data: SplitSizes) -> str:
-    sizes = f"{data.train:,} training, {data.validation:,} validation and {data.test:,} test images"
+    sizes = f"{data.training}, {data.validation:,} validation and {data.test:,} test images"
     return f"data {data.source}: {data.classes:,} classes; {sizes}"
 
 
@@ -211,6 +214,10 @@ def _teacher_lines(teacher: PlannedTeacher) -> Iterator[str]:
         if teacher.fit_seconds is not None:
             took = f"which took {format_seconds(teacher.fit_seconds)} and is in the cache"
         yield f"  fit for {teacher.fit_epochs} epoch{'s' * (teacher.fit_epochs != 1)}, {took}"
+        if teacher.crossfit is not None:
+            share = f"{(teacher.crossfit - 1) / teacher.crossfit:.0%}"
+            times = f"fit {teacher.crossfit} times more, to {share} of the images each"
+            yield f"  {times}: each labels those that it has not seen"
 
 
 def _target_lines(target: PlannedTarget) -> Iterator[str]:

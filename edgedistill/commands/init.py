@@ -201,8 +201,9 @@ budget = {budget}
 # flip = false
 # operations = 1
 # magnitude = 0.3
-# mix = 0.0
+# mix = 0.2  # example: share of views blended with another image; what the recipe asks for by default
 # mix_alpha = 0.2
+# cutmix = 0.0
 # seed = 0
 
 # Narrows what may be tried; an empty list leaves everything.
@@ -220,10 +221,11 @@ budget = {budget}
 # max_bytes = "1MiB"  # example: of the weights in the smallest precision
 
 [train]
-# recipe = "distill"  # or "cross_entropy": labels only
-# temperature = 2.0
-# hard_label_weight = 0.1
-# batch_size = 128
+# recipe = "default"  # chosen by data and teacher; or one of `edgedistill recipes`; "labels" asks no teacher
+# terms = []  # or a recipe of your own in its place: [[train.terms]]
+# min_confidence = "0%"  # of the teacher, in images without a label; those below are left out
+# min_agreement = "0%"  # between their views, likewise
+# batch_size = "auto"  # 128; less where images are few
 # learning_rate = 0.004
 # weight_decay = 0.02
 # warmup_epochs = 1.0
@@ -231,6 +233,7 @@ budget = {budget}
 # device = "auto"  # cuda, mps or cpu
 # mixed_precision = "auto"  # or "off"
 # workers = "auto"
+# threads = "auto"
 # checkpoint_seconds = 30.0
 # seed = 0
 
@@ -239,7 +242,7 @@ budget = {budget}
 [search]
 # probes = 8
 # candidates = 8
-# rungs = [4, 8, 16]
+# rungs = [4, 8, 16]  # example: epochs, or ["500 steps", "1000 steps"]; by default these, and more where images are few
 # keep = 0.5
 # trials = 24
 # time = "2h"  # example: no further candidates begin after so long

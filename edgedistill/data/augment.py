@@ -1,7 +1,8 @@
 """The operations that a view may apply after its crop: a code and a magnitude, one byte each.
 
 Ranges are those of wide TrivialAugment (Müller and Hutter 2021, https://arxiv.org/abs/2103.10158) where they have an
-equal; translations and shears are shares of the side, so that an operation means the same at any resolution. What
+equal; translations, shears and the blur behind sharpness are shares of the side, so that an operation means the same at
+any resolution. What
 moves pixels uses Pillow's bilinear sampling and fills with black; what changes values is integer arithmetic.
 """
 
@@ -15,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-AUGMENTATION_VERSION: Final = 1
+AUGMENTATION_VERSION: Final = 2
 """Part of every key that depends on views: raise it whenever the same parameters give another image."""
 
 NEUTRAL: Final = 128
@@ -47,6 +48,8 @@ _MAX_SHEAR: Final = 0.6
 _MAX_SHIFT: Final = 0.4
 _MAX_FACTOR_256: Final = 230
 _MAX_DROPPED_BITS: Final = 6
+_BLUR_SHARE: Final = 1 / 64
+"""The deviation of the Gaussian blur, of the shorter side: about that of Pillow's 3x3 smoothing at 32 px."""
 _LEVELS: Final = np.arange(256, dtype=np.int32)
 
 
@@ -91,7 +94,10 @@ def _recolour(image: Image.Image, op: ImageOperation, factor_256: int) -> Image.
         grey = np.asarray(image.convert("L"))
         mean = (2 * int(grey.sum(dtype=np.int64)) + grey.size) // (2 * grey.size)
         return _through(image, _away(_LEVELS, mean, factor_256))
-    other = image.convert("L").convert("RGB") if op is ImageOperation.SATURATION else image.filter(ImageFilter.SMOOTH)
+    if op is ImageOperation.SATURATION:
+        other = image.convert("L").convert("RGB")
+    else:
+        other = image.filter(ImageFilter.GaussianBlur(_BLUR_SHARE * min(image.size)))
     return Image.fromarray(_away(np.asarray(image, dtype=np.int32), np.asarray(other, dtype=np.int32), factor_256))
 
 

@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
 
 import numpy as np
 
 from edgedistill.base.errors import Problem
 from edgedistill.base.progress import Listener, silent
-from edgedistill.data.content import require_folder, scan
-from edgedistill.data.fingerprint import fingerprint, fingerprint_of
+from edgedistill.data.content import content_hashes, require_folder, scan
+from edgedistill.data.fingerprint import UNLABELLED_FOLDER, fingerprint, fingerprint_of, with_fingerprint
 from edgedistill.data.problems import data_error
-from edgedistill.data.sources import ImageSource, Indices, Loaded
+from edgedistill.data.sources import ImageSource, Indices, Joined, Loaded
 from edgedistill.data.splits import Splits, limited, make_splits
+from edgedistill.data.tree import look
 from edgedistill.documents.build_file import DataConfig
+
+UNLABELLED: Final = -1
+"""The label of an image that has none."""
 
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Single-label images. `labels` int64 [N] index `classes`; `images` gives uint8 [H, W, 3]; `fingerprint` is the hash of
-    the content (not of the splits)."""
+    """Images with a label each, or none. `labels` int64 [N] index `classes`, or are UNLABELLED, which occurs in the training
+    split alone; `images` gives uint8 [H, W, 3]; `fingerprint` is the hash of the content (not of the splits)."""
 
     name: str
     classes: tuple[str, ...]
@@ -27,6 +33,12 @@ class Dataset:
     images: ImageSource
     splits: Splits
     fingerprint: str
+
+    @property
+    def labelled(self) -> Dataset:
+        """The same without the training images that have no label."""
+        train = self.splits.train
+        return replace(self, splits=replace(self.splits, train=train[self.labels[train] != UNLABELLED]))
 
 
 def load_dataset(config: DataConfig, listener: Listener = silent) -> Dataset:
@@ -44,7 +56,36 @@ def load_dataset(config: DataConfig, listener: Listener = silent) -> Dataset:
         raise data_error(f"the data set {loaded.name} cannot be learnt from", problems)
     if config.limit is not None:
         splits = replace(splits, train=limited(splits.train, loaded.labels, config.limit, config.split.seed))
-    return Dataset(loaded.name, loaded.classes, loaded.labels, loaded.images, splits, content)
+    dataset = Dataset(loaded.name, loaded.classes, loaded.labels, loaded.images, splits, content)
+    if loaded.unlabelled is not None:
+        dataset = with_unlabelled(dataset, loaded.unlabelled)
+    if config.unlabelled is not None:
+        dataset = with_unlabelled(dataset, _unlabelled(config.unlabelled, dataset, listener))
+    return dataset
+
+
+def with_unlabelled(dataset: Dataset, images: ImageSource) -> Dataset:
+    """`dataset` with further training images that have no label."""
+    first = len(dataset.images)
+    added = np.arange(first, first + len(images), dtype=np.int64)
+    return replace(
+        dataset,
+        labels=np.concatenate([dataset.labels, np.full(len(images), UNLABELLED)]),
+        images=Joined((dataset.images, images)),
+        splits=replace(dataset.splits, train=np.concatenate([dataset.splits.train, added])),
+    )
+
+
+def _unlabelled(folder: Path, dataset: Dataset, listener: Listener) -> ImageSource:
+    """The images of a folder, without those whose content is in the validation or the test split: students that were taught
+    on them would be judged by them."""
+    from edgedistill.data.folder import FolderImages, load_unlabelled
+
+    images = dataset.images.parts[0] if isinstance(dataset.images, Joined) else dataset.images
+    kept = np.concatenate([dataset.splits.validation, dataset.splits.test]).tolist()
+    paths = [images.paths[index] for index in kept] if isinstance(images, FolderImages) else []
+    held_out = {content.sha256 for content in content_hashes([look(path, Path(path).stat) for path in paths]).values()}
+    return load_unlabelled(scan(require_folder(folder, UNLABELLED_FOLDER), listener), held_out, listener)
 
 
 def _load(config: DataConfig) -> Loaded:
@@ -69,7 +110,8 @@ def _from_folder(config: DataConfig, listener: Listener) -> tuple[str, Loaded]:
 
     assert config.path is not None, "DataConfig requires a path for this source"
     found = scan(require_folder(config.path, "the data folder"), listener)
-    return fingerprint_of(config, found), load_folder(found, (config.image_column, config.label_column), listener)
+    content = with_fingerprint(fingerprint_of(config, found), config, listener)
+    return content, load_folder(found, (config.image_column, config.label_column), listener)
 
 
 def _class_problems(loaded: Loaded, splits: Splits) -> list[Problem]:

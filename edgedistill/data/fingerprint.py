@@ -25,6 +25,8 @@ IDX_FILES = {
 }
 IDX_CLASSES = "classes.txt"
 LABELS_FILE = "labels.csv"
+UNLABELLED_FOLDER = "the folder of unlabelled images"
+"""What [data] unlabelled is called in errors."""
 
 
 def fingerprint(config: DataConfig, listener: Listener = silent) -> str:
@@ -34,6 +36,18 @@ def fingerprint(config: DataConfig, listener: Listener = silent) -> str:
     Files that cannot be read count as such; `load_dataset` lists them. A Hugging Face data set by name is known here by
     that name alone, since its content is only known once it is loaded. Raises InputError for a missing folder.
     """
+    return with_fingerprint(_labelled(config, listener), config, listener)
+
+
+def with_fingerprint(labelled: str, config: DataConfig, listener: Listener = silent) -> str:
+    """The fingerprint of the labelled images and, where there are any, of those without labels."""
+    if config.unlabelled is None:
+        return labelled
+    found = scan(require_folder(config.unlabelled, UNLABELLED_FOLDER), listener)
+    return digest({"labelled": labelled, "unlabelled": _of_files(found)})
+
+
+def _labelled(config: DataConfig, listener: Listener) -> str:
     if config.source == "digits":
         file = digits_file()
         return digest({"digits": _hashed(file.parent, [str(file)]), "scikit-learn": tool_version("scikit-learn")})
@@ -48,12 +62,16 @@ def fingerprint(config: DataConfig, listener: Listener = silent) -> str:
 
 def fingerprint_of(config: DataConfig, found: Scan) -> str:
     """The same for a source of files in folders (`folder`, `huggingface` with a path) that was looked through already."""
-    content = _named(found.folder, [file.path for file in found.tree.files], found.contents)
+    content = _of_files(found)
     if config.source == "huggingface":
         return digest({"huggingface": content, "columns": _columns(config)})
     columns: dict[str, list[str]] = {"columns": _columns(config)} if labels_file(found) else {}
     # Folders count too: an empty one is a class without images.
     return digest({"folder": content, "folders": _relative(found.folder, found.tree.folders), **columns})
+
+
+def _of_files(found: Scan) -> list[tuple[str, str]]:
+    return _named(found.folder, [file.path for file in found.tree.files], found.contents)
 
 
 def labels_file(found: Scan) -> str | None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +22,7 @@ from edgedistill.base.store import tool_version
 from edgedistill.data.content import FileContent, Scan, known_verdicts, remember_verdicts
 from edgedistill.data.fingerprint import labels_file
 from edgedistill.data.images import BAD_FILE_ERRORS, CHECK_VERSION, find_fault, read_rgb
-from edgedistill.data.labelling import Labelled, by_folders, by_table
+from edgedistill.data.labelling import Labelled, by_folders, by_table, is_image
 from edgedistill.data.problems import data_error, some_of
 from edgedistill.data.sources import Loaded, Pixels, ranges
 from edgedistill.data.threads import in_threads, told_if_slow
@@ -63,10 +63,15 @@ def load_folder(found: Scan, columns: tuple[str, str] = ("image", "label"), list
         by_folders(found, problems, listener) if table is None else by_table(found, table, columns, problems, listener)
     )
     images.sort(key=lambda image: (_SPLITS[image.split], image.label, image.path))
-    faults = _faults(images, found, listener)
+    faults = _faults([image.path for image in images], found, listener)
     problems += [Problem(path, fault, "replace it or remove it") for path, fault in faults.items()]
-    problems += _class_problems(found, images)
     _tell_copies([image for image in images if image.path not in faults], found, listener)
+    unlabelled = tuple(image.path for image in images if not image.label)
+    images = [image for image in images if image.label]
+    problems += _class_problems(found, images)
+    if unlabelled:
+        what = "have no label in the table: they are trained on, and the teacher alone labels them"
+        listener(Note(f"{len(unlabelled)} images {what}"))
     if problems:
         count = f"{len(problems)} problem{'s' * (len(problems) > 1)}"
         raise data_error(f"the images in {found.folder} have {count}", problems)
@@ -82,31 +87,55 @@ def load_folder(found: Scan, columns: tuple[str, str] = ("image", "label"), list
         train=next(iter(indices.values())),
         validation=indices.get("validation"),
         test=indices.get("test"),
+        unlabelled=FolderImages(unlabelled) if unlabelled else None,
     )
 
 
-def _faults(images: Sequence[Labelled], found: Scan, listener: Listener) -> dict[str, str]:
+def load_unlabelled(found: Scan, held_out: Collection[str], listener: Listener = silent) -> FolderImages:
+    """All images in a folder that was looked through, at any depth, by path, but for those whose content (SHA-256) is in
+    `held_out`. Raises InputError for every file that is unreadable or damaged, and where there is no image."""
+    problems = [Problem(path, fault, "check its permissions") for path, fault in sorted(found.tree.unreadable.items())]
+    paths = sorted(file.path for file in found.tree.files if is_image(file.path))
+    faults = _faults(paths, found, listener)
+    problems += [Problem(path, fault, "replace it or remove it") for path, fault in faults.items()]
+    if not paths:
+        problems.append(Problem(str(found.folder), "holds no images", "name the folder that does, or leave it out"))
+    if problems:
+        count = f"{len(problems)} problem{'s' * (len(problems) > 1)}"
+        raise data_error(f"the images in {found.folder} have {count}", problems)
+    kept = [path for path in paths if found.contents[path].sha256 not in held_out]
+    if len(kept) < len(paths):
+        left = [found.relative(path) for path in paths if found.contents[path].sha256 in held_out]
+        what = "are images of the validation or test split, and are not trained on"
+        listener(Note(f"{len(left)} of the unlabelled images {what}: {some_of(left)}", warning=True))
+    others = [found.relative(file.path) for file in found.tree.files if not is_image(file.path)]
+    if others:
+        listener(Note(f"{len(others)} files beside the unlabelled images are no images by name: {some_of(others)}"))
+    return FolderImages(tuple(kept))
+
+
+def _faults(paths: Sequence[str], found: Scan, listener: Listener) -> dict[str, str]:
     """Why files cannot be read or decoded, by path. Contents decoded before, by the same Pillow, are not decoded again."""
     contents = found.contents
     checker = f"image {CHECK_VERSION} pillow {tool_version('pillow')}"
-    path_of = {contents[image.path].sha256: image.path for image in images if not contents[image.path].fault}
+    path_of = {contents[path].sha256: path for path in paths if not contents[path].fault}
     faults = known_verdicts(checker, path_of)
     unknown = [sha256 for sha256 in path_of if sha256 not in faults]
-    paths = [Path(path_of[sha256]) for sha256 in unknown]
+    files = [Path(path_of[sha256]) for sha256 in unknown]
     new: dict[str, str] = {}
     try:
         # Pillow decodes outside the interpreter's lock, so threads do it in parallel. What it warns of, too large an image,
         # is a fault of its own here.
         with (
             warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning),
-            told_if_slow(listener, "decode", found.folder.name, len(paths)) as advance,
-            closing(in_threads(find_fault, paths, advance)) as results,
+            told_if_slow(listener, "decode", found.folder.name, len(files)) as advance,
+            closing(in_threads(find_fault, files, advance)) as results,
         ):
             new.update(zip(unknown, results, strict=True))
     finally:
         remember_verdicts(checker, new)
     faults |= new
-    by_path = {image.path: _fault(contents[image.path], faults) for image in images}
+    by_path = {path: _fault(contents[path], faults) for path in paths}
     return {path: fault for path, fault in by_path.items() if fault}
 
 

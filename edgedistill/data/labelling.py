@@ -30,7 +30,8 @@ _BEGIN: Final = "begin it with the line file,label, or name its columns by image
 
 
 class Labelled(NamedTuple):
-    """An image file with where it belongs: `split` is empty where the splits are to be drawn."""
+    """An image file with where it belongs: `split` is empty where the splits are to be drawn, `label` for a training image
+    that has none."""
 
     path: str
     split: str
@@ -97,8 +98,8 @@ def by_table(
     found: Scan, table: str, columns: tuple[str, str], problems: list[Problem], listener: Listener
 ) -> list[Labelled]:
     """The files that the CSV file `table` names, with their labels and, where it has a column `split`, their splits.
-    `columns` name those of files and labels; where the first does not occur, it is `file`. Adds what is wrong to
-    `problems`."""
+    `columns` name those of files and labels; where the first does not occur, it is `file`. A line without a label is a
+    training image that the teacher alone labels. Adds what is wrong to `problems`."""
     read = _read_table(table, problems)
     if read is None:
         return []
@@ -116,7 +117,7 @@ def by_table(
         name, label = cells.get(name_column, ""), cells.get(columns[1], "")
         path = paths.get(name) or paths.get(posixpath.normpath(name.replace("\\", "/")), "")
         split = SPLIT_NAMES.get(cells.get(SPLIT_COLUMN, "").lower(), "") if SPLIT_COLUMN in header else ""
-        if not name or not label:
+        if not name or (not label and split not in ("", "train")):
             what, fix = f"has no {columns[1] if name else name_column}", "fill it in or remove the line"
         elif not path:
             what, fix = f"names {name}, which is not in the folder", "give its path from the folder, or remove the line"

@@ -55,7 +55,7 @@ class Joined:
 @dataclass(frozen=True, eq=False)
 class Loaded:
     """A source as loaded: images with labels int64 [N] into `classes`, and for each image the split that it came in
-    (`validation` and `test` are None where the source has none)."""
+    (`validation` and `test` are None where the source has none). `unlabelled` are further images to train on."""
 
     name: str
     classes: tuple[str, ...]
@@ -64,6 +64,7 @@ class Loaded:
     train: Indices
     validation: Indices | None = None
     test: Indices | None = None
+    unlabelled: ImageSource | None = None
 
 
 def ranges(sizes: Sequence[int]) -> list[Indices]:

@@ -112,7 +112,7 @@ def _apportion(quotas: NDArray[np.floating[Any]], total: int) -> Indices:
 
 def _members(inverse: Indices, counts: Indices, seed: int, stream: int) -> list[Indices]:
     """Positions of each class, in a drawn order. `inverse` is the class of each position, `counts` how many it has."""
-    bits = np.random.PCG64(np.random.SeedSequence([seed % 2**64, stream]))
+    bits = np.random.PCG64(np.random.SeedSequence([seed, stream]))
     order = np.argsort(bits.random_raw(len(inverse)), kind="stable")
     by_class = order[np.argsort(inverse[order], kind="stable")]
     return np.split(by_class.astype(np.int64), np.cumsum(counts)[:-1])

@@ -34,11 +34,14 @@ VIEW_DTYPE: Final = np.dtype(
         ("magnitude", "u1", (2,)),
         ("mix_weight", "u1"),
         ("mix_partner", "<u4"),
+        ("cut", "u1", (4,)),
     ]
 )
-"""One view, 18 bytes. `box`: left, top, right, bottom in 65535ths of the region that the contract keeps. `flip`: 1 is
+"""One view, 22 bytes. `box`: left, top, right, bottom in 65535ths of the region that the contract keeps. `flip`: 1 is
 mirrored left to right. `operation`, `magnitude`: codes of `augment.Operation`, applied in order. `mix_weight`: share of the
-image itself in 255ths; `mix_partner`: position in the split of the image that has the rest (its own position if unmixed)."""
+image itself in 255ths; `mix_partner`: position in the split of the image that has the rest (its own position if unmixed).
+`cut`: left, top, right, bottom in 255ths of the view, where the partner's view stands in place of the image's; empty where
+the two are blended all over."""
 
 Views = NDArray[np.void]
 
@@ -61,7 +64,7 @@ def draw_views(count: int, augmentation: AugmentationConfig, view_index: int) ->
     views = identity_views(count)
     if not count:
         return views
-    rng = np.random.default_rng([augmentation.seed % 2**64, view_index, AUGMENTATION_VERSION])
+    rng = np.random.default_rng([augmentation.seed, view_index, AUGMENTATION_VERSION])
     area = rng.uniform(min(augmentation.scale), max(augmentation.scale), count)
     aspect = np.exp(rng.uniform(math.log(min(augmentation.ratio)), math.log(max(augmentation.ratio)), count))
     width, height = np.sqrt(area * aspect), np.sqrt(area / aspect)
@@ -82,12 +85,25 @@ def draw_views(count: int, augmentation: AugmentationConfig, view_index: int) ->
     used = np.arange(2) < augmentation.operations
     views["operation"] = np.where(used, codes, ImageOperation.IDENTITY)
     views["magnitude"] = np.where(used & (codes != ImageOperation.IDENTITY), magnitudes, 0)
-    mixed = rng.random(count) < augmentation.mix
+    mixed = rng.random(count) < (augmentation.mix or 0)
     weight = rng.beta(augmentation.mix_alpha, augmentation.mix_alpha, count)
     partner = rng.integers(0, count, count)
     views["mix_weight"] = np.where(mixed, np.rint(UNMIXED * weight), UNMIXED)
     views["mix_partner"] = np.where(mixed, partner, np.arange(count))
+    _cut(views, np.flatnonzero(~mixed & (rng.random(count) < augmentation.cutmix)), partner, rng)
     return views
+
+
+def _cut(views: Views, chosen: Indices, partner: Indices, rng: np.random.Generator) -> None:
+    """Give `chosen` views a box of their partner's: its share of the area is drawn evenly, its middle too, and what lies
+    outside is cut off (CutMix, Yun et al. 2019, https://arxiv.org/abs/1905.04899, equation 2)."""
+    side = UNMIXED * np.sqrt(rng.random(len(chosen)))
+    middle = UNMIXED * rng.random((2, len(chosen)))
+    low, high = (np.rint(np.clip(middle + sign * side / 2, 0, UNMIXED)).astype(np.int64) for sign in (-1, 1))
+    area = np.prod(high - low, axis=0)
+    views["cut"][chosen] = np.concatenate([low, high]).T
+    views["mix_weight"][chosen] = np.rint(UNMIXED - area / UNMIXED)
+    views["mix_partner"][chosen] = partner[chosen]
 
 
 def render_batch(images: ImageSource, indices: Indices, views: Views, positions: Indices, contract: Contract) -> Pixels:
@@ -102,18 +118,28 @@ def render_batch(images: ImageSource, indices: Indices, views: Views, positions:
     if len(mixed):
         partners = chosen["mix_partner"][mixed].astype(np.int64)
         others = render(images, indices[partners], views[partners], contract)
-        weight = chosen["mix_weight"][mixed].astype(np.uint16)[:, None, None, None]
+        boxes = np.rint(chosen["cut"][mixed].astype(np.float64) * contract.resolution / UNMIXED).astype(np.int64)
+        cut = chosen["cut"][mixed].any(axis=1)
+        for position, other, (left, top, right, bottom) in zip(mixed[cut], others[cut], boxes[cut].tolist()):
+            result[position, :, top:bottom, left:right] = other[:, top:bottom, left:right]
+        blended = mixed[~cut]
+        weight = chosen["mix_weight"][blended].astype(np.uint16)[:, None, None, None]
         # 255 * 255 + 127 still fits in 16 bits.
-        result[mixed] = (result[mixed] * weight + others * (UNMIXED - weight) + 127) // 255
+        result[blended] = (result[blended] * weight + others[~cut] * (UNMIXED - weight) + 127) // 255
     return result
 
 
-def mixed_labels(labels: Indices, views: Views, positions: Indices) -> tuple[Indices, Indices, NDArray[np.float32]]:
-    """For a batch of `render_batch`: labels int64 [B] of the images and of their partners, and the images' share float32
-    [B] in 0..1 (1 where unmixed). `labels` [n] are those of the split, in its order."""
+def mixed_labels(labels: Indices, classes: int, views: Views, positions: Indices) -> NDArray[np.float32]:
+    """For a batch of `render_batch`: the shares of the classes in each image, float32 [B, classes]. `labels` [n] are those
+    of the split, in its order; one of -1 is not known, and adds to no class."""
     chosen = views[positions]
-    share = (chosen["mix_weight"] / np.float32(UNMIXED)).astype(np.float32)
-    return labels[positions], labels[chosen["mix_partner"].astype(np.int64)], share
+    share = chosen["mix_weight"] / np.float32(UNMIXED)
+    rows = np.arange(len(positions))
+    result: NDArray[np.float32] = np.zeros((len(positions), classes), np.float32)
+    for found, weight in ((labels[positions], share), (labels[chosen["mix_partner"].astype(np.int64)], 1 - share)):
+        known = found >= 0
+        result[rows[known], found[known]] += weight[known]
+    return result
 
 
 def render(images: ImageSource, indices: Indices, views: Views, contract: Contract) -> Pixels:

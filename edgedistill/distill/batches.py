@@ -16,66 +16,63 @@ from torch.utils.data import Dataset as TorchDataset
 
 from edgedistill.base.errors import EdgedistillError, InputError
 from edgedistill.data.datasets import Dataset
+from edgedistill.data.sources import Indices
 from edgedistill.data.views import Views, draw_views, mixed_labels, render_batch
 from edgedistill.distill.hardware import Hardware
-from edgedistill.distill.teachers.view_store import ViewStore
 from edgedistill.documents.build_file import AugmentationConfig
 from edgedistill.documents.specs import Contract
 
 
 class Batch(NamedTuple):
-    """`images` uint8 [B, 3, R, R]; `label_a`, `label_b` int64 [B] and `lam` float32 [B], the share of `label_a`;
-    `teacher_logits` float16 [B, classes], absent where a recipe needs no teacher."""
+    """`images` uint8 [B, 3, R, R]; `labels` float32 [B, classes], the shares of the classes in each; `teacher` what it gave
+    by tap, float16 [B, width], empty where a recipe needs none."""
 
     images: Tensor
-    label_a: Tensor
-    label_b: Tensor
-    lam: Tensor
-    teacher_logits: Tensor | None
+    labels: Tensor
+    teacher: dict[str, Tensor]
 
     def to(self, device: torch.device) -> Batch:
         """On `device`; the copies may still be under way when this returns."""
-        return Batch(*(None if part is None else part.to(device, non_blocking=True) for part in self))  # type: ignore[arg-type]
+        images, labels = (tensor.to(device, non_blocking=True) for tensor in (self.images, self.labels))
+        return Batch(images, labels, {tap: rows.to(device, non_blocking=True) for tap, rows in self.teacher.items()})
 
 
 class ViewSource(Protocol):
-    """Where an epoch's views come from."""
+    """Where an epoch's views come from, and what a teacher said of them."""
 
-    def at(self, epoch: int) -> tuple[Views, NDArray[np.float16] | None]:
-        """Views VIEW_DTYPE [n_train] of that epoch and the teacher's logits float16 [n_train, classes] on them."""
+    def positions(self) -> Indices:
+        """Of the training split, those that are learnt from, rising."""
 
+    def views(self, epoch: int) -> Views:
+        """Of every training image, VIEW_DTYPE [n]."""
 
-@dataclass(frozen=True)
-class StoredViews:
-    """The store's views in turn, with the teacher's logits."""
-
-    store: ViewStore
-
-    def at(self, epoch: int) -> tuple[Views, NDArray[np.float16] | None]:
-        view = epoch % self.store.view_count
-        return self.store.views(view), self.store.logits(view)
+    def teacher(self, epoch: int, positions: Indices) -> dict[str, NDArray[np.float16]]:
+        """By tap, rows [len(positions), width] of the images at those positions of the split; empty without a teacher."""
 
 
 @dataclass(frozen=True)
 class DrawnViews:
-    """Views without a teacher. With `repeated` the same `augmentation.views` views that a store holds come in turn, so
-    that labels alone are compared with distillation on equal images; else every epoch draws its own."""
+    """New views of `count` images in each epoch, and no teacher."""
 
     count: int
     augmentation: AugmentationConfig
-    repeated: bool
 
-    def at(self, epoch: int) -> tuple[Views, NDArray[np.float16] | None]:
-        index = epoch % self.augmentation.views if self.repeated else epoch
-        return draw_views(self.count, self.augmentation, index), None
+    def positions(self) -> Indices:
+        return np.arange(self.count, dtype=np.int64)
+
+    def views(self, epoch: int) -> Views:
+        return draw_views(self.count, self.augmentation, epoch)
+
+    def teacher(self, epoch: int, positions: Indices) -> dict[str, NDArray[np.float16]]:
+        return {}
 
 
 class ViewBatches(TorchDataset[Batch | EdgedistillError]):
     """All batches of a run over the training split, indexed by step.
 
-    Epoch e visits every training image once, in the order of a permutation drawn from (`seed`, e). The last batch of an
-    epoch is smaller; it is left out if it were a single image, on which batch normalisation cannot train. Raises
-    InputError where no batch of two images can be formed.
+    Epoch e visits every training image once, in the order of a permutation drawn from (`seed`, e), in batches of sizes that
+    differ by one at most: a remainder of two images would spoil the statistics of batch normalisation. Raises InputError
+    where no batch of two images can be formed.
     """
 
     def __init__(self, dataset: Dataset, contract: Contract, source: ViewSource, *, batch_size: int, seed: int) -> None:
@@ -84,7 +81,8 @@ class ViewBatches(TorchDataset[Batch | EdgedistillError]):
         self.source = source
         self.indices = dataset.splits.train
         self.labels = dataset.labels[self.indices]
-        self.batch_size = min(batch_size, len(self.indices))
+        self.positions = source.positions()
+        self.batch_size = min(batch_size, len(self.positions))
         self.seed = seed
         if self.batch_size < 2:
             raise InputError(
@@ -94,9 +92,9 @@ class ViewBatches(TorchDataset[Batch | EdgedistillError]):
 
     @property
     def steps_per_epoch(self) -> int:
-        """Batches in an epoch."""
-        whole, rest = divmod(len(self.indices), self.batch_size)
-        return whole + (rest > 1)
+        """Batches in an epoch: as few as `batch_size` allows, each of two images or more."""
+        count = len(self.positions)
+        return min(-(-count // self.batch_size), count // 2)
 
     def __len__(self) -> int:
         raise TypeError("a run's batches have no end of their own")
@@ -111,26 +109,25 @@ class ViewBatches(TorchDataset[Batch | EdgedistillError]):
     def batch(self, step: int) -> Batch:
         """Batch number `step` of the run, from 0. Raises InputError for an image that can no longer be read."""
         epoch, batch = divmod(step, self.steps_per_epoch)
-        order = _permutation(len(self.indices), self.seed, epoch)
-        positions = order[batch * self.batch_size : (batch + 1) * self.batch_size]
-        views, logits = self._epoch(epoch)
+        order = _permutation(len(self.positions), self.seed, epoch)
+        start, end = (number * len(order) // self.steps_per_epoch for number in (batch, batch + 1))
+        positions = self.positions[order[start:end]]
+        views, said = self._views(epoch), self.source.teacher(epoch, positions)
         images = render_batch(self.dataset.images, self.indices, views, positions, self.contract)
-        label_a, label_b, lam = mixed_labels(self.labels, views, positions)
+        labels = mixed_labels(self.labels, len(self.dataset.classes), views, positions)
         return Batch(
             torch.from_numpy(images),
-            torch.from_numpy(label_a),
-            torch.from_numpy(label_b),
-            torch.from_numpy(lam),
-            None if logits is None else torch.from_numpy(logits[positions]),
+            torch.from_numpy(labels),
+            {tap: torch.from_numpy(rows) for tap, rows in said.items()},
         )
 
-    def _epoch(self, epoch: int) -> tuple[Views, NDArray[np.float16] | None]:
+    def _views(self, epoch: int) -> Views:
         if getattr(self, "_opened", (None,))[0] != epoch:
-            self._opened = (epoch, self.source.at(epoch))
+            self._opened = (epoch, self.source.views(epoch))
         return self._opened[1]
 
     def __getstate__(self) -> dict[str, object]:
-        """Without the open memory maps: a worker process opens its own."""
+        """Without the open memory map: a worker process opens its own."""
         return {name: value for name, value in self.__dict__.items() if name != "_opened"}
 
     def loader(self, steps: range, hardware: Hardware) -> Iterator[Batch]:

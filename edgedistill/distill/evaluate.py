@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import chain
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from edgedistill.data.datasets import Dataset
 from edgedistill.data.preprocessing import prepare
@@ -33,14 +35,26 @@ def correct(module: nn.Module, images: NDArray[np.uint8], labels: NDArray[np.int
 
     Runs where the module's weights lie, in eval mode and float32, and leaves the module's mode as it was.
     """
+    right = 0
+    for start, logits in _outputs(module, images):
+        expected = torch.from_numpy(labels[start : start + BATCH]).to(logits.device)
+        right += int((logits.argmax(1) == expected).sum())
+    return right
+
+
+@torch.inference_mode()
+def collected(module: nn.Module, images: NDArray[np.uint8]) -> dict[str, Tensor]:
+    """What a module that gives several tensors by name gives for `images` (uint8 [n, 3, R, R]), on the CPU; run as `correct`
+    does."""
+    found = [outputs for _, outputs in _outputs(module, images)]
+    return {name: torch.cat([outputs[name].cpu() for outputs in found]) for name in found[0]}
+
+
+def _outputs(module: nn.Module, images: NDArray[np.uint8]) -> Iterator[tuple[int, Any]]:
     weight = next(chain(module.parameters(), module.buffers()), torch.empty(0))
     was_training = module.training
     module.eval()
-    right = 0
     for start in range(0, len(images), BATCH):
         batch = torch.from_numpy(images[start : start + BATCH]).to(weight.device)
-        logits = module(batch.to(torch.float32, memory_format=torch.channels_last))
-        expected = torch.from_numpy(labels[start : start + BATCH]).to(weight.device)
-        right += int((logits.argmax(1) == expected).sum())
+        yield start, module(batch.to(torch.float32, memory_format=torch.channels_last))
     module.train(was_training)
-    return right

@@ -11,14 +11,18 @@ from safetensors.torch import load_file
 from edgedistill.base.errors import InputError, TrialFailure
 from edgedistill.base.progress import Listener
 from edgedistill.base.store import digest, write_atomic
+from edgedistill.data.datasets import Dataset
 from edgedistill.distill.batches import DrawnViews, ViewBatches
 from edgedistill.distill.hardware import choose_hardware
 from edgedistill.distill.loop import STATE, Schedule, Stretch, train
-from edgedistill.distill.recipes.recipe import CrossEntropy
+from edgedistill.distill.recipes.losses import bound
+from edgedistill.distill.recipes.pupil import Pupil
 from edgedistill.distill.teachers.load import weights_sha256
 from edgedistill.distill.teachers.teacher import Teacher
-from edgedistill.distill.train import Lessons, weights_bytes
-from edgedistill.documents.build_file import FitConfig
+from edgedistill.distill.train import weights_bytes
+from edgedistill.documents.build_file import AugmentationConfig, FitConfig, TrainConfig
+from edgedistill.documents.lengths import batch_size_of
+from edgedistill.documents.recipes import labels_alone
 
 WEIGHTS = "teacher.safetensors"
 # Not those of `[train]`: how students are trained must not ask for the teacher to be fitted again.
@@ -26,17 +30,25 @@ WARMUP_EPOCHS = 1.0
 EMA_DECAY = 0.99
 
 
-def fit_teacher(teacher: Teacher, fit: FitConfig, lessons: Lessons, folder: Path, listener: Listener) -> Teacher:
+def fit_teacher(
+    teacher: Teacher,
+    fit: FitConfig,
+    dataset: Dataset,
+    augmentation: AugmentationConfig,
+    config: TrainConfig,
+    folder: Path,
+    listener: Listener,
+) -> Teacher:
     """A copy of `teacher` trained with labels for `fit.epochs` on views drawn anew each epoch; its key is new.
 
-    `lessons.config` gives device, precision, workers and the interval of checkpoints, nothing that changes what is learnt.
+    `config` gives device, precision, workers and the interval of checkpoints, nothing that changes what is learnt.
     Goes on from what a killed call left in `folder`; writes teacher.safetensors there, which `load_fitted` reads.
     Progress is told as StageAdvanced of `teacher`. Raises InputError where training diverges.
     """
     if (folder / WEIGHTS).is_file():
         return load_fitted(teacher, folder)
-    dataset = lessons.dataset
-    source = DrawnViews(len(dataset.splits.train), lessons.augmentation, repeated=False)
+    source = DrawnViews(len(dataset.splits.train), augmentation)
+    batch_size = batch_size_of(fit.batch_size, len(dataset.splits.train))
     schedule = Schedule(
         total_epochs=fit.epochs,
         learning_rate=fit.learning_rate,
@@ -44,15 +56,14 @@ def fit_teacher(teacher: Teacher, fit: FitConfig, lessons: Lessons, folder: Path
         warmup_epochs=WARMUP_EPOCHS,
         ema_decay=EMA_DECAY,
         seed=fit.seed,
-        checkpoint_seconds=lessons.config.checkpoint_seconds,
+        checkpoint_seconds=config.checkpoint_seconds,
     )
     try:
         outcome = train(
-            copy.deepcopy(teacher.module),
-            ViewBatches(dataset, teacher.contract, source, batch_size=fit.batch_size, seed=fit.seed),
-            CrossEntropy(fit.label_smoothing),
+            Pupil(copy.deepcopy(teacher.module), bound([labels_alone(fit.label_smoothing)]), len(dataset.classes)),
+            ViewBatches(dataset, teacher.contract, source, batch_size=batch_size, seed=fit.seed),
             schedule,
-            choose_hardware(lessons.config, dataset.images),
+            choose_hardware(config, dataset.images),
             Stretch(fit.epochs, folder, listener=listener, stage="teacher"),
         )
     except TrialFailure as failure:
@@ -60,7 +71,7 @@ def fit_teacher(teacher: Teacher, fit: FitConfig, lessons: Lessons, folder: Path
             f"the teacher cannot be fitted: {failure.message}",
             fix="lower learning_rate or batch_size in [teacher] fit",
         ) from failure
-    write_atomic(folder / WEIGHTS, weights_bytes(outcome.module))
+    write_atomic(folder / WEIGHTS, weights_bytes(outcome.pupil.network))
     (folder / STATE).unlink()
     return load_fitted(teacher, folder)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 
@@ -17,11 +18,12 @@ MAX_WORKERS = 8
 @dataclass(frozen=True)
 class Hardware:
     """`autocast` is the type of matrix products in the forward pass, None for float32 throughout. `workers` 0 renders
-    views in the training process."""
+    views in the training process. `threads` are torch's, `auto` as many as train fastest."""
 
     device: torch.device
     autocast: torch.dtype | None
     workers: int
+    threads: int | Literal["auto"] = "auto"
 
 
 def choose_device(name: str) -> torch.device:
@@ -49,7 +51,7 @@ def choose_hardware(config: TrainConfig, images: ImageSource) -> Hardware:
     autocast = None
     if device.type == "cuda" and config.mixed_precision == "auto":
         autocast = torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
-    return Hardware(device, autocast, _workers(config, device, images))
+    return Hardware(device, autocast, _workers(config, device, images), config.threads)
 
 
 def _workers(config: TrainConfig, device: torch.device, images: ImageSource) -> int:

@@ -1,8 +1,8 @@
 """The training loop, for students and for a teacher that is fitted: one function to read, and the state it goes on from.
 
 A run is a function of its inputs. Batch order, views and the numbers that dropout draws depend on the seed and the step
-alone, so a run paused after an epoch, or killed at any step, ends with the weights of the uninterrupted one, on a CPU to
-the bit.
+alone, so a run paused after an epoch, or killed at any step, ends with the weights of the uninterrupted one; on a CPU to
+the bit if it has one number of threads throughout, since sums are taken in another order with another.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 import torch
 from timm.optim import param_groups_weight_decay
@@ -21,10 +21,11 @@ from torch import Tensor, nn
 from edgedistill.base.errors import TrialFailure
 from edgedistill.base.progress import Listener, StageAdvanced, silent
 from edgedistill.base.store import whole
-from edgedistill.distill.batches import ViewBatches
+from edgedistill.distill.batches import Batch, ViewBatches
 from edgedistill.distill.hardware import Hardware
+from edgedistill.distill.pace import Pace, own_threads, thread_counts
 from edgedistill.distill.pointwise import safe_convolutions
-from edgedistill.distill.recipes.recipe import Recipe
+from edgedistill.distill.recipes.pupil import Pupil
 
 STATE = "state.pt"
 REPORT_SECONDS = 0.25
@@ -64,35 +65,36 @@ class Stretch:
 
 @dataclass(frozen=True)
 class TrainingOutcome:
-    """`module` has the averaged weights and batch statistics, in eval mode on the training device. `seconds` counts every
+    """`pupil` has the averaged weights and batch statistics, in eval mode on the training device. `seconds` counts every
     stretch of the run, earlier rungs included."""
 
-    module: nn.Module
+    pupil: Pupil
     seconds: float
 
 
 def train(
-    module: nn.Module,
+    pupil: Pupil,
     batches: ViewBatches,
-    recipe: Recipe,
     schedule: Schedule,
     hardware: Hardware,
     stretch: Stretch,
 ) -> TrainingOutcome:
-    """Train `module` (float 0..255 [B, 3, R, R] to logits; changed in place) over `stretch`. Raises TrialFailure where the
-    loss or a weight is no longer finite, or the device runs out of memory."""
+    """Train `pupil` by its recipe over `stretch`; it is changed in place. Raises TrialFailure where the loss or a weight is
+    no longer finite, or the device runs out of memory."""
     began = time.monotonic()
     folder = stretch.folder
     last = stretch.until_epoch * batches.steps_per_epoch
-    state = _State(module, schedule, hardware, batches.steps_per_epoch)
+    state = _State(pupil, schedule, hardware, batches.steps_per_epoch)
     state.restore(folder, stretch.previous, last)
     watch = _Watch(batches.steps_per_epoch, schedule.total_epochs)
     saved = reported = began
-    with torch.random.fork_rng([hardware.device] if hardware.device.type == "cuda" else []):
-        module.train()
+    pace = Pace(thread_counts(hardware.threads, hardware.device), stretch.listener)
+    with torch.random.fork_rng([hardware.device] if hardware.device.type == "cuda" else []), own_threads():
+        pupil.train()
         for batch in batches.loader(range(state.step, last), hardware):
             torch.manual_seed(schedule.seed * 1_000_003 + state.step)
-            loss = state.advance(batch.to(hardware.device), recipe)
+            with pace.step():
+                loss = state.advance(batch.to(hardware.device))
             watch.unseen.append((state.step, loss, state.learning_rate))
             now = time.monotonic()
             if now - saved >= schedule.checkpoint_seconds and state.step < last:
@@ -106,21 +108,21 @@ def train(
     state.require_finite_weights()
     seconds = state.save(folder, seconds=time.monotonic() - began)
     stretch.listener(StageAdvanced(stretch.stage, last, last, watch.note()))
-    return TrainingOutcome(state.ema.module.eval(), seconds)
+    return TrainingOutcome(cast("Pupil", state.ema.module.eval()), seconds)
 
 
 class _State:
     """Everything that a step reads and changes."""
 
-    def __init__(self, module: nn.Module, schedule: Schedule, hardware: Hardware, steps_per_epoch: int) -> None:
+    def __init__(self, pupil: Pupil, schedule: Schedule, hardware: Hardware, steps_per_epoch: int) -> None:
         self.hardware = hardware
-        self.module = module.to(hardware.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.pupil: Pupil = pupil.to(hardware.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.schedule = schedule
         self.step = 0
         self.seconds = 0.0
-        self.parameters = [p for p in module.parameters() if p.requires_grad]
+        self.parameters = [p for p in pupil.parameters() if p.requires_grad]
         self.optimizer = torch.optim.AdamW(
-            param_groups_weight_decay(module, schedule.weight_decay),
+            param_groups_weight_decay(pupil, schedule.weight_decay, no_weight_decay_list=pupil.no_weight_decay()),
             lr=schedule.learning_rate,
             fused=hardware.device.type in ("cpu", "cuda"),
         )
@@ -136,14 +138,14 @@ class _State:
         )
         self.scaler = torch.amp.GradScaler(hardware.device.type, enabled=hardware.autocast is torch.float16)
         # The decay rises from 0 (1 - (1 + step)^-2/3), or the average of a short run would still hold its random start.
-        self.ema = ModelEmaV3(module, decay=schedule.ema_decay, use_warmup=True)
+        self.ema = ModelEmaV3(pupil, decay=schedule.ema_decay, use_warmup=True)
 
     @property
     def learning_rate(self) -> float:
         """Rate of the step just taken."""
         return float(self.optimizer.param_groups[0]["lr"])
 
-    def advance(self, batch: Any, recipe: Recipe) -> Tensor:
+    def advance(self, batch: Batch) -> Tensor:
         """One step; its loss, still on the device."""
         self.scheduler.step_update(self.step)
         images = batch.images.to(torch.float32, memory_format=torch.channels_last)
@@ -153,8 +155,8 @@ class _State:
                 torch.autocast(self.hardware.device.type, autocast, enabled=autocast is not None),
                 safe_convolutions(self.hardware.device),
             ):
-                logits = self.module(images)
-            loss = recipe.loss(logits.float(), batch)
+                outputs = self.pupil(images)
+            loss = self.pupil.loss(outputs, batch)
             self.optimizer.zero_grad()
             self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         except torch.OutOfMemoryError as error:
@@ -167,7 +169,7 @@ class _State:
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.step += 1
-        self.ema.update(self.module, step=self.step)
+        self.ema.update(self.pupil, step=self.step)
         return loss.detach()
 
     def save(self, folder: Path, *, seconds: float) -> float:
@@ -177,7 +179,7 @@ class _State:
             "step": self.step,
             "seconds": total,
             "total_epochs": self.schedule.total_epochs,
-            "module": self.module.state_dict(),
+            "pupil": self.pupil.state_dict(),
             "ema": self.ema.module.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
@@ -200,7 +202,7 @@ class _State:
                 f"it cannot go on to step {last} of one of {self.schedule.total_epochs}"
             )
         self.step, self.seconds = content["step"], content["seconds"]
-        self.module.load_state_dict(content["module"])
+        self.pupil.load_state_dict(content["pupil"])
         self.ema.module.load_state_dict(content["ema"])
         self.optimizer.load_state_dict(content["optimizer"])
         self.scaler.load_state_dict(content["scaler"])

@@ -5,45 +5,63 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors.torch import load_file, save
 from torch import nn
 
 from edgedistill.base.store import write_atomic
 from edgedistill.data.datasets import Dataset
-from edgedistill.distill.batches import DrawnViews, StoredViews, ViewBatches, ViewSource
-from edgedistill.distill.evaluate import split_accuracy
+from edgedistill.data.preprocessing import prepare
+from edgedistill.distill.batches import ViewBatches
+from edgedistill.distill.evaluate import CHUNK, collected, split_accuracy
 from edgedistill.distill.hardware import choose_hardware
 from edgedistill.distill.loop import Schedule, Stretch, train
-from edgedistill.distill.recipes.recipe import recipe_of
+from edgedistill.distill.recipes.aligners import UnitStatistics
+from edgedistill.distill.recipes.losses import recipe_of
+from edgedistill.distill.recipes.pupil import SHARES, Pupil
 from edgedistill.distill.start import StartWeights, load_start
-from edgedistill.distill.teachers.view_store import ViewStore
+from edgedistill.distill.stored.split_store import SplitStore
 from edgedistill.documents.artifacts import TrainedStudent
-from edgedistill.documents.build_file import AugmentationConfig, TrainConfig
+from edgedistill.documents.build_file import TrainConfig
+from edgedistill.documents.lengths import batch_size_of
+from edgedistill.documents.recipes import LOGITS
 from edgedistill.documents.specs import Contract, StudentSpec
 from edgedistill.networks.build import build_student
 
 WEIGHTS = "student.safetensors"
 RECORD = "student.json"
+STATISTICS_IMAGES = 4096
 
 
 @dataclass(frozen=True, eq=False)
 class Lessons:
-    """What students learn from: the training split of `dataset` in augmented views, of which `views` holds the teacher's
-    answers (None: labels alone), by the recipe and the settings of `config`."""
+    """What students learn: the training split of `dataset` in the `stored` views, by the recipe and the settings of
+    `config`."""
 
     dataset: Dataset
-    augmentation: AugmentationConfig
     config: TrainConfig
-    views: ViewStore | None = None
+    stored: SplitStore
 
-    def source(self) -> ViewSource:
-        """Where views come from. Raises ValueError for a recipe that needs a view store and has none."""
-        if not recipe_of(self.config).needs_teacher:
-            return DrawnViews(len(self.dataset.splits.train), self.augmentation, repeated=True)
-        if self.views is None:
-            raise ValueError(f"the recipe {self.config.recipe} needs a view store")
-        return StoredViews(self.views)
+    def batches(self, contract: Contract) -> ViewBatches:
+        """At the resolution of `contract`. Raises ValueError for a recipe that needs a teacher where none was asked."""
+        for tap in recipe_of(self.config).taps:
+            if self.stored.signal(tap) is None:
+                raise ValueError(f"the recipe needs a teacher's {tap}")
+        batch_size = batch_size_of(self.config.batch_size, len(self.stored.positions()))
+        return ViewBatches(self.dataset, contract, self.stored, batch_size=batch_size, seed=self.config.seed)
+
+    def statistics(self) -> dict[str, UnitStatistics]:
+        """Of the teacher's units at each tap beside the logits, over images drawn from view 0. Their classes are the
+        teacher's own where its logits are stored, else the labels."""
+        taps = [tap for tap in recipe_of(self.config).taps if tap != LOGITS]
+        if not taps:
+            return {}
+        train = self.dataset.splits.train
+        positions = np.sort(np.random.default_rng(0).permutation(len(train))[:STATISTICS_IMAGES])
+        said = self.stored.teacher(0, positions)
+        classes = said[LOGITS].argmax(1) if LOGITS in said else self.dataset.labels[train[positions]]
+        return {tap: UnitStatistics.of(said[tap].astype(np.float32), classes.astype(np.int64)) for tap in taps}
 
 
 def train_student(
@@ -57,8 +75,7 @@ def train_student(
     """Train a student over a stretch of a schedule of `total_epochs`: up to an epoch above 0 and no later than that.
 
     Its `previous` is the folder of an earlier rung of the same run; without one it begins from `start`, else from random
-    weights. Rungs end with the weights of one uninterrupted run. Epoch e sees stored view e modulo the number of views;
-    `cross_entropy` needs no store and sees the very same views.
+    weights. Rungs end with the weights of one uninterrupted run. Epoch e sees stored view e modulo the number of views.
 
     Writes into the stretch's folder the averaged weights (student.safetensors), the state for the next rung (state.pt) and,
     last, the result (student.json, with a path relative to `folder`: a stage's folder is renamed when it is whole). Raises
@@ -71,25 +88,43 @@ def train_student(
     if (folder / RECORD).is_file():
         return read_trained(folder)
     hardware = choose_hardware(config, dataset.images)
-    batches = ViewBatches(dataset, contract, lessons.source(), batch_size=config.batch_size, seed=config.seed)
+    batches = lessons.batches(contract)
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(config.seed)
         module = build_student(spec, contract)
+        pupil = Pupil(module, recipe_of(config), len(dataset.classes), lessons.statistics())
     if start is not None:
         load_start(module.network, start, contract)
-    outcome = train(module, batches, recipe_of(config), schedule_of(config, total_epochs), hardware, stretch)
+    outcome = train(pupil, batches, schedule_of(config, total_epochs), hardware, stretch)
+    finished = outcome.pupil.folded(best_share(outcome.pupil, dataset, contract))
     trained = TrainedStudent(
         spec=spec,
         weights=folder / WEIGHTS,
         epochs=epochs,
         total_epochs=total_epochs,
-        accuracy_validation=split_accuracy(outcome.module, dataset, dataset.splits.validation, contract),
+        accuracy_validation=split_accuracy(finished, dataset, dataset.splits.validation, contract),
         train_seconds=outcome.seconds,
         images_per_second=epochs * len(dataset.splits.train) / outcome.seconds if outcome.seconds > 0 else None,
     )
-    write_atomic(trained.weights, weights_bytes(outcome.module))
+    write_atomic(trained.weights, weights_bytes(finished))
     write_atomic(folder / RECORD, trained.model_copy(update={"weights": Path(WEIGHTS)}).model_dump_json())
     return trained
+
+
+def best_share(pupil: Pupil, dataset: Dataset, contract: Contract) -> float:
+    """The share of the own head that is most accurate on the validation split, the nearest to a half of several; 0 where
+    there is no own head."""
+    if pupil.own_head is None:
+        return 0.0
+    right = np.zeros(len(SHARES), np.int64)
+    validation = dataset.splits.validation
+    for start in range(0, len(validation), CHUNK):
+        chosen = validation[start : start + CHUNK]
+        outputs = collected(pupil, prepare(dataset.images, chosen, contract))
+        shared, own = outputs[LOGITS], outputs["own_logits"]
+        labels = torch.from_numpy(dataset.labels[chosen])
+        right += [int((shared.lerp(own, share).argmax(1) == labels).sum()) for share in SHARES]
+    return max(zip(right.tolist(), SHARES, strict=True), key=lambda found: (found[0], -abs(found[1] - 0.5)))[1]
 
 
 def schedule_of(config: TrainConfig, total_epochs: int) -> Schedule:

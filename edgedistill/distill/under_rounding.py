@@ -17,10 +17,10 @@ from torch import nn
 from torch.fx import GraphModule
 
 from edgedistill.base.progress import Listener, silent
-from edgedistill.distill.batches import StoredViews, ViewBatches
 from edgedistill.distill.hardware import choose_hardware
 from edgedistill.distill.loop import STATE, Stretch, train
-from edgedistill.distill.recipes.recipe import Distill
+from edgedistill.distill.recipes.losses import recipe_of
+from edgedistill.distill.recipes.pupil import Pupil
 from edgedistill.distill.train import Lessons, schedule_of
 from edgedistill.documents.specs import Contract, QuantScheme
 from edgedistill.networks.rounding.graph import overwrite, to_graph
@@ -44,26 +44,24 @@ def tune(
     listener: Listener = silent,
 ) -> GraphModule:
     """`module` (eval, CPU, float32 [N, 3, R, R] in 0..255 to logits; not changed) after `scheme.qat_epochs` epochs over the
-    stored views of `lessons`, with the loss of the `distill` recipe; weights under their old names. Progress is told as
-    StageAdvanced of `tune`.
+    views of `lessons`, with the terms of logits of their recipe: what goes into a classifier cannot be told in a traced
+    graph. Weights keep their names. Progress is told as StageAdvanced of `tune`.
 
     Goes on from what a killed call left in `folder` and leaves tuned.safetensors there, which
     `rounding.weights.with_weights` reads. Raises UnsupportedError where the module cannot be traced, TrialFailure where
     training diverges.
     """
-    graph, config, dataset = to_graph(module, contract), lessons.config, lessons.dataset
-    assert lessons.views is not None
+    graph, config = to_graph(module, contract), lessons.config
     if not (folder / WEIGHTS).is_file():
         schedule = schedule_of(config, scheme.qat_epochs)
         outcome = train(
-            _trainable(graph, calibration, scheme),
-            ViewBatches(dataset, contract, StoredViews(lessons.views), batch_size=config.batch_size, seed=config.seed),
-            Distill(config.temperature, config.hard_label_weight),
+            Pupil(_trainable(graph, calibration, scheme), recipe_of(config).of_logits, len(contract.labels)),
+            lessons.batches(contract),
             replace(schedule, learning_rate=schedule.learning_rate * RATE_SHARE, warmup_epochs=0.0),
-            choose_hardware(config, dataset.images),
+            choose_hardware(config, lessons.dataset.images),
             Stretch(scheme.qat_epochs, folder, listener=listener, stage="tune"),
         )
-        trained = outcome.module.state_dict()
+        trained = outcome.pupil.network.state_dict()
         for name in graph.state_dict():
             overwrite(graph, name, trained[name].detach().cpu())
         write_weights(graph, folder / WEIGHTS)

@@ -172,13 +172,14 @@ class PlannedRung(Frozen):
 
 class PlannedTeacher(Frozen):
     """The teacher, and what it costs: `multiply_adds` of one image at `resolution`. `fit_epochs` is null where it is not
-    fitted; `fit_seconds` is how long that took, null unless the cache has it."""
+    fitted; `fit_seconds` is how long that took, null unless the cache has it. `crossfit` is how many more are fitted."""
 
     model: str
     resolution: int
     parameters: int
     multiply_adds: int
     fit_epochs: int | None
+    crossfit: int | None
     fit_seconds: Annotated[float, Field(ge=0)] | None
 
 
@@ -197,12 +198,14 @@ class PlannedTarget(Frozen):
 
 class PlannedSearch(Frozen):
     """What a search would do, for one target or for several that one student is to serve. `candidates` are counted by family
-    in `families`; `rungs` are the first bracket's, and at most `trials` candidates are begun in all. `train_seconds` is what
-    the first bracket would take by the speed of earlier trainings in the cache, null where there are none."""
+    in `families`; `pilot` is what the default recipe may take to choose, null for another one; `rungs` are the first
+    bracket's, and at most `trials` candidates are begun in all. `train_seconds` is what the pilot and the first bracket
+    would take by the speed of earlier trainings in the cache, null where there are none."""
 
     targets: tuple[PlannedTarget, ...]
     candidates: int
     families: dict[str, int]
+    pilot: PlannedRung | None
     rungs: tuple[PlannedRung, ...]
     trials: int
     train_seconds: Annotated[float, Field(ge=0)] | None
@@ -256,3 +259,63 @@ class Diagnosis(Frozen):
     machine: Machine
     cache: CacheFolder
     checks: tuple[DoctorCheck, ...]
+
+
+class SignalSummary(Frozen):
+    """What a teacher gave at `tap`: `width` numbers in `bytes_per_view` for a view of an image, `bytes` in all."""
+
+    tap: str
+    path: str
+    width: int
+    bytes_per_view: int
+    bytes: int
+
+
+class LogitsSummary(Frozen):
+    """What stored logits say of the teacher, means over images and views: how often its class is the label (of labelled
+    training images), how often it is the one that it names most for an image, its largest probability, and the entropy of
+    its probabilities."""
+
+    agreement_labels: Fraction | None
+    agreement_views: Fraction
+    confidence: Fraction
+    confidence_unlabelled: Fraction | None
+    entropy_nats: Annotated[float, Field(ge=0)]
+
+
+class ViewsInfo(Frozen):
+    """What the students of a build learn from: `views` of each of `images` training images, `labelled` of which have a label
+    and `learnt` of which are learnt from. `advice` are sentences."""
+
+    schema_version: Literal[1] = 1
+    path: str
+    data: str
+    views: int
+    images: int
+    labelled: int
+    learnt: int
+    bytes: int
+    signals: tuple[SignalSummary, ...]
+    logits: LogitsSummary | None
+    advice: tuple[str, ...]
+
+
+class CheckedSignal(Frozen):
+    """Stored numbers beside the live teacher's: the mean and largest difference, and the largest number. `top_differs`
+    counts the `rows` whose largest logit is another one; null for other taps."""
+
+    tap: str
+    error_mean: float
+    error_largest: float
+    value_largest: float
+    top_differs: int | None
+    rows: int
+
+
+class ViewsCheck(Frozen):
+    """What is stored, held against the live teacher on `images` drawn training images, each in all `views`."""
+
+    schema_version: Literal[1] = 1
+    images: int
+    views: int
+    signals: tuple[CheckedSignal, ...]

@@ -11,6 +11,7 @@ import os
 import re
 import tomllib
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -27,7 +28,9 @@ from pydantic import (
 from edgedistill.base.errors import InputError, Problem
 from edgedistill.base.paths import nearest
 from edgedistill.base.units import parse_bytes, parse_duration_ms, parse_fraction
+from edgedistill.documents.lengths import BatchSize, Rungs
 from edgedistill.documents.problems import explain_problems
+from edgedistill.documents.recipes import DEFAULT, RECIPES, TermConfig, unknown_recipe
 from edgedistill.documents.specs import BudgetRequest, Format, Frozen, Kernel, Objective, Precision, ProofLevel
 from edgedistill.documents.toml_lines import line_of
 
@@ -48,10 +51,11 @@ def _reworded(parse: Callable[[str], Any], example: str) -> BeforeValidator:
     return BeforeValidator(validate)
 
 
-def parse_percent(text: str) -> float:
-    """`"1%"` to 0.01. Raises InputError for what is no percentage, and outside 0% to 100%."""
+def parse_percent(text: str, *, all_of_it: bool = False) -> float:
+    """`"1%"` to 0.01. Raises InputError for what is no percentage, and outside 0% to 100%; 100% itself is taken where
+    `all_of_it` makes sense."""
     fraction = parse_fraction(text)
-    if not 0 <= fraction < 1:
+    if not (0 <= fraction < 1 or (all_of_it and fraction == 1)):
         raise InputError(f"{text!r} lies outside 0% to 100%", fix="write it like 1%")
     return fraction
 
@@ -69,11 +73,13 @@ def _rising_pair(pair: tuple[float, float]) -> tuple[float, float]:
 
 
 Percent = Annotated[float, _reworded(parse_percent, '"1%"')]
+Certain = Annotated[float, _reworded(partial(parse_percent, all_of_it=True), '"90%"')]
 Bytes = Annotated[int, _reworded(parse_bytes, '"2MiB"')]
 DurationMs = Annotated[float, _reworded(parse_duration_ms, '"2s"')]
 AskedBudget = Annotated[BudgetRequest, _reworded(BudgetRequest.parse, '"5ms" or "20%"')]
 Share = Annotated[float, Field(gt=0, lt=1)]
 Epochs = Annotated[int, Field(ge=1, le=100_000)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
 TimmModel = Annotated[str, Field(pattern=r"^timm:\S+$")]
 LocalPath = Annotated[Path, AfterValidator(_no_null_byte)]
 Area = Annotated[float, Field(gt=0, le=1)]
@@ -87,14 +93,17 @@ NO_SLOWER = "100%"
 
 
 class FitConfig(Frozen):
-    """`[teacher] fit`: train or fine-tune the teacher on the training split."""
+    """`[teacher] fit`: train or fine-tune the teacher on the training split. With `crossfit` so many more are fitted, each
+    without a part of the labelled images, and each labels that part: of images that it was fitted to, a teacher repeats
+    the labels."""
 
     epochs: Epochs = 10
-    batch_size: Annotated[int, Field(ge=1)] = 128
+    batch_size: BatchSize = "auto"
     learning_rate: Annotated[float, Field(gt=0, lt=10)] = 2e-3
     weight_decay: Annotated[float, Field(ge=0, lt=10)] = 0.05
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    seed: int = 0
+    crossfit: Annotated[int, Field(ge=2, le=20)] | None = None
+    seed: Seed = 0
 
 
 class TeacherConfig(Frozen):
@@ -129,7 +138,7 @@ class TeacherConfig(Frozen):
 class SplitConfig(Frozen):
     """`[data] split`: how validation and test are drawn where they are not given. Stratified by class."""
 
-    seed: int = 0
+    seed: Seed = 0
     validation: Share = 0.15
     test: Share = 0.15
 
@@ -137,13 +146,15 @@ class SplitConfig(Frozen):
 class DataConfig(Frozen):
     """`[data]`. `digits`: scikit-learn's. `folder`: `path` with a folder of images a class, or `train`, `validation`,
     `test` folders of such. `idx`: `path` with MNIST's four files, gzipped or not. `huggingface`: `path` is a folder
-    saved with `save_to_disk`, or `name` a data set on the hub."""
+    saved with `save_to_disk`, or `name` a data set on the hub. `unlabelled` is a folder of further images to train on,
+    which the teacher alone labels."""
 
     source: Literal["digits", "folder", "idx", "huggingface"] = "digits"
     path: LocalPath | None = None
     name: str | None = None
     image_column: str = "image"
     label_column: str = "label"
+    unlabelled: LocalPath | None = None
     split: SplitConfig = SplitConfig()
     limit: Annotated[int, Field(ge=1)] | None = None
     crop: Literal["stretch", "center"] = "stretch"
@@ -163,7 +174,8 @@ class DataConfig(Frozen):
 class AugmentationConfig(Frozen):
     """`[augmentation]`: what a view may be. `views` stored views a training image; `scale` is the share of the image's
     area that a crop keeps, `ratio` its aspect; `operations` from the list, each with a magnitude up to `magnitude`;
-    `mix` is the share of views blended with a partner (mixup, lambda drawn from Beta(`mix_alpha`, `mix_alpha`))."""
+    `mix` is the share of views blended with a partner (mixup, lambda drawn from Beta(`mix_alpha`, `mix_alpha`)), by default
+    what the recipe asks for, which is 0 for most; `cutmix` is the share of the others that have a box of a partner's."""
 
     views: Annotated[int, Field(ge=1, le=1000)] = 4
     scale: Annotated[tuple[Area, Area], AfterValidator(_rising_pair)] = (0.7, 1.0)
@@ -171,9 +183,10 @@ class AugmentationConfig(Frozen):
     flip: bool = False
     operations: Annotated[int, Field(ge=0, le=2)] = 1
     magnitude: Annotated[float, Field(ge=0, le=1)] = 0.3
-    mix: Annotated[float, Field(ge=0, le=1)] = 0.0
+    mix: Annotated[float, Field(ge=0, le=1)] | None = None
     mix_alpha: Annotated[float, Field(gt=0)] = 0.2
-    seed: int = 0
+    cutmix: Annotated[float, Field(ge=0, le=1)] = 0.0
+    seed: Seed = 0
 
 
 class SpaceConfig(Frozen):
@@ -209,13 +222,15 @@ class SpaceConfig(Frozen):
 
 
 class TrainConfig(Frozen):
-    """`[train]`: one recipe for all students. `distill` is KL on the teacher's stored logits at `temperature` with hard
-    labels mixed in at `hard_label_weight`; `cross_entropy` uses labels only."""
+    """`[train]`: one recipe for all students, by name, or composed of `terms`. Images without a label are left out where the
+    teacher's mean confidence over their views is below `min_confidence`, or the share of views of which it names the same
+    class below `min_agreement`."""
 
-    recipe: Literal["distill", "cross_entropy"] = "distill"
-    temperature: Annotated[float, Field(gt=0, le=100)] = 2.0
-    hard_label_weight: Annotated[float, Field(ge=0, le=1)] = 0.1
-    batch_size: Annotated[int, Field(ge=1)] = 128
+    recipe: str = DEFAULT
+    terms: tuple[TermConfig, ...] = ()
+    min_confidence: Certain = 0.0
+    min_agreement: Certain = 0.0
+    batch_size: BatchSize = "auto"
     learning_rate: Annotated[float, Field(gt=0, lt=10)] = 4e-3
     weight_decay: Annotated[float, Field(ge=0, lt=10)] = 0.02
     warmup_epochs: Annotated[float, Field(ge=0)] = 1.0
@@ -223,13 +238,34 @@ class TrainConfig(Frozen):
     device: Literal["auto", "cuda", "mps", "cpu"] = "auto"
     mixed_precision: Literal["auto", "off"] = "auto"
     workers: Annotated[int, Field(ge=0, le=128)] | Literal["auto"] = "auto"
+    threads: Annotated[int, Field(ge=1, le=1024)] | Literal["auto"] = "auto"
     checkpoint_seconds: Annotated[float, Field(gt=0)] = 30.0
-    seed: int = 0
+    seed: Seed = 0
+
+    @field_validator("recipe")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        if value not in RECIPES and value != DEFAULT:
+            raise ValueError("; ".join(unknown_recipe(value)) + ", or write [[train.terms]]")
+        return value
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> TrainConfig:
+        if self.terms and "recipe" in self.model_fields_set:
+            raise ValueError("recipe and terms are both there; remove one: the terms are a recipe of their own")
+        return self
+
+    @property
+    def composition(self) -> tuple[TermConfig, ...]:
+        """The terms of the loss. Raises ValueError for `default`, of which they are not known yet."""
+        if not self.terms and self.recipe == DEFAULT:
+            raise ValueError("which recipe the default is has not been settled")
+        return self.terms or RECIPES[self.recipe].terms
 
 
 class SearchConfig(Frozen):
     """`[search]`: successive halving. `probes` models with random weights are measured before the first proposal;
-    `candidates` are trained to the first of `rungs` (epochs); the `keep` share of them goes on to the next. At most
+    `candidates` are trained to the first of `rungs` (epochs or steps); the `keep` share of them goes on to the next. At most
     `trials` candidates are begun, and no further batch of them after `time` (ms). Of two files inside all limits the
     faster one wins that is no less accurate by more than `accuracy_margin` (see Goal). With `warm_start` the search
     begins with what the cache has of earlier searches with this teacher, data and recipe: it may then go another way
@@ -237,19 +273,12 @@ class SearchConfig(Frozen):
 
     probes: Annotated[int, Field(ge=2, le=200)] = 8
     candidates: Annotated[int, Field(ge=1, le=1000)] = 8
-    rungs: tuple[Epochs, ...] = (4, 8, 16)
+    rungs: Rungs = None
     keep: Share = 0.5
     trials: Annotated[int, Field(ge=1, le=100_000)] = 24
     time: DurationMs | None = None
     accuracy_margin: Percent = 0.005
     warm_start: bool = False
-
-    @field_validator("rungs")
-    @classmethod
-    def _rising(cls, value: tuple[int, ...]) -> tuple[int, ...]:
-        if not value or list(value) != sorted(set(value)):
-            raise ValueError("rungs are epochs in rising order; write them like [4, 8, 16]")
-        return value
 
 
 class ExportConfig(Frozen):
@@ -331,6 +360,14 @@ class BuildConfig(Frozen):
         if self.objective is Objective.LATENCY and self.limits.min_accuracy is None:
             raise ValueError('objective = "latency" has no lower end; add min_accuracy = "90%" to [limits]')
         return self
+
+    @property
+    def view_augmentation(self) -> AugmentationConfig:
+        """`[augmentation]` for what students see: `mix` is the recipe's where it is not given."""
+        recipe = None if self.train.terms else RECIPES.get(self.train.recipe)
+        if self.augmentation.mix is not None or recipe is None or recipe.mix is None:
+            return self.augmentation
+        return self.augmentation.model_copy(update={"mix": recipe.mix})
 
 
 def load_toml(path: Path, what: str) -> tuple[dict[str, Any], str]:

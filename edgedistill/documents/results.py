@@ -217,16 +217,22 @@ Constraint = Annotated[LatencyLimit | SizeLimit | MemoryLimit | AccuracyLimit, F
 
 
 class SplitSizes(Frozen):
-    """The data set: where it comes from, the hash of its content, its classes, and the images of each split. `seed` is null
-    where the splits came with the data."""
+    """The data set: where it comes from, the hash of its content, its classes, and the images of each split; `unlabelled`
+    of those in `train` have no label. `seed` is null where the splits came with the data."""
 
     source: str
     fingerprint: str
     classes: int
     train: int
+    unlabelled: int = 0
     validation: int
     test: int
     seed: int | None
+
+    @property
+    def training(self) -> str:
+        """`1,038 training`, and how many of them have no label."""
+        return f"{self.train:,} training" + (f" ({self.unlabelled:,} without a label)" if self.unlabelled else "")
 
 
 class ScaleSummary(Frozen):
@@ -250,22 +256,40 @@ class SustainedLoad(Frozen):
     end: Moment | None
 
 
+class PilotRun(Frozen):
+    """A student trained by a recipe for few epochs, so that recipes can be compared."""
+
+    recipe: str
+    student: str
+    epochs: Annotated[int, Field(ge=1)]
+    accuracy_validation: Fraction
+
+
+class RecipeChoice(Frozen):
+    """By which recipe students learnt: `asked` is what the build file says, `default`, a name or `composed`. For `default`
+    the `reasons` are sentences, and `pilot` are the runs that decided, empty where none was needed."""
+
+    asked: str
+    recipe: str
+    reasons: tuple[str, ...] = ()
+    pilot: tuple[PilotRun, ...] = ()
+
+
 class Found(Frozen):
     """What a search found.
 
-    `status` is `met` only where the winner's exact file was proven on the device. `constraints` are what was asked for,
-    the latency budget first, each with what the winner came to. `rungs` are the epochs at which candidates are compared,
-    whether or not any came that far. `stopped` is why the search went no further, `predicted` are students that were not
-    trained and of which the models expect the most. `fastest_ms` is the least latency measured of any file that was
-    kept, at the budget's percentile; `budget_that_would_do_ms`, where the status is `not_met`, the least larger budget
-    of which a proof should succeed with a file that was measured, all other limits kept; null where there is none, and
-    where one student is to serve several targets. `accuracy_margin` is by how much the winner may be less accurate than
-    the most accurate student (see Goal). `scale` is null where nothing was measured. `attempts` are the proofs that are
-    not met, `earlier` those of builds before this one that took their own measurements, met or not, the oldest first.
-    `occasion` is on which one the measurements were taken: that of the last `--remeasure`, empty before the first.
-    `build_file` is the build file as seen from the output folder; `overrides` are the options that replaced what it says,
-    each with its values, and of several targets this one. Both are empty where that is not known.
-    """
+    `status` is `met` only where the winner's exact file was proven on the device. `constraints` are what was asked for, the
+    latency budget first, each with what the winner came to. `rungs` are the epochs at which candidates are compared, whether
+    or not any came that far. `stopped` is why the search went no further, `predicted` are students that were not trained and
+    of which the models expect the most. `fastest_ms` is the least latency measured of any file that was kept, at the
+    budget's percentile; `budget_that_would_do_ms`, where the status is `not_met`, the least larger budget of which a proof
+    should succeed with a file that was measured, all other limits kept; null where there is none, and where one student is
+    to serve several targets. `accuracy_margin` is by how much the winner may be less accurate than the most accurate student
+    (see Goal). `recipe` is null in documents older than it. `scale` is null where nothing was measured. `attempts` are the
+    proofs that are not met, `earlier` those of builds before this one that took their own measurements, met or not, the
+    oldest first. `occasion` is on which one the measurements were taken: that of the last `--remeasure`, empty before the
+    first. `build_file` is the build file as seen from the output folder; `overrides` are the options that replaced what it
+    says, each with its values, and of several targets this one. Both are empty where that is not known."""
 
     schema_version: Literal[3] = 3
     edgedistill_version: str
@@ -284,6 +308,7 @@ class Found(Frozen):
     attempts: tuple[Proof, ...] = ()
     earlier: tuple[Proof, ...] = ()
     scale: ScaleSummary | None = None
+    recipe: RecipeChoice | None = None
     rungs: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)]
     trials: tuple[Trial, ...]
     frontier: tuple[FrontierPoint, ...]

@@ -8,20 +8,27 @@ from torch import nn
 
 
 def initialise(network: nn.Module) -> None:
-    """Convolutions from N(0, 2 / fan_out) with fan_out a group (He et al. 2015, as EfficientNet counts it), the classifier
-    from N(0, 0.01), normalisation at one and zero. Residual networks start as identities where their blocks allow it."""
+    """Convolutions from N(0, 2 / fan_out) with fan_out a group (He et al. 2015, as EfficientNet counts it), the classifier,
+    which is the last linear layer, from N(0, 0.01), the others as Vision Transformer's own code has them: evenly within
+    sqrt(6 / (inputs + outputs)) (Glorot and Bengio 2010, equation 16). Normalisation is at one and zero. Residual networks
+    start as identities where their blocks allow it."""
+    linear = [module for module in network.modules() if isinstance(module, nn.Linear)]
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
             fan_out = math.prod(module.kernel_size) * module.out_channels // module.groups
             nn.init.normal_(module.weight, 0.0, math.sqrt(2.0 / fan_out))
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
-        elif isinstance(module, nn.Linear):
-            nn.init.normal_(module.weight, 0.0, 0.01)
-            nn.init.zeros_(module.bias)
         elif isinstance(module, nn.BatchNorm2d):
             nn.init.ones_(module.weight)
             nn.init.zeros_(module.bias)
+    for layer in linear:
+        if layer is linear[-1]:
+            nn.init.normal_(layer.weight, 0.0, 0.01)
+        else:
+            nn.init.xavier_uniform_(layer.weight)
+        if layer.bias is not None:
+            nn.init.zeros_(layer.bias)
     for module in network.modules():
         if callable(zero := getattr(module, "zero_init_last", None)):
             zero()

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -20,15 +20,22 @@ from edgedistill.base.store import Store, digest
 from edgedistill.data.calibration import calibration_pixels, choose_calibration
 from edgedistill.data.datasets import Dataset
 from edgedistill.data.preprocessing import make_contract, prepare
-from edgedistill.distill.teachers.teacher import Teacher
+from edgedistill.distill.recipes.losses import Recipe, recipe_of
+from edgedistill.distill.teachers.teacher import Crossfit, Teacher
 from edgedistill.documents.artifacts import CalibrationSet, ExportedModel
 from edgedistill.documents.build_file import BuildConfig, DataConfig, ExportConfig, SpaceConfig
+from edgedistill.documents.lengths import batch_size_of, epochs_of
+from edgedistill.documents.recipes import DEFAULT
+from edgedistill.documents.results import RecipeChoice
 from edgedistill.documents.specs import Contract, Format, Precision, QuantScheme, Target
 from edgedistill.formats import format_for
 from edgedistill.formats.running import run_all
 from edgedistill.networks.deploy import deploy
 from edgedistill.networks.program.program import reference_logits
 from edgedistill.pipeline.meter import Meter
+
+if TYPE_CHECKING:
+    from edgedistill.pipeline.tasks import Executor
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,12 +164,40 @@ class Bench(Maker):
 
 @dataclass(eq=False, kw_only=True)
 class Workbench(Bench):
-    """A build's bench: besides, its build file, which lies in the folder `base`, and its teacher once
-    `teacher.open_teacher` has loaded it."""
+    """A build's bench: besides, its build file, which lies in the folder `base`, what does its labelling and training, and
+    its teacher and those of its folds once `teacher.open_teacher` and `open_crossfit` have loaded them."""
 
     config: BuildConfig
     base: Path
+    executor: Executor | None = None
     teacher: Teacher | None = None
+    crossfit: Crossfit | None = None
+    choice: RecipeChoice | None = None
+
+    @property
+    def doing(self) -> Executor:
+        """What does its labelling and training; a worker's own bench has none."""
+        assert self.executor is not None, "this bench neither labels nor trains"
+        return self.executor
+
+    @property
+    def taught(self) -> Dataset:
+        """The data that students see: without the images that have no label, where the recipe asks no teacher."""
+        if self.config.train.recipe == DEFAULT and not self.config.train.terms:
+            return self.dataset
+        return self.dataset if self.recipe.taps else self.dataset.labelled
+
+    @property
+    def recipe(self) -> Recipe:
+        """What students minimise. Raises InputError for terms that cannot be used."""
+        return recipe_of(self.config.train)
+
+    @property
+    def rungs(self) -> tuple[int, ...]:
+        """The epochs at which candidates are compared."""
+        images = len(self.taught.splits.train)
+        batch_size = min(batch_size_of(self.config.train.batch_size, images), images)
+        return epochs_of(self.config.search.rungs, -(-images // batch_size))
 
     @classmethod
     def of(cls, config: BuildConfig, target: Target, data: Data, store: Store, meter: Meter, base: Path) -> Workbench:

@@ -28,11 +28,11 @@ from edgedistill.pipeline.inputs import require_place
 from edgedistill.pipeline.jobs import Job, Order, check_devices
 
 if TYPE_CHECKING:
-    from edgedistill.distill.teachers.view_store import ViewStore
+    from edgedistill.distill.stored.split_store import SplitStore
     from edgedistill.pipeline.bench import Workbench
     from edgedistill.pipeline.describe import Finding
     from edgedistill.pipeline.prepare import PreparedTeacher
-    from edgedistill.pipeline.workers import Executor
+    from edgedistill.pipeline.tasks import Executor
     from edgedistill.selection.search import Search
 
 F = TypeVar("F", bound=Found)
@@ -69,11 +69,11 @@ class Means:
 def build(job: Job, means: Means, listener: Listener) -> list[BuildResult]:
     """Search and ship; a result for each order. With nothing changed since the last build in its folders, those."""
 
-    def ship(order: Order, finding: Finding, teacher: PreparedTeacher, views: ViewStore) -> BuildResult:
+    def ship(order: Order, finding: Finding, teacher: PreparedTeacher, stored: SplitStore) -> BuildResult:
         from edgedistill.outputs.report.html import write_report
         from edgedistill.pipeline.finish import finish
 
-        result = finish(finding, teacher, views, order.out, keep_teacher=order.how.keep_teacher)
+        result = finish(finding, teacher, stored, order.out, keep_teacher=order.how.keep_teacher)
         write_report(order.out)
         return result
 
@@ -83,7 +83,7 @@ def build(job: Job, means: Means, listener: Listener) -> list[BuildResult]:
 def search(job: Job, means: Means, listener: Listener) -> list[SearchResult]:
     """Search, and leave what was found in each order's folder; a build there ships it without searching again."""
 
-    def leave(order: Order, finding: Finding, teacher: PreparedTeacher, views: ViewStore) -> SearchResult:
+    def leave(order: Order, finding: Finding, teacher: PreparedTeacher, stored: SplitStore) -> SearchResult:
         from edgedistill.pipeline.describe import describe
 
         result = SearchResult(**dict(describe(finding)))
@@ -99,19 +99,19 @@ def _done(
     listener: Listener,
     what: str,
     known_of: Callable[[Order, str], F | None],
-    end: Callable[[Order, Finding, PreparedTeacher, ViewStore], F],
+    end: Callable[[Order, Finding, PreparedTeacher, SplitStore], F],
 ) -> list[F]:
     """A search, of which `end` leaves a result in each order's folder. With nothing changed since the last one, the results
     that `known_of` finds there."""
     key = job.key_told(listener)
-    with _folders(job, listener):
+    with _folders(job, listener), ExitStack() as held:
         known = [found for order in job.orders if (found := known_of(order, key)) is not None]
         if len(known) == len(job.orders):
             listener(Note(f"nothing has changed since this {what}"))
             return known
         began = time.monotonic()
         before = [found_in(order.out) for order in job.orders]
-        prepared = _prepare(job, means, key, listener)
+        prepared = _prepare(job, means, key, listener, held)
         from edgedistill.pipeline.describe import Finding
 
         outcomes = prepared.search.run()
@@ -120,7 +120,7 @@ def _done(
         for order, bench, teacher, earlier in parts:
             goals, asked = prepared.search.goals, order.invocation
             finding = Finding(bench, bench.target.name, goals, outcomes, key, began, earlier, asked)
-            results.append(end(order, finding, teacher, prepared.views))
+            results.append(end(order, finding, teacher, prepared.stored))
             (order.out / OCCASION).unlink(missing_ok=True)
         return results
 
@@ -131,25 +131,27 @@ class _Prepared:
 
     benches: tuple[Workbench, ...]
     teachers: tuple[PreparedTeacher, ...]
-    views: ViewStore
+    stored: SplitStore
     search: Search
 
 
-def _prepare(job: Job, means: Means, key: str, listener: Listener) -> _Prepared:
+def _prepare(job: Job, means: Means, key: str, listener: Listener, held: ExitStack) -> _Prepared:
+    """Worker processes end with `held`."""
     with loading(listener):
+        from edgedistill.pipeline.choice import settle
         from edgedistill.pipeline.lab import Laboratory, goal_of, known_before, settings_of
+        from edgedistill.pipeline.on_ray import OnRay, check_ray
         from edgedistill.pipeline.prepare import (
             beside_teacher,
             open_benches,
             open_space,
-            open_views,
             plausible_multiply_adds,
             prepare_teacher,
             prior_of,
             resolve_budget,
         )
         from edgedistill.pipeline.teacher import open_teacher
-        from edgedistill.pipeline.workers import InProcess, OnRay, Processes, check_ray
+        from edgedistill.pipeline.workers import Processes
         from edgedistill.selection.on_target import OnTarget
         from edgedistill.selection.search import Search
         from edgedistill.selection.study import Study
@@ -170,27 +172,30 @@ def _prepare(job: Job, means: Means, key: str, listener: Listener) -> _Prepared:
         goal_of(bench, resolve_budget(bench, bench.config.budget, teacher))
         for bench, teacher in zip(benches, teachers, strict=True)
     )
-    executor: Executor = InProcess(first) if means.jobs == 1 else Processes(means.jobs, store.listener)
-    if means.executor is ExecutorKind.RAY:
-        executor = OnRay(store.listener)
-    views = open_views(first, executor)
+    ray = means.executor is ExecutorKind.RAY
+    executor: Executor = OnRay(store.listener) if ray else Processes(means.jobs, store.listener)
+    held.enter_context(executor)
+    for bench in benches:
+        bench.executor = executor
+    limits = [plausible_multiply_adds(teacher, goal.budget) for teacher, goal in zip(teachers, goals, strict=True)]
+    stored, choice = settle(benches, teachers[0], candidates, min(limits))
+    for bench in benches:
+        bench.choice = choice
     targets = [
         OnTarget(
-            Laboratory(bench, views, executor),
+            Laboratory(bench, stored),
             goal,
-            plausible_multiply_adds(teacher, goal.budget),
+            limit,
             prior_of(bench.target),
             beside_teacher(goal.budget, teacher),
         )
-        for bench, teacher, goal in zip(benches, teachers, goals, strict=True)
+        for bench, teacher, goal, limit in zip(benches, teachers, goals, limits, strict=True)
     ]
     turn = store.root / "study" / f"{key}.turn"
     name = f"{key} {occasion}".rstrip()
     study = Study(means.storage or job.home / JOURNAL, name, [candidate.spec for candidate in candidates], turn)
-    known = study.known(lambda: known_before(benches, views, candidates, goals))
-    return _Prepared(
-        benches, teachers, views, Search(targets, settings_of(first.config.search), candidates, study, known)
-    )
+    known = study.known(lambda: known_before(benches, stored, candidates, goals))
+    return _Prepared(benches, teachers, stored, Search(targets, settings_of(first), candidates, study, known))
 
 
 @contextmanager

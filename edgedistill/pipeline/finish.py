@@ -13,8 +13,9 @@ from edgedistill.base.intervals import wilson_interval
 from edgedistill.base.store import copy_atomic, write_atomic
 from edgedistill.data.datasets import Dataset
 from edgedistill.devices.stats import percentile_ms
-from edgedistill.distill.teachers.view_store import ViewStore
+from edgedistill.distill.stored.split_store import SplitStore
 from edgedistill.documents.artifacts import Verified
+from edgedistill.documents.lengths import batch_size_of
 from edgedistill.documents.results import (
     BuildResult,
     PredictionsOnTest,
@@ -45,7 +46,7 @@ PROFILES = "profiles"
 
 
 def finish(
-    finding: Finding, teacher: PreparedTeacher, views: ViewStore, out: Path, *, keep_teacher: bool = True
+    finding: Finding, teacher: PreparedTeacher, stored: SplitStore, out: Path, *, keep_teacher: bool = True
 ) -> BuildResult:
     """Write the package, the profiles, pictures of mistakes, the teacher's files unless they are not to be kept, and
     build.json into `out`, and return the result."""
@@ -54,7 +55,7 @@ def finish(
     source: Source | None = None
     if outcome.winner is not None:
         source = source_of(bench, outcome.winner.trained)
-        files = make_files(bench, source, finding.goal, outcome.winner, views)
+        files = make_files(bench, source, finding.goal, outcome.winner, stored)
     answers = [_answers(bench, source, made) for made in files.made] if source else []
     artifacts = tuple(_shipped(bench, made, found) for made, found in zip(files.made, answers, strict=True))
     result = BuildResult(
@@ -165,11 +166,13 @@ def _contents(bench: Workbench, source: Source, winner: Files, result: BuildResu
         if isinstance(m.result.verification, Verified)
     }
     golden = Golden(images, bench.reference(source)[:GOLDEN_IMAGES], outputs)
-    train = bench.config.train.model_dump(
-        mode="json", include={"recipe", "temperature", "hard_label_weight", "batch_size"}
-    )
-    training = {name.replace("_", " "): str(value) for name, value in train.items()}
-    training["epochs"] = str(bench.config.search.rungs[-1])
+    train = bench.config.train
+    training = {
+        "recipe": "composed" if train.terms else train.recipe,
+        "loss": " + ".join(term.label for term in train.composition),
+        "batch size": str(batch_size_of(train.batch_size, len(bench.taught.splits.train))),
+        "epochs": str(bench.rungs[-1]),
+    }
     card = model_card(result, source.contract, training)
     return PackageContents(files, source.contract, golden, card, device_commands(bench, winner))
 
@@ -182,6 +185,7 @@ def split_sizes(dataset: Dataset) -> SplitSizes:
         fingerprint=dataset.fingerprint,
         classes=len(dataset.classes),
         train=len(splits.train),
+        unlabelled=len(splits.train) - len(dataset.labelled.splits.train),
         validation=len(splits.validation),
         test=len(splits.test),
         seed=splits.seed,

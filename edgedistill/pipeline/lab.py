@@ -10,9 +10,8 @@ from edgedistill.base.progress import Note
 from edgedistill.devices.latency.operators import multiplying_share
 from edgedistill.devices.latency.profiles import find_profile
 from edgedistill.devices.proof import aim
-from edgedistill.distill.teachers.view_store import ViewStore
+from edgedistill.distill.stored.split_store import SplitStore
 from edgedistill.documents.artifacts import SchemeResult, TrainedStudent
-from edgedistill.documents.build_file import SearchConfig
 from edgedistill.documents.measurements import MeasuredLatency, Proof
 from edgedistill.documents.specs import Budget, Goal, Precision
 from edgedistill.networks.space import Candidate
@@ -20,8 +19,8 @@ from edgedistill.pipeline.bench import Workbench
 from edgedistill.pipeline.judge import realise
 from edgedistill.pipeline.make import compiled, portable
 from edgedistill.pipeline.measure import compared, latency_of, memory_of, prove
-from edgedistill.pipeline.train import Tuning, source_of, trained_before, untrained
-from edgedistill.pipeline.workers import Executor, TrainTask, train_all
+from edgedistill.pipeline.tasks import TrainTask, Tuning, train_all
+from edgedistill.pipeline.train import source_of, trained_before, untrained
 from edgedistill.selection.lab import Figures, Training
 from edgedistill.selection.search import Settings
 from edgedistill.selection.warm_start import Known, KnownCurve, KnownFile
@@ -41,12 +40,13 @@ def goal_of(bench: Workbench, budget: Budget) -> Goal:
     )
 
 
-def settings_of(config: SearchConfig) -> Settings:
-    """How a build file lets its search spend."""
+def settings_of(bench: Workbench) -> Settings:
+    """How the build file lets its search spend."""
+    config = bench.config.search
     return Settings(
         probes=config.probes,
         candidates=config.candidates,
-        rungs=config.rungs,
+        rungs=bench.rungs,
         keep=config.keep,
         trials=config.trials,
         seconds=None if config.time is None else config.time / 1000,
@@ -54,7 +54,7 @@ def settings_of(config: SearchConfig) -> Settings:
 
 
 def known_before(
-    benches: Sequence[Workbench], views: ViewStore, candidates: Sequence[Candidate], goals: Sequence[Goal]
+    benches: Sequence[Workbench], stored: SplitStore, candidates: Sequence[Candidate], goals: Sequence[Goal]
 ) -> Known:
     """What a search may begin with: calibrations of these very devices, and, where the build file wants a warm start,
     students that the cache has from earlier searches."""
@@ -62,7 +62,7 @@ def known_before(
     curves = [
         KnownCurve(spec=candidate.spec, accuracy={one.epochs: one.accuracy_validation for one in found})
         for candidate in (candidates if first.config.search.warm_start else ())
-        if (found := trained_before(first, candidate.spec, views))
+        if (found := trained_before(first, candidate.spec, stored))
     ]
     calibrated = [_calibrated(bench, goal) for bench, goal in zip(benches, goals, strict=True)]
     sources = [source for _, sources in calibrated for source in sources]
@@ -108,8 +108,7 @@ class Laboratory:
     """See `selection.lab.Lab`."""
 
     bench: Workbench
-    views: ViewStore
-    executor: Executor
+    stored: SplitStore
 
     @property
     def measurable(self) -> bool:
@@ -142,14 +141,14 @@ class Laboratory:
     def train(self, wanted: Sequence[Training]) -> list[TrainedStudent | TrialFailure]:
         bench = self.bench
         return train_all(
-            self.executor,
+            bench.doing,
             [
                 TrainTask(
                     config=bench.config,
                     target=bench.target,
                     base=bench.base,
                     root=bench.store.root,
-                    views=self.views.folder,
+                    stored=self.stored,
                     spec=one.spec,
                     rung=one.rung,
                     previous=one.previous,
@@ -160,7 +159,8 @@ class Laboratory:
 
     def realise(self, trained: TrainedStudent, *, last: bool) -> tuple[SchemeResult, ...]:
         # Training under rounding takes as long as a rung: a candidate has to have come to the last one for it.
-        return realise(self.bench, source_of(self.bench, trained), Tuning(self.bench, self.views) if last else None)
+        tune = Tuning(self.bench, self.stored, trained) if last else None
+        return realise(self.bench, source_of(self.bench, trained), tune)
 
     def prove(self, trained: TrainedStudent, result: SchemeResult, budget: Budget) -> Proof:
         return prove(self.bench, result.artifact, source_of(self.bench, trained), budget)

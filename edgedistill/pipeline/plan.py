@@ -21,6 +21,7 @@ from edgedistill.distill.teachers.load import load_teacher
 from edgedistill.documents.answers import Plan, PlannedRung, PlannedSearch, PlannedTarget, PlannedTeacher
 from edgedistill.documents.artifacts import TrainedStudent
 from edgedistill.documents.build_file import TeacherConfig
+from edgedistill.documents.recipes import DEFAULT
 from edgedistill.networks.counting import structure_of
 from edgedistill.networks.deploy import deploy
 from edgedistill.pipeline.bench import Workbench
@@ -72,6 +73,7 @@ def _planned_teacher(bench: Workbench) -> PlannedTeacher:
         parameters=teacher.parameters,
         multiply_adds=structure_of(deploy(teacher.module), resolution).multiply_adds,
         fit_epochs=None if config.fit is None else config.fit.epochs,
+        crossfit=None if config.fit is None else config.fit.crossfit,
         fit_seconds=fit_seconds(bench),
     )
 
@@ -80,14 +82,15 @@ def _planned(benches: Sequence[Workbench], store: Store) -> PlannedSearch:
     candidates = open_space(*benches)
     search = benches[0].config.search
     rungs = _rungs(benches[0], min(search.candidates, search.trials, len(candidates)))
-    speed = _images_per_second(store)
+    pilot, speed = _pilot(benches[0]), _images_per_second(store)
     return PlannedSearch(
         targets=tuple(_measured(bench, len(candidates), rungs) for bench in benches),
         candidates=len(candidates),
         families=dict(Counter(candidate.spec.family for candidate in candidates)),
         rungs=rungs,
         trials=search.trials,
-        train_seconds=sum(rung.image_passes for rung in rungs) / speed if speed else None,
+        pilot=pilot,
+        train_seconds=sum(part.image_passes for part in (*rungs, pilot) if part) / speed if speed else None,
     )
 
 
@@ -113,13 +116,22 @@ def _measured(bench: Workbench, candidates: int, rungs: Sequence[PlannedRung]) -
 
 
 def _rungs(bench: Workbench, students: int) -> tuple[PlannedRung, ...]:
-    images, before = len(bench.dataset.splits.train), 0
+    images, before = len(bench.taught.splits.train), 0
     found: list[PlannedRung] = []
-    for epochs in bench.config.search.rungs:
+    for epochs in bench.rungs:
         passes = students * (epochs - before) * images
         found.append(PlannedRung(epochs=epochs, students=students, image_passes=passes))
         students, before = math.ceil(students * bench.config.search.keep), epochs
     return tuple(found)
+
+
+def _pilot(bench: Workbench) -> PlannedRung | None:
+    """One student by each of two recipes, where the build file names none and images have labels."""
+    train, data = bench.config.train, bench.taught
+    if train.terms or train.recipe != DEFAULT or not len(data.labelled.splits.train):
+        return None
+    epochs = bench.rungs[0]
+    return PlannedRung(epochs=epochs, students=2, image_passes=2 * epochs * len(data.splits.train))
 
 
 def _images_per_second(store: Store) -> float | None:

@@ -1,5 +1,5 @@
 """What a build needs before its first candidate: data, teacher, the teacher's own latency, the budget in milliseconds,
-the view store."""
+what students learn from."""
 
 from __future__ import annotations
 
@@ -10,18 +10,26 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from edgedistill.base.errors import EdgedistillError, InputError, TrialFailure
+import numpy as np
+
+from edgedistill.base.errors import Collected, EdgedistillError, InputError, TrialFailure
 from edgedistill.base.progress import Note, StageAdvanced
 from edgedistill.base.store import Store, stage_key, write_atomic
 from edgedistill.base.units import format_percent
 from edgedistill.data.datasets import load_dataset
 from edgedistill.data.preprocessing import channel_statistics
 from edgedistill.devices.latency.model import prior_from_published
+from edgedistill.distill.recipes.losses import check_recipe
+from edgedistill.distill.stored.filtering import filtered, without_label
+from edgedistill.distill.stored.signals import StoredSignal
+from edgedistill.distill.stored.split_store import SplitStore
+from edgedistill.distill.stored.views import StoredViews, stored_views
+from edgedistill.distill.teachers.making import STAGE
 from edgedistill.distill.teachers.teacher import Teacher
-from edgedistill.distill.teachers.view_store import STAGE, ViewStore
 from edgedistill.documents.artifacts import CompiledArtifact, Verified
 from edgedistill.documents.build_file import BuildConfig
 from edgedistill.documents.measurements import Latency, MeasuredLatency, Profile, UnknownLatency
+from edgedistill.documents.recipes import LOGITS
 from edgedistill.documents.specs import Budget, BudgetRequest, Format, Precision, QuantScheme, Target
 from edgedistill.formats import SHIPPED
 from edgedistill.networks.counting import structure_of
@@ -36,8 +44,8 @@ from edgedistill.pipeline.make import compiled, portable
 from edgedistill.pipeline.measure import compared, latency_of, scale_alone, scale_beside
 from edgedistill.pipeline.meter import Meter
 from edgedistill.pipeline.space import executable
+from edgedistill.pipeline.tasks import LabelTask, do_all
 from edgedistill.pipeline.teacher import open_labelling, open_teacher
-from edgedistill.pipeline.workers import Executor, LabelTask, do_all
 from edgedistill.selection.expectations import Expectation
 
 HEADROOM = 4.0
@@ -65,9 +73,18 @@ def open_bench(config: BuildConfig, target: Target, store: Store, *, base: Path,
 
 
 def open_benches(orders: Sequence[Order], store: Store) -> tuple[Workbench, ...]:
-    """A bench for each order, all with the data and the images of the first. Raises what `open_bench` does."""
+    """A bench for each order, all with the data and the images of the first. Raises what `open_bench` does, and InputError
+    for recipes that cannot be used."""
     order, *others = orders
-    first = open_bench(order.config, order.target, store, base=order.base, require_measured=order.how.require_measured)
+    wrong, benches = Collected(), list[Workbench]()
+    with wrong:
+        check_recipe(order.config.train)
+    with wrong:
+        benches.append(
+            open_bench(order.config, order.target, store, base=order.base, require_measured=order.how.require_measured)
+        )
+    wrong.raise_any()
+    (first,) = benches
     beside = (
         replace(
             first,
@@ -157,24 +174,45 @@ def prior_of(target: Target) -> dict[Precision, Expectation]:
     return {precision: Expectation(model) for precision, model in prior_from_published(target).items()}
 
 
-def open_views(bench: Workbench, executor: Executor) -> ViewStore:
-    """The view store of the build's teacher, data and augmentation: found, or labelled by `executor`."""
-    labelling = open_labelling(bench)
+def open_store(bench: Workbench) -> SplitStore:
+    """What the build's students learn from: the views of its data and augmentation, and what the teacher gives on them at
+    each tap that the recipe asks for: found, or labelled."""
+    views = stored_views(bench.store, bench.taught, bench.config.view_augmentation)
+    stored = SplitStore(views, tuple(_signal(bench, views, tap) for tap in bench.recipe.taps))
+    return replace(stored, kept=_kept(bench, stored))
+
+
+def _kept(bench: Workbench, stored: SplitStore) -> Path | None:
+    """The file of what is learnt from, where images without a label may be left out."""
+    config, logits, free = bench.config.train, stored.signal(LOGITS), without_label(bench.dataset)
+    if logits is None or not len(free) or not (config.min_confidence or config.min_agreement):
+        return None
+    kept = filtered(bench.store, bench.dataset, logits, stored.stored_views.count, config)
+    stays = int(np.isin(free, np.load(kept)).sum())
+    text = f"{stays:,} of {len(free):,} images without a label are learnt from: the teacher is not sure of the others"
+    bench.store.listener(Note(text))
+    return kept
+
+
+def _signal(bench: Workbench, views: StoredViews, tap: str) -> StoredSignal:
+    labelling = open_labelling(bench, views, tap)
     tasks = [
         LabelTask(
             config=bench.config,
             target=bench.target,
             base=bench.base,
             root=bench.store.root,
+            views=views,
             view=view,
-            store_key=labelling.key,
+            tap=tap,
+            signal_key=labelling.key,
         )
         for view in labelling.views
     ]
 
     def ahead(everything: bool) -> None:
         done = 0
-        with closing(do_all(executor, tasks, wait=everything)) as results:
+        with closing(do_all(bench.doing, tasks, wait=everything)) as results:
             for _, result in results:
                 if isinstance(result, TrialFailure):
                     raise EdgedistillError(

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from edgedistill.base.errors import MissingDependencyError, TrialFailure, UnsupportedError
 from edgedistill.base.units import format_percent
-from edgedistill.distill.teachers.view_store import ViewStore
+from edgedistill.distill.stored.split_store import SplitStore
 from edgedistill.documents.artifacts import CompiledArtifact, ExportedModel, Inspected, SchemeResult, Verified
 from edgedistill.documents.measurements import (
     Latency,
@@ -28,7 +28,7 @@ from edgedistill.pipeline.bench import Source, Workbench
 from edgedistill.pipeline.judge import Chosen, choose, made, origin_of, why_dropped
 from edgedistill.pipeline.make import portable
 from edgedistill.pipeline.measure import compared, comparison, first_sessions, latency_of, memory_of, profile_key
-from edgedistill.pipeline.train import Tuning
+from edgedistill.pipeline.tasks import Tuning
 from edgedistill.selection.goal import misses_beside_latency, provable_ms
 from edgedistill.selection.running_trial import Winner
 
@@ -56,9 +56,9 @@ class Files:
     on_device: list[Precision] = field(default_factory=list)
 
 
-def make_files(bench: Workbench, source: Source, goal: Goal, winner: Winner, views: ViewStore) -> Files:
+def make_files(bench: Workbench, source: Source, goal: Goal, winner: Winner, stored: SplitStore) -> Files:
     """The winner's files in every format and precision of the build."""
-    shipment = _Shipment(bench, source, goal, winner, Tuning(bench, views))
+    shipment = _Shipment(bench, source, goal, winner, Tuning(bench, stored, winner.trained))
     for form in bench.formats:
         baseline: SchemeResult | None = None
         for asked in bench.schemes:

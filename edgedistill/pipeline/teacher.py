@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import contextlib
 import json
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from edgedistill.base.progress import telling
-from edgedistill.base.store import MANIFEST, stage_key, write_atomic
+from edgedistill.base.store import MANIFEST, digest, stage_key, write_atomic
 from edgedistill.base.versions import TRAINING_TOOLS
 from edgedistill.devices.turns import training
 from edgedistill.distill.fit_teacher import fit_teacher, load_fitted
+from edgedistill.distill.stored.views import StoredViews
 from edgedistill.distill.teachers.identity import teacher_identity
 from edgedistill.distill.teachers.labelling import Labeller
 from edgedistill.distill.teachers.load import load_teacher
-from edgedistill.distill.teachers.teacher import Teacher
-from edgedistill.distill.teachers.view_store import Labelling
+from edgedistill.distill.teachers.making import Labelling
+from edgedistill.distill.teachers.teacher import Crossfit, Teacher, folds_of
 from edgedistill.pipeline import code
 from edgedistill.pipeline.bench import Workbench
-from edgedistill.pipeline.train import lessons_of
 
 STAGE = "teacher"
 RECORD = "fit.json"
@@ -29,18 +33,52 @@ RECORD = "fit.json"
 def open_teacher(bench: Workbench) -> Teacher:
     """The teacher that the build file describes; loaded once a workbench. Raises InputError."""
     if bench.teacher is None:
-        with telling(bench.store.listener, "load", bench.config.teacher.model):
-            teacher = load_teacher(bench.config.teacher, bench.dataset, bench.data, bench.base)
+        teacher = _loaded(bench)
         bench.teacher = teacher if bench.config.teacher.fit is None else _fitted(bench, teacher)
     return bench.teacher
 
 
-def open_labelling(bench: Workbench) -> Labelling:
-    """The making of the build's view store: no view is labelled while something is measured on this machine."""
-    config = bench.config
-    labeller = Labeller(open_teacher(bench), bench.dataset, config.augmentation, device=config.train.device)
+def _loaded(bench: Workbench) -> Teacher:
+    with telling(bench.store.listener, "load", bench.config.teacher.model):
+        return load_teacher(bench.config.teacher, bench.dataset, bench.data, bench.base)
+
+
+def open_crossfit(bench: Workbench) -> Crossfit | None:
+    """The teachers of the folds that `[teacher.fit] crossfit` asks for, fitted or found; loaded once a workbench."""
+    fit = bench.config.teacher.fit
+    if fit is None or fit.crossfit is None:
+        return None
+    if bench.crossfit is None:
+        unfitted = _loaded(bench)
+        folds = folds_of(bench.dataset, fit.crossfit, fit.seed)
+        bench.crossfit = Crossfit(tuple(_fitted(bench, unfitted, folds != fold) for fold in range(fit.crossfit)), folds)
+    return bench.crossfit
+
+
+def open_labelling(bench: Workbench, views: StoredViews, tap: str) -> Labelling:
+    """The making of what the teacher gives at `tap` on `views`: nothing is labelled while something is measured on this
+    machine."""
+    labeller = Labeller(
+        open_teacher(bench),
+        bench.dataset,
+        views,
+        tap,
+        device=bench.config.train.device,
+        crossfit=open_crossfit(bench),
+    )
     listener = bench.store.listener
     return Labelling(bench.store, labeller, listener, partial(training, listener))
+
+
+def is_fitted(bench: Workbench) -> bool:
+    """Whether there is nothing to fit, or the cache has what a build would fit."""
+    fit = bench.config.teacher.fit
+    if fit is None:
+        return True
+    unfitted = _loaded(bench)
+    folds = () if fit.crossfit is None else range(fit.crossfit)
+    kept = [None, *(folds_of(bench.dataset, len(folds), fit.seed) != fold for fold in folds)]
+    return all(bench.store.find(STAGE, _fit_key(bench, unfitted, one)) for one in kept)
 
 
 def fit_seconds(bench: Workbench) -> float | None:
@@ -56,17 +94,29 @@ def fit_seconds(bench: Workbench) -> float | None:
     return None
 
 
-def _fitted(bench: Workbench, teacher: Teacher) -> Teacher:
+def _fitted(bench: Workbench, teacher: Teacher, kept: NDArray[np.bool_] | None = None) -> Teacher:
+    """`teacher` fitted to the labelled images, those of them that are `kept` [n] of the training split."""
     fit = bench.config.teacher.fit
     assert fit is not None
+    data, subject = bench.dataset, teacher.name
+    if kept is not None:
+        data = replace(data, splits=replace(data.splits, train=data.splits.train[kept]))
+        subject = f"{teacher.name}, without a part of the images"
 
     def make(folder: Path) -> None:
         with training(bench.store.listener):
-            fit_teacher(teacher, fit, lessons_of(bench, None), folder, bench.store.listener)
-        write_atomic(folder / RECORD, json.dumps({"asked": _asked(bench)}))
+            config = bench.config
+            fit_teacher(teacher, fit, data.labelled, config.augmentation, config.train, folder, bench.store.listener)
+        if kept is None:
+            write_atomic(folder / RECORD, json.dumps({"asked": _asked(bench)}))
 
-    folder = bench.store.stage(STAGE, _key(bench, teacher.key), make, subject=teacher.name, resumable=True)
-    return load_fitted(teacher, folder)
+    key = _fit_key(bench, teacher, kept)
+    return load_fitted(teacher, bench.store.stage(STAGE, key, make, subject=subject, resumable=True))
+
+
+def _fit_key(bench: Workbench, teacher: Teacher, kept: NDArray[np.bool_] | None) -> str:
+    key = _key(bench, teacher.key)
+    return key if kept is None else digest([key, bench.dataset.splits.train[kept].tolist()])
 
 
 def _asked(bench: Workbench) -> str:
@@ -83,7 +133,7 @@ def _key(bench: Workbench, teacher: Any) -> str:
         {
             "teacher": teacher,
             "data": bench.data_key,
-            "fit": config.teacher.fit.model_dump(mode="json"),
+            "fit": config.teacher.fit.model_dump(mode="json", exclude={"crossfit"}),
             "augmentation": config.augmentation.model_dump(mode="json", exclude={"views"}),
             "device": config.train.device,
         },

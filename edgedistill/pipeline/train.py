@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,12 +11,14 @@ from edgedistill.base.store import digest, file_sha256, stage_key
 from edgedistill.base.versions import TRAINING_TOOLS
 from edgedistill.devices.turns import training
 from edgedistill.distill.loop import Stretch
+from edgedistill.distill.recipes.losses import code_of as code_of_losses
 from edgedistill.distill.start import start_of
-from edgedistill.distill.teachers.view_store import ViewStore
+from edgedistill.distill.stored.split_store import SplitStore
 from edgedistill.distill.train import Lessons, load_student, read_trained, train_student
 from edgedistill.distill.under_rounding import WEIGHTS as TUNED
 from edgedistill.distill.under_rounding import tune
 from edgedistill.documents.artifacts import TrainedStudent
+from edgedistill.documents.build_file import TrainConfig
 from edgedistill.documents.specs import QuantScheme, StudentSpec
 from edgedistill.networks.build import build_student
 from edgedistill.networks.deploy import deploy
@@ -25,6 +26,15 @@ from edgedistill.networks.families.registry import code_of
 from edgedistill.networks.rounding.weights import with_weights
 from edgedistill.pipeline import code
 from edgedistill.pipeline.bench import Bench, Source, Workbench, random_source
+
+CHANGES_NOTHING = {"checkpoint_seconds", "workers", "threads"}
+"""What `[train]` says of how, not of what is learnt."""
+
+
+def _taught_by(config: TrainConfig) -> dict[str, Any]:
+    """What `[train]` says of what is learnt, a recipe by what it is made of and not by its name."""
+    settings = config.model_dump(mode="json", exclude={*CHANGES_NOTHING, "recipe", "terms"})
+    return {**settings, "terms": [term.model_dump(mode="json") for term in config.composition]}
 
 
 def _identity(spec: StudentSpec) -> dict[str, Any]:
@@ -38,7 +48,7 @@ def _identity(spec: StudentSpec) -> dict[str, Any]:
 def train(
     bench: Workbench,
     spec: StudentSpec,
-    views: ViewStore,
+    stored: SplitStore,
     *,
     epochs: int,
     total_epochs: int,
@@ -48,31 +58,31 @@ def train(
     """The student after `epochs` of its schedule, going on from `previous`, an earlier rung of the same run. Raises
     TrialFailure where training fails, BusyError where another process is at it and `wait` is off."""
     contract = bench.contract(spec.resolution)
-    key = _training_key(bench, spec, views, epochs, total_epochs, previous)
+    key = _training_key(bench, spec, stored, epochs, total_epochs, previous)
 
     def make(folder: Path) -> None:
         stretch = Stretch(epochs, folder, previous.weights.parent if previous else None, bench.store.listener)
         start = start_of(bench.space, spec.family)
         with training(bench.store.listener):
-            train_student(spec, contract, lessons_of(bench, views), stretch, total_epochs, start)
+            train_student(spec, contract, lessons_of(bench, stored), stretch, total_epochs, start)
 
     subject = f"{spec.label} to epoch {epochs}"
     folder = bench.store.stage("train", key, make, subject=subject, resumable=True, wait=wait)
     return read_trained(folder)
 
 
-def lessons_of(bench: Workbench, views: ViewStore | None) -> Lessons:
+def lessons_of(bench: Workbench, stored: SplitStore) -> Lessons:
     """What a build's students learn from."""
-    return Lessons(bench.dataset, bench.config.augmentation, bench.config.train, views)
+    return Lessons(bench.taught, bench.config.train, stored)
 
 
-def trained_before(bench: Workbench, spec: StudentSpec, views: ViewStore) -> tuple[TrainedStudent, ...]:
+def trained_before(bench: Workbench, spec: StudentSpec, stored: SplitStore) -> tuple[TrainedStudent, ...]:
     """What the cache has of a student: its rungs in order, as far as an earlier search with this teacher, data and recipe
     took them."""
     found: list[TrainedStudent] = []
-    rungs = bench.config.search.rungs
+    rungs = bench.rungs
     for epochs in rungs:
-        key = _training_key(bench, spec, views, epochs, rungs[-1], found[-1] if found else None)
+        key = _training_key(bench, spec, stored, epochs, rungs[-1], found[-1] if found else None)
         if (folder := bench.store.find("train", key)) is None:
             break
         found.append(read_trained(folder))
@@ -82,7 +92,7 @@ def trained_before(bench: Workbench, spec: StudentSpec, views: ViewStore) -> tup
 def _training_key(
     bench: Workbench,
     spec: StudentSpec,
-    views: ViewStore,
+    stored: SplitStore,
     epochs: int,
     total_epochs: int,
     previous: TrainedStudent | None,
@@ -94,13 +104,13 @@ def _training_key(
             "start": start.identity if start else None,
             "contract": bench.contract(spec.resolution).model_dump(mode="json"),
             "data": bench.data_key,
-            "views": views.folder.name,
-            "recipe": bench.config.train.model_dump(mode="json", exclude={"checkpoint_seconds", "workers"}),
+            "views": stored.key,
+            "recipe": _taught_by(bench.config.train),
             "epochs": epochs,
             "total_epochs": total_epochs,
             "previous": previous.weights.parent.name if previous else None,
         },
-        code=code.TRAINING,
+        code=(*code.TRAINING, *code_of_losses(bench.config.train)),
         tools=TRAINING_TOOLS,
     )
 
@@ -119,41 +129,34 @@ def untrained(bench: Bench, spec: StudentSpec) -> Source:
     return random_source(f"{spec.label} (random weights)", key, contract, partial(build_student, spec, contract))
 
 
-@dataclass(frozen=True, eq=False)
-class Tuning:
-    """Trains a student under rounding, its views as they are stored: the ladder's last resort."""
+def tuned(bench: Workbench, source: Source, scheme: QuantScheme, stored: SplitStore) -> Source:
+    """What training `source` under the rounding of `scheme` on `stored` made of it: found, or made in this process. Raises
+    TrialFailure where that diverges."""
+    key = tuning_key(bench, source, scheme, stored)
 
-    bench: Workbench
-    views: ViewStore
+    def make(folder: Path) -> None:
+        images = bench.calibration.pixels(source.contract)
+        listener = bench.store.listener
+        with training(listener):
+            tune(source.load(), source.contract, images, scheme, lessons_of(bench, stored), folder, listener)
 
-    @property
-    def key(self) -> str:
-        """What identifies the views."""
-        return self.views.folder.name
+    subject = f"{source.label} {scheme.details}"
+    weights = bench.store.stage("tune", key, make, subject=subject, resumable=True) / TUNED
+    return Source(source.label, key, source.contract, lambda: with_weights(source.load(), source.contract, weights))
 
-    def of(self, source: Source, scheme: QuantScheme) -> Source:
-        """What training `source` under the rounding of `scheme` made of it. Raises TrialFailure where that diverges."""
-        store, config, bench = self.bench.store, self.bench.config.train, self.bench
-        key = stage_key(
-            {
-                "source": source.key,
-                "contract": source.contract.model_dump(mode="json"),
-                "scheme": scheme.model_dump(mode="json"),
-                "calibration": bench.calibration.key,
-                "views": self.key,
-                "recipe": config.model_dump(mode="json", exclude={"checkpoint_seconds", "workers"}),
-            },
-            code=code.TUNING,
-            tools=(*TRAINING_TOOLS, "torchao"),
-        )
 
-        def make(folder: Path) -> None:
-            images = bench.calibration.pixels(source.contract)
-            with training(store.listener):
-                lessons = lessons_of(bench, self.views)
-                tune(source.load(), source.contract, images, scheme, lessons, folder, store.listener)
-
-        folder = store.stage("tune", key, make, subject=f"{source.label} {scheme.details}", resumable=True)
-        return Source(
-            source.label, key, source.contract, lambda: with_weights(source.load(), source.contract, folder / TUNED)
-        )
+def tuning_key(bench: Workbench, source: Source, scheme: QuantScheme, stored: SplitStore) -> str:
+    """What `tuned` depends on."""
+    config = bench.config.train
+    return stage_key(
+        {
+            "source": source.key,
+            "contract": source.contract.model_dump(mode="json"),
+            "scheme": scheme.model_dump(mode="json"),
+            "calibration": bench.calibration.key,
+            "views": stored.key,
+            "recipe": _taught_by(config),
+        },
+        code=(*code.TUNING, *code_of_losses(config)),
+        tools=(*TRAINING_TOOLS, "torchao"),
+    )

@@ -2,5 +2,6 @@
 
 from edgedistill.testing.families import FamilyConformance
 from edgedistill.testing.formats import FormatConformance
+from edgedistill.testing.losses import LossConformance
 
-__all__ = ["FamilyConformance", "FormatConformance"]
+__all__ = ["FamilyConformance", "FormatConformance", "LossConformance"]

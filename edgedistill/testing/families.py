@@ -31,8 +31,10 @@ from edgedistill.data.splits import Splits
 from edgedistill.distill.batches import DrawnViews, ViewBatches
 from edgedistill.distill.hardware import Hardware
 from edgedistill.distill.loop import Schedule, Stretch, train
-from edgedistill.distill.recipes.recipe import CrossEntropy
+from edgedistill.distill.recipes.losses import bound
+from edgedistill.distill.recipes.pupil import Pupil
 from edgedistill.documents.build_file import AugmentationConfig
+from edgedistill.documents.recipes import labels_alone
 from edgedistill.documents.specs import Contract, Format, StudentSpec
 from edgedistill.formats import format_for
 from edgedistill.formats.onnx.export import export_onnx
@@ -253,14 +255,13 @@ class FamilyConformance:
         module = self.student(self.spec(resolution=side))
         before = {name: p.detach().clone() for name, p in module.named_parameters()}
         outcome = train(
-            module,
+            Pupil(module, bound([labels_alone()]), len(LABELS)),
             _noise(side, batch_size, steps=2),
-            CrossEntropy(),
             SCHEDULE,
             Hardware(torch.device("cpu"), None, 0),
             Stretch(1, tmp_path),
         )
-        assert all(not torch.equal(before[name], p) for name, p in outcome.module.named_parameters())
+        assert all(not torch.equal(before[name], p) for name, p in outcome.pupil.network.named_parameters())
 
     def test_it_runs_as_onnx(self, tmp_path: Path) -> None:
         spec, contract = self.spec(), _contract(28)
@@ -284,7 +285,7 @@ def _noise(side: int, batch_size: int, steps: int) -> ViewBatches:
     labels = np.arange(count) % len(LABELS)
     images = GreyImages(np.random.default_rng(0).integers(0, 256, (count, 32, 32), dtype=np.uint8))
     dataset = Dataset("noise", LABELS, labels, images, Splits(np.arange(count), none, none, None), "")
-    views = DrawnViews(count, AugmentationConfig(), repeated=True)
+    views = DrawnViews(count, AugmentationConfig())
     return ViewBatches(dataset, _contract(side), views, batch_size=batch_size, seed=0)
 
 

@@ -21,6 +21,7 @@ PLAN = Plan(
         parameters=11_173_962,
         multiply_adds=37_000_000,
         fit_epochs=20,
+        crossfit=None,
         fit_seconds=42.4,
     ),
     searches=(
@@ -47,6 +48,7 @@ PLAN = Plan(
             families={"resnet": 12},
             rungs=(PlannedRung(epochs=4, students=8, image_passes=40_224),),
             trials=24,
+            pilot=None,
             train_seconds=None,
         ),
     ),

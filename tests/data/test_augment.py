@@ -73,3 +73,13 @@ def test_colours_go_towards_their_pivot_and_back() -> None:
 
 def test_posterize_keeps_the_highest_bits() -> None:
     assert set(np.unique(applied(ImageOperation.POSTERIZE, 255))) <= {0, 64, 128, 192}
+
+
+def test_sharpness_means_the_same_at_any_resolution() -> None:
+    """A small student sees what its teacher saw: softened at 224 px and then made smaller, or the other way round."""
+    large = Image.fromarray(np.kron(PIXELS[:7, :7], np.ones((32, 32, 1), np.uint8)))
+    small = large.resize((56, 56), Image.Resampling.BOX)
+    softened, other = (apply(image, ImageOperation.SHARPNESS, 1) for image in (large, small))
+    one = np.asarray(softened.resize((56, 56), Image.Resampling.BOX)).astype(int)
+    near = np.abs(one - np.asarray(other).astype(int)).mean()
+    assert near < 0.25 * np.abs(one - np.asarray(small).astype(int)).mean()

@@ -9,7 +9,7 @@ import pytest
 
 from edgedistill.base.errors import InputError
 from edgedistill.base.progress import Note
-from edgedistill.data.datasets import Dataset, load_dataset
+from edgedistill.data.datasets import UNLABELLED, Dataset, load_dataset
 from edgedistill.data.folder import FolderImages
 from edgedistill.documents.build_file import DataConfig
 
@@ -108,7 +108,7 @@ def test_every_wrong_line_is_named(flat: Path) -> None:
     (flat / "empty.png").write_bytes(b"")
     good = [f"{name},{kind},train" for name, kind in KINDS.items()]
     bad = ["gone.png,cat,train", "00.png,dog,train", ",cat,train", "empty.png,dog,train", "notes.txt,cat,train"]
-    write(flat, "file,label,split", *good, *bad, "../cache/x.png,cat,train", "01.png", "02.png,dog,holdout")
+    write(flat, "file,label,split", *good, *bad, "../cache/x.png,cat,train", "02.png,dog,holdout")
     found = problems(flat)
     assert found == {
         "labels.csv:22": "names gone.png, which is not in the folder",
@@ -117,9 +117,30 @@ def test_every_wrong_line_is_named(flat: Path) -> None:
         "empty.png": "is empty (0 bytes)",
         "notes.txt": "is not an image by its name",
         "labels.csv:27": "names ../cache/x.png, which is not in the folder",
-        "labels.csv:28": "has no label",
-        "labels.csv:29": "names 02.png again, after line 4",
+        "labels.csv:28": "names 02.png again, after line 4",
     }
+
+
+def test_a_line_without_a_label_is_a_training_image_of_its_own(flat: Path) -> None:
+    rows = [f"{name},{kind}" for name, kind in list(KINDS.items())[:16]]
+    write(flat, "file,label", *rows, *(f"{name}," for name in list(KINDS)[16:]))
+    heard: list[Any] = []
+    dataset = load_dataset(DataConfig(source="folder", path=flat), heard.append)
+    train = dataset.splits.train
+    assert (
+        dataset.labels[train].tolist()[-4:] == [UNLABELLED] * 4 and len(dataset.labelled.splits.train) == len(train) - 4
+    )
+    assert UNLABELLED not in dataset.labels[dataset.splits.validation]
+    assert dataset.images[int(train[-1])].shape == dataset.images[int(train[0])].shape
+    assert [event.text for event in heard] == [
+        "4 images have no label in the table: they are trained on, and the teacher alone labels them"
+    ]
+
+
+def test_who_judges_needs_a_label(flat: Path) -> None:
+    rows = [f"{name},{kind},train" for name, kind in KINDS.items()]
+    write(flat, "file,label,split", *rows[:-2], "18.png,,validation", "19.png,,test")
+    assert problems(flat) == {"labels.csv:20": "has no label", "labels.csv:21": "has no label"}
 
 
 def test_an_unknown_split_is_named(flat: Path) -> None:

@@ -32,7 +32,8 @@ AUGMENTATIONS = st.builds(
     magnitude=st.floats(0, 1),
     mix=st.floats(0, 1),
     mix_alpha=st.floats(0.05, 5),
-    seed=st.integers(0, 2**40),
+    cutmix=st.floats(0, 1),
+    seed=st.integers(0, 2**32 - 1),
 )
 CONTRACTS = st.builds(
     Contract,
@@ -55,8 +56,8 @@ def render(pixels: np.ndarray, view: np.void, contract: Contract) -> np.ndarray:
     return viewing.render([pixels], np.zeros(1, np.int64), np.asarray(view).reshape(1), contract)[0]
 
 
-def test_a_view_takes_18_bytes() -> None:
-    assert VIEW_DTYPE.itemsize == 18
+def test_a_view_takes_22_bytes() -> None:
+    assert VIEW_DTYPE.itemsize == 22
 
 
 @given(AUGMENTATIONS, st.integers(0, 60), st.integers(0, 999))
@@ -81,7 +82,14 @@ def test_drawn_views_keep_their_bounds(augmentation: AugmentationConfig, count: 
     assert (strength <= augmentation.magnitude + 0.5 / 127).all()
     assert (views["mix_partner"] < max(1, count)).all()
     unmixed = views["mix_weight"] == UNMIXED
-    if augmentation.mix == 0:
+    left, top, right, bottom = views["cut"].astype(np.int64).T
+    assert ((left <= right) & (top <= bottom)).all()
+    cut = views["cut"].any(axis=1)
+    share = 1 - (right - left) * (bottom - top) / UNMIXED**2
+    np.testing.assert_allclose(views["mix_weight"][cut] / UNMIXED, share[cut], atol=0.5 / UNMIXED + 1e-9)
+    if augmentation.cutmix == 0:
+        assert not cut.any()
+    if augmentation.mix == augmentation.cutmix == 0:
         assert unmixed.all()
         np.testing.assert_array_equal(views["mix_partner"], np.arange(count))
 
@@ -108,6 +116,34 @@ def test_draws_use_the_whole_of_what_is_allowed() -> None:
     area = np.prod(np.diff(views["box"].astype(float).reshape(-1, 2, 2), axis=1)[:, 0], axis=1) / FULL**2
     assert area.min() < 0.72
     assert area.max() > 0.98
+
+
+@pytest.mark.parametrize("side", [8, 28, 224])
+def test_a_cut_shows_the_partner_in_its_box_alone(side: int) -> None:
+    images = [np.full((40, 40, 3), value, np.uint8) for value in (50, 200)]
+    views = identity_views(2)
+    views["cut"][0], views["mix_partner"][0] = (51, 102, 204, 255), 1
+    views["mix_weight"][0] = round(UNMIXED - 153 * 153 / UNMIXED)
+    contract = CONTRACT.model_copy(update={"resolution": side})
+    indices = np.arange(2)
+    (found,) = viewing.render_batch(images, indices, views, indices[:1], contract)
+    left, top, right, bottom = (round(edge * side / 255) for edge in (51, 102, 204, 255))
+    expected = np.full((3, side, side), 50, np.uint8)
+    expected[:, top:bottom, left:right] = 200
+    np.testing.assert_array_equal(found, expected)
+    labels = viewing.mixed_labels(np.array([0, 1]), 2, views, indices[:1])
+    np.testing.assert_allclose(labels, [[0.64, 0.36]], atol=0.002)
+    assert abs(float((found[0] == 200).mean()) - labels[0, 1]) < (0.06 if side == 8 else 0.015)
+
+
+def test_cuts_are_drawn_from_the_views_that_are_not_blended() -> None:
+    views = draw_views(4000, AugmentationConfig(mix=0.5, cutmix=0.5), 0)
+    cut = views["cut"].any(axis=1)
+    mixed = views["mix_partner"] != np.arange(4000)
+    assert 0.21 < cut.mean() < 0.29 and 0.7 < mixed.mean() < 0.8
+    before = draw_views(4000, AugmentationConfig(mix=0.5), 0)
+    for name in ("box", "flip", "operation", "magnitude"):
+        np.testing.assert_array_equal(views[name], before[name])
 
 
 @given(SIDE, SIDE, CONTRACTS)
@@ -173,14 +209,26 @@ def test_a_batch_is_its_views_blended_with_their_partners_views(
         partner = int(views[position]["mix_partner"])
         other = render(images[int(indices[partner])], views[partner], CONTRACT).astype(int)
         weight = int(views[position]["mix_weight"])
-        np.testing.assert_array_equal(row, (own * weight + other * (255 - weight) + 127) // 255)
+        expected = (own * weight + other * (255 - weight) + 127) // 255
+        if views[position]["cut"].any():
+            left, top, right, bottom = np.rint(views[position]["cut"].astype(float) * CONTRACT.resolution / 255).astype(
+                int
+            )
+            expected = own.copy()
+            expected[:, top:bottom, left:right] = other[:, top:bottom, left:right]
+        np.testing.assert_array_equal(row, expected)
 
 
 def test_labels_are_mixed_as_the_images_are() -> None:
     views = identity_views(4)
     views["mix_weight"][2], views["mix_partner"][2] = 51, 0
-    label_a, label_b, share = mixed_labels(np.array([7, 8, 9, 6]), views, np.array([3, 2]))
-    assert label_a.tolist() == [6, 9]
-    assert label_b.tolist() == [6, 7]
-    assert share.dtype == np.float32
-    assert share.tolist() == pytest.approx([1.0, 0.2])
+    shares = mixed_labels(np.array([0, 1, 2, 1]), 3, views, np.array([3, 2]))
+    assert shares.dtype == np.float32
+    np.testing.assert_allclose(shares, [[0, 1, 0], [0.8, 0, 0.2]], rtol=1e-6)
+
+
+def test_a_label_that_is_not_known_adds_to_no_class() -> None:
+    views = identity_views(4)
+    views["mix_weight"][2:], views["mix_partner"][2:] = 51, (0, 1)
+    shares = mixed_labels(np.array([-1, 1, 2, -1]), 3, views, np.arange(4))
+    np.testing.assert_allclose(shares, [[0, 0, 0], [0, 1, 0], [0, 0, 0.2], [0, 0.8, 0]], rtol=1e-6)

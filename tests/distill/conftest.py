@@ -8,12 +8,15 @@ import pytest
 import torch
 from torch import nn
 
+from edgedistill.base.progress import silent
 from edgedistill.base.store import Store
 from edgedistill.data.datasets import Dataset, load_dataset
 from edgedistill.data.preprocessing import channel_statistics, make_contract
+from edgedistill.distill.stored.split_store import SplitStore
+from edgedistill.distill.stored.views import stored_views
 from edgedistill.distill.teachers.labelling import Labeller
+from edgedistill.distill.teachers.making import Labelling
 from edgedistill.distill.teachers.teacher import Teacher
-from edgedistill.distill.teachers.view_store import ViewStore, build_view_store
 from edgedistill.documents.build_file import AugmentationConfig, DataConfig, TrainConfig
 from edgedistill.documents.specs import Contract, StudentSpec
 from edgedistill.networks.build import Normalised
@@ -50,7 +53,7 @@ def spec() -> StudentSpec:
 
 @pytest.fixture(scope="session")
 def config() -> TrainConfig:
-    return TrainConfig(batch_size=64, workers=0, learning_rate=1e-2, device="cpu")
+    return TrainConfig(recipe="kd", batch_size=64, workers=0, learning_rate=1e-2, device="cpu")
 
 
 @pytest.fixture(scope="session")
@@ -69,6 +72,8 @@ def small_teacher(digits: Dataset, contract: Contract) -> Teacher:
 
 
 @pytest.fixture(scope="session")
-def view_store(small_teacher: Teacher, digits: Dataset, tmp_path_factory: pytest.TempPathFactory) -> ViewStore:
+def stored(small_teacher: Teacher, digits: Dataset, tmp_path_factory: pytest.TempPathFactory) -> SplitStore:
     store = Store(tmp_path_factory.mktemp("cache"))
-    return build_view_store(store, Labeller(small_teacher, digits, AUGMENTATION, device="cpu"))
+    views = stored_views(store, digits, AUGMENTATION)
+    labeller = Labeller(small_teacher, digits, views, device="cpu")
+    return SplitStore(views, (Labelling(store, labeller, silent).build(),))

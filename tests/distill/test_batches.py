@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from edgedistill.base.errors import InputError
 from edgedistill.data.datasets import Dataset
-from edgedistill.data.views import render_batch
-from edgedistill.distill.batches import DrawnViews, StoredViews, ViewBatches, ViewSource
+from edgedistill.data.views import mixed_labels, render_batch
+from edgedistill.distill.batches import DrawnViews, ViewBatches, ViewSource
 from edgedistill.distill.hardware import Hardware
-from edgedistill.distill.teachers.view_store import ViewStore
+from edgedistill.distill.stored.split_store import SplitStore
 from edgedistill.documents.build_file import AugmentationConfig
 from edgedistill.documents.specs import Contract
 
@@ -27,40 +27,38 @@ def batches(
 
 
 def test_an_epoch_visits_every_image_once_in_its_own_order(
-    digits: Dataset, contract: Contract, view_store: ViewStore
+    digits: Dataset, contract: Contract, stored: SplitStore
 ) -> None:
     """Teacher logits tell the images apart."""
-    made = batches(digits, contract, StoredViews(view_store), batch_size=50)
+    made = batches(digits, contract, stored, batch_size=50)
     assert made.steps_per_epoch == 7
+    assert [len(made.batch(step).images) for step in range(7)] == [45, 46, 46, 45, 46, 46, 46]
     for epoch in (0, 1):
         steps = range(7 * epoch, 7 * epoch + 7)
-        seen = np.concatenate([made.batch(step).teacher_logits.numpy() for step in steps])  # type: ignore[union-attr]
-        stored = view_store.logits(epoch)
-        assert not np.array_equal(seen, stored)
-        assert np.array_equal(np.sort(seen, axis=0), np.sort(stored, axis=0))
+        seen = np.concatenate([made.batch(step).teacher["logits"].numpy() for step in steps])
+        logits = stored.teacher(epoch, np.arange(320))["logits"]
+        assert not np.array_equal(seen, logits)
+        assert np.array_equal(np.sort(seen, axis=0), np.sort(logits, axis=0))
     first, third = made.batch(0), made.batch(14)
     assert not torch.equal(first.images, third.images), "the same view, in another order"
 
 
-def test_a_batch_is_what_the_teacher_saw(digits: Dataset, contract: Contract, view_store: ViewStore) -> None:
-    made = batches(digits, contract, StoredViews(view_store), batch_size=320)
+def test_a_batch_is_what_the_teacher_saw(digits: Dataset, contract: Contract, stored: SplitStore) -> None:
+    made = batches(digits, contract, stored, batch_size=320)
     batch = made.batch(1)
     order = np.random.default_rng((0, 1)).permutation(320)
-    views = view_store.views(1)
+    views = stored.views(1)
     assert np.array_equal(
         batch.images.numpy(), render_batch(digits.images, digits.splits.train, views, order, contract)
     )
-    assert batch.teacher_logits is not None
-    assert np.array_equal(batch.teacher_logits.numpy(), view_store.logits(1)[order])
+    assert np.array_equal(batch.teacher["logits"].numpy(), stored.teacher(1, order)["logits"])
     labels = digits.labels[digits.splits.train]
-    assert np.array_equal(batch.label_a.numpy(), labels[order])
-    assert np.array_equal(batch.label_b.numpy(), labels[views["mix_partner"][order]])
-    assert np.array_equal(np.rint(batch.lam.numpy() * 255), views["mix_weight"][order])
-    assert 0 < int((batch.lam < 1).sum()) < 320
+    assert np.array_equal(batch.labels.numpy(), mixed_labels(labels, 10, views, order))
+    assert 0 < int((batch.labels.amax(1) < 1).sum()) < 320
 
 
-def test_a_run_starts_anywhere(digits: Dataset, contract: Contract, view_store: ViewStore) -> None:
-    made = batches(digits, contract, StoredViews(view_store))
+def test_a_run_starts_anywhere(digits: Dataset, contract: Contract, stored: SplitStore) -> None:
+    made = batches(digits, contract, stored)
     hardware = Hardware(CPU, None, 0)
     late = list(made.loader(range(8, 10), hardware))
     whole = list(made.loader(range(10), hardware))
@@ -68,13 +66,14 @@ def test_a_run_starts_anywhere(digits: Dataset, contract: Contract, view_store: 
 
 
 @pytest.mark.parametrize(
-    ("count", "batch_size", "sizes"), [(9, 4, [4, 4]), (10, 4, [4, 4, 2]), (3, 64, [3]), (8, 4, [4, 4])]
+    ("count", "batch_size", "sizes"),
+    [(9, 4, [3, 3, 3]), (10, 4, [3, 3, 4]), (3, 64, [3]), (8, 4, [4, 4]), (3, 2, [3]), (258, 128, [86, 86, 86])],
 )
-def test_no_batch_of_a_single_image(
+def test_the_batches_of_an_epoch_have_one_size(
     count: int, batch_size: int, sizes: list[int], digits: Dataset, contract: Contract
 ) -> None:
     few = replace(digits, splits=replace(digits.splits, train=digits.splits.train[:count]))
-    made = batches(few, contract, DrawnViews(count, AugmentationConfig(), repeated=True), batch_size)
+    made = batches(few, contract, DrawnViews(count, AugmentationConfig()), batch_size)
     assert [len(made.batch(step).images) for step in range(made.steps_per_epoch)] == sizes
 
 
@@ -88,15 +87,15 @@ class Vanished:
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_an_unreadable_image_is_told_without_a_traceback(workers: int, digits: Dataset, contract: Contract) -> None:
-    source = DrawnViews(320, AugmentationConfig(), repeated=True)
+    source = DrawnViews(320, AugmentationConfig())
     made = batches(replace(digits, images=Vanished()), contract, source)
     with pytest.raises(InputError) as caught:
         list(made.loader(range(2), Hardware(CPU, None, workers)))
     assert str(caught.value) == "cat.png is gone\nfix: put it back"
 
 
-def test_open_maps_do_not_travel_to_workers(digits: Dataset, contract: Contract, view_store: ViewStore) -> None:
-    made = batches(digits, contract, StoredViews(view_store))
+def test_open_maps_do_not_travel_to_workers(digits: Dataset, contract: Contract, stored: SplitStore) -> None:
+    made = batches(digits, contract, stored)
     expected = made.batch(3)
     copy = pickle.loads(pickle.dumps(made))
     assert not hasattr(copy, "_opened")

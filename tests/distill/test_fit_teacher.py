@@ -12,10 +12,10 @@ from edgedistill.base.errors import InputError
 from edgedistill.base.progress import Event, StageAdvanced, silent
 from edgedistill.data.datasets import Dataset
 from edgedistill.distill import loop
+from edgedistill.distill.batches import DrawnViews
 from edgedistill.distill.evaluate import split_accuracy
 from edgedistill.distill.fit_teacher import fit_teacher, load_fitted
 from edgedistill.distill.teachers.teacher import Teacher
-from edgedistill.distill.train import Lessons
 from edgedistill.documents.build_file import AugmentationConfig, FitConfig, TrainConfig
 from edgedistill.documents.specs import Contract
 from edgedistill.networks.build import Normalised
@@ -45,7 +45,7 @@ def test_fitting_teaches_the_labels_and_leaves_the_given_teacher_as_it_was(
 ) -> None:
     before = {name: tensor.clone() for name, tensor in untrained.module.state_dict().items()}
     events: list[Event] = []
-    fitted = fit_teacher(untrained, FIT, Lessons(digits, AUGMENTATION, TRAIN), tmp_path, events.append)
+    fitted = fit_teacher(untrained, FIT, digits, AUGMENTATION, TRAIN, tmp_path, events.append)
     assert split_accuracy(fitted.module, digits, digits.splits.validation, contract) > 0.8
     assert fitted.key != untrained.key
     assert not fitted.module.training
@@ -69,27 +69,20 @@ def test_a_killed_fit_goes_on_and_ends_the_same(
 
     for folder in ("whole", "killed"):
         (tmp_path / folder).mkdir()
-    whole = fit_teacher(untrained, FIT, Lessons(digits, AUGMENTATION, eager), tmp_path / "whole", silent)
+    whole = fit_teacher(untrained, FIT, digits, AUGMENTATION, eager, tmp_path / "whole", silent)
     with pytest.raises(Killed):
-        fit_teacher(untrained, FIT, Lessons(digits, AUGMENTATION, eager), tmp_path / "killed", kill)
-    assert (
-        fit_teacher(untrained, FIT, Lessons(digits, AUGMENTATION, eager), tmp_path / "killed", silent).key == whole.key
-    )
+        fit_teacher(untrained, FIT, digits, AUGMENTATION, eager, tmp_path / "killed", kill)
+    assert fit_teacher(untrained, FIT, digits, AUGMENTATION, eager, tmp_path / "killed", silent).key == whole.key
 
 
-def test_every_epoch_draws_its_own_views(untrained: Teacher, digits: Dataset, tmp_path: Path) -> None:
-    from edgedistill.distill.batches import DrawnViews
-
-    fresh = DrawnViews(20, AUGMENTATION, repeated=False)
-    stored = DrawnViews(20, AUGMENTATION, repeated=True)
-    later = AUGMENTATION.views + 1
-    assert not np.array_equal(fresh.at(1)[0], fresh.at(later)[0])
-    assert np.array_equal(stored.at(1)[0], stored.at(later)[0])
-    assert np.array_equal(stored.at(1)[0], fresh.at(1)[0])
+def test_every_epoch_draws_its_own_views() -> None:
+    fresh = DrawnViews(20, AUGMENTATION)
+    assert not np.array_equal(fresh.views(1), fresh.views(AUGMENTATION.views + 1))
+    assert np.array_equal(fresh.views(1), fresh.views(1))
 
 
 def test_a_fit_that_diverges_is_the_users_to_mend(untrained: Teacher, digits: Dataset, tmp_path: Path) -> None:
     module = Normalised(untrained.module, (0, 0, 0), (1e-40, 1e-40, 1e-40))
     with pytest.raises(InputError, match="the teacher cannot be fitted: the loss is") as caught:
-        fit_teacher(replace(untrained, module=module), FIT, Lessons(digits, AUGMENTATION, TRAIN), tmp_path, silent)
+        fit_teacher(replace(untrained, module=module), FIT, digits, AUGMENTATION, TRAIN, tmp_path, silent)
     assert "learning_rate" in caught.value.fix

@@ -10,17 +10,19 @@ from torch import Tensor, nn
 from edgedistill.base.errors import TrialFailure
 from edgedistill.data.datasets import Dataset
 from edgedistill.distill import loop
-from edgedistill.distill.batches import StoredViews, ViewBatches
+from edgedistill.distill.batches import ViewBatches
 from edgedistill.distill.hardware import Hardware
 from edgedistill.distill.loop import Stretch, train
-from edgedistill.distill.recipes.recipe import Distill
-from edgedistill.distill.teachers.view_store import ViewStore
+from edgedistill.distill.recipes.losses import recipe_of
+from edgedistill.distill.recipes.pupil import Pupil
+from edgedistill.distill.stored.split_store import SplitStore
+from edgedistill.documents.build_file import TrainConfig
 from edgedistill.documents.specs import Contract
 from edgedistill.networks.build import Normalised
 from edgedistill.testing.families import SCHEDULE
 
 PLAN = replace(SCHEDULE, total_epochs=3, learning_rate=1e-2, warmup_epochs=1)
-RECIPE = Distill(temperature=2.0, hard_label_weight=0.1)
+RECIPE = recipe_of(TrainConfig(recipe="kd"))
 CPU = Hardware(torch.device("cpu"), None, 0)
 
 
@@ -42,9 +44,13 @@ def network(contract: Contract, dropout: float = 0.3) -> nn.Module:
     return Normalised(body, contract.mean, contract.std)
 
 
+def pupil(module: nn.Module) -> Pupil:
+    return Pupil(module, RECIPE, 10)
+
+
 @pytest.fixture
-def batches(digits: Dataset, contract: Contract, view_store: ViewStore) -> ViewBatches:
-    return ViewBatches(digits, contract, StoredViews(view_store), batch_size=64, seed=0)
+def batches(digits: Dataset, contract: Contract, stored: SplitStore) -> ViewBatches:
+    return ViewBatches(digits, contract, stored, batch_size=64, seed=0)
 
 
 @pytest.mark.parametrize("autocast", [None, torch.bfloat16, torch.float16])
@@ -59,14 +65,13 @@ def test_pausing_repeats_dropout_and_the_scale_of_the_loss(
 
     def go(folder: Path, epochs: int, previous: Path | None = None) -> dict[str, Tensor]:
         outcome = train(
-            network(contract),
+            pupil(network(contract)),
             batches,
-            RECIPE,
             PLAN,
             hardware,
             Stretch(epochs, folder, previous),
         )
-        return outcome.module.state_dict()
+        return outcome.pupil.state_dict()
 
     whole = go(folders[0], 3)
     go(folders[1], 1)
@@ -89,14 +94,7 @@ def test_the_rate_warms_up_and_falls_to_nothing(
         return loss
 
     monkeypatch.setattr(loop._State, "advance", recorded)
-    train(
-        network(contract),
-        batches,
-        RECIPE,
-        PLAN,
-        CPU,
-        Stretch(3, tmp_path),
-    )
+    train(pupil(network(contract)), batches, PLAN, CPU, Stretch(3, tmp_path))
     assert len(rates) == 15
     assert rates[0] == pytest.approx(1e-4)
     assert rates[5] == pytest.approx(1e-2)
@@ -106,24 +104,24 @@ def test_the_rate_warms_up_and_falls_to_nothing(
 
 
 def test_norms_and_biases_do_not_decay(contract: Contract) -> None:
-    state = loop._State(network(contract), PLAN, CPU, 5)
+    state = loop._State(pupil(network(contract)), PLAN, CPU, 5)
     decayed = {id(p) for group in state.optimizer.param_groups if group["weight_decay"] for p in group["params"]}
-    names = {name for name, p in state.module.named_parameters() if id(p) in decayed}
+    names = {name for name, p in state.pupil.network.named_parameters() if id(p) in decayed}
     assert names == {"network.0.weight", "network.5.weight"}
 
 
 def test_the_average_covers_batch_statistics(batches: ViewBatches, contract: Contract) -> None:
-    state = loop._State(network(contract), PLAN, CPU, 5)
+    state = loop._State(pupil(network(contract)), PLAN, CPU, 5)
     means = []
-    state.module.train()
+    state.pupil.train()
     for step in range(4):
-        state.advance(batches.batch(step), RECIPE)
-        means.append(state.module.network[1].running_mean.clone())  # type: ignore[index,operator]
+        state.advance(batches.batch(step))
+        means.append(state.pupil.network.network[1].running_mean.clone())  # type: ignore[index,operator]
     # The first update copies; update n > 1 has the decay 1 - n^(-2/3).
     expected = means[0]
     for n, mean in enumerate(means[1:], start=2):
         expected = torch.lerp(expected, mean, n ** (-2 / 3))
-    torch.testing.assert_close(state.ema.module.network[1].running_mean, expected)  # type: ignore[index]
+    torch.testing.assert_close(state.ema.module.network.network[1].running_mean, expected)  # type: ignore[index]
 
 
 def test_an_infinite_gradient_in_the_last_step_fails_the_trial(
@@ -149,7 +147,7 @@ def test_an_infinite_gradient_in_the_last_step_fails_the_trial(
     one = replace(PLAN, total_epochs=1)
     whole = ViewBatches(batches.dataset, contract, batches.source, batch_size=320, seed=0)
     with pytest.raises(TrialFailure, match="a weight is not finite after step 1"):
-        train(Steep(), whole, RECIPE, one, CPU, Stretch(1, tmp_path))
+        train(pupil(Steep()), whole, one, CPU, Stretch(1, tmp_path))
 
 
 def test_running_out_of_memory_fails_the_trial(batches: ViewBatches, contract: Contract, tmp_path: Path) -> None:
@@ -162,5 +160,5 @@ def test_running_out_of_memory_fails_the_trial(batches: ViewBatches, contract: C
             raise torch.OutOfMemoryError("CUDA out of memory")
 
     with pytest.raises(TrialFailure, match="out of memory at batch size 64") as caught:
-        train(Greedy(), batches, RECIPE, PLAN, CPU, Stretch(1, tmp_path))
+        train(pupil(Greedy()), batches, PLAN, CPU, Stretch(1, tmp_path))
     assert "batch_size" in caught.value.fix

@@ -21,8 +21,10 @@ from edgedistill.distill.batches import DrawnViews, ViewBatches
 from edgedistill.distill.hardware import Hardware
 from edgedistill.distill.loop import Stretch, train
 from edgedistill.distill.pointwise import safe_convolutions
-from edgedistill.distill.recipes.recipe import CrossEntropy
+from edgedistill.distill.recipes.losses import bound
+from edgedistill.distill.recipes.pupil import Pupil
 from edgedistill.documents.build_file import AugmentationConfig
+from edgedistill.documents.recipes import labels_alone
 from edgedistill.documents.specs import Contract, StudentSpec
 from edgedistill.formats.onnx.export import export_onnx
 from edgedistill.networks.build import Normalised, build_student
@@ -156,16 +158,15 @@ def test_on_a_gpu_nothing_is_changed() -> None:
 def test_what_is_exported_keeps_the_stride(digits: Dataset, contract: Contract, tmp_path: Path) -> None:
     contract = contract.model_copy(update={"resolution": 24})
     spec = StudentSpec(family="resnet", width=0.125, depth=0.5, resolution=24)
-    views = DrawnViews(len(digits.splits.train), AugmentationConfig(), repeated=True)
+    views = DrawnViews(len(digits.splits.train), AugmentationConfig())
     fresh = build_student(spec, contract).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     trained = train(
-        build_student(spec, contract),
+        Pupil(build_student(spec, contract), bound([labels_alone()]), 10),
         ViewBatches(digits, contract, views, batch_size=160, seed=0),
-        CrossEntropy(),
         SCHEDULE,
         Hardware(CPU, None, 0),
         Stretch(1, tmp_path),
-    ).module
+    ).pupil.network
     assert trained.state_dict().keys() == fresh.state_dict().keys()
     wanted, got = (_operations(module, contract, tmp_path / "model.onnx") for module in (fresh, trained))
     assert got == wanted

@@ -4,6 +4,7 @@ import json
 import math
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,15 @@ from safetensors.torch import load_file
 from edgedistill.base.errors import InputError, TrialFailure
 from edgedistill.base.progress import Event, StageAdvanced
 from edgedistill.data.datasets import Dataset
+from edgedistill.data.sources import Indices
 from edgedistill.distill import loop
 from edgedistill.distill.evaluate import split_accuracy
 from edgedistill.distill.loop import Stretch
-from edgedistill.distill.teachers.view_store import ViewStore
+from edgedistill.distill.stored.split_store import SplitStore
 from edgedistill.distill.train import Lessons, load_student, read_trained, train_student
 from edgedistill.documents.artifacts import TrainedStudent
 from edgedistill.documents.build_file import AugmentationConfig, TrainConfig
+from edgedistill.documents.recipes import TermConfig
 from edgedistill.documents.specs import Contract, StudentSpec
 
 AUGMENTATION = AugmentationConfig(views=2, scale=(0.8, 1.0), magnitude=0.2, mix=0.3)
@@ -38,16 +41,16 @@ def ignore(done: int, total: int, note: str) -> None:
 
 
 @pytest.fixture(scope="session")
-def run(spec: StudentSpec, contract: Contract, digits: Dataset, view_store: ViewStore, config: TrainConfig) -> Run:
+def run(spec: StudentSpec, contract: Contract, digits: Dataset, stored: SplitStore, config: TrainConfig) -> Run:
     def train(folder: Path, epochs: int, total_epochs: int = 3, **options: object) -> TrainedStudent:
         folder.mkdir(exist_ok=True)
         given: dict[str, Any] = {
-            "view_store": view_store,
+            "stored": stored,
             "config": config,
             "previous": None,
             "on_progress": ignore,
         } | options
-        lessons = Lessons(digits, AUGMENTATION, given["config"], given["view_store"])
+        lessons = Lessons(digits, given["config"], given["stored"])
 
         def listen(event: Event) -> None:
             assert isinstance(event, StageAdvanced) and event.stage == "train"
@@ -161,27 +164,37 @@ def test_distillation_learns_digits(run: Run, tmp_path: Path) -> None:
     assert run(tmp_path / "a", 8, 8).accuracy_validation > 0.7
 
 
-def test_labels_only_need_no_store_and_learn(run: Run, config: TrainConfig, tmp_path: Path) -> None:
-    labels = config.model_copy(update={"recipe": "cross_entropy"})
-    with_store = run(tmp_path / "a", 2, 2, config=labels)
-    without = run(tmp_path / "b", 2, 2, config=labels, view_store=None)
-    assert_same_weights(with_store, without)
+def test_labels_only_need_no_teacher_and_learn(
+    run: Run, config: TrainConfig, stored: SplitStore, tmp_path: Path
+) -> None:
+    labels = config.model_copy(update={"recipe": "labels"})
+    beside = run(tmp_path / "a", 3, 3, config=labels)
+    without = run(tmp_path / "b", 3, 3, config=labels, stored=replace(stored, signals=()))
+    assert_same_weights(beside, without)
     assert without.accuracy_validation > 0.3
 
 
-def test_distilling_without_a_store_is_refused(run: Run, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="needs a view store"):
-        run(tmp_path / "a", 1, 1, view_store=None)
+def test_a_composed_recipe_trains_otherwise(run: Run, config: TrainConfig, tmp_path: Path) -> None:
+    terms = (TermConfig(loss="correlation"), TermConfig(loss="cross_entropy", weight=0.5))
+    composed = run(tmp_path / "a", 3, 3, config=config.model_copy(update={"terms": terms}))
+    plain = run(tmp_path / "b", 3, 3)
+    assert composed.accuracy_validation > 0.3
+    assert composed.weights.read_bytes() != plain.weights.read_bytes()
 
 
-def test_a_loss_that_is_not_finite_fails_the_trial(run: Run, view_store: ViewStore, tmp_path: Path) -> None:
-    class Broken(ViewStore):
-        def logits(self, view: int) -> NDArray[np.float16]:
-            return np.full((self.images, self.classes), math.nan, np.float16)
+def test_distilling_without_a_teacher_is_refused(run: Run, stored: SplitStore, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="needs a teacher's logits"):
+        run(tmp_path / "a", 1, 1, stored=replace(stored, signals=()))
 
-    store = Broken(view_store.folder, view_store.view_count, view_store.images, view_store.classes)
+
+def test_a_loss_that_is_not_finite_fails_the_trial(run: Run, stored: SplitStore, tmp_path: Path) -> None:
+    class Broken(SplitStore):
+        def teacher(self, epoch: int, positions: Indices) -> dict[str, NDArray[np.float16]]:
+            return {"logits": np.full((len(positions), 10), math.nan, np.float16)}
+
+    broken = Broken(stored.stored_views, stored.signals)
     with pytest.raises(TrialFailure, match=r"the loss is nan in epoch 1, step 1, at learning rate 0\.\d+"):
-        run(tmp_path / "a", 1, 1, view_store=store)
+        run(tmp_path / "a", 1, 1, stored=broken)
     assert not (tmp_path / "a" / "student.json").exists()
 
 

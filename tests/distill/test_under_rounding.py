@@ -10,21 +10,26 @@ import torch
 from quantize_networks import CONTRACT, Chain, made
 
 from edgedistill.base.errors import TrialFailure
+from edgedistill.base.progress import silent
 from edgedistill.base.store import Store
 from edgedistill.data.datasets import Dataset, load_dataset
 from edgedistill.data.preprocessing import prepare
+from edgedistill.distill.stored.split_store import SplitStore
+from edgedistill.distill.stored.views import stored_views
 from edgedistill.distill.teachers.labelling import Labeller
+from edgedistill.distill.teachers.making import Labelling
 from edgedistill.distill.teachers.teacher import Teacher
-from edgedistill.distill.teachers.view_store import ViewStore, build_view_store
 from edgedistill.distill.train import Lessons
 from edgedistill.distill.under_rounding import WEIGHTS, tune
 from edgedistill.documents.build_file import AugmentationConfig, DataConfig, TrainConfig
+from edgedistill.documents.recipes import TermConfig
 from edgedistill.documents.specs import Contract, Precision, QuantScheme
 from edgedistill.networks.rounding.damage import divergence
 from edgedistill.networks.rounding.graph import run_graph, to_graph
 from edgedistill.networks.rounding.simulate import simulate
 from edgedistill.networks.rounding.weights import with_weights
 
+KL = (TermConfig(loss="kl"),)
 SCHEME = QuantScheme(precision=Precision.INT8, qat_epochs=3, calibration_images=64)
 
 
@@ -61,23 +66,24 @@ def student(dataset, contract) -> torch.nn.Module:
 
 
 @pytest.fixture(scope="module")
-def views(dataset, contract, student, tmp_path_factory) -> ViewStore:
+def stored(dataset, contract, student, tmp_path_factory) -> SplitStore:
     """The student's own answers: what it has to keep giving once it is rounded."""
     teacher = Teacher("itself", student, contract, "key", 0)
     store = Store(tmp_path_factory.mktemp("cache"))
-    return build_view_store(store, Labeller(teacher, dataset, AugmentationConfig(views=1), device="cpu"))
+    views = stored_views(store, dataset, AugmentationConfig(views=1))
+    return SplitStore(views, (Labelling(store, Labeller(teacher, dataset, views, device="cpu"), silent).build(),))
 
 
-def tuned(student, contract, dataset, views, folder: Path, rate: float = 4e-3) -> torch.fx.GraphModule:
-    config = TrainConfig(batch_size=50, learning_rate=rate, hard_label_weight=0.0, device="cpu", workers=0)
+def tuned(student, contract, dataset, stored, folder: Path, rate: float = 4e-3) -> torch.fx.GraphModule:
+    config = TrainConfig(batch_size=50, learning_rate=rate, terms=KL, device="cpu", workers=0)
     calibration = prepare(dataset.images, dataset.splits.train[:64], contract)
-    lessons = Lessons(dataset, AugmentationConfig(views=1), config, views)
+    lessons = Lessons(dataset, config, stored)
     return tune(student, contract, calibration, SCHEME, lessons, folder)
 
 
-def test_it_rounds_better_afterwards(student, contract, dataset, views, tmp_path):
+def test_it_rounds_better_afterwards(student, contract, dataset, stored, tmp_path):
     before = {name: value.clone() for name, value in student.state_dict().items()}
-    result = tuned(student, contract, dataset, views, tmp_path)
+    result = tuned(student, contract, dataset, stored, tmp_path)
     assert all(torch.equal(before[name], value) for name, value in student.state_dict().items())
     images = prepare(dataset.images, dataset.splits.validation[:100], contract)
     graph = to_graph(student, contract)
@@ -94,9 +100,9 @@ def test_it_rounds_better_afterwards(student, contract, dataset, views, tmp_path
     assert set(result.state_dict()) == set(graph.state_dict()), "names stay"
 
 
-def test_a_run_that_diverges_says_so(student, contract, dataset, views, tmp_path):
+def test_a_run_that_diverges_says_so(student, contract, dataset, stored, tmp_path):
     broken = made(Digits, spread=1.5)
     with torch.no_grad():
         broken.head.bias.fill_(float("inf"))
     with pytest.raises(TrialFailure):
-        tuned(broken, contract, dataset, views, tmp_path)
+        tuned(broken, contract, dataset, stored, tmp_path)

@@ -14,6 +14,7 @@ from pydantic import BaseModel
 
 from edgedistill.documents import build_file as config
 from edgedistill.documents.build_file import BuildConfig, validate
+from edgedistill.documents.recipes import TermConfig
 from edgedistill.documents.specs import Target
 from edgedistill.documents.targets import all_targets
 
@@ -131,14 +132,22 @@ def test_the_default_is_the_models_own(section: str, key: str) -> None:
 def test_bounds_and_choices_are_stated(section: str, key: str) -> None:
     schema = SECTIONS[section].model_json_schema()
     own, stated = schema["properties"][key], ROWS[section][key].type
-    if isinstance(SECTIONS[section].model_fields[key].default, BaseModel) or stated == "table":
-        return
+    if isinstance(SECTIONS[section].model_fields[key].default, BaseModel) or stated in ("table", "list of tables"):
+        return  # the keys of a table are listed by themselves
     numbers = {float(text) for text in re.findall(r"\d+(?:\.\d+)?", stated.replace(",", ""))}
     assert set(map(float, bounds(own))) <= numbers
     named = {ref.rpartition("/")[2] for ref in re.findall(r"#/\$defs/\w+", str(own))}
     # Null ships nothing, and mixed is what int8 becomes: a build file cannot ask for either.
     listed = set(choices([own, *(schema["$defs"][name] for name in named)])) - {"null", "mixed"}
     assert listed <= set(re.findall(r'"([\w-]+)"', stated))
+
+
+def test_the_keys_of_a_term_are_described_where_recipes_are() -> None:
+    text = (DOCS / "explanation" / "distillation.md").read_text()
+    for key in TermConfig.model_fields:
+        assert f"`{key}" in text or f"{key} =" in text, key
+        for choice in set(choices(TermConfig.model_json_schema()["properties"][key])) - {"none", "shared"}:
+            assert f'"{choice}"' in text, f"{key} = {choice}"
 
 
 def test_the_families_are_those_that_there_are() -> None:

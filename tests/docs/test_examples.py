@@ -77,7 +77,7 @@ def test_fashion_mnist_reduced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     path = reduced(
         "fashion_mnist",
         tmp_path,
-        fit="{ epochs = 1, batch_size = 128 }",
+        fit="{ epochs = 2, batch_size = 128 }",
         path=f'"{first_images(tmp_path / "images", 2400, 600)}"',
         views="2",
         probes="2",

@@ -90,9 +90,18 @@ def test_a_byte_order_mark_is_no_problem(tmp_path: Path) -> None:
         ),
         (HEAD + '[export]\nmargin_size = "120%"\n', "build.toml:5: export.margin_size: '120%' lies outside 0% to 100%"),
         # types
-        (HEAD + '[train]\nbatch_size = "many"\n', 'build.toml:5: train.batch_size must be a whole number, not "many"'),
-        (HEAD + '[train]\nbatch_size = "8"\n', 'build.toml:5: train.batch_size must be a whole number, not "8"'),
-        (HEAD + "[train]\nbatch_size = true\n", "build.toml:5: train.batch_size must be a whole number, not true"),
+        (
+            HEAD + '[train]\nbatch_size = "many"\n',
+            'build.toml:5: train.batch_size must be a whole number or "auto", not "many"',
+        ),
+        (
+            HEAD + '[train]\nbatch_size = "8"\n',
+            'build.toml:5: train.batch_size must be a whole number or "auto", not "8"',
+        ),
+        (
+            HEAD + "[train]\nbatch_size = true\n",
+            'build.toml:5: train.batch_size must be a whole number or "auto", not true',
+        ),
         (HEAD + "[train]\nseed = 1.5\n", "build.toml:5: train.seed must be a whole number, not 1.5"),
         (HEAD + "[train]\nlearning_rate = nan\n", "build.toml:5: train.learning_rate must be finite, not nan"),
         (HEAD + "pretrained = 1\n", "build.toml:4: teacher.pretrained must be true or false, not 1"),
@@ -107,11 +116,11 @@ def test_a_byte_order_mark_is_no_problem(tmp_path: Path) -> None:
         ("train = 3\n" + HEAD, "build.toml:1: train is a section of its own (write [train], its keys below)"),
         (HEAD + "[[train]]\nseed = 0\n", "build.toml:4: train is a section of its own"),
         (HEAD + "[search]\nrungs = 4\n", "build.toml:5: search.rungs must be a list in brackets, not 4"),
-        (HEAD + '[search]\nrungs = [4,\n "a"]\n', 'build.toml:5: search.rungs[1] must be a whole number, not "a"'),
+        (HEAD + '[search]\nrungs = [4,\n "a"]\n', "build.toml:5: search.rungs: 'a' is no rung"),
         # ranges and choices
-        (HEAD + "[train]\nbatch_size = 0\n", "build.toml:5: train.batch_size must be at least 1, not 0"),
+        (HEAD + "[train]\nbatch_size = 0\n", 'build.toml:5: train.batch_size must be at least 1 or "auto", not 0'),
         (HEAD + "[search]\nkeep = 1\n", "build.toml:5: search.keep must be below 1, not 1"),
-        (HEAD + "[search]\nrungs = [8, 4]\n", "build.toml:5: search.rungs: rungs are epochs in rising order"),
+        (HEAD + "[search]\nrungs = [8, 4]\n", "build.toml:5: search.rungs: rungs are not rising in one unit"),
         (HEAD + "[augmentation]\nscale = [0.9, 0.5]\n", "build.toml:5: augmentation.scale: [0.9, 0.5] falls"),
         (
             HEAD + "[augmentation]\nratio = [1.0]\n",
@@ -123,7 +132,19 @@ def test_a_byte_order_mark_is_no_problem(tmp_path: Path) -> None:
         ),
         (
             HEAD + '[train]\nrecipe = "distil"\n',
-            'build.toml:5: train.recipe must be "distill" or "cross_entropy", not "distil"',
+            "build.toml:5: train.recipe: there is no recipe 'distil' (did you mean dist? use labels, ",
+        ),
+        (
+            HEAD + '[train]\nrecipe = "cross_entropy"\n',
+            "build.toml:5: train.recipe: there is no recipe 'cross_entropy' (did you mean labels? use ",
+        ),
+        (
+            HEAD + '[train]\nrecipe = "kd"\n[[train.terms]]\nloss = "kl"\n',
+            "build.toml:4: train: recipe and terms are both there (remove one: ",
+        ),
+        (
+            HEAD + "[[train.terms]]\nloss = 'kl'\nweight = 0\n",
+            "build.toml:6: train.terms[0].weight must be above 0, not 0",
         ),
         (
             HEAD + '[export]\nformats = ["onxx"]\n',

@@ -297,7 +297,13 @@ CASES = (
         "wrong type", "resolution = 16", 'resolution = "16"', "build.toml:6: teacher.resolution must be a whole number"
     ),
     edit("two mistakes at once", '"5ms"', '"5 parsecs"\nbugdet = 1', "build.toml:2: ", "build.toml:3: ", "2 problems"),
-    edit("rungs not rising", "[space]", "[search]\nrungs = [8, 4]\n[space]", "build.toml:14: ", "in rising order"),
+    edit(
+        "rungs not rising",
+        "[space]",
+        "[search]\nrungs = [8, 4]\n[space]",
+        "build.toml:14: ",
+        "rungs are not rising",
+    ),
     edit("unknown family", '["resnet"]', '["resnext"]', "[space] families: unknown family", "did you mean resnet?"),
     edit("no candidate left", "[space]", "[space]\nmax_parameters = 10", "no student is left", "allow more"),
     edit("null as a format", "[space]", '[export]\nformats = ["null"]\n[space]', "build.toml:14: ", "use onnx, coreml"),

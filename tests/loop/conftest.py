@@ -57,6 +57,7 @@ candidates = 3
 rungs = [1, 2]
 
 [train]
+recipe = "kd"
 batch_size = 64
 
 [profile]

@@ -20,13 +20,17 @@ from edgedistill.base.errors import EdgedistillError, InputError
 from edgedistill.base.progress import Event, Note, StageAdvanced, StageFinished, silent
 from edgedistill.base.store import Store
 from edgedistill.devices.turns import measuring
+from edgedistill.distill.stored.split_store import SplitStore
+from edgedistill.distill.stored.views import stored_views
 from edgedistill.distill.teachers.labelling import Labeller
-from edgedistill.distill.teachers.view_store import ViewStore, build_view_store
+from edgedistill.distill.teachers.making import Labelling
 from edgedistill.documents.build_file import load_config
 from edgedistill.documents.targets import load_target
 from edgedistill.pipeline import workers
 from edgedistill.pipeline.bench import Workbench
-from edgedistill.pipeline.prepare import open_bench, open_views
+from edgedistill.pipeline.choice import use_recipe
+from edgedistill.pipeline.prepare import open_bench, open_store
+from edgedistill.pipeline.tasks import LabelTask
 from edgedistill.pipeline.teacher import open_teacher
 
 NULL_TARGET = Path(__file__).with_name("null.toml")
@@ -50,19 +54,22 @@ def root(loop: Any, met: Any, tmp_path: Path) -> Path:
 def bench_of(path: Path, root: Path, heard: list[Event] | None = None) -> Workbench:
     store = Store(root, silent if heard is None else heard.append)
     target = load_target(str(NULL_TARGET))
-    return open_bench(load_config(path), target, store, base=path.parent, require_measured=False)
+    bench = open_bench(load_config(path), target, store, base=path.parent, require_measured=False)
+    use_recipe([bench], "kd")
+    return bench
 
 
-def content(views: ViewStore) -> dict[str, bytes]:
-    return {file.name: file.read_bytes() for file in views.folder.iterdir() if file.name != "manifest.json"}
+def content(stored: SplitStore) -> dict[str, bytes]:
+    folders = (*(signal.folder for signal in stored.signals), stored.stored_views.folder)
+    return {f.name: f.read_bytes() for folder in folders for f in folder.iterdir() if f.name != "manifest.json"}
 
 
 def plain(bench: Workbench, root: Path, **options: Any) -> dict[str, bytes]:
     """What one process makes with a simple loop, in a cache of its own."""
-    teacher, augmentation = open_teacher(bench), bench.config.augmentation
-    return content(
-        build_view_store(Store(root), Labeller(teacher, bench.dataset, augmentation, device="cpu", **options))
-    )
+    store = Store(root)
+    views = stored_views(store, bench.dataset, bench.config.augmentation)
+    labeller = Labeller(open_teacher(bench), bench.dataset, views, device="cpu", **options)
+    return content(SplitStore(views, (Labelling(store, labeller, silent).build(),)))
 
 
 def done(events: list[Event]) -> Counter[tuple[str, str]]:
@@ -73,15 +80,15 @@ def done(events: list[Event]) -> Counter[tuple[str, str]]:
 def test_it_is_the_same_to_the_bit_whoever_labels(path: Path, root: Path, tmp_path: Path, jobs: int) -> None:
     heard: list[Event] = []
     bench = bench_of(path, root, heard)
-    executor = workers.InProcess(bench) if jobs == 1 else workers.Processes(jobs, heard.append)
-    views = open_views(bench, executor)
+    with workers.Processes(jobs, heard.append) as bench.executor:
+        views = open_store(bench)
     assert content(views) == plain(bench, tmp_path / "plain")
-    assert Counter(stage for stage, _ in done(heard).elements()) == {"view": VIEWS, "views": 1}
-    told = [event for event in heard if isinstance(event, StageAdvanced) and event.stage == "views"]
+    assert Counter(stage for stage, _ in done(heard).elements()) == {"signal": VIEWS, "signals": 1, "views": 1}
+    told = [event for event in heard if isinstance(event, StageAdvanced) and event.stage == "signals"]
     assert [event.done for event in told] == sorted(event.done for event in told)
-    assert told[-1].done == told[-1].total == VIEWS * views.images
-    assert list(bench.store.usage()) == ["teacher", "views"], "nothing is held twice"
-    assert not list((root / "view").iterdir())
+    assert told[-1].done == told[-1].total == VIEWS * views.stored_views.images
+    assert list(bench.store.usage()) == ["signals", "teacher", "views"], "nothing is held twice"
+    assert not list((root / "signal").iterdir())
 
 
 @pytest.mark.slow
@@ -91,10 +98,11 @@ def test_a_killed_workers_view_goes_on_elsewhere(
     heard: list[Event] = []
     bench = bench_of(path, root, heard)
     monkeypatch.setattr(workers, "do_apart", dying.label_and_die_once)
-    views = open_views(bench, workers.Processes(1, heard.append))
+    with workers.Processes(1, heard.append) as bench.executor:
+        views = open_store(bench)
     assert content(views) == plain(bench, tmp_path / "plain", batch_size=dying.BATCH)
     assert [event.text for event in heard if isinstance(event, Note) and event.warning] == [
-        "a worker died at the labelling of view 1: another goes on from there"
+        "the labelling of view 1: its process was ended by SIGKILL, most often out of memory; another goes on from there"
     ]
     assert views.images == 5 * dying.BATCH
     killed, went_on, *_ = (root / "progress").read_text().split("\n0 128\n0 128\n")
@@ -107,19 +115,28 @@ def test_a_view_at_which_every_worker_dies_stops_the_build(
 ) -> None:
     bench = bench_of(path, root)
     monkeypatch.setattr(workers, "do_apart", dying.die)
-    with pytest.raises(EdgedistillError, match="3 worker processes died at the labelling of view") as caught:
-        open_views(bench, workers.Processes(2, silent))
+    told = "the views cannot be labelled: its process was ended by SIGKILL, most often out of memory, 3 times"
+    with pytest.raises(EdgedistillError, match=told) as caught, workers.Processes(2, silent) as bench.executor:
+        open_store(bench)
     assert "--jobs" in caught.value.fix
 
 
 @pytest.mark.slow
 def test_a_worker_that_sees_another_teacher_is_refused(path: Path, root: Path) -> None:
     bench = bench_of(path, root)
-    task = workers.LabelTask(
-        config=bench.config, target=bench.target, base=bench.base, root=root, view=0, store_key="0" * 64
+    views = stored_views(bench.store, bench.dataset, bench.config.augmentation)
+    task = LabelTask(
+        config=bench.config,
+        target=bench.target,
+        base=bench.base,
+        root=root,
+        views=views,
+        view=0,
+        tap="logits",
+        signal_key="0" * 64,
     )
-    with pytest.raises(InputError, match="another teacher"):
-        list(workers.Processes(1, silent).run([task]))
+    with pytest.raises(InputError, match="another teacher"), workers.Processes(1, silent) as executor:
+        list(executor.run([task]))
 
 
 # Labels when the other process is ready to, a second a view.
@@ -127,9 +144,11 @@ BESIDE = """
 import json, sys, time
 from pathlib import Path
 sys.path[:0] = [sys.argv[4]]
+import dying
 from test_shared_labelling import bench_of, done
-from edgedistill.pipeline import workers
-from edgedistill.pipeline.prepare import open_views
+from edgedistill.pipeline.prepare import open_store
+from edgedistill.distill.stored.split_store import SplitStore
+from edgedistill.distill.stored.views import stored_views
 from edgedistill.distill.teachers.labelling import Labeller
 path, root, own = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
 real = Labeller.label
@@ -142,7 +161,8 @@ bench = bench_of(path, root, heard)
 (root / f"{own}.ready").touch()
 while len(list(root.glob("*.ready"))) < 2:
     time.sleep(0.02)
-open_views(bench, workers.InProcess(bench))
+bench.executor = dying.Here(bench)
+open_store(bench)
 print(json.dumps(list(done(heard).elements())))
 """
 
@@ -160,12 +180,13 @@ def test_two_processes_on_one_cache_share_the_views(path: Path, root: Path, tmp_
         for own in ("one", "other")
     ]
     did = [json.loads(process.communicate(timeout=200)[0]) for process in running]
-    assert all(any(stage == "view" for stage, _ in own) for own in did), "each labelled some"
+    assert all(any(stage == "signal" for stage, _ in own) for own in did), "each labelled some"
     both = Counter((stage, key) for own in did for stage, key in own)
-    assert Counter(stage for stage, _ in both) == {"view": VIEWS, "views": 1}
+    assert Counter(stage for stage, _ in both) == {"signal": VIEWS, "signals": 1, "views": 1}
     assert set(both.values()) == {1}, "nothing was done twice"
     bench = bench_of(path, root)
-    assert content(open_views(bench, workers.InProcess(bench))) == plain(bench, tmp_path / "plain")
+    bench.executor = dying.Here(bench)
+    assert content(open_store(bench)) == plain(bench, tmp_path / "plain")
 
 
 @pytest.mark.slow
@@ -176,13 +197,15 @@ def test_no_worker_labels_while_something_is_measured(
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     bench = bench_of(path, root)
     open_teacher(bench)
-    labelling = threading.Thread(target=open_views, args=(bench, workers.Processes(1, silent)))
+    bench.executor = workers.Processes(1, silent)
+    labelling = threading.Thread(target=open_store, args=(bench,))
     with measuring(silent):
         labelling.start()
-        while not list(root.glob("view/*.part")):
+        while not list(root.glob("signal/*.part")):
             assert labelling.is_alive()
             time.sleep(0.05)
         time.sleep(1)
-        assert not [file for part in root.glob("view/*.part") for file in part.iterdir()]
+        assert not [file for part in root.glob("signal/*.part") for file in part.iterdir()]
     labelling.join(timeout=200)
-    assert len(list(root.glob("views/*/*.records"))) == VIEWS
+    assert len(list(root.glob("signals/*/*.records"))) == VIEWS
+    bench.executor.__exit__()

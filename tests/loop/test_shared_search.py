@@ -64,7 +64,7 @@ def test_worker_processes_find_the_same(loop: Any, met: Any, tmp_path: Path, mon
     monkeypatch.setenv("EDGEDISTILL_CACHE", str(tmp_path / "cache"))
     result = api.search(met.path, target=NULL_TARGET, out=tmp_path / "out", jobs=2)
     assert same_but_for_time(result) == same_but_for_time(met.result)
-    assert {"view", "train"} <= {stage for stage, _ in stages(tmp_path / "out")}, "workers are heard of"
+    assert {"signal", "train"} <= {stage for stage, _ in stages(tmp_path / "out")}, "workers are heard of"
 
 
 def test_of_two_processes_on_one_storage_one_is_killed(loop: Any, met: Any, tmp_path: Path) -> None:
@@ -95,11 +95,11 @@ def kill_a_ray_worker_of_each(
 ) -> None:
     """Kill -9 a worker of Ray's while it labels, another while it trains. `stages.jsonl` tells which it is."""
     while len(killed) < len(stages_to_hit) and not over.is_set():
-        now = "train" if any(stage == "views" for stage, _ in stages(out)) else "view"
+        now = "train" if any(stage == "signals" for stage, _ in stages(out)) else "signal"
         if now not in killed:
             for line in Path("/proc").glob("[0-9]*/cmdline"):
                 with contextlib.suppress(OSError):
-                    if line.read_bytes().startswith(b"ray::do_apart") and now not in killed:
+                    if line.read_bytes().startswith(b"ray::_on_a_node") and now not in killed:
                         os.kill(int(line.parent.name), signal.SIGKILL)
                         killed.append(now)
         time.sleep(0.01)
@@ -109,7 +109,7 @@ def kill_a_ray_worker_of_each(
 def test_on_ray_what_a_killed_worker_was_at_is_done_elsewhere(loop: Any, met: Any, tmp_path: Path) -> None:
     pytest.importorskip("ray")
     out, killed, over = tmp_path / "out", list[str](), threading.Event()
-    killer = threading.Thread(target=kill_a_ray_worker_of_each, args=(("view", "train"), out, killed, over))
+    killer = threading.Thread(target=kill_a_ray_worker_of_each, args=(("signal", "train"), out, killed, over))
     killer.start()
     try:
         arguments = (met.path, "--target", NULL_TARGET, "--out", out, "--executor", "ray", "--json")
@@ -118,11 +118,11 @@ def test_on_ray_what_a_killed_worker_was_at_is_done_elsewhere(loop: Any, met: An
         over.set()
         killer.join()
     assert done.returncode == 0, done.stderr
-    assert killed == ["view", "train"]
+    assert killed == ["signal", "train"]
     result = SearchResult.model_validate_json(done.stdout)
-    (views,) = (tmp_path / "cache" / "views").glob("*/store.json")
-    for file in views.parent.glob("*.records"):
-        assert file.read_bytes() == (loop.cache / "views" / views.parent.name / file.name).read_bytes()
+    (signal_made,) = (tmp_path / "cache" / "signals").glob("*/signal.json")
+    for file in signal_made.parent.glob("*.records"):
+        assert file.read_bytes() == (loop.cache / "signals" / signal_made.parent.name / file.name).read_bytes()
     assert same_but_for_time(result) == same_but_for_time(met.result)
     assert set(stages(out).values()) == {1}
 
@@ -143,6 +143,6 @@ def test_a_task_at_which_every_worker_dies_fails_alone(monkeypatch: pytest.Monke
     monkeypatch.setattr(workers, "do_apart", die)
     task: Any = SimpleNamespace(label="the training of resnet w1 d1 @8")
     ((_, done),) = executor.run([task])
-    assert isinstance(done, TrialFailure) and "3 worker processes died" in done.message
+    assert isinstance(done, TrialFailure) and "ended by SIGKILL, most often out of memory, 3 times" in done.message
     assert len(heard) == 2, "after the last death no worker goes on"
     assert "resnet w1 d1 @8" in heard[0].text

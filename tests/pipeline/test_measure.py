@@ -359,7 +359,7 @@ def prove(bench: Workbench, board: Board, monkeypatch: pytest.MonkeyPatch) -> Ca
     """Proves the file of a student."""
     monkeypatch.setattr("edgedistill.pipeline.lab.source_of", lambda bench, trained: source(bench))
     unused: Any = None
-    lab = Laboratory(bench, unused, unused)
+    lab = Laboratory(bench, unused)
     trained = TrainedStudent(
         spec=SPEC, weights=Path("w"), epochs=1, total_epochs=1, accuracy_validation=0.9, train_seconds=1.0
     )

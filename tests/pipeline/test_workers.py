@@ -15,10 +15,12 @@ from typing import Any
 import dying
 import pytest
 
-from edgedistill.base.errors import TrialFailure, UnreachableError
+from edgedistill.base.errors import InputError, TrialFailure, UnreachableError
+from edgedistill.base.isolation import ChildBug
 from edgedistill.base.progress import Event, Note, silent
-from edgedistill.pipeline import workers
-from edgedistill.pipeline.workers import LabelTask, Result, Task, do_all
+from edgedistill.pipeline import on_ray, workers
+from edgedistill.pipeline.processes import Worker, WorkerDied
+from edgedistill.pipeline.tasks import LabelTask, Result, Task, do_all
 
 CONFIG: Any = None
 
@@ -26,7 +28,10 @@ CONFIG: Any = None
 def tasks(count: int) -> list[LabelTask]:
     here = Path()
     return [
-        LabelTask(config=CONFIG, target=CONFIG, base=here, root=here, view=view, store_key="") for view in range(count)
+        LabelTask(
+            config=CONFIG, target=CONFIG, base=here, root=here, views=CONFIG, view=view, tap="logits", signal_key=""
+        )
+        for view in range(count)
     ]
 
 
@@ -59,20 +64,74 @@ def test_an_executor_is_not_started_for_nothing(count: int) -> None:
 
 
 @pytest.mark.slow
-def test_no_other_goes_on_after_the_last_death(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workers, "do_apart", dying.die)
+def test_a_crash_is_a_failed_trial_after_three_tries(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "do_apart", dying.crash)
     heard: list[Event] = []
-    ((number, result),) = workers.Processes(1, heard.append).run(tasks(1))
+    with workers.Processes(1, heard.append) as executor:
+        ((number, result),) = executor.run(tasks(1))
     assert number == 0 and isinstance(result, TrialFailure)
-    assert result.message == "3 worker processes died at the labelling of view 1"
-    assert heard == [Note("a worker died at the labelling of view 1: another goes on from there", warning=True)] * 2
+    assert result.message == "its process was ended by SIGSEGV, 3 times"
+    text = "the labelling of view 1: its process was ended by SIGSEGV; another goes on from there"
+    assert heard == [Note(text, warning=True)] * 2
+
+
+def test_a_worker_answers_tells_and_raises() -> None:
+    worker, heard = Worker(), list[Event]()
+    try:
+        own = worker.call(dying.own_id)
+        assert own != os.getpid()
+        assert worker.call(dying.echo, {"a": [1]}, listener=heard.append) == {"a": [1]} and heard == [Note("heard")]
+        with pytest.raises(InputError, match="wrong") as caught:
+            worker.call(dying.fail, InputError("wrong", fix="mend it"))
+        assert caught.value.fix == "mend it"
+        with pytest.raises(ChildBug, match=r"(?s)in fail.*KeyError: 'a'"):
+            worker.call(dying.fail, KeyError("a"))
+        assert worker.call(dying.own_id) == own, "none of them ended it"
+        with pytest.raises(WorkerDied, match="ended by SIGKILL, most often out of memory"):
+            worker.call(dying.die)
+    finally:
+        worker.end()
+    assert not alive(own)
+
+
+def test_a_worker_may_have_children() -> None:
+    """Loaders of data are some."""
+    worker = Worker()
+    try:
+        assert worker.call(dying.child_answers) == 7
+    finally:
+        worker.end()
+
+
+def test_a_worker_that_is_forgotten_does_not_hold_its_build_up() -> None:
+    code = "import dying; from edgedistill.pipeline.processes import Worker; Worker().call(dying.own_id)"
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    assert subprocess.run([sys.executable, "-c", code], env=environment, timeout=60, check=False).returncode == 0
+
+
+def test_a_worker_that_died_while_it_waited_is_told_at_the_next_call() -> None:
+    worker = Worker()
+    os.kill(worker.call(dying.own_id), signal.SIGKILL)
+    with pytest.raises(WorkerDied):
+        worker.call(dying.own_id)
+
+
+@pytest.mark.slow
+def test_workers_wait_between_batches_and_end_with_the_context(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "do_apart", dying.task_id)
+    with workers.Processes(2, silent) as executor:
+        first = dict(executor.run(tasks(4)))
+        again = dict(executor.run(tasks(2)))
+        assert len(set(first.values())) == 2 and set(again.values()) == set(first.values())
+        assert all(alive(one) for one in set(first.values()))
+    assert not any(alive(one) for one in set(first.values()))
 
 
 @pytest.mark.slow
 def test_the_death_of_rays_client_is_told_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workers, "_ray_begin", dying.die)
+    monkeypatch.setattr(on_ray, "begin", dying.die)
     with pytest.raises(UnreachableError, match="client of Ray died") as caught:
-        list(workers.OnRay(silent).run(tasks(1)))
+        list(on_ray.OnRay(silent).run(tasks(1)))
     assert "the same command" in caught.value.fix
 
 
@@ -81,24 +140,23 @@ def test_a_bug_in_a_task_of_ray_keeps_its_traceback() -> None:
     """Here of a task that has no build."""
     pytest.importorskip("ray")
     with pytest.raises(RuntimeError, match=r"(?s)the labelling of view 1.*in _bench.*AttributeError"):
-        list(workers.OnRay(silent).run(tasks(1)))
+        list(on_ray.OnRay(silent).run(tasks(1)))
 
 
 # A build with a worker that is starting, idle, or at something that takes longer than the test.
 BUILD = """
-import os, signal, sys, time
+import signal, sys, time
 signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in the background of a script
-from edgedistill.pipeline.workers import _CONTEXT, _submitted, _worker
-worker = _worker(_CONTEXT.Event())
+import dying
+from edgedistill.pipeline.processes import Worker
+worker = Worker()
 try:
-    begun = _submitted(worker, os.getpid)
-    (number,) = worker._processes if sys.argv[1] == "starting" else (begun.result(),)
-    print(number, flush=True)
+    print(worker.process_id if sys.argv[1] == "starting" else worker.call(dying.own_id), flush=True)
     if sys.argv[1] == "busy":
-        _submitted(worker, time.sleep, 60).result()
+        worker.call(dying.wait, 60)
     time.sleep(60)
 except KeyboardInterrupt:
-    worker.shutdown()
+    worker.interrupt()
     sys.exit(130)
 """
 
@@ -120,6 +178,7 @@ def build(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Build]:
     with complaints.open("w") as stderr:
         process = subprocess.Popen(
             [sys.executable, "-c", BUILD, request.param],
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
             stdout=subprocess.PIPE,
             stderr=stderr,
             text=True,
@@ -143,12 +202,14 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 from pathlib import Path
 import dying
 from edgedistill.pipeline import workers
+from edgedistill.pipeline.tasks import LabelTask
 from edgedistill.base.progress import silent
 workers.do_apart = dying.sleep
 root = Path(sys.argv[1])
-task = workers.LabelTask(config=None, target=None, base=root, root=root, view=0, store_key="")
+task = LabelTask(config=None, target=None, base=root, root=root, views=None, view=0, tap="logits", signal_key="")
 try:
-    list(workers.Processes(1, silent).run([task]))
+    with workers.Processes(1, silent) as executor:
+        list(executor.run([task]))
 except KeyboardInterrupt:
     sys.exit(130)
 """

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,13 +18,97 @@ def die(*given: object) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def sleep(task: Any, threads: int) -> None:
+class Here:
+    """An executor that does tasks in this process, on a bench of its own."""
+
+    def __init__(self, bench: Any) -> None:
+        self.bench = bench
+
+    def __enter__(self) -> Here:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        pass
+
+    def run(self, tasks: Sequence[Any]) -> Iterator[tuple[int, Any]]:
+        from edgedistill.pipeline.tasks import do
+
+        for number, task in enumerate(tasks):
+            yield number, do(task, self.bench)
+
+
+def own_id(tell: Any) -> int:
+    return os.getpid()
+
+
+def child_answers(tell: Any) -> int:
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(int, ("7",))
+
+
+def task_id(task: Any, threads: int, everything: bool, tell: Any) -> int:
+    time.sleep(0.2)
+    return os.getpid()
+
+
+def wait(seconds: float, tell: Any) -> None:
+    time.sleep(seconds)
+
+
+def echo(value: Any, tell: Any) -> Any:
+    from edgedistill.base.progress import Note
+
+    tell(Note("heard"))
+    return value
+
+
+def fail(error: Exception, tell: Any) -> None:
+    raise error
+
+
+def crash(*given: object) -> None:
+    """As native code does that writes past its memory."""
+    os.kill(os.getpid(), signal.SIGSEGV)
+
+
+def fail_training_of(victim: Any, message: str, task: Any, *given: Any) -> Any:
+    """As a training that diverges; of every student where there is no victim."""
+    from edgedistill.base.errors import TrialFailure
+    from edgedistill.pipeline import workers
+
+    if task.stage == "train" and victim in (None, task.spec):
+        return TrialFailure(message)
+    return workers.do_apart(task, *given)
+
+
+def crash_in_a_step_of(victim: Any, task: Any, *given: Any) -> Any:
+    """In the third step that this process trains the victim."""
+    from edgedistill.distill import loop
+    from edgedistill.pipeline import workers
+
+    real, taken = loop._State.advance, list[int]()
+
+    def advance(self: Any, batch: Any) -> Any:
+        taken.append(1)
+        if len(taken) == 3:
+            crash()
+        return real(self, batch)
+
+    if task.stage == "train" and task.spec == victim:
+        loop._State.advance = advance  # type: ignore[method-assign]
+    try:
+        return workers.do_apart(task, *given)
+    finally:
+        loop._State.advance = real  # type: ignore[method-assign]
+
+
+def sleep(task: Any, *given: object) -> None:
     """For longer than a test waits; the file `begun` in the cache says that it began."""
     (task.root / "begun").touch()
     time.sleep(120)
 
 
-def label_and_die_once(task: Any, threads: int) -> Any:
+def label_and_die_once(task: Any, *given: Any) -> Any:
     """Labels in batches of BATCH images, each of them synced, and dies when two batches of a view are done for the first
     time. How much was done of which view goes to the file `progress` in the cache."""
     from edgedistill.distill.teachers.labelling import Labeller
@@ -46,4 +131,4 @@ def label_and_die_once(task: Any, threads: int) -> Any:
 
     Labeller.label = label  # type: ignore[method-assign]
     teaching.Labeller = partial(Labeller, batch_size=BATCH, commit_seconds=0)  # type: ignore[misc, assignment]
-    return workers.do_apart(task, threads)
+    return workers.do_apart(task, *given)

@@ -1,4 +1,4 @@
-"""One view's file: the view of every training image with the teacher's logits on it, in records of fixed size.
+"""One view index' file: what the teacher gives at a tap for that view of every training image, in records of fixed size.
 
 Rendered in threads ahead of the teacher and synced every few seconds, so that a killed run is taken up where it was.
 """
@@ -10,10 +10,11 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import BinaryIO
 
 import numpy as np
 import torch
@@ -23,66 +24,88 @@ from edgedistill.base.errors import InputError, Problem
 from edgedistill.base.store import sync_folder, write_atomic
 from edgedistill.data.datasets import Dataset
 from edgedistill.data.sources import Indices, Pixels
-from edgedistill.data.views import VIEW_DTYPE, Views, draw_views, render_batch
+from edgedistill.data.views import Views, render_batch
 from edgedistill.distill.hardware import choose_device
-from edgedistill.distill.teachers.teacher import Teacher
-from edgedistill.documents.build_file import AugmentationConfig
-
-LOWEST: Final = -65504.0
-"""The most negative float16."""
+from edgedistill.distill.recipes.taps import as_rows, tap_width, tapped
+from edgedistill.distill.stored.encoding import Encoding, encoding_of
+from edgedistill.distill.stored.signals import file_name
+from edgedistill.distill.stored.views import StoredViews
+from edgedistill.distill.teachers.teacher import Crossfit, Teacher
+from edgedistill.documents.recipes import LOGITS
 
 
 @dataclass(frozen=True)
 class Labeller:
-    """A teacher at the views of one data set. `device` is what `[train] device` names; `workers` threads render ahead of the
-    teacher; what was done is synced every `commit_seconds`."""
+    """A teacher at the stored `views` of one data set, asked for what it gives at `tap`. `device` is what `[train] device`
+    names; `workers` threads render ahead of the teacher; what was done is synced every `commit_seconds`. With `crossfit` its
+    teachers label their folds."""
 
     teacher: Teacher
     dataset: Dataset
-    augmentation: AugmentationConfig
+    views: StoredViews
+    tap: str = LOGITS
     batch_size: int = 256
     device: str = "auto"
     workers: int = 1
     commit_seconds: float = 2.0
+    crossfit: Crossfit | None = None
 
     @property
     def images(self) -> int:
         """Records of a view's file."""
         return len(self.dataset.splits.train)
 
-    @property
-    def classes(self) -> int:
-        """Logits of a record."""
-        return len(self.dataset.classes)
+    @cached_property
+    def encoding(self) -> Encoding:
+        """How the rows are written. Raises InputError for a tap that the teacher does not have."""
+        classes = len(self.dataset.classes)
+        if self.tap == LOGITS:
+            return encoding_of(LOGITS, classes)
+        return encoding_of(
+            self.tap, tap_width(self.teacher.module, self.tap, classes, self.teacher.contract.resolution)
+        )
 
     def label(self, folder: Path, view: int, on_progress: Callable[[int], None]) -> None:
         """Make the file of view index `view` in `folder`, or go on with it. `on_progress` is told how many of its images are
-        done. Raises InputError where the teacher's outputs are not one finite logit a class, UnsupportedError for a device
-        that is not here."""
+        done. Raises InputError where the teacher's outputs are not one finite logit a class or no finite rows,
+        UnsupportedError for a device that is not here."""
         final = folder / file_name(view)
         if not final.exists():
+            _ = self.encoding  # before the teacher moves to its device: a tap that is not there is told at once
             device = choose_device(self.device)
-            with _on_device(self.teacher, device):
+            with self.on_device(device):
                 self._grow(final, view, device, on_progress)
         _marker(final).unlink(missing_ok=True)
+
+    @contextmanager
+    def on_device(self, device: torch.device) -> Iterator[torch.device]:
+        """A context in which its teachers are on `device`."""
+        with ExitStack() as stack:
+            for teacher in (self.teacher, *(self.crossfit.teachers if self.crossfit else ())):
+                stack.enter_context(_on_device(teacher, device))
+            yield device
+
+    def live(self, view: int, positions: Indices, device: torch.device) -> NDArray[np.float32]:
+        """What the live teacher gives for images of the split in a view index, float32 [n, width], in `on_device`."""
+        train, views = self.dataset.splits.train, self.views.at(view)
+        batch = render_batch(self.dataset.images, train, views, positions, self.teacher.contract)
+        return self._rows(batch, positions, device)
 
     def _grow(self, final: Path, view: int, device: torch.device, on_progress: Callable[[int], None]) -> None:
         """The marker says how many images are safely on disk, and moves only after they have been synced, so that what a
         kill leaves behind it is cut off and made again."""
         growing, marker = final.with_suffix(".growing"), _marker(final)
-        record = record_dtype(self.classes)
-        done = _committed(growing, marker, record.itemsize)
-        views = draw_views(self.images, self.augmentation, view)
+        record_bytes = self.encoding.record.itemsize
+        done = _committed(growing, marker, record_bytes)
+        views = self.views.at(view)
         on_progress(done)
         with growing.open("r+b" if done else "wb") as stream:
-            stream.truncate(done * record.itemsize)
+            stream.truncate(done * record_bytes)
             stream.seek(0, os.SEEK_END)
             committed_at = time.monotonic()
             for positions, batch in self._rendered(views, done):
-                records = np.empty(len(positions), record)
-                records["view"] = views[positions]
-                records["logits"] = self._teach(batch, positions, view, device)
-                stream.write(records.tobytes())
+                rows = self._teach(batch, positions, view, device)
+                stream.write(self.encoding.encode(rows).tobytes())
                 done += len(positions)
                 if time.monotonic() - committed_at >= self.commit_seconds:
                     _commit(stream, marker, done)
@@ -114,50 +137,49 @@ class Labeller:
         finally:
             pool.shutdown(cancel_futures=True)
 
-    def _teach(self, batch: Pixels, positions: Indices, view: int, device: torch.device) -> NDArray[np.float16]:
-        logits = live_logits(self.teacher, batch, device)
-        if logits.shape != (len(positions), self.classes):
+    def _teach(self, batch: Pixels, positions: Indices, view: int, device: torch.device) -> NDArray[np.float32]:
+        rows = self._rows(batch, positions, device)
+        if rows.shape != (len(positions), self.encoding.width):
             raise InputError(
-                f"the teacher {self.teacher.name} gives outputs of shape {list(logits.shape)} for {len(positions)} images "
-                f"of {self.classes} classes",
+                f"the teacher {self.teacher.name} gives outputs of shape {list(rows.shape)} for {len(positions)} images "
+                f"of {self.encoding.width} classes",
                 fix="give it a head of one output a class, or let [teacher] fit train one",
             )
-        finite = np.isfinite(logits).all(axis=1)
+        finite = np.isfinite(rows).all(axis=1)
         if not finite.all():
             raise InputError(
-                f"the teacher {self.teacher.name} gives logits that are not finite (NaN or infinite)",
+                f"the teacher {self.teacher.name} gives {self.tap} that are not finite (NaN or infinite)",
                 problems=[
-                    Problem(f"training image {image}, view {view}", "logits are not finite")
+                    Problem(f"training image {image}, view {view}", f"{self.tap} are not finite")
                     for image in self.dataset.splits.train[positions[~finite]].tolist()
                 ],
                 fix="check its weights and the mean and std it was trained with; a diverged fit needs a lower learning_rate",
             )
-        return shifted_logits(logits).astype(np.float16)
+        return rows
+
+    def _rows(self, batch: Pixels, positions: Indices, device: torch.device) -> NDArray[np.float32]:
+        classes = len(self.dataset.classes)
+        if self.crossfit is None:
+            return live_rows(self.teacher, self.tap, classes, batch, device)
+        folds = self.crossfit.folds[positions]
+        found: dict[int, NDArray[np.float32]] = {}
+        for fold in np.unique(folds).tolist():
+            teacher = self.teacher if fold < 0 else self.crossfit.teachers[fold]
+            found[fold] = live_rows(teacher, self.tap, classes, batch[folds == fold], device)
+        rows = np.empty((len(positions), *next(iter(found.values())).shape[1:]), np.float32)
+        for fold, given in found.items():
+            rows[folds == fold] = given
+        return rows
 
 
-def live_logits(teacher: Teacher, batch: Pixels, device: torch.device) -> NDArray[np.float32]:
-    """The live teacher on uint8 [B, 3, R, R]."""
-    with torch.inference_mode():
+def live_rows(teacher: Teacher, tap: str, classes: int, batch: Pixels, device: torch.device) -> NDArray[np.float32]:
+    """What the live teacher gives at `tap` for uint8 [B, 3, R, R]: float32 [B, width], logits as they are."""
+    with torch.inference_mode(), tapped(teacher.module, tap, classes) as kept:
         images = torch.from_numpy(batch).to(device).float().contiguous(memory_format=torch.channels_last)
-        logits: NDArray[np.float32] = teacher.module(images).float().cpu().numpy()
-    return logits
-
-
-def shifted_logits(logits: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The row's largest taken off, in double precision: the difference of two large logits must not overflow."""
-    wide = logits.astype(np.float64)
-    shifted: NDArray[np.float32] = np.maximum(wide - wide.max(axis=1, keepdims=True), LOWEST).astype(np.float32)
-    return shifted
-
-
-def record_dtype(classes: int) -> np.dtype[np.void]:
-    """One image: its view, and the logits as float16 [classes]."""
-    return np.dtype([("view", VIEW_DTYPE), ("logits", "<f2", (classes,))])
-
-
-def file_name(view: int) -> str:
-    """The file of a view index."""
-    return f"view-{view:04d}.records"
+        teacher.module(images)
+        tensor = kept[0].float()
+        rows: NDArray[np.float32] = (tensor if tap == LOGITS else as_rows(tensor)).cpu().numpy()
+    return rows
 
 
 def _marker(final: Path) -> Path:

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 from torch import nn
 
+from edgedistill.base.store import digest
+from edgedistill.data.datasets import UNLABELLED, Dataset
+from edgedistill.data.sources import Indices
+from edgedistill.data.splits import stratified
 from edgedistill.documents.specs import Contract
 
 
@@ -19,3 +24,28 @@ class Teacher:
     contract: Contract
     key: str
     parameters: int
+
+
+@dataclass(frozen=True, eq=False)
+class Crossfit:
+    """Teachers like the one of the build, each fitted without one fold of the labelled images. `folds` [n] is the fold of
+    each image of the training split, which `teachers` of that number labels; -1 for an image without a label, which the
+    build's own labels."""
+
+    teachers: tuple[Teacher, ...]
+    folds: Indices
+
+    @property
+    def key(self) -> str:
+        """What identifies who labels what."""
+        return digest([[teacher.key for teacher in self.teachers], self.folds.tolist()])
+
+
+def folds_of(dataset: Dataset, count: int, seed: int) -> Indices:
+    """The fold of each image of the training split, 0..`count` - 1, stratified by class; -1 for those without a label."""
+    labels = dataset.labels[dataset.splits.train]
+    folds = np.full(len(labels), -1, np.int64)
+    known = np.flatnonzero(labels != UNLABELLED)
+    for number, part in enumerate(stratified(labels[known], (1 / count,) * (count - 1), seed)):
+        folds[known[part]] = number
+    return folds

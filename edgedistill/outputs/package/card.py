@@ -31,8 +31,8 @@ def escape_markdown(text: str) -> str:
 
 
 def model_card(result: BuildResult, contract: Contract, training: Mapping[str, str]) -> str:
-    """The card of what `result` ships. `training` names the recipe's settings as the build knows them (`recipe`,
-    `temperature`, `epochs`, ...), shown as they are. Raises ValueError for a build that ships nothing."""
+    """The card of what `result` ships. `training` tells how the student was trained (`recipe`, `loss`, `epochs`, ...), shown
+    as it is. Raises ValueError for a build that ships nothing."""
     if result.student is None or not result.artifacts:
         raise ValueError("a build that ships nothing has no model card")
     environment = Environment(

@@ -73,6 +73,7 @@ def render_report(
             computed_by=tables.computed_by(result),
             environments=tables.environments(result, profiles.winner, profiles.teacher),
             data=tables.data_facts(result),
+            recipe=tables.recipe_facts(result),
             repeat_script=repeat_script(result, profiles.winner),
             repeat_command=repeat_command(result),
             commands=commands(result, build_file),

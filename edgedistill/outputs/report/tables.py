@@ -88,13 +88,25 @@ def _core(core: Core) -> str:
     return ", ".join(parts)
 
 
+def recipe_facts(result: BuildResult) -> Pairs:
+    """By which recipe students learnt, and why by that one."""
+    choice = result.recipe
+    if choice is None:
+        return ()
+    rows = [
+        ("recipe", choice.recipe if choice.asked == choice.recipe else f"{choice.recipe}, which {choice.asked} chose")
+    ]
+    rows += [("why", reason) for reason in choice.reasons]
+    return tuple(rows)
+
+
 def data_facts(result: BuildResult) -> Pairs:
     """The data set and its splits."""
     data = result.data
     return (
         ("source", data.source),
         ("classes", f"{data.classes:,}"),
-        ("images", f"{data.train:,} training, {data.validation:,} validation, {data.test:,} test"),
+        ("images", f"{data.training}, {data.validation:,} validation, {data.test:,} test"),
         ("split", "given with the data" if data.seed is None else f"drawn with seed {data.seed}"),
         ("fingerprint", data.fingerprint),
     )

@@ -24,6 +24,8 @@ from edgedistill.documents.answers import (
     QuantizeResult,
     RunResult,
     VerifyResult,
+    ViewsCheck,
+    ViewsInfo,
 )
 from edgedistill.documents.explanation import ExplainResult
 from edgedistill.documents.measurements import Profile
@@ -43,6 +45,10 @@ _ANSWERS: dict[str, type[BaseModel]] = {
     "explain": ExplainResult,
     "profiles": ProfilesResult,
 }
+_OF_GROUPS: dict[str, tuple[type[BaseModel], str]] = {
+    "views": (ViewsInfo, "what `edgedistill views build --json` and `views info --json` print"),
+    "views_check": (ViewsCheck, "what `edgedistill views check --json` prints"),
+}
 # The documents, each with what it is from the reader's side.
 _DOCUMENTS: dict[str, tuple[type[BaseModel], str]] = {
     "build": (BuildResult, "build.json, and what `edgedistill build --json` prints"),
@@ -52,6 +58,7 @@ _DOCUMENTS: dict[str, tuple[type[BaseModel], str]] = {
     "profile": (Profile, "a profile: raw latency samples, operator times, environment"),
     "profile_result": (ProfileResult, "what `edgedistill profile --json` prints"),
     **{name: (model, f"what `edgedistill {name} --json` prints") for name, model in _ANSWERS.items()},
+    **_OF_GROUPS,
     "device_profile": (DeviceProfile, "a device profile, and what `edgedistill calibrate --json` prints"),
     "target": (Target, "a target: a device and how it is used"),
 }

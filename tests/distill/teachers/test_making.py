@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -23,14 +24,12 @@ from edgedistill.data.datasets import Dataset
 from edgedistill.data.sources import GreyImages
 from edgedistill.data.splits import Splits
 from edgedistill.data.views import draw_views, render_batch
-from edgedistill.distill.teachers.labelling import LOWEST, Labeller, live_logits, shifted_logits
-from edgedistill.distill.teachers.teacher import Teacher
-from edgedistill.distill.teachers.view_store import (
-    Labelling,
-    ViewStore,
-    build_view_store,
-    view_store_key,
-)
+from edgedistill.distill.stored.encoding import LOWEST, shifted
+from edgedistill.distill.stored.signals import StoredSignal
+from edgedistill.distill.stored.views import StoredViews, stored_views
+from edgedistill.distill.teachers.labelling import Labeller, live_rows
+from edgedistill.distill.teachers.making import Labelling, signal_key
+from edgedistill.distill.teachers.teacher import Crossfit, Teacher, folds_of
 from edgedistill.documents.build_file import AugmentationConfig
 from edgedistill.documents.specs import Contract
 
@@ -62,33 +61,50 @@ class Network(nn.Module):
         return functional.conv2d(images / 255 - 0.5, self.weight).flatten(1) * self.scale
 
 
+def deep() -> nn.Sequential:
+    """Seven features and a classifier."""
+    made = nn.Sequential(nn.Conv2d(3, 7, 3, stride=4), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(7, CLASSES))
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in made.parameters():
+            parameter.copy_(0.05 * torch.randn(parameter.shape, generator=generator))
+    return made.eval()
+
+
 def make_teacher(module: nn.Module | None = None, key: str = "weights") -> Teacher:
     contract = Contract(resolution=12, mean=(0, 0, 0), std=(1, 1, 1), labels=tuple("abcde"))
     return Teacher("toy", (module or Network()).eval(), contract, key, 1)
 
 
-def build(root: Path, listener: Callable[[Event], None] = silent, teacher: Teacher | None = None) -> ViewStore:
-    return build_view_store(
-        Store(root, listener),
-        Labeller(teacher or make_teacher(), make_dataset(), AUGMENTATION, BATCH, "cpu", commit_seconds=0),
-        listener,
+def views_in(root: Path) -> StoredViews:
+    return stored_views(Store(root), make_dataset(), AUGMENTATION)
+
+
+def build(root: Path, listener: Callable[[Event], None] = silent, teacher: Teacher | None = None) -> StoredSignal:
+    labeller = Labeller(
+        teacher or make_teacher(), make_dataset(), views_in(root), batch_size=BATCH, device="cpu", commit_seconds=0
     )
+    return Labelling(Store(root, listener), labeller, listener).build()
 
 
-def assert_same(one: ViewStore, other: ViewStore) -> None:
+def logits_of(found: StoredSignal, view: int) -> NDArray[np.float16]:
+    return found.at(view, np.arange(TRAIN))
+
+
+def assert_same(one: StoredSignal, other: StoredSignal) -> None:
     for view in range(VIEWS):
-        np.testing.assert_array_equal(one.views(view), other.views(view))
-        np.testing.assert_array_equal(one.logits(view), other.logits(view))
+        np.testing.assert_array_equal(logits_of(one, view), logits_of(other, view))
     assert sorted(path.name for path in one.folder.iterdir()) == sorted(path.name for path in other.folder.iterdir())
 
 
-def test_it_holds_each_views_parameters_and_the_teachers_logits_on_it(tmp_path: Path) -> None:
+def test_it_holds_the_teachers_logits_on_each_view(tmp_path: Path) -> None:
     dataset, teacher = make_dataset(), make_teacher()
-    found = build(tmp_path)
-    assert (found.view_count, found.images, found.classes) == (VIEWS, TRAIN, CLASSES)
+    found, stored = build(tmp_path), views_in(tmp_path)
+    assert (stored.count, stored.images, found.images, found.encoding.width) == (VIEWS, TRAIN, TRAIN, CLASSES)
     for view in range(VIEWS):
-        views, logits = found.views(view), found.logits(view)
+        views, logits = stored.at(view), logits_of(found, view)
         assert isinstance(views, np.memmap)
+        np.testing.assert_array_equal(found.at(view, np.array([3, 1])), logits[[3, 1]])
         assert logits.shape == (TRAIN, CLASSES)
         assert logits.dtype == np.float16
         np.testing.assert_array_equal(views, draw_views(TRAIN, AUGMENTATION, view))
@@ -104,7 +120,7 @@ def test_a_loss_from_stored_views_equals_the_live_teachers(tmp_path: Path, tempe
     """RECIPES: within the storage precision, here 2^-11 of logits up to about 10."""
     dataset, teacher = make_dataset(), make_teacher()
     found = build(tmp_path)
-    views, positions = found.views(1), np.arange(TRAIN)
+    views, positions = views_in(tmp_path).at(1), np.arange(TRAIN)
     batch = render_batch(dataset.images, dataset.splits.train, views, positions, teacher.contract)
     with torch.inference_mode():
         live = teacher.module(torch.from_numpy(batch).float())
@@ -120,19 +136,19 @@ def test_a_loss_from_stored_views_equals_the_live_teachers(tmp_path: Path, tempe
             )
         )
 
-    stored = torch.from_numpy(found.logits(1).astype(np.float32))
+    stored = torch.from_numpy(logits_of(found, 1).astype(np.float32))
     assert loss(stored) == pytest.approx(loss(live), rel=1e-3)
 
 
-def beside(stored: ViewStore, teacher: Teacher) -> tuple[float, int]:
+def beside(stored: StoredSignal, root: Path, teacher: Teacher) -> tuple[float, int]:
     """What is stored beside the live teacher: the largest difference of any logit that is not clipped, and of how many
     pairs of view and image the top class differs."""
     dataset, positions = make_dataset(), np.arange(TRAIN)
     largest, mismatches = 0.0, 0
     for view in range(VIEWS):
-        views, logits = stored.views(view), stored.logits(view).astype(np.float32)
+        views, logits = views_in(root).at(view), logits_of(stored, view).astype(np.float32)
         batch = render_batch(dataset.images, dataset.splits.train, views, positions, teacher.contract)
-        live = shifted_logits(live_logits(teacher, batch, torch.device("cpu")))
+        live = shifted(live_rows(teacher, "logits", CLASSES, batch, torch.device("cpu")))
         largest = max(largest, float(np.abs(live - logits)[live > LOWEST].max(initial=0)))
         mismatches += int((live.argmax(axis=1) != logits.argmax(axis=1)).sum())
     return largest, mismatches
@@ -140,9 +156,9 @@ def beside(stored: ViewStore, teacher: Teacher) -> tuple[float, int]:
 
 def test_a_store_is_its_own_teachers_and_no_others(tmp_path: Path) -> None:
     found = build(tmp_path)
-    largest, mismatches = beside(found, make_teacher())
+    largest, mismatches = beside(found, tmp_path, make_teacher())
     assert mismatches == 0 and largest < 0.01
-    largest, mismatches = beside(found, make_teacher(Network(scale=-5.0)))
+    largest, mismatches = beside(found, tmp_path, make_teacher(Network(scale=-5.0)))
     assert mismatches > VIEWS * TRAIN / 2 and largest > 1
 
 
@@ -187,7 +203,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[3])
-from test_cache import build
+from test_making import build
 from edgedistill.base.progress import StageAdvanced
 
 def kill(event):
@@ -205,8 +221,8 @@ def test_killed_and_resumed_equals_uninterrupted_and_redoes_no_finished_chunk(tm
     done = subprocess.run(arguments, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == -signal.SIGKILL, done.stderr
 
-    assert [path.name for path in (tmp_path / "a" / "view").glob("*/*.records")] == ["view-0000.records"]
-    (growing,) = (tmp_path / "a" / "view").glob("*.part/*.growing")
+    assert [path.name for path in (tmp_path / "a" / "signal").glob("*/*.records")] == ["signal-0000.records"]
+    (growing,) = (tmp_path / "a" / "signal").glob("*.part/*.growing")
     with growing.open("ab") as stream:
         stream.write(b"half a record")  # what a crash may leave behind the marker
 
@@ -223,20 +239,23 @@ def test_a_marker_ahead_of_its_file_is_not_believed(tmp_path: Path) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         build(tmp_path / "a", interrupt)
-    (growing,) = (tmp_path / "a" / "view").glob("*.part/*.growing")
+    (growing,) = (tmp_path / "a" / "signal").glob("*.part/*.growing")
     growing.write_bytes(growing.read_bytes()[:30])
     assert_same(build(tmp_path / "a"), build(tmp_path / "b"))
 
 
 def make_labelling(root: Path) -> Labelling:
-    return Labelling(Store(root), Labeller(make_teacher(), make_dataset(), AUGMENTATION, BATCH, "cpu"), silent)
+    return Labelling(
+        Store(root), Labeller(make_teacher(), make_dataset(), views_in(root), batch_size=BATCH, device="cpu"), silent
+    )
 
 
 def test_the_disk_holds_it_once(tmp_path: Path) -> None:
     found = build(tmp_path)
     usage = Store(tmp_path).usage()
-    assert usage == {"views": (1, sum(file.stat().st_size for file in found.folder.iterdir()))}
-    assert not list((tmp_path / "view").iterdir())
+    assert usage["signals"] == (1, sum(file.stat().st_size for file in found.folder.iterdir()))
+    assert list(usage) == ["signals", "views"]
+    assert not list((tmp_path / "signal").iterdir())
 
 
 def test_a_file_system_without_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -256,7 +275,7 @@ def test_views_done_ahead_are_not_done_again_and_what_was_cleared_is(tmp_path: P
         assert everything
         for view in labelling.views:
             labelling.view(view)
-        Store(tmp_path / "a").drop("view", labelling.view(1).name)
+        Store(tmp_path / "a").drop("signal", labelling.view(1).name)
 
     own = replace(labelling.labeller, teacher=make_teacher(network))
     made = replace(labelling, labeller=own).build(ahead)
@@ -267,7 +286,7 @@ def test_views_done_ahead_are_not_done_again_and_what_was_cleared_is(tmp_path: P
 def test_a_process_that_finds_another_at_it_helps_and_then_waits(tmp_path: Path) -> None:
     labelling, helper = make_labelling(tmp_path / "a"), make_labelling(tmp_path / "a")
     asked: list[bool] = []
-    helped, found = threading.Event(), list[ViewStore]()
+    helped, found = threading.Event(), list[StoredSignal]()
 
     def help_out(everything: bool) -> None:
         asked.append(everything)
@@ -294,7 +313,9 @@ def test_a_view_that_comes_after_the_store_is_whole_is_taken_from_there(tmp_path
     """Between its look for the store and its lock on the view."""
     whole = build(tmp_path)
     network = Network()
-    late = replace(make_labelling(tmp_path), labeller=Labeller(make_teacher(network), make_dataset(), AUGMENTATION))
+    late = replace(
+        make_labelling(tmp_path), labeller=Labeller(make_teacher(network), make_dataset(), views_in(tmp_path))
+    )
     find, asked = late.store.find, list[str]()
 
     def misses_once(stage: str, key: str) -> Path | None:
@@ -303,27 +324,79 @@ def test_a_view_that_comes_after_the_store_is_whole_is_taken_from_there(tmp_path
 
     late.store.find = misses_once  # type: ignore[method-assign]
     view = late.view(1)
-    assert asked[0] == "views" and view.parent.name == "view"
-    assert (view / "view-0001.records").samefile(whole.folder / "view-0001.records")
+    assert asked[0] == "signals" and view.parent.name == "signal"
+    assert (view / "signal-0001.records").samefile(whole.folder / "signal-0001.records")
     assert network.calls == 0
 
 
-def test_everything_that_changes_the_content_changes_the_key() -> None:
-    teacher, dataset = make_teacher(), make_dataset()
-    key = view_store_key(teacher, dataset, AUGMENTATION)
-    assert key == view_store_key(make_teacher(), make_dataset(), AUGMENTATION)
+def test_everything_that_changes_the_content_changes_the_key(tmp_path: Path) -> None:
+    teacher, dataset, store = make_teacher(), make_dataset(), Store(tmp_path)
+
+    def views(dataset: Dataset = dataset, augmentation: AugmentationConfig = AUGMENTATION) -> StoredViews:
+        return stored_views(store, dataset, augmentation)
+
+    key = signal_key(teacher, views(), "logits")
+    assert key == signal_key(make_teacher(), views(make_dataset()), "logits")
     shorter = replace(dataset.splits, train=dataset.splits.train[1:])
     larger = teacher.contract.model_copy(update={"resolution": 16})
     others = [
-        view_store_key(make_teacher(key="other weights"), dataset, AUGMENTATION),
-        view_store_key(replace(teacher, contract=larger), dataset, AUGMENTATION),
-        view_store_key(teacher, replace(dataset, fingerprint="other"), AUGMENTATION),
-        view_store_key(teacher, replace(dataset, splits=shorter), AUGMENTATION),
-        view_store_key(teacher, dataset, AUGMENTATION.model_copy(update={"seed": 1})),
+        signal_key(make_teacher(key="other weights"), views(), "logits"),
+        signal_key(replace(teacher, contract=larger), views(), "logits"),
+        signal_key(teacher, views(replace(dataset, fingerprint="other")), "logits"),
+        signal_key(teacher, views(replace(dataset, splits=shorter)), "logits"),
+        signal_key(teacher, views(augmentation=AUGMENTATION.model_copy(update={"seed": 1})), "logits"),
     ]
     assert len({key, *others}) == 6
     held_out = replace(dataset.splits, validation=dataset.splits.validation[1:])
-    assert view_store_key(teacher, replace(dataset, splits=held_out), AUGMENTATION) == key
+    assert signal_key(teacher, views(replace(dataset, splits=held_out)), "logits") == key
+
+
+def test_another_tap_is_a_signal_of_its_own_beside_the_same_views(tmp_path: Path) -> None:
+    build(tmp_path)
+    labeller = Labeller(make_teacher(deep()), make_dataset(), views_in(tmp_path), "features", BATCH, "cpu")
+    found = Labelling(Store(tmp_path), labeller, silent).build()
+    assert {stage: count for stage, (count, _) in Store(tmp_path).usage().items()} == {"signals": 2, "views": 1}
+    opened = StoredSignal.open(found.folder)
+    assert opened == found and (opened.tap, opened.encoding.width) == ("features", 7)
+    dataset, teacher = make_dataset(), make_teacher(deep())
+    views, positions = views_in(tmp_path).at(1), np.arange(TRAIN)
+    batch = render_batch(dataset.images, dataset.splits.train, views, positions, teacher.contract)
+    with torch.inference_mode():
+        live = deep()[:3](torch.from_numpy(batch).float()).numpy()
+    np.testing.assert_allclose(found.at(1, positions), live, atol=0.006 * float(np.abs(live).max()))
+
+
+def test_a_tap_that_the_teacher_does_not_have_is_told_before_it_is_asked(tmp_path: Path) -> None:
+    teacher = make_teacher(deep())
+    labeller = Labeller(teacher, make_dataset(), views_in(tmp_path), "blocks.3", BATCH, "cpu")
+    with pytest.raises(InputError, match=r"no module 'blocks\.3'"):
+        Labelling(Store(tmp_path), labeller, silent).build()
+
+
+def test_each_fold_is_labelled_by_the_teacher_that_did_not_see_it(tmp_path: Path) -> None:
+    dataset = make_dataset()
+    folds = folds_of(dataset, 2, seed=0)
+    labels = dataset.labels[dataset.splits.train]
+    counts = [np.bincount(labels[folds == fold], minlength=CLASSES) for fold in (0, 1)]
+    assert np.abs(counts[0] - counts[1]).max() <= 1 and sorted(np.unique(folds)) == [0, 1]
+    folds[:3] = -1
+    main, others = make_teacher(), [make_teacher(Network(scale=scale), key=f"{scale}") for scale in (2.0, 3.0)]
+    plain = Labeller(main, dataset, views_in(tmp_path), batch_size=BATCH, device="cpu")
+    crossed = replace(plain, crossfit=Crossfit(tuple(others), folds))
+    found = Labelling(Store(tmp_path), crossed, silent).build()
+    for fold, teacher in ((-1, main), (0, others[0]), (1, others[1])):
+        own = Labelling(Store(tmp_path / teacher.key), replace(plain, teacher=teacher), silent).build()
+        members = np.flatnonzero(folds == fold)
+        np.testing.assert_array_equal(found.at(1, members), own.at(1, members))
+    assert Labelling(Store(tmp_path), plain, silent).key != found.key
+    shifted_folds = Crossfit(tuple(others), np.roll(folds, 1))
+    assert Labelling(Store(tmp_path), replace(plain, crossfit=shifted_folds), silent).key != found.key
+
+
+def test_another_teacher_finds_the_views_that_are_there(tmp_path: Path) -> None:
+    build(tmp_path)
+    build(tmp_path, teacher=make_teacher(Network(scale=2.0), key="other weights"))
+    assert {stage: count for stage, (count, _) in Store(tmp_path).usage().items()} == {"signals": 2, "views": 1}
 
 
 class Broken(nn.Module):
@@ -343,13 +416,13 @@ def test_logits_that_are_not_finite_name_the_images(tmp_path: Path, bad: float) 
     with pytest.raises(InputError, match="not finite") as caught:
         build(tmp_path, teacher=make_teacher(Broken(bad)))
     assert [problem.where for problem in caught.value.problems] == ["training image 67, view 0"]
-    assert not list(tmp_path.glob("view*/*/manifest.json"))
+    assert not list(tmp_path.glob("signal*/*/manifest.json"))
 
 
 @pytest.mark.parametrize("huge", [1e6, -1e6, 3e38])
 def test_logits_beyond_float16_keep_their_probabilities(tmp_path: Path, huge: float) -> None:
     found = build(tmp_path, teacher=make_teacher(Broken(huge)))
-    row = torch.from_numpy(found.logits(0)[2].astype(np.float32))
+    row = torch.from_numpy(logits_of(found, 0)[2].astype(np.float32))
     expected = torch.zeros(CLASSES)
     expected[1] = huge
     assert torch.isfinite(row).all()
@@ -366,14 +439,16 @@ def test_a_device_that_is_not_here_is_refused(tmp_path: Path) -> None:
     if torch.cuda.is_available():
         pytest.skip("this machine has CUDA")
     with pytest.raises(UnsupportedError, match="cuda"):
-        build_view_store(Store(tmp_path), Labeller(make_teacher(), make_dataset(), AUGMENTATION, device="cuda"))
+        labeller = Labeller(make_teacher(), make_dataset(), views_in(tmp_path), device="cuda")
+        Labelling(Store(tmp_path), labeller, silent).build()
 
 
 def test_the_header_says_what_is_inside(tmp_path: Path) -> None:
     found = build(tmp_path)
-    header = json.loads((found.folder / "store.json").read_text())
-    assert header["record_bytes"] == 18 + 2 * CLASSES
+    header = json.loads((found.folder / "signal.json").read_text())
+    assert header["record_bytes"] == 2 * CLASSES
     assert header["teacher_key"] == "weights"
-    assert (found.folder / "view-0002.records").stat().st_size == TRAIN * header["record_bytes"]
+    assert header["views"] == views_in(tmp_path).key
+    assert (found.folder / "signal-0002.records").stat().st_size == TRAIN * header["record_bytes"]
     with pytest.raises(IndexError):
-        found.views(VIEWS)
+        views_in(tmp_path).at(VIEWS)

@@ -1,0 +1,113 @@
+"""A network in training, with what its recipe needs beside it: aligners, and a classifier of its own.
+
+None of it is part of the network. `network` is what is exported, so an aligner cannot reach a file.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from contextlib import ExitStack
+from typing import Final
+
+import torch
+from torch import Tensor, nn
+
+from edgedistill.distill.batches import Batch
+from edgedistill.distill.recipes.aligners import Link, UnitStatistics
+from edgedistill.distill.recipes.losses import Recipe
+from edgedistill.distill.recipes.taps import as_rows, classifier_path, tapped
+from edgedistill.documents.recipes import FEATURES, LOGITS
+
+SHARES: Final = tuple(step / 20 for step in range(21))
+"""Of the own head's logits in those of both heads, that are tried."""
+
+
+class Pupil(nn.Module):
+    """`network` takes float 0..255 [B, 3, R, R] to logits [B, classes]. `statistics` are those of the teacher's units at
+    each tap of the recipe beside the logits. Fresh parameters come from torch's global generator. Raises InputError where a
+    term cannot be joined to this network."""
+
+    def __init__(
+        self, network: nn.Module, recipe: Recipe, classes: int, statistics: Mapping[str, UnitStatistics] | None = None
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.recipe = recipe
+        self.classes = classes
+        self.own_head: nn.Module | None = None
+        self.links = nn.ModuleDict()
+        if not self._features_needed:
+            return
+        head = network.get_submodule(classifier_path(network, classes))
+        if any(term.config.head == "own" for term in recipe.terms):
+            self.own_head = _fresh(head)
+        width = _width(head)
+        for number, term in enumerate(recipe.terms):
+            if term.config.tap != LOGITS:
+                self.links[str(number)] = Link(term.config, width, (statistics or {})[term.config.tap])
+
+    @property
+    def _features_needed(self) -> bool:
+        return any(term.config.tap != LOGITS or term.config.head == "own" for term in self.recipe.terms)
+
+    def no_weight_decay(self) -> set[str]:
+        """Names of parameters that must not decay: an orthogonal map keeps signs beside its angles, and torch's
+        parametrisation cuts them to whole numbers. Any decay makes each of them 0, and the map with them."""
+        return {name for name, _ in self.named_parameters() if name.endswith("parametrizations.weight.original")}
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """float 0..255 [B, 3, R, R] to what the terms compare: `logits`, and where they are needed `features` and
+        `own_logits`."""
+        with ExitStack() as stack:
+            kept = stack.enter_context(tapped(self.network, FEATURES, self.classes)) if self._features_needed else []
+            outputs = {LOGITS: self.network(images)}
+        if kept:
+            outputs[FEATURES] = as_rows(kept[0])
+            if self.own_head is not None:
+                outputs["own_logits"] = self.own_head(kept[0]).flatten(1)
+        return outputs
+
+    def loss(self, outputs: Mapping[str, Tensor], batch: Batch) -> Tensor:
+        """The recipe's loss of a batch, a scalar, from what `forward` gave for its images."""
+        total: Tensor | None = None
+        for number, term in enumerate(self.recipe.terms):
+            config, teacher = term.config, batch.teacher.get(term.config.tap)
+            if config.tap == LOGITS:
+                student = outputs["own_logits" if config.head == "own" else LOGITS].float()
+                part = term.of(student, batch.labels, None if teacher is None else teacher.float())
+            else:
+                link = self.links[str(number)]
+                assert isinstance(link, Link)
+                part = term.of(
+                    link.student(outputs[FEATURES].float()),
+                    batch.labels,
+                    None if teacher is None else link.teacher(teacher.float()),
+                )
+            total = part if total is None else total + part
+        assert total is not None
+        return total
+
+    def folded(self, share: float) -> nn.Module:
+        """The network, its classifier giving (1 - `share`) of its own logits and `share` of the own head's. Both are linear
+        maps of the same features, so that one classifier gives the blend exactly."""
+        if self.own_head is None:
+            return self.network
+        head = self.network.get_submodule(classifier_path(self.network, self.classes))
+        with torch.no_grad():
+            for mine, other in zip(head.parameters(), self.own_head.parameters(), strict=True):
+                mine.lerp_(other, share)
+        return self.network
+
+
+def _fresh(head: nn.Module) -> nn.Module:
+    """A classifier like `head`, with weights of its own."""
+    made = copy.deepcopy(head)
+    nn.init.normal_(made.weight, 0.0, 0.01)  # type: ignore[arg-type]
+    if made.bias is not None:
+        nn.init.zeros_(made.bias)  # type: ignore[arg-type]
+    return made
+
+
+def _width(head: nn.Module) -> int:
+    return head.in_features if isinstance(head, nn.Linear) else head.in_channels  # type: ignore[return-value]

@@ -1,0 +1,55 @@
+"""What a teacher says of stored views, computed once, shared by every candidate and build.
+
+That teacher and student see the same view is what makes distillation work (FunMatch), and a few dozen stored views an
+image match as many fresh ones (dataset reinforcement, https://arxiv.org/abs/2303.08983). One file a view index, of records
+of fixed size, memory-mapped.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgedistill.data.sources import Indices
+from edgedistill.distill.stored.encoding import Encoding, encoding_of
+
+HEADER: Final = "signal.json"
+
+
+@dataclass(frozen=True)
+class StoredSignal:
+    """What a teacher gives at `tap` on StoredViews, in a finished stage's folder. Rows are read from disk when they are
+    used."""
+
+    tap: str
+    folder: Path
+    images: int
+    encoding: Encoding
+
+    @classmethod
+    def open(cls, folder: Path) -> StoredSignal:
+        """That in a finished stage's folder."""
+        header = json.loads((folder / HEADER).read_text())
+        return cls(header["tap"], folder, header["images"], encoding_of(header["tap"], header["width"]))
+
+    @property
+    def key(self) -> str:
+        """What identifies it: all that it depends on."""
+        return self.folder.name
+
+    def at(self, view: int, positions: Indices) -> NDArray[np.float16]:
+        """Of view index `view` of the images at `positions` [n] of the training split: float16 [n, width], logits shifted so
+        that the largest of a row is 0."""
+        path = self.folder / file_name(view)
+        records = np.memmap(path, self.encoding.record, mode="r", shape=(self.images,))
+        return self.encoding.decode(records[positions])
+
+
+def file_name(view: int) -> str:
+    """The file of a view index."""
+    return f"signal-{view:04d}.records"

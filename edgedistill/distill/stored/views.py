@@ -1,0 +1,69 @@
+"""The views of a training split: drawn once from data and augmentation, stored, and shared by all that is taught on them.
+
+Drawing costs nothing, but a seed may replay differently after an update of numpy, and what a teacher said of a view belongs
+to that view alone. One file a view index, memory-mapped.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from edgedistill.base.store import Store, stage_key
+from edgedistill.data.augment import AUGMENTATION_VERSION
+from edgedistill.data.datasets import Dataset
+from edgedistill.data.views import VIEW_DTYPE, Views, draw_views
+from edgedistill.documents.build_file import AugmentationConfig
+
+STAGE: Final = "views"
+_CODE: Final = ("edgedistill.data.views",)
+_TOOLS: Final = ("numpy",)
+
+
+@dataclass(frozen=True)
+class StoredViews:
+    """`count` views of each of `images` training images, in a finished stage's folder."""
+
+    folder: Path
+    count: int
+    images: int
+
+    @property
+    def key(self) -> str:
+        """What identifies them: all that they depend on."""
+        return self.folder.name
+
+    def at(self, view: int) -> Views:
+        """View index `view` of all images, VIEW_DTYPE [images], in the order of the training split: a read-only memory
+        map."""
+        if not 0 <= view < self.count:
+            raise IndexError(f"view {view} of {self.count}")
+        return np.memmap(self.folder / _file_name(view), VIEW_DTYPE, mode="r", shape=(self.images,))
+
+
+def stored_views(store: Store, dataset: Dataset, augmentation: AugmentationConfig) -> StoredViews:
+    """The views of `dataset`'s training split under `augmentation`: found in `store`, or drawn there."""
+    count, images = augmentation.views, len(dataset.splits.train)
+    key = stage_key(
+        {
+            "operations": AUGMENTATION_VERSION,
+            "data": dataset.fingerprint,
+            "train": dataset.splits.train.tolist(),
+            "augmentation": augmentation.model_dump(mode="json"),
+        },
+        code=_CODE,
+        tools=_TOOLS,
+    )
+
+    def make(folder: Path) -> None:
+        for view in range(count):
+            draw_views(images, augmentation, view).tofile(folder / _file_name(view))
+
+    return StoredViews(store.stage(STAGE, key, make, subject=dataset.name), count, images)
+
+
+def _file_name(view: int) -> str:
+    return f"view-{view:04d}.records"

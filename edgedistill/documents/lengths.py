@@ -1,0 +1,64 @@
+"""How long a training is: batches and rungs, in images, steps or epochs."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Final, Literal, TypeAlias
+
+from pydantic import AfterValidator, Field
+
+LARGEST_BATCH: Final = 128
+SMALLEST_BATCH: Final = 16
+STEPS_AN_EPOCH: Final = 16
+"""With few images a batch is made smaller, down to SMALLEST_BATCH, until an epoch has so many steps."""
+FEWEST_STEPS: Final = (256, 512, 1024)
+"""Steps that the rungs are at least apart from the start where the build file names none."""
+EPOCHS: Final = (4, 8, 16)
+"""Epochs of the rungs where it names none and the images are many enough."""
+_STEPS = re.compile(r"(\d{1,9}) steps?")
+
+
+BatchSize: TypeAlias = Annotated[int, Field(ge=1)] | Literal["auto"]
+
+
+def batch_size_of(batch_size: int | Literal["auto"], images: int) -> int:
+    """Images in a batch of a training on so many."""
+    if batch_size != "auto":
+        return batch_size
+    largest = 1 << (max(images // STEPS_AN_EPOCH, 1).bit_length() - 1)
+    return max(SMALLEST_BATCH, min(LARGEST_BATCH, largest))
+
+
+def _rising(value: tuple[int | str, ...] | None) -> tuple[int | str, ...] | None:
+    if value is None:
+        return None
+    counts = [_count(one) for one in value]
+    kinds = {type(one) for one in value}
+    if not value or len(kinds) > 1 or counts != sorted(set(counts)) or min(counts) < 1 or max(counts) > 100_000_000:
+        raise ValueError('rungs are not rising in one unit; write them like [4, 8, 16] or ["500 steps", "1000 steps"]')
+    return value
+
+
+def _count(rung: int | str) -> int:
+    if isinstance(rung, int):
+        return rung
+    found = _STEPS.fullmatch(rung)
+    if found is None:
+        raise ValueError(f'{rung!r} is no rung; write epochs like 4, or steps like "500 steps"')
+    return int(found[1])
+
+
+Rungs: TypeAlias = Annotated[tuple[int | str, ...] | None, AfterValidator(_rising)]
+
+
+def epochs_of(rungs: tuple[int | str, ...] | None, steps_per_epoch: int) -> tuple[int, ...]:
+    """The rungs in epochs, each at least one later than the one before. Where none are named they are EPOCHS, or as many
+    more as FEWEST_STEPS take."""
+    if rungs is None:
+        wanted = [max(epochs, -(-steps // steps_per_epoch)) for epochs, steps in zip(EPOCHS, FEWEST_STEPS, strict=True)]
+    else:
+        wanted = [one if isinstance(one, int) else -(-_count(one) // steps_per_epoch) for one in rungs]
+    found: list[int] = []
+    for epochs in wanted:
+        found.append(max(epochs, found[-1] + 1 if found else 1))
+    return tuple(found)

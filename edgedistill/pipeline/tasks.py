@@ -1,0 +1,225 @@
+"""Labelling and training as tasks.
+
+A task is plain values, and what it makes is a stage of the cache: any process that does it, with the same cache, leaves
+the same folder under the same key, and it is done once. A task that another process is at is put off, so that two builds
+that share a cache share the work.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import ClassVar, Generic, Protocol, Self, TypeAlias, TypeVar
+
+from edgedistill.base.errors import InputError, TrialFailure
+from edgedistill.base.store import BusyError
+from edgedistill.distill.stored.split_store import SplitStore
+from edgedistill.distill.stored.views import StoredViews
+from edgedistill.distill.teachers.making import PART_STAGE
+from edgedistill.documents.artifacts import TrainedStudent
+from edgedistill.documents.build_file import BuildConfig
+from edgedistill.documents.specs import QuantScheme, StudentSpec, Target
+from edgedistill.pipeline.bench import Source, Workbench
+from edgedistill.pipeline.teacher import open_labelling
+from edgedistill.pipeline.train import source_of, train, tuned, tuning_key
+
+Made = TypeVar("Made")
+Made_co = TypeVar("Made_co", covariant=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task(ABC, Generic[Made_co]):
+    """A stage of the cache at `root`, done for the build of `config`. Without `wait` a task that another process is at comes
+    back undone."""
+
+    config: BuildConfig
+    target: Target
+    base: Path
+    root: Path
+    wait: bool = False
+
+    stage: ClassVar[str]
+
+    @property
+    @abstractmethod
+    def label(self) -> str:
+        """What is done, in a few words."""
+
+    @abstractmethod
+    def make(self, bench: Workbench) -> Made_co:
+        """Do it on `bench`. Raises TrialFailure where it fails for a reason of its own, BusyError where another process is
+        at it and `wait` is off."""
+
+
+Result: TypeAlias = Made | TrialFailure | None
+"""What became of a task; None where another process is at it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainTask(Task[TrainedStudent]):
+    """One training: `spec` up to the end of rung `rung`, from `previous`, on `stored` views."""
+
+    stored: SplitStore
+    spec: StudentSpec
+    rung: int
+    previous: TrainedStudent | None
+
+    stage = "train"
+
+    @property
+    def label(self) -> str:
+        return f"the training of {self.spec.label}"
+
+    def make(self, bench: Workbench) -> TrainedStudent:
+        rungs = bench.rungs
+        return train(
+            bench,
+            self.spec,
+            self.stored,
+            epochs=rungs[self.rung],
+            total_epochs=rungs[-1],
+            previous=self.previous,
+            wait=self.wait,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class PilotTask(Task[TrainedStudent]):
+    """A training of `spec` on `stored` views that ends at the first rung, with a schedule that does."""
+
+    stored: SplitStore
+    spec: StudentSpec
+
+    stage = "train"
+
+    @property
+    def label(self) -> str:
+        return f"the pilot of {self.config.train.recipe} with {self.spec.label}"
+
+    def make(self, bench: Workbench) -> TrainedStudent:
+        epochs = bench.rungs[0]
+        return train(bench, self.spec, self.stored, epochs=epochs, total_epochs=epochs, previous=None, wait=self.wait)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TuneTask(Task[bool]):
+    """The training of `student` under the rounding of `scheme`, on `stored` views."""
+
+    stored: SplitStore
+    student: TrainedStudent
+    scheme: QuantScheme
+
+    stage = "tune"
+
+    @property
+    def label(self) -> str:
+        return f"the training of {self.student.spec.label} under rounding"
+
+    def make(self, bench: Workbench) -> bool:
+        """The weights are in the cache then."""
+        tuned(bench, source_of(bench, self.student), self.scheme, self.stored)
+        return True
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelTask(Task[Path]):
+    """What the teacher gives at `tap` on view index `view` of `views`, for the signal with key `signal_key`."""
+
+    views: StoredViews
+    view: int
+    tap: str
+    signal_key: str
+
+    stage = PART_STAGE
+
+    @property
+    def label(self) -> str:
+        return f"the labelling of view {self.view + 1}"
+
+    def make(self, bench: Workbench) -> Path:
+        """Raises InputError where this process would make others than those that are wanted."""
+        labelling = open_labelling(bench, self.views, self.tap)
+        if labelling.key != self.signal_key:
+            raise InputError(
+                "a worker has another teacher, other data or other packages than the build",
+                fix="let all machines see the same files, with the same versions of edgedistill and torch",
+            )
+        return labelling.view(self.view, wait=self.wait)
+
+
+class Executor(Protocol):
+    """What does tasks. It is a context: what it holds for the next batch ends there."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *raised: object) -> None: ...
+
+    def run(self, tasks: Sequence[Task[Made]]) -> Iterator[tuple[int, Result[Made]]]:
+        """What became of each task, with its number, as they end. Raises what a user has to mend."""
+
+
+def do_all(
+    executor: Executor, tasks: Sequence[Task[Made]], *, wait: bool = True
+) -> Generator[tuple[int, Made | TrialFailure], None, None]:
+    """The tasks done, with their numbers, as they end: first those that no other process is at, then, with `wait`, the
+    others. Closed before its end, it begins no more of them."""
+    left = dict(enumerate(tasks))
+    for waiting in (False, True) if wait else (False,):
+        if not left:
+            return
+        numbers = list(left)
+        for place, result in executor.run([replace(left[number], wait=waiting) for number in numbers]):
+            if result is not None:
+                del left[numbers[place]]
+                yield numbers[place], result
+
+
+def train_all(executor: Executor, tasks: Sequence[TrainTask]) -> list[TrainedStudent | TrialFailure]:
+    """All trainings done, in their order."""
+    done = dict(do_all(executor, tasks))
+    return [done[number] for number in range(len(tasks))]
+
+
+@dataclass(frozen=True, eq=False)
+class Tuning:
+    """Trains a student under rounding, in a process of its own, its views as they are stored: the ladder's last resort."""
+
+    bench: Workbench
+    stored: SplitStore
+    student: TrainedStudent
+
+    @property
+    def key(self) -> str:
+        """What identifies the views."""
+        return self.stored.key
+
+    def of(self, source: Source, scheme: QuantScheme) -> Source:
+        """What training `source`, the student's, under the rounding of `scheme` made of it. Raises TrialFailure where that
+        diverges or crashes."""
+        bench = self.bench
+        if bench.store.find("tune", tuning_key(bench, source, scheme, self.stored)) is None:
+            task = TuneTask(
+                config=bench.config,
+                target=bench.target,
+                base=bench.base,
+                root=bench.store.root,
+                stored=self.stored,
+                student=self.student,
+                scheme=scheme,
+            )
+            for _, result in do_all(bench.doing, [task]):
+                if isinstance(result, TrialFailure):
+                    raise result
+        return tuned(bench, source, scheme, self.stored)
+
+
+def do(task: Task[Made], bench: Workbench) -> Result[Made]:
+    """Do one task on `bench`."""
+    try:
+        return task.make(bench)
+    except BusyError:
+        return None
+    except TrialFailure as failure:
+        return failure

@@ -1,0 +1,176 @@
+"""What a build's students learn from, without a build: made ahead, told, and held against the teacher."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Final, Self
+
+import numpy as np
+
+from edgedistill.base.errors import InputError
+from edgedistill.base.progress import Listener
+from edgedistill.base.store import Store
+from edgedistill.data.datasets import UNLABELLED, load_dataset
+from edgedistill.data.preprocessing import channel_statistics
+from edgedistill.data.sources import Indices
+from edgedistill.distill.hardware import choose_device
+from edgedistill.distill.stored.filtering import certainty
+from edgedistill.distill.stored.signals import StoredSignal
+from edgedistill.distill.stored.split_store import SplitStore
+from edgedistill.distill.teachers.labelling import Labeller
+from edgedistill.documents.answers import CheckedSignal, LogitsSummary, SignalSummary, ViewsCheck, ViewsInfo
+from edgedistill.documents.recipes import DEFAULT, LOGITS
+from edgedistill.pipeline.bench import Data, Workbench
+from edgedistill.pipeline.choice import use_recipe
+from edgedistill.pipeline.jobs import Order
+from edgedistill.pipeline.meter import Meter
+from edgedistill.pipeline.prepare import open_store
+from edgedistill.pipeline.tasks import Executor, Made, Result, Task
+from edgedistill.pipeline.teacher import is_fitted, open_labelling
+
+_CHUNK: Final = 8192
+SURE_OF_LABELS: Final = 0.99
+"""Agreement with the labels from which on a teacher says little more than they do."""
+
+
+class Finds:
+    """An executor for those who want what is there: it makes nothing."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        """Holds nothing."""
+
+    def run(self, tasks: Sequence[Task[Made]]) -> Iterator[tuple[int, Result[Made]]]:
+        """Raises InputError."""
+        raise _nothing_yet("the views are not labelled yet")
+
+
+def _nothing_yet(what: str) -> InputError:
+    return InputError(what, fix="make them first: edgedistill views build BUILD.toml")
+
+
+def open_views(
+    order: Order, listener: Listener, executor: Callable[[Store], Executor] | None
+) -> tuple[Workbench, SplitStore]:
+    """What the students of a build learn from, found, or made by `executor`; nothing is measured. Raises InputError, also
+    where it is not there and there is no executor."""
+    store = Store(listener=listener)
+    dataset = load_dataset(order.config.data, listener)
+    data = Data(dataset, *channel_statistics(dataset, listener))
+    bench = Workbench.of(
+        order.config, order.target, data, store, Meter(order.target, None, "nothing is measured for views"), order.base
+    )
+    if not bench.config.train.terms and bench.config.train.recipe == DEFAULT:
+        use_recipe([bench], "kd")  # what the default looks at, whatever it comes to
+    if executor is None and bench.recipe.taps and not is_fitted(bench):
+        raise _nothing_yet("the teacher is not fitted yet")
+    with Finds() if executor is None else executor(store) as doing:
+        bench.executor = doing
+        return bench, open_store(bench)
+
+
+def info_of(bench: Workbench, stored: SplitStore) -> ViewsInfo:
+    """What is stored, and what it says of the teacher."""
+    views, labels = stored.stored_views, bench.taught.labels[bench.taught.splits.train]
+    logits = stored.signal(LOGITS)
+    said = None if logits is None else _summary(logits, views.count, labels)
+    return ViewsInfo(
+        path=str(views.folder),
+        data=bench.dataset.name,
+        views=views.count,
+        images=views.images,
+        labelled=int((labels != UNLABELLED).sum()),
+        learnt=len(stored.positions()),
+        bytes=_bytes(views.folder),
+        signals=tuple(
+            SignalSummary(
+                tap=signal.tap,
+                path=str(signal.folder),
+                width=signal.encoding.width,
+                bytes_per_view=signal.encoding.record.itemsize,
+                bytes=_bytes(signal.folder),
+            )
+            for signal in stored.signals
+        ),
+        logits=said,
+        advice=tuple(_advice(bench, said)),
+    )
+
+
+def _bytes(folder: Path) -> int:
+    return sum(file.stat().st_size for file in folder.iterdir())
+
+
+def _summary(logits: StoredSignal, views: int, labels: Indices) -> LogitsSummary:
+    sure = certainty(logits, views)
+    entropy, right, known = 0.0, 0, labels != UNLABELLED
+    for start in range(0, logits.images, _CHUNK):
+        positions = np.arange(start, min(start + _CHUNK, logits.images), dtype=np.int64)
+        for view in range(views):
+            rows = logits.at(view, positions).astype(np.float64)
+            logs = rows - np.log(np.exp(rows).sum(axis=1, keepdims=True))
+            entropy -= float((np.exp(logs) * logs).sum())
+            right += int((rows.argmax(axis=1) == labels[positions])[known[positions]].sum())
+    free = ~known
+    return LogitsSummary(
+        agreement_labels=right / (views * int(known.sum())) if known.any() else None,
+        agreement_views=float(sure.agreement.mean()),
+        confidence=float(sure.confidence.mean()),
+        confidence_unlabelled=float(sure.confidence[free].mean()) if free.any() else None,
+        entropy_nats=entropy / (views * logits.images),
+    )
+
+
+def _advice(bench: Workbench, said: LogitsSummary | None) -> Iterator[str]:
+    """What a recipe can make of it."""
+    if said is None:
+        yield "The recipe asks no teacher: images without a label are not learnt from."
+        return
+    fit = bench.config.teacher.fit
+    if said.agreement_labels is not None and said.agreement_labels >= SURE_OF_LABELS:
+        text = "The teacher repeats the labels of the images that it was fitted to"
+        if fit is not None and fit.crossfit is None:
+            yield f"{text}: [teacher.fit] crossfit = 2 lets it label images that it has not seen."
+        elif fit is None:
+            yield f"{text}: views that are harder (operations, magnitude, mix) make it say more."
+    if said.confidence_unlabelled is not None and said.agreement_views < 0.9:
+        yield "The teacher wavers between the views of some images: [train] min_agreement leaves out those without a label."
+    if said.entropy_nats < 0.05:
+        yield "The teacher is almost always sure: kl learns little beside the labels; try dkd, dist or standardised."
+
+
+def check_of(bench: Workbench, stored: SplitStore, images: int) -> ViewsCheck:
+    """What the live teacher says of `images` of the training images in each view, held against what is stored."""
+    chosen = np.sort(np.random.default_rng(0).permutation(stored.stored_views.images)[:images]).astype(np.int64)
+    found = []
+    for signal in stored.signals:
+        labeller = open_labelling(bench, stored.stored_views, signal.tap).labeller
+        found.append(_checked(labeller, signal, chosen))
+    return ViewsCheck(images=len(chosen), views=stored.stored_views.count, signals=tuple(found))
+
+
+def _checked(labeller: Labeller, signal: StoredSignal, chosen: Indices) -> CheckedSignal:
+    largest = total = scale = 0.0
+    differing = 0
+    with labeller.on_device(choose_device(labeller.device)) as device:
+        for view in range(labeller.views.count):
+            for start in range(0, len(chosen), labeller.batch_size):
+                positions = chosen[start : start + labeller.batch_size]
+                live = labeller.encoding.comparable(labeller.live(view, positions, device))
+                read = signal.at(view, positions).astype(np.float32)
+                error = np.abs(live - read)
+                largest, total = max(largest, float(error.max())), total + float(error.mean(axis=1).sum())
+                scale = max(scale, float(np.abs(live).max()))
+                differing += int((live.argmax(axis=1) != read.argmax(axis=1)).sum())
+    rows = labeller.views.count * len(chosen)
+    return CheckedSignal(
+        tap=signal.tap,
+        error_mean=total / rows,
+        error_largest=largest,
+        value_largest=scale,
+        top_differs=differing if signal.tap == LOGITS else None,
+        rows=rows,
+    )
