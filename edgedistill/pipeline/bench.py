@@ -199,6 +199,11 @@ class Workbench(Bench):
         batch_size = min(batch_size_of(self.config.train.batch_size, images), images)
         return epochs_of(self.config.search.rungs, -(-images // batch_size))
 
+    @property
+    def pilot_epochs(self) -> int:
+        """Of a pilot: those of the second rung. At the first one students differ by chance more than by their recipes."""
+        return self.rungs[:2][-1]
+
     @classmethod
     def of(cls, config: BuildConfig, target: Target, data: Data, store: Store, meter: Meter, base: Path) -> Workbench:
         """With what the build file says."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from typing import Final
 
 import numpy as np
 
@@ -20,15 +22,16 @@ from edgedistill.pipeline.bench import Workbench
 from edgedistill.pipeline.prepare import PreparedTeacher, open_store
 from edgedistill.pipeline.tasks import PilotTask, do_all
 
-_CHUNK = 8192
+CLEAR: Final = 2.0
+_CHUNK: Final = 8192
 
 
 def settle(
     benches: Sequence[Workbench], teacher: PreparedTeacher, candidates: Sequence[Candidate], most_multiply_adds: float
 ) -> tuple[SplitStore, RecipeChoice]:
     """Give all `benches` the recipe, and what their students learn from. `default` looks at the data and at what the teacher
-    says of it; where two recipes may do, a pilot trains one student of at most `most_multiply_adds` by each, to the first
-    rung, and the validation split decides."""
+    says of it; where two recipes may do, a pilot trains one student of at most `most_multiply_adds` by each, and the
+    validation split decides where it tells them apart."""
     first = benches[0]
     asked = "composed" if first.config.train.terms else first.config.train.recipe
     if asked != DEFAULT:
@@ -40,8 +43,7 @@ def settle(
     if len(options) > 1:
         spec = _pilot_student(candidates, most_multiply_adds)
         runs = [run for option in options if (run := _piloted(benches, option, stored, spec)) is not None]
-    # The first one of those that did equally well, and where no pilot succeeded the likeliest.
-    best = max(runs, key=lambda run: run.accuracy_validation).recipe if runs else options[0].recipe
+    best = clearly_best(runs, len(first.dataset.splits.validation)) if runs else options[0].recipe
     use_recipe(benches, best)
     reasons = [option.reason for option in options if option.recipe == best]
     if runs:
@@ -54,6 +56,19 @@ def settle(
     if best not in stored:
         stored[best] = open_store(first)
     return stored[best], choice
+
+
+def clearly_best(runs: Sequence[PilotRun], images: int) -> str:
+    """The recipe of the first run, which is the likeliest, unless another one did better on `images` images by more than
+    CLEAR deviations of the difference of two such shares."""
+
+    def deviations(run: PilotRun) -> float:
+        shares = (run.accuracy_validation, runs[0].accuracy_validation)
+        variance = sum(share * (1 - share) for share in shares) / images
+        return (shares[0] - shares[1]) / math.sqrt(max(variance, 1 / images**2))
+
+    best = max(runs, key=deviations)
+    return best.recipe if deviations(best) > CLEAR else runs[0].recipe
 
 
 def use_recipe(benches: Sequence[Workbench], recipe: str) -> None:

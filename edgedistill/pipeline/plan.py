@@ -130,7 +130,7 @@ def _pilot(bench: Workbench) -> PlannedRung | None:
     train, data = bench.config.train, bench.taught
     if train.terms or train.recipe != DEFAULT or not len(data.labelled.splits.train):
         return None
-    epochs = bench.rungs[0]
+    epochs = bench.pilot_epochs
     return PlannedRung(epochs=epochs, students=2, image_passes=2 * epochs * len(data.splits.train))
 
 

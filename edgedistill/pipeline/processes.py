@@ -1,5 +1,8 @@
 """Processes that work for this one, each at one thing at a time, spoken to over a pipe: no thread of this process is needed
-for that, and beside threads no child can safely be forked, as converters are (edgedistill/base/isolation.py)."""
+for that, and beside threads no child can safely be forked, as converters are (edgedistill/base/isolation.py).
+
+They are begun as commands, and not by multiprocessing: that imports the caller's own script again, where a build that no
+`if __name__ == "__main__"` stands before would begin anew."""
 
 from __future__ import annotations
 
@@ -7,22 +10,22 @@ import atexit
 import contextlib
 import os
 import signal
+import socket
+import subprocess
+import sys
 import traceback
 from collections.abc import Callable
-from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection
-from multiprocessing.process import BaseProcess
 from threading import Thread
-from typing import Any, TypeVar
+from typing import Any
 
 from edgedistill.base.errors import EdgedistillError
 from edgedistill.base.isolation import ChildBug
 from edgedistill.base.progress import Event, Listener, silent
 
-R = TypeVar("R")
-_CONTEXT = get_context("spawn")
 _END_S = 10.0
 """How long an interrupted process may take to leave its work in order."""
+_SERVE = "import sys; sys.path[:] = {path!r}; from edgedistill.pipeline.processes import serve; serve({speak}, {alive})"
 
 
 class WorkerDied(Exception):
@@ -34,24 +37,25 @@ class Worker:
     process, however this one ends. Between calls it waits, and takes no time of a processor."""
 
     def __init__(self) -> None:
-        self.connection, there = _CONTEXT.Pipe()
-        # No daemon: those may have no children, and loaders of data are some.
-        self._process = _CONTEXT.Process(target=_serve, args=(there,))
+        here, there = socket.socketpair()
+        # The end of this pipe that stays here closes when this process ends, and then the worker does too.
+        alive, self._alive = os.pipe()
+        command = _SERVE.format(path=sys.path, speak=there.fileno(), alive=alive)
         # A process takes over the signals that are held back where it is started: Ctrl-C reaches the whole group, and a
         # worker that is still importing would answer with a traceback.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
-            self._process.start()
+            self._process = subprocess.Popen([sys.executable, "-c", command], pass_fds=(there.fileno(), alive))
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        there.close()
-        # Whoever forgets it must not wait for it for ever: at its exit Python joins such processes.
+            there.close()
+            os.close(alive)
+        self.connection = Connection(here.detach())
         atexit.register(self.end)
 
     @property
     def process_id(self) -> int:
         """The system's number of it."""
-        assert self._process.pid is not None
         return self._process.pid
 
     def begin(self, function: Callable[..., Any], *arguments: Any) -> None:
@@ -65,7 +69,7 @@ class Worker:
         try:
             kind, value = self.connection.recv()
         except (EOFError, ConnectionResetError):
-            raise WorkerDied(self._end()) from None
+            raise WorkerDied(self._how_it_ended()) from None
         if kind == "told":
             return value, None
         if kind == "done":
@@ -85,34 +89,37 @@ class Worker:
 
     def interrupt(self) -> None:
         """End it, whatever it is at, as Ctrl-C does; waits until its work is in order."""
-        if self._process.is_alive():
-            os.kill(self.process_id, signal.SIGINT)
+        if self._process.poll() is None:
+            self._process.send_signal(signal.SIGINT)
         self.end(_END_S)
 
     def end(self, patience_s: float = 1.0) -> None:
         """End it. One that is at something is waited for so long."""
         atexit.unregister(self.end)
         self.connection.close()
-        self._process.join(patience_s)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(patience_s)
         self._process.kill()
-        self._process.join()
+        self._process.wait()
+        if self._alive >= 0:
+            os.close(self._alive)
+            self._alive = -1  # the number may be another file's from here on
 
-    def _end(self) -> str:
+    def _how_it_ended(self) -> str:
         self.end()
-        code = self._process.exitcode or 0
+        code = self._process.returncode
         if code >= 0:
             return f"its process ended with code {code}"
         name = signal.Signals(-code).name
         return f"its process was ended by {name}" + (", most often out of memory" if name == "SIGKILL" else "")
 
 
-def _serve(connection: Connection) -> None:
-    """The worker's own life."""
+def serve(speak: int, alive: int) -> None:
+    """A worker's own life: it is asked and answers over the socket `speak`, and ends when the pipe `alive` does."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-    parent = parent_process()
-    assert parent is not None
-    Thread(target=_end_after, args=(parent,), daemon=True).start()
+    Thread(target=_end_with, args=(alive,), daemon=True).start()
+    connection = Connection(speak)
 
     def tell(event: Event) -> None:
         connection.send(("told", event))
@@ -122,7 +129,7 @@ def _serve(connection: Connection) -> None:
             function, arguments = connection.recv()
             signal.signal(signal.SIGINT, _interrupted)
             answer = ("done", function(*arguments, tell))
-        except (EOFError, KeyboardInterrupt, BrokenPipeError):
+        except (EOFError, KeyboardInterrupt, BrokenPipeError, ConnectionResetError):
             return
         except EdgedistillError as error:
             answer = ("raised", error)
@@ -139,6 +146,6 @@ def _interrupted(number: int, frame: object) -> None:
     raise KeyboardInterrupt
 
 
-def _end_after(parent: BaseProcess) -> None:
-    parent.join()
+def _end_with(alive: int) -> None:
+    os.read(alive, 1)
     os._exit(1)

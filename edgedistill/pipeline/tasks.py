@@ -87,7 +87,7 @@ class TrainTask(Task[TrainedStudent]):
 
 @dataclass(frozen=True, kw_only=True)
 class PilotTask(Task[TrainedStudent]):
-    """A training of `spec` on `stored` views that ends at the first rung, with a schedule that does."""
+    """A short training of `spec` on `stored` views, with a schedule of its own."""
 
     stored: SplitStore
     spec: StudentSpec
@@ -99,7 +99,7 @@ class PilotTask(Task[TrainedStudent]):
         return f"the pilot of {self.config.train.recipe} with {self.spec.label}"
 
     def make(self, bench: Workbench) -> TrainedStudent:
-        epochs = bench.rungs[0]
+        epochs = bench.pilot_epochs
         return train(bench, self.spec, self.stored, epochs=epochs, total_epochs=epochs, previous=None, wait=self.wait)
 
 

@@ -103,6 +103,18 @@ def test_a_worker_may_have_children() -> None:
         worker.end()
 
 
+def test_a_script_without_a_guard_is_not_run_again(tmp_path: Path) -> None:
+    """Most scripts of users have none."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        "print('begun')\nimport dying\nfrom edgedistill.pipeline.processes import Worker\n"
+        "print(Worker().call(dying.echo, 'heard'))\n"
+    )
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    output = subprocess.check_output([sys.executable, script], env=environment, timeout=60, text=True)
+    assert output.split() == ["begun", "heard"]
+
+
 def test_a_worker_that_is_forgotten_does_not_hold_its_build_up() -> None:
     code = "import dying; from edgedistill.pipeline.processes import Worker; Worker().call(dying.own_id)"
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
