@@ -20,7 +20,7 @@ from edgedistill.documents.specs import StudentSpec
 from edgedistill.networks.space import Candidate
 from edgedistill.pipeline.bench import Workbench
 from edgedistill.pipeline.prepare import PreparedTeacher, open_store
-from edgedistill.pipeline.tasks import PilotTask, do_all
+from edgedistill.pipeline.tasks import Place, TrainTask, do_all
 
 CLEAR: Final = 2.0
 _CHUNK: Final = 8192
@@ -112,14 +112,8 @@ def _piloted(
     use_recipe(benches, option.recipe)
     if option.recipe not in stored:
         stored[option.recipe] = open_store(first)
-    task = PilotTask(
-        config=first.config,
-        target=first.target,
-        base=first.base,
-        root=first.store.root,
-        stored=stored[option.recipe],
-        spec=spec,
-    )
+    epochs = first.pilot_epochs
+    task = TrainTask(place=Place.of(first), stored=stored[option.recipe], spec=spec, epochs=epochs, total_epochs=epochs)
     for _, trained in do_all(first.doing, [task]):
         if isinstance(trained, TrialFailure):
             first.store.listener(Note(f"pilot of {option.recipe}: {trained.message}", warning=True))

@@ -19,7 +19,7 @@ from edgedistill.pipeline.bench import Workbench
 from edgedistill.pipeline.judge import realise
 from edgedistill.pipeline.make import compiled, portable
 from edgedistill.pipeline.measure import compared, latency_of, memory_of, prove
-from edgedistill.pipeline.tasks import TrainTask, Tuning, train_all
+from edgedistill.pipeline.tasks import Place, TrainTask, Tuning, train_all
 from edgedistill.pipeline.train import source_of, trained_before, untrained
 from edgedistill.selection.lab import Figures, Training
 from edgedistill.selection.search import Settings
@@ -144,13 +144,11 @@ class Laboratory:
             bench.doing,
             [
                 TrainTask(
-                    config=bench.config,
-                    target=bench.target,
-                    base=bench.base,
-                    root=bench.store.root,
+                    place=Place.of(bench),
                     stored=self.stored,
                     spec=one.spec,
-                    rung=one.rung,
+                    epochs=bench.rungs[one.rung],
+                    total_epochs=bench.rungs[-1],
                     previous=one.previous,
                 )
                 for one in wanted

@@ -44,7 +44,7 @@ from edgedistill.pipeline.make import compiled, portable
 from edgedistill.pipeline.measure import compared, latency_of, scale_alone, scale_beside
 from edgedistill.pipeline.meter import Meter
 from edgedistill.pipeline.space import executable
-from edgedistill.pipeline.tasks import LabelTask, do_all
+from edgedistill.pipeline.tasks import LabelTask, Place, do_all
 from edgedistill.pipeline.teacher import open_labelling, open_teacher
 from edgedistill.selection.expectations import Expectation
 
@@ -198,10 +198,7 @@ def _signal(bench: Workbench, views: StoredViews, tap: str) -> StoredSignal:
     labelling = open_labelling(bench, views, tap)
     tasks = [
         LabelTask(
-            config=bench.config,
-            target=bench.target,
-            base=bench.base,
-            root=bench.store.root,
+            place=Place.of(bench),
             views=views,
             view=view,
             tap=tap,

@@ -29,15 +29,28 @@ Made = TypeVar("Made")
 Made_co = TypeVar("Made_co", covariant=True)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Task(ABC, Generic[Made_co]):
-    """A stage of the cache at `root`, done for the build of `config`. Without `wait` a task that another process is at comes
-    back undone."""
+@dataclass(frozen=True)
+class Place:
+    """What any process opens a build's bench from: its build file, which lies in the folder `base`, its target, and the
+    `root` of the cache."""
 
     config: BuildConfig
     target: Target
     base: Path
     root: Path
+
+    @classmethod
+    def of(cls, bench: Workbench) -> Place:
+        """That of a bench."""
+        return cls(bench.config, bench.target, bench.base, bench.store.root)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task(ABC, Generic[Made_co]):
+    """A stage of the cache, done for the build that `place` describes. Without `wait` a task that another process is at
+    comes back undone."""
+
+    place: Place
     wait: bool = False
 
     stage: ClassVar[str]
@@ -59,12 +72,14 @@ Result: TypeAlias = Made | TrialFailure | None
 
 @dataclass(frozen=True, kw_only=True)
 class TrainTask(Task[TrainedStudent]):
-    """One training: `spec` up to the end of rung `rung`, from `previous`, on `stored` views."""
+    """One training on `stored` views: `spec` up to the end of `epochs` of a schedule of `total_epochs`, from `previous`, an
+    earlier rung of it."""
 
     stored: SplitStore
     spec: StudentSpec
-    rung: int
-    previous: TrainedStudent | None
+    epochs: int
+    total_epochs: int
+    previous: TrainedStudent | None = None
 
     stage = "train"
 
@@ -73,34 +88,15 @@ class TrainTask(Task[TrainedStudent]):
         return f"the training of {self.spec.label}"
 
     def make(self, bench: Workbench) -> TrainedStudent:
-        rungs = bench.rungs
         return train(
             bench,
             self.spec,
             self.stored,
-            epochs=rungs[self.rung],
-            total_epochs=rungs[-1],
+            epochs=self.epochs,
+            total_epochs=self.total_epochs,
             previous=self.previous,
             wait=self.wait,
         )
-
-
-@dataclass(frozen=True, kw_only=True)
-class PilotTask(Task[TrainedStudent]):
-    """A short training of `spec` on `stored` views, with a schedule of its own."""
-
-    stored: SplitStore
-    spec: StudentSpec
-
-    stage = "train"
-
-    @property
-    def label(self) -> str:
-        return f"the pilot of {self.config.train.recipe} with {self.spec.label}"
-
-    def make(self, bench: Workbench) -> TrainedStudent:
-        epochs = bench.pilot_epochs
-        return train(bench, self.spec, self.stored, epochs=epochs, total_epochs=epochs, previous=None, wait=self.wait)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -200,15 +196,7 @@ class Tuning:
         diverges or crashes."""
         bench = self.bench
         if bench.store.find("tune", tuning_key(bench, source, scheme, self.stored)) is None:
-            task = TuneTask(
-                config=bench.config,
-                target=bench.target,
-                base=bench.base,
-                root=bench.store.root,
-                stored=self.stored,
-                student=self.student,
-                scheme=scheme,
-            )
+            task = TuneTask(place=Place.of(bench), stored=self.stored, student=self.student, scheme=scheme)
             for _, result in do_all(bench.doing, [task]):
                 if isinstance(result, TrialFailure):
                     raise result

@@ -35,7 +35,7 @@ SURE_OF_LABELS: Final = 0.99
 
 
 class Finds:
-    """An executor for those who want what is there: it makes nothing."""
+    """An executor that makes nothing: only what the cache has is used."""
 
     def __enter__(self) -> Self:
         return self

@@ -10,7 +10,6 @@ from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
-from pathlib import Path
 from typing import Final, Self, cast
 
 import torch
@@ -20,12 +19,10 @@ from edgedistill.base.progress import Event, Listener, Note, StageFinished, sile
 from edgedistill.base.store import Store, digest
 from edgedistill.data.datasets import load_dataset
 from edgedistill.data.preprocessing import channel_statistics
-from edgedistill.documents.build_file import BuildConfig
-from edgedistill.documents.specs import Target
 from edgedistill.pipeline.bench import Data, Workbench
 from edgedistill.pipeline.meter import Meter
 from edgedistill.pipeline.processes import Worker, WorkerDied
-from edgedistill.pipeline.tasks import Made, Result, Task, do
+from edgedistill.pipeline.tasks import Made, Place, Result, Task, do
 
 MOST_DEATHS: Final = 3
 """So many workers may die at one task before it counts as failed."""
@@ -40,20 +37,21 @@ def do_apart(task: Task[Made], threads: int, everything: bool, tell: Listener) -
         if everything or (isinstance(event, StageFinished) and event.stage == task.stage):
             tell(event)
 
-    bench = _bench(task.config, task.target, task.base, task.root, tell if everything else silent)
+    bench = _bench(task.place, tell if everything else silent)
     bench.store.listener = listen
     return do(task, bench)
 
 
-def _bench(config: BuildConfig, target: Target, base: Path, root: Path, listener: Listener) -> Workbench:
+def _bench(place: Place, listener: Listener) -> Workbench:
     """A workbench that trains and measures nothing. A worker keeps its last one: loading the data may take long."""
-    key = digest([config.model_dump(mode="json"), target.model_dump(mode="json"), base, root])
+    config, target = place.config, place.target
+    key = digest([config.model_dump(mode="json"), target.model_dump(mode="json"), place.base, place.root])
     if key not in _benches:
         _benches.clear()
         with telling(listener, "load", "a process that trains"):
             dataset = load_dataset(config.data)
             data, meter = Data(dataset, *channel_statistics(dataset)), Meter(target, None, "workers do not measure")
-            _benches[key] = Workbench.of(config, target, data, Store(root), meter, base)
+            _benches[key] = Workbench.of(config, target, data, Store(place.root), meter, place.base)
     return _benches[key]
 
 

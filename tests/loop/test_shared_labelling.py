@@ -30,7 +30,7 @@ from edgedistill.pipeline import workers
 from edgedistill.pipeline.bench import Workbench
 from edgedistill.pipeline.choice import use_recipe
 from edgedistill.pipeline.prepare import open_bench, open_store
-from edgedistill.pipeline.tasks import LabelTask
+from edgedistill.pipeline.tasks import LabelTask, Place
 from edgedistill.pipeline.teacher import open_teacher
 
 NULL_TARGET = Path(__file__).with_name("null.toml")
@@ -126,10 +126,7 @@ def test_a_worker_that_sees_another_teacher_is_refused(path: Path, root: Path) -
     bench = bench_of(path, root)
     views = stored_views(bench.store, bench.dataset, bench.config.augmentation)
     task = LabelTask(
-        config=bench.config,
-        target=bench.target,
-        base=bench.base,
-        root=root,
+        place=Place.of(bench),
         views=views,
         view=0,
         tap="logits",

@@ -20,7 +20,7 @@ from edgedistill.base.isolation import ChildBug
 from edgedistill.base.progress import Event, Note, silent
 from edgedistill.pipeline import on_ray, workers
 from edgedistill.pipeline.processes import Worker, WorkerDied
-from edgedistill.pipeline.tasks import LabelTask, Result, Task, do_all
+from edgedistill.pipeline.tasks import LabelTask, Place, Result, Task, do_all
 
 CONFIG: Any = None
 
@@ -28,9 +28,7 @@ CONFIG: Any = None
 def tasks(count: int) -> list[LabelTask]:
     here = Path()
     return [
-        LabelTask(
-            config=CONFIG, target=CONFIG, base=here, root=here, views=CONFIG, view=view, tap="logits", signal_key=""
-        )
+        LabelTask(place=Place(CONFIG, CONFIG, here, here), views=CONFIG, view=view, tap="logits", signal_key="")
         for view in range(count)
     ]
 
@@ -214,11 +212,11 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 from pathlib import Path
 import dying
 from edgedistill.pipeline import workers
-from edgedistill.pipeline.tasks import LabelTask
+from edgedistill.pipeline.tasks import LabelTask, Place
 from edgedistill.base.progress import silent
 workers.do_apart = dying.sleep
 root = Path(sys.argv[1])
-task = LabelTask(config=None, target=None, base=root, root=root, views=None, view=0, tap="logits", signal_key="")
+task = LabelTask(place=Place(None, None, root, root), views=None, view=0, tap="logits", signal_key="")
 try:
     with workers.Processes(1, silent) as executor:
         list(executor.run([task]))

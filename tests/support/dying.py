@@ -104,7 +104,7 @@ def crash_in_a_step_of(victim: Any, task: Any, *given: Any) -> Any:
 
 def sleep(task: Any, *given: object) -> None:
     """For longer than a test waits; the file `begun` in the cache says that it began."""
-    (task.root / "begun").touch()
+    (task.place.root / "begun").touch()
     time.sleep(120)
 
 
@@ -115,7 +115,7 @@ def label_and_die_once(task: Any, *given: Any) -> Any:
     from edgedistill.pipeline import teacher as teaching
     from edgedistill.pipeline import workers
 
-    lost, progress = task.root / "lost", task.root / "progress"
+    lost, progress = task.place.root / "lost", task.place.root / "progress"
     real = Labeller.label
 
     def label(self: Labeller, folder: Path, view: int, on_progress: Callable[[int], None]) -> None:

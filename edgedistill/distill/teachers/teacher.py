@@ -37,7 +37,7 @@ class Crossfit:
 
     @property
     def key(self) -> str:
-        """What identifies who labels what."""
+        """What identifies the teachers and the images that each of them labels."""
         return digest([[teacher.key for teacher in self.teachers], self.folds.tolist()])
 
 
