@@ -89,7 +89,8 @@ def jensen_shannon(student: Tensor, teacher: Tensor) -> Tensor:
     https://arxiv.org/abs/2103.05959, equation 1)."""
     p, q = F.log_softmax(student, dim=1), F.log_softmax(teacher, dim=1)
     middle = torch.logaddexp(p, q) - torch.log(torch.tensor(2.0, dtype=p.dtype, device=p.device))
-    return sum(F.kl_div(middle, x, reduction="batchmean", log_target=True) for x in (p, q)) / 2  # type: ignore[return-value]
+    of_student, of_teacher = (F.kl_div(middle, x, reduction="batchmean", log_target=True) for x in (p, q))
+    return (of_student + of_teacher) / 2
 
 
 def standardised_kl(student: Tensor, teacher: Tensor, *, temperature: Temperature = 2.0) -> Tensor:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from edgedistill.distill.batches import Batch
 from edgedistill.distill.recipes.aligners import Link, UnitStatistics
 from edgedistill.distill.recipes.losses import Recipe
-from edgedistill.distill.recipes.taps import as_rows, classifier_path, tapped
+from edgedistill.distill.recipes.taps import as_rows, classifier_of, tapped
 from edgedistill.documents.recipes import FEATURES, LOGITS
 
 SHARES: Final = tuple(step / 20 for step in range(21))
@@ -35,11 +35,11 @@ class Pupil(nn.Module):
         self.network = network
         self.recipe = recipe
         self.classes = classes
-        self.own_head: nn.Module | None = None
+        self.own_head: nn.Linear | nn.Conv2d | None = None
         self.links = nn.ModuleDict()
         if not self._features_needed:
             return
-        head = network.get_submodule(classifier_path(network, classes))
+        head = classifier_of(network, classes)
         if any(term.config.head == "own" for term in recipe.terms):
             self.own_head = _fresh(head)
         width = _width(head)
@@ -93,21 +93,21 @@ class Pupil(nn.Module):
         maps of the same features, so that one classifier gives the blend exactly."""
         if self.own_head is None:
             return self.network
-        head = self.network.get_submodule(classifier_path(self.network, self.classes))
+        head = classifier_of(self.network, self.classes)
         with torch.no_grad():
             for mine, other in zip(head.parameters(), self.own_head.parameters(), strict=True):
                 mine.lerp_(other, share)
         return self.network
 
 
-def _fresh(head: nn.Module) -> nn.Module:
+def _fresh(head: nn.Linear | nn.Conv2d) -> nn.Linear | nn.Conv2d:
     """A classifier like `head`, with weights of its own."""
     made = copy.deepcopy(head)
-    nn.init.normal_(made.weight, 0.0, 0.01)  # type: ignore[arg-type]
+    nn.init.normal_(made.weight, 0.0, 0.01)
     if made.bias is not None:
-        nn.init.zeros_(made.bias)  # type: ignore[arg-type]
+        nn.init.zeros_(made.bias)
     return made
 
 
-def _width(head: nn.Module) -> int:
-    return head.in_features if isinstance(head, nn.Linear) else head.in_channels  # type: ignore[return-value]
+def _width(head: nn.Linear | nn.Conv2d) -> int:
+    return head.in_features if isinstance(head, nn.Linear) else head.in_channels

@@ -25,6 +25,13 @@ def classifier_path(network: nn.Module, classes: int) -> str:
     return found[-1]
 
 
+def classifier_of(network: nn.Module, classes: int) -> nn.Linear | nn.Conv2d:
+    """The classifier itself. Raises InputError as `classifier_path` does."""
+    found = network.get_submodule(classifier_path(network, classes))
+    assert isinstance(found, nn.Linear | nn.Conv2d)
+    return found
+
+
 def _outputs(module: nn.Module) -> int | None:
     if isinstance(module, nn.Linear):
         return module.out_features
@@ -54,8 +61,7 @@ def tapped(network: nn.Module, tap: str, classes: int) -> Iterator[list[Tensor]]
     if tap == LOGITS:
         handle = network.register_forward_hook(lambda module, given, output: keep(output))
     elif tap == FEATURES:
-        head = network.get_submodule(classifier_path(network, classes))
-        handle = head.register_forward_pre_hook(lambda module, given: keep(given))
+        handle = classifier_of(network, classes).register_forward_pre_hook(lambda module, given: keep(given))
     else:
         handle = network.get_submodule(tap).register_forward_hook(lambda module, given, output: keep(output))
     try:

@@ -226,7 +226,8 @@ def test_an_average_of_it_and_its_state_go_on() -> None:
 @given(st.floats(0, 1))
 def test_two_heads_fold_into_one_that_gives_their_blend(share: float) -> None:
     trained = pupil(TermConfig(loss="cross_entropy", head="own")).eval()
-    torch.nn.init.normal_(trained.own_head.weight)  # type: ignore[union-attr, arg-type]
+    assert trained.own_head is not None
+    torch.nn.init.normal_(trained.own_head.weight)
     outputs = trained(images())
     expected = (1 - share) * outputs["logits"] + share * outputs["own_logits"]
     torch.testing.assert_close(copy.deepcopy(trained).folded(share)(images()), expected, atol=1e-4, rtol=1e-4)
