@@ -29,7 +29,8 @@ def root(context: typer.Context, as_json: AsJson = False) -> None:
     console = render.results()
     rows = [(recipe.name, recipe.when) for recipe in RECIPES.values()]
     console.print(render.table("recipe", "when it helps", whole=("recipe",), prose=("when it helps",), rows=rows))
-    render.line(console, "one in full: edgedistill recipes show NAME", style="dim")
+    told = 'a build file that names none has "default": the build chooses by its data and teacher'
+    render.line(console, told, "one in full: edgedistill recipes show NAME", style="dim")
 
 
 @app.command("show", epilog="Example: edgedistill recipes show dist")

@@ -246,7 +246,7 @@ class TrainConfig(Frozen):
     @classmethod
     def _known(cls, value: str) -> str:
         if value not in RECIPES and value != DEFAULT:
-            raise ValueError("; ".join(unknown_recipe(value)) + ", or write [[train.terms]]")
+            raise ValueError("; ".join(unknown_recipe(value)) + ", default, or write [[train.terms]]")
         return value
 
     @model_validator(mode="after")
