@@ -86,6 +86,7 @@ def labels_alone(smoothing: float = 0.0) -> TermConfig:
 
 
 _LABELS = _term("cross_entropy", 0.1)
+_KD = (_term("kl", 0.9, temperature=2.0), _LABELS)
 
 RECIPES = MappingProxyType(
     {
@@ -105,7 +106,7 @@ RECIPES = MappingProxyType(
             NamedRecipe(
                 "kd",
                 "The first to try: the teacher knows more than the labels, and is not sure of everything.",
-                (_term("kl", 0.9, temperature=2.0), _LABELS),
+                _KD,
                 "Hinton et al. 2015, https://arxiv.org/abs/1503.02531",
             ),
             NamedRecipe(
@@ -148,21 +149,13 @@ RECIPES = MappingProxyType(
             NamedRecipe(
                 "vkd",
                 "Few classes, so that logits say little: the student's features are held against the teacher's, rotated.",
-                (
-                    _term("kl", 0.9, temperature=2.0),
-                    _LABELS,
-                    _term("smooth_l1", tap=FEATURES, aligner="orthogonal", normaliser="layer_norm"),
-                ),
+                (*_KD, _term("smooth_l1", tap=FEATURES, aligner="orthogonal", normaliser="layer_norm")),
                 "Miles et al. 2024, https://arxiv.org/abs/2403.06213",
             ),
             NamedRecipe(
                 "units",
                 "As `vkd`, for a student far narrower than its teacher: it learns those units that tell classes apart.",
-                (
-                    _term("kl", 0.9, temperature=2.0),
-                    _LABELS,
-                    _term("smooth_l1", tap=FEATURES, aligner="select", normaliser="standardise"),
-                ),
+                (*_KD, _term("smooth_l1", tap=FEATURES, aligner="select", normaliser="standardise")),
                 "after Wang and Saadi 2025, https://arxiv.org/abs/2507.10155",
             ),
             NamedRecipe(

@@ -6,13 +6,11 @@ import math
 from collections.abc import Sequence
 from typing import Final
 
-import numpy as np
-
 from edgedistill.base.errors import TrialFailure
 from edgedistill.base.progress import Note
 from edgedistill.data.datasets import UNLABELLED
 from edgedistill.distill.recipes.choice import Known, Option, options_for
-from edgedistill.distill.stored.filtering import certainty
+from edgedistill.distill.stored.filtering import agreement_with
 from edgedistill.distill.stored.split_store import SplitStore
 from edgedistill.documents.recipes import DEFAULT, LOGITS
 from edgedistill.documents.results import PilotRun, RecipeChoice
@@ -23,7 +21,6 @@ from edgedistill.pipeline.prepare import PreparedTeacher, open_store
 from edgedistill.pipeline.tasks import Place, TrainTask, do_all
 
 CLEAR: Final = 2.0
-_CHUNK: Final = 8192
 
 
 def settle(
@@ -82,19 +79,11 @@ def _known(bench: Workbench, stored: SplitStore, teacher: PreparedTeacher) -> Kn
     logits = stored.signal(LOGITS)
     assert logits is not None
     labels = bench.dataset.labels[bench.dataset.splits.train]
-    labelled = labels != UNLABELLED
-    views, right = stored.stored_views.count, 0
-    for start in range(0, len(labels), _CHUNK):
-        positions = np.arange(start, min(start + _CHUNK, len(labels)), dtype=np.int64)
-        for view in range(views):
-            right += int((logits.at(view, positions).argmax(axis=1) == labels[positions])[labelled[positions]].sum())
     return Known(
-        classes=len(bench.dataset.classes),
         images=len(labels),
-        labelled=float(labelled.mean()),
+        labelled=float((labels != UNLABELLED).mean()),
         teacher=teacher.accuracy_validation,
-        agreement=right / (views * int(labelled.sum())) if labelled.any() else None,
-        confidence=float(certainty(logits, views).confidence.mean()),
+        agreement=agreement_with(labels, logits, stored.stored_views.count),
     )
 
 

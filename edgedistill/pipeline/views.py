@@ -15,7 +15,7 @@ from edgedistill.data.datasets import UNLABELLED, load_dataset
 from edgedistill.data.preprocessing import channel_statistics
 from edgedistill.data.sources import Indices
 from edgedistill.distill.hardware import choose_device
-from edgedistill.distill.stored.filtering import certainty
+from edgedistill.distill.stored.filtering import agreement_with, certainty
 from edgedistill.distill.stored.signals import StoredSignal
 from edgedistill.distill.stored.split_store import SplitStore
 from edgedistill.distill.teachers.labelling import Labeller
@@ -106,17 +106,16 @@ def _bytes(folder: Path) -> int:
 
 def _summary(logits: StoredSignal, views: int, labels: Indices) -> LogitsSummary:
     sure = certainty(logits, views)
-    entropy, right, known = 0.0, 0, labels != UNLABELLED
+    entropy = 0.0
     for start in range(0, logits.images, _CHUNK):
         positions = np.arange(start, min(start + _CHUNK, logits.images), dtype=np.int64)
         for view in range(views):
             rows = logits.at(view, positions).astype(np.float64)
             logs = rows - np.log(np.exp(rows).sum(axis=1, keepdims=True))
             entropy -= float((np.exp(logs) * logs).sum())
-            right += int((rows.argmax(axis=1) == labels[positions])[known[positions]].sum())
-    free = ~known
+    free = labels == UNLABELLED
     return LogitsSummary(
-        agreement_labels=right / (views * int(known.sum())) if known.any() else None,
+        agreement_labels=agreement_with(labels, logits, views),
         agreement_views=float(sure.agreement.mean()),
         confidence=float(sure.confidence.mean()),
         confidence_unlabelled=float(sure.confidence[free].mean()) if free.any() else None,

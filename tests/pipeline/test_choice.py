@@ -34,7 +34,7 @@ def test_labels_are_taken_where_a_pilot_clearly_shows_that_they_do_better(
 
 
 def known(labelled: float, agreement: float | None = 0.9) -> Known:
-    return Known(classes=10, images=1000, labelled=labelled, teacher=0.85, agreement=agreement, confidence=0.8)
+    return Known(images=1000, labelled=labelled, teacher=0.85, agreement=agreement)
 
 
 def test_without_labels_the_teacher_alone_is_followed() -> None:

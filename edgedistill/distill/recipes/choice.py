@@ -15,14 +15,12 @@ REPEATS: Final = 0.99
 class Known:
     """What is known of a distillation. Shares are in 0..1: `labelled` of the training images have a label; `teacher` is the
     teacher's quality on the validation split; `agreement` how often its class is the label of a labelled training image,
-    over views (None without labels); `confidence` its largest probability in the mean."""
+    over views (None without labels)."""
 
-    classes: int
     images: int
     labelled: float
     teacher: float
     agreement: float | None
-    confidence: float
 
 
 @dataclass(frozen=True)

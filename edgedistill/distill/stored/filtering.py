@@ -52,6 +52,20 @@ def certainty(logits: StoredSignal, views: int) -> Certainty:
     return Certainty(confidence, agreement)
 
 
+def agreement_with(labels: Indices, logits: StoredSignal, views: int) -> float | None:
+    """How often the teacher's class is the label, over `views` of the images that have one; None where none has. `labels`
+    [n] are those of the training split."""
+    known, right = np.flatnonzero(labels != UNLABELLED), 0
+    if not len(known):
+        return None
+    for start in range(0, len(known), _CHUNK):
+        positions = known[start : start + _CHUNK]
+        right += sum(
+            int((logits.at(view, positions).argmax(axis=1) == labels[positions]).sum()) for view in range(views)
+        )
+    return right / (views * len(known))
+
+
 def filtered(store: Store, dataset: Dataset, logits: StoredSignal, views: int, config: TrainConfig) -> Path:
     """The file of the positions that are learnt from, int64, found or made: all images with a label, and the others of which
     the teacher is as sure as `[train]` asks."""

@@ -14,7 +14,7 @@ from edgedistill.data.datasets import UNLABELLED, Dataset
 from edgedistill.data.sources import Indices
 from edgedistill.distill.batches import ViewBatches
 from edgedistill.distill.stored.encoding import encoding_of
-from edgedistill.distill.stored.filtering import certainty, filtered, without_label
+from edgedistill.distill.stored.filtering import agreement_with, certainty, filtered, without_label
 from edgedistill.distill.stored.signals import StoredSignal
 from edgedistill.distill.stored.split_store import SplitStore
 from edgedistill.documents.build_file import TrainConfig
@@ -85,3 +85,13 @@ def test_other_thresholds_and_labels_are_other_files(digits: Dataset, stored: Sp
         for config in (TrainConfig.model_validate({name: "50%"}) for name in ("min_confidence", "min_agreement"))
     }
     assert len(files) == 4
+
+
+def test_agreement_is_of_the_images_that_have_a_label(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edgedistill.distill.stored.filtering._CHUNK", 2)
+    logits = np.zeros((2, 4, 3), np.float32)
+    logits[0, np.arange(4), [0, 1, 2, 2]] = 5
+    logits[1, np.arange(4), [0, 2, 2, 1]] = 5
+    said = Said.of(logits, tmp_path)
+    assert agreement_with(np.array([0, 1, UNLABELLED, 0]), said, 2) == pytest.approx(3 / 6)
+    assert agreement_with(np.full(4, UNLABELLED), said, 2) is None
