@@ -2,8 +2,8 @@
 
 Ranges are those of wide TrivialAugment (Müller and Hutter 2021, https://arxiv.org/abs/2103.10158) where they have an
 equal; translations, shears and the blur behind sharpness are shares of the side, so that an operation means the same at
-any resolution. What
-moves pixels uses Pillow's bilinear sampling and fills with black; what changes values is integer arithmetic.
+any resolution. What moves pixels uses Pillow's bilinear sampling and fills with black; what changes values is integer
+arithmetic.
 """
 
 from __future__ import annotations

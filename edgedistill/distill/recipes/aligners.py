@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
-from edgedistill.base.errors import InputError
 from edgedistill.documents.recipes import TermConfig
 
 LEAST_DEVIATION = 1e-3
@@ -58,12 +57,6 @@ class Link(nn.Module):
         super().__init__()
         self.normaliser = term.normaliser
         width = teacher.width
-        if term.aligner == "none" and student_width != width:
-            given = f"the student gives {student_width} numbers, and the teacher {width} at {term.tap}"
-            raise InputError(
-                f"[[train.terms]] {term.loss}: {given}",
-                fix='give it an aligner: "linear", "orthogonal" or "select"',
-            )
         chosen = np.arange(width)
         if term.aligner == "select":
             # In the order of the teacher's units: which student's unit learns which is then the same at every width.

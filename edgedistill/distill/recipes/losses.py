@@ -171,6 +171,9 @@ def _bound(where: str, term: TermConfig) -> Term | Problem:
     if term.tap != LOGITS:
         if loss.inputs != ("teacher",):
             return Problem(where, f"{loss.name} is a loss of logits", f'leave tap = "{term.tap}" out, or use smooth_l1')
+        if term.aligner == "none":
+            what = f"{loss.name}: a student's features have another width than the teacher's {term.tap}"
+            return Problem(where, what, 'add an aligner: "linear", "orthogonal" or "select"')
         if term.head != "shared":
             return Problem(where, f"{loss.name}: a head gives logits, and tap is {term.tap!r}", "leave one of both out")
     elif (term.aligner, term.normaliser) != ("none", "none"):

@@ -25,8 +25,8 @@ SHARES: Final = tuple(step / 20 for step in range(21))
 
 class Pupil(nn.Module):
     """`network` takes float 0..255 [B, 3, R, R] to logits [B, classes]. `statistics` are those of the teacher's units at
-    each tap of the recipe beside the logits. Fresh parameters come from torch's global generator. Raises InputError where a
-    term cannot be joined to this network."""
+    each tap of the recipe beside the logits. Fresh parameters come from torch's global generator. Raises InputError for a
+    network whose classifier cannot be told."""
 
     def __init__(
         self, network: nn.Module, recipe: Recipe, classes: int, statistics: Mapping[str, UnitStatistics] | None = None

@@ -123,7 +123,7 @@ class Top(Encoding):
 
 
 class Features(Encoding):
-    """Every unit x of a row as round(127 x / largest), and the largest size of the row."""
+    """Every unit x of a row, within float16's range, as round(127 x / largest), and the largest size of the row."""
 
     @property
     def record(self) -> np.dtype[np.void]:
@@ -138,9 +138,7 @@ class Features(Encoding):
         return rows
 
     def decode(self, records: Records) -> Rows16:
-        # Beyond float16's range nothing is compared anyway: a normaliser or the loss would be at its limit.
-        scale = np.minimum(records["largest"], -LOWEST)[:, None] / 127
-        rows: Rows16 = (records["units"] * scale).astype(np.float16)
+        rows: Rows16 = (records["units"] * (records["largest"][:, None] / 127)).astype(np.float16)
         return rows
 
 

@@ -27,7 +27,7 @@ from edgedistill.data.sources import Indices, Pixels
 from edgedistill.data.views import Views, render_batch
 from edgedistill.distill.hardware import choose_device
 from edgedistill.distill.recipes.taps import as_rows, tap_width, tapped
-from edgedistill.distill.stored.encoding import Encoding, encoding_of
+from edgedistill.distill.stored.encoding import LOWEST, Encoding, encoding_of
 from edgedistill.distill.stored.signals import file_name
 from edgedistill.distill.stored.views import StoredViews
 from edgedistill.distill.teachers.teacher import Crossfit, Teacher
@@ -71,7 +71,6 @@ class Labeller:
         UnsupportedError for a device that is not here."""
         final = folder / file_name(view)
         if not final.exists():
-            _ = self.encoding  # before the teacher moves to its device: a tap that is not there is told at once
             device = choose_device(self.device)
             with self.on_device(device):
                 self._grow(final, view, device, on_progress)
@@ -145,12 +144,14 @@ class Labeller:
                 f"of {self.encoding.width} classes",
                 fix="give it a head of one output a class, or let [teacher] fit train one",
             )
-        finite = np.isfinite(rows).all(axis=1)
+        # Logits may be of any size: their rows are shifted. Features are read as 16-bit floats.
+        finite = (np.isfinite(rows) if self.tap == LOGITS else np.abs(rows) <= -LOWEST).all(axis=1)
         if not finite.all():
+            beyond = "(NaN or infinite)" if self.tap == LOGITS else f"(or beyond {-LOWEST:,.0f})"
             raise InputError(
-                f"the teacher {self.teacher.name} gives {self.tap} that are not finite (NaN or infinite)",
+                f"the teacher {self.teacher.name} gives {self.tap} that are not finite {beyond}",
                 problems=[
-                    Problem(f"training image {image}, view {view}", f"{self.tap} are not finite")
+                    Problem(f"training image {image}, view {view}", f"{self.tap} are not finite {beyond}")
                     for image in self.dataset.splits.train[positions[~finite]].tolist()
                 ],
                 fix="check its weights and the mean and std it was trained with; a diverged fit needs a lower learning_rate",

@@ -135,6 +135,6 @@ def test_features_are_a_127th_of_their_largest_apart(seed: int, scale: float) ->
 
 
 def test_features_at_the_ends_of_the_range() -> None:
-    values = np.array([[0, 0, 0], [3e38, -1e38, 0]], np.float32)
+    values = np.array([[0, 0, 0], [65504, -3e4, 0]], np.float32)
     found = read_back(encoding_of("features", 3), values)
     assert np.isfinite(found).all() and (found[0] == 0).all() and found[1].argmax() == 0
