@@ -11,6 +11,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,12 @@ from typing import Any
 import pytest
 
 import edgedistill as api
-from edgedistill.base.progress import Event, Note, StageFinished
+from edgedistill.base.progress import Event, Listener, Note, StageFinished
 from edgedistill.base.store import file_sha256
 from edgedistill.documents.results import BuildResult
 from edgedistill.pipeline import build as building
+from edgedistill.pipeline import workers
+from edgedistill.pipeline.tasks import Result, Task
 
 REPOSITORY = Path(__file__).parents[2]
 NULL_TARGET = Path(__file__).with_name("null.toml")
@@ -100,6 +103,23 @@ class Built:
         return content
 
 
+class InThisProcess:
+    """What a worker does, here."""
+
+    def __init__(self, jobs: int, listener: Listener) -> None:
+        self.listener = listener
+
+    def __enter__(self) -> InThisProcess:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        pass
+
+    def run(self, tasks: Sequence[Task[Any]]) -> Iterator[tuple[int, Result[Any]]]:
+        for number, task in enumerate(tasks):
+            yield number, workers.do_apart(task, 1, True, self.listener)
+
+
 @dataclass(frozen=True)
 class Loop:
     """Writes build files and runs them, all with one cache."""
@@ -118,8 +138,9 @@ class Loop:
         path.write_text(text)
         return path
 
-    def build(self, path: Path, target: Path | str = NULL_TARGET, **options: Any) -> Built:
-        """Run the build in this process."""
+    def build(self, path: Path, target: Path | str = NULL_TARGET, *, apart: bool = False, **options: Any) -> Built:
+        """Run the build in this process; without `apart` its labelling and training too, which saves the seconds that a
+        worker takes to start."""
         import torch
 
         events: list[Event] = []
@@ -128,6 +149,8 @@ class Loop:
         torch.set_num_threads(1)
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("EDGEDISTILL_CACHE", str(self.cache))
+            if not apart:
+                patch.setattr(workers, "Processes", InThisProcess)
             try:
                 result = api.build(path, target=target, listener=events.append, **options)
             finally:

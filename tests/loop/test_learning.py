@@ -103,7 +103,7 @@ def test_a_composed_recipe_with_images_without_labels_and_a_loss_of_another_pack
     )
     losses.cache_clear()
     try:
-        built = loop.build(loop.write("composed", "50%", *edits))
+        built = loop.build(loop.write("composed", "50%", *edits), apart=True)
         found = api.views_info(built.path)
     finally:
         losses.cache_clear()

@@ -326,7 +326,7 @@ def test_a_candidate_that_fails_is_a_trial_with_its_reason(
     victim = next(t.spec for t in met.result.trials if t.reason.startswith("proven"))
     failing = partial(dying.fail_training_of, victim, "the loss is not finite in epoch 1")
     monkeypatch.setattr(workers, "do_apart", failing)
-    built = loop.build(loop.write("failing", "50%"))
+    built = loop.build(loop.write("failing", "50%"), apart=True)
     failed = [t for t in built.result.trials if t.state == "failed"]
     assert [(t.spec, t.reason) for t in failed] == [(victim, "the loss is not finite in epoch 1")]
     assert built.result.status == "met"
@@ -340,7 +340,7 @@ def test_a_crash_in_one_students_step_costs_that_student(
     """A segmentation fault in native code. In a cache of its own: what is trained already cannot crash."""
     victim = next(t.spec for t in met.result.trials if t.reason.startswith("proven"))
     monkeypatch.setattr(workers, "do_apart", partial(dying.crash_in_a_step_of, victim))
-    built = replace(loop, cache=tmp_path / "cache").build(loop.write("crashing", "50%"))
+    built = replace(loop, cache=tmp_path / "cache").build(loop.write("crashing", "50%"), apart=True)
     failed = [(t.spec, t.reason) for t in built.result.trials if t.state == "failed"]
     assert failed == [(victim, "its process was ended by SIGSEGV, 3 times")]
     assert built.result.status == "met"
@@ -349,7 +349,7 @@ def test_a_crash_in_one_students_step_costs_that_student(
 def test_where_every_candidate_fails_the_build_says_so(loop: Any, met: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     failing = partial(dying.fail_training_of, None, "no student can be trained today")
     monkeypatch.setattr(workers, "do_apart", failing)
-    built = loop.build(loop.write("all-failing", "50%"))
+    built = loop.build(loop.write("all-failing", "50%"), apart=True)
     assert built.result.status == "not_met"
     assert built.result.trials
     assert all(t.state == "failed" and t.reason == "no student can be trained today" for t in built.result.trials)
