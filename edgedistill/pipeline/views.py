@@ -15,6 +15,7 @@ from edgedistill.data.datasets import UNLABELLED, load_dataset
 from edgedistill.data.preprocessing import channel_statistics
 from edgedistill.data.sources import Indices
 from edgedistill.distill.hardware import choose_device
+from edgedistill.distill.recipes.choice import REPEATS
 from edgedistill.distill.stored.filtering import agreement_with, certainty
 from edgedistill.distill.stored.signals import StoredSignal
 from edgedistill.distill.stored.split_store import SplitStore
@@ -30,8 +31,6 @@ from edgedistill.pipeline.tasks import Executor, Made, Result, Task
 from edgedistill.pipeline.teacher import is_fitted, open_labelling
 
 _CHUNK: Final = 8192
-SURE_OF_LABELS: Final = 0.99
-"""Agreement with the labels from which on a teacher says little more than they do."""
 
 
 class Finds:
@@ -129,7 +128,7 @@ def _advice(bench: Workbench, said: LogitsSummary | None) -> Iterator[str]:
         yield "The recipe asks no teacher: images without a label are not learnt from."
         return
     fit = bench.config.teacher.fit
-    if said.agreement_labels is not None and said.agreement_labels >= SURE_OF_LABELS:
+    if said.agreement_labels is not None and said.agreement_labels >= REPEATS:
         text = "The teacher repeats the labels of the images that it was fitted to"
         if fit is not None and fit.crossfit is None:
             yield f"{text}: [teacher.fit] crossfit = 2 lets it label images that it has not seen."
