@@ -27,7 +27,7 @@ from edgedistill.documents.build_file import load_config
 from edgedistill.documents.measurements import MeasuredLatency
 from edgedistill.documents.targets import load_target
 from edgedistill.formats import format_for
-from edgedistill.formats.running import test_accuracy
+from edgedistill.formats.running import test_quality
 from edgedistill.networks.space import Candidate
 from edgedistill.pipeline.bench import Workbench
 from edgedistill.pipeline.judge import realise
@@ -53,7 +53,7 @@ def trained_row(bench: Workbench, views: SplitStore, candidate: Candidate, known
     for trained, seconds in through_rungs(bench, views, candidate):
         earlier = known.get("rungs", []) if known else []
         before = earlier[len(rungs)]["seconds"] if len(earlier) > len(rungs) else seconds
-        rungs.append({"epochs": trained.epochs, "accuracy_validation": trained.accuracy_validation, "seconds": before})
+        rungs.append({"epochs": trained.epochs, "quality_validation": trained.quality_validation, "seconds": before})
     return {
         "spec": candidate.spec.model_dump(mode="json"),
         "parameters": candidate.parameters,
@@ -86,8 +86,8 @@ def measured_files(bench: Workbench, views: SplitStore, candidate: Candidate) ->
     images, labels = bench.images("test", source.contract), bench.labels("test")
     return {
         "files": [portable_result(bench, result).model_dump(mode="json") for result in found],
-        "accuracy_test": {
-            result.artifact.sha256: test_accuracy(format_for(result.artifact.format), result.artifact, images, labels)
+        "quality_test": {
+            result.artifact.sha256: test_quality(format_for(result.artifact.format), result.artifact, images, labels)
             for result in found
         },
     }
@@ -114,7 +114,7 @@ def main() -> None:
     with Processes(1, listen) as bench.executor:
         views = open_store(bench)
     document: Row = json.loads(arguments.json.read_text()) if arguments.json.exists() else {"rows": []}
-    document["teacher"] = {"name": teacher.teacher.name, "accuracy_validation": teacher.accuracy_validation}
+    document["teacher"] = {"name": teacher.teacher.name, "quality_validation": teacher.quality_validation}
     if isinstance(teacher.latency, MeasuredLatency):
         document["teacher"] |= {"p50_ms": teacher.latency.p50_ms, "p95_ms": teacher.latency.p95_ms}
     known = {json.dumps(row["spec"], sort_keys=True): row for row in document["rows"]}
@@ -129,7 +129,7 @@ def main() -> None:
         known[name] = row
         document["rows"] = list(known.values())
         write_atomic(arguments.json, json.dumps(document, indent=1) + "\n")
-        shown = ", ".join(f"{r['accuracy_validation']:.2%} ({r['seconds']:.0f} s)" for r in row.get("rungs", []))
+        shown = ", ".join(f"{r['quality_validation']:.2%} ({r['seconds']:.0f} s)" for r in row.get("rungs", []))
         print(f"{candidate.spec.label}: {shown or row.get('failed')}", flush=True)
 
 

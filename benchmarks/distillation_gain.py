@@ -19,7 +19,7 @@ from pathlib import Path
 
 from edgedistill.base.progress import Event, Note, StageAdvanced, StageFinished
 from edgedistill.base.store import Store
-from edgedistill.distill.evaluate import split_accuracy
+from edgedistill.distill.evaluate import split_quality
 from edgedistill.distill.train import load_student
 from edgedistill.documents.build_file import load_config
 from edgedistill.documents.results import BuildResult
@@ -78,8 +78,8 @@ def main() -> None:
             bench.config = config.model_copy(update={"train": settings})
             trained = train(bench, spec, views, epochs=epochs, total_epochs=epochs, previous=None)
             module = load_student(trained, contract)
-            test = split_accuracy(module, bench.dataset, bench.dataset.splits.test, contract)
-            row = {"seed": seed, "recipe": recipe, "validation": trained.accuracy_validation, "test": test}
+            test = split_quality(module, bench.dataset, bench.dataset.splits.test, contract)
+            row = {"seed": seed, "recipe": recipe, "validation": trained.quality_validation, "test": test}
             rows.append(row)
             print(json.dumps(row), flush=True)
     summary = {

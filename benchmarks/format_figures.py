@@ -208,8 +208,8 @@ def _ladder_row(row: dict[str, Any]) -> tuple[str, ...]:
     return (
         *cells,
         f"{100 * row['winner']['loss']:+.2f}",
-        f"{full['accuracy_test']:.2%}",
-        f"{won['accuracy_test']:.2%}",
+        f"{full['quality_test']:.2%}",
+        f"{won['quality_test']:.2%}",
         f"{full['file']['bytes'] / 2**20:.2f} MiB",
         f"{won['file']['bytes'] / full['file']['bytes']:.0%}",
         *timed,

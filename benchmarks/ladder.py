@@ -44,7 +44,7 @@ from edgedistill.documents.build_file import DataConfig, ExportConfig
 from edgedistill.documents.specs import ComputedBy, Format, Precision, QuantScheme
 from edgedistill.documents.targets import load_target
 from edgedistill.formats import format_for
-from edgedistill.formats.running import REFERENCE_IMAGES, test_accuracy
+from edgedistill.formats.running import REFERENCE_IMAGES, test_quality
 from edgedistill.pipeline.bench import Bench, Source
 from edgedistill.pipeline.judge import QAT_EPOCHS, beside, climbed, made, origin_of
 from edgedistill.pipeline.meter import Meter
@@ -93,7 +93,7 @@ def climb_one(name: str, form: Format, dataset: Dataset, views: SplitStore, work
             dataset=dataset,
             mean=contract.mean,
             std=contract.std,
-            export=ExportConfig(max_accuracy_loss=MAX_LOSS, calibration_images=CALIBRATION_IMAGES),
+            export=ExportConfig(max_quality_loss=MAX_LOSS, calibration_images=CALIBRATION_IMAGES),
             meter=Meter(host, None, "nothing is timed here"),
         )
         tuned = Tuned(name, dataset, views, work, bench)
@@ -114,15 +114,15 @@ def climb_one(name: str, form: Format, dataset: Dataset, views: SplitStore, work
         )
         kept = {}
         for what, result in found.items():
-            accuracy = test_accuracy(format_for(form), result.artifact, images, labels[:count])
-            kept[what] = {"file": keep(result.artifact, files, f"{name}-{form}-{what}"), "accuracy_test": accuracy}
+            quality = test_quality(format_for(form), result.artifact, images, labels[:count])
+            kept[what] = {"file": keep(result.artifact, files, f"{name}-{form}-{what}"), "quality_test": quality}
     answers = answers_of(baseline)
     return {
         "model": name,
         "format": form,
         "resolution": contract.resolution,
         "parameters": sum(p.numel() for p in source.load().parameters()),
-        "accuracy_validation": answers and answers.accuracy,
+        "quality_validation": answers and answers.quality,
         "bytes": baseline.artifact.bytes,
         "rungs": [rung.model_dump(mode="json") for rung in rungs],
         "fp16": half.model_dump(mode="json"),
@@ -168,7 +168,7 @@ def told(row: dict[str, Any]) -> str:
     name = f"{row['model']} {row['format']}"
     if "problem" in row:
         return f"{name}: {row['problem']}"
-    parts = [f"fp32 {row['accuracy_validation']:.2%}"]
+    parts = [f"fp32 {row['quality_validation']:.2%}"]
     parts += [
         f"{rung['scheme']['precision']} {rung['loss'] * 100:+.2f}" if rung["loss"] is not None else rung["reason"][:40]
         for rung in row["rungs"]

@@ -23,7 +23,7 @@ from edgedistill.base.store import Store, digest, write_atomic
 from edgedistill.data.datasets import Dataset, load_dataset
 from edgedistill.data.preprocessing import channel_statistics, make_contract
 from edgedistill.distill.batches import ViewBatches
-from edgedistill.distill.evaluate import split_accuracy
+from edgedistill.distill.evaluate import split_quality
 from edgedistill.distill.fit_teacher import fit_teacher
 from edgedistill.distill.hardware import choose_hardware
 from edgedistill.distill.loop import Stretch, train
@@ -133,8 +133,8 @@ def main() -> int:
     views = open_store(dataset, arguments.data, arguments.work)
     for name in arguments.models.split(","):
         model = load_model(name, dataset, views, arguments.work)
-        accuracy = split_accuracy(model.module, dataset, dataset.splits.validation, model.contract)
-        print(f"{name}: {accuracy:.2%} of {len(dataset.splits.validation)} validation images", flush=True)
+        quality = split_quality(model.module, dataset, dataset.splits.validation, model.contract)
+        print(f"{name}: {quality:.2%} of {len(dataset.splits.validation)} validation images", flush=True)
     return 0
 
 

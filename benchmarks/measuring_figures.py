@@ -40,8 +40,8 @@ def _build(name: str, build: dict[str, Any]) -> tuple[str, ...]:
         f"{proof['limit']:.1%}",
         f"{min(proof['values']):.1%}",
         f"{max(proof['values']):.1%}",
-        f"{build['accuracy']:.2%}",
-        f"{build['teacher_accuracy']:.2%}",
+        f"{build['quality']:.2%}",
+        f"{build['teacher_quality']:.2%}",
         *(f"{one['inside']} of {one['sessions']}" if one else "not taken" for one in checks),
     )
 

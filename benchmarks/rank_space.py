@@ -35,7 +35,7 @@ LEAST_CANDIDATES = 2000
 ROWS, CURVES = 24, 12
 EPOCHS = (1, 4, 16)
 COUNT = 16
-ACCURACY = 0.9
+QUALITY = 0.9
 
 
 def counted() -> Space:
@@ -56,7 +56,7 @@ def latency_ms(structure: Structure) -> float:
     return structure.multiply_adds / 20e6 + moved / 5e6 + started * 5e-3
 
 
-def accuracy(candidate: Candidate, epochs: int) -> float:
+def quality(candidate: Candidate, epochs: int) -> float:
     """On a made-up data set: errors fall by a power of the work and of the epochs."""
     return 1 - 0.5 * math.pow(candidate.multiply_adds / 1e6, -0.2) * math.pow(epochs, -0.3)
 
@@ -74,15 +74,15 @@ def ranked(candidates: Sequence[Candidate]) -> tuple[tuple[Proposal, ...], tuple
     rows = [Row(c.structure, latency_ms(c.structure) * (1 + 0.05 * (-1) ** i)) for i, c in enumerate(probes)]
     models = {Precision.FP32: Expectation(LatencyModel.fit(rows))}
     trained = probes[:CURVES]
-    curves = [Curve(c, {epochs: accuracy(c, epochs) for epochs in EPOCHS}) for c in trained]
-    quality = QualityModel.fit(curves, candidates, EPOCHS[-1])
-    assert quality is not None
+    curves = [Curve(c, {epochs: quality(c, epochs) for epochs in EPOCHS}) for c in trained]
+    quality_model = QualityModel.fit(curves, candidates, EPOCHS[-1])
+    assert quality_model is not None
     limit_ms = math.exp(sum(math.log(row.latency_ms) for row in rows) / len(rows))
     tried = {candidate.spec for candidate in trained}
     fresh = [c for c in candidates if c.spec not in tried]
     prospects = [Prospect("made up", Aim(limit_ms, Percentile.P95), models)]
     return propose(fresh, prospects, count=COUNT), promising(
-        fresh, prospects, quality, ACCURACY, lambda proposal: 0.0, count=COUNT
+        fresh, prospects, quality_model, QUALITY, lambda proposal: 0.0, count=COUNT
     )
 
 

@@ -43,7 +43,7 @@ from edgedistill.data.datasets import UNLABELLED, Dataset, load_dataset
 from edgedistill.data.preprocessing import channel_statistics, make_contract
 from edgedistill.data.sources import Indices
 from edgedistill.data.splits import limited
-from edgedistill.distill.evaluate import split_accuracy
+from edgedistill.distill.evaluate import split_quality
 from edgedistill.distill.fit_teacher import fit_teacher
 from edgedistill.distill.loop import Stretch
 from edgedistill.distill.stored.split_store import SplitStore
@@ -174,8 +174,8 @@ class Bench:
             "rate": rate,
             "seed": seed,
             "epochs": epochs,
-            "validation": trained.accuracy_validation,
-            "test": split_accuracy(module, data, data.splits.test, contract),
+            "validation": trained.quality_validation,
+            "test": split_quality(module, data, data.splits.test, contract),
             "seconds": round(time.monotonic() - began, 1),
         }
 
@@ -275,7 +275,7 @@ def main() -> int:
         "teacher": arguments.teacher,
         "student": STUDENT.label,
         "steps": arguments.steps,
-        "teacher_test": split_accuracy(module, whole, whole.splits.test, teacher.contract),
+        "teacher_test": split_quality(module, whole, whole.splits.test, teacher.contract),
     }
     rows: list[Row] = document["rows"]
     conditions = arguments.only.split(",") if arguments.only else list(dict.fromkeys([*CONTROLS, *RECIPES]))

@@ -30,7 +30,7 @@ class Student:
     """A row of brute force."""
 
     candidate: Candidate
-    accuracy: tuple[float, ...]
+    quality: tuple[float, ...]
     seconds: tuple[float, ...]
     files: tuple[SchemeResult, ...]
 
@@ -72,8 +72,8 @@ class ReplayLab:
             spec=wanted.spec,
             weights=Path("recorded"),
             epochs=wanted.rung,
-            total_epochs=len(student.accuracy),
-            accuracy_validation=student.accuracy[wanted.rung],
+            total_epochs=len(student.quality),
+            quality_validation=student.quality[wanted.rung],
             train_seconds=student.seconds[wanted.rung],
         )
 
@@ -133,7 +133,7 @@ def read_students(
         if row.get("files"):
             found[spec] = Student(
                 by_spec[spec],
-                tuple(rung["accuracy_validation"] for rung in row["rungs"]),
+                tuple(rung["quality_validation"] for rung in row["rungs"]),
                 tuple(rung["seconds"] for rung in row["rungs"]),
                 tuple(on_scale(SchemeResult.model_validate(file), bench) for file in row["files"]),
             )

@@ -55,7 +55,7 @@ from edgedistill.pipeline.bench import Workbench
 from edgedistill.pipeline.lab import settings_of
 from edgedistill.pipeline.measure import scale_alone
 from edgedistill.pipeline.prepare import open_bench
-from edgedistill.selection.goal import comparable_ms, validation_accuracy
+from edgedistill.selection.goal import comparable_ms, validation_quality
 from edgedistill.selection.on_target import OnTarget
 from edgedistill.selection.search import Search, Settings
 from edgedistill.selection.study import Study
@@ -69,16 +69,16 @@ T = TypeVar("T")
 
 def best_inside(students: Sequence[Student], goal: Goal) -> float | None:
     """The highest file accuracy that any of the students has inside the budget."""
-    return max((validation_accuracy(f) for s in students for f in s.kept(goal)), default=None)
+    return max((validation_quality(f) for s in students for f in s.kept(goal)), default=None)
 
 
 def best_provable(lab: ReplayLab, goal: Goal) -> float | None:
     """The highest file accuracy that brute force can prove inside the budget: its files that measured inside, the most
     accurate first, until one is proven."""
     entries = [(spec, f) for spec, student in lab.students.items() for f in student.kept(goal)]
-    for spec, result in sorted(entries, key=lambda entry: -validation_accuracy(entry[1])):
+    for spec, result in sorted(entries, key=lambda entry: -validation_quality(entry[1])):
         if proven(lab, spec, result, goal.budget).met:
-            return validation_accuracy(result)
+            return validation_quality(result)
     return None
 
 
@@ -93,7 +93,7 @@ class SearchBySize(Search):
     """The search without what it learns of quality: every batch is proposed by size, no student is stopped early for what
     the rungs of others say."""
 
-    def quality(self) -> None:
+    def quality_model(self) -> None:
         return None
 
 
@@ -116,7 +116,7 @@ def searched(
     return {
         "student": winner.trial.spec.label if winner else None,
         "precision": scheme.scheme.label if scheme else None,
-        "accuracy": validation_accuracy(scheme) if scheme else None,
+        "quality": validation_quality(scheme) if scheme else None,
         "latency_ms": comparable_ms(scheme, goal) if scheme else None,
         "file": str(scheme.artifact.path) if scheme else None,
         "sha256": scheme.artifact.sha256 if scheme else "",
@@ -168,9 +168,9 @@ def predicted_alone(students: dict[StudentSpec, Student], goal: Goal, settings: 
         f for spec in chosen for f in students[spec].files if not f.dropped and (spec, f.scheme.precision) in allowed
     ]
     if not files:
-        return {"accuracy": None, "inside": False}
-    shipped = max(files, key=validation_accuracy)
-    return {"accuracy": validation_accuracy(shipped), "inside": comparable_ms(shipped, goal) <= limit}
+        return {"quality": None, "inside": False}
+    shipped = max(files, key=validation_quality)
+    return {"quality": validation_quality(shipped), "inside": comparable_ms(shipped, goal) <= limit}
 
 
 def resampled(
@@ -195,7 +195,7 @@ def resampled(
                     assert best is not None
                     found = searched(some, goal, limited, ReplayLab(some, target, None), kind)
                     shares.append(found["train_seconds"] / total_s)
-                    missed = points(found["accuracy"], best)
+                    missed = points(found["quality"], best)
                     if missed is None:
                         nothing += 1
                     else:
@@ -216,8 +216,8 @@ def resampled(
     return rows
 
 
-def points(accuracy: float | None, best: float | None) -> float | None:
-    return None if accuracy is None or best is None else round(100 * (best - accuracy), 3)
+def points(quality: float | None, best: float | None) -> float | None:
+    return None if quality is None or best is None else round(100 * (best - quality), 3)
 
 
 def worst(rows: Sequence[Row], key: str) -> float | None:
@@ -290,7 +290,7 @@ def main() -> None:
     recorded = json.loads(arguments.rows.read_text())
     students = read_students(recorded, config, target, bench)
     files = None if bench is None else RecordedFiles(bench)
-    test = {sha256: accuracy for row in recorded["rows"] for sha256, accuracy in row.get("accuracy_test", {}).items()}
+    test = {sha256: quality for row in recorded["rows"] for sha256, quality in row.get("quality_test", {}).items()}
     everyone = list(students.values())
     settings = settings_of(config.search)
     brute_s = sum(sum(student.seconds) for student in everyone)
@@ -326,25 +326,25 @@ def main() -> None:
         misses = [points(a, best) for a in by_chance if a is not None]
         alone = predicted_alone(students, goal, settings, max(found["finished"], 1))
         kept = [f for s in everyone for f in s.kept(goal)]
-        best_test = test.get(max(kept, key=validation_accuracy).artifact.sha256) if kept else None
-        found["accuracy_test"] = test.get(found["sha256"])
+        best_test = test.get(max(kept, key=validation_quality).artifact.sha256) if kept else None
+        found["quality_test"] = test.get(found["sha256"])
         row = {
             "budget_ms": limit_ms,
             "times_true_p95": times,
             "aim_ms": aim_ms,
             "inside": sum(bool(student.kept(goal)) for student in everyone),
-            "best_accuracy": best,
+            "best_quality": best,
             "best_provable": provable,
-            "best_accuracy_test": best_test,
+            "best_quality_test": best_test,
             "search": found
             | {
-                "points_below": points(found["accuracy"], best),
-                "points_below_provable": points(found["accuracy"], provable),
-                "points_below_test": points(found["accuracy_test"], best_test),
+                "points_below": points(found["quality"], best),
+                "points_below_provable": points(found["quality"], provable),
+                "points_below_test": points(found["quality_test"], best_test),
             },
             "train_share": found["train_seconds"] / brute_s,
             "by_size": {
-                "points_below": points(by_size["accuracy"], best),
+                "points_below": points(by_size["quality"], best),
                 "train_share": by_size["train_seconds"] / brute_s,
             },
             "random": {
@@ -352,7 +352,7 @@ def main() -> None:
                 "worst": max((m for m in misses if m is not None), default=None),
                 "nothing": sum(a is None for a in by_chance),
             },
-            "prediction_alone": alone | {"points_below": points(alone["accuracy"], best)},
+            "prediction_alone": alone | {"points_below": points(alone["quality"], best)},
         }
         if bench is not None and found["proven"] and arguments.stranger:
             assert files is not None
@@ -385,7 +385,7 @@ def told(row: Row) -> str:
     found, stranger = row["search"], row.get("stranger")
     outside = f"; a stranger finds {stranger['inside']} of {stranger['sessions']} inside" if stranger else ""
     return (
-        f"{row['budget_ms']:.4f} ms: {row['inside']} inside, best {row['best_accuracy'] or 0:.2%}, provable "
+        f"{row['budget_ms']:.4f} ms: {row['inside']} inside, best {row['best_quality'] or 0:.2%}, provable "
         f"{row['best_provable'] or 0:.2%}; search {found['student']} {found['precision']}, proven {found['proven']}, "
         f"{found['points_below_provable']} points below that, {found['points_below_test']} on the test split, "
         f"{row['train_share']:.0%} of the training{outside}; by size {row['by_size']}; random "

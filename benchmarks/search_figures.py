@@ -94,7 +94,7 @@ def _budgets(found: Any) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]:
                 _share(row["best_provable"]),
                 f"`{one['student']}`" if one["proven"] else "not met",
                 one["precision"] if one["proven"] else "-",
-                _share(one["accuracy"]),
+                _share(one["quality"]),
                 f"{row['train_share']:.0%}",
                 f"{checked['inside']} of {checked['sessions']}" if checked else "-",
             )

@@ -51,7 +51,7 @@ def outcome(result: BuildResult) -> dict[str, Any]:
         "status": result.status,
         "student": result.student.spec.label if result.student else None,
         "precision": won.precision if won else None,
-        "accuracy_validation": won.accuracy_validation if won else None,
+        "quality_validation": won.quality_validation if won else None,
         "proof": result.proof.sentence if result.proof else None,
         "budget_ms": result.budget.latency_ms,
     }

@@ -27,7 +27,7 @@ def _wilson(share: float, count: int, z: float) -> tuple[float, float]:
 
 
 def paired_lower_bound(gained: float, lost: float, count: int) -> float:
-    """What the difference of two accuracies on the same `count` images is above with 95% confidence, where one is right and
+    """What the difference of two qualities on the same `count` images is above with 95% confidence, where one is right and
     the other wrong on `gained` images, the other way round on `lost` (Tango 1998, one-sided score interval). In -1..1.
 
     With nothing gained and nothing lost it is not 0: 300 images on which two files agree leave room for 0.9 points.
@@ -82,19 +82,17 @@ def compare(ours: str, theirs: str) -> tuple[int, int]:
 
 @dataclass(frozen=True)
 class Answers:
-    """How a file answered `images` images: its `accuracy` (0 to 1), and which it got `right` (see `pack`; empty where that
+    """How a file answered `images` images: its `quality` (0 to 1), and which it got `right` (see `pack`; empty where that
     was not kept)."""
 
-    accuracy: float
+    quality: float
     images: int
     right: str = ""
 
     def above(self, limit: float) -> bool:
-        """Whether the true accuracy reaches `limit` with 95% confidence; where the images are too few to tell, whether the
-        accuracy seen does."""
-        return (
-            lower_bound(self.accuracy, self.images) if resolves_share(limit, self.images) else self.accuracy
-        ) >= limit
+        """Whether the true quality reaches `limit` with 95% confidence; where the images are too few to tell, whether the
+        quality seen does."""
+        return (lower_bound(self.quality, self.images) if resolves_share(limit, self.images) else self.quality) >= limit
 
     def lower_difference(self, other: Answers) -> float | None:
         """What the true difference to `other` is above with 95% confidence; None where the two did not answer the same
@@ -104,12 +102,12 @@ class Answers:
         return paired_lower_bound(*compare(self.right, other.right), self.images)
 
     def loses(self, before: Answers, limit: float) -> str:
-        """Why this file loses more than `limit` of the accuracy `before`, empty if it does not: by the bound of the paired
+        """Why this file loses more than `limit` of the quality `before`, empty if it does not: by the bound of the paired
         difference, or by the difference seen where the images are too few to tell."""
-        loss, bound = before.accuracy - self.accuracy, self.lower_difference(before)
+        loss, bound = before.quality - self.quality, self.lower_difference(before)
         words = f"loses {loss * 100:.2f} points of accuracy"
         allowed = f"more than the {limit * 100:.2f} allowed"
-        # Accuracies are shares of whole images: a loss of exactly what is allowed must not fail by the last bit.
+        # Qualities are shares of whole images: a loss of exactly what is allowed must not fail by the last bit.
         if loss > limit + 1e-9:
             return f"{words}, {allowed}"
         if bound is not None and resolves_loss(limit, self.images) and -bound > limit:

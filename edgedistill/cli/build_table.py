@@ -20,7 +20,7 @@ from edgedistill.documents.artifacts import Verified
 from edgedistill.documents.measurements import Latency, MeasuredLatency, PredictedLatency, Proof, UnknownLatency
 from edgedistill.documents.results import BuildIndex, BuildResult, Found, IndexEntry, SearchResult, SplitSizes
 from edgedistill.documents.specs import Budget, ComputedBy, Percentile
-from edgedistill.outputs.explain.shown import accuracy_text, latency_text, validation_text
+from edgedistill.outputs.explain.shown import latency_text, quality_text, validation_text
 from edgedistill.outputs.explain.winner import winning_artifact, winning_file, winning_trial
 from edgedistill.outputs.report.proof_tables import sustained_text
 from edgedistill.outputs.report.tables import reference_text
@@ -68,7 +68,7 @@ def print_result(console: Console, result: BuildResult, file: Path) -> None:
         found = artifact.verification
         if isinstance(found, Verified) and found.computed_by is ComputedBy.REFERENCE:
             render.line(
-                console, f"{artifact.path}: accuracy on the device unknown; {reference_text(found)}", style="dim"
+                console, f"{artifact.path}: {result.metric} on the device unknown; {reference_text(found)}", style="dim"
             )
         if isinstance(artifact.latency, UnknownLatency):
             render.line(console, f"{artifact.path}: latency unknown: {artifact.latency.reason}", style="dim")
@@ -136,13 +136,13 @@ def _winner_cells(result: Found | None) -> tuple[str, str, str, str]:
     student, percentile = result.student.label, result.budget.percentile
     if isinstance(result, BuildResult):
         if (artifact := winning_artifact(result)) is not None:
-            accuracy = accuracy_text(artifact.accuracy, artifact.accuracy_interval)
-            return student, artifact.precision.value, _latency_cell(artifact.latency, percentile), accuracy
+            quality = quality_text(artifact.quality, artifact.quality_interval)
+            return student, artifact.precision.value, _latency_cell(artifact.latency, percentile), quality
     elif (file := winning_file(result)) is not None:
-        seen, accuracy = file.verification, "unknown"
+        seen, quality = file.verification, "unknown"
         if isinstance(seen, Verified):
-            accuracy = validation_text(seen.accuracy_validation, seen.parity.images)
-        return student, file.scheme.precision.value, _latency_cell(file.latency, percentile), accuracy
+            quality = validation_text(seen.quality_validation, seen.parity.images)
+        return student, file.scheme.precision.value, _latency_cell(file.latency, percentile), quality
     return student, "–", "unknown", "unknown"
 
 
@@ -242,17 +242,17 @@ def standing(latency: Latency, budget: Budget, proof: Proof | None) -> tuple[str
 
 def _print_artifacts(console: Console, result: BuildResult) -> None:
     shown = ("p50", "p95", "p99")[: 3 if result.budget.percentile is Percentile.P99 else 2]
-    columns = ("artifact", "precision", "size", "accuracy", *shown, "measured in", "budget")
+    columns = ("artifact", "precision", "size", result.metric, *shown, "measured in", "budget")
     beside_the_budget = tuple(name for name in shown if name != result.budget.percentile)
     least = ("precision", *beside_the_budget, "size", "measured in")
-    table = render.table(*columns, right=("size", "accuracy", *shown), whole=("artifact",), least=least)
+    table = render.table(*columns, right=("size", result.metric, *shown), whole=("artifact",), least=least)
     for artifact in result.artifacts:
         word, colour = standing(artifact.latency, result.budget, artifact.proof)
         table.add_row(
             artifact.path,
             artifact.scheme.details,
             format_bytes(artifact.bytes),
-            accuracy_text(artifact.accuracy, artifact.accuracy_interval),
+            quality_text(artifact.quality, artifact.quality_interval),
             *render.latency_cells(artifact.latency)[: len(shown)],
             render.sessions_cell(artifact.latency),
             Text(word, style=colour),
@@ -263,7 +263,7 @@ def _print_artifacts(console: Console, result: BuildResult) -> None:
         f"teacher {teacher.name}",
         "fp32",
         format_bytes(teacher.bytes),
-        accuracy_text(teacher.accuracy, teacher.accuracy_interval),
+        quality_text(teacher.quality, teacher.quality_interval),
         *render.latency_cells(teacher.latency)[: len(shown)],
         render.sessions_cell(teacher.latency),
         "",
@@ -271,7 +271,7 @@ def _print_artifacts(console: Console, result: BuildResult) -> None:
     console.print(table)
     latencies = (*(artifact.latency for artifact in result.artifacts), teacher.latency)
     on = next((f" on {latency.device}" for latency in latencies if isinstance(latency, MeasuredLatency)), "")
-    told = f"accuracy on {result.data.test:,} test images with its 95% interval; latency at batch 1{on}"
+    told = f"{result.metric} on {result.data.test:,} test images with its 95% interval; latency at batch 1{on}"
     render.line(console, told, style="dim")
 
 
@@ -284,15 +284,15 @@ def _print_frontier(console: Console, result: Found) -> None:
             "student",
             "precision",
             "latency",
-            "accuracy",
+            result.metric,
             title="frontier (measured in 1 session beside the anchor, validation)",
             whole=("student",),
         )
         specs = {trial.number: trial.spec for trial in result.trials}
         for point in result.frontier:
             name = specs[point.trial].label if point.trial in specs else f"trial {point.trial}"
-            accuracy = format_percent(point.accuracy_validation, 2)
-            table.add_row(name, point.precision, shown(point.latency_ms), accuracy)
+            quality = format_percent(point.quality_validation, 2)
+            table.add_row(name, point.precision, shown(point.latency_ms), quality)
         console.print(table)
     if result.budget_that_would_do_ms is not None:
         would_do = f"{_rounded_up(result.budget, result.budget_that_would_do_ms)}@{result.budget.percentile}"

@@ -41,9 +41,9 @@ def _print(console: Console, result: EvaluateResult) -> None:
     from edgedistill.documents.specs import ComputedBy
 
     by = ", by the reference interpreter, not the device" if result.computed_by is ComputedBy.REFERENCE else ""
-    low, high = (format_percent(end, 2) for end in wilson_interval(result.accuracy, result.images))
+    low, high = (format_percent(end, 2) for end in wilson_interval(result.quality, result.images))
     render.line(
         console,
-        f"{format_percent(result.accuracy, 2)} of {result.images} {result.split} images are right "
+        f"{format_percent(result.quality, 2)} of {result.images} {result.split} images are right "
         f"(95% interval {low} to {high}){by}",
     )

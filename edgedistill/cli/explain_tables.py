@@ -13,7 +13,7 @@ from edgedistill.cli import render
 from edgedistill.cli.build_table import status_text
 from edgedistill.documents.explanation import BudgetAnswer, ExplainResult, OperatorTimes, WinnerExplained
 from edgedistill.documents.measurements import MeasuredLatency, UnknownLatency
-from edgedistill.outputs.explain.shown import accuracy_text, compared_text, latency_text, validation_text
+from edgedistill.outputs.explain.shown import compared_text, latency_text, quality_text, validation_text
 from edgedistill.outputs.explain.words import (
     Row,
     answer_sentences,
@@ -83,16 +83,16 @@ def _print_beside_teacher(console: Console, explained: ExplainResult, winner: Wi
     rows = [
         (
             f"student, trial {winner.trial}" if winner.trial is not None else "student",
-            accuracy_text(winner.accuracy, winner.accuracy_interval),
-            validation_text(winner.accuracy_validation, images),
+            quality_text(winner.quality, winner.quality_interval),
+            validation_text(winner.quality_validation, images),
             latency_text(winner.latency, percentile),
             render.sessions_cell(winner.latency),
             "unknown" if winner.bytes is None else format_bytes(winner.bytes),
         ),
         (
             f"teacher {teacher.name}",
-            accuracy_text(teacher.accuracy, teacher.accuracy_interval),
-            validation_text(teacher.accuracy_validation, images),
+            quality_text(teacher.quality, teacher.quality_interval),
+            validation_text(teacher.quality_validation, images),
             latency_text(teacher.latency, percentile),
             render.sessions_cell(teacher.latency),
             format_bytes(teacher.bytes),
@@ -101,8 +101,8 @@ def _print_beside_teacher(console: Console, explained: ExplainResult, winner: Wi
     columns = ("", "test", "validation", str(percentile), "measured in", "size")
     layout = {"right": ("test", "validation", "size"), "whole": ("",), "least": ("validation", "size")}
     _print_table(console, *columns, rows=rows, **layout)
-    if teacher.times_faster is not None and teacher.accuracy_difference is not None:
-        points = f"{teacher.accuracy_difference * 100:+.2f} points on the test split"
+    if teacher.times_faster is not None and teacher.quality_difference is not None:
+        points = f"{teacher.quality_difference * 100:+.2f} points on the test split"
         console.print(f"{teacher.times_faster:.1f} times as fast as its teacher, {points}")
     if winner.proof is not None:
         console.print(f"{'proven' if winner.proof.met else 'not proven'}: {winner.proof.sentence}")
@@ -118,9 +118,9 @@ def _print_others(console: Console, explained: ExplainResult, students: int) -> 
     budget = explained.budgets.budget
     rows: list[tuple[str, ...]] = []
     for other in shown:
-        accuracy = other.accuracy_model if other.accuracy_validation is None else other.accuracy_validation
+        quality = other.quality_model if other.quality_validation is None else other.quality_validation
         measured = isinstance(other.latency, MeasuredLatency)
-        figure, interval = _split("–" if accuracy is None else validation_text(accuracy, explained.validation_images))
+        figure, interval = _split("–" if quality is None else validation_text(quality, explained.validation_images))
         rows.append(
             (
                 str(other.trial),
@@ -189,9 +189,9 @@ def _print_budgets(console: Console, explained: ExplainResult, everything: bool)
 
 def _budget_cells(row: Row) -> tuple[str, ...]:
     """A row of `budget_rows` in parts, of which a narrow terminal may leave some out."""
-    latency, accuracy, how, whose = row
+    latency, quality, how, whose = row
     trial, _, student = whose.partition(", ") if whose.startswith("trial ") else ("", "", whose)
-    figures = (*_split(latency.replace(_OF_THE_TEACHER, "")), *_split(accuracy))
+    figures = (*_split(latency.replace(_OF_THE_TEACHER, "")), *_split(quality))
     return (*figures, how, trial.removeprefix("trial "), student)
 
 

@@ -66,9 +66,11 @@ def print_quantize(console: Console, result: QuantizeResult, out: Path) -> None:
 
     for ladder in result.formats:
         if ladder.rungs:
-            console.print(_table(ladder))
+            console.print(_table(ladder, result.metric))
         if ladder.computed_by is ComputedBy.REFERENCE:
-            render.line(console, "accuracy is computed by the reference interpreter, not by the device", style="dim")
+            render.line(
+                console, f"{result.metric} is computed by the reference interpreter, not by the device", style="dim"
+            )
         written = [*([ladder.path] if ladder.path else []), *ladder.paths]
         render.line(console, *(f"wrote {out / name}" for name in written), style="green")
         if ladder.winner is None:
@@ -76,15 +78,15 @@ def print_quantize(console: Console, result: QuantizeResult, out: Path) -> None:
     render.line(console, *result.notes, style="dim")
 
 
-def _table(ladder: FormatLadder) -> Listing:
+def _table(ladder: FormatLadder, metric: str) -> Listing:
     from edgedistill.base.units import format_bytes, format_percent
     from edgedistill.cli import render
 
-    figures = ("accuracy", "loss", "size", "p50")
+    figures = (metric, "loss", "size", "p50")
     table = render.table("rung", *figures, "", title=ladder.format, right=figures, prose=("rung", ""))
     table.add_row(
         "fp32",
-        "unknown" if ladder.accuracy is None else format_percent(ladder.accuracy, 2),
+        "unknown" if ladder.quality is None else format_percent(ladder.quality, 2),
         "",
         "" if ladder.bytes is None else format_bytes(ladder.bytes),
         "",
@@ -94,7 +96,7 @@ def _table(ladder: FormatLadder) -> Listing:
     for rung, good in [*beside, *((rung, "wins") for rung in ladder.rungs)]:
         table.add_row(
             rung.scheme.details,
-            "unknown" if rung.accuracy is None else format_percent(rung.accuracy, 2),
+            "unknown" if rung.quality is None else format_percent(rung.quality, 2),
             "unknown" if rung.loss is None else f"{rung.loss * 100:.2f} points",
             "" if rung.bytes is None else format_bytes(rung.bytes),
             "" if rung.relative_p50 is None else f"{rung.relative_p50:.2f} x fp32",

@@ -31,8 +31,9 @@ from edgedistill.documents.targets import load_target
 from edgedistill.formats import format_for
 from edgedistill.formats.foreign import format_of, open_file, reading, reading_within
 from edgedistill.formats.format import Opened
-from edgedistill.formats.running import REFERENCE_IMAGES, Labels, beside, run_all, test_accuracy
+from edgedistill.formats.running import REFERENCE_IMAGES, Labels, beside, run_all, test_quality
 from edgedistill.networks.program.probes import probe_images
+from edgedistill.networks.tasks import Task, task_of
 from edgedistill.outputs.package.package import CONTRACT, MANIFEST
 
 PROBES = 8
@@ -119,7 +120,7 @@ def evaluate(
     target: str | Path = "host",
     listener: Listener = silent,
 ) -> EvaluateResult:
-    """Accuracy of a model file on a split ("train", "validation", "test") of `data` (see `--data`), of its first `limit`
+    """Quality of a model file on a split ("train", "validation", "test") of `data` (see `--data`), of its first `limit`
     images, these through the file's own contract. Raises InputError where there are no such images, or data and contract
     have other classes, NotRunnableError where nothing here runs the file."""
     path = Path(path)
@@ -145,7 +146,8 @@ def evaluate(
     seconds_one = time.monotonic() - began
     alone = Limits.for_file(path)
     limits = Limits(alone.seconds + _SLOWER * seconds_one * len(images), alone.memory_bytes + images.nbytes)
-    accuracy = reading_within(path, limits, _accuracy, artifact, images, labels)
+    task = task_of(contract)
+    quality = reading_within(path, limits, _quality, artifact, task, images, labels)
     return EvaluateResult(
         path=str(path),
         format=artifact.format,
@@ -154,7 +156,8 @@ def evaluate(
         data=data,
         split=split,
         images=len(images),
-        accuracy=accuracy,
+        metric=task.metric,
+        quality=quality,
         computed_by=format_for(artifact.format).computed_by,
         seconds=time.monotonic() - began,
     )
@@ -218,8 +221,8 @@ def _logits(artifact: CompiledArtifact, images: Images) -> tuple[Logits | None, 
         return None, error.message
 
 
-def _accuracy(artifact: CompiledArtifact, images: Images, labels: Labels) -> float:
-    return test_accuracy(format_for(artifact.format), artifact, images, labels)
+def _quality(artifact: CompiledArtifact, task: Task, images: Images, labels: Labels) -> float:
+    return test_quality(format_for(artifact.format), artifact, task, images, labels)
 
 
 # -- what it is held against ------------------------------------------------------------------------------------------

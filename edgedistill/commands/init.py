@@ -169,17 +169,17 @@ budget = {budget}
 # budgets = {{}}  # of single targets: {{"pixel-6" = "8ms@p50"}}
 
 # Which student wins of those inside all limits: the most accurate, or with "latency" the fastest.
-# objective = "accuracy"
+# objective = "quality"
 
 # The model that the students learn from: timm:NAME, or module:function that returns an nn.Module.
 [teacher]
 {teacher}
 
-# What the shipped file keeps beside the budget. The fastest student needs a min_accuracy.
+# What the shipped file keeps beside the budget. The fastest student needs a min_quality.
 [limits]
 # max_size = "2MiB"  # example
 # max_memory = "64MiB"  # example: of a process that runs the file, the runtime's own included
-# min_accuracy = "90%"  # example: of the validation split
+# min_quality = "90%"  # example: of the validation split
 
 # The images. digits, folder (one folder of images a class, or train, validation and test of such), idx, huggingface.
 [data]
@@ -246,7 +246,7 @@ budget = {budget}
 # keep = 0.5
 # trials = 24
 # time = "2h"  # example: no further candidates begin after so long
-# accuracy_margin = "0.5%"  # the fastest wins that is no less accurate than the best by more than this
+# quality_margin = "0.5%"  # the fastest wins that is no less accurate than the best by more than this
 # warm_start = false  # true begins with students that earlier searches trained
 
 # A precision is shipped only if it gains enough: so much faster or smaller than fp32, and no more accuracy lost than this.
@@ -255,7 +255,7 @@ budget = {budget}
 # precisions = []
 # margin_speed = "5%"
 # margin_size = "10%"
-# max_accuracy_loss = "1%"
+# max_quality_loss = "1%"
 # calibration_images = 256
 # allow_fallbacks = false
 

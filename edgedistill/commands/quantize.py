@@ -26,7 +26,7 @@ def quantize(
     listener: Listener = silent,
     **options: Unpack[ModelOptions],
 ) -> QuantizeResult:
-    """Quantise a model (what `export` takes) to int8, or as much of it as loses no more than `max_loss` of its accuracy on
+    """Quantise a model (what `export` takes) to int8, or as much of it as loses no more than `max_loss` of its quality on
     `data` (see `--data`), by the first rung of the ladder that does in each format of `formats`; winners are written to
     `out`. `also` are precisions tried beside ("fp16,int8-weights"); see ModelOptions for the others. Raises InputError for
     bad input."""

@@ -22,6 +22,7 @@ from edgedistill.documents.artifacts import answers_of
 from edgedistill.documents.build_file import DataConfig, ExportConfig
 from edgedistill.documents.specs import Format, Precision, QuantScheme, Target
 from edgedistill.formats import format_for
+from edgedistill.networks.tasks import task_of
 from edgedistill.pipeline.bench import Bench, Source
 from edgedistill.pipeline.build import make_folder
 from edgedistill.pipeline.judge import beside, climbed, made
@@ -61,7 +62,7 @@ def quantize_files(
             std=source.contract.std,
             export=ExportConfig(calibration_images=CALIBRATION_IMAGES).model_copy(
                 update={
-                    "max_accuracy_loss": margins.max_loss,
+                    "max_quality_loss": margins.max_loss,
                     "margin_speed": margins.speed,
                     "margin_size": margins.size,
                 }
@@ -72,6 +73,7 @@ def quantize_files(
         calibration = bench.calibration.chosen
     assert calibration is not None
     return QuantizeResult(
+        metric=task_of(source.contract).metric,
         model=source.label,
         data=data_name,
         target=asked.target.name,
@@ -111,7 +113,7 @@ def _climbed(bench: Bench, source: Source, form: Format, others: Sequence[Precis
     answers = answers_of(baseline)
     return FormatLadder(
         format=form,
-        accuracy=None if answers is None else answers.accuracy,
+        quality=None if answers is None else answers.quality,
         bytes=baseline.artifact.bytes,
         computed_by=None if answers is None else format_for(form).computed_by,
         rungs=rungs,

@@ -1,4 +1,4 @@
-"""Accuracy of a torch module: it ranks candidates between rungs, and is never reported as an artifact's."""
+"""Quality of a torch module: it ranks candidates between rungs, and is never reported as an artifact's."""
 
 from __future__ import annotations
 
@@ -14,47 +14,43 @@ from torch import Tensor, nn
 from edgedistill.data.datasets import Dataset
 from edgedistill.data.preprocessing import prepare
 from edgedistill.documents.specs import Contract
+from edgedistill.networks.tasks import task_of
 
 BATCH = 256
 CHUNK = 4096
 
 
-def split_accuracy(module: nn.Module, dataset: Dataset, indices: NDArray[np.int64], contract: Contract) -> float:
-    """Share of a split's images that are `correct`, prepared a chunk at a time so that a large split need not fit in
-    memory."""
-    right = 0
-    for start in range(0, len(indices), CHUNK):
-        chosen = indices[start : start + CHUNK]
-        right += correct(module, prepare(dataset.images, chosen, contract), dataset.labels[chosen])
-    return right / len(indices)
+def split_quality(module: nn.Module, dataset: Dataset, indices: NDArray[np.int64], contract: Contract) -> float:
+    """Score (0 to 1) of what a module gives for a split's images, by the contract's task. They are prepared a chunk at a
+    time, so that a large split need not fit in memory."""
+    chunks = [indices[start : start + CHUNK] for start in range(0, len(indices), CHUNK)]
+    outputs = [outputs_of(module, prepare(dataset.images, chosen, contract)) for chosen in chunks]
+    return task_of(contract).score(np.concatenate(outputs), dataset.labels[indices])
 
 
 @torch.inference_mode()
-def correct(module: nn.Module, images: NDArray[np.uint8], labels: NDArray[np.int64]) -> int:
-    """How many of `images` (uint8 [n, 3, R, R]) have their largest logit at the label (int64 [n]).
+def outputs_of(module: nn.Module, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """What a module gives for `images` (uint8 [n, 3, R, R]): float32 [n, width], on the CPU.
 
     Runs where the module's weights lie, in eval mode and float32, and leaves the module's mode as it was.
     """
-    right = 0
-    for start, logits in _outputs(module, images):
-        expected = torch.from_numpy(labels[start : start + BATCH]).to(logits.device)
-        right += int((logits.argmax(1) == expected).sum())
-    return right
+    found: NDArray[np.float32] = torch.cat([outputs.float().cpu() for outputs in _outputs(module, images)]).numpy()
+    return found
 
 
 @torch.inference_mode()
 def collected(module: nn.Module, images: NDArray[np.uint8]) -> dict[str, Tensor]:
-    """What a module that gives several tensors by name gives for `images` (uint8 [n, 3, R, R]), on the CPU; run as `correct`
-    does."""
-    found = [outputs for _, outputs in _outputs(module, images)]
+    """What a module that gives several tensors by name gives for `images` (uint8 [n, 3, R, R]), on the CPU; run as
+    `outputs_of` does."""
+    found = list(_outputs(module, images))
     return {name: torch.cat([outputs[name].cpu() for outputs in found]) for name in found[0]}
 
 
-def _outputs(module: nn.Module, images: NDArray[np.uint8]) -> Iterator[tuple[int, Any]]:
+def _outputs(module: nn.Module, images: NDArray[np.uint8]) -> Iterator[Any]:
     weight = next(chain(module.parameters(), module.buffers()), torch.empty(0))
     was_training = module.training
     module.eval()
     for start in range(0, len(images), BATCH):
         batch = torch.from_numpy(images[start : start + BATCH]).to(weight.device)
-        yield start, module(batch.to(torch.float32, memory_format=torch.channels_last))
+        yield module(batch.to(torch.float32, memory_format=torch.channels_last))
     module.train(was_training)

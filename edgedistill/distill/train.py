@@ -14,7 +14,7 @@ from edgedistill.base.store import write_atomic
 from edgedistill.data.datasets import Dataset
 from edgedistill.data.preprocessing import prepare
 from edgedistill.distill.batches import ViewBatches
-from edgedistill.distill.evaluate import CHUNK, collected, split_accuracy
+from edgedistill.distill.evaluate import CHUNK, collected, split_quality
 from edgedistill.distill.hardware import choose_hardware
 from edgedistill.distill.loop import Schedule, Stretch, train
 from edgedistill.distill.recipes.aligners import UnitStatistics
@@ -28,6 +28,7 @@ from edgedistill.documents.lengths import batch_size_of
 from edgedistill.documents.recipes import LOGITS
 from edgedistill.documents.specs import Contract, StudentSpec
 from edgedistill.networks.build import build_student
+from edgedistill.networks.tasks import task_of
 
 WEIGHTS = "student.safetensors"
 RECORD = "student.json"
@@ -102,7 +103,7 @@ def train_student(
         weights=folder / WEIGHTS,
         epochs=epochs,
         total_epochs=total_epochs,
-        accuracy_validation=split_accuracy(finished, dataset, dataset.splits.validation, contract),
+        quality_validation=split_quality(finished, dataset, dataset.splits.validation, contract),
         train_seconds=outcome.seconds,
         images_per_second=epochs * len(dataset.splits.train) / outcome.seconds if outcome.seconds > 0 else None,
     )
@@ -116,15 +117,13 @@ def best_share(pupil: Pupil, dataset: Dataset, contract: Contract) -> float:
     there is no own head."""
     if pupil.own_head is None:
         return 0.0
-    right = np.zeros(len(SHARES), np.int64)
-    validation = dataset.splits.validation
-    for start in range(0, len(validation), CHUNK):
-        chosen = validation[start : start + CHUNK]
-        outputs = collected(pupil, prepare(dataset.images, chosen, contract))
-        shared, own = outputs[LOGITS], outputs["own_logits"]
-        labels = torch.from_numpy(dataset.labels[chosen])
-        right += [int((shared.lerp(own, share).argmax(1) == labels).sum()) for share in SHARES]
-    return max(zip(right.tolist(), SHARES, strict=True), key=lambda found: (found[0], -abs(found[1] - 0.5)))[1]
+    validation, task = dataset.splits.validation, task_of(contract)
+    chunks = [validation[start : start + CHUNK] for start in range(0, len(validation), CHUNK)]
+    outputs = [collected(pupil, prepare(dataset.images, chosen, contract)) for chosen in chunks]
+    shared, own = (torch.cat([one[name] for one in outputs]) for name in (LOGITS, "own_logits"))
+    labels = dataset.labels[validation]
+    scores = [task.score(shared.lerp(own, share).numpy(), labels) for share in SHARES]
+    return max(zip(scores, SHARES, strict=True), key=lambda found: (found[0], -abs(found[1] - 0.5)))[1]
 
 
 def schedule_of(config: TrainConfig, total_epochs: int) -> Schedule:

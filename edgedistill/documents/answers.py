@@ -8,7 +8,7 @@ from pydantic import Field
 
 from edgedistill.documents.artifacts import CalibrationSet, Fallbacks, Fraction, Inspection, LadderRung, Parity
 from edgedistill.documents.results import SplitSizes
-from edgedistill.documents.specs import ComputedBy, Contract, Format, Frozen, Precision
+from edgedistill.documents.specs import ComputedBy, Contract, Format, Frozen, Metric, Precision
 
 
 class ExportedFile(Frozen):
@@ -76,9 +76,10 @@ class VerifyResult(Frozen):
 
 
 class EvaluateResult(Frozen):
-    """Accuracy of a file on a data set: the share of `images` of `split` whose top class is the label."""
+    """Quality of a file on a data set, on `images` images of `split`: what `metric` (`accuracy`: the share of right
+    answers) comes to."""
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[2] = 2
     path: str
     format: Format
     precision: Precision
@@ -86,7 +87,8 @@ class EvaluateResult(Frozen):
     data: str
     split: str
     images: int
-    accuracy: Fraction
+    metric: Metric
+    quality: Fraction
     computed_by: ComputedBy
     seconds: float
 
@@ -104,13 +106,13 @@ class InspectResult(Inspection):
 
 
 class FormatLadder(Frozen):
-    """What the ladder found in one format. `accuracy` (null where it cannot be run) and `bytes` are the fp32 file's, on the
+    """What the ladder found in one format. `quality` (null where it cannot be run) and `bytes` are the fp32 file's, on the
     validation split, computed by `computed_by`. `path`, relative to the output folder, is the winner's file and null
     without one; `beside` are files of other kinds (fp16, weights alone), `paths` those of them that were written. `problem`
     says why there is no ladder at all."""
 
     format: Format
-    accuracy: Fraction | None = None
+    quality: Fraction | None = None
     bytes: int | None = None
     computed_by: ComputedBy | None = None
     rungs: tuple[LadderRung, ...] = ()
@@ -126,9 +128,10 @@ class FormatLadder(Frozen):
 
 class QuantizeResult(Frozen):
     """What `quantize` answers. `calibration` are the training images that ranges were read off; `images` validation images
-    judged the rungs."""
+    judged the rungs, by `metric`."""
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[2] = 2
+    metric: Metric
     model: str
     data: str
     target: str

@@ -29,7 +29,7 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
 class TrainedStudent(Frozen):
-    """A student's weights after `epochs` of a schedule of `total_epochs`. `accuracy_validation` is the torch model's,
+    """A student's weights after `epochs` of a schedule of `total_epochs`. `quality_validation` is the torch model's,
     in fp32: it ranks candidates between rungs and is never reported as an artifact's. `train_seconds` counts all epochs
     so far, `images_per_second` is the speed over them, null where it is not known."""
 
@@ -37,7 +37,7 @@ class TrainedStudent(Frozen):
     weights: Path
     epochs: int
     total_epochs: int
-    accuracy_validation: Fraction
+    quality_validation: Fraction
     train_seconds: float
     images_per_second: float | None = None
 
@@ -155,7 +155,7 @@ class Verified(Frozen):
     kind: Literal["run"] = "run"
     computed_by: ComputedBy = ComputedBy.DEVICE
     parity: Parity
-    accuracy_validation: Fraction
+    quality_validation: Fraction
     right: Annotated[str, Field(pattern=r"^[0-9a-f]*$")] = ""
 
 
@@ -201,18 +201,18 @@ def answers_of(result: SchemeResult) -> Answers | None:
     run."""
     ran = result.verification
     if isinstance(ran, Verified):
-        return Answers(ran.accuracy_validation, ran.parity.images, ran.right)
+        return Answers(ran.quality_validation, ran.parity.images, ran.right)
     stood_in = result.stand_in
-    return Answers(stood_in.accuracy_validation, stood_in.images, stood_in.right) if stood_in else None
+    return Answers(stood_in.quality_validation, stood_in.images, stood_in.right) if stood_in else None
 
 
 class LadderRung(Frozen):
-    """One file that was tried: accuracy on the validation split, `loss` beside fp32 (both null where the file could not
+    """One file that was tried: quality on the validation split, `loss` beside fp32 (both null where the file could not
     be made or run), bytes, and its p50 as a ratio to that of the fp32 file, run in turn with it (null where it was not
     measured). `reason` says why it is rejected, empty for the winner."""
 
     scheme: QuantScheme
-    accuracy: Fraction | None = None
+    quality: Fraction | None = None
     loss: float | None = None
     bytes: int | None = None
     relative_p50: float | None = None
@@ -234,7 +234,7 @@ class Rung(Frozen):
 
     rung: int
     epochs: int
-    accuracy_validation: Fraction
+    quality_validation: Fraction
 
 
 class Trial(Frozen):

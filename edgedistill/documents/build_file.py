@@ -267,7 +267,7 @@ class SearchConfig(Frozen):
     """`[search]`: successive halving. `probes` models with random weights are measured before the first proposal;
     `candidates` are trained to the first of `rungs` (epochs or steps); the `keep` share of them goes on to the next. At most
     `trials` candidates are begun, and no further batch of them after `time` (ms). Of two files inside all limits the
-    faster one wins that is no less accurate by more than `accuracy_margin` (see Goal). With `warm_start` the search
+    faster one wins that is no less accurate by more than `quality_margin` (see Goal). With `warm_start` the search
     begins with what the cache has of earlier searches with this teacher, data and recipe: it may then go another way
     than from an empty cache."""
 
@@ -277,21 +277,21 @@ class SearchConfig(Frozen):
     keep: Share = 0.5
     trials: Annotated[int, Field(ge=1, le=100_000)] = 24
     time: DurationMs | None = None
-    accuracy_margin: Percent = 0.005
+    quality_margin: Percent = 0.005
     warm_start: bool = False
 
 
 class ExportConfig(Frozen):
     """`[export]`: `formats` and `precisions` narrow the target's own; `allow_fallbacks` takes files of which the
     target's accelerator leaves operations to the CPU. A precision stays only if it is `margin_speed` faster or
-    `margin_size` smaller than fp32 and loses at most `max_accuracy_loss` of the validation accuracy. The ranges of int8 are
+    `margin_size` smaller than fp32 and loses at most `max_quality_loss` of the validation quality. The ranges of int8 are
     read off `calibration_images` training images."""
 
     formats: tuple[Format, ...] = ()
     precisions: tuple[Precision, ...] = ()
     margin_speed: Percent = 0.05
     margin_size: Percent = 0.10
-    max_accuracy_loss: Percent = 0.01
+    max_quality_loss: Percent = 0.01
     calibration_images: Annotated[int, Field(ge=8, le=100_000)] = 256
     allow_fallbacks: bool = False
 
@@ -312,11 +312,11 @@ class ExportConfig(Frozen):
 
 class LimitsConfig(Frozen):
     """`[limits]`: what the shipped file keeps beside the budget. `max_size` in bytes of the file, `max_memory` of the
-    peak memory of a process that runs it, the runtime's own included; `min_accuracy` of the validation split."""
+    peak memory of a process that runs it, the runtime's own included; `min_quality` of the validation split."""
 
     max_size: Bytes | None = None
     max_memory: Bytes | None = None
-    min_accuracy: Percent | None = None
+    min_quality: Percent | None = None
 
 
 class ProfileConfig(Frozen):
@@ -335,7 +335,7 @@ class ProfileConfig(Frozen):
 
 class BuildConfig(Frozen):
     """A whole build file. `objective` says which student wins of those inside all limits: the most accurate, or the
-    fastest; then `[limits] min_accuracy` is needed, and without a budget the teacher's own latency is it. `targets` are
+    fastest; then `[limits] min_quality` is needed, and without a budget the teacher's own latency is it. `targets` are
     several in one build, in the place of `target`; `budgets` gives those that it names their own. With `one_student`
     the same student serves them all, instead of a winner each."""
 
@@ -345,7 +345,7 @@ class BuildConfig(Frozen):
     one_student: bool = False
     budget: AskedBudget
     budgets: dict[str, AskedBudget] = {}
-    objective: Objective = Objective.ACCURACY
+    objective: Objective = Objective.QUALITY
     limits: LimitsConfig = LimitsConfig()
     data: DataConfig = DataConfig()
     augmentation: AugmentationConfig = AugmentationConfig()
@@ -357,8 +357,8 @@ class BuildConfig(Frozen):
 
     @model_validator(mode="after")
     def _bounded(self) -> BuildConfig:
-        if self.objective is Objective.LATENCY and self.limits.min_accuracy is None:
-            raise ValueError('objective = "latency" has no lower end; add min_accuracy = "90%" to [limits]')
+        if self.objective is Objective.LATENCY and self.limits.min_quality is None:
+            raise ValueError('objective = "latency" has no lower end; add min_quality = "90%" to [limits]')
         return self
 
     @property

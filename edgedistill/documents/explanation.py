@@ -17,15 +17,15 @@ from edgedistill.documents.specs import Budget, Frozen, Objective, Percentile, P
 
 
 class BesideTeacher(Frozen):
-    """A winner beside its teacher. `accuracy` is on the test split, as is `accuracy_difference`, which is above 0 where the
+    """A winner beside its teacher. `quality` is on the test split, as is `quality_difference`, which is above 0 where the
     student is the better; `times_faster` is from runs in turn: with one another, at the budget's percentile, where that
     is the proof, else each with the anchor, by medians. Null where one of the two is not known."""
 
     name: str
-    accuracy: Fraction
-    accuracy_interval: tuple[Fraction, Fraction]
-    accuracy_validation: Fraction
-    accuracy_difference: float | None
+    quality: Fraction
+    quality_interval: tuple[Fraction, Fraction]
+    quality_validation: Fraction
+    quality_difference: float | None
     latency: Latency
     times_faster: float | None
     bytes: int
@@ -34,9 +34,9 @@ class BesideTeacher(Frozen):
 
 class WinnerExplained(Frozen):
     """The student that won, of `tried` trials, before `rivals` others that kept all limits to the end, of which `equals` are
-    no less accurate than the most accurate student by more than `accuracy_margin`, with 95% confidence. `accuracy` is its
-    file's on the test split with its 95% interval, `accuracy_validation` on the validation split, which chose;
-    `accuracy_model` the torch model's there. `proof` is null without one."""
+    no less accurate than the most accurate student by more than `quality_margin`, with 95% confidence. `quality` is its
+    file's on the test split with its 95% interval, `quality_validation` on the validation split, which chose;
+    `quality_model` the torch model's there. `proof` is null without one."""
 
     trial: int | None
     student: StudentSummary
@@ -44,16 +44,16 @@ class WinnerExplained(Frozen):
     precision: Precision | None
     path: str | None
     bytes: int | None
-    accuracy: Fraction | None
-    accuracy_interval: tuple[Fraction, Fraction] | None
-    accuracy_validation: Fraction | None
-    accuracy_model: Fraction | None
+    quality: Fraction | None
+    quality_interval: tuple[Fraction, Fraction] | None
+    quality_validation: Fraction | None
+    quality_model: Fraction | None
     latency: Latency
     proof: Proof | None
     tried: int
     rivals: int
     equals: int
-    accuracy_margin: float
+    quality_margin: float
     teacher: BesideTeacher
 
 
@@ -101,43 +101,43 @@ class BytesOver(Frozen):
 
 
 class TooInaccurate(Frozen):
-    """A file of a student trained to the end that does not reach the least accuracy allowed. `lower_bound` is what its true
-    accuracy is above with 95% confidence. Both are null where it could not be run."""
+    """A file of a student trained to the end that does not reach the least quality allowed. `lower_bound` is what its true
+    quality is above with 95% confidence. Both are null where it could not be run."""
 
-    kind: Literal["accuracy"] = "accuracy"
+    kind: Literal["quality"] = "quality"
     precision: Precision
-    accuracy_validation: Fraction | None
+    quality_validation: Fraction | None
     lower_bound: Fraction | None
     limit: Fraction
 
     @property
     def sentence(self) -> str:
         least = f"the {format_percent(self.limit, 2)} wanted"
-        if self.accuracy_validation is None or self.lower_bound is None:
+        if self.quality_validation is None or self.lower_bound is None:
             return f"accuracy in {self.precision} unknown, at least {format_percent(self.limit, 2)} wanted"
-        reached = f"{format_percent(self.accuracy_validation, 2)} in {self.precision}"
-        if self.accuracy_validation < self.limit:
-            return f"{reached}: {_points(self.limit - self.accuracy_validation)} below {least}"
+        reached = f"{format_percent(self.quality_validation, 2)} in {self.precision}"
+        if self.quality_validation < self.limit:
+            return f"{reached}: {_points(self.limit - self.quality_validation)} below {least}"
         return f"{reached}: with 95% confidence only above {format_percent(self.lower_bound, 2)}, not {least}"
 
 
 class LessAccurate(Frozen):
-    """Validation accuracy below the winner's: of the best file, or of the torch model where no file was run."""
+    """Validation quality below the winner's: of the best file, or of the torch model where no file was run."""
 
     kind: Literal["less_accurate"] = "less_accurate"
     of_file: bool
-    accuracy_validation: Fraction
+    quality_validation: Fraction
     winner: Fraction
 
     @property
     def sentence(self) -> str:
         whose = "" if self.of_file else " (torch model)"
-        behind = _points(self.winner - self.accuracy_validation)
-        return f"{format_percent(self.accuracy_validation, 2)}{whose}, {behind} behind the winner"
+        behind = _points(self.winner - self.quality_validation)
+        return f"{format_percent(self.quality_validation, 2)}{whose}, {behind} behind the winner"
 
 
 class Slower(Frozen):
-    """Latency above the winner's, both at `percentile` by way of the anchor. `within` is the accuracy margin where it is the
+    """Latency above the winner's, both at `percentile` by way of the anchor. `within` is the quality margin where it is the
     more accurate one, null where it is not."""
 
     kind: Literal["slower"] = "slower"
@@ -154,11 +154,11 @@ class Slower(Frozen):
 
 
 class Rival(Frozen):
-    """A student that was at least as accurate at a rung, and went on. The accuracy is its torch model's there."""
+    """A student that was at least as accurate at a rung, and went on. The quality is its torch model's there."""
 
     trial: int
     label: str
-    accuracy_validation: Fraction
+    quality_validation: Fraction
 
 
 class Beaten(Frozen):
@@ -167,7 +167,7 @@ class Beaten(Frozen):
     kind: Literal["beaten"] = "beaten"
     rung: int
     epochs: int
-    accuracy_model: Fraction
+    quality_model: Fraction
     by: Annotated[tuple[Rival, ...], Field(min_length=1)]
 
     @property
@@ -175,8 +175,8 @@ class Beaten(Frozen):
         first = self.by[0]
         others = f" and {len(self.by) - 1} more" if len(self.by) > 1 else ""
         return (
-            f"pruned at rung {self.rung}: {format_percent(self.accuracy_model)} after {epochs_text(self.epochs)}, where "
-            f"trial {first.trial} ({format_percent(first.accuracy_validation)}){others} went on"
+            f"pruned at rung {self.rung}: {format_percent(self.quality_model)} after {epochs_text(self.epochs)}, where "
+            f"trial {first.trial} ({format_percent(first.quality_validation)}){others} went on"
         )
 
 
@@ -199,8 +199,8 @@ Lack = Annotated[
 
 
 class OtherStudent(Frozen):
-    """A trial that did not win, and what it `lacks`. `precision` and `accuracy_validation` are those of its best file, null
-    without one; `accuracy_model` the torch model's after `epochs`. `latency` is measured, or else what was `predicted`."""
+    """A trial that did not win, and what it `lacks`. `precision` and `quality_validation` are those of its best file, null
+    without one; `quality_model` the torch model's after `epochs`. `latency` is measured, or else what was `predicted`."""
 
     trial: int
     label: str
@@ -208,8 +208,8 @@ class OtherStudent(Frozen):
     state: Literal["failed", "pruned", "over_budget", "complete"]
     epochs: int
     precision: Precision | None
-    accuracy_validation: Fraction | None
-    accuracy_model: Fraction | None
+    quality_validation: Fraction | None
+    quality_model: Fraction | None
     latency: Latency
     predicted: Latency
     lacks: tuple[Lack, ...]
@@ -257,7 +257,7 @@ class OperatorsUnknown(Frozen):
 
 
 class BudgetStep(Frozen):
-    """A measured file: a budget from `latency_ms` on has at least its validation accuracy, on `images` images, once it is
+    """A measured file: a budget from `latency_ms` on has at least its validation quality, on `images` images, once it is
     proven. `proof` says whether that was tried, for a budget of `proof_ms`, or, where `proof_share` is not null, for
     that share of the teacher's latency; one that is not met counts in `latency_ms` with what it saw. With
     `trained_out` false the student was given up after `epochs`, and would be more accurate at the end."""
@@ -266,7 +266,7 @@ class BudgetStep(Frozen):
     label: str
     precision: Precision
     latency_ms: float
-    accuracy_validation: Fraction
+    quality_validation: Fraction
     images: int
     epochs: int
     trained_out: bool
@@ -281,26 +281,26 @@ class BudgetStep(Frozen):
 
 
 class Interpolation(Frozen):
-    """What a student `between` two measured ones might have, on a straight line of accuracy over the logarithm of latency.
+    """What a student `between` two measured ones might have, on a straight line of quality over the logarithm of latency.
     It is not measured."""
 
     kind: Literal["interpolated"] = "interpolated"
     latency_ms: float
-    accuracy_validation: Fraction
+    quality_validation: Fraction
     between: tuple[BudgetStep, BudgetStep]
 
 
 class ExpectedStudent(Frozen):
-    """A student that was not measured, as models expect it. Where it was not trained, `trial` is null and the accuracy has a
-    95% interval; else the accuracy is its torch model's, and only the latency is predicted."""
+    """A student that was not measured, as models expect it. Where it was not trained, `trial` is null and the quality has a
+    95% interval; else the quality is its torch model's, and only the latency is predicted."""
 
     trial: int | None
     label: str
     spec: StudentSpec
     latency: PredictedLatency
-    accuracy_validation: Fraction
-    accuracy_validation_low: Fraction | None
-    accuracy_validation_high: Fraction | None
+    quality_validation: Fraction
+    quality_validation_low: Fraction | None
+    quality_validation_high: Fraction | None
 
 
 class OtherBudgets(Frozen):
@@ -358,9 +358,9 @@ class SearchCost(Frozen):
 class ExplainResult(Frozen):
     """What `explain` answers: why the student of the build in `path` won, what the others lacked (the best first, `left_out`
     more), where its time goes, what other budgets would give, what the search cost. `asked` is null unless a budget was
-    asked about. Validation accuracies are of `validation_images` images."""
+    asked about. Validation qualities are of `validation_images` images."""
 
-    schema_version: Literal[3] = 3
+    schema_version: Literal[4] = 4
     edgedistill_version: str
     path: str
     build_key: str

@@ -184,7 +184,7 @@ class StandIn(Frozen):
     help to decide whether the file is worth shipping and are never given as the file's own."""
 
     what: str
-    accuracy_validation: Fraction
+    quality_validation: Fraction
     images: int
     right: Annotated[str, Field(pattern=r"^[0-9a-f]*$")] = ""
 

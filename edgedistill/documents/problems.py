@@ -36,6 +36,14 @@ _WORDS: Mapping[str, str] = {
 }
 
 
+_FORMER_KEYS: Mapping[str, str] = {
+    "accuracy_margin": "quality_margin",
+    "max_accuracy_loss": "max_quality_loss",
+    "min_accuracy": "min_quality",
+}
+_FORMER_VALUES: Mapping[str, str] = {"accuracy": "quality"}
+
+
 def explain_problems(
     model: type[BaseModel], error: ValidationError, content: object, path: Path, line_of: Callable[[Location], int]
 ) -> tuple[Problem, ...]:
@@ -86,7 +94,8 @@ def _explain(model: type[BaseModel], location: Location, found: Sequence[ErrorDe
     kind = first["type"]
     if kind == "extra_forbidden":
         known = sorted(_model_at(model, location[:-1]).model_fields)
-        near = difflib.get_close_matches(str(location[-1]), known, 1)
+        key = str(location[-1])
+        near = [now] if (now := _FORMER_KEYS.get(key)) in known else difflib.get_close_matches(key, known, 1)
         return f"unknown key {name}", f"did you mean {near[0]}?" if near else f"known here: {', '.join(known)}"
     if kind in ("too_long", "too_short"):
         context = first.get("ctx", {})
@@ -127,7 +136,9 @@ def _choices(found: ErrorDetails) -> list[str]:
 
 def _nearest(given: object, found: Sequence[ErrorDetails]) -> str:
     choices = [choice for one in found for choice in _choices(one)]
-    near = difflib.get_close_matches(given, choices, 1) if isinstance(given, str) else []
+    if not isinstance(given, str):
+        return ""
+    near = [now] if (now := _FORMER_VALUES.get(given)) in choices else difflib.get_close_matches(given, choices, 1)
     return f'did you mean "{near[0]}"?' if near else ""
 
 

@@ -1,6 +1,6 @@
 """What a build and a profile end with: documents that are read without this package.
 
-What the test split says exists here alone (`ShippedArtifact.accuracy`, `TeacherSummary.accuracy`, `PredictionsOnTest`).
+What the test split says exists here alone (`ShippedArtifact.quality`, `TeacherSummary.quality`, `PredictionsOnTest`).
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from edgedistill.documents.specs import (
     Budget,
     Format,
     Frozen,
+    Metric,
     Objective,
     Precision,
     QuantScheme,
@@ -32,7 +33,7 @@ from edgedistill.documents.specs import (
 
 class ShippedArtifact(Frozen):
     """A file of the package. `scheme` is all that was done for its precision; `path` is relative to the output folder;
-    `accuracy` is on the test split, with its 95% interval; both null where the file cannot run here. `proof` is what
+    `quality` is on the test split, with its 95% interval; both null where the file cannot run here. `proof` is what
     was tried of this very file, null where none was."""
 
     format: Format
@@ -41,9 +42,9 @@ class ShippedArtifact(Frozen):
     path: str
     bytes: int
     sha256: str
-    accuracy: Fraction | None
-    accuracy_interval: tuple[Fraction, Fraction] | None
-    accuracy_validation: Fraction | None
+    quality: Fraction | None
+    quality_interval: tuple[Fraction, Fraction] | None
+    quality_validation: Fraction | None
     parity: Parity | None
     verification: Verification
     latency: Latency
@@ -64,13 +65,13 @@ class TeacherFile(Frozen):
 
 class TeacherSummary(Frozen):
     """The teacher beside its student: the same data, the same target, its fp32 artifact. `files` lie beside the
-    package: the one that gave its accuracy, and the one that ran in turn with students; none where the build left them
+    package: the one that gave its quality, and the one that ran in turn with students; none where the build left them
     out."""
 
     name: str
-    accuracy: Fraction
-    accuracy_interval: tuple[Fraction, Fraction]
-    accuracy_validation: Fraction
+    quality: Fraction
+    quality_interval: tuple[Fraction, Fraction]
+    quality_validation: Fraction
     parameters: int
     bytes: int
     resolution: int
@@ -151,23 +152,23 @@ class Dropped(Frozen):
 
 
 class FrontierPoint(Frozen):
-    """A measured student that no other measured one beats in both accuracy (validation) and latency."""
+    """A measured student that no other measured one beats in both quality (validation) and latency."""
 
     trial: int
     precision: Precision
     latency_ms: float
-    accuracy_validation: Fraction
+    quality_validation: Fraction
 
 
 class PredictedPoint(Frozen):
     """A student that was not trained, as the models see it after the search: it would be on the frontier if both were
-    right. The accuracy interval holds it in 95% of cases, the latency's in 90%."""
+    right. The quality interval holds it in 95% of cases, the latency's in 90%."""
 
     spec: StudentSpec
     latency: PredictedLatency
-    accuracy_validation: Fraction
-    accuracy_validation_low: Fraction
-    accuracy_validation_high: Fraction
+    quality_validation: Fraction
+    quality_validation_low: Fraction
+    quality_validation_high: Fraction
 
 
 class LatencyLimit(Frozen):
@@ -201,19 +202,19 @@ class MemoryLimit(Frozen):
     kept: bool | None
 
 
-class AccuracyLimit(Frozen):
-    """The least validation accuracy of the winner's file, what it has, and what its true accuracy is above with 95%
-    confidence. Where `resolved` is false the split is too small to tell, and the accuracy seen decides."""
+class QualityLimit(Frozen):
+    """The least validation quality of the winner's file, what it has, and what its true quality is above with 95%
+    confidence. Where `resolved` is false the split is too small to tell, and the quality seen decides."""
 
-    kind: Literal["accuracy"] = "accuracy"
+    kind: Literal["quality"] = "quality"
     limit: Fraction
-    accuracy_validation: Fraction | None
+    quality_validation: Fraction | None
     lower_bound: Fraction | None
     resolved: bool
     kept: bool | None
 
 
-Constraint = Annotated[LatencyLimit | SizeLimit | MemoryLimit | AccuracyLimit, Field(discriminator="kind")]
+Constraint = Annotated[LatencyLimit | SizeLimit | MemoryLimit | QualityLimit, Field(discriminator="kind")]
 
 
 class SplitSizes(Frozen):
@@ -262,7 +263,7 @@ class PilotRun(Frozen):
     recipe: str
     student: str
     epochs: Annotated[int, Field(ge=1)]
-    accuracy_validation: Fraction
+    quality_validation: Fraction
 
 
 class RecipeChoice(Frozen):
@@ -279,19 +280,20 @@ class Found(Frozen):
     """What a search found.
 
     `status` is `met` only where the winner's exact file was proven on the device. `constraints` are what was asked for, the
-    latency budget first, each with what the winner came to. `rungs` are the epochs at which candidates are compared, whether
-    or not any came that far. `stopped` is why the search went no further, `predicted` are students that were not trained and
-    of which the models expect the most. `fastest_ms` is the least latency measured of any file that was kept, at the
-    budget's percentile; `budget_that_would_do_ms`, where the status is `not_met`, the least larger budget of which a proof
-    should succeed with a file that was measured, all other limits kept; null where there is none, and where one student is
-    to serve several targets. `accuracy_margin` is by how much the winner may be less accurate than the most accurate student
-    (see Goal). `recipe` is null in documents older than it. `scale` is null where nothing was measured. `attempts` are the
-    proofs that are not met, `earlier` those of builds before this one that took their own measurements, met or not, the
-    oldest first. `occasion` is on which one the measurements were taken: that of the last `--remeasure`, empty before the
-    first. `build_file` is the build file as seen from the output folder; `overrides` are the options that replaced what it
-    says, each with its values, and of several targets this one. Both are empty where that is not known."""
+    latency budget first, each with what the winner came to. `rungs` are the epochs at which candidates are compared,
+    whether or not any came that far. `stopped` is why the search went no further, `predicted` are students that were not
+    trained and of which the models expect the most. `fastest_ms` is the least latency measured of any file that was kept,
+    at the budget's percentile; `budget_that_would_do_ms`, where the status is `not_met`, the least larger budget of which a
+    proof should succeed with a file that was measured, all other limits kept; null where there is none, and where one
+    student is to serve several targets. `metric` is what every quality is (`accuracy`: the share of right answers),
+    `quality_margin` by how much the winner's may be below that of the best student (see Goal). `recipe` is null in
+    documents older than it. `scale` is null where nothing was measured. `attempts` are the proofs that are not met,
+    `earlier` those of builds before this one that took their own measurements, met or not, the oldest first. `occasion` is
+    on which one the measurements were taken: that of the last `--remeasure`, empty before the first. `build_file` is the
+    build file as seen from the output folder; `overrides` are the options that replaced what it says, each with its values,
+    and of several targets this one. Both are empty where that is not known."""
 
-    schema_version: Literal[3] = 3
+    schema_version: Literal[4] = 4
     edgedistill_version: str
     build_key: str
     build_file: str = ""
@@ -300,8 +302,9 @@ class Found(Frozen):
     status: Literal["met", "not_met", "unmeasured"]
     verdict: str
     target: str
-    objective: Objective = Objective.ACCURACY
-    accuracy_margin: Annotated[float, Field(ge=0, lt=1)]
+    objective: Objective = Objective.QUALITY
+    metric: Metric
+    quality_margin: Annotated[float, Field(ge=0, lt=1)]
     constraints: Annotated[tuple[Constraint, ...], Field(min_length=1)]
     student: StudentSummary | None
     proof: Proof | None

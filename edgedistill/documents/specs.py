@@ -233,29 +233,33 @@ class Budget(Frozen):
         return self.figure(latency_ms) + " of the teacher's" * (self.share_of_teacher is not None)
 
 
+Metric = Literal["accuracy"]
+"""What a quality is. `accuracy`: the share of right answers."""
+
+
 class Objective(StrEnum):
     """What makes one student better than another, both inside all limits."""
 
-    ACCURACY = "accuracy"
+    QUALITY = "quality"
     LATENCY = "latency"
 
 
 class Goal(Frozen):
     """What a student is chosen by. Its file keeps `budget` and, where they are given, `max_bytes` (the file's size),
-    `max_memory_bytes` (peak memory of a process that runs it) and `min_accuracy` (validation split).
+    `max_memory_bytes` (peak memory of a process that runs it) and `min_quality` (validation split).
 
     Of the files that keep all, the fastest wins that is no less accurate than the most accurate by more than
-    `accuracy_margin`, on the same images with 95% confidence; or the fastest of all. `aim_ms` is the latency from which on a
+    `quality_margin`, on the same images with 95% confidence; or the fastest of all. `aim_ms` is the latency from which on a
     proof of the budget would hardly succeed, since sessions differ; null where that is not known.
     """
 
     budget: Budget
-    objective: Objective = Objective.ACCURACY
+    objective: Objective = Objective.QUALITY
     aim_ms: Annotated[float, Field(gt=0)] | None = None
     max_bytes: Annotated[int, Field(gt=0)] | None = None
     max_memory_bytes: Annotated[int, Field(gt=0)] | None = None
-    min_accuracy: Annotated[float, Field(ge=0, le=1)] | None = None
-    accuracy_margin: Annotated[float, Field(ge=0, lt=1)] = 0.005
+    min_quality: Annotated[float, Field(ge=0, le=1)] | None = None
+    quality_margin: Annotated[float, Field(ge=0, lt=1)] = 0.005
 
     @property
     def limit_ms(self) -> float:
@@ -320,9 +324,10 @@ class Contract(Frozen):
 
     An app hands in RGB in 0..255 at `resolution` x `resolution`, resized as stated here; `mean` and `std` (0..255
     scale, per channel) are applied inside the model. The output is `output_name`, float [1, classes], unnormalised
-    log-probabilities in the order of `labels`.
+    log-probabilities in the order of `labels`. `task` says what the model is for, and by it how its answers are scored.
     """
 
+    task: Literal["classification"] = "classification"
     input_name: Literal["image"] = "image"
     output_name: Literal["logits"] = "logits"
     color: Literal["RGB"] = "RGB"

@@ -63,7 +63,7 @@ class IntegerStyle(StrEnum):
     """How the integers of an ONNX file are laid out, which depends on what reads it.
 
     - `x86`: ONNX Runtime's kernels take uint8 activations with a zero point and int8 weights there (vpdpbusd multiplies
-      unsigned by signed). Weights keep all 8 bits: a CPU without VNNI can saturate, which the accuracy of the
+      unsigned by signed). Weights keep all 8 bits: a CPU without VNNI can saturate, which the quality of the
       measured file shows.
     - `arm`: ONNX Runtime on ARM is fastest with int8 on both sides (sdot).
     - `tensorrt`: int8 on both sides, zero points 0, biases and outputs left in float.

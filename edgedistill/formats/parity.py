@@ -23,7 +23,7 @@ def parity_of(
     """How far `logits` [n, classes] are from `reference`, and notes on that, mostly none. `rounding` is called where an fp32
     file is further away than it should be: it gives how far the model itself is from what it would give without rounding.
     Raises TrialFailure where the shapes differ, or neither precision nor rounding explains the difference. No integer file
-    is refused: its loss is a matter of accuracy."""
+    is refused: its loss is a matter of quality."""
     if logits.shape != reference.shape:
         raise TrialFailure(f"it gives {list(logits.shape)} where the model gives {list(reference.shape)}")
     parity, scale = beside(logits, reference), float(np.abs(reference).max())

@@ -15,6 +15,7 @@ from edgedistill.devices.session import NotRunnableError
 from edgedistill.documents.artifacts import CompiledArtifact, Inspected, Parity, Verification, Verified
 from edgedistill.documents.specs import ComputedBy
 from edgedistill.formats.format import ModelFormat
+from edgedistill.networks.tasks import Task
 
 Labels = NDArray[np.integer]
 
@@ -24,12 +25,18 @@ REFERENCE_IMAGES = 256
 
 
 def verify(
-    runtime: ModelFormat, artifact: CompiledArtifact, reference_logits: Logits, images: Images, labels: Labels
+    runtime: ModelFormat,
+    artifact: CompiledArtifact,
+    task: Task,
+    reference_logits: Logits,
+    images: Images,
+    labels: Labels,
 ) -> Verification:
     """Run the artifact on the validation split and compare it with the fp32 torch program; a reference interpreter on the
     first REFERENCE_IMAGES of it.
 
-    `reference_logits` float32 [n, C] are that program's for `images` uint8 [n, 3, R, R], `labels` int [n] the classes. Where
+    `reference_logits` float32 [n, C] are that program's for `images` uint8 [n, 3, R, R]. By `task` the answers are held
+    against the images' `labels`, int [n]. Where
     this machine cannot run the artifact, the result is Inspected with the runtime's own checks and the reason. Raises
     TrialFailure for outputs that are not finite or of another shape, ValueError for arrays that do not belong together.
     """
@@ -44,12 +51,12 @@ def verify(
         logits = run_all(runtime, artifact, images, classes=reference_logits.shape[1])
     except NotRunnableError as error:
         return Inspected(reason=error.message, checks=runtime.inspect(artifact).checks)
-    top = logits.argmax(axis=1)
+    right = task.right(logits, labels)
     return Verified(
         computed_by=runtime.computed_by,
         parity=beside(logits, reference_logits),
-        accuracy_validation=float((top == labels).mean()),
-        right=pack((top == labels).tolist()),
+        quality_validation=float(right.mean()),
+        right=pack(right.tolist()),
     )
 
 
@@ -73,11 +80,11 @@ def test_logits(runtime: ModelFormat, artifact: CompiledArtifact, images: Images
     return run_all(runtime, artifact, images, classes=None)
 
 
-def test_accuracy(runtime: ModelFormat, artifact: CompiledArtifact, images: Images, labels: Labels) -> float:
-    """Accuracy (0 to 1) of `test_logits` beside the images' `labels`, int [n]. Raises what that does."""
+def test_quality(runtime: ModelFormat, artifact: CompiledArtifact, task: Task, images: Images, labels: Labels) -> float:
+    """Score (0 to 1) of `test_logits` by `task` beside the images' `labels`, int [n]. Raises what that does."""
     if len(images) != len(labels):
         raise ValueError(f"{len(images)} images, {len(labels)} labels")
-    return float((test_logits(runtime, artifact, images).argmax(axis=1) == labels).mean())
+    return task.score(test_logits(runtime, artifact, images), labels)
 
 
 def run_all(runtime: ModelFormat, artifact: CompiledArtifact, images: Images, classes: int | None) -> Logits:

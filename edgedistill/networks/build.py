@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from edgedistill.documents.specs import Contract, StudentSpec
 from edgedistill.networks.families.registry import family
+from edgedistill.networks.tasks import task_of
 
 
 class Normalised(nn.Module):
@@ -34,4 +35,6 @@ def build_student(spec: StudentSpec, contract: Contract) -> Normalised:
     chosen = family(spec.family)
     if contract.resolution != spec.resolution:
         raise ValueError(f"{spec.label} cannot keep a contract of {contract.resolution} px")
-    return Normalised(chosen.build(spec, len(contract.labels)), contract.mean, contract.std)
+    return Normalised(
+        chosen.build(spec, task_of(contract).head_width(len(contract.labels))), contract.mean, contract.std
+    )

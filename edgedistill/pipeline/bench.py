@@ -32,6 +32,7 @@ from edgedistill.formats import format_for
 from edgedistill.formats.running import run_all
 from edgedistill.networks.deploy import deploy
 from edgedistill.networks.program.program import reference_logits
+from edgedistill.networks.tasks import CLASSIFICATION, Task
 from edgedistill.pipeline.meter import Meter
 
 if TYPE_CHECKING:
@@ -106,6 +107,11 @@ class Bench(Maker):
         chosen = choose_calibration(self.dataset, self.export.calibration_images)
         key = [self.data_key, self.export.calibration_images]
         return CalibrationImages(key, lambda contract: calibration_pixels(chosen, self.dataset, contract), chosen)
+
+    @property
+    def task(self) -> Task:
+        """What networks are trained for: data sets have labels, which a classifier learns."""
+        return CLASSIFICATION
 
     def contract(self, resolution: int) -> Contract:
         """The contract of a student at `resolution`."""

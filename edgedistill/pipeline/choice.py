@@ -44,7 +44,7 @@ def settle(
     use_recipe(benches, best)
     reasons = [option.reason for option in options if option.recipe == best]
     if runs:
-        told = ", ".join(f"{run.recipe} {run.accuracy_validation:.1%}" for run in runs)
+        told = ", ".join(f"{run.recipe} {run.quality_validation:.1%}" for run in runs)
         reasons.append(
             f"a pilot of {runs[0].student}, {runs[0].epochs} epochs by each, came on the validation split to {told}"
         )
@@ -60,7 +60,7 @@ def clearly_best(runs: Sequence[PilotRun], images: int) -> str:
     CLEAR deviations of the difference of two such shares."""
 
     def deviations(run: PilotRun) -> float:
-        shares = (run.accuracy_validation, runs[0].accuracy_validation)
+        shares = (run.quality_validation, runs[0].quality_validation)
         variance = sum(share * (1 - share) for share in shares) / images
         return (shares[0] - shares[1]) / math.sqrt(max(variance, 1 / images**2))
 
@@ -82,7 +82,7 @@ def _known(bench: Workbench, stored: SplitStore, teacher: PreparedTeacher) -> Kn
     return Known(
         images=len(labels),
         labelled=float((labels != UNLABELLED).mean()),
-        teacher=teacher.accuracy_validation,
+        teacher=teacher.quality_validation,
         agreement=agreement_with(labels, logits, stored.stored_views.count),
     )
 
@@ -111,6 +111,6 @@ def _piloted(
             recipe=option.recipe,
             student=spec.label,
             epochs=trained.epochs,
-            accuracy_validation=trained.accuracy_validation,
+            quality_validation=trained.quality_validation,
         )
     return None

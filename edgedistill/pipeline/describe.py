@@ -16,12 +16,12 @@ from edgedistill.base.versions import __version__
 from edgedistill.documents.artifacts import Trial, Verified, answers_of
 from edgedistill.documents.measurements import MeasuredLatency, Proof
 from edgedistill.documents.results import (
-    AccuracyLimit,
     Constraint,
     Found,
     FrontierPoint,
     LatencyLimit,
     MemoryLimit,
+    QualityLimit,
     ScaleSummary,
     SizeLimit,
     StudentSummary,
@@ -30,7 +30,7 @@ from edgedistill.documents.specs import Goal
 from edgedistill.pipeline.bench import Workbench
 from edgedistill.pipeline.code import build_tools
 from edgedistill.pipeline.invocation import Invocation
-from edgedistill.selection.goal import misses_beside_latency, provable_ms, validation_accuracy
+from edgedistill.selection.goal import misses_beside_latency, provable_ms, validation_quality
 from edgedistill.selection.pareto import frontier
 from edgedistill.selection.running_trial import Winner
 from edgedistill.selection.search import Outcome
@@ -89,7 +89,8 @@ def describe(finding: Finding) -> Found:
         verdict=_verdict(finding, fastest_ms, fastest_keeping_ms, would_do_ms),
         target=finding.target,
         objective=goal.objective,
-        accuracy_margin=goal.accuracy_margin,
+        metric=bench.task.metric,
+        quality_margin=goal.quality_margin,
         constraints=_constraints(finding),
         student=_student_summary(winner),
         proof=winner.proof if winner else None,
@@ -99,7 +100,7 @@ def describe(finding: Finding) -> Found:
         recipe=bench.choice,
         rungs=bench.rungs,
         trials=tuple(_portable_trial(trial, bench) for trial in outcome.trials),
-        frontier=frontier(measured, latency_ms=lambda p: p.latency_ms, accuracy=lambda p: p.accuracy_validation),
+        frontier=frontier(measured, latency_ms=lambda p: p.latency_ms, quality=lambda p: p.quality_validation),
         predicted=outcome.predicted,
         stopped=outcome.stopped,
         fastest_ms=fastest_ms,
@@ -116,7 +117,7 @@ def describe(finding: Finding) -> Found:
 
 
 def _constraints(finding: Finding) -> tuple[Constraint, ...]:
-    """What was asked for, this target's own first, and what the winner's files came to: of size and accuracy the file for
+    """What was asked for, this target's own first, and what the winner's files came to: of size and quality the file for
     this target, of latency and memory those for every target that it is to serve."""
     bench, goal, winner = finding.bench, finding.goal, finding.outcome.winner
     scheme = winner.scheme if winner else None
@@ -127,13 +128,13 @@ def _constraints(finding: Finding) -> tuple[Constraint, ...]:
         kept = None if size is None else size <= goal.max_bytes
         limits.append(SizeLimit(limit_bytes=goal.max_bytes, bytes=size, kept=kept))
     limits += [limit for name in names if (limit := _memory_limit(name, finding)) is not None]
-    if (least := goal.min_accuracy) is not None:
+    if (least := goal.min_quality) is not None:
         answers = answers_of(scheme) if scheme and isinstance(scheme.verification, Verified) else None
         limits.append(
-            AccuracyLimit(
+            QualityLimit(
                 limit=least,
-                accuracy_validation=None if answers is None else answers.accuracy,
-                lower_bound=None if answers is None else lower_bound(answers.accuracy, answers.images),
+                quality_validation=None if answers is None else answers.quality,
+                lower_bound=None if answers is None else lower_bound(answers.quality, answers.images),
                 resolved=resolves_share(least, answers.images if answers else len(bench.dataset.splits.validation)),
                 kept=None if answers is None else answers.above(least),
             )
@@ -179,13 +180,13 @@ def _student_summary(winner: Winner | None) -> StudentSummary | None:
 
 
 def _measured(trials: Sequence[Trial], goal: Goal) -> list[FrontierPoint]:
-    """Every file that was measured and kept, with its validation accuracy."""
+    """Every file that was measured and kept, with its validation quality."""
     return [
         FrontierPoint(
             trial=trial.number,
             precision=result.scheme.precision,
             latency_ms=provable_ms(result, goal),
-            accuracy_validation=validation_accuracy(result),
+            quality_validation=validation_quality(result),
         )
         for trial in trials
         for result in trial.schemes
@@ -272,7 +273,7 @@ def _verdict(
     assert scheme is not None
     return (
         f"{winner.trial.spec.label} in {scheme.scheme.label} is proven inside {budget.claim} on {bench.target.title}: "
-        f"{proof.sentence}. It gets {format_percent(validation_accuracy(scheme))} of the validation split right."
+        f"{proof.sentence}. It gets {format_percent(validation_quality(scheme))} of the validation split right."
     )
 
 
@@ -305,14 +306,14 @@ def _notes(finding: Finding) -> tuple[str, ...]:
 
 
 def _unresolved(finding: Finding) -> Iterator[str]:
-    """Limits of accuracy that the validation split is too small to tell: what was seen decides there."""
+    """Limits of quality that the validation split is too small to tell: what was seen decides there."""
     bench, goal = finding.bench, finding.goal
     count = len(bench.dataset.splits.validation)
-    loss = bench.export.max_accuracy_loss
+    loss = bench.export.max_quality_loss
     if not resolves_loss(loss, count):
         yield f"unresolved: {count} validation images cannot tell a loss of {format_percent(loss)}; what was seen decides"
-    if goal.min_accuracy is not None and not resolves_share(goal.min_accuracy, count):
-        least = format_percent(goal.min_accuracy)
+    if goal.min_quality is not None and not resolves_share(goal.min_quality, count):
+        least = format_percent(goal.min_quality)
         yield f"unresolved: {count} validation images cannot tell an accuracy of {least}; what was seen decides"
 
 

@@ -28,7 +28,8 @@ from edgedistill.documents.results import (
 from edgedistill.documents.specs import ComputedBy
 from edgedistill.formats import format_for
 from edgedistill.formats.format import Opened
-from edgedistill.formats.running import test_accuracy, test_logits
+from edgedistill.formats.running import test_logits, test_quality
+from edgedistill.networks.tasks import task_of
 from edgedistill.outputs.explain.winner import winning_artifact
 from edgedistill.outputs.package.card import model_card
 from edgedistill.outputs.package.golden import Golden
@@ -112,9 +113,9 @@ def _shipped(bench: Workbench, made: Made, answers: AnswersOnTest | None) -> Shi
         path=f"{PACKAGE}/{name_of(bench, artifact)}",
         bytes=artifact.bytes,
         sha256=artifact.sha256,
-        accuracy=answers.accuracy if answers else None,
-        accuracy_interval=wilson_interval(answers.accuracy, len(answers.labels)) if answers else None,
-        accuracy_validation=ran.accuracy_validation if ran and answers else None,
+        quality=answers.quality if answers else None,
+        quality_interval=wilson_interval(answers.quality, len(answers.labels)) if answers else None,
+        quality_validation=ran.quality_validation if ran and answers else None,
         parity=ran.parity if ran else None,
         verification=verification,
         latency=made.result.latency,
@@ -194,12 +195,13 @@ def split_sizes(dataset: Dataset) -> SplitSizes:
 
 def _teacher_summary(bench: Workbench, teacher: PreparedTeacher, out: Path, *, keep: bool) -> TeacherSummary:
     images, labels = bench.images("test", teacher.source.contract), bench.labels("test")
-    accuracy = test_accuracy(format_for(teacher.artifact.format), teacher.artifact, images, labels)
+    task = task_of(teacher.source.contract)
+    quality = test_quality(format_for(teacher.artifact.format), teacher.artifact, task, images, labels)
     return TeacherSummary(
         name=teacher.teacher.name,
-        accuracy=accuracy,
-        accuracy_interval=wilson_interval(accuracy, len(images)),
-        accuracy_validation=teacher.accuracy_validation,
+        quality=quality,
+        quality_interval=wilson_interval(quality, len(images)),
+        quality_validation=teacher.quality_validation,
         parameters=teacher.teacher.parameters,
         bytes=teacher.artifact.bytes,
         resolution=teacher.teacher.contract.resolution,

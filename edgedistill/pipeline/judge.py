@@ -32,6 +32,7 @@ from edgedistill.documents.specs import Format, Precision, QuantScheme
 from edgedistill.formats import format_for, tools_of
 from edgedistill.formats.running import verify
 from edgedistill.networks.rounding.damage import LayerDamage
+from edgedistill.networks.tasks import task_of
 from edgedistill.pipeline import code
 from edgedistill.pipeline.bench import Bench, Source
 from edgedistill.pipeline.make import compiled, conversion, portable, rewritten_source, style_for
@@ -58,7 +59,7 @@ class Tune(Protocol):
 
 
 def verified(bench: Bench, artifact: CompiledArtifact, source: Source) -> Verification:
-    """Parity and validation accuracy of the artifact, by running it; what can be checked instead where it cannot run."""
+    """Parity and validation quality of the artifact, by running it; what can be checked instead where it cannot run."""
     key = stage_key(
         {"artifact": artifact.sha256, "source": source.key, "data": bench.data_key},
         code=code.verifying(artifact.format),
@@ -67,7 +68,8 @@ def verified(bench: Bench, artifact: CompiledArtifact, source: Source) -> Verifi
 
     def make(folder: Path) -> None:
         images, labels = bench.images("validation", source.contract), bench.labels("validation")
-        arguments = (format_for(artifact.format), artifact, bench.reference(source), images, labels)
+        task, reference = task_of(source.contract), bench.reference(source)
+        arguments = (format_for(artifact.format), artifact, task, reference, images, labels)
         found = (
             verify(*arguments)
             if source.file is None
@@ -91,7 +93,7 @@ def stand_in_for(bench: Bench, artifact: CompiledArtifact, model: ExportedModel,
         return None
     return StandIn(
         what="the ONNX file it was built from, run by ONNX Runtime,",
-        accuracy_validation=found.accuracy_validation,
+        quality_validation=found.quality_validation,
         images=found.parity.images,
         right=found.right,
     )
@@ -168,7 +170,7 @@ def _from_the_ladder(
 
 
 def why_dropped(bench: Bench, source: Source, result: SchemeResult, baseline: SchemeResult | None) -> str:
-    """Why a precision is dropped, empty if it stays: it loses more accuracy than allowed, or is neither faster nor smaller
+    """Why a precision is dropped, empty if it stays: it loses more quality than allowed, or is neither faster nor smaller
     than the widest precision (`baseline`) by the margins. The two run in turn where size does not tell."""
     if baseline is None:
         return ""
@@ -187,7 +189,7 @@ def why_dropped(bench: Bench, source: Source, result: SchemeResult, baseline: Sc
 def margins_of(bench: Bench) -> Margins:
     """What a precision has to keep to stay."""
     export = bench.export
-    return Margins(export.max_accuracy_loss, export.margin_speed, export.margin_size)
+    return Margins(export.max_quality_loss, export.margin_speed, export.margin_size)
 
 
 def _figures(result: SchemeResult) -> Measured:
@@ -232,10 +234,10 @@ def choose(
     rungs = climbed(bench, source, form, baseline, tune)
     if accepted := next((rung for rung in rungs if rung.accepted), None):
         return Chosen(accepted.scheme, origin_of(source, accepted.scheme, tune))
-    seen = [rung for rung in rungs if rung.accuracy is not None]
+    seen = [rung for rung in rungs if rung.quality is not None]
     if len(seen) < 2:
         return Chosen(scheme, source)
-    best = max(seen, key=lambda rung: rung.accuracy or 0.0)
+    best = max(seen, key=lambda rung: rung.quality or 0.0)
     return Chosen(scheme, source, f"of {len(rungs)} rungs tried the best ({best.scheme.details}) {best.reason}")
 
 

@@ -35,8 +35,8 @@ def goal_of(bench: Workbench, budget: Budget) -> Goal:
         aim_ms=aim(budget.latency_ms, bench.meter.scale.spread) if bench.meter.scale else None,
         max_bytes=limits.max_size,
         max_memory_bytes=limits.max_memory,
-        min_accuracy=limits.min_accuracy,
-        accuracy_margin=config.search.accuracy_margin,
+        min_quality=limits.min_quality,
+        quality_margin=config.search.quality_margin,
     )
 
 
@@ -60,7 +60,7 @@ def known_before(
     students that the cache has from earlier searches."""
     first = benches[0]
     curves = [
-        KnownCurve(spec=candidate.spec, accuracy={one.epochs: one.accuracy_validation for one in found})
+        KnownCurve(spec=candidate.spec, quality={one.epochs: one.quality_validation for one in found})
         for candidate in (candidates if first.config.search.warm_start else ())
         if (found := trained_before(first, candidate.spec, stored))
     ]

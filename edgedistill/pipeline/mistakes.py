@@ -63,7 +63,7 @@ class AnswersOnTest:
         return cls(labels, predicted, tuple(mistakes))
 
     @property
-    def accuracy(self) -> float:
+    def quality(self) -> float:
         return float((self.predicted == self.labels).mean())
 
 

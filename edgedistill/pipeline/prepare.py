@@ -53,12 +53,12 @@ HEADROOM = 4.0
 
 @dataclass(frozen=True, eq=False)
 class PreparedTeacher:
-    """The teacher, its fp32 file as ONNX (which gives its accuracy) and what is known of its latency on the target."""
+    """The teacher, its fp32 file as ONNX (which gives its quality) and what is known of its latency on the target."""
 
     teacher: Teacher
     source: Source
     artifact: CompiledArtifact
-    accuracy_validation: float
+    quality_validation: float
     latency: Latency
     profile: Profile | None
 
@@ -110,7 +110,7 @@ def prepare_teacher(bench: Workbench) -> PreparedTeacher:
     if not isinstance(verification, Verified):
         raise EdgedistillError(f"the teacher's file cannot run here: {verification.reason}")
     latency, profile = _teacher_latency(bench, source, artifact)
-    return PreparedTeacher(teacher, source, artifact, verification.accuracy_validation, latency, profile)
+    return PreparedTeacher(teacher, source, artifact, verification.quality_validation, latency, profile)
 
 
 def _teacher_latency(bench: Workbench, source: Source, artifact: CompiledArtifact) -> tuple[Latency, Profile | None]:

@@ -150,7 +150,7 @@ def _with_stand_in(result: SchemeResult, verification: Inspected) -> SchemeResul
     """What was run in the file's place, said among its checks as what it is."""
     if (stand_in := result.stand_in) is None:
         return result
-    said = f"{stand_in.what} gets {format_percent(stand_in.accuracy_validation, 2)} of the validation split right"
+    said = f"{stand_in.what} gets {format_percent(stand_in.quality_validation, 2)} of the validation split right"
     checked = verification.model_copy(update={"checks": (*verification.checks, said)})
     return result.model_copy(update={"verification": checked})
 
@@ -186,7 +186,7 @@ def _outside(result: SchemeResult, goal: Goal) -> str:
     """The limits beside the budget that a file is known not to keep."""
     known = {
         "max_memory_bytes": result.peak_memory_bytes is not None,
-        "min_accuracy": isinstance(result.verification, Verified),
+        "min_quality": isinstance(result.verification, Verified),
     }
     asked = goal.model_copy(update={limit: None for limit, is_known in known.items() if not is_known})
     return "; ".join(misses_beside_latency(result, asked, trained_out=True))

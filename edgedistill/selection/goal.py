@@ -10,9 +10,9 @@ from edgedistill.documents.measurements import MeasuredLatency
 from edgedistill.documents.specs import Goal, Objective
 
 
-def validation_accuracy(result: SchemeResult) -> float:
-    """Validation accuracy of a file that was run; below any other where it was not."""
-    return result.verification.accuracy_validation if isinstance(result.verification, Verified) else -math.inf
+def validation_quality(result: SchemeResult) -> float:
+    """Validation quality of a file that was run; below any other where it was not."""
+    return result.verification.quality_validation if isinstance(result.verification, Verified) else -math.inf
 
 
 def comparable_ms(result: SchemeResult, goal: Goal) -> float:
@@ -33,7 +33,7 @@ def provable_ms(result: SchemeResult, goal: Goal) -> float:
 
 
 def misses(result: SchemeResult, goal: Goal, *, trained_out: bool) -> tuple[str, ...]:
-    """The limits that a measured file does not keep, each in words. Accuracy counts once the student is `trained_out`:
+    """The limits that a measured file does not keep, each in words. Quality counts once the student is `trained_out`:
     before the last rung it still rises. What was not measured keeps no limit."""
     return (*_late(result, goal), *misses_beside_latency(result, goal, trained_out=trained_out))
 
@@ -64,24 +64,24 @@ def misses_beside_latency(result: SchemeResult, goal: Goal, *, trained_out: bool
     if goal.max_memory_bytes is not None and (memory is None or memory > goal.max_memory_bytes):
         taken = "peak memory that is not measured" if memory is None else f"{format_bytes(memory)} of peak memory"
         found.append(f"{taken} in {result.scheme.label}, at most {format_bytes(goal.max_memory_bytes)} are allowed")
-    if trained_out and goal.min_accuracy is not None and not accurate_enough(result, goal.min_accuracy):
-        accuracy = validation_accuracy(result)
-        reached = format_percent(accuracy, 2) if math.isfinite(accuracy) else "an unknown share"
+    if trained_out and goal.min_quality is not None and not accurate_enough(result, goal.min_quality):
+        quality = validation_quality(result)
+        reached = format_percent(quality, 2) if math.isfinite(quality) else "an unknown share"
         found.append(
             f"{reached} of the validation split in {result.scheme.label}, at least "
-            f"{format_percent(goal.min_accuracy, 2)} are wanted with 95% confidence"
+            f"{format_percent(goal.min_quality, 2)} are wanted with 95% confidence"
         )
     return tuple(found)
 
 
 def rank(result: SchemeResult, goal: Goal) -> tuple[float, float]:
     """Sorts files that keep all limits for showing them; which of them wins depends on the others (`in_order`)."""
-    accuracy, latency_ms = -validation_accuracy(result), comparable_ms(result, goal)
-    return (accuracy, latency_ms) if goal.objective is Objective.ACCURACY else (latency_ms, accuracy)
+    quality, latency_ms = -validation_quality(result), comparable_ms(result, goal)
+    return (quality, latency_ms) if goal.objective is Objective.QUALITY else (latency_ms, quality)
 
 
 def accurate_enough(result: SchemeResult, limit: float) -> bool:
-    """Whether a file's validation accuracy reaches `limit` with 95% confidence, or by what was seen where the split is too
+    """Whether a file's validation quality reaches `limit` with 95% confidence, or by what was seen where the split is too
     small to tell. False where it was not run."""
     answers = answers_of(result) if isinstance(result.verification, Verified) else None
     return answers is not None and answers.above(limit)
@@ -94,7 +94,7 @@ def within_margin(result: SchemeResult, best: SchemeResult, goal: Goal) -> bool:
     if ours is None or theirs is None or result is best:
         return result is best
     bound = ours.lower_difference(theirs)
-    return ours.accuracy >= theirs.accuracy or (bound is not None and bound > -goal.accuracy_margin)
+    return ours.quality >= theirs.quality or (bound is not None and bound > -goal.quality_margin)
 
 
 def surely_more_accurate(result: SchemeResult, other: SchemeResult) -> bool:

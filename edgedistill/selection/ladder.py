@@ -25,7 +25,7 @@ A = TypeVar("A")
 
 @dataclass(frozen=True)
 class Margins:
-    """A rung may lose `max_loss` of accuracy (0.005 is half a point), and has to be `speed` faster or `size` smaller than
+    """A rung may lose `max_loss` of quality (0.005 is half a point), and has to be `speed` faster or `size` smaller than
     the wider file, as shares."""
 
     max_loss: float
@@ -78,7 +78,7 @@ def climb(
 def judge(
     tools: Tools[A], scheme: QuantScheme, artifact: A, baseline: Measured, margins: Margins
 ) -> tuple[LadderRung, bool]:
-    """A file's rung, and whether it is smaller or faster than fp32 by the margin, whatever its accuracy. Raises
+    """A file's rung, and whether it is smaller or faster than fp32 by the margin, whatever its quality. Raises
     TrialFailure where it cannot be run."""
     answers, size = tools.answers(artifact), tools.bytes(artifact)
     before = baseline.answers
@@ -88,8 +88,8 @@ def judge(
     reasons = [reason for reason in (compared.lost, compared.too_little_gained) if reason]
     rung = LadderRung(
         scheme=scheme,
-        accuracy=None if answers is None else answers.accuracy,
-        loss=before.accuracy - answers.accuracy if answers and before else None,
+        quality=None if answers is None else answers.quality,
+        loss=before.quality - answers.quality if answers and before else None,
         bytes=size,
         relative_p50=relative_p50,
         accepted=not reasons,
@@ -110,7 +110,7 @@ class Comparison:
 
     @property
     def lost(self) -> str:
-        """That it loses more accuracy than allowed; empty if it does not."""
+        """That it loses more quality than allowed; empty if it does not."""
         before, after = self.wider.answers, self.file.answers
         return after.loses(before, self.margins.max_loss) if after and before else ""
 
@@ -142,7 +142,7 @@ class _Ladder(Generic[A]):
     margins: Margins
     rungs: list[LadderRung] = field(default_factory=list)
     worthwhile: bool = True
-    """False once a file was neither smaller nor faster, whatever its accuracy."""
+    """False once a file was neither smaller nor faster, whatever its quality."""
 
     def tried(self, scheme: QuantScheme) -> bool:
         """Whether the file of this scheme is accepted."""
@@ -156,8 +156,8 @@ class _Ladder(Generic[A]):
 
     def best(self, otherwise: QuantScheme) -> QuantScheme:
         """The int8 scheme that lost least so far; the earlier of equals."""
-        seen = [rung for rung in self.rungs if rung.accuracy is not None]
-        return max(seen, key=lambda rung: rung.accuracy or 0.0).scheme if seen else otherwise
+        seen = [rung for rung in self.rungs if rung.quality is not None]
+        return max(seen, key=lambda rung: rung.quality or 0.0).scheme if seen else otherwise
 
     def kept_tried(self, base: QuantScheme) -> bool:
         """Keep 1, 2, 4, 8, ... layers in float until a file is accepted or gains too little, then find the fewest

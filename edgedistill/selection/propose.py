@@ -35,7 +35,7 @@ class Proposal:
 
 
 def assess(candidate: Candidate, prospects: Sequence[Prospect]) -> Proposal:
-    """The candidate's chance of what is aimed at on every target, accuracy aside: on each, that of its likeliest
+    """The candidate's chance of what is aimed at on every target, quality aside: on each, that of its likeliest
     precision among those of which something is known. Targets differ in runtime or device and miss for different
     reasons: chances are multiplied. A target of which nothing is known rules nothing out."""
     expected = {prospect.device: _expected(candidate, prospect) for prospect in prospects}
@@ -85,19 +85,19 @@ def propose(fresh: Sequence[Candidate], prospects: Sequence[Prospect], *, count:
 def promising(
     fresh: Sequence[Candidate],
     prospects: Sequence[Prospect],
-    quality: QualityModel,
-    accuracy: float | None,
+    quality_model: QualityModel,
+    quality: float | None,
     lost_by: Callable[[Proposal], float],
     *,
     count: int,
 ) -> tuple[Proposal, ...]:
-    """Up to `count` of the candidates `fresh` that keep what is aimed at and of which the files end above `accuracy`
+    """Up to `count` of the candidates `fresh` that keep what is aimed at and of which the files end above `quality`
     (validation split; None: any) with more than `MIN_PROBABILITY`, the likeliest first; a file is less accurate than
-    its torch model by what `lost_by` says. Latency and accuracy miss for different reasons: their probabilities are
+    its torch model by what `lost_by` says. Latency and quality miss for different reasons: their probabilities are
     multiplied."""
     able = with_a_chance(fresh, prospects)
-    if accuracy is not None and able:
-        reached = quality.reach([p.candidate for p in able], [accuracy + lost_by(p) for p in able])
+    if quality is not None and able:
+        reached = quality_model.reach([p.candidate for p in able], [quality + lost_by(p) for p in able])
         able = [
             replace(p, probability=(1.0 if p.probability is None else p.probability) * float(chance))
             for p, chance in zip(able, reached, strict=True)
@@ -107,11 +107,13 @@ def promising(
     return tuple(likely[:count])
 
 
-def expected_best(fresh: Sequence[Candidate], prospects: Sequence[Prospect], quality: QualityModel) -> float | None:
-    """The accuracy that the best of the candidates that rather fit than not is expected to reach: what to aim at while
+def expected_best(
+    fresh: Sequence[Candidate], prospects: Sequence[Prospect], quality_model: QualityModel
+) -> float | None:
+    """The quality that the best of the candidates that rather fit than not is expected to reach: what to aim at while
     there is no incumbent. None where none fits."""
     likely = [p.candidate for p in with_a_chance(fresh, prospects) if p.probability is None or p.probability > 0.5]
-    return max((middle for _, middle, _ in quality.intervals(likely)), default=None) if likely else None
+    return max((middle for _, middle, _ in quality_model.intervals(likely)), default=None) if likely else None
 
 
 def fastest(fresh: Sequence[Candidate], prospects: Sequence[Prospect], *, count: int) -> tuple[Proposal, ...]:

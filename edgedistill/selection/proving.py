@@ -13,7 +13,7 @@ from edgedistill.base.units import format_percent
 from edgedistill.devices.proof import FINALISTS, aim
 from edgedistill.documents.artifacts import SchemeResult
 from edgedistill.documents.measurements import Proof
-from edgedistill.selection.goal import comparable_ms, validation_accuracy
+from edgedistill.selection.goal import comparable_ms, validation_quality
 from edgedistill.selection.on_target import OnTarget
 from edgedistill.selection.record import Record
 from edgedistill.selection.running_trial import Finalist, RunningTrial, Winner, in_order
@@ -140,8 +140,8 @@ class Proving:
             own, best = self._figures(other), self._figures(winner)
             told = {name: f"{own[name]} in its best file, the winner {best[name]}" for name in own}
             reason = self.record.by_target(told) or (
-                f"{format_percent(running_trial.accuracy)} of the validation split, "
-                f"the winner {format_percent(winner.running_trial.accuracy)}"
+                f"{format_percent(running_trial.quality)} of the validation split, "
+                f"the winner {format_percent(winner.running_trial.quality)}"
             )
             self.record.close(running_trial, "complete", reason)
 
@@ -149,7 +149,7 @@ class Proving:
         """By target, `98.30% of the validation split in 0.0512 ms`, or in a share of the teacher's latency."""
         goals = {target.name: target.goal for target in self.targets}
         return {
-            name: f"{format_percent(validation_accuracy(result), 2)} of the validation split in "
+            name: f"{format_percent(validation_quality(result), 2)} of the validation split in "
             f"{goals[name].budget.in_its_unit(comparable_ms(result, goals[name]))}"
             for name, result in finalist.files.items()
         }

@@ -46,10 +46,10 @@ FIRM, TAILS = 5.0, 4.0
 
 @dataclass(frozen=True)
 class Curve:
-    """A candidate's validation accuracy by epochs trained."""
+    """A candidate's validation quality by epochs trained."""
 
     candidate: Candidate
-    accuracy: Mapping[int, float]
+    quality: Mapping[int, float]
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,17 +66,17 @@ class QualityModel:
     def fit(cls, curves: Sequence[Curve], space: Sequence[Candidate], epochs: int) -> QualityModel | None:
         """Learn from finished rungs of students of `space`; `epochs` is the last one's, for which it predicts. None while
         fewer than `LEAST_FINISHED` students have come so far."""
-        known = [curve for curve in curves if epochs in curve.accuracy]
+        known = [curve for curve in curves if epochs in curve.quality]
         if len(known) < LEAST_FINISHED:
             return None
         vectors = make_pipeline(DictVectorizer(sparse=False, sort=False), StandardScaler())
         vectors.fit([_described(candidate) for candidate in space])
         final, blur = _scores(known, epochs), np.full(len(known), BLUR)
         mean = float(final.mean())
-        unfinished = [curve for curve in curves if epochs not in curve.accuracy]
-        for rung in sorted({max(curve.accuracy) for curve in unfinished}, reverse=True):
-            early = [curve for curve in unfinished if max(curve.accuracy) == rung]
-            if taught := [place for place, curve in enumerate(known) if rung in curve.accuracy]:
+        unfinished = [curve for curve in curves if epochs not in curve.quality]
+        for rung in sorted({max(curve.quality) for curve in unfinished}, reverse=True):
+            early = [curve for curve in unfinished if max(curve.quality) == rung]
+            if taught := [place for place, curve in enumerate(known) if rung in curve.quality]:
                 expected, unsure = _final([known[place] for place in taught], final[taught], early, rung, vectors)
                 known += early
                 final, blur = np.append(final, expected), np.append(blur, unsure)
@@ -92,27 +92,27 @@ class QualityModel:
         miss, deviation = self.process.predict(at, return_std=True)
         return self.mean + TREND * at[:, 0] + miss, self.spread * deviation
 
-    def reach(self, candidates: Sequence[Candidate], accuracies: Sequence[float]) -> FloatArray:
-        """P(final accuracy > its entry of `accuracies`) [n]; 0 for 1 and more. What the last rung's blur may add is no
+    def reach(self, candidates: Sequence[Candidate], qualities: Sequence[float]) -> FloatArray:
+        """P(final quality > its entry of `qualities`) [n]; 0 for 1 and more. What the last rung's blur may add is no
         reason to train a student."""
         mean, deviation = self.predict(candidates)
-        wanted = np.array([scored(accuracy) if accuracy < 1 else math.inf for accuracy in accuracies])
+        wanted = np.array([scored(quality) if quality < 1 else math.inf for quality in qualities])
         return np.asarray(stats.t.sf((wanted - mean) / deviation, TAILS))
 
     def intervals(self, candidates: Sequence[Candidate]) -> list[tuple[float, float, float]]:
-        """Lower end, middle and upper end of the accuracy that each candidate would show after the last rung, at 95%."""
+        """Lower end, middle and upper end of the quality that each candidate would show after the last rung, at 95%."""
         mean, deviation = self.predict(candidates)
         half = float(stats.norm.ppf(0.975)) * np.hypot(deviation, self.spread * BLUR)
         return [(unscored(m - h), unscored(m), unscored(m + h)) for m, h in zip(mean, half, strict=True)]
 
 
-def scored(accuracy: float) -> float:
+def scored(quality: float) -> float:
     """-log(share of errors)."""
-    return -math.log(max(1 - accuracy, LEAST_ERROR))
+    return -math.log(max(1 - quality, LEAST_ERROR))
 
 
 def unscored(score: float) -> float:
-    """The accuracy with that score; 0 for a score below it, which a wide interval may reach."""
+    """The quality with that score; 0 for a score below it, which a wide interval may reach."""
     return max(0.0, 1 - math.exp(-score))
 
 
@@ -129,7 +129,7 @@ def _seen(curves: Sequence[Curve], vectors: Pipeline) -> FloatArray:
 
 
 def _scores(curves: Sequence[Curve], epochs: int) -> FloatArray:
-    return np.array([scored(curve.accuracy[epochs]) for curve in curves])
+    return np.array([scored(curve.quality[epochs]) for curve in curves])
 
 
 def _final(

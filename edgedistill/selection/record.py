@@ -41,7 +41,7 @@ class Record:
         self.study.tell(
             running_trial.number,
             running_trial.state,
-            accuracy=running_trial.accuracy if running_trial.rungs else None,
+            quality=running_trial.quality if running_trial.rungs else None,
             reason=running_trial.reason,
             latency_ms={name: ms for name, ms in fastest_ms.items() if math.isfinite(ms)},
         )

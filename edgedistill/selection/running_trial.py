@@ -10,7 +10,7 @@ from typing import Literal
 from edgedistill.documents.artifacts import Rung, SchemeResult, TrainedStudent, Trial
 from edgedistill.documents.measurements import Proof
 from edgedistill.documents.specs import Goal, Objective
-from edgedistill.selection.goal import comparable_ms, misses, surely_more_accurate, validation_accuracy, within_margin
+from edgedistill.selection.goal import comparable_ms, misses, surely_more_accurate, validation_quality, within_margin
 from edgedistill.selection.propose import Proposal
 
 State = Literal["failed", "pruned", "over_budget", "complete"]
@@ -35,9 +35,9 @@ class RunningTrial:
         return self.proposal.candidate.spec.label
 
     @property
-    def accuracy(self) -> float:
-        """Validation accuracy at the last rung reached, of the torch model."""
-        return self.rungs[-1].accuracy_validation if self.rungs else -math.inf
+    def quality(self) -> float:
+        """Validation quality at the last rung reached, of the torch model."""
+        return self.rungs[-1].quality_validation if self.rungs else -math.inf
 
     def fitting(self, target: str, goal: Goal) -> list[SchemeResult]:
         """The files for `target` that were kept and keep the goal's limits."""
@@ -93,9 +93,9 @@ class Finalist:
         return max(shares, default=0.0)
 
     @property
-    def accuracy(self) -> float:
-        """Validation accuracy of its least accurate file; of the torch model where nothing is measured."""
-        return min(map(validation_accuracy, self.files.values()), default=self.running_trial.accuracy)
+    def quality(self) -> float:
+        """Validation quality of its least accurate file; of the torch model where nothing is measured."""
+        return min(map(validation_quality, self.files.values()), default=self.running_trial.quality)
 
     def as_good_as(self, best: Finalist, goals: Mapping[str, Goal]) -> bool:
         """Whether all its files are no less accurate than those of `best` by more than the goals' margin."""
@@ -111,12 +111,12 @@ class Finalist:
 
 def in_order(finalists: Sequence[Finalist], goals: Mapping[str, Goal]) -> list[Finalist]:
     """Finalists, the one that wins first: of those that are as good as the most accurate one the fastest, or the fastest of
-    all where that is wanted; then the others by accuracy."""
-    by_accuracy = sorted(finalists, key=lambda f: (-f.accuracy, f.share(goals)))
-    if not by_accuracy or any(goal.objective is Objective.LATENCY for goal in goals.values()):
-        return sorted(finalists, key=lambda f: (f.share(goals), -f.accuracy))
-    best = by_accuracy[0]
-    return sorted(by_accuracy, key=lambda f: (0, f.share(goals)) if f.as_good_as(best, goals) else (1, -f.accuracy))
+    all where that is wanted; then the others by quality."""
+    by_quality = sorted(finalists, key=lambda f: (-f.quality, f.share(goals)))
+    if not by_quality or any(goal.objective is Objective.LATENCY for goal in goals.values()):
+        return sorted(finalists, key=lambda f: (f.share(goals), -f.quality))
+    best = by_quality[0]
+    return sorted(by_quality, key=lambda f: (0, f.share(goals)) if f.as_good_as(best, goals) else (1, -f.quality))
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ from edgedistill.documents.results import PredictedPoint
 from edgedistill.documents.specs import Goal, Objective, Precision
 from edgedistill.networks.space import Candidate
 from edgedistill.selection.expectations import Prospect
-from edgedistill.selection.goal import validation_accuracy
+from edgedistill.selection.goal import validation_quality
 from edgedistill.selection.lab import Training, figures_of
 from edgedistill.selection.on_target import OnTarget
 from edgedistill.selection.pareto import frontier
@@ -120,7 +120,7 @@ class Search:
         by_number = sorted(self.running_trials, key=lambda c: c.number)
         for running_trial in by_number:
             self.record.tell(running_trial)
-        quality = self.quality()
+        quality_model = self.quality_model()
         return {
             target.name: Outcome(
                 winners.get(target.name),
@@ -128,7 +128,7 @@ class Search:
                 tuple(target.attempts),
                 target.probes,
                 self.stopped,
-                self.expected(target, quality),
+                self.expected(target, quality_model),
             )
             for target in self.targets
         }
@@ -168,12 +168,12 @@ class Search:
     def objective(self) -> Objective:
         return self.targets[0].goal.objective
 
-    def quality(self) -> QualityModel | None:
+    def quality_model(self) -> QualityModel | None:
         """What the finished rungs tell of students not yet trained; None while they are too few."""
         fresh = {candidate.spec: candidate for candidate in self.fresh()}
-        curves = [Curve(fresh[known.spec], known.accuracy) for known in self.known.curves if known.spec in fresh]
+        curves = [Curve(fresh[known.spec], known.quality) for known in self.known.curves if known.spec in fresh]
         curves += [
-            Curve(c.proposal.candidate, {rung.epochs: rung.accuracy_validation for rung in c.rungs})
+            Curve(c.proposal.candidate, {rung.epochs: rung.quality_validation for rung in c.rungs})
             for c in self.running_trials
             if c.rungs
         ]
@@ -192,12 +192,12 @@ class Search:
             share = finalists[0].share(self.goals)
         return [target.prospect(share) for target in self.targets]
 
-    def accuracy_aim(self) -> float | None:
-        """The validation accuracy that a candidate's file must end above: that of the most accurate finalist where accuracy
+    def quality_aim(self) -> float | None:
+        """The validation quality that a candidate's file must end above: that of the most accurate finalist where quality
         is wanted, else the least that is asked for; None while any will do."""
-        least = self.targets[0].goal.min_accuracy
-        if self.objective is Objective.ACCURACY and (finalists := self.finalists):
-            return max(max(f.accuracy for f in finalists), least or 0.0)
+        least = self.targets[0].goal.min_quality
+        if self.objective is Objective.QUALITY and (finalists := self.finalists):
+            return max(max(f.quality for f in finalists), least or 0.0)
         return least
 
     def lost_by(self, proposal: Proposal) -> float:
@@ -210,19 +210,19 @@ class Search:
         """By how much files in a precision are less accurate than their torch models, in the median; 0 while there is
         none."""
         losses = [
-            running_trial.accuracy - accuracy
+            running_trial.quality - quality
             for running_trial in self.running_trials
             if running_trial.trained_out
             for schemes in running_trial.schemes.values()
             for result in schemes
-            if result.scheme.precision is precision and math.isfinite(accuracy := validation_accuracy(result))
+            if result.scheme.precision is precision and math.isfinite(quality := validation_quality(result))
         ]
         return statistics.median(losses) if losses else 0.0
 
-    def expected(self, target: OnTarget, quality: QualityModel | None) -> tuple[PredictedPoint, ...]:
+    def expected(self, target: OnTarget, quality_model: QualityModel | None) -> tuple[PredictedPoint, ...]:
         """The untried candidates that would be on the target's frontier if latency and quality models were right."""
         fresh = self.fresh()
-        if quality is None or not fresh:
+        if quality_model is None or not fresh:
             return ()
         prospect = target.prospect()
         latencies = [assess(c, [prospect]).predicted[target.name] for c in fresh]
@@ -230,14 +230,16 @@ class Search:
             PredictedPoint(
                 spec=candidate.spec,
                 latency=latency,
-                accuracy_validation=middle,
-                accuracy_validation_low=low,
-                accuracy_validation_high=high,
+                quality_validation=middle,
+                quality_validation_low=low,
+                quality_validation_high=high,
             )
-            for candidate, latency, (low, middle, high) in zip(fresh, latencies, quality.intervals(fresh), strict=True)
+            for candidate, latency, (low, middle, high) in zip(
+                fresh, latencies, quality_model.intervals(fresh), strict=True
+            )
             if isinstance(latency, PredictedLatency)
         ]
-        return frontier(points, latency_ms=lambda p: p.latency.latency_ms, accuracy=lambda p: p.accuracy_validation)
+        return frontier(points, latency_ms=lambda p: p.latency.latency_ms, quality=lambda p: p.quality_validation)
 
     # -- proposals ------------------------------------------------------------------------------------------------
 
@@ -260,17 +262,17 @@ class Search:
     def propose(self, count: int) -> tuple[Proposal, ...]:
         """The next candidates: while nothing is known of quality, by size; then by the chance to beat the incumbent."""
         fresh, prospects = self.fresh(), self.prospects()
-        quality, accuracy = self.quality(), self.accuracy_aim()
-        if quality is None:
+        quality_model, quality = self.quality_model(), self.quality_aim()
+        if quality_model is None:
             return propose(fresh, prospects, count=count)
-        if accuracy is None:
-            accuracy = expected_best(fresh, prospects, quality)
-        return promising(fresh, prospects, quality, accuracy, self.lost_by, count=count)
+        if quality is None:
+            quality = expected_best(fresh, prospects, quality_model)
+        return promising(fresh, prospects, quality_model, quality, self.lost_by, count=count)
 
     def next_batch(self) -> tuple[Proposal, ...]:
         """The next candidates to train. Where none has a chance, once those that come nearest: what is asked for is
         called impossible on measurements, not on predictions. Those are the fastest ones; where some would keep the
-        limits and lack accuracy alone, the largest that would."""
+        limits and lack quality alone, the largest that would."""
         wanted = min(self.settings.candidates, self.trials_left)
         if wanted <= 0:
             self.stopped = self._why_no_more()
@@ -384,11 +386,11 @@ class Search:
                 self.record.close(running_trial, "failed", trained.message)
                 continue
             running_trial.trained = trained
-            accuracy, epochs = trained.accuracy_validation, self.settings.rungs[number]
-            running_trial.rungs.append(Rung(rung=number, epochs=epochs, accuracy_validation=accuracy))
-            self.study.report(running_trial.number, epochs=epochs, accuracy=accuracy)
+            quality, epochs = trained.quality_validation, self.settings.rungs[number]
+            running_trial.rungs.append(Rung(rung=number, epochs=epochs, quality_validation=quality))
+            self.study.report(running_trial.number, epochs=epochs, quality=quality)
             self.record.note(
-                f"trial {running_trial.number}: {running_trial.label}, {format_percent(accuracy)} of the validation split "
+                f"trial {running_trial.number}: {running_trial.label}, {format_percent(quality)} of the validation split "
                 f"after {epochs} epochs"
             )
             alive.append(running_trial)
@@ -397,18 +399,18 @@ class Search:
     def promote(self, pool: Sequence[RunningTrial], wanted: int) -> list[RunningTrial]:
         """The `wanted` first in the order of `ranked`; past the first rung goes only what was measured inside the limits
         and, once there is an incumbent, what may still beat it."""
-        quality, bar = self.quality(), self.accuracy_aim() if self.finalists else None
+        quality_model, bar = self.quality_model(), self.quality_aim() if self.finalists else None
         promoted: list[RunningTrial] = []
-        for running_trial in ranked(pool, quality, self.objective):
+        for running_trial in ranked(pool, quality_model, self.objective):
             if len(promoted) == wanted:
                 self.record.close(running_trial, "pruned", self._why_pruned(running_trial, promoted))
-            elif bar is not None and quality and self._unlikely(running_trial, quality, bar):
+            elif bar is not None and quality_model and self._unlikely(running_trial, quality_model, bar):
                 self.record.close(
                     running_trial,
                     "pruned",
                     f"{_so_far(running_trial)}: unlikely to end at the "
                     f"{format_percent(bar, 2)} that it would have to "
-                    f"{'beat' if self.objective is Objective.ACCURACY else 'reach'}",
+                    f"{'beat' if self.objective is Objective.QUALITY else 'reach'}",
                 )
             elif self.keeps_limits(running_trial) if running_trial.schemes else self.measure(running_trial):
                 promoted.append(running_trial)
@@ -420,10 +422,10 @@ class Search:
             return f"{own}: the most accurate and the smallest {len(promoted)} went on"
         return f"{own}: {len(promoted)} others promised more, {promoted[-1].label} the least of them"
 
-    def _unlikely(self, running_trial: RunningTrial, quality: QualityModel, accuracy: float) -> bool:
-        """Whether the trial's file, its own rungs seen, will hardly end above `accuracy`."""
-        wanted = accuracy + self.lost_by(running_trial.proposal)
-        return float(quality.reach([running_trial.proposal.candidate], [wanted])[0]) < MIN_PROBABILITY
+    def _unlikely(self, running_trial: RunningTrial, quality_model: QualityModel, quality: float) -> bool:
+        """Whether the trial's file, its own rungs seen, will hardly end above `quality`."""
+        wanted = quality + self.lost_by(running_trial.proposal)
+        return float(quality_model.reach([running_trial.proposal.candidate], [wanted])[0]) < MIN_PROBABILITY
 
     def measure(self, running_trial: RunningTrial) -> bool:
         """Make and measure the files of a trial's present weights, target by target; False if one rejected it. A
@@ -459,4 +461,4 @@ class Search:
 
 def _so_far(running_trial: RunningTrial) -> str:
     """`90.0% at rung 1`."""
-    return f"{format_percent(running_trial.accuracy)} at rung {len(running_trial.rungs) - 1}"
+    return f"{format_percent(running_trial.quality)} at rung {len(running_trial.rungs) - 1}"

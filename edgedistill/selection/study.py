@@ -88,17 +88,17 @@ class Study:
             self._live[trial.number] = optuna.trial.Trial(self._study, trial._trial_id)
         return trial.number
 
-    def report(self, number: int, *, epochs: int, accuracy: float) -> None:
-        """Validation accuracy after `epochs`, Optuna's intermediate value. A value already there stays."""
+    def report(self, number: int, *, epochs: int, quality: float) -> None:
+        """Validation quality after `epochs`, Optuna's intermediate value. A value already there stays."""
         if (trial := self._live.get(number)) is None:
             return
         with self._my_turn():
             known = trial.storage.get_trial(trial._trial_id)
             if not known.state.is_finished() and epochs not in known.intermediate_values:
-                trial.report(accuracy, epochs)
+                trial.report(quality, epochs)
 
     def tell(
-        self, number: int, state: State, *, accuracy: float | None, reason: str, latency_ms: Mapping[str, float]
+        self, number: int, state: State, *, quality: float | None, reason: str, latency_ms: Mapping[str, float]
     ) -> None:
         """Finish a trial; `latency_ms` is that of its fastest file, by target. One that is finished stays as it is."""
         if (trial := self._live.pop(number, None)) is None:
@@ -108,7 +108,7 @@ class Study:
                 return
             for name, value in (("state", state), ("reason", reason), ("latency_ms", dict(latency_ms))):
                 trial.set_user_attr(name, value)
-            self._study.tell(trial, accuracy if state == "complete" else None, state=_OPTUNA_STATE[state])
+            self._study.tell(trial, quality if state == "complete" else None, state=_OPTUNA_STATE[state])
 
     def known(self, find: Callable[[], Known]) -> Known:
         """What this search began with: as it is remembered here, else what `find` finds, remembered. A search that goes on

@@ -25,10 +25,10 @@ class KnownFile(Frozen):
 
 
 class KnownCurve(Frozen):
-    """A student that was trained before with this teacher, data and recipe: validation accuracy by epochs."""
+    """A student that was trained before with this teacher, data and recipe: validation quality by epochs."""
 
     spec: StudentSpec
-    accuracy: dict[int, Fraction]
+    quality: dict[int, Fraction]
 
 
 class Known(Frozen):

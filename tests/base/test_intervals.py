@@ -254,7 +254,7 @@ def test_where_the_split_is_too_small_what_was_seen_decides(lost: int, loses: bo
 
 def test_a_loss_of_exactly_what_is_allowed_is_allowed() -> None:
     before, after = answered(300, set()), answered(300, set(range(3)))
-    assert before.accuracy - after.accuracy > 0.01 - 1e-12
+    assert before.quality - after.quality > 0.01 - 1e-12
     assert after.loses(before, 0.01) == ""
 
 
@@ -283,4 +283,4 @@ def test_a_limit_is_reached_with_confidence_or_where_that_cannot_be_by_what_was_
 @given(st.integers(1, 2000), st.data(), st.floats(0.5, 0.99))
 def test_what_is_above_a_limit_was_seen_above_it(count: int, data: st.DataObject, limit: float) -> None:
     answers = answered(count, set(range(data.draw(st.integers(0, count)))))
-    assert answers.accuracy >= limit or not answers.above(limit)
+    assert answers.quality >= limit or not answers.above(limit)

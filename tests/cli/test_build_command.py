@@ -252,7 +252,7 @@ def test_json_is_the_result_and_nothing_else(
 def test_not_met_says_what_would_do(
     command: Any, built: dict[str, Any], result: BuildResult, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    point = FrontierPoint(trial=4, precision="int8", latency_ms=0.12345, accuracy_validation=0.9331)
+    point = FrontierPoint(trial=4, precision="int8", latency_ms=0.12345, quality_validation=0.9331)
     changes = {"status": "not_met", "artifacts": (), "proof": None, "student": None, "frontier": (point,)}
     built["result"] = result.model_copy(update=changes | {"fastest_ms": 0.12345, "budget_that_would_do_ms": 0.12345})
     assert command("build", "build.toml") == 3

@@ -200,7 +200,7 @@ def test_evaluate_counts_what_is_right(tmp_path: Path, capsys: pytest.CaptureFix
     )
     assert document["images"] == 500
     share_of_zeros = float((load_digits().target == 0).mean())
-    assert document["accuracy"] == pytest.approx(share_of_zeros, abs=0.05)
+    assert document["quality"] == pytest.approx(share_of_zeros, abs=0.05)
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from edgedistill.documents.build_file import BuildConfig, load_config
 COMMENTED = re.compile(r"^# (?=[a-z_]+ = )", re.MULTILINE)
 # Shown by an example, for they have no default.
 UNSET = re.compile(
-    r"^# (checkpoint|max_size|max_memory|min_accuracy|max_parameters|max_bytes|mix|rungs|time|sustained) = .*",
+    r"^# (checkpoint|max_size|max_memory|min_quality|max_parameters|max_bytes|mix|rungs|time|sustained) = .*",
     re.MULTILINE,
 )
 
@@ -46,7 +46,7 @@ def test_every_example_of_a_key_without_a_default_loads(tmp_path: Path) -> None:
     path = tmp_path / "build.toml"
     path.write_text(COMMENTED.sub("", build_file(InitAnswers(), tmp_path)))
     config = load_config(path)
-    assert (config.limits.max_size, config.limits.max_memory, config.limits.min_accuracy) == (2 * 2**20, 2**26, 0.9)
+    assert (config.limits.max_size, config.limits.max_memory, config.limits.min_quality) == (2 * 2**20, 2**26, 0.9)
     assert (config.space.max_parameters, config.space.max_bytes) == (1_000_000, 2**20)
     assert config.search.time == 2 * 3_600_000
     assert config.profile.sustained == 60_000

@@ -74,7 +74,7 @@ def test_the_winner_is_a_file_with_its_calibration_set(result):
     assert carried == ladder.winner.scheme
     stored = CalibrationSet.model_validate_json((out / "small.int8.onnx.calibration.json").read_text())
     assert stored == found.calibration and len(stored.indices) == 256
-    assert ladder.accuracy is not None and ladder.bytes is not None and ladder.winner.relative_p50 is not None
+    assert ladder.quality is not None and ladder.bytes is not None and ladder.winner.relative_p50 is not None
     assert 0 < ladder.winner.relative_p50 < 20, "a ratio to the fp32 file"
     assert ladder.winner.bytes is not None and ladder.winner.bytes < ladder.bytes
     written = {"small.int8.onnx", "small.int8.onnx.calibration.json", *ladder.paths}
@@ -91,7 +91,7 @@ def test_weights_alone(file, tmp_path):
     beside = (Precision.INT8_WEIGHTS, Precision.INT4_WEIGHTS)
     ladder = quantized(file, tmp_path, beside).formats[0]
     eight, four = ladder.beside
-    assert ladder.accuracy is not None and ladder.bytes is not None and eight.bytes is not None
+    assert ladder.quality is not None and ladder.bytes is not None and eight.bytes is not None
     assert eight.bytes < ladder.bytes and abs(eight.loss or 0) < 0.02
     assert "no convolutions over int4-weights" in four.reason
 
@@ -136,9 +136,10 @@ def test_the_command(file, tmp_path):
 
 
 def test_the_command_without_a_winner_names_the_way_out(file, tmp_path, monkeypatch):
-    lost = FormatLadder(format=Format.ONNX, accuracy=0.9, bytes=1000, rungs=(rung(0.03, "loses 3.00 points"),))
+    lost = FormatLadder(format=Format.ONNX, quality=0.9, bytes=1000, rungs=(rung(0.03, "loses 3.00 points"),))
     nothing = CalibrationSet(fingerprint="f", seed=0, indices=())
     found = QuantizeResult(
+        metric="accuracy",
         model="m",
         data="digits",
         target="host",
@@ -173,7 +174,7 @@ def test_the_command_with_wrong_options(file, tmp_path, option):
 
 def rung(loss: float, reason: str) -> LadderRung:
     scheme = QuantScheme(precision=Precision.INT8)
-    return LadderRung(scheme=scheme, accuracy=0.9 - loss, loss=loss, accepted=False, reason=reason)
+    return LadderRung(scheme=scheme, quality=0.9 - loss, loss=loss, accepted=False, reason=reason)
 
 
 def test_the_way_out_names_the_best():

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from edgedistill.data.datasets import Dataset
 from edgedistill.data.preprocessing import prepare
 from edgedistill.distill import evaluate
-from edgedistill.distill.evaluate import correct, split_accuracy
+from edgedistill.distill.evaluate import outputs_of, split_quality
 from edgedistill.distill.teachers.teacher import Teacher
 from edgedistill.documents.specs import Contract
 
@@ -21,18 +21,19 @@ class Brightness(nn.Module):
         return torch.stack([-level, level], 1)
 
 
-def test_what_is_right_is_counted() -> None:
+def test_outputs_come_in_the_order_of_the_images() -> None:
     images = np.zeros((300, 3, 4, 4), np.uint8)
     images[100:] = 255
-    labels = np.zeros(300, np.int64)
-    assert correct(Brightness(), images, labels) == 100
+    outputs = outputs_of(Brightness(), images)
+    assert outputs.dtype == np.float32
+    assert (outputs.argmax(1) == np.repeat([0, 1], [100, 200])).all()
 
 
 def test_mode_is_left_as_it_was_and_eval_inside() -> None:
     module = nn.Sequential(Brightness(), nn.Dropout(0.999))
     module.train()
     images = np.full((50, 3, 4, 4), 255, np.uint8)
-    assert correct(module, images, np.ones(50, np.int64)) == 50
+    assert (outputs_of(module, images) == [-127.5, 127.5]).all()
     assert module.training
 
 
@@ -40,6 +41,9 @@ def test_in_chunks_equals_at_once(
     small_teacher: Teacher, digits: Dataset, contract: Contract, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     chosen = digits.splits.validation
-    at_once = correct(small_teacher.module, prepare(digits.images, chosen, contract), digits.labels[chosen])
+    at_once = outputs_of(small_teacher.module, prepare(digits.images, chosen, contract))
     monkeypatch.setattr(evaluate, "CHUNK", 7)
-    assert split_accuracy(small_teacher.module, digits, chosen, contract) == at_once / len(chosen)
+    assert (
+        split_quality(small_teacher.module, digits, chosen, contract)
+        == (at_once.argmax(1) == digits.labels[chosen]).mean()
+    )

@@ -13,7 +13,7 @@ from edgedistill.base.progress import Event, StageAdvanced, silent
 from edgedistill.data.datasets import Dataset
 from edgedistill.distill import loop
 from edgedistill.distill.batches import DrawnViews
-from edgedistill.distill.evaluate import split_accuracy
+from edgedistill.distill.evaluate import split_quality
 from edgedistill.distill.fit_teacher import fit_teacher, load_fitted
 from edgedistill.distill.teachers.teacher import Teacher
 from edgedistill.documents.build_file import AugmentationConfig, FitConfig, TrainConfig
@@ -46,7 +46,7 @@ def test_fitting_teaches_the_labels_and_leaves_the_given_teacher_as_it_was(
     before = {name: tensor.clone() for name, tensor in untrained.module.state_dict().items()}
     events: list[Event] = []
     fitted = fit_teacher(untrained, FIT, digits, AUGMENTATION, TRAIN, tmp_path, events.append)
-    assert split_accuracy(fitted.module, digits, digits.splits.validation, contract) > 0.8
+    assert split_quality(fitted.module, digits, digits.splits.validation, contract) > 0.8
     assert fitted.key != untrained.key
     assert not fitted.module.training
     assert all(torch.equal(before[name], tensor) for name, tensor in untrained.module.state_dict().items())

@@ -19,7 +19,7 @@ from edgedistill.base.progress import Event, StageAdvanced
 from edgedistill.data.datasets import Dataset
 from edgedistill.data.sources import Indices
 from edgedistill.distill import loop
-from edgedistill.distill.evaluate import split_accuracy
+from edgedistill.distill.evaluate import split_quality
 from edgedistill.distill.loop import Stretch
 from edgedistill.distill.stored.split_store import SplitStore
 from edgedistill.distill.train import Lessons, load_student, read_trained, train_student
@@ -85,7 +85,7 @@ def test_paused_at_rungs_equals_uninterrupted(run: Run, whole: TrainedStudent, t
     first = run(tmp_path / "a", 1)
     second = run(tmp_path / "b", 3, previous=tmp_path / "a")
     assert_same_weights(second, whole)
-    assert second.accuracy_validation == whole.accuracy_validation
+    assert second.quality_validation == whole.quality_validation
     assert (first.epochs, second.epochs) == (1, 3)
     assert second.train_seconds > first.train_seconds
 
@@ -134,11 +134,11 @@ def test_finished_folder_is_read_wherever_it_lies(
     assert {path.name for path in (tmp_path / "moved").iterdir()} == {"student.json", "student.safetensors", "state.pt"}
 
 
-def test_stated_accuracy_is_that_of_the_written_weights(
+def test_stated_quality_is_that_of_the_written_weights(
     whole: TrainedStudent, contract: Contract, digits: Dataset
 ) -> None:
-    found = split_accuracy(load_student(whole, contract), digits, digits.splits.validation, contract)
-    assert found == whole.accuracy_validation
+    found = split_quality(load_student(whole, contract), digits, digits.splits.validation, contract)
+    assert found == whole.quality_validation
 
 
 def test_seed_changes_the_student(run: Run, config: TrainConfig, tmp_path: Path) -> None:
@@ -161,7 +161,7 @@ def test_worker_processes_change_nothing(run: Run, config: TrainConfig, tmp_path
 
 def test_distillation_learns_digits(run: Run, tmp_path: Path) -> None:
     """The linear teacher has 89% on this split; chance is 10%."""
-    assert run(tmp_path / "a", 8, 8).accuracy_validation > 0.7
+    assert run(tmp_path / "a", 8, 8).quality_validation > 0.7
 
 
 def test_labels_only_need_no_teacher_and_learn(
@@ -171,14 +171,14 @@ def test_labels_only_need_no_teacher_and_learn(
     beside = run(tmp_path / "a", 3, 3, config=labels)
     without = run(tmp_path / "b", 3, 3, config=labels, stored=replace(stored, signals=()))
     assert_same_weights(beside, without)
-    assert without.accuracy_validation > 0.3
+    assert without.quality_validation > 0.3
 
 
 def test_a_composed_recipe_trains_otherwise(run: Run, config: TrainConfig, tmp_path: Path) -> None:
     terms = (TermConfig(loss="correlation"), TermConfig(loss="cross_entropy", weight=0.5))
     composed = run(tmp_path / "a", 3, 3, config=config.model_copy(update={"terms": terms}))
     plain = run(tmp_path / "b", 3, 3)
-    assert composed.accuracy_validation > 0.3
+    assert composed.quality_validation > 0.3
     assert composed.weights.read_bytes() != plain.weights.read_bytes()
 
 

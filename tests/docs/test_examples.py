@@ -26,7 +26,7 @@ needs_fashion_mnist = pytest.mark.skipif(
 SMALLER = """
 [export]
 formats = ["onnx"]
-max_accuracy_loss = "50%"
+max_quality_loss = "50%"
 
 [profile]
 session = "500ms"
@@ -93,7 +93,7 @@ def test_fashion_mnist_reduced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert verify_package(tmp_path / "out", result) == ()
     assert result.artifacts[0].latency.kind == "measured"
     # A tenth would be guessing.
-    assert result.teacher.accuracy > 0.2
+    assert result.teacher.quality > 0.2
     assert (tmp_path / "out" / "report.html").stat().st_size > 10_000
 
 
@@ -106,12 +106,12 @@ def test_fashion_mnist_whole(tmp_path: Path) -> None:
     assert result.status == "met", result.verdict
     assert result.student is not None
     shipped = next(a for a in result.artifacts if result.proof and a.sha256 == result.proof.artifact_sha256)
-    assert shipped.accuracy is not None
-    assert shipped.accuracy > result.teacher.accuracy - 0.04
+    assert shipped.quality is not None
+    assert shipped.quality > result.teacher.quality - 0.04
     assert isinstance(shipped.latency, MeasuredLatency)
     assert isinstance(result.teacher.latency, MeasuredLatency)
     assert shipped.latency.p95_ms < result.teacher.latency.p95_ms / 5
-    rejected = [t.rungs[0].accuracy_validation for t in result.trials if t.state == "over_budget"]
+    rejected = [t.rungs[0].quality_validation for t in result.trials if t.state == "over_budget"]
     student = result.student.model_dump(include={"family", "width", "depth", "resolution"})
     won = next(t for t in result.trials if t.spec.model_dump(include=set(student)) == student)
-    assert max(rejected, default=0.0) > won.rungs[0].accuracy_validation, "the budget binds"
+    assert max(rejected, default=0.0) > won.rungs[0].quality_validation, "the budget binds"

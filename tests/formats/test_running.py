@@ -18,6 +18,7 @@ from edgedistill.documents.artifacts import CompiledArtifact, ExportedModel, Ins
 from edgedistill.documents.measurements import Profile
 from edgedistill.documents.specs import ComputedBy, Format, Precision, Target
 from edgedistill.formats import running as verification
+from edgedistill.networks.tasks import CLASSIFICATION
 
 ARTIFACT = make_artifact(Precision.INT8)
 COUNT, CLASSES = 600, 5
@@ -68,7 +69,7 @@ class Absent(Fake):
 
 
 def check(runtime: Fake) -> Verified:
-    found = verification.verify(runtime, ARTIFACT, REFERENCE, IMAGES, LABELS)
+    found = verification.verify(runtime, ARTIFACT, CLASSIFICATION, REFERENCE, IMAGES, LABELS)
     assert isinstance(found, Verified)
     return found
 
@@ -94,7 +95,7 @@ def test_exact_artifact() -> None:
     assert found.parity.max_abs_error == 0.0
     assert found.parity.top1_agreement == 1.0
     assert found.parity.images == COUNT
-    assert found.accuracy_validation == 1.0
+    assert found.quality_validation == 1.0
 
 
 def test_two_files_are_compared_image_by_image() -> None:
@@ -110,7 +111,7 @@ def test_two_files_are_compared_image_by_image() -> None:
         return Fake(answer)
 
     one, other = check(wrong(range(60))), check(wrong(range(40, 100)))
-    assert one.accuracy_validation == other.accuracy_validation < 1
+    assert one.quality_validation == other.quality_validation < 1
     assert compare(one.right, other.right) == (40, 40)
 
 
@@ -118,15 +119,15 @@ def test_wrong_artifact_is_seen() -> None:
     found = check(Fake(lambda images: np.roll(true_logits(images), 1, axis=1)))
     assert found.parity.max_abs_error > 1
     assert found.parity.top1_agreement < 0.3
-    assert found.accuracy_validation == found.parity.top1_agreement
+    assert found.quality_validation == found.parity.top1_agreement
 
 
-def test_accuracy_is_against_labels_and_agreement_against_the_program() -> None:
+def test_quality_is_against_labels_and_agreement_against_the_program() -> None:
     labels = (LABELS + (np.arange(COUNT) < 60)) % CLASSES
-    found = verification.verify(Fake(true_logits), ARTIFACT, REFERENCE, IMAGES, labels)
+    found = verification.verify(Fake(true_logits), ARTIFACT, CLASSIFICATION, REFERENCE, IMAGES, labels)
     assert isinstance(found, Verified)
     assert found.parity.top1_agreement == 1.0
-    assert found.accuracy_validation == pytest.approx(0.9)
+    assert found.quality_validation == pytest.approx(0.9)
     assert found.right == pack([image >= 60 for image in range(COUNT)]), "which were right is kept"
 
 
@@ -141,10 +142,10 @@ def test_one_deviating_logit_of_the_last_batch_is_the_largest_error() -> None:
 
 
 def test_not_runnable_is_inspected_with_the_reason() -> None:
-    found = verification.verify(Absent(true_logits), ARTIFACT, REFERENCE, IMAGES, LABELS)
+    found = verification.verify(Absent(true_logits), ARTIFACT, CLASSIFICATION, REFERENCE, IMAGES, LABELS)
     assert found == Inspected(reason="needs a Mac", checks=("signature read back",))
     with pytest.raises(NotRunnableError):
-        verification.test_accuracy(Absent(true_logits), ARTIFACT, IMAGES, LABELS)
+        verification.test_quality(Absent(true_logits), ARTIFACT, CLASSIFICATION, IMAGES, LABELS)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
@@ -157,7 +158,7 @@ def test_outputs_that_are_not_finite_fail(value: float) -> None:
     with pytest.raises(TrialFailure, match=r"model\.onnx \(onnx, int8\) .*not finite, first for image 3"):
         check(Fake(answer))
     with pytest.raises(TrialFailure, match="not finite"):
-        verification.test_accuracy(Fake(answer), ARTIFACT, IMAGES, LABELS)
+        verification.test_quality(Fake(answer), ARTIFACT, CLASSIFICATION, IMAGES, LABELS)
 
 
 @pytest.mark.parametrize(
@@ -182,18 +183,18 @@ def test_missing_batches_fail() -> None:
 
 def test_arrays_that_do_not_belong_together() -> None:
     with pytest.raises(ValueError):
-        verification.verify(Fake(true_logits), ARTIFACT, REFERENCE[:-1], IMAGES, LABELS)
+        verification.verify(Fake(true_logits), ARTIFACT, CLASSIFICATION, REFERENCE[:-1], IMAGES, LABELS)
     with pytest.raises(ValueError):
-        verification.verify(Fake(true_logits), ARTIFACT, REFERENCE * np.nan, IMAGES, LABELS)
+        verification.verify(Fake(true_logits), ARTIFACT, CLASSIFICATION, REFERENCE * np.nan, IMAGES, LABELS)
     with pytest.raises(ValueError):
-        verification.test_accuracy(Fake(true_logits), ARTIFACT, IMAGES[:0], LABELS[:0])
+        verification.test_quality(Fake(true_logits), ARTIFACT, CLASSIFICATION, IMAGES[:0], LABELS[:0])
     with pytest.raises(ValueError):
-        verification.test_accuracy(Fake(true_logits), ARTIFACT, IMAGES, LABELS[:-1])
+        verification.test_quality(Fake(true_logits), ARTIFACT, CLASSIFICATION, IMAGES, LABELS[:-1])
     with pytest.raises(ValueError):
         verification.test_logits(Fake(true_logits), ARTIFACT, IMAGES[:0])
 
 
-def test_accuracy_on_the_test_split() -> None:
+def test_quality_on_the_test_split() -> None:
     labels = (LABELS + (np.arange(COUNT) % 4 == 0)) % CLASSES
-    assert verification.test_accuracy(Fake(true_logits), ARTIFACT, IMAGES, labels) == pytest.approx(0.75)
+    assert verification.test_quality(Fake(true_logits), ARTIFACT, CLASSIFICATION, IMAGES, labels) == pytest.approx(0.75)
     assert np.array_equal(verification.test_logits(Fake(true_logits), ARTIFACT, IMAGES), REFERENCE)

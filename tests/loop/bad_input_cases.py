@@ -326,9 +326,7 @@ CASES = (
     budget("-20%", "above 0%, at most at 100%", "20%@p95"),
     budget("5ms@p42", "unknown percentile 'p42'", "use p50, p95 or p99"),
     budget("", "is not a duration", "5ms, 800us or 0.2s"),
-    edit(
-        "fastest without an accuracy", '"5ms"', '"5ms"\nobjective = "latency"', "no lower end", 'min_accuracy = "90%"'
-    ),
+    edit("fastest without an accuracy", '"5ms"', '"5ms"\nobjective = "latency"', "no lower end", 'min_quality = "90%"'),
     edit(
         "limit without a unit", "[space]", "[limits]\nmax_size = 2\n[space]", "build.toml:14: ", "has no unit", '"2MiB"'
     ),

@@ -61,7 +61,7 @@ def test_what_the_ladder_finds_is_what_is_proven_and_shipped(loop: Any, plain_in
     assert shipped.scheme.equalized and shipped.scheme.details == "int8, equalised"
     assert result.proof.artifact_sha256 == shipped.sha256 == file_sha256(built.out / shipped.path)
     widest = next(s for t in result.trials for s in t.schemes if s.scheme.precision is Precision.FP32)
-    assert widest.verification.accuracy_validation - shipped.accuracy_validation <= 0.01
+    assert widest.verification.quality_validation - shipped.quality_validation <= 0.01
     assert verify_package(built.out, result) == ()
     for told in ("report.html", "package/MODEL_CARD.md"):
         assert "int8, equalised" in (built.out / told).read_text()

@@ -25,7 +25,7 @@ FORMATS = ["onnx", "tensorrt"] if BUILDER else ["onnx"]
 EDITS = (
     (
         "[profile]",
-        f'[export]\nformats = {json.dumps(FORMATS)}\nprecisions = ["int8"]\nmax_accuracy_loss = "50%"\n\n[profile]',
+        f'[export]\nformats = {json.dumps(FORMATS)}\nprecisions = ["int8"]\nmax_quality_loss = "50%"\n\n[profile]',
     ),
     ('pause = "1ms"', 'pause = "1ms"\nsession = "500ms"\ncompare = "300ms"'),
 )

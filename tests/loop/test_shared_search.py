@@ -46,7 +46,7 @@ def stages(*outs: Path) -> Counter[tuple[str, str]]:
 
 def same_but_for_time(result: SearchResult) -> Any:
     """What a search decided."""
-    return [(t.number, t.spec, t.state, [r.accuracy_validation for r in t.rungs]) for t in result.trials]
+    return [(t.number, t.spec, t.state, [r.quality_validation for r in t.rungs]) for t in result.trials]
 
 
 def test_a_search_finds_what_the_build_ships(loop: Any, met: Any, cache: Path, tmp_path: Path) -> None:

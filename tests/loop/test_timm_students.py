@@ -63,10 +63,10 @@ def test_weights_of_a_file_give_a_start_that_random_ones_do_not(loop: Any, rando
     built = loop.build(path)
     assert built.result.status == "met", built.result.verdict
     (fresh,), (started,) = (result.trials for result in (random_start.result, built.result))
-    assert started.rungs[0].accuracy_validation > fresh.rungs[0].accuracy_validation + 0.2
+    assert started.rungs[0].quality_validation > fresh.rungs[0].quality_validation + 0.2
     again = loop.build(path)
     assert "nothing has changed since this build" in again.notes
     save_file(timm.create_model("test_resnet", num_classes=10).state_dict(), weights)
     other = loop.build(path)
     assert "nothing has changed since this build" not in other.notes
-    assert other.result.trials[0].rungs[0].accuracy_validation < started.rungs[0].accuracy_validation
+    assert other.result.trials[0].rungs[0].quality_validation < started.rungs[0].quality_validation

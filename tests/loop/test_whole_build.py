@@ -50,8 +50,8 @@ def test_met(loop: Any, met: Any) -> None:
     assert [a for a in result.artifacts if isinstance(a.latency, MeasuredLatency)]
     for artifact in result.artifacts:
         assert artifact.latency.at(result.budget.percentile) <= result.budget.latency_ms
-        low, high = artifact.accuracy_interval
-        assert low < artifact.accuracy <= high
+        low, high = artifact.quality_interval
+        assert low < artifact.quality <= high
         assert file_sha256(met.out / artifact.path) == artifact.sha256
         assert (met.out / artifact.path).stat().st_size == artifact.bytes
     assert verify_package(met.out, result) == ()
@@ -75,7 +75,7 @@ def test_the_mistakes_are_those_of_the_proven_file(met: Any) -> None:
     (proven,) = [a for a in met.result.artifacts if a.sha256 == met.result.proof.artifact_sha256]
     assert (told.artifact_sha256, told.images) == (proven.sha256, met.result.data.test)
     right = sum(entry.count for entry in told.confusion if entry.label == entry.predicted)
-    assert right / told.images == proven.accuracy
+    assert right / told.images == proven.quality
     assert len(told.mistakes) == min(24, told.images - right)
     shown = sorted(path.name for path in (met.out / "mistakes").glob("*"))
     assert shown == [Path(mistake.thumbnail).name for mistake in told.mistakes]
@@ -150,8 +150,8 @@ def test_the_winner_is_the_fastest_as_accurate_as_any_that_fits(met: Any) -> Non
         for scheme in trial.schemes
         if not scheme.dropped and scheme.latency.comparable(result.budget.percentile) <= result.budget.latency_ms
     ]
-    best = max(file.verification.accuracy_validation for file in files)
-    most_accurate = [file for file in files if file.verification.accuracy_validation == best]
+    best = max(file.verification.quality_validation for file in files)
+    most_accurate = [file for file in files if file.verification.quality_validation == best]
     won = next(file for file in files if file.artifact.sha256 == result.proof.artifact_sha256)
     bounds = [answers_of(won).lower_difference(answers_of(file)) for file in most_accurate]
     assert won in most_accurate or max(bounds) > -margin
@@ -172,7 +172,7 @@ def test_every_trial_past_the_first_rung_was_measured(met: Any) -> None:
 
 
 def test_the_test_split_shows_in_the_last_figures_alone(met: Any) -> None:
-    """`accuracy` is the test split's, and stands nowhere but on shipped files and the teacher."""
+    """`quality` is the test split's, and stands nowhere but on shipped files and the teacher."""
 
     def places(value: Any, where: str) -> list[str]:
         if isinstance(value, dict):
@@ -182,12 +182,12 @@ def test_the_test_split_shows_in_the_last_figures_alone(met: Any) -> None:
         return [where]
 
     named = {p for p in places(met.document(), "") if p.endswith(".accuracy")}
-    assert named == {".artifacts[].accuracy", ".teacher.accuracy"}
-    bounded = {p.rstrip("[]") for p in places(met.document(), "") if ".accuracy_interval" in p}
-    assert bounded == {".artifacts[].accuracy_interval", ".teacher.accuracy_interval"}
+    assert named == {".artifacts[].quality", ".teacher.quality"}
+    bounded = {p.rstrip("[]") for p in places(met.document(), "") if ".quality_interval" in p}
+    assert bounded == {".artifacts[].quality_interval", ".teacher.quality_interval"}
     images = met.result.data.test
-    for accuracy in (met.result.teacher.accuracy, *(a.accuracy for a in met.result.artifacts)):
-        assert (accuracy * images) == pytest.approx(round(accuracy * images))
+    for quality in (met.result.teacher.quality, *(a.quality for a in met.result.artifacts)):
+        assert (quality * images) == pytest.approx(round(quality * images))
 
 
 def test_again_does_nothing(loop: Any, met: Any) -> None:
@@ -372,4 +372,4 @@ def test_trial_numbers_are_those_of_the_journal(met: Any) -> None:
         assert kept.params == trial.spec.model_dump()
         assert kept.user_attrs["state"] == trial.state
         assert kept.user_attrs["reason"] == trial.reason
-        assert kept.intermediate_values == {r.epochs: r.accuracy_validation for r in trial.rungs}
+        assert kept.intermediate_values == {r.epochs: r.quality_validation for r in trial.rungs}

@@ -10,12 +10,12 @@ from edgedistill.documents.results import PilotRun
 from edgedistill.pipeline.choice import clearly_best
 
 
-def run(recipe: str, accuracy: float) -> PilotRun:
-    return PilotRun(recipe=recipe, student="resnet w1 d1 @8", epochs=8, accuracy_validation=accuracy)
+def run(recipe: str, quality: float) -> PilotRun:
+    return PilotRun(recipe=recipe, student="resnet w1 d1 @8", epochs=8, quality_validation=quality)
 
 
 @pytest.mark.parametrize(
-    ("accuracies", "images", "best"),
+    ("qualities", "images", "best"),
     [
         ((0.80, 0.90), 30, "kd"),
         ((0.80, 0.90), 300, "labels"),
@@ -27,10 +27,10 @@ def run(recipe: str, accuracy: float) -> PilotRun:
     ],
 )
 def test_labels_are_taken_where_a_pilot_clearly_shows_that_they_do_better(
-    accuracies: tuple[float, float], images: int, best: str
+    qualities: tuple[float, float], images: int, best: str
 ) -> None:
     """Two deviations of the difference: 11.5 points of 30 images, 5.8 of 300 at these shares."""
-    assert clearly_best([run("kd", accuracies[0]), run("labels", accuracies[1])], images) == best
+    assert clearly_best([run("kd", qualities[0]), run("labels", qualities[1])], images) == best
 
 
 def known(labelled: float, agreement: float | None = 0.9) -> Known:

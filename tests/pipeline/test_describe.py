@@ -16,7 +16,7 @@ from edgedistill.devices.proof import aim
 from edgedistill.documents.artifacts import Inspected, Parity, SchemeResult, Trial, Verified
 from edgedistill.documents.build_file import BuildConfig
 from edgedistill.documents.measurements import MeasuredLatency, Percentiles, Proof, RelativeLatency, UnknownLatency
-from edgedistill.documents.results import AccuracyLimit, LatencyLimit, MemoryLimit, ScaleSummary, SizeLimit
+from edgedistill.documents.results import LatencyLimit, MemoryLimit, QualityLimit, ScaleSummary, SizeLimit
 from edgedistill.documents.specs import Budget, Goal, Percentile, Precision, QuantScheme, StudentSpec
 from edgedistill.pipeline.describe import Finding, _budget_that_would_do, _constraints, _earlier, _notes, _verdict
 from edgedistill.pipeline.meter import Scale
@@ -67,7 +67,7 @@ def file(precision: Precision, latency_ms: float, relative: float | None = None,
     made = SchemeResult(
         scheme=QuantScheme(precision=precision),
         artifact=make_artifact(precision, bytes=100),
-        verification=Verified(parity=PARITY, accuracy_validation=0.9),
+        verification=Verified(parity=PARITY, quality_validation=0.9),
         latency=latency,
     )
     return made.model_copy(update=changes)
@@ -146,7 +146,7 @@ def test_the_budget_that_would_do_leaves_room_for_how_sessions_differ() -> None:
     files = (file(Precision.FP32, 9.0, 5.0), file(Precision.INT8, 7.0, 4.5), file(Precision.FP16, 2.0, 2.0))
     assert would_do(*files) == pytest.approx(4.5 * 1.2 / aim(1.0, 0.02)), "by way of the anchor, at its speed then"
     assert would_do(*files, spread=0.1) == pytest.approx(4.5 * 1.2 / aim(1.0, 0.1))
-    assert would_do(*files, spread=0.02, min_accuracy=0.95) is None, "a larger budget helps no other limit"
+    assert would_do(*files, spread=0.02, min_quality=0.95) is None, "a larger budget helps no other limit"
     assert would_do(files[2]) is None, "it lies inside the budget"
 
 
@@ -183,7 +183,7 @@ def test_of_several_targets_the_own_limits_come_first() -> None:
         ("size", ""),
         ("memory", "board"),
         ("memory", "phone"),
-        ("accuracy", ""),
+        ("quality", ""),
     ]
 
 
@@ -223,41 +223,41 @@ def test_a_file_that_is_known_to_break_another_limit_is_not_shipped() -> None:
 
     made = file(Precision.FP32, 2.0)
     assert why(made, max_bytes=99) == "100 B in fp32, at most 99 B are allowed"
-    assert why(made, min_accuracy=0.95) == (
+    assert why(made, min_quality=0.95) == (
         "90.00% of the validation split in fp32, at least 95.00% are wanted with 95% confidence"
     )
-    assert why(made, max_bytes=100, min_accuracy=0.88) == ""
+    assert why(made, max_bytes=100, min_quality=0.88) == ""
     heavy = made.model_copy(update={"peak_memory_bytes": 6_000})
     assert "5.9 KiB of peak memory in fp32" in why(heavy, max_memory_bytes=5_000)
     # What is unknown of it breaks no limit.
     unrun = made.model_copy(update={"verification": Inspected(reason="no such device", checks=())})
-    assert why(unrun, min_accuracy=0.95, max_memory_bytes=1) == ""
+    assert why(unrun, min_quality=0.95, max_memory_bytes=1) == ""
 
 
-LIMITS = {"max_bytes": 120, "max_memory_bytes": 5_000, "min_accuracy": 0.95}
+LIMITS = {"max_bytes": 120, "max_memory_bytes": 5_000, "min_quality": 0.95}
 
 
 def test_each_limit_stands_with_what_the_winner_came_to() -> None:
     made = file(Precision.INT8, 2.0, peak_memory_bytes=6_000)
     proven = make_proof([4.5, 4.9, 4.7], percentile=Percentile.P99)
     winner: Any = SimpleNamespace(scheme=made, proof=proven)
-    latency, size, memory, accuracy = _constraints(finding(bench(), winner=winner, aim_ms=4.8, **LIMITS))
+    latency, size, memory, quality = _constraints(finding(bench(), winner=winner, aim_ms=4.8, **LIMITS))
     assert isinstance(latency, LatencyLimit)
     assert (latency.target, latency.proof, latency.aim_ms, latency.kept) == ("board", proven, 4.8, True)
     assert isinstance(size, SizeLimit) and (size.limit_bytes, size.bytes, size.kept) == (120, 100, True)
     assert isinstance(memory, MemoryLimit) and (memory.bytes, memory.kept) == (6_000, False)
-    assert isinstance(accuracy, AccuracyLimit)
-    assert (accuracy.accuracy_validation, accuracy.lower_bound) == (0.9, lower_bound(0.9, 1000))
-    assert (accuracy.resolved, accuracy.kept) == (True, False)
+    assert isinstance(quality, QualityLimit)
+    assert (quality.quality_validation, quality.lower_bound) == (0.9, lower_bound(0.9, 1000))
+    assert (quality.resolved, quality.kept) == (True, False)
 
 
-def test_an_accuracy_just_at_its_limit_is_kept_only_where_the_split_is_too_small_to_tell() -> None:
-    def limit(images: int) -> AccuracyLimit:
-        ran = Verified(parity=PARITY.model_copy(update={"images": images}), accuracy_validation=0.96)
+def test_a_quality_just_at_its_limit_is_kept_only_where_the_split_is_too_small_to_tell() -> None:
+    def limit(images: int) -> QualityLimit:
+        ran = Verified(parity=PARITY.model_copy(update={"images": images}), quality_validation=0.96)
         made = file(Precision.INT8, 2.0, verification=ran)
         winner: Any = SimpleNamespace(scheme=made, proof=make_proof([4.5]))
-        (found,) = [one for one in _constraints(finding(bench(), winner=winner, **LIMITS)) if one.kind == "accuracy"]
-        assert isinstance(found, AccuracyLimit)
+        (found,) = [one for one in _constraints(finding(bench(), winner=winner, **LIMITS)) if one.kind == "quality"]
+        assert isinstance(found, QualityLimit)
         return found
 
     assert (limit(1000).resolved, limit(1000).kept) == (True, False)
@@ -268,12 +268,12 @@ def test_an_accuracy_just_at_its_limit_is_kept_only_where_the_split_is_too_small
 
 
 def test_what_the_split_is_too_small_to_tell_is_told() -> None:
-    few = _notes(finding(bench(images=100), min_accuracy=0.99))
+    few = _notes(finding(bench(images=100), min_quality=0.99))
     assert [note.split(";")[0] for note in few if note.startswith("unresolved")] == [
         "unresolved: 100 validation images cannot tell a loss of 1.0%",
         "unresolved: 100 validation images cannot tell an accuracy of 99.0%",
     ]
-    assert not any(note.startswith("unresolved") for note in _notes(finding(bench(images=10_000), min_accuracy=0.9)))
+    assert not any(note.startswith("unresolved") for note in _notes(finding(bench(images=10_000), min_quality=0.9)))
 
 
 def earlier(anchor_p99_ms: float, proof: Proof | None = None, **changes: Any) -> Any:
@@ -341,7 +341,7 @@ def test_files_that_were_not_proven_are_counted() -> None:
 
 def test_where_nothing_won_no_limit_is_said_to_be_kept() -> None:
     found = _constraints(finding(bench(), **LIMITS))
-    assert [limit.kind for limit in found] == ["latency", "size", "memory", "accuracy"]
+    assert [limit.kind for limit in found] == ["latency", "size", "memory", "quality"]
     assert all(limit.kept is None for limit in found)
 
 

@@ -113,7 +113,7 @@ def test_an_earlier_builds_mistakes_are_removed_where_there_are_none_to_tell(end
 def made_here(precision: Precision, sha256: str, latency: Any, *, here: bool = True) -> Any:
     """A file that ships: one that ran, or one that could not run on this machine."""
     parity = Parity(max_abs_error=0.0, top1_agreement=1.0, images=10)
-    verification: Any = Verified(parity=parity, accuracy_validation=0.9) if here else Inspected(reason="", checks=())
+    verification: Any = Verified(parity=parity, quality_validation=0.9) if here else Inspected(reason="", checks=())
     result = SimpleNamespace(verification=verification, latency=latency, proof=None)
     return SimpleNamespace(artifact=make_artifact(precision, sha256=sha256), result=result, profile=None)
 
@@ -181,7 +181,7 @@ def test_the_mistakes_are_those_of_the_file_that_the_report_is_about_and_each_fi
     assert (told.artifact_sha256, told.images, told.classes) == ("b", 100, ("cat", "dog"))
     (winner,) = [artifact for artifact in result.artifacts if artifact.sha256 == "b"]
     right = sum(entry.count for entry in told.confusion if entry.label == entry.predicted)
-    assert winner.accuracy == right / told.images == 0.6
+    assert winner.quality == right / told.images == 0.6
     assert [mistake.image for mistake in told.mistakes[:2]] == ["image 99 of digits", "image 98 of digits"]
     names = [f"{number:02d}.webp" for number in range(1, 25)]
     assert sorted(path.name for path in (tmp_path / "mistakes").iterdir()) == names
@@ -192,7 +192,7 @@ def test_the_mistakes_are_those_of_the_file_that_the_report_is_about_and_each_fi
 def test_a_file_that_cannot_run_here_has_no_mistakes_even_where_another_runs(ship: Any, tmp_path: Path) -> None:
     away = made_here(Precision.FP16, "b", MEASURED, here=False)
     result, ran = ship(made_here(Precision.FP32, "a", UNKNOWN), away)
-    assert ran == ["a"] and [artifact.accuracy for artifact in result.artifacts] == [0.6, None]
+    assert ran == ["a"] and [artifact.quality for artifact in result.artifacts] == [0.6, None]
     assert result.predictions_on_test is None and not (tmp_path / "mistakes").exists()
 
 

@@ -228,7 +228,7 @@ def test_what_a_file_names_is_looked_for_together_with_its_targets(tmp_path: Pat
 
 
 def test_without_a_budget_the_fastest_is_no_slower_than_the_teacher(tmp_path: Path) -> None:
-    text = TEXT.replace('budget = "5ms"', 'objective = "latency"\n[limits]\nmin_accuracy = "90%"')
+    text = TEXT.replace('budget = "5ms"', 'objective = "latency"\n[limits]\nmin_quality = "90%"')
     (order,) = ordered(tmp_path, text)
     assert order.config.budget.share_of_teacher == 1.0
     with pytest.raises(InputError, match="1 problem"):

@@ -24,7 +24,7 @@ CONFIG = BuildConfig.model_validate(
     {
         "budget": "5ms",
         "teacher": {"model": "timm:resnet18"},
-        "export": {"margin_speed": "5%", "margin_size": "10%", "max_accuracy_loss": "1%"},
+        "export": {"margin_speed": "5%", "margin_size": "10%", "max_quality_loss": "1%"},
     }
 )
 
@@ -53,7 +53,7 @@ def in_turn(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def result(
     precision: str,
     *,
-    accuracy: float | None = 0.9,
+    quality: float | None = 0.9,
     relative: float | None = 1.0,
     size: int = 1000,
     form: Format = Format.ONNX,
@@ -63,8 +63,8 @@ def result(
     RELATIVE[artifact.sha256] = relative
     parity = Parity(max_abs_error=0.0, top1_agreement=1.0, images=10)
     verification: Any = Inspected(reason="no device", checks=())
-    if accuracy is not None:
-        verification = Verified(parity=parity, accuracy_validation=accuracy)
+    if quality is not None:
+        verification = Verified(parity=parity, quality_validation=quality)
     latency = UnknownLatency(reason="it is not asked for", device="host")
     return SchemeResult(scheme=scheme, artifact=artifact, verification=verification, latency=latency)
 
@@ -77,7 +77,7 @@ def dropped(other: SchemeResult, baseline: SchemeResult | None = WIDEST) -> str:
 
 
 def test_the_widest_precision_is_never_dropped() -> None:
-    assert dropped(result("fp32", accuracy=0.0), None) == ""
+    assert dropped(result("fp32", quality=0.0), None) == ""
 
 
 @pytest.mark.parametrize(
@@ -97,12 +97,12 @@ def test_the_widest_precision_is_never_dropped() -> None:
         (result("int8", relative=0.1, size=1000, form=Format.LITERT), "its latency is not known here"),
         (result("int8", relative=None, size=500), ""),
         (
-            result("int8", accuracy=0.88, relative=0.1, size=10),
+            result("int8", quality=0.88, relative=0.1, size=10),
             "loses 2.00 points of accuracy, more than the 1.00 allowed beside fp32",
         ),
-        (result("int8", accuracy=0.895, relative=0.5), ""),
+        (result("int8", quality=0.895, relative=0.5), ""),
         # Nothing is known of the accuracy of a file that cannot be run, so nothing is held against it.
-        (result("int8", accuracy=None, relative=0.5), ""),
+        (result("int8", quality=None, relative=0.5), ""),
     ],
 )
 def test_margins(other: SchemeResult, reason: str) -> None:
@@ -111,8 +111,8 @@ def test_margins(other: SchemeResult, reason: str) -> None:
     assert bool(found) == bool(reason)
 
 
-def test_the_two_run_in_turn_where_neither_accuracy_nor_size_tells(in_turn: list[str]) -> None:
-    dropped(result("int8", accuracy=0.1, relative=0.5))
+def test_the_two_run_in_turn_where_neither_quality_nor_size_tells(in_turn: list[str]) -> None:
+    dropped(result("int8", quality=0.1, relative=0.5))
     dropped(result("int8", size=500))
     assert in_turn == []
     asked = result("int8", relative=0.5)
@@ -121,17 +121,17 @@ def test_the_two_run_in_turn_where_neither_accuracy_nor_size_tells(in_turn: list
 
 
 @given(st.floats(0.01, 3), st.integers(1, 3000), st.floats(0, 1))
-def test_what_stays_loses_little_and_gains_something(relative: float, size: int, accuracy: float) -> None:
+def test_what_stays_loses_little_and_gains_something(relative: float, size: int, quality: float) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(realise, "relative_p50", lambda *_: relative)
-        stays = not dropped(result("int8", relative=relative, size=size, accuracy=accuracy))
+        stays = not dropped(result("int8", relative=relative, size=size, quality=quality))
     gains = 1 - relative >= 0.05 or 1 - size / 1000 >= 0.10
-    assert stays == (gains and 0.9 - accuracy <= 0.01 + 1e-9)
+    assert stays == (gains and 0.9 - quality <= 0.01 + 1e-9)
 
 
 def test_what_was_run_in_a_files_place_is_told_of() -> None:
-    other = result("int8", accuracy=None, relative=0.5)
-    stood_in = StandIn(what="the ONNX file,", accuracy_validation=0.8, images=10)
+    other = result("int8", quality=None, relative=0.5)
+    stood_in = StandIn(what="the ONNX file,", quality_validation=0.8, images=10)
     found = dropped(other.model_copy(update={"stand_in": stood_in}))
     assert found == "the ONNX file, loses 10.00 points of accuracy, more than the 1.00 allowed beside fp32"
 
@@ -143,7 +143,7 @@ def test_a_loss_that_the_images_cannot_rule_out_drops_a_file() -> None:
         right = [image >= wrong for image in range(10_000)]
         ran = Verified(
             parity=Parity(max_abs_error=0.0, top1_agreement=1.0, images=10_000),
-            accuracy_validation=sum(right) / 10_000,
+            quality_validation=sum(right) / 10_000,
             right=pack(right),
         )
         return result.model_copy(update={"verification": ran})
@@ -165,8 +165,8 @@ def ladder(monkeypatch: pytest.MonkeyPatch, *rungs: LadderRung) -> None:
     monkeypatch.setattr("edgedistill.pipeline.judge.climbed", lambda bench, source, form, baseline, tune: rungs)
 
 
-def rung(scheme: QuantScheme, accuracy: float | None = 0.5, *, accepted: bool = False) -> LadderRung:
-    return LadderRung(scheme=scheme, accuracy=accuracy, accepted=accepted, reason="" if accepted else "loses too much")
+def rung(scheme: QuantScheme, quality: float | None = 0.5, *, accepted: bool = False) -> LadderRung:
+    return LadderRung(scheme=scheme, quality=quality, accepted=accepted, reason="" if accepted else "loses too much")
 
 
 NOTHING: Any = None

@@ -25,7 +25,7 @@ CONFIG = BuildConfig.model_validate(
         "budget": "5ms",
         "teacher": {"model": "timm:resnet18"},
         "data": {"source": "digits"},
-        "export": {"precisions": ["fp32", "int8"], "max_accuracy_loss": "1%", "calibration_images": 64},
+        "export": {"precisions": ["fp32", "int8"], "max_quality_loss": "1%", "calibration_images": 64},
     }
 )
 
@@ -76,18 +76,18 @@ def ruined(bench: Workbench, activation: nn.Module, size: float) -> Source:
     )
 
 
-def accuracy(result: SchemeResult) -> float:
+def quality(result: SchemeResult) -> float:
     assert isinstance(result.verification, Verified)
-    return result.verification.accuracy_validation
+    return result.verification.quality_validation
 
 
 def test_evened_channels_bring_it_back(bench):
     source = ruined(bench, nn.ReLU(), 2000.0)
     full, small = realise(bench, source)
-    assert accuracy(full) > 0.85, "the test's own student has learnt nothing"
+    assert quality(full) > 0.85, "the test's own student has learnt nothing"
     rungs = climbed(bench, source, Format.ONNX, full)
     assert [rung.accepted for rung in rungs][:1] == [False] and (rungs[0].loss or 0) > 0.05
-    assert small.scheme.equalized and not small.dropped and accuracy(full) - accuracy(small) <= 0.01
+    assert small.scheme.equalized and not small.dropped and quality(full) - quality(small) <= 0.01
     assert rungs[-1].accepted and rungs[-1].scheme == small.scheme
     stored = CalibrationSet.model_validate_json(next(bench.store.root.glob("export/*/calibration.json")).read_text())
     assert len(stored.indices) == 64 and stored.fingerprint == bench.dataset.fingerprint
@@ -96,9 +96,9 @@ def test_evened_channels_bring_it_back(bench):
 def test_layers_in_float_bring_it_back_where_nothing_can_be_evened_out(bench):
     source = ruined(bench, nn.Tanh(), 2000.0)
     full, small = realise(bench, source)
-    assert accuracy(full) > 0.5
+    assert quality(full) > 0.5
     assert small.scheme.precision is Precision.MIXED and small.scheme.kept and not small.dropped
-    assert accuracy(full) - accuracy(small) <= 0.01
+    assert quality(full) - quality(small) <= 0.01
 
 
 def test_a_second_look_does_no_work(bench):

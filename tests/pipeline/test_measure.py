@@ -343,7 +343,7 @@ def test_the_aim_of_a_search_knows_how_sessions_differ(bench: Workbench) -> None
     bench.meter.scale = replace(scale(), spread=0.1)
     goal = goal_of(bench, Budget(latency_ms=5.0, percentile=P95))
     assert goal.limit_ms == pytest.approx(5.0 * np.exp(-HEADROOM * 0.1))
-    assert goal.accuracy_margin == bench.config.search.accuracy_margin
+    assert goal.quality_margin == bench.config.search.quality_margin
     bench.meter.scale = None
     assert goal_of(bench, Budget(latency_ms=5.0, percentile=P95)).limit_ms == 5.0
 
@@ -361,7 +361,7 @@ def prove(bench: Workbench, board: Board, monkeypatch: pytest.MonkeyPatch) -> Ca
     unused: Any = None
     lab = Laboratory(bench, unused)
     trained = TrainedStudent(
-        spec=SPEC, weights=Path("w"), epochs=1, total_epochs=1, accuracy_validation=0.9, train_seconds=1.0
+        spec=SPEC, weights=Path("w"), epochs=1, total_epochs=1, quality_validation=0.9, train_seconds=1.0
     )
     result = SchemeResult(
         scheme=FILE.scheme,

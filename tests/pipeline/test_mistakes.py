@@ -74,7 +74,7 @@ def test_large_logits_do_not_overflow() -> None:
 
 def test_no_mistake_is_no_mistake() -> None:
     answers = AnswersOnTest.of(np.eye(3, dtype=np.float32), np.arange(3))
-    assert answers.accuracy == 1.0 and answers.mistakes == ()
+    assert answers.quality == 1.0 and answers.mistakes == ()
 
 
 @given(st.integers(0, 2**32), st.integers(1, 200), st.integers(2, 6))
@@ -105,14 +105,14 @@ def test_mistakes_as_confident_as_each_other_are_in_the_order_of_the_images() ->
 
 
 @pytest.mark.parametrize(("seed", "count", "classes"), [(0, 1, 2), (1, 90, 4), (2, 50, 1000)])
-def test_the_counts_add_up_and_the_right_ones_are_the_accuracy(
+def test_the_counts_add_up_and_the_right_ones_are_the_quality(
     tmp_path: Path, seed: int, count: int, classes: int
 ) -> None:
     logits, labels = drawn(seed, count, classes)
     answered = told(logits, labels, tmp_path)
     assert sum(entry.count for entry in answered.confusion) == answered.images == count
     right = sum(entry.count for entry in answered.confusion if entry.label == entry.predicted)
-    assert right / count == AnswersOnTest.of(logits, labels).accuracy
+    assert right / count == AnswersOnTest.of(logits, labels).quality
     assert len(answered.confusion) <= count, "what never happened is left out"
     assert len(answered.classes) == classes
     for entry in answered.confusion:

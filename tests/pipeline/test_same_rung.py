@@ -48,7 +48,7 @@ HOST = load_target("host")
 SETTINGS = {
     "teacher": {"model": "timm:resnet18"},
     "budget": "5ms",
-    "export": {"precisions": ["fp32", "int8"], "max_accuracy_loss": "1%", "calibration_images": 256},
+    "export": {"precisions": ["fp32", "int8"], "max_quality_loss": "1%", "calibration_images": 256},
 }
 
 

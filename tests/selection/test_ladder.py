@@ -33,7 +33,7 @@ class Climbed:
 
 
 def rung_of(
-    accuracy: Callable[[QuantScheme], float | None],
+    quality: Callable[[QuantScheme], float | None],
     *,
     size: Callable[[QuantScheme], int] = lambda scheme: 300 + 30 * len(scheme.kept),
     relative_p50: Callable[[QuantScheme], float | None] = lambda scheme: None,
@@ -50,7 +50,7 @@ def rung_of(
         return scheme
 
     def answers(scheme: QuantScheme) -> Answers | None:
-        found = accuracy(scheme)
+        found = quality(scheme)
         return None if found is None else Answers(found, IMAGES)
 
     tools = Tools(make=make, answers=answers, bytes=size, relative_p50=relative_p50, ranked=lambda scheme: LAYERS)
@@ -69,7 +69,7 @@ def test_plain_int8_inside_the_loss_ends_it() -> None:
 
 
 def test_the_order_of_the_rungs_and_the_best_so_far_is_built_on() -> None:
-    accuracies = {
+    qualities = {
         "int8": 0.80,
         "int8, percentile ranges": 0.82,
         "int8, entropy ranges": 0.81,
@@ -82,8 +82,8 @@ def test_the_order_of_the_rungs_and_the_best_so_far_is_built_on() -> None:
         "mixed, percentile ranges, biases corrected, 16 layers in float": 0.88,
         "int8, percentile ranges, trained under rounding for 2 epochs": 0.9,
     }
-    climbed = rung_of(lambda scheme: accuracies[scheme.details], qat_epochs=2)
-    assert steps(climbed) == [*accuracies]
+    climbed = rung_of(lambda scheme: qualities[scheme.details], qat_epochs=2)
+    assert steps(climbed) == [*qualities]
     assert climbed.winner == climbed.rungs[-1]
     assert climbed.rungs[0].reason == "loses 10.00 points of accuracy, more than the 0.50 allowed"
 
@@ -108,8 +108,8 @@ def test_growth_stops_where_it_does_not_pay_any_more() -> None:
 
 
 def test_int8_that_is_neither_smaller_nor_faster_ends_it() -> None:
-    for accuracy in (0.9, 0.5):
-        slow = rung_of(lambda scheme, a=accuracy: a, size=lambda scheme: 950, relative_p50=lambda scheme: 0.98)  # type: ignore[misc]
+    for quality in (0.9, 0.5):
+        slow = rung_of(lambda scheme, a=quality: a, size=lambda scheme: 950, relative_p50=lambda scheme: 0.98)  # type: ignore[misc]
         assert steps(slow) == ["int8"] and slow.winner is None
         expected = "gains too little over fp32: 2% faster at p50 (margin 5%), 5% smaller (margin 10%)"
         assert slow.rungs[0].reason.endswith(expected)
@@ -189,5 +189,5 @@ def test_a_format_that_can_do_nothing() -> None:
 def test_a_rung_comes_back_from_json_as_it_was() -> None:
     climbed = rung_of(lambda scheme: 0.7 + 0.001 * len(scheme.kept))
     most = max(climbed.rungs, key=lambda rung: len(rung.scheme.kept))
-    assert len(most.scheme.kept) == 16 and most.accuracy == max(rung.accuracy or 0.0 for rung in climbed.rungs)
+    assert len(most.scheme.kept) == 16 and most.quality == max(rung.quality or 0.0 for rung in climbed.rungs)
     assert LadderRung.model_validate_json(most.model_dump_json()) == most

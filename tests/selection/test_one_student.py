@@ -32,7 +32,7 @@ SPACE = [
 ]
 
 
-def accuracy(spec: StudentSpec, rung: int) -> float:
+def quality(spec: StudentSpec, rung: int) -> float:
     return 0.60 + 0.15 * spec.width + (0.04 if spec.family == "resnet" else 0.0) + 0.05 * rung
 
 
@@ -40,7 +40,7 @@ def files_at(factors: dict[str, float]) -> Any:
     """Files that take `factor` ms a tenth of width."""
 
     def files(spec: StudentSpec) -> Sequence[SchemeResult]:
-        return [made_file("fp32", accuracy(spec, 1), factors[spec.family] * spec.width * 10)]
+        return [made_file("fp32", quality(spec, 1), factors[spec.family] * spec.width * 10)]
 
     return files
 
@@ -57,8 +57,8 @@ def search_of(folder: Path, *targets: OnTarget, known: Known | None = None) -> S
 
 def test_the_winner_keeps_the_budgets_of_all(tmp_path: Path) -> None:
     # The phone is quick at convnext, the board at resnet: what is best for one is too slow for the other.
-    phone = target("phone", 8.0, MadeUpLab(accuracy, files_at({"convnext": 1.0, "resnet": 2.0})))
-    board = target("board", 6.0, MadeUpLab(accuracy, files_at({"convnext": 2.0, "resnet": 1.0})))
+    phone = target("phone", 8.0, MadeUpLab(quality, files_at({"convnext": 1.0, "resnet": 2.0})))
+    board = target("board", 6.0, MadeUpLab(quality, files_at({"convnext": 2.0, "resnet": 1.0})))
     outcomes = search_of(tmp_path, phone, board).run()
     winners = {name: outcome.winner for name, outcome in outcomes.items()}
     assert set(winners) == {"phone", "board"}
@@ -77,8 +77,8 @@ def test_the_winner_keeps_the_budgets_of_all(tmp_path: Path) -> None:
 
 
 def test_the_files_of_each_target_stand_with_that_target_alone(tmp_path: Path) -> None:
-    phone = target("phone", 8.0, MadeUpLab(accuracy, files_at({"convnext": 1.0, "resnet": 1.5})))
-    board = target("board", 8.0, MadeUpLab(accuracy, files_at({"convnext": 1.0, "resnet": 1.0})))
+    phone = target("phone", 8.0, MadeUpLab(quality, files_at({"convnext": 1.0, "resnet": 1.5})))
+    board = target("board", 8.0, MadeUpLab(quality, files_at({"convnext": 1.0, "resnet": 1.0})))
     outcomes = search_of(tmp_path, phone, board).run()
     for on_phone, on_board in zip(outcomes["phone"].trials, outcomes["board"].trials, strict=True):
         assert (on_phone.number, on_phone.spec, on_phone.state) == (on_board.number, on_board.spec, on_board.state)
@@ -87,19 +87,19 @@ def test_the_files_of_each_target_stand_with_that_target_alone(tmp_path: Path) -
 
 
 def test_training_is_done_once_for_all(tmp_path: Path) -> None:
-    first = MadeUpLab(accuracy, files_at({"convnext": 1.0, "resnet": 1.0}))
-    second = MadeUpLab(accuracy, files_at({"convnext": 1.0, "resnet": 1.0}))
+    first = MadeUpLab(quality, files_at({"convnext": 1.0, "resnet": 1.0}))
+    second = MadeUpLab(quality, files_at({"convnext": 1.0, "resnet": 1.0}))
     search_of(tmp_path, target("first", 5.0, first), target("second", 5.0, second)).run()
     assert len(set(first.asked)) == len(first.asked) > 0
     assert second.asked == []
     assert second.realised and set(second.realised) <= set(first.realised)
 
 
-def finalist(number: int, accuracy: float, **files: Sequence[SchemeResult]) -> RunningTrial:
+def finalist(number: int, quality: float, **files: Sequence[SchemeResult]) -> RunningTrial:
     candidate: Candidate = SPACE[number]
     unknown = {name: UnknownLatency(reason="none", device=name) for name in files}
-    rungs = [Rung(rung=0, epochs=2, accuracy_validation=accuracy)]
-    trained = made_student(candidate.spec, accuracy)
+    rungs = [Rung(rung=0, epochs=2, quality_validation=quality)]
+    trained = made_student(candidate.spec, quality)
     schemes = {name: tuple(of) for name, of in files.items() if of}
     return RunningTrial(Proposal(candidate, unknown, None), number, rungs, trained, schemes=schemes, trained_out=True)
 
@@ -178,7 +178,7 @@ def test_turned_round_the_largest_share_of_a_budget_ranks_a_student(tmp_path: Pa
     uneven = finalist(0, 0.96, phone=[made_file("fp32", 0.96, 1.0)], board=[made_file("fp32", 0.96, 4.5)])
     even = finalist(1, 0.96, phone=[made_file("fp32", 0.96, 3.0)], board=[made_file("fp32", 0.96, 3.0)])
     labs = {"phone": MadeUpLab(), "board": MadeUpLab()}
-    search = proving(tmp_path, labs, uneven, even, objective=Objective.LATENCY, min_accuracy=0.9)
+    search = proving(tmp_path, labs, uneven, even, objective=Objective.LATENCY, min_quality=0.9)
     assert [prospect.aim.limit_ms for prospect in search.prospects()] == [3.0, 3.0]
     assert {winner.trial.number for winner in search.proving.prove().values()} == {1}
 
@@ -212,7 +212,7 @@ def test_a_target_that_is_lost_at_the_proof_takes_part_unproven(tmp_path: Path) 
 
 @pytest.mark.parametrize(("times", "probes"), [(1, 0), (1000, 4)])
 def test_what_is_known_of_other_sizes_saves_no_probe(tmp_path: Path, times: int, probes: int) -> None:
-    lab = MadeUpLab(accuracy, files_at({"convnext": 1.0, "resnet": 1.0}))
+    lab = MadeUpLab(quality, files_at({"convnext": 1.0, "resnet": 1.0}))
     alone = target("board", 5.0, lab)
     for number in range(1, 9):
         known = made_candidate("resnet", 0.1 * number, times * 1000 * number)

@@ -15,7 +15,7 @@ POINTS = st.lists(st.tuples(st.integers(1, 6).map(float), st.integers(0, 5).map(
 
 
 def front(points: list[Point]) -> tuple[Point, ...]:
-    return frontier(points, latency_ms=lambda p: p[0], accuracy=lambda p: p[1])
+    return frontier(points, latency_ms=lambda p: p[0], quality=lambda p: p[1])
 
 
 def beats(one: Point, other: Point) -> bool:
@@ -29,7 +29,7 @@ def test_it_is_what_no_point_beats(points: list[Point]) -> None:
 
 
 @given(POINTS)
-def test_latency_and_accuracy_rise_along_it(points: list[Point]) -> None:
+def test_latency_and_quality_rise_along_it(points: list[Point]) -> None:
     found = front(points)
     assert all(a[0] < b[0] and a[1] < b[1] for a, b in pairwise(found))
 
@@ -44,4 +44,4 @@ def test_order_and_repetition_change_nothing(points: list[Point], draw: object) 
 
 def test_of_equal_points_the_first_stays() -> None:
     points = [(1.0, 0.5, "first"), (1.0, 0.5, "second")]
-    assert frontier(points, latency_ms=lambda p: p[0], accuracy=lambda p: p[1]) == (points[0],)
+    assert frontier(points, latency_ms=lambda p: p[0], quality=lambda p: p[1]) == (points[0],)

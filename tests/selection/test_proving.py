@@ -86,7 +86,7 @@ def test_the_fastest_wins_that_is_surely_no_less_accurate_by_more_than_the_margi
         answering_file("fp32", images, range(errors), 4.5),
         answering_file("int8", images, range(errors + lost), 2.0),
     )
-    search = proving(tmp_path, running_trial(0, 0.9, best), running_trial(1, 0.9, faster), accuracy_margin=margin)
+    search = proving(tmp_path, running_trial(0, 0.9, best), running_trial(1, 0.9, faster), quality_margin=margin)
     winner = prove(search)
     assert winner is not None and winner.scheme is not None
     assert sha(winner.scheme) == sha(faster if faster_wins else best)
@@ -112,7 +112,7 @@ def test_what_cannot_be_compared_image_by_image_has_to_be_as_accurate(tmp_path: 
 
 def test_turned_round_the_fastest_file_that_is_accurate_enough_wins(tmp_path: Path) -> None:
     files = made_file("fp32", 0.93, 4.0), made_file("int8", 0.91, 2.0), made_file("fp16", 0.89, 1.0)
-    search = proving(tmp_path, running_trial(0, 0.9, *files), objective=Objective.LATENCY, min_accuracy=0.9)
+    search = proving(tmp_path, running_trial(0, 0.9, *files), objective=Objective.LATENCY, min_quality=0.9)
     winner = prove(search)
     assert winner is not None and winner.scheme is not None
     assert winner.scheme.scheme.precision is Precision.INT8
@@ -151,14 +151,14 @@ def answered(draw: st.DrawFn) -> SchemeResult:
 def test_no_finalist_surely_within_the_margin_is_faster_than_the_winner(
     files: list[SchemeResult], margin: float
 ) -> None:
-    goals = {DEVICE: Goal(budget=BUDGET, accuracy_margin=margin)}
+    goals = {DEVICE: Goal(budget=BUDGET, quality_margin=margin)}
     finalists = [Finalist(running_trial(0, 0.9, file), {DEVICE: file}) for file in files]
     order = in_order(finalists, goals)
     assert sorted(map(id, order)) == sorted(map(id, finalists))
-    best = max(f.accuracy for f in finalists)
+    best = max(f.quality for f in finalists)
     winner = order[0]
     # It is the most accurate, or the bound of what it loses of that is inside the margin.
-    most_accurate = min((f for f in finalists if f.accuracy == best), key=lambda f: f.share(goals))
+    most_accurate = min((f for f in finalists if f.quality == best), key=lambda f: f.share(goals))
     assert winner.as_good_as(most_accurate, goals)
     for other in finalists:
         if other.as_good_as(most_accurate, goals):
@@ -176,7 +176,7 @@ def test_no_finalist_surely_within_the_margin_is_faster_than_the_winner(
         ({"max_bytes": 1500}, "2.0 KiB in fp32, at most 1.5 KiB are allowed"),
         ({"max_memory_bytes": 10_000}, "19.5 KiB of peak memory in fp32, at most 9.8 KiB are allowed"),
         (
-            {"min_accuracy": 0.97},
+            {"min_quality": 0.97},
             "95.00% of the validation split in fp32, at least 97.00% are wanted with 95% confidence",
         ),
     ],
@@ -192,11 +192,11 @@ def test_a_file_outside_any_limit_does_not_win(tmp_path: Path, limit: dict[str, 
 
 
 @pytest.mark.parametrize(("images", "kept"), [(50, True), (1000, False), (20_000, True)])
-def test_the_least_accuracy_is_reached_surely_where_the_split_can_tell(images: int, kept: bool) -> None:
+def test_the_least_quality_is_reached_surely_where_the_split_can_tell(images: int, kept: bool) -> None:
     """97.2% of 1,000 images may be less than 97% in truth; 50 images cannot tell, and what was seen decides."""
     wrong = images - math.ceil(0.972 * images)
     file = answering_file("fp32", images, range(wrong), 4.0)
-    goal = GOAL.model_copy(update={"min_accuracy": 0.97})
+    goal = GOAL.model_copy(update={"min_quality": 0.97})
     assert (misses(file, goal, trained_out=True) == ()) is kept
     assert misses(file, goal, trained_out=False) == (), "before the last rung it still rises"
 
@@ -395,14 +395,14 @@ def lawful(failing: Sequence[float] = ()) -> MadeUpLab:
     """A millisecond a quarter of width, the wider the more accurate; in the sessions of a proof files of the `failing`
     widths take longer than the budget."""
 
-    def accuracy(spec: Any, rung: int) -> float:
+    def quality(spec: Any, rung: int) -> float:
         return 0.7 + 0.1 * spec.width + 0.05 * rung
 
     def files(spec: Any) -> list[SchemeResult]:
-        return [made_file("fp32", accuracy(spec, 1), spec.width * 4)]
+        return [made_file("fp32", quality(spec, 1), spec.width * 4)]
 
     late = {sha(file): [5.1] for width in failing for file in files(next(c.spec for c in SIX if c.spec.width == width))}
-    return MadeUpLab(accuracy, files, late)
+    return MadeUpLab(quality, files, late)
 
 
 def test_a_search_ends_when_no_further_proof_may_be_tried(tmp_path: Path) -> None:

@@ -35,12 +35,12 @@ def test_nothing_is_said_before_anyone_has_finished() -> None:
     assert QualityModel.fit(enough, SPACE, 8) is not None
 
 
-@pytest.mark.parametrize("accuracy", [0.0, 0.5, 0.9, 0.97, 0.9989])
-def test_scores_and_accuracies_go_back_and_forth(accuracy: float) -> None:
-    assert unscored(scored(accuracy)) == pytest.approx(accuracy)
+@pytest.mark.parametrize("quality", [0.0, 0.5, 0.9, 0.97, 0.9989])
+def test_scores_and_qualities_go_back_and_forth(quality: float) -> None:
+    assert unscored(scored(quality)) == pytest.approx(quality)
 
 
-def test_perfect_accuracy_has_a_score() -> None:
+def test_perfect_quality_has_a_score() -> None:
     assert math.isfinite(scored(1.0)) and unscored(-0.3) == 0.0
 
 
@@ -65,7 +65,7 @@ def test_intervals_hold_what_comes(noise: float) -> None:
         model = QualityModel.fit(curves, SPACE, 8)
         assert model is not None
         for candidate, (low, _, high) in zip(order[8:], model.intervals(order[8:]), strict=True):
-            came = curve(candidate, 8, noise=noise, seed=seed).accuracy[8]
+            came = curve(candidate, 8, noise=noise, seed=seed).quality[8]
             held += low <= came <= high
             total += 1
     assert held / total > 0.85
@@ -87,18 +87,18 @@ def test_an_early_rung_tells_of_its_own_student() -> None:
 def test_chances_fall_with_what_is_asked() -> None:
     model = QualityModel.fit([curve(c, 2, 4, 8) for c in SPACE[::4]], SPACE, 8)
     assert model is not None
-    chances = [float(model.reach([SPACE[1]], [accuracy])[0]) for accuracy in (0.5, 0.7, 0.8, 0.9, 0.99)]
+    chances = [float(model.reach([SPACE[1]], [quality])[0]) for quality in (0.5, 0.7, 0.8, 0.9, 0.99)]
     assert chances == sorted(chances, reverse=True)
     assert chances[0] > 0.95 and chances[-1] < 0.05
 
 
-def test_each_candidate_has_its_own_accuracy_to_reach() -> None:
+def test_each_candidate_has_its_own_quality_to_reach() -> None:
     """What a file loses of its torch model's accuracy differs with the precision that each should do best in."""
     model = QualityModel.fit([curve(c, 2, 4, 8) for c in SPACE[::4]], SPACE, 8)
     assert model is not None
     wanted = [0.7, 0.9, 1.0, 1.3]
     together = model.reach(SPACE[:4], wanted)
-    alone = [float(model.reach([c], [accuracy])[0]) for c, accuracy in zip(SPACE[:4], wanted, strict=True)]
+    alone = [float(model.reach([c], [quality])[0]) for c, quality in zip(SPACE[:4], wanted, strict=True)]
     assert together.tolist() == pytest.approx(alone)
     assert together[2:].tolist() == [0.0, 0.0], "no student is right more than always"
 
@@ -145,11 +145,11 @@ def test_how_far_students_lie_apart_is_learnt() -> None:
     deviations = []
     for stretch in (0.3, 1.0, 3.0):
         seen = [curve(c, 2, 4, 8, noise=0.03) for c in order]
-        drawn = [Curve(c.candidate, {e: unscored(stretch * scored(a)) for e, a in c.accuracy.items()}) for c in seen]
+        drawn = [Curve(c.candidate, {e: unscored(stretch * scored(a)) for e, a in c.quality.items()}) for c in seen]
         model = QualityModel.fit(drawn[:12], SPACE, 8)
         assert model is not None
         mean, deviation = model.predict(order[12:])
-        missed = np.array([scored(c.accuracy[8]) for c in drawn[12:]]) - mean
+        missed = np.array([scored(c.quality[8]) for c in drawn[12:]]) - mean
         assert np.mean(np.abs(missed) < 2 * deviation) > 0.85
         deviations.append(float(deviation.mean()))
     assert deviations[0] < deviations[1] < deviations[2] / 1.2

@@ -56,13 +56,13 @@ def lawful_lab(**options: Any) -> MadeUpLab:
     convnext."""
     gain = {"convnext": 0.0, "resnet": 0.04, "repvgg": 0.08}
 
-    def accuracy(candidate: Any, rung: int) -> float:
+    def quality(candidate: Any, rung: int) -> float:
         return 0.60 + 0.015 * candidate.width * 10 + gain[candidate.family] + 0.05 * rung
 
     def files(spec: Any) -> list[SchemeResult]:
-        return [made_file("fp32", accuracy(spec, 1), spec.width * 10)]
+        return [made_file("fp32", quality(spec, 1), spec.width * 10)]
 
-    return MadeUpLab(accuracy=accuracy, files=files, **options)
+    return MadeUpLab(quality=quality, files=files, **options)
 
 
 def test_the_best_student_of_a_lawful_space_is_found(tmp_path: Path) -> None:
@@ -102,16 +102,16 @@ def test_where_no_finalist_is_proven_a_pruned_student_is_reopened(
     """Four students of 1 to 4 ms of which two come to the second rung and one to the last. Proofs of the `late` ones find
     them too slow; then the best of those that were pruned goes on from its rung."""
 
-    def accuracy(spec: Any, rung: int) -> float:
+    def quality(spec: Any, rung: int) -> float:
         return 0.7 + 0.1 * spec.width + 0.05 * rung
 
     def files(spec: Any) -> list[SchemeResult]:
-        return [made_file("fp32", accuracy(spec, 2), spec.width * 4)]
+        return [made_file("fp32", quality(spec, 2), spec.width * 4)]
 
     slow = [
         file.artifact.sha256 for width in late for file in files(next(c.spec for c in FOUR if c.spec.width == width))
     ]
-    lab = MadeUpLab(accuracy, files, {sha256: [5.1] for sha256 in slow})
+    lab = MadeUpLab(quality, files, {sha256: [5.1] for sha256 in slow})
     outcome = run(search_of(tmp_path, lab, rungs=(2, 4, 8), trials=4))
     assert (outcome.winner.trial.spec.width if outcome.winner else None) == wins
     assert lab.proven[: len(slow)] == slow
@@ -129,15 +129,15 @@ def test_where_no_finalist_is_proven_a_pruned_student_is_reopened(
 
 
 def test_turned_round_the_search_goes_for_the_fastest(tmp_path: Path) -> None:
-    goal = Goal(budget=BUDGET, objective=Objective.LATENCY, min_accuracy=0.74)
+    goal = Goal(budget=BUDGET, objective=Objective.LATENCY, min_quality=0.74)
     outcome = run(search_of(tmp_path, lawful_lab(), space(10), goal, trials=30))
     assert outcome.winner is not None and outcome.winner.scheme is not None
     # repvgg reaches 74% from width 0.1 on (0.60 + 0.015 + 0.08 + 0.05), the others are slower there.
     assert (outcome.winner.trial.spec.family, outcome.winner.trial.spec.width) == ("repvgg", pytest.approx(0.1))
 
 
-def test_turned_round_a_student_has_to_reach_the_accuracy_and_to_beat_no_other(tmp_path: Path) -> None:
-    goal = Goal(budget=BUDGET, objective=Objective.LATENCY, min_accuracy=0.78)
+def test_turned_round_a_student_has_to_reach_the_quality_and_to_beat_no_other(tmp_path: Path) -> None:
+    goal = Goal(budget=BUDGET, objective=Objective.LATENCY, min_quality=0.78)
     outcome = run(search_of(tmp_path, lawful_lab(), space(10), goal, trials=30))
     told = [trial.reason for trial in outcome.trials if "unlikely" in trial.reason]
     assert told and all(reason.endswith("unlikely to end at the 78.00% that it would have to reach") for reason in told)
@@ -154,7 +154,7 @@ def test_where_nothing_fits_the_fastest_are_measured_before_that_is_said(tmp_pat
 
 def test_where_none_is_accurate_enough_the_largest_that_fit_are_measured_before_that_is_said(tmp_path: Path) -> None:
     lab = lawful_lab()
-    goal = Goal(budget=BUDGET, min_accuracy=0.99)
+    goal = Goal(budget=BUDGET, min_quality=0.99)
     outcome = run(search_of(tmp_path, lab, space(10), goal))
     assert outcome.winner is None
     assert not any("fit: trying the fastest" in note for note in lab.notes), "many fit"
@@ -206,7 +206,7 @@ def test_what_is_expected_of_the_untried_is_fitted_once(tmp_path: Path, monkeypa
         return expectations(rows)
 
     monkeypatch.setattr(Measurements, "expectations", counting)
-    assert search.expected(search.targets[0], search.quality()) == outcome.predicted != ()
+    assert search.expected(search.targets[0], search.quality_model()) == outcome.predicted != ()
     assert len(fitted) == 1
 
 
@@ -225,7 +225,7 @@ def test_a_search_that_was_killed_takes_the_same_way(tmp_path: Path, failing: in
             return super().__getattribute__(name)
 
     def lab(last: int) -> Killed:
-        made = Killed(lawful_lab().accuracy, lawful_lab().files, late)
+        made = Killed(lawful_lab().quality, lawful_lab().files, late)
         made.last = last
         return made
 
@@ -269,7 +269,7 @@ def predicted_in(number: int, precision: Precision) -> RunningTrial:
     return one
 
 
-def test_the_bar_is_higher_for_a_precision_in_which_files_lose_accuracy(tmp_path: Path) -> None:
+def test_the_bar_is_higher_for_a_precision_in_which_files_lose_quality(tmp_path: Path) -> None:
     """Of three students int8 lost 3 points in the median; one that should do best in int8 has to have as much more."""
     search = search_of(tmp_path, MadeUpLab())
     losses = (0.01, 0.03, 0.05)
@@ -300,8 +300,8 @@ def test_a_student_that_would_win_but_for_what_int8_loses_is_unlikely(tmp_path: 
     class Certain:
         """Ends at what it has."""
 
-        def reach(self, candidates: Sequence[Candidate], accuracies: Sequence[float]) -> list[float]:
-            return [1.0 if accuracy < 0.92 else 0.0 for accuracy in accuracies]
+        def reach(self, candidates: Sequence[Candidate], qualities: Sequence[float]) -> list[float]:
+            return [1.0 if quality < 0.92 else 0.0 for quality in qualities]
 
     search = search_of(tmp_path, MadeUpLab())
     search.running_trials = [running_trial(0, 0.9, made_file("fp32", 0.9, 4.0), made_file("int8", 0.85, 2.0))]

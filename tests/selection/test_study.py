@@ -41,12 +41,12 @@ def test_trials_are_numbered_in_the_order_asked(tmp_path: Path) -> None:
 def test_what_is_told_is_in_the_journal(tmp_path: Path) -> None:
     study = Study(tmp_path / JOURNAL, "build", SPECS, tmp_path / "turn")
     numbers = [study.ask(spec) for spec in SPECS]
-    study.report(0, epochs=4, accuracy=0.8)
-    study.report(0, epochs=8, accuracy=0.9)
-    study.tell(0, "complete", accuracy=0.9, reason="proven", latency_ms={"d": 1.5})
-    study.tell(1, "over_budget", accuracy=0.7, reason="too slow", latency_ms={"d": 9.0})
-    study.tell(2, "pruned", accuracy=0.6, reason="less accurate", latency_ms={})
-    study.tell(3, "failed", accuracy=None, reason="diverged", latency_ms={})
+    study.report(0, epochs=4, quality=0.8)
+    study.report(0, epochs=8, quality=0.9)
+    study.tell(0, "complete", quality=0.9, reason="proven", latency_ms={"d": 1.5})
+    study.tell(1, "over_budget", quality=0.7, reason="too slow", latency_ms={"d": 9.0})
+    study.tell(2, "pruned", quality=0.6, reason="less accurate", latency_ms={})
+    study.tell(3, "failed", quality=None, reason="diverged", latency_ms={})
     trials = opened(tmp_path).trials
     assert [t.number for t in trials] == numbers
     assert [t.params for t in trials] == [spec.model_dump() for spec in SPECS]
@@ -61,19 +61,19 @@ def test_what_is_told_is_in_the_journal(tmp_path: Path) -> None:
 def test_a_build_that_goes_on_finds_its_trials(tmp_path: Path) -> None:
     first = Study(tmp_path / JOURNAL, "build", SPECS, tmp_path / "turn")
     first.ask(SPECS[0])
-    first.report(0, epochs=4, accuracy=0.8)
-    first.tell(0, "complete", accuracy=0.8, reason="proven", latency_ms={"d": 1.0})
+    first.report(0, epochs=4, quality=0.8)
+    first.tell(0, "complete", quality=0.8, reason="proven", latency_ms={"d": 1.0})
     first.ask(SPECS[1])
-    first.report(1, epochs=4, accuracy=0.5)
+    first.report(1, epochs=4, quality=0.5)
 
     second = Study(tmp_path / JOURNAL, "build", SPECS, tmp_path / "turn")
     assert [second.ask(spec) for spec in SPECS[:3]] == [0, 1, 2]
     # What was told stays as it is, what was under way goes on.
-    second.report(0, epochs=4, accuracy=0.1)
-    second.tell(0, "failed", accuracy=None, reason="told again", latency_ms={})
-    second.report(1, epochs=4, accuracy=0.5)
-    second.report(1, epochs=8, accuracy=0.6)
-    second.tell(1, "pruned", accuracy=0.6, reason="less accurate", latency_ms={})
+    second.report(0, epochs=4, quality=0.1)
+    second.tell(0, "failed", quality=None, reason="told again", latency_ms={})
+    second.report(1, epochs=4, quality=0.5)
+    second.report(1, epochs=8, quality=0.6)
+    second.tell(1, "pruned", quality=0.6, reason="less accurate", latency_ms={})
     trials = opened(tmp_path).trials
     assert len(trials) == 3
     assert (trials[0].state, trials[0].user_attrs["reason"]) == (TrialState.COMPLETE, "proven")
@@ -92,7 +92,7 @@ def test_builds_of_other_inputs_stay_apart(tmp_path: Path) -> None:
 def test_a_torn_last_line_is_dropped(tmp_path: Path, keep: int) -> None:
     study = Study(tmp_path / JOURNAL, "build", SPECS, tmp_path / "turn")
     study.ask(SPECS[0])
-    study.tell(0, "complete", accuracy=0.8, reason="proven", latency_ms={"d": 1.0})
+    study.tell(0, "complete", quality=0.8, reason="proven", latency_ms={"d": 1.0})
     before = [t.params for t in opened(tmp_path).trials]
     journal = tmp_path / JOURNAL
     whole = journal.read_bytes()
@@ -146,7 +146,7 @@ def test_a_trial_is_begun_whole_or_not_at_all_and_taken_up_by_the_next_process(t
     assert json.loads(line)["params"].keys() == SPECS[0].model_dump().keys()
     second = Study(tmp_path / JOURNAL, "build", SPECS, tmp_path / "turn")
     assert [second.ask(spec) for spec in SPECS[:2]] == [0, 1]
-    second.tell(0, "complete", accuracy=0.8, reason="proven", latency_ms={})
+    second.tell(0, "complete", quality=0.8, reason="proven", latency_ms={})
     trials = opened(tmp_path).trials
     assert [t.params for t in trials] == [spec.model_dump() for spec in SPECS[:2]]
     assert trials[0].state is TrialState.COMPLETE
@@ -165,10 +165,10 @@ def test_a_whole_journal_is_left_alone(tmp_path: Path) -> None:
 def test_two_processes_that_share_a_journal_number_one_student_once(tmp_path: Path) -> None:
     ours, theirs = (Study(tmp_path / JOURNAL, "build", SPECS, tmp_path / "turn") for _ in range(2))
     assert [ours.ask(SPECS[0]), theirs.ask(SPECS[0]), theirs.ask(SPECS[1]), ours.ask(SPECS[1])] == [0, 0, 1, 1]
-    ours.report(0, epochs=4, accuracy=0.8)
-    theirs.report(0, epochs=4, accuracy=0.8)
-    ours.tell(0, "complete", accuracy=0.8, reason="proven", latency_ms={"d": 1.0})
-    theirs.tell(0, "pruned", accuracy=0.8, reason="later", latency_ms={"d": 1.0})
+    ours.report(0, epochs=4, quality=0.8)
+    theirs.report(0, epochs=4, quality=0.8)
+    ours.tell(0, "complete", quality=0.8, reason="proven", latency_ms={"d": 1.0})
+    theirs.tell(0, "pruned", quality=0.8, reason="later", latency_ms={"d": 1.0})
     (first, second) = opened(tmp_path).trials
     assert (first.state, first.user_attrs["reason"]) == (TrialState.COMPLETE, "proven")
     assert not second.state.is_finished()
@@ -178,7 +178,7 @@ def test_a_database_serves_as_well(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'study.db'}"
     study = Study(url, "build", SPECS, tmp_path / "turn")
     assert [study.ask(spec) for spec in SPECS[:2]] == [0, 1]
-    study.tell(1, "complete", accuracy=0.9, reason="proven", latency_ms={"d": 2.0})
+    study.tell(1, "complete", quality=0.9, reason="proven", latency_ms={"d": 2.0})
     again = Study(url, "build", SPECS, tmp_path / "turn")
     assert again.ask(SPECS[1]) == 1
     assert optuna.load_study(study_name="build", storage=url).best_trial.number == 1
@@ -191,7 +191,7 @@ def test_a_database_that_is_not_there_is_an_error_in_words(tmp_path: Path) -> No
 
 
 def test_what_was_known_at_the_beginning_is_remembered(tmp_path: Path) -> None:
-    first = Known(curves=(KnownCurve(spec=SPECS[0], accuracy={4: 0.5}),), sources=("one student",))
+    first = Known(curves=(KnownCurve(spec=SPECS[0], quality={4: 0.5}),), sources=("one student",))
     study = Study(tmp_path / JOURNAL, "build", SPECS, tmp_path / "turn")
     assert study.known(lambda: first) == first
     again = Study(tmp_path / JOURNAL, "build", SPECS, tmp_path / "turn")

@@ -45,7 +45,7 @@ PLAN = ProofPlan.at(ProofLevel.QUICK)
 
 def made_file(
     precision: str,
-    accuracy: float,
+    quality: float,
     p95_ms: float,
     dropped: str = "",
     *,
@@ -56,12 +56,12 @@ def made_file(
 ) -> SchemeResult:
     """A measured file, its hash made of its figures. Which images it got `right` is not kept unless given."""
     quant = QuantScheme(precision=Precision(precision))
-    artifact = make_artifact(Precision(precision), sha256=f"{precision} {accuracy} {p95_ms}")
+    artifact = make_artifact(Precision(precision), sha256=f"{precision} {quality} {p95_ms}")
     parity = Parity(max_abs_error=0.0, top1_agreement=1.0, images=images)
     return SchemeResult(
         scheme=quant,
         artifact=artifact.model_copy(update={"bytes": bytes}),
-        verification=Verified(parity=parity, accuracy_validation=accuracy, right=right),
+        verification=Verified(parity=parity, quality_validation=quality, right=right),
         latency=MeasuredLatency(p50_ms=p95_ms / 2, p95_ms=p95_ms, p99_ms=p95_ms, samples=100, device="a CPU"),
         peak_memory_bytes=memory,
         dropped=dropped,
@@ -75,9 +75,9 @@ def answering_file(precision: str, images: int, wrong: Sequence[int], p95_ms: fl
     return made_file(precision, sum(right) / images, p95_ms, right=pack(right), images=images)
 
 
-def made_student(spec: StudentSpec, accuracy: float) -> TrainedStudent:
+def made_student(spec: StudentSpec, quality: float) -> TrainedStudent:
     return TrainedStudent(
-        spec=spec, weights=Path("w"), epochs=4, total_epochs=4, accuracy_validation=accuracy, train_seconds=1.0
+        spec=spec, weights=Path("w"), epochs=4, total_epochs=4, quality_validation=quality, train_seconds=1.0
     )
 
 
@@ -86,7 +86,7 @@ class MadeUpLab:
     """Accuracy by spec and rung, files by spec; `sessions_ms` are what the sessions of a proof find, by hash, over and over
     (else the file's own latency). `asked` lists what was trained, `proven` what was to be proven, in order."""
 
-    accuracy: Callable[[StudentSpec, int], float] = lambda spec, rung: 0.5
+    quality: Callable[[StudentSpec, int], float] = lambda spec, rung: 0.5
     files: Callable[[StudentSpec], Sequence[SchemeResult]] = lambda spec: ()
     sessions_ms: Mapping[str, Sequence[float]] = field(default_factory=dict)
     measurable: bool = True
@@ -103,7 +103,7 @@ class MadeUpLab:
 
     def train(self, wanted: Sequence[Training]) -> list[TrainedStudent | TrialFailure]:
         self.asked += [(one.spec, one.rung) for one in wanted]
-        return [made_student(one.spec, self.accuracy(one.spec, one.rung)) for one in wanted]
+        return [made_student(one.spec, self.quality(one.spec, one.rung)) for one in wanted]
 
     def realise(self, trained: TrainedStudent, *, last: bool) -> tuple[SchemeResult, ...]:
         self.realised.append(trained.spec)

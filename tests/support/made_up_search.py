@@ -40,12 +40,12 @@ def run(search: Search) -> Outcome:
     return outcome
 
 
-def running_trial(number: int, accuracy: float, *files: SchemeResult, trained_out: bool = True) -> RunningTrial:
+def running_trial(number: int, quality: float, *files: SchemeResult, trained_out: bool = True) -> RunningTrial:
     """One that has these files, and has come to the last rung."""
     candidate = SIX[number]
     proposal = Proposal(candidate, {DEVICE: UnknownLatency(reason="none", device=DEVICE)}, None)
-    rungs = [Rung(rung=0, epochs=2, accuracy_validation=accuracy)]
-    trained = made_student(candidate.spec, accuracy)
+    rungs = [Rung(rung=0, epochs=2, quality_validation=quality)]
+    trained = made_student(candidate.spec, quality)
     return RunningTrial(
         proposal, number, rungs, trained, schemes={DEVICE: files} if files else {}, trained_out=trained_out
     )

@@ -90,14 +90,14 @@ def make_result(**changes: Any) -> BuildResult:
     points: list[FrontierPoint] = []
     for trial, scheme in sorted(measured, key=lambda pair: pair[1].latency.p95_ms):  # type: ignore[union-attr]
         assert isinstance(scheme.verification, Verified) and isinstance(scheme.latency, MeasuredLatency)
-        accuracy = scheme.verification.accuracy_validation
-        if not points or accuracy > points[-1].accuracy_validation:
+        quality = scheme.verification.quality_validation
+        if not points or quality > points[-1].quality_validation:
             points.append(
                 FrontierPoint(
                     trial=trial.number,
                     precision=scheme.scheme.precision,
                     latency_ms=scheme.latency.p95_ms,
-                    accuracy_validation=accuracy,
+                    quality_validation=quality,
                 )
             )
     fields: dict[str, Any] = {
@@ -106,7 +106,8 @@ def make_result(**changes: Any) -> BuildResult:
         "status": "met",
         "verdict": "mobileone w0.5 d1 @16 in int8 is proven inside 0.412 ms at p95 on this machine.",
         "target": "host",
-        "accuracy_margin": 0.02,
+        "metric": "accuracy",
+        "quality_margin": 0.02,
         "constraints": (LatencyLimit(target="host", budget=budget, aim_ms=0.41, proof=proof, kept=True),),
         "data": SplitSizes(
             source="digits",
@@ -119,9 +120,9 @@ def make_result(**changes: Any) -> BuildResult:
         ),
         "teacher": TeacherSummary(
             name="timm:resnet18",
-            accuracy=0.9852,
-            accuracy_interval=wilson_interval(0.9852, IMAGES),
-            accuracy_validation=0.9889,
+            quality=0.9852,
+            quality_interval=wilson_interval(0.9852, IMAGES),
+            quality_validation=0.9889,
             parameters=11_173_962,
             bytes=44_720_000,
             resolution=32,
@@ -173,7 +174,7 @@ def with_reference() -> BuildResult:
     """`make_result`, its Core ML package computed by the reference interpreter, as off a Mac."""
     result = make_result()
     parity = Parity(max_abs_error=0.0085, top1_agreement=0.996, images=256)
-    found = Verified(computed_by=ComputedBy.REFERENCE, parity=parity, accuracy_validation=0.9922)
+    found = Verified(computed_by=ComputedBy.REFERENCE, parity=parity, quality_validation=0.9922)
     return result.model_copy(
         update={
             "artifacts": tuple(

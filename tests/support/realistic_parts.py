@@ -139,21 +139,21 @@ def file_of(stem: str, precision: Precision, size: int) -> CompiledArtifact:
     )
 
 
-def verified(accuracy: float, error: float = 3.1e-6, agreement: float = 1.0) -> Verification:
+def verified(quality: float, error: float = 3.1e-6, agreement: float = 1.0) -> Verification:
     """A file that is wrong on the first images: of two, the less accurate one is right on none that the other misses."""
-    wrong = round((1 - accuracy) * IMAGES)
+    wrong = round((1 - quality) * IMAGES)
     return Verified(
         parity=Parity(max_abs_error=error, top1_agreement=agreement, images=IMAGES),
-        accuracy_validation=accuracy,
+        quality_validation=quality,
         right=pack([number >= wrong for number in range(IMAGES)]),
     )
 
 
 def trial_of(number: int) -> Trial:
-    family, width, depth, resolution, parameters, macs, p95_ms, accuracy, rungs = CANDIDATES[number]
+    family, width, depth, resolution, parameters, macs, p95_ms, quality, rungs = CANDIDATES[number]
     spec = StudentSpec(family=family, width=width, depth=depth, resolution=resolution)
     climbed = tuple(
-        Rung(rung=i, epochs=RUNGS[i], accuracy_validation=accuracy - 0.011 * (rungs - 1 - i)) for i in range(rungs)
+        Rung(rung=i, epochs=RUNGS[i], quality_validation=quality - 0.011 * (rungs - 1 - i)) for i in range(rungs)
     )
     predicted = PredictedLatency(
         latency_ms=p95_ms * (1.08 if number % 2 else 0.93),
@@ -167,18 +167,18 @@ def trial_of(number: int) -> Trial:
     )
     schemes: tuple[SchemeResult, ...] = ()
     state: str = "pruned"
-    reason = f"16 epochs were given to more accurate candidates: {accuracy:.1%} at rung {rungs}"
+    reason = f"16 epochs were given to more accurate candidates: {quality:.1%} at rung {rungs}"
     if rungs > 1:
         fp32 = SchemeResult(
             scheme=QuantScheme(precision=Precision.FP32),
             artifact=file_of(spec.label, Precision.FP32, parameters * 4),
-            verification=verified(accuracy),
+            verification=verified(quality),
             latency=measured_latency(p95_ms),
         )
         int8 = SchemeResult(
             scheme=QuantScheme(precision=Precision.INT8, calibration_images=256),
             artifact=file_of(spec.label, Precision.INT8, parameters + 9_000),
-            verification=verified(accuracy - 0.004, 0.41, 0.989),
+            verification=verified(quality - 0.004, 0.41, 0.989),
             latency=measured_latency(p95_ms * 0.71),
             dropped="" if number != 2 else "loses 1.4 points of validation accuracy, 1.0 allowed",
         )
@@ -204,7 +204,7 @@ def trial_of(number: int) -> Trial:
     )
 
 
-def expected_point(family: str, width: float, latency_ms: float, accuracy: float) -> PredictedPoint:
+def expected_point(family: str, width: float, latency_ms: float, quality: float) -> PredictedPoint:
     return PredictedPoint(
         spec=StudentSpec(family=family, width=width, depth=1.0, resolution=24),
         latency=PredictedLatency(
@@ -217,9 +217,9 @@ def expected_point(family: str, width: float, latency_ms: float, accuracy: float
             basis="24 measured models",
             device=DEVICE,
         ),
-        accuracy_validation=accuracy,
-        accuracy_validation_low=accuracy - 0.02,
-        accuracy_validation_high=accuracy + 0.006,
+        quality_validation=quality,
+        quality_validation_low=quality - 0.02,
+        quality_validation_high=quality + 0.006,
     )
 
 
@@ -290,15 +290,15 @@ def make_profile(
 
 
 def shipped(
-    format: Format, precision: Precision, size: int, sha256: str, latency: Latency, accuracy: float | None
+    format: Format, precision: Precision, size: int, sha256: str, latency: Latency, quality: float | None
 ) -> ShippedArtifact:
     suffix = {Format.ONNX: "onnx", Format.COREML: "mlpackage", Format.TENSORRT: "engine"}[format]
-    ran = accuracy is not None
+    ran = quality is not None
     exact = precision is Precision.FP32
     parity = Parity(max_abs_error=3.1e-6 if exact else 0.41, top1_agreement=1.0 if exact else 0.989, images=IMAGES)
     verification: Verification
-    if accuracy is not None:
-        verification = Verified(parity=parity, accuracy_validation=accuracy + 0.002)
+    if quality is not None:
+        verification = Verified(parity=parity, quality_validation=quality + 0.002)
     else:
         verification = Inspected(
             reason={
@@ -314,9 +314,9 @@ def shipped(
         path=f"package/student-{precision}.{suffix}",
         bytes=size,
         sha256=sha256,
-        accuracy=accuracy,
-        accuracy_interval=None if accuracy is None else wilson_interval(accuracy, IMAGES),
-        accuracy_validation=verification.accuracy_validation if isinstance(verification, Verified) else None,
+        quality=quality,
+        quality_interval=None if quality is None else wilson_interval(quality, IMAGES),
+        quality_validation=verification.quality_validation if isinstance(verification, Verified) else None,
         parity=parity if ran else None,
         verification=verification,
         latency=latency,

@@ -60,6 +60,7 @@ def hostile(value: Any) -> Any:
     kept = {
         "kind",
         "objective",
+        "metric",
         "computed_by",
         "calibration",
         "format",

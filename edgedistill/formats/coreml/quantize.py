@@ -74,7 +74,7 @@ def quantize_coreml(
 
     Returns the package and the fake-quantised torch program it was converted from (same input, any batch size). That
     program is a check on calibration, on machines that cannot run Core ML. It is not the artifact: Core ML rounds and
-    accumulates in its own way, so its accuracy is never reported as the artifact's.
+    accumulates in its own way, so its quality is never reported as the artifact's.
 
     Raises InputError for images that do not fit and where `scheme.kept` names no layer, UnsupportedError where torch.export
     or Core ML cannot take the module, MissingDependencyError without coremltools.

@@ -135,7 +135,7 @@ def _layout(style: IntegerStyle, types: type[QuantType]) -> tuple[QuantType, dic
 
 def input_edge(graph: onnx.GraphProto) -> list[str]:
     """Names of the nodes between the graph's input and the first heavy operations, the cast and the normalisation. They
-    see the image itself: rounding it twice costs accuracy and saves nothing."""
+    see the image itself: rounding it twice costs quality and saves nothing."""
     reached = {graph.input[0].name}
     names = []
     for node in graph.node:

@@ -13,7 +13,7 @@ from edgedistill.documents.measurements import MeasuredLatency, PredictedLatency
 from edgedistill.documents.results import BuildResult
 from edgedistill.documents.specs import Budget, BudgetRequest, Objective, Percentile
 from edgedistill.outputs.explain.limits import goal_of, trained_out
-from edgedistill.selection.goal import misses_beside_latency, provable_ms, validation_accuracy, within_margin
+from edgedistill.selection.goal import misses_beside_latency, provable_ms, validation_quality, within_margin
 from edgedistill.selection.pareto import frontier
 
 INTERPOLATE_WITHIN = 2.0
@@ -52,7 +52,7 @@ def answer_budget(result: BuildResult, text: str) -> BudgetAnswer:
     likely = [one for one in expected if one.latency.latency_ms <= limit_ms]
     if most is not None:
         likely = [one for one in likely if _better(one, most, fastest)]
-    best = max(likely, key=lambda one: -one.latency.latency_ms if fastest else one.accuracy_validation, default=None)
+    best = max(likely, key=lambda one: -one.latency.latency_ms if fastest else one.quality_validation, default=None)
     kind: Literal["measured", "predicted", "unknown"] = "measured" if measured else "predicted" if best else "unknown"
     return BudgetAnswer(
         kind=kind,
@@ -65,7 +65,7 @@ def answer_budget(result: BuildResult, text: str) -> BudgetAnswer:
 
 
 def measured_steps(result: BuildResult, percentile: Percentile) -> tuple[BudgetStep, ...]:
-    """The measured files, kept and inside all limits but the latency budget, that no other beats in both validation accuracy
+    """The measured files, kept and inside all limits but the latency budget, that no other beats in both validation quality
     and latency at `percentile`: sorted by latency, each what a budget from there on has at least."""
     return tuple(step for step, _ in _files(result, percentile))
 
@@ -76,7 +76,7 @@ def _files(result: BuildResult, percentile: Percentile) -> tuple[tuple[BudgetSte
     steps: list[tuple[BudgetStep, SchemeResult]] = []
     for trial in result.trials:
         for scheme in trial.schemes:
-            latency, accuracy = scheme.latency, validation_accuracy(scheme)
+            latency, quality = scheme.latency, validation_quality(scheme)
             if scheme.dropped or misses_beside_latency(scheme, goal, trained_out=True):
                 continue
             if not isinstance(latency, MeasuredLatency) or not isinstance(scheme.verification, Verified):
@@ -87,7 +87,7 @@ def _files(result: BuildResult, percentile: Percentile) -> tuple[tuple[BudgetSte
                 label=trial.spec.label,
                 precision=scheme.scheme.precision,
                 latency_ms=max(latency.comparable(percentile), provable_ms(scheme, goal) * (proof == "not_met")),
-                accuracy_validation=accuracy,
+                quality_validation=quality,
                 images=scheme.verification.parity.images,
                 epochs=trial.rungs[-1].epochs if trial.rungs else 0,
                 trained_out=trained_out(trial, result),
@@ -96,7 +96,7 @@ def _files(result: BuildResult, percentile: Percentile) -> tuple[tuple[BudgetSte
                 proof_share=None if proof == "none" else goal.budget.share_of_teacher,
             )
             steps.append((step, scheme))
-    return frontier(steps, latency_ms=lambda s: s[0].latency_ms, accuracy=lambda s: s[0].accuracy_validation)
+    return frontier(steps, latency_ms=lambda s: s[0].latency_ms, quality=lambda s: s[0].quality_validation)
 
 
 def _proof(scheme: SchemeResult, tried: Percentile, percentile: Percentile) -> Literal["none", "met", "not_met"]:
@@ -112,16 +112,16 @@ def _proof(scheme: SchemeResult, tried: Percentile, percentile: Percentile) -> L
 def expected_students(result: BuildResult, percentile: Percentile) -> tuple[ExpectedStudent, ...]:
     """Students of which models expect something at `percentile`, sorted by latency: those that were not trained, and
     those that were trained to the end and not measured."""
-    least = goal_of(result).min_accuracy or 0.0
+    least = goal_of(result).min_quality or 0.0
     untrained = [
         ExpectedStudent(
             trial=None,
             label=point.spec.label,
             spec=point.spec,
             latency=point.latency,
-            accuracy_validation=point.accuracy_validation,
-            accuracy_validation_low=point.accuracy_validation_low,
-            accuracy_validation_high=point.accuracy_validation_high,
+            quality_validation=point.quality_validation,
+            quality_validation_low=point.quality_validation_low,
+            quality_validation_high=point.quality_validation_high,
         )
         for point in result.predicted
     ]
@@ -131,9 +131,9 @@ def expected_students(result: BuildResult, percentile: Percentile) -> tuple[Expe
             label=trial.spec.label,
             spec=trial.spec,
             latency=trial.predicted,
-            accuracy_validation=trial.rungs[-1].accuracy_validation,
-            accuracy_validation_low=None,
-            accuracy_validation_high=None,
+            quality_validation=trial.rungs[-1].quality_validation,
+            quality_validation_low=None,
+            quality_validation_high=None,
         )
         for trial in result.trials
         if trained_out(trial, result) and not _measured(trial) and isinstance(trial.predicted, PredictedLatency)
@@ -141,11 +141,9 @@ def expected_students(result: BuildResult, percentile: Percentile) -> tuple[Expe
     students = [
         one
         for one in (*untrained, *trained)
-        if one.latency.percentile is percentile and one.accuracy_validation >= least
+        if one.latency.percentile is percentile and one.quality_validation >= least
     ]
-    return frontier(
-        students, latency_ms=lambda one: one.latency.latency_ms, accuracy=lambda one: one.accuracy_validation
-    )
+    return frontier(students, latency_ms=lambda one: one.latency.latency_ms, quality=lambda one: one.quality_validation)
 
 
 def _measured(trial: Trial) -> bool:
@@ -160,14 +158,14 @@ def _neighbours(steps: Sequence[BudgetStep]) -> list[tuple[BudgetStep, BudgetSte
 
 
 def _between(left: BudgetStep, right: BudgetStep, at_ms: float | None = None) -> Interpolation | None:
-    """A straight line of accuracy over the logarithm of latency, at `at_ms`, by default half-way."""
+    """A straight line of quality over the logarithm of latency, at `at_ms`, by default half-way."""
     if not left.latency_ms < right.latency_ms:
         return None
     middle_ms = math.sqrt(left.latency_ms * right.latency_ms) if at_ms is None else at_ms
     share = math.log(middle_ms / left.latency_ms) / math.log(right.latency_ms / left.latency_ms)
-    rise = right.accuracy_validation - left.accuracy_validation
+    rise = right.quality_validation - left.quality_validation
     return Interpolation(
-        latency_ms=middle_ms, accuracy_validation=left.accuracy_validation + share * rise, between=(left, right)
+        latency_ms=middle_ms, quality_validation=left.quality_validation + share * rise, between=(left, right)
     )
 
 
@@ -176,14 +174,14 @@ def _line_at(steps: Sequence[BudgetStep], limit_ms: float, measured: BudgetStep 
     measured."""
     around = [(a, b) for a, b in _neighbours(steps) if a.latency_ms < limit_ms < b.latency_ms]
     line = _between(*around[0], at_ms=limit_ms) if around else None
-    floor = measured.accuracy_validation if measured else 0.0
-    return line if line is not None and line.accuracy_validation > floor else None
+    floor = measured.quality_validation if measured else 0.0
+    return line if line is not None and line.quality_validation > floor else None
 
 
 def _better(expected: ExpectedStudent, measured: BudgetStep, fastest: bool) -> bool:
     if fastest:
         return expected.latency.latency_ms < measured.latency_ms
-    return expected.accuracy_validation > measured.accuracy_validation
+    return expected.quality_validation > measured.quality_validation
 
 
 def _why_unknown(

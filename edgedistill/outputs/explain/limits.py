@@ -13,14 +13,14 @@ from edgedistill.base.intervals import lower_bound
 from edgedistill.documents.artifacts import SchemeResult, Trial, answers_of
 from edgedistill.documents.explanation import BytesOver, Lack, LatencyOver, Stated, TooInaccurate
 from edgedistill.documents.measurements import MeasuredLatency
-from edgedistill.documents.results import AccuracyLimit, BuildResult, LatencyLimit, MemoryLimit, SizeLimit
+from edgedistill.documents.results import BuildResult, LatencyLimit, MemoryLimit, QualityLimit, SizeLimit
 from edgedistill.documents.specs import Goal, Objective
 from edgedistill.selection.goal import (
     accurate_enough,
     comparable_ms,
     provable_ms,
     rank,
-    validation_accuracy,
+    validation_quality,
     within_margin,
 )
 
@@ -31,15 +31,15 @@ Judged = tuple[SchemeResult, tuple[Lack, ...]]
 def goal_of(result: BuildResult) -> Goal:
     """What the build's student was chosen by."""
     by_kind = {limit.kind: limit for limit in reversed(result.constraints)}  # this target's own come first
-    latency, size, memory, accuracy = (by_kind.get(kind) for kind in ("latency", "size", "memory", "accuracy"))
+    latency, size, memory, quality = (by_kind.get(kind) for kind in ("latency", "size", "memory", "quality"))
     return Goal(
         budget=result.budget,
         objective=result.objective,
         aim_ms=latency.aim_ms if isinstance(latency, LatencyLimit) else None,
         max_bytes=size.limit_bytes if isinstance(size, SizeLimit) else None,
         max_memory_bytes=memory.limit_bytes if isinstance(memory, MemoryLimit) else None,
-        min_accuracy=accuracy.limit if isinstance(accuracy, AccuracyLimit) else None,
-        accuracy_margin=result.accuracy_margin,
+        min_quality=quality.limit if isinstance(quality, QualityLimit) else None,
+        quality_margin=result.quality_margin,
     )
 
 
@@ -63,14 +63,14 @@ class Judge:
         """The most accurate file of all students that kept every limit to the end, of several the fastest: what is within
         the margin is measured by it."""
         files = [file for trial in self.result.trials for file in self.fitting(trial)]
-        return min(files, key=lambda f: (-validation_accuracy(f), comparable_ms(f, self.goal)), default=None)
+        return min(files, key=lambda f: (-validation_quality(f), comparable_ms(f, self.goal)), default=None)
 
     def fitting(self, trial: Trial) -> list[SchemeResult]:
         """The files of a student that went through all rungs which were kept and keep every limit."""
         if trial.state != "complete" or not trained_out(trial, self.result):
             return []
         kept = (scheme for scheme in trial.schemes if not scheme.dropped)
-        return [scheme for scheme in kept if not broken_limits(scheme, self.goal, accuracy_counts=True)]
+        return [scheme for scheme in kept if not broken_limits(scheme, self.goal, quality_counts=True)]
 
     def as_accurate(self, scheme: SchemeResult) -> bool:
         """Whether a file is as accurate as the most accurate one within the margin, with 95% confidence."""
@@ -79,17 +79,17 @@ class Judge:
 
     def standing(self, scheme: SchemeResult) -> tuple[float, ...]:
         """Sorts files that keep every limit as the winner is chosen: those as accurate as the most accurate one by latency,
-        before the others by accuracy; all by latency where the fastest is wanted."""
+        before the others by quality; all by latency where the fastest is wanted."""
         if self.goal.objective is Objective.LATENCY or not self.as_accurate(scheme):
             return (1.0, *rank(scheme, self.goal))
         return (0.0, comparable_ms(scheme, self.goal))
 
     def best_file(self, trial: Trial) -> Judged | None:
         """Of a trial's files that were kept, the first by `standing` of those that keep all limits; where none does, the
-        one that breaks the fewest, of several the fastest. None without a file. Accuracy counts once the trial is trained
+        one that breaks the fewest, of several the fastest. None without a file. Quality counts once the trial is trained
         out."""
         done = trained_out(trial, self.result)
-        judged = [(s, broken_limits(s, self.goal, accuracy_counts=done)) for s in trial.schemes if not s.dropped]
+        judged = [(s, broken_limits(s, self.goal, quality_counts=done)) for s in trial.schemes if not s.dropped]
 
         def order(pair: Judged) -> tuple[float, ...]:
             scheme, broken = pair
@@ -98,10 +98,10 @@ class Judge:
         return min(judged, key=order, default=None)
 
 
-def broken_limits(scheme: SchemeResult, goal: Goal, *, accuracy_counts: bool) -> tuple[Lack, ...]:
+def broken_limits(scheme: SchemeResult, goal: Goal, *, quality_counts: bool) -> tuple[Lack, ...]:
     """The limits that a file does not keep, by how much. One of which the proof is not met is inside no budget, whatever it
     measured."""
-    return (*_late(scheme, goal), *_large(scheme, goal), *(_inaccurate(scheme, goal) if accuracy_counts else ()))
+    return (*_late(scheme, goal), *_large(scheme, goal), *(_inaccurate(scheme, goal) if quality_counts else ()))
 
 
 def _late(scheme: SchemeResult, goal: Goal) -> Iterator[Lack]:
@@ -131,13 +131,13 @@ def _large(scheme: SchemeResult, goal: Goal) -> Iterator[Lack]:
 
 
 def _inaccurate(scheme: SchemeResult, goal: Goal) -> Iterator[Lack]:
-    if goal.min_accuracy is None or accurate_enough(scheme, goal.min_accuracy):
+    if goal.min_quality is None or accurate_enough(scheme, goal.min_quality):
         return
-    accuracy, answers = validation_accuracy(scheme), answers_of(scheme)
-    known = answers is not None and math.isfinite(accuracy)
+    quality, answers = validation_quality(scheme), answers_of(scheme)
+    known = answers is not None and math.isfinite(quality)
     yield TooInaccurate(
         precision=scheme.scheme.precision,
-        accuracy_validation=accuracy if known else None,
-        lower_bound=lower_bound(accuracy, answers.images) if answers is not None and known else None,
-        limit=goal.min_accuracy,
+        quality_validation=quality if known else None,
+        lower_bound=lower_bound(quality, answers.images) if answers is not None and known else None,
+        limit=goal.min_quality,
     )

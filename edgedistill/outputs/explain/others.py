@@ -10,7 +10,7 @@ from edgedistill.documents.results import BuildResult
 from edgedistill.documents.specs import Objective
 from edgedistill.outputs.explain.limits import Judge, Judged, trained_out
 from edgedistill.outputs.explain.winner import winning_file, winning_trial
-from edgedistill.selection.goal import comparable_ms, provable_ms, validation_accuracy
+from edgedistill.selection.goal import comparable_ms, provable_ms, validation_quality
 
 
 def other_students(result: BuildResult) -> tuple[OtherStudent, ...]:
@@ -25,7 +25,7 @@ def other_students(result: BuildResult) -> tuple[OtherStudent, ...]:
 def _explained(trial: Trial, judge: Judge) -> OtherStudent:
     found = judge.best_file(trial)
     scheme = found[0] if found else None
-    accuracy = validation_accuracy(scheme) if scheme else -math.inf
+    quality = validation_quality(scheme) if scheme else -math.inf
     return OtherStudent(
         trial=trial.number,
         label=trial.spec.label,
@@ -33,8 +33,8 @@ def _explained(trial: Trial, judge: Judge) -> OtherStudent:
         state=trial.state,
         epochs=trial.rungs[-1].epochs if trial.rungs else 0,
         precision=scheme.scheme.precision if scheme else None,
-        accuracy_validation=accuracy if math.isfinite(accuracy) else None,
-        accuracy_model=trial.rungs[-1].accuracy_validation if trial.rungs else None,
+        quality_validation=quality if math.isfinite(quality) else None,
+        quality_model=trial.rungs[-1].quality_validation if trial.rungs else None,
         latency=scheme.latency if scheme and scheme.latency.kind == "measured" else trial.predicted,
         predicted=trial.predicted,
         lacks=_lacks(trial, judge, found),
@@ -45,7 +45,7 @@ def _explained(trial: Trial, judge: Judge) -> OtherStudent:
 def _lacks(trial: Trial, judge: Judge, found: Judged | None) -> tuple[Lack, ...]:
     if trial.state == "failed":
         return (Stated(about="failed", reason=trial.reason),)
-    # Without a device every file lacks a measurement, the winner's too: what tells them apart is accuracy.
+    # Without a device every file lacks a measurement, the winner's too: what tells them apart is quality.
     broken = found[1] if found and judge.result.status != "unmeasured" else ()
     if broken:
         return broken
@@ -71,23 +71,23 @@ def _behind(trial: Trial, judge: Judge, scheme: SchemeResult | None) -> tuple[La
     if scheme is None or chosen is None:
         if result.status != "unmeasured" or not winner.rungs:
             return ()
-        ours, theirs = trial.rungs[-1].accuracy_validation, winner.rungs[-1].accuracy_validation
-        return (LessAccurate(of_file=False, accuracy_validation=ours, winner=theirs),) if ours < theirs else ()
+        ours, theirs = trial.rungs[-1].quality_validation, winner.rungs[-1].quality_validation
+        return (LessAccurate(of_file=False, quality_validation=ours, winner=theirs),) if ours < theirs else ()
     if judge.standing(scheme) < judge.standing(chosen):
         return ()
     lacks: list[Lack] = []
-    ours, theirs = validation_accuracy(scheme), validation_accuracy(chosen)
+    ours, theirs = validation_quality(scheme), validation_quality(chosen)
     if ours < theirs and math.isfinite(ours):
-        lacks.append(LessAccurate(of_file=True, accuracy_validation=ours, winner=theirs))
+        lacks.append(LessAccurate(of_file=True, quality_validation=ours, winner=theirs))
     our_ms, their_ms = comparable_ms(scheme, goal), comparable_ms(chosen, goal)
-    as_good = ours > theirs and goal.objective is Objective.ACCURACY and judge.as_accurate(chosen)
+    as_good = ours > theirs and goal.objective is Objective.QUALITY and judge.as_accurate(chosen)
     if our_ms > their_ms and (as_good or ours <= theirs or goal.objective is Objective.LATENCY):
         lacks.append(
             Slower(
                 percentile=goal.budget.percentile,
                 latency_ms=our_ms,
                 winner_ms=their_ms,
-                within=goal.accuracy_margin if as_good else None,
+                within=goal.quality_margin if as_good else None,
             )
         )
     return tuple(lacks)
@@ -98,26 +98,26 @@ def _beaten(trial: Trial, result: BuildResult) -> Beaten | None:
     are none: it was unlikely to reach the best one, and its reason says so."""
     last = trial.rungs[-1]
     past_it = (
-        Rival(trial=other.number, label=other.spec.label, accuracy_validation=rung.accuracy_validation)
+        Rival(trial=other.number, label=other.spec.label, quality_validation=rung.quality_validation)
         for other in result.trials
         for rung in other.rungs[:-1]
-        if other is not trial and rung.rung == last.rung and rung.accuracy_validation >= last.accuracy_validation
+        if other is not trial and rung.rung == last.rung and rung.quality_validation >= last.quality_validation
     )
-    rivals = sorted(past_it, key=lambda rival: -rival.accuracy_validation)
+    rivals = sorted(past_it, key=lambda rival: -rival.quality_validation)
     if not rivals:
         return None
-    return Beaten(rung=last.rung, epochs=last.epochs, accuracy_model=last.accuracy_validation, by=tuple(rivals))
+    return Beaten(rung=last.rung, epochs=last.epochs, quality_model=last.quality_validation, by=tuple(rivals))
 
 
 def _order(trial: Trial, judge: Judge) -> tuple[float, ...]:
     """Sorts trials, the best first."""
     result, found = judge.result, judge.best_file(trial)
     epochs = trial.rungs[-1].epochs if trial.rungs else 0
-    accuracy = trial.rungs[-1].accuracy_validation if trial.rungs else 0.0
+    quality = trial.rungs[-1].quality_validation if trial.rungs else 0.0
     if trial.state == "failed":
-        return (3, -epochs, -accuracy)
+        return (3, -epochs, -quality)
     if trained_out(trial, result) and found and not found[1]:
         return (0, *judge.standing(found[0]))
     if result.status == "not_met":
-        return (1, len(found[1]), provable_ms(found[0], judge.goal), -accuracy) if found else (2, -accuracy)
-    return (1, -epochs, -accuracy)
+        return (1, len(found[1]), provable_ms(found[0], judge.goal), -quality) if found else (2, -quality)
+    return (1, -epochs, -quality)

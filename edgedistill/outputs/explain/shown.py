@@ -31,8 +31,8 @@ def measured_in(latency: Latency) -> str:
     return sessions_text(latency.sessions) if isinstance(latency, MeasuredLatency) else ""
 
 
-def accuracy_text(share: float | None, interval: tuple[float, float] | None) -> str:
-    """`97.41% (94.7% to 98.7%)`: an accuracy with its 95% interval; `unknown`."""
+def quality_text(share: float | None, interval: tuple[float, float] | None) -> str:
+    """`97.41% (94.7% to 98.7%)`: a quality with its 95% interval; `unknown`."""
     if share is None or interval is None:
         return "unknown"
     low, high = interval
@@ -40,8 +40,8 @@ def accuracy_text(share: float | None, interval: tuple[float, float] | None) -> 
 
 
 def validation_text(share: float | None, images: int) -> str:
-    """`accuracy_text` of a share of so many images; `unknown` without a share."""
-    return accuracy_text(share, None if share is None else wilson_interval(share, images))
+    """`quality_text` of a share of so many images; `unknown` without a share."""
+    return quality_text(share, None if share is None else wilson_interval(share, images))
 
 
 def latency_text(latency: Latency, percentile: Percentile) -> str:

@@ -57,10 +57,10 @@ def explain_winner(result: BuildResult) -> WinnerExplained | None:
         precision=artifact.precision if artifact else None,
         path=artifact.path if artifact else None,
         bytes=artifact.bytes if artifact else None,
-        accuracy=artifact.accuracy if artifact else None,
-        accuracy_interval=artifact.accuracy_interval if artifact else None,
-        accuracy_validation=artifact.accuracy_validation if artifact else None,
-        accuracy_model=trial.rungs[-1].accuracy_validation if trial and trial.rungs else None,
+        quality=artifact.quality if artifact else None,
+        quality_interval=artifact.quality_interval if artifact else None,
+        quality_validation=artifact.quality_validation if artifact else None,
+        quality_model=trial.rungs[-1].quality_validation if trial and trial.rungs else None,
         latency=artifact.latency
         if artifact
         else UnknownLatency(reason="no file of it could be made", device=result.target),
@@ -68,7 +68,7 @@ def explain_winner(result: BuildResult) -> WinnerExplained | None:
         tried=len(result.trials),
         rivals=len(others),
         equals=len(equals),
-        accuracy_margin=result.accuracy_margin,
+        quality_margin=result.quality_margin,
         teacher=_beside_teacher(result, artifact),
     )
 
@@ -88,13 +88,13 @@ def times_faster(result: BuildResult, artifact: ShippedArtifact | None) -> float
 
 def _beside_teacher(result: BuildResult, artifact: ShippedArtifact | None) -> BesideTeacher:
     teacher = result.teacher
-    ours = artifact.accuracy if artifact else None
+    ours = artifact.quality if artifact else None
     return BesideTeacher(
         name=teacher.name,
-        accuracy=teacher.accuracy,
-        accuracy_interval=teacher.accuracy_interval,
-        accuracy_validation=teacher.accuracy_validation,
-        accuracy_difference=None if ours is None else ours - teacher.accuracy,
+        quality=teacher.quality,
+        quality_interval=teacher.quality_interval,
+        quality_validation=teacher.quality_validation,
+        quality_difference=None if ours is None else ours - teacher.quality,
         latency=teacher.latency,
         times_faster=times_faster(result, artifact),
         bytes=teacher.bytes,

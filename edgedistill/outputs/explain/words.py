@@ -16,7 +16,7 @@ from edgedistill.documents.explanation import (
     WinnerExplained,
     epochs_text,
 )
-from edgedistill.documents.results import AccuracyLimit, Constraint, LatencyLimit, MemoryLimit, SizeLimit
+from edgedistill.documents.results import Constraint, LatencyLimit, MemoryLimit, QualityLimit, SizeLimit
 from edgedistill.documents.specs import Objective
 from edgedistill.outputs.explain.shown import predicted_text, proof_range, validation_text
 
@@ -46,7 +46,7 @@ def _place(explained: ExplainResult, winner: WinnerExplained) -> str:
         return f"the best by its least accurate file {among}"
     if not winner.equals:
         return f"the most accurate {among}"
-    margin = f"within {format_percent(winner.accuracy_margin).removesuffix('%')} points, 95% confidence"
+    margin = f"within {format_percent(winner.quality_margin).removesuffix('%')} points, 95% confidence"
     return f"the fastest of {winner.equals + 1} students as accurate as the most accurate one ({margin}), {among}"
 
 
@@ -64,30 +64,30 @@ def _limit(limit: Constraint) -> tuple[str, str, str]:
     return "validation accuracy", f"at least {format_percent(limit.limit, 2)}", _reached(limit)
 
 
-def _reached(limit: AccuracyLimit) -> str:
+def _reached(limit: QualityLimit) -> str:
     unresolved = "" if limit.resolved else "unresolved: the split is too small to tell"
-    if limit.accuracy_validation is None or limit.lower_bound is None:
+    if limit.quality_validation is None or limit.lower_bound is None:
         return unresolved or "unknown"
-    shown = format_percent(limit.accuracy_validation, 2)
+    shown = format_percent(limit.quality_validation, 2)
     return f"{shown}, {unresolved or f'above {format_percent(limit.lower_bound, 2)} with 95% confidence'}"
 
 
 def budget_rows(budgets: OtherBudgets, most: int | None = None) -> tuple[Row, ...]:
-    """Latency from which on a budget has the accuracy beside it, how that is known, and of which file; sorted by latency. At
+    """Latency from which on a budget has the quality beside it, how that is known, and of which file; sorted by latency. At
     most `most` of them: those with the least ratio to the build's own budget."""
     rows: list[tuple[float, Row]] = []
     shown, percentile = budgets.budget.in_its_unit, budgets.budget.percentile
     for step in budgets.measured:
         how = "measured" if step.trained_out else f"measured after {epochs_text(step.epochs)}"
         how += {"none": "", "met": ", proven for ", "not_met": ", not proven for "}[step.proof] + _proof_limit(step)
-        row = (shown(step.latency_ms), validation_text(step.accuracy_validation, step.images), how)
+        row = (shown(step.latency_ms), validation_text(step.quality_validation, step.images), how)
         rows.append((step.latency_ms, (*row, f"trial {step.trial}, {step.label}, {step.precision}")))
     for line in budgets.interpolated:
         first, second = line.between
-        row = (f"≈ {shown(line.latency_ms)}", f"≈ {format_percent(line.accuracy_validation, 2)}", "interpolated")
+        row = (f"≈ {shown(line.latency_ms)}", f"≈ {format_percent(line.quality_validation, 2)}", "interpolated")
         rows.append((line.latency_ms, (*row, f"between trials {first.trial} and {second.trial}")))
     for one in budgets.expected:
-        row = (predicted_text(one.latency, percentile, shown), _accuracy(one), "predicted")
+        row = (predicted_text(one.latency, percentile, shown), _quality(one), "predicted")
         student = f"{one.label}, {one.latency.precision}"
         whose = f"{student}, not trained" if one.trial is None else f"trial {one.trial}, {student}, not measured"
         rows.append((one.latency.latency_ms, (*row, whose)))
@@ -95,11 +95,11 @@ def budget_rows(budgets: OtherBudgets, most: int | None = None) -> tuple[Row, ..
     return tuple(row for _, row in sorted(nearest, key=lambda pair: pair[0]))
 
 
-def _accuracy(one: ExpectedStudent) -> str:
-    if one.accuracy_validation_low is None or one.accuracy_validation_high is None:
-        return f"{format_percent(one.accuracy_validation, 2)} (torch model)"
-    low, high = format_percent(one.accuracy_validation_low), format_percent(one.accuracy_validation_high)
-    return f"≈ {format_percent(one.accuracy_validation)} ({low} to {high})"
+def _quality(one: ExpectedStudent) -> str:
+    if one.quality_validation_low is None or one.quality_validation_high is None:
+        return f"{format_percent(one.quality_validation, 2)} (torch model)"
+    low, high = format_percent(one.quality_validation_low), format_percent(one.quality_validation_high)
+    return f"≈ {format_percent(one.quality_validation)} ({low} to {high})"
 
 
 def answer_sentences(answer: BudgetAnswer) -> tuple[str, ...]:
@@ -109,14 +109,14 @@ def answer_sentences(answer: BudgetAnswer) -> tuple[str, ...]:
     if (step := answer.measured) is not None:
         partly = "" if step.trained_out else f", after {epochs_text(step.epochs)} only"
         said.append(
-            f"measured: {validation_text(step.accuracy_validation, step.images)} of the validation split by trial "
+            f"measured: {validation_text(step.quality_validation, step.images)} of the validation split by trial "
             f"{step.trial}, {step.label} in {step.precision}, at {shown(step.latency_ms)}{partly}; "
             f"{_proof_to_come(step, limit)}"
         )
     if (line := answer.interpolated) is not None:
         first, second = line.between
         said.append(
-            f"interpolated: about {format_percent(line.accuracy_validation, 2)} by a student between trial {first.trial} "
+            f"interpolated: about {format_percent(line.quality_validation, 2)} by a student between trial {first.trial} "
             f"({shown(first.latency_ms)}) and trial {second.trial} ({shown(second.latency_ms)})"
         )
     if (one := answer.expected) is not None:
@@ -124,7 +124,7 @@ def answer_sentences(answer: BudgetAnswer) -> tuple[str, ...]:
         high = one.latency.high_ms
         risk = f"; its interval reaches {shown(high)}, over the budget" if high > limit else ""
         said.append(
-            f"predicted: {_accuracy(one)} by {one.label} in {one.latency.precision}, {whose}, at "
+            f"predicted: {_quality(one)} by {one.label} in {one.latency.precision}, {whose}, at "
             f"{predicted_text(one.latency, percentile, shown)}{risk}"
         )
     return tuple(said) or (f"unknown: {answer.reason}",)

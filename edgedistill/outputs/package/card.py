@@ -12,7 +12,7 @@ from edgedistill.base.units import format_bytes, format_ms, format_percent
 from edgedistill.documents.measurements import Latency, MeasuredLatency, PredictedLatency
 from edgedistill.documents.results import BuildResult, ShippedArtifact
 from edgedistill.documents.specs import Contract, Format
-from edgedistill.outputs.explain.shown import accuracy_text, measured_in, validation_text
+from edgedistill.outputs.explain.shown import measured_in, quality_text, validation_text
 from edgedistill.outputs.package.package import PACKAGE
 
 _ANYWHERE = re.compile(r"([\\`*_\[\]|~])")
@@ -51,7 +51,7 @@ def model_card(result: BuildResult, contract: Contract, training: Mapping[str, s
         latency=_latency_cell,
         name=_name,
         parity=_parity_cell,
-        accuracy=accuracy_text,
+        quality=quality_text,
         of_images=validation_text,
     )
     return environment.get_template("MODEL_CARD.md.j2").render(

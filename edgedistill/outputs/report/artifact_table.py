@@ -9,27 +9,26 @@ from edgedistill.documents.results import BuildResult, ShippedArtifact
 from edgedistill.documents.specs import ComputedBy, Percentile
 from edgedistill.outputs.explain.shown import measured_in
 from edgedistill.outputs.explain.winner import winning_artifact
-from edgedistill.outputs.report.table import Cell, Column, Row, Table, accuracy_cell, cell, known, share_cell, unknown
-
-_COLUMNS = (
-    Column("file"),
-    Column("format"),
-    Column("precision"),
-    Column("size", number=True),
-    Column("test accuracy", number=True),
-    Column("validation accuracy", number=True),
-    Column("parity", number=True),
-    *(Column(percentile.value, number=True) for percentile in Percentile),
-    Column("latency is"),
-    Column("load, peak memory", number=True),
-)
+from edgedistill.outputs.report.table import Cell, Column, Row, Table, cell, known, quality_cell, share_cell, unknown
 
 
 def artifact_table(result: BuildResult) -> Table:
-    """Every file of the package with its size, its accuracy, its parity, and its latency and how that is known."""
+    """Every file of the package with its size, its quality, its parity, and its latency and how that is known."""
+    columns = (
+        Column("file"),
+        Column("format"),
+        Column("precision"),
+        Column("size", number=True),
+        Column(f"test {result.metric}", number=True),
+        Column(f"validation {result.metric}", number=True),
+        Column("parity", number=True),
+        *(Column(percentile.value, number=True) for percentile in Percentile),
+        Column("latency is"),
+        Column("load, peak memory", number=True),
+    )
     winner = winning_artifact(result)
     rows = [Row(_cells(artifact), ours=artifact is winner) for artifact in result.artifacts]
-    return Table("Shipped artifacts", "Files of the package, and the teacher", _COLUMNS, (*rows, _teacher(result)))
+    return Table("Shipped artifacts", "Files of the package, and the teacher", columns, (*rows, _teacher(result)))
 
 
 def _cells(artifact: ShippedArtifact) -> tuple[Cell, ...]:
@@ -39,8 +38,8 @@ def _cells(artifact: ShippedArtifact) -> tuple[Cell, ...]:
         cell(artifact.format.value),
         cell(artifact.scheme.details),
         cell(format_bytes(artifact.bytes), key=artifact.bytes),
-        accuracy_cell(artifact.accuracy, artifact.accuracy_interval),
-        share_cell(artifact.accuracy_validation, images) if images else unknown(),
+        quality_cell(artifact.quality, artifact.quality_interval),
+        share_cell(artifact.quality_validation, images) if images else unknown(),
         _parity(artifact),
         *_latency(artifact.latency),
         _process(artifact),
@@ -55,8 +54,8 @@ def _teacher(result: BuildResult) -> Row:
             unknown(""),
             cell("fp32"),
             cell(format_bytes(teacher.bytes), key=teacher.bytes),
-            accuracy_cell(teacher.accuracy, teacher.accuracy_interval),
-            share_cell(teacher.accuracy_validation, result.data.validation),
+            quality_cell(teacher.quality, teacher.quality_interval),
+            share_cell(teacher.quality_validation, result.data.validation),
             unknown(""),
             *_latency(teacher.latency),
             unknown(""),

@@ -18,17 +18,17 @@ from edgedistill.outputs.report.table import Cell, Column, Row, Table, cell, sha
 _NONE = "–"
 
 
-def accuracy_after(trial: Trial, epochs: int) -> float | None:
-    """Accuracy (validation) at that rung, None if the candidate did not get there."""
-    return next((r.accuracy_validation for r in trial.rungs if r.epochs == epochs), None)
+def quality_after(trial: Trial, epochs: int) -> float | None:
+    """Quality (validation) at that rung, None if the candidate did not get there."""
+    return next((r.quality_validation for r in trial.rungs if r.epochs == epochs), None)
 
 
 def climb_sentence(result: BuildResult) -> str:
-    """Accuracy of the student that ships at each rung; empty without one."""
+    """Quality of the student that ships at each rung; empty without one."""
     trial = winning_trial(result)
     if trial is None or not trial.rungs:
         return ""
-    steps = [f"{format_percent(r.accuracy_validation, 2)} after {epochs_text(r.epochs)}" for r in trial.rungs]
+    steps = [f"{format_percent(r.quality_validation, 2)} after {epochs_text(r.epochs)}" for r in trial.rungs]
     return f"The student that ships reached {', '.join(steps)}."
 
 
@@ -42,7 +42,7 @@ def _taken(result: BuildResult) -> str:
 
 
 def trial_table(result: BuildResult) -> Table:
-    """Every candidate: its accuracy at each rung, its latency as it was predicted and measured, and what became of it."""
+    """Every candidate: its quality at each rung, its latency as it was predicted and measured, and what became of it."""
     columns = (
         Column("trial", number=True),
         Column("student"),
@@ -61,7 +61,7 @@ def trial_table(result: BuildResult) -> Table:
 
 
 def _trial_cells(trial: Trial, result: BuildResult) -> tuple[Cell, ...]:
-    rungs = [accuracy_after(trial, epochs) for epochs in result.rungs]
+    rungs = [quality_after(trial, epochs) for epochs in result.rungs]
     sizes = (f"{trial.parameters:,} parameters", f"{trial.multiply_adds:,} multiply-adds")
     outcome = STATES[trial.state]
     return (
@@ -103,7 +103,7 @@ def other_table(result: BuildResult, explained: ExplainResult) -> Table:
     columns = (
         Column("trial", number=True),
         Column("student"),
-        Column("validation accuracy", number=True),
+        Column(f"validation {result.metric}", number=True),
         Column(str(result.budget.percentile), number=True),
         Column("lacked", wide=True),
     )
@@ -120,7 +120,7 @@ def _other_rows(others: Sequence[OtherStudent], result: BuildResult) -> tuple[Ro
     budget = result.budget
     rows = []
     for other in others:
-        right = other.accuracy_model if other.accuracy_validation is None else other.accuracy_validation
+        right = other.quality_model if other.quality_validation is None else other.quality_validation
         label = f"{other.label} {other.precision}" if other.precision else other.label
         latency = compared_text(other.latency, budget.percentile, budget.figure).split(" (")[0]
         rows.append(

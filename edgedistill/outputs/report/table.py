@@ -66,8 +66,8 @@ def known(value: Any, form: Callable[[Any], str]) -> str:
     return "unknown" if value is None else form(value)
 
 
-def accuracy_cell(share: float | None, interval: tuple[float, float] | None) -> Cell:
-    """An accuracy above its 95% interval."""
+def quality_cell(share: float | None, interval: tuple[float, float] | None) -> Cell:
+    """A quality above its 95% interval."""
     if share is None or interval is None:
         return unknown()
     low, high = interval
@@ -75,5 +75,5 @@ def accuracy_cell(share: float | None, interval: tuple[float, float] | None) -> 
 
 
 def share_cell(share: float | None, images: int) -> Cell:
-    """`accuracy_cell` of a share of so many images."""
-    return accuracy_cell(share, None if share is None else wilson_interval(share, images))
+    """`quality_cell` of a share of so many images."""
+    return quality_cell(share, None if share is None else wilson_interval(share, images))

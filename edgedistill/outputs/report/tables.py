@@ -15,7 +15,7 @@ Pairs = tuple[tuple[str, str], ...]
 def reference_text(verification: Verified) -> str:
     """What an interpreter in the runtime's place computed: a reference, not the device's own arithmetic."""
     parity = verification.parity
-    right = validation_text(verification.accuracy_validation, parity.images)
+    right = validation_text(verification.quality_validation, parity.images)
     return (
         f"a reference interpreter, not the device, gets {right} of {parity.images} validation images right; its logits "
         f"differ from the fp32 program's by at most {parity.max_abs_error:.2g}"
@@ -30,9 +30,9 @@ def unknowns(result: BuildResult) -> Pairs:
         if artifact.verification.kind == "inspected":
             checks = "; ".join(artifact.verification.checks)
             checked = f" Checked instead: {checks}." if checks else ""
-            texts.append(f"accuracy unknown, {artifact.verification.reason.rstrip('.')}.{checked}")
+            texts.append(f"{result.metric} unknown, {artifact.verification.reason.rstrip('.')}.{checked}")
         elif artifact.verification.computed_by is ComputedBy.REFERENCE:
-            texts.append(f"accuracy on the device unknown; {reference_text(artifact.verification)}.")
+            texts.append(f"{result.metric} on the device unknown; {reference_text(artifact.verification)}.")
         if isinstance(artifact.latency, PredictedLatency):
             latency, told = artifact.latency, prediction_text(artifact.latency, result.budget)
             texts.append(f"latency predicted for {latency.device}, {told}, from {latency.basis}.")

@@ -60,7 +60,7 @@ def _measured(result: BuildResult) -> str:
     artifact = winning_artifact(result)
     if result.status == "not_met" or artifact is None or not isinstance(artifact.latency, MeasuredLatency):
         return result.verdict
-    told = f"It was measured on {artifact.latency.device}; {_accuracy_and_size(result, artifact)}."
+    told = f"It was measured on {artifact.latency.device}; {_quality_and_size(result, artifact)}."
     return f"{result.verdict} {told}"
 
 
@@ -70,7 +70,7 @@ def _unmeasured(result: BuildResult) -> str:
     if artifact is not None:
         if isinstance(artifact.latency, PredictedLatency):
             text += f"; predicted is {prediction_text(artifact.latency, result.budget)}"
-        text += f"; {_accuracy_and_size(result, artifact)}"
+        text += f"; {_quality_and_size(result, artifact)}"
     return f"{text}."
 
 
@@ -82,13 +82,13 @@ def prediction_text(latency: PredictedLatency, budget: Budget) -> str:
     return f"{told} ({interval}, {trust})"
 
 
-def _accuracy_and_size(result: BuildResult, artifact: ShippedArtifact) -> str:
+def _quality_and_size(result: BuildResult, artifact: ShippedArtifact) -> str:
     teacher = result.teacher
-    theirs = _with_interval(teacher.accuracy, teacher.accuracy_interval)
-    if artifact.accuracy is None or artifact.accuracy_interval is None:
-        right = f"its accuracy is unknown (teacher {theirs})"
+    theirs = _with_interval(teacher.quality, teacher.quality_interval)
+    if artifact.quality is None or artifact.quality_interval is None:
+        right = f"its {result.metric} is unknown (teacher {theirs})"
     else:
-        ours = _with_interval(artifact.accuracy, artifact.accuracy_interval)
+        ours = _with_interval(artifact.quality, artifact.quality_interval)
         right = f"{ours} of the test images are right (teacher {theirs})"
     return f"{right}, in {format_bytes(artifact.bytes)} (teacher {format_bytes(teacher.bytes)})"
 
@@ -114,15 +114,15 @@ def _tiles(result: BuildResult) -> list[Tile]:
     tiles = [_latency_tile(artifact.latency, budget)]
     if artifact.proof is not None:
         tiles.append(_proof_tile(artifact.proof))
-    if artifact.accuracy is None or artifact.accuracy_interval is None:
-        tiles.append(Tile("Test accuracy", "unknown", f"teacher {format_percent(teacher.accuracy)}"))
+    if artifact.quality is None or artifact.quality_interval is None:
+        tiles.append(Tile(f"Test {result.metric}", "unknown", f"teacher {format_percent(teacher.quality)}"))
     else:
-        low, high = artifact.accuracy_interval
+        low, high = artifact.quality_interval
         tiles.append(
             Tile(
-                "Test accuracy",
-                format_percent(artifact.accuracy),
-                f"{points(artifact.accuracy - teacher.accuracy)} the teacher's {format_percent(teacher.accuracy)}; "
+                f"Test {result.metric}",
+                format_percent(artifact.quality),
+                f"{points(artifact.quality - teacher.quality)} the teacher's {format_percent(teacher.quality)}; "
                 f"measured on {result.data.test} images, 95% interval {format_percent(low)} to {format_percent(high)}",
             )
         )

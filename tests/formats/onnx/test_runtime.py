@@ -22,6 +22,7 @@ from edgedistill.documents.specs import Format, Precision, QuantScheme, Target
 from edgedistill.formats.carried import SCHEME_KEY
 from edgedistill.formats.onnx.runtime import OnnxFormat
 from edgedistill.formats.running import verify
+from edgedistill.networks.tasks import CLASSIFICATION
 
 SIDE, CLASSES = 8, 4
 TARGET = Target(
@@ -123,12 +124,14 @@ def test_a_deliberately_wrong_model_is_flagged(runtime: OnnxFormat, tmp_path: Pa
     found = []
     for name, sign in (("right", 1.0), ("wrong", -1.0)):
         model = exported(tmp_path / f"{name}.onnx", graph_of(sign=sign))
-        result = verify(runtime, runtime.compile(model, TARGET, tmp_path / name), reference, IMAGES, labels)
+        result = verify(
+            runtime, runtime.compile(model, TARGET, tmp_path / name), CLASSIFICATION, reference, IMAGES, labels
+        )
         assert isinstance(result, Verified)
         found.append(result)
     right, wrong = found
     assert right.parity.max_abs_error < 1e-3
-    assert (right.parity.top1_agreement, right.accuracy_validation) == (1.0, 1.0)
+    assert (right.parity.top1_agreement, right.quality_validation) == (1.0, 1.0)
     assert wrong.parity.max_abs_error > 1
     assert wrong.parity.top1_agreement < 0.5
 

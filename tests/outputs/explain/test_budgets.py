@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from edgedistill.base.errors import InputError
 from edgedistill.documents.artifacts import Verified
 from edgedistill.documents.measurements import MeasuredLatency
-from edgedistill.documents.results import AccuracyLimit, BuildResult, SizeLimit
+from edgedistill.documents.results import BuildResult, QualityLimit, SizeLimit
 from edgedistill.documents.specs import Objective, Percentile
 from edgedistill.outputs.explain.budgets import INTERPOLATE_WITHIN, answer_budget, measured_steps, other_budgets
 from edgedistill.outputs.explain.words import answer_sentences, budget_rows
@@ -22,16 +22,16 @@ from edgedistill.outputs.explain.words import answer_sentences, budget_rows
 def test_the_steps_are_the_builds_frontier(realistic: ModuleType) -> None:
     result: BuildResult = realistic.make_result()
     steps = other_budgets(result).measured
-    shown = [(s.trial, s.precision, s.latency_ms, s.accuracy_validation) for s in steps]
-    assert shown == [(p.trial, p.precision, p.latency_ms, p.accuracy_validation) for p in result.frontier]
+    shown = [(s.trial, s.precision, s.latency_ms, s.quality_validation) for s in steps]
+    assert shown == [(p.trial, p.precision, p.latency_ms, p.quality_validation) for p in result.frontier]
     assert [s.trial for s in steps if not s.trained_out] == [7, 7]
 
 
 def test_what_breaks_another_limit_is_no_step(realistic: ModuleType) -> None:
     result: BuildResult = realistic.make_result()
     size = SizeLimit(limit_bytes=400_000, bytes=318_834, kept=True)
-    accuracy = AccuracyLimit(limit=0.95, accuracy_validation=0.974, lower_bound=0.951, resolved=True, kept=True)
-    steps = other_budgets(result.model_copy(update={"constraints": (*result.constraints, size, accuracy)})).measured
+    quality = QualityLimit(limit=0.95, quality_validation=0.974, lower_bound=0.951, resolved=True, kept=True)
+    steps = other_budgets(result.model_copy(update={"constraints": (*result.constraints, size, quality)})).measured
     assert [(s.trial, s.precision) for s in steps] == [(6, "int8"), (7, "int8")]
 
 
@@ -83,7 +83,7 @@ def test_what_is_proven_is_said_to_be(realistic: ModuleType) -> None:
     (line,) = [row for row in budget_rows(other_budgets(result)) if "trial 6, mobileone w0.5 d1 @16, int8" in row[3]]
     assert line[1:3] == ("97.40% (94.7% to 98.7%)", "measured, proven for 0.412 ms")
     assert "it is proven for 0.412 ms" in answer_sentences(answer_budget(result, "0.412ms"))[0]
-    narrow = realistic.make_proven_in_ms(accuracy_margin=0.001)
+    narrow = realistic.make_proven_in_ms(quality_margin=0.001)
     assert "it is proven for 0.412 ms, not yet for this budget" in answer_sentences(answer_budget(narrow, "0.25ms"))[0]
     assert "its proof is still to be taken" in answer_sentences(answer_budget(result, "0.15ms"))[0]
 
@@ -97,8 +97,8 @@ def test_a_line_lies_between_its_students_and_both_were_trained_to_the_end(reali
         assert left.trial != right.trial, "one student in two precisions has nothing in between"
         assert left.latency_ms < line.latency_ms < right.latency_ms <= INTERPOLATE_WITHIN * left.latency_ms
         assert line.latency_ms == pytest.approx(math.sqrt(left.latency_ms * right.latency_ms))
-        middle = (left.accuracy_validation + right.accuracy_validation) / 2
-        assert line.accuracy_validation == pytest.approx(middle)
+        middle = (left.quality_validation + right.quality_validation) / 2
+        assert line.quality_validation == pytest.approx(middle)
 
 
 def test_students_far_apart_have_no_line_between(realistic: ModuleType) -> None:
@@ -116,12 +116,12 @@ def test_students_far_apart_have_no_line_between(realistic: ModuleType) -> None:
 
 
 def test_a_measured_student_answers_first(realistic: ModuleType) -> None:
-    answer = answer_budget(realistic.make_result(accuracy_margin=0.001), "0.205ms")
+    answer = answer_budget(realistic.make_result(quality_margin=0.001), "0.205ms")
     assert answer.kind == "measured"
     assert answer.measured is not None and answer.interpolated is not None
     assert (answer.measured.trial, answer.measured.precision) == (5, "fp32")
     assert answer.interpolated.latency_ms == pytest.approx(0.205)
-    assert answer.measured.accuracy_validation < answer.interpolated.accuracy_validation < 0.974
+    assert answer.measured.quality_validation < answer.interpolated.quality_validation < 0.974
     assert [s.partition(":")[0] for s in answer_sentences(answer)] == ["measured", "interpolated"]
 
 
@@ -138,7 +138,7 @@ def test_beyond_what_is_measured_a_prediction_stands_beside(realistic: ModuleTyp
     answer = answer_budget(realistic.make_result(), "1ms")
     assert answer.kind == "measured"
     assert answer.expected is not None and answer.measured is not None
-    assert answer.expected.accuracy_validation > answer.measured.accuracy_validation
+    assert answer.expected.quality_validation > answer.measured.quality_validation
     assert "after 8 epochs only" in answer_sentences(answer)[0]
 
 
@@ -153,7 +153,7 @@ def test_unknown_has_a_reason(realistic: ModuleType) -> None:
 
 
 def test_the_percentile_is_the_builds_unless_named(realistic: ModuleType) -> None:
-    result = realistic.make_result(accuracy_margin=0.001)
+    result = realistic.make_result(quality_margin=0.001)
     assert answer_budget(result, "0.2ms").budget.percentile is Percentile.P95
     answer = answer_budget(result, "0.2ms@p50")
     assert answer.measured is not None
@@ -164,8 +164,8 @@ def test_the_percentile_is_the_builds_unless_named(realistic: ModuleType) -> Non
 def test_of_files_as_accurate_the_fastest_answers_as_it_wins(realistic: ModuleType) -> None:
     answer = answer_budget(realistic.make_result(), "0.205ms").measured
     assert answer is not None and (answer.trial, answer.precision) == (5, "int8")
-    most = answer_budget(realistic.make_result(accuracy_margin=0.001), "0.205ms").measured
-    assert most is not None and most.accuracy_validation - answer.accuracy_validation == pytest.approx(0.004)
+    most = answer_budget(realistic.make_result(quality_margin=0.001), "0.205ms").measured
+    assert most is not None and most.quality_validation - answer.quality_validation == pytest.approx(0.004)
 
 
 def test_a_share_is_of_the_teacher(realistic: ModuleType) -> None:
@@ -193,7 +193,7 @@ def test_without_a_device_trained_students_are_expected(realistic: ModuleType) -
     budgets = other_budgets(result)
     assert budgets.measured == budgets.interpolated == ()
     assert budgets.expected
-    assert all(one.trial is not None and one.accuracy_validation_low is None for one in budgets.expected)
+    assert all(one.trial is not None and one.quality_validation_low is None for one in budgets.expected)
     assert {row[2] for row in budget_rows(budgets)} == {"predicted"}
     answer = answer_budget(result, "5ms")
     assert (answer.kind, answer.measured) == ("predicted", None)
@@ -204,7 +204,7 @@ def test_without_a_device_trained_students_are_expected(realistic: ModuleType) -
 def test_the_answer_is_the_fastest_of_the_most_accurate_files_inside(realistic: ModuleType, limit_ms: float) -> None:
     result: BuildResult = realistic.make_result()
     inside: list[Any] = [
-        (scheme.verification.accuracy_validation, -scheme.latency.p95_ms)
+        (scheme.verification.quality_validation, -scheme.latency.p95_ms)
         for trial in result.trials
         for scheme in trial.schemes
         if not scheme.dropped
@@ -217,7 +217,7 @@ def test_the_answer_is_the_fastest_of_the_most_accurate_files_inside(realistic: 
     if answer.measured is not None:
         best, its_ms = max(inside)
         assert answer.measured.latency_ms <= -its_ms
-        assert best - result.accuracy_margin <= answer.measured.accuracy_validation <= best
+        assert best - result.quality_margin <= answer.measured.quality_validation <= best
     if answer.expected is not None:
         assert answer.expected.latency.latency_ms <= limit_ms
     assert (answer.kind == "unknown") == bool(answer.reason)

@@ -12,7 +12,7 @@ import edgedistill
 from edgedistill.base.errors import InputError
 from edgedistill.documents.explanation import ExplainResult, OperatorsUnknown, OperatorTimes
 from edgedistill.documents.measurements import PredictedLatency
-from edgedistill.documents.results import AccuracyLimit, BuildIndex, BuildResult, IndexEntry, MemoryLimit, SizeLimit
+from edgedistill.documents.results import BuildIndex, BuildResult, IndexEntry, MemoryLimit, QualityLimit, SizeLimit
 from edgedistill.documents.specs import Objective, Percentile, Precision
 from edgedistill.outputs.explain.build_folder import ReportProfiles, read_build, read_profiles
 from edgedistill.outputs.explain.explain import explain_build
@@ -45,15 +45,15 @@ def test_the_function_reads_the_folder(tmp_path: Path, realistic: ModuleType) ->
     [
         (
             '{"schema_version": 1, "status": "met"}',
-            "has schema_version 1, this version of edgedistill reads 3",
+            "has schema_version 1, this version of edgedistill reads 4",
             "build it",
         ),
         ('{"schema_version": 99}', "has schema_version 99", "newer"),
-        ('{"schema_version": 3, "trials": [', "is damaged: EOF", "run the build again"),
+        ('{"schema_version": 4, "trials": [', "is damaged: EOF", "run the build again"),
         ("\udcff", "is damaged", "run the build again"),
         ("[" * 100_000, "is damaged: recursion limit", "run the build again"),
         ("[]", "is not what this version of edgedistill writes", "run the build again"),
-        ('{"schema_version": 3}', "edgedistill_version: Field required", "run the build again"),
+        ('{"schema_version": 4}', "edgedistill_version: Field required", "run the build again"),
     ],
 )
 def test_a_foreign_or_damaged_result_is_told_with_a_way_out(tmp_path: Path, content: str, says: str, fix: str) -> None:
@@ -119,7 +119,7 @@ def test_why_in_a_sentence(realistic: ModuleType) -> None:
     )
     fastest = realistic.make_result().model_copy(update={"objective": Objective.LATENCY})
     assert "is the fastest of 3 students whose files keep every limit, of 13 tried" in why(fastest)
-    narrow = realistic.make_result(accuracy_margin=0.001)
+    narrow = realistic.make_result(quality_margin=0.001)
     assert "is the most accurate of 3 students whose files keep every limit" in why(narrow)
     assert why(realistic.make_not_met()).startswith("Nothing won: of 13 tried, no student has a file")
     assert why(realistic.make_unmeasured()).endswith(
@@ -132,9 +132,9 @@ def test_limits_say_what_the_winner_came_to(realistic: ModuleType) -> None:
         *realistic.make_result().constraints,
         SizeLimit(limit_bytes=409_600, bytes=318_834, kept=True),
         MemoryLimit(target="host", limit_bytes=2**20, bytes=None, kept=None),
-        AccuracyLimit(limit=0.98, accuracy_validation=0.974, lower_bound=0.951, resolved=True, kept=False),
-        AccuracyLimit(limit=0.97, accuracy_validation=0.974, lower_bound=0.951, resolved=False, kept=True),
-        AccuracyLimit(limit=0.97, accuracy_validation=None, lower_bound=None, resolved=True, kept=None),
+        QualityLimit(limit=0.98, quality_validation=0.974, lower_bound=0.951, resolved=True, kept=False),
+        QualityLimit(limit=0.97, quality_validation=0.974, lower_bound=0.951, resolved=False, kept=True),
+        QualityLimit(limit=0.97, quality_validation=None, lower_bound=None, resolved=True, kept=None),
     )
     assert limit_rows(constraints) == (
         (

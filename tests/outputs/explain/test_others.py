@@ -19,7 +19,7 @@ from edgedistill.documents.explanation import (
     TooInaccurate,
 )
 from edgedistill.documents.measurements import MeasuredLatency, Percentiles, RelativeLatency
-from edgedistill.documents.results import AccuracyLimit, BuildResult, MemoryLimit, SizeLimit
+from edgedistill.documents.results import BuildResult, MemoryLimit, QualityLimit, SizeLimit
 from edgedistill.documents.specs import Objective, Precision
 from edgedistill.outputs.explain.limits import trained_out
 from edgedistill.outputs.explain.others import other_students
@@ -51,8 +51,8 @@ def test_the_winner_among_those_it_was_chosen_from(realistic: ModuleType) -> Non
     assert (winner.trial, winner.precision, winner.tried, winner.rivals) == (realistic.WINNER, Precision.INT8, 13, 2)
     assert winner.equals == 1, "trial 2 is as accurate, and slower"
     assert winner.proof is not None and len(winner.proof.values) == 22
-    assert winner.accuracy_interval == pytest.approx((0.9474, 0.9874), abs=1e-3)
-    assert winner.teacher.accuracy_difference == pytest.approx(0.9741 - 0.9852)
+    assert winner.quality_interval == pytest.approx((0.9474, 0.9874), abs=1e-3)
+    assert winner.teacher.quality_difference == pytest.approx(0.9741 - 0.9852)
     assert winner.teacher.times_faster == pytest.approx(2.06 / (0.297 * 0.71)), "the median of the proof's ratios"
     assert winner.teacher.bytes_share == pytest.approx(318_834 / 44_720_000)
 
@@ -131,10 +131,10 @@ def test_inside_the_budget_but_not_by_as_much_as_sessions_differ(realistic: Modu
     )
 
 
-def test_accuracy_below_the_winner_in_points(realistic: ModuleType) -> None:
+def test_quality_below_the_winner_in_points(realistic: ModuleType) -> None:
     result = realistic.make_result()
     (lack,) = by_trial(result)[5].lacks
-    assert lack == LessAccurate(of_file=True, accuracy_validation=0.969, winner=0.974)
+    assert lack == LessAccurate(of_file=True, quality_validation=0.969, winner=0.974)
     assert lack.sentence == "96.90%, 0.50 points behind the winner"
     (lack,) = by_trial(result)[2].lacks
     assert isinstance(lack, Slower), "as accurate, and slower"
@@ -145,7 +145,7 @@ def test_a_more_accurate_student_may_lose_to_a_faster_one_within_the_margin(real
     result = realistic.make_result()
     best = result.trials[2].schemes[0]
     verified = best.verification.model_copy(
-        update={"accuracy_validation": 0.978, "right": result.trials[6].schemes[0].verification.right}
+        update={"quality_validation": 0.978, "right": result.trials[6].schemes[0].verification.right}
     )
     better = best.model_copy(update={"verification": verified})
     (lack,) = by_trial(with_trial(result, 2, schemes=(better,)))[2].lacks
@@ -153,10 +153,10 @@ def test_a_more_accurate_student_may_lose_to_a_faster_one_within_the_margin(real
     assert lack.sentence == "92.1% slower than the winner, which is as accurate within 2.00 points"
 
 
-def test_an_accuracy_that_the_split_does_not_bear_out_is_not_enough(realistic: ModuleType) -> None:
+def test_a_quality_that_the_split_does_not_bear_out_is_not_enough(realistic: ModuleType) -> None:
     """97.4% of 270 images are above 95.2% with 95% confidence, not above 95.5%."""
     result = realistic.make_result()
-    limit = AccuracyLimit(limit=0.955, accuracy_validation=None, lower_bound=None, resolved=True, kept=None)
+    limit = QualityLimit(limit=0.955, quality_validation=None, lower_bound=None, resolved=True, kept=None)
     found = by_trial(result.model_copy(update={"constraints": (*result.constraints, limit)}))[2].lacks
     (lack,) = [one for one in found if isinstance(one, TooInaccurate)]
     assert lack.lower_bound == pytest.approx(0.9525, abs=1e-3)
@@ -168,9 +168,9 @@ def test_pruned_beside_which_others(realistic: ModuleType) -> None:
     (lack,) = by_trial(result)[9].lacks
     assert isinstance(lack, Beaten)
     assert (lack.rung, lack.epochs) == (0, 4)
-    went_on = {t.number: t.rungs[0].accuracy_validation for t in result.trials if len(t.rungs) > 1}
-    assert {rival.trial: rival.accuracy_validation for rival in lack.by} == went_on, "all of them had more"
-    assert [r.accuracy_validation for r in lack.by] == sorted(went_on.values(), reverse=True)
+    went_on = {t.number: t.rungs[0].quality_validation for t in result.trials if len(t.rungs) > 1}
+    assert {rival.trial: rival.quality_validation for rival in lack.by} == went_on, "all of them had more"
+    assert [r.quality_validation for r in lack.by] == sorted(went_on.values(), reverse=True)
     assert "where trial 7 (97.6%) and 5 more went on" in lack.sentence
 
 
@@ -207,7 +207,7 @@ def test_a_file_whose_proof_is_not_met_is_told_by_its_proof(realistic: ModuleTyp
 def test_a_file_ranked_before_the_winners_here_may_have_lost_elsewhere(realistic: ModuleType) -> None:
     result: BuildResult = realistic.make_result()
     better = tuple(
-        s.model_copy(update={"verification": s.verification.model_copy(update={"accuracy_validation": 0.99})})
+        s.model_copy(update={"verification": s.verification.model_copy(update={"quality_validation": 0.99})})
         for s in result.trials[5].schemes
     )
     own = next(limit for limit in result.constraints if limit.kind == "latency")
@@ -224,16 +224,16 @@ def test_all_limits_that_a_file_breaks_are_told(realistic: ModuleType) -> None:
         *result.constraints,
         SizeLimit(limit_bytes=150_000, bytes=None, kept=None),
         MemoryLimit(target="host", limit_bytes=10**6, bytes=None, kept=None),
-        AccuracyLimit(limit=0.98, accuracy_validation=None, lower_bound=None, resolved=True, kept=None),
+        QualityLimit(limit=0.98, quality_validation=None, lower_bound=None, resolved=True, kept=None),
     )
     found = by_trial(result.model_copy(update={"constraints": limits}))
-    size, memory, accuracy = found[5].lacks
-    assert isinstance(size, BytesOver) and isinstance(memory, BytesOver) and isinstance(accuracy, TooInaccurate)
+    size, memory, quality = found[5].lacks
+    assert isinstance(size, BytesOver) and isinstance(memory, BytesOver) and isinstance(quality, TooInaccurate)
     assert (size.kind, size.bytes, size.precision) == ("size", 173_682, Precision.INT8)
     assert size.sentence == "169.6 KiB in int8: 23.1 KiB over the 146.5 KiB allowed"
     assert (memory.kind, memory.bytes) == ("memory", None)
     assert "not measured" in memory.sentence
-    assert accuracy.sentence == "96.50% in int8: 1.50 points below the 98.00% wanted"
+    assert quality.sentence == "96.50% in int8: 1.50 points below the 98.00% wanted"
     assert not any(isinstance(lack, TooInaccurate) for lack in found[10].lacks), "still rising when it was pruned"
 
 
@@ -247,7 +247,7 @@ def test_where_nothing_won_the_nearest_comes_first(realistic: ModuleType) -> Non
 
 def test_without_a_device_the_torch_models_are_compared(realistic: ModuleType) -> None:
     lack = by_trial(realistic.make_unmeasured())[5].lacks[0]
-    assert lack == LessAccurate(of_file=False, accuracy_validation=0.969, winner=0.978)
+    assert lack == LessAccurate(of_file=False, quality_validation=0.969, winner=0.978)
     assert "(torch model)" in lack.sentence
 
 

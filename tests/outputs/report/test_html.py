@@ -15,7 +15,7 @@ from plotly.offline import get_plotlyjs_version
 from report_page import HOSTILE, Page, hostile, profiles_for
 
 from edgedistill.base.errors import InputError
-from edgedistill.documents.results import AccuracyLimit
+from edgedistill.documents.results import QualityLimit
 from edgedistill.outputs.explain.build_folder import ReportProfiles, read_profiles
 from edgedistill.outputs.report import html
 from edgedistill.outputs.report.html import embedded_json, render_report, write_report
@@ -131,7 +131,7 @@ def test_a_file_that_is_not_proven_is_called_so(realistic: ModuleType) -> None:
 
 def test_a_limit_that_the_split_cannot_tell_is_unresolved(realistic: ModuleType) -> None:
     result = realistic.make_result()
-    told = AccuracyLimit(limit=0.97, accuracy_validation=0.974, lower_bound=0.951, resolved=False, kept=True)
+    told = QualityLimit(limit=0.97, quality_validation=0.974, lower_bound=0.951, resolved=False, kept=True)
     text = Page(
         render_report(result.model_copy(update={"constraints": (*result.constraints, told)}), ReportProfiles())
     ).text

@@ -44,7 +44,7 @@ def test_every_trial_that_was_judged_is_on_the_frontier_plot(realistic: ModuleTy
     assert measured == sorted(latencies)
     assert list(traces["frontier of what was measured"].x) == sorted(p.latency_ms for p in result.frontier)
     assert traces["budget 20.0% of the teacher's p95"].x == (0.412, 0.412)
-    assert traces["teacher, measured"].y == (result.teacher.accuracy_validation,)
+    assert traces["teacher, measured"].y == (result.teacher.quality_validation,)
 
 
 def test_kinds_differ_in_shape_and_not_in_colour_alone(realistic: ModuleType) -> None:
@@ -216,12 +216,12 @@ def test_students_that_were_not_trained_are_marked_with_both_intervals(realistic
     figure = frontier(result)
     (expected,) = [t for t in figure.data if t.name == "not trained: latency and accuracy predicted"]
     assert list(expected.x) == [p.latency.latency_ms for p in result.predicted]
-    assert list(expected.y) == [p.accuracy_validation for p in result.predicted]
+    assert list(expected.y) == [p.quality_validation for p in result.predicted]
     for bars, ends in (
         (expected.error_x, [(p.latency.latency_ms, p.latency.low_ms, p.latency.high_ms) for p in result.predicted]),
         (
             expected.error_y,
-            [(p.accuracy_validation, p.accuracy_validation_low, p.accuracy_validation_high) for p in result.predicted],
+            [(p.quality_validation, p.quality_validation_low, p.quality_validation_high) for p in result.predicted],
         ),
     ):
         assert list(bars.arrayminus) == pytest.approx([middle - low for middle, low, _ in ends])
@@ -313,11 +313,11 @@ def test_an_axis_holds_what_is_needed_and_never_reaches_past_the_values(
     assert sum(low <= value <= high for value in values) >= len(values) / 2
 
 
-def with_accuracy(result: BuildResult, number: int, accuracy: float) -> BuildResult:
+def with_quality(result: BuildResult, number: int, quality: float) -> BuildResult:
     """`result`, the fp32 file of a trial being so accurate."""
     trial = result.trials[number]
     first, *rest = trial.schemes
-    verification = first.verification.model_copy(update={"accuracy_validation": accuracy})
+    verification = first.verification.model_copy(update={"quality_validation": quality})
     schemes = (first.model_copy(update={"verification": verification}), *rest)
     trials = [t.model_copy(update={"schemes": schemes}) if t is trial else t for t in result.trials]
     return result.model_copy(update={"trials": tuple(trials)})
@@ -327,7 +327,7 @@ def test_outliers_do_not_squash_the_picture_and_are_named(realistic: ModuleType)
     result: BuildResult = realistic.make_result()
     usual = place(result)
     assert usual is not None and usual.beyond == ()
-    far = with_accuracy(result, 10, 0.30)
+    far = with_quality(result, 10, 0.30)
     placed = place(far)
     assert placed is not None
     assert placed.beyond == ("trial 10, residual w0.5 d0.5 @16, fp32 (30.0% right, at 11.8%)",)
@@ -343,7 +343,7 @@ def test_a_teacher_beyond_the_axis_has_its_word_at_the_edge(realistic: ModuleTyp
     far = result.model_copy(update={"teacher": result.teacher.model_copy(update={"latency": slow})})
     figure = frontier(far)
     (word,) = figure.layout.annotations
-    assert word.text == "teacher at 2427.2% →" and word.y == result.teacher.accuracy_validation
+    assert word.text == "teacher at 2427.2% →" and word.y == result.teacher.quality_validation
     placed = place(far)
     assert placed is not None and placed.view.latencies_ms[1] < 1
 
@@ -355,7 +355,7 @@ def test_axes_widen_where_predictions_are_asked_for(realistic: ModuleType) -> No
     views = figure.layout.meta["views"]
     assert list(figure.layout.xaxis.range) == views["measured"]["xaxis"]["range"]
     view, whole = placed.view, placed.whole
-    for one, other in ((view.latencies_ms, whole.latencies_ms), (view.accuracies, whole.accuracies)):
+    for one, other in ((view.latencies_ms, whole.latencies_ms), (view.qualities, whole.qualities)):
         assert other[0] <= one[0] and one[1] <= other[1], "nothing that is measured is lost"
     assert whole.latencies_ms[0] < view.latencies_ms[0]
     unmeasured = realistic.make_unmeasured()

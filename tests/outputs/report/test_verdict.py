@@ -26,13 +26,13 @@ def test_met_names_figures_and_device(realistic: ModuleType) -> None:
         "It was measured on Intel Xeon Platinum 8375C @ 2.90GHz, 1 thread; 97.4% [94.7% to 98.7%] of the test images are "
         "right (teacher 98.5% [96.3% to 99.4%]), in 311.4 KiB (teacher 42.6 MiB)."
     )
-    latency, proof, accuracy, size, teacher = verdict.tiles
+    latency, proof, quality, size, teacher = verdict.tiles
     assert latency.note == "20.0% of the teacher's p95 allowed; measured, 11,000 runs in 22 sessions"
     assert (proof.label, proof.value) == ("p95 of a session, of the teacher's", "10.0% to 10.5%")
     assert proof.note == (
         "measured in 22 sessions; with 95% confidence at least 80% of sessions stay below 20.0% of the teacher's"
     )
-    assert "95% interval 94.7% to 98.7%" in accuracy.note
+    assert "95% interval 94.7% to 98.7%" in quality.note
     assert (size.label, teacher.value) == ("Size", "9.8 times faster")
     assert teacher.note == "in turn with it; its p95 is 2.06 ms, fp32, measured in 6 sessions"
 

@@ -28,7 +28,7 @@ PREDICTION = "prediction"
 
 
 def frontier(result: BuildResult) -> go.Figure | None:
-    """Accuracy on validation against latency at the budget's percentile: every trial, the frontier, the students that models
+    """Quality on validation against latency at the budget's percentile: every trial, the frontier, the students that models
     expect, the budget, the teacher. Outliers lie outside the axes (`Placed.beyond`), and predictions are off where anything
     was measured. None if there is nothing to place."""
     placed = place(result)
@@ -58,7 +58,7 @@ def frontier(result: BuildResult) -> go.Figure | None:
         ordered = sorted(result.frontier, key=lambda p: p.latency_ms)
         figure.add_scatter(
             x=[p.latency_ms for p in ordered],
-            y=[p.accuracy_validation for p in ordered],
+            y=[p.quality_validation for p in ordered],
             mode="lines",
             line={"color": "var(--student)", "width": 1.5, "shape": "hv"},
             name="frontier of what was measured",
@@ -69,12 +69,12 @@ def frontier(result: BuildResult) -> go.Figure | None:
         if some:
             _add_points(figure, some, mark, off if kind == "predicted" else {})
     if placed.expected:
-        _add_expected(figure, placed.expected, budget, off)
+        _add_expected(figure, placed.expected, result, off)
     ends = [end for view in views.values() for end in view["yaxis"]["range"]]
     add_budget_line(figure, budget, budget.latency_ms, min(ends), max(ends))
     _add_teacher(figure, placed, result)
     _mark_winner(figure, placed)
-    figure.update_yaxes(title_text="accuracy (validation)", tickformat=".1%")
+    figure.update_yaxes(title_text=f"{result.metric} (validation)", tickformat=".1%")
     return figure
 
 
@@ -82,7 +82,7 @@ def _axes(view: View, title: str, budget: Budget) -> dict[str, dict[str, Any]]:
     """Both axes of a view, with all that differs between two of them."""
     settings = time_settings(view.latencies_ms, title, budget)
     span = shown_range(view.latencies_ms, settings["type"] == "log")
-    return {"xaxis": settings | {"range": span}, "yaxis": {"range": list(padded(*view.accuracies))}}
+    return {"xaxis": settings | {"range": span}, "yaxis": {"range": list(padded(*view.qualities))}}
 
 
 def _add_points(figure: go.Figure, some: Sequence[Point], mark: Mark, off: dict[str, Any]) -> None:
@@ -90,7 +90,7 @@ def _add_points(figure: go.Figure, some: Sequence[Point], mark: Mark, off: dict[
     predicted = mark is MARKS["predicted"]
     figure.add_scatter(
         x=latencies,
-        y=[p.accuracy for p in some],
+        y=[p.quality for p in some],
         mode="markers",
         marker={"symbol": mark.symbol, "size": 9, "color": mark.color, "line": {"color": mark.color, "width": 1.5}},
         error_x=interval_bars(latencies, [p.low_ms for p in some], [p.high_ms for p in some], mark.color)
@@ -103,22 +103,24 @@ def _add_points(figure: go.Figure, some: Sequence[Point], mark: Mark, off: dict[
     )
 
 
-def _add_expected(figure: go.Figure, expected: Sequence[PredictedPoint], budget: Budget, off: dict[str, Any]) -> None:
+def _add_expected(
+    figure: go.Figure, expected: Sequence[PredictedPoint], result: BuildResult, off: dict[str, Any]
+) -> None:
     """Students that were not trained, with both intervals."""
     mark = MARKS["expected"]
-    latencies, accuracies = [p.latency.latency_ms for p in expected], [p.accuracy_validation for p in expected]
+    latencies, qualities = [p.latency.latency_ms for p in expected], [p.quality_validation for p in expected]
     figure.add_scatter(
         x=latencies,
-        y=accuracies,
+        y=qualities,
         mode="markers",
         marker={"symbol": mark.symbol, "size": 10, "color": mark.color, "line": {"color": mark.color, "width": 1.5}},
         error_x=interval_bars(
             latencies, [p.latency.low_ms for p in expected], [p.latency.high_ms for p in expected], mark.color
         ),
         error_y=interval_bars(
-            accuracies,
-            [p.accuracy_validation_low for p in expected],
-            [p.accuracy_validation_high for p in expected],
+            qualities,
+            [p.quality_validation_low for p in expected],
+            [p.quality_validation_high for p in expected],
             mark.color,
         ),
         name=mark.name,
@@ -127,10 +129,10 @@ def _add_expected(figure: go.Figure, expected: Sequence[PredictedPoint], budget:
             hover_text(
                 p.spec.family,
                 p.spec.described,
-                f"predicted {prediction_text(p.latency, budget)}",
-                f"validation accuracy predicted {format_percent(p.accuracy_validation)} "
-                f"({format_percent(p.accuracy_validation_low)} to "
-                f"{format_percent(p.accuracy_validation_high)}, 95% interval)",
+                f"predicted {prediction_text(p.latency, result.budget)}",
+                f"validation {result.metric} predicted {format_percent(p.quality_validation)} "
+                f"({format_percent(p.quality_validation_low)} to "
+                f"{format_percent(p.quality_validation_high)}, 95% interval)",
                 "not trained, not measured",
             )
             for p in expected
@@ -146,7 +148,7 @@ def _add_teacher(figure: go.Figure, placed: Placed, result: BuildResult) -> None
         return
     figure.add_scatter(
         x=[teacher_ms],
-        y=[teacher.accuracy_validation],
+        y=[teacher.quality_validation],
         mode="markers+text",
         marker={"symbol": "diamond", "size": 12, "color": "var(--teacher)"},
         text=["teacher"],
@@ -158,7 +160,7 @@ def _add_teacher(figure: go.Figure, placed: Placed, result: BuildResult) -> None
             f"teacher {teacher.name}",
             f"{teacher.parameters:,} parameters, {teacher.resolution} px",
             f"{percentile} {format_ms(teacher_ms)} beside the anchor, in {measured_in(teacher.latency)}, fp32",
-            f"validation accuracy {validation_text(teacher.accuracy_validation, result.data.validation)}",
+            f"validation {result.metric} {validation_text(teacher.quality_validation, result.data.validation)}",
         ),
     )
     low_ms, high_ms = placed.view.latencies_ms
@@ -169,7 +171,7 @@ def _add_teacher(figure: go.Figure, placed: Placed, result: BuildResult) -> None
             x=1 if after else 0,
             xref="paper",
             xanchor="right" if after else "left",
-            y=teacher.accuracy_validation,
+            y=teacher.quality_validation,
             yanchor="bottom",
             text=f"{told} →" if after else f"← {told}",
             showarrow=False,

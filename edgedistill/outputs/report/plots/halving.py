@@ -11,7 +11,7 @@ from edgedistill.outputs.report.plots.style import MARKS, STATES, new_figure, tr
 
 
 def halving(result: BuildResult) -> go.Figure | None:
-    """Validation accuracy at each rung, a line a candidate; the student's is the strong one. None without rungs."""
+    """Validation quality at each rung, a line a candidate; the student's is the strong one. None without rungs."""
     climbed = [t for t in result.trials if t.rungs]
     if not climbed:
         return None
@@ -24,7 +24,7 @@ def halving(result: BuildResult) -> go.Figure | None:
         name = "the student that ships" if ours else STATES[trial.state]
         figure.add_scatter(
             x=[r.epochs for r in trial.rungs],
-            y=[r.accuracy_validation for r in trial.rungs],
+            y=[r.quality_validation for r in trial.rungs],
             mode="lines+markers",
             line={"color": "var(--student)" if ours else mark.color, "width": 3 if ours else 1},
             marker={"symbol": "star" if ours else mark.symbol, "size": 12 if ours else 7},
@@ -34,7 +34,7 @@ def halving(result: BuildResult) -> go.Figure | None:
             showlegend=name not in named,
             hoverinfo="text",
             hovertext=[
-                trial_hover(trial, f"after {r.epochs} epochs {format_percent(r.accuracy_validation, 2)} (torch model)")
+                trial_hover(trial, f"after {r.epochs} epochs {format_percent(r.quality_validation, 2)} (torch model)")
                 for r in trial.rungs
             ],
         )
@@ -43,5 +43,5 @@ def halving(result: BuildResult) -> go.Figure | None:
     figure.update_xaxes(title_text="epochs of training", tickvals=epochs, ticktext=[str(e) for e in epochs])
     if epochs[-1] > 3 * epochs[0] > 0:
         figure.update_xaxes(type="log")
-    figure.update_yaxes(title_text="accuracy (validation)", tickformat=".1%")
+    figure.update_yaxes(title_text=f"{result.metric} (validation)", tickformat=".1%")
     return figure

@@ -18,7 +18,7 @@ from edgedistill.outputs.report.plots.style import AXIS, MARKS, interval_bars, n
 from edgedistill.outputs.report.verdict import prediction_text
 from edgedistill.selection.goal import provable_ms
 
-# Of the accuracy beside it nothing is predicted here.
+# Of the quality beside it nothing is predicted here.
 _NAMES = {"predicted": "latency predicted, not measured"}
 
 
@@ -29,7 +29,7 @@ class _Tried:
 
     trial: Trial
     kind: str
-    accuracy: float
+    quality: float
     latency_ms: float | None
     low_ms: float | None
     high_ms: float | None
@@ -38,7 +38,7 @@ class _Tried:
 
 
 def order(result: BuildResult) -> go.Figure | None:
-    """Validation accuracy and latency of each trial that was trained, over its number, with the best so far as a line. None
+    """Validation quality and latency of each trial that was trained, over its number, with the best so far as a line. None
     without one."""
     judge = Judge(result)
     tried = [_tried(trial, judge) for trial in result.trials if trial.rungs]
@@ -62,7 +62,7 @@ def order(result: BuildResult) -> go.Figure | None:
             mark.color,
         )
         symbol = {"symbol": mark.symbol, "size": 9, "color": mark.color, "line": {"color": mark.color, "width": 1.5}}
-        for axis, values in (("y", [t.accuracy for t in some]), ("y2", [t.latency_ms for t in some])):
+        for axis, values in (("y", [t.quality for t in some]), ("y2", [t.latency_ms for t in some])):
             if any(value is not None for value in values):
                 figure.add_scatter(
                     x=[t.trial.number for t in some],
@@ -94,7 +94,7 @@ def order(result: BuildResult) -> go.Figure | None:
             "anchor": "y2",
             "range": ends,
         },
-        yaxis={"domain": [0.54, 1], "title": {"text": "accuracy (validation)"}, "tickformat": ".1%"},
+        yaxis={"domain": [0.54, 1], "title": {"text": f"{result.metric} (validation)"}, "tickformat": ".1%"},
         yaxis2={"domain": [0, 0.46]},
     )
     return figure
@@ -109,7 +109,7 @@ def _add_incumbents(figure: go.Figure, tried: Sequence[_Tried], name: str) -> No
             best = one
         if best is not None:
             steps.append((one.trial.number, best))
-    for axis, values in (("y", [b.accuracy for _, b in steps]), ("y2", [b.latency_ms for _, b in steps])):
+    for axis, values in (("y", [b.quality for _, b in steps]), ("y2", [b.latency_ms for _, b in steps])):
         if steps:
             figure.add_scatter(
                 x=[number for number, _ in steps],
@@ -130,18 +130,18 @@ def _tried(trial: Trial, judge: Judge) -> _Tried:
     scheme, broken = judge.best_file(trial) or (None, ())
     if trial is winning_trial(result):
         scheme = winning_file(result) or scheme
-    accuracy = trial.rungs[-1].accuracy_validation
+    quality = trial.rungs[-1].quality_validation
     if scheme is None or not isinstance(scheme.latency, MeasuredLatency):
-        standing = (-accuracy, 0.0) if done and result.status == "unmeasured" else None
-        return _predicted(trial, result, accuracy, standing)
+        standing = (-quality, 0.0) if done and result.status == "unmeasured" else None
+        return _predicted(trial, result, quality, standing)
     whose = "torch model; the file could not be run"
     if isinstance(scheme.verification, Verified):
-        accuracy, whose = scheme.verification.accuracy_validation, "the file itself"
+        quality, whose = scheme.verification.quality_validation, "the file itself"
     latency_ms = provable_ms(scheme, judge.goal)
     return _Tried(
         trial=trial,
         kind="unproven" if scheme.disproven else trial.state,
-        accuracy=accuracy,
+        quality=quality,
         latency_ms=latency_ms,
         low_ms=None,
         high_ms=None,
@@ -150,21 +150,21 @@ def _tried(trial: Trial, judge: Judge) -> _Tried:
             trial,
             f"{scheme.scheme.label}, {budget.percentile} {budget.in_its_unit(latency_ms)}, "
             f"{'not proven' if scheme.disproven else 'measured'}",
-            f"validation accuracy {validation_text(accuracy, result.data.validation)}, {whose}",
+            f"validation {result.metric} {validation_text(quality, result.data.validation)}, {whose}",
         ),
     )
 
 
-def _predicted(trial: Trial, result: BuildResult, accuracy: float, standing: tuple[float, ...] | None) -> _Tried:
+def _predicted(trial: Trial, result: BuildResult, quality: float, standing: tuple[float, ...] | None) -> _Tried:
     predicted = trial.predicted
-    told = f"validation accuracy {validation_text(accuracy, result.data.validation)}, torch model"
+    told = f"validation {result.metric} {validation_text(quality, result.data.validation)}, torch model"
     if not isinstance(predicted, PredictedLatency) or predicted.percentile is not result.budget.percentile:
         text = trial_hover(trial, "latency unknown", told)
-        return _Tried(trial, "predicted", accuracy, None, None, None, standing, text)
+        return _Tried(trial, "predicted", quality, None, None, None, standing, text)
     return _Tried(
         trial=trial,
         kind="predicted",
-        accuracy=accuracy,
+        quality=quality,
         latency_ms=predicted.latency_ms,
         low_ms=predicted.low_ms,
         high_ms=predicted.high_ms,
