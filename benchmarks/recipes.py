@@ -293,8 +293,7 @@ def main() -> int:
         def do(wanted: Iterable[tuple[str, float, int]]) -> None:
             """Those of them that are not done yet."""
             for made in done([one for one in wanted if not rows.have(*one)]):
-                for row in made:
-                    rows.add(row)
+                rows.add(made)
 
         do((condition, rate, 0) for condition in conditions for rate in RATES)
         for seed in range(1, arguments.seeds):

@@ -57,11 +57,13 @@ class Rows:
         """Whether there is a row with these values of the keys; fewer values are those of the first keys."""
         return any(values == tuple(row[key] for key in self.keys[: len(values)]) for row in self)
 
-    def add(self, row: Row) -> None:
-        """Print and write it; it takes the place of one with the same keys."""
-        same = [row[key] for key in self.keys]
-        self.document["rows"] = [other for other in self if [other[key] for key in self.keys] != same] + [row]
-        print(json.dumps(row), flush=True)
+    def add(self, made: Sequence[Row]) -> None:
+        """Print and write the rows of a job, all of them at once; they take the place of those with the same keys."""
+        new = {tuple(row[key] for key in self.keys): row for row in made}
+        kept = [row for row in self if tuple(row[key] for key in self.keys) not in new]
+        self.document["rows"] = [*kept, *new.values()]
+        for row in made:
+            print(json.dumps(row), flush=True)
         self.write()
 
     def write(self, **more: Any) -> None:
