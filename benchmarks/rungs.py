@@ -1,12 +1,12 @@
 """Which early rungs rank students as the end does: ways of training to a rung, compared at equal epochs spent.
 
     python benchmarks/rungs.py /usr/share/datasets/fashion-mnist --work DIR --json FILE [--images 6000] [--rungs 4,8,16]
-                               [--students 60] [--families mobilenetv4,resnet] [--most 20] [--recipe labels] [--seed 0]
-                               [--jobs 2] [--only prefix]
+                               [--students 60] [--families mobilenetv4,resnet] [--most 10] [--recipe labels] [--seed 0]
+                               [--validation 4000] [--jobs 2] [--only prefix]
 
 Students are drawn from the default space of 28-pixel images on the target `host`, without those of more than `--most`
-million multiply-adds: as many of each family, and of each as many small as large ones. Rungs are the defaults for so many
-images where none are named. The ways:
+million multiply-adds: as many of each family, and of each as many small as large ones. They learn from `--images` and are
+judged by `--validation` images, stratified both. Rungs are the defaults for so many images where none are named. The ways:
 
     today           a rung is a prefix of the whole schedule, as in a build
     cooled          the last quarter of each rung's epochs goes into a copy, whose rate falls to zero from where it was; the
@@ -338,6 +338,8 @@ def draw(candidates: Sequence[Candidate], count: int, seed: int) -> list[Candida
 def open_bench(arguments: argparse.Namespace) -> Bench:
     """With the views that students learn from, and for a recipe that needs them a teacher's outputs."""
     dataset = open_images(arguments.data, arguments.images)
+    fewer = limited(dataset.splits.validation, dataset.labels, arguments.validation, seed=0)
+    dataset = replace(dataset, splits=replace(dataset.splits, validation=fewer))
     config = TrainConfig(recipe=arguments.recipe, seed=arguments.seed, workers=0, threads=1, device="cpu")
     store = Store(arguments.work / "cache", listen)
     augmentation = AugmentationConfig(mix=RECIPES[arguments.recipe].mix or 0.0)
@@ -443,7 +445,8 @@ def main() -> int:
     parser.add_argument("--rungs", default="")
     parser.add_argument("--students", type=int, default=60)
     parser.add_argument("--families", default="")
-    parser.add_argument("--most", type=float, default=20.0)
+    parser.add_argument("--most", type=float, default=10.0)
+    parser.add_argument("--validation", type=int, default=4000)
     parser.add_argument("--recipe", choices=tuple(RECIPES), default="labels")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", choices=tuple(GROUPS))
@@ -454,6 +457,7 @@ def main() -> int:
     bench = open_bench(arguments)
     settings = {
         "images": arguments.images,
+        "validation": arguments.validation,
         "rungs": list(bench.rungs),
         "most_million_multiply_adds": arguments.most,
         "recipe": arguments.recipe,
