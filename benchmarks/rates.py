@@ -5,9 +5,9 @@
                                [--jobs 2]
 
 Of each family two students for 28-pixel images: those nearest to the `--sizes` in million multiply-adds, so that families
-are compared at about one size. Each is trained with labels alone at each rate and seed, in batches of BATCH for the same steps,
-all else as in a build; what counts is the accuracy of the averaged weights on the validation split. The test split is not
-used.
+are compared at about one size. Each is trained with labels alone at each rate and seed, in batches of BATCH for the same
+steps, all else as in a build; what counts is the accuracy of the averaged weights on the validation split. The test split
+is not used.
 
 By family: the mean accuracy at each rate over students and seeds, the best of these rates, and what the default rate loses
 against it in points: the mean of the paired differences over students and seeds, and its 95% interval by Student's t. As the
@@ -185,7 +185,8 @@ def show(table: Sequence[Row]) -> None:
     """One line a family."""
     for row in table:
         accuracy = "  ".join("failed" if v is None else f"{v:.2%}" for v in row["accuracy"].values())
-        cost, held_out = (shown(*row[name].values(), "points") for name in ("loss", "loss_held_out"))
+        found = (row[name] for name in ("loss", "loss_held_out"))
+        cost, held_out = (shown(loss["points"], loss["half_width_points"], "points") for loss in found)
         each = ", ".join("-" if rate is None else f"{rate:.2g}" for rate in row["optimum_by_student"].values())
         best, top = ("-" if rate is None else f"{rate:.2g}" for rate in (row["best"], row["optimum"]))
         print(f"{row['family']:17} {accuracy}  best {best}, optimum {top} ({each}); loses {cost}, held out {held_out}")

@@ -21,8 +21,9 @@ SMALL images of the split (`small_`); or `train_loss`, the mean over the second 
 
 Each is held against the validation accuracy at the end of the whole schedule: Spearman's correlation over students, with a
 95% interval by the bootstrap, the difference to the accuracy of `today` in the same resamples, and how many of the 10 best
-at the end are in the better half and the better third. The test split is not used. Rows are written to FILE as a student's
-runs end; a second start goes on from there. `--only` leaves one group of runs: `prefix` (today, cooled) or `restarts`.
+at the end are in the better half and the better third. FILE also has the correlation with the end of the way itself. The
+test split is not used. Rows are written to FILE as a student's runs end; a second start goes on from there. `--only` leaves
+one group of runs: `prefix` (today, cooled) or `restarts`.
 """
 
 from __future__ import annotations
@@ -318,20 +319,22 @@ class Bench:
 
 
 def draw(candidates: Sequence[Candidate], count: int, seed: int) -> list[Candidate]:
-    """So many candidates, of each family as many to one: its own, sorted by multiply-adds, are cut into as many parts as are
-    wanted of it, and one is drawn from each."""
+    """So many candidates, as many of each family as far as it has them. Its own, sorted by multiply-adds, are cut into as
+    many parts as are wanted of it, and one is drawn from each."""
+    if len(candidates) < count:
+        raise SystemExit(f"{len(candidates)} candidates are not {count}: raise --most")
     rng = np.random.default_rng(seed)
     by_family: dict[str, list[Candidate]] = {}
     for candidate in sorted(candidates, key=lambda c: (c.multiply_adds, c.spec.label)):
         by_family.setdefault(candidate.spec.family, []).append(candidate)
+    wanted = dict.fromkeys(by_family, 0)
+    for _ in range(count):
+        having = [family for family, members in by_family.items() if wanted[family] < len(members)]
+        wanted[min(having, key=lambda family: wanted[family])] += 1
     found = []
-    for part, members in zip(np.array_split(np.arange(count), len(by_family)), by_family.values(), strict=True):
-        if len(members) < len(part):
-            raise SystemExit(f"{members[0].spec.family} has {len(members)} candidates, not {len(part)}: raise --most")
-        if len(part):
-            found += [
-                members[int(rng.choice(stratum))] for stratum in np.array_split(np.arange(len(members)), len(part))
-            ]
+    for family, members in by_family.items():
+        parts = np.array_split(np.arange(len(members)), wanted[family]) if wanted[family] else []
+        found += [members[int(rng.choice(part))] for part in parts]
     return found
 
 
@@ -384,6 +387,10 @@ def compared(rows: Iterable[Row], rungs: tuple[int, ...]) -> list[Row]:
             sign = 1 if signal.endswith("accuracy") else -1
             values = sign * np.array([here[student][signal] for student in students])
             ranking = {"way": way, "rung": rung, "spent": spent, "signal": signal, "students": len(students)}
+            own = at.get((way, rungs[-1]), ends)
+            if own.keys() >= set(students):
+                own_end = np.array([own[student]["accuracy"] for student in students])
+                ranking["spearman_own_end"] = float(spearman(values[None], own_end[None])[0])
             found.append(ranking | ranks(values, end, base) | recalls(values, end))
     return found
 
@@ -391,12 +398,11 @@ def compared(rows: Iterable[Row], rungs: tuple[int, ...]) -> list[Row]:
 def ranks(values: Floats, end: Floats, base: Floats | None) -> Row:
     """Spearman's correlation of `values` with `end`, its interval, and the difference to that of `base`."""
     drawn = np.random.default_rng(0).integers(0, len(end), (RESAMPLES, len(end)))
-    whole = np.arange(len(end))[None]
     resampled = spearman(values[drawn], end[drawn])
-    found: Row = {"spearman": float(spearman(values[whole], end[whole])[0]), "interval": bounds(resampled)}
+    found: Row = {"spearman": float(spearman(values[None], end[None])[0]), "interval": bounds(resampled)}
     found |= {"difference": None, "difference_interval": None}
     if base is not None:
-        found["difference"] = found["spearman"] - float(spearman(base[whole], end[whole])[0])
+        found["difference"] = found["spearman"] - float(spearman(base[None], end[None])[0])
         found["difference_interval"] = bounds(resampled - spearman(base[drawn], end[drawn]))
     return found
 
