@@ -59,7 +59,7 @@ from edgedistill.documents.build_file import AugmentationConfig, DataConfig, Fit
 from edgedistill.documents.recipes import FEATURES, LOGITS, RECIPES
 from edgedistill.documents.specs import StudentSpec
 
-STUDENT = StudentSpec(family="resnet", width=0.25, depth=0.5, resolution=16)
+STUDENT = StudentSpec(family="resnet", width=0.125, depth=0.5, resolution=16)
 BATCH = 128
 VIEWS = 10
 LABELLED_VIEWS = 64
