@@ -13,6 +13,7 @@ from pathlib import Path
 
 import format_figures
 import measuring_figures
+import recipe_figures
 import search_figures
 from sections import duration, result, table
 
@@ -60,7 +61,7 @@ def benchmarks() -> str:
         search_figures.calibration(),
         search_figures.latency(),
         search_figures.ranking(),
-        search_figures.distillation(),
+        *(one.section() for one in recipe_figures.found()),
         *format_figures.sections(),
     ]
     head = [
@@ -96,6 +97,7 @@ def main() -> int:
     pages = {path: with_block(path.read_text(), text) for path, text in blocks.items()}
     pages[DOCS / "benchmarks" / "index.md"] = benchmarks()
     pages[DOCS / "benchmarks" / "models.md"] = format_figures.page()
+    pages |= {one.path(DOCS / "benchmarks"): one.plot() for one in recipe_figures.found()}
     if arguments.command == "check":
         return int(any(not path.is_file() or path.read_text() != content for path, content in pages.items()))
     for path, content in pages.items():

@@ -56,7 +56,7 @@ def latency_ms(structure: Structure) -> float:
     return structure.multiply_adds / 20e6 + moved / 5e6 + started * 5e-3
 
 
-def quality(candidate: Candidate, epochs: int) -> float:
+def quality_model(candidate: Candidate, epochs: int) -> float:
     """On a made-up data set: errors fall by a power of the work and of the epochs."""
     return 1 - 0.5 * math.pow(candidate.multiply_adds / 1e6, -0.2) * math.pow(epochs, -0.3)
 
@@ -74,7 +74,7 @@ def ranked(candidates: Sequence[Candidate]) -> tuple[tuple[Proposal, ...], tuple
     rows = [Row(c.structure, latency_ms(c.structure) * (1 + 0.05 * (-1) ** i)) for i, c in enumerate(probes)]
     models = {Precision.FP32: Expectation(LatencyModel.fit(rows))}
     trained = probes[:CURVES]
-    curves = [Curve(c, {epochs: quality(c, epochs) for epochs in EPOCHS}) for c in trained]
+    curves = [Curve(c, {epochs: quality_model(c, epochs) for epochs in EPOCHS}) for c in trained]
     quality_model = QualityModel.fit(curves, candidates, EPOCHS[-1])
     assert quality_model is not None
     limit_ms = math.exp(sum(math.log(row.latency_ms) for row in rows) / len(rows))

@@ -32,7 +32,7 @@ class Comparison:
     def section(self) -> Section:
         document = result(self.name)
         labels, teacher = document["labels"], document["teacher"]
-        rest = "" if labels >= document["images"] else " The other training images have no label."
+        rest = "" if labels >= document["train_images"] else " The other training images have no label."
         rows = [
             (
                 f"`{row['condition']}`",

@@ -2,7 +2,7 @@
 
     python benchmarks/recipes.py /usr/share/datasets/fashion-mnist --labels 600 --work DIR --json FILE
                                  [--teacher fitted|pretrained|crossfit] [--weights lite0.pth] [--only kd,dist] [--seeds 5]
-                                 [--steps 4000] [--jobs 2]
+                                 [--steps 4000] [--images N] [--against CONDITION] [--jobs 2]
 
 Fashion-MNIST, `--labels` of the training images with their labels, stratified; the others are unlabelled. One student, the
 same steps, batches and augmentation for all. `fitted` is a teacher that was fitted to the labels of all training images,
@@ -13,33 +13,35 @@ Beside the recipes stand controls: labels alone, with label smoothing, with imag
 `permuted`: `kd` with each image's outputs taken from another image of the same class, which keeps what a teacher says of a
 class and loses what it says of an image.
 
+With `--only`, `torchdistill_kd` and the other names of peer_losses.py are conditions too: a peer's own losses with the
+peer's own weights and temperatures, in the same training as ours. That module says what is the peer's and what is ours.
+
 Each condition gets the same tuning: RATES of learning on the first seed, chosen on the validation split. Then SEEDS seeds
-with the chosen rate. Test accuracy is told once, at the end: the mean, the mean of the paired differences to labels alone,
-and its 95% interval by Student's t. Runs are written to FILE as they end; a second start goes on from there.
+with the chosen rate. Test accuracy is told once, at the end: the mean, the mean of the paired differences to labels alone
+and to the condition that `--against` names, and their 95% intervals by Student's t. Runs are written to FILE as they end; a
+second start goes on from there, and compares all conditions that FILE has, whatever `--only` asks for. `--images` takes so
+many training images alone, for a try.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import sys
 import tempfile
 import time
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import torch
+import peer_losses
 from numpy.typing import NDArray
-from scipy import stats
+from trainings import Row, Rows, interval, listen, open_images, shown, workers
 
-from edgedistill.base.progress import Event, Note, StageFinished, silent
+from edgedistill.base.progress import silent
 from edgedistill.base.store import Store
-from edgedistill.data.datasets import UNLABELLED, Dataset, load_dataset
+from edgedistill.data.datasets import UNLABELLED, Dataset
 from edgedistill.data.preprocessing import channel_statistics, make_contract
 from edgedistill.data.sources import Indices
 from edgedistill.data.splits import limited
@@ -57,7 +59,7 @@ from edgedistill.documents.build_file import AugmentationConfig, DataConfig, Fit
 from edgedistill.documents.recipes import FEATURES, LOGITS, RECIPES
 from edgedistill.documents.specs import StudentSpec
 
-STUDENT = StudentSpec(family="resnet", width=0.25, depth=0.5, resolution=28)
+STUDENT = StudentSpec(family="resnet", width=0.125, depth=0.5, resolution=16)
 BATCH = 128
 VIEWS = 10
 LABELLED_VIEWS = 64
@@ -72,7 +74,6 @@ FITS = {
     "crossfit": FitConfig(epochs=12, learning_rate=2e-3),
     "pretrained": FitConfig(epochs=40, batch_size=32, learning_rate=5e-4),
 }
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -86,9 +87,9 @@ class Permuted(SplitStore):
         return super().teacher(epoch, self.partners[positions])
 
 
-def open_data(folder: Path, labels: int) -> tuple[Dataset, Dataset]:
-    """All training images with their labels, and the same with `labels` of them alone."""
-    whole = load_dataset(DataConfig(source="idx", path=folder))
+def open_data(folder: Path, labels: int, images: int | None) -> tuple[Dataset, Dataset]:
+    """All training images, or so many, with their labels, and the same with `labels` of them alone."""
+    whole = open_images(folder, images)
     train = whole.splits.train
     known = limited(train, whole.labels, labels, seed=0)
     few = np.full_like(whole.labels, UNLABELLED)
@@ -144,23 +145,34 @@ def partners_of(dataset: Dataset, stored: SplitStore) -> Indices:
 @dataclass(eq=False)
 class Bench:
     """One student under one condition at a time. `taught` and `alone` are what is learnt from with a teacher and without, by
-    whether images are blended."""
+    whether images are blended. With `peer`, a peer's losses are conditions too."""
 
     few: Dataset
     taught: dict[bool, SplitStore]
     alone: dict[bool, SplitStore]
     partners: Indices
     steps: int
+    peer: bool = False
 
-    def run(self, condition: str, rate: float, seed: int) -> Row:
+    def begin(self) -> None:
+        """In a worker process: the peer's losses by name, where they are asked for."""
+        if self.peer:
+            peer_losses.register()
+
+    def run(self, condition: str, rate: float, seed: int) -> list[Row]:
         """Train a student; its accuracy on both splits."""
         alone = condition in ALONE
         recipe = {"permuted": "kd", "labels_mixed": "labels"}.get(condition, condition)
         data = self.few.labelled if alone else self.few
-        stored = (self.alone if alone else self.taught)[condition == "labels_mixed" or bool(RECIPES[recipe].mix)]
+        mixed = condition == "labels_mixed" or (recipe in RECIPES and bool(RECIPES[recipe].mix))
+        stored = (self.alone if alone else self.taught)[mixed]
         if condition == "permuted":
             stored = Permuted(stored.stored_views, stored.signals, partners=self.partners)
-        config = TrainConfig(recipe=recipe, batch_size=BATCH, learning_rate=rate, seed=seed, workers=0)
+        config = TrainConfig(batch_size=BATCH, learning_rate=rate, seed=seed, workers=0)
+        if condition in peer_losses.SETTINGS:
+            config = config.model_copy(update={"terms": peer_losses.terms_of(condition)})
+        else:
+            config = config.model_copy(update={"recipe": recipe})
         mean, std = channel_statistics(self.few)
         contract = make_contract(DataConfig(), data.classes, STUDENT.resolution, mean, std)
         lessons = Lessons(data, config, stored)
@@ -169,7 +181,7 @@ class Bench:
         with tempfile.TemporaryDirectory() as folder:
             trained = train_student(STUDENT, contract, lessons, Stretch(epochs, Path(folder)), epochs)
             module = load_student(trained, contract)
-        return {
+        row = {
             "condition": condition,
             "rate": rate,
             "seed": seed,
@@ -178,40 +190,48 @@ class Bench:
             "test": split_quality(module, data, data.splits.test, contract),
             "seconds": round(time.monotonic() - began, 1),
         }
+        return [row]
 
 
-def compared(rows: list[Row], conditions: list[str]) -> list[Row]:
-    """By condition: the rate that validation chose, the mean test accuracy, and the paired difference to labels alone."""
+def compared(rows: Iterable[Row], against: str) -> list[Row]:
+    """By condition of `rows`: the rate that validation chose, the mean test accuracy, and the paired differences to labels
+    alone (`gain`) and to the condition `against`; None where there are no pairs."""
+    rows = [row for row in rows if tuned(rows, row["condition"])]
+    told: dict[str, dict[int, float]] = {}
+    rates = {condition: chosen_rate(rows, condition) for condition in dict.fromkeys(row["condition"] for row in rows)}
+    for row in rows:
+        if row["rate"] == rates[row["condition"]]:
+            told.setdefault(row["condition"], {})[row["seed"]] = row["test"]
     found = []
-    chosen = {condition: chosen_rate(rows, condition) for condition in conditions}
-    base = {r["seed"]: r["test"] for r in rows if r["condition"] == "labels" and r["rate"] == chosen["labels"]}
-    for condition, rate in chosen.items():
-        own = {r["seed"]: r["test"] for r in rows if r["condition"] == condition and r["rate"] == rate}
-        seeds = sorted(own.keys() & base.keys())
-        differences = [100 * (own[seed] - base[seed]) for seed in seeds]
-        half = None
-        if len(seeds) > 1:
-            spread = statistics.stdev(differences) / len(seeds) ** 0.5
-            half = float(stats.t.ppf(0.975, len(seeds) - 1)) * spread
-        found.append(
-            {
-                "condition": condition,
-                "rate": rate,
-                "seeds": len(seeds),
-                "test_mean": statistics.fmean(own.values()),
-                "gain_points": statistics.fmean(differences) if seeds else None,
-                "half_width_points": half,
-            }
-        )
+    for condition, own in told.items():
+        row = {
+            "condition": condition,
+            "rate": rates[condition],
+            "seeds": len(own),
+            "test_mean": statistics.fmean(own.values()),
+        }
+        for name, base in (("gain", told.get("labels", {})), ("against", told.get(against, {}))):
+            mean, half = interval([100 * (own[seed] - base[seed]) for seed in sorted(own.keys() & base.keys())])
+            prefix = "" if name == "gain" else "against_"
+            row |= {f"{name}_points": mean, f"{prefix}half_width_points": half}
+        found.append(row)
     return found
 
 
-def chosen_rate(rows: list[Row], condition: str) -> float:
+def tuned(rows: Iterable[Row], condition: str) -> bool:
+    """Whether every rate was tried: an interrupted tuning chooses none."""
+    return set(RATES) <= {row["rate"] for row in rows if row["condition"] == condition and row["seed"] == 0}
+
+
+def chosen_rate(rows: Iterable[Row], condition: str) -> float:
+    """That of the first seed's runs which is best on the validation split."""
     first = [r for r in rows if r["condition"] == condition and r["seed"] == 0]
     return float(max(first, key=lambda r: r["validation"])["rate"])
 
 
-def open_bench(store: Store, teacher: Teacher, crossfit: Crossfit | None, few: Dataset, steps: int) -> Bench:
+def open_bench(
+    store: Store, teacher: Teacher, crossfit: Crossfit | None, few: Dataset, steps: int, peer: bool
+) -> Bench:
     """With all that the conditions learn from, labelled."""
     own_views = LABELLED_VIEWS if len(few.labelled.splits.train) < 5000 else VIEWS
     taught, alone = {}, {}
@@ -223,26 +243,7 @@ def open_bench(store: Store, teacher: Teacher, crossfit: Crossfit | None, few: D
         taught[mixed] = SplitStore(views, tuple(Labelling(store, labeller, silent).build() for labeller in labellers))
         own = augmentation.model_copy(update={"views": own_views})
         alone[mixed] = SplitStore(stored_views(store, few.labelled, own))
-    return Bench(few, taught, alone, partners_of(few, taught[False]), steps)
-
-
-_bench: list[Bench] = []
-
-
-def _begin(bench: Bench) -> None:
-    torch.set_num_threads(1)
-    _bench.append(bench)
-
-
-def _run(condition: str, rate: float, seed: int) -> Row:
-    return _bench[0].run(condition, rate, seed)
-
-
-def listen(event: Event) -> None:
-    if isinstance(event, Note):
-        print(event.text, file=sys.stderr)
-    if isinstance(event, StageFinished) and not event.reused:
-        print(f"{event.stage} {event.subject}: {event.seconds:.0f} s", file=sys.stderr)
+    return Bench(few, taught, alone, partners_of(few, taught[False]), steps, peer)
 
 
 def main() -> int:
@@ -254,50 +255,58 @@ def main() -> int:
     parser.add_argument("--only", default="")
     parser.add_argument("--seeds", type=int, default=SEEDS)
     parser.add_argument("--steps", type=int, default=4000)
+    parser.add_argument("--images", type=int)
+    parser.add_argument("--against", default="labels")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--json", type=Path, required=True)
     arguments = parser.parse_args()
-    whole, few = open_data(arguments.data, arguments.labels)
-    teacher = open_teacher(arguments.teacher, whole, few, arguments.weights, arguments.work)
-    crossfit = None
-    if arguments.teacher == "crossfit":
-        folds = folds_of(few, 2, seed=0)
-        others = [open_teacher("crossfit", whole, few, None, arguments.work, folds == fold) for fold in (0, 1)]
-        crossfit = Crossfit(tuple(others), folds)
-    bench = open_bench(Store(arguments.work / "cache", listen), teacher, crossfit, few, arguments.steps)
-    document: Row = {"rows": []}
-    if arguments.json.is_file():
-        document = json.loads(arguments.json.read_text())
-    module = teacher.module
-    document |= {
+    conditions = arguments.only.split(",") if arguments.only else list(dict.fromkeys([*CONTROLS, *RECIPES]))
+    known = {*CONTROLS, *RECIPES, *peer_losses.SETTINGS}
+    if unknown := [name for name in conditions if name not in known]:
+        parser.error(f"no such condition: {', '.join(unknown)}; there are {', '.join(sorted(known))}")
+    settings = {
         "labels": arguments.labels,
+        "images": arguments.images,
         "teacher": arguments.teacher,
         "student": STUDENT.label,
         "steps": arguments.steps,
-        "teacher_test": split_quality(module, whole, whole.splits.test, teacher.contract),
     }
-    rows: list[Row] = document["rows"]
-    conditions = arguments.only.split(",") if arguments.only else list(dict.fromkeys([*CONTROLS, *RECIPES]))
+    rows = Rows.open(arguments.json, ("condition", "rate", "seed"), settings)
+    peer = any(name in peer_losses.SETTINGS for name in conditions)
+    if peer:
+        # A missing package is told of here, not after the teacher's fitting and not by a worker that dies.
+        peer_losses.register()
+    whole, few = open_data(arguments.data, arguments.labels, arguments.images)
+    work = arguments.work if arguments.images is None else arguments.work / f"{arguments.images}-images"
+    teacher = open_teacher(arguments.teacher, whole, few, arguments.weights, work)
+    crossfit = None
+    if arguments.teacher == "crossfit":
+        folds = folds_of(few, 2, seed=0)
+        others = [open_teacher("crossfit", whole, few, None, work, folds == fold) for fold in (0, 1)]
+        crossfit = Crossfit(tuple(others), folds)
+    bench = open_bench(Store(arguments.work / "cache", listen), teacher, crossfit, few, arguments.steps, peer)
+    teacher_test = split_quality(teacher.module, whole, whole.splits.test, teacher.contract)
 
-    def do(wanted: list[tuple[str, float, int]]) -> None:
-        """Those of them that are not done yet."""
-        known = {(row["condition"], row["rate"], row["seed"]) for row in rows}
-        for future in as_completed([pool.submit(_run, *one) for one in wanted if one not in known]):
-            rows.append(future.result())
-            print(json.dumps(rows[-1]), flush=True)
-            arguments.json.write_text(json.dumps(document, indent=1) + "\n")
+    with workers(bench, arguments.jobs) as done:
 
-    context = get_context("spawn")
-    with ProcessPoolExecutor(arguments.jobs, mp_context=context, initializer=_begin, initargs=(bench,)) as pool:
-        do([(condition, rate, 0) for condition in conditions for rate in RATES])
+        def do(wanted: Iterable[tuple[str, float, int]]) -> None:
+            """Those of them that are not done yet."""
+            for made in done([one for one in wanted if not rows.have(*one)]):
+                rows.add(made)
+
+        do((condition, rate, 0) for condition in conditions for rate in RATES)
         for seed in range(1, arguments.seeds):
-            do([(condition, chosen_rate(rows, condition), seed) for condition in conditions])
-    document["compared"] = compared(rows, conditions)
-    arguments.json.write_text(json.dumps(document, indent=1) + "\n")
-    for row in document["compared"]:
-        half = "" if row["half_width_points"] is None else f" +- {row['half_width_points']:.2f}"
-        print(f"{row['condition']:16} {row['test_mean']:.2%}  {row['gain_points']:+.2f}{half} points")
+            do((condition, chosen_rate(rows, condition), seed) for condition in conditions)
+    table = compared(rows, arguments.against)
+    rows.write(
+        train_images=len(whole.splits.train), teacher_test=teacher_test, against=arguments.against, compared=table
+    )
+    for row in table:
+        gain = shown(row["gain_points"], row["half_width_points"], "points")
+        other = shown(row["against_points"], row["against_half_width_points"], f"to {arguments.against}")
+        other = "" if arguments.against == "labels" else f"   {other}"
+        print(f"{row['condition']:24} {row['test_mean']:.2%}  {gain}{other}")
     return 0
 
 

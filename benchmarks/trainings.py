@@ -1,0 +1,136 @@
+"""What the benchmarks share that train many students: Fashion-MNIST cut short, rows that a second start finds, and worker
+processes of one thread each."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, Protocol, TypeAlias
+
+import torch
+from scipy import stats  # type: ignore[import-untyped]
+
+from edgedistill.base.progress import Event, Note, StageFinished
+from edgedistill.base.store import write_atomic
+from edgedistill.data.datasets import Dataset, load_dataset
+from edgedistill.documents.build_file import DataConfig
+
+Row: TypeAlias = dict[str, Any]
+Job: TypeAlias = tuple[Any, ...]
+Done: TypeAlias = Callable[[Iterable[Job]], Iterator[list[Row]]]
+
+
+def open_images(folder: Path, images: int | None) -> Dataset:
+    """The data in `folder` with at most `images` for training, stratified; validation and test are whole."""
+    return load_dataset(DataConfig(source="idx", path=folder, limit=images))
+
+
+@dataclass(eq=False)
+class Rows:
+    """The rows of a benchmark in a JSON file, which holds every row from the moment it is added. `keys` tell rows apart."""
+
+    path: Path
+    keys: tuple[str, ...]
+    document: Row
+
+    @classmethod
+    def open(cls, path: Path, keys: tuple[str, ...], settings: Row) -> Rows:
+        """With the rows that are there. Ends the program where they were made with other settings."""
+        document: Row = json.loads(path.read_text()) if path.is_file() else {"rows": []}
+        for name, value in settings.items():
+            if document.get(name, value) != value:
+                raise SystemExit(f"{path} has rows for {name} {document[name]}, not {value}: name another file")
+        document |= settings
+        return cls(path, keys, document)
+
+    def __iter__(self) -> Iterator[Row]:
+        return iter(self.document["rows"])
+
+    def have(self, *values: Any) -> bool:
+        """Whether there is a row with these values of the keys; fewer values are those of the first keys."""
+        return any(values == tuple(row[key] for key in self.keys[: len(values)]) for row in self)
+
+    def add(self, made: Sequence[Row]) -> None:
+        """Print and write the rows of a job, all of them at once; they take the place of those with the same keys."""
+        new = {tuple(row[key] for key in self.keys): row for row in made}
+        kept = [row for row in self if tuple(row[key] for key in self.keys) not in new]
+        self.document["rows"] = [*kept, *new.values()]
+        for row in made:
+            print(json.dumps(row), flush=True)
+        self.write()
+
+    def write(self, **more: Any) -> None:
+        """Everything so far, with `more` beside the rows."""
+        self.document |= more
+        write_atomic(self.path, json.dumps(self.document, indent=1) + "\n")
+
+
+class Work(Protocol):
+    """What a worker process has, once, and does again and again."""
+
+    def begin(self) -> None:
+        """Called in the process before its first job."""
+
+    def run(self, *job: Any) -> list[Row]:
+        """The rows of one job."""
+
+
+_work: list[Work] = []
+
+
+def _begin(work: Work) -> None:
+    torch.set_num_threads(1)
+    work.begin()
+    _work.append(work)
+
+
+def _run(*job: Any) -> list[Row]:
+    return _work[0].run(*job)
+
+
+@contextmanager
+def workers(work: Work, processes: int) -> Iterator[Done]:
+    """A function from jobs to their rows, as the jobs end, in that many processes. After an error no further job begins."""
+    context = get_context("spawn")
+    pool = ProcessPoolExecutor(processes, mp_context=context, initializer=_begin, initargs=(work,))
+
+    def done(jobs: Iterable[Job]) -> Iterator[list[Row]]:
+        for future in as_completed([pool.submit(_run, *job) for job in jobs]):
+            yield future.result()
+
+    try:
+        yield done
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def interval(differences: Sequence[float]) -> tuple[float | None, float | None]:
+    """Mean of paired differences, and half the width of its 95% interval by Student's t; None where there are too few."""
+    if not differences:
+        return None, None
+    mean, count = statistics.fmean(differences), len(differences)
+    if count == 1:
+        return mean, None
+    return mean, float(stats.t.ppf(0.975, count - 1)) * statistics.stdev(differences) / count**0.5
+
+
+def shown(mean: float | None, half: float | None, unit: str) -> str:
+    """`+0.42 +- 0.11 points`; a dash for nothing."""
+    if mean is None:
+        return "-"
+    return f"{mean:+.2f}{'' if half is None else f' +- {half:.2f}'} {unit}"
+
+
+def listen(event: Event) -> None:
+    """Notes, and stages as they end, on stderr."""
+    if isinstance(event, Note):
+        print(event.text, file=sys.stderr)
+    if isinstance(event, StageFinished) and not event.reused:
+        print(f"{event.stage} {event.subject}: {event.seconds:.0f} s", file=sys.stderr)
