@@ -2,7 +2,7 @@
 
     python benchmarks/recipes.py /usr/share/datasets/fashion-mnist --labels 600 --work DIR --json FILE
                                  [--teacher fitted|pretrained|crossfit] [--weights lite0.pth] [--only kd,dist] [--seeds 5]
-                                 [--steps 4000] [--images N] [--against CONDITION] [--jobs 2]
+                                 [--steps 3000] [--images N] [--against CONDITION] [--jobs 2]
 
 Fashion-MNIST, `--labels` of the training images with their labels, stratified; the others are unlabelled. One student, the
 same steps, batches and augmentation for all. `fitted` is a teacher that was fitted to the labels of all training images,
@@ -60,7 +60,7 @@ from edgedistill.documents.recipes import FEATURES, LOGITS, RECIPES
 from edgedistill.documents.specs import StudentSpec
 
 STUDENT = StudentSpec(family="resnet", width=0.125, depth=0.5, resolution=16)
-BATCH = 128
+BATCH = 64
 VIEWS = 10
 LABELLED_VIEWS = 64
 """Views of each image where labels alone are learnt: few images come by often."""
@@ -254,7 +254,7 @@ def main() -> int:
     parser.add_argument("--weights", type=Path)
     parser.add_argument("--only", default="")
     parser.add_argument("--seeds", type=int, default=SEEDS)
-    parser.add_argument("--steps", type=int, default=4000)
+    parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument("--images", type=int)
     parser.add_argument("--against", default="labels")
     parser.add_argument("--jobs", type=int, default=2)
