@@ -186,6 +186,7 @@ budget = {budget}
 {data}
 # crop = "stretch"  # or "center"
 # resize_filter = "bilinear"  # or "bicubic"
+# decoded_cache = "8GB"  # training images kept decoded, at the size that models need; or "off"
 
 # How validation and test are drawn where the data does not give them. The test split gives final figures alone.
 [data.split]

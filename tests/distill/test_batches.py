@@ -84,6 +84,10 @@ class Vanished:
     def __getitem__(self, index: int, /) -> NDArray[np.uint8]:
         raise InputError("cat.png is gone", fix="put it back")
 
+    @property
+    def decoded(self) -> bool:
+        return False
+
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_an_unreadable_image_is_told_without_a_traceback(workers: int, digits: Dataset, contract: Contract) -> None:

@@ -21,6 +21,10 @@ class Files:
     def __getitem__(self, index: int, /) -> np.ndarray:
         return np.zeros((8, 8, 3), np.uint8)
 
+    @property
+    def decoded(self) -> bool:
+        return False
+
 
 def available(monkeypatch: pytest.MonkeyPatch, *, cuda: bool, mps: bool, bf16: bool = True) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
