@@ -1,5 +1,5 @@
 """How fast views of large images are: cropped from the images as they are, from working copies made each time, and from
-copies that are kept.
+copies that are kept; and how much views of copies differ.
 
     python benchmarks/decoded_images.py [--folder FOLDER] [--images 1000] [--epochs 4] [--side 64] [--pairs 3] [--json FILE]
 
@@ -65,16 +65,26 @@ def dataset_of(folder: Path, count: int) -> Dataset:
     return Dataset(folder.name, ("a", "b"), every % 2, FolderImages(tuple(chosen)), splits, "")
 
 
-def timed(dataset: Dataset, side: int, epochs: int) -> tuple[float, str]:
-    """Seconds for all batches, and a hash of their pixels."""
+def batches_of(dataset: Dataset, side: int) -> ViewBatches:
     contract = Contract(resolution=side, mean=(0, 0, 0), std=(1, 1, 1), labels=dataset.classes)
     source = DrawnViews(len(dataset.splits.train), AUGMENTATION)
-    batches = ViewBatches(dataset, contract, source, batch_size=128, seed=0)
+    return ViewBatches(dataset, contract, source, batch_size=128, seed=0)
+
+
+def timed(dataset: Dataset, side: int, epochs: int) -> tuple[float, str]:
+    """Seconds for all batches, and a hash of their pixels."""
+    batches = batches_of(dataset, side)
     hardware = choose_hardware(TrainConfig(device="cpu"), dataset.images)
     began, hasher = time.monotonic(), hashlib.sha256()
     for batch in batches.loader(range(epochs * batches.steps_per_epoch), hardware):
         hasher.update(batch.images.numpy().tobytes())
     return time.monotonic() - began, hasher.hexdigest()
+
+
+def difference(dataset: Dataset, other: Dataset, side: int) -> float:
+    """Of the pixels of a batch, as a root mean square."""
+    pairs = zip(*(batches_of(one, side).batch(0).images.numpy().astype(float) for one in (dataset, other)), strict=True)
+    return float(np.sqrt(np.mean([np.square(one - another).mean() for one, another in pairs])))
 
 
 def main() -> None:
@@ -103,6 +113,7 @@ def main() -> None:
             took, same = timed(replace(dataset, images=kept), arguments.side, arguments.epochs)
             seconds["kept"].append(took + seconds["of these making"][-1])
             assert same == pixels, "the copies that are kept are others"
+        levels = difference(dataset, replace(dataset, images=plain), arguments.side)
         cache_bytes = store.usage()[STAGE][1]
     views = arguments.epochs * len(dataset.images)
     document = {
@@ -110,6 +121,7 @@ def main() -> None:
         "epochs": arguments.epochs,
         "side": arguments.side,
         "working_side": plain.side,
+        "difference_grey_levels": round(levels, 2),
         "cpus": len(allowed_cpus()),
         "cache_mb": round(cache_bytes / 1e6, 1),
         "seconds": {way: [round(took, 2) for took in taken] for way, taken in seconds.items()},

@@ -11,8 +11,8 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -109,27 +109,34 @@ class WorkingImages:
 
 @dataclass(frozen=True, eq=False)
 class CopyMaker:
-    """Keeps the working copies that `plain` makes, as a stage of `store` under `key`."""
+    """Keeps the working copies that `plain` makes, as a stage of `store` under `key`. While images are decoded, `turn` is
+    held."""
 
     store: Store
     key: str
     plain: WorkingImages
     subject: str
+    turn: Callable[[], AbstractContextManager[None]] = nullcontext
 
     def make(self, limit_bytes: int) -> None:
         """Make the copies, if they are not there: by all processors, going on from where a killed run was. Where they would
         take more than `limit_bytes` or than the disk has left, they are not made, and a note says so. Raises InputError for
         an image that can no longer be read."""
-        if self.store.find(STAGE, self.key) is None:
-            expected = self.expected_bytes()
-            free = shutil.disk_usage(self.store.root).free
-            if expected > min(limit_bytes, free):
-                limit = f"[data] decoded_cache ({format_bytes(limit_bytes)})" if limit_bytes < free else "the free disk"
-                text = f"{format_bytes(expected)} of decoded training images are more than {limit}"
-                self.store.listener(Note(f"{text}: each is decoded whenever it is needed", once=self.key))
-                return
+        if self.store.find(STAGE, self.key) is None and not self._fits(limit_bytes):
+            return
         total = len(self.plain.rising)
         self.store.stage(STAGE, self.key, self._fill, subject=self.subject, total=total, resumable=True)
+
+    def _fits(self, limit_bytes: int) -> bool:
+        with self.turn():
+            expected = self.expected_bytes()
+        free = shutil.disk_usage(self.store.root).free
+        if expected <= min(limit_bytes, free):
+            return True
+        limit = f"[data] decoded_cache ({format_bytes(limit_bytes)})" if limit_bytes < free else "the free disk"
+        text = f"{format_bytes(expected)} of decoded training images are more than {limit}"
+        self.store.listener(Note(f"{text}: each is decoded whenever it is needed", once=self.key))
+        return False
 
     def expected_bytes(self) -> int:
         """What the copies will take on the disk, by a few images spread evenly over them."""
@@ -142,7 +149,7 @@ class CopyMaker:
         """The sizes are written after the pixels that they count are on the disk, so that what a kill leaves beyond them is
         cut off and made again."""
         indices, sizes = self.plain.rising, _committed(folder)
-        with (folder / PIXELS).open("r+b" if sizes else "wb") as stream:
+        with self.turn(), (folder / PIXELS).open("r+b" if sizes else "wb") as stream:
             stream.truncate(int(_bytes_of(np.array(sizes, np.int32).reshape(-1, 2)).sum()))
             stream.seek(0, os.SEEK_END)
             committed_at = time.monotonic()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 from edgedistill.base.store import stage_key
 from edgedistill.data.datasets import Dataset
@@ -19,8 +20,8 @@ def keep_copies(bench: Workbench) -> None:
     if side is None or not limit_bytes:
         return
     plain = WorkingImages(bench.dataset.images, bench.dataset.splits.train, side, None)
-    with training(bench.store.listener):
-        CopyMaker(bench.store, _key(bench, side), plain, bench.dataset.name).make(limit_bytes)
+    turn = partial(training, bench.store.listener)
+    CopyMaker(bench.store, _key(bench, side), plain, bench.dataset.name, turn).make(limit_bytes)
 
 
 def viewed(bench: Workbench, dataset: Dataset, side: int | None) -> Dataset:

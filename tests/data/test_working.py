@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -214,6 +215,36 @@ def test_more_than_may_be_kept_are_not_and_a_note_says_so(
     (note,) = heard
     assert isinstance(note, Note) and why in note.text and "whenever it is needed" in note.text
     assert not list(tmp_path.glob(f"{STAGE}/*"))
+
+
+def test_images_of_huggingface_are_kept_too(tmp_path: Path) -> None:
+    hub = pytest.importorskip("datasets", reason="needs the package datasets: pip install 'edgedistill[huggingface]'")
+    rng = np.random.default_rng(0)
+    pictures = [Image.fromarray(rng.integers(0, 256, (50, 40 + n, 3), dtype=np.uint8)) for n in range(20)]
+    features = hub.Features({"image": hub.Image(), "label": hub.ClassLabel(names=["cat", "dog"])})
+    found = hub.Dataset.from_dict({"image": pictures, "label": [0, 1] * 10}, features)
+    found.save_to_disk(str(tmp_path / "pets"))
+    images = load_dataset(DataConfig(source="huggingface", path=tmp_path / "pets")).images
+    kept = keep(images, tmp_path / "cache")
+    assert kept is not None and not images.decoded
+    for index in TRAIN.tolist():
+        np.testing.assert_array_equal(kept[index], shrunk(np.asarray(pictures[index]), SIDE))
+
+
+def test_copies_are_made_in_their_turn(files: FolderImages, tmp_path: Path) -> None:
+    """Not beside a measurement, which a build that finds them does not wait for."""
+    turns: list[str] = []
+
+    @contextmanager
+    def turn() -> Iterator[None]:
+        turns.append("begun")
+        yield
+
+    maker = CopyMaker(Store(tmp_path), KEY, plain(files), "files", turn)
+    maker.make(10**9)
+    assert len(turns) == 2, "to look at a few, and to make all"
+    maker.make(10**9)
+    assert len(turns) == 2
 
 
 def test_an_image_that_vanished_is_named(files: FolderImages, tmp_path: Path) -> None:
