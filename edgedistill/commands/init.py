@@ -186,6 +186,7 @@ budget = {budget}
 {data}
 # crop = "stretch"  # or "center"
 # resize_filter = "bilinear"  # or "bicubic"
+# decoded_cache = "8GB"  # training images kept decoded, at the size that models need; or "off"
 
 # How validation and test are drawn where the data does not give them. The test split gives final figures alone.
 [data.split]
@@ -249,7 +250,7 @@ budget = {budget}
 # quality_margin = "0.5%"  # the fastest wins that is no less accurate than the best by more than this
 # warm_start = false  # true begins with students that earlier searches trained
 
-# A precision is shipped only if it gains enough: so much faster or smaller than fp32, and no more accuracy lost than this.
+# A precision is shipped only if it gains enough: so much faster or smaller than fp32, and no more quality lost than this.
 [export]
 # formats = []
 # precisions = []

@@ -49,6 +49,10 @@ class FolderImages:
                 f"{path} can no longer be read: {error}", fix="leave the data as it is while a build runs"
             ) from error
 
+    @property
+    def decoded(self) -> bool:
+        return False
+
 
 def load_folder(found: Scan, columns: tuple[str, str] = ("image", "label"), listener: Listener = silent) -> Loaded:
     """The images of a folder that was looked through, by split, class and path. With a `labels.csv` in the folder, that says

@@ -42,6 +42,10 @@ class HuggingFaceImages:
                 f"row {index} of {self.name} cannot be decoded: {error}", fix="remove that row from the data set"
             ) from error
 
+    @property
+    def decoded(self) -> bool:
+        return False
+
 
 def load_huggingface(config: DataConfig) -> Loaded:
     """Its splits where it has them, else one to split. Classes are those of a ClassLabel column, the sorted texts of a

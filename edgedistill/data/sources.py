@@ -21,6 +21,10 @@ class ImageSource(Protocol):
     def __getitem__(self, index: int, /) -> Pixels:
         """RGB pixels, uint8 [H, W, 3]. Raises InputError if the image can no longer be read."""
 
+    @property
+    def decoded(self) -> bool:
+        """Whether the pixels are there already, and need not be decoded."""
+
 
 @dataclass(frozen=True, eq=False)
 class GreyImages:
@@ -33,6 +37,10 @@ class GreyImages:
 
     def __getitem__(self, index: int, /) -> Pixels:
         return np.repeat(self.pixels[index][:, :, None], 3, axis=2)
+
+    @property
+    def decoded(self) -> bool:
+        return True
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,6 +58,10 @@ class Joined:
                 return part[index]
             index -= len(part)
         raise IndexError(index)
+
+    @property
+    def decoded(self) -> bool:
+        return all(part.decoded for part in self.parts)
 
 
 @dataclass(frozen=True, eq=False)

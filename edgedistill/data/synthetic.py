@@ -36,6 +36,10 @@ class SyntheticImages:
         image = Image.fromarray(colours).resize((self.side, self.side), Image.Resampling.BICUBIC)
         return np.asarray(image)
 
+    @property
+    def decoded(self) -> bool:
+        return False
+
 
 def synthetic_dataset(classes: int, train: int, validation: int, side: int, seed: int = 0) -> Dataset:
     """A data set of such images with `classes` names and labels in turn, and no test split."""

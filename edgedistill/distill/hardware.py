@@ -9,7 +9,7 @@ import torch
 
 from edgedistill.base.errors import UnsupportedError
 from edgedistill.base.machine import allowed_cpus
-from edgedistill.data.sources import GreyImages, ImageSource, Joined
+from edgedistill.data.sources import ImageSource
 from edgedistill.documents.build_file import TrainConfig
 
 MAX_WORKERS = 8
@@ -54,15 +54,20 @@ def choose_hardware(config: TrainConfig, images: ImageSource) -> Hardware:
     return Hardware(device, autocast, _workers(config, device, images), config.threads)
 
 
+def labelling_autocast(config: TrainConfig) -> torch.dtype | None:
+    """The type of matrix products in which a teacher labels on the device of `[train]`, None for float32 throughout.
+
+    float16 on CUDA: what a teacher gives is stored with 11 bits of mantissa, and bfloat16 would leave 8 of them. Elsewhere
+    float32, which CPUs without instructions for 16 bits are faster in.
+    """
+    on_cuda = choose_device(config.device).type == "cuda"
+    return torch.float16 if on_cuda and config.mixed_precision == "auto" else None
+
+
 def _workers(config: TrainConfig, device: torch.device, images: ImageSource) -> int:
     """Processes pay where images are decoded from files, or where a GPU would wait for views to be rendered."""
     if config.workers != "auto":
         return config.workers
-    if _in_memory(images) and device.type == "cpu":
+    if images.decoded and device.type == "cpu":
         return 0
     return min(MAX_WORKERS, len(allowed_cpus()) - 1)
-
-
-def _in_memory(images: ImageSource) -> bool:
-    """Whether an image is there without decoding."""
-    return isinstance(images, GreyImages) or (isinstance(images, Joined) and all(map(_in_memory, images.parts)))

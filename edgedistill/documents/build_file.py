@@ -75,6 +75,7 @@ def _rising_pair(pair: tuple[float, float]) -> tuple[float, float]:
 Percent = Annotated[float, _reworded(parse_percent, '"1%"')]
 Certain = Annotated[float, _reworded(partial(parse_percent, all_of_it=True), '"90%"')]
 Bytes = Annotated[int, _reworded(parse_bytes, '"2MiB"')]
+BytesOrOff = Annotated[int, _reworded(lambda text: 0 if text == "off" else parse_bytes(text), '"8GB" or "off"')]
 DurationMs = Annotated[float, _reworded(parse_duration_ms, '"2s"')]
 AskedBudget = Annotated[BudgetRequest, _reworded(BudgetRequest.parse, '"5ms" or "20%"')]
 Share = Annotated[float, Field(gt=0, lt=1)]
@@ -147,7 +148,8 @@ class DataConfig(Frozen):
     """`[data]`. `digits`: scikit-learn's. `folder`: `path` with a folder of images a class, or `train`, `validation`,
     `test` folders of such. `idx`: `path` with MNIST's four files, gzipped or not. `huggingface`: `path` is a folder
     saved with `save_to_disk`, or `name` a data set on the hub. `unlabelled` is a folder of further images to train on,
-    which the teacher alone labels."""
+    which the teacher alone labels. Training images are kept decoded while they take no more than `decoded_cache` bytes, 0
+    for `off`."""
 
     source: Literal["digits", "folder", "idx", "huggingface"] = "digits"
     path: LocalPath | None = None
@@ -159,6 +161,7 @@ class DataConfig(Frozen):
     limit: Annotated[int, Field(ge=1)] | None = None
     crop: Literal["stretch", "center"] = "stretch"
     resize_filter: Literal["bilinear", "bicubic"] = "bilinear"
+    decoded_cache: BytesOrOff = 8_000_000_000
 
     @model_validator(mode="after")
     def _located(self) -> DataConfig:

@@ -148,12 +148,23 @@ def resolutions_for(menu: Sequence[int], source_side: int | None) -> tuple[int, 
     return tuple(sorted({r for r in menu if side / 2 <= r <= 2 * side} | {side}))
 
 
+def largest_resolution(config: SpaceConfig, source_side: int | None) -> int:
+    """No candidate of `enumerate_space` has a higher one. Raises InputError for families that cannot be had."""
+    return max(
+        max(_resolutions(config, family, source_side)) for family in families((*config.families, *config.models))
+    )
+
+
+def _resolutions(config: SpaceConfig, family: Family, source_side: int | None) -> tuple[int, ...]:
+    return config.resolutions or resolutions_for(family.resolutions, source_side)
+
+
 def _distinct(config: SpaceConfig, source_side: int | None, channel_multiple: int) -> Iterator[_Choice]:
     for family in (*_with_their_axes(config), *(families(config.models) if config.models else ())):
         seen: dict[StudentPlan, StudentSpec] = {}
         scaled = family.name not in config.models
         for resolution, depth, width, kernel, expansion in product(
-            config.resolutions or resolutions_for(family.resolutions, source_side),
+            _resolutions(config, family, source_side),
             (scaled and config.depths) or family.depths,
             (scaled and config.widths) or family.widths,
             (family.kernels and config.kernels) or (None,),

@@ -15,12 +15,15 @@ from numpy.typing import NDArray
 from torch import nn
 
 from edgedistill.base.arrays import Images, Logits
+from edgedistill.base.errors import InputError
 from edgedistill.base.isolation import CONVERSION, in_child
 from edgedistill.base.store import Store, digest
 from edgedistill.data.calibration import calibration_pixels, choose_calibration
 from edgedistill.data.datasets import Dataset
 from edgedistill.data.preprocessing import make_contract, prepare
+from edgedistill.data.working import working_side
 from edgedistill.distill.recipes.losses import Recipe, recipe_of
+from edgedistill.distill.teachers.load import resolution_of
 from edgedistill.distill.teachers.teacher import Crossfit, Teacher
 from edgedistill.documents.artifacts import CalibrationSet, ExportedModel
 from edgedistill.documents.build_file import BuildConfig, DataConfig, ExportConfig, SpaceConfig
@@ -32,6 +35,7 @@ from edgedistill.formats import format_for
 from edgedistill.formats.running import run_all
 from edgedistill.networks.deploy import deploy
 from edgedistill.networks.program.program import reference_logits
+from edgedistill.networks.space import largest_resolution
 from edgedistill.networks.tasks import CLASSIFICATION, Task
 from edgedistill.pipeline.meter import Meter
 
@@ -145,6 +149,15 @@ class Bench(Maker):
         return self._references[source.key]
 
     @cached_property
+    def source_side(self) -> int:
+        """Median shorter side of a few training images, in pixels: what resolutions make sense. Raises InputError where
+        there are none."""
+        sides = sorted(min(self.dataset.images[int(i)].shape[:2]) for i in self.dataset.splits.train[:32])
+        if not sides:
+            raise InputError("the training split is empty")
+        return int(sides[len(sides) // 2])
+
+    @cached_property
     def data_key(self) -> dict[str, Any]:
         """What identifies the data and its splits in the keys of stages."""
         splits = {name: digest(getattr(self.dataset.splits, name).tolist()) for name in ("train", "validation")}
@@ -192,6 +205,16 @@ class Workbench(Bench):
         if self.config.train.recipe == DEFAULT and not self.config.train.terms:
             return self.dataset
         return self.dataset if self.recipe.taps else self.dataset.labelled
+
+    @cached_property
+    def working_side(self) -> int | None:
+        """The shorter side of the working copies that its teacher and all students of its space see views of; None where
+        images need no decoding, and views are of them as they are."""
+        if self.dataset.images.decoded:
+            return None
+        teacher = resolution_of(self.config.teacher, len(self.dataset.classes), self.base)
+        students = largest_resolution(self.space, self.source_side)
+        return working_side(max(teacher, students), self.config.augmentation)
 
     @property
     def recipe(self) -> Recipe:

@@ -152,6 +152,7 @@ def _prepare(job: Job, means: Means, key: str, listener: Listener, held: ExitSta
         )
         from edgedistill.pipeline.teacher import open_teacher
         from edgedistill.pipeline.workers import Processes
+        from edgedistill.pipeline.working import keep_copies
         from edgedistill.selection.on_target import OnTarget
         from edgedistill.selection.search import Search
         from edgedistill.selection.study import Study
@@ -167,6 +168,7 @@ def _prepare(job: Job, means: Means, key: str, listener: Listener, held: ExitSta
     candidates = open_space(*benches)
     for bench in benches:
         bench.teacher = open_teacher(first)  # loaded once for all
+    keep_copies(first)
     teachers = tuple(prepare_teacher(bench) for bench in benches)
     goals = tuple(
         goal_of(bench, resolve_budget(bench, bench.config.budget, teacher))

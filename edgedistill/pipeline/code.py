@@ -8,7 +8,8 @@ from edgedistill.documents.specs import Format, Target
 from edgedistill.formats import format_for, tools_of
 
 SPACE = ("edgedistill.networks.space",)
-TEACHER = ("edgedistill.distill.fit_teacher", "edgedistill.distill.teachers.load")
+TEACHER = ("edgedistill.distill.fit_teacher", "edgedistill.distill.teachers.load", "edgedistill.data.working")
+COPIES = ("edgedistill.data.working", "edgedistill.data.folder", "edgedistill.data.huggingface")
 TRAINING = ("edgedistill.distill.train",)
 TUNING = ("edgedistill.distill.under_rounding",)
 REWRITING = ("edgedistill.networks.rounding.weights",)

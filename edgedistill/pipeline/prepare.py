@@ -19,6 +19,7 @@ from edgedistill.base.units import format_percent
 from edgedistill.data.datasets import load_dataset
 from edgedistill.data.preprocessing import channel_statistics
 from edgedistill.devices.latency.model import prior_from_published
+from edgedistill.distill.hardware import labelling_autocast
 from edgedistill.distill.recipes.losses import check_recipe
 from edgedistill.distill.stored.filtering import filtered, without_label
 from edgedistill.distill.stored.signals import StoredSignal
@@ -177,7 +178,7 @@ def prior_of(target: Target) -> dict[Precision, Expectation]:
 def open_store(bench: Workbench) -> SplitStore:
     """What the build's students learn from: the views of its data and augmentation, and what the teacher gives on them at
     each tap that the recipe asks for: found, or labelled."""
-    views = stored_views(bench.store, bench.taught, bench.config.view_augmentation)
+    views = stored_views(bench.store, bench.taught, bench.config.view_augmentation, bench.working_side)
     stored = SplitStore(views, tuple(_signal(bench, views, tap) for tap in bench.recipe.taps))
     return replace(stored, kept=_kept(bench, stored))
 
@@ -195,13 +196,15 @@ def _kept(bench: Workbench, stored: SplitStore) -> Path | None:
 
 
 def _signal(bench: Workbench, views: StoredViews, tap: str) -> StoredSignal:
-    labelling = open_labelling(bench, views, tap)
+    autocast = labelling_autocast(bench.config.train)
+    labelling = open_labelling(bench, views, tap, autocast)
     tasks = [
         LabelTask(
             place=Place.of(bench),
             views=views,
             view=view,
             tap=tap,
+            autocast=autocast,
             signal_key=labelling.key,
         )
         for view in labelling.views
@@ -241,7 +244,7 @@ def open_space(*benches: Bench) -> tuple[Candidate, ...]:
 
 def _counted(bench: Bench, channel_multiple: int) -> Space:
     """The candidates that pass the static checks of one target."""
-    side, classes = source_side(bench), len(bench.dataset.classes)
+    side, classes = bench.source_side, len(bench.dataset.classes)
     config = bench.space
     precisions = tuple(scheme.precision for scheme in bench.schemes)
     target = bench.target.model_copy(update={"precisions": precisions, "channel_multiple": channel_multiple})
@@ -266,11 +269,3 @@ def _counted(bench: Bench, channel_multiple: int) -> Space:
     space = Space.model_validate_json((folder / "space.json").read_bytes())
     bench.store.listener(Note(space.sentence))
     return space
-
-
-def source_side(bench: Bench) -> int:
-    """Median shorter side of a few training images, in pixels: what resolutions make sense."""
-    sides = sorted(min(bench.dataset.images[int(i)].shape[:2]) for i in bench.dataset.splits.train[:32])
-    if not sides:
-        raise InputError("the training split is empty")
-    return int(sides[len(sides) // 2])

@@ -13,6 +13,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar, Generic, Protocol, Self, TypeAlias, TypeVar
 
+import torch
+
 from edgedistill.base.errors import InputError, TrialFailure
 from edgedistill.base.store import BusyError
 from edgedistill.distill.stored.split_store import SplitStore
@@ -121,12 +123,14 @@ class TuneTask(Task[bool]):
 
 @dataclass(frozen=True, kw_only=True)
 class LabelTask(Task[Path]):
-    """What the teacher gives at `tap` on view index `view` of `views`, for the signal with key `signal_key`."""
+    """What the teacher gives at `tap` on view index `view` of `views`, for the signal with key `signal_key`. All processes
+    label in `autocast`, whatever device each has: see `Labeller`."""
 
     views: StoredViews
     view: int
     tap: str
     signal_key: str
+    autocast: torch.dtype | None = None
 
     stage = PART_STAGE
 
@@ -136,7 +140,7 @@ class LabelTask(Task[Path]):
 
     def make(self, bench: Workbench) -> Path:
         """Raises InputError where this process would make others than those that are wanted."""
-        labelling = open_labelling(bench, self.views, self.tap)
+        labelling = open_labelling(bench, self.views, self.tap, self.autocast)
         if labelling.key != self.signal_key:
             raise InputError(
                 "a worker has another teacher, other data or other packages than the build",

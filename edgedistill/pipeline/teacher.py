@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from edgedistill.base.progress import telling
@@ -17,6 +18,7 @@ from edgedistill.base.store import MANIFEST, digest, stage_key, write_atomic
 from edgedistill.base.versions import TRAINING_TOOLS
 from edgedistill.devices.turns import training
 from edgedistill.distill.fit_teacher import fit_teacher, load_fitted
+from edgedistill.distill.hardware import choose_hardware
 from edgedistill.distill.stored.views import StoredViews
 from edgedistill.distill.teachers.identity import teacher_identity
 from edgedistill.distill.teachers.labelling import Labeller
@@ -25,6 +27,7 @@ from edgedistill.distill.teachers.making import Labelling
 from edgedistill.distill.teachers.teacher import Crossfit, Teacher, folds_of
 from edgedistill.pipeline import code
 from edgedistill.pipeline.bench import Workbench
+from edgedistill.pipeline.working import keep_copies, viewed
 
 STAGE = "teacher"
 RECORD = "fit.json"
@@ -55,15 +58,19 @@ def open_crossfit(bench: Workbench) -> Crossfit | None:
     return bench.crossfit
 
 
-def open_labelling(bench: Workbench, views: StoredViews, tap: str) -> Labelling:
+def open_labelling(bench: Workbench, views: StoredViews, tap: str, autocast: torch.dtype | None) -> Labelling:
     """The making of what the teacher gives at `tap` on `views`: nothing is labelled while something is measured on this
     machine."""
+    dataset = viewed(bench, bench.dataset, views.side)
     labeller = Labeller(
         open_teacher(bench),
-        bench.dataset,
+        dataset,
         views,
         tap,
         device=bench.config.train.device,
+        autocast=autocast,
+        # Threads, where a training has processes: the teacher keeps this one waiting, not busy.
+        workers=max(1, choose_hardware(bench.config.train, dataset.images).workers),
         crossfit=open_crossfit(bench),
     )
     listener = bench.store.listener
@@ -104,9 +111,11 @@ def _fitted(bench: Workbench, teacher: Teacher, kept: NDArray[np.bool_] | None =
         subject = f"{teacher.name}, without a part of the images"
 
     def make(folder: Path) -> None:
+        keep_copies(bench)
+        labelled = viewed(bench, data.labelled, bench.working_side)
         with training(bench.store.listener):
             config = bench.config
-            fit_teacher(teacher, fit, data.labelled, config.augmentation, config.train, folder, bench.store.listener)
+            fit_teacher(teacher, fit, labelled, config.augmentation, config.train, folder, bench.store.listener)
         if kept is None:
             write_atomic(folder / RECORD, json.dumps({"asked": _asked(bench)}))
 
@@ -135,6 +144,7 @@ def _key(bench: Workbench, teacher: Any) -> str:
             "data": bench.data_key,
             "fit": config.teacher.fit.model_dump(mode="json", exclude={"crossfit"}),
             "augmentation": config.augmentation.model_dump(mode="json", exclude={"views"}),
+            "side": bench.working_side,
             "device": config.train.device,
         },
         code=code.TEACHER,

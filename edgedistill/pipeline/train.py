@@ -26,6 +26,7 @@ from edgedistill.networks.families.registry import code_of
 from edgedistill.networks.rounding.weights import with_weights
 from edgedistill.pipeline import code
 from edgedistill.pipeline.bench import Bench, Source, Workbench, random_source
+from edgedistill.pipeline.working import viewed
 
 CHANGES_NOTHING = {"checkpoint_seconds", "workers", "threads"}
 """What `[train]` says of how, not of what is learnt."""
@@ -73,7 +74,7 @@ def train(
 
 def lessons_of(bench: Workbench, stored: SplitStore) -> Lessons:
     """What a build's students learn from."""
-    return Lessons(bench.taught, bench.config.train, stored)
+    return Lessons(viewed(bench, bench.taught, stored.stored_views.side), bench.config.train, stored)
 
 
 def trained_before(bench: Workbench, spec: StudentSpec, stored: SplitStore) -> tuple[TrainedStudent, ...]:

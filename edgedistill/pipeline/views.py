@@ -14,7 +14,7 @@ from edgedistill.base.store import Store
 from edgedistill.data.datasets import UNLABELLED, load_dataset
 from edgedistill.data.preprocessing import channel_statistics
 from edgedistill.data.sources import Indices
-from edgedistill.distill.hardware import choose_device
+from edgedistill.distill.hardware import choose_device, labelling_autocast
 from edgedistill.distill.recipes.choice import REPEATS
 from edgedistill.distill.stored.filtering import agreement_with, certainty
 from edgedistill.distill.stored.signals import StoredSignal
@@ -29,6 +29,7 @@ from edgedistill.pipeline.meter import Meter
 from edgedistill.pipeline.prepare import open_store
 from edgedistill.pipeline.tasks import Executor, Made, Result, Task
 from edgedistill.pipeline.teacher import is_fitted, open_labelling
+from edgedistill.pipeline.working import keep_copies
 
 _CHUNK: Final = 8192
 
@@ -66,6 +67,8 @@ def open_views(
         use_recipe([bench], "kd")  # what the default looks at, whatever it comes to
     if executor is None and bench.recipe.taps and not is_fitted(bench):
         raise _nothing_yet("the teacher is not fitted yet")
+    if executor is not None:
+        keep_copies(bench)
     with Finds() if executor is None else executor(store) as doing:
         bench.executor = doing
         return bench, open_store(bench)
@@ -145,7 +148,8 @@ def check_of(bench: Workbench, stored: SplitStore, images: int) -> ViewsCheck:
     chosen = np.sort(np.random.default_rng(0).permutation(stored.stored_views.images)[:images]).astype(np.int64)
     found = []
     for signal in stored.signals:
-        labeller = open_labelling(bench, stored.stored_views, signal.tap).labeller
+        autocast = labelling_autocast(bench.config.train)
+        labeller = open_labelling(bench, stored.stored_views, signal.tap, autocast).labeller
         found.append(_checked(labeller, signal, chosen))
     return ViewsCheck(images=len(chosen), views=stored.stored_views.count, signals=tuple(found))
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pickle
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,8 +10,10 @@ import torch
 from numpy.typing import NDArray
 
 from edgedistill.base.errors import InputError
+from edgedistill.base.store import Store
 from edgedistill.data.datasets import Dataset
 from edgedistill.data.views import mixed_labels, render_batch
+from edgedistill.data.working import STAGE, CopyMaker, WorkingImages
 from edgedistill.distill.batches import DrawnViews, ViewBatches, ViewSource
 from edgedistill.distill.hardware import Hardware
 from edgedistill.distill.stored.split_store import SplitStore
@@ -84,6 +87,10 @@ class Vanished:
     def __getitem__(self, index: int, /) -> NDArray[np.uint8]:
         raise InputError("cat.png is gone", fix="put it back")
 
+    @property
+    def decoded(self) -> bool:
+        return False
+
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_an_unreadable_image_is_told_without_a_traceback(workers: int, digits: Dataset, contract: Contract) -> None:
@@ -92,6 +99,20 @@ def test_an_unreadable_image_is_told_without_a_traceback(workers: int, digits: D
     with pytest.raises(InputError) as caught:
         list(made.loader(range(2), Hardware(CPU, None, workers)))
     assert str(caught.value) == "cat.png is gone\nfix: put it back"
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_batches_of_kept_copies_are_those_of_copies_made_each_time(
+    workers: int, digits: Dataset, contract: Contract, stored: SplitStore, tmp_path: Path
+) -> None:
+    plain, store, key = WorkingImages(digits.images, digits.splits.train, 5, None), Store(tmp_path), "0" * 64
+    CopyMaker(store, key, plain, "digits").make(10**9)
+    kept = replace(plain, folder=store.find(STAGE, key))
+    every, ready = (batches(replace(digits, images=images), contract, stored) for images in (plain, kept))
+    ready.batch(0)  # its map is open before a worker gets it
+    found = list(ready.loader(range(3), Hardware(CPU, None, workers)))
+    assert all(torch.equal(batch.images, every.batch(step).images) for step, batch in enumerate(found))
+    assert not torch.equal(found[0].images, batches(digits, contract, stored).batch(0).images)
 
 
 def test_open_maps_do_not_travel_to_workers(digits: Dataset, contract: Contract, stored: SplitStore) -> None:

@@ -6,7 +6,7 @@ import torch
 
 from edgedistill.base.errors import UnsupportedError
 from edgedistill.data.sources import GreyImages, Joined
-from edgedistill.distill.hardware import choose_device, choose_hardware
+from edgedistill.distill.hardware import choose_device, choose_hardware, labelling_autocast
 from edgedistill.documents.build_file import TrainConfig
 
 GREY = GreyImages(np.zeros((2, 8, 8), np.uint8))
@@ -20,6 +20,10 @@ class Files:
 
     def __getitem__(self, index: int, /) -> np.ndarray:
         return np.zeros((8, 8, 3), np.uint8)
+
+    @property
+    def decoded(self) -> bool:
+        return False
 
 
 def available(monkeypatch: pytest.MonkeyPatch, *, cuda: bool, mps: bool, bf16: bool = True) -> None:
@@ -59,6 +63,18 @@ def test_mixed_precision_where_it_helps(
     available(monkeypatch, cuda=True, mps=True, bf16=bf16)
     config = TrainConfig.model_validate({"device": device, "mixed_precision": mixed})
     assert choose_hardware(config, GREY).autocast is expected
+
+
+@pytest.mark.parametrize(
+    ("device", "mixed", "expected"),
+    [("cuda", "auto", torch.float16), ("cuda", "off", None), ("cpu", "auto", None), ("mps", "auto", None)],
+)
+def test_labels_have_the_bits_that_are_stored(
+    device: str, mixed: str, expected: torch.dtype | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    available(monkeypatch, cuda=True, mps=True, bf16=True)
+    config = TrainConfig.model_validate({"device": device, "mixed_precision": mixed})
+    assert labelling_autocast(config) is expected
 
 
 def test_workers_where_images_are_decoded(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 
 import dying
 import pytest
+import torch
 
 from edgedistill.base.errors import EdgedistillError, InputError
 from edgedistill.base.progress import Event, Note, StageAdvanced, StageFinished, silent
@@ -32,6 +33,7 @@ from edgedistill.pipeline.choice import use_recipe
 from edgedistill.pipeline.prepare import open_bench, open_store
 from edgedistill.pipeline.tasks import LabelTask, Place
 from edgedistill.pipeline.teacher import open_teacher
+from edgedistill.pipeline.views import check_of
 
 NULL_TARGET = Path(__file__).with_name("null.toml")
 VIEWS = 4
@@ -89,6 +91,24 @@ def test_it_is_the_same_to_the_bit_whoever_labels(path: Path, root: Path, tmp_pa
     assert told[-1].done == told[-1].total == VIEWS * views.stored_views.images
     assert list(bench.store.usage()) == ["signals", "teacher", "views"], "nothing is held twice"
     assert not list((root / "signal").iterdir())
+
+
+def test_the_check_asks_the_teacher_in_the_precision_of_the_labels(
+    path: Path, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def label_in(autocast: torch.dtype | None) -> None:
+        for module in ("prepare", "views"):
+            monkeypatch.setattr(f"edgedistill.pipeline.{module}.labelling_autocast", lambda _: autocast)
+
+    label_in(torch.bfloat16)
+    bench = bench_of(path, root)
+    bench.executor = dying.Here(bench)
+    stored = open_store(bench)
+    (same,) = check_of(bench, stored, 64).signals
+    label_in(None)
+    (other,) = check_of(bench, stored, 64).signals
+    assert same.error_mean < other.error_mean / 3
+    assert open_store(bench).key != stored.key
 
 
 @pytest.mark.slow

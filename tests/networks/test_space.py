@@ -13,7 +13,7 @@ from edgedistill.documents.build_file import SpaceConfig
 from edgedistill.documents.specs import Format, Precision, StudentSpec, Target
 from edgedistill.networks.families.family import RESOLUTIONS, StudentPlan
 from edgedistill.networks.families.registry import DEFAULT, FAMILIES
-from edgedistill.networks.space import Candidate, Space, enumerate_space, resolutions_for
+from edgedistill.networks.space import Candidate, Space, enumerate_space, largest_resolution, resolutions_for
 
 
 def target(**changes: Any) -> Target:
@@ -111,6 +111,14 @@ def test_figures_grow_with_width_depth_and_resolution() -> None:
 )
 def test_resolutions_suit_the_source(side: int | None, expected: tuple[int, ...]) -> None:
     assert resolutions_for(RESOLUTIONS, side) == expected
+
+
+@pytest.mark.parametrize("side", [8, 50, 500, None])
+@pytest.mark.parametrize("resolutions", [(), (40, 9)])
+def test_the_largest_resolution_is_that_of_all_candidates(side: int | None, resolutions: tuple[int, ...]) -> None:
+    config = SpaceConfig(families=("vit", "resnet"), widths=(0.25,), depths=(0.5,), resolutions=resolutions)
+    candidates = candidates_of(config, 10, side, target())
+    assert largest_resolution(config, side) == max(candidate.spec.resolution for candidate in candidates)
 
 
 def test_resolutions_that_the_user_names_stand() -> None:

@@ -19,17 +19,19 @@ from edgedistill.data.views import VIEW_DTYPE, Views, draw_views
 from edgedistill.documents.build_file import AugmentationConfig
 
 STAGE: Final = "views"
-_CODE: Final = ("edgedistill.data.views",)
+_CODE: Final = ("edgedistill.data.views", "edgedistill.data.working")
 _TOOLS: Final = ("numpy",)
 
 
 @dataclass(frozen=True)
 class StoredViews:
-    """`count` views of each of `images` training images, in a finished stage's folder."""
+    """`count` views of each of `images` training images, in a finished stage's folder: of their working copies of `side`, of
+    the images as they are where that is None."""
 
     folder: Path
     count: int
     images: int
+    side: int | None = None
 
     @property
     def key(self) -> str:
@@ -44,8 +46,11 @@ class StoredViews:
         return np.memmap(self.folder / _file_name(view), VIEW_DTYPE, mode="r", shape=(self.images,))
 
 
-def stored_views(store: Store, dataset: Dataset, augmentation: AugmentationConfig) -> StoredViews:
-    """The views of `dataset`'s training split under `augmentation`: found in `store`, or drawn there."""
+def stored_views(
+    store: Store, dataset: Dataset, augmentation: AugmentationConfig, side: int | None = None
+) -> StoredViews:
+    """The views of `dataset`'s training split under `augmentation`: found in `store`, or drawn there. Their key, and with it
+    that of all that is made from them, holds the `side` of the working copies that they are views of."""
     count, images = augmentation.views, len(dataset.splits.train)
     key = stage_key(
         {
@@ -53,6 +58,7 @@ def stored_views(store: Store, dataset: Dataset, augmentation: AugmentationConfi
             "data": dataset.fingerprint,
             "train": dataset.splits.train.tolist(),
             "augmentation": augmentation.model_dump(mode="json"),
+            "side": side,
         },
         code=_CODE,
         tools=_TOOLS,
@@ -62,7 +68,7 @@ def stored_views(store: Store, dataset: Dataset, augmentation: AugmentationConfi
         for view in range(count):
             draw_views(images, augmentation, view).tofile(folder / _file_name(view))
 
-    return StoredViews(store.stage(STAGE, key, make, subject=dataset.name), count, images)
+    return StoredViews(store.stage(STAGE, key, make, subject=dataset.name), count, images, side)
 
 
 def _file_name(view: int) -> str:

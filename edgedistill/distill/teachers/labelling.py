@@ -37,8 +37,8 @@ from edgedistill.documents.recipes import LOGITS
 @dataclass(frozen=True)
 class Labeller:
     """A teacher at the stored `views` of one data set, asked for what it gives at `tap`. `device` is what `[train] device`
-    names; `workers` threads render ahead of the teacher; what was done is synced every `commit_seconds`. With `crossfit` its
-    teachers label their folds."""
+    names, `autocast` the type of matrix products, None for float32 throughout; `workers` threads render ahead of the
+    teacher; what was done is synced every `commit_seconds`. With `crossfit` its teachers label their folds."""
 
     teacher: Teacher
     dataset: Dataset
@@ -46,6 +46,7 @@ class Labeller:
     tap: str = LOGITS
     batch_size: int = 256
     device: str = "auto"
+    autocast: torch.dtype | None = None
     workers: int = 1
     commit_seconds: float = 2.0
     crossfit: Crossfit | None = None
@@ -154,28 +155,41 @@ class Labeller:
                     Problem(f"training image {image}, view {view}", f"{self.tap} are not finite {beyond}")
                     for image in self.dataset.splits.train[positions[~finite]].tolist()
                 ],
-                fix="check its weights and the mean and std it was trained with; a diverged fit needs a lower learning_rate",
+                fix="check its weights and the mean and std it was trained with; a diverged fit needs a lower learning_rate"
+                + ("" if self.autocast is None else '; what 16 bits cannot hold needs [train] mixed_precision = "off"'),
             )
         return rows
 
     def _rows(self, batch: Pixels, positions: Indices, device: torch.device) -> NDArray[np.float32]:
         classes = len(self.dataset.classes)
         if self.crossfit is None:
-            return live_rows(self.teacher, self.tap, classes, batch, device)
+            return live_rows(self.teacher, self.tap, classes, batch, device, self.autocast)
         folds = self.crossfit.folds[positions]
         found: dict[int, NDArray[np.float32]] = {}
         for fold in np.unique(folds).tolist():
             teacher = self.teacher if fold < 0 else self.crossfit.teachers[fold]
-            found[fold] = live_rows(teacher, self.tap, classes, batch[folds == fold], device)
+            found[fold] = live_rows(teacher, self.tap, classes, batch[folds == fold], device, self.autocast)
         rows = np.empty((len(positions), *next(iter(found.values())).shape[1:]), np.float32)
         for fold, given in found.items():
             rows[folds == fold] = given
         return rows
 
 
-def live_rows(teacher: Teacher, tap: str, classes: int, batch: Pixels, device: torch.device) -> NDArray[np.float32]:
-    """What the live teacher gives at `tap` for uint8 [B, 3, R, R]: float32 [B, width], logits as they are."""
-    with torch.inference_mode(), tapped(teacher.module, tap, classes) as kept:
+def live_rows(
+    teacher: Teacher,
+    tap: str,
+    classes: int,
+    batch: Pixels,
+    device: torch.device,
+    autocast: torch.dtype | None = None,
+) -> NDArray[np.float32]:
+    """What the live teacher gives at `tap` for uint8 [B, 3, R, R]: float32 [B, width], logits as they are. `autocast` is the
+    type of matrix products, None for float32 throughout."""
+    with (
+        torch.inference_mode(),
+        torch.autocast(device.type, autocast, enabled=autocast is not None),
+        tapped(teacher.module, tap, classes) as kept,
+    ):
         images = torch.from_numpy(batch).to(device).float().contiguous(memory_format=torch.channels_last)
         teacher.module(images)
         tensor = kept[0].float()

@@ -57,6 +57,14 @@ def load_teacher(
     )
 
 
+def resolution_of(config: TeacherConfig, classes: int, base: Path) -> int:
+    """The side of the input of `load_teacher`'s teacher, told without its weights. Raises InputError."""
+    if config.resolution is not None:
+        return config.resolution
+    with torch.random.fork_rng(devices=()):
+        return _resolution(config, build_network(config, classes, base, fetch=False))
+
+
 def _load(config: TeacherConfig, network: nn.Module, path: Path) -> None:
     """Load a checkpoint. With `fit`, timm's classifier may be for other classes or missing: it is trained anew. Raises
     InputError."""

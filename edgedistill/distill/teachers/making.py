@@ -11,6 +11,8 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Final
 
+import torch
+
 from edgedistill.base.progress import Listener, StageAdvanced
 from edgedistill.base.store import BusyError, Store, digest, stage_key, write_atomic
 from edgedistill.data.augment import AUGMENTATION_VERSION
@@ -36,9 +38,15 @@ _CODE: Final = (
 _TOOLS: Final = ("numpy", "pillow", "torch")
 
 
-def signal_key(teacher: Teacher, views: StoredViews, tap: str, crossfit: Crossfit | None = None) -> str:
-    """Hash of all that it depends on: teacher and its contract, the views, the tap, the code and the libraries that render
-    and compute."""
+def signal_key(
+    teacher: Teacher,
+    views: StoredViews,
+    tap: str,
+    crossfit: Crossfit | None = None,
+    autocast: torch.dtype | None = None,
+) -> str:
+    """Hash of all that it depends on: teacher and its contract, the views, the tap, the precision, the code and the
+    libraries that render and compute."""
     return stage_key(
         {
             "format": FORMAT_VERSION,
@@ -48,6 +56,7 @@ def signal_key(teacher: Teacher, views: StoredViews, tap: str, crossfit: Crossfi
             "views": views.key,
             "tap": tap,
             "crossfit": crossfit.key if crossfit else None,
+            "autocast": str(autocast),
         },
         code=_CODE,
         tools=_TOOLS,
@@ -73,7 +82,7 @@ class Labelling:
     def key(self) -> str:
         """Of the whole."""
         labeller = self.labeller
-        return signal_key(labeller.teacher, labeller.views, labeller.tap, labeller.crossfit)
+        return signal_key(labeller.teacher, labeller.views, labeller.tap, labeller.crossfit, labeller.autocast)
 
     @property
     def subject(self) -> str:

@@ -345,10 +345,37 @@ def test_everything_that_changes_the_content_changes_the_key(tmp_path: Path) -> 
         signal_key(teacher, views(replace(dataset, fingerprint="other")), "logits"),
         signal_key(teacher, views(replace(dataset, splits=shorter)), "logits"),
         signal_key(teacher, views(augmentation=AUGMENTATION.model_copy(update={"seed": 1})), "logits"),
+        signal_key(teacher, stored_views(store, dataset, AUGMENTATION, 96), "logits"),
+        signal_key(teacher, stored_views(store, dataset, AUGMENTATION, 128), "logits"),
+        signal_key(teacher, views(), "logits", autocast=torch.float16),
     ]
-    assert len({key, *others}) == 6
+    assert len({key, *others}) == 9
     held_out = replace(dataset.splits, validation=dataset.splits.validation[1:])
     assert signal_key(teacher, views(replace(dataset, splits=held_out)), "logits") == key
+
+
+def test_16_bits_are_near_32_and_have_a_key_of_their_own(tmp_path: Path) -> None:
+    """On the CPU bfloat16, which has fewer bits than the float16 of GPUs."""
+    positions, cpu = np.arange(BATCH), torch.device("cpu")
+    plain = Labeller(make_teacher(), make_dataset(), views_in(tmp_path), batch_size=BATCH, device="cpu")
+    half = replace(plain, autocast=torch.bfloat16)
+    exact, rows = plain.live(1, positions, cpu), half.live(1, positions, cpu)
+    assert rows.dtype == np.float32 and np.isfinite(rows).all()
+    scale = float(np.abs(exact).max())
+    assert 0 < float(np.abs(rows - exact).max()) < 0.02 * scale
+    stored = [Labelling(Store(tmp_path), labeller, silent).build() for labeller in (plain, half)]
+    assert stored[0].key != stored[1].key
+    np.testing.assert_array_equal(stored[1].at(1, positions), shifted(rows).astype(np.float16))
+
+
+def test_16_bits_that_do_not_hold_the_logits_say_how_to_have_32(tmp_path: Path) -> None:
+    labeller = Labeller(
+        make_teacher(Broken(np.inf)), make_dataset(), views_in(tmp_path), batch_size=BATCH, device="cpu"
+    )
+    for autocast, told in ((None, False), (torch.bfloat16, True)):
+        with pytest.raises(InputError, match="not finite") as caught:
+            Labelling(Store(tmp_path), replace(labeller, autocast=autocast), silent).build()
+        assert ('mixed_precision = "off"' in caught.value.fix) is told
 
 
 def test_another_tap_is_a_signal_of_its_own_beside_the_same_views(tmp_path: Path) -> None:
