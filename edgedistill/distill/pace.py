@@ -1,4 +1,4 @@
-"""How many of its threads torch trains with on the CPU: found by timing steps, and again when they get slow.
+"""How many of its threads torch trains or labels with on the CPU: found by timing steps, and again when they get slow.
 
 Beside a busy neighbour a second thread can make a step ten times slower: the threads wait for each other at every layer, and
 the one without a processor keeps all waiting. No rule of cores tells that, a few timed steps do.
@@ -51,11 +51,13 @@ def own_threads() -> Iterator[None]:
 
 @dataclass(eq=False)
 class Pace:
-    """A context around each step sets the number of threads for it, one of `counts`; the first is the most."""
+    """A context around each step sets the number of threads for it, one of `counts`; the first is the most. `listener` hears
+    of a choice, as that of `work`."""
 
     counts: tuple[int, ...]
     listener: Listener
     clock: Callable[[], float] = time.perf_counter
+    work: str = "training"
     _plan: deque[tuple[int, bool]] = field(default_factory=deque)
     _tried: dict[int, list[float]] = field(default_factory=dict)
     _recent: deque[float] = field(default_factory=lambda: deque(maxlen=LOOKS))
@@ -100,7 +102,9 @@ class Pace:
         self._recent.clear()
         if changed:
             told = ", ".join(f"{1000 * seconds:.0f} ms a step with {count}" for count, seconds in took.items())
-            self.listener(Note(f"training uses {chosen} of {self.counts[0]} threads: {told}", once="threads"))
+            self.listener(
+                Note(f"{self.work} uses {chosen} of {self.counts[0]} threads: {told}", once=f"{self.work}, threads")
+            )
 
     def _watch(self, seconds: float) -> None:
         self._since += 1

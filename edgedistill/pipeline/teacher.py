@@ -71,6 +71,8 @@ def open_labelling(bench: Workbench, views: StoredViews, tap: str, autocast: tor
         autocast=autocast,
         # Threads, where a training has processes: the teacher keeps this one waiting, not busy.
         workers=max(1, choose_hardware(bench.config.train, dataset.images).workers),
+        threads=bench.config.train.threads,
+        listener=bench.store.listener,
         crossfit=open_crossfit(bench),
     )
     listener = bench.store.listener

@@ -49,6 +49,13 @@ def test_the_fastest_number_is_found_and_said() -> None:
     assert note.text == "training uses 1 of 2 threads: 1000 ms a step with 2, 100 ms a step with 1"
 
 
+def test_what_is_paced_is_named() -> None:
+    heard: list[Event] = []
+    machine = Machine({2: 1.0, 1: 0.1}.__getitem__)
+    machine.train(Pace((2, 1), heard.append, machine, work="labelling"), TRIAL)
+    assert [event.text.split(":")[0] for event in heard if isinstance(event, Note)] == ["labelling uses 1 of 2 threads"]
+
+
 def test_where_all_are_fastest_nothing_is_said() -> None:
     heard: list[Event] = []
     machine = Machine(lambda count: 1 / count)

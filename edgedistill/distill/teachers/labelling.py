@@ -14,18 +14,20 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from edgedistill.base.errors import InputError, Problem
+from edgedistill.base.progress import Listener, silent
 from edgedistill.base.store import sync_folder, write_atomic
 from edgedistill.data.datasets import Dataset
 from edgedistill.data.sources import Indices, Pixels
 from edgedistill.data.views import Views, render_batch
 from edgedistill.distill.hardware import choose_device
+from edgedistill.distill.pace import Pace, own_threads, thread_counts
 from edgedistill.distill.recipes.taps import as_rows, tap_width, tapped
 from edgedistill.distill.stored.encoding import LOWEST, Encoding, encoding_of
 from edgedistill.distill.stored.signals import file_name
@@ -38,7 +40,8 @@ from edgedistill.documents.recipes import LOGITS
 class Labeller:
     """A teacher at the stored `views` of one data set, asked for what it gives at `tap`. `device` is what `[train] device`
     names, `autocast` the type of matrix products, None for float32 throughout; `workers` threads render ahead of the
-    teacher; what was done is synced every `commit_seconds`. With `crossfit` its teachers label their folds."""
+    teacher; what was done is synced every `commit_seconds`. `threads` are torch's on the CPU; `listener` hears how many are
+    chosen. With `crossfit` its teachers label their folds."""
 
     teacher: Teacher
     dataset: Dataset
@@ -49,6 +52,8 @@ class Labeller:
     autocast: torch.dtype | None = None
     workers: int = 1
     commit_seconds: float = 2.0
+    threads: int | Literal["auto"] = "auto"
+    listener: Listener = silent
     crossfit: Crossfit | None = None
 
     @property
@@ -66,6 +71,11 @@ class Labeller:
             self.tap, tap_width(self.teacher.module, self.tap, classes, self.teacher.contract.resolution)
         )
 
+    @cached_property
+    def _pace(self) -> Pace:
+        """One for all view indices: it knows what it found at the first of them."""
+        return Pace(thread_counts(self.threads, choose_device(self.device)), self.listener, work="labelling")
+
     def label(self, folder: Path, view: int, on_progress: Callable[[int], None]) -> None:
         """Make the file of view index `view` in `folder`, or go on with it. `on_progress` is told how many of its images are
         done. Raises InputError where the teacher's outputs are not one finite logit a class or no finite rows,
@@ -73,7 +83,7 @@ class Labeller:
         final = folder / file_name(view)
         if not final.exists():
             device = choose_device(self.device)
-            with self.on_device(device):
+            with self.on_device(device), own_threads():
                 self._grow(final, view, device, on_progress)
         _marker(final).unlink(missing_ok=True)
 
@@ -104,7 +114,8 @@ class Labeller:
             stream.seek(0, os.SEEK_END)
             committed_at = time.monotonic()
             for positions, batch in self._rendered(views, done):
-                rows = self._teach(batch, positions, view, device)
+                with self._pace.step():
+                    rows = self._teach(batch, positions, view, device)
                 stream.write(self.encoding.encode(rows).tobytes())
                 done += len(positions)
                 if time.monotonic() - committed_at >= self.commit_seconds:

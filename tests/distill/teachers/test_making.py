@@ -368,6 +368,24 @@ def test_16_bits_are_near_32_and_have_a_key_of_their_own(tmp_path: Path) -> None
     np.testing.assert_array_equal(stored[1].at(1, positions), shifted(rows).astype(np.float16))
 
 
+class Threads(Network):
+    """It notes how many threads torch has when it is asked."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.seen = [*getattr(self, "seen", []), torch.get_num_threads()]
+        return super().forward(images)
+
+
+def test_a_teacher_labels_with_the_threads_that_were_asked_for(tmp_path: Path) -> None:
+    before, network = torch.get_num_threads(), Threads()
+    labeller = Labeller(
+        make_teacher(network), make_dataset(), views_in(tmp_path), batch_size=BATCH, device="cpu", threads=3
+    )
+    Labelling(Store(tmp_path), labeller, silent).build()
+    assert set(network.seen) == {3}
+    assert torch.get_num_threads() == before
+
+
 def test_16_bits_that_do_not_hold_the_logits_say_how_to_have_32(tmp_path: Path) -> None:
     labeller = Labeller(
         make_teacher(Broken(np.inf)), make_dataset(), views_in(tmp_path), batch_size=BATCH, device="cpu"
