@@ -62,7 +62,7 @@ class Comparison:
         ends = [row["gain_points"] + sign * (row["half_width_points"] or 0) for row in rows for sign in (-1, 1)]
         low, high = min(0.0, *ends), max(0.0, *ends)
         margin = 0.05 * (high - low or 1)
-        low, high = low - margin, high + margin
+        low, high = float(low - margin), float(high + margin)
 
         def x(points: float) -> float:
             return _LEFT + (_WIDE - _LEFT - 20) * (points - low) / (high - low)

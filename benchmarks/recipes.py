@@ -19,8 +19,9 @@ peer's own weights and temperatures, in the same training as ours. That module s
 Each condition gets the same tuning: RATES of learning on the first seed, chosen on the validation split. Then SEEDS seeds
 with the chosen rate. Test accuracy is told once, at the end: the mean, the mean of the paired differences to labels alone
 and to the condition that `--against` names, and their 95% intervals by Student's t. Runs are written to FILE as they end; a
-second start goes on from there, and compares all conditions that FILE has, whatever `--only` asks for. `--images` takes so
-many training images alone, for a try.
+second start goes on from there, and compares all conditions that FILE has, whatever `--only` asks for. What `default` would
+take is told beside: by the same rules as in a build, with the first seed's runs at the default rate as its pilot.
+`--images` takes so many training images alone, for a try.
 """
 
 from __future__ import annotations
@@ -48,6 +49,8 @@ from edgedistill.data.splits import limited
 from edgedistill.distill.evaluate import split_quality
 from edgedistill.distill.fit_teacher import fit_teacher
 from edgedistill.distill.loop import Stretch
+from edgedistill.distill.recipes.choice import Known, options_for
+from edgedistill.distill.stored.filtering import agreement_with
 from edgedistill.distill.stored.split_store import SplitStore
 from edgedistill.distill.stored.views import stored_views
 from edgedistill.distill.teachers.labelling import Labeller
@@ -57,7 +60,9 @@ from edgedistill.distill.teachers.teacher import Crossfit, Teacher, folds_of
 from edgedistill.distill.train import Lessons, load_student, train_student
 from edgedistill.documents.build_file import AugmentationConfig, DataConfig, FitConfig, TeacherConfig, TrainConfig
 from edgedistill.documents.recipes import FEATURES, LOGITS, RECIPES
+from edgedistill.documents.results import PilotRun
 from edgedistill.documents.specs import StudentSpec
+from edgedistill.pipeline.choice import clearly_best
 
 STUDENT = StudentSpec(family="resnet", width=0.125, depth=0.5, resolution=16)
 BATCH = 64
@@ -229,6 +234,34 @@ def chosen_rate(rows: Iterable[Row], condition: str) -> float:
     return float(max(first, key=lambda r: r["validation"])["rate"])
 
 
+def default_of(bench: Bench, teacher_validation: float, rows: Iterable[Row]) -> Row:
+    """The recipe that `default` comes to here, and why. None where its pilot's runs are not among `rows`."""
+    train, stored = bench.few.labels[bench.few.splits.train], bench.taught[False]
+    logits = stored.signal(LOGITS)
+    assert logits is not None
+    known = Known(
+        images=len(train),
+        labelled=float((train != UNLABELLED).mean()),
+        teacher=teacher_validation,
+        agreement=agreement_with(train, logits, stored.stored_views.count),
+    )
+    options = options_for(known)
+    rate = TrainConfig().learning_rate
+    runs = {row["condition"]: row for row in rows if row["seed"] == 0 and row["rate"] == rate}
+    reasons = {option.recipe: option.reason for option in options}
+    if len(options) == 1 or not reasons.keys() <= runs.keys():
+        return {"recipe": options[0].recipe if len(options) == 1 else None, "reasons": list(reasons.values())}
+    pilot = [
+        PilotRun(recipe=name, student=STUDENT.label, epochs=run["epochs"], quality_validation=run["validation"])
+        for name, run in ((name, runs[name]) for name in reasons)
+    ]
+    return {
+        "recipe": clearly_best(pilot, len(bench.few.splits.validation)),
+        "reasons": list(reasons.values()),
+        "pilot": {run.recipe: run.quality_validation for run in pilot},
+    }
+
+
 def open_bench(
     store: Store, teacher: Teacher, crossfit: Crossfit | None, few: Dataset, steps: int, peer: bool
 ) -> Bench:
@@ -298,15 +331,22 @@ def main() -> int:
         do((condition, rate, 0) for condition in conditions for rate in RATES)
         for seed in range(1, arguments.seeds):
             do((condition, chosen_rate(rows, condition), seed) for condition in conditions)
+    teacher_validation = split_quality(teacher.module, whole, whole.splits.validation, teacher.contract)
+    default = default_of(bench, teacher_validation, rows)
     table = compared(rows, arguments.against)
     rows.write(
-        train_images=len(whole.splits.train), teacher_test=teacher_test, against=arguments.against, compared=table
+        train_images=len(whole.splits.train),
+        teacher_test=teacher_test,
+        default=default,
+        against=arguments.against,
+        compared=table,
     )
     for row in table:
         gain = shown(row["gain_points"], row["half_width_points"], "points")
         other = shown(row["against_points"], row["against_half_width_points"], f"to {arguments.against}")
         other = "" if arguments.against == "labels" else f"   {other}"
         print(f"{row['condition']:24} {row['test_mean']:.2%}  {gain}{other}")
+    print(f"default takes {default['recipe']}: {'; '.join(default['reasons'])}")
     return 0
 
 
