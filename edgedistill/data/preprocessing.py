@@ -83,6 +83,11 @@ def channel_statistics(dataset: Dataset, listener: Listener = silent) -> tuple[S
     return _known[dataset]
 
 
+def remember_statistics(dataset: Dataset, found: tuple[Statistics, Statistics]) -> None:
+    """Have `channel_statistics` give what another process found, instead of reading images."""
+    _known[dataset] = found
+
+
 _known: WeakKeyDictionary[Dataset, tuple[Statistics, Statistics]] = WeakKeyDictionary()
 _LEVELS: Final = np.arange(256, dtype=np.float64)
 

@@ -17,6 +17,7 @@ import torch
 
 from edgedistill.base.errors import InputError, TrialFailure
 from edgedistill.base.store import BusyError
+from edgedistill.data.preprocessing import Statistics
 from edgedistill.distill.stored.split_store import SplitStore
 from edgedistill.distill.stored.views import StoredViews
 from edgedistill.distill.teachers.making import PART_STAGE
@@ -33,18 +34,19 @@ Made_co = TypeVar("Made_co", covariant=True)
 
 @dataclass(frozen=True)
 class Place:
-    """What any process opens a build's bench from: its build file, which lies in the folder `base`, its target, and the
-    `root` of the cache."""
+    """What any process opens a build's bench from: its build file, which lies in the folder `base`, its target, the `root`
+    of the cache, and mean and deviation of its training images: those of large ones take long to find."""
 
     config: BuildConfig
     target: Target
     base: Path
     root: Path
+    statistics: tuple[Statistics, Statistics]
 
     @classmethod
     def of(cls, bench: Workbench) -> Place:
         """That of a bench."""
-        return cls(bench.config, bench.target, bench.base, bench.store.root)
+        return cls(bench.config, bench.target, bench.base, bench.store.root, (bench.mean, bench.std))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,7 +18,7 @@ from edgedistill.base.errors import TrialFailure
 from edgedistill.base.progress import Event, Listener, Note, StageFinished, silent, telling
 from edgedistill.base.store import Store, digest
 from edgedistill.data.datasets import load_dataset
-from edgedistill.data.preprocessing import channel_statistics
+from edgedistill.data.preprocessing import remember_statistics
 from edgedistill.pipeline.bench import Data, Workbench
 from edgedistill.pipeline.meter import Meter
 from edgedistill.pipeline.processes import Worker, WorkerDied
@@ -45,12 +45,14 @@ def do_apart(task: Task[Made], threads: int, everything: bool, tell: Listener) -
 def _bench(place: Place, listener: Listener) -> Workbench:
     """A workbench that trains and measures nothing. A worker keeps its last one: loading the data may take long."""
     config, target = place.config, place.target
-    key = digest([config.model_dump(mode="json"), target.model_dump(mode="json"), place.base, place.root])
+    asked = (config.model_dump(mode="json"), target.model_dump(mode="json"))
+    key = digest([*asked, place.base, place.root, place.statistics])
     if key not in _benches:
         _benches.clear()
         with telling(listener, "load", "a process that trains"):
             dataset = load_dataset(config.data)
-            data, meter = Data(dataset, *channel_statistics(dataset)), Meter(target, None, "workers do not measure")
+            remember_statistics(dataset, place.statistics)
+            data, meter = Data(dataset, *place.statistics), Meter(target, None, "workers do not measure")
             _benches[key] = Workbench.of(config, target, data, Store(place.root), meter, place.base)
     return _benches[key]
 

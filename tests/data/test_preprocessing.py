@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,14 @@ from PIL import Image
 from edgedistill.base.errors import UnsupportedError
 from edgedistill.base.progress import Event, StageFinished, StageStarted
 from edgedistill.data.datasets import Dataset, load_dataset
-from edgedistill.data.preprocessing import channel_statistics, kept_region, make_contract, prepare, resize
+from edgedistill.data.preprocessing import (
+    channel_statistics,
+    kept_region,
+    make_contract,
+    prepare,
+    remember_statistics,
+    resize,
+)
 from edgedistill.data.sources import GreyImages
 from edgedistill.data.splits import Splits
 from edgedistill.documents.build_file import DataConfig
@@ -83,6 +91,9 @@ def test_statistics_are_told_where_they_take_long_and_read_once(monkeypatch: pyt
     heard: list[Event] = []
     found = channel_statistics(dataset, heard.append)
     assert found == channel_statistics(dataset) and sorted(read) == [0, 1, 2, 3]
+    elsewhere = replace(dataset)
+    remember_statistics(elsewhere, found)
+    assert channel_statistics(elsewhere) == found and len(read) == 4, "what another process found reads nothing"
     assert found[0] == (15.0, 15.0, 15.0)
     assert [(type(e).__name__, e.stage) for e in heard if isinstance(e, StageStarted | StageFinished)] == [
         ("StageStarted", "statistics"),

@@ -28,7 +28,7 @@ CONFIG: Any = None
 def tasks(count: int) -> list[LabelTask]:
     here = Path()
     return [
-        LabelTask(place=Place(CONFIG, CONFIG, here, here), views=CONFIG, view=view, tap="logits", signal_key="")
+        LabelTask(place=Place(CONFIG, CONFIG, here, here, CONFIG), views=CONFIG, view=view, tap="logits", signal_key="")
         for view in range(count)
     ]
 
@@ -216,7 +216,7 @@ from edgedistill.pipeline.tasks import LabelTask, Place
 from edgedistill.base.progress import silent
 workers.do_apart = dying.sleep
 root = Path(sys.argv[1])
-task = LabelTask(place=Place(None, None, root, root), views=None, view=0, tap="logits", signal_key="")
+task = LabelTask(place=Place(None, None, root, root, None), views=None, view=0, tap="logits", signal_key="")
 try:
     with workers.Processes(1, silent) as executor:
         list(executor.run([task]))
