@@ -66,7 +66,7 @@ from edgedistill.pipeline.choice import clearly_best
 
 STUDENT = StudentSpec(family="resnet", width=0.125, depth=0.5, resolution=16)
 BATCH = 64
-VIEWS = 10
+VIEWS = 4
 LABELLED_VIEWS = 64
 """Views of each image where labels alone are learnt: few images come by often."""
 RATES = (2e-3, 4e-3, 8e-3, 16e-3)
