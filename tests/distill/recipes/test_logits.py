@@ -88,17 +88,18 @@ def test_cross_entropy_is_torchs(seed: int, smoothing: float) -> None:
 
 
 @given(seeds, st.floats(0, 0.9))
-def test_what_has_no_label_changes_nothing(seed: int, smoothing: float) -> None:
+def test_a_label_weighs_the_same_however_many_images_have_none(seed: int, smoothing: float) -> None:
     known = cross_entropy(logits(seed), labels(seed), smoothing=smoothing)
     more, none = torch.cat([logits(seed), logits(seed + 1)]), torch.zeros(BATCH, CLASSES)
-    torch.testing.assert_close(cross_entropy(more, torch.cat([labels(seed), none]), smoothing=smoothing), known)
+    half = cross_entropy(more, torch.cat([labels(seed), none]), smoothing=smoothing)
+    torch.testing.assert_close(half, known / 2, msg="the batch is twice as large, the sum the same")
     assert float(cross_entropy(logits(seed), none, smoothing=smoothing)) == 0
 
 
-def test_a_batch_with_a_tenth_of_a_label_weighs_a_tenth() -> None:
+def test_a_tenth_of_a_label_weighs_a_tenth() -> None:
     target = torch.zeros(BATCH, CLASSES, dtype=torch.float64)
     target[0, 3] = 0.1
-    expected = -0.1 * logits(0).log_softmax(1)[0, 3]
+    expected = -0.1 * logits(0).log_softmax(1)[0, 3] / BATCH
     torch.testing.assert_close(cross_entropy(logits(0), target), expected)
 
 
