@@ -7,6 +7,11 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from hypothesis import settings
+
+# How long an example takes is the machine's affair: a busy one would fail tests of mathematics.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 # pytest-xdist tells its workers that they are 80 columns wide: what a command prints to a pipe is as wide as it likes.
 if "PYTEST_XDIST_WORKER" in os.environ:

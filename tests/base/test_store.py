@@ -370,7 +370,7 @@ def test_waiting_for_a_lock_that_is_cleared_away_takes_the_new_one(tmp_path: Pat
     assert path.exists()
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(files=st.dictionaries(st.text("abc", min_size=1, max_size=3), st.binary(max_size=50), min_size=1, max_size=4))
 def test_manifest_tells_sizes_and_hashes(files: dict[str, bytes], tmp_path_factory: pytest.TempPathFactory) -> None:
     store = Store(tmp_path_factory.mktemp("store"))

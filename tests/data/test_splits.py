@@ -26,7 +26,7 @@ def loaded(labels: np.ndarray, **given: np.ndarray) -> Loaded:
 
 
 @given(COUNTS, FRACTION, FRACTION, st.integers(0, 2**32 - 1))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_parts_are_disjoint_cover_all_and_hold_their_share_of_each_class(
     counts: list[int], first: float, second: float, seed: int
 ) -> None:
@@ -43,7 +43,7 @@ def test_parts_are_disjoint_cover_all_and_hold_their_share_of_each_class(
 
 
 @given(COUNTS, FRACTION, st.integers(0, 2**32))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_the_same_seed_draws_the_same_split(counts: list[int], fraction: float, seed: int) -> None:
     labels = labelled(counts, 1)
     for one, other in zip(stratified(labels, (fraction,), seed), stratified(labels, (fraction,), seed), strict=True):
@@ -61,7 +61,7 @@ def test_another_seed_draws_another_split() -> None:
 
 
 @given(COUNTS, st.integers(1, 300), st.integers(0, 100))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_a_limit_keeps_classes_and_their_proportions(counts: list[int], limit: int, seed: int) -> None:
     labels = labelled(counts, 2)
     train = np.arange(len(labels))

@@ -61,7 +61,7 @@ def test_a_view_takes_22_bytes() -> None:
 
 
 @given(AUGMENTATIONS, st.integers(0, 60), st.integers(0, 999))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_drawn_views_keep_their_bounds(augmentation: AugmentationConfig, count: int, view_index: int) -> None:
     views = draw_views(count, augmentation, view_index)
     assert views.dtype == VIEW_DTYPE
@@ -147,14 +147,14 @@ def test_cuts_are_drawn_from_the_views_that_are_not_blended() -> None:
 
 
 @given(SIDE, SIDE, CONTRACTS)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_the_view_that_changes_nothing_is_the_contracts_resize(width: int, height: int, contract: Contract) -> None:
     pixels = image(width, height)
     np.testing.assert_array_equal(render(pixels, identity_views(1)[0], contract), resize(pixels, contract))
 
 
 @given(SIDE, SIDE, CONTRACTS, AUGMENTATIONS)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_a_stored_view_replays_to_the_bit(
     width: int, height: int, contract: Contract, augmentation: AugmentationConfig
 ) -> None:
@@ -195,7 +195,7 @@ def test_a_flip_mirrors_left_to_right_before_the_operations() -> None:
 
 
 @given(AUGMENTATIONS, st.lists(st.integers(0, 11), min_size=1, max_size=8))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_a_batch_is_its_views_blended_with_their_partners_views(
     augmentation: AugmentationConfig, chosen: list[int]
 ) -> None:

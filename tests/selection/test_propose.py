@@ -28,7 +28,7 @@ def sizes(proposals: Sequence[Proposal], family: str) -> list[int]:
 
 
 @given(limit=st.floats(0.1, 20), count=st.integers(1, 40), known=st.booleans(), data=st.data())
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_what_always_holds(
     candidates: list[Candidate], doubtful: LatencyModel, limit: float, count: int, known: bool, data: st.DataObject
 ) -> None:

@@ -27,7 +27,7 @@ from edgedistill.networks.structure import OperationKind, Structure
 
 
 @given(seed=st.integers(0, 10_000))
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 def test_a_linear_law_is_recovered(seed: int) -> None:
     """From rows enough to outweigh the ridge."""
     seen, fresh = matrix_of(structures(500, seed)), matrix_of(structures(50, seed + 1))
@@ -94,7 +94,7 @@ def lawful(count: int, seed: int) -> LatencyModel:
 
 
 @given(st.integers(3, 24), st.integers(0, 10_000))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_predictions_are_positive_finite_and_inside_their_interval(count: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
     model = LatencyModel.fit(rows(structures(count, seed), np.exp(rng.normal(0, 2, count))))
@@ -106,7 +106,7 @@ def test_predictions_are_positive_finite_and_inside_their_interval(count: int, s
 
 
 @given(st.integers(3, 30), st.integers(0, 10_000), st.floats(0.01, 100), st.floats(1.0, 10))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_the_probability_rises_with_the_budget(count: int, seed: int, budget: float, factor: float) -> None:
     model = lawful(count, seed)
     x = structures(1, seed + 1)[0]
@@ -181,7 +181,7 @@ def test_what_rows_had_the_like_of_is_not_widened() -> None:
 
 
 @given(st.floats(0, 1), st.floats(0, 1), st.floats(1, 3), st.floats(0.3, 3))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_the_more_is_unseen_the_wider_the_interval_is_and_the_less_is_sure(
     work: float, moved: float, more: float, ratio: float
 ) -> None:
@@ -203,7 +203,7 @@ def test_the_more_is_unseen_the_wider_the_interval_is_and_the_less_is_sure(
 
 
 @given(st.floats(0, 1), st.floats(0.01, 100), st.floats(1.0, 10))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_the_probability_rises_with_the_budget_where_something_is_unseen(
     work: float, budget: float, factor: float
 ) -> None:
@@ -212,7 +212,7 @@ def test_the_probability_rises_with_the_budget_where_something_is_unseen(
 
 
 @given(st.integers(3, 24), st.integers(0, 1000), st.floats(1e-3, 1e3))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_latencies_in_another_unit_give_predictions_in_that_unit(count: int, seed: int, factor: float) -> None:
     seen, fresh = structures(count, seed), structures(3, seed + 1)
     latencies = matrix_of(seen) @ law(seed)
@@ -371,7 +371,7 @@ def distance_to_nearest(found: Sequence[Structure], indices: Sequence[int]) -> f
 
 
 @given(st.integers(1, 60), st.integers(0, 30), st.integers(0, 10_000))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_probes_are_distinct_and_as_many_as_asked_for(candidates: int, count: int, seed: int) -> None:
     chosen = choose_probes(structures(candidates, seed), count)
     assert len(chosen) == len(set(chosen)) == min(count, candidates)
@@ -399,7 +399,7 @@ def test_a_large_space_is_stood_for_by_a_part_of_it(monkeypatch: pytest.MonkeyPa
 
 
 @given(st.integers(0, 10_000))
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 def test_fewer_probes_are_the_first_of_more(seed: int) -> None:
     found = structures(40, seed)
     assert choose_probes(found, 12)[:5] == choose_probes(found, 5)

@@ -113,7 +113,7 @@ def test_integers_ask_for_images_and_for_the_right_function(tmp_path: Path) -> N
             export_coreml(program, CONTRACT, tmp_path / "m.mlpackage", precision, build_hash="")
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(scale=st.floats(1e-2, 1e2), bias=st.floats(-3, 3), count=st.integers(1, 5), seed=st.integers(0, 2**32))
 # A channel with weights so small that their step is the floor of a scale.
 @example(scale=0.01, bias=0.0, count=1, seed=15)

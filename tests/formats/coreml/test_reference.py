@@ -141,7 +141,7 @@ def test_compressed_weights_are_expanded(package: Path, mode: str, tmp_path: Pat
     assert np.abs(got - run(package, image)["logits"]).max() > 0
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(size=st.integers(1, 20), count=st.integers(2, 40), align=st.booleans())
 def test_grid_points_are_those_of_torch(size: int, count: int, align: bool) -> None:
     ramp = torch.arange(size, dtype=torch.float64).reshape(1, 1, 1, size)

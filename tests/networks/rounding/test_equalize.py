@@ -18,7 +18,7 @@ INT8 = QuantScheme(precision=Precision.INT8)
 
 
 @pytest.mark.parametrize("kind", [Chain, Tokens])
-@settings(max_examples=3, deadline=None)
+@settings(max_examples=3)
 @given(seed=st.integers(0, 1000), spread=st.floats(0, 4))
 def test_nothing_changes_but_the_scales(kind, seed, spread):
     graph = to_graph(made(kind, seed, spread), CONTRACT)

@@ -199,7 +199,7 @@ def test_without_a_device_trained_students_are_expected(realistic: ModuleType) -
     assert (answer.kind, answer.measured) == ("predicted", None)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(limit_ms=st.floats(0.01, 5))
 def test_the_answer_is_the_fastest_of_the_most_accurate_files_inside(realistic: ModuleType, limit_ms: float) -> None:
     result: BuildResult = realistic.make_result()
