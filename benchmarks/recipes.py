@@ -69,7 +69,7 @@ BATCH = 64
 VIEWS = 4
 LABELLED_VIEWS = 64
 """Views of each image where labels alone are learnt: few images come by often."""
-RATES = (2e-3, 4e-3, 8e-3, 16e-3)
+RATES = (4e-3, 8e-3, 16e-3)
 SEEDS = 5
 CONTROLS = ("labels", "label_smoothing", "labels_mixed", "permuted")
 ALONE = ("labels", "label_smoothing", "labels_mixed")

@@ -145,7 +145,7 @@ def spread(members: Sequence[Proposal]) -> list[Proposal]:
 
 
 @given(chances=st.lists(st.none() | st.sampled_from([0.5, 1.0]) | st.floats(0.02, 1), max_size=25))
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_family_is_dealt_in_the_order_of_its_definition(
     candidates: list[Candidate], chances: list[float | None]
 ) -> None:
