@@ -63,6 +63,19 @@ def test_a_byte_order_mark_is_no_problem(tmp_path: Path) -> None:
             HEAD + "[train]\nlearning_rat = 1\n",
             "build.toml:5: unknown key train.learning_rat (did you mean learning_rate?)",
         ),
+        (
+            HEAD + '[limits]\nmin_accuracy = "90%"\n',
+            "build.toml:5: unknown key limits.min_accuracy (did you mean min_quality?)",
+        ),
+        (
+            HEAD + '[search]\naccuracy_margin = "1%"\n',
+            "build.toml:5: unknown key search.accuracy_margin (did you mean quality_margin?)",
+        ),
+        (
+            HEAD + '[export]\nmax_accuracy_loss = "1%"\n',
+            "build.toml:5: unknown key export.max_accuracy_loss (did you mean max_quality_loss?)",
+        ),
+        ('objective = "accuracy"\n' + HEAD, '(did you mean "quality"?)'),
         (HEAD + "[data]\nsplit.seeed = 4\n", "build.toml:5: unknown key data.split.seeed (did you mean seed?)"),
         (
             HEAD + "[profile]\nzzz = 1\n",

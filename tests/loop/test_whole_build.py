@@ -181,7 +181,7 @@ def test_the_test_split_shows_in_the_last_figures_alone(met: Any) -> None:
             return [p for inner in value for p in places(inner, f"{where}[]")]
         return [where]
 
-    named = {p for p in places(met.document(), "") if p.endswith(".accuracy")}
+    named = {p for p in places(met.document(), "") if p.endswith(".quality")}
     assert named == {".artifacts[].quality", ".teacher.quality"}
     bounded = {p.rstrip("[]") for p in places(met.document(), "") if ".quality_interval" in p}
     assert bounded == {".artifacts[].quality_interval", ".teacher.quality_interval"}
