@@ -75,7 +75,10 @@ def test_a_byte_order_mark_is_no_problem(tmp_path: Path) -> None:
             HEAD + '[export]\nmax_accuracy_loss = "1%"\n',
             "build.toml:5: unknown key export.max_accuracy_loss (did you mean max_quality_loss?)",
         ),
-        ('objective = "accuracy"\n' + HEAD, '(did you mean "quality"?)'),
+        (
+            'objective = "accuracy"\n' + HEAD,
+            'build.toml:1: objective must be "quality" or "latency", not "accuracy" (did you mean "quality"?)',
+        ),
         (HEAD + "[data]\nsplit.seeed = 4\n", "build.toml:5: unknown key data.split.seeed (did you mean seed?)"),
         (
             HEAD + "[profile]\nzzz = 1\n",
