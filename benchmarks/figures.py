@@ -62,6 +62,7 @@ def benchmarks() -> str:
         search_figures.latency(),
         search_figures.ranking(),
         *(one.section() for one in recipe_figures.found()),
+        search_figures.distillation(),
         *format_figures.sections(),
     ]
     head = [
