@@ -41,6 +41,7 @@ def readme() -> str:
         ("ten budgets: proven, of those that brute force proves", f"{budgets['proven']} of {budgets['provable']}"),
         ("largest loss beside brute force, points of validation accuracy", f"{points:.1f}"),
         ("latency of 30 students predicted from 20: mean error", f"{predicted['fp32']['mape']:.1%}"),
+        *recipe_figures.readme_rows(),
         (
             "timm models: files that agree with their model",
             f"{sum(r['ok'] for r in zoo)} of {len(zoo)}",

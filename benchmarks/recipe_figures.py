@@ -49,8 +49,9 @@ class Comparison:
             f"One student of Fashion-MNIST (`{document['student']}`), {labels:,} images with a label, "
             f"{document['steps']:,} steps.{rest} {TEACHERS[teacher]}; it gets {document['teacher_test']:.2%} of the test "
             "split right. Each row had the same tuning of its learning rate, on the validation split. Test accuracy is the "
-            f"mean of {seeds} seeds. The gain is the mean difference to `labels` by pairs of a seed, in points, with its "
-            f"95% interval. ![Gain of each recipe over labels alone]({self.name}.svg)",
+            f"mean of {seeds} seeds or more. The gain is the mean difference to `labels` by pairs of a seed, in points, "
+            f"with its 95% interval. `default` takes `{document['default']['recipe']}` here. "
+            f"![Gain of each recipe over labels alone]({self.name}.svg)",
             COMMAND.format(labels=labels, teacher=teacher),
             ("learnt by", "#learning rate", "#test accuracy", "#gain", "#95% interval"),
             tuple(rows),
@@ -105,6 +106,17 @@ COMPARISONS = tuple(
 def found() -> list[Comparison]:
     """Those that have results."""
     return [one for one in COMPARISONS if one.found]
+
+
+def readme_rows() -> list[tuple[str, str]]:
+    """A row of the README, where the comparison with few labels is there."""
+    few = COMPARISONS[0]
+    if not few.found:
+        return []
+    document = result(few.name)
+    of = {row["condition"]: f"{row['test_mean']:.1%}" for row in document["compared"]}
+    what = f"{document['labels']} labels, {document['train_images']:,} images: accuracy from labels alone, distilled"
+    return [(what, f"{of['labels']}, {of[document['default']['recipe']]}")]
 
 
 def _sorted(document: Row) -> list[Row]:
