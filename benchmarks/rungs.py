@@ -97,7 +97,7 @@ SIGNALS: Final = (
 )
 WAYS: Final = tuple(way for ways in GROUPS.values() for way in ways)
 FEWEST: Final = 4
-"""Students of whom an order is told."""
+"""With fewer students than this, no correlation is computed."""
 
 
 class Heard(Pupil):
