@@ -15,9 +15,9 @@ from edgedistill.pipeline.bench import Workbench
 from edgedistill.pipeline.judge import origin_of
 from edgedistill.pipeline.make import compiled, portable
 from edgedistill.pipeline.prepare import open_store
-from edgedistill.pipeline.tasks import Tuning
 from edgedistill.pipeline.teacher import open_teacher
 from edgedistill.pipeline.train import source_of
+from edgedistill.pipeline.work import Tuning
 from edgedistill.pipeline.workers import Processes
 
 

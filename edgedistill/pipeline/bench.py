@@ -40,7 +40,7 @@ from edgedistill.networks.tasks import CLASSIFICATION, Task
 from edgedistill.pipeline.meter import Meter
 
 if TYPE_CHECKING:
-    from edgedistill.pipeline.tasks import Executor
+    from edgedistill.pipeline.work import Executor
 
 
 @dataclass(frozen=True, eq=False)

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from edgedistill.pipeline.bench import Workbench
     from edgedistill.pipeline.describe import Finding
     from edgedistill.pipeline.prepare import PreparedTeacher
-    from edgedistill.pipeline.tasks import Executor
+    from edgedistill.pipeline.work import Executor
     from edgedistill.selection.search import Search
 
 F = TypeVar("F", bound=Found)

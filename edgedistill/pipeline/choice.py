@@ -18,7 +18,7 @@ from edgedistill.documents.specs import StudentSpec
 from edgedistill.networks.space import Candidate
 from edgedistill.pipeline.bench import Workbench
 from edgedistill.pipeline.prepare import PreparedTeacher, open_store
-from edgedistill.pipeline.tasks import Place, TrainTask, do_all
+from edgedistill.pipeline.work import Place, TrainItem, do_all
 
 CLEAR: Final = 2.0
 
@@ -102,8 +102,8 @@ def _piloted(
     if option.recipe not in stored:
         stored[option.recipe] = open_store(first)
     epochs = first.pilot_epochs
-    task = TrainTask(place=Place.of(first), stored=stored[option.recipe], spec=spec, epochs=epochs, total_epochs=epochs)
-    for _, trained in do_all(first.doing, [task]):
+    item = TrainItem(place=Place.of(first), stored=stored[option.recipe], spec=spec, epochs=epochs, total_epochs=epochs)
+    for _, trained in do_all(first.doing, [item]):
         if isinstance(trained, TrialFailure):
             first.store.listener(Note(f"pilot of {option.recipe}: {trained.message}", warning=True))
             return None

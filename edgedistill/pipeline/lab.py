@@ -19,8 +19,8 @@ from edgedistill.pipeline.bench import Workbench
 from edgedistill.pipeline.judge import realise
 from edgedistill.pipeline.make import compiled, portable
 from edgedistill.pipeline.measure import compared, latency_of, memory_of, prove
-from edgedistill.pipeline.tasks import Place, TrainTask, Tuning, train_all
 from edgedistill.pipeline.train import source_of, trained_before, untrained
+from edgedistill.pipeline.work import Place, TrainItem, Tuning, train_all
 from edgedistill.selection.lab import Figures, Training
 from edgedistill.selection.search import Settings
 from edgedistill.selection.warm_start import Known, KnownCurve, KnownFile
@@ -143,7 +143,7 @@ class Laboratory:
         return train_all(
             bench.doing,
             [
-                TrainTask(
+                TrainItem(
                     place=Place.of(bench),
                     stored=self.stored,
                     spec=one.spec,

@@ -1,4 +1,4 @@
-"""Tasks done on a Ray cluster."""
+"""Work items done on a Ray cluster."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from edgedistill.base.errors import (
 )
 from edgedistill.base.progress import Event, Listener
 from edgedistill.pipeline.processes import Worker, WorkerDied
-from edgedistill.pipeline.tasks import Made, Result, Task
+from edgedistill.pipeline.work import Made, Result, WorkItem
 from edgedistill.pipeline.workers import MOST_DEATHS, do_apart
 
 _CONNECT_S: Final = 5.0
@@ -29,8 +29,8 @@ _LEAVE_S: Final = 30.0
 
 @dataclass(eq=False)
 class OnRay:
-    """Tasks of a Ray cluster: the one that `RAY_ADDRESS` names, else one of this machine, which ends with the batch. All
-    nodes see the cache, the data and the teacher's files under the same paths. A task whose worker is lost is done again
+    """Work items of a Ray cluster: the one that `RAY_ADDRESS` names, else one of this machine, which ends with the batch. All
+    nodes see the cache, the data and the teacher's files under the same paths. An item whose worker is lost is done again
     elsewhere.
 
     Ray's client lives in a process of its own, begun for the batch: it has threads, and beside threads no child can safely
@@ -44,11 +44,11 @@ class OnRay:
     def __exit__(self, *raised: object) -> None:
         """Nothing outlives a batch."""
 
-    def run(self, tasks: Sequence[Task[Made]]) -> Iterator[tuple[int, Result[Made]]]:
+    def run(self, items: Sequence[WorkItem[Made]]) -> Iterator[tuple[int, Result[Made]]]:
         client = Worker()
         try:
-            client.call(begin, tasks)
-            for _ in tasks:
+            client.call(begin, items)
+            for _ in items:
                 number, result, told = client.call(next_done)
                 for event in told:
                     self.listener(event)
@@ -87,11 +87,11 @@ def check_ray() -> None:
 # -- in the process of Ray's client --------------------------------------------------------------------------------
 
 _waiting: dict[Any, tuple[int, str]] = {}
-"""The tasks under way: Ray's references to their results, with number and label."""
+"""The items under way: Ray's references to their results, with number and label."""
 
 
-def begin(tasks: Sequence[Task[Any]], tell: Listener) -> None:
-    """Hand the tasks to the cluster, for one CPU each. Raises UnreachableError where it does not take them."""
+def begin(items: Sequence[WorkItem[Any]], tell: Listener) -> None:
+    """Hand the items to the cluster, for one CPU each. Raises UnreachableError where it does not take them."""
     import ray
 
     # Ray's native code writes what it notices to whatever stdout is; that belongs to the build's result.
@@ -106,16 +106,16 @@ def begin(tasks: Sequence[Task[Any]], tell: Listener) -> None:
         ) from None
     remote: Callable[..., Any] = ray.remote(num_cpus=1, max_retries=MOST_DEATHS)(_on_a_node).remote
     atexit.register(_leave)
-    _waiting.update({remote(task): (number, task.label) for number, task in enumerate(tasks)})
+    _waiting.update({remote(item): (number, item.label) for number, item in enumerate(items)})
 
 
-def _on_a_node(task: Task[Any]) -> tuple[Result[Any], list[Event]]:
+def _on_a_node(item: WorkItem[Any]) -> tuple[Result[Any], list[Event]]:
     told: list[Event] = []
-    return do_apart(task, 1, False, told.append), told
+    return do_apart(item, 1, False, told.append), told
 
 
 def next_done(tell: Listener) -> tuple[int, Result[Any], list[Event]]:
-    """The next task that ends, by its number, with what became of it and what there is to tell."""
+    """The next item that ends, by its number, with what became of it and what there is to tell."""
     import ray
 
     (ready, *_), _ = ray.wait(list(_waiting), num_returns=1)
@@ -133,7 +133,7 @@ def next_done(tell: Listener) -> tuple[int, Result[Any], list[Event]]:
 
 
 def _leave() -> None:
-    """Begin no further task, and leave the cluster."""
+    """Begin no further item, and leave the cluster."""
     import ray
 
     for unwanted in _waiting:

@@ -45,8 +45,8 @@ from edgedistill.pipeline.make import compiled, portable
 from edgedistill.pipeline.measure import compared, latency_of, scale_alone, scale_beside
 from edgedistill.pipeline.meter import Meter
 from edgedistill.pipeline.space import executable
-from edgedistill.pipeline.tasks import LabelTask, Place, do_all
 from edgedistill.pipeline.teacher import open_labelling, open_teacher
+from edgedistill.pipeline.work import LabelItem, Place, do_all
 from edgedistill.selection.expectations import Expectation
 
 HEADROOM = 4.0
@@ -198,8 +198,8 @@ def _kept(bench: Workbench, stored: SplitStore) -> Path | None:
 def _signal(bench: Workbench, views: StoredViews, tap: str) -> StoredSignal:
     autocast = labelling_autocast(bench.config.train)
     labelling = open_labelling(bench, views, tap, autocast)
-    tasks = [
-        LabelTask(
+    items = [
+        LabelItem(
             place=Place.of(bench),
             views=views,
             view=view,
@@ -212,7 +212,7 @@ def _signal(bench: Workbench, views: StoredViews, tap: str) -> StoredSignal:
 
     def ahead(everything: bool) -> None:
         done = 0
-        with closing(do_all(bench.doing, tasks, wait=everything)) as results:
+        with closing(do_all(bench.doing, items, wait=everything)) as results:
             for _, result in results:
                 if isinstance(result, TrialFailure):
                     raise EdgedistillError(

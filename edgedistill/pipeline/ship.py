@@ -28,7 +28,7 @@ from edgedistill.pipeline.bench import Source, Workbench
 from edgedistill.pipeline.judge import Chosen, choose, made, origin_of, why_dropped
 from edgedistill.pipeline.make import portable
 from edgedistill.pipeline.measure import compared, comparison, first_sessions, latency_of, memory_of, profile_key
-from edgedistill.pipeline.tasks import Tuning
+from edgedistill.pipeline.work import Tuning
 from edgedistill.selection.goal import misses_beside_latency, provable_ms
 from edgedistill.selection.running_trial import Winner
 

@@ -27,8 +27,8 @@ from edgedistill.pipeline.choice import use_recipe
 from edgedistill.pipeline.jobs import Order
 from edgedistill.pipeline.meter import Meter
 from edgedistill.pipeline.prepare import open_store
-from edgedistill.pipeline.tasks import Executor, Made, Result, Task
 from edgedistill.pipeline.teacher import is_fitted, open_labelling
+from edgedistill.pipeline.work import Executor, Made, Result, WorkItem
 from edgedistill.pipeline.working import keep_copies
 
 _CHUNK: Final = 8192
@@ -43,7 +43,7 @@ class Finds:
     def __exit__(self, *raised: object) -> None:
         """Holds nothing."""
 
-    def run(self, tasks: Sequence[Task[Made]]) -> Iterator[tuple[int, Result[Made]]]:
+    def run(self, items: Sequence[WorkItem[Made]]) -> Iterator[tuple[int, Result[Made]]]:
         """Raises InputError."""
         raise _nothing_yet("the views are not labelled yet")
 

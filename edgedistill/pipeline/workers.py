@@ -1,6 +1,6 @@
-"""Tasks done in worker processes of this machine.
+"""Work items done in worker processes of this machine.
 
-A worker that dies leaves its part folder; the task goes on from there in another. A network on which native code crashes is
+A worker that dies leaves its part folder; the item goes on from there in another. A network on which native code crashes is
 so a failed trial, and not the build's end.
 """
 
@@ -22,24 +22,24 @@ from edgedistill.data.preprocessing import remember_statistics
 from edgedistill.pipeline.bench import Data, Workbench
 from edgedistill.pipeline.meter import Meter
 from edgedistill.pipeline.processes import Worker, WorkerDied
-from edgedistill.pipeline.tasks import Made, Place, Result, Task, do
+from edgedistill.pipeline.work import Made, Place, Result, WorkItem, do
 
 MOST_DEATHS: Final = 3
-"""So many workers may die at one task before it counts as failed."""
+"""So many workers may die at one item before it counts as failed."""
 
 
-def do_apart(task: Task[Made], threads: int, everything: bool, tell: Listener) -> Result[Made]:
-    """Do one task in this process, a worker's, with so many threads. `tell` hears everything, or when the task's own stage
+def do_apart(item: WorkItem[Made], threads: int, everything: bool, tell: Listener) -> Result[Made]:
+    """Do one work item in this process, a worker's, with so many threads. `tell` hears everything, or when the item's own stage
     is done."""
     torch.set_num_threads(threads)
 
     def listen(event: Event) -> None:
-        if everything or (isinstance(event, StageFinished) and event.stage == task.stage):
+        if everything or (isinstance(event, StageFinished) and event.stage == item.stage):
             tell(event)
 
-    bench = _bench(task.place, tell if everything else silent)
+    bench = _bench(item.place, tell if everything else silent)
     bench.store.listener = listen
-    return do(task, bench)
+    return do(item, bench)
 
 
 def _bench(place: Place, listener: Listener) -> Workbench:
@@ -62,7 +62,7 @@ _benches: dict[str, Workbench] = {}
 
 @dataclass(eq=False)
 class Processes:
-    """`jobs` tasks at a time, each in a worker process of this machine; they share its CPUs. Between batches the workers
+    """`jobs` items at a time, each in a worker process of this machine; they share its CPUs. Between batches the workers
     wait: none of them disturbs a measurement. As a context they end with it."""
 
     jobs: int
@@ -77,17 +77,17 @@ class Processes:
             worker.end()
         self._workers.clear()
 
-    def run(self, tasks: Sequence[Task[Made]]) -> Iterator[tuple[int, Result[Made]]]:
+    def run(self, items: Sequence[WorkItem[Made]]) -> Iterator[tuple[int, Result[Made]]]:
         threads = max(1, torch.get_num_threads() // self.jobs)
-        waiting = deque(enumerate(tasks))
+        waiting = deque(enumerate(items))
         deaths = Counter[int]()
         busy: dict[Connection, tuple[Worker, int]] = {}
         try:
             while waiting or busy:
                 while waiting and len(busy) < self.jobs:
-                    number, task = waiting.popleft()
+                    number, item = waiting.popleft()
                     worker = self._idle(busy)
-                    worker.begin(do_apart, task, threads, self.jobs == 1)
+                    worker.begin(do_apart, item, threads, self.jobs == 1)
                     busy[worker.connection] = (worker, number)
                 for connection in wait(list(busy)):
                     worker, number = busy[cast("Connection", connection)]
@@ -98,8 +98,8 @@ class Processes:
                         self._workers.remove(worker)
                         deaths[number] += 1
                         if deaths[number] < MOST_DEATHS:
-                            waiting.appendleft((number, tasks[number]))
-                            text = f"{tasks[number].label}: {death}; another goes on from there"
+                            waiting.appendleft((number, items[number]))
+                            text = f"{items[number].label}: {death}; another goes on from there"
                             self.listener(Note(text, warning=True))
                             continue
                         event, result = None, TrialFailure(f"{death}, {MOST_DEATHS} times")

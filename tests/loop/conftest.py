@@ -24,7 +24,7 @@ from edgedistill.base.store import file_sha256
 from edgedistill.documents.results import BuildResult
 from edgedistill.pipeline import build as building
 from edgedistill.pipeline import workers
-from edgedistill.pipeline.tasks import Result, Task
+from edgedistill.pipeline.work import Result, WorkItem
 
 REPOSITORY = Path(__file__).parents[2]
 NULL_TARGET = Path(__file__).with_name("null.toml")
@@ -115,9 +115,9 @@ class InThisProcess:
     def __exit__(self, *raised: object) -> None:
         pass
 
-    def run(self, tasks: Sequence[Task[Any]]) -> Iterator[tuple[int, Result[Any]]]:
-        for number, task in enumerate(tasks):
-            yield number, workers.do_apart(task, 1, True, self.listener)
+    def run(self, items: Sequence[WorkItem[Any]]) -> Iterator[tuple[int, Result[Any]]]:
+        for number, item in enumerate(items):
+            yield number, workers.do_apart(item, 1, True, self.listener)
 
 
 @dataclass(frozen=True)

@@ -31,9 +31,9 @@ from edgedistill.pipeline import workers
 from edgedistill.pipeline.bench import Workbench
 from edgedistill.pipeline.choice import use_recipe
 from edgedistill.pipeline.prepare import open_bench, open_store
-from edgedistill.pipeline.tasks import LabelTask, Place
 from edgedistill.pipeline.teacher import open_teacher
 from edgedistill.pipeline.views import check_of
+from edgedistill.pipeline.work import LabelItem, Place
 
 NULL_TARGET = Path(__file__).with_name("null.toml")
 VIEWS = 4
@@ -145,7 +145,7 @@ def test_a_view_at_which_every_worker_dies_stops_the_build(
 def test_a_worker_that_sees_another_teacher_is_refused(path: Path, root: Path) -> None:
     bench = bench_of(path, root)
     views = stored_views(bench.store, bench.dataset, bench.config.augmentation)
-    task = LabelTask(
+    item = LabelItem(
         place=Place.of(bench),
         views=views,
         view=0,
@@ -153,7 +153,7 @@ def test_a_worker_that_sees_another_teacher_is_refused(path: Path, root: Path) -
         signal_key="0" * 64,
     )
     with pytest.raises(InputError, match="another teacher"), workers.Processes(1, silent) as executor:
-        list(executor.run([task]))
+        list(executor.run([item]))
 
 
 # Labels when the other process is ready to, a second a view.

@@ -1,4 +1,4 @@
-"""How tasks are handed out, and what becomes of worker processes when the build's own ends."""
+"""How items are handed out, and what becomes of worker processes when the build's own ends."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from edgedistill.base.isolation import ChildBug
 from edgedistill.base.progress import Event, Note, silent
 from edgedistill.pipeline import on_ray, workers
 from edgedistill.pipeline.processes import Worker, WorkerDied
-from edgedistill.pipeline.tasks import LabelTask, Place, Result, Task, do_all
+from edgedistill.pipeline.work import LabelItem, Place, Result, WorkItem, do_all
 
 CONFIG: Any = None
 
 
-def tasks(count: int) -> list[LabelTask]:
+def items(count: int) -> list[LabelItem]:
     here = Path()
     return [
-        LabelTask(place=Place(CONFIG, CONFIG, here, here, CONFIG), views=CONFIG, view=view, tap="logits", signal_key="")
+        LabelItem(place=Place(CONFIG, CONFIG, here, here, CONFIG), views=CONFIG, view=view, tap="logits", signal_key="")
         for view in range(count)
     ]
 
@@ -40,16 +40,16 @@ class Recorded:
         self.busy = busy
         self.batches: list[list[tuple[int, bool]]] = []
 
-    def run(self, tasks: Sequence[Task[Any]]) -> Iterator[tuple[int, Result[Any]]]:
-        views = [task.view for task in tasks if isinstance(task, LabelTask)]
-        self.batches.append([(view, task.wait) for view, task in zip(views, tasks, strict=True)])
-        for number, (view, task) in reversed(list(enumerate(zip(views, tasks, strict=True)))):
-            yield number, None if view in self.busy and not task.wait else Path(str(view))
+    def run(self, items: Sequence[WorkItem[Any]]) -> Iterator[tuple[int, Result[Any]]]:
+        views = [item.view for item in items if isinstance(item, LabelItem)]
+        self.batches.append([(view, item.wait) for view, item in zip(views, items, strict=True)])
+        for number, (view, item) in reversed(list(enumerate(zip(views, items, strict=True)))):
+            yield number, None if view in self.busy and not item.wait else Path(str(view))
 
 
 def test_what_another_process_is_at_is_waited_for_last() -> None:
     executor = Recorded({1})
-    assert list(do_all(executor, tasks(3))) == [(2, Path("2")), (0, Path("0")), (1, Path("1"))]
+    assert list(do_all(executor, items(3))) == [(2, Path("2")), (0, Path("0")), (1, Path("1"))]
     assert executor.batches == [[(0, False), (1, False), (2, False)], [(1, True)]]
 
 
@@ -57,7 +57,7 @@ def test_what_another_process_is_at_is_waited_for_last() -> None:
 def test_an_executor_is_not_started_for_nothing(count: int) -> None:
     """On Ray each batch begins a process and, where no cluster is named, a cluster."""
     executor = Recorded(set())
-    assert len(list(do_all(executor, tasks(count)))) == count
+    assert len(list(do_all(executor, items(count)))) == count
     assert len(executor.batches) == (count > 0)
 
 
@@ -66,7 +66,7 @@ def test_a_crash_is_a_failed_trial_after_three_tries(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(workers, "do_apart", dying.crash)
     heard: list[Event] = []
     with workers.Processes(1, heard.append) as executor:
-        ((number, result),) = executor.run(tasks(1))
+        ((number, result),) = executor.run(items(1))
     assert number == 0 and isinstance(result, TrialFailure)
     assert result.message == "its process was ended by SIGSEGV, 3 times"
     text = "the labelling of view 1: its process was ended by SIGSEGV; another goes on from there"
@@ -130,8 +130,8 @@ def test_a_worker_that_died_while_it_waited_is_told_at_the_next_call() -> None:
 def test_workers_wait_between_batches_and_end_with_the_context(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workers, "do_apart", dying.task_id)
     with workers.Processes(2, silent) as executor:
-        first = dict(executor.run(tasks(4)))
-        again = dict(executor.run(tasks(2)))
+        first = dict(executor.run(items(4)))
+        again = dict(executor.run(items(2)))
         assert len(set(first.values())) == 2 and set(again.values()) == set(first.values())
         assert all(alive(one) for one in set(first.values()))
     assert not any(alive(one) for one in set(first.values()))
@@ -141,16 +141,16 @@ def test_workers_wait_between_batches_and_end_with_the_context(monkeypatch: pyte
 def test_the_death_of_rays_client_is_told_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(on_ray, "begin", dying.die)
     with pytest.raises(UnreachableError, match="client of Ray died") as caught:
-        list(on_ray.OnRay(silent).run(tasks(1)))
+        list(on_ray.OnRay(silent).run(items(1)))
     assert "the same command" in caught.value.fix
 
 
 @pytest.mark.slow
 def test_a_bug_in_a_task_of_ray_keeps_its_traceback() -> None:
-    """Here of a task that has no build."""
+    """Here of an item that has no build."""
     pytest.importorskip("ray")
     with pytest.raises(RuntimeError, match=r"(?s)the labelling of view 1.*in _bench.*AttributeError"):
-        list(on_ray.OnRay(silent).run(tasks(1)))
+        list(on_ray.OnRay(silent).run(items(1)))
 
 
 # A build with a worker that is starting, idle, or at something that takes longer than the test.
@@ -212,14 +212,14 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 from pathlib import Path
 import dying
 from edgedistill.pipeline import workers
-from edgedistill.pipeline.tasks import LabelTask, Place
+from edgedistill.pipeline.work import LabelItem, Place
 from edgedistill.base.progress import silent
 workers.do_apart = dying.sleep
 root = Path(sys.argv[1])
-task = LabelTask(place=Place(None, None, root, root, None), views=None, view=0, tap="logits", signal_key="")
+item = LabelItem(place=Place(None, None, root, root, None), views=None, view=0, tap="logits", signal_key="")
 try:
     with workers.Processes(1, silent) as executor:
-        list(executor.run([task]))
+        list(executor.run([item]))
 except KeyboardInterrupt:
     sys.exit(130)
 """

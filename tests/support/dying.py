@@ -1,4 +1,4 @@
-"""Workers' tasks that end their process."""
+"""Workers' items that end their process."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def die(*given: object) -> None:
 
 
 class Here:
-    """An executor that does tasks in this process, on a bench of its own."""
+    """An executor that does items in this process, on a bench of its own."""
 
     def __init__(self, bench: Any) -> None:
         self.bench = bench
@@ -30,11 +30,11 @@ class Here:
     def __exit__(self, *raised: object) -> None:
         pass
 
-    def run(self, tasks: Sequence[Any]) -> Iterator[tuple[int, Any]]:
-        from edgedistill.pipeline.tasks import do
+    def run(self, items: Sequence[Any]) -> Iterator[tuple[int, Any]]:
+        from edgedistill.pipeline.work import do
 
-        for number, task in enumerate(tasks):
-            yield number, do(task, self.bench)
+        for number, item in enumerate(items):
+            yield number, do(item, self.bench)
 
 
 def own_id(tell: Any) -> int:
@@ -46,7 +46,7 @@ def child_answers(tell: Any) -> int:
         return pool.apply(int, ("7",))
 
 
-def task_id(task: Any, threads: int, everything: bool, tell: Any) -> int:
+def task_id(item: Any, threads: int, everything: bool, tell: Any) -> int:
     time.sleep(0.2)
     return os.getpid()
 
@@ -71,17 +71,17 @@ def crash(*given: object) -> None:
     os.kill(os.getpid(), signal.SIGSEGV)
 
 
-def fail_training_of(victim: Any, message: str, task: Any, *given: Any) -> Any:
+def fail_training_of(victim: Any, message: str, item: Any, *given: Any) -> Any:
     """As a training that diverges; of every student where there is no victim."""
     from edgedistill.base.errors import TrialFailure
     from edgedistill.pipeline import workers
 
-    if task.stage == "train" and victim in (None, task.spec):
+    if item.stage == "train" and victim in (None, item.spec):
         return TrialFailure(message)
-    return workers.do_apart(task, *given)
+    return workers.do_apart(item, *given)
 
 
-def crash_in_a_step_of(victim: Any, task: Any, *given: Any) -> Any:
+def crash_in_a_step_of(victim: Any, item: Any, *given: Any) -> Any:
     """In the third step that this process trains the victim."""
     from edgedistill.distill import loop
     from edgedistill.pipeline import workers
@@ -94,28 +94,28 @@ def crash_in_a_step_of(victim: Any, task: Any, *given: Any) -> Any:
             crash()
         return real(self, batch)
 
-    if task.stage == "train" and task.spec == victim:
+    if item.stage == "train" and item.spec == victim:
         loop._State.advance = advance  # type: ignore[method-assign]
     try:
-        return workers.do_apart(task, *given)
+        return workers.do_apart(item, *given)
     finally:
         loop._State.advance = real  # type: ignore[method-assign]
 
 
-def sleep(task: Any, *given: object) -> None:
+def sleep(item: Any, *given: object) -> None:
     """For longer than a test waits; the file `begun` in the cache says that it began."""
-    (task.place.root / "begun").touch()
+    (item.place.root / "begun").touch()
     time.sleep(120)
 
 
-def label_and_die_once(task: Any, *given: Any) -> Any:
+def label_and_die_once(item: Any, *given: Any) -> Any:
     """Labels in batches of BATCH images, each of them synced, and dies when two batches of a view are done for the first
     time. How much was done of which view goes to the file `progress` in the cache."""
     from edgedistill.distill.teachers.labelling import Labeller
     from edgedistill.pipeline import teacher as teaching
     from edgedistill.pipeline import workers
 
-    lost, progress = task.place.root / "lost", task.place.root / "progress"
+    lost, progress = item.place.root / "lost", item.place.root / "progress"
     real = Labeller.label
 
     def label(self: Labeller, folder: Path, view: int, on_progress: Callable[[int], None]) -> None:
@@ -131,4 +131,4 @@ def label_and_die_once(task: Any, *given: Any) -> Any:
 
     Labeller.label = label  # type: ignore[method-assign]
     teaching.Labeller = partial(Labeller, batch_size=BATCH, commit_seconds=0)  # type: ignore[misc, assignment]
-    return workers.do_apart(task, *given)
+    return workers.do_apart(item, *given)

@@ -1,7 +1,7 @@
-"""Labelling and training as tasks.
+"""Labelling and training as work items.
 
-A task is plain values, and what it makes is a stage of the cache: any process that does it, with the same cache, leaves
-the same folder under the same key, and it is done once. A task that another process is at is put off, so that two builds
+A work item is plain values, and what it makes is a stage of the cache: any process that does it, with the same cache, leaves
+the same folder under the same key, and it is done once. An item that another process is at is put off, so that two builds
 that share a cache share the work.
 """
 
@@ -50,8 +50,8 @@ class Place:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Task(ABC, Generic[Made_co]):
-    """A stage of the cache, done for the build that `place` describes. Without `wait` a task that another process is at
+class WorkItem(ABC, Generic[Made_co]):
+    """A stage of the cache, done for the build that `place` describes. Without `wait` an item that another process is at
     comes back undone."""
 
     place: Place
@@ -71,11 +71,11 @@ class Task(ABC, Generic[Made_co]):
 
 
 Result: TypeAlias = Made | TrialFailure | None
-"""What became of a task; None where another process is at it."""
+"""What became of an item; None where another process is at it."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainTask(Task[TrainedStudent]):
+class TrainItem(WorkItem[TrainedStudent]):
     """One training on `stored` views: `spec` up to the end of `epochs` of a schedule of `total_epochs`, from `previous`, an
     earlier rung of it."""
 
@@ -104,7 +104,7 @@ class TrainTask(Task[TrainedStudent]):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TuneTask(Task[bool]):
+class TuneItem(WorkItem[bool]):
     """The training of `student` under the rounding of `scheme`, on `stored` views."""
 
     stored: SplitStore
@@ -124,7 +124,7 @@ class TuneTask(Task[bool]):
 
 
 @dataclass(frozen=True, kw_only=True)
-class LabelTask(Task[Path]):
+class LabelItem(WorkItem[Path]):
     """What the teacher gives at `tap` on view index `view` of `views`, for the signal with key `signal_key`. All processes
     label in `autocast`, whatever device each has: see `Labeller`."""
 
@@ -152,22 +152,22 @@ class LabelTask(Task[Path]):
 
 
 class Executor(Protocol):
-    """What does tasks. It is a context: what it holds for the next batch ends there."""
+    """What does work items. It is a context: what it holds for the next batch ends there."""
 
     def __enter__(self) -> Self: ...
 
     def __exit__(self, *raised: object) -> None: ...
 
-    def run(self, tasks: Sequence[Task[Made]]) -> Iterator[tuple[int, Result[Made]]]:
-        """What became of each task, with its number, as they end. Raises what a user has to mend."""
+    def run(self, items: Sequence[WorkItem[Made]]) -> Iterator[tuple[int, Result[Made]]]:
+        """What became of each item, with its number, as they end. Raises what a user has to mend."""
 
 
 def do_all(
-    executor: Executor, tasks: Sequence[Task[Made]], *, wait: bool = True
+    executor: Executor, items: Sequence[WorkItem[Made]], *, wait: bool = True
 ) -> Generator[tuple[int, Made | TrialFailure], None, None]:
-    """The tasks done, with their numbers, as they end: first those that no other process is at, then, with `wait`, the
+    """The items done, with their numbers, as they end: first those that no other process is at, then, with `wait`, the
     others. Closed before its end, it begins no more of them."""
-    left = dict(enumerate(tasks))
+    left = dict(enumerate(items))
     for waiting in (False, True) if wait else (False,):
         if not left:
             return
@@ -178,10 +178,10 @@ def do_all(
                 yield numbers[place], result
 
 
-def train_all(executor: Executor, tasks: Sequence[TrainTask]) -> list[TrainedStudent | TrialFailure]:
+def train_all(executor: Executor, items: Sequence[TrainItem]) -> list[TrainedStudent | TrialFailure]:
     """All trainings done, in their order."""
-    done = dict(do_all(executor, tasks))
-    return [done[number] for number in range(len(tasks))]
+    done = dict(do_all(executor, items))
+    return [done[number] for number in range(len(items))]
 
 
 @dataclass(frozen=True, eq=False)
@@ -202,17 +202,17 @@ class Tuning:
         diverges or crashes."""
         bench = self.bench
         if bench.store.find("tune", tuning_key(bench, source, scheme, self.stored)) is None:
-            task = TuneTask(place=Place.of(bench), stored=self.stored, student=self.student, scheme=scheme)
-            for _, result in do_all(bench.doing, [task]):
+            item = TuneItem(place=Place.of(bench), stored=self.stored, student=self.student, scheme=scheme)
+            for _, result in do_all(bench.doing, [item]):
                 if isinstance(result, TrialFailure):
                     raise result
         return tuned(bench, source, scheme, self.stored)
 
 
-def do(task: Task[Made], bench: Workbench) -> Result[Made]:
-    """Do one task on `bench`."""
+def do(item: WorkItem[Made], bench: Workbench) -> Result[Made]:
+    """Do one item on `bench`."""
     try:
-        return task.make(bench)
+        return item.make(bench)
     except BusyError:
         return None
     except TrialFailure as failure:
