@@ -29,7 +29,7 @@ _LEAVE_S: Final = 30.0
 
 @dataclass(eq=False)
 class OnRay:
-    """Work items of a Ray cluster: the one that `RAY_ADDRESS` names, else one of this machine, which ends with the batch. All
+    """Work items on a Ray cluster: that which `RAY_ADDRESS` names, else one of this machine, which ends with the batch. All
     nodes see the cache, the data and the teacher's files under the same paths. An item whose worker is lost is done again
     elsewhere.
 

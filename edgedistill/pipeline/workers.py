@@ -29,8 +29,8 @@ MOST_DEATHS: Final = 3
 
 
 def do_apart(item: WorkItem[Made], threads: int, everything: bool, tell: Listener) -> Result[Made]:
-    """Do one work item in this process, a worker's, with so many threads. `tell` hears everything, or when the item's own stage
-    is done."""
+    """Do one work item in this process, a worker's, with so many threads. `tell` hears everything, or when the item's own
+    stage is done."""
     torch.set_num_threads(threads)
 
     def listen(event: Event) -> None:
