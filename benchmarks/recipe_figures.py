@@ -49,7 +49,7 @@ class Comparison:
             f"One student of Fashion-MNIST (`{document['student']}`), {labels:,} images with a label, "
             f"{document['steps']:,} steps.{rest} {TEACHERS[teacher]}; it gets {document['teacher_test']:.2%} of the test "
             "split right. Each row had the same tuning of its learning rate, on the validation split. Test accuracy is the "
-            f"mean of {seeds} seeds or more. The gain is the mean difference to `labels` by pairs of a seed, in points, "
+            f"mean of {seeds} seeds. The gain is the mean difference to `labels` by pairs of a seed, in points, "
             f"with its 95% interval. `default` takes `{document['default']['recipe']}` here. "
             f"![Gain of each recipe over labels alone]({self.name}.svg)",
             COMMAND.format(labels=labels, teacher=teacher),
