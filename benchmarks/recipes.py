@@ -20,13 +20,15 @@ Each condition gets the same tuning: RATES of learning on the first seed, chosen
 with the chosen rate. Test accuracy is told once, at the end: the mean, the mean of the paired differences to labels alone
 and to the condition that `--against` names, and their 95% intervals by Student's t. Runs are written to FILE as they end; a
 second start goes on from there, and compares all conditions that FILE has, whatever `--only` asks for. What `default` would
-take is told beside: by the same rules as in a build, with the first seed's runs at the default rate as its pilot.
+take is told beside: by the same rules as in a build, with the first seed's runs as its pilot, at that of RATES
+which is nearest to the family's.
 `--images` takes so many training images alone, for a try.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import statistics
 import sys
 import tempfile
@@ -62,6 +64,8 @@ from edgedistill.documents.build_file import AugmentationConfig, DataConfig, Fit
 from edgedistill.documents.recipes import FEATURES, LOGITS, RECIPES
 from edgedistill.documents.results import PilotRun
 from edgedistill.documents.specs import StudentSpec
+from edgedistill.networks.families.family import RATED_BATCH
+from edgedistill.networks.families.registry import family as find_family
 from edgedistill.pipeline.choice import clearly_best
 
 STUDENT = StudentSpec(family="resnet", width=0.125, depth=0.5, resolution=16)
@@ -246,7 +250,8 @@ def default_of(bench: Bench, teacher_validation: float, rows: Iterable[Row]) -> 
         agreement=agreement_with(train, logits, stored.stored_views.count),
     )
     options = options_for(known)
-    rate = TrainConfig().learning_rate
+    family = find_family(STUDENT.family).learning_rate * math.sqrt(BATCH / RATED_BATCH)
+    rate = min(RATES, key=lambda one: abs(math.log(one / family)))
     runs = {row["condition"]: row for row in rows if row["seed"] == 0 and row["rate"] == rate}
     reasons = {option.recipe: option.reason for option in options}
     if len(options) == 1 or not reasons.keys() <= runs.keys():

@@ -66,7 +66,7 @@ from edgedistill.distill.stored.split_store import SplitStore
 from edgedistill.distill.stored.views import stored_views
 from edgedistill.distill.teachers.labelling import Labeller
 from edgedistill.distill.teachers.making import Labelling
-from edgedistill.distill.train import Lessons
+from edgedistill.distill.train import Lessons, schedule_of
 from edgedistill.documents.build_file import AugmentationConfig, DataConfig, SpaceConfig, TrainConfig
 from edgedistill.documents.lengths import epochs_of
 from edgedistill.documents.recipes import LOGITS, RECIPES
@@ -194,6 +194,11 @@ class Run:
             self.folder = self._fresh_folder()
             torch.save(content | {"step": 0, "total_epochs": steps, "ema": content["pupil"]}, self.folder / STATE)
 
+    @property
+    def highest(self) -> float:
+        """The highest learning rate of a schedule."""
+        return schedule_of(self.config, 1).learning_rate
+
     def until(self, step: int) -> None:
         """Train up to a step, counted from the run's start, that the schedule reaches."""
         assert self.schedule is not None
@@ -258,13 +263,13 @@ class Bench:
         mean, std = channel_statistics(self.dataset)
         spec, classes = candidate.spec, self.dataset.classes
         contract = make_contract(DataConfig(), classes, spec.resolution, mean, std)
-        lessons = Lessons(self.dataset, self.config, self.stored)
+        lessons = Lessons(self.dataset, self.config, self.stored).rated(spec.family)
         torch.manual_seed(self.config.seed)
         pupil = Heard(build_student(spec, contract), recipe_of(self.config), len(classes), lessons.statistics())
         pupil.losses = []
         hardware = choose_hardware(self.config, self.dataset.images)
         batches, graded = lessons.batches(contract), Graded.of(self.dataset, contract)
-        return Run(pupil, batches, self.config, hardware, graded, scratch)
+        return Run(pupil, batches, lessons.config, hardware, graded, scratch)
 
     def prefix(self, run: Run) -> Iterator[Row]:
         """`today` and `cooled`: one run, from which copies branch off."""
@@ -275,7 +280,7 @@ class Bench:
             # As much of every rung goes into a copy, so that the run itself has come so far when the rung is spent.
             length = max(1, round(COOLED * (rung - before) * an_epoch))
             branches[max(1, round((1 - COOLED) * rung * an_epoch))] = (rung, length)
-        run.under(last * an_epoch, round(self.config.warmup_epochs * an_epoch), self.config.learning_rate)
+        run.under(last * an_epoch, round(self.config.warmup_epochs * an_epoch), run.highest)
         for step in sorted(seen.keys() | branches.keys()):
             run.until(step)
             if step in seen:
@@ -305,7 +310,7 @@ class Bench:
     def whole_schedule(self, run: Run, steps: int) -> None:
         """Train over a schedule of so many steps from where the run is."""
         warmup = min(self.config.warmup_epochs * run.batches.steps_per_epoch, WARMUP * steps)
-        run.under(steps, round(warmup), self.config.learning_rate)
+        run.under(steps, round(warmup), run.highest)
         run.until(run.taken + steps)
 
     @property

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,8 @@ from edgedistill.documents.lengths import batch_size_of
 from edgedistill.documents.recipes import LOGITS
 from edgedistill.documents.specs import Contract, StudentSpec
 from edgedistill.networks.build import build_student
+from edgedistill.networks.families.family import RATED_BATCH
+from edgedistill.networks.families.registry import family as find_family
 from edgedistill.networks.tasks import task_of
 
 WEIGHTS = "student.safetensors"
@@ -51,6 +54,16 @@ class Lessons:
                 raise ValueError(f"the recipe needs a teacher's {tap}")
         batch_size = batch_size_of(self.config.batch_size, len(self.stored.positions()))
         return ViewBatches(self.dataset, contract, self.stored, batch_size=batch_size, seed=self.config.seed)
+
+    def rated(self, family: str) -> Lessons:
+        """These for students of one family: a learning rate of `auto` is the family's, at this batch size. Steps of AdamW
+        are scaled by the root of the batch (https://arxiv.org/abs/2205.10287, the square root scaling rule)."""
+        config = self.config
+        if config.learning_rate != "auto":
+            return self
+        batch_size = batch_size_of(config.batch_size, len(self.stored.positions()))
+        rate = find_family(family).learning_rate * math.sqrt(batch_size / RATED_BATCH)
+        return replace(self, config=config.model_copy(update={"learning_rate": rate}))
 
     def statistics(self) -> dict[str, UnitStatistics]:
         """Of the teacher's units at each tap beside the logits, over images drawn from view 0. Their classes are the
@@ -83,7 +96,7 @@ def train_student(
     TrialFailure for a run that diverges.
     """
     epochs, folder = stretch.until_epoch, stretch.folder
-    dataset, config = lessons.dataset, lessons.config
+    dataset, config = lessons.dataset, lessons.rated(spec.family).config
     if not 0 < epochs <= total_epochs:
         raise ValueError(f"epoch {epochs} of a schedule of {total_epochs}")
     if (folder / RECORD).is_file():
@@ -127,7 +140,9 @@ def best_share(pupil: Pupil, dataset: Dataset, contract: Contract) -> float:
 
 
 def schedule_of(config: TrainConfig, total_epochs: int) -> Schedule:
-    """What `[train]` says of a schedule of `total_epochs`."""
+    """What `[train]` says of a schedule of `total_epochs`. Raises ValueError for a learning rate of `auto`."""
+    if config.learning_rate == "auto":
+        raise ValueError("the learning rate of a family has not been settled")
     return Schedule(
         total_epochs=total_epochs,
         learning_rate=config.learning_rate,

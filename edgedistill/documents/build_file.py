@@ -87,6 +87,7 @@ Area = Annotated[float, Field(gt=0, le=1)]
 Level = Annotated[float, Field(ge=0, le=1)]
 Deviation = Annotated[float, Field(gt=0, le=1)]
 Ratio = Annotated[float, Field(gt=0)]
+Rate = Annotated[float, Field(gt=0, lt=10)]
 
 
 NO_SLOWER = "100%"
@@ -100,7 +101,7 @@ class FitConfig(Frozen):
 
     epochs: Epochs = 10
     batch_size: BatchSize = "auto"
-    learning_rate: Annotated[float, Field(gt=0, lt=10)] = 2e-3
+    learning_rate: Rate = 2e-3
     weight_decay: Annotated[float, Field(ge=0, lt=10)] = 0.05
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     crossfit: Annotated[int, Field(ge=2, le=20)] | None = None
@@ -234,7 +235,7 @@ class TrainConfig(Frozen):
     min_confidence: Certain = 0.0
     min_agreement: Certain = 0.0
     batch_size: BatchSize = "auto"
-    learning_rate: Annotated[float, Field(gt=0, lt=10)] = 4e-3
+    learning_rate: Rate | Literal["auto"] = "auto"
     weight_decay: Annotated[float, Field(ge=0, lt=10)] = 0.02
     warmup_epochs: Annotated[float, Field(ge=0)] = 1.0
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.99

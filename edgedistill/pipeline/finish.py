@@ -14,6 +14,7 @@ from edgedistill.base.store import copy_atomic, write_atomic
 from edgedistill.data.datasets import Dataset
 from edgedistill.devices.stats import percentile_ms
 from edgedistill.distill.stored.split_store import SplitStore
+from edgedistill.distill.train import Lessons, schedule_of
 from edgedistill.documents.artifacts import Verified
 from edgedistill.documents.lengths import batch_size_of
 from edgedistill.documents.results import (
@@ -40,7 +41,7 @@ from edgedistill.pipeline.measure import Manner, profiled
 from edgedistill.pipeline.mistakes import MISTAKES, AnswersOnTest, predictions_on_test
 from edgedistill.pipeline.prepare import PreparedTeacher
 from edgedistill.pipeline.ship import Files, Made, device_commands, make_files, name_of
-from edgedistill.pipeline.train import source_of
+from edgedistill.pipeline.train import lessons_of, source_of
 
 GOLDEN_IMAGES = 8
 PROFILES = "profiles"
@@ -71,10 +72,11 @@ def finish(
         result = result.model_copy(update={"predictions_on_test": told})
     _write_profiles(teacher, files.made, out)
     (out / "report.html").unlink(missing_ok=True)  # an earlier build's, like a package: it would pass for this one's
-    if source is None or not artifacts:
+    if outcome.winner is None or source is None or not artifacts:
         shutil.rmtree(out / PACKAGE, ignore_errors=True)
     else:
-        write_package(out, _contents(bench, source, files, result))
+        lessons = lessons_of(bench, outcome.winner.trained.spec, stored)
+        write_package(out, _contents(bench, source, files, result, lessons))
     (out / "search.json").unlink(missing_ok=True)  # an earlier search's; all that it said stands in build.json
     write_atomic(out / "build.json", result.model_dump_json(indent=2))
     return result
@@ -146,7 +148,9 @@ def _sustained(bench: Workbench, source: Source, files: Files) -> SustainedLoad 
     )
 
 
-def _contents(bench: Workbench, source: Source, winner: Files, result: BuildResult) -> PackageContents:
+def _contents(
+    bench: Workbench, source: Source, winner: Files, result: BuildResult, lessons: Lessons
+) -> PackageContents:
     files = tuple(
         PackageFile(
             format=m.artifact.format,
@@ -167,11 +171,12 @@ def _contents(bench: Workbench, source: Source, winner: Files, result: BuildResu
         if isinstance(m.result.verification, Verified)
     }
     golden = Golden(images, bench.reference(source)[:GOLDEN_IMAGES], outputs)
-    train = bench.config.train
+    train = lessons.config
     training = {
         "recipe": "composed" if train.terms else train.recipe,
         "loss": " + ".join(term.label for term in train.composition),
         "batch size": str(batch_size_of(train.batch_size, len(bench.taught.splits.train))),
+        "learning rate": f"{schedule_of(train, bench.rungs[-1]).learning_rate:.2g}",
         "epochs": str(bench.rungs[-1]),
     }
     card = model_card(result, source.contract, training)

@@ -59,31 +59,33 @@ def train(
     """The student after `epochs` of its schedule, going on from `previous`, an earlier rung of the same run. Raises
     TrialFailure where training fails, BusyError where another process is at it and `wait` is off."""
     contract = bench.contract(spec.resolution)
-    key = _training_key(bench, spec, stored, epochs, total_epochs, previous)
+    lessons = lessons_of(bench, spec, stored)
+    key = _training_key(bench, spec, lessons, epochs, total_epochs, previous)
 
     def make(folder: Path) -> None:
         stretch = Stretch(epochs, folder, previous.weights.parent if previous else None, bench.store.listener)
         start = start_of(bench.space, spec.family)
         with training(bench.store.listener):
-            train_student(spec, contract, lessons_of(bench, stored), stretch, total_epochs, start)
+            train_student(spec, contract, lessons, stretch, total_epochs, start)
 
     subject = f"{spec.label} to epoch {epochs}"
     folder = bench.store.stage("train", key, make, subject=subject, resumable=True, wait=wait)
     return read_trained(folder)
 
 
-def lessons_of(bench: Workbench, stored: SplitStore) -> Lessons:
-    """What a build's students learn from."""
-    return Lessons(viewed(bench, bench.taught, stored.stored_views.side), bench.config.train, stored)
+def lessons_of(bench: Workbench, spec: StudentSpec, stored: SplitStore) -> Lessons:
+    """What a build's students learn from, and at which rate."""
+    dataset = viewed(bench, bench.taught, stored.stored_views.side)
+    return Lessons(dataset, bench.config.train, stored).rated(spec.family)
 
 
 def trained_before(bench: Workbench, spec: StudentSpec, stored: SplitStore) -> tuple[TrainedStudent, ...]:
     """What the cache has of a student: its rungs in order, as far as an earlier search with this teacher, data and recipe
     took them."""
     found: list[TrainedStudent] = []
-    rungs = bench.rungs
+    rungs, lessons = bench.rungs, lessons_of(bench, spec, stored)
     for epochs in rungs:
-        key = _training_key(bench, spec, stored, epochs, rungs[-1], found[-1] if found else None)
+        key = _training_key(bench, spec, lessons, epochs, rungs[-1], found[-1] if found else None)
         if (folder := bench.store.find("train", key)) is None:
             break
         found.append(read_trained(folder))
@@ -93,7 +95,7 @@ def trained_before(bench: Workbench, spec: StudentSpec, stored: SplitStore) -> t
 def _training_key(
     bench: Workbench,
     spec: StudentSpec,
-    stored: SplitStore,
+    lessons: Lessons,
     epochs: int,
     total_epochs: int,
     previous: TrainedStudent | None,
@@ -105,8 +107,8 @@ def _training_key(
             "start": start.identity if start else None,
             "contract": bench.contract(spec.resolution).model_dump(mode="json"),
             "data": bench.data_key,
-            "views": stored.key,
-            "recipe": _taught_by(bench.config.train),
+            "views": lessons.stored.key,
+            "recipe": _taught_by(lessons.config),
             "epochs": epochs,
             "total_epochs": total_epochs,
             "previous": previous.weights.parent.name if previous else None,
@@ -130,34 +132,33 @@ def untrained(bench: Bench, spec: StudentSpec) -> Source:
     return random_source(f"{spec.label} (random weights)", key, contract, partial(build_student, spec, contract))
 
 
-def tuned(bench: Workbench, source: Source, scheme: QuantScheme, stored: SplitStore) -> Source:
-    """What training `source` under the rounding of `scheme` on `stored` made of it: found, or made in this process. Raises
-    TrialFailure where that diverges."""
-    key = tuning_key(bench, source, scheme, stored)
+def tuned(bench: Workbench, source: Source, scheme: QuantScheme, lessons: Lessons) -> Source:
+    """What training `source` under the rounding of `scheme` made of it: found, or made in this process. Raises TrialFailure
+    where that diverges."""
+    key = tuning_key(bench, source, scheme, lessons)
 
     def make(folder: Path) -> None:
         images = bench.calibration.pixels(source.contract)
         listener = bench.store.listener
         with training(listener):
-            tune(source.load(), source.contract, images, scheme, lessons_of(bench, stored), folder, listener)
+            tune(source.load(), source.contract, images, scheme, lessons, folder, listener)
 
     subject = f"{source.label} {scheme.details}"
     weights = bench.store.stage("tune", key, make, subject=subject, resumable=True) / TUNED
     return Source(source.label, key, source.contract, lambda: with_weights(source.load(), source.contract, weights))
 
 
-def tuning_key(bench: Workbench, source: Source, scheme: QuantScheme, stored: SplitStore) -> str:
+def tuning_key(bench: Workbench, source: Source, scheme: QuantScheme, lessons: Lessons) -> str:
     """What `tuned` depends on."""
-    config = bench.config.train
     return stage_key(
         {
             "source": source.key,
             "contract": source.contract.model_dump(mode="json"),
             "scheme": scheme.model_dump(mode="json"),
             "calibration": bench.calibration.key,
-            "views": stored.key,
-            "recipe": _taught_by(config),
+            "views": lessons.stored.key,
+            "recipe": _taught_by(lessons.config),
         },
-        code=(*code.TUNING, *code_of_losses(config)),
+        code=(*code.TUNING, *code_of_losses(lessons.config)),
         tools=(*TRAINING_TOOLS, "torchao"),
     )

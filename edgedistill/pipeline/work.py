@@ -26,7 +26,7 @@ from edgedistill.documents.build_file import BuildConfig
 from edgedistill.documents.specs import QuantScheme, StudentSpec, Target
 from edgedistill.pipeline.bench import Source, Workbench
 from edgedistill.pipeline.teacher import open_labelling
-from edgedistill.pipeline.train import source_of, train, tuned, tuning_key
+from edgedistill.pipeline.train import lessons_of, source_of, train, tuned, tuning_key
 
 Made = TypeVar("Made")
 Made_co = TypeVar("Made_co", covariant=True)
@@ -119,7 +119,8 @@ class TuneItem(WorkItem[bool]):
 
     def make(self, bench: Workbench) -> bool:
         """The weights are in the cache then."""
-        tuned(bench, source_of(bench, self.student), self.scheme, self.stored)
+        lessons = lessons_of(bench, self.student.spec, self.stored)
+        tuned(bench, source_of(bench, self.student), self.scheme, lessons)
         return True
 
 
@@ -201,12 +202,13 @@ class Tuning:
         """What training `source`, the student's, under the rounding of `scheme` made of it. Raises TrialFailure where that
         diverges or crashes."""
         bench = self.bench
-        if bench.store.find("tune", tuning_key(bench, source, scheme, self.stored)) is None:
+        lessons = lessons_of(bench, self.student.spec, self.stored)
+        if bench.store.find("tune", tuning_key(bench, source, scheme, lessons)) is None:
             item = TuneItem(place=Place.of(bench), stored=self.stored, student=self.student, scheme=scheme)
             for _, result in do_all(bench.doing, [item]):
                 if isinstance(result, TrialFailure):
                     raise result
-        return tuned(bench, source, scheme, self.stored)
+        return tuned(bench, source, scheme, lessons)
 
 
 def do(item: WorkItem[Made], bench: Workbench) -> Result[Made]:

@@ -22,11 +22,12 @@ from edgedistill.distill import loop
 from edgedistill.distill.evaluate import split_quality
 from edgedistill.distill.loop import Stretch
 from edgedistill.distill.stored.split_store import SplitStore
-from edgedistill.distill.train import Lessons, load_student, read_trained, train_student
+from edgedistill.distill.train import Lessons, load_student, read_trained, schedule_of, train_student
 from edgedistill.documents.artifacts import TrainedStudent
 from edgedistill.documents.build_file import AugmentationConfig, TrainConfig
 from edgedistill.documents.recipes import TermConfig
 from edgedistill.documents.specs import Contract, StudentSpec
+from edgedistill.networks.families.registry import family
 
 AUGMENTATION = AugmentationConfig(views=2, scale=(0.8, 1.0), magnitude=0.2, mix=0.3)
 Run = Callable[..., TrainedStudent]
@@ -207,6 +208,25 @@ def test_a_rung_of_another_schedule_is_refused(run: Run, tmp_path: Path) -> None
 def test_a_missing_rung_is_not_silently_started_anew(run: Run, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         run(tmp_path / "b", 2, 3, previous=tmp_path)
+
+
+def test_auto_is_the_rate_of_the_family_scaled_by_the_root_of_the_batch(
+    run: Run, spec: StudentSpec, digits: Dataset, stored: SplitStore, config: TrainConfig, tmp_path: Path
+) -> None:
+    auto, rate = config.model_copy(update={"learning_rate": "auto"}), family(spec.family).learning_rate
+    rated = {
+        size: Lessons(digits, auto.model_copy(update={"batch_size": size}), stored).rated(spec.family).config
+        for size in (32, 128)
+    }
+    assert {size: one.learning_rate for size, one in rated.items()} == {32: pytest.approx(rate / 2), 128: rate}
+    named = config.model_copy(update={"learning_rate": rate * math.sqrt(64 / 128)})
+    assert_same_weights(run(tmp_path / "auto", 1, config=auto), run(tmp_path / "named", 1, config=named))
+    assert Lessons(digits, named, stored).rated(spec.family).config == named
+
+
+def test_a_rate_that_was_not_settled_makes_no_schedule(config: TrainConfig) -> None:
+    with pytest.raises(ValueError, match="learning rate"):
+        schedule_of(config.model_copy(update={"learning_rate": "auto"}), 3)
 
 
 def test_batches_of_one_image_are_refused(run: Run, config: TrainConfig, tmp_path: Path) -> None:

@@ -119,7 +119,10 @@ def test_a_byte_order_mark_is_no_problem(tmp_path: Path) -> None:
             'build.toml:5: train.batch_size must be a whole number or "auto", not true',
         ),
         (HEAD + "[train]\nseed = 1.5\n", "build.toml:5: train.seed must be a whole number, not 1.5"),
-        (HEAD + "[train]\nlearning_rate = nan\n", "build.toml:5: train.learning_rate must be finite, not nan"),
+        (
+            HEAD + "[train]\nlearning_rate = nan\n",
+            'build.toml:5: train.learning_rate must be finite or "auto", not nan',
+        ),
         (HEAD + "pretrained = 1\n", "build.toml:4: teacher.pretrained must be true or false, not 1"),
         (HEAD + '[train]\nworkers = "x"\n', 'build.toml:5: train.workers must be a whole number or "auto", not "x"'),
         (HEAD + "[data]\npath = 3\n", "build.toml:5: data.path must be text in quotes, not 3"),

@@ -21,6 +21,7 @@ from edgedistill.distill.stored.split_store import SplitStore
 from edgedistill.distill.stored.views import stored_views
 from edgedistill.distill.train import read_trained
 from edgedistill.documents.build_file import load_config
+from edgedistill.documents.specs import StudentSpec
 from edgedistill.documents.targets import load_target
 from edgedistill.pipeline.bench import Workbench
 from edgedistill.pipeline.choice import use_recipe
@@ -116,7 +117,8 @@ def test_models_that_need_larger_copies_share_nothing(loop: Any, kept: Any) -> N
 def test_students_see_copies_and_are_judged_by_the_pictures(loop: Any, kept: Any) -> None:
     bench = bench_of(kept.path, loop.root / "kept")
     views = stored_views(bench.store, bench.taught, bench.config.view_augmentation, bench.working_side)
-    images = lessons_of(bench, SplitStore(views)).dataset.images
+    student = StudentSpec(family="resnet", width=0.25, depth=0.5, resolution=16)
+    images = lessons_of(bench, student, SplitStore(views)).dataset.images
     assert images.decoded and not bench.dataset.images.decoded
     train, validation = (int(split[0]) for split in (bench.dataset.splits.train, bench.dataset.splits.validation))
     assert (images[train].shape, images[validation].shape) == ((32, 40, 3), (48, 60, 3))

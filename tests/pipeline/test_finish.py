@@ -141,6 +141,7 @@ def ship(monkeypatch: pytest.MonkeyPatch, unmeasured: BuildResult, tmp_path: Pat
         ("source_of", SimpleNamespace(contract=None)),
         ("split_sizes", unmeasured.data),
         ("_teacher_summary", unmeasured.teacher),
+        ("lessons_of", None),
         ("_contents", None),
         ("write_package", None),
     ):
@@ -161,7 +162,7 @@ def ship(monkeypatch: pytest.MonkeyPatch, unmeasured: BuildResult, tmp_path: Pat
                 labels=lambda _: labels,
             ),
             goal=None,
-            outcome=SimpleNamespace(winner=SimpleNamespace(trained=None)),
+            outcome=SimpleNamespace(winner=SimpleNamespace(trained=SimpleNamespace(spec=None))),
         )
         teacher: Any = SimpleNamespace(profile=None)
         views: Any = None
