@@ -90,7 +90,7 @@ def open_store(dataset: Dataset, path: Path, work: Path) -> SplitStore:
     fitted = fit_teacher(teacher, fit, dataset, AUGMENTATION, TRAINING, folder, silent)
     store = Store(work / "cache")
     views = stored_views(store, dataset, AUGMENTATION)
-    return SplitStore(views, (Labelling(store, Labeller(fitted, dataset, views, device="cpu"), silent).build(),))
+    return SplitStore(views, Labelling(store, Labeller(fitted, dataset, views, device="cpu"), silent).build())
 
 
 def load_model(name: str, dataset: Dataset, views: SplitStore, work: Path) -> Trained:

@@ -353,7 +353,7 @@ def open_bench(arguments: argparse.Namespace) -> Bench:
     if taps := recipe_of(config).taps:
         work = arguments.work / f"{arguments.images}-images"
         teacher = recipes.open_teacher("fitted", dataset, dataset, None, work)
-        signals = [Labelling(store, Labeller(teacher, dataset, views, tap), silent).build() for tap in taps]
+        signals = Labelling(store, Labeller(teacher, dataset, views, taps), silent).build()
     families = tuple(arguments.families.split(",")) if arguments.families else ()
     space = enumerate_space(SpaceConfig(families=families), len(dataset.classes), SIDE, load_target("host"))
     small = [candidate for candidate in space.candidates if candidate.multiply_adds <= arguments.most * 1e6]

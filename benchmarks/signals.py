@@ -73,7 +73,7 @@ class Live(SplitStore):
         contract = self.teacher_itself.contract
         train = self.dataset.splits.train
         batch = render_batch(self.dataset.images, train, self.views(epoch), positions, contract)
-        rows = live_rows(self.teacher_itself, "logits", CLASSES, batch, torch.device("cpu"))
+        rows = live_rows(self.teacher_itself, ("logits",), CLASSES, batch, torch.device("cpu"))["logits"]
         return {"logits": shifted(rows).astype(np.float16)}
 
 
@@ -95,7 +95,7 @@ def speeds(images: int, rounds: int) -> Row:
     with tempfile.TemporaryDirectory() as root:
         store = Store(Path(root))
         views = stored_views(store, dataset, AugmentationConfig(views=2))
-        logits = Labelling(store, Labeller(teacher, dataset, views, device="cpu"), silent).build()
+        (logits,) = Labelling(store, Labeller(teacher, dataset, views, device="cpu"), silent).build()
         stored = SplitStore(views, (logits,))
         kinds = {
             "labels": ("labels", SplitStore(views)),

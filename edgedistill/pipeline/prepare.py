@@ -179,7 +179,7 @@ def open_store(bench: Workbench) -> SplitStore:
     """What the build's students learn from: the views of its data and augmentation, and what the teacher gives on them at
     each tap that the recipe asks for: found, or labelled."""
     views = stored_views(bench.store, bench.taught, bench.config.view_augmentation, bench.working_side)
-    stored = SplitStore(views, tuple(_signal(bench, views, tap) for tap in bench.recipe.taps))
+    stored = SplitStore(views, _signals(bench, views) if bench.recipe.taps else ())
     return replace(stored, kept=_kept(bench, stored))
 
 
@@ -195,17 +195,17 @@ def _kept(bench: Workbench, stored: SplitStore) -> Path | None:
     return kept
 
 
-def _signal(bench: Workbench, views: StoredViews, tap: str) -> StoredSignal:
+def _signals(bench: Workbench, views: StoredViews) -> tuple[StoredSignal, ...]:
     autocast = labelling_autocast(bench.config.train)
-    labelling = open_labelling(bench, views, tap, autocast)
+    labelling = open_labelling(bench, views, bench.recipe.taps, autocast)
+    left = labelling.left()
     items = [
         LabelItem(
             place=Place.of(bench),
             views=views,
             view=view,
-            tap=tap,
             autocast=autocast,
-            signal_key=labelling.key,
+            signal_keys=left.keys,
         )
         for view in labelling.views
     ]

@@ -58,15 +58,17 @@ def open_crossfit(bench: Workbench) -> Crossfit | None:
     return bench.crossfit
 
 
-def open_labelling(bench: Workbench, views: StoredViews, tap: str, autocast: torch.dtype | None) -> Labelling:
-    """The making of what the teacher gives at `tap` on `views`: nothing is labelled while something is measured on this
+def open_labelling(
+    bench: Workbench, views: StoredViews, taps: tuple[str, ...], autocast: torch.dtype | None
+) -> Labelling:
+    """The making of what the teacher gives at `taps` on `views`: nothing is labelled while something is measured on this
     machine."""
     dataset = viewed(bench, bench.dataset, views.side)
     labeller = Labeller(
         open_teacher(bench),
         dataset,
         views,
-        tap,
+        taps,
         device=bench.config.train.device,
         autocast=autocast,
         # Threads, where a training has processes: the teacher keeps this one waiting, not busy.

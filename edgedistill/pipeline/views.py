@@ -149,19 +149,19 @@ def check_of(bench: Workbench, stored: SplitStore, images: int) -> ViewsCheck:
     found = []
     for signal in stored.signals:
         autocast = labelling_autocast(bench.config.train)
-        labeller = open_labelling(bench, stored.stored_views, signal.tap, autocast).labeller
+        labeller = open_labelling(bench, stored.stored_views, (signal.tap,), autocast).labeller
         found.append(_checked(labeller, signal, chosen))
     return ViewsCheck(images=len(chosen), views=stored.stored_views.count, signals=tuple(found))
 
 
 def _checked(labeller: Labeller, signal: StoredSignal, chosen: Indices) -> CheckedSignal:
     largest = total = scale = 0.0
-    differing = 0
+    differing, encoding = 0, labeller.encodings[signal.tap]
     with labeller.on_device(choose_device(labeller.device)) as device:
         for view in range(labeller.views.count):
             for start in range(0, len(chosen), labeller.batch_size):
                 positions = chosen[start : start + labeller.batch_size]
-                live = labeller.encoding.comparable(labeller.live(view, positions, device))
+                live = encoding.comparable(labeller.live(view, positions, device)[signal.tap])
                 read = signal.at(view, positions).astype(np.float32)
                 error = np.abs(live - read)
                 largest, total = max(largest, float(error.max())), total + float(error.mean(axis=1).sum())

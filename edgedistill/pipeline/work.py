@@ -125,14 +125,13 @@ class TuneItem(WorkItem[bool]):
 
 
 @dataclass(frozen=True, kw_only=True)
-class LabelItem(WorkItem[Path]):
-    """What the teacher gives at `tap` on view index `view` of `views`, for the signal with key `signal_key`. All processes
-    label in `autocast`, whatever device each has: see `Labeller`."""
+class LabelItem(WorkItem[bool]):
+    """What the teacher gives on view index `view` of `views` at the taps of `signal_keys`, which has the signal's key of
+    each. All processes label in `autocast`, whatever device each has: see `Labeller`."""
 
     views: StoredViews
     view: int
-    tap: str
-    signal_key: str
+    signal_keys: dict[str, str]
     autocast: torch.dtype | None = None
 
     stage = PART_STAGE
@@ -141,15 +140,16 @@ class LabelItem(WorkItem[Path]):
     def label(self) -> str:
         return f"the labelling of view {self.view + 1}"
 
-    def make(self, bench: Workbench) -> Path:
-        """Raises InputError where this process would make others than those that are wanted."""
-        labelling = open_labelling(bench, self.views, self.tap, self.autocast)
-        if labelling.key != self.signal_key:
+    def make(self, bench: Workbench) -> bool:
+        """It is in the cache then. Raises InputError where this process would make others than those that are wanted."""
+        labelling = open_labelling(bench, self.views, tuple(self.signal_keys), self.autocast)
+        if labelling.keys != self.signal_keys:
             raise InputError(
                 "a worker has another teacher, other data or other packages than the build",
                 fix="let all machines see the same files, with the same versions of edgedistill and torch",
             )
-        return labelling.view(self.view, wait=self.wait)
+        labelling.view(self.view, wait=self.wait)
+        return True
 
 
 class Executor(Protocol):

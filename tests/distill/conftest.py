@@ -76,4 +76,4 @@ def stored(small_teacher: Teacher, digits: Dataset, tmp_path_factory: pytest.Tem
     store = Store(tmp_path_factory.mktemp("cache"))
     views = stored_views(store, digits, AUGMENTATION)
     labeller = Labeller(small_teacher, digits, views, device="cpu")
-    return SplitStore(views, (Labelling(store, labeller, silent).build(),))
+    return SplitStore(views, Labelling(store, labeller, silent).build())

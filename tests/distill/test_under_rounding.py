@@ -71,7 +71,7 @@ def stored(dataset, contract, student, tmp_path_factory) -> SplitStore:
     teacher = Teacher("itself", student, contract, "key", 0)
     store = Store(tmp_path_factory.mktemp("cache"))
     views = stored_views(store, dataset, AugmentationConfig(views=1))
-    return SplitStore(views, (Labelling(store, Labeller(teacher, dataset, views, device="cpu"), silent).build(),))
+    return SplitStore(views, Labelling(store, Labeller(teacher, dataset, views, device="cpu"), silent).build())
 
 
 def tuned(student, contract, dataset, stored, folder: Path, rate: float = 4e-3) -> torch.fx.GraphModule:

@@ -71,7 +71,7 @@ def plain(bench: Workbench, root: Path, **options: Any) -> dict[str, bytes]:
     store = Store(root)
     views = stored_views(store, bench.dataset, bench.config.augmentation)
     labeller = Labeller(open_teacher(bench), bench.dataset, views, device="cpu", **options)
-    return content(SplitStore(views, (Labelling(store, labeller, silent).build(),)))
+    return content(SplitStore(views, Labelling(store, labeller, silent).build()))
 
 
 def done(events: list[Event]) -> Counter[tuple[str, str]]:
@@ -149,8 +149,7 @@ def test_a_worker_that_sees_another_teacher_is_refused(path: Path, root: Path) -
         place=Place.of(bench),
         views=views,
         view=0,
-        tap="logits",
-        signal_key="0" * 64,
+        signal_keys={"logits": "0" * 64},
     )
     with pytest.raises(InputError, match="another teacher"), workers.Processes(1, silent) as executor:
         list(executor.run([item]))

@@ -53,3 +53,8 @@ class StoredSignal:
 def file_name(view: int) -> str:
     """The file of a view index."""
     return f"signal-{view:04d}.records"
+
+
+def part_name(number: int, view: int) -> str:
+    """The file of a view index and the tap of that number, of several that are made together."""
+    return f"{number}-{file_name(view)}"

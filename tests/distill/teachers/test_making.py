@@ -6,23 +6,34 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
+import toy_teacher
 from torch import Tensor, nn
 from torch.nn import functional
+from toy_teacher import (
+    AUGMENTATION,
+    BATCH,
+    CLASSES,
+    TRAIN,
+    VIEWS,
+    Network,
+    assert_same,
+    build,
+    logits_of,
+    make_dataset,
+    make_teacher,
+    views_in,
+)
 
 from edgedistill.base.errors import InputError, UnsupportedError
 from edgedistill.base.progress import Event, StageAdvanced, StageFinished, silent
 from edgedistill.base.store import BusyError, Store
 from edgedistill.data.datasets import Dataset
-from edgedistill.data.sources import GreyImages
-from edgedistill.data.splits import Splits
 from edgedistill.data.views import draw_views, render_batch
 from edgedistill.distill.stored.encoding import LOWEST, shifted
 from edgedistill.distill.stored.signals import StoredSignal
@@ -31,70 +42,6 @@ from edgedistill.distill.teachers.labelling import Labeller, live_rows
 from edgedistill.distill.teachers.making import Labelling, signal_key
 from edgedistill.distill.teachers.teacher import Crossfit, Teacher, folds_of
 from edgedistill.documents.build_file import AugmentationConfig
-from edgedistill.documents.specs import Contract
-
-TRAIN, CLASSES, VIEWS, BATCH = 50, 5, 3, 8
-AUGMENTATION = AugmentationConfig(views=VIEWS, flip=True, operations=2, magnitude=0.8, mix=0.4)
-
-
-def make_dataset() -> Dataset:
-    rng = np.random.default_rng(0)
-    images = GreyImages(rng.integers(0, 256, (70, 10, 10), dtype=np.uint8))
-    train = np.arange(70)[::-1][:TRAIN]
-    splits = Splits(train, np.arange(10), np.arange(10, 20), 0)
-    return Dataset("dots", tuple("abcde"), rng.integers(0, CLASSES, 70), images, splits, "fingerprint")
-
-
-class Network(nn.Module):
-    """Deterministic small network; `scale` stretches its logits."""
-
-    def __init__(self, scale: float = 5.0) -> None:
-        super().__init__()
-        generator = torch.Generator().manual_seed(0)
-        self.weight = nn.Parameter(torch.randn(CLASSES, 3, 12, 12, generator=generator) / 20)
-        self.scale = scale
-        self.calls = 0
-
-    def forward(self, images: Tensor) -> Tensor:
-        self.calls += 1
-        assert not torch.is_grad_enabled()
-        return functional.conv2d(images / 255 - 0.5, self.weight).flatten(1) * self.scale
-
-
-def deep() -> nn.Sequential:
-    """Seven features and a classifier."""
-    made = nn.Sequential(nn.Conv2d(3, 7, 3, stride=4), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(7, CLASSES))
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for parameter in made.parameters():
-            parameter.copy_(0.05 * torch.randn(parameter.shape, generator=generator))
-    return made.eval()
-
-
-def make_teacher(module: nn.Module | None = None, key: str = "weights") -> Teacher:
-    contract = Contract(resolution=12, mean=(0, 0, 0), std=(1, 1, 1), labels=tuple("abcde"))
-    return Teacher("toy", (module or Network()).eval(), contract, key, 1)
-
-
-def views_in(root: Path) -> StoredViews:
-    return stored_views(Store(root), make_dataset(), AUGMENTATION)
-
-
-def build(root: Path, listener: Callable[[Event], None] = silent, teacher: Teacher | None = None) -> StoredSignal:
-    labeller = Labeller(
-        teacher or make_teacher(), make_dataset(), views_in(root), batch_size=BATCH, device="cpu", commit_seconds=0
-    )
-    return Labelling(Store(root, listener), labeller, listener).build()
-
-
-def logits_of(found: StoredSignal, view: int) -> NDArray[np.float16]:
-    return found.at(view, np.arange(TRAIN))
-
-
-def assert_same(one: StoredSignal, other: StoredSignal) -> None:
-    for view in range(VIEWS):
-        np.testing.assert_array_equal(logits_of(one, view), logits_of(other, view))
-    assert sorted(path.name for path in one.folder.iterdir()) == sorted(path.name for path in other.folder.iterdir())
 
 
 def test_it_holds_the_teachers_logits_on_each_view(tmp_path: Path) -> None:
@@ -148,7 +95,7 @@ def beside(stored: StoredSignal, root: Path, teacher: Teacher) -> tuple[float, i
     for view in range(VIEWS):
         views, logits = views_in(root).at(view), logits_of(stored, view).astype(np.float32)
         batch = render_batch(dataset.images, dataset.splits.train, views, positions, teacher.contract)
-        live = shifted(live_rows(teacher, "logits", CLASSES, batch, torch.device("cpu")))
+        live = shifted(live_rows(teacher, ("logits",), CLASSES, batch, torch.device("cpu"))["logits"])
         largest = max(largest, float(np.abs(live - logits)[live > LOWEST].max(initial=0)))
         mismatches += int((live.argmax(axis=1) != logits.argmax(axis=1)).sum())
     return largest, mismatches
@@ -203,7 +150,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[3])
-from test_making import build
+from toy_teacher import build
 from edgedistill.base.progress import StageAdvanced
 
 def kill(event):
@@ -217,12 +164,20 @@ build(Path(sys.argv[1]), kill)
 def test_killed_and_resumed_equals_uninterrupted_and_redoes_no_finished_chunk(tmp_path: Path) -> None:
     stop_at = TRAIN + 3 * BATCH
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    arguments = [sys.executable, "-c", KILLED, str(tmp_path / "a"), str(stop_at), str(Path(__file__).parent)]
+    arguments = [
+        sys.executable,
+        "-c",
+        KILLED,
+        str(tmp_path / "a"),
+        str(stop_at),
+        str(Path(toy_teacher.__file__).parent),
+    ]
     done = subprocess.run(arguments, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == -signal.SIGKILL, done.stderr
 
-    assert [path.name for path in (tmp_path / "a" / "signal").glob("*/*.records")] == ["signal-0000.records"]
-    (growing,) = (tmp_path / "a" / "signal").glob("*.part/*.growing")
+    names = sorted(path.name for path in (tmp_path / "a" / "signal").glob("*/*.records"))
+    assert names == ["0-signal-0000.records", "0-signal-0001.records"]
+    (growing,) = (tmp_path / "a" / "signal").glob("*.part/*.records")
     with growing.open("ab") as stream:
         stream.write(b"half a record")  # what a crash may leave behind the marker
 
@@ -239,7 +194,7 @@ def test_a_marker_ahead_of_its_file_is_not_believed(tmp_path: Path) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         build(tmp_path / "a", interrupt)
-    (growing,) = (tmp_path / "a" / "signal").glob("*.part/*.growing")
+    (growing,) = (tmp_path / "a" / "signal").glob("*.part/*.records")
     growing.write_bytes(growing.read_bytes()[:30])
     assert_same(build(tmp_path / "a"), build(tmp_path / "b"))
 
@@ -275,10 +230,11 @@ def test_views_done_ahead_are_not_done_again_and_what_was_cleared_is(tmp_path: P
         assert everything
         for view in labelling.views:
             labelling.view(view)
-        Store(tmp_path / "a").drop("signal", labelling.view(1).name)
+        second = next((tmp_path / "a" / "signal").glob("*/*-signal-0001.records"))
+        Store(tmp_path / "a").drop("signal", second.parent.name)
 
     own = replace(labelling.labeller, teacher=make_teacher(network))
-    made = replace(labelling, labeller=own).build(ahead)
+    (made,) = replace(labelling, labeller=own).build(ahead)
     assert network.calls == -(-TRAIN // BATCH), "the view that was cleared"
     assert_same(made, build(tmp_path / "b"))
 
@@ -295,14 +251,14 @@ def test_a_process_that_finds_another_at_it_helps_and_then_waits(tmp_path: Path)
             helper.view(0, wait=False)
         helped.set()
 
-    other = threading.Thread(target=lambda: found.append(helper.build(help_out)))
+    other = threading.Thread(target=lambda: found.extend(helper.build(help_out)))
 
     def on_progress(event: Event) -> None:
         if isinstance(event, StageAdvanced) and not other.ident:  # within view 0
             other.start()
             assert helped.wait(60)
 
-    first = replace(labelling, listener=on_progress).build()
+    (first,) = replace(labelling, listener=on_progress).build()
     other.join(60)
     assert asked == [False]
     assert found == [first]
@@ -323,9 +279,9 @@ def test_a_view_that_comes_after_the_store_is_whole_is_taken_from_there(tmp_path
         return None if len(asked) == 1 else find(stage, key)
 
     late.store.find = misses_once  # type: ignore[method-assign]
-    view = late.view(1)
-    assert asked[0] == "signals" and view.parent.name == "signal"
-    assert (view / "signal-0001.records").samefile(whole.folder / "signal-0001.records")
+    late.view(1)
+    (part,) = (tmp_path / "signal").glob("*/0-signal-0001.records")
+    assert asked[0] == "signals" and part.samefile(whole.folder / "signal-0001.records")
     assert network.calls == 0
 
 
@@ -359,11 +315,11 @@ def test_16_bits_are_near_32_and_have_a_key_of_their_own(tmp_path: Path) -> None
     positions, cpu = np.arange(BATCH), torch.device("cpu")
     plain = Labeller(make_teacher(), make_dataset(), views_in(tmp_path), batch_size=BATCH, device="cpu")
     half = replace(plain, autocast=torch.bfloat16)
-    exact, rows = plain.live(1, positions, cpu), half.live(1, positions, cpu)
+    exact, rows = (labeller.live(1, positions, cpu)["logits"] for labeller in (plain, half))
     assert rows.dtype == np.float32 and np.isfinite(rows).all()
     scale = float(np.abs(exact).max())
     assert 0 < float(np.abs(rows - exact).max()) < 0.02 * scale
-    stored = [Labelling(Store(tmp_path), labeller, silent).build() for labeller in (plain, half)]
+    stored = [Labelling(Store(tmp_path), labeller, silent).build()[0] for labeller in (plain, half)]
     assert stored[0].key != stored[1].key
     np.testing.assert_array_equal(stored[1].at(1, positions), shifted(rows).astype(np.float16))
 
@@ -396,28 +352,6 @@ def test_16_bits_that_do_not_hold_the_logits_say_how_to_have_32(tmp_path: Path) 
         assert ('mixed_precision = "off"' in caught.value.fix) is told
 
 
-def test_another_tap_is_a_signal_of_its_own_beside_the_same_views(tmp_path: Path) -> None:
-    build(tmp_path)
-    labeller = Labeller(make_teacher(deep()), make_dataset(), views_in(tmp_path), "features", BATCH, "cpu")
-    found = Labelling(Store(tmp_path), labeller, silent).build()
-    assert {stage: count for stage, (count, _) in Store(tmp_path).usage().items()} == {"signals": 2, "views": 1}
-    opened = StoredSignal.open(found.folder)
-    assert opened == found and (opened.tap, opened.encoding.width) == ("features", 7)
-    dataset, teacher = make_dataset(), make_teacher(deep())
-    views, positions = views_in(tmp_path).at(1), np.arange(TRAIN)
-    batch = render_batch(dataset.images, dataset.splits.train, views, positions, teacher.contract)
-    with torch.inference_mode():
-        live = deep()[:3](torch.from_numpy(batch).float()).numpy()
-    np.testing.assert_allclose(found.at(1, positions), live, atol=0.006 * float(np.abs(live).max()))
-
-
-def test_a_tap_that_the_teacher_does_not_have_is_told_before_it_is_asked(tmp_path: Path) -> None:
-    teacher = make_teacher(deep())
-    labeller = Labeller(teacher, make_dataset(), views_in(tmp_path), "blocks.3", BATCH, "cpu")
-    with pytest.raises(InputError, match=r"no module 'blocks\.3'"):
-        Labelling(Store(tmp_path), labeller, silent).build()
-
-
 def test_each_fold_is_labelled_by_the_teacher_that_did_not_see_it(tmp_path: Path) -> None:
     dataset = make_dataset()
     folds = folds_of(dataset, 2, seed=0)
@@ -428,14 +362,14 @@ def test_each_fold_is_labelled_by_the_teacher_that_did_not_see_it(tmp_path: Path
     main, others = make_teacher(), [make_teacher(Network(scale=scale), key=f"{scale}") for scale in (2.0, 3.0)]
     plain = Labeller(main, dataset, views_in(tmp_path), batch_size=BATCH, device="cpu")
     crossed = replace(plain, crossfit=Crossfit(tuple(others), folds))
-    found = Labelling(Store(tmp_path), crossed, silent).build()
+    (found,) = Labelling(Store(tmp_path), crossed, silent).build()
     for fold, teacher in ((-1, main), (0, others[0]), (1, others[1])):
-        own = Labelling(Store(tmp_path / teacher.key), replace(plain, teacher=teacher), silent).build()
+        (own,) = Labelling(Store(tmp_path / teacher.key), replace(plain, teacher=teacher), silent).build()
         members = np.flatnonzero(folds == fold)
         np.testing.assert_array_equal(found.at(1, members), own.at(1, members))
-    assert Labelling(Store(tmp_path), plain, silent).key != found.key
+    assert Labelling(Store(tmp_path), plain, silent).keys != {"logits": found.key}
     shifted_folds = Crossfit(tuple(others), np.roll(folds, 1))
-    assert Labelling(Store(tmp_path), replace(plain, crossfit=shifted_folds), silent).key != found.key
+    assert Labelling(Store(tmp_path), replace(plain, crossfit=shifted_folds), silent).keys != {"logits": found.key}
 
 
 def test_another_teacher_finds_the_views_that_are_there(tmp_path: Path) -> None:
