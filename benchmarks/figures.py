@@ -13,6 +13,7 @@ from pathlib import Path
 
 import format_figures
 import measuring_figures
+import rate_figures
 import recipe_figures
 import search_figures
 from sections import duration, result, table
@@ -64,6 +65,7 @@ def benchmarks() -> str:
         search_figures.ranking(),
         *(one.section() for one in recipe_figures.found()),
         search_figures.distillation(),
+        *rate_figures.sections(),
         *format_figures.sections(),
     ]
     head = [

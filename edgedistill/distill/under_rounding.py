@@ -28,7 +28,7 @@ from edgedistill.networks.rounding.simulate import simulate
 from edgedistill.networks.rounding.weights import with_weights, write_weights
 
 WEIGHTS = "tuned.safetensors"
-RATE_SHARE = 0.05
+RATE_SHARE = 0.0125
 """Of the learning rate that the weights were trained with: they are close to where they should be."""
 
 _aten = torch.ops.aten
