@@ -64,7 +64,7 @@ TRIALS = (
     Trial(
         "rates_small_batches",
         "Learning rates in small batches",
-        "Few images are learnt in small batches: the rates are lower there by about the root of the batch size.",
+        "Few images are learnt in small batches. Much the same rates are best there.",
         "--images 400 --batch 16 --steps 512 --sizes 3 --families mobilenetv4,resnet,vit,mobileone,efficientnet_lite "
         "--rates 0.001,0.002,0.004,0.008,0.016",
     ),

@@ -64,7 +64,6 @@ from edgedistill.documents.build_file import AugmentationConfig, DataConfig, Fit
 from edgedistill.documents.recipes import FEATURES, LOGITS, RECIPES
 from edgedistill.documents.results import PilotRun
 from edgedistill.documents.specs import StudentSpec
-from edgedistill.networks.families.family import RATED_BATCH
 from edgedistill.networks.families.registry import family as find_family
 from edgedistill.pipeline.choice import clearly_best
 
@@ -250,7 +249,7 @@ def default_of(bench: Bench, teacher_validation: float, rows: Iterable[Row]) -> 
         agreement=agreement_with(train, logits, stored.stored_views.count),
     )
     options = options_for(known)
-    family = find_family(STUDENT.family).learning_rate * math.sqrt(BATCH / RATED_BATCH)
+    family = find_family(STUDENT.family).learning_rate
     rate = min(RATES, key=lambda one: abs(math.log(one / family)))
     runs = {row["condition"]: row for row in rows if row["seed"] == 0 and row["rate"] == rate}
     reasons = {option.recipe: option.reason for option in options}

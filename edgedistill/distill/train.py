@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -29,7 +28,6 @@ from edgedistill.documents.lengths import batch_size_of
 from edgedistill.documents.recipes import LOGITS
 from edgedistill.documents.specs import Contract, StudentSpec
 from edgedistill.networks.build import build_student
-from edgedistill.networks.families.family import RATED_BATCH
 from edgedistill.networks.families.registry import family as find_family
 from edgedistill.networks.tasks import task_of
 
@@ -56,14 +54,11 @@ class Lessons:
         return ViewBatches(self.dataset, contract, self.stored, batch_size=batch_size, seed=self.config.seed)
 
     def rated(self, family: str) -> Lessons:
-        """These for students of one family: a learning rate of `auto` is the family's, at this batch size. Steps of AdamW
-        are scaled by the root of the batch (https://arxiv.org/abs/2205.10287, the square root scaling rule)."""
-        config = self.config
-        if config.learning_rate != "auto":
+        """These for students of one family: a learning rate of `auto` is the family's."""
+        if self.config.learning_rate != "auto":
             return self
-        batch_size = batch_size_of(config.batch_size, len(self.stored.positions()))
-        rate = find_family(family).learning_rate * math.sqrt(batch_size / RATED_BATCH)
-        return replace(self, config=config.model_copy(update={"learning_rate": rate}))
+        rate = find_family(family).learning_rate
+        return replace(self, config=self.config.model_copy(update={"learning_rate": rate}))
 
     def statistics(self) -> dict[str, UnitStatistics]:
         """Of the teacher's units at each tap beside the logits, over images drawn from view 0. Their classes are the

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 Network: TypeAlias = "nn.Module"
 """A network, by a name that is there without torch."""
 
-RATED_BATCH = 128
-"""Images in a batch that the learning rates of families are for."""
 RESOLUTIONS = (8, 12, 16, 24, 32, 48, 64, 96, 128, 160, 192, 224)
 
 
@@ -111,8 +109,8 @@ class Family:
     `widths`, `depths` and `resolutions` are what the space tries by default; any width and depth above zero and any
     resolution from 8 px builds. `kernels` and `expansions` are those worth asking for in place of the family's own; a
     family without them has no such choice. `make_plan(spec)` is pure arithmetic. `assemble(plan, classes, merged)` makes
-    the network; with `merged`, already with the branches of training merged as `deploy` merges them. `learning_rate` is the
-    highest one of AdamW's schedule that suits its students in batches of RATED_BATCH.
+    the network; with `merged`, already with the branches of training merged as `deploy` merges them. `learning_rate` is
+    what suits its students as the highest rate of AdamW's schedule, in batches of 16 to 128.
     """
 
     name: str
