@@ -9,7 +9,7 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -151,6 +151,7 @@ def _prepare(job: Job, means: Means, key: str, listener: Listener, held: ExitSta
             resolve_budget,
         )
         from edgedistill.pipeline.teacher import open_teacher
+        from edgedistill.pipeline.work import fit_all
         from edgedistill.pipeline.workers import Processes
         from edgedistill.pipeline.working import keep_copies
         from edgedistill.selection.on_target import OnTarget
@@ -166,19 +167,22 @@ def _prepare(job: Job, means: Means, key: str, listener: Listener, held: ExitSta
     for bench in benches:
         bench.meter.occasion = occasion
     candidates = open_space(*benches)
-    for bench in benches:
-        bench.teacher = open_teacher(first)  # loaded once for all
-    keep_copies(first)
-    teachers = tuple(prepare_teacher(bench) for bench in benches)
-    goals = tuple(
-        goal_of(bench, resolve_budget(bench, bench.config.budget, teacher))
-        for bench, teacher in zip(benches, teachers, strict=True)
-    )
     ray = means.executor is ExecutorKind.RAY
     executor: Executor = OnRay(store.listener) if ray else Processes(means.jobs, store.listener)
     held.enter_context(executor)
     for bench in benches:
         bench.executor = executor
+    keep_copies(first)
+    # Ray gives an item one processor, which is too little to fit a teacher.
+    with Processes(means.jobs, store.listener) if ray else nullcontext(executor) as fitting:
+        fit_all(first, fitting)
+    for bench in benches:
+        bench.teacher = open_teacher(first)  # loaded once for all
+    teachers = tuple(prepare_teacher(bench) for bench in benches)
+    goals = tuple(
+        goal_of(bench, resolve_budget(bench, bench.config.budget, teacher))
+        for bench, teacher in zip(benches, teachers, strict=True)
+    )
     limits = [plausible_multiply_adds(teacher, goal.budget) for teacher, goal in zip(teachers, goals, strict=True)]
     stored, choice = settle(benches, teachers[0], candidates, min(limits))
     for bench in benches:

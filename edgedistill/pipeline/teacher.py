@@ -37,7 +37,7 @@ def open_teacher(bench: Workbench) -> Teacher:
     """The teacher that the build file describes; loaded once a workbench. Raises InputError."""
     if bench.teacher is None:
         teacher = _loaded(bench)
-        bench.teacher = teacher if bench.config.teacher.fit is None else _fitted(bench, teacher)
+        bench.teacher = teacher if bench.config.teacher.fit is None else _fitted(bench, teacher, None)
     return bench.teacher
 
 
@@ -54,7 +54,7 @@ def open_crossfit(bench: Workbench) -> Crossfit | None:
     if bench.crossfit is None:
         unfitted = _loaded(bench)
         folds = folds_of(bench.dataset, fit.crossfit, fit.seed)
-        bench.crossfit = Crossfit(tuple(_fitted(bench, unfitted, folds != fold) for fold in range(fit.crossfit)), folds)
+        bench.crossfit = Crossfit(tuple(_fitted(bench, unfitted, fold) for fold in range(fit.crossfit)), folds)
     return bench.crossfit
 
 
@@ -81,15 +81,21 @@ def open_labelling(
     return Labelling(bench.store, labeller, listener, partial(training, listener))
 
 
-def is_fitted(bench: Workbench) -> bool:
-    """Whether there is nothing to fit, or the cache has what a build would fit."""
+def missing_fits(bench: Workbench) -> tuple[int | None, ...]:
+    """The fits that the build file asks for and the cache does not have: None is that of the teacher itself, a number that
+    of the one without the images of that fold."""
     fit = bench.config.teacher.fit
     if fit is None:
-        return True
+        return ()
     unfitted = _loaded(bench)
-    folds = () if fit.crossfit is None else range(fit.crossfit)
-    kept = [None, *(folds_of(bench.dataset, len(folds), fit.seed) != fold for fold in folds)]
-    return all(bench.store.find(STAGE, _fit_key(bench, unfitted, one)) for one in kept)
+    wanted = (None, *range(fit.crossfit or 0))
+    return tuple(fold for fold in wanted if bench.store.find(STAGE, _fit_key(bench, unfitted, fold)) is None)
+
+
+def fit(bench: Workbench, fold: int | None, *, wait: bool = True) -> None:
+    """Do one of `missing_fits` in this process. Raises InputError where training diverges, BusyError where another process
+    is at it and `wait` is off."""
+    _fitted(bench, _loaded(bench), fold, wait=wait)
 
 
 def fit_seconds(bench: Workbench) -> float | None:
@@ -105,11 +111,11 @@ def fit_seconds(bench: Workbench) -> float | None:
     return None
 
 
-def _fitted(bench: Workbench, teacher: Teacher, kept: NDArray[np.bool_] | None = None) -> Teacher:
-    """`teacher` fitted to the labelled images, those of them that are `kept` [n] of the training split."""
+def _fitted(bench: Workbench, teacher: Teacher, fold: int | None, *, wait: bool = True) -> Teacher:
+    """`teacher` fitted to the labelled images, without those of a fold where there is one."""
     fit = bench.config.teacher.fit
     assert fit is not None
-    data, subject = bench.dataset, teacher.name
+    data, subject, kept = bench.dataset, teacher.name, _without(bench, fold)
     if kept is not None:
         data = replace(data, splits=replace(data.splits, train=data.splits.train[kept]))
         subject = f"{teacher.name}, without a part of the images"
@@ -123,12 +129,21 @@ def _fitted(bench: Workbench, teacher: Teacher, kept: NDArray[np.bool_] | None =
         if kept is None:
             write_atomic(folder / RECORD, json.dumps({"asked": _asked(bench)}))
 
-    key = _fit_key(bench, teacher, kept)
-    return load_fitted(teacher, bench.store.stage(STAGE, key, make, subject=subject, resumable=True))
+    key = _fit_key(bench, teacher, fold)
+    return load_fitted(teacher, bench.store.stage(STAGE, key, make, subject=subject, resumable=True, wait=wait))
 
 
-def _fit_key(bench: Workbench, teacher: Teacher, kept: NDArray[np.bool_] | None) -> str:
-    key = _key(bench, teacher.key)
+def _without(bench: Workbench, fold: int | None) -> NDArray[np.bool_] | None:
+    """Which images [n] of the training split are not of a fold; None where there is none."""
+    fit = bench.config.teacher.fit
+    if fold is None or fit is None or fit.crossfit is None:
+        return None
+    kept: NDArray[np.bool_] = folds_of(bench.dataset, fit.crossfit, fit.seed) != fold
+    return kept
+
+
+def _fit_key(bench: Workbench, teacher: Teacher, fold: int | None) -> str:
+    key, kept = _key(bench, teacher.key), _without(bench, fold)
     return key if kept is None else digest([key, bench.dataset.splits.train[kept].tolist()])
 
 

@@ -27,8 +27,8 @@ from edgedistill.pipeline.choice import use_recipe
 from edgedistill.pipeline.jobs import Order
 from edgedistill.pipeline.meter import Meter
 from edgedistill.pipeline.prepare import open_store
-from edgedistill.pipeline.teacher import is_fitted, open_labelling
-from edgedistill.pipeline.work import Executor, Made, Result, WorkItem
+from edgedistill.pipeline.teacher import missing_fits, open_labelling
+from edgedistill.pipeline.work import Executor, Made, Result, WorkItem, fit_all
 from edgedistill.pipeline.working import keep_copies
 
 _CHUNK: Final = 8192
@@ -65,12 +65,14 @@ def open_views(
     )
     if not bench.config.train.terms and bench.config.train.recipe == DEFAULT:
         use_recipe([bench], "kd")  # what the default looks at, whatever it comes to
-    if executor is None and bench.recipe.taps and not is_fitted(bench):
+    if executor is None and bench.recipe.taps and missing_fits(bench):
         raise _nothing_yet("the teacher is not fitted yet")
     if executor is not None:
         keep_copies(bench)
     with Finds() if executor is None else executor(store) as doing:
         bench.executor = doing
+        if bench.recipe.taps:
+            fit_all(bench, doing)
         return bench, open_store(bench)
 
 

@@ -1,4 +1,4 @@
-"""Labelling and training as work items.
+"""Fitting, labelling and training as work items.
 
 A work item is plain values, and what it makes is a stage of the cache: any process that does it, with the same cache, leaves
 the same folder under the same key, and it is done once. An item that another process is at is put off, so that two builds
@@ -15,7 +15,7 @@ from typing import ClassVar, Generic, Protocol, Self, TypeAlias, TypeVar
 
 import torch
 
-from edgedistill.base.errors import InputError, TrialFailure
+from edgedistill.base.errors import EdgedistillError, InputError, TrialFailure
 from edgedistill.base.store import BusyError
 from edgedistill.data.preprocessing import Statistics
 from edgedistill.distill.stored.split_store import SplitStore
@@ -25,7 +25,8 @@ from edgedistill.documents.artifacts import TrainedStudent
 from edgedistill.documents.build_file import BuildConfig
 from edgedistill.documents.specs import QuantScheme, StudentSpec, Target
 from edgedistill.pipeline.bench import Source, Workbench
-from edgedistill.pipeline.teacher import open_labelling
+from edgedistill.pipeline.teacher import STAGE as FIT_STAGE
+from edgedistill.pipeline.teacher import fit, missing_fits, open_labelling
 from edgedistill.pipeline.train import lessons_of, source_of, train, tuned, tuning_key
 
 Made = TypeVar("Made")
@@ -125,6 +126,26 @@ class TuneItem(WorkItem[bool]):
 
 
 @dataclass(frozen=True, kw_only=True)
+class FitItem(WorkItem[bool]):
+    """The fitting of the teacher, or of the one without the images of a fold."""
+
+    fold: int | None = None
+
+    stage = FIT_STAGE
+
+    @property
+    def label(self) -> str:
+        return "the fitting of the teacher" + (
+            "" if self.fold is None else f" without part {self.fold + 1} of the images"
+        )
+
+    def make(self, bench: Workbench) -> bool:
+        """The weights are in the cache then."""
+        fit(bench, self.fold, wait=self.wait)
+        return True
+
+
+@dataclass(frozen=True, kw_only=True)
 class LabelItem(WorkItem[bool]):
     """What the teacher gives on view index `view` of `views` at the taps of `signal_keys`, which has the signal's key of
     each. All processes label in `autocast`, whatever device each has: see `Labeller`."""
@@ -183,6 +204,18 @@ def train_all(executor: Executor, items: Sequence[TrainItem]) -> list[TrainedStu
     """All trainings done, in their order."""
     done = dict(do_all(executor, items))
     return [done[number] for number in range(len(items))]
+
+
+def fit_all(bench: Workbench, executor: Executor) -> None:
+    """Have what the build file asks to be fitted in the cache, done by `executor`. Raises InputError where training
+    diverges, EdgedistillError where its processes die."""
+    items = [FitItem(place=Place.of(bench), fold=fold) for fold in missing_fits(bench)]
+    for _, result in do_all(executor, items):
+        if isinstance(result, TrialFailure):
+            raise EdgedistillError(
+                f"the teacher cannot be fitted: {result.message}",
+                fix="see what ended it, most often memory: lower batch_size in [teacher.fit], or --jobs",
+            )
 
 
 @dataclass(frozen=True, eq=False)

@@ -78,7 +78,8 @@ class Processes:
         self._workers.clear()
 
     def run(self, items: Sequence[WorkItem[Made]]) -> Iterator[tuple[int, Result[Made]]]:
-        threads = max(1, torch.get_num_threads() // self.jobs)
+        at_once = max(1, min(self.jobs, len(items)))
+        threads = max(1, torch.get_num_threads() // at_once)
         waiting = deque(enumerate(items))
         deaths = Counter[int]()
         busy: dict[Connection, tuple[Worker, int]] = {}
@@ -87,7 +88,7 @@ class Processes:
                 while waiting and len(busy) < self.jobs:
                     number, item = waiting.popleft()
                     worker = self._idle(busy)
-                    worker.begin(do_apart, item, threads, self.jobs == 1)
+                    worker.begin(do_apart, item, threads, at_once == 1)
                     busy[worker.connection] = (worker, number)
                 for connection in wait(list(busy)):
                     worker, number = busy[cast("Connection", connection)]

@@ -13,7 +13,7 @@ from typing import Any
 import dying
 import pytest
 
-from edgedistill.base.errors import ExitCode, InputError, UnreachableError
+from edgedistill.base.errors import EdgedistillError, ExitCode, InputError, UnreachableError
 from edgedistill.base.store import file_sha256
 from edgedistill.base.units import format_ms
 from edgedistill.devices.proof import ProofPlan, aim
@@ -344,6 +344,18 @@ def test_a_crash_in_one_students_step_costs_that_student(
     failed = [(t.spec, t.reason) for t in built.result.trials if t.state == "failed"]
     assert failed == [(victim, "its process was ended by SIGSEGV, 3 times")]
     assert built.result.status == "met"
+
+
+@pytest.mark.slow
+def test_a_crash_in_every_fit_of_the_teacher_is_told(
+    loop: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(workers, "do_apart", partial(dying.crash_in_a_step_of, None))
+    with pytest.raises(
+        EdgedistillError, match=r"cannot be fitted: its process was ended by SIGSEGV, 3 times"
+    ) as caught:
+        replace(loop, cache=tmp_path / "cache").build(loop.write("no-teacher", "50%"), apart=True)
+    assert "[teacher.fit]" in caught.value.fix
 
 
 def test_where_every_candidate_fails_the_build_says_so(loop: Any, met: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -82,7 +82,7 @@ def fail_training_of(victim: Any, message: str, item: Any, *given: Any) -> Any:
 
 
 def crash_in_a_step_of(victim: Any, item: Any, *given: Any) -> Any:
-    """In the third step that this process trains the victim."""
+    """In the third step that this process trains the victim, a student, or fits the teacher where there is no victim."""
     from edgedistill.distill import loop
     from edgedistill.pipeline import workers
 
@@ -94,7 +94,7 @@ def crash_in_a_step_of(victim: Any, item: Any, *given: Any) -> Any:
             crash()
         return real(self, batch)
 
-    if item.stage == "train" and item.spec == victim:
+    if (item.spec == victim) if item.stage == "train" else (item.stage == "teacher" and victim is None):
         loop._State.advance = advance  # type: ignore[method-assign]
     try:
         return workers.do_apart(item, *given)
