@@ -82,7 +82,7 @@ def quantile(samples: list[float], fraction: float) -> float:
 
 def main() -> None:
     model, seconds, fraction, *teacher = sys.argv[1:]
-    if hasattr(os, "sched_setaffinity"):
+    if sys.platform == "linux":
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     runs = [opened(path) for path in (model, *teacher)]
     for run in runs:
