@@ -47,7 +47,7 @@ def judged(sessions: Iterator[float], limit: float, count: int) -> tuple[list[fl
 def opened(path: str) -> Callable[[], float]:
     """A function that runs the model once, on the next of eight random images; returns the seconds that it took."""
     import numpy as np
-    import onnxruntime
+    import onnxruntime  # type: ignore[import-untyped]
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
