@@ -87,7 +87,9 @@ def measured_files(bench: Workbench, views: SplitStore, candidate: Candidate) ->
     return {
         "files": [portable_result(bench, result).model_dump(mode="json") for result in found],
         "quality_test": {
-            result.artifact.sha256: test_quality(format_for(result.artifact.format), result.artifact, images, labels)
+            result.artifact.sha256: test_quality(
+                format_for(result.artifact.format), result.artifact, bench.task, images, labels
+            )
             for result in found
         },
     }

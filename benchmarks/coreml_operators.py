@@ -48,7 +48,8 @@ def compare(mlmodel: Any, input_key_values: Any, expected_outputs: Any, **option
         interpreter = options.get("state") or interpreter_of(mlmodel)
         if Cases.precision == "fp32" and has_half_tensors(interpreter.package):
             Cases.precision = "mixed"
-        outputs = interpreter.run({name: as_array(value) for name, value in (input_key_values or {}).items()})
+        inputs = {name: as_array(value) for name, value in (input_key_values or {}).items()}
+        outputs: dict[str, Any] = interpreter.run(inputs)
     except EdgedistillError as error:
         # What coremltools raises on a Mac, and what tests of errors in a run wait for.
         raise RuntimeError(f"Unable to compute the prediction using ML Program: {error}") from error
@@ -109,7 +110,7 @@ class Cases:
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         for name in ("coremltools.converters.mil.testing_utils", f"{TESTS}.testing_utils"):
-            importlib.import_module(name).compare_backend = compare
+            vars(importlib.import_module(name))["compare_backend"] = compare
         for module in {item.module for item in session.items if isinstance(item, pytest.Function)}:
             if hasattr(module, "compare_backend"):
                 module.compare_backend = compare

@@ -16,6 +16,7 @@ import json
 import statistics
 import sys
 from pathlib import Path
+from typing import Any
 
 from edgedistill.base.progress import Event, Note, StageAdvanced, StageFinished
 from edgedistill.base.store import Store
@@ -71,7 +72,7 @@ def main() -> None:
         views = open_store(bench)
     contract = bench.contract(spec.resolution)
     epochs = bench.rungs[-1]
-    rows = []
+    rows: list[dict[str, Any]] = []
     for seed in range(arguments.seeds):
         for recipe in RECIPES:
             settings = config.train.model_copy(update={"recipe": recipe, "seed": seed})

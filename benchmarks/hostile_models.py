@@ -224,10 +224,11 @@ def main() -> int:
                 skipped.append(f"{case.name}: {error}")
     bad = [row for row in rows if row["faults"]]
     peak = max((row["peak_memory_mib"] for row in rows), default=0)
+    wrong = [f"{row['case']}, {row['command']}: {'; '.join(row['faults'])}" for row in bad]
     summary = {
         "cases": len({row["case"] for row in rows}),
         "runs": len(rows),
-        "not_as_they_should_be": [f"{row['case']}, {row['command']}: {'; '.join(row['faults'])}" for row in bad],
+        "not_as_they_should_be": wrong,
         "skipped": skipped,
         "peak_memory_mib": peak,
         "peak_limit_mib": PEAK_LIMIT_BYTES // 2**20,
@@ -237,7 +238,7 @@ def main() -> int:
         f"{summary['cases']} cases, {len(rows)} runs, {len(bad)} not as they should be, {len(skipped)} skipped; at most "
         f"{peak} MiB"
     )
-    for line in (*summary["not_as_they_should_be"], *skipped):
+    for line in (*wrong, *skipped):
         print(f"  {line}")
     if options.json:
         options.json.write_text(json.dumps(summary | {"rows": rows}, indent=1) + "\n")

@@ -111,8 +111,8 @@ def main() -> int:
     code, whole_s = run(arguments.build, root / "whole" / "out", root / "whole" / "cache", None)
     reference = json.loads((root / "whole" / "out" / "build.json").read_text())
     print(f"undisturbed: exit {code}, {whole_s:.0f} s, {reference['status']}, {reference['student']}", flush=True)
-    rows, failures = [], 0
-    landed = 0
+    rows: list[dict[str, Any]] = []
+    failures = landed = 0
     while landed < arguments.kills:
         folder = root / f"build-{len(rows)}"
         folder.mkdir()

@@ -64,7 +64,7 @@ class Tuned:
 
     @property
     def key(self) -> str:
-        return self.views.folder.name
+        return self.views.key
 
     def of(self, source: Source, scheme: QuantScheme) -> Source:
         folder = self.work / self.name / f"qat-{digest(scheme.model_dump(mode='json'))[:12]}"
@@ -93,7 +93,9 @@ def climb_one(name: str, form: Format, dataset: Dataset, views: SplitStore, work
             dataset=dataset,
             mean=contract.mean,
             std=contract.std,
-            export=ExportConfig(max_quality_loss=MAX_LOSS, calibration_images=CALIBRATION_IMAGES),
+            export=ExportConfig(calibration_images=CALIBRATION_IMAGES).model_copy(
+                update={"max_quality_loss": MAX_LOSS}
+            ),
             meter=Meter(host, None, "nothing is timed here"),
         )
         tuned = Tuned(name, dataset, views, work, bench)
@@ -114,7 +116,7 @@ def climb_one(name: str, form: Format, dataset: Dataset, views: SplitStore, work
         )
         kept = {}
         for what, result in found.items():
-            quality = test_quality(format_for(form), result.artifact, images, labels[:count])
+            quality = test_quality(format_for(form), result.artifact, bench.task, images, labels[:count])
             kept[what] = {"file": keep(result.artifact, files, f"{name}-{form}-{what}"), "quality_test": quality}
     answers = answers_of(baseline)
     return {

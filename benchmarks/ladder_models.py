@@ -22,19 +22,19 @@ from edgedistill.base.progress import silent
 from edgedistill.base.store import Store, digest, write_atomic
 from edgedistill.data.datasets import Dataset, load_dataset
 from edgedistill.data.preprocessing import channel_statistics, make_contract
-from edgedistill.distill.batches import ViewBatches
 from edgedistill.distill.evaluate import split_quality
 from edgedistill.distill.fit_teacher import fit_teacher
 from edgedistill.distill.hardware import choose_hardware
 from edgedistill.distill.loop import Stretch, train
 from edgedistill.distill.recipes.losses import recipe_of
+from edgedistill.distill.recipes.pupil import Pupil
 from edgedistill.distill.stored.split_store import SplitStore
 from edgedistill.distill.stored.views import stored_views
 from edgedistill.distill.teachers.labelling import Labeller
 from edgedistill.distill.teachers.load import load_teacher, weights_sha256
 from edgedistill.distill.teachers.making import Labelling
 from edgedistill.distill.teachers.networks import build_network
-from edgedistill.distill.train import schedule_of, weights_bytes
+from edgedistill.distill.train import Lessons, schedule_of, weights_bytes
 from edgedistill.documents.build_file import AugmentationConfig, DataConfig, FitConfig, TeacherConfig, TrainConfig
 from edgedistill.documents.specs import Contract, StudentSpec
 from edgedistill.networks.build import Normalised, build_student
@@ -45,7 +45,7 @@ FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
 TRAINING_IMAGES, VALIDATION_IMAGES = 10_000, 2_000
 EPOCHS, TEACHER_EPOCHS = 4, 4
 AUGMENTATION = AugmentationConfig(views=2, flip=True)
-TRAINING = TrainConfig(batch_size=64, learning_rate=2e-3, device="cpu", workers=0)
+TRAINING = TrainConfig(recipe="kd", batch_size=64, learning_rate=2e-3, device="cpu", workers=0)
 WEIGHTS = "weights.safetensors"
 
 STUDENTS = {
@@ -109,16 +109,14 @@ def load_model(name: str, dataset: Dataset, views: SplitStore, work: Path) -> Tr
     folder = work / name
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / WEIGHTS).is_file():
-        batches = ViewBatches(dataset, contract, views, batch_size=TRAINING.batch_size, seed=0)
         outcome = train(
-            module,
-            batches,
-            recipe_of(TRAINING),
+            Pupil(module, recipe_of(TRAINING), len(dataset.classes)),
+            Lessons(dataset, TRAINING, views).batches(contract),
             schedule_of(TRAINING, EPOCHS),
             choose_hardware(TRAINING, dataset.images),
             Stretch(EPOCHS, folder),
         )
-        write_atomic(folder / WEIGHTS, weights_bytes(outcome.module))
+        write_atomic(folder / WEIGHTS, weights_bytes(outcome.pupil.network))
     module.load_state_dict(load_file(folder / WEIGHTS))
     return Trained(name, contract, module.eval())
 

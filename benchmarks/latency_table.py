@@ -54,7 +54,8 @@ def structure_of_model(name: str, side: int) -> Structure | str:
     try:
         with torch.device("meta"):
             network = timm.create_model(name, pretrained=False).eval()
-            if network.pretrained_cfg.get("fixed_input_size") and network.pretrained_cfg["input_size"][-1] != side:
+            settings = timm.get_pretrained_cfg(name)
+            if settings is not None and settings.fixed_input_size and settings.input_size[-1] != side:
                 network = timm.create_model(name, pretrained=False, img_size=side).eval()
             return structure_of(network, side)
     except Exception as error:  # whatever timm's hundreds of models raise: it is recorded with the model's name

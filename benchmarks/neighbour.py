@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 import time
 
 
@@ -20,6 +21,8 @@ def main() -> None:
     parser.add_argument("--period-ms", type=float, default=40.0)
     parser.add_argument("--seconds", type=float, default=600.0)
     arguments = parser.parse_args()
+    if sys.platform != "linux":
+        raise SystemExit("a process can be held to one processor on Linux alone")
     os.sched_setaffinity(0, {arguments.cpu})
     import numpy as np
 

@@ -73,7 +73,8 @@ CONVERTERS = {"onnx": onnx, "coreml": coreml, "tensorrt": tensorrt, "litert": li
 def main() -> None:
     name, form, out = sys.argv[1:]
     model = timm.create_model(name).eval()
-    side = model.pretrained_cfg["input_size"][-1]
+    settings = timm.get_pretrained_cfg(name)
+    side = settings.input_size[-1] if settings else 224
     CONVERTERS[form](model, torch.rand(1, 3, side, side), Path(out))
 
 

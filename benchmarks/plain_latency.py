@@ -47,7 +47,7 @@ def judged(sessions: Iterator[float], limit: float, count: int) -> tuple[list[fl
 def opened(path: str) -> Callable[[], float]:
     """A function that runs the model once, on the next of eight random images; returns the seconds that it took."""
     import numpy as np
-    import onnxruntime
+    import onnxruntime  # type: ignore[import-untyped]
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
@@ -82,7 +82,7 @@ def quantile(samples: list[float], fraction: float) -> float:
 
 def main() -> None:
     model, seconds, fraction, *teacher = sys.argv[1:]
-    if hasattr(os, "sched_setaffinity"):
+    if sys.platform == "linux":
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     runs = [opened(path) for path in (model, *teacher)]
     for run in runs:

@@ -349,17 +349,15 @@ def open_bench(arguments: argparse.Namespace) -> Bench:
     store = Store(arguments.work / "cache", listen)
     augmentation = AugmentationConfig(mix=RECIPES[arguments.recipe].mix or 0.0)
     views = stored_views(store, dataset, augmentation)
-    signals = []
+    stored = SplitStore(views)
     if taps := recipe_of(config).taps:
         work = arguments.work / f"{arguments.images}-images"
         teacher = recipes.open_teacher("fitted", dataset, dataset, None, work)
-        signals = Labelling(store, Labeller(teacher, dataset, views, taps), silent).build()
+        stored = SplitStore(views, Labelling(store, Labeller(teacher, dataset, views, taps), silent).build())
     families = tuple(arguments.families.split(",")) if arguments.families else ()
     space = enumerate_space(SpaceConfig(families=families), len(dataset.classes), SIDE, load_target("host"))
     small = [candidate for candidate in space.candidates if candidate.multiply_adds <= arguments.most * 1e6]
-    bench = Bench(
-        dataset, SplitStore(views, tuple(signals)), draw(small, arguments.students, arguments.seed), config, ()
-    )
+    bench = Bench(dataset, stored, draw(small, arguments.students, arguments.seed), config, ())
     mean, std = channel_statistics(dataset)
     contract = make_contract(DataConfig(), dataset.classes, SIDE, mean, std)
     steps = Lessons(dataset, config, bench.stored).batches(contract).steps_per_epoch

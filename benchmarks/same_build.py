@@ -20,7 +20,10 @@ import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, get_type_hints
+
+if TYPE_CHECKING:
+    from edgedistill.devices.session import SessionJob, SessionReport
 
 
 def digest_of(path: Path | None) -> str:
@@ -29,21 +32,23 @@ def digest_of(path: Path | None) -> str:
 
 def build_with(manner: str, log: Path, build: Path, out: Path) -> None:
     """In a process of one of the versions: a build of which the sessions are written to `log`, or taken from there."""
-    from edgedistill.devices import local
+    from edgedistill.devices.local import LocalDevice
 
-    measure, asked = local.LocalDevice.run, Counter[str]()
+    measure, asked = LocalDevice.run, Counter[str]()
+    # Asked of the method itself: not every version has it in the same module.
+    report_type: type[SessionReport] = get_type_hints(measure)["return"]
 
-    def run(device: Any, job: Any) -> Any:
+    def run(self: LocalDevice, job: SessionJob) -> SessionReport:
         key = json.dumps([digest_of(job.model), digest_of(job.anchor), job.seconds, job.min_runs, job.operators])
         asked[key] += 1
         file = log / f"{hashlib.sha256(key.encode()).hexdigest()}.{asked[key]}.json"
         if manner == "replay" and file.exists():
-            return local.SessionReport.model_validate_json(file.read_text())
-        report = measure(device, job)
+            return report_type.model_validate_json(file.read_text())
+        report = measure(self, job)
         (file if manner == "record" else file.with_suffix(".new")).write_text(report.model_dump_json())
         return report
 
-    local.LocalDevice.run = run  # type: ignore[method-assign]
+    LocalDevice.run = run  # type: ignore[method-assign]
     sys.argv = ["edgedistill", "build", str(build), "--target", "host", "--out", str(out)]
     runpy.run_module("edgedistill", run_name="__main__")
 

@@ -48,11 +48,10 @@ from replay import ReplayLab, Student, proven, read_students
 
 from edgedistill.base.store import Store
 from edgedistill.devices.proof import aim
-from edgedistill.documents.build_file import BuildConfig, load_config
+from edgedistill.documents.build_file import BuildConfig, SearchConfig, load_config
 from edgedistill.documents.specs import Budget, Goal, Percentile, StudentSpec, Target
 from edgedistill.documents.targets import load_target
 from edgedistill.pipeline.bench import Workbench
-from edgedistill.pipeline.lab import settings_of
 from edgedistill.pipeline.measure import scale_alone
 from edgedistill.pipeline.prepare import open_bench
 from edgedistill.selection.goal import comparable_ms, validation_quality
@@ -87,6 +86,18 @@ def budgets_of(students: Sequence[Student], percentile: Percentile) -> list[floa
     anything = Goal(budget=Budget(latency_ms=1e9, percentile=percentile))
     fastest = sorted(min(comparable_ms(f, anything) for f in s.files if not f.dropped) for s in students)
     return [float(np.quantile(fastest, (k + 0.5) / BUDGETS)) for k in range(BUDGETS)]
+
+
+def settings_of(config: SearchConfig, rows: Sequence[Row]) -> Settings:
+    """How the build file lets its search spend, over the rungs that brute force recorded."""
+    rungs = next(row["rungs"] for row in rows if row.get("files"))
+    return Settings(
+        probes=config.probes,
+        candidates=config.candidates,
+        rungs=tuple(rung["epochs"] for rung in rungs),
+        keep=config.keep,
+        trials=config.trials,
+    )
 
 
 class SearchBySize(Search):
@@ -292,7 +303,7 @@ def main() -> None:
     files = None if bench is None else RecordedFiles(bench)
     test = {sha256: quality for row in recorded["rows"] for sha256, quality in row.get("quality_test", {}).items()}
     everyone = list(students.values())
-    settings = settings_of(config.search)
+    settings = settings_of(config.search, recorded["rows"])
     brute_s = sum(sum(student.seconds) for student in everyone)
     percentile = config.budget.percentile
     anything = Goal(budget=Budget(latency_ms=1e9, percentile=percentile))

@@ -36,7 +36,7 @@ from edgedistill.base.progress import silent
 from edgedistill.base.store import Store
 from edgedistill.data.datasets import Dataset
 from edgedistill.data.preprocessing import make_contract
-from edgedistill.data.sources import Indices
+from edgedistill.data.sources import Indices, Pixels
 from edgedistill.data.splits import Splits
 from edgedistill.data.views import render_batch
 from edgedistill.distill.loop import Stretch
@@ -77,12 +77,27 @@ class Live(SplitStore):
         return {"logits": shifted(rows).astype(np.float16)}
 
 
+@dataclass(frozen=True, eq=False)
+class Drawn:
+    """Images in memory, uint8 [N, H, W, 3]."""
+
+    pixels: Pixels
+    decoded: bool = True
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def __getitem__(self, index: int, /) -> Pixels:
+        image: Pixels = self.pixels[index]
+        return image
+
+
 def drawn(images: int) -> Dataset:
     rng = np.random.default_rng(0)
-    pixels = list(rng.integers(0, 256, (images, 40, 40, 3), dtype=np.uint8))
+    pixels = rng.integers(0, 256, (images, 40, 40, 3), dtype=np.uint8)
     labels = rng.integers(0, CLASSES, images)
     splits = Splits(np.arange(images), np.arange(8), np.arange(8), None)
-    return Dataset("drawn", tuple(map(str, range(CLASSES))), labels, pixels, splits, "drawn")
+    return Dataset("drawn", tuple(map(str, range(CLASSES))), labels, Drawn(pixels), splits, "drawn")
 
 
 def speeds(images: int, rounds: int) -> Row:
@@ -188,7 +203,7 @@ def logits_of(weights: Path | None, pictures: Path | None) -> Iterator[tuple[str
     mean, std = (np.array(v, np.float32) for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
     with torch.inference_mode():
         given = torch.from_numpy(((images / 255 - mean) / std).astype(np.float32)).permute(0, 3, 1, 2)
-        yield "efficientnet_lite0 on pictures", torch.cat([network(part) for part in given.split(32)]).numpy()
+        yield "efficientnet_lite0 on pictures", torch.cat([network(part) for part in torch.split(given, 32)]).numpy()
 
 
 def main() -> int:

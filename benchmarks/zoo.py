@@ -39,8 +39,7 @@ from torch import nn
 
 from edgedistill.devices.stats import measured_latency
 from edgedistill.documents.targets import load_target
-from edgedistill.formats import format_for
-from edgedistill.formats.foreign import format_of
+from edgedistill.formats.foreign import open_file
 
 TIMEOUT_S = 1800
 
@@ -60,7 +59,8 @@ def write_weights(name: str, path: Path) -> int:
             value = getattr(module, parameter, None)
             if isinstance(value, nn.Parameter) and float(value.detach().abs().max()) < 1e-2:
                 nn.init.uniform_(value, 0.5, 1.0, generator=generator)
-    side = int(network.pretrained_cfg.get("input_size", (3, 224, 224))[-1])
+    settings = timm.get_pretrained_cfg(name)
+    side = settings.input_size[-1] if settings else 224
     network.train()
     with torch.no_grad():
         for _ in range(2):
@@ -112,7 +112,7 @@ def export(name: str, formats: list[str], out: Path) -> list[dict[str, Any]]:
 
 
 def row(model: str, form: str, parameters: int, *, ok: bool, **found: Any) -> dict[str, Any]:
-    empty = {
+    empty: dict[str, Any] = {
         "parity": None,
         "seconds": None,
         "bytes": None,
@@ -127,7 +127,7 @@ def row(model: str, form: str, parameters: int, *, ok: bool, **found: Any) -> di
 
 def measure(path: Path) -> float:
     """p50 in ms of one session of a file on this machine, with random inputs."""
-    artifact = format_for(format_of(path)).adopt(path, load_target("host"))
+    artifact = open_file(path, load_target("host")).artifact
     return measured_latency(one_session(artifact, None, None, 1.0)).p50_ms
 
 
