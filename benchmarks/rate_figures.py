@@ -58,7 +58,7 @@ TRIALS = (
     Trial(
         "rates_large",
         "Learning rates of larger students",
-        "Students of about 60 million multiply-adds, twenty times those above.",
+        "Students of about 60 million multiply-adds, twenty times those above. Wide networks need lower rates.",
         "--steps 300 --seeds 1 --sizes 60 --families mobilenetv4,mobileone,vit,resnet --rates 0.002,0.004,0.008,0.016,0.032",
     ),
     Trial(

@@ -249,7 +249,7 @@ def default_of(bench: Bench, teacher_validation: float, rows: Iterable[Row]) -> 
         agreement=agreement_with(train, logits, stored.stored_views.count),
     )
     options = options_for(known)
-    family = find_family(STUDENT.family).learning_rate
+    family = find_family(STUDENT.family).rate(STUDENT)
     rate = min(RATES, key=lambda one: abs(math.log(one / family)))
     runs = {row["condition"]: row for row in rows if row["seed"] == 0 and row["rate"] == rate}
     reasons = {option.recipe: option.reason for option in options}

@@ -53,11 +53,11 @@ class Lessons:
         batch_size = batch_size_of(self.config.batch_size, len(self.stored.positions()))
         return ViewBatches(self.dataset, contract, self.stored, batch_size=batch_size, seed=self.config.seed)
 
-    def rated(self, family: str) -> Lessons:
-        """These for students of one family: a learning rate of `auto` is the family's."""
+    def rated(self, spec: StudentSpec) -> Lessons:
+        """These for one student: a learning rate of `auto` is what its family says."""
         if self.config.learning_rate != "auto":
             return self
-        rate = find_family(family).learning_rate
+        rate = find_family(spec.family).rate(spec)
         return replace(self, config=self.config.model_copy(update={"learning_rate": rate}))
 
     def statistics(self) -> dict[str, UnitStatistics]:
@@ -91,7 +91,7 @@ def train_student(
     TrialFailure for a run that diverges.
     """
     epochs, folder = stretch.until_epoch, stretch.folder
-    dataset, config = lessons.dataset, lessons.rated(spec.family).config
+    dataset, config = lessons.dataset, lessons.rated(spec).config
     if not 0 < epochs <= total_epochs:
         raise ValueError(f"epoch {epochs} of a schedule of {total_epochs}")
     if (folder / RECORD).is_file():

@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 import subprocess
 import sys
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,7 @@ from edgedistill.formats.onnx.export import export_onnx
 from edgedistill.networks.build import Normalised
 from edgedistill.networks.counting import structure_of
 from edgedistill.networks.deploy import deploy
-from edgedistill.networks.families.family import Family, StudentPlan
+from edgedistill.networks.families.family import LARGEST_RATE, Family, StudentPlan
 from edgedistill.networks.program.probes import probe_images
 from edgedistill.networks.program.program import reference_logits, to_program
 from edgedistill.networks.shapes import Shapes
@@ -149,6 +150,12 @@ class FamilyConformance:
         near = self.spec(width=spec.width * (1 + 1e-9), depth=spec.depth * (1 + 1e-9))
         assert self.family().plan(near) == self.family().plan(spec)
 
+    def test_its_learning_rates_fall_with_the_width(self) -> None:
+        family = self.family()
+        rates = [family.rate(self.spec(width=width)) for width in family.widths]
+        assert rates == sorted(rates, reverse=True), "a wider network needs a lower rate"
+        assert rates[-1] > 0 and rates[0] <= LARGEST_RATE, f"rates of {rates[-1]:g} to {rates[0]:g}"
+
     @pytest.mark.parametrize("axis", AXES)
     def test_an_axis_is_there_or_refused(self, axis: str) -> None:
         family = self.family()
@@ -252,12 +259,13 @@ class FamilyConformance:
     @pytest.mark.parametrize(("side", "batch_size"), BATCHES.items())
     def test_it_trains_at(self, side: int, batch_size: int, tmp_path: Path) -> None:
         """Two steps on the CPU, as builds take them; `train` raises where a loss or a weight is not finite."""
-        module = self.student(self.spec(resolution=side))
+        spec = self.spec(resolution=side)
+        module = self.student(spec)
         before = {name: p.detach().clone() for name, p in module.named_parameters()}
         outcome = train(
             Pupil(module, bound([labels_alone()]), len(LABELS)),
             _noise(side, batch_size, steps=2),
-            SCHEDULE,
+            replace(SCHEDULE, learning_rate=self.family().rate(spec)),
             Hardware(torch.device("cpu"), None, 0),
             Stretch(1, tmp_path),
         )

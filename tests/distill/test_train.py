@@ -210,15 +210,15 @@ def test_a_missing_rung_is_not_silently_started_anew(run: Run, tmp_path: Path) -
         run(tmp_path / "b", 2, 3, previous=tmp_path)
 
 
-def test_auto_is_the_rate_of_the_family(
+def test_auto_is_the_rate_that_the_family_has_for_the_student(
     run: Run, spec: StudentSpec, digits: Dataset, stored: SplitStore, config: TrainConfig, tmp_path: Path
 ) -> None:
-    auto, rate = config.model_copy(update={"learning_rate": "auto"}), family(spec.family).learning_rate
+    auto, rate = config.model_copy(update={"learning_rate": "auto"}), family(spec.family).rate(spec)
     named = config.model_copy(update={"learning_rate": rate})
-    assert Lessons(digits, auto, stored).rated(spec.family).config == named
+    assert Lessons(digits, auto, stored).rated(spec).config == named
     assert_same_weights(run(tmp_path / "auto", 1, config=auto), run(tmp_path / "named", 1, config=named))
     other = config.model_copy(update={"learning_rate": rate / 3})
-    assert Lessons(digits, other, stored).rated(spec.family).config == other
+    assert Lessons(digits, other, stored).rated(spec).config == other
 
 
 def test_a_rate_that_was_not_settled_makes_no_schedule(config: TrainConfig) -> None:

@@ -18,6 +18,14 @@ from edgedistill.networks.families.family import Place, scaled_blocks, scaled_ch
 from edgedistill.networks.families.registry import DEFAULT, FAMILIES, families, family
 
 
+@pytest.mark.parametrize(
+    ("name", "width", "rate"),
+    [("mobilenetv4", 1.0, 0.004), ("mobilenetv4", 0.25, 0.016), ("resnet", 0.0625, 0.032), ("vit", 0.5, 0.002)],
+)
+def test_a_rate_falls_with_the_width_and_is_no_higher_than_what_was_tried(name: str, width: float, rate: float) -> None:
+    assert family(name).rate(StudentSpec(family=name, width=width, depth=0.5, resolution=28)) == rate
+
+
 def spec_of(name: str, **choices: Any) -> StudentSpec:
     return StudentSpec(family=name, width=0.5, depth=0.5, resolution=28, **choices)
 

@@ -48,5 +48,4 @@ FAMILY = Family(
     make_plan=plan,
     assemble=assemble,
     expansions=(2.0, 3.0, 4.0),
-    learning_rate=0.016,
 )

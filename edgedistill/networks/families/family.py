@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 Network: TypeAlias = "nn.Module"
 """A network, by a name that is there without torch."""
 
+LARGEST_RATE = 0.032
+"""The largest learning rate that was tried (benchmarks/rates.py)."""
 RESOLUTIONS = (8, 12, 16, 24, 32, 48, 64, 96, 128, 160, 192, 224)
 
 
@@ -110,7 +112,7 @@ class Family:
     resolution from 8 px builds. `kernels` and `expansions` are those worth asking for in place of the family's own; a
     family without them has no such choice. `make_plan(spec)` is pure arithmetic. `assemble(plan, classes, merged)` makes
     the network; with `merged`, already with the branches of training merged as `deploy` merges them. `learning_rate` is
-    what suits its students as the highest rate of AdamW's schedule, in batches of 16 to 128.
+    what suits its student of width 1 as the highest rate of AdamW's schedule, in batches of 16 to 128.
     """
 
     name: str
@@ -144,6 +146,11 @@ class Family:
     def choices(self, axis: str) -> tuple[float, ...]:
         """What is worth trying on the axis `kernel` or `expansion`; empty where the family has no such axis."""
         return self.kernels if axis == "kernel" else self.expansions
+
+    def rate(self, spec: StudentSpec) -> float:
+        """The learning rate for a student: the wider it is, the lower, as Adam's should be with the inputs of a layer
+        (https://arxiv.org/abs/2203.03466, table 3)."""
+        return min(self.learning_rate / spec.width, LARGEST_RATE)
 
     def build(self, spec: StudentSpec, classes: int) -> Network:
         """A trainable network with fresh weights: float [N, 3, R, R], already normalised, to logits [N, classes]. Weights

@@ -56,5 +56,4 @@ FAMILY = Family(
     assemble=assemble,
     kernels=(3, 5, 7),
     expansions=(2.0, 3.0, 4.0),
-    learning_rate=0.016,
 )

@@ -42,5 +42,4 @@ FAMILY = Family(
     depths=(0.25, 0.5, 1.0),
     make_plan=plan,
     assemble=assemble,
-    learning_rate=0.016,
 )

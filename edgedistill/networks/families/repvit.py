@@ -77,5 +77,5 @@ FAMILY = Family(
     make_plan=plan,
     assemble=assemble,
     expansions=(1.5, 2.0, 3.0),
-    learning_rate=0.016,
+    learning_rate=0.003,
 )

@@ -36,5 +36,4 @@ FAMILY = Family(
     depths=(0.5, 1.0, 1.5, 2.0),
     make_plan=plan,
     assemble=assemble,
-    learning_rate=0.016,
 )
