@@ -53,7 +53,7 @@ TRIALS = (
         "rates",
         "Learning rates by family",
         "One rate for all families favours some of them. The rates are those of `[train] learning_rate`.",
-        "--steps 700 --sizes 3 --rates 0.001,0.002,0.004,0.008,0.016,0.032",
+        "--steps 700 --seeds 1 --sizes 3 --rates 0.001,0.002,0.004,0.008,0.016,0.032",
     ),
     Trial(
         "rates_large",

@@ -51,5 +51,5 @@ FAMILY = Family(
     make_plan=plan,
     assemble=assemble,
     kernels=(3, 5, 7),
-    learning_rate=0.006,
+    learning_rate=0.02,
 )

@@ -36,4 +36,5 @@ FAMILY = Family(
     depths=(0.5, 1.0, 1.5, 2.0),
     make_plan=plan,
     assemble=assemble,
+    learning_rate=0.006,
 )
