@@ -184,11 +184,13 @@ class Bench(Maker):
 @dataclass(eq=False, kw_only=True)
 class Workbench(Bench):
     """A build's bench: besides, its build file, which lies in the folder `base`, what does its labelling and training, and
-    its teacher and those of its folds once `teacher.open_teacher` and `open_crossfit` have loaded them."""
+    its teacher and those of its folds once `teacher.open_teacher` and `open_crossfit` have loaded them; `unfitted` is the
+    teacher as it comes, for as long as that is needed."""
 
     config: BuildConfig
     base: Path
     executor: Executor | None = None
+    unfitted: Teacher | None = None
     teacher: Teacher | None = None
     crossfit: Crossfit | None = None
     choice: RecipeChoice | None = None

@@ -38,12 +38,16 @@ def open_teacher(bench: Workbench) -> Teacher:
     if bench.teacher is None:
         teacher = _loaded(bench)
         bench.teacher = teacher if bench.config.teacher.fit is None else _fitted(bench, teacher, None)
+        bench.unfitted = None
     return bench.teacher
 
 
 def _loaded(bench: Workbench) -> Teacher:
-    with telling(bench.store.listener, "load", bench.config.teacher.model):
-        return load_teacher(bench.config.teacher, bench.dataset, bench.data, bench.base)
+    """The teacher as it comes; kept until it is opened, so that looking for its fits and opening it load it once."""
+    if bench.unfitted is None:
+        with telling(bench.store.listener, "load", bench.config.teacher.model):
+            bench.unfitted = load_teacher(bench.config.teacher, bench.dataset, bench.data, bench.base)
+    return bench.unfitted
 
 
 def open_crossfit(bench: Workbench) -> Crossfit | None:
@@ -55,6 +59,7 @@ def open_crossfit(bench: Workbench) -> Crossfit | None:
         unfitted = _loaded(bench)
         folds = folds_of(bench.dataset, fit.crossfit, fit.seed)
         bench.crossfit = Crossfit(tuple(_fitted(bench, unfitted, fold) for fold in range(fit.crossfit)), folds)
+        bench.unfitted = None
     return bench.crossfit
 
 

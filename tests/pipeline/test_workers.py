@@ -28,7 +28,7 @@ CONFIG: Any = None
 def items(count: int) -> list[LabelItem]:
     here = Path()
     return [
-        LabelItem(place=Place(CONFIG, CONFIG, here, here, CONFIG), views=CONFIG, view=view, tap="logits", signal_key="")
+        LabelItem(place=Place(CONFIG, CONFIG, here, here, CONFIG), views=CONFIG, view=view, signal_keys={})
         for view in range(count)
     ]
 
@@ -216,7 +216,7 @@ from edgedistill.pipeline.work import LabelItem, Place
 from edgedistill.base.progress import silent
 workers.do_apart = dying.sleep
 root = Path(sys.argv[1])
-item = LabelItem(place=Place(None, None, root, root, None), views=None, view=0, tap="logits", signal_key="")
+item = LabelItem(place=Place(None, None, root, root, None), views=None, view=0, signal_keys={})
 try:
     with workers.Processes(1, silent) as executor:
         list(executor.run([item]))
