@@ -80,8 +80,10 @@ AUGMENTATION = AugmentationConfig(views=VIEWS, scale=(0.7, 1.0), operations=1, m
 FITS = {
     "fitted": FitConfig(epochs=12, learning_rate=2e-3),
     "crossfit": FitConfig(epochs=12, learning_rate=2e-3),
-    "pretrained": FitConfig(epochs=40, batch_size=32, learning_rate=5e-4),
+    "pretrained": FitConfig(epochs=20),
 }
+"""Chosen on the validation split. Of `pretrained`, 20 epochs at the default rate came to 86.1% of 2,000 validation images, 40
+to 86.0%, 10 to 85.1%; 40 at a quarter of it to 84.3%."""
 
 
 @dataclass(frozen=True)
