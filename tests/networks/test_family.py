@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,6 +26,13 @@ from edgedistill.networks.families.registry import DEFAULT, FAMILIES, families, 
 )
 def test_a_rate_falls_with_the_width_and_is_no_higher_than_what_was_tried(name: str, width: float, rate: float) -> None:
     assert family(name).rate(StudentSpec(family=name, width=width, depth=0.5, resolution=28)) == rate
+
+
+def test_the_documented_rates_are_those_of_the_families() -> None:
+    page = (Path(__file__).parents[2] / "docs/explanation/distillation.md").read_text()
+    told = dict(re.findall(r"(0\.\d+) for `(\w+)`", page))
+    own = {f"{one.learning_rate:g}": one.name for one in FAMILIES.values() if one.learning_rate != 0.004}
+    assert told == own and "It is 0.004\nfor most families" in page
 
 
 def spec_of(name: str, **choices: Any) -> StudentSpec:
