@@ -122,7 +122,7 @@ class _State:
         self.seconds = 0.0
         self.parameters = [p for p in pupil.parameters() if p.requires_grad]
         self.optimizer = torch.optim.AdamW(
-            param_groups_weight_decay(pupil, schedule.weight_decay, no_weight_decay_list=pupil.no_weight_decay()),
+            param_groups_weight_decay(pupil, schedule.weight_decay),
             lr=schedule.learning_rate,
             fused=hardware.device.type in ("cpu", "cuda"),
         )

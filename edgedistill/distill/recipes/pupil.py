@@ -51,11 +51,6 @@ class Pupil(nn.Module):
     def _features_needed(self) -> bool:
         return any(term.config.tap != LOGITS or term.config.head == "own" for term in self.recipe.terms)
 
-    def no_weight_decay(self) -> set[str]:
-        """Names of parameters that must not decay: an orthogonal map keeps signs beside its angles, and torch's
-        parametrisation cuts them to whole numbers. Any decay makes each of them 0, and the map with them."""
-        return {name for name, _ in self.named_parameters() if name.endswith("parametrizations.weight.original")}
-
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """float 0..255 [B, 3, R, R] to what the terms compare: `logits`, and where they are needed `features` and
         `own_logits`."""

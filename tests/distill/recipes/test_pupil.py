@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from edgedistill.base.errors import InputError
 from edgedistill.distill.batches import Batch
-from edgedistill.distill.recipes.aligners import Link, UnitStatistics
+from edgedistill.distill.recipes.aligners import Link, Orthonormal, UnitStatistics
 from edgedistill.distill.recipes.losses import Recipe, bound
 from edgedistill.distill.recipes.pupil import Pupil
 from edgedistill.distill.recipes.taps import as_rows, classifier_path, require_tap, tap_width, tapped
@@ -68,7 +68,7 @@ def batch() -> Batch:
 
 
 def steps(trained: Pupil, count: int) -> None:
-    groups = param_groups_weight_decay(trained, 0.1, no_weight_decay_list=trained.no_weight_decay())
+    groups = param_groups_weight_decay(trained, 0.1)
     optimizer = torch.optim.AdamW(groups, lr=0.05)
     for _ in range(count):
         optimizer.zero_grad()
@@ -148,6 +148,17 @@ def test_rotated_features_keep_their_distances(seed: int) -> None:
         atol=1e-3,
         rtol=1e-3,
     )
+
+
+@given(st.integers(1, 12), st.integers(1, 12), st.integers(0, 2**32 - 1))
+def test_an_orthonormal_map_depends_on_directions_alone(height: int, width: int, seed: int) -> None:
+    """P'P = I, or PP' = I of a wide one; a decayed matrix gives the same map, and a step of nothing changes nothing."""
+    matrix = torch.randn(height, width, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    found = Orthonormal()(matrix)
+    gram = found.T @ found if height >= width else found @ found.T
+    torch.testing.assert_close(gram, torch.eye(min(height, width), dtype=torch.float64))
+    torch.testing.assert_close(Orthonormal()(0.01 * matrix), found)
+    torch.testing.assert_close(Orthonormal()(found), found)
 
 
 def test_those_units_are_selected_that_tell_classes_apart() -> None:
