@@ -18,6 +18,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from trainings import parse_student
+
 from edgedistill.base.progress import Event, Note, StageAdvanced, StageFinished
 from edgedistill.base.store import Store
 from edgedistill.distill.evaluate import split_quality
@@ -39,12 +41,6 @@ def listen(event: Event) -> None:
         print(event.stage, event.subject, "reused" if event.reused else f"{event.seconds:.0f} s", file=sys.stderr)
     elif isinstance(event, StageAdvanced | Note):
         return
-
-
-def parse_student(text: str) -> StudentSpec:
-    """`family,width,depth,resolution` as a spec."""
-    family, width, depth, resolution = text.split(",")
-    return StudentSpec(family=family, width=float(width), depth=float(depth), resolution=int(resolution))
 
 
 def chosen_student(out: Path) -> StudentSpec:

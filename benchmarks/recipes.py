@@ -3,11 +3,13 @@
     python benchmarks/recipes.py /usr/share/datasets/fashion-mnist --labels 600 --work DIR --json FILE
                                  [--teacher fitted|pretrained|crossfit] [--weights lite0.pth] [--only kd,dist] [--seeds 5]
                                  [--steps 3000] [--images N] [--against CONDITION] [--jobs 2]
+                                 [--student resnet,0.125,0.5,16]
 
-Fashion-MNIST, `--labels` of the training images with their labels, stratified; the others are unlabelled. One student, the
-same steps, batches and augmentation for all. `fitted` is a teacher that was fitted to the labels of all training images,
-`pretrained` one with ImageNet weights (`--weights`, of timm's efficientnet_lite0) that was fine-tuned on the same labels as
-the student has, `crossfit` two that were each fitted to one half of all training images and label the other.
+Fashion-MNIST, or another folder of MNIST's format: `--labels` of the training images with their labels, stratified, the
+others without. One student, the same steps, batches and augmentation for all. `fitted` is a teacher that was fitted to the
+labels of all training images, `pretrained` one with ImageNet weights (`--weights`, of timm's efficientnet_lite0) that was
+fine-tuned on the same labels as the student has, `crossfit` two that were each fitted to one half of all training images and
+label the other.
 
 Beside the recipes stand controls: labels alone, with label smoothing, with images blended as `funmatch` has them, and
 `permuted`: `kd` with each image's outputs taken from another image of the same class, which keeps what a teacher says of a
@@ -40,7 +42,7 @@ from pathlib import Path
 import numpy as np
 import peer_losses
 from numpy.typing import NDArray
-from trainings import Row, Rows, interval, listen, open_images, shown, workers
+from trainings import Row, Rows, interval, listen, open_images, parse_student, shown, workers
 
 from edgedistill.base.progress import silent
 from edgedistill.base.store import Store
@@ -67,7 +69,7 @@ from edgedistill.documents.specs import StudentSpec
 from edgedistill.networks.families.registry import family as find_family
 from edgedistill.pipeline.choice import clearly_best
 
-STUDENT = StudentSpec(family="resnet", width=0.125, depth=0.5, resolution=16)
+STUDENT = "resnet,0.125,0.5,16"
 BATCH = 64
 VIEWS = 4
 LABELLED_VIEWS = 64
@@ -156,6 +158,7 @@ class Bench:
     """One student under one condition at a time. `taught` and `alone` are what is learnt from with a teacher and without, by
     whether images are blended. With `peer`, a peer's losses are conditions too."""
 
+    student: StudentSpec
     few: Dataset
     taught: dict[bool, SplitStore]
     alone: dict[bool, SplitStore]
@@ -183,12 +186,12 @@ class Bench:
         else:
             config = config.model_copy(update={"recipe": recipe})
         mean, std = channel_statistics(self.few)
-        contract = make_contract(DataConfig(), data.classes, STUDENT.resolution, mean, std)
+        contract = make_contract(DataConfig(), data.classes, self.student.resolution, mean, std)
         lessons = Lessons(data, config, stored)
         epochs = round(self.steps / lessons.batches(contract).steps_per_epoch)
         began = time.monotonic()
         with tempfile.TemporaryDirectory() as folder:
-            trained = train_student(STUDENT, contract, lessons, Stretch(epochs, Path(folder)), epochs)
+            trained = train_student(self.student, contract, lessons, Stretch(epochs, Path(folder)), epochs)
             module = load_student(trained, contract)
         row = {
             "condition": condition,
@@ -250,14 +253,14 @@ def default_of(bench: Bench, teacher_validation: float, rows: Iterable[Row]) -> 
         agreement=agreement_with(train, logits, stored.stored_views.count),
     )
     options = options_for(known)
-    family = find_family(STUDENT.family).rate(STUDENT)
+    family = find_family(bench.student.family).rate(bench.student)
     rate = min(RATES, key=lambda one: abs(math.log(one / family)))
     runs = {row["condition"]: row for row in rows if row["seed"] == 0 and row["rate"] == rate}
     reasons = {option.recipe: option.reason for option in options}
     if len(options) == 1 or not reasons.keys() <= runs.keys():
         return {"recipe": options[0].recipe if len(options) == 1 else None, "reasons": list(reasons.values())}
     pilot = [
-        PilotRun(recipe=name, student=STUDENT.label, epochs=run["epochs"], quality_validation=run["validation"])
+        PilotRun(recipe=name, student=bench.student.label, epochs=run["epochs"], quality_validation=run["validation"])
         for name, run in ((name, runs[name]) for name in reasons)
     ]
     return {
@@ -268,7 +271,14 @@ def default_of(bench: Bench, teacher_validation: float, rows: Iterable[Row]) -> 
 
 
 def open_bench(
-    store: Store, teacher: Teacher, crossfit: Crossfit | None, few: Dataset, steps: int, peer: bool
+    store: Store,
+    teacher: Teacher,
+    crossfit: Crossfit | None,
+    few: Dataset,
+    student: StudentSpec,
+    *,
+    steps: int,
+    peer: bool,
 ) -> Bench:
     """With all that the conditions learn from, labelled."""
     own_views = LABELLED_VIEWS if len(few.labelled.splits.train) < 5000 else VIEWS
@@ -281,7 +291,7 @@ def open_bench(
         taught[mixed] = SplitStore(views, Labelling(store, labeller, silent).build())
         own = augmentation.model_copy(update={"views": own_views})
         alone[mixed] = SplitStore(stored_views(store, few.labelled, own))
-    return Bench(few, taught, alone, partners_of(few, taught[False]), steps, peer)
+    return Bench(student, few, taught, alone, partners_of(few, taught[False]), steps, peer)
 
 
 def main() -> int:
@@ -294,6 +304,7 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=SEEDS)
     parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument("--images", type=int)
+    parser.add_argument("--student", type=parse_student, default=STUDENT)
     parser.add_argument("--against", default="labels")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--work", type=Path, required=True)
@@ -307,7 +318,7 @@ def main() -> int:
         "labels": arguments.labels,
         "images": arguments.images,
         "teacher": arguments.teacher,
-        "student": STUDENT.label,
+        "student": arguments.student.label,
         "steps": arguments.steps,
     }
     rows = Rows.open(arguments.json, ("condition", "rate", "seed"), settings)
@@ -323,7 +334,8 @@ def main() -> int:
         folds = folds_of(few, 2, seed=0)
         others = [open_teacher("crossfit", whole, few, None, work, folds == fold) for fold in (0, 1)]
         crossfit = Crossfit(tuple(others), folds)
-    bench = open_bench(Store(arguments.work / "cache", listen), teacher, crossfit, few, arguments.steps, peer)
+    store = Store(arguments.work / "cache", listen)
+    bench = open_bench(store, teacher, crossfit, few, arguments.student, steps=arguments.steps, peer=peer)
     teacher_test = split_quality(teacher.module, whole, whole.splits.test, teacher.contract)
 
     with workers(bench, arguments.jobs) as done:
@@ -340,6 +352,8 @@ def main() -> int:
     default = default_of(bench, teacher_validation, rows)
     table = compared(rows, arguments.against)
     rows.write(
+        data=whole.name,
+        classes=len(whole.classes),
         train_images=len(whole.splits.train),
         teacher_test=teacher_test,
         default=default,

@@ -21,6 +21,7 @@ from edgedistill.base.progress import Event, Note, StageFinished
 from edgedistill.base.store import write_atomic
 from edgedistill.data.datasets import Dataset, load_dataset
 from edgedistill.documents.build_file import DataConfig
+from edgedistill.documents.specs import StudentSpec
 
 Row: TypeAlias = dict[str, Any]
 Job: TypeAlias = tuple[Any, ...]
@@ -30,6 +31,12 @@ Done: TypeAlias = Callable[[Iterable[Job]], Iterator[list[Row]]]
 def open_images(folder: Path, images: int | None) -> Dataset:
     """The data in `folder` with at most `images` for training, stratified; validation and test are whole."""
     return load_dataset(DataConfig(source="idx", path=folder, limit=images))
+
+
+def parse_student(text: str) -> StudentSpec:
+    """`family,width,depth,resolution` as a spec."""
+    family, width, depth, resolution = text.split(",")
+    return StudentSpec(family=family, width=float(width), depth=float(depth), resolution=int(resolution))
 
 
 @dataclass(eq=False)
