@@ -15,8 +15,9 @@ Beside the recipes stand controls: labels alone, with label smoothing, with imag
 `permuted`: `kd` with each image's outputs taken from another image of the same class, which keeps what a teacher says of a
 class and loses what it says of an image.
 
-With `--only`, `torchdistill_kd` and the other names of peer_losses.py are conditions too: a peer's own losses with the
-peer's own weights and temperatures, in the same training as ours. That module says what is the peer's and what is ours.
+Two kinds of conditions are run where `--only` names them. `kd_sure` is `kd` without those unlabelled images of which the
+teacher is less sure than SURE (`[train] min_confidence`). `torchdistill_kd` and the other names of peer_losses.py are a
+peer's own losses with the peer's own weights and temperatures, in the same training as ours; that module says what is whose.
 
 Each condition gets the same tuning: RATES of learning on the first seed, chosen on the validation split. Then SEEDS seeds
 with the chosen rate. Test accuracy is told once, at the end: the mean, the mean of the paired differences to labels alone
@@ -54,7 +55,7 @@ from edgedistill.distill.evaluate import split_quality
 from edgedistill.distill.fit_teacher import fit_teacher
 from edgedistill.distill.loop import Stretch
 from edgedistill.distill.recipes.choice import Known, options_for
-from edgedistill.distill.stored.filtering import agreement_with
+from edgedistill.distill.stored.filtering import agreement_with, filtered
 from edgedistill.distill.stored.split_store import SplitStore
 from edgedistill.distill.stored.views import stored_views
 from edgedistill.distill.teachers.labelling import Labeller
@@ -77,6 +78,7 @@ LABELLED_VIEWS = 64
 RATES = (4e-3, 8e-3, 16e-3)
 SEEDS = 5
 CONTROLS = ("labels", "label_smoothing", "labels_mixed", "permuted")
+SURE = 0.9
 ALONE = ("labels", "label_smoothing", "labels_mixed")
 AUGMENTATION = AugmentationConfig(views=VIEWS, scale=(0.7, 1.0), operations=1, magnitude=0.3)
 FITS = {
@@ -156,13 +158,15 @@ def partners_of(dataset: Dataset, stored: SplitStore) -> Indices:
 @dataclass(eq=False)
 class Bench:
     """One student under one condition at a time. `taught` and `alone` are what is learnt from with a teacher and without, by
-    whether images are blended. With `peer`, a peer's losses are conditions too."""
+    whether images are blended. `sure` is the file of the images that `kd_sure` learns from. With `peer`, a peer's losses are
+    conditions too."""
 
     student: StudentSpec
     few: Dataset
     taught: dict[bool, SplitStore]
     alone: dict[bool, SplitStore]
     partners: Indices
+    sure: Path
     steps: int
     peer: bool = False
 
@@ -174,10 +178,12 @@ class Bench:
     def run(self, condition: str, rate: float, seed: int) -> list[Row]:
         """Train a student; its accuracy on both splits."""
         alone = condition in ALONE
-        recipe = {"permuted": "kd", "labels_mixed": "labels"}.get(condition, condition)
+        recipe = {"permuted": "kd", "kd_sure": "kd", "labels_mixed": "labels"}.get(condition, condition)
         data = self.few.labelled if alone else self.few
         mixed = condition == "labels_mixed" or (recipe in RECIPES and bool(RECIPES[recipe].mix))
         stored = (self.alone if alone else self.taught)[mixed]
+        if condition == "kd_sure":
+            stored = replace(stored, kept=self.sure)
         if condition == "permuted":
             stored = Permuted(stored.stored_views, stored.signals, partners=self.partners)
         config = TrainConfig(batch_size=BATCH, learning_rate=rate, seed=seed, workers=0)
@@ -291,7 +297,10 @@ def open_bench(
         taught[mixed] = SplitStore(views, Labelling(store, labeller, silent).build())
         own = augmentation.model_copy(update={"views": own_views})
         alone[mixed] = SplitStore(stored_views(store, few.labelled, own))
-    return Bench(student, few, taught, alone, partners_of(few, taught[False]), steps, peer)
+    logits = taught[False].signal(LOGITS)
+    assert logits is not None
+    sure = filtered(store, few, logits, VIEWS, TrainConfig(min_confidence=SURE))
+    return Bench(student, few, taught, alone, partners_of(few, taught[False]), sure, steps, peer)
 
 
 def main() -> int:
@@ -311,7 +320,7 @@ def main() -> int:
     parser.add_argument("--json", type=Path, required=True)
     arguments = parser.parse_args()
     conditions = arguments.only.split(",") if arguments.only else list(dict.fromkeys([*CONTROLS, *RECIPES]))
-    known = {*CONTROLS, *RECIPES, *peer_losses.SETTINGS}
+    known = {*CONTROLS, "kd_sure", *RECIPES, *peer_losses.SETTINGS}
     if unknown := [name for name in conditions if name not in known]:
         parser.error(f"no such condition: {', '.join(unknown)}; there are {', '.join(sorted(known))}")
     settings = {
