@@ -6,9 +6,10 @@ The peer's: the loss objects, KDLoss, LogitStdKDLoss, DISTLoss and SRDLoss, thei
 of its own CrossEntropyLoss), and every weight and temperature, which are those of the sample configuration that SETTINGS
 names. torchdistill 1.1.5 has no loss of DKD, so there is none here.
 
-Ours: the training around them. Labels become the peer's class numbers; an image without a label has the number that its
-cross entropy ignores. Of a batch without any label that cross entropy is not a number, so that such a batch has the other
-part of the loss alone, at the same weight.
+Ours: the training around them, and what becomes of images without a label, of which the peer says nothing. Labels become the
+peer's class numbers; an image without a label has the number that its cross entropy ignores. That is a mean over the
+labelled images of a batch: where one image of many has a label, it would weigh as much as all others. So the part of cross
+entropy is taken times the share of labelled images in the batch, which makes it a mean over the batch, as ours is.
 
 SRD has a linear layer and a batch norm without weights on the student's features, and such a batch norm on the teacher's.
 The linear layer is our aligner `linear`. It has no bias, which that batch norm would take away; the batch norm itself is
@@ -115,8 +116,10 @@ def _of_logits(name: str) -> Callable[..., Tensor]:
             side: {_LOGITS: {"output": logits}, _FEATURES: {"output": logits.new_full((1,), float(one))}}
             for one, (side, logits) in enumerate((("student", student), ("teacher", teacher)))
         }
-        value: Tensor = (whole if bool(known.any()) else unlabelled)(given, {}, targets)
-        return value
+        distilled: Tensor = unlabelled(given, {}, targets)
+        if not bool(known.any()):
+            return distilled
+        return distilled + known.float().mean() * (whole(given, {}, targets) - distilled)
 
     return loss
 
