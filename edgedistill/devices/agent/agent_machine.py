@@ -46,11 +46,9 @@ def poll_parent(parent: int) -> None:
 def pin(cpus: Sequence[int]) -> list[int]:
     """Pin this process to `cpus`; returns those it really has, empty where the system cannot pin (macOS). Raises
     OSError for CPUs that it may not have."""
-    if not hasattr(os, "sched_setaffinity"):
-        return []
-    if cpus:
+    if cpus and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, cpus)
-    return sorted(os.sched_getaffinity(0))
+    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
 
 
 def status_bytes(field: str) -> int | None:
