@@ -78,7 +78,7 @@ LABELLED_VIEWS = 64
 RATES = (4e-3, 8e-3, 16e-3)
 SEEDS = 5
 CONTROLS = ("labels", "label_smoothing", "labels_mixed", "permuted")
-SURE = 0.9
+SURE = "90%"
 ALONE = ("labels", "label_smoothing", "labels_mixed")
 AUGMENTATION = AugmentationConfig(views=VIEWS, scale=(0.7, 1.0), operations=1, magnitude=0.3)
 FITS = {
@@ -299,7 +299,7 @@ def open_bench(
         alone[mixed] = SplitStore(stored_views(store, few.labelled, own))
     logits = taught[False].signal(LOGITS)
     assert logits is not None
-    sure = filtered(store, few, logits, VIEWS, TrainConfig(min_confidence=SURE))
+    sure = filtered(store, few, logits, VIEWS, TrainConfig.model_validate({"min_confidence": SURE}))
     return Bench(student, few, taught, alone, partners_of(few, taught[False]), sure, steps, peer)
 
 
