@@ -277,13 +277,16 @@ class SignalSummary(Frozen):
 class LogitsSummary(Frozen):
     """What stored logits say of the teacher, means over images and views: how often its class is the label (of labelled
     training images), how often it is the one that it names most for an image, its largest probability, and the entropy of
-    its probabilities."""
+    its probabilities. Where not all classes are kept, `error_mean` and `error_largest` tell what that costs: half the sum of
+    the differences between the teacher's probabilities at temperature 2 and those that are read; null where all are."""
 
     agreement_labels: Fraction | None
     agreement_views: Fraction
     confidence: Fraction
     confidence_unlabelled: Fraction | None
     entropy_nats: Annotated[float, Field(ge=0)]
+    error_mean: Fraction | None = None
+    error_largest: Fraction | None = None
 
 
 class ViewsInfo(Frozen):

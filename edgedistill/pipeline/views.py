@@ -31,6 +31,8 @@ from edgedistill.pipeline.teacher import missing_fits, open_labelling
 from edgedistill.pipeline.work import Executor, Made, Result, WorkItem, fit_all
 from edgedistill.pipeline.working import keep_copies
 
+MUCH_ERROR: Final = 0.05
+"""Of the stored probabilities at temperature 2, from which on they teach something else than the teacher says."""
 _CHUNK: Final = 8192
 
 
@@ -80,7 +82,7 @@ def info_of(bench: Workbench, stored: SplitStore) -> ViewsInfo:
     """What is stored, and what it says of the teacher."""
     views, labels = stored.stored_views, bench.taught.labels[bench.taught.splits.train]
     logits = stored.signal(LOGITS)
-    said = None if logits is None else _summary(logits, views.count, labels)
+    said = None if logits is None else summary_of(logits, views.count, labels)
     return ViewsInfo(
         path=str(views.folder),
         data=bench.dataset.name,
@@ -108,7 +110,8 @@ def _bytes(folder: Path) -> int:
     return sum(file.stat().st_size for file in folder.iterdir())
 
 
-def _summary(logits: StoredSignal, views: int, labels: Indices) -> LogitsSummary:
+def summary_of(logits: StoredSignal, views: int, labels: Indices) -> LogitsSummary:
+    """What `logits` on `views` view indices say of the teacher; `labels` [n] are those of the training split."""
     sure = certainty(logits, views)
     entropy = 0.0
     for start in range(0, logits.images, _CHUNK):
@@ -118,12 +121,15 @@ def _summary(logits: StoredSignal, views: int, labels: Indices) -> LogitsSummary
             logs = rows - np.log(np.exp(rows).sum(axis=1, keepdims=True))
             entropy -= float((np.exp(logs) * logs).sum())
     free = labels == UNLABELLED
+    errors = [error for view in range(views) if (error := logits.stated_error(view)) is not None]
     return LogitsSummary(
         agreement_labels=agreement_with(labels, logits, views),
         agreement_views=float(sure.agreement.mean()),
         confidence=float(sure.confidence.mean()),
         confidence_unlabelled=float(sure.confidence[free].mean()) if free.any() else None,
         entropy_nats=entropy / (views * logits.images),
+        error_mean=float(np.mean(errors)) if errors else None,
+        error_largest=float(np.max(errors)) if errors else None,
     )
 
 
@@ -141,6 +147,8 @@ def _advice(bench: Workbench, said: LogitsSummary | None) -> Iterator[str]:
             yield f"{text}: views that are harder (operations, magnitude, mix) make it say more."
     if said.confidence_unlabelled is not None and said.agreement_views < 0.9:
         yield "The teacher wavers between the views of some images: [train] min_agreement leaves out those without a label."
+    if said.error_mean is not None and said.error_mean > MUCH_ERROR:
+        yield "Classes that are not kept have much of the probability: terms need temperature 1, as soft has it."
     if said.entropy_nats < 0.05:
         yield "The teacher is almost always sure: kl learns little beside the labels; try dkd, dist or standardised."
 

@@ -24,6 +24,8 @@ MOST_BYTES: Final = 4096
 """Classes up to which every logit is a byte."""
 TOP: Final = 128
 """Classes that are kept of an image beyond that."""
+STATED_TEMPERATURE: Final = 2.0
+"""At which the error of rows that are not kept whole is stated: at 1 the others' probability is right, however it lies."""
 
 Rows16 = NDArray[np.float16]
 Rows32 = NDArray[np.float32]
@@ -59,6 +61,11 @@ class Encoding(ABC):
     def comparable(self, rows: Rows32) -> Rows32:
         """What `decode` is to give of `rows` [n, width] but for rounding."""
         return shifted(rows)
+
+    def stated_error(self, records: Records) -> Rows32 | None:
+        """Of each record [n], in 0..1: half the sum over classes of |p - q|, p the teacher's probabilities at
+        STATED_TEMPERATURE and q those of what is read. None where every number of a row is kept."""
+        return None
 
 
 class Dense(Encoding):
@@ -98,28 +105,36 @@ class Bytes(Encoding):
 
 class Top(Encoding):
     """The TOP largest logits as float16. The others all get one value, with which their probability together is what it was
-    at temperature 1."""
+    at temperature 1. At others it is not: each record states its error."""
 
     @property
     def record(self) -> np.dtype[np.void]:
-        return np.dtype([("classes", "<u4", (TOP,)), ("logits", "<f2", (TOP,)), ("rest", "<f2")])
+        return np.dtype([("classes", "<u4", (TOP,)), ("logits", "<f2", (TOP,)), ("rest", "<f2"), ("error", "<f2")])
 
     def encode(self, rows: Rows32) -> Records:
         logits = shifted(rows)
         order = np.argpartition(logits, -TOP, axis=1)
         top, rest = order[:, -TOP:], np.take_along_axis(logits, order[:, :-TOP], axis=1).astype(np.float64)
         level = np.log(np.exp(rest).mean(axis=1).clip(min=np.exp(-80.0)))
-        return _packed(
+        records = _packed(
             self.record,
             classes=top,
             logits=np.take_along_axis(logits, top, axis=1).astype(np.float16),
             rest=level.astype(np.float16),
+            error=np.zeros(len(logits), np.float16),
         )
+        difference = _probabilities(logits) - _probabilities(self.decode(records))
+        records["error"] = np.abs(difference).sum(axis=1) / 2
+        return records
 
     def decode(self, records: Records) -> Rows16:
         logits = np.repeat(records["rest"][:, None], self.width, axis=1)
         np.put_along_axis(logits, records["classes"].astype(np.int64), records["logits"], axis=1)
         return logits
+
+    def stated_error(self, records: Records) -> Rows32 | None:
+        errors: Rows32 = records["error"].astype(np.float32)
+        return errors
 
 
 class Features(Encoding):
@@ -149,6 +164,13 @@ def encoding_of(tap: str, width: int) -> Encoding:
     if width <= MOST_DENSE:
         return Dense(width)
     return Bytes(width) if width <= MOST_BYTES else Top(width)
+
+
+def _probabilities(logits: Rows16 | Rows32) -> Rows32:
+    """At STATED_TEMPERATURE, of rows whose largest is 0."""
+    powers = np.exp(logits.astype(np.float32) / STATED_TEMPERATURE)
+    result: Rows32 = powers / powers.sum(axis=1, keepdims=True)
+    return result
 
 
 def _packed(record: np.dtype[np.void], **columns: NDArray[np.generic] | Indices) -> Records:

@@ -45,9 +45,14 @@ class StoredSignal:
     def at(self, view: int, positions: Indices) -> NDArray[np.float16]:
         """Of view index `view` of the images at `positions` [n] of the training split: float16 [n, width], logits shifted so
         that the largest of a row is 0."""
-        path = self.folder / file_name(view)
-        records = np.memmap(path, self.encoding.record, mode="r", shape=(self.images,))
-        return self.encoding.decode(records[positions])
+        return self.encoding.decode(self._records(view)[positions])
+
+    def stated_error(self, view: int) -> NDArray[np.float32] | None:
+        """Of each image [n] in view index `view`: see `Encoding.stated_error`."""
+        return self.encoding.stated_error(self._records(view))
+
+    def _records(self, view: int) -> NDArray[np.void]:
+        return np.memmap(self.folder / file_name(view), self.encoding.record, mode="r", shape=(self.images,))
 
 
 def file_name(view: int) -> str:

@@ -25,7 +25,7 @@ from edgedistill.documents.recipes import LOGITS
 STAGE: Final = "signals"
 PART_STAGE: Final = "signal"
 """A view index' files, one a tap, until all view indices are done."""
-FORMAT_VERSION: Final = 3
+FORMAT_VERSION: Final = 4
 _CODE: Final = (
     "edgedistill.data.augment",
     "edgedistill.data.images",

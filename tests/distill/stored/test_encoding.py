@@ -53,8 +53,8 @@ def read_back(encoding: Encoding, values: Rows32) -> NDArray[np.float16]:
         (MOST_DENSE + 1, Bytes, MOST_DENSE + 5),
         (1000, Bytes, 1004),
         (MOST_BYTES, Bytes, MOST_BYTES + 4),
-        (MOST_BYTES + 1, Top, 6 * TOP + 2),
-        (21_841, Top, 6 * TOP + 2),
+        (MOST_BYTES + 1, Top, 6 * TOP + 4),
+        (21_841, Top, 6 * TOP + 4),
     ],
 )
 def test_the_number_of_classes_chooses(classes: int, kind: type[Encoding], record_bytes: int) -> None:
@@ -108,6 +108,25 @@ def test_the_largest_are_kept_and_the_rest_has_its_probability(scale: float) -> 
     torch.testing.assert_close(
         exact.gather(1, torch.from_numpy(top)).sum(1), stored.gather(1, torch.from_numpy(top)).sum(1), atol=1e-3, rtol=0
     )
+
+
+@given(seeds, st.sampled_from([0.5, 2.0, 4.0, 8.0]))
+@settings(max_examples=20, deadline=None)
+def test_the_error_of_what_is_not_kept_is_stated(seed: int, scale: float) -> None:
+    """Total variation at temperature 2, which the kept probability at temperature 1 says nothing of."""
+    values = logits(MOST_BYTES + 200, seed, scale)
+    encoding = encoding_of("logits", MOST_BYTES + 200)
+    records = np.frombuffer(encoding.encode(values).tobytes(), encoding.record)
+    stated = encoding.stated_error(records)
+    exact, stored = probabilities(values, 2.0), probabilities(encoding.decode(records), 2.0)
+    assert stated is not None
+    np.testing.assert_allclose(stated, (exact - stored).abs().sum(1) / 2, rtol=2e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("classes", [10, 1000])
+def test_nothing_is_stated_where_all_classes_are_kept(classes: int) -> None:
+    encoding = encoding_of("logits", classes)
+    assert encoding.stated_error(encoding.encode(logits(classes, 0))) is None
 
 
 @pytest.mark.parametrize("classes", [10, 1000, 10_000])
