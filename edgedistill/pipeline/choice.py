@@ -79,11 +79,13 @@ def _known(bench: Workbench, stored: SplitStore, teacher: PreparedTeacher) -> Kn
     logits = stored.signal(LOGITS)
     assert logits is not None
     labels = bench.dataset.labels[bench.dataset.splits.train]
+    errors = logits.stated_errors(stored.stored_views.count)
     return Known(
         images=len(labels),
         labelled=float((labels != UNLABELLED).mean()),
         teacher=teacher.quality_validation,
         agreement=agreement_with(labels, logits, stored.stored_views.count),
+        error=None if errors is None else float(errors.mean()),
     )
 
 

@@ -15,7 +15,7 @@ from edgedistill.data.datasets import UNLABELLED, load_dataset
 from edgedistill.data.preprocessing import channel_statistics
 from edgedistill.data.sources import Indices
 from edgedistill.distill.hardware import choose_device, labelling_autocast
-from edgedistill.distill.recipes.choice import REPEATS
+from edgedistill.distill.recipes.choice import MUCH_ERROR, REPEATS
 from edgedistill.distill.stored.filtering import agreement_with, certainty
 from edgedistill.distill.stored.signals import StoredSignal
 from edgedistill.distill.stored.split_store import SplitStore
@@ -31,8 +31,6 @@ from edgedistill.pipeline.teacher import missing_fits, open_labelling
 from edgedistill.pipeline.work import Executor, Made, Result, WorkItem, fit_all
 from edgedistill.pipeline.working import keep_copies
 
-MUCH_ERROR: Final = 0.05
-"""Of the stored probabilities at temperature 2, from which on they teach something else than the teacher says."""
 _CHUNK: Final = 8192
 
 
@@ -121,15 +119,15 @@ def summary_of(logits: StoredSignal, views: int, labels: Indices) -> LogitsSumma
             logs = rows - np.log(np.exp(rows).sum(axis=1, keepdims=True))
             entropy -= float((np.exp(logs) * logs).sum())
     free = labels == UNLABELLED
-    errors = [error for view in range(views) if (error := logits.stated_error(view)) is not None]
+    errors = logits.stated_errors(views)
     return LogitsSummary(
         agreement_labels=agreement_with(labels, logits, views),
         agreement_views=float(sure.agreement.mean()),
         confidence=float(sure.confidence.mean()),
         confidence_unlabelled=float(sure.confidence[free].mean()) if free.any() else None,
         entropy_nats=entropy / (views * logits.images),
-        error_mean=float(np.mean(errors)) if errors else None,
-        error_largest=float(np.max(errors)) if errors else None,
+        error_mean=None if errors is None else float(errors.mean()),
+        error_largest=None if errors is None else float(errors.max()),
     )
 
 

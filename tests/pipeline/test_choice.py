@@ -54,3 +54,10 @@ def test_with_labels_a_pilot_decides_whether_the_teacher_helps(labelled: float) 
 def test_a_teacher_that_repeats_the_labels_is_told() -> None:
     assert "repeats their labels" in options_for(known(1.0, 0.995))[0].reason
     assert "says more of them" in options_for(known(1.0, 0.9))[0].reason
+
+
+@pytest.mark.parametrize(("error", "recipe"), [(None, "kd"), (0.01, "kd"), (0.2, "soft")])
+def test_a_tail_that_is_not_kept_is_not_learnt_at_a_temperature(error: float | None, recipe: str) -> None:
+    options = options_for(Known(images=1000, labelled=1.0, teacher=0.85, agreement=0.9, error=error))
+    assert [option.recipe for option in options] == [recipe, "labels"]
+    assert ("an error of 20.0%" in options[0].reason) == (recipe == "soft")

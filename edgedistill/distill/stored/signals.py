@@ -47,9 +47,11 @@ class StoredSignal:
         that the largest of a row is 0."""
         return self.encoding.decode(self._records(view)[positions])
 
-    def stated_error(self, view: int) -> NDArray[np.float32] | None:
-        """Of each image [n] in view index `view`: see `Encoding.stated_error`."""
-        return self.encoding.stated_error(self._records(view))
+    def stated_errors(self, views: int) -> NDArray[np.float32] | None:
+        """Of each image in each of `views` view indices [views, n]: see `Encoding.stated_error`."""
+        errors = [self.encoding.stated_error(self._records(view)) for view in range(views)]
+        known = [error for error in errors if error is not None]
+        return np.stack(known) if known else None
 
     def _records(self, view: int) -> NDArray[np.void]:
         return np.memmap(self.folder / file_name(view), self.encoding.record, mode="r", shape=(self.images,))
