@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,13 @@ from xml.sax.saxutils import escape
 from sections import RESULTS, Section, result
 
 Row = dict[str, Any]
-COMMAND = "python benchmarks/recipes.py FASHION_MNIST --work DIR --json FILE --labels {labels} --teacher {teacher}"
+COMMAND = "python benchmarks/recipes.py {folder} --work DIR --json FILE --labels {labels} --teacher {teacher}"
 TEACHERS = {
     "fitted": "The teacher was fitted to the labels of all training images",
     "pretrained": "The teacher has ImageNet weights and was fitted to the same labels as the student",
-    "crossfit": "Two teachers were each fitted to one half of the images and label the other half",
+    "crossfit": "Two teachers were each fitted to one half of the images and label the other half. A third was fitted to all",
 }
+PEER = "torchdistill_"
 _ROW, _LEFT, _WIDE, _TOP = 22, 190, 720, 30
 
 
@@ -31,31 +33,68 @@ class Comparison:
 
     def section(self) -> Section:
         document = result(self.name)
-        labels, teacher = document["labels"], document["teacher"]
-        rest = "" if labels >= document["train_images"] else " The other training images have no label."
-        rows = [
+        labels, against = document["labels"], document["against"]
+        columns = ("learnt by", "#learning rate", "#test accuracy", "#gain", "#95% interval")
+        rows: list[tuple[str, ...]] = [
             (
                 f"`{row['condition']}`",
                 f"{row['rate']:g}",
                 f"{row['test_mean']:.2%}",
                 f"{row['gain_points']:+.2f}",
-                _interval(row),
+                _interval(row["gain_points"], row["half_width_points"]) if row["condition"] != "labels" else "-",
             )
             for row in _sorted(document)
         ]
-        seeds = min(row["seeds"] for row in document["compared"])
+        if against != "labels":
+            columns = (*columns, f"#to `{against}`")
+            rows = [
+                (*row, _interval(one["against_points"], one["against_half_width_points"]))
+                for row, one in zip(rows, _sorted(document), strict=True)
+            ]
+        options = "".join(
+            f" --{name} {value}"
+            for name, value, usual in (
+                ("steps", document["steps"], 3000),
+                ("images", document["images"], None),
+                ("against", against, "labels"),
+            )
+            if value != usual
+        )
+        folder = "FASHION_MNIST" if document["data"] == "fashion-mnist" else "GLYPHS"
         return Section(
-            f"Recipes: {labels:,} labels, {teacher} teacher",
-            f"One student of Fashion-MNIST (`{document['student']}`), {labels:,} images with a label, "
-            f"{document['steps']:,} steps.{rest} {TEACHERS[teacher]}; it gets {document['teacher_test']:.2%} of the test "
-            "split right. Each row had the same tuning of its learning rate, on the validation split. Test accuracy is the "
-            f"mean of {seeds} seeds. The gain is the mean difference to `labels` by pairs of a seed, in points, "
-            f"with its 95% interval. `default` takes `{document['default']['recipe']}` here. "
-            f"![Gain of each recipe over labels alone]({self.name}.svg)",
-            COMMAND.format(labels=labels, teacher=teacher),
-            ("learnt by", "#learning rate", "#test accuracy", "#gain", "#95% interval"),
+            self._title(document),
+            " ".join([*self._sentences(document), f"![Gain of each recipe over labels alone]({self.name}.svg)"]),
+            COMMAND.format(folder=folder, labels=labels, teacher=document["teacher"]) + options,
+            columns,
             tuple(rows),
         )
+
+    def _title(self, document: Row) -> str:
+        some = "all labels" if document["labels"] >= document["train_images"] else f"{document['labels']:,} labels"
+        return f"Recipes: {some}, {document['teacher']} teacher"
+
+    def _sentences(self, document: Row) -> Iterator[str]:
+        labels, images = document["labels"], document["train_images"]
+        yield f"One student (`{document['student']}`), {document['steps']:,} steps."
+        if labels < images:
+            yield f"Of {images:,} training images of {document['data']} {labels:,} have a label."
+        else:
+            yield f"All {images:,} training images of {document['data']} have their labels."
+        yield f"{TEACHERS[document['teacher']]}; it gets {document['teacher_test']:.2%} of the test split right."
+        seeds = min(row["seeds"] for row in document["compared"])
+        yield (
+            "Each row had the same tuning of its learning rate, on the validation split. Test accuracy is the mean of "
+            f"{seeds} seeds. The gain is the mean difference to `labels` by pairs of a seed, in points, with its 95% "
+            "interval."
+        )
+        if document["against"] != "labels":
+            yield f"The last column is that interval for the difference to `{document['against']}`."
+        if any(row["condition"].startswith(PEER) for row in document["compared"]):
+            yield (
+                "`torchdistill_` stands before the losses of torchdistill 1.1.5, with the weights of its own "
+                "configurations, in the same training; they are named with `--only`."
+            )
+        yield f"`default` takes `{document['default']['recipe']}` here."
 
     def plot(self) -> str:
         """An SVG: a row a recipe, its gain as a dot, the interval as a line."""
@@ -123,12 +162,10 @@ def _sorted(document: Row) -> list[Row]:
     return sorted(document["compared"], key=lambda row: -row["gain_points"])
 
 
-def _interval(row: Row) -> str:
-    if row["half_width_points"] is None or row["condition"] == "labels":
+def _interval(mean: float | None, half: float | None) -> str:
+    if mean is None or half is None or half == 0:
         return "-"
-    return (
-        f"{row['gain_points'] - row['half_width_points']:+.2f} to {row['gain_points'] + row['half_width_points']:+.2f}"
-    )
+    return f"{mean - half:+.2f} to {mean + half:+.2f}"
 
 
 def _ticks(low: float, high: float) -> list[float]:
