@@ -15,7 +15,7 @@ COMMAND = "python benchmarks/recipes.py {folder} --work DIR --json FILE --labels
 TEACHERS = {
     "fitted": "The teacher was fitted to the labels of all training images",
     "pretrained": "The teacher has ImageNet weights and was fitted to the same labels as the student",
-    "crossfit": "Two teachers were each fitted to one half of the images and label the other half. A third was fitted to all",
+    "crossfit": "Two teachers were each fitted to one half of the images and label the other. A third was fitted to all",
 }
 PEER = "torchdistill_"
 _ROW, _LEFT, _WIDE, _TOP = 22, 190, 720, 30
@@ -34,7 +34,7 @@ class Comparison:
     def section(self) -> Section:
         document = result(self.name)
         labels, against = document["labels"], document["against"]
-        columns = ("learnt by", "#learning rate", "#test accuracy", "#gain", "#95% interval")
+        columns: tuple[str, ...] = ("learnt by", "#learning rate", "#test accuracy", "#gain", "#95% interval")
         rows: list[tuple[str, ...]] = [
             (
                 f"`{row['condition']}`",
