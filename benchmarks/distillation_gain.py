@@ -1,46 +1,37 @@
-"""What distillation gives: one student, equal epochs, the same views; trained with labels only and distilled.
+"""What a build's teacher gives one of its students: the same epochs by each recipe, in paired seeds.
 
-    python benchmarks/distillation_gain.py examples/fashion_mnist/build.toml \
-        (--out examples/fashion_mnist/out | --student resnet,0.1875,0.5,16) [--seeds 3] [--json FILE]
+    python benchmarks/distillation_gain.py BUILD.toml (--out BUILD_FOLDER | --student resnet,0.1875,0.5,16) --json FILE
+                                           [--recipes labels,kd] [--seeds 5] [--jobs 1]
 
-Takes the student that the finished build in OUT chose, or the one named by family, width, depth and resolution, and
-trains it once a seed with each recipe for the last rung's epochs. Accuracy is the fp32 torch program's, on the validation
-split that the build decides by and on the test split. Teacher and stored views are the build's own, found in the cache.
-Runs go on where an interrupted call stopped.
+Takes the student that the finished build in BUILD_FOLDER chose, or the one named by family, width, depth and resolution, and
+trains it once a seed by each recipe for the last rung's epochs, all else as the build file has it. Accuracy is the fp32
+torch program's, on the validation split that the build decides by and on the test split; differences to the first recipe
+are in points of the test split, with their 95% interval by Student's t. Teacher and stored views are the build's own, found
+in its cache or made. Runs are written to FILE as they end; a second start goes on from there.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import sys
+import time
 from pathlib import Path
-from typing import Any
 
-from trainings import parse_student
+from trainings import Rows, interval, listen, parse_student, shown
 
-from edgedistill.base.progress import Event, Note, StageAdvanced, StageFinished
 from edgedistill.base.store import Store
 from edgedistill.distill.evaluate import split_quality
 from edgedistill.distill.train import load_student
 from edgedistill.documents.build_file import load_config
+from edgedistill.documents.recipes import RECIPES
 from edgedistill.documents.results import BuildResult
 from edgedistill.documents.specs import StudentSpec
 from edgedistill.documents.targets import load_target
 from edgedistill.pipeline.prepare import open_bench, open_store
 from edgedistill.pipeline.train import train
 from edgedistill.pipeline.workers import Processes
-
-RECIPES = ("labels", "kd")
-
-
-def listen(event: Event) -> None:
-    """Stages as they end, on stderr."""
-    if isinstance(event, StageFinished) and event.stage in ("teacher", "views", "train"):
-        print(event.stage, event.subject, "reused" if event.reused else f"{event.seconds:.0f} s", file=sys.stderr)
-    elif isinstance(event, StageAdvanced | Note):
-        return
+from edgedistill.pipeline.working import keep_copies
 
 
 def chosen_student(out: Path) -> StudentSpec:
@@ -51,54 +42,59 @@ def chosen_student(out: Path) -> StudentSpec:
     return chosen.spec
 
 
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("build", type=Path)
     which = parser.add_mutually_exclusive_group(required=True)
     which.add_argument("--out", type=Path)
     which.add_argument("--student", type=parse_student)
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--recipes", default="labels,kd")
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--json", type=Path, required=True)
     arguments = parser.parse_args()
+    recipes = arguments.recipes.split(",")
+    if unknown := [name for name in recipes if name not in RECIPES]:
+        parser.error(f"no such recipe: {', '.join(unknown)}; there are {', '.join(RECIPES)}")
     config = load_config(arguments.build)
     spec = arguments.student or chosen_student(arguments.out)
     base = arguments.build.parent.absolute()
     bench = open_bench(config, load_target("host"), Store(listener=listen), base=base, require_measured=False)
-    with Processes(1, listen) as bench.executor:
-        views = open_store(bench)
-    contract = bench.contract(spec.resolution)
-    epochs = bench.rungs[-1]
-    rows: list[dict[str, Any]] = []
-    for seed in range(arguments.seeds):
-        for recipe in RECIPES:
-            settings = config.train.model_copy(update={"recipe": recipe, "seed": seed})
-            bench.config = config.model_copy(update={"train": settings})
-            trained = train(bench, spec, views, epochs=epochs, total_epochs=epochs, previous=None)
-            module = load_student(trained, contract)
-            test = split_quality(module, bench.dataset, bench.dataset.splits.test, contract)
-            row = {"seed": seed, "recipe": recipe, "validation": trained.quality_validation, "test": test}
-            rows.append(row)
-            print(json.dumps(row), flush=True)
-    summary = {
-        recipe: {
-            split: {
-                "mean": statistics.fmean(values),
-                "low": min(values),
-                "high": max(values),
-            }
-            for split in ("validation", "test")
-            for values in [[row[split] for row in rows if row["recipe"] == recipe]]
-        }
-        for recipe in RECIPES
-    }
-    print(f"\n{spec.label}, {epochs} epochs, {arguments.seeds} seeds: mean (lowest to highest)")
-    for recipe, splits in summary.items():
-        shown = "   ".join(f"{s} {v['mean']:.2%} ({v['low']:.2%} to {v['high']:.2%})" for s, v in splits.items())
-        print(f"{recipe:14} {shown}")
-    if arguments.json:
-        document = {"student": spec.model_dump(mode="json"), "epochs": epochs, "rows": rows, "summary": summary}
-        arguments.json.write_text(json.dumps(document, indent=1) + "\n")
+    contract, epochs, test = bench.contract(spec.resolution), bench.rungs[-1], bench.dataset.splits.test
+    rows = Rows.open(arguments.json, ("recipe", "seed"), {"student": spec.label, "epochs": epochs})
+    with Processes(arguments.jobs, listen) as bench.executor:
+        keep_copies(bench)
+        for seed in range(arguments.seeds):
+            for recipe in (name for name in recipes if not rows.have(name, seed)):
+                settings = config.train.model_copy(update={"recipe": recipe, "terms": (), "seed": seed})
+                bench.config = config.model_copy(update={"train": settings})
+                stored = open_store(bench)
+                began = time.monotonic()
+                trained = train(bench, spec, stored, epochs=epochs, total_epochs=epochs, previous=None)
+                found = split_quality(load_student(trained, contract), bench.dataset, test, contract)
+                row = {"recipe": recipe, "seed": seed, "validation": trained.quality_validation, "test": found}
+                rows.add([row | {"seconds": round(time.monotonic() - began, 1)}])
+    table = []
+    first = {row["seed"]: row["test"] for row in rows if row["recipe"] == recipes[0]}
+    for recipe in dict.fromkeys(row["recipe"] for row in rows):
+        own = {row["seed"]: row["test"] for row in rows if row["recipe"] == recipe}
+        points, half = interval([100 * (own[seed] - first[seed]) for seed in sorted(own.keys() & first.keys())])
+        mean = statistics.fmean(own.values())
+        table.append(
+            {"recipe": recipe, "seeds": len(own), "test_mean": mean, "points": points, "half_width_points": half}
+        )
+        print(f"{recipe:16} {mean:.2%}   {shown(points, half, f'points to {recipes[0]}')}")
+    teacher = bench.teacher
+    rows.write(
+        data=bench.dataset.name,
+        train_images=len(bench.dataset.splits.train),
+        test_images=len(test),
+        classes=len(bench.dataset.classes),
+        teacher=None if teacher is None else split_quality(teacher.module, bench.dataset, test, teacher.contract),
+        compared=table,
+    )
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
