@@ -55,7 +55,7 @@ from edgedistill.distill.evaluate import split_quality
 from edgedistill.distill.fit_teacher import fit_teacher
 from edgedistill.distill.loop import Stretch
 from edgedistill.distill.recipes.choice import Known, options_for
-from edgedistill.distill.stored.filtering import agreement_with, filtered
+from edgedistill.distill.stored.filtering import filtered
 from edgedistill.distill.stored.split_store import SplitStore
 from edgedistill.distill.stored.views import stored_views
 from edgedistill.distill.teachers.labelling import Labeller
@@ -252,12 +252,7 @@ def default_of(bench: Bench, teacher_validation: float, rows: Iterable[Row]) -> 
     train, stored = bench.few.labels[bench.few.splits.train], bench.taught[False]
     logits = stored.signal(LOGITS)
     assert logits is not None
-    known = Known(
-        images=len(train),
-        labelled=float((train != UNLABELLED).mean()),
-        teacher=teacher_validation,
-        agreement=agreement_with(train, logits, stored.stored_views.count),
-    )
+    known = Known.of(train, logits, stored.stored_views.count, teacher_validation)
     options = options_for(known)
     family = find_family(bench.student.family).rate(bench.student)
     rate = min(RATES, key=lambda one: abs(math.log(one / family)))

@@ -8,9 +8,7 @@ from typing import Final
 
 from edgedistill.base.errors import TrialFailure
 from edgedistill.base.progress import Note
-from edgedistill.data.datasets import UNLABELLED
 from edgedistill.distill.recipes.choice import Known, Option, options_for
-from edgedistill.distill.stored.filtering import agreement_with
 from edgedistill.distill.stored.split_store import SplitStore
 from edgedistill.documents.recipes import DEFAULT, LOGITS
 from edgedistill.documents.results import PilotRun, RecipeChoice
@@ -79,14 +77,7 @@ def _known(bench: Workbench, stored: SplitStore, teacher: PreparedTeacher) -> Kn
     logits = stored.signal(LOGITS)
     assert logits is not None
     labels = bench.dataset.labels[bench.dataset.splits.train]
-    errors = logits.stated_errors(stored.stored_views.count)
-    return Known(
-        images=len(labels),
-        labelled=float((labels != UNLABELLED).mean()),
-        teacher=teacher.quality_validation,
-        agreement=agreement_with(labels, logits, stored.stored_views.count),
-        error=None if errors is None else float(errors.mean()),
-    )
+    return Known.of(labels, logits, stored.stored_views.count, teacher.quality_validation)
 
 
 def _pilot_student(candidates: Sequence[Candidate], most_multiply_adds: float) -> StudentSpec:

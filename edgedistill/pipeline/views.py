@@ -15,7 +15,7 @@ from edgedistill.data.datasets import UNLABELLED, load_dataset
 from edgedistill.data.preprocessing import channel_statistics
 from edgedistill.data.sources import Indices
 from edgedistill.distill.hardware import choose_device, labelling_autocast
-from edgedistill.distill.recipes.choice import MUCH_ERROR, REPEATS
+from edgedistill.distill.recipes.choice import MUCH_ERROR, REPEATS, Known, options_for
 from edgedistill.distill.stored.filtering import agreement_with, certainty
 from edgedistill.distill.stored.signals import StoredSignal
 from edgedistill.distill.stored.split_store import SplitStore
@@ -80,7 +80,10 @@ def info_of(bench: Workbench, stored: SplitStore) -> ViewsInfo:
     """What is stored, and what it says of the teacher."""
     views, labels = stored.stored_views, bench.taught.labels[bench.taught.splits.train]
     logits = stored.signal(LOGITS)
-    said = None if logits is None else summary_of(logits, views.count, labels)
+    said, advice = None, ["The recipe asks no teacher: images without a label are not learnt from."]
+    if logits is not None:
+        said = summary_of(logits, views.count, labels)
+        advice = [*_advice(bench, said), _default(Known.of(labels, logits, views.count, None))]
     return ViewsInfo(
         path=str(views.folder),
         data=bench.dataset.name,
@@ -100,7 +103,7 @@ def info_of(bench: Workbench, stored: SplitStore) -> ViewsInfo:
             for signal in stored.signals
         ),
         logits=said,
-        advice=tuple(_advice(bench, said)),
+        advice=tuple(advice),
     )
 
 
@@ -131,11 +134,14 @@ def summary_of(logits: StoredSignal, views: int, labels: Indices) -> LogitsSumma
     )
 
 
-def _advice(bench: Workbench, said: LogitsSummary | None) -> Iterator[str]:
+def _default(known: Known) -> str:
+    first, *others = options_for(known)
+    pilot = "".join(f", unless a pilot shows that {other.recipe} does better" for other in others)
+    return f'recipe = "default" takes {first.recipe} here{pilot}: {first.reason}.'
+
+
+def _advice(bench: Workbench, said: LogitsSummary) -> Iterator[str]:
     """What a recipe can make of it."""
-    if said is None:
-        yield "The recipe asks no teacher: images without a label are not learnt from."
-        return
     fit = bench.config.teacher.fit
     if said.agreement_labels is not None and said.agreement_labels >= REPEATS:
         text = "The teacher repeats the labels of the images that it was fitted to"

@@ -8,7 +8,7 @@ that share a cache share the work.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar, Generic, Protocol, Self, TypeAlias, TypeVar
@@ -152,7 +152,7 @@ class LabelItem(WorkItem[bool]):
 
     views: StoredViews
     view: int
-    signal_keys: dict[str, str]
+    signal_keys: Mapping[str, str]
     autocast: torch.dtype | None = None
 
     stage = PART_STAGE

@@ -146,6 +146,7 @@ def test_views_without_a_build(loop: Any, met: Any, capsys: pytest.CaptureFixtur
     assert command("views", "info", path) == 0
     shown = capsys.readouterr().out
     assert "3 views of 320 images" in shown and "the teacher's class is the label in" in shown
+    assert 'recipe = "default" takes kd here, unless a pilot shows that labels does better' in " ".join(shown.split())
     assert command("views", "check", path, "--images", "40", "--json") == 0
     check = json.loads(capsys.readouterr().out)
     (logits,) = check["signals"]

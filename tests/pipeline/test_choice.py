@@ -52,8 +52,8 @@ def test_with_labels_a_pilot_decides_whether_the_teacher_helps(labelled: float) 
 
 
 def test_a_teacher_that_repeats_the_labels_is_told() -> None:
-    assert "repeats their labels" in options_for(known(1.0, 0.995))[0].reason
-    assert "says more of them" in options_for(known(1.0, 0.9))[0].reason
+    assert "repeats the labels" in options_for(known(1.0, 0.995))[0].reason
+    assert "says more of the training images" in options_for(known(1.0, 0.9))[0].reason
 
 
 @pytest.mark.parametrize(("error", "recipe"), [(None, "kd"), (0.01, "kd"), (0.2, "soft")])

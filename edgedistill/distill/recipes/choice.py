@@ -5,6 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from edgedistill.data.datasets import UNLABELLED
+from edgedistill.data.sources import Indices
+from edgedistill.distill.stored.filtering import agreement_with
+from edgedistill.distill.stored.signals import StoredSignal
+
 FEW_LABELS: Final = 0.5
 """Share of labelled images below which the unlabelled ones count for more."""
 REPEATS: Final = 0.99
@@ -15,15 +20,28 @@ MUCH_ERROR: Final = 0.05
 
 @dataclass(frozen=True)
 class Known:
-    """What is known of a distillation. Shares are in 0..1: `labelled` of the training images have a label; `teacher` is the
-    teacher's quality on the validation split; `agreement` how often its class is the label of a labelled training image,
-    over views (None without labels); `error` the mean `stated_error` of its stored logits (None where all are kept)."""
+    """What is known of a distillation. Shares are in 0..1: `labelled` of the training images have a label; `agreement` is
+    how often the teacher's class is the label of a labelled training image, over views (None without labels); `error` the
+    mean `stated_error` of its stored logits (None where all are kept); `teacher` its quality on the validation split (None
+    where that was not measured)."""
 
     images: int
     labelled: float
-    teacher: float
     agreement: float | None
     error: float | None = None
+    teacher: float | None = None
+
+    @classmethod
+    def of(cls, labels: Indices, logits: StoredSignal, views: int, teacher: float | None) -> Known:
+        """By `labels` [n] of the training split and stored `logits` on `views` view indices."""
+        errors = logits.stated_errors(views)
+        return cls(
+            images=len(labels),
+            labelled=float((labels != UNLABELLED).mean()),
+            agreement=agreement_with(labels, logits, views),
+            error=None if errors is None else float(errors.mean()),
+            teacher=teacher,
+        )
 
 
 @dataclass(frozen=True)
@@ -36,27 +54,20 @@ class Option:
 
 def options_for(known: Known) -> tuple[Option, ...]:
     """The recipes that may do best, the likeliest first. Of several a pilot chooses."""
-    taught = f"the teacher gets {known.teacher:.1%} of the validation split right"
+    facts = [] if known.teacher is None else [f"the teacher gets {known.teacher:.1%} of the validation split right"]
     if known.labelled == 0:
-        return (Option("soft", f"no training image has a label, and {taught}"),)
+        return (Option("soft", "; ".join(["no training image has a label", *facts])),)
     recipe = "kd"
     if known.error is not None and known.error > MUCH_ERROR:
         recipe = "soft"
-        taught = f"{taught}; not all classes are kept, which at temperature 2 is an error of {known.error:.1%}"
+        facts.append(f"not all classes are kept, which at temperature 2 is an error of {known.error:.1%}")
+    labelled = round(known.images * known.labelled)
     if known.labelled < FEW_LABELS:
-        free = round(known.images * (1 - known.labelled))
-        return (
-            Option(recipe, f"the teacher labels {free:,} images that have no label, and {taught}"),
-            Option(
-                "labels",
-                f"{round(known.images * known.labelled):,} images have a label, and the teacher may err on the others",
-            ),
-        )
-    repeats = known.agreement is not None and known.agreement >= REPEATS
-    said = "it repeats their labels" if repeats else "it says more of them than their labels"
-    return (
-        Option(recipe, f"{taught}; of the training images {said}"),
-        Option(
-            "labels", "all training images have a label" if known.labelled == 1 else "most training images have a label"
-        ),
-    )
+        facts.insert(0, f"the teacher labels {known.images - labelled:,} images that have no label")
+        alone = f"{labelled:,} images have a label, and the teacher may err on the others"
+    else:
+        repeats = known.agreement is not None and known.agreement >= REPEATS
+        more = "it says more of the training images than their labels"
+        facts.append("it repeats the labels of the training images" if repeats else more)
+        alone = "all training images have a label" if known.labelled == 1 else "most training images have a label"
+    return Option(recipe, "; ".join(facts)), Option("labels", alone)
