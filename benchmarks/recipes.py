@@ -3,7 +3,7 @@
     python benchmarks/recipes.py /usr/share/datasets/fashion-mnist --labels 600 --work DIR --json FILE
                                  [--teacher fitted|pretrained|crossfit] [--weights lite0.pth] [--only kd,dist] [--seeds 5]
                                  [--steps 3000] [--images N] [--against CONDITION] [--jobs 2]
-                                 [--student resnet,0.125,0.5,16]
+                                 [--student resnet,0.125,0.5,16] [--rates 0.004,0.008,0.016]
 
 Fashion-MNIST, or another folder of MNIST's format: `--labels` of the training images with their labels, stratified, the
 others without. One student, the same steps, batches and augmentation for all. `fitted` is a teacher that was fitted to the
@@ -19,12 +19,12 @@ Two kinds of conditions are run where `--only` names them. `kd_sure` is `kd` wit
 teacher is less sure than SURE (`[train] min_confidence`). `torchdistill_kd` and the other names of peer_losses.py are a
 peer's own losses with the peer's own weights and temperatures, in the same training as ours; that module says what is whose.
 
-Each condition gets the same tuning: RATES of learning on the first seed, chosen on the validation split. Then SEEDS seeds
-with the chosen rate. Test accuracy is told once, at the end: the mean, the mean of the paired differences to labels alone
+Each condition gets the same tuning: `--rates` of learning on the first seed, chosen on the validation split. Then SEEDS
+seeds with the chosen rate. Test accuracy is told once, at the end: the mean, the mean of the paired differences to labels alone
 and to the condition that `--against` names, and their 95% intervals by Student's t. Runs are written to FILE as they end; a
 second start goes on from there, and compares all conditions that FILE has, whatever `--only` asks for. What `default` would
-take is told beside: by the same rules as in a build, with the first seed's runs as its pilot, at that of RATES
-which is nearest to the family's.
+take is told beside: by the same rules as in a build, with the first seed's runs as its pilot, at that rate which is nearest
+to the student's own.
 `--images` takes so many training images alone, for a try.
 """
 
@@ -36,7 +36,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -211,20 +211,20 @@ class Bench:
         return [row]
 
 
-def compared(rows: Iterable[Row], against: str) -> list[Row]:
+def compared(rows: Iterable[Row], against: str, rates: Sequence[float] = RATES) -> list[Row]:
     """By condition of `rows`: the rate that validation chose, the mean test accuracy, and the paired differences to labels
     alone (`gain`) and to the condition `against`; None where there are no pairs."""
-    rows = [row for row in rows if tuned(rows, row["condition"])]
+    rows = [row for row in rows if tuned(rows, row["condition"], rates)]
     told: dict[str, dict[int, float]] = {}
-    rates = {condition: chosen_rate(rows, condition) for condition in dict.fromkeys(row["condition"] for row in rows)}
+    chosen = {condition: chosen_rate(rows, condition) for condition in dict.fromkeys(row["condition"] for row in rows)}
     for row in rows:
-        if row["rate"] == rates[row["condition"]]:
+        if row["rate"] == chosen[row["condition"]]:
             told.setdefault(row["condition"], {})[row["seed"]] = row["test"]
     found = []
     for condition, own in told.items():
         row = {
             "condition": condition,
-            "rate": rates[condition],
+            "rate": chosen[condition],
             "seeds": len(own),
             "test_mean": statistics.fmean(own.values()),
         }
@@ -236,9 +236,9 @@ def compared(rows: Iterable[Row], against: str) -> list[Row]:
     return found
 
 
-def tuned(rows: Iterable[Row], condition: str) -> bool:
+def tuned(rows: Iterable[Row], condition: str, rates: Sequence[float]) -> bool:
     """Whether every rate was tried: an interrupted tuning chooses none."""
-    return set(RATES) <= {row["rate"] for row in rows if row["condition"] == condition and row["seed"] == 0}
+    return set(rates) <= {row["rate"] for row in rows if row["condition"] == condition and row["seed"] == 0}
 
 
 def chosen_rate(rows: Iterable[Row], condition: str) -> float:
@@ -247,7 +247,7 @@ def chosen_rate(rows: Iterable[Row], condition: str) -> float:
     return float(max(first, key=lambda r: r["validation"])["rate"])
 
 
-def default_of(bench: Bench, teacher_validation: float, rows: Iterable[Row]) -> Row:
+def default_of(bench: Bench, teacher_validation: float, rows: Iterable[Row], rates: Sequence[float]) -> Row:
     """The recipe that `default` comes to here, and why. None where its pilot's runs are not among `rows`."""
     train, stored = bench.few.labels[bench.few.splits.train], bench.taught[False]
     logits = stored.signal(LOGITS)
@@ -255,7 +255,7 @@ def default_of(bench: Bench, teacher_validation: float, rows: Iterable[Row]) -> 
     known = Known.of(train, logits, stored.stored_views.count, teacher_validation)
     options = options_for(known)
     family = find_family(bench.student.family).rate(bench.student)
-    rate = min(RATES, key=lambda one: abs(math.log(one / family)))
+    rate = min(rates, key=lambda one: abs(math.log(one / family)))
     runs = {row["condition"]: row for row in rows if row["seed"] == 0 and row["rate"] == rate}
     reasons = {option.recipe: option.reason for option in options}
     if len(options) == 1 or not reasons.keys() <= runs.keys():
@@ -309,11 +309,13 @@ def main() -> int:
     parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument("--images", type=int)
     parser.add_argument("--student", type=parse_student, default=STUDENT)
+    parser.add_argument("--rates", default=",".join(map(str, RATES)))
     parser.add_argument("--against", default="labels")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--json", type=Path, required=True)
     arguments = parser.parse_args()
+    rates = tuple(map(float, arguments.rates.split(",")))
     conditions = arguments.only.split(",") if arguments.only else list(dict.fromkeys([*CONTROLS, *RECIPES]))
     known = {*CONTROLS, "kd_sure", *RECIPES, *peer_losses.SETTINGS}
     if unknown := [name for name in conditions if name not in known]:
@@ -349,17 +351,18 @@ def main() -> int:
             for made in done([one for one in wanted if not rows.have(*one)]):
                 rows.add(made)
 
-        do((condition, rate, 0) for condition in conditions for rate in RATES)
+        do((condition, rate, 0) for condition in conditions for rate in rates)
         for seed in range(1, arguments.seeds):
             do((condition, chosen_rate(rows, condition), seed) for condition in conditions)
     teacher_validation = split_quality(teacher.module, whole, whole.splits.validation, teacher.contract)
-    default = default_of(bench, teacher_validation, rows)
-    table = compared(rows, arguments.against)
+    default = default_of(bench, teacher_validation, rows, rates)
+    table = compared(rows, arguments.against, rates)
     rows.write(
         data=whole.name,
         classes=len(whole.classes),
         train_images=len(whole.splits.train),
         teacher_test=teacher_test,
+        rates=list(rates),
         default=default,
         against=arguments.against,
         compared=table,
