@@ -17,6 +17,11 @@ TEACHERS = {
     "pretrained": "The teacher has ImageNet weights and was fitted to the same labels as the student",
     "crossfit": "Two teachers were each fitted to one half of the images and label the other. A third was fitted to all",
 }
+IN_SHORT = {
+    "fitted": "teacher of all labels",
+    "pretrained": "teacher with ImageNet weights",
+    "crossfit": "teachers of half of them each",
+}
 PEER = "torchdistill_"
 _ROW, _LEFT, _WIDE, _TOP = 22, 190, 720, 30
 
@@ -148,14 +153,16 @@ def found() -> list[Comparison]:
 
 
 def readme_rows() -> list[tuple[str, str]]:
-    """A row of the README, where the comparison with few labels is there."""
-    few = COMPARISONS[0]
-    if not few.found:
-        return []
-    document = result(few.name)
-    of = {row["condition"]: f"{row['test_mean']:.1%}" for row in document["compared"]}
-    what = f"{document['labels']} labels, {document['train_images']:,} images: accuracy from labels alone, distilled"
-    return [(what, f"{of['labels']}, {of[document['default']['recipe']]}")]
+    """A row of the README for each comparison."""
+    rows = []
+    for one in found():
+        document = result(one.name)
+        of = {row["condition"]: f"{row['test_mean']:.1%}" for row in document["compared"]}
+        labels, images = document["labels"], document["train_images"]
+        some = f"{labels:,} of {images:,} images labelled" if labels < images else f"all {images:,} images labelled"
+        what = f"{some}, {IN_SHORT[document['teacher']]}: accuracy from labels alone, distilled"
+        rows.append((what, f"{of['labels']}, {of[document['default']['recipe']]}"))
+    return rows
 
 
 def _sorted(document: Row) -> list[Row]:
