@@ -56,7 +56,8 @@ class Comparison:
                 (*row, _interval(one["against_points"], one["against_half_width_points"]))
                 for row, one in zip(rows, _sorted(document), strict=True)
             ]
-        options = "".join(
+        options = " --weights WEIGHTS" if document["teacher"] == "pretrained" else ""
+        options += "".join(
             f" --{name} {value}"
             for name, value, usual in (
                 ("steps", document["steps"], 3000),
@@ -94,10 +95,13 @@ class Comparison:
         )
         if document["against"] != "labels":
             yield f"The last column is that interval for the difference to `{document['against']}`."
-        if any(row["condition"].startswith(PEER) for row in document["compared"]):
+        named = {row["condition"] for row in document["compared"]}
+        if "kd_sure" in named:
+            yield "`kd_sure`, which `--only` names, leaves out unlabelled images of which the teacher is less than 90% sure."
+        if any(name.startswith(PEER) for name in named):
             yield (
                 "`torchdistill_` stands before the losses of torchdistill 1.1.5, with the weights of its own "
-                "configurations, in the same training; they are named with `--only`."
+                "configurations, in the same training; `--only` names them."
             )
         yield f"`default` takes `{document['default']['recipe']}` here."
 
