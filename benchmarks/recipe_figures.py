@@ -61,6 +61,7 @@ class Comparison:
             f" --{name} {value}"
             for name, value, usual in (
                 ("steps", document["steps"], 3000),
+                ("side", document.get("side", 28), 28),
                 ("images", document["images"], None),
                 ("against", against, "labels"),
             )

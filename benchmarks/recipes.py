@@ -3,13 +3,13 @@
     python benchmarks/recipes.py /usr/share/datasets/fashion-mnist --labels 600 --work DIR --json FILE
                                  [--teacher fitted|pretrained|crossfit] [--weights lite0.pth] [--only kd,dist] [--seeds 5]
                                  [--steps 3000] [--images N] [--against CONDITION] [--jobs 2]
-                                 [--student resnet,0.125,0.5,16] [--rates 0.004,0.008,0.016]
+                                 [--student resnet,0.125,0.5,16] [--rates 0.004,0.008,0.016] [--side 28]
 
 Fashion-MNIST, or another folder of MNIST's format: `--labels` of the training images with their labels, stratified, the
 others without. One student, the same steps, batches and augmentation for all. `fitted` is a teacher that was fitted to the
 labels of all training images, `pretrained` one with ImageNet weights (`--weights`, of timm's efficientnet_lite0) that was
 fine-tuned on the same labels as the student has, `crossfit` two that were each fitted to one half of all training images and
-label the other.
+label the other. Those without weights see images of `--side` pixels: the same network is more accurate on larger ones.
 
 Beside the recipes stand controls: labels alone, with label smoothing, with images blended as `funmatch` has them, and
 `permuted`: `kd` with each image's outputs taken from another image of the same class, which keeps what a teacher says of a
@@ -75,6 +75,7 @@ BATCH = 64
 VIEWS = 4
 LABELLED_VIEWS = 64
 """Views of each image where labels alone are learnt: few images come by often."""
+SIDE = 28
 RATES = (4e-3, 8e-3, 16e-3)
 SEEDS = 5
 CONTROLS = ("labels", "label_smoothing", "labels_mixed", "permuted")
@@ -112,12 +113,19 @@ def open_data(folder: Path, labels: int, images: int | None) -> tuple[Dataset, D
 
 
 def open_teacher(
-    kind: str, whole: Dataset, few: Dataset, weights: Path | None, work: Path, fold: NDArray[np.bool_] | None = None
+    kind: str,
+    whole: Dataset,
+    few: Dataset,
+    weights: Path | None,
+    work: Path,
+    *,
+    side: int = SIDE,
+    fold: NDArray[np.bool_] | None = None,
 ) -> Teacher:
     """That of `kind`, or for a fold one that was fitted to the images of the others."""
     fit, data = FITS[kind], DataConfig()
     if kind != "pretrained":
-        config, taught = TeacherConfig(model="timm:resnet10t", resolution=28, fit=fit), whole
+        config, taught = TeacherConfig(model="timm:resnet10t", resolution=side, fit=fit), whole
     else:
         if weights is None:
             raise SystemExit("--teacher pretrained needs --weights")
@@ -138,6 +146,8 @@ def open_teacher(
         train = whole.splits.train
         taught = replace(whole, splits=replace(whole.splits, train=train[~fold]))
         name = f"without-{int(fold[0])}"
+    if kind != "pretrained" and side != SIDE:
+        name += f"-{side}"
     folder = work / f"teacher-{name}"
     folder.mkdir(parents=True, exist_ok=True)
     return fit_teacher(teacher, fit, taught, AUGMENTATION, TrainConfig(), folder, listen)
@@ -304,6 +314,7 @@ def main() -> int:
     parser.add_argument("--labels", type=int, default=600)
     parser.add_argument("--teacher", choices=tuple(FITS), default="fitted")
     parser.add_argument("--weights", type=Path)
+    parser.add_argument("--side", type=int, default=SIDE)
     parser.add_argument("--only", default="")
     parser.add_argument("--seeds", type=int, default=SEEDS)
     parser.add_argument("--steps", type=int, default=3000)
@@ -324,6 +335,7 @@ def main() -> int:
         "labels": arguments.labels,
         "images": arguments.images,
         "teacher": arguments.teacher,
+        "side": arguments.side,
         "student": arguments.student.label,
         "steps": arguments.steps,
     }
@@ -334,11 +346,13 @@ def main() -> int:
         peer_losses.register()
     whole, few = open_data(arguments.data, arguments.labels, arguments.images)
     work = arguments.work if arguments.images is None else arguments.work / f"{arguments.images}-images"
-    teacher = open_teacher(arguments.teacher, whole, few, arguments.weights, work)
+    teacher = open_teacher(arguments.teacher, whole, few, arguments.weights, work, side=arguments.side)
     crossfit = None
     if arguments.teacher == "crossfit":
         folds = folds_of(few, 2, seed=0)
-        others = [open_teacher("crossfit", whole, few, None, work, folds == fold) for fold in (0, 1)]
+        others = [
+            open_teacher("crossfit", whole, few, None, work, side=arguments.side, fold=folds == fold) for fold in (0, 1)
+        ]
         crossfit = Crossfit(tuple(others), folds)
     store = Store(arguments.work / "cache", listen)
     bench = open_bench(store, teacher, crossfit, few, arguments.student, steps=arguments.steps, peer=peer)
