@@ -36,7 +36,7 @@ class TermConfig(BaseModel):
     weight: Annotated[float, Field(gt=0, le=1000)] = 1.0
     tap: Annotated[str, Field(min_length=1)] = LOGITS
     aligner: Literal["none", "linear", "orthogonal", "select"] = "none"
-    normaliser: Literal["none", "layer_norm", "standardise"] = "none"
+    normaliser: Literal["none", "layer_norm", "standardise", "batch_norm"] = "none"
     head: Literal["shared", "own"] = "shared"
 
     @property
@@ -157,6 +157,16 @@ RECIPES = MappingProxyType(
                 "As `vkd`, for a student far narrower than its teacher: it learns those units that tell classes apart.",
                 (*_KD, _term("smooth_l1", tap=FEATURES, aligner="select", normaliser="standardise")),
                 "after Wang and Saadi 2025, https://arxiv.org/abs/2507.10155",
+            ),
+            NamedRecipe(
+                "srd",
+                "As `vkd`, but each unit is normalised over the batch, and the largest differences count most.",
+                (
+                    _term("cross_entropy"),
+                    _term("kl", temperature=1.0),
+                    _term("log_sum", 2.0, tap=FEATURES, aligner="linear", normaliser="batch_norm"),
+                ),
+                "Miles and Mikolajczyk 2024, https://arxiv.org/abs/2303.11098",
             ),
             NamedRecipe(
                 "dho",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
@@ -15,9 +16,11 @@ from scipy import stats  # type: ignore[import-untyped]
 from torch import nn
 from torch.nn import functional as F
 
+from edgedistill.distill.recipes.aligners import Link, UnitStatistics
 from edgedistill.distill.recipes.logits import correlation, cross_entropy, kl, standardised_kl
 from edgedistill.distill.recipes.losses import bound, losses
 from edgedistill.documents.build_file import SpaceConfig
+from edgedistill.documents.recipes import RECIPES
 from edgedistill.documents.targets import load_target
 from edgedistill.networks.space import enumerate_space
 
@@ -160,3 +163,13 @@ def test_two_terms_of_srd_are_the_peers_whole(peer: Any) -> None:
     found = losses()["torchdistill_srd"].function(student, teacher, F.one_hot(classes, 5).float())
     found = found + losses()[peer.SRD_FEATURES].function(features @ linear.weight.T, others)
     torch.testing.assert_close(found, expected + F.cross_entropy(student, classes))
+    ours = bound(RECIPES["srd"].terms)
+    link = Link(ours.terms[2].config, 16, UnitStatistics.of(others.numpy(), classes.numpy()))
+    link.projection = nn.Linear(16, 24, bias=False)
+    link.projection.weight = linear.weight
+    labels = F.one_hot(classes, 5).float()
+    of_logits = sum(term.of(student, labels, teacher) for term in ours.terms[:2])
+    of_features = ours.terms[2].of(link.student(features), labels, link.teacher(others))
+    torch.testing.assert_close(
+        of_logits + of_features + 2 * math.log(others.numel()), expected + F.cross_entropy(student, classes)
+    )

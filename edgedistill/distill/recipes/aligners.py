@@ -14,6 +14,8 @@ from edgedistill.documents.recipes import TermConfig
 
 LEAST_DEVIATION = 1e-3
 """Of the largest deviation of a unit: those below it hardly ever change, and are not scaled up to the others."""
+BATCH_NORM_EPSILON = 1e-4
+"""Added to a unit's variance over a batch, as in the reference code of Miles and Mikolajczyk 2024."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +63,7 @@ class Orthonormal(nn.Module):
 
 class Link(nn.Module):
     """Brings both sides of a term together: the student's rows [B, S], through the aligner, and the teacher's [B, D],
-    normalised, of the selected units."""
+    normalised, of the selected units. `batch_norm` normalises both."""
 
     units: Tensor
     mean: Tensor
@@ -93,11 +95,18 @@ class Link(nn.Module):
     def student(self, rows: Tensor) -> Tensor:
         """float [B, S] to [B, D], or to as many as there are units."""
         aligned: Tensor = self.projection(rows)
-        return aligned[:, : len(self.units)]
+        aligned = aligned[:, : len(self.units)]
+        return _batch_norm(aligned) if self.normaliser == "batch_norm" else aligned
 
     def teacher(self, rows: Tensor) -> Tensor:
         """float32 [B, D] to what the student is held against."""
         rows = rows[:, self.units]
         if self.normaliser == "layer_norm":
             return nn.functional.layer_norm(rows, rows.shape[1:])
+        if self.normaliser == "batch_norm":
+            return _batch_norm(rows)
         return (rows - self.mean) / self.deviation if self.normaliser == "standardise" else rows
+
+
+def _batch_norm(rows: Tensor) -> Tensor:
+    return nn.functional.batch_norm(rows, None, None, training=True, eps=BATCH_NORM_EPSILON)

@@ -34,6 +34,7 @@ _OWN = (
     logits.soft_cross_entropy,
     features.smooth_l1,
     features.cosine,
+    features.log_sum,
 )
 INPUTS = ("teacher", "labels")
 _TERM_KEYS = frozenset(TermConfig.model_fields)

@@ -183,6 +183,16 @@ def test_normalisers() -> None:
     torch.testing.assert_close(unit.std(0, correction=0), torch.ones(TEACHER))
 
 
+@given(st.floats(0.5, 50), st.floats(-50, 50))
+def test_batch_norm_sees_no_scale_and_no_shift_of_either_side(scale: float, shift: float) -> None:
+    link = Link(term(aligner="select", normaliser="batch_norm"), TEACHER, statistics(rows()))
+    for side in (link.student, link.teacher):
+        found = side(rows())
+        torch.testing.assert_close(found.mean(0), torch.zeros(TEACHER), atol=1e-5, rtol=0)
+        torch.testing.assert_close(found.std(0, correction=0), torch.ones(TEACHER), atol=5e-3, rtol=0)
+        torch.testing.assert_close(side(scale * rows() + shift), found, atol=2e-2, rtol=0)
+
+
 def test_a_unit_that_never_changes_is_not_blown_up() -> None:
     given_rows = rows()
     given_rows[:, 0] = 0.5
@@ -195,7 +205,7 @@ def test_a_unit_that_never_changes_is_not_blown_up() -> None:
 # -- what is exported --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["vkd", "units", "dho"])
+@pytest.mark.parametrize("name", ["vkd", "units", "srd", "dho"])
 def test_nothing_of_training_stays_in_the_network(name: str) -> None:
     """The network is the one that was built, by its names and shapes, whatever its recipe needed beside it."""
     trained = Pupil(network(), bound(RECIPES[name].terms), CLASSES, {"features": statistics(rows())})
