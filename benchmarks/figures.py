@@ -40,7 +40,7 @@ def readme() -> str:
         ("plain ONNX Runtime: sessions inside the budget afterwards", inside[0]),
         ("the same, an hour or more later", inside[1]),
         ("ten budgets: proven, of those that brute force proves", f"{budgets['proven']} of {budgets['provable']}"),
-        ("largest loss beside brute force, points of validation accuracy", f"{points:.1f}"),
+        ("largest loss beside brute force, in points", f"{points:.1f}"),
         ("latency of 30 students predicted from 20: mean error", f"{predicted['fp32']['mape']:.1%}"),
         *recipe_figures.readme_rows(),
         (

@@ -18,9 +18,9 @@ TEACHERS = {
     "crossfit": "Two teachers were each fitted to one half of the images and label the other. A third was fitted to all",
 }
 IN_SHORT = {
-    "fitted": "teacher of all labels",
-    "pretrained": "teacher with ImageNet weights",
-    "crossfit": "teachers of half of them each",
+    "fitted": "all-label teacher",
+    "pretrained": "ImageNet teacher",
+    "crossfit": "half-label teachers",
 }
 PEER = "torchdistill_"
 _ROW, _LEFT, _WIDE, _TOP = 22, 190, 720, 30
@@ -158,16 +158,18 @@ def found() -> list[Comparison]:
 
 
 def readme_rows() -> list[tuple[str, str]]:
-    """A row of the README for each comparison."""
-    rows = []
+    """A row of the README for each number of labels: labels alone, then what `default` takes, by teacher."""
+    rows: dict[int, tuple[list[str], list[str]]] = {}
     for one in found():
         document = result(one.name)
         of = {row["condition"]: f"{row['test_mean']:.1%}" for row in document["compared"]}
-        labels, images = document["labels"], document["train_images"]
-        some = f"{labels:,} of {images:,} images labelled" if labels < images else f"all {images:,} images labelled"
-        what = f"{some}, {IN_SHORT[document['teacher']]}: accuracy from labels alone, distilled"
-        rows.append((what, f"{of['labels']}, {of[document['default']['recipe']]}"))
-    return rows
+        named, figures = rows.setdefault(document["labels"], ([], [of["labels"]]))
+        named.append(IN_SHORT[document["teacher"]])
+        figures.append(of[document["default"]["recipe"]])
+    return [
+        (f"accuracy: {labels:,} labels alone, {', '.join(named)}", ", ".join(figures))
+        for labels, (named, figures) in rows.items()
+    ]
 
 
 def _sorted(document: Row) -> list[Row]:
