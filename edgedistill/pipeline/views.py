@@ -15,7 +15,7 @@ from edgedistill.data.datasets import UNLABELLED, load_dataset
 from edgedistill.data.preprocessing import channel_statistics
 from edgedistill.data.sources import Indices
 from edgedistill.distill.hardware import choose_device, labelling_autocast
-from edgedistill.distill.recipes.choice import MUCH_ERROR, REPEATS, Known, options_for
+from edgedistill.distill.recipes.choice import REPEATS, Known, options_for
 from edgedistill.distill.stored.filtering import agreement_with, certainty
 from edgedistill.distill.stored.signals import StoredSignal
 from edgedistill.distill.stored.split_store import SplitStore
@@ -151,10 +151,8 @@ def _advice(bench: Workbench, said: LogitsSummary) -> Iterator[str]:
             yield f"{text}: views that are harder (operations, magnitude, mix) make it say more."
     if said.confidence_unlabelled is not None and said.agreement_views < 0.9:
         yield "The teacher wavers between the views of some images: [train] min_agreement leaves out those without a label."
-    if said.error_mean is not None and said.error_mean > MUCH_ERROR:
-        yield "Classes that are not kept have much of the probability: terms need temperature 1, as soft has it."
     if said.entropy_nats < 0.05:
-        yield "The teacher is almost always sure: kl learns little beside the labels; try dkd, dist or standardised."
+        yield "The teacher is almost always sure: kl learns little beside the labels; try dist, srd or standardised."
 
 
 def check_of(bench: Workbench, stored: SplitStore, images: int) -> ViewsCheck:
