@@ -67,7 +67,7 @@ def options_for(known: Known) -> tuple[Option, ...]:
         alone = f"{labelled:,} images have a label, and the teacher may err on the others"
     else:
         repeats = known.agreement is not None and known.agreement >= REPEATS
-        more = "it says more of the training images than their labels"
-        facts.append("it repeats the labels of the training images" if repeats else more)
+        more = "the teacher says more of the training images than their labels"
+        facts.append("the teacher repeats the labels of the training images" if repeats else more)
         alone = "all training images have a label" if known.labelled == 1 else "most training images have a label"
     return Option(recipe, "; ".join(facts)), Option("labels", alone)
