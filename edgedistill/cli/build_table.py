@@ -183,7 +183,8 @@ def print_plan(console: Console, plan: Plan) -> None:
             render.line(console, *(f"  {on}{line}" for line in _target_lines(target)))
         if pilot := search.pilot:
             passes = f"{pilot.image_passes:,} images through a student"
-            render.line(console, f"  choose the recipe by a student to epoch {pilot.epochs} with each of two: {passes}")
+            one = f"a student to epoch {pilot.epochs} by each of {pilot.students}"
+            render.line(console, f"  choose the recipe by {one}: {passes}")
         render.line(
             console,
             *(

@@ -21,11 +21,25 @@ CHUNK = 4096
 
 
 def split_quality(module: nn.Module, dataset: Dataset, indices: NDArray[np.int64], contract: Contract) -> float:
-    """Score (0 to 1) of what a module gives for a split's images, by the contract's task. They are prepared a chunk at a
-    time, so that a large split need not fit in memory."""
+    """Score (0 to 1) of what a module gives for a split's images, by the contract's task."""
+    outputs = _split_outputs(module, dataset, indices, contract)
+    return task_of(contract).score(outputs, dataset.labels[indices])
+
+
+def split_right(
+    module: nn.Module, dataset: Dataset, indices: NDArray[np.int64], contract: Contract
+) -> NDArray[np.bool_]:
+    """Which of a split's images [n] a module answers rightly, by the contract's task."""
+    outputs = _split_outputs(module, dataset, indices, contract)
+    return task_of(contract).right(outputs, dataset.labels[indices])
+
+
+def _split_outputs(
+    module: nn.Module, dataset: Dataset, indices: NDArray[np.int64], contract: Contract
+) -> NDArray[np.float32]:
+    """The images are prepared a chunk at a time, so that a large split need not fit in memory."""
     chunks = [indices[start : start + CHUNK] for start in range(0, len(indices), CHUNK)]
-    outputs = [outputs_of(module, prepare(dataset.images, chosen, contract)) for chosen in chunks]
-    return task_of(contract).score(np.concatenate(outputs), dataset.labels[indices])
+    return np.concatenate([outputs_of(module, prepare(dataset.images, chosen, contract)) for chosen in chunks])
 
 
 @torch.inference_mode()

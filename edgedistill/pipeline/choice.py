@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
 
 from edgedistill.base.errors import TrialFailure
 from edgedistill.base.progress import Note
+from edgedistill.distill.evaluate import split_right
 from edgedistill.distill.recipes.choice import Known, Option, options_for
+from edgedistill.distill.recipes.taps import has_classifier
 from edgedistill.distill.stored.split_store import SplitStore
-from edgedistill.documents.recipes import DEFAULT, LOGITS
+from edgedistill.distill.teachers.teacher import Teacher
+from edgedistill.distill.train import load_student
+from edgedistill.documents.build_file import TeacherConfig
+from edgedistill.documents.recipes import DEFAULT
 from edgedistill.documents.results import PilotRun, RecipeChoice
 from edgedistill.documents.specs import StudentSpec
 from edgedistill.networks.space import Candidate
@@ -19,26 +27,35 @@ from edgedistill.pipeline.prepare import PreparedTeacher, open_store
 from edgedistill.pipeline.work import Place, TrainItem, do_all
 
 CLEAR: Final = 2.0
+"""Standard deviations of the paired difference."""
+Right = NDArray[np.bool_]
 
 
 def settle(
     benches: Sequence[Workbench], teacher: PreparedTeacher, candidates: Sequence[Candidate], most_multiply_adds: float
 ) -> tuple[SplitStore, RecipeChoice]:
     """Give all `benches` the recipe, and what their students learn from. `default` looks at the data and at what the teacher
-    says of it; where two recipes may do, a pilot trains one student of at most `most_multiply_adds` by each, and the
+    says of it; where several recipes may do, a pilot trains one student of at most `most_multiply_adds` by each, and the
     validation split decides where it tells them apart."""
     first = benches[0]
     asked = "composed" if first.config.train.terms else first.config.train.recipe
     if asked != DEFAULT:
         return open_store(first), RecipeChoice(asked=asked, recipe=asked)
-    use_recipe(benches, "kd")
-    stored = {"kd": open_store(first)}
-    options = options_for(_known(first, stored["kd"], teacher))
+    labels = first.dataset.labels[first.dataset.splits.train]
+    features = has_features(first.config.teacher, teacher.teacher)
+    known = Known.of(labels, look(benches, features), teacher.quality_validation, features=features)
+    options = options_for(known)
+    stored: dict[str, SplitStore] = {}
     runs: list[PilotRun] = []
+    right: dict[str, Right] = {}
     if len(options) > 1:
         spec = _pilot_student(candidates, most_multiply_adds)
-        runs = [run for option in options if (run := _piloted(benches, option, stored, spec)) is not None]
-    best = clearly_best(runs, len(first.dataset.splits.validation)) if runs else options[0].recipe
+        for option in options:
+            found = _piloted(benches, option, stored, spec)
+            if found is not None:
+                runs.append(found[0])
+                right[option.recipe] = found[1]
+    best = clearly_best(right) if right else options[0].recipe
     use_recipe(benches, best)
     reasons = [option.reason for option in options if option.recipe == best]
     if runs:
@@ -53,17 +70,31 @@ def settle(
     return stored[best], choice
 
 
-def clearly_best(runs: Sequence[PilotRun], images: int) -> str:
-    """The recipe of the first run, which is the likeliest, unless another one did better on `images` images by more than
-    CLEAR deviations of the difference of two such shares."""
+def clearly_best(right: Mapping[str, Right]) -> str:
+    """The first recipe, which is the likeliest, unless another one did better. `right` are by recipe the images [n] that its
+    student answers rightly, the same images for all. The two students of a pair differ on few of them: those alone are
+    counted, in deviations of a fair coin (McNemar 1947, https://doi.org/10.1007/BF02295996)."""
+    first, *others = right
 
-    def deviations(run: PilotRun) -> float:
-        shares = (run.quality_validation, runs[0].quality_validation)
-        variance = sum(share * (1 - share) for share in shares) / images
-        return (shares[0] - shares[1]) / math.sqrt(max(variance, 1 / images**2))
+    def deviations(recipe: str) -> float:
+        gained = int((right[recipe] & ~right[first]).sum())
+        lost = int((right[first] & ~right[recipe]).sum())
+        return (gained - lost) / math.sqrt(max(gained + lost, 1))
 
-    best = max(runs, key=deviations)
-    return best.recipe if deviations(best) > CLEAR else runs[0].recipe
+    best = max(others, key=deviations, default=first)
+    return best if deviations(best) > CLEAR else first
+
+
+def has_features(config: TeacherConfig, teacher: Teacher) -> bool:
+    """Whether students can learn the features of the teacher. Teachers of folds have other features each."""
+    folds = config.fit is not None and config.fit.crossfit is not None
+    return not folds and has_classifier(teacher.module, len(teacher.contract.labels))
+
+
+def look(benches: Sequence[Workbench], features: bool) -> SplitStore:
+    """What `default` looks at, labelled in one run of the teacher: its logits, and its `features` where it has such."""
+    use_recipe(benches, "srd" if features else "kd")
+    return open_store(benches[0])
 
 
 def use_recipe(benches: Sequence[Workbench], recipe: str) -> None:
@@ -71,13 +102,6 @@ def use_recipe(benches: Sequence[Workbench], recipe: str) -> None:
     for bench in benches:
         train = bench.config.train.model_copy(update={"recipe": recipe})
         bench.config = bench.config.model_copy(update={"train": train})
-
-
-def _known(bench: Workbench, stored: SplitStore, teacher: PreparedTeacher) -> Known:
-    logits = stored.signal(LOGITS)
-    assert logits is not None
-    labels = bench.dataset.labels[bench.dataset.splits.train]
-    return Known.of(labels, logits, stored.stored_views.count, teacher.quality_validation)
 
 
 def _pilot_student(candidates: Sequence[Candidate], most_multiply_adds: float) -> StudentSpec:
@@ -89,7 +113,7 @@ def _pilot_student(candidates: Sequence[Candidate], most_multiply_adds: float) -
 
 def _piloted(
     benches: Sequence[Workbench], option: Option, stored: dict[str, SplitStore], spec: StudentSpec
-) -> PilotRun | None:
+) -> tuple[PilotRun, Right] | None:
     first = benches[0]
     use_recipe(benches, option.recipe)
     if option.recipe not in stored:
@@ -100,10 +124,12 @@ def _piloted(
         if isinstance(trained, TrialFailure):
             first.store.listener(Note(f"pilot of {option.recipe}: {trained.message}", warning=True))
             return None
-        return PilotRun(
+        run = PilotRun(
             recipe=option.recipe,
             student=spec.label,
             epochs=trained.epochs,
             quality_validation=trained.quality_validation,
         )
+        contract, validation = first.contract(spec.resolution), first.dataset.splits.validation
+        return run, split_right(load_student(trained, contract), first.dataset, validation, contract)
     return None

@@ -18,6 +18,7 @@ from edgedistill.base.store import Store
 from edgedistill.devices import proof as proofs
 from edgedistill.distill.teachers.checkpoint import read_state
 from edgedistill.distill.teachers.load import load_teacher
+from edgedistill.distill.teachers.teacher import Teacher
 from edgedistill.documents.answers import Plan, PlannedRung, PlannedSearch, PlannedTarget, PlannedTeacher
 from edgedistill.documents.artifacts import TrainedStudent
 from edgedistill.documents.build_file import TeacherConfig
@@ -25,6 +26,7 @@ from edgedistill.documents.recipes import DEFAULT
 from edgedistill.networks.counting import structure_of
 from edgedistill.networks.deploy import deploy
 from edgedistill.pipeline.bench import Workbench
+from edgedistill.pipeline.choice import has_features
 from edgedistill.pipeline.finish import split_sizes
 from edgedistill.pipeline.jobs import Job
 from edgedistill.pipeline.measure import SCALE_SESSIONS
@@ -47,15 +49,17 @@ def plan_of(jobs: Sequence[Job], listener: Listener = silent) -> Plan:
         with wrong:
             _read_weights(jobs[0].orders[0].config.teacher)
         wrong.raise_any()
+    first, searches, left = benches[0], [], iter(benches)
+    teacher: Teacher | None = None
     with wrong:
-        teacher = _planned_teacher(benches[0])
-    searches, left = [], iter(benches)
+        teacher = load_teacher(first.config.teacher, first.dataset, first.data, first.base, fetch=False)
     for job in jobs:
         own = tuple(islice(left, len(job.orders)))
         with wrong:
-            searches.append(_planned(own, store))
+            searches.append(_planned(own, teacher, store))
     wrong.raise_any()
-    return Plan(data=split_sizes(benches[0].dataset), teacher=teacher, searches=tuple(searches))
+    assert teacher is not None
+    return Plan(data=split_sizes(first.dataset), teacher=_planned_teacher(first, teacher), searches=tuple(searches))
 
 
 def _read_weights(config: TeacherConfig) -> None:
@@ -63,9 +67,8 @@ def _read_weights(config: TeacherConfig) -> None:
         read_state(config.checkpoint)
 
 
-def _planned_teacher(bench: Workbench) -> PlannedTeacher:
+def _planned_teacher(bench: Workbench, teacher: Teacher) -> PlannedTeacher:
     config = bench.config.teacher
-    teacher = load_teacher(config, bench.dataset, bench.data, bench.base, fetch=False)
     resolution = teacher.contract.resolution
     return PlannedTeacher(
         model=config.model,
@@ -78,11 +81,11 @@ def _planned_teacher(bench: Workbench) -> PlannedTeacher:
     )
 
 
-def _planned(benches: Sequence[Workbench], store: Store) -> PlannedSearch:
+def _planned(benches: Sequence[Workbench], teacher: Teacher | None, store: Store) -> PlannedSearch:
     candidates = open_space(*benches)
     search = benches[0].config.search
     rungs = _rungs(benches[0], min(search.candidates, search.trials, len(candidates)))
-    pilot, speed = _pilot(benches[0]), _images_per_second(store)
+    pilot, speed = _pilot(benches[0], teacher), _images_per_second(store)
     return PlannedSearch(
         targets=tuple(_measured(bench, len(candidates), rungs) for bench in benches),
         candidates=len(candidates),
@@ -125,13 +128,16 @@ def _rungs(bench: Workbench, students: int) -> tuple[PlannedRung, ...]:
     return tuple(found)
 
 
-def _pilot(bench: Workbench) -> PlannedRung | None:
-    """One student by each of two recipes, where the build file names none and images have labels."""
+def _pilot(bench: Workbench, teacher: Teacher | None) -> PlannedRung | None:
+    """A student by each recipe that the default may come to, where the build file names none."""
     train, data = bench.config.train, bench.taught
-    if train.terms or train.recipe != DEFAULT or not len(data.labelled.splits.train):
+    if train.terms or train.recipe != DEFAULT or teacher is None:
+        return None
+    students = 1 + has_features(bench.config.teacher, teacher) + bool(len(data.labelled.splits.train))
+    if students == 1:
         return None
     epochs = bench.pilot_epochs
-    return PlannedRung(epochs=epochs, students=2, image_passes=2 * epochs * len(data.splits.train))
+    return PlannedRung(epochs=epochs, students=students, image_passes=students * epochs * len(data.splits.train))
 
 
 def _images_per_second(store: Store) -> float | None:

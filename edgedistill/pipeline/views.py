@@ -23,11 +23,11 @@ from edgedistill.distill.teachers.labelling import Labeller
 from edgedistill.documents.answers import CheckedSignal, LogitsSummary, SignalSummary, ViewsCheck, ViewsInfo
 from edgedistill.documents.recipes import DEFAULT, LOGITS
 from edgedistill.pipeline.bench import Data, Workbench
-from edgedistill.pipeline.choice import use_recipe
+from edgedistill.pipeline.choice import has_features, look, use_recipe
 from edgedistill.pipeline.jobs import Order
 from edgedistill.pipeline.meter import Meter
 from edgedistill.pipeline.prepare import open_store
-from edgedistill.pipeline.teacher import missing_fits, open_labelling
+from edgedistill.pipeline.teacher import missing_fits, open_labelling, open_teacher
 from edgedistill.pipeline.work import Executor, Made, Result, WorkItem, fit_all
 from edgedistill.pipeline.working import keep_copies
 
@@ -63,8 +63,9 @@ def open_views(
     bench = Workbench.of(
         order.config, order.target, data, store, Meter(order.target, None, "nothing is measured for views"), order.base
     )
-    if not bench.config.train.terms and bench.config.train.recipe == DEFAULT:
-        use_recipe([bench], "kd")  # what the default looks at, whatever it comes to
+    default = not bench.config.train.terms and bench.config.train.recipe == DEFAULT
+    if default:
+        use_recipe([bench], "kd")  # with a teacher, whatever it comes to
     if executor is None and bench.recipe.taps and missing_fits(bench):
         raise _nothing_yet("the teacher is not fitted yet")
     if executor is not None:
@@ -73,6 +74,8 @@ def open_views(
         bench.executor = doing
         if bench.recipe.taps:
             fit_all(bench, doing)
+        if default:
+            return bench, look([bench], has_features(bench.config.teacher, open_teacher(bench)))
         return bench, open_store(bench)
 
 
@@ -83,7 +86,8 @@ def info_of(bench: Workbench, stored: SplitStore) -> ViewsInfo:
     said, advice = None, ["The recipe asks no teacher: images without a label are not learnt from."]
     if logits is not None:
         said = summary_of(logits, views.count, labels)
-        advice = [*_advice(bench, said), _default(Known.of(labels, logits, views.count, None))]
+        features = has_features(bench.config.teacher, open_teacher(bench))
+        advice = [*_advice(bench, said), _default(Known.of(labels, stored, None, features=features))]
     return ViewsInfo(
         path=str(views.folder),
         data=bench.dataset.name,
@@ -136,7 +140,8 @@ def summary_of(logits: StoredSignal, views: int, labels: Indices) -> LogitsSumma
 
 def _default(known: Known) -> str:
     first, *others = options_for(known)
-    pilot = "".join(f", unless a pilot shows that {other.recipe} does better" for other in others)
+    names = " or ".join(other.recipe for other in others)
+    pilot = f", unless a pilot shows that {names} does better" if others else ""
     return f'recipe = "default" takes {first.recipe} here{pilot}: {first.reason}.'
 
 

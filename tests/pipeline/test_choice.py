@@ -2,39 +2,46 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from edgedistill.distill.recipes.choice import Known, options_for
 from edgedistill.documents.recipes import RECIPES
-from edgedistill.documents.results import PilotRun
-from edgedistill.pipeline.choice import clearly_best
+from edgedistill.pipeline.choice import Right, clearly_best
 
 
-def run(recipe: str, quality: float) -> PilotRun:
-    return PilotRun(recipe=recipe, student="resnet w1 d1 @8", epochs=8, quality_validation=quality)
+def pair(gained: int, lost: int, both: int = 50) -> dict[str, Right]:
+    """Which images `kd` and `labels` answer rightly: `gained` by labels alone, `lost` by kd alone."""
+    right = {
+        "kd": [False] * gained + [True] * (lost + both),
+        "labels": [True] * gained + [False] * lost + [True] * both,
+    }
+    return {recipe: np.array(answers, bool) for recipe, answers in right.items()}
 
 
 @pytest.mark.parametrize(
-    ("qualities", "images", "best"),
-    [
-        ((0.80, 0.90), 30, "kd"),
-        ((0.80, 0.90), 300, "labels"),
-        ((0.90, 0.80), 300, "kd"),
-        ((0.90, 0.90), 300, "kd"),
-        ((0.97, 0.99), 100, "kd"),
-        ((0.0, 0.5), 100, "labels"),
-        ((1.0, 1.0), 100, "kd"),
-    ],
+    ("gained", "lost", "best"),
+    [(0, 0, "kd"), (4, 0, "kd"), (5, 0, "labels"), (30, 20, "kd"), (36, 20, "labels"), (20, 60, "kd")],
 )
-def test_labels_are_taken_where_a_pilot_clearly_shows_that_they_do_better(
-    qualities: tuple[float, float], images: int, best: str
+@pytest.mark.parametrize("both", [0, 10_000])
+def test_another_recipe_is_taken_where_a_pilot_clearly_shows_that_it_does_better(
+    gained: int, lost: int, best: str, both: int
 ) -> None:
-    """Two deviations of the difference: 11.5 points of 30 images, 5.8 of 300 at these shares."""
-    assert clearly_best([run("kd", qualities[0]), run("labels", qualities[1])], images) == best
+    """More than two deviations of a fair coin, whatever both students get right."""
+    assert clearly_best(pair(gained, lost, both)) == best
 
 
-def known(labelled: float, agreement: float | None = 0.9) -> Known:
-    return Known(images=1000, labelled=labelled, teacher=0.85, agreement=agreement)
+def test_of_several_the_clearest_is_taken() -> None:
+    right = pair(12, 0) | {"srd": pair(9, 0)["labels"]}
+    right["srd"] = np.concatenate([right["srd"], np.ones(3, bool)])
+    assert clearly_best(right) == "labels"
+    right["labels"][12:20] = False
+    assert clearly_best(right) == "srd"
+    assert clearly_best({"kd": right["kd"]}) == "kd"
+
+
+def known(labelled: float, agreement: float | None = 0.9, *, features: bool = False) -> Known:
+    return Known(images=1000, labelled=labelled, teacher=0.85, agreement=agreement, features=features)
 
 
 def test_without_labels_the_teacher_alone_is_followed() -> None:
@@ -49,6 +56,11 @@ def test_with_labels_a_pilot_decides_whether_the_teacher_helps(labelled: float) 
     assert all(option.recipe in RECIPES for option in options)
     assert "85.0% of the validation split" in options[0].reason
     assert ("950 images that have no label" in options[0].reason) == (labelled == 0.05)
+
+
+@pytest.mark.parametrize(("labelled", "names"), [(0.0, ["soft", "srd"]), (0.05, ["kd", "srd", "labels"])])
+def test_the_teachers_features_are_tried_where_it_has_such(labelled: float, names: list[str]) -> None:
+    assert [option.recipe for option in options_for(known(labelled, features=True))] == names
 
 
 def test_a_teacher_that_repeats_the_labels_is_told() -> None:

@@ -8,7 +8,8 @@ from typing import Final
 from edgedistill.data.datasets import UNLABELLED
 from edgedistill.data.sources import Indices
 from edgedistill.distill.stored.filtering import agreement_with
-from edgedistill.distill.stored.signals import StoredSignal
+from edgedistill.distill.stored.split_store import SplitStore
+from edgedistill.documents.recipes import LOGITS
 
 FEW_LABELS: Final = 0.5
 """Share of labelled images below which the unlabelled ones count for more."""
@@ -23,17 +24,20 @@ class Known:
     """What is known of a distillation. Shares are in 0..1: `labelled` of the training images have a label; `agreement` is
     how often the teacher's class is the label of a labelled training image, over views (None without labels); `error` the
     mean `stated_error` of its stored logits (None where all are kept); `teacher` its quality on the validation split (None
-    where that was not measured)."""
+    where that was not measured); `features` whether students can learn its features."""
 
     images: int
     labelled: float
     agreement: float | None
     error: float | None = None
     teacher: float | None = None
+    features: bool = False
 
     @classmethod
-    def of(cls, labels: Indices, logits: StoredSignal, views: int, teacher: float | None) -> Known:
-        """By `labels` [n] of the training split and stored `logits` on `views` view indices."""
+    def of(cls, labels: Indices, stored: SplitStore, teacher: float | None, *, features: bool) -> Known:
+        """By `labels` [n] of the training split, and by what is `stored`: logits at least."""
+        logits, views = stored.signal(LOGITS), stored.stored_views.count
+        assert logits is not None
         errors = logits.stated_errors(views)
         return cls(
             images=len(labels),
@@ -41,6 +45,7 @@ class Known:
             agreement=agreement_with(labels, logits, views),
             error=None if errors is None else float(errors.mean()),
             teacher=teacher,
+            features=features,
         )
 
 
@@ -55,8 +60,9 @@ class Option:
 def options_for(known: Known) -> tuple[Option, ...]:
     """The recipes that may do best, the likeliest first. Of several a pilot chooses."""
     facts = [] if known.teacher is None else [f"the teacher gets {known.teacher:.1%} of the validation split right"]
+    beside = (Option("srd", "the teacher's features say more of an image than its classes"),) if known.features else ()
     if known.labelled == 0:
-        return (Option("soft", "; ".join(["no training image has a label", *facts])),)
+        return Option("soft", "; ".join(["no training image has a label", *facts])), *beside
     recipe = "kd"
     if known.error is not None and known.error > MUCH_ERROR:
         recipe = "soft"
@@ -70,4 +76,4 @@ def options_for(known: Known) -> tuple[Option, ...]:
         more = "the teacher says more of the training images than their labels"
         facts.append("the teacher repeats the labels of the training images" if repeats else more)
         alone = "all training images have a label" if known.labelled == 1 else "most training images have a label"
-    return Option(recipe, "; ".join(facts)), Option("labels", alone)
+    return Option(recipe, "; ".join(facts)), *beside, Option("labels", alone)
