@@ -23,15 +23,14 @@ Each condition gets the same tuning: `--rates` of learning on the first seed, ch
 seeds with the chosen rate. Test accuracy is told once, at the end: the mean, the mean of the paired differences to labels
 alone and to the condition that `--against` names, and their 95% intervals by Student's t. Runs are written to FILE as they
 end; a second start goes on from there, and compares all conditions that FILE has, whatever `--only` asks for. What `default`
-would take is told beside: by the same rules as in a build, with the first seed's runs as its pilot, at that rate which is
-nearest to the student's own.
+would take is told beside, by the same rules as in a build: its pilot trains the student for half of the steps, at the rate
+of its family.
 `--images` takes so many training images alone, for a try.
 """
 
 from __future__ import annotations
 
 import argparse
-import math
 import statistics
 import sys
 import tempfile
@@ -39,10 +38,12 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import peer_losses
 from numpy.typing import NDArray
+from torch import nn
 from trainings import Row, Rows, interval, listen, open_images, parse_student, shown, workers
 
 from edgedistill.base.progress import silent
@@ -51,7 +52,7 @@ from edgedistill.data.datasets import UNLABELLED, Dataset
 from edgedistill.data.preprocessing import channel_statistics, make_contract
 from edgedistill.data.sources import Indices
 from edgedistill.data.splits import limited
-from edgedistill.distill.evaluate import split_quality
+from edgedistill.distill.evaluate import split_quality, split_right
 from edgedistill.distill.fit_teacher import fit_teacher
 from edgedistill.distill.loop import Stretch
 from edgedistill.distill.recipes.choice import Known, options_for
@@ -63,12 +64,11 @@ from edgedistill.distill.teachers.load import load_teacher
 from edgedistill.distill.teachers.making import Labelling
 from edgedistill.distill.teachers.teacher import Crossfit, Teacher, folds_of
 from edgedistill.distill.train import Lessons, load_student, train_student
+from edgedistill.documents.artifacts import TrainedStudent
 from edgedistill.documents.build_file import AugmentationConfig, DataConfig, FitConfig, TeacherConfig, TrainConfig
 from edgedistill.documents.recipes import FEATURES, LOGITS, RECIPES
-from edgedistill.documents.results import PilotRun
-from edgedistill.documents.specs import StudentSpec
-from edgedistill.networks.families.registry import family as find_family
-from edgedistill.pipeline.choice import clearly_best
+from edgedistill.documents.specs import Contract, StudentSpec
+from edgedistill.pipeline.choice import Right, clearly_best
 
 STUDENT = "resnet,0.125,0.5,16"
 BATCH = 64
@@ -187,6 +187,28 @@ class Bench:
 
     def run(self, condition: str, rate: float, seed: int) -> list[Row]:
         """Train a student; its accuracy on both splits."""
+        began = time.monotonic()
+        trained, module, contract = self.train(condition, rate, seed, self.steps)
+        row = {
+            "condition": condition,
+            "rate": rate,
+            "seed": seed,
+            "epochs": trained.epochs,
+            "validation": trained.quality_validation,
+            "test": split_quality(module, self.few, self.few.splits.test, contract),
+            "seconds": round(time.monotonic() - began, 1),
+        }
+        return [row]
+
+    def pilot(self, condition: str) -> Right:
+        """Which images of the validation split a student answers rightly after half of the steps."""
+        _, module, contract = self.train(condition, "auto", 0, self.steps / 2)
+        return split_right(module, self.few, self.few.splits.validation, contract)
+
+    def train(
+        self, condition: str, rate: float | Literal["auto"], seed: int, steps: float
+    ) -> tuple[TrainedStudent, nn.Module, Contract]:
+        """The student, and its module."""
         alone = condition in ALONE
         recipe = {"permuted": "kd", "kd_sure": "kd", "labels_mixed": "labels"}.get(condition, condition)
         data = self.few.labelled if alone else self.few
@@ -204,21 +226,10 @@ class Bench:
         mean, std = channel_statistics(self.few)
         contract = make_contract(DataConfig(), data.classes, self.student.resolution, mean, std)
         lessons = Lessons(data, config, stored)
-        epochs = round(self.steps / lessons.batches(contract).steps_per_epoch)
-        began = time.monotonic()
+        epochs = max(1, round(steps / lessons.batches(contract).steps_per_epoch))
         with tempfile.TemporaryDirectory() as folder:
             trained = train_student(self.student, contract, lessons, Stretch(epochs, Path(folder)), epochs)
-            module = load_student(trained, contract)
-        row = {
-            "condition": condition,
-            "rate": rate,
-            "seed": seed,
-            "epochs": epochs,
-            "validation": trained.quality_validation,
-            "test": split_quality(module, data, data.splits.test, contract),
-            "seconds": round(time.monotonic() - began, 1),
-        }
-        return [row]
+            return trained, load_student(trained, contract), contract
 
 
 def compared(rows: Iterable[Row], against: str, rates: Sequence[float] = RATES) -> list[Row]:
@@ -257,27 +268,16 @@ def chosen_rate(rows: Iterable[Row], condition: str) -> float:
     return float(max(first, key=lambda r: r["validation"])["rate"])
 
 
-def default_of(bench: Bench, teacher_validation: float, rows: Iterable[Row], rates: Sequence[float]) -> Row:
-    """The recipe that `default` comes to here, and why. None where its pilot's runs are not among `rows`."""
-    train, stored = bench.few.labels[bench.few.splits.train], bench.taught[False]
-    logits = stored.signal(LOGITS)
-    assert logits is not None
-    known = Known.of(train, logits, stored.stored_views.count, teacher_validation)
+def default_of(bench: Bench, teacher_validation: float, *, features: bool) -> Row:
+    """The recipe that `default` comes to here, and why."""
+    labels = bench.few.labels[bench.few.splits.train]
+    known = Known.of(labels, bench.taught[False], teacher_validation, features=features)
     options = options_for(known)
-    family = find_family(bench.student.family).rate(bench.student)
-    rate = min(rates, key=lambda one: abs(math.log(one / family)))
-    runs = {row["condition"]: row for row in rows if row["seed"] == 0 and row["rate"] == rate}
-    reasons = {option.recipe: option.reason for option in options}
-    if len(options) == 1 or not reasons.keys() <= runs.keys():
-        return {"recipe": options[0].recipe if len(options) == 1 else None, "reasons": list(reasons.values())}
-    pilot = [
-        PilotRun(recipe=name, student=bench.student.label, epochs=run["epochs"], quality_validation=run["validation"])
-        for name, run in ((name, runs[name]) for name in reasons)
-    ]
+    right = {option.recipe: bench.pilot(option.recipe) for option in options}
     return {
-        "recipe": clearly_best(pilot, len(bench.few.splits.validation)),
-        "reasons": list(reasons.values()),
-        "pilot": {run.recipe: run.quality_validation for run in pilot},
+        "recipe": clearly_best(right),
+        "reasons": [option.reason for option in options],
+        "pilot": {recipe: float(answers.mean()) for recipe, answers in right.items()},
     }
 
 
@@ -369,7 +369,7 @@ def main() -> int:
         for seed in range(1, arguments.seeds):
             do((condition, chosen_rate(rows, condition), seed) for condition in conditions)
     teacher_validation = split_quality(teacher.module, whole, whole.splits.validation, teacher.contract)
-    default = default_of(bench, teacher_validation, rows, rates)
+    default = default_of(bench, teacher_validation, features=crossfit is None)
     table = compared(rows, arguments.against, rates)
     rows.write(
         data=whole.name,

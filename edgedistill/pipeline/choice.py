@@ -9,16 +9,16 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from edgedistill.base.errors import TrialFailure
+from edgedistill.base.errors import InputError, TrialFailure
 from edgedistill.base.progress import Note
 from edgedistill.distill.evaluate import split_right
 from edgedistill.distill.recipes.choice import Known, Option, options_for
-from edgedistill.distill.recipes.taps import has_classifier
+from edgedistill.distill.recipes.taps import require_tap
 from edgedistill.distill.stored.split_store import SplitStore
 from edgedistill.distill.teachers.teacher import Teacher
 from edgedistill.distill.train import load_student
 from edgedistill.documents.build_file import TeacherConfig
-from edgedistill.documents.recipes import DEFAULT
+from edgedistill.documents.recipes import DEFAULT, FEATURES
 from edgedistill.documents.results import PilotRun, RecipeChoice
 from edgedistill.documents.specs import StudentSpec
 from edgedistill.networks.space import Candidate
@@ -87,8 +87,13 @@ def clearly_best(right: Mapping[str, Right]) -> str:
 
 def has_features(config: TeacherConfig, teacher: Teacher) -> bool:
     """Whether students can learn the features of the teacher. Teachers of folds have other features each."""
-    folds = config.fit is not None and config.fit.crossfit is not None
-    return not folds and has_classifier(teacher.module, len(teacher.contract.labels))
+    if config.fit is not None and config.fit.crossfit is not None:
+        return False
+    try:
+        require_tap(teacher.module, FEATURES, len(teacher.contract.labels))
+    except InputError:
+        return False
+    return True
 
 
 def look(benches: Sequence[Workbench], features: bool) -> SplitStore:

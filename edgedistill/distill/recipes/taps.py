@@ -25,15 +25,6 @@ def classifier_path(network: nn.Module, classes: int) -> str:
     return found[-1]
 
 
-def has_classifier(network: nn.Module, classes: int) -> bool:
-    """Whether `network` has a classifier, so that its features can be taken."""
-    try:
-        classifier_path(network, classes)
-    except InputError:
-        return False
-    return True
-
-
 def classifier_of(network: nn.Module, classes: int) -> nn.Linear | nn.Conv2d:
     """The classifier itself. Raises InputError as `classifier_path` does."""
     found = network.get_submodule(classifier_path(network, classes))
