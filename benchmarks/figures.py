@@ -16,6 +16,7 @@ import measuring_figures
 import rate_figures
 import recipe_figures
 import search_figures
+import signal_figures
 from sections import duration, result, table
 
 ROOT = Path(__file__).parents[1]
@@ -66,6 +67,7 @@ def benchmarks() -> str:
         *(one.section() for one in recipe_figures.found()),
         search_figures.distillation(),
         *rate_figures.sections(),
+        *signal_figures.sections(),
         *format_figures.sections(),
     ]
     head = [

@@ -63,6 +63,7 @@ class Comparison:
                 ("steps", document["steps"], 3000),
                 ("side", document.get("side", 28), 28),
                 ("images", document["images"], None),
+                ("rates", ",".join(f"{rate:g}" for rate in document["rates"]), "0.004,0.008,0.016"),
                 ("against", against, "labels"),
             )
             if value != usual
@@ -148,7 +149,7 @@ class Comparison:
 
 COMPARISONS = tuple(
     Comparison(f"recipes_{labels}_{teacher}")
-    for labels, teacher in ((600, "fitted"), (600, "pretrained"), (54000, "crossfit"))
+    for labels, teacher in ((600, "fitted"), (600, "pretrained"), (54000, "fitted"))
 )
 
 

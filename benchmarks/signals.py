@@ -55,7 +55,7 @@ from edgedistill.networks.counting import structure_of
 from edgedistill.networks.deploy import deploy
 
 STUDENT = StudentSpec(family="resnet", width=0.25, depth=0.5, resolution=32)
-TEACHER = StudentSpec(family="resnet", width=0.75, depth=1.0, resolution=32)
+TEACHER = StudentSpec(family="resnet", width=0.8, depth=0.5, resolution=32)
 CLASSES = 10
 VIEWS, MILLION, WIDE = 10, 1_000_000, 1000
 Row = dict[str, Any]
