@@ -52,11 +52,14 @@ def require_tap(network: nn.Module, tap: str, classes: int) -> None:
 @contextmanager
 def tapped(network: nn.Module, tap: str, classes: int) -> Iterator[list[Tensor]]:
     """While the context lasts, each call of `network` leaves in the list what went through `tap`, in place of what an
-    earlier call left. The network is as before afterwards, and copies of it never have hooks."""
+    earlier call left; a map always as [B, D, H, W]. The network is as before afterwards, and copies of it never have
+    hooks."""
     kept: list[Tensor] = []
+    last = tap not in (LOGITS, FEATURES) and _channels_are_last(network, tap)
 
     def keep(tensor: Any) -> None:
-        kept[:] = [tensor[0] if isinstance(tensor, tuple) else tensor]
+        found = tensor[0] if isinstance(tensor, tuple) else tensor
+        kept[:] = [found.permute(0, 3, 1, 2) if last and found.ndim == 4 else found]
 
     if tap == LOGITS:
         handle = network.register_forward_hook(lambda module, given, output: keep(output))
@@ -68,6 +71,13 @@ def tapped(network: nn.Module, tap: str, classes: int) -> Iterator[list[Tensor]]
         yield kept
     finally:
         handle.remove()
+
+
+def _channels_are_last(network: nn.Module, path: str) -> bool:
+    """Whether the module at `path` gives maps as [B, H, W, D]: timm's Swin networks say so of themselves, and all of their
+    modules do but convolutions."""
+    said = any(getattr(module, "output_fmt", None) == "NHWC" for module in network.modules())
+    return said and not isinstance(network.get_submodule(path), nn.Conv2d)
 
 
 def as_rows(tensor: Tensor) -> Tensor:
@@ -95,4 +105,10 @@ def tap_width(network: nn.Module, tap: str, classes: int, side: int) -> int:
         network(torch.zeros(1, 3, side, side, device=weight.device))
     if not kept:
         raise InputError(f"[[train.terms]] tap: the teacher does not use its module {tap!r}", fix="name another one")
-    return as_rows(kept[0]).shape[1]
+    rows = as_rows(kept[0])
+    if len(rows) != 1:
+        raise InputError(
+            f"[[train.terms]] tap: the teacher's module {tap!r} gives {len(rows)} rows for an image, as windows do",
+            fix="name the block that it is part of",
+        )
+    return rows.shape[1]

@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from timm.models import SwinTransformer
 from timm.optim import param_groups_weight_decay
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
@@ -94,6 +95,25 @@ def test_a_module_is_tapped_by_its_path() -> None:
         net(images())
     torch.testing.assert_close(as_rows(kept[0]), net[:3](images()).mean((2, 3)))
     assert tap_width(net, "2", CLASSES, 8) == STUDENT and tap_width(net, "logits", CLASSES, 8) == CLASSES
+
+
+@pytest.mark.parametrize("tap", ["layers.0", "layers.1.blocks.0", "patch_embed.proj", "norm"])
+def test_the_channels_of_a_swin_network_are_the_last_axis(tap: str) -> None:
+    net = SwinTransformer(
+        img_size=32, patch_size=2, window_size=4, embed_dim=24, depths=(1, 1), num_heads=(3, 6), num_classes=CLASSES
+    ).eval()
+    given = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    seen: list[Tensor] = []
+    handle = net.get_submodule(tap).register_forward_hook(lambda module, inputs, output: seen.append(output))
+    with tapped(net, tap, CLASSES) as kept:
+        net(given)
+    handle.remove()
+    width = 48 if tap in ("layers.1.blocks.0", "norm") else 24
+    over_space = (2, 3) if tap == "patch_embed.proj" else (1, 2)
+    torch.testing.assert_close(as_rows(kept[0]), seen[0].mean(over_space))
+    assert as_rows(kept[0]).shape == (4, width) and tap_width(net, tap, CLASSES, 32) == width
+    with pytest.raises(InputError, match="rows for an image"):
+        tap_width(net, "layers.0.blocks.0.attn", CLASSES, 32)
 
 
 def test_the_last_layer_of_that_many_outputs_is_the_classifier() -> None:
