@@ -160,7 +160,7 @@ RECIPES = MappingProxyType(
             ),
             NamedRecipe(
                 "srd",
-                "As `vkd`, but each unit is normalised over the batch, and the largest differences count most.",
+                "The teacher is accurate: what it sees in an image, unit by unit over the batch, teaches more than its classes.",
                 (
                     _term("cross_entropy"),
                     _term("kl", temperature=1.0),
