@@ -15,6 +15,7 @@ import format_figures
 import measuring_figures
 import rate_figures
 import recipe_figures
+import rung_figures
 import search_figures
 import signal_figures
 from sections import duration, result, table
@@ -66,6 +67,7 @@ def benchmarks() -> str:
         search_figures.ranking(),
         *(one.section() for one in recipe_figures.found()),
         search_figures.distillation(),
+        *rung_figures.sections(),
         *rate_figures.sections(),
         *signal_figures.sections(),
         *format_figures.sections(),

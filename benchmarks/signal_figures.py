@@ -21,7 +21,10 @@ def sections() -> list[Section]:
         for kind, name in (
             ("labels", "labels alone"),
             ("stored", "a teacher's stored logits"),
-            ("live", f"the live teacher, {speed['teacher_by_student_multiply_adds']:.1f} times the student's multiply-adds"),
+            (
+                "live",
+                f"the live teacher, {speed['teacher_by_student_multiply_adds']:.1f} times the student's multiply-adds",
+            ),
         )
     ]
     rows += [
@@ -40,8 +43,9 @@ def sections() -> list[Section]:
     return [
         Section(
             "Stored signals",
-            "A student of 32 px learns on the same views from labels alone, from a teacher's stored logits and from the live "
-            "teacher, in turn: medians, with the least and the most. The gradients are those of `kl` by the student's logits.",
+            "A student of 32 px learns on the same views from labels alone, from a teacher's stored logits and from the "
+            "live teacher, in turn: medians, with the least and the most. The gradients are those of `kl` by the student's "
+            "logits.",
             "python benchmarks/signals.py --json FILE --weights WEIGHTS --pictures FOLDER",
             ("what", "#figure"),
             tuple(rows),
