@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from rank_statistics import within
-from sections import RESULTS, Section, result
+from sections import RESULTS, Section, result, within
 
 Row = dict[str, Any]
 NAME = "rungs"
@@ -63,6 +62,13 @@ def _sentences(found: Row) -> Iterator[str]:
     yield "The difference is to the accuracy at a part of the whole schedule, as a build has it, after as many epochs."
     yield "Averaged weights are looked at, where nothing else is said."
     (restarted,) = (row for row in found["ends"] if row["way"] == "warm_restart")
+    for one in found["brackets"]:
+        ways = {"today": "by accuracy after these", "own_schedule": "after a first rung with a schedule of its own"}
+        counts = " to ".join(map(str, one["counts"]))
+        yield (
+            f"Brackets of eight drawn students that narrow {counts} {ways[one['way']]} lose {one['loss_points']:.2f} points "
+            "beside training all eight to the end."
+        )
     points = f"{restarted['points']:+.2f} +- {restarted['half_width_points']:.2f} points"
     yield f"Where each rung has a schedule of its own from the rung before, students end {points} beside the others."
 

@@ -21,7 +21,8 @@ SMALL images of the split (`small_`); or `train_loss`, the mean over the second 
 
 Each is held against the validation accuracy at the end of the whole schedule: Spearman's correlation over students, with a
 95% interval by the bootstrap, the difference to the accuracy of `today` in the same resamples, and how many of the 10 best
-at the end are in the better half and the better third. FILE also has the correlation with the end of the way itself. The
+at the end are in the better half and the better third. `brackets` is what drawn brackets of eight students lose beside
+training all of them to the end. FILE also has the correlation with the end of the way itself. The
 test split is not used. Rows are written to FILE as a student's runs end; a second start goes on from there. `--only` leaves
 one group of runs: `prefix` (today, cooled) or `restarts`.
 """
@@ -44,7 +45,8 @@ import numpy as np
 import recipes
 import torch
 from numpy.typing import NDArray
-from rank_statistics import ranks, recalls, spearman, within
+from rank_statistics import bracket, ranks, recalls, spearman
+from sections import within
 from torch import Tensor
 from torch.nn import functional as F
 from trainings import Row, Rows, interval, listen, open_images, shown, workers
@@ -96,6 +98,8 @@ SIGNALS: Final = (
     "train_loss",
 )
 WAYS: Final = tuple(way for ways in GROUPS.values() for way in ways)
+BRACKET: Final = 8
+"""Students of a bracket, of which half go on at each rung."""
 FEWEST: Final = 4
 """With fewer students than this, no correlation is computed."""
 
@@ -413,6 +417,27 @@ def costs(rows: Iterable[Row], rungs: tuple[int, ...]) -> list[Row]:
     return found
 
 
+def brackets(rows: Iterable[Row], rungs: tuple[int, ...]) -> list[Row]:
+    """What brackets of eight students lose, of those that all ways have trained: by accuracy at the rungs of `today`, and at
+    a first rung with a schedule of its own, from which fewer go on, so that as many epochs are spent."""
+    at: dict[tuple[str, int], dict[str, float]] = {}
+    for row in rows:
+        if "problem" not in row:
+            at.setdefault((row["way"], row["rung"]), {})[row["student"]] = row["quality"]
+    first, *later = rungs
+    plans = [("today", [("today", rung) for rung in rungs[:-1]], [BRACKET >> n for n in range(len(rungs))])]
+    if later:
+        plans.append(("own_schedule", [("own_schedule", first)], [BRACKET, BRACKET >> 2]))
+    found = []
+    for way, places, counts in plans:
+        everywhere = [at.get(place, {}) for place in (*places, ("today", rungs[-1]))]
+        students = sorted(set.intersection(*(set(here) for here in everywhere)))
+        if len(students) >= BRACKET:
+            *seen, end = (np.array([here[student] for student in students]) for here in everywhere)
+            found.append({"way": way, "counts": counts, "students": len(students), **bracket(seen, end, counts)})
+    return found
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
@@ -450,7 +475,8 @@ def main() -> int:
             rows.add(made)
     table, ends = compared(rows, bench.rungs), costs(rows, bench.rungs)
     problems = sorted({f"{row['student']} {row['way']}: {row['problem']}" for row in rows if "problem" in row})
-    rows.write(compared=table, ends=ends, problems=problems)
+    lost = brackets(rows, bench.rungs)
+    rows.write(compared=table, ends=ends, brackets=lost, problems=problems)
     print(f"{'way':13} {'rung':>4} {'spent':>5} {'signal':20} {'Spearman':26} {'difference to today':26} half third")
     for row in table:
         told = [within(row["spearman"], row["interval"]), within(row["difference"], row["difference_interval"])]
@@ -460,6 +486,8 @@ def main() -> int:
         )
     for row in ends:
         print(f"{row['way']:13} {row['epochs']:g} epochs, {shown(row['points'], row['half_width_points'], 'points')}")
+    for row in lost:
+        print(f"{row['way']:13} brackets {row['counts']} lose {row['loss_points']:.2f} points")
     print(*problems, sep="\n", end="\n" * bool(problems))
     return 0
 

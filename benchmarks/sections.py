@@ -49,3 +49,8 @@ def duration(seconds: float) -> str:
 def label(student: dict[str, Any]) -> str:
     """`resnet w0.125 d0.5 @8` of a student's spec."""
     return f"{student['family']} w{student['width']:g} d{student['depth']:g} @{student['resolution']}"
+
+
+def within(value: float | None, interval: list[float] | None) -> str:
+    """`+0.71 (+0.52 to +0.84)`; a dash for nothing."""
+    return "-" if value is None or interval is None else f"{value:+.2f} ({interval[0]:+.2f} to {interval[1]:+.2f})"
