@@ -68,7 +68,7 @@ from edgedistill.documents.artifacts import TrainedStudent
 from edgedistill.documents.build_file import AugmentationConfig, DataConfig, FitConfig, TeacherConfig, TrainConfig
 from edgedistill.documents.recipes import FEATURES, LOGITS, RECIPES
 from edgedistill.documents.specs import Contract, StudentSpec
-from edgedistill.pipeline.choice import Right, clearly_best
+from edgedistill.pipeline.choice import Right, best_recipe
 
 STUDENT = "resnet,0.125,0.5,16"
 BATCH = 64
@@ -275,7 +275,7 @@ def default_of(bench: Bench, teacher_validation: float, *, features: bool) -> Ro
     options = options_for(known)
     right = {option.recipe: bench.pilot(option.recipe) for option in options}
     return {
-        "recipe": clearly_best(right),
+        "recipe": best_recipe(right),
         "reasons": [option.reason for option in options],
         "pilot": {recipe: float(answers.mean()) for recipe, answers in right.items()},
     }

@@ -26,8 +26,10 @@ from edgedistill.pipeline.bench import Workbench
 from edgedistill.pipeline.prepare import PreparedTeacher, open_store
 from edgedistill.pipeline.work import Place, TrainItem, do_all
 
+ALONE: Final = "labels"
+"""The recipe that asks no teacher."""
 CLEAR: Final = 2.0
-"""Standard deviations of the paired difference."""
+"""Standard deviations of a difference from which on labels alone are taken: a teacher mostly helps."""
 Right = NDArray[np.bool_]
 
 
@@ -36,7 +38,7 @@ def settle(
 ) -> tuple[SplitStore, RecipeChoice]:
     """Give all `benches` the recipe, and what their students learn from. `default` looks at the data and at what the teacher
     says of it; where several recipes may do, a pilot trains one student of at most `most_multiply_adds` by each, and the
-    validation split decides where it tells them apart."""
+    validation split decides."""
     first = benches[0]
     asked = "composed" if first.config.train.terms else first.config.train.recipe
     if asked != DEFAULT:
@@ -55,9 +57,10 @@ def settle(
             if found is not None:
                 runs.append(found[0])
                 right[option.recipe] = found[1]
-    best = clearly_best(right) if right else options[0].recipe
+    best = best_recipe(right) if right else options[0].recipe
     use_recipe(benches, best)
-    reasons = [option.reason for option in options if option.recipe == best]
+    # What speaks for the first recipe is known of the teacher, and speaks for another one that asks it too.
+    reasons = [one.reason for one in options if one.recipe == best or (one == options[0] and best != ALONE)]
     if runs:
         told = ", ".join(f"{run.recipe} {run.quality_validation:.1%}" for run in runs)
         reasons.append(
@@ -70,19 +73,19 @@ def settle(
     return stored[best], choice
 
 
-def clearly_best(right: Mapping[str, Right]) -> str:
-    """The first recipe, which is the likeliest, unless another one did better. `right` are by recipe the images [n] that its
-    student answers rightly, the same images for all. The two students of a pair differ on few of them: those alone are
-    counted, in deviations of a fair coin (McNemar 1947, https://doi.org/10.1007/BF02295996)."""
-    first, *others = right
-
-    def deviations(recipe: str) -> float:
-        gained = int((right[recipe] & ~right[first]).sum())
-        lost = int((right[first] & ~right[recipe]).sum())
-        return (gained - lost) / math.sqrt(max(gained + lost, 1))
-
-    best = max(others, key=deviations, default=first)
-    return best if deviations(best) > CLEAR else first
+def best_recipe(right: Mapping[str, Right]) -> str:
+    """Of the recipes that ask the teacher the best one, the first of several; `labels` where they are clearly better still.
+    `right` are by recipe the images [n] that its student answers rightly, the same images for all. Two students differ on
+    few of them: those alone are counted, in deviations of a fair coin (McNemar 1947,
+    https://doi.org/10.1007/BF02295996)."""
+    taught = [recipe for recipe in right if recipe != ALONE]
+    if not taught:
+        return ALONE
+    best = max(taught, key=lambda recipe: int(right[recipe].sum()))
+    if ALONE not in right:
+        return best
+    gained, lost = (int(one.sum()) for one in (right[ALONE] & ~right[best], right[best] & ~right[ALONE]))
+    return ALONE if gained - lost > CLEAR * math.sqrt(gained + lost) else best
 
 
 def has_features(config: TeacherConfig, teacher: Teacher) -> bool:

@@ -7,7 +7,7 @@ import pytest
 
 from edgedistill.distill.recipes.choice import Known, options_for
 from edgedistill.documents.recipes import RECIPES
-from edgedistill.pipeline.choice import Right, clearly_best
+from edgedistill.pipeline.choice import Right, best_recipe
 
 
 def pair(gained: int, lost: int, both: int = 50) -> dict[str, Right]:
@@ -24,20 +24,22 @@ def pair(gained: int, lost: int, both: int = 50) -> dict[str, Right]:
     [(0, 0, "kd"), (4, 0, "kd"), (5, 0, "labels"), (30, 20, "kd"), (36, 20, "labels"), (20, 60, "kd")],
 )
 @pytest.mark.parametrize("both", [0, 10_000])
-def test_another_recipe_is_taken_where_a_pilot_clearly_shows_that_it_does_better(
+def test_labels_alone_are_taken_where_a_pilot_clearly_shows_that_they_do_better(
     gained: int, lost: int, best: str, both: int
 ) -> None:
     """More than two deviations of a fair coin, whatever both students get right."""
-    assert clearly_best(pair(gained, lost, both)) == best
+    assert best_recipe(pair(gained, lost, both)) == best
 
 
-def test_of_several_the_clearest_is_taken() -> None:
-    right = pair(12, 0) | {"srd": pair(9, 0)["labels"]}
-    right["srd"] = np.concatenate([right["srd"], np.ones(3, bool)])
-    assert clearly_best(right) == "labels"
-    right["labels"][12:20] = False
-    assert clearly_best(right) == "srd"
-    assert clearly_best({"kd": right["kd"]}) == "kd"
+def test_of_recipes_that_ask_the_teacher_the_best_is_taken() -> None:
+    kd = np.array([True] * 10 + [False] * 10)
+    better = np.array([False] * 9 + [True] * 11)
+    alone = np.array([True] * 15 + [False] * 5)
+    assert best_recipe({"kd": kd, "srd": better}) == "srd"
+    assert best_recipe({"kd": kd, "srd": ~kd}) == "kd", "the first of two that are as good"
+    assert best_recipe({"kd": kd, "labels": alone}) == "labels"
+    assert best_recipe({"kd": kd, "srd": better, "labels": alone}) == "srd", "labels are held against the better one"
+    assert best_recipe({"labels": alone}) == "labels", "the others failed"
 
 
 def known(labelled: float, agreement: float | None = 0.9, *, features: bool = False) -> Known:
