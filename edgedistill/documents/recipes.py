@@ -160,7 +160,7 @@ RECIPES = MappingProxyType(
             ),
             NamedRecipe(
                 "srd",
-                "The teacher is accurate: what its units see in an image, held against the batch, says more than its classes.",
+                "The teacher is accurate: its units, each held against the batch, say more than its classes.",
                 (
                     _term("cross_entropy"),
                     _term("kl", temperature=1.0),
