@@ -66,7 +66,6 @@ def benchmarks() -> str:
         search_figures.latency(),
         search_figures.ranking(),
         *(one.section() for one in recipe_figures.found()),
-        search_figures.distillation(),
         *rung_figures.sections(),
         *rate_figures.sections(),
         *signal_figures.sections(),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sections import Section, label, result, table
+from sections import Section, result, table
 
 BUDGETS = (
     "python benchmarks/search_budgets.py benchmarks/fashion_search.toml --rows FILE --prove --stranger 20 --json FILE"
@@ -139,24 +139,6 @@ def ranking() -> Section:
         "python benchmarks/rank_space.py --json FILE",
         ("#candidates", "#from nothing", "#from stored counts"),
         ((f"{found['candidates']:,}", f"{found['cold_seconds']:.0f} s", f"{found['warm_seconds']:.1f} s"),),
-    )
-
-
-def distillation() -> Section:
-    found = result("distillation_gain")
-    names = {"cross_entropy": "labels only", "distill": "distilled"}
-    rows = [
-        (name, *(f"{found['summary'][recipe]['test'][key]:.2%}" for key in ("mean", "low", "high")))
-        for recipe, name in names.items()
-    ]
-    return Section(
-        "Distillation beside labels",
-        f"One student of Fashion-MNIST (`{label(found['student'])}`) after {found['epochs']} epochs, over "
-        f"{len(found['rows']) // 2} seeds: test accuracy. Distilling did not help this student: the teacher learnt from "
-        "the same images, and the epochs are few.",
-        "python benchmarks/distillation_gain.py examples/fashion_mnist/build.toml --student resnet,0.1875,0.5,16",
-        ("trained with", "#mean", "#lowest", "#highest"),
-        tuple(rows),
     )
 
 
