@@ -164,11 +164,12 @@ def readme_rows() -> list[tuple[str, str]]:
     for one in found():
         document = result(one.name)
         of = {row["condition"]: f"{row['test_mean']:.1%}" for row in document["compared"]}
-        named, figures = rows.setdefault(document["labels"], ([], [of["labels"]]))
+        labels = min(document["labels"], document["train_images"])
+        named, figures = rows.setdefault(labels, ([], [of["labels"]]))
         named.append(IN_SHORT[document["teacher"]])
         figures.append(of[document["default"]["recipe"]])
     return [
-        (f"accuracy: {labels:,} labels alone, {', '.join(named)}", ", ".join(figures))
+        (f"accuracy: {labels:,} labels, {', '.join(named)}", ", ".join(figures))
         for labels, (named, figures) in rows.items()
     ]
 
