@@ -160,17 +160,17 @@ def found() -> list[Comparison]:
 
 def readme_rows() -> list[tuple[str, str]]:
     """A row of the README for each number of labels: labels alone, then what `default` takes, by teacher."""
-    rows: dict[int, tuple[list[str], list[str]]] = {}
+    rows: dict[str, tuple[list[str], list[str]]] = {}
     for one in found():
         document = result(one.name)
         of = {row["condition"]: f"{row['test_mean']:.1%}" for row in document["compared"]}
-        labels = min(document["labels"], document["train_images"])
-        named, figures = rows.setdefault(labels, ([], [of["labels"]]))
+        labels, images = document["labels"], document["train_images"]
+        some = f"{labels:,}/{images:,}" if labels < images else f"{images:,}"
+        named, figures = rows.setdefault(some, ([], [of["labels"]]))
         named.append(IN_SHORT[document["teacher"]])
         figures.append(of[document["default"]["recipe"]])
     return [
-        (f"accuracy: {labels:,} labels, {', '.join(named)}", ", ".join(figures))
-        for labels, (named, figures) in rows.items()
+        (f"accuracy: {some} labels, {', '.join(named)}", ", ".join(figures)) for some, (named, figures) in rows.items()
     ]
 
 

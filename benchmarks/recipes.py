@@ -20,11 +20,11 @@ teacher is less sure than SURE (`[train] min_confidence`). `torchdistill_kd` and
 peer's own losses with the peer's own weights and temperatures, in the same training as ours; that module says what is whose.
 
 Each condition gets the same tuning: `--rates` of learning on the first seed, chosen on the validation split. Then SEEDS
-seeds with the chosen rate. Test accuracy is of every run, and no rate is chosen by it: told are the mean, the mean of the
-paired differences to labels alone and to the condition that `--against` names, and their 95% intervals by Student's t. Runs are written to FILE as they
-end; a second start goes on from there, and compares all conditions that FILE has, whatever `--only` asks for. What `default`
-would take is told beside, by the same rules as in a build: its pilot trains the student for half of the steps, at the rate
-of its family.
+seeds with the chosen rate. Test accuracy is of every run, and no rate is chosen by it. Told are its mean, the mean of the
+paired differences to labels alone and to the condition that `--against` names, and their 95% intervals by Student's t. Runs
+are written to FILE as they end; a second start goes on from there, and compares all conditions that FILE has, whatever
+`--only` asks for. What `default` would take is told beside, by the same rules as in a build: its pilot trains the student
+for half of the steps, at the rate of its family.
 `--images` takes so many training images alone, for a try.
 """
 
