@@ -6,13 +6,15 @@
 Takes the student that the finished build in BUILD_FOLDER chose, or the one named by family, width, depth and resolution, and
 trains it once a seed by each recipe for the last rung's epochs, all else as the build file has it. Accuracy is the fp32
 torch program's, on the validation split that the build decides by and on the test split; differences to the first recipe
-are in points of the test split, with their 95% interval by Student's t. Teacher and stored views are the build's own, found
-in its cache or made. Runs are written to FILE as they end; a second start goes on from there.
+are in points of the test split, with their 95% interval by Student's t. What `default` takes is found as in a build, with
+this student in its pilot. Teacher and stored views are the build's own, found in its cache or made. Runs are written to
+FILE as they end; a second start goes on from there.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import statistics
 import sys
 import time
@@ -24,11 +26,17 @@ from edgedistill.base.store import Store
 from edgedistill.distill.evaluate import split_quality
 from edgedistill.distill.train import load_student
 from edgedistill.documents.build_file import load_config
-from edgedistill.documents.recipes import RECIPES
-from edgedistill.documents.results import BuildResult
+from edgedistill.documents.recipes import DEFAULT, RECIPES
+from edgedistill.documents.results import BuildResult, RecipeChoice
 from edgedistill.documents.specs import StudentSpec
 from edgedistill.documents.targets import load_target
+from edgedistill.networks.build import build_student
+from edgedistill.networks.counting import structure_of
+from edgedistill.networks.space import Candidate
+from edgedistill.pipeline.bench import Workbench
+from edgedistill.pipeline.choice import settle
 from edgedistill.pipeline.prepare import open_bench, open_store
+from edgedistill.pipeline.teacher import open_teacher
 from edgedistill.pipeline.train import train
 from edgedistill.pipeline.workers import Processes
 from edgedistill.pipeline.working import keep_copies
@@ -40,6 +48,17 @@ def chosen_student(out: Path) -> StudentSpec:
     if chosen is None:
         raise SystemExit(f"the build in {out} chose no student")
     return chosen.spec
+
+
+def default_of(bench: Workbench, spec: StudentSpec) -> RecipeChoice:
+    """What a build without a recipe of its own would take, with the student in its pilot."""
+    teacher = open_teacher(bench)
+    quality = split_quality(teacher.module, bench.dataset, bench.dataset.splits.validation, teacher.contract)
+    contract = bench.contract(spec.resolution)
+    candidate = Candidate(spec=spec, structure=structure_of(build_student(spec, contract), spec.resolution))
+    train = bench.config.train.model_copy(update={"recipe": DEFAULT, "terms": ()})
+    bench.config = bench.config.model_copy(update={"train": train})
+    return settle([bench], teacher, quality, [candidate], math.inf)[1]
 
 
 def main() -> int:
@@ -74,6 +93,8 @@ def main() -> int:
                 found = split_quality(load_student(trained, contract), bench.dataset, test, contract)
                 row = {"recipe": recipe, "seed": seed, "validation": trained.quality_validation, "test": found}
                 rows.add([row | {"seconds": round(time.monotonic() - began, 1)}])
+        bench.config = config
+        default = default_of(bench, spec)
     table = []
     first = {row["seed"]: row["test"] for row in rows if row["recipe"] == recipes[0]}
     for recipe in dict.fromkeys(row["recipe"] for row in rows):
@@ -84,6 +105,7 @@ def main() -> int:
             {"recipe": recipe, "seeds": len(own), "test_mean": mean, "points": points, "half_width_points": half}
         )
         print(f"{recipe:16} {mean:.2%}   {shown(points, half, f'points to {recipes[0]}')}")
+    print(f"default takes {default.recipe}: {'; '.join(default.reasons)}")
     teacher = bench.teacher
     rows.write(
         data=bench.dataset.name,
@@ -91,6 +113,7 @@ def main() -> int:
         test_images=len(test),
         classes=len(bench.dataset.classes),
         teacher=None if teacher is None else split_quality(teacher.module, bench.dataset, test, teacher.contract),
+        default=default.model_dump(mode="json"),
         compared=table,
     )
     return 0

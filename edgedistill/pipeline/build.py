@@ -184,7 +184,7 @@ def _prepare(job: Job, means: Means, key: str, listener: Listener, held: ExitSta
         for bench, teacher in zip(benches, teachers, strict=True)
     )
     limits = [plausible_multiply_adds(teacher, goal.budget) for teacher, goal in zip(teachers, goals, strict=True)]
-    stored, choice = settle(benches, teachers[0], candidates, min(limits))
+    stored, choice = settle(benches, teachers[0].teacher, teachers[0].quality_validation, candidates, min(limits))
     for bench in benches:
         bench.choice = choice
     targets = [

@@ -23,7 +23,7 @@ from edgedistill.documents.results import PilotRun, RecipeChoice
 from edgedistill.documents.specs import StudentSpec
 from edgedistill.networks.space import Candidate
 from edgedistill.pipeline.bench import Workbench
-from edgedistill.pipeline.prepare import PreparedTeacher, open_store
+from edgedistill.pipeline.prepare import open_store
 from edgedistill.pipeline.work import Place, TrainItem, do_all
 
 ALONE: Final = "labels"
@@ -34,18 +34,22 @@ Right = NDArray[np.bool_]
 
 
 def settle(
-    benches: Sequence[Workbench], teacher: PreparedTeacher, candidates: Sequence[Candidate], most_multiply_adds: float
+    benches: Sequence[Workbench],
+    teacher: Teacher,
+    teacher_quality: float,
+    candidates: Sequence[Candidate],
+    most_multiply_adds: float,
 ) -> tuple[SplitStore, RecipeChoice]:
     """Give all `benches` the recipe, and what their students learn from. `default` looks at the data and at what the teacher
-    says of it; where several recipes may do, a pilot trains one student of at most `most_multiply_adds` by each, and the
-    validation split decides."""
+    says of it, which has `teacher_quality` on the validation split; where several recipes may do, a pilot trains one student
+    of at most `most_multiply_adds` by each, and that split decides."""
     first = benches[0]
     asked = "composed" if first.config.train.terms else first.config.train.recipe
     if asked != DEFAULT:
         return open_store(first), RecipeChoice(asked=asked, recipe=asked)
     labels = first.dataset.labels[first.dataset.splits.train]
-    features = has_features(first.config.teacher, teacher.teacher)
-    known = Known.of(labels, look(benches, features), teacher.quality_validation, features=features)
+    features = has_features(first.config.teacher, teacher)
+    known = Known.of(labels, look(benches, features), teacher_quality, features=features)
     options = options_for(known)
     stored: dict[str, SplitStore] = {}
     runs: list[PilotRun] = []
