@@ -66,6 +66,7 @@ def benchmarks() -> str:
         search_figures.latency(),
         search_figures.ranking(),
         *(one.section() for one in recipe_figures.found()),
+        *recipe_figures.pictures(),
         *rung_figures.sections(),
         *rate_figures.sections(),
         *signal_figures.sections(),

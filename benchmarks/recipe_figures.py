@@ -23,6 +23,7 @@ IN_SHORT = {
     "crossfit": "half-label teachers",
 }
 PEER = "torchdistill_"
+PICTURES = "recipes_clip_art"
 _ROW, _LEFT, _WIDE, _TOP = 22, 190, 720, 30
 
 
@@ -156,6 +157,44 @@ COMPARISONS = tuple(
 def found() -> list[Comparison]:
     """Those that have results."""
     return [one for one in COMPARISONS if one.found]
+
+
+def pictures() -> list[Section]:
+    """What `benchmarks/distillation_gain.py` found on pictures, where it has results."""
+    if not (RESULTS / f"{PICTURES}.json").is_file():
+        return []
+    document = result(PICTURES)
+    first, classes = document["compared"][0]["recipe"], document["classes"]
+    seeds = min(row["seeds"] for row in document["compared"])
+    recipes = ",".join(row["recipe"] for row in document["compared"])
+    family, width, depth, resolution = (piece.lstrip("wd@") for piece in document["student"].split())
+    text = (
+        f"One student (`{document['student']}`) as a build trains it, from random weights, {document['epochs']} epochs of "
+        f"{document['train_images']:,} pictures of clip art in {classes} classes, all with a label. The teacher has "
+        f"ImageNet weights and was fitted to the same labels; it gets {document['teacher']:.2%} of the "
+        f"{document['test_images']:,} pictures of the test split right. `benchmarks/clip_art.py` makes the pictures, and "
+        f"shows the build file. Test accuracy is the mean of {seeds} seeds. The gain is the mean difference to `{first}` by "
+        "pairs of a seed, in points, with its 95% interval. "
+        f"`default` takes `{document['default']['recipe']}` here."
+    )
+    return [
+        Section(
+            "Recipes: pictures",
+            text,
+            f"python benchmarks/distillation_gain.py BUILD.toml --student {family},{width},{depth},{resolution} "
+            f"--recipes {recipes} --json FILE",
+            ("learnt by", "#test accuracy", "#gain", "#95% interval"),
+            tuple(
+                (
+                    f"`{row['recipe']}`",
+                    f"{row['test_mean']:.2%}",
+                    f"{row['points']:+.2f}",
+                    _interval(row["points"], row["half_width_points"]),
+                )
+                for row in sorted(document["compared"], key=lambda row: -row["points"])
+            ),
+        )
+    ]
 
 
 def readme_rows() -> list[tuple[str, str]]:
