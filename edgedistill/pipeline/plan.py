@@ -16,6 +16,7 @@ from edgedistill.base.errors import Collected
 from edgedistill.base.progress import Listener, silent
 from edgedistill.base.store import Store
 from edgedistill.devices import proof as proofs
+from edgedistill.distill.recipes.choice import Known, options_for
 from edgedistill.distill.teachers.checkpoint import read_state
 from edgedistill.distill.teachers.load import load_teacher
 from edgedistill.distill.teachers.teacher import Teacher
@@ -133,7 +134,8 @@ def _pilot(bench: Workbench, teacher: Teacher | None) -> PlannedRung | None:
     train, data = bench.config.train, bench.taught
     if train.terms or train.recipe != DEFAULT or teacher is None:
         return None
-    students = 1 + has_features(bench.config.teacher, teacher) + bool(len(data.labelled.splits.train))
+    known = Known.expected(data.labels[data.splits.train], features=has_features(bench.config.teacher, teacher))
+    students = len(options_for(known))
     if students == 1:
         return None
     epochs = bench.pilot_epochs

@@ -48,6 +48,11 @@ class Known:
             features=features,
         )
 
+    @classmethod
+    def expected(cls, labels: Indices, *, features: bool) -> Known:
+        """By `labels` [n] of the training split, before the teacher has labelled its images."""
+        return cls(len(labels), float((labels != UNLABELLED).mean()), None, features=features)
+
 
 @dataclass(frozen=True)
 class Option:
