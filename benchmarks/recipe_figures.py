@@ -175,7 +175,7 @@ def pictures() -> list[Section]:
         f"{document['test_images']:,} pictures of the test split right. `benchmarks/clip_art.py` makes the pictures, and "
         f"shows the build file. Test accuracy is the mean of {seeds} seeds. The gain is the mean difference to `{first}` by "
         "pairs of a seed, in points, with its 95% interval. "
-        f"`default` takes `{document['default']['recipe']}` here."
+        f"`default` takes `{document['default']['recipe']}` here: {'; '.join(document['default']['reasons'])}."
     )
     return [
         Section(
