@@ -175,7 +175,7 @@ def pictures() -> list[Section]:
         f"{document['test_images']:,} pictures of the test split right. `benchmarks/clip_art.py` makes the pictures, and "
         f"shows the build file. Test accuracy is the mean of {seeds} seeds. The gain is the mean difference to `{first}` by "
         "pairs of a seed, in points, with its 95% interval. "
-        f"`default` takes `{document['default']['recipe']}` here: {'; '.join(document['default']['reasons'])}."
+        f"`default` takes `{document['default']['recipe']}` here. {_as_sentences(document['default']['reasons'])}"
     )
     return [
         Section(
@@ -211,6 +211,12 @@ def readme_rows() -> list[tuple[str, str]]:
     return [
         (f"accuracy: {some} labels, {', '.join(named)}", ", ".join(figures)) for some, (named, figures) in rows.items()
     ]
+
+
+def _as_sentences(reasons: list[str]) -> str:
+    """A sentence for each part of the reasons of a default."""
+    parts = [part for reason in reasons for part in reason.split("; ")]
+    return " ".join(f"{part[0].upper()}{part[1:]}." for part in parts)
 
 
 def _sorted(document: Row) -> list[Row]:
