@@ -56,8 +56,8 @@ def default_of(bench: Workbench, spec: StudentSpec) -> RecipeChoice:
     quality = split_quality(teacher.module, bench.dataset, bench.dataset.splits.validation, teacher.contract)
     contract = bench.contract(spec.resolution)
     candidate = Candidate(spec=spec, structure=structure_of(build_student(spec, contract).eval(), spec.resolution))
-    train = bench.config.train.model_copy(update={"recipe": DEFAULT, "terms": ()})
-    bench.config = bench.config.model_copy(update={"train": train})
+    by_default = bench.config.train.model_copy(update={"recipe": DEFAULT, "terms": ()})
+    bench.config = bench.config.model_copy(update={"train": by_default})
     return settle([bench], teacher, quality, [candidate], math.inf)[1]
 
 
