@@ -62,7 +62,7 @@ def dataset_of(folder: Path, count: int) -> Dataset:
     chosen = [path for path in spread if not size_fault(*size_of(path))]
     every = np.arange(len(chosen), dtype=np.int64)
     splits = Splits(every, every[:0], every[:0], None)
-    return Dataset(folder.name, ("a", "b"), every % 2, FolderImages(tuple(chosen)), splits, "")
+    return Dataset(folder.name, ("a", "b"), every % 2, FolderImages(tuple(chosen), (255, 255, 255)), splits, "")
 
 
 def batches_of(dataset: Dataset, side: int) -> ViewBatches:

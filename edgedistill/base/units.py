@@ -1,4 +1,4 @@
-"""Parse and format quantities: ms, bytes, percent. Nowhere else in the package does either."""
+"""Parse and format quantities: ms, bytes, percent, colours. Nowhere else in the package does either."""
 
 from __future__ import annotations
 
@@ -11,6 +11,10 @@ _NUMBER = r"(?P<number>[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?|[+-]?inf|na
 _MS_PER_UNIT = {"ns": 1e-6, "us": 1e-3, "µs": 1e-3, "ms": 1.0, "s": 1e3, "min": 6e4, "m": 6e4, "h": 3.6e6}
 _LATENCY_UNITS = {unit: ms for unit, ms in _MS_PER_UNIT.items() if unit != "m"}
 _CLOCK = re.compile(r"(?:(?P<h>\d+)\s*h)?\s*(?:(?P<m>\d+)\s*m(?:in)?)?\s*(?:(?P<s>\d+)\s*s)?")
+Color = tuple[int, int, int]
+"""Red, green and blue, each in 0..255."""
+
+_COLORS: dict[str, Color] = {"white": (255, 255, 255), "grey": (128, 128, 128), "black": (0, 0, 0)}
 _BYTES_PER_UNIT = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 
 
@@ -41,6 +45,23 @@ def parse_fraction(text: str) -> float:
     if not match or not math.isfinite(float(match["number"])):
         raise InputError(f"{text!r} is not a percentage", fix="write it like 20%")
     return float(match["number"]) / 100
+
+
+def parse_color(text: str) -> Color:
+    """`"white"`, `"grey"`, `"black"` or `"#rrggbb"` to red, green and blue in 0..255. Raises InputError otherwise."""
+    text = text.strip().lower()
+    if text in _COLORS:
+        return _COLORS[text]
+    if not re.fullmatch(r"#[0-9a-f]{6}", text):
+        raise InputError(f"{text!r} is not a colour", fix=f"write {', '.join(_COLORS)} or a value like #f0f0f0")
+    red, green, blue = bytes.fromhex(text[1:])
+    return red, green, blue
+
+
+def format_color(colour: Color) -> str:
+    """As `parse_color` reads it: `white`, `#f0f0f0`."""
+    names = {value: name for name, value in _COLORS.items()}
+    return names.get(colour, f"#{bytes(colour).hex()}")
 
 
 def _positive(text: str, units: dict[str, float] | dict[str, int], what: str, examples: str) -> float:

@@ -83,6 +83,9 @@ def search_options(
     time: Annotated[
         str | None, typer.Option(metavar="2h", help="No further candidates begin after so long: 90s, 4m, 2h, 1h30m.")
     ] = None,
+    skip_broken: Annotated[
+        bool, typer.Option("--skip-broken", help="Leave out images that cannot be used, and say which.")
+    ] = False,
     jobs: Annotated[
         int, typer.Option("-j", "--jobs", metavar="N", help="Views labelled, then students trained at a time.")
     ] = 1,

@@ -121,7 +121,8 @@ def _asked(
 ) -> tuple[Means, tuple[Job, ...]]:
     """What a search is done with, and the jobs of a build file. Raises InputError with all that is wrong with either."""
     require_known(options, SearchOptions)
-    changes = Changes(options.get("budget"), options.get("trials"), options.get("time"), one_student)
+    named = options.get("budget"), options.get("trials"), options.get("time")
+    changes = Changes(*named, one_student, options.get("skip_broken", False))
     how = How(options.get("require_measured", False), options.get("remeasure", False), keep_teacher)
     wrong, out = Collected(), options.get("out")
     with wrong:

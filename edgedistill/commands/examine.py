@@ -21,7 +21,7 @@ from edgedistill.base.paths import require_file
 from edgedistill.base.progress import Listener, silent
 from edgedistill.data.argument import data_config
 from edgedistill.data.datasets import load_dataset
-from edgedistill.data.images import find_fault, read_rgb
+from edgedistill.data.images import check_image, read_rgb
 from edgedistill.data.preprocessing import prepare, resize
 from edgedistill.devices.session import NotRunnableError
 from edgedistill.documents.answers import EvaluateResult, Guess, InspectResult, RunResult, VerifyResult
@@ -130,7 +130,7 @@ def evaluate(
         raise InputError(f"of {limit} images nothing can be told", fix="give a limit of at least 1, or none")
     opened = reading(path, open_file, path, load_target(str(target)))
     contract, artifact = opened.contracted(), opened.artifact
-    dataset = load_dataset(data_config(data), listener)
+    dataset = load_dataset(data_config(data).model_copy(update={"background": contract.background}), listener)
     if len(dataset.classes) != len(contract.labels):
         raise InputError(
             f"{data} has {len(dataset.classes)} classes, and {path.name} tells {len(contract.labels)} apart",
@@ -175,9 +175,9 @@ def run(path: Path | str, image: Path | str, *, top: int = 5, target: str | Path
     wrong.raise_any()
     opened = reading(path, open_file, path, load_target(str(target)))
     contract = opened.contracted()
-    if fault := find_fault(image):
+    if fault := check_image(image).fault:
         raise InputError(f"{image} {fault}", fix="give an image that an ordinary viewer opens")
-    pixels = resize(read_rgb(image), contract)[None]
+    pixels = resize(read_rgb(image, contract.background), contract)[None]
     logits = reading(path, _run, opened.artifact, pixels)[0].astype(np.float64)
     odds = np.exp(logits - logits.max())
     probabilities = odds / odds.sum()

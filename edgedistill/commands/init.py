@@ -184,6 +184,8 @@ budget = {budget}
 # The images. digits, folder (one folder of images a class, or train, validation and test of such), idx, huggingface.
 [data]
 {data}
+# background = "white"  # behind what is transparent; or "grey", "black", "#rrggbb"
+# skip_broken = false  # true leaves out images that cannot be used, in place of an error
 # crop = "stretch"  # or "center"
 # resize_filter = "bilinear"  # or "bicubic"
 # decoded_cache = "8GB"  # training images kept decoded, at the size that models need; or "off"

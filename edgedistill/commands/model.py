@@ -24,7 +24,7 @@ from edgedistill.commands.requests import (
 )
 from edgedistill.data.calibration import calibration_pixels, choose_calibration
 from edgedistill.data.datasets import load_dataset
-from edgedistill.data.images import SUFFIXES, find_fault, read_rgb
+from edgedistill.data.images import SUFFIXES, check_image, read_rgb
 from edgedistill.data.preprocessing import resize
 from edgedistill.distill.teachers.checkpoint import load_checkpoint
 from edgedistill.distill.teachers.load import weights_sha256
@@ -243,8 +243,8 @@ def calibration_images(
     data is. Raises InputError for data that cannot be read."""
     if config.path is not None and config.source == "folder" and (loose := _loose_images(config.path)):
         order = np.random.default_rng(0).permutation(len(loose))[:count]
-        if faults := [Problem(str(loose[i]), fault) for i in order if (fault := find_fault(loose[i]))]:
+        if faults := [Problem(str(loose[i]), fault) for i in order if (fault := check_image(loose[i]).fault)]:
             raise InputError(f"{config.path} holds images that cannot be read", problems=faults)
-        return np.stack([resize(read_rgb(loose[i]), contract) for i in order])
-    dataset = load_dataset(config, listener)
+        return np.stack([resize(read_rgb(loose[i], contract.background), contract) for i in order])
+    dataset = load_dataset(config.model_copy(update={"background": contract.background}), listener)
     return calibration_pixels(choose_calibration(dataset, count), dataset, contract)

@@ -22,6 +22,7 @@ class SearchOptions(TypedDict, total=False):
     - `require_measured`: raise UnreachableError where the device does not answer.
     - `remeasure`: take all measurements again; the new proof stands beside the one before.
     - `trials`, `time` (`"2h"`): how many candidates begin at most, and until when.
+    - `skip_broken`: leave out images that cannot be used, and say which.
     - `jobs`: students that train at a time, here or (`executor="ray"`) on a Ray cluster.
     - `storage`: Optuna's, a journal file or a database URL. Processes that share it and the cache share the work.
     """
@@ -32,6 +33,7 @@ class SearchOptions(TypedDict, total=False):
     remeasure: bool
     trials: int | None
     time: str | None
+    skip_broken: bool
     jobs: int
     executor: str
     storage: str | None

@@ -50,6 +50,9 @@ def quantize_files(
     with telling(listener, "load", asked.model):
         source, notes = _opened(asked)
     _check(source, dataset, data_name)
+    if source.contract.background != data.background:  # a file's contract says which: the images are opened anew
+        data = data.model_copy(update={"background": source.contract.background})
+        dataset = load_dataset(data)
     make_folder(asked.out)
     with tempfile.TemporaryDirectory(prefix=".edgedistill-", dir=asked.out) as scratch:
         store = Store(Path(scratch), listener)

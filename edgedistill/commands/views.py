@@ -58,7 +58,7 @@ def _opened(path: Path | str, making: tuple[int, str] | None, listener: Listener
     with wrong:
         using = None if making is None else means(*making, None)
     with wrong:
-        found = jobs_of(Path(path), (), Changes(None, None, None, False), None, How())
+        found = jobs_of(Path(path), (), Changes(), None, How())
     wrong.raise_any()
     with loading(listener):
         from edgedistill.pipeline.on_ray import OnRay, check_ray

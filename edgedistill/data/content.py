@@ -28,7 +28,8 @@ _BATCH: Final = 500
 
 _TABLES: Final = """
 CREATE TABLE IF NOT EXISTS files (path BLOB PRIMARY KEY, bytes INT, mtime_ns INT, inode INT, sha256 TEXT) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS verdicts (checker TEXT, sha256 TEXT, fault TEXT, PRIMARY KEY (checker, sha256)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS checked (checker TEXT, sha256 TEXT, fault TEXT, transparent INT, PRIMARY KEY (checker, sha256))
+WITHOUT ROWID;
 """
 
 
@@ -37,6 +38,13 @@ class FileContent(NamedTuple):
 
     sha256: str
     fault: str = ""
+
+
+class Verdict(NamedTuple):
+    """Why a content cannot be used, empty if it can, and whether it is an image with pixels that are not opaque."""
+
+    fault: str
+    transparent: bool = False
 
 
 @dataclass(frozen=True)
@@ -108,16 +116,16 @@ def content_hashes(files: Sequence[File], listener: Listener = silent, subject: 
     return contents
 
 
-def known_verdicts(checker: str, hashes: Iterable[str]) -> dict[str, str]:
-    """Faults that `checker` (a name with its version) found in contents before, empty for a sound one, by hash."""
-    find = "SELECT sha256, fault FROM verdicts WHERE checker = ? AND sha256 IN"
-    return dict(_look_up(find, (checker,), list(hashes)))
+def known_verdicts(checker: str, hashes: Iterable[str]) -> dict[str, Verdict]:
+    """What `checker` (a name with its version) found in contents before, by hash."""
+    find = "SELECT sha256, fault, transparent FROM checked WHERE checker = ? AND sha256 IN"
+    return {row[0]: Verdict(row[1], bool(row[2])) for row in _look_up(find, (checker,), list(hashes))}
 
 
-def remember_verdicts(checker: str, faults: Mapping[str, str]) -> None:
+def remember_verdicts(checker: str, found: Mapping[str, Verdict]) -> None:
     """Keep what `checker` found, by hash of the content."""
-    rows = [(checker, sha256, fault) for sha256, fault in faults.items()]
-    _remember("INSERT OR REPLACE INTO verdicts VALUES (?, ?, ?)", rows)
+    rows = [(checker, sha256, verdict.fault, int(verdict.transparent)) for sha256, verdict in found.items()]
+    _remember("INSERT OR REPLACE INTO checked VALUES (?, ?, ?, ?)", rows)
 
 
 def _read(file: File) -> FileContent:

@@ -50,7 +50,7 @@ def load_dataset(config: DataConfig, listener: Listener = silent) -> Dataset:
         content, loaded = _from_folder(config, listener)
     else:
         content = fingerprint(config, listener)
-        loaded = _load(config)
+        loaded = _load(config, listener)
     splits = make_splits(loaded, config.split)
     if problems := _class_problems(loaded, splits):
         raise data_error(f"the data set {loaded.name} cannot be learnt from", problems)
@@ -60,7 +60,7 @@ def load_dataset(config: DataConfig, listener: Listener = silent) -> Dataset:
     if loaded.unlabelled is not None:
         dataset = with_unlabelled(dataset, loaded.unlabelled)
     if config.unlabelled is not None:
-        dataset = with_unlabelled(dataset, _unlabelled(config.unlabelled, dataset, listener))
+        dataset = with_unlabelled(dataset, _unlabelled(config.unlabelled, config, dataset, listener))
     return dataset
 
 
@@ -76,7 +76,7 @@ def with_unlabelled(dataset: Dataset, images: ImageSource) -> Dataset:
     )
 
 
-def _unlabelled(folder: Path, dataset: Dataset, listener: Listener) -> ImageSource:
+def _unlabelled(folder: Path, config: DataConfig, dataset: Dataset, listener: Listener) -> ImageSource:
     """The images of a folder, without those whose content is in the validation or the test split: students that were taught
     on them would be judged by them."""
     from edgedistill.data.folder import FolderImages, load_unlabelled
@@ -85,10 +85,10 @@ def _unlabelled(folder: Path, dataset: Dataset, listener: Listener) -> ImageSour
     kept = np.concatenate([dataset.splits.validation, dataset.splits.test]).tolist()
     paths = [images.paths[index] for index in kept] if isinstance(images, FolderImages) else []
     held_out = {content.sha256 for content in content_hashes([look(path, Path(path).stat) for path in paths]).values()}
-    return load_unlabelled(scan(require_folder(folder, UNLABELLED_FOLDER), listener), held_out, listener)
+    return load_unlabelled(scan(require_folder(folder, UNLABELLED_FOLDER), listener), config, held_out, listener)
 
 
-def _load(config: DataConfig) -> Loaded:
+def _load(config: DataConfig, listener: Listener) -> Loaded:
     """Each source's module is imported only when it is asked for: some bring large packages."""
     if config.source == "digits":
         from edgedistill.data.digits import load_digits
@@ -97,7 +97,7 @@ def _load(config: DataConfig) -> Loaded:
     if config.source == "huggingface":
         from edgedistill.data.huggingface import load_huggingface
 
-        return load_huggingface(config)
+        return load_huggingface(config, listener)
     assert config.path is not None, "DataConfig requires a path for this source"
     from edgedistill.data.idx import load_idx
 
@@ -111,7 +111,7 @@ def _from_folder(config: DataConfig, listener: Listener) -> tuple[str, Loaded]:
     assert config.path is not None, "DataConfig requires a path for this source"
     found = scan(require_folder(config.path, "the data folder"), listener)
     content = with_fingerprint(fingerprint_of(config, found), config, listener)
-    return content, load_folder(found, (config.image_column, config.label_column), listener)
+    return content, load_folder(found, config, listener)
 
 
 def _class_problems(loaded: Loaded, splits: Splits) -> list[Problem]:

@@ -30,8 +30,8 @@ UNLABELLED_FOLDER = "the folder of unlabelled images"
 
 
 def fingerprint(config: DataConfig, listener: Listener = silent) -> str:
-    """SHA-256 (hex) of the content that `config` names: of the images and labels, not of how they are split or limited.
-    `listener` hears how far it is, if it takes long.
+    """SHA-256 (hex) of the content that `config` names: of the images on their background and of the labels, not of how they
+    are split or limited. `listener` hears how far it is, if it takes long.
 
     Files that cannot be read count as such; `load_dataset` lists them. A Hugging Face data set by name is known here by
     that name alone, since its content is only known once it is loaded. Raises InputError for a missing folder.
@@ -41,10 +41,11 @@ def fingerprint(config: DataConfig, listener: Listener = silent) -> str:
 
 def with_fingerprint(labelled: str, config: DataConfig, listener: Listener = silent) -> str:
     """The fingerprint of the labelled images and, where there are any, of those without labels."""
-    if config.unlabelled is None:
-        return labelled
-    found = scan(require_folder(config.unlabelled, UNLABELLED_FOLDER), listener)
-    return digest({"labelled": labelled, "unlabelled": _of_files(found)})
+    content: dict[str, object] = {"labelled": labelled, "background": config.background}
+    if config.unlabelled is not None:
+        found = scan(require_folder(config.unlabelled, UNLABELLED_FOLDER), listener)
+        content["unlabelled"] = _of_files(found)
+    return digest(content)
 
 
 def _labelled(config: DataConfig, listener: Listener) -> str:

@@ -1,31 +1,26 @@
-"""Images in folders: one a class, or `train`, `validation` and `test` folders of such; or labelled by a `labels.csv`.
-
-Every file is decoded once before anything is built on it, and what was found is remembered by the hash of its content.
-"""
+"""Images in folders: one a class, or `train`, `validation` and `test` folders of such; or labelled by a `labels.csv`."""
 
 from __future__ import annotations
 
-import warnings
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import numpy as np
-from PIL import Image
 
 from edgedistill.base.errors import InputError, Problem
 from edgedistill.base.progress import Listener, Note, silent
-from edgedistill.base.store import tool_version
-from edgedistill.data.content import FileContent, Scan, known_verdicts, remember_verdicts
+from edgedistill.base.units import Color
+from edgedistill.data.checking import usable
+from edgedistill.data.content import Scan
 from edgedistill.data.fingerprint import labels_file
-from edgedistill.data.images import BAD_FILE_ERRORS, CHECK_VERSION, find_fault, read_rgb
+from edgedistill.data.images import BAD_FILE_ERRORS, read_rgb
 from edgedistill.data.labelling import Labelled, by_folders, by_table, is_image
 from edgedistill.data.problems import data_error, some_of
 from edgedistill.data.sources import Loaded, Pixels, ranges
-from edgedistill.data.threads import in_threads, told_if_slow
+from edgedistill.documents.build_file import DataConfig
 
 _SPLITS: Final = {"": 0, "train": 0, "validation": 1, "test": 2}
 """Splits in the order of a data set's images. Without a name is what splits are drawn from."""
@@ -33,9 +28,10 @@ _SPLITS: Final = {"": 0, "train": 0, "validation": 1, "test": 2}
 
 @dataclass(frozen=True, eq=False)
 class FolderImages:
-    """Image files, decoded when asked for."""
+    """Image files, decoded when asked for; what is transparent in them is put on `background`."""
 
     paths: tuple[str, ...]
+    background: Color
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -43,7 +39,7 @@ class FolderImages:
     def __getitem__(self, index: int, /) -> Pixels:
         path = self.paths[index]
         try:
-            return read_rgb(Path(path))
+            return read_rgb(Path(path), self.background)
         except BAD_FILE_ERRORS as error:
             raise InputError(
                 f"{path} can no longer be read: {error}", fix="leave the data as it is while a build runs"
@@ -54,31 +50,35 @@ class FolderImages:
         return False
 
 
-def load_folder(found: Scan, columns: tuple[str, str] = ("image", "label"), listener: Listener = silent) -> Loaded:
+def load_folder(found: Scan, config: DataConfig, listener: Listener = silent) -> Loaded:
     """The images of a folder that was looked through, by split, class and path. With a `labels.csv` in the folder, that says
-    what each is (see `by_table`, also for `columns`), else the folders do (see `by_folders`).
+    what each is (see `by_table`), else the folders do (see `by_folders`).
 
     `listener` hears of files with the same content and how far a long check is. Raises InputError for every file that is
-    unreadable, damaged, of a wrong size, empty, no image, or without a label, and every class that has no training image.
+    unreadable, damaged, of a wrong size, empty, no image (these are left out with `config.skip_broken`), or without a label,
+    and every class that has no training image.
     """
-    problems = [Problem(path, fault, "check its permissions") for path, fault in sorted(found.tree.unreadable.items())]
-    table = labels_file(found)
-    images = (
+    problems = _unreadable(found)
+    columns, table = (config.image_column, config.label_column), labels_file(found)
+    named = (
         by_folders(found, problems, listener) if table is None else by_table(found, table, columns, problems, listener)
     )
-    images.sort(key=lambda image: (_SPLITS[image.split], image.label, image.path))
-    faults = _faults([image.path for image in images], found, listener)
-    problems += [Problem(path, fault, "replace it or remove it") for path, fault in faults.items()]
-    _tell_copies([image for image in images if image.path not in faults], found, listener)
+    named.sort(key=lambda image: (_SPLITS[image.split], image.label, image.path))
+    before = len(problems)
+    kept = usable([image.path for image in named], found, config, problems, listener)
+    images = [image for image in named if image.path in kept]
+    broken = len(problems) > before
+    _tell_copies(images, found, listener)
     unlabelled = tuple(image.path for image in images if not image.label)
+    # Those that cannot be used count here: what is wrong with their classes is told at once with what is wrong with them.
+    problems += _class_problems(found, [image for image in named if image.label and is_image(image.path)])
     images = [image for image in images if image.label]
-    problems += _class_problems(found, images)
+    if config.skip_broken:
+        problems += _lost(found, named, images)
     if unlabelled:
         what = "have no label in the table: they are trained on, and the teacher alone labels them"
         listener(Note(f"{len(unlabelled)} images {what}"))
-    if problems:
-        count = f"{len(problems)} problem{'s' * (len(problems) > 1)}"
-        raise data_error(f"the images in {found.folder} have {count}", problems)
+    _raise_any(found, problems, broken=broken)
     classes = tuple(sorted({image.label for image in images}))
     number = {label: index for index, label in enumerate(classes)}
     sizes = Counter(image.split for image in images)
@@ -87,64 +87,61 @@ def load_folder(found: Scan, columns: tuple[str, str] = ("image", "label"), list
         name=found.folder.name,
         classes=classes,
         labels=np.array([number[image.label] for image in images], dtype=np.int64),
-        images=FolderImages(tuple(image.path for image in images)),
+        images=FolderImages(tuple(image.path for image in images), config.background),
         train=next(iter(indices.values())),
         validation=indices.get("validation"),
         test=indices.get("test"),
-        unlabelled=FolderImages(unlabelled) if unlabelled else None,
+        unlabelled=FolderImages(unlabelled, config.background) if unlabelled else None,
     )
 
 
-def load_unlabelled(found: Scan, held_out: Collection[str], listener: Listener = silent) -> FolderImages:
+def load_unlabelled(
+    found: Scan, config: DataConfig, held_out: Collection[str], listener: Listener = silent
+) -> FolderImages:
     """All images in a folder that was looked through, at any depth, by path, but for those whose content (SHA-256) is in
-    `held_out`. Raises InputError for every file that is unreadable or damaged, and where there is no image."""
-    problems = [Problem(path, fault, "check its permissions") for path, fault in sorted(found.tree.unreadable.items())]
+    `held_out`. Raises InputError for every file that is unreadable or damaged (these are left out with
+    `config.skip_broken`), and where there is no image."""
+    problems = _unreadable(found)
     paths = sorted(file.path for file in found.tree.files if is_image(file.path))
-    faults = _faults(paths, found, listener)
-    problems += [Problem(path, fault, "replace it or remove it") for path, fault in faults.items()]
-    if not paths:
+    before = len(problems)
+    sound = usable(paths, found, config, problems, listener)
+    broken = len(problems) > before
+    if not (paths if broken else sound):
         problems.append(Problem(str(found.folder), "holds no images", "name the folder that does, or leave it out"))
-    if problems:
-        count = f"{len(problems)} problem{'s' * (len(problems) > 1)}"
-        raise data_error(f"the images in {found.folder} have {count}", problems)
-    kept = [path for path in paths if found.contents[path].sha256 not in held_out]
-    if len(kept) < len(paths):
-        left = [found.relative(path) for path in paths if found.contents[path].sha256 in held_out]
+    _raise_any(found, problems, broken=broken)
+    kept = [path for path in paths if path in sound and found.contents[path].sha256 not in held_out]
+    if len(kept) < len(sound):
+        left = [found.relative(path) for path in sorted(sound) if found.contents[path].sha256 in held_out]
         what = "are images of the validation or test split, and are not trained on"
         listener(Note(f"{len(left)} of the unlabelled images {what}: {some_of(left)}", warning=True))
     others = [found.relative(file.path) for file in found.tree.files if not is_image(file.path)]
     if others:
         listener(Note(f"{len(others)} files beside the unlabelled images are no images by name: {some_of(others)}"))
-    return FolderImages(tuple(kept))
+    return FolderImages(tuple(kept), config.background)
 
 
-def _faults(paths: Sequence[str], found: Scan, listener: Listener) -> dict[str, str]:
-    """Why files cannot be read or decoded, by path. Contents decoded before, by the same Pillow, are not decoded again."""
-    contents = found.contents
-    checker = f"image {CHECK_VERSION} pillow {tool_version('pillow')}"
-    path_of = {contents[path].sha256: path for path in paths if not contents[path].fault}
-    faults = known_verdicts(checker, path_of)
-    unknown = [sha256 for sha256 in path_of if sha256 not in faults]
-    files = [Path(path_of[sha256]) for sha256 in unknown]
-    new: dict[str, str] = {}
-    try:
-        # Pillow decodes outside the interpreter's lock, so threads do it in parallel. What it warns of, too large an image,
-        # is a fault of its own here.
-        with (
-            warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning),
-            told_if_slow(listener, "decode", found.folder.name, len(files)) as advance,
-            closing(in_threads(find_fault, files, advance)) as results,
-        ):
-            new.update(zip(unknown, results, strict=True))
-    finally:
-        remember_verdicts(checker, new)
-    faults |= new
-    by_path = {path: _fault(contents[path], faults) for path in paths}
-    return {path: fault for path, fault in by_path.items() if fault}
+def _unreadable(found: Scan) -> list[Problem]:
+    return [Problem(path, fault, "check its permissions") for path, fault in sorted(found.tree.unreadable.items())]
 
 
-def _fault(content: FileContent, faults: Mapping[str, str]) -> str:
-    return content.fault or faults[content.sha256]
+def _raise_any(found: Scan, problems: Sequence[Problem], *, broken: bool) -> None:
+    if problems:
+        count = f"{len(problems)} problem{'s' * (len(problems) > 1)}"
+        fix = "a build leaves files that cannot be used out with --skip-broken" if broken else ""
+        raise data_error(f"the images in {found.folder} have {count}", problems, fix)
+
+
+def _lost(found: Scan, named: Sequence[Labelled], kept: Sequence[Labelled]) -> Iterable[Problem]:
+    """Classes of which no training image can be used, and splits of which none can."""
+    places = [{_place(image): None for image in images if image.label} for images in (named, kept)]
+    for place in places[0]:
+        if place not in places[1]:
+            yield Problem(str(found.folder), f"no image of the {place} can be used", "replace them, or remove it")
+
+
+def _place(image: Labelled) -> str:
+    """What an image must not be the last one of: its class in training, else its split."""
+    return f"class {image.label}" if image.split in ("", "train") else f"{image.split} split"
 
 
 def _tell_copies(sound: Sequence[Labelled], found: Scan, listener: Listener) -> None:

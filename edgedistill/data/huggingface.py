@@ -9,10 +9,13 @@ from typing import Any
 import numpy as np
 
 from edgedistill.base.errors import InputError, MissingDependencyError, Problem
+from edgedistill.base.progress import Listener, Note, silent
+from edgedistill.base.units import Color
 from edgedistill.data.content import require_folder
 from edgedistill.data.images import BAD_FILE_ERRORS, size_fault, to_rgb
-from edgedistill.data.problems import data_error
+from edgedistill.data.problems import data_error, some_of
 from edgedistill.data.sources import Indices, Joined, Loaded, Pixels, ranges
+from edgedistill.data.threads import told_if_slow
 from edgedistill.documents.build_file import DataConfig
 
 _SPLITS = {"train": ("train",), "validation": ("validation", "valid", "val", "dev"), "test": ("test",)}
@@ -20,10 +23,12 @@ _SPLITS = {"train": ("train",), "validation": ("validation", "valid", "val", "de
 
 @dataclass(frozen=True, eq=False)
 class HuggingFaceImages:
-    """The image column of one split, decoded when asked for. `name` is what an error calls it."""
+    """The image column of one split, decoded when asked for; what is transparent is put on `background`. `name` is what an
+    error calls it."""
 
     rows: Any
     column: str
+    background: Color
     name: str
 
     def __len__(self) -> int:
@@ -31,15 +36,11 @@ class HuggingFaceImages:
 
     def __getitem__(self, index: int, /) -> Pixels:
         try:
-            image = self.rows[index][self.column]
-            if image is None:
-                raise ValueError("there is no image")
-            if fault := size_fault(*image.size):
-                raise ValueError(f"the image {fault}")
-            return np.asarray(to_rgb(image))
+            return _decoded(self.rows[index][self.column], self.background)
         except BAD_FILE_ERRORS as error:
             raise InputError(
-                f"row {index} of {self.name} cannot be decoded: {error}", fix="remove that row from the data set"
+                f"row {index} of {self.name} cannot be decoded: {error}",
+                fix="remove that row, or let a build leave such rows out: --skip-broken",
             ) from error
 
     @property
@@ -47,10 +48,20 @@ class HuggingFaceImages:
         return False
 
 
-def load_huggingface(config: DataConfig) -> Loaded:
+def _decoded(image: Any, background: Color) -> Pixels:
+    """What a row has as its image, as pixels. Raises one of BAD_FILE_ERRORS."""
+    if image is None:
+        raise ValueError("there is no image")
+    if fault := size_fault(*image.size):
+        raise ValueError(f"the image {fault}")
+    return np.asarray(to_rgb(image, background))
+
+
+def load_huggingface(config: DataConfig, listener: Listener = silent) -> Loaded:
     """Its splits where it has them, else one to split. Classes are those of a ClassLabel column, the sorted texts of a
-    string column, or the numbers of an integer one. Never runs a data set's own code. Raises InputError with every
-    problem, MissingDependencyError without `datasets`."""
+    string column, or the numbers of an integer one. With `config.skip_broken` each row is decoded, and those that cannot be
+    are left out; `listener` is warned of them. Never runs a data set's own code. Raises InputError with every problem,
+    MissingDependencyError without `datasets`."""
     name = str(config.name or config.path)
     splits = _splits(_open(config), name)
     problems: list[Problem] = []
@@ -58,6 +69,8 @@ def load_huggingface(config: DataConfig) -> Loaded:
         problems += _column_problems(rows, config, f"{name} [{split}]")
     if problems:
         raise InputError(f"{name} has {len(problems)} problem{'s' * (len(problems) > 1)}", problems=problems)
+    if config.skip_broken:
+        splits = {split: _sound(rows, config, f"{name} [{split}]", listener) for split, rows in splits.items()}
     values = {split: _values(rows, config.label_column) for split, rows in splits.items()}
     classes, numbers = _classes(splits["train"].features[config.label_column], values)
     labels = {split: np.array([numbers.get(value, -1) for value in found], np.int64) for split, found in values.items()}
@@ -74,12 +87,34 @@ def load_huggingface(config: DataConfig) -> Loaded:
         classes=classes,
         labels=np.concatenate(list(labels.values())),
         images=Joined(
-            tuple(HuggingFaceImages(rows, config.image_column, f"{name} [{split}]") for split, rows in splits.items())
+            tuple(
+                HuggingFaceImages(rows, config.image_column, config.background, f"{name} [{split}]")
+                for split, rows in splits.items()
+            )
         ),
         train=indices["train"],
         validation=indices.get("validation"),
         test=indices.get("test"),
     )
+
+
+def _sound(rows: Any, config: DataConfig, where: str, listener: Listener) -> Any:
+    """The rows whose images can be decoded. Raises InputError where none can."""
+    broken: list[int] = []
+    with told_if_slow(listener, "decode", where, len(rows)) as advance:
+        for index in range(len(rows)):
+            try:
+                _decoded(rows[index][config.image_column], config.background)
+            except BAD_FILE_ERRORS:
+                broken.append(index)
+            advance(index + 1)
+    if not broken:
+        return rows
+    if len(broken) == len(rows):
+        raise InputError(f"no image of {where} can be decoded", fix="check its image column")
+    told = f"{len(broken)} rows of {where} cannot be decoded and are left out"
+    listener(Note(f"{told}: {some_of([str(index) for index in broken])}", warning=True))
+    return rows.select([index for index in range(len(rows)) if index not in set(broken)])
 
 
 def _open(config: DataConfig) -> Any:

@@ -1,7 +1,8 @@
 """One image file: what is wrong with it, and its pixels as 8-bit RGB.
 
-Alpha is dropped and palettes are resolved, as torchvision's loader does; EXIF orientation is applied; of an animation the
-first frame counts. 16-bit grey is scaled to 8 bits here, because Pillow's own conversion clips it to white.
+EXIF orientation is applied. What is transparent is put on a background: the colours under alpha are whatever the drawing
+program left there, and no viewer shows them. Palettes are resolved; of an animation the first frame counts. 16-bit grey is
+scaled to 8 bits here, because Pillow's own conversion clips it to white.
 """
 
 from __future__ import annotations
@@ -15,8 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-CHECK_VERSION: Final = 1
-"""Raise it when `find_fault` judges differently: remembered verdicts of older versions are then not used."""
+from edgedistill.base.units import Color
+from edgedistill.data.content import Verdict
+
+CHECK_VERSION: Final = 2
+"""Raise it when `check_image` judges differently: remembered verdicts of older versions are then not used."""
 
 MAX_SIDE: Final = 20_000
 MAX_PIXELS: Final = 89_478_485
@@ -49,46 +53,71 @@ def size_fault(width: int, height: int) -> str:
     return ""
 
 
-def find_fault(path: Path) -> str:
-    """Why a file cannot be used as an image, empty if it can. Decodes the whole of it; raises nothing for bad content."""
+def check_image(path: Path) -> Verdict:
+    """Whether a file can be used as an image, and whether some of it is transparent. Decodes the whole of it; raises nothing
+    for bad content."""
     try:
         if path.stat().st_size == 0:
-            return "is empty (0 bytes)"
+            return Verdict("is empty (0 bytes)")
         with Image.open(path) as image:
             if fault := size_fault(*image.size):
-                return fault
+                return Verdict(fault)
             is_png = image.format == "PNG"
-            to_rgb(image)
+            transparent = _is_transparent(_upright(image))
         if is_png:
             # Decoding stops at the last pixel; verify() goes on to the end mark and checks every chunk's checksum.
             with Image.open(path) as image:
                 image.verify()
     except Image.DecompressionBombError:
-        return f"has more pixels than the limit of {MAX_PIXELS / 1e6:.0f} million"
+        return Verdict(f"has more pixels than the limit of {MAX_PIXELS / 1e6:.0f} million")
     except UnidentifiedImageError:
-        return "is not an image in a format that Pillow reads"
+        return Verdict("is not an image in a format that Pillow reads")
     except BAD_FILE_ERRORS as error:
-        return f"is truncated or damaged: {' '.join(str(error).split()) or type(error).__name__}"
-    return ""
+        return Verdict(f"is truncated or damaged: {' '.join(str(error).split()) or type(error).__name__}")
+    return Verdict("", transparent)
 
 
-def read_rgb(path: Path) -> NDArray[np.uint8]:
-    """Pixels of an image file, uint8 [H, W, 3] in RGB. Raises one of BAD_FILE_ERRORS for a damaged file."""
+def read_rgb(path: Path, background: Color) -> NDArray[np.uint8]:
+    """Pixels of an image file on `background`, uint8 [H, W, 3] in RGB. Raises one of BAD_FILE_ERRORS for a damaged file."""
     with Image.open(path) as image:
-        return np.asarray(to_rgb(image))
+        return np.asarray(to_rgb(image, background))
 
 
-def to_rgb(image: Image.Image) -> Image.Image:
-    """Any Pillow image, decoded, upright, as 8-bit RGB. Raises ValueError for pixels of 32 bits, whose range nothing
+def to_rgb(image: Image.Image, background: Color) -> Image.Image:
+    """Any Pillow image, decoded, upright, as 8-bit RGB. Where its alpha is a of 255, each channel c on a background b
+    becomes (a c + (255 - a) b) / 255, rounded to the nearest. Raises ValueError for pixels of 32 bits, whose range nothing
     states."""
+    upright = _upright(image)
+    if not _is_transparent(upright):
+        return upright.convert("RGB")
+    page = Image.new("RGB", upright.size, background)
+    page.paste(upright, mask=upright)
+    return page
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """The image decoded and turned as its EXIF orientation says, as 8-bit RGB, or RGBA where the file has an alpha."""
     sixteen_bit = image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM"))
     if image.mode in ("I", "F") and not sixteen_bit:
         raise ValueError("32 bits a pixel, a range that the file does not state; save it with 8 or 16 bits")
     upright = ImageOps.exif_transpose(image)
     if sixteen_bit:
-        wide = np.asarray(upright).astype(np.uint32)
-        upright = Image.fromarray(((wide * 255 + 32767) // 65535).astype(np.uint8))
+        return _of_16_bits(upright)
     upright.load()
-    if upright.mode == "P" and "transparency" in upright.info:
-        upright = upright.convert("RGBA")  # straight to RGB makes Pillow warn about the alpha that it drops
-    return upright if upright.mode == "RGB" else upright.convert("RGB")
+    if upright.mode == "La":
+        upright = upright.convert("LA")
+    return upright.convert("RGBA" if upright.has_transparency_data else "RGB")
+
+
+def _of_16_bits(image: Image.Image) -> Image.Image:
+    """Grey of 16 bits as RGB; as RGBA where a level of it stands for what is transparent."""
+    wide = np.asarray(image).astype(np.uint32)
+    grey = Image.fromarray(((wide * 255 + 32767) // 65535).astype(np.uint8)).convert("RGB")
+    if isinstance(level := image.info.get("transparency"), int):
+        grey.putalpha(Image.fromarray(np.where(wide == level, 0, 255).astype(np.uint8)))
+    return grey
+
+
+def _is_transparent(image: Image.Image) -> bool:
+    """Whether an image, RGB or RGBA, has a pixel that is not opaque."""
+    return image.mode == "RGBA" and image.getchannel("A").getextrema() != (255, 255)

@@ -1,4 +1,4 @@
-"""Which class and split each image file of a folder belongs to: by its folders, or by a `labels.csv`."""
+"""Which class and split each file of a folder belongs to: by its folders, or by a `labels.csv`."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _BEGIN: Final = "begin it with the line file,label, or name its columns by image
 
 
 class Labelled(NamedTuple):
-    """An image file with where it belongs: `split` is empty where the splits are to be drawn, `label` for a training image
+    """A file with where it belongs: `split` is empty where the splits are to be drawn, `label` for a training image
     that has none."""
 
     path: str
@@ -55,7 +55,7 @@ def by_folders(found: Scan, problems: list[Problem], listener: Listener) -> list
         parts = path[skipped:].split(os.sep, depth + 1)
         if len(parts) == depth + 2:
             filled.add(path[skipped : -len(parts[-1]) - 1])
-            _add(images, Labelled(path, splits[parts[0]] if depth else "", parts[depth]), problems)
+            images.append(Labelled(path, splits[parts[0]] if depth else "", parts[depth]))
         elif is_image(path):
             what = "has no label: it lies beside the class folders"
             problems.append(Problem(path, what, "move it into its class's folder"))
@@ -66,7 +66,7 @@ def by_folders(found: Scan, problems: list[Problem], listener: Listener) -> list
         path = f"{found.folder}{os.sep}{name}"
         if path not in found.tree.unreadable:
             problems.append(Problem(path, f"is a {kind}", "add images or remove it"))
-    if not images:
+    if not any(is_image(image.path) for image in images):
         what = "holds no images in class folders"
         problems.append(Problem(str(found.folder), what, "make a folder a class with its images"))
     labels = {image.label for image in images}
@@ -127,7 +127,7 @@ def by_table(
             what, fix = f"has the split {cells.get(SPLIT_COLUMN, '')!r}", "write train, validation or test"
         else:
             lines[path] = line
-            _add(images, Labelled(path, split, label), problems)
+            images.append(Labelled(path, split, label))
             continue
         problems.append(Problem(f"{table}:{line}", what, fix))
     unused = [name for name, path in paths.items() if path not in lines and is_image(path)]
@@ -153,17 +153,6 @@ def _read_table(table: str, problems: list[Problem]) -> tuple[list[str], list[tu
     return header, rows
 
 
-# -- both -----------------------------------------------------------------------------------------------------------
-
-
 def is_image(path: str) -> bool:
     """Whether a file is meant as an image, by the end of its name."""
     return path[path.rfind(".") :].lower() in SUFFIXES
-
-
-def _add(images: list[Labelled], image: Labelled, problems: list[Problem]) -> None:
-    if is_image(image.path):
-        images.append(image)
-    else:
-        fix = "save it as JPEG or PNG, or move it away"
-        problems.append(Problem(image.path, "is not an image by its name", fix))

@@ -31,9 +31,15 @@ _FILTERS: Final = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resam
 def make_contract(
     config: DataConfig, classes: tuple[str, ...], resolution: int, mean: Statistics, std: Statistics
 ) -> Contract:
-    """The contract at a resolution: crop and filter as the build file says, `mean` and `std` in 0..255."""
+    """The contract at a resolution: background, crop and filter as the build file says, `mean` and `std` in 0..255."""
     return Contract(
-        resolution=resolution, resize_filter=config.resize_filter, crop=config.crop, mean=mean, std=std, labels=classes
+        background=config.background,
+        resolution=resolution,
+        resize_filter=config.resize_filter,
+        crop=config.crop,
+        mean=mean,
+        std=std,
+        labels=classes,
     )
 
 

@@ -27,7 +27,7 @@ from pydantic import (
 
 from edgedistill.base.errors import InputError, Problem
 from edgedistill.base.paths import nearest
-from edgedistill.base.units import parse_bytes, parse_duration_ms, parse_fraction
+from edgedistill.base.units import Color, parse_bytes, parse_color, parse_duration_ms, parse_fraction
 from edgedistill.documents.lengths import BatchSize, Rungs
 from edgedistill.documents.problems import explain_problems
 from edgedistill.documents.recipes import DEFAULT, RECIPES, TermConfig, unknown_recipe
@@ -37,12 +37,13 @@ from edgedistill.documents.toml_lines import line_of
 M = TypeVar("M", bound=BaseModel)
 
 
-def _reworded(parse: Callable[[str], Any], example: str) -> BeforeValidator:
-    """A unit parser as a validator: its error text and fix become one message of the field."""
+def _reworded(parse: Callable[[str], Any], example: str, lack: str = "has no unit") -> BeforeValidator:
+    """A parser of text as a validator: its error text and fix become one message of the field. `lack` is what is wrong with
+    a value that is no text."""
 
     def validate(value: Any) -> Any:
         if not isinstance(value, str):
-            raise ValueError(f"{value!r} has no unit; write it in quotes with its unit: {example}")
+            raise ValueError(f"{value!r} {lack}; write it in quotes: {example}")
         try:
             return parse(value)
         except InputError as error:
@@ -76,6 +77,7 @@ Percent = Annotated[float, _reworded(parse_percent, '"1%"')]
 Certain = Annotated[float, _reworded(partial(parse_percent, all_of_it=True), '"90%"')]
 Bytes = Annotated[int, _reworded(parse_bytes, '"2MiB"')]
 BytesOrOff = Annotated[int, _reworded(lambda text: 0 if text == "off" else parse_bytes(text), '"8GB" or "off"')]
+Background = Annotated[Color, _reworded(parse_color, '"white" or "#f0f0f0"', "is not a colour")]
 DurationMs = Annotated[float, _reworded(parse_duration_ms, '"2s"')]
 AskedBudget = Annotated[BudgetRequest, _reworded(BudgetRequest.parse, '"5ms" or "20%"')]
 Share = Annotated[float, Field(gt=0, lt=1)]
@@ -149,8 +151,9 @@ class DataConfig(Frozen):
     """`[data]`. `digits`: scikit-learn's. `folder`: `path` with a folder of images a class, or `train`, `validation`,
     `test` folders of such. `idx`: `path` with MNIST's four files, gzipped or not. `huggingface`: `path` is a folder
     saved with `save_to_disk`, or `name` a data set on the hub. `unlabelled` is a folder of further images to train on,
-    which the teacher alone labels. Training images are kept decoded while they take no more than `decoded_cache` bytes, 0
-    for `off`."""
+    which the teacher alone labels. What is transparent is put on `background`. With `skip_broken` images that cannot be used
+    are left out, where without it they are an error. Training images are kept decoded while they take no more than
+    `decoded_cache` bytes, 0 for `off`."""
 
     source: Literal["digits", "folder", "idx", "huggingface"] = "digits"
     path: LocalPath | None = None
@@ -160,6 +163,8 @@ class DataConfig(Frozen):
     unlabelled: LocalPath | None = None
     split: SplitConfig = SplitConfig()
     limit: Annotated[int, Field(ge=1)] | None = None
+    background: Background = (255, 255, 255)
+    skip_broken: bool = False
     crop: Literal["stretch", "center"] = "stretch"
     resize_filter: Literal["bilinear", "bicubic"] = "bilinear"
     decoded_cache: BytesOrOff = 8_000_000_000
@@ -449,7 +454,9 @@ def _absolute(config: BuildConfig, base: Path) -> BuildConfig:
         update={
             "target": located(config.target),
             "targets": tuple(map(located, config.targets)),
-            "data": config.data.model_copy(update={"path": fix(config.data.path)}),
+            "data": config.data.model_copy(
+                update={"path": fix(config.data.path), "unlabelled": fix(config.data.unlabelled)}
+            ),
             "teacher": config.teacher.model_copy(update={"checkpoint": fix(config.teacher.checkpoint)}),
             "space": config.space.model_copy(
                 update={"checkpoints": {name: fix(path) for name, path in config.space.checkpoints.items()}}

@@ -319,12 +319,17 @@ class StudentSpec(Frozen):
         return [words.format(value) for words, value, usual in choices if value != usual]
 
 
+Channel = Annotated[int, Field(ge=0, le=255)]
+
+
 class Contract(Frozen):
     """The one input and output contract that every artifact and every app keeps.
 
-    An app hands in RGB in 0..255 at `resolution` x `resolution`, resized as stated here; `mean` and `std` (0..255
-    scale, per channel) are applied inside the model. The output is `output_name`, float [1, classes], unnormalised
-    log-probabilities in the order of `labels`. `task` says what the model is for, and by it how its answers are scored.
+    An app turns an image as its EXIF `orientation` says and puts what is transparent on `background`: each channel c with
+    alpha a of 255 on a background b becomes (a c + (255 - a) b) / 255, rounded. It cuts and resizes the image as stated
+    here, and hands in RGB in 0..255 at `resolution` x `resolution`. `mean` and `std` (0..255 scale, per channel) are applied
+    inside the model. The output is `output_name`, float [1, classes], unnormalised log-probabilities in the order of
+    `labels`. `task` says what the model is for, and by it how its answers are scored.
     """
 
     task: Literal["classification"] = "classification"
@@ -333,6 +338,8 @@ class Contract(Frozen):
     color: Literal["RGB"] = "RGB"
     layout: Literal["NCHW"] = "NCHW"
     value_range: tuple[Literal[0], Literal[255]] = (0, 255)
+    orientation: Literal["exif"] = "exif"
+    background: tuple[Channel, Channel, Channel] = (255, 255, 255)
     resolution: int
     resize_filter: Literal["bilinear", "bicubic"] = "bilinear"
     antialias: bool = True

@@ -97,20 +97,22 @@ class Job:
 
 @dataclass(frozen=True)
 class Changes:
-    """What the command line puts in the place of a build file's words; None leaves them, and so does `one_student` off."""
+    """What the command line puts in the place of a build file's words; None leaves them, and so do switches that
+    are off."""
 
     budget: str | None = None
     trials: int | None = None
     time: str | None = None
     one_student: bool = False
+    skip_broken: bool = False
 
     @property
     def options(self) -> dict[str, tuple[str, ...]]:
         """The same by option of the command line, each with its values; a switch has none."""
         given = {"--budget": self.budget, "--trials": self.trials, "--time": self.time}
         found: dict[str, tuple[str, ...]] = {name: (str(value),) for name, value in given.items() if value is not None}
-        if self.one_student:
-            found["--one-student"] = ()
+        switches = {"--one-student": self.one_student, "--skip-broken": self.skip_broken}
+        found |= {name: () for name, on in switches.items() if on}
         return found
 
 
@@ -142,7 +144,7 @@ def jobs_of(
             check_inputs(read, base)
     wrong.raise_any()
     assert read is not None
-    config = _changed(read, replaced)
+    config = _changed(read, replaced, changes)
     several, together = len(chosen) > 1, changes.one_student or config.one_student
     orders = []
     for name, target in zip(targets or _named(read), chosen, strict=True):
@@ -317,12 +319,13 @@ def _read(changes: Changes) -> _Replaced:
     return _Replaced(budget, changes.trials, time_ms)
 
 
-def _changed(config: BuildConfig, replaced: _Replaced) -> BuildConfig:
+def _changed(config: BuildConfig, replaced: _Replaced, changes: Changes) -> BuildConfig:
     wanted = (("trials", replaced.trials), ("time", replaced.time_ms))
     search = {name: value for name, value in wanted if value is not None}
     return config.model_copy(
         update={
             "search": config.search.model_copy(update=search),
+            "data": config.data.model_copy(update={"skip_broken": config.data.skip_broken or changes.skip_broken}),
             "budget": config.budget if replaced.budget is None else replaced.budget,
         }
     )

@@ -10,11 +10,14 @@ from hypothesis import strategies as st
 
 from edgedistill.base.errors import InputError
 from edgedistill.base.units import (
+    Color,
     format_bytes,
+    format_color,
     format_ms,
     format_percent,
     format_seconds,
     parse_bytes,
+    parse_color,
     parse_duration_ms,
     parse_fraction,
     parse_latency_ms,
@@ -97,6 +100,25 @@ def test_sizes_that_are_read(text: str, expected: float) -> None:
 def test_sizes_that_are_refused(text: str) -> None:
     with pytest.raises(InputError):
         parse_bytes(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "color"), [("white", (255, 255, 255)), (" Black", (0, 0, 0)), ("#0a10FF", (10, 16, 255))]
+)
+def test_colours_that_are_read(text: str, color: Color) -> None:
+    assert parse_color(text) == color
+
+
+@given(st.tuples(*[st.integers(0, 255)] * 3))
+def test_colours_read_back(color: Color) -> None:
+    assert parse_color(format_color(color)) == color
+
+
+@pytest.mark.parametrize("text", ["", "whit", "#fff", "#gggggg", "255,255,255", "#1234567"])
+def test_colours_that_are_refused_with_an_example(text: str) -> None:
+    with pytest.raises(InputError, match="is not a colour") as caught:
+        parse_color(text)
+    assert "#f0f0f0" in caught.value.fix
 
 
 @pytest.mark.parametrize("text", ["20", "%", "inf%", "nan%", "twenty%", "20%%"])

@@ -105,7 +105,7 @@ def test_options_reach_the_loop(command: Any, built: dict[str, Any], tmp_path: P
         tmp_path / "o",
         "--require-measured",
     )
-    arguments += ("--remeasure", "--no-teacher")
+    arguments += ("--remeasure", "--no-teacher", "--skip-broken")
     arguments += ("--trials", "9", "--time", "2h", "-j", "2", "--executor", "ray", "--storage", "sqlite:///s.db")
     assert command("build", "build.toml", *arguments) == 0
     built.pop("listener")
@@ -122,6 +122,7 @@ def test_options_reach_the_loop(command: Any, built: dict[str, Any], tmp_path: P
         "executor": "ray",
         "storage": "sqlite:///s.db",
         "remeasure": True,
+        "skip_broken": True,
         "keep_teacher": False,
     }
 

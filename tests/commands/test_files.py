@@ -22,11 +22,14 @@ from torch import nn
 from edgedistill.base.errors import InputError
 from edgedistill.cli.app import run
 from edgedistill.commands.examine import evaluate
+from edgedistill.commands.examine import run as run_file
 from edgedistill.documents.answers import ExportResult, InspectResult, RunResult, VerifyResult
 from edgedistill.documents.build_file import ProfileConfig
 from edgedistill.documents.measurements import MeasuredLatency
 from edgedistill.documents.results import ProfileResult
-from edgedistill.documents.specs import Format
+from edgedistill.documents.specs import Contract, Format
+from edgedistill.formats.onnx.export import export_onnx
+from edgedistill.networks.program.program import to_program
 
 MODEL = "timm:mobilenetv3_small_050"
 
@@ -201,6 +204,34 @@ def test_evaluate_counts_what_is_right(tmp_path: Path, capsys: pytest.CaptureFix
     assert document["images"] == 500
     share_of_zeros = float((load_digits().target == 0).mean())
     assert document["quality"] == pytest.approx(share_of_zeros, abs=0.05)
+
+
+class Brighter(nn.Module):
+    """Tells what is bright from what is dark."""
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        ink = image.mean((1, 2, 3)) / 255
+        return torch.stack([ink, 1 - ink], dim=1)
+
+
+@pytest.mark.parametrize("background", [(255, 255, 255), (0, 0, 0)])
+def test_transparent_pictures_lie_on_the_background_of_the_files_contract(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, background: tuple[int, int, int]
+) -> None:
+    monkeypatch.setenv("EDGEDISTILL_CACHE", str(tmp_path / "cache"))
+    contract = Contract(resolution=8, background=background, mean=(0,) * 3, std=(1,) * 3, labels=("bright", "dark"))
+    export_onnx(to_program(Brighter().eval(), contract), contract, tmp_path / "model.onnx", build_hash="b")
+    seen = "bright" if background == (255, 255, 255) else "dark"
+    for label, level in (("bright", 255), ("dark", 0)):
+        (tmp_path / "photos" / label).mkdir(parents=True)
+        for number in range(8):
+            picture = Image.new("RGBA", (9, 11 + number), (level, level, level, 255))
+            if label == seen:  # the colours that it hides are the other class's
+                picture = Image.new("RGBA", (9, 11 + number), (255 - level, 255 - level, 255 - level, 0))
+            picture.save(tmp_path / "photos" / label / f"{number}.png")
+    assert evaluate(tmp_path / "model.onnx", data=str(tmp_path / "photos"), split="train").quality == 1.0
+    found = run_file(tmp_path / "model.onnx", tmp_path / "photos" / seen / "0.png")
+    assert found.top[0].label == seen
 
 
 @pytest.fixture

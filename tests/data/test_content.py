@@ -14,6 +14,7 @@ from edgedistill.base.store import default_root, file_sha256
 from edgedistill.data import content
 from edgedistill.data.content import (
     FileContent,
+    Verdict,
     content_hashes,
     known_verdicts,
     remember_verdicts,
@@ -109,8 +110,8 @@ def test_a_damaged_memory_is_made_anew(tmp_path: Path) -> None:
     memory = default_root() / content.MEMORY_FILE
     memory.parent.mkdir(parents=True)
     memory.write_bytes(b"this is no database, and long enough to be looked at " * 20)
-    remember_verdicts("checker 1", {"aa": "bad"})
-    assert known_verdicts("checker 1", ["aa"]) == {"aa": "bad"}
+    remember_verdicts("checker 1", {"aa": Verdict("bad")})
+    assert known_verdicts("checker 1", ["aa"]) == {"aa": ("bad", False)}
 
 
 def test_a_cache_that_cannot_be_written_only_costs_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,8 +123,8 @@ def test_a_cache_that_cannot_be_written_only_costs_time(tmp_path: Path, monkeypa
 
 
 def test_verdicts_belong_to_their_checker() -> None:
-    remember_verdicts("checker 1", {"aa": "bad", "bb": ""})
-    assert known_verdicts("checker 1", ["aa", "bb", "cc"]) == {"aa": "bad", "bb": ""}
+    remember_verdicts("checker 1", {"aa": Verdict("bad"), "bb": Verdict("", True)})
+    assert known_verdicts("checker 1", ["aa", "bb", "cc"]) == {"aa": ("bad", False), "bb": ("", True)}
     assert known_verdicts("checker 2", ["aa"]) == {}
 
 
@@ -175,12 +176,12 @@ def test_a_memory_that_another_process_holds_only_costs_time(tmp_path: Path, mon
     connect = sqlite3.connect
     monkeypatch.setattr(content.sqlite3, "connect", lambda file, timeout=0.0: connect(file, timeout=0.01))
     (path,) = old_files(tmp_path / "data", 1)
-    remember_verdicts("checker 1", {"aa": "bad"})
+    remember_verdicts("checker 1", {"aa": Verdict("bad")})
     with closing(connect(default_root() / content.MEMORY_FILE)) as other:
         other.execute("BEGIN IMMEDIATE")
         assert content_of(path).sha256 == hashlib.sha256(b"000").hexdigest()
-        remember_verdicts("checker 1", {"bb": "bad"})
-    assert known_verdicts("checker 1", ["aa", "bb"]) == {"aa": "bad"}
+        remember_verdicts("checker 1", {"bb": Verdict("bad")})
+    assert known_verdicts("checker 1", ["aa", "bb"]) == {"aa": ("bad", False)}
 
 
 def test_what_is_no_regular_file_is_not_opened(tmp_path: Path) -> None:

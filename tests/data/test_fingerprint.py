@@ -57,14 +57,22 @@ def test_every_change_of_the_content_changes_it(folders: Any, change: str) -> No
     assert fingerprint(config) != before
 
 
-def test_it_is_of_relative_paths_and_content_alone(folders: Any) -> None:
-    """What the caches of earlier versions are keyed by: it must not change."""
+def test_it_is_of_relative_paths_content_and_background_alone(folders: Any) -> None:
+    """What caches are keyed by: where it changes, everything is made again."""
     folders.add_classes("cat", "cat-big", count=2)
     (folders.root / "README.md").write_text("about")
     names = ["README.md", "cat-big/000.png", "cat-big/001.png", "cat/000.png", "cat/001.png"]
     content = [(name, file_sha256(folders.root / name)) for name in names]
-    expected = digest({"folder": content, "folders": ["cat", "cat-big"]})
+    labelled = digest({"folder": content, "folders": ["cat", "cat-big"]})
+    expected = digest({"labelled": labelled, "background": [255, 255, 255]})
     assert fingerprint(DataConfig(source="folder", path=folders.root)) == expected
+    assert fingerprint(DataConfig(source="folder", path=folders.root, skip_broken=True)) == expected
+
+
+def test_another_background_makes_other_images(folders: Any) -> None:
+    folders.add_classes("cat", "dog", count=1)
+    config = DataConfig(source="folder", path=folders.root)
+    assert fingerprint(config.model_copy(update={"background": (0, 0, 0)})) != fingerprint(config)
 
 
 def test_the_columns_count_where_a_table_has_the_labels(folders: Any) -> None:

@@ -11,9 +11,8 @@ from PIL import Image
 
 from edgedistill.base.errors import InputError
 from edgedistill.base.progress import Listener, Note, StageAdvanced, StageFinished, StageStarted, silent
-from edgedistill.data import folder as folder_module
-from edgedistill.data import threads
-from edgedistill.data.content import scan
+from edgedistill.data import checking, threads
+from edgedistill.data.content import Verdict, scan
 from edgedistill.data.datasets import load_dataset
 from edgedistill.data.folder import load_folder
 from edgedistill.data.sources import Loaded
@@ -21,7 +20,7 @@ from edgedistill.documents.build_file import DataConfig
 
 
 def load(root: Path, listener: Listener = silent) -> Loaded:
-    return load_folder(scan(root), listener=listener)
+    return load_folder(scan(root), DataConfig(source="folder", path=root), listener)
 
 
 def warnings_of(root: Path) -> list[str]:
@@ -317,13 +316,13 @@ def test_two_spellings_of_one_split(folders: Any) -> None:
 def test_a_sound_file_is_decoded_once_for_all_builds(folders: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     folders.add_classes("cat", "dog", count=3)
     decoded: list[Path] = []
-    original = folder_module.find_fault
+    original = checking.check_image
 
-    def spy(path: Path) -> str:
+    def spy(path: Path) -> Verdict:
         decoded.append(path)
         return original(path)
 
-    monkeypatch.setattr(folder_module, "find_fault", spy)
+    monkeypatch.setattr(checking, "check_image", spy)
     load(folders.root)
     assert len(decoded) == 6
     folders.add("cat/new.png")
@@ -343,3 +342,70 @@ def test_a_file_that_goes_away_during_a_build_is_named(folders: Any) -> None:
     (folders.root / "cat" / "000.png").unlink()
     with pytest.raises(InputError, match=r"000\.png can no longer be read"):
         loaded.images[0]
+
+
+def test_the_error_says_how_to_leave_broken_files_out(folders: Any) -> None:
+    folders.add_classes("cat", "dog", count=3)
+    (folders.root / "cat" / "bad.png").write_text("x")
+    with pytest.raises(InputError) as caught:
+        load(folders.root)
+    assert "--skip-broken" in str(caught.value)
+    (folders.root / "cat" / "bad.png").unlink()
+    folders.add("stray.png")
+    with pytest.raises(InputError) as caught:
+        load(folders.root)
+    assert "--skip-broken" not in str(caught.value), "a picture without a label is not broken"
+
+
+def skipping(root: Path, listener: Listener = silent) -> Loaded:
+    return load_folder(scan(root), DataConfig(source="folder", path=root, skip_broken=True), listener)
+
+
+def test_broken_files_are_left_out_and_listed_where_that_is_asked_for(folders: Any, tmp_path: Path) -> None:
+    folders.add_classes("cat", "dog", count=3)
+    plain = load(folders.root)
+    (folders.root / "cat" / "bad.png").write_text("x")
+    (folders.root / "cat" / "empty.jpg").write_bytes(b"")
+    (folders.root / "dog" / "notes.txt").write_text("x")
+    heard: list[Any] = []
+    found = skipping(folders.root, heard.append)
+    assert found.images.paths == plain.images.paths  # type: ignore[attr-defined]
+    np.testing.assert_array_equal(found.labels, plain.labels)
+    (note,) = heard
+    assert note.warning and note.text.startswith("3 files are left out: cat/bad.png is not an image in a format")
+    assert (tmp_path / "cache" / "data-problems.txt").read_text().count("\n") == 3
+
+
+def test_what_is_not_a_broken_file_stays_an_error(folders: Any) -> None:
+    folders.add_classes("cat", "dog", count=2)
+    folders.add("stray.png")
+    (folders.root / "horse").mkdir()
+    with pytest.raises(InputError) as caught:
+        skipping(folders.root)
+    assert {Path(problem.where).name for problem in caught.value.problems} == {"stray.png", "horse"}
+
+
+@pytest.mark.parametrize("broken", ["train/dog", "validation"])
+def test_no_class_or_split_vanishes_with_its_broken_files(folders: Any, broken: str) -> None:
+    folders.add_classes("train/cat", "train/dog", "validation/cat", "validation/dog", count=2)
+    for path in (folders.root / broken).rglob("*.png"):
+        path.write_text("x")
+    with pytest.raises(InputError) as caught:
+        skipping(folders.root)
+    place = "class dog" if broken == "train/dog" else "validation split"
+    assert [problem.what for problem in caught.value.problems] == [f"no image of the {place} can be used"]
+
+
+def test_how_many_images_are_transparent_is_told(folders: Any) -> None:
+    folders.add_classes("cat", "dog", count=3)
+    Image.new("RGBA", (5, 4), (0, 0, 0, 0)).save(folders.root / "cat" / "clear.png")
+    heard: list[Any] = []
+    config = DataConfig.model_validate({"source": "folder", "path": folders.root, "background": "#0000FF"})
+    loaded = load_folder(scan(folders.root), config, heard.append)
+    assert [event.text for event in heard] == [
+        "1 of 7 images are transparent in parts: they are put on #0000ff ([data] background)"
+    ]
+    assert loaded.images[3].tolist() == np.full((4, 5, 3), (0, 0, 255)).tolist()
+    heard.clear()
+    load_folder(scan(folders.root), config, heard.append)
+    assert len(heard) == 1, "it is remembered with the verdict"

@@ -77,14 +77,41 @@ def test_wrong_columns_name_those_that_exist(tmp_path: Path) -> None:
         load_dataset(config.model_copy(update={"image_column": "label"}))
 
 
-def test_a_row_that_cannot_be_decoded_is_named(tmp_path: Path) -> None:
-    found = rows(40).cast_column("image", hub.Image(decode=False))
-    broken = found.map(
-        lambda row, index: {"image": {"bytes": b"x", "path": None}} if index == 3 else row, with_indices=True
+def broken_rows(count: int, *broken: int) -> Any:
+    found = rows(count).cast_column("image", hub.Image(decode=False))
+    changed = found.map(
+        lambda row, index: {"image": {"bytes": b"x", "path": None}} if index in broken else row, with_indices=True
     )
-    dataset = load_dataset(saved(broken.cast_column("image", hub.Image()), tmp_path))
-    with pytest.raises(InputError, match="row 3 of"):
+    return changed.cast_column("image", hub.Image())
+
+
+def test_a_row_that_cannot_be_decoded_is_named(tmp_path: Path) -> None:
+    dataset = load_dataset(saved(broken_rows(40, 3), tmp_path))
+    with pytest.raises(InputError, match="row 3 of") as caught:
         dataset.images[3]
+    assert "--skip-broken" in caught.value.fix
+
+
+def test_rows_that_cannot_be_decoded_are_left_out_where_that_is_asked_for(tmp_path: Path) -> None:
+    config = saved(broken_rows(40, 3, 7), tmp_path).model_copy(update={"skip_broken": True})
+    heard: list[Any] = []
+    dataset = load_dataset(config, heard.append)
+    assert len(dataset.images) == 38
+    assert dataset.labels[:4].tolist() == [0, 1, 0, 0], "row 3, a dog, is gone"
+    assert heard[0].warning and heard[0].text.endswith("cannot be decoded and are left out: 3, 7")
+    for index in range(38):
+        assert dataset.images[index].shape == (7, 9, 3)
+    everything = saved(broken_rows(2, 0, 1), tmp_path / "all").model_copy(update={"skip_broken": True})
+    with pytest.raises(InputError, match="no image of"):
+        load_dataset(everything)
+
+
+def test_transparent_images_are_put_on_the_background(tmp_path: Path) -> None:
+    clear = [Image.new("RGBA", (3, 2), (9, 9, 9, 0)) for _ in range(40)]
+    features = hub.Features({"image": hub.Image(), "label": hub.ClassLabel(names=["cat", "dog"])})
+    found = hub.Dataset.from_dict({"image": clear, "label": [i % 2 for i in range(40)]}, features)
+    dataset = load_dataset(saved(found, tmp_path).model_copy(update={"background": (1, 2, 3)}))
+    assert dataset.images[0][0, 0].tolist() == [1, 2, 3]
 
 
 def test_a_folder_that_holds_something_else(tmp_path: Path) -> None:

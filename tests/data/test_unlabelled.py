@@ -81,3 +81,17 @@ def test_what_cannot_be_read_is_named(more: Path, tmp_path: Path) -> None:
     assert "holds no images" in str(caught.value)
     with pytest.raises(InputError, match=r"the folder of unlabelled images .* does not exist"):
         load(tmp_path / "gone")
+
+
+def test_broken_ones_are_left_out_where_that_is_asked_for(more: Path) -> None:
+    (more / "inner" / "bad.png").write_text("x")
+    with pytest.raises(InputError, match="--skip-broken"):
+        load(more)
+    heard: list[Any] = []
+    found = load(more, heard, skip_broken=True)
+    assert int((found.labels == UNLABELLED).sum()) == 5
+    assert any("left out: inner/bad.png" in event.text for event in heard)
+    for path in more.rglob("*.*"):
+        path.write_text("x")
+    with pytest.raises(InputError, match="holds no images"):
+        load(more, skip_broken=True)

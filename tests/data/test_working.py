@@ -37,7 +37,7 @@ def files(tmp_path: Path) -> FolderImages:
         height, width = SIZES[number % len(SIZES)]
         paths.append(str(tmp_path / f"{number:02}.png"))
         Image.fromarray(rng.integers(0, 256, (height, width, 3), dtype=np.uint8)).save(paths[-1])
-    return FolderImages(tuple(paths))
+    return FolderImages(tuple(paths), (255, 255, 255))
 
 
 def plain(images: ImageSource) -> WorkingImages:

@@ -39,12 +39,13 @@ def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
     path = tmp_path / "build.toml"
     path.write_text(
         'budget = "5ms"\ntarget = "boards/mine.toml"\n[teacher]\nmodel = "timm:x"\ncheckpoint = "t.safetensors"\n'
-        '[data]\nsource = "folder"\npath = "/absolute"\n'
+        '[data]\nsource = "folder"\npath = "/absolute"\nunlabelled = "more"\n'
     )
     config = load_config(path)
     assert config.target == str(tmp_path / "boards/mine.toml")
     assert config.teacher.checkpoint == tmp_path / "t.safetensors"
     assert config.data.path == Path("/absolute")
+    assert config.data.unlabelled == tmp_path / "more"
 
 
 def test_a_byte_order_mark_is_no_problem(tmp_path: Path) -> None:
@@ -85,7 +86,7 @@ def test_a_byte_order_mark_is_no_problem(tmp_path: Path) -> None:
             "build.toml:5: unknown key profile.zzz (known here: burst, compare, pause, proof, session, sustained)",
         ),
         # units
-        (HEAD.replace('"5ms"', "5"), 'build.toml:1: budget: 5 has no unit (write it in quotes with its unit: "5ms" or'),
+        (HEAD.replace('"5ms"', "5"), 'build.toml:1: budget: 5 has no unit (write it in quotes: "5ms" or'),
         (HEAD.replace("5ms", "5 parsec"), "build.toml:1: budget: '5 parsec' has unknown unit 'parsec'"),
         (HEAD.replace("5ms", "0ms"), "build.toml:1: budget: '0ms' must be above zero and finite"),
         (HEAD.replace("5ms", "-5ms"), "build.toml:1: budget: '-5ms' must be above zero and finite"),
@@ -99,6 +100,11 @@ def test_a_byte_order_mark_is_no_problem(tmp_path: Path) -> None:
             HEAD.replace("5ms", "5ms@p90"),
             "build.toml:1: budget: '5ms@p90': unknown percentile 'p90' (use p50, p95 or p99",
         ),
+        (
+            HEAD + '[data]\nbackground = "whit"\n',
+            "build.toml:5: data.background: 'whit' is not a colour (write white, grey, black or a value like #f0f0f0",
+        ),
+        (HEAD + "[data]\nbackground = 255\n", "build.toml:5: data.background: 255 is not a colour (write it in quotes"),
         (HEAD + '[profile]\npause = "-1s"\n', "build.toml:5: profile.pause: '-1s' must be above zero"),
         (
             HEAD + "[export]\nmargin_speed = 0.05\n",

@@ -43,6 +43,15 @@ def test_what_the_command_line_replaced_is_recorded_as_it_was_given(tmp_path: Pa
     }
 
 
+def test_what_is_left_out_of_the_data_is_recorded_too(tmp_path: Path) -> None:
+    (asked,) = orders(tmp_path, skip_broken=True)
+    assert asked.config.data.skip_broken and asked.invocation.overrides == {"--skip-broken": ()}
+    (written,) = orders(tmp_path, f"{TEXT}[data]\nskip_broken = true\n")
+    assert written.config.data.skip_broken and written.key == asked.key
+    (plain,) = orders(tmp_path)
+    assert not plain.config.data.skip_broken
+
+
 def test_it_changes_nothing_of_what_is_built(tmp_path: Path) -> None:
     """The same numbers from the file and from the command line are the same build."""
     (typed,) = orders(tmp_path, trials=5)

@@ -153,7 +153,7 @@ def test_a_document_that_contradicts_itself_is_refused(changes: dict[str, Any], 
 
 def test_an_image_file_is_called_by_its_path_from_the_data_folder() -> None:
     paths = ("/data/pets/test/cat/1.png", "/data/pets/dog/a\x1b[2J.png", os.fsdecode(b"/data/pets/dog/\xff.png"))
-    bench = bench_of(2, 2, images=FolderImages(paths))
+    bench = bench_of(2, 2, images=FolderImages(paths, (255, 255, 255)))
     names = [image_name(bench.dataset, Path("/data/pets"), index) for index in range(3)]
     assert names == ["test/cat/1.png", "dog/a?[2J.png", "dog/?.png"]
     for name in names:
@@ -161,7 +161,7 @@ def test_an_image_file_is_called_by_its_path_from_the_data_folder() -> None:
 
 
 def test_a_relative_data_folder_is_no_part_of_the_name() -> None:
-    bench = bench_of(2, 2, images=FolderImages(("photos/cat/1.png",)))
+    bench = bench_of(2, 2, images=FolderImages(("photos/cat/1.png",), (255, 255, 255)))
     assert image_name(bench.dataset, Path("photos"), 0) == "cat/1.png"
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from edgedistill.base.units import format_bytes, format_ms, format_percent
+from edgedistill.base.units import format_bytes, format_color, format_ms, format_percent
 from edgedistill.documents.measurements import Latency, MeasuredLatency, PredictedLatency
 from edgedistill.documents.results import BuildResult, ShippedArtifact
 from edgedistill.documents.specs import Contract, Format
@@ -53,6 +53,7 @@ def model_card(result: BuildResult, contract: Contract, training: Mapping[str, s
         parity=_parity_cell,
         quality=quality_text,
         of_images=validation_text,
+        color=format_color,
     )
     return environment.get_template("MODEL_CARD.md.j2").render(
         result=result,
@@ -71,7 +72,7 @@ def code_sample(result: BuildResult, contract: Contract) -> str:
     onnx = next((a for a in result.artifacts if a.format is Format.ONNX), None)
     if onnx is None:
         return ""
-    # The same steps as in data/preprocessing.py: an app that cuts and resizes otherwise sees another image.
+    # The same steps as in data/images.py and data/preprocessing.py: an app with others sees another image.
     cut = """\
 side = min(image.size)
 left, top = (image.width - side) // 2, (image.height - side) // 2
@@ -82,11 +83,13 @@ import json
 
 import numpy as np
 import onnxruntime
-from PIL import Image
+from PIL import Image, ImageOps
 
 labels = json.load(open("contract.json", encoding="utf-8"))["contract"]["labels"]
 session = onnxruntime.InferenceSession("{_name(onnx)}")
-image = Image.open("golden/image-000.png").convert("{contract.color}")
+opened = ImageOps.exif_transpose(Image.open("golden/image-000.png")).convert("RGBA")
+image = Image.new("{contract.color}", opened.size, {contract.background})
+image.paste(opened, mask=opened)
 {cut if contract.crop == "center" else ""}\
 image = image.resize(({contract.resolution}, {contract.resolution}), Image.Resampling.{contract.resize_filter.upper()})
 tensor = np.asarray(image, dtype=np.uint8).transpose(2, 0, 1)[None]

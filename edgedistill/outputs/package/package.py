@@ -25,7 +25,7 @@ from edgedistill.documents.artifacts import TensorSignature
 from edgedistill.documents.results import BuildResult
 from edgedistill.documents.specs import Contract, Format, Precision
 from edgedistill.formats import format_for
-from edgedistill.outputs.package.golden import Golden, write_golden
+from edgedistill.outputs.package.golden import PICTURE, PREPARED, Golden, write_golden
 
 PACKAGE = "package"
 MANIFEST = "manifest.json"
@@ -131,7 +131,7 @@ def _fill(folder: Path, contents: PackageContents) -> None:
     (folder / "labels.txt").write_text(labels_text(contents.contract.labels), encoding="utf-8")
     (folder / CONTRACT).write_text(_json(contract_document(contents)), encoding="utf-8")
     (folder / "MODEL_CARD.md").write_text(contents.card, encoding="utf-8")
-    write_golden(folder / "golden", contents.golden)
+    write_golden(folder / "golden", contents.golden, contents.contract)
     if contents.trtexec:
         script = folder / "build-engine.sh"
         script.write_text(_script(contents.trtexec), encoding="utf-8")
@@ -173,6 +173,8 @@ def contract_document(contents: PackageContents) -> dict[str, Any]:
             "images": "golden/images.npy",
             "reference": "golden/reference.npy",
             "outputs": {name: f"golden/{name}.npy" for name in sorted(contents.golden.outputs)},
+            "picture": f"golden/{PICTURE}",
+            "picture_prepared": f"golden/{PREPARED}",
         },
     }
 

@@ -17,8 +17,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from onnx import TensorProto, helper
-from PIL import Image
+from PIL import Image, ImageOps
 
+from edgedistill.data.images import read_rgb
 from edgedistill.data.preprocessing import resize
 from edgedistill.documents.artifacts import TensorSignature
 from edgedistill.documents.specs import Format, Precision
@@ -137,11 +138,20 @@ def test_the_code_sample_runs_inside_the_package(tmp_path: Path, realistic: Modu
 def test_the_code_sample_prepares_an_image_as_the_data_loader_does(
     tmp_path: Path, realistic: ModuleType, crop: str, resize_filter: str
 ) -> None:
-    contract = realistic.make_contract(crop=crop, resize_filter=resize_filter)
-    pixels = np.random.default_rng(0).integers(0, 256, (41, 30, 3), dtype=np.uint8)
-    Image.fromarray(pixels).save(tmp_path / "x.png")
+    """Of a picture with transparency, which has to be turned."""
+    contract = realistic.make_contract(crop=crop, resize_filter=resize_filter, background=(10, 200, 30))
+    pixels = np.random.default_rng(0).integers(0, 256, (41, 30, 4), dtype=np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(pixels).save(tmp_path / "x.png", exif=exif)
     sample = code_sample(realistic.make_result(), contract)
-    lines = sample[sample.index("image = Image.open") : sample.index("logits =")]
-    names: dict[str, Any] = {"np": np, "Image": Image}
+    lines = sample[sample.index("opened = ") : sample.index("logits =")]
+    names: dict[str, Any] = {"np": np, "Image": Image, "ImageOps": ImageOps}
     exec(lines.replace("golden/image-000.png", str(tmp_path / "x.png")), names)
-    np.testing.assert_array_equal(names["tensor"][0], resize(pixels, contract))
+    expected = resize(read_rgb(tmp_path / "x.png", contract.background), contract)
+    np.testing.assert_array_equal(names["tensor"][0], expected)
+
+
+def test_what_is_done_before_the_resize_is_said(realistic: ModuleType) -> None:
+    card = model_card(realistic.make_result(), realistic.make_contract(background=(240, 240, 240)), TRAINING)
+    assert "turned as its EXIF orientation says, and what is transparent is put on \\#f0f0f0." in card

@@ -101,6 +101,24 @@ def test_golden_images_are_the_same_as_npy_and_png(tmp_path: Path, realistic: Mo
     np.testing.assert_allclose(np.load(folder / "student-int8.onnx.npy"), reference + 0.25)
 
 
+@pytest.mark.parametrize("crop", ["stretch", "center"])
+def test_a_golden_picture_shows_what_an_app_has_to_do_first(tmp_path: Path, realistic: ModuleType, crop: str) -> None:
+    """By plain arithmetic and Pillow's resize."""
+    contract = realistic.make_contract(crop=crop, background=(20, 120, 220))
+    write_package(tmp_path / "out", contents(tmp_path / "cache", contract))
+    package = tmp_path / "out/package"
+    named = json.loads((package / "contract.json").read_text())["golden"]
+    picture = np.asarray(Image.open(package / named["picture"])).astype(np.int64)
+    assert picture.shape == (94, 151, 4) and picture[..., 3].min() == 0 and picture[..., 3].max() > 250
+    shown, alpha = picture[..., :3], picture[..., 3:]
+    put = (2 * (shown * alpha + (255 - alpha) * np.array(contract.background)) + 255) // 510
+    if crop == "center":
+        put = put[:, 28:122]
+    resized = Image.fromarray(put.astype(np.uint8)).resize((16, 16), Image.Resampling.BILINEAR)
+    prepared = np.asarray(Image.open(package / named["picture_prepared"]))
+    np.testing.assert_array_equal(prepared, np.asarray(resized))
+
+
 @pytest.mark.parametrize(
     "spoil", ["student-int8.onnx", "student-fp16.mlpackage/Manifest.json", "golden/images.npy", "labels.txt"]
 )
