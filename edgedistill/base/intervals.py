@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 Z_TWO_SIDED = 1.959963984540054
 Z_ONE_SIDED = 1.6448536269514722
+SMALL_SPLIT = 200
+"""With fewer images one is more than half a point: what is seen of them ranks students only roughly."""
 
 
 def wilson_interval(share: float, count: int) -> tuple[float, float]:
@@ -67,6 +69,13 @@ def resolves_loss(limit: float, count: int) -> bool:
     return paired_lower_bound(0, limit * count / 2, count) >= -limit
 
 
+def images_of(limit: float, count: int) -> int:
+    """The images that a loss of `limit` is of `count` ones. Of a limit above zero it is at least one: a single image is what
+    chance may take."""
+    whole = math.floor(limit * count + 1e-9)
+    return max(1, whole) if limit > 0 else whole
+
+
 def pack(right: list[bool]) -> str:
     """One bit an image, in order, as hexadecimal digits; the last byte is filled up with zeros."""
     bits = "".join("1" if one else "0" for one in right)
@@ -103,13 +112,17 @@ class Answers:
 
     def loses(self, before: Answers, limit: float) -> str:
         """Why this file loses more than `limit` of the quality `before`, empty if it does not: by the bound of the paired
-        difference, or by the difference seen where the images are too few to tell."""
-        loss, bound = before.quality - self.quality, self.lower_difference(before)
-        words = f"loses {loss * 100:.2f} points of accuracy"
+        difference. Where the images are too few to tell, what is seen decides, in whole images (`images_of`)."""
+        loss = before.quality - self.quality
+        if not resolves_loss(limit, self.images):
+            lost, may_be_lost = round(loss * self.images), images_of(limit, self.images)
+            told = f"loses {lost} of {self.images} validation images, more than the {may_be_lost} allowed"
+            return told if lost > may_be_lost else ""
+        words, bound = f"loses {loss * 100:.2f} points of accuracy", self.lower_difference(before)
         allowed = f"more than the {limit * 100:.2f} allowed"
         # Qualities are shares of whole images: a loss of exactly what is allowed must not fail by the last bit.
         if loss > limit + 1e-9:
             return f"{words}, {allowed}"
-        if bound is not None and resolves_loss(limit, self.images) and -bound > limit:
+        if bound is not None and -bound > limit:
             return f"{words}, and with 95% confidence no more than {-bound * 100:.2f}, which is {allowed}"
         return ""

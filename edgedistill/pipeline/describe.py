@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from edgedistill.base.intervals import lower_bound, resolves_loss, resolves_share
+from edgedistill.base.intervals import SMALL_SPLIT, lower_bound, resolves_loss, resolves_share
 from edgedistill.base.store import tool_version
 from edgedistill.base.units import format_ms, format_percent
 from edgedistill.base.versions import __version__
@@ -30,7 +30,13 @@ from edgedistill.documents.specs import Goal
 from edgedistill.pipeline.bench import Workbench
 from edgedistill.pipeline.code import build_tools
 from edgedistill.pipeline.invocation import Invocation
-from edgedistill.selection.goal import misses_beside_latency, provable_ms, validation_quality
+from edgedistill.selection.goal import (
+    misses,
+    misses_beside_latency,
+    provable_ms,
+    surely_more_accurate,
+    validation_quality,
+)
 from edgedistill.selection.pareto import frontier
 from edgedistill.selection.running_trial import Winner
 from edgedistill.selection.search import Outcome
@@ -306,15 +312,32 @@ def _notes(finding: Finding) -> tuple[str, ...]:
 
 
 def _unresolved(finding: Finding) -> Iterator[str]:
-    """Limits of quality that the validation split is too small to tell: what was seen decides there."""
+    """What the validation split is too small to tell: what was seen decides there."""
     bench, goal = finding.bench, finding.goal
     count = len(bench.dataset.splits.validation)
     loss = bench.export.max_quality_loss
     if not resolves_loss(loss, count):
-        yield f"unresolved: {count} validation images cannot tell a loss of {format_percent(loss)}; what was seen decides"
+        what = "what was seen decides" if loss * count >= 1 else "one of them may be lost"
+        yield f"unresolved: {count} validation images cannot tell a loss of {format_percent(loss)}; {what}"
+    if count < SMALL_SPLIT and (rivals := _rivals(finding)):
+        others = "another student" if rivals == 1 else f"{rivals} other students"
+        yield f"unresolved: {count} validation images do not tell whether the winner or {others} is more accurate"
     if goal.min_quality is not None and not resolves_share(goal.min_quality, count):
         least = format_percent(goal.min_quality)
         yield f"unresolved: {count} validation images cannot tell an accuracy of {least}; what was seen decides"
+
+
+def _rivals(finding: Finding) -> int:
+    """Students beside the winner with a file that keeps all limits and is not surely less accurate than the winner's."""
+    goal, winner = finding.goal, finding.outcome.winner
+    if winner is None or (best := winner.scheme) is None:
+        return 0
+    others = [trial for trial in finding.outcome.trials if trial.spec != winner.trial.spec]
+    return sum(
+        any(not misses(s, goal, trained_out=True) and not surely_more_accurate(best, s) for s in trial.schemes)
+        for trial in others
+        if trial.rungs and trial.rungs[-1].epochs == finding.bench.rungs[-1]
+    )
 
 
 CHANGED = 0.10

@@ -13,10 +13,11 @@ from pathlib import Path
 import numpy as np
 
 from edgedistill.base.errors import Collected, EdgedistillError, InputError, TrialFailure
-from edgedistill.base.progress import Note, StageAdvanced
+from edgedistill.base.intervals import SMALL_SPLIT
+from edgedistill.base.progress import Listener, Note, StageAdvanced
 from edgedistill.base.store import Store, stage_key, write_atomic
 from edgedistill.base.units import format_percent
-from edgedistill.data.datasets import load_dataset
+from edgedistill.data.datasets import Dataset, load_dataset
 from edgedistill.data.preprocessing import channel_statistics
 from edgedistill.devices.latency.model import prior_from_published
 from edgedistill.distill.hardware import labelling_autocast
@@ -69,8 +70,18 @@ def open_bench(config: BuildConfig, target: Target, store: Store, *, base: Path,
     is wrong with the data, or where the budget cannot do without the device."""
     meter = Meter.attached(config, target, store, required=require_measured)
     dataset = load_dataset(config.data, store.listener)
+    _warn_of_small_split(dataset, store.listener)
     data = Data(dataset, *channel_statistics(dataset, store.listener))
     return Workbench.of(config, target, data, store, meter, base)
+
+
+def _warn_of_small_split(dataset: Dataset, listener: Listener) -> None:
+    if (count := len(dataset.splits.validation)) < SMALL_SPLIT:
+        told = f"the validation split has {count} images, of which one is {100 / count:.1f} points"
+        what = (
+            "students that differ by a few of them are ranked by chance; give it more, by [data.split] validation too"
+        )
+        listener(Note(f"{told}: {what}", warning=True))
 
 
 def open_benches(orders: Sequence[Order], store: Store) -> tuple[Workbench, ...]:

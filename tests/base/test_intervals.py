@@ -16,6 +16,7 @@ from edgedistill.base.intervals import (
     Z_TWO_SIDED,
     Answers,
     compare,
+    images_of,
     lower_bound,
     pack,
     paired_lower_bound,
@@ -250,6 +251,32 @@ def test_where_the_split_is_too_small_what_was_seen_decides(lost: int, loses: bo
     """Of 360 images one is 0.28 points: no bound of half a point could be kept."""
     before, after = answered(360, set(range(10))), answered(360, set(range(10 + lost)))
     assert bool(after.loses(before, 0.005)) is loses
+
+
+@pytest.mark.parametrize(
+    ("lost", "count", "said"),
+    [
+        (1, 54, ""),
+        (2, 54, "loses 2 of 54 validation images, more than the 1 allowed"),
+        (-3, 54, ""),
+        (3, 360, ""),
+        (4, 360, "loses 4 of 360 validation images, more than the 3 allowed"),
+        (1, 1, ""),
+    ],
+)
+def test_of_few_images_whole_ones_are_counted_and_one_may_be_lost(lost: int, count: int, said: str) -> None:
+    """A hundredth of 54 images is less than one: a single image decided nothing but chance."""
+    wrong = min(5, count - 1)
+    before, after = answered(count, set(range(wrong))), answered(count, set(range(wrong + lost)))
+    assert after.loses(before, 0.01) == said
+
+
+@given(st.integers(1, 5000), st.floats(0, 0.2))
+def test_images_that_may_be_lost_are_whole_ones_within_the_limit(count: int, limit: float) -> None:
+    allowed = images_of(limit, count)
+    assert allowed >= (limit > 0), "a limit of nothing lets nothing be lost"
+    assert allowed == 1 or allowed / count <= limit + 1e-9
+    assert (allowed + 1) / count > limit
 
 
 def test_a_loss_of_exactly_what_is_allowed_is_allowed() -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from factories import make_artifact, make_proof
 
-from edgedistill.base.intervals import lower_bound
+from edgedistill.base.intervals import lower_bound, pack
 from edgedistill.base.units import format_percent
 from edgedistill.devices.proof import aim
 from edgedistill.documents.artifacts import Inspected, Parity, SchemeResult, Trial, Verified
@@ -33,13 +33,20 @@ ANCHOR_MS = Percentiles(p50=1.0, p95=1.1, p99=1.2)
 
 
 def finding(
-    bench: Any, *, together: bool = False, winner: Any = None, before: Any = None, attempts: Any = (), **limits: Any
+    bench: Any,
+    *,
+    together: bool = False,
+    winner: Any = None,
+    before: Any = None,
+    attempts: Any = (),
+    trials: Any = (),
+    **limits: Any,
 ) -> Any:
     """On "board", for which alone or with "phone" a student was searched; without a winner, `attempts` are the proofs that
-    are not met."""
+    are not met, with one `trials` are all students."""
     names = ("board", "phone") if together else ("board",)
     outcome = (
-        SimpleNamespace(winner=winner, trials=(), probes=0, attempts=())
+        SimpleNamespace(winner=winner, trials=trials, probes=0, attempts=())
         if winner
         else replace(NOBODY, attempts=attempts)
     )
@@ -53,7 +60,8 @@ def bench(not_measurable: str = "", how: str = "", *, spread: float | None = Non
     scale = None if spread is None else Scale(make_artifact(sha256="anchor"), ANCHOR_MS, spread, "2026-01-02T00:00:00")
     dataset = SimpleNamespace(splits=SimpleNamespace(validation=np.arange(images)))
     meter = SimpleNamespace(not_measurable=not_measurable, scale=scale, percentile=CONFIG.budget.percentile)
-    return SimpleNamespace(meter=meter, target=target, dataset=dataset, config=CONFIG, export=CONFIG.export)
+    said = {"config": CONFIG, "export": CONFIG.export, "rungs": (4, 16)}
+    return SimpleNamespace(meter=meter, target=target, dataset=dataset, **said)
 
 
 def file(precision: Precision, latency_ms: float, relative: float | None = None, **changes: Any) -> SchemeResult:
@@ -274,6 +282,33 @@ def test_what_the_split_is_too_small_to_tell_is_told() -> None:
         "unresolved: 100 validation images cannot tell an accuracy of 99.0%",
     ]
     assert not any(note.startswith("unresolved") for note in _notes(finding(bench(images=10_000), min_quality=0.9)))
+
+
+def test_students_that_few_images_do_not_tell_apart_are_counted() -> None:
+    """Of the others that keep all limits, the first errs on one image more, the second on thirty, the third is too late."""
+
+    def one(number: int, wrong: int, latency_ms: float = 2.0, epochs: int = 16) -> Any:
+        right = pack([image >= wrong for image in range(100)])
+        ran = Verified(
+            parity=PARITY.model_copy(update={"images": 100}), quality_validation=1 - wrong / 100, right=right
+        )
+        made = file(Precision.FP32, latency_ms, verification=ran)
+        rung = SimpleNamespace(epochs=epochs)
+        return SimpleNamespace(spec=number, schemes=(made,), rungs=(rung,))
+
+    def told(*others: Any, images: int = 100) -> list[str]:
+        first = one(0, 10)
+        winner: Any = SimpleNamespace(trial=first, scheme=first.schemes[0], proof=make_proof([4.5]))
+        made = bench(images=images)
+        notes = _notes(finding(made, winner=winner, trials=(first, *others)))
+        return [note for note in notes if "more accurate" in note]
+
+    assert told() == []
+    assert told(one(1, 11), one(2, 40), one(3, 10, latency_ms=9.0), one(4, 10, epochs=4)) == [
+        "unresolved: 100 validation images do not tell whether the winner or another student is more accurate"
+    ]
+    assert "or 2 other students is" in told(one(1, 11), one(2, 8))[0]
+    assert told(one(1, 11), images=200) == []
 
 
 def earlier(anchor_p99_ms: float, proof: Proof | None = None, **changes: Any) -> Any:

@@ -61,7 +61,7 @@ def result(
     scheme = QuantScheme(precision=Precision(precision))
     artifact = make_artifact(Precision(precision), bytes=size, format=form, sha256=f"{precision} {relative} {size}")
     RELATIVE[artifact.sha256] = relative
-    parity = Parity(max_abs_error=0.0, top1_agreement=1.0, images=10)
+    parity = Parity(max_abs_error=0.0, top1_agreement=1.0, images=10_000)
     verification: Any = Inspected(reason="no device", checks=())
     if quality is not None:
         verification = Verified(parity=parity, quality_validation=quality)
@@ -131,7 +131,7 @@ def test_what_stays_loses_little_and_gains_something(relative: float, size: int,
 
 def test_what_was_run_in_a_files_place_is_told_of() -> None:
     other = result("int8", quality=None, relative=0.5)
-    stood_in = StandIn(what="the ONNX file,", quality_validation=0.8, images=10)
+    stood_in = StandIn(what="the ONNX file,", quality_validation=0.8, images=10_000)
     found = dropped(other.model_copy(update={"stand_in": stood_in}))
     assert found == "the ONNX file, loses 10.00 points of accuracy, more than the 1.00 allowed beside fp32"
 

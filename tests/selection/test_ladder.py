@@ -16,7 +16,7 @@ from edgedistill.documents.specs import Calibration, Precision, QuantScheme
 from edgedistill.selection.ladder import Margins, Measured, Tools, climb, judge
 
 LAYERS = tuple(f"layer{i:02}" for i in range(20))
-IMAGES = 360
+IMAGES = 10_000
 FP32 = Measured(Answers(0.9, IMAGES), bytes=1000)
 HALF_A_POINT = Margins(max_loss=0.005)
 
