@@ -16,6 +16,7 @@ from edgedistill.base.paths import require_file
 from edgedistill.commands.options import ModelOptions, chosen, listed, require_known
 from edgedistill.distill.teachers.checkpoint_file import require_whole
 from edgedistill.distill.teachers.identity import find_module
+from edgedistill.distill.teachers.places import EXTRAS
 from edgedistill.documents.build_file import TeacherConfig, parse_percent
 from edgedistill.documents.problems import first_fault
 from edgedistill.documents.specs import Format, Precision, Target
@@ -239,6 +240,9 @@ def _require_network(model: str, settings: ModelSettings, base: Path, done: str)
         fix = names if unknown_model(model, model) else f"did you mean timm:{model}?"
         raise InputError(f"{model!r} is not a model that can be {done}", fix=fix)
     library, _, name = teacher_config(model, settings).model.partition(":")
+    if library in EXTRAS:
+        fix = "write a function that builds it, and give module:function"
+        raise InputError(f"models of {library} can be teachers, and cannot be {done} by name", fix=fix)
     if library == "timm":
         require_model(name, model)
     else:

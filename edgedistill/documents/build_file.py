@@ -111,13 +111,15 @@ class FitConfig(Frozen):
 
 
 class TeacherConfig(Frozen):
-    """`[teacher]`: `model` is `timm:NAME` or `module:function`; `arguments` go to its builder. `pretrained` takes
-    timm's weights, or says that the function returns trained ones. `mean` and `std` are those that the weights were
-    trained with, as model cards give them, for pixels in 0..1; without them timm's weights have their own and others
-    the data's."""
+    """`[teacher]`: `model` is `timm:NAME`, `transformers:NAME`, `open_clip:NAME` or `module:function`; `arguments` go to its
+    builder. `pretrained` takes the library's weights, or says that the function returns trained ones. `mean` and `std` are
+    those that the weights were trained with, as model cards give them, for pixels in 0..1; without them a library's weights
+    have their own and others the data's. `text_vectors` is a file of vectors by which an image tower of open_clip tells
+    classes apart."""
 
     model: str
     checkpoint: LocalPath | None = None
+    text_vectors: LocalPath | None = None
     pretrained: bool = False
     resolution: Annotated[int, Field(ge=8, le=1024)] | None = None
     mean: tuple[Level, Level, Level] | None = None
@@ -128,14 +130,23 @@ class TeacherConfig(Frozen):
     @field_validator("model")
     @classmethod
     def _named(cls, value: str) -> str:
-        if not re.fullmatch(r"timm:\S+|[A-Za-z_][\w.]*:[A-Za-z_]\w*", value):
-            raise ValueError(f"{value!r} is not a model; write timm:NAME or module:function")
+        if not re.fullmatch(r"timm:\S+|(transformers|open_clip):\S.*|[A-Za-z_][\w.]*:[A-Za-z_]\w*", value):
+            known = "timm:NAME, transformers:NAME, open_clip:NAME or module:function"
+            raise ValueError(f"{value!r} is not a model; write {known}")
         return value
 
     @model_validator(mode="after")
     def _both_statistics(self) -> TeacherConfig:
         if (self.mean is None) != (self.std is None):
             raise ValueError("mean and std belong together; give both or neither")
+        return self
+
+    @model_validator(mode="after")
+    def _of_a_tower(self) -> TeacherConfig:
+        if self.text_vectors is not None and not self.model.startswith("open_clip:"):
+            raise ValueError(
+                "text_vectors are compared with an image tower; name one, open_clip:NAME, or leave them out"
+            )
         return self
 
 
@@ -457,7 +468,9 @@ def _absolute(config: BuildConfig, base: Path) -> BuildConfig:
             "data": config.data.model_copy(
                 update={"path": fix(config.data.path), "unlabelled": fix(config.data.unlabelled)}
             ),
-            "teacher": config.teacher.model_copy(update={"checkpoint": fix(config.teacher.checkpoint)}),
+            "teacher": config.teacher.model_copy(
+                update={"checkpoint": fix(config.teacher.checkpoint), "text_vectors": fix(config.teacher.text_vectors)}
+            ),
             "space": config.space.model_copy(
                 update={"checkpoints": {name: fix(path) for name, path in config.space.checkpoints.items()}}
             ),

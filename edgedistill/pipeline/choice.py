@@ -61,6 +61,7 @@ def settle(
             if found is not None:
                 runs.append(found[0])
                 right[option.recipe] = found[1]
+    _warn_of_weak_teacher(first, runs, teacher_quality)
     best = best_recipe(right) if right else options[0].recipe
     use_recipe(benches, best)
     # What speaks for the first recipe is known of the teacher, and speaks for another one that asks it too.
@@ -75,6 +76,14 @@ def settle(
     if best not in stored:
         stored[best] = open_store(first)
     return stored[best], choice
+
+
+def _warn_of_weak_teacher(bench: Workbench, runs: Sequence[PilotRun], teacher_quality: float) -> None:
+    for run in runs:
+        if run.recipe == ALONE and run.quality_validation > teacher_quality:
+            told = f"the teacher is weak: it gets {teacher_quality:.1%} of the validation split right, and a student of"
+            what = f"{run.epochs} epochs by labels alone {run.quality_validation:.1%}"
+            bench.store.listener(Note(f"{told} {what}; a better teacher would be worth more", warning=True))
 
 
 def best_recipe(right: Mapping[str, Right]) -> str:

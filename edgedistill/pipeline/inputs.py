@@ -13,6 +13,7 @@ from edgedistill.data.content import require_folder
 from edgedistill.distill.start import start_of
 from edgedistill.distill.teachers.checkpoint_file import require_whole
 from edgedistill.distill.teachers.identity import find_module, require_weights
+from edgedistill.distill.teachers.places import EXTRAS, folder_of, require_library
 from edgedistill.documents.build_file import BuildConfig, SpaceConfig, TeacherConfig
 from edgedistill.networks.families.registry import TIMM, families, installed
 from edgedistill.networks.timm_names import require_model
@@ -46,6 +47,9 @@ def _check_teacher(config: TeacherConfig, base: Path, wrong: Collected) -> None:
     with wrong:
         if library == "timm":
             require_model(name, "[teacher] model")
+        elif library in EXTRAS:
+            require_library(library)
+            folder_of(name, base)
         else:
             find_module(library, base)
     with wrong:

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from edgedistill.base.errors import Collected, EdgedistillError, InputError, TrialFailure
-from edgedistill.base.intervals import SMALL_SPLIT
+from edgedistill.base.intervals import SMALL_SPLIT, lower_bound
 from edgedistill.base.progress import Listener, Note, StageAdvanced
 from edgedistill.base.store import Store, stage_key, write_atomic
 from edgedistill.base.units import format_percent
@@ -121,8 +121,23 @@ def prepare_teacher(bench: Workbench) -> PreparedTeacher:
     verification = verified(bench, artifact, source)
     if not isinstance(verification, Verified):
         raise EdgedistillError(f"the teacher's file cannot run here: {verification.reason}")
+    _tell_quality(bench, teacher, verification.quality_validation)
     latency, profile = _teacher_latency(bench, source, artifact)
     return PreparedTeacher(teacher, source, artifact, verification.quality_validation, latency, profile)
+
+
+def _tell_quality(bench: Workbench, teacher: Teacher, quality: float) -> None:
+    """What is distilled is no better than this. A teacher that only guesses mostly has its classes in another order than the
+    data, or sees other pixels than it was trained on."""
+    labels = bench.labels("validation")
+    told = f"the teacher {teacher.name} gets {format_percent(quality)} of {len(labels):,} validation images right"
+    most_frequent = float(np.bincount(labels).max() / len(labels))
+    if lower_bound(quality, len(labels)) > most_frequent:
+        bench.store.listener(Note(told))
+        return
+    what = f"always naming the most frequent class gets {format_percent(most_frequent)}"
+    fix = "check its weights, the order of its classes, and mean, std and resolution in [teacher]"
+    bench.store.listener(Note(f"{told}, and {what}; {fix}", warning=True))
 
 
 def _teacher_latency(bench: Workbench, source: Source, artifact: CompiledArtifact) -> tuple[Latency, Profile | None]:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 import numpy as np
 import pytest
 
+from edgedistill.base.progress import Note
 from edgedistill.distill.recipes.choice import Known, options_for
 from edgedistill.documents.recipes import RECIPES
-from edgedistill.pipeline.choice import Right, best_recipe
+from edgedistill.documents.results import PilotRun
+from edgedistill.pipeline.choice import Right, _warn_of_weak_teacher, best_recipe
+from edgedistill.pipeline.prepare import _tell_quality
 
 
 def pair(gained: int, lost: int, both: int = 50) -> dict[str, Right]:
@@ -75,3 +81,34 @@ def test_a_tail_that_is_not_kept_is_not_learnt_at_a_temperature(error: float | N
     options = options_for(Known(images=1000, labelled=1.0, teacher=0.85, agreement=0.9, error=error))
     assert [option.recipe for option in options] == [recipe, "labels"]
     assert ("an error of 20.0%" in options[0].reason) == (recipe == "soft")
+
+
+def bench_of(labels: list[int]) -> tuple[Any, list[Note]]:
+    heard: list[Note] = []
+    found = np.array(labels, np.int64)
+    return SimpleNamespace(store=SimpleNamespace(listener=heard.append), labels=lambda split: found), heard
+
+
+@pytest.mark.parametrize(("teacher", "warned"), [(0.9, False), (0.8, False), (0.79, True)])
+def test_a_teacher_that_labels_alone_beat_is_called_weak(teacher: float, warned: bool) -> None:
+    bench, heard = bench_of([])
+    runs = [
+        PilotRun(recipe=name, student="s", epochs=8, quality_validation=quality)
+        for name, quality in (("kd", 0.95), ("labels", 0.8))
+    ]
+    _warn_of_weak_teacher(bench, runs, teacher)
+    assert [note.warning for note in heard] == [True] * warned
+    if warned:
+        assert "the teacher is weak: it gets 79.0%" in heard[0].text and "labels alone 80.0%" in heard[0].text
+
+
+@pytest.mark.parametrize(("quality", "warned"), [(0.9, False), (0.62, False), (0.5, True), (0.03, True)])
+def test_the_teachers_quality_is_told_and_a_guess_is_warned_of(quality: float, warned: bool) -> None:
+    """Of 200 images half are of one class; 62% of them right may not be chance."""
+    bench, heard = bench_of([0] * 100 + [1] * 60 + [2] * 40)
+    teacher: Any = SimpleNamespace(name="timm:x")
+    _tell_quality(bench, teacher, quality)
+    (note,) = heard
+    assert note.warning is warned
+    assert f"the teacher timm:x gets {quality:.1%} of 200 validation images right" in note.text
+    assert ("the most frequent class gets 50.0%" in note.text) is warned

@@ -11,22 +11,30 @@ from typing import Any
 from edgedistill.base.errors import InputError
 from edgedistill.base.paths import nearest
 from edgedistill.base.store import digest, file_sha256, tool_version
+from edgedistill.distill.teachers.places import EXTRAS, OPEN_CLIP, place_identity
 from edgedistill.documents.build_file import TeacherConfig
 
 
 def teacher_identity(config: TeacherConfig, base: Path) -> dict[str, Any]:
-    """JSON of everything that decides the teacher: the build file's table, the hash of the checkpoint's content, and the
-    source of `module:function` or the version of timm. `base` is the build file's folder.
+    """JSON of everything that decides the teacher: the build file's table, the hashes of the files that it names, and the
+    source of `module:function` or the version of the library. `base` is the build file's folder.
 
-    Raises InputError where the checkpoint or the module cannot be found.
+    Raises InputError where a file or the module cannot be found.
     """
-    library, _, _ = config.model.partition(":")
     return {
-        "config": config.model_dump(mode="json", exclude={"checkpoint"}),
-        "checkpoint": None if config.checkpoint is None else _checkpoint_sha256(config.checkpoint),
-        "source": tool_version("timm") if library == "timm" else source_hash(library, base),
+        "config": config.model_dump(mode="json", exclude={"checkpoint", "text_vectors"}),
+        "checkpoint": None if config.checkpoint is None else _file_sha256(config.checkpoint, "checkpoint"),
+        "text_vectors": None if config.text_vectors is None else _file_sha256(config.text_vectors, "text_vectors"),
+        "source": _source(config.model, base),
         "torch": tool_version("torch"),
     }
+
+
+def _source(model: str, base: Path) -> str:
+    library, _, name = model.partition(":")
+    if library == "timm":
+        return tool_version("timm")
+    return place_identity(library, name, base) if library in EXTRAS else source_hash(library, base)
 
 
 def require_weights(config: TeacherConfig) -> None:
@@ -34,6 +42,11 @@ def require_weights(config: TeacherConfig) -> None:
     if config.pretrained and config.checkpoint is not None:
         raise InputError(
             "[teacher] has both pretrained weights and a checkpoint", fix="keep the one that the teacher shall have"
+        )
+    if config.model.startswith(f"{OPEN_CLIP}:") and config.text_vectors is None and config.fit is None:
+        raise InputError(
+            f"the teacher {config.model} has no classifier",
+            fix="give [teacher] text_vectors = FILE, a vector for each class, or fit = { epochs = 10 } to train one",
         )
     if not config.pretrained and config.checkpoint is None and config.fit is None:
         raise InputError(
@@ -78,14 +91,12 @@ def source_hash(name: str, base: Path) -> str:
     return digest({str(path.relative_to(root)): file_sha256(path) for path in files})
 
 
-def _checkpoint_sha256(path: Path) -> str:
+def _file_sha256(path: Path, key: str) -> str:
     if path.is_dir():
-        raise InputError(f"the checkpoint {path} is a folder", fix="name the file of weights")
+        raise InputError(f"the {key} {path} is a folder", fix="name a file")
     try:
         return file_sha256(path)
     except FileNotFoundError:
-        raise InputError(
-            f"the checkpoint {path} does not exist", fix=nearest(path, "check [teacher] checkpoint")
-        ) from None
+        raise InputError(f"the {key} {path} does not exist", fix=nearest(path, f"check [teacher] {key}")) from None
     except PermissionError:
-        raise InputError(f"the checkpoint {path} cannot be read", fix="check its permissions") from None
+        raise InputError(f"the {key} {path} cannot be read", fix="check its permissions") from None

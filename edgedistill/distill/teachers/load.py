@@ -9,12 +9,15 @@ import torch
 from torch import nn
 
 from edgedistill.base.errors import InputError, KeysDifferError
-from edgedistill.base.store import digest
+from edgedistill.base.store import digest, tool_version
 from edgedistill.data.datasets import Dataset
 from edgedistill.data.preprocessing import Statistics, channel_statistics, make_contract
+from edgedistill.distill.recipes.taps import classifier_of
 from edgedistill.distill.teachers.checkpoint import classifier, load_checkpoint
 from edgedistill.distill.teachers.identity import require_weights, source_hash
 from edgedistill.distill.teachers.networks import build_network
+from edgedistill.distill.teachers.open_clip_models import read_text_vectors
+from edgedistill.distill.teachers.places import EXTRAS, OPEN_CLIP
 from edgedistill.distill.teachers.teacher import Teacher
 from edgedistill.documents.build_file import DataConfig, TeacherConfig
 from edgedistill.documents.specs import Contract
@@ -32,20 +35,22 @@ def load_teacher(
     not loaded: size and cost of the teacher are its own, its answers are not. Raises InputError.
     """
     require_weights(config)
+    library, _, _ = config.model.partition(":")
+    vectors = None if config.text_vectors is None else read_text_vectors(config.text_vectors, dataset.classes)
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(config.fit.seed if config.fit else 0)
-        network = build_network(config, len(dataset.classes), base, fetch=fetch)
-    if config.checkpoint is not None:
+        network = build_network(config, len(dataset.classes), base, fetch=fetch, vectors=vectors)
+    if config.checkpoint is not None and library != OPEN_CLIP:  # a tower is only a part of what its file holds
         _load(config, network, config.checkpoint)
+    _order_classes(network, dataset.classes)
     mean, std = _statistics(config, network, dataset)
     contract = make_contract(data_config, dataset.classes, _resolution(config, network), mean, std)
     module = Normalised(network, mean, std).eval()
     _check_output(config, module, contract)
-    library, _, _ = config.model.partition(":")
     architecture = {
         "model": config.model,
         "arguments": config.arguments,
-        "source": None if library == "timm" else source_hash(library, base),
+        "source": _source(library, base),
         "contract": contract.model_dump(mode="json"),
     }
     return Teacher(
@@ -55,6 +60,13 @@ def load_teacher(
         key=digest([architecture, weights_sha256(module)]),
         parameters=sum(p.numel() for p in network.parameters()),
     )
+
+
+def _source(library: str, base: Path) -> str | None:
+    """What beside its weights decides what a network computes; timm's version is told with the tools of a stage."""
+    if library == "timm":
+        return None
+    return tool_version(library) if library in EXTRAS else source_hash(library, base)
 
 
 def resolution_of(config: TeacherConfig, classes: int, base: Path) -> int:
@@ -81,6 +93,19 @@ def _load(config: TeacherConfig, network: nn.Module, path: Path) -> None:
         ) from error
 
 
+@torch.no_grad()
+def _order_classes(network: nn.Module, classes: tuple[str, ...]) -> None:
+    """Where a network says which class each logit is of, and these are those of the data in another order, its classifier is
+    put into that of the data."""
+    own = getattr(network, "class_names", ())
+    if own == classes or sorted(own) != sorted(classes):
+        return
+    found, order = classifier_of(network, len(classes)), [own.index(name) for name in classes]
+    found.weight.copy_(found.weight[order].clone())
+    if found.bias is not None:
+        found.bias.copy_(found.bias[order].clone())
+
+
 def weights_sha256(module: nn.Module) -> str:
     """SHA-256 (hex) of all parameters and buffers: names, types, shapes and bytes."""
     hasher = hashlib.sha256()
@@ -93,7 +118,8 @@ def weights_sha256(module: nn.Module) -> str:
 
 def _statistics(config: TeacherConfig, network: nn.Module, dataset: Dataset) -> tuple[Statistics, Statistics]:
     """Mean and standard deviation on the 0..255 scale."""
-    settings = _settings(network) if config.pretrained else {}
+    trained = config.pretrained or config.model.startswith(f"{OPEN_CLIP}:")
+    settings = _settings(network) if trained else {}
     mean, std = config.mean or settings.get("mean"), config.std or settings.get("std")
     if mean is None or std is None:
         return channel_statistics(dataset)

@@ -1,4 +1,4 @@
-"""A teacher's network from its name: timm's, or what a user's function returns."""
+"""A teacher's network from its name: a library's, or what a user's function returns."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from timm import create_model, get_pretrained_cfg, list_models
 from timm.models import PretrainedCfg
 from torch import nn
@@ -19,16 +21,31 @@ from torch import nn
 from edgedistill.base.errors import InputError, NotFetchedError, Problem, first_line
 from edgedistill.base.quiet import quiet
 from edgedistill.distill.teachers.identity import find_module, is_local
+from edgedistill.distill.teachers.open_clip_models import open_clip_network
+from edgedistill.distill.teachers.places import OPEN_CLIP, TRANSFORMERS
+from edgedistill.distill.teachers.transformers_models import transformers_network
 from edgedistill.documents.build_file import TeacherConfig
 from edgedistill.networks.timm_names import require_model
 
 
-def build_network(config: TeacherConfig, classes: int, base: Path, *, fetch: bool = True) -> nn.Module:
-    """The network that `[teacher] model` names, with timm's pretrained weights where asked for, unless `fetch` is off.
-    Weights that are not loaded come from torch's global generator. Raises InputError."""
+def build_network(
+    config: TeacherConfig,
+    classes: int,
+    base: Path,
+    *,
+    fetch: bool = True,
+    vectors: NDArray[np.float32] | None = None,
+) -> nn.Module:
+    """The network that `[teacher] model` names, with its library's pretrained weights where asked for, unless `fetch` is
+    off; `vectors` [classes, D] are those of `text_vectors`. Weights that are not loaded come from torch's global generator.
+    Raises InputError."""
     library, _, name = config.model.partition(":")
     if library == "timm":
         return _timm_network(config, name, classes, fetch=fetch)
+    if library == TRANSFORMERS:
+        return transformers_network(config, name, classes, base, fetch=fetch)
+    if library == OPEN_CLIP:
+        return open_clip_network(config, name, classes, base, vectors, fetch=fetch)
     return _function_network(config, library, name, base)
 
 
