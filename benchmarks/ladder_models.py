@@ -35,8 +35,9 @@ from edgedistill.distill.teachers.load import load_teacher, weights_sha256
 from edgedistill.distill.teachers.making import Labelling
 from edgedistill.distill.teachers.networks import build_network
 from edgedistill.distill.train import Lessons, schedule_of, weights_bytes
-from edgedistill.documents.build_file import AugmentationConfig, DataConfig, FitConfig, TeacherConfig, TrainConfig
+from edgedistill.documents.build_file import AugmentationConfig, DataConfig, TrainConfig
 from edgedistill.documents.specs import Contract, StudentSpec
+from edgedistill.documents.teachers import FitConfig, TeacherConfig
 from edgedistill.networks.build import Normalised, build_student
 from edgedistill.networks.deploy import deploy
 from edgedistill.pipeline.bench import Source

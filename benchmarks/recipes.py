@@ -65,9 +65,10 @@ from edgedistill.distill.teachers.making import Labelling
 from edgedistill.distill.teachers.teacher import Crossfit, Teacher, folds_of
 from edgedistill.distill.train import Lessons, load_student, train_student
 from edgedistill.documents.artifacts import TrainedStudent
-from edgedistill.documents.build_file import AugmentationConfig, DataConfig, FitConfig, TeacherConfig, TrainConfig
+from edgedistill.documents.build_file import AugmentationConfig, DataConfig, TrainConfig
 from edgedistill.documents.recipes import FEATURES, LOGITS, RECIPES
 from edgedistill.documents.specs import Contract, StudentSpec
+from edgedistill.documents.teachers import FitConfig, TeacherConfig
 from edgedistill.pipeline.choice import Right, best_recipe
 
 STUDENT = "resnet,0.125,0.5,16"

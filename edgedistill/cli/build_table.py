@@ -172,7 +172,9 @@ def _dropped(result: Found) -> Iterator[str]:
 
 def print_plan(console: Console, plan: Plan) -> None:
     """What would be done: the data, the teacher, then a paragraph a search."""
-    render.line(console, _data_line(plan.data), *_teacher_lines(plan.teacher))
+    render.line(console, _data_line(plan.data))
+    for teacher in (plan.teacher, *plan.teachers):
+        render.line(console, *_teacher_lines(teacher))
     for search in plan.searches:
         families = ", ".join(f"{name} {count}" for name, count in search.families.items())
         names = ", ".join(target.target for target in search.targets)

@@ -12,9 +12,10 @@ from typing import Literal
 from edgedistill.base.errors import InputError, Problem
 from edgedistill.base.paths import nearest
 from edgedistill.base.store import write_atomic
-from edgedistill.documents.build_file import TeacherConfig, is_target_path, validate
+from edgedistill.documents.build_file import is_target_path, validate
 from edgedistill.documents.specs import BudgetRequest
 from edgedistill.documents.targets import load_target
+from edgedistill.documents.teachers import TeacherConfig
 from edgedistill.networks.timm_names import require_model
 
 Source = Literal["digits", "folder", "idx", "huggingface"]
@@ -175,6 +176,12 @@ budget = {budget}
 # module:function that returns an nn.Module.
 [teacher]
 {teacher}
+
+# Further teachers: a table [[teachers]] for each, with the same keys. Students learn the mean of what all say.
+[ensemble]
+# weights = "equal"  # "fitted" to the validation split, or a number for each
+# drop = 0.0  # share of views that each teacher is left out of
+# seed = 0
 
 # What the shipped file keeps beside the budget. The fastest student needs a min_quality.
 [limits]

@@ -30,8 +30,9 @@ from edgedistill.distill.teachers.checkpoint import load_checkpoint
 from edgedistill.distill.teachers.load import weights_sha256
 from edgedistill.distill.teachers.networks import build_network
 from edgedistill.documents.artifacts import ExportedModel
-from edgedistill.documents.build_file import DataConfig, TeacherConfig
+from edgedistill.documents.build_file import DataConfig
 from edgedistill.documents.specs import Contract, Format, Precision, QuantScheme, Target
+from edgedistill.documents.teachers import TeacherConfig
 from edgedistill.formats import format_for
 from edgedistill.formats.foreign import reading, reading_within
 from edgedistill.networks.build import Normalised

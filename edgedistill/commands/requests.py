@@ -17,10 +17,11 @@ from edgedistill.commands.options import ModelOptions, chosen, listed, require_k
 from edgedistill.distill.teachers.checkpoint_file import require_whole
 from edgedistill.distill.teachers.identity import find_module
 from edgedistill.distill.teachers.places import EXTRAS
-from edgedistill.documents.build_file import TeacherConfig, parse_percent
+from edgedistill.documents.fields import parse_percent
 from edgedistill.documents.problems import first_fault
 from edgedistill.documents.specs import Format, Precision, Target
 from edgedistill.documents.targets import load_target
+from edgedistill.documents.teachers import TeacherConfig
 from edgedistill.formats import SHIPPED, format_for
 from edgedistill.networks.families.registry import TIMM
 from edgedistill.networks.families.registry import families as families_named

@@ -20,9 +20,10 @@ from edgedistill.distill.recipes.pupil import Pupil
 from edgedistill.distill.teachers.load import weights_sha256
 from edgedistill.distill.teachers.teacher import Teacher
 from edgedistill.distill.train import weights_bytes
-from edgedistill.documents.build_file import AugmentationConfig, FitConfig, TrainConfig
+from edgedistill.documents.build_file import AugmentationConfig, TrainConfig
 from edgedistill.documents.lengths import batch_size_of
 from edgedistill.documents.recipes import labels_alone
+from edgedistill.documents.teachers import FitConfig
 
 WEIGHTS = "teacher.safetensors"
 # Not those of `[train]`: how students are trained must not ask for the teacher to be fitted again.

@@ -215,11 +215,12 @@ class PlannedSearch(Frozen):
 
 
 class Plan(Frozen):
-    """What `--dry-run` answers: the data and the teacher, which all searches share, and each search."""
+    """What `--dry-run` answers: the data, the teacher and the further ones, which all searches share, and each search."""
 
     schema_version: Literal[1] = 1
     data: SplitSizes
     teacher: PlannedTeacher
+    teachers: tuple[PlannedTeacher, ...] = ()
     searches: tuple[PlannedSearch, ...]
 
 

@@ -10,15 +10,12 @@ import json
 import os
 import re
 import tomllib
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import (
     AfterValidator,
     BaseModel,
-    BeforeValidator,
     Field,
     ValidationError,
     field_validator,
@@ -27,127 +24,35 @@ from pydantic import (
 
 from edgedistill.base.errors import InputError, Problem
 from edgedistill.base.paths import nearest
-from edgedistill.base.units import Color, parse_bytes, parse_color, parse_duration_ms, parse_fraction
+from edgedistill.documents.fields import (
+    Area,
+    AskedBudget,
+    Background,
+    Bytes,
+    BytesOrOff,
+    Certain,
+    DurationMs,
+    LocalPath,
+    Percent,
+    Rate,
+    Ratio,
+    Seed,
+    Share,
+    TimmModel,
+    rising_pair,
+)
 from edgedistill.documents.lengths import BatchSize, Rungs
 from edgedistill.documents.problems import explain_problems
 from edgedistill.documents.recipes import DEFAULT, RECIPES, TermConfig, unknown_recipe
-from edgedistill.documents.specs import BudgetRequest, Format, Frozen, Kernel, Objective, Precision, ProofLevel
+from edgedistill.documents.specs import Format, Frozen, Kernel, Objective, Precision, ProofLevel
+from edgedistill.documents.teachers import EnsembleConfig, TeacherConfig
 from edgedistill.documents.toml_lines import line_of
 
 M = TypeVar("M", bound=BaseModel)
 
 
-def _reworded(parse: Callable[[str], Any], example: str, lack: str = "has no unit") -> BeforeValidator:
-    """A parser of text as a validator: its error text and fix become one message of the field. `lack` is what is wrong with
-    a value that is no text."""
-
-    def validate(value: Any) -> Any:
-        if not isinstance(value, str):
-            raise ValueError(f"{value!r} {lack}; write it in quotes: {example}")
-        try:
-            return parse(value)
-        except InputError as error:
-            raise ValueError(f"{error.message}; {error.fix}") from None
-
-    return BeforeValidator(validate)
-
-
-def parse_percent(text: str, *, all_of_it: bool = False) -> float:
-    """`"1%"` to 0.01. Raises InputError for what is no percentage, and outside 0% to 100%; 100% itself is taken where
-    `all_of_it` makes sense."""
-    fraction = parse_fraction(text)
-    if not (0 <= fraction < 1 or (all_of_it and fraction == 1)):
-        raise InputError(f"{text!r} lies outside 0% to 100%", fix="write it like 1%")
-    return fraction
-
-
-def _no_null_byte(path: Path) -> Path:
-    if "\0" in str(path):
-        raise ValueError("a path holds no null byte")
-    return path
-
-
-def _rising_pair(pair: tuple[float, float]) -> tuple[float, float]:
-    if pair[0] > pair[1]:
-        raise ValueError(f"{list(pair)} falls; write the lower end first: {sorted(pair)}")
-    return pair
-
-
-Percent = Annotated[float, _reworded(parse_percent, '"1%"')]
-Certain = Annotated[float, _reworded(partial(parse_percent, all_of_it=True), '"90%"')]
-Bytes = Annotated[int, _reworded(parse_bytes, '"2MiB"')]
-BytesOrOff = Annotated[int, _reworded(lambda text: 0 if text == "off" else parse_bytes(text), '"8GB" or "off"')]
-Background = Annotated[Color, _reworded(parse_color, '"white" or "#f0f0f0"', "is not a colour")]
-DurationMs = Annotated[float, _reworded(parse_duration_ms, '"2s"')]
-AskedBudget = Annotated[BudgetRequest, _reworded(BudgetRequest.parse, '"5ms" or "20%"')]
-Share = Annotated[float, Field(gt=0, lt=1)]
-Epochs = Annotated[int, Field(ge=1, le=100_000)]
-Seed = Annotated[int, Field(ge=0, lt=2**32)]
-TimmModel = Annotated[str, Field(pattern=r"^timm:\S+$")]
-LocalPath = Annotated[Path, AfterValidator(_no_null_byte)]
-Area = Annotated[float, Field(gt=0, le=1)]
-Level = Annotated[float, Field(ge=0, le=1)]
-Deviation = Annotated[float, Field(gt=0, le=1)]
-Ratio = Annotated[float, Field(gt=0)]
-Rate = Annotated[float, Field(gt=0, lt=10)]
-
-
 NO_SLOWER = "100%"
 """The budget of a build file that asks for the fastest student and gives none: the teacher's own latency."""
-
-
-class FitConfig(Frozen):
-    """`[teacher] fit`: train or fine-tune the teacher on the training split. With `crossfit` so many more are fitted, each
-    without a part of the labelled images, and each labels that part: of images that it was fitted to, a teacher repeats
-    the labels."""
-
-    epochs: Epochs = 10
-    batch_size: BatchSize = "auto"
-    learning_rate: Rate = 2e-3
-    weight_decay: Annotated[float, Field(ge=0, lt=10)] = 0.05
-    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    crossfit: Annotated[int, Field(ge=2, le=20)] | None = None
-    seed: Seed = 0
-
-
-class TeacherConfig(Frozen):
-    """`[teacher]`: `model` is `timm:NAME`, `transformers:NAME`, `open_clip:NAME` or `module:function`; `arguments` go to its
-    builder. `pretrained` takes the library's weights, or says that the function returns trained ones. `mean` and `std` are
-    those that the weights were trained with, as model cards give them, for pixels in 0..1; without them a library's weights
-    have their own and others the data's. `text_vectors` is a file of vectors by which an image tower of open_clip tells
-    classes apart."""
-
-    model: str
-    checkpoint: LocalPath | None = None
-    text_vectors: LocalPath | None = None
-    pretrained: bool = False
-    resolution: Annotated[int, Field(ge=8, le=1024)] | None = None
-    mean: tuple[Level, Level, Level] | None = None
-    std: tuple[Deviation, Deviation, Deviation] | None = None
-    arguments: dict[str, bool | int | float | str | list[int]] = {}
-    fit: FitConfig | None = None
-
-    @field_validator("model")
-    @classmethod
-    def _named(cls, value: str) -> str:
-        if not re.fullmatch(r"timm:\S+|(transformers|open_clip):\S.*|[A-Za-z_][\w.]*:[A-Za-z_]\w*", value):
-            known = "timm:NAME, transformers:NAME, open_clip:NAME or module:function"
-            raise ValueError(f"{value!r} is not a model; write {known}")
-        return value
-
-    @model_validator(mode="after")
-    def _both_statistics(self) -> TeacherConfig:
-        if (self.mean is None) != (self.std is None):
-            raise ValueError("mean and std belong together; give both or neither")
-        return self
-
-    @model_validator(mode="after")
-    def _of_a_tower(self) -> TeacherConfig:
-        if self.text_vectors is not None and not self.model.startswith("open_clip:"):
-            raise ValueError(
-                "text_vectors are compared with an image tower; name one, open_clip:NAME, or leave them out"
-            )
-        return self
 
 
 class SplitConfig(Frozen):
@@ -198,8 +103,8 @@ class AugmentationConfig(Frozen):
     what the recipe asks for, which is 0 for most; `cutmix` is the share of the others that have a box of a partner's."""
 
     views: Annotated[int, Field(ge=1, le=1000)] = 4
-    scale: Annotated[tuple[Area, Area], AfterValidator(_rising_pair)] = (0.7, 1.0)
-    ratio: Annotated[tuple[Ratio, Ratio], AfterValidator(_rising_pair)] = (0.8, 1.25)
+    scale: Annotated[tuple[Area, Area], AfterValidator(rising_pair)] = (0.7, 1.0)
+    ratio: Annotated[tuple[Ratio, Ratio], AfterValidator(rising_pair)] = (0.8, 1.25)
     flip: bool = False
     operations: Annotated[int, Field(ge=0, le=2)] = 1
     magnitude: Annotated[float, Field(ge=0, le=1)] = 0.3
@@ -357,9 +262,12 @@ class BuildConfig(Frozen):
     """A whole build file. `objective` says which student wins of those inside all limits: the most accurate, or the
     fastest; then `[limits] min_quality` is needed, and without a budget the teacher's own latency is it. `targets` are
     several in one build, in the place of `target`; `budgets` gives those that it names their own. With `one_student`
-    the same student serves them all, instead of a winner each."""
+    the same student serves them all, instead of a winner each. `teachers` are further ones beside `teacher`, of which the
+    `ensemble` is learnt from; a share of the teacher's latency is of `teacher` alone."""
 
     teacher: TeacherConfig
+    teachers: tuple[TeacherConfig, ...] = ()
+    ensemble: EnsembleConfig = EnsembleConfig()
     target: str = "host"
     targets: tuple[str, ...] = ()
     one_student: bool = False
@@ -380,6 +288,20 @@ class BuildConfig(Frozen):
         if self.objective is Objective.LATENCY and self.limits.min_quality is None:
             raise ValueError('objective = "latency" has no lower end; add min_quality = "90%" to [limits]')
         return self
+
+    @model_validator(mode="after")
+    def _weighed(self) -> BuildConfig:
+        count, weights = 1 + len(self.teachers), self.ensemble.weights
+        if isinstance(weights, tuple) and len(weights) != count:
+            raise ValueError(f"[ensemble] weights has {len(weights)} numbers for {count} teachers; give one for each")
+        if not self.teachers and self.ensemble != EnsembleConfig():
+            raise ValueError("[ensemble] has one teacher alone; add [[teachers]], or leave it out")
+        return self
+
+    @property
+    def all_teachers(self) -> tuple[TeacherConfig, ...]:
+        """`teacher` first."""
+        return (self.teacher, *self.teachers)
 
     @property
     def view_augmentation(self) -> AugmentationConfig:
@@ -458,6 +380,9 @@ def _absolute(config: BuildConfig, base: Path) -> BuildConfig:
         # os.path's leaves `~nobody` alone where Path's raises.
         return None if path is None else base / os.path.expanduser(path)  # noqa: PTH111
 
+    def teacher(given: TeacherConfig) -> TeacherConfig:
+        return given.model_copy(update={"checkpoint": fix(given.checkpoint), "text_vectors": fix(given.text_vectors)})
+
     def located(target: str) -> str:
         return str(fix(Path(target))) if is_target_path(target) else target
 
@@ -468,9 +393,8 @@ def _absolute(config: BuildConfig, base: Path) -> BuildConfig:
             "data": config.data.model_copy(
                 update={"path": fix(config.data.path), "unlabelled": fix(config.data.unlabelled)}
             ),
-            "teacher": config.teacher.model_copy(
-                update={"checkpoint": fix(config.teacher.checkpoint), "text_vectors": fix(config.teacher.text_vectors)}
-            ),
+            "teacher": teacher(config.teacher),
+            "teachers": tuple(map(teacher, config.teachers)),
             "space": config.space.model_copy(
                 update={"checkpoints": {name: fix(path) for name, path in config.space.checkpoints.items()}}
             ),

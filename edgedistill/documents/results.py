@@ -63,10 +63,19 @@ class TeacherFile(Frozen):
     sha256: str
 
 
+class EnsembleMember(Frozen):
+    """A teacher of several, with its share in what students learn and its quality on the validation split."""
+
+    name: str
+    weight: Fraction
+    quality_validation: Fraction
+
+
 class TeacherSummary(Frozen):
     """The teacher beside its student: the same data, the same target, its fp32 artifact. `files` lie beside the
     package: the one that gave its quality, and the one that ran in turn with students; none where the build left them
-    out."""
+    out. `ensemble` are all teachers of a build that has several, this one first, and `ensemble_quality_validation` is what
+    they have together."""
 
     name: str
     quality: Fraction
@@ -77,6 +86,8 @@ class TeacherSummary(Frozen):
     resolution: int
     latency: Latency
     files: tuple[TeacherFile, ...] = ()
+    ensemble: tuple[EnsembleMember, ...] = ()
+    ensemble_quality_validation: Fraction | None = None
 
 
 class StudentSummary(StudentSpec):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -214,9 +214,20 @@ class Workbench(Bench):
         images need no decoding, and views are of them as they are."""
         if self.dataset.images.decoded:
             return None
-        teacher = resolution_of(self.config.teacher, len(self.dataset.classes), self.base)
+        classes = len(self.dataset.classes)
+        teachers = [resolution_of(teacher, classes, self.base) for teacher in self.config.all_teachers]
         students = largest_resolution(self.space, self.source_side)
-        return working_side(max(teacher, students), self.config.augmentation)
+        return working_side(max(*teachers, students), self.config.augmentation)
+
+    @cached_property
+    def others(self) -> tuple[Workbench, ...]:
+        """For each further teacher the same bench, of a build whose `[teacher]` it is. Their working copies are the same."""
+        config, found = self.config, []
+        for number, teacher in enumerate(config.teachers):
+            rest = (config.teacher, *config.teachers[:number], *config.teachers[number + 1 :])
+            changed = config.model_copy(update={"teacher": teacher, "teachers": rest})
+            found.append(replace(self, config=changed, unfitted=None, teacher=None, crossfit=None, choice=None))
+        return tuple(found)
 
     @property
     def recipe(self) -> Recipe:

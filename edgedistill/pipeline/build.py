@@ -139,6 +139,7 @@ def _prepare(job: Job, means: Means, key: str, listener: Listener, held: ExitSta
     """Worker processes end with `held`."""
     with loading(listener):
         from edgedistill.pipeline.choice import settle
+        from edgedistill.pipeline.ensemble import open_ensemble, tell_ensemble
         from edgedistill.pipeline.lab import Laboratory, goal_of, known_before, settings_of
         from edgedistill.pipeline.on_ray import OnRay, check_ray
         from edgedistill.pipeline.prepare import (
@@ -184,7 +185,11 @@ def _prepare(job: Job, means: Means, key: str, listener: Listener, held: ExitSta
         for bench, teacher in zip(benches, teachers, strict=True)
     )
     limits = [plausible_multiply_adds(teacher, goal.budget) for teacher, goal in zip(teachers, goals, strict=True)]
-    stored, choice = settle(benches, teachers[0].teacher, teachers[0].quality_validation, candidates, min(limits))
+    ensemble = open_ensemble(first)
+    if ensemble is not None:
+        tell_ensemble(first, ensemble)
+    quality = ensemble.quality_validation if ensemble else teachers[0].quality_validation
+    stored, choice = settle(benches, teachers[0].teacher, quality, candidates, min(limits))
     for bench in benches:
         bench.choice = choice
     targets = [

@@ -17,10 +17,10 @@ from edgedistill.distill.recipes.taps import require_tap
 from edgedistill.distill.stored.split_store import SplitStore
 from edgedistill.distill.teachers.teacher import Teacher
 from edgedistill.distill.train import load_student
-from edgedistill.documents.build_file import TeacherConfig
 from edgedistill.documents.recipes import DEFAULT, FEATURES
 from edgedistill.documents.results import PilotRun, RecipeChoice
 from edgedistill.documents.specs import StudentSpec
+from edgedistill.documents.teachers import TeacherConfig
 from edgedistill.networks.space import Candidate
 from edgedistill.pipeline.bench import Workbench
 from edgedistill.pipeline.prepare import open_store

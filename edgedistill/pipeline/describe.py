@@ -29,6 +29,7 @@ from edgedistill.documents.results import (
 from edgedistill.documents.specs import Goal
 from edgedistill.pipeline.bench import Workbench
 from edgedistill.pipeline.code import build_tools
+from edgedistill.pipeline.ensemble import open_ensemble
 from edgedistill.pipeline.invocation import Invocation
 from edgedistill.selection.goal import (
     misses,
@@ -304,6 +305,8 @@ def _notes(finding: Finding) -> tuple[str, ...]:
     if outcome.attempts:
         failed = _counted(len(outcome.attempts), "file")
         notes.append(f"{failed} not proven" + " before the winner" * (outcome.winner is not None))
+    if (ensemble := open_ensemble(bench)) is not None:
+        notes.append(f"of the validation split, {ensemble.sentence}")
     notes += _unresolved(finding)
     notes += _changes(finding)
     if bench.meter.not_measurable:

@@ -37,6 +37,7 @@ from edgedistill.outputs.package.golden import Golden
 from edgedistill.outputs.package.package import PACKAGE, PackageContents, PackageFile, write_package
 from edgedistill.pipeline.bench import Source, Workbench
 from edgedistill.pipeline.describe import Finding, describe
+from edgedistill.pipeline.ensemble import open_ensemble
 from edgedistill.pipeline.measure import Manner, profiled
 from edgedistill.pipeline.mistakes import MISTAKES, AnswersOnTest, predictions_on_test
 from edgedistill.pipeline.prepare import PreparedTeacher
@@ -179,6 +180,9 @@ def _contents(
         "learning rate": f"{schedule_of(train, bench.rungs[-1]).learning_rate:.2g}",
         "epochs": str(bench.rungs[-1]),
     }
+    if result.teacher.ensemble:
+        members = (f"{member.name} (weight {member.weight:.2f})" for member in result.teacher.ensemble)
+        training["teachers together"] = ", ".join(members)
     card = model_card(result, source.contract, training)
     return PackageContents(files, source.contract, golden, card, device_commands(bench, winner))
 
@@ -202,6 +206,7 @@ def _teacher_summary(bench: Workbench, teacher: PreparedTeacher, out: Path, *, k
     images, labels = bench.images("test", teacher.source.contract), bench.labels("test")
     task = task_of(teacher.source.contract)
     quality = test_quality(format_for(teacher.artifact.format), teacher.artifact, task, images, labels)
+    ensemble = open_ensemble(bench)
     return TeacherSummary(
         name=teacher.teacher.name,
         quality=quality,
@@ -212,6 +217,8 @@ def _teacher_summary(bench: Workbench, teacher: PreparedTeacher, out: Path, *, k
         resolution=teacher.teacher.contract.resolution,
         latency=teacher.latency,
         files=_teacher_files(bench, teacher, out, keep=keep),
+        ensemble=ensemble.members if ensemble else (),
+        ensemble_quality_validation=ensemble.quality_validation if ensemble else None,
     )
 
 

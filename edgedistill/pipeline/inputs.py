@@ -14,7 +14,8 @@ from edgedistill.distill.start import start_of
 from edgedistill.distill.teachers.checkpoint_file import require_whole
 from edgedistill.distill.teachers.identity import find_module, require_weights
 from edgedistill.distill.teachers.places import EXTRAS, folder_of, require_library
-from edgedistill.documents.build_file import BuildConfig, SpaceConfig, TeacherConfig
+from edgedistill.documents.build_file import BuildConfig, SpaceConfig
+from edgedistill.documents.teachers import TeacherConfig
 from edgedistill.networks.families.registry import TIMM, families, installed
 from edgedistill.networks.timm_names import require_model
 
@@ -26,7 +27,8 @@ def check_inputs(config: BuildConfig, base: Path) -> None:
     with wrong:
         if config.data.source != "digits" and config.data.path is not None:
             require_folder(config.data.path, "the data folder")
-    _check_teacher(config.teacher, base, wrong)
+    for teacher in config.all_teachers:
+        _check_teacher(teacher, base, wrong)
     _check_space(config.space, wrong)
     wrong.raise_any()
 

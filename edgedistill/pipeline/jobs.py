@@ -62,7 +62,7 @@ class Order:
                 "config": config.model_dump(mode="json"),
                 "target": self.target.model_dump(mode="json"),
                 "data": data,
-                "teacher": teacher_identity(config.teacher, self.base),
+                "teachers": [teacher_identity(teacher, self.base) for teacher in config.all_teachers],
                 "starts": [start.identity for name in config.space.models if (start := start_of(config.space, name))],
             },
             code=("edgedistill",),

@@ -22,8 +22,8 @@ from edgedistill.distill.teachers.load import load_teacher
 from edgedistill.distill.teachers.teacher import Teacher
 from edgedistill.documents.answers import Plan, PlannedRung, PlannedSearch, PlannedTarget, PlannedTeacher
 from edgedistill.documents.artifacts import TrainedStudent
-from edgedistill.documents.build_file import TeacherConfig
 from edgedistill.documents.recipes import DEFAULT
+from edgedistill.documents.teachers import TeacherConfig
 from edgedistill.networks.counting import structure_of
 from edgedistill.networks.deploy import deploy
 from edgedistill.pipeline.bench import Workbench
@@ -52,15 +52,28 @@ def plan_of(jobs: Sequence[Job], listener: Listener = silent) -> Plan:
         wrong.raise_any()
     first, searches, left = benches[0], [], iter(benches)
     teacher: Teacher | None = None
+    others: list[PlannedTeacher] = []
     with wrong:
-        teacher = load_teacher(first.config.teacher, first.dataset, first.data, first.base, fetch=False)
+        teacher = _unfetched(first)
+    for other in first.others:
+        with wrong:
+            others.append(_planned_teacher(other, _unfetched(other)))
     for job in jobs:
         own = tuple(islice(left, len(job.orders)))
         with wrong:
             searches.append(_planned(own, teacher, store))
     wrong.raise_any()
     assert teacher is not None
-    return Plan(data=split_sizes(first.dataset), teacher=_planned_teacher(first, teacher), searches=tuple(searches))
+    return Plan(
+        data=split_sizes(first.dataset),
+        teacher=_planned_teacher(first, teacher),
+        teachers=tuple(others),
+        searches=tuple(searches),
+    )
+
+
+def _unfetched(bench: Workbench) -> Teacher:
+    return load_teacher(bench.config.teacher, bench.dataset, bench.data, bench.base, fetch=False)
 
 
 def _read_weights(config: TeacherConfig) -> None:

@@ -23,6 +23,7 @@ from edgedistill.devices.latency.model import prior_from_published
 from edgedistill.distill.hardware import labelling_autocast
 from edgedistill.distill.recipes.losses import check_recipe
 from edgedistill.distill.stored.filtering import filtered, without_label
+from edgedistill.distill.stored.mixing import MixedSignal, Signal
 from edgedistill.distill.stored.signals import StoredSignal
 from edgedistill.distill.stored.split_store import SplitStore
 from edgedistill.distill.stored.views import StoredViews, stored_views
@@ -40,6 +41,7 @@ from edgedistill.networks.families.registry import code_of
 from edgedistill.networks.space import Candidate, Space, enumerate_space
 from edgedistill.pipeline import code
 from edgedistill.pipeline.bench import Bench, Data, Source, Workbench
+from edgedistill.pipeline.ensemble import open_ensemble
 from edgedistill.pipeline.jobs import Order
 from edgedistill.pipeline.judge import verified
 from edgedistill.pipeline.make import compiled, portable
@@ -205,7 +207,7 @@ def open_store(bench: Workbench) -> SplitStore:
     """What the build's students learn from: the views of its data and augmentation, and what the teacher gives on them at
     each tap that the recipe asks for: found, or labelled."""
     views = stored_views(bench.store, bench.taught, bench.config.view_augmentation, bench.working_side)
-    stored = SplitStore(views, _signals(bench, views) if bench.recipe.taps else ())
+    stored = SplitStore(views, _all_signals(bench, views) if bench.recipe.taps else ())
     return replace(stored, kept=_kept(bench, stored))
 
 
@@ -221,9 +223,23 @@ def _kept(bench: Workbench, stored: SplitStore) -> Path | None:
     return kept
 
 
-def _signals(bench: Workbench, views: StoredViews) -> tuple[StoredSignal, ...]:
+def _all_signals(bench: Workbench, views: StoredViews) -> tuple[Signal, ...]:
+    """Of `[teacher]` at each tap of the recipe; of several teachers the logits are those of all of them together."""
+    taps = bench.recipe.taps
+    own = _signals(bench, views, taps)
+    ensemble = open_ensemble(bench) if LOGITS in taps else None
+    if ensemble is None:
+        return own
+    (first,) = (signal for signal in own if signal.tap == LOGITS)
+    further = (signal for other in bench.others for signal in _signals(other, views, (LOGITS,)))
+    config = bench.config.ensemble
+    mixed = MixedSignal((first, *further), ensemble.weights, config.drop, config.seed)
+    return tuple(mixed if signal is first else signal for signal in own)
+
+
+def _signals(bench: Workbench, views: StoredViews, taps: tuple[str, ...]) -> tuple[StoredSignal, ...]:
     autocast = labelling_autocast(bench.config.train)
-    labelling = open_labelling(bench, views, bench.recipe.taps, autocast)
+    labelling = open_labelling(bench, views, taps, autocast)
     left = labelling.left()
     items = [
         LabelItem(

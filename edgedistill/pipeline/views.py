@@ -17,6 +17,7 @@ from edgedistill.data.sources import Indices
 from edgedistill.distill.hardware import choose_device, labelling_autocast
 from edgedistill.distill.recipes.choice import REPEATS, Known, options_for
 from edgedistill.distill.stored.filtering import agreement_with, certainty
+from edgedistill.distill.stored.mixing import MixedSignal, Signal
 from edgedistill.distill.stored.signals import StoredSignal
 from edgedistill.distill.stored.split_store import SplitStore
 from edgedistill.distill.teachers.labelling import Labeller
@@ -66,7 +67,7 @@ def open_views(
     default = not bench.config.train.terms and bench.config.train.recipe == DEFAULT
     if default:
         use_recipe([bench], "kd")  # with a teacher, whatever it comes to
-    if executor is None and bench.recipe.taps and missing_fits(bench):
+    if executor is None and bench.recipe.taps and any(missing_fits(one) for one in (bench, *bench.others)):
         raise _nothing_yet("the teacher is not fitted yet")
     if executor is not None:
         keep_copies(bench)
@@ -104,18 +105,24 @@ def info_of(bench: Workbench, stored: SplitStore) -> ViewsInfo:
                 bytes_per_view=signal.encoding.record.itemsize,
                 bytes=_bytes(signal.folder),
             )
-            for signal in stored.signals
+            for signal in _parts(stored)
         ),
         logits=said,
         advice=tuple(advice),
     )
 
 
+def _parts(stored: SplitStore) -> Iterator[StoredSignal]:
+    """All that is stored, of an ensemble what each teacher gave."""
+    for signal in stored.signals:
+        yield from signal.parts if isinstance(signal, MixedSignal) else (signal,)
+
+
 def _bytes(folder: Path) -> int:
     return sum(file.stat().st_size for file in folder.iterdir())
 
 
-def summary_of(logits: StoredSignal, views: int, labels: Indices) -> LogitsSummary:
+def summary_of(logits: Signal, views: int, labels: Indices) -> LogitsSummary:
     """What `logits` on `views` view indices say of the teacher; `labels` [n] are those of the training split."""
     sure = certainty(logits, views)
     entropy = 0.0
@@ -166,8 +173,11 @@ def check_of(bench: Workbench, stored: SplitStore, images: int) -> ViewsCheck:
     found = []
     for signal in stored.signals:
         autocast = labelling_autocast(bench.config.train)
-        labeller = open_labelling(bench, stored.stored_views, (signal.tap,), autocast).labeller
-        found.append(_checked(labeller, signal, chosen))
+        # The parts of an ensemble are in the order of its teachers.
+        parts = zip((bench, *bench.others), signal.parts if isinstance(signal, MixedSignal) else (signal,))
+        for one, part in parts:
+            labeller = open_labelling(one, stored.stored_views, (part.tap,), autocast).labeller
+            found.append(_checked(labeller, part, chosen))
     return ViewsCheck(images=len(chosen), views=stored.stored_views.count, signals=tuple(found))
 
 

@@ -207,9 +207,9 @@ def train_all(executor: Executor, items: Sequence[TrainItem]) -> list[TrainedStu
 
 
 def fit_all(bench: Workbench, executor: Executor) -> None:
-    """Have what the build file asks to be fitted in the cache, done by `executor`. Raises InputError where training
-    diverges, EdgedistillError where its processes die."""
-    items = [FitItem(place=Place.of(bench), fold=fold) for fold in missing_fits(bench)]
+    """Have all teachers that the build file asks to be fitted in the cache, done by `executor`. Raises InputError where
+    training diverges, EdgedistillError where its processes die."""
+    items = [FitItem(place=Place.of(one), fold=fold) for one in (bench, *bench.others) for fold in missing_fits(one)]
     for _, result in do_all(executor, items):
         if isinstance(result, TrialFailure):
             raise EdgedistillError(

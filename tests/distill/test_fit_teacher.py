@@ -16,8 +16,9 @@ from edgedistill.distill.batches import DrawnViews
 from edgedistill.distill.evaluate import split_quality
 from edgedistill.distill.fit_teacher import fit_teacher, load_fitted
 from edgedistill.distill.teachers.teacher import Teacher
-from edgedistill.documents.build_file import AugmentationConfig, FitConfig, TrainConfig
+from edgedistill.documents.build_file import AugmentationConfig, TrainConfig
 from edgedistill.documents.specs import Contract
+from edgedistill.documents.teachers import FitConfig
 from edgedistill.networks.build import Normalised
 
 FIT = FitConfig(epochs=4, batch_size=64, learning_rate=1e-2)

@@ -17,6 +17,7 @@ from edgedistill.documents.build_file import BuildConfig, validate
 from edgedistill.documents.recipes import TermConfig
 from edgedistill.documents.specs import Target
 from edgedistill.documents.targets import all_targets
+from edgedistill.documents.teachers import FitConfig
 
 DOCS = Path(__file__).parents[2] / "docs"
 REFERENCE = DOCS / "reference" / "build-file.md"
@@ -25,7 +26,8 @@ TARGETS = DOCS / "reference" / "targets.md"
 SECTIONS: dict[str, type[BaseModel]] = {
     "": BuildConfig,
     "teacher": config.TeacherConfig,
-    "teacher.fit": config.FitConfig,
+    "teacher.fit": FitConfig,
+    "ensemble": config.EnsembleConfig,
     "data": config.DataConfig,
     "data.split": config.SplitConfig,
     "augmentation": config.AugmentationConfig,

@@ -105,6 +105,15 @@ def test_a_byte_order_mark_is_no_problem(tmp_path: Path) -> None:
             "build.toml:5: data.background: 'whit' is not a colour (write white, grey, black or a value like #f0f0f0",
         ),
         (HEAD + "[data]\nbackground = 255\n", "build.toml:5: data.background: 255 is not a colour (write it in quotes"),
+        (
+            HEAD + '[[teachers]]\nmodel = "timm:x"\npretrained = true\n[ensemble]\nweights = [1.0]\n',
+            "build.toml:1: [ensemble] weights has 1 numbers for 2 teachers (give one for each",
+        ),
+        (HEAD + "[ensemble]\ndrop = 0.5\n", "build.toml:1: [ensemble] has one teacher alone (add [[teachers]], or leave it out"),
+        (
+            HEAD + '[[teachers]]\nmodel = "timm:x"\ntext_vectors = "x.npy"\n',
+            "build.toml:4: teachers[0]: text_vectors are compared with an image tower (name one",
+        ),
         (HEAD + '[profile]\npause = "-1s"\n', "build.toml:5: profile.pause: '-1s' must be above zero"),
         (
             HEAD + "[export]\nmargin_speed = 0.05\n",

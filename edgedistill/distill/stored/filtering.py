@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from edgedistill.base.store import Store, stage_key
 from edgedistill.data.datasets import UNLABELLED, Dataset
 from edgedistill.data.sources import Indices
-from edgedistill.distill.stored.signals import StoredSignal
+from edgedistill.distill.stored.mixing import Signal
 from edgedistill.documents.build_file import TrainConfig
 
 STAGE: Final = "filter"
@@ -34,13 +34,13 @@ class Certainty:
     agreement: NDArray[np.float32]
 
 
-def certainty(logits: StoredSignal, views: int) -> Certainty:
+def certainty(logits: Signal, views: int) -> Certainty:
     """Of all images of the training split, by `logits` on their `views`."""
     confidence, agreement = (np.empty(logits.images, np.float32) for _ in range(2))
     for start in range(0, logits.images, _CHUNK):
         positions = np.arange(start, min(start + _CHUNK, logits.images), dtype=np.int64)
         rows = np.arange(len(positions))
-        votes = np.zeros((len(positions), logits.encoding.width), np.int32)
+        votes = np.zeros((len(positions), logits.width), np.int32)
         largest = np.zeros(len(positions))
         for view in range(views):
             # Rows are shifted so that their largest is 0: its probability is one over the sum.
@@ -52,7 +52,7 @@ def certainty(logits: StoredSignal, views: int) -> Certainty:
     return Certainty(confidence, agreement)
 
 
-def agreement_with(labels: Indices, logits: StoredSignal, views: int) -> float | None:
+def agreement_with(labels: Indices, logits: Signal, views: int) -> float | None:
     """How often the teacher's class is the label, over `views` of the images that have one; None where none has. `labels`
     [n] are those of the training split."""
     known, right = np.flatnonzero(labels != UNLABELLED), 0
@@ -66,7 +66,7 @@ def agreement_with(labels: Indices, logits: StoredSignal, views: int) -> float |
     return right / (views * len(known))
 
 
-def filtered(store: Store, dataset: Dataset, logits: StoredSignal, views: int, config: TrainConfig) -> Path:
+def filtered(store: Store, dataset: Dataset, logits: Signal, views: int, config: TrainConfig) -> Path:
     """The file of the positions that are learnt from, int64, found or made: all images with a label, and the others of which
     the teacher is as sure as `[train]` asks."""
     key = stage_key(

@@ -42,6 +42,11 @@ class StoredSignal:
         """What identifies it: all that it depends on."""
         return self.folder.name
 
+    @property
+    def width(self) -> int:
+        """Numbers of an image."""
+        return self.encoding.width
+
     def at(self, view: int, positions: Indices) -> NDArray[np.float16]:
         """Of view index `view` of the images at `positions` [n] of the training split: float16 [n, width], logits shifted so
         that the largest of a row is 0."""

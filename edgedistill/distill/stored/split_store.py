@@ -11,17 +11,17 @@ from numpy.typing import NDArray
 from edgedistill.base.store import digest
 from edgedistill.data.sources import Indices
 from edgedistill.data.views import Views
-from edgedistill.distill.stored.signals import StoredSignal
+from edgedistill.distill.stored.mixing import Signal
 from edgedistill.distill.stored.views import StoredViews
 
 
 @dataclass(frozen=True)
 class SplitStore:
-    """Views of a training split, and what a teacher gave on them at each tap that was asked for. Epoch e is that of view
-    index e modulo their number. `kept` is the file of the positions that are learnt from, where that is not all."""
+    """Views of a training split, and what a teacher, or several, gave on them at each tap that was asked for. Epoch e is
+    that of view index e modulo their number. `kept` is the file of the positions that are learnt from, where not all are."""
 
     stored_views: StoredViews
-    signals: tuple[StoredSignal, ...] = ()
+    signals: tuple[Signal, ...] = ()
     kept: Path | None = None
 
     @property
@@ -37,7 +37,7 @@ class SplitStore:
         kept: Indices = np.load(self.kept)
         return kept
 
-    def signal(self, tap: str) -> StoredSignal | None:
+    def signal(self, tap: str) -> Signal | None:
         """That of a tap; None where it was not asked for."""
         return next((signal for signal in self.signals if signal.tap == tap), None)
 

@@ -12,7 +12,7 @@ from edgedistill.base.errors import InputError
 from edgedistill.base.paths import nearest
 from edgedistill.base.store import digest, file_sha256, tool_version
 from edgedistill.distill.teachers.places import EXTRAS, OPEN_CLIP, place_identity
-from edgedistill.documents.build_file import TeacherConfig
+from edgedistill.documents.teachers import TeacherConfig
 
 
 def teacher_identity(config: TeacherConfig, base: Path) -> dict[str, Any]:

@@ -19,8 +19,9 @@ from edgedistill.distill.teachers.networks import build_network
 from edgedistill.distill.teachers.open_clip_models import read_text_vectors
 from edgedistill.distill.teachers.places import EXTRAS, OPEN_CLIP
 from edgedistill.distill.teachers.teacher import Teacher
-from edgedistill.documents.build_file import DataConfig, TeacherConfig
+from edgedistill.documents.build_file import DataConfig
 from edgedistill.documents.specs import Contract
+from edgedistill.documents.teachers import TeacherConfig
 from edgedistill.networks.build import Normalised
 
 

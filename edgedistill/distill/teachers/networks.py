@@ -24,7 +24,7 @@ from edgedistill.distill.teachers.identity import find_module, is_local
 from edgedistill.distill.teachers.open_clip_models import open_clip_network
 from edgedistill.distill.teachers.places import OPEN_CLIP, TRANSFORMERS
 from edgedistill.distill.teachers.transformers_models import transformers_network
-from edgedistill.documents.build_file import TeacherConfig
+from edgedistill.documents.teachers import TeacherConfig
 from edgedistill.networks.timm_names import require_model
 
 

@@ -19,7 +19,7 @@ from edgedistill.base.errors import InputError, NotFetchedError, first_line
 from edgedistill.base.quiet import quiet
 from edgedistill.distill.teachers.checkpoint import load_checkpoint
 from edgedistill.distill.teachers.places import OPEN_CLIP, folder_of, require_library
-from edgedistill.documents.build_file import TeacherConfig
+from edgedistill.documents.teachers import TeacherConfig
 
 
 class ImageTower(nn.Module):

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from edgedistill.base.errors import InputError, NotFetchedError, first_line
 from edgedistill.base.quiet import quiet
 from edgedistill.distill.teachers.places import TRANSFORMERS, folder_of, require_library
-from edgedistill.documents.build_file import TeacherConfig
+from edgedistill.documents.teachers import TeacherConfig
 
 
 class LogitsOnly(nn.Module):

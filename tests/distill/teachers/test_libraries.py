@@ -20,7 +20,8 @@ from edgedistill.distill.teachers import places
 from edgedistill.distill.teachers.identity import require_weights, teacher_identity
 from edgedistill.distill.teachers.load import load_teacher, resolution_of
 from edgedistill.distill.teachers.teacher import Teacher
-from edgedistill.documents.build_file import DataConfig, FitConfig, TeacherConfig
+from edgedistill.documents.build_file import DataConfig
+from edgedistill.documents.teachers import FitConfig, TeacherConfig
 from edgedistill.networks.deploy import deploy
 from edgedistill.networks.program.program import reference_logits, to_program
 

@@ -16,7 +16,8 @@ from edgedistill.data.datasets import Dataset, load_dataset
 from edgedistill.data.preprocessing import channel_statistics
 from edgedistill.distill.teachers.load import load_teacher, weights_sha256
 from edgedistill.distill.teachers.teacher import Teacher
-from edgedistill.documents.build_file import DataConfig, FitConfig, TeacherConfig
+from edgedistill.documents.build_file import DataConfig
+from edgedistill.documents.teachers import FitConfig, TeacherConfig
 from edgedistill.networks.build import Normalised
 
 FIT = FitConfig(epochs=1)

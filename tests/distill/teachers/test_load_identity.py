@@ -9,7 +9,7 @@ import pytest
 
 from edgedistill.base.errors import InputError
 from edgedistill.distill.teachers.identity import teacher_identity
-from edgedistill.documents.build_file import FitConfig, TeacherConfig
+from edgedistill.documents.teachers import FitConfig, TeacherConfig
 
 
 def local(folder: Path, source: str = "def build(): ...\n") -> TeacherConfig:
@@ -81,7 +81,7 @@ def test_neither_torch_nor_timm_nor_the_module_is_imported(tmp_path: Path) -> No
     program = f"""
 import sys
 from pathlib import Path
-from edgedistill.documents.build_file import TeacherConfig
+from edgedistill.documents.teachers import TeacherConfig
 from edgedistill.distill.teachers.identity import teacher_identity
 for model in ("my_teacher:build", "timm:resnet18"):
     teacher_identity(TeacherConfig(model=model, pretrained=True), Path({str(tmp_path)!r}))

@@ -1,0 +1,107 @@
+"""Several teachers: how much each of them counts, and what they get right together."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from edgedistill.base.progress import Note
+from edgedistill.base.store import stage_key, write_atomic
+from edgedistill.base.units import format_percent
+from edgedistill.base.versions import TRAINING_TOOLS
+from edgedistill.devices.turns import training
+from edgedistill.distill.evaluate import outputs_of
+from edgedistill.distill.stored.mixing import mixture_weights, softmax
+from edgedistill.documents.results import EnsembleMember
+from edgedistill.pipeline import code
+from edgedistill.pipeline.bench import Workbench
+from edgedistill.pipeline.teacher import open_teacher
+
+STAGE = "ensemble"
+RECORD = "ensemble.json"
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """The teachers of a build, that of `[teacher]` first, each with its weight and its quality on the validation split;
+    `quality_validation` is what they have together."""
+
+    members: tuple[EnsembleMember, ...]
+    quality_validation: float
+
+    @property
+    def weights(self) -> tuple[float, ...]:
+        """In the order of the members; of sum 1."""
+        return tuple(member.weight for member in self.members)
+
+    @property
+    def sentence(self) -> str:
+        """For notes."""
+        each = ", ".join(
+            f"{member.name} ({format_percent(member.quality_validation)}, weight {member.weight:.2f})"
+            for member in self.members
+        )
+        return (
+            f"{len(self.members)} teachers together get {format_percent(self.quality_validation)} of it right: {each}"
+        )
+
+
+def open_ensemble(bench: Workbench) -> Ensemble | None:
+    """The ensemble of a build with several teachers: what each says of the validation split is found, or asked. None for a
+    build with one."""
+    if not bench.config.teachers:
+        return None
+    benches = (bench, *bench.others)
+    teachers = [open_teacher(one) for one in benches]
+    key = stage_key(
+        {
+            "teachers": [teacher.key for teacher in teachers],
+            "ensemble": bench.config.ensemble.model_dump(mode="json", include={"weights"}),
+            "data": bench.data_key,
+        },
+        code=code.ENSEMBLE,
+        tools=TRAINING_TOOLS,
+    )
+
+    def make(folder: Path) -> None:
+        labels = bench.labels("validation")
+        with training(bench.store.listener):
+            said = [
+                softmax(outputs_of(teacher.module, one.images("validation", teacher.contract)))
+                for one, teacher in zip(benches, teachers, strict=True)
+            ]
+        asked = bench.config.ensemble.weights
+        if asked == "fitted":
+            weights = mixture_weights(np.stack([p[np.arange(len(labels)), labels] for p in said]))
+        else:
+            numbers = (1.0,) * len(said) if asked == "equal" else asked
+            weights = tuple(number / sum(numbers) for number in numbers)
+        together = sum(weight * p for weight, p in zip(weights, said, strict=True))
+        found = {
+            "weights": weights,
+            "qualities": [bench.task.score(p, labels) for p in said],
+            "quality": bench.task.score(np.asarray(together), labels),
+        }
+        write_atomic(folder / RECORD, json.dumps(found))
+
+    folder = bench.store.stage(STAGE, key, make, subject=f"{len(teachers)} teachers")
+    found = json.loads((folder / RECORD).read_text())
+    members = tuple(
+        EnsembleMember(name=teacher.name, weight=weight, quality_validation=quality)
+        for teacher, weight, quality in zip(teachers, found["weights"], found["qualities"], strict=True)
+    )
+    return Ensemble(members, found["quality"])
+
+
+def tell_ensemble(bench: Workbench, ensemble: Ensemble) -> None:
+    """A mean that is less accurate than one of its teachers mostly has a weak one among them."""
+    best = max(ensemble.members, key=lambda member: member.quality_validation)
+    told = f"of the validation split, {ensemble.sentence}"
+    if ensemble.quality_validation >= best.quality_validation:
+        bench.store.listener(Note(told))
+        return
+    fix = 'leave out a weak one, or write weights = "fitted" in [ensemble]'
+    bench.store.listener(Note(f"{told}; {best.name} alone gets more: {fix}", warning=True))
