@@ -210,7 +210,9 @@ def _data_line(data: SplitSizes) -> str:
 
 
 def _teacher_lines(teacher: PlannedTeacher) -> Iterator[str]:
-    cost = f"{teacher.parameters:,} parameters, {teacher.multiply_adds:,} multiply-adds for an image"
+    cost = f"{teacher.parameters:,} parameters"
+    if teacher.multiply_adds is not None:
+        cost += f", {teacher.multiply_adds:,} multiply-adds for an image"
     yield f"teacher {teacher.model} at {teacher.resolution} px: {cost}"
     if teacher.fit_epochs is not None:
         took = "in a time that is not known yet"

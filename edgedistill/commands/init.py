@@ -172,7 +172,7 @@ budget = {budget}
 # Which student wins of those inside all limits: the most accurate, or with "latency" the fastest.
 # objective = "quality"
 
-# The model that the students learn from: timm:NAME, transformers:NAME or open_clip:NAME (also folders), or
+# The model that the students learn from: timm:NAME, transformers:NAME or open_clip:NAME (also folders), onnx:FILE, or
 # module:function that returns an nn.Module.
 [teacher]
 {teacher}

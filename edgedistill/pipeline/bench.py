@@ -23,7 +23,6 @@ from edgedistill.data.datasets import Dataset
 from edgedistill.data.preprocessing import make_contract, prepare
 from edgedistill.data.working import working_side
 from edgedistill.distill.recipes.losses import Recipe, recipe_of
-from edgedistill.distill.teachers.load import resolution_of
 from edgedistill.distill.teachers.teacher import Crossfit, Teacher
 from edgedistill.documents.artifacts import CalibrationSet, ExportedModel
 from edgedistill.documents.build_file import BuildConfig, DataConfig, ExportConfig, SpaceConfig
@@ -38,6 +37,7 @@ from edgedistill.networks.program.program import reference_logits
 from edgedistill.networks.space import largest_resolution
 from edgedistill.networks.tasks import CLASSIFICATION, Task
 from edgedistill.pipeline.meter import Meter
+from edgedistill.pipeline.teacher_side import teacher_side
 
 if TYPE_CHECKING:
     from edgedistill.pipeline.work import Executor
@@ -215,7 +215,7 @@ class Workbench(Bench):
         if self.dataset.images.decoded:
             return None
         classes = len(self.dataset.classes)
-        teachers = [resolution_of(teacher, classes, self.base) for teacher in self.config.all_teachers]
+        teachers = [teacher_side(teacher, classes, self.base) for teacher in self.config.all_teachers]
         students = largest_resolution(self.space, self.source_side)
         return working_side(max(*teachers, students), self.config.augmentation)
 

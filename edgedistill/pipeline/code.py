@@ -10,6 +10,7 @@ from edgedistill.formats import format_for, tools_of
 SPACE = ("edgedistill.networks.space",)
 TEACHER = ("edgedistill.distill.fit_teacher", "edgedistill.distill.teachers.load", "edgedistill.data.working")
 COPIES = ("edgedistill.data.working", "edgedistill.data.folder", "edgedistill.data.huggingface")
+TEACHER_FILE = ("edgedistill.formats.onnx.classifier", "edgedistill.data.preprocessing")
 ENSEMBLE = ("edgedistill.distill.evaluate", "edgedistill.distill.stored.mixing")
 TRAINING = ("edgedistill.distill.train",)
 TUNING = ("edgedistill.distill.under_rounding",)

@@ -54,12 +54,12 @@ def portable(bench: Maker, source: Source, scheme: QuantScheme, form: Format) ->
 
     def make(folder: Path) -> None:
         made = convert(conversion(bench, source, scheme, form, style), form, scheme, folder)
-        _save(made, folder / "exported.json")
+        save_made(made, folder / "exported.json")
         if scheme.integer and (chosen := bench.calibration.chosen) is not None:
             write_atomic(folder / CALIBRATION, chosen.model_dump_json())
 
     folder = bench.store.stage("export", key, make, subject=f"{source.label} {form} {scheme.label}")
-    return _load(ExportedModel, folder / "exported.json")
+    return load_made(ExportedModel, folder / "exported.json")
 
 
 def rewritten_source(bench: Maker, source: Source, scheme: QuantScheme) -> Source:
@@ -138,10 +138,10 @@ def compiled(bench: Maker, model: ExportedModel, form: Format | None = None) -> 
     )
 
     def make(folder: Path) -> None:
-        _save(apart(runtime, "compiling for", runtime.compile, model, target, folder), folder / "compiled.json")
+        save_made(apart(runtime, "compiling for", runtime.compile, model, target, folder), folder / "compiled.json")
 
     folder = bench.store.stage("compile", key, make, subject=f"{runtime.format} {model.scheme.label}")
-    return _load(CompiledArtifact, folder / "compiled.json")
+    return load_made(CompiledArtifact, folder / "compiled.json")
 
 
 def apart(form: ModelFormat, doing: str, function: Callable[P, R], *arguments: P.args, **named: P.kwargs) -> R:
@@ -152,14 +152,15 @@ def apart(form: ModelFormat, doing: str, function: Callable[P, R], *arguments: P
     return in_child(f"{doing} {form.format}", CONVERSION, function, *arguments, **named)
 
 
-def _save(value: ExportedModel | CompiledArtifact, path: Path) -> None:
+def save_made(value: ExportedModel | CompiledArtifact, path: Path) -> None:
     """With the file's path relative to `path`, since a stage's folder is renamed when it is whole."""
     base = path.parent
     file = value.path.relative_to(base) if value.path.is_relative_to(base) else value.path
     write_atomic(path, value.model_copy(update={"path": file}).model_dump_json())
 
 
-def _load(kind: type[F], path: Path) -> F:
+def load_made(kind: type[F], path: Path) -> F:
+    """What `save_made` left."""
     content = json.loads(path.read_text())
     content["path"] = str(path.parent / content["path"])
     return kind.model_validate(content)

@@ -18,7 +18,6 @@ from edgedistill.base.store import Store
 from edgedistill.devices import proof as proofs
 from edgedistill.distill.recipes.choice import Known, options_for
 from edgedistill.distill.teachers.checkpoint import read_state
-from edgedistill.distill.teachers.load import load_teacher
 from edgedistill.distill.teachers.teacher import Teacher
 from edgedistill.documents.answers import Plan, PlannedRung, PlannedSearch, PlannedTarget, PlannedTeacher
 from edgedistill.documents.artifacts import TrainedStudent
@@ -32,7 +31,7 @@ from edgedistill.pipeline.finish import split_sizes
 from edgedistill.pipeline.jobs import Job
 from edgedistill.pipeline.measure import SCALE_SESSIONS
 from edgedistill.pipeline.prepare import open_benches, open_space
-from edgedistill.pipeline.teacher import fit_seconds
+from edgedistill.pipeline.teacher import fit_seconds, unfitted_teacher
 
 START_S = 1.5
 """What a session takes beside its samples: to start, load and warm up."""
@@ -54,10 +53,10 @@ def plan_of(jobs: Sequence[Job], listener: Listener = silent) -> Plan:
     teacher: Teacher | None = None
     others: list[PlannedTeacher] = []
     with wrong:
-        teacher = _unfetched(first)
+        teacher = unfitted_teacher(first, fetch=False)
     for other in first.others:
         with wrong:
-            others.append(_planned_teacher(other, _unfetched(other)))
+            others.append(_planned_teacher(other, unfitted_teacher(other, fetch=False)))
     for job in jobs:
         own = tuple(islice(left, len(job.orders)))
         with wrong:
@@ -72,10 +71,6 @@ def plan_of(jobs: Sequence[Job], listener: Listener = silent) -> Plan:
     )
 
 
-def _unfetched(bench: Workbench) -> Teacher:
-    return load_teacher(bench.config.teacher, bench.dataset, bench.data, bench.base, fetch=False)
-
-
 def _read_weights(config: TeacherConfig) -> None:
     if config.checkpoint is not None:
         read_state(config.checkpoint)
@@ -88,7 +83,7 @@ def _planned_teacher(bench: Workbench, teacher: Teacher) -> PlannedTeacher:
         model=config.model,
         resolution=resolution,
         parameters=teacher.parameters,
-        multiply_adds=structure_of(deploy(teacher.module), resolution).multiply_adds,
+        multiply_adds=None if teacher.file else structure_of(deploy(teacher.module), resolution).multiply_adds,
         fit_epochs=None if config.fit is None else config.fit.epochs,
         crossfit=None if config.fit is None else config.fit.crossfit,
         fit_seconds=fit_seconds(bench),

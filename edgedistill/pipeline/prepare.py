@@ -49,6 +49,7 @@ from edgedistill.pipeline.measure import compared, latency_of, scale_alone, scal
 from edgedistill.pipeline.meter import Meter
 from edgedistill.pipeline.space import executable
 from edgedistill.pipeline.teacher import open_labelling, open_teacher
+from edgedistill.pipeline.teacher_file import source_of
 from edgedistill.pipeline.work import LabelItem, Place, do_all
 from edgedistill.selection.expectations import Expectation
 
@@ -116,7 +117,9 @@ def open_benches(orders: Sequence[Order], store: Store) -> tuple[Workbench, ...]
 def prepare_teacher(bench: Workbench) -> PreparedTeacher:
     """Load the teacher, fit it where the build file asks for it, and run and measure its fp32 file."""
     teacher = open_teacher(bench)
-    source = Source(f"teacher {teacher.name}", teacher.key, teacher.contract, partial(deploy, teacher.module))
+    source = source_of(teacher) or Source(
+        f"teacher {teacher.name}", teacher.key, teacher.contract, partial(deploy, teacher.module)
+    )
     fp32 = QuantScheme(precision=Precision.FP32)
     form = Format.ONNX if bench.target.runtime in SHIPPED else bench.target.runtime
     artifact = compiled(bench, portable(bench, source, fp32, form), form)
@@ -183,8 +186,9 @@ def resolve_budget(bench: Workbench, request: BudgetRequest, teacher: PreparedTe
 
 def plausible_multiply_adds(teacher: PreparedTeacher, budget: Budget) -> float:
     """How much work a student may do and still be thought of near the budget: what the teacher does in that time, with
-    `HEADROOM` for students that are faster for their work (fewer bytes, int8). Infinite where it is not measured."""
-    if not isinstance(teacher.latency, MeasuredLatency):
+    `HEADROOM` for students that are faster for their work (fewer bytes, int8). Infinite where its latency or its work is not
+    known."""
+    if not isinstance(teacher.latency, MeasuredLatency) or teacher.source.file is not None:
         return math.inf
     work = structure_of(teacher.source.load(), teacher.teacher.contract.resolution).multiply_adds
     limit = HEADROOM * work * budget.latency_ms / teacher.latency.comparable(budget.percentile)

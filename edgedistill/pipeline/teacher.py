@@ -20,13 +20,15 @@ from edgedistill.devices.turns import training
 from edgedistill.distill.fit_teacher import fit_teacher, load_fitted
 from edgedistill.distill.hardware import choose_hardware
 from edgedistill.distill.stored.views import StoredViews
-from edgedistill.distill.teachers.identity import teacher_identity
+from edgedistill.distill.teachers.identity import require_weights, teacher_identity
 from edgedistill.distill.teachers.labelling import Labeller
 from edgedistill.distill.teachers.load import load_teacher
 from edgedistill.distill.teachers.making import Labelling
+from edgedistill.distill.teachers.places import onnx_path
 from edgedistill.distill.teachers.teacher import Crossfit, Teacher, folds_of
 from edgedistill.pipeline import code
 from edgedistill.pipeline.bench import Workbench
+from edgedistill.pipeline.teacher_file import teacher_of_file
 from edgedistill.pipeline.working import keep_copies, viewed
 
 STAGE = "teacher"
@@ -46,8 +48,17 @@ def _loaded(bench: Workbench) -> Teacher:
     """The teacher as it comes; kept until it is opened, so that looking for its fits and opening it load it once."""
     if bench.unfitted is None:
         with telling(bench.store.listener, "load", bench.config.teacher.model):
-            bench.unfitted = load_teacher(bench.config.teacher, bench.dataset, bench.data, bench.base)
+            bench.unfitted = unfitted_teacher(bench)
     return bench.unfitted
+
+
+def unfitted_teacher(bench: Workbench, *, fetch: bool = True) -> Teacher:
+    """The teacher as it comes; with `fetch` off without a library's weights. Raises InputError."""
+    path = onnx_path(bench.config.teacher.model, bench.base)
+    if path is not None:
+        require_weights(bench.config.teacher)
+        return teacher_of_file(bench, path)
+    return load_teacher(bench.config.teacher, bench.dataset, bench.data, bench.base, fetch=fetch)
 
 
 def open_crossfit(bench: Workbench) -> Crossfit | None:

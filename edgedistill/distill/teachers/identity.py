@@ -11,7 +11,7 @@ from typing import Any
 from edgedistill.base.errors import InputError
 from edgedistill.base.paths import nearest
 from edgedistill.base.store import digest, file_sha256, tool_version
-from edgedistill.distill.teachers.places import EXTRAS, OPEN_CLIP, place_identity
+from edgedistill.distill.teachers.places import EXTRAS, ONNX, OPEN_CLIP, onnx_path, place_identity
 from edgedistill.documents.teachers import TeacherConfig
 
 
@@ -34,6 +34,8 @@ def _source(model: str, base: Path) -> str:
     library, _, name = model.partition(":")
     if library == "timm":
         return tool_version("timm")
+    if (path := onnx_path(model, base)) is not None:
+        return digest([tool_version("onnxruntime"), _file_sha256(path, "model")])
     return place_identity(library, name, base) if library in EXTRAS else source_hash(library, base)
 
 
@@ -43,6 +45,14 @@ def require_weights(config: TeacherConfig) -> None:
         raise InputError(
             "[teacher] has both pretrained weights and a checkpoint", fix="keep the one that the teacher shall have"
         )
+    if config.model.startswith(f"{ONNX}:"):
+        wrong = [name for name in ("checkpoint", "pretrained", "arguments", "fit") if getattr(config, name)]
+        if wrong:
+            raise InputError(
+                f"[teacher] {', '.join(wrong)}: an ONNX file is a trained network as it is",
+                fix=f"leave out {' and '.join(wrong)}, or give the network that it was exported from",
+            )
+        return
     if config.model.startswith(f"{OPEN_CLIP}:") and config.text_vectors is None and config.fit is None:
         raise InputError(
             f"the teacher {config.model} has no classifier",

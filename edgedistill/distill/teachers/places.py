@@ -17,6 +17,7 @@ from edgedistill.base.store import digest, file_sha256, tool_version
 
 TRANSFORMERS: Final = "transformers"
 OPEN_CLIP: Final = "open_clip"
+ONNX: Final = "onnx"
 EXTRAS: Final = MappingProxyType({TRANSFORMERS: "transformers", OPEN_CLIP: "open-clip"})
 """Libraries of models that are optional, with the extra that installs each."""
 
@@ -40,6 +41,12 @@ def folder_of(name: str, base: Path) -> Path | None:
         what = "is a file, not a folder" if path.exists() else "does not exist"
         raise InputError(f"[teacher] model: {path} {what}", fix=nearest(path, "name the folder that holds the model"))
     return None
+
+
+def onnx_path(model: str, base: Path) -> Path | None:
+    """The file of a teacher that is one, `onnx:FILE` as seen from `base`; None for another teacher."""
+    library, _, name = model.partition(":")
+    return base / os.path.expanduser(name) if library == ONNX else None  # noqa: PTH111 - see `folder_of`
 
 
 def place_identity(library: str, name: str, base: Path) -> str:

@@ -11,19 +11,22 @@ from edgedistill.base.store import digest
 from edgedistill.data.datasets import UNLABELLED, Dataset
 from edgedistill.data.sources import Indices
 from edgedistill.data.splits import stratified
+from edgedistill.documents.artifacts import ExportedModel
 from edgedistill.documents.specs import Contract
 
 
 @dataclass(frozen=True, eq=False)
 class Teacher:
     """A loaded teacher. `module` takes float [N, 3, R, R] in 0..255 (R = `contract.resolution`, normalisation inside) and
-    gives float logits [N, classes]; it is in eval mode on the CPU. `key` hashes architecture and weights."""
+    gives float logits [N, classes]; it is in eval mode on the CPU. `key` hashes architecture and weights. `file` is all that
+    there is of a teacher that came as a file, which `module` then asks."""
 
     name: str
     module: nn.Module
     contract: Contract
     key: str
     parameters: int
+    file: ExportedModel | None = None
 
 
 @dataclass(frozen=True, eq=False)
