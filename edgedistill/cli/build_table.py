@@ -210,6 +210,9 @@ def _data_line(data: SplitSizes) -> str:
 
 
 def _teacher_lines(teacher: PlannedTeacher) -> Iterator[str]:
+    if teacher.parameters is None:
+        yield f"teacher {teacher.model}: what it said of each image"
+        return
     cost = f"{teacher.parameters:,} parameters"
     if teacher.multiply_adds is not None:
         cost += f", {teacher.multiply_adds:,} multiply-adds for an image"
@@ -267,7 +270,7 @@ def _print_artifacts(console: Console, result: BuildResult) -> None:
     table.add_row(
         f"teacher {teacher.name}",
         "fp32",
-        format_bytes(teacher.bytes),
+        "unknown" if teacher.bytes is None else format_bytes(teacher.bytes),
         quality_text(teacher.quality, teacher.quality_interval),
         *render.latency_cells(teacher.latency)[: len(shown)],
         render.sessions_cell(teacher.latency),

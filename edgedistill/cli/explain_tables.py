@@ -95,7 +95,7 @@ def _print_beside_teacher(console: Console, explained: ExplainResult, winner: Wi
             validation_text(teacher.quality_validation, images),
             latency_text(teacher.latency, percentile),
             render.sessions_cell(teacher.latency),
-            format_bytes(teacher.bytes),
+            "unknown" if teacher.bytes is None else format_bytes(teacher.bytes),
         ),
     ]
     columns = ("", "test", "validation", str(percentile), "measured in", "size")

@@ -172,8 +172,8 @@ budget = {budget}
 # Which student wins of those inside all limits: the most accurate, or with "latency" the fastest.
 # objective = "quality"
 
-# The model that the students learn from: timm:NAME, transformers:NAME or open_clip:NAME (also folders), onnx:FILE, or
-# module:function that returns an nn.Module.
+# The model that the students learn from: timm:NAME, transformers:NAME or open_clip:NAME (also folders), onnx:FILE,
+# outputs:FILE of what it said of each image, or module:function that returns an nn.Module.
 [teacher]
 {teacher}
 

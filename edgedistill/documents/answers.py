@@ -174,13 +174,13 @@ class PlannedRung(Frozen):
 
 
 class PlannedTeacher(Frozen):
-    """The teacher, and what it costs: `multiply_adds` of one image at `resolution`, null for a file. `fit_epochs` is null
-    where it is not fitted; `fit_seconds` is how long that took, null unless the cache has it. `crossfit` is how many more
-    are fitted."""
+    """The teacher, and what it costs: `multiply_adds` of one image at `resolution`, null for a file. Of a file of outputs
+    nothing is known. `fit_epochs` is null where it is not fitted; `fit_seconds` is how long that took, null unless the cache
+    has it. `crossfit` is how many more are fitted."""
 
     model: str
-    resolution: int
-    parameters: int
+    resolution: int | None
+    parameters: int | None
     multiply_adds: int | None
     fit_epochs: int | None
     crossfit: int | None

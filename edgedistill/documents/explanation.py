@@ -28,7 +28,7 @@ class BesideTeacher(Frozen):
     quality_difference: float | None
     latency: Latency
     times_faster: float | None
-    bytes: int
+    bytes: int | None
     bytes_share: float | None
 
 

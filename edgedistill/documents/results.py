@@ -74,16 +74,16 @@ class EnsembleMember(Frozen):
 class TeacherSummary(Frozen):
     """The teacher beside its student: the same data, the same target, its fp32 artifact. `files` lie beside the
     package: the one that gave its quality, and the one that ran in turn with students; none where the build left them
-    out. `ensemble` are all teachers of a build that has several, this one first, and `ensemble_quality_validation` is what
-    they have together."""
+    out. Of a teacher of which there are outputs alone, size and resolution are null. `ensemble` are all teachers of a build
+    that has several, this one first, and `ensemble_quality_validation` is what they have together."""
 
     name: str
     quality: Fraction
     quality_interval: tuple[Fraction, Fraction]
     quality_validation: Fraction
-    parameters: int
-    bytes: int
-    resolution: int
+    parameters: int | None
+    bytes: int | None
+    resolution: int | None
     latency: Latency
     files: tuple[TeacherFile, ...] = ()
     ensemble: tuple[EnsembleMember, ...] = ()

@@ -27,11 +27,11 @@ class FitConfig(Frozen):
 
 
 class TeacherConfig(Frozen):
-    """`[teacher]`: `model` is `timm:NAME`, `transformers:NAME`, `open_clip:NAME`, `onnx:FILE` or `module:function`;
-    `arguments` go to its builder. `pretrained` takes the library's weights, or says that the function returns trained ones.
-    `mean` and `std` are those that the weights were trained with, as model cards give them, for pixels in 0..1; without them
-    a library's weights have their own and others the data's. `text_vectors` is a file of vectors by which an image tower of
-    open_clip tells classes apart."""
+    """`[teacher]`: `model` is `timm:NAME`, `transformers:NAME`, `open_clip:NAME`, `onnx:FILE`, `outputs:FILE` or
+    `module:function`; `arguments` go to its builder. `pretrained` takes the library's weights, or says that the function
+    returns trained ones. `mean` and `std` are those that the weights were trained with, as model cards give them, for pixels
+    in 0..1; without them a library's weights have their own and others the data's. `text_vectors` is a file of vectors by
+    which an image tower of open_clip tells classes apart."""
 
     model: str
     checkpoint: LocalPath | None = None
@@ -46,8 +46,8 @@ class TeacherConfig(Frozen):
     @field_validator("model")
     @classmethod
     def _named(cls, value: str) -> str:
-        if not re.fullmatch(r"timm:\S+|(transformers|open_clip|onnx):\S.*|[A-Za-z_][\w.]*:[A-Za-z_]\w*", value):
-            known = "timm:NAME, transformers:NAME, open_clip:NAME, onnx:FILE or module:function"
+        if not re.fullmatch(r"timm:\S+|(transformers|open_clip|onnx|outputs):\S.*|[A-Za-z_][\w.]*:[A-Za-z_]\w*", value):
+            known = "timm:NAME, transformers:NAME, open_clip:NAME, onnx:FILE, outputs:FILE or module:function"
             raise ValueError(f"{value!r} is not a model; write {known}")
         return value
 

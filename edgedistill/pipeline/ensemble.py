@@ -13,12 +13,12 @@ from edgedistill.base.store import stage_key, write_atomic
 from edgedistill.base.units import format_percent
 from edgedistill.base.versions import TRAINING_TOOLS
 from edgedistill.devices.turns import training
-from edgedistill.distill.evaluate import outputs_of
 from edgedistill.distill.stored.mixing import mixture_weights, softmax
 from edgedistill.documents.results import EnsembleMember
 from edgedistill.pipeline import code
 from edgedistill.pipeline.bench import Workbench
 from edgedistill.pipeline.teacher import open_teacher
+from edgedistill.pipeline.teacher_outputs import split_outputs
 
 STAGE = "ensemble"
 RECORD = "ensemble.json"
@@ -70,7 +70,7 @@ def open_ensemble(bench: Workbench) -> Ensemble | None:
         labels = bench.labels("validation")
         with training(bench.store.listener):
             said = [
-                softmax(outputs_of(teacher.module, one.images("validation", teacher.contract)))
+                softmax(split_outputs(one, teacher, "validation"))
                 for one, teacher in zip(benches, teachers, strict=True)
             ]
         asked = bench.config.ensemble.weights

@@ -42,6 +42,7 @@ from edgedistill.pipeline.measure import Manner, profiled
 from edgedistill.pipeline.mistakes import MISTAKES, AnswersOnTest, predictions_on_test
 from edgedistill.pipeline.prepare import PreparedTeacher
 from edgedistill.pipeline.ship import Files, Made, device_commands, make_files, name_of
+from edgedistill.pipeline.teacher_outputs import split_outputs
 from edgedistill.pipeline.train import lessons_of, source_of
 
 GOLDEN_IMAGES = 8
@@ -203,18 +204,21 @@ def split_sizes(dataset: Dataset) -> SplitSizes:
 
 
 def _teacher_summary(bench: Workbench, teacher: PreparedTeacher, out: Path, *, keep: bool) -> TeacherSummary:
-    images, labels = bench.images("test", teacher.source.contract), bench.labels("test")
-    task = task_of(teacher.source.contract)
-    quality = test_quality(format_for(teacher.artifact.format), teacher.artifact, task, images, labels)
-    ensemble = open_ensemble(bench)
+    labels, artifact, ensemble = bench.labels("test"), teacher.artifact, open_ensemble(bench)
+    contract = teacher.teacher.contract
+    if artifact is None:
+        quality = task_of(contract).score(split_outputs(bench, teacher.teacher, "test"), labels)
+    else:
+        form = format_for(artifact.format)
+        quality = test_quality(form, artifact, task_of(contract), bench.images("test", contract), labels)
     return TeacherSummary(
         name=teacher.teacher.name,
         quality=quality,
-        quality_interval=wilson_interval(quality, len(images)),
+        quality_interval=wilson_interval(quality, len(labels)),
         quality_validation=teacher.quality_validation,
         parameters=teacher.teacher.parameters,
-        bytes=teacher.artifact.bytes,
-        resolution=teacher.teacher.contract.resolution,
+        bytes=artifact.bytes if artifact else None,
+        resolution=contract.resolution if artifact else None,
         latency=teacher.latency,
         files=_teacher_files(bench, teacher, out, keep=keep),
         ensemble=ensemble.members if ensemble else (),

@@ -14,7 +14,7 @@ from edgedistill.data.content import require_folder
 from edgedistill.distill.start import start_of
 from edgedistill.distill.teachers.checkpoint_file import require_whole
 from edgedistill.distill.teachers.identity import find_module, require_weights
-from edgedistill.distill.teachers.places import EXTRAS, folder_of, onnx_path, require_library
+from edgedistill.distill.teachers.places import EXTRAS, folder_of, onnx_path, outputs_path, require_library
 from edgedistill.documents.build_file import BuildConfig, SpaceConfig
 from edgedistill.documents.teachers import TeacherConfig
 from edgedistill.networks.families.registry import TIMM, families, installed
@@ -52,6 +52,8 @@ def _check_teacher(config: TeacherConfig, base: Path, wrong: Collected) -> None:
             require_model(name, "[teacher] model")
         elif (path := onnx_path(config.model, base)) is not None:
             require_file(path, "name an .onnx file")
+        elif (path := outputs_path(config.model, base)) is not None:
+            require_file(path, "name a .npy, .csv or .parquet file")
         elif library in EXTRAS:
             require_library(library)
             folder_of(name, base)

@@ -79,11 +79,12 @@ def _read_weights(config: TeacherConfig) -> None:
 def _planned_teacher(bench: Workbench, teacher: Teacher) -> PlannedTeacher:
     config = bench.config.teacher
     resolution = teacher.contract.resolution
+    is_network = teacher.file is None and teacher.outputs is None
     return PlannedTeacher(
         model=config.model,
-        resolution=resolution,
+        resolution=None if teacher.outputs is not None else resolution,
         parameters=teacher.parameters,
-        multiply_adds=None if teacher.file else structure_of(deploy(teacher.module), resolution).multiply_adds,
+        multiply_adds=structure_of(deploy(teacher.module), resolution).multiply_adds if is_network else None,
         fit_epochs=None if config.fit is None else config.fit.epochs,
         crossfit=None if config.fit is None else config.fit.crossfit,
         fit_seconds=fit_seconds(bench),

@@ -50,6 +50,7 @@ from edgedistill.pipeline.meter import Meter
 from edgedistill.pipeline.space import executable
 from edgedistill.pipeline.teacher import open_labelling, open_teacher
 from edgedistill.pipeline.teacher_file import source_of
+from edgedistill.pipeline.teacher_outputs import signals_of_outputs, split_outputs
 from edgedistill.pipeline.work import LabelItem, Place, do_all
 from edgedistill.selection.expectations import Expectation
 
@@ -58,11 +59,12 @@ HEADROOM = 4.0
 
 @dataclass(frozen=True, eq=False)
 class PreparedTeacher:
-    """The teacher, its fp32 file as ONNX (which gives its quality) and what is known of its latency on the target."""
+    """The teacher, its fp32 file as ONNX (which gives its quality) and what is known of its latency on the target. One of
+    which there are outputs alone has no file."""
 
     teacher: Teacher
-    source: Source
-    artifact: CompiledArtifact
+    source: Source | None
+    artifact: CompiledArtifact | None
     quality_validation: float
     latency: Latency
     profile: Profile | None
@@ -117,6 +119,8 @@ def open_benches(orders: Sequence[Order], store: Store) -> tuple[Workbench, ...]
 def prepare_teacher(bench: Workbench) -> PreparedTeacher:
     """Load the teacher, fit it where the build file asks for it, and run and measure its fp32 file."""
     teacher = open_teacher(bench)
+    if teacher.outputs is not None:
+        return _unmeasured(bench, teacher)
     source = source_of(teacher) or Source(
         f"teacher {teacher.name}", teacher.key, teacher.contract, partial(deploy, teacher.module)
     )
@@ -129,6 +133,21 @@ def prepare_teacher(bench: Workbench) -> PreparedTeacher:
     _tell_quality(bench, teacher, verification.quality_validation)
     latency, profile = _teacher_latency(bench, source, artifact)
     return PreparedTeacher(teacher, source, artifact, verification.quality_validation, latency, profile)
+
+
+def _unmeasured(bench: Workbench, teacher: Teacher) -> PreparedTeacher:
+    """A teacher of which there are outputs alone. Raises InputError where the budget is a share of its latency."""
+    if bench.config.budget.share_of_teacher is not None:
+        raise InputError(
+            f"a budget of {format_percent(bench.config.budget.share_of_teacher)} of the teacher needs the teacher itself",
+            fix="give the budget in milliseconds, e.g. --budget 5ms@p95",
+        )
+    quality = bench.task.score(split_outputs(bench, teacher, "validation"), bench.labels("validation"))
+    _tell_quality(bench, teacher, quality)
+    scale_alone(bench)
+    reason = bench.meter.not_measurable or "there is a file of its outputs alone"
+    latency = UnknownLatency(reason=reason, device=bench.target.name)
+    return PreparedTeacher(teacher, None, None, quality, latency, None)
 
 
 def _tell_quality(bench: Workbench, teacher: Teacher, quality: float) -> None:
@@ -188,9 +207,10 @@ def plausible_multiply_adds(teacher: PreparedTeacher, budget: Budget) -> float:
     """How much work a student may do and still be thought of near the budget: what the teacher does in that time, with
     `HEADROOM` for students that are faster for their work (fewer bytes, int8). Infinite where its latency or its work is not
     known."""
-    if not isinstance(teacher.latency, MeasuredLatency) or teacher.source.file is not None:
+    source = teacher.source
+    if not isinstance(teacher.latency, MeasuredLatency) or source is None or source.file is not None:
         return math.inf
-    work = structure_of(teacher.source.load(), teacher.teacher.contract.resolution).multiply_adds
+    work = structure_of(source.load(), teacher.teacher.contract.resolution).multiply_adds
     limit = HEADROOM * work * budget.latency_ms / teacher.latency.comparable(budget.percentile)
     # Up to a power of two, so that a budget changed a little finds the same probes measured.
     return 2.0 ** math.ceil(math.log2(limit))
@@ -242,6 +262,9 @@ def _all_signals(bench: Workbench, views: StoredViews) -> tuple[Signal, ...]:
 
 
 def _signals(bench: Workbench, views: StoredViews, taps: tuple[str, ...]) -> tuple[StoredSignal, ...]:
+    teacher = open_teacher(bench)
+    if teacher.outputs is not None:
+        return signals_of_outputs(bench, views, teacher, taps)
     autocast = labelling_autocast(bench.config.train)
     labelling = open_labelling(bench, views, taps, autocast)
     left = labelling.left()

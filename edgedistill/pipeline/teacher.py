@@ -24,11 +24,12 @@ from edgedistill.distill.teachers.identity import require_weights, teacher_ident
 from edgedistill.distill.teachers.labelling import Labeller
 from edgedistill.distill.teachers.load import load_teacher
 from edgedistill.distill.teachers.making import Labelling
-from edgedistill.distill.teachers.places import onnx_path
+from edgedistill.distill.teachers.places import onnx_path, outputs_path
 from edgedistill.distill.teachers.teacher import Crossfit, Teacher, folds_of
 from edgedistill.pipeline import code
 from edgedistill.pipeline.bench import Workbench
 from edgedistill.pipeline.teacher_file import teacher_of_file
+from edgedistill.pipeline.teacher_outputs import teacher_of_outputs
 from edgedistill.pipeline.working import keep_copies, viewed
 
 STAGE = "teacher"
@@ -54,10 +55,11 @@ def _loaded(bench: Workbench) -> Teacher:
 
 def unfitted_teacher(bench: Workbench, *, fetch: bool = True) -> Teacher:
     """The teacher as it comes; with `fetch` off without a library's weights. Raises InputError."""
-    path = onnx_path(bench.config.teacher.model, bench.base)
-    if path is not None:
-        require_weights(bench.config.teacher)
-        return teacher_of_file(bench, path)
+    model = bench.config.teacher.model
+    for path_of, load in ((onnx_path, teacher_of_file), (outputs_path, teacher_of_outputs)):
+        if (path := path_of(model, bench.base)) is not None:
+            require_weights(bench.config.teacher)
+            return load(bench, path)
     return load_teacher(bench.config.teacher, bench.dataset, bench.data, bench.base, fetch=fetch)
 
 

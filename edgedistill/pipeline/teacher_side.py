@@ -6,14 +6,16 @@ from pathlib import Path
 
 from edgedistill.base.errors import InputError
 from edgedistill.distill.teachers.load import resolution_of
-from edgedistill.distill.teachers.places import onnx_path
+from edgedistill.distill.teachers.places import onnx_path, outputs_path
 from edgedistill.documents.teachers import TeacherConfig
 from edgedistill.formats.foreign import reading
 from edgedistill.formats.onnx.classifier import read_classifier
 
 
 def teacher_side(config: TeacherConfig, classes: int, base: Path) -> int:
-    """The side of its input in pixels. Raises InputError."""
+    """The side of its input in pixels, 0 for a file of outputs. Raises InputError."""
+    if outputs_path(config.model, base) is not None:
+        return 0
     path = onnx_path(config.model, base)
     if path is None:
         return resolution_of(config, classes, base)

@@ -11,7 +11,15 @@ from typing import Any
 from edgedistill.base.errors import InputError
 from edgedistill.base.paths import nearest
 from edgedistill.base.store import digest, file_sha256, tool_version
-from edgedistill.distill.teachers.places import EXTRAS, ONNX, OPEN_CLIP, onnx_path, place_identity
+from edgedistill.distill.teachers.places import (
+    EXTRAS,
+    ONNX,
+    OPEN_CLIP,
+    OUTPUTS,
+    onnx_path,
+    outputs_path,
+    place_identity,
+)
 from edgedistill.documents.teachers import TeacherConfig
 
 
@@ -34,7 +42,7 @@ def _source(model: str, base: Path) -> str:
     library, _, name = model.partition(":")
     if library == "timm":
         return tool_version("timm")
-    if (path := onnx_path(model, base)) is not None:
+    if (path := onnx_path(model, base) or outputs_path(model, base)) is not None:
         return digest([tool_version("onnxruntime"), _file_sha256(path, "model")])
     return place_identity(library, name, base) if library in EXTRAS else source_hash(library, base)
 
@@ -45,12 +53,15 @@ def require_weights(config: TeacherConfig) -> None:
         raise InputError(
             "[teacher] has both pretrained weights and a checkpoint", fix="keep the one that the teacher shall have"
         )
-    if config.model.startswith(f"{ONNX}:"):
-        wrong = [name for name in ("checkpoint", "pretrained", "arguments", "fit") if getattr(config, name)]
+    if config.model.startswith((f"{ONNX}:", f"{OUTPUTS}:")):
+        names = ["checkpoint", "pretrained", "arguments", "fit"]
+        names += ["resolution", "mean"] if config.model.startswith(OUTPUTS) else []
+        wrong = [name for name in names if getattr(config, name)]
+        what = "an ONNX file is a trained network as it is" if len(names) == 4 else "a file of outputs is no network"
         if wrong:
             raise InputError(
-                f"[teacher] {', '.join(wrong)}: an ONNX file is a trained network as it is",
-                fix=f"leave out {' and '.join(wrong)}, or give the network that it was exported from",
+                f"[teacher] {', '.join(wrong)}: {what}",
+                fix=f"leave out {' and '.join(wrong)}, or give the network itself",
             )
         return
     if config.model.startswith(f"{OPEN_CLIP}:") and config.text_vectors is None and config.fit is None:

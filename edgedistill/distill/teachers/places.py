@@ -18,6 +18,7 @@ from edgedistill.base.store import digest, file_sha256, tool_version
 TRANSFORMERS: Final = "transformers"
 OPEN_CLIP: Final = "open_clip"
 ONNX: Final = "onnx"
+OUTPUTS: Final = "outputs"
 EXTRAS: Final = MappingProxyType({TRANSFORMERS: "transformers", OPEN_CLIP: "open-clip"})
 """Libraries of models that are optional, with the extra that installs each."""
 
@@ -45,8 +46,17 @@ def folder_of(name: str, base: Path) -> Path | None:
 
 def onnx_path(model: str, base: Path) -> Path | None:
     """The file of a teacher that is one, `onnx:FILE` as seen from `base`; None for another teacher."""
+    return _path(model, ONNX, base)
+
+
+def outputs_path(model: str, base: Path) -> Path | None:
+    """The file of a teacher of which there are outputs alone, `outputs:FILE` as seen from `base`; None for another one."""
+    return _path(model, OUTPUTS, base)
+
+
+def _path(model: str, kind: str, base: Path) -> Path | None:
     library, _, name = model.partition(":")
-    return base / os.path.expanduser(name) if library == ONNX else None  # noqa: PTH111 - see `folder_of`
+    return base / os.path.expanduser(name) if library == kind else None  # noqa: PTH111 - see `folder_of`
 
 
 def place_identity(library: str, name: str, base: Path) -> str:

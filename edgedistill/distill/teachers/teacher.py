@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import nn
 
 from edgedistill.base.store import digest
@@ -19,14 +20,16 @@ from edgedistill.documents.specs import Contract
 class Teacher:
     """A loaded teacher. `module` takes float [N, 3, R, R] in 0..255 (R = `contract.resolution`, normalisation inside) and
     gives float logits [N, classes]; it is in eval mode on the CPU. `key` hashes architecture and weights. `file` is all that
-    there is of a teacher that came as a file, which `module` then asks."""
+    there is of a teacher that came as a file, which `module` then asks. `outputs` float32 [images, classes] are all that
+    there is of one that nothing here can ask; its size is not known then."""
 
     name: str
     module: nn.Module
     contract: Contract
     key: str
-    parameters: int
+    parameters: int | None
     file: ExportedModel | None = None
+    outputs: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -98,5 +98,5 @@ def _beside_teacher(result: BuildResult, artifact: ShippedArtifact | None) -> Be
         latency=teacher.latency,
         times_faster=times_faster(result, artifact),
         bytes=teacher.bytes,
-        bytes_share=artifact.bytes / teacher.bytes if artifact else None,
+        bytes_share=artifact.bytes / teacher.bytes if artifact and teacher.bytes else None,
     )

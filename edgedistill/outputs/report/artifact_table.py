@@ -53,7 +53,7 @@ def _teacher(result: BuildResult) -> Row:
             cell(f"teacher {teacher.name}"),
             unknown(""),
             cell("fp32"),
-            cell(format_bytes(teacher.bytes), key=teacher.bytes),
+            unknown() if teacher.bytes is None else cell(format_bytes(teacher.bytes), key=teacher.bytes),
             quality_cell(teacher.quality, teacher.quality_interval),
             share_cell(teacher.quality_validation, result.data.validation),
             unknown(""),

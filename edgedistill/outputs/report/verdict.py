@@ -90,7 +90,8 @@ def _quality_and_size(result: BuildResult, artifact: ShippedArtifact) -> str:
     else:
         ours = _with_interval(artifact.quality, artifact.quality_interval)
         right = f"{ours} of the test images are right (teacher {theirs})"
-    return f"{right}, in {format_bytes(artifact.bytes)} (teacher {format_bytes(teacher.bytes)})"
+    size = f"{right}, in {format_bytes(artifact.bytes)}"
+    return size if teacher.bytes is None else f"{size} (teacher {format_bytes(teacher.bytes)})"
 
 
 def _with_interval(share: float, interval: tuple[float, float]) -> str:
@@ -126,8 +127,10 @@ def _tiles(result: BuildResult) -> list[Tile]:
                 f"measured on {result.data.test} images, 95% interval {format_percent(low)} to {format_percent(high)}",
             )
         )
-    share = format_percent(artifact.bytes / teacher.bytes)
-    tiles.append(Tile("Size", format_bytes(artifact.bytes), f"{share} of the teacher's {format_bytes(teacher.bytes)}"))
+    share = "the teacher's is unknown"
+    if teacher.bytes is not None:
+        share = f"{format_percent(artifact.bytes / teacher.bytes)} of the teacher's {format_bytes(teacher.bytes)}"
+    tiles.append(Tile("Size", format_bytes(artifact.bytes), share))
     faster = times_faster(result, artifact)
     if faster is not None and isinstance(teacher.latency, MeasuredLatency):
         ratio = f"{faster:.1f} times faster" if faster >= 1 else f"{1 / faster:.1f} times slower"

@@ -1,0 +1,131 @@
+"""What a teacher said of each image, from a file: a black box, of which nothing else is known."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgedistill.base.errors import InputError, MissingDependencyError, Problem, first_line
+from edgedistill.data.problems import data_error, some_of
+from edgedistill.data.views import UNMIXED, Views
+
+Rows = NDArray[np.float32]
+
+NAMES: Final = ("file", "index")
+"""Columns that say which image a line is of."""
+LEAST: Final = 1e-12
+"""A probability below it counts as this: its logarithm still is a number."""
+
+
+def read_outputs(path: Path, names: Sequence[str], classes: tuple[str, ...]) -> Rows:
+    """Logits float32 [n, classes] of the images called `names` [n], NaN where the file has none of an image.
+
+    A .npy is a row for each image, in their order. A .csv or .parquet has a column of names (`file` or `index`), and a
+    column for each class, in any order. Rows of probabilities become their logarithms. Raises InputError with all that is
+    wrong.
+    """
+    try:
+        found = _array(path, names, classes) if path.suffix == ".npy" else _table(path, names, classes)
+    except (OSError, ValueError, EOFError, csv.Error) as error:
+        raise InputError(
+            f"{path} cannot be read: {first_line(error)}",
+            fix="save it by numpy.save, as CSV in UTF-8, or as parquet",
+        ) from error
+    known = found[~np.isnan(found).all(axis=1)]
+    if not np.isfinite(known).all():
+        rows = np.flatnonzero(~np.isfinite(found).all(axis=1) & ~np.isnan(found).all(axis=1))
+        raise InputError(
+            f"{path} has numbers that are not finite, for {some_of([names[row] for row in rows.tolist()])}",
+            fix="give the teacher's logits or probabilities",
+        )
+    if len(known) and (known >= 0).all() and np.allclose(known.sum(axis=1), 1, atol=1e-3):
+        found = np.log(np.maximum(found, LEAST))
+    return found
+
+
+def _array(path: Path, names: Sequence[str], classes: tuple[str, ...]) -> Rows:
+    array: Any = np.load(path, allow_pickle=False)
+    if array.shape != (len(names), len(classes)):
+        raise InputError(
+            f"{path} has shape {list(array.shape)}, and the data has {len(names):,} images of {len(classes)} classes",
+            fix="save a row for each image of all splits, or a CSV with a column file and a column for each class",
+        )
+    rows: Rows = array.astype(np.float32)
+    return rows
+
+
+def _table(path: Path, names: Sequence[str], classes: tuple[str, ...]) -> Rows:
+    columns, lines = _parquet(path) if path.suffix == ".parquet" else _csv(path)
+    key = next((name for name in NAMES if name in columns), None)
+    problems = [
+        Problem(str(path), f"has no column {name}", "add a column for each class")
+        for name in classes
+        if name not in columns
+    ]
+    if key is None:
+        problems.insert(0, Problem(str(path), "has no column file or index", "say in one which image each line is of"))
+    if problems or key is None:
+        raise data_error(f"{path.name} says nothing of some classes", problems)
+    position = {name: number for number, name in enumerate(names)}
+    rows = np.full((len(names), len(classes)), np.nan, np.float32)
+    seen: set[str] = set()
+    for number, line in lines:
+        name = str(line[key]).replace("\\", "/").removeprefix("./")
+        where = f"{path}:{number}"
+        if name in seen:
+            problems.append(Problem(where, f"names {name} again", "keep one line for each image"))
+        seen.add(name)
+        if name not in position:
+            continue  # of other data, or of images that are not used
+        try:
+            rows[position[name]] = [float(line[label]) for label in classes]
+        except (TypeError, ValueError):
+            problems.append(Problem(where, "has no number for each class", "fill it in, or remove the line"))
+    if problems:
+        raise data_error(f"{path.name} has {len(problems)} problem{'s' * (len(problems) > 1)}", problems)
+    return rows
+
+
+Lines = Iterable[tuple[int, Mapping[str, Any]]]
+
+
+def _csv(path: Path) -> tuple[list[str], Lines]:
+    with path.open(encoding="utf-8-sig", newline="") as stream:
+        reader = csv.DictReader(stream)
+        return list(reader.fieldnames or ()), [(reader.line_num, line) for line in reader]
+
+
+def _parquet(path: Path) -> tuple[list[str], Lines]:
+    try:
+        import pyarrow.parquet as parquet  # type: ignore[import-untyped]
+    except ImportError:
+        raise MissingDependencyError(f"{path} needs pyarrow", fix="pip install pyarrow, or save it as CSV") from None
+    table = parquet.read_table(path)
+
+    def lines() -> Iterator[tuple[int, Mapping[str, Any]]]:
+        for batch in table.to_batches():
+            yield from enumerate(batch.to_pylist(), start=1)
+
+    return list(table.column_names), lines()
+
+
+def mixed_outputs(rows: Rows, views: Views) -> Rows:
+    """What is learnt of views of the training images whose logits are `rows` [n, classes]: of a view that is blended with a
+    partner's, the logarithm of the mean of both images' probabilities, weighed as the view is. Of nothing else about a view
+    the file can tell."""
+    weight = views["mix_weight"].astype(np.float64) / UNMIXED
+    blended = np.flatnonzero(weight < 1)
+    if not len(blended):
+        return rows
+    powers = np.exp(rows.astype(np.float64) - rows.max(axis=1, keepdims=True))
+    chances = powers / powers.sum(axis=1, keepdims=True)
+    share = weight[blended, None]
+    mean = share * chances[blended] + (1 - share) * chances[views["mix_partner"][blended]]
+    found = rows.copy()
+    found[blended] = np.log(np.maximum(mean, LEAST))
+    return found
