@@ -7,7 +7,8 @@ else that escapes is a bug of ours and keeps its traceback.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -101,6 +102,18 @@ class Collected:
         problems = [p for error in self._errors for p in error.problems or (Problem("", error.message, error.fix),)]
         if problems:
             raise InputError(f"{len(problems)} problems", problems=problems)
+
+
+@contextmanager
+def reworded(change: Callable[[str], str]) -> Iterator[None]:
+    """What is raised within with a way out says what `change` makes of its words."""
+    try:
+        yield
+    except EdgedistillError as error:
+        error.message, error.fix = change(error.message), change(error.fix)
+        error.problems = tuple(Problem(change(p.where), change(p.what), change(p.fix)) for p in error.problems)
+        error.args = (error.message,)
+        raise
 
 
 class KeysDifferError(InputError):

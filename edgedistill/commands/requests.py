@@ -4,14 +4,14 @@ wrong name is told at once."""
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from pydantic import ValidationError
 
-from edgedistill.base.errors import Collected, EdgedistillError, InputError, Problem, first_line, wrong_options
+from edgedistill.base.errors import Collected, InputError, Problem, first_line, reworded, wrong_options
 from edgedistill.base.paths import require_file
 from edgedistill.commands.options import ModelOptions, chosen, listed, require_known
 from edgedistill.distill.teachers.checkpoint_file import require_whole
@@ -196,19 +196,14 @@ def read_labels(path: Path) -> tuple[str, ...]:
         raise InputError(f"{path} cannot be read: {first_line(error)}", fix="give a text file") from error
 
 
-@contextmanager
-def in_the_words_of_a_command() -> Iterator[None]:
+def in_the_words_of_a_command() -> AbstractContextManager[None]:
     """What is raised within names options in the place of the build file's table, which a command line does not have."""
 
     def bare(text: str) -> str:
         text = text.replace("[teacher] checkpoint", "--checkpoint")
         return text.replace("[teacher] ", "").replace(" in [teacher]", "").replace(" to [teacher]", "")
 
-    try:
-        yield
-    except EdgedistillError as error:
-        problems = [Problem(bare(p.where), bare(p.what), bare(p.fix)) for p in error.problems]
-        raise type(error)(bare(error.message), fix=bare(error.fix), problems=problems) from error
+    return reworded(bare)
 
 
 def _levels(text: str, option: str, low: float) -> Triple:

@@ -185,7 +185,7 @@ class Bench(Maker):
 class Workbench(Bench):
     """A build's bench: besides, its build file, which lies in the folder `base`, what does its labelling and training, and
     its teacher and those of its folds once `teacher.open_teacher` and `open_crossfit` have loaded them; `unfitted` is the
-    teacher as it comes, for as long as that is needed."""
+    teacher as it comes, for as long as that is needed, and `number` which of several it is, 0 for `[teacher]`."""
 
     config: BuildConfig
     base: Path
@@ -194,6 +194,7 @@ class Workbench(Bench):
     teacher: Teacher | None = None
     crossfit: Crossfit | None = None
     choice: RecipeChoice | None = None
+    number: int = 0
 
     @property
     def doing(self) -> Executor:
@@ -226,7 +227,8 @@ class Workbench(Bench):
         for number, teacher in enumerate(config.teachers):
             rest = (config.teacher, *config.teachers[:number], *config.teachers[number + 1 :])
             changed = config.model_copy(update={"teacher": teacher, "teachers": rest})
-            found.append(replace(self, config=changed, unfitted=None, teacher=None, crossfit=None, choice=None))
+            own: dict[str, Any] = dict.fromkeys(("unfitted", "teacher", "crossfit", "choice"))
+            found.append(replace(self, config=changed, number=number + 1, **own))
         return tuple(found)
 
     @property

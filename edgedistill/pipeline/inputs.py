@@ -14,7 +14,7 @@ from edgedistill.data.content import require_folder
 from edgedistill.distill.start import start_of
 from edgedistill.distill.teachers.checkpoint_file import require_whole
 from edgedistill.distill.teachers.identity import find_module, require_weights
-from edgedistill.distill.teachers.places import EXTRAS, folder_of, onnx_path, outputs_path, require_library
+from edgedistill.distill.teachers.places import EXTRAS, folder_of, of_teacher, onnx_path, outputs_path, require_library
 from edgedistill.documents.build_file import BuildConfig, SpaceConfig
 from edgedistill.documents.teachers import TeacherConfig
 from edgedistill.networks.families.registry import TIMM, families, installed
@@ -28,8 +28,8 @@ def check_inputs(config: BuildConfig, base: Path) -> None:
     with wrong:
         if config.data.source != "digits" and config.data.path is not None:
             require_folder(config.data.path, "the data folder")
-    for teacher in config.all_teachers:
-        _check_teacher(teacher, base, wrong)
+    for number, teacher in enumerate(config.all_teachers):
+        _check_teacher(teacher, number, base, wrong)
     _check_space(config.space, wrong)
     wrong.raise_any()
 
@@ -45,9 +45,9 @@ def require_place(out: Path) -> None:
         raise InputError(f"the output folder {out} {what}", fix="use --out DIR")
 
 
-def _check_teacher(config: TeacherConfig, base: Path, wrong: Collected) -> None:
+def _check_teacher(config: TeacherConfig, number: int, base: Path, wrong: Collected) -> None:
     library, _, name = config.model.partition(":")
-    with wrong:
+    with wrong, of_teacher(number):
         if library == "timm":
             require_model(name, "[teacher] model")
         elif (path := onnx_path(config.model, base)) is not None:
@@ -59,9 +59,9 @@ def _check_teacher(config: TeacherConfig, base: Path, wrong: Collected) -> None:
             folder_of(name, base)
         else:
             find_module(library, base)
-    with wrong:
+    with wrong, of_teacher(number):
         require_weights(config)
-    with wrong:
+    with wrong, of_teacher(number):
         if config.checkpoint is not None:
             require_whole(config.checkpoint)
 

@@ -24,7 +24,7 @@ from edgedistill.distill.teachers.identity import require_weights, teacher_ident
 from edgedistill.distill.teachers.labelling import Labeller
 from edgedistill.distill.teachers.load import load_teacher
 from edgedistill.distill.teachers.making import Labelling
-from edgedistill.distill.teachers.places import onnx_path, outputs_path
+from edgedistill.distill.teachers.places import of_teacher, onnx_path, outputs_path
 from edgedistill.distill.teachers.teacher import Crossfit, Teacher, folds_of
 from edgedistill.pipeline import code
 from edgedistill.pipeline.bench import Workbench
@@ -55,6 +55,11 @@ def _loaded(bench: Workbench) -> Teacher:
 
 def unfitted_teacher(bench: Workbench, *, fetch: bool = True) -> Teacher:
     """The teacher as it comes; with `fetch` off without a library's weights. Raises InputError."""
+    with of_teacher(bench.number):
+        return _unfitted(bench, fetch=fetch)
+
+
+def _unfitted(bench: Workbench, *, fetch: bool) -> Teacher:
     model = bench.config.teacher.model
     for path_of, load in ((onnx_path, teacher_of_file), (outputs_path, teacher_of_outputs)):
         if (path := path_of(model, bench.base)) is not None:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from edgedistill.base.errors import InputError
 from edgedistill.base.progress import StageFinished
 from edgedistill.cli.app import run
 from edgedistill.commands.build import plan
@@ -68,6 +69,16 @@ def test_views_and_plan_tell_of_both(built: Any, capsys: pytest.CaptureFixture[s
     for command in ("info", "check"):
         assert run(["views", command, str(built.path)]) == 0
         assert capsys.readouterr().out.count("logits") >= 2
+
+
+def test_what_is_wrong_with_a_further_teacher_names_its_table(loop: Any) -> None:
+    absent = SECOND.replace("timm:resnet10t", "timm:resnet10q")
+    with pytest.raises(InputError, match=r"\[\[teachers\]\] 1 model: timm has no model 'resnet10q'"):
+        plan(loop.write("absent-teacher", "1000ms", ("\n[data]\n", absent)))
+    wrong = SECOND.replace("channels = [16, 16, 32, 32]", "channels = [16]")
+    with pytest.raises(InputError, match="fails on an image") as caught:
+        plan(loop.write("wrong-teacher", "1000ms", ("\n[data]\n", wrong)))
+    assert "set resolution in [[teachers]] 1" in caught.value.fix
 
 
 def test_students_learn_their_mean(built: Any) -> None:

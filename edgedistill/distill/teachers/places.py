@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import importlib.util
 import os
+from contextlib import AbstractContextManager
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
-from edgedistill.base.errors import InputError, MissingDependencyError
+from edgedistill.base.errors import InputError, MissingDependencyError, reworded
 from edgedistill.base.paths import nearest
 from edgedistill.base.store import digest, file_sha256, tool_version
 
@@ -21,6 +22,11 @@ ONNX: Final = "onnx"
 OUTPUTS: Final = "outputs"
 EXTRAS: Final = MappingProxyType({TRANSFORMERS: "transformers", OPEN_CLIP: "open-clip"})
 """Libraries of models that are optional, with the extra that installs each."""
+
+
+def of_teacher(number: int) -> AbstractContextManager[None]:
+    """What is raised within names the table of the teacher of that number: 0 is `[teacher]`."""
+    return reworded(lambda text: text.replace("[teacher]", f"[[teachers]] {number}") if number else text)
 
 
 def require_library(library: str) -> None:
