@@ -83,10 +83,11 @@ CONTROLS = ("labels", "label_smoothing", "labels_mixed", "permuted")
 SURE = "90%"
 ALONE = ("labels", "label_smoothing", "labels_mixed")
 AUGMENTATION = AugmentationConfig(views=VIEWS, scale=(0.7, 1.0), operations=1, magnitude=0.3)
+_FIT = FitConfig(learning_rate=2e-3, layer_decay=1.0, head_first=False, keep="last")
 FITS = {
-    "fitted": FitConfig(epochs=12, learning_rate=2e-3),
-    "crossfit": FitConfig(epochs=12, learning_rate=2e-3),
-    "pretrained": FitConfig(epochs=20),
+    "fitted": _FIT.model_copy(update={"epochs": 12}),
+    "crossfit": _FIT.model_copy(update={"epochs": 12}),
+    "pretrained": _FIT.model_copy(update={"epochs": 20}),
 }
 """`pretrained` was chosen on the validation split, of 10, 20 and 40 epochs at rates from 1e-4 to 4e-3."""
 

@@ -10,22 +10,24 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
-from timm.optim import param_groups_weight_decay
+from timm.optim import param_groups_layer_decay, param_groups_weight_decay
 from timm.scheduler import CosineLRScheduler
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 
 from edgedistill.base.errors import TrialFailure
 from edgedistill.base.progress import Listener, StageAdvanced, silent
+from edgedistill.base.quiet import quiet
 from edgedistill.base.store import whole
 from edgedistill.distill.batches import Batch, ViewBatches
 from edgedistill.distill.hardware import Hardware
 from edgedistill.distill.pace import Pace, own_threads, thread_counts
 from edgedistill.distill.pointwise import safe_convolutions
 from edgedistill.distill.recipes.pupil import Pupil
+from edgedistill.networks.build import Normalised
 
 STATE = "state.pt"
 REPORT_SECONDS = 0.25
@@ -38,7 +40,9 @@ WARMUP_START = 0.01
 class Schedule:
     """How a network is optimised: AdamW, warm-up and cosine over `total_epochs`, an average of the weights.
 
-    `checkpoint_seconds` is the longest stretch of work that a kill can lose.
+    With a `layer_decay` below 1 the rate of each layer is that of the layer behind it times that, and the classifier's is
+    `learning_rate` (Clark et al. 2020, https://arxiv.org/abs/2003.10555, section 3.1). `checkpoint_seconds` is the longest
+    stretch of work that a kill can lose.
     """
 
     total_epochs: int
@@ -48,6 +52,7 @@ class Schedule:
     ema_decay: float
     seed: int
     checkpoint_seconds: float
+    layer_decay: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -111,6 +116,20 @@ def train(
     return TrainingOutcome(cast("Pupil", state.ema.module.eval()), seconds)
 
 
+def parameter_groups(pupil: Pupil, schedule: Schedule) -> list[dict[str, Any]]:
+    """What AdamW is given: no weight decay for biases and norms, and a share of the rate for each layer. Networks that say
+    nothing of their layers have one rate."""
+    if schedule.layer_decay == 1:
+        plain: list[dict[str, Any]] = param_groups_weight_decay(pupil, schedule.weight_decay)
+        return plain
+    network = pupil.network.network if isinstance(pupil.network, Normalised) else pupil.network
+    with quiet():  # it warns of such networks
+        found: list[dict[str, Any]] = param_groups_layer_decay(
+            network, schedule.weight_decay, layer_decay=schedule.layer_decay
+        )
+    return found
+
+
 class _State:
     """Everything that a step reads and changes."""
 
@@ -122,7 +141,7 @@ class _State:
         self.seconds = 0.0
         self.parameters = [p for p in pupil.parameters() if p.requires_grad]
         self.optimizer = torch.optim.AdamW(
-            param_groups_weight_decay(pupil, schedule.weight_decay),
+            parameter_groups(pupil, schedule),
             lr=schedule.learning_rate,
             fused=hardware.device.type in ("cpu", "cuda"),
         )
@@ -142,8 +161,8 @@ class _State:
 
     @property
     def learning_rate(self) -> float:
-        """Rate of the step just taken."""
-        return float(self.optimizer.param_groups[0]["lr"])
+        """Rate of the step just taken, of the layer where it is highest."""
+        return max(float(group["lr"]) for group in self.optimizer.param_groups)
 
     def advance(self, batch: Batch) -> Tensor:
         """One step; its loss, still on the device."""

@@ -15,11 +15,19 @@ from edgedistill.documents.specs import Frozen
 class FitConfig(Frozen):
     """`[teacher] fit`: train or fine-tune the teacher on the training split. With `crossfit` so many more are fitted, each
     without a part of the labelled images, and each labels that part: of images that it was fitted to, a teacher repeats
-    the labels."""
+    the labels.
+
+    What was trained before is changed with care: with `head_first` its classifier is fitted alone before the first epoch,
+    and with a `layer_decay` below 1 each layer learns at the rate of the layer behind it times that. `auto` does both where
+    there are weights to begin with. `keep` says which epoch's weights the teacher has in the end: the most accurate one's
+    on the validation split, or the last one's."""
 
     epochs: Epochs = 10
     batch_size: BatchSize = "auto"
-    learning_rate: Rate = 2e-3
+    learning_rate: Rate | Literal["auto"] = "auto"
+    layer_decay: Annotated[float, Field(gt=0, le=1)] | Literal["auto"] = "auto"
+    head_first: bool | Literal["auto"] = "auto"
+    keep: Literal["best", "last"] = "best"
     weight_decay: Annotated[float, Field(ge=0, lt=10)] = 0.05
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     crossfit: Annotated[int, Field(ge=2, le=20)] | None = None

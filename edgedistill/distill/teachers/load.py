@@ -60,6 +60,7 @@ def load_teacher(
         contract=contract,
         key=digest([architecture, weights_sha256(module)]),
         parameters=sum(p.numel() for p in network.parameters()),
+        trained=config.pretrained or config.checkpoint is not None,
     )
 
 

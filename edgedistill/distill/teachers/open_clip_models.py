@@ -111,7 +111,8 @@ def _clip(config: TeacherConfig, name: str, base: Path, *, fetch: bool) -> tuple
     if len(sides) != 1:
         raise InputError(f"[teacher] {name} takes {said['size']} pixels, not a square", fix="name another model")
     side = sides.pop()
-    return clip, {"mean": tuple(said["mean"]), "std": tuple(said["std"]), "input_size": (3, side, side)}
+    expected = {"mean": tuple(said["mean"]), "std": tuple(said["std"]), "input_size": (3, side, side)}
+    return clip, {**expected, "classifier": "head"}
 
 
 @torch.no_grad()

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from edgedistill.base.errors import InputError, NotFetchedError, first_line
 from edgedistill.base.quiet import quiet
+from edgedistill.distill.recipes.taps import classifier_path
 from edgedistill.distill.teachers.places import TRANSFORMERS, folder_of, require_library
 from edgedistill.documents.teachers import TeacherConfig
 
@@ -80,7 +81,9 @@ def _built(config: TeacherConfig, name: str, place: str, classes: int, *, fetch:
             fix="name a model that AutoModelForImageClassification opens, and check arguments in [teacher]",
         ) from error
     names = tuple(str(settings.id2label[index]) for index in range(classes)) if known == classes else ()
-    return LogitsOnly(model, _expected(place, settings), names)
+    network = LogitsOnly(model, _expected(place, settings), names)
+    network.pretrained_cfg["classifier"] = classifier_path(network, classes)
+    return network
 
 
 def _require_weights(config: TeacherConfig, name: str, loaded: dict[str, Iterable[Any]]) -> None:
