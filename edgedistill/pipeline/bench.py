@@ -40,6 +40,7 @@ from edgedistill.pipeline.meter import Meter
 from edgedistill.pipeline.teacher_side import teacher_side
 
 if TYPE_CHECKING:
+    from edgedistill.pipeline.ensemble import Ensemble
     from edgedistill.pipeline.work import Executor
 
 
@@ -184,7 +185,8 @@ class Bench(Maker):
 @dataclass(eq=False, kw_only=True)
 class Workbench(Bench):
     """A build's bench: besides, its build file, which lies in the folder `base`, what does its labelling and training, and
-    its teacher and those of its folds once `teacher.open_teacher` and `open_crossfit` have loaded them; `unfitted` is the
+    its teacher, those of its folds and what several come to once `teacher.open_teacher`, `open_crossfit` and
+    `ensemble.open_ensemble` have loaded them; `unfitted` is the
     teacher as it comes, for as long as that is needed, and `number` which of several it is, 0 for `[teacher]`."""
 
     config: BuildConfig
@@ -193,6 +195,7 @@ class Workbench(Bench):
     unfitted: Teacher | None = None
     teacher: Teacher | None = None
     crossfit: Crossfit | None = None
+    ensemble: Ensemble | None = None
     choice: RecipeChoice | None = None
     number: int = 0
 
@@ -227,7 +230,7 @@ class Workbench(Bench):
         for number, teacher in enumerate(config.teachers):
             rest = (config.teacher, *config.teachers[:number], *config.teachers[number + 1 :])
             changed = config.model_copy(update={"teacher": teacher, "teachers": rest})
-            own: dict[str, Any] = dict.fromkeys(("unfitted", "teacher", "crossfit", "choice"))
+            own: dict[str, Any] = dict.fromkeys(("unfitted", "teacher", "crossfit", "ensemble", "choice"))
             found.append(replace(self, config=changed, number=number + 1, **own))
         return tuple(found)
 

@@ -186,6 +186,8 @@ def _prepare(job: Job, means: Means, key: str, listener: Listener, held: ExitSta
     )
     limits = [plausible_multiply_adds(teacher, goal.budget) for teacher, goal in zip(teachers, goals, strict=True)]
     ensemble = open_ensemble(first)
+    for bench in benches:
+        bench.ensemble = ensemble
     if ensemble is not None:
         tell_ensemble(first, ensemble)
     quality = ensemble.quality_validation if ensemble else teachers[0].quality_validation

@@ -50,10 +50,14 @@ class Ensemble:
 
 
 def open_ensemble(bench: Workbench) -> Ensemble | None:
-    """The ensemble of a build with several teachers: what each says of the validation split is found, or asked. None for a
-    build with one."""
-    if not bench.config.teachers:
-        return None
+    """The ensemble of a build with several teachers, opened once a workbench: what each says of the validation split is
+    found, or asked. None for a build with one."""
+    if bench.ensemble is None and bench.config.teachers:
+        bench.ensemble = _opened(bench)
+    return bench.ensemble
+
+
+def _opened(bench: Workbench) -> Ensemble:
     benches = (bench, *bench.others)
     teachers = [open_teacher(one) for one in benches]
     key = stage_key(
