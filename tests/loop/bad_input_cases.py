@@ -352,7 +352,11 @@ CASES = (
     # teachers
     edit("teacher missing", PLAIN[PLAIN.index("[teacher]") : PLAIN.index("[data]")], "", "teacher is missing", "add ["),
     edit(
-        "teacher without library", "timm:resnet10t", "resnet10t", "build.toml:5: ", "write timm:NAME or module:function"
+        "teacher without library",
+        "timm:resnet10t",
+        "resnet10t",
+        "build.toml:5: ",
+        "write timm:NAME, transformers:NAME, ",
     ),
     edit("unknown timm model", "timm:resnet10t", "timm:resnet19", "has no model 'resnet19'", "did you mean resnet18"),
     edit("bad timm argument", "channels =", "chanels =", "timm cannot build resnet10t", "check arguments"),

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -126,6 +126,14 @@ class Loop:
 
     root: Path
     cache: Path
+
+    few: ClassVar = (
+        ('families = ["mobilenetv4", "resnet"]', 'families = ["resnet"]'),
+        ("widths = [0.25, 0.5]", "widths = [0.25]"),
+        ("candidates = 3", "candidates = 1"),
+        ("probes = 3", "probes = 2"),
+    )
+    """Edits for tests of what comes before students: two of them."""
 
     def write(self, name: str, budget: str, *edits: tuple[str, str]) -> Path:
         """A build file in a folder of its own, `edits` made to the small one."""

@@ -60,7 +60,7 @@ def draw(folder: Path, number: int, colour: tuple[int, int, int], generator: np.
 
 @pytest.fixture(scope="module")
 def build_file(loop: Any) -> Path:
-    path: Path = loop.write("few-pictures", "1000ms", (DATA, FOLDER))
+    path: Path = loop.write("few-pictures", "1000ms", (DATA, FOLDER), *loop.few)
     generator = np.random.default_rng(0)
     for name, colour in COLOURS.items():
         folder = path.parent / "pictures" / name

@@ -19,7 +19,7 @@ fit = { epochs = 2, batch_size = 64 }
 
 
 def write(loop: Any, name: str, teacher: str) -> Path:
-    path: Path = loop.write(name, "1000ms", (TEACHER, teacher))
+    path: Path = loop.write(name, "1000ms", (TEACHER, teacher), *loop.few)
     return path
 
 

@@ -73,7 +73,8 @@ def exported(build: Path) -> nn.Module:
 @pytest.fixture(scope="module")
 def built(loop: Any) -> Any:
     short = ('pause = "1ms"', 'pause = "1ms"\nsession = "500ms"\ncompare = "200ms"')
-    path = loop.write("onnx-teacher", "100%", (TEACHER, FILE), ('target = "host"', 'target = "./here.toml"'), short)
+    here = ('target = "host"', 'target = "./here.toml"')
+    path = loop.write("onnx-teacher", "100%", (TEACHER, FILE), here, short, *loop.few)
     (path.parent / "here.toml").write_text(ONNX)
     network = exported(path)
     built = loop.build(path, target=None)

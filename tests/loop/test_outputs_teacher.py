@@ -40,7 +40,7 @@ def write_csv(path: Path, rows: np.ndarray) -> None:
 
 @pytest.fixture(scope="module")
 def built(loop: Any) -> Any:
-    path = loop.write("outputs", "1000ms", (TEACHER, 'model = "outputs:logits.csv"\n'))
+    path = loop.write("outputs", "1000ms", (TEACHER, 'model = "outputs:logits.csv"\n'), *loop.few)
     write_csv(path.parent / "logits.csv", logits(path))
     return loop.build(path)
 

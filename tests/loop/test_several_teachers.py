@@ -30,7 +30,7 @@ drop = 0.25
 
 @pytest.fixture(scope="module")
 def built(loop: Any) -> Any:
-    return loop.build(loop.write("two-teachers", "1000ms", ("\n[data]\n", SECOND)))
+    return loop.build(loop.write("two-teachers", "1000ms", ("\n[data]\n", SECOND), *loop.few))
 
 
 def test_it_says_what_they_get_right_together_and_ships(built: Any) -> None:
@@ -48,8 +48,9 @@ def test_it_says_what_they_get_right_together_and_ships(built: Any) -> None:
 
 
 def test_each_teacher_is_fitted_and_asked_once(built: Any) -> None:
+    """The first one may have been at it for another test of this folder."""
     done = [event.stage for event in built.events if isinstance(event, StageFinished) and not event.reused]
-    assert done.count("teacher") <= 2 and done.count("signals") == 2 and done.count("ensemble") == 1
+    assert 1 <= done.count("teacher") <= 2 and 1 <= done.count("signals") <= 2 and done.count("ensemble") == 1
 
 
 def test_another_share_that_is_left_out_asks_no_teacher_again(loop: Any, built: Any) -> None:

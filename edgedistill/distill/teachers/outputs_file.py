@@ -104,7 +104,9 @@ def _parquet(path: Path) -> tuple[list[str], Lines]:
     try:
         import pyarrow.parquet as parquet  # type: ignore[import-untyped]
     except ImportError:
-        raise MissingDependencyError(f"{path} needs pyarrow", fix="pip install pyarrow, or save it as CSV") from None
+        raise MissingDependencyError(
+            f"{path} needs pyarrow", fix="pip install 'edgedistill[parquet]', or save it as CSV"
+        ) from None
     table = parquet.read_table(path)
 
     def lines() -> Iterator[tuple[int, Mapping[str, Any]]]:

@@ -54,7 +54,7 @@ _SCALARS = {
     28: ("uint32", 4),
     29: ("uint64", 8),
 }
-_TENSOR, _STRING, _INT_LIST, _TENSOR_LIST, _OPTIONAL_TENSOR_LIST = 5, 6, 7, 10, 11
+_INT, _TENSOR, _STRING, _INT_LIST, _TENSOR_LIST, _OPTIONAL_TENSOR_LIST = 2, 5, 6, 7, 10, 11
 _LAST_VALUE_TYPE = 11
 _KERNEL, _DELEGATE, _MOVE, _JUMP, _FREE = 1, 2, 3, 4, 5
 _MAX_RANK = 16
@@ -254,7 +254,8 @@ class _ProgramReader:
                 f"{format_bytes(MAX_PLANNED_BYTES)} allowed here: a smaller resolution needs less"
             )
         tables = plan.tables(2)
-        values = [self._value(table, len(tables), buffers) for table in tables]
+        kinds = [table.union(0)[0] for table in tables]
+        values = [self._value(table, kinds, buffers) for table in tables]
         operators = [
             operator.text(0) + (f".{overload}" if (overload := operator.text(1)) else "") for operator in plan.tables(6)
         ]
@@ -272,7 +273,7 @@ class _ProgramReader:
         ]
         return Method(name, ends[0], ends[1], calls, delegates, sum(buffers))
 
-    def _value(self, table: Table, count: int, buffers: list[int]) -> Value:
+    def _value(self, table: Table, kinds: list[int], buffers: list[int]) -> Value:
         kind, content = table.union(0)
         if not 0 < kind <= _LAST_VALUE_TYPE or content is None:
             raise Damaged(f"a value is of the unknown type {kind}")
@@ -281,10 +282,13 @@ class _ProgramReader:
         if kind == _STRING:
             return Value(text=content.text(0))
         if kind in (_INT_LIST, _TENSOR_LIST, _OPTIONAL_TENSOR_LIST):
-            lowest = -1 if kind == _OPTIONAL_TENSOR_LIST else 0
+            wanted = _INT if kind == _INT_LIST else _TENSOR
             for index in content.numbers(0, "<i8" if kind == _INT_LIST else "<i4").tolist():
-                if index != lowest:
-                    _index(index, count, "value")
+                if index == -1 and kind == _OPTIONAL_TENSOR_LIST:
+                    continue
+                # The runtime ends the process where a list names a value of another kind.
+                if kinds[_index(index, len(kinds), "value")] != wanted:
+                    raise Damaged(f"a list of {'numbers' if wanted == _INT else 'tensors'} names another value")
         return Value()
 
     def _tensor(self, table: Table, buffers: list[int]) -> TensorSignature:
