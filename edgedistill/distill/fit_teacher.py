@@ -97,8 +97,9 @@ def fit_teacher(
             event = replace(event, total=fit.epochs * batches.steps_per_epoch)
         listener(event)
 
-    # Of the last epoch alone nothing is asked before it.
-    stops = range(len(record.qualities) + 1, fit.epochs + 1) if fit.keep == "best" else (fit.epochs,)
+    # For the last epoch's weights no earlier one is looked at.
+    every = range(1, fit.epochs + 1) if fit.keep == "best" else (fit.epochs,)
+    stops = every[len(record.qualities) :]
     hardware, terms = choose_hardware(config, dataset.images), bound([labels_alone(fit.label_smoothing)])
     for epoch in stops:
         pupil = Pupil(copy.deepcopy(module), terms, len(dataset.classes))

@@ -186,8 +186,8 @@ class Bench(Maker):
 class Workbench(Bench):
     """A build's bench: besides, its build file, which lies in the folder `base`, what does its labelling and training, and
     its teacher, those of its folds and what several come to once `teacher.open_teacher`, `open_crossfit` and
-    `ensemble.open_ensemble` have loaded them; `unfitted` is the
-    teacher as it comes, for as long as that is needed, and `number` which of several it is, 0 for `[teacher]`."""
+    `ensemble.open_ensemble` have loaded them. `unfitted` is the teacher as it comes, for as long as that is needed, and
+    `number` which of several it is, 0 for `[teacher]`."""
 
     config: BuildConfig
     base: Path

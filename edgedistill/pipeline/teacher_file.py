@@ -13,6 +13,7 @@ from edgedistill.base.isolation import Limits
 from edgedistill.base.store import digest, file_sha256, stage_key
 from edgedistill.data.preprocessing import make_contract, prepare
 from edgedistill.distill.teachers.answering import Answering
+from edgedistill.distill.teachers.load import scaled
 from edgedistill.distill.teachers.teacher import Teacher
 from edgedistill.documents.artifacts import CompiledArtifact, ExportedModel
 from edgedistill.documents.specs import Contract, Format
@@ -83,11 +84,9 @@ def _contract(bench: Workbench, found: Classifier, side: int, path: Path) -> Con
             fix="add to [teacher] the mean and std that it was trained with; for pixels in 0..1 mean = [0, 0, 0] and "
             "std = [1, 1, 1]",
         )
-    mean, std = (
-        (tuple(255 * level for level in levels) if levels else default)
-        for levels, default in ((config.mean, (0.0, 0.0, 0.0)), (config.std, (1.0, 1.0, 1.0)))
-    )
-    return make_contract(bench.data, bench.dataset.classes, side, mean, std)  # type: ignore[arg-type]
+    mean = (0.0, 0.0, 0.0) if config.mean is None else scaled(config.mean)
+    std = (1.0, 1.0, 1.0) if config.std is None else scaled(config.std)
+    return make_contract(bench.data, bench.dataset.classes, side, mean, std)
 
 
 class _Runner:

@@ -1,4 +1,4 @@
-"""Several teachers as one: their mean, the weights that fit, and who is left out of which view."""
+"""Several teachers as one: their mean, the weights that fit, and which views a teacher is left out of."""
 
 from __future__ import annotations
 

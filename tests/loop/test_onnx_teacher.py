@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import pytest
-import timm
 import torch
+from small_training import trained_network
 from torch import nn
 
 from edgedistill.base.errors import InputError
@@ -56,15 +56,7 @@ def exported(build: Path) -> nn.Module:
     contract = Contract(resolution=16, mean=(127.5,) * 3, std=(127.5,) * 3, labels=dataset.classes)
     pixels = torch.from_numpy(prepare(dataset.images, dataset.splits.train, contract)).float() / 127.5 - 1
     labels = torch.from_numpy(dataset.labels[dataset.splits.train])
-    torch.manual_seed(0)
-    network = timm.create_model("test_resnet", num_classes=10)
-    optimizer = torch.optim.AdamW(network.parameters(), lr=3e-3)
-    for epoch in range(8):
-        for batch in torch.randperm(len(labels), generator=torch.Generator().manual_seed(epoch)).split(32):
-            loss = nn.functional.cross_entropy(network(pixels[batch]), labels[batch])
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
+    network = trained_network(pixels, labels, epochs=8)
     network.eval()
     torch.onnx.export(Probable(network).eval(), (pixels[:1],), build.parent / "teacher.onnx", dynamo=False)
     return network

@@ -9,6 +9,7 @@ import pytest
 import timm
 import torch
 from safetensors.torch import save_file
+from small_training import trained_network
 
 from edgedistill.data.datasets import load_dataset
 from edgedistill.data.preprocessing import channel_statistics, make_contract, prepare
@@ -27,15 +28,7 @@ def trained(build: Path, folder: Path) -> Path:
     images = torch.from_numpy(prepare(dataset.images, dataset.splits.train, contract)).float()
     pixels = (images - torch.tensor(mean).view(1, 3, 1, 1)) / torch.tensor(std).view(1, 3, 1, 1)
     labels = torch.from_numpy(dataset.labels[dataset.splits.train])
-    torch.manual_seed(0)
-    network = timm.create_model("test_resnet", num_classes=10)
-    optimizer = torch.optim.AdamW(network.parameters(), lr=3e-3)
-    for epoch in range(12):
-        for batch in torch.randperm(len(labels), generator=torch.Generator().manual_seed(epoch)).split(32):
-            loss = torch.nn.functional.cross_entropy(network(pixels[batch]), labels[batch])
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
+    network = trained_network(pixels, labels, epochs=12)
     path = folder / "student.safetensors"
     save_file(network.state_dict(), path)
     return path

@@ -20,6 +20,5 @@ class Answering(nn.Module):
         self.run = run
 
     def forward(self, image: Tensor) -> Tensor:
-        # Images are whole numbers: only what an average of blended ones left is rounded.
-        pixels = image.round().to(torch.uint8).cpu().numpy()
+        pixels = image.to(torch.uint8).cpu().numpy()  # views are rendered as bytes: nothing is lost
         return torch.from_numpy(np.ascontiguousarray(self.run(pixels), np.float32)).to(image.device)

@@ -42,7 +42,9 @@ def _source(model: str, base: Path) -> str:
     library, _, name = model.partition(":")
     if library == "timm":
         return tool_version("timm")
-    if (path := onnx_path(model, base) or outputs_path(model, base)) is not None:
+    if (path := outputs_path(model, base)) is not None:
+        return _file_sha256(path, "model")
+    if (path := onnx_path(model, base)) is not None:
         return digest([tool_version("onnxruntime"), _file_sha256(path, "model")])
     return place_identity(library, name, base) if library in EXTRAS else source_hash(library, base)
 

@@ -125,10 +125,11 @@ def _statistics(config: TeacherConfig, network: nn.Module, dataset: Dataset) -> 
     mean, std = config.mean or settings.get("mean"), config.std or settings.get("std")
     if mean is None or std is None:
         return channel_statistics(dataset)
-    return _scaled(mean), _scaled(std)
+    return scaled(mean), scaled(std)
 
 
-def _scaled(levels: tuple[float, ...]) -> Statistics:
+def scaled(levels: tuple[float, ...]) -> Statistics:
+    """Levels of red, green and blue in 0..1 on the scale 0..255."""
     red, green, blue = (255 * float(level) for level in levels)
     return red, green, blue
 
