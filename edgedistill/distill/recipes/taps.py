@@ -16,7 +16,7 @@ from edgedistill.documents.recipes import FEATURES, LOGITS
 def classifier_path(network: nn.Module, classes: int) -> str:
     """The path of the classifier: the last linear layer or 1x1 convolution with `classes` outputs. Raises InputError for a
     network without one."""
-    found: list[str] = [path for path, module in network.named_modules() if _outputs(module) == classes]
+    found: list[str] = [path for path, module in network.named_modules() if layer_width(module) == classes]
     if not found:
         raise InputError(
             f"no layer of {classes} outputs was found in {type(network).__name__}, so its features cannot be taken",
@@ -32,7 +32,8 @@ def classifier_of(network: nn.Module, classes: int) -> nn.Linear | nn.Conv2d:
     return found
 
 
-def _outputs(module: nn.Module) -> int | None:
+def layer_width(module: nn.Module | None) -> int | None:
+    """Outputs of a linear layer or a 1x1 convolution; None for anything else."""
     if isinstance(module, nn.Linear):
         return module.out_features
     return module.out_channels if isinstance(module, nn.Conv2d) and module.kernel_size == (1, 1) else None

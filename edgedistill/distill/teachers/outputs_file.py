@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from edgedistill.base.errors import InputError, MissingDependencyError, Problem, first_line
 from edgedistill.data.problems import data_error, some_of
 from edgedistill.data.views import UNMIXED, Views
+from edgedistill.distill.stored.mixing import softmax
 
 Rows = NDArray[np.float32]
 
@@ -124,8 +125,7 @@ def mixed_outputs(rows: Rows, views: Views) -> Rows:
     blended = np.flatnonzero(weight < 1)
     if not len(blended):
         return rows
-    powers = np.exp(rows.astype(np.float64) - rows.max(axis=1, keepdims=True))
-    chances = powers / powers.sum(axis=1, keepdims=True)
+    chances = softmax(rows)
     share = weight[blended, None]
     mean = share * chances[blended] + (1 - share) * chances[views["mix_partner"][blended]]
     found = rows.copy()

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from edgedistill.base.errors import InputError, NotFetchedError, first_line
 from edgedistill.base.quiet import quiet
-from edgedistill.distill.recipes.taps import classifier_path
+from edgedistill.distill.recipes.taps import classifier_path, layer_width
 from edgedistill.distill.teachers.places import TRANSFORMERS, folder_of, require_library
 from edgedistill.documents.teachers import TeacherConfig
 
@@ -69,7 +69,7 @@ def _built(config: TeacherConfig, name: str, place: str, classes: int, *, fetch:
             model, loaded = AutoModelForImageClassification.from_pretrained(
                 place, config=settings, dtype=torch.float32, ignore_mismatched_sizes=True, output_loading_info=True
             )
-            _require_weights(config, name, loaded)
+            _require_weights(config, name, model, loaded)
     except OSError as error:
         raise NotFetchedError(
             f"[teacher] {name} cannot be loaded by transformers: {first_line(error)}",
@@ -86,10 +86,11 @@ def _built(config: TeacherConfig, name: str, place: str, classes: int, *, fetch:
     return network
 
 
-def _require_weights(config: TeacherConfig, name: str, loaded: dict[str, Iterable[Any]]) -> None:
+def _require_weights(config: TeacherConfig, name: str, model: Any, loaded: dict[str, Iterable[Any]]) -> None:
     """Raises InputError for weights that do not fill the network: but for the classifier, which `fit` may train anew."""
     lacking = [key if isinstance(key, str) else key[0] for kind in _LACKING for key in loaded.get(kind, ())]
-    new = {key.rpartition(".")[0].split(".")[0] for key in lacking} <= _HEADS
+    layers, classes = dict(model.named_modules()), model.config.num_labels
+    new = all(layer_width(layers.get(key.rpartition(".")[0])) == classes for key in lacking)
     if not lacking or (new and config.fit is not None):
         return
     fix = "add fit = { epochs = 10 } to [teacher] to train it" if new else "name a checkpoint of this architecture"
@@ -97,7 +98,6 @@ def _require_weights(config: TeacherConfig, name: str, loaded: dict[str, Iterabl
 
 
 _LACKING = ("missing_keys", "mismatched_keys")
-_HEADS = {"classifier", "head", "score", "cls_classifier", "distillation_classifier"}
 
 
 def _expected(place: str, settings: Any) -> dict[str, Any]:
