@@ -54,7 +54,7 @@ def default_of(bench: Workbench, spec: StudentSpec) -> RecipeChoice:
     """What a build without a recipe of its own would take, with the student in its pilot."""
     teacher = open_teacher(bench)
     quality = split_quality(teacher.module, bench.dataset, bench.dataset.splits.validation, teacher.contract)
-    contract = bench.contract(spec.resolution)
+    contract = bench.contract_of(spec)
     candidate = Candidate(spec=spec, structure=structure_of(build_student(spec, contract).eval(), spec.resolution))
     by_default = bench.config.train.model_copy(update={"recipe": DEFAULT, "terms": ()})
     bench.config = bench.config.model_copy(update={"train": by_default})
@@ -79,7 +79,7 @@ def main() -> int:
     spec = arguments.student or chosen_student(arguments.out)
     base = arguments.build.parent.absolute()
     bench = open_bench(config, load_target("host"), Store(listener=listen), base=base, require_measured=False)
-    contract, epochs, test = bench.contract(spec.resolution), bench.rungs[-1], bench.dataset.splits.test
+    contract, epochs, test = bench.contract_of(spec), bench.rungs[-1], bench.dataset.splits.test
     rows = Rows.open(arguments.json, ("recipe", "seed"), {"student": spec.label, "epochs": epochs})
     with Processes(arguments.jobs, listen) as bench.executor:
         keep_copies(bench)

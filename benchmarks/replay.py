@@ -112,7 +112,7 @@ def proven(lab: ReplayLab, spec: StudentSpec, result: SchemeResult, budget: Budg
             met=value <= budget.latency_ms,
         )
     bench, artifact = lab.files.bench, lab.files.of(lab.students[spec].candidate, result)
-    return prove(bench, artifact, Source(spec.label, "recorded", bench.contract(spec.resolution), never), budget)
+    return prove(bench, artifact, Source(spec.label, "recorded", bench.contract_of(spec), never), budget)
 
 
 def never() -> nn.Module:

@@ -17,6 +17,9 @@ settings.load_profile("untimed")
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.pop("COLUMNS", None)
 
+# No test fetches weights, whether or not there is a network.
+os.environ["HF_HUB_OFFLINE"] = "1"
+
 # Where the null format is found, by its entry point as a third party's.
 SUPPORT = str(Path(__file__).parent / "support")
 if SUPPORT not in os.environ.get("PYTHONPATH", ""):

@@ -95,6 +95,11 @@ class Collected:
             self._errors.append(error)
         return isinstance(error, InputError)
 
+    @property
+    def errors(self) -> tuple[InputError, ...]:
+        """Those that were met, in order."""
+        return tuple(self._errors)
+
     def raise_any(self) -> None:
         """Raises InputError if any was met: that one as it is, of several all their problems."""
         if len(self._errors) == 1:

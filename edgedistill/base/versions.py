@@ -7,7 +7,7 @@ from typing import Final
 
 __version__ = "0.1.0"
 
-TRAINING_TOOLS: Final = ("torch", "timm", "numpy", "pillow")
+TRAINING_TOOLS: Final = ("torch", "timm", "torch-pruning", "numpy", "pillow")
 """What a trained network depends on."""
 
 BUILD_TOOLS: Final = (*TRAINING_TOOLS, "optuna", "plotly", "scikit-learn")

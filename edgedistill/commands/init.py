@@ -225,8 +225,8 @@ budget = {budget}
 # resolutions = []
 # kernels = []  # and expansions: empty leaves each family its own one
 # expansions = []
-# models = []  # timm:NAME, as they are
-# pretrained = false  # whether those start from timm's weights
+# models = []  # timm:NAME, whole and cut down
+# pretrained = "auto"  # whether those start from timm's weights
 # checkpoints = {{}}  # or from files: {{"timm:NAME" = "student.safetensors"}}
 # max_parameters = 1_000_000  # example
 # max_bytes = "1MiB"  # example: of the weights in the smallest precision

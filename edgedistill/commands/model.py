@@ -25,7 +25,7 @@ from edgedistill.commands.requests import (
 from edgedistill.data.calibration import calibration_pixels, choose_calibration
 from edgedistill.data.datasets import load_dataset
 from edgedistill.data.images import SUFFIXES, check_image, read_rgb
-from edgedistill.data.preprocessing import resize
+from edgedistill.data.preprocessing import resize, scaled
 from edgedistill.distill.teachers.checkpoint import load_checkpoint
 from edgedistill.distill.teachers.load import weights_sha256
 from edgedistill.distill.teachers.networks import build_network
@@ -207,12 +207,7 @@ def _statistics(settings: ModelSettings, own: dict[str, Any]) -> tuple[Triple, T
     mean, std = settings.mean or own.get("mean"), settings.std or own.get("std")
     if mean is None or std is None:
         return _UNSCALED
-    return _scaled(mean), _scaled(std)
-
-
-def _scaled(levels: Triple) -> Triple:
-    red, green, blue = (255 * float(level) for level in levels)
-    return red, green, blue
+    return scaled(mean), scaled(std)
 
 
 def _labels(settings: ModelSettings, classes: int, *, imagenet: bool) -> tuple[str, ...]:

@@ -43,6 +43,12 @@ def make_contract(
     )
 
 
+def scaled(levels: tuple[float, ...]) -> Statistics:
+    """Levels of red, green and blue in 0..1 on the scale 0..255."""
+    red, green, blue = (255 * float(level) for level in levels)
+    return red, green, blue
+
+
 def kept_region(image: Pixels, contract: Contract) -> Image.Image:
     """What the contract keeps of uint8 [H, W, 3]: all, or the largest square in the middle (an odd pixel is lost at the
     right or bottom). Really cut out, because a resize of a box inside a larger image also blends in what lies around it,

@@ -103,7 +103,7 @@ def train_student(
         module = build_student(spec, contract)
         pupil = Pupil(module, recipe_of(config), len(dataset.classes), lessons.statistics())
     if start is not None:
-        load_start(module.network, start, contract)
+        load_start(module.network, start, spec, contract, config.seed)
     outcome = train(pupil, batches, schedule_of(config, total_epochs), hardware, stretch)
     finished = outcome.pupil.folded(best_share(outcome.pupil, dataset, contract))
     trained = TrainedStudent(

@@ -120,8 +120,9 @@ class SpaceConfig(Frozen):
     the space. Families without such a choice are not concerned. `max_bytes` holds the weights against a size, in the
     smallest precision worth trying.
 
-    `models` are timm's, each as it is: a candidate a resolution. With `pretrained` their training starts from timm's
-    weights, with `checkpoints` from a file's."""
+    `models` are timm's, as they are and cut down. With `pretrained` their training starts from timm's weights, and a space
+    that names no students has some of them; `auto` is where that is worth it and they can be had. With `checkpoints` it
+    starts from a file's."""
 
     families: tuple[str, ...] = ()
     widths: tuple[Annotated[float, Field(gt=0, le=8)], ...] = ()
@@ -130,7 +131,7 @@ class SpaceConfig(Frozen):
     kernels: tuple[Kernel, ...] = ()
     expansions: tuple[Annotated[float, Field(gt=0, le=16)], ...] = ()
     models: tuple[TimmModel, ...] = ()
-    pretrained: bool = False
+    pretrained: bool | Literal["auto"] = "auto"
     checkpoints: dict[TimmModel, LocalPath] = {}
     max_parameters: Annotated[int, Field(ge=1)] | None = None
     max_bytes: Bytes | None = None

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import gc
+import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import product
@@ -15,6 +16,7 @@ from edgedistill.documents.build_file import SpaceConfig
 from edgedistill.documents.specs import Frozen, Precision, StudentSpec, Target
 from edgedistill.networks.build import Normalised
 from edgedistill.networks.counting import structure_of
+from edgedistill.networks.cutting import CannotBeCutError
 from edgedistill.networks.families.family import Family, StudentPlan, with_axis
 from edgedistill.networks.families.registry import families
 from edgedistill.networks.families.strides import SMALLEST_MAP
@@ -90,7 +92,8 @@ def enumerate_space(config: SpaceConfig, classes: int, source_side: int | None, 
     `source_side` is the shorter side of the data's images in px, None where it varies or is not known. Of two specs that
     round to one network the one nearer to the family's own size stays. Dropped are candidates with a feature map below 3x3,
     with more than `config.max_parameters`, and those whose weights exceed `config.max_bytes`, or with their peak activations
-    `target.memory_bytes`, both in the smallest precision worth trying on the target.
+    `target.memory_bytes`, both in the smallest precision worth trying on the target; further models of timm that cannot be
+    cut.
 
     Raises InputError for families that cannot be had, for values on an axis that none of them has, and for an empty result,
     naming the restriction that emptied it.
@@ -102,6 +105,10 @@ def enumerate_space(config: SpaceConfig, classes: int, source_side: int | None, 
         raise _empty(Problem("[space] resolutions", what, "ask for a higher resolution, or for other families"))
     dropped = {f"a feature map below {SMALLEST_MAP}x{SMALLEST_MAP}": len(choices) - len(whole)}
     left = _counted(whole, classes)
+    if not left:
+        what = f"none of {len(whole)} candidates can be cut: their code states their shapes"
+        raise _empty(Problem("[space] models", what, "leave widths and depths at 1, or name other models"))
+    dropped["a network that cannot be cut"] = len(whole) - len(left)
     for limit in _limits(config, target):
         within = [candidate for candidate in left if limit.figure(candidate) <= limit.most]
         if not within:
@@ -162,11 +169,12 @@ def _resolutions(config: SpaceConfig, family: Family, source_side: int | None) -
 def _distinct(config: SpaceConfig, source_side: int | None, channel_multiple: int) -> Iterator[_Choice]:
     for family in (*_with_their_axes(config), *(families(config.models) if config.models else ())):
         seen: dict[StudentPlan, StudentSpec] = {}
-        scaled = family.name not in config.models
+        # A model of timm is cut, not made larger.
+        most = 1.0 if family.name in config.models else math.inf
         for resolution, depth, width, kernel, expansion in product(
             _resolutions(config, family, source_side),
-            (scaled and config.depths) or family.depths,
-            (scaled and config.widths) or family.widths,
+            _up_to(most, config.depths) or family.depths,
+            _up_to(most, config.widths) or family.widths,
             (family.kernels and config.kernels) or (None,),
             (family.expansions and config.expansions) or (None,),
         ):
@@ -201,6 +209,10 @@ def _with_their_axes(config: SpaceConfig) -> tuple[Family, ...]:
     return chosen
 
 
+def _up_to(most: float, asked: Sequence[float]) -> tuple[float, ...]:
+    return tuple(dict.fromkeys(min(value, most) for value in asked))
+
+
 def _distance(spec: StudentSpec) -> float:
     return abs(spec.width - 1) + abs(spec.depth - 1)
 
@@ -213,7 +225,8 @@ def _counted(choices: Sequence[_Choice], classes: int) -> list[Candidate]:
     shapes, candidates = Shapes(), []
     with _young_garbage_only() as collect:
         for choice in choices:
-            candidates.append(Candidate(spec=choice.spec, structure=_structure(choice, classes, shapes)))
+            with suppress(CannotBeCutError):
+                candidates.append(Candidate(spec=choice.spec, structure=_structure(choice, classes, shapes)))
             collect()
     return candidates
 

@@ -23,13 +23,14 @@ from edgedistill.data.datasets import Dataset
 from edgedistill.data.preprocessing import make_contract, prepare
 from edgedistill.data.working import working_side
 from edgedistill.distill.recipes.losses import Recipe, recipe_of
+from edgedistill.distill.start import start_of
 from edgedistill.distill.teachers.teacher import Crossfit, Teacher
 from edgedistill.documents.artifacts import CalibrationSet, ExportedModel
 from edgedistill.documents.build_file import BuildConfig, DataConfig, ExportConfig, SpaceConfig
 from edgedistill.documents.lengths import batch_size_of, epochs_of
 from edgedistill.documents.recipes import DEFAULT
 from edgedistill.documents.results import RecipeChoice
-from edgedistill.documents.specs import Contract, Format, Precision, QuantScheme, Target
+from edgedistill.documents.specs import Contract, Format, Precision, QuantScheme, StudentSpec, Target
 from edgedistill.formats import format_for
 from edgedistill.formats.running import run_all
 from edgedistill.networks.deploy import deploy
@@ -119,8 +120,14 @@ class Bench(Maker):
         return CLASSIFICATION
 
     def contract(self, resolution: int) -> Contract:
-        """The contract of a student at `resolution`."""
+        """The contract of a network at `resolution` whose weights are trained from random ones."""
         return make_contract(self.data, self.dataset.classes, resolution, self.mean, self.std)
+
+    def contract_of(self, spec: StudentSpec) -> Contract:
+        """The contract of a student. One that starts from trained weights sees images as those were trained on them."""
+        if (start := start_of(self.space, spec.family)) is None:
+            return self.contract(spec.resolution)
+        return make_contract(self.data, self.dataset.classes, spec.resolution, *start.statistics)
 
     def images(self, split: str, contract: Contract) -> Images:
         """A split's images through the contract, uint8 [n, 3, R, R]; kept in memory, a resolution a time."""

@@ -151,6 +151,7 @@ def _prepare(job: Job, means: Means, key: str, listener: Listener, held: ExitSta
             prior_of,
             resolve_budget,
         )
+        from edgedistill.pipeline.pretrained import settle_space
         from edgedistill.pipeline.teacher import open_teacher
         from edgedistill.pipeline.work import fit_all
         from edgedistill.pipeline.workers import Processes
@@ -167,6 +168,7 @@ def _prepare(job: Job, means: Means, key: str, listener: Listener, held: ExitSta
     occasion = _occasion(job)
     for bench in benches:
         bench.meter.occasion = occasion
+    settle_space(benches)
     candidates = open_space(*benches)
     ray = means.executor is ExecutorKind.RAY
     executor: Executor = OnRay(store.listener) if ray else Processes(means.jobs, store.listener)

@@ -151,6 +151,6 @@ def _piloted(
             epochs=trained.epochs,
             quality_validation=trained.quality_validation,
         )
-        contract, validation = first.contract(spec.resolution), first.dataset.splits.validation
+        contract, validation = first.contract_of(spec), first.dataset.splits.validation
         return run, split_right(load_student(trained, contract), first.dataset, validation, contract)
     return None

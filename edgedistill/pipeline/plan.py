@@ -31,6 +31,7 @@ from edgedistill.pipeline.finish import split_sizes
 from edgedistill.pipeline.jobs import Job
 from edgedistill.pipeline.measure import SCALE_SESSIONS
 from edgedistill.pipeline.prepare import open_benches, open_space
+from edgedistill.pipeline.pretrained import settle_space
 from edgedistill.pipeline.teacher import fit_seconds, unfitted_teacher
 
 START_S = 1.5
@@ -92,6 +93,7 @@ def _planned_teacher(bench: Workbench, teacher: Teacher) -> PlannedTeacher:
 
 
 def _planned(benches: Sequence[Workbench], teacher: Teacher | None, store: Store) -> PlannedSearch:
+    settle_space(benches, fetch=False)
     candidates = open_space(*benches)
     search = benches[0].config.search
     rungs = _rungs(benches[0], min(search.candidates, search.trials, len(candidates)))

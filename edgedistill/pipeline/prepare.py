@@ -319,7 +319,7 @@ def _counted(bench: Bench, channel_multiple: int) -> Space:
     target = bench.target.model_copy(update={"precisions": precisions, "channel_multiple": channel_multiple})
     key = stage_key(
         {
-            "space": config.model_dump(mode="json"),
+            "space": config.model_dump(mode="json", exclude={"pretrained", "checkpoints"}),
             "classes": classes,
             "side": side,
             "channel_multiple": channel_multiple,
@@ -327,7 +327,7 @@ def _counted(bench: Bench, channel_multiple: int) -> Space:
             "precisions": target.precisions,
         },
         code=(*code.SPACE, *(package for name in config.families for package in code_of(name))),
-        tools=("torch", "timm"),
+        tools=("torch", "timm", "torch-pruning"),
     )
 
     def make(folder: Path) -> None:

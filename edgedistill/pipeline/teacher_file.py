@@ -11,9 +11,8 @@ from edgedistill.base.arrays import Images, Logits
 from edgedistill.base.errors import InputError, UnsupportedError
 from edgedistill.base.isolation import Limits
 from edgedistill.base.store import digest, file_sha256, stage_key
-from edgedistill.data.preprocessing import make_contract, prepare
+from edgedistill.data.preprocessing import make_contract, prepare, scaled
 from edgedistill.distill.teachers.answering import Answering
-from edgedistill.distill.teachers.load import scaled
 from edgedistill.distill.teachers.teacher import Teacher
 from edgedistill.documents.artifacts import CompiledArtifact, ExportedModel
 from edgedistill.documents.specs import Contract, Format

@@ -58,7 +58,7 @@ def train(
 ) -> TrainedStudent:
     """The student after `epochs` of its schedule, going on from `previous`, an earlier rung of the same run. Raises
     TrialFailure where training fails, BusyError where another process is at it and `wait` is off."""
-    contract = bench.contract(spec.resolution)
+    contract = bench.contract_of(spec)
     lessons = lessons_of(bench, spec, stored)
     key = _training_key(bench, spec, lessons, epochs, total_epochs, previous)
 
@@ -105,7 +105,7 @@ def _training_key(
         {
             "student": _identity(spec),
             "start": start.identity if start else None,
-            "contract": bench.contract(spec.resolution).model_dump(mode="json"),
+            "contract": bench.contract_of(spec).model_dump(mode="json"),
             "data": bench.data_key,
             "views": lessons.stored.key,
             "recipe": _taught_by(lessons.config),
@@ -120,14 +120,14 @@ def _training_key(
 
 def source_of(bench: Workbench, trained: TrainedStudent) -> Source:
     """A trained student as a source of files."""
-    contract = bench.contract(trained.spec.resolution)
+    contract = bench.contract_of(trained.spec)
     key = digest([_identity(trained.spec), file_sha256(trained.weights)])
     return Source(trained.spec.label, key, contract, lambda: deploy(load_student(trained, contract)))
 
 
 def untrained(bench: Bench, spec: StudentSpec) -> Source:
     """A student with random weights: its files cost the same time to run as those of the trained one."""
-    contract = bench.contract(spec.resolution)
+    contract = bench.contract_of(spec)
     key = digest(["untrained", _identity(spec)])
     return random_source(f"{spec.label} (random weights)", key, contract, partial(build_student, spec, contract))
 

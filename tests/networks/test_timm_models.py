@@ -1,8 +1,7 @@
-"""Models of timm as students: as they are, at a resolution, from random weights or a file's."""
+"""Models of timm as students: as they are or cut, at a resolution, from random weights or a file's."""
 
 from __future__ import annotations
 
-import copy
 from pathlib import Path
 
 import pytest
@@ -17,8 +16,10 @@ from edgedistill.documents.build_file import SpaceConfig, load_config
 from edgedistill.documents.specs import Contract, Format, Precision, StudentSpec, Target
 from edgedistill.networks.build import build_student
 from edgedistill.networks.counting import structure_of
+from edgedistill.networks.cutting import cut
 from edgedistill.networks.deploy import deploy
 from edgedistill.networks.space import enumerate_space
+from edgedistill.networks.timm_weights import pretrained_network
 
 TARGET = Target(
     name="test",
@@ -49,16 +50,17 @@ def weights(folder: Path, classes: int) -> Path:
 
 
 def test_a_model_is_a_candidate_a_resolution_beside_the_families() -> None:
-    config = SpaceConfig(models=(RESNET, VIT), resolutions=(32, 64), widths=(0.25, 0.5))
+    config = SpaceConfig(models=(RESNET, VIT), resolutions=(32, 64), widths=(1.0,), depths=(1.0,))
     alone = enumerate_space(config, 10, None, TARGET).candidates
     assert [c.spec for c in alone] == [spec_of(name, side) for name in (RESNET, VIT) for side in (32, 64)]
-    beside = enumerate_space(config.model_copy(update={"families": ("resnet",), "depths": (1.0,)}), 10, None, TARGET)
+    beside = enumerate_space(config.model_copy(update={"families": ("resnet",)}), 10, None, TARGET)
     assert {c.spec.family for c in beside.candidates} == {"resnet", RESNET, VIT}
 
 
 @pytest.mark.parametrize("name", [RESNET, VIT])
 def test_its_figures_are_those_of_the_deployed_student(name: str) -> None:
-    (candidate,) = enumerate_space(SpaceConfig(models=(name,), resolutions=(32,)), 10, None, TARGET).candidates
+    config = SpaceConfig(models=(name,), resolutions=(32,), widths=(1.0,), depths=(1.0,))
+    (candidate,) = enumerate_space(config, 10, None, TARGET).candidates
     student = build_student(candidate.spec, contract(32))
     assert structure_of(deploy(student), 32) == candidate.structure
     pixels = torch.rand(2, 3, 32, 32) * 255
@@ -94,25 +96,26 @@ def test_a_file_is_what_training_starts_from(tmp_path: Path) -> None:
     start = start_of(config, RESNET)
     assert start == StartWeights(RESNET, path)
     network = build_student(spec_of(RESNET, 32), contract(32)).network
-    load_start(network, start, contract(32))
+    load_start(network, start, spec_of(RESNET, 32), contract(32), 0)
     torch.manual_seed(5)
     trained = timm.create_model("test_resnet", num_classes=10).state_dict()
     assert all(torch.equal(value, trained[name]) for name, value in network.state_dict().items())
 
 
-def test_a_classifier_for_other_classes_is_the_students_own(tmp_path: Path) -> None:
+def test_all_but_a_classifier_for_other_classes_is_the_files(tmp_path: Path) -> None:
     network = build_student(spec_of(RESNET, 32), contract(32)).network
-    fresh = copy.deepcopy(network.state_dict())
-    load_start(network, StartWeights(RESNET, weights(tmp_path, classes=1000)), contract(32))
-    changed = {name for name, value in network.state_dict().items() if not torch.equal(value, fresh[name])}
-    assert "conv1.0.weight" in changed or any(name.startswith("layer1") for name in changed)
-    assert not changed & {"fc.weight", "fc.bias"}
+    load_start(network, StartWeights(RESNET, weights(tmp_path, classes=1000)), spec_of(RESNET, 32), contract(32), 0)
+    torch.manual_seed(5)
+    trained = timm.create_model("test_resnet", num_classes=1000).state_dict()
+    for name, value in network.state_dict().items():
+        assert name.startswith("fc.") or torch.equal(value, trained[name])
+    assert network.get_submodule("fc").weight.shape[0] == 10
 
 
 def test_weights_of_another_model_are_refused(tmp_path: Path) -> None:
     network = build_student(spec_of(VIT, 32), contract(32)).network
     with pytest.raises(InputError, match="is not of this model"):
-        load_start(network, StartWeights(VIT, weights(tmp_path, classes=10)), contract(32))
+        load_start(network, StartWeights(VIT, weights(tmp_path, classes=10)), spec_of(VIT, 32), contract(32), 0)
 
 
 def test_what_it_starts_from_is_told_apart_by_content(tmp_path: Path) -> None:
@@ -124,15 +127,41 @@ def test_what_it_starts_from_is_told_apart_by_content(tmp_path: Path) -> None:
     before = first.identity
     save_file({"a": torch.zeros(1)}, path)
     assert first.identity != before
-    pretrained = start_of(config.model_copy(update={"pretrained": True}), VIT)
-    assert pretrained == StartWeights(VIT) and pretrained.identity == VIT
     path.unlink()
     with pytest.raises(InputError, match="is not a file"):
         start_of(config, RESNET)
 
 
 def test_a_model_without_weights_in_timm_is_told() -> None:
-    network = build_student(spec_of("timm:resnet10t", 32), contract(32)).network
     bare = next(n for n in timm.list_models("resnet*") if not timm.get_pretrained_cfg(n).has_weights)
     with pytest.raises(InputError, match=f"timm has no pretrained weights for {bare}"):
-        load_start(network, StartWeights(f"timm:{bare}"), contract(32))
+        pretrained_network(bare)
+
+
+def test_what_is_left_of_a_file_is_what_a_cut_model_starts_from(tmp_path: Path) -> None:
+    path, spec = weights(tmp_path, classes=10), spec_of(RESNET, 32).model_copy(update={"width": 0.5})
+    network = build_student(spec, contract(32)).network
+    load_start(network, StartWeights(RESNET, path), spec, contract(32), 0)
+    torch.manual_seed(5)
+    trained = cut(timm.create_model("test_resnet", num_classes=10), 0.5, 1, 32, 8).state_dict()
+    assert all(torch.equal(value, trained[name]) for name, value in network.state_dict().items())
+
+
+def test_a_new_classifier_is_drawn_from_the_seed(tmp_path: Path) -> None:
+    start, found = StartWeights(RESNET, weights(tmp_path, classes=1000)), []
+    for seed in (0, 0, 1):
+        network = build_student(spec_of(RESNET, 32), contract(32)).network
+        load_start(network, start, spec_of(RESNET, 32), contract(32), seed)
+        found.append(network.get_submodule("fc").weight)
+    assert torch.equal(found[0], found[1]) and not torch.equal(found[0], found[2])
+
+
+def test_a_transformer_takes_positions_of_another_resolution(tmp_path: Path) -> None:
+    torch.manual_seed(5)
+    trained, path = timm.create_model("test_vit", num_classes=10, img_size=160), tmp_path / "vit.safetensors"
+    save_file(trained.state_dict(), path)
+    network = build_student(spec_of(VIT, 32), contract(32)).network
+    load_start(network, StartWeights(VIT, path), spec_of(VIT, 32), contract(32), 0)
+    state = network.state_dict()
+    assert state["pos_embed"].shape[1] < trained.pos_embed.shape[1]
+    assert all(torch.equal(state[n], tensor) for n, tensor in trained.state_dict().items() if n != "pos_embed")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import pickle
 import re
 import struct
@@ -14,6 +15,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
+from timm.layers import resample_abs_pos_embed
 from torch import Tensor, nn
 
 from edgedistill.base.errors import InputError, KeysDifferError, Problem
@@ -46,6 +48,7 @@ def load_checkpoint(network: nn.Module, path: Path, *, replaced: Sequence[str] =
     """
     state = _without_prefix(read_state(path), network)
     own = network.state_dict()
+    _resample_positions(state, network)
     for name in [n for n in own if n.rpartition(".")[0] in replaced]:
         if name not in state or state[name].shape != own[name].shape:
             state[name] = own[name]
@@ -72,6 +75,18 @@ def load_checkpoint(network: nn.Module, path: Path, *, replaced: Sequence[str] =
             fix="give the model and arguments that the checkpoint was trained with",
         )
     network.load_state_dict(state, strict=False)
+
+
+def _resample_positions(state: dict[str, Tensor], network: nn.Module) -> None:
+    """Positions of a transformer of timm that was trained at another resolution are resampled to the network's."""
+    own, grid = getattr(network, "pos_embed", None), getattr(getattr(network, "patch_embed", None), "grid_size", None)
+    found = state.get("pos_embed")
+    if own is None or grid is None or found is None or found.ndim != 3 or found.shape[2] != own.shape[2]:
+        return
+    prefix = own.shape[1] - grid[0] * grid[1]
+    places = found.shape[1] - prefix
+    if found.shape != own.shape and places > 0 and math.isqrt(places) ** 2 == places:
+        state["pos_embed"] = resample_abs_pos_embed(found, new_size=list(grid), num_prefix_tokens=prefix)
 
 
 def classifier(network: nn.Module) -> tuple[str, ...]:

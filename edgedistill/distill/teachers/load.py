@@ -11,7 +11,7 @@ from torch import nn
 from edgedistill.base.errors import InputError, KeysDifferError
 from edgedistill.base.store import digest, tool_version
 from edgedistill.data.datasets import Dataset
-from edgedistill.data.preprocessing import Statistics, channel_statistics, make_contract
+from edgedistill.data.preprocessing import Statistics, channel_statistics, make_contract, scaled
 from edgedistill.distill.recipes.taps import classifier_of
 from edgedistill.distill.teachers.checkpoint import classifier, load_checkpoint
 from edgedistill.distill.teachers.identity import require_weights, source_hash
@@ -126,12 +126,6 @@ def _statistics(config: TeacherConfig, network: nn.Module, dataset: Dataset) -> 
     if mean is None or std is None:
         return channel_statistics(dataset)
     return scaled(mean), scaled(std)
-
-
-def scaled(levels: tuple[float, ...]) -> Statistics:
-    """Levels of red, green and blue in 0..1 on the scale 0..255."""
-    red, green, blue = (255 * float(level) for level in levels)
-    return red, green, blue
 
 
 def _resolution(config: TeacherConfig, network: nn.Module) -> int:

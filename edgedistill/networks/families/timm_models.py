@@ -1,4 +1,4 @@
-"""A model of timm as a family of one: its own width and depth, at any resolution that it takes."""
+"""A model of timm as a family: at its own width and depth or cut down, at any resolution that it takes."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from torch import nn
 
 from edgedistill.base.errors import InputError, Problem, first_line
 from edgedistill.documents.specs import StudentSpec
+from edgedistill.networks.cutting import CannotBeCutError, cut
 from edgedistill.networks.families.family import Family, StudentPlan
 from edgedistill.networks.timm_names import unknown_model
 
@@ -19,21 +20,44 @@ WHERE = "[space] models"
 
 
 @dataclass(frozen=True)
+class TimmPlan(StudentPlan):
+    """Where maps halve, and what their channels are, is timm's business: a plan is a resolution and how much is left of the
+    model, and is not checked for maps that collapse."""
+
+    width: float = 1.0
+    depth: float = 1.0
+
+    @property
+    def whole(self) -> bool:
+        """Whether it is the model as timm has it."""
+        return self.width == self.depth == 1
+
+
+@dataclass(frozen=True)
 class TimmFamily(Family):
-    """Weights come from timm's own initialisation. Where maps halve, and what their channels are, is timm's business: the
-    plan is a resolution, and is not checked for maps that collapse."""
+    """Weights come from timm's own initialisation. Widths and depths are at most 1."""
 
     def build(self, spec: StudentSpec, classes: int) -> nn.Module:
         return self.assemble(self.plan(spec), classes, False)
 
     def skeleton(self, plan: StudentPlan, classes: int) -> nn.Module:
         """On the CPU, deployed: not all of timm's models can be made without weights. Raises InputError where the model
-        fails on an image of this size."""
+        fails on an image of this size, CannotBeCutError where it cannot be cut, or not in the same way whatever its weights
+        are."""
         from edgedistill.networks.deploy import deploy
 
-        with torch.random.fork_rng(devices=()):
-            network = deploy(self.assemble(plan, classes, True))
+        assert isinstance(plan, TimmPlan)
         side = plan.resolution
+        with torch.random.fork_rng(devices=()):
+            network = self.assemble(plan, classes, True)
+            if not plan.whole and _shapes(network) != _shapes(self.assemble(plan, classes, True)):
+                raise CannotBeCutError("its shapes depend on its weights")
+        try:
+            network = deploy(network)
+        except (RuntimeError, ArithmeticError, LookupError) as error:
+            if plan.whole:
+                raise
+            raise CannotBeCutError(first_line(error)) from error  # it counts channels that are gone
         try:
             with torch.no_grad():
                 logits = network(torch.zeros(1, 3, side, side))
@@ -52,39 +76,57 @@ def timm_family(name: str) -> Family | Problem:
     return TimmFamily(
         name=f"timm:{name}",
         title=f"timm's {name}",
-        widths=(1.0,),
-        depths=(1.0,),
+        widths=(0.5, 0.75, 1.0),
+        depths=(0.5, 1.0),
         make_plan=_plan,
         assemble=partial(_assemble, name),
     )
 
 
 def _plan(spec: StudentSpec) -> StudentPlan:
-    return StudentPlan(
-        spec.resolution, stem_channels=0, stem_stride=1, stages=(), channel_multiple=spec.channel_multiple
+    if spec.width > 1 or spec.depth > 1:
+        what = f"{spec.family} is cut down, not made larger"
+        raise InputError(
+            "a model of timm is no student", problems=[Problem(spec.label, what, "ask for widths and depths up to 1")]
+        )
+    return TimmPlan(
+        spec.resolution,
+        stem_channels=0,
+        stem_stride=1,
+        stages=(),
+        channel_multiple=spec.channel_multiple,
+        width=spec.width,
+        depth=spec.depth,
     )
 
 
 def _assemble(name: str, plan: StudentPlan, classes: int, merged: bool) -> nn.Module:
+    assert isinstance(plan, TimmPlan)
     try:
-        return timm_network(name, classes, plan.resolution)
+        return cut_to(timm_network(name, classes, plan.resolution), plan)
+    except CannotBeCutError:
+        raise
     except (TypeError, ValueError, RuntimeError, AssertionError) as error:
         raise _unusable(f"timm:{name}", plan.resolution, error) from error
 
 
-def has_weights(name: str) -> bool:
-    """Whether timm has weights for its model `name`."""
-    settings = get_pretrained_cfg(name)
-    return settings is not None and bool(settings.has_weights)
+def cut_to(network: nn.Module, spec: StudentSpec | TimmPlan) -> nn.Module:
+    """`network`, timm's model as a whole, cut to what `spec` says. Raises CannotBeCutError."""
+    if spec.width == spec.depth == 1:
+        return network
+    return cut(network, spec.width, spec.depth, spec.resolution, spec.channel_multiple)
 
 
-def timm_network(name: str, classes: int, side: int, *, pretrained: bool = False) -> nn.Module:
-    """timm's model with `classes` outputs. Networks of a fixed input (most transformers) are told `side` when built, and
-    pretrained positions are resampled to it; a classifier for other classes than the weights' is new. Raises what timm
-    raises."""
+def _shapes(network: nn.Module) -> list[torch.Size]:
+    return [tensor.shape for tensor in network.state_dict().values()]
+
+
+def timm_network(name: str, classes: int, side: int) -> nn.Module:
+    """timm's model with `classes` outputs and random weights. Networks of a fixed input (most transformers) are told `side`
+    when built. Raises what timm raises."""
     settings = get_pretrained_cfg(name)
     sized: dict[str, Any] = {"img_size": side} if settings is not None and settings.fixed_input_size else {}
-    network: nn.Module = create_model(name, pretrained=pretrained, num_classes=classes, **sized)
+    network: nn.Module = create_model(name, num_classes=classes, **sized)
     return network
 
 

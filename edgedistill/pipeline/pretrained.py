@@ -1,0 +1,77 @@
+"""Which students start from pretrained weights: what `[space] pretrained` comes to, with the weights fetched."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from edgedistill.base.errors import Collected
+from edgedistill.base.progress import Note
+from edgedistill.base.store import Store, stage_key, write_atomic
+from edgedistill.distill.train import weights_bytes
+from edgedistill.documents.build_file import SpaceConfig
+from edgedistill.networks.families.registry import DEFAULT, TIMM
+from edgedistill.pipeline.bench import Bench, Workbench
+
+MODELS: Final = ("timm:mobilenetv4_conv_small", "timm:efficientnet_lite0", "timm:resnet18")
+"""Those of a space that names no students: inverted bottlenecks, with the operations that int8 likes, residual blocks."""
+MOST_IMAGES: Final = 20_000
+"""Of `auto`: with more images, weights that were trained on other pictures are worth less than their size costs."""
+SMALLEST_SIDE: Final = 48
+"""Of `auto`, in pixels: timm's models halve maps five times, and smaller images leave nothing of them."""
+
+
+def settle_space(benches: Sequence[Workbench], *, fetch: bool = True) -> None:
+    """Put into all `benches` the space with the weights that its students start from. `auto` asks for them where there are
+    few images, which are large enough, and goes on without those that cannot be had. With `fetch` off the space has all
+    candidates, but not their weights. Raises InputError where weights that were asked for cannot be had."""
+    space = settled(benches[0], fetch=fetch)
+    for bench in benches:
+        bench.space = space
+        bench.config = bench.config.model_copy(update={"space": space})
+
+
+def settled(bench: Bench, *, fetch: bool = True) -> SpaceConfig:
+    """The space of `bench`, with a file of weights for each model that starts from such; without `fetch` as if all of them
+    were fetched."""
+    config, asked = bench.space, bench.space.pretrained
+    own = not config.families and not config.models
+    plain = config.model_copy(update={"pretrained": False})
+    if asked is False or (asked == "auto" and not (worth_having(bench) and (own or config.models))):
+        return plain
+    models = config.models or MODELS
+    files, missing = dict(config.checkpoints), Collected()
+    for name in models if fetch else ():
+        if name not in files:
+            with missing:
+                files[name] = fetched(bench.store, name.removeprefix(TIMM))
+    if asked is True:
+        missing.raise_any()
+    for error in missing.errors:
+        what = "it is left out" if own else "its students start from random weights"
+        bench.store.listener(Note(f"{error.message}: {what}", warning=not own))
+    if own:
+        models = tuple(name for name in models if name in files or not fetch)
+    return plain.model_copy(
+        update={"models": models, "checkpoints": files, "families": config.families or own * DEFAULT}
+    )
+
+
+def worth_having(bench: Bench) -> bool:
+    """Whether `auto` wants them for this data."""
+    return len(bench.dataset.splits.train) <= MOST_IMAGES and bench.source_side >= SMALLEST_SIDE
+
+
+def fetched(store: Store, name: str) -> Path:
+    """The file of the weights of timm's model `name`: fetched once. Raises InputError."""
+
+    def make(folder: Path) -> None:
+        from edgedistill.networks.timm_weights import pretrained_network
+
+        write_atomic(folder / "weights.safetensors", weights_bytes(pretrained_network(name)))
+
+    return (
+        store.stage("pretrained", stage_key({"model": name}, tools=("timm",)), make, subject=name)
+        / "weights.safetensors"
+    )

@@ -1,0 +1,125 @@
+"""A network cut down: what stays is what it was, and has the shapes that width and depth say."""
+
+from __future__ import annotations
+
+import pytest
+import timm
+import torch
+from torch import nn
+
+from edgedistill.documents.build_file import SpaceConfig
+from edgedistill.documents.specs import Contract, StudentSpec
+from edgedistill.networks.build import build_student
+from edgedistill.networks.counting import structure_of
+from edgedistill.networks.cutting import CannotBeCutError, cut
+from edgedistill.networks.deploy import deploy
+from edgedistill.networks.families.family import scaled_channels
+from edgedistill.networks.families.timm_models import timm_family
+from edgedistill.networks.space import enumerate_space
+from tests.networks.test_timm_models import TARGET
+
+SIDE = 64
+CONVOLUTIONAL = ("efficientnet_lite0", "mobilenetv4_conv_small", "resnet18", "mobilenetv3_small_050", "repvit_m0_9")
+
+
+def made(name: str, seed: int = 0) -> nn.Module:
+    torch.manual_seed(seed)
+    network: nn.Module = timm.create_model(name, num_classes=7)
+    return network
+
+
+def shapes(network: nn.Module) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in network.state_dict().items()}
+
+
+@pytest.mark.parametrize("name", CONVOLUTIONAL)
+def test_shapes_depend_on_width_and_depth_alone(name: str) -> None:
+    first, second = (cut(made(name, seed), 0.5, 0.5, SIDE, 8) for seed in (0, 1))
+    assert shapes(first) == shapes(second)
+    assert all(m.out_channels % 8 == 0 for m in first.modules() if isinstance(m, nn.Conv2d))
+    whole, left = (sum(p.numel() for p in network.parameters()) for network in (made(name), first))
+    assert left < whole / 3
+    first.eval()
+    image = torch.rand(2, 3, SIDE, SIDE)
+    with torch.no_grad():
+        expected = first(image)
+        assert expected.shape == (2, 7)
+        assert torch.allclose(deploy(first)(image), expected, atol=1e-4)
+
+
+def test_it_trains_in_whatever_mode_it_was() -> None:
+    network = cut(made("resnet18").train(), 0.5, 1, SIDE, 8)
+    assert network.training
+    network(torch.rand(2, 3, SIDE, SIDE)).sum().backward()
+    assert all(p.grad is not None for p in network.parameters())
+    assert not cut(made("resnet18").eval(), 0.5, 1, SIDE, 8).training
+
+
+def test_the_largest_channels_stay_with_their_weights() -> None:
+    class Small(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = nn.Conv2d(3, 32, 3), nn.Conv2d(32, 16, 1)
+            self.classifier = nn.Linear(16, 7)
+
+        def forward(self, image: torch.Tensor) -> torch.Tensor:
+            logits: torch.Tensor = self.classifier(self.second(self.first(image).relu()).mean((2, 3)))
+            return logits
+
+    torch.manual_seed(0)
+    network = Small()
+    large = torch.zeros(32, dtype=torch.bool)
+    large[torch.randperm(32)[:16]] = True
+    with torch.no_grad():
+        network.first.weight[large] *= 10
+        network.second.weight[:, large] *= 10
+    kept = network.first.weight[large].clone()
+    cut(network, 0.5, 1, 8, 8)
+    assert torch.equal(network.first.weight, kept)
+    assert network.second.weight.shape[:2] == (8, 16)
+    assert network.classifier.weight.shape == (7, 8)
+
+
+def test_the_first_blocks_of_each_run_stay() -> None:
+    whole = made("resnet18")
+    expected = {name: tensor for name, tensor in whole.state_dict().items() if ".1." not in name[6:9]}
+    network = cut(made("resnet18"), 1, 0.5, SIDE, 8)
+    state = network.state_dict()
+    assert {name for name in state if name.startswith("layer")} == {n for n in expected if n.startswith("layer")}
+    assert all(torch.equal(state[name], expected[name]) for name in state)
+
+
+@pytest.mark.parametrize(("width", "wanted"), [(0.5, 16), (0.6, 24), (0.99, 32), (0.01, 8)])
+def test_channels_are_those_of_a_width_of_a_family(width: float, wanted: int) -> None:
+    network = nn.Sequential(nn.Conv2d(3, 32, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(32, 7))
+    assert cut(network, width, 1, 8, 8)[0].out_channels == wanted == min(32, scaled_channels(32, width, 8))
+
+
+def test_networks_whose_code_states_their_shapes_are_left_out() -> None:
+    with pytest.raises(CannotBeCutError):
+        cut(timm.create_model("test_vit", num_classes=7, img_size=SIDE), 0.5, 1, SIDE, 8)
+    config = SpaceConfig(models=("timm:test_vit", "timm:test_resnet"), resolutions=(SIDE,), depths=(1.0,))
+    space = enumerate_space(config, 7, None, TARGET)
+    assert [(c.spec.family, c.spec.width) for c in space.candidates] == [
+        ("timm:test_vit", 1.0),
+        *(("timm:test_resnet", width) for width in (0.5, 0.75, 1.0)),
+    ]
+    assert "2 with a network that cannot be cut" in space.sentence
+
+
+def test_a_model_is_not_made_larger() -> None:
+    config = SpaceConfig(models=("timm:test_resnet",), resolutions=(SIDE,), widths=(0.5, 2.0), depths=(1.0,))
+    assert [c.spec.width for c in enumerate_space(config, 7, None, TARGET).candidates] == [0.5, 1.0]
+
+
+def test_the_figures_of_a_cut_model_are_those_of_the_deployed_student() -> None:
+    labels = tuple("abcdefg")
+    contract = Contract(resolution=SIDE, mean=(120.0, 110.0, 100.0), std=(60.0, 61.0, 62.0), labels=labels)
+    spec = StudentSpec(family="timm:efficientnet_lite0", width=0.5, depth=0.5, resolution=SIDE)
+    family = timm_family("efficientnet_lite0")
+    space = enumerate_space(
+        SpaceConfig(models=(family.name,), resolutions=(SIDE,), widths=(0.5,), depths=(0.5,)), 7, None, TARGET
+    )
+    (candidate,) = space.candidates
+    assert candidate.spec == spec
+    assert structure_of(deploy(build_student(spec, contract)), SIDE) == candidate.structure
