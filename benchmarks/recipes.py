@@ -69,7 +69,8 @@ from edgedistill.documents.build_file import AugmentationConfig, DataConfig, Tra
 from edgedistill.documents.recipes import FEATURES, LOGITS, RECIPES
 from edgedistill.documents.specs import Contract, StudentSpec
 from edgedistill.documents.teachers import FitConfig, TeacherConfig
-from edgedistill.pipeline.choice import Right, best_recipe
+from edgedistill.pipeline.choice import best_recipe
+from edgedistill.pipeline.pilot import Right
 
 STUDENT = "resnet,0.125,0.5,16"
 BATCH = 64

@@ -234,6 +234,7 @@ budget = {budget}
 [train]
 # recipe = "default"  # chosen by data and teacher; or one of `edgedistill recipes`; "labels" asks no teacher
 # terms = []  # or a recipe of your own in its place: [[train.terms]]
+# assistant = "auto"  # whether a student of a size between may teach the others
 # min_confidence = "0%"  # of the teacher, in images without a label; those below are left out
 # min_agreement = "0%"  # between their views, likewise
 # batch_size = "auto"  # 128; less where images are few

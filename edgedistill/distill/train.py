@@ -157,9 +157,14 @@ def read_trained(folder: Path) -> TrainedStudent:
 
 def load_student(trained: TrainedStudent, contract: Contract) -> nn.Module:
     """The trained student in eval mode on the CPU, branches not yet merged: float 0..255 [N, 3, R, R] to logits."""
+    return load_weights(trained.spec, trained.weights, contract)
+
+
+def load_weights(spec: StudentSpec, weights: Path, contract: Contract) -> nn.Module:
+    """The same from the file of its weights."""
     with torch.random.fork_rng(devices=()):
-        module = build_student(trained.spec, contract)
-    module.load_state_dict(load_file(trained.weights))
+        module = build_student(spec, contract)
+    module.load_state_dict(load_file(weights))
     return module.eval()
 
 

@@ -150,10 +150,12 @@ class SpaceConfig(Frozen):
 class TrainConfig(Frozen):
     """`[train]`: one recipe for all students, by name, or composed of `terms`. Images without a label are left out where the
     teacher's mean confidence over their views is below `min_confidence`, or the share of views of which it names the same
-    class below `min_agreement`."""
+    class below `min_agreement`. With `assistant` it is tried whether students learn more from one of a size between theirs
+    and the teacher's; `auto` is where they are much smaller than the teacher."""
 
     recipe: str = DEFAULT
     terms: tuple[TermConfig, ...] = ()
+    assistant: bool | Literal["auto"] = "auto"
     min_confidence: Certain = 0.0
     min_agreement: Certain = 0.0
     batch_size: BatchSize = "auto"

@@ -277,14 +277,39 @@ class PilotRun(Frozen):
     quality_validation: Fraction
 
 
+class AssistantChoice(Frozen):
+    """Whether students learnt from an assistant, a student of a size between the teacher's and theirs. `tried` are those of
+    which `assistant` was the best for its size; `quality_validation` is what it had in the end. `direct` and `through` are
+    one student that learnt from the teacher and from the assistant."""
+
+    assistant: str
+    quality_validation: Fraction
+    tried: tuple[PilotRun, ...]
+    direct: PilotRun
+    through: PilotRun
+    taken: bool
+
+    @property
+    def sentence(self) -> str:
+        """For notes and the report."""
+        taught = f"the assistant {self.assistant} ({self.quality_validation:.1%} of the validation split)"
+        compared = (
+            f"{self.direct.student}, {self.direct.epochs} epochs by each, came to "
+            f"{self.through.quality_validation:.1%} from it and {self.direct.quality_validation:.1%} from the teacher"
+        )
+        return f"students learn from {taught if self.taken else 'the teacher, not from ' + taught}: {compared}"
+
+
 class RecipeChoice(Frozen):
     """By which recipe students learnt: `asked` is what the build file says, `default`, a name or `composed`. For `default`
-    the `reasons` are sentences, and `pilot` are the runs that decided, empty where none was needed."""
+    the `reasons` are sentences, and `pilot` are the runs that decided, empty where none was needed. `assistant` is null
+    where none was tried."""
 
     asked: str
     recipe: str
     reasons: tuple[str, ...] = ()
     pilot: tuple[PilotRun, ...] = ()
+    assistant: AssistantChoice | None = None
 
 
 class Found(Frozen):

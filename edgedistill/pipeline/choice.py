@@ -2,35 +2,27 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-import numpy as np
-from numpy.typing import NDArray
-
-from edgedistill.base.errors import InputError, TrialFailure
+from edgedistill.base.errors import InputError
 from edgedistill.base.progress import Note
-from edgedistill.distill.evaluate import split_right
 from edgedistill.distill.recipes.choice import Known, Option, options_for
 from edgedistill.distill.recipes.taps import require_tap
 from edgedistill.distill.stored.split_store import SplitStore
 from edgedistill.distill.teachers.teacher import Teacher
-from edgedistill.distill.train import load_student
 from edgedistill.documents.recipes import DEFAULT, FEATURES
 from edgedistill.documents.results import PilotRun, RecipeChoice
 from edgedistill.documents.specs import StudentSpec
 from edgedistill.documents.teachers import TeacherConfig
 from edgedistill.networks.space import Candidate
+from edgedistill.pipeline.assistant import assisted
 from edgedistill.pipeline.bench import Workbench
-from edgedistill.pipeline.prepare import open_store
-from edgedistill.pipeline.work import Place, TrainItem, do_all
+from edgedistill.pipeline.pilot import Right, clearly_better, pilot_student, right_of, trained_for
+from edgedistill.pipeline.prepare import multiply_adds_of, open_store
 
 ALONE: Final = "labels"
 """The recipe that asks no teacher."""
-CLEAR: Final = 2.0
-"""Standard deviations of a difference from which on labels alone are taken: a teacher mostly helps."""
-Right = NDArray[np.bool_]
 
 
 def settle(
@@ -40,9 +32,25 @@ def settle(
     candidates: Sequence[Candidate],
     most_multiply_adds: float,
 ) -> tuple[SplitStore, RecipeChoice]:
-    """Give all `benches` the recipe, and what their students learn from. `default` looks at the data and at what the teacher
-    says of it, which has `teacher_quality` on the validation split; where several recipes may do, a pilot trains one student
-    of at most `most_multiply_adds` by each, and that split decides."""
+    """Give all `benches` the recipe, and what their students learn from: the teacher, which has `teacher_quality` on the
+    validation split, or an assistant. Pilots train a student of at most `most_multiply_adds`, and that split decides."""
+    stored, choice = _with_recipe(benches, teacher, teacher_quality, candidates, most_multiply_adds)
+    work = multiply_adds_of(teacher)
+    if work is None or not benches[0].recipe.taps:
+        return stored, choice
+    stored, assistant = assisted(benches[0], stored, candidates, most_multiply_adds, work, teacher_quality)
+    return stored, choice.model_copy(update={"assistant": assistant})
+
+
+def _with_recipe(
+    benches: Sequence[Workbench],
+    teacher: Teacher,
+    teacher_quality: float,
+    candidates: Sequence[Candidate],
+    most_multiply_adds: float,
+) -> tuple[SplitStore, RecipeChoice]:
+    """`default` looks at the data and at what the teacher says of it; where several recipes may do, a pilot trains one
+    student by each."""
     first = benches[0]
     asked = "composed" if first.config.train.terms else first.config.train.recipe
     if asked != DEFAULT:
@@ -55,7 +63,7 @@ def settle(
     runs: list[PilotRun] = []
     right: dict[str, Right] = {}
     if len(options) > 1:
-        spec = _pilot_student(candidates, most_multiply_adds)
+        spec = pilot_student(candidates, most_multiply_adds).spec
         for option in options:
             found = _piloted(benches, option, stored, spec)
             if found is not None:
@@ -88,17 +96,14 @@ def _warn_of_weak_teacher(bench: Workbench, runs: Sequence[PilotRun], teacher_qu
 
 def best_recipe(right: Mapping[str, Right]) -> str:
     """Of the recipes that ask the teacher the best one, the first of several; `labels` where they are clearly better still.
-    `right` are by recipe the images [n] that its student answers rightly, the same images for all. Two students differ on
-    few of them: those alone are counted, in deviations of a fair coin (McNemar 1947,
-    https://doi.org/10.1007/BF02295996)."""
+    `right` are by recipe the images [n] that its student answers rightly, the same images for all."""
     taught = [recipe for recipe in right if recipe != ALONE]
     if not taught:
         return ALONE
     best = max(taught, key=lambda recipe: int(right[recipe].sum()))
     if ALONE not in right:
         return best
-    gained, lost = (int(one.sum()) for one in (right[ALONE] & ~right[best], right[best] & ~right[ALONE]))
-    return ALONE if gained - lost > CLEAR * math.sqrt(gained + lost) else best
+    return ALONE if clearly_better(right[ALONE], right[best]) else best
 
 
 def has_features(config: TeacherConfig, teacher: Teacher) -> bool:
@@ -125,13 +130,6 @@ def use_recipe(benches: Sequence[Workbench], recipe: str) -> None:
         bench.config = bench.config.model_copy(update={"train": train})
 
 
-def _pilot_student(candidates: Sequence[Candidate], most_multiply_adds: float) -> StudentSpec:
-    """The middle one by multiply-adds of those that may fit the budget."""
-    by_size = sorted(candidates, key=lambda candidate: (candidate.multiply_adds, candidate.spec.label))
-    fitting = [candidate for candidate in by_size if candidate.multiply_adds <= most_multiply_adds] or by_size[:1]
-    return fitting[len(fitting) // 2].spec
-
-
 def _piloted(
     benches: Sequence[Workbench], option: Option, stored: dict[str, SplitStore], spec: StudentSpec
 ) -> tuple[PilotRun, Right] | None:
@@ -139,18 +137,13 @@ def _piloted(
     use_recipe(benches, option.recipe)
     if option.recipe not in stored:
         stored[option.recipe] = open_store(first)
-    epochs = first.pilot_epochs
-    item = TrainItem(place=Place.of(first), stored=stored[option.recipe], spec=spec, epochs=epochs, total_epochs=epochs)
-    for _, trained in do_all(first.doing, [item]):
-        if isinstance(trained, TrialFailure):
-            first.store.listener(Note(f"pilot of {option.recipe}: {trained.message}", warning=True))
-            return None
-        run = PilotRun(
-            recipe=option.recipe,
-            student=spec.label,
-            epochs=trained.epochs,
-            quality_validation=trained.quality_validation,
-        )
-        contract, validation = first.contract_of(spec), first.dataset.splits.validation
-        return run, split_right(load_student(trained, contract), first.dataset, validation, contract)
-    return None
+    trained = trained_for(first, stored[option.recipe], spec, first.pilot_epochs, option.recipe)
+    if trained is None:
+        return None
+    run = PilotRun(
+        recipe=option.recipe,
+        student=spec.label,
+        epochs=trained.epochs,
+        quality_validation=trained.quality_validation,
+    )
+    return run, right_of(first, trained)

@@ -207,13 +207,19 @@ def plausible_multiply_adds(teacher: PreparedTeacher, budget: Budget) -> float:
     """How much work a student may do and still be thought of near the budget: what the teacher does in that time, with
     `HEADROOM` for students that are faster for their work (fewer bytes, int8). Infinite where its latency or its work is not
     known."""
-    source = teacher.source
-    if not isinstance(teacher.latency, MeasuredLatency) or source is None or source.file is not None:
+    work = multiply_adds_of(teacher.teacher)
+    if not isinstance(teacher.latency, MeasuredLatency) or work is None:
         return math.inf
-    work = structure_of(source.load(), teacher.teacher.contract.resolution).multiply_adds
     limit = HEADROOM * work * budget.latency_ms / teacher.latency.comparable(budget.percentile)
     # Up to a power of two, so that a budget changed a little finds the same probes measured.
     return 2.0 ** math.ceil(math.log2(limit))
+
+
+def multiply_adds_of(teacher: Teacher) -> int | None:
+    """What a teacher computes for an image; None where there is a file alone."""
+    if teacher.file is not None or teacher.outputs is not None:
+        return None
+    return structure_of(deploy(teacher.module), teacher.contract.resolution).multiply_adds
 
 
 def beside_teacher(budget: Budget, teacher: PreparedTeacher) -> MeasuredLatency | None:
@@ -231,7 +237,7 @@ def open_store(bench: Workbench) -> SplitStore:
     """What the build's students learn from: the views of its data and augmentation, and what the teacher gives on them at
     each tap that the recipe asks for: found, or labelled."""
     views = stored_views(bench.store, bench.taught, bench.config.view_augmentation, bench.working_side)
-    stored = SplitStore(views, _all_signals(bench, views) if bench.recipe.taps else ())
+    stored = SplitStore(views, all_signals(bench, views) if bench.recipe.taps else ())
     return replace(stored, kept=_kept(bench, stored))
 
 
@@ -247,7 +253,7 @@ def _kept(bench: Workbench, stored: SplitStore) -> Path | None:
     return kept
 
 
-def _all_signals(bench: Workbench, views: StoredViews) -> tuple[Signal, ...]:
+def all_signals(bench: Workbench, views: StoredViews) -> tuple[Signal, ...]:
     """Of `[teacher]` at each tap of the recipe; of several teachers the logits are those of all of them together."""
     taps = bench.recipe.taps
     own = _signals(bench, views, taps)

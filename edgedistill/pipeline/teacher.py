@@ -28,6 +28,7 @@ from edgedistill.distill.teachers.places import of_teacher, onnx_path, outputs_p
 from edgedistill.distill.teachers.teacher import Crossfit, Teacher, folds_of
 from edgedistill.pipeline import code
 from edgedistill.pipeline.bench import Workbench
+from edgedistill.pipeline.student_as_teacher import STUDENT, teacher_of_student
 from edgedistill.pipeline.teacher_file import teacher_of_file
 from edgedistill.pipeline.teacher_outputs import teacher_of_outputs
 from edgedistill.pipeline.working import keep_copies, viewed
@@ -61,6 +62,8 @@ def unfitted_teacher(bench: Workbench, *, fetch: bool = True) -> Teacher:
 
 def _unfitted(bench: Workbench, *, fetch: bool) -> Teacher:
     model = bench.config.teacher.model
+    if model.startswith(STUDENT):
+        return teacher_of_student(bench)
     for path_of, load in ((onnx_path, teacher_of_file), (outputs_path, teacher_of_outputs)):
         if (path := path_of(model, bench.base)) is not None:
             require_weights(bench.config.teacher)

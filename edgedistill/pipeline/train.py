@@ -28,8 +28,8 @@ from edgedistill.pipeline import code
 from edgedistill.pipeline.bench import Bench, Source, Workbench, random_source
 from edgedistill.pipeline.working import viewed
 
-CHANGES_NOTHING = {"checkpoint_seconds", "workers", "threads"}
-"""What `[train]` says of how, not of what is learnt."""
+CHANGES_NOTHING = {"checkpoint_seconds", "workers", "threads", "assistant"}
+"""What `[train]` says of how, not of what is learnt. Whose views are learnt from is told by the store."""
 
 
 def _taught_by(config: TrainConfig) -> dict[str, Any]:

@@ -12,7 +12,8 @@ from edgedistill.base.progress import Note
 from edgedistill.distill.recipes.choice import Known, options_for
 from edgedistill.documents.recipes import RECIPES
 from edgedistill.documents.results import PilotRun
-from edgedistill.pipeline.choice import Right, _warn_of_weak_teacher, best_recipe
+from edgedistill.pipeline.choice import _warn_of_weak_teacher, best_recipe
+from edgedistill.pipeline.pilot import Right
 from edgedistill.pipeline.prepare import _tell_quality
 
 

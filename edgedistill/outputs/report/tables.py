@@ -97,6 +97,8 @@ def recipe_facts(result: BuildResult) -> Pairs:
         ("recipe", choice.recipe if choice.asked == choice.recipe else f"{choice.recipe}, which {choice.asked} chose")
     ]
     rows += [("why", reason) for reason in choice.reasons]
+    if choice.assistant is not None:
+        rows.append(("assistant", choice.assistant.sentence))
     return tuple(rows)
 
 

@@ -1,0 +1,95 @@
+"""An assistant: a student of a size between the teacher's and the others', which learns from the teacher and then teaches.
+
+A student that is much smaller than its teacher may learn more from one that is nearer to it (Mirzadeh et al. 2020,
+https://arxiv.org/abs/1902.03393). Which size does best is found as by Han et al. 2024 (https://arxiv.org/abs/2407.04208):
+several are tried for few epochs, and the one is taken that loses least for what it is smaller. Whether students learn more
+from it than from the teacher is then tried on one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Final
+
+from edgedistill.base.progress import Note
+from edgedistill.distill.stored.split_store import SplitStore
+from edgedistill.documents.results import AssistantChoice, PilotRun
+from edgedistill.networks.space import Candidate
+from edgedistill.pipeline.bench import Workbench
+from edgedistill.pipeline.pilot import clearly_better, pilot_student, right_of, trained_for
+from edgedistill.pipeline.prepare import all_signals
+from edgedistill.pipeline.student_as_teacher import bench_taught_by
+
+LARGE_GAP: Final = 30.0
+"""The teacher's multiply-adds over a student's, from which on `auto` tries an assistant."""
+TRIED: Final = 3
+APART: Final = 2.0
+"""An assistant has at least so many times the work of a student, and so many times less than the teacher."""
+
+
+def assisted(
+    bench: Workbench,
+    stored: SplitStore,
+    candidates: Sequence[Candidate],
+    most_multiply_adds: float,
+    teacher_multiply_adds: int,
+    teacher_quality: float,
+) -> tuple[SplitStore, AssistantChoice | None]:
+    """What students learn from: what is `stored` of the teacher, or of an assistant where a student of at most
+    `most_multiply_adds` learns clearly more from it. None in place of a choice where no assistant was tried: none is wanted,
+    the gap is small, or no candidate lies in it."""
+    student, wanted = pilot_student(candidates, most_multiply_adds), bench.config.train.assistant
+    if wanted is False or (wanted == "auto" and teacher_multiply_adds < LARGE_GAP * student.multiply_adds):
+        return stored, None
+    sizes = between(candidates, student.multiply_adds * APART, teacher_multiply_adds / APART)
+    recipe, epochs = bench.config.train.recipe, bench.pilot_epochs
+    tried: list[tuple[float, Candidate, PilotRun]] = []
+    for candidate in sizes:
+        trained = trained_for(bench, stored, candidate.spec, epochs, f"the assistant {candidate.spec.label}")
+        if trained is not None:
+            lost = teacher_quality - trained.quality_validation
+            slope = lost / (1 - candidate.multiply_adds / teacher_multiply_adds)
+            tried.append((slope, candidate, _run(recipe, candidate, epochs, trained.quality_validation)))
+    if not tried:
+        return stored, None
+    _, chosen, _ = min(tried, key=lambda one: one[0])
+    assistant = trained_for(bench, stored, chosen.spec, bench.rungs[-1], f"the assistant {chosen.spec.label}")
+    direct = trained_for(bench, stored, student.spec, epochs, "learning from the teacher")
+    if assistant is None or direct is None:
+        return stored, None
+    views = stored.stored_views
+    through = replace(stored, signals=all_signals(bench_taught_by(bench, assistant), views))
+    helped = trained_for(bench, through, student.spec, epochs, f"learning from {chosen.spec.label}")
+    if helped is None:
+        return stored, None
+    taken = clearly_better(right_of(bench, helped), right_of(bench, direct))
+    choice = AssistantChoice(
+        assistant=chosen.spec.label,
+        quality_validation=assistant.quality_validation,
+        tried=tuple(run for _, _, run in tried),
+        direct=_run(recipe, student, epochs, direct.quality_validation),
+        through=_run(recipe, student, epochs, helped.quality_validation),
+        taken=taken,
+    )
+    bench.store.listener(Note(choice.sentence))
+    return (through if taken else stored), choice
+
+
+def between(candidates: Sequence[Candidate], least: float, most: float) -> list[Candidate]:
+    """Up to TRIED candidates with `least` to `most` multiply-adds, spread evenly by their logarithm, from small to large."""
+    within = [candidate for candidate in candidates if least <= candidate.multiply_adds <= most]
+    if not within:
+        return []
+    lowest, highest = (math.log(pick(c.multiply_adds for c in within)) for pick in (min, max))
+    found: dict[str, Candidate] = {}
+    for number in range(TRIED):
+        wanted = lowest + (highest - lowest) * (number + 1) / (TRIED + 1)
+        nearest = min(within, key=lambda c: (abs(math.log(c.multiply_adds) - wanted), c.spec.label))
+        found[nearest.spec.label] = nearest
+    return sorted(found.values(), key=lambda c: c.multiply_adds)
+
+
+def _run(recipe: str, candidate: Candidate, epochs: int, quality: float) -> PilotRun:
+    return PilotRun(recipe=recipe, student=candidate.spec.label, epochs=epochs, quality_validation=quality)
