@@ -243,6 +243,7 @@ budget = {budget}
 # warmup_epochs = 1.0
 # ema_decay = 0.99
 # device = "auto"  # cuda, mps or cpu
+# processes = 1  # example: 2 train one student together, on a GPU each where there are GPUs
 # mixed_precision = "auto"  # or "off"
 # workers = "auto"
 # threads = "auto"

@@ -67,7 +67,7 @@ def _opened(path: Path | str, making: tuple[int, str] | None, listener: Listener
     if using is None:
         return open_views(order, listener, None)
     if using.executor is ExecutorKind.RAY:
-        check_ray()
+        check_ray(order.config.train.processes)
         return open_views(order, listener, lambda store: OnRay(store.listener))
     return open_views(order, listener, partial(_processes, using.jobs))
 

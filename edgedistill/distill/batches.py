@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -19,13 +20,15 @@ from edgedistill.data.datasets import Dataset
 from edgedistill.data.sources import Indices
 from edgedistill.data.views import Views, draw_views, mixed_labels, render_batch
 from edgedistill.distill.hardware import Hardware
+from edgedistill.distill.ranks import ALONE, Rank
 from edgedistill.documents.build_file import AugmentationConfig
 from edgedistill.documents.specs import Contract
 
 
 class Batch(NamedTuple):
-    """`images` uint8 [B, 3, R, R]; `labels` float32 [B, classes], the shares of the classes in each; `teacher` what it gave
-    by tap, float16 [B, width], empty where a recipe needs none."""
+    """`images` uint8 [B, 3, R, R], where several processes share a batch those of this one; `labels` float32 [B, classes],
+    the shares of the classes in each of the batch; `teacher` what it gave by tap, float16 [B, width], empty where a recipe
+    needs none."""
 
     images: Tensor
     labels: Tensor
@@ -76,6 +79,7 @@ class ViewBatches(TorchDataset[Batch | EdgedistillError]):
     """
 
     def __init__(self, dataset: Dataset, contract: Contract, source: ViewSource, *, batch_size: int, seed: int) -> None:
+        self.rank = ALONE
         self.dataset = dataset
         self.contract = contract
         self.source = source
@@ -89,6 +93,17 @@ class ViewBatches(TorchDataset[Batch | EdgedistillError]):
                 f"training needs batches of at least two images, not {self.batch_size}",
                 fix="raise batch_size, or give more training images",
             )
+
+    def of(self, rank: Rank) -> ViewBatches:
+        """The same, of which only the images of one process are rendered."""
+        found = copy.copy(self)
+        found.rank = rank
+        return found
+
+    @property
+    def smallest(self) -> int:
+        """Images in the smallest batch."""
+        return len(self.positions) // self.steps_per_epoch
 
     @property
     def steps_per_epoch(self) -> int:
@@ -113,7 +128,8 @@ class ViewBatches(TorchDataset[Batch | EdgedistillError]):
         start, end = (number * len(order) // self.steps_per_epoch for number in (batch, batch + 1))
         positions = self.positions[order[start:end]]
         views, said = self._views(epoch), self.source.teacher(epoch, positions)
-        images = render_batch(self.dataset.images, self.indices, views, positions, self.contract)
+        own = positions[self.rank.part(len(positions))]
+        images = render_batch(self.dataset.images, self.indices, views, own, self.contract)
         labels = mixed_labels(self.labels, len(self.dataset.classes), views, positions)
         return Batch(
             torch.from_numpy(images),

@@ -18,12 +18,20 @@ MAX_WORKERS = 8
 @dataclass(frozen=True)
 class Hardware:
     """`autocast` is the type of matrix products in the forward pass, None for float32 throughout. `workers` 0 renders
-    views in the training process. `threads` are torch's, `auto` as many as train fastest."""
+    views in the training process. `threads` are torch's, `auto` as many as train fastest. `processes` share the work, each
+    with its part of workers and threads, and on CUDA with a GPU of its own."""
 
     device: torch.device
     autocast: torch.dtype | None
     workers: int
     threads: int | Literal["auto"] = "auto"
+    processes: int = 1
+
+    def of(self, number: int) -> Hardware:
+        """That of process `number`."""
+        device = torch.device("cuda", number) if self.device.type == "cuda" else self.device
+        threads = self.threads if self.threads == "auto" else max(1, self.threads // self.processes)
+        return Hardware(device, self.autocast, -(-self.workers // self.processes), threads)
 
 
 def choose_device(name: str) -> torch.device:
@@ -42,16 +50,28 @@ def choose_device(name: str) -> torch.device:
 
 
 def choose_hardware(config: TrainConfig, images: ImageSource) -> Hardware:
-    """Device, precision and workers for `[train]` on these images.
+    """Device, precision, workers and processes for `[train]` on these images. Raises UnsupportedError for what is not here.
 
     bfloat16 where the GPU computes in it, else float16 with a scaled loss. The CPU and Apple's GPU stay in float32:
     there autocast costs more than it saves on networks of a student's size.
     """
     device = choose_device(config.device)
+    require_processes(config.processes, device)
     autocast = None
     if device.type == "cuda" and config.mixed_precision == "auto":
         autocast = torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
-    return Hardware(device, autocast, _workers(config, device, images), config.threads)
+    return Hardware(device, autocast, _workers(config, device, images), config.threads, config.processes)
+
+
+def require_processes(processes: int, device: torch.device) -> None:
+    """Raises UnsupportedError where `device` cannot train with so many."""
+    gpus = torch.cuda.device_count() if device.type == "cuda" else 1
+    if processes > 1 and (device.type == "mps" or (device.type == "cuda" and processes > gpus)):
+        here = "Apple's GPU trains with one process" if device.type == "mps" else f"there are {gpus} GPUs, one for each"
+        raise UnsupportedError(
+            f"[train] processes = {processes}: {here}",
+            fix=f'set processes = {gpus}, or device = "cpu"',
+        )
 
 
 def labelling_autocast(config: TrainConfig) -> torch.dtype | None:

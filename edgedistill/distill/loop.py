@@ -2,13 +2,14 @@
 
 A run is a function of its inputs. Batch order, views and the numbers that dropout draws depend on the seed and the step
 alone, so a run paused after an epoch, or killed at any step, ends with the weights of the uninterrupted one; on a CPU to
-the bit if it has one number of threads throughout, since sums are taken in another order with another.
+the bit if it has one number of threads throughout, since sums are taken in another order with another. Of several processes
+(`ranks`) that train one network each runs this loop, with its part of each batch.
 """
 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -24,8 +25,10 @@ from edgedistill.base.quiet import quiet
 from edgedistill.base.store import whole
 from edgedistill.distill.batches import Batch, ViewBatches
 from edgedistill.distill.hardware import Hardware
+from edgedistill.distill.launch import on_ranks, require_parts
 from edgedistill.distill.pace import Pace, own_threads, thread_counts
 from edgedistill.distill.pointwise import safe_convolutions
+from edgedistill.distill.ranks import ALONE, Rank
 from edgedistill.distill.recipes.pupil import Pupil
 from edgedistill.networks.build import Normalised
 
@@ -85,11 +88,44 @@ def train(
     stretch: Stretch,
 ) -> TrainingOutcome:
     """Train `pupil` by its recipe over `stretch`; it is changed in place. Raises TrialFailure where the loss or a weight is
-    no longer finite, or the device runs out of memory."""
+    no longer finite, the device runs out of memory, or one of several processes dies."""
+    if hardware.processes == 1:
+        return train_as(ALONE, pupil, batches, schedule, hardware, stretch)
+    require_parts(batches.smallest, hardware.processes)
+    arguments = (pupil.taken_apart(), batches, schedule, hardware, replace(stretch, listener=silent))
+    on_ranks(hardware.processes, hardware.device, _train_part, arguments, stretch.listener)
+    state = torch.load(stretch.folder / STATE, map_location="cpu", weights_only=True)
+    pupil.load_state_dict(state["ema"])
+    return TrainingOutcome(pupil.to(hardware.device).eval(), state["seconds"])
+
+
+def _train_part(
+    rank: Rank,
+    parts: tuple[Any, ...],
+    batches: ViewBatches,
+    schedule: Schedule,
+    hardware: Hardware,
+    stretch: Stretch,
+    tell: Listener,
+) -> None:
+    pupil, own = Pupil.put_together(*parts), hardware.of(rank.number)
+    train_as(rank, pupil, batches.of(rank), schedule, own, replace(stretch, listener=tell))
+
+
+def train_as(
+    rank: Rank,
+    pupil: Pupil,
+    batches: ViewBatches,
+    schedule: Schedule,
+    hardware: Hardware,
+    stretch: Stretch,
+) -> TrainingOutcome:
+    """`train` in this process, one of those that do it together; `batches` are its part of each. The first of them writes
+    the state and tells of progress."""
     began = time.monotonic()
     folder = stretch.folder
     last = stretch.until_epoch * batches.steps_per_epoch
-    state = _State(pupil, schedule, hardware, batches.steps_per_epoch)
+    state = _State(pupil, schedule, hardware, batches.steps_per_epoch, rank)
     state.restore(folder, stretch.previous, last)
     watch = _Watch(batches.steps_per_epoch, schedule.total_epochs)
     saved = reported = began
@@ -97,12 +133,12 @@ def train(
     with torch.random.fork_rng([hardware.device] if hardware.device.type == "cuda" else []), own_threads():
         pupil.train()
         for batch in batches.loader(range(state.step, last), hardware):
-            torch.manual_seed(schedule.seed * 1_000_003 + state.step)
+            torch.manual_seed(schedule.seed * 1_000_003 + state.step + rank.seed_offset)
             with pace.step():
                 loss = state.advance(batch.to(hardware.device))
             watch.unseen.append((state.step, loss, state.learning_rate))
             now = time.monotonic()
-            if now - saved >= schedule.checkpoint_seconds and state.step < last:
+            if rank.first and now - saved >= schedule.checkpoint_seconds and state.step < last:
                 watch.require_finite()
                 state.save(folder, seconds=now - began)
                 saved = now
@@ -111,9 +147,11 @@ def train(
                 reported = now
     watch.require_finite()
     state.require_finite_weights()
-    seconds = state.save(folder, seconds=time.monotonic() - began)
+    seconds = time.monotonic() - began
+    if rank.first:
+        state.save(folder, seconds=seconds)
     stretch.listener(StageAdvanced(stretch.stage, last, last, watch.note()))
-    return TrainingOutcome(cast("Pupil", state.ema.module.eval()), seconds)
+    return TrainingOutcome(cast("Pupil", state.ema.module.eval()), state.seconds + seconds)
 
 
 def parameter_groups(pupil: Pupil, schedule: Schedule) -> list[dict[str, Any]]:
@@ -133,8 +171,11 @@ def parameter_groups(pupil: Pupil, schedule: Schedule) -> list[dict[str, Any]]:
 class _State:
     """Everything that a step reads and changes."""
 
-    def __init__(self, pupil: Pupil, schedule: Schedule, hardware: Hardware, steps_per_epoch: int) -> None:
+    def __init__(
+        self, pupil: Pupil, schedule: Schedule, hardware: Hardware, steps_per_epoch: int, rank: Rank = ALONE
+    ) -> None:
         self.hardware = hardware
+        self.rank = rank
         self.pupil: Pupil = pupil.to(hardware.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.schedule = schedule
         self.step = 0
@@ -173,14 +214,16 @@ class _State:
             with (
                 torch.autocast(self.hardware.device.type, autocast, enabled=autocast is not None),
                 safe_convolutions(self.hardware.device),
+                self.rank.batch_norms(),
             ):
                 outputs = self.pupil(images)
-            loss = self.pupil.loss(outputs, batch)
+            loss = self.pupil.loss(self.rank.gathered(outputs, len(batch.labels)), batch)
             self.optimizer.zero_grad()
             self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+            self.rank.average(self.parameters)
         except torch.OutOfMemoryError as error:
             raise TrialFailure(
-                f"{self.hardware.device} ran out of memory at batch size {len(images)}",
+                f"{self.hardware.device} ran out of memory at batch size {len(batch.labels)}",
                 fix="lower [train] batch_size",
             ) from error
         self.scaler.unscale_(self.optimizer)
@@ -191,12 +234,11 @@ class _State:
         self.ema.update(self.pupil, step=self.step)
         return loss.detach()
 
-    def save(self, folder: Path, *, seconds: float) -> float:
-        """Write state.pt whole or not at all; returns the seconds of the whole run. `seconds` are this call's."""
-        total = self.seconds + seconds
+    def save(self, folder: Path, *, seconds: float) -> None:
+        """Write state.pt whole or not at all. `seconds` are this call's."""
         content = {
             "step": self.step,
-            "seconds": total,
+            "seconds": self.seconds + seconds,
             "total_epochs": self.schedule.total_epochs,
             "pupil": self.pupil.state_dict(),
             "ema": self.ema.module.state_dict(),
@@ -205,7 +247,6 @@ class _State:
         }
         with whole(folder / STATE) as temporary:
             torch.save(content, temporary)
-        return total
 
     def restore(self, folder: Path, previous: Path | None, last: int) -> None:
         """Go on from the state in `folder`, else in `previous`, else stay at step 0."""

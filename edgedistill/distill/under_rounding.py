@@ -58,7 +58,8 @@ def tune(
             Pupil(_trainable(graph, calibration, scheme), recipe_of(config).of_logits, len(contract.labels)),
             lessons.batches(contract),
             replace(schedule, learning_rate=schedule.learning_rate * RATE_SHARE, warmup_epochs=0.0),
-            choose_hardware(config, lessons.dataset.images),
+            # Traced graphs cannot be handed to other processes, and these epochs are few.
+            replace(choose_hardware(config, lessons.dataset.images), processes=1),
             Stretch(scheme.qat_epochs, folder, listener=listener, stage="tune"),
         )
         trained = outcome.pupil.network.state_dict()

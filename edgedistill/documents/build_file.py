@@ -151,7 +151,8 @@ class TrainConfig(Frozen):
     """`[train]`: one recipe for all students, by name, or composed of `terms`. Images without a label are left out where the
     teacher's mean confidence over their views is below `min_confidence`, or the share of views of which it names the same
     class below `min_agreement`. With `assistant` it is tried whether students learn more from one of a size between theirs
-    and the teacher's; `auto` is where they are much smaller than the teacher."""
+    and the teacher's; `auto` is where they are much smaller than the teacher. `processes` train one student together, each on
+    a part of every batch."""
 
     recipe: str = DEFAULT
     terms: tuple[TermConfig, ...] = ()
@@ -164,6 +165,7 @@ class TrainConfig(Frozen):
     warmup_epochs: Annotated[float, Field(ge=0)] = 1.0
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.99
     device: Literal["auto", "cuda", "mps", "cpu"] = "auto"
+    processes: Annotated[int, Field(ge=1, le=64)] = 1
     mixed_precision: Literal["auto", "off"] = "auto"
     workers: Annotated[int, Field(ge=0, le=128)] | Literal["auto"] = "auto"
     threads: Annotated[int, Field(ge=1, le=1024)] | Literal["auto"] = "auto"

@@ -161,7 +161,7 @@ def _prepare(job: Job, means: Means, key: str, listener: Listener, held: ExitSta
         from edgedistill.selection.study import Study
 
     if means.executor is ExecutorKind.RAY:
-        check_ray()
+        check_ray(job.orders[0].config.train.processes)
     store = Store(listener=_logged(listener, job.home / LOG))
     benches = open_benches(job.orders, store)
     first = benches[0]

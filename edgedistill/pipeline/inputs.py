@@ -5,10 +5,11 @@ Nothing here imports torch, and timm only where its source leaves a name open: a
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from pathlib import Path
 
-from edgedistill.base.errors import Collected, InputError
+from edgedistill.base.errors import Collected, InputError, MissingDependencyError
 from edgedistill.base.paths import require_file
 from edgedistill.data.content import require_folder
 from edgedistill.distill.start import start_of
@@ -31,6 +32,12 @@ def check_inputs(config: BuildConfig, base: Path) -> None:
     for number, teacher in enumerate(config.all_teachers):
         _check_teacher(teacher, number, base, wrong)
     _check_space(config.space, wrong)
+    with wrong:
+        if config.train.processes > 1 and importlib.util.find_spec("accelerate") is None:
+            raise MissingDependencyError(
+                "[train] processes: more than one needs the package accelerate",
+                fix="pip install 'edgedistill[accelerate]', or leave it out",
+            )
     wrong.raise_any()
 
 

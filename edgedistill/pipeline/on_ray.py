@@ -13,13 +13,14 @@ from typing import Any, Final, Self
 
 from edgedistill.base.errors import (
     EdgedistillError,
+    InputError,
     MissingDependencyError,
     TrialFailure,
     UnreachableError,
     first_line,
 )
+from edgedistill.base.processes import Worker, WorkerDied
 from edgedistill.base.progress import Event, Listener
-from edgedistill.pipeline.processes import Worker, WorkerDied
 from edgedistill.pipeline.work import Made, Result, WorkItem
 from edgedistill.pipeline.workers import MOST_DEATHS, do_apart
 
@@ -65,9 +66,16 @@ class OnRay:
             client.end(_LEAVE_S)
 
 
-def check_ray() -> None:
-    """Raises MissingDependencyError where Ray is not installed, UnreachableError where nothing listens at `RAY_ADDRESS`: Ray
-    itself would try for minutes, and a build for as long as its teacher takes before that."""
+def check_ray(processes: int) -> None:
+    """Raises InputError where one student is to be trained by several `processes`, MissingDependencyError where Ray is not
+    installed, UnreachableError where nothing listens at `RAY_ADDRESS`: Ray itself would try for minutes, and a build for as
+    long as its teacher takes before that."""
+    if processes > 1:
+        # An item asks for one processor of the cluster, which knows nothing of the processes that it begins.
+        raise InputError(
+            f"[train] processes = {processes} and --executor ray are both there",
+            fix="leave one of both out: Ray trains a student in each of its processes",
+        )
     if importlib.util.find_spec("ray") is None:
         raise MissingDependencyError(
             "Ray is not installed", fix="pip install 'edgedistill[ray]', or leave --executor out"

@@ -191,6 +191,7 @@ def _key(bench: Workbench, teacher: Any) -> str:
             "augmentation": config.augmentation.model_dump(mode="json", exclude={"views"}),
             "side": bench.working_side,
             "device": config.train.device,
+            "processes": config.train.processes,
         },
         code=code.TEACHER,
         tools=TRAINING_TOOLS,

@@ -15,13 +15,13 @@ from typing import Final, Self, cast
 import torch
 
 from edgedistill.base.errors import TrialFailure
+from edgedistill.base.processes import Worker, WorkerDied
 from edgedistill.base.progress import Event, Listener, Note, StageFinished, silent, telling
 from edgedistill.base.store import Store, digest
 from edgedistill.data.datasets import load_dataset
 from edgedistill.data.preprocessing import remember_statistics
 from edgedistill.pipeline.bench import Data, Workbench
 from edgedistill.pipeline.meter import Meter
-from edgedistill.pipeline.processes import Worker, WorkerDied
 from edgedistill.pipeline.work import Made, Place, Result, WorkItem, do
 
 MOST_DEATHS: Final = 3

@@ -85,3 +85,29 @@ def test_workers_where_images_are_decoded(monkeypatch: pytest.MonkeyPatch) -> No
     assert choose_hardware(config, Files()).workers == 3
     assert choose_hardware(config, Joined((GREY, Files()))).workers == 3
     assert choose_hardware(config.model_copy(update={"workers": 2}), GREY).workers == 2
+
+
+@pytest.mark.parametrize(
+    ("device", "processes", "fix"),
+    [
+        ("cpu", 4, None),
+        ("cuda", 2, None),
+        ("cuda", 3, 'set processes = 2, or device = "cpu"'),
+        ("mps", 2, 'set processes = 1, or device = "cpu"'),
+    ],
+)
+def test_each_process_has_a_gpu_of_its_own(
+    device: str, processes: int, fix: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    available(monkeypatch, cuda=True, mps=True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    config = TrainConfig(device=device, processes=processes, workers=3, threads=5)
+    if fix is None:
+        hardware = choose_hardware(config, GREY)
+        last = hardware.of(processes - 1)
+        assert (last.device.type, last.device.index) == (device, 1 if device == "cuda" else None)
+        assert (last.processes, last.workers) == (1, -(-3 // processes)) and last.threads == 5 // processes
+    else:
+        with pytest.raises(UnsupportedError) as caught:
+            choose_hardware(config, GREY)
+        assert caught.value.fix == fix

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from edgedistill.base.errors import InputError
+from edgedistill.base.errors import InputError, MissingDependencyError
 from edgedistill.documents.build_file import BuildConfig
 from edgedistill.pipeline.inputs import check_inputs
 
@@ -98,3 +98,11 @@ print(sorted({{"torch", "timm", "sklearn"}} & set(sys.modules)))
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines() == ["3", "[]"]
+
+
+def test_several_processes_need_accelerate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    check_inputs(config(train={"processes": 1}), tmp_path)
+    with pytest.raises(MissingDependencyError, match="processes: more than one needs the package accelerate") as caught:
+        check_inputs(config(train={"processes": 2}), tmp_path)
+    assert "edgedistill[accelerate]" in caught.value.fix

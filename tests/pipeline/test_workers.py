@@ -17,9 +17,9 @@ import pytest
 
 from edgedistill.base.errors import InputError, TrialFailure, UnreachableError
 from edgedistill.base.isolation import ChildBug
+from edgedistill.base.processes import Worker, WorkerDied
 from edgedistill.base.progress import Event, Note, silent
 from edgedistill.pipeline import on_ray, workers
-from edgedistill.pipeline.processes import Worker, WorkerDied
 from edgedistill.pipeline.work import LabelItem, Place, Result, WorkItem, do_all
 
 CONFIG: Any = None
@@ -105,7 +105,7 @@ def test_a_script_without_a_guard_is_not_run_again(tmp_path: Path) -> None:
     """Most scripts of users have none."""
     script = tmp_path / "script.py"
     script.write_text(
-        "print('begun')\nimport dying\nfrom edgedistill.pipeline.processes import Worker\n"
+        "print('begun')\nimport dying\nfrom edgedistill.base.processes import Worker\n"
         "print(Worker().call(dying.echo, 'heard'))\n"
     )
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
@@ -114,7 +114,7 @@ def test_a_script_without_a_guard_is_not_run_again(tmp_path: Path) -> None:
 
 
 def test_a_worker_that_is_forgotten_does_not_hold_its_build_up() -> None:
-    code = "import dying; from edgedistill.pipeline.processes import Worker; Worker().call(dying.own_id)"
+    code = "import dying; from edgedistill.base.processes import Worker; Worker().call(dying.own_id)"
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     assert subprocess.run([sys.executable, "-c", code], env=environment, timeout=60, check=False).returncode == 0
 
@@ -145,6 +145,11 @@ def test_the_death_of_rays_client_is_told_in_words(monkeypatch: pytest.MonkeyPat
     assert "the same command" in caught.value.fix
 
 
+def test_ray_and_several_processes_a_student_are_one_too_many() -> None:
+    with pytest.raises(InputError, match="processes = 2 and --executor ray are both there"):
+        on_ray.check_ray(2)
+
+
 @pytest.mark.slow
 def test_a_bug_in_a_task_of_ray_keeps_its_traceback() -> None:
     """Here of an item that has no build."""
@@ -158,7 +163,7 @@ BUILD = """
 import signal, sys, time
 signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in the background of a script
 import dying
-from edgedistill.pipeline.processes import Worker
+from edgedistill.base.processes import Worker
 worker = Worker()
 try:
     print(worker.process_id if sys.argv[1] == "starting" else worker.call(dying.own_id), flush=True)

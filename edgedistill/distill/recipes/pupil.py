@@ -6,18 +6,18 @@ None of it is part of the network. `network` is what is exported, so an aligner 
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from typing import Final
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
 
 from edgedistill.distill.batches import Batch
 from edgedistill.distill.recipes.aligners import Link, UnitStatistics
-from edgedistill.distill.recipes.losses import Recipe
+from edgedistill.distill.recipes.losses import Recipe, bound
 from edgedistill.distill.recipes.taps import as_rows, classifier_of, tapped
-from edgedistill.documents.recipes import FEATURES, LOGITS
+from edgedistill.documents.recipes import FEATURES, LOGITS, TermConfig
 
 SHARES: Final = tuple(step / 20 for step in range(21))
 """Of the own head's logits in those of both heads, that are tried."""
@@ -35,6 +35,7 @@ class Pupil(nn.Module):
         self.network = network
         self.recipe = recipe
         self.classes = classes
+        self.statistics = dict(statistics or {})
         self.own_head: nn.Linear | nn.Conv2d | None = None
         self.links = nn.ModuleDict()
         if not self._features_needed:
@@ -45,7 +46,27 @@ class Pupil(nn.Module):
         width = _width(head)
         for number, term in enumerate(recipe.terms):
             if term.config.tap != LOGITS:
-                self.links[str(number)] = Link(term.config, width, (statistics or {})[term.config.tap])
+                self.links[str(number)] = Link(term.config, width, self.statistics[term.config.tap])
+
+    def taken_apart(self) -> tuple[Any, ...]:
+        """What `put_together` makes it of in another process: a whole one cannot be pickled, since torch's parametrised
+        modules and the types of losses' settings cannot."""
+        terms = tuple(term.config for term in self.recipe.terms)
+        return self.network, terms, self.classes, self.statistics, self.state_dict()
+
+    @classmethod
+    def put_together(
+        cls,
+        network: nn.Module,
+        terms: Sequence[TermConfig],
+        classes: int,
+        statistics: Mapping[str, UnitStatistics],
+        state: Mapping[str, Tensor],
+    ) -> Pupil:
+        """The one that was taken apart."""
+        found = cls(network, bound(terms), classes, statistics)
+        found.load_state_dict(state)
+        return found
 
     @property
     def _features_needed(self) -> bool:

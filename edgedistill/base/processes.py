@@ -25,7 +25,7 @@ from edgedistill.base.progress import Event, Listener, silent
 
 _END_S = 10.0
 """How long an interrupted process may take to leave its work in order."""
-_SERVE = "import sys; sys.path[:] = {path!r}; from edgedistill.pipeline.processes import serve; serve({speak}, {alive})"
+_SERVE = "import sys; sys.path[:] = {path!r}; from edgedistill.base.processes import serve; serve({speak}, {alive})"
 
 
 class WorkerDied(Exception):
