@@ -83,6 +83,12 @@ def pack(right: list[bool]) -> str:
     return bytes(int(bits[i : i + 8], 2) for i in range(0, len(bits), 8)).hex()
 
 
+def unpack(right: str, images: int) -> list[bool]:
+    """What was packed, of so many images."""
+    bits = "".join(f"{byte:08b}" for byte in bytes.fromhex(right))
+    return [bit == "1" for bit in bits[:images]]
+
+
 def compare(ours: str, theirs: str) -> tuple[int, int]:
     """From two packed records of the same images: on how many ours is right and theirs wrong, and the other way round."""
     mine, others = int(ours or "0", 16), int(theirs or "0", 16)

@@ -194,6 +194,10 @@ def print_plan(console: Console, plan: Plan) -> None:
                 for rung in search.rungs
             ),
         )
+        if crossed := search.crossed:
+            passes = f"{crossed.image_passes:,} images through a student"
+            one = f"{crossed.students} students to epoch {crossed.epochs}"
+            render.line(console, f"  cross-validate the finalists by {one}: {passes}")
         took = "unknown, nothing was trained here yet"
         if search.train_seconds is not None:
             took = f"about {format_seconds(search.train_seconds)}, as fast as what the cache remembers"

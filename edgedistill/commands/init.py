@@ -260,6 +260,7 @@ budget = {budget}
 # trials = 24
 # time = "2h"  # example: no further candidates begin after so long
 # quality_margin = "0.5%"  # the fastest wins that is no less accurate than the best by more than this
+# folds = 5  # example: recipes and finalists are compared by cross-validation of so many parts, where images are few
 # warm_start = false  # true begins with students that earlier searches trained
 
 # A precision is shipped only if it gains enough: so much faster or smaller than fp32, and no more quality lost than this.

@@ -203,14 +203,16 @@ class PlannedTarget(Frozen):
 class PlannedSearch(Frozen):
     """What a search would do, for one target or for several that one student is to serve. `candidates` are counted by family
     in `families`; `pilot` is what the default recipe may take to choose, null for another one; `rungs` are the first
-    bracket's, and at most `trials` candidates are begun in all. `train_seconds` is what the pilot and the first bracket
-    would take by the speed of earlier trainings in the cache, null where there are none."""
+    bracket's, `crossed` its finalists in cross-validation, null where none is asked for, and at most `trials` candidates are
+    begun in all. `train_seconds` is what all of these would take by the speed of earlier trainings in the cache, null where
+    there are none."""
 
     targets: tuple[PlannedTarget, ...]
     candidates: int
     families: dict[str, int]
     pilot: PlannedRung | None
     rungs: tuple[PlannedRung, ...]
+    crossed: PlannedRung | None = None
     trials: int
     train_seconds: Annotated[float, Field(ge=0)] | None
 

@@ -173,11 +173,23 @@ Verification = Annotated[Verified | Inspected, Field(discriminator="kind")]
 # -- the study --------------------------------------------------------------------------------------------------
 
 
+class CrossValidation(Frozen):
+    """A `student` trained `folds` times, each time without a part of the images, which it then answered: its `quality` over
+    `images`, all with a label of the training and the validation split, and which it got `right` (see `intervals.pack`)."""
+
+    student: str
+    folds: int
+    quality: Fraction
+    images: int
+    right: str
+
+
 class SchemeResult(Frozen):
     """One precision of one candidate on the target's own runtime. `profile` is the cache's key of its raw samples;
     `dropped` is why it was not kept, empty if it was. `peak_memory_bytes` is of a process that runs the file, null
     where it was not measured. `multiplying` is the share of its operators' time in convolutions and matrix products,
-    null where that is not known. `proof` is what was tried of this very file, met or not; null where none was."""
+    null where that is not known. `proof` is what was tried of this very file, met or not; null where none was. `crossed` is
+    the cross-validation of its student, null where none was asked for."""
 
     scheme: QuantScheme
     artifact: CompiledArtifact
@@ -189,6 +201,7 @@ class SchemeResult(Frozen):
     multiplying: Fraction | None = None
     dropped: str = ""
     proof: Proof | None = None
+    crossed: CrossValidation | None = None
 
     @property
     def disproven(self) -> bool:

@@ -197,9 +197,9 @@ class SearchConfig(Frozen):
     """`[search]`: successive halving. `probes` models with random weights are measured before the first proposal;
     `candidates` are trained to the first of `rungs` (epochs or steps); the `keep` share of them goes on to the next. At most
     `trials` candidates are begun, and no further batch of them after `time` (ms). Of two files inside all limits the
-    faster one wins that is no less accurate by more than `quality_margin` (see Goal). With `warm_start` the search
-    begins with what the cache has of earlier searches with this teacher, data and recipe: it may then go another way
-    than from an empty cache."""
+    faster one wins that is no less accurate by more than `quality_margin` (see Goal). With `folds` a pilot's recipes and the
+    finalists are compared by cross-validation. With `warm_start` the search begins with what the cache has of earlier
+    searches with this teacher, data and recipe: it may then go another way than from an empty cache."""
 
     probes: Annotated[int, Field(ge=2, le=200)] = 8
     candidates: Annotated[int, Field(ge=1, le=1000)] = 8
@@ -208,6 +208,7 @@ class SearchConfig(Frozen):
     trials: Annotated[int, Field(ge=1, le=100_000)] = 24
     time: DurationMs | None = None
     quality_margin: Percent = 0.005
+    folds: Annotated[int, Field(ge=2, le=20)] | None = None
     warm_start: bool = False
 
 

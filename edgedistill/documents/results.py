@@ -269,12 +269,14 @@ class SustainedLoad(Frozen):
 
 
 class PilotRun(Frozen):
-    """A student trained by a recipe for few epochs, so that recipes can be compared."""
+    """A student trained by a recipe for few epochs, so that recipes can be compared. `images` is on how many its quality was
+    seen in cross-validation, null where that was the validation split."""
 
     recipe: str
     student: str
     epochs: Annotated[int, Field(ge=1)]
     quality_validation: Fraction
+    images: int | None = None
 
 
 class AssistantChoice(Frozen):

@@ -13,12 +13,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
+from edgedistill.base.errors import TrialFailure
 from edgedistill.base.progress import Note
 from edgedistill.distill.stored.split_store import SplitStore
 from edgedistill.documents.results import AssistantChoice, PilotRun
+from edgedistill.documents.specs import StudentSpec
 from edgedistill.networks.space import Candidate
 from edgedistill.pipeline.bench import Workbench
-from edgedistill.pipeline.pilot import clearly_better, pilot_student, right_of, trained_for
+from edgedistill.pipeline.pilot import clearly_better, judged, pilot_student, trained_for
 from edgedistill.pipeline.prepare import all_signals
 from edgedistill.pipeline.student_as_teacher import bench_taught_by
 
@@ -44,37 +46,36 @@ def assisted(
     if wanted is False or (wanted == "auto" and teacher_multiply_adds < LARGE_GAP * student.multiply_adds):
         return stored, None
     sizes = between(candidates, student.multiply_adds * APART, teacher_multiply_adds / APART)
-    recipe, epochs = bench.config.train.recipe, bench.pilot_epochs
-    tried: list[tuple[float, Candidate, PilotRun]] = []
+    tried: list[tuple[float, StudentSpec, PilotRun]] = []
     for candidate in sizes:
-        trained = trained_for(bench, stored, candidate.spec, epochs, f"the assistant {candidate.spec.label}")
-        if trained is not None:
-            lost = teacher_quality - trained.quality_validation
+        found = judged(bench, stored, candidate.spec, f"the assistant {candidate.spec.label}")
+        if found is not None:
+            lost = teacher_quality - found.run.quality_validation
             slope = lost / (1 - candidate.multiply_adds / teacher_multiply_adds)
-            tried.append((slope, candidate, _run(recipe, candidate, epochs, trained.quality_validation)))
+            tried.append((slope, candidate.spec, found.run))
     if not tried:
         return stored, None
     _, chosen, _ = min(tried, key=lambda one: one[0])
-    assistant = trained_for(bench, stored, chosen.spec, bench.rungs[-1], f"the assistant {chosen.spec.label}")
-    direct = trained_for(bench, stored, student.spec, epochs, "learning from the teacher")
-    if assistant is None or direct is None:
+    try:
+        assistant = trained_for(bench, stored, chosen, bench.rungs[-1])
+    except TrialFailure as failure:
+        bench.store.listener(Note(f"the assistant {chosen.label}: {failure.message}", warning=True))
         return stored, None
-    views = stored.stored_views
-    through = replace(stored, signals=all_signals(bench_taught_by(bench, assistant), views))
-    helped = trained_for(bench, through, student.spec, epochs, f"learning from {chosen.spec.label}")
-    if helped is None:
+    through = replace(stored, signals=all_signals(bench_taught_by(bench, assistant), stored.stored_views))
+    direct = judged(bench, stored, student.spec, "learning from the teacher")
+    helped = judged(bench, through, student.spec, f"learning from {chosen.label}")
+    if direct is None or helped is None:
         return stored, None
-    taken = clearly_better(right_of(bench, helped), right_of(bench, direct))
     choice = AssistantChoice(
-        assistant=chosen.spec.label,
+        assistant=chosen.label,
         quality_validation=assistant.quality_validation,
         tried=tuple(run for _, _, run in tried),
-        direct=_run(recipe, student, epochs, direct.quality_validation),
-        through=_run(recipe, student, epochs, helped.quality_validation),
-        taken=taken,
+        direct=direct.run,
+        through=helped.run,
+        taken=clearly_better(helped.right, direct.right),
     )
     bench.store.listener(Note(choice.sentence))
-    return (through if taken else stored), choice
+    return (through if choice.taken else stored), choice
 
 
 def between(candidates: Sequence[Candidate], least: float, most: float) -> list[Candidate]:
@@ -89,7 +90,3 @@ def between(candidates: Sequence[Candidate], least: float, most: float) -> list[
         nearest = min(within, key=lambda c: (abs(math.log(c.multiply_adds) - wanted), c.spec.label))
         found[nearest.spec.label] = nearest
     return sorted(found.values(), key=lambda c: c.multiply_adds)
-
-
-def _run(recipe: str, candidate: Candidate, epochs: int, quality: float) -> PilotRun:
-    return PilotRun(recipe=recipe, student=candidate.spec.label, epochs=epochs, quality_validation=quality)

@@ -7,18 +7,17 @@ from typing import Final
 
 from edgedistill.base.errors import InputError
 from edgedistill.base.progress import Note
-from edgedistill.distill.recipes.choice import Known, Option, options_for
+from edgedistill.distill.recipes.choice import Known, options_for
 from edgedistill.distill.recipes.taps import require_tap
 from edgedistill.distill.stored.split_store import SplitStore
 from edgedistill.distill.teachers.teacher import Teacher
 from edgedistill.documents.recipes import DEFAULT, FEATURES
 from edgedistill.documents.results import PilotRun, RecipeChoice
-from edgedistill.documents.specs import StudentSpec
 from edgedistill.documents.teachers import TeacherConfig
 from edgedistill.networks.space import Candidate
 from edgedistill.pipeline.assistant import assisted
 from edgedistill.pipeline.bench import Workbench
-from edgedistill.pipeline.pilot import Right, clearly_better, pilot_student, right_of, trained_for
+from edgedistill.pipeline.pilot import Right, clearly_better, judged, pilot_student
 from edgedistill.pipeline.prepare import multiply_adds_of, open_store
 
 ALONE: Final = "labels"
@@ -65,10 +64,13 @@ def _with_recipe(
     if len(options) > 1:
         spec = pilot_student(candidates, most_multiply_adds).spec
         for option in options:
-            found = _piloted(benches, option, stored, spec)
+            use_recipe(benches, option.recipe)
+            if option.recipe not in stored:
+                stored[option.recipe] = open_store(first)
+            found = judged(first, stored[option.recipe], spec, option.recipe)
             if found is not None:
-                runs.append(found[0])
-                right[option.recipe] = found[1]
+                runs.append(found.run)
+                right[option.recipe] = found.right
     _warn_of_weak_teacher(first, runs, teacher_quality)
     best = best_recipe(right) if right else options[0].recipe
     use_recipe(benches, best)
@@ -76,9 +78,8 @@ def _with_recipe(
     reasons = [one.reason for one in options if one.recipe == best or (one == options[0] and best != ALONE)]
     if runs:
         told = ", ".join(f"{run.recipe} {run.quality_validation:.1%}" for run in runs)
-        reasons.append(
-            f"a pilot of {runs[0].student}, {runs[0].epochs} epochs by each, came on the validation split to {told}"
-        )
+        crossed = f"in cross-validation over {runs[0].images} images" if runs[0].images else "on the validation split"
+        reasons.append(f"a pilot of {runs[0].student}, {runs[0].epochs} epochs by each, came {crossed} to {told}")
     choice = RecipeChoice(asked=DEFAULT, recipe=best, reasons=tuple(reasons), pilot=tuple(runs))
     first.store.listener(Note(f"recipe {best}: {'; '.join(reasons)}"))
     if best not in stored:
@@ -90,7 +91,8 @@ def _warn_of_weak_teacher(bench: Workbench, runs: Sequence[PilotRun], teacher_qu
     for run in runs:
         if run.recipe == ALONE and run.quality_validation > teacher_quality:
             told = f"the teacher is weak: it gets {teacher_quality:.1%} of the validation split right, and a student of"
-            what = f"{run.epochs} epochs by labels alone {run.quality_validation:.1%}"
+            crossed = " in cross-validation" if run.images else ""
+            what = f"{run.epochs} epochs by labels alone {run.quality_validation:.1%}{crossed}"
             bench.store.listener(Note(f"{told} {what}; a better teacher would be worth more", warning=True))
 
 
@@ -128,22 +130,3 @@ def use_recipe(benches: Sequence[Workbench], recipe: str) -> None:
     for bench in benches:
         train = bench.config.train.model_copy(update={"recipe": recipe})
         bench.config = bench.config.model_copy(update={"train": train})
-
-
-def _piloted(
-    benches: Sequence[Workbench], option: Option, stored: dict[str, SplitStore], spec: StudentSpec
-) -> tuple[PilotRun, Right] | None:
-    first = benches[0]
-    use_recipe(benches, option.recipe)
-    if option.recipe not in stored:
-        stored[option.recipe] = open_store(first)
-    trained = trained_for(first, stored[option.recipe], spec, first.pilot_epochs, option.recipe)
-    if trained is None:
-        return None
-    run = PilotRun(
-        recipe=option.recipe,
-        student=spec.label,
-        epochs=trained.epochs,
-        quality_validation=trained.quality_validation,
-    )
-    return run, right_of(first, trained)

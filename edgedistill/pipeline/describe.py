@@ -324,7 +324,10 @@ def _unresolved(finding: Finding) -> Iterator[str]:
         yield f"unresolved: {count} validation images cannot tell a loss of {format_percent(loss)}; {what}"
     if count < SMALL_SPLIT and (rivals := _rivals(finding)):
         others = "another student" if rivals == 1 else f"{rivals} other students"
-        yield f"unresolved: {count} validation images do not tell whether the winner or {others} is more accurate"
+        best = finding.outcome.winner.scheme if finding.outcome.winner else None
+        crossed = best.crossed if best else None
+        judges = f"{crossed.images} images in cross-validation" if crossed else f"{count} validation images"
+        yield f"unresolved: {judges} do not tell whether the winner or {others} is more accurate"
     if goal.min_quality is not None and not resolves_share(goal.min_quality, count):
         least = format_percent(goal.min_quality)
         yield f"unresolved: {count} validation images cannot tell an accuracy of {least}; what was seen decides"

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from edgedistill.base.errors import TrialFailure, UnsupportedError
 from edgedistill.base.progress import Note
+from edgedistill.base.units import format_percent
 from edgedistill.devices.latency.operators import multiplying_share
 from edgedistill.devices.latency.profiles import find_profile
 from edgedistill.devices.proof import aim
@@ -16,6 +17,7 @@ from edgedistill.documents.measurements import MeasuredLatency, Proof
 from edgedistill.documents.specs import Budget, Goal, Precision
 from edgedistill.networks.space import Candidate
 from edgedistill.pipeline.bench import Workbench
+from edgedistill.pipeline.crossing import cross_validated
 from edgedistill.pipeline.judge import realise
 from edgedistill.pipeline.make import compiled, portable
 from edgedistill.pipeline.measure import compared, latency_of, memory_of, prove
@@ -158,7 +160,14 @@ class Laboratory:
     def realise(self, trained: TrainedStudent, *, last: bool) -> tuple[SchemeResult, ...]:
         # Training under rounding takes as long as a rung: a candidate has to have come to the last one for it.
         tune = Tuning(self.bench, self.stored, trained) if last else None
-        return realise(self.bench, source_of(self.bench, trained), tune)
+        found = realise(self.bench, source_of(self.bench, trained), tune)
+        folds = self.bench.config.search.folds
+        if not last or folds is None:
+            return found
+        crossed = cross_validated(self.bench, self.stored, trained.spec, folds, trained.epochs)
+        told = f"{format_percent(crossed.quality)} of {crossed.images} images in cross-validation of {folds} parts"
+        self.note(f"{trained.spec.label}: {told}")
+        return tuple(one.model_copy(update={"crossed": crossed}) for one in found)
 
     def prove(self, trained: TrainedStudent, result: SchemeResult, budget: Budget) -> Proof:
         return prove(self.bench, result.artifact, source_of(self.bench, trained), budget)

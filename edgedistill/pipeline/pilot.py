@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgedistill.base.errors import TrialFailure
+from edgedistill.base.intervals import unpack
 from edgedistill.base.progress import Note
 from edgedistill.distill.evaluate import split_right
 from edgedistill.distill.stored.split_store import SplitStore
 from edgedistill.distill.train import load_student
 from edgedistill.documents.artifacts import TrainedStudent
+from edgedistill.documents.results import PilotRun
 from edgedistill.documents.specs import StudentSpec
 from edgedistill.networks.space import Candidate
 from edgedistill.pipeline.bench import Workbench
+from edgedistill.pipeline.crossing import cross_validated
 from edgedistill.pipeline.work import Place, TrainItem, do_all
 
 CLEAR: Final = 2.0
@@ -32,23 +36,45 @@ def pilot_student(candidates: Sequence[Candidate], most_multiply_adds: float) ->
     return fitting[len(fitting) // 2]
 
 
-def trained_for(
-    bench: Workbench, stored: SplitStore, spec: StudentSpec, epochs: int, what: str
-) -> TrainedStudent | None:
-    """The student after a schedule of so many epochs on what is `stored`; None where that fails, which a warning tells of
-    `what` is tried."""
+def trained_for(bench: Workbench, stored: SplitStore, spec: StudentSpec, epochs: int) -> TrainedStudent:
+    """The student after a schedule of so many epochs on what is `stored`. Raises TrialFailure where that fails."""
     item = TrainItem(place=Place.of(bench), stored=stored, spec=spec, epochs=epochs, total_epochs=epochs)
-    for _, trained in do_all(bench.doing, [item]):
-        if not isinstance(trained, TrialFailure):
-            return trained
-        bench.store.listener(Note(f"pilot of {what}: {trained.message}", warning=True))
-    return None
+    ((_, trained),) = do_all(bench.doing, [item])
+    if isinstance(trained, TrialFailure):
+        raise trained
+    return trained
 
 
-def right_of(bench: Workbench, trained: TrainedStudent) -> Right:
-    """Which validation images [n] a student answers rightly."""
-    contract = bench.contract_of(trained.spec)
-    return split_right(load_student(trained, contract), bench.dataset, bench.dataset.splits.validation, contract)
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """A student of a pilot, and which images [n] it answers rightly: those of the validation split, or of both that and the
+    training split in cross-validation."""
+
+    run: PilotRun
+    right: Right
+
+
+def judged(bench: Workbench, stored: SplitStore, spec: StudentSpec, what: str) -> Judged | None:
+    """The student after the epochs of the pilot on what is `stored`; None where that fails, which a warning tells of
+    `what` is tried."""
+    epochs, folds = bench.pilot_epochs, bench.config.search.folds
+    try:
+        if folds is not None:
+            found = cross_validated(bench, stored, spec, folds, epochs)
+            run = _run(bench, spec, epochs, found.quality).model_copy(update={"images": found.images})
+            return Judged(run, np.array(unpack(found.right, found.images)))
+        trained = trained_for(bench, stored, spec, epochs)
+    except TrialFailure as failure:
+        bench.store.listener(Note(f"pilot of {what}: {failure.message}", warning=True))
+        return None
+    contract, validation = bench.contract_of(spec), bench.dataset.splits.validation
+    right = split_right(load_student(trained, contract), bench.dataset, validation, contract)
+    return Judged(_run(bench, spec, epochs, trained.quality_validation), right)
+
+
+def _run(bench: Workbench, spec: StudentSpec, epochs: int, quality: float) -> PilotRun:
+    recipe = bench.config.train.recipe
+    return PilotRun(recipe=recipe, student=spec.label, epochs=epochs, quality_validation=quality)
 
 
 def clearly_better(one: Right, other: Right) -> bool:

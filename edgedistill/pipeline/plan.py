@@ -98,14 +98,17 @@ def _planned(benches: Sequence[Workbench], teacher: Teacher | None, store: Store
     search = benches[0].config.search
     rungs = _rungs(benches[0], min(search.candidates, search.trials, len(candidates)))
     pilot, speed = _pilot(benches[0], teacher), _images_per_second(store)
+    last = rungs[-1]
+    crossed = _crossed(benches[0], last.epochs, last.students) if search.folds is not None else None
     return PlannedSearch(
         targets=tuple(_measured(bench, len(candidates), rungs) for bench in benches),
         candidates=len(candidates),
         families=dict(Counter(candidate.spec.family for candidate in candidates)),
         rungs=rungs,
+        crossed=crossed,
         trials=search.trials,
         pilot=pilot,
-        train_seconds=sum(part.image_passes for part in (*rungs, pilot) if part) / speed if speed else None,
+        train_seconds=sum(part.image_passes for part in (*rungs, pilot, crossed) if part) / speed if speed else None,
     )
 
 
@@ -150,7 +153,17 @@ def _pilot(bench: Workbench, teacher: Teacher | None) -> PlannedRung | None:
     if students == 1:
         return None
     epochs = bench.pilot_epochs
+    if bench.config.search.folds is not None:
+        return _crossed(bench, epochs, students)
     return PlannedRung(epochs=epochs, students=students, image_passes=students * epochs * len(data.splits.train))
+
+
+def _crossed(bench: Workbench, epochs: int, students: int) -> PlannedRung:
+    """So many students in cross-validation: each is trained as often as there are parts, without one of them."""
+    folds = bench.config.search.folds
+    assert folds is not None
+    passes = students * (folds - 1) * epochs * len(bench.taught.splits.train)
+    return PlannedRung(epochs=epochs, students=students * folds, image_passes=passes)
 
 
 def _images_per_second(store: Store) -> float | None:

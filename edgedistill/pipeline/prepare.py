@@ -75,18 +75,18 @@ def open_bench(config: BuildConfig, target: Target, store: Store, *, base: Path,
     is wrong with the data, or where the budget cannot do without the device."""
     meter = Meter.attached(config, target, store, required=require_measured)
     dataset = load_dataset(config.data, store.listener)
-    _warn_of_small_split(dataset, store.listener)
+    _warn_of_small_split(dataset, config.search.folds, store.listener)
     data = Data(dataset, *channel_statistics(dataset, store.listener))
     return Workbench.of(config, target, data, store, meter, base)
 
 
-def _warn_of_small_split(dataset: Dataset, listener: Listener) -> None:
+def _warn_of_small_split(dataset: Dataset, folds: int | None, listener: Listener) -> None:
     if (count := len(dataset.splits.validation)) < SMALL_SPLIT:
         told = f"the validation split has {count} images, of which one is {100 / count:.1f} points"
-        what = (
-            "students that differ by a few of them are ranked by chance; give it more, by [data.split] validation too"
-        )
-        listener(Note(f"{told}: {what}", warning=True))
+        chance = "students that differ by a few of them are ranked by chance"
+        fix = "give it more, by [data.split] validation too, or set [search] folds = 5"
+        what = f"{chance} before the last rung; finalists are ranked by cross-validation of {folds} parts"
+        listener(Note(f"{told}: {f'{chance}; {fix}' if folds is None else what}", warning=folds is None))
 
 
 def open_benches(orders: Sequence[Order], store: Store) -> tuple[Workbench, ...]:

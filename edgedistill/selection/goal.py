@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from edgedistill.base.intervals import Answers
 from edgedistill.base.units import format_bytes, format_percent
 from edgedistill.documents.artifacts import SchemeResult, Verified, answers_of
 from edgedistill.documents.measurements import MeasuredLatency
@@ -13,6 +14,12 @@ from edgedistill.documents.specs import Goal, Objective
 def validation_quality(result: SchemeResult) -> float:
     """Validation quality of a file that was run; below any other where it was not."""
     return result.verification.quality_validation if isinstance(result.verification, Verified) else -math.inf
+
+
+def ranked_quality(result: SchemeResult) -> float:
+    """What finalists are ranked by: the quality of a file's student in cross-validation, else the file's on the validation
+    split."""
+    return validation_quality(result) if result.crossed is None else result.crossed.quality
 
 
 def comparable_ms(result: SchemeResult, goal: Goal) -> float:
@@ -76,7 +83,7 @@ def misses_beside_latency(result: SchemeResult, goal: Goal, *, trained_out: bool
 
 def rank(result: SchemeResult, goal: Goal) -> tuple[float, float]:
     """Sorts files that keep all limits for showing them; which of them wins depends on the others (`in_order`)."""
-    quality, latency_ms = -validation_quality(result), comparable_ms(result, goal)
+    quality, latency_ms = -ranked_quality(result), comparable_ms(result, goal)
     return (quality, latency_ms) if goal.objective is Objective.QUALITY else (latency_ms, quality)
 
 
@@ -87,12 +94,23 @@ def accurate_enough(result: SchemeResult, limit: float) -> bool:
     return answers is not None and answers.above(limit)
 
 
+def _compared(result: SchemeResult, other: SchemeResult) -> tuple[Answers, Answers] | None:
+    """The answers by which two files are compared: those of their students in cross-validation, else, and for two files of
+    one student, their own. None where these were not run."""
+    ours, theirs = result.crossed, other.crossed
+    if ours is not None and theirs is not None and ours.student != theirs.student:
+        return Answers(ours.quality, ours.images, ours.right), Answers(theirs.quality, theirs.images, theirs.right)
+    own = answers_of(result), answers_of(other)
+    return None if own[0] is None or own[1] is None else (own[0], own[1])
+
+
 def within_margin(result: SchemeResult, best: SchemeResult, goal: Goal) -> bool:
     """Whether a file is no less accurate than `best` by more than the goal's margin, on the same images with 95% confidence.
     Where the two cannot be compared image by image, it has to be as accurate."""
-    ours, theirs = answers_of(result), answers_of(best)
-    if ours is None or theirs is None or result is best:
+    compared = _compared(result, best)
+    if compared is None or result is best:
         return result is best
+    ours, theirs = compared
     bound = ours.lower_difference(theirs)
     return ours.quality >= theirs.quality or (bound is not None and bound > -goal.quality_margin)
 
@@ -100,6 +118,6 @@ def within_margin(result: SchemeResult, best: SchemeResult, goal: Goal) -> bool:
 def surely_more_accurate(result: SchemeResult, other: SchemeResult) -> bool:
     """Whether a file is more accurate than `other`, on the same images with 95% confidence. False where the two cannot be
     compared image by image."""
-    ours, theirs = answers_of(result), answers_of(other)
-    bound = ours.lower_difference(theirs) if ours is not None and theirs is not None else None
+    compared = _compared(result, other)
+    bound = compared[0].lower_difference(compared[1]) if compared is not None else None
     return bound is not None and bound > 0

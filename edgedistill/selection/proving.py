@@ -149,10 +149,18 @@ class Proving:
         """By target, `98.30% of the validation split in 0.0512 ms`, or in a share of the teacher's latency."""
         goals = {target.name: target.goal for target in self.targets}
         return {
-            name: f"{format_percent(validation_quality(result), 2)} of the validation split in "
-            f"{goals[name].budget.in_its_unit(comparable_ms(result, goals[name]))}"
+            name: f"{_judged(result)} in {goals[name].budget.in_its_unit(comparable_ms(result, goals[name]))}"
             for name, result in finalist.files.items()
         }
+
+
+def _judged(result: SchemeResult) -> str:
+    """`98.30% of the validation split`, and where a student was cross-validated, what it came to there."""
+    told = f"{format_percent(validation_quality(result), 2)} of the validation split"
+    crossed = result.crossed
+    if crossed is None:
+        return told
+    return f"{told} and {format_percent(crossed.quality, 2)} of {crossed.images} images in cross-validation"
 
 
 def _shown_ms(target: OnTarget, result: SchemeResult, proof: Proof) -> float:

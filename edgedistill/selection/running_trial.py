@@ -10,7 +10,14 @@ from typing import Literal
 from edgedistill.documents.artifacts import Rung, SchemeResult, TrainedStudent, Trial
 from edgedistill.documents.measurements import Proof
 from edgedistill.documents.specs import Goal, Objective
-from edgedistill.selection.goal import comparable_ms, misses, surely_more_accurate, validation_quality, within_margin
+from edgedistill.selection.goal import (
+    comparable_ms,
+    misses,
+    ranked_quality,
+    surely_more_accurate,
+    validation_quality,
+    within_margin,
+)
 from edgedistill.selection.propose import Proposal
 
 State = Literal["failed", "pruned", "over_budget", "complete"]
@@ -97,6 +104,11 @@ class Finalist:
         """Validation quality of its least accurate file; of the torch model where nothing is measured."""
         return min(map(validation_quality, self.files.values()), default=self.running_trial.quality)
 
+    @property
+    def ranked_quality(self) -> float:
+        """What it is ranked by: `goal.ranked_quality` of the file where that is least."""
+        return min(map(ranked_quality, self.files.values()), default=self.running_trial.quality)
+
     def as_good_as(self, best: Finalist, goals: Mapping[str, Goal]) -> bool:
         """Whether all its files are no less accurate than those of `best` by more than the goals' margin."""
         return all(within_margin(file, best.files[name], goals[name]) for name, file in self.files.items())
@@ -112,11 +124,13 @@ class Finalist:
 def in_order(finalists: Sequence[Finalist], goals: Mapping[str, Goal]) -> list[Finalist]:
     """Finalists, the one that wins first: of those that are as good as the most accurate one the fastest, or the fastest of
     all where that is wanted; then the others by quality."""
-    by_quality = sorted(finalists, key=lambda f: (-f.quality, f.share(goals)))
+    by_quality = sorted(finalists, key=lambda f: (-f.ranked_quality, -f.quality, f.share(goals)))
     if not by_quality or any(goal.objective is Objective.LATENCY for goal in goals.values()):
         return sorted(finalists, key=lambda f: (f.share(goals), -f.quality))
     best = by_quality[0]
-    return sorted(by_quality, key=lambda f: (0, f.share(goals)) if f.as_good_as(best, goals) else (1, -f.quality))
+    return sorted(
+        by_quality, key=lambda f: (0, f.share(goals)) if f.as_good_as(best, goals) else (1, -f.ranked_quality)
+    )
 
 
 @dataclass(frozen=True)

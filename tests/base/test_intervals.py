@@ -22,6 +22,7 @@ from edgedistill.base.intervals import (
     paired_lower_bound,
     resolves_loss,
     resolves_share,
+    unpack,
     wilson_interval,
 )
 
@@ -311,3 +312,8 @@ def test_a_limit_is_reached_with_confidence_or_where_that_cannot_be_by_what_was_
 def test_what_is_above_a_limit_was_seen_above_it(count: int, data: st.DataObject, limit: float) -> None:
     answers = answered(count, set(range(data.draw(st.integers(0, count)))))
     assert answers.quality >= limit or not answers.above(limit)
+
+
+@given(st.lists(st.booleans(), max_size=40))
+def test_what_is_packed_is_unpacked(right: list[bool]) -> None:
+    assert unpack(pack(right), len(right)) == right

@@ -19,8 +19,9 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
 from edgedistill.base.errors import TrialFailure
+from edgedistill.base.intervals import pack
 from edgedistill.devices.proof import FINALISTS, HEADROOM
-from edgedistill.documents.artifacts import SchemeResult, TrainedStudent
+from edgedistill.documents.artifacts import CrossValidation, SchemeResult, TrainedStudent
 from edgedistill.documents.measurements import Proof
 from edgedistill.documents.specs import Budget, Goal, Objective, Precision
 from edgedistill.selection.goal import misses, provable_ms
@@ -101,6 +102,41 @@ def test_images_are_compared_one_by_one(tmp_path: Path) -> None:
     winner = prove(search)
     assert winner is not None and winner.scheme is not None
     assert winner.scheme.scheme.precision is Precision.FP16
+
+
+def crossed(student: str, result: SchemeResult, images: int, wrong: Sequence[int]) -> SchemeResult:
+    """A file of a student that got these images wrong in cross-validation."""
+    right = [image not in set(wrong) for image in range(images)]
+    found = CrossValidation(student=student, folds=5, quality=sum(right) / images, images=images, right=pack(right))
+    return result.model_copy(update={"crossed": found})
+
+
+def test_cross_validation_decides_where_there_is_one(tmp_path: Path) -> None:
+    """Of 40 validation images the first student gets one more, and over 300 images the second one 30 more."""
+    first = crossed("a", answering_file("fp32", 40, [0], 4.0), 300, range(60))
+    second = crossed("b", answering_file("fp16", 40, [0, 1], 4.5), 300, range(30))
+    search = proving(tmp_path, lost := running_trial(0, 0.97, first), running_trial(1, 0.95, second))
+    winner = prove(search)
+    assert winner is not None and winner.scheme is not None and sha(winner.scheme) == sha(second)
+    assert "80.00% of 300 images in cross-validation" in lost.reason and "90.00% of 300" in lost.reason
+
+
+@pytest.mark.parametrize(("more", "faster_wins"), [(0, True), (2, False)])
+def test_the_margin_is_seen_by_cross_validation(tmp_path: Path, more: int, faster_wins: bool) -> None:
+    """Whatever the few validation images say of the faster one."""
+    best = crossed("a", answering_file("fp32", 40, [], 4.0), 300, range(30))
+    faster = crossed("b", answering_file("fp16", 40, [0, 1], 2.0), 300, range(more, 30 + 2 * more))
+    search = proving(tmp_path, running_trial(0, 0.97, best), running_trial(1, 0.97, faster))
+    winner = prove(search)
+    assert winner is not None and winner.scheme is not None
+    assert sha(winner.scheme) == sha(faster if faster_wins else best)
+
+
+def test_files_of_one_student_are_compared_by_their_own_answers(tmp_path: Path) -> None:
+    wide = crossed("a", answering_file("fp32", 40, [], 4.0), 300, range(30))
+    rounded = crossed("a", answering_file("int8", 40, range(20), 2.0), 300, range(30))
+    winner = prove(proving(tmp_path, running_trial(0, 0.97, wide, rounded)))
+    assert winner is not None and winner.scheme is not None and sha(winner.scheme) == sha(wide)
 
 
 def test_what_cannot_be_compared_image_by_image_has_to_be_as_accurate(tmp_path: Path) -> None:

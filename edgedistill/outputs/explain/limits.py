@@ -20,6 +20,7 @@ from edgedistill.selection.goal import (
     comparable_ms,
     provable_ms,
     rank,
+    ranked_quality,
     validation_quality,
     within_margin,
 )
@@ -63,7 +64,11 @@ class Judge:
         """The most accurate file of all students that kept every limit to the end, of several the fastest: what is within
         the margin is measured by it."""
         files = [file for trial in self.result.trials for file in self.fitting(trial)]
-        return min(files, key=lambda f: (-validation_quality(f), comparable_ms(f, self.goal)), default=None)
+
+        def order(file: SchemeResult) -> tuple[float, ...]:
+            return (-ranked_quality(file), -validation_quality(file), comparable_ms(file, self.goal))
+
+        return min(files, key=order, default=None)
 
     def fitting(self, trial: Trial) -> list[SchemeResult]:
         """The files of a student that went through all rungs which were kept and keep every limit."""
