@@ -106,7 +106,8 @@ def search_options(
 
 def model_options(
     model: Annotated[
-        str, typer.Argument(metavar="MODEL", help="timm:NAME, module:function, a .pt2 program or an .onnx file.")
+        str,
+        typer.Argument(metavar="MODEL", help="timm:, transformers: or open_clip:NAME, module:function, .pt2 or .onnx."),
     ],
     checkpoint: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Weights: safetensors or a state dict.")
@@ -118,7 +119,10 @@ def model_options(
     ] = None,
     std: Annotated[str | None, typer.Option(metavar="R,G,B", help="See --mean.")] = None,
     labels: Annotated[Path | None, typer.Option(metavar="FILE", help="Names of the classes, one a line.")] = None,
-    random_weights: Annotated[bool, typer.Option("--random-weights", help="Leave timm's weights out.")] = False,
+    text_vectors: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Vectors of the classes for open_clip: .npy or .npz.")
+    ] = None,
+    random_weights: Annotated[bool, typer.Option("--random-weights", help="Leave a library's weights out.")] = False,
     target: TargetName = "host",
 ) -> None:
     """What `export` and `quantize` take: the model, how it is opened, and what its files are for."""

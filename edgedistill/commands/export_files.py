@@ -260,5 +260,5 @@ def kept(artifact: CompiledArtifact, label: str, out: Path) -> Path:
 
 
 def file_stem(label: str) -> str:
-    """What a model's files are called: `resnet18` of `timm:resnet18`."""
-    return re.sub(r"[^\w.-]+", "_", label.partition(":")[2] or label).removesuffix(".pt2")
+    """What a model's files are called: `resnet18` of `timm:resnet18`, `vit` of `transformers:./vit`."""
+    return re.sub(r"[^\w.-]+", "_", label.partition(":")[2] or label).removesuffix(".pt2").lstrip("._")

@@ -1,4 +1,4 @@
-"""What `export` takes for a model: timm's names, a function of the user's, a torch.export program."""
+"""What `export` takes for a model: a library's names, a function of the user's, a torch.export program."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from edgedistill.base.arrays import Images
@@ -16,6 +17,7 @@ from edgedistill.base.isolation import Limits
 from edgedistill.base.progress import Listener, silent
 from edgedistill.base.store import digest, file_sha256, size_bytes
 from edgedistill.commands.requests import (
+    LIBRARIES,
     ModelSettings,
     Triple,
     in_the_words_of_a_command,
@@ -29,6 +31,9 @@ from edgedistill.data.preprocessing import resize, scaled
 from edgedistill.distill.teachers.checkpoint import load_checkpoint
 from edgedistill.distill.teachers.load import weights_sha256
 from edgedistill.distill.teachers.networks import build_network
+from edgedistill.distill.teachers.open_clip_models import read_text_vectors
+from edgedistill.distill.teachers.places import OPEN_CLIP, TRANSFORMERS
+from edgedistill.distill.teachers.transformers_models import known_classes
 from edgedistill.documents.artifacts import ExportedModel
 from edgedistill.documents.build_file import DataConfig
 from edgedistill.documents.specs import Contract, Format, Precision, QuantScheme, Target
@@ -106,17 +111,22 @@ def _from_torch(model: str, settings: ModelSettings, base: Path) -> tuple[Source
     library, _, name = model.partition(":")
     is_timm = library == "timm"
     own = _timm_settings(name) if is_timm else {}
-    classes = settings.classes or int(own.get("num_classes") or IMAGENET_CLASSES)
     notes = []
     with in_the_words_of_a_command():
+        vectors = _text_vectors(settings)
+        known = len(vectors) if vectors is not None else own.get("num_classes")
+        if library == TRANSFORMERS:
+            known = known_classes(config, name, base)
+        classes = settings.classes or int(known or IMAGENET_CLASSES)
         with torch.random.fork_rng(devices=()):
             torch.manual_seed(0)
-            network = build_network(config.model_copy(update={"pretrained": False}), classes, base)
+            network = build_network(config, classes, base, fetch=False, vectors=vectors)
         if config.pretrained:
-            network = _pretrained(config, classes, base)
-        if settings.checkpoint is not None:
+            network = _pretrained(config, classes, base, vectors)
+        if settings.checkpoint is not None and library != OPEN_CLIP:
             load_checkpoint(network, settings.checkpoint)
-    if is_timm and settings.random_weights:
+    own = own or getattr(network, "pretrained_cfg", {}) if library in LIBRARIES else {}
+    if library in LIBRARIES and settings.random_weights:
         notes.append("weights are random: size and speed are the real ones, answers are not")
     resolution = settings.resolution or _own_resolution(model, own)
     mean, std = _statistics(settings, own)
@@ -128,15 +138,29 @@ def _from_torch(model: str, settings: ModelSettings, base: Path) -> tuple[Source
         crop="center",
         mean=mean,
         std=std,
-        labels=_labels(settings, classes, imagenet=is_timm and classes == IMAGENET_CLASSES),
+        labels=_labels(
+            settings,
+            classes,
+            imagenet=is_timm and classes == IMAGENET_CLASSES,
+            names=getattr(network, "class_names", ()),
+        ),
     )
     module = Normalised(network.eval(), mean, std).eval()
     return _source(model, module, contract), tuple(notes)
 
 
-def _pretrained(config: TeacherConfig, classes: int, base: Path) -> nn.Module:
+def _text_vectors(settings: ModelSettings) -> NDArray[np.float32] | None:
+    if settings.text_vectors is None:
+        return None
+    names = () if settings.labels is None else read_labels(settings.labels)
+    if settings.text_vectors.suffix == ".npz" and not names:
+        raise InputError(f"{settings.text_vectors} has its vectors by name", fix="add --labels FILE, a class a line")
+    return read_text_vectors(settings.text_vectors, names)
+
+
+def _pretrained(config: TeacherConfig, classes: int, base: Path, vectors: NDArray[np.float32] | None) -> nn.Module:
     try:
-        return build_network(config, classes, base)
+        return build_network(config, classes, base, vectors=vectors)
     except NotFetchedError as error:
         raise InputError(
             error.message,
@@ -210,17 +234,19 @@ def _statistics(settings: ModelSettings, own: dict[str, Any]) -> tuple[Triple, T
     return scaled(mean), scaled(std)
 
 
-def _labels(settings: ModelSettings, classes: int, *, imagenet: bool) -> tuple[str, ...]:
+def _labels(settings: ModelSettings, classes: int, *, imagenet: bool, names: tuple[str, ...] = ()) -> tuple[str, ...]:
     if settings.labels is not None:
         lines = read_labels(settings.labels)
         if len(lines) != classes:
             raise InputError(f"{settings.labels} has {len(lines)} lines, and the model {classes} classes")
         return lines
+    if len(names) == classes:
+        return names
     if imagenet:
         from timm.data import ImageNetInfo
 
-        names = ImageNetInfo()
-        return tuple(names.index_to_description(index) for index in range(classes))
+        known = ImageNetInfo()
+        return tuple(known.index_to_description(index) for index in range(classes))
     return tuple(map(str, range(classes)))
 
 

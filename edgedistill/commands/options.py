@@ -46,7 +46,8 @@ class ModelOptions(TypedDict, total=False):
     - `classes`, `resolution`: replace the model's own.
     - `mean`, `std`: its normalisation, `"R,G,B"` in 0..1 as model cards give it.
     - `labels`: a text file of one class a line.
-    - `random_weights`: keep timm's pretrained weights out.
+    - `text_vectors`: a vector of each class by open_clip's text encoder, `.npy`, or `.npz` by the names of `labels`.
+    - `random_weights`: keep a library's pretrained weights out.
     - `target`: the device that the files are for, by name or as a file; `"host"`, this machine, unless given.
     """
 
@@ -56,6 +57,7 @@ class ModelOptions(TypedDict, total=False):
     mean: str | None
     std: str | None
     labels: Path | None
+    text_vectors: Path | None
     random_weights: bool
     target: str | Path
 

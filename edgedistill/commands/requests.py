@@ -16,7 +16,7 @@ from edgedistill.base.paths import require_file
 from edgedistill.commands.options import ModelOptions, chosen, listed, require_known
 from edgedistill.distill.teachers.checkpoint_file import require_whole
 from edgedistill.distill.teachers.identity import find_module
-from edgedistill.distill.teachers.places import EXTRAS
+from edgedistill.distill.teachers.places import EXTRAS, OPEN_CLIP, TRANSFORMERS, folder_of, require_library
 from edgedistill.documents.fields import parse_percent
 from edgedistill.documents.problems import first_fault
 from edgedistill.documents.specs import Format, Precision, Target
@@ -31,13 +31,17 @@ from edgedistill.pipeline.inputs import require_place
 LEAST_MODELS = 4
 """A latency model is not fitted to fewer."""
 
+LIBRARIES = ("timm", *EXTRAS)
+"""Those of which a model is named with its weights."""
+
 Triple = tuple[float, float, float]
 
 
 @dataclass(frozen=True)
 class ModelSettings:
     """How a model is opened. `classes`, `resolution`, `mean` and `std` (0..1, as model cards give them) replace the model's
-    own; `random_weights` keeps timm's pretrained weights out; `labels` is a text file of one class a line."""
+    own; `random_weights` keeps a library's pretrained weights out; `labels` is a text file of one class a line;
+    `text_vectors` hold one of each class, from open_clip's text encoder."""
 
     checkpoint: Path | None = None
     classes: int | None = None
@@ -46,6 +50,7 @@ class ModelSettings:
     std: Triple | None = None
     labels: Path | None = None
     random_weights: bool = False
+    text_vectors: Path | None = None
 
     @classmethod
     def of(cls, options: ModelOptions, wrong: Collected) -> ModelSettings:
@@ -68,6 +73,7 @@ class ModelSettings:
             found.get("--std"),
             options.get("labels"),
             options.get("random_weights", False),
+            options.get("text_vectors"),
         )
 
 
@@ -181,9 +187,13 @@ def require_openable(model: str, settings: ModelSettings, formats: Sequence[Form
 
 def teacher_config(model: str, settings: ModelSettings) -> TeacherConfig:
     """The model as a build file would name it. Raises InputError for a name or a resolution that there is not."""
-    pretrained = model.startswith("timm:") and settings.checkpoint is None and not settings.random_weights
+    known = model.partition(":")[0] in LIBRARIES
+    pretrained = known and settings.checkpoint is None and not settings.random_weights
+    own = {"resolution": settings.resolution, "text_vectors": settings.text_vectors}
+    if model.startswith(f"{OPEN_CLIP}:"):
+        own["checkpoint"] = settings.checkpoint  # of the tower with its text encoder, from which it is built
     try:
-        return TeacherConfig(model=model, pretrained=pretrained, resolution=settings.resolution)
+        return TeacherConfig.model_validate({"model": model, "pretrained": pretrained, **own})
     except ValidationError as error:
         raise InputError(f"{model}: {first_fault(error)}", fix="see edgedistill export --help") from error
 
@@ -232,17 +242,34 @@ def _require_network(model: str, settings: ModelSettings, base: Path, done: str)
             )
         return
     if ":" not in model:
-        names = "give timm:NAME, module:function, a .pt2 program or an .onnx file"
+        names = (
+            f"give {', '.join(f'{library}:NAME' for library in LIBRARIES)}, module:function, a .pt2 or an .onnx file"
+        )
         fix = names if unknown_model(model, model) else f"did you mean timm:{model}?"
         raise InputError(f"{model!r} is not a model that can be {done}", fix=fix)
     library, _, name = teacher_config(model, settings).model.partition(":")
     if library in EXTRAS:
-        fix = "write a function that builds it, and give module:function"
-        raise InputError(f"models of {library} can be teachers, and cannot be {done} by name", fix=fix)
-    if library == "timm":
+        _require_of_extra(library, name, settings, base)
+    elif library == "timm":
         require_model(name, model)
     else:
         find_module(library, base)
+
+
+def _require_of_extra(library: str, name: str, settings: ModelSettings, base: Path) -> None:
+    require_library(library)
+    folder_of(name, base)
+    if library == TRANSFORMERS and settings.checkpoint is not None:
+        raise InputError(
+            "--checkpoint: a model of transformers has its weights in its folder", fix="give transformers:FOLDER"
+        )
+    if settings.text_vectors is not None:
+        require_file(settings.text_vectors, "name a .npy or .npz file")
+    elif library == OPEN_CLIP and not settings.random_weights:
+        raise InputError(
+            f"{OPEN_CLIP}:{name} is an image tower, and has no classifier",
+            fix="add --text-vectors FILE, or --random-weights to try out formats",
+        )
 
 
 def _require_onnx(path: Path, settings: ModelSettings, formats: Sequence[Format], done: str) -> None:

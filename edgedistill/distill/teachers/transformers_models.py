@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -50,10 +51,35 @@ def transformers_network(config: TeacherConfig, name: str, classes: int, base: P
         return _built(config, name, str(folder or name), classes, fetch=fetch)
 
 
+def known_classes(config: TeacherConfig, name: str, base: Path) -> int:
+    """How many classes `name` tells apart, by its configuration. Raises InputError."""
+    from transformers import AutoConfig
+
+    with quiet(), _loading(name):
+        return int(AutoConfig.from_pretrained(str(folder_of(name, base) or name), **config.arguments).num_labels)
+
+
+@contextmanager
+def _loading(name: str) -> Iterator[None]:
+    """What transformers raises, as InputError."""
+    try:
+        yield
+    except OSError as error:
+        raise NotFetchedError(
+            f"[teacher] {name} cannot be loaded by transformers: {first_line(error)}",
+            fix="name a folder written by save_pretrained, or connect to the network once (it is kept)",
+        ) from error
+    except (ValueError, TypeError, KeyError, RuntimeError, AttributeError, ImportError) as error:
+        raise InputError(
+            f"[teacher] transformers cannot build {name}: {first_line(error)}",
+            fix="name a model that AutoModelForImageClassification opens, and check arguments in [teacher]",
+        ) from error
+
+
 def _built(config: TeacherConfig, name: str, place: str, classes: int, *, fetch: bool) -> nn.Module:
     from transformers import AutoConfig, AutoModelForImageClassification
 
-    try:
+    with _loading(name):
         settings = AutoConfig.from_pretrained(place, **config.arguments)
         known = int(settings.num_labels)
         if config.pretrained and known != classes and config.fit is None:
@@ -70,16 +96,6 @@ def _built(config: TeacherConfig, name: str, place: str, classes: int, *, fetch:
                 place, config=settings, dtype=torch.float32, ignore_mismatched_sizes=True, output_loading_info=True
             )
             _require_weights(config, name, model, loaded)
-    except OSError as error:
-        raise NotFetchedError(
-            f"[teacher] {name} cannot be loaded by transformers: {first_line(error)}",
-            fix="name a folder written by save_pretrained, or connect to the network once (it is kept)",
-        ) from error
-    except (ValueError, TypeError, KeyError, RuntimeError, AttributeError, ImportError) as error:
-        raise InputError(
-            f"[teacher] transformers cannot build {name}: {first_line(error)}",
-            fix="name a model that AutoModelForImageClassification opens, and check arguments in [teacher]",
-        ) from error
     names = tuple(str(settings.id2label[index]) for index in range(classes)) if known == classes else ()
     network = LogitsOnly(model, _expected(place, settings), names)
     network.pretrained_cfg["classifier"] = classifier_path(network, classes)
