@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from scipy import stats  # type: ignore[import-untyped]
 from torch import nn
 from torch.nn import functional as F
@@ -173,3 +174,31 @@ def test_two_terms_of_srd_are_the_peers_whole(peer: Any) -> None:
     torch.testing.assert_close(
         of_logits + of_features + 2 * math.log(others.numel()), expected + F.cross_entropy(student, classes)
     )
+
+
+def test_clip_art_is_copied_as_it_is(benchmark_of: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Transparent, of the two large classes, without what is in both or too large."""
+    art = benchmark_of("clip_art")
+    monkeypatch.setattr(art, "LEAST", 2)
+    monkeypatch.setattr(art, "LIMIT", 100)
+    generator = np.random.default_rng(0)
+    drawn = {name: generator.integers(0, 256, (8, 8, 4), np.uint8) for name in ("a1", "a2", "b1", "b2", "both", "few")}
+    drawn["large"] = generator.integers(0, 256, (11, 11, 4), np.uint8)
+    places = {
+        "a": ("a1", "a2", "both", "large"),
+        "b": ("b1", "b2", "both"),
+        "c": ("few",),
+        "special": ("a1", "a2"),
+    }
+    for folder, names in places.items():
+        for name in names:
+            path = tmp_path / "art" / folder / "deep" / f"{name}{folder if name.startswith('a') else ''}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            pixels = drawn[name] if folder != "special" else 255 - drawn[name]
+            Image.fromarray(pixels).save(path)
+    monkeypatch.setattr("sys.argv", ["clip_art.py", str(tmp_path / "art"), "--out", str(tmp_path / "out")])
+    assert art.main() == 0
+    found = sorted(path.relative_to(tmp_path / "out").parts[0] for path in (tmp_path / "out").rglob("*.png"))
+    assert found == ["a", "a", "b", "b"]
+    sources = {path.read_bytes() for path in (tmp_path / "art").rglob("*.png")}
+    assert all(path.read_bytes() in sources for path in (tmp_path / "out").rglob("*.png"))
