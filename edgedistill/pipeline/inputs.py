@@ -5,9 +5,13 @@ Nothing here imports torch, and timm only where its source leaves a name open: a
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
+import json
 import os
 from pathlib import Path
+
+from pydantic import ValidationError
 
 from edgedistill.base.errors import Collected, InputError, MissingDependencyError
 from edgedistill.base.paths import require_file
@@ -16,8 +20,10 @@ from edgedistill.distill.start import start_of
 from edgedistill.distill.teachers.checkpoint_file import require_whole
 from edgedistill.distill.teachers.identity import find_module, require_weights
 from edgedistill.distill.teachers.places import EXTRAS, folder_of, of_teacher, onnx_path, outputs_path, require_library
-from edgedistill.documents.build_file import BuildConfig, SpaceConfig
+from edgedistill.documents.build_file import BuildConfig, SpaceConfig, load_toml
+from edgedistill.documents.recipes import TermConfig
 from edgedistill.documents.teachers import TeacherConfig
+from edgedistill.documents.toml_lines import line_of
 from edgedistill.networks.families.registry import TIMM, families, installed
 from edgedistill.networks.timm_names import require_model
 
@@ -39,6 +45,28 @@ def check_inputs(config: BuildConfig, base: Path) -> None:
                 fix="pip install 'edgedistill[accelerate]', or leave it out",
             )
     wrong.raise_any()
+
+
+def check_terms(path: Path) -> None:
+    """See that the terms of `[[train.terms]]` can be used, whatever else is wrong with the build file at `path`: what
+    `load_config` says of it is not said again. torch is imported where there are such terms, for their losses may be
+    another package's. Raises InputError with all that is wrong."""
+    content, text = load_toml(path, "the build file")
+    train = content.get("train")
+    given = train.get("terms") if isinstance(train, dict) else None
+    terms: dict[str, TermConfig] = {}
+    for number, term in enumerate(given if isinstance(given, list) else ()):
+        with contextlib.suppress(ValidationError, TypeError):  # of which `load_config` tells; JSON has no dates
+            found = TermConfig.model_validate_json(json.dumps(term), strict=True)
+            terms[f"{path}:{line_of(text, ('train', 'terms', number))}: [[train.terms]] {number + 1}"] = found
+    if not terms:
+        return
+    from edgedistill.distill.recipes.losses import bound, problems_of
+
+    if problems := problems_of(terms):
+        raise InputError("the recipe cannot be used", problems=problems)
+    if isinstance(given, list) and len(terms) == len(given):
+        bound(tuple(terms.values()))
 
 
 def require_place(out: Path) -> None:

@@ -22,7 +22,7 @@ from edgedistill.documents.specs import BudgetRequest, Target
 from edgedistill.documents.targets import load_target, target_with
 from edgedistill.documents.toml_lines import line_of
 from edgedistill.pipeline.code import build_tools
-from edgedistill.pipeline.inputs import check_inputs, require_place
+from edgedistill.pipeline.inputs import check_inputs, check_terms, require_place
 from edgedistill.pipeline.invocation import Invocation, invocation_of
 
 
@@ -133,6 +133,8 @@ def jobs_of(
         chosen = _loaded(targets)
     with wrong:
         read = load_config(path)
+    with wrong:
+        check_terms(path)
     with wrong:
         require_place(folder)
     if read is not None:

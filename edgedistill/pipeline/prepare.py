@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edgedistill.base.errors import Collected, EdgedistillError, InputError, TrialFailure
+from edgedistill.base.errors import EdgedistillError, InputError, TrialFailure
 from edgedistill.base.intervals import SMALL_SPLIT, lower_bound
 from edgedistill.base.progress import Listener, Note, StageAdvanced
 from edgedistill.base.store import Store, stage_key, write_atomic
@@ -21,7 +21,6 @@ from edgedistill.data.datasets import Dataset, load_dataset
 from edgedistill.data.preprocessing import channel_statistics
 from edgedistill.devices.latency.model import prior_from_published
 from edgedistill.distill.hardware import labelling_autocast
-from edgedistill.distill.recipes.losses import check_recipe
 from edgedistill.distill.stored.filtering import filtered, without_label
 from edgedistill.distill.stored.mixing import MixedSignal, Signal
 from edgedistill.distill.stored.signals import StoredSignal
@@ -90,18 +89,9 @@ def _warn_of_small_split(dataset: Dataset, folds: int | None, listener: Listener
 
 
 def open_benches(orders: Sequence[Order], store: Store) -> tuple[Workbench, ...]:
-    """A bench for each order, all with the data and the images of the first. Raises what `open_bench` does, and InputError
-    for recipes that cannot be used."""
+    """A bench for each order, all with the data and the images of the first. Raises what `open_bench` does."""
     order, *others = orders
-    wrong, benches = Collected(), list[Workbench]()
-    with wrong:
-        check_recipe(order.config.train)
-    with wrong:
-        benches.append(
-            open_bench(order.config, order.target, store, base=order.base, require_measured=order.how.require_measured)
-        )
-    wrong.raise_any()
-    (first,) = benches
+    first = open_bench(order.config, order.target, store, base=order.base, require_measured=order.how.require_measured)
     beside = (
         replace(
             first,

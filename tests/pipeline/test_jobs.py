@@ -233,3 +233,45 @@ def test_without_a_budget_the_fastest_is_no_slower_than_the_teacher(tmp_path: Pa
     assert order.config.budget.share_of_teacher == 1.0
     with pytest.raises(InputError, match="1 problem"):
         ordered(tmp_path, TEXT.replace('budget = "5ms"', ""))
+
+
+TERMS = """
+[[train.terms]]
+loss = "kl"
+temperatur = 3
+
+[[train.terms]]
+loss = "correlation"
+weight = "much"
+
+[[train.terms]]
+loss = "cosine"
+tap = "features"
+
+[data]
+sauce = "digits"
+"""
+
+
+def test_what_is_wrong_inside_terms_is_told_with_all_else(tmp_path: Path) -> None:
+    with pytest.raises(InputError) as caught:
+        read(tmp_path, TEXT.replace("5ms", "fast") + TERMS)
+    told = str(caught.value)
+    path = tmp_path / "build.toml"
+    for part in (
+        f"{path}:2: budget",
+        f"{path}:8: [[train.terms]] 1: kl: temperatur: Extra inputs are not permitted (its settings: temperature)",
+        f"{path}:14: train.terms[1].weight must be a number",
+        f"{path}:16: [[train.terms]] 3: cosine: a student's features have another width",
+        f"{path}:21: unknown key data.sauce (did you mean source?)",
+    ):
+        assert part in told, told
+    assert len(caught.value.problems) == 5
+
+
+def test_terms_that_train_no_classifier_are_refused_before_anything_is_loaded(tmp_path: Path) -> None:
+    term = '[[train.terms]]\nloss = "cosine"\ntap = "features"\naligner = "linear"\n'
+    with pytest.raises(InputError, match="no term trains the classifier"):
+        read(tmp_path, TEXT + term)
+    (order,) = ordered(tmp_path, TEXT + term + '[[train.terms]]\nloss = "kl"\n')
+    assert len(order.config.train.terms) == 2

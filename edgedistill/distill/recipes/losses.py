@@ -126,10 +126,9 @@ def losses() -> dict[str, Loss]:
     return found
 
 
-def check_recipe(config: TrainConfig) -> None:
-    """Raises InputError with every term that is wrong; a recipe by name has none."""
-    if config.terms:
-        bound(config.terms)
+def problems_of(terms: Mapping[str, TermConfig]) -> list[Problem]:
+    """What is wrong with each of these terms, which stand where the keys say."""
+    return [found for where, term in terms.items() if isinstance(found := _bound(where, term), Problem)]
 
 
 def recipe_of(config: TrainConfig) -> Recipe:
