@@ -28,9 +28,10 @@ class Hardware:
     processes: int = 1
 
     def of(self, number: int) -> Hardware:
-        """That of process `number`."""
+        """That of process `number`, where torch has its part of the threads already: all have one number of them throughout,
+        or the norm of the same gradient would differ between them, and so would their weights."""
         device = torch.device("cuda", number) if self.device.type == "cuda" else self.device
-        threads = self.threads if self.threads == "auto" else max(1, self.threads // self.processes)
+        threads = torch.get_num_threads() if self.threads == "auto" else max(1, self.threads // self.processes)
         return Hardware(device, self.autocast, -(-self.workers // self.processes), threads)
 
 

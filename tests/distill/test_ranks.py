@@ -96,6 +96,8 @@ def test_two_processes_have_the_loss_curve_and_the_weights_of_one(
     for name, tensor in weights.items():
         torch.testing.assert_close(found[name], tensor, rtol=1e-4, atol=1e-4)
     assert any("running_var" in name for name in weights)
+    hashes = [(tmp_path / f"losses.{number}").read_text() for number in range(2)]
+    assert hashes[0] == hashes[1], "the processes have different weights"
 
 
 @needs_accelerate

@@ -9,16 +9,19 @@ from pathlib import Path
 from typing import Any
 
 from edgedistill.distill import loop
+from edgedistill.distill.teachers.load import weights_sha256
 
 
 def with_losses(rank: Any, file: Path, *given: Any) -> None:
-    """Train, and leave the loss of each step in `file`."""
+    """Train, and leave in `file` the loss of each step, and in another one the hash of this process' weights."""
     losses: list[float] = []
+    weights: list[str] = []
     real = loop._State.advance
 
     def advance(self: Any, batch: Any) -> Any:
         loss = real(self, batch)
         losses.append(float(loss))
+        weights[:] = [weights_sha256(self.pupil)]
         return loss
 
     loop._State.advance = advance  # type: ignore[method-assign]
@@ -26,6 +29,7 @@ def with_losses(rank: Any, file: Path, *given: Any) -> None:
         loop._train_part(rank, *given)
     finally:
         loop._State.advance = real  # type: ignore[method-assign]
+    file.with_suffix(f".{rank.number}").write_text(weights[0])
     if rank.first:
         file.write_text(json.dumps(losses))
 
