@@ -151,8 +151,8 @@ class TrainConfig(Frozen):
     """`[train]`: one recipe for all students, by name, or composed of `terms`. Images without a label are left out where the
     teacher's mean confidence over their views is below `min_confidence`, or the share of views of which it names the same
     class below `min_agreement`. With `assistant` it is tried whether students learn more from one of a size between theirs
-    and the teacher's; `auto` is where they are much smaller than the teacher. `processes` train one student together, each on
-    a part of every batch."""
+    and the teacher's; `auto` is where they are much smaller than the teacher. `processes` train one student together, each
+    on a part of every batch."""
 
     recipe: str = DEFAULT
     terms: tuple[TermConfig, ...] = ()

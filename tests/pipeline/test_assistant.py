@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from edgedistill.base.errors import TrialFailure
+from edgedistill.documents.results import PilotRun
 from edgedistill.pipeline import assistant
 from edgedistill.pipeline.assistant import LARGE_GAP, TRIED, assisted, between
 
@@ -39,13 +41,23 @@ class Pilots:
         self.asked: list[tuple[str, int]] = []
         self.heard: list[Any] = []
 
-        def trained_for(bench: Any, stored: Any, spec: Any, epochs: int, what: str) -> Any:
+        def trained_for(bench: Any, stored: Any, spec: Any, epochs: int) -> Any:
             self.asked.append((spec.label, epochs))
             quality = through if stored.signals else qualities[spec.label]
-            return None if np.isnan(quality) else SimpleNamespace(spec=spec, quality_validation=quality)
+            if np.isnan(quality):
+                raise TrialFailure("diverged")
+            return SimpleNamespace(spec=spec, quality_validation=quality)
+
+        def judged(bench: Any, stored: Any, spec: Any, what: str) -> Any:
+            try:
+                quality = trained_for(bench, stored, spec, bench.pilot_epochs).quality_validation
+            except TrialFailure:
+                return None
+            run = PilotRun(recipe="kd", student=spec.label, epochs=bench.pilot_epochs, quality_validation=quality)
+            return SimpleNamespace(run=run, right=np.arange(100) < 100 * quality)
 
         monkeypatch.setattr(assistant, "trained_for", trained_for)
-        monkeypatch.setattr(assistant, "right_of", lambda bench, t: np.arange(100) < 100 * t.quality_validation)
+        monkeypatch.setattr(assistant, "judged", judged)
         monkeypatch.setattr(assistant, "replace", lambda stored, signals: SimpleNamespace(signals=signals))
         monkeypatch.setattr(assistant, "all_signals", lambda bench, views: (bench,))
         monkeypatch.setattr(assistant, "bench_taught_by", lambda bench, trained: trained.spec.label)
