@@ -45,7 +45,7 @@ def test_an_example_loads(name: str) -> None:
 
 
 def test_there_are_the_examples_that_the_readme_names() -> None:
-    assert {"digits", "fashion_mnist"} <= {path.parent.name for path in EXAMPLES.glob("*/build.toml")}
+    assert {"clipart", "digits", "fashion_mnist"} <= {path.parent.name for path in EXAMPLES.glob("*/build.toml")}
 
 
 def reduced(name: str, folder: Path, **values: str) -> Path:
