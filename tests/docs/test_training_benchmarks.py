@@ -202,3 +202,44 @@ def test_clip_art_is_copied_as_it_is(benchmark_of: Any, tmp_path: Path, monkeypa
     assert found == ["a", "a", "b", "b"]
     sources = {path.read_bytes() for path in (tmp_path / "art").rglob("*.png")}
     assert all(path.read_bytes() in sources for path in (tmp_path / "out").rglob("*.png"))
+
+
+def test_by_hand_trains_a_teacher_and_a_student_and_measures_its_files(
+    benchmark_of: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("timm.task", reason="this timm has no tasks")
+    by_hand = benchmark_of("by_hand")
+    for number in range(40):
+        path = tmp_path / "pictures" / ("dark", "light")[number % 2] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGBA", (40 + number, 50), (40 + 170 * (number % 2),) * 3 + (255,)).save(path)
+    build = tmp_path / "build.toml"
+    build.write_text(
+        'budget = "20%"\n[teacher]\nmodel = "timm:resnet18"\nfit = {}\n[data]\nsource = "folder"\npath = "pictures"\n'
+    )
+    monkeypatch.setenv("EDGEDISTILL_CACHE", str(tmp_path / "cache"))
+    # measure stays on one processor: not so the tests that follow.
+    monkeypatch.setattr("os.sched_setaffinity", lambda process, processors: None, raising=False)
+
+    def run(stage: str, *options: str) -> list[dict[str, Any]]:
+        made = tmp_path / f"{stage}.json"
+        monkeypatch.setattr("sys.argv", ["by_hand.py", stage, str(build), "--json", str(made), *options])
+        by_hand.main()
+        rows: list[dict[str, Any]] = json.loads(made.read_text())["rows"]
+        return rows
+
+    small = ("--model", "test_efficientnet", "--resolution", "32", "--batch", "8", "--ema", "0.5")
+    with pytest.raises(SystemExit, match="has no rows"):
+        run("measure", "--student", str(tmp_path / "student.json"))
+    taught = run("teacher", *small, "--epochs", "6", "--rates", "1e-3,1e-2", "--seeds", "2")
+    assert len(taught) == 3 and max(row["validation"] for row in taught) == 1
+    assert {row["images_seen"] for row in taught} == {6 * 24}, "of 28 images three batches of 8"
+    trained = ("--teacher", str(tmp_path / "teacher.json"), "--epochs", "2", "--rates", "1e-2", "--seeds", "1")
+    (student,) = run("student", *small, *trained)
+    capsys.readouterr()
+    assert run("student", *small, *trained) == [student]
+    assert "epoch" not in capsys.readouterr().err, "nothing is trained again"
+    measured = run("measure", "--student", str(tmp_path / "student.json"), "--sessions", "1", "--seconds", "0.1")
+    fp32, int8 = measured
+    assert (fp32["test"], fp32["validation"]) == (student["test"], student["validation"])
+    assert [row["file"] for row in measured] == ["fp32", "int8"] and 0 < int8["p50_ms"] <= int8["p95_ms"]
