@@ -1,14 +1,17 @@
-"""What a build's teacher gives one of its students: the same epochs by each recipe, in paired seeds.
+"""What a build's teacher gives its students: the same epochs by each recipe, in paired seeds.
 
-    python benchmarks/distillation_gain.py BUILD.toml (--out BUILD_FOLDER | --student resnet,0.1875,0.5,16) --json FILE
-                                           [--recipes labels,kd] [--seeds 5] [--jobs 1]
+    python benchmarks/distillation_gain.py BUILD.toml (--out BUILD_FOLDER | --students resnet,0.1875,0.5,16 ...) --json FILE
+                                           [--recipes labels,kd] [--rates auto] [--seeds 5] [--jobs 1]
 
-Takes the student that the finished build in BUILD_FOLDER chose, or the one named by family, width, depth and resolution, and
-trains it once a seed by each recipe for the last rung's epochs, all else as the build file has it. Accuracy is the fp32
-torch program's, on the validation split that the build decides by and on the test split; differences to the first recipe
-are in points of the test split, with their 95% interval by Student's t. What `default` takes is found as in a build, with
-this student in its pilot. Teacher and stored views are the build's own, found in its cache or made. Runs are written to
-FILE as they end; a second start goes on from there.
+Takes the student that the finished build in BUILD_FOLDER chose, or those named by family, width, depth and resolution.
+Each is trained by each recipe for the last rung's epochs, all else as the build file has it. One that the build file gives
+weights starts from them; with `,random` behind its resolution it does not. Each of `--rates` is tried with seed 0, and the
+one that is best on the validation split takes the other seeds: every recipe has the same trials.
+
+Accuracy is the fp32 torch program's, on the validation split that the build decides by and on the test split. Differences to
+the first recipe are in points of the test split, by pairs of a seed, with their 95% interval by Student's t. What `default`
+takes is found as in a build, with the first student in its pilot. Teacher and stored views are the build's own, found in its
+cache or made. Runs are written to FILE as they end; a second start goes on from there.
 """
 
 from __future__ import annotations
@@ -18,14 +21,16 @@ import math
 import statistics
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
-from trainings import Rows, interval, listen, parse_student, shown
+from trainings import Row, Rows, interval, listen, parse_student, shown
 
 from edgedistill.base.store import Store
 from edgedistill.distill.evaluate import split_quality
 from edgedistill.distill.train import load_student
-from edgedistill.documents.build_file import load_config
+from edgedistill.documents.build_file import BuildConfig, load_config
 from edgedistill.documents.recipes import DEFAULT, RECIPES
 from edgedistill.documents.results import BuildResult, RecipeChoice
 from edgedistill.documents.specs import StudentSpec
@@ -41,13 +46,86 @@ from edgedistill.pipeline.train import train
 from edgedistill.pipeline.workers import Processes
 from edgedistill.pipeline.working import keep_copies
 
+RANDOM = ",random"
+Rate = float | Literal["auto"]
 
-def chosen_student(out: Path) -> StudentSpec:
+
+@dataclass(frozen=True)
+class Student:
+    """A student as it is named on the command line: from random weights, or from those that the build file gives it."""
+
+    name: str
+
+    @property
+    def spec(self) -> StudentSpec:
+        return parse_student(self.name.removesuffix(RANDOM))
+
+    def config(self, config: BuildConfig) -> BuildConfig:
+        """The build file for it."""
+        if not self.name.endswith(RANDOM):
+            return config
+        space = config.space.model_copy(update={"checkpoints": {}, "pretrained": False})
+        return config.model_copy(update={"space": space})
+
+
+@dataclass(frozen=True, eq=False)
+class Runs:
+    """The trainings of a benchmark, each a row."""
+
+    bench: Workbench
+    config: BuildConfig
+    rows: Rows
+
+    def have(self, student: Student, recipe: str, rate: Rate, seed: int) -> None:
+        """Train it, unless there is a row of it."""
+        if self.rows.have(student.name, recipe, rate, seed):
+            return
+        bench, config, spec = self.bench, student.config(self.config), student.spec
+        changed = {"recipe": recipe, "terms": (), "seed": seed, "learning_rate": rate}
+        bench.config = config.model_copy(update={"train": config.train.model_copy(update=changed)})
+        bench.space, epochs = config.space, bench.rungs[-1]
+        stored, began = open_store(bench), time.monotonic()
+        trained = train(bench, spec, stored, epochs=epochs, total_epochs=epochs, previous=None)
+        contract, test = bench.contract_of(spec), bench.dataset.splits.test
+        found = split_quality(load_student(trained, contract), bench.dataset, test, contract)
+        row = {"student": student.name, "recipe": recipe, "rate": rate, "seed": seed}
+        row |= {"validation": trained.quality_validation, "test": found}
+        self.rows.add([row | {"seconds": round(time.monotonic() - began, 1)}])
+
+    def chosen_rate(self, student: Student, recipe: str) -> Rate:
+        """The rate that is best on the validation split with seed 0."""
+        tried = [row for row in self.rows if (row["student"], row["recipe"], row["seed"]) == (student.name, recipe, 0)]
+        rate: Rate = max(tried, key=lambda row: row["validation"])["rate"]
+        return rate
+
+    def compared(self, student: Student, recipes: list[str]) -> list[Row]:
+        """Of each recipe its mean, and its difference to the first one."""
+        own = {
+            recipe: {
+                row["seed"]: row["test"]
+                for row in self.rows
+                if (row["student"], row["recipe"], row["rate"])
+                == (student.name, recipe, self.chosen_rate(student, recipe))
+            }
+            for recipe in recipes
+        }
+        first, table = own[recipes[0]], []
+        for recipe, tests in own.items():
+            points, half = interval([100 * (tests[seed] - first[seed]) for seed in sorted(tests.keys() & first.keys())])
+            mean = statistics.fmean(tests.values())
+            row: Row = {"student": student.name, "recipe": recipe, "rate": self.chosen_rate(student, recipe)}
+            table.append(row | {"seeds": len(tests), "test_mean": mean, "points": points, "half_width_points": half})
+            print(f"{student.name:40} {recipe:16} {mean:.2%}   {shown(points, half, f'points to {recipes[0]}')}")
+        return table
+
+
+def chosen_student(out: Path) -> Student:
     """The student that a finished build chose."""
     chosen = BuildResult.model_validate_json((out / "build.json").read_text()).student
     if chosen is None:
         raise SystemExit(f"the build in {out} chose no student")
-    return chosen.spec
+    spec = chosen.spec
+    return Student(f"{spec.family},{spec.width:g},{spec.depth:g},{spec.resolution}")
 
 
 def default_of(bench: Workbench, spec: StudentSpec) -> RecipeChoice:
@@ -61,13 +139,19 @@ def default_of(bench: Workbench, spec: StudentSpec) -> RecipeChoice:
     return settle([bench], teacher, quality, [candidate], math.inf)[1]
 
 
+def rates_of(text: str) -> list[Rate]:
+    """`auto`, or rates with a comma between."""
+    return ["auto" if one == "auto" else float(one) for one in text.split(",")]
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("build", type=Path)
     which = parser.add_mutually_exclusive_group(required=True)
     which.add_argument("--out", type=Path)
-    which.add_argument("--student", type=parse_student)
+    which.add_argument("--students", type=Student, nargs="+")
     parser.add_argument("--recipes", default="labels,kd")
+    parser.add_argument("--rates", type=rates_of, default=["auto"])
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--json", type=Path, required=True)
@@ -76,35 +160,23 @@ def main() -> int:
     if unknown := [name for name in recipes if name not in RECIPES]:
         parser.error(f"no such recipe: {', '.join(unknown)}; there are {', '.join(RECIPES)}")
     config = load_config(arguments.build)
-    spec = arguments.student or chosen_student(arguments.out)
+    students = arguments.students or [chosen_student(arguments.out)]
     base = arguments.build.parent.absolute()
     bench = open_bench(config, load_target("host"), Store(listener=listen), base=base, require_measured=False)
-    contract, epochs, test = bench.contract_of(spec), bench.rungs[-1], bench.dataset.splits.test
-    rows = Rows.open(arguments.json, ("recipe", "seed"), {"student": spec.label, "epochs": epochs})
+    test = bench.dataset.splits.test
+    rows = Rows.open(arguments.json, ("student", "recipe", "rate", "seed"), {"epochs": bench.rungs[-1]})
+    runs = Runs(bench, config, rows)
     with Processes(arguments.jobs, listen) as bench.executor:
         keep_copies(bench)
         for seed in range(arguments.seeds):
-            for recipe in (name for name in recipes if not rows.have(name, seed)):
-                settings = config.train.model_copy(update={"recipe": recipe, "terms": (), "seed": seed})
-                bench.config = config.model_copy(update={"train": settings})
-                stored = open_store(bench)
-                began = time.monotonic()
-                trained = train(bench, spec, stored, epochs=epochs, total_epochs=epochs, previous=None)
-                found = split_quality(load_student(trained, contract), bench.dataset, test, contract)
-                row = {"recipe": recipe, "seed": seed, "validation": trained.quality_validation, "test": found}
-                rows.add([row | {"seconds": round(time.monotonic() - began, 1)}])
-        bench.config = config
-        default = default_of(bench, spec)
-    table = []
-    first = {row["seed"]: row["test"] for row in rows if row["recipe"] == recipes[0]}
-    for recipe in dict.fromkeys(row["recipe"] for row in rows):
-        own = {row["seed"]: row["test"] for row in rows if row["recipe"] == recipe}
-        points, half = interval([100 * (own[seed] - first[seed]) for seed in sorted(own.keys() & first.keys())])
-        mean = statistics.fmean(own.values())
-        table.append(
-            {"recipe": recipe, "seeds": len(own), "test_mean": mean, "points": points, "half_width_points": half}
-        )
-        print(f"{recipe:16} {mean:.2%}   {shown(points, half, f'points to {recipes[0]}')}")
+            for student in students:
+                for recipe in recipes:
+                    for rate in [runs.chosen_rate(student, recipe)] if seed else arguments.rates:
+                        runs.have(student, recipe, rate, seed)
+        bench.config = students[0].config(config)
+        bench.space = bench.config.space
+        default = default_of(bench, students[0].spec)
+    table = [row for student in students for row in runs.compared(student, recipes)]
     print(f"default takes {default.recipe}: {'; '.join(default.reasons)}")
     teacher = bench.teacher
     rows.write(

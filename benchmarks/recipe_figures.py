@@ -166,32 +166,36 @@ def pictures() -> list[Section]:
     document = result(PICTURES)
     first, classes = document["compared"][0]["recipe"], document["classes"]
     seeds = min(row["seeds"] for row in document["compared"])
-    recipes = ",".join(row["recipe"] for row in document["compared"])
-    family, width, depth, resolution = (piece.lstrip("wd@") for piece in document["student"].split())
+    students = list(dict.fromkeys(row["student"] for row in document["compared"]))
+    recipes = ",".join(dict.fromkeys(row["recipe"] for row in document["compared"]))
     text = (
-        f"One student (`{document['student']}`) as a build trains it, from random weights, {document['epochs']} epochs of "
+        f"Students as a build trains them, {document['epochs']} epochs of "
         f"{document['train_images']:,} pictures of clip art in {classes} classes, all with a label. The teacher has "
         f"ImageNet weights and was fitted to the same labels; it gets {document['teacher']:.2%} of the "
         f"{document['test_images']:,} pictures of the test split right. `benchmarks/clip_art.py` makes the pictures, and "
         f"shows the build file. Test accuracy is the mean of {seeds} seeds. The gain is the mean difference to `{first}` by "
-        "pairs of a seed, in points, with its 95% interval. "
+        "pairs of a seed of the same student, in points, with its 95% interval. A student is named by family, width, depth "
+        "and resolution. "
         f"`default` takes `{document['default']['recipe']}` here. {_as_sentences(document['default']['reasons'])}"
     )
     return [
         Section(
             "Recipes: pictures",
             text,
-            f"python benchmarks/distillation_gain.py BUILD.toml --student {family},{width},{depth},{resolution} "
+            f"python benchmarks/distillation_gain.py BUILD.toml --students {' '.join(students)} "
             f"--recipes {recipes} --json FILE",
-            ("learnt by", "#test accuracy", "#gain", "#95% interval"),
+            ("student", "learnt by", "#test accuracy", "#gain", "#95% interval"),
             tuple(
                 (
+                    f"`{row['student']}`",
                     f"`{row['recipe']}`",
                     f"{row['test_mean']:.2%}",
                     f"{row['points']:+.2f}",
                     _interval(row["points"], row["half_width_points"]),
                 )
-                for row in sorted(document["compared"], key=lambda row: -row["points"])
+                for row in sorted(
+                    document["compared"], key=lambda row: (students.index(row["student"]), -row["points"])
+                )
             ),
         )
     ]
