@@ -59,8 +59,7 @@ class Views(Dataset[tuple[Tensor, int]]):
 
     def __init__(self, files: Files, resolution: int, background: Color) -> None:
         self.labels = [label for _, label in files]
-        self.pictures: list[Image.Image] = []
-        self.transform: Any = None
+        self.pictures, self.transform = list[Image.Image](), cast("Any", None)
         for path, _ in files:
             picture = read(path, background)
             factor = min(1.0, 2 * resolution / min(picture.size))
@@ -80,10 +79,11 @@ class Deployed(nn.Module):
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network, config = network, cast("Options", network.pretrained_cfg)
-        self.mean, self.std = (nn.Buffer(torch.tensor(config[key]).view(1, 3, 1, 1)) for key in ("mean", "std"))
+        mean, std = (torch.tensor(config[key]).view(1, 3, 1, 1) for key in ("mean", "std"))
+        self.factor, self.shift = nn.Buffer(1 / (255 * std)), nn.Buffer(-mean / std)
 
     def forward(self, pictures: Tensor) -> Any:
-        return self.network((pictures.float() / 255 - self.mean) / self.std)
+        return self.network(pictures.float() * self.factor + self.shift)
 
 
 def restored(name: str, classes: int, weights: Path) -> nn.Module:

@@ -20,7 +20,10 @@ from edgedistill.documents.build_file import load_config
 from edgedistill.documents.targets import load_target, target_names
 
 REPOSITORY = Path(__file__).parents[2]
-PAGES = [REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
+PAGES = [
+    *(REPOSITORY / name for name in ("README.md", "CONTRIBUTING.md")),
+    *(page for folder in ("docs", "examples") for page in sorted((REPOSITORY / folder).rglob("*.md"))),
+]
 IN_THE_SITE = ("reference/command-line.md",)
 """Pages that `make docs` makes from the commands."""
 _FENCE = re.compile(
