@@ -45,7 +45,7 @@ class Split:
             raise SystemExit(f"{build_file}: [data] must be a folder, with the default crop and resize_filter")
         files = [(Path(path), int(label)) for path, label in zip(images.paths, dataset.labels, strict=True)]
         parts = (splits.train, splits.validation, splits.test)
-        self.train, self.validation, self.test = ([files[index] for index in part] for part in parts)
+        self.train, self.validation, self.test = (tuple(files[index] for index in part) for part in parts)
         self.classes, self.background = len(dataset.classes), images.background
         self.identity = sha256(dataset.fingerprint.encode() + b"".join(part.tobytes() for part in parts)).hexdigest()
 

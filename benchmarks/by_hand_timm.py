@@ -9,8 +9,7 @@ from __future__ import annotations
 import copy
 import sys
 from argparse import Namespace
-from collections.abc import Sequence
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -31,7 +30,7 @@ from timm.utils import random_seed
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-Files = Sequence[tuple[Path, int]]
+Files = tuple[tuple[Path, int], ...]
 """Pictures, each with the number of its class."""
 Color = tuple[int, int, int]
 Labelled = tuple[Tensor, Tensor]
@@ -47,6 +46,7 @@ def read(path: Path, background: Color) -> Image.Image:
     return page
 
 
+@cache
 def whole(files: Files, resolution: int, background: Color) -> Labelled:
     """Pictures as squares, uint8 [N, 3, R, R], and their labels, int64 [N]: for validation and test."""
     squash = create_transform(resolution, crop_pct=1.0, crop_mode="squash", interpolation="bilinear", normalize=False)
@@ -82,8 +82,8 @@ class Deployed(nn.Module):
         mean, std = (torch.tensor(config[key]).view(1, 3, 1, 1) for key in ("mean", "std"))
         self.factor, self.shift = nn.Buffer(1 / (255 * std)), nn.Buffer(-mean / std)
 
-    def forward(self, pictures: Tensor) -> Any:
-        return self.network(pictures.float() * self.factor + self.shift)
+    def forward(self, image: Tensor) -> Any:
+        return self.network(image.float() * self.factor + self.shift)
 
 
 def restored(name: str, classes: int, weights: Path) -> nn.Module:
@@ -157,8 +157,7 @@ def exported(network: nn.Module, resolution: int, calibration: Tensor, folder: P
     `calibration`, uint8 [N, 3, R, R]. Their input is `image`, uint8 [1, 3, R, R]."""
     files = {precision: folder / f"{precision}.onnx" for precision in ("fp32", "int8")}
     image, prepared = torch.zeros(1, 3, resolution, resolution, dtype=torch.uint8), folder / "prepared.onnx"
-    form: Options = {"input_names": ["image"], "external_data": False, "dynamo": True}
-    torch.onnx.export(Deployed(network).eval(), (image,), files["fp32"], **form)
+    torch.onnx.export(Deployed(network).eval(), (image,), files["fp32"], external_data=False, dynamo=True)
     quant_pre_process(files["fp32"], prepared)
     feeds = iter([{"image": picture[None]} for picture in calibration.numpy()])
     reader = SimpleNamespace(get_next=partial(next, feeds, None))
