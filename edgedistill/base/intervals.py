@@ -124,7 +124,7 @@ class Answers:
             lost, may_be_lost = round(loss * self.images), images_of(limit, self.images)
             told = f"loses {lost} of {self.images} validation images, more than the {may_be_lost} allowed"
             return told if lost > may_be_lost else ""
-        words, bound = f"loses {loss * 100:.2f} points of accuracy", self.lower_difference(before)
+        words, bound = f"loses {loss * 100:.2f} points", self.lower_difference(before)
         allowed = f"more than the {limit * 100:.2f} allowed"
         # Qualities are shares of whole images: a loss of exactly what is allowed must not fail by the last bit.
         if loss > limit + 1e-9:

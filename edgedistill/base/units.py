@@ -113,3 +113,8 @@ def format_seconds(seconds: float) -> str:
     if minutes < 60:
         return f"{minutes} min {rest} s"
     return f"{minutes // 60} h {minutes % 60} min"
+
+
+def beginning(text: str) -> str:
+    """Text as it begins a sentence: its first letter a capital, the others as they are."""
+    return text[:1].upper() + text[1:]

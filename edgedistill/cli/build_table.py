@@ -67,9 +67,8 @@ def print_result(console: Console, result: BuildResult, file: Path) -> None:
     for artifact in result.artifacts:
         found = artifact.verification
         if isinstance(found, Verified) and found.computed_by is ComputedBy.REFERENCE:
-            render.line(
-                console, f"{artifact.path}: {result.metric} on the device unknown; {reference_text(found)}", style="dim"
-            )
+            told = reference_text(result.metric, found)
+            render.line(console, f"{artifact.path}: {result.metric} on the device unknown; {told}", style="dim")
         if isinstance(artifact.latency, UnknownLatency):
             render.line(console, f"{artifact.path}: latency unknown: {artifact.latency.reason}", style="dim")
         if isinstance(artifact.latency, PredictedLatency):
@@ -101,12 +100,13 @@ def print_found(console: Console, result: Found, file: Path) -> None:
 
 def print_index(console: Console, index: BuildIndex, path: Path) -> None:
     """Of a build or search for several targets why each ended as it did, then a row for each; `path` is the index's own."""
-    columns = ("target", "status", "student", "precision", "latency", "accuracy")
-    table = render.table(*columns, right=("latency", "accuracy"), whole=("target",), least=("precision",))
-    for entry in index.targets:
+    results = [_found(path, entry) for entry in index.targets]
+    metric = next((found.metric for found in results if found is not None), "accuracy")
+    columns = ("target", "status", "student", "precision", "latency", metric)
+    table = render.table(*columns, right=("latency", metric), whole=("target",), least=("precision",))
+    for entry, found in zip(index.targets, results, strict=True):
         of = (f"{entry.target}: ", "bold")
         console.print(Text.assemble(of, status_text(entry.status, entry.verdict)), soft_wrap=True)
-        found = _found(path, entry)
         if found is not None:
             render.line(console, *(f"{entry.target}: {dropped}" for dropped in _dropped(found)), style="dim")
         # A search draws none: one that lies there is an earlier build's.
@@ -116,7 +116,7 @@ def print_index(console: Console, index: BuildIndex, path: Path) -> None:
         table.add_row(entry.target, status, *_winner_cells(found))
     console.print(table)
     split = "test" if path.name == "build.json" else "validation"
-    told = f"latency at batch 1; accuracy on the {split} split with its 95% interval"
+    told = f"latency at batch 1; {metric} on the {split} split with its 95% interval"
     render.line(console, told, f"{path}   {format_seconds(index.seconds)}", style="dim")
 
 
@@ -130,7 +130,7 @@ def _found(path: Path, entry: IndexEntry) -> Found | None:
 
 
 def _winner_cells(result: Found | None) -> tuple[str, str, str, str]:
-    """The student that won, its precision, latency and accuracy, as far as they are known."""
+    """The student that won, its precision, latency and quality, as far as they are known."""
     if result is None or result.student is None:
         return "–", "–", "–", "–"
     student, percentile = result.student.label, result.budget.percentile

@@ -24,7 +24,7 @@ def evaluate(
     target: TargetName = "host",
     as_json: AsJson = False,
 ) -> None:
-    """Run a model file on a data set and print how many images it gets right."""
+    """Run a model file on a data set and print its accuracy, or what it is for in its place."""
     import edgedistill as api
     from edgedistill.cli import errors, live, render
 
@@ -42,8 +42,7 @@ def _print(console: Console, result: EvaluateResult) -> None:
 
     by = ", by the reference interpreter, not the device" if result.computed_by is ComputedBy.REFERENCE else ""
     low, high = (format_percent(end, 2) for end in wilson_interval(result.quality, result.images))
-    render.line(
-        console,
-        f"{format_percent(result.quality, 2)} of {result.images} {result.split} images are right "
-        f"(95% interval {low} to {high}){by}",
-    )
+    quality, images = format_percent(result.quality, 2), f"{result.images} {result.split} images"
+    of_classes = f"{quality} of {images} are right"
+    told = of_classes if result.metric == "accuracy" else f"{result.metric} {quality} on {images}"
+    render.line(console, f"{told} (95% interval {low} to {high}){by}")

@@ -54,12 +54,13 @@ def export(
 
 def print_export(console: Console, result: ExportResult, out: Path) -> None:
     """The files with size and parity, then what failed and why."""
-    from edgedistill.base.units import format_bytes, format_percent
+    from edgedistill.base.units import format_bytes
     from edgedistill.cli import render
     from edgedistill.documents.specs import ComputedBy
 
-    columns = ("file", "format", "precision", "size", "largest error", "same class", "computed by", "time")
-    least = ("format", "precision", "time", "size", "same class")
+    agreement = next((file.parity.measure for file in result.files if file.parity), "same class")
+    columns = ("file", "format", "precision", "size", "largest error", agreement, "computed by", "time")
+    least = ("format", "precision", "time", "size", agreement)
     table = render.table(*columns, whole=("file",), prose=("computed by",), least=least)
     for file in result.files:
         parity = file.parity
@@ -70,7 +71,7 @@ def print_export(console: Console, result: ExportResult, out: Path) -> None:
             file.precision,
             format_bytes(file.bytes),
             f"{parity.max_abs_error:.2g}" if parity else "unknown",
-            f"{format_percent(parity.top1_agreement)} of {parity.images}" if parity else "unknown",
+            parity.agreement if parity else "unknown",
             by if parity else "not run here",
             f"{file.seconds_conversion:.1f} s",
         )

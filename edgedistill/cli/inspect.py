@@ -44,9 +44,10 @@ def _print(console: Console, result: InspectResult, layers: bool) -> None:
     ]
     told = "none: the file was not made by edgedistill"
     if (contract := result.contract) is not None:
+        of_classes, vectors = f"{len(contract.labels)} classes", f"vectors of {contract.width}, of length 1"
         told = (
             f"{contract.color} {contract.resolution} x {contract.resolution}, {contract.crop}, {contract.resize_filter}"
-            f"; {len(contract.labels)} classes"
+            f"; {of_classes if contract.vector is None else vectors}"
         )
     rows.append(("contract", told))
     rows += [

@@ -9,6 +9,9 @@ import typer
 
 from edgedistill.cli.options import AsJson, ModelFile, TargetName
 
+SHOWN = 8
+"""Numbers of a vector that are printed."""
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -22,7 +25,7 @@ def run(
     target: TargetName = "host",
     as_json: AsJson = False,
 ) -> None:
-    """Classify a picture with a model file, through the contract that it carries."""
+    """Classify a picture with a model file, through the contract that it carries, or give its vector."""
     import edgedistill as api
     from edgedistill.cli import errors, render
 
@@ -36,7 +39,13 @@ def _print(console: Console, result: RunResult) -> None:
     from edgedistill.cli import render
     from edgedistill.documents.specs import ComputedBy
 
+    if result.vector:
+        numbers = ", ".join(f"{number:.4f}" for number in result.vector[:SHOWN])
+        more = len(result.vector) - SHOWN
+        render.line(console, f"vector of {len(result.vector)}: {numbers}" + (f" and {more} more" if more > 0 else ""))
+        render.line(console, "all of it: --json", style="dim")
     rows = [(str(guess.index), guess.label, format_percent(guess.probability, 2)) for guess in result.top]
-    console.print(render.table("class", "label", "probability", right=("class", "probability"), rows=rows))
+    if rows:
+        console.print(render.table("class", "label", "probability", right=("class", "probability"), rows=rows))
     if result.computed_by is ComputedBy.REFERENCE:
         render.line(console, "computed by the reference interpreter, not by the device", style="dim")

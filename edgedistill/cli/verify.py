@@ -37,7 +37,6 @@ def verify(
 
 
 def _print(console: Console, result: VerifyResult) -> None:
-    from edgedistill.base.units import format_percent
     from edgedistill.cli import render
     from edgedistill.documents.specs import ComputedBy
 
@@ -46,8 +45,7 @@ def _print(console: Console, result: VerifyResult) -> None:
     render.line(console, *(f"! {failure}" for failure in result.failures), style="red")
     render.line(console, *(f"- {check}" for check in render.besides(result.checks, result.not_run)))
     if result.parity is not None:
-        same = format_percent(result.parity.top1_agreement)
-        render.line(console, f"- the same top class on {same} of {result.parity.images} images")
+        render.line(console, f"- {result.parity.sentence}")
     if result.not_run:
         render.line(console, f"- not run: {result.not_run}")
     elif result.computed_by is ComputedBy.REFERENCE:

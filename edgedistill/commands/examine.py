@@ -90,12 +90,14 @@ def verify(path: Path | str, *, against: Path | str | None = None, target: str |
     else:
         logits, not_run = reading(path, _logits, artifact, images)
         if logits is not None:
-            checks.append(f"it runs on {len(images)} images, and all its logits are finite")
+            task = task_of(opened.contracted())
+            said = "logits" if task.name == "classification" else "vectors"
+            checks.append(f"it runs on {len(images)} images, and all its {said} are finite")
             if wanted is not None:
                 if logits.shape != wanted.shape:
-                    raise InputError(f"the files give logits of {list(logits.shape)} and {list(wanted.shape)}")
-                parity = beside(logits, wanted)
-                checks.append(f"its logits differ from {names} by at most {parity.max_abs_error:.3g}")
+                    raise InputError(f"the files give {said} of {list(logits.shape)} and {list(wanted.shape)}")
+                parity = beside(task, logits, wanted)
+                checks.append(f"its {said} differ from {names} by at most {parity.max_abs_error:.3g}")
     return VerifyResult(
         path=str(path),
         format=artifact.format,
@@ -131,7 +133,7 @@ def evaluate(
     opened = reading(path, open_file, path, load_target(str(target)))
     contract, artifact = opened.contracted(), opened.artifact
     dataset = load_dataset(data_config(data).model_copy(update={"background": contract.background}), listener)
-    if len(dataset.classes) != len(contract.labels):
+    if contract.labels and len(dataset.classes) != len(contract.labels):
         raise InputError(
             f"{data} has {len(dataset.classes)} classes, and {path.name} tells {len(contract.labels)} apart",
             fix="give the data set that the model was trained for",
@@ -164,8 +166,8 @@ def evaluate(
 
 
 def run(path: Path | str, image: Path | str, *, top: int = 5, target: str | Path = "host") -> RunResult:
-    """The `top` most probable classes of an image, by a model file and through its contract. Raises InputError for an image
-    that cannot be read, NotRunnableError where nothing here runs the file."""
+    """The `top` most probable classes of an image, by a model file and through its contract, or its vector. Raises
+    InputError for an image that cannot be read, NotRunnableError where nothing here runs the file."""
     path, image = Path(path), Path(image)
     wrong = Collected()
     with wrong:
@@ -178,14 +180,25 @@ def run(path: Path | str, image: Path | str, *, top: int = 5, target: str | Path
     if fault := check_image(image).fault:
         raise InputError(f"{image} {fault}", fix="give an image that an ordinary viewer opens")
     pixels = resize(read_rgb(image, contract.background), contract)[None]
-    logits = reading(path, _run, opened.artifact, pixels)[0].astype(np.float64)
-    odds = np.exp(logits - logits.max())
-    probabilities = odds / odds.sum()
-    if len(logits) != len(contract.labels):
+    found = reading(path, _run, opened.artifact, pixels)[0]
+    if len(found) != contract.width:
+        what = "logits" if contract.vector is None else "numbers"
         raise InputError(
-            f"{path} gives {len(logits)} logits, and its contract names {len(contract.labels)} classes",
+            f"{path} gives {len(found)} {what}, and its contract names {contract.width}"
+            + " classes" * (contract.vector is None),
             fix="export it again from its model",
         )
+    if contract.vector is not None:
+        return RunResult(
+            path=str(path),
+            format=opened.artifact.format,
+            input=str(image),
+            computed_by=format_for(opened.artifact.format).computed_by,
+            vector=tuple(found.tolist()),
+        )
+    logits = found.astype(np.float64)
+    odds = np.exp(logits - logits.max())
+    probabilities = odds / odds.sum()
     best = np.argsort(-probabilities, kind="stable")[:top]
     return RunResult(
         path=str(path),
@@ -231,7 +244,7 @@ def _quality(artifact: CompiledArtifact, task: Task, images: Images, labels: Lab
 def _expected(
     path: Path, against: Path | None, opened: Opened, target: Target
 ) -> tuple[Images | None, Logits | None, str]:
-    """Images, the logits that they should give, and whose those are."""
+    """Images, the outputs that they should give, and whose those are."""
     if opened.contract is None:
         if against is not None:
             raise InputError(f"{path} carries no contract, so nothing can be fed to both", fix="compare exported files")
@@ -263,10 +276,10 @@ def _golden(path: Path, contract: Contract) -> tuple[Images, Logits | None, str]
         raise InputError(
             f"the golden data beside {path} cannot be read: {error}", fix="build the package again"
         ) from error
-    wanted = (len(images), 3, contract.resolution, contract.resolution), (len(images), len(contract.labels))
+    wanted = (len(images), 3, contract.resolution, contract.resolution), (len(images), contract.width)
     if (images.shape, logits.shape) != wanted or images.dtype != np.uint8 or len(images) == 0:
         raise InputError(
-            f"the golden data beside {path} is not of its contract: {images.dtype} {list(images.shape)} and logits "
+            f"the golden data beside {path} is not of its contract: {images.dtype} {list(images.shape)} and outputs "
             f"{list(logits.shape)} instead of uint8 {list(wanted[0])} and {list(wanted[1])}",
             fix="build the package again",
         )

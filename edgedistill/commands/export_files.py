@@ -45,6 +45,7 @@ from edgedistill.formats.parity import parity_of
 from edgedistill.formats.running import run_all
 from edgedistill.networks.program.probes import probe_images
 from edgedistill.networks.program.program import reference_logits, rounding_of, to_program
+from edgedistill.networks.tasks import CLASSIFICATION, Task, task_of
 from edgedistill.pipeline.bench import CalibrationImages, Maker, Source
 from edgedistill.pipeline.build import make_folder
 from edgedistill.pipeline.make import apart, compiled, portable
@@ -237,8 +238,15 @@ class Exporting:
         logits, not_run, checks = apart(format_for(artifact.format), "running", _run, artifact, self.probes.images)
         if logits is None:
             return None, not_run, checks
-        parity, remarks = parity_of(logits, self.probes.answers, artifact.scheme.precision, self.probes.rounding)
+        parity, remarks = parity_of(
+            self._task, logits, self.probes.answers, artifact.scheme.precision, self.probes.rounding
+        )
         return parity, "", remarks
+
+    @property
+    def _task(self) -> Task:
+        """A file without a contract is taken for a classifier."""
+        return CLASSIFICATION if self.contract is None else task_of(self.contract)
 
 
 def _run(artifact: CompiledArtifact, images: Images) -> tuple[Logits | None, str, tuple[str, ...]]:

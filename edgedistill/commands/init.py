@@ -172,6 +172,9 @@ budget = {budget}
 # Which student wins of those inside all limits: the most accurate, or with "latency" the fastest.
 # objective = "quality"
 
+# What students are for: "classification", or "embedding" for vectors that are compared with one another.
+# task = "classification"
+
 # The model that the students learn from: timm:NAME, transformers:NAME or open_clip:NAME (also folders), onnx:FILE,
 # outputs:FILE of what it said of each image, or module:function that returns an nn.Module.
 [teacher]
@@ -249,6 +252,10 @@ budget = {budget}
 # threads = "auto"
 # checkpoint_seconds = 30.0
 # seed = 0
+
+# Of task = "embedding" alone: how vectors are judged.
+[embedding]
+# score = "retrieval"  # or "knn", or "zero_shot" with class_vectors, a file of a vector for each class
 
 # Successive halving: so many candidates are trained to the first rung (epochs), the best go on to the next; then again,
 # while an untried one may do better, with so many trials at most.

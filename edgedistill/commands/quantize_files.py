@@ -139,7 +139,7 @@ def _opened(asked: ModelRequest) -> tuple[Source, tuple[str, ...]]:
 
 
 def _check(source: Source, dataset: Dataset, data: str) -> None:
-    if len(dataset.classes) != len(source.contract.labels):
+    if source.contract.labels and len(dataset.classes) != len(source.contract.labels):
         raise InputError(
             f"{data} has {len(dataset.classes)} classes, and {source.label} tells {len(source.contract.labels)} apart",
             fix="give the data set that the model was trained for",

@@ -20,7 +20,7 @@ from edgedistill.data.datasets import Dataset
 from edgedistill.data.sources import ImageSource, Indices, Pixels
 from edgedistill.data.threads import in_threads, told_if_slow
 from edgedistill.documents.build_file import DataConfig
-from edgedistill.documents.specs import Contract
+from edgedistill.documents.specs import Contract, VectorContract
 
 Statistics = tuple[float, float, float]
 
@@ -29,17 +29,26 @@ _FILTERS: Final = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resam
 
 
 def make_contract(
-    config: DataConfig, classes: tuple[str, ...], resolution: int, mean: Statistics, std: Statistics
+    config: DataConfig,
+    classes: tuple[str, ...],
+    resolution: int,
+    mean: Statistics,
+    std: Statistics,
+    vector: VectorContract | None = None,
 ) -> Contract:
-    """The contract at a resolution: background, crop and filter as the build file says, `mean` and `std` in 0..255."""
+    """The contract at a resolution: background, crop and filter as the build file says, `mean` and `std` in 0..255; that of
+    an embedding where there is a `vector`, without classes unless it has vectors for them."""
     return Contract(
+        task="classification" if vector is None else "embedding",
+        output_name="logits" if vector is None else "embedding",
         background=config.background,
         resolution=resolution,
         resize_filter=config.resize_filter,
         crop=config.crop,
         mean=mean,
         std=std,
-        labels=classes,
+        labels=classes if vector is None or vector.class_vectors else (),
+        vector=vector,
     )
 
 

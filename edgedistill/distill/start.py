@@ -60,10 +60,9 @@ def load_start(network: nn.Module, start: StartWeights, spec: StudentSpec, contr
 
     from edgedistill.distill.teachers.checkpoint import classifier, load_checkpoint
     from edgedistill.networks.families.timm_models import cut_to, timm_network
-    from edgedistill.networks.tasks import task_of
 
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(seed)
-        whole = timm_network(start.name, task_of(contract).head_width(len(contract.labels)), contract.resolution)
+        whole = timm_network(start.name, contract.width, contract.resolution)
     load_checkpoint(whole, start.checkpoint, replaced=classifier(whole))
     network.load_state_dict(cut_to(whole, spec).state_dict())

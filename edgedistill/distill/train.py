@@ -25,11 +25,11 @@ from edgedistill.distill.stored.split_store import SplitStore
 from edgedistill.documents.artifacts import TrainedStudent
 from edgedistill.documents.build_file import TrainConfig
 from edgedistill.documents.lengths import batch_size_of
-from edgedistill.documents.recipes import LOGITS
+from edgedistill.documents.recipes import LOGITS, OUTPUTS
 from edgedistill.documents.specs import Contract, StudentSpec
 from edgedistill.networks.build import build_student
 from edgedistill.networks.families.registry import family as find_family
-from edgedistill.networks.tasks import task_of
+from edgedistill.networks.tasks import class_vectors, task_of
 
 WEIGHTS = "student.safetensors"
 RECORD = "student.json"
@@ -61,9 +61,9 @@ class Lessons:
         return replace(self, config=self.config.model_copy(update={"learning_rate": rate}))
 
     def statistics(self) -> dict[str, UnitStatistics]:
-        """Of the teacher's units at each tap beside the logits, over images drawn from view 0. Their classes are the
+        """Of the teacher's units at each tap beside the output, over images drawn from view 0. Their classes are the
         teacher's own where its logits are stored, else the labels."""
-        taps = [tap for tap in recipe_of(self.config).taps if tap != LOGITS]
+        taps = [tap for tap in recipe_of(self.config).taps if tap not in OUTPUTS]
         if not taps:
             return {}
         train = self.dataset.splits.train
@@ -101,7 +101,8 @@ def train_student(
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(config.seed)
         module = build_student(spec, contract)
-        pupil = Pupil(module, recipe_of(config), len(dataset.classes), lessons.statistics())
+        recipe, classes = recipe_of(config), len(dataset.classes)
+        pupil = Pupil(module, recipe, classes, lessons.statistics(), class_vectors(contract))
     if start is not None:
         load_start(module.network, start, spec, contract, config.seed)
     outcome = train(pupil, batches, schedule_of(config, total_epochs), hardware, stretch)
@@ -156,7 +157,7 @@ def read_trained(folder: Path) -> TrainedStudent:
 
 
 def load_student(trained: TrainedStudent, contract: Contract) -> nn.Module:
-    """The trained student in eval mode on the CPU, branches not yet merged: float 0..255 [N, 3, R, R] to logits."""
+    """The trained student in eval mode on the CPU, branches not yet merged: float 0..255 [N, 3, R, R] to its outputs."""
     return load_weights(trained.spec, trained.weights, contract)
 
 

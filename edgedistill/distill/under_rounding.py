@@ -26,6 +26,7 @@ from edgedistill.documents.specs import Contract, QuantScheme
 from edgedistill.networks.rounding.graph import overwrite, to_graph
 from edgedistill.networks.rounding.simulate import simulate
 from edgedistill.networks.rounding.weights import with_weights, write_weights
+from edgedistill.networks.tasks import class_vectors
 
 WEIGHTS = "tuned.safetensors"
 RATE_SHARE = 0.0125
@@ -43,8 +44,8 @@ def tune(
     folder: Path,
     listener: Listener = silent,
 ) -> GraphModule:
-    """`module` (eval, CPU, float32 [N, 3, R, R] in 0..255 to logits; not changed) after `scheme.qat_epochs` epochs over the
-    views of `lessons`, with the terms of logits of their recipe: what goes into a classifier cannot be told in a traced
+    """`module` (eval, CPU, float32 [N, 3, R, R] in 0..255 to its outputs; not changed) after `scheme.qat_epochs` epochs over
+    the views of `lessons`, with the terms of outputs of their recipe: what goes into a classifier cannot be told in a traced
     graph. Weights keep their names. Progress is told as StageAdvanced of `tune`.
 
     Goes on from what a killed call left in `folder` and leaves tuned.safetensors there, which
@@ -55,7 +56,7 @@ def tune(
     if not (folder / WEIGHTS).is_file():
         schedule = schedule_of(config, scheme.qat_epochs)
         outcome = train(
-            Pupil(_trainable(graph, calibration, scheme), recipe_of(config).of_logits, len(contract.labels)),
+            _pupil(_trainable(graph, calibration, scheme), lessons, contract),
             lessons.batches(contract),
             replace(schedule, learning_rate=schedule.learning_rate * RATE_SHARE, warmup_epochs=0.0),
             # Traced graphs cannot be handed to other processes, and these epochs are few.
@@ -68,6 +69,11 @@ def tune(
         write_weights(graph, folder / WEIGHTS)
         (folder / STATE).unlink()
     return with_weights(module, contract, folder / WEIGHTS)
+
+
+def _pupil(network: GraphModule, lessons: Lessons, contract: Contract) -> Pupil:
+    recipe = recipe_of(lessons.config).of_outputs
+    return Pupil(network, recipe, len(lessons.dataset.classes), anchors=class_vectors(contract))
 
 
 def _trainable(graph: GraphModule, calibration: NDArray[np.uint8], scheme: QuantScheme) -> GraphModule:

@@ -155,14 +155,15 @@ class Guess(Frozen):
 
 
 class RunResult(Frozen):
-    """The most probable classes of one image, the first first."""
+    """The most probable classes of one image, the first first; of a model for embeddings its `vector` instead."""
 
     schema_version: Literal[1] = 1
     path: str
     format: Format
     input: str
     computed_by: ComputedBy
-    top: tuple[Guess, ...]
+    top: tuple[Guess, ...] = ()
+    vector: tuple[float, ...] = ()
 
 
 class PlannedRung(Frozen):

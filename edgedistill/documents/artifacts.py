@@ -13,6 +13,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from edgedistill.base.intervals import Answers
+from edgedistill.base.units import format_percent
 from edgedistill.documents.measurements import Latency, Proof, StandIn
 from edgedistill.documents.specs import (
     ComputedBy,
@@ -139,11 +140,34 @@ class CompiledArtifact(Frozen):
 
 class Parity(Frozen):
     """An artifact's outputs beside the fp32 torch program's, on `images` validation images: the largest absolute
-    difference of any logit, and the share of images whose top class agrees."""
+    difference of any number, and of logits the share of images whose top class agrees, of vectors the mean and the least
+    cosine. The others are null."""
 
     max_abs_error: float
-    top1_agreement: Fraction
+    top1_agreement: Fraction | None = None
+    cosine_mean: Annotated[float, Field(ge=-1, le=1)] | None = None
+    cosine_least: Annotated[float, Field(ge=-1, le=1)] | None = None
     images: int
+
+    @property
+    def measure(self) -> str:
+        """What `agreement` is, for the head of a column."""
+        return "same class" if self.cosine_least is None else "least cosine"
+
+    @property
+    def agreement(self) -> str:
+        """The share of images whose top class agrees, or the least cosine: `99.6% of 256`, `0.9987 of 256`."""
+        if self.cosine_least is not None:
+            return f"{self.cosine_least:.4f} of {self.images}"
+        return f"{format_percent(self.top1_agreement or 0.0)} of {self.images}"
+
+    @property
+    def sentence(self) -> str:
+        """`the same top class on 99.6% of 256 images`, `the cosine of two vectors is 0.9995 in the mean of 256 images`."""
+        if self.cosine_mean is None or self.cosine_least is None:
+            return f"the same top class on {format_percent(self.top1_agreement or 0.0)} of {self.images} images"
+        mean, least = f"{self.cosine_mean:.4f}", f"{self.cosine_least:.4f}"
+        return f"the cosine to its vectors is {mean} in the mean of {self.images} images, and at least {least}"
 
 
 class Verified(Frozen):

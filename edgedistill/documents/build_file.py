@@ -43,8 +43,8 @@ from edgedistill.documents.fields import (
 )
 from edgedistill.documents.lengths import BatchSize, Rungs
 from edgedistill.documents.problems import explain_problems
-from edgedistill.documents.recipes import DEFAULT, RECIPES, TermConfig, unknown_recipe
-from edgedistill.documents.specs import Format, Frozen, Kernel, Objective, Precision, ProofLevel
+from edgedistill.documents.recipes import DEFAULT, EMBEDDING, RECIPES, TermConfig, unknown_recipe
+from edgedistill.documents.specs import Format, Frozen, Kernel, Objective, Precision, ProofLevel, Score, TaskName
 from edgedistill.documents.teachers import EnsembleConfig, TeacherConfig
 from edgedistill.documents.toml_lines import line_of
 
@@ -193,6 +193,20 @@ class TrainConfig(Frozen):
         return self.terms or RECIPES[self.recipe].terms
 
 
+class EmbeddingConfig(Frozen):
+    """`[embedding]`: how the quality of vectors is told, see `networks.tasks.Embedding`. `zero_shot` compares them with
+    those of the classes in the file `class_vectors`, by default the `text_vectors` of the teacher."""
+
+    score: Score = "retrieval"
+    class_vectors: LocalPath | None = None
+
+    @model_validator(mode="after")
+    def _compared(self) -> EmbeddingConfig:
+        if self.class_vectors is not None and self.score != "zero_shot":
+            raise ValueError('class_vectors are what score = "zero_shot" compares with; write that, or leave them out')
+        return self
+
+
 class SearchConfig(Frozen):
     """`[search]`: successive halving. `probes` models with random weights are measured before the first proposal;
     `candidates` are trained to the first of `rungs` (epochs or steps); the `keep` share of them goes on to the next. At most
@@ -271,6 +285,7 @@ class BuildConfig(Frozen):
     the same student serves them all, instead of a winner each. `teachers` are further ones beside `teacher`, of which the
     `ensemble` is learnt from; a share of the teacher's latency is of `teacher` alone."""
 
+    task: TaskName = "classification"
     teacher: TeacherConfig
     teachers: tuple[TeacherConfig, ...] = ()
     ensemble: EnsembleConfig = EnsembleConfig()
@@ -285,6 +300,7 @@ class BuildConfig(Frozen):
     augmentation: AugmentationConfig = AugmentationConfig()
     space: SpaceConfig = SpaceConfig()
     train: TrainConfig = TrainConfig()
+    embedding: EmbeddingConfig = EmbeddingConfig()
     search: SearchConfig = SearchConfig()
     export: ExportConfig = ExportConfig()
     profile: ProfileConfig = ProfileConfig()
@@ -303,6 +319,39 @@ class BuildConfig(Frozen):
         if not self.teachers and self.ensemble != EnsembleConfig():
             raise ValueError("[ensemble] has one teacher alone; add [[teachers]], or leave it out")
         return self
+
+    @model_validator(mode="after")
+    def _of_one_task(self) -> BuildConfig:
+        recipe = RECIPES.get(self.train.recipe)
+        if recipe is not None and not self.train.terms and recipe.task != self.task:
+            known = ", ".join(one.name for one in RECIPES.values() if one.task == self.task)
+            raise ValueError(f"[train] recipe {recipe.name} is for {recipe.task}; use one for {self.task}: {known}")
+        for term in self.train.terms:
+            if (term.tap == EMBEDDING) != (self.task == "embedding"):
+                raise ValueError(f"[[train.terms]] {term.loss} of {term.tap} is not for {self.task}; leave tap out")
+        if self.task == "classification":
+            if self.embedding != EmbeddingConfig():
+                raise ValueError('[embedding] is for task = "embedding"; write that, or leave it out')
+            return self
+        if self.train.min_confidence or self.train.min_agreement:
+            raise ValueError(
+                "[train] min_confidence and min_agreement are of classes, and a vector has none; leave them out"
+            )
+        if self.ensemble.weights == "fitted":
+            raise ValueError("[ensemble] weights are fitted to classes, and a vector has none; write numbers, or equal")
+        if any(teacher.fit is not None for teacher in self.all_teachers):
+            what = "[teacher] fit trains a classifier, and vectors are asked for"
+            raise ValueError(f"{what}; fit it in a build for classification and name its weights as checkpoint")
+        if self.embedding.score == "zero_shot" and self.class_vectors is None:
+            raise ValueError("zero_shot needs a vector for each class; add class_vectors = FILE to [embedding]")
+        return self
+
+    @property
+    def class_vectors(self) -> Path | None:
+        """The file of the vectors of classes; None where none are compared with."""
+        if self.embedding.score != "zero_shot":
+            return None
+        return self.embedding.class_vectors or self.teacher.text_vectors
 
     @property
     def all_teachers(self) -> tuple[TeacherConfig, ...]:
@@ -360,6 +409,11 @@ def load_config(path: Path) -> BuildConfig:
     content, text = load_toml(path, "the build file")
     if content.get("objective") == Objective.LATENCY:
         content.setdefault("budget", NO_SLOWER)
+    train = content.get("train")
+    terms = train.get("terms") if isinstance(train, dict) and content.get("task") == "embedding" else None
+    for term in terms if isinstance(terms, list) else ():
+        if isinstance(term, dict):
+            term.setdefault("tap", EMBEDDING)  # a term without one is of the task's output
     config = validate(BuildConfig, content, text, path)
     return _absolute(config, path.parent.absolute())
 
@@ -401,6 +455,7 @@ def _absolute(config: BuildConfig, base: Path) -> BuildConfig:
             ),
             "teacher": teacher(config.teacher),
             "teachers": tuple(map(teacher, config.teachers)),
+            "embedding": config.embedding.model_copy(update={"class_vectors": fix(config.embedding.class_vectors)}),
             "space": config.space.model_copy(
                 update={"checkpoints": {name: fix(path) for name, path in config.space.checkpoints.items()}}
             ),

@@ -114,7 +114,7 @@ class TooInaccurate(Frozen):
     def sentence(self) -> str:
         least = f"the {format_percent(self.limit, 2)} wanted"
         if self.quality_validation is None or self.lower_bound is None:
-            return f"accuracy in {self.precision} unknown, at least {format_percent(self.limit, 2)} wanted"
+            return f"quality in {self.precision} unknown, at least {format_percent(self.limit, 2)} wanted"
         reached = f"{format_percent(self.quality_validation, 2)} in {self.precision}"
         if self.quality_validation < self.limit:
             return f"{reached}: {_points(self.limit - self.quality_validation)} below {least}"

@@ -10,9 +10,13 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from edgedistill.base.errors import InputError
+from edgedistill.documents.specs import TaskName
 
 LOGITS: Final = "logits"
 FEATURES: Final = "features"
+EMBEDDING: Final = "embedding"
+OUTPUTS: Final = (LOGITS, EMBEDDING)
+"""Taps that are a network's output, each of a task."""
 DEFAULT: Final = "default"
 """The recipe of a build file that names none: one of RECIPES, chosen when the data and the teacher are known."""
 
@@ -20,12 +24,12 @@ DEFAULT: Final = "default"
 class TermConfig(BaseModel):
     """`[[train.terms]]`: a loss by name, its weight in the sum, and its settings, each a key of its own.
 
-    `tap` is where the tensors are taken that it compares: `logits`, or `features`, what goes into the classifier, or the
-    path of a module of the teacher, whose output the student's features are held against. What is no vector is averaged over
-    space or tokens. Teacher and student differ there in width: `aligner` brings the student to the teacher's (`linear`, or
-    `orthogonal`, whose columns stay orthonormal), or takes as many of the teacher's units as the student has, those that
-    tell classes apart best (`select`). `normaliser` is applied to the teacher's tensor: `layer_norm` over an image's units,
-    or `standardise`, each unit by its mean and deviation over images.
+    `tap` is where the tensors are taken that it compares: `logits`, for an embedding `embedding`, or `features`, what goes
+    into the classifier, or the path of a module of the teacher, whose output the student's features are held against. What
+    is no vector is averaged over space or tokens. Teacher and student differ there in width: `aligner` brings the student to
+    the teacher's (`linear`, or `orthogonal`, whose columns stay orthonormal), or takes as many of the teacher's units as the
+    student has, those that tell classes apart best (`select`). `normaliser` is applied to the teacher's tensor: `layer_norm`
+    over an image's units, or `standardise`, each unit by its mean and deviation over images.
 
     A term with `head = "own"` is learnt by a classifier of its own on the same features. Training alone has it: afterwards
     it and the shared one become one, at the share that is most accurate on the validation split."""
@@ -33,7 +37,7 @@ class TermConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
 
     loss: str
-    weight: Annotated[float, Field(gt=0, le=1000)] = 1.0
+    weight: Annotated[float, Field(gt=0, le=10_000)] = 1.0
     tap: Annotated[str, Field(min_length=1)] = LOGITS
     aligner: Literal["none", "linear", "orthogonal", "select"] = "none"
     normaliser: Literal["none", "layer_norm", "standardise", "batch_norm"] = "none"
@@ -57,19 +61,21 @@ class TermConfig(BaseModel):
         chosen = {"aligner": self.aligner, "normaliser": self.normaliser}
         aside = [f"{name} {value}" for name, value in chosen.items() if value != "none"]
         aside += ["head own"] if self.head == "own" else []
-        return ", ".join([text if self.tap == LOGITS else f"{text} of {self.tap}", *aside])
+        return ", ".join([text if self.tap in OUTPUTS else f"{text} of {self.tap}", *aside])
 
 
 @dataclass(frozen=True)
 class NamedRecipe:
     """Terms whose weighted sum is minimised. `when` tells when it helps, in one line; `source` is where it comes from.
-    `mix` is the share of views that are blended with a partner where `[augmentation]` says nothing of it."""
+    `mix` is the share of views that are blended with a partner where `[augmentation]` says nothing of it. It is for students
+    of that `task`."""
 
     name: str
     when: str
     terms: tuple[TermConfig, ...]
     source: str = ""
     mix: float | None = None
+    task: TaskName = "classification"
 
 
 def _shown(value: Any) -> str:
@@ -78,6 +84,10 @@ def _shown(value: Any) -> str:
 
 def _term(loss: str, weight: float = 1.0, **settings: float | str) -> TermConfig:
     return TermConfig.model_validate({"loss": loss, "weight": weight, **settings})
+
+
+def _vector(loss: str, weight: float = 1.0, **settings: float | str) -> TermConfig:
+    return _term(loss, weight, tap=EMBEDDING, **settings)
 
 
 def labels_alone(smoothing: float = 0.0) -> TermConfig:
@@ -174,10 +184,44 @@ RECIPES = MappingProxyType(
                 (_term("kl", 0.5, temperature=2.0), _term("cross_entropy", 0.5, head="own")),
                 "Kang et al. 2025, https://arxiv.org/abs/2505.07675",
             ),
+            NamedRecipe(
+                "clip_kd",
+                "For embeddings, the first to try: the teacher's vectors, and how it sees images beside one another.",
+                (_vector("normalised_mse", 2000.0), _vector("contrastive"), _vector("relation_kl")),
+                "Yang et al. 2024, https://arxiv.org/abs/2307.12732",
+                task="embedding",
+            ),
+            NamedRecipe(
+                "vectors",
+                "For embeddings whose vectors are held against those of the teacher itself: nothing but their direction.",
+                (_vector("cosine"),),
+                "Zhang et al. 2024, https://arxiv.org/abs/2412.19048, equation 1",
+                task="embedding",
+            ),
+            NamedRecipe(
+                "relational",
+                "For embeddings of which relations are asked for too: as in Jasper and Stella, direction, cosines, order.",
+                (
+                    _vector("cosine", 10.0),
+                    _vector("pairwise_similarity", 200.0),
+                    _vector("relative_similarity", 20.0, margin=0.015),
+                ),
+                "Zhang et al. 2024, https://arxiv.org/abs/2412.19048",
+                task="embedding",
+            ),
+            NamedRecipe(
+                "mobile_clip",
+                "For embeddings that are compared with class vectors: how the teacher sees an image beside them.",
+                (_vector("similarity_kl", temperature=0.01),),
+                "Vasu et al. 2024, https://arxiv.org/abs/2311.17049",
+                task="embedding",
+            ),
         )
     }
 )
 """By name, in the order in which they are listed."""
+DEFAULT_EMBEDDING: Final = "clip_kd"
+"""What `default` is for embeddings."""
 
 
 def unknown_recipe(name: str) -> tuple[str, str]:

@@ -11,12 +11,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
+import numpy as np
+
 from edgedistill.base.errors import CONTROLS, InputError, Problem, TrialFailure
 from edgedistill.base.isolation import ChildBug, ChildFailure, Limits, in_child
 from edgedistill.base.paths import nearest
 from edgedistill.documents.specs import Contract, Format, Target
 from edgedistill.formats import SHIPPED, format_for
 from edgedistill.formats.format import Opened
+from edgedistill.networks.tasks import class_vectors
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -84,10 +87,12 @@ def _implausible(contract: Contract) -> Iterator[Problem]:
     characters."""
     if not 1 <= contract.resolution <= LARGEST_RESOLUTION:
         yield Problem("resolution", f"{contract.resolution} is not between 1 and {LARGEST_RESOLUTION}")
-    if not contract.labels:
+    if not contract.labels and contract.vector is None:
         yield Problem("labels", "names no class")
     if any(CONTROLS.search(label) for label in contract.labels):
         yield Problem("labels", "holds characters that are no text and drive a terminal")
+    if (vectors := class_vectors(contract)) is not None and not np.isfinite(vectors).all():
+        yield Problem("class_vectors", "are not finite")
     if not all(math.isfinite(value) for value in contract.mean):
         yield Problem("mean", "is not finite")
     if not all(math.isfinite(value) and value > 0 for value in contract.std):

@@ -13,9 +13,10 @@ from edgedistill.base.errors import InputError, TrialFailure, UnsupportedError
 from edgedistill.base.intervals import pack
 from edgedistill.devices.session import NotRunnableError
 from edgedistill.documents.artifacts import CompiledArtifact, Inspected, Parity, Verification, Verified
+from edgedistill.documents.recipes import EMBEDDING
 from edgedistill.documents.specs import ComputedBy
 from edgedistill.formats.format import ModelFormat
-from edgedistill.networks.tasks import Task
+from edgedistill.networks.tasks import Task, cosines
 
 Labels = NDArray[np.integer]
 
@@ -54,19 +55,22 @@ def verify(
     right = task.right(logits, labels)
     return Verified(
         computed_by=runtime.computed_by,
-        parity=beside(logits, reference_logits),
+        parity=beside(task, logits, reference_logits),
         quality_validation=float(right.mean()),
         right=pack(right.tolist()),
     )
 
 
-def beside(logits: Logits, reference: Logits) -> Parity:
-    """How far logits [n, C] are from others of the same shape."""
-    return Parity(
-        max_abs_error=float(np.abs(logits - reference).max()),
-        top1_agreement=float((logits.argmax(axis=1) == reference.argmax(axis=1)).mean()),
-        images=len(logits),
-    )
+def beside(task: Task, outputs: Logits, reference: Logits) -> Parity:
+    """How far a task's outputs [n, C] are from others of the same shape."""
+    error, images = float(np.abs(outputs - reference).max()), len(outputs)
+    if task.output == EMBEDDING:
+        found = np.clip(cosines(outputs, reference), -1, 1)
+        return Parity(
+            max_abs_error=error, cosine_mean=float(found.mean()), cosine_least=float(found.min()), images=images
+        )
+    agreement = float((outputs.argmax(axis=1) == reference.argmax(axis=1)).mean())
+    return Parity(max_abs_error=error, top1_agreement=agreement, images=images)
 
 
 def test_logits(runtime: ModelFormat, artifact: CompiledArtifact, images: Images) -> Logits:

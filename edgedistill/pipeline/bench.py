@@ -24,21 +24,23 @@ from edgedistill.data.preprocessing import make_contract, prepare
 from edgedistill.data.working import working_side
 from edgedistill.distill.recipes.losses import Recipe, recipe_of
 from edgedistill.distill.start import start_of
+from edgedistill.distill.teachers.open_clip_models import read_class_vectors
+from edgedistill.distill.teachers.places import of_teacher
 from edgedistill.distill.teachers.teacher import Crossfit, Teacher
 from edgedistill.documents.artifacts import CalibrationSet, ExportedModel
 from edgedistill.documents.build_file import BuildConfig, DataConfig, ExportConfig, SpaceConfig
 from edgedistill.documents.lengths import batch_size_of, epochs_of
 from edgedistill.documents.recipes import DEFAULT
 from edgedistill.documents.results import RecipeChoice
-from edgedistill.documents.specs import Contract, Format, Precision, QuantScheme, StudentSpec, Target
+from edgedistill.documents.specs import Contract, Format, Precision, QuantScheme, StudentSpec, Target, VectorContract
 from edgedistill.formats import format_for
 from edgedistill.formats.running import run_all
 from edgedistill.networks.deploy import deploy
 from edgedistill.networks.program.program import reference_logits
 from edgedistill.networks.space import largest_resolution
-from edgedistill.networks.tasks import CLASSIFICATION, Task
+from edgedistill.networks.tasks import CLASSIFICATION, Embedding, Task, packed
 from edgedistill.pipeline.meter import Meter
-from edgedistill.pipeline.teacher_side import teacher_side
+from edgedistill.pipeline.teacher_side import teacher_dimension, teacher_side
 
 if TYPE_CHECKING:
     from edgedistill.pipeline.ensemble import Ensemble
@@ -48,8 +50,8 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, eq=False)
 class Source:
     """A network ready to be made into files: a student, a teacher, a user's model. `key` hashes its architecture and
-    weights; `load` gives the deployed module (eval mode, branches merged, float 0..255 in, logits out). `file` is the fp32
-    file that is all there is of a network that came as one: `load` raises UnsupportedError then."""
+    weights; `load` gives the deployed module (eval mode, branches merged, float 0..255 in, the task's outputs out). `file`
+    is the fp32 file that is all there is of a network that came as one: `load` raises UnsupportedError then."""
 
     label: str
     key: str
@@ -115,19 +117,24 @@ class Bench(Maker):
         return CalibrationImages(key, lambda contract: calibration_pixels(chosen, self.dataset, contract), chosen)
 
     @property
+    def vector(self) -> VectorContract | None:
+        """What students give where they are embeddings; None for classifiers of the data."""
+        return None
+
+    @property
     def task(self) -> Task:
-        """What networks are trained for: data sets have labels, which a classifier learns."""
-        return CLASSIFICATION
+        """What networks are trained for."""
+        return CLASSIFICATION if self.vector is None else Embedding.of(self.vector)
 
     def contract(self, resolution: int) -> Contract:
         """The contract of a network at `resolution` whose weights are trained from random ones."""
-        return make_contract(self.data, self.dataset.classes, resolution, self.mean, self.std)
+        return make_contract(self.data, self.dataset.classes, resolution, self.mean, self.std, self.vector)
 
     def contract_of(self, spec: StudentSpec) -> Contract:
         """The contract of a student. One that starts from trained weights sees images as those were trained on them."""
         if (start := start_of(self.space, spec.family)) is None:
             return self.contract(spec.resolution)
-        return make_contract(self.data, self.dataset.classes, spec.resolution, *start.statistics)
+        return make_contract(self.data, self.dataset.classes, spec.resolution, *start.statistics, self.vector)
 
     def images(self, split: str, contract: Contract) -> Images:
         """A split's images through the contract, uint8 [n, 3, R, R]; kept in memory, a resolution a time."""
@@ -143,7 +150,7 @@ class Bench(Maker):
         return self.dataset.labels[indices]
 
     def reference(self, source: Source) -> Logits:
-        """Logits of the fp32 torch program on the validation images, of a network that came as a file those of the file:
+        """Outputs of the fp32 torch program on the validation images, of a network that came as a file those of the file:
         what every artifact is held against."""
         if source.key not in self._references:
             images = self.images("validation", source.contract)
@@ -194,7 +201,7 @@ class Workbench(Bench):
     """A build's bench: besides, its build file, which lies in the folder `base`, what does its labelling and training, and
     its teacher, those of its folds and what several come to once `teacher.open_teacher`, `open_crossfit` and
     `ensemble.open_ensemble` have loaded them. `unfitted` is the teacher as it comes, for as long as that is needed, and
-    `number` which of several it is, 0 for `[teacher]`."""
+    `number` which of several it is, 0 for `[teacher]`; `dimension` that of its teacher's vectors, once it is known."""
 
     config: BuildConfig
     base: Path
@@ -205,6 +212,19 @@ class Workbench(Bench):
     ensemble: Ensemble | None = None
     choice: RecipeChoice | None = None
     number: int = 0
+    dimension: int | None = None
+
+    @cached_property
+    def vector(self) -> VectorContract | None:
+        """As long as its teacher's. Raises InputError where that cannot be told, or the class vectors cannot be read."""
+        if self.config.task == "classification":
+            return None
+        if self.dimension is None:
+            with of_teacher(self.number):
+                self.dimension = teacher_dimension(self.config.teacher, self.base)
+        classes, path = self.dataset.classes, self.config.class_vectors
+        vectors = "" if path is None else packed(read_class_vectors(path, classes, self.dimension))
+        return VectorContract(dimension=self.dimension, score=self.config.embedding.score, class_vectors=vectors)
 
     @property
     def doing(self) -> Executor:
@@ -225,7 +245,7 @@ class Workbench(Bench):
         images need no decoding, and views are of them as they are."""
         if self.dataset.images.decoded:
             return None
-        classes = len(self.dataset.classes)
+        classes = None if self.vector else len(self.dataset.classes)
         teachers = [teacher_side(teacher, classes, self.base) for teacher in self.config.all_teachers]
         students = largest_resolution(self.space, self.source_side)
         return working_side(max(*teachers, students), self.config.augmentation)
@@ -237,7 +257,7 @@ class Workbench(Bench):
         for number, teacher in enumerate(config.teachers):
             rest = (config.teacher, *config.teachers[:number], *config.teachers[number + 1 :])
             changed = config.model_copy(update={"teacher": teacher, "teachers": rest})
-            own: dict[str, Any] = dict.fromkeys(("unfitted", "teacher", "crossfit", "ensemble", "choice"))
+            own: dict[str, Any] = dict.fromkeys(("unfitted", "teacher", "crossfit", "ensemble", "choice", "dimension"))
             found.append(replace(self, config=changed, number=number + 1, **own))
         return tuple(found)
 

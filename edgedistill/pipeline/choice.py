@@ -11,7 +11,7 @@ from edgedistill.distill.recipes.choice import Known, options_for
 from edgedistill.distill.recipes.taps import require_tap
 from edgedistill.distill.stored.split_store import SplitStore
 from edgedistill.distill.teachers.teacher import Teacher
-from edgedistill.documents.recipes import DEFAULT, FEATURES
+from edgedistill.documents.recipes import DEFAULT, DEFAULT_EMBEDDING, FEATURES
 from edgedistill.documents.results import PilotRun, RecipeChoice
 from edgedistill.documents.teachers import TeacherConfig
 from edgedistill.networks.space import Candidate
@@ -49,11 +49,16 @@ def _with_recipe(
     most_multiply_adds: float,
 ) -> tuple[SplitStore, RecipeChoice]:
     """`default` looks at the data and at what the teacher says of it; where several recipes may do, a pilot trains one
-    student by each."""
+    student by each. For embeddings it is one recipe."""
     first = benches[0]
     asked = "composed" if first.config.train.terms else first.config.train.recipe
     if asked != DEFAULT:
         return open_store(first), RecipeChoice(asked=asked, recipe=asked)
+    if first.vector is not None:
+        use_recipe(benches, DEFAULT_EMBEDDING)
+        reason = "the teacher's vectors, and how it sees images beside one another"
+        first.store.listener(Note(f"recipe {DEFAULT_EMBEDDING}: {reason}"))
+        return open_store(first), RecipeChoice(asked=DEFAULT, recipe=DEFAULT_EMBEDDING, reasons=(reason,))
     labels = first.dataset.labels[first.dataset.splits.train]
     features = has_features(first.config.teacher, teacher)
     known = Known.of(labels, look(benches, features), teacher_quality, features=features)

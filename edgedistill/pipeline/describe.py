@@ -26,7 +26,7 @@ from edgedistill.documents.results import (
     SizeLimit,
     StudentSummary,
 )
-from edgedistill.documents.specs import Goal
+from edgedistill.documents.specs import Goal, scored
 from edgedistill.pipeline.bench import Workbench
 from edgedistill.pipeline.code import build_tools
 from edgedistill.pipeline.ensemble import open_ensemble
@@ -280,7 +280,8 @@ def _verdict(
     assert scheme is not None
     return (
         f"{winner.trial.spec.label} in {scheme.scheme.label} is proven inside {budget.claim} on {bench.target.title}: "
-        f"{proof.sentence}. It gets {format_percent(validation_quality(scheme))} of the validation split right."
+        f"{proof.sentence}. It "
+        f"{scored(bench.task.metric, format_percent(validation_quality(scheme)), 'the validation split')}."
     )
 
 
@@ -329,8 +330,9 @@ def _unresolved(finding: Finding) -> Iterator[str]:
         judges = f"{crossed.images} images in cross-validation" if crossed else f"{count} validation images"
         yield f"unresolved: {judges} do not tell whether the winner or {others} is more accurate"
     if goal.min_quality is not None and not resolves_share(goal.min_quality, count):
-        least = format_percent(goal.min_quality)
-        yield f"unresolved: {count} validation images cannot tell an accuracy of {least}; what was seen decides"
+        least, metric = format_percent(goal.min_quality), bench.task.metric
+        quality = "an accuracy" if metric == "accuracy" else f"a {metric}"
+        yield f"unresolved: {count} validation images cannot tell {quality} of {least}; what was seen decides"
 
 
 def _rivals(finding: Finding) -> int:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from edgedistill.base.errors import InputError
 from edgedistill.base.progress import Note
 from edgedistill.base.store import stage_key, write_atomic
 from edgedistill.base.units import format_percent
@@ -15,6 +16,7 @@ from edgedistill.base.versions import TRAINING_TOOLS
 from edgedistill.devices.turns import training
 from edgedistill.distill.stored.mixing import mixture_weights, softmax
 from edgedistill.documents.results import EnsembleMember
+from edgedistill.networks.tasks import unit
 from edgedistill.pipeline import code
 from edgedistill.pipeline.bench import Workbench
 from edgedistill.pipeline.teacher import open_teacher
@@ -39,7 +41,7 @@ class Ensemble:
 
     @property
     def sentence(self) -> str:
-        """For notes."""
+        """For notes, behind what it is of."""
         each = ", ".join(
             f"{member.name} ({format_percent(member.quality_validation)}, weight {member.weight:.2f})"
             for member in self.members
@@ -60,6 +62,13 @@ def open_ensemble(bench: Workbench) -> Ensemble | None:
 def _opened(bench: Workbench) -> Ensemble:
     benches = (bench, *bench.others)
     teachers = [open_teacher(one) for one in benches]
+    if len({teacher.contract.width for teacher in teachers}) > 1:
+        found = ", ".join(f"{teacher.name} {teacher.contract.width}" for teacher in teachers)
+        raise InputError(
+            f"the teachers' vectors differ in how many numbers they have: {found}",
+            fix="name teachers whose vectors are as long as one another, or one of them",
+        )
+    said_of = softmax if bench.vector is None else unit
     key = stage_key(
         {
             "teachers": [teacher.key for teacher in teachers],
@@ -74,7 +83,7 @@ def _opened(bench: Workbench) -> Ensemble:
         labels = bench.labels("validation")
         with training(bench.store.listener):
             said = [
-                softmax(split_outputs(one, teacher, "validation"))
+                said_of(split_outputs(one, teacher, "validation"))
                 for one, teacher in zip(benches, teachers, strict=True)
             ]
         asked = bench.config.ensemble.weights
@@ -87,6 +96,7 @@ def _opened(bench: Workbench) -> Ensemble:
         found = {
             "weights": weights,
             "qualities": [bench.task.score(p, labels) for p in said],
+            # A mean of vectors is compared by its direction, as each of them is.
             "quality": bench.task.score(np.asarray(together), labels),
         }
         write_atomic(folder / RECORD, json.dumps(found))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from edgedistill.base.intervals import wilson_interval
@@ -30,7 +31,7 @@ from edgedistill.documents.specs import ComputedBy
 from edgedistill.formats import format_for
 from edgedistill.formats.format import Opened
 from edgedistill.formats.running import test_logits, test_quality
-from edgedistill.networks.tasks import task_of
+from edgedistill.networks.tasks import CLASSIFICATION, task_of
 from edgedistill.outputs.explain.winner import winning_artifact
 from edgedistill.outputs.package.card import model_card
 from edgedistill.outputs.package.golden import Golden
@@ -60,8 +61,8 @@ def finish(
     if outcome.winner is not None:
         source = source_of(bench, outcome.winner.trained)
         files = make_files(bench, source, finding.goal, outcome.winner, stored)
-    answers = [_answers(bench, source, made) for made in files.made] if source else []
-    artifacts = tuple(_shipped(bench, made, found) for made, found in zip(files.made, answers, strict=True))
+    tested = [_tested(bench, source, made) for made in files.made] if source else []
+    artifacts = tuple(_shipped(bench, made, found) for made, found in zip(files.made, tested, strict=True))
     result = BuildResult(
         **dict(describe(finding)),
         data=split_sizes(bench.dataset),
@@ -70,7 +71,7 @@ def finish(
         dropped=tuple(files.dropped),
         sustained=_sustained(bench, source, files) if source else None,
     )
-    if (told := _on_test(bench, source, result, answers, out)) is not None:
+    if (told := _on_test(bench, source, result, tested, out)) is not None:
         result = result.model_copy(update={"predictions_on_test": told})
     _write_profiles(teacher, files.made, out)
     (out / "report.html").unlink(missing_ok=True)  # an earlier build's, like a package: it would pass for this one's
@@ -84,29 +85,40 @@ def finish(
     return result
 
 
-def _answers(bench: Workbench, source: Source, made: Made) -> AnswersOnTest | None:
-    """What a file answers to the test split; None where it cannot run here."""
+@dataclass(frozen=True, eq=False)
+class _Tested:
+    """What a file comes to on the test split: its `quality` on so many `images`, and of a classifier its `answers`."""
+
+    quality: float
+    images: int
+    answers: AnswersOnTest | None
+
+
+def _tested(bench: Workbench, source: Source, made: Made) -> _Tested | None:
+    """None for a file that cannot run here."""
     verification = made.result.verification
     if not isinstance(verification, Verified) or verification.computed_by is not ComputedBy.DEVICE:
         return None
-    logits = test_logits(format_for(made.artifact.format), made.artifact, bench.images("test", source.contract))
-    return AnswersOnTest.of(logits, bench.labels("test"))
+    outputs = test_logits(format_for(made.artifact.format), made.artifact, bench.images("test", source.contract))
+    labels, task = bench.labels("test"), bench.task
+    answers = AnswersOnTest.of(outputs, labels) if task == CLASSIFICATION else None
+    return _Tested(task.score(outputs, labels), len(labels), answers)
 
 
 def _on_test(
-    bench: Workbench, source: Source | None, result: BuildResult, answers: Sequence[AnswersOnTest | None], out: Path
+    bench: Workbench, source: Source | None, result: BuildResult, tested: Sequence[_Tested | None], out: Path
 ) -> PredictionsOnTest | None:
     """The answers of the file that the report is about, with pictures of its mistakes in the place of an earlier build's;
-    None where it cannot run here. `answers` are in the order of the result's artifacts."""
+    None where it cannot run here, or answers with vectors. `tested` are in the order of the result's artifacts."""
     shutil.rmtree(out / MISTAKES, ignore_errors=True)
     winner = winning_artifact(result)
-    found = next((f for artifact, f in zip(result.artifacts, answers, strict=True) if artifact is winner), None)
-    if source is None or winner is None or found is None:
+    found = next((f for artifact, f in zip(result.artifacts, tested, strict=True) if artifact is winner), None)
+    if source is None or winner is None or found is None or found.answers is None:
         return None
-    return predictions_on_test(bench, source.contract, winner.sha256, found, out)
+    return predictions_on_test(bench, source.contract, winner.sha256, found.answers, out)
 
 
-def _shipped(bench: Workbench, made: Made, answers: AnswersOnTest | None) -> ShippedArtifact:
+def _shipped(bench: Workbench, made: Made, tested: _Tested | None) -> ShippedArtifact:
     artifact, verification = made.artifact, made.result.verification
     ran = verification if isinstance(verification, Verified) else None
     sessions = made.profile.sessions if made.profile else ()
@@ -117,9 +129,9 @@ def _shipped(bench: Workbench, made: Made, answers: AnswersOnTest | None) -> Shi
         path=f"{PACKAGE}/{name_of(bench, artifact)}",
         bytes=artifact.bytes,
         sha256=artifact.sha256,
-        quality=answers.quality if answers else None,
-        quality_interval=wilson_interval(answers.quality, len(answers.labels)) if answers else None,
-        quality_validation=ran.quality_validation if ran and answers else None,
+        quality=tested.quality if tested else None,
+        quality_interval=wilson_interval(tested.quality, tested.images) if tested else None,
+        quality_validation=ran.quality_validation if ran and tested else None,
         parity=ran.parity if ran else None,
         verification=verification,
         latency=made.result.latency,

@@ -36,7 +36,10 @@ def check_inputs(config: BuildConfig, base: Path) -> None:
         if config.data.source != "digits" and config.data.path is not None:
             require_folder(config.data.path, "the data folder")
     for number, teacher in enumerate(config.all_teachers):
-        _check_teacher(teacher, number, base, wrong)
+        _check_teacher(teacher, number, base, wrong, vectors=config.task == "embedding")
+    if config.class_vectors is not None:
+        with wrong:
+            require_file(config.class_vectors, "name a .npy or .npz file of a vector for each class")
     _check_space(config.space, wrong)
     with wrong:
         if config.train.processes > 1 and importlib.util.find_spec("accelerate") is None:
@@ -80,7 +83,7 @@ def require_place(out: Path) -> None:
         raise InputError(f"the output folder {out} {what}", fix="use --out DIR")
 
 
-def _check_teacher(config: TeacherConfig, number: int, base: Path, wrong: Collected) -> None:
+def _check_teacher(config: TeacherConfig, number: int, base: Path, wrong: Collected, *, vectors: bool) -> None:
     library, _, name = config.model.partition(":")
     with wrong, of_teacher(number):
         if library == "timm":
@@ -95,7 +98,7 @@ def _check_teacher(config: TeacherConfig, number: int, base: Path, wrong: Collec
         else:
             find_module(library, base)
     with wrong, of_teacher(number):
-        require_weights(config)
+        require_weights(config, vectors=vectors)
     with wrong, of_teacher(number):
         if config.checkpoint is not None:
             require_whole(config.checkpoint)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from edgedistill.base.errors import Collected, InputError, Problem, UnreachableError, wrong_options
 from edgedistill.base.progress import Listener, silent
-from edgedistill.base.store import digest, stage_key
+from edgedistill.base.store import digest, file_sha256, stage_key
 from edgedistill.base.units import parse_duration_ms
 from edgedistill.data.fingerprint import fingerprint
 from edgedistill.devices.attach import attach
@@ -63,6 +63,7 @@ class Order:
                 "target": self.target.model_dump(mode="json"),
                 "data": data,
                 "teachers": [teacher_identity(teacher, self.base) for teacher in config.all_teachers],
+                "class_vectors": None if config.class_vectors is None else file_sha256(config.class_vectors),
                 "starts": [start.identity for name in config.space.models if (start := start_of(config.space, name))],
             },
             code=("edgedistill",),

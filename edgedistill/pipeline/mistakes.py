@@ -62,10 +62,6 @@ class AnswersOnTest:
         mistakes = (Wrong(int(wrong[i]), float(confidence[i]), float(of_label[i])) for i in first)
         return cls(labels, predicted, tuple(mistakes))
 
-    @property
-    def quality(self) -> float:
-        return float((self.predicted == self.labels).mean())
-
 
 def predictions_on_test(
     bench: Workbench, contract: Contract, sha256: str, answers: AnswersOnTest, out: Path

@@ -32,12 +32,13 @@ from edgedistill.documents.artifacts import CompiledArtifact, Verified
 from edgedistill.documents.build_file import BuildConfig
 from edgedistill.documents.measurements import Latency, MeasuredLatency, Profile, UnknownLatency
 from edgedistill.documents.recipes import LOGITS
-from edgedistill.documents.specs import Budget, BudgetRequest, Format, Precision, QuantScheme, Target
+from edgedistill.documents.specs import Budget, BudgetRequest, Format, Precision, QuantScheme, Target, scored
 from edgedistill.formats import SHIPPED
 from edgedistill.networks.counting import structure_of
 from edgedistill.networks.deploy import deploy
 from edgedistill.networks.families.registry import code_of
 from edgedistill.networks.space import Candidate, Space, enumerate_space
+from edgedistill.networks.tasks import CLASSIFICATION
 from edgedistill.pipeline import code
 from edgedistill.pipeline.bench import Bench, Data, Source, Workbench
 from edgedistill.pipeline.ensemble import open_ensemble
@@ -143,14 +144,17 @@ def _unmeasured(bench: Workbench, teacher: Teacher) -> PreparedTeacher:
 def _tell_quality(bench: Workbench, teacher: Teacher, quality: float) -> None:
     """What is distilled is no better than this. A teacher that only guesses mostly has its classes in another order than the
     data, or sees other pixels than it was trained on."""
-    labels = bench.labels("validation")
-    told = f"the teacher {teacher.name} gets {format_percent(quality)} of {len(labels):,} validation images right"
-    most_frequent = float(np.bincount(labels).max() / len(labels))
-    if lower_bound(quality, len(labels)) > most_frequent:
+    labels, task = bench.labels("validation"), bench.task
+    told = f"the teacher {teacher.name} " + scored(
+        task.metric, format_percent(quality), f"{len(labels):,} validation images"
+    )
+    guessed, what = task.guessing(labels)
+    if lower_bound(quality, len(labels)) > guessed:
         bench.store.listener(Note(told))
         return
-    what = f"always naming the most frequent class gets {format_percent(most_frequent)}"
-    fix = "check its weights, the order of its classes, and mean, std and resolution in [teacher]"
+    what = f"{what} {format_percent(guessed)}"
+    classes = " the order of its classes," if task == CLASSIFICATION else ""
+    fix = f"check its weights,{classes} and mean, std and resolution in [teacher]"
     bench.store.listener(Note(f"{told}, and {what}; {fix}", warning=True))
 
 
@@ -244,14 +248,14 @@ def _kept(bench: Workbench, stored: SplitStore) -> Path | None:
 
 
 def all_signals(bench: Workbench, views: StoredViews) -> tuple[Signal, ...]:
-    """Of `[teacher]` at each tap of the recipe; of several teachers the logits are those of all of them together."""
-    taps = bench.recipe.taps
+    """Of `[teacher]` at each tap of the recipe; of several teachers the outputs are those of all of them together."""
+    taps, output = bench.recipe.taps, bench.task.output
     own = _signals(bench, views, taps)
-    ensemble = open_ensemble(bench) if LOGITS in taps else None
+    ensemble = open_ensemble(bench) if output in taps else None
     if ensemble is None:
         return own
-    (first,) = (signal for signal in own if signal.tap == LOGITS)
-    further = (signal for other in bench.others for signal in _signals(other, views, (LOGITS,)))
+    (first,) = (signal for signal in own if signal.tap == output)
+    further = (signal for other in bench.others for signal in _signals(other, views, (output,)))
     config = bench.config.ensemble
     mixed = MixedSignal((first, *further), ensemble.weights, config.drop, config.seed)
     return tuple(mixed if signal is first else signal for signal in own)
@@ -309,7 +313,7 @@ def open_space(*benches: Bench) -> tuple[Candidate, ...]:
 
 def _counted(bench: Bench, channel_multiple: int) -> Space:
     """The candidates that pass the static checks of one target."""
-    side, classes = bench.source_side, len(bench.dataset.classes)
+    side, classes = bench.source_side, bench.task.head_width(len(bench.dataset.classes))
     config = bench.space
     precisions = tuple(scheme.precision for scheme in bench.schemes)
     target = bench.target.model_copy(update={"precisions": precisions, "channel_multiple": channel_multiple})

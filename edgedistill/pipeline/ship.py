@@ -21,8 +21,9 @@ from edgedistill.documents.measurements import (
     UnknownLatency,
 )
 from edgedistill.documents.results import Dropped
-from edgedistill.documents.specs import Format, Goal, Precision, QuantScheme
+from edgedistill.documents.specs import Format, Goal, Precision, QuantScheme, scored
 from edgedistill.formats import format_for
+from edgedistill.networks.tasks import Task
 from edgedistill.outputs.package.package import artifact_name
 from edgedistill.pipeline.bench import Source, Workbench
 from edgedistill.pipeline.judge import Chosen, choose, made, origin_of, why_dropped
@@ -94,7 +95,7 @@ class _Shipment:
             return None
         result, profile = self._measured(result, form)
         if isinstance(result.verification, Inspected):
-            result = _with_stand_in(result, result.verification)
+            result = _with_stand_in(bench.task, result, result.verification)
         won = result.proof is not None and result.proof.met
         reason = "" if won else _why_left_out(bench, source, result, baseline, self.goal)
         if reason:
@@ -146,11 +147,12 @@ def name_of(bench: Workbench, artifact: CompiledArtifact) -> str:
     return artifact_name(artifact.format, artifact.scheme.precision, bench.target.compute_capabilities)
 
 
-def _with_stand_in(result: SchemeResult, verification: Inspected) -> SchemeResult:
+def _with_stand_in(task: Task, result: SchemeResult, verification: Inspected) -> SchemeResult:
     """What was run in the file's place, said among its checks as what it is."""
     if (stand_in := result.stand_in) is None:
         return result
-    said = f"{stand_in.what} gets {format_percent(stand_in.quality_validation, 2)} of the validation split right"
+    found = scored(task.metric, format_percent(stand_in.quality_validation, 2), "the validation split")
+    said = f"{stand_in.what} {found}"
     checked = verification.model_copy(update={"checks": (*verification.checks, said)})
     return result.model_copy(update={"verification": checked})
 

@@ -71,7 +71,7 @@ def _plain(bench: Bench, resolution: int) -> Source:
 
     def build() -> nn.Module:
         layers = (nn.Conv2d(3, 8, 3, 2, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
-        network = nn.Sequential(*layers, nn.Linear(8, len(contract.labels)))
-        return Normalised(network, contract.mean, contract.std)
+        network = nn.Sequential(*layers, nn.Linear(8, contract.width))
+        return Normalised(network, contract.mean, contract.std, unit=contract.vector is not None)
 
     return random_source("a plain convolution", digest(["a plain convolution"]), contract, build)

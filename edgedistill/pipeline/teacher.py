@@ -66,9 +66,9 @@ def _unfitted(bench: Workbench, *, fetch: bool) -> Teacher:
         return teacher_of_student(bench)
     for path_of, load in ((onnx_path, teacher_of_file), (outputs_path, teacher_of_outputs)):
         if (path := path_of(model, bench.base)) is not None:
-            require_weights(bench.config.teacher)
+            require_weights(bench.config.teacher, vectors=bench.vector is not None)
             return load(bench, path)
-    return load_teacher(bench.config.teacher, bench.dataset, bench.data, bench.base, fetch=fetch)
+    return load_teacher(bench.config.teacher, bench.dataset, bench.data, bench.base, fetch=fetch, vector=bench.vector)
 
 
 def open_crossfit(bench: Workbench) -> Crossfit | None:

@@ -30,10 +30,10 @@ PROBES: Final = 8
 
 
 def teacher_of_file(bench: Workbench, path: Path) -> Teacher:
-    """The classifier in the ONNX file at `path` as a teacher, its own normalisation put inside. Raises InputError."""
+    """The network in the ONNX file at `path` as a teacher, its own normalisation put inside. Raises InputError."""
     config = bench.config.teacher
     found = reading(path, read_classifier, path)
-    side = teacher_side(config, len(bench.dataset.classes), bench.base)
+    side = teacher_side(config, None if bench.vector else len(bench.dataset.classes), bench.base)
     contract = _contract(bench, found, side, path)
     sha256 = file_sha256(path)
     key = stage_key(
@@ -85,7 +85,7 @@ def _contract(bench: Workbench, found: Classifier, side: int, path: Path) -> Con
         )
     mean = (0.0, 0.0, 0.0) if config.mean is None else scaled(config.mean)
     std = (1.0, 1.0, 1.0) if config.std is None else scaled(config.std)
-    return make_contract(bench.data, bench.dataset.classes, side, mean, std)
+    return make_contract(bench.data, bench.dataset.classes, side, mean, std, bench.vector)
 
 
 class _Runner:

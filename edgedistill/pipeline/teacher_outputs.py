@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Final, NoReturn
 
@@ -20,9 +21,9 @@ from edgedistill.distill.stored.signals import HEADER, StoredSignal, file_name
 from edgedistill.distill.stored.views import StoredViews
 from edgedistill.distill.teachers.answering import Answering
 from edgedistill.distill.teachers.making import STAGE
-from edgedistill.distill.teachers.outputs_file import mixed_outputs, read_outputs
+from edgedistill.distill.teachers.outputs_file import mixed_outputs, read_outputs, read_vectors
 from edgedistill.distill.teachers.teacher import Teacher
-from edgedistill.documents.recipes import LOGITS
+from edgedistill.documents.recipes import OUTPUTS
 from edgedistill.pipeline import code
 from edgedistill.pipeline.bench import Workbench
 
@@ -36,7 +37,7 @@ def teacher_of_outputs(bench: Workbench, path: Path) -> Teacher:
     dataset = bench.dataset
     folders = [folder for folder in (bench.data.path, bench.data.unlabelled) if folder is not None]
     names = image_names(dataset.images, folders)
-    rows = read_outputs(path, names, dataset.classes)
+    rows = read_vectors(path, names) if bench.vector else read_outputs(path, names, dataset.classes)
     used = np.concatenate([dataset.splits.train, dataset.splits.validation, dataset.splits.test])
     lacking = used[np.isnan(rows[used]).any(axis=1)]
     if len(lacking):
@@ -47,7 +48,7 @@ def teacher_of_outputs(bench: Workbench, path: Path) -> Teacher:
     return Teacher(
         name=bench.config.teacher.model,
         module=Answering(_nothing_answers),
-        contract=make_contract(bench.data, dataset.classes, _SIDE, bench.mean, bench.std),
+        contract=make_contract(bench.data, dataset.classes, _SIDE, bench.mean, bench.std, bench.vector),
         key=digest([file_sha256(path), bench.data_key]),
         parameters=None,
         outputs=rows,
@@ -59,7 +60,7 @@ def _nothing_answers(images: Images) -> NoReturn:
 
 
 def split_outputs(bench: Workbench, teacher: Teacher, split: str) -> Logits:
-    """What a teacher, that of `bench`, says of the images of a split as they are: float32 [n, classes]."""
+    """What a teacher, that of `bench`, says of the images of a split as they are: float32 [n, width]."""
     if teacher.outputs is not None:
         rows: Logits = teacher.outputs[getattr(bench.dataset.splits, split)]
         return rows
@@ -69,9 +70,10 @@ def split_outputs(bench: Workbench, teacher: Teacher, split: str) -> Logits:
 def signals_of_outputs(
     bench: Workbench, views: StoredViews, teacher: Teacher, taps: tuple[str, ...]
 ) -> tuple[StoredSignal, ...]:
-    """The outputs as the signal of stored views. Raises InputError for taps beside the logits."""
-    if taps != (LOGITS,):
-        others = " and ".join(tap for tap in taps if tap != LOGITS)
+    """The outputs as the signal of stored views. Raises InputError for taps beside the output."""
+    (output, *beside) = taps
+    if output not in OUTPUTS or beside:
+        others = " and ".join(tap for tap in taps if tap not in OUTPUTS)
         raise InputError(
             f"the recipe asks for the teacher's {others}, and its file has outputs alone",
             fix="use a recipe of logits, such as kd or dist",
@@ -85,11 +87,12 @@ def signals_of_outputs(
     )
 
     def make(folder: Path) -> None:
+        mixed = partial(mixed_outputs, vectors=bench.vector is not None)
         rows, width = outputs[bench.dataset.splits.train], outputs.shape[1]
-        encoding = encoding_of(LOGITS, width)
+        encoding = encoding_of(output, width)
         for view in range(views.count):
-            (folder / file_name(view)).write_bytes(encoding.encode(mixed_outputs(rows, views.at(view))).tobytes())
-        header = {"tap": LOGITS, "views": views.key, "images": len(rows), "width": width, "teacher": teacher.name}
+            (folder / file_name(view)).write_bytes(encoding.encode(mixed(rows, views.at(view))).tobytes())
+        header = {"tap": output, "views": views.key, "images": len(rows), "width": width, "teacher": teacher.name}
         write_atomic(folder / HEADER, json.dumps(header, indent=1))
 
     return (StoredSignal.open(bench.store.stage(STAGE, key, make, subject=teacher.name)),)

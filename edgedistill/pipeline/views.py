@@ -22,7 +22,7 @@ from edgedistill.distill.stored.signals import StoredSignal
 from edgedistill.distill.stored.split_store import SplitStore
 from edgedistill.distill.teachers.labelling import Labeller
 from edgedistill.documents.answers import CheckedSignal, LogitsSummary, SignalSummary, ViewsCheck, ViewsInfo
-from edgedistill.documents.recipes import DEFAULT, LOGITS
+from edgedistill.documents.recipes import DEFAULT, DEFAULT_EMBEDDING, LOGITS
 from edgedistill.pipeline.bench import Data, Workbench
 from edgedistill.pipeline.choice import has_features, look, use_recipe
 from edgedistill.pipeline.jobs import Order
@@ -66,7 +66,8 @@ def open_views(
     )
     default = not bench.config.train.terms and bench.config.train.recipe == DEFAULT
     if default:
-        use_recipe([bench], "kd")  # with a teacher, whatever it comes to
+        # With a teacher, whatever it comes to.
+        use_recipe([bench], "kd" if bench.vector is None else DEFAULT_EMBEDDING)
     if executor is None and bench.recipe.taps and any(missing_fits(one) for one in (bench, *bench.others)):
         raise _nothing_yet("the teacher is not fitted yet")
     if executor is not None:
@@ -75,7 +76,7 @@ def open_views(
         bench.executor = doing
         if bench.recipe.taps:
             fit_all(bench, doing)
-        if default:
+        if default and bench.vector is None:
             return bench, look([bench], has_features(bench.config.teacher, open_teacher(bench)))
         return bench, open_store(bench)
 
@@ -84,7 +85,9 @@ def info_of(bench: Workbench, stored: SplitStore) -> ViewsInfo:
     """What is stored, and what it says of the teacher."""
     views, labels = stored.stored_views, bench.taught.labels[bench.taught.splits.train]
     logits = stored.signal(LOGITS)
-    said, advice = None, ["The recipe asks no teacher: images without a label are not learnt from."]
+    said, advice = None, []
+    if not stored.signals:
+        advice = ["The recipe asks no teacher: images without a label are not learnt from."]
     if logits is not None:
         said = summary_of(logits, views.count, labels)
         features = has_features(bench.config.teacher, open_teacher(bench))

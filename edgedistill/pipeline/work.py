@@ -36,18 +36,20 @@ Made_co = TypeVar("Made_co", covariant=True)
 @dataclass(frozen=True)
 class Place:
     """What any process opens a build's bench from: its build file, which lies in the folder `base`, its target, the `root`
-    of the cache, and mean and deviation of its training images: those of large ones take long to find."""
+    of the cache, and mean and deviation of its training images: those of large ones take long to find. So does the
+    `dimension` of a teacher's vectors."""
 
     config: BuildConfig
     target: Target
     base: Path
     root: Path
     statistics: tuple[Statistics, Statistics]
+    dimension: int | None = None
 
     @classmethod
     def of(cls, bench: Workbench) -> Place:
         """That of a bench."""
-        return cls(bench.config, bench.target, bench.base, bench.store.root, (bench.mean, bench.std))
+        return cls(bench.config, bench.target, bench.base, bench.store.root, (bench.mean, bench.std), bench.dimension)
 
 
 @dataclass(frozen=True, kw_only=True)

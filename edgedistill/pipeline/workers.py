@@ -46,7 +46,7 @@ def _bench(place: Place, listener: Listener) -> Workbench:
     """A workbench that trains and measures nothing. A worker keeps its last one: loading the data may take long."""
     config, target = place.config, place.target
     asked = (config.model_dump(mode="json"), target.model_dump(mode="json"))
-    key = digest([*asked, place.base, place.root, place.statistics])
+    key = digest([*asked, place.base, place.root, place.statistics, place.dimension])
     if key not in _benches:
         _benches.clear()
         with telling(listener, "load", "a process that trains"):
@@ -54,6 +54,7 @@ def _bench(place: Place, listener: Listener) -> Workbench:
             remember_statistics(dataset, place.statistics)
             data, meter = Data(dataset, *place.statistics), Meter(target, None, "workers do not measure")
             _benches[key] = Workbench.of(config, target, data, Store(place.root), meter, place.base)
+            _benches[key].dimension = place.dimension
     return _benches[key]
 
 

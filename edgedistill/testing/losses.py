@@ -42,7 +42,7 @@ class LossConformance:
     def value(self, student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
         """The loss at its defaults."""
         loss = self.loss()
-        inputs = {"teacher": teacher, "labels": labels}
+        inputs = {"teacher": teacher, "labels": labels, "anchors": teacher}
         return loss.function(student, *(inputs[name] for name in loss.inputs), **loss.settings().model_dump())
 
     def batch(self, images: int = 16, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:

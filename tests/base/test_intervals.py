@@ -219,8 +219,8 @@ BEFORE = answered(10_000, set(range(300)))
     [
         (range(300), ""),
         (range(310), ""),
-        (range(340), "loses 0.40 points of accuracy, and with 95% confidence no more than"),
-        (range(351), "loses 0.51 points of accuracy, more than the 0.50 allowed"),
+        (range(340), "loses 0.40 points, and with 95% confidence no more than"),
+        (range(351), "loses 0.51 points, more than the 0.50 allowed"),
         (range(250), ""),
     ],
     ids=["the same", "a tenth of a point", "too close", "too much", "better"],
@@ -233,7 +233,7 @@ def test_what_is_lost_of_ten_thousand_images(wrong: range, said: str) -> None:
 def test_the_bound_is_told_where_it_decides() -> None:
     bound = paired_lower_bound(0, 40, 10_000)
     assert answered(10_000, set(range(340))).loses(BEFORE, 0.005) == (
-        f"loses 0.40 points of accuracy, and with 95% confidence no more than {-bound * 100:.2f}, "
+        f"loses 0.40 points, and with 95% confidence no more than {-bound * 100:.2f}, "
         "which is more than the 0.50 allowed"
     )
 
@@ -241,9 +241,7 @@ def test_the_bound_is_told_where_it_decides() -> None:
 def test_as_many_right_on_other_images_may_still_be_a_loss() -> None:
     """Five hundred errors each, none in common: the difference seen is 0, and not known to half a point."""
     one, other = answered(10_000, set(range(500))), answered(10_000, set(range(2000, 2500)))
-    assert one.loses(other, 0.005).startswith(
-        "loses 0.00 points of accuracy, and with 95% confidence no more than 0.52"
-    )
+    assert one.loses(other, 0.005).startswith("loses 0.00 points, and with 95% confidence no more than 0.52")
     assert one.loses(other, 0.01) == ""
 
 

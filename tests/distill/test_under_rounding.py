@@ -24,10 +24,10 @@ from edgedistill.distill.under_rounding import WEIGHTS, tune
 from edgedistill.documents.build_file import AugmentationConfig, DataConfig, TrainConfig
 from edgedistill.documents.recipes import TermConfig
 from edgedistill.documents.specs import Contract, Precision, QuantScheme
-from edgedistill.networks.rounding.damage import divergence
 from edgedistill.networks.rounding.graph import run_graph, to_graph
 from edgedistill.networks.rounding.simulate import simulate
 from edgedistill.networks.rounding.weights import with_weights
+from edgedistill.networks.tasks import CLASSIFICATION
 
 KL = (TermConfig(loss="kl"),)
 SCHEME = QuantScheme(precision=Precision.INT8, qat_epochs=3, calibration_images=64)
@@ -91,7 +91,7 @@ def test_it_rounds_better_afterwards(student, contract, dataset, stored, tmp_pat
     calibration = prepare(dataset.images, dataset.splits.train[:64], contract)
 
     def damage(network: torch.fx.GraphModule) -> float:
-        return divergence(wanted, run_graph(simulate(network, calibration, SCHEME).module, images))
+        return CLASSIFICATION.distance(wanted, run_graph(simulate(network, calibration, SCHEME).module, images))
 
     assert damage(result) < damage(graph)
     assert sorted(p.name for p in tmp_path.iterdir()) == [WEIGHTS], "no state is left behind"

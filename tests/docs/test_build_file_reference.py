@@ -33,6 +33,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "augmentation": config.AugmentationConfig,
     "space": config.SpaceConfig,
     "train": config.TrainConfig,
+    "embedding": config.EmbeddingConfig,
     "limits": config.LimitsConfig,
     "search": config.SearchConfig,
     "export": config.ExportConfig,

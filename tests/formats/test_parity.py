@@ -11,6 +11,7 @@ from edgedistill.base.errors import TrialFailure
 from edgedistill.documents.specs import Precision
 from edgedistill.formats.parity import parity_of
 from edgedistill.networks.program.program import rounding_of
+from edgedistill.networks.tasks import CLASSIFICATION
 
 REFERENCE = np.array([[10.0, -4.0, 1.0], [2.0, 3.0, 8.0]], np.float32)
 IMAGES = np.random.default_rng(0).integers(0, 256, (4, 3, 8, 8), np.uint8)
@@ -21,25 +22,25 @@ def never() -> float:
 
 
 def test_a_file_within_its_precision_passes_without_a_word() -> None:
-    parity, remarks = parity_of(REFERENCE + np.float32(0.019), REFERENCE, Precision.FP32, never)
+    parity, remarks = parity_of(CLASSIFICATION, REFERENCE + np.float32(0.019), REFERENCE, Precision.FP32, never)
     assert parity.max_abs_error == pytest.approx(0.019, rel=1e-3)
     assert (parity.top1_agreement, parity.images, remarks) == (1.0, 2, ())
-    assert parity_of(REFERENCE[:, ::-1], REFERENCE, Precision.INT8, never)[0].top1_agreement == 0.0
+    assert parity_of(CLASSIFICATION, REFERENCE[:, ::-1], REFERENCE, Precision.INT8, never)[0].top1_agreement == 0.0
 
 
 def test_more_than_rounding_explains_has_failed() -> None:
     with pytest.raises(TrialFailure, match=r"differ from the model's by up to 0\.03, and the largest of them is 10"):
-        parity_of(REFERENCE + np.float32(0.03), REFERENCE, Precision.FP32, lambda: 0.007)
+        parity_of(CLASSIFICATION, REFERENCE + np.float32(0.03), REFERENCE, Precision.FP32, lambda: 0.007)
     with pytest.raises(TrialFailure):
-        parity_of(REFERENCE + np.float32(0.6), REFERENCE, Precision.FP16, never)
+        parity_of(CLASSIFICATION, REFERENCE + np.float32(0.6), REFERENCE, Precision.FP16, never)
     with pytest.raises(TrialFailure, match=r"gives \[2, 2\] where the model gives \[2, 3\]"):
-        parity_of(REFERENCE[:, :2], REFERENCE, Precision.FP32, never)
+        parity_of(CLASSIFICATION, REFERENCE[:, :2], REFERENCE, Precision.FP32, never)
 
 
 def test_a_model_that_magnifies_rounding_excuses_as_much() -> None:
-    parity, (said,) = parity_of(REFERENCE + np.float32(0.03), REFERENCE, Precision.FP32, lambda: 0.008)
+    parity, (said,) = parity_of(CLASSIFICATION, REFERENCE + np.float32(0.03), REFERENCE, Precision.FP32, lambda: 0.008)
     assert parity.max_abs_error > 0.02
-    assert "own fp32 logits are up to 0.008 from fp64" in said
+    assert "own fp32 outputs are up to 0.008 from fp64" in said
 
 
 class Cancelling(nn.Module):

@@ -8,8 +8,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from edgedistill.documents.specs import Contract
-from edgedistill.networks.tasks import CLASSIFICATION, TASKS, task_of
+from edgedistill.documents.specs import Contract, VectorContract
+from edgedistill.networks.tasks import (
+    CLASSIFICATION,
+    Embedding,
+    class_vectors,
+    cosines,
+    nearest_classes,
+    packed,
+    task_of,
+    unit,
+)
 
 CONTRACT = Contract(resolution=8, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0), labels=("a", "b", "c"))
 
@@ -18,7 +27,7 @@ LABELS = arrays(np.int64, 7, elements=st.integers(0, 2))
 
 
 def test_a_contract_names_a_task_that_there_is() -> None:
-    assert task_of(CONTRACT) is CLASSIFICATION is TASKS[CONTRACT.task]
+    assert task_of(CONTRACT) is CLASSIFICATION
     assert (CLASSIFICATION.metric, CLASSIFICATION.head_width(3)) == ("accuracy", 3)
 
 
@@ -41,3 +50,86 @@ def test_scale_and_offset_of_logits_change_no_score(
 def test_a_score_of_nothing_or_of_other_images_is_refused(outputs: int, images: int) -> None:
     with pytest.raises(ValueError, match=f"{outputs} outputs for {images} images"):
         CLASSIFICATION.score(np.zeros((outputs, 3), np.float32), np.zeros(images, np.int64))
+
+
+VECTORS = arrays(np.float64, (9, 4), elements=st.floats(-10, 10).map(lambda x: round(x, 3)))
+TRUTH = arrays(np.int64, 9, elements=st.integers(0, 2))
+
+
+def contract_of(**vector: object) -> Contract:
+    labels = ("a", "b", "c") if "class_vectors" in vector else ()
+    found = VectorContract.model_validate({"dimension": 4, **vector})
+    return CONTRACT.model_copy(
+        update={"task": "embedding", "output_name": "embedding", "labels": labels, "vector": found}
+    )
+
+
+def test_an_embedding_is_as_wide_as_its_contract_says() -> None:
+    task = task_of(contract_of())
+    assert isinstance(task, Embedding)
+    assert (task.metric, task.output, task.head_width(3), contract_of().width) == ("recall@1", "embedding", 4, 4)
+    assert [task_of(contract_of(score=score)).metric for score in ("retrieval", "knn")] == ["recall@1", "k-NN accuracy"]
+
+
+@pytest.mark.parametrize(
+    "update",
+    [
+        {"task": "embedding"},
+        {"output_name": "embedding"},
+        {"vector": {"dimension": 4}},
+        {"task": "embedding", "output_name": "embedding", "vector": {"dimension": 4, "score": "zero_shot"}},
+    ],
+)
+def test_a_contract_of_two_tasks_is_refused(update: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match=r"another task's output|a vector for each label"):
+        Contract.model_validate({**CONTRACT.model_dump(), **update})
+
+
+@given(VECTORS, TRUTH)
+def test_recall_is_that_of_the_nearest_other_image_in_plain_loops(vectors: np.ndarray, truth: np.ndarray) -> None:
+    rows = unit(vectors)
+    expected = []
+    for i in range(9):
+        near = [(-float(rows[i] @ rows[j]), j) for j in range(9) if j != i]
+        best = min(value for value, _ in near)
+        # Of equal ones any may be first: rounding decides.
+        expected.append({int(truth[j]) for value, j in near if value <= best + 1e-6})
+    found = nearest_classes(rows, truth, rows, truth, 1, own=True).tolist()
+    assert all(answer in allowed for answer, allowed in zip(found, expected, strict=True))
+
+
+@given(VECTORS, TRUTH, st.floats(0.1, 10))
+@pytest.mark.parametrize("score", ["retrieval", "knn"])
+def test_scale_of_vectors_changes_no_distance_and_a_lone_class_is_never_found(
+    score: str, vectors: np.ndarray, truth: np.ndarray, scale: float
+) -> None:
+    task = task_of(contract_of(score=score))
+    assert task.distance(vectors, vectors * scale) == pytest.approx(
+        float((np.abs(vectors).sum(1) == 0).mean()), abs=1e-6
+    )
+    right = task.right(vectors, truth)
+    counts = np.bincount(truth, minlength=3)
+    assert not right[counts[truth] == 1].any()
+
+
+def test_neighbours_vote_by_their_cosine() -> None:
+    gallery = unit(np.array([[1.0, 0.0], [0.9, 0.4], [0.9, 0.45], [-1.0, 0.0]]))
+    labels, asked = np.array([0, 1, 1, 0]), unit(np.array([[1.0, 0.01]]))
+    assert nearest_classes(asked, np.array([0]), gallery, labels, 1).tolist() == [0]
+    # The two of class 1 are further, and together weigh less than the one of class 0 at this temperature.
+    weights = np.exp((asked @ gallery.T - 1) / 0.07)[0]
+    expected = 0 if weights[0] + weights[3] > weights[1] + weights[2] else 1
+    assert nearest_classes(asked, np.array([0]), gallery, labels, 20).tolist() == [expected]
+    assert nearest_classes(asked, np.array([0]), gallery[:0], labels[:0], 20).tolist() == [-1]
+
+
+def test_class_vectors_travel_with_the_contract_and_tell_classes_apart() -> None:
+    vectors = np.random.default_rng(0).standard_normal((3, 4)).astype(np.float32)
+    contract = contract_of(score="zero_shot", class_vectors=packed(vectors))
+    read = class_vectors(Contract.model_validate_json(contract.model_dump_json()))
+    assert read is not None
+    assert cosines(read, vectors) == pytest.approx(1, abs=1e-5)
+    task = task_of(contract)
+    truth = np.array([2, 0, 1, 1])
+    assert task.right(3 * vectors[truth], truth).all() and task.metric == "zero-shot accuracy"
+    assert task.right(vectors[[0, 0]], np.array([1, 0])).tolist() == [False, True]

@@ -12,6 +12,7 @@ from edgedistill.base.progress import Note
 from edgedistill.distill.recipes.choice import Known, options_for
 from edgedistill.documents.recipes import RECIPES
 from edgedistill.documents.results import PilotRun
+from edgedistill.networks.tasks import CLASSIFICATION
 from edgedistill.pipeline.choice import _warn_of_weak_teacher, best_recipe
 from edgedistill.pipeline.pilot import Right
 from edgedistill.pipeline.prepare import _tell_quality
@@ -87,7 +88,9 @@ def test_a_tail_that_is_not_kept_is_not_learnt_at_a_temperature(error: float | N
 def bench_of(labels: list[int]) -> tuple[Any, list[Note]]:
     heard: list[Note] = []
     found = np.array(labels, np.int64)
-    return SimpleNamespace(store=SimpleNamespace(listener=heard.append), labels=lambda split: found), heard
+    return SimpleNamespace(
+        task=CLASSIFICATION, store=SimpleNamespace(listener=heard.append), labels=lambda split: found
+    ), heard
 
 
 @pytest.mark.parametrize(("teacher", "warned"), [(0.9, False), (0.8, False), (0.79, True)])

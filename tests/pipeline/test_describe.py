@@ -18,6 +18,7 @@ from edgedistill.documents.build_file import BuildConfig
 from edgedistill.documents.measurements import MeasuredLatency, Percentiles, Proof, RelativeLatency, UnknownLatency
 from edgedistill.documents.results import LatencyLimit, MemoryLimit, QualityLimit, ScaleSummary, SizeLimit
 from edgedistill.documents.specs import Budget, Goal, Percentile, Precision, QuantScheme, StudentSpec
+from edgedistill.networks.tasks import CLASSIFICATION
 from edgedistill.pipeline.describe import Finding, _budget_that_would_do, _constraints, _earlier, _notes, _verdict
 from edgedistill.pipeline.meter import Scale
 from edgedistill.pipeline.ship import _over, _why_left_out
@@ -61,7 +62,7 @@ def bench(not_measurable: str = "", how: str = "", *, spread: float | None = Non
     dataset = SimpleNamespace(splits=SimpleNamespace(validation=np.arange(images)))
     meter = SimpleNamespace(not_measurable=not_measurable, scale=scale, percentile=CONFIG.budget.percentile)
     said = {"config": CONFIG, "export": CONFIG.export, "rungs": (4, 16), "ensemble": None}
-    return SimpleNamespace(meter=meter, target=target, dataset=dataset, **said)
+    return SimpleNamespace(meter=meter, target=target, dataset=dataset, task=CLASSIFICATION, **said)
 
 
 def file(precision: Precision, latency_ms: float, relative: float | None = None, **changes: Any) -> SchemeResult:

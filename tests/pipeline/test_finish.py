@@ -15,6 +15,7 @@ from edgedistill.documents.build_file import BuildConfig
 from edgedistill.documents.measurements import MeasuredLatency, UnknownLatency
 from edgedistill.documents.results import BuildResult, Found
 from edgedistill.documents.specs import Format, Percentile, Precision
+from edgedistill.networks.tasks import CLASSIFICATION
 from edgedistill.outputs.report.html import write_report
 from edgedistill.pipeline import finish as finishing
 from edgedistill.pipeline.build import finished
@@ -156,6 +157,7 @@ def ship(monkeypatch: pytest.MonkeyPatch, unmeasured: BuildResult, tmp_path: Pat
                     name="digits", classes=("cat", "dog"), images=(), splits=SimpleNamespace(test=every)
                 ),
                 data=SimpleNamespace(path=None),
+                task=CLASSIFICATION,
                 target=make_target(),
                 meter=SimpleNamespace(settings=CONFIG.profile),
                 images=lambda *_: np.zeros((100, 3, 8, 8), np.uint8),

@@ -98,7 +98,7 @@ def test_the_widest_precision_is_never_dropped() -> None:
         (result("int8", relative=None, size=500), ""),
         (
             result("int8", quality=0.88, relative=0.1, size=10),
-            "loses 2.00 points of accuracy, more than the 1.00 allowed beside fp32",
+            "loses 2.00 points, more than the 1.00 allowed beside fp32",
         ),
         (result("int8", quality=0.895, relative=0.5), ""),
         # Nothing is known of the accuracy of a file that cannot be run, so nothing is held against it.
@@ -133,7 +133,7 @@ def test_what_was_run_in_a_files_place_is_told_of() -> None:
     other = result("int8", quality=None, relative=0.5)
     stood_in = StandIn(what="the ONNX file,", quality_validation=0.8, images=10_000)
     found = dropped(other.model_copy(update={"stand_in": stood_in}))
-    assert found == "the ONNX file, loses 10.00 points of accuracy, more than the 1.00 allowed beside fp32"
+    assert found == "the ONNX file, loses 10.00 points, more than the 1.00 allowed beside fp32"
 
 
 def test_a_loss_that_the_images_cannot_rule_out_drops_a_file() -> None:
@@ -150,7 +150,7 @@ def test_a_loss_that_the_images_cannot_rule_out_drops_a_file() -> None:
 
     other = answering(result("int8", size=100), 590)
     found = dropped(other, answering(WIDEST, 500))
-    assert found.startswith("loses 0.90 points of accuracy, and with 95% confidence no more than 1.07")
+    assert found.startswith("loses 0.90 points, and with 95% confidence no more than 1.07")
     assert found.endswith("which is more than the 1.00 allowed beside fp32")
     assert dropped(answering(other, 570), answering(WIDEST, 500)) == ""
 

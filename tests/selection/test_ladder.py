@@ -85,7 +85,7 @@ def test_the_order_of_the_rungs_and_the_best_so_far_is_built_on() -> None:
     climbed = rung_of(lambda scheme: qualities[scheme.details], qat_epochs=2)
     assert steps(climbed) == [*qualities]
     assert climbed.winner == climbed.rungs[-1]
-    assert climbed.rungs[0].reason == "loses 10.00 points of accuracy, more than the 0.50 allowed"
+    assert climbed.rungs[0].reason == "loses 10.00 points, more than the 0.50 allowed"
 
 
 @given(st.integers(1, 19))

@@ -50,7 +50,7 @@ def export_null(module: nn.Module, contract: Contract, scheme: QuantScheme, fold
 
     from edgedistill.networks.counting import structure_of
 
-    side, classes = contract.resolution, len(contract.labels)
+    side, classes = contract.resolution, contract.width
     rounded = _rounded(module, scheme.precision)
     image = torch.zeros(2, 3, side, side)
     with torch.no_grad():

@@ -1,6 +1,6 @@
 """Losses by name, and recipes made of them: what a batch is trained with.
 
-A loss is a function of tensors: `student` first, then those of `teacher` and `labels` that it needs, then its settings
+A loss is a function of tensors: `student` first, then those of INPUTS that it needs, then its settings
 as keywords with defaults and ranges. What it needs and may be set to is read off its signature.
 """
 
@@ -18,10 +18,10 @@ from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 from torch import Tensor
 
 from edgedistill.base.errors import InputError, Problem, first_line
-from edgedistill.distill.recipes import features, logits
+from edgedistill.distill.recipes import features, logits, vectors
 from edgedistill.documents.build_file import TrainConfig
 from edgedistill.documents.problems import first_fault
-from edgedistill.documents.recipes import LOGITS, TermConfig
+from edgedistill.documents.recipes import EMBEDDING, LOGITS, OUTPUTS, TermConfig
 
 ENTRY_POINTS = "edgedistill.losses"
 _OWN = (
@@ -35,8 +35,15 @@ _OWN = (
     features.smooth_l1,
     features.cosine,
     features.log_sum,
+    vectors.normalised_mse,
+    vectors.contrastive,
+    vectors.relation_kl,
+    vectors.pairwise_similarity,
+    vectors.relative_similarity,
+    vectors.similarity_kl,
 )
-INPUTS = ("teacher", "labels")
+INPUTS = ("teacher", "labels", "anchors")
+_PLACES: tuple[list[str], ...] = ([], ["teacher"], ["labels"], ["teacher", "labels"], ["teacher", "anchors"])
 _TERM_KEYS = frozenset(TermConfig.model_fields)
 
 
@@ -55,7 +62,7 @@ class Loss:
         parameters = list(inspect.signature(function).parameters.values())
         places = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
         keywords = [p for p in parameters if p.kind is p.KEYWORD_ONLY]
-        if places[:1] != ["student"] or places[1:] not in ([], ["teacher"], ["labels"], ["teacher", "labels"]):
+        if places[:1] != ["student"] or places[1:] not in _PLACES:
             raise TypeError(f"{name} takes ({', '.join(places)}), not (student, teacher, labels) or the first of them")
         if len(places) + len(keywords) < len(parameters) or any(p.default is p.empty for p in keywords):
             raise TypeError(f"{name}: settings are keywords with a default each")
@@ -77,10 +84,11 @@ class Term:
     config: TermConfig
     settings: Mapping[str, Any]
 
-    def of(self, student: Tensor, labels: Tensor, teacher: Tensor | None) -> Tensor:
+    def of(self, student: Tensor, labels: Tensor, teacher: Tensor | None, anchors: Tensor | None = None) -> Tensor:
         """The weighted loss of float32 rows, the teacher's aligned with the student's, and of label shares [B, classes].
-        Raises ValueError where the teacher's are needed and not there."""
-        inputs = {"teacher": teacher, "labels": labels}
+        Without `anchors` [M, D] the teacher's rows are such. Raises ValueError where the teacher's are needed and not
+        there."""
+        inputs = {"teacher": teacher, "labels": labels, "anchors": teacher if anchors is None else anchors}
         given = [inputs[name] for name in self.loss.inputs]
         if any(tensor is None for tensor in given):
             raise ValueError(f"{self.loss.name} was given a batch without the teacher's {self.config.tap}")
@@ -97,12 +105,17 @@ class Recipe:
     def taps(self) -> tuple[str, ...]:
         """Where the teacher is asked for what its terms need of it; nowhere for labels alone."""
         asked = (term.config.tap for term in self.terms if "teacher" in term.loss.inputs)
-        return tuple(sorted(set(asked), key=lambda tap: (tap != LOGITS, tap)))
+        return tuple(sorted(set(asked), key=lambda tap: (tap not in OUTPUTS, tap)))
 
     @property
-    def of_logits(self) -> Recipe:
-        """Its terms of logits, all on the shared head: what a network can still learn whose layers cannot be told apart."""
-        kept = [term for term in self.terms if term.config.tap == LOGITS]
+    def output(self) -> str:
+        """The tap at which students give what they are for: logits, or an embedding."""
+        return next(term.config.tap for term in self.terms if term.config.tap in OUTPUTS)
+
+    @property
+    def of_outputs(self) -> Recipe:
+        """Its terms of outputs, all on the shared head: what a network can still learn whose layers cannot be told apart."""
+        kept = [term for term in self.terms if term.config.tap in OUTPUTS]
         shared = (replace(term, config=term.config.model_copy(update={"head": "shared"})) for term in kept)
         return Recipe(tuple(shared))
 
@@ -148,7 +161,7 @@ def bound(terms: Sequence[TermConfig]) -> Recipe:
     if problems:
         raise InputError("the recipe cannot be used", problems=problems)
     recipe = Recipe(tuple(entry for entry in found if isinstance(entry, Term)))
-    if not any(term.config.tap == LOGITS and term.config.head == "shared" for term in recipe.terms):
+    if not any(term.config.tap in OUTPUTS and term.config.head == "shared" for term in recipe.terms):
         raise InputError(
             "the recipe cannot be used: no term trains the classifier",
             fix="add a term of logits, such as kl or cross_entropy, to [[train.terms]]",
@@ -168,7 +181,15 @@ def _bound(where: str, term: TermConfig) -> Term | Problem:
     except ValidationError as error:
         names = ", ".join(loss.settings.model_fields) or "none"
         return Problem(where, f"{loss.name}: {first_fault(error)}", f"its settings: {names}")
-    if term.tap != LOGITS:
+    if term.tap == EMBEDDING:
+        if "labels" in loss.inputs or "teacher" not in loss.inputs:
+            return Problem(
+                where, f"{loss.name} is a loss of logits", "use cosine, relation_kl or another loss of vectors"
+            )
+        if (term.aligner, term.normaliser, term.head) != ("none", "none", "shared"):
+            what = f"{loss.name}: aligner and normaliser are for features, a head of its own for logits"
+            return Problem(where, what, "leave them out")
+    elif term.tap != LOGITS:
         if loss.inputs != ("teacher",):
             return Problem(where, f"{loss.name} is a loss of logits", f'leave tap = "{term.tap}" out, or use smooth_l1')
         if term.aligner == "none":

@@ -1,4 +1,4 @@
-"""Where tensors are taken from a network: its logits, what goes into its classifier, or the output of a named module."""
+"""Where tensors are taken from a network: its output, what goes into its classifier, or the output of a named module."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from edgedistill.base.errors import InputError
-from edgedistill.documents.recipes import FEATURES, LOGITS
+from edgedistill.documents.recipes import FEATURES, OUTPUTS
 
 
 def classifier_path(network: nn.Module, classes: int) -> str:
@@ -43,7 +43,7 @@ def require_tap(network: nn.Module, tap: str, classes: int) -> None:
     """Raises InputError where `network` has no such tap."""
     if tap == FEATURES:
         classifier_path(network, classes)
-    elif tap != LOGITS and tap not in dict(network.named_modules()):
+    elif tap not in OUTPUTS and tap not in dict(network.named_modules()):
         some = [path for path, _ in network.named_children()]
         raise InputError(
             f"[[train.terms]] tap: the teacher has no module {tap!r}", fix=f"name one below {', '.join(some)}"
@@ -56,13 +56,13 @@ def tapped(network: nn.Module, tap: str, classes: int) -> Iterator[list[Tensor]]
     earlier call left; a map always as [B, D, H, W]. The network is as before afterwards, and copies of it never have
     hooks."""
     kept: list[Tensor] = []
-    last = tap not in (LOGITS, FEATURES) and _channels_are_last(network, tap)
+    last = tap not in (*OUTPUTS, FEATURES) and _channels_are_last(network, tap)
 
     def keep(tensor: Any) -> None:
         found = tensor[0] if isinstance(tensor, tuple) else tensor
         kept[:] = [found.permute(0, 3, 1, 2) if last and found.ndim == 4 else found]
 
-    if tap == LOGITS:
+    if tap in OUTPUTS:
         handle = network.register_forward_hook(lambda module, given, output: keep(output))
     elif tap == FEATURES:
         handle = classifier_of(network, classes).register_forward_pre_hook(lambda module, given: keep(given))

@@ -1,4 +1,4 @@
-"""What several teachers say of stored views, as one: the weighted mean of their probabilities.
+"""What several teachers say of stored views, as one: the weighted mean of their probabilities, or of their vectors.
 
 The mean of softmax outputs is what MEAL V2 lets students learn (Shen and Savvides 2020, https://arxiv.org/abs/2009.08453).
 That some teachers are left out of some views is after UNIC (Sariyildiz et al. 2024, https://arxiv.org/abs/2408.05088).
@@ -17,7 +17,8 @@ from edgedistill.base.store import digest
 from edgedistill.data.sources import Indices
 from edgedistill.distill.stored.encoding import shifted
 from edgedistill.distill.stored.signals import StoredSignal
-from edgedistill.documents.recipes import LOGITS
+from edgedistill.documents.recipes import EMBEDDING
+from edgedistill.networks.tasks import unit
 
 Shares: TypeAlias = NDArray[np.float64]
 
@@ -29,16 +30,18 @@ ENOUGH: Final = 1e-7
 
 @dataclass(frozen=True)
 class MixedSignal:
-    """The logits of several teachers as one signal: of each class the logarithm of its mean probability, by `weights`, which
-    sum to 1. Each of `parts` is left out of the share `drop` of all images, drawn for each view of an image by `seed`; one
-    always stays."""
+    """The outputs of several teachers as one signal: of each class the logarithm of its mean probability, or the mean of
+    their vectors at length 1, by `weights`, which sum to 1. Each of `parts` is left out of the share `drop` of all images,
+    drawn for each view of an image by `seed`; one always stays."""
 
     parts: tuple[StoredSignal, ...]
     weights: tuple[float, ...]
     drop: float = 0.0
     seed: int = 0
 
-    tap = LOGITS
+    @property
+    def tap(self) -> str:
+        return self.parts[0].tap
 
     @property
     def key(self) -> str:
@@ -54,13 +57,17 @@ class MixedSignal:
         return self.parts[0].width
 
     def at(self, view: int, positions: Indices) -> NDArray[np.float16]:
-        """Of view index `view` of the images at `positions` [n] of the training split: float16 [n, width], shifted so that
-        the largest of a row is 0."""
+        """Of view index `view` of the images at `positions` [n] of the training split: float16 [n, width], logits shifted so
+        that the largest of a row is 0, vectors at length 1."""
         shares = self._shares(view, positions)
         mean = np.zeros((len(positions), self.width))
+        vectors = self.tap == EMBEDDING
         for part, share in zip(self.parts, shares, strict=True):
             if share.any():
-                mean += share[:, None] * softmax(part.at(view, positions))
+                said = part.at(view, positions)
+                mean += share[:, None] * (unit(said) if vectors else softmax(said))
+        if vectors:
+            return unit(mean).astype(np.float16)
         rows: NDArray[np.float16] = shifted(np.log(np.maximum(mean, LEAST)).astype(np.float32)).astype(np.float16)
         return rows
 

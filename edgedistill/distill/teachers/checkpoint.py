@@ -40,7 +40,7 @@ _REFUSED = re.compile(r"WeightsUnpickler error:\s*(.+)")
 
 def load_checkpoint(network: nn.Module, path: Path, *, replaced: Sequence[str] = ()) -> None:
     """Load the weights in `path` into `network`. The modules named in `replaced` keep their own where the file has none, or
-    some of another shape.
+    some of another shape; what the file has of them and the network has not is left out.
 
     Takes a safetensors file or a torch checkpoint that holds tensors only, a plain state dict or one inside a usual wrapper
     ("state_dict", "model", ...), with or without a common prefix ("module."). Raises KeysDifferError listing every key that
@@ -49,6 +49,8 @@ def load_checkpoint(network: nn.Module, path: Path, *, replaced: Sequence[str] =
     state = _without_prefix(read_state(path), network)
     own = network.state_dict()
     _resample_positions(state, network)
+    for name in [n for n in state if n not in own and n.rpartition(".")[0] in replaced]:
+        del state[name]
     for name in [n for n in own if n.rpartition(".")[0] in replaced]:
         if name not in state or state[name].shape != own[name].shape:
             state[name] = own[name]

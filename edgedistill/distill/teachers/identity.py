@@ -49,8 +49,9 @@ def _source(model: str, base: Path) -> str:
     return place_identity(library, name, base) if library in EXTRAS else source_hash(library, base)
 
 
-def require_weights(config: TeacherConfig) -> None:
-    """Raises InputError for a teacher whose weights come from no source, or from two."""
+def require_weights(config: TeacherConfig, *, vectors: bool = False) -> None:
+    """Raises InputError for a teacher whose weights come from no source, or from two. Where `vectors` are asked for it needs
+    no classifier."""
     if config.pretrained and config.checkpoint is not None:
         raise InputError(
             "[teacher] has both pretrained weights and a checkpoint", fix="keep the one that the teacher shall have"
@@ -66,7 +67,7 @@ def require_weights(config: TeacherConfig) -> None:
                 fix=f"leave out {' and '.join(wrong)}, or give the network itself",
             )
         return
-    if config.model.startswith(f"{OPEN_CLIP}:") and config.text_vectors is None and config.fit is None:
+    if config.model.startswith(f"{OPEN_CLIP}:") and config.text_vectors is None and config.fit is None and not vectors:
         raise InputError(
             f"the teacher {config.model} has no classifier",
             fix="give [teacher] text_vectors = FILE, a vector for each class, or fit = { epochs = 10 } to train one",
@@ -74,7 +75,10 @@ def require_weights(config: TeacherConfig) -> None:
     if not config.pretrained and config.checkpoint is None and config.fit is None:
         raise InputError(
             f"the teacher {config.model} would have random weights",
-            fix="give [teacher] pretrained = true, a checkpoint = FILE, or fit = { epochs = 10 } to train it on the data",
+            fix="give [teacher] pretrained = true"
+            + (" or" if vectors else ",")
+            + " a checkpoint = FILE"
+            + ("" if vectors else ", or fit = { epochs = 10 } to train it on the data"),
         )
 
 

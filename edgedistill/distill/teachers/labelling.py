@@ -150,8 +150,8 @@ class Labeller:
         width = self.encodings[tap].width
         if rows.shape != (len(positions), width):
             raise InputError(
-                f"the teacher {self.teacher.name} gives outputs of shape {list(rows.shape)} for {len(positions)} images "
-                f"of {width} classes",
+                f"the teacher {self.teacher.name} gives {tap} of shape {list(rows.shape)} for {len(positions)} images, not "
+                f"{[len(positions), width]}",
                 fix="give it a head of one output a class, or let [teacher] fit train one",
             )
         # Logits may be of any size: their rows are shifted. Features are read as 16-bit floats.

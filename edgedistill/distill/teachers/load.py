@@ -20,33 +20,43 @@ from edgedistill.distill.teachers.open_clip_models import read_text_vectors
 from edgedistill.distill.teachers.places import EXTRAS, OPEN_CLIP
 from edgedistill.distill.teachers.teacher import Teacher
 from edgedistill.documents.build_file import DataConfig
-from edgedistill.documents.specs import Contract
+from edgedistill.documents.specs import Contract, VectorContract
 from edgedistill.documents.teachers import TeacherConfig
 from edgedistill.networks.build import Normalised
 
 
 def load_teacher(
-    config: TeacherConfig, dataset: Dataset, data_config: DataConfig, base: Path, *, fetch: bool = True
+    config: TeacherConfig,
+    dataset: Dataset,
+    data_config: DataConfig,
+    base: Path,
+    *,
+    fetch: bool = True,
+    vector: VectorContract | None = None,
 ) -> Teacher:
     """Load the teacher of a build file that lies in folder `base`, in eval mode on the CPU.
 
     Its resolution is `config.resolution`, else the model's own. Its normalisation is `config.mean` and `config.std`, else
     that of pretrained weights that state one, else the statistics of the training split. With `fit` the weights are what
     training starts from, drawn from the seed of `fit` where there are none. With `fetch` off timm's pretrained weights are
-    not loaded: size and cost of the teacher are its own, its answers are not. Raises InputError.
+    not loaded: size and cost of the teacher are its own, its answers are not. With `vector` it has no classifier, and gives
+    such. Raises InputError.
     """
-    require_weights(config)
+    require_weights(config, vectors=vector is not None)
     library, _, _ = config.model.partition(":")
-    vectors = None if config.text_vectors is None else read_text_vectors(config.text_vectors, dataset.classes)
+    classes = len(dataset.classes) if vector is None else None
+    named = config.text_vectors if vector is None else None
+    vectors = None if named is None else read_text_vectors(named, dataset.classes)
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(config.fit.seed if config.fit else 0)
-        network = build_network(config, len(dataset.classes), base, fetch=fetch, vectors=vectors)
+        network = build_network(config, classes, base, fetch=fetch, vectors=vectors)
     if config.checkpoint is not None and library != OPEN_CLIP:  # a tower is only a part of what its file holds
-        _load(config, network, config.checkpoint)
-    _order_classes(network, dataset.classes)
+        _load(config, network, config.checkpoint, headless=vector is not None)
+    if vector is None:
+        _order_classes(network, dataset.classes)
     mean, std = _statistics(config, network, dataset)
-    contract = make_contract(data_config, dataset.classes, _resolution(config, network), mean, std)
-    module = Normalised(network, mean, std).eval()
+    contract = make_contract(data_config, dataset.classes, _resolution(config, network), mean, std, vector)
+    module = Normalised(network, mean, std, unit=vector is not None).eval()
     _check_output(config, module, contract)
     architecture = {
         "model": config.model,
@@ -71,7 +81,21 @@ def _source(library: str, base: Path) -> str | None:
     return tool_version(library) if library in EXTRAS else source_hash(library, base)
 
 
-def resolution_of(config: TeacherConfig, classes: int, base: Path) -> int:
+def dimension_of(config: TeacherConfig, base: Path) -> int:
+    """How many numbers the vectors of `load_teacher`'s teacher have, told without its weights. Raises InputError."""
+    with torch.random.fork_rng(devices=()):
+        network = build_network(config, None, base, fetch=False).eval()
+    side = _resolution(config, network)
+    found = _black_image(config, network, side)
+    if found.ndim != 2:
+        raise InputError(
+            f"the teacher {config.model} gives {list(found.shape)} for an image, not a vector",
+            fix="name a network that ends in pooled features, or a function that returns one",
+        )
+    return found.shape[1]
+
+
+def resolution_of(config: TeacherConfig, classes: int | None, base: Path) -> int:
     """The side of the input of `load_teacher`'s teacher, told without its weights. Raises InputError."""
     if config.resolution is not None:
         return config.resolution
@@ -79,12 +103,12 @@ def resolution_of(config: TeacherConfig, classes: int, base: Path) -> int:
         return _resolution(config, build_network(config, classes, base, fetch=False))
 
 
-def _load(config: TeacherConfig, network: nn.Module, path: Path) -> None:
-    """Load a checkpoint. With `fit`, timm's classifier may be for other classes or missing: it is trained anew. Raises
-    InputError."""
+def _load(config: TeacherConfig, network: nn.Module, path: Path, *, headless: bool) -> None:
+    """Load a checkpoint. With `fit`, timm's classifier may be for other classes or missing: it is trained anew. For a
+    `headless` network it is left out. Raises InputError."""
     own = classifier(network)
     try:
-        load_checkpoint(network, path, replaced=own if config.fit else ())
+        load_checkpoint(network, path, replaced=own if config.fit or headless else ())
     except KeysDifferError as error:
         if any(problem.where.rpartition(".")[0] not in own for problem in error.problems):
             raise
@@ -144,31 +168,39 @@ def _settings(network: nn.Module) -> dict[str, tuple[float, ...]]:
     return settings if isinstance(settings, dict) else {}
 
 
-@torch.inference_mode()
 def _check_output(config: TeacherConfig, module: nn.Module, contract: Contract) -> None:
     """One black image through the teacher."""
-    side, classes = contract.resolution, len(contract.labels)
+    classes, outputs = len(contract.labels), _black_image(config, module, contract.resolution)
+    if outputs.shape != (1, contract.width):
+        of_classes = contract.vector is None
+        raise InputError(
+            f"the teacher {config.model} returns {list(outputs.shape)} for one image, not [1, {contract.width}]"
+            + f" for the data's {classes} classes" * of_classes,
+            fix="build it with as many outputs as the data has classes, e.g. by [teacher] arguments"
+            if of_classes
+            else "let it give a vector for each image",
+        )
+    if not torch.isfinite(outputs).all():
+        raise InputError(
+            f"the teacher {config.model} returns values that are not finite for a black image",
+            fix="check its checkpoint",
+        )
+
+
+@torch.inference_mode()
+def _black_image(config: TeacherConfig, module: nn.Module, side: int) -> torch.Tensor:
+    """What a network gives for one. Raises InputError where it fails, or gives no tensor."""
     # A user's network may raise anything on an input that it is not made for.
     try:
-        logits = module(torch.zeros(1, 3, side, side))
+        outputs = module(torch.zeros(1, 3, side, side))
     except Exception as error:
         raise InputError(
             f"the teacher {config.model} fails on an image of 3 x {side} x {side}: {str(error) or type(error).__name__}",
             fix="set resolution in [teacher] to the side of its input in pixels",
         ) from error
-    if not isinstance(logits, torch.Tensor):
+    if not isinstance(outputs, torch.Tensor):
         raise InputError(
-            f"the teacher {config.model} returns {type(logits).__name__}, not a tensor of logits",
+            f"the teacher {config.model} returns {type(outputs).__name__}, not a tensor of logits",
             fix="wrap it in a module whose forward returns the logits",
         )
-    if logits.shape != (1, classes):
-        raise InputError(
-            f"the teacher {config.model} returns {list(logits.shape)} for one image, not [1, {classes}] for the data's "
-            f"{classes} classes",
-            fix="build it with as many outputs as the data has classes, e.g. by [teacher] arguments",
-        )
-    if not torch.isfinite(logits).all():
-        raise InputError(
-            f"the teacher {config.model} returns values that are not finite for a black image",
-            fix="check its checkpoint",
-        )
+    return outputs

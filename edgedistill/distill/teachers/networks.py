@@ -30,14 +30,15 @@ from edgedistill.networks.timm_names import require_model
 
 def build_network(
     config: TeacherConfig,
-    classes: int,
+    classes: int | None,
     base: Path,
     *,
     fetch: bool = True,
     vectors: NDArray[np.float32] | None = None,
 ) -> nn.Module:
     """The network that `[teacher] model` names, with its library's pretrained weights where asked for, unless `fetch` is
-    off; `vectors` [classes, D] are those of `text_vectors`. Weights that are not loaded come from torch's global generator.
+    off, and with `classes` None without a classifier, so that it gives what goes into that; `vectors` [classes, D] are those
+    of `text_vectors`. Weights that are not loaded come from torch's global generator.
     Raises InputError."""
     library, _, name = config.model.partition(":")
     if library == "timm":
@@ -49,14 +50,14 @@ def build_network(
     return _function_network(config, library, name, base)
 
 
-def _timm_network(config: TeacherConfig, name: str, classes: int, *, fetch: bool) -> nn.Module:
+def _timm_network(config: TeacherConfig, name: str, classes: int | None, *, fetch: bool) -> nn.Module:
     arguments: dict[str, Any] = dict(config.arguments)
     settings = _timm_settings(name)
     _check_timm(config, name, classes, settings)
     # Networks of a fixed input (most transformers) are told the resolution when built; pretrained positions are resampled.
     if config.resolution and settings.fixed_input_size and config.resolution != settings.input_size[-1]:
         arguments.setdefault("img_size", config.resolution)
-    arguments["num_classes"] = classes
+    arguments["num_classes"] = classes or 0
     try:
         with quiet():  # without a network, each of the hub's retries would be told; the error says it once
             network: nn.Module = create_model(name, pretrained=config.pretrained and fetch, **arguments)
@@ -88,7 +89,7 @@ def _timm_settings(name: str) -> PretrainedCfg:
     return settings or PretrainedCfg()
 
 
-def _check_timm(config: TeacherConfig, name: str, classes: int, settings: PretrainedCfg) -> None:
+def _check_timm(config: TeacherConfig, name: str, classes: int | None, settings: PretrainedCfg) -> None:
     arguments = config.arguments
     reserved = {
         "pretrained": "write pretrained in [teacher]",
@@ -101,7 +102,9 @@ def _check_timm(config: TeacherConfig, name: str, classes: int, settings: Pretra
         if argument in arguments
     ]
     if arguments.get("num_classes", classes) != classes:
-        what = f"num_classes is {arguments['num_classes']}, and the data has {classes} classes"
+        what = f"num_classes is {arguments['num_classes']}, and " + (
+            f"the data has {classes} classes" if classes else "vectors are asked for"
+        )
         problems.append(Problem("[teacher] arguments", what, "leave num_classes out"))
     if config.pretrained and not settings.has_weights:
         problems.append(
@@ -111,7 +114,7 @@ def _check_timm(config: TeacherConfig, name: str, classes: int, settings: Pretra
                 "add fit = { epochs = 10 } to train it, or a checkpoint",
             )
         )
-    elif config.pretrained and settings.num_classes != classes and config.fit is None:
+    elif config.pretrained and classes and settings.num_classes != classes and config.fit is None:
         what = f"{name} was trained for {settings.num_classes} classes, and the data has {classes}: its head is new"
         problems.append(Problem("[teacher] pretrained", what, "add fit = { epochs = 10 } to [teacher]"))
     if problems:

@@ -24,9 +24,10 @@ from edgedistill.documents.teachers import TeacherConfig
 
 class ImageTower(nn.Module):
     """Normalised images [N, 3, R, R] to logits [N, classes]: `head` of what `visual` gives, at length 1 where `normalised`.
-    `pretrained_cfg` is what timm keeps with its own networks of the data that they expect."""
+    A head that changes nothing leaves the vectors. `pretrained_cfg` is what timm keeps with its own networks of the data
+    that they expect."""
 
-    def __init__(self, visual: nn.Module, head: nn.Linear, pretrained_cfg: dict[str, Any], *, normalised: bool) -> None:
+    def __init__(self, visual: nn.Module, head: nn.Module, pretrained_cfg: dict[str, Any], *, normalised: bool) -> None:
         super().__init__()
         self.visual = visual
         self.head = head
@@ -41,17 +42,25 @@ class ImageTower(nn.Module):
 
 
 def open_clip_network(
-    config: TeacherConfig, name: str, classes: int, base: Path, vectors: NDArray[np.float32] | None, *, fetch: bool
+    config: TeacherConfig,
+    name: str,
+    classes: int | None,
+    base: Path,
+    vectors: NDArray[np.float32] | None,
+    *,
+    fetch: bool,
 ) -> nn.Module:
     """The image tower of `name`: one of open_clip's, with the tag of its weights behind a slash (`ViT-B-32/openai`), a
     folder seen from `base`, or `hf-hub:NAME`. `config.pretrained` takes these weights, unless `fetch` is off,
-    `config.checkpoint` those of a file. `vectors` [classes, D] are the text vectors of the classes. Raises InputError,
-    MissingDependencyError."""
+    `config.checkpoint` those of a file. `vectors` [classes, D] are the text vectors of the classes; with `classes` None
+    the tower gives its vectors. Raises InputError, MissingDependencyError."""
     require_library(OPEN_CLIP)
     with quiet():
         clip, expected = _clip(config, name, base, fetch=fetch)
     if config.checkpoint is not None:
         load_checkpoint(clip, config.checkpoint)
+    if classes is None:
+        return ImageTower(clip.visual, nn.Identity(), expected, normalised=False)
     side = expected["input_size"][-1]
     width = _width(clip.visual, side)
     head = nn.Linear(width, classes, bias=vectors is None)
@@ -124,28 +133,41 @@ def _width(visual: nn.Module, side: int) -> int:
     return int((found[0] if isinstance(found, tuple) else found).shape[-1])
 
 
-def read_text_vectors(path: Path, classes: tuple[str, ...]) -> NDArray[np.float32]:
+def read_class_vectors(path: Path, classes: tuple[str, ...], dimension: int) -> NDArray[np.float32]:
+    """`read_text_vectors` for images whose vectors have `dimension` numbers. Raises InputError."""
+    vectors = read_text_vectors(path, classes, "[embedding] class_vectors")
+    if vectors.shape != (len(classes), dimension):
+        raise InputError(
+            f"[embedding] class_vectors has shape {list(vectors.shape)}, and [{len(classes)}, {dimension}] is needed",
+            fix="give a vector for each class of the data, as long as the teacher's",
+        )
+    return vectors
+
+
+def read_text_vectors(
+    path: Path, classes: tuple[str, ...], where: str = "[teacher] text_vectors"
+) -> NDArray[np.float32]:
     """float32 [classes, D] of a file: .npy with a row for each class, in the order of `classes`, or .npz with an array for
-    each, by name. Raises InputError."""
+    each, by name. Raises InputError, which says `where` the build file names it."""
     try:
         found = np.load(path, allow_pickle=False)
         if not isinstance(found, np.ndarray):
             missing = [name for name in classes if name not in found]
             if missing:
                 raise InputError(
-                    f"[teacher] text_vectors: {path} has no vector for {', '.join(missing[:5])}",
+                    f"{where}: {path} has no vector for {', '.join(missing[:5])}",
                     fix="add an array for each class, by its name",
                 )
             found = np.stack([found[name] for name in classes])
         vectors: NDArray[np.float32] = found.astype(np.float32)
     except (OSError, ValueError, EOFError) as error:
         raise InputError(
-            f"[teacher] text_vectors: {path} cannot be read: {first_line(error)}",
+            f"{where}: {path} cannot be read: {first_line(error)}",
             fix="save a float array [classes, D] by numpy.save, or one array a class by numpy.savez",
         ) from error
     if vectors.ndim != 2 or not np.isfinite(vectors).all() or (np.abs(vectors).sum(1) == 0).any():
         raise InputError(
-            f"[teacher] text_vectors: {path} holds {list(vectors.shape)}, not a finite vector for each class",
+            f"{where}: {path} holds {list(vectors.shape)}, not a finite vector for each class",
             fix="save a float array [classes, D]",
         )
     return vectors

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -30,23 +31,81 @@ def read_outputs(path: Path, names: Sequence[str], classes: tuple[str, ...]) -> 
     column for each class, in any order. Rows of probabilities become their logarithms. Raises InputError with all that is
     wrong.
     """
-    try:
+    with _read(path):
         found = _array(path, names, classes) if path.suffix == ".npy" else _table(path, names, classes)
+    known = _finite(path, names, found, "give the teacher's logits or probabilities")
+    if len(known) and (known >= 0).all() and np.allclose(known.sum(axis=1), 1, atol=1e-3):
+        found = np.log(np.maximum(found, LEAST))
+    return found
+
+
+def read_vectors(path: Path, names: Sequence[str]) -> Rows:
+    """Vectors float32 [n, D] of length 1 of the images called `names` [n], NaN where the file has none of an image.
+
+    A .npy is a row for each image, in their order. A .csv or .parquet has a column of names (`file` or `index`), and a
+    column for each number, in their order; a .parquet may have one column of lists instead. Raises InputError with all that
+    is wrong.
+    """
+    with _read(path):
+        if path.suffix == ".npy":
+            found = np.asarray(np.load(path, allow_pickle=False))
+            if found.ndim != 2 or len(found) != len(names):
+                raise InputError(
+                    f"{path} has shape {list(found.shape)}, and the data has {len(names):,} images",
+                    fix="save a vector for each image of all splits, or a CSV with a column file and one for each number",
+                )
+            found = found.astype(np.float32)
+        else:
+            found = _table(path, names, None)
+    known = _finite(path, names, found, "give the teacher's vectors")
+    if len(known) and not np.abs(known).sum(axis=1).all():
+        raise InputError(f"{path} has vectors of zeros alone", fix="leave those images out, or give their vectors")
+    lengths = np.linalg.norm(found.astype(np.float64), axis=1, keepdims=True)
+    rows: Rows = (found / lengths).astype(np.float32)
+    return rows
+
+
+def dimension_in(path: Path) -> int:
+    """How many numbers the vectors of a file have. Raises InputError."""
+    with _read(path):
+        if path.suffix == ".npy":
+            array: Any = np.load(path, mmap_mode="r", allow_pickle=False)
+            if array.ndim != 2:
+                raise InputError(
+                    f"{path} has shape {list(array.shape)}, not [images, D]", fix="save a row for each image"
+                )
+            return int(array.shape[1])
+        columns, lines = _parquet(path) if path.suffix == ".parquet" else _csv(path)
+        numbers = [name for name in columns if name not in NAMES]
+        first = next(iter(lines), None)
+        value = first[1].get(numbers[0]) if first and len(numbers) == 1 else None
+        found = len(value) if isinstance(value, list) else len(numbers)
+    if found < 2:
+        raise InputError(f"{path} has {found} numbers for an image", fix="give a column for each number of the vectors")
+    return found
+
+
+@contextmanager
+def _read(path: Path) -> Iterator[None]:
+    """What reading a file raises as an InputError."""
+    try:
+        yield
     except (OSError, ValueError, EOFError, csv.Error) as error:
         raise InputError(
             f"{path} cannot be read: {first_line(error)}",
             fix="save it by numpy.save, as CSV in UTF-8, or as parquet",
         ) from error
-    known = found[~np.isnan(found).all(axis=1)]
-    if not np.isfinite(known).all():
-        rows = np.flatnonzero(~np.isfinite(found).all(axis=1) & ~np.isnan(found).all(axis=1))
+
+
+def _finite(path: Path, names: Sequence[str], found: Rows, fix: str) -> Rows:
+    """The rows that are known. Raises InputError for those that are so in part."""
+    missing = np.isnan(found).all(axis=1)
+    if not np.isfinite(found[~missing]).all():
+        rows = np.flatnonzero(~np.isfinite(found).all(axis=1) & ~missing)
         raise InputError(
-            f"{path} has numbers that are not finite, for {some_of([names[row] for row in rows.tolist()])}",
-            fix="give the teacher's logits or probabilities",
+            f"{path} has numbers that are not finite, for {some_of([names[row] for row in rows.tolist()])}", fix=fix
         )
-    if len(known) and (known >= 0).all() and np.allclose(known.sum(axis=1), 1, atol=1e-3):
-        found = np.log(np.maximum(found, LEAST))
-    return found
+    return found[~missing]
 
 
 def _array(path: Path, names: Sequence[str], classes: tuple[str, ...]) -> Rows:
@@ -60,20 +119,24 @@ def _array(path: Path, names: Sequence[str], classes: tuple[str, ...]) -> Rows:
     return rows
 
 
-def _table(path: Path, names: Sequence[str], classes: tuple[str, ...]) -> Rows:
+def _table(path: Path, names: Sequence[str], classes: tuple[str, ...] | None) -> Rows:
+    """The rows of a table: a number for each of `classes`, or where there are none the vectors that it holds."""
     columns, lines = _parquet(path) if path.suffix == ".parquet" else _csv(path)
+    numbers = classes or tuple(name for name in columns if name not in NAMES)
+    width = len(classes) if classes else dimension_in(path)
     key = next((name for name in NAMES if name in columns), None)
     problems = [
         Problem(str(path), f"has no column {name}", "add a column for each class")
-        for name in classes
+        for name in numbers
         if name not in columns
     ]
     if key is None:
         problems.insert(0, Problem(str(path), "has no column file or index", "say in one which image each line is of"))
     if problems or key is None:
-        raise data_error(f"{path.name} says nothing of some classes", problems)
+        what = "says nothing of some classes" if classes else "does not say of which images it is"
+        raise data_error(f"{path.name} {what}", problems)
     position = {name: number for number, name in enumerate(names)}
-    rows = np.full((len(names), len(classes)), np.nan, np.float32)
+    rows = np.full((len(names), width), np.nan, np.float32)
     seen: set[str] = set()
     for number, line in lines:
         name = str(line[key]).replace("\\", "/").removeprefix("./")
@@ -84,9 +147,12 @@ def _table(path: Path, names: Sequence[str], classes: tuple[str, ...]) -> Rows:
         if name not in position:
             continue  # of other data, or of images that are not used
         try:
-            rows[position[name]] = [float(line[label]) for label in classes]
+            listed = line[numbers[0]] if len(numbers) == 1 and width > 1 else None
+            values = listed if isinstance(listed, list) else [line[label] for label in numbers]
+            rows[position[name]] = [float(value) for value in values]
         except (TypeError, ValueError):
-            problems.append(Problem(where, "has no number for each class", "fill it in, or remove the line"))
+            what = "has no number for each class" if classes else f"has no {width} numbers"
+            problems.append(Problem(where, what, "fill it in, or remove the line"))
     if problems:
         raise data_error(f"{path.name} has {len(problems)} problem{'s' * (len(problems) > 1)}", problems)
     return rows
@@ -117,17 +183,17 @@ def _parquet(path: Path) -> tuple[list[str], Lines]:
     return list(table.column_names), lines()
 
 
-def mixed_outputs(rows: Rows, views: Views) -> Rows:
+def mixed_outputs(rows: Rows, views: Views, *, vectors: bool = False) -> Rows:
     """What is learnt of views of the training images whose logits are `rows` [n, classes]: of a view that is blended with a
-    partner's, the logarithm of the mean of both images' probabilities, weighed as the view is. Of nothing else about a view
-    the file can tell."""
+    partner's, the logarithm of the mean of both images' probabilities, weighed as the view is, or of `vectors` [n, D] their
+    mean. Of nothing else about a view the file can tell."""
     weight = views["mix_weight"].astype(np.float64) / UNMIXED
     blended = np.flatnonzero(weight < 1)
     if not len(blended):
         return rows
-    chances = softmax(rows)
+    chances = rows.astype(np.float64) if vectors else softmax(rows)
     share = weight[blended, None]
     mean = share * chances[blended] + (1 - share) * chances[views["mix_partner"][blended]]
     found = rows.copy()
-    found[blended] = np.log(np.maximum(mean, LEAST))
+    found[blended] = mean if vectors else np.log(np.maximum(mean, LEAST))
     return found

@@ -19,10 +19,10 @@ from edgedistill.documents.specs import Contract
 @dataclass(frozen=True, eq=False)
 class Teacher:
     """A loaded teacher. `module` takes float [N, 3, R, R] in 0..255 (R = `contract.resolution`, normalisation inside) and
-    gives float logits [N, classes]; it is in eval mode on the CPU. `key` hashes architecture and weights, which were
-    `trained` before (all but a classifier of other classes) or are random. `file` is all that there is of a teacher that
-    came as a file, which `module` then asks. `outputs` float32 [images, classes] are all that there is of one that nothing
-    here can ask; its size is not known then."""
+    gives float logits [N, classes], or vectors of length 1 [N, D]; it is in eval mode on the CPU. `key` hashes architecture
+    and weights, which were `trained` before (all but a classifier of other classes) or are random. `file` is all that there
+    is of a teacher that came as a file, which `module` then asks. `outputs` float32 [images, width] are all that there is of
+    one that nothing here can ask; its size is not known then."""
 
     name: str
     module: nn.Module

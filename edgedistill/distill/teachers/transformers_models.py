@@ -19,8 +19,9 @@ from edgedistill.documents.teachers import TeacherConfig
 
 
 class LogitsOnly(nn.Module):
-    """A classifier of transformers that gives its logits [N, classes] for normalised images [N, 3, R, R]. `class_names` are
-    those of its logits in order; `pretrained_cfg` is what timm keeps with its own networks of the data that they expect."""
+    """A classifier of transformers that gives its logits [N, classes], or what goes into its classifier, for normalised
+    images [N, 3, R, R]. `class_names` are those of its logits in order; `pretrained_cfg` is what timm keeps with its own
+    networks of the data that they expect."""
 
     def __init__(self, model: nn.Module, pretrained_cfg: dict[str, Any], class_names: tuple[str, ...]) -> None:
         super().__init__()
@@ -36,10 +37,12 @@ class LogitsOnly(nn.Module):
         return logits
 
 
-def transformers_network(config: TeacherConfig, name: str, classes: int, base: Path, *, fetch: bool) -> nn.Module:
+def transformers_network(
+    config: TeacherConfig, name: str, classes: int | None, base: Path, *, fetch: bool
+) -> nn.Module:
     """The classifier `name`, a folder seen from `base` or a name of the hub, with its weights where `config.pretrained` asks
-    for them and `fetch` is on. With `config.fit` a classifier for other classes is new. Nothing of its repository is run.
-    Raises InputError, MissingDependencyError."""
+    for them and `fetch` is on. With `config.fit` a classifier for other classes is new, and with `classes` None there is
+    none: it gives what goes into that. Nothing of its repository is run. Raises InputError, MissingDependencyError."""
     require_library(TRANSFORMERS)
     if config.checkpoint is not None:
         raise InputError(
@@ -76,12 +79,13 @@ def _loading(name: str) -> Iterator[None]:
         ) from error
 
 
-def _built(config: TeacherConfig, name: str, place: str, classes: int, *, fetch: bool) -> nn.Module:
+def _built(config: TeacherConfig, name: str, place: str, asked: int | None, *, fetch: bool) -> nn.Module:
     from transformers import AutoConfig, AutoModelForImageClassification
 
     with _loading(name):
         settings = AutoConfig.from_pretrained(place, **config.arguments)
         known = int(settings.num_labels)
+        classes = known if asked is None else asked
         if config.pretrained and known != classes and config.fit is None:
             raise InputError(
                 f"[teacher] {name} was trained for {known} classes, and the data has {classes}",
@@ -95,19 +99,26 @@ def _built(config: TeacherConfig, name: str, place: str, classes: int, *, fetch:
             model, loaded = AutoModelForImageClassification.from_pretrained(
                 place, config=settings, dtype=torch.float32, ignore_mismatched_sizes=True, output_loading_info=True
             )
-            _require_weights(config, name, model, loaded)
+            _require_weights(config, name, model, loaded, headless=asked is None)
     names = tuple(str(settings.id2label[index]) for index in range(classes)) if known == classes else ()
     network = LogitsOnly(model, _expected(place, settings), names)
-    network.pretrained_cfg["classifier"] = classifier_path(network, classes)
+    path = classifier_path(network, classes)
+    if asked is None:
+        network.set_submodule(path, nn.Identity())
+    else:
+        network.pretrained_cfg["classifier"] = path
     return network
 
 
-def _require_weights(config: TeacherConfig, name: str, model: Any, loaded: dict[str, Iterable[Any]]) -> None:
-    """Raises InputError for weights that do not fill the network: but for the classifier, which `fit` may train anew."""
+def _require_weights(
+    config: TeacherConfig, name: str, model: Any, loaded: dict[str, Iterable[Any]], *, headless: bool
+) -> None:
+    """Raises InputError for weights that do not fill the network: but for the classifier, which `fit` may train anew, or
+    which is not needed."""
     lacking = [key if isinstance(key, str) else key[0] for kind in _LACKING for key in loaded.get(kind, ())]
     layers, classes = dict(model.named_modules()), model.config.num_labels
     new = all(layer_width(layers.get(key.rpartition(".")[0])) == classes for key in lacking)
-    if not lacking or (new and config.fit is not None):
+    if not lacking or (new and (headless or config.fit is not None)):
         return
     fix = "add fit = { epochs = 10 } to [teacher] to train it" if new else "name a checkpoint of this architecture"
     raise InputError(f"[teacher] {name} has no weights for {', '.join(sorted(lacking)[:5])}", fix=fix)

@@ -89,10 +89,10 @@ def contract_digest(package: Package) -> str:
 
 
 def _check_signature(package: Package, contract: Contract) -> Iterator[Check]:
-    side, classes = contract.resolution, len(contract.labels)
+    side = contract.resolution
     image = TensorSignature(name=contract.input_name, dtype="RGB image", shape=(side, side))
-    logits = TensorSignature(name=contract.output_name, dtype="float32", shape=(1, classes))
-    for kind, actual, wanted in zip(("input", "output"), signature(package), (image, logits), strict=True):
+    output = TensorSignature(name=contract.output_name, dtype="float32", shape=(1, contract.width))
+    for kind, actual, wanted in zip(("input", "output"), signature(package), (image, output), strict=True):
         found = ", ".join(tensor.shown for tensor in actual) or "absent"
         yield Check(actual == (wanted,), f"one {kind}, {wanted.shown}", f"{kind}s are {found}, not {wanted.shown}")
 

@@ -1,7 +1,7 @@
 """Core ML packages (mlprogram) from the torch program, and the parts of that which quantisation shares.
 
 The package takes an RGB image of `contract.resolution` squared, 0..255, as `image` (an ImageType of scale 1 and no bias:
-coremltools has no uint8 tensor, and normalisation is in the program), and gives `logits` as float32 [1, classes] at
+coremltools has no uint8 tensor, and normalisation is in the program), and gives `logits`, or an `embedding`, as float32 at
 every precision. Contract, labels and the build's hash are in its user-defined metadata.
 
 coremltools is imported inside functions: it takes two seconds and has no wheel for every machine.
@@ -91,7 +91,7 @@ def convert_and_write(
         format=Format.COREML,
         scheme=scheme,
         inputs=(TensorSignature(name=contract.input_name, dtype="RGB image", shape=shape[2:]),),
-        outputs=(TensorSignature(name=contract.output_name, dtype="float32", shape=(1, len(contract.labels))),),
+        outputs=(TensorSignature(name=contract.output_name, dtype="float32", shape=(1, contract.width)),),
         sha256=file_sha256(path),
         bytes=size_bytes(path),
     )
@@ -101,12 +101,14 @@ def _settle(package: Path, spec: Any, contract: Contract, scheme: QuantScheme, b
     """Metadata in; date, random identifiers and debug files out, so that the hash depends on the content alone."""
     (package / "executorch_debug_handle_mapping.json").unlink(missing_ok=True)
     metadata = spec.description.metadata
-    metadata.shortDescription = f"Image classifier with {len(contract.labels)} classes, made by edgedistill"
+    what = "Image classifier with {} classes" if contract.vector is None else "Image embedding of {} numbers"
+    metadata.shortDescription = f"{what.format(contract.width)}, made by edgedistill"
     metadata.userDefined.pop("com.github.apple.coremltools.conversion_date", None)
     metadata.userDefined.update(carried_entries(contract, scheme, build_hash))
     side = contract.resolution
     spec.description.input[0].shortDescription = f"RGB image, {side} x {side}, values 0..255"
-    spec.description.output[0].shortDescription = "one logit a class, in the order of the labels"
+    classes, vector = "one logit a class, in the order of the labels", "a vector of length 1"
+    spec.description.output[0].shortDescription = classes if contract.vector is None else vector
 
     manifest_path = package / MANIFEST
     manifest = json.loads(manifest_path.read_text())

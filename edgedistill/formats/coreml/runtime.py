@@ -188,7 +188,8 @@ def _load(artifact: CompiledArtifact) -> Any:
 
 
 def _logits(outputs: dict[str, Any]) -> Logits:
-    return np.float32(outputs["logits"]).reshape(1, -1)
+    (output,) = outputs.values()
+    return np.float32(output).reshape(1, -1)
 
 
 def _feed(image: Images) -> dict[str, Any]:

@@ -86,7 +86,7 @@ def lower_and_write(
         format=Format.EXECUTORCH,
         scheme=scheme,
         inputs=(TensorSignature(name=contract.input_name, dtype="uint8", shape=(1, 3, side, side)),),
-        outputs=(TensorSignature(name=contract.output_name, dtype="float32", shape=(1, len(contract.labels))),),
+        outputs=(TensorSignature(name=contract.output_name, dtype="float32", shape=(1, contract.width)),),
         sha256=file_sha256(path),
         bytes=size_bytes(path),
     )

@@ -23,6 +23,7 @@ _ALIGNMENT = 16
 _DEQUANTIZES_HALF = 3  # the version of DEQUANTIZE that takes float16
 _WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV", "BATCH_MATMUL")
 # From activations to their variance, and from there to the normalised activations.
+_ROOTS = ("RSQRT", "SQRT")
 _MEASURES = ("MEAN", "SUM", "SUB", "SQUARED_DIFFERENCE", "RESHAPE")
 _SCALES = ("ADD", "SUB", "MUL", "SQUARED_DIFFERENCE", "RESHAPE")
 # The operands that may be constants worth storing in fewer bits; a bias is small and keeps its precision.
@@ -124,15 +125,15 @@ class Content:
         return tuple(self.graph.tensors[index].name.decode() for operator in ahead for index in operator.outputs)
 
     def normalisations(self) -> tuple[str, ...]:
-        """What the operators of normalisations over activations give: those around a reciprocal square root, from the mean
-        that is taken off to the scale and shift behind."""
+        """What the operators of normalisations over activations give: those around a square root or a reciprocal one, from
+        the mean that is taken off, or from the squares, to the scale and shift behind."""
         makers = {index: operator for operator in self.graph.operators for index in operator.outputs}
         users: dict[int, list[Any]] = {}
         for operator in self.graph.operators:
             for index in operator.inputs:
                 users.setdefault(index, []).append(operator)
         found: dict[int, Any] = {}
-        ahead = [operator for operator in self.graph.operators if self.kind(operator) == "RSQRT"]
+        ahead = [operator for operator in self.graph.operators if self.kind(operator) in _ROOTS]
         while ahead:
             operator = ahead.pop()
             if id(operator) in found:
@@ -148,11 +149,12 @@ class Content:
         )
 
     def _measures(self, operator: Any) -> bool:
-        """Whether an operator may be a step from the activations to their variance: a mean, what is taken off by it, or
-        arithmetic with a constant (the epsilon, one over the count)."""
+        """Whether an operator may be a step from the activations to their variance or length: a mean, what is taken off by
+        it, squares, or arithmetic with a constant (the epsilon, one over the count)."""
         kind = self.kind(operator)
         scalar = any(self.constant(self.graph.tensors[index]) is not None for index in operator.inputs)
-        return kind in _MEASURES or (kind in ("ADD", "MUL") and scalar)
+        square = kind == "MUL" and len(set(operator.inputs)) == 1
+        return kind in _MEASURES or square or (kind in ("ADD", "MUL") and scalar)
 
     def store_weights_as_half(self) -> list[tuple[str, float]]:
         """Store the weights as float16, each behind a DEQUANTIZE, as LiteRT's own post-training quantisation lays them out.

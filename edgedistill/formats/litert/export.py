@@ -114,7 +114,7 @@ def write_litert(
         format=Format.LITERT,
         scheme=scheme,
         inputs=(TensorSignature(name=contract.input_name, dtype="uint8", shape=(1, side, side, 3)),),
-        outputs=(TensorSignature(name=contract.output_name, dtype="float32", shape=(1, len(contract.labels))),),
+        outputs=(TensorSignature(name=contract.output_name, dtype="float32", shape=(1, contract.width)),),
         sha256=file_sha256(path),
         bytes=size_bytes(path),
     )

@@ -1,4 +1,5 @@
-"""A classifier that came as an ONNX file, as a file with the edge of a build's own: uint8 [1, 3, R, R] in, logits out."""
+"""A network that came as an ONNX file, as a file with the edge of a build's own: uint8 [1, 3, R, R] in, logits or vectors of
+length 1 out."""
 
 from __future__ import annotations
 
@@ -29,12 +30,13 @@ _LEAST = 1e-12
 class Classifier:
     """What an ONNX file says of itself: the `side` of its images, None where it takes any; whether it `takes_uint8`, and has
     its channels last; the names of its classes in the order of its outputs, where its metadata has them (a contract,
-    or Ultralytics' `names`)."""
+    or Ultralytics' `names`); its `width`, how many numbers its first output has for an image, None where it does not say."""
 
     side: int | None
     takes_uint8: bool
     channels_last: bool
     class_names: tuple[str, ...] = ()
+    width: int | None = None
 
 
 def read_classifier(path: Path) -> Classifier:
@@ -58,7 +60,9 @@ def read_classifier(path: Path) -> Classifier:
     entries = read_metadata(model)
     carried = carried_contract(entries, path)
     names = carried.labels if carried else _names(entries)
-    return Classifier(square[0] or None, kind == TensorProto.UINT8, last, names)
+    shape = model.graph.output[0].type.tensor_type.shape.dim
+    width = shape[1].dim_value if len(shape) == 2 else 0
+    return Classifier(square[0] or None, kind == TensorProto.UINT8, last, names, width or None)
 
 
 def weights_of(path: Path) -> int:
@@ -67,29 +71,36 @@ def weights_of(path: Path) -> int:
 
 
 def with_edge(path: Path, contract: Contract, out: Path, *, build_hash: str, probes: Images) -> ExportedModel:
-    """The classifier at `path` as a file `out` that keeps `contract`: normalisation inside, its classes in the order of the
+    """The network at `path` as a file `out` that keeps `contract`: normalisation inside, its classes in the order of the
     labels where the file names them. Where its outputs for `probes`, uint8 [n, 3, R, R], are probabilities, their logarithm
-    is taken. Raises InputError where it does not give a number for each label."""
+    is taken; vectors are divided by their length. Raises InputError where it does not give as many numbers as the contract
+    says."""
     found, model = read_classifier(path), load(path)
-    graph, count = model.graph, len(contract.labels)
+    graph, count, of_classes = model.graph, contract.width, contract.vector is None
     edge = _Edge.of(graph)
     for name in (contract.input_name, contract.output_name):
         edge.free(name)
     given = _image(graph, path)
     opset = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 0)
     edge.in_front(given, found, contract)
-    if sorted(found.class_names) == sorted(contract.labels) and found.class_names != contract.labels:
+    if of_classes and sorted(found.class_names) == sorted(contract.labels) and found.class_names != contract.labels:
         order = [found.class_names.index(label) for label in contract.labels]
         edge.behind("Gather", edge.constant("order", np.array(order, np.int64)), axis=1)
     rows = _run(model, contract, probes, path)
     if rows.shape != (len(probes), count):
+        wanted = f"the data has {count} classes" if of_classes else f"vectors have {count}"
         raise InputError(
-            f"{path} gives {list(rows.shape[1:])} numbers for an image, and the data has {count} classes",
-            fix="give the file of a classifier of these classes, with its logits as first output",
+            f"{path} gives {list(rows.shape[1:])} numbers for an image, and {wanted}",
+            fix="give the file of a classifier of these classes, with its logits as first output"
+            if of_classes
+            else "give a file whose first output is [1, D]",
         )
     if not np.isfinite(rows).all():
         raise InputError(f"{path} gives values that are not finite", fix="check mean and std in [teacher]")
-    if (rows >= 0).all() and np.allclose(rows.sum(axis=1), 1, atol=1e-3):
+    if not of_classes:
+        # LpNormalization has been there since the first set of operators; the first output keeps the rows of a batch.
+        edge.behind("LpNormalization", axis=1, p=2)
+    elif (rows >= 0).all() and np.allclose(rows.sum(axis=1), 1, atol=1e-3):
         if opset >= 11:
             edge.behind("Clip", edge.constant("least", np.float32(_LEAST)))
         else:

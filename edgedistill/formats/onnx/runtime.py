@@ -29,6 +29,7 @@ from edgedistill.formats.onnx_file import load
 from edgedistill.formats.precisions import precision_of, settled_scheme
 from edgedistill.formats.running import over_threads
 from edgedistill.networks.rounding.damage import LayerDamage
+from edgedistill.networks.tasks import task_of
 
 
 class OnnxFormat(ModelFormat):
@@ -77,7 +78,7 @@ class OnnxFormat(ModelFormat):
         from edgedistill.formats.onnx.sensitivity import rank_layers
 
         assert what.full is not None
-        return rank_layers(what.full, what.calibration(), scheme, what.style)
+        return rank_layers(what.full, what.calibration(), scheme, what.style, task_of(what.contract))
 
     def open(self, path: Path, target: Target) -> Opened:
         """A file with its contract."""

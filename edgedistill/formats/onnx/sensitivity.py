@@ -18,6 +18,7 @@ from edgedistill.formats.onnx.layers import nodes_of
 from edgedistill.formats.onnx.session import session
 from edgedistill.formats.onnx_file import load
 from edgedistill.networks.rounding.damage import LayerDamage, ranked
+from edgedistill.networks.tasks import Task
 
 
 def rank_layers(
@@ -25,10 +26,11 @@ def rank_layers(
     calibration: Images,
     scheme: QuantScheme,
     style: IntegerStyle,
+    task: Task,
     *,
     probes: int = 64,
 ) -> tuple[LayerDamage, ...]:
-    """Every layer of `model` (fp32), products of two activations included, the most damaged first.
+    """Every layer of `model` (fp32), products of two activations included, the most damaged first by `task`.
 
     `calibration` are uint8 images [n, 3, R, R] of the training split; ranges come from all of them, the damage is measured
     on the first `probes`, by ONNX Runtime on one thread. Names are those that `to_int8` takes in `scheme.kept`.
@@ -42,7 +44,7 @@ def rank_layers(
             nodes = nodes_of(prepared.graph, prepared.layers, {layer})
             return _run(prepared.quantized(only=nodes), images) if nodes else reference
 
-        return ranked(dict.fromkeys(prepared.layers.values()), reference, alone)
+        return ranked(task, dict.fromkeys(prepared.layers.values()), reference, alone)
 
 
 def _run(proto: onnx.ModelProto, images: Images) -> Logits:

@@ -23,13 +23,13 @@ order."""
 
 
 def to_program(module: nn.Module, contract: Contract) -> ExportedProgram:
-    """`module` as an ATen program of static batch 1: float32 [1, 3, R, R] in 0..255 to logits float32 [1, classes].
+    """`module` as an ATen program of static batch 1: float32 [1, 3, R, R] in 0..255 to outputs float32 [1, width].
 
     `module` is a deployed student or a teacher: in eval mode, on the CPU, normalisation inside; it is not changed. Batch
     norms and the division by std are folded into the convolutions beside them.
 
     Raises TrialFailure where the module breaks the contract, gives numbers that are not finite, or where the program's
-    logits differ from the module's by more than 1e-4 of their size and by more than four times what the module's own
+    outputs differ from the module's by more than 1e-4 of their size and by more than four times what the module's own
     float32 rounding makes; UnsupportedError where torch.export cannot trace it.
     """
     image = torch.from_numpy(probe_images(contract)).float()
@@ -50,14 +50,14 @@ def to_program(module: nn.Module, contract: Contract) -> ExportedProgram:
         limit = max(limit, ROUNDINGS * rounding_of(module, probe_images(contract, _ROUNDED_IMAGES)))
     if not difference <= limit:
         raise TrialFailure(
-            f"the exported program's logits differ from the module's by {difference:.3g} (allowed {limit:.3g})",
+            f"the exported program's outputs differ from the module's by {difference:.3g} (allowed {limit:.3g})",
             fix="the module's forward is not a fixed function of its input; remove randomness and state from it",
         )
     return program
 
 
 def rounding_of(module: nn.Module, images: NDArray[np.uint8], program: ExportedProgram | None = None) -> float:
-    """What rounding does to a module: the largest difference of any logit between float32 and a float64 copy, for uint8
+    """What rounding does to a module: the largest difference of any output between float32 and a float64 copy, for uint8
     images [n, 3, R, R], one at a time. Deep networks magnify rounding, so that two right programs differ by as much;
     `program`, the same sums in another order, is a second sample of it. 0 for a module that only computes in float32, or
     that does not answer the same twice."""
@@ -78,7 +78,7 @@ def rounding_of(module: nn.Module, images: NDArray[np.uint8], program: ExportedP
 
 
 def reference_logits(module: nn.Module, images: NDArray[np.uint8], batch: int = 64) -> NDArray[np.float32]:
-    """Logits float32 [n, classes] of the fp32 torch module for uint8 images [n, 3, R, R], `batch` at a time: what each
+    """Outputs float32 [n, width] of the fp32 torch module for uint8 images [n, 3, R, R], `batch` at a time: what each
     artifact's parity is measured against. `module` is in eval mode; it runs where its parameters are."""
     device = next((p.device for p in module.parameters()), torch.device("cpu"))
     with torch.inference_mode():
@@ -100,10 +100,10 @@ def _checked_output(module: nn.Module, image: Tensor, contract: Contract) -> Ten
     if problems:
         raise TrialFailure(f"{name} is not ready for export", problems=problems)
     output = module(image)
-    classes = len(contract.labels)
-    if not isinstance(output, Tensor) or tuple(output.shape) != (1, classes) or output.dtype != torch.float32:
+    width = contract.width
+    if not isinstance(output, Tensor) or tuple(output.shape) != (1, width) or output.dtype != torch.float32:
         got = f"{output.dtype} {tuple(output.shape)}" if isinstance(output, Tensor) else type(output).__name__
-        raise TrialFailure(f"{name} gives {got}, the contract asks for torch.float32 (1, {classes})")
+        raise TrialFailure(f"{name} gives {got}, the contract asks for torch.float32 (1, {width})")
     if not bool(torch.isfinite(output).all()):
-        raise TrialFailure(f"{name} gives logits that are not finite", fix="its weights diverged; train it again")
+        raise TrialFailure(f"{name} gives numbers that are not finite", fix="its weights diverged; train it again")
     return output

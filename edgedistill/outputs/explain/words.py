@@ -61,7 +61,7 @@ def _limit(limit: Constraint) -> tuple[str, str, str]:
     if isinstance(limit, SizeLimit | MemoryLimit):
         what = "size of the file" if isinstance(limit, SizeLimit) else f"peak memory on {limit.target}"
         return what, format_bytes(limit.limit_bytes), "unknown" if limit.bytes is None else format_bytes(limit.bytes)
-    return "validation accuracy", f"at least {format_percent(limit.limit, 2)}", _reached(limit)
+    return "validation quality", f"at least {format_percent(limit.limit, 2)}", _reached(limit)
 
 
 def _reached(limit: QualityLimit) -> str:

@@ -5,16 +5,23 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from typing import Final
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from edgedistill.base.units import format_bytes, format_color, format_ms, format_percent
+from edgedistill.base.units import beginning, format_bytes, format_color, format_ms, format_percent
 from edgedistill.documents.measurements import Latency, MeasuredLatency, PredictedLatency
 from edgedistill.documents.results import BuildResult, ShippedArtifact
-from edgedistill.documents.specs import Contract, Format
+from edgedistill.documents.specs import Contract, Format, Metric
 from edgedistill.outputs.explain.shown import measured_in, quality_text, validation_text
 from edgedistill.outputs.package.package import PACKAGE
 
+_MEASURES: Final[dict[Metric, str]] = {
+    "accuracy": "Top-1",
+    "recall@1": "The share of images whose nearest other image of the split, by cosine, is of their class,",
+    "k-NN accuracy": "The share of images whose class the nearest 20 other images of the split vote for, by cosine,",
+    "zero-shot accuracy": "The share of images that are nearest, by cosine, to the vector of their class,",
+}
 _ANYWHERE = re.compile(r"([\\`*_\[\]|~])")
 _AT_THE_START = re.compile(r"^(\d+(?=[.)](?:\s|$)))?([#+=.)>-])")
 
@@ -54,11 +61,13 @@ def model_card(result: BuildResult, contract: Contract, training: Mapping[str, s
         quality=quality_text,
         of_images=validation_text,
         color=format_color,
+        sentence=beginning,
     )
     return environment.get_template("MODEL_CARD.md.j2").render(
         result=result,
         contract=contract,
         training=dict(training),
+        measure=_MEASURES[result.metric],
         sample=_Verbatim(code_sample(result, contract)),
         not_run=[a for a in result.artifacts if a.verification.kind == "inspected"],
         untimed=[_name(a) for a in result.artifacts if not isinstance(a.latency, MeasuredLatency)],
@@ -67,8 +76,8 @@ def model_card(result: BuildResult, contract: Contract, training: Mapping[str, s
 
 
 def code_sample(result: BuildResult, contract: Contract) -> str:
-    """Python that classifies one image with the first ONNX file of the package, run from inside the package; empty if there
-    is none."""
+    """Python that classifies one image with the first ONNX file of the package, or gives its vector, run from inside the
+    package; empty if there is none."""
     onnx = next((a for a in result.artifacts if a.format is Format.ONNX), None)
     if onnx is None:
         return ""
@@ -78,14 +87,20 @@ side = min(image.size)
 left, top = (image.width - side) // 2, (image.height - side) // 2
 image = image.crop((left, top, left + side, top + side))
 """
+    of_classes = contract.vector is None
+    called = f'session.run(["{contract.output_name}"], {{"{contract.input_name}": tensor}})[0][0]'
+    if of_classes:
+        read = 'labels = json.load(open("contract.json", encoding="utf-8"))["contract"]["labels"]\n'
+        end = f"logits = {called}\nprint(labels[int(logits.argmax())])\n"
+    else:
+        read, end = "", f"vector = {called}\nprint(vector.shape)\n"
     return f"""\
-import json
-
+{"import json" + chr(10) * 2 if of_classes else ""}\
 import numpy as np
 import onnxruntime
 from PIL import Image, ImageOps
 
-labels = json.load(open("contract.json", encoding="utf-8"))["contract"]["labels"]
+{read}\
 session = onnxruntime.InferenceSession("{_name(onnx)}")
 opened = ImageOps.exif_transpose(Image.open("golden/image-000.png")).convert("RGBA")
 image = Image.new("{contract.color}", opened.size, {contract.background})
@@ -93,9 +108,7 @@ image.paste(opened, mask=opened)
 {cut if contract.crop == "center" else ""}\
 image = image.resize(({contract.resolution}, {contract.resolution}), Image.Resampling.{contract.resize_filter.upper()})
 tensor = np.asarray(image, dtype=np.uint8).transpose(2, 0, 1)[None]
-logits = session.run(["{contract.output_name}"], {{"{contract.input_name}": tensor}})[0][0]
-print(labels[int(logits.argmax())])
-"""
+{end}"""
 
 
 def _name(artifact: ShippedArtifact) -> str:
@@ -105,7 +118,7 @@ def _name(artifact: ShippedArtifact) -> str:
 def _parity_cell(artifact: ShippedArtifact) -> str:
     if (parity := artifact.parity) is None:
         return "unknown"
-    return f"{parity.max_abs_error:.2g}, {format_percent(parity.top1_agreement)} of {parity.images}"
+    return f"{parity.max_abs_error:.2g}, {parity.agreement}"
 
 
 def _latency_cell(latency: Latency) -> str:

@@ -23,7 +23,7 @@ _PICTURE_SIZE: Final = (151, 94)
 @dataclass(frozen=True, eq=False)
 class Golden:
     """`images` uint8 [N, 3, R, R] from the validation split, already at the contract's resolution; `reference` the fp32
-    torch program's logits float32 [N, classes]; `outputs` the logits of each artifact that ran here, by its name in the
+    torch program's outputs float32 [N, width]; `outputs` those of each artifact that ran here, by its name in the
     package, of the same shape as `reference`."""
 
     images: NDArray[np.uint8]

@@ -2,7 +2,7 @@
 
 student-<precision>.onnx | .mlpackage | .tflite | .pte | -sm<..>.engine      the artifacts
 student-<precision>-sm<..>.engine.json     an engine's builder's record: without its GPU nothing can be read off it
-labels.txt        a class a line, in the order of the logits
+labels.txt        a class a line, in the order of the logits; of an embedding only where classes have vectors
 contract.json     the input and output contract, and how each file takes it
 golden/           inputs and outputs to replay
 MODEL_CARD.md
@@ -128,7 +128,8 @@ def _fill(folder: Path, contents: PackageContents) -> None:
             shutil.copyfile(file.source, folder / file.name)
         if file.record:
             (folder / f"{file.name}.json").write_text(file.record, encoding="utf-8")
-    (folder / "labels.txt").write_text(labels_text(contents.contract.labels), encoding="utf-8")
+    if contents.contract.labels:
+        (folder / "labels.txt").write_text(labels_text(contents.contract.labels), encoding="utf-8")
     (folder / CONTRACT).write_text(_json(contract_document(contents)), encoding="utf-8")
     (folder / "MODEL_CARD.md").write_text(contents.card, encoding="utf-8")
     write_golden(folder / "golden", contents.golden, contents.contract)

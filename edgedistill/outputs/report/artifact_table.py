@@ -67,10 +67,12 @@ def _parity(artifact: ShippedArtifact) -> Cell:
     parity, verification = artifact.parity, artifact.verification
     if parity is None:
         return unknown()
-    lines = [format_percent(parity.top1_agreement, 2), f"± {parity.max_abs_error:.2g}"]
+    vectors = parity.cosine_least is not None
+    key = parity.cosine_least if vectors else parity.top1_agreement
+    lines = [f"{key:.4f}" if vectors else format_percent(key or 0.0, 2), f"± {parity.max_abs_error:.2g}"]
     if isinstance(verification, Verified) and verification.computed_by is ComputedBy.REFERENCE:
         lines.append("reference")
-    return cell(*lines, key=parity.top1_agreement)
+    return cell(*lines, key=key or 0.0)
 
 
 def _latency(latency: Latency) -> tuple[Cell, ...]:

@@ -12,7 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from edgedistill.base.store import write_atomic
-from edgedistill.base.units import format_percent, format_seconds
+from edgedistill.base.units import beginning, format_percent, format_seconds
 from edgedistill.documents.explanation import ExplainResult
 from edgedistill.documents.measurements import MeasuredLatency
 from edgedistill.documents.results import BuildResult
@@ -182,6 +182,7 @@ def _environment() -> Environment:
         "percent": format_percent,
         "seconds": format_seconds,
         "count": "{:,}".format,
+        "sentence": beginning,
     }
     environment.filters.update(formats)
     return environment

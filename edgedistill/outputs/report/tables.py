@@ -5,20 +5,21 @@ from __future__ import annotations
 from edgedistill.documents.artifacts import Verified
 from edgedistill.documents.measurements import Core, Environment, PredictedLatency, Profile, UnknownLatency
 from edgedistill.documents.results import BuildResult
-from edgedistill.documents.specs import ComputedBy
+from edgedistill.documents.specs import ComputedBy, Metric, scored
 from edgedistill.outputs.explain.shown import validation_text
 from edgedistill.outputs.report.verdict import prediction_text
 
 Pairs = tuple[tuple[str, str], ...]
 
 
-def reference_text(verification: Verified) -> str:
+def reference_text(metric: Metric, verification: Verified) -> str:
     """What an interpreter in the runtime's place computed: a reference, not the device's own arithmetic."""
     parity = verification.parity
-    right = validation_text(verification.quality_validation, parity.images)
+    quality = validation_text(verification.quality_validation, parity.images)
+    outputs = "logits" if parity.cosine_least is None else "vectors"
     return (
-        f"a reference interpreter, not the device, gets {right} of {parity.images} validation images right; its logits "
-        f"differ from the fp32 program's by at most {parity.max_abs_error:.2g}"
+        f"a reference interpreter, not the device, {scored(metric, quality, f'{parity.images} validation images')}; its "
+        f"{outputs} differ from the fp32 program's by at most {parity.max_abs_error:.2g}"
     )
 
 
@@ -32,7 +33,9 @@ def unknowns(result: BuildResult) -> Pairs:
             checked = f" Checked instead: {checks}." if checks else ""
             texts.append(f"{result.metric} unknown, {artifact.verification.reason.rstrip('.')}.{checked}")
         elif artifact.verification.computed_by is ComputedBy.REFERENCE:
-            texts.append(f"{result.metric} on the device unknown; {reference_text(artifact.verification)}.")
+            texts.append(
+                f"{result.metric} on the device unknown; {reference_text(result.metric, artifact.verification)}."
+            )
         if isinstance(artifact.latency, PredictedLatency):
             latency, told = artifact.latency, prediction_text(artifact.latency, result.budget)
             texts.append(f"latency predicted for {latency.device}, {told}, from {latency.basis}.")

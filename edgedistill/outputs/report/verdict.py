@@ -89,7 +89,9 @@ def _quality_and_size(result: BuildResult, artifact: ShippedArtifact) -> str:
         right = f"its {result.metric} is unknown (teacher {theirs})"
     else:
         ours = _with_interval(artifact.quality, artifact.quality_interval)
-        right = f"{ours} of the test images are right (teacher {theirs})"
+        of_classes = f"{ours} of the test images are right"
+        right = of_classes if result.metric == "accuracy" else f"its {result.metric} on the test images is {ours}"
+        right = f"{right} (teacher {theirs})"
     size = f"{right}, in {format_bytes(artifact.bytes)}"
     return size if teacher.bytes is None else f"{size} (teacher {format_bytes(teacher.bytes)})"
 

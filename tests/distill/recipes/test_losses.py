@@ -66,7 +66,8 @@ def test_every_named_recipe_is_usable(name: str) -> None:
     statistics = {"features": UnitStatistics.of(features.numpy(), np.array([0, 1, 2, 0]))}
     pupil = Pupil(network, recipe, 3, statistics)
     images = torch.rand(4, 3, 8, 8, generator=torch.Generator().manual_seed(3))
-    pupil.loss(pupil(images), Batch(images, LABELS, {"logits": TEACHER, "features": features.half()})).backward()
+    said = {"logits": TEACHER, "embedding": TEACHER, "features": features.half()}
+    pupil.loss(pupil(images), Batch(images, LABELS, said)).backward()
     for parameter in pupil.parameters():
         assert parameter.grad is not None and torch.isfinite(parameter.grad).all()
     assert float(network[1].weight.grad.abs().max()) > 0

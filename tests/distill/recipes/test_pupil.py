@@ -315,6 +315,6 @@ def test_a_loss_cannot_take_the_name_of_a_terms_key() -> None:
 
 
 def test_under_rounding_the_terms_of_logits_stay() -> None:
-    assert [t.loss.name for t in bound(RECIPES["vkd"].terms).of_logits.terms] == ["kl", "cross_entropy"]
-    assert all(t.config.head == "shared" for t in bound(RECIPES["dho"].terms).of_logits.terms)
+    assert [t.loss.name for t in bound(RECIPES["vkd"].terms).of_outputs.terms] == ["kl", "cross_entropy"]
+    assert all(t.config.head == "shared" for t in bound(RECIPES["dho"].terms).of_outputs.terms)
     assert bound(RECIPES["vkd"].terms).taps == ("logits", "features")

@@ -26,6 +26,7 @@ from edgedistill.formats.onnx.sensitivity import rank_layers
 from edgedistill.formats.onnx.weights import rounded, to_int8_weights
 from edgedistill.networks.program.probes import probe_images
 from edgedistill.networks.program.program import reference_logits, to_program
+from edgedistill.networks.tasks import CLASSIFICATION
 
 SIDE = 16
 CONTRACT = Contract(resolution=SIDE, mean=(128.0,) * 3, std=(64.0,) * 3, labels=tuple("abcd"))
@@ -308,10 +309,10 @@ def test_a_fragile_layer_ranks_first(trained, tmp_path):
         module.head.weight[:, :2] /= 1000
     fragile = export_onnx(to_program(module.eval(), CONTRACT), CONTRACT, tmp_path / "m.onnx", build_hash="")
     calibration, _ = labelled_images(64, seed=2)
-    ranks = rank_layers(fragile, calibration, INT8, IntegerStyle.X86)
+    ranks = rank_layers(fragile, calibration, INT8, IntegerStyle.X86, CLASSIFICATION)
     assert {damage.layer for damage in ranks} == LAYERS
     assert ranks[0].layer in {"point", "residual.0", "head"}
-    assert ranks[0].divergence > 10 * next(d.divergence for d in ranks if d.layer == "stem.0")
+    assert ranks[0].distance > 10 * next(d.distance for d in ranks if d.layer == "stem.0")
 
 
 def test_weights_alone(trained, full, tmp_path):

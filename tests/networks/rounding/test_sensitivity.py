@@ -8,10 +8,10 @@ import torch
 from quantize_networks import CONTRACT, Chain, images, made
 
 from edgedistill.documents.specs import Calibration, Precision, QuantScheme
-from edgedistill.networks.rounding.damage import divergence
 from edgedistill.networks.rounding.graph import layers_of, run_graph, to_graph
 from edgedistill.networks.rounding.sensitivity import rank_layers
 from edgedistill.networks.rounding.simulate import simulate
+from edgedistill.networks.tasks import CLASSIFICATION
 
 INT8 = QuantScheme(precision=Precision.INT8)
 
@@ -40,7 +40,7 @@ def test_a_fragile_layer_ranks_first(layer):
     readers = {"stem": {"depthwise"}, "grouped": {"left", "right"}, "last": {"head"}}[layer]
     assert ranks[0].layer == layer or ranks[0].layer in readers, "the damage is done on the tensor between them"
     assert {damage.layer for damage in ranks[: 1 + len(readers)]} == {layer, *readers}
-    assert ranks[0].divergence > 10 * ranks[1 + len(readers)].divergence
+    assert ranks[0].distance > 10 * ranks[1 + len(readers)].distance
     assert {damage.layer for damage in ranks} == set(layers_of(to_graph(made(Chain), CONTRACT)))
 
 
@@ -67,7 +67,9 @@ def test_every_calibration_reads_ranges(method):
 def test_divergence_is_that_of_softmaxes():
     generator = np.random.default_rng(0)
     logits = generator.normal(size=(5, 4)).astype(np.float32)
-    assert divergence(logits, logits + 3) == pytest.approx(0, abs=1e-7)
+    assert CLASSIFICATION.distance(logits, logits + 3) == pytest.approx(0, abs=1e-7)
     p, q = np.array([[0.5, 0.25, 0.25]]), np.array([[0.25, 0.5, 0.25]])
     expected = float((p * np.log(p / q)).sum())
-    assert divergence(np.log(p).astype(np.float32), np.log(q).astype(np.float32)) == pytest.approx(expected, rel=1e-5)
+    assert CLASSIFICATION.distance(np.log(p).astype(np.float32), np.log(q).astype(np.float32)) == pytest.approx(
+        expected, rel=1e-5
+    )

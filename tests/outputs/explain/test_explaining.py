@@ -145,9 +145,9 @@ def test_limits_say_what_the_winner_came_to(realistic: ModuleType) -> None:
         ),
         ("size of the file", "400.0 KiB", "311.4 KiB", "yes"),
         ("peak memory on host", "1.0 MiB", "unknown", "unknown"),
-        ("validation accuracy", "at least 98.00%", "97.40%, above 95.10% with 95% confidence", "no"),
-        ("validation accuracy", "at least 97.00%", "97.40%, unresolved: the split is too small to tell", "yes"),
-        ("validation accuracy", "at least 97.00%", "unknown", "unknown"),
+        ("validation quality", "at least 98.00%", "97.40%, above 95.10% with 95% confidence", "no"),
+        ("validation quality", "at least 97.00%", "97.40%, unresolved: the split is too small to tell", "yes"),
+        ("validation quality", "at least 97.00%", "unknown", "unknown"),
     )
     own = realistic.make_proven_in_ms().constraints
     assert limit_rows(own)[0][2] == "0.206 ms to 0.214 ms in 22 sessions"
