@@ -66,7 +66,7 @@ from edgedistill.distill.teachers.teacher import Crossfit, Teacher, folds_of
 from edgedistill.distill.train import Lessons, load_student, train_student
 from edgedistill.documents.artifacts import TrainedStudent
 from edgedistill.documents.build_file import AugmentationConfig, DataConfig, TrainConfig
-from edgedistill.documents.recipes import FEATURES, LOGITS, RECIPES
+from edgedistill.documents.recipes import FEATURES, LOGITS, OF_CLASSES, RECIPES
 from edgedistill.documents.specs import Contract, StudentSpec
 from edgedistill.documents.teachers import FitConfig, TeacherConfig
 from edgedistill.pipeline.choice import best_recipe
@@ -330,8 +330,8 @@ def main() -> int:
     parser.add_argument("--json", type=Path, required=True)
     arguments = parser.parse_args()
     rates = tuple(map(float, arguments.rates.split(",")))
-    conditions = arguments.only.split(",") if arguments.only else list(dict.fromkeys([*CONTROLS, *RECIPES]))
-    known = {*CONTROLS, "kd_sure", *RECIPES, *peer_losses.SETTINGS}
+    conditions = arguments.only.split(",") if arguments.only else list(dict.fromkeys([*CONTROLS, *OF_CLASSES]))
+    known = {*CONTROLS, "kd_sure", *OF_CLASSES, *peer_losses.SETTINGS}
     if unknown := [name for name in conditions if name not in known]:
         parser.error(f"no such condition: {', '.join(unknown)}; there are {', '.join(sorted(known))}")
     settings = {

@@ -71,7 +71,7 @@ from edgedistill.distill.teachers.making import Labelling
 from edgedistill.distill.train import Lessons, schedule_of
 from edgedistill.documents.build_file import AugmentationConfig, DataConfig, SpaceConfig, TrainConfig
 from edgedistill.documents.lengths import epochs_of
-from edgedistill.documents.recipes import LOGITS, RECIPES
+from edgedistill.documents.recipes import LOGITS, OF_CLASSES, RECIPES
 from edgedistill.documents.specs import Contract
 from edgedistill.documents.targets import load_target
 from edgedistill.networks.build import build_student
@@ -447,7 +447,7 @@ def main() -> int:
     parser.add_argument("--families", default="")
     parser.add_argument("--most", type=float, default=10.0)
     parser.add_argument("--validation", type=int, default=4000)
-    parser.add_argument("--recipe", choices=tuple(RECIPES), default="labels")
+    parser.add_argument("--recipe", choices=OF_CLASSES, default="labels")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", choices=tuple(GROUPS))
     parser.add_argument("--jobs", type=int, default=2)

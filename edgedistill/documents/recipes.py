@@ -220,6 +220,8 @@ RECIPES = MappingProxyType(
     }
 )
 """By name, in the order in which they are listed."""
+OF_CLASSES: Final = tuple(name for name, recipe in RECIPES.items() if recipe.task == "classification")
+"""Names of the recipes for classifiers."""
 DEFAULT_EMBEDDING: Final = "clip_kd"
 """What `default` is for embeddings."""
 

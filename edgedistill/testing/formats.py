@@ -33,9 +33,10 @@ from edgedistill.devices.session import MeasurementProtocol, NotRunnableError
 from edgedistill.devices.stats import ratio
 from edgedistill.documents.artifacts import CompiledArtifact, ExportedModel, Inspection
 from edgedistill.documents.measurements import Profile
-from edgedistill.documents.specs import Contract, Format, Percentile, Precision, QuantScheme, Target
+from edgedistill.documents.specs import Contract, Format, Percentile, Precision, QuantScheme, Target, VectorContract
 from edgedistill.formats import format_for
 from edgedistill.formats.format import Conversion, ModelFormat, Opened
+from edgedistill.networks.build import Normalised
 from edgedistill.networks.program.probes import probe_images
 from edgedistill.networks.program.program import reference_logits, to_program
 
@@ -81,6 +82,21 @@ def conformance_network() -> nn.Module:
         return _Network().eval().requires_grad_(False)
 
 
+EMBEDDING = CONTRACT.model_copy(
+    update={"task": "embedding", "output_name": "embedding", "labels": (), "vector": VectorContract(dimension=24)}
+)
+CALIBRATION = 16
+
+
+def embedding_network() -> nn.Module:
+    """A network that gives vectors, as `EMBEDDING` says: the same weights on every call."""
+    with torch.random.fork_rng(devices=()):
+        torch.manual_seed(0)
+        layers = (nn.Conv2d(3, 16, 3, stride=2, padding=1), nn.ReLU(), nn.Conv2d(16, 32, 3, stride=4, padding=1))
+        network = nn.Sequential(*layers, nn.ReLU(), nn.Flatten(), nn.Linear(512, 24))
+        return Normalised(network, EMBEDDING.mean, EMBEDDING.std, unit=True).eval().requires_grad_(False)
+
+
 class FormatConformance:
     """Subclass it, give `form`, and change `target`, `portable` or `tolerance` where yours need it."""
 
@@ -94,18 +110,30 @@ class FormatConformance:
     def portable(self, folder: Path) -> ExportedModel:
         """The suite's network in fp32 as the file that the format compiles, inside `folder`: made by the format's own
         `convert`, or that of the format which it takes files of."""
+        return self._converted(conformance_network(), CONTRACT, Precision.FP32, folder)
+
+    def _converted(
+        self,
+        network: nn.Module,
+        contract: Contract,
+        precision: Precision,
+        folder: Path,
+        full: ExportedModel | None = None,
+    ) -> ExportedModel:
+        """`full` is the fp32 file that other precisions may be made from."""
         form = self.form()
         maker = form if form.portable is form.format else format_for(form.portable)
-        network = conformance_network()
         what = Conversion(
-            contract=CONTRACT,
+            contract=contract,
             build_hash="",
             module=lambda: network,
-            program=lambda: to_program(network, CONTRACT),
-            calibration=lambda: probe_images(CONTRACT),
+            program=lambda: to_program(network, contract),
+            calibration=lambda: probe_images(contract, CALIBRATION),
             style=form.style(platform.machine()),
+            full=full,
         )
-        return maker.convert(what, QuantScheme(precision=Precision.FP32), folder / f"model{maker.suffixes[0]}")
+        scheme = QuantScheme(precision=precision, calibration_images=0 if precision is Precision.FP32 else CALIBRATION)
+        return maker.convert(what, scheme, folder / f"model-{precision}{maker.suffixes[0]}")
 
     def target(self, form: Format) -> Target:
         """The target that files are compiled for: this machine."""
@@ -231,6 +259,21 @@ class FormatConformance:
         assert got.dtype == np.float32
         assert got.shape == wanted.shape
         assert np.abs(got - wanted).max() <= self.tolerance * np.abs(wanted).max()
+
+    def test_vectors_have_length_1_in_integers_too(self, tmp_path: Path) -> None:
+        """What divides a vector by its length stays in floating point: in 8 bits lengths would differ by percents."""
+        form, network = self.form(), embedding_network()
+        full = self._converted(network, EMBEDDING, Precision.FP32, tmp_path)
+        small = self._converted(network, EMBEDDING, Precision.INT8, tmp_path, full)
+        images = probe_images(EMBEDDING, 5)
+        wanted = reference_logits(network, images)
+        np.testing.assert_allclose(np.linalg.norm(wanted, axis=1), 1, atol=1e-5)
+        for model, least in ((full, 0.9999), (small, 0.98)):
+            assert form.unsupported(model, self.target(form.format)) == ()
+            artifact = form.compile(model, self.target(form.format), tmp_path / model.scheme.label)
+            (got,) = self.logits(artifact, images)
+            np.testing.assert_allclose(np.linalg.norm(got, axis=1), 1, atol=2e-3)
+            assert float((got * wanted).sum(axis=1).min()) > least
 
     def test_batches_change_nothing(self, artifact: CompiledArtifact) -> None:
         images = probe_images(CONTRACT, 5)
