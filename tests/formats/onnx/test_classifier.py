@@ -14,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
 from edgedistill.base.errors import InputError
-from edgedistill.documents.specs import Contract
+from edgedistill.documents.specs import Contract, VectorContract
 from edgedistill.formats.onnx.classifier import read_classifier, weights_of, with_edge
 from edgedistill.formats.onnx.metadata import read_contract
 
@@ -171,3 +171,20 @@ def test_a_size_that_it_does_not_take_is_told(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot be run on an image of 3 x 16 x 16") as caught:
         with_edge(tmp_path / "own.onnx", contract(), tmp_path / "made.onnx", build_hash="h", probes=PIXELS)
     assert "resolution" in caught.value.fix
+
+
+@pytest.mark.parametrize("batch", ["fixed", "any batch"])
+def test_vectors_come_out_at_length_1(tmp_path: Path, batch: str) -> None:
+    net = exported(tmp_path / "own.onnx", batch=batch)
+    assert read_classifier(tmp_path / "own.onnx").width == 3
+    vector = {"task": "embedding", "output_name": "embedding", "labels": (), "vector": VectorContract(dimension=3)}
+    asked = contract(**vector)
+    made = with_edge(tmp_path / "own.onnx", asked, tmp_path / "made.onnx", build_hash="h", probes=PIXELS)
+    assert (made.outputs[0].name, made.outputs[0].shape) == ("embedding", (1, 3))
+    session = onnxruntime.InferenceSession(tmp_path / "made.onnx")
+    found = np.concatenate([session.run(None, {"image": PIXELS[i : i + 1]})[0] for i in range(len(PIXELS))])
+    logits = expected(net)
+    np.testing.assert_allclose(found, logits / np.linalg.norm(logits, axis=1, keepdims=True), rtol=1e-4, atol=1e-5)
+    longer = contract(**vector | {"vector": VectorContract(dimension=4)})
+    with pytest.raises(InputError, match=r"gives \[3\] numbers for an image, and vectors have 4"):
+        with_edge(tmp_path / "own.onnx", longer, tmp_path / "made.onnx", build_hash="h", probes=PIXELS)
