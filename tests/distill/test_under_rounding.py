@@ -23,11 +23,12 @@ from edgedistill.distill.train import Lessons
 from edgedistill.distill.under_rounding import WEIGHTS, tune
 from edgedistill.documents.build_file import AugmentationConfig, DataConfig, TrainConfig
 from edgedistill.documents.recipes import TermConfig
-from edgedistill.documents.specs import Contract, Precision, QuantScheme
+from edgedistill.documents.specs import Contract, Precision, QuantScheme, VectorContract
+from edgedistill.networks.build import at_unit_length
 from edgedistill.networks.rounding.graph import run_graph, to_graph
 from edgedistill.networks.rounding.simulate import simulate
 from edgedistill.networks.rounding.weights import with_weights
-from edgedistill.networks.tasks import CLASSIFICATION
+from edgedistill.networks.tasks import CLASSIFICATION, packed, task_of
 
 KL = (TermConfig(loss="kl"),)
 SCHEME = QuantScheme(precision=Precision.INT8, qat_epochs=3, calibration_images=64)
@@ -106,3 +107,41 @@ def test_a_run_that_diverges_says_so(student, contract, dataset, stored, tmp_pat
         broken.head.bias.fill_(float("inf"))
     with pytest.raises(TrialFailure):
         tuned(broken, contract, dataset, stored, tmp_path)
+
+
+class Vectors(torch.nn.Module):
+    """The student's logits as vectors of length 1."""
+
+    def __init__(self, network: torch.nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return at_unit_length(self.network(image))
+
+
+def test_vectors_round_better_too(student, contract, dataset, tmp_path):
+    """By their cosine; the classes' vectors take part in the loss."""
+    classes = packed(np.eye(10, dtype=np.float32))
+    vector = VectorContract(dimension=10, score="zero_shot", class_vectors=classes)
+    asked = contract.model_copy(update={"task": "embedding", "output_name": "embedding", "vector": vector})
+    network = Vectors(student).eval()
+    store = Store(tmp_path / "cache")
+    views = stored_views(store, dataset, AugmentationConfig(views=1))
+    labeller = Labeller(Teacher("itself", network, asked, "key", 0), dataset, views, ("embedding",), device="cpu")
+    stored = SplitStore(views, Labelling(store, labeller, silent).build())
+    of_classes = TermConfig.model_validate({"loss": "similarity_kl", "tap": "embedding", "temperature": 0.5})
+    terms = (TermConfig(loss="cosine", tap="embedding"), of_classes)
+    config = TrainConfig(batch_size=50, learning_rate=4e-3, terms=terms, device="cpu", workers=0)
+    calibration = prepare(dataset.images, dataset.splits.train[:64], asked)
+    lessons = Lessons(dataset, config, stored)
+    (tmp_path / "tuned").mkdir()
+    result = tune(network, asked, calibration, SCHEME, lessons, tmp_path / "tuned")
+    images = prepare(dataset.images, dataset.splits.validation[:100], asked)
+    graph, task = to_graph(network, asked), task_of(asked)
+    wanted = run_graph(graph, images)
+
+    def damage(found: torch.fx.GraphModule) -> float:
+        return task.distance(wanted, run_graph(simulate(found, calibration, SCHEME).module, images))
+
+    assert damage(result) < damage(graph)
