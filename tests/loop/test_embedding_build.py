@@ -60,15 +60,23 @@ def write_tower(build: Path) -> None:
 
 
 def written(loop: Any, name: str, *edits: tuple[str, str]) -> Path:
-    asked = ("[train]\n", '[train]\ndevice = "cpu"\n')
-    path: Path = loop.write(name, "1000ms", (TEACHER, OURS), OF_TASK, ('recipe = "kd"\n', ""), asked, *loop.few, *edits)
+    path: Path = loop.write(
+        name,
+        "1000ms",
+        (TEACHER, OURS),
+        OF_TASK,
+        ('recipe = "kd"\n', ""),
+        ("resolutions = [8, 16]", "resolutions = [8]"),
+        *loop.few,
+        *edits,
+    )
     write_tower(path)
     return path
 
 
 @pytest.fixture(scope="module")
 def built(loop: Any) -> Any:
-    return loop.build(written(loop, "embedding", ("rungs = [1, 2]", "rungs = [4, 8]")))
+    return loop.build(written(loop, "embedding", ("rungs = [1, 2]", "rungs = [8]")))
 
 
 def test_it_ships_vectors_that_find_their_like(built: Any) -> None:
@@ -131,7 +139,13 @@ def test_students_learn_the_teachers_vectors(built: Any) -> None:
 def test_a_file_of_vectors_is_a_teacher_and_classes_have_vectors_too(loop: Any) -> None:
     """Of zero-shot the file carries the class vectors, and students are told by them."""
     asked = '[embedding]\nscore = "zero_shot"\nclass_vectors = "classes.npy"\n\n[train]\nrecipe = "mobile_clip"'
-    path = written(loop, "vectors", (OURS, 'model = "outputs:vectors.npy"\n'), ("[train]", asked))
+    path = written(
+        loop,
+        "vectors",
+        (OURS, 'model = "outputs:vectors.npy"\n'),
+        ("[train]", asked),
+        ("rungs = [1, 2]", "rungs = [1]"),
+    )
     dataset = load_dataset(load_config(path).data)
     vectors = np.eye(10, dtype=np.float32)[dataset.labels] + 0.1
     np.save(path.parent / "vectors.npy", 3 * vectors)

@@ -52,8 +52,8 @@ def trial_table(result: BuildResult) -> Table:
         Column("outcome", wide=True),
     )
     caption = (
-        f"Every candidate. Latencies at {result.budget.percentile}{_of_teacher(result)} are {_taken(result)}; accuracies of "
-        f"the torch model, measured on {result.data.validation:,} validation images"
+        f"Every candidate. Latencies at {result.budget.percentile}{_of_teacher(result)} are {_taken(result)}; "
+        f"{result.metric} is the torch model's, measured on {result.data.validation:,} validation images"
     )
     winner = winning_trial(result)
     rows = tuple(Row(_trial_cells(trial, result), ours=trial is winner) for trial in result.trials)
