@@ -134,7 +134,7 @@ def main() -> int:
     target = load_target("host").model_copy(update={"formats": SHIPPED})
     base = arguments.build.parent.absolute()
     bench = open_bench(config, target, Store(listener=listen), base=base, require_measured=False)
-    contract, epochs = bench.contract(spec.resolution), bench.rungs[-1]
+    contract, epochs = bench.contract_of(spec), bench.rungs[-1]
     rows = Rows.open(arguments.json, ("recipe", "seed"), {"student": spec.label, "epochs": epochs})
     keep_copies(bench)
     teacher = open_teacher(bench)
