@@ -176,7 +176,8 @@ def test_any_recipe_has_the_gradients_of_the_whole_batch(recipe: str, spec: Stud
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (10, 3, 8, 8), dtype=torch.uint8, generator=generator)
     labels = nn.functional.one_hot(torch.arange(10) % 4, 10).float()
-    teacher = {name: torch.randn(10, width, generator=generator) for name, width in (("logits", 10), ("features", 24))}
+    widths = {"logits": 10, "features": 24, "embedding": 10}
+    teacher = {name: torch.randn(10, width, generator=generator) for name, width in widths.items()}
     statistics = UnitStatistics.of(teacher["features"].numpy(), np.arange(10) % 4)
 
     def state(rank: Rank) -> loop._State:
