@@ -31,7 +31,7 @@ from edgedistill.base.store import Store
 from edgedistill.distill.evaluate import split_quality
 from edgedistill.distill.train import load_student
 from edgedistill.documents.build_file import BuildConfig, load_config
-from edgedistill.documents.recipes import DEFAULT, RECIPES
+from edgedistill.documents.recipes import DEFAULT, OF_CLASSES
 from edgedistill.documents.results import BuildResult, RecipeChoice
 from edgedistill.documents.specs import StudentSpec
 from edgedistill.documents.targets import load_target
@@ -157,8 +157,8 @@ def main() -> int:
     parser.add_argument("--json", type=Path, required=True)
     arguments = parser.parse_args()
     recipes = arguments.recipes.split(",")
-    if unknown := [name for name in recipes if name not in RECIPES]:
-        parser.error(f"no such recipe: {', '.join(unknown)}; there are {', '.join(RECIPES)}")
+    if unknown := [name for name in recipes if name not in OF_CLASSES]:
+        parser.error(f"no such recipe: {', '.join(unknown)}; there are {', '.join(OF_CLASSES)}")
     config = load_config(arguments.build)
     students = arguments.students or [chosen_student(arguments.out)]
     base = arguments.build.parent.absolute()
