@@ -267,7 +267,7 @@ class Bench:
         mean, std = channel_statistics(self.dataset)
         spec, classes = candidate.spec, self.dataset.classes
         contract = make_contract(DataConfig(), classes, spec.resolution, mean, std)
-        lessons = Lessons(self.dataset, self.config, self.stored).rated(spec)
+        lessons = Lessons(self.dataset, self.config, self.stored).rated(spec, None)
         torch.manual_seed(self.config.seed)
         pupil = Heard(build_student(spec, contract), recipe_of(self.config), len(classes), lessons.statistics())
         pupil.losses = []

@@ -34,6 +34,8 @@ from edgedistill.networks.tasks import class_vectors, task_of
 WEIGHTS = "student.safetensors"
 RECORD = "student.json"
 STATISTICS_IMAGES = 4096
+FINE_TUNING_RATE = 1e-3
+"""The highest rate for a whole network whose weights were trained before; for one that was cut the more, the less is left."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,11 +55,12 @@ class Lessons:
         batch_size = batch_size_of(self.config.batch_size, len(self.stored.positions()))
         return ViewBatches(self.dataset, contract, self.stored, batch_size=batch_size, seed=self.config.seed)
 
-    def rated(self, spec: StudentSpec) -> Lessons:
-        """These for one student: a learning rate of `auto` is what its family says."""
+    def rated(self, spec: StudentSpec, start: StartWeights | None) -> Lessons:
+        """These for one student: a learning rate of `auto` is what its family says, and a lower one for weights that were
+        trained before."""
         if self.config.learning_rate != "auto":
             return self
-        rate = find_family(spec.family).rate(spec)
+        rate = find_family(spec.family).rate(spec) if start is None else FINE_TUNING_RATE / spec.width
         return replace(self, config=self.config.model_copy(update={"learning_rate": rate}))
 
     def statistics(self) -> dict[str, UnitStatistics]:
@@ -91,7 +94,7 @@ def train_student(
     TrialFailure for a run that diverges.
     """
     epochs, folder = stretch.until_epoch, stretch.folder
-    dataset, config = lessons.dataset, lessons.rated(spec).config
+    dataset, config = lessons.dataset, lessons.rated(spec, start).config
     if not 0 < epochs <= total_epochs:
         raise ValueError(f"epoch {epochs} of a schedule of {total_epochs}")
     if (folder / RECORD).is_file():

@@ -76,7 +76,7 @@ def train(
 def lessons_of(bench: Workbench, spec: StudentSpec, stored: SplitStore) -> Lessons:
     """What a build's students learn from, and at which rate."""
     dataset = viewed(bench, bench.taught, stored.stored_views.side)
-    return Lessons(dataset, bench.config.train, stored).rated(spec)
+    return Lessons(dataset, bench.config.train, stored).rated(spec, start_of(bench.space, spec.family))
 
 
 def trained_before(bench: Workbench, spec: StudentSpec, stored: SplitStore) -> tuple[TrainedStudent, ...]:

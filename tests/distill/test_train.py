@@ -21,8 +21,9 @@ from edgedistill.data.sources import Indices
 from edgedistill.distill import loop
 from edgedistill.distill.evaluate import split_quality
 from edgedistill.distill.loop import Stretch
+from edgedistill.distill.start import StartWeights
 from edgedistill.distill.stored.split_store import SplitStore
-from edgedistill.distill.train import Lessons, load_student, read_trained, schedule_of, train_student
+from edgedistill.distill.train import FINE_TUNING_RATE, Lessons, load_student, read_trained, schedule_of, train_student
 from edgedistill.documents.artifacts import TrainedStudent
 from edgedistill.documents.build_file import AugmentationConfig, TrainConfig
 from edgedistill.documents.recipes import TermConfig
@@ -215,10 +216,14 @@ def test_auto_is_the_rate_that_the_family_has_for_the_student(
 ) -> None:
     auto, rate = config.model_copy(update={"learning_rate": "auto"}), family(spec.family).rate(spec)
     named = config.model_copy(update={"learning_rate": rate})
-    assert Lessons(digits, auto, stored).rated(spec).config == named
+    assert Lessons(digits, auto, stored).rated(spec, None).config == named
     assert_same_weights(run(tmp_path / "auto", 1, config=auto), run(tmp_path / "named", 1, config=named))
     other = config.model_copy(update={"learning_rate": rate / 3})
-    assert Lessons(digits, other, stored).rated(spec).config == other
+    started = StartWeights("timm:test_resnet", tmp_path)
+    assert Lessons(digits, other, stored).rated(spec, None).config == other
+    assert Lessons(digits, other, stored).rated(spec, started).config == other
+    rated = Lessons(digits, auto, stored).rated(spec, started).config.learning_rate
+    assert rated == pytest.approx(FINE_TUNING_RATE / spec.width) and rated != rate
 
 
 def test_a_rate_that_was_not_settled_makes_no_schedule(config: TrainConfig) -> None:
