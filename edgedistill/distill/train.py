@@ -35,7 +35,7 @@ WEIGHTS = "student.safetensors"
 RECORD = "student.json"
 STATISTICS_IMAGES = 4096
 FINE_TUNING_RATE = 1e-3
-"""The highest rate for a whole network whose weights were trained before; for one that was cut the more, the less is left."""
+"""The highest rate for a whole network whose weights were trained before; more for one of which less is left."""
 
 
 @dataclass(frozen=True, eq=False)
