@@ -22,7 +22,7 @@ def cut(network: nn.Module, width: float, depth: float, side: int, multiple: int
     `width` of the channels, in multiples of `multiple`. It takes [N, 3, `side`, `side`] and gives [N, classes].
 
     `width` and `depth` are above 0, at most 1. The channels that stay are those whose weights are largest (the L2 norm over
-    all layers that share a channel, Fang et al. 2023, https://arxiv.org/abs/2301.12900, section 3.3). Later blocks of a run
+    all layers that share a channel, Fang et al. 2023, https://arxiv.org/abs/2301.12900). Later blocks of a run
     are left out first: each refines what the earlier ones found. Raises CannotBeCutError for networks whose shapes are fixed
     in their code.
     """

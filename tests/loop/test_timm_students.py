@@ -36,7 +36,9 @@ def trained(build: Path, folder: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def random_start(loop: Any) -> Any:
-    return loop.build(loop.write("timm", "1000ms", (SPACE, f'models = ["{NAME}"]\nresolutions = [16]\n')))
+    return loop.build(
+        loop.write("timm", "1000ms", (SPACE, f'models = ["{NAME}"]\nwidths = [1]\ndepths = [1]\nresolutions = [16]\n'))
+    )
 
 
 def test_a_model_of_timm_is_trained_proven_and_shipped(random_start: Any) -> None:
@@ -48,7 +50,11 @@ def test_a_model_of_timm_is_trained_proven_and_shipped(random_start: Any) -> Non
 
 
 def test_weights_of_a_file_give_a_start_that_random_ones_do_not(loop: Any, random_start: Any, tmp_path: Path) -> None:
-    path = loop.write("timm-start", "1000ms", (SPACE, f'models = ["{NAME}"]\nresolutions = [16]\nCHECKPOINTS\n'))
+    path = loop.write(
+        "timm-start",
+        "1000ms",
+        (SPACE, f'models = ["{NAME}"]\nwidths = [1]\ndepths = [1]\nresolutions = [16]\nCHECKPOINTS\n'),
+    )
     text = path.read_text()
     path.write_text(text.replace("CHECKPOINTS", ""))
     weights = trained(path, path.parent)

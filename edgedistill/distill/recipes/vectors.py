@@ -17,14 +17,14 @@ Temperature = Annotated[float, Field(ge=0.001, le=100)]
 
 def normalised_mse(student: Tensor, teacher: Tensor) -> Tensor:
     """Mean over all numbers of the squared differences of student and teacher at length 1: (2 - 2 cos) / D. Feature
-    distillation of CLIP-KD (Yang et al. 2024, https://arxiv.org/abs/2307.12732, section 3.3), there with a weight of
+    distillation of CLIP-KD (Yang et al. 2024, https://arxiv.org/abs/2307.12732), there with a weight of
     2000."""
     return F.mse_loss(F.normalize(student, dim=1), F.normalize(teacher, dim=1))
 
 
 def contrastive(student: Tensor, teacher: Tensor, *, temperature: Temperature = 0.07) -> Tensor:
     """InfoNCE: the cross entropy of telling, from the student's vector of an image, the teacher's of the same image among
-    those of the batch. Interactive contrastive learning of CLIP-KD (https://arxiv.org/abs/2307.12732, section 3.3), of
+    those of the batch. Interactive contrastive learning of CLIP-KD (https://arxiv.org/abs/2307.12732), of
     images alone; its temperature is learnt from 0.07 on, and stays there here."""
     similarity = _cosines(student, teacher) / temperature
     return F.cross_entropy(similarity, torch.arange(len(student), device=student.device))
@@ -32,7 +32,7 @@ def contrastive(student: Tensor, teacher: Tensor, *, temperature: Temperature = 
 
 def relation_kl(student: Tensor, teacher: Tensor, *, temperature: Temperature = 0.07) -> Tensor:
     """Mean over images of KL(teacher || student) of the softmax of an image's cosines to the others of the batch, >= 0.
-    Contrastive relational distillation of CLIP-KD (https://arxiv.org/abs/2307.12732, section 3.3), of images alone: the
+    Contrastive relational distillation of CLIP-KD (https://arxiv.org/abs/2307.12732), of images alone: the
     cosine of an image to itself, always 1, is left out."""
     found = [_without_diagonal(_cosines(rows, rows)) / temperature for rows in (teacher, student)]
     return _kl_of_rows(*found)
@@ -40,7 +40,7 @@ def relation_kl(student: Tensor, teacher: Tensor, *, temperature: Temperature = 
 
 def pairwise_similarity(student: Tensor, teacher: Tensor) -> Tensor:
     """Mean over all pairs of images of the squared difference of their cosines: the similarity loss of Jasper and Stella
-    (Zhang et al. 2024, https://arxiv.org/abs/2412.19048, section 2.2)."""
+    (Zhang et al. 2024, https://arxiv.org/abs/2412.19048)."""
     return F.mse_loss(_cosines(student, student), _cosines(teacher, teacher))
 
 
@@ -49,7 +49,7 @@ def relative_similarity(
 ) -> Tensor:
     """Of two images by their cosine to a third: the student has the order of the teacher, with a `margin` between. Mean of
     max(0, `margin` + the cosine of the one that is further for the teacher - that of the nearer one), after the relative
-    similarity loss of Jasper and Stella (https://arxiv.org/abs/2412.19048, section 2.2). There any two pairs of the batch
+    similarity loss of Jasper and Stella (https://arxiv.org/abs/2412.19048). There any two pairs of the batch
     are compared, here those that share an image: B^3 of them and not B^4."""
     ours, theirs = (_without_diagonal(_cosines(rows, rows)) for rows in (student, teacher))
     nearer = theirs[:, :, None] > theirs[:, None, :]
@@ -60,7 +60,7 @@ def relative_similarity(
 def similarity_kl(student: Tensor, teacher: Tensor, anchors: Tensor, *, temperature: Temperature = 0.01) -> Tensor:
     """Half of KL(teacher || student) of the softmax of an image's cosines to the `anchors` [M, D], and half of that of an
     anchor's to the images. Anchors are the vectors of the classes, or the teacher's of the batch where there are none. The
-    distillation loss of MobileCLIP (Vasu et al. 2024, https://arxiv.org/abs/2311.17049, equation 3), whose texts the
+    distillation loss of MobileCLIP (Vasu et al. 2024, https://arxiv.org/abs/2311.17049), whose texts the
     anchors stand for; there each teacher has its own temperature, which is 0.01 for CLIP."""
     theirs, ours = (_cosines(rows, anchors) / temperature for rows in (teacher, student))
     return (_kl_of_rows(theirs, ours) + _kl_of_rows(theirs.T, ours.T)) / 2
