@@ -21,7 +21,7 @@ EDITS = (
 
 @pytest.fixture(scope="module")
 def built(loop: Any) -> Any:
-    return loop.build(loop.write("assistant", "1000ms", *EDITS), apart=True)
+    return loop.build(loop.write("assistant", "1000ms", *EDITS))
 
 
 def test_one_is_tried_and_told(built: Any) -> None:

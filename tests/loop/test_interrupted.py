@@ -65,6 +65,12 @@ def own(stages: list[Any]) -> Counter[str]:
     return Counter(s.subject for s in stages if s.stage != "compile" and not s.subject.startswith("anchor"))
 
 
+@pytest.fixture(scope="module")
+def alone(loop: Any) -> Any:
+    """A build of images that no other build has, so that none has done a part of it."""
+    return loop.build(loop.write("alone", "50%", ("limit = 320", "limit = 316")))
+
+
 def kill_and_go_on(loop: Any, met: Any, path: Path, cache: Path, kills: tuple[tuple[str, int], ...]) -> int:
     """Kill the build at each of these places in turn, then let it finish. Returns how many kills came before its end."""
     effective = 0
@@ -93,10 +99,10 @@ def kill_and_go_on(loop: Any, met: Any, path: Path, cache: Path, kills: tuple[tu
     return effective
 
 
-def test_killed_at_one_place_after_another(loop: Any, met: Any, tmp_path: Path) -> None:
+def test_killed_at_one_place_after_another(loop: Any, alone: Any, tmp_path: Path) -> None:
     path = tmp_path / "build.toml"
-    shutil.copy(met.path, path)
-    assert kill_and_go_on(loop, met, path, tmp_path / "cache", FIRST_KILLS) == len(FIRST_KILLS)
+    shutil.copy(alone.path, path)
+    assert kill_and_go_on(loop, alone, path, tmp_path / "cache", FIRST_KILLS) == len(FIRST_KILLS)
 
 
 def test_what_a_killed_build_was_writing_goes_and_a_users_file_stays(loop: Any, met: Any) -> None:
@@ -112,15 +118,15 @@ def test_what_a_killed_build_was_writing_goes_and_a_users_file_stays(loop: Any, 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(4))
-def test_killed_at_random_places(loop: Any, met: Any, tmp_path: Path, seed: int) -> None:
+def test_killed_at_random_places(loop: Any, alone: Any, tmp_path: Path, seed: int) -> None:
     path = tmp_path / "build.toml"
-    shutil.copy(met.path, path)
+    shutil.copy(alone.path, path)
     draw = random.Random(seed)
     kills = tuple(
-        ("event", draw.randrange(1, len(met.events))) if draw.random() < 0.5 else ("rename", draw.randrange(1, 60))
+        ("event", draw.randrange(1, len(alone.events))) if draw.random() < 0.5 else ("rename", draw.randrange(1, 60))
         for _ in range(5)
     )
-    assert kill_and_go_on(loop, met, path, tmp_path / "cache", kills) >= 1
+    assert kill_and_go_on(loop, alone, path, tmp_path / "cache", kills) >= 1
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])

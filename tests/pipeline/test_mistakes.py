@@ -24,6 +24,7 @@ from edgedistill.data.sources import GreyImages
 from edgedistill.data.splits import Splits
 from edgedistill.data.synthetic import SyntheticImages
 from edgedistill.documents.results import MOST_MISTAKES, Confused
+from edgedistill.networks.tasks import CLASSIFICATION
 from edgedistill.pipeline.mistakes import MOST_BYTES, SIDE, AnswersOnTest, image_name, predictions_on_test, webp
 
 
@@ -74,7 +75,7 @@ def test_large_logits_do_not_overflow() -> None:
 
 def test_no_mistake_is_no_mistake() -> None:
     answers = AnswersOnTest.of(np.eye(3, dtype=np.float32), np.arange(3))
-    assert answers.quality == 1.0 and answers.mistakes == ()
+    assert answers.mistakes == ()
 
 
 @given(st.integers(0, 2**32), st.integers(1, 200), st.integers(2, 6))
@@ -112,7 +113,7 @@ def test_the_counts_add_up_and_the_right_ones_are_the_quality(
     answered = told(logits, labels, tmp_path)
     assert sum(entry.count for entry in answered.confusion) == answered.images == count
     right = sum(entry.count for entry in answered.confusion if entry.label == entry.predicted)
-    assert right / count == AnswersOnTest.of(logits, labels).quality
+    assert right / count == CLASSIFICATION.score(logits, labels)
     assert len(answered.confusion) <= count, "what never happened is left out"
     assert len(answered.classes) == classes
     for entry in answered.confusion:
