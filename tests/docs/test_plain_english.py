@@ -11,7 +11,8 @@ import pytest
 REPOSITORY = Path(__file__).parents[2]
 PAGES = [
     *(REPOSITORY / name for name in ("README.md", "CONTRIBUTING.md")),
-    *(page for folder in ("docs", "examples") for page in sorted((REPOSITORY / folder).rglob("*.md"))),
+    *sorted((REPOSITORY / "docs").rglob("*.md")),
+    *sorted((REPOSITORY / "examples").glob("*/*.md")),
 ]
 MOST_WORDS = 35
 README_WORDS = 900

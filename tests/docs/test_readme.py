@@ -22,7 +22,8 @@ from edgedistill.documents.targets import load_target, target_names
 REPOSITORY = Path(__file__).parents[2]
 PAGES = [
     *(REPOSITORY / name for name in ("README.md", "CONTRIBUTING.md")),
-    *(page for folder in ("docs", "examples") for page in sorted((REPOSITORY / folder).rglob("*.md"))),
+    *sorted((REPOSITORY / "docs").rglob("*.md")),
+    *sorted((REPOSITORY / "examples").glob("*/*.md")),
 ]
 IN_THE_SITE = ("reference/command-line.md",)
 """Pages that `make docs` makes from the commands."""

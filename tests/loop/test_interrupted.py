@@ -46,7 +46,7 @@ if kind == "event":
 else:
     Path.replace = replace
 """
-FIRST_KILLS = (("event", 1), ("rename", 12), ("event", 75))
+FIRST_KILLS = (("rename", 12), ("event", 60))
 
 
 def unique(stages: list[Any]) -> bool:
@@ -68,7 +68,7 @@ def own(stages: list[Any]) -> Counter[str]:
 @pytest.fixture(scope="module")
 def alone(loop: Any) -> Any:
     """A build of images that no other build has, so that none has done a part of it."""
-    return loop.build(loop.write("alone", "50%", ("limit = 320", "limit = 316")))
+    return loop.build(loop.write("alone", "1000ms", ("limit = 320", "limit = 316"), *loop.few))
 
 
 def kill_and_go_on(loop: Any, met: Any, path: Path, cache: Path, kills: tuple[tuple[str, int], ...]) -> int:
