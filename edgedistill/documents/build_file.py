@@ -10,6 +10,7 @@ import json
 import os
 import re
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -322,29 +323,32 @@ class BuildConfig(Frozen):
 
     @model_validator(mode="after")
     def _of_one_task(self) -> BuildConfig:
+        wrong = [*self._of_another_task(), *(self._without_classes() if self.task == "embedding" else ())]
+        if wrong:
+            raise ValueError("\n".join(wrong))
+        return self
+
+    def _of_another_task(self) -> Iterator[str]:
         recipe = RECIPES.get(self.train.recipe)
         if recipe is not None and not self.train.terms and recipe.task != self.task:
             known = ", ".join(one.name for one in RECIPES.values() if one.task == self.task)
-            raise ValueError(f"[train] recipe {recipe.name} is for {recipe.task}; use one for {self.task}: {known}")
+            yield f"[train] recipe {recipe.name} is for {recipe.task}; use one for {self.task}: {known}"
         for term in self.train.terms:
             if (term.tap == EMBEDDING) != (self.task == "embedding"):
-                raise ValueError(f"[[train.terms]] {term.loss} of {term.tap} is not for {self.task}; leave tap out")
-        if self.task == "classification":
-            if self.embedding != EmbeddingConfig():
-                raise ValueError('[embedding] is for task = "embedding"; write that, or leave it out')
-            return self
+                yield f"[[train.terms]] {term.loss} of {term.tap} is not for {self.task}; leave tap out"
+        if self.task == "classification" and self.embedding != EmbeddingConfig():
+            yield '[embedding] is for task = "embedding"; write that, or leave it out'
+
+    def _without_classes(self) -> Iterator[str]:
         if self.train.min_confidence or self.train.min_agreement:
-            raise ValueError(
-                "[train] min_confidence and min_agreement are of classes, and a vector has none; leave them out"
-            )
+            yield "[train] min_confidence and min_agreement are of classes, and a vector has none; leave them out"
         if self.ensemble.weights == "fitted":
-            raise ValueError("[ensemble] weights are fitted to classes, and a vector has none; write numbers, or equal")
+            yield "[ensemble] weights are fitted to classes, and a vector has none; write numbers, or equal"
         if any(teacher.fit is not None for teacher in self.all_teachers):
             what = "[teacher] fit trains a classifier, and vectors are asked for"
-            raise ValueError(f"{what}; fit it in a build for classification and name its weights as checkpoint")
+            yield f"{what}; fit it in a build for classification and name its weights as checkpoint"
         if self.embedding.score == "zero_shot" and self.class_vectors is None:
-            raise ValueError("zero_shot needs a vector for each class; add class_vectors = FILE to [embedding]")
-        return self
+            yield "zero_shot needs a vector for each class; add class_vectors = FILE to [embedding]"
 
     @property
     def class_vectors(self) -> Path | None:

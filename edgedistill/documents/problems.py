@@ -58,7 +58,11 @@ def explain_problems(
             location = next((key for key in grouped if key == location[: len(key)]), location)
         grouped.setdefault(location, []).append(found)
     by_line = sorted(((line_of(location), location) for location in grouped), key=lambda pair: pair[0])
-    return tuple(Problem(f"{path}:{line}", *_explain(model, location, grouped[location])) for line, location in by_line)
+    return tuple(
+        Problem(f"{path}:{line}", *_explain(model, location, one))
+        for line, location in by_line
+        for one in _apart(grouped[location])
+    )
 
 
 def first_fault(error: ValidationError) -> str:
@@ -85,6 +89,15 @@ def _real_location(location: Sequence[str | int], content: object) -> tuple[Loca
         elif position == len(location) - 1 and isinstance(current, dict) and isinstance(part, str):
             kept.append(part)
     return tuple(kept), len(kept) < len(location)
+
+
+def _apart(found: Sequence[ErrorDetails]) -> list[Sequence[ErrorDetails]]:
+    """A validator of several keys raises once, and tells in a line each what is wrong with them."""
+    first = found[0]
+    if first["type"] != "value_error":
+        return [found]
+    lines = first["msg"].removeprefix("Value error, ").splitlines()
+    return [[ErrorDetails(**(dict(first) | {"msg": line}))] for line in lines]  # type: ignore[typeddict-item]
 
 
 def _explain(model: type[BaseModel], location: Location, found: Sequence[ErrorDetails]) -> tuple[str, str]:

@@ -328,3 +328,17 @@ def test_line_of_any_key_whatever_stands_between(keys: list[str], fillers: list[
     text = "\n".join(lines)
     assert set(tomllib.loads(text)) == set(keys)
     assert {key: line_of(text, (key,)) for key in keys} == expected
+
+
+def test_all_that_an_embedding_cannot_have_is_told_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "build.toml"
+    path.write_text(
+        'task = "embedding"\nbudget = "5ms"\n[teacher]\nmodel = "timm:x"\nfit = { epochs = 2 }\n'
+        '[embedding]\nscore = "zero_shot"\n[train]\nrecipe = "kd"\n'
+    )
+    with pytest.raises(InputError) as caught:
+        load_config(path)
+    told = [problem.what for problem in caught.value.problems]
+    assert len(told) == 3 and all(problem.fix for problem in caught.value.problems)
+    for part in ("recipe kd is for classification", "fit trains a classifier", "needs a vector for each class"):
+        assert any(part in one for one in told)
