@@ -22,6 +22,10 @@ from edgedistill.pipeline.prepare import multiply_adds_of, open_store
 
 ALONE: Final = "labels"
 """The recipe that asks no teacher."""
+NO_ASSISTANT: Final = (
+    "[train] assistant: none was tried. That needs a teacher that is a network, a recipe that asks it, and a candidate of a "
+    "size between its own and the students'"
+)
 
 
 def settle(
@@ -34,10 +38,11 @@ def settle(
     """Give all `benches` the recipe, and what their students learn from: the teacher, which has `teacher_quality` on the
     validation split, or an assistant. Pilots train a student of at most `most_multiply_adds`, and that split decides."""
     stored, choice = _with_recipe(benches, teacher, teacher_quality, candidates, most_multiply_adds)
-    work = multiply_adds_of(teacher)
-    if work is None or not benches[0].recipe.taps:
-        return stored, choice
-    stored, assistant = assisted(benches[0], stored, candidates, most_multiply_adds, work, teacher_quality)
+    first, work, assistant = benches[0], multiply_adds_of(teacher), None
+    if work is not None and first.recipe.taps:
+        stored, assistant = assisted(first, stored, candidates, most_multiply_adds, work, teacher_quality)
+    if assistant is None and first.config.train.assistant is True:
+        first.store.listener(Note(NO_ASSISTANT, warning=True))
     return stored, choice.model_copy(update={"assistant": assistant})
 
 

@@ -11,8 +11,9 @@ import pytest
 from edgedistill.base.progress import Note
 from edgedistill.distill.recipes.choice import Known, options_for
 from edgedistill.documents.recipes import RECIPES
-from edgedistill.documents.results import PilotRun
+from edgedistill.documents.results import PilotRun, RecipeChoice
 from edgedistill.networks.tasks import CLASSIFICATION
+from edgedistill.pipeline import choice
 from edgedistill.pipeline.choice import _warn_of_weak_teacher, best_recipe
 from edgedistill.pipeline.pilot import Right
 from edgedistill.pipeline.prepare import _tell_quality
@@ -116,3 +117,17 @@ def test_the_teachers_quality_is_told_and_a_guess_is_warned_of(quality: float, w
     assert note.warning is warned
     assert f"the teacher timm:x gets {quality:.1%} of 200 validation images right" in note.text
     assert ("the most frequent class gets 50.0%" in note.text) is warned
+
+
+@pytest.mark.parametrize(("wanted", "warned"), [(True, True), ("auto", False), (False, False)])
+def test_an_assistant_that_was_asked_for_and_cannot_be_tried_is_told(
+    monkeypatch: pytest.MonkeyPatch, wanted: bool | str, warned: bool
+) -> None:
+    """Of a teacher of which there are outputs alone nothing is between its size and a student's."""
+    bench, heard = bench_of([])
+    bench.config = SimpleNamespace(train=SimpleNamespace(assistant=wanted))
+    chosen = RecipeChoice(asked="kd", recipe="kd")
+    monkeypatch.setattr(choice, "_with_recipe", lambda *arguments: ("stored", chosen))
+    teacher: Any = SimpleNamespace(file=None, outputs=np.zeros((1, 2)))
+    assert choice.settle([bench], teacher, 0.9, [], 1.0) == ("stored", chosen)
+    assert [note.warning for note in heard] == [True] * warned
