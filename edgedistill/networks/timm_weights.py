@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from timm import create_model, get_pretrained_cfg
+from timm.models import PretrainedCfg
 from torch import nn
 
 from edgedistill.base.errors import InputError, first_line
@@ -20,8 +21,7 @@ def pretrained_network(name: str) -> nn.Module:
     if settings is None or not settings.has_weights:
         raise InputError(f"timm has no pretrained weights for {name}", fix="give [space] checkpoints, or leave it out")
     try:
-        if settings.hf_hub_id and not settings.file:
-            _require_hub(settings.hf_hub_id)
+        require_hub(settings)
         with quiet():
             network: nn.Module = create_model(name, pretrained=True)
     except (OSError, RuntimeError) as error:
@@ -32,8 +32,10 @@ def pretrained_network(name: str) -> nn.Module:
     return network
 
 
-def _require_hub(repository: str) -> None:
-    """Ask the hub once, where the weights are not in its cache: timm would ask for a minute. Raises OSError."""
+def require_hub(settings: PretrainedCfg) -> None:
+    """Ask the hub once, where it has the weights and its cache has not: timm would ask for a minute. Raises OSError."""
+    if settings.file or not (repository := settings.hf_hub_id):
+        return
     from huggingface_hub import get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
 
     if not any(isinstance(try_to_load_from_cache(repository, file), str) for file in FILES):

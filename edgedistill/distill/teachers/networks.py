@@ -26,6 +26,7 @@ from edgedistill.distill.teachers.places import OPEN_CLIP, TRANSFORMERS
 from edgedistill.distill.teachers.transformers_models import transformers_network
 from edgedistill.documents.teachers import TeacherConfig
 from edgedistill.networks.timm_names import require_model
+from edgedistill.networks.timm_weights import require_hub
 
 
 def build_network(
@@ -59,6 +60,8 @@ def _timm_network(config: TeacherConfig, name: str, classes: int | None, *, fetc
         arguments.setdefault("img_size", config.resolution)
     arguments["num_classes"] = classes or 0
     try:
+        if config.pretrained and fetch:
+            require_hub(settings)
         with quiet():  # without a network, each of the hub's retries would be told; the error says it once
             network: nn.Module = create_model(name, pretrained=config.pretrained and fetch, **arguments)
     except OSError as error:

@@ -99,6 +99,7 @@ def test_stated_statistics_are_on_the_scale_of_model_cards(load: Load) -> None:
 def test_pretrained_weights_bring_their_own_statistics(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
     """The network is built as timm would, without the download."""
     create = timm.create_model
+    monkeypatch.setattr("edgedistill.distill.teachers.networks.require_hub", lambda settings: None)
     monkeypatch.setattr(
         "edgedistill.distill.teachers.networks.create_model", lambda name, pretrained, **rest: create(name, **rest)
     )
@@ -127,11 +128,20 @@ def test_no_network_is_an_error_with_a_way_out(
         logging.getLogger("huggingface_hub.utils._http").warning("Retrying in 8s [Retry 5/5].")
         raise ConnectionError("Name or service not known")
 
+    monkeypatch.setattr("edgedistill.distill.teachers.networks.require_hub", lambda settings: None)
     monkeypatch.setattr("edgedistill.distill.teachers.networks.create_model", offline)
     with pytest.raises(InputError, match="cannot be fetched: Name or service") as caught:
         load(TeacherConfig(model="timm:resnet18", pretrained=True, fit=FIT))
     assert "checkpoint" in caught.value.fix
     assert not caplog.records, "the error says it once"
+
+
+def test_a_hub_that_does_not_answer_is_asked_once(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[object] = []
+    monkeypatch.setattr("edgedistill.distill.teachers.networks.create_model", lambda *_, **__: asked.append(1))
+    with pytest.raises(InputError, match="cannot be fetched: the hub does not answer"):
+        load(TeacherConfig(model="timm:resnet18", pretrained=True, fit=FIT))
+    assert not asked
 
 
 def test_a_head_for_other_classes_needs_fitting(load: Load) -> None:
