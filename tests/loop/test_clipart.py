@@ -33,7 +33,7 @@ REDUCED = (
 Prepare = Callable[..., int]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def script() -> Any:
     spec = spec_from_file_location("clipart_prepare", EXAMPLE / "prepare.py")
     assert spec is not None and spec.loader is not None
@@ -52,7 +52,7 @@ def picture(path: Path, number: int, kind: int) -> None:
     Image.fromarray(pixels, "RGBA").save(path)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def packages(script: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder like that of the clip art, `png`, and packages of random weights whose tensors have names of their own."""
     root = tmp_path_factory.mktemp("packages")
@@ -85,7 +85,7 @@ def prepare(script: Any, packages: Path, monkeypatch: pytest.MonkeyPatch) -> Pre
     return run
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def prepared(script: Any, packages: Path, loop: Any) -> Path:
     out = Path(loop.root) / "clipart"
     with pytest.MonkeyPatch.context() as patch:

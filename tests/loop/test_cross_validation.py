@@ -9,7 +9,7 @@ import pytest
 from edgedistill.base.intervals import unpack
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def built(loop: Any) -> Any:
     """On views of its own: the cache is that of other builds too, which count what they label."""
     edits = [

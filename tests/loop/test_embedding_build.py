@@ -74,7 +74,7 @@ def written(loop: Any, name: str, *edits: tuple[str, str]) -> Path:
     return path
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def built(loop: Any) -> Any:
     return loop.build(written(loop, "embedding", ("rungs = [1, 2]", "rungs = [8]")))
 

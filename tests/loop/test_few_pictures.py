@@ -58,7 +58,7 @@ def draw(folder: Path, number: int, colour: tuple[int, int, int], generator: np.
     picture.save(path, **({"exif": exif} if kind == "turned" else {}))
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def build_file(loop: Any) -> Path:
     path: Path = loop.write("few-pictures", "1000ms", (DATA, FOLDER), *loop.few)
     generator = np.random.default_rng(0)

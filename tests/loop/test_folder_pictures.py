@@ -39,7 +39,7 @@ ONE_THREAD = ("[train]", "[train]\nthreads = 1")
 OFF = ("split = {", 'decoded_cache = "off"\nsplit = {')
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def pictures(loop: Any) -> Path:
     """Digits at 60 x 48 pixels: models of 16 see views of copies of 40 x 32."""
     digits = load_digits()
@@ -64,7 +64,7 @@ def made(cache: Path) -> dict[str, bytes]:
     return {str(file.relative_to(cache)): file.read_bytes() for stage in stages for file in cache.glob(stage)}
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def kept(loop: Any, pictures: Path) -> Any:
     """A build with copies that are kept, its training in a process of its own."""
     own = replace(loop, cache=loop.root / "kept")

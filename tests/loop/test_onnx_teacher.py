@@ -62,7 +62,7 @@ def exported(build: Path) -> nn.Module:
     return network
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def built(loop: Any) -> Any:
     short = ('pause = "1ms"', 'pause = "1ms"\nsession = "500ms"\ncompare = "200ms"')
     here = ('target = "host"', 'target = "./here.toml"')

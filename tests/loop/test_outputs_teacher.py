@@ -38,7 +38,7 @@ def write_csv(path: Path, rows: np.ndarray) -> None:
     path.write_text("\n".join(["index,0,1,2,3,4,5,6,7,8,9", *lines]))
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def built(loop: Any) -> Any:
     path = loop.write("outputs", "1000ms", (TEACHER, 'model = "outputs:logits.csv"\n'), *loop.few)
     write_csv(path.parent / "logits.csv", logits(path))

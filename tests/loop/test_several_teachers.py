@@ -28,7 +28,7 @@ drop = 0.25
 """
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def built(loop: Any) -> Any:
     return loop.build(loop.write("two-teachers", "1000ms", ("\n[data]\n", SECOND), *loop.few))
 

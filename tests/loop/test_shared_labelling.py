@@ -39,7 +39,7 @@ NULL_TARGET = Path(__file__).with_name("null.toml")
 VIEWS = 4
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def path(loop: Any, met: Any) -> Path:
     """A build file of which the loop's cache has the teacher and no views."""
     built: Path = loop.write("labelling", "50%", ("views = 2", f"views = {VIEWS}"))

@@ -34,7 +34,7 @@ def trained(build: Path, folder: Path) -> Path:
     return path
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def random_start(loop: Any) -> Any:
     return loop.build(
         loop.write("timm", "1000ms", (SPACE, f'models = ["{NAME}"]\nwidths = [1]\ndepths = [1]\nresolutions = [16]\n'))
