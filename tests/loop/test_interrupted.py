@@ -132,7 +132,8 @@ def test_killed_at_random_places(loop: Any, alone: Any, tmp_path: Path, seed: in
 
 @pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_interrupted(loop: Any, met: Any, number: signal.Signals) -> None:
-    path = loop.write(f"interrupted-{number.name}", "50%", ("[train]", f"[train]\nseed = {100 + number}"))
+    seed = ("[train]", f"[train]\nseed = {100 + number}")
+    path = loop.write(f"interrupted-{number.name}", "1000ms", seed, *loop.few)
     # A process started in the background of a script inherits that Ctrl-C is ignored.
     code = "import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)"
     process = loop.start("build", path, "--target", NULL_TARGET, code=code)
@@ -156,7 +157,7 @@ def test_interrupted(loop: Any, met: Any, number: signal.Signals) -> None:
 
 
 def test_two_builds_in_one_folder(loop: Any, met: Any) -> None:
-    path = loop.write("twice", "50%", ("[train]", "[train]\nseed = 7"))
+    path = loop.write("twice", "1000ms", ("[train]", "[train]\nseed = 7"), *loop.few)
     first = loop.start("build", path, "--target", NULL_TARGET, "--json")
     lock = path.parent / "out" / ".lock"
     while not (lock.exists() and (path.parent / "out" / JOURNAL).exists()):

@@ -51,7 +51,7 @@ scale = 0.5
 def test_the_default_says_which_recipe_it_took_and_why(loop: Any, met: Any) -> None:
     """With teachers of folds, which label what they have not seen."""
     folds = ("fit = { epochs = 2,", "fit = { epochs = 2, crossfit = 2,")
-    path = loop.write("default", "50%", BY_DEFAULT, folds)
+    path = loop.write("default", "1000ms", BY_DEFAULT, folds, *loop.few)
     plan = api.plan(path)
     assert plan.teacher.crossfit == 2
     (pilot,) = [search.pilot for search in plan.searches]
@@ -81,8 +81,8 @@ def test_the_default_says_which_recipe_it_took_and_why(loop: Any, met: Any) -> N
 
 
 def test_the_default_tries_the_teachers_features(loop: Any, met: Any) -> None:
-    """What was labelled for `met` is used again, and so are its students if the pilot leaves it at `kd`."""
-    path = loop.write("features", "50%", BY_DEFAULT)
+    """What was labelled for `met` is used again."""
+    path = loop.write("features", "1000ms", BY_DEFAULT, *loop.few)
     (pilot,) = [search.pilot for search in api.plan(path).searches]
     assert pilot is not None and pilot.students == 3
     built = loop.build(path)
@@ -118,7 +118,7 @@ def test_a_composed_recipe_with_images_without_labels_and_a_loss_of_another_pack
     )
     losses.cache_clear()
     try:
-        built = loop.build(loop.write("composed", "50%", *edits), apart=True)
+        built = loop.build(loop.write("composed", "1000ms", *edits, *loop.few), apart=True)
         found = api.views_info(built.path)
     finally:
         losses.cache_clear()
