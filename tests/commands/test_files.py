@@ -31,7 +31,7 @@ from edgedistill.documents.specs import Contract, Format
 from edgedistill.formats.onnx.export import export_onnx
 from edgedistill.networks.program.program import to_program
 
-MODEL = "timm:mobilenetv3_small_050"
+MODEL = "timm:test_efficientnet"
 
 
 def answer(capsys: pytest.CaptureFixture[str], *arguments: object, code: int = 0) -> dict[str, Any]:
@@ -53,7 +53,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def file_of(exported: Path, suffix: str) -> Path:
-    return exported / f"mobilenetv3_small_050.fp32{suffix}"
+    return exported / f"test_efficientnet.fp32{suffix}"
 
 
 def test_export_tells_parity_and_leaves_only_whole_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -33,7 +33,6 @@ from edgedistill.pipeline.working import keep_copies
 NULL_TARGET = Path(__file__).with_name("null.toml")
 COUNT = 240
 FOLDER = ('source = "digits"\nlimit = 320\n', 'source = "folder"\npath = "../pictures"\n')
-FEWER = ("widths = [0.25, 0.5]", "widths = [0.25]"), ("candidates = 3", "candidates = 2")
 ONE_THREAD = ("[train]", "[train]\nthreads = 1")
 """Sums are taken in another order by another number of threads, and threads are chosen by how busy the machine is."""
 OFF = ("split = {", 'decoded_cache = "off"\nsplit = {')
@@ -68,7 +67,7 @@ def made(cache: Path) -> dict[str, bytes]:
 def kept(loop: Any, pictures: Path) -> Any:
     """A build with copies that are kept, its training in a process of its own."""
     own = replace(loop, cache=loop.root / "kept")
-    return own.build(own.write("pictures-kept", "50%", FOLDER, ONE_THREAD, *FEWER), apart=True)
+    return own.build(own.write("pictures-kept", "1000ms", FOLDER, ONE_THREAD, *own.few), apart=True)
 
 
 def test_copies_are_made_once_and_change_no_weight_and_no_key(loop: Any, kept: Any, tmp_path: Path) -> None:
