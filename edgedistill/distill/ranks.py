@@ -18,8 +18,9 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-_SEED_STRIDE: Final = 1 << 40
-"""Between the seeds of two processes in a step: further than the seeds of a run's steps reach."""
+_SEED_STRIDE: Final = 1 << 25
+"""Between the seeds of two processes in a step: further than a run has steps. On a CPU torch draws by the lower 32 bits of a
+seed alone, so the strides of all processes have to lie there."""
 
 
 @dataclass(frozen=True)

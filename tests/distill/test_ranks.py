@@ -151,6 +151,16 @@ def test_the_parts_of_a_batch_are_the_batch(batches: ViewBatches) -> None:
     assert all(torch.equal(part.labels, whole.labels) for part in parts)
 
 
+def test_no_two_processes_drop_the_same_units_of_their_images() -> None:
+    """As many as `[train] processes` may be, in the first steps of a run with the seed 0 and in the last ones."""
+    for step in (0, 1, 2, 10**7):
+        drawn = []
+        for number in range(64):
+            torch.manual_seed(step + Rank(number, 64).seed_offset)
+            drawn.append(tuple(torch.rand(4).tolist()))
+        assert len(set(drawn)) == 64, step
+
+
 class Meeting:
     """Threads in the place of processes: what `reduce` gives is their sum."""
 
