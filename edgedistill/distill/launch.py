@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import pickle
 import sys
@@ -48,7 +49,7 @@ def on_ranks(
     Raises TrialFailure where one of them dies, UnsupportedError for arguments that cannot be pickled, and what one of them
     raises; the others are ended then.
     """
-    started = _started(count)
+    started = _started(count, device.type)
     threads = max(1, torch.get_num_threads() // count)
     with _sendable():
         # As bytes: a connection would share the memory of tensors, which only processes of multiprocessing's own can.
@@ -86,6 +87,7 @@ class _Seat:
 @dataclass(frozen=True, eq=False)
 class _Started:
     workers: list[Worker]
+    device: str
     folder: tempfile.TemporaryDirectory[str] = field(default_factory=tempfile.TemporaryDirectory)
 
     @property
@@ -96,14 +98,18 @@ class _Started:
 _kept: list[_Started] = []
 
 
-def _started(count: int) -> _Started:
-    if not _kept or len(_kept[0].workers) != count:
+def _started(count: int, device: str) -> _Started:
+    """Those of the last call, where they are as many and meet over the backend of that device."""
+    if not _kept or (len(_kept[0].workers), _kept[0].device) != (count, device):
         _end()
-        _kept.append(_Started([Worker() for _ in range(count)]))
+        _kept.append(_Started([Worker() for _ in range(count)], device))
+        # All at once: of two that a group joins, the one that outlives the other complains.
+        atexit.register(_end)
     return _kept[0]
 
 
 def _end() -> None:
+    atexit.unregister(_end)
     for started in _kept:
         for worker in started.workers:
             worker.end(0.0)
@@ -147,26 +153,38 @@ def _work(seat: _Seat, threads: int, function: Callable[..., None], content: byt
     with _sendable():
         arguments = pickle.loads(content)
     rank = _joined(seat)
-    function(rank, *arguments, tell if rank.first else silent)
+    try:
+        function(rank, *arguments, tell if rank.first else silent)
+    finally:
+        torch.cuda.empty_cache()  # until the next call others label, convert and measure on these GPUs
 
 
 @cache
 def _joined(seat: _Seat) -> Rank:
-    """This process' Rank, once all have met."""
+    """This process' Rank, once all have met. Raises UnsupportedError where they cannot speak to one another."""
     from accelerate import Accelerator
+    from accelerate.utils import check_cuda_p2p_ib_support
 
     for name in [name for name in os.environ if name.startswith("ACCELERATE_")]:
         del os.environ[name]  # how the user's other programs are launched
     loopback = "lo0" if sys.platform == "darwin" else "lo"
     number, count = str(seat.number), str(seat.count)
     os.environ |= {"RANK": number, "LOCAL_RANK": number, "WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count}
-    os.environ |= {"GLOO_SOCKET_IFNAME": loopback, "NCCL_SOCKET_IFNAME": loopback, "MASTER_ADDR": "127.0.0.1"}
+    os.environ |= {"GLOO_SOCKET_IFNAME": loopback, "NCCL_SOCKET_IFNAME": f"={loopback}", "MASTER_ADDR": "127.0.0.1"}
     cpu = seat.device == "cpu"
-    torch.distributed.init_process_group(
-        "gloo" if cpu else "nccl", init_method=f"file://{seat.file}", rank=seat.number, world_size=seat.count
-    )
+    backend, meeting = "gloo" if cpu else "nccl", f"file://{seat.file}"
+    if (
+        not cpu and not check_cuda_p2p_ib_support()
+    ):  # without it Accelerator refuses such GPUs; its launcher sets this too
+        os.environ |= {"NCCL_P2P_DISABLE": "1", "NCCL_IB_DISABLE": "1"}
     try:
+        torch.distributed.init_process_group(backend, init_method=meeting, rank=seat.number, world_size=seat.count)
         accelerator = Accelerator(cpu=cpu, mixed_precision="no")
-    except NotImplementedError as error:  # GPUs that cannot speak to one another as they are set up
-        raise UnsupportedError(f"[train] processes: {first_line(error)}", fix="set processes = 1") from None
+        # NCCL connects at the first sum: here, where what keeps it from that is told apart from a training's own errors.
+        accelerator.reduce(torch.zeros(1, device=accelerator.device))
+    except RuntimeError as error:
+        raise UnsupportedError(
+            f"[train] processes = {seat.count}: they cannot speak to one another over {backend}: {first_line(error)}",
+            fix="set processes = 1, or see what hinders them with NCCL_DEBUG=INFO in the environment",
+        ) from error
     return Rank(seat.number, seat.count, partial(accelerator.reduce, reduction="sum"))

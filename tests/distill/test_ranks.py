@@ -9,18 +9,19 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from recorded_ranks import killed, with_losses
+from recorded_ranks import killed, with_losses, with_nothing
 from torch import Tensor, nn
 
 from edgedistill.base.errors import InputError, TrialFailure, UnsupportedError
 from edgedistill.base.progress import Event, StageAdvanced, silent
 from edgedistill.data.datasets import Dataset
-from edgedistill.distill import loop
+from edgedistill.distill import launch, loop
 from edgedistill.distill.batches import Batch, ViewBatches
 from edgedistill.distill.hardware import Hardware
 from edgedistill.distill.launch import on_ranks
@@ -124,6 +125,54 @@ def test_a_process_that_is_killed_fails_the_trial_which_goes_on_from_there(
     assert not found.pupil.training and found.seconds > 0
     last = heard[-1]
     assert isinstance(last, StageAdvanced) and (last.stage, last.done, last.total) == ("train", 7, 7)
+
+
+@needs_accelerate
+@pytest.mark.skipif(torch.distributed.is_nccl_available(), reason="this torch can speak over NCCL")
+def test_processes_that_cannot_speak_to_one_another_are_told_of() -> None:
+    """Also where those of a call before met on the CPU."""
+    on_ranks(2, CPU.device, with_nothing, (), silent)
+    with pytest.raises(
+        UnsupportedError, match=r"processes = 2: they cannot speak to one another over nccl: .*NCCL"
+    ) as caught:
+        on_ranks(2, torch.device("cuda"), killed, (0, 0), silent)
+    assert caught.value.fix.startswith("set processes = 1")
+
+
+@needs_accelerate
+@pytest.mark.parametrize(("device", "backend"), [("cpu", "gloo"), ("cuda", "nccl")])
+def test_a_process_joins_the_others_by_its_device(device: str, backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On GPUs whose driver keeps them from reading one another's memory, such transports are turned off: accelerate would
+    refuse them."""
+    environ = {"ACCELERATE_USE_FSDP": "true", "RANK": "7"}
+    began: list[tuple[Any, ...]] = []
+
+    class Accelerator:
+        device = torch.device("cpu")
+
+        def __init__(self, **options: Any) -> None:
+            began.append((options["cpu"], dict(environ)))
+
+        def reduce(self, tensor: Tensor, reduction: str = "sum") -> Tensor:
+            return 2 * tensor
+
+    monkeypatch.setattr(launch, "os", SimpleNamespace(environ=environ))
+    monkeypatch.setattr("accelerate.Accelerator", Accelerator)
+    monkeypatch.setattr("accelerate.utils.check_cuda_p2p_ib_support", lambda: False)
+    monkeypatch.setattr(
+        torch.distributed, "init_process_group", lambda backend, **options: began.append((backend, options))
+    )
+    rank = launch._joined.__wrapped__(launch._Seat(1, 2, Path("/meeting"), device))
+    (found, options), (cpu, seen) = began
+    assert (found, cpu) == (backend, device == "cpu")
+    assert options == {"init_method": "file:///meeting", "rank": 1, "world_size": 2}
+    assert (seen["RANK"], seen["LOCAL_RANK"], seen["WORLD_SIZE"]) == (
+        "1",
+        "1",
+        "2",
+    ) and "ACCELERATE_USE_FSDP" not in seen
+    assert ("NCCL_P2P_DISABLE" in seen, "NCCL_IB_DISABLE" in seen) == (device == "cuda",) * 2
+    assert (rank.number, rank.count) == (1, 2) and rank.reduce(torch.ones(1)).tolist() == [2.0]
 
 
 def test_a_batch_has_an_image_for_each_process(contract: Contract, batches: ViewBatches, tmp_path: Path) -> None:

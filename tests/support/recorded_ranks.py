@@ -45,3 +45,7 @@ def killed(rank: Any, number: int, step: int, *given: Any) -> None:
 
     loop._State.advance = advance  # type: ignore[method-assign]
     loop._train_part(rank, *given)
+
+
+def with_nothing(rank: Any, tell: Any) -> None:
+    """Meet, and no more."""
