@@ -68,7 +68,8 @@ def require_processes(processes: int, device: torch.device) -> None:
     """Raises UnsupportedError where `device` cannot train with so many."""
     gpus = torch.cuda.device_count() if device.type == "cuda" else 1
     if processes > 1 and (device.type == "mps" or (device.type == "cuda" and processes > gpus)):
-        here = "Apple's GPU trains with one process" if device.type == "mps" else f"there are {gpus} GPUs, one for each"
+        few = f"there {'is 1 GPU' if gpus == 1 else f'are {gpus} GPUs'}, and each needs one of its own"
+        here = "Apple's GPU trains with one process" if device.type == "mps" else few
         raise UnsupportedError(
             f"[train] processes = {processes}: {here}",
             fix=f'set processes = {gpus}, or device = "cpu"',

@@ -20,7 +20,7 @@ from edgedistill.base.units import format_percent
 from edgedistill.data.datasets import Dataset, load_dataset
 from edgedistill.data.preprocessing import channel_statistics
 from edgedistill.devices.latency.model import prior_from_published
-from edgedistill.distill.hardware import labelling_autocast
+from edgedistill.distill.hardware import choose_device, labelling_autocast, require_processes
 from edgedistill.distill.stored.filtering import filtered, without_label
 from edgedistill.distill.stored.mixing import MixedSignal, Signal
 from edgedistill.distill.stored.signals import StoredSignal
@@ -72,7 +72,10 @@ class PreparedTeacher:
 
 def open_bench(config: BuildConfig, target: Target, store: Store, *, base: Path, require_measured: bool) -> Workbench:
     """Load the data and reach the device. Raises UnreachableError if it is required and does not answer, InputError for what
-    is wrong with the data, or where the budget cannot do without the device."""
+    is wrong with the data, or where the budget cannot do without the device, UnsupportedError for more `[train] processes`
+    than there are GPUs."""
+    if config.train.processes > 1:
+        require_processes(config.train.processes, choose_device(config.train.device))
     meter = Meter.attached(config, target, store, required=require_measured)
     dataset = load_dataset(config.data, store.listener)
     _warn_of_small_split(dataset, config.search.folds, store.listener)

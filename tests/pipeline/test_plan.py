@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 import timm
 
-from edgedistill.base.errors import InputError
+from edgedistill.base.errors import InputError, UnsupportedError
+from edgedistill.base.store import Store
 from edgedistill.devices.proof import ProofPlan
 from edgedistill.documents.answers import Plan, PlannedRung
 from edgedistill.documents.build_file import BuildConfig
@@ -19,6 +20,7 @@ from edgedistill.documents.specs import Format, Precision, ProofLevel, QuantSche
 from edgedistill.pipeline.jobs import Changes, jobs_of
 from edgedistill.pipeline.measure import SCALE_SESSIONS
 from edgedistill.pipeline.plan import START_S, _measured, plan_of
+from edgedistill.pipeline.prepare import open_bench
 
 CONFIG = BuildConfig.model_validate(
     {
@@ -152,3 +154,20 @@ def test_weights_that_torch_alone_can_read_are_looked_at_where_the_data_are_wron
         ask, ("limit = 100", "limit = 5"), ("fit = { epochs = 3 }", 'checkpoint = "teacher.pt"')
     )
     assert "limit = 5" in data and "teacher.pt is damaged" in weights
+
+
+def test_more_processes_than_gpus_are_told_of_before_data_and_teacher_are_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+    train, data = {"device": "cuda", "processes": 2}, {"source": "folder", "path": str(tmp_path / "missing")}
+    config = BuildConfig.model_validate(
+        {"budget": "5ms", "teacher": {"model": "timm:resnet18"}, "train": train, "data": data}
+    )
+    target: Any = None
+    with pytest.raises(
+        UnsupportedError, match="processes = 2: there is 1 GPU, and each needs one of its own"
+    ) as caught:
+        open_bench(config, target, Store(tmp_path), base=tmp_path, require_measured=False)
+    assert caught.value.fix == 'set processes = 1, or device = "cpu"'
