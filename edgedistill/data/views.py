@@ -55,8 +55,9 @@ def identity_views(count: int) -> Views:
     return views
 
 
-def draw_views(count: int, augmentation: AugmentationConfig, view_index: int) -> Views:
-    """One view of each of `count` images, [count] of VIEW_DTYPE, by the seed in `augmentation` and `view_index`.
+def draw_views(count: int, augmentation: AugmentationConfig, view_index: int, groups: Indices | None = None) -> Views:
+    """One view of each of `count` images, [count] of VIEW_DTYPE, by the seed in `augmentation` and `view_index`. With
+    `groups`, int [count], an image is mixed with one of its own group alone.
 
     A crop keeps a share of the area within `scale`; where its aspect would leave the image, the aspect gives way, not
     the area.
@@ -88,10 +89,20 @@ def draw_views(count: int, augmentation: AugmentationConfig, view_index: int) ->
     mixed = rng.random(count) < (augmentation.mix or 0)
     weight = rng.beta(augmentation.mix_alpha, augmentation.mix_alpha, count)
     partner = rng.integers(0, count, count)
+    if groups is not None:
+        partner = _within(groups, partner)
     views["mix_weight"] = np.where(mixed, np.rint(UNMIXED * weight), UNMIXED)
     views["mix_partner"] = np.where(mixed, partner, np.arange(count))
     _cut(views, np.flatnonzero(~mixed & (rng.random(count) < augmentation.cutmix)), partner, rng)
     return views
+
+
+def _within(groups: Indices, drawn: Indices) -> Indices:
+    """For each image one of its group, by a number that was drawn evenly from 0..n - 1."""
+    _, inverse, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+    first = np.cumsum(sizes) - sizes
+    chosen: Indices = np.argsort(groups, kind="stable")[first[inverse] + drawn * sizes[inverse] // len(groups)]
+    return chosen
 
 
 def _cut(views: Views, chosen: Indices, partner: Indices, rng: np.random.Generator) -> None:

@@ -51,6 +51,19 @@ def parts_of(dataset: Dataset, count: int, seed: int) -> Iterator[Part]:
         yield Part(known[rows[rows < len(known)]], rows, judging[rows])
 
 
+def mixing_groups(bench: Workbench) -> Indices | None:
+    """Of each image of the training split, int64 [n], the number of the part that it is left out with, -1 where it is in
+    none. Views that mix images of one part alone show no image that is left out beside those that are trained on. None where
+    nothing is mixed, or without cross-validation."""
+    augmentation, folds = bench.config.view_augmentation, bench.config.search.folds
+    if folds is None or not (augmentation.mix or augmentation.cutmix):
+        return None
+    groups = np.full(len(bench.taught.splits.train), -1, np.int64)
+    for number, part in enumerate(parts_of(bench.taught, folds, bench.config.data.split.seed)):
+        groups[part.left_out] = number
+    return groups
+
+
 def cross_validated(
     bench: Workbench, stored: SplitStore, spec: StudentSpec, folds: int, epochs: int
 ) -> CrossValidation:

@@ -41,6 +41,7 @@ from edgedistill.networks.space import Candidate, Space, enumerate_space
 from edgedistill.networks.tasks import CLASSIFICATION
 from edgedistill.pipeline import code
 from edgedistill.pipeline.bench import Bench, Data, Source, Workbench
+from edgedistill.pipeline.crossing import mixing_groups
 from edgedistill.pipeline.ensemble import open_ensemble
 from edgedistill.pipeline.jobs import Order
 from edgedistill.pipeline.judge import verified
@@ -233,7 +234,8 @@ def prior_of(target: Target) -> dict[Precision, Expectation]:
 def open_store(bench: Workbench) -> SplitStore:
     """What the build's students learn from: the views of its data and augmentation, and what the teacher gives on them at
     each tap that the recipe asks for: found, or labelled."""
-    views = stored_views(bench.store, bench.taught, bench.config.view_augmentation, bench.working_side)
+    augmentation, groups = bench.config.view_augmentation, mixing_groups(bench)
+    views = stored_views(bench.store, bench.taught, augmentation, bench.working_side, groups)
     stored = SplitStore(views, all_signals(bench, views) if bench.recipe.taps else ())
     return replace(stored, kept=_kept(bench, stored))
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -11,7 +14,9 @@ from edgedistill.base.progress import Event, Note
 from edgedistill.data.datasets import UNLABELLED, Dataset
 from edgedistill.data.sources import GreyImages
 from edgedistill.data.splits import Splits
-from edgedistill.pipeline.crossing import parts_of
+from edgedistill.data.views import draw_views
+from edgedistill.documents.build_file import BuildConfig
+from edgedistill.pipeline.crossing import mixing_groups, parts_of
 from edgedistill.pipeline.prepare import _warn_of_small_split
 
 
@@ -43,6 +48,24 @@ def test_each_image_with_a_label_is_answered_once_by_a_student_without_it(
         trained_on = np.delete(data.splits.train, part.left_out)
         assert not set(trained_on.tolist()) & set(part.indices.tolist())
         assert len(trained_on) + len(np.intersect1d(part.indices, data.splits.train)) == len(train)
+
+
+@pytest.mark.parametrize("mixing", [{"mix": 0.7}, {"cutmix": 0.7}, {}])
+def test_no_view_that_is_trained_on_shows_an_image_that_is_left_out(mixing: dict[str, float]) -> None:
+    """An image without a label is in no part, and is mixed with others of its kind."""
+    data = dataset([0, 1, UNLABELLED] * 20, [0, 1] * 4)
+    config = BuildConfig.model_validate(
+        {"budget": "5ms", "teacher": {"model": "timm:resnet18"}, "augmentation": mixing, "search": {"folds": 5}}
+    )
+    bench: Any = SimpleNamespace(config=config, taught=data)
+    groups = mixing_groups(bench)
+    assert (groups is None) is (not mixing)
+    views = draw_views(60, config.view_augmentation, 0, groups)
+    mixed = np.flatnonzero(views["mix_partner"] != np.arange(60))
+    assert len(mixed) >= 20 * len(mixing)
+    for part in parts_of(data, 5, config.data.split.seed) if mixing else ():
+        shown = np.isin(views["mix_partner"], part.left_out)
+        assert shown.any() and set(np.flatnonzero(shown)) <= set(part.left_out.tolist())
 
 
 def test_parts_have_their_share_of_each_class() -> None:

@@ -15,6 +15,7 @@ import numpy as np
 from edgedistill.base.store import Store, stage_key
 from edgedistill.data.augment import AUGMENTATION_VERSION
 from edgedistill.data.datasets import Dataset
+from edgedistill.data.sources import Indices
 from edgedistill.data.views import VIEW_DTYPE, Views, draw_views
 from edgedistill.documents.build_file import AugmentationConfig
 
@@ -47,10 +48,15 @@ class StoredViews:
 
 
 def stored_views(
-    store: Store, dataset: Dataset, augmentation: AugmentationConfig, side: int | None = None
+    store: Store,
+    dataset: Dataset,
+    augmentation: AugmentationConfig,
+    side: int | None = None,
+    groups: Indices | None = None,
 ) -> StoredViews:
     """The views of `dataset`'s training split under `augmentation`: found in `store`, or drawn there. Their key, and with it
-    that of all that is made from them, holds the `side` of the working copies that they are views of."""
+    that of all that is made from them, holds the `side` of the working copies that they are views of, and the `groups` of
+    images that are mixed with their like alone."""
     count, images = augmentation.views, len(dataset.splits.train)
     key = stage_key(
         {
@@ -59,6 +65,7 @@ def stored_views(
             "train": dataset.splits.train.tolist(),
             "augmentation": augmentation.model_dump(mode="json"),
             "side": side,
+            "groups": None if groups is None else groups.tolist(),
         },
         code=_CODE,
         tools=_TOOLS,
@@ -66,7 +73,7 @@ def stored_views(
 
     def make(folder: Path) -> None:
         for view in range(count):
-            draw_views(images, augmentation, view).tofile(folder / _file_name(view))
+            draw_views(images, augmentation, view, groups).tofile(folder / _file_name(view))
 
     return StoredViews(store.stage(STAGE, key, make, subject=dataset.name), count, images, side)
 
