@@ -199,11 +199,13 @@ Verification = Annotated[Verified | Inspected, Field(discriminator="kind")]
 
 class CrossValidation(Frozen):
     """A `student` trained `folds` times, each time without a part of the images, which it then answered: its `quality` over
-    `images`, all with a label of the training and the validation split, and which it got `right` (see `intervals.pack`)."""
+    `images`, all with a label of the training and the validation split, and which it got `right` (see `intervals.pack`).
+    `part_qualities` is its quality on each part, empty in documents older than it."""
 
     student: str
     folds: int
     quality: Fraction
+    part_qualities: tuple[Fraction, ...] = ()
     images: int
     right: str
 

@@ -270,13 +270,15 @@ class SustainedLoad(Frozen):
 
 class PilotRun(Frozen):
     """A student trained by a recipe for few epochs, so that recipes can be compared. `images` is on how many its quality was
-    seen in cross-validation, null where that was the validation split."""
+    seen in cross-validation, null where that was the validation split, and `part_qualities` its quality on each part of
+    them, empty without cross-validation and in documents older than it."""
 
     recipe: str
     student: str
     epochs: Annotated[int, Field(ge=1)]
     quality_validation: Fraction
     images: int | None = None
+    part_qualities: tuple[Fraction, ...] = ()
 
 
 class AssistantChoice(Frozen):

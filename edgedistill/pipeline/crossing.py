@@ -93,6 +93,7 @@ def cross_validated(
         student=spec.label,
         folds=folds,
         quality=float(right.mean()),
+        part_qualities=tuple(float(right[part.rows].mean()) for part in parts),
         images=len(right),
         right=pack(right.tolist()),
     )

@@ -61,8 +61,9 @@ def judged(bench: Workbench, stored: SplitStore, spec: StudentSpec, what: str) -
     try:
         if folds is not None:
             found = cross_validated(bench, stored, spec, folds, epochs)
-            run = _run(bench, spec, epochs, found.quality).model_copy(update={"images": found.images})
-            return Judged(run, np.array(unpack(found.right, found.images)))
+            run = _run(bench, spec, epochs, found.quality)
+            crossed = {"images": found.images, "part_qualities": found.part_qualities}
+            return Judged(run.model_copy(update=crossed), np.array(unpack(found.right, found.images)))
         trained = trained_for(bench, stored, spec, epochs)
     except TrialFailure as failure:
         bench.store.listener(Note(f"pilot of {what}: {failure.message}", warning=True))

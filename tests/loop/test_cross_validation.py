@@ -28,6 +28,9 @@ def test_all_images_judge_the_recipes_and_the_finalists(loop: Any, built: Any) -
     for run in built.result.recipe.pilot:
         assert run.images == images
         assert (run.quality_validation * images) == pytest.approx(round(run.quality_validation * images))
+        # Halves that differ by a few images of a class.
+        assert len(run.part_qualities) == 2
+        assert sum(run.part_qualities) / 2 == pytest.approx(run.quality_validation, abs=0.02)
     finished = [trial for trial in built.result.trials if trial.state == "complete"]
     assert finished
     for trial in finished:
@@ -35,6 +38,7 @@ def test_all_images_judge_the_recipes_and_the_finalists(loop: Any, built: Any) -
             assert scheme.crossed.folds == 2 and scheme.crossed.images == images
             right = unpack(scheme.crossed.right, images)
             assert sum(right) / images == pytest.approx(scheme.crossed.quality)
+            assert sum(scheme.crossed.part_qualities) / 2 == pytest.approx(scheme.crossed.quality, abs=0.02)
     assert any(f"of {images} images in cross-validation of 2 parts" in note for note in built.notes)
     assert "in cross-validation over" in built.result.recipe.reasons[-1]
     stages = [stage.stage for stage in loop.done(built.path)]

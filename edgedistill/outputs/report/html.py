@@ -21,6 +21,7 @@ from edgedistill.outputs.explain.explain import explain_build
 from edgedistill.outputs.explain.words import budget_rows, cost_sentence, limit_rows, prediction_sentence, why_sentence
 from edgedistill.outputs.report import artifact_table, candidates, left_out, operator_tables, proof_tables, tables
 from edgedistill.outputs.report.commands import commands, find_build_file
+from edgedistill.outputs.report.crossing import crossed_sentence, crossed_table
 from edgedistill.outputs.report.earlier import earlier_rows, earlier_sentence
 from edgedistill.outputs.report.mistakes import mistakes_shown, read_thumbnails
 from edgedistill.outputs.report.noise import noise_of
@@ -67,6 +68,7 @@ def render_report(
             cost=cost_sentence(explained.search),
             predictions_held=prediction_sentence(explained.predictions),
             climbed=candidates.climb_sentence(result),
+            crossed=crossed_sentence(result),
             limits=limit_rows(result.constraints),
             budgets=budget_rows(explained.budgets),
             unknowns=tables.unknowns(result),
@@ -106,6 +108,7 @@ def _tables(result: BuildResult, profiles: ReportProfiles, explained: ExplainRes
         "artifacts": artifact_table.artifact_table(result),
         "trials": candidates.trial_table(result),
         "others": candidates.other_table(result, explained),
+        "crossed": crossed_table(result),
         "left_out": left_out.left_out_table(result),
         "types": operator_tables.type_table(timings),
         "layers": operator_tables.layer_table(timings),
