@@ -122,16 +122,20 @@ class TooInaccurate(Frozen):
 
 
 class LessAccurate(Frozen):
-    """Validation quality below the winner's: of the best file, or of the torch model where no file was run."""
+    """Quality below the winner's: of the best file on the validation split, of the torch model where no file was run, or of
+    the student in cross-validation over so many `images`, null where it was not cross-validated."""
 
     kind: Literal["less_accurate"] = "less_accurate"
     of_file: bool
     quality_validation: Fraction
     winner: Fraction
+    images: int | None = None
 
     @property
     def sentence(self) -> str:
         whose = "" if self.of_file else " (torch model)"
+        if self.images is not None:
+            whose = f" of {self.images:,} images in cross-validation"
         behind = _points(self.winner - self.quality_validation)
         return f"{format_percent(self.quality_validation, 2)}{whose}, {behind} behind the winner"
 

@@ -10,7 +10,7 @@ from edgedistill.documents.results import BuildResult
 from edgedistill.documents.specs import Objective
 from edgedistill.outputs.explain.limits import Judge, Judged, trained_out
 from edgedistill.outputs.explain.winner import winning_file, winning_trial
-from edgedistill.selection.goal import comparable_ms, provable_ms, validation_quality
+from edgedistill.selection.goal import comparable_ms, provable_ms, ranked_quality, validation_quality
 
 
 def other_students(result: BuildResult) -> tuple[OtherStudent, ...]:
@@ -61,9 +61,9 @@ def _lacks(trial: Trial, judge: Judge, found: Judged | None) -> tuple[Lack, ...]
 
 
 def _behind(trial: Trial, judge: Judge, scheme: SchemeResult | None) -> tuple[Lack, ...]:
-    """What a student that went through all rungs lacked beside the winner: by its file, or, where nothing is measured, by
-    its torch model. Nothing where its file is the better one here: then another target had a say, or its proof could not
-    be taken, and the search's own word says which."""
+    """What a student that went through all rungs lacked beside the winner: by its file, by its student where both were
+    cross-validated, or, where nothing is measured, by its torch model. Nothing where its file is the better one here: then
+    another target had a say, or its proof could not be taken, and the search's own word says which."""
     result, goal = judge.result, judge.goal
     winner, chosen = winning_trial(result), winning_file(result)
     if winner is None:
@@ -76,9 +76,10 @@ def _behind(trial: Trial, judge: Judge, scheme: SchemeResult | None) -> tuple[La
     if judge.standing(scheme) < judge.standing(chosen):
         return ()
     lacks: list[Lack] = []
-    ours, theirs = validation_quality(scheme), validation_quality(chosen)
+    ours, theirs = ranked_quality(scheme), ranked_quality(chosen)
     if ours < theirs and math.isfinite(ours):
-        lacks.append(LessAccurate(of_file=True, quality_validation=ours, winner=theirs))
+        images = None if scheme.crossed is None else scheme.crossed.images
+        lacks.append(LessAccurate(of_file=images is None, quality_validation=ours, winner=theirs, images=images))
     our_ms, their_ms = comparable_ms(scheme, goal), comparable_ms(chosen, goal)
     as_good = ours > theirs and goal.objective is Objective.QUALITY and judge.as_accurate(chosen)
     if our_ms > their_ms and (as_good or ours <= theirs or goal.objective is Objective.LATENCY):

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from edgedistill.documents.artifacts import Trial
+from edgedistill.base.intervals import pack
+from edgedistill.documents.artifacts import CrossValidation, Trial
 from edgedistill.documents.explanation import (
     Beaten,
     BytesOver,
@@ -151,6 +152,25 @@ def test_a_more_accurate_student_may_lose_to_a_faster_one_within_the_margin(real
     (lack,) = by_trial(with_trial(result, 2, schemes=(better,)))[2].lacks
     assert isinstance(lack, Slower) and lack.within == 0.02
     assert lack.sentence == "92.1% slower than the winner, which is as accurate within 2.00 points"
+
+
+def test_a_student_that_cross_validation_finds_less_accurate_lacks_that(realistic: ModuleType) -> None:
+    """It is as fast as the winner and has more of the validation split right, which did not decide."""
+    result = realistic.make_result()
+
+    def crossed(label: str, right: int) -> CrossValidation:
+        answers = pack([True] * right + [False] * (400 - right))
+        return CrossValidation(student=label, folds=5, quality=right / 400, images=400, right=answers)
+
+    winner, other = result.trials[realistic.WINNER], result.trials[2]
+    files = tuple(s.model_copy(update={"crossed": crossed(winner.spec.label, 360)}) for s in winner.schemes)
+    best, judged = other.schemes[0], crossed(other.spec.label, 320)
+    verified = best.verification.model_copy(update={"quality_validation": 0.99})
+    best = best.model_copy(update={"verification": verified, "latency": files[1].latency, "crossed": judged})
+    changed = with_trial(with_trial(result, realistic.WINNER, schemes=files), 2, schemes=(best,))
+    (lack,) = by_trial(changed)[2].lacks
+    assert lack == LessAccurate(of_file=False, quality_validation=0.8, winner=0.9, images=400)
+    assert lack.sentence == "80.00% of 400 images in cross-validation, 10.00 points behind the winner"
 
 
 def test_a_quality_that_the_split_does_not_bear_out_is_not_enough(realistic: ModuleType) -> None:
