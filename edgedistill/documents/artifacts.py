@@ -278,7 +278,8 @@ class Rung(Frozen):
 
 class Trial(Frozen):
     """One candidate. `state` is how far it came: `failed` has a reason; `pruned` was less accurate than others at its
-    last rung; `over_budget` was rejected by a measurement; `complete` went through all rungs."""
+    last rung; `over_budget` was rejected by a measurement; `complete` went through all rungs. `crossed` is the
+    cross-validation of its student after the last rung, null where none was asked for."""
 
     number: int
     spec: StudentSpec
@@ -287,5 +288,6 @@ class Trial(Frozen):
     predicted: Latency
     rungs: tuple[Rung, ...] = ()
     schemes: tuple[SchemeResult, ...] = ()
+    crossed: CrossValidation | None = None
     state: Literal["failed", "pruned", "over_budget", "complete"]
     reason: str

@@ -12,7 +12,7 @@ from edgedistill.devices.latency.operators import multiplying_share
 from edgedistill.devices.latency.profiles import find_profile
 from edgedistill.devices.proof import aim
 from edgedistill.distill.stored.split_store import SplitStore
-from edgedistill.documents.artifacts import SchemeResult, TrainedStudent
+from edgedistill.documents.artifacts import CrossValidation, SchemeResult, TrainedStudent
 from edgedistill.documents.measurements import MeasuredLatency, Proof
 from edgedistill.documents.specs import Budget, Goal, Precision
 from edgedistill.networks.space import Candidate
@@ -160,14 +160,15 @@ class Laboratory:
     def realise(self, trained: TrainedStudent, *, last: bool) -> tuple[SchemeResult, ...]:
         # Training under rounding takes as long as a rung: a candidate has to have come to the last one for it.
         tune = Tuning(self.bench, self.stored, trained) if last else None
-        found = realise(self.bench, source_of(self.bench, trained), tune)
-        folds = self.bench.config.search.folds
-        if not last or folds is None:
-            return found
+        return realise(self.bench, source_of(self.bench, trained), tune)
+
+    def cross_validate(self, trained: TrainedStudent) -> CrossValidation | None:
+        if (folds := self.bench.config.search.folds) is None:
+            return None
         crossed = cross_validated(self.bench, self.stored, trained.spec, folds, trained.epochs)
         told = f"{format_percent(crossed.quality)} of {crossed.images} images in cross-validation of {folds} parts"
         self.note(f"{trained.spec.label}: {told}")
-        return tuple(one.model_copy(update={"crossed": crossed}) for one in found)
+        return crossed
 
     def prove(self, trained: TrainedStudent, result: SchemeResult, budget: Budget) -> Proof:
         return prove(self.bench, result.artifact, source_of(self.bench, trained), budget)

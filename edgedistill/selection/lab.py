@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from edgedistill.base.errors import TrialFailure
-from edgedistill.documents.artifacts import SchemeResult, TrainedStudent
+from edgedistill.documents.artifacts import CrossValidation, SchemeResult, TrainedStudent
 from edgedistill.documents.measurements import MeasuredLatency, Proof
 from edgedistill.documents.specs import Budget, Precision, StudentSpec
 from edgedistill.networks.space import Candidate
@@ -71,6 +71,10 @@ class Lab(Protocol):
     def realise(self, trained: TrainedStudent, *, last: bool) -> tuple[SchemeResult, ...]:
         """The student's files in every precision worth trying, run and measured. At the `last` rung int8 that loses too
         much may be trained under rounding. Raises TrialFailure where the widest precision cannot be made or run."""
+
+    def cross_validate(self, trained: TrainedStudent) -> CrossValidation | None:
+        """The student trained as long without parts of the images, which it then answers; None where that is not asked for.
+        Raises TrialFailure where one of the trainings fails."""
 
     def prove(self, trained: TrainedStudent, result: SchemeResult, budget: Budget) -> Proof:
         """New sessions of the very file until they prove the budget or cannot. Raises TrialFailure where they cannot be

@@ -11,7 +11,7 @@ from itertools import product
 from edgedistill.base.errors import TrialFailure
 from edgedistill.base.units import format_percent
 from edgedistill.devices.proof import FINALISTS, aim
-from edgedistill.documents.artifacts import SchemeResult
+from edgedistill.documents.artifacts import CrossValidation, SchemeResult
 from edgedistill.documents.measurements import Proof
 from edgedistill.selection.goal import comparable_ms, validation_quality
 from edgedistill.selection.on_target import OnTarget
@@ -140,8 +140,8 @@ class Proving:
             own, best = self._figures(other), self._figures(winner)
             told = {name: f"{own[name]} in its best file, the winner {best[name]}" for name in own}
             reason = self.record.by_target(told) or (
-                f"{format_percent(running_trial.quality)} of the validation split, "
-                f"the winner {format_percent(winner.running_trial.quality)}"
+                f"{_judged(running_trial.quality, running_trial.crossed)}, "
+                f"the winner {_judged(winner.running_trial.quality, winner.running_trial.crossed)}"
             )
             self.record.close(running_trial, "complete", reason)
 
@@ -149,15 +149,15 @@ class Proving:
         """By target, `98.30% of the validation split in 0.0512 ms`, or in a share of the teacher's latency."""
         goals = {target.name: target.goal for target in self.targets}
         return {
-            name: f"{_judged(result)} in {goals[name].budget.in_its_unit(comparable_ms(result, goals[name]))}"
+            name: f"{_judged(validation_quality(result), result.crossed)} in "
+            f"{goals[name].budget.in_its_unit(comparable_ms(result, goals[name]))}"
             for name, result in finalist.files.items()
         }
 
 
-def _judged(result: SchemeResult) -> str:
+def _judged(quality: float, crossed: CrossValidation | None) -> str:
     """`98.30% of the validation split`, and where a student was cross-validated, what it came to there."""
-    told = f"{format_percent(validation_quality(result), 2)} of the validation split"
-    crossed = result.crossed
+    told = f"{format_percent(quality, 2)} of the validation split"
     if crossed is None:
         return told
     return f"{told} and {format_percent(crossed.quality, 2)} of {crossed.images} images in cross-validation"

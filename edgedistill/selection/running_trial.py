@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from edgedistill.documents.artifacts import Rung, SchemeResult, TrainedStudent, Trial
+from edgedistill.documents.artifacts import CrossValidation, Rung, SchemeResult, TrainedStudent, Trial
 from edgedistill.documents.measurements import Proof
 from edgedistill.documents.specs import Goal, Objective
 from edgedistill.selection.goal import (
@@ -26,7 +26,7 @@ State = Literal["failed", "pruned", "over_budget", "complete"]
 @dataclass(eq=False)
 class RunningTrial:
     """A candidate that was begun: its proposal, trial number, rungs so far, weights and, by target, measured files.
-    `trained_out` once it reached the last rung."""
+    `trained_out` once it reached the last rung, and `crossed` where finalists are cross-validated."""
 
     proposal: Proposal
     number: int
@@ -36,6 +36,7 @@ class RunningTrial:
     state: State = "complete"
     reason: str = ""
     trained_out: bool = False
+    crossed: CrossValidation | None = None
 
     @property
     def label(self) -> str:
@@ -70,6 +71,12 @@ class RunningTrial:
             for result in self.schemes[target]
         )
 
+    def judged_by(self, crossed: CrossValidation) -> None:
+        """Keep a cross-validation, with all its files too: they are compared with those of other students by it."""
+        self.crossed = crossed
+        for target, schemes in self.schemes.items():
+            self.schemes[target] = tuple(result.model_copy(update={"crossed": crossed}) for result in schemes)
+
     def trial(self, target: str) -> Trial:
         """What became of it, with its files and figures on `target`."""
         candidate = self.proposal.candidate
@@ -81,6 +88,7 @@ class RunningTrial:
             predicted=self.proposal.predicted[target],
             rungs=tuple(self.rungs),
             schemes=self.schemes.get(target, ()),
+            crossed=self.crossed,
             state=self.state,
             reason=self.reason,
         )
@@ -106,8 +114,11 @@ class Finalist:
 
     @property
     def ranked_quality(self) -> float:
-        """What it is ranked by: `goal.ranked_quality` of the file where that is least."""
-        return min(map(ranked_quality, self.files.values()), default=self.running_trial.quality)
+        """What it is ranked by: `goal.ranked_quality` of the file where that is least; of the student where nothing is
+        measured."""
+        crossed = self.running_trial.crossed
+        alone = self.running_trial.quality if crossed is None else crossed.quality
+        return min(map(ranked_quality, self.files.values()), default=alone)
 
     def as_good_as(self, best: Finalist, goals: Mapping[str, Goal]) -> bool:
         """Whether all its files are no less accurate than those of `best` by more than the goals' margin."""

@@ -325,6 +325,9 @@ class Search:
         for running_trial in alive:
             running_trial.trained_out = True
             self.measure(running_trial)
+            # One that is rejected may be inside after all, once a proof has shown how sessions differ.
+            if running_trial.state != "failed":
+                self.cross_validate(running_trial)
 
     def first_rung(self, batch: Sequence[Proposal]) -> list[RunningTrial]:
         """Train the batch to the first rung and promote the most promising that measure inside the limits; those rejected
@@ -445,6 +448,17 @@ class Search:
             if not self._inside(running_trial, target):
                 return False
         return True
+
+    def cross_validate(self, running_trial: RunningTrial) -> None:
+        """Where finalists are compared by cross-validation: the trial's student, whether or not a device is attached."""
+        assert running_trial.trained is not None
+        try:
+            crossed = self.targets[0].lab.cross_validate(running_trial.trained)
+        except TrialFailure as failure:
+            self.record.close(running_trial, "failed", failure.message)
+            return
+        if crossed is not None:
+            running_trial.judged_by(crossed)
 
     def keeps_limits(self, running_trial: RunningTrial) -> bool:
         """Whether the measured files keep the limits as they are by now; a trial without such files is rejected."""

@@ -34,8 +34,9 @@ def test_all_images_judge_the_recipes_and_the_finalists(loop: Any, built: Any) -
     finished = [trial for trial in built.result.trials if trial.state == "complete"]
     assert finished
     for trial in finished:
+        assert trial.crossed is not None
         for scheme in trial.schemes:
-            assert scheme.crossed.folds == 2 and scheme.crossed.images == images
+            assert scheme.crossed == trial.crossed and scheme.crossed.folds == 2 and scheme.crossed.images == images
             right = unpack(scheme.crossed.right, images)
             assert sum(right) / images == pytest.approx(scheme.crossed.quality)
             assert sum(scheme.crossed.part_qualities) / 2 == pytest.approx(scheme.crossed.quality, abs=0.02)

@@ -74,6 +74,38 @@ def test_the_best_student_of_a_lawful_space_is_found(tmp_path: Path) -> None:
     assert outcome.stopped == "no untried candidate is likely enough to do better"
 
 
+@pytest.mark.parametrize("measurable", [True, False])
+def test_finalists_are_ranked_by_cross_validation_with_a_device_and_without(tmp_path: Path, measurable: bool) -> None:
+    """It turns their order round, by more than what chance does on its images."""
+    lab = lawful_lab(measurable=measurable)
+    candidates = space(5)
+    before = run(search_of(tmp_path / "before", lab, candidates, trials=6)).winner
+    lab.crossed = {c.spec: round(1.2 - lab.quality(c.spec, 1), 2) for c in candidates}
+    outcome = run(search_of(tmp_path / "after", lab, candidates, trials=6))
+    finalists = [trial for trial in outcome.trials if trial.state == "complete"]
+    found = {trial.spec: trial.crossed.quality for trial in finalists if trial.crossed is not None}
+    assert before is not None and outcome.winner is not None and len(found) == len(finalists) > 1
+    winner = outcome.winner.trial
+    assert winner.spec == max(found, key=lambda spec: found[spec]) != before.trial.spec
+    assert all(scheme.crossed == trial.crossed for trial in finalists for scheme in trial.schemes)
+    assert bool(winner.schemes) is measurable
+    (lost,) = [trial.reason for trial in finalists if trial.spec == before.trial.spec]
+    assert f"{found[before.trial.spec]:.2%} of 300 images in cross-validation" in lost
+
+
+def test_a_cross_validation_that_fails_fails_the_trial(tmp_path: Path) -> None:
+    lab = lawful_lab()
+
+    def fails(trained: Any) -> None:
+        raise TrialFailure("cross-validation: the loss is nan")
+
+    lab.cross_validate = fails  # type: ignore[method-assign]
+    outcome = run(search_of(tmp_path, lab, space(5), trials=6))
+    failed = [trial for trial in outcome.trials if trial.state == "failed"]
+    assert failed and outcome.winner is None
+    assert {trial.reason for trial in failed} == {"cross-validation: the loss is nan"}
+
+
 def test_no_more_candidates_than_trials_are_begun(tmp_path: Path) -> None:
     outcome = run(search_of(tmp_path, lawful_lab(), space(10), trials=5))
     assert len(outcome.trials) == 5

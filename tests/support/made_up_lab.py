@@ -12,7 +12,7 @@ from factories import make_artifact, make_proof
 from edgedistill.base.errors import TrialFailure
 from edgedistill.base.intervals import pack
 from edgedistill.devices.proof import ProofPlan
-from edgedistill.documents.artifacts import Parity, SchemeResult, TrainedStudent, Verified
+from edgedistill.documents.artifacts import CrossValidation, Parity, SchemeResult, TrainedStudent, Verified
 from edgedistill.documents.measurements import MeasuredLatency, Proof
 from edgedistill.documents.specs import Budget, Precision, ProofLevel, QuantScheme, StudentSpec
 from edgedistill.networks.space import Candidate
@@ -83,12 +83,14 @@ def made_student(spec: StudentSpec, quality: float) -> TrainedStudent:
 
 @dataclass(eq=False)
 class MadeUpLab:
-    """Accuracy by spec and rung, files by spec; `sessions_ms` are what the sessions of a proof find, by hash, over and over
-    (else the file's own latency). `asked` lists what was trained, `proven` what was to be proven, in order."""
+    """Accuracy by spec and rung, files by spec, accuracy in cross-validation of some; `sessions_ms` are what the sessions of
+    a proof find, by hash, over and over (else the file's own latency). `asked` lists what was trained, `proven` what was to
+    be proven, in order."""
 
     quality: Callable[[StudentSpec, int], float] = lambda spec, rung: 0.5
     files: Callable[[StudentSpec], Sequence[SchemeResult]] = lambda spec: ()
     sessions_ms: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    crossed: Mapping[StudentSpec, float] = field(default_factory=dict)
     measurable: bool = True
     device: str = "a CPU"
     precisions: tuple[Precision, ...] = (Precision.FP32,)
@@ -108,6 +110,13 @@ class MadeUpLab:
     def realise(self, trained: TrainedStudent, *, last: bool) -> tuple[SchemeResult, ...]:
         self.realised.append(trained.spec)
         return tuple(self.files(trained.spec))
+
+    def cross_validate(self, trained: TrainedStudent) -> CrossValidation | None:
+        if (quality := self.crossed.get(trained.spec)) is None:
+            return None
+        right = [image < round(300 * quality) for image in range(300)]
+        label = trained.spec.label
+        return CrossValidation(student=label, folds=5, quality=quality, images=300, right=pack(right))
 
     def prove(self, trained: TrainedStudent, result: SchemeResult, budget: Budget) -> Proof:
         sha256 = result.artifact.sha256

@@ -71,8 +71,11 @@ def _behind(trial: Trial, judge: Judge, scheme: SchemeResult | None) -> tuple[La
     if scheme is None or chosen is None:
         if result.status != "unmeasured" or not winner.rungs:
             return ()
-        ours, theirs = trial.rungs[-1].quality_validation, winner.rungs[-1].quality_validation
-        return (LessAccurate(of_file=False, quality_validation=ours, winner=theirs),) if ours < theirs else ()
+        ours, theirs, images = trial.rungs[-1].quality_validation, winner.rungs[-1].quality_validation, None
+        if trial.crossed is not None and winner.crossed is not None:
+            ours, theirs, images = trial.crossed.quality, winner.crossed.quality, trial.crossed.images
+        lack = LessAccurate(of_file=False, quality_validation=ours, winner=theirs, images=images)
+        return (lack,) if ours < theirs else ()
     if judge.standing(scheme) < judge.standing(chosen):
         return ()
     lacks: list[Lack] = []

@@ -30,8 +30,8 @@ class Crossed:
 def crossed_of(result: BuildResult) -> tuple[Crossed, ...]:
     """The runs of the pilots, then the finalists in the order tried; nothing without cross-validation."""
     winner = winning_trial(result)
-    found = ((trial, s.crossed) for trial in result.trials for s in trial.schemes[:1] if s.crossed is not None)
-    return (*_pilots(result), *(_finalist(trial, crossed, trial is winner) for trial, crossed in found))
+    finalists = ((trial, trial.crossed) for trial in result.trials if trial.crossed is not None)
+    return (*_pilots(result), *(_finalist(trial, crossed, trial is winner) for trial, crossed in finalists))
 
 
 def _pilots(result: BuildResult) -> Iterator[Crossed]:
@@ -60,16 +60,12 @@ def crossed_sentence(result: BuildResult) -> str:
         return ""
     counts = {kind: sum(one.kind == kind for one in found) for kind in ("pilot run", "finalist")}
     listed = " and ".join(f"{count} {kind}{'s' * (count != 1)}" for kind, count in counts.items() if count)
-    parts = max(_folds(result), *(len(one.part_qualities) for one in found))
+    folds = (trial.crossed.folds for trial in result.trials if trial.crossed is not None)
+    parts = max(*folds, *(len(one.part_qualities) for one in found))
     return (
         f"{listed} {'was' if len(found) == 1 else 'were'} compared by cross-validation of {parts} parts, over the "
         f"{found[0].images:,} labelled images of the training and the validation split."
     )
-
-
-def _folds(result: BuildResult) -> int:
-    crossed = (scheme.crossed for trial in result.trials for scheme in trial.schemes)
-    return max((one.folds for one in crossed if one is not None), default=0)
 
 
 def crossed_table(result: BuildResult) -> Table | None:

@@ -173,6 +173,16 @@ def test_a_student_that_cross_validation_finds_less_accurate_lacks_that(realisti
     assert lack.sentence == "80.00% of 400 images in cross-validation, 10.00 points behind the winner"
 
 
+def test_without_a_device_cross_validation_tells_who_is_less_accurate(realistic: ModuleType) -> None:
+    result = realistic.make_unmeasured()
+    for number, quality in ((realistic.WINNER, 0.9), (2, 0.8)):
+        label = result.trials[number].spec.label
+        found = CrossValidation(student=label, folds=5, quality=quality, images=400, right="")
+        result = with_trial(result, number, crossed=found, schemes=())
+    (lack,) = by_trial(result)[2].lacks
+    assert lack == LessAccurate(of_file=False, quality_validation=0.8, winner=0.9, images=400)
+
+
 def test_a_quality_that_the_split_does_not_bear_out_is_not_enough(realistic: ModuleType) -> None:
     """97.4% of 270 images are above 95.2% with 95% confidence, not above 95.5%."""
     result = realistic.make_result()

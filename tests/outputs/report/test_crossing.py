@@ -28,9 +28,7 @@ def crossed(trial: Trial, qualities: tuple[float, ...]) -> Trial:
     found = CrossValidation(
         student=trial.spec.label, folds=3, quality=0.9, part_qualities=qualities, images=IMAGES, right="00"
     )
-    return trial.model_copy(
-        update={"schemes": tuple(scheme.model_copy(update={"crossed": found}) for scheme in trial.schemes)}
-    )
+    return trial.model_copy(update={"crossed": found})
 
 
 @pytest.fixture
