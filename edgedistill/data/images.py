@@ -8,6 +8,7 @@ scaled to 8 bits here, because Pillow's own conversion clips it to white.
 from __future__ import annotations
 
 import struct
+import warnings
 import zlib
 from pathlib import Path
 from typing import Final
@@ -18,6 +19,9 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from edgedistill.base.units import Color
 from edgedistill.data.content import Verdict
+
+# Of EXIF that cannot be read, for one. It names no file, and whether a file can be used is found by decoding all of it.
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
 CHECK_VERSION: Final = 2
 """Raise it when `check_image` judges differently: remembered verdicts of older versions are then not used."""
@@ -42,6 +46,10 @@ BAD_FILE_ERRORS: Final = (
     Image.DecompressionBombError,
 )
 """What Pillow's readers raise on damaged files; its PNG and TIFF readers let errors of the layers below through."""
+
+
+class _UnknownRange(ValueError):
+    """Pixels of 32 bits, whose range nothing states. The file may be sound."""
 
 
 def size_fault(width: int, height: int) -> str:
@@ -72,6 +80,8 @@ def check_image(path: Path) -> Verdict:
         return Verdict(f"has more pixels than the limit of {MAX_PIXELS / 1e6:.0f} million")
     except UnidentifiedImageError:
         return Verdict("is not an image in a format that Pillow reads")
+    except _UnknownRange as error:
+        return Verdict(f"has {error}")
     except BAD_FILE_ERRORS as error:
         return Verdict(f"is truncated or damaged: {' '.join(str(error).split()) or type(error).__name__}")
     return Verdict("", transparent)
@@ -99,7 +109,7 @@ def _upright(image: Image.Image) -> Image.Image:
     """The image decoded and turned as its EXIF orientation says, as 8-bit RGB, or RGBA where the file has an alpha."""
     sixteen_bit = image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM"))
     if image.mode in ("I", "F") and not sixteen_bit:
-        raise ValueError("32 bits a pixel, a range that the file does not state; save it with 8 or 16 bits")
+        raise _UnknownRange("32 bits a pixel, a range that the file does not state; save it with 8 or 16 bits")
     upright = ImageOps.exif_transpose(image)
     if sixteen_bit:
         return _of_16_bits(upright)

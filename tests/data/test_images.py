@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import io
 import struct
+import subprocess
+import sys
 import zlib
 from pathlib import Path
 
@@ -233,7 +235,21 @@ def test_of_an_animation_the_first_frame_counts(tmp_path: Path, suffix: str) -> 
 def test_32_bit_pixels_are_refused_because_their_range_is_unknown(tmp_path: Path) -> None:
     path = tmp_path / "a.tif"
     Image.fromarray(np.ones((4, 4), np.float32)).save(path)
-    assert "32 bits" in check_image(path).fault
+    assert check_image(path).fault.startswith("has 32 bits a pixel")
+
+
+def test_exif_that_cannot_be_read_is_left_without_a_word(tmp_path: Path) -> None:
+    """In a process of its own: pytest shows all warnings. Pillow's names no file, and the image is sound."""
+    path = tmp_path / "a.jpg"
+    Image.fromarray(PIXELS).save(path, exif=b"Exif\0\0II*\0\x08\0\0\0\xff\xff")
+    read = f"from PIL import Image; Image.open({str(path)!r}).getexif()"
+    used = f"from edgedistill.data.images import *; assert not check_image(Path({str(path)!r})).fault"
+
+    def said(program: str) -> str:
+        return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stderr
+
+    assert "Corrupt EXIF data" in said(read)
+    assert said(used) == ""
 
 
 def test_a_palette_with_transparency_reads_without_a_warning(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
