@@ -162,9 +162,10 @@ def _pretrained(config: TeacherConfig, classes: int, base: Path, vectors: NDArra
     try:
         return build_network(config, classes, base, vectors=vectors)
     except NotFetchedError as error:
+        own = config.model.startswith(f"{TRANSFORMERS}:")  # these have their weights in their folder alone
+        given = "name a folder that holds its weights" if own else "give --checkpoint FILE"
         raise InputError(
-            error.message,
-            fix="connect to the network once, give --checkpoint FILE, or --random-weights to try out formats",
+            error.message, fix=f"connect to the network once, {given}, or --random-weights to try out formats"
         ) from error
 
 

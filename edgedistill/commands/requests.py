@@ -195,7 +195,7 @@ def teacher_config(model: str, settings: ModelSettings) -> TeacherConfig:
     try:
         return TeacherConfig.model_validate({"model": model, "pretrained": pretrained, **own})
     except ValidationError as error:
-        raise InputError(f"{model}: {first_fault(error)}", fix="see edgedistill export --help") from error
+        raise InputError(first_fault(error), fix="see edgedistill export --help") from error
 
 
 def read_labels(path: Path) -> tuple[str, ...]:

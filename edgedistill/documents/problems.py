@@ -70,7 +70,8 @@ def first_fault(error: ValidationError) -> str:
     documents that a program wrote: those are not mended key by key."""
     first, *more = error.errors(include_url=False, include_context=False, include_input=False)
     where = ".".join(map(str, first["loc"]))
-    text = " ".join(f"{where[:100]}: {first['msg']}".removeprefix(": ").split())[:280]
+    told = first["msg"].removeprefix("Value error, ")
+    text = " ".join(f"{where[:100]}: {told}".removeprefix(": ").split())[:280]
     return f"{text} (and {len(more)} more)" if more else text
 
 

@@ -99,6 +99,16 @@ def test_a_model_of_transformers_is_opened_as_it_says_of_itself(tmp_path: Path) 
     torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-3)
     random, notes = open_model(name, ModelSettings(random_weights=True), tmp_path)
     assert "weights are random" in notes[0] and random.key != source.key
+    (tmp_path / "vit" / "model.safetensors").unlink()
+    with pytest.raises(InputError, match=r"\./vit cannot be loaded by transformers") as caught:
+        open_model(name, settings, tmp_path)
+    assert "name a folder that holds its weights" in caught.value.fix and "--checkpoint" not in caught.value.fix
+
+
+def test_a_library_without_a_name_is_told_as_an_option_is(tmp_path: Path) -> None:
+    with pytest.raises(InputError) as caught:
+        require_openable("transformers:", ModelSettings(), (), tmp_path, "exported")
+    assert caught.value.message.startswith("model: 'transformers:' is not a model; write timm:NAME")
 
 
 def test_an_image_tower_of_open_clip_has_text_vectors_for_its_classifier(tmp_path: Path) -> None:
