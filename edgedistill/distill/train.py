@@ -64,13 +64,13 @@ class Lessons:
         return replace(self, config=self.config.model_copy(update={"learning_rate": rate}))
 
     def statistics(self) -> dict[str, UnitStatistics]:
-        """Of the teacher's units at each tap beside the output, over images drawn from view 0. Their classes are the
-        teacher's own where its logits are stored, else the labels."""
+        """Of the teacher's units at each tap beside the output, over images drawn from view 0 of those that are learnt from.
+        Their classes are the teacher's own where its logits are stored, else the labels."""
         taps = [tap for tap in recipe_of(self.config).taps if tap not in OUTPUTS]
         if not taps:
             return {}
-        train = self.dataset.splits.train
-        positions = np.sort(np.random.default_rng(0).permutation(len(train))[:STATISTICS_IMAGES])
+        train, kept = self.dataset.splits.train, self.stored.positions()
+        positions = kept[np.sort(np.random.default_rng(0).permutation(len(kept))[:STATISTICS_IMAGES])]
         said = self.stored.teacher(0, positions)
         classes = said[LOGITS].argmax(1) if LOGITS in said else self.dataset.labels[train[positions]]
         return {tap: UnitStatistics.of(said[tap].astype(np.float32), classes.astype(np.int64)) for tap in taps}

@@ -234,3 +234,24 @@ def test_a_rate_that_was_not_settled_makes_no_schedule(config: TrainConfig) -> N
 def test_batches_of_one_image_are_refused(run: Run, config: TrainConfig, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="at least two images"):
         run(tmp_path / "a", 1, config=config.model_copy(update={"batch_size": 1}))
+
+
+def test_units_are_chosen_by_the_images_that_are_learnt_from_alone(
+    digits: Dataset, config: TrainConfig, tmp_path: Path
+) -> None:
+    """In cross-validation those that are left out must not say which of the teacher's units tell classes apart."""
+    kept = np.arange(0, len(digits.splits.train), 3)
+    asked: list[int] = []
+
+    class Stored:
+        def positions(self) -> Indices:
+            return kept
+
+        def teacher(self, epoch: int, positions: Indices) -> dict[str, NDArray[np.float16]]:
+            asked.extend(positions.tolist())
+            return {"features": np.random.default_rng(0).normal(size=(len(positions), 4)).astype(np.float16)}
+
+    stored: Any = Stored()
+    units = config.model_copy(update={"recipe": "units"})
+    assert Lessons(digits, units, stored).statistics().keys() == {"features"}
+    assert asked == kept.tolist()
