@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Final
 
 import torch
@@ -96,41 +95,45 @@ class _WholeBatchNorms(TorchFunctionMode):
 
     def __init__(self, add: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
-        self.normalise = partial(_batch_norm, add)
+        self.add = add
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        called = self.normalise if func is nn.functional.batch_norm else func
-        return called(*args, **(kwargs or {}))
+        if func is nn.functional.batch_norm:
+            return _BatchNorm(*args, **(kwargs or {})).over(self.add)
+        return func(*args, **(kwargs or {}))
 
 
-def _batch_norm(
-    add: Callable[[Tensor], Tensor],
-    input: Tensor,
-    running_mean: Tensor | None,
-    running_var: Tensor | None,
-    weight: Tensor | None = None,
-    bias: Tensor | None = None,
-    training: bool = False,
-    momentum: float = 0.1,
-    eps: float = 1e-5,
-) -> Tensor:
-    """torch's batch_norm, with mean and variance over all processes. Its arguments may come by name, so these have its
-    names."""
-    if not training:
-        return nn.functional.batch_norm(input, running_mean, running_var, weight, bias, False, momentum, eps)
-    var, mean = torch.var_mean(input.float(), [0, *range(2, input.ndim)], correction=0)
-    own = torch.full_like(mean, input.numel() / input.shape[1])
-    # In float64, or the small difference of two large numbers would be lost where a mean is far from 0.
-    own, mean, var = (tensor.double() for tensor in (own, mean, var))
-    count, total, squares = add(torch.stack([own, own * mean, own * (var + mean.square())]))
-    mean = total / count
-    var = squares / count - mean.square()
-    if running_mean is not None and running_var is not None:
-        with torch.no_grad():
-            running_mean.lerp_(mean.to(running_mean.dtype), momentum)
-            running_var.lerp_((var * count / (count - 1)).to(running_var.dtype), momentum)
-    scale = (var + eps).rsqrt() * (1 if weight is None else weight)
-    shift = (0 if bias is None else bias) - mean * scale
-    shape = [1, -1] + [1] * (input.ndim - 2)
-    scale, shift = (tensor.to(torch.float32).view(shape) for tensor in (scale, shift))
-    return torch.addcmul(shift, input, scale).to(input.dtype)
+@dataclass(frozen=True, eq=False)
+class _BatchNorm:
+    """A call of torch's batch_norm: its arguments, by their names and in their places."""
+
+    input: Tensor
+    running_mean: Tensor | None
+    running_var: Tensor | None
+    weight: Tensor | None = None
+    bias: Tensor | None = None
+    training: bool = False
+    momentum: float = 0.1
+    eps: float = 1e-5
+
+    def over(self, add: Callable[[Tensor], Tensor]) -> Tensor:
+        """What it gives with mean and variance over all processes, of which `add` gives the sum of a tensor."""
+        if not self.training:
+            return nn.functional.batch_norm(**vars(self))
+        images = self.input
+        var, mean = torch.var_mean(images.float(), [0, *range(2, images.ndim)], correction=0)
+        own = torch.full_like(mean, images.numel() / images.shape[1])
+        # In float64, or the small difference of two large numbers would be lost where a mean is far from 0.
+        own, mean, var = (tensor.double() for tensor in (own, mean, var))
+        count, total, squares = add(torch.stack([own, own * mean, own * (var + mean.square())]))
+        mean = total / count
+        var = squares / count - mean.square()
+        if self.running_mean is not None and self.running_var is not None:
+            with torch.no_grad():
+                self.running_mean.lerp_(mean.to(self.running_mean.dtype), self.momentum)
+                self.running_var.lerp_((var * count / (count - 1)).to(self.running_var.dtype), self.momentum)
+        scale = (var + self.eps).rsqrt() * (1 if self.weight is None else self.weight)
+        shift = (0 if self.bias is None else self.bias) - mean * scale
+        shape = [1, -1] + [1] * (images.ndim - 2)
+        scale, shift = (tensor.to(torch.float32).view(shape) for tensor in (scale, shift))
+        return torch.addcmul(shift, images, scale).to(images.dtype)
