@@ -297,8 +297,9 @@ class AssistantChoice(Frozen):
     def sentence(self) -> str:
         """For notes and the report."""
         taught = f"the assistant {self.assistant} ({self.quality_validation:.1%} of the validation split)"
+        crossed = f" in cross-validation over {self.direct.images:,} images" if self.direct.images else ""
         compared = (
-            f"{self.direct.student}, {self.direct.epochs} epochs by each, came to "
+            f"{self.direct.student}, {self.direct.epochs} epochs by each, came{crossed} to "
             f"{self.through.quality_validation:.1%} from it and {self.direct.quality_validation:.1%} from the teacher"
         )
         return f"students learn from {taught if self.taken else 'the teacher, not from ' + taught}: {compared}"
