@@ -18,9 +18,12 @@ Location = tuple[str | int, ...]
 
 _WORDS: Mapping[str, str] = {
     "bool_type": "true or false",
+    "bool_parsing": "true or false",
     "int_type": "a whole number",
+    "int_parsing": "a whole number",
     "int_from_float": "a whole number",
     "float_type": "a number",
+    "float_parsing": "a number",
     "string_type": "text in quotes",
     "path_type": "a path in quotes",
     "finite_number": "finite",
@@ -47,9 +50,15 @@ _FORMER_VALUES: Mapping[str, str] = {"accuracy": "quality"}
 def explain_problems(
     model: type[BaseModel], error: ValidationError, content: object, path: Path, line_of: Callable[[Location], int]
 ) -> tuple[Problem, ...]:
-    """A problem for each key that `error` found wrong in `content`, by the line on which it stands in `path`.
+    """A problem for each key that `error` found wrong in `content`, by the line on which it stands in `path`."""
+    found = [(line_of(location), what, fix) for location, what, fix in faults(model, error, content)]
+    return tuple(Problem(f"{path}:{line}", what, fix) for line, what, fix in sorted(found, key=lambda fault: fault[0]))
 
-    The branches of a union report apart (`workers` is no integer, `workers` is not 'auto'): they become one problem.
+
+def faults(model: type[BaseModel], error: ValidationError, content: object) -> list[tuple[Location, str, str]]:
+    """Each key that `error` found wrong in `content`, what is wrong with it, and the fix, empty where there is none to name.
+
+    The branches of a union report apart (`workers` is no integer, `workers` is not 'auto'): they become one fault.
     """
     grouped: dict[Location, list[ErrorDetails]] = {}
     for found in error.errors(include_url=False):
@@ -57,12 +66,7 @@ def explain_problems(
         if in_union:
             location = next((key for key in grouped if key == location[: len(key)]), location)
         grouped.setdefault(location, []).append(found)
-    by_line = sorted(((line_of(location), location) for location in grouped), key=lambda pair: pair[0])
-    return tuple(
-        Problem(f"{path}:{line}", *_explain(model, location, one))
-        for line, location in by_line
-        for one in _apart(grouped[location])
-    )
+    return [(location, *_explain(model, location, one)) for location in grouped for one in _apart(grouped[location])]
 
 
 def first_fault(error: ValidationError) -> str:
@@ -110,7 +114,10 @@ def _explain(model: type[BaseModel], location: Location, found: Sequence[ErrorDe
         known = sorted(_model_at(model, location[:-1]).model_fields)
         key = str(location[-1])
         near = [now] if (now := _FORMER_KEYS.get(key)) in known else difflib.get_close_matches(key, known, 1)
-        return f"unknown key {name}", f"did you mean {near[0]}?" if near else f"known here: {', '.join(known)}"
+        return (
+            f"unknown key {name}",
+            f"did you mean {near[0]}?" if near else f"known here: {', '.join(known) or 'none'}",
+        )
     if kind in ("too_long", "too_short"):
         context = first.get("ctx", {})
         bound = f"at most {context['max_length']}" if kind == "too_long" else f"at least {context['min_length']}"
@@ -123,7 +130,8 @@ def _explain(model: type[BaseModel], location: Location, found: Sequence[ErrorDe
         is_section = _model_of(field.annotation) and not any(isinstance(m, BeforeValidator) for m in field.metadata)
         return f"{name} is missing", f"add [{name}]" if is_section else f"add {location[-1]} = ..."
     if kind in ("model_type", "model_attributes_type"):
-        return f"{name} is a section of its own", f"write [{name}], its keys below"
+        section = f"[[{_spelled(location[:-1])}]]" if location and isinstance(location[-1], int) else f"[{name}]"
+        return f"{name} is a section of its own", f"write {section}, its keys below"
     if kind in ("value_error", "assertion_error"):
         message, _, fix = first["msg"].removeprefix("Value error, ").partition("; ")
         return (f"{name}: {message}" if name else message), fix

@@ -260,13 +260,19 @@ def test_what_is_wrong_inside_terms_is_told_with_all_else(tmp_path: Path) -> Non
     path = tmp_path / "build.toml"
     for part in (
         f"{path}:2: budget",
-        f"{path}:8: [[train.terms]] 1: kl: temperatur: Extra inputs are not permitted (its settings: temperature)",
+        f"{path}:8: [[train.terms]] 1: kl: unknown key temperatur (did you mean temperature?)",
         f"{path}:14: train.terms[1].weight must be a number",
         f"{path}:16: [[train.terms]] 3: cosine: a student's features have another width",
         f"{path}:21: unknown key data.sauce (did you mean source?)",
     ):
         assert part in told, told
     assert len(caught.value.problems) == 5
+
+
+def test_a_term_that_is_no_table_is_told_how_one_is_written(tmp_path: Path) -> None:
+    with pytest.raises(InputError) as caught:
+        read(tmp_path, f'{TEXT}[train]\nterms = [{{loss = "kl"}}, 3]\n')
+    assert "train.terms[1] is a section of its own (write [[train.terms]], its keys below)" in str(caught.value)
 
 
 def test_terms_that_train_no_classifier_are_refused_before_anything_is_loaded(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from torch import Tensor
 from edgedistill.base.errors import InputError, Problem, first_line
 from edgedistill.distill.recipes import features, logits, vectors
 from edgedistill.documents.build_file import TrainConfig
-from edgedistill.documents.problems import first_fault
+from edgedistill.documents.problems import faults
 from edgedistill.documents.recipes import EMBEDDING, LOGITS, OUTPUTS, TermConfig
 
 ENTRY_POINTS = "edgedistill.losses"
@@ -179,8 +179,9 @@ def _bound(where: str, term: TermConfig) -> Term | Problem:
     try:
         settings = loss.settings.model_validate(term.settings)
     except ValidationError as error:
-        names = ", ".join(loss.settings.model_fields) or "none"
-        return Problem(where, f"{loss.name}: {first_fault(error)}", f"its settings: {names}")
+        found = faults(loss.settings, error, term.settings)
+        what, fixes = "; ".join(what for _, what, _ in found), [fix for _, _, fix in found if fix]
+        return Problem(where, f"{loss.name}: {what}", "; ".join(fixes))
     if term.tap == EMBEDDING:
         if "labels" in loss.inputs or "teacher" not in loss.inputs:
             return Problem(
