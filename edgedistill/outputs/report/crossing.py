@@ -61,7 +61,7 @@ def crossed_sentence(result: BuildResult) -> str:
     counts = {kind: sum(one.kind == kind for one in found) for kind in ("pilot run", "finalist")}
     listed = " and ".join(f"{count} {kind}{'s' * (count != 1)}" for kind, count in counts.items() if count)
     folds = (trial.crossed.folds for trial in result.trials if trial.crossed is not None)
-    parts = max(*folds, *(len(one.part_qualities) for one in found))
+    parts = max((*folds, *(len(one.part_qualities) for one in found)))
     return (
         f"{listed} {'was' if len(found) == 1 else 'were'} compared by cross-validation of {parts} parts, over the "
         f"{found[0].images:,} labelled images of the training and the validation split."

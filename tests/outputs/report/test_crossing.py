@@ -6,7 +6,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from report_page import Page
+from report_page import HOSTILE, Page
 
 from edgedistill.documents.artifacts import CrossValidation, Trial
 from edgedistill.documents.results import AssistantChoice, BuildResult, PilotRun, RecipeChoice
@@ -90,6 +90,11 @@ def test_the_page_has_the_sentence_and_the_table(result: BuildResult) -> None:
     assert "came in cross-validation over 1,230 images to 85.0% from it and 80.0% from the teacher" in text
     assert sentence in text and "Accuracy on images that the student was not trained on" in text
     assert 'href="#cross-validation"' in render_report(result, ReportProfiles())
+
+
+def test_names_of_students_are_text(realistic: ModuleType) -> None:
+    choice = RecipeChoice(asked="default", recipe="kd", pilot=(run("kd", (0.8, 0.9), HOSTILE),))
+    assert HOSTILE not in render_report(realistic.make_result(recipe=choice), ReportProfiles())
 
 
 def test_without_cross_validation_there_is_neither(realistic: ModuleType) -> None:
