@@ -4,19 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Final
 
 from edgedistill.base.units import beginning, format_percent
 from edgedistill.documents.artifacts import CrossValidation, Trial
 from edgedistill.documents.explanation import epochs_text
 from edgedistill.documents.results import BuildResult, PilotRun
 from edgedistill.outputs.explain.winner import winning_trial
+from edgedistill.outputs.report.plots.style import STATES
 from edgedistill.outputs.report.table import Cell, Column, Row, Table, cell, unknown
+
+_PILOT: Final = "pilot run"
 
 
 @dataclass(frozen=True)
 class Crossed:
-    """What was cross-validated: `kind` is `pilot run` or `finalist`, `what` says which. Its quality over `images`, and on
-    each of the parts, of which documents of earlier versions tell nothing. `ours` is the student that ships."""
+    """What was cross-validated: `kind` is `pilot run`, `finalist`, or what became of another student of the last rung;
+    `what` says which. Its quality over `images`, and on each of the parts, of which documents of earlier versions tell
+    nothing. `ours` is the student that ships."""
 
     kind: str
     what: str
@@ -28,10 +33,10 @@ class Crossed:
 
 
 def crossed_of(result: BuildResult) -> tuple[Crossed, ...]:
-    """The runs of the pilots, then the finalists in the order tried; nothing without cross-validation."""
+    """The runs of the pilots, then the students of the last rung in the order tried; nothing without cross-validation."""
     winner = winning_trial(result)
-    finalists = ((trial, trial.crossed) for trial in result.trials if trial.crossed is not None)
-    return (*_pilots(result), *(_finalist(trial, crossed, trial is winner) for trial, crossed in finalists))
+    trained_out = ((trial, trial.crossed) for trial in result.trials if trial.crossed is not None)
+    return (*_pilots(result), *(_student(trial, crossed, trial is winner) for trial, crossed in trained_out))
 
 
 def _pilots(result: BuildResult) -> Iterator[Crossed]:
@@ -46,30 +51,32 @@ def _pilots(result: BuildResult) -> Iterator[Crossed]:
 
 def _pilot(what: str, run: PilotRun) -> Crossed:
     told = f"{what}, {epochs_text(run.epochs)}"
-    return Crossed("pilot run", told, run.student, run.quality_validation, run.images or 0, run.part_qualities)
+    return Crossed(_PILOT, told, run.student, run.quality_validation, run.images or 0, run.part_qualities)
 
 
-def _finalist(trial: Trial, crossed: CrossValidation, ours: bool) -> Crossed:
+def _student(trial: Trial, crossed: CrossValidation, ours: bool) -> Crossed:
+    kind = "finalist" if trial.state == "complete" else STATES[trial.state]
     told = f"trial {trial.number}, {epochs_text(trial.rungs[-1].epochs)}"
-    return Crossed("finalist", told, crossed.student, crossed.quality, crossed.images, crossed.part_qualities, ours)
+    return Crossed(kind, told, crossed.student, crossed.quality, crossed.images, crossed.part_qualities, ours)
 
 
 def crossed_sentence(result: BuildResult) -> str:
     """How much was cross-validated, and in how many parts; empty without cross-validation."""
     if not (found := crossed_of(result)):
         return ""
-    counts = {kind: sum(one.kind == kind for one in found) for kind in ("pilot run", "finalist")}
-    listed = " and ".join(f"{count} {kind}{'s' * (count != 1)}" for kind, count in counts.items() if count)
+    pilots = sum(one.kind == _PILOT for one in found)
+    counts = (("pilot run{} ", pilots), ("student{} of the last rung ", len(found) - pilots))
+    listed = "and ".join(f"{count} {what.format('s' * (count != 1))}" for what, count in counts if count)
     folds = (trial.crossed.folds for trial in result.trials if trial.crossed is not None)
     parts = max((*folds, *(len(one.part_qualities) for one in found)))
     return (
-        f"{listed} {'was' if len(found) == 1 else 'were'} compared by cross-validation of {parts} parts, over the "
+        f"{listed}{'was' if len(found) == 1 else 'were'} compared by cross-validation of {parts} parts, over the "
         f"{found[0].images:,} labelled images of the training and the validation split."
     )
 
 
 def crossed_table(result: BuildResult) -> Table | None:
-    """A row for each run of a pilot and each finalist; None without cross-validation."""
+    """A row for each run of a pilot and each student of the last rung; None without cross-validation."""
     if not (found := crossed_of(result)):
         return None
     parts = max(len(one.part_qualities) for one in found)

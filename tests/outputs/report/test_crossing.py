@@ -80,12 +80,19 @@ def test_each_run_and_each_finalist_has_a_row_with_its_mean_and_its_parts(
     assert [one.lines for one in ours.cells[2:]] == [("90.0%", "of 1,230"), ("91.0%",), ("89.0%",), ("90.0%",)]
 
 
+def test_a_student_that_was_rejected_after_the_last_rung_is_no_finalist(result: BuildResult) -> None:
+    last = max(trial.number for trial in result.trials if trial.crossed is not None)
+    changed = [t.model_copy(update={"state": "over_budget"}) if t.number == last else t for t in result.trials]
+    table = crossed_table(result.model_copy(update={"trials": tuple(changed)}))
+    assert table is not None and table.rows[-1].cells[0].lines == ("rejected", f"trial {last}, 16 epochs")
+
+
 def test_the_page_has_the_sentence_and_the_table(result: BuildResult) -> None:
     text = Page(render_report(result, ReportProfiles())).text
     sentence = crossed_sentence(result)
     assert sentence == (
-        "5 pilot runs and 2 finalists were compared by cross-validation of 3 parts, over the 1,230 labelled images of the "
-        "training and the validation split."
+        "5 pilot runs and 2 students of the last rung were compared by cross-validation of 3 parts, over the 1,230 labelled "
+        "images of the training and the validation split."
     )
     assert "came in cross-validation over 1,230 images to 85.0% from it and 80.0% from the teacher" in text
     assert sentence in text and "Accuracy on images that the student was not trained on" in text
@@ -109,4 +116,4 @@ def test_a_document_of_an_earlier_version_tells_the_mean_alone(realistic: Module
     result = built.model_copy(update={"trials": trials})
     table = crossed_table(result)
     assert table is not None and [column.title for column in table.columns] == ["compared", "student", "mean"]
-    assert crossed_sentence(result).startswith("1 finalist was compared by cross-validation of 3 parts")
+    assert crossed_sentence(result).startswith("1 student of the last rung was compared by cross-validation of 3 parts")
