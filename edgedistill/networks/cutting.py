@@ -6,11 +6,18 @@ The shapes that are left depend on `width` and `depth` alone; which channels the
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 import torch
 from torch import Tensor, nn
 
 from edgedistill.base.quiet import quiet
 from edgedistill.networks.families.family import scaled_blocks, scaled_channels
+
+FAILURES = (RuntimeError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, AssertionError)
+"""What a network's own code raises on an image or on layers that it is not made for."""
+
+Wide: TypeAlias = nn.Conv2d | nn.Linear
 
 
 class CannotBeCutError(ValueError):
@@ -19,27 +26,26 @@ class CannotBeCutError(ValueError):
 
 def cut(network: nn.Module, width: float, depth: float, side: int, multiple: int) -> nn.Module:
     """`network`, changed in place: of each run of blocks the first `depth` of them, of all other layers than the classifier
-    `width` of the channels, in multiples of `multiple`. It takes [N, 3, `side`, `side`] and gives [N, classes].
+    `width` of the channels, in multiples of `multiple`. A grouped convolution keeps its groups, and has multiples of these.
+    A layer that shares its channels with the classifier keeps all. It takes [N, 3, `side`, `side`] and gives [N, classes].
 
     `width` and `depth` are above 0, at most 1. The channels that stay are those whose weights are largest (the L2 norm over
     all layers that share a channel, Fang et al. 2023, https://arxiv.org/abs/2301.12900). Later blocks of a run
     are left out first: each refines what the earlier ones found. Raises CannotBeCutError for networks whose shapes are fixed
-    in their code.
+    in their code or would depend on the weights, and what the whole network raises on images of this size.
     """
-    shape, training = (1, 3, side, side), network.training
-    image = torch.zeros(shape)
+    training, image = network.training, torch.zeros(1, 3, side, side)
     network.eval()
+    with torch.no_grad():
+        before = network(image).shape
     try:
-        with torch.no_grad():
-            before = network(image).shape
         if depth < 1:
             _shorten(network, depth, image)
         if width < 1:
             _narrow(network, width, image, multiple)
         with torch.no_grad():
             after = network(image).shape
-    # A network whose code states its shapes fails in whatever way that code does.
-    except (RuntimeError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, AssertionError) as error:
+    except FAILURES as error:
         raise CannotBeCutError(str(error) or type(error).__name__) from error
     if before != after:
         raise CannotBeCutError(f"it gives {list(after)} in place of {list(before)}")
@@ -47,33 +53,31 @@ def cut(network: nn.Module, width: float, depth: float, side: int, multiple: int
 
 
 def _shorten(network: nn.Module, depth: float, image: Tensor) -> None:
-    for name, removable in _removable(network, image).items():
-        run = network.get_submodule(name)
-        assert isinstance(run, nn.Sequential)
-        gone = len(run) - scaled_blocks(len(run), depth)
-        left_out = set(removable[max(0, len(removable) - gone) :]) if gone else set[str]()
-        network.set_submodule(name, nn.Sequential(*(b for n, b in run.named_children() if n not in left_out)))
+    for run, removable in _removable(network, image).items():
+        gone = min(len(run) - scaled_blocks(len(run), depth), len(removable))
+        for block in removable[len(removable) - gone :]:
+            del run[list(run).index(block)]
 
 
-def _removable(network: nn.Module, image: Tensor) -> dict[str, list[str]]:
-    """By run (an `nn.Sequential`, by its name) the blocks that give what they take in shape, in order, without its first
-    block. A block has modules of its own: a layer alone is none."""
-    found: dict[str, list[str]] = {}
+def _removable(network: nn.Module, image: Tensor) -> dict[nn.Sequential, list[nn.Module]]:
+    """By run the blocks that give what they take in shape, in order, without its first block. A block has modules of its
+    own: a layer alone is none. It may be a run itself."""
+    found: dict[nn.Sequential, list[nn.Module]] = {}
     hooks = []
 
-    def watch(run: str, name: str, block: nn.Module) -> None:
+    def watch(run: nn.Sequential, block: nn.Module) -> None:
         def note(_module: nn.Module, taken: tuple[object, ...], given: object) -> None:
             tensors = [value for value in (*taken, given) if isinstance(value, Tensor)]
             if len(taken) == 1 and len(tensors) == 2 and tensors[0].shape == tensors[1].shape:
-                found.setdefault(run, []).append(name)
+                found.setdefault(run, []).append(block)
 
         hooks.append(block.register_forward_hook(note))
 
-    for run, module in network.named_modules():
-        if run and type(module) is nn.Sequential:
-            for name, block in list(module.named_children())[1:]:
+    for run in network.modules():
+        if run is not network and type(run) is nn.Sequential:
+            for block in list(run)[1:]:
                 if next(block.children(), None) is not None:
-                    watch(run, name, block)
+                    watch(run, block)
     with torch.no_grad():
         network(image)
     for hook in hooks:
@@ -87,27 +91,35 @@ def _narrow(network: nn.Module, width: float, image: Tensor, multiple: int) -> N
 
     linear = [module for module in network.modules() if isinstance(module, nn.Linear)]
     named = getattr(network, "get_classifier", lambda: linear[-1])()
+    before = {layer: _channels(layer) for layer in network.modules() if isinstance(layer, Wide)}
+    kept = {layer: min(count, scaled_channels(count, width, multiple)) for layer, count in before.items()}
     with quiet():  # it warns of parameters that belong to no layer, which it takes along rightly
         BasePruner(
             network,
             image,
             importance=GroupMagnitudeImportance(p=2),
-            pruning_ratio_dict={layer: _share_gone(layer, width, multiple) for layer in _wide_layers(network)},
+            pruning_ratio_dict={layer: _share_gone(count, kept[layer]) for layer, count in before.items()},
             ignored_layers=list(named) if isinstance(named, tuple | list) else [named],
             # Its defaults are dictionaries that all its objects share, and that keep every network alive.
             in_channel_groups={},
             out_channel_groups={},
             num_heads={},
         ).step()
+    # Another number of channels would depend on which of them are left, and so on the weights. A depthwise convolution has
+    # those of the layer before.
+    wide = [layer for layer in before if not (isinstance(layer, nn.Conv2d) and layer.groups == layer.out_channels > 1)]
+    groups = {1, *(layer.groups for layer in wide if isinstance(layer, nn.Conv2d))}
+    for layer in wide:
+        found, wanted = _channels(layer), kept[layer]
+        if found != before[layer] and all(found != wanted - wanted % number for number in groups):
+            raise CannotBeCutError(f"a layer has {found} channels left in place of {wanted}")
 
 
-def _wide_layers(network: nn.Module) -> list[nn.Conv2d | nn.Linear]:
-    return [layer for layer in network.modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
+def _channels(layer: Wide) -> int:
+    return layer.out_channels if isinstance(layer, nn.Conv2d) else layer.out_features
 
 
-def _share_gone(layer: nn.Conv2d | nn.Linear, width: float, multiple: int) -> float:
+def _share_gone(channels: int, kept: int) -> float:
     """The share of a layer's channels that the pruner takes away. It rounds down what stays: half a channel more than is
     wanted makes up for the rounding of the quotient."""
-    channels = layer.out_channels if isinstance(layer, nn.Conv2d) else layer.out_features
-    kept = min(channels, scaled_channels(channels, width, multiple))
     return 1 - (kept + 0.5) / channels if kept < channels else 0.0

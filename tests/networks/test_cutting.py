@@ -7,6 +7,7 @@ import timm
 import torch
 from torch import nn
 
+from edgedistill.base.errors import InputError
 from edgedistill.documents.build_file import SpaceConfig
 from edgedistill.documents.specs import Contract, StudentSpec
 from edgedistill.networks.build import build_student
@@ -107,6 +108,13 @@ def test_networks_whose_code_states_their_shapes_are_left_out() -> None:
     assert "2 with a network that cannot be cut" in space.sentence
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_a_network_whose_shapes_would_depend_on_its_weights_is_never_cut(seed: int) -> None:
+    """Half of a ghost module's channels are made of the other half: how many go depends on which are the smallest."""
+    with pytest.raises(CannotBeCutError, match="channels left in place of"):
+        cut(made("ghostnet_050", seed), 0.5, 1, SIDE, 8)
+
+
 def test_a_model_is_not_made_larger() -> None:
     config = SpaceConfig(models=("timm:test_resnet",), resolutions=(SIDE,), widths=(0.5, 2.0), depths=(1.0,))
     assert [c.spec.width for c in enumerate_space(config, 7, None, TARGET).candidates] == [0.5, 1.0]
@@ -123,3 +131,30 @@ def test_the_figures_of_a_cut_model_are_those_of_the_deployed_student() -> None:
     (candidate,) = space.candidates
     assert candidate.spec == spec
     assert structure_of(deploy(build_student(spec, contract)), SIDE) == candidate.structure
+
+
+def test_a_run_whose_blocks_are_runs_loses_blocks_of_both() -> None:
+    """A stage that keeps its shape is a block of the run of stages, and a later stage has blocks of its own."""
+
+    def block(inputs: int, outputs: int) -> nn.Module:
+        return nn.Sequential(nn.Conv2d(inputs, outputs, 1), nn.ReLU())
+
+    stages = nn.Sequential(
+        nn.Sequential(block(3, 8)),
+        nn.Sequential(block(8, 8)),
+        nn.Sequential(block(8, 16), block(16, 16), block(16, 16), block(16, 16)),
+    )
+    network = nn.Sequential(stages, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 7))
+    first, last = stages[0], stages[2]
+    cut(network, 1, 0.5, 8, 8)
+    assert list(stages) == [first, last] and len(last) == 2
+    assert network(torch.rand(2, 3, 8, 8)).shape == (2, 7)
+
+
+def test_an_image_that_the_whole_network_cannot_take_is_not_the_cuts_fault() -> None:
+    network = nn.Sequential(nn.Conv2d(3, 32, 7), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(32, 7))
+    with pytest.raises(RuntimeError, match="Kernel size can't be greater"):
+        cut(network, 0.5, 1, 4, 8)
+    config = SpaceConfig(models=("timm:inception_v3",), resolutions=(32,), widths=(0.5,), depths=(1.0,))
+    with pytest.raises(InputError, match="inception_v3 cannot take images of 32 px"):
+        enumerate_space(config, 7, None, TARGET)

@@ -12,7 +12,7 @@ from torch import nn
 
 from edgedistill.base.errors import InputError, Problem, first_line
 from edgedistill.documents.specs import StudentSpec
-from edgedistill.networks.cutting import CannotBeCutError, cut
+from edgedistill.networks.cutting import FAILURES, CannotBeCutError, cut
 from edgedistill.networks.families.family import Family, StudentPlan
 from edgedistill.networks.timm_names import unknown_model
 
@@ -54,7 +54,7 @@ class TimmFamily(Family):
                 raise CannotBeCutError("its shapes depend on its weights")
         try:
             network = deploy(network)
-        except (RuntimeError, ArithmeticError, LookupError) as error:
+        except FAILURES as error:
             if plan.whole:
                 raise
             raise CannotBeCutError(first_line(error)) from error  # it counts channels that are gone
@@ -106,7 +106,7 @@ def _assemble(name: str, plan: StudentPlan, classes: int, merged: bool) -> nn.Mo
         return cut_to(timm_network(name, classes, plan.resolution), plan)
     except CannotBeCutError:
         raise
-    except (TypeError, ValueError, RuntimeError, AssertionError) as error:
+    except FAILURES as error:
         raise _unusable(f"timm:{name}", plan.resolution, error) from error
 
 
