@@ -109,6 +109,7 @@ def enumerate_space(config: SpaceConfig, classes: int, source_side: int | None, 
         what = f"none of {len(whole)} candidates can be cut: their code states their shapes"
         raise _empty(Problem("[space] models", what, "leave widths and depths at 1, or name other models"))
     dropped["a network that cannot be cut"] = len(whole) - len(left)
+    left = _once(left)
     for limit in _limits(config, target):
         within = [candidate for candidate in left if limit.figure(candidate) <= limit.most]
         if not within:
@@ -229,6 +230,17 @@ def _counted(choices: Sequence[_Choice], classes: int) -> list[Candidate]:
                 candidates.append(Candidate(spec=choice.spec, structure=_structure(choice, classes, shapes)))
             collect()
     return candidates
+
+
+def _once(candidates: Sequence[Candidate]) -> list[Candidate]:
+    """Each network once. What a cut leaves of a model of timm is not known before it is made: one whose runs have a single
+    block is the same at every depth."""
+    kept: dict[tuple[str, int, Structure], Candidate] = {}
+    for candidate in candidates:
+        network = candidate.spec.family, candidate.spec.resolution, candidate.structure
+        if network not in kept or _distance(candidate.spec) < _distance(kept[network].spec):
+            kept[network] = candidate
+    return list(kept.values())
 
 
 def _structure(choice: _Choice, classes: int, shapes: Shapes) -> Structure:

@@ -158,3 +158,10 @@ def test_an_image_that_the_whole_network_cannot_take_is_not_the_cuts_fault() -> 
     config = SpaceConfig(models=("timm:inception_v3",), resolutions=(32,), widths=(0.5,), depths=(1.0,))
     with pytest.raises(InputError, match="inception_v3 cannot take images of 32 px"):
         enumerate_space(config, 7, None, TARGET)
+
+
+def test_of_cuts_that_leave_the_same_network_the_largest_is_a_candidate() -> None:
+    """The runs of test_resnet have one block: its depth changes nothing."""
+    config = SpaceConfig(models=("timm:test_resnet",), resolutions=(SIDE,), widths=(0.5, 0.6, 1.0), depths=(0.5, 1.0))
+    found = [(c.spec.width, c.spec.depth) for c in enumerate_space(config, 7, None, TARGET).candidates]
+    assert found == [(0.5, 1.0), (0.6, 1.0), (1.0, 1.0)]
