@@ -31,12 +31,28 @@ def test_a_model_that_there_is(name: str) -> None:
 
 
 @pytest.mark.usefixtures("not_imported")
+def test_a_tag_that_the_source_has_is_known_without_timm() -> None:
+    require_model("resnet18.a1_in1k", "[teacher] model")
+    assert "timm" not in sys.modules
+
+
+@pytest.mark.usefixtures("not_imported")
 def test_a_name_that_there_is_not_gets_the_nearest_without_timm() -> None:
     with pytest.raises(InputError) as caught:
         require_model("resnet_18.a1_in1k", "[teacher] model")
     assert caught.value.message == "[teacher] model: timm has no model 'resnet_18'"
     assert "resnet18" in caught.value.fix
     assert "timm" not in sys.modules
+
+
+@pytest.mark.usefixtures("not_imported")
+def test_a_tag_that_there_is_not_gets_those_that_there_are() -> None:
+    with pytest.raises(InputError) as caught:
+        require_model("resnet18.b9_in1k", "[space] models")
+    assert caught.value.message == "[space] models: resnet18 has no weights tagged 'b9_in1k'"
+    assert "resnet18.a1_in1k" in caught.value.fix
+    with pytest.raises(InputError, match="test_resnet has no weights tagged ''"):
+        require_model("test_resnet.", "[space] models")
 
 
 def test_the_beginning_of_names_gets_those() -> None:

@@ -122,11 +122,12 @@ def test_the_splits_and_the_cost_of_the_teacher_are_told_and_no_weights_are_fetc
 ) -> None:
     create, fetched = timm.create_model, []
 
-    def creating(name: str, pretrained: bool, **rest: Any) -> Any:
+    def creating(name: str, pretrained: bool = False, **rest: Any) -> Any:
         fetched.append(pretrained)
         return create(name, **rest)
 
-    monkeypatch.setattr("edgedistill.distill.teachers.networks.create_model", creating)
+    for module in ("distill.teachers.networks", "networks.timm_weights"):
+        monkeypatch.setattr(f"edgedistill.{module}.create_model", creating)
     found = ask(("resolution = 16", "resolution = 16\npretrained = true"))
     assert fetched == [False]
     assert (found.data.source, found.data.classes, found.data.train) == ("digits", 10, 100)

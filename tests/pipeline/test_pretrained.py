@@ -17,7 +17,9 @@ from edgedistill.base.errors import InputError
 from edgedistill.base.progress import Event, Note
 from edgedistill.base.store import Store
 from edgedistill.distill.start import start_of
+from edgedistill.distill.teachers.networks import build_network
 from edgedistill.documents.build_file import SpaceConfig
+from edgedistill.documents.teachers import TeacherConfig
 from edgedistill.networks import timm_weights
 from edgedistill.networks.families.registry import DEFAULT
 from edgedistill.pipeline.pretrained import MODELS, MOST_IMAGES, SMALLEST_SIDE, settled
@@ -114,3 +116,21 @@ def test_nothing_is_fetched_for_a_plan(bench: Bench, fetches: list[str]) -> None
 def test_a_hub_that_does_not_answer_is_told_at_once() -> None:
     with pytest.raises(InputError, match="the pretrained weights of resnet18 cannot be had: the hub does not answer"):
         timm_weights.pretrained_network("resnet18")
+
+
+@pytest.mark.parametrize("fetch", ["student", "teacher"])
+def test_a_damaged_file_in_the_hubs_cache_is_told_with_its_place(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, fetch: str
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    place, commit = tmp_path / "models--timm--test_resnet.r160_in1k", "0" * 40
+    kept = place / "snapshots" / commit / "model.safetensors"
+    kept.parent.mkdir(parents=True)
+    kept.write_bytes(b"half a file")
+    (place / "refs").mkdir()
+    (place / "refs" / "main").write_text(commit)
+    with pytest.raises(InputError, match=f"weights of test_resnet cannot be (had|fetched): .*; remove {place} if"):
+        if fetch == "student":
+            timm_weights.pretrained_network("test_resnet")
+        else:
+            build_network(TeacherConfig(model="timm:test_resnet", pretrained=True), None, tmp_path)

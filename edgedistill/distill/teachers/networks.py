@@ -14,19 +14,18 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from timm import create_model, get_pretrained_cfg, list_models
+from timm import create_model, get_pretrained_cfg
 from timm.models import PretrainedCfg
 from torch import nn
 
 from edgedistill.base.errors import InputError, NotFetchedError, Problem, first_line
-from edgedistill.base.quiet import quiet
 from edgedistill.distill.teachers.identity import find_module, is_local
 from edgedistill.distill.teachers.open_clip_models import open_clip_network
 from edgedistill.distill.teachers.places import OPEN_CLIP, TRANSFORMERS
 from edgedistill.distill.teachers.transformers_models import transformers_network
 from edgedistill.documents.teachers import TeacherConfig
 from edgedistill.networks.timm_names import require_model
-from edgedistill.networks.timm_weights import require_hub
+from edgedistill.networks.timm_weights import with_weights
 
 
 def build_network(
@@ -53,7 +52,8 @@ def build_network(
 
 def _timm_network(config: TeacherConfig, name: str, classes: int | None, *, fetch: bool) -> nn.Module:
     arguments: dict[str, Any] = dict(config.arguments)
-    settings = _timm_settings(name)
+    require_model(name, "[teacher] model")
+    settings = get_pretrained_cfg(name) or PretrainedCfg()
     _check_timm(config, name, classes, settings)
     # Networks of a fixed input (most transformers) are told the resolution when built; pretrained positions are resampled.
     if config.resolution and settings.fixed_input_size and config.resolution != settings.input_size[-1]:
@@ -61,9 +61,8 @@ def _timm_network(config: TeacherConfig, name: str, classes: int | None, *, fetc
     arguments["num_classes"] = classes or 0
     try:
         if config.pretrained and fetch:
-            require_hub(settings)
-        with quiet():  # without a network, each of the hub's retries would be told; the error says it once
-            network: nn.Module = create_model(name, pretrained=config.pretrained and fetch, **arguments)
+            return with_weights(name, settings, **arguments)
+        network: nn.Module = create_model(name, **arguments)
     except OSError as error:
         raise NotFetchedError(
             f"[teacher] the pretrained weights of {name} cannot be fetched: {first_line(error)}",
@@ -75,21 +74,6 @@ def _timm_network(config: TeacherConfig, name: str, classes: int | None, *, fetc
             fix="check arguments and resolution in [teacher]",
         ) from error
     return network
-
-
-def _timm_settings(name: str) -> PretrainedCfg:
-    """What timm knows of a model's weights and input. Raises InputError for a name or tag that timm does not have."""
-    require_model(name, "[teacher] model")
-    architecture, _, tag = name.partition(".")
-    try:
-        settings: PretrainedCfg | None = get_pretrained_cfg(name)
-    except RuntimeError as error:
-        known = list_models(f"{architecture}.*", pretrained=True)
-        raise InputError(
-            f"[teacher] model: {architecture} has no weights tagged {tag!r}",
-            fix=f"known: {', '.join(known)}" if known else f"write timm:{architecture}",
-        ) from error
-    return settings or PretrainedCfg()
 
 
 def _check_timm(config: TeacherConfig, name: str, classes: int | None, settings: PretrainedCfg) -> None:

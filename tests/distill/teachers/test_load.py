@@ -99,9 +99,9 @@ def test_stated_statistics_are_on_the_scale_of_model_cards(load: Load) -> None:
 def test_pretrained_weights_bring_their_own_statistics(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
     """The network is built as timm would, without the download."""
     create = timm.create_model
-    monkeypatch.setattr("edgedistill.distill.teachers.networks.require_hub", lambda settings: None)
+    monkeypatch.setattr("edgedistill.networks.timm_weights._kept", lambda repository: None)
     monkeypatch.setattr(
-        "edgedistill.distill.teachers.networks.create_model", lambda name, pretrained, **rest: create(name, **rest)
+        "edgedistill.networks.timm_weights.create_model", lambda name, pretrained, **rest: create(name, **rest)
     )
     teacher = load(TeacherConfig(model="timm:resnet10t", pretrained=True, resolution=32, fit=FIT))
     settings = timm.get_pretrained_cfg("resnet10t")
@@ -128,8 +128,8 @@ def test_no_network_is_an_error_with_a_way_out(
         logging.getLogger("huggingface_hub.utils._http").warning("Retrying in 8s [Retry 5/5].")
         raise ConnectionError("Name or service not known")
 
-    monkeypatch.setattr("edgedistill.distill.teachers.networks.require_hub", lambda settings: None)
-    monkeypatch.setattr("edgedistill.distill.teachers.networks.create_model", offline)
+    monkeypatch.setattr("edgedistill.networks.timm_weights._kept", lambda repository: None)
+    monkeypatch.setattr("edgedistill.networks.timm_weights.create_model", offline)
     with pytest.raises(InputError, match="cannot be fetched: Name or service") as caught:
         load(TeacherConfig(model="timm:resnet18", pretrained=True, fit=FIT))
     assert "checkpoint" in caught.value.fix
@@ -138,7 +138,7 @@ def test_no_network_is_an_error_with_a_way_out(
 
 def test_a_hub_that_does_not_answer_is_asked_once(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[object] = []
-    monkeypatch.setattr("edgedistill.distill.teachers.networks.create_model", lambda *_, **__: asked.append(1))
+    monkeypatch.setattr("edgedistill.networks.timm_weights.create_model", lambda *_, **__: asked.append(1))
     with pytest.raises(InputError, match="cannot be fetched: the hub does not answer"):
         load(TeacherConfig(model="timm:resnet18", pretrained=True, fit=FIT))
     assert not asked
