@@ -54,15 +54,23 @@ def start_of(config: SpaceConfig, family: str) -> StartWeights | None:
 
 
 def load_start(network: nn.Module, start: StartWeights, spec: StudentSpec, contract: Contract, seed: int) -> None:
-    """Load into `network`, the student `spec` under `contract`, what `spec` leaves of them. A classifier for another number
-    of classes is random, by `seed`. Raises InputError where the weights are of another model."""
+    """Load into `network`, the student `spec` under `contract`, what `spec` leaves of them. Raises InputError as
+    `whole_network` does."""
+    from edgedistill.networks.families.timm_models import cut_to
+
+    network.load_state_dict(cut_to(whole_network(start, contract, seed), spec).state_dict())
+
+
+def whole_network(start: StartWeights, contract: Contract, seed: int) -> nn.Module:
+    """timm's model as a whole, with these weights, under the contract of one of its students. A classifier for another
+    number of classes is random, by `seed`. Raises InputError where the weights cannot be read, or are of another model."""
     import torch
 
     from edgedistill.distill.teachers.checkpoint import classifier, load_checkpoint
-    from edgedistill.networks.families.timm_models import cut_to, timm_network
+    from edgedistill.networks.families.timm_models import timm_network
 
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(seed)
         whole = timm_network(start.name, contract.width, contract.resolution)
     load_checkpoint(whole, start.checkpoint, replaced=classifier(whole))
-    network.load_state_dict(cut_to(whole, spec).state_dict())
+    return whole

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import timm
+import torch
 
 from edgedistill.base.errors import InputError, UnsupportedError
 from edgedistill.base.store import Store
@@ -172,3 +173,15 @@ def test_more_processes_than_gpus_are_told_of_before_data_and_teacher_are_loaded
     ) as caught:
         open_bench(config, target, Store(tmp_path), base=tmp_path, require_measured=False)
     assert caught.value.fix == 'set processes = 1, or device = "cpu"'
+
+
+def test_weights_that_students_cannot_start_from_are_told_before_anything_is_trained(ask: Ask, tmp_path: Path) -> None:
+    """Each file, of another model or one that would run code."""
+    torch.save(timm.create_model("test_vit").state_dict(), tmp_path / "vit.pt")
+    torch.save(timm.create_model("test_resnet"), tmp_path / "code.pt")
+    names = 'models = ["timm:test_resnet", "timm:test_byobnet"]'
+    files = 'checkpoints = {"timm:test_resnet" = "vit.pt", "timm:test_byobnet" = "code.pt"}'
+    edits = ('families = ["resnet"]', f"{names}\n{files}"), ("resolutions = [8]", "resolutions = [32]")
+    problems = problems_of(ask, *edits, ("widths = [0.25]", "widths = [1]"), ("depths = [0.5]", "depths = [1]"))
+    for part in ("layer4.0.conv1.weight: missing in the checkpoint", "code.pt holds more than weights"):
+        assert any(part in problem for problem in problems), problems[-3:]
