@@ -112,6 +112,5 @@ def _check_space(config: SpaceConfig, wrong: Collected) -> None:
         with wrong:
             require_model(name.removeprefix(TIMM), "[space] models")
         with wrong:
-            start = start_of(config, name)
-            if start is not None and start.checkpoint is not None:
+            if (start := start_of(config, name)) is not None:
                 require_whole(start.checkpoint)
