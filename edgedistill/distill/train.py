@@ -35,7 +35,7 @@ WEIGHTS = "student.safetensors"
 RECORD = "student.json"
 STATISTICS_IMAGES = 4096
 FINE_TUNING_RATE = 1e-3
-"""The highest rate for a whole network whose weights were trained before; more for one of which less is left."""
+"""The highest rate for a whole network whose weights were trained before."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,12 +56,14 @@ class Lessons:
         return ViewBatches(self.dataset, contract, self.stored, batch_size=batch_size, seed=self.config.seed)
 
     def rated(self, spec: StudentSpec, start: StartWeights | None) -> Lessons:
-        """These for one student: a learning rate of `auto` is what its family says, and a lower one for weights that were
-        trained before."""
+        """These for one student: a learning rate of `auto` is what its family says for its width, from a lower one where its
+        weights were trained before."""
         if self.config.learning_rate != "auto":
             return self
-        rate = find_family(spec.family).rate(spec) if start is None else FINE_TUNING_RATE / spec.width
-        return replace(self, config=self.config.model_copy(update={"learning_rate": rate}))
+        family = find_family(spec.family)
+        if start is not None:
+            family = replace(family, learning_rate=FINE_TUNING_RATE)
+        return replace(self, config=self.config.model_copy(update={"learning_rate": family.rate(spec)}))
 
     def statistics(self) -> dict[str, UnitStatistics]:
         """Of the teacher's units at each tap beside the output, over images drawn from view 0 of those that are learnt from.

@@ -28,6 +28,7 @@ from edgedistill.documents.artifacts import TrainedStudent
 from edgedistill.documents.build_file import AugmentationConfig, TrainConfig
 from edgedistill.documents.recipes import TermConfig
 from edgedistill.documents.specs import Contract, StudentSpec
+from edgedistill.networks.families.family import LARGEST_RATE
 from edgedistill.networks.families.registry import family
 
 AUGMENTATION = AugmentationConfig(views=2, scale=(0.8, 1.0), magnitude=0.2, mix=0.3)
@@ -224,6 +225,8 @@ def test_auto_is_the_rate_that_the_family_has_for_the_student(
     assert Lessons(digits, other, stored).rated(spec, started).config == other
     rated = Lessons(digits, auto, stored).rated(spec, started).config.learning_rate
     assert rated == pytest.approx(FINE_TUNING_RATE / spec.width) and rated != rate
+    narrow = spec.model_copy(update={"width": 0.01})
+    assert Lessons(digits, auto, stored).rated(narrow, started).config.learning_rate == LARGEST_RATE
 
 
 def test_a_rate_that_was_not_settled_makes_no_schedule(config: TrainConfig) -> None:
