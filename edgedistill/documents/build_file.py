@@ -187,6 +187,11 @@ class TrainConfig(Frozen):
         return self
 
     @property
+    def recipe_name(self) -> str:
+        """`composed` for terms."""
+        return "composed" if self.terms else self.recipe
+
+    @property
     def composition(self) -> tuple[TermConfig, ...]:
         """The terms of the loss. Raises ValueError for `default`, of which they are not known yet."""
         if not self.terms and self.recipe == DEFAULT:

@@ -20,7 +20,7 @@ from edgedistill.documents.results import AssistantChoice, PilotRun
 from edgedistill.documents.specs import StudentSpec
 from edgedistill.networks.space import Candidate
 from edgedistill.pipeline.bench import Workbench
-from edgedistill.pipeline.pilot import clearly_better, judged, pilot_student, trained_for
+from edgedistill.pipeline.pilot import clearly_better, judged, trained_for
 from edgedistill.pipeline.prepare import all_signals
 from edgedistill.pipeline.student_as_teacher import bench_taught_by
 
@@ -34,15 +34,15 @@ APART: Final = 2.0
 def assisted(
     bench: Workbench,
     stored: SplitStore,
+    student: Candidate,
     candidates: Sequence[Candidate],
-    most_multiply_adds: float,
     teacher_multiply_adds: int,
     teacher_quality: float,
 ) -> tuple[SplitStore, AssistantChoice | None]:
-    """What students learn from: what is `stored` of the teacher, or of an assistant where a student of at most
-    `most_multiply_adds` learns clearly more from it. None in place of a choice where no assistant was tried: none is wanted,
+    """What students learn from: what is `stored` of the teacher, or of an assistant where `student`, that of pilots, learns
+    clearly more from it. None in place of a choice where no assistant was tried: none is wanted,
     the gap is small, or no candidate lies in it."""
-    student, wanted = pilot_student(candidates, most_multiply_adds), bench.config.train.assistant
+    wanted = bench.config.train.assistant
     if wanted is False or (wanted == "auto" and teacher_multiply_adds < LARGE_GAP * student.multiply_adds):
         return stored, None
     sizes = between(candidates, student.multiply_adds * APART, teacher_multiply_adds / APART)

@@ -37,26 +37,23 @@ def settle(
 ) -> tuple[SplitStore, RecipeChoice]:
     """Give all `benches` the recipe, and what their students learn from: the teacher, which has `teacher_quality` on the
     validation split, or an assistant. Pilots train a student of at most `most_multiply_adds`, and that split decides."""
-    stored, choice = _with_recipe(benches, teacher, teacher_quality, candidates, most_multiply_adds)
+    student = pilot_student(candidates, most_multiply_adds)
+    stored, choice = _with_recipe(benches, teacher, teacher_quality, student)
     first, work, assistant = benches[0], multiply_adds_of(teacher), None
     if work is not None and first.recipe.taps:
-        stored, assistant = assisted(first, stored, candidates, most_multiply_adds, work, teacher_quality)
+        stored, assistant = assisted(first, stored, student, candidates, work, teacher_quality)
     if assistant is None and first.config.train.assistant is True:
         first.store.listener(Note(NO_ASSISTANT, warning=True))
     return stored, choice.model_copy(update={"assistant": assistant})
 
 
 def _with_recipe(
-    benches: Sequence[Workbench],
-    teacher: Teacher,
-    teacher_quality: float,
-    candidates: Sequence[Candidate],
-    most_multiply_adds: float,
+    benches: Sequence[Workbench], teacher: Teacher, teacher_quality: float, student: Candidate
 ) -> tuple[SplitStore, RecipeChoice]:
-    """`default` looks at the data and at what the teacher says of it; where several recipes may do, a pilot trains one
-    student by each. For embeddings it is one recipe."""
+    """`default` looks at the data and at what the teacher says of it; where several recipes may do, a pilot trains `student`
+    by each. For embeddings it is one recipe."""
     first = benches[0]
-    asked = "composed" if first.config.train.terms else first.config.train.recipe
+    asked = first.config.train.recipe_name
     if asked != DEFAULT:
         return open_store(first), RecipeChoice(asked=asked, recipe=asked)
     if first.vector is not None:
@@ -72,12 +69,11 @@ def _with_recipe(
     runs: list[PilotRun] = []
     right: dict[str, Right] = {}
     if len(options) > 1:
-        spec = pilot_student(candidates, most_multiply_adds).spec
         for option in options:
             use_recipe(benches, option.recipe)
             if option.recipe not in stored:
                 stored[option.recipe] = open_store(first)
-            found = judged(first, stored[option.recipe], spec, option.recipe)
+            found = judged(first, stored[option.recipe], student.spec, option.recipe)
             if found is not None:
                 runs.append(found.run)
                 right[option.recipe] = found.right

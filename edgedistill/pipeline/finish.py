@@ -187,7 +187,7 @@ def _contents(
     golden = Golden(images, bench.reference(source)[:GOLDEN_IMAGES], outputs)
     train = lessons.config
     training = {
-        "recipe": "composed" if train.terms else train.recipe,
+        "recipe": train.recipe_name,
         "loss": " + ".join(term.label for term in train.composition),
         "batch size": str(batch_size_of(train.batch_size, len(bench.taught.splits.train))),
         "learning rate": f"{schedule_of(train, bench.rungs[-1]).learning_rate:.2g}",

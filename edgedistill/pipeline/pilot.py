@@ -74,7 +74,7 @@ def judged(bench: Workbench, stored: SplitStore, spec: StudentSpec, what: str) -
 
 
 def _run(bench: Workbench, spec: StudentSpec, epochs: int, quality: float) -> PilotRun:
-    recipe = bench.config.train.recipe
+    recipe = bench.config.train.recipe_name
     return PilotRun(recipe=recipe, student=spec.label, epochs=epochs, quality_validation=quality)
 
 

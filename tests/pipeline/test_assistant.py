@@ -62,7 +62,7 @@ class Pilots:
         monkeypatch.setattr(assistant, "all_signals", lambda bench, views: (bench,))
         monkeypatch.setattr(assistant, "bench_taught_by", lambda bench, trained: trained.spec.label)
 
-    def run(self, wanted: bool | str = "auto", most: float = 1.0, teacher: int = 400) -> tuple[Any, Any]:
+    def run(self, wanted: bool | str = "auto", teacher: int = 400) -> tuple[Any, Any]:
         train = SimpleNamespace(recipe="kd", assistant=wanted)
         bench: Any = SimpleNamespace(
             config=SimpleNamespace(train=train),
@@ -71,7 +71,7 @@ class Pilots:
             store=SimpleNamespace(listener=self.heard.append),
         )
         stored: Any = SimpleNamespace(signals=(), stored_views=None)
-        return assisted(bench, stored, CANDIDATES, most, teacher, 0.9)
+        return assisted(bench, stored, CANDIDATES[0], CANDIDATES, teacher, 0.9)
 
 
 QUALITIES = dict.fromkeys((f"s{work}" for work in SIZES), 0.6) | {"s1": 0.5, "s20": 0.85, "s50": 0.86}

@@ -10,12 +10,13 @@ import pytest
 
 from edgedistill.base.progress import Note
 from edgedistill.distill.recipes.choice import Known, options_for
-from edgedistill.documents.recipes import RECIPES
+from edgedistill.documents.build_file import TrainConfig
+from edgedistill.documents.recipes import RECIPES, TermConfig
 from edgedistill.documents.results import PilotRun, RecipeChoice
 from edgedistill.networks.tasks import CLASSIFICATION
 from edgedistill.pipeline import choice
 from edgedistill.pipeline.choice import _warn_of_weak_teacher, best_recipe
-from edgedistill.pipeline.pilot import Right
+from edgedistill.pipeline.pilot import Right, _run
 from edgedistill.pipeline.prepare import _tell_quality
 
 
@@ -129,5 +130,14 @@ def test_an_assistant_that_was_asked_for_and_cannot_be_tried_is_told(
     chosen = RecipeChoice(asked="kd", recipe="kd")
     monkeypatch.setattr(choice, "_with_recipe", lambda *arguments: ("stored", chosen))
     teacher: Any = SimpleNamespace(file=None, outputs=np.zeros((1, 2)))
-    assert choice.settle([bench], teacher, 0.9, [], 1.0) == ("stored", chosen)
+    candidate: Any = SimpleNamespace(multiply_adds=1, spec=SimpleNamespace(label="s"))
+    assert choice.settle([bench], teacher, 0.9, [candidate], 1.0) == ("stored", chosen)
     assert [note.warning for note in heard] == [True] * warned
+
+
+@pytest.mark.parametrize(("terms", "name"), [((), "kd"), ((TermConfig(loss="kl"),), "composed")])
+def test_a_run_of_a_pilot_says_by_which_recipe_it_was(terms: tuple[TermConfig, ...], name: str) -> None:
+    train = TrainConfig(terms=terms) if terms else TrainConfig(recipe="kd")
+    bench: Any = SimpleNamespace(config=SimpleNamespace(train=train))
+    spec: Any = SimpleNamespace(label="s")
+    assert _run(bench, spec, 8, 0.5).recipe == name
