@@ -328,11 +328,12 @@ class Found(Frozen):
     proof should succeed with a file that was measured, all other limits kept; null where there is none, and where one
     student is to serve several targets. `metric` is what every quality is (`accuracy`: the share of right answers),
     `quality_margin` by how much the winner's may be below that of the best student (see Goal). `recipe` is null in
-    documents older than it. `scale` is null where nothing was measured. `attempts` are the proofs that are not met,
-    `earlier` those of builds before this one that took their own measurements, met or not, the oldest first. `occasion` is
-    on which one the measurements were taken: that of the last `--remeasure`, empty before the first. `build_file` is the
-    build file as seen from the output folder; `overrides` are the options that replaced what it says, each with its values,
-    and of several targets this one. Both are empty where that is not known."""
+    documents older than it. `not_fetched` are the models whose pretrained weights could not be fetched, so that the
+    search did without them: the same build tries again. `scale` is null where nothing was measured. `attempts` are the
+    proofs that are not met, `earlier` those of builds before this one that took their own measurements, met or not, the
+    oldest first. `occasion` is on which one the measurements were taken: that of the last `--remeasure`, empty before
+    the first. `build_file` is the build file as seen from the output folder; `overrides` are the options that replaced
+    what it says, each with its values, and of several targets this one. Both are empty where that is not known."""
 
     schema_version: Literal[4] = 4
     edgedistill_version: str
@@ -353,6 +354,7 @@ class Found(Frozen):
     earlier: tuple[Proof, ...] = ()
     scale: ScaleSummary | None = None
     recipe: RecipeChoice | None = None
+    not_fetched: tuple[str, ...] = ()
     rungs: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)]
     trials: tuple[Trial, ...]
     frontier: tuple[FrontierPoint, ...]

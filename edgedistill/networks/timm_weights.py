@@ -9,7 +9,7 @@ from timm import create_model, get_pretrained_cfg
 from timm.models import PretrainedCfg
 from torch import nn
 
-from edgedistill.base.errors import InputError, first_line
+from edgedistill.base.errors import InputError, NotFetchedError, first_line
 from edgedistill.base.quiet import quiet
 
 SECONDS = 10
@@ -19,14 +19,14 @@ FILES = ("model.safetensors", "pytorch_model.bin")
 
 def pretrained_network(name: str) -> nn.Module:
     """timm's model `name` with its pretrained weights, for the classes that they are for. Raises InputError where timm has
-    none, or where they are not on this machine and cannot be fetched."""
+    none, NotFetchedError where they are not on this machine and cannot be fetched."""
     settings = get_pretrained_cfg(name)
     if settings is None or not settings.has_weights:
         raise InputError(f"timm has no pretrained weights for {name}", fix="give [space] checkpoints, or leave it out")
     try:
         return with_weights(name, settings)
     except (OSError, RuntimeError) as error:
-        raise InputError(
+        raise NotFetchedError(
             f"the pretrained weights of {name} cannot be had: {first_line(error)}",
             fix="connect to the network once (they are kept), or give [space] checkpoints",
         ) from error

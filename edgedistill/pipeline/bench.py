@@ -201,7 +201,8 @@ class Workbench(Bench):
     """A build's bench: besides, its build file, which lies in the folder `base`, what does its labelling and training, and
     its teacher, those of its folds and what several come to once `teacher.open_teacher`, `open_crossfit` and
     `ensemble.open_ensemble` have loaded them. `unfitted` is the teacher as it comes, for as long as that is needed, and
-    `number` which of several it is, 0 for `[teacher]`; `dimension` that of its teacher's vectors, once it is known."""
+    `number` which of several it is, 0 for `[teacher]`; `dimension` that of its teacher's vectors, once it is known;
+    `not_fetched` the models of its space whose pretrained weights could not be."""
 
     config: BuildConfig
     base: Path
@@ -213,6 +214,7 @@ class Workbench(Bench):
     choice: RecipeChoice | None = None
     number: int = 0
     dimension: int | None = None
+    not_fetched: tuple[str, ...] = ()
 
     @cached_property
     def vector(self) -> VectorContract | None:

@@ -20,8 +20,9 @@ from pydantic import ValidationError
 
 from edgedistill.base.errors import InputError
 from edgedistill.base.progress import Event, Listener, Note, StageFinished, loading
-from edgedistill.base.store import Store, clear_unfinished, lock, write_atomic
+from edgedistill.base.store import Store, clear_unfinished, digest, lock, write_atomic
 from edgedistill.base.versions import __version__
+from edgedistill.documents.build_file import SpaceConfig
 from edgedistill.documents.results import BuildIndex, BuildResult, Found, IndexEntry, SearchResult
 from edgedistill.outputs.package.package import PACKAGE, verify_package
 from edgedistill.pipeline.inputs import require_place
@@ -207,10 +208,16 @@ def _prepare(job: Job, means: Means, key: str, listener: Listener, held: ExitSta
         for bench, teacher, goal, limit in zip(benches, teachers, goals, limits, strict=True)
     ]
     turn = store.root / "study" / f"{key}.turn"
-    name = f"{key} {occasion}".rstrip()
+    name = study_name(key, occasion, first.space)
     study = Study(means.storage or job.home / JOURNAL, name, [candidate.spec for candidate in candidates], turn)
     known = study.known(lambda: known_before(benches, stored, candidates, goals))
     return _Prepared(benches, teachers, stored, Search(targets, settings_of(first), candidates, study, known))
+
+
+def study_name(key: str, occasion: str, space: SpaceConfig) -> str:
+    """Of the search that the build `key` asks for, in the settled `space`: weights that could not be fetched before make it
+    another one, with other candidates."""
+    return f"{digest([key, space.models, sorted(space.checkpoints)])} {occasion}".rstrip()
 
 
 @contextmanager
@@ -267,9 +274,9 @@ def _read(path: Path, kind: type[F]) -> F | None:
 
 def finished(order: Order, key: str) -> BuildResult | None:
     """The result in the order's folder if it is of the build with this key and everything it names is still there,
-    unchanged, and no measurement is to be taken again, nor was by a search since."""
+    unchanged, no measurement is to be taken again, nor was by a search since, and no weights are still to be fetched."""
     out, result, searched = order.out, _read(order.out / BUILD, BuildResult), _read(order.out / SEARCH, SearchResult)
-    if result is None or order.how.remeasure or result.build_key != key:
+    if result is None or order.how.remeasure or result.build_key != key or result.not_fetched:
         return None
     if searched is not None and searched.occasion != result.occasion:
         return None
@@ -280,7 +287,8 @@ def finished(order: Order, key: str) -> BuildResult | None:
 
 def _searched(order: Order, key: str) -> SearchResult | None:
     found = _read(order.out / SEARCH, SearchResult)
-    return None if found is None or order.how.remeasure or found.build_key != key else found
+    stale = found is None or order.how.remeasure or found.build_key != key or found.not_fetched
+    return None if stale else found
 
 
 def _logged(listener: Listener, path: Path) -> Listener:

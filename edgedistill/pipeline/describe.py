@@ -105,6 +105,7 @@ def describe(finding: Finding) -> Found:
         earlier=_earlier(finding),
         scale=_scale(bench),
         recipe=bench.choice,
+        not_fetched=bench.not_fetched,
         rungs=bench.rungs,
         trials=tuple(_portable_trial(trial, bench) for trial in outcome.trials),
         frontier=frontier(measured, latency_ms=lambda p: p.latency_ms, quality=lambda p: p.quality_validation),
@@ -300,6 +301,11 @@ def _notes(finding: Finding) -> tuple[str, ...]:
     notes = []
     if finding.together:
         notes.append(f"one student was searched for {', '.join(finding.together)}")
+    if bench.not_fetched:
+        names = ", ".join(bench.not_fetched)
+        notes.append(
+            f"the pretrained weights of {names} could not be fetched; the same build with a network tries them"
+        )
     if outcome.probes:
         probed = _counted(outcome.probes, "candidate")
         notes.append(f"{probed} measured with random weights before the first proposal")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from edgedistill.base.errors import Collected
+from edgedistill.base.errors import Collected, NotFetchedError
 from edgedistill.base.progress import Note
 from edgedistill.base.store import Store, stage_key, write_atomic
 from edgedistill.distill.train import weights_bytes
@@ -23,29 +23,34 @@ SMALLEST_SIDE: Final = 48
 
 
 def settle_space(benches: Sequence[Workbench], *, fetch: bool = True) -> None:
-    """Put into all `benches` the space with the weights that its students start from. `auto` asks for them where there are
-    few images, which are large enough, and goes on without those that cannot be had. With `fetch` off the space has all
-    candidates, but not their weights. Raises InputError where weights that were asked for cannot be had."""
-    space = settled(benches[0], fetch=fetch)
+    """Put into all `benches` the space with the weights that its students start from, and which could not be fetched. `auto`
+    asks for them where there are few images, which are large enough, and goes on without those that cannot be had. With
+    `fetch` off the space has all candidates, but not their weights. Raises InputError where weights that were asked for
+    cannot be had."""
+    space, not_fetched = settled(benches[0], fetch=fetch)
     for bench in benches:
-        bench.space = space
+        bench.space, bench.not_fetched = space, not_fetched
         bench.config = bench.config.model_copy(update={"space": space})
 
 
-def settled(bench: Bench, *, fetch: bool = True) -> SpaceConfig:
-    """The space of `bench`, with a file of weights for each model that starts from such; without `fetch` as if all of them
-    were fetched."""
+def settled(bench: Bench, *, fetch: bool = True) -> tuple[SpaceConfig, tuple[str, ...]]:
+    """The space of `bench`, with a file of weights for each model that starts from such, and the models of which it could
+    not be fetched; without `fetch` as if all of them were fetched."""
     config, asked = bench.space, bench.space.pretrained
     own = not config.families and not config.models
     plain = config.model_copy(update={"pretrained": False})
     if asked is False or (asked == "auto" and not (worth_having(bench) and (own or config.models))):
-        return plain
+        return plain, ()
     models = config.models or MODELS
-    files, missing = dict(config.checkpoints), Collected()
+    files, missing, not_fetched = dict(config.checkpoints), Collected(), []
     for name in models if fetch else ():
         if name not in files:
             with missing:
-                files[name] = fetched(bench.store, name.removeprefix(TIMM))
+                try:
+                    files[name] = fetched(bench.store, name.removeprefix(TIMM))
+                except NotFetchedError:
+                    not_fetched.append(name)
+                    raise
     if asked is True:
         missing.raise_any()
     for error in missing.errors:
@@ -53,9 +58,8 @@ def settled(bench: Bench, *, fetch: bool = True) -> SpaceConfig:
         bench.store.listener(Note(f"{error.message}: {what}", warning=not own))
     if own:
         models = tuple(name for name in models if name in files or not fetch)
-    return plain.model_copy(
-        update={"models": models, "checkpoints": files, "families": config.families or own * DEFAULT}
-    )
+    families = config.families or own * DEFAULT
+    return plain.model_copy(update={"models": models, "checkpoints": files, "families": families}), tuple(not_fetched)
 
 
 def worth_having(bench: Bench) -> bool:

@@ -55,7 +55,7 @@ class _FlockLock(JournalFileOpenLock):
 
 
 class Study:
-    """One search's trials. `name` is the build's key, so that searches of other inputs in the same storage stay apart.
+    """One search's trials. `name` tells its inputs, so that searches of others in the same storage stay apart.
     `storage` is Optuna's journal, a file, or the URL of a database; several processes may share it, and `turn` is the file
     that makes their decisions follow one another."""
 

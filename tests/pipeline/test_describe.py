@@ -61,7 +61,7 @@ def bench(not_measurable: str = "", how: str = "", *, spread: float | None = Non
     scale = None if spread is None else Scale(make_artifact(sha256="anchor"), ANCHOR_MS, spread, "2026-01-02T00:00:00")
     dataset = SimpleNamespace(splits=SimpleNamespace(validation=np.arange(images)))
     meter = SimpleNamespace(not_measurable=not_measurable, scale=scale, percentile=CONFIG.budget.percentile)
-    said = {"config": CONFIG, "export": CONFIG.export, "rungs": (4, 16), "ensemble": None}
+    said = {"config": CONFIG, "export": CONFIG.export, "rungs": (4, 16), "ensemble": None, "not_fetched": ()}
     return SimpleNamespace(meter=meter, target=target, dataset=dataset, task=CLASSIFICATION, **said)
 
 

@@ -77,6 +77,9 @@ def test_a_student_of_which_no_file_can_be_made_here_ships_none(
     write_report(tmp_path)
     assert (tmp_path / "report.html").is_file()
     assert found_again(tmp_path, result) == result
+    without = result.model_copy(update={"not_fetched": ("timm:resnet18",)})
+    (tmp_path / "build.json").write_text(without.model_dump_json())
+    assert found_again(tmp_path, result) is None, "the weights may be had by now"
 
 
 def test_a_build_is_not_done_where_measurements_are_wanted_again_or_the_teachers_file_is_gone_or_unwanted(

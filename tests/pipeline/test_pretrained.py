@@ -13,7 +13,7 @@ import timm
 import torch
 from torch import nn
 
-from edgedistill.base.errors import InputError
+from edgedistill.base.errors import InputError, NotFetchedError
 from edgedistill.base.progress import Event, Note
 from edgedistill.base.store import Store
 from edgedistill.distill.start import start_of
@@ -22,6 +22,7 @@ from edgedistill.documents.build_file import SpaceConfig
 from edgedistill.documents.teachers import TeacherConfig
 from edgedistill.networks import timm_weights
 from edgedistill.networks.families.registry import DEFAULT
+from edgedistill.pipeline.build import study_name
 from edgedistill.pipeline.pretrained import MODELS, MOST_IMAGES, SMALLEST_SIDE, settled
 
 TINY = "timm:test_resnet"
@@ -49,7 +50,7 @@ def fetches(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     def fetch(name: str) -> nn.Module:
         asked.append(name)
         if name == "resnet18":
-            raise InputError("the pretrained weights of resnet18 cannot be had", fix="connect")
+            raise NotFetchedError("the pretrained weights of resnet18 cannot be had", fix="connect")
         torch.manual_seed(3)
         network: nn.Module = timm.create_model(name)
         return network
@@ -61,11 +62,12 @@ def fetches(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def test_few_large_images_have_pretrained_students_beside_the_families(bench: Bench, fetches: list[str]) -> None:
     told: list[Event] = []
     one = bench(told=told)
-    found = settled(one)
+    found, not_fetched = settled(one)
     assert found.families == DEFAULT and found.models == tuple(m for m in MODELS if m != "timm:resnet18")
     assert set(found.checkpoints) == set(found.models)
     start = start_of(found, found.models[0])
     assert start is not None and start.checkpoint.is_file()
+    assert not_fetched == ("timm:resnet18",)
     (note,) = (event for event in told if isinstance(event, Note))
     assert "resnet18 cannot be had: it is left out" in note.text and not note.warning
 
@@ -80,36 +82,53 @@ def test_weights_are_fetched_once(bench: Bench, fetches: list[str]) -> None:
     ("images", "side"), [(MOST_IMAGES + 1, 96), (300, SMALLEST_SIDE - 1)], ids=["many images", "small ones"]
 )
 def test_auto_leaves_other_data_alone(bench: Bench, fetches: list[str], images: int, side: int) -> None:
-    assert settled(bench(images=images, side=side)) == SpaceConfig(pretrained=False)
-    found = settled(bench(images=images, side=side, models=(TINY,)))
+    assert settled(bench(images=images, side=side)) == (SpaceConfig(pretrained=False), ())
+    found, _ = settled(bench(images=images, side=side, models=(TINY,)))
     assert found.models == (TINY,) and not found.checkpoints
-    assert settled(bench(images=images, side=side, models=(TINY,), pretrained=True)).checkpoints
+    assert settled(bench(images=images, side=side, models=(TINY,), pretrained=True))[0].checkpoints
     assert fetches == ["test_resnet"]
 
 
 def test_families_that_are_named_stay_alone(bench: Bench, fetches: list[str]) -> None:
-    assert settled(bench(families=("resnet",))) == SpaceConfig(families=("resnet",), pretrained=False)
+    assert settled(bench(families=("resnet",))) == (SpaceConfig(families=("resnet",), pretrained=False), ())
     assert not fetches
 
 
 def test_what_cannot_be_had_is_an_error_only_if_it_was_asked_for(bench: Bench, fetches: list[str]) -> None:
     told: list[Event] = []
     models = ("timm:resnet18", TINY)
-    found = settled(bench(models=models, told=told))
-    assert found.models == models and set(found.checkpoints) == {TINY}
+    found, not_fetched = settled(bench(models=models, told=told))
+    assert found.models == models and set(found.checkpoints) == {TINY} and not_fetched == ("timm:resnet18",)
     (note,) = (event for event in told if isinstance(event, Note))
     assert "its students start from random weights" in note.text and note.warning
     with pytest.raises(InputError, match="resnet18 cannot be had"):
         settled(bench(models=models, pretrained=True))
 
 
+def test_weights_that_timm_does_not_have_are_not_asked_for_again(bench: Bench) -> None:
+    bare = next(n for n in timm.list_models("resnet*") if not timm.get_pretrained_cfg(n).has_weights)
+    found, not_fetched = settled(bench(models=(f"timm:{bare}",)))
+    assert not found.checkpoints and not_fetched == ()
+
+
+def test_a_search_with_weights_that_one_before_did_without_is_another_one(
+    bench: Bench, fetches: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = []
+    for _ in range(2):
+        found, _ = settled(bench(models=("timm:resnet18",)))
+        names.append(study_name("key", "", found))
+        monkeypatch.setattr(timm_weights, "pretrained_network", timm.create_model)
+    assert names[0] != names[1] == study_name("key", "", found)
+
+
 def test_a_file_takes_the_place_of_timms_weights(bench: Bench, fetches: list[str], tmp_path: Path) -> None:
-    found = settled(bench(models=(TINY,), checkpoints={TINY: tmp_path / "own.pt"}, pretrained=True))
+    found, _ = settled(bench(models=(TINY,), checkpoints={TINY: tmp_path / "own.pt"}, pretrained=True))
     assert found.checkpoints == {TINY: tmp_path / "own.pt"} and not fetches
 
 
 def test_nothing_is_fetched_for_a_plan(bench: Bench, fetches: list[str]) -> None:
-    found = settled(bench(), fetch=False)
+    found, _ = settled(bench(), fetch=False)
     assert found.models == MODELS and found.families == DEFAULT and not fetches
 
 
