@@ -37,7 +37,7 @@ def with_fitted_head(
 ) -> tuple[nn.Module, float] | None:
     """A copy of `module` with a classifier that was fitted to its features of the training images, and its quality on the
     validation split. None where its own is as good, where it has none, or where there are too many classes for their
-    images."""
+    images, or one has none."""
     classes = len(dataset.classes)
     try:
         found = copy.deepcopy(module)
@@ -49,6 +49,8 @@ def with_fitted_head(
     if count < LEAST_OF_A_CLASS * classes:
         return None
     chosen = limited(dataset.splits.train, dataset.labels, count, seed)
+    if len(np.unique(dataset.labels[chosen])) < classes:
+        return None
     features = _features(found, dataset, chosen, contract)
     mean, scale = features.mean(axis=0), features.std(axis=0) + 1e-6
     best, quality = None, split_quality(module, dataset, dataset.splits.validation, contract)

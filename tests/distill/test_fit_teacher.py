@@ -156,6 +156,13 @@ def test_two_classes_have_a_classifier_of_two_rows(separable: Teacher, digits: D
     assert found is not None and found[1] > 0.98
 
 
+def test_without_an_image_of_a_class_no_classifier_is_fitted(separable: Teacher, digits: Dataset) -> None:
+    """As in a part of a cross-fit that has the only image of a class."""
+    train = digits.splits.train
+    without = replace(digits, splits=replace(digits.splits, train=train[digits.labels[train] != 9]))
+    assert with_fitted_head(separable.module, without, separable.contract, seed=0) is None
+
+
 def test_a_network_without_a_classifier_stays_as_it_is(digits: Dataset, contract: Contract) -> None:
     module = Normalised(nn.Sequential(nn.Flatten(), nn.Linear(192, 7), nn.Softmax(1)), contract.mean, contract.std)
     assert with_fitted_head(module, digits, contract, seed=0) is None
