@@ -280,6 +280,11 @@ class PilotRun(Frozen):
     images: int | None = None
     part_qualities: tuple[Fraction, ...] = ()
 
+    @property
+    def judged(self) -> str:
+        """What its quality was seen on, for sentences."""
+        return "on the validation split" if self.images is None else f"in cross-validation over {self.images:,} images"
+
 
 class AssistantChoice(Frozen):
     """Whether students learnt from an assistant, a student of a size between the teacher's and theirs. `tried` are those of
@@ -297,9 +302,8 @@ class AssistantChoice(Frozen):
     def sentence(self) -> str:
         """For notes and the report."""
         taught = f"the assistant {self.assistant} ({self.quality_validation:.1%} of the validation split)"
-        crossed = f" in cross-validation over {self.direct.images:,} images" if self.direct.images else ""
         compared = (
-            f"{self.direct.student}, {self.direct.epochs} epochs by each, came{crossed} to "
+            f"{self.direct.student}, {self.direct.epochs} epochs by each, came {self.direct.judged} to "
             f"{self.through.quality_validation:.1%} from it and {self.direct.quality_validation:.1%} from the teacher"
         )
         return f"students learn from {taught if self.taken else 'the teacher, not from ' + taught}: {compared}"

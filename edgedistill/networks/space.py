@@ -106,7 +106,7 @@ def enumerate_space(config: SpaceConfig, classes: int, source_side: int | None, 
     dropped = {f"a feature map below {SMALLEST_MAP}x{SMALLEST_MAP}": len(choices) - len(whole)}
     left = _counted(whole, classes)
     if not left:
-        what = f"none of {len(whole)} candidates can be cut: their code states their shapes"
+        what = f"none of {len(whole)} candidates can be cut"
         raise _empty(Problem("[space] models", what, "leave widths and depths at 1, or name other models"))
     dropped["a network that cannot be cut"] = len(whole) - len(left)
     left = _once(left)

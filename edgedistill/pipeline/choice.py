@@ -84,8 +84,9 @@ def _with_recipe(
     reasons = [one.reason for one in options if one.recipe == best or (one == options[0] and best != ALONE)]
     if runs:
         told = ", ".join(f"{run.recipe} {run.quality_validation:.1%}" for run in runs)
-        crossed = f"in cross-validation over {runs[0].images} images" if runs[0].images else "on the validation split"
-        reasons.append(f"a pilot of {runs[0].student}, {runs[0].epochs} epochs by each, came {crossed} to {told}")
+        reasons.append(
+            f"a pilot of {runs[0].student}, {runs[0].epochs} epochs by each, came {runs[0].judged} to {told}"
+        )
     choice = RecipeChoice(asked=DEFAULT, recipe=best, reasons=tuple(reasons), pilot=tuple(runs))
     first.store.listener(Note(f"recipe {best}: {'; '.join(reasons)}"))
     if best not in stored:
@@ -97,8 +98,7 @@ def _warn_of_weak_teacher(bench: Workbench, runs: Sequence[PilotRun], teacher_qu
     for run in runs:
         if run.recipe == ALONE and run.quality_validation > teacher_quality:
             told = f"the teacher is weak: it gets {teacher_quality:.1%} of the validation split right, and a student of"
-            crossed = " in cross-validation" if run.images else ""
-            what = f"{run.epochs} epochs by labels alone {run.quality_validation:.1%}{crossed}"
+            what = f"{run.epochs} epochs by labels alone {run.quality_validation:.1%} {run.judged}"
             bench.store.listener(Note(f"{told} {what}; a better teacher would be worth more", warning=True))
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from edgedistill.base.errors import TrialFailure
-from edgedistill.documents.results import PilotRun
+from edgedistill.documents.results import AssistantChoice, PilotRun
 from edgedistill.pipeline import assistant
 from edgedistill.pipeline.assistant import LARGE_GAP, TRIED, assisted, between
 
@@ -97,6 +97,15 @@ def test_a_difference_that_may_be_chance_leaves_the_teacher(
     stored, choice = pilots.run()
     assert choice.taken is taken and bool(stored.signals) is taken
     assert (f"learn from {'the assistant' if taken else 'the teacher, not from'}") in pilots.heard[0].text
+
+
+@pytest.mark.parametrize(("images", "where"), [(None, "on the validation split"), (1240, "over 1,240 images")])
+def test_the_sentence_says_which_images_judged(images: int | None, where: str) -> None:
+    run = PilotRun(recipe="kd", student="s1", epochs=2, quality_validation=0.5, images=images)
+    choice = AssistantChoice(
+        assistant="s20", quality_validation=0.8, tried=(run,), direct=run, through=run, taken=False
+    )
+    assert f"came {'in cross-validation ' if images else ''}{where} to 50.0% from it" in choice.sentence
 
 
 def test_a_small_gap_is_left_alone_unless_an_assistant_is_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
