@@ -11,7 +11,7 @@ from edgedistill.distill.recipes.choice import Known, options_for
 from edgedistill.distill.recipes.taps import require_tap
 from edgedistill.distill.stored.split_store import SplitStore
 from edgedistill.distill.teachers.teacher import Teacher
-from edgedistill.documents.recipes import DEFAULT, DEFAULT_EMBEDDING, FEATURES
+from edgedistill.documents.recipes import DEFAULT, DEFAULT_EMBEDDING, FEATURES, OUTPUTS
 from edgedistill.documents.results import PilotRun, RecipeChoice
 from edgedistill.documents.teachers import TeacherConfig
 from edgedistill.networks.space import Candidate
@@ -23,8 +23,8 @@ from edgedistill.pipeline.prepare import multiply_adds_of, open_store
 ALONE: Final = "labels"
 """The recipe that asks no teacher."""
 NO_ASSISTANT: Final = (
-    "[train] assistant: none was tried. That needs a teacher that is a network, a recipe that asks it, and a candidate of a "
-    "size between its own and the students'"
+    "[train] assistant: none was tried. That needs a teacher that is a network, a recipe that asks it for its output or its "
+    "features, and a candidate of a size between its own and the students'"
 )
 
 
@@ -40,7 +40,9 @@ def settle(
     student = pilot_student(candidates, most_multiply_adds)
     stored, choice = _with_recipe(benches, teacher, teacher_quality, student)
     first, work, assistant = benches[0], multiply_adds_of(teacher), None
-    if work is not None and first.recipe.taps:
+    taps = set(first.recipe.taps)
+    # A module of the teacher's by its path is none of an assistant's.
+    if work is not None and taps and taps <= {*OUTPUTS, FEATURES}:
         stored, assistant = assisted(first, stored, student, candidates, work, teacher_quality)
     if assistant is None and first.config.train.assistant is True:
         first.store.listener(Note(NO_ASSISTANT, warning=True))

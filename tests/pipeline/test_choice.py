@@ -127,6 +127,7 @@ def test_an_assistant_that_was_asked_for_and_cannot_be_tried_is_told(
     """Of a teacher of which there are outputs alone nothing is between its size and a student's."""
     bench, heard = bench_of([])
     bench.config = SimpleNamespace(train=SimpleNamespace(assistant=wanted))
+    bench.recipe = SimpleNamespace(taps=("logits",))
     chosen = RecipeChoice(asked="kd", recipe="kd")
     monkeypatch.setattr(choice, "_with_recipe", lambda *arguments: ("stored", chosen))
     teacher: Any = SimpleNamespace(file=None, outputs=np.zeros((1, 2)))
@@ -141,3 +142,24 @@ def test_a_run_of_a_pilot_says_by_which_recipe_it_was(terms: tuple[TermConfig, .
     bench: Any = SimpleNamespace(config=SimpleNamespace(train=train))
     spec: Any = SimpleNamespace(label="s")
     assert _run(bench, spec, 8, 0.5).recipe == name
+
+
+@pytest.mark.parametrize(
+    ("taps", "asked"), [(("logits", "features"), True), (("logits", "network.layer3"), False), ((), False)]
+)
+def test_an_assistant_is_asked_for_what_every_network_has(
+    monkeypatch: pytest.MonkeyPatch, taps: tuple[str, ...], asked: bool
+) -> None:
+    """Else the build would end where the assistant labels, after all of its trainings."""
+    tried: list[object] = []
+    bench: Any = SimpleNamespace(
+        config=SimpleNamespace(train=SimpleNamespace(assistant="auto")), recipe=SimpleNamespace(taps=taps)
+    )
+    chosen = RecipeChoice(asked="composed", recipe="composed")
+    monkeypatch.setattr(choice, "_with_recipe", lambda *arguments: ("stored", chosen))
+    monkeypatch.setattr(choice, "multiply_adds_of", lambda teacher: 10)
+    monkeypatch.setattr(choice, "assisted", lambda *arguments: (tried.append(1), None))
+    candidate: Any = SimpleNamespace(multiply_adds=1, spec=SimpleNamespace(label="s"))
+    teacher: Any = None
+    choice.settle([bench], teacher, 0.9, [candidate], 1.0)
+    assert bool(tried) is asked
