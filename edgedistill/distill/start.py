@@ -13,6 +13,7 @@ from edgedistill.documents.build_file import SpaceConfig
 from edgedistill.documents.specs import Contract, StudentSpec
 
 if TYPE_CHECKING:
+    from timm.models import PretrainedCfg
     from torch import nn
 
 
@@ -31,11 +32,20 @@ class StartWeights:
     @property
     def statistics(self) -> tuple[Statistics, Statistics]:
         """Mean and standard deviation of the images that timm's weights were trained with, on the scale 0..255."""
+        return scaled(self._settings.mean), scaled(self._settings.std)
+
+    @property
+    def of_one_size(self) -> bool:
+        """Whether shapes of the model's weights depend on its resolution."""
+        return bool(self._settings.fixed_input_size)
+
+    @property
+    def _settings(self) -> PretrainedCfg:
         from timm import get_pretrained_cfg
 
         settings = get_pretrained_cfg(self.name)
         assert settings is not None, "timm knows the model"
-        return scaled(settings.mean), scaled(settings.std)
+        return settings
 
     @property
     def identity(self) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edgedistill.base.errors import Collected, EdgedistillError, InputError, TrialFailure
+from edgedistill.base.errors import EdgedistillError, InputError, TrialFailure
 from edgedistill.base.intervals import SMALL_SPLIT, lower_bound
 from edgedistill.base.progress import Listener, Note, StageAdvanced
 from edgedistill.base.store import Store, stage_key, write_atomic
@@ -21,7 +21,6 @@ from edgedistill.data.datasets import Dataset, load_dataset
 from edgedistill.data.preprocessing import channel_statistics
 from edgedistill.devices.latency.model import prior_from_published
 from edgedistill.distill.hardware import choose_device, labelling_autocast, require_processes
-from edgedistill.distill.start import start_of, whole_network
 from edgedistill.distill.stored.filtering import filtered, without_label
 from edgedistill.distill.stored.mixing import MixedSignal, Signal
 from edgedistill.distill.stored.signals import StoredSignal
@@ -49,6 +48,7 @@ from edgedistill.pipeline.judge import verified
 from edgedistill.pipeline.make import compiled, portable
 from edgedistill.pipeline.measure import compared, latency_of, scale_alone, scale_beside
 from edgedistill.pipeline.meter import Meter
+from edgedistill.pipeline.pretrained import require_starts
 from edgedistill.pipeline.space import executable
 from edgedistill.pipeline.teacher import open_labelling, open_teacher
 from edgedistill.pipeline.teacher_file import source_of
@@ -303,10 +303,10 @@ def _signals(bench: Workbench, views: StoredViews, taps: tuple[str, ...]) -> tup
 def open_space(*benches: Bench) -> tuple[Candidate, ...]:
     """The candidates with their static figures, found or counted, that every target can take: of the families whose
     operations its runtime has, with channels in multiples that all of them like. Notes say how many were left out for what.
-    Raises InputError where none is left, and for weights that are not those of the model that starts from them."""
+    Raises InputError where none is left, and for weights that do not fit the model that is to start from them."""
     channel_multiple = math.lcm(*(bench.target.channel_multiple for bench in benches))
     counted = [_counted(bench, channel_multiple).candidates for bench in benches]
-    _require_starts(benches[0], counted[0])
+    require_starts(benches[0], counted[0])
     spaces = [executable(bench, candidates) for bench, candidates in zip(benches, counted, strict=True)]
     common = set.intersection(*({candidate.spec for candidate in space} for space in spaces))
     if not common:
@@ -317,16 +317,6 @@ def open_space(*benches: Bench) -> tuple[Candidate, ...]:
             fix="name other families in [space] families, or build a student for each target",
         )
     return tuple(candidate for candidate in spaces[0] if candidate.spec in common)
-
-
-def _require_starts(bench: Bench, candidates: Sequence[Candidate]) -> None:
-    """Teacher and views may take hours, and the weights of students are loaded after them."""
-    wrong = Collected()
-    for spec in {candidate.spec.family: candidate.spec for candidate in candidates}.values():
-        with wrong:
-            if (start := start_of(bench.space, spec.family)) is not None:
-                whole_network(start, bench.contract_of(spec), seed=0)
-    wrong.raise_any()
 
 
 def _counted(bench: Bench, channel_multiple: int) -> Space:

@@ -6,12 +6,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from edgedistill.base.errors import Collected, NotFetchedError
+from edgedistill.base.errors import Collected, InputError, NotFetchedError, Problem
 from edgedistill.base.progress import Note
 from edgedistill.base.store import Store, stage_key, write_atomic
+from edgedistill.distill.start import StartWeights, start_of, whole_network
 from edgedistill.distill.train import weights_bytes
 from edgedistill.documents.build_file import SpaceConfig
+from edgedistill.documents.specs import StudentSpec
 from edgedistill.networks.families.registry import DEFAULT, TIMM
+from edgedistill.networks.space import Candidate
 from edgedistill.pipeline.bench import Bench, Workbench
 
 MODELS: Final = ("timm:mobilenetv4_conv_small", "timm:efficientnet_lite0", "timm:resnet18")
@@ -20,6 +23,10 @@ MOST_IMAGES: Final = 20_000
 """Of `auto`: with more images, weights that were trained on other pictures are worth less than their size costs."""
 SMALLEST_SIDE: Final = 48
 """Of `auto`, in pixels: timm's models halve maps five times, and smaller images leave nothing of them."""
+OF_ONE_SIZE: Final = (
+    "ask in [space] resolutions for the one that the weights were trained at, or let the model start from random weights "
+    "(pretrained = false, no checkpoints)"
+)
 
 
 def settle_space(benches: Sequence[Workbench], *, fetch: bool = True) -> None:
@@ -60,6 +67,25 @@ def settled(bench: Bench, *, fetch: bool = True) -> tuple[SpaceConfig, tuple[str
         models = tuple(name for name in models if name in files or not fetch)
     families = config.families or own * DEFAULT
     return plain.model_copy(update={"models": models, "checkpoints": files, "families": families}), tuple(not_fetched)
+
+
+def require_starts(bench: Bench, candidates: Sequence[Candidate]) -> None:
+    """See that students can start from their weights: they are loaded only after hours of the teacher's work.
+    Raises InputError with each model, and where its shapes depend on that each resolution, whose weights do not fit."""
+    found: dict[tuple[str, int | None], tuple[StartWeights, StudentSpec]] = {}
+    for spec in (candidate.spec for candidate in candidates):
+        if (start := start_of(bench.space, spec.family)) is not None:
+            found[spec.family, spec.resolution if start.of_one_size else None] = start, spec
+    problems = []
+    for start, spec in found.values():
+        try:
+            whole_network(start, bench.contract_of(spec), seed=0)
+        except InputError as error:
+            first = f", such as {error.problems[0]}" if error.problems else ""
+            fix = OF_ONE_SIZE if start.of_one_size else error.fix
+            problems.append(Problem(f"{spec.family} at {spec.resolution} px", f"{error.message}{first}", fix))
+    if problems:
+        raise InputError("students cannot start from their weights", problems=problems)
 
 
 def worth_having(bench: Bench) -> bool:
