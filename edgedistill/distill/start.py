@@ -36,7 +36,7 @@ class StartWeights:
 
     @property
     def of_one_size(self) -> bool:
-        """Whether shapes of the model's weights depend on its resolution."""
+        """Whether shapes of the model's weights may depend on its resolution."""
         return bool(self._settings.fixed_input_size)
 
     @property
@@ -51,6 +51,11 @@ class StartWeights:
     def identity(self) -> str:
         """What tells them from others, for the keys of stages: the file's hash."""
         return file_sha256(self.checkpoint)
+
+    @property
+    def described(self) -> str:
+        """For a model card: an app's makers may have to say what their model comes from, and by which licence."""
+        return f"{self.checkpoint.name} (SHA-256 {self.identity})"
 
 
 def start_of(config: SpaceConfig, family: str) -> StartWeights | None:

@@ -14,6 +14,7 @@ from edgedistill.base.intervals import wilson_interval
 from edgedistill.base.store import copy_atomic, write_atomic
 from edgedistill.data.datasets import Dataset
 from edgedistill.devices.stats import percentile_ms
+from edgedistill.distill.start import start_of
 from edgedistill.distill.stored.split_store import SplitStore
 from edgedistill.distill.train import Lessons, schedule_of
 from edgedistill.documents.artifacts import Verified
@@ -193,6 +194,8 @@ def _contents(
         "learning rate": f"{schedule_of(train, bench.rungs[-1]).learning_rate:.2g}",
         "epochs": str(bench.rungs[-1]),
     }
+    if result.student is not None and (start := start_of(bench.space, result.student.spec.family)) is not None:
+        training["starts from"] = start.described
     if result.teacher.ensemble:
         members = (f"{member.name} (weight {member.weight:.2f})" for member in result.teacher.ensemble)
         training["teachers together"] = ", ".join(members)

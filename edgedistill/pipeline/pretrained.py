@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from edgedistill.base.errors import Collected, InputError, NotFetchedError, Problem
 from edgedistill.base.progress import Note
@@ -94,14 +94,16 @@ def worth_having(bench: Bench) -> bool:
 
 
 def fetched(store: Store, name: str) -> Path:
-    """The file of the weights of timm's model `name`: fetched once. Raises InputError."""
+    """The file of the weights of timm's model `name`: fetched once, and called as timm calls them. Raises InputError."""
 
     def make(folder: Path) -> None:
         from edgedistill.networks.timm_weights import pretrained_network
 
-        write_atomic(folder / "weights.safetensors", weights_bytes(pretrained_network(name)))
+        network = pretrained_network(name)
+        settings: Any = network.pretrained_cfg
+        own = ".".join(filter(None, (settings["architecture"], settings["tag"])))
+        write_atomic(folder / f"{own}.safetensors", weights_bytes(network))
 
-    return (
-        store.stage("pretrained", stage_key({"model": name}, tools=("timm",)), make, subject=name)
-        / "weights.safetensors"
-    )
+    folder = store.stage("pretrained", stage_key({"model": name}, tools=("timm",)), make, subject=name)
+    (file,) = folder.glob("*.safetensors")
+    return file

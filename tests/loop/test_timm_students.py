@@ -62,6 +62,7 @@ def test_weights_of_a_file_give_a_start_that_random_ones_do_not(loop: Any, rando
     built = loop.build(path)
     assert built.result.status == "met", built.result.verdict
     (fresh,), (started,) = (result.trials for result in (random_start.result, built.result))
+    assert weights.name in (built.out / "package" / "MODEL_CARD.md").read_text()
     assert started.rungs[0].quality_validation > fresh.rungs[0].quality_validation + 0.2
     again = loop.build(path)
     assert "nothing has changed since this build" in again.notes

@@ -67,6 +67,7 @@ def test_few_large_images_have_pretrained_students_beside_the_families(bench: Be
     assert set(found.checkpoints) == set(found.models)
     start = start_of(found, found.models[0])
     assert start is not None and start.checkpoint.is_file()
+    assert start.described.startswith("mobilenetv4_conv_small.e2400_r224_in1k.safetensors (SHA-256 ")
     assert not_fetched == ("timm:resnet18",)
     (note,) = (event for event in told if isinstance(event, Note))
     assert "resnet18 cannot be had: it is left out" in note.text and not note.warning
