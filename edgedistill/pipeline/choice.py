@@ -85,15 +85,22 @@ def _with_recipe(
     # What speaks for the first recipe is known of the teacher, and speaks for another one that asks it too.
     reasons = [one.reason for one in options if one.recipe == best or (one == options[0] and best != ALONE)]
     if runs:
-        told = ", ".join(f"{run.recipe} {run.quality_validation:.1%}" for run in runs)
-        reasons.append(
-            f"a pilot of {runs[0].student}, {runs[0].epochs} epochs by each, came {runs[0].judged} to {told}"
-        )
+        reasons.append(told_of(runs))
     choice = RecipeChoice(asked=DEFAULT, recipe=best, reasons=tuple(reasons), pilot=tuple(runs))
     first.store.listener(Note(f"recipe {best}: {'; '.join(reasons)}"))
     if best not in stored:
         stored[best] = open_store(first)
     return stored[best], choice
+
+
+def told_of(runs: Sequence[PilotRun]) -> str:
+    """What the runs of a pilot came to. Where some images have no label there are fewer by labels alone, and more epochs."""
+    first, alike = runs[0], len({run.epochs for run in runs}) == 1
+    each = ", ".join(
+        f"{run.recipe} {run.quality_validation:.1%}" + ("" if alike else f" after {run.epochs} epochs") for run in runs
+    )
+    by_each = f", {first.epochs} epochs by each," if alike else ""
+    return f"a pilot of {first.student}{by_each} came {first.judged} to {each}"
 
 
 def _warn_of_weak_teacher(bench: Workbench, runs: Sequence[PilotRun], teacher_quality: float) -> None:

@@ -15,7 +15,7 @@ from edgedistill.documents.recipes import RECIPES, TermConfig
 from edgedistill.documents.results import PilotRun, RecipeChoice
 from edgedistill.networks.tasks import CLASSIFICATION
 from edgedistill.pipeline import choice
-from edgedistill.pipeline.choice import _warn_of_weak_teacher, best_recipe
+from edgedistill.pipeline.choice import _warn_of_weak_teacher, best_recipe, told_of
 from edgedistill.pipeline.pilot import Right, _run
 from edgedistill.pipeline.prepare import _tell_quality
 
@@ -93,6 +93,19 @@ def bench_of(labels: list[int]) -> tuple[Any, list[Note]]:
     return SimpleNamespace(
         task=CLASSIFICATION, store=SimpleNamespace(listener=heard.append), labels=lambda split: found
     ), heard
+
+
+@pytest.mark.parametrize(
+    ("epochs", "told"),
+    [
+        (8, "a pilot of s, 8 epochs by each, came on the validation split to kd 90.0%, labels 80.0%"),
+        (64, "a pilot of s came on the validation split to kd 90.0% after 8 epochs, labels 80.0% after 64 epochs"),
+    ],
+)
+def test_runs_of_different_length_are_told_with_their_epochs(epochs: int, told: str) -> None:
+    kd = PilotRun(recipe="kd", student="s", epochs=8, quality_validation=0.9)
+    labels = PilotRun(recipe="labels", student="s", epochs=epochs, quality_validation=0.8)
+    assert told_of([kd, labels]) == told
 
 
 @pytest.mark.parametrize(("teacher", "warned"), [(0.9, False), (0.8, False), (0.79, True)])
