@@ -126,7 +126,7 @@ class CalibrationRequest:
         strange = [side for side in sides if not (side.isdecimal() and 8 <= int(side) <= 1024)]
         problems += [Problem("--resolution", f"{side} is no side of an input", "8 to 1024 pixels") for side in strange]
         models_of_timm = [name for name in names if name.startswith(TIMM)]
-        what = "is a model and no family: it has no widths and depths to choose from"
+        what = "is a model and no family: a device is calibrated by the families"
         problems += [Problem("--family", f"{name} {what}", "leave it out") for name in models_of_timm]
         try:
             families_named(name for name in names if name not in models_of_timm)

@@ -21,7 +21,7 @@ def test_all_that_cannot_be_is_told_at_once() -> None:
     assert told == [
         ("--models", "2 are too few to fit to"),
         ("--resolution", "5 is no side of an input"),
-        ("--family", "timm:resnet18 is a model and no family: it has no widths and depths to choose from"),
+        ("--family", "timm:resnet18 is a model and no family: a device is calibrated by the families"),
         ("--family", "unknown family 'nofamily'"),
         ("--precision", "unknown name 'mixed'"),
     ]
