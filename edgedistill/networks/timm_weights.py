@@ -17,12 +17,18 @@ FILES = ("model.safetensors", "pytorch_model.bin")
 """What timm looks for on the hub."""
 
 
-def pretrained_network(name: str) -> nn.Module:
-    """timm's model `name` with its pretrained weights, for the classes that they are for. Raises InputError where timm has
-    none, NotFetchedError where they are not on this machine and cannot be fetched."""
+def pretrained_settings(name: str) -> PretrainedCfg:
+    """What timm knows of the pretrained weights of its model `name`. Raises InputError where it has none."""
     settings = get_pretrained_cfg(name)
     if settings is None or not settings.has_weights:
         raise InputError(f"timm has no pretrained weights for {name}", fix="give [space] checkpoints, or leave it out")
+    return settings
+
+
+def pretrained_network(name: str) -> nn.Module:
+    """timm's model `name` with its pretrained weights, for the classes that they are for. Raises InputError where timm has
+    none, NotFetchedError where they are not on this machine and cannot be fetched."""
+    settings = pretrained_settings(name)
     try:
         return with_weights(name, settings)
     except (OSError, RuntimeError) as error:

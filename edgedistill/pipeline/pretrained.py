@@ -13,6 +13,7 @@ from edgedistill.distill.start import StartWeights, start_of, whole_network
 from edgedistill.distill.train import weights_bytes
 from edgedistill.documents.build_file import SpaceConfig
 from edgedistill.documents.specs import StudentSpec
+from edgedistill.networks import timm_weights
 from edgedistill.networks.families.registry import DEFAULT, TIMM
 from edgedistill.networks.space import Candidate
 from edgedistill.pipeline.bench import Bench, Workbench
@@ -50,14 +51,17 @@ def settled(bench: Bench, *, fetch: bool = True) -> tuple[SpaceConfig, tuple[str
         return plain, ()
     models = config.models or MODELS
     files, missing, not_fetched = dict(config.checkpoints), Collected(), []
-    for name in models if fetch else ():
-        if name not in files:
-            with missing:
-                try:
+    for name in models:
+        if name in files:
+            continue
+        with missing:
+            try:
+                timm_weights.pretrained_settings(name.removeprefix(TIMM))
+                if fetch:
                     files[name] = fetched(bench.store, name.removeprefix(TIMM))
-                except NotFetchedError:
-                    not_fetched.append(name)
-                    raise
+            except NotFetchedError:
+                not_fetched.append(name)
+                raise
     if asked is True:
         missing.raise_any()
     for error in missing.errors:
@@ -97,9 +101,7 @@ def fetched(store: Store, name: str) -> Path:
     """The file of the weights of timm's model `name`: fetched once, and called as timm calls them. Raises InputError."""
 
     def make(folder: Path) -> None:
-        from edgedistill.networks.timm_weights import pretrained_network
-
-        network = pretrained_network(name)
+        network = timm_weights.pretrained_network(name)
         settings: Any = network.pretrained_cfg
         own = ".".join(filter(None, (settings["architecture"], settings["tag"])))
         write_atomic(folder / f"{own}.safetensors", weights_bytes(network))

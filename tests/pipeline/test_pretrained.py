@@ -110,6 +110,8 @@ def test_weights_that_timm_does_not_have_are_not_asked_for_again(bench: Bench) -
     bare = next(n for n in timm.list_models("resnet*") if not timm.get_pretrained_cfg(n).has_weights)
     found, not_fetched = settled(bench(models=(f"timm:{bare}",)))
     assert not found.checkpoints and not_fetched == ()
+    with pytest.raises(InputError, match="timm has no pretrained weights"):  # a plan says so too
+        settled(bench(models=(f"timm:{bare}",), pretrained=True), fetch=False)
 
 
 def test_a_search_with_weights_that_one_before_did_without_is_another_one(
