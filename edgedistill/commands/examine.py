@@ -123,8 +123,8 @@ def evaluate(
     listener: Listener = silent,
 ) -> EvaluateResult:
     """Quality of a model file on a split ("train", "validation", "test") of `data` (see `--data`), of its first `limit`
-    images, these through the file's own contract. Raises InputError where there are no such images, or data and contract
-    have other classes, NotRunnableError where nothing here runs the file."""
+    labelled images, these through the file's own contract. Raises InputError where there are no such images, or data and
+    contract have other classes, NotRunnableError where nothing here runs the file."""
     path = Path(path)
     if split not in ("train", "validation", "test"):
         raise InputError(f"unknown split {split!r}", fix="use train, validation or test")
@@ -132,7 +132,8 @@ def evaluate(
         raise InputError(f"of {limit} images nothing can be told", fix="give a limit of at least 1, or none")
     opened = reading(path, open_file, path, load_target(str(target)))
     contract, artifact = opened.contracted(), opened.artifact
-    dataset = load_dataset(data_config(data).model_copy(update={"background": contract.background}), listener)
+    # What an image without a label should be is not known: it judges nothing.
+    dataset = load_dataset(data_config(data).model_copy(update={"background": contract.background}), listener).labelled
     if contract.labels and len(dataset.classes) != len(contract.labels):
         raise InputError(
             f"{data} has {len(dataset.classes)} classes, and {path.name} tells {len(contract.labels)} apart",

@@ -354,6 +354,8 @@ class BuildConfig(Frozen):
             yield f"{what}; fit it in a build for classification and name its weights as checkpoint"
         if self.embedding.score == "zero_shot" and self.class_vectors is None:
             yield "zero_shot needs a vector for each class; add class_vectors = FILE to [embedding]"
+        if self.embedding.score != "zero_shot" and any(teacher.text_vectors for teacher in self.all_teachers):
+            yield '[teacher] text_vectors are what score = "zero_shot" compares with; write that in [embedding]'
 
     @property
     def class_vectors(self) -> Path | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import math
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
@@ -240,12 +240,12 @@ other image is of their class. `k-NN accuracy`: those whose class their nearest 
 nearest to the vector of their class."""
 
 
-def scored(metric: Metric, figure: str, images: str) -> str:
+def scored(metric: Metric, figure: str, images: str, *, several: bool = False) -> str:
     """A quality in words, behind what it is of: `gets 93.2% of the validation split right`, `has a recall@1 of 93.2% on the
-    validation split`."""
+    validation split`; of `several`, which `get` and `have`."""
     if metric == "accuracy":
-        return f"gets {figure} of {images} right"
-    return f"has a {metric} of {figure} on {images}"
+        return f"{'get' if several else 'gets'} {figure} of {images} right"
+    return f"{'have' if several else 'has'} a {metric} of {figure} on {images}"
 
 
 class Objective(StrEnum):
@@ -339,13 +339,18 @@ Score = Literal["retrieval", "knn", "zero_shot"]
 """How the quality of vectors is told: see `networks.tasks.Embedding`."""
 
 
+LEAST_DIMENSION: Final = 2
+MOST_DIMENSION: Final = 65_536
+"""Numbers of a vector."""
+
+
 class VectorContract(Frozen):
     """What an embedding is: `dimension` numbers for an image. The model divides them by their Euclidean length
     (`normalisation`), so that the product of two vectors is their cosine. `score` is how its quality is told. For
     `zero_shot` `class_vectors` holds float16 [classes, dimension], little-endian, as base64: a vector for each of the
     contract's labels."""
 
-    dimension: Annotated[int, Field(ge=2, le=65_536)]
+    dimension: Annotated[int, Field(ge=LEAST_DIMENSION, le=MOST_DIMENSION)]
     normalisation: Literal["l2"] = "l2"
     score: Score = "retrieval"
     class_vectors: str = ""

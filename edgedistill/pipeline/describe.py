@@ -313,7 +313,7 @@ def _notes(finding: Finding) -> tuple[str, ...]:
         failed = _counted(len(outcome.attempts), "file")
         notes.append(f"{failed} not proven" + " before the winner" * (outcome.winner is not None))
     if (ensemble := open_ensemble(bench)) is not None:
-        notes.append(f"of the validation split, {ensemble.sentence}")
+        notes.append(ensemble.sentence)
     notes += _unresolved(finding)
     notes += _changes(finding)
     if bench.meter.not_measurable:

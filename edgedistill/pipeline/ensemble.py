@@ -16,6 +16,7 @@ from edgedistill.base.versions import TRAINING_TOOLS
 from edgedistill.devices.turns import training
 from edgedistill.distill.stored.mixing import mixture_weights, softmax
 from edgedistill.documents.results import EnsembleMember
+from edgedistill.documents.specs import Metric, scored
 from edgedistill.networks.tasks import unit
 from edgedistill.pipeline import code
 from edgedistill.pipeline.bench import Workbench
@@ -29,10 +30,11 @@ RECORD = "ensemble.json"
 @dataclass(frozen=True)
 class Ensemble:
     """The teachers of a build, that of `[teacher]` first, each with its weight and its quality on the validation split;
-    `quality_validation` is what they have together."""
+    `quality_validation` is what they have together, `metric` what it is."""
 
     members: tuple[EnsembleMember, ...]
     quality_validation: float
+    metric: Metric
 
     @property
     def weights(self) -> tuple[float, ...]:
@@ -41,14 +43,13 @@ class Ensemble:
 
     @property
     def sentence(self) -> str:
-        """For notes, behind what it is of."""
+        """For notes."""
         each = ", ".join(
             f"{member.name} ({format_percent(member.quality_validation)}, weight {member.weight:.2f})"
             for member in self.members
         )
-        return (
-            f"{len(self.members)} teachers together get {format_percent(self.quality_validation)} of it right: {each}"
-        )
+        found = scored(self.metric, format_percent(self.quality_validation), "the validation split", several=True)
+        return f"{len(self.members)} teachers together {found}: {each}"
 
 
 def open_ensemble(bench: Workbench) -> Ensemble | None:
@@ -73,6 +74,7 @@ def _opened(bench: Workbench) -> Ensemble:
         {
             "teachers": [teacher.key for teacher in teachers],
             "ensemble": bench.config.ensemble.model_dump(mode="json", include={"weights"}),
+            "vector": None if bench.vector is None else bench.vector.model_dump(mode="json"),
             "data": bench.data_key,
         },
         code=code.ENSEMBLE,
@@ -107,15 +109,14 @@ def _opened(bench: Workbench) -> Ensemble:
         EnsembleMember(name=teacher.name, weight=weight, quality_validation=quality)
         for teacher, weight, quality in zip(teachers, found["weights"], found["qualities"], strict=True)
     )
-    return Ensemble(members, found["quality"])
+    return Ensemble(members, found["quality"], bench.task.metric)
 
 
 def tell_ensemble(bench: Workbench, ensemble: Ensemble) -> None:
     """A mean that is less accurate than one of its teachers mostly has a weak one among them."""
     best = max(ensemble.members, key=lambda member: member.quality_validation)
-    told = f"of the validation split, {ensemble.sentence}"
     if ensemble.quality_validation >= best.quality_validation:
-        bench.store.listener(Note(told))
+        bench.store.listener(Note(ensemble.sentence))
         return
-    fix = 'leave out a weak one, or write weights = "fitted" in [ensemble]'
-    bench.store.listener(Note(f"{told}; {best.name} alone gets more: {fix}", warning=True))
+    fix = "leave out a weak one, or write " + ('weights = "fitted"' if bench.vector is None else "other weights")
+    bench.store.listener(Note(f"{ensemble.sentence}; {best.name} alone has more: {fix} in [ensemble]", warning=True))

@@ -8,13 +8,24 @@ from edgedistill.base.errors import InputError
 from edgedistill.distill.teachers.load import dimension_of, resolution_of
 from edgedistill.distill.teachers.outputs_file import dimension_in
 from edgedistill.distill.teachers.places import onnx_path, outputs_path
+from edgedistill.documents.specs import LEAST_DIMENSION, MOST_DIMENSION
 from edgedistill.documents.teachers import TeacherConfig
 from edgedistill.formats.foreign import reading
 from edgedistill.formats.onnx.classifier import read_classifier
 
 
 def teacher_dimension(config: TeacherConfig, base: Path) -> int:
-    """How many numbers its vectors have. Raises InputError."""
+    """How many numbers its vectors have. Raises InputError, also where a contract has no room for them."""
+    found = _dimension(config, base)
+    if not LEAST_DIMENSION <= found <= MOST_DIMENSION:
+        raise InputError(
+            f"the teacher {config.model} gives vectors of {found:,} numbers, not of {LEAST_DIMENSION} to {MOST_DIMENSION:,}",
+            fix="give a number for each dimension of an image's vector, and nothing else",
+        )
+    return found
+
+
+def _dimension(config: TeacherConfig, base: Path) -> int:
     if (path := outputs_path(config.model, base)) is not None:
         return dimension_in(path)
     if (path := onnx_path(config.model, base)) is None:

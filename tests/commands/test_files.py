@@ -234,6 +234,21 @@ def test_transparent_pictures_lie_on_the_background_of_the_files_contract(
     assert found.top[0].label == seen
 
 
+def test_images_without_a_label_judge_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EDGEDISTILL_CACHE", str(tmp_path / "cache"))
+    contract = Contract(resolution=8, mean=(0,) * 3, std=(1,) * 3, labels=("bright", "dark"))
+    export_onnx(to_program(Brighter().eval(), contract), contract, tmp_path / "model.onnx", build_hash="b")
+    (tmp_path / "photos").mkdir()
+    lines = ["file,label,split"]
+    for number in range(24):
+        label, level = (("bright", 200 + number), ("dark", number), ("", 100 + number))[number % 3]
+        Image.new("L", (8, 8), level).save(tmp_path / "photos" / f"{number}.png")
+        lines.append(f"{number}.png,{label},train")
+    (tmp_path / "photos" / "labels.csv").write_text("\n".join(lines))
+    found = evaluate(tmp_path / "model.onnx", data=str(tmp_path / "photos"), split="train")
+    assert found.quality == 1.0 and found.images == 12, "16 have a label, of which two splits take 2 each"
+
+
 @pytest.fixture
 def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Six images of each of ten classes, of which every check counts as a long one."""

@@ -190,6 +190,10 @@ def test_two_teachers_are_their_mean_where_their_vectors_are_as_long(loop: Any) 
         (("[train]\n", '[train]\nmin_confidence = "50%"\n'), "min_confidence"),
         (("[train]\n", '[[train.terms]]\nloss = "kl"\ntap = "logits"\n\n[train]\n'), "kl of logits"),
         (("[train]\n", '[embedding]\nscore = "zero_shot"\n\n[train]\n'), "zero_shot needs a vector for each class"),
+        (
+            (OURS, 'model = "open_clip:ViT-B-32/openai"\npretrained = true\ntext_vectors = "t.npy"\n'),
+            "text_vectors are",
+        ),
         (('task = "embedding"', 'task = "classification"\n\n[embedding]\nscore = "knn"'), "is for task"),
     ],
 )

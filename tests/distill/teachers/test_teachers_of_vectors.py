@@ -143,7 +143,6 @@ def test_parquet_may_have_a_list_for_each_image(tmp_path: Path) -> None:
         (["file,a,b", "cat/1.png,1,x"], "has no 2 numbers"),
         (["file,a,b", "cat/1.png,1,inf"], "not finite"),
         (["file,a,b", "cat/1.png,0,0"], "zeros alone"),
-        (["file,a", "cat/1.png,1"], "1 numbers for an image"),
     ],
 )
 def test_what_is_wrong_with_a_table_is_told(tmp_path: Path, lines: list[str], words: str) -> None:
