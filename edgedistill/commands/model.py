@@ -269,5 +269,6 @@ def calibration_images(
         if faults := [Problem(str(loose[i]), fault) for i in order if (fault := check_image(loose[i]).fault)]:
             raise InputError(f"{config.path} holds images that cannot be read", problems=faults)
         return np.stack([resize(read_rgb(loose[i], contract.background), contract) for i in order])
-    dataset = load_dataset(config.model_copy(update={"background": contract.background}), listener)
+    config = config.model_copy(update={"background": contract.background})
+    dataset = load_dataset(config, listener, need_labels=False)
     return calibration_pixels(choose_calibration(dataset, count), dataset, contract)

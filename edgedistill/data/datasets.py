@@ -25,7 +25,8 @@ UNLABELLED: Final = -1
 @dataclass(frozen=True, eq=False)
 class Dataset:
     """Images with a label each, or none. `labels` int64 [N] index `classes`, or are UNLABELLED, which occurs in the training
-    split alone; `images` gives uint8 [H, W, 3]; `fingerprint` is the hash of the content (not of the splits)."""
+    split alone; of data without classes all are. `images` gives uint8 [H, W, 3]; `fingerprint` is the hash of the content
+    (not of the splits)."""
 
     name: str
     classes: tuple[str, ...]
@@ -41,18 +42,19 @@ class Dataset:
         return replace(self, splits=replace(self.splits, train=train[self.labels[train] != UNLABELLED]))
 
 
-def load_dataset(config: DataConfig, listener: Listener = silent) -> Dataset:
-    """The data that `config` names, checked and split. `listener` hears warnings, and how far a long check is.
+def load_dataset(config: DataConfig, listener: Listener = silent, *, need_labels: bool = True) -> Dataset:
+    """The data that `config` names, checked and split. `listener` hears warnings, and how far a long check is. With
+    `need_labels` off images in a folder may all be without one.
 
     Raises InputError with the problems of the data, MissingDependencyError for a source whose package is absent.
     """
     if config.source == "folder":
-        content, loaded = _from_folder(config, listener)
+        content, loaded = _from_folder(config, listener, need_labels=need_labels)
     else:
         content = fingerprint(config, listener)
         loaded = _load(config, listener)
     splits = make_splits(loaded, config.split)
-    if problems := _class_problems(loaded, splits):
+    if problems := _class_problems(loaded, splits) if loaded.classes or need_labels else []:
         raise data_error(f"the data set {loaded.name} cannot be learnt from", problems)
     if config.limit is not None:
         splits = replace(splits, train=limited(splits.train, loaded.labels, config.limit, config.split.seed))
@@ -104,14 +106,14 @@ def _load(config: DataConfig, listener: Listener) -> Loaded:
     return load_idx(config.path)
 
 
-def _from_folder(config: DataConfig, listener: Listener) -> tuple[str, Loaded]:
+def _from_folder(config: DataConfig, listener: Listener, *, need_labels: bool) -> tuple[str, Loaded]:
     """The fingerprint and the images of a folder, which is looked through once for both."""
     from edgedistill.data.folder import load_folder
 
     assert config.path is not None, "DataConfig requires a path for this source"
     found = scan(require_folder(config.path, "the data folder"), listener)
     content = with_fingerprint(fingerprint_of(config, found), config, listener)
-    return content, load_folder(found, config, listener)
+    return content, load_folder(found, config, listener, need_labels=need_labels)
 
 
 def _class_problems(loaded: Loaded, splits: Splits) -> list[Problem]:

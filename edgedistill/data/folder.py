@@ -15,6 +15,7 @@ from edgedistill.base.progress import Listener, Note, silent
 from edgedistill.base.units import Color
 from edgedistill.data.checking import usable
 from edgedistill.data.content import Scan
+from edgedistill.data.datasets import UNLABELLED
 from edgedistill.data.fingerprint import labels_file
 from edgedistill.data.images import BAD_FILE_ERRORS, read_rgb
 from edgedistill.data.labelling import Labelled, by_folders, by_table, is_image
@@ -50,9 +51,10 @@ class FolderImages:
         return False
 
 
-def load_folder(found: Scan, config: DataConfig, listener: Listener = silent) -> Loaded:
+def load_folder(found: Scan, config: DataConfig, listener: Listener = silent, *, need_labels: bool = True) -> Loaded:
     """The images of a folder that was looked through, by split, class and path. With a `labels.csv` in the folder, that says
-    what each is (see `by_table`), else the folders do (see `by_folders`).
+    what each is (see `by_table`), else the folders do (see `by_folders`). With `need_labels` off all may be without one:
+    there are no classes then.
 
     `listener` hears of files with the same content and how far a long check is. Raises InputError for every file that is
     unreadable, damaged, of a wrong size, empty, no image (these are left out with `config.skip_broken`), or without a label,
@@ -60,27 +62,30 @@ def load_folder(found: Scan, config: DataConfig, listener: Listener = silent) ->
     """
     problems = _unreadable(found)
     columns, table = (config.image_column, config.label_column), labels_file(found)
-    named = (
-        by_folders(found, problems, listener) if table is None else by_table(found, table, columns, problems, listener)
-    )
+    if table is None:
+        named = by_folders(found, problems, listener, need_labels=need_labels)
+    else:
+        named = by_table(found, table, columns, problems, listener, need_labels=need_labels)
+    bare = not need_labels and not any(image.label for image in named)
     named.sort(key=lambda image: (_SPLITS[image.split], image.label, image.path))
     before = len(problems)
     kept = usable([image.path for image in named], found, config, problems, listener)
     images = [image for image in named if image.path in kept]
     broken = len(problems) > before
     _tell_copies(images, found, listener)
-    unlabelled = tuple(image.path for image in images if not image.label)
+    unlabelled = tuple(image.path for image in images if not image.label and not bare)
     # Those that cannot be used count here: what is wrong with their classes is told at once with what is wrong with them.
-    problems += _class_problems(found, [image for image in named if image.label and is_image(image.path)])
-    images = [image for image in images if image.label]
+    labelled = [image for image in named if image.label and is_image(image.path)]
+    problems += _class_problems(found, labelled, need_labels=need_labels)
+    images = [image for image in images if image.label or bare]
     if config.skip_broken:
         problems += _lost(found, named, images)
     if unlabelled:
         what = "have no label in the table: they are trained on, and the teacher alone labels them"
         listener(Note(f"{len(unlabelled)} images {what}"))
     _raise_any(found, problems, broken=broken)
-    classes = tuple(sorted({image.label for image in images}))
-    number = {label: index for index, label in enumerate(classes)}
+    classes = tuple(sorted({image.label for image in images} - {""}))
+    number = {"": UNLABELLED} | {label: index for index, label in enumerate(classes)}
     sizes = Counter(image.split for image in images)
     indices = dict(zip(sizes, ranges(list(sizes.values())), strict=True))
     return Loaded(
@@ -133,7 +138,8 @@ def _raise_any(found: Scan, problems: Sequence[Problem], *, broken: bool) -> Non
 
 def _lost(found: Scan, named: Sequence[Labelled], kept: Sequence[Labelled]) -> Iterable[Problem]:
     """Classes of which no training image can be used, and splits of which none can."""
-    places = [{_place(image): None for image in images if image.label} for images in (named, kept)]
+    bare = not any(image.label for image in named)
+    places = [{_place(image): None for image in images if image.label or bare} for images in (named, kept)]
     for place in places[0]:
         if place not in places[1]:
             yield Problem(str(found.folder), f"no image of the {place} can be used", "replace them, or remove it")
@@ -141,7 +147,9 @@ def _lost(found: Scan, named: Sequence[Labelled], kept: Sequence[Labelled]) -> I
 
 def _place(image: Labelled) -> str:
     """What an image must not be the last one of: its class in training, else its split."""
-    return f"class {image.label}" if image.split in ("", "train") else f"{image.split} split"
+    if image.split in ("", "train"):
+        return f"class {image.label}" if image.label else "training split"
+    return f"{image.split} split"
 
 
 def _tell_copies(sound: Sequence[Labelled], found: Scan, listener: Listener) -> None:
@@ -176,7 +184,7 @@ def _copies(count: int) -> str:
     return "1 file has the same content as one" if count == 1 else f"{count} files have the same content as one"
 
 
-def _class_problems(found: Scan, images: Sequence[Labelled]) -> Iterable[Problem]:
+def _class_problems(found: Scan, images: Sequence[Labelled], *, need_labels: bool) -> Iterable[Problem]:
     """Too few classes, classes of other splits that the training split lacks, and names that no document can hold."""
     root = str(found.folder)
     splits_of: dict[str, set[str]] = {}
@@ -186,6 +194,8 @@ def _class_problems(found: Scan, images: Sequence[Labelled]) -> Iterable[Problem
         (label,) = splits_of
         inner = found.folder / label
         fix = "a classifier needs two or more class folders"
+        if not need_labels:
+            fix = "add a second class, or give the images without a class folder: they need no labels"
         if any(Path(folder).parent == inner for folder in found.tree.folders):
             fix += f"; if the folders in {label} are the classes, give {inner}"
         yield Problem(root, f"has one class only, {label}", fix)

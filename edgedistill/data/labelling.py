@@ -30,8 +30,8 @@ _BEGIN: Final = "begin it with the line file,label, or name its columns by image
 
 
 class Labelled(NamedTuple):
-    """A file with where it belongs: `split` is empty where the splits are to be drawn, `label` for a training image
-    that has none."""
+    """A file with where it belongs: `split` is empty where the splits are to be drawn, `label` for an image that has
+    none."""
 
     path: str
     split: str
@@ -41,13 +41,15 @@ class Labelled(NamedTuple):
 # -- by folders -----------------------------------------------------------------------------------------------------
 
 
-def by_folders(found: Scan, problems: list[Problem], listener: Listener) -> list[Labelled]:
+def by_folders(found: Scan, problems: list[Problem], listener: Listener, *, need_labels: bool = True) -> list[Labelled]:
     """The files of the class folders, at any depth. Where the only folders are called train, validation (or val, valid) and
-    test, they are the splits and hold the class folders; else each folder is a class. Adds what is wrong to `problems`."""
+    test, they are the splits and hold the class folders; else each folder is a class. Where there is no class folder, and
+    labels are not needed, all images are without one. Adds what is wrong to `problems`."""
     skipped = len(str(found.folder)) + 1
     folders = [path[skipped:].split(os.sep) for path in found.tree.folders]  # noqa: PTH206 - Paths of many files are slow
     splits, depth = _split_folders(found.folder, [parts[0] for parts in folders if len(parts) == 1], problems)
     class_folders = {os.sep.join(parts) for parts in folders if len(parts) == depth + 1}  # noqa: PTH118
+    bare = not need_labels and not class_folders
     filled: set[str] = set()
     images: list[Labelled] = []
     for file in found.tree.files:
@@ -56,12 +58,16 @@ def by_folders(found: Scan, problems: list[Problem], listener: Listener) -> list
         if len(parts) == depth + 2:
             filled.add(path[skipped : -len(parts[-1]) - 1])
             images.append(Labelled(path, splits[parts[0]] if depth else "", parts[depth]))
+        elif bare and len(parts) == depth + 1 and is_image(path):
+            filled.add(parts[0])
+            images.append(Labelled(path, splits[parts[0]] if depth else "", ""))
         elif is_image(path):
             what = "has no label: it lies beside the class folders"
             problems.append(Problem(path, what, "move it into its class's folder"))
     empty = [(name, "class without a file") for name in sorted(class_folders - filled)]
-    used = {name.partition(os.sep)[0] for name in class_folders}
-    empty += [(name, "split without a class folder") for name in splits if name not in used]
+    used = filled if bare else {name.partition(os.sep)[0] for name in class_folders}
+    kind = "split without an image" if bare else "split without a class folder"
+    empty += [(name, kind) for name in splits if name not in used]
     for name, kind in empty:
         path = f"{found.folder}{os.sep}{name}"
         if path not in found.tree.unreadable:
@@ -95,17 +101,27 @@ def _split_folders(root: Path, names: Sequence[str], problems: list[Problem]) ->
 
 
 def by_table(
-    found: Scan, table: str, columns: tuple[str, str], problems: list[Problem], listener: Listener
+    found: Scan,
+    table: str,
+    columns: tuple[str, str],
+    problems: list[Problem],
+    listener: Listener,
+    *,
+    need_labels: bool = True,
 ) -> list[Labelled]:
     """The files that the CSV file `table` names, with their labels and, where it has a column `split`, their splits.
     `columns` name those of files and labels; where the first does not occur, it is `file`. A line without a label is a
-    training image that the teacher alone labels. Adds what is wrong to `problems`."""
+    training image that the teacher alone labels. Where no line has one, and labels are not needed, it may be of any
+    split, and a table of files and splits alone needs no column of labels. Adds what is wrong to `problems`."""
     read = _read_table(table, problems)
     if read is None:
         return []
     header, rows = read
     name_column = columns[0] if columns[0] in header else FILE_COLUMN
-    if missing := [column for column in (name_column, columns[1]) if column not in header]:
+    bare = not need_labels and not any(dict(zip(header, row)).get(columns[1]) for _, row in rows)
+    # Beside other columns it is the name of the column of labels that is wrong.
+    wanted = (name_column,) if bare and {*header} <= {name_column, SPLIT_COLUMN} else (name_column, columns[1])
+    if missing := [column for column in wanted if column not in header]:
         what = f"has no column {' and no column '.join(missing)}, only {', '.join(header) or 'an empty line'}"
         problems.append(Problem(table, what, f"{_BEGIN}; give it another name if the folders are the classes"))
         return []
@@ -117,7 +133,7 @@ def by_table(
         name, label = cells.get(name_column, ""), cells.get(columns[1], "")
         path = paths.get(name) or paths.get(posixpath.normpath(name.replace("\\", "/")), "")
         split = SPLIT_NAMES.get(cells.get(SPLIT_COLUMN, "").lower(), "") if SPLIT_COLUMN in header else ""
-        if not name or (not label and split not in ("", "train")):
+        if not name or (not label and split not in ("", "train") and not bare):
             what, fix = f"has no {columns[1] if name else name_column}", "fill it in or remove the line"
         elif not path:
             what, fix = f"names {name}, which is not in the folder", "give its path from the folder, or remove the line"
