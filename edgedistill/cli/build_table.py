@@ -210,7 +210,7 @@ def print_plan(console: Console, plan: Plan) -> None:
 
 def _data_line(data: SplitSizes) -> str:
     sizes = f"{data.training}, {data.validation:,} validation and {data.test:,} test images"
-    return f"data {data.source}: {data.classes:,} classes; {sizes}"
+    return f"data {data.source}: {data.labels}; {sizes}"
 
 
 def _teacher_lines(teacher: PlannedTeacher) -> Iterator[str]:

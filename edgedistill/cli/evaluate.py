@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -21,6 +22,10 @@ def evaluate(
     ],
     split: Annotated[str, typer.Option(metavar="train|validation|test", help="Which images.")] = "test",
     limit: Annotated[int | None, typer.Option(min=1, metavar="N", help="Only the first N images.")] = None,
+    against: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="A file of the teacher, where a file is judged by its teacher's neighbours."),
+    ] = None,
     target: TargetName = "host",
     as_json: AsJson = False,
 ) -> None:
@@ -30,7 +35,9 @@ def evaluate(
 
     with errors.answering(as_json=as_json):
         with live.watching() as listener:
-            result = api.evaluate(path, data=data, split=split, limit=limit, target=target, listener=listener)
+            result = api.evaluate(
+                path, data=data, split=split, limit=limit, against=against, target=target, listener=listener
+            )
         render.answer(result, _print, as_json=as_json)
 
 

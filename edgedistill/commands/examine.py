@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 
@@ -31,10 +31,13 @@ from edgedistill.documents.targets import load_target
 from edgedistill.formats import format_for
 from edgedistill.formats.foreign import format_of, open_file, reading, reading_within
 from edgedistill.formats.format import Opened
-from edgedistill.formats.running import REFERENCE_IMAGES, Labels, beside, run_all, test_quality
+from edgedistill.formats.running import REFERENCE_IMAGES, beside, run_all, test_quality
 from edgedistill.networks.program.probes import probe_images
-from edgedistill.networks.tasks import Task, task_of
+from edgedistill.networks.tasks import Task, Truth, task_of
 from edgedistill.outputs.package.package import CONTRACT, MANIFEST
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 PROBES = 8
 _SLOWER = 4
@@ -119,21 +122,26 @@ def evaluate(
     data: str,
     split: str = "test",
     limit: int | None = None,
+    against: Path | str | None = None,
     target: str | Path = "host",
     listener: Listener = silent,
 ) -> EvaluateResult:
     """Quality of a model file on a split ("train", "validation", "test") of `data` (see `--data`), of its first `limit`
-    labelled images, these through the file's own contract. Raises InputError where there are no such images, or data and
-    contract have other classes, NotRunnableError where nothing here runs the file."""
-    path = Path(path)
+    labelled images, these through the file's own contract. A file that is judged by its teacher's neighbours needs no
+    labels, but a file of the teacher, `against` which it is held. Raises InputError where there are no such images, or data
+    and contract have other classes, NotRunnableError where nothing here runs the file."""
+    path, against = Path(path), None if against is None else Path(against)
     if split not in ("train", "validation", "test"):
         raise InputError(f"unknown split {split!r}", fix="use train, validation or test")
     if limit is not None and limit < 1:
         raise InputError(f"of {limit} images nothing can be told", fix="give a limit of at least 1, or none")
     opened = reading(path, open_file, path, load_target(str(target)))
     contract, artifact = opened.contracted(), opened.artifact
-    # What an image without a label should be is not known: it judges nothing.
-    dataset = load_dataset(data_config(data).model_copy(update={"background": contract.background}), listener).labelled
+    task, other = task_of(contract), _teacher(path, contract, against, target)
+    config = data_config(data).model_copy(update={"background": contract.background})
+    dataset = load_dataset(config, listener, need_labels=other is None)
+    if other is None:  # what an image without a label should be is not known: it judges nothing
+        dataset = dataset.labelled
     if contract.labels and len(dataset.classes) != len(contract.labels):
         raise InputError(
             f"{data} has {len(dataset.classes)} classes, and {path.name} tells {len(contract.labels)} apart",
@@ -142,15 +150,13 @@ def evaluate(
     indices = getattr(dataset.splits, split)[:limit]
     if len(indices) == 0:
         raise InputError(f"{data} has no {split} split", fix="use --split train, validation or test")
-    images, labels = prepare(dataset.images, indices, contract), dataset.labels[indices]
+    images = prepare(dataset.images, indices, contract)
+    truth: Truth = dataset.labels[indices]
+    if other is not None:
+        shown = prepare(dataset.images, indices, other.contracted())
+        truth = _over_all(other.artifact, shown, _run, other.artifact, shown)
     began = time.monotonic()
-    # One image alone first: a file that never ends is then known for one in minutes, however many images there are.
-    reading(path, _run, artifact, images[:1])
-    seconds_one = time.monotonic() - began
-    alone = Limits.for_file(path)
-    limits = Limits(alone.seconds + _SLOWER * seconds_one * len(images), alone.memory_bytes + images.nbytes)
-    task = task_of(contract)
-    quality = reading_within(path, limits, _quality, artifact, task, images, labels)
+    quality = _over_all(artifact, images, _quality, artifact, task, images, truth)
     return EvaluateResult(
         path=str(path),
         format=artifact.format,
@@ -212,6 +218,35 @@ def run(path: Path | str, image: Path | str, *, top: int = 5, target: str | Path
     )
 
 
+def _over_all(
+    artifact: CompiledArtifact, images: Images, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs
+) -> R:
+    """`function`, which runs the file over all `images`, in a child with limits for so many."""
+    path, began = artifact.path, time.monotonic()
+    # One image alone first: a file that never ends is then known for one in minutes, however many images there are.
+    reading(path, _run, artifact, images[:1])
+    seconds_one, alone = time.monotonic() - began, Limits.for_file(path)
+    limits = Limits(alone.seconds + _SLOWER * seconds_one * len(images), alone.memory_bytes + images.nbytes)
+    return reading_within(path, limits, function, *args, **kwargs)
+
+
+def _teacher(path: Path, contract: Contract, against: Path | None, target: str | Path) -> Opened | None:
+    """The file of a teacher that a file's answers are held against; None where it is judged by labels."""
+    if not task_of(contract).by_teacher:
+        if against is not None:
+            raise InputError(f"{path.name} is judged by labels, not against another file", fix="leave --against out")
+        return None
+    if against is None:
+        raise InputError(
+            f"{path.name} is judged by whether it finds the neighbours that its teacher finds",
+            fix="add --against FILE, a file of the teacher: a build leaves teacher.onnx beside its package",
+        )
+    other = reading(against, open_file, against, load_target(str(target)))
+    if other.contracted().vector is None:
+        raise InputError(f"{against.name} gives classes, and vectors are asked for", fix="name a file of the teacher")
+    return other
+
+
 def _inspected(path: Path, target: str | Path) -> tuple[Opened, Inspection]:
     return reading(path, _inspection, path, load_target(str(target)))
 
@@ -235,8 +270,8 @@ def _logits(artifact: CompiledArtifact, images: Images) -> tuple[Logits | None, 
         return None, error.message
 
 
-def _quality(artifact: CompiledArtifact, task: Task, images: Images, labels: Labels) -> float:
-    return test_quality(format_for(artifact.format), artifact, task, images, labels)
+def _quality(artifact: CompiledArtifact, task: Task, images: Images, truth: Truth) -> float:
+    return test_quality(format_for(artifact.format), artifact, task, images, truth)
 
 
 # -- what it is held against ------------------------------------------------------------------------------------------

@@ -255,7 +255,7 @@ budget = {budget}
 
 # Of task = "embedding" alone: how vectors are judged.
 [embedding]
-# score = "retrieval"  # or "knn", or "zero_shot" with class_vectors, a file of a vector for each class
+# score = "auto"  # "retrieval", or "neighbours" without labels; "knn"; "zero_shot" with class_vectors, a file
 
 # Successive halving: so many candidates are trained to the first rung (epochs), the best go on to the next; then again,
 # while an untried one may do better, with so many trials at most.

@@ -139,6 +139,11 @@ def _opened(asked: ModelRequest) -> tuple[Source, tuple[str, ...]]:
 
 
 def _check(source: Source, dataset: Dataset, data: str) -> None:
+    if task_of(source.contract).by_teacher:
+        raise InputError(
+            f"{source.label} is judged by the neighbours that its teacher finds, and quantize knows no teacher",
+            fix='let the build make it: precisions = ["fp32", "int8"] in [export]',
+        )
     if source.contract.labels and len(dataset.classes) != len(source.contract.labels):
         raise InputError(
             f"{data} has {len(dataset.classes)} classes, and {source.label} tells {len(source.contract.labels)} apart",

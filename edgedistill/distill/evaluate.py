@@ -14,24 +14,28 @@ from torch import Tensor, nn
 from edgedistill.data.datasets import Dataset
 from edgedistill.data.preprocessing import prepare
 from edgedistill.documents.specs import Contract
-from edgedistill.networks.tasks import task_of
+from edgedistill.networks.tasks import Truth, task_of
 
 BATCH = 256
 CHUNK = 4096
 
 
-def split_quality(module: nn.Module, dataset: Dataset, indices: NDArray[np.int64], contract: Contract) -> float:
-    """Score (0 to 1) of what a module gives for a split's images, by the contract's task."""
+def split_quality(
+    module: nn.Module, dataset: Dataset, indices: NDArray[np.int64], contract: Contract, truth: Truth | None = None
+) -> float:
+    """Score (0 to 1) of what a module gives for a split's images, by the contract's task, held against `truth`, by default
+    their labels."""
     outputs = _split_outputs(module, dataset, indices, contract)
-    return task_of(contract).score(outputs, dataset.labels[indices])
+    return task_of(contract).score(outputs, dataset.labels[indices] if truth is None else truth)
 
 
 def split_right(
-    module: nn.Module, dataset: Dataset, indices: NDArray[np.int64], contract: Contract
+    module: nn.Module, dataset: Dataset, indices: NDArray[np.int64], contract: Contract, truth: Truth | None = None
 ) -> NDArray[np.bool_]:
-    """Which of a split's images [n] a module answers rightly, by the contract's task."""
+    """Which of a split's images [n] a module answers rightly, by the contract's task, held against `truth`, by default their
+    labels."""
     outputs = _split_outputs(module, dataset, indices, contract)
-    return task_of(contract).right(outputs, dataset.labels[indices])
+    return task_of(contract).right(outputs, dataset.labels[indices] if truth is None else truth)
 
 
 def _split_outputs(

@@ -29,7 +29,7 @@ from edgedistill.documents.recipes import LOGITS, OUTPUTS
 from edgedistill.documents.specs import Contract, StudentSpec
 from edgedistill.networks.build import build_student
 from edgedistill.networks.families.registry import family as find_family
-from edgedistill.networks.tasks import class_vectors, task_of
+from edgedistill.networks.tasks import Truth, class_vectors, task_of
 
 WEIGHTS = "student.safetensors"
 RECORD = "student.json"
@@ -41,11 +41,12 @@ FINE_TUNING_RATE = 1e-3
 @dataclass(frozen=True, eq=False)
 class Lessons:
     """What students learn: the training split of `dataset` in the `stored` views, by the recipe and the settings of
-    `config`."""
+    `config`. `truth` is what their answers to the validation split are held against, None for its labels."""
 
     dataset: Dataset
     config: TrainConfig
     stored: SplitStore
+    truth: Truth | None = None
 
     def batches(self, contract: Contract) -> ViewBatches:
         """At the resolution of `contract`. Raises ValueError for a recipe that needs a teacher where none was asked."""
@@ -117,7 +118,7 @@ def train_student(
         weights=folder / WEIGHTS,
         epochs=epochs,
         total_epochs=total_epochs,
-        quality_validation=split_quality(finished, dataset, dataset.splits.validation, contract),
+        quality_validation=split_quality(finished, dataset, dataset.splits.validation, contract, lessons.truth),
         train_seconds=outcome.seconds,
         images_per_second=epochs * len(dataset.splits.train) / outcome.seconds if outcome.seconds > 0 else None,
     )

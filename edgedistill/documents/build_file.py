@@ -200,10 +200,11 @@ class TrainConfig(Frozen):
 
 
 class EmbeddingConfig(Frozen):
-    """`[embedding]`: how the quality of vectors is told, see `networks.tasks.Embedding`. `zero_shot` compares them with
-    those of the classes in the file `class_vectors`, by default the `text_vectors` of the teacher."""
+    """`[embedding]`: how the quality of vectors is told, see `networks.tasks.Embedding`; `auto` is `retrieval`, or
+    `neighbours` where no image has a label. `zero_shot` compares them with those of the classes in the file `class_vectors`,
+    by default the `text_vectors` of the teacher."""
 
-    score: Score = "retrieval"
+    score: Score | Literal["auto"] = "auto"
     class_vectors: LocalPath | None = None
 
     @model_validator(mode="after")
@@ -354,6 +355,8 @@ class BuildConfig(Frozen):
             yield f"{what}; fit it in a build for classification and name its weights as checkpoint"
         if self.embedding.score == "zero_shot" and self.class_vectors is None:
             yield "zero_shot needs a vector for each class; add class_vectors = FILE to [embedding]"
+        if self.embedding.score == "neighbours" and self.search.folds is not None:
+            yield "[search] folds are of images with labels, and neighbours are judged without; leave folds out"
         if self.embedding.score != "zero_shot" and any(teacher.text_vectors for teacher in self.all_teachers):
             yield '[teacher] text_vectors are what score = "zero_shot" compares with; write that in [embedding]'
 

@@ -229,8 +229,8 @@ Constraint = Annotated[LatencyLimit | SizeLimit | MemoryLimit | QualityLimit, Fi
 
 
 class SplitSizes(Frozen):
-    """The data set: where it comes from, the hash of its content, its classes, and the images of each split; `unlabelled`
-    of those in `train` have no label. `seed` is null where the splits came with the data."""
+    """The data set: where it comes from, the hash of its content, its classes (0 where no image has a label), and the images
+    of each split; `unlabelled` of those in `train` have no label. `seed` is null where the splits came with the data."""
 
     source: str
     fingerprint: str
@@ -243,8 +243,14 @@ class SplitSizes(Frozen):
 
     @property
     def training(self) -> str:
-        """`1,038 training`, and how many of them have no label."""
-        return f"{self.train:,} training" + (f" ({self.unlabelled:,} without a label)" if self.unlabelled else "")
+        """`1,038 training`, and how many of them have no label where others have one."""
+        some = self.unlabelled and self.classes
+        return f"{self.train:,} training" + (f" ({self.unlabelled:,} without a label)" if some else "")
+
+    @property
+    def labels(self) -> str:
+        """`10 classes`."""
+        return f"{self.classes:,} classes" if self.classes else "no labels"
 
 
 class ScaleSummary(Frozen):

@@ -234,10 +234,11 @@ class Budget(Frozen):
         return self.figure(latency_ms) + " of the teacher's" * (self.share_of_teacher is not None)
 
 
-Metric = Literal["accuracy", "recall@1", "k-NN accuracy", "zero-shot accuracy"]
+Metric = Literal["accuracy", "recall@1", "k-NN accuracy", "zero-shot accuracy", "neighbour recall@10"]
 """What a quality is, each a share of images. `accuracy`: those whose class is answered. `recall@1`: those whose nearest
 other image is of their class. `k-NN accuracy`: those whose class their nearest images vote for. `zero-shot accuracy`: those
-nearest to the vector of their class."""
+nearest to the vector of their class. `neighbour recall@10`: those whose nearest other image by the teacher's vectors is
+among the 10 nearest by the file's own."""
 
 
 def scored(metric: Metric, figure: str, images: str, *, several: bool = False) -> str:
@@ -335,7 +336,7 @@ Channel = Annotated[int, Field(ge=0, le=255)]
 
 TaskName = Literal["classification", "embedding"]
 
-Score = Literal["retrieval", "knn", "zero_shot"]
+Score = Literal["retrieval", "knn", "zero_shot", "neighbours"]
 """How the quality of vectors is told: see `networks.tasks.Embedding`."""
 
 

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgedistill.base.arrays import Images, Logits
 from edgedistill.base.errors import InputError, TrialFailure, UnsupportedError
@@ -16,9 +15,7 @@ from edgedistill.documents.artifacts import CompiledArtifact, Inspected, Parity,
 from edgedistill.documents.recipes import EMBEDDING
 from edgedistill.documents.specs import ComputedBy
 from edgedistill.formats.format import ModelFormat
-from edgedistill.networks.tasks import Task, cosines
-
-Labels = NDArray[np.integer]
+from edgedistill.networks.tasks import Task, Truth, cosines
 
 BATCH_IMAGES = 256
 REFERENCE_IMAGES = 256
@@ -31,28 +28,28 @@ def verify(
     task: Task,
     reference_logits: Logits,
     images: Images,
-    labels: Labels,
+    truth: Truth,
 ) -> Verification:
     """Run the artifact on the validation split and compare it with the fp32 torch program; a reference interpreter on the
     first REFERENCE_IMAGES of it.
 
     `reference_logits` float32 [n, C] are that program's for `images` uint8 [n, 3, R, R]. By `task` the answers are held
-    against the images' `labels`, int [n]. Where
-    this machine cannot run the artifact, the result is Inspected with the runtime's own checks and the reason. Raises
-    TrialFailure for outputs that are not finite or of another shape, ValueError for arrays that do not belong together.
+    against what the images are. Where this machine cannot run the artifact, the result is Inspected with the runtime's own
+    checks and the reason. Raises TrialFailure for outputs that are not finite or of another shape, ValueError for arrays
+    that do not belong together.
     """
-    if not len(images) == len(labels) == len(reference_logits) or len(images) == 0:
-        raise ValueError(f"{len(images)} images, {len(labels)} labels, {len(reference_logits)} reference logits")
+    if not len(images) == len(truth) == len(reference_logits) or len(images) == 0:
+        raise ValueError(f"{len(images)} images, {len(truth)} labels, {len(reference_logits)} reference logits")
     if not np.isfinite(reference_logits).all():
         raise ValueError("the reference logits are not finite")
     if runtime.computed_by is ComputedBy.REFERENCE:
-        images, labels = images[:REFERENCE_IMAGES], labels[:REFERENCE_IMAGES]
+        images, truth = images[:REFERENCE_IMAGES], truth[:REFERENCE_IMAGES]
         reference_logits = reference_logits[:REFERENCE_IMAGES]
     try:
         logits = run_all(runtime, artifact, images, classes=reference_logits.shape[1])
     except NotRunnableError as error:
         return Inspected(reason=error.message, checks=runtime.inspect(artifact).checks)
-    right = task.right(logits, labels)
+    right = task.right(logits, truth)
     return Verified(
         computed_by=runtime.computed_by,
         parity=beside(task, logits, reference_logits),
@@ -84,11 +81,11 @@ def test_logits(runtime: ModelFormat, artifact: CompiledArtifact, images: Images
     return run_all(runtime, artifact, images, classes=None)
 
 
-def test_quality(runtime: ModelFormat, artifact: CompiledArtifact, task: Task, images: Images, labels: Labels) -> float:
-    """Score (0 to 1) of `test_logits` by `task` beside the images' `labels`, int [n]. Raises what that does."""
-    if len(images) != len(labels):
-        raise ValueError(f"{len(images)} images, {len(labels)} labels")
-    return task.score(test_logits(runtime, artifact, images), labels)
+def test_quality(runtime: ModelFormat, artifact: CompiledArtifact, task: Task, images: Images, truth: Truth) -> float:
+    """Score (0 to 1) of `test_logits` by `task` beside what the images are. Raises what that does."""
+    if len(images) != len(truth):
+        raise ValueError(f"{len(images)} images, {len(truth)} labels")
+    return task.score(test_logits(runtime, artifact, images), truth)
 
 
 def run_all(runtime: ModelFormat, artifact: CompiledArtifact, images: Images, classes: int | None) -> Logits:

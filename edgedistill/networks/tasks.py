@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -17,11 +18,15 @@ from edgedistill.documents.recipes import EMBEDDING, LOGITS
 from edgedistill.documents.specs import Contract, Metric, Score, TaskName, VectorContract
 
 Outputs = NDArray[np.floating]
-Truth = NDArray[np.integer]
+Labels = NDArray[np.integer]
+Truth = NDArray[np.number]
+"""What images are: the class of each, int [n], or for the score `neighbours` the teacher's vector of each, float [n, D]."""
 
 NEIGHBOURS: Final = 20
 TEMPERATURE: Final = 0.07
 """Of the votes of neighbours: Wu et al. 2018, https://arxiv.org/abs/1805.01978, section 3.4."""
+AMONG: Final = 10
+"""So many nearest images a search shows: the teacher's nearest has to be one of them."""
 _CHUNK: Final = 1024
 
 
@@ -34,14 +39,19 @@ class Task(ABC):
     metric: Metric
     output: str
 
+    @property
+    def by_teacher(self) -> bool:
+        """Whether answers are held against a teacher's vectors, and not against labels."""
+        return False
+
     @abstractmethod
     def head_width(self, classes: int) -> int:
         """How many numbers a network gives for an image, of data with so many classes."""
 
     @abstractmethod
     def right(self, outputs: Outputs, truth: Truth) -> NDArray[np.bool_]:
-        """Which images [n] are answered rightly, by all outputs float [n, width] of a split and what its images are, int
-        [n]. Files are compared image by image by this."""
+        """Which images [n] are answered rightly, by all outputs float [n, width] of a split and what its images are. Files
+        are compared image by image by this."""
 
     @abstractmethod
     def distance(self, reference: Outputs, outputs: Outputs) -> float:
@@ -76,7 +86,7 @@ class Classification(Task):
         return max(0.0, float((np.exp(p) * (p - q)).sum(axis=1).mean()))
 
     def guessing(self, truth: Truth) -> tuple[float, str]:
-        return float(np.bincount(truth).max() / len(truth)), "always naming the most frequent class gets"
+        return _most_frequent(truth), "always naming the most frequent class gets"
 
 
 CLASSIFICATION: Final = Classification("classification", "accuracy", LOGITS)
@@ -85,17 +95,22 @@ _METRICS: Final[dict[Score, Metric]] = {
     "retrieval": "recall@1",
     "knn": "k-NN accuracy",
     "zero_shot": "zero-shot accuracy",
+    "neighbours": "neighbour recall@10",
 }
 
 
 @dataclass(frozen=True)
 class Embedding(Task):
-    """A vector of `dimension` numbers, of length 1. An answer is a class, told from the cosines of a vector to others.
+    """A vector of `dimension` numbers, of length 1. An answer is told from the cosines of a vector to others: a class, or
+    for `neighbours` the nearest images.
 
     `retrieval`: that of the nearest other image of the split. `knn`: that with most votes of the NEIGHBOURS nearest other
     images of the split, each weighing exp(cosine / TEMPERATURE) (Wu et al. 2018, https://arxiv.org/abs/1805.01978, section
     3.4). `zero_shot`: that of the nearest of `classes`, float32 [C, dimension] as bytes, a vector a class (Radford et al.
-    2021, https://arxiv.org/abs/2103.00020). Of several equal ones the first counts.
+    2021, https://arxiv.org/abs/2103.00020). `neighbours`: the AMONG nearest other images of the split, or all others where
+    these are fewer; right where the one that is nearest by the teacher's vectors is among them: recall@R of the nearest
+    neighbour, R = AMONG (Jegou, Douze and Schmid 2011, https://doi.org/10.1109/TPAMI.2010.57, section V). Of several equal
+    ones the first counts.
     """
 
     dimension: int
@@ -109,14 +124,23 @@ class Embedding(Task):
         classes = b"" if known is None else known.tobytes()
         return cls("embedding", _METRICS[vector.score], EMBEDDING, vector.dimension, vector.score, classes)
 
+    @property
+    def by_teacher(self) -> bool:
+        return self.how == "neighbours"
+
     def head_width(self, classes: int) -> int:
         return self.dimension
 
     def right(self, outputs: Outputs, truth: Truth) -> NDArray[np.bool_]:
-        answered: NDArray[np.bool_] = self.answered(outputs, truth) == truth
+        if self.by_teacher != (truth.ndim == 2):
+            raise ValueError(f"{self.how} cannot be told from a truth of shape {list(truth.shape)}")
+        if self.by_teacher:
+            return finds_nearest(unit(outputs), unit(truth.astype(np.float32, copy=False)))
+        labels = truth.astype(np.int64, copy=False)
+        answered: NDArray[np.bool_] = self.answered(outputs, labels) == labels
         return answered
 
-    def answered(self, outputs: Outputs, truth: Truth) -> NDArray[np.int64]:
+    def answered(self, outputs: Outputs, truth: Labels) -> NDArray[np.int64]:
         """The class of each image [n]."""
         rows = unit(outputs)
         if self.how == "zero_shot":
@@ -130,11 +154,25 @@ class Embedding(Task):
         return max(0.0, float(1 - cosines(reference, outputs).mean()))
 
     def guessing(self, truth: Truth) -> tuple[float, str]:
-        return float(np.bincount(truth).max() / len(truth)), "the most frequent class is"
+        if self.by_teacher:
+            return min(1.0, AMONG / max(1, len(truth) - 1)), "vectors drawn at random get"
+        return _most_frequent(truth), "the most frequent class is"
+
+
+def finds_nearest(rows: Outputs, others: Outputs) -> NDArray[np.bool_]:
+    """Of which images [n] the nearest other one by `others` [n, E] is among the AMONG nearest by `rows` [n, D]; all are of
+    length 1. Of none where there is one image alone."""
+    found, most = np.zeros(len(rows), bool), min(AMONG, len(rows) - 1)
+    if most < 1:
+        return found
+    ours, theirs = _nearest(rows, rows, most, own=True), _nearest(others, others, 1, own=True)
+    for (part, places, _), (_, nearest, _) in zip(ours, theirs, strict=True):
+        found[part] = (places == nearest).any(axis=1)
+    return found
 
 
 def nearest_classes(
-    rows: Outputs, truth: Truth, gallery: Outputs, labels: Truth, neighbours: int, *, own: bool = False
+    rows: Outputs, truth: Labels, gallery: Outputs, labels: Labels, neighbours: int, *, own: bool = False
 ) -> NDArray[np.int64]:
     """The class of each of `rows` [n, D] by a vote of its nearest `neighbours` of `gallery` [m, D] with `labels` [m]; all
     are of length 1. With `own` the gallery are the rows themselves, and none votes on itself. -1 where there is no
@@ -144,17 +182,41 @@ def nearest_classes(
     most = min(neighbours, len(gallery) - own)
     if most < 1:
         return found
+    for part, places, near in _nearest(rows, gallery, most, own=own):
+        votes = np.zeros((len(near), count))
+        np.add.at(votes, (np.arange(len(near))[:, None], labels[places]), np.exp((near - 1) / TEMPERATURE))
+        found[part] = votes.argmax(axis=1)
+    return found
+
+
+def _nearest(
+    rows: Outputs, gallery: Outputs, count: int, *, own: bool
+) -> Iterator[tuple[slice, NDArray[np.int64], Outputs]]:
+    """A chunk of `rows` [n, D] a time: which they are, the places [k, count] of the nearest of `gallery` [m, D] to each, the
+    nearest first, and their cosines. With `own` the gallery are the rows themselves, and none is its own neighbour."""
     for start in range(0, len(rows), _CHUNK):
         near = rows[start : start + _CHUNK] @ gallery.T
         if own:
             near[np.arange(len(near)), np.arange(start, start + len(near))] = -np.inf
-        # A stable order: of equal cosines the first counts, whatever the number of neighbours.
-        places = np.argsort(-near, axis=1, kind="stable")[:, :most]
-        votes = np.zeros((len(near), count))
-        weights = np.exp((np.take_along_axis(near, places, axis=1) - 1) / TEMPERATURE)
-        np.add.at(votes, (np.arange(len(near))[:, None], labels[places]), weights)
-        found[start : start + _CHUNK] = votes.argmax(axis=1)
+        places = largest(near, count)
+        yield slice(start, start + len(near)), places, np.take_along_axis(near, places, axis=1)
+
+
+def largest(values: Outputs, count: int) -> NDArray[np.int64]:
+    """The places [n, count] of the largest of each row of `values` [n, m], the largest first, of equal ones the first: as a
+    stable sort of the rows has them, without sorting them."""
+    least = -np.partition(-values, count - 1, axis=1)[:, count - 1 : count]
+    above, equal = values > least, values == least
+    equal &= np.cumsum(equal, axis=1) <= count - above.sum(axis=1, keepdims=True)
+    places = np.nonzero(above | equal)[1].reshape(len(values), count)
+    order = np.argsort(-np.take_along_axis(values, places, axis=1), axis=1, kind="stable")
+    found: NDArray[np.int64] = np.take_along_axis(places, order, axis=1)
     return found
+
+
+def _most_frequent(labels: Truth) -> float:
+    """The share of the most frequent class."""
+    return float(np.bincount(labels).max() / len(labels))
 
 
 def unit(rows: Outputs) -> NDArray[np.float32]:

@@ -32,13 +32,22 @@ from edgedistill.documents.build_file import BuildConfig, DataConfig, ExportConf
 from edgedistill.documents.lengths import batch_size_of, epochs_of
 from edgedistill.documents.recipes import DEFAULT
 from edgedistill.documents.results import RecipeChoice
-from edgedistill.documents.specs import Contract, Format, Precision, QuantScheme, StudentSpec, Target, VectorContract
+from edgedistill.documents.specs import (
+    Contract,
+    Format,
+    Precision,
+    QuantScheme,
+    Score,
+    StudentSpec,
+    Target,
+    VectorContract,
+)
 from edgedistill.formats import format_for
 from edgedistill.formats.running import run_all
 from edgedistill.networks.deploy import deploy
 from edgedistill.networks.program.program import reference_logits
 from edgedistill.networks.space import largest_resolution
-from edgedistill.networks.tasks import CLASSIFICATION, Embedding, Task, packed
+from edgedistill.networks.tasks import CLASSIFICATION, Embedding, Task, Truth, packed
 from edgedistill.pipeline.meter import Meter
 from edgedistill.pipeline.teacher_side import teacher_dimension, teacher_side
 
@@ -97,7 +106,8 @@ class Maker:
 @dataclass(eq=False, kw_only=True)
 class Bench(Maker):
     """Besides, what files are judged by: the images of a data set, the margins, the meter. Images are kept in memory, those
-    of each resolution that is asked for."""
+    of each resolution that is asked for. `vectors` are for the score `neighbours` the files of the teacher's by split, once
+    `truth.hold_against_teacher` has found them."""
 
     data: DataConfig
     dataset: Dataset
@@ -106,6 +116,7 @@ class Bench(Maker):
     export: ExportConfig
     meter: Meter
     space: SpaceConfig = field(default_factory=SpaceConfig)
+    vectors: dict[str, Path] = field(default_factory=dict)
     _images: dict[str, Images] = field(default_factory=dict)
     _references: dict[str, Logits] = field(default_factory=dict)
 
@@ -148,6 +159,19 @@ class Bench(Maker):
         """A split's labels, in the order of `images`."""
         indices: NDArray[np.int64] = getattr(self.dataset.splits, split)
         return self.dataset.labels[indices]
+
+    def truth(self, split: str) -> Truth:
+        """What the answers to a split are held against, in the order of `images`: its labels, or the teacher's vectors."""
+        if split not in self.vectors:
+            return self.labels(split)
+        found: Truth = np.load(self.vectors[split])
+        return found
+
+    @property
+    def judged_by(self) -> str | None:
+        """What identifies the teacher's vectors of the validation split in the keys of stages; None for labels."""
+        path = self.vectors.get("validation")
+        return None if path is None else path.parent.name
 
     def reference(self, source: Source) -> Logits:
         """Outputs of the fp32 torch program on the validation images, of a network that came as a file those of the file:
@@ -218,15 +242,17 @@ class Workbench(Bench):
 
     @cached_property
     def vector(self) -> VectorContract | None:
-        """As long as its teacher's. Raises InputError where that cannot be told, or the class vectors cannot be read."""
+        """As long as its teacher's. Raises InputError where that cannot be told, the class vectors cannot be read, or the
+        score is of classes and no image has a label."""
         if self.config.task == "classification":
             return None
+        score = score_of(self.config, self.dataset)
         if self.dimension is None:
             with of_teacher(self.number):
                 self.dimension = teacher_dimension(self.config.teacher, self.base)
         classes, path = self.dataset.classes, self.config.class_vectors
         vectors = "" if path is None else packed(read_class_vectors(path, classes, self.dimension))
-        return VectorContract(dimension=self.dimension, score=self.config.embedding.score, class_vectors=vectors)
+        return VectorContract(dimension=self.dimension, score=score, class_vectors=vectors)
 
     @property
     def doing(self) -> Executor:
@@ -296,6 +322,19 @@ class Workbench(Bench):
             config=config,
             base=base,
         )
+
+
+def score_of(config: BuildConfig, dataset: Dataset) -> Score:
+    """How the vectors of a build are judged on its data. Raises InputError for what needs labels where no image has one."""
+    asked, labelled = config.embedding.score, bool(dataset.classes)
+    score: Score = asked if asked != "auto" else "retrieval" if labelled else "neighbours"
+    if labelled or (score == "neighbours" and config.search.folds is None):
+        return score
+    wrong = "[search] folds" if score == "neighbours" else f'[embedding] score = "{score}"'
+    raise InputError(
+        f"{wrong} needs labels, and no image of {dataset.name} has one",
+        fix="leave it out, or put the images into a folder for each class",
+    )
 
 
 @dataclass(frozen=True, eq=False)

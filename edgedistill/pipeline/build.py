@@ -154,6 +154,7 @@ def _prepare(job: Job, means: Means, key: str, listener: Listener, held: ExitSta
         )
         from edgedistill.pipeline.pretrained import settle_space
         from edgedistill.pipeline.teacher import open_teacher
+        from edgedistill.pipeline.truth import hold_against_teacher
         from edgedistill.pipeline.work import fit_all
         from edgedistill.pipeline.workers import Processes
         from edgedistill.pipeline.working import keep_copies
@@ -182,6 +183,7 @@ def _prepare(job: Job, means: Means, key: str, listener: Listener, held: ExitSta
         fit_all(first, fitting)
     for bench in benches:
         bench.teacher = open_teacher(first)  # loaded once for all
+    hold_against_teacher(first, "validation")
     teachers = tuple(prepare_teacher(bench) for bench in benches)
     goals = tuple(
         goal_of(bench, resolve_budget(bench, bench.config.budget, teacher))

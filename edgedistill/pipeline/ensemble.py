@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -82,7 +83,7 @@ def _opened(bench: Workbench) -> Ensemble:
     )
 
     def make(folder: Path) -> None:
-        labels = bench.labels("validation")
+        truth = bench.truth("validation")
         with training(bench.store.listener):
             said = [
                 said_of(split_outputs(one, teacher, "validation"))
@@ -90,16 +91,15 @@ def _opened(bench: Workbench) -> Ensemble:
             ]
         asked = bench.config.ensemble.weights
         if asked == "fitted":
-            weights = mixture_weights(np.stack([p[np.arange(len(labels)), labels] for p in said]))
+            weights = mixture_weights(np.stack([p[np.arange(len(p)), bench.labels("validation")] for p in said]))
         else:
-            numbers = (1.0,) * len(said) if asked == "equal" else asked
-            weights = tuple(number / sum(numbers) for number in numbers)
+            weights = given_weights(asked, len(said))
         together = sum(weight * p for weight, p in zip(weights, said, strict=True))
         found = {
             "weights": weights,
-            "qualities": [bench.task.score(p, labels) for p in said],
+            "qualities": [bench.task.score(p, truth) for p in said],
             # A mean of vectors is compared by its direction, as each of them is.
-            "quality": bench.task.score(np.asarray(together), labels),
+            "quality": bench.task.score(np.asarray(together), truth),
         }
         write_atomic(folder / RECORD, json.dumps(found))
 
@@ -110,6 +110,12 @@ def _opened(bench: Workbench) -> Ensemble:
         for teacher, weight, quality in zip(teachers, found["weights"], found["qualities"], strict=True)
     )
     return Ensemble(members, found["quality"], bench.task.metric)
+
+
+def given_weights(asked: str | Sequence[float], count: int) -> tuple[float, ...]:
+    """Of `count` teachers, of sum 1: as they were `asked` for, or equal ones."""
+    numbers = (1.0,) * count if isinstance(asked, str) else asked
+    return tuple(number / sum(numbers) for number in numbers)
 
 
 def tell_ensemble(bench: Workbench, ensemble: Ensemble) -> None:

@@ -46,6 +46,7 @@ from edgedistill.pipeline.prepare import PreparedTeacher
 from edgedistill.pipeline.ship import Files, Made, device_commands, make_files, name_of
 from edgedistill.pipeline.teacher_outputs import split_outputs
 from edgedistill.pipeline.train import lessons_of, source_of
+from edgedistill.pipeline.truth import hold_against_teacher
 
 GOLDEN_IMAGES = 8
 PROFILES = "profiles"
@@ -57,6 +58,7 @@ def finish(
     """Write the package, the profiles, pictures of mistakes, the teacher's files unless they are not to be kept, and
     build.json into `out`, and return the result."""
     bench, outcome = finding.bench, finding.outcome
+    hold_against_teacher(bench, "test")
     files = Files()
     source: Source | None = None
     if outcome.winner is not None:
@@ -101,9 +103,9 @@ def _tested(bench: Workbench, source: Source, made: Made) -> _Tested | None:
     if not isinstance(verification, Verified) or verification.computed_by is not ComputedBy.DEVICE:
         return None
     outputs = test_logits(format_for(made.artifact.format), made.artifact, bench.images("test", source.contract))
-    labels, task = bench.labels("test"), bench.task
-    answers = AnswersOnTest.of(outputs, labels) if task == CLASSIFICATION else None
-    return _Tested(task.score(outputs, labels), len(labels), answers)
+    task = bench.task
+    answers = AnswersOnTest.of(outputs, bench.labels("test")) if task == CLASSIFICATION else None
+    return _Tested(task.score(outputs, bench.truth("test")), len(outputs), answers)
 
 
 def _on_test(
@@ -219,17 +221,17 @@ def split_sizes(dataset: Dataset) -> SplitSizes:
 
 
 def _teacher_summary(bench: Workbench, teacher: PreparedTeacher, out: Path, *, keep: bool) -> TeacherSummary:
-    labels, artifact, ensemble = bench.labels("test"), teacher.artifact, open_ensemble(bench)
+    truth, artifact, ensemble = bench.truth("test"), teacher.artifact, open_ensemble(bench)
     contract = teacher.teacher.contract
     if artifact is None:
-        quality = task_of(contract).score(split_outputs(bench, teacher.teacher, "test"), labels)
+        quality = task_of(contract).score(split_outputs(bench, teacher.teacher, "test"), truth)
     else:
         form = format_for(artifact.format)
-        quality = test_quality(form, artifact, task_of(contract), bench.images("test", contract), labels)
+        quality = test_quality(form, artifact, task_of(contract), bench.images("test", contract), truth)
     return TeacherSummary(
         name=teacher.teacher.name,
         quality=quality,
-        quality_interval=wilson_interval(quality, len(labels)),
+        quality_interval=wilson_interval(quality, len(truth)),
         quality_validation=teacher.quality_validation,
         parameters=teacher.teacher.parameters,
         bytes=artifact.bytes if artifact else None,

@@ -61,15 +61,21 @@ class Tune(Protocol):
 def verified(bench: Bench, artifact: CompiledArtifact, source: Source) -> Verification:
     """Parity and validation quality of the artifact, by running it; what can be checked instead where it cannot run."""
     key = stage_key(
-        {"artifact": artifact.sha256, "source": source.key, "data": bench.data_key},
+        {
+            "artifact": artifact.sha256,
+            "source": source.key,
+            "contract": source.contract.model_dump(mode="json"),
+            "data": bench.data_key,
+            "judged_by": bench.judged_by,
+        },
         code=code.verifying(artifact.format),
         tools=tools_of(artifact.format),
     )
 
     def make(folder: Path) -> None:
-        images, labels = bench.images("validation", source.contract), bench.labels("validation")
+        images, truth = bench.images("validation", source.contract), bench.truth("validation")
         task, reference = task_of(source.contract), bench.reference(source)
-        arguments = (format_for(artifact.format), artifact, task, reference, images, labels)
+        arguments = (format_for(artifact.format), artifact, task, reference, images, truth)
         found = (
             verify(*arguments)
             if source.file is None
@@ -254,6 +260,7 @@ def climbed(
             "target": bench.target.name,
             "export": bench.export.model_dump(mode="json"),
             "data": bench.data_key,
+            "judged_by": bench.judged_by,
             "views": tune.key if tune else None,
             "profile": baseline.profile,
         },

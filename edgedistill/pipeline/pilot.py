@@ -69,7 +69,8 @@ def judged(bench: Workbench, stored: SplitStore, spec: StudentSpec, what: str) -
         bench.store.listener(Note(f"pilot of {what}: {failure.message}", warning=True))
         return None
     contract, validation = bench.contract_of(spec), bench.dataset.splits.validation
-    right = split_right(load_student(trained, contract), bench.dataset, validation, contract)
+    truth = bench.truth("validation")
+    right = split_right(load_student(trained, contract), bench.dataset, validation, contract, truth)
     return Judged(_run(bench, spec, epochs, trained.quality_validation), right)
 
 

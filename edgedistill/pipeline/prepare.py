@@ -40,7 +40,7 @@ from edgedistill.networks.families.registry import code_of
 from edgedistill.networks.space import Candidate, Space, enumerate_space
 from edgedistill.networks.tasks import CLASSIFICATION
 from edgedistill.pipeline import code
-from edgedistill.pipeline.bench import Bench, Data, Source, Workbench
+from edgedistill.pipeline.bench import Bench, Data, Source, Workbench, score_of
 from edgedistill.pipeline.crossing import mixing_groups
 from edgedistill.pipeline.ensemble import open_ensemble
 from edgedistill.pipeline.jobs import Order
@@ -79,17 +79,23 @@ def open_bench(config: BuildConfig, target: Target, store: Store, *, base: Path,
     if config.train.processes > 1:
         require_processes(config.train.processes, choose_device(config.train.device))
     meter = Meter.attached(config, target, store, required=require_measured)
-    dataset = load_dataset(config.data, store.listener)
-    _warn_of_small_split(dataset, config.search.folds, store.listener)
+    classified = config.task == "classification"
+    dataset = load_dataset(config.data, store.listener, need_labels=classified)
+    by_labels = classified or score_of(config, dataset) != "neighbours"
+    if not by_labels:
+        why = "" if dataset.classes else "no image has a label: "
+        told = f"{why}students are judged by whether they find the nearest neighbour that the teacher finds"
+        store.listener(Note(told))
+    _warn_of_small_split(dataset, config.search.folds, store.listener, crossing=by_labels)
     data = Data(dataset, *channel_statistics(dataset, store.listener))
     return Workbench.of(config, target, data, store, meter, base)
 
 
-def _warn_of_small_split(dataset: Dataset, folds: int | None, listener: Listener) -> None:
+def _warn_of_small_split(dataset: Dataset, folds: int | None, listener: Listener, *, crossing: bool = True) -> None:
     if (count := len(dataset.splits.validation)) < SMALL_SPLIT:
         told = f"the validation split has {count} images, of which one is {100 / count:.1f} points"
         chance = "students that differ by a few of them are ranked by chance"
-        fix = "give it more, by [data.split] validation too, or set [search] folds = 5"
+        fix = "give it more, by [data.split] validation too" + ", or set [search] folds = 5" * crossing
         what = f"{chance} before the last rung; finalists are ranked by cross-validation of {folds} parts"
         listener(Note(f"{told}: {f'{chance}; {fix}' if folds is None else what}", warning=folds is None))
 
@@ -138,7 +144,7 @@ def _unmeasured(bench: Workbench, teacher: Teacher) -> PreparedTeacher:
             f"a budget of {format_percent(bench.config.budget.share_of_teacher)} of the teacher needs the teacher itself",
             fix="give the budget in milliseconds, e.g. --budget 5ms@p95",
         )
-    quality = bench.task.score(split_outputs(bench, teacher, "validation"), bench.labels("validation"))
+    quality = bench.task.score(split_outputs(bench, teacher, "validation"), bench.truth("validation"))
     _tell_quality(bench, teacher, quality)
     scale_alone(bench)
     reason = bench.meter.not_measurable or "there is a file of its outputs alone"
@@ -149,12 +155,12 @@ def _unmeasured(bench: Workbench, teacher: Teacher) -> PreparedTeacher:
 def _tell_quality(bench: Workbench, teacher: Teacher, quality: float) -> None:
     """What is distilled is no better than this. A teacher that only guesses mostly has its classes in another order than the
     data, or sees other pixels than it was trained on."""
-    labels, task = bench.labels("validation"), bench.task
+    truth, task = bench.truth("validation"), bench.task
     told = f"the teacher {teacher.name} " + scored(
-        task.metric, format_percent(quality), f"{len(labels):,} validation images"
+        task.metric, format_percent(quality), f"{len(truth):,} validation images"
     )
-    guessed, what = task.guessing(labels)
-    if lower_bound(quality, len(labels)) > guessed:
+    guessed, what = task.guessing(truth)
+    if lower_bound(quality, len(truth)) > guessed:
         bench.store.listener(Note(told))
         return
     what = f"{what} {format_percent(guessed)}"

@@ -76,7 +76,8 @@ def train(
 def lessons_of(bench: Workbench, spec: StudentSpec, stored: SplitStore) -> Lessons:
     """What a build's students learn from, and at which rate."""
     dataset = viewed(bench, bench.taught, stored.stored_views.side)
-    return Lessons(dataset, bench.config.train, stored).rated(spec, start_of(bench.space, spec.family))
+    lessons = Lessons(dataset, bench.config.train, stored, bench.truth("validation"))
+    return lessons.rated(spec, start_of(bench.space, spec.family))
 
 
 def trained_before(bench: Workbench, spec: StudentSpec, stored: SplitStore) -> tuple[TrainedStudent, ...]:
@@ -107,6 +108,7 @@ def _training_key(
             "start": start.identity if start else None,
             "contract": bench.contract_of(spec).model_dump(mode="json"),
             "data": bench.data_key,
+            "judged_by": bench.judged_by,
             "views": lessons.stored.key,
             "recipe": _taught_by(lessons.config),
             "epochs": epochs,

@@ -59,7 +59,7 @@ def open_views(
     """What the students of a build learn from, found, or made by `executor`; nothing is measured. Raises InputError, also
     where it is not there and there is no executor."""
     store = Store(listener=listener)
-    dataset = load_dataset(order.config.data, listener)
+    dataset = load_dataset(order.config.data, listener, need_labels=order.config.task == "classification")
     data = Data(dataset, *channel_statistics(dataset, listener))
     bench = Workbench.of(
         order.config, order.target, data, store, Meter(order.target, None, "nothing is measured for views"), order.base

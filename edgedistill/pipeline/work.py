@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar, Generic, Protocol, Self, TypeAlias, TypeVar
 
@@ -37,7 +37,7 @@ Made_co = TypeVar("Made_co", covariant=True)
 class Place:
     """What any process opens a build's bench from: its build file, which lies in the folder `base`, its target, the `root`
     of the cache, and mean and deviation of its training images: those of large ones take long to find. So does the
-    `dimension` of a teacher's vectors."""
+    `dimension` of a teacher's vectors. `vectors` are those that students are judged by, see `Bench`."""
 
     config: BuildConfig
     target: Target
@@ -45,11 +45,13 @@ class Place:
     root: Path
     statistics: tuple[Statistics, Statistics]
     dimension: int | None = None
+    vectors: Mapping[str, Path] = field(default_factory=dict)
 
     @classmethod
     def of(cls, bench: Workbench) -> Place:
         """That of a bench."""
-        return cls(bench.config, bench.target, bench.base, bench.store.root, (bench.mean, bench.std), bench.dimension)
+        statistics, root = (bench.mean, bench.std), bench.store.root
+        return cls(bench.config, bench.target, bench.base, root, statistics, bench.dimension, dict(bench.vectors))
 
 
 @dataclass(frozen=True, kw_only=True)

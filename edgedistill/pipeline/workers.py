@@ -50,11 +50,12 @@ def _bench(place: Place, listener: Listener) -> Workbench:
     if key not in _benches:
         _benches.clear()
         with telling(listener, "load", "a process that trains"):
-            dataset = load_dataset(config.data)
+            dataset = load_dataset(config.data, need_labels=config.task == "classification")
             remember_statistics(dataset, place.statistics)
             data, meter = Data(dataset, *place.statistics), Meter(target, None, "workers do not measure")
             _benches[key] = Workbench.of(config, target, data, Store(place.root), meter, place.base)
             _benches[key].dimension = place.dimension
+    _benches[key].vectors.update(place.vectors)
     return _benches[key]
 
 

@@ -23,11 +23,12 @@ from edgedistill.base.errors import InputError
 from edgedistill.cli.app import run
 from edgedistill.commands.examine import evaluate
 from edgedistill.commands.examine import run as run_file
+from edgedistill.commands.quantize import quantize
 from edgedistill.documents.answers import ExportResult, InspectResult, RunResult, VerifyResult
 from edgedistill.documents.build_file import ProfileConfig
 from edgedistill.documents.measurements import MeasuredLatency
 from edgedistill.documents.results import ProfileResult
-from edgedistill.documents.specs import Contract, Format
+from edgedistill.documents.specs import Contract, Format, VectorContract
 from edgedistill.formats.onnx.export import export_onnx
 from edgedistill.networks.program.program import to_program
 
@@ -247,6 +248,52 @@ def test_images_without_a_label_judge_no_file(tmp_path: Path, monkeypatch: pytes
     (tmp_path / "photos" / "labels.csv").write_text("\n".join(lines))
     found = evaluate(tmp_path / "model.onnx", data=str(tmp_path / "photos"), split="train")
     assert found.quality == 1.0 and found.images == 12, "16 have a label, of which two splits take 2 each"
+
+
+class Shown(nn.Module):
+    """A vector of the pixels that a file is for, by fixed weights."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__()
+        torch.manual_seed(seed)
+        self.projection = nn.Linear(64, 16)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return self.projection(image.mean(1).flatten(1) / 255 - 0.5)
+
+
+def test_a_file_that_is_judged_by_neighbours_is_held_against_one_of_its_teacher(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("EDGEDISTILL_CACHE", str(tmp_path / "cache"))
+    vector = VectorContract(dimension=16, score="neighbours")
+    contract = Contract(
+        task="embedding", output_name="embedding", vector=vector, resolution=8, mean=(0,) * 3, std=(1,) * 3, labels=()
+    )
+    other = contract.model_copy(update={"vector": VectorContract(dimension=16)})
+    files = {name: tmp_path / f"{name}.onnx" for name in ("teacher", "student", "labelled")}
+    for (name, path), seed in zip(files.items(), (0, 1, 2)):
+        own = other if name == "labelled" else contract
+        export_onnx(to_program(Shown(seed).eval(), own), own, path, build_hash="b")
+    (tmp_path / "photos").mkdir()
+    generator = np.random.default_rng(0)
+    for number in range(60):
+        pixels = generator.integers(0, 256, (8, 8, 3), np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "photos" / f"{number}.png")
+    data = str(tmp_path / "photos")
+    student, teacher = files["student"], files["teacher"]
+    assert evaluate(teacher, data=data, split="train", against=teacher).quality == 1
+    found = evaluate(student, data=data, split="train", against=teacher)
+    assert found.metric == "neighbour recall@10" and found.images == 42
+    assert 10 / 41 < found.quality < 1, "another projection of the same pixels finds some of the neighbours"
+    document = answer(capsys, "evaluate", student, "--data", data, "--split", "train", "--against", teacher)
+    assert document["quality"] == found.quality
+    with pytest.raises(InputError, match="neighbours that its teacher finds"):
+        evaluate(student, data=data)
+    with pytest.raises(InputError, match="judged by labels"):
+        evaluate(files["labelled"], data=data, against=teacher)
+    with pytest.raises(InputError, match="quantize knows no teacher"):
+        quantize(str(student), data="digits", out=tmp_path / "quantized")
 
 
 @pytest.fixture

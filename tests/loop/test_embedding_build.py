@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import save_file
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
@@ -17,8 +18,8 @@ from edgedistill.cli.app import run
 from edgedistill.commands.build import plan
 from edgedistill.commands.explain import explain
 from edgedistill.commands.views import _opened
-from edgedistill.data.datasets import load_dataset
-from edgedistill.documents.build_file import load_config
+from edgedistill.data.datasets import Dataset, load_dataset
+from edgedistill.documents.build_file import DataConfig, load_config
 from edgedistill.networks.tasks import class_vectors, cosines
 
 TEACHER = """model = "timm:resnet10t"
@@ -45,9 +46,9 @@ OURS = 'model = "tower:build"\nresolution = 8\ncheckpoint = "tower.safetensors"\
 OF_TASK = ("\n[teacher]", '\ntask = "embedding"\n\n[teacher]')
 
 
-def write_tower(build: Path) -> None:
+def write_tower(build: Path, dataset: Dataset | None = None) -> None:
     """A linear map that draws the classes of the training images apart, and leaves the mean of images at 0."""
-    dataset = load_dataset(load_config(build).data)
+    dataset = dataset or load_dataset(load_config(build).data)
     train = dataset.splits.train
     pixels = np.stack([dataset.images[i][..., 0].ravel() for i in train.tolist()]).astype(np.float64)
     mean, deviation = pixels.mean(), pixels.std()
@@ -59,7 +60,7 @@ def write_tower(build: Path) -> None:
     save_file({"projection.weight": weight.contiguous(), "projection.bias": bias}, build.parent / "tower.safetensors")
 
 
-def written(loop: Any, name: str, *edits: tuple[str, str]) -> Path:
+def written(loop: Any, name: str, *edits: tuple[str, str], data: bool = True) -> Path:
     path: Path = loop.write(
         name,
         "1000ms",
@@ -70,7 +71,8 @@ def written(loop: Any, name: str, *edits: tuple[str, str]) -> Path:
         *loop.few,
         *edits,
     )
-    write_tower(path)
+    if data:
+        write_tower(path)
     return path
 
 
@@ -194,10 +196,71 @@ def test_two_teachers_are_their_mean_where_their_vectors_are_as_long(loop: Any) 
             (OURS, 'model = "open_clip:ViT-B-32/openai"\npretrained = true\ntext_vectors = "t.npy"\n'),
             "text_vectors are",
         ),
+        (("[search]\n", '[embedding]\nscore = "neighbours"\n\n[search]\nfolds = 3\n'), "leave folds out"),
         (('task = "embedding"', 'task = "classification"\n\n[embedding]\nscore = "knn"'), "is for task"),
     ],
 )
 def test_what_has_no_meaning_for_vectors_is_named(loop: Any, edit: tuple[str, str], words: str) -> None:
     with pytest.raises(InputError) as caught:
         plan(loop.write("refused", "1000ms", (TEACHER, OURS), OF_TASK, ('recipe = "kd"\n', ""), edit))
+    assert words in str([caught.value.message, caught.value.problems])
+
+
+@pytest.fixture(scope="session")
+def bare(loop: Any) -> Any:
+    """A build on digits as pictures in one folder: none has a label."""
+    path = written(
+        loop,
+        "without-labels",
+        ('source = "digits"\nlimit = 320', 'source = "folder"\npath = "pictures"'),
+        ("rungs = [1, 2]", "rungs = [4]"),
+        data=False,
+    )
+    pictures = path.parent / "pictures"
+    pictures.mkdir()
+    digits = load_dataset(DataConfig())
+    for number in range(300):
+        Image.fromarray(digits.images[number]).save(pictures / f"{number:03}.png")
+    write_tower(path, digits)
+    return loop.build(path)
+
+
+def test_images_without_a_label_are_judged_by_the_neighbours_of_the_teacher(bare: Any) -> None:
+    result = bare.result
+    assert result.status == "met", result.verdict
+    assert result.metric == "neighbour recall@10" and "neighbour recall@10 of" in result.verdict
+    assert result.teacher.quality == result.teacher.quality_validation == 1
+    (artifact, *_) = result.artifacts
+    assert artifact.quality > 2 * 10 / (result.data.test - 1), "vectors drawn at random get half of that"
+    assert (result.data.classes, result.data.labels) == (0, "no labels")
+    assert any("no image has a label" in note for note in bare.notes)
+    assert not any("folds" in note for note in bare.notes)
+    card, report = (bare.out / "package" / "MODEL_CARD.md").read_text(), (bare.out / "report.html").read_text()
+    assert "Neighbour recall@10" in card and "no labels" in card and "no labels" in report
+    assert "0 classes" not in card + report
+
+
+def test_every_command_takes_a_build_without_labels(bare: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    path = str(bare.path)
+    for command in (["explain", str(bare.out)], ["views", "info", path], ["views", "check", path]):
+        assert run(command) == 0
+    capsys.readouterr()
+    assert run(["build", path, "--dry-run"]) == 0
+    assert "no labels" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("edit", "words"),
+    [
+        (("[train]\n", '[embedding]\nscore = "knn"\n\n[train]\n'), 'score = "knn" needs labels'),
+        (("rungs = [4]", "rungs = [4]\nfolds = 3"), "[search] folds needs labels"),
+    ],
+)
+def test_what_needs_labels_is_named(bare: Any, loop: Any, edit: tuple[str, str], words: str) -> None:
+    text = bare.path.read_text()
+    assert edit[0] in text
+    path = bare.path.with_name("needs-labels.toml")
+    path.write_text(text.replace(*edit))
+    with pytest.raises(InputError) as caught:
+        plan(path)
     assert words in str([caught.value.message, caught.value.problems])

@@ -10,10 +10,12 @@ from hypothesis.extra.numpy import arrays
 
 from edgedistill.documents.specs import Contract, VectorContract
 from edgedistill.networks.tasks import (
+    AMONG,
     CLASSIFICATION,
     Embedding,
     class_vectors,
     cosines,
+    largest,
     nearest_classes,
     packed,
     task_of,
@@ -133,3 +135,73 @@ def test_class_vectors_travel_with_the_contract_and_tell_classes_apart() -> None
     truth = np.array([2, 0, 1, 1])
     assert task.right(3 * vectors[truth], truth).all() and task.metric == "zero-shot accuracy"
     assert task.right(vectors[[0, 0]], np.array([1, 0])).tolist() == [False, True]
+
+
+@given(
+    arrays(np.float32, (6, 9), elements=st.integers(-3, 3).map(float)),
+    st.integers(1, 9),
+)
+def test_the_largest_of_a_row_are_those_of_a_stable_sort(values: np.ndarray, count: int) -> None:
+    assert largest(values, count).tolist() == np.argsort(-values, axis=1, kind="stable")[:, :count].tolist()
+
+
+def neighbours_of(rows: np.ndarray, index: int, count: int) -> set[int]:
+    """In plain loops."""
+    near = [(-float(rows[index] @ rows[j]), j) for j in range(len(rows)) if j != index]
+    return {j for _, j in sorted(near)[:count]}
+
+
+@pytest.mark.parametrize("images", [2, 11, 60])
+def test_neighbours_are_found_as_in_plain_loops(images: int) -> None:
+    generator = np.random.default_rng(images)
+    teacher, student = unit(generator.standard_normal((images, 5))), unit(generator.standard_normal((images, 3)))
+    expected = [neighbours_of(teacher, i, 1) <= neighbours_of(student, i, AMONG) for i in range(images)]
+    task = task_of(contract_of(score="neighbours"))
+    assert task.metric == "neighbour recall@10"
+    assert task.right(student, teacher).tolist() == expected
+    assert all(expected) is (images <= AMONG + 1), "with so few, all others are among the ten"
+
+
+def test_neighbours_by_hand() -> None:
+    """Thirteen images on a line of angles: by the teacher, the first is nearest to the second. For the student it lies
+    beyond all others."""
+    angles = np.linspace(0.1, 1.3, 13)
+    teacher = np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    moved = angles.copy()
+    moved[0] = 1.4
+    student = np.stack([np.cos(moved), np.sin(moved)], axis=1)
+    task = task_of(contract_of(score="neighbours"))
+    # The nearest of the first is the second, which is now the last of twelve others. The second has two that are as near:
+    # which of them is the teacher's, rounding decides, and the first is the last of twelve for it too.
+    right = task.right(student, teacher)
+    assert not right[0] and right[2:].all()
+    assert task.score(teacher, teacher) == 1
+
+
+@given(st.integers(0, 2**32 - 1), st.floats(0.1, 10))
+def test_neighbours_of_the_teacher_itself_rotated_and_scaled_are_all_found(seed: int, scale: float) -> None:
+    generator = np.random.default_rng(seed)
+    teacher = generator.standard_normal((40, 6))
+    rotation, _ = np.linalg.qr(generator.standard_normal((6, 6)))
+    task = task_of(contract_of(score="neighbours"))
+    assert task.score(teacher @ rotation * scale, teacher) == 1
+    student = teacher + generator.standard_normal((40, 6))
+    # Rounding may change places of neighbours that are as near; by far not of one image in ten.
+    assert task.score(student @ rotation * scale, teacher) == pytest.approx(task.score(student, teacher), abs=0.1)
+
+
+def test_vectors_at_random_find_as_many_neighbours_as_guessing_says() -> None:
+    generator = np.random.default_rng(0)
+    teacher, student = generator.standard_normal((2, 2000, 16))  # more than a chunk
+    task = task_of(contract_of(score="neighbours"))
+    guessed, _ = task.guessing(teacher)
+    assert guessed == pytest.approx(10 / 1999)
+    assert task.score(student, teacher) == pytest.approx(guessed, abs=3 * (guessed / 2000) ** 0.5)
+    assert task.guessing(teacher[:9])[0] == 1
+    assert task.right(student[:1], teacher[:1]).tolist() == [False]
+
+
+@pytest.mark.parametrize(("score", "truth"), [("neighbours", np.zeros(3, np.int64)), ("knn", np.zeros((3, 4)))])
+def test_a_truth_of_another_score_is_refused(score: str, truth: np.ndarray) -> None:
+    with pytest.raises(ValueError, match=rf"{score} cannot be told"):
+        task_of(contract_of(score=score)).right(np.ones((3, 4)), truth)

@@ -13,9 +13,11 @@ from edgedistill.base.store import Store
 from edgedistill.data.datasets import load_dataset
 from edgedistill.documents.build_file import load_config
 from edgedistill.documents.targets import load_target
+from edgedistill.networks.tasks import cosines, unit
 from edgedistill.pipeline.bench import Data, Workbench
 from edgedistill.pipeline.ensemble import open_ensemble
 from edgedistill.pipeline.meter import Meter
+from edgedistill.pipeline.truth import hold_against_teacher
 
 TWO_FILES = """
 task = "embedding"
@@ -81,3 +83,28 @@ def test_a_vector_of_one_number_is_named(files: Path, write: Callable[[Path], No
     bench.config = bench.config.model_copy(update={"teacher": teacher})
     with pytest.raises(InputError, match=rf"outputs:one\{suffix} gives vectors of 1 numbers"):
         assert bench.vector
+
+
+def test_neighbours_are_those_of_the_mean_of_all_teachers(files: Path) -> None:
+    bench = bench_of(files, "neighbours")
+    hold_against_teacher(bench, "validation")
+    validation = bench.dataset.splits.validation
+    one, two = (unit(np.load(files / f"{name}.npy"))[validation] for name in ("one", "two"))
+    assert cosines(bench.truth("validation"), one + two) == pytest.approx(1, abs=1e-6)
+    ensemble = open_ensemble(bench)
+    assert ensemble is not None and ensemble.quality_validation == 1
+    assert all(member.quality_validation < 0.9 for member in ensemble.members)
+    assert [*bench.vectors] == ["validation"], "what the test split says is asked for at the end"
+
+
+def test_another_teacher_is_another_truth_and_labels_are_none(files: Path) -> None:
+    keys = set()
+    for seed in (1, 1, 2):
+        np.save(files / "two.npy", np.random.default_rng(seed).standard_normal((1797, 6)).astype(np.float32))
+        bench = bench_of(files, "neighbours")
+        hold_against_teacher(bench, "validation")
+        keys.add(bench.judged_by)
+    assert len(keys) == 2 and None not in keys
+    bench = bench_of(files, "knn")
+    hold_against_teacher(bench, "validation")
+    assert bench.judged_by is None and bench.truth("validation").tolist() == bench.labels("validation").tolist()

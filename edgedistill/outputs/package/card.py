@@ -21,6 +21,8 @@ _MEASURES: Final[dict[Metric, str]] = {
     "recall@1": "The share of images whose nearest other image of the split, by cosine, is of their class,",
     "k-NN accuracy": "The share of images whose class the nearest 20 other images of the split vote for, by cosine,",
     "zero-shot accuracy": "The share of images that are nearest, by cosine, to the vector of their class,",
+    "neighbour recall@10": "The share of images whose nearest other image of the split by the teacher's vectors is among "
+    "the 10 nearest by the file's own, by cosine,",
 }
 _ANYWHERE = re.compile(r"([\\`*_\[\]|~])")
 _AT_THE_START = re.compile(r"^(\d+(?=[.)](?:\s|$)))?([#+=.)>-])")

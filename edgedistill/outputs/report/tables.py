@@ -110,7 +110,7 @@ def data_facts(result: BuildResult) -> Pairs:
     data = result.data
     return (
         ("source", data.source),
-        ("classes", f"{data.classes:,}"),
+        ("labels", data.labels),
         ("images", f"{data.training}, {data.validation:,} validation, {data.test:,} test"),
         ("split", "given with the data" if data.seed is None else f"drawn with seed {data.seed}"),
         ("fingerprint", data.fingerprint),
