@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import math
 from enum import StrEnum
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
@@ -405,6 +405,12 @@ class Contract(Frozen):
             if _decoded_bytes(self.vector.class_vectors) != wanted:
                 raise ValueError("class_vectors are not a vector for each label")
         return self
+
+    @property
+    def computed(self) -> dict[str, object]:
+        """What decides outputs, for the keys of stages: all but how vectors are judged."""
+        judging: Any = {"labels": True, "vector": {"score", "class_vectors"}}
+        return self.model_dump(mode="json", exclude=judging if self.vector else None)
 
     @property
     def width(self) -> int:

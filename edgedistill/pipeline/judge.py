@@ -255,6 +255,7 @@ def climbed(
     key = stage_key(
         {
             "source": source.key,
+            "contract": source.contract.model_dump(mode="json"),
             "baseline": baseline.artifact.sha256,
             "format": form,
             "target": bench.target.name,

@@ -35,6 +35,6 @@ def teacher_of_student(bench: Workbench) -> Teacher:
     assert config.checkpoint is not None
     contract = bench.contract_of(spec)
     module = load_weights(spec, config.checkpoint, contract)
-    key = digest([spec.model_dump(mode="json"), contract.model_dump(mode="json"), file_sha256(config.checkpoint)])
+    key = digest([spec.model_dump(mode="json"), contract.computed, file_sha256(config.checkpoint)])
     parameters = sum(p.numel() for p in module.parameters())
     return Teacher(spec.label, module, contract, key, parameters, trained=True)

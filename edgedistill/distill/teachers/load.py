@@ -62,7 +62,7 @@ def load_teacher(
         "model": config.model,
         "arguments": config.arguments,
         "source": _source(library, base),
-        "contract": contract.model_dump(mode="json"),
+        "contract": contract.computed,
     }
     return Teacher(
         name=config.model,

@@ -52,7 +52,7 @@ def signal_key(
             "format": FORMAT_VERSION,
             "operations": AUGMENTATION_VERSION,
             "teacher": teacher.key,
-            "contract": teacher.contract.model_dump(mode="json"),
+            "contract": teacher.contract.computed,
             "views": views.key,
             "tap": tap,
             "crossfit": crossfit.key if crossfit else None,

@@ -114,6 +114,31 @@ def test_each_against_its_formula_in_plain_loops() -> None:
     torch.testing.assert_close(vectors.contrastive(student, teacher), entropy)
     torch.testing.assert_close(vectors.relation_kl(student, teacher), kl)
     assert float(vectors.relative_similarity(student, teacher)) == pytest.approx(lacking / pairs)
+    every = range(IMAGES)
+    squares = sum((student[i] @ student[j] - teacher[i] @ teacher[j]).square() for i in every for j in every)
+    torch.testing.assert_close(vectors.pairwise_similarity(student, teacher), squares / IMAGES**2)
+
+
+def test_images_beside_class_vectors_in_plain_loops() -> None:
+    student, teacher, classes = (
+        F.normalize(rows(5), dim=1),
+        F.normalize(rows(6), dim=1),
+        F.normalize(rows(7), dim=1)[:4],
+    )
+    halves = []
+    for from_images in (True, False):
+        kl, asked, shown = 0.0, IMAGES if from_images else 4, 4 if from_images else IMAGES
+        for i in range(asked):
+            pairs = [(i, j) if from_images else (j, i) for j in range(shown)]
+            ours, theirs = (
+                torch.stack([side[image] @ classes[label] for image, label in pairs]) / 0.5
+                for side in (student, teacher)
+            )
+            p = theirs.softmax(0)
+            kl = kl + (p * (p.log() - ours.log_softmax(0))).sum() / asked
+        halves.append(kl)
+    found = vectors.similarity_kl(student, teacher, classes, temperature=0.5)
+    torch.testing.assert_close(found, (halves[0] + halves[1]) / 2)
 
 
 def test_class_vectors_take_the_place_of_the_batch() -> None:

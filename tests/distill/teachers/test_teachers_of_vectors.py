@@ -17,7 +17,9 @@ from torch.nn import functional as F
 from edgedistill.base.errors import InputError
 from edgedistill.data.datasets import Dataset, load_dataset
 from edgedistill.data.views import UNMIXED, identity_views
+from edgedistill.distill.stored.views import StoredViews
 from edgedistill.distill.teachers.load import dimension_of, load_teacher
+from edgedistill.distill.teachers.making import signal_key
 from edgedistill.distill.teachers.outputs_file import dimension_in, mixed_outputs, read_vectors
 from edgedistill.distill.teachers.teacher import Teacher
 from edgedistill.documents.build_file import DataConfig
@@ -109,6 +111,20 @@ def test_a_function_gives_vectors_of_any_length_and_nothing_else(load: Load, tmp
     expect(teacher, images(8), F.avg_pool2d(normalised(images(8)), 4).flatten(1))
     with pytest.raises(InputError, match=r"gives \[1, 3, 2, 2\] for an image, not a vector"):
         load(model="own:build", pretrained=True, resolution=8, arguments={"flat": False})
+
+
+def test_how_vectors_are_judged_changes_nothing_of_what_a_teacher_gives(digits: Dataset, tmp_path: Path) -> None:
+    """So that another score finds its labelled views again."""
+    (tmp_path / "own.py").write_text("from torch import nn\ndef build():\n    return nn.Flatten()\n")
+    config = TeacherConfig(model="own:build", pretrained=True, resolution=8, mean=MEAN, std=STD)
+    contracts = [VectorContract(dimension=192, score=score) for score in ("retrieval", "knn", "neighbours")]
+    first, *others = [load_teacher(config, digits, DataConfig(), tmp_path, vector=vector) for vector in contracts]
+    views = StoredViews(tmp_path / "views", 1, 1)
+    for other in others:
+        assert other.key == first.key and other.contract != first.contract
+        assert signal_key(other, views, "embedding") == signal_key(first, views, "embedding")
+    shown = DataConfig(crop="center")
+    assert load_teacher(config, digits, shown, tmp_path, vector=contracts[0]).key != first.key
 
 
 # -- files of vectors -----------------------------------------------------------------------------------------------
