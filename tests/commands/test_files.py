@@ -28,8 +28,9 @@ from edgedistill.documents.answers import ExportResult, InspectResult, RunResult
 from edgedistill.documents.build_file import ProfileConfig
 from edgedistill.documents.measurements import MeasuredLatency
 from edgedistill.documents.results import ProfileResult
-from edgedistill.documents.specs import Contract, Format, VectorContract
+from edgedistill.documents.specs import Contract, Format
 from edgedistill.formats.onnx.export import export_onnx
+from edgedistill.networks.build import Normalised
 from edgedistill.networks.program.program import to_program
 
 MODEL = "timm:test_efficientnet"
@@ -262,26 +263,50 @@ class Shown(nn.Module):
         return self.projection(image.mean(1).flatten(1) / 255 - 0.5)
 
 
+def shown(path: Path, seed: int, score: str) -> Path:
+    """A file of such a network, whose contract says how it is judged."""
+    contract = Contract.model_validate(
+        {
+            "task": "embedding",
+            "output_name": "embedding",
+            "vector": {"dimension": 16, "score": score},
+            "resolution": 8,
+            "mean": (0,) * 3,
+            "std": (1,) * 3,
+            "labels": (),
+        }
+    )
+    network = Normalised(Shown(seed), contract.mean, contract.std, unit=True).eval()
+    export_onnx(to_program(network, contract), contract, path, build_hash="b")
+    return path
+
+
+def test_a_file_of_vectors_is_run_and_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    one, two = (shown(tmp_path / f"{seed}.onnx", seed, "retrieval") for seed in (0, 1))
+    Image.new("RGB", (8, 8), (10, 200, 30)).save(tmp_path / "green.png")
+    found = run_file(one, tmp_path / "green.png")
+    assert len(found.vector) == 16 and not found.top
+    assert np.linalg.norm(found.vector) == pytest.approx(1, abs=1e-5)
+    assert run(["run", str(one), "--input", str(tmp_path / "green.png")]) == 0
+    printed = capsys.readouterr().out
+    assert "vector of 16: " in printed and f"{found.vector[0]:.4f}, {found.vector[1]:.4f}" in printed
+    same = answer(capsys, "verify", one, "--against", one)["parity"]
+    assert same["cosine_least"] == pytest.approx(1) and same["top1_agreement"] is None
+    assert answer(capsys, "verify", two, "--against", one)["parity"]["cosine_mean"] < 0.9
+
+
 def test_a_file_that_is_judged_by_neighbours_is_held_against_one_of_its_teacher(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("EDGEDISTILL_CACHE", str(tmp_path / "cache"))
-    vector = VectorContract(dimension=16, score="neighbours")
-    contract = Contract(
-        task="embedding", output_name="embedding", vector=vector, resolution=8, mean=(0,) * 3, std=(1,) * 3, labels=()
-    )
-    other = contract.model_copy(update={"vector": VectorContract(dimension=16)})
-    files = {name: tmp_path / f"{name}.onnx" for name in ("teacher", "student", "labelled")}
-    for (name, path), seed in zip(files.items(), (0, 1, 2)):
-        own = other if name == "labelled" else contract
-        export_onnx(to_program(Shown(seed).eval(), own), own, path, build_hash="b")
+    teacher, student = (shown(tmp_path / f"{seed}.onnx", seed, "neighbours") for seed in (0, 1))
+    labelled = shown(tmp_path / "labelled.onnx", 2, "retrieval")
     (tmp_path / "photos").mkdir()
     generator = np.random.default_rng(0)
     for number in range(60):
         pixels = generator.integers(0, 256, (8, 8, 3), np.uint8)
         Image.fromarray(pixels).save(tmp_path / "photos" / f"{number}.png")
     data = str(tmp_path / "photos")
-    student, teacher = files["student"], files["teacher"]
     assert evaluate(teacher, data=data, split="train", against=teacher).quality == 1
     found = evaluate(student, data=data, split="train", against=teacher)
     assert found.metric == "neighbour recall@10" and found.images == 42
@@ -291,7 +316,7 @@ def test_a_file_that_is_judged_by_neighbours_is_held_against_one_of_its_teacher(
     with pytest.raises(InputError, match="neighbours that its teacher finds"):
         evaluate(student, data=data)
     with pytest.raises(InputError, match="judged by labels"):
-        evaluate(files["labelled"], data=data, against=teacher)
+        evaluate(labelled, data=data, against=teacher)
     with pytest.raises(InputError, match="quantize knows no teacher"):
         quantize(str(student), data="digits", out=tmp_path / "quantized")
 
