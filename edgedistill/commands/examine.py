@@ -14,7 +14,7 @@ from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 
-from edgedistill.base.arrays import Images, Logits
+from edgedistill.base.arrays import UNREADABLE, Images, Logits
 from edgedistill.base.errors import Collected, InputError, printable
 from edgedistill.base.isolation import Limits
 from edgedistill.base.paths import require_file
@@ -308,7 +308,7 @@ def _golden(path: Path, contract: Contract) -> tuple[Images, Logits | None, str]
         logits = _mapped(folder, own or golden["reference"])
     except FileNotFoundError:
         return probe_images(contract, PROBES), None, ""
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, EOFError, RecursionError) as error:
+    except (*UNREADABLE, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(
             f"the golden data beside {path} cannot be read: {error}", fix="build the package again"
         ) from error

@@ -315,6 +315,7 @@ def test_a_file_that_is_judged_by_neighbours_is_held_against_one_of_its_teacher(
     assert document["quality"] == found.quality
     with pytest.raises(InputError, match="neighbours that its teacher finds"):
         evaluate(student, data=data)
+    assert evaluate(labelled, data="digits", limit=50).metric == "recall@1"
     with pytest.raises(InputError, match="judged by labels"):
         evaluate(labelled, data=data, against=teacher)
     with pytest.raises(InputError, match="quantize knows no teacher"):

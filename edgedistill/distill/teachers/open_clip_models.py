@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from edgedistill.base.arrays import UNREADABLE
 from edgedistill.base.errors import InputError, NotFetchedError, first_line
 from edgedistill.base.quiet import quiet
 from edgedistill.distill.teachers.checkpoint import load_checkpoint
@@ -160,7 +161,7 @@ def read_text_vectors(
                 )
             found = np.stack([found[name] for name in classes])
         vectors: NDArray[np.float32] = found.astype(np.float32)
-    except (OSError, ValueError, EOFError) as error:
+    except UNREADABLE as error:
         raise InputError(
             f"{where}: {path} cannot be read: {first_line(error)}",
             fix="save a float array [classes, D] by numpy.save, or one array a class by numpy.savez",

@@ -11,6 +11,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from edgedistill.base.arrays import UNREADABLE
 from edgedistill.base.errors import InputError, MissingDependencyError, Problem, first_line
 from edgedistill.data.problems import data_error, some_of
 from edgedistill.data.views import UNMIXED, Views
@@ -48,7 +49,7 @@ def read_vectors(path: Path, names: Sequence[str]) -> Rows:
     """
     with _read(path):
         if path.suffix == ".npy":
-            found = np.asarray(np.load(path, allow_pickle=False))
+            found = _loaded(path)
             if found.ndim != 2 or len(found) != len(names):
                 raise InputError(
                     f"{path} has shape {list(found.shape)}, and the data has {len(names):,} images",
@@ -69,7 +70,7 @@ def dimension_in(path: Path) -> int:
     """How many numbers the vectors of a file have. Raises InputError."""
     with _read(path):
         if path.suffix == ".npy":
-            array: Any = np.load(path, mmap_mode="r", allow_pickle=False)
+            array = _loaded(path, mapped=True)
             if array.ndim != 2:
                 raise InputError(
                     f"{path} has shape {list(array.shape)}, not [images, D]", fix="save a row for each image"
@@ -87,11 +88,19 @@ def _read(path: Path) -> Iterator[None]:
     """What reading a file raises as an InputError."""
     try:
         yield
-    except (OSError, ValueError, EOFError, csv.Error) as error:
+    except (*UNREADABLE, csv.Error) as error:
         raise InputError(
             f"{path} cannot be read: {first_line(error)}",
             fix="save it by numpy.save, as CSV in UTF-8, or as parquet",
         ) from error
+
+
+def _loaded(path: Path, *, mapped: bool = False) -> NDArray[Any]:
+    """The one array of real numbers in a file. Raises ValueError where it is another thing."""
+    found = np.load(path, mmap_mode="r" if mapped else None, allow_pickle=False)
+    if not isinstance(found, np.ndarray) or found.dtype.kind not in "biuf":
+        raise ValueError("it does not hold one array of real numbers")
+    return found
 
 
 def _finite(path: Path, names: Sequence[str], found: Rows, fix: str) -> Rows:
@@ -106,7 +115,7 @@ def _finite(path: Path, names: Sequence[str], found: Rows, fix: str) -> Rows:
 
 
 def _array(path: Path, names: Sequence[str], classes: tuple[str, ...]) -> Rows:
-    array: Any = np.load(path, allow_pickle=False)
+    array = _loaded(path)
     if array.shape != (len(names), len(classes)):
         raise InputError(
             f"{path} has shape {list(array.shape)}, and the data has {len(names):,} images of {len(classes)} classes",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,8 @@ from edgedistill.data.views import UNMIXED, identity_views
 from edgedistill.distill.stored.views import StoredViews
 from edgedistill.distill.teachers.load import dimension_of, load_teacher
 from edgedistill.distill.teachers.making import signal_key
-from edgedistill.distill.teachers.outputs_file import dimension_in, mixed_outputs, read_vectors
+from edgedistill.distill.teachers.open_clip_models import read_class_vectors
+from edgedistill.distill.teachers.outputs_file import dimension_in, mixed_outputs, read_outputs, read_vectors
 from edgedistill.distill.teachers.teacher import Teacher
 from edgedistill.documents.build_file import DataConfig
 from edgedistill.documents.specs import VectorContract
@@ -166,6 +168,43 @@ def test_what_is_wrong_with_a_table_is_told(tmp_path: Path, lines: list[str], wo
     with pytest.raises(InputError) as caught:
         read_vectors(tmp_path / "o.csv", NAMES)
     assert words in f"{caught.value.message} {caught.value.problems}"
+
+
+def damaged(path: Path) -> None:
+    np.savez_compressed(path, one=np.random.default_rng(0).random(400))
+    whole = path.with_name(f"{path.name}.npz").read_bytes()
+    path.write_bytes(whole[:300] + bytes(2) + whole[302:])
+
+
+def cut_off(path: Path) -> None:
+    damaged(path)
+    path.write_bytes(path.read_bytes()[:500])
+
+
+def several(path: Path) -> None:
+    np.savez(path, one=ROWS, two=ROWS)
+    path.with_name(f"{path.name}.npz").rename(path)
+
+
+def complex_numbers(path: Path) -> None:
+    np.save(path, ROWS.astype(np.complex64))
+
+
+@pytest.mark.parametrize("write", [damaged, cut_off, several, complex_numbers])
+def test_what_is_no_array_of_numbers_is_told(tmp_path: Path, write: Callable[[Path], None]) -> None:
+    """Also an archive that has the name of an array."""
+    path = tmp_path / "o.npy"
+    write(path)
+    for read in (
+        dimension_in,
+        partial(read_vectors, names=NAMES),
+        partial(read_outputs, names=NAMES, classes=("a", "b")),
+    ):
+        with pytest.raises(InputError, match=r"o\.npy cannot be read"):
+            read(path)
+    if write in (damaged, cut_off):
+        with pytest.raises(InputError, match=r"class_vectors: .*o\.npy cannot be read"):
+            read_class_vectors(path, ("one",), 400)
 
 
 def test_an_array_of_other_images_is_refused(tmp_path: Path) -> None:
