@@ -81,7 +81,7 @@ def signals_of_outputs(
     outputs = teacher.outputs
     assert outputs is not None
     key = stage_key(
-        {"teacher": teacher.key, "views": views.key, "train": bench.dataset.splits.train.tolist()},
+        {"teacher": teacher.key, "tap": output, "views": views.key, "train": bench.dataset.splits.train.tolist()},
         code=code.OUTPUTS,
         tools=("numpy",),
     )
