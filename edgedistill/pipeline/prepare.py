@@ -166,6 +166,8 @@ def _tell_quality(bench: Workbench, teacher: Teacher, quality: float) -> None:
     what = f"{what} {format_percent(guessed)}"
     classes = " the order of its classes," if task == CLASSIFICATION else ""
     fix = f"check its weights,{classes} and mean, std and resolution in [teacher]"
+    if guessed == 1:
+        fix = "give the split more images"
     bench.store.listener(Note(f"{told}, and {what}; {fix}", warning=True))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -13,7 +13,8 @@ from edgedistill.distill.recipes.choice import Known, options_for
 from edgedistill.documents.build_file import TrainConfig
 from edgedistill.documents.recipes import RECIPES, TermConfig
 from edgedistill.documents.results import PilotRun, RecipeChoice
-from edgedistill.networks.tasks import CLASSIFICATION
+from edgedistill.documents.specs import VectorContract
+from edgedistill.networks.tasks import CLASSIFICATION, Embedding
 from edgedistill.pipeline import choice
 from edgedistill.pipeline.choice import _warn_of_weak_teacher, best_recipe, told_of
 from edgedistill.pipeline.pilot import Right, _run
@@ -91,7 +92,7 @@ def bench_of(labels: list[int]) -> tuple[Any, list[Note]]:
     heard: list[Note] = []
     found = np.array(labels, np.int64)
     return SimpleNamespace(
-        task=CLASSIFICATION, store=SimpleNamespace(listener=heard.append), labels=lambda split: found
+        task=CLASSIFICATION, store=SimpleNamespace(listener=heard.append), truth=lambda split: found
     ), heard
 
 
@@ -131,6 +132,17 @@ def test_the_teachers_quality_is_told_and_a_guess_is_warned_of(quality: float, w
     assert note.warning is warned
     assert f"the teacher timm:x gets {quality:.1%} of 200 validation images right" in note.text
     assert ("the most frequent class gets 50.0%" in note.text) is warned
+
+
+@pytest.mark.parametrize(("images", "warned"), [(9, True), (60, False)])
+def test_a_split_of_which_all_are_neighbours_is_warned_of(images: int, warned: bool) -> None:
+    bench, heard = bench_of([])
+    bench.task = Embedding.of(VectorContract(dimension=3, score="neighbours"))
+    bench.truth = lambda split: np.eye(images, 3)
+    _tell_quality(bench, cast("Any", SimpleNamespace(name="timm:x")), 1.0)
+    (note,) = heard
+    assert note.warning is warned
+    assert ("vectors drawn at random get 100.0%; give the split more images" in note.text) is warned
 
 
 @pytest.mark.parametrize(("wanted", "warned"), [(True, True), ("auto", False), (False, False)])

@@ -56,7 +56,9 @@ def end(monkeypatch: pytest.MonkeyPatch, unmeasured: BuildResult, tmp_path: Path
 
     def end() -> BuildResult:
         finding: Any = SimpleNamespace(
-            bench=SimpleNamespace(dataset=None, config=CONFIG, meter=SimpleNamespace(settings=CONFIG.profile)),
+            bench=SimpleNamespace(
+                dataset=None, config=CONFIG, task=CLASSIFICATION, meter=SimpleNamespace(settings=CONFIG.profile)
+            ),
             goal=None,
             outcome=SimpleNamespace(winner=SimpleNamespace(trained=None)),
         )
@@ -165,6 +167,7 @@ def ship(monkeypatch: pytest.MonkeyPatch, unmeasured: BuildResult, tmp_path: Pat
                 meter=SimpleNamespace(settings=CONFIG.profile),
                 images=lambda *_: np.zeros((100, 3, 8, 8), np.uint8),
                 labels=lambda _: labels,
+                truth=lambda _: labels,
             ),
             goal=None,
             outcome=SimpleNamespace(winner=SimpleNamespace(trained=SimpleNamespace(spec=None))),
