@@ -46,9 +46,10 @@ def quantize_files(
 
     A format without a winner is in the result, which is then not `ok`. Raises InputError for bad input.
     """
-    dataset = load_dataset(data, listener)  # first: what is wrong there is told before any weights are fetched
+    file = _file(asked) if asked.model.endswith(".onnx") else None  # it says whether data can judge it
+    dataset = load_dataset(data, listener)  # what is wrong there is told before any weights are fetched
     with telling(listener, "load", asked.model):
-        source, notes = _opened(asked)
+        source, notes = (file, ()) if file else open_model(asked.model, asked.settings, Path.cwd())
     _check(source, dataset, data_name)
     if source.contract.background != data.background:  # a file's contract says which: the images are opened anew
         data = data.model_copy(update={"background": source.contract.background})
@@ -126,24 +127,22 @@ def _climbed(bench: Bench, source: Source, form: Format, others: Sequence[Precis
     )
 
 
-def _opened(asked: ModelRequest) -> tuple[Source, tuple[str, ...]]:
-    if not asked.model.endswith(".onnx"):
-        return open_model(asked.model, asked.settings, Path.cwd())
+def _file(asked: ModelRequest) -> Source:
     path = Path(asked.model)
     file = open_onnx_file(path, asked.target)
     if file.contract is None:
         raise InputError(
             f"{path.name} does not say how images go in: it carries no contract", fix="export it with edgedistill"
         )
-    return onnx_source(path, file), ()
+    if task_of(file.contract).by_teacher:
+        raise InputError(
+            f"{path.name} is judged by the neighbours that its teacher finds, and quantize knows no teacher",
+            fix='let the build make it: precisions = ["fp32", "int8"] in [export]',
+        )
+    return onnx_source(path, file)
 
 
 def _check(source: Source, dataset: Dataset, data: str) -> None:
-    if task_of(source.contract).by_teacher:
-        raise InputError(
-            f"{source.label} is judged by the neighbours that its teacher finds, and quantize knows no teacher",
-            fix='let the build make it: precisions = ["fp32", "int8"] in [export]',
-        )
     if source.contract.labels and len(dataset.classes) != len(source.contract.labels):
         raise InputError(
             f"{data} has {len(dataset.classes)} classes, and {source.label} tells {len(source.contract.labels)} apart",

@@ -319,7 +319,7 @@ def test_a_file_that_is_judged_by_neighbours_is_held_against_one_of_its_teacher(
     with pytest.raises(InputError, match="judged by labels"):
         evaluate(labelled, data=data, against=teacher)
     with pytest.raises(InputError, match="quantize knows no teacher"):
-        quantize(str(student), data="digits", out=tmp_path / "quantized")
+        quantize(str(student), data=data, out=tmp_path / "quantized")
 
 
 @pytest.fixture
