@@ -17,6 +17,10 @@ TEACHERS = {
     "pretrained": "The teacher has ImageNet weights and was fitted to the same labels as the student",
     "crossfit": "Two teachers were each fitted to one half of the images and label the other. A third was fitted to all",
 }
+PADDING = (
+    "It is timm's `efficientnet_lite0`. The weights were trained with another padding, that of `tf_efficientnet_lite0`: a "
+    "stronger teacher could be made of them."
+)
 IN_SHORT = {
     "fitted": "all-label teacher",
     "pretrained": "ImageNet teacher",
@@ -90,6 +94,8 @@ class Comparison:
         else:
             yield f"All {images:,} training images of {document['data']} have their labels."
         yield f"{TEACHERS[document['teacher']]}; it gets {document['teacher_test']:.2%} of the test split right."
+        if document["teacher"] == "pretrained":
+            yield PADDING
         seeds = min(row["seeds"] for row in document["compared"])
         yield (
             "Each row had the same tuning of its learning rate, on the validation split. Test accuracy is the mean of "
