@@ -173,9 +173,8 @@ def _joined(seat: _Seat) -> Rank:
     os.environ |= {"GLOO_SOCKET_IFNAME": loopback, "NCCL_SOCKET_IFNAME": f"={loopback}", "MASTER_ADDR": "127.0.0.1"}
     cpu = seat.device == "cpu"
     backend, meeting = "gloo" if cpu else "nccl", f"file://{seat.file}"
-    if (
-        not cpu and not check_cuda_p2p_ib_support()
-    ):  # without it Accelerator refuses such GPUs; its launcher sets this too
+    # Accelerator refuses such GPUs unless this is set, as its own launcher does.
+    if not cpu and not check_cuda_p2p_ib_support():
         os.environ |= {"NCCL_P2P_DISABLE": "1", "NCCL_IB_DISABLE": "1"}
     try:
         torch.distributed.init_process_group(backend, init_method=meeting, rank=seat.number, world_size=seat.count)
@@ -185,6 +184,7 @@ def _joined(seat: _Seat) -> Rank:
     except RuntimeError as error:
         raise UnsupportedError(
             f"[train] processes = {seat.count}: they cannot speak to one another over {backend}: {first_line(error)}",
-            fix="set processes = 1, or see what hinders them with NCCL_DEBUG=INFO in the environment",
+            fix="set processes = 1"
+            + ("" if cpu else ", or see what hinders them with NCCL_DEBUG=INFO in the environment"),
         ) from error
     return Rank(seat.number, seat.count, partial(accelerator.reduce, reduction="sum"))

@@ -102,7 +102,7 @@ def _apart(found: Sequence[ErrorDetails]) -> list[Sequence[ErrorDetails]]:
     if first["type"] != "value_error":
         return [found]
     lines = first["msg"].removeprefix("Value error, ").splitlines()
-    return [[ErrorDetails(**(dict(first) | {"msg": line}))] for line in lines]  # type: ignore[typeddict-item]
+    return [[first | {"msg": line}] for line in lines]
 
 
 def _explain(model: type[BaseModel], location: Location, found: Sequence[ErrorDetails]) -> tuple[str, str]:

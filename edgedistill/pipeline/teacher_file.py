@@ -10,7 +10,7 @@ from typing import Final, NoReturn
 from edgedistill.base.arrays import Images, Logits
 from edgedistill.base.errors import InputError, UnsupportedError
 from edgedistill.base.isolation import Limits
-from edgedistill.base.store import digest, file_sha256, stage_key
+from edgedistill.base.store import file_sha256, stage_key
 from edgedistill.data.preprocessing import make_contract, prepare, scaled
 from edgedistill.distill.teachers.answering import Answering
 from edgedistill.distill.teachers.teacher import Teacher
@@ -36,11 +36,10 @@ def teacher_of_file(bench: Workbench, path: Path) -> Teacher:
     side = teacher_side(config, None if bench.vector else len(bench.dataset.classes), bench.base)
     contract = _contract(bench, found, side, path)
     sha256 = file_sha256(path)
-    key = stage_key(
-        {"file": sha256, "contract": contract.model_dump(mode="json"), "data": bench.data_key},
-        code=code.TEACHER_FILE,
-        tools=tools_of(Format.ONNX),
-    )
+
+    def key_of(contract_part: dict[str, object]) -> str:
+        parts = {"file": sha256, "contract": contract_part, "data": bench.data_key}
+        return stage_key(parts, code=code.TEACHER_FILE, tools=tools_of(Format.ONNX))
 
     def make(folder: Path) -> None:
         probes = prepare(bench.dataset.images, bench.dataset.splits.train[:PROBES], contract)
@@ -48,18 +47,14 @@ def teacher_of_file(bench: Workbench, path: Path) -> Teacher:
         made = reading_within(path, limits, with_edge, path, contract, out, build_hash=sha256, probes=probes)
         save_made(made, folder / "exported.json")
 
-    folder = bench.store.stage(STAGE, key, make, subject=config.model)
+    folder = bench.store.stage(STAGE, key_of(contract.model_dump(mode="json")), make, subject=config.model)
     model = load_made(ExportedModel, folder / "exported.json")
-    # The file that is made also says how vectors are judged, which changes nothing of what it gives.
-    given = model.sha256
-    if bench.vector is not None:
-        given = stage_key({"file": sha256}, code=code.TEACHER_FILE, tools=tools_of(Format.ONNX))
     artifact = format_for(Format.ONNX).artifact(model.path, model.scheme, bench.target)
     return Teacher(
         name=config.model,
         module=Answering(_Runner(artifact)),
         contract=contract,
-        key=digest([given, contract.computed]),
+        key=key_of(contract.computed),
         parameters=reading(path, weights_of, path),
         file=model,
     )

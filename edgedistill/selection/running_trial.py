@@ -71,7 +71,7 @@ class RunningTrial:
             for result in self.schemes[target]
         )
 
-    def judged_by(self, crossed: CrossValidation) -> None:
+    def keep_crossed(self, crossed: CrossValidation) -> None:
         """Keep a cross-validation, with all its files too: they are compared with those of other students by it."""
         self.crossed = crossed
         for target, schemes in self.schemes.items():

@@ -458,7 +458,7 @@ class Search:
             self.record.close(running_trial, "failed", failure.message)
             return
         if crossed is not None:
-            running_trial.judged_by(crossed)
+            running_trial.keep_crossed(crossed)
 
     def keeps_limits(self, running_trial: RunningTrial) -> bool:
         """Whether the measured files keep the limits as they are by now; a trial without such files is rejected."""

@@ -140,6 +140,19 @@ def test_processes_that_cannot_speak_to_one_another_are_told_of() -> None:
 
 
 @needs_accelerate
+def test_what_keeps_processes_from_meeting_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(backend: str, **options: Any) -> None:
+        raise RuntimeError("no route to host\nand a stack of native frames")
+
+    monkeypatch.setattr(launch, "os", SimpleNamespace(environ={}))
+    monkeypatch.setattr(torch.distributed, "init_process_group", fails)
+    with pytest.raises(UnsupportedError) as caught:
+        launch._joined.__wrapped__(launch._Seat(0, 2, Path("/meeting"), "cpu"))
+    assert caught.value.message.endswith("they cannot speak to one another over gloo: no route to host")
+    assert caught.value.fix == "set processes = 1", "NCCL has no part in it"
+
+
+@needs_accelerate
 @pytest.mark.parametrize(("device", "backend"), [("cpu", "gloo"), ("cuda", "nccl")])
 def test_a_process_joins_the_others_by_its_device(device: str, backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """On GPUs whose driver keeps them from reading one another's memory, such transports are turned off: accelerate would

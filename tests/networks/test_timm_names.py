@@ -37,22 +37,21 @@ def test_a_tag_that_the_source_has_is_known_without_timm() -> None:
 
 
 @pytest.mark.usefixtures("not_imported")
-def test_a_name_that_there_is_not_gets_the_nearest_without_timm() -> None:
+@pytest.mark.parametrize(
+    ("name", "what", "near", "asked"),
+    [
+        ("resnet_18.a1_in1k", "timm has no model 'resnet_18'", "resnet18", False),
+        ("resnet18.b9_in1k", "resnet18 has no weights tagged 'b9_in1k'", "resnet18.a1_in1k", True),
+        ("test_resnet.", "test_resnet has no weights tagged ''", "test_resnet.r160_in1k", True),
+    ],
+)
+def test_what_there_is_not_gets_what_there_is(name: str, what: str, near: str, asked: bool) -> None:
+    """timm is `asked` for tags alone."""
     with pytest.raises(InputError) as caught:
-        require_model("resnet_18.a1_in1k", "[teacher] model")
-    assert caught.value.message == "[teacher] model: timm has no model 'resnet_18'"
-    assert "resnet18" in caught.value.fix
-    assert "timm" not in sys.modules
-
-
-@pytest.mark.usefixtures("not_imported")
-def test_a_tag_that_there_is_not_gets_those_that_there_are() -> None:
-    with pytest.raises(InputError) as caught:
-        require_model("resnet18.b9_in1k", "[space] models")
-    assert caught.value.message == "[space] models: resnet18 has no weights tagged 'b9_in1k'"
-    assert "resnet18.a1_in1k" in caught.value.fix
-    with pytest.raises(InputError, match="test_resnet has no weights tagged ''"):
-        require_model("test_resnet.", "[space] models")
+        require_model(name, "[space] models")
+    assert caught.value.message == f"[space] models: {what}"
+    assert near in caught.value.fix
+    assert ("timm" in sys.modules) is asked
 
 
 def test_the_beginning_of_names_gets_those() -> None:

@@ -93,13 +93,13 @@ def test_finalists_are_ranked_by_cross_validation_with_a_device_and_without(tmp_
     assert f"{found[before.trial.spec]:.2%} of 300 images in cross-validation" in lost
 
 
-def test_a_cross_validation_that_fails_fails_the_trial(tmp_path: Path) -> None:
+def test_a_cross_validation_that_fails_fails_the_trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lab = lawful_lab()
 
     def fails(trained: Any) -> None:
         raise TrialFailure("cross-validation: the loss is nan")
 
-    lab.cross_validate = fails  # type: ignore[method-assign]
+    monkeypatch.setattr(lab, "cross_validate", fails)
     outcome = run(search_of(tmp_path, lab, space(5), trials=6))
     failed = [trial for trial in outcome.trials if trial.state == "failed"]
     assert failed and outcome.winner is None
