@@ -18,8 +18,7 @@ TEACHERS = {
     "crossfit": "Two teachers were each fitted to one half of the images and label the other. A third was fitted to all",
 }
 PADDING = (
-    "It is timm's `efficientnet_lite0`. The weights were trained with another padding, that of `tf_efficientnet_lite0`: a "
-    "stronger teacher could be made of them."
+    "It is timm's `efficientnet_lite0`. The weights were trained with another padding, that of `tf_efficientnet_lite0`."
 )
 IN_SHORT = {
     "fitted": "all-label teacher",
@@ -214,12 +213,13 @@ def readme_rows() -> list[tuple[str, str]]:
         document = result(one.name)
         of = {row["condition"]: f"{row['test_mean']:.1%}" for row in document["compared"]}
         labels, images = document["labels"], document["train_images"]
-        some = f"{labels:,}/{images:,}" if labels < images else f"{images:,}"
+        some = f"{labels:,} of {images:,}" if labels < images else f"all {images:,}"
         named, figures = rows.setdefault(some, ([], [of["labels"]]))
         named.append(IN_SHORT[document["teacher"]])
         figures.append(of[document["default"]["recipe"]])
     return [
-        (f"accuracy: {some} labels, {', '.join(named)}", ", ".join(figures)) for some, (named, figures) in rows.items()
+        (f"accuracy, {some} labelled: {'; '.join(['labels alone', *named])}", "; ".join(figures))
+        for some, (named, figures) in rows.items()
     ]
 
 
