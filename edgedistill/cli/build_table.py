@@ -172,7 +172,8 @@ def _dropped(result: Found) -> Iterator[str]:
 
 def print_plan(console: Console, plan: Plan) -> None:
     """What would be done: the data, the teacher, then a paragraph a search."""
-    render.line(console, _data_line(plan.data))
+    stored = f"  stored views of each training image: {plan.views}"
+    render.line(console, _data_line(plan.data), stored)
     for teacher in (plan.teacher, *plan.teachers):
         render.line(console, *_teacher_lines(teacher))
     for search in plan.searches:

@@ -209,7 +209,7 @@ budget = {budget}
 
 # What the students see of each image. Flips are off unless asked for: a mirrored digit is no digit.
 [augmentation]
-# views = 4
+# views = "auto"  # or stored views of each image, such as 4; "auto" takes more where images are few
 # scale = [0.7, 1.0]
 # ratio = [0.8, 1.25]
 # flip = false

@@ -219,10 +219,12 @@ class PlannedSearch(Frozen):
 
 
 class Plan(Frozen):
-    """What `--dry-run` answers: the data, the teacher and the further ones, which all searches share, and each search."""
+    """What `--dry-run` answers: the data, how many `views` of each training image are stored, the teacher and the further
+    ones, which all searches share, and each search."""
 
     schema_version: Literal[1] = 1
     data: SplitSizes
+    views: Annotated[int, Field(ge=1)]
     teacher: PlannedTeacher
     teachers: tuple[PlannedTeacher, ...] = ()
     searches: tuple[PlannedSearch, ...]

@@ -42,7 +42,7 @@ from edgedistill.documents.fields import (
     TimmModel,
     rising_pair,
 )
-from edgedistill.documents.lengths import BatchSize, Rungs
+from edgedistill.documents.lengths import BatchSize, Rungs, Views
 from edgedistill.documents.problems import explain_problems
 from edgedistill.documents.recipes import DEFAULT, EMBEDDING, RECIPES, TermConfig, unknown_recipe
 from edgedistill.documents.specs import Format, Frozen, Kernel, Objective, Precision, ProofLevel, Score, TaskName
@@ -98,12 +98,13 @@ class DataConfig(Frozen):
 
 
 class AugmentationConfig(Frozen):
-    """`[augmentation]`: what a view may be. `views` stored views a training image; `scale` is the share of the image's
-    area that a crop keeps, `ratio` its aspect; `operations` from the list, each with a magnitude up to `magnitude`;
+    """`[augmentation]`: what a view may be. `views` stored views a training image, with `auto` more where images are few;
+    `scale` is the share of the image's area that a crop keeps, `ratio` its aspect; `operations` from the list, each with a
+    magnitude up to `magnitude`;
     `mix` is the share of views blended with a partner (mixup, lambda drawn from Beta(`mix_alpha`, `mix_alpha`)), by default
     what the recipe asks for, which is 0 for most; `cutmix` is the share of the others that have a box of a partner's."""
 
-    views: Annotated[int, Field(ge=1, le=1000)] = 4
+    views: Views = "auto"
     scale: Annotated[tuple[Area, Area], AfterValidator(rising_pair)] = (0.7, 1.0)
     ratio: Annotated[tuple[Ratio, Ratio], AfterValidator(rising_pair)] = (0.8, 1.25)
     flip: bool = False

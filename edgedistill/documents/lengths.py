@@ -1,4 +1,4 @@
-"""How long a training is: batches and rungs, in images, steps or epochs."""
+"""How long a training is, and on how much: batches and rungs, in images, steps or epochs, and the views of an image."""
 
 from __future__ import annotations
 
@@ -15,6 +15,10 @@ FEWEST_STEPS: Final = (128, 256, 512)
 """Steps that the rungs are at least apart from the start where the build file names none."""
 EPOCHS: Final = (4, 8, 16)
 """Epochs of the rungs where it names none and the images are many enough."""
+FEWEST_VIEWS: Final = 4
+MOST_VIEWS: Final = 40
+VIEWED_IMAGES: Final = 40_000
+"""With few images each has more stored views, up to MOST_VIEWS, until the teacher labels so many images in all."""
 _STEPS = re.compile(r"(\d{1,9}) steps?")
 
 
@@ -27,6 +31,16 @@ def batch_size_of(batch_size: int | Literal["auto"], images: int) -> int:
         return batch_size
     largest = 1 << (max(images // STEPS_AN_EPOCH, 1).bit_length() - 1)
     return max(SMALLEST_BATCH, min(LARGEST_BATCH, largest))
+
+
+Views: TypeAlias = Annotated[int, Field(ge=1, le=1000)] | Literal["auto"]
+
+
+def views_of(views: int | Literal["auto"], images: int) -> int:
+    """Stored views of each of so many training images."""
+    if views != "auto":
+        return views
+    return min(MOST_VIEWS, max(FEWEST_VIEWS, VIEWED_IMAGES // max(images, 1)))
 
 
 def _rising(value: tuple[int | str, ...] | None) -> tuple[int | str, ...] | None:

@@ -21,6 +21,7 @@ from edgedistill.distill.teachers.checkpoint import read_state
 from edgedistill.distill.teachers.teacher import Teacher
 from edgedistill.documents.answers import Plan, PlannedRung, PlannedSearch, PlannedTarget, PlannedTeacher
 from edgedistill.documents.artifacts import TrainedStudent
+from edgedistill.documents.lengths import views_of
 from edgedistill.documents.recipes import DEFAULT
 from edgedistill.documents.teachers import TeacherConfig
 from edgedistill.networks.counting import structure_of
@@ -66,6 +67,7 @@ def plan_of(jobs: Sequence[Job], listener: Listener = silent) -> Plan:
     assert teacher is not None
     return Plan(
         data=split_sizes(first.dataset),
+        views=views_of(first.config.augmentation.views, len(first.taught.splits.train)),
         teacher=_planned_teacher(first, teacher),
         teachers=tuple(others),
         searches=tuple(searches),

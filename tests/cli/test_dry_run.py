@@ -15,6 +15,7 @@ from edgedistill.documents.results import (
 
 PLAN = Plan(
     data=SplitSizes(source="digits", fingerprint="f", classes=10, train=1257, validation=270, test=270, seed=0),
+    views=31,
     teacher=PlannedTeacher(
         model="timm:resnet18",
         resolution=32,
@@ -62,8 +63,9 @@ def test_a_plan_tells_of_the_data_the_teacher_and_each_target(
     monkeypatch.setattr(api, "plan", lambda path, **_: found["plan"])
     assert command("build", "build.toml", "--dry-run") == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[:4] == [
+    assert lines[:5] == [
         "data digits: 10 classes; 1,257 training, 270 validation and 270 test images",
+        "  stored views of each training image: 31",
         "teacher timm:resnet18 at 32 px: 11,173,962 parameters, 37,000,000 multiply-adds for an image",
         "  fit for 20 epochs, which took 42 s and is in the cache",
         "one student for host, phone: 12 candidates (resnet 12)",

@@ -7,8 +7,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from edgedistill.documents.build_file import SearchConfig, TrainConfig
-from edgedistill.documents.lengths import EPOCHS, FEWEST_STEPS, batch_size_of, epochs_of
+from edgedistill.documents.build_file import AugmentationConfig, SearchConfig, TrainConfig
+from edgedistill.documents.lengths import (
+    EPOCHS,
+    FEWEST_STEPS,
+    FEWEST_VIEWS,
+    MOST_VIEWS,
+    VIEWED_IMAGES,
+    batch_size_of,
+    epochs_of,
+    views_of,
+)
 
 
 @pytest.mark.parametrize(
@@ -31,6 +40,15 @@ def test_rungs_by_default_are_epochs_and_steps_enough(steps_per_epoch: int) -> N
     assert all(epochs * steps_per_epoch >= least for epochs, least in zip(found, FEWEST_STEPS, strict=True))
     if steps_per_epoch >= 32:
         assert found == EPOCHS
+
+
+@given(st.integers(0, 10**6))
+def test_few_images_have_more_views(images: int) -> None:
+    views = views_of("auto", images)
+    assert FEWEST_VIEWS <= views <= MOST_VIEWS
+    assert views >= views_of("auto", images + 1), "one image more never means more views of each"
+    assert views * images <= max(VIEWED_IMAGES, FEWEST_VIEWS * images)
+    assert views_of(7, images) == 7
 
 
 def test_rungs_as_they_are_named() -> None:
@@ -56,6 +74,12 @@ def test_other_rungs_are_refused(rungs: list[object]) -> None:
 def test_other_batches_are_refused(batch_size: object) -> None:
     with pytest.raises(ValidationError):
         TrainConfig.model_validate({"batch_size": batch_size})
+
+
+@pytest.mark.parametrize("views", ["automatic", 0, 1001, 2.5])
+def test_other_views_are_refused(views: object) -> None:
+    with pytest.raises(ValidationError):
+        AugmentationConfig.model_validate({"views": views})
 
 
 @pytest.mark.parametrize("seed", [-1, 2**32, 0.5])

@@ -18,6 +18,7 @@ from edgedistill.data.datasets import Dataset
 from edgedistill.data.sources import Indices
 from edgedistill.data.views import VIEW_DTYPE, Views, draw_views
 from edgedistill.documents.build_file import AugmentationConfig
+from edgedistill.documents.lengths import views_of
 
 STAGE: Final = "views"
 _CODE: Final = ("edgedistill.data.views", "edgedistill.data.working")
@@ -57,13 +58,14 @@ def stored_views(
     """The views of `dataset`'s training split under `augmentation`: found in `store`, or drawn there. Their key, and with it
     that of all that is made from them, holds the `side` of the working copies that they are views of, and the `groups` of
     images that are mixed with their like alone."""
-    count, images = augmentation.views, len(dataset.splits.train)
+    images = len(dataset.splits.train)
+    count = views_of(augmentation.views, images)
     key = stage_key(
         {
             "operations": AUGMENTATION_VERSION,
             "data": dataset.fingerprint,
             "train": dataset.splits.train.tolist(),
-            "augmentation": augmentation.model_dump(mode="json"),
+            "augmentation": augmentation.model_dump(mode="json") | {"views": count},
             "side": side,
             "groups": None if groups is None else groups.tolist(),
         },
