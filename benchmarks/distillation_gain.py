@@ -1,122 +1,45 @@
 """What a build's teacher gives its students: the same epochs by each recipe, in paired seeds.
 
     python benchmarks/distillation_gain.py BUILD.toml (--out BUILD_FOLDER | --students resnet,0.1875,0.5,16 ...) --json FILE
-                                           [--recipes labels,kd] [--rates auto] [--seeds 5] [--jobs 1]
+                                           [--recipes labels,default,kd] [--against kd] [--rates auto] [--seeds 5]
+                                           [--test 0.3] [--processes 2]
 
-Takes the student that the finished build in BUILD_FOLDER chose, or those named by family, width, depth and resolution.
-Each is trained by each recipe for the last rung's epochs, all else as the build file has it. One that the build file gives
-weights starts from them; with `,random` behind its resolution it does not. Each of `--rates` is tried with seed 0, and the
-one that is best on the validation split takes the other seeds: every recipe has the same trials.
+Takes the student that the finished build in BUILD_FOLDER chose, or those named by family, width, depth and resolution. They
+need not lie in the build file's space. Each is trained by each recipe for the last rung's epochs, all else as the build file
+has it. One that the build file gives weights starts from them; with `,random` behind its resolution it does not. Each of
+`--rates` is tried with seed 0, and the one that is best on the validation split takes the other seeds: every recipe has the
+same trials.
 
-Accuracy is the fp32 torch program's, on the validation split that the build decides by and on the test split. Differences to
-the first recipe are in points of the test split, by pairs of a seed, with their 95% interval by Student's t. What `default`
-takes is found as in a build, with the first student in its pilot. Teacher and stored views are the build's own, found in its
-cache or made. Runs are written to FILE as they end; a second start goes on from there.
+`default` is a row like any recipe. What it takes is found for each student and seed as a build finds it, with that student
+in the pilot; no assistant is tried. The row says what it took, and why.
+
+All seeds share the splits of the build file and its teacher. With `--test` each seed draws its own splits, with that share
+for the test, and fits its own teacher with that seed.
+
+Accuracy is the fp32 torch program's. Differences to the first recipe, and to the one that `--against` names, are in points,
+by pairs of a seed, with the half width of their 95% interval by Student's t: of the test split, and beside it of the
+validation split. A recipe is chosen by the second alone. Teachers and stored views are the build's own, found in its cache
+or made. Runs are written to FILE as they end; a second start goes on from there, also with more students, recipes or seeds.
+FILE compares those that the last start asked for.
 """
 
 from __future__ import annotations
 
 import argparse
-import math
 import statistics
 import sys
-import time
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterator, Sequence, Set
 from pathlib import Path
-from typing import Literal
 
-from trainings import Row, Rows, interval, listen, parse_student, shown
+from gain_work import Gain, Prepared, Rate, Student, Training
+from trainings import Done, Row, Rows, interval, shown, workers
 
-from edgedistill.base.store import Store
-from edgedistill.distill.evaluate import split_quality
-from edgedistill.distill.train import load_student
-from edgedistill.documents.build_file import BuildConfig, load_config
+from edgedistill.documents.build_file import load_config
 from edgedistill.documents.recipes import DEFAULT, OF_CLASSES
-from edgedistill.documents.results import BuildResult, RecipeChoice
-from edgedistill.documents.specs import StudentSpec
-from edgedistill.documents.targets import load_target
-from edgedistill.networks.build import build_student
-from edgedistill.networks.counting import structure_of
-from edgedistill.networks.space import Candidate
-from edgedistill.pipeline.bench import Workbench
-from edgedistill.pipeline.choice import settle
-from edgedistill.pipeline.prepare import open_bench, open_store
-from edgedistill.pipeline.teacher import open_teacher
-from edgedistill.pipeline.train import train
-from edgedistill.pipeline.workers import Processes
-from edgedistill.pipeline.working import keep_copies
+from edgedistill.documents.results import BuildResult
 
-RANDOM = ",random"
-Rate = float | Literal["auto"]
-
-
-@dataclass(frozen=True)
-class Student:
-    """A student as it is named on the command line: from random weights, or from those that the build file gives it."""
-
-    name: str
-
-    @property
-    def spec(self) -> StudentSpec:
-        return parse_student(self.name.removesuffix(RANDOM))
-
-    def config(self, config: BuildConfig) -> BuildConfig:
-        """The build file for it."""
-        if not self.name.endswith(RANDOM):
-            return config
-        space = config.space.model_copy(update={"checkpoints": {}, "pretrained": False})
-        return config.model_copy(update={"space": space})
-
-
-@dataclass(frozen=True, eq=False)
-class Runs:
-    """The trainings of a benchmark, each a row."""
-
-    bench: Workbench
-    config: BuildConfig
-    rows: Rows
-
-    def have(self, student: Student, recipe: str, rate: Rate, seed: int) -> None:
-        """Train it, unless there is a row of it."""
-        if self.rows.have(student.name, recipe, rate, seed):
-            return
-        bench, config, spec = self.bench, student.config(self.config), student.spec
-        changed = {"recipe": recipe, "terms": (), "seed": seed, "learning_rate": rate}
-        bench.config = config.model_copy(update={"train": config.train.model_copy(update=changed)})
-        bench.space, epochs = config.space, bench.rungs[-1]
-        stored, began = open_store(bench), time.monotonic()
-        trained = train(bench, spec, stored, epochs=epochs, total_epochs=epochs, previous=None)
-        contract, test = bench.contract_of(spec), bench.dataset.splits.test
-        found = split_quality(load_student(trained, contract), bench.dataset, test, contract)
-        row = {"student": student.name, "recipe": recipe, "rate": rate, "seed": seed}
-        row |= {"validation": trained.quality_validation, "test": found}
-        self.rows.add([row | {"seconds": round(time.monotonic() - began, 1)}])
-
-    def chosen_rate(self, student: Student, recipe: str) -> Rate:
-        """The rate that is best on the validation split with seed 0."""
-        tried = [row for row in self.rows if (row["student"], row["recipe"], row["seed"]) == (student.name, recipe, 0)]
-        rate: Rate = max(tried, key=lambda row: row["validation"])["rate"]
-        return rate
-
-    def compared(self, student: Student, recipes: list[str]) -> list[Row]:
-        """Of each recipe its mean, and its difference to the first one."""
-        own = {
-            recipe: {
-                row["seed"]: row["test"]
-                for row in self.rows
-                if (row["student"], row["recipe"], row["rate"])
-                == (student.name, recipe, self.chosen_rate(student, recipe))
-            }
-            for recipe in recipes
-        }
-        first, table = own[recipes[0]], []
-        for recipe, tests in own.items():
-            points, half = interval([100 * (tests[seed] - first[seed]) for seed in sorted(tests.keys() & first.keys())])
-            mean = statistics.fmean(tests.values())
-            row: Row = {"student": student.name, "recipe": recipe, "rate": self.chosen_rate(student, recipe)}
-            table.append(row | {"seeds": len(tests), "test_mean": mean, "points": points, "half_width_points": half})
-            print(f"{student.name:40} {recipe:16} {mean:.2%}   {shown(points, half, f'points to {recipes[0]}')}")
-        return table
+KEYS = ("student", "recipe", "rate", "seed")
 
 
 def chosen_student(out: Path) -> Student:
@@ -125,23 +48,100 @@ def chosen_student(out: Path) -> Student:
     if chosen is None:
         raise SystemExit(f"the build in {out} chose no student")
     spec = chosen.spec
-    return Student(f"{spec.family},{spec.width:g},{spec.depth:g},{spec.resolution}")
+    student = Student(f"{spec.family},{spec.width:g},{spec.depth:g},{spec.resolution}")
+    if student.spec != spec:
+        raise SystemExit(
+            f"{spec.label} is more than a family, a width, a depth and a resolution: name others by --students"
+        )
+    return student
 
 
-def default_of(bench: Workbench, spec: StudentSpec) -> RecipeChoice:
-    """What a build without a recipe of its own would take, with the student in its pilot."""
-    teacher = open_teacher(bench)
-    quality = split_quality(teacher.module, bench.dataset, bench.dataset.splits.validation, teacher.contract)
-    contract = bench.contract_of(spec)
-    candidate = Candidate(spec=spec, structure=structure_of(build_student(spec, contract).eval(), spec.resolution))
-    by_default = bench.config.train.model_copy(update={"recipe": DEFAULT, "terms": ()})
-    bench.config = bench.config.model_copy(update={"train": by_default})
-    return settle([bench], teacher, quality, [candidate], math.inf)[1]
+def chosen_rate(rows: Rows, student: Student, recipe: str) -> Rate:
+    """The rate that is best on the validation split with seed 0."""
+    tried = [row for row in rows if (row["student"], row["recipe"], row["seed"]) == (student.name, recipe, 0)]
+    rate: Rate = max(tried, key=lambda row: row["validation"])["rate"]
+    return rate
+
+
+def differences(own: dict[int, Row], base: dict[int, Row], prefix: str = "") -> Row:
+    """Of rows by seed the mean difference in points by pairs, and half the width of its interval, of both splits."""
+    found: Row = {}
+    for split, name in (("test", prefix), ("validation", f"{prefix}validation_")):
+        pairs = [100 * (own[seed][split] - base[seed][split]) for seed in sorted(own.keys() & base.keys())]
+        found[f"{name}points"], found[f"{name}half_width_points"] = interval(pairs)
+    return found
+
+
+def compared(
+    rows: Rows, students: Sequence[Student], recipes: Sequence[str], seeds: int, against: str | None
+) -> Iterator[Row]:
+    """By student and recipe its means, and its differences to the first recipe and to `against`."""
+    for student in students:
+        rates = {recipe: chosen_rate(rows, student, recipe) for recipe in recipes}
+        own: dict[str, dict[int, Row]] = {recipe: {} for recipe in recipes}
+        for row in rows:
+            recipe, seed = row["recipe"], row["seed"]
+            if row["student"] == student.name and rates.get(recipe) == row["rate"] and seed < seeds:
+                own[recipe][seed] = row
+        for recipe, found in own.items():
+            row = {"student": student.name, "recipe": recipe, "rate": rates[recipe], "seeds": len(found)}
+            for split in ("test", "validation"):
+                row[f"{split}_mean"] = statistics.fmean(one[split] for one in found.values())
+            row |= differences(found, own[recipes[0]])
+            if against is not None:
+                row |= differences(found, own[against], "against_")
+            if recipe == DEFAULT:
+                row["took"] = dict(Counter(one["took"] for one in found.values()).most_common())
+            yield row
+
+
+def show(row: Row, first: str) -> None:
+    """A row of what is compared."""
+    test = shown(row["points"], row["half_width_points"], f"points to {first}")
+    validation = shown(row["validation_points"], row["validation_half_width_points"], "on validation")
+    took = f"   took {row['took']}" if "took" in row else ""
+    print(f"{row['student']:44} {row['recipe']:10} {row['test_mean']:.2%}   {test}, {validation}{took}")
 
 
 def rates_of(text: str) -> list[Rate]:
     """`auto`, or rates with a comma between."""
     return ["auto" if one == "auto" else float(one) for one in text.split(",")]
+
+
+def learn_all(done: Done, rows: Rows, gain: Gain, rates: Sequence[Rate], seeds: int) -> None:
+    """Have all rows, and the teacher of each draw."""
+    prepared: dict[int | None, Prepared] = {}
+    # Which rate later seeds take is known once seed 0 is through.
+    for together in (range(1), range(1, seeds)) if len(rates) > 1 else (range(seeds),):
+        left = {
+            (seed, student): wanted
+            for seed in together
+            for student in gain.students
+            if (wanted := missing(rows, gain, student, rates, seed))
+        }
+        prepare(done, rows, {gain.draw(seed) for seed, _ in left} - prepared.keys(), prepared)
+        for made in done((prepared[gain.draw(seed)], student, *wanted) for (seed, student), wanted in left.items()):
+            rows.add(made)
+
+
+def missing(rows: Rows, gain: Gain, student: Student, rates: Sequence[Rate], seed: int) -> list[Training]:
+    """What a student has no row of with that seed."""
+    wanted = [
+        Training(recipe, rate, seed)
+        for recipe in gain.recipes
+        for rate in ([chosen_rate(rows, student, recipe)] if seed and len(rates) > 1 else rates)
+    ]
+    return [one for one in wanted if not rows.have(student.name, one.recipe, one.rate, one.seed)]
+
+
+def prepare(done: Done, rows: Rows, draws: Set[int | None], prepared: dict[int | None, Prepared]) -> None:
+    """Add those draws to what is `prepared`, and their teachers to the document."""
+    teachers = {row["seed"]: row for row in rows.document.get("teachers", ())}
+    for (made,) in done((draw,) for draw in sorted(draws, key=lambda draw: draw or 0)):
+        rows.agree(made["facts"])
+        ready: Prepared = made["prepared"]
+        prepared[ready.draw], teachers[ready.draw] = ready, made["teacher"]
+        rows.write(teachers=[teachers[draw] for draw in sorted(teachers, key=lambda draw: draw or 0)])
 
 
 def main() -> int:
@@ -151,43 +151,29 @@ def main() -> int:
     which.add_argument("--out", type=Path)
     which.add_argument("--students", type=Student, nargs="+")
     parser.add_argument("--recipes", default="labels,kd")
+    parser.add_argument("--against")
     parser.add_argument("--rates", type=rates_of, default=["auto"])
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--test", type=float)
+    parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--json", type=Path, required=True)
     arguments = parser.parse_args()
     recipes = arguments.recipes.split(",")
-    if unknown := [name for name in recipes if name not in OF_CLASSES]:
-        parser.error(f"no such recipe: {', '.join(unknown)}; there are {', '.join(OF_CLASSES)}")
-    config = load_config(arguments.build)
+    if unknown := [name for name in recipes if name not in (DEFAULT, *OF_CLASSES)]:
+        parser.error(f"no such recipe: {', '.join(unknown)}; there are {', '.join((DEFAULT, *OF_CLASSES))}")
+    if arguments.against not in (None, *recipes):
+        parser.error(f"--against {arguments.against} is none of --recipes")
     students = arguments.students or [chosen_student(arguments.out)]
-    base = arguments.build.parent.absolute()
-    bench = open_bench(config, load_target("host"), Store(listener=listen), base=base, require_measured=False)
-    test = bench.dataset.splits.test
-    rows = Rows.open(arguments.json, ("student", "recipe", "rate", "seed"), {"epochs": bench.rungs[-1]})
-    runs = Runs(bench, config, rows)
-    with Processes(arguments.jobs, listen) as bench.executor:
-        keep_copies(bench)
-        for seed in range(arguments.seeds):
-            for student in students:
-                for recipe in recipes:
-                    for rate in [runs.chosen_rate(student, recipe)] if seed else arguments.rates:
-                        runs.have(student, recipe, rate, seed)
-        bench.config = students[0].config(config)
-        bench.space = bench.config.space
-        default = default_of(bench, students[0].spec)
-    table = [row for student in students for row in runs.compared(student, recipes)]
-    print(f"default takes {default.recipe}: {'; '.join(default.reasons)}")
-    teacher = bench.teacher
-    rows.write(
-        data=bench.dataset.name,
-        train_images=len(bench.dataset.splits.train),
-        test_images=len(test),
-        classes=len(bench.dataset.classes),
-        teacher=None if teacher is None else split_quality(teacher.module, bench.dataset, test, teacher.contract),
-        default=default.model_dump(mode="json"),
-        compared=table,
-    )
+    settings = {"test_share": arguments.test, "rates": arguments.rates}
+    rows = Rows.open(arguments.json, KEYS, settings)
+    config, base = load_config(arguments.build), arguments.build.parent.absolute()
+    gain = Gain(config, base, arguments.test, students, recipes)
+    with workers(gain, arguments.processes) as done:
+        learn_all(done, rows, gain, arguments.rates, arguments.seeds)
+    table = list(compared(rows, students, recipes, arguments.seeds, arguments.against))
+    rows.write(seeds=arguments.seeds, against=arguments.against, compared=table)
+    for row in table:
+        show(row, recipes[0])
     return 0
 
 

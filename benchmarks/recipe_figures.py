@@ -1,7 +1,8 @@
-"""Sections and plots of what `benchmarks/recipes.py` found: what each recipe gains over labels alone."""
+"""Sections and plots of what recipes.py and distillation_gain.py found: what each recipe gains over labels alone."""
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -169,41 +170,80 @@ def pictures() -> list[Section]:
     if not (RESULTS / f"{PICTURES}.json").is_file():
         return []
     document = result(PICTURES)
-    first, classes = document["compared"][0]["recipe"], document["classes"]
-    seeds = min(row["seeds"] for row in document["compared"])
-    students = list(dict.fromkeys(row["student"] for row in document["compared"]))
-    recipes = ",".join(dict.fromkeys(row["recipe"] for row in document["compared"]))
-    text = (
-        f"Students as a build trains them, {document['epochs']} epochs of "
-        f"{document['train_images']:,} pictures of clip art in {classes} classes, all with a label. The teacher has "
-        f"ImageNet weights and was fitted to the same labels; it gets {document['teacher']:.2%} of the "
-        f"{document['test_images']:,} pictures of the test split right. `benchmarks/clip_art.py` makes the pictures, and "
-        f"shows the build file. Test accuracy is the mean of {seeds} seeds. The gain is the mean difference to `{first}` by "
-        "pairs of a seed of the same student, in points, with its 95% interval. A student is named by family, width, depth "
-        "and resolution. "
-        f"`default` takes `{document['default']['recipe']}` here. {_as_sentences(document['default']['reasons'])}"
-    )
-    return [
-        Section(
-            "Recipes: pictures",
-            text,
-            f"python benchmarks/distillation_gain.py BUILD.toml --students {' '.join(students)} "
-            f"--recipes {recipes} --json FILE",
-            ("student", "learnt by", "#test accuracy", "#gain", "#95% interval"),
-            tuple(
-                (
-                    f"`{row['student']}`",
-                    f"`{row['recipe']}`",
-                    f"{row['test_mean']:.2%}",
-                    f"{row['points']:+.2f}",
-                    _interval(row["points"], row["half_width_points"]),
-                )
-                for row in sorted(
-                    document["compared"], key=lambda row: (students.index(row["student"]), -row["points"])
-                )
-            ),
+    rows = document["compared"]
+    students, recipes = (list(dict.fromkeys(row[key] for row in rows)) for key in ("student", "recipe"))
+    options = "".join(
+        f" --{name} {value}"
+        for name, value, usual in (
+            ("against", document["against"], None),
+            ("rates", ",".join(map(str, document["rates"])), "auto"),
+            ("seeds", document["seeds"], 5),
+            ("test", document["test_share"], None),
         )
-    ]
+        if value != usual
+    )
+    command = (
+        "python examples/clipart/prepare.py\n"
+        "    python benchmarks/distillation_gain.py examples/clipart/build.toml "
+        f"--students {' '.join(students)} --recipes {','.join(recipes)}{options} --json FILE"
+    )
+    columns: tuple[str, ...] = ("student", "learnt by", "#test accuracy", "#gain", "#95% interval")
+    against = document["against"]
+    if against is not None:
+        columns = (*columns, f"#to `{against}`")
+    rows = sorted(rows, key=lambda row: (students.index(row["student"]), -row["points"]))
+    table = tuple(_picture_row(row, recipes[0], against) for row in rows)
+    return [Section("Recipes: pictures", " ".join(_of_pictures(document, recipes[0])), command, columns, table)]
+
+
+def _picture_row(row: Row, first: str, against: str | None) -> tuple[str, ...]:
+    took = row.get("took", {})
+    of = "" if len(took) == 1 else f" of {row['seeds']}"
+    taken = ", ".join(f"`{name}` {count}{of}" if of else f"`{name}`" for name, count in took.items())
+    cells = (
+        f"`{row['student']}`",
+        f"`{row['recipe']}`" + (f" ({taken})" if took else ""),
+        f"{row['test_mean']:.2%}",
+        f"{row['points']:+.2f}",
+        "-" if row["recipe"] == first else _interval(row["points"], row["half_width_points"]),
+    )
+    if against is None:
+        return cells
+    own = row["recipe"] == against
+    return (*cells, "-" if own else _interval(row["against_points"], row["against_half_width_points"]))
+
+
+def _of_pictures(document: Row, first: str) -> Iterator[str]:
+    rows, seeds, share = document["compared"], document["seeds"], document["test_share"]
+    yield (
+        f"Students as a build trains them, {document['epochs']} epochs of {document['train_images']:,} pictures of clip "
+        f"art in {document['classes']} classes, all with a label. `examples/clipart/README.md` says what the first command "
+        "needs."
+    )
+    teachers = [row["test"] for row in document["teachers"] if row["seed"] is None or row["seed"] < seeds]
+    right = f"{statistics.fmean(teachers):.2%} of the {document['test_images']:,} pictures of the test split right"
+    if share is None:
+        yield "All seeds share the splits and the teacher, which has ImageNet weights and was fitted to the same labels."
+        yield f"It gets {right}."
+    else:
+        yield f"Each seed has its own splits, with {share:.0%} of the pictures for the test, and its own teacher."
+        yield "The teachers have ImageNet weights and were fitted to the same labels as the students."
+        yield f"In the mean they get {right}."
+    yield (
+        f"Test accuracy is the mean of {seeds} seeds. The gain is the mean difference to `{first}` by pairs of a seed of "
+        "the same student, in points, with its 95% interval."
+    )
+    if document["against"] is not None:
+        yield f"The last column is that interval for the difference to `{document['against']}`."
+    yield "A student is named by family, width, depth and resolution."
+    names = {row["student"] for row in rows}
+    if any(name.startswith("timm:") for name in names):
+        yield "A student of timm starts from the ImageNet weights that the build file names. Of width or depth below 1 it"
+        yield "is cut from the network with these weights."
+    if any(name.endswith(",random") for name in names):
+        yield "With `random` behind its name it starts from random weights."
+    if any("took" in row for row in rows):
+        yield "Behind `default` stands what it took, by a pilot of the same student in each seed."
 
 
 def readme_rows() -> list[tuple[str, str]]:
@@ -221,12 +261,6 @@ def readme_rows() -> list[tuple[str, str]]:
         (f"accuracy, {some} labelled: {'; '.join(['labels alone', *named])}", "; ".join(figures))
         for some, (named, figures) in rows.items()
     ]
-
-
-def _as_sentences(reasons: list[str]) -> str:
-    """A sentence for each part of the reasons of a default."""
-    parts = [part for reason in reasons for part in reason.split("; ")]
-    return " ".join(f"{part[0].upper()}{part[1:]}." for part in parts)
 
 
 def _sorted(document: Row) -> list[Row]:

@@ -1,18 +1,20 @@
 """What the benchmarks share that train many students: Fashion-MNIST cut short, rows that a second start finds, and worker
-processes of one thread each."""
+processes of one thread each, which can do a build's work items themselves."""
 
 from __future__ import annotations
 
 import json
+import os
 import statistics
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias
+from threading import Thread
+from typing import Any, Protocol, Self, TypeAlias
 
 import torch
 from scipy import stats  # type: ignore[import-untyped]
@@ -22,6 +24,8 @@ from edgedistill.base.store import write_atomic
 from edgedistill.data.datasets import Dataset, load_dataset
 from edgedistill.documents.build_file import DataConfig
 from edgedistill.documents.specs import StudentSpec
+from edgedistill.pipeline.bench import Workbench
+from edgedistill.pipeline.work import Made, Result, WorkItem, do
 
 Row: TypeAlias = dict[str, Any]
 Job: TypeAlias = tuple[Any, ...]
@@ -51,11 +55,17 @@ class Rows:
     def open(cls, path: Path, keys: tuple[str, ...], settings: Row) -> Rows:
         """With the rows that are there. Ends the program where they were made with other settings."""
         document: Row = json.loads(path.read_text()) if path.is_file() else {"rows": []}
+        rows = cls(path, keys, document)
+        rows.agree(settings)
+        return rows
+
+    def agree(self, settings: Row) -> None:
+        """Keep settings with the rows. Ends the program where the rows were made with others."""
         for name, value in settings.items():
-            if document.get(name, value) != value:
-                raise SystemExit(f"{path} has rows for {name} {document[name]}, not {value}: name another file")
-        document |= settings
-        return cls(path, keys, document)
+            if self.document.get(name, value) != value:
+                told = f"{name} {self.document[name]}, not {value}"
+                raise SystemExit(f"{self.path} has rows for {told}: name another file")
+        self.document |= settings
 
     def __iter__(self) -> Iterator[Row]:
         return iter(self.document["rows"])
@@ -93,9 +103,18 @@ _work: list[Work] = []
 
 
 def _begin(work: Work) -> None:
+    Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(1)
     work.begin()
     _work.append(work)
+
+
+def _end_with_parent() -> None:
+    """A benchmark that is killed leaves no process behind that trains beside its second start."""
+    parent = parent_process()
+    assert parent is not None, "this is a worker"
+    parent.join()
+    os._exit(1)
 
 
 def _run(*job: Any) -> list[Row]:
@@ -116,6 +135,24 @@ def workers(work: Work, processes: int) -> Iterator[Done]:
         yield done
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+@dataclass(frozen=True, eq=False)
+class Here:
+    """Does the work items of `bench` in this process."""
+
+    bench: Workbench
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *raised: object) -> None: ...
+
+    def run(self, items: Sequence[WorkItem[Made]]) -> Iterator[tuple[int, Result[Made]]]:
+        """What became of each item, one after the other. An item of a further teacher has a bench of its own."""
+        for number, item in enumerate(items):
+            bench = next(one for one in (self.bench, *self.bench.others) if one.config == item.place.config)
+            yield number, do(item, bench)
 
 
 def interval(differences: Sequence[float]) -> tuple[float | None, float | None]:

@@ -176,32 +176,46 @@ def test_two_terms_of_srd_are_the_peers_whole(peer: Any) -> None:
     )
 
 
-def test_clip_art_is_copied_as_it_is(benchmark_of: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Transparent, of the two large classes, without what is in both or too large."""
-    art = benchmark_of("clip_art")
-    monkeypatch.setattr(art, "LEAST", 2)
-    monkeypatch.setattr(art, "LIMIT", 100)
-    generator = np.random.default_rng(0)
-    drawn = {name: generator.integers(0, 256, (8, 8, 4), np.uint8) for name in ("a1", "a2", "b1", "b2", "both", "few")}
-    drawn["large"] = generator.integers(0, 256, (11, 11, 4), np.uint8)
-    places = {
-        "a": ("a1", "a2", "both", "large"),
-        "b": ("b1", "b2", "both"),
-        "c": ("few",),
-        "special": ("a1", "a2"),
+def test_recipes_are_paired_by_seed_on_splits_of_their_own(
+    benchmark_of: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Each seed has its own teacher, `default` is a row, and a second start does what is missing alone."""
+    gain, build, found = benchmark_of("distillation_gain"), tmp_path / "build.toml", tmp_path / "gain.json"
+    build.write_text(
+        'budget = "20%"\n[teacher]\nmodel = "timm:test_efficientnet"\nresolution = 16\nfit = { epochs = 1 }\n'
+        '[data]\nsource = "digits"\nlimit = 60\n[space]\nresolutions = [16]\n[augmentation]\nviews = 1\n'
+        "[search]\nrungs = [1, 2]\n"
+    )
+    monkeypatch.setenv("EDGEDISTILL_CACHE", str(tmp_path / "cache"))
+
+    def start(*options: str) -> dict[str, Any]:
+        command = ["gain.py", str(build), "--students", "resnet,0.125,0.5,8", "--json", str(found), *options]
+        monkeypatch.setattr("sys.argv", command)
+        assert gain.main() == 0
+        document: dict[str, Any] = json.loads(found.read_text())
+        return document
+
+    own = ("--test", "0.5", "--seeds", "2")
+    first = start("--recipes", "labels,default", *own)
+    assert {(row["recipe"], row["seed"]) for row in first["rows"]} == {
+        (r, s) for r in ("labels", "default") for s in (0, 1)
     }
-    for folder, names in places.items():
-        for name in names:
-            path = tmp_path / "art" / folder / "deep" / f"{name}{folder if name.startswith('a') else ''}.png"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            pixels = drawn[name] if folder != "special" else 255 - drawn[name]
-            Image.fromarray(pixels).save(path)
-    monkeypatch.setattr("sys.argv", ["clip_art.py", str(tmp_path / "art"), "--out", str(tmp_path / "out")])
-    assert art.main() == 0
-    found = sorted(path.relative_to(tmp_path / "out").parts[0] for path in (tmp_path / "out").rglob("*.png"))
-    assert found == ["a", "a", "b", "b"]
-    sources = {path.read_bytes() for path in (tmp_path / "art").rglob("*.png")}
-    assert all(path.read_bytes() in sources for path in (tmp_path / "out").rglob("*.png"))
+    assert [row["seed"] for row in first["teachers"]] == [0, 1] and first["test_images"] == 898
+    labels, default = first["compared"]
+    assert (labels["points"], labels["validation_points"], labels["seeds"]) == (0, 0, 2)
+    took = [row["took"] for row in first["rows"] if row["recipe"] == "default"]
+    assert sum(default["took"].values()) == 2 and set(default["took"]) == set(took)
+    by = {(row["recipe"], row["seed"]): row["test"] for row in first["rows"]}
+    gained = [100 * (by["default", seed] - by["labels", seed]) for seed in (0, 1)]
+    assert default["points"] == pytest.approx(sum(gained) / 2)
+
+    capfd.readouterr()
+    more = start("--recipes", "labels,default,kd", "--against", "default", *own)
+    assert more["rows"][:4] == first["rows"] and [row["recipe"] for row in more["rows"][4:]] == ["kd", "kd"]
+    assert "to epoch" not in capfd.readouterr().err, "the pilots trained it"
+    assert more["compared"][1]["against_points"] == 0
+    with pytest.raises(SystemExit, match=r"test_share 0\.5, not None"):
+        start("--recipes", "labels")
 
 
 def test_by_hand_trains_a_teacher_and_a_student_and_measures_its_files(
