@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import shutil
 import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 TOOL_TIMEOUT_S = 10.0
+# Parameters of mallopt in glibc's malloc.h.
+_TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -3, -4
 
 
 def allowed_cpus() -> tuple[int, ...]:
@@ -14,6 +20,33 @@ def allowed_cpus() -> tuple[int, ...]:
     if hasattr(os, "sched_getaffinity"):
         return tuple(sorted(os.sched_getaffinity(0)))
     return tuple(range(os.cpu_count() or 1))
+
+
+@contextmanager
+def freed_memory_kept() -> Iterator[None]:
+    """A context in which what this process frees stays with it, for what it takes next. glibc gives large blocks back at
+    once, and the system clears each one that it hands out: of a training with large activations that is a tenth of the time
+    and more. Other C libraries are left as they are."""
+    set_option, trim = _glibc()
+    if set_option is None or trim is None:
+        yield
+        return
+    set_option(_MMAP_MAX, 0)
+    set_option(_TRIM_THRESHOLD, 2**31 - 1)
+    try:
+        yield
+    finally:
+        # As glibc sets them itself in a process that has freed large blocks: it no longer does once they were set.
+        set_option(_MMAP_MAX, 2**16)
+        set_option(_MMAP_THRESHOLD, 2**25)
+        set_option(_TRIM_THRESHOLD, 2**26)
+        trim(0)
+
+
+def _glibc() -> tuple[Callable[[int, int], int] | None, Callable[[int], int] | None]:
+    """Its mallopt and malloc_trim."""
+    library = ctypes.CDLL(None) if sys.platform == "linux" else None
+    return getattr(library, "mallopt", None), getattr(library, "malloc_trim", None)
 
 
 def machine_bytes() -> int:

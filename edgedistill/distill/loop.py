@@ -20,6 +20,7 @@ from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 
 from edgedistill.base.errors import TrialFailure
+from edgedistill.base.machine import freed_memory_kept
 from edgedistill.base.progress import Listener, StageAdvanced, silent
 from edgedistill.base.quiet import quiet
 from edgedistill.base.store import whole
@@ -130,7 +131,11 @@ def train_as(
     watch = _Watch(batches.steps_per_epoch, schedule.total_epochs)
     saved = reported = began
     pace = Pace(thread_counts(hardware.threads, hardware.device), stretch.listener)
-    with torch.random.fork_rng([hardware.device] if hardware.device.type == "cuda" else []), own_threads():
+    with (
+        torch.random.fork_rng([hardware.device] if hardware.device.type == "cuda" else []),
+        own_threads(),
+        freed_memory_kept(),
+    ):
         pupil.train()
         for batch in batches.loader(range(state.step, last), hardware):
             torch.manual_seed(schedule.seed * 1_000_003 + state.step + rank.seed_offset)

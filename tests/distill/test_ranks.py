@@ -241,6 +241,15 @@ class Meeting:
         return Rank(number, self.barrier.parties, reduce)
 
 
+def smooth(network: nn.Module) -> nn.Module:
+    """With SiLU in place of each ReLU: the gradient of a ReLU whose input is next to zero hangs on the last bit."""
+    for parent in list(network.modules()):
+        for name, child in list(parent.named_children()):
+            if isinstance(child, nn.ReLU):
+                setattr(parent, name, nn.SiLU())
+    return network
+
+
 @pytest.mark.parametrize("recipe", sorted(RECIPES))
 def test_any_recipe_has_the_gradients_of_the_whole_batch(recipe: str, spec: StudentSpec, contract: Contract) -> None:
     """Three parts, of 3, 3 and 4 images. Losses that compare images with each other, normalisers over a batch, aligners,
@@ -255,7 +264,7 @@ def test_any_recipe_has_the_gradients_of_the_whole_batch(recipe: str, spec: Stud
     def state(rank: Rank) -> loop._State:
         torch.manual_seed(0)
         terms = recipe_of(TrainConfig(recipe=recipe))
-        made = Pupil(build_student(spec, contract), terms, 10, {"features": statistics})
+        made = Pupil(smooth(build_student(spec, contract)), terms, 10, {"features": statistics})
         return loop._State(made, PLAN, CPU, 7, rank)
 
     def step(state: loop._State) -> Tensor:

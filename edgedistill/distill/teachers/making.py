@@ -13,6 +13,7 @@ from typing import Final
 
 import torch
 
+from edgedistill.base.machine import freed_memory_kept
 from edgedistill.base.progress import Listener, StageAdvanced
 from edgedistill.base.store import BusyError, Store, digest, stage_key, write_atomic
 from edgedistill.data.augment import AUGMENTATION_VERSION
@@ -148,7 +149,7 @@ class Labelling:
         def on_progress(done: int) -> None:
             self.listener(StageAdvanced(STAGE, view * self.labeller.images + done, self.total))
 
-        with self.turn():
+        with self.turn(), freed_memory_kept():
             self.labeller.label(folder, view, on_progress)
 
     def _put_together(self, tap: str, ahead: Ahead | None) -> Path:
