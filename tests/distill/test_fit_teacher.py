@@ -24,8 +24,8 @@ from edgedistill.distill.recipes.losses import bound
 from edgedistill.distill.recipes.pupil import Pupil
 from edgedistill.distill.teachers.teacher import Teacher
 from edgedistill.documents.build_file import AugmentationConfig, TrainConfig
-from edgedistill.documents.recipes import labels_alone
 from edgedistill.documents.lengths import FEWEST_VIEWS
+from edgedistill.documents.recipes import labels_alone
 from edgedistill.documents.specs import Contract
 from edgedistill.documents.teachers import FitConfig
 from edgedistill.networks.build import Normalised
