@@ -1,13 +1,15 @@
 """A teacher and a student by hand, with timm alone, beside what a build makes of the same pictures.
 
     python benchmarks/by_hand.py teacher BUILD.toml --model tf_efficientnet_lite2 --weights LITE2 --json TEACHER
+    python benchmarks/by_hand.py fit BUILD.toml --json FITTED
     python benchmarks/by_hand.py student BUILD.toml --model NAME [--weights FILE] --teacher TEACHER --json STUDENT
     python benchmarks/by_hand.py measure BUILD.toml --student STUDENT [--build OUT] --json MEASURED
 
 `by_hand_timm.py` has all that trains and exports. Only the files and labels of each split come from edgedistill.
 `teacher` and `student` try each of `--rates` with seed 0, and train the other seeds at the rate that is best on the
 validation split. `--epochs` counts passes over the training split, as `[teacher.fit] epochs` and the last rung do. Runs are
-rows of the JSON file; a second start goes on. What follows takes the row that is best on the validation split.
+rows of the JSON file; a second start goes on. What follows takes the row that is best on the validation split. `fit` has the
+build file's own teacher, as a build fits it, once for each seed.
 
 `measure` exports the student, in fp32 and int8. With `--build` the file that this finished build proved runs in turn with
 both, in one loop of plain ONNX Runtime with one thread. Latencies are medians of the sessions' percentiles.
@@ -25,13 +27,19 @@ from pathlib import Path
 
 import torch
 from by_hand_timm import Views, exported, fitted, restored, right, right_of_file, whole
+from gain_work import seeded
 from plain_latency import TURN_S, WARMUP_S, opened, quantile, run_for
-from trainings import Row, Rows
+from trainings import Row, Rows, listen
 
+from edgedistill.base.store import Store
 from edgedistill.data.datasets import load_dataset
 from edgedistill.data.folder import FolderImages
+from edgedistill.distill.evaluate import split_quality
 from edgedistill.documents.build_file import load_config
 from edgedistill.documents.results import BuildResult
+from edgedistill.documents.targets import load_target
+from edgedistill.pipeline.prepare import open_bench
+from edgedistill.pipeline.teacher import open_teacher
 
 
 class Split:
@@ -90,6 +98,26 @@ def train(options: Namespace, split: Split) -> None:
     print(f"best on validation: {best(rows)['validation']:.2%} of it, {best(rows)['test']:.2%} of the test split")
 
 
+def fit(options: Namespace, split: Split) -> None:
+    """A row for each seed with which a build fits its teacher."""
+    config, base = load_config(options.build_file), options.build_file.parent.absolute()
+    rows = Rows.open(
+        options.json, ("seed",), {"data": split.identity, "epochs": config.teacher.fit and config.teacher.fit.epochs}
+    )
+    for seed in range(options.seeds):
+        if rows.have(seed):
+            continue
+        own = config.model_copy(update={"teacher": seeded(config.teacher, seed)})
+        bench = open_bench(own, load_target("host"), Store(listener=listen), base=base, require_measured=False)
+        teacher, splits = open_teacher(bench), bench.dataset.splits
+        parts = {"validation": splits.validation, "test": splits.test}
+        share = {part: split_quality(teacher.module, bench.dataset, of, teacher.contract) for part, of in parts.items()}
+        rows.add([{"seed": seed, **share}])
+    tests = [row["test"] for row in rows]
+    rows.write(test_mean=statistics.fmean(tests))
+    print(f"{statistics.fmean(tests):.2%} of the test split, mean of {len(tests)} seeds")
+
+
 def latencies(files: dict[str, Path], seconds: float, sessions: int) -> dict[str, dict[int, list[float]]]:
     """By file its p50 and p95 in ms, one for each session; all files in turn, for so many seconds each."""
     found = {name: {percent: list[float]() for percent in (50, 95)} for name in files}
@@ -141,10 +169,13 @@ def measure(options: Namespace, split: Split) -> None:
 def main() -> int:
     parser = ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     stages = parser.add_subparsers(dest="stage", required=True)
-    for stage in ("teacher", "student", "measure"):
+    for stage in ("teacher", "fit", "student", "measure"):
         one = stages.add_parser(stage, formatter_class=ArgumentDefaultsHelpFormatter)
         one.add_argument("build_file", type=Path)
         one.add_argument("--json", type=Path, required=True)
+        if stage == "fit":
+            one.add_argument("--seeds", type=int, default=3)
+            continue
         if stage == "measure":
             one.add_argument("--student", type=Path, required=True, help="JSON file of the stage student")
             one.add_argument("--build", type=Path, help="output folder of a finished build")
@@ -165,7 +196,8 @@ def main() -> int:
         for name, value in numbers.items():
             one.add_argument(f"--{name}", type=type(value), default=value, help=" ")
     options = parser.parse_args()
-    (measure if options.stage == "measure" else train)(options, Split(options.build_file))
+    do = {"measure": measure, "fit": fit}.get(options.stage, train)
+    do(options, Split(options.build_file))
     return 0
 
 

@@ -229,7 +229,8 @@ def test_by_hand_trains_a_teacher_and_a_student_and_measures_its_files(
         Image.new("RGBA", (40 + number, 50), (40 + 170 * (number % 2),) * 3 + (255,)).save(path)
     build = tmp_path / "build.toml"
     build.write_text(
-        'budget = "20%"\n[teacher]\nmodel = "timm:resnet18"\nfit = {}\n[data]\nsource = "folder"\npath = "pictures"\n'
+        'budget = "20%"\n[teacher]\nmodel = "timm:test_efficientnet"\nresolution = 32\nfit = { epochs = 6 }\n'
+        '[data]\nsource = "folder"\npath = "pictures"\n'
     )
     monkeypatch.setenv("EDGEDISTILL_CACHE", str(tmp_path / "cache"))
     # measure stays on one processor: not so the tests that follow.
@@ -248,6 +249,8 @@ def test_by_hand_trains_a_teacher_and_a_student_and_measures_its_files(
     taught = run("teacher", *small, "--epochs", "6", "--rates", "1e-3,1e-2", "--seeds", "2")
     assert len(taught) == 3 and max(row["validation"] for row in taught) == 1
     assert {row["images_seen"] for row in taught} == {6 * 24}, "of 28 images three batches of 8"
+    own = run("fit", "--seeds", "2")
+    assert [row["seed"] for row in own] == [0, 1] and max(row["validation"] for row in own) == 1
     trained = ("--teacher", str(tmp_path / "teacher.json"), "--epochs", "2", "--rates", "1e-2", "--seeds", "1")
     (student,) = run("student", *small, *trained)
     capsys.readouterr()
