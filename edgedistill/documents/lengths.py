@@ -11,7 +11,7 @@ LARGEST_BATCH: Final = 128
 SMALLEST_BATCH: Final = 16
 STEPS_AN_EPOCH: Final = 16
 """With few images a batch is made smaller, down to SMALLEST_BATCH, until an epoch has so many steps."""
-FEWEST_STEPS: Final = (128, 256, 512)
+FEWEST_STEPS: Final = (320, 640, 1280)
 """Steps that the rungs are at least apart from the start where the build file names none."""
 EPOCHS: Final = (4, 8, 16)
 """Epochs of the rungs where it names none and the images are many enough."""
