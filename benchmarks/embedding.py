@@ -45,8 +45,8 @@ from trainings import Row, Rows, interval, listen, parse_student, shown
 
 from edgedistill.base.errors import EdgedistillError
 from edgedistill.base.store import Store
-from edgedistill.data.preprocessing import prepare
-from edgedistill.distill.evaluate import CHUNK, outputs_of
+from edgedistill.data.prepared import prepared
+from edgedistill.distill.evaluate import outputs_of
 from edgedistill.distill.train import load_student
 from edgedistill.documents.artifacts import Verified
 from edgedistill.documents.build_file import load_config
@@ -75,10 +75,8 @@ def vectors_of(bench: Workbench, module: nn.Module, contract: Contract) -> Vecto
     """Of a module, by split: float32 [n, D], of the labelled images in their order."""
     dataset, found = bench.dataset.labelled, {}
     for split in ("train", "validation", "test"):
-        indices = getattr(dataset.splits, split)
-        chunks = [indices[start : start + CHUNK] for start in range(0, len(indices), CHUNK)]
-        parts = [outputs_of(module, prepare(dataset.images, chunk, contract)) for chunk in chunks]
-        found[split] = unit(np.concatenate(parts))
+        images = prepared(dataset, getattr(dataset.splits, split), contract)
+        found[split] = unit(outputs_of(module, images))
     return found
 
 

@@ -199,7 +199,7 @@ budget = {budget}
 # skip_broken = false  # true leaves out images that cannot be used, in place of an error
 # crop = "stretch"  # or "center"
 # resize_filter = "bilinear"  # or "bicubic"
-# decoded_cache = "8GB"  # training images kept decoded, at the size that models need; or "off"
+# decoded_cache = "8GB"  # images kept decoded, at the size that models need; or "off"
 
 # How validation and test are drawn where the data does not give them. The test split gives final figures alone.
 [data.split]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from edgedistill.data.datasets import Dataset
-from edgedistill.data.preprocessing import prepare
+from edgedistill.data.prepared import prepared
 from edgedistill.data.sources import Indices, Pixels
 from edgedistill.documents.artifacts import CalibrationSet
 from edgedistill.documents.specs import Contract
@@ -15,7 +15,7 @@ FILE = "calibration.json"
 
 def calibration_pixels(chosen: CalibrationSet, dataset: Dataset, contract: Contract) -> Pixels:
     """The chosen images through the contract, uint8 [n, 3, R, R]."""
-    return prepare(dataset.images, np.asarray(chosen.indices, np.int64), contract)
+    return prepared(dataset, np.asarray(chosen.indices, np.int64), contract)[:]
 
 
 def choose_calibration(dataset: Dataset, count: int, seed: int = 0) -> CalibrationSet:

@@ -10,6 +10,7 @@ import numpy as np
 
 from edgedistill.base.errors import Problem
 from edgedistill.base.progress import Listener, silent
+from edgedistill.base.store import Store
 from edgedistill.data.content import content_hashes, require_folder, scan
 from edgedistill.data.fingerprint import UNLABELLED_FOLDER, fingerprint, fingerprint_of, with_fingerprint
 from edgedistill.data.problems import data_error
@@ -23,10 +24,19 @@ UNLABELLED: Final = -1
 
 
 @dataclass(frozen=True, eq=False)
+class Keeping:
+    """Where images that were prepared are kept: those of each part of the data and each contract that take no more than
+    `limit_bytes`, as a stage of `store`."""
+
+    store: Store
+    limit_bytes: int
+
+
+@dataclass(frozen=True, eq=False)
 class Dataset:
     """Images with a label each, or none. `labels` int64 [N] index `classes`, or are UNLABELLED, which occurs in the training
     split alone; of data without classes all are. `images` gives uint8 [H, W, 3]; `fingerprint` is the hash of the content
-    (not of the splits)."""
+    (not of the splits). Without `keeping` images are prepared anew each time."""
 
     name: str
     classes: tuple[str, ...]
@@ -34,6 +44,11 @@ class Dataset:
     images: ImageSource
     splits: Splits
     fingerprint: str
+    keeping: Keeping | None = None
+
+    def __getstate__(self) -> dict[str, object]:
+        """Without `keeping`, whose store has a listener of this process: others train on the images, and judge nothing."""
+        return {name: value for name, value in self.__dict__.items() if name != "keeping"}
 
     @property
     def labelled(self) -> Dataset:

@@ -62,3 +62,7 @@ def in_threads(work: Callable[[T], R], items: Sequence[T], advance: Callable[[in
     finally:
         # An interruption waits for the parts that have begun, and for no others.
         pool.shutdown(cancel_futures=True)
+
+
+def untold(done: int) -> None:
+    """Progress of a part that is told as a whole."""

@@ -26,7 +26,7 @@ from edgedistill.base.progress import Note, StageAdvanced
 from edgedistill.base.store import Store, whole
 from edgedistill.base.units import format_bytes
 from edgedistill.data.sources import ImageSource, Indices, Pixels
-from edgedistill.data.threads import in_threads
+from edgedistill.data.threads import in_threads, untold
 from edgedistill.documents.build_file import AugmentationConfig
 
 STAGE: Final = "decoded"
@@ -58,6 +58,18 @@ def shrunk(image: Pixels, side: int) -> Pixels:
     # Views are resized once more: of Pillow's filters, Lanczos leaves them as sharp as views of the image itself. The gap
     # lets whole pixels be averaged first, which changes little and is three times as fast.
     return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.LANCZOS, reducing_gap=2.0))
+
+
+def has_room(store: Store, expected_bytes: int, limit_bytes: int, what: str, once: str) -> bool:
+    """Whether images of so many bytes may be kept: by the limit of the build file, and by the disk. A note, told `once`,
+    says where not."""
+    free = shutil.disk_usage(store.root).free
+    if expected_bytes <= min(limit_bytes, free):
+        return True
+    limit = f"[data] decoded_cache ({format_bytes(limit_bytes)})" if limit_bytes < free else "the free disk"
+    text = f"{format_bytes(expected_bytes)} of {what} are more than {limit}"
+    store.listener(Note(f"{text}: each is decoded whenever it is needed", once=once))
+    return False
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,19 +142,13 @@ class CopyMaker:
     def _fits(self, limit_bytes: int) -> bool:
         with self.turn():
             expected = self.expected_bytes()
-        free = shutil.disk_usage(self.store.root).free
-        if expected <= min(limit_bytes, free):
-            return True
-        limit = f"[data] decoded_cache ({format_bytes(limit_bytes)})" if limit_bytes < free else "the free disk"
-        text = f"{format_bytes(expected)} of decoded training images are more than {limit}"
-        self.store.listener(Note(f"{text}: each is decoded whenever it is needed", once=self.key))
-        return False
+        return has_room(self.store, expected, limit_bytes, "decoded training images", self.key)
 
     def expected_bytes(self) -> int:
         """What the copies will take on the disk, by a few images spread evenly over them."""
         indices = self.plain.rising
         rows = np.unique(np.linspace(0, len(indices) - 1, _SAMPLE).astype(np.int64))
-        found = list(in_threads(lambda index: self.plain[index].nbytes, indices[rows].tolist(), _untold))
+        found = list(in_threads(lambda index: self.plain[index].nbytes, indices[rows].tolist(), untold))
         return sum(found) * len(indices) // len(found)
 
     def _fill(self, folder: Path) -> None:
@@ -157,7 +163,7 @@ class CopyMaker:
             for start in range(len(sizes), len(indices), _CHUNK):
                 self.store.listener(StageAdvanced(STAGE, start, len(indices)))
                 chosen = indices[start : start + _CHUNK].tolist()
-                with closing(in_threads(self.plain.__getitem__, chosen, _untold)) as copies:
+                with closing(in_threads(self.plain.__getitem__, chosen, untold)) as copies:
                     for copy in copies:
                         stream.write(copy.tobytes())
                         sizes.append((copy.shape[0], copy.shape[1]))
@@ -165,10 +171,6 @@ class CopyMaker:
                     _commit(stream, folder, sizes)
                     committed_at = time.monotonic()
             _commit(stream, folder, sizes)
-
-
-def _untold(done: int) -> None:
-    """Progress of a part that is told as a whole."""
 
 
 def _bytes_of(sizes: Sizes) -> Indices:

@@ -11,13 +11,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from edgedistill.base.arrays import ImageRows
 from edgedistill.data.datasets import Dataset
-from edgedistill.data.preprocessing import prepare
+from edgedistill.data.prepared import prepared
 from edgedistill.documents.specs import Contract
 from edgedistill.networks.tasks import Truth, task_of
 
 BATCH = 256
-CHUNK = 4096
 
 
 def split_quality(
@@ -25,7 +25,7 @@ def split_quality(
 ) -> float:
     """Score (0 to 1) of what a module gives for a split's images, by the contract's task, held against `truth`, by default
     their labels."""
-    outputs = _split_outputs(module, dataset, indices, contract)
+    outputs = outputs_of(module, prepared(dataset, indices, contract))
     return task_of(contract).score(outputs, dataset.labels[indices] if truth is None else truth)
 
 
@@ -34,20 +34,12 @@ def split_right(
 ) -> NDArray[np.bool_]:
     """Which of a split's images [n] a module answers rightly, by the contract's task, held against `truth`, by default their
     labels."""
-    outputs = _split_outputs(module, dataset, indices, contract)
+    outputs = outputs_of(module, prepared(dataset, indices, contract))
     return task_of(contract).right(outputs, dataset.labels[indices] if truth is None else truth)
 
 
-def _split_outputs(
-    module: nn.Module, dataset: Dataset, indices: NDArray[np.int64], contract: Contract
-) -> NDArray[np.float32]:
-    """The images are prepared a chunk at a time, so that a large split need not fit in memory."""
-    chunks = [indices[start : start + CHUNK] for start in range(0, len(indices), CHUNK)]
-    return np.concatenate([outputs_of(module, prepare(dataset.images, chosen, contract)) for chosen in chunks])
-
-
 @torch.inference_mode()
-def outputs_of(module: nn.Module, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+def outputs_of(module: nn.Module, images: ImageRows) -> NDArray[np.float32]:
     """What a module gives for `images` (uint8 [n, 3, R, R]): float32 [n, width], on the CPU.
 
     Runs where the module's weights lie, in eval mode and float32, and leaves the module's mode as it was.
@@ -57,14 +49,14 @@ def outputs_of(module: nn.Module, images: NDArray[np.uint8]) -> NDArray[np.float
 
 
 @torch.inference_mode()
-def collected(module: nn.Module, images: NDArray[np.uint8]) -> dict[str, Tensor]:
+def collected(module: nn.Module, images: ImageRows) -> dict[str, Tensor]:
     """What a module that gives several tensors by name gives for `images` (uint8 [n, 3, R, R]), on the CPU; run as
     `outputs_of` does."""
     found = list(_outputs(module, images))
     return {name: torch.cat([outputs[name].cpu() for outputs in found]) for name in found[0]}
 
 
-def _outputs(module: nn.Module, images: NDArray[np.uint8]) -> Iterator[Any]:
+def _outputs(module: nn.Module, images: ImageRows) -> Iterator[Any]:
     weight = next(chain(module.parameters(), module.buffers()), torch.empty(0))
     was_training = module.training
     module.eval()

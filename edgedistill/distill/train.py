@@ -12,9 +12,9 @@ from torch import nn
 
 from edgedistill.base.store import write_atomic
 from edgedistill.data.datasets import Dataset
-from edgedistill.data.preprocessing import prepare
+from edgedistill.data.prepared import prepared
 from edgedistill.distill.batches import ViewBatches
-from edgedistill.distill.evaluate import CHUNK, collected, split_quality
+from edgedistill.distill.evaluate import collected, split_quality
 from edgedistill.distill.hardware import choose_hardware
 from edgedistill.distill.loop import Schedule, Stretch, train
 from edgedistill.distill.recipes.aligners import UnitStatistics
@@ -133,9 +133,8 @@ def best_share(pupil: Pupil, dataset: Dataset, contract: Contract) -> float:
     if pupil.own_head is None:
         return 0.0
     validation, task = dataset.splits.validation, task_of(contract)
-    chunks = [validation[start : start + CHUNK] for start in range(0, len(validation), CHUNK)]
-    outputs = [collected(pupil, prepare(dataset.images, chosen, contract)) for chosen in chunks]
-    shared, own = (torch.cat([one[name] for one in outputs]) for name in (LOGITS, "own_logits"))
+    outputs = collected(pupil, prepared(dataset, validation, contract))
+    shared, own = outputs[LOGITS], outputs["own_logits"]
     labels = dataset.labels[validation]
     scores = [task.score(shared.lerp(own, share).numpy(), labels) for share in SHARES]
     return max(zip(scores, SHARES, strict=True), key=lambda found: (found[0], -abs(found[1] - 0.5)))[1]

@@ -70,7 +70,7 @@ class DataConfig(Frozen):
     saved with `save_to_disk`, or `name` a data set on the hub. `unlabelled` is a folder of further images to train on,
     which the teacher alone labels. What is transparent is put on `background`. With `skip_broken` images that cannot be used
     are left out, where without it they are an error. Training images are kept decoded while they take no more than
-    `decoded_cache` bytes, 0 for `off`."""
+    `decoded_cache` bytes, 0 for `off`, and so is each set of images that networks are judged by."""
 
     source: Literal["digits", "folder", "idx", "huggingface"] = "digits"
     path: LocalPath | None = None

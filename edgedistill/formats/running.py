@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from edgedistill.base.arrays import Images, Logits
+from edgedistill.base.arrays import ImageRows, Images, Logits
 from edgedistill.base.errors import InputError, TrialFailure, UnsupportedError
 from edgedistill.base.intervals import pack
 from edgedistill.devices.session import NotRunnableError
@@ -27,7 +27,7 @@ def verify(
     artifact: CompiledArtifact,
     task: Task,
     reference_logits: Logits,
-    images: Images,
+    images: ImageRows,
     truth: Truth,
 ) -> Verification:
     """Run the artifact on the validation split and compare it with the fp32 torch program; a reference interpreter on the
@@ -70,7 +70,7 @@ def beside(task: Task, outputs: Logits, reference: Logits) -> Parity:
     return Parity(max_abs_error=error, top1_agreement=agreement, images=images)
 
 
-def test_logits(runtime: ModelFormat, artifact: CompiledArtifact, images: Images) -> Logits:
+def test_logits(runtime: ModelFormat, artifact: CompiledArtifact, images: ImageRows) -> Logits:
     """The artifact's logits float32 [n, C] for the test split's `images`, uint8 [n, 3, R, R].
 
     Apart from `verify`, so that the test split is read only where it is asked for by name: it is for the shipped files,
@@ -81,14 +81,16 @@ def test_logits(runtime: ModelFormat, artifact: CompiledArtifact, images: Images
     return run_all(runtime, artifact, images, classes=None)
 
 
-def test_quality(runtime: ModelFormat, artifact: CompiledArtifact, task: Task, images: Images, truth: Truth) -> float:
+def test_quality(
+    runtime: ModelFormat, artifact: CompiledArtifact, task: Task, images: ImageRows, truth: Truth
+) -> float:
     """Score (0 to 1) of `test_logits` by `task` beside what the images are. Raises what that does."""
     if len(images) != len(truth):
         raise ValueError(f"{len(images)} images, {len(truth)} labels")
     return task.score(test_logits(runtime, artifact, images), truth)
 
 
-def run_all(runtime: ModelFormat, artifact: CompiledArtifact, images: Images, classes: int | None) -> Logits:
+def run_all(runtime: ModelFormat, artifact: CompiledArtifact, images: ImageRows, classes: int | None) -> Logits:
     """The artifact's logits float32 [n, C] for all `images`, checked batch by batch: C is `classes` (None: that of the first
     batch), every value finite. Raises TrialFailure naming the artifact, NotRunnableError."""
     name = f"{artifact.path.name} ({artifact.format}, {artifact.scheme.label})"
@@ -137,5 +139,5 @@ def over_threads(
             yield np.concatenate(list(pieces)).astype(np.float32, copy=False)
 
 
-def _batches(images: Images) -> Iterator[Images]:
+def _batches(images: ImageRows) -> Iterator[Images]:
     return (images[start : start + BATCH_IMAGES] for start in range(0, len(images), BATCH_IMAGES))

@@ -19,8 +19,9 @@ from edgedistill.base.errors import InputError
 from edgedistill.base.isolation import CONVERSION, in_child
 from edgedistill.base.store import Store, digest
 from edgedistill.data.calibration import calibration_pixels, choose_calibration
-from edgedistill.data.datasets import Dataset
-from edgedistill.data.preprocessing import make_contract, prepare
+from edgedistill.data.datasets import Dataset, Keeping
+from edgedistill.data.prepared import PreparedImages, prepared
+from edgedistill.data.preprocessing import make_contract, remember_statistics
 from edgedistill.data.working import working_side
 from edgedistill.distill.recipes.losses import Recipe, recipe_of
 from edgedistill.distill.start import start_of
@@ -105,8 +106,8 @@ class Maker:
 
 @dataclass(eq=False, kw_only=True)
 class Bench(Maker):
-    """Besides, what files are judged by: the images of a data set, the margins, the meter. Images are kept in memory, those
-    of each resolution that is asked for. `vectors` are for the score `neighbours` the files of the teacher's by split, once
+    """Besides, what files are judged by: the images of a data set, kept once they are prepared, the margins, the meter.
+    `vectors` are for the score `neighbours` the files of the teacher's by split, once
     `truth.hold_against_teacher` has found them."""
 
     data: DataConfig
@@ -117,8 +118,11 @@ class Bench(Maker):
     meter: Meter
     space: SpaceConfig = field(default_factory=SpaceConfig)
     vectors: dict[str, Path] = field(default_factory=dict)
-    _images: dict[str, Images] = field(default_factory=dict)
     _references: dict[str, Logits] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.dataset.keeping is None:  # else it is another bench's, and stays the one whose statistics are known
+            self.dataset = replace(self.dataset, keeping=Keeping(self.store, self.data.decoded_cache))
 
     @cached_property
     def calibration(self) -> CalibrationImages:
@@ -147,13 +151,9 @@ class Bench(Maker):
             return self.contract(spec.resolution)
         return make_contract(self.data, self.dataset.classes, spec.resolution, *start.statistics, self.vector)
 
-    def images(self, split: str, contract: Contract) -> Images:
-        """A split's images through the contract, uint8 [n, 3, R, R]; kept in memory, a resolution a time."""
-        key = f"{split} {digest(contract.model_dump(mode='json'))}"
-        if key not in self._images:
-            indices: NDArray[np.int64] = getattr(self.dataset.splits, split)
-            self._images[key] = prepare(self.dataset.images, indices, contract)
-        return self._images[key]
+    def images(self, split: str, contract: Contract) -> PreparedImages:
+        """A split's images through the contract, uint8 [n, 3, R, R]."""
+        return prepared(self.dataset, getattr(self.dataset.splits, split), contract)
 
     def labels(self, split: str) -> NDArray[np.int64]:
         """A split's labels, in the order of `images`."""
@@ -309,7 +309,7 @@ class Workbench(Bench):
     @classmethod
     def of(cls, config: BuildConfig, target: Target, data: Data, store: Store, meter: Meter, base: Path) -> Workbench:
         """With what the build file says."""
-        return cls(
+        bench = cls(
             target=target,
             store=store,
             data=config.data,
@@ -322,6 +322,8 @@ class Workbench(Bench):
             config=config,
             base=base,
         )
+        remember_statistics(bench.dataset, (data.mean, data.std))
+        return bench
 
 
 def score_of(config: BuildConfig, dataset: Dataset) -> Score:

@@ -34,7 +34,7 @@ def compiling(form: Format) -> tuple[str, ...]:
 
 def verifying(form: Format) -> tuple[str, ...]:
     """A file's answers to the validation split."""
-    return ("edgedistill.formats.running", format_for(form).code, "edgedistill.data.preprocessing")
+    return ("edgedistill.formats.running", format_for(form).code, "edgedistill.data.prepared")
 
 
 def sampling(form: Format) -> tuple[str, ...]:

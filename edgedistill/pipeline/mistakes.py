@@ -72,7 +72,7 @@ def predictions_on_test(
     mistakes = []
     for number, wrong in enumerate(answers.mistakes, 1):
         thumbnail = f"{MISTAKES}/{number:02d}.webp"
-        write_atomic(out / thumbnail, webp(images[wrong.position]))
+        write_atomic(out / thumbnail, webp(images[wrong.position : wrong.position + 1][0]))
         mistakes.append(
             Mistake(
                 label=int(answers.labels[wrong.position]),

@@ -19,7 +19,6 @@ from edgedistill.base.processes import Worker, WorkerDied
 from edgedistill.base.progress import Event, Listener, Note, StageFinished, silent, telling
 from edgedistill.base.store import Store, digest
 from edgedistill.data.datasets import load_dataset
-from edgedistill.data.preprocessing import remember_statistics
 from edgedistill.pipeline.bench import Data, Workbench
 from edgedistill.pipeline.meter import Meter
 from edgedistill.pipeline.work import Made, Place, Result, WorkItem, do
@@ -51,7 +50,6 @@ def _bench(place: Place, listener: Listener) -> Workbench:
         _benches.clear()
         with telling(listener, "load", "a process that trains"):
             dataset = load_dataset(config.data, need_labels=config.task == "classification")
-            remember_statistics(dataset, place.statistics)
             data, meter = Data(dataset, *place.statistics), Meter(target, None, "workers do not measure")
             _benches[key] = Workbench.of(config, target, data, Store(place.root), meter, place.base)
             _benches[key].dimension = place.dimension

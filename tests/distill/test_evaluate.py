@@ -37,12 +37,12 @@ def test_mode_is_left_as_it_was_and_eval_inside() -> None:
     assert module.training
 
 
-def test_in_chunks_equals_at_once(
+def test_in_batches_equals_at_once(
     small_teacher: Teacher, digits: Dataset, contract: Contract, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     chosen = digits.splits.validation
     at_once = outputs_of(small_teacher.module, prepare(digits.images, chosen, contract))
-    monkeypatch.setattr(evaluate, "CHUNK", 7)
+    monkeypatch.setattr(evaluate, "BATCH", 7)
     assert (
         split_quality(small_teacher.module, digits, chosen, contract)
         == (at_once.argmax(1) == digits.labels[chosen]).mean()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,17 +17,19 @@ from sklearn.datasets import load_digits
 import edgedistill as api
 from edgedistill.base.progress import Event, Note, silent
 from edgedistill.base.store import Store
+from edgedistill.data.folder import FolderImages
 from edgedistill.data.working import STAGE
+from edgedistill.distill.evaluate import split_quality
 from edgedistill.distill.stored.split_store import SplitStore
 from edgedistill.distill.stored.views import stored_views
-from edgedistill.distill.train import read_trained
+from edgedistill.distill.train import load_student, read_trained
 from edgedistill.documents.build_file import load_config
 from edgedistill.documents.specs import StudentSpec
 from edgedistill.documents.targets import load_target
 from edgedistill.pipeline.bench import Workbench
 from edgedistill.pipeline.choice import use_recipe
 from edgedistill.pipeline.prepare import open_bench, open_store
-from edgedistill.pipeline.teacher import missing_fits
+from edgedistill.pipeline.teacher import missing_fits, open_teacher
 from edgedistill.pipeline.train import lessons_of, train
 from edgedistill.pipeline.working import keep_copies
 
@@ -134,3 +137,29 @@ def test_a_limit_that_is_too_low_is_told(loop: Any, pictures: Path, tmp_path: Pa
     (note,) = [event.text for event in heard if isinstance(event, Note) and "decoded" in event.text]
     assert note.startswith(f"{len(bench.dataset.splits.train) * 40 * 32 * 3 / 1024:.1f} KiB of decoded training images")
     assert not (tmp_path / STAGE).exists()
+
+
+def test_pictures_that_are_judged_are_decoded_once(loop: Any, pictures: Path, tmp_path: Path) -> None:
+    """After each epoch of the teacher's fit, at each rung of a student, and by another process after them."""
+    decoded: Counter[int] = Counter()
+    real = FolderImages.__getitem__
+
+    def counted(self: FolderImages, index: int, /) -> Any:
+        decoded[index] += 1
+        return real(self, index)
+
+    path = loop.write("pictures-judged", "50%", FOLDER, ONE_THREAD, ("epochs = 2,", "epochs = 3,"))
+    student = StudentSpec(family="resnet", width=0.25, depth=0.5, resolution=16)
+    bench = bench_of(path, tmp_path)
+    bench.executor = dying.Here(bench)
+    validation = bench.dataset.splits.validation
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(FolderImages, "__getitem__", counted)
+        open_teacher(bench)
+        stored, rung = open_store(bench), None
+        for epochs in (1, 2):
+            rung = train(bench, student, stored, epochs=epochs, total_epochs=2, previous=rung)
+        assert {decoded[index] for index in validation.tolist()} == {1}, "the teacher's images are as large as these"
+        again = bench_of(path, tmp_path)
+        split_quality(load_student(rung, again.contract_of(student)), again.dataset, validation, again.contract(16))
+        assert {decoded[index] for index in validation.tolist()} == {1}

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
+from edgedistill.base.arrays import ImageRows
 from edgedistill.base.errors import Problem, TrialFailure, UnsupportedError, first_line
 from edgedistill.documents.specs import Contract
 from edgedistill.networks.program.passes import apply_passes
@@ -77,7 +78,7 @@ def rounding_of(module: nn.Module, images: NDArray[np.uint8], program: ExportedP
     return largest
 
 
-def reference_logits(module: nn.Module, images: NDArray[np.uint8], batch: int = 64) -> NDArray[np.float32]:
+def reference_logits(module: nn.Module, images: ImageRows, batch: int = 64) -> NDArray[np.float32]:
     """Outputs float32 [n, width] of the fp32 torch module for uint8 images [n, 3, R, R], `batch` at a time: what each
     artifact's parity is measured against. `module` is in eval mode; it runs where its parameters are."""
     device = next((p.device for p in module.parameters()), torch.device("cpu"))
