@@ -114,7 +114,7 @@ def fit(options: Namespace, split: Split) -> None:
         share = {part: split_quality(teacher.module, bench.dataset, of, teacher.contract) for part, of in parts.items()}
         rows.add([{"seed": seed, **share}])
     tests = [row["test"] for row in rows]
-    rows.write(test_mean=statistics.fmean(tests))
+    rows.write(test_mean=statistics.fmean(tests), test_images=len(split.test))
     print(f"{statistics.fmean(tests):.2%} of the test split, mean of {len(tests)} seeds")
 
 

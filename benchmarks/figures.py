@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 import format_figures
+import hand_figures
 import measuring_figures
 import rate_figures
 import recipe_figures
@@ -67,6 +68,7 @@ def benchmarks() -> str:
         search_figures.ranking(),
         *(one.section() for one in recipe_figures.found()),
         *recipe_figures.pictures(),
+        *hand_figures.sections(),
         *rung_figures.sections(),
         *rate_figures.sections(),
         *signal_figures.sections(),
