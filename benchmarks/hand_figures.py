@@ -15,6 +15,7 @@ def sections() -> list[Section]:
         return []
     script, build = result(SCRIPT), result(BUILD)
     tried = list(dict.fromkeys(row["rate"] for row in script["rows"]))
+    rates = ",".join(f"{rate:g}" for rate in tried)
     own = [(f"timm, rate {rate:g}", [row for row in script["rows"] if row["rate"] == rate]) for rate in tried]
     rows = tuple(
         (
@@ -38,7 +39,7 @@ def sections() -> list[Section]:
             f"A point is {build['test_images'] / 100:.1f} of the {build['test_images']} pictures of the test split.",
             "C=examples/clipart; python $C/prepare.py\n"
             f"    python benchmarks/by_hand.py teacher $C/build.toml --model {script['model']} "
-            f"--weights $C/lite2.safetensors --epochs {script['epochs']} --rates {','.join(f'{rate:g}' for rate in tried)} --json TEACHER\n"
+            f"--weights $C/lite2.safetensors --epochs {script['epochs']} --rates {rates} --json TEACHER\n"
             "    python benchmarks/by_hand.py fit $C/build.toml --json FITTED",
             ("fitted by", "#seeds", "#validation", "#test"),
             rows,
