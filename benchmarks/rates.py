@@ -212,7 +212,7 @@ def main() -> int:
         parser.error(f"--rates must have the default, {DEFAULT:g}")
     dataset = open_images(arguments.data, arguments.images)
     store = Store(arguments.work / "cache", listen)
-    views = SplitStore(stored_views(store, dataset, AugmentationConfig(mix=0.0)))
+    views = SplitStore(stored_views(store, dataset, AugmentationConfig(views=4, mix=0.0)))
     sizes = [float(size) for size in arguments.sizes.split(",")]
     students = choose(arguments.families.split(","), sizes, len(dataset.classes))
     # Families may be run one after the other into one file.
