@@ -101,9 +101,9 @@ def train(options: Namespace, split: Split) -> None:
 def fit(options: Namespace, split: Split) -> None:
     """A row for each seed with which a build fits its teacher."""
     config, base = load_config(options.build_file), options.build_file.parent.absolute()
-    rows = Rows.open(
-        options.json, ("seed",), {"data": split.identity, "epochs": config.teacher.fit and config.teacher.fit.epochs}
-    )
+    if config.teacher.fit is None:
+        raise SystemExit(f"{options.build_file}: [teacher] has no fit")
+    rows = Rows.open(options.json, ("seed",), {"data": split.identity, "epochs": config.teacher.fit.epochs})
     for seed in range(options.seeds):
         if rows.have(seed):
             continue

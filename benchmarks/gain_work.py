@@ -49,7 +49,9 @@ class Student:
 
     def space(self, space: SpaceConfig) -> SpaceConfig:
         """The build file's `space` with the weights that it starts from."""
-        return space.model_copy(update={"checkpoints": {}}) if self.name.endswith(RANDOM) else space
+        if not self.name.endswith(RANDOM):
+            return space
+        return space.model_copy(update={"checkpoints": {}, "pretrained": False})
 
 
 @dataclass(frozen=True)

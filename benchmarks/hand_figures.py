@@ -34,8 +34,8 @@ def sections() -> list[Section]:
             f"`examples/clipart` for {script['epochs']} epochs. `benchmarks/by_hand_timm.py` does it with timm alone: AdamW "
             f"with a layer decay of {script['layer_decay']:g}, RandAugment, random erasing, dropout, label smoothing and an "
             "average of the weights; the best epoch of each run is taken by the validation split. Each rate was tried with "
-            f"seed 0, and the one that was best on validation, {script['tuned_rate']:g}, with two seeds more. A build fits "
-            "as `[teacher.fit]` does by default, with three seeds. "
+            f"seed 0, and the one that was best on validation, {script['tuned_rate']:g}, with the others. A build fits as "
+            "`[teacher.fit]` does by default. "
             f"A point is {build['test_images'] / 100:.1f} of the {build['test_images']} pictures of the test split.",
             "C=examples/clipart; python $C/prepare.py\n"
             f"    python benchmarks/by_hand.py teacher $C/build.toml --model {script['model']} "

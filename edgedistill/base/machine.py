@@ -25,8 +25,8 @@ def allowed_cpus() -> tuple[int, ...]:
 @contextmanager
 def freed_memory_kept() -> Iterator[None]:
     """A context in which what this process frees stays with it, for what it takes next. glibc gives large blocks back at
-    once, and the system clears each one that it hands out: of a training with large activations that is a tenth of the time
-    and more. Other C libraries are left as they are."""
+    once, and the system clears each one that it hands out: a training would pay for that in every step. Other C libraries
+    are left as they are."""
     set_option, trim = _glibc()
     if set_option is None or trim is None:
         yield

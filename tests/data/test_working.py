@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from counted_images import Counting
 from PIL import Image
 
 from edgedistill.base.errors import InputError
@@ -17,7 +18,7 @@ from edgedistill.base.store import Store
 from edgedistill.data import working
 from edgedistill.data.datasets import load_dataset
 from edgedistill.data.folder import FolderImages
-from edgedistill.data.sources import GreyImages, ImageSource, Pixels
+from edgedistill.data.sources import GreyImages, ImageSource
 from edgedistill.data.views import FULL, draw_views, render_batch
 from edgedistill.data.working import STAGE, CopyMaker, WorkingImages, shrunk, working_side
 from edgedistill.documents.build_file import AugmentationConfig, DataConfig
@@ -130,23 +131,6 @@ def test_an_open_map_does_not_travel_to_other_processes(files: FolderImages, tmp
     sent = pickle.dumps(kept)
     assert first.tobytes() not in sent
     np.testing.assert_array_equal(pickle.loads(sent)[9], first)
-
-
-class Counting:
-    """`images`, and which of them were asked for."""
-
-    decoded = False
-
-    def __init__(self, images: ImageSource) -> None:
-        self.images = images
-        self.asked: list[int] = []
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, index: int, /) -> Pixels:
-        self.asked.append(index)
-        return self.images[index]
 
 
 def interrupt_at(done: int) -> Callable[[Event], None]:
