@@ -79,7 +79,7 @@ def _with_recipe(
             if found is not None:
                 runs.append(found.run)
                 right[option.recipe] = found.right
-    _warn_of_weak_teacher(first, runs, teacher_quality)
+    _warn_of_weak_teacher(first, runs, right, teacher_quality)
     best = best_recipe(right) if right else options[0].recipe
     use_recipe(benches, best)
     # What speaks for the first recipe is known of the teacher, and speaks for another one that asks it too.
@@ -103,12 +103,16 @@ def told_of(runs: Sequence[PilotRun]) -> str:
     return f"a pilot of {first.student}{by_each} came {first.judged} to {each}"
 
 
-def _warn_of_weak_teacher(bench: Workbench, runs: Sequence[PilotRun], teacher_quality: float) -> None:
+def _warn_of_weak_teacher(
+    bench: Workbench, runs: Sequence[PilotRun], right: Mapping[str, Right], teacher_quality: float
+) -> None:
+    """Both are compared on the validation split. Where cross-validation judges a pilot, its images are the last ones."""
+    validation = len(bench.dataset.splits.validation)
     for run in runs:
-        if run.recipe == ALONE and run.quality_validation > teacher_quality:
+        if run.recipe == ALONE and (alone := float(right[ALONE][-validation:].mean())) > teacher_quality:
             told = f"the teacher is weak: it gets {teacher_quality:.1%} of the validation split right, and a student of"
-            what = f"{run.epochs} epochs by labels alone {run.quality_validation:.1%} {run.judged}"
-            bench.store.listener(Note(f"{told} {what}; a better teacher would be worth more", warning=True))
+            what = f"{run.epochs} epochs by labels alone {alone:.1%}; a better teacher would be worth more"
+            bench.store.listener(Note(f"{told} {what}", warning=True))
 
 
 def best_recipe(right: Mapping[str, Right]) -> str:

@@ -109,14 +109,15 @@ def test_runs_of_different_length_are_told_with_their_epochs(epochs: int, told: 
     assert told_of([kd, labels]) == told
 
 
+@pytest.mark.parametrize("trained_on", [0, 30], ids=["the split alone", "cross-validation"])
 @pytest.mark.parametrize(("teacher", "warned"), [(0.9, False), (0.8, False), (0.79, True)])
-def test_a_teacher_that_labels_alone_beat_is_called_weak(teacher: float, warned: bool) -> None:
+def test_a_teacher_that_labels_alone_beat_is_called_weak(teacher: float, warned: bool, trained_on: int) -> None:
     bench, heard = bench_of([])
-    runs = [
-        PilotRun(recipe=name, student="s", epochs=8, quality_validation=quality)
-        for name, quality in (("kd", 0.95), ("labels", 0.8))
-    ]
-    _warn_of_weak_teacher(bench, runs, teacher)
+    bench.dataset = SimpleNamespace(splits=SimpleNamespace(validation=np.arange(20)))
+    # Of images of the training split, which the teacher was fitted to, nothing is compared.
+    right = {"labels": np.array([False] * trained_on + [True] * 16 + [False] * 4)}
+    runs = [PilotRun(recipe="labels", student="s", epochs=8, quality_validation=float(right["labels"].mean()))]
+    _warn_of_weak_teacher(bench, runs, right, teacher)
     assert [note.warning for note in heard] == [True] * warned
     if warned:
         assert "the teacher is weak: it gets 79.0%" in heard[0].text and "labels alone 80.0%" in heard[0].text
