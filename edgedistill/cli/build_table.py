@@ -188,6 +188,10 @@ def print_plan(console: Console, plan: Plan) -> None:
             passes = f"{pilot.image_passes:,} images through a student"
             one = f"a student to epoch {pilot.epochs} by each of {pilot.students}"
             render.line(console, f"  choose the recipe by {one}: {passes}")
+        if assistant := search.assistant:
+            passes = f"{assistant.image_passes:,} images through a student"
+            tried = f"{assistant.students} assistants" if assistant.students > 1 else "an assistant"
+            render.line(console, f"  try {tried} of a size between teacher and students, and train one: {passes}")
         render.line(
             console,
             *(

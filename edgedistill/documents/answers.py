@@ -203,15 +203,17 @@ class PlannedTarget(Frozen):
 
 class PlannedSearch(Frozen):
     """What a search would do, for one target or for several that one student is to serve. `candidates` are counted by family
-    in `families`; `pilot` is what the default recipe may take to choose, null for another one; `rungs` are the first
-    bracket's, `crossed` its finalists in cross-validation, null where none is asked for, and at most `trials` candidates are
-    begun in all. `train_seconds` is what all of these would take by the speed of earlier trainings in the cache, null where
+    in `families`; `pilot` is what the default recipe may take to choose, null for another one; `assistant` is the trying of
+    so many and the training of one, null where none is tried for the middle candidate; `rungs` are the first bracket's,
+    `crossed` its finalists in cross-validation, null where none is asked for, and at most `trials` candidates are begun in
+    all. `train_seconds` is what all of these would take by the speed of earlier trainings in the cache, null where
     there are none."""
 
     targets: tuple[PlannedTarget, ...]
     candidates: int
     families: dict[str, int]
     pilot: PlannedRung | None
+    assistant: PlannedRung | None
     rungs: tuple[PlannedRung, ...]
     crossed: PlannedRung | None = None
     trials: int

@@ -9,13 +9,14 @@ from it than from the teacher is then tried on one.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Final
 
 from edgedistill.base.errors import TrialFailure
 from edgedistill.base.progress import Note
 from edgedistill.distill.stored.split_store import SplitStore
+from edgedistill.documents.recipes import FEATURES, OUTPUTS
 from edgedistill.documents.results import AssistantChoice, PilotRun
 from edgedistill.documents.specs import StudentSpec
 from edgedistill.networks.space import Candidate
@@ -42,12 +43,8 @@ def assisted(
     """What students learn from: what is `stored` of the teacher, or of an assistant where `student`, that of pilots, learns
     clearly more from it. None in place of a choice where no assistant was tried: none is wanted,
     the gap is small, or no candidate lies in it."""
-    wanted = bench.config.train.assistant
-    if wanted is False or (wanted == "auto" and teacher_multiply_adds < LARGE_GAP * student.multiply_adds):
-        return stored, None
-    sizes = between(candidates, student.multiply_adds * APART, teacher_multiply_adds / APART)
     tried: list[tuple[float, StudentSpec, PilotRun]] = []
-    for candidate in sizes:
+    for candidate in to_try(bench, student, candidates, teacher_multiply_adds):
         found = judged(bench, stored, candidate.spec, f"the assistant {candidate.spec.label}")
         if found is not None:
             lost = teacher_quality - found.run.quality_validation
@@ -76,6 +73,22 @@ def assisted(
     )
     bench.store.listener(Note(choice.sentence))
     return (through if choice.taken else stored), choice
+
+
+def can_give(taps: Collection[str]) -> bool:
+    """Whether an assistant has what students take of a teacher: a module of the teacher's by its path is none of its own."""
+    return bool(taps) and {*taps} <= {*OUTPUTS, FEATURES}
+
+
+def to_try(
+    bench: Workbench, student: Candidate, candidates: Sequence[Candidate], teacher_multiply_adds: int
+) -> list[Candidate]:
+    """The candidates that are tried as assistants where `student` is that of pilots: none where none is wanted, or where the
+    gap is small and the build file leaves it open."""
+    wanted = bench.config.train.assistant
+    if wanted is False or (wanted == "auto" and teacher_multiply_adds < LARGE_GAP * student.multiply_adds):
+        return []
+    return between(candidates, student.multiply_adds * APART, teacher_multiply_adds / APART)
 
 
 def between(candidates: Sequence[Candidate], least: float, most: float) -> list[Candidate]:

@@ -11,11 +11,11 @@ from edgedistill.distill.recipes.choice import Known, options_for
 from edgedistill.distill.recipes.taps import require_tap
 from edgedistill.distill.stored.split_store import SplitStore
 from edgedistill.distill.teachers.teacher import Teacher
-from edgedistill.documents.recipes import DEFAULT, DEFAULT_EMBEDDING, FEATURES, OUTPUTS
+from edgedistill.documents.recipes import DEFAULT, DEFAULT_EMBEDDING, FEATURES
 from edgedistill.documents.results import PilotRun, RecipeChoice
 from edgedistill.documents.teachers import TeacherConfig
 from edgedistill.networks.space import Candidate
-from edgedistill.pipeline.assistant import assisted
+from edgedistill.pipeline.assistant import assisted, can_give
 from edgedistill.pipeline.bench import Workbench
 from edgedistill.pipeline.pilot import Right, clearly_better, judged, pilot_student
 from edgedistill.pipeline.prepare import multiply_adds_of, open_store
@@ -40,9 +40,7 @@ def settle(
     student = pilot_student(candidates, most_multiply_adds)
     stored, choice = _with_recipe(benches, teacher, teacher_quality, student)
     first, work, assistant = benches[0], multiply_adds_of(teacher), None
-    taps = set(first.recipe.taps)
-    # A module of the teacher's by its path is none of an assistant's.
-    if work is not None and taps and taps <= {*OUTPUTS, FEATURES}:
+    if work is not None and can_give(first.recipe.taps):
         stored, assistant = assisted(first, stored, student, candidates, work, teacher_quality)
     if assistant is None and first.config.train.assistant is True:
         first.store.listener(Note(NO_ASSISTANT, warning=True))

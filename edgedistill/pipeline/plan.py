@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from edgedistill.base.errors import Collected
 from edgedistill.base.progress import Listener, silent
 from edgedistill.base.store import Store
+from edgedistill.data.datasets import UNLABELLED
 from edgedistill.devices import proof as proofs
 from edgedistill.distill.recipes.choice import Known, options_for
 from edgedistill.distill.teachers.checkpoint import read_state
@@ -24,14 +25,15 @@ from edgedistill.documents.artifacts import TrainedStudent
 from edgedistill.documents.lengths import views_of
 from edgedistill.documents.recipes import DEFAULT
 from edgedistill.documents.teachers import TeacherConfig
-from edgedistill.networks.counting import structure_of
-from edgedistill.networks.deploy import deploy
+from edgedistill.networks.space import Candidate
+from edgedistill.pipeline.assistant import can_give, to_try
 from edgedistill.pipeline.bench import Workbench
 from edgedistill.pipeline.choice import has_features
 from edgedistill.pipeline.finish import split_sizes
 from edgedistill.pipeline.jobs import Job
 from edgedistill.pipeline.measure import SCALE_SESSIONS
-from edgedistill.pipeline.prepare import open_benches, open_space
+from edgedistill.pipeline.pilot import pilot_student
+from edgedistill.pipeline.prepare import multiply_adds_of, open_benches, open_space
 from edgedistill.pipeline.pretrained import settle_space
 from edgedistill.pipeline.teacher import fit_seconds, unfitted_teacher
 
@@ -82,12 +84,11 @@ def _read_weights(config: TeacherConfig) -> None:
 def _planned_teacher(bench: Workbench, teacher: Teacher) -> PlannedTeacher:
     config = bench.config.teacher
     resolution = teacher.contract.resolution
-    is_network = teacher.file is None and teacher.outputs is None
     return PlannedTeacher(
         model=config.model,
         resolution=None if teacher.outputs is not None else resolution,
         parameters=teacher.parameters,
-        multiply_adds=structure_of(deploy(teacher.module), resolution).multiply_adds if is_network else None,
+        multiply_adds=multiply_adds_of(teacher),
         fit_epochs=None if config.fit is None else config.fit.epochs,
         crossfit=None if config.fit is None else config.fit.crossfit,
         fit_seconds=fit_seconds(bench),
@@ -102,6 +103,8 @@ def _planned(benches: Sequence[Workbench], teacher: Teacher | None, store: Store
     pilot, speed = _pilot(benches[0], teacher), _images_per_second(store)
     last = rungs[-1]
     crossed = _crossed(benches[0], last.epochs, last.students) if search.folds is not None else None
+    assistant = _assistant(benches[0], teacher, candidates)
+    parts = (*rungs, pilot, assistant, crossed)
     return PlannedSearch(
         targets=tuple(_measured(bench, len(candidates), rungs) for bench in benches),
         candidates=len(candidates),
@@ -110,7 +113,8 @@ def _planned(benches: Sequence[Workbench], teacher: Teacher | None, store: Store
         crossed=crossed,
         trials=search.trials,
         pilot=pilot,
-        train_seconds=sum(part.image_passes for part in (*rungs, pilot, crossed) if part) / speed if speed else None,
+        assistant=assistant,
+        train_seconds=sum(part.image_passes for part in parts if part) / speed if speed else None,
     )
 
 
@@ -154,17 +158,41 @@ def _pilot(bench: Workbench, teacher: Teacher | None) -> PlannedRung | None:
     students = len(options_for(known))
     if students == 1:
         return None
+    return _piloted(bench, students)
+
+
+def _assistant(bench: Workbench, teacher: Teacher | None, candidates: Sequence[Candidate]) -> PlannedRung | None:
+    """Where assistants would be tried for the middle candidate: a pilot of each, one of them trained whole, and two pilots
+    of the student. What the budget leaves of the candidates is not known: their middle one may be smaller."""
+    work, known = None if teacher is None else multiply_adds_of(teacher), bench.config.train.recipe_name != DEFAULT
+    if work is None or (known and not can_give(bench.recipe.taps)):
+        return None
+    sizes = to_try(bench, pilot_student(candidates, math.inf), candidates, work)
+    if not sizes:
+        return None
+    pilots, epochs = _piloted(bench, len(sizes) + 2), bench.rungs[-1]
+    whole = epochs * len(bench.taught.splits.train)
+    return PlannedRung(epochs=epochs, students=len(sizes), image_passes=pilots.image_passes + whole)
+
+
+def _piloted(bench: Workbench, students: int) -> PlannedRung:
+    """So many pilots."""
     epochs = bench.pilot_epochs
     if bench.config.search.folds is not None:
         return _crossed(bench, epochs, students)
-    return PlannedRung(epochs=epochs, students=students, image_passes=students * epochs * len(data.splits.train))
+    return PlannedRung(
+        epochs=epochs, students=students, image_passes=students * epochs * len(bench.taught.splits.train)
+    )
 
 
 def _crossed(bench: Workbench, epochs: int, students: int) -> PlannedRung:
-    """So many students in cross-validation: each is trained as often as there are parts, without one of them."""
-    folds = bench.config.search.folds
+    """So many students in cross-validation: each is trained as often as there are parts, without the labelled images of
+    one of them."""
+    folds, data = bench.config.search.folds, bench.taught
     assert folds is not None
-    passes = students * (folds - 1) * epochs * len(bench.taught.splits.train)
+    train = data.splits.train
+    labelled = int((data.labels[train] != UNLABELLED).sum())
+    passes = students * epochs * (folds * len(train) - labelled)
     return PlannedRung(epochs=epochs, students=students * folds, image_passes=passes)
 
 

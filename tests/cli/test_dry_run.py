@@ -50,6 +50,7 @@ PLAN = Plan(
             rungs=(PlannedRung(epochs=4, students=8, image_passes=40_224),),
             trials=24,
             pilot=None,
+            assistant=PlannedRung(epochs=4, students=2, image_passes=20_112),
             train_seconds=None,
         ),
     ),
@@ -71,6 +72,10 @@ def test_a_plan_tells_of_the_data_the_teacher_and_each_target(
         "one student for host, phone: 12 candidates (resnet 12)",
     ]
     assert "  on host: make files of the winner for onnx, coreml" in lines
+    assert (
+        "  try 2 assistants of a size between teacher and students, and train one: 20,112 images through a student"
+        in lines
+    )
     assert "  on phone: measure nothing: the device is not attached" in lines
     unfitted = PLAN.teacher.model_copy(update={"fit_seconds": None})
     found["plan"] = PLAN.model_copy(update={"teacher": unfitted})

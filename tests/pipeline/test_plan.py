@@ -8,19 +8,21 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import timm
 import torch
 
 from edgedistill.base.errors import InputError, UnsupportedError
 from edgedistill.base.store import Store
+from edgedistill.data.datasets import UNLABELLED
 from edgedistill.devices.proof import ProofPlan
 from edgedistill.documents.answers import Plan, PlannedRung
 from edgedistill.documents.build_file import BuildConfig
 from edgedistill.documents.specs import Format, Precision, ProofLevel, QuantScheme
 from edgedistill.pipeline.jobs import Changes, jobs_of
 from edgedistill.pipeline.measure import SCALE_SESSIONS
-from edgedistill.pipeline.plan import START_S, _measured, plan_of
+from edgedistill.pipeline.plan import START_S, _crossed, _measured, plan_of
 from edgedistill.pipeline.prepare import open_bench
 
 CONFIG = BuildConfig.model_validate(
@@ -141,6 +143,38 @@ def test_the_splits_and_the_cost_of_the_teacher_are_told_and_no_weights_are_fetc
     larger = ask(("resolution = 16", "resolution = 32"), ("fit = { epochs = 3 }", "fit = { epochs = 1 }")).teacher
     assert larger.multiply_adds == pytest.approx(4 * teacher.multiply_adds, rel=0.1)
     assert larger.fit_epochs == 1
+
+
+@pytest.mark.parametrize("folds", [None, 3])
+def test_the_trainings_for_an_assistant_are_counted(ask: Ask, folds: int | None) -> None:
+    """A pilot of each that is tried, one of them whole, and two of the student. In cross-validation a pilot is as many
+    trainings as there are parts, each without one of them."""
+    edits = [
+        ("resolution = 16", "resolution = 64"),
+        ("channels = [8, 8, 8, 8]", "channels = [64, 128, 256, 512]"),
+        ("widths = [0.25]", "widths = [0.125, 0.25, 0.5]"),
+        ("[space]", f"[search]\nfolds = {folds}\n\n[space]" if folds else "[space]"),
+    ]
+    wanted = ("[data]", "[train]\nassistant = true\n\n[data]")
+    assert ask(*edits, ("[data]", "[train]\nassistant = false\n\n[data]")).searches[0].assistant is None
+    found = ask(*edits, wanted)
+    (search,), images = found.searches, found.data.train
+    assert search.assistant is not None and search.pilot is not None
+    assert search.assistant.students == 1, (
+        "of three candidates one has between twice the work of the middle one and half"
+    )
+    pilots, whole = 3 * search.pilot.epochs * images, search.rungs[-1].epochs * images
+    assert search.assistant.image_passes == pilots * (folds - 1 if folds else 1) + whole
+
+
+def test_cross_validation_leaves_out_no_image_without_a_label() -> None:
+    bench: Any = SimpleNamespace(
+        config=CONFIG.model_copy(update={"search": CONFIG.search.model_copy(update={"folds": 4})})
+    )
+    labels = np.array([0] * 60 + [UNLABELLED] * 40 + [1] * 10)
+    bench.taught = SimpleNamespace(labels=labels, splits=SimpleNamespace(train=np.arange(100)))
+    found = _crossed(bench, 5, 2)
+    assert (found.students, found.image_passes) == (8, 2 * 5 * (3 * 60 + 4 * 40))
 
 
 def test_what_is_wrong_with_the_teacher_and_with_the_space_is_told_at_once_for_all_targets(ask: Ask) -> None:
