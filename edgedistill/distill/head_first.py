@@ -11,13 +11,14 @@ from typing import Final
 
 import numpy as np
 import torch
-from sklearn.linear_model import LogisticRegression  # type: ignore[import-untyped]
+from numpy.typing import NDArray
 from torch import nn
 
 from edgedistill.base.errors import InputError
 from edgedistill.base.quiet import quiet
 from edgedistill.data.datasets import Dataset
 from edgedistill.data.preprocessing import prepare
+from edgedistill.data.sources import Indices
 from edgedistill.data.splits import limited
 from edgedistill.distill.evaluate import BATCH, split_quality
 from edgedistill.distill.recipes.taps import as_rows, classifier_of, tapped
@@ -30,6 +31,7 @@ WORK: Final = 4e8
 STRENGTHS: Final = (1e-4, 1e-3, 1e-2, 1e-1)
 """Inverses of the ridge penalty on standardised features, of which the validation split chooses."""
 LEAST_OF_A_CLASS: Final = 2
+Array = NDArray[np.floating]
 
 
 def with_fitted_head(
@@ -55,29 +57,38 @@ def with_fitted_head(
     mean, scale = features.mean(axis=0), features.std(axis=0) + 1e-6
     best, quality = None, split_quality(module, dataset, dataset.splits.validation, contract)
     for strength in STRENGTHS:
-        with quiet():  # of steps: a classifier that is almost fitted is a start as good
-            fitted = LogisticRegression(C=strength, max_iter=200).fit((features - mean) / scale, dataset.labels[chosen])
-        _set(head, fitted, mean, scale)
+        rows, biases = _regression((features - mean) / scale, dataset.labels[chosen], strength)
+        # Of standardised features; the classifier takes them as they are.
+        weight = rows / scale
+        fitted = weight, biases - weight @ mean
+        _set(head, *fitted)
         reached = split_quality(found, dataset, dataset.splits.validation, contract)
         if reached > quality:
             best, quality = fitted, reached
     if best is None:
         return None
-    _set(head, best, mean, scale)
+    _set(head, *best)
     return found, quality
 
 
-@torch.no_grad()
-def _set(head: nn.Linear | nn.Conv2d, fitted: LogisticRegression, mean: np.ndarray, scale: np.ndarray) -> None:
-    """The regression, of standardised features, as the classifier of the features as they are. Of two classes it has one
-    row, the second's."""
+def _regression(features: Array, labels: Indices, strength: float) -> tuple[Array, Array]:
+    """The weights [classes, width] and biases [classes] of a logistic regression."""
+    # Late: with it come scipy and pandas, which no process that trains a student needs.
+    from sklearn.linear_model import LogisticRegression  # type: ignore[import-untyped]
+
+    with quiet():  # of steps: a classifier that is almost fitted is a start as good
+        fitted = LogisticRegression(C=strength, max_iter=200).fit(features, labels)
     rows, biases = fitted.coef_, fitted.intercept_
-    if len(rows) == 1:
+    if len(rows) == 1:  # of two classes it has the second's alone
         rows, biases = np.concatenate([-rows, rows]) / 2, np.concatenate([-biases, biases]) / 2
-    weight = rows / scale
+    return rows, biases
+
+
+@torch.no_grad()
+def _set(head: nn.Linear | nn.Conv2d, weight: Array, bias: Array) -> None:
     head.weight.copy_(torch.from_numpy(weight).view_as(head.weight))
     if head.bias is not None:
-        head.bias.copy_(torch.from_numpy(biases - weight @ mean))
+        head.bias.copy_(torch.from_numpy(bias))
 
 
 @torch.inference_mode()

@@ -113,6 +113,14 @@ def test_a_script_without_a_guard_is_not_run_again(tmp_path: Path) -> None:
     assert output.split() == ["begun", "heard"]
 
 
+def test_a_process_that_trains_loads_nothing_that_only_the_search_needs() -> None:
+    """Each build begins such a process, and waits while it imports."""
+    code = (
+        "import sys, edgedistill.pipeline.workers; print({'pandas', 'scipy', 'sklearn', 'optuna'} & set(sys.modules))"
+    )
+    assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "set()"
+
+
 def test_a_worker_that_is_forgotten_does_not_hold_its_build_up() -> None:
     code = "import dying; from edgedistill.base.processes import Worker; Worker().call(dying.own_id)"
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
