@@ -1,22 +1,10 @@
 """What students of a teacher's vectors come to: the same epochs by each recipe, in paired seeds, and their files.
 
-    python benchmarks/embedding.py BUILD.toml --student resnet,0.5,0.5,64 --json FILE [--recipes clip_kd,vectors,...]
+    python benchmarks/embedding.py BUILD.toml --student mobilenetv4,0.5,0.5,96 --json FILE [--recipes clip_kd,vectors,...]
                                    [--seeds 3] [--jobs 1] [--formats onnx,tensorrt,coreml,litert,executorch]
 
-A build file for it, with ImageNet weights of timm's efficientnet_lite2 (any other teacher and data of a build do too):
-
-    task = "embedding"
-    budget = "20ms"
-
-    [teacher]
-    model = "timm:efficientnet_lite2"
-    checkpoint = "lite2.pth"
-    mean = [0.498, 0.498, 0.498]
-    std = [0.502, 0.502, 0.502]
-
-    [data]
-    source = "folder"
-    path = "pictures"
+`benchmarks/clip_art_embedding.toml` is a build file for it. Any other of a build with `task = "embedding"` will do whose
+images have labels.
 
 Trains the student named by family, width, depth and resolution once a seed by each recipe, for the last rung's epochs. Of
 its fp32 torch program, and of the teacher beside it, on the test split: `knn`, the accuracy of a vote of the 20 nearest
@@ -168,6 +156,7 @@ def main() -> int:
         classes=len(bench.dataset.classes),
         teacher=teacher.name,
         dimension=contract.width,
+        student_option=f"{spec.family},{spec.width:g},{spec.depth:g},{spec.resolution}",
         compared=_compared(rows, recipes),
     )
     return 0

@@ -11,9 +11,11 @@ import statistics
 import sys
 from pathlib import Path
 
+import embedding_figures
 import format_figures
 import hand_figures
 import measuring_figures
+import process_figures
 import rate_figures
 import recipe_figures
 import rung_figures
@@ -69,9 +71,11 @@ def benchmarks() -> str:
         *(one.section() for one in recipe_figures.found()),
         *recipe_figures.pictures(),
         *hand_figures.sections(),
+        *embedding_figures.sections(),
         *rung_figures.sections(),
         *rate_figures.sections(),
         *signal_figures.sections(),
+        *process_figures.sections(),
         *format_figures.sections(),
     ]
     head = [

@@ -83,3 +83,78 @@ def test_pictures_are_told_with_what_default_took_and_the_command(
     assert [one[1] for one in own.rows] == ["`kd`", "`default` (`srd`)", "`labels`"]
     assert len(own.columns) == len(own.rows[0]) == 5 and "--test" not in own.command
     assert "All seeds share the splits" in own.text and "It gets 70.00%" in own.text
+
+
+def test_vectors_are_told_by_recipe_and_by_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    figures = import_module("embedding_figures")
+    for module in (figures, import_module("sections")):
+        monkeypatch.setattr(module, "RESULTS", tmp_path)
+    assert figures.sections() == []
+
+    def row(recipe: str, seeds: int, knn: float, **more: Any) -> dict[str, Any]:
+        return {"recipe": recipe, "seeds": seeds, "knn": knn, "probe": 0.7, "recall": 0.5, **more}
+
+    of_pairs = {
+        f"{name}_{what}": 1.0 for name in ("knn", "probe", "recall") for what in ("points", "half_width_points")
+    }
+    measured = {"bytes": 2_500_000, "cosine_mean": 0.99, "cosine_least": 0.9, "computed_by": "device"}
+    document = {
+        "teacher": "timm:big",
+        "dimension": 1280,
+        "student": "resnet w1 d1 @96",
+        "student_option": "resnet,1,1,96",
+        "epochs": 7,
+        "train_images": 1400,
+        "test_images": 300,
+        "classes": 9,
+        "compared": [row("teacher", 1, 0.9), row("clip_kd", 2, 0.6), row("vectors", 2, 0.61, **of_pairs)],
+        "rows": [
+            {"recipe": "teacher", "seed": 0, "cosine": 1.0},
+            *(
+                {"recipe": name, "seed": seed, "cosine": 0.8 + seed / 10, "recall_validation": 0.5}
+                for name in ("clip_kd", "vectors")
+                for seed in (0, 1)
+            ),
+            {"recipe": "onnx int8", "seed": -1, "recall_validation": 0.49} | measured,
+            {"recipe": "coreml fp32", "seed": -1, "bytes": 10, "not_run": "no macOS", "stand_in_recall": None},
+            {"recipe": "litert fp16", "seed": -1, "problem": "no such precision"},
+        ],
+    }
+    (tmp_path / f"{figures.NAME}.json").write_text(json.dumps(document))
+    recipes, files = figures.sections()
+    assert recipes.rows == (
+        ("the teacher itself", "90.0%", "70.0%", "50.0%", "1.000"),
+        ("`clip_kd`", "60.0%", "70.0%", "50.0%", "0.850"),
+        ("`vectors`", "61.0% (+0.0 to +2.0)", "70.0% (+0.0 to +2.0)", "50.0% (+0.0 to +2.0)", "0.850"),
+    )
+    assert "--student resnet,1,1,96 --recipes clip_kd,vectors --seeds 2" in recipes.command
+    assert files.rows == (
+        ("`onnx`", "int8", "2.50", "0.99000", "0.90000", "1.00", "device"),
+        ("`coreml`", "fp32", "0.00", "-", "-", "-", "not run: no macOS"),
+        ("`litert`", "fp16", "-", "-", "-", "-", "no such precision"),
+    )
+
+
+def test_several_processes_are_told_beside_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    figures = import_module("process_figures")
+    for module in (figures, import_module("sections")):
+        monkeypatch.setattr(module, "RESULTS", tmp_path)
+    assert figures.sections() == []
+    settings = figures.DEFAULTS | {"epochs": "4", "data": "folder", "recipes": "kd"}
+    rows = [
+        {
+            "recipe": "kd",
+            "processes": 2,
+            "steps": 64,
+            "difference": 0.00123,
+            "difference_of_rounding": 0.004,
+            "images_per_second": {"1": 1234.5, "2": 1300.0},
+        }
+    ]
+    (tmp_path / f"{figures.NAME}.json").write_text(json.dumps({"settings": settings, "rows": rows}))
+    (found,) = figures.sections()
+    assert found.rows == (("`kd`", "64", "1.2e-03", "4.0e-03", "1,234", "1,300"),)
+    assert found.columns[-1] == "#by 2" and "2,048 images of Fashion-MNIST for 4 epochs" in found.text
+    assert found.command == "python benchmarks/processes.py --json FILE --data FASHION_MNIST --epochs 4"

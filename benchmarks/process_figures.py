@@ -1,0 +1,43 @@
+"""The section of what `benchmarks/processes.py` found: one student trained by one process and by several."""
+
+from __future__ import annotations
+
+from sections import RESULTS, Section, result
+
+NAME = "processes"
+DEFAULTS = {"images": "2048", "epochs": "2", "processes": "2", "student": "mobilenetv4,0.5,0.5,28", "batch": "128"}
+
+
+def sections() -> list[Section]:
+    """One, where there are results."""
+    if not (RESULTS / f"{NAME}.json").is_file():
+        return []
+    document = result(NAME)
+    settings, rows = document["settings"], document["rows"]
+    several = rows[0]["processes"]
+    options = "".join(f" --{key} {settings[key]}" for key, usual in DEFAULTS.items() if settings[key] != usual)
+    data = "" if settings["data"] == "None" else " --data FASHION_MNIST"
+    of = "scikit-learn's digits" if not data else "Fashion-MNIST"
+    return [
+        Section(
+            "One student by several processes",
+            f"`{settings['student']}` on {int(settings['images']):,} images of {of} for {settings['epochs']} epochs in "
+            f"batches of {settings['batch']}, by one process and by {several} (`[train] processes`), which see the same "
+            "batches in the same order. The difference is the greatest one of the two loss curves over all steps. Beside it "
+            "stands that of one process to itself from initial weights that were changed by 1e-7 of their size each, as "
+            "rounding does. Images a second are of the whole training without the start of the processes, which have the "
+            "threads of the one between them.",
+            f"python benchmarks/processes.py --json FILE{data}{options}",
+            ("recipe", "#steps", "#difference", "#of rounding", "#images/s by 1", f"#by {several}"),
+            tuple(
+                (
+                    f"`{row['recipe']}`",
+                    f"{row['steps']}",
+                    f"{row['difference']:.1e}",
+                    f"{row['difference_of_rounding']:.1e}",
+                    *(f"{value:,.0f}" for value in row["images_per_second"].values()),
+                )
+                for row in rows
+            ),
+        )
+    ]
