@@ -20,6 +20,7 @@ from __future__ import annotations
 import os
 import statistics
 import sys
+import time
 from argparse import ArgumentDefaultsHelpFormatter, ArgumentParser, Namespace
 from hashlib import sha256
 from itertools import product
@@ -83,7 +84,9 @@ def train(options: Namespace, split: Split) -> None:
         if rows.have(rate, seed):
             return
         own, weights = {"rate": rate, "seed": seed}, options.json.with_suffix("") / f"{rate:g}-{seed}.safetensors"
+        began = time.monotonic()
         made = fitted(Namespace(**vars(options), **own), views, validation, split.classes, teacher, weights)
+        made["seconds"] = round(time.monotonic() - began)
         tested = right(restored(options.model, split.classes, weights), test, torch.device("cpu"))
         rows.add([{**own, **made, "test": tested}])
 
@@ -135,13 +138,16 @@ def latencies(files: dict[str, Path], seconds: float, sessions: int) -> dict[str
 
 
 def proven(out: Path) -> tuple[Path, Row]:
-    """The file that a finished build proved, and the accuracy on the test split that it states of it and of its teacher."""
+    """The file that a finished build proved, and what the build states: the accuracy of it and of its teacher on the test
+    split, and its own duration."""
     result = BuildResult.model_validate_json((out / "build.json").read_text())
     proved = result.proof.artifact_sha256 if result.proof else None
     file = next((a for a in result.artifacts if a.sha256 == proved and a.format == "onnx"), None)
     if file is None:
         raise SystemExit(f"the build in {out} proved no ONNX file")
-    return out / file.path, {"build_states_test": file.quality, "build_teacher_test": result.teacher.quality}
+    stated = {"build_states_test": file.quality, "build_teacher_test": result.teacher.quality}
+    student = result.student.spec.label if result.student else None
+    return out / file.path, stated | {"build_student": student, "build_seconds": round(result.seconds)}
 
 
 def measure(options: Namespace, split: Split) -> None:
@@ -151,7 +157,7 @@ def measure(options: Namespace, split: Split) -> None:
     network = restored(student["model"], split.classes, weights)
     some, _ = whole(split.train[:: max(1, len(split.train) // 256)], side, split.background)
     files = exported(network, side, some, options.student.with_suffix(""))
-    stated = {"by_hand_teacher_test": student["teacher_test"]}
+    stated = {"by_hand_teacher_test": student["teacher_test"], "by_hand_seconds": sum(row["seconds"] for row in made)}
     if options.build:
         files["build"], of_build = proven(options.build)
         stated |= of_build

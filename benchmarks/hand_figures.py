@@ -1,16 +1,23 @@
-"""The section of what `benchmarks/by_hand.py` found: a teacher by a script of timm alone, and by a build."""
+"""The sections of what `benchmarks/by_hand.py` found: a teacher and students by a script of timm alone, and by a build."""
 
 from __future__ import annotations
 
 import statistics
+from collections.abc import Iterator
+from typing import Any
 
-from sections import RESULTS, Section, result
+from sections import RESULTS, Section, duration, result
 
 SCRIPT, BUILD = "by_hand_teacher", "by_hand_fitted"
+STUDENT, MEASURED = "by_hand_student", "by_hand_measured"
 
 
 def sections() -> list[Section]:
-    """One, where there are results."""
+    """Of the teachers and of the students, where there are results."""
+    return [*_teachers(), *_students()]
+
+
+def _teachers() -> list[Section]:
     if not all((RESULTS / f"{name}.json").is_file() for name in (SCRIPT, BUILD)):
         return []
     script, build = result(SCRIPT), result(BUILD)
@@ -45,3 +52,51 @@ def sections() -> list[Section]:
             rows,
         )
     ]
+
+
+def _students() -> list[Section]:
+    """`by_hand_student_NAME.json` is how a student was trained, `by_hand_measured_NAME.json` what came of its files."""
+    names = sorted(path.stem.removeprefix(f"{MEASURED}_") for path in RESULTS.glob(f"{MEASURED}_*.json"))
+    if not names:
+        return []
+    trained, measured = ([result(f"{stage}_{name}") for name in names] for stage in (STUDENT, MEASURED))
+    first, of_build = trained[0], measured[0]
+    both = list(zip(trained, measured, strict=True))
+    took = ", ".join(f"`{one['model']}` {duration(files['by_hand_seconds'])}" for one, files in both)
+    commands = (f"python benchmarks/by_hand.py {line}" for one in trained for line in _commands(one))
+    return [
+        Section(
+            "A student by hand",
+            "The script's best teacher of the section above, distilled by the script: both see the same view (KL divergence "
+            f"at temperature {first['temperature']:g}, and cross entropy with weight {first['label_weight']:g}). torch "
+            "exports the student and ONNX Runtime quantises it. Of each student every rate was tried with seed 0, and the "
+            "best one with the other seeds; the run that is best on the validation split is the one here. These trainings "
+            f"took: {took}. The whole build of the example, its teacher and its measurements among them, took "
+            f"{duration(of_build['build_seconds'])}; its student is {of_build['build_student']}. A student's files and the "
+            "build's ran in turn in one loop of plain ONNX Runtime with one thread, so that they can be compared. Latencies "
+            f"are medians of {len(of_build['rows'][0]['sessions_p95_ms'])} sessions.",
+            "C=examples/clipart; python $C/prepare.py; edgedistill build $C/build.toml --target host\n    "
+            + "\n    ".join(commands),
+            ("student by hand", "file", "#p50 (ms)", "#p95 (ms)", "#validation", "#test"),
+            tuple(row for one, files in both for row in _files(one, files)),
+        )
+    ]
+
+
+def _commands(trained: dict[str, Any]) -> Iterator[str]:
+    weights = "" if trained["weights"] == "None" else " --weights $C/lite0.safetensors"
+    rates = ",".join(f"{rate:g}" for rate in dict.fromkeys(row["rate"] for row in trained["rows"]))
+    name = trained["model"]
+    yield (
+        f"student $C/build.toml --model {name}{weights} --resolution {trained['resolution']} --epochs {trained['epochs']} "
+        f"--rates {rates} --teacher TEACHER --json {name}.json"
+    )
+    yield f"measure $C/build.toml --student {name}.json --build $C/out --json {name}-measured.json"
+
+
+def _files(trained: dict[str, Any], measured: dict[str, Any]) -> Iterator[tuple[str, ...]]:
+    of = f"`{trained['model']}` at {trained['resolution']} px"
+    for row in sorted(measured["rows"], key=lambda row: row["p95_ms"]):
+        name = "the build's" if row["file"] == "build" else f"its {row['file']}"
+        figures = (f"{row['p50_ms']:.3f}", f"{row['p95_ms']:.3f}", f"{row['validation']:.1%}", f"{row['test']:.1%}")
+        yield (of, name, *figures)

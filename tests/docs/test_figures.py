@@ -158,3 +158,41 @@ def test_several_processes_are_told_beside_one(tmp_path: Path, monkeypatch: pyte
     assert found.rows == (("`kd`", "64", "1.2e-03", "4.0e-03", "1,234", "1,300"),)
     assert found.columns[-1] == "#by 2" and "2,048 images of Fashion-MNIST for 4 epochs" in found.text
     assert found.command == "python benchmarks/processes.py --json FILE --data FASHION_MNIST --epochs 4"
+
+
+def test_files_by_hand_are_told_beside_the_builds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    figures = import_module("hand_figures")
+    for module in (figures, import_module("sections")):
+        monkeypatch.setattr(module, "RESULTS", tmp_path)
+    assert figures.sections() == []
+    trained = {
+        "model": "small",
+        "weights": "None",
+        "resolution": 64,
+        "epochs": 5,
+        "temperature": 2.0,
+        "label_weight": 0.3,
+    }
+    trained |= {"rows": [{"rate": rate, "seed": seed} for rate, seed in ((0.001, 0), (0.003, 0), (0.003, 1))]}
+
+    def file(name: str, p95_ms: float) -> dict[str, Any]:
+        return {
+            "file": name,
+            "p50_ms": 1.0,
+            "p95_ms": p95_ms,
+            "validation": 0.5,
+            "test": 0.51,
+            "sessions_p95_ms": [1.0] * 7,
+        }
+
+    stated = {"by_hand_seconds": 300, "build_seconds": 250, "build_student": "net w1"}
+    measured = stated | {"rows": [file("fp32", 3.0), file("int8", 2.0), file("build", 2.5)]}
+    for stage, document in ((figures.STUDENT, trained), (figures.MEASURED, measured)):
+        (tmp_path / f"{stage}_a.json").write_text(json.dumps(document))
+    (own,) = figures.sections()
+    assert [row[1] for row in own.rows] == ["its int8", "the build's", "its fp32"]
+    assert own.rows[0] == ("`small` at 64 px", "its int8", "1.000", "2.000", "50.0%", "51.0%")
+    assert "`small` 5 min 0 s" in own.text and "took 4 min 10 s; its student is net w1" in own.text
+    assert "medians of 7 sessions" in own.text
+    assert "--model small --resolution 64 --epochs 5 --rates 0.001,0.003 --teacher" in own.command
