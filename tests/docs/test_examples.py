@@ -78,19 +78,20 @@ def test_fashion_mnist_reduced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     path = reduced(
         "fashion_mnist",
         tmp_path,
-        fit="{ epochs = 2, batch_size = 128 }",
-        path=f'"{first_images(tmp_path / "images", 2400, 600)}"',
+        fit="{ epochs = 2, batch_size = 32 }",
+        path=f'"{first_images(tmp_path / "images", 1000, 300)}"',
         views="2",
         probes="2",
         candidates="1",
         rungs="[2]",
+        batch_size="64\nrecipe = 'kd'",
         resolution="16",
         resolutions='[16]\nfamilies = ["mobilenetv4"]\nwidths = [0.25]\ndepths = [0.5]',
         budget='"100ms@p95"',  # far off: whether a budget is met must not hang on what else runs here
     )
     result = api.build(path)
     assert result.status == "met", result.verdict
-    assert (result.data.classes, result.data.train, result.data.test) == (10, 2160, 600)
+    assert (result.data.classes, result.data.train, result.data.test) == (10, 900, 300)
     assert verify_package(tmp_path / "out", result) == ()
     assert result.artifacts[0].latency.kind == "measured"
     # A tenth would be guessing.

@@ -61,7 +61,7 @@ def test_logits_are_those_of_the_module_up_to_the_precision(tmp_path: Path, prec
     error = np.abs(logits - expected).max()
     assert error < tolerance
     assert precision == "fp32" or error > 1e-4, "rounding must leave a trace"
-    assert "reads the program back" in runtime.inspect(artifact).checks[0]
+    assert "reads the network back" in runtime.inspect(artifact).checks[0]
 
 
 def test_latency_follows_the_law_and_repeats(tmp_path: Path) -> None:
