@@ -93,6 +93,13 @@ def _of_file(row: dict[str, Any], recall: float) -> tuple[str, ...]:
         return ("-", "-", "-", "-", row["problem"])
     size = f"{row['bytes'] / 1e6:.2f}"
     if "not_run" in row:
-        return (size, "-", "-", "-", f"not run: {row['not_run']}")
-    lost = 100 * (recall - row["recall_validation"])
-    return (size, f"{row['cosine_mean']:.5f}", f"{row['cosine_least']:.5f}", f"{lost:.2f}", row["computed_by"])
+        other = row["stand_in_recall"]
+        loses = "" if other is None else f"; a stand-in for it loses {_lost(recall, other)}"
+        return (size, "-", "-", "-", f"not run: {row['not_run']}{loses}")
+    lost = _lost(recall, row["recall_validation"])
+    return (size, f"{row['cosine_mean']:.5f}", f"{row['cosine_least']:.5f}", lost, row["computed_by"])
+
+
+def _lost(recall: float, left: float) -> str:
+    """In points."""
+    return f"{100 * (recall - left):.2f}"

@@ -5,7 +5,6 @@ from __future__ import annotations
 from sections import RESULTS, Section, result
 
 NAME = "processes"
-DEFAULTS = {"images": "2048", "epochs": "2", "processes": "2", "student": "mobilenetv4,0.5,0.5,28", "batch": "128"}
 
 
 def sections() -> list[Section]:
@@ -15,9 +14,10 @@ def sections() -> list[Section]:
     document = result(NAME)
     settings, rows = document["settings"], document["rows"]
     several = rows[0]["processes"]
-    options = "".join(f" --{key} {settings[key]}" for key, usual in DEFAULTS.items() if settings[key] != usual)
-    data = "" if settings["data"] == "None" else " --data FASHION_MNIST"
-    of = "scikit-learn's digits" if not data else "Fashion-MNIST"
+    fashion = settings["data"] != "None"
+    given = settings | {"data": "FASHION_MNIST"}
+    options = "".join(f" --{key} {value}" for key, value in given.items() if key != "data" or fashion)
+    of = "Fashion-MNIST" if fashion else "scikit-learn's digits"
     return [
         Section(
             "One student by several processes",
@@ -27,7 +27,7 @@ def sections() -> list[Section]:
             "stands that of one process to itself from initial weights that were changed by 1e-7 of their size each, as "
             "rounding does. Images a second are of the whole training without the start of the processes, which have the "
             "threads of the one between them.",
-            f"python benchmarks/processes.py --json FILE{data}{options}",
+            f"python benchmarks/processes.py --json FILE{options}",
             ("recipe", "#steps", "#difference", "#of rounding", "#images/s by 1", f"#by {several}"),
             tuple(
                 (

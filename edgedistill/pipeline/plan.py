@@ -164,8 +164,10 @@ def _pilot(bench: Workbench, teacher: Teacher | None) -> PlannedRung | None:
 def _assistant(bench: Workbench, teacher: Teacher | None, candidates: Sequence[Candidate]) -> PlannedRung | None:
     """Where assistants would be tried for the middle candidate: a pilot of each, one of them trained whole, and two pilots
     of the student. What the budget leaves of the candidates is not known: their middle one may be smaller."""
-    work, known = None if teacher is None else multiply_adds_of(teacher), bench.config.train.recipe_name != DEFAULT
-    if work is None or (known and not can_give(bench.recipe.taps)):
+    work = None if teacher is None else multiply_adds_of(teacher)
+    # What `default` comes to is not known yet; most recipes ask for what an assistant has.
+    is_known = bench.config.train.recipe_name != DEFAULT
+    if work is None or (is_known and not can_give(bench.recipe.taps)):
         return None
     sizes = to_try(bench, pilot_student(candidates, math.inf), candidates, work)
     if not sizes:

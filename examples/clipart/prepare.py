@@ -87,7 +87,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     problems, weights = [], {}
     missing = [name for name in options.classes if not (source / name).is_dir()]
     if missing:
-        problems.append(f"{source} has no folder {', '.join(missing)}: apt install openclipart-png, or name its folder")
+        there = ", ".join(sorted(path.name for path in source.iterdir() if path.is_dir())) if source.is_dir() else ""
+        fix = f"its folders are {there}" if there else "apt install openclipart-png, or name its folder"
+        problems.append(f"{source} has no folder {', '.join(missing)}: {fix}")
     if pictures.exists():
         problems.append(f"{pictures} is already there: remove it first")
     for name, (package, model) in WEIGHTS.items():

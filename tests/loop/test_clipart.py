@@ -117,7 +117,7 @@ def test_it_says_what_it_leaves_out_and_all_that_is_missing(
     assert "left out: 2 files whose content lies in two classes, 1 further copies" in capsys.readouterr().out
     assert prepare(tmp_path / "out", packages) == 2
     told = capsys.readouterr().err
-    assert "remove it first" in told and "has no folder animals, buildings, food" in told
+    assert "remove it first" in told and "has no folder animals, buildings, food" in told and "its folders are" in told
 
 
 def test_other_folders_of_the_package_can_be_named(prepare: Prepare, packages: Path, tmp_path: Path) -> None:
