@@ -12,7 +12,8 @@ from typing import Literal
 from edgedistill.base.errors import InputError, Problem
 from edgedistill.base.paths import nearest
 from edgedistill.base.store import write_atomic
-from edgedistill.documents.build_file import is_target_path, validate
+from edgedistill.documents.build_file import validate
+from edgedistill.documents.fields import is_target_path
 from edgedistill.documents.specs import BudgetRequest
 from edgedistill.documents.targets import load_target
 from edgedistill.documents.teachers import TeacherConfig

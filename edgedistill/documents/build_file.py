@@ -7,7 +7,6 @@ and plain numbers with the unit in their name everywhere else.
 from __future__ import annotations
 
 import json
-import os
 import re
 import tomllib
 from collections.abc import Iterator
@@ -39,7 +38,9 @@ from edgedistill.documents.fields import (
     Ratio,
     Seed,
     Share,
+    TargetName,
     TimmModel,
+    read_in,
     rising_pair,
 )
 from edgedistill.documents.lengths import BatchSize, Rungs, Views
@@ -297,8 +298,8 @@ class BuildConfig(Frozen):
     teacher: TeacherConfig
     teachers: tuple[TeacherConfig, ...] = ()
     ensemble: EnsembleConfig = EnsembleConfig()
-    target: str = "host"
-    targets: tuple[str, ...] = ()
+    target: TargetName = "host"
+    targets: tuple[TargetName, ...] = ()
     one_student: bool = False
     budget: AskedBudget
     budgets: dict[str, AskedBudget] = {}
@@ -413,14 +414,9 @@ def load_toml(path: Path, what: str) -> tuple[dict[str, Any], str]:
         raise InputError(f"{path.name} is nested too deeply", fix="a build file has no such depth") from None
 
 
-def is_target_path(text: str) -> bool:
-    """Whether a target is given by the path of its file, not by name."""
-    return text.endswith(".toml") or "/" in text or os.sep in text
-
-
-def load_config(path: Path) -> BuildConfig:
-    """Read a build file. Raises InputError listing every problem with `file:line`; unknown keys come with a
-    suggestion."""
+def load_build_file(path: Path) -> tuple[dict[str, Any], str]:
+    """A build file's content, with what other keys of it say of those that are left out, and its text. Raises InputError as
+    `load_toml` does."""
     content, text = load_toml(path, "the build file")
     if content.get("objective") == Objective.LATENCY:
         content.setdefault("budget", NO_SLOWER)
@@ -429,50 +425,27 @@ def load_config(path: Path) -> BuildConfig:
     for term in terms if isinstance(terms, list) else ():
         if isinstance(term, dict):
             term.setdefault("tap", EMBEDDING)  # a term without one is of the task's output
-    config = validate(BuildConfig, content, text, path)
-    return _absolute(config, path.parent.absolute())
+    return content, text
+
+
+def load_config(path: Path) -> BuildConfig:
+    """Read a build file. Raises InputError listing every problem with `file:line`; unknown keys come with a
+    suggestion."""
+    return validate(BuildConfig, *load_build_file(path), path)
+
+
+def as_json(content: object) -> str:
+    """TOML's content for pydantic's strict mode (no `true` for 1, no `"8"` for 8), which takes enums, tuples and paths from
+    nothing else than JSON. A date becomes an object, which no field takes."""
+    return json.dumps(content, default=lambda value: {"a date or time": str(value)})
 
 
 def validate(model: type[M], content: dict[str, Any], text: str, path: Path) -> M:
-    """`content` as a `model`; a ValidationError becomes an InputError with the line in `text` of each problem.
-
-    Goes by JSON, because pydantic's strict mode (no `true` for 1, no `"8"` for 8) takes enums, tuples and paths from
-    nothing else. A TOML date becomes an object, which no field takes.
-    """
-    document = json.dumps(content, default=lambda value: {"a date or time": str(value)})
+    """`content` as a `model`, relative paths in it from the folder of `path`; a ValidationError becomes an InputError with
+    the line in `text` of each problem."""
     try:
-        return model.model_validate_json(document, strict=True)
+        return model.model_validate_json(as_json(content), strict=True, context=read_in(path.parent))
     except ValidationError as error:
         problems = explain_problems(model, error, content, path, lambda location: line_of(text, location))
         count = f"{len(problems)} problem{'s' * (len(problems) > 1)}"
         raise InputError(f"{path.name} has {count}", problems=problems) from None
-
-
-def _absolute(config: BuildConfig, base: Path) -> BuildConfig:
-    """Relative paths made absolute against the build file's folder."""
-
-    def fix(path: Path | None) -> Path | None:
-        # os.path's leaves `~nobody` alone where Path's raises.
-        return None if path is None else base / os.path.expanduser(path)  # noqa: PTH111
-
-    def teacher(given: TeacherConfig) -> TeacherConfig:
-        return given.model_copy(update={"checkpoint": fix(given.checkpoint), "text_vectors": fix(given.text_vectors)})
-
-    def located(target: str) -> str:
-        return str(fix(Path(target))) if is_target_path(target) else target
-
-    return config.model_copy(
-        update={
-            "target": located(config.target),
-            "targets": tuple(map(located, config.targets)),
-            "data": config.data.model_copy(
-                update={"path": fix(config.data.path), "unlabelled": fix(config.data.unlabelled)}
-            ),
-            "teacher": teacher(config.teacher),
-            "teachers": tuple(map(teacher, config.teachers)),
-            "embedding": config.embedding.model_copy(update={"class_vectors": fix(config.embedding.class_vectors)}),
-            "space": config.space.model_copy(
-                update={"checkpoints": {name: fix(path) for name, path in config.space.checkpoints.items()}}
-            ),
-        }
-    )

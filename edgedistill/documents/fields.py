@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo
 
 from edgedistill.base.errors import InputError
 from edgedistill.base.units import Color, parse_bytes, parse_color, parse_duration_ms, parse_fraction
@@ -38,10 +39,27 @@ def parse_percent(text: str, *, all_of_it: bool = False) -> float:
     return fraction
 
 
-def _no_null_byte(path: Path) -> Path:
+def is_target_path(text: str) -> bool:
+    """Whether a target is given by the path of its file, not by name."""
+    return text.endswith(".toml") or "/" in text or os.sep in text
+
+
+def read_in(folder: Path) -> dict[str, Path]:
+    """The context to validate a document in that lies in `folder`: its relative paths are from there."""
+    return {"folder": folder.absolute()}
+
+
+def _located(path: Path, info: ValidationInfo) -> Path:
+    """A relative path from the folder of the file that it stands in. What was validated before has no context, and is as it
+    was."""
     if "\0" in str(path):
         raise ValueError("a path holds no null byte")
-    return path
+    # os.path's leaves `~nobody` alone where Path's raises.
+    return path if info.context is None else info.context["folder"] / os.path.expanduser(path)  # noqa: PTH111
+
+
+def _target(text: str, info: ValidationInfo) -> str:
+    return str(_located(Path(text), info)) if is_target_path(text) else text
 
 
 def rising_pair(pair: tuple[float, float]) -> tuple[float, float]:
@@ -61,7 +79,8 @@ Share = Annotated[float, Field(gt=0, lt=1)]
 Epochs = Annotated[int, Field(ge=1, le=100_000)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 TimmModel = Annotated[str, Field(pattern=r"^timm:\S+$")]
-LocalPath = Annotated[Path, AfterValidator(_no_null_byte)]
+LocalPath = Annotated[Path, AfterValidator(_located)]
+TargetName = Annotated[str, AfterValidator(_target)]
 Area = Annotated[float, Field(gt=0, le=1)]
 Level = Annotated[float, Field(ge=0, le=1)]
 Deviation = Annotated[float, Field(gt=0, le=1)]

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from edgedistill.base.errors import InputError, Problem
 from edgedistill.base.packed import packed
-from edgedistill.documents.build_file import is_target_path, load_toml, validate
+from edgedistill.documents.build_file import load_toml, validate
+from edgedistill.documents.fields import is_target_path
 from edgedistill.documents.specs import Format, Target
 from edgedistill.documents.toml_lines import line_of
 

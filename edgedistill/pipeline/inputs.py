@@ -5,13 +5,10 @@ Nothing here imports torch, and timm only where its source leaves a name open: a
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
-import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
-
-from pydantic import ValidationError
 
 from edgedistill.base.errors import Collected, InputError, MissingDependencyError
 from edgedistill.base.paths import require_file
@@ -20,56 +17,40 @@ from edgedistill.distill.start import start_of
 from edgedistill.distill.teachers.checkpoint_file import require_whole
 from edgedistill.distill.teachers.identity import find_module, require_weights
 from edgedistill.distill.teachers.places import EXTRAS, folder_of, of_teacher, onnx_path, outputs_path, require_library
-from edgedistill.documents.build_file import BuildConfig, SpaceConfig, load_toml
+from edgedistill.documents.build_file import SpaceConfig
 from edgedistill.documents.recipes import TermConfig
+from edgedistill.documents.sections import load_sections
 from edgedistill.documents.teachers import TeacherConfig
 from edgedistill.documents.toml_lines import line_of
 from edgedistill.networks.families.registry import TIMM, families, installed
 from edgedistill.networks.timm_names import require_model
 
+_VECTORS = "name a .npy or .npz file of a vector for each class"
 
-def check_inputs(config: BuildConfig, base: Path) -> None:
-    """See that the data's folder, the teacher with its weights, and the families and weights of students are there, for a
-    build file that lies in the folder `base`. The data are not read. Raises InputError with all that is wrong."""
-    wrong = Collected()
+
+def check_inputs(path: Path) -> None:
+    """See that what the build file at `path` names is there: the data's folder, the teachers with their weights, the
+    families and weights of students, the losses of `[[train.terms]]`. A section that is wrong itself is passed over: of that
+    `load_config` tells. The data are not read. torch is imported where there are terms, for their losses may be another
+    package's. Raises InputError with all that is wrong."""
+    sections, text = load_sections(path)
+    base, wrong = path.parent.absolute(), Collected()
     with wrong:
-        if config.data.source != "digits" and config.data.path is not None:
-            require_folder(config.data.path, "the data folder")
-    for number, teacher in enumerate(config.all_teachers):
-        _check_teacher(teacher, number, base, wrong, vectors=config.task == "embedding")
-    if config.class_vectors is not None:
-        with wrong:
-            require_file(config.class_vectors, "name a .npy or .npz file of a vector for each class")
-    _check_space(config.space, wrong)
+        if (data := sections.data) is not None and data.source != "digits" and data.path is not None:
+            require_folder(data.path, "the data folder")
+    for number, teacher in enumerate(sections.teachers):
+        if teacher is not None and sections.task is not None:
+            _check_teacher(teacher, number, base, wrong, vectors=sections.task == "embedding")
     with wrong:
-        if config.train.processes > 1 and importlib.util.find_spec("accelerate") is None:
-            raise MissingDependencyError(
-                "[train] processes: more than one needs the package accelerate",
-                fix="pip install 'edgedistill[accelerate]', or leave it out",
-            )
+        if sections.embedding is not None and sections.embedding.class_vectors is not None:
+            require_file(sections.embedding.class_vectors, _VECTORS)
+    if sections.space is not None:
+        _check_space(sections.space, wrong)
+    with wrong:
+        _check_terms(sections.terms, path, text)
+    with wrong:
+        _check_processes(sections.processes)
     wrong.raise_any()
-
-
-def check_terms(path: Path) -> None:
-    """See that the terms of `[[train.terms]]` can be used, whatever else is wrong with the build file at `path`: what
-    `load_config` says of it is not said again. torch is imported where there are such terms, for their losses may be
-    another package's. Raises InputError with all that is wrong."""
-    content, text = load_toml(path, "the build file")
-    train = content.get("train")
-    given = train.get("terms") if isinstance(train, dict) else None
-    terms: dict[str, TermConfig] = {}
-    for number, term in enumerate(given if isinstance(given, list) else ()):
-        with contextlib.suppress(ValidationError, TypeError):  # of which `load_config` tells; JSON has no dates
-            found = TermConfig.model_validate_json(json.dumps(term), strict=True)
-            terms[f"{path}:{line_of(text, ('train', 'terms', number))}: [[train.terms]] {number + 1}"] = found
-    if not terms:
-        return
-    from edgedistill.distill.recipes.losses import bound, problems_of
-
-    if problems := problems_of(terms):
-        raise InputError("the recipe cannot be used", problems=problems)
-    if isinstance(given, list) and len(terms) == len(given):
-        bound(tuple(terms.values()))
 
 
 def require_place(out: Path) -> None:
@@ -102,6 +83,9 @@ def _check_teacher(config: TeacherConfig, number: int, base: Path, wrong: Collec
     with wrong, of_teacher(number):
         if config.checkpoint is not None:
             require_whole(config.checkpoint)
+    with wrong, of_teacher(number):
+        if config.text_vectors is not None:
+            require_file(config.text_vectors, _VECTORS)
 
 
 def _check_space(config: SpaceConfig, wrong: Collected) -> None:
@@ -114,3 +98,24 @@ def _check_space(config: SpaceConfig, wrong: Collected) -> None:
         with wrong:
             if (start := start_of(config, name)) is not None:
                 require_whole(start.checkpoint)
+
+
+def _check_terms(terms: Sequence[TermConfig | None], path: Path, text: str) -> None:
+    places = [f"{path}:{line_of(text, ('train', 'terms', n))}: [[train.terms]] {n + 1}" for n in range(len(terms))]
+    right = {place: term for place, term in zip(places, terms, strict=True) if term is not None}
+    if not right:
+        return
+    from edgedistill.distill.recipes.losses import bound, problems_of
+
+    if problems := problems_of(right):
+        raise InputError("the recipe cannot be used", problems=problems)
+    if len(right) == len(terms):
+        bound(tuple(right.values()))
+
+
+def _check_processes(processes: int | None) -> None:
+    if processes is not None and processes > 1 and importlib.util.find_spec("accelerate") is None:
+        raise MissingDependencyError(
+            "[train] processes: more than one needs the package accelerate",
+            fix="pip install 'edgedistill[accelerate]', or leave it out",
+        )

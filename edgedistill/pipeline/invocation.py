@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from edgedistill.documents.build_file import is_target_path
+from edgedistill.documents.fields import is_target_path
 from edgedistill.documents.targets import target_file
 
 

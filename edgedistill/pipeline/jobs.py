@@ -18,11 +18,12 @@ from edgedistill.devices.attach import attach
 from edgedistill.distill.start import start_of
 from edgedistill.distill.teachers.identity import teacher_identity
 from edgedistill.documents.build_file import BuildConfig, load_config
+from edgedistill.documents.sections import load_sections
 from edgedistill.documents.specs import BudgetRequest, Target
 from edgedistill.documents.targets import load_target, target_with
 from edgedistill.documents.toml_lines import line_of
 from edgedistill.pipeline.code import build_tools
-from edgedistill.pipeline.inputs import check_inputs, check_terms, require_place
+from edgedistill.pipeline.inputs import check_inputs, require_place
 from edgedistill.pipeline.invocation import Invocation, invocation_of
 
 
@@ -135,16 +136,14 @@ def jobs_of(
     with wrong:
         read = load_config(path)
     with wrong:
-        check_terms(path)
-    with wrong:
         require_place(folder)
+    with wrong:
+        chosen = chosen if targets else _loaded(load_sections(path)[0].targets)
     if read is not None:
         with wrong:
-            chosen = chosen if targets else _loaded(_named(read))
-        with wrong:
             _match(path, read, chosen, changes)
-        with wrong:
-            check_inputs(read, base)
+    with wrong:
+        check_inputs(path)
     wrong.raise_any()
     assert read is not None
     config = _changed(read, replaced, changes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -10,18 +11,29 @@ from typing import Any
 import pytest
 
 from edgedistill.base.errors import InputError, MissingDependencyError
-from edgedistill.documents.build_file import BuildConfig
 from edgedistill.pipeline.inputs import check_inputs
+from edgedistill.pipeline.jobs import Changes, jobs_of
 
 
-def config(**sections: Any) -> BuildConfig:
-    teacher = {"model": "timm:resnet18", "fit": {"epochs": 1}}
-    return BuildConfig.model_validate({"budget": "5ms", "teacher": teacher} | sections)
+def build_file(folder: Path, **sections: Any) -> Path:
+    """A build file in `folder` with these sections, or values at its top."""
+    content = {"budget": "5ms", "teacher": {"model": "timm:resnet18", "fit": {"epochs": 1}}} | sections
+    path = folder / "build.toml"
+    path.write_text("".join(f"{name} = {written(value)}\n" for name, value in content.items()))
+    return path
 
 
-def told(wrong: BuildConfig, base: Path) -> str:
+def written(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{json.dumps(name)} = {written(inner)}" for name, inner in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(written, value)) + "]"
+    return json.dumps(str(value) if isinstance(value, Path) else value)
+
+
+def told(wrong: Path) -> str:
     with pytest.raises(InputError) as caught:
-        check_inputs(wrong, base)
+        check_inputs(wrong)
     return str(caught.value)
 
 
@@ -31,12 +43,13 @@ def test_what_is_all_there_passes(tmp_path: Path) -> None:
     folder = {"source": "folder", "path": tmp_path / "data"}
     teacher = {"model": "mine:net", "pretrained": True}
     space = {"families": ["resnet"], "models": ["timm:resnet10t"], "pretrained": True}
-    check_inputs(config(data=folder, teacher=teacher, space=space), tmp_path)
-    check_inputs(config(data={"path": tmp_path / "not read by digits"}), tmp_path)
+    check_inputs(build_file(tmp_path, data=folder, teacher=teacher, space=space))
+    check_inputs(build_file(tmp_path, data={"path": "not read by digits"}))
 
 
 def test_everything_that_is_missing_is_told_at_once(tmp_path: Path) -> None:
-    wrong = config(
+    wrong = build_file(
+        tmp_path,
         data={"source": "folder", "path": tmp_path / "pictures"},
         teacher={"model": "timm:resnet_18x"},
         space={
@@ -45,7 +58,7 @@ def test_everything_that_is_missing_is_told_at_once(tmp_path: Path) -> None:
             "checkpoints": {"timm:resnet18": tmp_path / "student.pt"},
         },
     )
-    text = told(wrong, tmp_path)
+    text = told(wrong)
     for part in (
         "6 problems",
         "pictures does not exist",
@@ -73,25 +86,25 @@ def test_a_teacher_without_weights_or_code(tmp_path: Path, teacher: dict[str, An
     (tmp_path / "t.pt").write_bytes(b"\x80\x02")
     (tmp_path / "cut.pt").write_bytes(b"PK\x03\x04 and no more")
     (tmp_path / "cut.safetensors").write_bytes((1000).to_bytes(8, "little") + b"{}")
-    if "checkpoint" in teacher:
-        teacher = teacher | {"checkpoint": tmp_path / teacher["checkpoint"]}
-    assert says in told(config(teacher=teacher), tmp_path)
+    assert says in told(build_file(tmp_path, teacher=teacher))
 
 
 def test_neither_torch_nor_timm_is_imported(tmp_path: Path) -> None:
+    (tmp_path / "t.safetensors").write_bytes((2).to_bytes(8, "little") + b"{}")
+    paths = []
+    for model, checkpoint, path in (("resnet18", "t.safetensors", "."), ("resnet_18x", "none.pt", "nowhere")):
+        teacher = {"model": f"timm:{model}", "checkpoint": checkpoint}
+        (tmp_path / model).mkdir()
+        paths.append(build_file(tmp_path / model, teacher=teacher, data={"source": "folder", "path": path}))
+    (tmp_path / "t.safetensors").rename(tmp_path / "resnet18" / "t.safetensors")
     program = f"""
 import sys
 from pathlib import Path
 from edgedistill.base.errors import InputError
-from edgedistill.documents.build_file import BuildConfig
 from edgedistill.pipeline.inputs import check_inputs
-folder = Path({str(tmp_path)!r})
-(folder / "t.safetensors").write_bytes((2).to_bytes(8, "little") + b"{{}}")
-for model, checkpoint, path in (("resnet18", "t.safetensors", "."), ("resnet_18x", "none.pt", "nowhere")):
-    teacher = {{"model": f"timm:{{model}}", "checkpoint": folder / checkpoint}}
-    data = {{"source": "folder", "path": folder / path}}
+for path in {[str(path) for path in paths]!r}:
     try:
-        check_inputs(BuildConfig.model_validate({{"budget": "5ms", "teacher": teacher, "data": data}}), folder)
+        check_inputs(Path(path))
     except InputError as error:
         print(len(error.problems))
 print(sorted({{"torch", "timm", "sklearn"}} & set(sys.modules)))
@@ -102,7 +115,58 @@ print(sorted({{"torch", "timm", "sklearn"}} & set(sys.modules)))
 
 def test_several_processes_need_accelerate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    check_inputs(config(train={"processes": 1}), tmp_path)
+    check_inputs(build_file(tmp_path, train={"processes": 1}))
     with pytest.raises(MissingDependencyError, match="processes: more than one needs the package accelerate") as caught:
-        check_inputs(config(train={"processes": 2}), tmp_path)
+        check_inputs(build_file(tmp_path, train={"processes": 2}))
     assert "edgedistill[accelerate]" in caught.value.fix
+
+
+def test_a_section_that_is_wrong_itself_does_not_hide_what_others_name(tmp_path: Path) -> None:
+    path = build_file(
+        tmp_path,
+        budget=5,
+        search={"trails": 3},
+        data={"source": "folder", "path": "pictures", "crop": "middle"},
+        teacher={"model": "timm:resnet18", "checkpoint": "none.pt"},
+        teachers=[
+            {"model": "timm:resnet18", "chekpoint": "other.pt"},
+            {"model": "timm:resnet_18x", "pretrained": True},
+        ],
+        space={"families": ["resnext"]},
+    )
+    text = told(path)
+    for part in ("3 problems", "none.pt does not exist", "timm has no model 'resnet_18x'", "unknown family 'resnext'"):
+        assert part in text
+    assert "pictures" not in text, "its section is wrong"
+    assert "random weights" not in text, "the misspelt key is its checkpoint"
+    with pytest.raises(InputError) as caught:
+        jobs_of(path, (), Changes(), None)
+    assert len(caught.value.problems) == 3 + 4, "and those of the values"
+
+
+@pytest.mark.parametrize(
+    "sections",
+    [
+        {
+            "teacher": 3,
+            "data": [],
+            "space": "resnet",
+            "train": True,
+            "embedding": 1,
+            "task": "classify",
+            "targets": "host",
+        },
+        {"teacher": {"model": "timm:resnet18", "pretrained": True}, "train": {"terms": 3, "processes": "two"}},
+        {"teachers": 3, "target": 4},
+    ],
+)
+def test_nothing_is_said_of_what_is_wrong_itself(tmp_path: Path, sections: dict[str, Any]) -> None:
+    check_inputs(build_file(tmp_path, **sections))
+
+
+def test_vectors_of_classes_that_are_not_there(tmp_path: Path) -> None:
+    (tmp_path / "vectors.npy").touch()
+    tower = {"model": "open_clip:folder", "text_vectors": "vector.npy", "pretrained": True}
+    assert f"did you mean {tmp_path / 'vectors.npy'}?" in told(build_file(tmp_path, teacher=tower))
+    scored = {"score": "zero_shot", "class_vectors": "vectors"}
+    assert "vectors.npy?" in told(build_file(tmp_path, task="embedding", embedding=scored))
