@@ -48,9 +48,9 @@ from trainings import Row, Rows, interval, listen, open_images, parse_student, s
 
 from edgedistill.base.progress import silent
 from edgedistill.base.store import Store
-from edgedistill.data.datasets import UNLABELLED, Dataset
+from edgedistill.data.datasets import Dataset
 from edgedistill.data.preprocessing import channel_statistics, make_contract
-from edgedistill.data.sources import Indices
+from edgedistill.data.sources import UNLABELLED, Indices
 from edgedistill.data.splits import limited
 from edgedistill.distill.evaluate import split_quality, split_right
 from edgedistill.distill.fit_teacher import fit_teacher

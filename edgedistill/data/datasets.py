@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
 
 import numpy as np
 
@@ -14,13 +13,10 @@ from edgedistill.base.store import Store
 from edgedistill.data.content import content_hashes, require_folder, scan
 from edgedistill.data.fingerprint import UNLABELLED_FOLDER, fingerprint, fingerprint_of, with_fingerprint
 from edgedistill.data.problems import data_error
-from edgedistill.data.sources import ImageSource, Indices, Joined, Loaded
+from edgedistill.data.sources import UNLABELLED, ImageSource, Indices, Joined, Loaded
 from edgedistill.data.splits import Splits, limited, make_splits
 from edgedistill.data.tree import look
 from edgedistill.documents.build_file import DataConfig
-
-UNLABELLED: Final = -1
-"""The label of an image that has none."""
 
 
 @dataclass(frozen=True, eq=False)

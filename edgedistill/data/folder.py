@@ -15,12 +15,11 @@ from edgedistill.base.progress import Listener, Note, silent
 from edgedistill.base.units import Color
 from edgedistill.data.checking import usable
 from edgedistill.data.content import Scan
-from edgedistill.data.datasets import UNLABELLED
 from edgedistill.data.fingerprint import labels_file
 from edgedistill.data.images import BAD_FILE_ERRORS, read_rgb
 from edgedistill.data.labelling import Labelled, by_folders, by_table, is_image
 from edgedistill.data.problems import data_error, some_of
-from edgedistill.data.sources import Loaded, Pixels, ranges
+from edgedistill.data.sources import UNLABELLED, Loaded, Pixels, ranges
 from edgedistill.documents.build_file import DataConfig
 
 _SPLITS: Final = {"": 0, "train": 0, "validation": 1, "test": 2}

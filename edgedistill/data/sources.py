@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 Pixels = NDArray[np.uint8]
 Indices = NDArray[np.int64]
+
+UNLABELLED: Final = -1
+"""The label of an image that has none."""
 
 
 class ImageSource(Protocol):

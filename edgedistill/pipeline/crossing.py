@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from edgedistill.base.errors import TrialFailure
 from edgedistill.base.intervals import pack
 from edgedistill.base.store import stage_key
-from edgedistill.data.datasets import UNLABELLED, Dataset
-from edgedistill.data.sources import Indices
+from edgedistill.data.datasets import Dataset
+from edgedistill.data.sources import UNLABELLED, Indices
 from edgedistill.data.splits import stratified
 from edgedistill.distill.evaluate import split_right
 from edgedistill.distill.stored.split_store import SplitStore

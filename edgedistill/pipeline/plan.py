@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from edgedistill.base.errors import Collected
 from edgedistill.base.progress import Listener, silent
 from edgedistill.base.store import Store
-from edgedistill.data.datasets import UNLABELLED
+from edgedistill.data.sources import UNLABELLED
 from edgedistill.devices import proof as proofs
 from edgedistill.distill.recipes.choice import Known, options_for
 from edgedistill.distill.teachers.checkpoint import read_state

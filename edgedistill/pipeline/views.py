@@ -11,9 +11,9 @@ import numpy as np
 from edgedistill.base.errors import InputError
 from edgedistill.base.progress import Listener
 from edgedistill.base.store import Store
-from edgedistill.data.datasets import UNLABELLED, load_dataset
+from edgedistill.data.datasets import load_dataset
 from edgedistill.data.preprocessing import channel_statistics
-from edgedistill.data.sources import Indices
+from edgedistill.data.sources import UNLABELLED, Indices
 from edgedistill.distill.hardware import choose_device, labelling_autocast
 from edgedistill.distill.recipes.choice import REPEATS, Known, options_for
 from edgedistill.distill.stored.filtering import agreement_with, certainty

@@ -9,8 +9,9 @@ import pytest
 
 from edgedistill.base.errors import InputError
 from edgedistill.base.progress import Note
-from edgedistill.data.datasets import UNLABELLED, Dataset, load_dataset
+from edgedistill.data.datasets import Dataset, load_dataset
 from edgedistill.data.folder import FolderImages
+from edgedistill.data.sources import UNLABELLED
 from edgedistill.documents.build_file import DataConfig
 
 NAMES = [f"{number:02}.png" for number in range(20)]

@@ -11,8 +11,9 @@ import pytest
 from PIL import Image
 
 from edgedistill.base.errors import InputError
-from edgedistill.data.datasets import UNLABELLED, Dataset, load_dataset
+from edgedistill.data.datasets import Dataset, load_dataset
 from edgedistill.data.fingerprint import fingerprint
+from edgedistill.data.sources import UNLABELLED
 from edgedistill.documents.build_file import DataConfig
 
 

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgedistill.base.progress import Event, Note
-from edgedistill.data.datasets import UNLABELLED, Dataset
-from edgedistill.data.sources import GreyImages
+from edgedistill.data.datasets import Dataset
+from edgedistill.data.sources import UNLABELLED, GreyImages
 from edgedistill.data.splits import Splits
 from edgedistill.data.views import draw_views
 from edgedistill.documents.build_file import BuildConfig

@@ -15,7 +15,7 @@ import torch
 
 from edgedistill.base.errors import InputError, UnsupportedError
 from edgedistill.base.store import Store
-from edgedistill.data.datasets import UNLABELLED
+from edgedistill.data.sources import UNLABELLED
 from edgedistill.devices.proof import ProofPlan
 from edgedistill.documents.answers import Plan, PlannedRung
 from edgedistill.documents.build_file import BuildConfig

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgedistill.data.datasets import UNLABELLED
+from edgedistill.data.sources import UNLABELLED
 from edgedistill.distill.stored.encoding import MOST_BYTES, encoding_of
 from edgedistill.distill.stored.signals import HEADER, StoredSignal, file_name
 from edgedistill.pipeline.views import summary_of

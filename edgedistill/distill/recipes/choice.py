@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from edgedistill.data.datasets import UNLABELLED
-from edgedistill.data.sources import Indices
+from edgedistill.data.sources import UNLABELLED, Indices
 from edgedistill.distill.stored.filtering import agreement_with
 from edgedistill.distill.stored.split_store import SplitStore
 from edgedistill.documents.recipes import LOGITS

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgedistill.base.store import Store, stage_key
-from edgedistill.data.datasets import UNLABELLED, Dataset
-from edgedistill.data.sources import Indices
+from edgedistill.data.datasets import Dataset
+from edgedistill.data.sources import UNLABELLED, Indices
 from edgedistill.distill.stored.mixing import Signal
 from edgedistill.documents.build_file import TrainConfig
 

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from torch import nn
 
 from edgedistill.base.store import digest
-from edgedistill.data.datasets import UNLABELLED, Dataset
-from edgedistill.data.sources import Indices
+from edgedistill.data.datasets import Dataset
+from edgedistill.data.sources import UNLABELLED, Indices
 from edgedistill.data.splits import stratified
 from edgedistill.documents.artifacts import ExportedModel
 from edgedistill.documents.specs import Contract

@@ -10,8 +10,8 @@ import pytest
 from numpy.typing import NDArray
 
 from edgedistill.base.store import Store
-from edgedistill.data.datasets import UNLABELLED, Dataset
-from edgedistill.data.sources import Indices
+from edgedistill.data.datasets import Dataset
+from edgedistill.data.sources import UNLABELLED, Indices
 from edgedistill.distill.batches import ViewBatches
 from edgedistill.distill.stored.encoding import encoding_of
 from edgedistill.distill.stored.filtering import agreement_with, certainty, filtered, without_label
