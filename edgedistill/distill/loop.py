@@ -27,11 +27,12 @@ from edgedistill.base.store import whole
 from edgedistill.distill.batches import Batch, ViewBatches
 from edgedistill.distill.hardware import Hardware
 from edgedistill.distill.launch import on_ranks, require_parts
-from edgedistill.distill.pace import Pace, own_threads, thread_counts
+from edgedistill.distill.pace import Pace, thread_counts
 from edgedistill.distill.pointwise import safe_convolutions
 from edgedistill.distill.ranks import ALONE, Rank
 from edgedistill.distill.recipes.pupil import Pupil
 from edgedistill.networks.build import Normalised
+from edgedistill.networks.threads import own_threads
 
 STATE = "state.pt"
 REPORT_SECONDS = 0.25

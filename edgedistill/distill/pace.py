@@ -39,16 +39,6 @@ def thread_counts(threads: int | Literal["auto"], device: torch.device) -> tuple
     return tuple(counts)
 
 
-@contextmanager
-def own_threads() -> Iterator[None]:
-    """A context after which torch has as many threads as before."""
-    before = torch.get_num_threads()
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
 @dataclass(eq=False)
 class Pace:
     """A context around each step sets the number of threads for it, one of `counts`; the first is the most. `listener` hears

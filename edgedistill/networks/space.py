@@ -22,6 +22,7 @@ from edgedistill.networks.families.registry import families
 from edgedistill.networks.families.strides import SMALLEST_MAP
 from edgedistill.networks.shapes import Shapes
 from edgedistill.networks.structure import Structure
+from edgedistill.networks.threads import own_threads
 
 _WEIGHT_BITS = {
     Precision.FP32: 32,
@@ -224,7 +225,9 @@ def _size(spec: StudentSpec) -> tuple[float, ...]:
 
 def _counted(choices: Sequence[_Choice], classes: int) -> list[Candidate]:
     shapes, candidates = Shapes(), []
-    with _young_garbage_only() as collect:
+    # Models of timm run, on images of a few pixels. Beside a busy neighbour the second of two threads made all of that
+    # many times slower: they wait for each other at every layer.
+    with _young_garbage_only() as collect, own_threads(1):
         for choice in choices:
             with suppress(CannotBeCutError):
                 candidates.append(Candidate(spec=choice.spec, structure=_structure(choice, classes, shapes)))

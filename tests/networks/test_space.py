@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+import torch
 
 from edgedistill.base.errors import InputError
 from edgedistill.documents.build_file import SpaceConfig
@@ -14,6 +15,7 @@ from edgedistill.documents.specs import Format, Precision, StudentSpec, Target
 from edgedistill.networks.families.family import RESOLUTIONS, StudentPlan
 from edgedistill.networks.families.registry import DEFAULT, FAMILIES
 from edgedistill.networks.space import Candidate, Space, enumerate_space, largest_resolution, resolutions_for
+from edgedistill.networks.threads import own_threads
 
 
 def target(**changes: Any) -> Target:
@@ -230,3 +232,19 @@ def test_the_garbage_collector_is_left_as_it_was() -> None:
             assert gc.isenabled() is enabled
         finally:
             gc.enable()
+
+
+def test_networks_are_counted_by_one_thread_and_torch_has_its_own_ones_after() -> None:
+    config = SpaceConfig(families=("resnet",), widths=(0.125,), depths=(0.5,), resolutions=(8,))
+    seen: list[int] = []
+
+    def assemble(plan: StudentPlan, classes: int, merged: bool) -> torch.nn.Module:
+        seen.append(torch.get_num_threads())
+        return FAMILIES["resnet"].assemble(plan, classes, merged)
+
+    watched = replace(FAMILIES["resnet"], assemble=assemble)
+    with own_threads(3), pytest.MonkeyPatch.context() as patch:
+        patch.setattr("edgedistill.networks.space.families", lambda names: (watched,))
+        assert len(candidates_of(config, 10, 8, target())) == 1
+        assert torch.get_num_threads() == 3
+    assert set(seen) == {1}

@@ -28,13 +28,14 @@ from edgedistill.data.datasets import Dataset
 from edgedistill.data.sources import Indices, Pixels
 from edgedistill.data.views import Views, render_batch
 from edgedistill.distill.hardware import choose_device
-from edgedistill.distill.pace import Pace, own_threads, thread_counts
+from edgedistill.distill.pace import Pace, thread_counts
 from edgedistill.distill.recipes.taps import as_rows, tap_width, tapped
 from edgedistill.distill.stored.encoding import LOWEST, Encoding, encoding_of
 from edgedistill.distill.stored.signals import part_name
 from edgedistill.distill.stored.views import StoredViews
 from edgedistill.distill.teachers.teacher import Crossfit, Teacher
 from edgedistill.documents.recipes import LOGITS
+from edgedistill.networks.threads import own_threads
 
 Rows: TypeAlias = dict[str, NDArray[np.float32]]
 """By tap [n, width], a row an image."""
