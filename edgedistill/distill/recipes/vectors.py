@@ -5,14 +5,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Final
 
 import torch
 from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 Temperature = Annotated[float, Field(ge=0.001, le=100)]
+
+_PAIRS: Final = 2**23
+"""Pairs of cosines that are held in memory at a time, in some 20 bytes each: those of a whole batch of 200."""
 
 
 def normalised_mse(student: Tensor, teacher: Tensor) -> Tensor:
@@ -50,11 +54,25 @@ def relative_similarity(
     """Of two images by their cosine to a third: the student has the order of the teacher, with a `margin` between. Mean of
     max(0, `margin` + the cosine of the one that is further for the teacher - that of the nearer one), after the relative
     similarity loss of Jasper and Stella (https://arxiv.org/abs/2412.19048). There any two pairs of the batch
-    are compared, here those that share an image: B^3 of them and not B^4."""
+    are compared, here those that share an image: B^3 of them and not B^4. Of a large batch those of some images at a time
+    are in memory, and are computed again for the gradient."""
     ours, theirs = (_without_diagonal(_cosines(rows, rows)) for rows in (student, teacher))
+    images = max(1, _PAIRS // ours[0].numel() ** 2)
+    parts = list(zip(torch.split(ours, images), torch.split(theirs, images), strict=True))
+    if len(parts) == 1:
+        lacking, pairs = _out_of_order(*parts[0], margin)
+        return lacking / pairs.clamp(min=1)
+    found = [checkpoint(_out_of_order, *part, margin, use_reentrant=False) for part in parts]
+    lacking, pairs = (torch.stack(sums).sum() for sums in zip(*found, strict=True))
+    return lacking / pairs.clamp(min=1)
+
+
+def _out_of_order(ours: Tensor, theirs: Tensor, margin: float) -> tuple[Tensor, Tensor]:
+    """Of the cosines [n, m] of n images to m others: what each pair of others lacks of the teacher's order, summed, and
+    how many pairs there are."""
     nearer = theirs[:, :, None] > theirs[:, None, :]
     lacking = F.relu(margin + ours[:, None, :] - ours[:, :, None])
-    return (lacking * nearer).sum() / nearer.sum().clamp(min=1)
+    return (lacking * nearer).sum(), nearer.sum()
 
 
 def similarity_kl(student: Tensor, teacher: Tensor, anchors: Tensor, *, temperature: Temperature = 0.01) -> Tensor:

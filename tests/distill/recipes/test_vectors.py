@@ -119,6 +119,17 @@ def test_each_against_its_formula_in_plain_loops() -> None:
     torch.testing.assert_close(vectors.pairwise_similarity(student, teacher), squares / IMAGES**2)
 
 
+@pytest.mark.parametrize("pairs", [1, 5 * (IMAGES - 1) ** 2])
+def test_a_batch_in_parts_is_the_whole_batch(pairs: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    student, teacher = rows(5).requires_grad_(), rows(6)
+    whole = vectors.relative_similarity(student, teacher)
+    (slope,) = torch.autograd.grad(whole, student)
+    monkeypatch.setattr(vectors, "_PAIRS", pairs)
+    parts = vectors.relative_similarity(student, teacher)
+    torch.testing.assert_close(parts, whole)
+    torch.testing.assert_close(torch.autograd.grad(parts, student)[0], slope)
+
+
 def test_images_beside_class_vectors_in_plain_loops() -> None:
     student, teacher, classes = (
         F.normalize(rows(5), dim=1),
