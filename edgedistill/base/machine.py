@@ -22,6 +22,14 @@ def allowed_cpus() -> tuple[int, ...]:
     return tuple(range(os.cpu_count() or 1))
 
 
+def usable_cpus() -> int:
+    """How many CPUs this process may keep busy: those that it may run on, or fewer where its control group has a share of
+    their time alone, as a container with a limit. More threads than that are stopped together, and wait for each other."""
+    import joblib  # type: ignore[import-untyped]
+
+    return int(joblib.cpu_count())
+
+
 @contextmanager
 def freed_memory_kept() -> Iterator[None]:
     """A context in which what this process frees stays with it, for what it takes next. glibc gives large blocks back at

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Mapping
 
 from edgedistill.base.errors import InputError
-from edgedistill.base.machine import allowed_cpus, answer_of, machine_bytes, nvidia_gpus
+from edgedistill.base.machine import answer_of, machine_bytes, nvidia_gpus, usable_cpus
 from edgedistill.base.progress import Listener, silent
 from edgedistill.base.store import CACHE_VARIABLE, Store, default_root
 from edgedistill.base.versions import __version__
@@ -88,7 +88,7 @@ def _machine() -> Machine:
         machine=platform.machine(),
         python=platform.python_version(),
         cpu=agent_machine.cpu_name(),
-        cpus=len(allowed_cpus()),
+        cpus=usable_cpus(),
         cpu_features=tuple(name for name in _FEATURES if name in features),
         memory_bytes=machine_bytes(),
     )

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Final, TypeVar
 
-from edgedistill.base.machine import allowed_cpus
+from edgedistill.base.machine import usable_cpus
 from edgedistill.base.progress import Listener, StageAdvanced, StageFinished, StageStarted
 
 SECONDS_UNTOLD: Final = 2.0
@@ -52,7 +52,7 @@ def in_threads(work: Callable[[T], R], items: Sequence[T], advance: Callable[[in
     raises passes through."""
     # A future costs as much as a small file: so each has several.
     parts = [items[start : start + _PART] for start in range(0, len(items), _PART)]
-    pool = ThreadPoolExecutor(len(allowed_cpus()))
+    pool = ThreadPoolExecutor(usable_cpus())
     done = 0
     try:
         for results in pool.map(lambda part: [work(item) for item in part], parts):

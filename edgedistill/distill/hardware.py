@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 
 from edgedistill.base.errors import UnsupportedError
-from edgedistill.base.machine import allowed_cpus
+from edgedistill.base.machine import usable_cpus
 from edgedistill.data.sources import ImageSource
 from edgedistill.documents.build_file import TrainConfig
 
@@ -92,4 +92,4 @@ def _workers(config: TrainConfig, device: torch.device, images: ImageSource) -> 
         return config.workers
     if images.decoded and device.type == "cpu":
         return 0
-    return min(MAX_WORKERS, len(allowed_cpus()) - 1)
+    return min(MAX_WORKERS, usable_cpus() - 1)

@@ -15,6 +15,7 @@ from typing import Final, Self, cast
 import torch
 
 from edgedistill.base.errors import TrialFailure
+from edgedistill.base.machine import usable_cpus
 from edgedistill.base.processes import Worker, WorkerDied
 from edgedistill.base.progress import Event, Listener, Note, StageFinished, silent, telling
 from edgedistill.base.store import Store, digest
@@ -79,7 +80,7 @@ class Processes:
 
     def run(self, items: Sequence[WorkItem[Made]]) -> Iterator[tuple[int, Result[Made]]]:
         at_once = max(1, min(self.jobs, len(items)))
-        threads = max(1, torch.get_num_threads() // at_once)
+        threads = max(1, min(torch.get_num_threads(), usable_cpus()) // at_once)
         waiting = deque(enumerate(items))
         deaths = Counter[int]()
         busy: dict[Connection, tuple[Worker, int]] = {}

@@ -18,7 +18,7 @@ def test_results_come_in_the_order_of_the_items() -> None:
 
 
 def test_what_the_work_raises_passes_and_the_rest_is_not_begun(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(threads, "allowed_cpus", lambda: (0,))
+    monkeypatch.setattr(threads, "usable_cpus", lambda: 1)
     begun: list[int] = []
 
     def work(item: int) -> int:

@@ -19,6 +19,7 @@ from edgedistill.base.errors import InputError, TrialFailure, UnreachableError
 from edgedistill.base.isolation import ChildBug
 from edgedistill.base.processes import Worker, WorkerDied
 from edgedistill.base.progress import Event, Note, silent
+from edgedistill.networks.threads import own_threads
 from edgedistill.pipeline import on_ray, workers
 from edgedistill.pipeline.work import LabelItem, Place, Result, WorkItem, do_all
 
@@ -132,6 +133,14 @@ def test_a_worker_that_died_while_it_waited_is_told_at_the_next_call() -> None:
     os.kill(worker.call(dying.own_id), signal.SIGKILL)
     with pytest.raises(WorkerDied):
         worker.call(dying.own_id)
+
+
+def test_workers_share_the_processors_that_a_container_may_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "do_apart", dying.threads_given)
+    monkeypatch.setattr(workers, "usable_cpus", lambda: 3)
+    with own_threads(8), workers.Processes(2, silent) as executor:
+        assert list(executor.run(items(1))) == [(0, 3)]
+        assert sorted(executor.run(items(2))) == [(0, 1), (1, 1)]
 
 
 @pytest.mark.slow

@@ -51,6 +51,10 @@ def task_id(item: Any, threads: int, everything: bool, tell: Any) -> int:
     return os.getpid()
 
 
+def threads_given(item: Any, threads: int, everything: bool, tell: Any) -> int:
+    return threads
+
+
 def wait(seconds: float, tell: Any) -> None:
     time.sleep(seconds)
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from edgedistill.base.arrays import Images, Logits
 from edgedistill.base.errors import InputError, Problem, UnsupportedError
-from edgedistill.base.machine import allowed_cpus
+from edgedistill.base.machine import usable_cpus
 from edgedistill.base.quiet import native_quiet
 from edgedistill.base.store import copy_atomic, tool_version
 from edgedistill.devices.session import MeasurementProtocol
@@ -110,7 +110,7 @@ class LiteRTFormat(ModelFormat):
         threads, each with an interpreter of one thread: the result does not depend on the number of cores. Raises
         InputError for a damaged file, UnsupportedError for one that does not take uint8 images in NHWC."""
         shape = _image_shape(artifact.path, read_file(artifact.path))
-        copies = max(1, min(len(allowed_cpus()), _INTERPRETERS_BYTES // artifact.bytes))
+        copies = max(1, min(usable_cpus(), _INTERPRETERS_BYTES // artifact.bytes))
         free: SimpleQueue[Any] = SimpleQueue()
         for _ in range(copies):
             free.put(_load(artifact.path))

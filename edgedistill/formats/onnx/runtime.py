@@ -11,7 +11,7 @@ import numpy as np
 
 from edgedistill.base.arrays import Images, Logits
 from edgedistill.base.errors import InputError, Problem, TrialFailure, UnsupportedError, first_line
-from edgedistill.base.machine import allowed_cpus
+from edgedistill.base.machine import usable_cpus
 from edgedistill.base.paths import require_file
 from edgedistill.base.store import copy_atomic, tool_version
 from edgedistill.devices.session import MeasurementProtocol
@@ -158,7 +158,7 @@ class OnnxFormat(ModelFormat):
                 )
             return output
 
-        return over_threads(infer, batches, len(allowed_cpus()), fixed)
+        return over_threads(infer, batches, usable_cpus(), fixed)
 
     def profile(self, artifact: CompiledArtifact, inputs: Images | None, protocol: MeasurementProtocol) -> Profile:
         """Sessions of the device's agent, which loads this very file."""
