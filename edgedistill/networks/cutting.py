@@ -6,7 +6,9 @@ The shapes that are left depend on `width` and `depth` alone; which channels the
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Final, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +20,9 @@ FAILURES = (RuntimeError, ValueError, LookupError, TypeError, AttributeError, Ar
 """What a network's own code raises on an image or on layers that it is not made for."""
 
 Wide: TypeAlias = nn.Conv2d | nn.Linear
+
+_MOST_INDICES: Final = 2**20
+"""Channels times pixels of a layer that its channels are reshaped to."""
 
 
 class CannotBeCutError(ValueError):
@@ -93,7 +98,8 @@ def _narrow(network: nn.Module, width: float, image: Tensor, multiple: int) -> N
     named = getattr(network, "get_classifier", lambda: linear[-1])()
     before = {layer: _channels(layer) for layer in network.modules() if isinstance(layer, Wide)}
     kept = {layer: min(count, scaled_channels(count, width, multiple)) for layer, count in before.items()}
-    with quiet():  # it warns of parameters that belong to no layer, which it takes along rightly
+    # It warns of parameters that belong to no layer, which it takes along rightly.
+    with quiet(), _few_indices():
         BasePruner(
             network,
             image,
@@ -113,6 +119,27 @@ def _narrow(network: nn.Module, width: float, image: Tensor, multiple: int) -> N
         found, wanted = _channels(layer), kept[layer]
         if found != before[layer] and all(found != wanted - wanted % number for number in groups):
             raise CannotBeCutError(f"a layer has {found} channels left in place of {wanted}")
+
+
+@contextmanager
+def _few_indices() -> Iterator[None]:
+    """Where an attention mixes its heads, torch-pruning goes through its reshapes again and again, each time with some
+    times as many indices (https://github.com/VainF/Torch-Pruning/issues/430 is such a case): it fills the memory and does
+    not end. Within this context it raises CannotBeCutError instead."""
+    from torch_pruning.dependency.index_mapping import _FlattenIndexMapping  # type: ignore[import-untyped]
+
+    spread = _FlattenIndexMapping.__call__
+
+    def bounded(mapping: Any, indices: Sequence[Any]) -> Any:
+        if not mapping.reverse and len(indices) * mapping._stride > _MOST_INDICES:
+            raise CannotBeCutError("its attention mixes heads in a way that cannot be followed")
+        return spread(mapping, indices)
+
+    _FlattenIndexMapping.__call__ = bounded
+    try:
+        yield
+    finally:
+        _FlattenIndexMapping.__call__ = spread
 
 
 def _channels(layer: Wide) -> int:

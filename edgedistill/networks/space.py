@@ -17,7 +17,7 @@ from edgedistill.documents.specs import Frozen, Precision, StudentSpec, Target
 from edgedistill.networks.build import Normalised
 from edgedistill.networks.counting import structure_of
 from edgedistill.networks.cutting import CannotBeCutError
-from edgedistill.networks.families.family import Family, StudentPlan, with_axis
+from edgedistill.networks.families.family import Family, Network, StudentPlan, with_axis
 from edgedistill.networks.families.registry import families
 from edgedistill.networks.families.strides import SMALLEST_MAP
 from edgedistill.networks.shapes import Shapes
@@ -224,15 +224,22 @@ def _size(spec: StudentSpec) -> tuple[float, ...]:
 
 
 def _counted(choices: Sequence[_Choice], classes: int) -> list[Candidate]:
-    shapes, candidates = Shapes(), []
+    """Those that can be cut, in the order of `choices`."""
+    alike: dict[StudentSpec, list[int]] = {}
+    for number, choice in enumerate(choices):
+        alike.setdefault(choice.spec.model_copy(update={"resolution": 0}), []).append(number)
+    shapes, counted = Shapes(), {}
     # Models of timm run, on images of a few pixels. Beside a busy neighbour the second of two threads made all of that
     # many times slower: they wait for each other at every layer.
     with _young_garbage_only() as collect, own_threads(1):
-        for choice in choices:
+        for numbers in alike.values():
+            networks = choices[numbers[0]].family.skeletons((choices[number].plan for number in numbers), classes)
             with suppress(CannotBeCutError):
-                candidates.append(Candidate(spec=choice.spec, structure=_structure(choice, classes, shapes)))
-            collect()
-    return candidates
+                for number, network in zip(numbers, networks, strict=True):
+                    spec = choices[number].spec
+                    counted[number] = Candidate(spec=spec, structure=_structure(network, spec.resolution, shapes))
+                    collect()
+    return [counted[number] for number in sorted(counted)]
 
 
 def _once(candidates: Sequence[Candidate]) -> list[Candidate]:
@@ -246,11 +253,10 @@ def _once(candidates: Sequence[Candidate]) -> list[Candidate]:
     return list(kept.values())
 
 
-def _structure(choice: _Choice, classes: int, shapes: Shapes) -> Structure:
-    network = choice.family.skeleton(choice.plan, classes)
+def _structure(network: Network, resolution: int, shapes: Shapes) -> Structure:
     with next(network.parameters()).device:
         module = Normalised(network, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)).eval()
-    return structure_of(module, choice.spec.resolution, shapes)
+    return structure_of(module, resolution, shapes)
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,9 @@ from edgedistill.networks.build import build_student
 from edgedistill.networks.counting import structure_of
 from edgedistill.networks.cutting import cut
 from edgedistill.networks.deploy import deploy
+from edgedistill.networks.families.registry import families
 from edgedistill.networks.space import enumerate_space
+from edgedistill.networks.structure import Structure
 from edgedistill.networks.timm_weights import pretrained_network
 
 TARGET = Target(
@@ -165,3 +168,21 @@ def test_a_transformer_takes_positions_of_another_resolution(tmp_path: Path) -> 
     state = network.state_dict()
     assert state["pos_embed"].shape[1] < trained.pos_embed.shape[1]
     assert all(torch.equal(state[n], tensor) for n, tensor in trained.state_dict().items() if n != "pos_embed")
+
+
+@pytest.mark.parametrize("name", [RESNET, VIT, "timm:mobilevit_xxs", "timm:efficientnet_lite0"])
+@pytest.mark.parametrize("size", [0.5, 1.0])
+def test_figures_at_several_resolutions_are_those_of_each(name: str, size: float) -> None:
+    (family,) = families((name,))
+    specs = [
+        StudentSpec(family=name, width=1 if name == VIT else size, depth=size, resolution=side) for side in (32, 64)
+    ]
+    plans = [family.plan(spec) for spec in specs]
+
+    def figures(networks: Iterable[torch.nn.Module]) -> list[Structure]:
+        return [structure_of(network, plan.resolution) for network, plan in zip(networks, plans, strict=True)]
+
+    together = figures(family.skeletons(plans, 10))
+    assert together == figures(family.skeleton(plan, 10) for plan in plans)
+    assert together[0].parameters == together[1].parameters or name == VIT
+    assert together[0].multiply_adds < together[1].multiply_adds

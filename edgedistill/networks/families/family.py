@@ -7,7 +7,7 @@ network. Importing a family imports neither torch nor timm: only `build` and `sk
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -167,6 +167,10 @@ class Family:
 
         with Weightless():
             return self.assemble(plan, classes, True).eval()
+
+    def skeletons(self, plans: Iterable[StudentPlan], classes: int) -> Iterator[Network]:
+        """`skeleton` of each of `plans`, which differ in their resolution alone: what they share may be made once."""
+        return (self.skeleton(plan, classes) for plan in plans)
 
 
 def with_axis(axis: str) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -44,20 +46,36 @@ class TimmFamily(Family):
         """On the CPU, deployed: not all of timm's models can be made without weights. Raises InputError where the model
         fails on an image of this size, CannotBeCutError where it cannot be cut, or not in the same way whatever its weights
         are."""
+        return next(self.skeletons((plan,), classes))
+
+    def skeletons(self, plans: Iterable[StudentPlan], classes: int) -> Iterator[nn.Module]:
+        """Cut once: that takes longest, and leaves the same at each resolution. Raises what `skeleton` does."""
+        settings = get_pretrained_cfg(self.name.partition(":")[2])
+        of_one_size = settings is not None and settings.fixed_input_size
+        made: nn.Module | None = None
+        for plan in plans:
+            assert isinstance(plan, TimmPlan)
+            if made is None or of_one_size:
+                made = self._deployed(plan, classes)
+            network = deepcopy(made)
+            self._try(network, plan.resolution, classes)
+            yield network
+
+    def _deployed(self, plan: TimmPlan, classes: int) -> nn.Module:
         from edgedistill.networks.deploy import deploy
 
-        assert isinstance(plan, TimmPlan)
-        side = plan.resolution
         with torch.random.fork_rng(devices=()):
             network = self.assemble(plan, classes, True)
             if not plan.whole and _shapes(network) != _shapes(self.assemble(plan, classes, True)):
                 raise CannotBeCutError("its shapes depend on its weights")
         try:
-            network = deploy(network)
+            return deploy(network)
         except FAILURES as error:
             if plan.whole:
                 raise
             raise CannotBeCutError(first_line(error)) from error  # it counts channels that are gone
+
+    def _try(self, network: nn.Module, side: int, classes: int) -> None:
         try:
             with torch.no_grad():
                 logits = network(torch.zeros(1, 3, side, side))
@@ -66,7 +84,6 @@ class TimmFamily(Family):
         if not isinstance(logits, torch.Tensor) or logits.shape != (1, classes):
             what = f"{self.name} gives no [1, {classes}] logits"
             raise InputError("a model of timm is no student", problems=[Problem(WHERE, what, "name a classifier")])
-        return network
 
 
 def timm_family(name: str) -> Family | Problem:
