@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, TypeAlias
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -21,8 +22,10 @@ FAILURES = (RuntimeError, ValueError, LookupError, TypeError, AttributeError, Ar
 
 Wide: TypeAlias = nn.Conv2d | nn.Linear
 
-_MOST_INDICES: Final = 2**20
-"""Channels times pixels of a layer that its channels are reshaped to."""
+_MOST_LAYERS: Final = 2**11
+_MOST_CHANNELS: Final = 2**21
+"""Of a group of layers that share their channels. Of timm's DenseNet-121 one has 102 layers, of its ResNet-50 one has 40,960
+channels, each layer's counted."""
 
 
 class CannotBeCutError(ValueError):
@@ -37,7 +40,8 @@ def cut(network: nn.Module, width: float, depth: float, side: int, multiple: int
     `width` and `depth` are above 0, at most 1. The channels that stay are those whose weights are largest (the L2 norm over
     all layers that share a channel, Fang et al. 2023, https://arxiv.org/abs/2301.12900). Later blocks of a run
     are left out first: each refines what the earlier ones found. Raises CannotBeCutError for networks whose shapes are fixed
-    in their code or would depend on the weights, and what the whole network raises on images of this size.
+    in their code or would depend on the weights, or whose channels cannot be followed from layer to layer, and what the whole
+    network raises on images of this size.
     """
     training, image = network.training, torch.zeros(1, 3, side, side)
     network.eval()
@@ -99,7 +103,7 @@ def _narrow(network: nn.Module, width: float, image: Tensor, multiple: int) -> N
     before = {layer: _channels(layer) for layer in network.modules() if isinstance(layer, Wide)}
     kept = {layer: min(count, scaled_channels(count, width, multiple)) for layer, count in before.items()}
     # It warns of parameters that belong to no layer, which it takes along rightly.
-    with quiet(), _few_indices():
+    with quiet(), _bounded_groups():
         BasePruner(
             network,
             image,
@@ -122,24 +126,26 @@ def _narrow(network: nn.Module, width: float, image: Tensor, multiple: int) -> N
 
 
 @contextmanager
-def _few_indices() -> Iterator[None]:
-    """Where an attention mixes its heads, torch-pruning goes through its reshapes again and again, each time with some
-    times as many indices (https://github.com/VainF/Torch-Pruning/issues/430 is such a case): it fills the memory and does
-    not end. Within this context it raises CannotBeCutError instead."""
-    from torch_pruning.dependency.index_mapping import _FlattenIndexMapping  # type: ignore[import-untyped]
+def _bounded_groups() -> Iterator[None]:
+    """torch-pruning goes through some slices and reshapes again and again, with other indices each time: it does not end
+    (https://github.com/VainF/Torch-Pruning/issues/430 is such a case), and may fill the memory. Within this context it
+    raises CannotBeCutError once a group has many more layers and channels than those of a network that can be cut."""
+    from torch_pruning.dependency import Group  # type: ignore[import-untyped]
 
-    spread = _FlattenIndexMapping.__call__
+    add, sizes = Group.add_dep, WeakKeyDictionary[Any, tuple[int, int]]()
 
-    def bounded(mapping: Any, indices: Sequence[Any]) -> Any:
-        if not mapping.reverse and len(indices) * mapping._stride > _MOST_INDICES:
-            raise CannotBeCutError("its attention mixes heads in a way that cannot be followed")
-        return spread(mapping, indices)
+    def bounded(group: Any, dep: Any, idxs: Sequence[Any]) -> None:
+        layers, channels = sizes.get(group, (0, 0))
+        sizes[group] = layers, channels = layers + 1, channels + len(idxs)
+        if layers > _MOST_LAYERS or channels > _MOST_CHANNELS:
+            raise CannotBeCutError("its channels depend on one another in a way that cannot be followed")
+        add(group, dep, idxs)
 
-    _FlattenIndexMapping.__call__ = bounded
+    Group.add_dep = bounded
     try:
         yield
     finally:
-        _FlattenIndexMapping.__call__ = spread
+        Group.add_dep = add
 
 
 def _channels(layer: Wide) -> int:
