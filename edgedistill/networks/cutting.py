@@ -40,8 +40,8 @@ def cut(network: nn.Module, width: float, depth: float, side: int, multiple: int
     `width` and `depth` are above 0, at most 1. The channels that stay are those whose weights are largest (the L2 norm over
     all layers that share a channel, Fang et al. 2023, https://arxiv.org/abs/2301.12900). Later blocks of a run
     are left out first: each refines what the earlier ones found. Raises CannotBeCutError for networks whose shapes are fixed
-    in their code or would depend on the weights, or whose channels cannot be followed from layer to layer, and what the whole
-    network raises on images of this size.
+    in their code or would depend on the weights, or whose channels cannot be followed from layer to layer, and what the
+    whole network raises on images of this size.
     """
     training, image = network.training, torch.zeros(1, 3, side, side)
     network.eval()
