@@ -29,10 +29,10 @@ from edgedistill.documents.targets import load_target
 from edgedistill.formats import format_for
 from edgedistill.formats.running import test_quality
 from edgedistill.networks.space import Candidate
-from edgedistill.pipeline.bench import Workbench
 from edgedistill.pipeline.judge import realise
 from edgedistill.pipeline.prepare import open_bench, open_space, open_store, prepare_teacher
 from edgedistill.pipeline.train import source_of, train
+from edgedistill.pipeline.workbench import Workbench
 from edgedistill.pipeline.workers import Processes
 
 Row = dict[str, Any]

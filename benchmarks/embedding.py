@@ -43,11 +43,12 @@ from edgedistill.documents.specs import Contract, Format, Precision, QuantScheme
 from edgedistill.documents.targets import load_target
 from edgedistill.formats import SHIPPED
 from edgedistill.networks.tasks import NEIGHBOURS, cosines, nearest_classes, unit
-from edgedistill.pipeline.bench import Source, Workbench
+from edgedistill.pipeline.bench import Source
 from edgedistill.pipeline.judge import made
 from edgedistill.pipeline.prepare import open_bench, open_store
 from edgedistill.pipeline.teacher import open_teacher
 from edgedistill.pipeline.train import source_of, train
+from edgedistill.pipeline.workbench import Workbench
 from edgedistill.pipeline.workers import Processes
 from edgedistill.pipeline.working import keep_copies
 

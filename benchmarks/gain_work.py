@@ -24,13 +24,14 @@ from edgedistill.documents.teachers import TeacherConfig
 from edgedistill.networks.build import build_student
 from edgedistill.networks.counting import structure_of
 from edgedistill.networks.space import Candidate
-from edgedistill.pipeline.bench import Data, Workbench
+from edgedistill.pipeline.bench import Data
 from edgedistill.pipeline.choice import has_features, look, settle
 from edgedistill.pipeline.meter import Meter
 from edgedistill.pipeline.prepare import open_store
 from edgedistill.pipeline.pretrained import require_starts, settle_space
 from edgedistill.pipeline.teacher import open_teacher
 from edgedistill.pipeline.train import train
+from edgedistill.pipeline.workbench import Workbench
 from edgedistill.pipeline.working import keep_copies
 
 RANDOM = ",random"

@@ -11,13 +11,13 @@ from edgedistill.base.progress import silent
 from edgedistill.distill.stored.split_store import SplitStore
 from edgedistill.documents.artifacts import CompiledArtifact, SchemeResult
 from edgedistill.networks.space import Candidate
-from edgedistill.pipeline.bench import Workbench
 from edgedistill.pipeline.judge import origin_of
 from edgedistill.pipeline.make import compiled, portable
 from edgedistill.pipeline.prepare import open_store
 from edgedistill.pipeline.teacher import open_teacher
 from edgedistill.pipeline.train import source_of
 from edgedistill.pipeline.work import Tuning
+from edgedistill.pipeline.workbench import Workbench
 from edgedistill.pipeline.workers import Processes
 
 

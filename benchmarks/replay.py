@@ -17,8 +17,9 @@ from edgedistill.documents.build_file import BuildConfig
 from edgedistill.documents.measurements import MeasuredLatency, Proof
 from edgedistill.documents.specs import Budget, Goal, Precision, StudentSpec, Target
 from edgedistill.networks.space import Candidate, enumerate_space
-from edgedistill.pipeline.bench import Source, Workbench
+from edgedistill.pipeline.bench import Source
 from edgedistill.pipeline.measure import prove
+from edgedistill.pipeline.workbench import Workbench
 from edgedistill.selection.goal import comparable_ms
 from edgedistill.selection.lab import Figures, Training, figures_of
 

@@ -51,9 +51,9 @@ from edgedistill.devices.proof import aim
 from edgedistill.documents.build_file import BuildConfig, SearchConfig, load_config
 from edgedistill.documents.specs import Budget, Goal, Percentile, StudentSpec, Target
 from edgedistill.documents.targets import load_target
-from edgedistill.pipeline.bench import Workbench
 from edgedistill.pipeline.measure import scale_alone
 from edgedistill.pipeline.prepare import open_bench
+from edgedistill.pipeline.workbench import Workbench
 from edgedistill.selection.goal import comparable_ms, validation_quality
 from edgedistill.selection.on_target import OnTarget
 from edgedistill.selection.search import Search, Settings

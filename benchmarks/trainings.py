@@ -24,8 +24,8 @@ from edgedistill.base.store import write_atomic
 from edgedistill.data.datasets import Dataset, load_dataset
 from edgedistill.documents.build_file import DataConfig
 from edgedistill.documents.specs import StudentSpec
-from edgedistill.pipeline.bench import Workbench
-from edgedistill.pipeline.work import Made, Result, WorkItem, do
+from edgedistill.pipeline.work import do
+from edgedistill.pipeline.workbench import Made, Result, Workbench, WorkItem
 
 Row: TypeAlias = dict[str, Any]
 Job: TypeAlias = tuple[Any, ...]

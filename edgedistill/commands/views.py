@@ -16,7 +16,7 @@ from edgedistill.pipeline.jobs import Changes, How, jobs_of
 
 if TYPE_CHECKING:
     from edgedistill.distill.stored.split_store import SplitStore
-    from edgedistill.pipeline.bench import Workbench
+    from edgedistill.pipeline.workbench import Workbench
     from edgedistill.pipeline.workers import Processes
 
 

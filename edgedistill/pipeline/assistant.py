@@ -20,10 +20,10 @@ from edgedistill.documents.recipes import FEATURES, OUTPUTS
 from edgedistill.documents.results import AssistantChoice, PilotRun
 from edgedistill.documents.specs import StudentSpec
 from edgedistill.networks.space import Candidate
-from edgedistill.pipeline.bench import Workbench
 from edgedistill.pipeline.pilot import clearly_better, judged, trained_for
 from edgedistill.pipeline.prepare import all_signals
 from edgedistill.pipeline.student_as_teacher import bench_taught_by
+from edgedistill.pipeline.workbench import Workbench
 
 LARGE_GAP: Final = 30.0
 """The teacher's multiply-adds over a student's, from which on `auto` tries an assistant."""

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,24 +21,15 @@ from edgedistill.base.store import Store, digest
 from edgedistill.data.calibration import calibration_pixels, choose_calibration
 from edgedistill.data.datasets import Dataset, Keeping
 from edgedistill.data.prepared import PreparedImages, prepared
-from edgedistill.data.preprocessing import make_contract, remember_statistics
-from edgedistill.data.working import working_side
-from edgedistill.distill.recipes.losses import Recipe, recipe_of
+from edgedistill.data.preprocessing import make_contract
 from edgedistill.distill.start import start_of
-from edgedistill.distill.teachers.open_clip_models import read_class_vectors
-from edgedistill.distill.teachers.places import of_teacher
-from edgedistill.distill.teachers.teacher import Crossfit, Teacher
 from edgedistill.documents.artifacts import CalibrationSet, ExportedModel
-from edgedistill.documents.build_file import BuildConfig, DataConfig, ExportConfig, SpaceConfig
-from edgedistill.documents.lengths import batch_size_of, epochs_of
-from edgedistill.documents.recipes import DEFAULT
-from edgedistill.documents.results import RecipeChoice
+from edgedistill.documents.build_file import DataConfig, ExportConfig, SpaceConfig
 from edgedistill.documents.specs import (
     Contract,
     Format,
     Precision,
     QuantScheme,
-    Score,
     StudentSpec,
     Target,
     VectorContract,
@@ -47,14 +38,8 @@ from edgedistill.formats import format_for
 from edgedistill.formats.running import run_all
 from edgedistill.networks.deploy import deploy
 from edgedistill.networks.program.program import reference_logits
-from edgedistill.networks.space import largest_resolution
-from edgedistill.networks.tasks import CLASSIFICATION, Embedding, Task, Truth, packed
+from edgedistill.networks.tasks import CLASSIFICATION, Embedding, Task, Truth
 from edgedistill.pipeline.meter import Meter
-from edgedistill.pipeline.teacher_side import teacher_dimension, teacher_side
-
-if TYPE_CHECKING:
-    from edgedistill.pipeline.ensemble import Ensemble
-    from edgedistill.pipeline.work import Executor
 
 
 @dataclass(frozen=True, eq=False)
@@ -218,125 +203,6 @@ class Bench(Maker):
         """The formats that are made: the target's own first."""
         wanted = self.export.formats or self.target.formats
         return (self.target.runtime, *(f for f in wanted if f is not self.target.runtime))
-
-
-@dataclass(eq=False, kw_only=True)
-class Workbench(Bench):
-    """A build's bench: besides, its build file, which lies in the folder `base`, what does its labelling and training, and
-    its teacher, those of its folds and what several come to once `teacher.open_teacher`, `open_crossfit` and
-    `ensemble.open_ensemble` have loaded them. `unfitted` is the teacher as it comes, for as long as that is needed, and
-    `number` which of several it is, 0 for `[teacher]`; `dimension` that of its teacher's vectors, once it is known;
-    `not_fetched` the models of its space whose pretrained weights could not be."""
-
-    config: BuildConfig
-    base: Path
-    executor: Executor | None = None
-    unfitted: Teacher | None = None
-    teacher: Teacher | None = None
-    crossfit: Crossfit | None = None
-    ensemble: Ensemble | None = None
-    choice: RecipeChoice | None = None
-    number: int = 0
-    dimension: int | None = None
-    not_fetched: tuple[str, ...] = ()
-
-    @cached_property
-    def vector(self) -> VectorContract | None:
-        """As long as its teacher's. Raises InputError where that cannot be told, the class vectors cannot be read, or the
-        score is of classes and no image has a label."""
-        if self.config.task == "classification":
-            return None
-        score = score_of(self.config, self.dataset)
-        if self.dimension is None:
-            with of_teacher(self.number):
-                self.dimension = teacher_dimension(self.config.teacher, self.base)
-        classes, path = self.dataset.classes, self.config.class_vectors
-        vectors = "" if path is None else packed(read_class_vectors(path, classes, self.dimension))
-        return VectorContract(dimension=self.dimension, score=score, class_vectors=vectors)
-
-    @property
-    def doing(self) -> Executor:
-        """What does its labelling and training; a worker's own bench has none."""
-        assert self.executor is not None, "this bench neither labels nor trains"
-        return self.executor
-
-    @property
-    def taught(self) -> Dataset:
-        """The data that students see: without the images that have no label, where the recipe asks no teacher."""
-        if self.config.train.recipe == DEFAULT and not self.config.train.terms:
-            return self.dataset
-        return self.dataset if self.recipe.taps else self.dataset.labelled
-
-    @cached_property
-    def working_side(self) -> int | None:
-        """The shorter side of the working copies that its teacher and all students of its space see views of; None where
-        images need no decoding, and views are of them as they are."""
-        if self.dataset.images.decoded:
-            return None
-        classes = None if self.vector else len(self.dataset.classes)
-        teachers = [teacher_side(teacher, classes, self.base) for teacher in self.config.all_teachers]
-        students = largest_resolution(self.space, self.source_side)
-        return working_side(max(*teachers, students), self.config.augmentation)
-
-    @cached_property
-    def others(self) -> tuple[Workbench, ...]:
-        """For each further teacher the same bench, of a build whose `[teacher]` it is. Their working copies are the same."""
-        config, found = self.config, []
-        for number, teacher in enumerate(config.teachers):
-            rest = (config.teacher, *config.teachers[:number], *config.teachers[number + 1 :])
-            changed = config.model_copy(update={"teacher": teacher, "teachers": rest})
-            own: dict[str, Any] = dict.fromkeys(("unfitted", "teacher", "crossfit", "ensemble", "choice", "dimension"))
-            found.append(replace(self, config=changed, number=number + 1, **own))
-        return tuple(found)
-
-    @property
-    def recipe(self) -> Recipe:
-        """What students minimise. Raises InputError for terms that cannot be used."""
-        return recipe_of(self.config.train)
-
-    @property
-    def rungs(self) -> tuple[int, ...]:
-        """The epochs at which candidates are compared."""
-        images = len(self.taught.splits.train)
-        batch_size = min(batch_size_of(self.config.train.batch_size, images), images)
-        return epochs_of(self.config.search.rungs, -(-images // batch_size))
-
-    @property
-    def pilot_epochs(self) -> int:
-        """Of a pilot: those of the second rung. At the first one students differ by chance more than by their recipes."""
-        return self.rungs[:2][-1]
-
-    @classmethod
-    def of(cls, config: BuildConfig, target: Target, data: Data, store: Store, meter: Meter, base: Path) -> Workbench:
-        """With what the build file says."""
-        bench = cls(
-            target=target,
-            store=store,
-            data=config.data,
-            dataset=data.dataset,
-            mean=data.mean,
-            std=data.std,
-            export=config.export,
-            meter=meter,
-            space=config.space,
-            config=config,
-            base=base,
-        )
-        remember_statistics(bench.dataset, (data.mean, data.std))
-        return bench
-
-
-def score_of(config: BuildConfig, dataset: Dataset) -> Score:
-    """How the vectors of a build are judged on its data. Raises InputError for what needs labels where no image has one."""
-    asked, labelled = config.embedding.score, bool(dataset.classes)
-    score: Score = asked if asked != "auto" else "retrieval" if labelled else "neighbours"
-    if labelled or (score == "neighbours" and config.search.folds is None):
-        return score
-    wrong = "[search] folds" if score == "neighbours" else f'[embedding] score = "{score}"'
-    raise InputError(
-        f"{wrong} needs labels, and no image of {dataset.name} has one",
-        fix="leave it out, or put the images into a folder for each class",
-    )
 
 
 @dataclass(frozen=True, eq=False)

@@ -30,10 +30,9 @@ from edgedistill.pipeline.jobs import Job, Order, check_devices
 
 if TYPE_CHECKING:
     from edgedistill.distill.stored.split_store import SplitStore
-    from edgedistill.pipeline.bench import Workbench
     from edgedistill.pipeline.describe import Finding
     from edgedistill.pipeline.prepare import PreparedTeacher
-    from edgedistill.pipeline.work import Executor
+    from edgedistill.pipeline.workbench import Executor, Workbench
     from edgedistill.selection.search import Search
 
 F = TypeVar("F", bound=Found)

@@ -16,9 +16,9 @@ from edgedistill.documents.results import PilotRun, RecipeChoice
 from edgedistill.documents.teachers import TeacherConfig
 from edgedistill.networks.space import Candidate
 from edgedistill.pipeline.assistant import assisted, can_give
-from edgedistill.pipeline.bench import Workbench
 from edgedistill.pipeline.pilot import Right, clearly_better, judged, pilot_student
 from edgedistill.pipeline.prepare import multiply_adds_of, open_store
+from edgedistill.pipeline.workbench import Workbench
 
 ALONE: Final = "labels"
 """The recipe that asks no teacher."""

@@ -25,8 +25,8 @@ from edgedistill.distill.stored.split_store import SplitStore
 from edgedistill.distill.train import load_student
 from edgedistill.documents.artifacts import CrossValidation
 from edgedistill.documents.specs import StudentSpec
-from edgedistill.pipeline.bench import Workbench
-from edgedistill.pipeline.work import Place, TrainItem, do_all
+from edgedistill.pipeline.work import TrainItem, do_all
+from edgedistill.pipeline.workbench import Place, Workbench
 
 STAGE: Final = "fold"
 KEPT: Final = "kept.npy"

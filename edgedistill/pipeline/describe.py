@@ -27,10 +27,10 @@ from edgedistill.documents.results import (
     StudentSummary,
 )
 from edgedistill.documents.specs import Goal, scored
-from edgedistill.pipeline.bench import Workbench
 from edgedistill.pipeline.code import build_tools
 from edgedistill.pipeline.ensemble import open_ensemble
 from edgedistill.pipeline.invocation import Invocation
+from edgedistill.pipeline.workbench import Workbench
 from edgedistill.selection.goal import (
     misses,
     misses_beside_latency,

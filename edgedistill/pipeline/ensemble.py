@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,45 +11,19 @@ import numpy as np
 from edgedistill.base.errors import InputError
 from edgedistill.base.progress import Note
 from edgedistill.base.store import stage_key, write_atomic
-from edgedistill.base.units import format_percent
 from edgedistill.base.versions import TRAINING_TOOLS
 from edgedistill.devices.turns import training
 from edgedistill.distill.stored.mixing import mixture_weights, softmax
+from edgedistill.distill.teachers.ensemble import Ensemble
 from edgedistill.documents.results import EnsembleMember
-from edgedistill.documents.specs import Metric, scored
 from edgedistill.networks.tasks import unit
 from edgedistill.pipeline import code
-from edgedistill.pipeline.bench import Workbench
 from edgedistill.pipeline.teacher import open_teacher
 from edgedistill.pipeline.teacher_outputs import split_outputs
+from edgedistill.pipeline.workbench import Workbench
 
 STAGE = "ensemble"
 RECORD = "ensemble.json"
-
-
-@dataclass(frozen=True)
-class Ensemble:
-    """The teachers of a build, that of `[teacher]` first, each with its weight and its quality on the validation split;
-    `quality_validation` is what they have together, `metric` what it is."""
-
-    members: tuple[EnsembleMember, ...]
-    quality_validation: float
-    metric: Metric
-
-    @property
-    def weights(self) -> tuple[float, ...]:
-        """In the order of the members; of sum 1."""
-        return tuple(member.weight for member in self.members)
-
-    @property
-    def sentence(self) -> str:
-        """For notes."""
-        each = ", ".join(
-            f"{member.name} ({format_percent(member.quality_validation)}, weight {member.weight:.2f})"
-            for member in self.members
-        )
-        found = scored(self.metric, format_percent(self.quality_validation), "the validation split", several=True)
-        return f"{len(self.members)} teachers together {found}: {each}"
 
 
 def open_ensemble(bench: Workbench) -> Ensemble | None:

@@ -37,7 +37,7 @@ from edgedistill.outputs.explain.winner import winning_artifact
 from edgedistill.outputs.package.card import model_card
 from edgedistill.outputs.package.golden import Golden
 from edgedistill.outputs.package.package import PACKAGE, PackageContents, PackageFile, write_package
-from edgedistill.pipeline.bench import Source, Workbench
+from edgedistill.pipeline.bench import Source
 from edgedistill.pipeline.describe import Finding, describe
 from edgedistill.pipeline.ensemble import open_ensemble
 from edgedistill.pipeline.measure import Manner, profiled
@@ -47,6 +47,7 @@ from edgedistill.pipeline.ship import Files, Made, device_commands, make_files, 
 from edgedistill.pipeline.teacher_outputs import split_outputs
 from edgedistill.pipeline.train import lessons_of, source_of
 from edgedistill.pipeline.truth import hold_against_teacher
+from edgedistill.pipeline.workbench import Workbench
 
 GOLDEN_IMAGES = 8
 PROFILES = "profiles"

@@ -16,13 +16,13 @@ from edgedistill.documents.artifacts import CrossValidation, SchemeResult, Train
 from edgedistill.documents.measurements import MeasuredLatency, Proof
 from edgedistill.documents.specs import Budget, Goal, Precision
 from edgedistill.networks.space import Candidate
-from edgedistill.pipeline.bench import Workbench
 from edgedistill.pipeline.crossing import cross_validated
 from edgedistill.pipeline.judge import realise
 from edgedistill.pipeline.make import compiled, portable
 from edgedistill.pipeline.measure import compared, latency_of, memory_of, prove
 from edgedistill.pipeline.train import source_of, trained_before, untrained
-from edgedistill.pipeline.work import Place, TrainItem, Tuning, train_all
+from edgedistill.pipeline.work import TrainItem, Tuning, train_all
+from edgedistill.pipeline.workbench import Place, Workbench
 from edgedistill.selection.lab import Figures, Training
 from edgedistill.selection.search import Settings
 from edgedistill.selection.warm_start import Known, KnownCurve, KnownFile

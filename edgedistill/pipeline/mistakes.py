@@ -21,7 +21,7 @@ from edgedistill.data.datasets import Dataset
 from edgedistill.data.folder import FolderImages
 from edgedistill.documents.results import MOST_MISTAKES, Confused, Mistake, PredictionsOnTest
 from edgedistill.documents.specs import Contract
-from edgedistill.pipeline.bench import Workbench
+from edgedistill.pipeline.workbench import Workbench
 
 MISTAKES = "mistakes"
 SIDE = 64

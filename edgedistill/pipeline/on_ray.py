@@ -21,7 +21,7 @@ from edgedistill.base.errors import (
 )
 from edgedistill.base.processes import Worker, WorkerDied
 from edgedistill.base.progress import Event, Listener
-from edgedistill.pipeline.work import Made, Result, WorkItem
+from edgedistill.pipeline.workbench import Made, Result, WorkItem
 from edgedistill.pipeline.workers import MOST_DEATHS, do_apart
 
 _CONNECT_S: Final = 5.0

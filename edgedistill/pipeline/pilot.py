@@ -20,9 +20,9 @@ from edgedistill.documents.artifacts import TrainedStudent
 from edgedistill.documents.results import PilotRun
 from edgedistill.documents.specs import StudentSpec
 from edgedistill.networks.space import Candidate
-from edgedistill.pipeline.bench import Workbench
 from edgedistill.pipeline.crossing import cross_validated
-from edgedistill.pipeline.work import Place, TrainItem, do_all
+from edgedistill.pipeline.work import TrainItem, do_all
+from edgedistill.pipeline.workbench import Place, Workbench
 
 CLEAR: Final = 2.0
 """Standard deviations from which on a difference is one."""

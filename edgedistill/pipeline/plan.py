@@ -27,7 +27,6 @@ from edgedistill.documents.recipes import DEFAULT
 from edgedistill.documents.teachers import TeacherConfig
 from edgedistill.networks.space import Candidate
 from edgedistill.pipeline.assistant import can_give, to_try
-from edgedistill.pipeline.bench import Workbench
 from edgedistill.pipeline.choice import has_features
 from edgedistill.pipeline.finish import split_sizes
 from edgedistill.pipeline.jobs import Job
@@ -36,6 +35,7 @@ from edgedistill.pipeline.pilot import pilot_student
 from edgedistill.pipeline.prepare import multiply_adds_of, open_benches, open_space
 from edgedistill.pipeline.pretrained import settle_space
 from edgedistill.pipeline.teacher import fit_seconds, unfitted_teacher
+from edgedistill.pipeline.workbench import Workbench
 
 START_S = 1.5
 """What a session takes beside its samples: to start, load and warm up."""

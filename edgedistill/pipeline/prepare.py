@@ -40,7 +40,7 @@ from edgedistill.networks.families.registry import code_of
 from edgedistill.networks.space import Candidate, Space, enumerate_space
 from edgedistill.networks.tasks import CLASSIFICATION
 from edgedistill.pipeline import code
-from edgedistill.pipeline.bench import Bench, Data, Source, Workbench, score_of
+from edgedistill.pipeline.bench import Bench, Data, Source
 from edgedistill.pipeline.crossing import mixing_groups
 from edgedistill.pipeline.ensemble import open_ensemble
 from edgedistill.pipeline.jobs import Order
@@ -53,7 +53,8 @@ from edgedistill.pipeline.space import executable
 from edgedistill.pipeline.teacher import open_labelling, open_teacher
 from edgedistill.pipeline.teacher_file import source_of
 from edgedistill.pipeline.teacher_outputs import signals_of_outputs, split_outputs
-from edgedistill.pipeline.work import LabelItem, Place, do_all
+from edgedistill.pipeline.work import LabelItem, do_all
+from edgedistill.pipeline.workbench import Place, Workbench, score_of
 from edgedistill.selection.expectations import Expectation
 
 HEADROOM = 4.0

@@ -16,7 +16,8 @@ from edgedistill.documents.specs import StudentSpec
 from edgedistill.networks import timm_weights
 from edgedistill.networks.families.registry import DEFAULT, TIMM
 from edgedistill.networks.space import Candidate
-from edgedistill.pipeline.bench import Bench, Workbench
+from edgedistill.pipeline.bench import Bench
+from edgedistill.pipeline.workbench import Workbench
 
 MODELS: Final = ("timm:mobilenetv4_conv_small", "timm:efficientnet_lite0", "timm:resnet18")
 """Those of a space that names no students: inverted bottlenecks, with the operations that int8 likes, residual blocks."""

@@ -25,11 +25,12 @@ from edgedistill.documents.specs import Format, Goal, Precision, QuantScheme, sc
 from edgedistill.formats import format_for
 from edgedistill.networks.tasks import Task
 from edgedistill.outputs.package.package import artifact_name
-from edgedistill.pipeline.bench import Source, Workbench
+from edgedistill.pipeline.bench import Source
 from edgedistill.pipeline.judge import Chosen, choose, made, origin_of, why_dropped
 from edgedistill.pipeline.make import portable
 from edgedistill.pipeline.measure import compared, comparison, first_sessions, latency_of, memory_of, profile_key
 from edgedistill.pipeline.work import Tuning
+from edgedistill.pipeline.workbench import Workbench
 from edgedistill.selection.goal import misses_beside_latency, provable_ms
 from edgedistill.selection.running_trial import Winner
 

@@ -11,7 +11,7 @@ from edgedistill.distill.train import load_weights
 from edgedistill.documents.artifacts import TrainedStudent
 from edgedistill.documents.specs import StudentSpec
 from edgedistill.documents.teachers import TeacherConfig
-from edgedistill.pipeline.bench import Workbench
+from edgedistill.pipeline.workbench import Workbench
 
 STUDENT: Final = "student:"
 """Before a spec as JSON, in the place of a library: build files cannot write it."""

@@ -27,10 +27,10 @@ from edgedistill.distill.teachers.making import Labelling
 from edgedistill.distill.teachers.places import of_teacher, onnx_path, outputs_path
 from edgedistill.distill.teachers.teacher import Crossfit, Teacher, folds_of
 from edgedistill.pipeline import code
-from edgedistill.pipeline.bench import Workbench
 from edgedistill.pipeline.student_as_teacher import STUDENT, teacher_of_student
 from edgedistill.pipeline.teacher_file import teacher_of_file
 from edgedistill.pipeline.teacher_outputs import teacher_of_outputs
+from edgedistill.pipeline.workbench import Workbench
 from edgedistill.pipeline.working import keep_copies, viewed
 
 STAGE = "teacher"

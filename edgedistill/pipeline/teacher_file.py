@@ -20,9 +20,10 @@ from edgedistill.formats import format_for, tools_of
 from edgedistill.formats.foreign import reading, reading_within
 from edgedistill.formats.onnx.classifier import Classifier, read_classifier, weights_of, with_edge
 from edgedistill.pipeline import code
-from edgedistill.pipeline.bench import Source, Workbench
+from edgedistill.pipeline.bench import Source
 from edgedistill.pipeline.make import load_made, save_made
 from edgedistill.pipeline.teacher_side import teacher_side
+from edgedistill.pipeline.workbench import Workbench
 
 STAGE: Final = "teacher-file"
 PROBES: Final = 8

@@ -25,7 +25,7 @@ from edgedistill.distill.teachers.outputs_file import mixed_outputs, read_output
 from edgedistill.distill.teachers.teacher import Teacher
 from edgedistill.documents.recipes import OUTPUTS
 from edgedistill.pipeline import code
-from edgedistill.pipeline.bench import Workbench
+from edgedistill.pipeline.workbench import Workbench
 
 _SIDE: Final = 8
 """Of a teacher that sees nothing: less than any student's."""

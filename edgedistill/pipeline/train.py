@@ -25,7 +25,8 @@ from edgedistill.networks.deploy import deploy
 from edgedistill.networks.families.registry import code_of
 from edgedistill.networks.rounding.weights import with_weights
 from edgedistill.pipeline import code
-from edgedistill.pipeline.bench import Bench, Source, Workbench, random_source
+from edgedistill.pipeline.bench import Bench, Source, random_source
+from edgedistill.pipeline.workbench import Workbench
 from edgedistill.pipeline.working import viewed
 
 CHANGES_NOTHING = {"checkpoint_seconds", "workers", "threads", "assistant"}

@@ -12,10 +12,10 @@ from edgedistill.base.versions import TRAINING_TOOLS
 from edgedistill.devices.turns import training
 from edgedistill.networks.tasks import unit
 from edgedistill.pipeline import code
-from edgedistill.pipeline.bench import Workbench
 from edgedistill.pipeline.ensemble import given_weights
 from edgedistill.pipeline.teacher import open_teacher
 from edgedistill.pipeline.teacher_outputs import split_outputs
+from edgedistill.pipeline.workbench import Workbench
 
 STAGE: Final = "truth"
 FILE: Final = "vectors.npy"

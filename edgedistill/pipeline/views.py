@@ -23,13 +23,14 @@ from edgedistill.distill.stored.split_store import SplitStore
 from edgedistill.distill.teachers.labelling import Labeller
 from edgedistill.documents.answers import CheckedSignal, LogitsSummary, SignalSummary, ViewsCheck, ViewsInfo
 from edgedistill.documents.recipes import DEFAULT, DEFAULT_EMBEDDING, LOGITS
-from edgedistill.pipeline.bench import Data, Workbench
+from edgedistill.pipeline.bench import Data
 from edgedistill.pipeline.choice import has_features, look, use_recipe
 from edgedistill.pipeline.jobs import Order
 from edgedistill.pipeline.meter import Meter
 from edgedistill.pipeline.prepare import open_store
 from edgedistill.pipeline.teacher import missing_fits, open_labelling, open_teacher
-from edgedistill.pipeline.work import Executor, Made, Result, WorkItem, fit_all
+from edgedistill.pipeline.work import fit_all
+from edgedistill.pipeline.workbench import Executor, Made, Result, Workbench, WorkItem
 from edgedistill.pipeline.working import keep_copies
 
 _CHUNK: Final = 8192

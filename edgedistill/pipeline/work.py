@@ -7,76 +7,23 @@ that share a cache share the work.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import ClassVar, Generic, Protocol, Self, TypeAlias, TypeVar
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 
 from edgedistill.base.errors import EdgedistillError, InputError, TrialFailure
 from edgedistill.base.store import BusyError
-from edgedistill.data.preprocessing import Statistics
 from edgedistill.distill.stored.split_store import SplitStore
 from edgedistill.distill.stored.views import StoredViews
 from edgedistill.distill.teachers.making import PART_STAGE
 from edgedistill.documents.artifacts import TrainedStudent
-from edgedistill.documents.build_file import BuildConfig
-from edgedistill.documents.specs import QuantScheme, StudentSpec, Target
-from edgedistill.pipeline.bench import Source, Workbench
+from edgedistill.documents.specs import QuantScheme, StudentSpec
+from edgedistill.pipeline.bench import Source
 from edgedistill.pipeline.teacher import STAGE as FIT_STAGE
 from edgedistill.pipeline.teacher import fit, missing_fits, open_labelling
 from edgedistill.pipeline.train import lessons_of, source_of, train, tuned, tuning_key
-
-Made = TypeVar("Made")
-Made_co = TypeVar("Made_co", covariant=True)
-
-
-@dataclass(frozen=True)
-class Place:
-    """What any process opens a build's bench from: its build file, which lies in the folder `base`, its target, the `root`
-    of the cache, and mean and deviation of its training images: those of large ones take long to find. So does the
-    `dimension` of a teacher's vectors. `vectors` are those that students are judged by, see `Bench`."""
-
-    config: BuildConfig
-    target: Target
-    base: Path
-    root: Path
-    statistics: tuple[Statistics, Statistics]
-    dimension: int | None = None
-    vectors: Mapping[str, Path] = field(default_factory=dict)
-
-    @classmethod
-    def of(cls, bench: Workbench) -> Place:
-        """That of a bench."""
-        statistics, root = (bench.mean, bench.std), bench.store.root
-        return cls(bench.config, bench.target, bench.base, root, statistics, bench.dimension, dict(bench.vectors))
-
-
-@dataclass(frozen=True, kw_only=True)
-class WorkItem(ABC, Generic[Made_co]):
-    """A stage of the cache, done for the build that `place` describes. Without `wait` an item that another process is at
-    comes back undone."""
-
-    place: Place
-    wait: bool = False
-
-    stage: ClassVar[str]
-
-    @property
-    @abstractmethod
-    def label(self) -> str:
-        """What is done, in a few words."""
-
-    @abstractmethod
-    def make(self, bench: Workbench) -> Made_co:
-        """Do it on `bench`. Raises TrialFailure where it fails for a reason of its own, BusyError where another process is
-        at it and `wait` is off."""
-
-
-Result: TypeAlias = Made | TrialFailure | None
-"""What became of an item; None where another process is at it."""
+from edgedistill.pipeline.workbench import Executor, Made, Place, Result, Workbench, WorkItem
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,17 +122,6 @@ class LabelItem(WorkItem[bool]):
             )
         labelling.view(self.view, wait=self.wait)
         return True
-
-
-class Executor(Protocol):
-    """What does work items. It is a context: what it holds for the next batch ends there."""
-
-    def __enter__(self) -> Self: ...
-
-    def __exit__(self, *raised: object) -> None: ...
-
-    def run(self, items: Sequence[WorkItem[Made]]) -> Iterator[tuple[int, Result[Made]]]:
-        """What became of each item, with its number, as they end. Raises what a user has to mend."""
 
 
 def do_all(

@@ -20,9 +20,10 @@ from edgedistill.base.processes import Worker, WorkerDied
 from edgedistill.base.progress import Event, Listener, Note, StageFinished, silent, telling
 from edgedistill.base.store import Store, digest
 from edgedistill.data.datasets import load_dataset
-from edgedistill.pipeline.bench import Data, Workbench
+from edgedistill.pipeline.bench import Data
 from edgedistill.pipeline.meter import Meter
-from edgedistill.pipeline.work import Made, Place, Result, WorkItem, do
+from edgedistill.pipeline.work import do
+from edgedistill.pipeline.workbench import Made, Place, Result, Workbench, WorkItem
 
 MOST_DEATHS: Final = 3
 """So many workers may die at one item before it counts as failed."""

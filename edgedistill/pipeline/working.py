@@ -10,7 +10,7 @@ from edgedistill.data.datasets import Dataset
 from edgedistill.data.working import STAGE, CopyMaker, WorkingImages
 from edgedistill.devices.turns import training
 from edgedistill.pipeline import code
-from edgedistill.pipeline.bench import Workbench
+from edgedistill.pipeline.workbench import Workbench
 
 
 def keep_copies(bench: Workbench) -> None:

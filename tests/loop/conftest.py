@@ -24,7 +24,7 @@ from edgedistill.base.store import file_sha256
 from edgedistill.documents.results import BuildResult
 from edgedistill.pipeline import build as building
 from edgedistill.pipeline import workers
-from edgedistill.pipeline.work import Result, WorkItem
+from edgedistill.pipeline.workbench import Result, WorkItem
 
 REPOSITORY = Path(__file__).parents[2]
 NULL_TARGET = Path(__file__).with_name("null.toml")

@@ -26,11 +26,11 @@ from edgedistill.distill.train import load_student, read_trained
 from edgedistill.documents.build_file import load_config
 from edgedistill.documents.specs import StudentSpec
 from edgedistill.documents.targets import load_target
-from edgedistill.pipeline.bench import Workbench
 from edgedistill.pipeline.choice import use_recipe
 from edgedistill.pipeline.prepare import open_bench, open_store
 from edgedistill.pipeline.teacher import missing_fits, open_teacher
 from edgedistill.pipeline.train import lessons_of, train
+from edgedistill.pipeline.workbench import Workbench
 from edgedistill.pipeline.working import keep_copies
 
 NULL_TARGET = Path(__file__).with_name("null.toml")

@@ -28,12 +28,12 @@ from edgedistill.distill.teachers.making import Labelling
 from edgedistill.documents.build_file import load_config
 from edgedistill.documents.targets import load_target
 from edgedistill.pipeline import workers
-from edgedistill.pipeline.bench import Workbench
 from edgedistill.pipeline.choice import use_recipe
 from edgedistill.pipeline.prepare import open_bench, open_store
 from edgedistill.pipeline.teacher import open_teacher
 from edgedistill.pipeline.views import check_of
-from edgedistill.pipeline.work import LabelItem, Place
+from edgedistill.pipeline.work import LabelItem
+from edgedistill.pipeline.workbench import Place, Workbench
 
 NULL_TARGET = Path(__file__).with_name("null.toml")
 VIEWS = 4

@@ -14,10 +14,11 @@ from edgedistill.data.datasets import load_dataset
 from edgedistill.documents.build_file import load_config
 from edgedistill.documents.targets import load_target
 from edgedistill.networks.tasks import cosines, unit
-from edgedistill.pipeline.bench import Data, Workbench
+from edgedistill.pipeline.bench import Data
 from edgedistill.pipeline.ensemble import open_ensemble
 from edgedistill.pipeline.meter import Meter
 from edgedistill.pipeline.truth import hold_against_teacher
+from edgedistill.pipeline.workbench import Workbench
 
 TWO_FILES = """
 task = "embedding"

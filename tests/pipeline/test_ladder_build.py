@@ -16,9 +16,10 @@ from edgedistill.documents.artifacts import CalibrationSet, SchemeResult, Verifi
 from edgedistill.documents.build_file import BuildConfig
 from edgedistill.documents.specs import Contract, Format, Precision
 from edgedistill.documents.targets import load_target
-from edgedistill.pipeline.bench import Data, Source, Workbench
+from edgedistill.pipeline.bench import Data, Source
 from edgedistill.pipeline.judge import climbed, realise
 from edgedistill.pipeline.meter import Meter
+from edgedistill.pipeline.workbench import Workbench
 
 CONFIG = BuildConfig.model_validate(
     {

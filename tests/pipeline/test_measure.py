@@ -24,7 +24,7 @@ from edgedistill.documents.build_file import BuildConfig
 from edgedistill.documents.measurements import MeasuredLatency, Moment, Percentiles, Profile, Proof, UnknownLatency
 from edgedistill.documents.specs import Budget, Format, Percentile, Precision, ProofLevel, StudentSpec, Target
 from edgedistill.pipeline import measure as measuring
-from edgedistill.pipeline.bench import Data, Source, Workbench
+from edgedistill.pipeline.bench import Data, Source
 from edgedistill.pipeline.lab import Laboratory, goal_of
 from edgedistill.pipeline.measure import (
     SCALE_SESSIONS,
@@ -40,6 +40,7 @@ from edgedistill.pipeline.measure import (
     sessions,
 )
 from edgedistill.pipeline.meter import Meter, Scale
+from edgedistill.pipeline.workbench import Workbench
 
 TARGET = Target(
     name="board",

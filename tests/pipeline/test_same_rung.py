@@ -19,9 +19,10 @@ from edgedistill.devices.attach import attach
 from edgedistill.documents.build_file import BuildConfig
 from edgedistill.documents.specs import Format
 from edgedistill.documents.targets import load_target
-from edgedistill.pipeline.bench import Data, Workbench
+from edgedistill.pipeline.bench import Data
 from edgedistill.pipeline.judge import realise
 from edgedistill.pipeline.meter import Meter
+from edgedistill.pipeline.workbench import Workbench
 from edgedistill.selection.ladder import Margins
 
 CODE = """

@@ -16,9 +16,10 @@ from edgedistill.data.datasets import load_dataset
 from edgedistill.documents.build_file import BuildConfig
 from edgedistill.documents.targets import load_target
 from edgedistill.pipeline import space as screening
-from edgedistill.pipeline.bench import Data, Workbench
+from edgedistill.pipeline.bench import Data
 from edgedistill.pipeline.meter import Meter
 from edgedistill.pipeline.prepare import open_space
+from edgedistill.pipeline.workbench import Workbench
 
 pytest.importorskip("onnxruntime")
 

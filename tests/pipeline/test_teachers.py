@@ -18,10 +18,11 @@ from edgedistill.documents.specs import Contract, VectorContract
 from edgedistill.documents.targets import load_target
 from edgedistill.formats.onnx.export import export_onnx
 from edgedistill.networks.program.program import to_program
-from edgedistill.pipeline.bench import Data, Workbench
+from edgedistill.pipeline.bench import Data
 from edgedistill.pipeline.meter import Meter
 from edgedistill.pipeline.teacher import open_teacher
 from edgedistill.pipeline.teacher_outputs import signals_of_outputs
+from edgedistill.pipeline.workbench import Workbench
 
 
 def bench_of(folder: Path, task: str, teacher: str, more: str = "") -> Workbench:

@@ -21,7 +21,8 @@ from edgedistill.base.processes import Worker, WorkerDied
 from edgedistill.base.progress import Event, Note, silent
 from edgedistill.networks.threads import own_threads
 from edgedistill.pipeline import on_ray, workers
-from edgedistill.pipeline.work import LabelItem, Place, Result, WorkItem, do_all
+from edgedistill.pipeline.work import LabelItem, do_all
+from edgedistill.pipeline.workbench import Place, Result, WorkItem
 
 CONFIG: Any = None
 
@@ -234,7 +235,8 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 from pathlib import Path
 import dying
 from edgedistill.pipeline import workers
-from edgedistill.pipeline.work import LabelItem, Place
+from edgedistill.pipeline.work import LabelItem
+from edgedistill.pipeline.workbench import Place
 from edgedistill.base.progress import silent
 workers.do_apart = dying.sleep
 root = Path(sys.argv[1])
