@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from edgedistill.base.quiet import quiet
-from edgedistill.networks.families.family import scaled_blocks, scaled_channels
+from edgedistill.networks.scaling import scaled_blocks, scaled_channels
 
 FAILURES = (RuntimeError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, AssertionError)
 """What a network's own code raises on an image or on layers that it is not made for."""

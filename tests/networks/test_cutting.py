@@ -15,8 +15,8 @@ from edgedistill.networks.build import build_student
 from edgedistill.networks.counting import structure_of
 from edgedistill.networks.cutting import CannotBeCutError, cut
 from edgedistill.networks.deploy import deploy
-from edgedistill.networks.families.family import scaled_channels
 from edgedistill.networks.families.timm_models import timm_family
+from edgedistill.networks.scaling import scaled_channels
 from edgedistill.networks.space import enumerate_space
 from tests.networks.test_timm_models import TARGET
 

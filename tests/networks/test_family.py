@@ -16,8 +16,9 @@ from timm.layers import make_divisible
 from edgedistill.base.errors import InputError
 from edgedistill.documents.specs import StudentSpec
 from edgedistill.networks.counting import structure_of
-from edgedistill.networks.families.family import Place, scaled_blocks, scaled_channels
+from edgedistill.networks.families.family import Place
 from edgedistill.networks.families.registry import DEFAULT, FAMILIES, families, family
+from edgedistill.networks.scaling import scaled_blocks, scaled_channels
 
 
 @pytest.mark.parametrize(

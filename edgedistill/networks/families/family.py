@@ -6,7 +6,6 @@ network. Importing a family imports neither torch nor timm: only `build` and `sk
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from edgedistill.base.errors import InputError, Problem
 from edgedistill.documents.specs import CHANNEL_MULTIPLE, StudentSpec
 from edgedistill.networks.families.strides import map_sides, strides
+from edgedistill.networks.scaling import scaled_blocks, scaled_channels
 
 if TYPE_CHECKING:
     from torch import nn
@@ -176,19 +176,6 @@ class Family:
 def with_axis(axis: str) -> str:
     """The names of the families loaded so far that have a choice of `kernel` or `expansion`."""
     return ", ".join(_HAVING[axis])
-
-
-def scaled_channels(channels: int, width: float, multiple: int = CHANNEL_MULTIPLE) -> int:
-    """`channels * width` as a multiple of `multiple`, at least one, never more than 10% below: the rule of timm's
-    `make_divisible`, without importing it."""
-    wanted = channels * width
-    rounded = max(multiple, int(wanted + multiple / 2) // multiple * multiple)
-    return rounded + multiple if rounded < 0.9 * wanted else rounded
-
-
-def scaled_blocks(blocks: int, depth: float) -> int:
-    """`blocks * depth` rounded half up, at least one."""
-    return max(1, math.floor(blocks * depth + 0.5))
 
 
 def staged_plan(

@@ -9,8 +9,9 @@ from __future__ import annotations
 import math
 
 from edgedistill.documents.specs import StudentSpec
-from edgedistill.networks.families.family import Family, Network, Stage, StudentPlan, scaled_blocks, scaled_channels
+from edgedistill.networks.families.family import Family, Network, Stage, StudentPlan
 from edgedistill.networks.families.strides import strides
+from edgedistill.networks.scaling import scaled_blocks, scaled_channels
 
 CHANNELS = 192
 PYRAMID = (8, 8, 4, 2)
