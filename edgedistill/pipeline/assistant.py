@@ -20,7 +20,7 @@ from edgedistill.documents.recipes import FEATURES, OUTPUTS
 from edgedistill.documents.results import AssistantChoice, PilotRun
 from edgedistill.documents.specs import StudentSpec
 from edgedistill.networks.space import Candidate
-from edgedistill.pipeline.pilot import clearly_better, judged, trained_for
+from edgedistill.pipeline.pilot import CLEAR, ahead, judged, trained_for
 from edgedistill.pipeline.prepare import all_signals
 from edgedistill.pipeline.student_as_teacher import bench_taught_by
 from edgedistill.pipeline.workbench import Workbench
@@ -69,7 +69,7 @@ def assisted(
         tried=tuple(run for _, _, run in tried),
         direct=direct.run,
         through=helped.run,
-        taken=clearly_better(helped.right, direct.right),
+        taken=ahead(helped.right, direct.right) > CLEAR,
     )
     bench.store.listener(Note(choice.sentence))
     return (through if choice.taken else stored), choice

@@ -16,12 +16,15 @@ from edgedistill.documents.results import PilotRun, RecipeChoice
 from edgedistill.documents.teachers import TeacherConfig
 from edgedistill.networks.space import Candidate
 from edgedistill.pipeline.assistant import assisted, can_give
-from edgedistill.pipeline.pilot import Right, clearly_better, judged, pilot_student
+from edgedistill.pipeline.pilot import CLEAR, Right, ahead, judged, pilot_student
 from edgedistill.pipeline.prepare import multiply_adds_of, open_store
 from edgedistill.pipeline.workbench import Workbench
 
 ALONE: Final = "labels"
 """The recipe that asks no teacher."""
+CHANCE: Final = 1.0
+"""Standard deviations that a recipe has to be ahead of a likelier one. With few images the best of several is mostly so by
+chance; with many this is little."""
 NO_ASSISTANT: Final = (
     "[train] assistant: none was tried. That needs a teacher that is a network, a recipe that asks it for its output or its "
     "features, and a candidate of a size between its own and the students'"
@@ -114,15 +117,17 @@ def _warn_of_weak_teacher(
 
 
 def best_recipe(right: Mapping[str, Right]) -> str:
-    """Of the recipes that ask the teacher the best one, the first of several; `labels` where they are clearly better still.
-    `right` are by recipe the images [n] that its student answers rightly, the same images for all."""
+    """Of the recipes that ask the teacher the first one, or one that is better than it by more than chance may bring about;
+    `labels` where they are clearly better still. `right` are by recipe the images [n] that its student answers rightly, the
+    same images for all, the likeliest recipe first."""
     taught = [recipe for recipe in right if recipe != ALONE]
     if not taught:
         return ALONE
-    best = max(taught, key=lambda recipe: int(right[recipe].sum()))
-    if ALONE not in right:
-        return best
-    return ALONE if clearly_better(right[ALONE], right[best]) else best
+    best = taught[0]
+    for recipe in taught[1:]:
+        if ahead(right[recipe], right[best]) > CHANCE:
+            best = recipe
+    return ALONE if ALONE in right and ahead(right[ALONE], right[best]) > CLEAR else best
 
 
 def has_features(config: TeacherConfig, teacher: Teacher) -> bool:

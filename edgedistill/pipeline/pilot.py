@@ -79,8 +79,8 @@ def _run(bench: Workbench, spec: StudentSpec, epochs: int, quality: float) -> Pi
     return PilotRun(recipe=recipe, student=spec.label, epochs=epochs, quality_validation=quality)
 
 
-def clearly_better(one: Right, other: Right) -> bool:
-    """Whether `one` is right on more images than `other`, the same images for both. Two students differ on few of them:
+def ahead(one: Right, other: Right) -> float:
+    """By how much `one` is right on more images than `other`, the same images for both. Two students differ on few of them:
     those alone are counted, in deviations of a fair coin (McNemar 1947, https://doi.org/10.1007/BF02295996)."""
     gained, lost = int((one & ~other).sum()), int((other & ~one).sum())
-    return gained - lost > CLEAR * math.sqrt(gained + lost)
+    return (gained - lost) / math.sqrt(max(1, gained + lost))

@@ -62,7 +62,8 @@ class Option:
 
 
 def options_for(known: Known) -> tuple[Option, ...]:
-    """The recipes that may do best, the likeliest first. Of several a pilot chooses."""
+    """The recipes that may do best, the likeliest first: features where there are such and the teacher's classes say nothing
+    beside the labels, else classes. Of several a pilot chooses."""
     facts = [] if known.teacher is None else [f"the teacher gets {known.teacher:.1%} of the validation split right"]
     beside = (Option("srd", "the teacher's features say more of an image than its classes"),) if known.features else ()
     if known.labelled == 0:
@@ -80,4 +81,8 @@ def options_for(known: Known) -> tuple[Option, ...]:
         more = "the teacher says more of the training images than their labels"
         facts.append("the teacher repeats the labels of the training images" if repeats else more)
         alone = "all training images have a label" if known.labelled == 1 else "most training images have a label"
+        if repeats and beside:
+            (features,) = beside
+            beside = (Option(recipe, "of augmented images the teacher's classes may say more than the labels"),)
+            return Option(features.recipe, "; ".join([*facts, features.reason])), *beside, Option("labels", alone)
     return Option(recipe, "; ".join(facts)), *beside, Option("labels", alone)
