@@ -4,8 +4,9 @@ VENV := .venv
 PIP := $(VENV)/bin/python -m pip
 # Options for pip: .ci/run names the releases to install by them.
 CONSTRAINTS ?=
-# Processes that run tests, a thread each. Tests that measure or train take turns by the machine's own locks.
-PROCESSES ?= auto
+# Processes that run tests, a thread each: one more than there are processors, because tests that measure or train take turns
+# by the machine's own locks, and wait.
+PROCESSES ?= $(shell $(PYTHON) -c 'import os; print((os.cpu_count() or 1) + 1)')
 PYTEST := OMP_NUM_THREADS=1 $(VENV)/bin/pytest --numprocesses $(PROCESSES) --maxprocesses 4 --dist worksteal --durations 25
 comma := ,
 

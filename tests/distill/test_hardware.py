@@ -78,7 +78,7 @@ def test_labels_have_the_bits_that_are_stored(
 
 
 def test_workers_where_images_are_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(4)))
+    monkeypatch.setattr("edgedistill.distill.hardware.usable_cpus", lambda: 4)
     config = TrainConfig(device="cpu")
     assert choose_hardware(config, GREY).workers == 0
     assert choose_hardware(config, Joined((GREY, GREY))).workers == 0
