@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import json
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from safetensors.torch import load_file
@@ -76,6 +77,8 @@ def fit_teacher(
             module, quality = found
             told = f"a classifier fitted to the teacher's features gets {format_percent(quality)}"
             listener(Note(f"{told} of the validation split right"))
+        if fit.keep == "best":
+            record = record.after(0, module, dataset, teacher, folder)
     source = DrawnViews(len(dataset.splits.train), augmentation)
     batch_size = batch_size_of(fit.batch_size, len(dataset.splits.train))
     assert fit.learning_rate != "auto" and fit.layer_decay != "auto"
@@ -99,7 +102,7 @@ def fit_teacher(
 
     # For the last epoch's weights no earlier one is looked at.
     every = range(1, fit.epochs + 1) if fit.keep == "best" else (fit.epochs,)
-    stops = every[len(record.qualities) :]
+    stops = [epoch for epoch in every if epoch not in record.qualities]
     hardware, terms = choose_hardware(config, dataset.images), bound([labels_alone(fit.label_smoothing)])
     for epoch in stops:
         pupil = Pupil(copy.deepcopy(module), terms, len(dataset.classes))
@@ -112,7 +115,7 @@ def fit_teacher(
                 f"the teacher cannot be fitted: {failure.message}",
                 fix="lower learning_rate or batch_size in [teacher] fit",
             ) from failure
-        record = record.after(outcome.pupil.network, dataset, teacher, folder)
+        record = record.after(epoch, outcome.pupil.network, dataset, teacher, folder)
     listener(Note(record.sentence))
     copy_atomic(folder / BEST, folder / WEIGHTS)
     for name in (BEST, EPOCHS, STATE):
@@ -122,33 +125,34 @@ def fit_teacher(
 
 @dataclass(frozen=True)
 class _Record:
-    """The qualities on the validation split of the epochs that were looked at, in a folder that has the best one's weights;
-    of equals the later one's."""
+    """The qualities on the validation split after the epochs that were looked at, 0 is before the first one, in a folder
+    that has the best one's weights; of equals the later one's."""
 
-    qualities: tuple[float, ...] = ()
+    qualities: Mapping[int, float] = field(default_factory=dict)
 
     @classmethod
     def read(cls, folder: Path) -> _Record:
         path = folder / EPOCHS
-        return cls(tuple(json.loads(path.read_text()))) if path.is_file() else cls()
+        return cls(dict(json.loads(path.read_text()))) if path.is_file() else cls()
 
-    def after(self, network: nn.Module, dataset: Dataset, teacher: Teacher, folder: Path) -> _Record:
-        """With a further epoch's."""
+    def after(self, epoch: int, network: nn.Module, dataset: Dataset, teacher: Teacher, folder: Path) -> _Record:
+        """With a further epoch's, or that of a killed run again."""
         quality = split_quality(network, dataset, dataset.splits.validation, teacher.contract)
-        if quality >= max(self.qualities, default=0.0):
+        if quality >= max((one for number, one in self.qualities.items() if number != epoch), default=0.0):
             write_atomic(folder / BEST, weights_bytes(network))
-        found = _Record((*self.qualities, quality))
-        write_atomic(folder / EPOCHS, json.dumps(found.qualities))
+        found = _Record({**self.qualities, epoch: quality})
+        write_atomic(folder / EPOCHS, json.dumps(list(found.qualities.items())))
         return found
 
     @property
     def sentence(self) -> str:
-        best = max(self.qualities)
+        best, last = max(self.qualities.values()), max(self.qualities)
         told = f"the fitted teacher gets {format_percent(best)} of the validation split right"
         if len(self.qualities) == 1:
             return told
-        epoch = max(number for number, quality in enumerate(self.qualities, start=1) if quality == best)
-        return f"{told}, after epoch {epoch} of {len(self.qualities)} (the last: {format_percent(self.qualities[-1])})"
+        epoch = max(number for number, quality in self.qualities.items() if quality == best)
+        when = f"after epoch {epoch} of {last}" if epoch else "before the first epoch"
+        return f"{told}, {when} (the last: {format_percent(self.qualities[last])})"
 
 
 def load_fitted(teacher: Teacher, folder: Path) -> Teacher:

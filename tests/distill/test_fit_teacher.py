@@ -216,6 +216,18 @@ def test_the_best_epoch_is_kept_or_the_last(
     assert ("after epoch 3 of 4 (the last: 60.0%)" in note) is (keep == "best")
 
 
+def test_what_no_epoch_makes_better_stays_as_its_classifier_was_fitted(
+    separable: Teacher, digits: Dataset, tmp_path: Path
+) -> None:
+    head = with_fitted_head(separable.module, digits, separable.contract, FIT.seed)
+    assert head is not None
+    ruinous = FIT.model_copy(update={"learning_rate": 9.0, "head_first": True})
+    heard: list[Event] = []
+    fitted = fit_teacher(separable, ruinous, digits, AUGMENTATION, TRAIN, tmp_path, heard.append)
+    assert split_quality(fitted.module, digits, digits.splits.validation, separable.contract) == head[1]
+    assert "before the first epoch" in [event.text for event in heard if isinstance(event, Note)][-1]
+
+
 def test_looking_at_each_epoch_changes_nothing_of_the_training(
     untrained: Teacher, digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
