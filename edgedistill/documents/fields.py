@@ -54,7 +54,7 @@ def _located(path: Path, info: ValidationInfo) -> Path:
     was."""
     if "\0" in str(path):
         raise ValueError("a path holds no null byte")
-    # os.path's leaves `~nobody` alone where Path's raises.
+    # `os.path.expanduser` leaves the name of a user that there is not as it is, `Path.expanduser` raises RuntimeError.
     return path if info.context is None else info.context["folder"] / os.path.expanduser(path)  # noqa: PTH111
 
 

@@ -83,6 +83,6 @@ def options_for(known: Known) -> tuple[Option, ...]:
         alone = "all training images have a label" if known.labelled == 1 else "most training images have a label"
         if repeats and beside:
             (features,) = beside
-            beside = (Option(recipe, "of augmented images the teacher's classes may say more than the labels"),)
-            return Option(features.recipe, "; ".join([*facts, features.reason])), *beside, Option("labels", alone)
+            classes = Option(recipe, "of augmented images the teacher's classes may say more than the labels")
+            return Option(features.recipe, "; ".join([*facts, features.reason])), classes, Option("labels", alone)
     return Option(recipe, "; ".join(facts)), *beside, Option("labels", alone)

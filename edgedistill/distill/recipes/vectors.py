@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated, Final
 
 import torch
@@ -59,10 +60,8 @@ def relative_similarity(
     ours, theirs = (_without_diagonal(_cosines(rows, rows)) for rows in (student, teacher))
     images = max(1, _PAIRS // ours[0].numel() ** 2)
     parts = list(zip(torch.split(ours, images), torch.split(theirs, images), strict=True))
-    if len(parts) == 1:
-        lacking, pairs = _out_of_order(*parts[0], margin)
-        return lacking / pairs.clamp(min=1)
-    found = [checkpoint(_out_of_order, *part, margin, use_reentrant=False) for part in parts]
+    of_part = _out_of_order if len(parts) == 1 else partial(checkpoint, _out_of_order, use_reentrant=False)
+    found = [of_part(*part, margin) for part in parts]
     lacking, pairs = (torch.stack(sums).sum() for sums in zip(*found, strict=True))
     return lacking / pairs.clamp(min=1)
 
