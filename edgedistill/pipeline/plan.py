@@ -151,8 +151,8 @@ def _rungs(bench: Workbench, students: int) -> tuple[PlannedRung, ...]:
 
 def _pilot(bench: Workbench, teacher: Teacher | None) -> PlannedRung | None:
     """A student by each recipe that the default may come to, where the build file names none."""
-    train, data = bench.config.train, bench.taught
-    if train.terms or train.recipe != DEFAULT or teacher is None or bench.vector is not None:
+    data = bench.taught
+    if bench.recipe_is_settled or teacher is None or bench.vector is not None:
         return None
     known = Known.expected(data.labels[data.splits.train], features=has_features(bench.config.teacher, teacher))
     students = len(options_for(known))

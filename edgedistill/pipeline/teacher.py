@@ -19,6 +19,7 @@ from edgedistill.base.versions import TRAINING_TOOLS
 from edgedistill.devices.turns import training
 from edgedistill.distill.fit_teacher import fit_teacher, load_fitted
 from edgedistill.distill.hardware import choose_hardware
+from edgedistill.distill.recipes.taps import require_tap
 from edgedistill.distill.stored.views import StoredViews
 from edgedistill.distill.teachers.identity import require_weights, teacher_identity
 from edgedistill.distill.teachers.labelling import Labeller
@@ -55,9 +56,14 @@ def _loaded(bench: Workbench) -> Teacher:
 
 
 def unfitted_teacher(bench: Workbench, *, fetch: bool = True) -> Teacher:
-    """The teacher as it comes; with `fetch` off without a library's weights. Raises InputError."""
+    """The teacher as it comes; with `fetch` off without a library's weights. Raises InputError, also where it lacks a tap of
+    the recipe: that is known before it is fitted and has labelled anything."""
     with of_teacher(bench.number):
-        return _unfitted(bench, fetch=fetch)
+        teacher = _unfitted(bench, fetch=fetch)
+        if bench.number == 0 and bench.recipe_is_settled and teacher.outputs is None:
+            for tap in bench.recipe.taps:
+                require_tap(teacher.module, tap, teacher.contract.width)
+    return teacher
 
 
 def _unfitted(bench: Workbench, *, fetch: bool) -> Teacher:

@@ -22,7 +22,7 @@ from edgedistill.distill.stored.signals import StoredSignal
 from edgedistill.distill.stored.split_store import SplitStore
 from edgedistill.distill.teachers.labelling import Labeller
 from edgedistill.documents.answers import CheckedSignal, LogitsSummary, SignalSummary, ViewsCheck, ViewsInfo
-from edgedistill.documents.recipes import DEFAULT, DEFAULT_EMBEDDING, LOGITS
+from edgedistill.documents.recipes import DEFAULT_EMBEDDING, LOGITS
 from edgedistill.pipeline.bench import Data
 from edgedistill.pipeline.choice import has_features, look, use_recipe
 from edgedistill.pipeline.jobs import Order
@@ -65,7 +65,7 @@ def open_views(
     bench = Workbench.of(
         order.config, order.target, data, store, Meter(order.target, None, "nothing is measured for views"), order.base
     )
-    default = not bench.config.train.terms and bench.config.train.recipe == DEFAULT
+    default = not bench.recipe_is_settled
     if default:
         # With a teacher, whatever it comes to.
         use_recipe([bench], "kd" if bench.vector is None else DEFAULT_EMBEDDING)

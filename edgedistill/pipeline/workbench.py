@@ -81,9 +81,8 @@ class Workbench(Bench):
     @property
     def taught(self) -> Dataset:
         """The data that students see: without the images that have no label, where the recipe asks no teacher."""
-        if self.config.train.recipe == DEFAULT and not self.config.train.terms:
-            return self.dataset
-        return self.dataset if self.recipe.taps else self.dataset.labelled
+        asked = not self.recipe_is_settled or self.recipe.taps
+        return self.dataset if asked else self.dataset.labelled
 
     @cached_property
     def working_side(self) -> int | None:
@@ -106,6 +105,11 @@ class Workbench(Bench):
             own: dict[str, Any] = dict.fromkeys(("unfitted", "teacher", "crossfit", "ensemble", "choice", "dimension"))
             found.append(replace(self, config=changed, number=number + 1, **own))
         return tuple(found)
+
+    @property
+    def recipe_is_settled(self) -> bool:
+        """Whether it is known what students minimise; `default` is chosen when the data and the teacher are known."""
+        return self.config.train.recipe != DEFAULT or bool(self.config.train.terms)
 
     @property
     def recipe(self) -> Recipe:

@@ -184,6 +184,13 @@ def test_what_is_wrong_with_the_teacher_and_with_the_space_is_told_at_once_for_a
     assert "[space] max_parameters" in space
 
 
+def test_a_module_that_the_teacher_lacks_is_told_before_it_is_fitted(ask: Ask) -> None:
+    term = '[[train.terms]]\nloss = "cosine"\naligner = "linear"\ntap = "layer9"\n\n[[train.terms]]\nloss = "kl"\n\n[space]'
+    with pytest.raises(InputError, match="the teacher has no module 'layer9'") as caught:
+        ask(("[space]", term))
+    assert "network.layer" in caught.value.fix
+
+
 def test_weights_that_torch_alone_can_read_are_looked_at_where_the_data_are_wrong_too(ask: Ask, tmp_path: Path) -> None:
     (tmp_path / "teacher.pt").write_bytes(b"\x80\x02")
     data, weights = problems_of(

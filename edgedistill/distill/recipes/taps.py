@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -44,10 +45,17 @@ def require_tap(network: nn.Module, tap: str, classes: int) -> None:
     if tap == FEATURES:
         classifier_path(network, classes)
     elif tap not in OUTPUTS and tap not in dict(network.named_modules()):
-        some = [path for path, _ in network.named_children()]
-        raise InputError(
-            f"[[train.terms]] tap: the teacher has no module {tap!r}", fix=f"name one below {', '.join(some)}"
-        )
+        fix = f"name one like {', '.join(_near(network, tap))}"
+        raise InputError(f"[[train.terms]] tap: the teacher has no module {tap!r}", fix=fix)
+
+
+def _near(network: nn.Module, tap: str) -> list[str]:
+    """Paths of modules that may be meant by `tap`: a library names its own without what the teacher is wrapped in."""
+    paths = [path for path, _ in network.named_modules() if path]
+    named = {path.partition(".")[2] or path: path for path in paths} | {path: path for path in paths}
+    if tap in named:
+        return [named[tap]]
+    return [named[name] for name in difflib.get_close_matches(tap, named)] or paths[-3:]
 
 
 @contextmanager

@@ -122,10 +122,13 @@ def test_the_last_layer_of_that_many_outputs_is_the_classifier() -> None:
     assert classifier_path(net, CLASSES) == "2"
 
 
-def test_a_tap_that_is_not_there_is_told_with_those_that_are() -> None:
-    with pytest.raises(InputError, match=r"no module 'blocks\.9'") as caught:
-        require_tap(network(), "blocks.9", CLASSES)
-    assert "0, 1, 2" in caught.value.fix
+def test_a_tap_that_is_not_there_is_told_with_those_that_may_be_meant() -> None:
+    whole = nn.ModuleDict({"network": nn.ModuleDict({"blocks": network(), "head": nn.Linear(4, CLASSES)})})
+    meant = {"blocks.1": "network.blocks.1", "network.heads": "network.head", "heads": "network.head"}
+    for wrong, near in meant.items():
+        with pytest.raises(InputError, match=f"no module '{wrong}'") as caught:
+            require_tap(whole, wrong, CLASSES)
+        assert caught.value.fix.startswith(f"name one like {near}")
     with pytest.raises(InputError, match="no layer of 7 outputs"):
         require_tap(network(), "features", 7)
     with pytest.raises(InputError, match="shape \\[2\\]"):
