@@ -119,6 +119,10 @@ def main() -> None:
         with contextlib.suppress(AttributeError, ValueError):
             stream.reconfigure(errors="replace")  # type: ignore[union-attr]
     signal.signal(signal.SIGTERM, _interrupt)
+    # GNU's OpenMP, whose threads torch computes with, reads it when it is loaded. They meet after every layer, and spin
+    # there for milliseconds until all have come. Beside a busy neighbour one of them is without a processor, and each
+    # meeting lasts that long. After a shorter spin they sleep, which costs little where the machine is quiet.
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     sys.exit(run(sys.argv[1:]))
 
 

@@ -201,6 +201,15 @@ def test_what_has_progress_can_be_quiet_or_verbose(help_of: Any, name: str) -> N
     assert ("--quiet" in text and "--verbose" in text) == (name in WITH_PROGRESS)
 
 
+@pytest.mark.parametrize(("given", "spins"), [({}, "10000"), ({"GOMP_SPINCOUNT": "7"}, "7")])
+def test_torchs_threads_spin_for_as_long_as_the_user_says_or_shortly(
+    process: Any, given: dict[str, str], spins: str
+) -> None:
+    tell = "import atexit, os\natexit.register(lambda: print(os.environ['GOMP_SPINCOUNT']))"
+    out, _ = process("--version", before=tell, env=given).communicate(timeout=20)
+    assert out.split()[-1] == spins
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_a_build_cleanly(process: Any, number: signal.Signals) -> None:
     running = process("build", "build.toml", before=WAITS)
