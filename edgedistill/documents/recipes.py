@@ -179,6 +179,16 @@ RECIPES = MappingProxyType(
                 "Miles and Mikolajczyk 2024, https://arxiv.org/abs/2303.11098",
             ),
             NamedRecipe(
+                "crd",
+                "Most images have labels, beside which the teacher's classes say little: its features tell images apart.",
+                (
+                    _term("cross_entropy"),
+                    _term("kl", temperature=1.0),
+                    _term("contrastive", tap=FEATURES, aligner="linear", normaliser="standardise"),
+                ),
+                "after Tian et al. 2020, https://arxiv.org/abs/1910.10699",
+            ),
+            NamedRecipe(
                 "dho",
                 "Few images have labels, and the teacher errs: labels and teacher get a head each, made one at the end.",
                 (_term("kl", 0.5, temperature=2.0), _term("cross_entropy", 0.5, head="own")),

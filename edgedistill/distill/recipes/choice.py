@@ -62,10 +62,11 @@ class Option:
 
 
 def options_for(known: Known) -> tuple[Option, ...]:
-    """The recipes that may do best, the likeliest first: features where there are such and the teacher's classes say nothing
-    beside the labels, else classes. Of several a pilot chooses."""
+    """The recipes that may do best, the likeliest first: features where there are such and most images have labels, beside
+    which the teacher's classes say little, else classes. Of several a pilot chooses."""
     facts = [] if known.teacher is None else [f"the teacher gets {known.teacher:.1%} of the validation split right"]
-    beside = (Option("srd", "the teacher's features say more of an image than its classes"),) if known.features else ()
+    features = "the teacher's features say more of an image than its classes"
+    beside = (Option("srd", features),) if known.features else ()
     if known.labelled == 0:
         return Option("soft", "; ".join(["no training image has a label", *facts])), *beside
     recipe = "kd"
@@ -81,8 +82,7 @@ def options_for(known: Known) -> tuple[Option, ...]:
         more = "the teacher says more of the training images than their labels"
         facts.append("the teacher repeats the labels of the training images" if repeats else more)
         alone = "all training images have a label" if known.labelled == 1 else "most training images have a label"
-        if repeats and beside:
-            (features,) = beside
+        if known.features:
             classes = Option(recipe, "of augmented images the teacher's classes may say more than the labels")
-            return Option(features.recipe, "; ".join([*facts, features.reason])), classes, Option("labels", alone)
+            return Option("crd", "; ".join([*facts, features])), classes, Option("labels", alone)
     return Option(recipe, "; ".join(facts)), *beside, Option("labels", alone)
