@@ -115,7 +115,7 @@ RECIPES = MappingProxyType(
             ),
             NamedRecipe(
                 "kd",
-                "The first to try: the teacher knows more than the labels, and is not sure of everything.",
+                "Most images have no label: try it first. The teacher knows more than the labels, and is not always sure.",
                 _KD,
                 "Hinton et al. 2015, https://arxiv.org/abs/1503.02531",
             ),
@@ -180,7 +180,7 @@ RECIPES = MappingProxyType(
             ),
             NamedRecipe(
                 "crd",
-                "Most images have labels, beside which the teacher's classes say little: its features tell images apart.",
+                "Most images have labels: try it first. Beside labels a teacher's features say more than its classes.",
                 (
                     _term("cross_entropy"),
                     _term("kl", temperature=1.0),
