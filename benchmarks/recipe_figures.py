@@ -244,7 +244,7 @@ def _of_pictures(document: Row, first: str) -> Iterator[str]:
         yield "With `random` behind its name it starts from random weights."
     if any("took" in row for row in rows):
         yield "Behind `default` stands what it took, by a pilot of the same student in each seed."
-        yield "Its rule and `crd` were settled with these pictures, so that only others can judge them."
+        yield "The rule by which it chooses was settled with these pictures, so that only others can judge it."
 
 
 def readme_rows() -> list[tuple[str, str]]:

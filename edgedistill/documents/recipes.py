@@ -170,23 +170,13 @@ RECIPES = MappingProxyType(
             ),
             NamedRecipe(
                 "srd",
-                "The teacher is accurate: its units, each held against the batch, say more than its classes.",
+                "Most images have labels: try it first. Beside labels a teacher's units say more than its classes.",
                 (
                     _term("cross_entropy"),
                     _term("kl", temperature=1.0),
                     _term("log_sum", 2.0, tap=FEATURES, aligner="linear", normaliser="batch_norm"),
                 ),
                 "Miles and Mikolajczyk 2024, https://arxiv.org/abs/2303.11098",
-            ),
-            NamedRecipe(
-                "crd",
-                "Most images have labels: try it first. Beside labels a teacher's features say more than its classes.",
-                (
-                    _term("cross_entropy"),
-                    _term("kl", temperature=1.0),
-                    _term("contrastive", tap=FEATURES, aligner="linear", normaliser="standardise"),
-                ),
-                "after Tian et al. 2020, https://arxiv.org/abs/1910.10699",
             ),
             NamedRecipe(
                 "dho",

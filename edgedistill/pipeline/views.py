@@ -163,13 +163,13 @@ def _advice(bench: Workbench, said: LogitsSummary) -> Iterator[str]:
         text = "The teacher repeats the labels of the images that it was fitted to"
         if fit is not None and fit.crossfit is None:
             other = "[teacher.fit] crossfit = 2 lets it label images that it has not seen"
-            yield f"{text}: the recipe crd learns its features, which say more of an image; or {other}."
+            yield f"{text}: the recipe srd learns its features, which say more of an image; or {other}."
         elif fit is None:
             yield f"{text}: views that are harder (operations, magnitude, mix) make it say more."
     if said.confidence_unlabelled is not None and said.agreement_views < 0.9:
         yield "The teacher wavers between the views of some images: [train] min_agreement leaves out those without a label."
     if said.entropy_nats < 0.05:
-        yield "The teacher is almost always sure: kl learns little beside the labels; try crd, srd or dist."
+        yield "The teacher is almost always sure: kl learns little beside the labels; try srd or dist."
 
 
 def check_of(bench: Workbench, stored: SplitStore, images: int) -> ViewsCheck:

@@ -87,9 +87,9 @@ def test_the_default_tries_the_teachers_features(loop: Any, met: Any) -> None:
     assert pilot is not None and pilot.students == 3
     built = loop.build(path)
     choice = built.result.recipe
-    assert [run.recipe for run in choice.pilot] == ["crd", "kd", "labels"]
+    assert [run.recipe for run in choice.pilot] == ["srd", "kd", "labels"]
     best = {run.recipe: run.quality_validation for run in choice.pilot}
-    assert choice.recipe == "crd" or best[choice.recipe] > best["crd"]
+    assert choice.recipe == "srd" or best[choice.recipe] > best["srd"]
     labelled = [stage for stage in loop.done(path) if stage.stage == "signals"]
     assert Counter(stage.subject for stage in labelled) == {"timm:resnet10t, features": 1}
 
@@ -161,7 +161,7 @@ def test_views_without_a_build(loop: Any, met: Any, capsys: pytest.CaptureFixtur
     assert command("views", "info", path) == 0
     shown = capsys.readouterr().out
     assert "3 views of 320 images" in shown and "the teacher's class is the label in" in shown
-    assert 'recipe = "default" takes crd here, unless a pilot shows that kd or labels does better' in " ".join(
+    assert 'recipe = "default" takes srd here, unless a pilot shows that kd or labels does better' in " ".join(
         shown.split()
     )
     assert command("views", "check", path, "--images", "40", "--json") == 0

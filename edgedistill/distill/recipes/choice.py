@@ -84,5 +84,5 @@ def options_for(known: Known) -> tuple[Option, ...]:
         alone = "all training images have a label" if known.labelled == 1 else "most training images have a label"
         if known.features:
             classes = Option(recipe, "of augmented images the teacher's classes may say more than the labels")
-            return Option("crd", "; ".join([*facts, features])), classes, Option("labels", alone)
+            return Option("srd", "; ".join([*facts, features])), classes, Option("labels", alone)
     return Option(recipe, "; ".join(facts)), *beside, Option("labels", alone)

@@ -228,7 +228,7 @@ def test_a_unit_that_never_changes_is_not_blown_up() -> None:
 # -- what is exported --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["vkd", "units", "srd", "crd", "dho"])
+@pytest.mark.parametrize("name", ["vkd", "units", "srd", "dho"])
 def test_nothing_of_training_stays_in_the_network(name: str) -> None:
     """The network is the one that was built, by its names and shapes, whatever its recipe needed beside it."""
     trained = Pupil(network(), bound(RECIPES[name].terms), CLASSES, {"features": statistics(rows())})
