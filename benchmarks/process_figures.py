@@ -5,6 +5,10 @@ from __future__ import annotations
 from sections import RESULTS, Section, result
 
 NAME = "processes"
+_SLOWER = (
+    " They are slower here: at every batch norm they wait for each other, and it takes several operations where one process "
+    "has a single one. Processes are for GPUs."
+)
 
 
 def sections() -> list[Section]:
@@ -17,6 +21,7 @@ def sections() -> list[Section]:
     fashion = settings["data"] != "None"
     given = settings | {"data": "FASHION_MNIST"}
     options = "".join(f" --{key} {value}" for key, value in given.items() if key != "data" or fashion)
+    slower = all(row["images_per_second"][f"{several}"] < row["images_per_second"]["1"] for row in rows)
     of = "Fashion-MNIST" if fashion else "scikit-learn's digits"
     return [
         Section(
@@ -26,7 +31,7 @@ def sections() -> list[Section]:
             "batches in the same order. The difference is the greatest one of the two loss curves over all steps. Beside it "
             "stands that of one process to itself from initial weights that were changed by 1e-7 of their size each, as "
             "rounding does. Images a second are of the whole training without the start of the processes, which have the "
-            "threads of the one between them.",
+            f"threads of the one between them.{_SLOWER if slower else ''}",
             f"python benchmarks/processes.py --json FILE{options}",
             ("recipe", "#steps", "#difference", "#of rounding", "#images/s by 1", f"#by {several}"),
             tuple(
