@@ -19,6 +19,7 @@ from edgedistill.networks.space import Candidate
 from edgedistill.pipeline.bench import Bench
 from edgedistill.pipeline.workbench import Workbench
 
+STAGE: Final = "pretrained"
 MODELS: Final = ("timm:mobilenetv4_conv_small", "timm:efficientnet_lite0", "timm:resnet18")
 """Those of a space that names no students: inverted bottlenecks, with the operations that int8 likes, residual blocks."""
 MOST_IMAGES: Final = 20_000
@@ -44,14 +45,15 @@ def settle_space(benches: Sequence[Workbench], *, fetch: bool = True) -> None:
 
 def settled(bench: Bench, *, fetch: bool = True) -> tuple[SpaceConfig, tuple[str, ...]]:
     """The space of `bench`, with a file of weights for each model that starts from such, and the models of which it could
-    not be fetched; without `fetch` as if all of them were fetched."""
+    not be fetched; without `fetch` as if all of them were fetched, and what a build will fetch is told."""
     config, asked = bench.space, bench.space.pretrained
     own = not config.families and not config.models
     plain = config.model_copy(update={"pretrained": False})
     if asked is False or (asked == "auto" and not (worth_having(bench) and (own or config.models))):
         return plain, ()
     models = config.models or MODELS
-    files, missing, not_fetched = dict(config.checkpoints), Collected(), []
+    without = "it is left out" if own else "its students start from random weights"
+    files, missing, not_fetched, later = dict(config.checkpoints), Collected(), [], []
     for name in models:
         if name in files:
             continue
@@ -60,14 +62,19 @@ def settled(bench: Bench, *, fetch: bool = True) -> tuple[SpaceConfig, tuple[str
                 timm_weights.pretrained_settings(name.removeprefix(TIMM))
                 if fetch:
                     files[name] = fetched(bench.store, name.removeprefix(TIMM))
+                elif bench.store.find(STAGE, _key(name.removeprefix(TIMM))) is None:
+                    later.append(name)
             except NotFetchedError:
                 not_fetched.append(name)
                 raise
     if asked is True:
         missing.raise_any()
     for error in missing.errors:
-        what = "it is left out" if own else "its students start from random weights"
-        bench.store.listener(Note(f"{error.message}: {what}", warning=not own))
+        bench.store.listener(Note(f"{error.message}: {without}", warning=not own))
+    if later:
+        without = "the build ends" if asked is True else without
+        told = f"a build fetches the weights of {', '.join(later)}; where those of one cannot be had, {without}"
+        bench.store.listener(Note(told))
     if own:
         models = tuple(name for name in models if name in files or not fetch)
     families = config.families or own * DEFAULT
@@ -107,6 +114,10 @@ def fetched(store: Store, name: str) -> Path:
         own = ".".join(filter(None, (settings["architecture"], settings["tag"])))
         write_atomic(folder / f"{own}.safetensors", weights_bytes(network))
 
-    folder = store.stage("pretrained", stage_key({"model": name}, tools=("timm",)), make, subject=name)
+    folder = store.stage(STAGE, _key(name), make, subject=name)
     (file,) = folder.glob("*.safetensors")
     return file
+
+
+def _key(name: str) -> str:
+    return stage_key({"model": name}, tools=("timm",))

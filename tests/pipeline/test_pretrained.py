@@ -73,6 +73,28 @@ def test_few_large_images_have_pretrained_students_beside_the_families(bench: Be
     assert "resnet18 cannot be had: it is left out" in note.text and not note.warning
 
 
+@pytest.mark.parametrize(
+    ("settings", "otherwise"),
+    [
+        ({}, "it is left out"),
+        ({"models": (TINY,)}, "its students start"),
+        ({"models": (TINY,), "pretrained": True}, "ends"),
+    ],
+)
+def test_a_plan_tells_which_weights_a_build_fetches(
+    bench: Bench, fetches: list[str], settings: dict[str, Any], otherwise: str
+) -> None:
+    told: list[Event] = []
+    settled(bench(told=told, **settings), fetch=False)
+    (note,) = (event for event in told if isinstance(event, Note))
+    assert ", ".join(settings.get("models", MODELS)) in note.text and otherwise in note.text
+    assert not fetches
+    settled(bench(models=(TINY,)))
+    told.clear()
+    settled(bench(told=told, models=(TINY,)), fetch=False)
+    assert not told, "they are in the cache"
+
+
 def test_weights_are_fetched_once(bench: Bench, fetches: list[str]) -> None:
     first = settled(bench(models=(TINY,)))
     assert settled(bench(models=(TINY,))) == first
