@@ -97,7 +97,10 @@ def file_row(bench: Workbench, source: Source, form: Format, precision: Precisio
     row |= {"bytes": result.artifact.bytes}
     if isinstance(ran, Verified):
         parity = ran.parity.model_dump(include={"cosine_mean", "cosine_least", "max_abs_error", "images"})
-        return row | {"recall_validation": ran.quality_validation, "computed_by": ran.computed_by, **parity}
+        # An interpreter runs the first images alone, of which recall is another one.
+        reference, truth = bench.reference(source)[: ran.parity.images], bench.truth("validation")[: ran.parity.images]
+        recall = {"recall_program": float(bench.task.right(reference, truth).mean())}
+        return row | recall | {"recall_validation": ran.quality_validation, "computed_by": ran.computed_by, **parity}
     return row | {"not_run": ran.reason, "stand_in_recall": stand_in.quality_validation if stand_in else None}
 
 

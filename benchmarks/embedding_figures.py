@@ -46,12 +46,12 @@ def _recipes(document: dict[str, Any]) -> Section:
         "Vectors: students by recipe",
         f"The teacher is `{document['teacher']}` as it is after ImageNet; its vectors have {document['dimension']:,} "
         f"numbers. Students (`{document['student']}`) learnt those of {document['train_images']:,} pictures of clip art for "
-        f"{document['epochs']} epochs, without labels, {first['seeds']} seeds by each recipe. Of the "
-        f"{document['test_images']} pictures of the test split, in {document['classes']} classes: k-NN is the accuracy of a "
-        "vote of the 20 nearest training pictures; the probe is a logistic regression on the vectors of the training split, "
-        "its strength chosen on the validation split; recall is how often the nearest other test picture is of the same "
-        "class; the cosine is the mean one to the teacher's vectors. Behind a figure stands its difference to "
-        f"`{first['recipe']}` by pairs of a seed, in points, with the 95% interval.",
+        f"{document['epochs']} epochs, without labels, {first['seeds']} seeds by each recipe. The "
+        f"figures are of the {document['test_images']} pictures of the test split, in {document['classes']} classes. "
+        "k-NN is the accuracy of a vote of the 20 nearest training pictures. The probe is a logistic regression on the "
+        "vectors of the training split; its strength was chosen on the validation split. Recall is how often the nearest "
+        "other test picture is of the same class. The cosine is the mean one to the teacher's vectors. Behind a figure "
+        f"stands its difference to `{first['recipe']}` by pairs of a seed, in points, with the 95% interval.",
         _command(document),
         ("learnt by", "#k-NN", "#probe", "#recall", "#cosine"),
         rows,
@@ -80,8 +80,8 @@ def _files(document: dict[str, Any]) -> Section:
         "Vectors: one student in five formats",
         f"The student by `{first}` with seed 0, whose recall on the validation split is {own['recall_validation']:.2%} as a "
         "torch program in fp32. Of each file: the mean and the least cosine of its vectors to those of that program, over "
-        "the validation split, and what recall it loses beside it, in points. Another program may compute a file where the "
-        "format's own runtime cannot run here; it is named.",
+        "the validation split, and what recall it loses beside it, in points, both on the same images. Another program may "
+        "compute a file where the format's own runtime cannot run here, on fewer images; it is named.",
         _command(document),
         ("format", "precision", "#MB", "#cosine, mean", "#cosine, least", "#recall lost", "computed by"),
         rows,
@@ -96,8 +96,9 @@ def _of_file(row: dict[str, Any], recall: float) -> tuple[str, ...]:
         other = row["stand_in_recall"]
         loses = "" if other is None else f"; a stand-in for it loses {_lost(recall, other)}"
         return (size, "-", "-", "-", f"not run: {row['not_run']}{loses}")
-    lost = _lost(recall, row["recall_validation"])
-    return (size, f"{row['cosine_mean']:.5f}", f"{row['cosine_least']:.5f}", lost, row["computed_by"])
+    lost = _lost(row["recall_program"], row["recall_validation"])
+    told = f"{row['computed_by']}, {row['images']} images"
+    return (size, f"{row['cosine_mean']:.5f}", f"{row['cosine_least']:.5f}", lost, told)
 
 
 def _lost(recall: float, left: float) -> str:

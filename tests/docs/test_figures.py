@@ -108,7 +108,7 @@ def test_vectors_are_told_by_recipe_and_by_file(tmp_path: Path, opened: Opened) 
     of_pairs = {
         f"{name}_{what}": 1.0 for name in ("knn", "probe", "recall") for what in ("points", "half_width_points")
     }
-    measured = {"bytes": 2_500_000, "cosine_mean": 0.99, "cosine_least": 0.9, "computed_by": "device"}
+    measured = {"bytes": 2_500_000, "cosine_mean": 0.99, "cosine_least": 0.9, "computed_by": "device", "images": 30}
     document = {
         "teacher": "timm:big",
         "dimension": 1280,
@@ -126,7 +126,7 @@ def test_vectors_are_told_by_recipe_and_by_file(tmp_path: Path, opened: Opened) 
                 for name in ("clip_kd", "vectors")
                 for seed in (0, 1)
             ),
-            {"recipe": "onnx int8", "seed": -1, "recall_validation": 0.49} | measured,
+            {"recipe": "onnx int8", "seed": -1, "recall_validation": 0.49, "recall_program": 0.5} | measured,
             {"recipe": "coreml fp32", "seed": -1, "bytes": 10, "not_run": "no macOS", "stand_in_recall": 0.48},
             {"recipe": "litert fp16", "seed": -1, "problem": "no such precision"},
         ],
@@ -140,7 +140,7 @@ def test_vectors_are_told_by_recipe_and_by_file(tmp_path: Path, opened: Opened) 
     )
     assert "--student resnet,1,1,96 --recipes clip_kd,vectors --seeds 2" in recipes.command
     assert files.rows == (
-        ("`onnx`", "int8", "2.50", "0.99000", "0.90000", "1.00", "device"),
+        ("`onnx`", "int8", "2.50", "0.99000", "0.90000", "1.00", "device, 30 images"),
         ("`coreml`", "fp32", "0.00", "-", "-", "-", "not run: no macOS; a stand-in for it loses 2.00"),
         ("`litert`", "fp16", "-", "-", "-", "-", "no such precision"),
     )
