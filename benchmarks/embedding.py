@@ -21,7 +21,6 @@ from __future__ import annotations
 import argparse
 import statistics
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -140,14 +139,13 @@ def main() -> int:
                     continue
                 settings = config.train.model_copy(update={"recipe": recipe, "terms": (), "seed": seed})
                 bench.config = config.model_copy(update={"train": settings})
-                began = time.monotonic()
                 trained = train(bench, spec, open_store(bench), epochs=epochs, total_epochs=epochs, previous=None)
                 first = source_of(bench, trained) if wanted else first
                 if rows.have(recipe, seed):
                     continue
                 found = figures(bench, vectors_of(bench, load_student(trained, contract), contract), theirs)
                 row = {"recipe": recipe, "seed": seed, "recall_validation": trained.quality_validation, **found}
-                rows.add([row | {"seconds": round(time.monotonic() - began, 1)}])
+                rows.add([row])
     assert first is not None
     for form in map(Format, arguments.formats.split(",")):
         for precision in PRECISIONS:

@@ -7,7 +7,7 @@ from sections import RESULTS, Section, result
 NAME = "processes"
 _SLOWER = (
     " They are slower here: at every batch norm they wait for each other, and it takes several operations where one process "
-    "has a single one. Processes are for GPUs."
+    "has a single one. They are meant for GPUs, which were not measured."
 )
 
 
