@@ -55,10 +55,10 @@ def whole(files: Files, resolution: int, background: Color) -> Labelled:
 
 
 class Views(Dataset[tuple[Tensor, int]]):
-    """Training pictures, decoded and shrunk once to twice what a model sees. Each time another view of them."""
+    """Training pictures, decoded and shrunk once to twice a view's side. Each time another view of them."""
 
     def __init__(self, files: Files, resolution: int, background: Color) -> None:
-        self.labels = [label for _, label in files]
+        self.resolution, self.labels = resolution, [label for _, label in files]
         self.pictures, self.transform = list[Image.Image](), cast("Any", None)
         for path, _ in files:
             picture = read(path, background)
@@ -91,6 +91,15 @@ def restored(name: str, classes: int, weights: Path) -> nn.Module:
     return timm.create_model(name, num_classes=classes, checkpoint_path=str(weights)).eval()
 
 
+def shrunk(resolution: int, module: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor]:
+    """What a network is shown of images [N, 3, S, S]: at most `resolution` pixels a side."""
+    (images,) = inputs
+    larger = images.shape[-1] > resolution
+    return (
+        nn.functional.interpolate(images, (resolution,) * 2, mode="bilinear", antialias=True) if larger else images,
+    )
+
+
 def right(network: nn.Module, split: Labelled, device: torch.device) -> float:
     """The share of a split that a network gets right."""
     deployed = Deployed(network).eval().to(device)
@@ -103,7 +112,8 @@ def fitted(
     options: Namespace, views: Views, validation: Labelled, classes: int, teacher: nn.Module | None, out: Path
 ) -> Options:
     """Train a model of timm by `options.rate` and `options.seed`, and write its weights to `out`: of the epoch whose average
-    of the weights gets most of the validation split right. With a teacher the student learns its logits of each view."""
+    of the weights gets most of the validation split right. With a teacher the student learns its logits of each view; of
+    views that are larger than `options.resolution` it sees a smaller copy."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     random_seed(options.seed)  # type: ignore[no-untyped-call]
     weights = {"pretrained_cfg_overlay": {"file": str(options.weights)}} if options.weights else {}
@@ -114,7 +124,8 @@ def fitted(
     config = cast("Options", network.pretrained_cfg)
     seen: Options = {"mean": config["mean"], "std": config["std"], "interpolation": "bilinear", "color_jitter": 0.3}
     seen |= {"scale": (options.scale, 1.0), "auto_augment": options.augment or None, "re_prob": options.erase}
-    views.transform = create_transform(options.resolution, is_training=True, **seen)
+    network.register_forward_pre_hook(partial(shrunk, options.resolution))
+    views.transform = create_transform(views.resolution, is_training=True, **seen)
     batch = min(options.batch, len(views))
     loader = DataLoader(views, batch, shuffle=True, drop_last=True, num_workers=options.workers)
     decay = options.weight_decay

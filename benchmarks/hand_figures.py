@@ -62,16 +62,18 @@ def _students() -> list[Section]:
     trained, measured = ([result(f"{stage}_{name}") for name in names] for stage in (STUDENT, MEASURED))
     first, of_build = trained[0], measured[0]
     both = list(zip(trained, measured, strict=True))
-    took = ", ".join(f"`{one['model']}` {duration(files['by_hand_seconds'])}" for one, files in both)
+    took = ", ".join(f"`{one['model']}` {duration(files['by_hand_core_seconds'])}" for one, files in both)
     commands = (f"python benchmarks/by_hand.py {line}" for one in trained for line in _commands(one))
     return [
         Section(
             "A student by hand",
-            "The script's best teacher of the section above, distilled by the script: both see the same view (KL divergence "
-            f"at temperature {first['temperature']:g}, and cross entropy with weight {first['label_weight']:g}). torch "
-            "exports the student and ONNX Runtime quantises it. Of each student every rate was tried with seed 0, and the "
-            "best one with the other seeds; the run that is best on the validation split is the one here. These trainings "
-            f"took: {took}. The whole build of the example, its teacher and its measurements among them, took "
+            "The script's best teacher of the section above, distilled by the script: both see the same view, the student "
+            f"a smaller copy of it (KL divergence at temperature {first['temperature']:g}, and cross entropy with weight "
+            f"{first['label_weight']:g}). torch exports the student and ONNX Runtime quantises it. Of each student every "
+            "rate was tried with seed 0, and the "
+            "best one with the other seeds; the run that is best on the validation split is the one here. One core took for "
+            f"the teachers {duration(of_build['by_hand_teacher_core_seconds'])}, and for the students: {took}. The whole "
+            "build of the example, its teacher and its measurements among them, took both cores of the machine "
             f"{duration(of_build['build_seconds'])}; its student is {of_build['build_student']}. A student's files and the "
             "build's ran in turn in one loop of plain ONNX Runtime with one thread, so that they can be compared. Latencies "
             f"are medians of {len(of_build['rows'][0]['sessions_p95_ms'])} sessions.",

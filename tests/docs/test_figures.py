@@ -193,13 +193,18 @@ def test_files_by_hand_are_told_beside_the_builds(tmp_path: Path, opened: Opened
             "sessions_p95_ms": [1.0] * 7,
         }
 
-    stated = {"by_hand_seconds": 300, "build_seconds": 250, "build_student": "net w1"}
+    stated = {
+        "by_hand_teacher_core_seconds": 200,
+        "by_hand_core_seconds": 300,
+        "build_seconds": 250,
+        "build_student": "net w1",
+    }
     measured = stated | {"rows": [file("fp32", 3.0), file("int8", 2.0), file("build", 2.5)]}
     for stage, document in ((figures.STUDENT, trained), (figures.MEASURED, measured)):
         (tmp_path / f"{stage}_a.json").write_text(json.dumps(document))
     (own,) = figures.sections()
     assert [row[1] for row in own.rows] == ["its int8", "the build's", "its fp32"]
     assert own.rows[0] == ("`small` at 64 px", "its int8", "1.000", "2.000", "50.0%", "51.0%")
-    assert "`small` 5 min 0 s" in own.text and "took 4 min 10 s; its student is net w1" in own.text
+    assert "`small` 5 min 0 s" in own.text and "both cores of the machine 4 min 10 s; its student is net w1" in own.text
     assert "medians of 7 sessions" in own.text
     assert "--model small --resolution 64 --epochs 5 --rates 0.001,0.003 --teacher" in own.command

@@ -252,6 +252,7 @@ def test_by_hand_trains_a_teacher_and_a_student_and_measures_its_files(
     own = run("fit", "--seeds", "2")
     assert [row["seed"] for row in own] == [0, 1] and max(row["validation"] for row in own) == 1
     trained = ("--teacher", str(tmp_path / "teacher.json"), "--epochs", "2", "--rates", "1e-2", "--seeds", "1")
+    trained += ("--resolution", "24")  # smaller than the teacher's: the student is shown smaller copies
     (student,) = run("student", *small, *trained)
     capsys.readouterr()
     assert run("student", *small, *trained) == [student]
