@@ -243,6 +243,10 @@ def test_by_hand_trains_a_teacher_and_a_student_and_measures_its_files(
         rows: list[dict[str, Any]] = json.loads(made.read_text())["rows"]
         return rows
 
+    lead = by_hand.lead(torch.tensor([True, True, False, False]), torch.tensor([True, False, False, False]))
+    assert lead == {"build_ahead": 25.0, "build_ahead_within": pytest.approx(49.0)}, (
+        "one of four, whose spread is 50 points"
+    )
     small = ("--model", "test_efficientnet", "--resolution", "32", "--batch", "8", "--ema", "0.5")
     with pytest.raises(SystemExit, match="has no rows"):
         run("measure", "--student", str(tmp_path / "student.json"))
