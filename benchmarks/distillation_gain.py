@@ -2,13 +2,13 @@
 
     python benchmarks/distillation_gain.py BUILD.toml (--out BUILD_FOLDER | --students resnet,0.1875,0.5,16 ...) --json FILE
                                            [--recipes labels,default,kd] [--against kd] [--rates auto] [--seeds 5]
-                                           [--test 0.3] [--processes 2]
+                                           [--test 0.3] [--epochs N] [--processes 2]
 
 Takes the student that the finished build in BUILD_FOLDER chose, or those named by family, width, depth and resolution. They
-need not lie in the build file's space. Each is trained by each recipe for the last rung's epochs, all else as the build file
-has it. One that the build file gives weights starts from them; with `,random` behind its resolution it does not. Each of
-`--rates` is tried with seed 0, and the one that is best on the validation split takes the other seeds: every recipe has the
-same trials.
+need not lie in the build file's space. Each is trained by each recipe for the last rung's epochs or for `--epochs`, all else
+as the build file has it. One that the build file gives weights starts from them; with `,random` behind its resolution it
+does not. Each of `--rates` is tried with seed 0, and the one that is best on the validation split takes the other seeds:
+every recipe has the same trials.
 
 `default` is a row like any recipe. What it takes is found for each student and seed as a build finds it, with that student
 in the pilot; no assistant is tried. The row says what it took, and why.
@@ -155,6 +155,7 @@ def main() -> int:
     parser.add_argument("--rates", type=rates_of, default=["auto"])
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--test", type=float)
+    parser.add_argument("--epochs", type=int)
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--json", type=Path, required=True)
     arguments = parser.parse_args()
@@ -167,6 +168,8 @@ def main() -> int:
     settings = {"test_share": arguments.test, "rates": arguments.rates}
     rows = Rows.open(arguments.json, KEYS, settings)
     config, base = load_config(arguments.build), arguments.build.parent.absolute()
+    if arguments.epochs is not None:
+        config = config.model_copy(update={"search": config.search.model_copy(update={"rungs": (arguments.epochs,)})})
     gain = Gain(config, base, arguments.test, students, recipes)
     with workers(gain, arguments.processes) as done:
         learn_all(done, rows, gain, arguments.rates, arguments.seeds)

@@ -14,6 +14,7 @@ from pathlib import Path
 import embedding_figures
 import format_figures
 import hand_figures
+import length_figures
 import measuring_figures
 import process_figures
 import rate_figures
@@ -70,6 +71,7 @@ def benchmarks() -> str:
         search_figures.ranking(),
         *(one.section() for one in recipe_figures.found()),
         *recipe_figures.pictures(),
+        *length_figures.sections(),
         *hand_figures.sections(),
         *embedding_figures.sections(),
         *rung_figures.sections(),

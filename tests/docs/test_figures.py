@@ -210,3 +210,22 @@ def test_files_by_hand_are_told_beside_the_builds(tmp_path: Path, opened: Opened
     assert "`small` 5 min 0 s" in own.text and "both cores of the machine 4 min 10 s; its student is net w1" in own.text
     assert "medians of 7 sessions" in own.text
     assert "--model small --resolution 64 --epochs 5 --rates 0.001,0.003 --teacher" in own.command
+
+
+def test_longer_trainings_are_held_against_the_usual_ones_by_pairs(tmp_path: Path, opened: Opened) -> None:
+    figures = opened("length_figures")
+    assert figures.sections() == []
+
+    def document(epochs: int, tests: list[float]) -> dict[str, Any]:
+        rows = [{"student": "small", "recipe": "kd", "rate": "auto", "seed": s, "test": t} for s, t in enumerate(tests)]
+        return {"epochs": epochs, "test_share": 0.3, "seeds": len(tests), "rows": rows}
+
+    (tmp_path / "recipes_clip_art.json").write_text(json.dumps(document(20, [0.50, 0.60, 0.70])))
+    (tmp_path / "recipes_clip_art_epochs_160.json").write_text(json.dumps(document(160, [0.55])))
+    (tmp_path / "recipes_clip_art_epochs_80.json").write_text(json.dumps(document(80, [0.51, 0.63])))
+    (own,) = figures.sections()
+    assert own.rows == (
+        ("`small`", "`kd`", "80", "2", "57.00%", "+2.00", "-10.71 to +14.71"),
+        ("`small`", "`kd`", "160", "1", "55.00%", "+5.00", "-"),
+    )
+    assert "took 20 epochs" in own.text and "--seeds 2 --test 0.3 --epochs N" in own.command

@@ -216,6 +216,8 @@ def test_recipes_are_paired_by_seed_on_splits_of_their_own(
     assert more["compared"][1]["against_points"] == 0
     with pytest.raises(SystemExit, match=r"test_share 0\.5, not None"):
         start("--recipes", "labels")
+    with pytest.raises(SystemExit, match="epochs 2, not 3"):
+        start("--recipes", "labels,srd", "--epochs", "3", *own)
 
 
 def test_by_hand_trains_a_teacher_and_a_student_and_measures_its_files(
