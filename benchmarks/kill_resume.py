@@ -79,12 +79,13 @@ def damaged(cache: Path) -> list[str]:
 
 
 def package_damage(out: Path) -> list[str]:
-    """Files of the package whose hash is not the manifest's. A Core ML package is a folder, listed as one entry."""
-    files = json.loads((out / "package" / "manifest.json").read_text())["files"]
+    """Files of the package that are missing, or whose hash is not the one in SHA256SUMS."""
+    lines = (out / "package" / "SHA256SUMS").read_text().splitlines()
+    stated = {name: digest for digest, name in (line.split("  ", 1) for line in lines)}
     return [
         name
-        for name, entry in files.items()
-        if ((path := out / "package" / name).is_file() and sha256(path) != entry["sha256"]) or not path.exists()
+        for name, digest in stated.items()
+        if not (path := out / "package" / name).is_file() or sha256(path) != digest
     ]
 
 

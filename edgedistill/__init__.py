@@ -2,9 +2,9 @@
 
 Each command is a function here: `build`, `search` (for several targets `build_all`, `search_all`), `plan`, `export`,
 `build_views`, `views_info`, `check_views`, `quantize`, `profile`, `calibrate`, `profiles`, `inspect`, `verify`, `evaluate`,
-`run`, `explain`. `EdgedistillError` is what they raise for a user's mistake. Names are loaded when first used, so that
-`import edgedistill` costs nothing. No submodule may bear one of these names: once imported, it would take the function's
-place."""
+`run`, `explain`, `verify_package`. `EdgedistillError` is what they raise for a user's mistake. Names are loaded when first
+used, so that `import edgedistill` costs nothing. No submodule may bear one of these names: once imported, it would take the
+function's place."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from edgedistill.commands.examine import evaluate, inspect, run, verify
     from edgedistill.commands.explain import explain
     from edgedistill.commands.export import export
+    from edgedistill.commands.package import verify_package
     from edgedistill.commands.profile import profile
     from edgedistill.commands.profiles import profiles
     from edgedistill.commands.quantize import quantize
@@ -41,6 +42,7 @@ _HOMES = {
     "search": "edgedistill.commands.build",
     "search_all": "edgedistill.commands.build",
     "verify": "edgedistill.commands.examine",
+    "verify_package": "edgedistill.commands.package",
     "views_info": "edgedistill.commands.views",
     "profile": "edgedistill.commands.profile",
     "profiles": "edgedistill.commands.profiles",
@@ -71,6 +73,7 @@ __all__ = [
     "search",
     "search_all",
     "verify",
+    "verify_package",
     "views_info",
 ]
 

@@ -24,6 +24,7 @@ from edgedistill.cli import (
     export,
     init,
     inspect,
+    package,
     profile,
     profiles,
     quantize,
@@ -81,6 +82,9 @@ for _panel, _commands in _COMMANDS.items():
         )(_command)
 app.add_typer(recipes.app, name="recipes", rich_help_panel="Build", epilog="Example: edgedistill recipes show kd")
 app.add_typer(views.app, name="views", rich_help_panel="Build", epilog="Example: edgedistill views info build.toml")
+app.add_typer(
+    package.app, name="package", rich_help_panel="Model files", epilog="Example: edgedistill package verify out/package"
+)
 app.add_typer(cache.app, name="cache", rich_help_panel="Cache", epilog="Example: edgedistill cache info")
 
 # What the command-line parser raises for a wrong option: its class has moved between releases of typer, which exports

@@ -9,12 +9,13 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 
-from edgedistill.base.arrays import UNREADABLE, Images, Logits
+from edgedistill.base.arrays import Images, Logits
 from edgedistill.base.errors import Collected, InputError, printable
 from edgedistill.base.isolation import Limits
 from edgedistill.base.paths import require_file
@@ -31,10 +32,11 @@ from edgedistill.documents.targets import load_target
 from edgedistill.formats import format_for
 from edgedistill.formats.foreign import format_of, open_file, reading, reading_within
 from edgedistill.formats.format import Opened
-from edgedistill.formats.running import REFERENCE_IMAGES, beside, run_all, test_quality
+from edgedistill.formats.running import beside, run_all, test_quality
 from edgedistill.networks.program.probes import probe_images
 from edgedistill.networks.tasks import Task, Truth, task_of
-from edgedistill.outputs.package.package import CONTRACT, MANIFEST
+from edgedistill.outputs.package.package import MANIFEST
+from edgedistill.outputs.package.replay import replay_of
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -87,7 +89,7 @@ def verify(path: Path | str, *, against: Path | str | None = None, target: str |
             else "its SHA-256 is not the one in the package's manifest: it was changed (copy the package again)"
         )
     parity, not_run = None, ""
-    images, wanted, names = _expected(path, against, opened, load_target(str(target)))
+    images, wanted = _expected(path, against, opened, load_target(str(target)))
     if images is None:
         not_run = "it carries no contract, so there is nothing to feed it"
     else:
@@ -97,10 +99,13 @@ def verify(path: Path | str, *, against: Path | str | None = None, target: str |
             said = "logits" if task.name == "classification" else "vectors"
             checks.append(f"it runs on {len(images)} images, and all its {said} are finite")
             if wanted is not None:
-                if logits.shape != wanted.shape:
-                    raise InputError(f"the files give {said} of {list(logits.shape)} and {list(wanted.shape)}")
-                parity = beside(task, logits, wanted)
-                checks.append(f"its {said} differ from {names} by at most {parity.max_abs_error:.3g}")
+                if logits.shape != wanted.outputs.shape:
+                    raise InputError(f"the files give {said} of {list(logits.shape)} and {list(wanted.outputs.shape)}")
+                parity = beside(task, logits, wanted.outputs)
+                found = f"its {said} differ from {wanted.whose} by at most {parity.max_abs_error:.3g}"
+                far = wanted.tolerance is not None and parity.max_abs_error > wanted.tolerance
+                allowed = "" if wanted.tolerance is None else f"; the package allows {wanted.tolerance:.3g}"
+                (failures if far else checks).append(found + allowed)
     return VerifyResult(
         path=str(path),
         format=artifact.format,
@@ -277,14 +282,21 @@ def _quality(artifact: CompiledArtifact, task: Task, images: Images, truth: Trut
 # -- what it is held against ------------------------------------------------------------------------------------------
 
 
-def _expected(
-    path: Path, against: Path | None, opened: Opened, target: Target
-) -> tuple[Images | None, Logits | None, str]:
-    """Images, the outputs that they should give, and whose those are."""
+@dataclass(frozen=True, eq=False)
+class Wanted:
+    """Outputs that a file should give, whose those are, and how far its own may lie from them; None where nothing says."""
+
+    outputs: Logits
+    whose: str
+    tolerance: float | None = None
+
+
+def _expected(path: Path, against: Path | None, opened: Opened, target: Target) -> tuple[Images | None, Wanted | None]:
+    """Images, and the outputs that they should give where something says so."""
     if opened.contract is None:
         if against is not None:
             raise InputError(f"{path} carries no contract, so nothing can be fed to both", fix="compare exported files")
-        return None, None, ""
+        return None, None
     if against is not None:
         other = reading(against, open_file, against, target)
         theirs = other.contracted().model_dump()
@@ -294,50 +306,18 @@ def _expected(
                 fix="give files of one model",
             )
         images = probe_images(opened.contract, PROBES)
-        return images, reading(against, _run, other.artifact, images), against.name
-    return _golden(path, opened.contract)
-
-
-def _golden(path: Path, contract: Contract) -> tuple[Images, Logits | None, str]:
-    """The golden data of the package that the file lies in; without one, probe images and nothing to compare with."""
-    folder = path.absolute().parent
-    try:
-        golden = json.loads((folder / CONTRACT).read_text(encoding="utf-8"))["golden"]
-        own = golden["outputs"].get(path.name)
-        images = _mapped(folder, golden["images"])
-        logits = _mapped(folder, own or golden["reference"])
-    except FileNotFoundError:
-        return probe_images(contract, PROBES), None, ""
-    except (*UNREADABLE, LookupError, TypeError, AttributeError, RecursionError) as error:
-        raise InputError(
-            f"the golden data beside {path} cannot be read: {error}", fix="build the package again"
-        ) from error
-    wanted = (len(images), 3, contract.resolution, contract.resolution), (len(images), contract.width)
-    if (images.shape, logits.shape) != wanted or images.dtype != np.uint8 or len(images) == 0:
-        raise InputError(
-            f"the golden data beside {path} is not of its contract: {images.dtype} {list(images.shape)} and outputs "
-            f"{list(logits.shape)} instead of uint8 {list(wanted[0])} and {list(wanted[1])}",
-            fix="build the package again",
-        )
-    whose = "those recorded for it in the package" if own else "the fp32 program's in the package"
-    return np.array(images[:REFERENCE_IMAGES]), np.array(logits[:REFERENCE_IMAGES]), whose
-
-
-def _mapped(folder: Path, name: str) -> np.ndarray:
-    """An array of the package, mapped and not read: its header may claim any size."""
-    path = (folder / name).resolve()
-    if not path.is_relative_to(folder.resolve()):
-        raise ValueError(f"{name!a} lies outside the package")
-    array = np.load(path, mmap_mode="r", allow_pickle=False)
-    if not isinstance(array, np.ndarray) or array.ndim == 0:
-        raise ValueError(f"{name} holds no array")
-    return array
+        return images, Wanted(reading(against, _run, other.artifact, images), against.name)
+    replay = replay_of(path.absolute().parent, path.name, opened.contract)
+    if replay is None:
+        return probe_images(opened.contract, PROBES), None
+    whose = "those recorded for it in the package" if replay.of == "runtime" else f"the {replay.of}'s in the package"
+    return replay.images, Wanted(replay.outputs, whose, replay.tolerance)
 
 
 def _recorded_sha256(path: Path) -> str | None:
     """What the manifest of the package that the file lies in says, None where there is none that names it."""
     try:
-        files = json.loads((path.absolute().parent / MANIFEST).read_text(encoding="utf-8"))["files"]
-        return str(files[path.name]["sha256"])
+        files = json.loads((path.absolute().parent / MANIFEST).read_text(encoding="utf-8"))["artifacts"]
+        return str(files[path.name])
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None

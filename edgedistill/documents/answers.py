@@ -75,6 +75,19 @@ class VerifyResult(Frozen):
     not_run: str
 
 
+class PackageVerifyResult(Frozen):
+    """What `package verify` found in a package: `ok` is the sum of it. `files` is how many files it has, `verified` what was
+    found in each model file."""
+
+    schema_version: Literal[1] = 1
+    path: str
+    ok: bool
+    files: int
+    checks: tuple[str, ...]
+    failures: tuple[str, ...]
+    verified: tuple[VerifyResult, ...]
+
+
 class EvaluateResult(Frozen):
     """Quality of a file on a data set, on `images` images of `split`: what `metric` (`accuracy`: the share of right
     answers) comes to."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from edgedistill.base.arrays import Images, Logits
 from edgedistill.base.errors import Problem, UnsupportedError
@@ -14,6 +14,7 @@ from edgedistill.base.store import file_sha256, size_bytes, tool_version
 from edgedistill.devices.session import MeasurementProtocol
 from edgedistill.documents.artifacts import CompiledArtifact, ExportedModel, Fallbacks, Inspection, TensorSignature
 from edgedistill.documents.measurements import Profile
+from edgedistill.documents.package import ImageEdge, TensorEdge
 from edgedistill.documents.specs import ComputedBy, Contract, Delegate, Format, QuantScheme, Target
 
 if TYPE_CHECKING:
@@ -181,10 +182,10 @@ class ModelFormat(Protocol):
         """A file from anywhere. Raises InputError where it is damaged or not what its name says."""
         raise UnsupportedError(f"{path.name}: files of {self.format} are not opened here")
 
-    def input_edge(self, contract: Contract) -> dict[str, Any]:
+    def input_edge(self, contract: Contract) -> TensorEdge | ImageEdge:
         """How a file takes RGB 0..255, for contract.json: as uint8 [1, 3, R, R] mostly."""
         side = contract.resolution
-        return {"kind": "tensor", "dtype": "uint8", "layout": contract.layout, "shape": [1, 3, side, side]}
+        return TensorEdge(dtype="uint8", layout=contract.layout, shape=(1, 3, side, side))
 
     def file_name(self, stem: str, capabilities: Sequence[int] = ()) -> str:
         """A file's name in a package. `capabilities` are the GPUs' that it is built for."""

@@ -14,11 +14,8 @@ from edgedistill.base.intervals import wilson_interval
 from edgedistill.base.store import copy_atomic, write_atomic
 from edgedistill.data.datasets import Dataset
 from edgedistill.devices.stats import percentile_ms
-from edgedistill.distill.start import start_of
 from edgedistill.distill.stored.split_store import SplitStore
-from edgedistill.distill.train import Lessons, schedule_of
 from edgedistill.documents.artifacts import Verified
-from edgedistill.documents.lengths import batch_size_of
 from edgedistill.documents.results import (
     BuildResult,
     PredictionsOnTest,
@@ -30,26 +27,23 @@ from edgedistill.documents.results import (
 )
 from edgedistill.documents.specs import ComputedBy
 from edgedistill.formats import format_for
-from edgedistill.formats.format import Opened
 from edgedistill.formats.running import test_logits, test_quality
 from edgedistill.networks.tasks import CLASSIFICATION, task_of
 from edgedistill.outputs.explain.winner import winning_artifact
-from edgedistill.outputs.package.card import model_card
-from edgedistill.outputs.package.golden import Golden
-from edgedistill.outputs.package.package import PACKAGE, PackageContents, PackageFile, write_package
+from edgedistill.outputs.package.package import PACKAGE, write_package
 from edgedistill.pipeline.bench import Source
+from edgedistill.pipeline.contents import contents_of
 from edgedistill.pipeline.describe import Finding, describe
 from edgedistill.pipeline.ensemble import open_ensemble
 from edgedistill.pipeline.measure import Manner, profiled
 from edgedistill.pipeline.mistakes import MISTAKES, AnswersOnTest, predictions_on_test
 from edgedistill.pipeline.prepare import PreparedTeacher
-from edgedistill.pipeline.ship import Files, Made, device_commands, make_files, name_of
+from edgedistill.pipeline.ship import Files, Made, make_files, name_of
 from edgedistill.pipeline.teacher_outputs import split_outputs
 from edgedistill.pipeline.train import lessons_of, source_of
 from edgedistill.pipeline.truth import hold_against_teacher
 from edgedistill.pipeline.workbench import Workbench
 
-GOLDEN_IMAGES = 8
 PROFILES = "profiles"
 
 
@@ -83,7 +77,7 @@ def finish(
         shutil.rmtree(out / PACKAGE, ignore_errors=True)
     else:
         lessons = lessons_of(bench, outcome.winner.trained.spec, stored)
-        write_package(out, _contents(bench, source, files, result, lessons))
+        write_package(out, contents_of(bench, source, files, result, lessons))
     (out / "search.json").unlink(missing_ok=True)  # an earlier search's; all that it said stands in build.json
     write_atomic(out / "build.json", result.model_dump_json(indent=2))
     return result
@@ -164,46 +158,6 @@ def _sustained(bench: Workbench, source: Source, files: Files) -> SustainedLoad 
         start=session.start,
         end=session.end,
     )
-
-
-def _contents(
-    bench: Workbench, source: Source, winner: Files, result: BuildResult, lessons: Lessons
-) -> PackageContents:
-    files = tuple(
-        PackageFile(
-            format=m.artifact.format,
-            precision=m.artifact.scheme.precision,
-            source=m.artifact.path,
-            name=name_of(bench, m.artifact),
-            inputs=m.model.inputs,
-            outputs=m.model.outputs,
-            record=format_for(m.artifact.format).record(Opened(m.artifact, source.contract), name_of(bench, m.artifact))
-            or "",
-        )
-        for m in winner.made
-    )
-    images = bench.images("validation", source.contract)[:GOLDEN_IMAGES]
-    outputs = {
-        file.name: next(iter(format_for(file.format).run(m.artifact, [images])))
-        for file, m in zip(files, winner.made, strict=True)
-        if isinstance(m.result.verification, Verified)
-    }
-    golden = Golden(images, bench.reference(source)[:GOLDEN_IMAGES], outputs)
-    train = lessons.config
-    training = {
-        "recipe": train.recipe_name,
-        "loss": " + ".join(term.label for term in train.composition),
-        "batch size": str(batch_size_of(train.batch_size, len(bench.taught.splits.train))),
-        "learning rate": f"{schedule_of(train, bench.rungs[-1]).learning_rate:.2g}",
-        "epochs": str(bench.rungs[-1]),
-    }
-    if result.student is not None and (start := start_of(bench.space, result.student.spec.family)) is not None:
-        training["starts from"] = start.described
-    if result.teacher.ensemble:
-        members = (f"{member.name} (weight {member.weight:.2f})" for member in result.teacher.ensemble)
-        training["teachers together"] = ", ".join(members)
-    card = model_card(result, source.contract, training)
-    return PackageContents(files, source.contract, golden, card, device_commands(bench, winner))
 
 
 def split_sizes(dataset: Dataset) -> SplitSizes:

@@ -185,7 +185,7 @@ class FormatConformance:
         assert form.format is artifact.format and artifact.path.name.endswith(form.suffixes)
         assert form.file_name("student").startswith("student") and form.file_name("student").endswith(form.suffixes)
         assert artifact.path.is_dir() is form.is_folder
-        assert form.input_edge(CONTRACT)["kind"] in ("tensor", "image")
+        assert form.input_edge(CONTRACT).kind in ("tensor", "image")
 
     def test_equal_networks_give_equal_bytes(self, model: ExportedModel, tmp_path: Path) -> None:
         assert self.portable(tmp_path).sha256 == model.sha256

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import subprocess
@@ -146,8 +147,8 @@ def test_verify_finds_a_flipped_byte_by_the_packages_hash(
 ) -> None:
     content = bytearray(file_of(exported, ".onnx").read_bytes())
     (tmp_path / "model.onnx").write_bytes(content)
-    entry = {"sha256": __import__("hashlib").sha256(content).hexdigest(), "bytes": len(content)}
-    (tmp_path / "manifest.json").write_text(json.dumps({"files": {"model.onnx": entry}}))
+    recorded = {"artifacts": {"model.onnx": hashlib.sha256(content).hexdigest()}}
+    (tmp_path / "manifest.json").write_text(json.dumps(recorded))
     assert VerifyResult.model_validate(answer(capsys, "verify", tmp_path / "model.onnx")).ok
     content[len(content) // 2] ^= 1
     (tmp_path / "model.onnx").write_bytes(content)

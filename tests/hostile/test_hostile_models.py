@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import struct
 import zipfile
+import zlib
 from pathlib import Path
+from typing import Any
 
 import hostile_cases
 import hostile_onnx
@@ -14,15 +17,20 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from PIL import Image
 
 from edgedistill.base.errors import InputError
 from edgedistill.base.isolation import Limits, in_child
 from edgedistill.cli.app import run
+from edgedistill.documents.package import Manifest
+from edgedistill.documents.specs import Format, Precision
 from edgedistill.documents.targets import load_target
 from edgedistill.formats.foreign import open_file
 from edgedistill.formats.onnx.runtime import OnnxFormat
 from edgedistill.formats.tensorrt.vendor import named_vendor
 from edgedistill.networks.program.pt2 import read_program
+from edgedistill.outputs.package.golden import Golden, GoldenRun
+from edgedistill.outputs.package.package import PackageContents, PackageFile, write_package
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="links, pipes and limits of POSIX")
 
@@ -164,30 +172,52 @@ def test_weights_beside_an_onnx_file_are_read(tmp_path: Path) -> None:
     assert next(iter(OnnxFormat().run(artifact, [images]))).shape == (1, 10)
 
 
+def a_package(folder: Path, bases: Path, **update: Any) -> Path:
+    """A package of one model file, with what a test changes in its golden document."""
+    path = folder / "model.onnx"
+    path.write_bytes((bases / "model.onnx").read_bytes())
+    contract = open_file(path, load_target("host")).contracted()
+    picture = np.zeros((21, 33, 3), np.uint8)
+    runs = {path.name: GoldenRun("runtime", np.zeros((1, contract.width), np.float32), 1.0)}
+    file = PackageFile(Format.ONNX, Precision.FP32, path, path.name, (), ())
+    manifest = Manifest(
+        edgedistill_version="0", build_key="b", target="host", data_fingerprint="d", toolchain={}, artifacts={}
+    )
+    (model,) = write_package(folder, PackageContents((file,), contract, Golden((picture,), runs), manifest, "card"))
+    golden = model.parent / "golden" / "golden.json"
+    golden.write_text(json.dumps(json.loads(golden.read_text()) | update))
+    return model
+
+
 def test_golden_data_outside_the_package_is_not_read(
     bases: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    package = tmp_path / "package"
-    package.mkdir()
-    (package / "model.onnx").write_bytes((bases / "model.onnx").read_bytes())
-    np.save(tmp_path / "secret.npy", np.zeros((1, 3, 16, 16), np.uint8))
-    golden = {"images": "../secret.npy", "reference": "../secret.npy", "outputs": {}}
-    (package / "contract.json").write_text(json.dumps({"golden": golden}))
-    assert run(["verify", str(package / "model.onnx")]) == 2
+    Image.new("RGB", (16, 16)).save(tmp_path / "secret.png")
+    picture = {"file": "../secret.png", "prepared": "../secret.png", "width": 16, "height": 16}
+    assert run(["verify", str(a_package(tmp_path, bases, pictures=[picture]))]) == 2
     assert "outside the package" in capfd.readouterr().err
 
 
 def test_golden_data_of_terabytes_is_not_allocated(
     bases: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "model.onnx").write_bytes((bases / "model.onnx").read_bytes())
-    header = "{'descr': '|u1', 'fortran_order': False, 'shape': (1099511627776, 3, 16, 16), }".ljust(117) + "\n"
-    data = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header.encode()
-    (tmp_path / "images.npy").write_bytes(data)
-    golden = {"images": "images.npy", "reference": "images.npy", "outputs": {}}
-    (tmp_path / "contract.json").write_text(json.dumps({"golden": golden}))
-    assert run(["verify", str(tmp_path / "model.onnx")]) == 2
-    assert "golden data" in capfd.readouterr().err
+    model = a_package(tmp_path, bases)
+    size = struct.pack(">II", 2**20, 2**20)
+    picture = model.parent / "golden" / "picture-000.png"
+    data = bytearray(picture.read_bytes())
+    data[16:24] = size
+    data[29:33] = struct.pack(">I", zlib.crc32(data[12:29]))
+    picture.write_bytes(data)
+    assert run(["verify", str(model)]) == 2
+    assert "the limit" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("update", [{"files": {}}, {"pictures": []}, {"files": 3}, {"output": "other"}])
+def test_golden_data_that_says_something_else_is_no_crash(
+    bases: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], update: dict[str, Any]
+) -> None:
+    assert run(["verify", str(a_package(tmp_path, bases, **update))]) in (0, 2)
+    assert "Traceback" not in capfd.readouterr().err
 
 
 def test_no_module_is_imported_by_a_record_s_word() -> None:

@@ -95,14 +95,15 @@ def test_it_ships_vectors_that_find_their_like(built: Any) -> None:
 
 def test_the_contract_says_what_a_vector_is_and_golden_vectors_keep_it(built: Any) -> None:
     package = built.out / "package"
-    contract = json.loads((package / "contract.json").read_text())["contract"]
-    assert (contract["task"], contract["output_name"], contract["labels"]) == ("embedding", "embedding", [])
+    contract = json.loads((package / "contract.json").read_text())
+    assert (contract["task"], contract["output"]["name"], contract["labels"]) == ("embedding", "embedding", [])
     assert contract["vector"] == {
         "dimension": 9, "normalisation": "l2", "score": "retrieval", "class_vectors": ""
     }  # fmt: skip
     assert not (package / "labels.txt").exists()
-    golden = np.load(package / "golden" / "reference.npy")
-    assert golden.shape == (8, 9)
+    document = json.loads((package / "golden" / "golden.json").read_text())
+    golden = np.array(next(iter(document["files"].values()))["outputs"])
+    assert golden.shape == (9, 9)
     np.testing.assert_allclose(np.linalg.norm(golden, axis=1), 1, atol=1e-5)
 
 

@@ -89,6 +89,9 @@ def test_forty_pictures_make_a_student_and_say_how_little_they_tell(loop: Any, b
     assert any("8 of 41 images are transparent in parts: they are put on #00ff40" in note for note in built.notes)
     assert any("one of them may be lost" in note for note in result.notes)
     assert result.overrides == {"--target": result.overrides["--target"], "--skip-broken": ()}
-    contract = json.loads((built.out / "package" / "contract.json").read_text())["contract"]
-    assert (contract["background"], contract["orientation"]) == ([0, 255, 64], "exif")
+    contract = json.loads((built.out / "package" / "contract.json").read_text())
+    assert contract["preparation"][:2] == [
+        {"step": "orient", "by": "exif"},
+        {"step": "composite", "background": [0, 255, 64]},
+    ]
     assert "put on \\#00ff40" in (built.out / "package" / "MODEL_CARD.md").read_text()

@@ -23,6 +23,7 @@ from edgedistill.devices.session import MeasurementProtocol, NotRunnableError, S
 from edgedistill.devices.sessions import take_session
 from edgedistill.documents.artifacts import CompiledArtifact, ExportedModel, Inspection
 from edgedistill.documents.measurements import Environment, Profile, Session
+from edgedistill.documents.package import ImageEdge
 from edgedistill.documents.specs import ComputedBy, Contract, Format, QuantScheme, Target
 from edgedistill.formats.carried import CONTRACT_KEY, carried_contract, carried_scheme
 from edgedistill.formats.coreml.checks import CONTRACT_RECORD, check_package, contract_digest
@@ -76,9 +77,9 @@ class CoreMLFormat(ModelFormat):
         artifact = self.artifact(path, scheme, target, {"precision": scheme.label, **_facts(package)})
         return Opened(artifact, carried_contract(package.metadata, path))
 
-    def input_edge(self, contract: Contract) -> dict[str, Any]:
+    def input_edge(self, contract: Contract) -> ImageEdge:
         """An image object, which Core ML itself unpacks."""
-        return {"kind": "image", "width": contract.resolution, "height": contract.resolution}
+        return ImageEdge(width=contract.resolution, height=contract.resolution)
 
     def unsupported(self, model: ExportedModel, target: Target) -> tuple[Problem, ...]:
         """A file of another format, a target that has no Core ML, and, where the target is this Mac, the operations that its

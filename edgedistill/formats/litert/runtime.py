@@ -23,6 +23,7 @@ from edgedistill.devices.session import MeasurementProtocol
 from edgedistill.devices.sessions import profile_file
 from edgedistill.documents.artifacts import CompiledArtifact, ExportedModel, Fallbacks, Inspection
 from edgedistill.documents.measurements import Profile
+from edgedistill.documents.package import TensorEdge
 from edgedistill.documents.specs import ComputedBy, Contract, Format, QuantScheme, Target
 from edgedistill.formats.carried import carried_contract
 from edgedistill.formats.format import Conversion, ModelFormat, Opened, counted, signature_problems
@@ -71,10 +72,10 @@ class LiteRTFormat(ModelFormat):
         """A file with its contract."""
         return Opened(self.adopt(path, target), carried_contract(read_file(path).entries, path))
 
-    def input_edge(self, contract: Contract) -> dict[str, Any]:
+    def input_edge(self, contract: Contract) -> TensorEdge:
         """uint8 with the channels last."""
         side = contract.resolution
-        return {"kind": "tensor", "dtype": "uint8", "layout": "NHWC", "shape": [1, side, side, 3]}
+        return TensorEdge(dtype="uint8", layout="NHWC", shape=(1, side, side, 3))
 
     def unsupported(self, model: ExportedModel, target: Target) -> tuple[Problem, ...]:
         """A file of another format, a target that does not take this one, custom operators, and operators for which this

@@ -92,7 +92,7 @@ image = image.crop((left, top, left + side, top + side))
     of_classes = contract.vector is None
     called = f'session.run(["{contract.output_name}"], {{"{contract.input_name}": tensor}})[0][0]'
     if of_classes:
-        read = 'labels = json.load(open("contract.json", encoding="utf-8"))["contract"]["labels"]\n'
+        read = 'labels = json.load(open("contract.json", encoding="utf-8"))["labels"]\n'
         end = f"logits = {called}\nprint(labels[int(logits.argmax())])\n"
     else:
         read, end = "", f"vector = {called}\nprint(vector.shape)\n"
@@ -104,7 +104,7 @@ from PIL import Image, ImageOps
 
 {read}\
 session = onnxruntime.InferenceSession("{_name(onnx)}")
-opened = ImageOps.exif_transpose(Image.open("golden/image-000.png")).convert("RGBA")
+opened = ImageOps.exif_transpose(Image.open("golden/picture-000.png")).convert("RGBA")
 image = Image.new("{contract.color}", opened.size, {contract.background})
 image.paste(opened, mask=opened)
 {cut if contract.crop == "center" else ""}\

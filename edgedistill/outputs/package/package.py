@@ -3,36 +3,51 @@
 student-<precision>.onnx | .mlpackage | .tflite | .pte | -sm<..>.engine      the artifacts
 student-<precision>-sm<..>.engine.json     an engine's builder's record: without its GPU nothing can be read off it
 labels.txt        a class a line, in the order of the logits; of an embedding only where classes have vectors
-contract.json     the input and output contract, and how each file takes it
-golden/           inputs and outputs to replay
+contract.json     how a picture gets into each file, step by step, and what comes out
+golden/           pictures, and each file's outputs for them, to replay
+schemas/          JSON Schemas of the documents here
 MODEL_CARD.md
 build-engine.sh   where a TensorRT engine can only be built on the device
-manifest.json     size and SHA-256 of every file above
+manifest.json     where the artifacts come from
+SHA256SUMS        the hash of every file above
 """
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+
+from pydantic import BaseModel
 
 from edgedistill.base.errors import Problem
 from edgedistill.base.store import file_sha256, size_bytes, sync_folder, sync_tree
 from edgedistill.documents.artifacts import TensorSignature
+from edgedistill.documents.package import (
+    PLATFORM_FORMATS,
+    FileContract,
+    ImageInput,
+    Manifest,
+    Output,
+    PackageContract,
+    Platform,
+    preparation,
+)
 from edgedistill.documents.results import BuildResult
 from edgedistill.documents.specs import Contract, Format, Precision
 from edgedistill.formats import format_for
-from edgedistill.outputs.package.golden import PICTURE, PREPARED, Golden, write_golden
+from edgedistill.outputs.package.golden import DOCUMENT, Golden, write_golden
+from edgedistill.outputs.package.integrity import FIX, check_sums, write_sums
+from edgedistill.outputs.schemas import schema_path
 
 PACKAGE = "package"
 MANIFEST = "manifest.json"
 CONTRACT = "contract.json"
+LABELS = "labels.txt"
+SCHEMAS = ("contract", "golden", "manifest")
 _TEMPORARY = f".{PACKAGE}.new"
 _REPLACED = f".{PACKAGE}.old"
-_FIX = "run the same build again; it makes the package anew from what is in the cache"
 
 
 @dataclass(frozen=True)
@@ -51,13 +66,16 @@ class PackageFile:
 
 @dataclass(frozen=True, eq=False)
 class PackageContents:
-    """All that goes into a package. `card` is MODEL_CARD.md's text; `trtexec` the shell command that builds the TensorRT
-    engine on the device, run from inside the package; empty where the engine itself is in `files` or not wanted."""
+    """All that goes into a package. `manifest` says where its files come from, and `proven` names the one that was proven,
+    where one was; `card` is MODEL_CARD.md's text; `trtexec` the shell command that builds the TensorRT engine on the device,
+    run from inside the package; empty where the engine itself is in `files` or not wanted."""
 
     files: tuple[PackageFile, ...]
     contract: Contract
     golden: Golden
+    manifest: Manifest
     card: str
+    proven: str = ""
     trtexec: str = ""
 
 
@@ -92,31 +110,15 @@ def write_package(out: Path, contents: PackageContents) -> tuple[Path, ...]:
 
 
 def verify_package(out: Path, result: BuildResult) -> tuple[Problem, ...]:
-    """What of `out/package/` is missing or changed since the build: its artifacts against `result`, every other file
-    against the package's manifest. Empty if all is well, or if the build shipped nothing. Reads files, loads no model."""
+    """What of `out/package/` is missing or changed since the build: every file against the package's sums, then its
+    artifacts against `result`. Empty if all is well, or if the build shipped nothing. Reads files, loads no model."""
     if not result.artifacts:
         return ()
-    shipped = {artifact.path for artifact in result.artifacts}
-    problems = [found for a in result.artifacts if (found := _compare(out / a.path, a.sha256))]
-    manifest = out / PACKAGE / MANIFEST
-    try:
-        files = {name: entry["sha256"] for name, entry in json.loads(manifest.read_text())["files"].items()}
-    except FileNotFoundError:
-        return (*problems, Problem(str(manifest), "is missing", _FIX))
-    except (ValueError, KeyError, TypeError, AttributeError, OSError):
-        return (*problems, Problem(str(manifest), "cannot be read", _FIX))
-    for name, sha256 in files.items():
-        if f"{PACKAGE}/{name}" not in shipped and (problem := _compare(out / PACKAGE / name, sha256)):
-            problems.append(problem)
-    return tuple(problems)
-
-
-def _compare(path: Path, sha256: str) -> Problem | None:
-    if not path.exists():
-        return Problem(str(path), "is missing", _FIX)
-    if file_sha256(path) != sha256:
-        return Problem(str(path), "is not the file that was built (its SHA-256 differs)", _FIX)
-    return None
+    return check_sums(out / PACKAGE) or tuple(
+        Problem(str(out / artifact.path), "is not the file that was built (its SHA-256 differs)", FIX)
+        for artifact in result.artifacts
+        if not (out / artifact.path).exists() or file_sha256(out / artifact.path) != artifact.sha256
+    )
 
 
 def _fill(folder: Path, contents: PackageContents) -> None:
@@ -127,24 +129,21 @@ def _fill(folder: Path, contents: PackageContents) -> None:
         else:
             shutil.copyfile(file.source, folder / file.name)
         if file.record:
-            (folder / f"{file.name}.json").write_text(file.record, encoding="utf-8")
+            _write(folder / f"{file.name}.json", file.record)
     if contents.contract.labels:
-        (folder / "labels.txt").write_text(labels_text(contents.contract.labels), encoding="utf-8")
-    (folder / CONTRACT).write_text(_json(contract_document(contents)), encoding="utf-8")
-    (folder / "MODEL_CARD.md").write_text(contents.card, encoding="utf-8")
-    write_golden(folder / "golden", contents.golden, contents.contract)
+        _write(folder / LABELS, labels_text(contents.contract.labels))
+    _write(folder / CONTRACT, _json(package_contract(contents)))
+    _write(folder / MANIFEST, _json(contents.manifest))
+    _write(folder / "MODEL_CARD.md", contents.card)
+    write_golden(folder, contents.golden, contents.contract)
+    (folder / "schemas").mkdir()
+    for name in SCHEMAS:
+        shutil.copyfile(schema_path(name), folder / "schemas" / schema_path(name).name)
     if contents.trtexec:
         script = folder / "build-engine.sh"
-        script.write_text(_script(contents.trtexec), encoding="utf-8")
+        _write(script, _script(contents.trtexec))
         script.chmod(0o755)
-    # An artifact is one entry, folder or not, hashed the way build.json states it; the rest is listed file by file.
-    artifacts = {file.name for file in contents.files}
-    rest = [path for path in folder.rglob("*") if path.is_file() and path.relative_to(folder).parts[0] not in artifacts]
-    files = {
-        path.relative_to(folder).as_posix(): {"bytes": size_bytes(path), "sha256": file_sha256(path)}
-        for path in sorted([*(folder / name for name in artifacts), *rest])
-    }
-    (folder / MANIFEST).write_text(_json({"files": files}), encoding="utf-8")
+    write_sums(folder)
 
 
 def labels_text(labels: Sequence[str]) -> str:
@@ -154,36 +153,44 @@ def labels_text(labels: Sequence[str]) -> str:
     return "".join(f"{line}\n" for line in lines)
 
 
-def contract_document(contents: PackageContents) -> dict[str, Any]:
-    """`contract.json`: the contract that all files share, the edge of each (the dtype and layout in which it takes the
-    shared input), and where the golden data lies."""
-    return {
-        "schema_version": 1,
-        "contract": contents.contract.model_dump(mode="json"),
-        "files": {
-            file.name: {
-                "format": file.format.value,
-                "precision": file.precision.value,
-                "input": _input_edge(file, contents.contract),
-                "inputs": [signature.model_dump(mode="json") for signature in file.inputs],
-                "outputs": [signature.model_dump(mode="json") for signature in file.outputs],
-            }
+def package_contract(contents: PackageContents) -> PackageContract:
+    """`contract.json`."""
+    contract = contents.contract
+    return PackageContract(
+        task=contract.task,
+        preparation=preparation(contract),
+        input=ImageInput(name=contract.input_name, width=contract.resolution, height=contract.resolution),
+        output=Output(name=contract.output_name, width=contract.width),
+        labels=contract.labels,
+        labels_file=LABELS if contract.labels else None,
+        vector=contract.vector,
+        files={
+            file.name: FileContract(
+                format=file.format,
+                precision=file.precision,
+                input=format_for(file.format).input_edge(contract),
+                inputs=file.inputs,
+                outputs=file.outputs,
+                tolerance=contents.golden.runs[file.name].tolerance,
+            )
             for file in contents.files
         },
-        "golden": {
-            "images": "golden/images.npy",
-            "reference": "golden/reference.npy",
-            "outputs": {name: f"golden/{name}.npy" for name in sorted(contents.golden.outputs)},
-            "picture": f"golden/{PICTURE}",
-            "picture_prepared": f"golden/{PREPARED}",
-        },
-    }
+        recommended=recommended(contents.files, contents.proven),
+        golden=DOCUMENT,
+    )
 
 
-def _input_edge(file: PackageFile, contract: Contract) -> dict[str, Any]:
-    """How this format takes RGB 0..255: as a tensor, or as an image object that Core ML itself unpacks."""
-    shared = {"name": contract.input_name, "color": contract.color, "value_range": list(contract.value_range)}
-    return shared | format_for(file.format).input_edge(contract)
+def recommended(files: Sequence[PackageFile], proven: str) -> dict[Platform, str]:
+    """The file for an app by platform: of the first of its formats that there is, the one that was proven, else the one of
+    its precision, else the smallest. Engines and platforms without a file are left out."""
+    precision = next((file.precision for file in files if file.name == proven), None)
+    found: dict[Platform, str] = {}
+    for platform, formats in PLATFORM_FORMATS.items():
+        own = next((some for format in formats if (some := [f for f in files if f.format is format])), [])
+        if own:
+            best = min(own, key=lambda f: (f.name != proven, f.precision is not precision, size_bytes(f.source)))
+            found[platform] = best.name
+    return found
 
 
 def _script(command: str) -> str:
@@ -195,5 +202,9 @@ def _script(command: str) -> str:
     )
 
 
-def _json(value: Any) -> str:
-    return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+def _json(document: BaseModel) -> str:
+    return document.model_dump_json(indent=2) + "\n"
+
+
+def _write(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")

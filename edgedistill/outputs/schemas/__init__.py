@@ -20,6 +20,7 @@ from edgedistill.documents.answers import (
     EvaluateResult,
     ExportResult,
     InspectResult,
+    PackageVerifyResult,
     Plan,
     QuantizeResult,
     RunResult,
@@ -29,6 +30,7 @@ from edgedistill.documents.answers import (
 )
 from edgedistill.documents.explanation import ExplainResult
 from edgedistill.documents.measurements import Profile
+from edgedistill.documents.package import GoldenDocument, Manifest, PackageContract
 from edgedistill.documents.results import BuildIndex, BuildResult, ProfileResult, SearchResult
 from edgedistill.documents.specs import Format, Target
 
@@ -47,6 +49,7 @@ _ANSWERS: dict[str, type[BaseModel]] = {
 }
 _OF_GROUPS: dict[str, tuple[type[BaseModel], str]] = {
     "views": (ViewsInfo, "what `edgedistill views build --json` and `views info --json` print"),
+    "package_verify": (PackageVerifyResult, "what `edgedistill package verify --json` prints"),
     "views_check": (ViewsCheck, "what `edgedistill views check --json` prints"),
 }
 # The documents, each with what it is from the reader's side.
@@ -59,6 +62,9 @@ _DOCUMENTS: dict[str, tuple[type[BaseModel], str]] = {
     "profile_result": (ProfileResult, "what `edgedistill profile --json` prints"),
     **{name: (model, f"what `edgedistill {name} --json` prints") for name, model in _ANSWERS.items()},
     **_OF_GROUPS,
+    "contract": (PackageContract, "contract.json of a package: how a picture gets into its files, and what comes out"),
+    "golden": (GoldenDocument, "golden/golden.json of a package: pictures, and the outputs of its files for them"),
+    "manifest": (Manifest, "manifest.json of a package: where its files come from"),
     "device_profile": (DeviceProfile, "a device profile, and what `edgedistill calibrate --json` prints"),
     "target": (Target, "a target: a device and how it is used"),
 }

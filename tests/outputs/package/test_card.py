@@ -22,9 +22,10 @@ from PIL import Image, ImageOps
 from edgedistill.data.images import read_rgb
 from edgedistill.data.preprocessing import resize
 from edgedistill.documents.artifacts import TensorSignature
+from edgedistill.documents.package import Manifest
 from edgedistill.documents.specs import Format, Precision
 from edgedistill.outputs.package.card import code_sample, escape_markdown, model_card
-from edgedistill.outputs.package.golden import Golden
+from edgedistill.outputs.package.golden import Golden, GoldenRun
 from edgedistill.outputs.package.package import PackageContents, PackageFile, write_package
 
 TRAINING = {"recipe": "distill", "temperature": "2.0"}
@@ -110,15 +111,19 @@ def test_the_code_sample_runs_inside_the_package(tmp_path: Path, realistic: Modu
         [helper.make_tensor("axes", TensorProto.INT64, [2], [2, 3])],
     )
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10), tmp_path / "m.onnx")
-    images = np.zeros((1, 3, 16, 16), np.uint8)
-    images[:, 1] = 200
+    green = np.zeros((21, 33, 3), np.uint8)
+    green[..., 1] = 200
     contract = realistic.make_contract(labels=("red", "green", "blue"), crop=crop)
     result = realistic.make_result()
     signature = (TensorSignature(name="image", dtype="uint8", shape=(1, 3, 16, 16)),)
     file = PackageFile(Format.ONNX, Precision.INT8, tmp_path / "m.onnx", "student-int8.onnx", signature, signature)
     card = model_card(result, contract, TRAINING)
-    golden = Golden(images, np.zeros((1, 3), np.float32), {})
-    write_package(tmp_path / "out", PackageContents((file,), contract, golden, card))
+    run = GoldenRun("runtime", np.zeros((1, 3), np.float32), 0.1)
+    manifest = Manifest(
+        edgedistill_version="0", build_key="b", target="host", data_fingerprint="d", toolchain={}, artifacts={}
+    )
+    contents = PackageContents((file,), contract, Golden((green,), {file.name: run}), manifest, card)
+    write_package(tmp_path / "out", contents)
 
     package = tmp_path / "out/package"
     match = re.search(r"```python\n(.*?)```", (package / "MODEL_CARD.md").read_text(), re.DOTALL)
@@ -147,7 +152,7 @@ def test_the_code_sample_prepares_an_image_as_the_data_loader_does(
     sample = code_sample(realistic.make_result(), contract)
     lines = sample[sample.index("opened = ") : sample.index("logits =")]
     names: dict[str, Any] = {"np": np, "Image": Image, "ImageOps": ImageOps}
-    exec(lines.replace("golden/image-000.png", str(tmp_path / "x.png")), names)
+    exec(lines.replace("golden/picture-000.png", str(tmp_path / "x.png")), names)
     expected = resize(read_rgb(tmp_path / "x.png", contract.background), contract)
     np.testing.assert_array_equal(names["tensor"][0], expected)
 

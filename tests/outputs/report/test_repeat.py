@@ -13,6 +13,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper
+from PIL import Image
 
 from edgedistill.documents.measurements import Profile
 from edgedistill.documents.results import BuildResult
@@ -49,7 +50,7 @@ def out(tmp_path: Path) -> Path:
     (tmp_path / "package/golden").mkdir(parents=True)
     write_model(tmp_path / "package/student-int8.onnx", 16, LAYERS["student"])
     write_model(tmp_path / "teacher.onnx", 32, LAYERS["teacher"])
-    np.save(tmp_path / "package/golden/images.npy", np.zeros((8, 3, 16, 16), np.uint8))
+    Image.new("RGB", (16, 16)).save(tmp_path / "package/golden/prepared-000.png")
     return tmp_path
 
 

@@ -1,0 +1,200 @@
+"""The documents of a package, as an app reads them: `contract.json`, `golden/golden.json` and `manifest.json`.
+
+`Contract` (specs.py) is what a model file carries. What stands here is for someone who writes an app: each step in its
+order, and nothing to apply twice.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, TypeAlias
+
+from pydantic import Field, model_validator
+
+from edgedistill.documents.artifacts import TensorSignature
+from edgedistill.documents.specs import Channel, Contract, Format, Frozen, Precision, VectorContract
+
+TOP: int = 5
+"""Classes of each golden picture that `golden.json` names."""
+
+Platform: TypeAlias = Literal["ios", "android", "web", "python"]
+"""What an app runs on."""
+PLATFORM_FORMATS: dict[Platform, tuple[Format, ...]] = {
+    "ios": (Format.COREML, Format.ONNX, Format.EXECUTORCH),
+    "android": (Format.LITERT, Format.ONNX, Format.EXECUTORCH),
+    "web": (Format.ONNX,),
+    "python": (Format.ONNX, Format.LITERT, Format.EXECUTORCH),
+}
+"""The formats that an app of each platform loads, the usual one first."""
+
+
+class Orient(Frozen):
+    """Turn the picture as its EXIF orientation says."""
+
+    step: Literal["orient"] = "orient"
+    by: Literal["exif"] = "exif"
+
+
+class Composite(Frozen):
+    """Put what is transparent on a background: a channel c with alpha a on a background b becomes
+    (a c + (255 - a) b) / 255, rounded to the nearest. The alpha is dropped then."""
+
+    step: Literal["composite"] = "composite"
+    background: tuple[Channel, Channel, Channel]
+
+
+class Crop(Frozen):
+    """Cut out the largest square in the middle. An odd pixel is lost at the right or at the bottom."""
+
+    step: Literal["crop"] = "crop"
+    to: Literal["center_square"] = "center_square"
+
+
+class Resize(Frozen):
+    """Resize to `width` x `height` pixels, each side by its own factor, first horizontally and then vertically; each pass
+    is rounded to bytes. With `antialias` the filter is as much wider as a side shrinks. `bilinear` is a triangle of radius
+    1, `bicubic` Keys' cubic with a = -0.5 and radius 2. It is what Pillow's `resize` does."""
+
+    step: Literal["resize"] = "resize"
+    width: Annotated[int, Field(ge=1)]
+    height: Annotated[int, Field(ge=1)]
+    filter: Literal["bilinear", "bicubic"]
+    antialias: bool
+
+
+Step: TypeAlias = Annotated[Orient | Composite | Crop | Resize, Field(discriminator="step")]
+
+
+class ImageInput(Frozen):
+    """What goes in after all steps: a picture of `width` x `height` pixels, its channels 0 to 255. `normalization` says that
+    the model subtracts the mean and divides by the standard deviation itself: an app must not."""
+
+    name: Literal["image"] = "image"
+    color: Literal["RGB"] = "RGB"
+    value_range: tuple[Literal[0], Literal[255]] = (0, 255)
+    width: int
+    height: int
+    normalization: Literal["in_model"] = "in_model"
+
+
+class Output(Frozen):
+    """What comes out: `logits`, float32 [1, classes], unnormalised log-probabilities in the order of the labels, or an
+    `embedding`, float32 [1, dimension], a vector of length 1."""
+
+    name: Literal["logits", "embedding"]
+    width: Annotated[int, Field(ge=1)]
+
+
+class TensorEdge(Frozen):
+    """A file that takes the picture as a tensor."""
+
+    kind: Literal["tensor"] = "tensor"
+    dtype: str
+    layout: Literal["NCHW", "NHWC"]
+    shape: tuple[int, ...]
+
+
+class ImageEdge(Frozen):
+    """A file that takes the picture as an image object, which its runtime unpacks."""
+
+    kind: Literal["image"] = "image"
+    width: int
+    height: int
+
+
+class FileContract(Frozen):
+    """How one model file takes the picture, and its exact signature. `tolerance` is how far each of its outputs may lie from
+    the golden ones in an app (see `GoldenOutputs`)."""
+
+    format: Format
+    precision: Precision
+    input: Annotated[TensorEdge | ImageEdge, Field(discriminator="kind")]
+    inputs: tuple[TensorSignature, ...]
+    outputs: tuple[TensorSignature, ...]
+    tolerance: Annotated[float, Field(gt=0)]
+
+
+class PackageContract(Frozen):
+    """`contract.json`: how a picture gets into the model files of a package, and what comes out.
+
+    `preparation` are the steps from a decoded picture to the input, in their order. `labels` are the classes in the order of
+    the logits, of an embedding those that have vectors; `labels_file` has one for each line. `recommended` names the file
+    for an app by platform; a platform for which the package has none is not there.
+    """
+
+    schema_version: Literal[2] = 2
+    task: Literal["classification", "embedding"]
+    preparation: tuple[Step, ...]
+    input: ImageInput
+    output: Output
+    labels: tuple[str, ...]
+    labels_file: str | None
+    vector: VectorContract | None
+    files: dict[str, FileContract]
+    recommended: dict[Platform, str]
+    golden: str
+
+    @model_validator(mode="after")
+    def _names_its_files(self) -> PackageContract:
+        unknown = sorted({*self.recommended.values()} - self.files.keys())
+        if unknown:
+            raise ValueError(f"recommended are files that the package does not have: {', '.join(unknown)}")
+        return self
+
+
+class GoldenPicture(Frozen):
+    """A picture as an app may get one, `file`, and what the contract makes of it, `prepared`: both PNG, named from the
+    package's folder."""
+
+    file: str
+    prepared: str
+    width: int
+    height: int
+
+
+class GoldenOutputs(Frozen):
+    """What a file gives for each golden picture, and how far each number may lie from that in an app.
+
+    `of` says what computed them: the file's `runtime`; an `interpreter` of edgedistill in its place; or the fp32 `program`
+    that the file was made from, where neither could run it. `tolerance` is twice the largest change of any output that came
+    of changing each byte of the prepared pictures by -1, 0 or 1, as an app's own resize may. For `program` the rounding of
+    the file's precision is added.
+    """
+
+    of: Literal["runtime", "interpreter", "program"]
+    tolerance: Annotated[float, Field(gt=0)]
+    outputs: tuple[tuple[float, ...], ...]
+    top: tuple[tuple[int, ...], ...]
+
+
+class GoldenDocument(Frozen):
+    """`golden/golden.json`: pictures, and the outputs of each file for them in the same order. `top` has the most probable
+    classes of a picture by their place in the labels, the likeliest first; it is empty for an embedding."""
+
+    schema_version: Literal[1] = 1
+    output: Literal["logits", "embedding"]
+    pictures: tuple[GoldenPicture, ...]
+    files: dict[str, GoldenOutputs]
+
+
+class Manifest(Frozen):
+    """`manifest.json`: where the model files of a package come from. `artifacts` are their SHA-256 as `build.json` states
+    it: of a folder that of the names and contents in it. `build_key` stands for all that went into the build; a build with
+    the same key has the same build file, data, teacher and versions. `toolchain` are the versions of the tools that made the
+    files. The hash of each file of the package is in `SHA256SUMS`."""
+
+    schema_version: Literal[2] = 2
+    edgedistill_version: str
+    build_key: str
+    target: str
+    data_fingerprint: str
+    toolchain: dict[str, str]
+    artifacts: dict[str, str]
+
+
+def preparation(contract: Contract) -> tuple[Step, ...]:
+    """The steps of a contract, in their order."""
+    side = contract.resolution
+    steps: list[Step] = [Orient(by=contract.orientation), Composite(background=contract.background)]
+    if contract.crop == "center":
+        steps.append(Crop())
+    return (*steps, Resize(width=side, height=side, filter=contract.resize_filter, antialias=contract.antialias))
