@@ -1,0 +1,70 @@
+"""A small package of real model files, made without a build."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from edgedistill.documents.package import Manifest
+from edgedistill.documents.specs import Contract, Precision
+from edgedistill.documents.targets import load_target
+from edgedistill.formats import format_for
+from edgedistill.formats.coreml.export import export_coreml
+from edgedistill.formats.foreign import open_file
+from edgedistill.formats.onnx.export import export_onnx
+from edgedistill.formats.running import run_all
+from edgedistill.networks.program.program import to_program
+from edgedistill.outputs.package.golden import (
+    Golden,
+    GoldenRun,
+    golden_pictures,
+    nudged,
+    prepared_pictures,
+    tolerance_of,
+)
+from edgedistill.outputs.package.package import PackageContents, PackageFile, write_package
+
+CONTRACT = Contract(
+    resolution=16, mean=(128.0,) * 3, std=(64.0,) * 3, labels=("ant", "bee", "cat", "dog"), background=(240, 240, 240)
+)
+
+
+class Network(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.head = nn.Conv2d(3, 8, 3, 2, 1), nn.Linear(8 * 64, 4)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        found: torch.Tensor = self.head(torch.relu(self.stem(image / 64 - 2)).flatten(1))
+        return found
+
+
+def small_package(folder: Path, *, coreml: bool = True) -> Path:
+    """The package `folder/package`, of an ONNX file and, where asked for, a Core ML one."""
+    with torch.random.fork_rng(devices=()):
+        torch.manual_seed(0)
+        program = to_program(Network().eval(), CONTRACT)
+    made = [export_onnx(program, CONTRACT, folder / "student-fp32.onnx", build_hash="b")]
+    if coreml:
+        path = folder / "student-fp16.mlpackage"
+        made.append(export_coreml(program, CONTRACT, path, Precision.FP16, build_hash="b"))
+    rng = np.random.default_rng(0)
+    pictures = golden_pictures(rng.integers(0, 256, (3, 45, 33, 3), dtype=np.uint8), CONTRACT)
+    images = prepared_pictures(pictures, CONTRACT)
+    files, runs, artifacts = [], {}, {}
+    for model in made:
+        artifact, form = open_file(model.path, load_target("host")).artifact, format_for(model.format)
+        found = run_all(form, artifact, np.concatenate([images, nudged(images)]), classes=None)
+        own = found[: len(images)]
+        precision = artifact.scheme.precision
+        files.append(PackageFile(model.format, precision, model.path, model.path.name, model.inputs, model.outputs))
+        runs[model.path.name] = GoldenRun("runtime", own, tolerance_of(own, found[len(images) :]))
+        artifacts[model.path.name] = artifact.sha256
+    manifest = Manifest(
+        edgedistill_version="0", build_key="b", target="host", data_fingerprint="d", toolchain={}, artifacts=artifacts
+    )
+    write_package(folder, PackageContents(tuple(files), CONTRACT, Golden(pictures, runs), manifest, "# card\n"))
+    return folder / "package"
