@@ -148,7 +148,7 @@ def ship(monkeypatch: pytest.MonkeyPatch, unmeasured: BuildResult, tmp_path: Pat
         ("split_sizes", unmeasured.data),
         ("_teacher_summary", unmeasured.teacher),
         ("lessons_of", None),
-        ("_contents", None),
+        ("contents_of", None),
         ("write_package", None),
     ):
         monkeypatch.setattr(finishing, name, lambda *_, value=value, **__: value)
