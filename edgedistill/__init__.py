@@ -2,9 +2,9 @@
 
 Each command is a function here: `build`, `search` (for several targets `build_all`, `search_all`), `plan`, `export`,
 `build_views`, `views_info`, `check_views`, `quantize`, `profile`, `calibrate`, `profiles`, `inspect`, `verify`, `evaluate`,
-`run`, `explain`, `verify_package`. `EdgedistillError` is what they raise for a user's mistake. Names are loaded when first
-used, so that `import edgedistill` costs nothing. No submodule may bear one of these names: once imported, it would take the
-function's place."""
+`run`, `explain`, `verify_package`, `kit`. `EdgedistillError` is what they raise for a user's mistake. Names are loaded when
+first used, so that `import edgedistill` costs nothing. No submodule may bear one of these names: once imported, it would
+take the function's place."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from edgedistill.commands.examine import evaluate, inspect, run, verify
     from edgedistill.commands.explain import explain
     from edgedistill.commands.export import export
+    from edgedistill.commands.kit import kit
     from edgedistill.commands.package import verify_package
     from edgedistill.commands.profile import profile
     from edgedistill.commands.profiles import profiles
@@ -37,6 +38,7 @@ _HOMES = {
     "explain": "edgedistill.commands.explain",
     "export": "edgedistill.commands.export",
     "inspect": "edgedistill.commands.examine",
+    "kit": "edgedistill.commands.kit",
     "plan": "edgedistill.commands.build",
     "run": "edgedistill.commands.examine",
     "search": "edgedistill.commands.build",
@@ -65,6 +67,7 @@ __all__ = [
     "explain",
     "export",
     "inspect",
+    "kit",
     "plan",
     "profile",
     "profiles",

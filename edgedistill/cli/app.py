@@ -24,6 +24,7 @@ from edgedistill.cli import (
     export,
     init,
     inspect,
+    kit,
     package,
     profile,
     profiles,
@@ -50,6 +51,7 @@ _COMMANDS: dict[str, tuple[tuple[Command, str], ...]] = {
         (showing_progress(build.search), "search build.toml --budget 5ms --trials 20"),
         (explain.explain, "explain out --budget 4ms"),
         (report.report, "report out --open"),
+        (kit.kit, "kit out --platform web"),
         (init.init, "init --data photos --target pixel-6 --budget 5ms"),
     ),
     "Model files": (

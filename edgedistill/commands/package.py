@@ -7,14 +7,14 @@ from pathlib import Path
 
 import numpy as np
 
-from edgedistill.base.errors import EdgedistillError, InputError, Problem, printable
+from edgedistill.base.errors import EdgedistillError, Problem, printable
 from edgedistill.commands.examine import inspect, verify
 from edgedistill.data.images import read_rgb
 from edgedistill.documents.answers import PackageVerifyResult, VerifyResult
 from edgedistill.documents.package import GoldenDocument, PackageContract, preparation
 from edgedistill.documents.specs import Contract
 from edgedistill.outputs.package.integrity import SUMS, check_sums
-from edgedistill.outputs.package.package import CONTRACT, PACKAGE, labels_text
+from edgedistill.outputs.package.package import CONTRACT, labels_text, package_folder
 from edgedistill.outputs.package.replay import inside, prepared, read_contract, read_golden
 
 
@@ -22,7 +22,7 @@ def verify_package(path: Path | str, *, target: str | Path = "host") -> PackageV
     """Whether the package in the folder `path`, or in a build's output folder, is what was built: every file by its hash;
     the labels, the steps and the golden data of `contract.json` beside what the model files themselves carry; and each
     file's outputs for the golden pictures, where it can run here. Raises InputError for a folder that is no package."""
-    package = _found(Path(path))
+    package = package_folder(Path(path))
     problems = check_sums(package)
     failures = [_told(problem) for problem in problems]
     if failures:
@@ -42,13 +42,6 @@ def verify_package(path: Path | str, *, target: str | Path = "host") -> PackageV
     if not failures:
         checks.append("the labels, the steps and the golden pictures are those of the model files")
     return _result(package, checks, failures, tuple(verified))
-
-
-def _found(path: Path) -> Path:
-    for folder in (path, path / PACKAGE):
-        if (folder / CONTRACT).is_file() or (folder / SUMS).is_file():
-            return folder
-    raise InputError(f"{path} is no package: it has no {CONTRACT}", fix="give the folder `package` of a build")
 
 
 def _disagreements(package: Path, contract: PackageContract, golden: GoldenDocument) -> Iterator[str]:

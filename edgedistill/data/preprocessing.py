@@ -71,12 +71,15 @@ def kept_region(image: Pixels, contract: Contract) -> Image.Image:
 
 
 def resample(image: Image.Image, box: tuple[float, float, float, float], contract: Contract) -> Image.Image:
-    """The part `box` of an RGB image at the contract's resolution; Pillow's resize is antialiased when it shrinks.
-    Raises UnsupportedError for a contract without antialiasing, which Pillow cannot do."""
+    """The part `box` of an RGB image at the contract's resolution: first its rows, then its columns, each rounded to bytes.
+    Pillow's resize is antialiased when it shrinks. Raises UnsupportedError for a contract without antialiasing, which
+    Pillow cannot do."""
     if not contract.antialias:
         raise UnsupportedError("a contract without antialiasing", fix="set antialias to true")
-    side = contract.resolution
-    return image.resize((side, side), _FILTERS[contract.resize_filter], box)
+    side, resize_filter, (left, top, right, bottom) = contract.resolution, _FILTERS[contract.resize_filter], box
+    # At once Pillow 13 takes the columns of a tall image first, and earlier ones do not (python-pillow/Pillow#9549).
+    rows = image.resize((side, image.height), resize_filter, (left, 0, right, image.height))
+    return rows.resize((side, side), resize_filter, (0, top, side, bottom))
 
 
 def resize(image: Pixels, contract: Contract) -> Pixels:

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from edgedistill.documents.artifacts import CalibrationSet, Fallbacks, Fraction, Inspection, LadderRung, Parity
+from edgedistill.documents.package import Platform
 from edgedistill.documents.results import SplitSizes
 from edgedistill.documents.specs import ComputedBy, Contract, Format, Frozen, Metric, Precision
 
@@ -86,6 +87,17 @@ class PackageVerifyResult(Frozen):
     checks: tuple[str, ...]
     failures: tuple[str, ...]
     verified: tuple[VerifyResult, ...]
+
+
+class KitResult(Frozen):
+    """A project that `kit` wrote for an app on `platform` into the folder `path`, around the model file `file`.
+    `first_steps` is a shell command that starts it."""
+
+    schema_version: Literal[1] = 1
+    platform: Platform
+    path: str
+    file: str
+    first_steps: str
 
 
 class EvaluateResult(Frozen):

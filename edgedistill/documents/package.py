@@ -52,7 +52,7 @@ class Crop(Frozen):
 class Resize(Frozen):
     """Resize to `width` x `height` pixels, each side by its own factor, first horizontally and then vertically; each pass
     is rounded to bytes. With `antialias` the filter is as much wider as a side shrinks. `bilinear` is a triangle of radius
-    1, `bicubic` Keys' cubic with a = -0.5 and radius 2. It is what Pillow's `resize` does."""
+    1, `bicubic` Keys' cubic with a = -0.5 and radius 2. It is what Pillow's `resize` does, called once for each side."""
 
     step: Literal["resize"] = "resize"
     width: Annotated[int, Field(ge=1)]

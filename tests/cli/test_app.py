@@ -141,7 +141,7 @@ def test_no_command_shows_help_once_and_is_2(
 # -- help -------------------------------------------------------------------------------------------------------
 
 PANELS = {
-    "Build": ["build", "search", "explain", "report", "init", "recipes", "views"],
+    "Build": ["build", "search", "explain", "report", "kit", "init", "recipes", "views"],
     "Model files": ["export", "quantize", "verify", "evaluate", "run", "inspect", "package"],
     "Devices": ["targets", "profile", "calibrate", "profiles", "doctor"],
     "Cache": ["cache"],

@@ -108,7 +108,8 @@ opened = ImageOps.exif_transpose(Image.open("golden/picture-000.png")).convert("
 image = Image.new("{contract.color}", opened.size, {contract.background})
 image.paste(opened, mask=opened)
 {cut if contract.crop == "center" else ""}\
-image = image.resize(({contract.resolution}, {contract.resolution}), Image.Resampling.{contract.resize_filter.upper()})
+side, resize_filter = {contract.resolution}, Image.Resampling.{contract.resize_filter.upper()}
+image = image.resize((side, image.height), resize_filter).resize((side, side), resize_filter)
 tensor = np.asarray(image, dtype=np.uint8).transpose(2, 0, 1)[None]
 {end}"""
 

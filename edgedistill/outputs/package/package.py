@@ -21,7 +21,7 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from edgedistill.base.errors import Problem
+from edgedistill.base.errors import InputError, Problem
 from edgedistill.base.store import file_sha256, size_bytes, sync_folder, sync_tree
 from edgedistill.documents.artifacts import TensorSignature
 from edgedistill.documents.package import (
@@ -38,12 +38,13 @@ from edgedistill.documents.results import BuildResult
 from edgedistill.documents.specs import Contract, Format, Precision
 from edgedistill.formats import format_for
 from edgedistill.outputs.package.golden import DOCUMENT, Golden, write_golden
-from edgedistill.outputs.package.integrity import FIX, check_sums, write_sums
+from edgedistill.outputs.package.integrity import FIX, SUMS, check_sums, write_sums
 from edgedistill.outputs.schemas import schema_path
 
 PACKAGE = "package"
 MANIFEST = "manifest.json"
 CONTRACT = "contract.json"
+MODEL_CARD = "MODEL_CARD.md"
 LABELS = "labels.txt"
 SCHEMAS = ("contract", "golden", "manifest")
 _TEMPORARY = f".{PACKAGE}.new"
@@ -77,6 +78,14 @@ class PackageContents:
     card: str
     proven: str = ""
     trtexec: str = ""
+
+
+def package_folder(path: Path) -> Path:
+    """The package at `path`, or in the output folder of a build. Raises InputError where there is none."""
+    for folder in (path, path / PACKAGE):
+        if (folder / CONTRACT).is_file() or (folder / SUMS).is_file():
+            return folder
+    raise InputError(f"{path} is no package: it has no {CONTRACT}", fix="give the folder `package` of a build")
 
 
 def artifact_name(format: Format, precision: Precision, compute_capabilities: Sequence[int] = ()) -> str:
@@ -134,7 +143,7 @@ def _fill(folder: Path, contents: PackageContents) -> None:
         _write(folder / LABELS, labels_text(contents.contract.labels))
     _write(folder / CONTRACT, _json(package_contract(contents)))
     _write(folder / MANIFEST, _json(contents.manifest))
-    _write(folder / "MODEL_CARD.md", contents.card)
+    _write(folder / MODEL_CARD, contents.card)
     write_golden(folder, contents.golden, contents.contract)
     (folder / "schemas").mkdir()
     for name in SCHEMAS:

@@ -20,6 +20,7 @@ from edgedistill.documents.answers import (
     EvaluateResult,
     ExportResult,
     InspectResult,
+    KitResult,
     PackageVerifyResult,
     Plan,
     QuantizeResult,
@@ -45,6 +46,7 @@ _ANSWERS: dict[str, type[BaseModel]] = {
     "evaluate": EvaluateResult,
     "run": RunResult,
     "explain": ExplainResult,
+    "kit": KitResult,
     "profiles": ProfilesResult,
 }
 _OF_GROUPS: dict[str, tuple[type[BaseModel], str]] = {

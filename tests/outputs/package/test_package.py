@@ -164,7 +164,8 @@ def test_golden_pictures_show_all_that_an_app_has_to_do(tmp_path: Path, realisti
         if crop == "center":
             top, left = (height - side) // 2, (width - side) // 2
             put = put[top : top + side, left : left + side]
-        resized = Image.fromarray(put.astype(np.uint8)).resize((16, 16), Image.Resampling.BILINEAR)
+        rows = Image.fromarray(put.astype(np.uint8)).resize((16, len(put)), Image.Resampling.BILINEAR)
+        resized = rows.resize((16, 16), Image.Resampling.BILINEAR)
         np.testing.assert_array_equal(np.asarray(Image.open(package / picture.prepared)), np.asarray(resized))
     transparent = np.asarray(Image.open(package / document.pictures[-1].file))
     assert transparent.shape[2] == 4 and transparent[..., 3].min() == 0 and transparent[..., 3].max() > 250

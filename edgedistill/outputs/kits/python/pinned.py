@@ -1,0 +1,2 @@
+SUMS_SHA256 = ""
+"""SHA-256 of the SHA256SUMS of the package that this kit was made for."""
