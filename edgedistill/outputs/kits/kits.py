@@ -45,7 +45,13 @@ def _python(_: PackageContract, __: str, sums_sha256: str) -> Mapping[str, str]:
     return {"pinned.py": f"SUMS_SHA256 = {json.dumps(sums_sha256)}\n{said}\n"}
 
 
+def _ios(_: PackageContract, __: str, sums_sha256: str) -> Mapping[str, str]:
+    said = "/// SHA-256 of the SHA256SUMS of the package that this kit was made for.\n"
+    return {"Sources/Classifier/Pinned.swift": f"{said}public let sumsSHA256 = {json.dumps(sums_sha256)}\n"}
+
+
 KITS: Final[dict[Platform, Kit]] = {
+    "ios": Kit("ios", "Sources/Classifier/model", _ios, "swift test"),
     "web": Kit("web", "public/model", _web, "npm install && npm run dev"),
     "python": Kit("python", "model", _python, "pip install -r requirements.txt && python -m unittest"),
 }
@@ -66,7 +72,9 @@ def write_kit(package: Path, platform: Platform, out: Path) -> str:
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out} is there already", fix="name another folder with --out, or remove it")
     with whole(out) as folder:
-        shutil.copytree(HERE / platform, folder, ignore=shutil.ignore_patterns("*.j2", "node_modules", "dist"))
+        shutil.copytree(
+            HERE / platform, folder, ignore=shutil.ignore_patterns("*.j2", "node_modules", "dist", ".build")
+        )
         for path in files_of(package, contract, name):
             target = folder / kit.model / path.relative_to(package)
             target.parent.mkdir(parents=True, exist_ok=True)

@@ -57,6 +57,17 @@ def test_typescript(odd: Path, tmp_path: Path) -> None:
     agrees(odd, tmp_path / "out")
 
 
+@pytest.mark.skipif(shutil.which("swiftc") is None, reason="needs Swift")
+def test_swift(odd: Path, tmp_path: Path) -> None:
+    source = HERE / "ios" / "Sources" / "Classifier" / "Preprocess.swift"
+    run(
+        "swiftc", "-O", source, PROGRAMS / "odd.swift", "-o", tmp_path / "odd", "-module-cache-path", tmp_path / "cache"
+    )
+    (tmp_path / "out").mkdir()
+    run(tmp_path / "odd", odd, tmp_path / "out")
+    agrees(odd, tmp_path / "out")
+
+
 def test_the_index_has_each_step() -> None:
     """So that no step goes untested."""
     steps = {step for contract in CONTRACTS for step in (contract.crop, contract.resize_filter)}

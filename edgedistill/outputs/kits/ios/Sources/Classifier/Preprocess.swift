@@ -175,3 +175,33 @@ private func alongColumns(_ data: [UInt8], _ line: Int, _ taps: Taps) -> [UInt8]
     }
     return out
 }
+
+/// Pixels turned upright from the EXIF orientation that their file states, 1 to 8; anything else leaves them as they are.
+public func upright(_ pixels: Pixels, orientation: Int) -> Pixels {
+    let (w, h) = (pixels.width, pixels.height)
+    let turned = (5...8).contains(orientation)
+    let (width, height) = turned ? (h, w) : (w, h)
+    func source(_ x: Int, _ y: Int) -> (Int, Int) {
+        switch orientation {
+        case 2: return (w - 1 - x, y)
+        case 3: return (w - 1 - x, h - 1 - y)
+        case 4: return (x, h - 1 - y)
+        case 5: return (y, x)
+        case 6: return (y, h - 1 - x)
+        case 7: return (w - 1 - y, h - 1 - x)
+        case 8: return (w - 1 - y, x)
+        default: return (x, y)
+        }
+    }
+    if !(2...8).contains(orientation) { return pixels }
+    var data: [UInt8] = []
+    data.reserveCapacity(pixels.data.count)
+    for y in 0..<height {
+        for x in 0..<width {
+            let (from, row) = source(x, y)
+            let place = (row * w + from) * pixels.channels
+            data += pixels.data[place..<(place + pixels.channels)]
+        }
+    }
+    return Pixels(width: width, height: height, channels: pixels.channels, data: data)
+}

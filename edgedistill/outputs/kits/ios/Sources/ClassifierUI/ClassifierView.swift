@@ -1,0 +1,109 @@
+#if canImport(SwiftUI) && canImport(PhotosUI) && canImport(CoreML)
+import Classifier
+import PhotosUI
+import SwiftUI
+
+/// A screen that classifies a photo from the library or the camera: the five likeliest classes, and what it took.
+public struct ClassifierView: View {
+    @State private var classifier: Classifier?
+    @State private var picked: PhotosPickerItem?
+    @State private var shown: Image?
+    @State private var answers: [Answer] = []
+    @State private var status = "Loading the model …"
+    #if os(iOS)
+    @State private var photographing = false
+    #endif
+
+    public init() {}
+
+    public var body: some View {
+        NavigationStack {
+            List {
+                Section {
+                    shown?.resizable().scaledToFit().frame(maxHeight: 280)
+                    PhotosPicker("Choose a photo", selection: $picked, matching: .images)
+                    #if os(iOS)
+                    if UIImagePickerController.isSourceTypeAvailable(.camera) {
+                        Button("Take a photo") { photographing = true }
+                    }
+                    #endif
+                }
+                Section {
+                    ForEach(answers) { answer in
+                        LabeledContent(answer.label, value: answer.probability, format: .percent.precision(.fractionLength(1)))
+                    }
+                } footer: {
+                    Text(status)
+                }
+            }
+            .navigationTitle("Classify a photo")
+        }
+        .task { await load() }
+        .onChange(of: picked) { Task { await take(try? await picked?.loadTransferable(type: Data.self)) } }
+        #if os(iOS)
+        .sheet(isPresented: $photographing) { Camera { data in Task { await take(data) } } }
+        #endif
+    }
+
+    private func load() async {
+        do {
+            let made = try await Classifier()
+            status = String(format: "ready; the model loaded in %.0f ms", made.loadMs)
+            classifier = made
+        } catch {
+            status = "\(error)"
+        }
+    }
+
+    private func take(_ file: Data?) async {
+        guard let file, let classifier else { return }
+        do {
+            let began = ContinuousClock.now
+            answers = try await classifier.classify(file)
+            let took = (ContinuousClock.now - began) / .milliseconds(1)
+            status = String(format: "from the file to the labels in %.1f ms", took)
+            #if os(iOS)
+            shown = UIImage(data: file).map(Image.init(uiImage:))
+            #elseif os(macOS)
+            shown = NSImage(data: file).map(Image.init(nsImage:))
+            #endif
+        } catch {
+            status = "\(error)"
+        }
+    }
+}
+
+#if os(iOS)
+/// The system's camera, which gives a JPEG with its orientation.
+private struct Camera: UIViewControllerRepresentable {
+    let taken: (Data?) -> Void
+    @Environment(\.dismiss) private var dismiss
+
+    func makeUIViewController(context: Context) -> UIImagePickerController {
+        let picker = UIImagePickerController()
+        picker.sourceType = .camera
+        picker.delegate = context.coordinator
+        return picker
+    }
+
+    func updateUIViewController(_: UIImagePickerController, context _: Context) {}
+
+    func makeCoordinator() -> Coordinator { Coordinator(self) }
+
+    final class Coordinator: NSObject, UIImagePickerControllerDelegate, UINavigationControllerDelegate {
+        private let camera: Camera
+
+        init(_ camera: Camera) { self.camera = camera }
+
+        func imagePickerController(
+            _: UIImagePickerController, didFinishPickingMediaWithInfo info: [UIImagePickerController.InfoKey: Any]
+        ) {
+            camera.taken((info[.originalImage] as? UIImage)?.jpegData(compressionQuality: 0.95))
+            camera.dismiss()
+        }
+
+        func imagePickerControllerDidCancel(_: UIImagePickerController) { camera.dismiss() }
+    }
+}
+#endif
+#endif
