@@ -19,12 +19,12 @@ TOP: int = 5
 Platform: TypeAlias = Literal["ios", "android", "web", "python"]
 """What an app runs on."""
 PLATFORM_FORMATS: dict[Platform, tuple[Format, ...]] = {
-    "ios": (Format.COREML, Format.ONNX, Format.EXECUTORCH),
-    "android": (Format.LITERT, Format.ONNX, Format.EXECUTORCH),
+    "ios": (Format.COREML,),
+    "android": (Format.LITERT, Format.ONNX),
     "web": (Format.ONNX,),
-    "python": (Format.ONNX, Format.LITERT, Format.EXECUTORCH),
+    "python": (Format.ONNX,),
 }
-"""The formats that an app of each platform loads, the usual one first."""
+"""The formats that the kit of each platform loads, the usual one first."""
 
 
 class Orient(Frozen):

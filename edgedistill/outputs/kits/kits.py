@@ -15,6 +15,7 @@ from edgedistill.base.errors import InputError
 from edgedistill.base.store import file_sha256, whole
 from edgedistill.base.versions import __version__
 from edgedistill.documents.package import PackageContract, Platform
+from edgedistill.documents.specs import Format
 from edgedistill.outputs.package.integrity import SUMS, check_sums
 from edgedistill.outputs.package.package import CONTRACT, MODEL_CARD
 from edgedistill.outputs.package.replay import read_contract, read_golden
@@ -45,6 +46,22 @@ def _python(_: PackageContract, __: str, sums_sha256: str) -> Mapping[str, str]:
     return {"pinned.py": f"SUMS_SHA256 = {json.dumps(sums_sha256)}\n{said}\n"}
 
 
+_RUNTIMES: Final[dict[Format, tuple[str, str, tuple[str, ...]]]] = {
+    Format.LITERT: ("Litert", "com.google.ai.edge.litert:litert:1.4.0", ("org.tensorflow.lite",)),
+    Format.ONNX: ("Onnx", "com.microsoft.onnxruntime:onnxruntime-android:1.22.0", ("ai.onnxruntime",)),
+}
+"""What runs a format's files on Android: the class of the kit, the Maven package, and the packages that R8 must keep."""
+
+
+def _android(contract: PackageContract, name: str, sums_sha256: str) -> Mapping[str, str]:
+    sources = "classifier/src/main/kotlin/edgedistill/kit"
+    kind, _, _ = _RUNTIMES[contract.files[name].format]
+    said = "/** SHA-256 of the SHA256SUMS of the package that this kit was made for. */\n"
+    pinned = f"package edgedistill.kit\n\n{said}const val SUMS_SHA256 = {json.dumps(sums_sha256)}\n"
+    runner = (HERE / "android" / f"{kind}Runner.kt").read_text(encoding="utf-8")
+    return {f"{sources}/Pinned.kt": pinned, f"{sources}/{kind}Runner.kt": runner}
+
+
 def _ios(_: PackageContract, __: str, sums_sha256: str) -> Mapping[str, str]:
     said = "/// SHA-256 of the SHA256SUMS of the package that this kit was made for.\n"
     return {"Sources/Classifier/Pinned.swift": f"{said}public let sumsSHA256 = {json.dumps(sums_sha256)}\n"}
@@ -52,6 +69,7 @@ def _ios(_: PackageContract, __: str, sums_sha256: str) -> Mapping[str, str]:
 
 KITS: Final[dict[Platform, Kit]] = {
     "ios": Kit("ios", "Sources/Classifier/model", _ios, "swift test"),
+    "android": Kit("android", "classifier/src/main/assets/model", _android, "gradle wrapper && ./gradlew test"),
     "web": Kit("web", "public/model", _web, "npm install && npm run dev"),
     "python": Kit("python", "model", _python, "pip install -r requirements.txt && python -m unittest"),
 }
@@ -73,7 +91,9 @@ def write_kit(package: Path, platform: Platform, out: Path) -> str:
         raise InputError(f"{out} is there already", fix="name another folder with --out, or remove it")
     with whole(out) as folder:
         shutil.copytree(
-            HERE / platform, folder, ignore=shutil.ignore_patterns("*.j2", "node_modules", "dist", ".build")
+            HERE / platform,
+            folder,
+            ignore=shutil.ignore_patterns("*.j2", "node_modules", "dist", ".build", "*Runner.kt"),
         )
         for path in files_of(package, contract, name):
             target = folder / kit.model / path.relative_to(package)
@@ -103,6 +123,9 @@ def _rendered(platform: Platform, name: str, contract: PackageContract) -> Itera
         autoescape=False,
     )
     described = f"{len(contract.labels)} classes" if contract.vector is None else f"vectors of {contract.output.width}"
+    _, runtime, kept = _RUNTIMES.get(contract.files[name].format, ("", "", ()))
     for path in environment.list_templates(filter_func=lambda name: name.endswith(_TEMPLATE)):
-        text = environment.get_template(path).render(model=described, file=name, version=__version__, contract=contract)
+        text = environment.get_template(path).render(
+            model=described, file=name, version=__version__, runtime=runtime, kept=kept
+        )
         yield path.removesuffix(_TEMPLATE), text

@@ -143,3 +143,36 @@ private fun alongColumns(data: ByteArray, line: Int, taps: Taps): ByteArray {
     }
     return out
 }
+
+/** Pixels turned upright from the EXIF orientation that their file states, 1 to 8; anything else leaves them as they are. */
+fun upright(pixels: Pixels, orientation: Int): Pixels {
+    if (orientation !in 2..8) return pixels
+    val w = pixels.width
+    val h = pixels.height
+    val (width, height) = if (orientation >= 5) h to w else w to h
+    val data = ByteArray(pixels.data.size)
+    for (y in 0 until height) {
+        for (x in 0 until width) {
+            val (column, row) =
+                when (orientation) {
+                    2 -> w - 1 - x to y
+                    3 -> w - 1 - x to h - 1 - y
+                    4 -> x to h - 1 - y
+                    5 -> y to x
+                    6 -> y to h - 1 - x
+                    7 -> w - 1 - y to h - 1 - x
+                    else -> w - 1 - y to x
+                }
+            val from = (row * w + column) * pixels.channels
+            pixels.data.copyInto(data, (y * width + x) * pixels.channels, from, from + pixels.channels)
+        }
+    }
+    return Pixels(width, height, pixels.channels, data)
+}
+
+/** RGB in rows as the model's tensor: one plane a channel, or as they are with [channelsLast]. */
+fun tensorData(pixels: Pixels, channelsLast: Boolean): ByteArray {
+    if (channelsLast) return pixels.data
+    val plane = pixels.width * pixels.height
+    return ByteArray(3 * plane) { pixels.data[it % plane * 3 + it / plane] }
+}

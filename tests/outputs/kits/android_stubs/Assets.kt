@@ -1,0 +1,7 @@
+// STUBS
+
+package android.content.res
+
+class AssetManager {
+    fun open(name: String): java.io.InputStream = TODO()
+}

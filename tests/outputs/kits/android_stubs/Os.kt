@@ -1,0 +1,5 @@
+// STUBS
+
+package android.os
+
+class Bundle

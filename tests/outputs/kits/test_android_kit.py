@@ -1,0 +1,89 @@
+"""The Android module: compiled against stubs; its JVM tests run."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from small_package import small_package
+
+import edgedistill as api
+
+STUBS = Path(__file__).with_name("android_stubs")
+JAVA = Path("/usr/share/java")
+JARS = [JAVA / "junit4.jar", JAVA / "hamcrest-core.jar", JAVA / "json-android.jar"]
+pytestmark = [
+    pytest.mark.skipif(not all(shutil.which(name) for name in ("npm", "java")), reason="needs npm and Java"),
+    pytest.mark.skipif(not all(jar.is_file() for jar in JARS), reason="needs junit4 and libandroid-json-org-java"),
+]
+CLASSPATH = os.pathsep.join(map(str, JARS))
+
+
+def run(*command: str | Path, code: int = 0) -> str:
+    done = subprocess.run([*map(str, command)], capture_output=True, text=True, check=False, timeout=600)
+    told = f"{done.stdout}\n{done.stderr}"
+    assert done.returncode == code, told
+    return told
+
+
+@pytest.fixture(scope="module")
+def compiler(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("kotlin")
+    quiet = ["--no-audit", "--no-fund", "--no-update-notifier", "--loglevel=error"]
+    run("npm", "install", *quiet, "--prefix", folder, "kotlin-compiler")
+    return folder / "node_modules" / "kotlin-compiler" / "bin" / "kotlinc"
+
+
+@pytest.fixture(scope="module")
+def kit(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    package = small_package(tmp_path_factory.mktemp("small"), coreml=False)
+    folder = tmp_path_factory.mktemp("android") / "kit"
+    assert api.kit(package, platform="android", out=folder).file == "student-fp32.onnx"
+    return folder
+
+
+def compiled(compiler: Path, jar: Path, *sources: Path, code: int = 0) -> str:
+    return run("bash", compiler, *sources, "-cp", CLASSPATH, "-include-runtime", "-d", jar, "-nowarn", code=code)
+
+
+def test_it_compiles_and_its_tests_pass_and_find_wrong_preprocessing(kit: Path, compiler: Path, tmp_path: Path) -> None:
+    module, jar = kit / "classifier" / "src", tmp_path / "kit.jar"
+    sources = [*module.rglob("*.kt"), *STUBS.glob("*.kt")]
+    assert {"OnnxRunner.kt", "GoldenDeviceTest.kt"} <= {path.name for path in sources}
+    compiled(compiler, jar, *sources)
+    assets = f"-Dkit.assets={module / 'main' / 'assets'}"
+    test = (
+        "java",
+        assets,
+        "-cp",
+        f"{jar}{os.pathsep}{CLASSPATH}",
+        "org.junit.runner.JUnitCore",
+        "edgedistill.kit.GoldenTest",
+    )
+    assert "OK (4 tests)" in run(*test)
+    (source,) = module.rglob("Preprocess.kt")
+    text = source.read_text()
+    source.write_text(text.replace("if (pixels.channels == 3) return pixels", "val background = listOf(0, 0, 0)", 1))
+    compiled(compiler, jar, *sources)
+    assert "golden/picture-003.png differs by" in run(*test, code=1)
+    source.write_text(text)
+
+
+def test_each_runtime_compiles(kit: Path, compiler: Path, tmp_path: Path) -> None:
+    from edgedistill.outputs.kits.kits import HERE
+
+    main = kit / "classifier" / "src" / "main"
+    common = [path for path in main.rglob("*.kt") if not path.name.endswith("Runner.kt")]
+    runners = sorted((HERE / "android").glob("*Runner.kt"))
+    assert [path.name for path in runners] == ["LitertRunner.kt", "OnnxRunner.kt"]
+    compiled(compiler, tmp_path / "litert.jar", *common, runners[0], *STUBS.glob("*.kt"))
+
+
+def test_what_gradle_is_told_is_of_the_runtime(kit: Path) -> None:
+    module = kit / "classifier"
+    assert 'implementation("com.microsoft.onnxruntime:onnxruntime-android:' in (module / "build.gradle.kts").read_text()
+    assert "-keep class ai.onnxruntime.** { *; }" in (module / "consumer-rules.pro").read_text()
+    assert not list(kit.glob("*Runner.kt"))
