@@ -24,7 +24,6 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shuti
 pytestmark = [
     pytest.mark.skipif(shutil.which("npm") is None, reason="needs npm"),
     pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium"),
-    pytest.mark.xdist_group("web-kit"),
 ]
 BROWSE = Path(__file__).with_name("browse.mjs")
 
