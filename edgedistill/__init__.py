@@ -2,9 +2,9 @@
 
 Each command is a function here: `build`, `search` (for several targets `build_all`, `search_all`), `plan`, `export`,
 `build_views`, `views_info`, `check_views`, `quantize`, `profile`, `calibrate`, `profiles`, `inspect`, `verify`, `evaluate`,
-`run`, `explain`, `verify_package`, `kit`. `EdgedistillError` is what they raise for a user's mistake. Names are loaded when
-first used, so that `import edgedistill` costs nothing. No submodule may bear one of these names: once imported, it would
-take the function's place."""
+`run`, `explain`, `verify_package`, `diff_packages`, `kit`. `EdgedistillError` is what they raise for a user's mistake. Names
+are loaded when first used, so that `import edgedistill` costs nothing. No submodule may bear one of these names: once
+imported, it would take the function's place."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from edgedistill.commands.export import export
     from edgedistill.commands.kit import kit
     from edgedistill.commands.package import verify_package
+    from edgedistill.commands.package_diff import diff_packages
     from edgedistill.commands.profile import profile
     from edgedistill.commands.profiles import profiles
     from edgedistill.commands.quantize import quantize
@@ -34,6 +35,7 @@ _HOMES = {
     "build_views": "edgedistill.commands.views",
     "calibrate": "edgedistill.commands.calibrate",
     "check_views": "edgedistill.commands.views",
+    "diff_packages": "edgedistill.commands.package_diff",
     "evaluate": "edgedistill.commands.examine",
     "explain": "edgedistill.commands.explain",
     "export": "edgedistill.commands.export",
@@ -63,6 +65,7 @@ __all__ = [
     "build_views",
     "calibrate",
     "check_views",
+    "diff_packages",
     "evaluate",
     "explain",
     "export",

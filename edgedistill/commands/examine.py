@@ -159,9 +159,9 @@ def evaluate(
     truth: Truth = dataset.labels[indices]
     if other is not None:
         shown = prepare(dataset.images, indices, other.contracted())
-        truth = _over_all(other.artifact, shown, _run, other.artifact, shown)
+        truth = over_all(other.artifact, shown, run_file, other.artifact, shown)
     began = time.monotonic()
-    quality = _over_all(artifact, images, _quality, artifact, task, images, truth)
+    quality = over_all(artifact, images, _quality, artifact, task, images, truth)
     return EvaluateResult(
         path=str(path),
         format=artifact.format,
@@ -192,7 +192,7 @@ def run(path: Path | str, image: Path | str, *, top: int = 5, target: str | Path
     if fault := check_image(image).fault:
         raise InputError(f"{image} {fault}", fix="give an image that an ordinary viewer opens")
     pixels = resize(read_rgb(image, contract.background), contract)[None]
-    found = reading(path, _run, opened.artifact, pixels)[0]
+    found = reading(path, run_file, opened.artifact, pixels)[0]
     if len(found) != contract.width:
         what = "logits" if contract.vector is None else "numbers"
         raise InputError(
@@ -223,13 +223,13 @@ def run(path: Path | str, image: Path | str, *, top: int = 5, target: str | Path
     )
 
 
-def _over_all(
+def over_all(
     artifact: CompiledArtifact, images: Images, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs
 ) -> R:
     """`function`, which runs the file over all `images`, in a child with limits for so many."""
     path, began = artifact.path, time.monotonic()
     # One image alone first: a file that never ends is then known for one in minutes, however many images there are.
-    reading(path, _run, artifact, images[:1])
+    reading(path, run_file, artifact, images[:1])
     seconds_one, alone = time.monotonic() - began, Limits.for_file(path)
     limits = Limits(alone.seconds + _SLOWER * seconds_one * len(images), alone.memory_bytes + images.nbytes)
     return reading_within(path, limits, function, *args, **kwargs)
@@ -264,13 +264,14 @@ def _inspection(path: Path, target: Target) -> tuple[Opened, Inspection]:
     return opened, format_for(opened.artifact.format).inspect(opened.artifact)
 
 
-def _run(artifact: CompiledArtifact, images: Images) -> Logits:
+def run_file(artifact: CompiledArtifact, images: Images) -> Logits:
+    """The outputs of a file for images, float32 [n, width]. Raises NotRunnableError."""
     return run_all(format_for(artifact.format), artifact, images, classes=None)
 
 
 def _logits(artifact: CompiledArtifact, images: Images) -> tuple[Logits | None, str]:
     try:
-        return _run(artifact, images), ""
+        return run_file(artifact, images), ""
     except NotRunnableError as error:
         return None, error.message
 
@@ -306,7 +307,7 @@ def _expected(path: Path, against: Path | None, opened: Opened, target: Target) 
                 fix="give files of one model",
             )
         images = probe_images(opened.contract, PROBES)
-        return images, Wanted(reading(against, _run, other.artifact, images), against.name)
+        return images, Wanted(reading(against, run_file, other.artifact, images), against.name)
     replay = replay_of(path.absolute().parent, path.name, opened.contract)
     if replay is None:
         return probe_images(opened.contract, PROBES), None
@@ -318,6 +319,6 @@ def _recorded_sha256(path: Path) -> str | None:
     """What the manifest of the package that the file lies in says, None where there is none that names it."""
     try:
         files = json.loads((path.absolute().parent / MANIFEST).read_text(encoding="utf-8"))["artifacts"]
-        return str(files[path.name])
+        return str(files[path.name]["sha256"])
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None

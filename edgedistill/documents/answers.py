@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from edgedistill.documents.artifacts import CalibrationSet, Fallbacks, Fraction, Inspection, LadderRung, Parity
+from edgedistill.documents.measurements import Latency
 from edgedistill.documents.package import Platform
 from edgedistill.documents.results import SplitSizes
 from edgedistill.documents.specs import ComputedBy, Contract, Format, Frozen, Metric, Precision
@@ -87,6 +88,50 @@ class PackageVerifyResult(Frozen):
     checks: tuple[str, ...]
     failures: tuple[str, ...]
     verified: tuple[VerifyResult, ...]
+
+
+class ChangedAnswers(Frozen):
+    """Of how many `images` two files give another answer: another most probable class, or for an embedding a vector with a
+    cosine below 0.99. `gained` and `lost` are those that the second file alone, and the first alone, gets right, where it is
+    known what they show."""
+
+    images: int
+    changed: int
+    gained: int | None
+    lost: int | None
+
+    @property
+    def share(self) -> float:
+        return self.changed / self.images
+
+
+class FileDiff(Frozen):
+    """The files of one format in two packages; null where a package has none. `quality` and `latency` are what the packages
+    say. `on_golden` is of the golden pictures of the first package, `on_data` of the user's images; null where nothing here
+    runs both files."""
+
+    format: Format
+    files: tuple[str | None, str | None]
+    bytes: tuple[int | None, int | None]
+    quality: tuple[Fraction | None, Fraction | None]
+    latency: tuple[Latency | None, Latency | None]
+    on_golden: ChangedAnswers | None
+    on_data: ChangedAnswers | None
+    not_run: str
+
+
+class PackageDiff(Frozen):
+    """What differs between two packages. `contract` are sentences; `max_changed` is the largest share of answers that may
+    change, null where none was asked for; `ok` says whether it is kept."""
+
+    schema_version: Literal[1] = 1
+    paths: tuple[str, str]
+    contract: tuple[str, ...]
+    metric: Metric
+    files: tuple[FileDiff, ...]
+    data: str | None
+    max_changed: Fraction | None
+    ok: bool
 
 
 class KitResult(Frozen):

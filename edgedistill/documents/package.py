@@ -10,8 +10,9 @@ from typing import Annotated, Literal, TypeAlias
 
 from pydantic import Field, model_validator
 
-from edgedistill.documents.artifacts import TensorSignature
-from edgedistill.documents.specs import Channel, Contract, Format, Frozen, Precision, VectorContract
+from edgedistill.documents.artifacts import Fraction, TensorSignature
+from edgedistill.documents.measurements import Latency
+from edgedistill.documents.specs import Channel, Contract, Format, Frozen, Metric, Precision, VectorContract
 
 TOP: int = 5
 """Classes of each golden picture that `golden.json` names."""
@@ -176,11 +177,20 @@ class GoldenDocument(Frozen):
     files: dict[str, GoldenOutputs]
 
 
+class ManifestArtifact(Frozen):
+    """A model file of a package. `sha256` is as `build.json` states it: of a folder that of the names and contents in it.
+    `quality` is on the test split, by the package's `metric`; null where the file could not run when it was built."""
+
+    sha256: str
+    bytes: int
+    quality: Fraction | None
+    latency: Latency
+
+
 class Manifest(Frozen):
-    """`manifest.json`: where the model files of a package come from. `artifacts` are their SHA-256 as `build.json` states
-    it: of a folder that of the names and contents in it. `build_key` stands for all that went into the build; a build with
-    the same key has the same build file, data, teacher and versions. `toolchain` are the versions of the tools that made the
-    files. The hash of each file of the package is in `SHA256SUMS`."""
+    """`manifest.json`: where the model files of a package come from, and what is known of them. `build_key` stands for all
+    that went into the build: a build with the same key has the same build file, data, teacher and versions. `toolchain` are
+    the versions of the tools that made the files. The hash of each file of the package is in `SHA256SUMS`."""
 
     schema_version: Literal[2] = 2
     edgedistill_version: str
@@ -188,7 +198,8 @@ class Manifest(Frozen):
     target: str
     data_fingerprint: str
     toolchain: dict[str, str]
-    artifacts: dict[str, str]
+    metric: Metric
+    artifacts: dict[str, ManifestArtifact]
 
 
 def preparation(contract: Contract) -> tuple[Step, ...]:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from edgedistill.distill.start import start_of
 from edgedistill.distill.train import Lessons, schedule_of
 from edgedistill.documents.lengths import batch_size_of
-from edgedistill.documents.package import Manifest
+from edgedistill.documents.package import Manifest, ManifestArtifact
 from edgedistill.documents.results import BuildResult
 from edgedistill.formats import format_for
 from edgedistill.formats.format import Opened
 from edgedistill.outputs.package.card import model_card
-from edgedistill.outputs.package.package import PackageContents, PackageFile
+from edgedistill.outputs.package.package import PACKAGE, PackageContents, PackageFile
 from edgedistill.pipeline.bench import Source
 from edgedistill.pipeline.golden import golden_of
 from edgedistill.pipeline.ship import Files, device_commands, name_of
@@ -55,7 +53,7 @@ def contents_of(
         files=files,
         contract=source.contract,
         golden=golden,
-        manifest=_manifest(result, files, winner),
+        manifest=_manifest(result, winner),
         card=card,
         proven=next(
             (f.name for f, m in zip(files, winner.made, strict=True) if m.result.proof and m.result.proof.met), ""
@@ -64,7 +62,7 @@ def contents_of(
     )
 
 
-def _manifest(result: BuildResult, files: Sequence[PackageFile], winner: Files) -> Manifest:
+def _manifest(result: BuildResult, winner: Files) -> Manifest:
     toolchain = {tool: version for m in winner.made for tool, version in m.artifact.toolchain.items()}
     return Manifest(
         edgedistill_version=result.edgedistill_version,
@@ -72,5 +70,11 @@ def _manifest(result: BuildResult, files: Sequence[PackageFile], winner: Files) 
         target=result.target,
         data_fingerprint=result.data.fingerprint,
         toolchain=dict(sorted(toolchain.items())),
-        artifacts={file.name: m.artifact.sha256 for file, m in zip(files, winner.made, strict=True)},
+        metric=result.metric,
+        artifacts={
+            artifact.path.removeprefix(f"{PACKAGE}/"): ManifestArtifact(
+                sha256=artifact.sha256, bytes=artifact.bytes, quality=artifact.quality, latency=artifact.latency
+            )
+            for artifact in result.artifacts
+        },
     )

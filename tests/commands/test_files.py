@@ -147,7 +147,7 @@ def test_verify_finds_a_flipped_byte_by_the_packages_hash(
 ) -> None:
     content = bytearray(file_of(exported, ".onnx").read_bytes())
     (tmp_path / "model.onnx").write_bytes(content)
-    recorded = {"artifacts": {"model.onnx": hashlib.sha256(content).hexdigest()}}
+    recorded = {"artifacts": {"model.onnx": {"sha256": hashlib.sha256(content).hexdigest()}}}
     (tmp_path / "manifest.json").write_text(json.dumps(recorded))
     assert VerifyResult.model_validate(answer(capsys, "verify", tmp_path / "model.onnx")).ok
     content[len(content) // 2] ^= 1

@@ -181,7 +181,13 @@ def a_package(folder: Path, bases: Path, **update: Any) -> Path:
     runs = {path.name: GoldenRun("runtime", np.zeros((1, contract.width), np.float32), 1.0)}
     file = PackageFile(Format.ONNX, Precision.FP32, path, path.name, (), ())
     manifest = Manifest(
-        edgedistill_version="0", build_key="b", target="host", data_fingerprint="d", toolchain={}, artifacts={}
+        edgedistill_version="0",
+        build_key="b",
+        target="host",
+        data_fingerprint="d",
+        toolchain={},
+        metric="accuracy",
+        artifacts={},
     )
     (model,) = write_package(folder, PackageContents((file,), contract, Golden((picture,), runs), manifest, "card"))
     golden = model.parent / "golden" / "golden.json"

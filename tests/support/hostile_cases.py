@@ -157,7 +157,7 @@ def _in_a_package(suffix: str) -> Callable[[Path, Path], Path]:
     def write(folder: Path, bases: Path) -> Path:
         whole = base(bases, suffix).read_bytes()
         path = _flipped_weight(suffix)(folder, bases)
-        recorded = {"artifacts": {path.name: hashlib.sha256(whole).hexdigest()}}
+        recorded = {"artifacts": {path.name: {"sha256": hashlib.sha256(whole).hexdigest()}}}
         (folder / "manifest.json").write_text(json.dumps(recorded))
         return path
 

@@ -173,7 +173,7 @@ def _flipped(package: Path) -> None:
 
 def _flipped_in_package(folder: Path, bases: Path) -> Path:
     path = _package(_flipped)(folder, bases)
-    (folder / "manifest.json").write_text(json.dumps({"artifacts": {path.name: "0" * 64}}))
+    (folder / "manifest.json").write_text(json.dumps({"artifacts": {path.name: {"sha256": "0" * 64}}}))
     return path
 
 

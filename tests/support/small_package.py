@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from edgedistill.documents.package import Manifest
+from edgedistill.documents.measurements import UnknownLatency
+from edgedistill.documents.package import Manifest, ManifestArtifact
 from edgedistill.documents.specs import Contract, Precision
 from edgedistill.documents.targets import load_target
 from edgedistill.formats import format_for
@@ -42,18 +43,18 @@ class Network(nn.Module):
         return found
 
 
-def small_package(folder: Path, *, coreml: bool = True) -> Path:
+def small_package(folder: Path, *, coreml: bool = True, contract: Contract = CONTRACT, seed: int = 0) -> Path:
     """The package `folder/package`, of an ONNX file and, where asked for, a Core ML one."""
     with torch.random.fork_rng(devices=()):
-        torch.manual_seed(0)
-        program = to_program(Network().eval(), CONTRACT)
-    made = [export_onnx(program, CONTRACT, folder / "student-fp32.onnx", build_hash="b")]
+        torch.manual_seed(seed)
+        program = to_program(Network().eval(), contract)
+    made = [export_onnx(program, contract, folder / "student-fp32.onnx", build_hash="b")]
     if coreml:
         path = folder / "student-fp16.mlpackage"
-        made.append(export_coreml(program, CONTRACT, path, Precision.FP16, build_hash="b"))
+        made.append(export_coreml(program, contract, path, Precision.FP16, build_hash="b"))
     rng = np.random.default_rng(0)
-    pictures = golden_pictures(rng.integers(0, 256, (3, 45, 33, 3), dtype=np.uint8), CONTRACT)
-    images = prepared_pictures(pictures, CONTRACT)
+    pictures = golden_pictures(rng.integers(0, 256, (3, 45, 33, 3), dtype=np.uint8), contract)
+    images = prepared_pictures(pictures, contract)
     files, runs, artifacts = [], {}, {}
     for model in made:
         artifact, form = open_file(model.path, load_target("host")).artifact, format_for(model.format)
@@ -62,9 +63,17 @@ def small_package(folder: Path, *, coreml: bool = True) -> Path:
         precision = artifact.scheme.precision
         files.append(PackageFile(model.format, precision, model.path, model.path.name, model.inputs, model.outputs))
         runs[model.path.name] = GoldenRun("runtime", own, tolerance_of(own, found[len(images) :]))
-        artifacts[model.path.name] = artifact.sha256
+        unknown = UnknownLatency(reason="not measured", device="host")
+        size, digest = artifact.bytes, artifact.sha256
+        artifacts[model.path.name] = ManifestArtifact(sha256=digest, bytes=size, quality=None, latency=unknown)
     manifest = Manifest(
-        edgedistill_version="0", build_key="b", target="host", data_fingerprint="d", toolchain={}, artifacts=artifacts
+        edgedistill_version="0",
+        build_key="b",
+        target="host",
+        data_fingerprint="d",
+        toolchain={},
+        metric="accuracy",
+        artifacts=artifacts,
     )
-    write_package(folder, PackageContents(tuple(files), CONTRACT, Golden(pictures, runs), manifest, "# card\n"))
+    write_package(folder, PackageContents(tuple(files), contract, Golden(pictures, runs), manifest, "# card\n"))
     return folder / "package"

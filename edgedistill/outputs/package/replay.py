@@ -5,21 +5,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import numpy as np
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from edgedistill.base.arrays import Images, Logits
 from edgedistill.base.errors import InputError
 from edgedistill.data.images import check_image, read_rgb
 from edgedistill.data.preprocessing import resize
-from edgedistill.documents.package import GoldenDocument, GoldenOutputs, PackageContract
+from edgedistill.documents.package import GoldenDocument, GoldenOutputs, Manifest, PackageContract
 from edgedistill.documents.specs import Contract
-from edgedistill.outputs.package.package import CONTRACT
+from edgedistill.outputs.package.package import CONTRACT, MANIFEST
 
 MOST_BYTES: Final = 256 * 2**20
 """A larger document is not read."""
+Document = TypeVar("Document", bound=BaseModel)
 _FIX: Final = "build the package again"
 
 
@@ -36,11 +37,12 @@ class Replay:
 
 def read_contract(package: Path) -> PackageContract:
     """`contract.json` of the package. Raises FileNotFoundError without one, InputError for one that cannot be read."""
-    path = package / CONTRACT
-    try:
-        return PackageContract.model_validate_json(_bounded(path))
-    except ValidationError as error:
-        raise _unreadable(path, f"{error.error_count()} of its values are wrong") from error
+    return _read(package / CONTRACT, PackageContract)
+
+
+def read_manifest(package: Path) -> Manifest:
+    """`manifest.json` of the package. Raises as `read_contract` does."""
+    return _read(package / MANIFEST, Manifest)
 
 
 def read_golden(package: Path) -> GoldenDocument:
@@ -48,9 +50,7 @@ def read_golden(package: Path) -> GoldenDocument:
     for what cannot be read."""
     path = inside(package, read_contract(package).golden)
     try:
-        return GoldenDocument.model_validate_json(_bounded(path))
-    except ValidationError as error:
-        raise _unreadable(path, f"{error.error_count()} of its values are wrong") from error
+        return _read(path, GoldenDocument)
     except FileNotFoundError as error:
         raise _unreadable(path, "it is missing") from error
 
@@ -91,6 +91,13 @@ def _outputs(package: Path, recorded: GoldenOutputs, wanted: tuple[int, int]) ->
         found = f"{len(recorded.outputs)} outputs of {', '.join(map(str, sorted(widths))) or 'no'} numbers"
         raise _unreadable(package, f"{found} are not {wanted[0]} of {wanted[1]}")
     return np.array(recorded.outputs, np.float32)
+
+
+def _read(path: Path, model: type[Document]) -> Document:
+    try:
+        return model.model_validate_json(_bounded(path))
+    except ValidationError as error:
+        raise _unreadable(path, f"{error.error_count()} of its values are wrong") from error
 
 
 def _bounded(path: Path) -> bytes:

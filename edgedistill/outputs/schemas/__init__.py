@@ -21,6 +21,7 @@ from edgedistill.documents.answers import (
     ExportResult,
     InspectResult,
     KitResult,
+    PackageDiff,
     PackageVerifyResult,
     Plan,
     QuantizeResult,
@@ -51,6 +52,7 @@ _ANSWERS: dict[str, type[BaseModel]] = {
 }
 _OF_GROUPS: dict[str, tuple[type[BaseModel], str]] = {
     "views": (ViewsInfo, "what `edgedistill views build --json` and `views info --json` print"),
+    "package_diff": (PackageDiff, "what `edgedistill package diff --json` prints"),
     "package_verify": (PackageVerifyResult, "what `edgedistill package verify --json` prints"),
     "views_check": (ViewsCheck, "what `edgedistill views check --json` prints"),
 }

@@ -120,7 +120,13 @@ def test_the_code_sample_runs_inside_the_package(tmp_path: Path, realistic: Modu
     card = model_card(result, contract, TRAINING)
     run = GoldenRun("runtime", np.zeros((1, 3), np.float32), 0.1)
     manifest = Manifest(
-        edgedistill_version="0", build_key="b", target="host", data_fingerprint="d", toolchain={}, artifacts={}
+        edgedistill_version="0",
+        build_key="b",
+        target="host",
+        data_fingerprint="d",
+        toolchain={},
+        metric="accuracy",
+        artifacts={},
     )
     contents = PackageContents((file,), contract, Golden((green,), {file.name: run}), manifest, card)
     write_package(tmp_path / "out", contents)

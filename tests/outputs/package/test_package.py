@@ -44,7 +44,13 @@ OUTPUTS = (TensorSignature(name="logits", dtype="float32", shape=(1, 10)),)
 
 
 MANIFEST = Manifest(
-    edgedistill_version="0", build_key="b", target="host", data_fingerprint="d", toolchain={"onnx": "1"}, artifacts={}
+    edgedistill_version="0",
+    build_key="b",
+    target="host",
+    data_fingerprint="d",
+    toolchain={"onnx": "1"},
+    metric="accuracy",
+    artifacts={},
 )
 
 
