@@ -68,6 +68,23 @@ def test_swift(odd: Path, tmp_path: Path) -> None:
     agrees(odd, tmp_path / "out")
 
 
+JSON = Path("/usr/share/java/json-android.jar")
+
+
+@pytest.mark.skipif(not all(map(shutil.which, ("npm", "java"))), reason="needs npm and Java")
+@pytest.mark.skipif(not JSON.is_file(), reason="needs libandroid-json-org-java")
+def test_kotlin(odd: Path, tmp_path: Path) -> None:
+    quiet = ["--no-audit", "--no-fund", "--no-update-notifier", "--loglevel=error"]
+    run("npm", "install", *quiet, "--prefix", tmp_path, "kotlin-compiler")
+    (source,) = (HERE / "android").rglob("Preprocess.kt")
+    compiler = tmp_path / "node_modules" / "kotlin-compiler" / "bin" / "kotlinc"
+    jar, own = tmp_path / "odd.jar", (source, PROGRAMS / "odd.kt")
+    run("bash", compiler, *own, "-cp", JSON, "-include-runtime", "-d", jar)
+    (tmp_path / "out").mkdir()
+    run("java", "-cp", f"{jar}:{JSON}", "edgedistill.kit.OddKt", odd, tmp_path / "out")
+    agrees(odd, tmp_path / "out")
+
+
 def test_the_index_has_each_step() -> None:
     """So that no step goes untested."""
     steps = {step for contract in CONTRACTS for step in (contract.crop, contract.resize_filter)}
