@@ -97,16 +97,16 @@ def _students() -> list[Section]:
 def _commands(trained: dict[str, Any]) -> Iterator[str]:
     weights = "" if trained["weights"] == "None" else " --weights $C/lite0.safetensors"
     rates = ",".join(f"{rate:g}" for rate in dict.fromkeys(row["rate"] for row in trained["rows"]))
-    name = trained["model"]
+    name, seeds = trained["model"], len({row["seed"] for row in trained["rows"]})
     yield (
         f"student $C/build.toml --model {name}{weights} --resolution {trained['resolution']} --epochs {trained['epochs']} "
-        f"--rates {rates} --teacher TEACHER --json {name}.json"
+        f"--rates {rates} --seeds {seeds} --teacher TEACHER --json {name}.json"
     )
     yield f"measure $C/build.toml --student {name}.json --build $C/out --json {name}-measured.json"
 
 
 def _files(trained: dict[str, Any], measured: dict[str, Any]) -> Iterator[tuple[str, ...]]:
-    of = f"`{trained['model']}` at {trained['resolution']} px"
+    of = f"`{trained['model']}` at {trained['resolution']} px" + ", random weights" * (trained["weights"] == "None")
     for row in sorted(measured["rows"], key=lambda row: row["p95_ms"]):
         name = "the build's" if row["file"] == "build" else f"its {row['file']}"
         figures = (f"{row['p50_ms']:.3f}", f"{row['p95_ms']:.3f}", f"{row['validation']:.1%}", f"{row['test']:.1%}")

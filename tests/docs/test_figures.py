@@ -206,10 +206,18 @@ def test_files_by_hand_are_told_beside_the_builds(tmp_path: Path, opened: Opened
         (tmp_path / f"{stage}_a.json").write_text(json.dumps(document))
     (own,) = figures.sections()
     assert [row[1] for row in own.rows] == ["its int8", "the build's", "its fp32"]
-    assert own.rows[0] == ("`small` at 64 px", "its int8", "1.000", "2.000", "50.0%", "51.0%", "+1.5 (-2.5 to +5.5)")
+    assert own.rows[0] == (
+        "`small` at 64 px, random weights",
+        "its int8",
+        "1.000",
+        "2.000",
+        "50.0%",
+        "51.0%",
+        "+1.5 (-2.5 to +5.5)",
+    )
     assert "`small` 5 min 0 s" in own.text and "both cores of the machine 4 min 10 s; its student is net w1" in own.text
     assert "medians of 7 sessions" in own.text
-    assert "--model small --resolution 64 --epochs 5 --rates 0.001,0.003 --teacher" in own.command
+    assert "--model small --resolution 64 --epochs 5 --rates 0.001,0.003 --seeds 2 --teacher" in own.command
 
 
 def test_longer_trainings_are_held_against_the_usual_ones_by_pairs(tmp_path: Path, opened: Opened) -> None:
