@@ -49,6 +49,7 @@ def readme() -> str:
         ("largest loss beside brute force, in points", f"{points:.1f}"),
         ("latency of 30 students predicted from 20: mean error", f"{predicted['fp32']['mape']:.1%}"),
         *recipe_figures.readme_rows(),
+        *hand_figures.readme_rows(),
         (
             "timm models: files that agree with their model",
             f"{sum(r['ok'] for r in zoo)} of {len(zoo)}",

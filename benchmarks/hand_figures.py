@@ -9,6 +9,8 @@ from typing import Any
 from sections import RESULTS, Section, duration, result
 
 SCRIPT, BUILD = "by_hand_teacher", "by_hand_fitted"
+AS_FAST = 0.05
+"""Two files are as fast as each other where their p95 differ by less."""
 STUDENT, MEASURED = "by_hand_student", "by_hand_measured"
 
 
@@ -92,6 +94,26 @@ def _students() -> list[Section]:
             tuple(row for one, files in both for row in _files(one, files)),
         )
     ]
+
+
+def readme_rows() -> list[tuple[str, str]]:
+    """The clip art example in short: accuracy of the build's student and its teacher, and of the fastest file of each
+    student by hand, with how much slower it is."""
+    measured = [result(path.stem) for path in RESULTS.glob(f"{MEASURED}_*.json")]
+    if not measured:
+        return []
+    names = ["proven student", "its teacher"]
+    shares = [measured[0]["build_states_test"], measured[0]["build_teacher_test"]]
+    found = []
+    for one in measured:
+        own = min((row for row in one["rows"] if row["file"] != "build"), key=lambda row: float(row["p95_ms"]))
+        (build,) = (row for row in one["rows"] if row["file"] == "build")
+        found.append((own["p95_ms"] / build["p95_ms"], own["test"]))
+    for ratio, share in sorted(found):
+        other = f"{abs(ratio - 1):.0%} {'slower' if ratio > 1 else 'faster'}"
+        names.append("by hand, " + ("as fast" if abs(ratio - 1) < AS_FAST else other))
+        shares.append(share)
+    return [(f"clip art example: {'; '.join(names)}", "; ".join(f"{share:.1%}" for share in shares))]
 
 
 def _commands(trained: dict[str, Any]) -> Iterator[str]:

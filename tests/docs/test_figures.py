@@ -195,7 +195,10 @@ def test_files_by_hand_are_told_beside_the_builds(tmp_path: Path, opened: Opened
             "sessions_p95_ms": [1.0] * 7,
         }
 
+    assert figures.readme_rows() == []
     stated = {
+        "build_states_test": 0.51,
+        "build_teacher_test": 0.6,
         "by_hand_teacher_core_seconds": 200,
         "by_hand_core_seconds": 300,
         "build_seconds": 250,
@@ -204,6 +207,8 @@ def test_files_by_hand_are_told_beside_the_builds(tmp_path: Path, opened: Opened
     measured = stated | {"rows": [file("fp32", 3.0), file("int8", 2.0), file("build", 2.5)]}
     for stage, document in ((figures.STUDENT, trained), (figures.MEASURED, measured)):
         (tmp_path / f"{stage}_a.json").write_text(json.dumps(document))
+    name = "clip art example: proven student; its teacher; by hand, 20% faster"
+    assert figures.readme_rows() == [(name, "51.0%; 60.0%; 51.0%")]
     (own,) = figures.sections()
     assert [row[1] for row in own.rows] == ["its int8", "the build's", "its fp32"]
     assert own.rows[0] == (
