@@ -39,7 +39,6 @@ from edgedistill.documents.specs import Contract, Format, Precision
 from edgedistill.formats import format_for
 from edgedistill.outputs.package.golden import DOCUMENT, Golden, write_golden
 from edgedistill.outputs.package.integrity import FIX, SUMS, check_sums, write_sums
-from edgedistill.outputs.schemas import schema_path
 
 PACKAGE = "package"
 MANIFEST = "manifest.json"
@@ -131,6 +130,8 @@ def verify_package(out: Path, result: BuildResult) -> tuple[Problem, ...]:
 
 
 def _fill(folder: Path, contents: PackageContents) -> None:
+    from edgedistill.outputs.schemas import schema_path  # it loads every document: too much for a check of the package
+
     for file in contents.files:
         # Links are followed: a package that points into the cache would die with it.
         if file.source.is_dir():

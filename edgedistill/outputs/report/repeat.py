@@ -35,7 +35,7 @@ def run(loaded, seconds, least):
     return taken
 
 picture = np.asarray(Image.open("package/golden/prepared-000.png"))
-student = load({file!r}, np.ascontiguousarray(picture.transpose(2, 0, 1))[None])
+student = load({file!r}, np.ascontiguousarray(picture.transpose(2, 0, 1)[np.newaxis]))
 run(student, {warmup_s:g}, 3)
 """
 _ALONE = """\
