@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from npm import npm_install
 from small_package import small_package
 
 import edgedistill as api
@@ -32,8 +33,7 @@ def run(*command: str | Path, code: int = 0) -> str:
 @pytest.fixture(scope="module")
 def compiler(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("kotlin")
-    quiet = ["--no-audit", "--no-fund", "--no-update-notifier", "--loglevel=error"]
-    run("npm", "install", *quiet, "--prefix", folder, "kotlin-compiler")
+    npm_install(folder, "kotlin-compiler")
     return folder / "node_modules" / "kotlin-compiler" / "bin" / "kotlinc"
 
 

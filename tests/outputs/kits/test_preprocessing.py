@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from npm import npm_install
 from odd_pictures import COUNT, write_odd_pictures
 
 from edgedistill.documents.specs import Contract
@@ -45,8 +46,7 @@ def agrees(odd: Path, out: Path) -> None:
 
 @pytest.mark.skipif(shutil.which("npm") is None, reason="needs npm")
 def test_typescript(odd: Path, tmp_path: Path) -> None:
-    quiet = ["--no-audit", "--no-fund", "--no-update-notifier", "--loglevel=error"]
-    run("npm", "install", *quiet, "--prefix", tmp_path, "typescript")
+    npm_install(tmp_path, "typescript")
     compiler = tmp_path / "node_modules" / ".bin" / "tsc"
     options = ("--target", "es2022", "--module", "es2022", "--strict", "--ignoreConfig", "--outDir", tmp_path)
     run(compiler, HERE / "web" / "src" / "preprocess.ts", *options)
@@ -74,8 +74,7 @@ JSON = Path("/usr/share/java/json-android.jar")
 @pytest.mark.skipif(not all(map(shutil.which, ("npm", "java"))), reason="needs npm and Java")
 @pytest.mark.skipif(not JSON.is_file(), reason="needs libandroid-json-org-java")
 def test_kotlin(odd: Path, tmp_path: Path) -> None:
-    quiet = ["--no-audit", "--no-fund", "--no-update-notifier", "--loglevel=error"]
-    run("npm", "install", *quiet, "--prefix", tmp_path, "kotlin-compiler")
+    npm_install(tmp_path, "kotlin-compiler")
     (source,) = (HERE / "android").rglob("Preprocess.kt")
     compiler = tmp_path / "node_modules" / "kotlin-compiler" / "bin" / "kotlinc"
     jar, own = tmp_path / "odd.jar", (source, PROGRAMS / "odd.kt")

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from npm import npm_install
 from PIL import Image
 from small_package import small_package
 
@@ -45,8 +46,7 @@ def built(package: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("web") / "kit"
     made = api.kit(package, platform="web", out=folder)
     assert made.file == "student-fp32.onnx" and made.path == str(folder)
-    quiet = ["--no-audit", "--no-fund", "--no-update-notifier", "--loglevel=error"]
-    run(["npm", "install", *quiet, "playwright"], folder)
+    npm_install(folder, "playwright")
     run(["npm", "run", "build"], folder)
     shutil.copy(BROWSE, folder)
     return folder
