@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-_QUIET = ("--no-audit", "--no-fund", "--no-update-notifier", "--loglevel=error")
+_QUIET = ("--no-audit", "--no-fund", "--no-update-notifier", "--loglevel=error", "--fetch-retries=1")
 _UNREACHABLE = re.compile(
     r"ENOTFOUND|EAI_AGAIN|ECONNREFUSED|ECONNRESET|ETIMEDOUT|ENETUNREACH|ERR_SOCKET_TIMEOUT|E40[137]"
 )
