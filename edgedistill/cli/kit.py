@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def kit(
     path: Annotated[Path, typer.Argument(metavar="DIR", help="The output folder of a build, or its package.")],
-    platform: Annotated[str, typer.Option(metavar="web", help="What the app runs on.")],
+    platform: Annotated[str, typer.Option(metavar="ios|android|web|python", help="What the app runs on.")],
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="The new folder; by default kit-PLATFORM beside the package.")
     ] = None,
@@ -28,7 +28,7 @@ def kit(
     from edgedistill.cli import errors, render
 
     with errors.answering(as_json=as_json):
-        found = api.kit(path, platform=platform, out=out)  # type: ignore[arg-type]  # refused where it is none
+        found = api.kit(path, platform=platform, out=out)
         render.answer(found, _print, as_json=as_json)
 
 

@@ -1,7 +1,7 @@
 """The documents of a package, as an app reads them: `contract.json`, `golden/golden.json` and `manifest.json`.
 
-`Contract` (specs.py) is what a model file carries. What stands here is for someone who writes an app: each step in its
-order, and nothing to apply twice.
+`Contract` (specs.py) is what a model file carries. These documents tell the steps of an app in their order, and leave out
+what the model does itself.
 """
 
 from __future__ import annotations
