@@ -17,12 +17,12 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from factories import make_manifest
 from PIL import Image
 
 from edgedistill.base.errors import InputError
 from edgedistill.base.isolation import Limits, in_child
 from edgedistill.cli.app import run
-from edgedistill.documents.package import Manifest
 from edgedistill.documents.specs import Format, Precision
 from edgedistill.documents.targets import load_target
 from edgedistill.formats.foreign import open_file
@@ -180,15 +180,7 @@ def a_package(folder: Path, bases: Path, **update: Any) -> Path:
     picture = np.zeros((21, 33, 3), np.uint8)
     runs = {path.name: GoldenRun("runtime", np.zeros((1, contract.width), np.float32), 1.0)}
     file = PackageFile(Format.ONNX, Precision.FP32, path, path.name, (), ())
-    manifest = Manifest(
-        edgedistill_version="0",
-        build_key="b",
-        target="host",
-        data_fingerprint="d",
-        toolchain={},
-        metric="accuracy",
-        artifacts={},
-    )
+    manifest = make_manifest()
     (model,) = write_package(folder, PackageContents((file,), contract, Golden((picture,), runs), manifest, "card"))
     golden = model.parent / "golden" / "golden.json"
     golden.write_text(json.dumps(json.loads(golden.read_text()) | update))

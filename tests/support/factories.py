@@ -8,6 +8,7 @@ from typing import Any
 
 from edgedistill.documents.artifacts import CompiledArtifact
 from edgedistill.documents.measurements import Environment, Profile, Proof, Session
+from edgedistill.documents.package import Manifest
 from edgedistill.documents.results import MOST_MISTAKES, Confused, Mistake, PredictionsOnTest
 from edgedistill.documents.specs import Format, Percentile, Precision, QuantScheme, Target
 
@@ -23,6 +24,20 @@ def make_target(form: Format = Format.ONNX, **changes: Any) -> Target:
         "transport": "local",
     }
     return Target.model_validate(values | changes)
+
+
+def make_manifest(**changes: Any) -> Manifest:
+    """The manifest of a package, without artifacts."""
+    values: dict[str, Any] = {
+        "edgedistill_version": "0",
+        "build_key": "b",
+        "target": "host",
+        "data_fingerprint": "d",
+        "toolchain": {},
+        "metric": "accuracy",
+        "artifacts": {},
+    }
+    return Manifest.model_validate(values | changes)
 
 
 def make_environment(**changes: Any) -> Environment:

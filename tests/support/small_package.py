@@ -6,10 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from factories import make_manifest
 from torch import nn
 
 from edgedistill.documents.measurements import UnknownLatency
-from edgedistill.documents.package import Manifest, ManifestArtifact
+from edgedistill.documents.package import ManifestArtifact
 from edgedistill.documents.specs import Contract, Precision
 from edgedistill.documents.targets import load_target
 from edgedistill.formats import format_for
@@ -66,14 +67,6 @@ def small_package(folder: Path, *, coreml: bool = True, contract: Contract = CON
         unknown = UnknownLatency(reason="not measured", device="host")
         size, digest = artifact.bytes, artifact.sha256
         artifacts[model.path.name] = ManifestArtifact(sha256=digest, bytes=size, quality=None, latency=unknown)
-    manifest = Manifest(
-        edgedistill_version="0",
-        build_key="b",
-        target="host",
-        data_fingerprint="d",
-        toolchain={},
-        metric="accuracy",
-        artifacts=artifacts,
-    )
+    manifest = make_manifest(artifacts=artifacts)
     write_package(folder, PackageContents(tuple(files), contract, Golden(pictures, runs), manifest, "# card\n"))
     return folder / "package"

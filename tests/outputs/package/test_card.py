@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from factories import make_manifest
 from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
@@ -22,7 +23,6 @@ from PIL import Image, ImageOps
 from edgedistill.data.images import read_rgb
 from edgedistill.data.preprocessing import resize
 from edgedistill.documents.artifacts import TensorSignature
-from edgedistill.documents.package import Manifest
 from edgedistill.documents.specs import Format, Precision
 from edgedistill.outputs.package.card import code_sample, escape_markdown, model_card
 from edgedistill.outputs.package.golden import Golden, GoldenRun
@@ -119,15 +119,7 @@ def test_the_code_sample_runs_inside_the_package(tmp_path: Path, realistic: Modu
     file = PackageFile(Format.ONNX, Precision.INT8, tmp_path / "m.onnx", "student-int8.onnx", signature, signature)
     card = model_card(result, contract, TRAINING)
     run = GoldenRun("runtime", np.zeros((1, 3), np.float32), 0.1)
-    manifest = Manifest(
-        edgedistill_version="0",
-        build_key="b",
-        target="host",
-        data_fingerprint="d",
-        toolchain={},
-        metric="accuracy",
-        artifacts={},
-    )
+    manifest = make_manifest()
     contents = PackageContents((file,), contract, Golden((green,), {file.name: run}), manifest, card)
     write_package(tmp_path / "out", contents)
 

@@ -12,6 +12,7 @@ from types import ModuleType
 import jsonschema
 import numpy as np
 import pytest
+from factories import make_manifest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -19,7 +20,7 @@ from PIL import Image
 from edgedistill.base.arrays import Images, Logits
 from edgedistill.base.store import file_sha256
 from edgedistill.documents.artifacts import TensorSignature
-from edgedistill.documents.package import GoldenDocument, Manifest
+from edgedistill.documents.package import GoldenDocument
 from edgedistill.documents.results import BuildResult
 from edgedistill.documents.specs import Contract, Format, Precision
 from edgedistill.outputs.package.golden import (
@@ -43,15 +44,7 @@ INPUTS = (TensorSignature(name="image", dtype="uint8", shape=(1, 3, 16, 16)),)
 OUTPUTS = (TensorSignature(name="logits", dtype="float32", shape=(1, 10)),)
 
 
-MANIFEST = Manifest(
-    edgedistill_version="0",
-    build_key="b",
-    target="host",
-    data_fingerprint="d",
-    toolchain={"onnx": "1"},
-    metric="accuracy",
-    artifacts={},
-)
+MANIFEST = make_manifest()
 
 
 def golden(contract: Contract, count: int = 3) -> Golden:
