@@ -27,7 +27,7 @@ from edgedistill.data.preprocessing import prepare, resize
 from edgedistill.devices.session import NotRunnableError
 from edgedistill.documents.answers import EvaluateResult, Guess, InspectResult, RunResult, VerifyResult
 from edgedistill.documents.artifacts import CompiledArtifact, Inspection
-from edgedistill.documents.specs import Contract, Target
+from edgedistill.documents.specs import ComputedBy, Contract, Target
 from edgedistill.documents.targets import load_target
 from edgedistill.formats import format_for
 from edgedistill.formats.foreign import format_of, open_file, reading, reading_within
@@ -311,7 +311,8 @@ def _expected(path: Path, against: Path | None, opened: Opened, target: Target) 
     replay = replay_of(path.absolute().parent, path.name, opened.contract)
     if replay is None:
         return probe_images(opened.contract, PROBES), None
-    whose = "those recorded for it in the package" if replay.of == "runtime" else f"the {replay.of}'s in the package"
+    own = replay.computed_by is ComputedBy.DEVICE
+    whose = "those recorded for it in the package" if own else "the reference interpreter's in the package"
     return replay.images, Wanted(replay.outputs, whose, replay.tolerance)
 
 

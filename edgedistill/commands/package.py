@@ -49,8 +49,9 @@ def _disagreements(package: Path, contract: PackageContract, golden: GoldenDocum
     labels = inside(package, contract.labels_file) if contract.labels_file else None
     if labels is not None and labels.read_text(encoding="utf-8") != labels_text(contract.labels):
         yield f"{labels.name} has other labels than {CONTRACT}"
-    if missing := sorted(contract.files.keys() - golden.files.keys()):
-        yield f"{contract.golden} has no outputs of {', '.join(missing)}"
+    stated = {name: file.tolerance for name, file in contract.files.items() if file.tolerance is not None}
+    if stated != {name: file.tolerance for name, file in golden.files.items()}:
+        yield f"{contract.golden} has outputs of other files, or with other tolerances, than {CONTRACT}"
     for name in contract.files:
         own = inspect(package / name).contract
         if own is None:

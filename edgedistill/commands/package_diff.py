@@ -189,17 +189,17 @@ def _labels(opened: Opened) -> tuple[str, ...] | None:
 
 def _changed(answers: Sequence[_Answers], truth: tuple[str, ...] | None) -> ChangedAnswers:
     one, other = answers
-    if one.labels is None or other.labels is None:
-        if one.outputs.shape != other.outputs.shape or one.labels is not other.labels:
-            return ChangedAnswers(images=len(one.outputs), changed=len(one.outputs), gained=None, lost=None)
+    count = len(one.outputs)
+    if one.labels is None and other.labels is None and one.outputs.shape == other.outputs.shape:
         changed = int((cosines(one.outputs, other.outputs) < SAME_VECTOR).sum())
-        return ChangedAnswers(images=len(one.outputs), changed=changed, gained=None, lost=None)
-    before, after = (
-        [found.labels[place] for place in found.outputs.argmax(axis=1)] for found in answers if found.labels is not None
-    )
-    pairs = list(zip(before, after, truth or ("",) * len(before), strict=True))
+        return ChangedAnswers(images=count, changed=changed, gained=None, lost=None)
+    if one.labels is None or other.labels is None:
+        return ChangedAnswers(images=count, changed=count, gained=None, lost=None)
+    before = [one.labels[place] for place in one.outputs.argmax(axis=1)]
+    after = [other.labels[place] for place in other.outputs.argmax(axis=1)]
+    pairs = list(zip(before, after, truth or ("",) * count, strict=True))
     return ChangedAnswers(
-        images=len(pairs),
+        images=count,
         changed=sum(a != b for a, b, _ in pairs),
         gained=sum(b == label != a for a, b, label in pairs) if truth else None,
         lost=sum(a == label != b for a, b, label in pairs) if truth else None,

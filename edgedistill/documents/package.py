@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 
 from edgedistill.documents.artifacts import Fraction, TensorSignature
 from edgedistill.documents.measurements import Latency
-from edgedistill.documents.specs import Channel, Contract, Format, Frozen, Metric, Precision, VectorContract
+from edgedistill.documents.specs import Channel, ComputedBy, Contract, Format, Frozen, Metric, Precision, VectorContract
 
 TOP: int = 5
 """Classes of each golden picture that `golden.json` names."""
@@ -104,14 +104,14 @@ class ImageEdge(Frozen):
 
 class FileContract(Frozen):
     """How one model file takes the picture, and its exact signature. `tolerance` is how far each of its outputs may lie from
-    the golden ones in an app (see `GoldenOutputs`)."""
+    the golden ones in an app (see `GoldenOutputs`); null where it has none."""
 
     format: Format
     precision: Precision
     input: Annotated[TensorEdge | ImageEdge, Field(discriminator="kind")]
     inputs: tuple[TensorSignature, ...]
     outputs: tuple[TensorSignature, ...]
-    tolerance: Annotated[float, Field(gt=0)]
+    tolerance: Annotated[float, Field(gt=0)] | None
 
 
 class PackageContract(Frozen):
@@ -155,20 +155,20 @@ class GoldenPicture(Frozen):
 class GoldenOutputs(Frozen):
     """What a file gives for each golden picture, and how far each number may lie from that in an app.
 
-    `of` says what computed them: the file's `runtime`; an `interpreter` of edgedistill in its place; or the fp32 `program`
-    that the file was made from, where neither could run it. `tolerance` is twice the largest change of any output that came
-    of changing each byte of the prepared pictures by -1, 0 or 1, as an app's own resize may. For `program` the rounding of
-    the file's precision is added.
+    `computed_by` says whether the file's own runtime computed them, or a reference interpreter in its place. `tolerance` is
+    twice the largest change of any output that came of changing each byte of the prepared pictures by -1, 0 or 1, as an
+    app's own resize may.
     """
 
-    of: Literal["runtime", "interpreter", "program"]
+    computed_by: ComputedBy
     tolerance: Annotated[float, Field(gt=0)]
     outputs: tuple[tuple[float, ...], ...]
     top: tuple[tuple[int, ...], ...]
 
 
 class GoldenDocument(Frozen):
-    """`golden/golden.json`: pictures, and the outputs of each file for them in the same order. `top` has the most probable
+    """`golden/golden.json`: pictures, and the outputs for them, in the same order, of each file that could be run when the
+    package was made. `top` has the most probable
     classes of a picture by their place in the labels, the likeliest first; it is empty for an embedding."""
 
     schema_version: Literal[1] = 1

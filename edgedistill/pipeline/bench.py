@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from edgedistill.base.arrays import ImageRows, Images, Logits
+from edgedistill.base.arrays import Images, Logits
 from edgedistill.base.errors import InputError
 from edgedistill.base.isolation import CONVERSION, in_child
 from edgedistill.base.store import Store, digest
@@ -163,17 +163,14 @@ class Bench(Maker):
         what every artifact is held against."""
         if source.key not in self._references:
             images = self.images("validation", source.contract)
-            self._references = {source.key: self.computed(source, images)}
+            if source.file is None:
+                found = reference_logits(source.load(), images)
+            else:
+                form = format_for(source.file.format)
+                artifact = form.open(source.file.path, self.target).artifact
+                found = in_child(f"running {source.label}", CONVERSION, run_all, form, artifact, images, None)
+            self._references = {source.key: found}
         return self._references[source.key]
-
-    def computed(self, source: Source, images: ImageRows) -> Logits:
-        """Outputs of the fp32 torch program for images uint8 [n, 3, R, R], of a network that came as a file those of the
-        file."""
-        if source.file is None:
-            return reference_logits(source.load(), images)
-        form = format_for(source.file.format)
-        artifact = form.open(source.file.path, self.target).artifact
-        return in_child(f"running {source.label}", CONVERSION, run_all, form, artifact, images, None)
 
     @cached_property
     def source_side(self) -> int:

@@ -24,7 +24,7 @@ from edgedistill.base.store import Store, clear_unfinished, digest, lock, write_
 from edgedistill.base.versions import __version__
 from edgedistill.documents.build_file import SpaceConfig
 from edgedistill.documents.results import BuildIndex, BuildResult, Found, IndexEntry, SearchResult
-from edgedistill.outputs.package.package import PACKAGE, verify_package
+from edgedistill.outputs.package.package import PACKAGE, package_problems
 from edgedistill.pipeline.inputs import require_place
 from edgedistill.pipeline.jobs import Job, Order, check_devices
 
@@ -282,7 +282,7 @@ def finished(order: Order, key: str) -> BuildResult | None:
     if searched is not None and searched.occasion != result.occasion:
         return None
     teacher = [(out / file.path).exists() for file in result.teacher.files]
-    whole = (out / REPORT).is_file() and not verify_package(out, result) and all(teacher)
+    whole = (out / REPORT).is_file() and not package_problems(out, result) and all(teacher)
     return result if whole and bool(teacher) is order.how.keep_teacher else None
 
 

@@ -15,7 +15,7 @@ from edgedistill.data.idx import read_idx
 from edgedistill.documents.build_file import load_config
 from edgedistill.documents.measurements import MeasuredLatency
 from edgedistill.documents.targets import load_target, target_names
-from edgedistill.outputs.package.package import verify_package
+from edgedistill.outputs.package.package import package_problems
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
@@ -92,7 +92,7 @@ def test_fashion_mnist_reduced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     result = api.build(path)
     assert result.status == "met", result.verdict
     assert (result.data.classes, result.data.train, result.data.test) == (10, 900, 300)
-    assert verify_package(tmp_path / "out", result) == ()
+    assert package_problems(tmp_path / "out", result) == ()
     assert result.artifacts[0].latency.kind == "measured"
     # A tenth would be guessing.
     assert result.teacher.quality > 0.2

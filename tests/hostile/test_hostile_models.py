@@ -23,7 +23,7 @@ from PIL import Image
 from edgedistill.base.errors import InputError
 from edgedistill.base.isolation import Limits, in_child
 from edgedistill.cli.app import run
-from edgedistill.documents.specs import Format, Precision
+from edgedistill.documents.specs import ComputedBy, Format, Precision
 from edgedistill.documents.targets import load_target
 from edgedistill.formats.foreign import open_file
 from edgedistill.formats.onnx.runtime import OnnxFormat
@@ -178,7 +178,7 @@ def a_package(folder: Path, bases: Path, **update: Any) -> Path:
     path.write_bytes((bases / "model.onnx").read_bytes())
     contract = open_file(path, load_target("host")).contracted()
     picture = np.zeros((21, 33, 3), np.uint8)
-    runs = {path.name: GoldenRun("runtime", np.zeros((1, contract.width), np.float32), 1.0)}
+    runs = {path.name: GoldenRun(ComputedBy.DEVICE, np.zeros((1, contract.width), np.float32), 1.0)}
     file = PackageFile(Format.ONNX, Precision.FP32, path, path.name, (), ())
     manifest = make_manifest()
     (model,) = write_package(folder, PackageContents((file,), contract, Golden((picture,), runs), manifest, "card"))

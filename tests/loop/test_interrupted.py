@@ -17,7 +17,7 @@ import pytest
 
 from edgedistill.base.errors import ExitCode
 from edgedistill.documents.results import BuildResult
-from edgedistill.outputs.package.package import verify_package
+from edgedistill.outputs.package.package import package_problems
 from edgedistill.pipeline.build import JOURNAL
 
 NULL_TARGET = Path(__file__).with_name("null.toml")
@@ -89,7 +89,7 @@ def kill_and_go_on(loop: Any, met: Any, path: Path, cache: Path, kills: tuple[tu
     # No clock runs on the null device, so nothing may come out otherwise than in a build that was not killed.
     assert result.student == met.result.student
     assert [t.spec for t in result.trials] == [t.spec for t in met.result.trials]
-    assert verify_package(out, result) == ()
+    assert package_problems(out, result) == ()
     assert loop.damaged(cache) == []
     assert unique(loop.done(path))
     assert subjects(loop.done(path)) == subjects(loop.done(met.path))

@@ -15,7 +15,7 @@ from edgedistill.documents.specs import Contract, Precision, QuantScheme, Studen
 from edgedistill.networks.build import build_student
 from edgedistill.networks.counting import structure_of
 from edgedistill.networks.deploy import deploy
-from edgedistill.outputs.package.package import verify_package
+from edgedistill.outputs.package.package import package_problems
 
 ONE_STUDENT = (
     ('families = ["mobilenetv4", "resnet"]', 'families = ["resnet"]'),
@@ -62,7 +62,7 @@ def test_what_the_ladder_finds_is_what_is_proven_and_shipped(loop: Any, plain_in
     assert result.proof.artifact_sha256 == shipped.sha256 == file_sha256(built.out / shipped.path)
     widest = next(s for t in result.trials for s in t.schemes if s.scheme.precision is Precision.FP32)
     assert widest.verification.quality_validation - shipped.quality_validation <= 0.01
-    assert verify_package(built.out, result) == ()
+    assert package_problems(built.out, result) == ()
     for told in ("report.html", "package/MODEL_CARD.md"):
         assert "int8, equalised" in (built.out / told).read_text()
     folders = list((own.cache / "ladder").glob("*/ladder.json"))

@@ -15,7 +15,7 @@ import pytest
 
 import edgedistill
 from edgedistill.documents.measurements import MeasuredLatency
-from edgedistill.outputs.package.package import verify_package
+from edgedistill.outputs.package.package import package_problems
 
 pytest.importorskip("onnxruntime")
 
@@ -39,7 +39,7 @@ def test_a_build_for_this_machine(loop: Any) -> None:
     result = built.result
     assert result.status == "met", result.verdict
     assert {a.format for a in result.artifacts} == set(FORMATS)
-    assert verify_package(built.out, result) == ()
+    assert package_problems(built.out, result) == ()
     assert result.proof.met
     for artifact in result.artifacts:
         seen = edgedistill.inspect(built.out / artifact.path)

@@ -22,7 +22,7 @@ from edgedistill.documents.artifacts import Trial, answers_of
 from edgedistill.documents.measurements import MeasuredLatency, Profile, UnknownLatency
 from edgedistill.documents.results import BuildResult
 from edgedistill.documents.specs import Percentile, ProofLevel
-from edgedistill.outputs.package.package import verify_package
+from edgedistill.outputs.package.package import package_problems
 from edgedistill.pipeline import workers
 
 NULL_TARGET = Path(__file__).with_name("null.toml")
@@ -54,7 +54,7 @@ def test_met(loop: Any, met: Any) -> None:
         assert low < artifact.quality <= high
         assert file_sha256(met.out / artifact.path) == artifact.sha256
         assert (met.out / artifact.path).stat().st_size == artifact.bytes
-    assert verify_package(met.out, result) == ()
+    assert package_problems(met.out, result) == ()
     assert BuildResult.model_validate_json((met.out / "build.json").read_text()) == result
     for name in ("report.html", "package/labels.txt", "package/contract.json", "package/MODEL_CARD.md"):
         assert (met.out / name).stat().st_size > 0
@@ -212,7 +212,7 @@ def test_a_file_missing_from_the_package_is_made_good(loop: Any, met: Any, tmp_p
     (tmp_path / "out" / met.result.artifacts[0].path).unlink()
     built = loop.build(path)
     assert "nothing has changed since this build" not in built.notes
-    assert verify_package(built.out, built.result) == ()
+    assert package_problems(built.out, built.result) == ()
     assert loop.done(path) == loop.done(met.path), "every stage is in the cache"
 
 

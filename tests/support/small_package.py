@@ -63,7 +63,7 @@ def small_package(folder: Path, *, coreml: bool = True, contract: Contract = CON
         own = found[: len(images)]
         precision = artifact.scheme.precision
         files.append(PackageFile(model.format, precision, model.path, model.path.name, model.inputs, model.outputs))
-        runs[model.path.name] = GoldenRun("runtime", own, tolerance_of(own, found[len(images) :]))
+        runs[model.path.name] = GoldenRun(form.computed_by, own, tolerance_of(own, found[len(images) :]))
         unknown = UnknownLatency(reason="not measured", device="host")
         size, digest = artifact.bytes, artifact.sha256
         artifacts[model.path.name] = ManifestArtifact(sha256=digest, bytes=size, quality=None, latency=unknown)

@@ -1,11 +1,13 @@
-"""Ready projects around a package, one for each platform: the sources as they lie here, and what is of the package."""
+"""Ready projects around a package, one for each platform: the sources as they lie here, and what is of the package.
+
+A file whose name ends in `.j2` is a template of that of the project.
+"""
 
 from __future__ import annotations
 
-import json
 import shutil
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -22,56 +24,40 @@ from edgedistill.outputs.package.replay import read_contract, read_golden
 
 HERE: Final = Path(__file__).parent
 _TEMPLATE: Final = ".j2"
+_NO_PART: Final = ("*.j2", "runners", "node_modules", "dist", ".build", "__pycache__")
+"""What lies among the sources of a kit, and is no part of a project."""
 
 
 @dataclass(frozen=True)
 class Kit:
-    """A platform's project. `model` is the folder in it for the package's files; `generated` gives the files that are of
-    this package alone, by their path in the project: from its contract, its file and the hash of its sums. `first_steps` is
-    a shell command that starts it."""
+    """A platform's project. `model` is the folder in it for the package's files, `first_steps` a shell command that starts
+    it, `of_format` what its templates say of a model file's format."""
 
-    platform: Platform
     model: str
-    generated: Callable[[PackageContract, str, str], Mapping[str, str]]
     first_steps: str
-
-
-def _web(_: PackageContract, __: str, sums_sha256: str) -> Mapping[str, str]:
-    said = "/** SHA-256 of the SHA256SUMS of the package that this kit was made for. */\n"
-    return {"src/pinned.ts": f"{said}export const SUMS_SHA256 = {json.dumps(sums_sha256)};\n"}
-
-
-def _python(_: PackageContract, __: str, sums_sha256: str) -> Mapping[str, str]:
-    said = '"""SHA-256 of the SHA256SUMS of the package that this kit was made for."""'
-    return {"pinned.py": f"SUMS_SHA256 = {json.dumps(sums_sha256)}\n{said}\n"}
-
-
-_RUNTIMES: Final[dict[Format, tuple[str, str, tuple[str, ...]]]] = {
-    Format.LITERT: ("Litert", "com.google.ai.edge.litert:litert:1.4.0", ("org.tensorflow.lite",)),
-    Format.ONNX: ("Onnx", "com.microsoft.onnxruntime:onnxruntime-android:1.22.0", ("ai.onnxruntime",)),
-}
-"""What runs a format's files on Android: the class of the kit, the Maven package, and the packages that R8 must keep."""
-
-
-def _android(contract: PackageContract, name: str, sums_sha256: str) -> Mapping[str, str]:
-    sources = "classifier/src/main/kotlin/edgedistill/kit"
-    kind, _, _ = _RUNTIMES[contract.files[name].format]
-    said = "/** SHA-256 of the SHA256SUMS of the package that this kit was made for. */\n"
-    pinned = f"package edgedistill.kit\n\n{said}const val SUMS_SHA256 = {json.dumps(sums_sha256)}\n"
-    runner = (HERE / "android" / f"{kind}Runner.kt").read_text(encoding="utf-8")
-    return {f"{sources}/Pinned.kt": pinned, f"{sources}/{kind}Runner.kt": runner}
-
-
-def _ios(_: PackageContract, __: str, sums_sha256: str) -> Mapping[str, str]:
-    said = "/// SHA-256 of the SHA256SUMS of the package that this kit was made for.\n"
-    return {"Sources/Classifier/Pinned.swift": f"{said}public let sumsSHA256 = {json.dumps(sums_sha256)}\n"}
+    of_format: Mapping[Format, Mapping[str, object]] = field(default_factory=dict)
 
 
 KITS: Final[dict[Platform, Kit]] = {
-    "ios": Kit("ios", "Sources/Classifier/model", _ios, "swift test"),
-    "android": Kit("android", "classifier/src/main/assets/model", _android, "gradle wrapper && ./gradlew test"),
-    "web": Kit("web", "public/model", _web, "npm install && npm run dev"),
-    "python": Kit("python", "model", _python, "pip install -r requirements.txt && python -m unittest"),
+    "ios": Kit("Sources/Classifier/model", "swift test"),
+    "android": Kit(
+        "classifier/src/main/assets/model",
+        "gradle wrapper && ./gradlew test",
+        {
+            Format.LITERT: {
+                "runner": "runners/LitertRunner.kt",
+                "runtime": "com.google.ai.edge.litert:litert:1.4.0",
+                "kept": "org.tensorflow.lite",
+            },
+            Format.ONNX: {
+                "runner": "runners/OnnxRunner.kt",
+                "runtime": "com.microsoft.onnxruntime:onnxruntime-android:1.22.0",
+                "kept": "ai.onnxruntime",
+            },
+        },
+    ),
+    "web": Kit("public/model", "npm install && npm run dev"),
+    "python": Kit("model", "pip install -r requirements.txt && python -m unittest"),
 }
 
 
@@ -87,21 +73,29 @@ def write_kit(package: Path, platform: Platform, out: Path) -> str:
             f"{package} has no file for {platform}: it has {', '.join(contract.files)}",
             fix="name the format under [export] formats, and build again",
         )
+    if contract.files[name].tolerance is None:
+        raise InputError(
+            f"{name} could not be run when {package} was made: a kit could not test itself",
+            fix="build where it can be run (`edgedistill doctor` tells)",
+        )
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out} is there already", fix="name another folder with --out, or remove it")
     with whole(out) as folder:
-        shutil.copytree(
-            HERE / platform,
-            folder,
-            ignore=shutil.ignore_patterns("*.j2", "node_modules", "dist", ".build", "*Runner.kt"),
-        )
+        shutil.copytree(HERE / platform, folder, ignore=shutil.ignore_patterns(*_NO_PART))
         for path in files_of(package, contract, name):
             target = folder / kit.model / path.relative_to(package)
             target.parent.mkdir(parents=True, exist_ok=True)
             copy = shutil.copytree if path.is_dir() else shutil.copyfile
             copy(path, target)
-        own = kit.generated(contract, name, file_sha256(package / SUMS))
-        for made, text in (*own.items(), *_rendered(platform, name, contract)):
+        classes = f"{len(contract.labels)} classes"
+        values = {
+            "model": classes if contract.vector is None else f"vectors of {contract.output.width}",
+            "file": name,
+            "version": __version__,
+            "sums_sha256": file_sha256(package / SUMS),
+            **kit.of_format.get(contract.files[name].format, {}),
+        }
+        for made, text in _rendered(platform, values):
             (folder / made).write_text(text, encoding="utf-8")
     return name
 
@@ -114,18 +108,13 @@ def files_of(package: Path, contract: PackageContract, name: str) -> Iterator[Pa
     return (package / own for own in (SUMS, CONTRACT, MODEL_CARD, name, contract.golden, *labels, *pictures))
 
 
-def _rendered(platform: Platform, name: str, contract: PackageContract) -> Iterator[tuple[str, str]]:
-    """The templates of a kit, by their path in the project."""
+def _rendered(platform: Platform, values: Mapping[str, object]) -> Iterator[tuple[str, str]]:
+    """The templates of a kit with these values, by their path in the project."""
     environment = Environment(
         loader=FileSystemLoader(HERE / platform),
         undefined=StrictUndefined,
         keep_trailing_newline=True,
-        autoescape=False,
+        autoescape=False,  # it is source code and Markdown, and no value comes from a user
     )
-    described = f"{len(contract.labels)} classes" if contract.vector is None else f"vectors of {contract.output.width}"
-    _, runtime, kept = _RUNTIMES.get(contract.files[name].format, ("", "", ()))
     for path in environment.list_templates(filter_func=lambda name: name.endswith(_TEMPLATE)):
-        text = environment.get_template(path).render(
-            model=described, file=name, version=__version__, runtime=runtime, kept=kept
-        )
-        yield path.removesuffix(_TEMPLATE), text
+        yield path.removesuffix(_TEMPLATE), environment.get_template(path).render(values)

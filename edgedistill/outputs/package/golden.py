@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
 import numpy as np
 from PIL import Image
@@ -19,7 +19,7 @@ from edgedistill.data.images import read_rgb, to_rgb
 from edgedistill.data.preprocessing import resize
 from edgedistill.data.sources import Pixels
 from edgedistill.documents.package import TOP, GoldenDocument, GoldenOutputs, GoldenPicture
-from edgedistill.documents.specs import Contract, Precision
+from edgedistill.documents.specs import ComputedBy, Contract
 
 FOLDER: Final = "golden"
 DOCUMENT: Final = f"{FOLDER}/golden.json"
@@ -29,29 +29,23 @@ _LONGEST: Final = 4
 """The longest side of a golden picture, in sides of the model's input."""
 _TRANSPARENT: Final = (151, 94)
 """Width and height of the picture with transparency: odd, even, and far from a square."""
-_ROUNDING: Final[dict[Precision, float]] = {Precision.FP32: 1e-4, Precision.FP16: 1e-2}
-"""What a precision may change, as a share of the largest output; INT8_ROUNDING where nothing stands here."""
-_INT8_ROUNDING: Final = 0.2
 _LEAST: Final = 1e-5
 """The least tolerance, as a share of the largest output: runtimes add floating point numbers in different orders."""
-
-
-Computed = Literal["runtime", "interpreter", "program"]
 
 
 @dataclass(frozen=True, eq=False)
 class GoldenRun:
     """A file's outputs for the golden pictures, float32 [N, width], what computed them, and the tolerance."""
 
-    of: Computed
+    computed_by: ComputedBy
     outputs: Logits
     tolerance: float
 
 
 @dataclass(frozen=True, eq=False)
 class Golden:
-    """`pictures` uint8 [H, W, 3] or, with transparency, [H, W, 4]; `runs` what each file of the package gives for them, by
-    its name there."""
+    """`pictures` uint8 [H, W, 3] or, with transparency, [H, W, 4]; `runs` what each file of the package that
+    could be run gives for them, by its name there."""
 
     pictures: tuple[Pixels, ...]
     runs: Mapping[str, GoldenRun]
@@ -92,11 +86,6 @@ def tolerance_of(outputs: Logits, nudged_outputs: Logits) -> float:
     return float(2 * moved + _LEAST * max(1.0, np.abs(outputs).max()))
 
 
-def rounding_of(precision: Precision, outputs: Logits) -> float:
-    """How far a file of that precision, which nothing here can run, may lie from its program's outputs."""
-    return float(_ROUNDING.get(precision, _INT8_ROUNDING) * np.abs(outputs).max())
-
-
 def write_golden(package: Path, golden: Golden, contract: Contract) -> None:
     """`golden/golden.json`, and each picture as PNG with what the contract makes of it."""
     (package / FOLDER).mkdir()
@@ -120,7 +109,7 @@ def _recorded(run: GoldenRun, contract: Contract) -> GoldenOutputs:
     outputs = run.outputs.astype(np.float32)
     likeliest = np.argsort(-outputs, axis=1, kind="stable")[:, :TOP] if contract.vector is None else np.empty((0, 0))
     return GoldenOutputs(
-        of=run.of,
+        computed_by=run.computed_by,
         tolerance=run.tolerance,
         # Each number as the shortest text that gives the same float32 back.
         outputs=tuple(tuple(float(str(number)) for number in row) for row in outputs),

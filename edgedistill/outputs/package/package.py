@@ -96,7 +96,7 @@ def write_package(out: Path, contents: PackageContents) -> tuple[Path, ...]:
     """Write `out/package/`: made whole under a temporary name and renamed; an older package is there until then.
 
     Returns the artifacts' paths, in the order of `contents.files`. The caller holds the lock on `out`. A kill
-    between the two renames leaves no package, which `verify_package` reports, so that the next build makes it again; the
+    between the two renames leaves no package, which `package_problems` reports, so that the next build makes it again; the
     old one is never mixed with the new. Raises FileNotFoundError if a source is missing.
     """
     names = [file.name for file in contents.files]
@@ -117,7 +117,7 @@ def write_package(out: Path, contents: PackageContents) -> tuple[Path, ...]:
     return tuple(final / name for name in names)
 
 
-def verify_package(out: Path, result: BuildResult) -> tuple[Problem, ...]:
+def package_problems(out: Path, result: BuildResult) -> tuple[Problem, ...]:
     """What of `out/package/` is missing or changed since the build: every file against the package's sums, then its
     artifacts against `result`. Empty if all is well, or if the build shipped nothing. Reads files, loads no model."""
     if not result.artifacts:
@@ -181,7 +181,7 @@ def package_contract(contents: PackageContents) -> PackageContract:
                 input=format_for(file.format).input_edge(contract),
                 inputs=file.inputs,
                 outputs=file.outputs,
-                tolerance=contents.golden.runs[file.name].tolerance,
+                tolerance=run.tolerance if (run := contents.golden.runs.get(file.name)) else None,
             )
             for file in contents.files
         },

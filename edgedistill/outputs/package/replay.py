@@ -15,7 +15,7 @@ from edgedistill.base.errors import InputError
 from edgedistill.data.images import check_image, read_rgb
 from edgedistill.data.preprocessing import resize
 from edgedistill.documents.package import GoldenDocument, GoldenOutputs, Manifest, PackageContract
-from edgedistill.documents.specs import Contract
+from edgedistill.documents.specs import ComputedBy, Contract
 from edgedistill.outputs.package.package import CONTRACT, MANIFEST
 
 MOST_BYTES: Final = 256 * 2**20
@@ -27,12 +27,12 @@ _FIX: Final = "build the package again"
 @dataclass(frozen=True, eq=False)
 class Replay:
     """Prepared golden pictures, uint8 [N, 3, R, R], with the outputs that a file should give for them, float32 [N, width];
-    each may be off by `tolerance`. `of` is what computed them (see `GoldenOutputs`)."""
+    each may be off by `tolerance` (see `GoldenOutputs`)."""
 
     images: Images
     outputs: Logits
     tolerance: float
-    of: str
+    computed_by: ComputedBy
 
 
 def read_contract(package: Path) -> PackageContract:
@@ -66,7 +66,7 @@ def replay_of(package: Path, name: str, contract: Contract) -> Replay | None:
         return None
     images = [prepared(package, picture.file, contract) for picture in golden.pictures]
     outputs = _outputs(package, recorded, (len(images), contract.width))
-    return Replay(np.stack(images), outputs, recorded.tolerance, recorded.of)
+    return Replay(np.stack(images), outputs, recorded.tolerance, recorded.computed_by)
 
 
 def prepared(package: Path, name: str, contract: Contract) -> Images:

@@ -12,6 +12,7 @@ from npm import npm_install
 from small_package import small_package
 
 import edgedistill as api
+from edgedistill.outputs.kits.kits import HERE
 
 STUBS = Path(__file__).with_name("android_stubs")
 JAVA = Path("/usr/share/java")
@@ -50,40 +51,27 @@ def compiled(compiler: Path, jar: Path, *sources: Path, code: int = 0) -> str:
 
 
 def test_it_compiles_and_its_tests_pass_and_find_wrong_preprocessing(kit: Path, compiler: Path, tmp_path: Path) -> None:
+    """The second time with wrong preprocessing, and with the other runtime."""
     module, jar = kit / "classifier" / "src", tmp_path / "kit.jar"
     sources = [*module.rglob("*.kt"), *STUBS.glob("*.kt")]
-    assert {"OnnxRunner.kt", "GoldenDeviceTest.kt"} <= {path.name for path in sources}
     compiled(compiler, jar, *sources)
     assets = f"-Dkit.assets={module / 'main' / 'assets'}"
-    test = (
-        "java",
-        assets,
-        "-cp",
-        f"{jar}{os.pathsep}{CLASSPATH}",
-        "org.junit.runner.JUnitCore",
-        "edgedistill.kit.GoldenTest",
-    )
+    classpath = f"{jar}{os.pathsep}{CLASSPATH}"
+    test = ("java", assets, "-cp", classpath, "org.junit.runner.JUnitCore", "edgedistill.kit.GoldenTest")
     assert "OK (4 tests)" in run(*test)
-    (source,) = module.rglob("Preprocess.kt")
-    text = source.read_text()
+    source, runner = (path for name in ("Preprocess.kt", "Runner.kt") for path in module.rglob(name))
+    text, onnx = source.read_text(), runner.read_text()
     source.write_text(text.replace("if (pixels.channels == 3) return pixels", "val background = listOf(0, 0, 0)", 1))
+    runner.write_text((HERE / "android" / "runners" / "LitertRunner.kt").read_text())
+    assert "class OnnxRunner" in onnx and "class LitertRunner" in runner.read_text()
     compiled(compiler, jar, *sources)
     assert "golden/picture-003.png differs by" in run(*test, code=1)
     source.write_text(text)
-
-
-def test_each_runtime_compiles(kit: Path, compiler: Path, tmp_path: Path) -> None:
-    from edgedistill.outputs.kits.kits import HERE
-
-    main = kit / "classifier" / "src" / "main"
-    common = [path for path in main.rglob("*.kt") if not path.name.endswith("Runner.kt")]
-    runners = sorted((HERE / "android").glob("*Runner.kt"))
-    assert [path.name for path in runners] == ["LitertRunner.kt", "OnnxRunner.kt"]
-    compiled(compiler, tmp_path / "litert.jar", *common, runners[0], *STUBS.glob("*.kt"))
+    runner.write_text(onnx)
 
 
 def test_what_gradle_is_told_is_of_the_runtime(kit: Path) -> None:
     module = kit / "classifier"
     assert 'implementation("com.microsoft.onnxruntime:onnxruntime-android:' in (module / "build.gradle.kts").read_text()
     assert "-keep class ai.onnxruntime.** { *; }" in (module / "consumer-rules.pro").read_text()
-    assert not list(kit.glob("*Runner.kt"))
+    assert not (kit / "runners").exists() and not list(kit.rglob("*.j2"))

@@ -23,7 +23,7 @@ from PIL import Image, ImageOps
 from edgedistill.data.images import read_rgb
 from edgedistill.data.preprocessing import resize
 from edgedistill.documents.artifacts import TensorSignature
-from edgedistill.documents.specs import Format, Precision
+from edgedistill.documents.specs import ComputedBy, Format, Precision
 from edgedistill.outputs.package.card import code_sample, escape_markdown, model_card
 from edgedistill.outputs.package.golden import Golden, GoldenRun
 from edgedistill.outputs.package.package import PackageContents, PackageFile, write_package
@@ -118,7 +118,7 @@ def test_the_code_sample_runs_inside_the_package(tmp_path: Path, realistic: Modu
     signature = (TensorSignature(name="image", dtype="uint8", shape=(1, 3, 16, 16)),)
     file = PackageFile(Format.ONNX, Precision.INT8, tmp_path / "m.onnx", "student-int8.onnx", signature, signature)
     card = model_card(result, contract, TRAINING)
-    run = GoldenRun("runtime", np.zeros((1, 3), np.float32), 0.1)
+    run = GoldenRun(ComputedBy.DEVICE, np.zeros((1, 3), np.float32), 0.1)
     manifest = make_manifest()
     contents = PackageContents((file,), contract, Golden((green,), {file.name: run}), manifest, card)
     write_package(tmp_path / "out", contents)

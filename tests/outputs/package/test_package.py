@@ -22,7 +22,7 @@ from edgedistill.base.store import file_sha256
 from edgedistill.documents.artifacts import TensorSignature
 from edgedistill.documents.package import GoldenDocument
 from edgedistill.documents.results import BuildResult
-from edgedistill.documents.specs import Contract, Format, Precision
+from edgedistill.documents.specs import ComputedBy, Contract, Format, Precision
 from edgedistill.outputs.package.golden import (
     Golden,
     GoldenRun,
@@ -36,7 +36,7 @@ from edgedistill.outputs.package.package import (
     PackageFile,
     artifact_name,
     labels_text,
-    verify_package,
+    package_problems,
     write_package,
 )
 
@@ -52,9 +52,8 @@ def golden(contract: Contract, count: int = 3) -> Golden:
     outputs = rng.normal(size=(count + 1, 10)).astype(np.float32)
     pictures = golden_pictures(rng.integers(0, 256, (count, 40, 40, 3), dtype=np.uint8), contract)
     runs = {
-        "student-int8.onnx": GoldenRun("runtime", outputs, 0.5),
-        "student-fp16.mlpackage": GoldenRun("program", outputs, 0.25),
-        "student-fp32.onnx": GoldenRun("runtime", outputs, 0.1),
+        "student-int8.onnx": GoldenRun(ComputedBy.DEVICE, outputs, 0.5),
+        "student-fp32.onnx": GoldenRun(ComputedBy.DEVICE, outputs, 0.1),
     }
     return Golden(pictures, runs)
 
@@ -90,7 +89,7 @@ def test_a_package_holds_all_and_verifies(tmp_path: Path, realistic: ModuleType)
     paths = write_package(out, contents(tmp_path / "cache", realistic.make_contract(), trtexec="trtexec --onnx=x"))
     assert paths == (out / "package/student-int8.onnx", out / "package/student-fp16.mlpackage")
     assert [p.name for p in out.iterdir()] == ["package"]
-    assert verify_package(out, result_for(paths, out, realistic)) == ()
+    assert package_problems(out, result_for(paths, out, realistic)) == ()
 
     package = out / "package"
     listed = [line.split("  ")[1] for line in (package / "SHA256SUMS").read_text().splitlines()]
@@ -216,7 +215,7 @@ def test_what_is_missing_or_changed_is_named(tmp_path: Path, realistic: ModuleTy
     result = result_for(paths, out, realistic)
     victim = out / "package" / spoil
     victim.write_text("other") if how == "changed" else victim.unlink()
-    (problem,) = verify_package(out, result)
+    (problem,) = package_problems(out, result)
     assert problem.where == str(out / "package" / spoil)
     assert problem.fix
 
@@ -226,7 +225,7 @@ def test_broken_sums_are_a_problem_and_no_crash(tmp_path: Path, realistic: Modul
     out = tmp_path / "out"
     paths = write_package(out, contents(tmp_path / "cache", realistic.make_contract()))
     (out / "package/SHA256SUMS").write_text(text)
-    (problem,) = verify_package(out, result_for(paths, out, realistic))
+    (problem,) = package_problems(out, result_for(paths, out, realistic))
     assert "is damaged" in problem.what
 
 
@@ -238,7 +237,7 @@ def test_a_file_too_many_and_a_link_are_named(tmp_path: Path, realistic: ModuleT
     (tmp_path / "labels.txt").write_bytes((out / "package/labels.txt").read_bytes())
     (out / "package/labels.txt").unlink()
     (out / "package/labels.txt").symlink_to(tmp_path / "labels.txt")
-    assert {Path(problem.where).name: problem.what for problem in verify_package(out, result)} == {
+    assert {Path(problem.where).name: problem.what for problem in package_problems(out, result)} == {
         "more": "is not of the package",
         "labels.txt": "is a link, and not the file that was built",
     }
@@ -249,14 +248,14 @@ def test_a_whole_package_of_another_build_is_told_apart(tmp_path: Path, realisti
     paths = write_package(out, contents(tmp_path / "cache", realistic.make_contract()))
     result = result_for(paths, out, realistic)
     write_package(out, contents(tmp_path / "cache", realistic.make_contract(), text="another model"))
-    assert {problem.where for problem in verify_package(out, result)} == {str(path) for path in paths}
+    assert {problem.where for problem in package_problems(out, result)} == {str(path) for path in paths}
 
 
 def test_no_package_at_all_is_reported_for_each_file(tmp_path: Path, realistic: ModuleType) -> None:
     result = realistic.make_result()
-    problems = verify_package(tmp_path, result)
+    problems = package_problems(tmp_path, result)
     assert [problem.what for problem in problems] == ["is missing"]
-    assert verify_package(tmp_path, realistic.make_not_met()) == ()
+    assert package_problems(tmp_path, realistic.make_not_met()) == ()
 
 
 def test_a_write_that_fails_leaves_the_old_package_whole(tmp_path: Path, realistic: ModuleType) -> None:
@@ -267,12 +266,12 @@ def test_a_write_that_fails_leaves_the_old_package_whole(tmp_path: Path, realist
     gone = PackageFile(Format.ONNX, Precision.FP32, tmp_path / "gone.onnx", "student-fp32.onnx", INPUTS, OUTPUTS)
     with pytest.raises(FileNotFoundError):
         write_package(out, PackageContents((*first.files, gone), first.contract, first.golden, MANIFEST, "card"))
-    assert verify_package(out, result) == ()
+    assert package_problems(out, result) == ()
 
     second = write_package(out, contents(tmp_path / "cache", realistic.make_contract(), text="a better model"))
     assert second[0].read_text() == "a better model"
     assert [p.name for p in out.iterdir()] == ["package"], "leftovers of the failed write are cleared"
-    assert {p.where for p in verify_package(out, result)} == {str(path) for path in paths}
+    assert {p.where for p in package_problems(out, result)} == {str(path) for path in paths}
 
 
 def test_a_package_outlives_the_cache_and_links(tmp_path: Path, realistic: ModuleType) -> None:
@@ -312,7 +311,7 @@ def test_golden_data_of_other_shapes_is_refused() -> None:
     with pytest.raises(ValueError, match="uint8"):
         Golden((picture.astype(np.float32),), {})  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="shape"):
-        Golden((picture, picture), {"a": GoldenRun("runtime", np.zeros((1, 10), np.float32), 0.1)})
+        Golden((picture, picture), {"a": GoldenRun(ComputedBy.DEVICE, np.zeros((1, 10), np.float32), 0.1)})
 
 
 def test_the_check_imports_neither_torch_nor_a_vendors_sdk() -> None:
