@@ -20,7 +20,7 @@ app = typer.Typer()
 
 @app.callback(invoke_without_command=True)
 def root(context: typer.Context) -> None:
-    """Check the package of a build before an app ships it."""
+    """Check the package of a build before an app ships it, or compare it with another."""
     help_without_command(context)
 
 
@@ -30,8 +30,7 @@ def verify(
     target: TargetName = "host",
     as_json: AsJson = False,
 ) -> None:
-    """Check that a package is whole: every file by its hash, what its documents say beside what the model files carry, and
-    the outputs of each model file for the golden pictures."""
+    """Check each file by its hash, the documents beside the model files, and the outputs for the golden pictures."""
     from edgedistill.base.errors import ExitCode
     from edgedistill.cli import errors, render
 
@@ -56,8 +55,7 @@ def diff(
     target: TargetName = "host",
     as_json: AsJson = False,
 ) -> None:
-    """Tell what an app gets with another package: what it has to do otherwise, sizes, quality, latency, and the answers that
-    change, on the golden pictures and on your data."""
+    """Tell what an app gets with another package: changes of labels and steps, size, quality, latency and answers."""
     from edgedistill.base.errors import ExitCode
     from edgedistill.cli import errors, live, render
     from edgedistill.documents.fields import parse_percent

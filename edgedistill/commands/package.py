@@ -34,7 +34,7 @@ def verify_package(path: Path | str, *, target: str | Path = "host") -> PackageV
     verified: list[VerifyResult] = []
     for name in contract.files:
         try:
-            verified.append(verify(package / name, target=target))
+            verified.append(verify(inside(package, name), target=target))
         except EdgedistillError as error:
             failures.append(f"{name}: {error.message}")
         else:
@@ -46,14 +46,15 @@ def verify_package(path: Path | str, *, target: str | Path = "host") -> PackageV
 
 def _disagreements(package: Path, contract: PackageContract, golden: GoldenDocument) -> Iterator[str]:
     """Where the documents of a package say something else than its model files."""
-    labels = inside(package, contract.labels_file) if contract.labels_file else None
-    if labels is not None and labels.read_text(encoding="utf-8") != labels_text(contract.labels):
-        yield f"{labels.name} has other labels than {CONTRACT}"
+    if contract.labels_file is not None:
+        labels = inside(package, contract.labels_file)
+        if not labels.is_file() or labels.read_bytes() != labels_text(contract.labels).encode():
+            yield f"{contract.labels_file} has other labels than {CONTRACT}"
     stated = {name: file.tolerance for name, file in contract.files.items() if file.tolerance is not None}
     if stated != {name: file.tolerance for name, file in golden.files.items()}:
         yield f"{contract.golden} has outputs of other files, or with other tolerances, than {CONTRACT}"
     for name in contract.files:
-        own = inspect(package / name).contract
+        own = inspect(inside(package, name)).contract
         if own is None:
             yield f"{name} carries no contract"
         elif changed := list(_changed(contract, own)):

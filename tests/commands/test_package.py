@@ -169,3 +169,24 @@ def test_a_folder_that_is_no_package_is_told(tmp_path: Path, capsys: pytest.Capt
         api.verify_package(tmp_path)
     assert run(["package", "verify", str(tmp_path / "nowhere")]) == 2
     assert "Traceback" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"labels_file": "other.txt"}, "other.txt has other labels"),
+        ({"labels_file": "../labels.txt"}, "lies outside the package"),
+        ({"golden": "nowhere.json"}, "nowhere.json cannot be read: it is missing"),
+        ({"schema_version": 1}, "schema_version: Input should be 2"),
+        ({"files": {}}, "recommended are files that the package does not have"),
+        ({"preparation": [{"step": "paint"}]}, "does not match any of the expected tags"),
+    ],
+)
+def test_a_contract_that_cannot_be_kept_is_told_and_no_crash(
+    package: Path, capsys: pytest.CaptureFixture[str], change: dict[str, Any], told: str
+) -> None:
+    edited(package / "contract.json", lambda document: document.update(change))
+    write_sums(package)
+    assert run(["package", "verify", str(package)]) == 2
+    said = capsys.readouterr()
+    assert told in " ".join((said.out + said.err).split()) and "Traceback" not in said.err

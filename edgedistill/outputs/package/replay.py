@@ -21,7 +21,7 @@ from edgedistill.outputs.package.package import CONTRACT, MANIFEST
 MOST_BYTES: Final = 256 * 2**20
 """A larger document is not read."""
 Document = TypeVar("Document", bound=BaseModel)
-_FIX: Final = "build the package again"
+_FIX: Final = "build the package again, with this version of edgedistill"
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +72,7 @@ def replay_of(package: Path, name: str, contract: Contract) -> Replay | None:
 def prepared(package: Path, name: str, contract: Contract) -> Images:
     """A golden picture through the contract, uint8 [3, R, R]. Raises InputError for one that cannot be used."""
     path = inside(package, name)
-    if fault := check_image(path).fault if path.is_file() else "is missing":
+    if fault := (check_image(path).fault if path.is_file() else "is missing"):
         raise _unreadable(path, f"it {fault}")
     return resize(read_rgb(path, contract.background), contract)
 
@@ -81,7 +81,7 @@ def inside(package: Path, name: str) -> Path:
     """A file of the package. Raises InputError for a name that leads out of it."""
     path = (package / name).resolve()
     if not path.is_relative_to(package.resolve()):
-        raise InputError(f"the golden data of {package} cannot be read: {name!a} lies outside the package", fix=_FIX)
+        raise InputError(f"{package} cannot be read: {name!a} lies outside the package", fix=_FIX)
     return path
 
 
@@ -97,7 +97,9 @@ def _read(path: Path, model: type[Document]) -> Document:
     try:
         return model.model_validate_json(_bounded(path))
     except ValidationError as error:
-        raise _unreadable(path, f"{error.error_count()} of its values are wrong") from error
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "the document"
+        raise _unreadable(path, f"{where}: {first['msg']}") from error
 
 
 def _bounded(path: Path) -> bytes:
@@ -112,4 +114,4 @@ def _bounded(path: Path) -> bytes:
 
 
 def _unreadable(path: Path, why: str) -> InputError:
-    return InputError(f"the golden data in {path} cannot be read: {why}", fix=_FIX)
+    return InputError(f"{path} cannot be read: {why}", fix=_FIX)
