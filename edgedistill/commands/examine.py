@@ -33,6 +33,7 @@ from edgedistill.formats import format_for
 from edgedistill.formats.foreign import format_of, open_file, reading, reading_within
 from edgedistill.formats.format import Opened
 from edgedistill.formats.running import beside, run_all, test_quality
+from edgedistill.networks.confidence import probabilities
 from edgedistill.networks.program.probes import probe_images
 from edgedistill.networks.tasks import Task, Truth, task_of
 from edgedistill.outputs.package.package import MANIFEST
@@ -208,18 +209,14 @@ def run(path: Path | str, image: Path | str, *, top: int = 5, target: str | Path
             computed_by=format_for(opened.artifact.format).computed_by,
             vector=tuple(found.tolist()),
         )
-    logits = found.astype(np.float64)
-    odds = np.exp(logits - logits.max())
-    probabilities = odds / odds.sum()
-    best = np.argsort(-probabilities, kind="stable")[:top]
+    (shares,) = probabilities(found[None], opened.temperature or 1.0)
+    best = np.argsort(-shares, kind="stable")[:top]
     return RunResult(
         path=str(path),
         format=opened.artifact.format,
         input=str(image),
         computed_by=format_for(opened.artifact.format).computed_by,
-        top=tuple(
-            Guess(index=int(i), label=contract.labels[i], probability=float(probabilities[i])) for i in best.tolist()
-        ),
+        top=tuple(Guess(index=int(i), label=contract.labels[i], probability=float(shares[i])) for i in best.tolist()),
     )
 
 

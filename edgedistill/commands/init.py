@@ -281,6 +281,17 @@ budget = {budget}
 # calibration_images = 256
 # allow_fallbacks = false
 
+# What the package tells of the model: in its card, and in the metadata of its files. What you leave out is not guessed.
+[package]
+# name = ""
+# description = ""
+# author = ""
+# license = ""  # an SPDX identifier such as "apache-2.0", or a name
+# version = ""
+# dataset = ""  # and base_model: names on the Hugging Face hub
+# base_model = ""
+# none_of_these = "5%"  # example: an answer for other pictures, which costs such a share of the right answers
+
 # How latency is measured; every run counts. A file is compared with a fixed network, in turn, for "compare"; the proof of
 # the winner takes dozens of sessions. "quick" claims that 80% of them keep the budget.
 [profile]

@@ -13,8 +13,9 @@ from edgedistill.data.images import read_rgb
 from edgedistill.documents.answers import PackageVerifyResult, VerifyResult
 from edgedistill.documents.package import GoldenDocument, PackageContract, preparation
 from edgedistill.documents.specs import Contract
+from edgedistill.formats.carried import labels_text
 from edgedistill.outputs.package.integrity import SUMS, check_sums
-from edgedistill.outputs.package.package import CONTRACT, labels_text, package_folder
+from edgedistill.outputs.package.package import CONTRACT, package_folder
 from edgedistill.outputs.package.replay import inside, prepared, read_contract, read_golden
 
 

@@ -217,7 +217,8 @@ class QuantizeResult(Frozen):
 
 
 class Guess(Frozen):
-    """One class of an image: its place in the output, its name, and its softmax probability."""
+    """One class of an image: its place in the output, its name, and its probability: softmax of the logits at
+    the file's temperature, where it says one."""
 
     index: int
     label: str

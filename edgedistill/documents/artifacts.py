@@ -53,7 +53,7 @@ class TensorSignature(Frozen):
 
     @property
     def shown(self) -> str:
-        return f"{self.name} {self.dtype}{list(self.shape)}"
+        return f"{self.name} {self.dtype}{list(self.shape) if self.shape else ''}"
 
 
 class Layer(Frozen):
@@ -174,13 +174,15 @@ class Verified(Frozen):
     """The artifact was run: by its own runtime (`device`), or by an interpreter that computes what the file says where
     that runtime does not exist (`reference`: the numbers are the file's, the arithmetic is not the device's). `right`
     is one bit for each validation image in order, 1 where its top class is the label, packed as hexadecimal digits: two
-    files are compared image by image. Empty where it was not kept."""
+    files are compared image by image. Empty where it was not kept. `temperature` is what its logits are divided by for
+    probabilities, found on these images (see `networks.confidence`); null for vectors."""
 
     kind: Literal["run"] = "run"
     computed_by: ComputedBy = ComputedBy.DEVICE
     parity: Parity
     quality_validation: Fraction
     right: Annotated[str, Field(pattern=r"^[0-9a-f]*$")] = ""
+    temperature: Annotated[float, Field(gt=0)] | None = None
 
 
 class Inspected(Frozen):

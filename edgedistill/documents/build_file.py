@@ -44,6 +44,7 @@ from edgedistill.documents.fields import (
     rising_pair,
 )
 from edgedistill.documents.lengths import BatchSize, Rungs, Views
+from edgedistill.documents.package import About
 from edgedistill.documents.problems import explain_problems
 from edgedistill.documents.recipes import DEFAULT, EMBEDDING, RECIPES, TermConfig, unknown_recipe
 from edgedistill.documents.specs import Format, Frozen, Kernel, Objective, Precision, ProofLevel, Score, TaskName
@@ -264,6 +265,18 @@ class ExportConfig(Frozen):
         return value
 
 
+class PackageConfig(About):
+    """`[package]`: what the package tells of the model, see `About`. With `none_of_these` an app has that answer, for
+    pictures of which no class is probable enough: such a share of the right answers to the validation split is given up for
+    it."""
+
+    none_of_these: Percent | None = None
+
+    @property
+    def about(self) -> About:
+        return About.model_validate(self.model_dump(exclude={"none_of_these"}))
+
+
 class LimitsConfig(Frozen):
     """`[limits]`: what the shipped file keeps beside the budget. `max_size` in bytes of the file, `max_memory` of the
     peak memory of a process that runs it, the runtime's own included; `min_quality` of the validation split."""
@@ -312,6 +325,7 @@ class BuildConfig(Frozen):
     embedding: EmbeddingConfig = EmbeddingConfig()
     search: SearchConfig = SearchConfig()
     export: ExportConfig = ExportConfig()
+    package: PackageConfig = PackageConfig()
     profile: ProfileConfig = ProfileConfig()
 
     @model_validator(mode="after")
@@ -355,6 +369,8 @@ class BuildConfig(Frozen):
         if any(teacher.fit is not None for teacher in self.all_teachers):
             what = "[teacher] fit trains a classifier, and vectors are asked for"
             yield f"{what}; fit it in a build for classification and name its weights as checkpoint"
+        if self.package.none_of_these is not None:
+            yield "[package] none_of_these is an answer beside classes, and a vector has none; leave it out"
         if self.embedding.score == "zero_shot" and self.class_vectors is None:
             yield "zero_shot needs a vector for each class; add class_vectors = FILE to [embedding]"
         if self.embedding.score == "neighbours" and self.search.folds is not None:

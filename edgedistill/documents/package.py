@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, TypeAlias
 
-from pydantic import Field, model_validator
+from pydantic import Field, JsonValue, model_validator
 
 from edgedistill.documents.artifacts import Fraction, TensorSignature
 from edgedistill.documents.measurements import Latency
@@ -104,7 +104,9 @@ class ImageEdge(Frozen):
 
 class FileContract(Frozen):
     """How one model file takes the picture, and its exact signature. `tolerance` is how far each of its outputs may lie from
-    the golden ones in an app (see `GoldenOutputs`); null where it has none."""
+    the golden ones in an app (see `GoldenOutputs`); null where it has none. The probability of a class is that of
+    softmax(logits / `temperature`), and an app that has an answer "none of these" gives it where the largest one is below
+    `none_below`: both were found on the validation split, and are null where the file could not run or has no classes."""
 
     format: Format
     precision: Precision
@@ -112,6 +114,8 @@ class FileContract(Frozen):
     inputs: tuple[TensorSignature, ...]
     outputs: tuple[TensorSignature, ...]
     tolerance: Annotated[float, Field(gt=0)] | None
+    temperature: Annotated[float, Field(gt=0)] | None = None
+    none_below: Fraction | None = None
 
 
 class PackageContract(Frozen):
@@ -177,25 +181,81 @@ class GoldenDocument(Frozen):
     files: dict[str, GoldenOutputs]
 
 
+class About(Frozen):
+    """What is told of a model in words: what `[package]` of the build file says. An empty text was not given; nothing is
+    guessed. `license` is an SPDX identifier, or the name of a licence; `dataset` and `base_model` are names on the Hugging
+    Face hub."""
+
+    name: str = ""
+    description: str = ""
+    author: str = ""
+    license: str = ""
+    version: str = ""
+    dataset: str = ""
+    base_model: str = ""
+
+
 class ManifestArtifact(Frozen):
     """A model file of a package. `sha256` is as `build.json` states it: of a folder that of the names and contents in it.
-    `quality` is on the test split, by the package's `metric`; null where the file could not run when it was built."""
+    `measured_sha256` is that of the file that was measured and proven: the same but for texts in its metadata and the
+    temperature of its probabilities. `quality` is on the test split, by the package's `metric`; null where the file could
+    not run when it was built. `not_reproducible` says why the same inputs may give other bytes, empty where they give the
+    same."""
 
     sha256: str
+    measured_sha256: str
     bytes: int
     quality: Fraction | None
     latency: Latency
+    not_reproducible: str = ""
+
+
+class KitLatency(Frozen):
+    """What a kit measured on a user's own device, in a form to send back: `file` of the package whose `SHA256SUMS` has that
+    hash, one picture at a time. `device` is the device's model or the browser's words, `system` what runs on it, `threads`
+    null where the runtime does not tell. `load_ms` is from the file to what can run, `first_run_ms` the first run of the
+    model, the percentiles are of `runs` more, and `picture_to_label_ms` is from a decoded picture of 640 x 480 to labels."""
+
+    schema_version: Literal[1] = 1
+    platform: Platform
+    file: str
+    sha256_sums: str
+    device: str
+    system: str
+    threads: int | None
+    load_ms: float
+    first_run_ms: float
+    run_p50_ms: float
+    run_p95_ms: float
+    picture_to_label_ms: float
+    runs: int
+
+
+class Study(Frozen):
+    """The search behind a package: how many candidates it began, how many of them went through all rungs, were less accurate
+    than others, did not keep the budget or failed, and how long all took."""
+
+    trials: int
+    complete: int
+    pruned: int
+    over_budget: int
+    failed: int
+    seconds: float
 
 
 class Manifest(Frozen):
     """`manifest.json`: where the model files of a package come from, and what is known of them. `build_key` stands for all
     that went into the build: a build with the same key has the same build file, data, teacher and versions. `toolchain` are
-    the versions of the tools that made the files. The hash of each file of the package is in `SHA256SUMS`."""
+    the versions of the tools that made the files. The hash of each file of the package is in `SHA256SUMS`. `settings`
+    are the build file's that are not the defaults, as the build settled them, with the last part of a path alone."""
 
     schema_version: Literal[2] = 2
     edgedistill_version: str
     build_key: str
     target: str
+    about: About = About()
+    settings: dict[str, JsonValue] = {}
+    study: Study | None = None
     data_fingerprint: str
     toolchain: dict[str, str]
     metric: Metric

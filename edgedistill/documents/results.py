@@ -5,6 +5,7 @@ What the test split says exists here alone (`ShippedArtifact.quality`, `TeacherS
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -34,7 +35,9 @@ from edgedistill.documents.specs import (
 class ShippedArtifact(Frozen):
     """A file of the package. `scheme` is all that was done for its precision; `path` is relative to the output folder;
     `quality` is on the test split, with its 95% interval; both null where the file cannot run here. `proof` is what
-    was tried of this very file, null where none was."""
+    was tried of this very file, null where none was. `measured_sha256` is the hash of the file that was measured and
+    proven: `sha256` is that of the same file with what `[package]` tells in its metadata, and the temperature of its
+    probabilities. It is empty in documents older than it."""
 
     format: Format
     precision: Precision
@@ -42,6 +45,7 @@ class ShippedArtifact(Frozen):
     path: str
     bytes: int
     sha256: str
+    measured_sha256: str = ""
     quality: Fraction | None
     quality_interval: tuple[Fraction, Fraction] | None
     quality_validation: Fraction | None
@@ -53,6 +57,11 @@ class ShippedArtifact(Frozen):
     record: dict[str, str] = {}
     fallbacks: Fallbacks | None = None
     proof: Proof | None = None
+
+    @property
+    def as_measured(self) -> str:
+        """The hash of the file that was measured, by which proofs and trials name it."""
+        return self.measured_sha256 or self.sha256
 
 
 class TeacherFile(Frozen):
@@ -121,7 +130,7 @@ class Confused(Frozen):
 
 class Mistake(Frozen):
     """A test image that a file takes for another class than its label. `probability` is what the file gives the class
-    `predicted` (softmax of its logits), `probability_of_label` what it gives the label. `image` is the path from the data
+    `predicted`, `probability_of_label` what it gives the label. `image` is the path from the data
     folder, or the place in the data set, counted from 0. `thumbnail` is a small picture of what the student sees: a WebP
     file, relative to the output folder."""
 
@@ -133,16 +142,51 @@ class Mistake(Frozen):
     thumbnail: str
 
 
+class ReliabilityBin(Frozen):
+    """The test images of which the probability of the answer lies in one of 15 equal parts of 0 to 1: how many they are, the
+    mean of that probability, and the share of right answers."""
+
+    images: Annotated[int, Field(ge=1)]
+    confidence: Fraction
+    accuracy: Fraction
+
+
+class Confidence(Frozen):
+    """How far a file's probabilities, softmax(logits / `temperature`), can be taken at their word, on the test split.
+    `calibration_error` is the expected calibration error over `bins` (Guo et al. 2017, https://arxiv.org/abs/1706.04599,
+    equation 3), `raw_calibration_error` that of softmax(logits). With `none_below` an app answers "none of these" where the
+    largest probability is below it: `right_kept` is the share of right answers, and `wrong_caught` that of wrong ones, to
+    which that happens. The three are null where no such answer was asked for, `wrong_caught` also where no answer is
+    wrong, and `right_kept` where none is right."""
+
+    temperature: Annotated[float, Field(gt=0)]
+    calibration_error: Fraction
+    raw_calibration_error: Fraction
+    bins: tuple[ReliabilityBin, ...]
+    none_below: Fraction | None = None
+    right_kept: Fraction | None = None
+    wrong_caught: Fraction | None = None
+
+
 class PredictionsOnTest(Frozen):
     """What the shipped file with that hash answers to the `images` of the test split. `classes` are the classes' names; all
     else tells a class by its place there. `confusion` has no entry for a label and a class that it is never taken for.
-    `mistakes` are the most confident ones, in that order."""
+    `mistakes` are the most confident ones, in that order. `confidence` is null in documents older than it."""
 
     artifact_sha256: str
     images: Annotated[int, Field(ge=1)]
     classes: tuple[str, ...]
     confusion: tuple[Confused, ...]
     mistakes: Annotated[tuple[Mistake, ...], Field(max_length=MOST_MISTAKES)]
+    confidence: Confidence | None = None
+
+    @property
+    def images_of(self) -> Counter[int]:
+        """How many test images each label has."""
+        totals: Counter[int] = Counter()
+        for entry in self.confusion:
+            totals[entry.label] += entry.count
+        return totals
 
     @model_validator(mode="after")
     def _consistent(self) -> PredictionsOnTest:

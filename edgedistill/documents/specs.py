@@ -413,6 +413,18 @@ class Contract(Frozen):
         return self.model_dump(mode="json", exclude=judging if self.vector else None)
 
     @property
+    def described(self) -> str:
+        """What a model with this contract is: `image classifier with 9 classes`."""
+        if self.vector is None:
+            return f"image classifier with {len(self.labels)} classes"
+        return f"image embedding of {self.width} numbers"
+
+    @property
+    def output_said(self) -> str:
+        """What comes out, in words."""
+        return "one logit a class, in the order of the labels" if self.vector is None else "a vector of length 1"
+
+    @property
     def width(self) -> int:
         """How many numbers the output has."""
         return len(self.labels) if self.vector is None else self.vector.dimension

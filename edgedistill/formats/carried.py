@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -17,7 +18,9 @@ CONTRACT_KEY = "edgedistill.contract"
 LABELS_KEY = "edgedistill.labels"
 BUILD_KEY = "edgedistill.build"
 SCHEME_KEY = "edgedistill.scheme"
+TEMPERATURE_KEY = "edgedistill.temperature"
 D = TypeVar("D", bound=Frozen)
+_AGAIN = "export the file again from its model"
 
 
 def carried_entries(contract: Contract, scheme: QuantScheme, build_hash: str) -> dict[str, str]:
@@ -31,10 +34,31 @@ def carried_entries(contract: Contract, scheme: QuantScheme, build_hash: str) ->
     }
 
 
+def labels_text(labels: Sequence[str]) -> str:
+    """A label a line. A control character, which would break the line, is written as its escape (`\\n`); the contract has
+    the exact text."""
+    lines = ["".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in label) for label in labels]
+    return "".join(f"{line}\n" for line in lines)
+
+
 def carried_contract(entries: Mapping[str, str], path: Path) -> Contract | None:
     """The contract among a file's metadata, None where there is none: the file was made by something else. Raises
     InputError where it is broken."""
     return _read(Contract, "contract", entries.get(CONTRACT_KEY), path)
+
+
+def carried_temperature(entries: Mapping[str, str], path: Path) -> float | None:
+    """What a file's logits are divided by for probabilities, None where it does not say. Raises InputError where that is
+    broken."""
+    if (text := entries.get(TEMPERATURE_KEY)) is None:
+        return None
+    try:
+        temperature = float(text)
+    except ValueError:
+        temperature = math.nan
+    if not (math.isfinite(temperature) and temperature > 0):
+        raise InputError(f"{path}: the temperature in its metadata is no number above 0: {text!r}", fix=_AGAIN)
+    return temperature
 
 
 def carried_scheme(entries: Mapping[str, str], path: Path) -> QuantScheme | None:
@@ -49,4 +73,4 @@ def _read(kind: type[D], what: str, text: str | None, path: Path) -> D | None:
         return kind.model_validate_json(text)
     except ValidationError as error:
         message = f"{path}: the {what} in its metadata is broken: {first_fault(error)}"
-        raise InputError(message, fix="export the file again from its model") from error
+        raise InputError(message, fix=_AGAIN) from error

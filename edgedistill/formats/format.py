@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Protocol
 from edgedistill.base.arrays import Images, Logits
 from edgedistill.base.errors import Problem, UnsupportedError
 from edgedistill.base.store import file_sha256, size_bytes, tool_version
+from edgedistill.base.units import beginning
 from edgedistill.devices.session import MeasurementProtocol
 from edgedistill.documents.artifacts import CompiledArtifact, ExportedModel, Fallbacks, Inspection, TensorSignature
 from edgedistill.documents.measurements import Profile
-from edgedistill.documents.package import ImageEdge, TensorEdge
+from edgedistill.documents.package import About, ImageEdge, TensorEdge
 from edgedistill.documents.specs import ComputedBy, Contract, Delegate, Format, QuantScheme, Target
+from edgedistill.formats.carried import TEMPERATURE_KEY
 
 if TYPE_CHECKING:
     from torch import nn
@@ -95,10 +97,12 @@ class Conversion:
 
 @dataclass(frozen=True, eq=False)
 class Opened:
-    """A file that was read. `contract` is None where it carries none: it was made by something else."""
+    """A file that was read. `contract` is None where it carries none: it was made by something else. Its logits are divided
+    by `temperature` for probabilities, None where it does not say."""
 
     artifact: CompiledArtifact
     contract: Contract | None
+    temperature: float | None = None
 
     def contracted(self) -> Contract:
         """The contract. Raises UnsupportedError where the file has none."""
@@ -108,6 +112,37 @@ class Opened:
                 fix="export it with edgedistill from its model",
             )
         return self.contract
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a file tells of itself once it ships: words, and what its logits are divided by for probabilities, None where
+    that is not known. A file keeps the rest since it was made."""
+
+    about: About
+    contract: Contract
+    temperature: float | None
+
+    @property
+    def name(self) -> str:
+        return self.about.name or "student"
+
+    @property
+    def description(self) -> str:
+        """The user's own, else what the contract says."""
+        return self.about.description or beginning(f"{self.contract.described}, made by edgedistill")
+
+    @property
+    def entries(self) -> dict[str, str]:
+        """What is known, by the names that most formats' tools give it."""
+        return {name: text for name, text in self.all_entries.items() if text}
+
+    @property
+    def all_entries(self) -> dict[str, str]:
+        """`entries` with those that are not known, as empty texts."""
+        about = self.about.model_dump(include={"name", "author", "license", "version"})
+        temperature = "" if self.temperature is None else repr(self.temperature)
+        return {**about, "description": self.description, TEMPERATURE_KEY: temperature}
 
 
 class ModelFormat(Protocol):
@@ -137,6 +172,10 @@ class ModelFormat(Protocol):
     """Those of `tools` of which one is enough; `doctor` proposes the last."""
     layers_kept: bool = True
     """Whether single layers of an int8 file can stay in float."""
+    tells: bool = False
+    """Whether its files have a place for what `tell` writes."""
+    not_reproducible: str = ""
+    """Why the same inputs may give a file of other bytes; empty where they give the same."""
 
     @property
     def code(self) -> str:
@@ -194,6 +233,15 @@ class ModelFormat(Protocol):
     def record(self, opened: Opened, name: str) -> str | None:
         """What stands beside a file called `name`, as `NAME.json`, where it cannot be read without."""
         return None
+
+    def tell(self, artifact: CompiledArtifact, told: Told, folder: Path) -> CompiledArtifact:
+        """The same file inside `folder` with what is `told` in its metadata, and the probabilities of one that gives any at
+        that temperature: what it computes else stays. For a format that `tells` alone."""
+        raise UnsupportedError(f"{self.format} files have no place for texts")
+
+    def told(self, artifact: CompiledArtifact, path: Path) -> CompiledArtifact:
+        """The artifact as `tell` wrote it to `path`."""
+        return artifact.model_copy(update={"path": path, "sha256": file_sha256(path), "bytes": size_bytes(path)})
 
     def device_command(self, portable: str, scheme: QuantScheme) -> str:
         """The shell command that builds a file on the device itself, from the folder that holds its portable file, called

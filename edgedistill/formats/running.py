@@ -55,6 +55,7 @@ def verify(
         parity=beside(task, logits, reference_logits),
         quality_validation=float(right.mean()),
         right=pack(right.tolist()),
+        temperature=task.temperature(logits, truth),
     )
 
 

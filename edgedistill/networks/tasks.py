@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from edgedistill.documents.recipes import EMBEDDING, LOGITS
 from edgedistill.documents.specs import Contract, Metric, Score, TaskName, VectorContract
+from edgedistill.networks.confidence import temperature_of
 
 Outputs = NDArray[np.floating]
 Labels = NDArray[np.integer]
@@ -62,6 +63,11 @@ class Task(ABC):
     def guessing(self, truth: Truth) -> tuple[float, str]:
         """The score of what has learnt nothing, and a sentence's begin that says what it is."""
 
+    def temperature(self, outputs: Outputs, truth: Truth) -> float | None:
+        """What outputs float [n, width] are divided by for probabilities that mean something, found on a validation split;
+        None for a task without probabilities."""
+        return None
+
     def score(self, outputs: Outputs, truth: Truth) -> float:
         """The share of the images that are answered rightly, in 0..1. Raises ValueError where there are none, or not as many
         outputs as images."""
@@ -87,6 +93,9 @@ class Classification(Task):
 
     def guessing(self, truth: Truth) -> tuple[float, str]:
         return _most_frequent(truth), "always naming the most frequent class gets"
+
+    def temperature(self, outputs: Outputs, truth: Truth) -> float | None:
+        return temperature_of(outputs, truth)
 
 
 CLASSIFICATION: Final = Classification("classification", "accuracy", LOGITS)

@@ -39,6 +39,7 @@ from edgedistill.pipeline.measure import Manner, profiled
 from edgedistill.pipeline.mistakes import MISTAKES, AnswersOnTest, predictions_on_test
 from edgedistill.pipeline.prepare import PreparedTeacher
 from edgedistill.pipeline.ship import Files, Made, make_files, name_of
+from edgedistill.pipeline.shipped import Shipped, ship
 from edgedistill.pipeline.teacher_outputs import split_outputs
 from edgedistill.pipeline.train import lessons_of, source_of
 from edgedistill.pipeline.truth import hold_against_teacher
@@ -55,12 +56,14 @@ def finish(
     bench, outcome = finding.bench, finding.outcome
     hold_against_teacher(bench, "test")
     files = Files()
+    shipped: tuple[Shipped, ...] = ()
     source: Source | None = None
     if outcome.winner is not None:
         source = source_of(bench, outcome.winner.trained)
         files = make_files(bench, source, finding.goal, outcome.winner, stored)
-    tested = [_tested(bench, source, made) for made in files.made] if source else []
-    artifacts = tuple(_shipped(bench, made, found) for made, found in zip(files.made, tested, strict=True))
+        shipped = ship(bench, source, files)
+    tested = [_tested(bench, source, one) for one in shipped] if source else []
+    artifacts = tuple(_shipped(bench, one, found) for one, found in zip(shipped, tested, strict=True))
     result = BuildResult(
         **dict(describe(finding)),
         data=split_sizes(bench.dataset),
@@ -77,7 +80,7 @@ def finish(
         shutil.rmtree(out / PACKAGE, ignore_errors=True)
     else:
         lessons = lessons_of(bench, outcome.winner.trained.spec, stored)
-        write_package(out, contents_of(bench, source, files, result, lessons))
+        write_package(out, contents_of(bench, source, files, shipped, result, lessons, out))
     (out / "search.json").unlink(missing_ok=True)  # an earlier search's; all that it said stands in build.json
     write_atomic(out / "build.json", result.model_dump_json(indent=2))
     return result
@@ -92,14 +95,15 @@ class _Tested:
     answers: AnswersOnTest | None
 
 
-def _tested(bench: Workbench, source: Source, made: Made) -> _Tested | None:
+def _tested(bench: Workbench, source: Source, file: Shipped) -> _Tested | None:
     """None for a file that cannot run here."""
-    verification = made.result.verification
+    verification = file.made.result.verification
     if not isinstance(verification, Verified) or verification.computed_by is not ComputedBy.DEVICE:
         return None
-    outputs = test_logits(format_for(made.artifact.format), made.artifact, bench.images("test", source.contract))
-    task = bench.task
-    answers = AnswersOnTest.of(outputs, bench.labels("test")) if task == CLASSIFICATION else None
+    outputs = test_logits(format_for(file.artifact.format), file.artifact, bench.images("test", source.contract))
+    task, answers = bench.task, None
+    if task == CLASSIFICATION and file.temperature is not None:
+        answers = AnswersOnTest.of(outputs, bench.labels("test"), file.temperature, file.none_below)
     return _Tested(task.score(outputs, bench.truth("test")), len(outputs), answers)
 
 
@@ -116,8 +120,8 @@ def _on_test(
     return predictions_on_test(bench, source.contract, winner.sha256, found.answers, out)
 
 
-def _shipped(bench: Workbench, made: Made, tested: _Tested | None) -> ShippedArtifact:
-    artifact, verification = made.artifact, made.result.verification
+def _shipped(bench: Workbench, file: Shipped, tested: _Tested | None) -> ShippedArtifact:
+    made, artifact, verification = file.made, file.artifact, file.made.result.verification
     ran = verification if isinstance(verification, Verified) else None
     sessions = made.profile.sessions if made.profile else ()
     return ShippedArtifact(
@@ -127,6 +131,7 @@ def _shipped(bench: Workbench, made: Made, tested: _Tested | None) -> ShippedArt
         path=f"{PACKAGE}/{name_of(bench, artifact)}",
         bytes=artifact.bytes,
         sha256=artifact.sha256,
+        measured_sha256=file.measured.sha256,
         quality=tested.quality if tested else None,
         quality_interval=wilson_interval(tested.quality, tested.images) if tested else None,
         quality_validation=ran.quality_validation if ran and tested else None,

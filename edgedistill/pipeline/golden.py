@@ -20,19 +20,19 @@ from edgedistill.outputs.package.golden import (
     tolerance_of,
 )
 from edgedistill.pipeline.bench import Bench, Source
-from edgedistill.pipeline.ship import Made
+from edgedistill.pipeline.shipped import Shipped
 
 IMAGES: Final = 8
 
 
-def golden_of(bench: Bench, source: Source, made: Mapping[str, Made]) -> Golden:
+def golden_of(bench: Bench, source: Source, made: Mapping[str, Shipped]) -> Golden:
     """Pictures, and what each of `made` (by its name in the package) that can be run gives for them."""
     contract = source.contract
     chosen = bench.dataset.splits.validation[:IMAGES]
     pictures = golden_pictures((bench.dataset.images[int(index)] for index in chosen), contract)
     images = prepared_pictures(pictures, contract)
     both = np.concatenate([images, nudged(images)])
-    ran = {name: one.artifact for name, one in made.items() if isinstance(one.result.verification, Verified)}
+    ran = {name: one.artifact for name, one in made.items() if isinstance(one.made.result.verification, Verified)}
     return Golden(pictures, {name: _run(artifact, both, len(images)) for name, artifact in ran.items()})
 
 

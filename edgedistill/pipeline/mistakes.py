@@ -19,8 +19,16 @@ from edgedistill.base.errors import printable
 from edgedistill.base.store import write_atomic
 from edgedistill.data.datasets import Dataset
 from edgedistill.data.folder import FolderImages
-from edgedistill.documents.results import MOST_MISTAKES, Confused, Mistake, PredictionsOnTest
+from edgedistill.documents.results import (
+    MOST_MISTAKES,
+    Confidence,
+    Confused,
+    Mistake,
+    PredictionsOnTest,
+    ReliabilityBin,
+)
 from edgedistill.documents.specs import Contract
+from edgedistill.networks.confidence import calibration_error, probabilities, reliability
 from edgedistill.pipeline.workbench import Workbench
 
 MISTAKES = "mistakes"
@@ -41,26 +49,49 @@ class Wrong(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class AnswersOnTest:
-    """The classes that a file `predicted` for images with these `labels`, both int [n], and its most confident mistakes, in
-    that order. Of all shipped files it is kept in memory, which their logits would be too large for."""
+    """The classes that a file `predicted` for images with these `labels`, both int [n], its most confident mistakes, in
+    that order, and how far its probabilities can be taken at their word. Of all shipped files it is kept in memory, which
+    their logits would be too large for."""
 
     labels: NDArray[np.int64]
     predicted: NDArray[np.int64]
     mistakes: tuple[Wrong, ...]
+    confidence: Confidence
 
     @classmethod
-    def of(cls, logits: Logits, labels: NDArray[np.int64]) -> AnswersOnTest:
-        """From logits float32 [n, C]. Mistakes that are equally confident are in the order of the images."""
-        predicted = logits.argmax(axis=1)
-        wrong = np.flatnonzero(predicted != labels)
-        odds = logits[wrong].astype(np.float64)
-        odds = np.exp(odds - odds.max(axis=1, keepdims=True))
-        odds /= odds.sum(axis=1, keepdims=True)
-        rows = np.arange(len(wrong))
-        confidence, of_label = odds[rows, predicted[wrong]], odds[rows, labels[wrong]]
-        first = np.argsort(-confidence, kind="stable")[:MOST_MISTAKES].tolist()
-        mistakes = (Wrong(int(wrong[i]), float(confidence[i]), float(of_label[i])) for i in first)
-        return cls(labels, predicted, tuple(mistakes))
+    def of(
+        cls, logits: Logits, labels: NDArray[np.int64], temperature: float, none_below: float | None
+    ) -> AnswersOnTest:
+        """From logits float32 [n, C], with probabilities at that temperature. Mistakes that are equally confident are in the
+        order of the images."""
+        predicted, shares = logits.argmax(axis=1), probabilities(logits, temperature)
+        right, wrong = predicted == labels, np.flatnonzero(predicted != labels)
+        rows = np.arange(len(labels))
+        confidence, of_label = shares[rows, predicted], shares[rows, labels]
+        first = wrong[np.argsort(-confidence[wrong], kind="stable")[:MOST_MISTAKES]].tolist()
+        mistakes = (Wrong(i, float(confidence[i]), float(of_label[i])) for i in first)
+        bins = reliability(confidence, right)
+        return cls(
+            labels,
+            predicted,
+            tuple(mistakes),
+            Confidence(
+                temperature=temperature,
+                calibration_error=calibration_error(confidence, right),
+                raw_calibration_error=calibration_error(probabilities(logits).max(axis=1), right),
+                bins=tuple(ReliabilityBin(images=n, confidence=mean, accuracy=share) for n, mean, share in bins),
+                none_below=none_below,
+                right_kept=_share(confidence[right], none_below, kept=True),
+                wrong_caught=_share(confidence[~right], none_below, kept=False),
+            ),
+        )
+
+
+def _share(confidence: NDArray[np.float64], none_below: float | None, *, kept: bool) -> float | None:
+    """The share of these answers that is kept, or that becomes "none of these"; None where there is no such answer."""
+    if none_below is None or not len(confidence):
+        return None
+    return float(((confidence >= none_below) == kept).mean())
 
 
 def predictions_on_test(
@@ -92,6 +123,7 @@ def predictions_on_test(
             for (label, predicted), count in zip(pairs.T.tolist(), counts.tolist(), strict=True)
         ),
         mistakes=tuple(mistakes),
+        confidence=answers.confidence,
     )
 
 

@@ -16,7 +16,8 @@ from edgedistill.documents.build_file import BuildConfig, load_config
 COMMENTED = re.compile(r"^# (?=[a-z_]+ = )", re.MULTILINE)
 # Shown by an example, for they have no default.
 UNSET = re.compile(
-    r"^# (checkpoint|max_size|max_memory|min_quality|max_parameters|max_bytes|mix|rungs|time|folds|sustained) = .*",
+    r"^# (checkpoint|max_size|max_memory|min_quality|max_parameters|max_bytes|mix|rungs|time|folds|none_of_these|sustained)"
+    " = .*",
     re.MULTILINE,
 )
 

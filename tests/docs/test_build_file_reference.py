@@ -37,6 +37,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "limits": config.LimitsConfig,
     "search": config.SearchConfig,
     "export": config.ExportConfig,
+    "package": config.PackageConfig,
     "profile": config.ProfileConfig,
 }
 KEYS = [(section, key) for section, model in SECTIONS.items() for key in model.model_fields]

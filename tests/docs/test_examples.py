@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import gzip
+import json
 import re
 import struct
 from pathlib import Path
 
+import onnx
 import pytest
+from huggingface_hub import ModelCard
 
 import edgedistill as api
+from edgedistill import verify_package
 from edgedistill.data.fingerprint import IDX_FILES, idx_files
 from edgedistill.data.idx import read_idx
 from edgedistill.documents.build_file import load_config
 from edgedistill.documents.measurements import MeasuredLatency
+from edgedistill.documents.package import Manifest, PackageContract
+from edgedistill.documents.results import BuildResult
 from edgedistill.documents.targets import load_target, target_names
+from edgedistill.formats.onnx.metadata import read_metadata
 from edgedistill.outputs.package.package import package_problems
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -97,6 +104,43 @@ def test_fashion_mnist_reduced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     # A tenth would be guessing.
     assert result.teacher.quality > 0.2
     assert (tmp_path / "out" / "report.html").stat().st_size > 10_000
+    said_later(path, result)
+
+
+def said_later(path: Path, first: BuildResult) -> None:
+    """What `[package]` says after a build goes into its files, and nothing is trained or measured again."""
+    path.write_text(path.read_text() + '\n[package]\nname = "clothes"\nlicense = "mit"\nnone_of_these = "10%"\n')
+    done = path.parent / "out" / "stages.jsonl"
+    before = len(done.read_text().splitlines())
+    result = api.build(path)
+    new = [json.loads(line)["stage"] for line in done.read_text().splitlines()[before:]]
+    assert set(new) == {"tell"}, new
+    assert result.proof == first.proof and result.proof is not None
+    package = path.parent / "out" / "package"
+    contract = PackageContract.model_validate_json((package / "contract.json").read_text())
+    manifest = Manifest.model_validate_json((package / "manifest.json").read_text())
+    assert (manifest.about.name, manifest.about.license, manifest.about.author) == ("clothes", "mit", "")
+    assert manifest.settings["package"] == {"name": "clothes", "license": "mit", "none_of_these": 0.1}
+    assert manifest.study is not None and manifest.study.trials == len(result.trials)
+    for artifact, old in zip(result.artifacts, first.artifacts, strict=True):
+        assert artifact.measured_sha256 == old.measured_sha256 and artifact.sha256 != old.sha256
+        name = artifact.path.removeprefix("package/")
+        assert manifest.artifacts[name].measured_sha256 == artifact.measured_sha256
+        entries = read_metadata(onnx.load(package / name))
+        assert (entries["name"], entries["license"]) == ("clothes", "mit")
+        assert float(entries["edgedistill.temperature"]) == contract.files[name].temperature
+        assert contract.files[name].none_below is not None
+    told = result.predictions_on_test
+    assert told is not None and told.confidence is not None and told.confidence.none_below is not None
+    assert sum(bin.images for bin in told.confidence.bins) == told.images
+    card = ModelCard((package / "MODEL_CARD.md").read_text())
+    assert (card.data.license, card.data.model_name, card.data.base_model) == ("mit", "clothes", None)
+    (figure,) = card.data.eval_results
+    shipped = next(a for a in result.artifacts if a.as_measured == result.proof.artifact_sha256)
+    assert figure.metric_value == pytest.approx(shipped.quality, abs=1e-4)
+    for picture in re.findall(r"\]\((card/[^)]+)\)", card.content):
+        assert (package / picture).is_file()
+    assert verify_package(package).failures == ()
 
 
 @pytest.mark.slow
@@ -107,7 +151,7 @@ def test_fashion_mnist_whole(tmp_path: Path) -> None:
     result = api.build(EXAMPLES / "fashion_mnist" / "build.toml", out=tmp_path / "out")
     assert result.status == "met", result.verdict
     assert result.student is not None
-    shipped = next(a for a in result.artifacts if result.proof and a.sha256 == result.proof.artifact_sha256)
+    shipped = next(a for a in result.artifacts if result.proof and a.as_measured == result.proof.artifact_sha256)
     assert shipped.quality is not None
     assert shipped.quality > result.teacher.quality - 0.04
     assert isinstance(shipped.latency, MeasuredLatency)

@@ -59,7 +59,9 @@ def test_what_the_ladder_finds_is_what_is_proven_and_shipped(loop: Any, plain_in
     assert result.status == "met", result.verdict
     (shipped,) = [a for a in result.artifacts if a.precision is Precision.INT8]
     assert shipped.scheme.equalized and shipped.scheme.details == "int8, equalised"
-    assert result.proof.artifact_sha256 == shipped.sha256 == file_sha256(built.out / shipped.path)
+    assert (
+        result.proof.artifact_sha256 == shipped.as_measured == shipped.sha256 == file_sha256(built.out / shipped.path)
+    )
     widest = next(s for t in result.trials for s in t.schemes if s.scheme.precision is Precision.FP32)
     assert widest.verification.quality_validation - shipped.quality_validation <= 0.01
     assert package_problems(built.out, result) == ()

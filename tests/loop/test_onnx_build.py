@@ -19,7 +19,7 @@ from edgedistill.outputs.package.package import package_problems
 
 pytest.importorskip("onnxruntime")
 
-PAGE = Path(__file__).parents[2] / "docs" / "report-and-package.md"
+PAGE = Path(__file__).parents[2] / "docs" / "reference" / "report-and-package.md"
 BUILDER = importlib.util.find_spec("tensorrt_rtx") is not None
 FORMATS = ["onnx", "tensorrt"] if BUILDER else ["onnx"]
 EDITS = (

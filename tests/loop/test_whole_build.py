@@ -72,7 +72,7 @@ def test_how_it_was_asked_for_is_recorded_and_told(met: Any) -> None:
 
 def test_the_mistakes_are_those_of_the_proven_file(met: Any) -> None:
     told = met.result.predictions_on_test
-    (proven,) = [a for a in met.result.artifacts if a.sha256 == met.result.proof.artifact_sha256]
+    (proven,) = [a for a in met.result.artifacts if a.as_measured == met.result.proof.artifact_sha256]
     assert (told.artifact_sha256, told.images) == (proven.sha256, met.result.data.test)
     right = sum(entry.count for entry in told.confusion if entry.label == entry.predicted)
     assert right / told.images == proven.quality
@@ -96,7 +96,7 @@ def test_the_proof_is_of_the_shipped_file_and_inside_the_budget(met: Any) -> Non
     assert len(proof.values) == plan.looks[0].sessions, "a law differs little from session to session"
     assert max(proof.values) <= proof.limit and proof.bound <= proof.limit
     assert (proof.claimed, proof.alpha, proof.over) == (plan.claimed, plan.looks[0].alpha, 0)
-    (shipped,) = [a for a in result.artifacts if a.sha256 == proof.artifact_sha256]
+    (shipped,) = [a for a in result.artifacts if a.as_measured == proof.artifact_sha256]
     assert shipped.proof == proof
     assert proof.sentence in result.verdict
     (limit,) = [limit for limit in result.constraints if limit.kind == "latency"]

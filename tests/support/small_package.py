@@ -10,12 +10,13 @@ from factories import make_manifest
 from torch import nn
 
 from edgedistill.documents.measurements import UnknownLatency
-from edgedistill.documents.package import ManifestArtifact
+from edgedistill.documents.package import About, ManifestArtifact
 from edgedistill.documents.specs import Contract, Precision
 from edgedistill.documents.targets import load_target
 from edgedistill.formats import format_for
 from edgedistill.formats.coreml.export import export_coreml
 from edgedistill.formats.foreign import open_file
+from edgedistill.formats.format import Told
 from edgedistill.formats.onnx.export import export_onnx
 from edgedistill.formats.running import run_all
 from edgedistill.networks.program.program import to_program
@@ -32,6 +33,15 @@ from edgedistill.outputs.package.package import PackageContents, PackageFile, wr
 CONTRACT = Contract(
     resolution=16, mean=(128.0,) * 3, std=(64.0,) * 3, labels=("ant", "bee", "cat", "dog"), background=(240, 240, 240)
 )
+
+ABOUT = About(
+    name="insects",
+    description="It tells an insect from a pet.",
+    author="Ann Other",
+    license="apache-2.0",
+    version="1.2",
+)
+TEMPERATURE, NONE_BELOW = 2.0, 0.3
 
 
 class Network(nn.Module):
@@ -57,16 +67,32 @@ def small_package(folder: Path, *, coreml: bool = True, contract: Contract = CON
     pictures = golden_pictures(rng.integers(0, 256, (3, 45, 33, 3), dtype=np.uint8), contract)
     images = prepared_pictures(pictures, contract)
     files, runs, artifacts = [], {}, {}
+    told = folder / "told"
+    told.mkdir()
     for model in made:
-        artifact, form = open_file(model.path, load_target("host")).artifact, format_for(model.format)
+        measured, form = open_file(model.path, load_target("host")).artifact, format_for(model.format)
+        artifact = form.tell(measured, Told(ABOUT, contract, TEMPERATURE), told)
         found = run_all(form, artifact, np.concatenate([images, nudged(images)]), classes=None)
         own = found[: len(images)]
         precision = artifact.scheme.precision
-        files.append(PackageFile(model.format, precision, model.path, model.path.name, model.inputs, model.outputs))
+        files.append(
+            PackageFile(
+                model.format,
+                precision,
+                artifact.path,
+                artifact.path.name,
+                model.inputs,
+                model.outputs,
+                temperature=TEMPERATURE,
+                none_below=NONE_BELOW,
+            )
+        )
         runs[model.path.name] = GoldenRun(form.computed_by, own, tolerance_of(own, found[len(images) :]))
         unknown = UnknownLatency(reason="not measured", device="host")
         size, digest = artifact.bytes, artifact.sha256
-        artifacts[model.path.name] = ManifestArtifact(sha256=digest, bytes=size, quality=None, latency=unknown)
-    manifest = make_manifest(artifacts=artifacts)
+        artifacts[model.path.name] = ManifestArtifact(
+            sha256=digest, measured_sha256=measured.sha256, bytes=size, quality=None, latency=unknown
+        )
+    manifest = make_manifest(artifacts=artifacts, about=ABOUT)
     write_package(folder, PackageContents(tuple(files), contract, Golden(pictures, runs), manifest, "# card\n"))
     return folder / "package"

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 from scipy import stats  # type: ignore[import-untyped]
-from scipy.optimize import nnls  # type: ignore[import-untyped]
+from scipy.optimize import nnls
 
 from edgedistill.devices.latency.features import FloatArray
 from edgedistill.documents.specs import Frozen

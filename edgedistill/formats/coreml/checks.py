@@ -17,6 +17,7 @@ from edgedistill.documents.artifacts import CompiledArtifact, TensorSignature
 from edgedistill.documents.problems import first_fault
 from edgedistill.documents.specs import Contract, Precision, QuantScheme
 from edgedistill.formats.carried import CONTRACT_KEY, LABELS_KEY
+from edgedistill.formats.coreml.classifier import CLASSIFIER
 from edgedistill.formats.coreml.export import SPECIFICATION_VERSION
 from edgedistill.formats.coreml.package import (
     COMPRESSED,
@@ -92,9 +93,11 @@ def _check_signature(package: Package, contract: Contract) -> Iterator[Check]:
     side = contract.resolution
     image = TensorSignature(name=contract.input_name, dtype="RGB image", shape=(side, side))
     output = TensorSignature(name=contract.output_name, dtype="float32", shape=(1, contract.width))
-    for kind, actual, wanted in zip(("input", "output"), signature(package), (image, output), strict=True):
-        found = ", ".join(tensor.shown for tensor in actual) or "absent"
-        yield Check(actual == (wanted,), f"one {kind}, {wanted.shown}", f"{kind}s are {found}, not {wanted.shown}")
+    outputs = (output,) if contract.vector else (*CLASSIFIER, output)
+    for kind, actual, wanted in zip(("input", "output"), signature(package), ((image,), outputs), strict=True):
+        found, asked = (", ".join(tensor.shown for tensor in some) or "absent" for some in (actual, wanted))
+        told = f"one {kind}, {asked}" if len(wanted) == 1 else f"{kind}s {asked}"
+        yield Check(actual == wanted, told, f"{kind}s are {found}, not {asked}")
 
 
 # -- the arithmetic that a precision promises -------------------------------------------------------------------

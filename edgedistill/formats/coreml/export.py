@@ -2,7 +2,8 @@
 
 The package takes an RGB image of `contract.resolution` squared, 0..255, as `image` (an ImageType of scale 1 and no bias:
 coremltools has no uint8 tensor, and normalisation is in the program), and gives `logits`, or an `embedding`, as float32 at
-every precision. Contract, labels and the build's hash are in its user-defined metadata.
+every precision; beside logits it gives what makes it a classifier (classifier.py). Contract, labels and the build's hash
+are in its user-defined metadata.
 
 coremltools is imported inside functions: it takes two seconds and has no wheel for every machine.
 """
@@ -20,13 +21,17 @@ import numpy as np
 
 from edgedistill.base.errors import UnsupportedError
 from edgedistill.base.quiet import quiet
-from edgedistill.base.store import file_sha256, size_bytes, whole
+from edgedistill.base.store import copy_atomic, file_sha256, size_bytes, whole
+from edgedistill.base.units import beginning
 from edgedistill.documents.artifacts import ExportedModel, TensorSignature
 from edgedistill.documents.specs import Contract, Format, Precision, QuantScheme
-from edgedistill.formats.carried import carried_entries
+from edgedistill.formats.carried import TEMPERATURE_KEY, carried_entries
+from edgedistill.formats.coreml.classifier import CLASSIFIER, add_classifier, set_temperature
 from edgedistill.formats.coreml.folder import MANIFEST
+from edgedistill.formats.coreml.package import read_package
 from edgedistill.formats.coreml.rewrites import in_known_operations
-from edgedistill.formats.coreml_sdk import DEPLOYMENT_TARGET, import_coremltools
+from edgedistill.formats.coreml_sdk import DEPLOYMENT_TARGET, import_coremltools, mil
+from edgedistill.formats.format import Told
 from edgedistill.formats.origin import translating
 
 if TYPE_CHECKING:
@@ -65,7 +70,10 @@ def convert_and_write(
         raise ValueError(f"a Core ML package ends in .mlpackage, not {path.name}")
     ct = import_coremltools()
     shape = (1, 3, contract.resolution, contract.resolution)
+    output = TensorSignature(name=contract.output_name, dtype="float32", shape=(1, contract.width))
     half = scheme.precision is not Precision.FP32
+    # coremltools numbers the constants that it names. Reading a package back leaves the count where it was.
+    mil("builder").Builder.name_count.clear()
     with translating("coremltools", program, Format.COREML), quiet():
         model = ct.convert(
             in_known_operations(program),
@@ -91,25 +99,47 @@ def convert_and_write(
         format=Format.COREML,
         scheme=scheme,
         inputs=(TensorSignature(name=contract.input_name, dtype="RGB image", shape=shape[2:]),),
-        outputs=(TensorSignature(name=contract.output_name, dtype="float32", shape=(1, contract.width)),),
+        outputs=(output,) if contract.vector else (*CLASSIFIER, output),
         sha256=file_sha256(path),
         bytes=size_bytes(path),
     )
 
 
+def tell_coreml(package: Path, told: Told, path: Path) -> Path:
+    """The package at `path`, whole or not at all, with what is `told` in the fields that Xcode shows, and with probabilities
+    at that temperature. Returns `path`."""
+    spec = read_package(package).spec
+    metadata = spec.description.metadata
+    metadata.shortDescription, about = told.description, told.about
+    metadata.author, metadata.license, metadata.versionString = about.author, about.license, about.version
+    if about.name:
+        metadata.userDefined["name"] = about.name
+    if told.temperature is not None:
+        metadata.userDefined[TEMPERATURE_KEY] = repr(told.temperature)
+        set_temperature(spec, told.temperature)
+    with whole(path) as temporary:
+        copy_atomic(package, temporary)
+        settle_folder(temporary, spec)
+    return path
+
+
 def _settle(package: Path, spec: Any, contract: Contract, scheme: QuantScheme, build_hash: str) -> None:
     """Metadata in; date, random identifiers and debug files out, so that the hash depends on the content alone."""
     (package / "executorch_debug_handle_mapping.json").unlink(missing_ok=True)
+    spec.description.output[0].shortDescription = contract.output_said
+    if contract.vector is None:
+        add_classifier(spec, contract)
     metadata = spec.description.metadata
-    what = "Image classifier with {} classes" if contract.vector is None else "Image embedding of {} numbers"
-    metadata.shortDescription = f"{what.format(contract.width)}, made by edgedistill"
+    metadata.shortDescription = beginning(f"{contract.described}, made by edgedistill")
     metadata.userDefined.pop("com.github.apple.coremltools.conversion_date", None)
     metadata.userDefined.update(carried_entries(contract, scheme, build_hash))
     side = contract.resolution
     spec.description.input[0].shortDescription = f"RGB image, {side} x {side}, values 0..255"
-    classes, vector = "one logit a class, in the order of the labels", "a vector of length 1"
-    spec.description.output[0].shortDescription = classes if contract.vector is None else vector
+    settle_folder(package, spec)
 
+
+def settle_folder(package: Path, spec: Any) -> None:
+    """Write the Model protobuf `spec` into the package, of which random identifiers become those of the files' places."""
     manifest_path = package / MANIFEST
     manifest = json.loads(manifest_path.read_text())
     names = {

@@ -33,6 +33,8 @@ _INTEGERS = {
     "dequantize": "input",
 }
 """Operations that make a weight of integers, and the argument that holds these."""
+_OF_CLASSIFIERS = {"stringType": "string", "int64Type": "int64", "dictionaryType": "probability by class"}
+"""What is no array, in words."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,7 +151,10 @@ def signature(package: Package) -> tuple[tuple[TensorSignature, ...], tuple[Tens
 
 
 def _tensor(feature: Any) -> TensorSignature:
-    if feature.type.WhichOneof("Type") == "imageType":
+    kind = feature.type.WhichOneof("Type")
+    if kind in _OF_CLASSIFIERS:
+        return TensorSignature(name=feature.name, dtype=_OF_CLASSIFIERS[kind], shape=())
+    if kind == "imageType":
         image = feature.type.imageType
         return TensorSignature(
             name=feature.name,

@@ -25,12 +25,12 @@ from edgedistill.documents.artifacts import CompiledArtifact, ExportedModel, Ins
 from edgedistill.documents.measurements import Environment, Profile, Session
 from edgedistill.documents.package import ImageEdge
 from edgedistill.documents.specs import ComputedBy, Contract, Format, QuantScheme, Target
-from edgedistill.formats.carried import CONTRACT_KEY, carried_contract, carried_scheme
+from edgedistill.formats.carried import CONTRACT_KEY, carried_contract, carried_scheme, carried_temperature
 from edgedistill.formats.coreml.checks import CONTRACT_RECORD, check_package, contract_digest
 from edgedistill.formats.coreml.package import Package, computed_precision, read_package, signature, weighted_layers
 from edgedistill.formats.coreml.plan import compute_units
 from edgedistill.formats.coreml_sdk import DEPLOYMENT_TARGET, import_coremltools
-from edgedistill.formats.format import Conversion, ModelFormat, Opened, counted, fallback_problems
+from edgedistill.formats.format import Conversion, ModelFormat, Opened, Told, counted, fallback_problems
 from edgedistill.formats.running import fitting
 
 
@@ -40,6 +40,7 @@ class CoreMLFormat(ModelFormat):
     format = Format.COREML
     suffixes = (".mlpackage",)
     computed_by = ComputedBy.DEVICE if sys.platform == "darwin" else ComputedBy.REFERENCE
+    tells = True
     is_folder = True
     tools = ("coremltools", "torch", "torchao")
     native = ("coremltools",)
@@ -75,7 +76,8 @@ class CoreMLFormat(ModelFormat):
         package = read_package(path)
         scheme = carried_scheme(package.metadata, path) or QuantScheme(precision=computed_precision(package))
         artifact = self.artifact(path, scheme, target, {"precision": scheme.label, **_facts(package)})
-        return Opened(artifact, carried_contract(package.metadata, path))
+        entries = package.metadata
+        return Opened(artifact, carried_contract(entries, path), carried_temperature(entries, path))
 
     def input_edge(self, contract: Contract) -> ImageEdge:
         """An image object, which Core ML itself unpacks."""
@@ -103,6 +105,12 @@ class CoreMLFormat(ModelFormat):
         """What `open` gives, without the contract."""
         return self.open(path, target).artifact
 
+    def tell(self, artifact: CompiledArtifact, told: Told, folder: Path) -> CompiledArtifact:
+        """In the fields of Core ML's own metadata, which Xcode shows."""
+        from edgedistill.formats.coreml.export import tell_coreml
+
+        return self.told(artifact, tell_coreml(artifact.path, told, folder / artifact.path.name))
+
     def run(self, artifact: CompiledArtifact, batches: Iterable[Images]) -> Iterator[Logits]:
         """Logits float32 [B, classes] of each batch: on macOS by Core ML with all compute units, elsewhere by the
         reference interpreter. Raises InputError for a damaged package and for images of another size, NotRunnableError where
@@ -113,13 +121,13 @@ class CoreMLFormat(ModelFormat):
 
             interpreter = Interpreter(package)
             return (
-                np.concatenate([_logits(interpreter.run({"image": image[None]})) for image in batch])
+                np.concatenate([_logits(interpreter.run({"image": image[None]}), package) for image in batch])
                 for batch in batches
             )
         model, sides = _load(artifact), signature(package)[0][0].shape
         fitted = fitting(batches, (3, *sides), artifact.path.name)
         predictions = (model.predict([_feed(image) for image in batch]) for batch in fitted)
-        return (np.concatenate([_logits(one) for one in batch]) for batch in predictions)
+        return (np.concatenate([_logits(one, package) for one in batch]) for batch in predictions)
 
     def profile(self, artifact: CompiledArtifact, inputs: Images | None, protocol: MeasurementProtocol) -> Profile:
         """Latency on this Mac by coremltools' MLModelBenchmarker: each sample is one prediction call inside Core ML,
@@ -188,9 +196,17 @@ def _load(artifact: CompiledArtifact) -> Any:
     return model
 
 
-def _logits(outputs: dict[str, Any]) -> Logits:
-    (output,) = outputs.values()
-    return np.float32(output).reshape(1, -1)
+def _logits(outputs: dict[str, Any], package: Package) -> Logits:
+    """The one array among the outputs: a classifier has its answer besides. Raises UnsupportedError where there are none or
+    several."""
+    given = package.spec.description.output
+    arrays = [feature.name for feature in given if feature.type.HasField("multiArrayType")]
+    if len(arrays) != 1:
+        raise UnsupportedError(
+            f"{package.path.name} gives {', '.join(feature.name for feature in given) or 'nothing'}, and not one array",
+            fix="convert the model with its logits as the only array among its outputs",
+        )
+    return np.float32(outputs[arrays[0]]).reshape(1, -1)
 
 
 def _feed(image: Images) -> dict[str, Any]:

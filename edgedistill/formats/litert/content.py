@@ -62,12 +62,15 @@ class Content:
         """The bytes of a constant, None for a tensor that is computed."""
         return self.model.buffers[tensor.buffer].data
 
-    def carry(self, entries: Mapping[str, str]) -> None:
+    def carry(self, entries: Mapping[str, str | bytes]) -> None:
         """Put `entries` into the metadata table, in the order of their names, in place of older ones so called."""
         names = {name.encode() for name in entries}
         self.model.metadata = [entry for entry in self.model.metadata or [] if entry.name not in names]
-        for name, text in sorted(entries.items()):
-            number = self._add_buffer(np.frombuffer(text.encode(), np.uint8))
+        self._drop_unused_buffers()
+        for name, content in sorted(entries.items()):
+            number = self._add_buffer(
+                np.frombuffer(content.encode() if isinstance(content, str) else content, np.uint8)
+            )
             self.model.metadata.append(_schema().MetadataT(name=name.encode(), buffer=number))
 
     def _add_buffer(self, data: Any) -> int:

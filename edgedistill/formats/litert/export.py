@@ -24,9 +24,12 @@ from edgedistill.base.quiet import quiet, variable
 from edgedistill.base.store import file_sha256, size_bytes, write_atomic
 from edgedistill.base.units import format_bytes
 from edgedistill.documents.artifacts import ExportedModel, TensorSignature
+from edgedistill.documents.package import About
 from edgedistill.documents.specs import Contract, Format, Precision, QuantScheme
-from edgedistill.formats.carried import carried_entries
+from edgedistill.formats.carried import TEMPERATURE_KEY, carried_entries
+from edgedistill.formats.format import Told
 from edgedistill.formats.litert.content import LAYER_MARK, Content
+from edgedistill.formats.litert.metadata import ENTRY, tflite_metadata, with_labels
 from edgedistill.formats.litert.packages import FILE_LIMIT_BYTES, import_litert
 from edgedistill.formats.litert.passes import drop_expands, keep_nearest, plain_pooling
 from edgedistill.formats.origin import translating
@@ -107,7 +110,7 @@ def write_litert(
         raise ValueError(f"a LiteRT file ends in {SUFFIX}, not {path.name}")
     content.name_ends(contract.input_name, contract.output_name)
     content.carry(carried_entries(contract, scheme, build_hash))
-    write_atomic(path, content.serialise())
+    _write(content, Told(About(), contract, None), path)
     side = contract.resolution
     return ExportedModel(
         path=path,
@@ -118,6 +121,18 @@ def write_litert(
         sha256=file_sha256(path),
         bytes=size_bytes(path),
     )
+
+
+def tell_litert(model: Path, told: Told, path: Path) -> Path:
+    """The model at `path`, whole or not at all, with what is `told` in its metadata. Returns `path`."""
+    _write(Content.parse(model.read_bytes()), told, path)
+    return path
+
+
+def _write(content: Content, told: Told, path: Path) -> None:
+    temperature = {} if told.temperature is None else {TEMPERATURE_KEY: repr(told.temperature)}
+    content.carry({ENTRY: tflite_metadata(told), **temperature})
+    write_atomic(path, with_labels(content.serialise(), told.contract))
 
 
 class _Layer(nn.Module):

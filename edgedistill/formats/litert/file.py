@@ -22,6 +22,7 @@ from edgedistill.documents.artifacts import Layer, TensorSignature
 from edgedistill.documents.specs import QuantScheme
 from edgedistill.formats.carried import carried_scheme
 from edgedistill.formats.flatbuffer import Buffer, Damaged, Table
+from edgedistill.formats.litert.metadata import attached_bytes
 from edgedistill.formats.litert.packages import FILE_LIMIT_BYTES, import_litert
 from edgedistill.formats.precisions import precision_of, settled_scheme
 
@@ -78,7 +79,8 @@ class Graph:
 
 @dataclass(frozen=True)
 class LiteRTFile:
-    """What a file holds. `entries` are the metadata that are text; `metadata_bytes` counts all of it."""
+    """What a file holds. `entries` are the metadata that are text; `metadata_bytes` counts all of it,
+    and the archive of files behind the model."""
 
     graphs: tuple[Graph, ...]
     entries: dict[str, str]
@@ -179,7 +181,7 @@ class _FileReader:
             graphs=graphs,
             entries=dict(self._texts(metadata)),
             file_bytes=len(self.data),
-            metadata_bytes=sum(self._buffer_size(buffer) for _, buffer in metadata),
+            metadata_bytes=sum(self._buffer_size(buffer) for _, buffer in metadata) + attached_bytes(self.data),
             constant_bytes=sum(t.constant_bytes or 0 for graph in graphs for t in graph.tensors),
         )
 

@@ -25,8 +25,8 @@ from edgedistill.documents.artifacts import CompiledArtifact, ExportedModel, Fal
 from edgedistill.documents.measurements import Profile
 from edgedistill.documents.package import TensorEdge
 from edgedistill.documents.specs import ComputedBy, Contract, Format, QuantScheme, Target
-from edgedistill.formats.carried import carried_contract
-from edgedistill.formats.format import Conversion, ModelFormat, Opened, counted, signature_problems
+from edgedistill.formats.carried import carried_contract, carried_temperature
+from edgedistill.formats.format import Conversion, ModelFormat, Opened, Told, counted, signature_problems
 from edgedistill.formats.litert.file import LiteRTFile, Operator, read_file
 from edgedistill.formats.litert.packages import import_litert
 from edgedistill.formats.running import fitting, over_threads
@@ -43,6 +43,7 @@ class LiteRTFormat(ModelFormat):
     suffixes = (".tflite",)
     computed_by = ComputedBy.DEVICE
     distribution = "ai-edge-litert"
+    tells = True
     tools = ("litert-torch", "ai-edge-litert", "ai-edge-quantizer", "torch")
     native = ("ai-edge-litert",)
     on_device = Path(__file__).with_name("on_device.py")
@@ -70,7 +71,8 @@ class LiteRTFormat(ModelFormat):
 
     def open(self, path: Path, target: Target) -> Opened:
         """A file with its contract."""
-        return Opened(self.adopt(path, target), carried_contract(read_file(path).entries, path))
+        entries = read_file(path).entries
+        return Opened(self.adopt(path, target), carried_contract(entries, path), carried_temperature(entries, path))
 
     def input_edge(self, contract: Contract) -> TensorEdge:
         """uint8 with the channels last."""
@@ -105,6 +107,12 @@ class LiteRTFormat(ModelFormat):
         taken, left = _taken_and_left(path, file)
         record = {"operators": counted(file.operators)} | _kernels(taken, left)
         return self.artifact(path, scheme, target, record, _fallbacks(taken, left))
+
+    def tell(self, artifact: CompiledArtifact, told: Told, folder: Path) -> CompiledArtifact:
+        """As TFLite Metadata."""
+        from edgedistill.formats.litert.export import tell_litert
+
+        return self.told(artifact, tell_litert(artifact.path, told, folder / artifact.path.name))
 
     def run(self, artifact: CompiledArtifact, batches: Iterable[Images]) -> Iterator[Logits]:
         """Logits of each batch. The shipped graphs take one image at a time, so the images of a batch are spread over

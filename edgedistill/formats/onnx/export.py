@@ -16,7 +16,7 @@ from edgedistill.base.quiet import quiet
 from edgedistill.documents.artifacts import ExportedModel
 from edgedistill.documents.specs import Contract, Format, Precision, QuantScheme
 from edgedistill.formats.carried import carried_entries
-from edgedistill.formats.onnx.metadata import PROTOBUF_LIMIT_BYTES, too_large, write
+from edgedistill.formats.onnx.metadata import PROTOBUF_LIMIT_BYTES, shown_entries, too_large, write
 from edgedistill.formats.origin import translating
 
 # torchlib, the exporter's own operator library, is written for 18: no version conversion runs, and every ONNX Runtime
@@ -42,7 +42,16 @@ def export_onnx(program: ExportedProgram, contract: Contract, path: Path, *, bui
     _take_uint8(proto)
     _pool_globally(proto)
     scheme = QuantScheme(precision=Precision.FP32)
-    return write(proto, path, scheme, carried_entries(contract, scheme, build_hash))
+    shown = shown_entries(contract, _stride(proto, contract.resolution))
+    return write(proto, path, scheme, {**shown, **carried_entries(contract, scheme, build_hash)})
+
+
+def _stride(proto: onnx.ModelProto, resolution: int) -> int | None:
+    """How many pixels of the image a place of the map is for that is pooled last."""
+    sides = {v.name: [d.dim_value for d in v.type.tensor_type.shape.dim] for v in proto.graph.value_info}
+    pooled = [sides.get(node.input[0], ()) for node in proto.graph.node if node.op_type == "GlobalAveragePool"]
+    side = pooled[-1][-1] if pooled and len(pooled[-1]) == 4 else 0
+    return -(-resolution // side) if side else None
 
 
 def _translate(program: ExportedProgram, contract: Contract) -> onnx.ModelProto:

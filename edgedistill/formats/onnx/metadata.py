@@ -11,7 +11,8 @@ from edgedistill.base.errors import UnsupportedError
 from edgedistill.base.store import file_sha256, size_bytes, tool_version, write_atomic
 from edgedistill.documents.artifacts import ExportedModel, TensorSignature
 from edgedistill.documents.specs import Contract, Format, QuantScheme
-from edgedistill.formats.carried import SCHEME_KEY, carried_contract
+from edgedistill.formats.carried import SCHEME_KEY
+from edgedistill.formats.format import Told
 from edgedistill.formats.onnx_file import load
 
 PROTOBUF_LIMIT_BYTES = 2**31 - 2**20
@@ -20,13 +21,6 @@ PROTOBUF_LIMIT_BYTES = 2**31 - 2**20
 def read_metadata(proto: onnx.ModelProto) -> dict[str, str]:
     """All metadata entries of a model."""
     return {entry.key: entry.value for entry in proto.metadata_props}
-
-
-def read_contract(path: Path) -> Contract | None:
-    """The contract that an ONNX file carries, None where it carries none (it was made by something else).
-
-    Raises InputError where the file cannot be read, or its contract is broken."""
-    return carried_contract(read_metadata(load(path, weights=False)), path)
 
 
 def signatures(values: list[onnx.ValueInfoProto]) -> tuple[TensorSignature, ...]:
@@ -61,6 +55,31 @@ def write(proto: onnx.ModelProto, path: Path, scheme: QuantScheme, metadata: Map
         sha256=file_sha256(path),
         bytes=size_bytes(path),
     )
+
+
+def tell_onnx(model: Path, told: Told, path: Path) -> Path:
+    """The model at `path`, whole or not at all, with what is `told` among its metadata, and nothing that was told before.
+    Returns `path`."""
+    proto = load(model)
+    entries = {**read_metadata(proto), **told.all_entries}
+    onnx.helper.set_model_props(proto, {name: text for name, text in sorted(entries.items()) if text})
+    write_atomic(path, proto.SerializeToString(deterministic=True))
+    return path
+
+
+def shown_entries(contract: Contract, stride: int | None) -> dict[str, str]:
+    """What tools read of a model of images that tells it as Ultralytics' exports do (`AutoBackend` in
+    ultralytics/nn/autobackend.py): the classes by their number, the size of an image, the task. `stride` is how many pixels
+    of the image a place of the last map is for, None where there is no such map."""
+    entries = {
+        "task": "classify" if contract.vector is None else "embed",
+        "imgsz": str([contract.resolution] * 2),
+        "names": str(dict(enumerate(contract.labels))),
+        "batch": "1",
+        "channels": "3",
+        "description": contract.described,
+    }
+    return entries if stride is None else {**entries, "stride": str(stride)}
 
 
 def _strip(proto: onnx.ModelProto) -> None:

@@ -19,8 +19,8 @@ from edgedistill.devices.sessions import profile_file
 from edgedistill.documents.artifacts import CompiledArtifact, ExportedModel, Fallbacks, Inspection, TensorSignature
 from edgedistill.documents.measurements import Profile
 from edgedistill.documents.specs import ComputedBy, Format, Precision, QuantScheme, Target
-from edgedistill.formats.carried import carried_scheme
-from edgedistill.formats.format import Conversion, ModelFormat, Opened, signature_problems
+from edgedistill.formats.carried import carried_contract, carried_scheme, carried_temperature
+from edgedistill.formats.format import Conversion, ModelFormat, Opened, Told, signature_problems
 from edgedistill.formats.onnx.checks import file_problems, kernel_problems, load_problems, refusals
 from edgedistill.formats.onnx.content import layers, operators, tensor_bytes, tensors
 from edgedistill.formats.onnx.on_device import dtype
@@ -39,6 +39,7 @@ class OnnxFormat(ModelFormat):
     suffixes = (".onnx",)
     computed_by = ComputedBy.DEVICE
     distribution = "onnxruntime"
+    tells = True
     tools = ("onnx", "onnxruntime", "onnxscript", "torch")
     native = ("onnx", "onnxruntime")
     on_device = Path(__file__).with_name("on_device.py")
@@ -82,9 +83,11 @@ class OnnxFormat(ModelFormat):
 
     def open(self, path: Path, target: Target) -> Opened:
         """A file with its contract."""
-        from edgedistill.formats.onnx.metadata import read_contract
+        from edgedistill.formats.onnx.metadata import read_metadata
 
-        return Opened(self.adopt(path, target), read_contract(path))
+        artifact = self.adopt(path, target)
+        entries = read_metadata(load(path, weights=False))
+        return Opened(artifact, carried_contract(entries, path), carried_temperature(entries, path))
 
     def unsupported(self, model: ExportedModel, target: Target) -> tuple[Problem, ...]:
         """Operators (by domain and opset) for which this ONNX Runtime has no CPU kernel, and weights kept outside the file.
@@ -121,6 +124,12 @@ class OnnxFormat(ModelFormat):
         found = layers(model.graph)
         scheme = settled_scheme(carried_scheme(read_metadata(model), path), precision_of(found), found, path)
         return self.artifact(path, scheme, target)
+
+    def tell(self, artifact: CompiledArtifact, told: Told, folder: Path) -> CompiledArtifact:
+        """As entries of its metadata, by the names that Ultralytics gives them."""
+        from edgedistill.formats.onnx.metadata import tell_onnx
+
+        return self.told(artifact, tell_onnx(artifact.path, told, folder / artifact.path.name))
 
     def run(self, artifact: CompiledArtifact, batches: Iterable[Images]) -> Iterator[Logits]:
         """Logits of each batch. The shipped graphs take one image at a time, so the images of a batch are spread over

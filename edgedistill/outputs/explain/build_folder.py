@@ -72,7 +72,7 @@ def read_profiles(folder: Path, result: BuildResult) -> ReportProfiles:
     found = {path.stem: _parsed(path, _content(path), Profile) for path in sorted((folder / "profiles").glob("*.json"))}
     teacher = found.pop("teacher", None)
     return ReportProfiles(
-        winner=next((p for p in found.values() if artifact and p.artifact_sha256 == artifact.sha256), None),
+        winner=next((p for p in found.values() if artifact and p.artifact_sha256 == artifact.as_measured), None),
         teacher=teacher if result.teacher.latency.kind == "measured" else None,
     )
 

@@ -15,7 +15,7 @@ def winning_artifact(result: BuildResult) -> ShippedArtifact | None:
     """The file that the verdict is about: the one proven; without a proof the first whose latency is measured, or failing
     that predicted, or failing that the first of all."""
     if result.proof is not None:
-        proven = [a for a in result.artifacts if a.sha256 == result.proof.artifact_sha256]
+        proven = [a for a in result.artifacts if a.as_measured == result.proof.artifact_sha256]
         if proven:
             return proven[0]
     order = {"measured": 0, "predicted": 1, "unknown": 2}

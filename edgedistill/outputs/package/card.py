@@ -11,9 +11,12 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from edgedistill.base.units import beginning, format_bytes, format_color, format_ms, format_percent
 from edgedistill.documents.measurements import Latency, MeasuredLatency, PredictedLatency
+from edgedistill.documents.package import About
 from edgedistill.documents.results import BuildResult, ShippedArtifact
 from edgedistill.documents.specs import Contract, Format, Metric
 from edgedistill.outputs.explain.shown import measured_in, quality_text, validation_text
+from edgedistill.outputs.package.answers import by_class, confusions, matrix, wrong_pictures
+from edgedistill.outputs.package.card_head import card_head
 from edgedistill.outputs.package.package import PACKAGE
 
 _MEASURES: Final[dict[Metric, str]] = {
@@ -24,6 +27,7 @@ _MEASURES: Final[dict[Metric, str]] = {
     "neighbour recall@10": "The share of images whose nearest other image of the split by the teacher's vectors is among "
     "the 10 nearest by the file's own, by cosine,",
 }
+_NOTHING: Final = About()
 _ANYWHERE = re.compile(r"([\\`*_\[\]|~])")
 _AT_THE_START = re.compile(r"^(\d+(?=[.)](?:\s|$)))?([#+=.)>-])")
 
@@ -39,9 +43,9 @@ def escape_markdown(text: str) -> str:
     return line.replace("&", "&amp;").replace("<", "&lt;")
 
 
-def model_card(result: BuildResult, contract: Contract, training: Mapping[str, str]) -> str:
+def model_card(result: BuildResult, contract: Contract, training: Mapping[str, str], about: About = _NOTHING) -> str:
     """The card of what `result` ships. `training` tells how the student was trained (`recipe`, `loss`, `epochs`, ...), shown
-    as it is. Raises ValueError for a build that ships nothing."""
+    as it is, `about` what the build file says of the model. Raises ValueError for a build that ships nothing."""
     if result.student is None or not result.artifacts:
         raise ValueError("a build that ships nothing has no model card")
     environment = Environment(
@@ -65,24 +69,35 @@ def model_card(result: BuildResult, contract: Contract, training: Mapping[str, s
         color=format_color,
         sentence=beginning,
     )
-    return environment.get_template("MODEL_CARD.md.j2").render(
+    told = result.predictions_on_test
+    best = next((a for a in result.artifacts if told and a.sha256 == told.artifact_sha256), None)
+    return card_head(result, about, contract.task, best) + environment.get_template("MODEL_CARD.md.j2").render(
         result=result,
         contract=contract,
         training=dict(training),
+        about=about,
+        told=told,
+        best=best,
+        classes=by_class(told) if told else (),
+        matrix=matrix(told) if told else (),
+        confusions=confusions(told) if told else (),
+        wrong=wrong_pictures(told) if told else (),
+        link=lambda path: _Verbatim(path),
         measure=_MEASURES[result.metric],
         sample=_Verbatim(code_sample(result, contract)),
         not_run=[a for a in result.artifacts if a.verification.kind == "inspected"],
         untimed=[_name(a) for a in result.artifacts if not isinstance(a.latency, MeasuredLatency)],
-        proven=[_name(a) for a in result.artifacts if result.proof and a.sha256 == result.proof.artifact_sha256],
+        proven=[_name(a) for a in result.artifacts if result.proof and a.as_measured == result.proof.artifact_sha256],
     )
 
 
 def code_sample(result: BuildResult, contract: Contract) -> str:
-    """Python that classifies one image with the first ONNX file of the package, or gives its vector, run from inside the
-    package; empty if there is none."""
-    onnx = next((a for a in result.artifacts if a.format is Format.ONNX), None)
-    if onnx is None:
+    """Python that classifies one image with an ONNX file of the package, or gives its vector, run from inside the package:
+    with the proven one, else the first; empty if there is none."""
+    own = [a for a in result.artifacts if a.format is Format.ONNX]
+    if not own:
         return ""
+    onnx = next((a for a in own if a.proof is not None and a.proof.met), own[0])
     # The same steps as in data/images.py and data/preprocessing.py: an app with others sees another image.
     cut = """\
 side = min(image.size)

@@ -7,6 +7,7 @@ contract.json     how a picture gets into each file, step by step, and what come
 golden/           pictures, and each file's outputs for them, to replay
 schemas/          JSON Schemas of the documents here
 MODEL_CARD.md
+card/             the wrong pictures that the card shows
 build-engine.sh   where a TensorRT engine can only be built on the device
 manifest.json     where the artifacts come from
 SHA256SUMS        the hash of every file above
@@ -15,8 +16,8 @@ SHA256SUMS        the hash of every file above
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from pydantic import BaseModel
@@ -37,6 +38,7 @@ from edgedistill.documents.package import (
 from edgedistill.documents.results import BuildResult
 from edgedistill.documents.specs import Contract, Format, Precision
 from edgedistill.formats import format_for
+from edgedistill.formats.carried import labels_text
 from edgedistill.outputs.package.golden import DOCUMENT, Golden, write_golden
 from edgedistill.outputs.package.integrity import FIX, SUMS, check_sums, write_sums
 
@@ -45,7 +47,7 @@ MANIFEST = "manifest.json"
 CONTRACT = "contract.json"
 MODEL_CARD = "MODEL_CARD.md"
 LABELS = "labels.txt"
-SCHEMAS = ("contract", "golden", "manifest")
+SCHEMAS = ("contract", "golden", "manifest", "kit_latency")
 _TEMPORARY = f".{PACKAGE}.new"
 _REPLACED = f".{PACKAGE}.old"
 
@@ -53,7 +55,8 @@ _REPLACED = f".{PACKAGE}.old"
 @dataclass(frozen=True)
 class PackageFile:
     """An artifact for the package: where it lies now (`source`, a file or a Core ML folder), its name in the package, and
-    its signature as the exporter recorded it. `record` is the text of `NAME.json` beside it, where there is one."""
+    its signature as the exporter recorded it. `record` is the text of `NAME.json` beside it, where there is one;
+    `temperature` and `none_below` are as `FileContract` has them."""
 
     format: Format
     precision: Precision
@@ -62,13 +65,16 @@ class PackageFile:
     inputs: tuple[TensorSignature, ...]
     outputs: tuple[TensorSignature, ...]
     record: str = ""
+    temperature: float | None = None
+    none_below: float | None = None
 
 
 @dataclass(frozen=True, eq=False)
 class PackageContents:
     """All that goes into a package. `manifest` says where its files come from, and `proven` names the one that was proven,
     where one was; `card` is MODEL_CARD.md's text; `trtexec` the shell command that builds the TensorRT engine on the device,
-    run from inside the package; empty where the engine itself is in `files` or not wanted."""
+    run from inside the package; empty where the engine itself is in `files` or not wanted. `pictures` are those that the
+    card shows: where they lie now, by their paths in the package."""
 
     files: tuple[PackageFile, ...]
     contract: Contract
@@ -77,6 +83,7 @@ class PackageContents:
     card: str
     proven: str = ""
     trtexec: str = ""
+    pictures: Mapping[str, Path] = field(default_factory=dict)
 
 
 def package_folder(path: Path) -> Path:
@@ -145,6 +152,9 @@ def _fill(folder: Path, contents: PackageContents) -> None:
     _write(folder / CONTRACT, _json(package_contract(contents)))
     _write(folder / MANIFEST, _json(contents.manifest))
     _write(folder / MODEL_CARD, contents.card)
+    for name, picture in contents.pictures.items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        shutil.copyfile(picture, folder / name)
     write_golden(folder, contents.golden, contents.contract)
     (folder / "schemas").mkdir()
     for name in SCHEMAS:
@@ -154,13 +164,6 @@ def _fill(folder: Path, contents: PackageContents) -> None:
         _write(script, _script(contents.trtexec))
         script.chmod(0o755)
     write_sums(folder)
-
-
-def labels_text(labels: Sequence[str]) -> str:
-    """A label a line. A control character, which would break the line, is written as its escape (`\\n`); contract.json has
-    the exact text."""
-    lines = ["".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in label) for label in labels]
-    return "".join(f"{line}\n" for line in lines)
 
 
 def package_contract(contents: PackageContents) -> PackageContract:
@@ -182,6 +185,8 @@ def package_contract(contents: PackageContents) -> PackageContract:
                 inputs=file.inputs,
                 outputs=file.outputs,
                 tolerance=run.tolerance if (run := contents.golden.runs.get(file.name)) else None,
+                temperature=file.temperature,
+                none_below=file.none_below,
             )
             for file in contents.files
         },

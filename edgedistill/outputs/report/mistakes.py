@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from base64 import b64encode
-from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -80,7 +79,7 @@ def mistakes_shown(result: BuildResult, thumbnails: Mapping[str, bytes]) -> Mist
 
 def confusion_table(told: PredictionsOnTest) -> Table | None:
     """The most frequent confusions, those first; None where no answer is wrong."""
-    totals = _totals(told)
+    totals = told.images_of
     wrong = sorted((c for c in told.confusion if c.label != c.predicted), key=lambda c: -c.count)
     rows = tuple(
         Row(
@@ -99,7 +98,7 @@ def confusion_table(told: PredictionsOnTest) -> Table | None:
 
 def _matrix(told: PredictionsOnTest) -> tuple[tuple[str, tuple[tuple[int, str], ...]], ...]:
     counts = {(c.label, c.predicted): c.count for c in told.confusion}
-    totals = _totals(told)
+    totals = told.images_of
     places = range(len(told.classes))
     return tuple(
         (told.classes[label], tuple(_cell(counts.get((label, p), 0), totals[label], hit=p == label) for p in places))
@@ -113,14 +112,6 @@ def _cell(count: int, total: int, *, hit: bool) -> tuple[int, str]:
         return 0, ""
     shade = next(style for least, style in _SHADES if count / total >= least)
     return count, f"{shade} hit" if hit else shade
-
-
-def _totals(told: PredictionsOnTest) -> Counter[int]:
-    """Images of each label."""
-    totals: Counter[int] = Counter()
-    for entry in told.confusion:
-        totals[entry.label] += entry.count
-    return totals
 
 
 def _taken(result: BuildResult, told: PredictionsOnTest) -> str:

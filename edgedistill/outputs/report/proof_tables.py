@@ -51,7 +51,7 @@ def claim_facts(proof: Proof, sessions: Sequence[Session]) -> Pairs:
             "how many finalists might be tried and after how many sessions each is looked at: this look errs with "
             f"{format_percent(proof.alpha, 2)}, all together with less than {format_percent(1 - proof.confidence, 0)}",
         ),
-        ("file", f"SHA-256 {proof.artifact_sha256}"),
+        ("measured file", f"SHA-256 {proof.artifact_sha256}"),
     ]
     if proof.share:
         facts.append(("in turn with", f"the teacher's fp32 file, SHA-256 {proof.anchor_sha256}"))

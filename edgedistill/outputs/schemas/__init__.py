@@ -32,7 +32,7 @@ from edgedistill.documents.answers import (
 )
 from edgedistill.documents.explanation import ExplainResult
 from edgedistill.documents.measurements import Profile
-from edgedistill.documents.package import GoldenDocument, Manifest, PackageContract
+from edgedistill.documents.package import GoldenDocument, KitLatency, Manifest, PackageContract
 from edgedistill.documents.results import BuildIndex, BuildResult, ProfileResult, SearchResult
 from edgedistill.documents.specs import Format, Target
 
@@ -69,6 +69,7 @@ _DOCUMENTS: dict[str, tuple[type[BaseModel], str]] = {
     "contract": (PackageContract, "contract.json of a package: how a picture gets into its files, and what comes out"),
     "golden": (GoldenDocument, "golden/golden.json of a package: pictures, and the outputs of its files for them"),
     "manifest": (Manifest, "manifest.json of a package: where its files come from"),
+    "kit_latency": (KitLatency, "what a kit says of its latency on a user's device"),
     "device_profile": (DeviceProfile, "a device profile, and what `edgedistill calibrate --json` prints"),
     "target": (Target, "a target: a device and how it is used"),
 }

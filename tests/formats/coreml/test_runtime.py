@@ -96,7 +96,7 @@ def built(student: nn.Module, tmp_path_factory: pytest.TempPathFactory) -> Built
 def test_a_package_reloads_with_signature_metadata_and_checks(built: Built, precision: Precision) -> None:
     artifact = built.artifacts[precision]
     package = read_package(artifact.path)
-    image, logits = package.spec.description.input[0], package.spec.description.output[0]
+    image, logits = package.spec.description.input[0], package.spec.description.output[-1]
     assert (image.name, image.type.imageType.width, image.type.imageType.height) == ("image", SIDE, SIDE)
     assert image.type.imageType.ColorSpace.Name(image.type.imageType.colorSpace) == "RGB"
     assert (logits.name, list(logits.type.multiArrayType.shape)) == ("logits", [1, CLASSES])
@@ -217,6 +217,8 @@ def test_the_same_weights_give_the_same_bytes(
         again, _ = quantize_coreml(student, CALIBRATION, CONTRACT, INT8, path, build_hash="b" * 64)
     else:
         again = export_coreml(to_program(student, CONTRACT), CONTRACT, path, precision, build_hash="b" * 64)
+    first, second = (read_package(one.path).spec for one in (built.models[precision], again))
+    assert str(first) == str(second)
     assert again.sha256 == built.models[precision].sha256
     assert [p.name for p in tmp_path.iterdir()] == ["again.mlpackage"]  # no temporary left
 

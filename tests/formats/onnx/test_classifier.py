@@ -11,12 +11,12 @@ import onnxruntime
 import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
+from onnx_contract import read_contract
 from torch import nn
 
 from edgedistill.base.errors import InputError
 from edgedistill.documents.specs import Contract, VectorContract
 from edgedistill.formats.onnx.classifier import read_classifier, weights_of, with_edge
-from edgedistill.formats.onnx.metadata import read_contract
 
 LABELS = ("a", "b", "c")
 MEAN, STD = (120.0, 110.0, 100.0), (60.0, 50.0, 40.0)

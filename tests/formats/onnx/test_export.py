@@ -11,6 +11,7 @@ import onnxruntime as ort
 import pytest
 import timm
 import torch
+from onnx_contract import read_contract
 from torch import nn
 
 from edgedistill.base.errors import InputError, TrialFailure, UnsupportedError
@@ -101,7 +102,7 @@ def test_metadata(exported):
     _, model = exported
     entries = metadata.read_metadata(onnx.load(model.path))
     assert Contract.model_validate_json(entries["edgedistill.contract"]) == CONTRACT
-    assert metadata.read_contract(model.path) == CONTRACT
+    assert read_contract(model.path) == CONTRACT
     assert json.loads(entries["edgedistill.labels"]) == ["cat", "chien", "Bär"]
     assert entries["edgedistill.build"] == "b1"
 
@@ -257,9 +258,9 @@ def test_unreadable_files(tmp_path):
     broken = tmp_path / "broken.onnx"
     broken.write_bytes(b"not an onnx file at all")
     with pytest.raises(InputError, match="broken"):
-        metadata.read_contract(broken)
+        read_contract(broken)
     with pytest.raises(InputError, match="absent"):
-        metadata.read_contract(tmp_path / "absent.onnx")
+        read_contract(tmp_path / "absent.onnx")
 
 
 def test_probe_images_are_fixed_and_spread():

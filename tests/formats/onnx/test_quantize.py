@@ -11,6 +11,7 @@ import onnx
 import onnxruntime as ort
 import pytest
 import torch
+from onnx_contract import read_contract
 from torch import nn
 
 from edgedistill.base.errors import InputError, TrialFailure, UnsupportedError
@@ -21,7 +22,7 @@ from edgedistill.formats.onnx.export import export_onnx
 from edgedistill.formats.onnx.fp16 import to_fp16
 from edgedistill.formats.onnx.int8 import to_int8
 from edgedistill.formats.onnx.layers import layer_names
-from edgedistill.formats.onnx.metadata import read_contract, read_metadata
+from edgedistill.formats.onnx.metadata import read_metadata
 from edgedistill.formats.onnx.sensitivity import rank_layers
 from edgedistill.formats.onnx.weights import rounded, to_int8_weights
 from edgedistill.networks.program.probes import probe_images

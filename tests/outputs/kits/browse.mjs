@@ -16,7 +16,7 @@ async function opened() {
 }
 
 await page.goto(url);
-const found = { ...(await opened()), answers: [], problems };
+const found = { ...(await opened()), answers: [], none: [], problems };
 if (!found.verdict.includes("not run")) {
   await page.click("#verdict");
   found.replay = await page.$$eval("#replay tr", (rows) => rows.map((row) => row.innerText.split("\t")));
@@ -24,6 +24,7 @@ if (!found.verdict.includes("not run")) {
     await page.evaluate(() => document.getElementById("answers").replaceChildren());
     await page.setInputFiles("#file", file);
     await page.waitForSelector("#answers li");
+    found.none.push(await page.textContent("#none"));
     found.answers.push(await page.$$eval("#answers li", (rows) => rows.map((row) => row.innerText.split("\n"))));
   }
   if (shots !== "-") {

@@ -14,7 +14,7 @@ from small_package import small_package
 import edgedistill as api
 from edgedistill.outputs.kits.kits import HERE
 
-STUBS = Path(__file__).with_name("android_stubs")
+STUBS, COMPOSE = (Path(__file__).with_name(f"{name}_stubs") for name in ("android", "compose"))
 JAVA = Path("/usr/share/java")
 JARS = [JAVA / "junit4.jar", JAVA / "hamcrest-core.jar", JAVA / "json-android.jar"]
 pytestmark = [
@@ -51,14 +51,17 @@ def compiled(compiler: Path, jar: Path, *sources: Path, code: int = 0) -> str:
 
 
 def test_it_compiles_and_its_tests_pass_and_find_wrong_preprocessing(kit: Path, compiler: Path, tmp_path: Path) -> None:
-    """The second time with wrong preprocessing, and with the other runtime."""
+    """The second time with wrong preprocessing, and with the other runtime. The screen is compiled without Compose's plugin
+    of the compiler, which is not there."""
     module, jar = kit / "classifier" / "src", tmp_path / "kit.jar"
-    sources = [*module.rglob("*.kt"), *STUBS.glob("*.kt")]
+    screen = [*(kit / "app" / "src").rglob("*.kt"), *COMPOSE.glob("*.kt")]
+    assert any(path.name == "MainActivity.kt" for path in screen)
+    sources = [*module.rglob("*.kt"), *STUBS.glob("*.kt"), *screen]
     compiled(compiler, jar, *sources)
     assets = f"-Dkit.assets={module / 'main' / 'assets'}"
     classpath = f"{jar}{os.pathsep}{CLASSPATH}"
     test = ("java", assets, "-cp", classpath, "org.junit.runner.JUnitCore", "edgedistill.kit.GoldenTest")
-    assert "OK (4 tests)" in run(*test)
+    assert "OK (6 tests)" in run(*test)
     source, runner = (path for name in ("Preprocess.kt", "Runner.kt") for path in module.rglob(name))
     text, onnx = source.read_text(), runner.read_text()
     source.write_text(text.replace("if (pixels.channels == 3) return pixels", "val background = listOf(0, 0, 0)", 1))

@@ -23,6 +23,7 @@ from edgedistill.documents.artifacts import TensorSignature
 from edgedistill.documents.package import GoldenDocument
 from edgedistill.documents.results import BuildResult
 from edgedistill.documents.specs import ComputedBy, Contract, Format, Precision
+from edgedistill.formats.carried import labels_text
 from edgedistill.outputs.package.golden import (
     Golden,
     GoldenRun,
@@ -35,7 +36,6 @@ from edgedistill.outputs.package.package import (
     PackageContents,
     PackageFile,
     artifact_name,
-    labels_text,
     package_problems,
     write_package,
 )

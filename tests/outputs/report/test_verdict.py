@@ -69,7 +69,7 @@ def test_the_winner_is_the_file_that_was_proven(realistic: ModuleType) -> None:
     result: BuildResult = realistic.make_result()
     turned = result.model_copy(update={"artifacts": tuple(reversed(result.artifacts))})
     winner = winning_artifact(turned)
-    assert winner is not None and result.proof is not None and winner.sha256 == result.proof.artifact_sha256
+    assert winner is not None and result.proof is not None and winner.as_measured == result.proof.artifact_sha256
     trial = winning_trial(result)
     assert trial is not None and trial.number == realistic.WINNER
     assert winning_artifact(realistic.make_not_met()) is None

@@ -17,8 +17,9 @@ from edgedistill.formats.coreml_sdk import mil
 
 
 def rounded(value: Value, var: Any) -> Value:
-    """`value` in the type that the program declares for `var`; lists, states and strings as they are."""
-    if isinstance(value, str | list | State) or value is None:
+    """`value` in the type that the program declares for `var`; lists, states, strings and what a classifier says of its
+    classes as they are."""
+    if isinstance(value, str | list | dict | State) or value is None:
         return value
     types = mil("types")
     if types.is_list(var.sym_type) or types.is_str(var.sym_type):

@@ -34,8 +34,9 @@ _MODULES = (
 )
 
 
-def run(package_path: Path | str, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-    """Outputs by name of a saved .mlpackage for `inputs` by name.
+def run(package_path: Path | str, inputs: Mapping[str, NDArray[Any]]) -> dict[str, Value]:
+    """Outputs by name of a saved .mlpackage for `inputs` by name: arrays, and of a classifier its answer as text and a
+    dictionary of the probability of each class.
 
     An image input takes its pixels as [1, channels, height, width] in 0..255, in the channel order the package states; its
     scale and bias are operations of the program. Raises InputError for a package that is missing or damaged and for
@@ -61,7 +62,7 @@ class Interpreter:
                 problems=[Problem(name, "no implementation", "run the package on a Mac instead") for name in unknown],
             )
 
-    def run(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    def run(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, Value]:
         """Outputs by name. See `run` of this module."""
         function = self.package.function
         given = {n: _as_declared(n, inputs, var) for n, var in function.inputs.items() if n not in self.states}
@@ -72,7 +73,10 @@ class Interpreter:
             evaluation.hold(var, self._state(name, var) if name in self.states else given[name])
         with quiet(), np.errstate(all="ignore"):
             results = evaluation.block(function)
-        return {var.name: np.asarray(value) for var, value in zip(function.outputs, results, strict=True)}
+        return {
+            var.name: value if isinstance(value, str | dict) else np.asarray(value)
+            for var, value in zip(function.outputs, results, strict=True)
+        }
 
     def _state(self, name: str, var: Any) -> State:
         """A state that begins as zeros and lasts as long as the interpreter."""

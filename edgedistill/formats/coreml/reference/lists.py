@@ -1,4 +1,4 @@
-"""Control flow, the lists that loops write into, and states."""
+"""Control flow, the lists that loops write into, states, and the answer of a classifier."""
 
 from __future__ import annotations
 
@@ -84,6 +84,14 @@ def list_gather(call: MilCall) -> NDArray[Any]:
 @operation("list_length")
 def list_length(call: MilCall) -> NDArray[Any]:
     return np.asarray(len(call["ls"]), np.int32)
+
+
+@operation("classify")
+def classify(call: MilCall) -> list[Value]:
+    """The most probable class, the first of several, and the probability of each by its name."""
+    shares = call.real("probabilities").reshape(-1)
+    classes = [getattr(one, "val", one) for one in call["classes"]]
+    return [classes[int(shares.argmax())], dict(zip(classes, map(float, shares), strict=True))]
 
 
 @operation("read_state")

@@ -1,13 +1,18 @@
 """Classifies pictures with the model in `model/`: numpy, Pillow and ONNX Runtime are all that it needs.
 
 python classifier.py PICTURE ...
+python classifier.py --latency       what the model takes on this machine, as JSON
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
+import platform
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +23,7 @@ from PIL import Image, ImageOps
 from pinned import SUMS_SHA256
 
 MODEL = Path(__file__).parent / "model"
+RUNS = 50
 FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
 
@@ -29,7 +35,12 @@ class Model:
         self.contract: dict[str, Any] = json.loads(self.read("contract.json"))
         self.name: str = self.contract["recommended"]["python"]
         self.labels: list[str] = self.contract["labels"]
-        self._session = onnxruntime.InferenceSession(self.read(self.name), providers=["CPUExecutionProvider"])
+        file = self.contract["files"][self.name]
+        self.temperature: float = file["temperature"] or 1.0
+        self.none_below: float = file["none_below"] or 0.0
+        content, began = self.read(self.name), time.perf_counter()
+        self._session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+        self.load_ms = _ms_since(began)
 
     def read(self, name: str) -> bytes:
         """A file of the package, compared with its hash."""
@@ -54,9 +65,47 @@ class Model:
     def classify(self, picture: Image.Image, count: int = 5) -> list[tuple[str, float]]:
         """The most probable labels of a picture with their probabilities, the likeliest first."""
         logits = self.run(self.prepare(picture)).astype(np.float64)
-        shares = np.exp(logits - logits.max())
+        shares = np.exp((logits - logits.max()) / self.temperature)
         shares /= shares.sum()
         return [(self.labels[place], float(shares[place])) for place in np.argsort(-shares, kind="stable")[:count]]
+
+    def is_none(self, answers: list[tuple[str, float]]) -> bool:
+        """Whether the likeliest of these is not probable enough: then the answer is "none of these". Where the build file
+        does not ask for that answer, this is never so."""
+        return answers[0][1] < self.none_below
+
+    def latency(self) -> dict[str, Any]:
+        """What the model takes on this machine, in a form to send back: schemas/kit_latency.schema.json of the package
+        describes it."""
+        picture = Image.new("RGB", (640, 480), (128, 128, 128))
+        prepared = self.prepare(picture)
+        first, *runs = (_timed(lambda: self.run(prepared)) for _ in range(RUNS + 1))
+        at = sorted(runs)
+        return {
+            "schema_version": 1,
+            "platform": "python",
+            "file": self.name,
+            "sha256_sums": SUMS_SHA256,
+            "device": platform.processor() or platform.machine(),
+            "system": f"{platform.platform()}, Python {platform.python_version()}, ONNX Runtime {onnxruntime.__version__}",
+            "threads": None,
+            "load_ms": self.load_ms,
+            "first_run_ms": first,
+            "run_p50_ms": at[math.ceil(0.5 * RUNS) - 1],
+            "run_p95_ms": at[math.ceil(0.95 * RUNS) - 1],
+            "picture_to_label_ms": _timed(lambda: self.classify(picture)),
+            "runs": RUNS,
+        }
+
+
+def _ms_since(began: float) -> float:
+    return 1000 * (time.perf_counter() - began)
+
+
+def _timed(run: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    run()
+    return _ms_since(began)
 
 
 def _orient(picture: Image.Image, _: dict[str, Any]) -> Image.Image:
@@ -100,9 +149,13 @@ def _sums(folder: Path) -> dict[str, str]:
 def main() -> int:
     model = Model()
     for path in sys.argv[1:]:
+        if path == "--latency":
+            print(json.dumps(model.latency(), indent=2))
+            continue
         with Image.open(path) as picture:
-            found = ", ".join(f"{label} {probability:.1%}" for label, probability in model.classify(picture))
-        print(f"{path}: {found}")
+            answers = model.classify(picture)
+        found = ", ".join(f"{label} {probability:.1%}" for label, probability in answers)
+        print(f"{path}: {'none of these; ' if model.is_none(answers) else ''}{found}")
     return 0
 
 

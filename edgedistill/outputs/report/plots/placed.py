@@ -184,7 +184,7 @@ def _winner(result: BuildResult) -> tuple[float, float] | None:
         return None
     for scheme in trial.schemes:
         quality = _quality(trial, scheme)
-        if scheme.artifact.sha256 == artifact.sha256 and isinstance(scheme.latency, MeasuredLatency) and quality:
+        if scheme.artifact.sha256 == artifact.as_measured and isinstance(scheme.latency, MeasuredLatency) and quality:
             return provable_ms(scheme, goal_of(result)), quality[0]
     return None
 

@@ -7,6 +7,8 @@ package android.content
 abstract class Context {
     val assets: android.content.res.AssetManager get() = TODO()
     val contentResolver: ContentResolver get() = TODO()
+
+    open fun startActivity(intent: Intent): Unit = TODO()
 }
 
 class ContentResolver {

@@ -54,9 +54,16 @@ export class Model {
     return this.answers(await this.run(this.prepare(pixels)), count);
   }
 
+  /** Whether the likeliest of these is not probable enough: then the answer is "none of these". Where the build file does
+   * not ask for that answer, this is never so. */
+  isNone(answers: Answer[]): boolean {
+    return answers.length > 0 && answers[0].probability < (this.file.none_below ?? 0);
+  }
+
   answers(logits: Float32Array, count = 5): Answer[] {
     const most = logits.reduce((one, other) => Math.max(one, other), -Infinity);
-    const shares = Array.from(logits, (logit) => Math.exp(logit - most));
+    const temperature = this.file.temperature ?? 1;
+    const shares = Array.from(logits, (logit) => Math.exp((logit - most) / temperature));
     const sum = shares.reduce((one, other) => one + other, 0);
     return shares
       .map((share, index) => ({ label: this.contract.labels[index], index, probability: share / sum }))

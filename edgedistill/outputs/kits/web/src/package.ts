@@ -21,6 +21,8 @@ export interface FileContract {
   precision: string;
   input: { kind: string; dtype: string; layout: "NCHW" | "NHWC"; shape: number[] };
   tolerance: number;
+  temperature: number | null;
+  none_below: number | null;
 }
 
 /** golden/golden.json; schemas/golden.schema.json describes it. */

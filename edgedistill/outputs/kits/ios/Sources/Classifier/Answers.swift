@@ -9,10 +9,10 @@ public struct Answer: Equatable, Identifiable {
     public var id: Int { index }
 }
 
-/// The `count` most probable classes of logits, the likeliest first.
-public func answers(_ logits: [Float], labels: [String], count: Int = 5) -> [Answer] {
+/// The `count` most probable classes of logits, the likeliest first. `temperature` is the file's in the contract.
+public func answers(_ logits: [Float], labels: [String], temperature: Float, count: Int = 5) -> [Answer] {
     guard let most = logits.max() else { return [] }
-    let shares = logits.map { exp($0 - most) }
+    let shares = logits.map { exp(($0 - most) / temperature) }
     let sum = shares.reduce(0, +)
     return zip(shares, labels).enumerated()
         .map { Answer(label: $1.1, index: $0, probability: $1.0 / sum) }

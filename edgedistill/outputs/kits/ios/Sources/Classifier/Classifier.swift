@@ -33,24 +33,45 @@ public actor Classifier {
         try classify(decode(file), count: count)
     }
 
-    /// The most probable classes of each image, in their order.
+    /// The most probable classes of each image, in their order. Core ML runs them as one batch.
     public func classify(_ images: [CGImage], count: Int = 5) throws -> [[Answer]] {
-        try images.map { try classify($0, count: count) }
+        let inputs = try images.map { try input(prepare(pixels($0), package.contract.preparation)) }
+        let found = try model.predictions(fromBatch: MLArrayBatchProvider(array: inputs))
+        return try (0..<found.count).map { named(try outputs(found.features(at: $0)), count) }
     }
 
     public func classify(_ pixels: Pixels, count: Int = 5) throws -> [Answer] {
-        let logits = try run(prepare(pixels, package.contract.preparation))
-        return answers(logits, labels: package.contract.labels, count: count)
+        named(try run(prepare(pixels, package.contract.preparation)), count)
     }
 
     /// The model's outputs for prepared pixels: logits, or a vector of length 1.
     public func run(_ prepared: Pixels) throws -> [Float] {
-        let contract = package.contract
+        try outputs(model.prediction(from: input(prepared)))
+    }
+
+    /// What the model takes on this device. `device` and `system` are for those to whom it is sent.
+    public func latency(device: String, system: String) throws -> Latency {
+        let picture = Pixels(width: 640, height: 480, channels: 3, data: [UInt8](repeating: 128, count: 640 * 480 * 3))
+        let prepared = prepare(picture, package.contract.preparation)
+        let runs = try (0...Latency.count).map { _ in try timed { _ = try run(prepared) } }
+        return Latency(
+            file: package.model, device: device, system: system, loadMs: loadMs, runs: runs,
+            pictureToLabelMs: try timed { _ = try classify(picture) })
+    }
+
+    private func named(_ logits: [Float], _ count: Int) -> [Answer] {
+        answers(logits, labels: package.contract.labels, temperature: package.temperature, count: count)
+    }
+
+    private func input(_ prepared: Pixels) throws -> MLFeatureProvider {
         let value = MLFeatureValue(pixelBuffer: try buffer(prepared))
-        let input = try MLDictionaryFeatureProvider(dictionary: [contract.input.name: value])
-        let outputs = try model.prediction(from: input)
-        guard let array = outputs.featureValue(for: contract.output.name)?.multiArrayValue else {
-            throw PackageError(description: "the model has no output \(contract.output.name)")
+        return try MLDictionaryFeatureProvider(dictionary: [package.contract.input.name: value])
+    }
+
+    private func outputs(_ features: MLFeatureProvider) throws -> [Float] {
+        let name = package.contract.output.name
+        guard let array = features.featureValue(for: name)?.multiArrayValue else {
+            throw PackageError(description: "the model has no output \(name)")
         }
         return (0..<array.count).map { array[$0].floatValue }
     }
@@ -75,6 +96,12 @@ private func buffer(_ prepared: Pixels) throws -> CVPixelBuffer {
         }
     }
     return buffer
+}
+
+private func timed(_ run: () throws -> Void) rethrows -> Double {
+    let began = ContinuousClock.now
+    try run()
+    return milliseconds(since: began)
 }
 
 func milliseconds(since began: ContinuousClock.Instant) -> Double {

@@ -19,12 +19,18 @@ public struct Contract: Decodable {
         public let width: Int
     }
 
+    public struct File: Decodable {
+        public let temperature: Float?
+        public let none_below: Float?
+    }
+
     public let schema_version: Int
     public let task: String
     public let preparation: [Step]
     public let input: Input
     public let output: Output
     public let labels: [String]
+    public let files: [String: File]
     public let recommended: [String: String]
     public let golden: String
 }
@@ -79,6 +85,16 @@ public struct ModelPackage {
         }
         self.model = model
         for name in sums.keys where name == model || name.hasPrefix(model + "/") { _ = try checked(folder, name, sums) }
+    }
+
+    /// What logits are divided by for probabilities.
+    public var temperature: Float { contract.files[model]?.temperature ?? 1 }
+
+    /// Whether the likeliest of these is not probable enough: then the answer is "none of these". Where the build file does
+    /// not ask for that answer, this is never so.
+    public func isNone(_ answers: [Answer]) -> Bool {
+        guard let best = answers.first, let least = contract.files[model]?.none_below else { return false }
+        return best.probability < least
     }
 
     /// The package that this kit ships.

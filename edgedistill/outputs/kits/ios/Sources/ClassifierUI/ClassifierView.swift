@@ -9,6 +9,8 @@ public struct ClassifierView: View {
     @State private var picked: PhotosPickerItem?
     @State private var shown: Image?
     @State private var answers: [Answer] = []
+    @State private var none = false
+    @State private var latency: Latency?
     @State private var status = "Loading the model …"
     #if os(iOS)
     @State private var photographing = false
@@ -29,11 +31,22 @@ public struct ClassifierView: View {
                     #endif
                 }
                 Section {
+                    if none { Text("None of these: no class is probable enough.") }
                     ForEach(answers) { answer in
                         LabeledContent(answer.label, value: answer.probability, format: .percent.precision(.fractionLength(1)))
                     }
                 } footer: {
                     Text(status)
+                }
+                if let latency, let written = try? latency.json() {
+                    Section("Latency on this device") {
+                        LabeledContent("load", value: shown(latency.load_ms))
+                        LabeledContent("first run", value: shown(latency.first_run_ms))
+                        LabeledContent("run, p50", value: shown(latency.run_p50_ms))
+                        LabeledContent("run, p95", value: shown(latency.run_p95_ms))
+                        LabeledContent("picture to label", value: shown(latency.picture_to_label_ms))
+                        ShareLink("Send as JSON", item: written)
+                    }
                 }
             }
             .navigationTitle("Classify a photo")
@@ -50,9 +63,19 @@ public struct ClassifierView: View {
             let made = try await Classifier()
             status = String(format: "ready; the model loaded in %.0f ms", made.loadMs)
             classifier = made
+            latency = try await made.latency(device: deviceName(), system: ProcessInfo.processInfo.operatingSystemVersionString)
         } catch {
             status = "\(error)"
         }
+    }
+
+    private func shown(_ ms: Double) -> String { String(format: "%.2f ms", ms) }
+
+    /// The model of the device as Apple names it, such as `iPhone16,1`.
+    private func deviceName() -> String {
+        var system = utsname()
+        uname(&system)
+        return withUnsafeBytes(of: &system.machine) { String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self) }
     }
 
     private func take(_ file: Data?) async {
@@ -60,6 +83,7 @@ public struct ClassifierView: View {
         do {
             let began = ContinuousClock.now
             answers = try await classifier.classify(file)
+            none = classifier.package.isNone(answers)
             let took = (ContinuousClock.now - began) / .milliseconds(1)
             status = String(format: "from the file to the labels in %.1f ms", took)
             #if os(iOS)

@@ -23,7 +23,7 @@ final class GoldenTests: XCTestCase {
         let package = try ModelPackage.bundled()
         let expected = try XCTUnwrap(package.golden().files[package.model])
         for (outputs, top) in zip(expected.outputs, expected.top) {
-            XCTAssertEqual(answers(outputs, labels: package.contract.labels, count: top.count).map(\.index), top)
+            XCTAssertEqual(answers(outputs, labels: package.contract.labels, temperature: package.temperature, count: top.count).map(\.index), top)
         }
     }
 

@@ -30,6 +30,26 @@ final class PackageTests: XCTestCase {
         }
     }
 
+    func testProbabilitiesAreThoseAtTheTemperature() throws {
+        let found = answers([2, 0], labels: ["a", "b"], temperature: 2)
+        XCTAssertEqual(found.map(\.label), ["a", "b"])
+        XCTAssertEqual(found[0].probability, 1 / (1 + exp(-1)), accuracy: 1e-6)
+        let package = try ModelPackage.bundled()
+        let least = package.contract.files[package.model]?.none_below ?? 0
+        XCTAssertEqual(package.isNone([Answer(label: "a", index: 0, probability: least - 0.01)]), least > 0)
+        XCTAssertFalse(package.isNone([Answer(label: "a", index: 0, probability: least)]))
+    }
+
+    func testLatencyIsWrittenWithItsPercentiles() throws {
+        let runs: [Double] = [9.0] + (1...50).reversed().map { Double($0) }
+        let latency = Latency(file: "m", device: "d", system: "s", loadMs: 3, runs: runs, pictureToLabelMs: 4)
+        XCTAssertEqual([latency.first_run_ms, latency.run_p50_ms, latency.run_p95_ms], [9, 25, 48])
+        let written = try JSONSerialization.jsonObject(with: Data(try latency.json().utf8)) as? [String: Any]
+        XCTAssertEqual(written?.count, 13)
+        XCTAssertEqual(written?["threads"] as? NSNull, NSNull())
+        XCTAssertEqual(written?["runs"] as? Int, 50)
+    }
+
     func testAPictureIsTurnedAsEXIFSays() {
         // a b
         // c d

@@ -1,5 +1,7 @@
 package edgedistill.app
 
+import android.content.Intent
+import android.os.Build
 import android.os.Bundle
 import androidx.activity.ComponentActivity
 import androidx.activity.compose.rememberLauncherForActivityResult
@@ -24,6 +26,7 @@ import androidx.compose.ui.platform.LocalContext
 import androidx.compose.ui.unit.dp
 import edgedistill.kit.Answer
 import edgedistill.kit.Classifier
+import edgedistill.kit.Latency
 import kotlinx.coroutines.Dispatchers
 import kotlinx.coroutines.launch
 import kotlinx.coroutines.withContext
@@ -46,11 +49,14 @@ fun Screen() {
     var classifier by remember { mutableStateOf<Classifier?>(null) }
     var answers by remember { mutableStateOf(emptyList<Answer>()) }
     var status by remember { mutableStateOf("Loading the model …") }
+    var latency by remember { mutableStateOf<Latency?>(null) }
     LaunchedEffect(Unit) {
-        runCatching { withContext(worker) { Classifier(context) } }
-            .onSuccess {
-                classifier = it
-                status = "ready; the model loaded in %.0f ms".format(it.loadMs)
+        runCatching {
+                val loaded = withContext(worker) { Classifier(context) }
+                classifier = loaded
+                status = "ready; the model loaded in %.0f ms".format(loaded.loadMs)
+                val device = "${Build.MANUFACTURER} ${Build.MODEL}"
+                latency = withContext(worker) { loaded.latency(device, "Android ${Build.VERSION.RELEASE}") }
             }
             .onFailure { status = it.message ?: "$it" }
     }
@@ -79,7 +85,22 @@ fun Screen() {
         Button({ picker.launch(PickVisualMediaRequest(ActivityResultContracts.PickVisualMedia.ImageOnly)) }) {
             Text("Choose a photo")
         }
+        if (classifier?.files?.contract?.isNone(answers) == true) Text("None of these: no class is probable enough.")
         for (answer in answers) Text("%s   %.1f %%".format(answer.label, 100 * answer.probability))
         Text(status, style = MaterialTheme.typography.bodySmall)
+        latency?.let { found ->
+            Text("Latency on this device", style = MaterialTheme.typography.titleMedium)
+            for ((name, ms) in
+                listOf(
+                    "load" to found.loadMs,
+                    "first run" to found.firstRunMs,
+                    "run, p50" to found.p50Ms,
+                    "run, p95" to found.p95Ms,
+                    "picture to label" to found.pictureToLabelMs,
+                )) Text("%s   %.2f ms".format(name, ms), style = MaterialTheme.typography.bodySmall)
+            Button({ context.startActivity(Intent.createChooser(sent(found.json()), "Send as JSON")) }) { Text("Send as JSON") }
+        }
     }
 }
+
+private fun sent(text: String): Intent = Intent(Intent.ACTION_SEND).setType("application/json").putExtra(Intent.EXTRA_TEXT, text)

@@ -31,8 +31,21 @@ class Classifier(val files: ModelPackage) : AutoCloseable {
     /** The most probable classes of a picture file, which is turned as its EXIF orientation says. */
     fun classify(file: ByteArray, count: Int = 5): List<Answer> = classify(decode(file), count)
 
-    fun classify(pixels: Pixels, count: Int = 5): List<Answer> =
-        answers(run(prepare(pixels, files.contract.preparation)), files.contract.labels, count)
+    fun classify(pixels: Pixels, count: Int = 5): List<Answer> {
+        val contract = files.contract
+        return answers(run(prepare(pixels, contract.preparation)), contract.labels, contract.temperature, count)
+    }
+
+    /** The most probable classes of each bitmap, in their order. */
+    fun classify(bitmaps: List<Bitmap>, count: Int = 5): List<List<Answer>> = bitmaps.map { classify(it, count) }
+
+    /** What the model takes on this device. [device] and [system] are for those to whom it is sent. */
+    fun latency(device: String, system: String): Latency {
+        val picture = Pixels(640, 480, 3, ByteArray(640 * 480 * 3) { 128.toByte() })
+        val prepared = prepare(picture, files.contract.preparation)
+        val runs = List(Latency.COUNT + 1) { timed { run(prepared) } }
+        return Latency(files.contract.model, device, system, loadMs, runs, timed { classify(picture) })
+    }
 
     /** The model's outputs for prepared pixels: logits, or a vector of length 1. */
     fun run(prepared: Pixels): FloatArray = runner.run(tensorData(prepared, files.contract.channelsLast))

@@ -20,7 +20,16 @@ class Contract(
     val model: String,
     val shape: LongArray,
     val channelsLast: Boolean,
-)
+    /** What logits are divided by for probabilities. */
+    val temperature: Float,
+    private val noneBelow: Float,
+) {
+    /**
+     * Whether the likeliest of these is not probable enough: then the answer is "none of these". Where the build file does
+     * not ask for that answer, this is never so.
+     */
+    fun isNone(answers: List<Answer>): Boolean = answers.isNotEmpty() && answers[0].probability < noneBelow
+}
 
 /** golden/golden.json, for one model file. */
 class Golden(val pictures: List<Picture>, val outputs: List<FloatArray>, val tolerance: Float, val top: List<List<Int>>) {
@@ -77,7 +86,8 @@ private fun contractOf(document: JSONObject): Contract {
     if (version != 2) throw PackageException("contract.json has version $version: update this kit")
     val model = document.getJSONObject("recommended").optString("android")
     if (model.isEmpty()) throw PackageException("the package has no file for Android: build with the format litert or onnx")
-    val edge = document.getJSONObject("files").getJSONObject(model).getJSONObject("input")
+    val file = document.getJSONObject("files").getJSONObject(model)
+    val edge = file.getJSONObject("input")
     val labels = document.getJSONArray("labels")
     return Contract(
         task = document.getString("task"),
@@ -90,6 +100,8 @@ private fun contractOf(document: JSONObject): Contract {
         model = model,
         shape = edge.getJSONArray("shape").ints().map { it.toLong() }.toLongArray(),
         channelsLast = edge.getString("layout") == "NHWC",
+        temperature = if (file.isNull("temperature")) 1f else file.getDouble("temperature").toFloat(),
+        noneBelow = if (file.isNull("none_below")) 0f else file.getDouble("none_below").toFloat(),
     )
 }
 

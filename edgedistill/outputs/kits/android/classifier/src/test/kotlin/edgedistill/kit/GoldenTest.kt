@@ -6,6 +6,8 @@ import java.io.ByteArrayInputStream
 import java.io.File
 import javax.imageio.ImageIO
 import kotlin.math.abs
+import kotlin.math.exp
+import org.json.JSONObject
 import org.junit.Assert.assertEquals
 import org.junit.Assert.assertThrows
 import org.junit.Assert.assertTrue
@@ -40,8 +42,30 @@ class GoldenTest {
     fun theGoldenOutputsNameTheirClasses() {
         val golden = files.golden()
         for ((outputs, top) in golden.outputs.zip(golden.top)) {
-            assertEquals(top, answers(outputs, files.contract.labels, top.size).map { it.index })
+            val contract = files.contract
+            assertEquals(top, answers(outputs, contract.labels, contract.temperature, top.size).map { it.index })
         }
+    }
+
+    @Test
+    fun probabilitiesAreThoseAtTheTemperature() {
+        val found = answers(floatArrayOf(2f, 0f), listOf("a", "b"), 2f)
+        assertEquals(listOf("a", "b"), found.map { it.label })
+        assertEquals(1 / (1 + exp(-1f)), found[0].probability, 1e-6f)
+        val file = JSONObject(files.bytes("contract.json").decodeToString()).getJSONObject("files").getJSONObject(files.contract.model)
+        val least = if (file.isNull("none_below")) 0f else file.getDouble("none_below").toFloat()
+        assertEquals(least > 0, files.contract.isNone(listOf(Answer("a", 0, least - 0.01f))))
+        assertTrue(!files.contract.isNone(listOf(Answer("a", 0, least))))
+    }
+
+    @Test
+    fun latencyIsWrittenWithItsPercentiles() {
+        val latency = Latency("m", "d", "s", 3.0, listOf(9.0) + (50 downTo 1).map { it.toDouble() }, 4.0)
+        assertEquals(listOf(9.0, 25.0, 48.0), listOf(latency.firstRunMs, latency.p50Ms, latency.p95Ms))
+        val written = JSONObject(latency.json())
+        assertEquals(13, written.length())
+        assertTrue(written.isNull("threads"))
+        assertEquals(50, written.getInt("runs"))
     }
 
     @Test

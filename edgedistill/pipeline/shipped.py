@@ -1,0 +1,98 @@
+"""The winner's files as they ship: with what `[package]` tells in their metadata, and the temperature of probabilities.
+
+What was measured and proven is what a file computes; that stays, and it is looked at that it does.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from edgedistill.base.store import stage_key
+from edgedistill.documents.artifacts import CompiledArtifact, Verified
+from edgedistill.documents.specs import ComputedBy
+from edgedistill.formats import format_for
+from edgedistill.formats.format import Told
+from edgedistill.formats.running import REFERENCE_IMAGES, run_all
+from edgedistill.networks.confidence import none_below, probabilities
+from edgedistill.pipeline import code
+from edgedistill.pipeline.bench import Source
+from edgedistill.pipeline.make import load_made, save_made
+from edgedistill.pipeline.ship import Files, Made
+from edgedistill.pipeline.workbench import Workbench
+
+_COMPARED: Final = 8
+"""So many validation images are run through a file before and after."""
+_FILE: Final = "told.json"
+
+
+@dataclass(frozen=True)
+class Shipped:
+    """A file as it ships. `measured` is the artifact that was measured, `made` the one in the package; probabilities are at
+    `temperature`, and an app with that answer says "none of these" below `none_below`. Both are None where they are not
+    known, or not asked for."""
+
+    made: Made
+    measured: CompiledArtifact
+    temperature: float | None
+    none_below: float | None
+
+    @property
+    def artifact(self) -> CompiledArtifact:
+        return self.made.artifact
+
+
+def ship(bench: Workbench, source: Source, files: Files) -> tuple[Shipped, ...]:
+    """Every file that ships, in its order."""
+    return tuple(_shipped(bench, source, made) for made in files.made)
+
+
+def _shipped(bench: Workbench, source: Source, made: Made) -> Shipped:
+    verification, measured = made.result.verification, made.artifact
+    temperature = verification.temperature if isinstance(verification, Verified) else None
+    package = bench.config.package
+    artifact = _told(bench, source, made, Told(package.about, source.contract, temperature))
+    none = None
+    if temperature is not None and package.none_of_these is not None:
+        none = _none_below(bench, source, measured, temperature, package.none_of_these)
+    result = made.result.model_copy(update={"artifact": artifact})
+    return Shipped(replace(made, result=result), measured, temperature, none)
+
+
+def _told(bench: Workbench, source: Source, made: Made, told: Told) -> CompiledArtifact:
+    """The artifact with what is `told`, itself where its format has no place for that. Raises RuntimeError where it computes
+    anything else than before."""
+    measured, form = made.artifact, format_for(made.artifact.format)
+    if not form.tells:
+        return measured
+    inputs = {
+        "artifact": measured.sha256,
+        "name": measured.path.name,
+        "told": told.entries,
+        "contract": source.contract.model_dump(mode="json"),
+    }
+    key = stage_key(inputs, code=code.compiling(measured.format), tools=form.tools)
+
+    def make(folder: Path) -> None:
+        artifact = form.tell(measured, told, folder)
+        if isinstance(made.result.verification, Verified):
+            images = bench.images("validation", source.contract)[:_COMPARED]
+            before, after = (run_all(form, one, images, classes=None) for one in (measured, artifact))
+            if not np.array_equal(before, after):
+                raise RuntimeError(f"{measured.path.name} computes something else with its metadata than without")
+        save_made(artifact, folder / _FILE)
+
+    folder = bench.store.stage("tell", key, make, subject=f"{source.label} {measured.format} {measured.scheme.label}")
+    return load_made(CompiledArtifact, folder / _FILE)
+
+
+def _none_below(bench: Workbench, source: Source, artifact: CompiledArtifact, temperature: float, lost: float) -> float:
+    """The probability below which such a share of the right answers to the validation split lies."""
+    form = format_for(artifact.format)
+    most = REFERENCE_IMAGES if form.computed_by is ComputedBy.REFERENCE else None
+    images, labels = bench.images("validation", source.contract)[:most], bench.labels("validation")[:most]
+    shares = probabilities(run_all(form, artifact, images, classes=None), temperature)
+    return none_below(shares.max(axis=1), shares.argmax(axis=1) == labels, lost)

@@ -1,0 +1,213 @@
+"""What a file tells of itself once it ships: read back by each format's own tools; what it computes stays."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import coremltools as ct
+import numpy as np
+import onnx
+import pytest
+from small_package import ABOUT, CONTRACT, Network
+
+from edgedistill.base.errors import InputError
+from edgedistill.documents.package import About
+from edgedistill.documents.specs import Contract, Format, Precision, VectorContract
+from edgedistill.documents.targets import load_target
+from edgedistill.formats import SHIPPED, format_for
+from edgedistill.formats.carried import TEMPERATURE_KEY, carried_temperature
+from edgedistill.formats.coreml.export import export_coreml
+from edgedistill.formats.coreml.reference.interpreter import run
+from edgedistill.formats.foreign import open_file
+from edgedistill.formats.format import Opened, Told
+from edgedistill.formats.litert.export import export_litert
+from edgedistill.formats.onnx.export import export_onnx
+from edgedistill.formats.running import run_all
+from edgedistill.networks.confidence import probabilities
+from edgedistill.networks.program.program import to_program
+
+TEMPERATURE = 1.7
+IMAGES = np.random.default_rng(0).integers(0, 256, (3, 3, 16, 16), np.uint8)
+VECTORS = Contract(
+    task="embedding",
+    output_name="embedding",
+    resolution=16,
+    mean=(128.0,) * 3,
+    std=(64.0,) * 3,
+    labels=(),
+    vector=VectorContract(dimension=4),
+)
+EXPORTS: dict[Format, Callable[[Path, Contract], object]] = {
+    Format.ONNX: lambda path, contract: export_onnx(program(contract), contract, path, build_hash="b"),
+    Format.COREML: lambda path, contract: export_coreml(
+        program(contract), contract, path, Precision.FP16, build_hash="b"
+    ),
+    Format.LITERT: lambda path, contract: export_litert(
+        program(contract), contract, path, Precision.FP32, build_hash="b"
+    ),
+}
+
+
+def program(contract: Contract):  # type: ignore[no-untyped-def]
+    return to_program(Network().eval(), contract)
+
+
+def opened(path: Path) -> Opened:
+    return open_file(path, load_target("host"))
+
+
+@pytest.fixture(scope="module", params=EXPORTS, ids=str)
+def file(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("made") / f"student{format_for(request.param).suffixes[0]}"
+    EXPORTS[request.param](path, CONTRACT)
+    return path
+
+
+def tell(path: Path, folder: Path, about: About = ABOUT, contract: Contract = CONTRACT) -> Path:
+    artifact = opened(path).artifact
+    temperature = TEMPERATURE if contract.vector is None else None
+    found = format_for(artifact.format).tell(artifact, Told(about, contract, temperature), folder)
+    assert found.path == folder / path.name and found.sha256 != artifact.sha256
+    return found.path
+
+
+def test_formats_with_a_place_for_texts_are_those_here() -> None:
+    assert {form for form in SHIPPED if format_for(form).tells} == set(EXPORTS)
+
+
+def test_it_computes_what_it_did_says_its_temperature_and_has_the_same_bytes_again(file: Path, tmp_path: Path) -> None:
+    told = tell(file, tmp_path)
+    before, after = opened(file), opened(told)
+    form = format_for(before.artifact.format)
+    first, second = (run_all(form, one.artifact, IMAGES, classes=4) for one in (before, after))
+    np.testing.assert_array_equal(first, second)
+    assert (before.temperature, after.temperature) == (None, TEMPERATURE)
+    assert after.contract == before.contract and after.artifact.scheme == before.artifact.scheme
+    form.inspect(after.artifact)
+    (tmp_path / "again").mkdir()
+    assert opened(tell(file, tmp_path / "again")).artifact.sha256 == after.artifact.sha256
+    # What was told before is told no more.
+    (tmp_path / "other").mkdir()
+    other = opened(tell(told, tmp_path / "other", About(name="pets")))
+    assert other.artifact.bytes < after.artifact.bytes
+
+
+def test_onnx_has_what_tools_read(tmp_path: Path) -> None:
+    EXPORTS[Format.ONNX](tmp_path / "student.onnx", CONTRACT)
+    (tmp_path / "told").mkdir()
+    told = tell(tmp_path / "student.onnx", tmp_path / "told")
+    entries = {entry.key: entry.value for entry in onnx.load(told).metadata_props}
+    expected = {
+        "names": "{0: 'ant', 1: 'bee', 2: 'cat', 3: 'dog'}",
+        "imgsz": "[16, 16]",
+        "task": "classify",
+        "batch": "1",
+        "name": "insects",
+        "description": "It tells an insect from a pet.",
+        "author": "Ann Other",
+        "license": "apache-2.0",
+        "version": "1.2",
+    }
+    assert {key: entries[key] for key in expected} == expected
+    assert "stride" not in entries, "this network has no map that is pooled"
+
+
+def test_core_ml_is_a_classifier_with_its_author_and_preview(tmp_path: Path) -> None:
+    EXPORTS[Format.COREML](tmp_path / "student.mlpackage", CONTRACT)
+    (tmp_path / "told").mkdir()
+    told = tell(tmp_path / "student.mlpackage", tmp_path / "told")
+    spec = ct.models.MLModel(str(told), skip_model_load=True).get_spec()
+    description = spec.description
+    kinds = {feature.name: feature.type.WhichOneof("Type") for feature in description.output}
+    assert kinds == {"classLabel": "stringType", "classLabel_probs": "dictionaryType", "logits": "multiArrayType"}
+    assert (description.predictedFeatureName, description.predictedProbabilitiesName) == (
+        "classLabel",
+        "classLabel_probs",
+    )
+    metadata = description.metadata
+    assert (metadata.author, metadata.license, metadata.versionString) == ("Ann Other", "apache-2.0", "1.2")
+    assert metadata.shortDescription == "It tells an insect from a pet."
+    assert metadata.userDefined["com.apple.coreml.model.preview.type"] == "imageClassifier"
+    assert all(feature.shortDescription for feature in (*description.input, *description.output))
+    # With the type of the block: logits are there for who wants them, and probabilities are at the temperature.
+    found = run(told, {"image": IMAGES[:1]})
+    (shares,) = probabilities(found["logits"], TEMPERATURE)
+    assert found["classLabel"] == CONTRACT.labels[int(shares.argmax())]
+    assert found["classLabel_probs"] == pytest.approx(dict(zip(CONTRACT.labels, shares, strict=True)), abs=1e-6)
+
+
+def test_core_ml_vectors_are_no_classifier(tmp_path: Path) -> None:
+    EXPORTS[Format.COREML](tmp_path / "student.mlpackage", VECTORS)
+    (tmp_path / "told").mkdir()
+    told = tell(tmp_path / "student.mlpackage", tmp_path / "told", contract=VECTORS)
+    description = ct.models.MLModel(str(told), skip_model_load=True).get_spec().description
+    assert [feature.name for feature in description.output] == ["embedding"]
+    assert not description.predictedFeatureName and description.output[0].shortDescription == "a vector of length 1"
+
+
+_READ = """
+import json, sys
+import numpy as np
+import mediapipe as mp
+from mediapipe.tasks.metadata import metadata_schema_py_generated as schema
+from mediapipe.tasks.python import BaseOptions, vision
+
+content = open(sys.argv[1], "rb").read()
+model = schema.ModelMetadataT.InitFromObj(schema.ModelMetadata.GetRootAs(content, content.index(b"M001") - 4))
+(graph,) = model.subgraphMetadata
+(image,), (output,) = graph.inputTensorMetadata, graph.outputTensorMetadata
+options = vision.ImageClassifierOptions(base_options=BaseOptions(model_asset_path=sys.argv[1]))
+picture = np.ascontiguousarray(np.load(sys.argv[2]).transpose(1, 2, 0))
+with vision.ImageClassifier.create_from_options(options) as classifier:
+    (head,) = classifier.classify(mp.Image(image_format=mp.ImageFormat.SRGB, data=picture)).classifications
+text = lambda value: value.decode() if value else ""
+print(json.dumps({
+    "model": [text(value) for value in (model.name, model.description, model.version, model.author, model.license)],
+    "image": [text(image.name), image.content.contentProperties.colorSpace,
+              image.content.contentProperties.defaultSize.width, image.content.contentProperties.defaultSize.height],
+    "normalisation": [image.processUnits[0].options.mean.tolist(), image.processUnits[0].options.std.tolist()],
+    "output": [text(output.name), text(output.associatedFiles[0].name)],
+    "head": head.head_name,
+    "answers": {category.category_name: category.score for category in head.categories},
+}))
+"""
+
+
+def test_mediapipe_reads_the_litert_file_and_gives_its_logits(tmp_path: Path) -> None:
+    pytest.importorskip("mediapipe")
+    EXPORTS[Format.LITERT](tmp_path / "student.tflite", CONTRACT)
+    (tmp_path / "told").mkdir()
+    told = tell(tmp_path / "student.tflite", tmp_path / "told")
+    with zipfile.ZipFile(told) as archive:
+        assert archive.namelist() == ["labels.txt"]
+        assert archive.read("labels.txt") == b"ant\nbee\ncat\ndog\n"
+    np.save(tmp_path / "image.npy", IMAGES[0])
+    # In a process of its own: it brings a TensorFlow Lite besides LiteRT's.
+    command = [sys.executable, "-c", _READ, str(told), str(tmp_path / "image.npy")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if "cannot open shared object file" in done.stderr:
+        pytest.skip(f"mediapipe does not load here: {done.stderr.splitlines()[-1]}")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found["model"] == ["insects", "It tells an insect from a pet.", "1.2", "Ann Other", "apache-2.0"]
+    assert found["image"] == ["image", 1, 16, 16] and found["normalisation"] == [[0.0], [1.0]]
+    assert found["output"] == ["logits", "labels.txt"] and found["head"] == "logits"
+    artifact = opened(told).artifact
+    (logits,) = run_all(format_for(Format.LITERT), artifact, IMAGES[:1], classes=4)
+    assert found["answers"] == pytest.approx(dict(zip(CONTRACT.labels, logits.tolist(), strict=True)), abs=1e-5)
+
+
+def test_litert_vectors_have_no_labels(tmp_path: Path) -> None:
+    EXPORTS[Format.LITERT](tmp_path / "student.tflite", VECTORS)
+    assert not zipfile.is_zipfile(tmp_path / "student.tflite")
+
+
+@pytest.mark.parametrize("text", ["warm", "0", "-1", "nan", "inf", ""])
+def test_a_broken_temperature_is_told(text: str) -> None:
+    with pytest.raises(InputError, match="temperature in its metadata is no number above 0"):
+        carried_temperature({TEMPERATURE_KEY: text}, Path("m.onnx"))
