@@ -233,14 +233,13 @@ class KitLatency(Frozen):
 
 class Study(Frozen):
     """The search behind a package: how many candidates it began, how many of them went through all rungs, were less accurate
-    than others, did not keep the budget or failed, and how long all took."""
+    than others, did not keep the budget or failed."""
 
     trials: int
     complete: int
     pruned: int
     over_budget: int
     failed: int
-    seconds: float
 
 
 class Manifest(Frozen):

@@ -100,7 +100,6 @@ def _manifest(bench: Workbench, result: BuildResult, shipped: Sequence[Shipped])
             pruned=states["pruned"],
             over_budget=states["over_budget"],
             failed=states["failed"],
-            seconds=result.seconds,
         ),
         data_fingerprint=result.data.fingerprint,
         toolchain=dict(sorted(toolchain.items())),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import re
+import shutil
 import struct
 from pathlib import Path
 
@@ -141,6 +142,11 @@ def said_later(path: Path, first: BuildResult) -> None:
     for picture in re.findall(r"\]\((card/[^)]+)\)", card.content):
         assert (package / picture).is_file()
     assert verify_package(package).failures == ()
+    # The same build gives the same bytes.
+    sums = (package / "SHA256SUMS").read_text()
+    shutil.rmtree(package)
+    api.build(path)
+    assert (package / "SHA256SUMS").read_text() == sums
 
 
 @pytest.mark.slow

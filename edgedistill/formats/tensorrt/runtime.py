@@ -45,6 +45,7 @@ class TensorRTFormat(ModelFormat):
     tools = ("onnx", *VENDORS, "torch")
     native = VENDORS
     one_of = VENDORS
+    not_reproducible = "TensorRT chooses kernels by timing them"
 
     @property
     def portable(self) -> Format:

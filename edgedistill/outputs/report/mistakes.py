@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgedistill.base.units import format_percent
-from edgedistill.documents.results import BuildResult, Mistake, PredictionsOnTest
+from edgedistill.documents.results import BuildResult, Confidence, Mistake, PredictionsOnTest
 from edgedistill.outputs.report.table import Column, Row, Table, cell
 
 MATRIX_CLASSES = 30
@@ -38,7 +38,8 @@ class Shown:
 @dataclass(frozen=True)
 class MistakesShown:
     """What the section holds: a `matrix` (for each label the count and the style of every class's cell), or for many
-    classes a list of the most frequent confusions. `gone` counts the mistakes without a picture."""
+    classes a list of the most frequent confusions. `gone` counts the mistakes without a picture. `confidence` says how far
+    probabilities can be taken at their word, empty where that is not known."""
 
     taken: str
     classes: tuple[str, ...]
@@ -46,6 +47,7 @@ class MistakesShown:
     listed: Table | None
     mistakes: tuple[Shown, ...]
     gone: int
+    confidence: str = ""
 
 
 def read_thumbnails(out: Path, result: BuildResult) -> dict[str, bytes]:
@@ -74,7 +76,24 @@ def mistakes_shown(result: BuildResult, thumbnails: Mapping[str, bytes]) -> Mist
         listed=None if few else confusion_table(told),
         mistakes=mistakes,
         gone=sum(not shown.picture for shown in mistakes),
+        confidence=_confidence(told.confidence) if told.confidence else "",
     )
+
+
+def _confidence(found: Confidence) -> str:
+    """How far probabilities can be taken at their word, and what the answer "none of these" does."""
+    said = (
+        f"Probabilities are the softmax of the logits divided by {found.temperature:.3f}. They are off by "
+        f"{format_percent(found.calibration_error)} in the mean (expected calibration error, 15 bins); without that number "
+        f"it would be {format_percent(found.raw_calibration_error)}."
+    )
+    if found.none_below is None:
+        return said
+    kept, caught = (
+        "none" if share is None else format_percent(share) for share in (found.right_kept, found.wrong_caught)
+    )
+    least = format_percent(found.none_below)
+    return f"{said} Below {least} an app answers none of these: {kept} of the right answers stay, {caught} of the wrong go."
 
 
 def confusion_table(told: PredictionsOnTest) -> Table | None:

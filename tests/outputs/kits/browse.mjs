@@ -27,6 +27,9 @@ if (!found.verdict.includes("not run")) {
     found.none.push(await page.textContent("#none"));
     found.answers.push(await page.$$eval("#answers li", (rows) => rows.map((row) => row.innerText.split("\n"))));
   }
+  await page.context().grantPermissions(["clipboard-read", "clipboard-write"]);
+  await page.evaluate(() => document.getElementById("copy").click());
+  found.latency = JSON.parse(await page.evaluate(() => navigator.clipboard.readText()));
   if (shots !== "-") {
     await page.screenshot({ path: `${shots}/wide.png`, fullPage: true });
     await page.setViewportSize({ width: 390, height: 844 });

@@ -13,14 +13,15 @@ import numpy as np
 import pytest
 from odd_pictures import odd_pictures
 from PIL import Image
-from small_package import small_package
+from small_package import NONE_BELOW, TEMPERATURE, small_package
 
 import edgedistill as api
 from edgedistill.base.errors import InputError
+from edgedistill.base.store import file_sha256
 from edgedistill.cli.app import run
 from edgedistill.data.images import read_rgb
 from edgedistill.data.preprocessing import resize
-from edgedistill.documents.package import preparation
+from edgedistill.documents.package import KitLatency, preparation
 from edgedistill.documents.specs import Contract
 
 
@@ -98,11 +99,21 @@ def test_odd_pictures_become_what_the_build_makes_of_them(classifier: ModuleType
 
 def test_it_classifies_as_run_does(classifier: ModuleType, package: Path, tmp_path: Path) -> None:
     Image.effect_mandelbrot((301, 220), (-2, -1, 1, 1), 50).save(tmp_path / "x.png")
+    model = classifier.Model()
     with Image.open(tmp_path / "x.png") as opened:
-        found = classifier.Model().classify(opened)
+        found = model.classify(opened)
+    assert (model.temperature, model.none_below) == (TEMPERATURE, NONE_BELOW)
+    assert [model.is_none([("a", NONE_BELOW + step)]) for step in (-0.01, 0.0)] == [True, False]
     expected = api.run(package / "student-fp32.onnx", tmp_path / "x.png").top
     assert [label for label, _ in found] == [guess.label for guess in expected]
     np.testing.assert_allclose([share for _, share in found], [guess.probability for guess in expected], atol=1e-5)
+
+
+def test_it_says_what_it_takes_in_a_form_to_send_back(classifier: ModuleType, package: Path) -> None:
+    latency = KitLatency.model_validate(classifier.Model().latency())
+    assert (latency.platform, latency.file, latency.runs) == ("python", "student-fp32.onnx", 50)
+    assert latency.sha256_sums == file_sha256(package / "SHA256SUMS")
+    assert 0 < latency.run_p50_ms <= latency.run_p95_ms and latency.load_ms > 0
 
 
 def test_a_kit_is_not_made_over_anything_or_of_a_damaged_package(

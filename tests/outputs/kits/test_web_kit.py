@@ -17,9 +17,11 @@ import numpy as np
 import pytest
 from npm import npm_install
 from PIL import Image
-from small_package import small_package
+from small_package import NONE_BELOW, small_package
 
 import edgedistill as api
+from edgedistill.base.store import file_sha256
+from edgedistill.documents.package import KitLatency
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = [
@@ -102,7 +104,13 @@ def test_the_page_replays_golden_data_and_gives_pythons_answers_online_and_offli
     assert found["verdict"] == "Self-test: 4 of 4 golden pictures, passed"
     assert [row[-1] for row in found["replay"][1:]] == ["pass"] * 4
     assert found["offline"] == {key: found[key] for key in ("status", "verdict")}
-    for path, answers in zip(files, found["answers"], strict=True):
+    latency = KitLatency.model_validate(found["latency"])
+    assert (latency.platform, latency.file, latency.runs) == ("web", "student-fp32.onnx", 50)
+    assert latency.sha256_sums == file_sha256(package / "SHA256SUMS")
+    assert 0 < latency.run_p50_ms <= latency.run_p95_ms
+    for path, answers, none in zip(files, found["answers"], found["none"], strict=True):
+        best = api.run(package / "student-fp32.onnx", path).top[0].probability
+        assert bool(none) == (best < NONE_BELOW)
         expected = api.run(package / "student-fp32.onnx", path).top
         assert [label for label, _ in answers] == [guess.label for guess in expected]
         shares = [float(share.removesuffix(" %")) for _, share in answers]
