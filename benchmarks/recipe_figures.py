@@ -216,9 +216,9 @@ def _picture_row(row: Row, first: str, against: str | None) -> tuple[str, ...]:
 def _of_pictures(document: Row, first: str) -> Iterator[str]:
     rows, seeds, share = document["compared"], document["seeds"], document["test_share"]
     yield (
-        f"Students as a build trains them, {document['epochs']} epochs of {document['train_images']:,} pictures of clip "
-        f"art in {document['classes']} classes, all with a label. `examples/clipart/README.md` says what the first command "
-        "needs."
+        f"Students as a build trains them, but for {document['epochs']} epochs: {document['train_images']:,} pictures of "
+        f"clip art in {document['classes']} classes, all with a label. `examples/clipart/README.md` says what the first "
+        "command needs."
     )
     teachers = [row["test"] for row in document["teachers"] if row["seed"] is None or row["seed"] < seeds]
     right = f"{statistics.fmean(teachers):.2%} of the {document['test_images']:,} pictures of the test split right"

@@ -15,6 +15,9 @@ FEWEST_STEPS: Final = (320, 640, 1280)
 """Steps that the rungs are at least apart from the start where the build file names none."""
 EPOCHS: Final = (4, 8, 16)
 """Epochs of the rungs where it names none and the images are many enough."""
+LONGEST_STEPS: Final = 5120
+"""Steps of one more rung where it is at least twice as long as the last of those: of few images, up to about 20,000, a
+student learns from its teacher for much longer than from labels (docs/benchmarks, "Recipes: longer trainings")."""
 FEWEST_VIEWS: Final = 4
 MOST_VIEWS: Final = 40
 VIEWED_IMAGES: Final = 40_000
@@ -67,9 +70,11 @@ Rungs: TypeAlias = Annotated[tuple[int | str, ...] | None, AfterValidator(_risin
 
 def epochs_of(rungs: tuple[int | str, ...] | None, steps_per_epoch: int) -> tuple[int, ...]:
     """The rungs in epochs, each at least one later than the one before. Where none are named they are EPOCHS, or as many
-    more as FEWEST_STEPS take."""
+    more as FEWEST_STEPS take, and one of LONGEST_STEPS where that is long enough."""
     if rungs is None:
         wanted = [max(epochs, -(-steps // steps_per_epoch)) for epochs, steps in zip(EPOCHS, FEWEST_STEPS, strict=True)]
+        if (longest := -(-LONGEST_STEPS // steps_per_epoch)) >= 2 * wanted[-1]:
+            wanted.append(longest)
     else:
         wanted = [one if isinstance(one, int) else -(-_count(one) // steps_per_epoch) for one in rungs]
     found: list[int] = []

@@ -230,7 +230,9 @@ def test_longer_trainings_are_held_against_the_usual_ones_by_pairs(tmp_path: Pat
     assert figures.sections() == []
 
     def document(epochs: int, tests: list[float]) -> dict[str, Any]:
-        rows = [{"student": "small", "recipe": "kd", "rate": "auto", "seed": s, "test": t} for s, t in enumerate(tests)]
+        own = {"student": "small", "rate": "auto"}
+        rows = [own | {"recipe": "kd", "seed": seed, "test": test} for seed, test in enumerate(tests)]
+        rows += [own | {"recipe": "labels", "seed": seed, "test": 0.4} for seed in range(2)]
         return {"epochs": epochs, "test_share": 0.3, "seeds": len(tests), "rows": rows}
 
     (tmp_path / "recipes_clip_art.json").write_text(json.dumps(document(20, [0.50, 0.60, 0.70])))
@@ -238,7 +240,9 @@ def test_longer_trainings_are_held_against_the_usual_ones_by_pairs(tmp_path: Pat
     (tmp_path / "recipes_clip_art_epochs_80.json").write_text(json.dumps(document(80, [0.51, 0.63])))
     (own,) = figures.sections()
     assert own.rows == (
-        ("`small`", "`kd`", "80", "2", "57.00%", "+2.00", "-10.71 to +14.71"),
-        ("`small`", "`kd`", "160", "1", "55.00%", "+5.00", "-"),
+        ("`small`", "`kd`", "80", "2", "57.00%", "+2.00", "-10.71 to +14.71", "+17.00", "-59.24 to +93.24"),
+        ("`small`", "`labels`", "80", "2", "40.00%", "+0.00", "+0.00 to +0.00", "-", "-"),
+        ("`small`", "`kd`", "160", "1", "55.00%", "+5.00", "-", "+15.00", "-"),
+        ("`small`", "`labels`", "160", "2", "40.00%", "+0.00", "+0.00 to +0.00", "-", "-"),
     )
     assert "took 20 epochs" in own.text and "--seeds 2 --test 0.3 --epochs N" in own.command

@@ -12,6 +12,7 @@ from edgedistill.documents.lengths import (
     EPOCHS,
     FEWEST_STEPS,
     FEWEST_VIEWS,
+    LONGEST_STEPS,
     MOST_VIEWS,
     VIEWED_IMAGES,
     batch_size_of,
@@ -35,11 +36,22 @@ def test_an_epoch_has_sixteen_steps_or_more(images: int) -> None:
 
 @given(st.integers(1, 5000))
 def test_rungs_by_default_are_epochs_and_steps_enough(steps_per_epoch: int) -> None:
-    found = epochs_of(None, steps_per_epoch)
-    assert all(epochs >= least for epochs, least in zip(found, EPOCHS, strict=True))
-    assert all(epochs * steps_per_epoch >= least for epochs, least in zip(found, FEWEST_STEPS, strict=True))
+    *found, last = epochs_of(None, steps_per_epoch)
+    first = [*found, last][: len(EPOCHS)]
+    assert all(epochs >= least for epochs, least in zip(first, EPOCHS, strict=True))
+    assert all(epochs * steps_per_epoch >= least for epochs, least in zip(first, FEWEST_STEPS, strict=True))
     if steps_per_epoch >= 80:
-        assert found == EPOCHS
+        assert tuple(first) == EPOCHS
+    longer = LONGEST_STEPS / steps_per_epoch > 2 * first[-1] - 1
+    assert len(found) == (len(EPOCHS) if longer else len(EPOCHS) - 1)
+    if longer:
+        assert last >= 2 * first[-1] and LONGEST_STEPS <= last * steps_per_epoch < LONGEST_STEPS + steps_per_epoch
+
+
+def test_the_longest_rung_is_for_few_images() -> None:
+    assert epochs_of(None, 18) == (18, 36, 72, 285)  # 1,143 images in batches of 64
+    assert epochs_of(None, 160) == (4, 8, 16, 32)  # 20,480 images in batches of 128
+    assert epochs_of(None, 170) == (4, 8, 16)
 
 
 @given(st.integers(0, 10**6))

@@ -23,7 +23,7 @@ REDUCED = (
     ("{ epochs = 10 }", "{ epochs = 1, head_first = false }"),
     ("flip = true", "flip = true\nviews = 1"),
     ('families = ["mobilenetv4", "efficientnet_lite"]', 'families = ["efficientnet_lite"]'),
-    ("resolutions = [64, 96]", "resolutions = [32]\nwidths = [0.25]\ndepths = [0.5]"),
+    ("resolutions = [48, 64, 96]", "resolutions = [32]\nwidths = [0.25]\ndepths = [0.5]"),
     ("trials = 16", "trials = 2\nprobes = 2\ncandidates = 2\nrungs = [1]\n\n[train]\nrecipe = 'kd'"),
     ('formats = ["onnx", "coreml"]', ""),
     ('precisions = ["fp32", "int8"]', "precisions = ['fp32']\n\n[profile]\npause = '1ms'\n\n#"),

@@ -40,11 +40,11 @@ public struct ClassifierView: View {
                 }
                 if let latency, let written = try? latency.json() {
                     Section("Latency on this device") {
-                        LabeledContent("load", value: shown(latency.load_ms))
-                        LabeledContent("first run", value: shown(latency.first_run_ms))
-                        LabeledContent("run, p50", value: shown(latency.run_p50_ms))
-                        LabeledContent("run, p95", value: shown(latency.run_p95_ms))
-                        LabeledContent("picture to label", value: shown(latency.picture_to_label_ms))
+                        LabeledContent("load", value: shown(latency.loadMs))
+                        LabeledContent("first run", value: shown(latency.firstRunMs))
+                        LabeledContent("run, p50", value: shown(latency.p50Ms))
+                        LabeledContent("run, p95", value: shown(latency.p95Ms))
+                        LabeledContent("picture to label", value: shown(latency.pictureToLabelMs))
                         ShareLink("Send as JSON", item: written)
                     }
                 }

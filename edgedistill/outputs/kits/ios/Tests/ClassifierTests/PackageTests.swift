@@ -43,7 +43,7 @@ final class PackageTests: XCTestCase {
     func testLatencyIsWrittenWithItsPercentiles() throws {
         let runs: [Double] = [9.0] + (1...50).reversed().map { Double($0) }
         let latency = Latency(file: "m", device: "d", system: "s", loadMs: 3, runs: runs, pictureToLabelMs: 4)
-        XCTAssertEqual([latency.first_run_ms, latency.run_p50_ms, latency.run_p95_ms], [9, 25, 48])
+        XCTAssertEqual([latency.firstRunMs, latency.p50Ms, latency.p95Ms], [9, 25, 48])
         let written = try JSONSerialization.jsonObject(with: Data(try latency.json().utf8)) as? [String: Any]
         XCTAssertEqual(written?.count, 13)
         XCTAssertEqual(written?["threads"] as? NSNull, NSNull())
