@@ -60,7 +60,7 @@ class AnswersOnTest:
 
     @classmethod
     def of(
-        cls, logits: Logits, labels: NDArray[np.int64], temperature: float, none_below: float | None
+        cls, logits: Logits, labels: NDArray[np.int64], temperature: float = 1.0, none_below: float | None = None
     ) -> AnswersOnTest:
         """From logits float32 [n, C], with probabilities at that temperature. Mistakes that are equally confident are in the
         order of the images."""

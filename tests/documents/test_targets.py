@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from edgedistill.base.errors import InputError
+from edgedistill.documents.package import PLATFORM_FORMATS
 from edgedistill.documents.specs import Format, Precision
 from edgedistill.documents.targets import all_targets, load_target, target_names, targets_folder
 
@@ -53,6 +54,13 @@ def test_published_latencies_grow_with_the_work(name: str) -> None:
         by_precision.setdefault(row.precision, []).append((row.multiply_adds, row.latency_ms))
     for rows in by_precision.values():
         assert [latency for _, latency in sorted(rows)] == sorted(latency for _, latency in rows)
+
+
+def test_a_build_for_a_phone_makes_what_its_kit_takes() -> None:
+    for platform, pattern in (("ios", "iphone"), ("android", "pixel|galaxy")):
+        usual = PLATFORM_FORMATS[platform][0]
+        phones = [load_target(name) for name in NAMES if re.match(pattern, name)]
+        assert phones and all(usual in phone.formats for phone in phones)
 
 
 def test_only_this_machine_is_local() -> None:

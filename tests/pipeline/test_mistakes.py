@@ -68,6 +68,23 @@ def test_the_probability_is_the_softmax_of_the_logits() -> None:
     assert (second.probability, second.probability_of_label) == pytest.approx((4 / 8, 3 / 8))
 
 
+def test_it_is_at_the_temperature_and_none_of_these_is_below_the_threshold() -> None:
+    logits = 2 * np.log(np.array([[1, 3], [9, 1], [1, 1.5], [2, 1]], np.float32))
+    answers = AnswersOnTest.of(logits, np.array([0, 0, 1, 1]), temperature=2.0, none_below=0.7)
+    assert [(m.position, m.probability) for m in answers.mistakes] == [
+        (0, pytest.approx(3 / 4)),
+        (3, pytest.approx(2 / 3)),
+    ]
+    found = answers.confidence
+    assert (found.temperature, found.none_below) == (2.0, 0.7)
+    assert (found.right_kept, found.wrong_caught) == (0.5, 0.5)
+    assert sum(bin.images for bin in found.bins) == 4
+    # Each in a part of its own: 0.9 and 0.6 are right, 3/4 and 2/3 are wrong.
+    assert found.calibration_error == pytest.approx((0.1 + 0.4 + 3 / 4 + 2 / 3) / 4)
+    assert found.raw_calibration_error != found.calibration_error
+    assert AnswersOnTest.of(logits, np.array([0, 0, 1, 1])).confidence.right_kept is None
+
+
 def test_large_logits_do_not_overflow() -> None:
     (wrong,) = AnswersOnTest.of(np.array([[-1e30, 1e30]], np.float32), np.array([0])).mistakes
     assert (wrong.probability, wrong.probability_of_label) == (1.0, 0.0)

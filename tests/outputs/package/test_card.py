@@ -14,6 +14,7 @@ import numpy as np
 import onnx
 import pytest
 from factories import make_manifest
+from huggingface_hub import ModelCard
 from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
@@ -23,6 +24,8 @@ from PIL import Image, ImageOps
 from edgedistill.data.images import read_rgb
 from edgedistill.data.preprocessing import resize
 from edgedistill.documents.artifacts import TensorSignature
+from edgedistill.documents.package import About
+from edgedistill.documents.results import Confidence, Confused, Mistake, PredictionsOnTest, ReliabilityBin
 from edgedistill.documents.specs import ComputedBy, Format, Precision
 from edgedistill.outputs.package.card import code_sample, escape_markdown, model_card
 from edgedistill.outputs.package.golden import Golden, GoldenRun
@@ -158,3 +161,88 @@ def test_the_code_sample_prepares_an_image_as_the_data_loader_does(
 def test_what_is_done_before_the_resize_is_said(realistic: ModuleType) -> None:
     card = model_card(realistic.make_result(), realistic.make_contract(background=(240, 240, 240)), TRAINING)
     assert "turned as its EXIF orientation says, and what is transparent is put on \\#f0f0f0." in card
+
+
+def answered(result: Any, classes: int, **confidence: Any) -> Any:
+    """`result` with answers of its first file: of class 0 three are right and one is taken for class 1, of others two."""
+    told = PredictionsOnTest(
+        artifact_sha256=result.artifacts[0].sha256,
+        images=4 + 2 * (classes - 1),
+        classes=tuple(f"class {number}" for number in range(classes)),
+        confusion=(
+            Confused(label=0, predicted=0, count=3),
+            Confused(label=0, predicted=1, count=1),
+            *(Confused(label=number, predicted=number, count=2) for number in range(1, classes)),
+        ),
+        mistakes=(
+            Mistake(
+                label=0,
+                predicted=1,
+                probability=0.625,
+                probability_of_label=0.25,
+                image="0/a.png",
+                thumbnail="mistakes/01.webp",
+            ),
+        ),
+        confidence=Confidence(
+            temperature=1.25,
+            calibration_error=0.021,
+            raw_calibration_error=0.084,
+            bins=(
+                ReliabilityBin(images=3, confidence=0.61, accuracy=0.5),
+                ReliabilityBin(images=7, confidence=1.0, accuracy=1.0),
+            ),
+            **confidence,
+        ),
+    )
+    return result.model_copy(update={"predictions_on_test": told})
+
+
+def test_the_card_tells_answers_by_class_wrong_pictures_and_probabilities(realistic: ModuleType) -> None:
+    card = model_card(answered(realistic.make_result(), 3), realistic.make_contract(), TRAINING)
+    assert "| class 0 | 4 | 75.0% (30.1% to 95.4%) | class 1 (1) |" in card
+    assert "| class 1 | 2 | 100.0% (34.2% to 100.0%) |  |" in card
+    assert "| class 0 | 3 | 1 |  |\n| class 1 |  | 2 |  |\n| class 2 |  |  | 2 |\n" in card, "a matrix, a row a label"
+    assert "| ![class 0](card/01.webp) | class 0 | class 1 | 62.5% |" in card
+    assert "divides its logits by 1.250" in card
+    assert "off by 2.1% in the mean" in card and "without that number it would be 8.4%" in card
+    assert "| 60% to 67% | 3 | 61.0% | 50.0% |\n| 93% to 100% | 7 | 100.0% | 100.0% |" in card
+    assert "none of these" not in card and "It always answers with one of its" in card
+    html = render(card.partition("\n---\n")[2])
+    assert html.count("<table>") == card.count("|\n|---"), "each table is one"
+
+
+def test_the_card_tells_what_none_of_these_costs_and_catches(realistic: ModuleType) -> None:
+    limits = {"none_below": 0.4, "right_kept": 0.95, "wrong_caught": None}
+    card = model_card(answered(realistic.make_result(), 3, **limits), realistic.make_contract(), TRAINING)
+    assert 'answers "none of these" where the largest probability is below 40.0%' in card
+    assert "keeps 95.0% of the right answers and catches none of the wrong ones. Pictures of something else" in card
+    assert "It always answers with one of its" not in card
+
+
+def test_of_many_classes_the_worst_are_told_and_a_list_of_confusions(realistic: ModuleType) -> None:
+    card = model_card(answered(realistic.make_result(), 50), realistic.make_contract(), TRAINING)
+    assert "the 20 classes with the least right answers of 50" in card
+    assert card.count("| 2 | 100.0% (") == 19 and "The most frequent confusions:" in card
+    assert "| class 0 | class 1 | 1 |" in card
+
+
+def test_the_head_has_what_was_said_and_measured_and_nothing_else(realistic: ModuleType) -> None:
+    result, contract = answered(realistic.make_result(), 3), realistic.make_contract()
+    bare = ModelCard(model_card(result, contract, TRAINING)).data.to_dict()
+    assert bare.pop("tags")[0] == "edge"
+    assert bare == {
+        "library_name": "edgedistill",
+        "metrics": ["accuracy"],
+        "pipeline_tag": "image-classification",
+    }
+    about = About(name='a "b": #c', author="x", license="apache-2.0", dataset="me/pets", base_model="timm/resnet18")
+    told = ModelCard(model_card(result, contract, TRAINING, about))
+    data = told.data.to_dict()
+    assert (data["license"], data["datasets"], data["base_model"]) == ("apache-2.0", ["me/pets"], "timm/resnet18")
+    ((model,),) = (data["model-index"],)
+    assert model["name"] == 'a "b": #c'
+    (found,) = model["results"]
+    assert found["dataset"] == {"name": "me/pets", "type": "me/pets", "split": "test"}
+    assert found["metrics"][0]["value"] == round(result.artifacts[0].quality, 4)
+    assert "By x. Licence: apache-2.0." in told.content
