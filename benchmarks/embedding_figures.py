@@ -7,6 +7,7 @@ from typing import Any
 from sections import RESULTS, Section, result
 
 NAME = "embedding"
+BUILD = "embedding_build"
 BUILD_FILE = "benchmarks/clip_art_embedding.toml"
 
 
@@ -15,7 +16,30 @@ def sections() -> list[Section]:
     if not (RESULTS / f"{NAME}.json").is_file():
         return []
     document = result(NAME)
-    return [_recipes(document), _files(document)]
+    built = [_built(result(BUILD))] if (RESULTS / f"{BUILD}.json").is_file() else []
+    return [_recipes(document), _files(document), *built]
+
+
+def _built(found: dict[str, Any]) -> Section:
+    low, high = found["quality_interval"]
+    row = (
+        f"`{found['student']}`, {found['precision']}",
+        f"{found['quality']:.1%} ({low:.1%} to {high:.1%})",
+        f"{found['teacher_quality']:.1%}",
+        f"{found['p95_ms']:.3f}",
+        f"{found['share']:.1%}",
+        f"{found['bytes'] / 1e6:.2f}",
+    )
+    return Section(
+        "Vectors: a build under a budget",
+        f"A build of vectors for a budget of {found['budget']}: {found['status'].replace('_', ' ')}, after "
+        f"{found['trials']} trials, by {found['sessions']} sessions. The {found['metric']} is on {found['test_images']} test "
+        "pictures, with its 95% interval. The share is the median session's.",
+        f"edgedistill build {BUILD_FILE} --target host --out OUT\n"
+        "    python benchmarks/recorded_build.py OUT --json benchmarks/results/embedding_build.json",
+        ("student", f"#{found['metric']}", "#the teacher's", "#p95 in ms", "#of the teacher's p95", "#MB"),
+        (row,),
+    )
 
 
 def _command(document: dict[str, Any]) -> str:

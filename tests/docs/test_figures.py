@@ -138,6 +138,26 @@ def test_vectors_are_told_by_recipe_and_by_file(tmp_path: Path, opened: Opened) 
         ("`clip_kd`", "60.0%", "70.0%", "50.0%", "0.850"),
         ("`vectors`", "61.0% (+0.0 to +2.0)", "70.0% (+0.0 to +2.0)", "50.0% (+0.0 to +2.0)", "0.850"),
     )
+    built = {
+        "status": "met",
+        "student": "net w1 @32",
+        "precision": "int8",
+        "bytes": 1_500_000,
+        "metric": "recall@1",
+        "quality": 0.48,
+        "quality_interval": [0.43, 0.53],
+        "p95_ms": 0.3281,
+        "budget": "20.0% of the teacher's p95",
+        "share": 0.157,
+        "sessions": 23,
+        "teacher_quality": 0.587,
+        "trials": 8,
+        "test_images": 312,
+    }
+    (tmp_path / f"{figures.BUILD}.json").write_text(json.dumps(built))
+    *_, last = figures.sections()
+    assert last.rows == (("`net w1 @32`, int8", "48.0% (43.0% to 53.0%)", "58.7%", "0.328", "15.7%", "1.50"),)
+    assert "met, after 8 trials, by 23 sessions" in last.text
     assert "--student resnet,1,1,96 --recipes clip_kd,vectors --seeds 2" in recipes.command
     assert files.rows == (
         ("`onnx`", "int8", "2.50", "0.99000", "0.90000", "1.00", "device, 30 images"),
