@@ -33,8 +33,8 @@ def _built(found: dict[str, Any]) -> Section:
     return Section(
         "Vectors: a build under a budget",
         f"A build of vectors for a budget of {found['budget']}: {found['status'].replace('_', ' ')}, after "
-        f"{found['trials']} trials, by {found['sessions']} sessions. The {found['metric']} is on {found['test_images']} test "
-        "pictures, with its 95% interval. The share is the median session's.",
+        f"{found['trials']} trials, by {found['sessions']} sessions. The {found['metric']} is on {found['test_images']} "
+        "test pictures, with its 95% interval. The share is the median session's.",
         f"edgedistill build {BUILD_FILE} --target host --out OUT\n"
         "    python benchmarks/recorded_build.py OUT --json benchmarks/results/embedding_build.json",
         ("student", f"#{found['metric']}", "#the teacher's", "#p95 in ms", "#of the teacher's p95", "#MB"),
