@@ -21,6 +21,7 @@ from edgedistill.pipeline import finish as finishing
 from edgedistill.pipeline.build import finished
 from edgedistill.pipeline.jobs import How, Order
 from edgedistill.pipeline.ship import Files
+from edgedistill.pipeline.shipped import Shipped
 
 CONFIG = BuildConfig.model_validate({"budget": "5ms", "teacher": {"model": "timm:resnet18"}})
 
@@ -156,6 +157,8 @@ def ship(monkeypatch: pytest.MonkeyPatch, unmeasured: BuildResult, tmp_path: Pat
 
     def ship(*made: Any) -> tuple[BuildResult, list[str]]:
         monkeypatch.setattr(finishing, "make_files", lambda *_: Files(made=list(made)))
+        shipped = tuple(Shipped(one, one.artifact, temperature=1.0, none_below=None) for one in made)
+        monkeypatch.setattr(finishing, "ship", lambda *_: shipped)
         finding: Any = SimpleNamespace(
             bench=SimpleNamespace(
                 dataset=SimpleNamespace(
