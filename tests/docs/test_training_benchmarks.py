@@ -176,6 +176,7 @@ def test_two_terms_of_srd_are_the_peers_whole(peer: Any) -> None:
     )
 
 
+@pytest.mark.slow
 def test_recipes_are_paired_by_seed_on_splits_of_their_own(
     benchmark_of: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -50,25 +50,37 @@ def compiled(compiler: Path, jar: Path, *sources: Path, code: int = 0) -> str:
     return run("bash", compiler, *sources, "-cp", CLASSPATH, "-include-runtime", "-d", jar, "-nowarn", code=code)
 
 
-def test_it_compiles_and_its_tests_pass_and_find_wrong_preprocessing(kit: Path, compiler: Path, tmp_path: Path) -> None:
-    """The second time with wrong preprocessing, and with the other runtime. The screen is compiled without Compose's plugin
-    of the compiler, which is not there."""
-    module, jar = kit / "classifier" / "src", tmp_path / "kit.jar"
-    screen = [*(kit / "app" / "src").rglob("*.kt"), *COMPOSE.glob("*.kt")]
+def sources_of(kit: Path) -> list[Path]:
+    """The module, the screen, and stubs. The screen is compiled without Compose's plugin of the compiler, which is not
+    there."""
+    module, screen = (list((kit / name / "src").rglob("*.kt")) for name in ("classifier", "app"))
     assert any(path.name == "MainActivity.kt" for path in screen)
-    sources = [*module.rglob("*.kt"), *STUBS.glob("*.kt"), *screen]
-    compiled(compiler, jar, *sources)
-    assets = f"-Dkit.assets={module / 'main' / 'assets'}"
+    return [*module, *screen, *STUBS.glob("*.kt"), *COMPOSE.glob("*.kt")]
+
+
+def golden_test(kit: Path, jar: Path, code: int = 0) -> str:
+    assets = f"-Dkit.assets={kit / 'classifier' / 'src' / 'main' / 'assets'}"
     classpath = f"{jar}{os.pathsep}{CLASSPATH}"
-    test = ("java", assets, "-cp", classpath, "org.junit.runner.JUnitCore", "edgedistill.kit.GoldenTest")
-    assert "OK (6 tests)" in run(*test)
-    source, runner = (path for name in ("Preprocess.kt", "Runner.kt") for path in module.rglob(name))
+    return run("java", assets, "-cp", classpath, "org.junit.runner.JUnitCore", "edgedistill.kit.GoldenTest", code=code)
+
+
+def test_it_compiles_and_its_tests_pass(kit: Path, compiler: Path, tmp_path: Path) -> None:
+    compiled(compiler, tmp_path / "kit.jar", *sources_of(kit))
+    assert "OK (6 tests)" in golden_test(kit, tmp_path / "kit.jar")
+
+
+@pytest.mark.slow
+def test_it_finds_wrong_preprocessing_and_compiles_with_the_other_runtime(
+    kit: Path, compiler: Path, tmp_path: Path
+) -> None:
+    sources = sources_of(kit)
+    source, runner = (next(path for path in sources if path.name == name) for name in ("Preprocess.kt", "Runner.kt"))
     text, onnx = source.read_text(), runner.read_text()
     source.write_text(text.replace("if (pixels.channels == 3) return pixels", "val background = listOf(0, 0, 0)", 1))
     runner.write_text((HERE / "android" / "runners" / "LitertRunner.kt").read_text())
     assert "class OnnxRunner" in onnx and "class LitertRunner" in runner.read_text()
-    compiled(compiler, jar, *sources)
-    assert "golden/picture-003.png differs by" in run(*test, code=1)
+    compiled(compiler, tmp_path / "kit.jar", *sources)
+    assert "golden/picture-003.png differs by" in golden_test(kit, tmp_path / "kit.jar", code=1)
     source.write_text(text)
     runner.write_text(onnx)
 
