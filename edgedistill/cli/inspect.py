@@ -32,7 +32,7 @@ def inspect(path: ModelFile, layers: ByLayer = False, target: TargetName = "host
 
 
 def _print(console: Console, result: InspectResult, layers: bool) -> None:
-    from edgedistill.base.units import format_bytes
+    from edgedistill.base.units import format_bytes, format_percent
     from edgedistill.cli import render
 
     render.line(console, result.path, style="bold")
@@ -50,6 +50,9 @@ def _print(console: Console, result: InspectResult, layers: bool) -> None:
             f"; {of_classes if contract.vector is None else vectors}"
         )
     rows.append(("contract", told))
+    if (own := result.probabilities) is not None:
+        none = "" if own.none_below is None else f'; "none of these" below {format_percent(own.none_below)}'
+        rows.append(("probabilities", f"softmax of the logits divided by {own.temperature:.3f}{none}"))
     rows += [
         (name, ", ".join(tensor.shown for tensor in tensors) or "not known")
         for name, tensors in (("inputs", result.inputs), ("outputs", result.outputs))

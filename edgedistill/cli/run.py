@@ -45,6 +45,8 @@ def _print(console: Console, result: RunResult) -> None:
         render.line(console, f"vector of {len(result.vector)}: {numbers}" + (f" and {more} more" if more > 0 else ""))
         render.line(console, "all of it: --json", style="dim")
     rows = [(str(guess.index), guess.label, format_percent(guess.probability, 2)) for guess in result.top]
+    if result.none_of_these:
+        render.line(console, "none of these: no class is probable enough")
     if rows:
         console.print(render.table("class", "label", "probability", right=("class", "probability"), rows=rows))
     if result.computed_by is ComputedBy.REFERENCE:

@@ -27,7 +27,7 @@ from edgedistill.data.preprocessing import prepare, resize
 from edgedistill.devices.session import NotRunnableError
 from edgedistill.documents.answers import EvaluateResult, Guess, InspectResult, RunResult, VerifyResult
 from edgedistill.documents.artifacts import CompiledArtifact, Inspection
-from edgedistill.documents.specs import ComputedBy, Contract, Target
+from edgedistill.documents.specs import ComputedBy, Contract, Probabilities, Target
 from edgedistill.documents.targets import load_target
 from edgedistill.formats import format_for
 from edgedistill.formats.foreign import format_of, open_file, reading, reading_within
@@ -60,6 +60,7 @@ def inspect(path: Path | str, *, target: str | Path = "host") -> InspectResult:
         bytes=artifact.bytes,
         sha256=artifact.sha256,
         contract=opened.contract,
+        probabilities=opened.probabilities,
     )
 
 
@@ -209,7 +210,8 @@ def run(path: Path | str, image: Path | str, *, top: int = 5, target: str | Path
             computed_by=format_for(opened.artifact.format).computed_by,
             vector=tuple(found.tolist()),
         )
-    (shares,) = probabilities(found[None], opened.temperature or 1.0)
+    own = opened.probabilities or Probabilities(temperature=1.0)
+    (shares,) = probabilities(found[None], own.temperature)
     best = np.argsort(-shares, kind="stable")[:top]
     return RunResult(
         path=str(path),
@@ -217,6 +219,7 @@ def run(path: Path | str, image: Path | str, *, top: int = 5, target: str | Path
         input=str(image),
         computed_by=format_for(opened.artifact.format).computed_by,
         top=tuple(Guess(index=int(i), label=contract.labels[i], probability=float(shares[i])) for i in best.tolist()),
+        none_of_these=bool(shares.max() < (own.none_below or 0.0)),
     )
 
 

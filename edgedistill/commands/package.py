@@ -54,8 +54,11 @@ def _disagreements(package: Path, contract: PackageContract, golden: GoldenDocum
     stated = {name: file.tolerance for name, file in contract.files.items() if file.tolerance is not None}
     if stated != {name: file.tolerance for name, file in golden.files.items()}:
         yield f"{contract.golden} has outputs of other files, or with other tolerances, than {CONTRACT}"
-    for name in contract.files:
-        own = inspect(inside(package, name)).contract
+    for name, file in contract.files.items():
+        inspected = inspect(inside(package, name))
+        own, carried = inspected.contract, inspected.probabilities
+        if carried is not None and (carried.temperature, carried.none_below) != (file.temperature, file.none_below):
+            yield f"{name} has another temperature or threshold than {CONTRACT}"
         if own is None:
             yield f"{name} carries no contract"
         elif changed := list(_changed(contract, own)):

@@ -10,7 +10,7 @@ from edgedistill.documents.artifacts import CalibrationSet, Fallbacks, Fraction,
 from edgedistill.documents.measurements import Latency
 from edgedistill.documents.package import Platform
 from edgedistill.documents.results import SplitSizes
-from edgedistill.documents.specs import ComputedBy, Contract, Format, Frozen, Metric, Precision
+from edgedistill.documents.specs import ComputedBy, Contract, Format, Frozen, Metric, Precision, Probabilities
 
 
 class ExportedFile(Frozen):
@@ -173,6 +173,7 @@ class InspectResult(Inspection):
     bytes: int
     sha256: str
     contract: Contract | None
+    probabilities: Probabilities | None = None
 
 
 class FormatLadder(Frozen):
@@ -226,7 +227,8 @@ class Guess(Frozen):
 
 
 class RunResult(Frozen):
-    """The most probable classes of one image, the first first; of a model for embeddings its `vector` instead."""
+    """The most probable classes of one image, the first first; of a model for embeddings its `vector` instead.
+    `none_of_these` says that none of them is probable enough, by what the file carries."""
 
     schema_version: Literal[1] = 1
     path: str
@@ -234,6 +236,7 @@ class RunResult(Frozen):
     input: str
     computed_by: ComputedBy
     top: tuple[Guess, ...] = ()
+    none_of_these: bool = False
     vector: tuple[float, ...] = ()
 
 

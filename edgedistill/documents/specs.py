@@ -430,6 +430,14 @@ class Contract(Frozen):
         return len(self.labels) if self.vector is None else self.vector.dimension
 
 
+class Probabilities(Frozen):
+    """How probabilities come of a file's logits: softmax(logits / `temperature`), and where the largest one is below
+    `none_below`, the answer is "none of these"; null where that is no answer."""
+
+    temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    none_below: Annotated[float, Field(ge=0, le=1)] | None = None
+
+
 class PublishedLatency(Frozen):
     """A latency that someone else measured on this device and published: evidence for a prediction, never a proof."""
 

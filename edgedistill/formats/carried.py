@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -12,13 +11,13 @@ from pydantic import ValidationError
 
 from edgedistill.base.errors import InputError
 from edgedistill.documents.problems import first_fault
-from edgedistill.documents.specs import Contract, Frozen, QuantScheme
+from edgedistill.documents.specs import Contract, Frozen, Probabilities, QuantScheme
 
 CONTRACT_KEY = "edgedistill.contract"
 LABELS_KEY = "edgedistill.labels"
 BUILD_KEY = "edgedistill.build"
 SCHEME_KEY = "edgedistill.scheme"
-TEMPERATURE_KEY = "edgedistill.temperature"
+PROBABILITIES_KEY = "edgedistill.probabilities"
 D = TypeVar("D", bound=Frozen)
 _AGAIN = "export the file again from its model"
 
@@ -47,18 +46,9 @@ def carried_contract(entries: Mapping[str, str], path: Path) -> Contract | None:
     return _read(Contract, "contract", entries.get(CONTRACT_KEY), path)
 
 
-def carried_temperature(entries: Mapping[str, str], path: Path) -> float | None:
-    """What a file's logits are divided by for probabilities, None where it does not say. Raises InputError where that is
-    broken."""
-    if (text := entries.get(TEMPERATURE_KEY)) is None:
-        return None
-    try:
-        temperature = float(text)
-    except ValueError:
-        temperature = math.nan
-    if not (math.isfinite(temperature) and temperature > 0):
-        raise InputError(f"{path}: the temperature in its metadata is no number above 0: {text!r}", fix=_AGAIN)
-    return temperature
+def carried_probabilities(entries: Mapping[str, str], path: Path) -> Probabilities | None:
+    """How probabilities come of a file's logits, None where it does not say. Raises InputError where that is broken."""
+    return _read(Probabilities, "temperature", entries.get(PROBABILITIES_KEY), path)
 
 
 def carried_scheme(entries: Mapping[str, str], path: Path) -> QuantScheme | None:

@@ -16,8 +16,8 @@ from edgedistill.devices.session import MeasurementProtocol
 from edgedistill.documents.artifacts import CompiledArtifact, ExportedModel, Fallbacks, Inspection, TensorSignature
 from edgedistill.documents.measurements import Profile
 from edgedistill.documents.package import About, ImageEdge, TensorEdge
-from edgedistill.documents.specs import ComputedBy, Contract, Delegate, Format, QuantScheme, Target
-from edgedistill.formats.carried import TEMPERATURE_KEY
+from edgedistill.documents.specs import ComputedBy, Contract, Delegate, Format, Probabilities, QuantScheme, Target
+from edgedistill.formats.carried import PROBABILITIES_KEY
 
 if TYPE_CHECKING:
     from torch import nn
@@ -97,12 +97,12 @@ class Conversion:
 
 @dataclass(frozen=True, eq=False)
 class Opened:
-    """A file that was read. `contract` is None where it carries none: it was made by something else. Its logits are divided
-    by `temperature` for probabilities, None where it does not say."""
+    """A file that was read. `contract` is None where it carries none: it was made by something else. `probabilities`
+    is None where it does not say how they come of its logits."""
 
     artifact: CompiledArtifact
     contract: Contract | None
-    temperature: float | None = None
+    probabilities: Probabilities | None = None
 
     def contracted(self) -> Contract:
         """The contract. Raises UnsupportedError where the file has none."""
@@ -116,12 +116,12 @@ class Opened:
 
 @dataclass(frozen=True)
 class Told:
-    """What a file tells of itself once it ships: words, and what its logits are divided by for probabilities, None where
-    that is not known. A file keeps the rest since it was made."""
+    """What a file tells of itself once it ships: words, and how probabilities come of its logits, None where that is not
+    known. A file keeps the rest since it was made."""
 
     about: About
     contract: Contract
-    temperature: float | None
+    probabilities: Probabilities | None
 
     @property
     def name(self) -> str:
@@ -141,8 +141,12 @@ class Told:
     def all_entries(self) -> dict[str, str]:
         """`entries` with those that are not known, as empty texts."""
         about = self.about.model_dump(include={"name", "author", "license", "version"})
-        temperature = "" if self.temperature is None else repr(self.temperature)
-        return {**about, "description": self.description, TEMPERATURE_KEY: temperature}
+        return {**about, "description": self.description, PROBABILITIES_KEY: self.said_of_probabilities}
+
+    @property
+    def said_of_probabilities(self) -> str:
+        """As a file carries it; empty where it is not known."""
+        return "" if self.probabilities is None else self.probabilities.model_dump_json()
 
 
 class ModelFormat(Protocol):

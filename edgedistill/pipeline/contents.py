@@ -79,8 +79,7 @@ def _file(bench: Workbench, source: Source, shipped: Shipped) -> PackageFile:
         inputs=shipped.made.model.inputs,
         outputs=shipped.made.model.outputs,
         record=format_for(artifact.format).record(Opened(artifact, source.contract), name) or "",
-        temperature=shipped.temperature,
-        none_below=shipped.none_below,
+        probabilities=shipped.probabilities,
     )
 
 

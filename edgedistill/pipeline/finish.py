@@ -102,8 +102,8 @@ def _tested(bench: Workbench, source: Source, file: Shipped) -> _Tested | None:
         return None
     outputs = test_logits(format_for(file.artifact.format), file.artifact, bench.images("test", source.contract))
     task, answers = bench.task, None
-    if task == CLASSIFICATION and file.temperature is not None:
-        answers = AnswersOnTest.of(outputs, bench.labels("test"), file.temperature, file.none_below)
+    if task == CLASSIFICATION and (own := file.probabilities) is not None:
+        answers = AnswersOnTest.of(outputs, bench.labels("test"), own.temperature, own.none_below)
     return _Tested(task.score(outputs, bench.truth("test")), len(outputs), answers)
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from edgedistill.base.store import stage_key
 from edgedistill.documents.artifacts import CompiledArtifact, Verified
-from edgedistill.documents.specs import ComputedBy
+from edgedistill.documents.specs import ComputedBy, Probabilities
 from edgedistill.formats import format_for
 from edgedistill.formats.format import Told
 from edgedistill.formats.running import REFERENCE_IMAGES, run_all
@@ -31,14 +31,12 @@ _FILE: Final = "told.json"
 
 @dataclass(frozen=True)
 class Shipped:
-    """A file as it ships. `measured` is the artifact that was measured, `made` the one in the package; probabilities are at
-    `temperature`, and an app with that answer says "none of these" below `none_below`. Both are None where they are not
-    known, or not asked for."""
+    """A file as it ships. `measured` is the artifact that was measured, `made` the one in the package; `probabilities` are
+    None where they are not known."""
 
     made: Made
     measured: CompiledArtifact
-    temperature: float | None
-    none_below: float | None
+    probabilities: Probabilities | None
 
     @property
     def artifact(self) -> CompiledArtifact:
@@ -51,15 +49,20 @@ def ship(bench: Workbench, source: Source, files: Files) -> tuple[Shipped, ...]:
 
 
 def _shipped(bench: Workbench, source: Source, made: Made) -> Shipped:
-    verification, measured = made.result.verification, made.artifact
-    temperature = verification.temperature if isinstance(verification, Verified) else None
-    package = bench.config.package
-    artifact = _told(bench, source, made, Told(package.about, source.contract, temperature))
-    none = None
-    if temperature is not None and package.none_of_these is not None:
-        none = _none_below(bench, source, measured, temperature, package.none_of_these)
+    found = _probabilities(bench, source, made)
+    artifact = _told(bench, source, made, Told(bench.config.package.about, source.contract, found))
     result = made.result.model_copy(update={"artifact": artifact})
-    return Shipped(replace(made, result=result), measured, temperature, none)
+    return Shipped(replace(made, result=result), made.artifact, found)
+
+
+def _probabilities(bench: Workbench, source: Source, made: Made) -> Probabilities | None:
+    """As they were found on the validation split."""
+    verification, lost = made.result.verification, bench.config.package.none_of_these
+    temperature = verification.temperature if isinstance(verification, Verified) else None
+    if temperature is None:
+        return None
+    least = None if lost is None else _none_below(bench, source, made.artifact, temperature, lost)
+    return Probabilities(temperature=temperature, none_below=least)
 
 
 def _told(bench: Workbench, source: Source, made: Made, told: Told) -> CompiledArtifact:

@@ -90,9 +90,26 @@ def _larger(document: Any) -> None:
     document["input"] |= {"width": 32, "height": 32}
 
 
+def _colder(document: Any) -> None:
+    for file in document["files"].values():
+        file["temperature"] = 1.0
+
+
+def _surer(document: Any) -> None:
+    for file in document["files"].values():
+        file["none_below"] = 0.0
+
+
 @pytest.mark.parametrize(
     ("change", "told"),
-    [(_black, "preparation differ"), (_swapped, "labels"), (_cropped, "preparation differ"), (_larger, "input differ")],
+    [
+        (_black, "preparation differ"),
+        (_swapped, "labels"),
+        (_cropped, "preparation differ"),
+        (_larger, "input differ"),
+        (_colder, "another temperature or threshold"),
+        (_surer, "another temperature or threshold"),
+    ],
 )
 def test_a_contract_that_was_edited_with_its_hash_is_found(
     package: Path, change: Callable[[Any], None], told: str

@@ -21,6 +21,7 @@ from edgedistill.documents.build_file import load_config
 from edgedistill.documents.measurements import MeasuredLatency
 from edgedistill.documents.package import Manifest, PackageContract
 from edgedistill.documents.results import BuildResult
+from edgedistill.documents.specs import Probabilities
 from edgedistill.documents.targets import load_target, target_names
 from edgedistill.formats.onnx.metadata import read_metadata
 from edgedistill.outputs.package.package import package_problems
@@ -129,8 +130,9 @@ def said_later(path: Path, first: BuildResult) -> None:
         assert manifest.artifacts[name].measured_sha256 == artifact.measured_sha256
         entries = read_metadata(onnx.load(package / name))
         assert (entries["name"], entries["license"]) == ("clothes", "mit")
-        assert float(entries["edgedistill.temperature"]) == contract.files[name].temperature
-        assert contract.files[name].none_below is not None
+        own = Probabilities.model_validate_json(entries["edgedistill.probabilities"])
+        assert (own.temperature, own.none_below) == (contract.files[name].temperature, contract.files[name].none_below)
+        assert own.none_below is not None
     told = result.predictions_on_test
     assert told is not None and told.confidence is not None and told.confidence.none_below is not None
     assert sum(bin.images for bin in told.confidence.bins) == told.images

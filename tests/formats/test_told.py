@@ -17,10 +17,10 @@ from small_package import ABOUT, CONTRACT, Network
 
 from edgedistill.base.errors import InputError
 from edgedistill.documents.package import About
-from edgedistill.documents.specs import Contract, Format, Precision, VectorContract
+from edgedistill.documents.specs import Contract, Format, Precision, Probabilities, VectorContract
 from edgedistill.documents.targets import load_target
 from edgedistill.formats import SHIPPED, format_for
-from edgedistill.formats.carried import TEMPERATURE_KEY, carried_temperature
+from edgedistill.formats.carried import PROBABILITIES_KEY, carried_probabilities
 from edgedistill.formats.coreml.export import export_coreml
 from edgedistill.formats.coreml.reference.interpreter import run
 from edgedistill.formats.foreign import open_file
@@ -32,6 +32,7 @@ from edgedistill.networks.confidence import probabilities
 from edgedistill.networks.program.program import to_program
 
 TEMPERATURE = 1.7
+PROBABILITIES = Probabilities(temperature=TEMPERATURE, none_below=0.4)
 IMAGES = np.random.default_rng(0).integers(0, 256, (3, 3, 16, 16), np.uint8)
 VECTORS = Contract(
     task="embedding",
@@ -70,8 +71,8 @@ def file(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 def tell(path: Path, folder: Path, about: About = ABOUT, contract: Contract = CONTRACT) -> Path:
     artifact = opened(path).artifact
-    temperature = TEMPERATURE if contract.vector is None else None
-    found = format_for(artifact.format).tell(artifact, Told(about, contract, temperature), folder)
+    own = PROBABILITIES if contract.vector is None else None
+    found = format_for(artifact.format).tell(artifact, Told(about, contract, own), folder)
     assert found.path == folder / path.name and found.sha256 != artifact.sha256
     return found.path
 
@@ -86,7 +87,7 @@ def test_it_computes_what_it_did_says_its_temperature_and_has_the_same_bytes_aga
     form = format_for(before.artifact.format)
     first, second = (run_all(form, one.artifact, IMAGES, classes=4) for one in (before, after))
     np.testing.assert_array_equal(first, second)
-    assert (before.temperature, after.temperature) == (None, TEMPERATURE)
+    assert (before.probabilities, after.probabilities) == (None, PROBABILITIES)
     assert after.contract == before.contract and after.artifact.scheme == before.artifact.scheme
     form.inspect(after.artifact)
     (tmp_path / "again").mkdir()
@@ -207,7 +208,7 @@ def test_litert_vectors_have_no_labels(tmp_path: Path) -> None:
     assert not zipfile.is_zipfile(tmp_path / "student.tflite")
 
 
-@pytest.mark.parametrize("text", ["warm", "0", "-1", "nan", "inf", ""])
-def test_a_broken_temperature_is_told(text: str) -> None:
-    with pytest.raises(InputError, match="temperature in its metadata is no number above 0"):
-        carried_temperature({TEMPERATURE_KEY: text}, Path("m.onnx"))
+@pytest.mark.parametrize("value", ["0", "-1", "1e400", '"warm"', "null"])
+def test_a_broken_temperature_is_told(value: str) -> None:
+    with pytest.raises(InputError, match=r"the temperature in its metadata is broken: temperature: "):
+        carried_probabilities({PROBABILITIES_KEY: f'{{"temperature": {value}}}'}, Path("m.onnx"))

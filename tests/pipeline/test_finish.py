@@ -14,7 +14,7 @@ from edgedistill.documents.artifacts import Inspected, Parity, Verified
 from edgedistill.documents.build_file import BuildConfig
 from edgedistill.documents.measurements import MeasuredLatency, UnknownLatency
 from edgedistill.documents.results import BuildResult, Found
-from edgedistill.documents.specs import Format, Percentile, Precision
+from edgedistill.documents.specs import Format, Percentile, Precision, Probabilities
 from edgedistill.networks.tasks import CLASSIFICATION
 from edgedistill.outputs.report.html import write_report
 from edgedistill.pipeline import finish as finishing
@@ -157,7 +157,7 @@ def ship(monkeypatch: pytest.MonkeyPatch, unmeasured: BuildResult, tmp_path: Pat
 
     def ship(*made: Any) -> tuple[BuildResult, list[str]]:
         monkeypatch.setattr(finishing, "make_files", lambda *_: Files(made=list(made)))
-        shipped = tuple(Shipped(one, one.artifact, temperature=1.0, none_below=None) for one in made)
+        shipped = tuple(Shipped(one, one.artifact, Probabilities(temperature=1.0)) for one in made)
         monkeypatch.setattr(finishing, "ship", lambda *_: shipped)
         finding: Any = SimpleNamespace(
             bench=SimpleNamespace(

@@ -11,7 +11,7 @@ from torch import nn
 
 from edgedistill.documents.measurements import UnknownLatency
 from edgedistill.documents.package import About, ManifestArtifact
-from edgedistill.documents.specs import Contract, Precision
+from edgedistill.documents.specs import Contract, Precision, Probabilities
 from edgedistill.documents.targets import load_target
 from edgedistill.formats import format_for
 from edgedistill.formats.coreml.export import export_coreml
@@ -42,6 +42,7 @@ ABOUT = About(
     version="1.2",
 )
 TEMPERATURE, NONE_BELOW = 2.0, 0.3
+PROBABILITIES = Probabilities(temperature=TEMPERATURE, none_below=NONE_BELOW)
 
 
 class Network(nn.Module):
@@ -71,7 +72,7 @@ def small_package(folder: Path, *, coreml: bool = True, contract: Contract = CON
     told.mkdir()
     for model in made:
         measured, form = open_file(model.path, load_target("host")).artifact, format_for(model.format)
-        artifact = form.tell(measured, Told(ABOUT, contract, TEMPERATURE), told)
+        artifact = form.tell(measured, Told(ABOUT, contract, PROBABILITIES), told)
         found = run_all(form, artifact, np.concatenate([images, nudged(images)]), classes=None)
         own = found[: len(images)]
         precision = artifact.scheme.precision
@@ -83,8 +84,7 @@ def small_package(folder: Path, *, coreml: bool = True, contract: Contract = CON
                 artifact.path.name,
                 model.inputs,
                 model.outputs,
-                temperature=TEMPERATURE,
-                none_below=NONE_BELOW,
+                probabilities=PROBABILITIES,
             )
         )
         runs[model.path.name] = GoldenRun(form.computed_by, own, tolerance_of(own, found[len(images) :]))

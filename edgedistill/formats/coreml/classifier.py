@@ -38,10 +38,9 @@ def add_classifier(spec: Any, contract: Contract) -> None:
     # The order is coremltools' own: the class, its probabilities, then what else the program gives.
     block.operations.extend(added.operations)
     block.outputs[:] = [*added.outputs, *block.outputs]
-    description, said = spec.description, {"class": "the most probable class", "all": "the probability of each class"}
-    outputs = [*made.description.output, *description.output]
-    for feature, words in zip(outputs, said.values(), strict=False):
-        feature.shortDescription = words
+    description, (answer, shares) = spec.description, made.description.output
+    answer.shortDescription, shares.shortDescription = "the most probable class", "the probability of each class"
+    outputs = [answer, shares, *description.output]
     del description.output[:]
     description.output.extend(outputs)
     description.predictedFeatureName, description.predictedProbabilitiesName = LABEL, PROBABILITIES
@@ -52,12 +51,6 @@ def set_temperature(spec: Any, temperature: float) -> None:
     """Divide the logits of a classifier by `temperature` for its probabilities. In place."""
     (constant,) = (op for op in _main(spec).operations if op.outputs and op.outputs[0].name == _INVERSE)
     constant.attributes["val"].immediateValue.tensor.floats.values[:] = [1 / temperature]
-
-
-def temperature_in(function: Any) -> float | None:
-    """The temperature of a program in coremltools' operation graph; None for one that is no classifier of ours."""
-    found = [op for op in function.operations if op.op_type == "const" and op.outputs[0].name == _INVERSE]
-    return 1 / float(found[0].outputs[0].val) if found else None
 
 
 def _main(spec: Any) -> Any:

@@ -25,7 +25,7 @@ from edgedistill.base.store import copy_atomic, file_sha256, size_bytes, whole
 from edgedistill.base.units import beginning
 from edgedistill.documents.artifacts import ExportedModel, TensorSignature
 from edgedistill.documents.specs import Contract, Format, Precision, QuantScheme
-from edgedistill.formats.carried import TEMPERATURE_KEY, carried_entries
+from edgedistill.formats.carried import PROBABILITIES_KEY, carried_entries
 from edgedistill.formats.coreml.classifier import CLASSIFIER, add_classifier, set_temperature
 from edgedistill.formats.coreml.folder import MANIFEST
 from edgedistill.formats.coreml.package import read_package
@@ -114,9 +114,9 @@ def tell_coreml(package: Path, told: Told, path: Path) -> Path:
     metadata.author, metadata.license, metadata.versionString = about.author, about.license, about.version
     if about.name:
         metadata.userDefined["name"] = about.name
-    if told.temperature is not None:
-        metadata.userDefined[TEMPERATURE_KEY] = repr(told.temperature)
-        set_temperature(spec, told.temperature)
+    if told.probabilities is not None:
+        metadata.userDefined[PROBABILITIES_KEY] = told.said_of_probabilities
+        set_temperature(spec, told.probabilities.temperature)
     with whole(path) as temporary:
         copy_atomic(package, temporary)
         settle_folder(temporary, spec)

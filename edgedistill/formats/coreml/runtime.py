@@ -25,7 +25,7 @@ from edgedistill.documents.artifacts import CompiledArtifact, ExportedModel, Ins
 from edgedistill.documents.measurements import Environment, Profile, Session
 from edgedistill.documents.package import ImageEdge
 from edgedistill.documents.specs import ComputedBy, Contract, Format, QuantScheme, Target
-from edgedistill.formats.carried import CONTRACT_KEY, carried_contract, carried_scheme, carried_temperature
+from edgedistill.formats.carried import CONTRACT_KEY, carried_contract, carried_probabilities, carried_scheme
 from edgedistill.formats.coreml.checks import CONTRACT_RECORD, check_package, contract_digest
 from edgedistill.formats.coreml.package import Package, computed_precision, read_package, signature, weighted_layers
 from edgedistill.formats.coreml.plan import compute_units
@@ -77,7 +77,7 @@ class CoreMLFormat(ModelFormat):
         scheme = carried_scheme(package.metadata, path) or QuantScheme(precision=computed_precision(package))
         artifact = self.artifact(path, scheme, target, {"precision": scheme.label, **_facts(package)})
         entries = package.metadata
-        return Opened(artifact, carried_contract(entries, path), carried_temperature(entries, path))
+        return Opened(artifact, carried_contract(entries, path), carried_probabilities(entries, path))
 
     def input_edge(self, contract: Contract) -> ImageEdge:
         """An image object, which Core ML itself unpacks."""

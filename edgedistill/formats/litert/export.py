@@ -26,7 +26,7 @@ from edgedistill.base.units import format_bytes
 from edgedistill.documents.artifacts import ExportedModel, TensorSignature
 from edgedistill.documents.package import About
 from edgedistill.documents.specs import Contract, Format, Precision, QuantScheme
-from edgedistill.formats.carried import TEMPERATURE_KEY, carried_entries
+from edgedistill.formats.carried import PROBABILITIES_KEY, carried_entries
 from edgedistill.formats.format import Told
 from edgedistill.formats.litert.content import LAYER_MARK, Content
 from edgedistill.formats.litert.metadata import ENTRY, tflite_metadata, with_labels
@@ -130,8 +130,8 @@ def tell_litert(model: Path, told: Told, path: Path) -> Path:
 
 
 def _write(content: Content, told: Told, path: Path) -> None:
-    temperature = {} if told.temperature is None else {TEMPERATURE_KEY: repr(told.temperature)}
-    content.carry({ENTRY: tflite_metadata(told), **temperature})
+    said = {PROBABILITIES_KEY: told.said_of_probabilities} if told.probabilities else {}
+    content.carry({ENTRY: tflite_metadata(told), **said})
     write_atomic(path, with_labels(content.serialise(), told.contract))
 
 

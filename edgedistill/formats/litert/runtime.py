@@ -25,7 +25,7 @@ from edgedistill.documents.artifacts import CompiledArtifact, ExportedModel, Fal
 from edgedistill.documents.measurements import Profile
 from edgedistill.documents.package import TensorEdge
 from edgedistill.documents.specs import ComputedBy, Contract, Format, QuantScheme, Target
-from edgedistill.formats.carried import carried_contract, carried_temperature
+from edgedistill.formats.carried import carried_contract, carried_probabilities
 from edgedistill.formats.format import Conversion, ModelFormat, Opened, Told, counted, signature_problems
 from edgedistill.formats.litert.file import LiteRTFile, Operator, read_file
 from edgedistill.formats.litert.packages import import_litert
@@ -72,7 +72,7 @@ class LiteRTFormat(ModelFormat):
     def open(self, path: Path, target: Target) -> Opened:
         """A file with its contract."""
         entries = read_file(path).entries
-        return Opened(self.adopt(path, target), carried_contract(entries, path), carried_temperature(entries, path))
+        return Opened(self.adopt(path, target), carried_contract(entries, path), carried_probabilities(entries, path))
 
     def input_edge(self, contract: Contract) -> TensorEdge:
         """uint8 with the channels last."""

@@ -19,7 +19,7 @@ from edgedistill.devices.sessions import profile_file
 from edgedistill.documents.artifacts import CompiledArtifact, ExportedModel, Fallbacks, Inspection, TensorSignature
 from edgedistill.documents.measurements import Profile
 from edgedistill.documents.specs import ComputedBy, Format, Precision, QuantScheme, Target
-from edgedistill.formats.carried import carried_contract, carried_scheme, carried_temperature
+from edgedistill.formats.carried import carried_contract, carried_probabilities, carried_scheme
 from edgedistill.formats.format import Conversion, ModelFormat, Opened, Told, signature_problems
 from edgedistill.formats.onnx.checks import file_problems, kernel_problems, load_problems, refusals
 from edgedistill.formats.onnx.content import layers, operators, tensor_bytes, tensors
@@ -87,7 +87,7 @@ class OnnxFormat(ModelFormat):
 
         artifact = self.adopt(path, target)
         entries = read_metadata(load(path, weights=False))
-        return Opened(artifact, carried_contract(entries, path), carried_temperature(entries, path))
+        return Opened(artifact, carried_contract(entries, path), carried_probabilities(entries, path))
 
     def unsupported(self, model: ExportedModel, target: Target) -> tuple[Problem, ...]:
         """Operators (by domain and opset) for which this ONNX Runtime has no CPU kernel, and weights kept outside the file.

@@ -36,7 +36,7 @@ from edgedistill.documents.package import (
     preparation,
 )
 from edgedistill.documents.results import BuildResult
-from edgedistill.documents.specs import Contract, Format, Precision
+from edgedistill.documents.specs import Contract, Format, Precision, Probabilities
 from edgedistill.formats import format_for
 from edgedistill.formats.carried import labels_text
 from edgedistill.outputs.package.golden import DOCUMENT, Golden, write_golden
@@ -56,7 +56,7 @@ _REPLACED = f".{PACKAGE}.old"
 class PackageFile:
     """An artifact for the package: where it lies now (`source`, a file or a Core ML folder), its name in the package, and
     its signature as the exporter recorded it. `record` is the text of `NAME.json` beside it, where there is one;
-    `temperature` and `none_below` are as `FileContract` has them."""
+    `probabilities` how they come of its logits."""
 
     format: Format
     precision: Precision
@@ -65,8 +65,7 @@ class PackageFile:
     inputs: tuple[TensorSignature, ...]
     outputs: tuple[TensorSignature, ...]
     record: str = ""
-    temperature: float | None = None
-    none_below: float | None = None
+    probabilities: Probabilities | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -185,8 +184,8 @@ def package_contract(contents: PackageContents) -> PackageContract:
                 inputs=file.inputs,
                 outputs=file.outputs,
                 tolerance=run.tolerance if (run := contents.golden.runs.get(file.name)) else None,
-                temperature=file.temperature,
-                none_below=file.none_below,
+                temperature=file.probabilities.temperature if file.probabilities else None,
+                none_below=file.probabilities.none_below if file.probabilities else None,
             )
             for file in contents.files
         },
