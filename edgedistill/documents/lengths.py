@@ -16,8 +16,8 @@ FEWEST_STEPS: Final = (320, 640, 1280)
 EPOCHS: Final = (4, 8, 16)
 """Epochs of the rungs where it names none and the images are many enough."""
 LONGEST_STEPS: Final = 5120
-"""Steps of one more rung where it is at least twice as long as the last of those: of few images, up to about 20,000, a
-student learns from its teacher for much longer than from labels (docs/benchmarks, "Recipes: longer trainings")."""
+"""Steps of one more rung where it is at least twice as long as the last of those: of few images, up to about 20,000,
+students gain much by it (docs/benchmarks, "Recipes: longer trainings")."""
 FEWEST_VIEWS: Final = 4
 MOST_VIEWS: Final = 40
 VIEWED_IMAGES: Final = 40_000
