@@ -58,6 +58,14 @@ def readme() -> str:
     return "\n".join(table(("what", "#figure"), rows)) + "\n"
 
 
+def app_walk() -> str:
+    """What each command of docs/tutorials/app.md takes."""
+    found = result("app_walk")
+    rows = tuple((f"`{row['command']}`", f"{row['seconds']:.1f} s") for row in found["rows"])
+    command = "python benchmarks/app_walk.py examples/clipart/out --json benchmarks/results/app_walk.json"
+    return "\n".join([f"    {command}", "", *table(("command", "#time"), rows)]) + "\n"
+
+
 def benchmarks() -> str:
     """docs/benchmarks/index.md."""
     sections = [
@@ -107,6 +115,7 @@ def main() -> int:
     explanation = DOCS / "explanation"
     blocks = {
         ROOT / "README.md": readme(),
+        DOCS / "tutorials" / "app.md": app_walk(),
         explanation / "measuring.md": measuring_figures.pairs_table(),
         explanation / "search.md": search_figures.budgets_table(),
         explanation / "latency-model.md": search_figures.latency_table(),

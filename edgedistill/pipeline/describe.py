@@ -216,17 +216,19 @@ def _within_other_limits(trials: Sequence[Trial], goal: Goal) -> list[Trial]:
 
 def _budget_that_would_do(outcome: Outcome, goal: Goal) -> float | None:
     """The least larger budget of which a proof should succeed: of a file that keeps all other limits, what it measured with
-    room for how sessions differ, or what a proof of it that is not met has shown."""
+    room for how sessions differ, or what a proof of it that is not met has shown. A share is at most all of the teacher's
+    latency, as a budget is asked for."""
     if goal.aim_ms is None:
         return None
-    room = goal.limit_ms / goal.budget.latency_ms
+    share, room = goal.budget.share_of_teacher, goal.limit_ms / goal.budget.latency_ms
+    most_ms = math.inf if share is None else goal.budget.latency_ms / share
     enough = [
         provable_ms(result, goal) / (1.0 if result.disproven else room)
         for trial in _within_other_limits(outcome.trials, goal)
         for result in trial.schemes
         if not result.dropped and isinstance(result.latency, MeasuredLatency)
     ]
-    return min((budget_ms for budget_ms in enough if budget_ms > goal.budget.latency_ms), default=None)
+    return min((budget_ms for budget_ms in enough if goal.budget.latency_ms < budget_ms <= most_ms), default=None)
 
 
 def _scale(bench: Workbench) -> ScaleSummary | None:

@@ -166,6 +166,14 @@ def test_the_budget_that_would_do_is_what_a_proof_has_shown_that_is_not_met() ->
     assert would_do(tried, file(Precision.FP32, 5.2), spread=0.01) == pytest.approx(5.2 / aim(1.0, 0.01))
 
 
+def test_no_share_of_more_than_the_teachers_latency_would_do() -> None:
+    budget = BUDGET.model_copy(update={"share_of_teacher": 0.8})
+    goal = Goal(budget=budget, aim_ms=aim(BUDGET.latency_ms, 0.02))
+    assert would_do(file(Precision.FP32, 6.5, 6.5)) is not None
+    outcome = Outcome(None, (trial(file(Precision.FP32, 6.5, 6.5)),), (), 0, "")
+    assert _budget_that_would_do(outcome, goal) is None
+
+
 def test_where_the_anchor_was_not_measured_no_budget_would_do() -> None:
     assert _budget_that_would_do(Outcome(None, (trial(file(Precision.FP32, 6.0)),), (), 0, ""), GOAL) is None
 
