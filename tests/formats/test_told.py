@@ -8,6 +8,7 @@ import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import coremltools as ct
 import numpy as np
@@ -179,6 +180,33 @@ print(json.dumps({
 """
 
 
+_EMBED = """
+import json, sys
+import numpy as np
+import mediapipe as mp
+from mediapipe.tasks.python import BaseOptions, vision
+
+options = vision.ImageEmbedderOptions(base_options=BaseOptions(model_asset_path=sys.argv[1]))
+picture = np.ascontiguousarray(np.load(sys.argv[2]).transpose(1, 2, 0))
+with vision.ImageEmbedder.create_from_options(options) as embedder:
+    (head,) = embedder.embed(mp.Image(image_format=mp.ImageFormat.SRGB, data=picture)).embeddings
+print(json.dumps({"head": head.head_name, "vector": head.embedding.tolist()}))
+"""
+
+
+def by_mediapipe(script: str, model: Path, folder: Path) -> dict[str, Any]:
+    """What a script of MediaPipe prints of a model and the first image. In a process of its own: it brings a TensorFlow Lite
+    besides LiteRT's."""
+    np.save(folder / "image.npy", IMAGES[0])
+    command = [sys.executable, "-c", script, str(model), str(folder / "image.npy")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if "cannot open shared object file" in done.stderr:
+        pytest.skip(f"mediapipe does not load here: {done.stderr.splitlines()[-1]}")
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
 def test_mediapipe_reads_the_litert_file_and_gives_its_logits(tmp_path: Path) -> None:
     pytest.importorskip("mediapipe")
     EXPORTS[Format.LITERT](tmp_path / "student.tflite", CONTRACT)
@@ -187,14 +215,7 @@ def test_mediapipe_reads_the_litert_file_and_gives_its_logits(tmp_path: Path) ->
     with zipfile.ZipFile(told) as archive:
         assert archive.namelist() == ["labels.txt"]
         assert archive.read("labels.txt") == b"ant\nbee\ncat\ndog\n"
-    np.save(tmp_path / "image.npy", IMAGES[0])
-    # In a process of its own: it brings a TensorFlow Lite besides LiteRT's.
-    command = [sys.executable, "-c", _READ, str(told), str(tmp_path / "image.npy")]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if "cannot open shared object file" in done.stderr:
-        pytest.skip(f"mediapipe does not load here: {done.stderr.splitlines()[-1]}")
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout.splitlines()[-1])
+    found = by_mediapipe(_READ, told, tmp_path)
     assert found["model"] == ["insects", "It tells an insect from a pet.", "1.2", "Ann Other", "apache-2.0"]
     assert found["image"] == ["image", 1, 16, 16] and found["normalisation"] == [[0.0], [1.0]]
     assert found["output"] == ["logits", "labels.txt"] and found["head"] == "logits"
@@ -203,9 +224,14 @@ def test_mediapipe_reads_the_litert_file_and_gives_its_logits(tmp_path: Path) ->
     assert found["answers"] == pytest.approx(dict(zip(CONTRACT.labels, logits.tolist(), strict=True)), abs=1e-5)
 
 
-def test_litert_vectors_have_no_labels(tmp_path: Path) -> None:
-    EXPORTS[Format.LITERT](tmp_path / "student.tflite", VECTORS)
-    assert not zipfile.is_zipfile(tmp_path / "student.tflite")
+def test_litert_vectors_have_no_labels_and_are_mediapipes(tmp_path: Path) -> None:
+    pytest.importorskip("mediapipe")
+    path = tmp_path / "student.tflite"
+    EXPORTS[Format.LITERT](path, VECTORS)
+    assert not zipfile.is_zipfile(path)
+    found = by_mediapipe(_EMBED, path, tmp_path)
+    (vector,) = run_all(format_for(Format.LITERT), opened(path).artifact, IMAGES[:1], classes=4)
+    assert found["head"] == "embedding" and found["vector"] == pytest.approx(vector.tolist(), abs=1e-5)
 
 
 @pytest.mark.parametrize("value", ["0", "-1", "1e400", '"warm"', "null"])
