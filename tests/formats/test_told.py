@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import subprocess
 import sys
@@ -152,6 +153,7 @@ def test_core_ml_vectors_are_no_classifier(tmp_path: Path) -> None:
     assert not description.predictedFeatureName and description.output[0].shortDescription == "a vector of length 1"
 
 
+needs_mediapipe = pytest.mark.skipif(importlib.util.find_spec("mediapipe") is None, reason="needs mediapipe")
 _READ = """
 import json, sys
 import numpy as np
@@ -207,8 +209,8 @@ def by_mediapipe(script: str, model: Path, folder: Path) -> dict[str, Any]:
     return found
 
 
+@needs_mediapipe
 def test_mediapipe_reads_the_litert_file_and_gives_its_logits(tmp_path: Path) -> None:
-    pytest.importorskip("mediapipe")
     EXPORTS[Format.LITERT](tmp_path / "student.tflite", CONTRACT)
     (tmp_path / "told").mkdir()
     told = tell(tmp_path / "student.tflite", tmp_path / "told")
@@ -224,8 +226,8 @@ def test_mediapipe_reads_the_litert_file_and_gives_its_logits(tmp_path: Path) ->
     assert found["answers"] == pytest.approx(dict(zip(CONTRACT.labels, logits.tolist(), strict=True)), abs=1e-5)
 
 
+@needs_mediapipe
 def test_litert_vectors_have_no_labels_and_are_mediapipes(tmp_path: Path) -> None:
-    pytest.importorskip("mediapipe")
     path = tmp_path / "student.tflite"
     EXPORTS[Format.LITERT](path, VECTORS)
     assert not zipfile.is_zipfile(path)
