@@ -137,6 +137,16 @@ def _contract_changes(one: PackageContract, other: PackageContract) -> Iterator[
             yield f"the step {name}: {', '.join(said)}"
     if one.output != other.output:
         yield f"the output was {one.output.name} of {one.output.width} and is {other.output.name} of {other.output.width}"
+    yield from _probability_changes(one, other)
+
+
+def _probability_changes(one: PackageContract, other: PackageContract) -> Iterator[str]:
+    for name in (name for name in one.files if name in other.files):
+        for what, key in (("temperature", "temperature"), ("threshold of none of these", "none_below")):
+            was, now = (getattr(contract.files[name], key) for contract in (one, other))
+            if was != now:
+                shown = ("none" if value is None else f"{value:.3f}" for value in (was, now))
+                yield f"{name}: the {what} was {' and is '.join(shown)}"
 
 
 def _file_diff(both: tuple[_Package, _Package], format: Format, data: _Data | None, target: str | Path) -> FileDiff:

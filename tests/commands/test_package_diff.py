@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import edgedistill as api
 from edgedistill.base.errors import InputError
 from edgedistill.cli.app import run
 from edgedistill.documents.answers import PackageDiff
+from edgedistill.outputs.package.integrity import write_sums
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +53,18 @@ def test_a_package_and_itself_are_the_same(first: Path, photos: Path, capsys: py
     assert file.on_data is not None and (file.on_data.changed, file.on_data.gained, file.on_data.lost) == (0, 0, 0)
     assert run([*command]) == 0
     assert "an app does the same with both" in capsys.readouterr().out
+
+
+def test_another_temperature_and_threshold_are_said(first: Path, tmp_path: Path) -> None:
+    other = Path(shutil.copytree(first, tmp_path / "package"))
+    document = json.loads((other / "contract.json").read_text())
+    document["files"]["student-fp32.onnx"] |= {"temperature": 1.5, "none_below": None}
+    (other / "contract.json").write_text(json.dumps(document))
+    write_sums(other)
+    assert api.diff_packages(first, other).contract == (
+        "student-fp32.onnx: the temperature was 2.000 and is 1.500",
+        "student-fp32.onnx: the threshold of none of these was 0.300 and is none",
+    )
 
 
 def test_what_an_app_has_to_do_otherwise_is_said(first: Path, second: Path) -> None:
