@@ -13,6 +13,7 @@ from edgedistill.data.images import read_rgb
 from edgedistill.documents.answers import PackageVerifyResult, VerifyResult
 from edgedistill.documents.package import GoldenDocument, PackageContract, preparation
 from edgedistill.documents.specs import Contract
+from edgedistill.formats import format_for
 from edgedistill.formats.carried import labels_text
 from edgedistill.outputs.package.integrity import SUMS, check_sums
 from edgedistill.outputs.package.package import CONTRACT, package_folder
@@ -57,7 +58,8 @@ def _disagreements(package: Path, contract: PackageContract, golden: GoldenDocum
     for name, file in contract.files.items():
         inspected = inspect(inside(package, name))
         own, carried = inspected.contract, inspected.probabilities
-        if carried is not None and (carried.temperature, carried.none_below) != (file.temperature, file.none_below):
+        found = (carried.temperature, carried.none_below) if carried else (None, None)
+        if format_for(file.format).tells and found != (file.temperature, file.none_below):
             yield f"{name} has another temperature or threshold than {CONTRACT}"
         if own is None:
             yield f"{name} carries no contract"

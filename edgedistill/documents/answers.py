@@ -218,8 +218,8 @@ class QuantizeResult(Frozen):
 
 
 class Guess(Frozen):
-    """One class of an image: its place in the output, its name, and its probability: softmax of the logits at
-    the file's temperature, where it says one."""
+    """One class of an image: its place in the output, its name, and its probability: the softmax of the logits, divided by
+    the file's temperature where it says one."""
 
     index: int
     label: str

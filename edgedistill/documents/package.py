@@ -172,8 +172,8 @@ class GoldenOutputs(Frozen):
 
 class GoldenDocument(Frozen):
     """`golden/golden.json`: pictures, and the outputs for them, in the same order, of each file that could be run when the
-    package was made. `top` has the most probable
-    classes of a picture by their place in the labels, the likeliest first; it is empty for an embedding."""
+    package was made. `top` has the most probable classes of a picture by their place in the labels, the likeliest first; it
+    is empty for an embedding."""
 
     schema_version: Literal[1] = 1
     output: Literal["logits", "embedding"]

@@ -134,12 +134,7 @@ class Told:
 
     @property
     def entries(self) -> dict[str, str]:
-        """What is known, by the names that most formats' tools give it."""
-        return {name: text for name, text in self.all_entries.items() if text}
-
-    @property
-    def all_entries(self) -> dict[str, str]:
-        """`entries` with those that are not known, as empty texts."""
+        """By the names that most formats' tools give it; an empty text is not known."""
         about = self.about.model_dump(include={"name", "author", "license", "version"})
         return {**about, "description": self.description, PROBABILITIES_KEY: self.said_of_probabilities}
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from edgedistill.distill.start import start_of
 from edgedistill.distill.train import Lessons, schedule_of
+from edgedistill.documents.build_file import BuildConfig
 from edgedistill.documents.lengths import batch_size_of
 from edgedistill.documents.package import Manifest, ManifestArtifact, Study
 from edgedistill.documents.results import BuildResult
@@ -92,7 +93,7 @@ def _manifest(bench: Workbench, result: BuildResult, shipped: Sequence[Shipped])
         build_key=result.build_key,
         target=result.target,
         about=config.package.about,
-        settings=_named(config.model_dump(mode="python", exclude_defaults=True)),
+        settings=settings_of(config),
         study=Study(
             trials=len(result.trials),
             complete=states["complete"],
@@ -117,12 +118,22 @@ def _manifest(bench: Workbench, result: BuildResult, shipped: Sequence[Shipped])
     )
 
 
+def settings_of(config: BuildConfig) -> dict[str, Any]:
+    """The settings that are not the defaults, as JSON takes them."""
+    found: dict[str, Any] = _named(config.model_dump(mode="python", exclude_defaults=True))
+    return found
+
+
 def _named(value: Any) -> Any:
-    """Settings as JSON takes them, of a path its last part alone: where a user keeps files is no part of a package."""
+    """A setting as JSON takes it, of a path its last part alone, also behind a word such as `onnx:`: where a user keeps
+    files is no part of a package."""
     if isinstance(value, Mapping):
         return {name: _named(inner) for name, inner in value.items()}
     if isinstance(value, list | tuple):
         return [_named(inner) for inner in value]
     if isinstance(value, Enum):
         return value.value
+    if isinstance(value, str):
+        kind, colon, rest = value.rpartition(":")
+        return f"{kind}{colon}{Path(rest).name}" if Path(rest).is_absolute() else value
     return value.name if isinstance(value, Path) else value

@@ -39,7 +39,7 @@ from edgedistill.pipeline.measure import Manner, profiled
 from edgedistill.pipeline.mistakes import MISTAKES, AnswersOnTest, predictions_on_test
 from edgedistill.pipeline.prepare import PreparedTeacher
 from edgedistill.pipeline.ship import Files, Made, make_files, name_of
-from edgedistill.pipeline.shipped import Shipped, ship
+from edgedistill.pipeline.shipped import Shipped, as_shipped
 from edgedistill.pipeline.teacher_outputs import split_outputs
 from edgedistill.pipeline.train import lessons_of, source_of
 from edgedistill.pipeline.truth import hold_against_teacher
@@ -61,7 +61,7 @@ def finish(
     if outcome.winner is not None:
         source = source_of(bench, outcome.winner.trained)
         files = make_files(bench, source, finding.goal, outcome.winner, stored)
-        shipped = ship(bench, source, files)
+        shipped = as_shipped(bench, source, files)
     tested = [_tested(bench, source, one) for one in shipped] if source else []
     artifacts = tuple(_shipped(bench, one, found) for one, found in zip(shipped, tested, strict=True))
     result = BuildResult(

@@ -1,6 +1,6 @@
 """The winner's files as they ship: with what `[package]` tells in their metadata, and the temperature of probabilities.
 
-What was measured and proven is what a file computes; that stays, and it is looked at that it does.
+A file computes the same with them as when it was measured and proven: its outputs are compared before and after.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ class Shipped:
         return self.made.artifact
 
 
-def ship(bench: Workbench, source: Source, files: Files) -> tuple[Shipped, ...]:
-    """Every file that ships, in its order."""
+def as_shipped(bench: Workbench, source: Source, files: Files) -> tuple[Shipped, ...]:
+    """The files as they ship, in their order."""
     return tuple(_shipped(bench, source, made) for made in files.made)
 
 

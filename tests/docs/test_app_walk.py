@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from npm import npm_install
+from shell import typed
 from small_package import small_package
 
 PAGE = Path(__file__).parents[2] / "docs" / "tutorials" / "app.md"
@@ -65,16 +65,6 @@ def test_each_command_runs(name: str, commands: list[str], repository: Path) -> 
         if "npm install" in command:
             npm_install(repository / "web")
             continue
-        done = subprocess.run(
-            command,
-            shell=True,
-            cwd=repository,
-            capture_output=True,
-            text=True,
-            env=environment,
-            timeout=600,
-            check=False,
-        )
-        assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+        typed(command, repository, environment, timeout_s=600)
     made = re.findall(r"--out (\w+)", commands[0])
     assert all((repository / folder / "README.md").is_file() for folder in made)

@@ -16,6 +16,7 @@ import numpy as np
 import onnx
 import pytest
 from small_package import ABOUT, CONTRACT, Network
+from torch.export import ExportedProgram
 
 from edgedistill.base.errors import InputError
 from edgedistill.documents.package import About
@@ -56,7 +57,7 @@ EXPORTS: dict[Format, Callable[[Path, Contract], object]] = {
 }
 
 
-def program(contract: Contract):  # type: ignore[no-untyped-def]
+def program(contract: Contract) -> ExportedProgram:
     return to_program(Network().eval(), contract)
 
 
@@ -137,7 +138,7 @@ def test_core_ml_is_a_classifier_with_its_author_and_preview(tmp_path: Path) -> 
     assert metadata.shortDescription == "It tells an insect from a pet."
     assert metadata.userDefined["com.apple.coreml.model.preview.type"] == "imageClassifier"
     assert all(feature.shortDescription for feature in (*description.input, *description.output))
-    # With the type of the block: logits are there for who wants them, and probabilities are at the temperature.
+    # The probabilities are at the temperature, the logits as they were.
     found = run(told, {"image": IMAGES[:1]})
     (shares,) = probabilities(found["logits"], TEMPERATURE)
     assert found["classLabel"] == CONTRACT.labels[int(shares.argmax())]

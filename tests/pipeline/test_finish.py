@@ -158,7 +158,7 @@ def ship(monkeypatch: pytest.MonkeyPatch, unmeasured: BuildResult, tmp_path: Pat
     def ship(*made: Any) -> tuple[BuildResult, list[str]]:
         monkeypatch.setattr(finishing, "make_files", lambda *_: Files(made=list(made)))
         shipped = tuple(Shipped(one, one.artifact, Probabilities(temperature=1.0)) for one in made)
-        monkeypatch.setattr(finishing, "ship", lambda *_: shipped)
+        monkeypatch.setattr(finishing, "as_shipped", lambda *_: shipped)
         finding: Any = SimpleNamespace(
             bench=SimpleNamespace(
                 dataset=SimpleNamespace(

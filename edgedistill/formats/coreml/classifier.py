@@ -30,9 +30,9 @@ _INVERSE: Final = "inverse_temperature"
 
 
 def add_classifier(spec: Any, contract: Contract) -> None:
-    """Give the program of a Model protobuf, with the contract's logits float32 [1, C] as its one output, the most probable
-    of the contract's labels and the probability of each besides: softmax(logits / temperature), for now with a temperature
-    of 1. In place."""
+    """Give the program of a Model protobuf, with the contract's logits float32 [1, C] as its one output, two more outputs:
+    the most probable of the contract's labels, and the probability of each, softmax(logits / temperature). The temperature
+    is 1 until `set_temperature`. In place."""
     made = _classifier(contract)
     block, added = _main(spec), _main(made)
     # The order is coremltools' own: the class, its probabilities, then what else the program gives.
@@ -59,7 +59,8 @@ def _main(spec: Any) -> Any:
 
 
 def _classifier(contract: Contract) -> Any:
-    """A Model protobuf from what is called as the contract's output to a class and its probabilities."""
+    """A Model protobuf of what stands behind the logits: its operations take a variable that has the name of the contract's
+    output."""
     ct = import_coremltools()
     builder = importlib.import_module("coremltools.converters.mil").Builder
     target, given = getattr(ct.target, DEPLOYMENT_TARGET), "given"

@@ -68,11 +68,12 @@ def with_labels(model: bytes, contract: Contract) -> bytes:
 
 
 def attached_bytes(data: bytes) -> int:
-    """How long the archive behind a model is; 0 where there is none."""
+    """How long the archive behind a model is; 0 where there is none that can be read: a foreign file may end in anything."""
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             first = min((entry.header_offset for entry in archive.infolist()), default=len(data))
-    except (zipfile.BadZipFile, ValueError, OverflowError, NotImplementedError):
+    # A damaged entry may say a name that is not UTF-8, or a version that zipfile does not know.
+    except (zipfile.BadZipFile, UnicodeDecodeError, NotImplementedError):
         return 0
     return max(0, len(data) - first)
 

@@ -61,7 +61,7 @@ def tell_onnx(model: Path, told: Told, path: Path) -> Path:
     """The model at `path`, whole or not at all, with what is `told` among its metadata, and nothing that was told before.
     Returns `path`."""
     proto = load(model)
-    entries = {**read_metadata(proto), **told.all_entries}
+    entries = {**read_metadata(proto), **told.entries}
     onnx.helper.set_model_props(proto, {name: text for name, text in sorted(entries.items()) if text})
     write_atomic(path, proto.SerializeToString(deterministic=True))
     return path
