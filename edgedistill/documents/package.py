@@ -199,8 +199,8 @@ class ManifestArtifact(Frozen):
     """A model file of a package. `sha256` is as `build.json` states it: of a folder that of the names and contents in it.
     `measured_sha256` is that of the file that was measured and proven: the same but for texts in its metadata and the
     temperature of its probabilities. `quality` is on the test split, by the package's `metric`; null where the file could
-    not run when it was built. `not_reproducible` says why the same inputs may give other bytes, empty where they give the
-    same."""
+    not run when it was built. `not_reproducible` says why the same tools may make other bytes of the same student,
+    empty where they make the same."""
 
     sha256: str
     measured_sha256: str

@@ -174,7 +174,7 @@ class ModelFormat(Protocol):
     tells: bool = False
     """Whether its files have a place for what `tell` writes."""
     not_reproducible: str = ""
-    """Why the same inputs may give a file of other bytes; empty where they give the same."""
+    """Why the same student may give a file of other bytes; empty where it gives the same."""
 
     @property
     def code(self) -> str:

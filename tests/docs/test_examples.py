@@ -144,7 +144,7 @@ def said_later(path: Path, first: BuildResult) -> None:
     for picture in re.findall(r"\]\((card/[^)]+)\)", card.content):
         assert (package / picture).is_file()
     assert verify_package(package).failures == ()
-    # The same build gives the same bytes.
+    # With its measurements in the cache the same build gives the same bytes.
     sums = (package / "SHA256SUMS").read_text()
     shutil.rmtree(package)
     api.build(path)
