@@ -59,7 +59,7 @@ def _disagreements(package: Path, contract: PackageContract, golden: GoldenDocum
         inspected = inspect(inside(package, name))
         own, carried = inspected.contract, inspected.probabilities
         found = (carried.temperature, carried.none_below) if carried else (None, None)
-        if format_for(file.format).tells and found != (file.temperature, file.none_below):
+        if format_for(file.format).has_metadata and found != (file.temperature, file.none_below):
             yield f"{name} has another temperature or threshold than {CONTRACT}"
         if own is None:
             yield f"{name} carries no contract"

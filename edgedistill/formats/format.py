@@ -115,9 +115,9 @@ class Opened:
 
 
 @dataclass(frozen=True)
-class Told:
-    """What a file tells of itself once it ships: words, and how probabilities come of its logits, None where that is not
-    known. A file keeps the rest since it was made."""
+class ModelMetadata:
+    """What a model file carries once it ships, beside what it carries since it was made: texts for its format's tools, and
+    how probabilities come of its logits, None where that is not known."""
 
     about: About
     contract: Contract
@@ -136,10 +136,10 @@ class Told:
     def entries(self) -> dict[str, str]:
         """By the names that most formats' tools give it; an empty text is not known."""
         about = self.about.model_dump(include={"name", "author", "license", "version"})
-        return {**about, "description": self.description, PROBABILITIES_KEY: self.said_of_probabilities}
+        return {**about, "description": self.description, PROBABILITIES_KEY: self.probabilities_json}
 
     @property
-    def said_of_probabilities(self) -> str:
+    def probabilities_json(self) -> str:
         """As a file carries it; empty where it is not known."""
         return "" if self.probabilities is None else self.probabilities.model_dump_json()
 
@@ -171,8 +171,8 @@ class ModelFormat(Protocol):
     """Those of `tools` of which one is enough; `doctor` proposes the last."""
     layers_kept: bool = True
     """Whether single layers of an int8 file can stay in float."""
-    tells: bool = False
-    """Whether its files have a place for what `tell` writes."""
+    has_metadata: bool = False
+    """Whether its files have a place for ModelMetadata."""
     not_reproducible: str = ""
     """Why the same student may give a file of other bytes; empty where it gives the same."""
 
@@ -233,13 +233,13 @@ class ModelFormat(Protocol):
         """What stands beside a file called `name`, as `NAME.json`, where it cannot be read without."""
         return None
 
-    def tell(self, artifact: CompiledArtifact, told: Told, folder: Path) -> CompiledArtifact:
-        """The same file inside `folder` with what is `told` in its metadata, and the probabilities of one that gives any at
-        that temperature: what it computes else stays. For a format that `tells` alone."""
-        raise UnsupportedError(f"{self.format} files have no place for texts")
+    def with_metadata(self, artifact: CompiledArtifact, metadata: ModelMetadata, folder: Path) -> CompiledArtifact:
+        """The same file inside `folder` with this metadata, and with probabilities at its temperature where the file gives
+        any; it computes nothing else otherwise. For a format that `has_metadata`."""
+        raise UnsupportedError(f"{self.format} files have no place for metadata")
 
-    def told(self, artifact: CompiledArtifact, path: Path) -> CompiledArtifact:
-        """The artifact as `tell` wrote it to `path`."""
+    def artifact_at(self, artifact: CompiledArtifact, path: Path) -> CompiledArtifact:
+        """The artifact, of which a changed file lies at `path`."""
         return artifact.model_copy(update={"path": path, "sha256": file_sha256(path), "bytes": size_bytes(path)})
 
     def device_command(self, portable: str, scheme: QuantScheme) -> str:

@@ -1,4 +1,4 @@
-"""The winner's files as they ship: with what `[package]` tells in their metadata, and the temperature of probabilities.
+"""The winner's files as they ship: with `[package]` in their metadata, and the temperature of probabilities.
 
 A file computes the same with them as when it was measured and proven: its outputs are compared before and after.
 """
@@ -15,7 +15,7 @@ from edgedistill.base.store import stage_key
 from edgedistill.documents.artifacts import CompiledArtifact, Verified
 from edgedistill.documents.specs import ComputedBy, Probabilities
 from edgedistill.formats import format_for
-from edgedistill.formats.format import Told
+from edgedistill.formats.format import ModelMetadata
 from edgedistill.formats.running import REFERENCE_IMAGES, run_all
 from edgedistill.networks.confidence import none_below, probabilities
 from edgedistill.pipeline import code
@@ -26,7 +26,7 @@ from edgedistill.pipeline.workbench import Workbench
 
 _COMPARED: Final = 8
 """So many validation images are run through a file before and after."""
-_FILE: Final = "told.json"
+_FILE: Final = "artifact.json"
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def as_shipped(bench: Workbench, source: Source, files: Files) -> tuple[Shipped,
 
 def _shipped(bench: Workbench, source: Source, made: Made) -> Shipped:
     found = _probabilities(bench, source, made)
-    artifact = _told(bench, source, made, Told(bench.config.package.about, source.contract, found))
+    artifact = _with_metadata(bench, source, made, ModelMetadata(bench.config.package.about, source.contract, found))
     result = made.result.model_copy(update={"artifact": artifact})
     return Shipped(replace(made, result=result), made.artifact, found)
 
@@ -65,22 +65,22 @@ def _probabilities(bench: Workbench, source: Source, made: Made) -> Probabilitie
     return Probabilities(temperature=temperature, none_below=least)
 
 
-def _told(bench: Workbench, source: Source, made: Made, told: Told) -> CompiledArtifact:
-    """The artifact with what is `told`, itself where its format has no place for that. Raises RuntimeError where it computes
+def _with_metadata(bench: Workbench, source: Source, made: Made, metadata: ModelMetadata) -> CompiledArtifact:
+    """The artifact with this metadata, itself where its format has no place for that. Raises RuntimeError where it computes
     anything else than before."""
     measured, form = made.artifact, format_for(made.artifact.format)
-    if not form.tells:
+    if not form.has_metadata:
         return measured
     inputs = {
         "artifact": measured.sha256,
         "name": measured.path.name,
-        "told": told.entries,
+        "metadata": metadata.entries,
         "contract": source.contract.model_dump(mode="json"),
     }
     key = stage_key(inputs, code=code.compiling(measured.format), tools=form.tools)
 
     def make(folder: Path) -> None:
-        artifact = form.tell(measured, told, folder)
+        artifact = form.with_metadata(measured, metadata, folder)
         if isinstance(made.result.verification, Verified):
             images = bench.images("validation", source.contract)[:_COMPARED]
             before, after = (run_all(form, one, images, classes=None) for one in (measured, artifact))
@@ -88,7 +88,9 @@ def _told(bench: Workbench, source: Source, made: Made, told: Told) -> CompiledA
                 raise RuntimeError(f"{measured.path.name} computes something else with its metadata than without")
         save_made(artifact, folder / _FILE)
 
-    folder = bench.store.stage("tell", key, make, subject=f"{source.label} {measured.format} {measured.scheme.label}")
+    folder = bench.store.stage(
+        "metadata", key, make, subject=f"{source.label} {measured.format} {measured.scheme.label}"
+    )
     return load_made(CompiledArtifact, folder / _FILE)
 
 

@@ -16,7 +16,7 @@ from edgedistill.documents.targets import load_target
 from edgedistill.formats import format_for
 from edgedistill.formats.coreml.export import export_coreml
 from edgedistill.formats.foreign import open_file
-from edgedistill.formats.format import Told
+from edgedistill.formats.format import ModelMetadata
 from edgedistill.formats.onnx.export import export_onnx
 from edgedistill.formats.running import run_all
 from edgedistill.networks.program.program import to_program
@@ -72,7 +72,7 @@ def small_package(folder: Path, *, coreml: bool = True, contract: Contract = CON
     told.mkdir()
     for model in made:
         measured, form = open_file(model.path, load_target("host")).artifact, format_for(model.format)
-        artifact = form.tell(measured, Told(ABOUT, contract, PROBABILITIES), told)
+        artifact = form.with_metadata(measured, ModelMetadata(ABOUT, contract, PROBABILITIES), told)
         found = run_all(form, artifact, np.concatenate([images, nudged(images)]), classes=None)
         own = found[: len(images)]
         precision = artifact.scheme.precision

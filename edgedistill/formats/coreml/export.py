@@ -31,7 +31,7 @@ from edgedistill.formats.coreml.folder import MANIFEST
 from edgedistill.formats.coreml.package import read_package
 from edgedistill.formats.coreml.rewrites import in_known_operations
 from edgedistill.formats.coreml_sdk import DEPLOYMENT_TARGET, import_coremltools, mil
-from edgedistill.formats.format import Told
+from edgedistill.formats.format import ModelMetadata
 from edgedistill.formats.origin import translating
 
 if TYPE_CHECKING:
@@ -105,18 +105,18 @@ def convert_and_write(
     )
 
 
-def tell_coreml(package: Path, told: Told, path: Path) -> Path:
-    """The package at `path`, whole or not at all, with what is `told` in the fields that Xcode shows, and with probabilities
-    at that temperature. Returns `path`."""
+def coreml_with_metadata(package: Path, metadata: ModelMetadata, path: Path) -> Path:
+    """The package at `path`, whole or not at all, with this metadata in the fields that Xcode shows, and with probabilities
+    at its temperature. Returns `path`."""
     spec = read_package(package).spec
-    metadata = spec.description.metadata
-    metadata.shortDescription, about = told.description, told.about
-    metadata.author, metadata.license, metadata.versionString = about.author, about.license, about.version
+    fields = spec.description.metadata
+    fields.shortDescription, about = metadata.description, metadata.about
+    fields.author, fields.license, fields.versionString = about.author, about.license, about.version
     if about.name:
-        metadata.userDefined["name"] = about.name
-    if told.probabilities is not None:
-        metadata.userDefined[PROBABILITIES_KEY] = told.said_of_probabilities
-        set_temperature(spec, told.probabilities.temperature)
+        fields.userDefined["name"] = about.name
+    if metadata.probabilities is not None:
+        fields.userDefined[PROBABILITIES_KEY] = metadata.probabilities_json
+        set_temperature(spec, metadata.probabilities.temperature)
     with whole(path) as temporary:
         copy_atomic(package, temporary)
         settle_folder(temporary, spec)

@@ -30,7 +30,7 @@ from edgedistill.formats.coreml.checks import CONTRACT_RECORD, check_package, co
 from edgedistill.formats.coreml.package import Package, computed_precision, read_package, signature, weighted_layers
 from edgedistill.formats.coreml.plan import compute_units
 from edgedistill.formats.coreml_sdk import DEPLOYMENT_TARGET, import_coremltools
-from edgedistill.formats.format import Conversion, ModelFormat, Opened, Told, counted, fallback_problems
+from edgedistill.formats.format import Conversion, ModelFormat, ModelMetadata, Opened, counted, fallback_problems
 from edgedistill.formats.running import fitting
 
 
@@ -40,7 +40,7 @@ class CoreMLFormat(ModelFormat):
     format = Format.COREML
     suffixes = (".mlpackage",)
     computed_by = ComputedBy.DEVICE if sys.platform == "darwin" else ComputedBy.REFERENCE
-    tells = True
+    has_metadata = True
     is_folder = True
     tools = ("coremltools", "torch", "torchao")
     native = ("coremltools",)
@@ -105,11 +105,11 @@ class CoreMLFormat(ModelFormat):
         """What `open` gives, without the contract."""
         return self.open(path, target).artifact
 
-    def tell(self, artifact: CompiledArtifact, told: Told, folder: Path) -> CompiledArtifact:
+    def with_metadata(self, artifact: CompiledArtifact, metadata: ModelMetadata, folder: Path) -> CompiledArtifact:
         """In the fields of Core ML's own metadata, which Xcode shows."""
-        from edgedistill.formats.coreml.export import tell_coreml
+        from edgedistill.formats.coreml.export import coreml_with_metadata
 
-        return self.told(artifact, tell_coreml(artifact.path, told, folder / artifact.path.name))
+        return self.artifact_at(artifact, coreml_with_metadata(artifact.path, metadata, folder / artifact.path.name))
 
     def run(self, artifact: CompiledArtifact, batches: Iterable[Images]) -> Iterator[Logits]:
         """Logits float32 [B, classes] of each batch: on macOS by Core ML with all compute units, elsewhere by the

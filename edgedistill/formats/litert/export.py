@@ -27,7 +27,7 @@ from edgedistill.documents.artifacts import ExportedModel, TensorSignature
 from edgedistill.documents.package import About
 from edgedistill.documents.specs import Contract, Format, Precision, QuantScheme
 from edgedistill.formats.carried import PROBABILITIES_KEY, carried_entries
-from edgedistill.formats.format import Told
+from edgedistill.formats.format import ModelMetadata
 from edgedistill.formats.litert.content import LAYER_MARK, Content
 from edgedistill.formats.litert.metadata import ENTRY, tflite_metadata, with_labels
 from edgedistill.formats.litert.packages import FILE_LIMIT_BYTES, import_litert
@@ -110,7 +110,7 @@ def write_litert(
         raise ValueError(f"a LiteRT file ends in {SUFFIX}, not {path.name}")
     content.name_ends(contract.input_name, contract.output_name)
     content.carry(carried_entries(contract, scheme, build_hash))
-    _write(content, Told(About(), contract, None), path)
+    _write(content, ModelMetadata(About(), contract, None), path)
     side = contract.resolution
     return ExportedModel(
         path=path,
@@ -123,16 +123,16 @@ def write_litert(
     )
 
 
-def tell_litert(model: Path, told: Told, path: Path) -> Path:
-    """The model at `path`, whole or not at all, with what is `told` in its metadata. Returns `path`."""
-    _write(Content.parse(model.read_bytes()), told, path)
+def litert_with_metadata(model: Path, metadata: ModelMetadata, path: Path) -> Path:
+    """The model at `path`, whole or not at all, with this metadata. Returns `path`."""
+    _write(Content.parse(model.read_bytes()), metadata, path)
     return path
 
 
-def _write(content: Content, told: Told, path: Path) -> None:
-    said = {PROBABILITIES_KEY: told.said_of_probabilities} if told.probabilities else {}
-    content.carry({ENTRY: tflite_metadata(told), **said})
-    write_atomic(path, with_labels(content.serialise(), told.contract))
+def _write(content: Content, metadata: ModelMetadata, path: Path) -> None:
+    said = {PROBABILITIES_KEY: metadata.probabilities_json} if metadata.probabilities else {}
+    content.carry({ENTRY: tflite_metadata(metadata), **said})
+    write_atomic(path, with_labels(content.serialise(), metadata.contract))
 
 
 class _Layer(nn.Module):

@@ -15,7 +15,7 @@ import numpy as np
 
 from edgedistill.documents.specs import Contract
 from edgedistill.formats.carried import labels_text
-from edgedistill.formats.format import Told
+from edgedistill.formats.format import ModelMetadata
 
 ENTRY: Final = "TFLITE_METADATA"
 """The name of the entry among the model's own metadata."""
@@ -26,12 +26,12 @@ _RGB, _IMAGE, _NORMALISATION, _AXIS_LABELS = 1, 2, 1, 2
 """Numbers of the schema: a colour space, a kind of content, a step of processing, a kind of file."""
 
 
-def tflite_metadata(told: Told) -> bytes:
+def tflite_metadata(metadata: ModelMetadata) -> bytes:
     """The metadata as a flatbuffer of its own."""
     import flatbuffers
 
     write = _Writer(flatbuffers.Builder(1024))
-    contract, about = told.contract, told.about
+    contract, about = metadata.contract, metadata.about
     of_classes = contract.vector is None
     labels = [write.table(write.text(LABELS), write.text("a class a line"), write.byte(_AXIS_LABELS))]
     outputs = write.table(
@@ -42,8 +42,8 @@ def tflite_metadata(told: Told) -> bytes:
     )
     graph = write.table(None, None, write.tables([_image(write, contract)]), write.tables([outputs]))
     root = write.table(
-        write.text(told.name),
-        write.text(told.description),
+        write.text(metadata.name),
+        write.text(metadata.description),
         write.text(about.version),
         write.tables([graph]),
         write.text(about.author),

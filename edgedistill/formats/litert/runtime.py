@@ -26,7 +26,7 @@ from edgedistill.documents.measurements import Profile
 from edgedistill.documents.package import TensorEdge
 from edgedistill.documents.specs import ComputedBy, Contract, Format, QuantScheme, Target
 from edgedistill.formats.carried import carried_contract, carried_probabilities
-from edgedistill.formats.format import Conversion, ModelFormat, Opened, Told, counted, signature_problems
+from edgedistill.formats.format import Conversion, ModelFormat, ModelMetadata, Opened, counted, signature_problems
 from edgedistill.formats.litert.file import LiteRTFile, Operator, read_file
 from edgedistill.formats.litert.packages import import_litert
 from edgedistill.formats.running import fitting, over_threads
@@ -43,7 +43,7 @@ class LiteRTFormat(ModelFormat):
     suffixes = (".tflite",)
     computed_by = ComputedBy.DEVICE
     distribution = "ai-edge-litert"
-    tells = True
+    has_metadata = True
     tools = ("litert-torch", "ai-edge-litert", "ai-edge-quantizer", "torch")
     native = ("ai-edge-litert",)
     on_device = Path(__file__).with_name("on_device.py")
@@ -108,11 +108,11 @@ class LiteRTFormat(ModelFormat):
         record = {"operators": counted(file.operators)} | _kernels(taken, left)
         return self.artifact(path, scheme, target, record, _fallbacks(taken, left))
 
-    def tell(self, artifact: CompiledArtifact, told: Told, folder: Path) -> CompiledArtifact:
+    def with_metadata(self, artifact: CompiledArtifact, metadata: ModelMetadata, folder: Path) -> CompiledArtifact:
         """As TFLite Metadata."""
-        from edgedistill.formats.litert.export import tell_litert
+        from edgedistill.formats.litert.export import litert_with_metadata
 
-        return self.told(artifact, tell_litert(artifact.path, told, folder / artifact.path.name))
+        return self.artifact_at(artifact, litert_with_metadata(artifact.path, metadata, folder / artifact.path.name))
 
     def run(self, artifact: CompiledArtifact, batches: Iterable[Images]) -> Iterator[Logits]:
         """Logits of each batch. The shipped graphs take one image at a time, so the images of a batch are spread over

@@ -12,7 +12,7 @@ from edgedistill.base.store import file_sha256, size_bytes, tool_version, write_
 from edgedistill.documents.artifacts import ExportedModel, TensorSignature
 from edgedistill.documents.specs import Contract, Format, QuantScheme
 from edgedistill.formats.carried import SCHEME_KEY
-from edgedistill.formats.format import Told
+from edgedistill.formats.format import ModelMetadata
 from edgedistill.formats.onnx_file import load
 
 PROTOBUF_LIMIT_BYTES = 2**31 - 2**20
@@ -57,11 +57,11 @@ def write(proto: onnx.ModelProto, path: Path, scheme: QuantScheme, metadata: Map
     )
 
 
-def tell_onnx(model: Path, told: Told, path: Path) -> Path:
-    """The model at `path`, whole or not at all, with what is `told` among its metadata, and nothing that was told before.
+def onnx_with_metadata(model: Path, metadata: ModelMetadata, path: Path) -> Path:
+    """The model at `path`, whole or not at all, with this metadata among its own, in the place of such that it had.
     Returns `path`."""
     proto = load(model)
-    entries = {**read_metadata(proto), **told.entries}
+    entries = {**read_metadata(proto), **metadata.entries}
     onnx.helper.set_model_props(proto, {name: text for name, text in sorted(entries.items()) if text})
     write_atomic(path, proto.SerializeToString(deterministic=True))
     return path

@@ -20,7 +20,7 @@ from edgedistill.documents.artifacts import CompiledArtifact, ExportedModel, Fal
 from edgedistill.documents.measurements import Profile
 from edgedistill.documents.specs import ComputedBy, Format, Precision, QuantScheme, Target
 from edgedistill.formats.carried import carried_contract, carried_probabilities, carried_scheme
-from edgedistill.formats.format import Conversion, ModelFormat, Opened, Told, signature_problems
+from edgedistill.formats.format import Conversion, ModelFormat, ModelMetadata, Opened, signature_problems
 from edgedistill.formats.onnx.checks import file_problems, kernel_problems, load_problems, refusals
 from edgedistill.formats.onnx.content import layers, operators, tensor_bytes, tensors
 from edgedistill.formats.onnx.on_device import dtype
@@ -39,7 +39,7 @@ class OnnxFormat(ModelFormat):
     suffixes = (".onnx",)
     computed_by = ComputedBy.DEVICE
     distribution = "onnxruntime"
-    tells = True
+    has_metadata = True
     tools = ("onnx", "onnxruntime", "onnxscript", "torch")
     native = ("onnx", "onnxruntime")
     on_device = Path(__file__).with_name("on_device.py")
@@ -125,11 +125,11 @@ class OnnxFormat(ModelFormat):
         scheme = settled_scheme(carried_scheme(read_metadata(model), path), precision_of(found), found, path)
         return self.artifact(path, scheme, target)
 
-    def tell(self, artifact: CompiledArtifact, told: Told, folder: Path) -> CompiledArtifact:
+    def with_metadata(self, artifact: CompiledArtifact, metadata: ModelMetadata, folder: Path) -> CompiledArtifact:
         """As entries of its metadata, by the names that Ultralytics gives them."""
-        from edgedistill.formats.onnx.metadata import tell_onnx
+        from edgedistill.formats.onnx.metadata import onnx_with_metadata
 
-        return self.told(artifact, tell_onnx(artifact.path, told, folder / artifact.path.name))
+        return self.artifact_at(artifact, onnx_with_metadata(artifact.path, metadata, folder / artifact.path.name))
 
     def run(self, artifact: CompiledArtifact, batches: Iterable[Images]) -> Iterator[Logits]:
         """Logits of each batch. The shipped graphs take one image at a time, so the images of a batch are spread over

@@ -1,4 +1,4 @@
-"""What a file tells of itself once it ships: read back by each format's own tools; what it computes stays."""
+"""The metadata of a file that ships: read back by each format's own tools; what the file computes stays."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from edgedistill.formats.carried import PROBABILITIES_KEY, carried_probabilities
 from edgedistill.formats.coreml.export import export_coreml
 from edgedistill.formats.coreml.reference.interpreter import run
 from edgedistill.formats.foreign import open_file
-from edgedistill.formats.format import Opened, Told
+from edgedistill.formats.format import ModelMetadata, Opened
 from edgedistill.formats.litert.export import export_litert
 from edgedistill.formats.onnx.export import export_onnx
 from edgedistill.formats.running import run_all
@@ -72,20 +72,20 @@ def file(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     return path
 
 
-def tell(path: Path, folder: Path, about: About = ABOUT, contract: Contract = CONTRACT) -> Path:
+def shipped(path: Path, folder: Path, about: About = ABOUT, contract: Contract = CONTRACT) -> Path:
     artifact = opened(path).artifact
     own = PROBABILITIES if contract.vector is None else None
-    found = format_for(artifact.format).tell(artifact, Told(about, contract, own), folder)
+    found = format_for(artifact.format).with_metadata(artifact, ModelMetadata(about, contract, own), folder)
     assert found.path == folder / path.name and found.sha256 != artifact.sha256
     return found.path
 
 
 def test_formats_with_a_place_for_texts_are_those_here() -> None:
-    assert {form for form in SHIPPED if format_for(form).tells} == set(EXPORTS)
+    assert {form for form in SHIPPED if format_for(form).has_metadata} == set(EXPORTS)
 
 
 def test_it_computes_what_it_did_says_its_temperature_and_has_the_same_bytes_again(file: Path, tmp_path: Path) -> None:
-    told = tell(file, tmp_path)
+    told = shipped(file, tmp_path)
     before, after = opened(file), opened(told)
     form = format_for(before.artifact.format)
     first, second = (run_all(form, one.artifact, IMAGES, classes=4) for one in (before, after))
@@ -94,17 +94,17 @@ def test_it_computes_what_it_did_says_its_temperature_and_has_the_same_bytes_aga
     assert after.contract == before.contract and after.artifact.scheme == before.artifact.scheme
     form.inspect(after.artifact)
     (tmp_path / "again").mkdir()
-    assert opened(tell(file, tmp_path / "again")).artifact.sha256 == after.artifact.sha256
-    # What was told before is told no more.
+    assert opened(shipped(file, tmp_path / "again")).artifact.sha256 == after.artifact.sha256
+    # Metadata of before is gone.
     (tmp_path / "other").mkdir()
-    other = opened(tell(told, tmp_path / "other", About(name="pets")))
+    other = opened(shipped(told, tmp_path / "other", About(name="pets")))
     assert other.artifact.bytes < after.artifact.bytes
 
 
 def test_onnx_has_what_tools_read(tmp_path: Path) -> None:
     EXPORTS[Format.ONNX](tmp_path / "student.onnx", CONTRACT)
     (tmp_path / "told").mkdir()
-    told = tell(tmp_path / "student.onnx", tmp_path / "told")
+    told = shipped(tmp_path / "student.onnx", tmp_path / "told")
     entries = {entry.key: entry.value for entry in onnx.load(told).metadata_props}
     expected = {
         "names": "{0: 'ant', 1: 'bee', 2: 'cat', 3: 'dog'}",
@@ -124,7 +124,7 @@ def test_onnx_has_what_tools_read(tmp_path: Path) -> None:
 def test_core_ml_is_a_classifier_with_its_author_and_preview(tmp_path: Path) -> None:
     EXPORTS[Format.COREML](tmp_path / "student.mlpackage", CONTRACT)
     (tmp_path / "told").mkdir()
-    told = tell(tmp_path / "student.mlpackage", tmp_path / "told")
+    told = shipped(tmp_path / "student.mlpackage", tmp_path / "told")
     spec = ct.models.MLModel(str(told), skip_model_load=True).get_spec()
     description = spec.description
     kinds = {feature.name: feature.type.WhichOneof("Type") for feature in description.output}
@@ -148,7 +148,7 @@ def test_core_ml_is_a_classifier_with_its_author_and_preview(tmp_path: Path) -> 
 def test_core_ml_vectors_are_no_classifier(tmp_path: Path) -> None:
     EXPORTS[Format.COREML](tmp_path / "student.mlpackage", VECTORS)
     (tmp_path / "told").mkdir()
-    told = tell(tmp_path / "student.mlpackage", tmp_path / "told", contract=VECTORS)
+    told = shipped(tmp_path / "student.mlpackage", tmp_path / "told", contract=VECTORS)
     description = ct.models.MLModel(str(told), skip_model_load=True).get_spec().description
     assert [feature.name for feature in description.output] == ["embedding"]
     assert not description.predictedFeatureName and description.output[0].shortDescription == "a vector of length 1"
@@ -214,7 +214,7 @@ def by_mediapipe(script: str, model: Path, folder: Path) -> dict[str, Any]:
 def test_mediapipe_reads_the_litert_file_and_gives_its_logits(tmp_path: Path) -> None:
     EXPORTS[Format.LITERT](tmp_path / "student.tflite", CONTRACT)
     (tmp_path / "told").mkdir()
-    told = tell(tmp_path / "student.tflite", tmp_path / "told")
+    told = shipped(tmp_path / "student.tflite", tmp_path / "told")
     with zipfile.ZipFile(told) as archive:
         assert archive.namelist() == ["labels.txt"]
         assert archive.read("labels.txt") == b"ant\nbee\ncat\ndog\n"
