@@ -1,10 +1,10 @@
 """edgedistill: distil a vision teacher into a student proven to meet a latency budget on a device.
 
 Each command is a function here: `build`, `search` (for several targets `build_all`, `search_all`), `plan`, `export`,
-`build_views`, `views_info`, `check_views`, `quantize`, `profile`, `calibrate`, `profiles`, `inspect`, `verify`, `evaluate`,
-`run`, `explain`, `verify_package`, `diff_packages`, `kit`. `EdgedistillError` is what they raise for a user's mistake. Names
-are loaded when first used, so that `import edgedistill` costs nothing. No submodule may bear one of these names: once
-imported, it would take the function's place."""
+`build_views`, `views_info`, `check_views`, `quantize`, `list_devices`, `check_device`, `profile`, `calibrate`, `profiles`,
+`inspect`, `verify`, `evaluate`, `run`, `explain`, `verify_package`, `diff_packages`, `kit`. `EdgedistillError` is what they
+raise for a user's mistake. Names are loaded when first used, so that `import edgedistill` costs nothing. No submodule may
+bear one of these names: once imported, it would take the function's place."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from edgedistill.base.errors import EdgedistillError
     from edgedistill.commands.build import build, build_all, plan, search, search_all
     from edgedistill.commands.calibrate import calibrate
+    from edgedistill.commands.devices import check_device, list_devices
     from edgedistill.commands.examine import evaluate, inspect, run, verify
     from edgedistill.commands.explain import explain
     from edgedistill.commands.export import export
@@ -34,6 +35,7 @@ _HOMES = {
     "build_all": "edgedistill.commands.build",
     "build_views": "edgedistill.commands.views",
     "calibrate": "edgedistill.commands.calibrate",
+    "check_device": "edgedistill.commands.devices",
     "check_views": "edgedistill.commands.views",
     "diff_packages": "edgedistill.commands.package_diff",
     "evaluate": "edgedistill.commands.examine",
@@ -41,6 +43,7 @@ _HOMES = {
     "export": "edgedistill.commands.export",
     "inspect": "edgedistill.commands.examine",
     "kit": "edgedistill.commands.kit",
+    "list_devices": "edgedistill.commands.devices",
     "plan": "edgedistill.commands.build",
     "run": "edgedistill.commands.examine",
     "search": "edgedistill.commands.build",
@@ -64,6 +67,7 @@ __all__ = [
     "build_all",
     "build_views",
     "calibrate",
+    "check_device",
     "check_views",
     "diff_packages",
     "evaluate",
@@ -71,6 +75,7 @@ __all__ = [
     "export",
     "inspect",
     "kit",
+    "list_devices",
     "plan",
     "profile",
     "profiles",

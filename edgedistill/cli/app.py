@@ -18,6 +18,7 @@ from edgedistill.cli import (
     build,
     cache,
     calibrate,
+    devices,
     doctor,
     evaluate,
     explain,
@@ -87,6 +88,7 @@ app.add_typer(views.app, name="views", rich_help_panel="Build", epilog="Example:
 app.add_typer(
     package.app, name="package", rich_help_panel="Model files", epilog="Example: edgedistill package verify out/package"
 )
+app.add_typer(devices.app, name="devices", rich_help_panel="Devices", epilog="Example: edgedistill devices --json")
 app.add_typer(cache.app, name="cache", rich_help_panel="Cache", epilog="Example: edgedistill cache info")
 
 # What the command-line parser raises for a wrong option: its class has moved between releases of typer, which exports

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edgedistill.cli.options import MeasuredOn
+from edgedistill.cli.options import DeviceName, MeasuredOn
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 def calibrate(
     target: MeasuredOn = "host",
+    device: DeviceName = "",
     models: Annotated[int, typer.Option(metavar="N", help="Students to measure.")] = 20,
     family: Annotated[
         str, typer.Option(metavar="LIST", help="Families to choose from, with commas.", show_default="a build's")
@@ -48,6 +49,7 @@ def calibrate(
         with live.watching() as listener:
             profile = api.calibrate(
                 target,
+                device=device,
                 models=models,
                 families=family,
                 resolutions=resolution,

@@ -20,6 +20,14 @@ TargetName = Annotated[
 MeasuredOn = Annotated[
     str, typer.Option(metavar="NAME|PATH.toml", autocompletion=complete_target, help="Device to measure on.")
 ]
+DeviceName = Annotated[
+    str,
+    typer.Option(
+        "--device",
+        metavar="NAME|ADDRESS",
+        help="Where the target is measured: a name in your devices.toml, ssh://USER@HOST or adb://SERIAL.",
+    ),
+]
 BuildOutput = Annotated[Path, typer.Argument(metavar="OUT", help="A build's output folder, or the build.json in it.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be tried and what it costs, and do nothing.")]
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Print results and errors only.")]
@@ -70,6 +78,7 @@ def search_options(
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Where results go.", show_default="out/ beside BUILD.toml")
     ] = None,
+    device: DeviceName = "",
     require_measured: Annotated[
         bool, typer.Option("--require-measured", help="Exit 4 unless the budget was measured on the device.")
     ] = False,

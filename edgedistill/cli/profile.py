@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edgedistill.cli.options import AsJson, MeasuredOn
+from edgedistill.cli.options import AsJson, DeviceName, MeasuredOn
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -22,6 +22,7 @@ def profile(
         Path, typer.Argument(metavar="FILE", help="The model to measure, at batch 1: .onnx, .tflite or .pte.")
     ],
     target: MeasuredOn = "host",
+    device: DeviceName = "",
     sessions: Annotated[int, typer.Option(min=1, max=20, metavar="N", help="Measuring processes.")] = 3,
     beside: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Another file of the same format, to run in turn with this one.")
@@ -34,7 +35,9 @@ def profile(
 
     with errors.answering(as_json=as_json):
         with live.watching() as listener:
-            result = api.profile(path, target=target, sessions=sessions, beside=beside, listener=listener)
+            result = api.profile(
+                path, target=target, device=device, sessions=sessions, beside=beside, listener=listener
+            )
         render.answer(result, print_profile, as_json=as_json)
 
 

@@ -13,6 +13,7 @@ from edgedistill.base.errors import Collected, InputError, Problem, wrong_option
 from edgedistill.base.progress import Listener, loading, silent
 from edgedistill.commands.options import SearchOptions, require_known
 from edgedistill.documents.answers import Plan
+from edgedistill.documents.devices import device_named
 from edgedistill.documents.results import BuildIndex, BuildResult, SearchResult
 from edgedistill.pipeline import build as building
 from edgedistill.pipeline.build import ExecutorKind, Means
@@ -123,8 +124,15 @@ def _asked(
     require_known(options, SearchOptions)
     named = options.get("budget"), options.get("trials"), options.get("time")
     changes = Changes(*named, one_student, options.get("skip_broken", False))
-    how = How(options.get("require_measured", False), options.get("remeasure", False), keep_teacher)
+    device = options.get("device", "")
+    # A device that is named is wanted.
+    how = How(
+        options.get("require_measured", False) or bool(device), options.get("remeasure", False), keep_teacher, device
+    )
     wrong, out = Collected(), options.get("out")
+    with wrong:
+        if device:
+            device_named(device)
     with wrong:
         using = means(options.get("jobs", 1), options.get("executor", "local"), options.get("storage"))
     with wrong:

@@ -17,6 +17,7 @@ from edgedistill.pipeline.build import make_folder
 def calibrate(
     target: str | Path = "host",
     *,
+    device: str = "",
     models: int = 20,
     families: str = "",
     resolutions: str = "",
@@ -24,7 +25,8 @@ def calibrate(
     out: Path | str | None = None,
     listener: Listener = silent,
 ) -> DeviceProfile:
-    """Measure `models` students with random weights on `target` and write what latency models are fitted from to `out`, a
+    """Measure `models` students with random weights on `target`, whose device is `device` (its name in the user's file of
+    devices, or its address) unless the target has one, and write what latency models are fitted from to `out`, a
     file in the user's data folder unless given. `families`, `resolutions` and `precisions` are lists with commas; empty
     ones are a build's own families, inputs of 32 to 224 pixels and the target's precisions. A calibration that was stopped
     goes on from the cache.
@@ -47,6 +49,6 @@ def calibrate(
     with loading(listener):
         from edgedistill.commands.calibrate_target import calibrate_target
 
-    profile = calibrate_target(chosen, asked, Store(listener=listener))
+    profile = calibrate_target(chosen, asked, Store(listener=listener), device)
     profile.save(path)
     return profile

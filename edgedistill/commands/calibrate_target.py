@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -45,16 +46,20 @@ RANDOM = "weights are random: latency, memory and size are those of trained stud
 SYNTHETIC = "ranges of int8 were read off synthetic images, which changes neither latency nor size"
 
 
-def calibrate_target(target: Target, asked: CalibrationRequest, store: Store) -> DeviceProfile:
+def calibrate_target(target: Target, asked: CalibrationRequest, store: Store, device: str = "") -> DeviceProfile:
     """Choose `asked.models` students that stand for all the others, measure their files, and fit to them.
 
     Raises InputError where there are too few students, UnreachableError where the device does not answer or nothing measures
     on it, UnsupportedError where no file could be made.
     """
     tally = _Tally(store.listener)
-    store = Store(store.root, tally)
-    bench = open_calibration(target, asked, store)
-    began = time.monotonic()
+    bench = open_calibration(target, asked, Store(store.root, tally), device)
+    with closing(bench.meter):
+        return _calibrated(bench, asked, tally)
+
+
+def _calibrated(bench: Bench, asked: CalibrationRequest, tally: _Tally) -> DeviceProfile:
+    target, began = bench.target, time.monotonic()
     candidates = [c for c in open_space(bench) if c.multiply_adds <= MAX_MULTIPLY_ADDS]
     if len(candidates) < asked.models:
         raise InputError(
@@ -86,10 +91,11 @@ def calibrate_target(target: Target, asked: CalibrationRequest, store: Store) ->
     )
 
 
-def open_calibration(target: Target, asked: CalibrationRequest, store: Store) -> Bench:
-    """A bench without a user's data: synthetic images, and the settings that stages from a spec to a measured file read.
-    Raises UnreachableError where the device does not answer or nothing measures on it."""
-    meter = Meter(target, attach(target, store.listener))
+def open_calibration(target: Target, asked: CalibrationRequest, store: Store, device: str = "") -> Bench:
+    """A bench without a user's data, for the user's `device` or the target's own: synthetic images, and the settings that
+    stages from a spec to a measured file read. Raises UnreachableError where the device does not answer or nothing
+    measures on it."""
+    meter = Meter(target, attach(target, store.listener, device))
     dataset = synthetic_dataset(CLASSES, CALIBRATION_IMAGES, VALIDATION_IMAGES, SIDE)
     mean, std = channel_statistics(dataset)
     bench = Bench(

@@ -19,6 +19,7 @@ class SearchOptions(TypedDict, total=False):
 
     - `budget`: `"5ms@p95"`, `"20%"`.
     - `out`: the folder for results; `out/` beside the file unless given.
+    - `device`: where the target is measured: its name in the user's file of devices, or its address. It has to answer.
     - `require_measured`: raise UnreachableError where the device does not answer.
     - `remeasure`: take all measurements again; the new proof stands beside the one before.
     - `trials`, `time` (`"2h"`): how many candidates begin at most, and until when.
@@ -29,6 +30,7 @@ class SearchOptions(TypedDict, total=False):
 
     budget: str | None
     out: Path | str | None
+    device: str
     require_measured: bool
     remeasure: bool
     trials: int | None

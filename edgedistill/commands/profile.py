@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -29,26 +30,33 @@ def profile(
     path: Path | str,
     *,
     target: str | Path = "host",
+    device: str = "",
     sessions: int = 3,
     beside: Path | str | None = None,
     listener: Listener = silent,
 ) -> ProfileResult:
-    """Measure any ONNX, LiteRT or ExecuTorch file on `target`, `sessions` times; returns latency, memory and operators. With
+    """Measure any ONNX, LiteRT or ExecuTorch file on `target`, `sessions` times, on the device that `device` names in the
+    user's file of devices or by its address, unless the target has one; returns latency, memory and operators. With
     `beside`, another file of the same format, the two run in turn and the result has the ratio of their latencies.
 
     Raises InputError for a file that is none of these, UnsupportedError for a target that does not measure its format,
     UnreachableError where the target's device does not answer, TrialFailure where the file fails there.
     """
-    return profile_file(
-        Path(path), load_target(str(target)), listener, sessions, None if beside is None else Path(beside)
-    )
+    other = None if beside is None else Path(beside)
+    return profile_file(Path(path), load_target(str(target)), listener, sessions, other, device)
 
 
 def profile_file(
-    path: Path, target: Target, listener: Listener, sessions: int = 3, beside: Path | None = None
+    path: Path,
+    target: Target,
+    listener: Listener,
+    sessions: int = 3,
+    beside: Path | None = None,
+    named: str = "",
 ) -> ProfileResult:
     """So many sessions of `path` with random inputs of its own signature, and its operators by time where its runtime tells
-    them; with `beside`, another file of the same format, the two in turn.
+    them; with `beside`, another file of the same format, the two in turn. `named` is the user's device, empty for the
+    target's own.
 
     Raises InputError for a file that is not a model in ONNX, LiteRT or ExecuTorch, for two of different formats or for no
     sessions, UnsupportedError for a target that does not measure its format, UnreachableError where its device does not
@@ -74,7 +82,7 @@ def profile_file(
         )
     artifact = reading(path, open_file, path, target).artifact
     anchor = None if beside is None else reading(beside, open_file, beside, target).artifact
-    device = attach(target, listener)
+    device = attach(target, listener, named)
     config = ProfileConfig()
     protocol = MeasurementProtocol(
         target=target,
@@ -88,7 +96,7 @@ def profile_file(
     )
     listener(Note(_sentence(protocol, sessions)))
     taken: list[Profile] = []
-    with telling(listener, "profile", path.name, sessions):
+    with closing(device), telling(listener, "profile", path.name, sessions):
         for number in range(sessions):
             if number:
                 time.sleep(config.pause / 1000)

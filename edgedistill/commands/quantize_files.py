@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
 from edgedistill.base.errors import EdgedistillError, InputError, UnreachableError
@@ -73,7 +74,8 @@ def quantize_files(
             ),
             meter=_meter(asked.target, store),
         )
-        found = tuple(_climbed(bench, source, form, others, asked.out) for form in asked.formats)
+        with closing(bench.meter):
+            found = tuple(_climbed(bench, source, form, others, asked.out) for form in asked.formats)
         calibration = bench.calibration.chosen
     assert calibration is not None
     return QuantizeResult(

@@ -4,26 +4,88 @@ from __future__ import annotations
 
 from importlib.metadata import entry_points
 
-from edgedistill.base.errors import UnreachableError
+from edgedistill.base.errors import InputError, UnreachableError
 from edgedistill.base.progress import Listener
 from edgedistill.devices.base import Device
+from edgedistill.devices.channel import Transport
 from edgedistill.devices.local import LocalDevice
+from edgedistill.devices.remote import RemoteDevice
+from edgedistill.documents.devices import KnownDevice, device_for
 from edgedistill.documents.specs import Target
 
 ENTRY_POINTS = "edgedistill.devices"
+_EXAMPLES = {"ssh": "ssh://pi@board.local", "adb": "adb://SERIAL"}
 
 
-def attach(target: Target, listener: Listener) -> Device:
-    """The target's device, connected. `local` is this machine; for another transport an installed package can provide the
-    device through the entry point group `edgedistill.devices`, named after the transport: a callable that takes the Target
-    and the listener. Raises UnreachableError for a device that nothing here reaches or that does not answer."""
-    device: Device
+def attach(target: Target, listener: Listener, device: str = "") -> Device:
+    """The target's device, connected. `local` is this machine. Another one is `device`, by its name in the user's file or
+    by its address, else the one of the environment or of the user's file (`device_for`). For a transport that is none of
+    ours an installed package can provide the device through the entry point group `edgedistill.devices`, named after the
+    transport: a callable that takes the Target and the listener.
+
+    Raises UnreachableError for a device that nothing here reaches or that does not answer, InputError for one that is not
+    known or that is no device of the target, MissingDependencyError where it, or this machine, lacks what is needed.
+    """
+    found = _device(target, listener, device)
+    found.connect()
+    if isinstance(found, RemoteDevice):
+        require_fitting(target, found)
+    return found
+
+
+def _device(target: Target, listener: Listener, asked: str) -> Device:
     if target.transport == "local":
-        device = LocalDevice(listener)
-    else:
-        points = tuple(entry_points(group=ENTRY_POINTS, name=target.transport))
-        if not points:
-            raise UnreachableError(f"{target.title} is not attached to this machine", fix=target.how_to_measure)
-        device = points[0].load()(target, listener)
-    device.connect()
-    return device
+        if asked:
+            raise _not_elsewhere(target)
+        return LocalDevice(listener)
+    if known := device_for(target.name, asked):
+        return remote_device(known, listener)
+    provided = tuple(entry_points(group=ENTRY_POINTS, name=target.transport))
+    if not provided:
+        name_it = f"name your device: --device {_EXAMPLES[target.transport]}; " if target.transport in _EXAMPLES else ""
+        raise UnreachableError(
+            f"{target.title} is not attached to this machine", fix=f"{name_it}{target.how_to_measure}".strip("; ")
+        )
+    made: Device = provided[0].load()(target, listener)
+    return made
+
+
+def remote_device(known: KnownDevice, listener: Listener) -> RemoteDevice:
+    """The device, not connected yet."""
+    return RemoteDevice(transport_to(known), listener, python=known.config.python, folder=known.config.folder)
+
+
+def transport_to(known: KnownDevice) -> Transport:
+    """The way to a device."""
+    if known.address.scheme == "ssh":
+        from edgedistill.devices.ssh import SshTransport
+
+        return SshTransport(known)
+    from edgedistill.devices.adb import AdbTransport
+
+    return AdbTransport(known)
+
+
+def require_fitting(target: Target, device: RemoteDevice) -> None:
+    """Raises InputError where a connected device is of another architecture than the target's, or the target is this
+    machine."""
+    if target.transport == "local":
+        raise _not_elsewhere(target)
+    machine = device.facts()["machine"]
+    if target.machine is not None and _family(machine) != _family(target.machine):
+        raise InputError(
+            f"{target.name} is {target.machine}, and {device.name} is {machine}",
+            fix=f"name a target for {machine}: `edgedistill targets` lists them, `--target ./my-board.toml` is one of yours",
+        )
+
+
+def _not_elsewhere(target: Target) -> InputError:
+    return InputError(
+        f"{target.name} is this machine, and is measured without --device",
+        fix="name the device's own target: `edgedistill targets` lists them",
+    )
+
+
+def _family(machine: str) -> str:
+    """One word for the architecture, by whichever name a system knows it."""
+    return {"arm64": "aarch64", "amd64": "x86_64"}.get(machine.lower(), machine.lower())

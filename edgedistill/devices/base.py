@@ -1,4 +1,4 @@
-"""What a device is: four methods. How it is asked for sessions, and how the agent's answer is read, wherever it ran."""
+"""What a device is: five methods. How it is asked for sessions, and how the agent's answer is read, wherever it ran."""
 
 from __future__ import annotations
 
@@ -16,10 +16,20 @@ AGENT = Path(agent.__file__)
 # What a device has to be sent, all into one folder under these names: the agent and what it loads from beside it.
 AGENT_FILES = (AGENT, *(AGENT.with_name(f"{name}.py") for name in ("agent_machine", "agent_sampling")))
 
+SESSION_GRACE_S = 120.0
+"""For all of a session but its samples: load, warm-up, operators."""
+EXPORT_AGAIN = "the file is damaged, or its runtime has a fault: export it again, or bring a newer runtime"
+
 
 class SessionFailure(ProcessFailure):
     """The agent could not load or run the model, or ended without an answer: it concerns this model alone. `kind` is the
     agent's word for it (`load`, `run`, `memory`), or `crashed`, `killed`, `timeout`."""
+
+
+def too_slow(what: str, seconds: float) -> SessionFailure:
+    """The failure of a session that was stopped after so many seconds."""
+    message = f"{what} gave no answer in {seconds:.0f} s and was stopped"
+    return SessionFailure("timeout", message, fix="take a smaller model: this one is too slow, or never ends")
 
 
 class Device(Protocol):
@@ -39,7 +49,10 @@ class Device(Protocol):
 
     def facts(self, runtime: str = "") -> dict[str, str]:
         """What the device is, by name, for people: processor, cores, memory, system, and the version of the distribution
-        `runtime` there."""
+        `runtime` there. `id` tells a device elsewhere from others that are alike."""
+
+    def close(self) -> None:
+        """Let go of the device: nothing of ours stays on it. Another request connects again."""
 
 
 def run_pushed(device: Device, job: SessionJob) -> SessionReport:
@@ -59,6 +72,8 @@ def read_report(answer: str) -> SessionReport:
     """The agent's answer as a SessionReport. Raises what Device.run does for an answer that is an error, ValueError for one
     that is neither."""
     document = json.loads(answer)
+    if not isinstance(document, dict):
+        raise ValueError("an answer is a JSON object")
     if error := document.get("error"):
         kind, message, fix = error["kind"], error["message"], error["fix"]
         if kind in ("load", "run", "memory"):

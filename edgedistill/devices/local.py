@@ -4,42 +4,32 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import subprocess
 import sys
 from pathlib import Path
 
 from edgedistill.base.errors import InputError
 from edgedistill.base.isolation import Limits, death
-from edgedistill.base.machine import allowed_cpus, machine_bytes
 from edgedistill.base.progress import Listener, silent
 from edgedistill.base.store import tool_version
-from edgedistill.base.units import format_bytes
 from edgedistill.devices.agent import agent_machine, agent_sampling
-from edgedistill.devices.base import AGENT, SessionFailure, read_report
+from edgedistill.devices.base import AGENT, EXPORT_AGAIN, SESSION_GRACE_S, SessionFailure, read_report, too_slow
 from edgedistill.devices.session import SessionJob, SessionReport
 from edgedistill.devices.turns import measuring
 
 # What an interpreter needs to start and to find its packages. Everything else stays out: preloaded allocators, thread
 # counts and debug switches of the shell that happens to run a build would change the measurement.
 _KEPT_VARIABLES = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
-_GRACE_S = 120.0
-_EXPORT_AGAIN = "the file is damaged, or its runtime has a fault: export it again, or bring a newer runtime"
 
 
 def pick_cpus(threads: int) -> tuple[int, ...]:
-    """The CPUs for a session: of the largest cores first, one of each core before a second of any, the last ones first since
-    the first serve most interrupts. Raises InputError if fewer than `threads` are allowed."""
-    allowed = allowed_cpus()
-    if threads > len(allowed):
-        raise InputError(
-            f"a session with {threads} threads needs as many CPUs; this process may use {len(allowed)}",
-            fix=f"set threads = {len(allowed)} in the target, or widen the affinity or container limit",
-        )
-    cores = {cpu: agent_machine.core(cpu) for cpu in allowed}
-    turn = {cpu: sorted(set(cores[cpu]["siblings"]) & set(allowed), reverse=True).index(cpu) for cpu in allowed}
-    best = sorted(allowed, key=lambda cpu: (-(cores[cpu]["capacity"] or 0), turn[cpu], -cpu))
-    return tuple(sorted(best[:threads]))
+    """The CPUs for a session here, as `best_cpus` of the agent chooses them. Raises InputError if fewer than `threads` are
+    allowed."""
+    fix = f"set threads = {len(agent_machine.allowed_cpus())} in the target, or widen the affinity or container limit"
+    try:
+        return tuple(agent_machine.best_cpus(threads))
+    except ValueError as error:
+        raise InputError(str(error), fix=fix) from None
 
 
 class LocalDevice:
@@ -61,7 +51,7 @@ class LocalDevice:
     def run(self, job: SessionJob) -> SessionReport:
         """One session, pinned to the job's CPUs or else to those of `pick_cpus`. See Device.run."""
         pinned = job.pinned_cpus or pick_cpus(job.threads)
-        limit_s = _GRACE_S + agent_sampling.HARD_LIMIT_FACTOR * job.seconds
+        limit_s = SESSION_GRACE_S + agent_sampling.HARD_LIMIT_FACTOR * job.seconds
         # A session holds as many copies as a reader: the file, the weights as the runtime packs them and the results between
         # operators, and all but the file once more while it times the operators.
         files = [path for path in (job.model, job.anchor) if path is not None]
@@ -74,17 +64,10 @@ class LocalDevice:
     def facts(self, runtime: str = "") -> dict[str, str]:
         """Processor, CPUs, memory and system of this machine, and the version of `runtime`, `absent` where it is not
         installed."""
-        allowed = allowed_cpus()
-        return {
-            "device": agent_machine.device_name(),
-            "processor": agent_machine.cpu_name(),
-            "machine": platform.machine(),
-            "cpus": f"{len(allowed)} usable of {os.cpu_count()}",
-            "memory": format_bytes(machine_bytes()),
-            "system": agent_machine.os_name(),
-            "power mode": agent_machine.power_mode(allowed[-1]),
-            **({runtime: tool_version(runtime)} if runtime else {}),
-        }
+        return agent_machine.facts() | ({runtime: tool_version(runtime)} if runtime else {})
+
+    def close(self) -> None:
+        """Nothing to do: sessions end with their processes, and nothing was brought here."""
 
     def _answer(self, what: str, request: str, limits: Limits) -> str:
         """Run the agent; its stdout. The child has a session of its own, so that Ctrl-C reaches only us and we end it
@@ -106,13 +89,10 @@ class LocalDevice:
                 check=False,
             )
         except subprocess.TimeoutExpired:
-            message = f"{what} gave no answer in {limits.seconds:.0f} s and was stopped"
-            raise SessionFailure(
-                "timeout", message, fix="take a smaller model: this one is too slow, or never ends"
-            ) from None
+            raise too_slow(what, limits.seconds) from None
         if done.returncode < 0:
             failure = death(what, limits.memory_bytes, done.returncode, done.stderr)
-            raise SessionFailure(failure.kind, failure.message, fix=failure.fix or _EXPORT_AGAIN)
+            raise SessionFailure(failure.kind, failure.message, fix=failure.fix or EXPORT_AGAIN)
         if not done.stdout:
             raise RuntimeError(f"the measuring agent failed (exit code {done.returncode}):\n{done.stderr}")
         return done.stdout

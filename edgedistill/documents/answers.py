@@ -59,6 +59,53 @@ class ExportResult(Frozen):
     notes: tuple[str, ...]
 
 
+class DeviceStatus(Frozen):
+    """A device that `devices` knows of. `target` is the one whose builds take it, empty for none. It `answers`, and then
+    `facts` say what it is, or `problem` says why not and `fix` what to do."""
+
+    name: str
+    address: str
+    target: str
+    answers: bool
+    facts: dict[str, str]
+    problem: str = ""
+    fix: str = ""
+
+
+class DeviceList(Frozen):
+    """What `devices` found: this machine, those of the user's `file`, and those that adb knows besides."""
+
+    schema_version: Literal[1] = 1
+    edgedistill_version: str
+    file: str
+    devices: tuple[DeviceStatus, ...]
+
+
+class DeviceStep(Frozen):
+    """One thing that `devices check` tried: whether it is `ok`, and where not, what brings it. `needed` where no budget can
+    be measured without."""
+
+    name: str
+    ok: bool
+    needed: bool
+    detail: str
+    fix: str = ""
+
+
+class DeviceCheck(Frozen):
+    """What `devices check` found of a device. It is `ready` where all that is needed works: of its target's runtime, or
+    without a target of one runtime at least."""
+
+    schema_version: Literal[1] = 1
+    edgedistill_version: str
+    name: str
+    address: str
+    target: str
+    ready: bool
+    facts: dict[str, str]
+    steps: tuple[DeviceStep, ...]
+
+
 class VerifyResult(Frozen):
     """What `verify` found in a file: `ok` is the sum of it. `parity` is beside `against`, a second file, on the same
     `parity.images` probe images, or beside the golden outputs of the package that the file lies in."""

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
-from pydantic import BaseModel, BeforeValidator, ValidationError
+from pydantic import BaseModel, BeforeValidator, RootModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from edgedistill.base.errors import Problem
@@ -186,6 +186,7 @@ def _model_of(annotation: object) -> type[BaseModel] | None:
 
 def _model_at(model: type[BaseModel], location: Location) -> type[BaseModel]:
     for part in location:
-        if isinstance(part, str) and part in model.model_fields:
-            model = _model_of(model.model_fields[part].annotation) or model
+        name = "root" if issubclass(model, RootModel) else part  # a file whose sections have names of the user's
+        if isinstance(name, str) and name in model.model_fields:
+            model = _model_of(model.model_fields[name].annotation) or model
     return model

@@ -177,6 +177,11 @@ class ModelFormat(Protocol):
     """Why the same student may give a file of other bytes; empty where it gives the same."""
 
     @property
+    def sample(self) -> Path | None:
+        """A small file of the format that comes with edgedistill, for trying a device, where the agent loads its files."""
+        return None if self.on_device is None else self.on_device.with_name(f"sample{self.suffixes[0]}")
+
+    @property
     def code(self) -> str:
         """The package whose code makes, runs and measures its files: what the keys of such stages hash."""
         module = type(self).__module__

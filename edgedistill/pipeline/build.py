@@ -165,6 +165,8 @@ def _prepare(job: Job, means: Means, key: str, listener: Listener, held: ExitSta
         check_ray(job.orders[0].config.train.processes)
     store = Store(listener=_logged(listener, job.home / LOG))
     benches = open_benches(job.orders, store)
+    for bench in benches:
+        held.callback(bench.meter.close)
     first = benches[0]
     occasion = _occasion(job)
     for bench in benches:

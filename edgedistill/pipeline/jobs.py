@@ -30,11 +30,13 @@ from edgedistill.pipeline.invocation import Invocation, invocation_of
 @dataclass(frozen=True)
 class How:
     """What changes nothing of the search for a student: whether a device has to answer, whether all measurements are taken
-    again, and whether the teacher's file is left beside the package."""
+    again, whether the teacher's file is left beside the package, and which of the user's devices is measured, empty for the
+    target's own."""
 
     require_measured: bool = False
     remeasure: bool = False
     keep_teacher: bool = True
+    device: str = ""
 
 
 @dataclass(frozen=True)
@@ -142,6 +144,17 @@ def jobs_of(
     if read is not None:
         with wrong:
             _match(path, read, chosen, changes)
+    if how.device and len(chosen) > 1:
+        with wrong:
+            raise wrong_options(
+                [
+                    Problem(
+                        "--device",
+                        f"one device is named for {len(chosen)} targets",
+                        "build for one target, or say in your devices.toml which device is of which target",
+                    )
+                ]
+            )
     with wrong:
         check_inputs(path)
     wrong.raise_any()
@@ -168,7 +181,7 @@ def check_devices(jobs: Sequence[Job], listener: Listener) -> None:
         if not is_share and not order.how.require_measured:
             continue
         try:
-            attach(order.target, listener)
+            attach(order.target, listener, order.how.device).close()
         except UnreachableError as error:
             name = order.target.name
             if not order.how.require_measured:

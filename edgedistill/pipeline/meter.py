@@ -43,12 +43,12 @@ class Meter:
     teacher_file: CompiledArtifact | None = None
 
     @classmethod
-    def attached(cls, config: BuildConfig, target: Target, store: Store, *, required: bool) -> Meter:
-        """As a build file wants it, with the target's device if that answers. Raises UnreachableError where that is
-        `required` and does not, InputError where the budget cannot do without."""
+    def attached(cls, config: BuildConfig, target: Target, store: Store, *, required: bool, named: str = "") -> Meter:
+        """As a build file wants it, with the target's device, or the user's that is `named`, if that answers. Raises
+        UnreachableError where that is `required` and does not, InputError where the budget cannot do without."""
         device, not_measurable = None, ""
         try:
-            device = attach(target, store.listener)
+            device = attach(target, store.listener, named)
         except UnreachableError as error:
             if required:
                 raise
@@ -68,6 +68,11 @@ class Meter:
             return True
         own = measured_by_agent()
         return self.target.transport == "local" and self.target.runtime in own and form in own
+
+    def close(self) -> None:
+        """Let go of the device."""
+        if self.device is not None:
+            self.device.close()
 
     def facts(self) -> dict[str, str]:
         """What the device is, and the version of the target's runtime there; empty where it is not attached."""

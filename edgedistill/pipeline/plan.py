@@ -48,6 +48,8 @@ def plan_of(jobs: Sequence[Job], listener: Listener = silent) -> Plan:
     benches: tuple[Workbench, ...] = ()
     with wrong:
         benches = open_benches([order for job in jobs for order in job.orders], store)
+    for bench in benches:
+        bench.meter.close()
     if not benches:
         # What the teacher and the students have to fit is not known; weights that cannot be read fit nothing.
         with wrong:

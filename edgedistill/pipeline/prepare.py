@@ -73,13 +73,15 @@ class PreparedTeacher:
     profile: Profile | None
 
 
-def open_bench(config: BuildConfig, target: Target, store: Store, *, base: Path, require_measured: bool) -> Workbench:
-    """Load the data and reach the device. Raises UnreachableError if it is required and does not answer, InputError for what
-    is wrong with the data, or where the budget cannot do without the device, UnsupportedError for more `[train] processes`
-    than there are GPUs."""
+def open_bench(
+    config: BuildConfig, target: Target, store: Store, *, base: Path, require_measured: bool, device: str = ""
+) -> Workbench:
+    """Load the data and reach the target's device, or the user's that `device` names. Raises UnreachableError if it is
+    required and does not answer, InputError for what is wrong with the data, or where the budget cannot do without the
+    device, UnsupportedError for more `[train] processes` than there are GPUs."""
     if config.train.processes > 1:
         require_processes(config.train.processes, choose_device(config.train.device))
-    meter = Meter.attached(config, target, store, required=require_measured)
+    meter = Meter.attached(config, target, store, required=require_measured, named=device)
     classified = config.task == "classification"
     dataset = load_dataset(config.data, store.listener, need_labels=classified)
     by_labels = classified or score_of(config, dataset) != "neighbours"
@@ -104,7 +106,10 @@ def _warn_of_small_split(dataset: Dataset, folds: int | None, listener: Listener
 def open_benches(orders: Sequence[Order], store: Store) -> tuple[Workbench, ...]:
     """A bench for each order, all with the data and the images of the first. Raises what `open_bench` does."""
     order, *others = orders
-    first = open_bench(order.config, order.target, store, base=order.base, require_measured=order.how.require_measured)
+    how = order.how
+    first = open_bench(
+        order.config, order.target, store, base=order.base, require_measured=how.require_measured, device=how.device
+    )
     beside = (
         replace(
             first,

@@ -103,6 +103,8 @@ def test_options_reach_the_loop(command: Any, built: dict[str, Any], tmp_path: P
         "7ms@p99",
         "--out",
         tmp_path / "o",
+        "--device",
+        "board",
         "--require-measured",
     )
     arguments += ("--remeasure", "--no-teacher", "--skip-broken")
@@ -115,6 +117,7 @@ def test_options_reach_the_loop(command: Any, built: dict[str, Any], tmp_path: P
         "one_student": True,
         "budget": "7ms@p99",
         "out": tmp_path / "o",
+        "device": "board",
         "require_measured": True,
         "trials": 9,
         "time": "2h",

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgedistill.devices.agent import agent
+from edgedistill.devices.agent import agent, agent_server
 from edgedistill.devices.base import AGENT_FILES
 from edgedistill.documents.specs import Format
 from edgedistill.formats import format_for, measured_by_agent
@@ -46,7 +46,9 @@ def foreign_imports(file: Path) -> set[str]:
 
 
 def test_a_device_is_sent_every_file_of_the_agent() -> None:
-    assert sorted(AGENT_FILES) == sorted(Path(agent.__file__).parent.glob("agent*.py"))
+    """The server's own source goes before them, on its input."""
+    server = Path(agent_server.__file__)
+    assert sorted((*AGENT_FILES, server)) == sorted(Path(agent.__file__).parent.glob("agent*.py"))
 
 
 def medians_of_trace(events: list[dict[str, Any]]) -> list[dict[str, Any]]:

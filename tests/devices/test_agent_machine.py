@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 
 from edgedistill.base.errors import InputError
 from edgedistill.base.machine import allowed_cpus
-from edgedistill.devices import local
 from edgedistill.devices.agent import agent_machine
 from edgedistill.devices.local import pick_cpus
 from edgedistill.documents.measurements import Core, Moment
@@ -33,7 +32,7 @@ def machine(
     texts = {f"{CPU}{cpu}/topology/thread_siblings_list": text for cpu, text in enumerate(siblings)}
     texts |= {f"{CPU}{cpu}/cpu_capacity": str(capacity) for cpu, capacity in enumerate(capacities)}
     files(patch, texts)
-    patch.setattr(local, "allowed_cpus", lambda: tuple(allowed or range(len(siblings))))
+    patch.setattr(agent_machine, "allowed_cpus", lambda: list(allowed or range(len(siblings))))
 
 
 # -- cores ----------------------------------------------------------------------------------------------------------

@@ -34,9 +34,19 @@ def test_local_is_this_machine() -> None:
     assert isinstance(attach(TARGET, silent), LocalDevice)
 
 
-@pytest.mark.parametrize("transport", ["ssh", "adb", "coremltools", "none"])
-def test_unattached_device_says_how_to_measure(transport: str) -> None:
-    with pytest.raises(UnreachableError, match="A board is not attached to this machine\nfix: attach it") as caught:
+@pytest.mark.parametrize(
+    ("transport", "name_it"),
+    [
+        ("ssh", "name your device: --device ssh://pi@board.local; "),
+        ("adb", "name your device: --device adb://SERIAL; "),
+        ("coremltools", ""),
+        ("none", ""),
+    ],
+)
+def test_unattached_device_says_how_to_measure(transport: str, name_it: str) -> None:
+    with pytest.raises(
+        UnreachableError, match=f"A board is not attached to this machine\nfix: {name_it}attach it"
+    ) as caught:
         attach(TARGET.model_copy(update={"transport": transport}), silent)
     assert caught.value.exit_code is ExitCode.UNREACHABLE
 

@@ -18,6 +18,7 @@ import pytest
 from shell import typed
 
 from edgedistill.documents.build_file import load_config
+from edgedistill.documents.devices import FILE_VARIABLE, known_devices
 from edgedistill.documents.targets import load_target, target_names
 
 REPOSITORY = Path(__file__).parents[2]
@@ -117,7 +118,7 @@ def test_commands_and_options_exist(block: Block) -> None:
         if not words:
             continue
         names = [word for word in words[1:3] if re.fullmatch(r"[a-z]+", word)]
-        shown = help_of(*names[: 2 if names[0] in ("cache", "package") else 1])
+        shown = help_of(*names[: 2 if names[0] in ("cache", "devices", "package") else 1])
         for option in (word.partition("=")[0] for word in words if word.startswith("--")):
             assert re.search(rf"(?<![\w-]){option}(?![\w-])", shown), f"{option} of {line}"
 
@@ -136,13 +137,18 @@ def test_python_runs(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("block", of("toml"))
-def test_toml_loads(block: Block, tmp_path: Path) -> None:
-    """Whole build files, whole targets, and sections of a build file."""
+def test_toml_loads(block: Block, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whole build files, whole targets, a user's devices, and sections of a build file."""
     path = tmp_path / "block.toml"
     keys = set(re.findall(r"^(\w+) *=", block.body.partition("\n[")[0], re.MULTILINE))
     if {"runtime", "transport"} <= keys:
         path.write_text(block.body)
         load_target(path)
+        return
+    if re.search(r'^address = "(ssh|adb)://', block.body, re.MULTILINE):
+        path.write_text(block.body)
+        monkeypatch.setenv(FILE_VARIABLE, str(path))
+        assert known_devices()
         return
     head = "" if "budget" in keys else 'budget = "5ms"\n'
     teacher = "" if "[teacher]" in block.body else '\n[teacher]\nmodel = "timm:resnet18"\n'

@@ -1,12 +1,12 @@
 """The measuring agent: one model file, or two in turn, in one fresh process: raw latency samples.
 
-The files `agent*.py` and a format's `on_device.py` stand alone (standard library, numpy, one runtime), so that they can be
-sent to a device and run there. The agent reads one JSON job on stdin (the fields of `SessionJob`, and `memory_bytes`: what
-the model may take where the system can enforce it, null for no limit) and writes one JSON document on stdout: `{"session":
-{...}, "environment": {...}, "op_timings": [...]}`, or `{"error": {"kind": ..., "message": ..., "fix": ...}}` with exit code
-1. Kinds: `job` (the job is malformed), `runtime` (the runtime is not installed), `cpus` (cannot be pinned as asked), `load`
-(the runtime refuses the model), `inputs` (the values do not fit the model), `run` (the model fails while running), `memory`.
-Anything else is a bug and keeps its traceback.
+The files `agent*.py` and a format's `on_device.py` stand alone (standard library, numpy, one runtime; Python 3.8 or newer),
+so that they can be sent to a device and run there. The agent reads one JSON job on stdin (the fields of `SessionJob`, and
+`memory_bytes`: what the model may take where the system can enforce it, null for no limit) and writes one JSON document on
+stdout: `{"session": {...}, "environment": {...}, "op_timings": [...]}`, or `{"error": {"kind": ..., "message": ..., "fix":
+...}}` with exit code 1. Kinds: `job` (the job is malformed), `runtime` (the runtime is not installed), `cpus` (cannot be
+pinned as asked), `load` (the runtime refuses the model), `inputs` (the values do not fit the model), `run` (the model fails
+while running), `memory`. Anything else is a bug and keeps its traceback.
 
     python -EP agent.py [--parent PID] < job.json
 
@@ -87,7 +87,7 @@ def neighbour(name: str) -> Any:
     return module_at(Path(__file__).with_name(f"{name}.py"))
 
 
-@functools.cache
+@functools.lru_cache(maxsize=None)  # noqa: UP033 (Python 3.8)
 def module_at(path: Path) -> Any:
     """The module of a file. Its folder is not on the path for imports: the files there would hide others'."""
     spec = importlib.util.spec_from_file_location(path.stem, path)

@@ -1,8 +1,10 @@
-"""The process of the measuring agent and the machine that it runs on. Standard library only."""
+"""The process of the measuring agent and the machine that it runs on. Standard library only, Python 3.8 or newer."""
 
 from __future__ import annotations
 
 import ctypes
+import hashlib
+import importlib.metadata
 import os
 import platform
 import re
@@ -13,7 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +51,23 @@ def pin(cpus: Sequence[int]) -> list[int]:
     if cpus and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, cpus)
     return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+
+
+def allowed_cpus() -> list[int]:
+    """The CPUs that this process may use, in order; all of them where the system cannot pin (macOS)."""
+    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
+
+
+def best_cpus(threads: int) -> list[int]:
+    """The CPUs for a session: of the largest cores first, one of each core before a second of any, the last ones first
+    since the first serve most interrupts. Raises ValueError if fewer than `threads` are allowed."""
+    allowed = allowed_cpus()
+    if threads > len(allowed):
+        raise ValueError(f"a session with {threads} threads needs as many CPUs; this process may use {len(allowed)}")
+    cores = {cpu: core(cpu) for cpu in allowed}
+    turn = {cpu: sorted(set(cores[cpu]["siblings"]) & set(allowed), reverse=True).index(cpu) for cpu in allowed}
+    best = sorted(allowed, key=lambda cpu: (-(cores[cpu]["capacity"] or 0), turn[cpu], -cpu))
+    return sorted(best[:threads])
 
 
 def status_bytes(field: str) -> int | None:
@@ -186,7 +205,7 @@ def moment(cpus: Sequence[int]) -> dict[str, Any]:
     lines = [line.split() for line in read_text("/proc/stat").splitlines()]
     stolen = [int(line[8]) for line in lines if line[0] in {f"cpu{cpu}" for cpu in cpus}]
     return {
-        "at": datetime.now(UTC).isoformat(timespec="milliseconds"),
+        "at": datetime.now(timezone.utc).isoformat(timespec="milliseconds"),  # noqa: UP017 (Python 3.8)
         "reference_us": reference_us(),
         "clock_mhz": clock_mhz(cpus[0] if cpus else 0),
         "temperature_c": temperature_c(),
@@ -194,6 +213,43 @@ def moment(cpus: Sequence[int]) -> dict[str, Any]:
         "waited_ms": int(delays[1]) / 1e6 if len(delays) == 3 else None,
         "stolen_ms": sum(stolen) * 1000 / os.sysconf("SC_CLK_TCK") if stolen else None,
     }
+
+
+def memory_bytes() -> int:
+    """The machine's memory."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def installed_version(distribution: str) -> str:
+    """The version of an installed distribution, `absent` where there is none."""
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return "absent"
+
+
+def facts(distribution: str = "") -> dict[str, str]:
+    """What the machine is, by name, for people, and the version of `distribution` there."""
+    allowed = allowed_cpus()
+    return {
+        "device": device_name(),
+        "processor": cpu_name(),
+        "machine": platform.machine(),
+        "cpus": f"{len(allowed)} usable of {os.cpu_count()}",
+        "memory": f"{memory_bytes() / 2**30:.1f} GiB",
+        "system": os_name(),
+        "power mode": power_mode(allowed[-1]),
+        **({distribution: installed_version(distribution)} if distribution else {}),
+    }
+
+
+def identity() -> str:
+    """What tells this machine from others that are alike: a hash of the system's own number for it, which cannot be had back
+    from it. Empty where the system has none."""
+    number = read_text("/etc/machine-id") or read_text("/var/lib/dbus/machine-id")
+    if sys.platform == "darwin":
+        number = sysctl("kern.uuid")
+    return hashlib.sha256(f"edgedistill {number}".encode()).hexdigest()[:12] if number else ""
 
 
 def describe(cpus: Sequence[int]) -> dict[str, Any]:

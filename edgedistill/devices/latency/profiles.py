@@ -23,7 +23,7 @@ from edgedistill.documents.specs import Format, Frozen, Precision, Target
 from edgedistill.documents.targets import all_targets
 
 PROFILES_VARIABLE = "EDGEDISTILL_PROFILES"
-NOT_COMPARED = ("cpus", "memory", "system")
+NOT_COMPARED = ("cpus", "id", "memory", "system")
 """Facts of a device that do not tell how fast it is. The version of its runtime does."""
 
 

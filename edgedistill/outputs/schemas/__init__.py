@@ -17,6 +17,8 @@ from pydantic_core import core_schema
 from edgedistill.devices.latency.profile import DeviceProfile
 from edgedistill.devices.latency.profiles import ProfilesResult
 from edgedistill.documents.answers import (
+    DeviceCheck,
+    DeviceList,
     EvaluateResult,
     ExportResult,
     InspectResult,
@@ -51,6 +53,8 @@ _ANSWERS: dict[str, type[BaseModel]] = {
     "profiles": ProfilesResult,
 }
 _OF_GROUPS: dict[str, tuple[type[BaseModel], str]] = {
+    "devices": (DeviceList, "what `edgedistill devices --json` prints"),
+    "devices_check": (DeviceCheck, "what `edgedistill devices check --json` prints"),
     "views": (ViewsInfo, "what `edgedistill views build --json` and `views info --json` print"),
     "package_diff": (PackageDiff, "what `edgedistill package diff --json` prints"),
     "package_verify": (PackageVerifyResult, "what `edgedistill package verify --json` prints"),

@@ -1,0 +1,172 @@
+"""`edgedistill devices`: which devices answer, and whether one can be measured on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+
+from edgedistill.base.errors import EdgedistillError, UnreachableError
+from edgedistill.base.progress import Listener, silent, telling
+from edgedistill.base.units import format_ms
+from edgedistill.base.versions import __version__
+from edgedistill.devices.attach import remote_device, require_fitting
+from edgedistill.devices.base import Device, run_pushed
+from edgedistill.devices.local import LocalDevice
+from edgedistill.devices.remote import RemoteDevice
+from edgedistill.devices.session import SessionJob, SessionReport
+from edgedistill.devices.stats import percentile_ms
+from edgedistill.documents.answers import DeviceCheck, DeviceList, DeviceStatus, DeviceStep
+from edgedistill.documents.devices import KnownDevice, device_named, devices_file, known_devices
+from edgedistill.documents.specs import Format, Target
+from edgedistill.documents.targets import load_target
+from edgedistill.formats import format_for, measured_by_agent
+
+THIS_MACHINE = "host"
+SAMPLE_S = 0.5
+
+
+def list_devices(*, listener: Listener = silent) -> DeviceList:
+    """This machine, the devices of the user's file, and those that adb knows besides, all asked at once what they are. A
+    device that does not answer is listed with the reason. Raises InputError for what is wrong in the file."""
+    known = list(known_devices())
+    unauthorised = []
+    for serial, state in _attached():
+        if any(device.address.serial == serial for device in known if device.address.scheme == "adb"):
+            continue
+        device = KnownDevice.at(f"adb://{serial}")
+        if state == "device":
+            known.append(device)
+        else:
+            fix = "unlock it and allow debugging from this computer" if state == "unauthorized" else "attach it again"
+            unauthorised.append(_status(device, problem=f"adb says: {state}", fix=fix))
+    here = DeviceStatus(name="this machine", address="", target=THIS_MACHINE, answers=True, facts=LocalDevice().facts())
+    with telling(listener, "devices", "all that are known"), ThreadPoolExecutor(max(1, len(known))) as pool:
+        found = tuple(pool.map(partial(_asked, listener=listener), known))
+    return DeviceList(edgedistill_version=__version__, file=str(devices_file()), devices=(here, *found, *unauthorised))
+
+
+def check_device(name: str, *, target: str | Path | None = None, listener: Listener = silent) -> DeviceCheck:
+    """Take a session of a small model with each runtime on the device called `name` in the user's file, or at that address
+    (`"host"` is this machine), as far as it gets; says what is missing and what brings it. `target` is the one that its
+    entry names unless given. Raises InputError for an unknown device or target."""
+    known = None if name == THIS_MACHINE else device_named(name)
+    named = str(target) if target is not None else known.config.target if known else THIS_MACHINE
+    wanted = load_target(named) if named else None
+    steps: list[DeviceStep] = []
+    facts: dict[str, str] = {}
+    with closing(remote_device(known, listener) if known else LocalDevice(listener)) as device:
+        try:
+            device.connect()
+        except EdgedistillError as error:
+            steps.append(_failed("reached", error, needed=True))
+        else:
+            facts = device.facts()
+            steps.append(DeviceStep(name="reached", ok=True, needed=True, detail=facts["device"]))
+            steps.extend(_fitting(device, wanted))
+            steps.extend(_tried(device, wanted, listener))
+    its = [step for step in steps if step.needed]
+    runtimes = [step for step in steps if step.name in set(measured_by_agent())]
+    return DeviceCheck(
+        edgedistill_version=__version__,
+        name=name,
+        address=str(known.address) if known else "",
+        target=wanted.name if wanted else "",
+        ready=all(step.ok for step in its) and any(step.ok for step in runtimes),
+        facts=facts,
+        steps=tuple(steps),
+    )
+
+
+def _attached() -> tuple[tuple[str, str], ...]:
+    from edgedistill.devices.adb import attached
+
+    return attached()
+
+
+def _status(known: KnownDevice, *, problem: str = "", fix: str = "") -> DeviceStatus:
+    """Of a device that does not answer."""
+    return DeviceStatus(
+        name=known.name,
+        address=str(known.address),
+        target=known.config.target,
+        answers=False,
+        facts={},
+        problem=problem,
+        fix=fix,
+    )
+
+
+def _asked(known: KnownDevice, listener: Listener) -> DeviceStatus:
+    with closing(remote_device(known, listener)) as device:
+        try:
+            device.connect()
+            return _status(known).model_copy(update={"answers": True, "facts": device.facts()})
+        except EdgedistillError as error:
+            return _status(known, problem=error.message, fix=error.fix)
+
+
+def _fitting(device: Device, target: Target | None) -> Iterator[DeviceStep]:
+    """Whether a device elsewhere is one of the target's."""
+    if target is None or not isinstance(device, RemoteDevice):
+        return
+    try:
+        require_fitting(target, device)
+    except EdgedistillError as error:
+        yield _failed("fits the target", error, needed=True)
+    else:
+        yield DeviceStep(name="fits the target", ok=True, needed=True, detail=f"{target.name}: {target.title}")
+
+
+def _tried(device: Device, target: Target | None, listener: Listener) -> Iterator[DeviceStep]:
+    """A session with each runtime, and what the device tells of its state in the first that works."""
+    report: SessionReport | None = None
+    for form in measured_by_agent():
+        needed = target is not None and form is target.runtime
+        try:
+            with telling(listener, "try", form):
+                taken = _session(device, form, target.threads if target else 1)
+        except EdgedistillError as error:
+            yield _failed(form, error, needed=needed)
+            if isinstance(error, UnreachableError):
+                return
+            continue
+        p50, where = percentile_ms(taken.session.samples_ns, 0.5), taken.environment
+        detail = (
+            f"{where.runtime} {where.runtime_version}: {len(taken.session.samples_ns):,} runs, p50 {format_ms(p50)}"
+        )
+        yield DeviceStep(name=form, ok=True, needed=needed, detail=detail)
+        report = report or taken
+    if report is not None:
+        yield from _state(report)
+
+
+def _session(device: Device, form: Format, threads: int) -> SessionReport:
+    """One of the format's sample, with random inputs."""
+    chosen = format_for(form)
+    assert chosen.sample is not None
+    job = SessionJob(model=chosen.sample, loader=chosen.on_device, threads=threads, seconds=SAMPLE_S)
+    return run_pushed(device, job)
+
+
+def _state(report: SessionReport) -> Iterator[DeviceStep]:
+    """What the system tells beside samples; none of it is needed."""
+    where, moment = report.environment, report.session.end
+    pinned = ", ".join(map(str, where.pinned_cpus))
+    told = {
+        "pinned": (f"to CPU {pinned}" if pinned else "", "its system pins no processes: sessions differ more"),
+        "clock": (f"{moment.clock_mhz:.0f} MHz" if moment and moment.clock_mhz else "", "its system does not tell"),
+        "temperature": (
+            f"{moment.temperature_c:.0f} degrees Celsius" if moment and moment.temperature_c else "",
+            "its system does not tell",
+        ),
+        "governor": ("" if where.power == "unknown" else where.power, "its system does not tell"),
+    }
+    for name, (found, otherwise) in told.items():
+        yield DeviceStep(name=name, ok=bool(found), needed=False, detail=found or otherwise)
+
+
+def _failed(name: str, error: EdgedistillError, *, needed: bool) -> DeviceStep:
+    return DeviceStep(name=name, ok=False, needed=needed, detail=error.message, fix=error.fix)

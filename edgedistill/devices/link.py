@@ -1,0 +1,238 @@
+"""The host's side of the server on a device (agent/agent_server.py): requests out, answers in, one connection."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shlex
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from edgedistill.base.errors import InputError, MissingDependencyError, UnreachableError, printable
+from edgedistill.base.progress import Listener, Note
+from edgedistill.devices.agent import agent_server
+from edgedistill.devices.base import AGENT_FILES
+from edgedistill.devices.channel import Channel, ChannelLostError, Transport
+
+LINE_BYTES = 2 * agent_server.ANSWER_BYTES
+CHUNK_BYTES = 1 << 18
+GREETING_S = 30.0
+"""For a login and an interpreter's start on a slow board."""
+GREETING_BYTES = 1 << 16
+"""What a shell may say before the server does: a banner, a message of the day."""
+# The server's source comes first on its own input, so that nothing has to be on the device. Reading is unbuffered: what
+# follows is the server's.
+_BOOTSTRAP = (
+    "import sys;i=open(0,'rb',0,closefd=False);n=int(i.readline());s=b''\n"
+    "while len(s)<n:s+=i.read(n-len(s)) or sys.exit('no server came')\n"
+    "m={'__name__':'agent_server'};exec(compile(s,'agent_server.py','exec'),m);sys.exit(m['main'](*sys.argv[1:]))"
+)
+
+
+def server_command(python: str, folder: str) -> str:
+    """What the device's shell is given: its interpreter, which waits for the server's source, and the folder that the server
+    works in, empty for the system's temporary one."""
+    return " ".join(["exec", shlex.quote(python), "-u", "-c", shlex.quote(_BOOTSTRAP), shlex.quote(folder)])
+
+
+class Link:
+    """One connection to a server that runs. Raises where it is made as Transport.open does, UnreachableError where no server
+    starts there."""
+
+    def __init__(self, transport: Transport, python: str, folder: str, listener: Listener) -> None:
+        self._name, self._listener = transport.name, listener
+        self._channel: Channel = transport.open(server_command(python, folder))
+        self._kept = b""
+        self._sending = threading.Lock()
+        self._closed = threading.Event()
+        self.present: dict[str, int] = {}
+        """Bytes of each file that is there, by its name there; the one used last comes last."""
+        try:
+            self._begin(python)
+            threading.Thread(target=self._keep_alive, name=f"alive {self._name}", daemon=True).start()
+            for path in AGENT_FILES:
+                self.put(path, path.name)
+        except BaseException:
+            self.close()
+            raise
+
+    def _begin(self, python: str) -> None:
+        source = Path(agent_server.__file__).read_bytes()
+        try:
+            with suppress(ChannelLostError):  # a shell that ended has said why
+                self._channel.send(b"%d\n%s" % (len(source), source))
+            self._greeted()
+        except ChannelLostError as error:
+            raise UnreachableError(
+                f"{self._name} was reached, but nothing of ours runs there: {error}",
+                fix=f"see that `{python} --version` tells 3.8 or newer there; another interpreter is named by `python` in "
+                "your devices.toml",
+            ) from error
+
+    def _greeted(self) -> None:
+        """Wait for the server's first line, past whatever a login shell prints before it. Raises ChannelLostError."""
+        said, end = b"", time.monotonic() + GREETING_S
+        while (left := end - time.monotonic()) > 0 and len(said) < GREETING_BYTES:
+            try:
+                said += self._channel.receive(left)
+            except ChannelLostError:
+                raise ChannelLostError(f"the shell ended; it said: {_shown(said)}") from None
+            for line in said.splitlines(keepends=True):
+                if line.endswith(b"\n") and line.startswith(b'{"edgedistill"'):
+                    self._kept = said.partition(line)[2]
+                    return
+                if line.endswith(b"\n") and line.startswith(b'{"error"'):
+                    error = json.loads(line)["error"]
+                    raise UnreachableError(
+                        f"{self._name}: {printable(str(error['message']))}",
+                        fix="free some room there, or name another folder: `folder` in your devices.toml",
+                    )
+        raise ChannelLostError(f"no answer in {GREETING_S:.0f} s; the shell said: {_shown(said)}")
+
+    # -- requests ---------------------------------------------------------------------------------------------------
+
+    def put(self, path: Path, name: str) -> None:
+        """Bring a file, under that name. Raises ChannelLostError, UnreachableError where the device has no room."""
+        if name in self.present:
+            self.present[name] = self.present.pop(name)
+            return
+        size, sha256 = path.stat().st_size, hashlib.sha256()
+        with path.open("rb") as stream:
+            for part in iter(lambda: stream.read(CHUNK_BYTES), b""):
+                sha256.update(part)
+            stream.seek(0)
+            with self._sending:
+                self._write({"put": name, "bytes": size, "sha256": sha256.hexdigest()})
+                left = size
+                while left:
+                    part = stream.read(min(CHUNK_BYTES, left))
+                    if not part:
+                        self.close()
+                        raise InputError(
+                            f"{path} became shorter while it was sent", fix="leave the file alone meanwhile"
+                        )
+                    self._channel.send(part)
+                    left -= len(part)
+        self._expect("done", agent_server.SILENCE_S)
+        self.present[name] = size
+
+    def drop(self, name: str) -> None:
+        """Remove a file there. Raises ChannelLostError."""
+        self._ask({"drop": name})
+        self._expect("done", agent_server.SILENCE_S)
+        self.present.pop(name, None)
+
+    def facts(self, distribution: str) -> dict[str, str]:
+        """What the device is. Raises ChannelLostError."""
+        self._ask({"facts": distribution})
+        told = self._expect("facts", agent_server.SILENCE_S)
+        if not isinstance(told, dict):
+            raise ChannelLostError(f"its facts are none: {_shown(repr(told).encode())}")
+        return {printable(str(name)): printable(str(value)) for name, value in told.items()}
+
+    def run(self, job: dict[str, Any], limit_s: float) -> dict[str, Any]:
+        """One session: `{"answer": TEXT}`, `{"timeout": True}` or `{"ended": CODE, "said": TEXT}`. Raises
+        ChannelLostError."""
+        self._ask({"run": job, "limit_s": limit_s})
+        first = self._next(agent_server.SILENCE_S)
+        if waiting := first.get("waiting"):
+            self._listener(Note(f"waiting for {printable(str(waiting))} on {self._name}", once=f"turn on {self._name}"))
+            first = self._next(None)
+        while "waiting" in first:
+            first = self._next(None)
+        if "started" not in first:
+            raise ChannelLostError(f"it did not begin to measure: {_shown(json.dumps(first).encode())}")
+        return self._next(limit_s + agent_server.SILENCE_S)
+
+    def close(self) -> None:
+        """End the connection; the server there ends, and removes what it kept."""
+        self._closed.set()
+        self._channel.close()
+
+    # -- lines ------------------------------------------------------------------------------------------------------
+
+    def _ask(self, request: dict[str, Any]) -> None:
+        with self._sending:
+            self._write(request)
+
+    def _write(self, request: dict[str, Any]) -> None:
+        self._channel.send(json.dumps(request).encode() + b"\n")
+
+    def _expect(self, name: str, within_s: float) -> Any:
+        """The value `name` of the next answer. Raises ChannelLostError for another one."""
+        answer = self._next(within_s)
+        if name not in answer:
+            raise ChannelLostError(f"it answered something else: {_shown(json.dumps(answer).encode())}")
+        return answer[name]
+
+    def _next(self, within_s: float | None) -> dict[str, Any]:
+        """The next answer that is not only a sign of life. Raises ChannelLostError where none comes within `within_s` (None:
+        however long), no sign of life for SILENCE_S, or what comes is no answer."""
+        end = time.monotonic() + within_s if within_s is not None else float("inf")
+        while True:
+            line = self._line(end)
+            try:
+                answer = json.loads(line)
+            except ValueError:
+                answer = None
+            if not isinstance(answer, dict):
+                raise ChannelLostError(f"it said what is no answer: {_shown(line)}")
+            if error := answer.get("error"):
+                self._fail(error)
+            if "alive" not in answer:
+                return answer
+            if time.monotonic() > end:
+                raise ChannelLostError("it gave no answer in time")
+
+    def _line(self, end: float) -> bytes:
+        """The next line. Each piece of it may take SILENCE_S, and all of it until `end` (of time.monotonic) and SILENCE_S
+        more."""
+        parts, size = [self._kept], len(self._kept)
+        while b"\n" not in parts[-1]:
+            if time.monotonic() > end + agent_server.SILENCE_S:
+                raise ChannelLostError("it gave no answer in time")
+            if size > LINE_BYTES:
+                raise ChannelLostError(f"it said more than {LINE_BYTES >> 20} MiB without the end of a line")
+            part = self._channel.receive(agent_server.SILENCE_S)
+            if not part:
+                raise ChannelLostError(f"it said nothing for {agent_server.SILENCE_S:.0f} s")
+            parts.append(part)
+            size += len(part)
+        line, _, self._kept = b"".join(parts).partition(b"\n")
+        return line
+
+    def _fail(self, error: Any) -> None:
+        """Raise what a refused request means."""
+        told = error if isinstance(error, dict) else {}
+        kind, message = str(told.get("kind")), printable(str(told.get("message")))
+        if kind == "disk":
+            raise UnreachableError(
+                f"{self._name} has no room: {message}",
+                fix="free some room there, or name another folder: `folder` in your devices.toml",
+            )
+        if kind == "cpus":
+            raise InputError(f"{self._name}: {message}", fix="set fewer threads in the target")
+        if kind == "hash":
+            raise ChannelLostError(f"a file arrived damaged: {message}")
+        raise ChannelLostError(f"it refused a request: {message}")
+
+    def _keep_alive(self) -> None:
+        """Say that this side is there: the server ends without."""
+        while not self._closed.wait(agent_server.ALIVE_S):
+            with suppress(ChannelLostError):
+                self._ask({"alive": True})
+
+
+def require_python(facts: dict[str, str], name: str, python: str) -> None:
+    """Raises MissingDependencyError where the device lacks what every session needs."""
+    if facts.get("numpy") == "absent":
+        raise MissingDependencyError(f"{name} lacks numpy", fix=f"there: {python} -m pip install numpy")
+
+
+def _shown(data: bytes) -> str:
+    """The beginning of what a device said, for a message."""
+    text = printable(data[:200].decode("utf-8", "replace").strip().replace("\n", " | "))
+    return repr(text) if text else "nothing"

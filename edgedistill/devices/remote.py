@@ -1,0 +1,186 @@
+"""A device that is reached through a channel: files go there when a session needs them, and the agent runs there.
+
+A connection that is lost costs the session that was under way and no other: a session that gave no answer has no samples,
+so that it is taken again over a new connection, and none counts twice.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+
+from edgedistill.base.errors import InputError, UnreachableError, reworded
+from edgedistill.base.isolation import Limits, death
+from edgedistill.base.progress import Listener, Note, silent
+from edgedistill.devices.agent import agent_sampling, agent_server
+from edgedistill.devices.base import EXPORT_AGAIN, SESSION_GRACE_S, SessionFailure, read_report, too_slow
+from edgedistill.devices.channel import ChannelLostError, Transport
+from edgedistill.devices.link import Link, require_python
+from edgedistill.devices.session import SessionJob, SessionReport
+
+R = TypeVar("R")
+
+PAUSES_S = (1.0, 5.0, 20.0)
+"""Before each further try: a board that restarts takes some time."""
+_PLACES = re.compile(rf"\S*/{agent_server.PREFIX}[^/\s]*/([\w.]+)")
+KEPT_BYTES = 512 << 20
+"""Files of earlier sessions that stay on the device."""
+
+
+class RemoteDevice:
+    """The device behind `transport`. `python` is the interpreter there, `folder` where files are kept meanwhile, empty for
+    its temporary folder. `listener` hears of waits and lost connections."""
+
+    def __init__(
+        self, transport: Transport, listener: Listener = silent, *, python: str = "python3", folder: str = ""
+    ) -> None:
+        self._transport, self._listener = transport, listener
+        self._python, self._folder = python, folder
+        self._link: Link | None = None
+        self._facts: dict[str, dict[str, str]] = {}
+        self._names: dict[tuple[Path, int, int], str] = {}
+        self._paths: dict[str, Path] = {}
+
+    @property
+    def name(self) -> str:
+        """How people know it."""
+        return self._transport.name
+
+    def connect(self) -> None:
+        """See that it answers and has numpy. See Device.connect."""
+        try:
+            found = self._linked().facts("numpy")
+        except ChannelLostError as error:
+            self.close()
+            raise self._unreachable(error) from error
+        require_python(found, self.name, self._python)
+
+    def push(self, path: Path) -> Path:
+        """The name under which the file is there whenever a session needs it: its content's hash, so that no user's name
+        gets there. Raises InputError if it does not exist or is a folder."""
+        if not path.is_file():
+            what = "is a folder, which no runtime on it takes" if path.is_dir() else "does not exist"
+            raise InputError(f"{path} {what}", fix="check the path")
+        state = path.stat()
+        key = (path.absolute(), state.st_size, state.st_mtime_ns)
+        if key not in self._names:
+            with path.open("rb") as stream:
+                digest = hashlib.file_digest(stream, "sha256").hexdigest()
+            suffix = path.suffix.lower()
+            self._names[key] = digest[:40] + (suffix if suffix[1:].isalnum() and suffix.isascii() else "")
+        self._paths[self._names[key]] = path
+        return Path(self._names[key])
+
+    def run(self, job: SessionJob) -> SessionReport:
+        """One session, once no other one measures there. See Device.run. Raises UnreachableError where the device is lost
+        and does not come back."""
+        files = {path.name: self._paths[path.name] for path in (job.model, job.loader, job.inputs, job.anchor) if path}
+        what = f"measuring {files[job.model.name].name} on {self.name}"
+        limits = Limits(
+            SESSION_GRACE_S + agent_sampling.HARD_LIMIT_FACTOR * job.seconds,
+            sum(Limits.for_file(files[path.name]).memory_bytes for path in (job.model, job.anchor) if path),
+        )
+        request = job.model_dump(mode="json") | {"memory_bytes": limits.memory_bytes}
+
+        def session(link: Link) -> SessionReport:
+            self._bring(link, files)
+            ended = link.run(request, limits.seconds)
+            if "timeout" in ended:
+                raise too_slow(what, limits.seconds)
+            if (code := ended.get("ended")) in (-signal.SIGKILL, -signal.SIGTERM):
+                # By somebody there, or by a system that ran short of memory: one time says nothing of the model.
+                raise ChannelLostError(f"its agent was killed by signal {-code}")
+            if "answer" not in ended:
+                failure = death(what, limits.memory_bytes, int(ended.get("ended", 1)), str(ended.get("said", "")))
+                raise SessionFailure(failure.kind, failure.message, fix=failure.fix or EXPORT_AGAIN)
+            try:
+                # The agent knows a file by where it lies there, which tells a person nothing.
+                with reworded(lambda text: _PLACES.sub(lambda found: str(files.get(found[1], found[0])), text)):
+                    return read_report(str(ended["answer"]))
+            except (ValueError, KeyError, TypeError, ValidationError) as error:
+                raise ChannelLostError(f"its agent gave no report: {str(error).splitlines()[0]}") from error
+
+        return self._trying(session, what)
+
+    def facts(self, runtime: str = "") -> dict[str, str]:
+        """What it is; asked once. See Device.facts."""
+        if runtime not in self._facts:
+            self._facts[runtime] = self._trying(lambda link: link.facts(runtime), f"asking {self.name} what it is")
+        return self._facts[runtime]
+
+    def close(self) -> None:
+        """End the connection, if there is one. The next request makes another."""
+        if self._link is not None:
+            self._link.close()
+            self._link = None
+
+    def _linked(self) -> Link:
+        if self._link is None:
+            self._link = Link(self._transport, self._python, self._folder, self._listener)
+        return self._link
+
+    def _trying(self, work: Callable[[Link], R], what: str) -> R:
+        """What `work` returns, over a new connection where one is lost. Raises UnreachableError where the device does not
+        come back, SessionFailure where it does and is lost each time."""
+        lost: Exception | None = None
+        for pause_s in (0.0, *PAUSES_S):
+            if lost is not None:
+                text = f"{self.name} is lost ({_reason(lost)}); trying again in {pause_s:.0f} s"
+                self._listener(Note(text, warning=True))
+                time.sleep(pause_s)
+            try:
+                link = self._linked()
+            except UnreachableError as error:
+                if lost is None:
+                    raise
+                lost = error
+                continue
+            try:
+                return work(link)
+            except ChannelLostError as error:
+                lost = error
+                self.close()
+            except KeyboardInterrupt:
+                self.close()
+                raise
+        assert lost is not None
+        if isinstance(lost, UnreachableError):
+            raise self._unreachable(lost) from lost
+        raise SessionFailure(
+            "killed",
+            f"{what} failed {1 + len(PAUSES_S)} times ({_reason(lost)})",
+            fix="take a smaller model if the device ran out of memory; `edgedistill devices check` tries it without one",
+        ) from lost
+
+    def _unreachable(self, error: Exception) -> UnreachableError:
+        return UnreachableError(
+            f"{self.name} does not answer any more: {_reason(error)}",
+            fix="attach it, or wait until it is up, and run the same command again: finished sessions are kept",
+        )
+
+    def _bring(self, link: Link, files: dict[str, Path]) -> None:
+        """Have `files` there, and of others no more than KEPT_BYTES."""
+        for name, path in files.items():
+            link.put(path, name)
+        others = {
+            name: size for name, size in link.present.items() if name not in files and not name.startswith("agent")
+        }
+        over = sum(others.values()) - KEPT_BYTES
+        for name, size in others.items():
+            if over <= 0:
+                break
+            link.drop(name)
+            over -= size
+
+
+def _reason(error: Exception) -> str:
+    """What an error says, without its fix."""
+    text: Any = getattr(error, "message", None) or str(error)
+    return str(text)
