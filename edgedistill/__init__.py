@@ -1,10 +1,10 @@
 """edgedistill: distil a vision teacher into a student proven to meet a latency budget on a device.
 
 Each command is a function here: `build`, `search` (for several targets `build_all`, `search_all`), `plan`, `export`,
-`build_views`, `views_info`, `check_views`, `quantize`, `list_devices`, `check_device`, `profile`, `calibrate`, `profiles`,
-`inspect`, `verify`, `evaluate`, `run`, `explain`, `verify_package`, `diff_packages`, `kit`. `EdgedistillError` is what they
-raise for a user's mistake. Names are loaded when first used, so that `import edgedistill` costs nothing. No submodule may
-bear one of these names: once imported, it would take the function's place."""
+`build_views`, `views_info`, `check_views`, `quantize`, `list_devices`, `check_device`, `new_target`, `check_targets`,
+`profile`, `calibrate`, `profiles`, `inspect`, `verify`, `evaluate`, `run`, `explain`, `verify_package`, `diff_packages`,
+`kit`. `EdgedistillError` is what they raise for a user's mistake. Names are loaded when first used, so that `import
+edgedistill` costs nothing. No submodule may bear one of these names: once imported, it would take the function's place."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from edgedistill.commands.profile import profile
     from edgedistill.commands.profiles import profiles
     from edgedistill.commands.quantize import quantize
+    from edgedistill.commands.targets import check_targets, new_target
     from edgedistill.commands.views import build_views, check_views, views_info
     from edgedistill.documents.results import BuildResult, ProfileResult
 
@@ -36,6 +37,7 @@ _HOMES = {
     "build_views": "edgedistill.commands.views",
     "calibrate": "edgedistill.commands.calibrate",
     "check_device": "edgedistill.commands.devices",
+    "check_targets": "edgedistill.commands.targets",
     "check_views": "edgedistill.commands.views",
     "diff_packages": "edgedistill.commands.package_diff",
     "evaluate": "edgedistill.commands.examine",
@@ -44,6 +46,7 @@ _HOMES = {
     "inspect": "edgedistill.commands.examine",
     "kit": "edgedistill.commands.kit",
     "list_devices": "edgedistill.commands.devices",
+    "new_target": "edgedistill.commands.targets",
     "plan": "edgedistill.commands.build",
     "run": "edgedistill.commands.examine",
     "search": "edgedistill.commands.build",
@@ -68,6 +71,7 @@ __all__ = [
     "build_views",
     "calibrate",
     "check_device",
+    "check_targets",
     "check_views",
     "diff_packages",
     "evaluate",
@@ -76,6 +80,7 @@ __all__ = [
     "inspect",
     "kit",
     "list_devices",
+    "new_target",
     "plan",
     "profile",
     "profiles",

@@ -64,7 +64,6 @@ _COMMANDS: dict[str, tuple[tuple[Command, str], ...]] = {
         (inspect.inspect, "inspect out/package/student-int8.onnx --layers"),
     ),
     "Devices": (
-        (targets.targets, "targets raspberry-pi-5"),
         (showing_progress(profile.profile), "profile out/package/student-int8.onnx --sessions 5"),
         (showing_progress(calibrate.calibrate), "calibrate --target host --models 30"),
         (profiles.profiles, "profiles --json"),
@@ -87,6 +86,9 @@ app.add_typer(recipes.app, name="recipes", rich_help_panel="Build", epilog="Exam
 app.add_typer(views.app, name="views", rich_help_panel="Build", epilog="Example: edgedistill views info build.toml")
 app.add_typer(
     package.app, name="package", rich_help_panel="Model files", epilog="Example: edgedistill package verify out/package"
+)
+app.add_typer(
+    targets.app, name="targets", rich_help_panel="Devices", epilog="Example: edgedistill targets show raspberry-pi-5"
 )
 app.add_typer(devices.app, name="devices", rich_help_panel="Devices", epilog="Example: edgedistill devices --json")
 app.add_typer(cache.app, name="cache", rich_help_panel="Cache", epilog="Example: edgedistill cache info")

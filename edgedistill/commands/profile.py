@@ -16,11 +16,20 @@ from edgedistill.devices.attach import attach
 from edgedistill.devices.base import run_pushed, sample
 from edgedistill.devices.session import MeasurementProtocol
 from edgedistill.devices.sessions import joined
-from edgedistill.devices.stats import anchor_latency, least_runs, measured_latency, percentile_ms, spread
+from edgedistill.devices.stats import (
+    anchor_latency,
+    least_runs,
+    mean_with_interval,
+    measured_latency,
+    percentile_ms,
+    ratio,
+    resolves,
+    spread,
+)
 from edgedistill.documents.build_file import ProfileConfig
 from edgedistill.documents.measurements import Profile
-from edgedistill.documents.results import ProfileResult
-from edgedistill.documents.specs import Format, Percentile, Target
+from edgedistill.documents.results import Comparison, Gate, ProfileResult
+from edgedistill.documents.specs import BudgetRequest, Format, Percentile, Target
 from edgedistill.documents.targets import load_target
 from edgedistill.formats import format_for, measured_by_agent
 from edgedistill.formats.foreign import format_of, open_file, reading
@@ -32,18 +41,25 @@ def profile(
     target: str | Path = "host",
     device: str = "",
     sessions: int = 3,
-    beside: Path | str | None = None,
+    compare: Path | str | None = None,
+    gate: str | None = None,
     listener: Listener = silent,
 ) -> ProfileResult:
     """Measure any ONNX, LiteRT or ExecuTorch file on `target`, `sessions` times, on the device that `device` names in the
     user's file of devices or by its address, unless the target has one; returns latency, memory and operators. With
-    `beside`, another file of the same format, the two run in turn and the result has the ratio of their latencies.
+    `compare`, another file of the same format, the two run in turn and the result says which is faster. `gate`
+    ("5ms@p95", or with `compare` "90%@p50", a share of the other's) is a limit that each session has to keep; that it is
+    not kept is a result.
 
-    Raises InputError for a file that is none of these, UnsupportedError for a target that does not measure its format,
-    UnreachableError where the target's device does not answer, TrialFailure where the file fails there.
-    """
-    other = None if beside is None else Path(beside)
-    return profile_file(Path(path), load_target(str(target)), listener, sessions, other, device)
+    Raises InputError for a file that is none of these or a gate that is none, UnsupportedError for a target that does not
+    measure its format, UnreachableError where the target's device does not answer, TrialFailure where the file fails
+    there."""
+    limit = None if gate is None else BudgetRequest.parse(gate)
+    if limit is not None and limit.share_of_teacher is not None and compare is None:
+        raise InputError(f"{gate!r} is a share of no file", fix="name the other with --compare, or give milliseconds")
+    other = None if compare is None else Path(compare)
+    result, taken = profile_file(Path(path), load_target(str(target)), listener, sessions, other, device)
+    return result if limit is None else result.model_copy(update={"gate": _gated(limit, taken)})
 
 
 def profile_file(
@@ -51,12 +67,12 @@ def profile_file(
     target: Target,
     listener: Listener,
     sessions: int = 3,
-    beside: Path | None = None,
+    compare: Path | None = None,
     named: str = "",
-) -> ProfileResult:
+) -> tuple[ProfileResult, Profile]:
     """So many sessions of `path` with random inputs of its own signature, and its operators by time where its runtime tells
-    them; with `beside`, another file of the same format, the two in turn. `named` is the user's device, empty for the
-    target's own.
+    them; with `compare`, another file of the same format, the two in turn. `named` is the user's device, empty for the
+    target's own. The result, and the sessions.
 
     Raises InputError for a file that is not a model in ONNX, LiteRT or ExecuTorch, for two of different formats or for no
     sessions, UnsupportedError for a target that does not measure its format, UnreachableError where its device does not
@@ -76,12 +92,12 @@ def profile_file(
             f"{path.name} is {format}; {others} can be measured on {target.title}",
             fix=fix,
         )
-    if beside is not None and format_of(beside) is not format:
+    if compare is not None and format_of(compare) is not format:
         raise InputError(
-            f"{beside.name} is no {format}: it cannot run in turn with {path.name}", fix="export it as such"
+            f"{compare.name} is no {format}: it cannot run in turn with {path.name}", fix="export it as such"
         )
     artifact = reading(path, open_file, path, target).artifact
-    anchor = None if beside is None else reading(beside, open_file, beside, target).artifact
+    anchor = None if compare is None else reading(compare, open_file, compare, target).artifact
     device = attach(target, listener, named)
     config = ProfileConfig()
     protocol = MeasurementProtocol(
@@ -109,19 +125,39 @@ def profile_file(
     differ = spread([percentile_ms(s.samples_ns, Percentile.P95.fraction) for s in profile.sessions])
     if sessions > 1:
         notes.append(f"p95 differs by {format_percent(differ)} from session to session (standard deviation of the log)")
-    return ProfileResult(
+    result = ProfileResult(
         path=str(path),
         format=format,
         sha256=artifact.sha256,
         bytes=artifact.bytes,
         latency=measured_latency(profile, anchor_latency(profile.sessions) if anchor else None),
-        beside=None if beside is None else str(beside),
+        comparison=None if compare is None else _compared(str(compare), profile),
         peak_memory_bytes=max(session.peak_memory_bytes for session in profile.sessions),
         load_ms=sorted(session.load_ms for session in profile.sessions)[len(profile.sessions) // 2],
         op_timings=tuple(sorted(profile.op_timings, key=lambda timing: -timing.median_us)),
         environment=profile.environment,
         notes=tuple(notes),
     )
+    return result, profile
+
+
+def _compared(other: str, profile: Profile) -> Comparison:
+    p50, interval = mean_with_interval([ratio(session, Percentile.P50) for session in profile.sessions])
+    told = all(resolves(session, Percentile.P95) for session in profile.sessions)
+    p95 = [ratio(session, Percentile.P95) for session in profile.sessions] if told else []
+    return Comparison(
+        other=other, p50_ratio=p50, interval=interval, p95_ratio=mean_with_interval(p95)[0] if told else None
+    )
+
+
+def _gated(limit: BudgetRequest, profile: Profile) -> Gate:
+    if limit.share_of_teacher is not None:
+        most, values = limit.share_of_teacher, [ratio(session, limit.percentile) for session in profile.sessions]
+    else:
+        assert limit.latency_ms is not None
+        fraction = limit.percentile.fraction
+        most, values = limit.latency_ms, [percentile_ms(s.samples_ns, fraction) for s in profile.sessions]
+    return Gate(limit=str(limit), values=tuple(values), over=sum(value > most for value in values))
 
 
 def _sentence(protocol: MeasurementProtocol, sessions: int) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 import numpy as np
+from scipy import stats  # type: ignore[import-untyped]
 
 from edgedistill.documents.measurements import MeasuredLatency, Moment, Percentiles, Profile, RelativeLatency, Session
 from edgedistill.documents.specs import Percentile
@@ -83,6 +84,17 @@ def ratio(session: Session, percentile: Percentile) -> float:
 def spread(values: Sequence[float]) -> float:
     """Standard deviation of the log from one session to the next; 0 for fewer than two."""
     return statistics.stdev(map(math.log, values)) if len(values) > 1 else 0.0
+
+
+def mean_with_interval(values: Sequence[float]) -> tuple[float, tuple[float, float] | None]:
+    """The geometric mean of one positive value a session, and its 95% interval: Student's t of the logs. None for fewer
+    than two."""
+    logs = [math.log(value) for value in values]
+    mean = statistics.fmean(logs)
+    if len(logs) < 2:
+        return math.exp(mean), None
+    half = float(stats.t.ppf(0.975, len(logs) - 1)) * statistics.stdev(logs) / math.sqrt(len(logs))
+    return math.exp(mean), (math.exp(mean - half), math.exp(mean + half))
 
 
 def cold_start(profile: Profile) -> float | None:

@@ -106,6 +106,27 @@ class DeviceCheck(Frozen):
     steps: tuple[DeviceStep, ...]
 
 
+class CheckedTarget(Frozen):
+    """A target file and what is wrong with it, with lines: nothing where it is as it should be."""
+
+    name: str
+    path: str
+    problems: tuple[str, ...]
+
+
+class TargetsCheck(Frozen):
+    """What `targets check` found."""
+
+    schema_version: Literal[1] = 1
+    edgedistill_version: str
+    targets: tuple[CheckedTarget, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing is wrong with any."""
+        return not any(target.problems for target in self.targets)
+
+
 class VerifyResult(Frozen):
     """What `verify` found in a file: `ok` is the sum of it. `parity` is beside `against`, a second file, on the same
     `parity.images` probe images, or beside the golden outputs of the package that the file lies in."""

@@ -448,6 +448,14 @@ class PublishedLatency(Frozen):
     source: str
 
 
+class CoreGroup(Frozen):
+    """Cores of a processor that are alike: their `name` ("Cortex-A76"), how many, and their highest clock."""
+
+    name: str
+    count: Annotated[int, Field(ge=1)]
+    max_mhz: Annotated[int, Field(ge=1)] | None = None
+
+
 class Target(Frozen):
     """A device and how it is used, read from a TOML file in `targets/`.
 
@@ -456,7 +464,8 @@ class Target(Frozen):
     the others need a device attached. `accelerator` names what computes there instead of the CPU ("GPU"), empty where the
     CPU does: an operation that it leaves to the CPU is then an error, unless `allow_fallbacks` (here, or in a build's
     `[export]`). `delegate` is what ExecuTorch programs are lowered for, `soc` the chip as Qualcomm's calls it ("SM8550").
-    `channel_multiple` is what its kernels want channels to be multiples of.
+    `channel_multiple` is what its kernels want channels to be multiples of. `cores` are those of its processor, the fastest
+    first. `sources` say by the name of a fact here where it comes from.
     """
 
     name: str
@@ -466,7 +475,8 @@ class Target(Frozen):
     precisions: tuple[Precision, ...]
     threads: Annotated[int, Field(ge=1)] = 1
     channel_multiple: Annotated[int, Field(ge=1)] = CHANNEL_MULTIPLE
-    memory_bytes: int | None = None
+    cores: tuple[CoreGroup, ...] = ()
+    memory_bytes: Annotated[int, Field(ge=1)] | None = None
     transport: Literal["local", "ssh", "adb", "coremltools", "none"]
     machine: str | None = None
     compute_capabilities: tuple[int, ...] = ()
@@ -476,4 +486,4 @@ class Target(Frozen):
     soc: str = ""
     how_to_measure: str = ""
     published: tuple[PublishedLatency, ...] = ()
-    sources: tuple[str, ...] = ()
+    sources: dict[str, str] = {}

@@ -143,10 +143,11 @@ def test_no_command_shows_help_once_and_is_2(
 PANELS = {
     "Build": ["build", "search", "explain", "report", "kit", "init", "recipes", "views"],
     "Model files": ["export", "quantize", "verify", "evaluate", "run", "inspect", "package"],
-    "Devices": ["targets", "profile", "calibrate", "profiles", "doctor", "devices"],
+    "Devices": ["profile", "calibrate", "profiles", "doctor", "targets", "devices"],
     "Cache": ["cache"],
 }
-COMMANDS = [*(name for names in PANELS.values() for name in names), "cache info", "cache clear", "devices check"]
+INNER = ["cache info", "cache clear", "devices check", "targets show", "targets new", "targets check"]
+COMMANDS = [*(name for names in PANELS.values() for name in names), *INNER]
 WITH_PROGRESS = ["build", "search", "export", "quantize", "evaluate", "profile", "calibrate", "doctor"]
 
 

@@ -386,21 +386,61 @@ def test_a_file_is_profiled_beside_another(
     arguments = ["export", MODEL, "--random-weights", "--classes", 10, "--resolution", 128, "--out", tmp_path]
     answer(capsys, *arguments, "--formats", "onnx")
     small, large = file_of(exported, ".onnx"), file_of(tmp_path, ".onnx")
-    document = answer(capsys, "profile", large, "--beside", small, "--sessions", 2)
+    document = answer(capsys, "profile", large, "--compare", small, "--sessions", 2)
     result = ProfileResult.model_validate(document)
-    assert result.beside == str(small) and isinstance(result.latency, MeasuredLatency)
+    comparison = result.comparison
+    assert comparison is not None and comparison.other == str(small) and isinstance(result.latency, MeasuredLatency)
+    assert comparison.interval is not None and comparison.interval[0] < comparison.p50_ratio < comparison.interval[1]
     relative = result.latency.relative
     assert relative is not None and relative.p50 > 1.5
     assert result.latency.p50_ms == pytest.approx(relative.p50 * relative.anchor_ms.p50, rel=0.5)
-    assert run(["profile", str(small), "--beside", str(large), "--sessions", "1"]) == 0
+    assert run(["profile", str(small), "--compare", str(large), "--sessions", "1"]) == 0
     shown, progress = capsys.readouterr()
     assert f"1 session of 0.6 s in turn with {large.name}, up to 2.4 s for a slow file; the first also" in progress
     told = re.search(
-        r"p50 0\.\d{3}(, p95 0\.\d{3})? times that of .*fp32\.onnx, in turn with it", " ".join(shown.split())
+        r"was measured once beside .*: p50 is 0\.\d{3} times(, p95 0\.\d{3} times)? the other's",
+        " ".join(shown.split()),
     )
     assert told, "p95 where a session has runs enough for it"
-    error = answer(capsys, "profile", small, "--beside", file_of(exported, ".engine"), code=2)["error"]
+    error = answer(capsys, "profile", small, "--compare", file_of(exported, ".engine"), code=2)["error"]
     assert "cannot run in turn with" in error["message"]
+
+
+@pytest.mark.parametrize(
+    ("gate", "code", "said"),
+    [
+        ("10s@p95", 0, "kept by all 2 sessions"),
+        ("0.0001ms", 3, "2 over it, of 2 sessions"),
+        ("1000%", 2, "a share of the teacher lies above 0%"),
+        ("50%", 2, "is a share of no file"),
+        ("5", 2, "has no unit"),
+    ],
+)
+def test_a_gate_has_an_exit_code_of_its_own(
+    exported: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    gate: str,
+    code: int,
+    said: str,
+) -> None:
+    short = ProfileConfig.model_validate({"session": "500ms", "pause": "1ms"})
+    monkeypatch.setattr("edgedistill.commands.profile.ProfileConfig", lambda: short)
+    assert run(["profile", str(file_of(exported, ".onnx")), "--sessions", "2", "--gate", gate]) == code
+    captured = capsys.readouterr()
+    assert said in " ".join((captured.out + captured.err).split())
+
+
+def test_a_gate_may_be_a_share_of_another_file(
+    exported: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As in the CI of an app: the new file may take no more time than the old one."""
+    short = ProfileConfig.model_validate({"session": "500ms", "pause": "1ms"})
+    monkeypatch.setattr("edgedistill.commands.profile.ProfileConfig", lambda: short)
+    file = file_of(exported, ".onnx")
+    document = answer(capsys, "profile", file, "--compare", file, "--sessions", 2, "--gate", "1%@p50", code=3)
+    gate = ProfileResult.model_validate(document).gate
+    assert gate is not None and gate.over == 2 and all(0.5 < value < 2 for value in gate.values)
 
 
 @pytest.mark.parametrize(

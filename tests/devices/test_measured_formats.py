@@ -196,8 +196,8 @@ def short(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("short")
 def test_profile_of_any_file(model: Model) -> None:
-    result = profiling.profile_file(model.path, load_target("host"), silent)
-    assert (result.format, result.bytes, result.beside) == (model.format, model.path.stat().st_size, None)
+    result, _ = profiling.profile_file(model.path, load_target("host"), silent)
+    assert (result.format, result.bytes, result.comparison) == (model.format, model.path.stat().st_size, None)
     assert isinstance(result.latency, MeasuredLatency)
     assert result.latency.samples >= 180
     assert (result.latency.sessions, result.latency.relative) == (3, None)
@@ -213,8 +213,9 @@ def test_profile_of_a_file_beside_another(model: Model, tmp_path: Path) -> None:
     """Beside a copy of itself it is about as fast; of one session nothing is said of how they differ."""
     other = tmp_path / f"other{model.path.suffix}"
     shutil.copy(model.path, other)
-    result = profiling.profile_file(model.path, load_target("host"), silent, sessions=1, beside=other)
-    assert result.beside == str(other)
+    result, _ = profiling.profile_file(model.path, load_target("host"), silent, sessions=1, compare=other)
+    assert result.comparison is not None and result.comparison.other == str(other)
+    assert result.comparison.interval is None and not result.comparison.told
     assert isinstance(result.latency, MeasuredLatency)
     assert result.latency.relative is not None
     assert 0.5 < result.latency.relative.p50 < 2
@@ -225,7 +226,7 @@ def test_two_files_of_different_formats_do_not_run_in_turn(model: Model, tmp_pat
     other = tmp_path / "other.onnx"
     other.write_bytes(b"")
     with pytest.raises(InputError, match=f"other.onnx is no {model.format}: it cannot run in turn with"):
-        profiling.profile_file(model.path, load_target("host"), silent, beside=other)
+        profiling.profile_file(model.path, load_target("host"), silent, compare=other)
 
 
 def test_other_files_are_refused_with_what_is_taken(tmp_path: Path) -> None:

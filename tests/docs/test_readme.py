@@ -19,7 +19,7 @@ from shell import typed
 
 from edgedistill.documents.build_file import load_config
 from edgedistill.documents.devices import FILE_VARIABLE, known_devices
-from edgedistill.documents.targets import load_target, target_names
+from edgedistill.documents.targets import all_targets, load_target, target_names
 
 REPOSITORY = Path(__file__).parents[2]
 PAGES = [
@@ -118,7 +118,7 @@ def test_commands_and_options_exist(block: Block) -> None:
         if not words:
             continue
         names = [word for word in words[1:3] if re.fullmatch(r"[a-z]+", word)]
-        shown = help_of(*names[: 2 if names[0] in ("cache", "devices", "package") else 1])
+        shown = help_of(*names[: 2 if names[0] in ("cache", "devices", "package", "targets") else 1])
         for option in (word.partition("=")[0] for word in words if word.startswith("--")):
             assert re.search(rf"(?<![\w-]){option}(?![\w-])", shown), f"{option} of {line}"
 
@@ -176,5 +176,7 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 def test_every_target_and_exit_code_has_its_place() -> None:
     readme, ci = ((REPOSITORY / name).read_text() for name in ("README.md", "docs/how-to/ci.md"))
-    assert [name for name in target_names() if f"`{name}`" not in readme] == []
+    here = [target.name for target in all_targets() if target.transport == "local"]
+    assert [name for name in here if f"`{name}`" not in readme] == []
+    assert "`edgedistill targets` lists them by name" in readme
     assert [code for code in (0, 1, 2, 3, 4, 130) if not re.search(rf"^\| `?{code}\b", ci, re.MULTILINE)] == []

@@ -28,6 +28,7 @@ from edgedistill.documents.answers import (
     Plan,
     QuantizeResult,
     RunResult,
+    TargetsCheck,
     VerifyResult,
     ViewsCheck,
     ViewsInfo,
@@ -54,6 +55,7 @@ _ANSWERS: dict[str, type[BaseModel]] = {
 }
 _OF_GROUPS: dict[str, tuple[type[BaseModel], str]] = {
     "devices": (DeviceList, "what `edgedistill devices --json` prints"),
+    "targets_check": (TargetsCheck, "what `edgedistill targets check --json` prints"),
     "devices_check": (DeviceCheck, "what `edgedistill devices check --json` prints"),
     "views": (ViewsInfo, "what `edgedistill views build --json` and `views info --json` print"),
     "package_diff": (PackageDiff, "what `edgedistill package diff --json` prints"),
