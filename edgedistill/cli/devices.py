@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -16,6 +17,11 @@ if TYPE_CHECKING:
     from edgedistill.documents.answers import DeviceCheck, DeviceList
 
 app = typer.Typer()
+_PRESETS = {
+    "android-arm64": "ANDROID_NDK_HOME names the NDK; -D ONNXRUNTIME_INCLUDE=DIR the headers of ONNX Runtime's release",
+    "linux-arm64": "with g++-aarch64-linux-gnu",
+    "linux": "for this machine's architecture",
+}
 
 
 @app.callback(invoke_without_command=True)
@@ -59,6 +65,29 @@ def check(
         render.answer(found, print_check, as_json=as_json)
         if not found.ready:
             raise typer.Exit(int(ExitCode.UNREACHABLE))
+
+
+@app.command("runner", epilog="Example: edgedistill devices runner runner-sources")
+def runner(
+    out: Annotated[Path, typer.Argument(metavar="DIR", help="A new folder for the sources.")],
+) -> None:
+    """Write the sources of the program that measures where there is no Python: Android, small boards.
+
+    It is built with CMake, by the NDK or any compiler for the device, and needs the headers of ONNX Runtime.
+    """
+    from edgedistill.cli import errors, render
+    from edgedistill.commands.devices import runner_sources
+
+    with errors.answering(as_json=False):
+        folder = runner_sources(out)
+        console = render.results()
+        render.line(console, f"{folder} has the sources. To build them, there:")
+        for preset, what in _PRESETS.items():
+            render.line(console, f"  cmake --preset {preset} && cmake --build build/{preset}", f"    # {what}")
+        render.line(
+            console, "Then name build/PRESET/edgedistill-runner and ONNX Runtime's library in your devices.toml:"
+        )
+        render.line(console, '  runner = "..."', '  library = "..."')
 
 
 def print_list(console: Console, found: DeviceList) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from functools import partial
 from pathlib import Path
 
-from edgedistill.base.errors import EdgedistillError, UnreachableError
+from edgedistill.base.errors import EdgedistillError, InputError, UnreachableError
 from edgedistill.base.progress import Listener, silent, telling
 from edgedistill.base.units import format_ms
 from edgedistill.base.versions import __version__
@@ -16,6 +17,7 @@ from edgedistill.devices.attach import remote_device, require_fitting
 from edgedistill.devices.base import Device, run_pushed
 from edgedistill.devices.local import LocalDevice
 from edgedistill.devices.remote import RemoteDevice
+from edgedistill.devices.servers import RUNNER_SOURCES
 from edgedistill.devices.session import SessionJob, SessionReport
 from edgedistill.devices.stats import percentile_ms
 from edgedistill.documents.answers import DeviceCheck, DeviceList, DeviceStatus, DeviceStep
@@ -78,6 +80,18 @@ def check_device(name: str, *, target: str | Path | None = None, listener: Liste
         facts=facts,
         steps=tuple(steps),
     )
+
+
+def runner_sources(out: Path | str) -> Path:
+    """Copy the runner's sources to the new folder `out`, to be built there for a device that has no Python; returns it.
+    Raises InputError where it exists or cannot be made."""
+    folder = Path(out)
+    if folder.exists():
+        raise InputError(f"{folder} exists already", fix="name a new folder")
+    if not folder.absolute().parent.is_dir():
+        raise InputError(f"{folder.absolute().parent} does not exist", fix="make the folder first")
+    shutil.copytree(RUNNER_SOURCES, folder, ignore=shutil.ignore_patterns("build", "__pycache__"))
+    return folder
 
 
 def _attached() -> tuple[tuple[str, str], ...]:

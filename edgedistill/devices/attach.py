@@ -10,6 +10,7 @@ from edgedistill.devices.base import Device
 from edgedistill.devices.channel import Transport
 from edgedistill.devices.local import LocalDevice
 from edgedistill.devices.remote import RemoteDevice
+from edgedistill.devices.servers import server_of
 from edgedistill.documents.devices import KnownDevice, device_for
 from edgedistill.documents.specs import Target
 
@@ -52,7 +53,7 @@ def _device(target: Target, listener: Listener, asked: str) -> Device:
 
 def remote_device(known: KnownDevice, listener: Listener) -> RemoteDevice:
     """The device, not connected yet."""
-    return RemoteDevice(transport_to(known), listener, python=known.config.python, folder=known.config.folder)
+    return RemoteDevice(transport_to(known), server_of(known.config), listener, folder=known.config.folder)
 
 
 def transport_to(known: KnownDevice) -> Transport:

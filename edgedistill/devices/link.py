@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shlex
 import threading
 import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from edgedistill.base.errors import InputError, MissingDependencyError, UnreachableError, printable
+from edgedistill.base.errors import InputError, UnreachableError, printable
 from edgedistill.base.progress import Listener, Note
 from edgedistill.devices.agent import agent_server
-from edgedistill.devices.base import AGENT_FILES
 from edgedistill.devices.channel import Channel, ChannelLostError, Transport
+from edgedistill.devices.servers import Server
 
 LINE_BYTES = 2 * agent_server.ANSWER_BYTES
 CHUNK_BYTES = 1 << 18
@@ -23,73 +22,55 @@ GREETING_S = 30.0
 """For a login and an interpreter's start on a slow board."""
 GREETING_BYTES = 1 << 16
 """What a shell may say before the server does: a banner, a message of the day."""
-# The server's source comes first on its own input, so that nothing has to be on the device. Reading is unbuffered: what
-# follows is the server's.
-_BOOTSTRAP = (
-    "import sys;i=open(0,'rb',0,closefd=False);n=int(i.readline());s=b''\n"
-    "while len(s)<n:s+=i.read(n-len(s)) or sys.exit('no server came')\n"
-    "m={'__name__':'agent_server'};exec(compile(s,'agent_server.py','exec'),m);sys.exit(m['main'](*sys.argv[1:]))"
-)
-
-
-def server_command(python: str, folder: str) -> str:
-    """What the device's shell is given: its interpreter, which waits for the server's source, and the folder that the server
-    works in, empty for the system's temporary one."""
-    return " ".join(["exec", shlex.quote(python), "-u", "-c", shlex.quote(_BOOTSTRAP), shlex.quote(folder)])
 
 
 class Link:
     """One connection to a server that runs. Raises where it is made as Transport.open does, UnreachableError where no server
     starts there."""
 
-    def __init__(self, transport: Transport, python: str, folder: str, listener: Listener) -> None:
-        self._name, self._listener = transport.name, listener
-        self._channel: Channel = transport.open(server_command(python, folder))
+    def __init__(self, transport: Transport, server: Server, folder: str, listener: Listener) -> None:
+        self._name, self._listener, self._server = transport.name, listener, server
+        self._channel: Channel = transport.open(server.command(folder))
         self._kept = b""
         self._sending = threading.Lock()
         self._closed = threading.Event()
         self.present: dict[str, int] = {}
         """Bytes of each file that is there, by its name there; the one used last comes last."""
         try:
-            self._begin(python)
+            self._begin()
             threading.Thread(target=self._keep_alive, name=f"alive {self._name}", daemon=True).start()
-            for path in AGENT_FILES:
-                self.put(path, path.name)
+            for name, path in server.files.items():
+                self.put(path, name)
         except BaseException:
             self.close()
             raise
 
-    def _begin(self, python: str) -> None:
-        source = Path(agent_server.__file__).read_bytes()
+    def _begin(self) -> None:
         try:
+            if self._server.asks:
+                self._greeted(self._server.asks)
             with suppress(ChannelLostError):  # a shell that ended has said why
-                self._channel.send(b"%d\n%s" % (len(source), source))
-            self._greeted()
+                self._channel.send(self._server.payload())
+            self._greeted(b'{"edgedistill"')
         except ChannelLostError as error:
             raise UnreachableError(
-                f"{self._name} was reached, but nothing of ours runs there: {error}",
-                fix=f"see that `{python} --version` tells 3.8 or newer there; another interpreter is named by `python` in "
-                "your devices.toml",
+                f"{self._name} was reached, but nothing of ours runs there: {error}", fix=self._server.fix
             ) from error
 
-    def _greeted(self) -> None:
-        """Wait for the server's first line, past whatever a login shell prints before it. Raises ChannelLostError."""
-        said, end = b"", time.monotonic() + GREETING_S
+    def _greeted(self, beginning: bytes) -> None:
+        """Wait for a line that begins so, past whatever a login shell prints before it. Raises ChannelLostError."""
+        said, end = self._kept, time.monotonic() + GREETING_S
         while (left := end - time.monotonic()) > 0 and len(said) < GREETING_BYTES:
+            for line in said.splitlines(keepends=True):
+                if line.endswith(b"\n") and line.startswith(beginning):
+                    self._kept = said.partition(line)[2]
+                    return
+                if line.endswith(b"\n") and line.startswith(b'{"error"'):
+                    self._fail(json.loads(line)["error"])
             try:
                 said += self._channel.receive(left)
             except ChannelLostError:
                 raise ChannelLostError(f"the shell ended; it said: {_shown(said)}") from None
-            for line in said.splitlines(keepends=True):
-                if line.endswith(b"\n") and line.startswith(b'{"edgedistill"'):
-                    self._kept = said.partition(line)[2]
-                    return
-                if line.endswith(b"\n") and line.startswith(b'{"error"'):
-                    error = json.loads(line)["error"]
-                    raise UnreachableError(
-                        f"{self._name}: {printable(str(error['message']))}",
-                        fix="free some room there, or name another folder: `folder` in your devices.toml",
-                    )
         raise ChannelLostError(f"no answer in {GREETING_S:.0f} s; the shell said: {_shown(said)}")
 
     # -- requests ---------------------------------------------------------------------------------------------------
@@ -127,7 +108,7 @@ class Link:
 
     def facts(self, distribution: str) -> dict[str, str]:
         """What the device is. Raises ChannelLostError."""
-        self._ask({"facts": distribution})
+        self._ask({"facts": distribution, **self._server.in_requests})
         told = self._expect("facts", agent_server.SILENCE_S)
         if not isinstance(told, dict):
             raise ChannelLostError(f"its facts are none: {_shown(repr(told).encode())}")
@@ -136,7 +117,7 @@ class Link:
     def run(self, job: dict[str, Any], limit_s: float) -> dict[str, Any]:
         """One session: `{"answer": TEXT}`, `{"timeout": True}` or `{"ended": CODE, "said": TEXT}`. Raises
         ChannelLostError."""
-        self._ask({"run": job, "limit_s": limit_s})
+        self._ask({"run": {**job, **self._server.in_requests}, "limit_s": limit_s})
         first = self._next(agent_server.SILENCE_S)
         if waiting := first.get("waiting"):
             self._listener(Note(f"waiting for {printable(str(waiting))} on {self._name}", once=f"turn on {self._name}"))
@@ -224,12 +205,6 @@ class Link:
         while not self._closed.wait(agent_server.ALIVE_S):
             with suppress(ChannelLostError):
                 self._ask({"alive": True})
-
-
-def require_python(facts: dict[str, str], name: str, python: str) -> None:
-    """Raises MissingDependencyError where the device lacks what every session needs."""
-    if facts.get("numpy") == "absent":
-        raise MissingDependencyError(f"{name} lacks numpy", fix=f"there: {python} -m pip install numpy")
 
 
 def _shown(data: bytes) -> str:

@@ -22,7 +22,8 @@ from edgedistill.base.progress import Listener, Note, silent
 from edgedistill.devices.agent import agent_sampling, agent_server
 from edgedistill.devices.base import EXPORT_AGAIN, SESSION_GRACE_S, SessionFailure, read_report, too_slow
 from edgedistill.devices.channel import ChannelLostError, Transport
-from edgedistill.devices.link import Link, require_python
+from edgedistill.devices.link import Link
+from edgedistill.devices.servers import Server
 from edgedistill.devices.session import SessionJob, SessionReport
 
 R = TypeVar("R")
@@ -35,14 +36,12 @@ KEPT_BYTES = 512 << 20
 
 
 class RemoteDevice:
-    """The device behind `transport`. `python` is the interpreter there, `folder` where files are kept meanwhile, empty for
-    its temporary folder. `listener` hears of waits and lost connections."""
+    """The device behind `transport`. `server` is what answers there, `folder` where files are kept meanwhile, empty for its
+    temporary folder. `listener` hears of waits and lost connections."""
 
-    def __init__(
-        self, transport: Transport, listener: Listener = silent, *, python: str = "python3", folder: str = ""
-    ) -> None:
+    def __init__(self, transport: Transport, server: Server, listener: Listener = silent, *, folder: str = "") -> None:
         self._transport, self._listener = transport, listener
-        self._python, self._folder = python, folder
+        self._server, self._folder = server, folder
         self._link: Link | None = None
         self._facts: dict[str, dict[str, str]] = {}
         self._names: dict[tuple[Path, int, int], str] = {}
@@ -54,13 +53,13 @@ class RemoteDevice:
         return self._transport.name
 
     def connect(self) -> None:
-        """See that it answers and has numpy. See Device.connect."""
+        """See that it answers and has what every session needs. See Device.connect."""
         try:
             found = self._linked().facts("numpy")
         except ChannelLostError as error:
             self.close()
             raise self._unreachable(error) from error
-        require_python(found, self.name, self._python)
+        self._server.require(found, self.name)
 
     def push(self, path: Path) -> Path:
         """The name under which the file is there whenever a session needs it: its content's hash, so that no user's name
@@ -123,7 +122,7 @@ class RemoteDevice:
 
     def _linked(self) -> Link:
         if self._link is None:
-            self._link = Link(self._transport, self._python, self._folder, self._listener)
+            self._link = Link(self._transport, self._server, self._folder, self._listener)
         return self._link
 
     def _trying(self, work: Callable[[Link], R], what: str) -> R:
@@ -170,7 +169,7 @@ class RemoteDevice:
         for name, path in files.items():
             link.put(path, name)
         others = {
-            name: size for name, size in link.present.items() if name not in files and not name.startswith("agent")
+            name: size for name, size in link.present.items() if name not in files and name not in self._server.files
         }
         over = sum(others.values()) - KEPT_BYTES
         for name, size in others.items():

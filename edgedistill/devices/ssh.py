@@ -54,8 +54,8 @@ class SshTransport:
         options: dict[str, Any] = {
             "username": address.user or None,
             "port": address.port,
-            "client_keys": [str(config.key.expanduser())] if config.key else None,
-            "known_hosts": str(config.known_hosts.expanduser()) if config.known_hosts else None,
+            "client_keys": [str(config.key)] if config.key else None,
+            "known_hosts": str(config.known_hosts) if config.known_hosts else None,
             "tunnel": config.jump or None,
         }
         connection = await asyncssh.connect(

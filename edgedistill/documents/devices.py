@@ -11,10 +11,11 @@ from typing import Annotated
 from urllib.parse import urlsplit
 
 import platformdirs
-from pydantic import AfterValidator, Field, RootModel
+from pydantic import AfterValidator, Field, RootModel, model_validator
 
 from edgedistill.base.errors import InputError
 from edgedistill.documents.build_file import load_toml, validate
+from edgedistill.documents.fields import LocalPath
 from edgedistill.documents.specs import Frozen
 
 DEVICE_VARIABLE = "EDGEDISTILL_DEVICE"
@@ -81,16 +82,28 @@ def _address(text: str) -> str:
 class DeviceConfig(Frozen):
     """A section of the user's file. `target` is the target whose builds take this device without being asked to. Over SSH:
     `key` is the file of a private key, `known_hosts` one of host keys, in place of those of SSH, and `jump` the host to go
-    through (`[USER@]HOST[:PORT]`, several with commas). `python` is the interpreter there, which has numpy and the runtime;
-    `folder` is where files are kept meanwhile, in place of the system's temporary folder."""
+    through (`[USER@]HOST[:PORT]`, several with commas).
+
+    `python` is the interpreter there, which has numpy and the runtime. A device without it has in its place our `runner`,
+    a program that was built for it and lies here, and the `library` of ONNX Runtime for it. `folder` is where files are kept
+    meanwhile, in place of the system's temporary folder."""
 
     address: Annotated[str, AfterValidator(_address)]
     target: str = ""
-    key: Path | None = None
-    known_hosts: Path | None = None
+    key: LocalPath | None = None
+    known_hosts: LocalPath | None = None
     jump: str = ""
     python: Annotated[str, Field(min_length=1, pattern=r"^[^\x00-\x1f]+$")] = "python3"
+    runner: LocalPath | None = None
+    library: LocalPath | None = None
     folder: Annotated[str, Field(pattern=r"^[^\x00-\x1f]*$")] = ""
+
+    @model_validator(mode="after")
+    def _whole_runner(self) -> DeviceConfig:
+        if (self.runner is None) != (self.library is None):
+            lacking = "library" if self.library is None else "runner"
+            raise ValueError(f"runner and library go together, and {lacking} is missing; add it")
+        return self
 
 
 class DevicesFile(RootModel[dict[str, DeviceConfig]]):

@@ -146,7 +146,7 @@ PANELS = {
     "Devices": ["profile", "calibrate", "profiles", "doctor", "targets", "devices"],
     "Cache": ["cache"],
 }
-INNER = ["cache info", "cache clear", "devices check", "targets show", "targets new", "targets check"]
+INNER = ["cache info", "cache clear", "devices check", "devices runner", "targets show", "targets new", "targets check"]
 COMMANDS = [*(name for names in PANELS.values() for name in names), *INNER]
 WITH_PROGRESS = ["build", "search", "export", "quantize", "evaluate", "profile", "calibrate", "doctor"]
 

@@ -131,6 +131,14 @@ def test_an_unknown_device_or_target() -> None:
         api.check_device("board", target="nothing")
 
 
+def test_the_runners_sources_are_written_to_a_new_folder(tmp_path: Path) -> None:
+    folder = module.runner_sources(tmp_path / "runner")
+    assert (folder / "CMakeLists.txt").is_file() and (folder / "src" / "main.cc").is_file()
+    for out in (tmp_path / "runner", tmp_path / "absent" / "runner"):
+        with pytest.raises(InputError):
+            module.runner_sources(out)
+
+
 # -- the command line ---------------------------------------------------------------------------------------------------
 
 

@@ -17,12 +17,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import built_runner
 import pytest
 
 from edgedistill.base.units import format_bytes
 from edgedistill.devices.agent import agent, agent_server
 from edgedistill.devices.base import AGENT_FILES
-from edgedistill.devices.link import server_command
+from edgedistill.devices.servers import PythonServer
 from edgedistill.devices.turns import measuring_lock
 from edgedistill.formats import SHIPPED, format_for
 
@@ -39,16 +40,19 @@ time.sleep(600)
 class Served:
     """A server that runs, spoken to by hand."""
 
-    def __init__(self, folder: Path, **variables: str) -> None:
+    def __init__(self, folder: Path, kind: str = "python", **variables: str) -> None:
+        self.kind = kind
+        python = ["/bin/sh", "-c", PythonServer(sys.executable).command(str(folder))]
         self.process = subprocess.Popen(
-            ["/bin/sh", "-c", server_command(sys.executable, str(folder))],
+            python if kind == "python" else [built_runner.runner(), "serve", folder],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=os.environ | variables,
         )
         assert self.process.stdin is not None and self.process.stdout is not None
         self.source, self.sink = self.process.stdout, self.process.stdin
-        self.send(b"%d\n%s" % (len(SOURCE), SOURCE))
+        if kind == "python":
+            self.send(b"%d\n%s" % (len(SOURCE), SOURCE))
         self.hello = self.answer()
 
     def send(self, data: bytes) -> None:
@@ -77,8 +81,17 @@ class Served:
         self.sink.close()
 
 
+@pytest.fixture(params=["python", "runner"])
+def served(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Served]:
+    """Of either kind: both speak the same protocol."""
+    found = Served(tmp_path, request.param, TMPDIR=str(tmp_path))
+    yield found
+    found.end()
+
+
 @pytest.fixture
-def served(tmp_path: Path) -> Iterator[Served]:
+def python(tmp_path: Path) -> Iterator[Served]:
+    """The one whose agent is a file that a test replaces."""
     found = Served(tmp_path, TMPDIR=str(tmp_path))
     yield found
     found.end()
@@ -172,11 +185,11 @@ def test_it_leaves_nothing_behind_when_it_is_ended(served: Served, tmp_path: Pat
 
 def test_what_a_killed_one_left_the_next_one_removes(served: Served, tmp_path: Path) -> None:
     served.put("a", b"1")
-    other = Served(tmp_path)
+    other = Served(tmp_path, served.kind)
     assert len(folders(tmp_path)) == 2, "one that lives keeps its own"
     served.end()
     assert len(folders(tmp_path)) == 2
-    third = Served(tmp_path)
+    third = Served(tmp_path, served.kind)
     assert len(folders(tmp_path)) == 2
     for one in (other, third):
         one.end()
@@ -212,19 +225,19 @@ def no_agents(base: Path, within_s: float = 10) -> bool:
 
 
 @pytest.mark.parametrize("how", ["channel", "term", "kill"])
-def test_a_session_ends_with_its_server(served: Served, tmp_path: Path, how: str) -> None:
-    sleeping(served)
+def test_a_session_ends_with_its_server(python: Served, tmp_path: Path, how: str) -> None:
+    sleeping(python)
     if how == "channel":
-        served.sink.close()
+        python.sink.close()
     else:
-        served.process.send_signal(signal.SIGTERM if how == "term" else signal.SIGKILL)
-    served.process.wait(10)
+        python.process.send_signal(signal.SIGTERM if how == "term" else signal.SIGKILL)
+    python.process.wait(10)
     assert no_agents(tmp_path)
 
 
-def test_a_session_ends_at_its_time_limit(served: Served, tmp_path: Path) -> None:
-    sleeping(served)
-    served.end()
+def test_a_session_ends_at_its_time_limit(python: Served, tmp_path: Path) -> None:
+    sleeping(python)
+    python.end()
     other = Served(tmp_path, TMPDIR=str(tmp_path))
     for path in AGENT_FILES:
         other.put(path.name, path.read_bytes())
@@ -248,61 +261,63 @@ def test_a_session_ends_at_its_time_limit(served: Served, tmp_path: Path) -> Non
     ],
     ids=["fails", "is killed", "answers"],
 )
-def test_how_a_session_ends(served: Served, program: str, ended: dict[str, Any]) -> None:
+def test_how_a_session_ends(python: Served, program: str, ended: dict[str, Any]) -> None:
     for path in AGENT_FILES:
-        served.put(path.name, path.read_bytes())
-    served.put("agent.py", program.encode())
-    assert served.ask(run={"model": "model.onnx", "threads": 1}, limit_s=20) == {"started": True}
-    assert served.answer() == ended
+        python.put(path.name, path.read_bytes())
+    python.put("agent.py", program.encode())
+    assert python.ask(run={"model": "model.onnx", "threads": 1}, limit_s=20) == {"started": True}
+    assert python.answer() == ended
 
 
-def test_an_agent_that_writes_without_end_is_stopped(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_agent_that_writes_without_end_is_stopped(python: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     for path in AGENT_FILES:
-        served.put(path.name, path.read_bytes())
-    served.put("agent.py", b"import sys\nwhile True: sys.stdout.write('x' * 1000000)\n")
-    assert served.ask(run={"model": "model.onnx", "threads": 1}, limit_s=60) == {"started": True}
+        python.put(path.name, path.read_bytes())
+    python.put("agent.py", b"import sys\nwhile True: sys.stdout.write('x' * 1000000)\n")
+    assert python.ask(run={"model": "model.onnx", "threads": 1}, limit_s=60) == {"started": True}
     began = time.monotonic()
-    assert served.answer() == {"timeout": True}
+    assert python.answer() == {"timeout": True}
     assert time.monotonic() - began < 30, f"{format_bytes(agent_server.ANSWER_BYTES)} are read sooner"
 
 
-def test_more_threads_than_processors(served: Served) -> None:
+def test_more_threads_than_processors(python: Served) -> None:
     for path in AGENT_FILES:
-        served.put(path.name, path.read_bytes())
-    error = served.ask(run={"model": "model.onnx", "threads": 10_000}, limit_s=20)["error"]
+        python.put(path.name, path.read_bytes())
+    error = python.ask(run={"model": "model.onnx", "threads": 10_000}, limit_s=20)["error"]
     assert error["kind"] == "cpus" and "needs as many CPUs" in error["message"]
 
 
-def test_sessions_wait_for_one_another_and_a_dead_ones_lock_is_free(served: Served, tmp_path: Path) -> None:
-    sleeping(served)
+def test_sessions_wait_for_one_another_and_a_dead_ones_lock_is_free(python: Served, tmp_path: Path) -> None:
+    sleeping(python)
     other = Served(tmp_path, TMPDIR=str(tmp_path))
     for path in AGENT_FILES:
         other.put(path.name, path.read_bytes())
     other.put("agent.py", b"print('{}')")
     assert other.ask(run={"model": "model.onnx", "threads": 1}, limit_s=20) == {"waiting": "another measurement"}
-    served.process.kill()
+    python.process.kill()
     assert other.answer() == {"started": True}
     assert other.answer() == {"answer": "{}\n"}
     other.end()
 
 
-def test_a_session_waits_for_a_training_on_its_device(served: Served, tmp_path: Path) -> None:
+def test_a_session_waits_for_a_training_on_its_device(python: Served, tmp_path: Path) -> None:
     """A build on the device itself and one over the network take turns: the locks are the same files."""
     training = tmp_path / f"{measuring_lock().name}.training"
     for path in AGENT_FILES:
-        served.put(path.name, path.read_bytes())
-    served.put("agent.py", b"print('{}')")
+        python.put(path.name, path.read_bytes())
+    python.put("agent.py", b"print('{}')")
     with training.open("a+") as stream:
         fcntl.flock(stream, fcntl.LOCK_SH)
-        assert served.ask(run={"model": "model.onnx", "threads": 1}, limit_s=20) == {"waiting": "a training"}
-    assert served.answer() == {"started": True}
+        assert python.ask(run={"model": "model.onnx", "threads": 1}, limit_s=20) == {"waiting": "a training"}
+    assert python.answer() == {"started": True}
 
 
 def test_silence_ends_it(tmp_path: Path) -> None:
     """A network that drops tells nobody."""
     quick = SOURCE.replace(b"SILENCE_S = 30.0", b"SILENCE_S = 0.5").replace(b"ALIVE_S = 5.0", b"ALIVE_S = 0.1")
     process = subprocess.Popen(
-        ["/bin/sh", "-c", server_command(sys.executable, str(tmp_path))], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        ["/bin/sh", "-c", PythonServer(sys.executable).command(str(tmp_path))],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
     )
     assert process.stdin is not None and process.stdout is not None
     process.stdin.write(b"%d\n%s" % (len(quick), quick))
@@ -322,9 +337,9 @@ def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
     found.end()
 
 
-def test_facts_are_those_of_the_machine(served: Served) -> None:
-    served.put("agent_machine.py", (Path(agent.__file__).with_name("agent_machine.py")).read_bytes())
-    facts = served.ask(facts="numpy")["facts"]
+def test_facts_are_those_of_the_machine(python: Served) -> None:
+    python.put("agent_machine.py", (Path(agent.__file__).with_name("agent_machine.py")).read_bytes())
+    facts = python.ask(facts="numpy")["facts"]
     assert facts["numpy"] != "absent" and facts["machine"]
-    assert served.ask(facts="no_such_distribution")["facts"]["no_such_distribution"] == "absent"
+    assert python.ask(facts="no_such_distribution")["facts"]["no_such_distribution"] == "absent"
     assert shutil.which("sh")

@@ -27,6 +27,7 @@ from edgedistill.devices.base import SessionFailure, run_pushed
 from edgedistill.devices.channel import ChannelLostError
 from edgedistill.devices.local import LocalDevice
 from edgedistill.devices.remote import RemoteDevice
+from edgedistill.devices.servers import PythonServer
 from edgedistill.devices.session import SessionJob
 from edgedistill.documents.specs import Format
 from edgedistill.formats import format_for
@@ -53,7 +54,7 @@ class Device(RemoteDevice):
         self.base, self.heard = base, [""][:0]
         self.base.mkdir(exist_ok=True)
         self.transport = transport or PipeTransport()
-        super().__init__(self.transport, self._hear, python=sys.executable, folder=str(base))
+        super().__init__(self.transport, PythonServer(sys.executable), self._hear, folder=str(base))
 
     def _hear(self, event: Event) -> None:
         if isinstance(event, Note):

@@ -94,12 +94,18 @@ def test_the_file(file: Path) -> None:
         'python = "/opt/venv/bin/python"\nfolder = "/mnt/fast"\n\n[phone]\naddress = "adb://R5CT"\n'
     )
     board, phone = known_devices()
-    assert (board.name, str(board.address), board.config.key) == ("board", "ssh://pi@board", Path("~/.ssh/board"))
+    assert (board.name, str(board.address), board.config.key) == ("board", "ssh://pi@board", Path.home() / ".ssh/board")
     assert (phone.name, phone.address.serial, phone.config.python) == ("phone", "R5CT", "python3")
     assert device_for("raspberry-pi-5") == board
     assert device_for("pixel-6") is None
     assert device_for("pixel-6", "phone") == phone
     assert device_for("raspberry-pi-5", "adb://OTHER") == KnownDevice.at("adb://OTHER"), "what is asked for comes first"
+
+
+def test_files_are_beside_the_file(file: Path) -> None:
+    file.write_text('[phone]\naddress = "adb://R5CT"\nrunner = "build/runner"\nlibrary = "/opt/lib.so"\n')
+    (phone,) = known_devices()
+    assert (phone.config.runner, phone.config.library) == (file.parent / "build/runner", Path("/opt/lib.so"))
 
 
 def test_the_environment_names_one(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -134,10 +140,11 @@ def test_two_devices_of_one_target_are_not_guessed_between(file: Path) -> None:
         ('[board]\ntarget = "pixel-6"\n', 1, "address"),
         ('[board]\naddress = "ssh://board"\n\npasword = "x"\n', 4, "pasword"),
         ('[board]\naddress = "ssh://board"\npython = ""\n', 3, "python"),
+        ('[board]\naddress = "adb://board"\nrunner = "x"\n', 1, "library is missing"),
         ("[board\n", 1, ""),
         ('board = "ssh://board"\n', 1, "section"),
     ],
-    ids=["address", "password", "no address", "unknown key", "empty", "TOML", "no section"],
+    ids=["address", "password", "no address", "unknown key", "empty", "half a runner", "TOML", "no section"],
 )
 def test_what_is_wrong_in_the_file_is_told_with_its_line(file: Path, text: str, line: int, what: str) -> None:
     file.write_text(text)

@@ -1,0 +1,80 @@
+#include "sha256.h"
+
+#include <algorithm>
+#include <cstdio>
+#include <cstring>
+
+namespace edgedistill {
+namespace {
+
+constexpr uint32_t kRounds[64] = {
+    0x428a2f98, 0x71374491, 0xb5c0fbcf, 0xe9b5dba5, 0x3956c25b, 0x59f111f1, 0x923f82a4, 0xab1c5ed5, 0xd807aa98, 0x12835b01,
+    0x243185be, 0x550c7dc3, 0x72be5d74, 0x80deb1fe, 0x9bdc06a7, 0xc19bf174, 0xe49b69c1, 0xefbe4786, 0x0fc19dc6, 0x240ca1cc,
+    0x2de92c6f, 0x4a7484aa, 0x5cb0a9dc, 0x76f988da, 0x983e5152, 0xa831c66d, 0xb00327c8, 0xbf597fc7, 0xc6e00bf3, 0xd5a79147,
+    0x06ca6351, 0x14292967, 0x27b70a85, 0x2e1b2138, 0x4d2c6dfc, 0x53380d13, 0x650a7354, 0x766a0abb, 0x81c2c92e, 0x92722c85,
+    0xa2bfe8a1, 0xa81a664b, 0xc24b8b70, 0xc76c51a3, 0xd192e819, 0xd6990624, 0xf40e3585, 0x106aa070, 0x19a4c116, 0x1e376c08,
+    0x2748774c, 0x34b0bcb5, 0x391c0cb3, 0x4ed8aa4a, 0x5b9cca4f, 0x682e6ff3, 0x748f82ee, 0x78a5636f, 0x84c87814, 0x8cc70208,
+    0x90befffa, 0xa4506ceb, 0xbef9a3f7, 0xc67178f2};
+
+uint32_t turned(uint32_t value, int bits) { return value >> bits | value << (32 - bits); }
+
+}  // namespace
+
+void Sha256::block(const uint8_t* bytes) {
+  uint32_t words[64];
+  for (int i = 0; i < 16; ++i) {
+    words[i] = static_cast<uint32_t>(bytes[4 * i]) << 24 | static_cast<uint32_t>(bytes[4 * i + 1]) << 16 |
+               static_cast<uint32_t>(bytes[4 * i + 2]) << 8 | bytes[4 * i + 3];
+  }
+  for (int i = 16; i < 64; ++i) {
+    uint32_t low = turned(words[i - 15], 7) ^ turned(words[i - 15], 18) ^ words[i - 15] >> 3;
+    uint32_t high = turned(words[i - 2], 17) ^ turned(words[i - 2], 19) ^ words[i - 2] >> 10;
+    words[i] = words[i - 16] + low + words[i - 7] + high;
+  }
+  auto [a, b, c, d, e, f, g, h] = state_;
+  for (int i = 0; i < 64; ++i) {
+    uint32_t first = h + (turned(e, 6) ^ turned(e, 11) ^ turned(e, 25)) + ((e & f) ^ (~e & g)) + kRounds[i] + words[i];
+    uint32_t second = (turned(a, 2) ^ turned(a, 13) ^ turned(a, 22)) + ((a & b) ^ (a & c) ^ (b & c));
+    h = g, g = f, f = e, e = d + first, d = c, c = b, b = a, a = first + second;
+  }
+  const uint32_t added[8] = {a, b, c, d, e, f, g, h};
+  for (int i = 0; i < 8; ++i) state_[i] += added[i];
+}
+
+void Sha256::add(const void* data, size_t size) {
+  const auto* bytes = static_cast<const uint8_t*>(data);
+  size_ += size;
+  while (size) {
+    if (!waiting_size_ && size >= 64) {
+      block(bytes);
+      bytes += 64, size -= 64;
+      continue;
+    }
+    size_t taken = std::min(size, 64 - waiting_size_);
+    std::memcpy(waiting_.data() + waiting_size_, bytes, taken);
+    waiting_size_ += taken, bytes += taken, size -= taken;
+    if (waiting_size_ == 64) {
+      block(waiting_.data());
+      waiting_size_ = 0;
+    }
+  }
+}
+
+std::string Sha256::hex() {
+  uint64_t bits = 8 * size_;
+  const uint8_t one = 0x80, zero = 0;
+  add(&one, 1);
+  while (waiting_size_ != 56) add(&zero, 1);
+  uint8_t length[8];
+  for (int i = 0; i < 8; ++i) length[i] = static_cast<uint8_t>(bits >> (56 - 8 * i));
+  add(length, 8);
+  std::string out;
+  for (uint32_t word : state_) {
+    char digits[9];
+    std::snprintf(digits, sizeof digits, "%08x", word);
+    out += digits;
+  }
+  return out;
+}
+
+}  // namespace edgedistill

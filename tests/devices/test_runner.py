@@ -1,0 +1,215 @@
+"""The C++ runner: its parts, its sessions beside the Python agent's, and arm64 under an emulator."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import built_runner
+import numpy as np
+import pytest
+from pipe_transport import PipeTransport
+from small_models import save_classifier
+
+from edgedistill.base.errors import InputError, MissingDependencyError, UnreachableError
+from edgedistill.devices import servers
+from edgedistill.devices.base import SessionFailure, run_pushed
+from edgedistill.devices.local import LocalDevice
+from edgedistill.devices.remote import RemoteDevice
+from edgedistill.devices.servers import RunnerServer
+from edgedistill.devices.session import SessionJob
+from edgedistill.documents.specs import Format
+from edgedistill.formats import format_for
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    return save_classifier(tmp_path / "model.onnx")
+
+
+@pytest.fixture
+def device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    (tmp_path / "work").mkdir()
+    server = RunnerServer(built_runner.runner(), built_runner.library())
+    with closing(RemoteDevice(PipeTransport(), server, folder=str(tmp_path / "work"))) as found:
+        yield found
+    assert list((tmp_path / "work").iterdir()) == [], "nothing is left behind, the program itself neither"
+
+
+def job(model: Path, **changes: Any) -> SessionJob:
+    loader = format_for(Format.ONNX).on_device
+    return SessionJob.model_validate({"model": model, "loader": loader, "threads": 1, "seconds": 0.2} | changes)
+
+
+def inputs(folder: Path, count: int = 4) -> Path:
+    path = folder / "inputs.npy"
+    np.save(path, np.random.default_rng(0).integers(0, 256, (count, 3, 16, 16), dtype=np.uint8))
+    return path
+
+
+def test_a_session_is_as_the_agents(device: RemoteDevice, model: Path, tmp_path: Path) -> None:
+    asked = job(model, inputs=inputs(tmp_path), input_name="image", operators=True, anchor=model, min_runs=60)
+    device.connect()
+    there = run_pushed(device, asked)
+    here = run_pushed(LocalDevice(lock_file=tmp_path / "lock"), asked)
+    assert there.environment == here.environment
+    assert [timing.name for timing in there.op_timings] == [timing.name for timing in here.op_timings]
+    session = there.session
+    assert len(session.samples_ns) >= 60 and min(session.samples_ns) > 1000
+    assert [sum(turn[place] for turn in session.turns) for place in (0, 1)] == [
+        len(session.samples_ns),
+        len(session.anchor_ns),
+    ]
+    assert 0 < session.model_memory_bytes < session.peak_memory_bytes < 2**30
+    assert session.load_ms > 0 and session.warmup_runs >= 3
+    assert session.start is not None and session.end is not None and session.start.reference_us
+
+
+def test_facts_name_the_librarys_version(device: RemoteDevice) -> None:
+    import onnxruntime
+
+    assert device.facts("onnxruntime")["onnxruntime"] == onnxruntime.__version__
+
+
+@pytest.mark.parametrize(
+    ("change", "kind", "said"),
+    [
+        ({"model": "broken"}, "load", "cannot load"),
+        ({"inputs": "wrong", "input_name": "image"}, "", "Invalid rank for input"),
+        ({"pinned_cpus": (1023,)}, "", "cannot pin to CPUs"),
+        ({"input_name": "nothing", "inputs": "right"}, "", "the model has no input nothing; it has image"),
+        ({"inputs": "broken", "input_name": "image"}, "", "cannot be read as an array"),
+    ],
+    ids=["model", "shape", "cpus", "name", "file"],
+)
+def test_what_is_at_fault_is_told(
+    device: RemoteDevice, model: Path, tmp_path: Path, change: dict[str, Any], kind: str, said: str
+) -> None:
+    broken, wrong = tmp_path / "broken.onnx", tmp_path / "wrong.npy"
+    broken.write_bytes(b"no model")
+    np.save(wrong, np.zeros((2, 3, 8, 8, 2), np.uint8))
+    paths = {"broken": broken, "wrong": wrong, "right": inputs(tmp_path)}
+    changed = {name: paths.get(value, value) if isinstance(value, str) else value for name, value in change.items()}
+    with pytest.raises((SessionFailure, InputError), match=said) as caught:
+        run_pushed(device, job(changed.pop("model", model), **changed))
+    assert caught.value.fix
+    assert getattr(caught.value, "kind", "") in (kind, "run")
+
+
+def test_a_library_that_is_none(tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    (tmp_path / "other.so").write_bytes(b"no library")
+    device = RemoteDevice(PipeTransport(), RunnerServer(built_runner.runner(), tmp_path / "other.so"))
+    with closing(device), pytest.raises(MissingDependencyError, match="ONNX Runtime cannot be loaded") as caught:
+        run_pushed(device, job(model))
+    assert "`library` in your devices.toml" in caught.value.fix
+
+
+def test_a_program_for_another_machine(tmp_path: Path) -> None:
+    other = tmp_path / "runner"
+    other.write_bytes(b"\x7fELF" + os.urandom(5000))
+    server = RunnerServer(other, built_runner.library())
+    device = RemoteDevice(PipeTransport(), server, folder=str(tmp_path))
+    with closing(device), pytest.raises(UnreachableError, match="nothing of ours runs there") as caught:
+        device.connect()
+    assert "`edgedistill devices runner` says how" in caught.value.fix
+
+
+def test_files_that_are_not_there(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"`runner` of your devices\.toml is no file"):
+        RunnerServer(tmp_path / "absent", built_runner.library())
+
+
+def outputs(program: list[str], library: Path, model: Path, values: Path) -> dict[str, list[float]]:
+    done = subprocess.run(
+        [*program, "outputs", str(library), str(model), str(values)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    found: dict[str, list[float]] = json.loads(done.stdout)
+    return found
+
+
+def test_it_computes_what_onnxruntime_computes(model: Path, tmp_path: Path) -> None:
+    import onnxruntime
+
+    values = inputs(tmp_path)
+    (wanted,) = onnxruntime.InferenceSession(model).run(None, {"image": np.load(values)[:1]})
+    found = outputs([str(built_runner.runner())], built_runner.library(), model, values)
+    np.testing.assert_array_equal(np.float32(found["logits"]), wanted[0])
+
+
+@pytest.mark.slow
+def test_arm64_under_an_emulator(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same logits, and a whole session by the whole protocol."""
+    emulator, library = shutil.which("qemu-aarch64"), built_runner.ARM64["library"]
+    if emulator is None or not library.exists():
+        pytest.skip("needs qemu-user and libonnxruntime1.21:arm64")
+    program = built_runner.runner(str(built_runner.ARM64["compiler"]))
+    values = inputs(tmp_path)
+    there = outputs([emulator, str(program)], library, model, values)
+    here = outputs([str(built_runner.runner())], built_runner.library(), model, values)
+    np.testing.assert_allclose(there["logits"], here["logits"], rtol=1e-4, atol=1e-4)
+    if not Path("/proc/sys/fs/binfmt_misc/qemu-aarch64").exists():
+        pytest.skip("the kernel does not start arm64 programs: children of the server are none of the emulator's")
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    with closing(RemoteDevice(PipeTransport(), RunnerServer(program, library), folder=str(tmp_path))) as device:
+        assert device.facts("onnxruntime")["machine"] == "aarch64"
+        assert len(run_pushed(device, job(model)).session.samples_ns) > 1
+
+
+# -- its parts ----------------------------------------------------------------------------------------------------------
+
+
+def served(requests: list[bytes], folder: Path) -> list[dict[str, Any]]:
+    """What a server answers to requests, one after the other."""
+    done = subprocess.run(
+        [built_runner.runner(), "serve", folder], input=b"".join(requests), capture_output=True, timeout=60, check=False
+    )
+    return [found for line in done.stdout.splitlines() if "alive" not in (found := json.loads(line))][1:]
+
+
+@pytest.mark.parametrize("size", [0, 1, 55, 56, 63, 64, 65, 119, 120, 1000, 1 << 20])
+def test_hashes_are_those_of_sha256(tmp_path: Path, size: int) -> None:
+    data = os.urandom(size)
+    right, wrong = hashlib.sha256(data).hexdigest(), hashlib.sha256(data + b"x").hexdigest()
+    head = [json.dumps({"put": "a", "bytes": size, "sha256": h}).encode() + b"\n" + data for h in (right, wrong)]
+    first, second = served(head, tmp_path)
+    assert first == {"done": "put"}
+    assert second["error"]["kind"] == "hash" and right in second["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "plain",
+        "ünï ☃ 😀",
+        'quote " back \\ slash / tab \t line \n null \x00 bell \x07',
+        "\ud83d\ude00".encode("utf-16", "surrogatepass").decode("utf-16"),
+    ],
+)
+@pytest.mark.parametrize("ascii_only", [True, False])
+def test_texts_survive(tmp_path: Path, text: str, ascii_only: bool) -> None:
+    """A name that is none comes back in the error."""
+    request = json.dumps({"put": text + "!", "bytes": 0, "sha256": ""}, ensure_ascii=ascii_only).encode() + b"\n"
+    (answer,) = served([request], tmp_path)
+    assert json.loads(answer["error"]["message"].removesuffix(" is no name of a file")) == text + "!"
+
+
+@pytest.mark.parametrize(
+    "line", [b"", b"{", b'{"a"', b'{"a":}', b"[1,]", b"nul", b"1e999", b'"\\u12"', b"{}x", b"[" * 10_000, b"\xff\xfe"]
+)
+def test_what_is_no_json_is_refused_and_the_next_request_served(tmp_path: Path, line: bytes) -> None:
+    first, second = served([line + b"\n", b'{"drop": "a"}\n'], tmp_path)
+    assert first["error"]["kind"] == "request"
+    assert second == {"done": "drop"}
+
+
+def test_the_sources_ship_with_the_package() -> None:
+    assert {"CMakeLists.txt", "CMakePresets.json", "src"} <= {path.name for path in servers.RUNNER_SOURCES.iterdir()}
