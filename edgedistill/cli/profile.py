@@ -66,11 +66,12 @@ def print_profile(console: Console, result: ProfileResult) -> None:
     from edgedistill.documents.measurements import MeasuredLatency, UnknownLatency
 
     render.line(console, result.path, style="bold")
-    table = render.table("size", "p50", "p95", "p99", "load", "peak memory")
+    table = render.table("size", "p50", "p95", "p99", "load", "first run", "peak memory")
     table.add_row(
         format_bytes(result.bytes),
         *render.latency_cells(result.latency),
         "unknown" if result.load_ms is None else format_ms(result.load_ms),
+        "unknown" if result.first_run_ms is None else format_ms(result.first_run_ms),
         "unknown" if result.peak_memory_bytes is None else format_bytes(result.peak_memory_bytes),
     )
     console.print(table)

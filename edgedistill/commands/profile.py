@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import time
 from contextlib import closing
 from dataclasses import replace
@@ -125,6 +126,7 @@ def profile_file(
     differ = spread([percentile_ms(s.samples_ns, Percentile.P95.fraction) for s in profile.sessions])
     if sessions > 1:
         notes.append(f"p95 differs by {format_percent(differ)} from session to session (standard deviation of the log)")
+    first = [session.first_run_ms for session in profile.sessions if session.first_run_ms is not None]
     result = ProfileResult(
         path=str(path),
         format=format,
@@ -133,7 +135,8 @@ def profile_file(
         latency=measured_latency(profile, anchor_latency(profile.sessions) if anchor else None),
         comparison=None if compare is None else _compared(str(compare), profile),
         peak_memory_bytes=max(session.peak_memory_bytes for session in profile.sessions),
-        load_ms=sorted(session.load_ms for session in profile.sessions)[len(profile.sessions) // 2],
+        load_ms=statistics.median_high(session.load_ms for session in profile.sessions),
+        first_run_ms=statistics.median_high(first) if first else None,
         op_timings=tuple(sorted(profile.op_timings, key=lambda timing: -timing.median_us)),
         environment=profile.environment,
         notes=tuple(notes),

@@ -152,7 +152,7 @@ class Session(Frozen):
 
     `anchor_ns` are those of the model that ran in turn with the file, `turns` how many runs of each there were in every
     turn; both empty where it ran alone. `start` and `end` are the machine around the samples, null where nothing
-    recorded it.
+    recorded it. `first_run_ms` is the first run after loading, before the warm-up, null where it was not timed.
     """
 
     samples_ns: Annotated[tuple[int, ...], Field(min_length=1)]
@@ -162,6 +162,7 @@ class Session(Frozen):
     start: Moment | None = None
     end: Moment | None = None
     load_ms: float
+    first_run_ms: float | None = None
     peak_memory_bytes: int
     model_memory_bytes: int
 

@@ -503,6 +503,7 @@ class ProfileResult(Frozen):
     gate: Gate | None = None
     peak_memory_bytes: int | None
     load_ms: float | None
+    first_run_ms: float | None = None
     op_timings: tuple[OpTiming, ...]
     environment: Environment | None
     notes: tuple[str, ...]

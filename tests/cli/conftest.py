@@ -39,6 +39,7 @@ def profiled(realistic: ModuleType) -> ProfileResult:
         latency={"kind": "measured", "p50_ms": 0.2, "p95_ms": 0.21, "p99_ms": 0.25, "samples": 3000, "device": "a CPU"},
         peak_memory_bytes=61_300_000,
         load_ms=18.4,
+        first_run_ms=2.6,
         op_timings=profile.op_timings,
         environment=profile.environment,
         notes=("p95 differs by 2.1% from session to session",),

@@ -180,7 +180,7 @@ def test_profile(command: Any, monkeypatch: pytest.MonkeyPatch, profiled: Profil
     shown = capsys.readouterr().out
     assert shown.splitlines()[0] == "model.onnx"
     row = next(line for line in shown.splitlines() if "310.5 KiB" in line)
-    assert row.split()[2:] == ["0.200", "ms", "0.210", "ms", "0.250", "ms", "18.4", "ms", "58.5", "MiB"]
+    assert row.split()[2:] == ["0.200", "ms", "0.210", "ms", "0.250", "ms", "18.4", "ms", "2.60", "ms", "58.5", "MiB"]
     assert "3,000 runs in 1 session on a CPU" in shown
     assert "p95 differs by 2.1% from session to session" in shown
     operators = [line for line in shown.splitlines() if "fused_with_activation" in line]
@@ -191,14 +191,14 @@ def test_profile(command: Any, monkeypatch: pytest.MonkeyPatch, profiled: Profil
 def test_profile_says_unknown(
     command: Any, monkeypatch: pytest.MonkeyPatch, profiled: ProfileResult, capsys: Captured
 ) -> None:
-    unknown = {"latency": {"kind": "unknown", "reason": "no GPU", "device": "x"}, "load_ms": None}
+    unknown = {"latency": {"kind": "unknown", "reason": "no GPU", "device": "x"}, "load_ms": None, "first_run_ms": None}
     changes = unknown | {"peak_memory_bytes": None, "environment": None, "op_timings": ()}
     bare = ProfileResult.model_validate(profiled.model_dump() | changes)
     monkeypatch.setattr(api, "profile", lambda path, **options: bare)
     assert command("profile", "model.onnx") == 0
     shown = capsys.readouterr().out
     assert "latency unknown: no GPU" in shown
-    assert next(line for line in shown.splitlines() if "310.5 KiB" in line).split().count("unknown") == 5
+    assert next(line for line in shown.splitlines() if "310.5 KiB" in line).split().count("unknown") == 6
 
 
 # -- report -----------------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import built_runner
 import pytest
 from adb_phone import Phone, phone_in
 from small_models import save_classifier
@@ -70,6 +71,16 @@ def test_a_session_over_adb(phone: Phone, model: Path) -> None:
         assert dict(attached())["127.0.0.1:5555"] == "device"
     assert len(report.session.samples_ns) >= 5 and len(report.session.anchor_ns) >= 5
     assert heard == [] and clean(phone)
+
+
+def test_the_runner_in_the_place_of_python(phone: Phone, model: Path) -> None:
+    program, library = built_runner.runner(), built_runner.library()
+    with closing(device_at(phone, [], runner=program, library=library, python="absent")) as device:
+        device.connect()
+        report = run_pushed(device, job(model, anchor=model))
+        assert len(phone.left()) == 1, "the program itself is gone by now"
+    assert len(report.session.samples_ns) >= 5 and report.environment.runtime == "onnxruntime"
+    assert clean(phone)
 
 
 def test_bytes_of_every_value_arrive(phone: Phone, tmp_path: Path) -> None:

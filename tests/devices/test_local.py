@@ -64,7 +64,7 @@ def test_report_is_complete(device: LocalDevice, model: Path, tmp_path: Path) ->
     assert 0.2 <= elapsed_s(session.start, session.end) < 5
     assert session.start.reference_us is not None and session.end.reference_us is not None
     assert session.warmup_runs >= 3
-    assert session.load_ms > 0
+    assert session.load_ms > 0 and session.first_run_ms is not None and session.first_run_ms > 0
     assert 0 < session.model_memory_bytes < session.peak_memory_bytes < 2**31
     assert session.peak_memory_bytes > 10 * 2**20, "an interpreter with numpy is larger than that"
     kinds = [timing.op_type for timing in report.op_timings]

@@ -68,7 +68,7 @@ def test_a_session_is_as_the_agents(device: RemoteDevice, model: Path, tmp_path:
         len(session.anchor_ns),
     ]
     assert 0 < session.model_memory_bytes < session.peak_memory_bytes < 2**30
-    assert session.load_ms > 0 and session.warmup_runs >= 3
+    assert session.load_ms > 0 and session.warmup_runs >= 3 and session.first_run_ms is not None
     assert session.start is not None and session.end is not None and session.start.reference_us
 
 

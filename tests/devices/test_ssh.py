@@ -11,6 +11,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
+import built_runner
 import pytest
 from small_models import save_classifier
 from ssh_board import SSHD, Board, free_port
@@ -83,6 +84,16 @@ def test_a_session_over_ssh(board: Board, model: Path) -> None:
         report = run_pushed(device, job(model, anchor=model))
         assert len(board.left()) == 1
     assert len(report.session.samples_ns) >= 5 and len(report.session.anchor_ns) >= 5
+    assert clean(board)
+
+
+def test_the_runner_in_the_place_of_python(board: Board, model: Path) -> None:
+    program, library = built_runner.runner(), built_runner.library()
+    with closing(device_at(board, runner=program, library=library, python="absent")) as device:
+        device.connect()
+        report = run_pushed(device, job(model, anchor=model))
+        assert len(board.left()) == 1, "the program itself is gone by now"
+    assert len(report.session.samples_ns) >= 5 and report.environment.runtime == "onnxruntime"
     assert clean(board)
 
 

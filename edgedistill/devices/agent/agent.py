@@ -207,6 +207,7 @@ def measure(job: dict[str, Any]) -> dict[str, Any]:
     with failing("run", job, runtime, model):
         feeds = make_feeds(model, job, values)
         runs = [timed(model, feeds)]
+        first_run_ms = runs[0]() / 1e6
         warmup_runs = sampling.warm_up(runs)
         # Before the anchor is loaded, whose memory is not the model's.
         peak = machine.peak_memory_bytes()
@@ -231,6 +232,7 @@ def measure(job: dict[str, Any]) -> dict[str, Any]:
             "start": start,
             "end": end,
             "load_ms": load_ms,
+            "first_run_ms": first_run_ms,
             "peak_memory_bytes": max(peak, imports_peak),
             "model_memory_bytes": max(peak - (imports_peak if before is None else before), 0),
         },

@@ -144,6 +144,7 @@ Json measure(const Json& job) {
   std::vector<Feed> feeds = feeds_of(*model, shapes, given, values);
   model->prepare(feeds);
   std::vector<Timed> runs{timed(*model, feeds.size())};
+  double first_run_ms = static_cast<double>(runs[0]()) / 1e6;
   int warmup_runs = warm_up(runs);
   // Before the anchor is loaded, whose memory is not the model's.
   long long peak = status_bytes("VmHWM").value_or(0);
@@ -177,6 +178,7 @@ Json measure(const Json& job) {
                                {"start", start},
                                {"end", end},
                                {"load_ms", load_ms},
+                               {"first_run_ms", first_run_ms},
                                {"peak_memory_bytes", std::max(peak, first_peak)},
                                {"model_memory_bytes", std::max(peak - before, 0LL)}}},
       {"environment", where},
