@@ -40,6 +40,8 @@ class Board:
             f"Port {self.port}\nListenAddress 127.0.0.1\nHostKey {folder}/host\nPidFile none\nStrictModes no\n"
             f"AuthorizedKeysFile {folder}/authorized_keys\nPasswordAuthentication no\nKbdInteractiveAuthentication no\n"
             "PermitRootLogin prohibit-password\nUsePAM no\nPrintMotd no\n"
+            # Its own lock: several boards are one machine here.
+            f"SetEnv TMPDIR={folder}\n"
         )
         self.daemon: subprocess.Popen[bytes] | None = None
         self.start()
