@@ -126,6 +126,18 @@ def test_a_device_that_restarts_in_a_session(phone: Phone, model: Path, monkeypa
     assert clean(phone)
 
 
+@pytest.mark.parametrize("kind", ["python", "runner"])
+def test_it_is_clean_as_soon_as_the_daemon_is_gone(phone: Phone, kind: str) -> None:
+    """Not only after half a minute of silence."""
+    changes = {"runner": built_runner.runner(), "library": built_runner.library()} if kind == "runner" else {}
+    with closing(device_at(phone, [], **changes)) as device:
+        device.connect()
+        assert len(phone.left()) == 1
+        phone.kill()
+        assert clean(phone, within_s=10)
+    phone.start()
+
+
 def test_a_device_that_is_gone(phone: Phone, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(remote, "PAUSES_S", (0.05, 0.1, 0.2))
     with closing(device_at(phone, [])) as device:

@@ -11,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -297,6 +298,30 @@ def test_sessions_wait_for_one_another_and_a_dead_ones_lock_is_free(python: Serv
     assert other.answer() == {"started": True}
     assert other.answer() == {"answer": "{}\n"}
     other.end()
+
+
+def test_a_session_gets_its_turn_between_those_of_another_build(served: Served, tmp_path: Path) -> None:
+    """The other one takes the lock again at once, each time."""
+    stop = threading.Event()
+
+    def measure() -> None:
+        while not stop.is_set():
+            with (tmp_path / measuring_lock().name).open("a+") as stream:
+                fcntl.flock(stream, fcntl.LOCK_EX)
+                time.sleep(0.05)
+
+    other = threading.Thread(target=measure)
+    other.start()
+    try:
+        for path in AGENT_FILES:
+            served.put(path.name, path.read_bytes())
+        began = time.monotonic()
+        answer = served.ask(run={"model": "model", "threads": 1, "pinned_cpus": [0]}, limit_s=20)
+        assert (served.answer() if answer == {"waiting": "another measurement"} else answer) == {"started": True}
+        assert time.monotonic() - began < 2
+    finally:
+        stop.set()
+        other.join()
 
 
 def test_a_session_waits_for_a_training_on_its_device(python: Served, tmp_path: Path) -> None:

@@ -33,6 +33,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -45,7 +46,6 @@ PREFIX = "edgedistill-device-"
 NAME = re.compile(r"[0-9a-z][0-9a-z_]{0,80}(\.[0-9a-z]{1,16})?")
 SILENCE_S = 30.0
 ALIVE_S = 5.0
-LOCK_POLL_S = 0.2
 CHUNK_BYTES = 1 << 18
 LINE_BYTES = 1 << 20
 ANSWER_BYTES = 1 << 26
@@ -233,18 +233,24 @@ class Server:
             self.line.tell(**self.session(json.dumps(job).encode(), limit_s))
 
     def take(self, stack: contextlib.ExitStack, path: Path, what: str) -> None:
-        """Hold the lock on `path`, until `stack` ends. The kernel drops it with this process."""
+        """Hold the lock on `path`, until `stack` ends. The kernel drops it with this process and hands it on in turn. Whoever
+        asked again and again would hardly meet the moment between two sessions of another build."""
         stream = stack.enter_context(path.open("a+"))
-        told = False
-        while True:
-            try:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return
-            except BlockingIOError:
-                if not told:
-                    self.line.tell(waiting=what)
-                told = True
-                self.line.wait(LOCK_POLL_S)
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            self.line.tell(waiting=what)
+        held, holding = os.pipe()
+        stack.callback(os.close, held)
+
+        def wait() -> None:
+            fcntl.flock(stream, fcntl.LOCK_EX)
+            os.close(holding)
+
+        threading.Thread(target=wait, daemon=True).start()
+        while not self.line.wait(ALIVE_S, held):
+            pass
 
     def session(self, request: bytes, limit_s: float) -> dict[str, Any]:
         """Run the agent; what it answered, or how it ended. Raises Gone, and then it runs no more."""
@@ -338,6 +344,8 @@ def main(base: str = "") -> int:
     def end(number: int, frame: Any) -> None:
         raise Gone
 
+    # adbd leaves its own end of the channel open in what it starts, which would then never see the channel end.
+    os.closerange(3, 1024)
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
         signal.signal(number, end)
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)

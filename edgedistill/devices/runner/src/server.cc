@@ -17,6 +17,7 @@
 #include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <memory>
 #include <optional>
 #include <thread>
 #include <vector>
@@ -32,7 +33,7 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr int kProtocol = 1;
-constexpr double kSilenceS = 30, kAliveS = 5, kLockPollS = 0.2;
+constexpr double kSilenceS = 30, kAliveS = 5;
 constexpr size_t kChunk = 1 << 18, kLongestLine = 1 << 20, kLongestAnswer = 1 << 26, kSaid = 4000;
 const std::string kPrefix = "edgedistill-device-";
 
@@ -132,6 +133,7 @@ class Lock {
     if (file_ >= 0) close(file_);
   }
   bool taken() { return file_ >= 0 && flock(file_, LOCK_EX | LOCK_NB) == 0; }
+  void wait() { flock(file_, LOCK_EX); }
 
  private:
   int file_;
@@ -268,7 +270,8 @@ class Server {
       unlink(place(asked["drop"]).c_str());
       line_.tell(Json::Object{{"done", "drop"}});
     } else if (asked.has("facts")) {
-      std::string version = asked.has("library") ? version_of(place(asked["library"])) : "";
+      bool of_library = asked.has("library") && asked["facts"].text() == "onnxruntime";
+      std::string version = of_library ? version_of(place(asked["library"])) : "";
       line_.tell(Json::Object{{"facts", facts(asked["facts"].text(), version)}});
     } else if (asked.has("run")) {
       run(asked["run"], asked["limit_s"].number());
@@ -329,7 +332,7 @@ class Server {
       if (job.has(name) && !job[name].is_null()) job.set(name, place(job[name]).string());
     }
     fs::path measuring = temporary() / ("edgedistill-measuring-" + std::to_string(getuid()) + ".lock");
-    Lock turn(measuring), training(measuring.string() + ".training");
+    auto turn = std::make_shared<Lock>(measuring), training = std::make_shared<Lock>(measuring.string() + ".training");
     hold(turn, "another measurement");
     hold(training, "a training");
     if (!job.has("pinned_cpus") || job["pinned_cpus"].list().empty()) {
@@ -345,13 +348,20 @@ class Server {
     line_.tell(session(job.dump(), limit_s));
   }
 
-  void hold(Lock& lock, const char* what) {
-    bool told = false;
-    while (!lock.taken()) {
-      if (!told) line_.tell(Json::Object{{"waiting", what}});
-      told = true;
-      line_.wait(kLockPollS);
+  // Wait for the lock in the kernel's queue: whoever asked again and again would hardly meet the moment between two sessions of
+  // another build.
+  void hold(const std::shared_ptr<Lock>& lock, const char* what) {
+    if (lock->taken()) return;
+    line_.tell(Json::Object{{"waiting", what}});
+    int held[2];
+    if (pipe2(held, O_CLOEXEC) != 0) throw Refused{"request", "no pipe can be made: " + error_text(errno)};
+    std::thread([lock, end = held[1]] {
+      lock->wait();
+      close(end);
+    }).detach();
+    while (!line_.wait(kAliveS, held[0])) {
     }
+    close(held[0]);
   }
 
   Json session(const std::string& job, double limit_s) {
@@ -396,6 +406,8 @@ class Server {
 }  // namespace
 
 int serve(const std::string& base) {
+  // adbd leaves its own end of the channel open in what it starts, which would then never see the channel end.
+  for (int file = 3; file < 1024; ++file) close(file);
   // The program came through the channel and is needed no more: children start from /proc/self/exe.
   std::error_code unknown;
   fs::path own = fs::read_symlink("/proc/self/exe", unknown);
