@@ -233,8 +233,8 @@ class Server:
             self.line.tell(**self.session(json.dumps(job).encode(), limit_s))
 
     def take(self, stack: contextlib.ExitStack, path: Path, what: str) -> None:
-        """Hold the lock on `path`, until `stack` ends. The kernel drops it with this process and hands it on in turn. Whoever
-        asked again and again would hardly meet the moment between two sessions of another build."""
+        """Hold the lock on `path`, until `stack` ends. The kernel drops it with this process and hands it on in turn. To ask
+        again and again would hardly meet the moment between two sessions of another build."""
         stream = stack.enter_context(path.open("a+"))
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
