@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from edgedistill.base.errors import InputError, UnreachableError, printable
+from edgedistill.base.errors import EdgedistillError, InputError, UnreachableError, printable
 from edgedistill.base.progress import Listener, Note
 from edgedistill.devices.agent import agent_server
 from edgedistill.devices.channel import Channel, ChannelLostError, Transport
@@ -20,6 +20,7 @@ LINE_BYTES = 2 * agent_server.ANSWER_BYTES
 CHUNK_BYTES = 1 << 18
 GREETING_S = 30.0
 """For a login and an interpreter's start on a slow board."""
+END_S = 10.0
 GREETING_BYTES = 1 << 16
 """What a shell may say before the server does: a banner, a message of the day."""
 
@@ -128,8 +129,20 @@ class Link:
             raise ChannelLostError(f"it did not begin to measure: {_shown(json.dumps(first).encode())}")
         return self._next(limit_s + agent_server.SILENCE_S)
 
+    def end(self) -> bool:
+        """Have the server remove what it kept, and end the connection; whether it said that it did. For a server that has
+        nothing to do: one that measures is closed."""
+        try:
+            self._ask({"end": True})
+            self._expect("done", END_S)
+            return True
+        except (ChannelLostError, EdgedistillError):
+            return False
+        finally:
+            self.close()
+
     def close(self) -> None:
-        """End the connection; the server there ends, and removes what it kept."""
+        """End the connection; the server there ends as soon as it sees that, and removes what it kept."""
         self._closed.set()
         self._channel.close()
 

@@ -11,12 +11,13 @@ import re
 import signal
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from edgedistill.base.errors import InputError, UnreachableError, reworded
+from edgedistill.base.errors import EdgedistillError, InputError, UnreachableError, reworded
 from edgedistill.base.isolation import Limits, death
 from edgedistill.base.progress import Listener, Note, silent
 from edgedistill.devices.agent import agent_sampling, agent_server
@@ -57,7 +58,7 @@ class RemoteDevice:
         try:
             found = self._linked().facts("numpy")
         except ChannelLostError as error:
-            self.close()
+            self._drop()
             raise self._unreachable(error) from error
         self._server.require(found, self.name)
 
@@ -115,7 +116,16 @@ class RemoteDevice:
         return self._facts[runtime]
 
     def close(self) -> None:
-        """End the connection, if there is one. The next request makes another."""
+        """Leave nothing on the device, and end the connection, if there is one. The next request makes another."""
+        link, self._link = self._link, None
+        if link is not None and not link.end():
+            # It is lost, and a server that was killed left its files there: another one removes them.
+            with suppress(EdgedistillError, ChannelLostError):
+                self._linked().end()
+            self._link = None
+
+    def _drop(self) -> None:
+        """End a connection that is lost, or in the middle of a session."""
         if self._link is not None:
             self._link.close()
             self._link = None
@@ -145,9 +155,9 @@ class RemoteDevice:
                 return work(link)
             except ChannelLostError as error:
                 lost = error
-                self.close()
+                self._drop()
             except KeyboardInterrupt:
-                self.close()
+                self._drop()
                 raise
         assert lost is not None
         if isinstance(lost, UnreachableError):

@@ -169,6 +169,13 @@ def test_a_full_disk_is_told_with_what_is_free(served: Served, tmp_path: Path, m
     assert served.put("b", b"12345") == {"done": "put"}
 
 
+def test_it_leaves_nothing_behind_when_it_is_asked_to_end(served: Served, tmp_path: Path) -> None:
+    served.put("a", b"1")
+    assert served.ask(end=True) == {"done": "end"}
+    assert folders(tmp_path) == []
+    assert served.process.wait(10) == 0
+
+
 def test_it_leaves_nothing_behind_when_the_channel_ends(served: Served, tmp_path: Path) -> None:
     served.put("a", b"1")
     served.sink.close()

@@ -168,6 +168,19 @@ def test_a_session_that_is_lost_is_taken_again(device: Device, model: Path) -> N
     assert len(device.heard) == 1 and "pipe is lost" in device.heard[0]
 
 
+def test_a_server_that_was_killed_after_the_last_session_leaves_nothing(device: Device, model: Path) -> None:
+    run_pushed(device, job(model))
+    device.transport.channels[-1].process.kill()
+    device.close()
+    assert list(device.base.iterdir()) == [] and device.heard == []
+
+
+def test_a_closed_device_is_clean_at_once(device: Device, model: Path) -> None:
+    run_pushed(device, job(model))
+    device.close()
+    assert list(device.base.iterdir()) == []
+
+
 def test_a_device_that_does_not_come_back_is_unreachable(device: Device, model: Path) -> None:
     run_pushed(device, job(model))
 

@@ -12,6 +12,7 @@ Requests are JSON objects, one a line; so are the answers, which come in order:
 - `{"run": JOB, "limit_s": S}`: one session of the agent, whose job names files as they were put. `{"waiting": WHAT}` while
   another one measures here, `{"started": true}`, then `{"answer": TEXT}`, `{"timeout": true}` or `{"ended": CODE, "said":
   TEXT}`
+- `{"end": true}`: all that was kept goes, then `{"done": "end"}`, and the server ends.
 - `{"alive": true}`: no answer. The server says so too, every ALIVE_S.
 
 A request that cannot be served is answered by `{"error": {"kind": ..., "message": ...}}`: `disk` (no room, or it may not be
@@ -156,6 +157,10 @@ class Server:
             with contextlib.suppress(FileNotFoundError):
                 self.place(asked["drop"]).unlink()
             self.line.tell(done="drop")
+        elif "end" in asked:
+            self.close()
+            self.line.tell(done="end")
+            raise Gone
         elif "facts" in asked:
             machine = self.machine()
             self.line.tell(facts={**machine.facts(str(asked["facts"])), "id": machine.identity()})

@@ -269,6 +269,11 @@ class Server {
     } else if (asked.has("drop")) {
       unlink(place(asked["drop"]).c_str());
       line_.tell(Json::Object{{"done", "drop"}});
+    } else if (asked.has("end")) {
+      std::error_code ignored;
+      fs::remove_all(folder_, ignored);
+      line_.tell(Json::Object{{"done", "end"}});
+      throw Gone{};
     } else if (asked.has("facts")) {
       bool of_library = asked.has("library") && asked["facts"].text() == "onnxruntime";
       std::string version = of_library ? version_of(place(asked["library"])) : "";
