@@ -127,7 +127,7 @@ class RunnerServer:
         return "see that `runner` in your devices.toml was built for this device: `edgedistill devices runner` says how"
 
     def command(self, folder: str) -> str:
-        # It removes itself when it runs. `head` takes no more than that many bytes, and nothing more is sent before the
+        # It takes itself into its folder when it runs. `head` takes no more than that many bytes, and nothing more is sent before the
         # runner speaks.
         size = self.runner.stat().st_size
         return (

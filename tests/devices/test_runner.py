@@ -211,5 +211,14 @@ def test_what_is_no_json_is_refused_and_the_next_request_served(tmp_path: Path, 
     assert second == {"done": "drop"}
 
 
+def test_a_program_that_never_came_whole_is_removed_later(tmp_path: Path) -> None:
+    old, new = tmp_path / "edgedistill-runner-1", tmp_path / "edgedistill-runner-2"
+    for path in (old, new):
+        path.write_bytes(b"\x7fELF")
+    os.utime(old, (0, 0))
+    served([], tmp_path)
+    assert sorted(tmp_path.iterdir()) == [new], "another connection may be bringing it"
+
+
 def test_the_sources_ship_with_the_package() -> None:
     assert {"CMakeLists.txt", "CMakePresets.json", "src"} <= {path.name for path in servers.RUNNER_SOURCES.iterdir()}

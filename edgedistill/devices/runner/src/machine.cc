@@ -300,7 +300,8 @@ Json facts(const std::string& distribution, const std::string& version) {
   Json::Object found{{"device", device_name()},
                      {"processor", cpu_name()},
                      {"machine", machine_name()},
-                     {"cpus", std::to_string(allowed.size()) + " usable of " + std::to_string(sysconf(_SC_NPROCESSORS_CONF))},
+                     {"cpus", std::to_string(allowed.size()) + " usable of " +
+                                  std::to_string(sysconf(_SC_NPROCESSORS_CONF))},
                      {"memory", std::string(size)},
                      {"system", os_name()},
                      {"power mode", governor(allowed.back())},

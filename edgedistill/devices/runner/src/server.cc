@@ -15,6 +15,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <ctime>
 #include <filesystem>
 #include <fstream>
 #include <memory>
@@ -35,7 +36,8 @@ namespace fs = std::filesystem;
 constexpr int kProtocol = 1;
 constexpr double kSilenceS = 30, kAliveS = 5;
 constexpr size_t kChunk = 1 << 18, kLongestLine = 1 << 20, kLongestAnswer = 1 << 26, kSaid = 4000;
-const std::string kPrefix = "edgedistill-device-";
+const std::string kPrefix = "edgedistill-device-", kProgram = "edgedistill-runner-";
+constexpr double kUnfinishedS = 600;
 
 volatile sig_atomic_t ended = 0;
 
@@ -174,7 +176,8 @@ struct Child {
   }
 };
 
-void start(Child& child, const std::vector<std::string>& arguments, int input, int errors, const fs::path& folder) {
+void start(Child& child, const fs::path& program, const std::vector<std::string>& arguments, int input, int errors,
+           const fs::path& folder) {
   int pipes[2];
   if (pipe2(pipes, O_CLOEXEC) != 0) throw Refused{"request", "no process can be started: " + error_text(errno)};
   std::vector<char*> words;
@@ -189,7 +192,7 @@ void start(Child& child, const std::vector<std::string>& arguments, int input, i
     dup2(input, 0);
     dup2(pipes[1], 1);
     dup2(errors, 2);
-    execv("/proc/self/exe", words.data());
+    execv(program.c_str(), words.data());
     _exit(127);
   }
   close(pipes[1]);
@@ -204,8 +207,11 @@ class Server {
     std::error_code error;
     for (const auto& other : fs::directory_iterator(base_, error)) {
       struct stat state {};
-      if (other.path().filename().string().rfind(kPrefix, 0) == 0 && stat(other.path().c_str(), &state) == 0 &&
-          state.st_uid == getuid() && abandoned(other.path())) {
+      const std::string name = other.path().filename().string();
+      if (stat(other.path().c_str(), &state) != 0 || state.st_uid != getuid()) continue;
+      // A program whose connection was lost while it came is a file that no one moved.
+      bool unfinished = name.rfind(kProgram, 0) == 0 && std::time(nullptr) - state.st_mtime > kUnfinishedS;
+      if (unfinished || (name.rfind(kPrefix, 0) == 0 && abandoned(other.path()))) {
         std::error_code ignored;
         fs::remove_all(other.path(), ignored);
       }
@@ -219,6 +225,13 @@ class Server {
     alive_->taken();
     folder_ = base_ / (kPrefix + std::to_string(getpid()) + "-" + fs::path(made).filename().string().substr(1, 6));
     fs::rename(made, folder_);
+    // The program that came through the channel lies where the rest is kept, and goes with it.
+    std::error_code unknown;
+    program_ = fs::read_symlink("/proc/self/exe", unknown);
+    if (program_.filename().string().rfind(kProgram, 0) == 0) {
+      fs::rename(program_, folder_ / ".runner");
+      program_ = folder_ / ".runner";
+    }
   }
 
   ~Server() {
@@ -325,7 +338,7 @@ class Server {
   std::string version_of(const fs::path& library) {
     Child child;
     int nothing = open("/dev/null", O_RDWR | O_CLOEXEC);
-    start(child, {"edgedistill-runner", "version", library.string()}, nothing, nothing, folder_);
+    start(child, program_, {"edgedistill-runner", "version", library.string()}, nothing, nothing, folder_);
     close(nothing);
     std::optional<std::string> said = read_all(child, 30);
     return said.value_or("");
@@ -375,7 +388,7 @@ class Server {
     int input = open(asked.c_str(), O_RDONLY | O_CLOEXEC);
     int errors = open(said.c_str(), O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
     Child child;
-    start(child, {"edgedistill-runner", "session"}, input, errors, folder_);
+    start(child, program_, {"edgedistill-runner", "session"}, input, errors, folder_);
     close(input);
     close(errors);
     std::optional<std::string> found = read_all(child, limit_s);
@@ -404,7 +417,7 @@ class Server {
   }
 
   Line& line_;
-  fs::path base_, folder_;
+  fs::path base_, folder_, program_;
   std::unique_ptr<Lock> alive_;
 };
 
@@ -413,10 +426,6 @@ class Server {
 int serve(const std::string& base) {
   // adbd leaves its own end of the channel open in what it starts, which would then never see the channel end.
   for (int file = 3; file < 1024; ++file) close(file);
-  // The program came through the channel and is needed no more: children start from /proc/self/exe.
-  std::error_code unknown;
-  fs::path own = fs::read_symlink("/proc/self/exe", unknown);
-  if (own.filename().string().rfind("edgedistill-runner-", 0) == 0) unlink(own.c_str());
   struct sigaction end {};
   end.sa_handler = [](int) { ended = 1; };
   for (int number : {SIGTERM, SIGHUP, SIGINT}) sigaction(number, &end, nullptr);
