@@ -127,8 +127,8 @@ class RunnerServer:
         return "see that `runner` in your devices.toml was built for this device: `edgedistill devices runner` says how"
 
     def command(self, folder: str) -> str:
-        # It takes itself into its folder when it runs. `head` takes no more than that many bytes, and nothing more is sent before the
-        # runner speaks.
+        # It takes itself into its folder when it runs. `head` takes no more than that many bytes, and nothing more is sent
+        # before the runner speaks.
         size = self.runner.stat().st_size
         return (
             f"d={shlex.quote(folder)}; "

@@ -37,7 +37,7 @@ constexpr int kProtocol = 1;
 constexpr double kSilenceS = 30, kAliveS = 5;
 constexpr size_t kChunk = 1 << 18, kLongestLine = 1 << 20, kLongestAnswer = 1 << 26, kSaid = 4000;
 const std::string kPrefix = "edgedistill-device-", kProgram = "edgedistill-runner-";
-constexpr double kUnfinishedS = 600;
+constexpr std::time_t kUnfinishedS = 600;
 
 volatile sig_atomic_t ended = 0;
 
