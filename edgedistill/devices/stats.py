@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from datetime import datetime
 
 import numpy as np
-from scipy import stats  # type: ignore[import-untyped]
 
 from edgedistill.documents.measurements import MeasuredLatency, Moment, Percentiles, Profile, RelativeLatency, Session
 from edgedistill.documents.specs import Percentile
@@ -93,6 +92,8 @@ def mean_with_interval(values: Sequence[float]) -> tuple[float, tuple[float, flo
     mean = statistics.fmean(logs)
     if len(logs) < 2:
         return math.exp(mean), None
+    from scipy import stats  # type: ignore[import-untyped]  # slow to import, and few commands need it
+
     half = float(stats.t.ppf(0.975, len(logs) - 1)) * statistics.stdev(logs) / math.sqrt(len(logs))
     return math.exp(mean), (math.exp(mean - half), math.exp(mean + half))
 

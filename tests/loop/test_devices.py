@@ -81,6 +81,7 @@ def test_a_check_finds_it_ready(place: Board | Phone) -> None:
     assert gone(place)
 
 
+@pytest.mark.slow
 def test_it_is_calibrated(place: Board | Phone) -> None:
     profile = api.calibrate(TARGET, models=4, families="resnet", resolutions="32", precisions="fp32")
     assert len(profile.rows) == 4 and profile.facts["id"]
