@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from edgedistill.commands.quantize import quantize
     from edgedistill.commands.targets import check_targets, new_target
     from edgedistill.commands.views import build_views, check_views, views_info
-    from edgedistill.documents.results import BuildResult, ProfileResult
+    from edgedistill.documents.profiled import ProfileResult
+    from edgedistill.documents.results import BuildResult
 
 _HOMES = {
     "build": "edgedistill.commands.build",
@@ -58,7 +59,7 @@ _HOMES = {
     "profiles": "edgedistill.commands.profiles",
     "quantize": "edgedistill.commands.quantize",
     "BuildResult": "edgedistill.documents.results",
-    "ProfileResult": "edgedistill.documents.results",
+    "ProfileResult": "edgedistill.documents.profiled",
     "EdgedistillError": "edgedistill.base.errors",
 }
 __all__ = [

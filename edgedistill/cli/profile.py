@@ -13,7 +13,7 @@ from edgedistill.cli.options import AsJson, DeviceName, MeasuredOn
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from edgedistill.documents.results import Comparison, Gate, ProfileResult
+    from edgedistill.documents.profiled import Comparison, Gate, ProfileResult
 
 OPERATORS_SHOWN = 10
 

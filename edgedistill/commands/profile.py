@@ -29,7 +29,7 @@ from edgedistill.devices.stats import (
 )
 from edgedistill.documents.build_file import ProfileConfig
 from edgedistill.documents.measurements import Profile
-from edgedistill.documents.results import Comparison, Gate, ProfileResult
+from edgedistill.documents.profiled import Comparison, Gate, ProfileResult
 from edgedistill.documents.specs import BudgetRequest, Format, Percentile, Target
 from edgedistill.documents.targets import load_target
 from edgedistill.formats import format_for, measured_by_agent

@@ -14,7 +14,8 @@ import pytest
 
 import edgedistill as api
 from edgedistill.cli.app import run
-from edgedistill.documents.results import BuildResult, ProfileResult
+from edgedistill.documents.profiled import ProfileResult
+from edgedistill.documents.results import BuildResult
 
 REPOSITORY = Path(__file__).parents[2]
 Command = Callable[..., int]

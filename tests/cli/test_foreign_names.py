@@ -11,7 +11,7 @@ import edgedistill as api
 from edgedistill.base.errors import InputError, Problem, printable
 from edgedistill.cli import render
 from edgedistill.cli.errors import show_error
-from edgedistill.documents.results import ProfileResult
+from edgedistill.documents.profiled import ProfileResult
 
 Captured = pytest.CaptureFixture[str]
 NAME = "node\x1b[2J\x1b]0;owned\x9b31m\x7f"

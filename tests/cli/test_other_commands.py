@@ -17,7 +17,7 @@ from edgedistill.cli.completion import complete_target
 from edgedistill.commands import installed
 from edgedistill.documents.answers import Diagnosis
 from edgedistill.documents.build_file import load_config
-from edgedistill.documents.results import ProfileResult
+from edgedistill.documents.profiled import ProfileResult
 from edgedistill.documents.specs import Target
 from edgedistill.documents.targets import target_names
 from edgedistill.outputs.report import html

@@ -28,7 +28,7 @@ from edgedistill.commands.quantize import quantize
 from edgedistill.documents.answers import ExportResult, InspectResult, RunResult, VerifyResult
 from edgedistill.documents.build_file import ProfileConfig
 from edgedistill.documents.measurements import MeasuredLatency
-from edgedistill.documents.results import ProfileResult
+from edgedistill.documents.profiled import ProfileResult
 from edgedistill.documents.specs import Contract, Format
 from edgedistill.formats.onnx.export import export_onnx
 from edgedistill.networks.build import Normalised

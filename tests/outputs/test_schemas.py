@@ -13,7 +13,7 @@ from factories import make_predictions
 from pydantic import ValidationError
 
 from edgedistill.documents.measurements import MeasuredLatency, PredictedLatency
-from edgedistill.documents.results import ProfileResult
+from edgedistill.documents.profiled import ProfileResult
 from edgedistill.documents.specs import Format, Percentile, Precision, Target
 from edgedistill.outputs import schemas
 

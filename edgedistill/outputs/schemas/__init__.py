@@ -36,7 +36,8 @@ from edgedistill.documents.answers import (
 from edgedistill.documents.explanation import ExplainResult
 from edgedistill.documents.measurements import Profile
 from edgedistill.documents.package import GoldenDocument, KitLatency, Manifest, PackageContract
-from edgedistill.documents.results import BuildIndex, BuildResult, ProfileResult, SearchResult
+from edgedistill.documents.profiled import ProfileResult
+from edgedistill.documents.results import BuildIndex, BuildResult, SearchResult
 from edgedistill.documents.specs import Format, Target
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
