@@ -343,6 +343,21 @@ def test_a_session_waits_for_a_training_on_its_device(python: Served, tmp_path: 
     assert python.answer() == {"started": True}
 
 
+def test_a_temporary_folder_that_is_not_there_leaves_the_lock_in_the_systems(tmp_path: Path) -> None:
+    """adbd names one of Android's, wherever it runs."""
+    for kind in ("python", "runner"):
+        found = Served(tmp_path, kind, TMPDIR=str(tmp_path / "absent"))
+        for path in AGENT_FILES:
+            found.put(path.name, path.read_bytes())
+        lock = Path(f"/tmp/edgedistill-measuring-{os.getuid()}.lock")
+        with lock.open("a+") as stream:
+            fcntl.flock(stream, fcntl.LOCK_EX)
+            job = {"model": "model", "threads": 1, "pinned_cpus": [0]}
+            assert found.ask(run=job, limit_s=20) == {"waiting": "another measurement"}
+        assert found.answer() == {"started": True}
+        found.end()
+
+
 def test_silence_ends_it(tmp_path: Path) -> None:
     """A network that drops tells nobody."""
     quick = SOURCE.replace(b"SILENCE_S = 30.0", b"SILENCE_S = 0.5").replace(b"ALIVE_S = 5.0", b"ALIVE_S = 0.1")

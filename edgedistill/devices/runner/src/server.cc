@@ -129,12 +129,12 @@ class Line {
 // A lock file, held while this lives. The kernel drops it with the process.
 class Lock {
  public:
-  explicit Lock(const fs::path& path) : file_(open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600)) {}
-  Lock(const Lock&) = delete;
-  ~Lock() {
-    if (file_ >= 0) close(file_);
+  explicit Lock(const fs::path& path) : file_(open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600)) {
+    if (file_ < 0) throw Refused{"disk", path.string() + " cannot be opened: " + error_text(errno)};
   }
-  bool taken() { return file_ >= 0 && flock(file_, LOCK_EX | LOCK_NB) == 0; }
+  Lock(const Lock&) = delete;
+  ~Lock() { close(file_); }
+  bool taken() { return flock(file_, LOCK_EX | LOCK_NB) == 0; }
   void wait() { flock(file_, LOCK_EX); }
 
  private:
@@ -255,7 +255,7 @@ class Server {
  private:
   static fs::path temporary() {
     const char* named = std::getenv("TMPDIR");
-    if (named && *named) return named;
+    if (named && *named && access(named, W_OK) == 0) return named;
     return access("/data/local/tmp", W_OK) == 0 ? "/data/local/tmp" : "/tmp";
   }
 

@@ -1,0 +1,146 @@
+"""One file measured by several ways to one machine, in turn: here, over SSH, over ADB, by the agent and by the runner.
+
+    python benchmarks/device_ways.py FILE.onnx [--rounds 20] [--seconds 1] [--json FILE]
+
+Needs sshd, adb, adbd, cmake and ONNX Runtime's headers. In each round every way takes a session of the file, in an order
+that is drawn anew, all pinned to the same CPU. Beside them stands a plain loop around ONNX Runtime in a process of its own.
+A way's ratio is that of its p50 to the local agent's in the same round: the median over rounds, with its 95% interval by
+Student's t of the logs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "support"))
+
+import built_runner
+from adb_phone import phone_in
+from ssh_board import Board
+
+from edgedistill.devices.attach import remote_device
+from edgedistill.devices.base import Device, run_pushed
+from edgedistill.devices.local import LocalDevice, pick_cpus
+from edgedistill.devices.session import SessionJob
+from edgedistill.devices.stats import mean_with_interval, percentile_ms
+from edgedistill.documents.devices import DeviceConfig, KnownDevice
+from edgedistill.documents.specs import Format
+from edgedistill.formats import format_for
+
+PLAIN = """
+import json, os, sys, time
+import numpy as np, onnxruntime as ort
+path, seconds, cpu = sys.argv[1], float(sys.argv[2]), int(sys.argv[3])
+os.sched_setaffinity(0, [cpu])
+options = ort.SessionOptions()
+options.intra_op_num_threads = 1
+session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+kinds = {"tensor(uint8)": np.uint8, "tensor(float)": np.float32}
+feed = {i.name: np.zeros([s if isinstance(s, int) else 1 for s in i.shape], kinds[i.type]) for i in session.get_inputs()}
+end, samples = time.perf_counter() + 0.25 + seconds, []
+warm = end - seconds
+while time.perf_counter() < end:
+    began = time.perf_counter_ns()
+    session.run(None, feed)
+    took = time.perf_counter_ns() - began
+    if time.perf_counter() > warm:
+        samples.append(took)
+print(json.dumps(samples))
+"""
+
+
+def ways(held: ExitStack, folder: Path) -> dict[str, Device]:
+    """The local agent first."""
+    board = Board(_made(folder / "board"))
+    held.callback(board.kill)
+    phone = held.enter_context(phone_in(_made(folder / "phone")))
+    runner = {"runner": built_runner.runner(), "library": built_runner.library()}
+    over_ssh = {
+        "address": board.address,
+        "key": board.key,
+        "known_hosts": board.known_hosts,
+        "python": board.python,
+        "folder": str(board.work),
+    }
+    over_adb = {"address": phone.address, "python": phone.python, "folder": str(phone.work)}
+    told = {"SSH": over_ssh, "ADB": over_adb, "SSH, runner": over_ssh | runner, "ADB, runner": over_adb | runner}
+    found: dict[str, Device] = {"here": LocalDevice()}
+    for name, fields in told.items():
+        device = remote_device(KnownDevice(name=name, config=DeviceConfig.model_validate(fields)), print)
+        held.callback(device.close)
+        device.connect()
+        found[name] = device
+    return found
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir()
+    return folder
+
+
+def plain(path: Path, seconds: float, cpu: int) -> float:
+    """p50 in ms of a loop without edgedistill."""
+    command = [sys.executable, "-c", PLAIN, str(path), str(seconds), str(cpu)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return percentile_ms(json.loads(done.stdout), 0.5)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("path", type=Path)
+    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--seconds", type=float, default=1.0)
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    (cpu,) = pick_cpus(1)
+    job = SessionJob(
+        model=arguments.path.absolute(),
+        loader=format_for(Format.ONNX).on_device,
+        threads=1,
+        seconds=arguments.seconds,
+        pinned_cpus=(cpu,),
+    )
+    draw = random.Random(0)
+    p50_ms: dict[str, list[float]] = {}
+    with tempfile.TemporaryDirectory() as name, ExitStack() as held:
+        devices = ways(held, Path(name))
+        sessions: dict[str, Callable[[], float]] = {
+            way: lambda device=device: percentile_ms(run_pushed(device, job).session.samples_ns, 0.5)  # type: ignore[misc]
+            for way, device in devices.items()
+        }
+        sessions["plain loop"] = lambda: plain(job.model, arguments.seconds, cpu)
+        for number in range(arguments.rounds):
+            for way in draw.sample(list(sessions), len(sessions)):
+                p50_ms.setdefault(way, []).append(sessions[way]())
+            print(f"round {number + 1} of {arguments.rounds}", file=sys.stderr, flush=True)
+    rows: list[dict[str, Any]] = []
+    for way in sessions:
+        ratios = [one / here for one, here in zip(p50_ms[way], p50_ms["here"], strict=True)]
+        _, interval = mean_with_interval(ratios)
+        rows.append(
+            {
+                "way": way,
+                "p50_ms": statistics.median(p50_ms[way]),
+                "ratio": statistics.median(ratios),
+                "interval": interval,
+                "ratios": ratios,
+            }
+        )
+        print(way, *(rows[-1][key] for key in ("p50_ms", "ratio", "interval")))
+    if arguments.json:
+        told = {"file": arguments.path.name, "rounds": arguments.rounds, "seconds": arguments.seconds, "rows": rows}
+        arguments.json.write_text(json.dumps(told, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
