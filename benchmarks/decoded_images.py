@@ -24,13 +24,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from edgedistill.base.machine import allowed_cpus
 from edgedistill.base.store import Store
 from edgedistill.data.datasets import Dataset
 from edgedistill.data.folder import FolderImages
 from edgedistill.data.images import size_fault
 from edgedistill.data.splits import Splits
 from edgedistill.data.working import STAGE, CopyMaker, WorkingImages, working_side
+from edgedistill.devices.agent.agent_machine import allowed_cpus
 from edgedistill.distill.batches import DrawnViews, ViewBatches
 from edgedistill.distill.hardware import choose_hardware
 from edgedistill.documents.build_file import AugmentationConfig, TrainConfig

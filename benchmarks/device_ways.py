@@ -19,6 +19,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +89,11 @@ def _made(folder: Path) -> Path:
     return folder
 
 
+def session(device: Device, job: SessionJob) -> float:
+    """p50 in ms of a session there."""
+    return percentile_ms(run_pushed(device, job).session.samples_ns, 0.5)
+
+
 def plain(path: Path, seconds: float, cpu: int) -> float:
     """p50 in ms of a loop without edgedistill."""
     command = [sys.executable, "-c", PLAIN, str(path), str(seconds), str(cpu)]
@@ -115,10 +121,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name, ExitStack() as held:
         devices = ways(held, Path(name))
         sessions: dict[str, Callable[[], float]] = {
-            way: lambda device=device: percentile_ms(run_pushed(device, job).session.samples_ns, 0.5)  # type: ignore[misc]
-            for way, device in devices.items()
+            way: partial(session, device, job) for way, device in devices.items()
         }
-        sessions["plain loop"] = lambda: plain(job.model, arguments.seconds, cpu)
+        sessions["plain loop"] = partial(plain, job.model, arguments.seconds, cpu)
         for number in range(arguments.rounds):
             for way in draw.sample(list(sessions), len(sessions)):
                 p50_ms.setdefault(way, []).append(sessions[way]())

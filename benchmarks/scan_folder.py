@@ -20,9 +20,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from edgedistill.base.machine import allowed_cpus
 from edgedistill.base.store import CACHE_VARIABLE
 from edgedistill.data.datasets import Dataset, load_dataset
+from edgedistill.devices.agent.agent_machine import allowed_cpus
 from edgedistill.documents.build_file import DataConfig
 
 SIDE = 8

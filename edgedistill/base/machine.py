@@ -15,13 +15,6 @@ TOOL_TIMEOUT_S = 10.0
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -3, -4
 
 
-def allowed_cpus() -> tuple[int, ...]:
-    """CPUs this process may run on, rising; all of them by number where the system has no affinity (macOS)."""
-    if hasattr(os, "sched_getaffinity"):
-        return tuple(sorted(os.sched_getaffinity(0)))
-    return tuple(range(os.cpu_count() or 1))
-
-
 def usable_cpus() -> int:
     """How many CPUs this process may keep busy: those that it may run on, or fewer where its control group has a share of
     their time alone, as a container with a limit. More threads than that are stopped together, and wait for each other."""

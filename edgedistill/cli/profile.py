@@ -31,7 +31,7 @@ def profile(
     gate: Annotated[
         str | None,
         typer.Option(
-            metavar="5ms[@p95]|90%[@p95]", help="Exit 3 unless each session keeps it; a share is of --compare."
+            metavar="5ms[@p95]|105%[@p95]", help="Exit 3 unless each session keeps it; a share is of --compare."
         ),
     ] = None,
     as_json: AsJson = False,

@@ -68,6 +68,8 @@ def check_device(name: str, *, target: str | Path | None = None, listener: Liste
             facts = device.facts()
             steps.append(DeviceStep(name="reached", ok=True, needed=True, detail=facts["device"]))
             steps.extend(_fitting(device, wanted))
+            if wanted is not None and wanted.runtime not in measured_by_agent():
+                steps.append(_not_by_agent(wanted))
             steps.extend(_tried(device, wanted, listener))
     its = [step for step in steps if step.needed]
     runtimes = [step for step in steps if step.name in set(measured_by_agent())]
@@ -114,12 +116,12 @@ def _status(known: KnownDevice, *, problem: str = "", fix: str = "") -> DeviceSt
 
 
 def _asked(known: KnownDevice, listener: Listener) -> DeviceStatus:
-    with closing(remote_device(known, listener)) as device:
-        try:
+    try:
+        with closing(remote_device(known, listener)) as device:
             device.connect()
             return _status(known).model_copy(update={"answers": True, "facts": device.facts()})
-        except EdgedistillError as error:
-            return _status(known, problem=error.message, fix=error.fix)
+    except EdgedistillError as error:
+        return _status(known, problem=error.message, fix=error.fix)
 
 
 def _fitting(device: Device, target: Target | None) -> Iterator[DeviceStep]:
@@ -132,6 +134,17 @@ def _fitting(device: Device, target: Target | None) -> Iterator[DeviceStep]:
         yield _failed("fits the target", error, needed=True)
     else:
         yield DeviceStep(name="fits the target", ok=True, needed=True, detail=f"{target.name}: {target.title}")
+
+
+def _not_by_agent(target: Target) -> DeviceStep:
+    """Of a target whose runtime needs more than the agent."""
+    return DeviceStep(
+        name=target.runtime,
+        ok=False,
+        needed=True,
+        detail=f"{target.runtime} is not measured from elsewhere",
+        fix=f"edgedistill targets show {target.name} says how it is measured",
+    )
 
 
 def _tried(device: Device, target: Target | None, listener: Listener) -> Iterator[DeviceStep]:

@@ -10,11 +10,12 @@ import sys
 from collections.abc import Mapping
 
 from edgedistill.base.errors import InputError
-from edgedistill.base.machine import answer_of, machine_bytes, nvidia_gpus, usable_cpus
+from edgedistill.base.machine import machine_bytes, nvidia_gpus, usable_cpus
 from edgedistill.base.progress import Listener, silent
 from edgedistill.base.store import CACHE_VARIABLE, Store, default_root
 from edgedistill.base.versions import __version__
 from edgedistill.commands.installed import checked_packages
+from edgedistill.devices.adb import attached
 from edgedistill.devices.agent import agent_machine
 from edgedistill.documents.answers import CacheFolder, Diagnosis, DoctorCheck, Machine
 from edgedistill.formats import SHIPPED, format_for, tools_of
@@ -58,16 +59,15 @@ def _devices() -> list[DoctorCheck]:
     gpus = nvidia_gpus()
     here = DoctorCheck(kind="device", name="this machine", usable=True, detail="target host")
     gpu = DoctorCheck(kind="device", name="NVIDIA GPU", usable=bool(gpus), detail="; ".join(gpus) or "none found")
-    listed = answer_of("adb", "devices").splitlines()[1:]
-    phones = [line.split()[0] for line in listed if line.strip().endswith("device")]
-    found = ", ".join(phones) or ("none attached" if shutil.which("adb") else "adb is not installed")
+    phones = [serial for serial, state in attached() if state == "device"]
+    found = ", ".join(phones) or "none attached; `edgedistill devices` lists your own devices too"
     return [here, gpu, DoctorCheck(kind="device", name="Android", usable=bool(phones), detail=found)]
 
 
 def _tools() -> list[DoctorCheck]:
     mac = sys.platform == "darwin"
     wanted = {
-        "ssh": ("for boards over SSH", "" if mac else "apt-get install openssh-client"),
+        "ssh": ("accepts a board's host key, once", "" if mac else "apt-get install openssh-client"),
         "adb": ("for Android phones", "brew install android-platform-tools" if mac else "apt-get install adb"),
         "trtexec": ("times TensorRT engines by hand", ""),
         "nvidia-smi": ("comes with NVIDIA's driver", ""),

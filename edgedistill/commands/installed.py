@@ -27,6 +27,8 @@ _ASK: Mapping[str, str] = {
     "torch": "'trains on ' + ('cuda' if m.cuda.is_available() else 'mps' if m.backends.mps.is_available() else 'cpu')",
     "onnxruntime": "'providers: ' + ', '.join(m.get_available_providers())",
 }
+_OTHERS = ("datasets", "asyncssh", "adbutils")
+"""Besides those that make and run files: for data, and for devices elsewhere."""
 _GATHERING = ("all", "dev")
 """The extras that repeat others."""
 
@@ -34,7 +36,7 @@ _GATHERING = ("all", "dev")
 def checked_packages(listener: Listener) -> dict[str, DoctorCheck]:
     """What there is to say of each package, by name; `listener` hears of each import, which takes most of the time."""
     forms = [format_for(form) for form in SHIPPED]
-    names = list(dict.fromkeys(("torch", "timm", "torchao", *(t for form in forms for t in form.tools), "datasets")))
+    names = list(dict.fromkeys(("torch", "timm", "torchao", *(t for form in forms for t in form.tools), *_OTHERS)))
     there = {name: found for name in names if (found := distribution_of(name))}
     # The others are Python above these, whose import would only be paid for again.
     native = {"torch", *(tool for form in forms for tool in form.native)}

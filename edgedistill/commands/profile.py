@@ -28,9 +28,9 @@ from edgedistill.devices.stats import (
     spread,
 )
 from edgedistill.documents.build_file import ProfileConfig
-from edgedistill.documents.measurements import Profile
-from edgedistill.documents.profiled import Comparison, Gate, ProfileResult
-from edgedistill.documents.specs import BudgetRequest, Format, Percentile, Target
+from edgedistill.documents.measurements import Profile, Session
+from edgedistill.documents.profiled import Comparison, Gate, GateLimit, ProfileResult
+from edgedistill.documents.specs import Format, Percentile, Target
 from edgedistill.documents.targets import load_target
 from edgedistill.formats import format_for, measured_by_agent
 from edgedistill.formats.foreign import format_of, open_file, reading
@@ -49,14 +49,14 @@ def profile(
     """Measure any ONNX, LiteRT or ExecuTorch file on `target`, `sessions` times, on the device that `device` names in the
     user's file of devices or by its address, unless the target has one; returns latency, memory and operators. With
     `compare`, another file of the same format, the two run in turn and the result says which is faster. `gate`
-    ("5ms@p95", or with `compare` "90%@p50", a share of the other's) is a limit that each session has to keep; that it is
+    ("5ms@p95", or with `compare` "105%@p50", a share of the other's) is a limit that each session has to keep; that it is
     not kept is a result.
 
     Raises InputError for a file that is none of these or a gate that is none, UnsupportedError for a target that does not
     measure its format, UnreachableError where the target's device does not answer, TrialFailure where the file fails
     there."""
-    limit = None if gate is None else BudgetRequest.parse(gate)
-    if limit is not None and limit.share_of_teacher is not None and compare is None:
+    limit = None if gate is None else GateLimit.parse(gate)
+    if limit is not None and limit.share and compare is None:
         raise InputError(f"{gate!r} is a share of no file", fix="name the other with --compare, or give milliseconds")
     other = None if compare is None else Path(compare)
     result, taken = profile_file(Path(path), load_target(str(target)), listener, sessions, other, device)
@@ -153,14 +153,14 @@ def _compared(other: str, profile: Profile) -> Comparison:
     )
 
 
-def _gated(limit: BudgetRequest, profile: Profile) -> Gate:
-    if limit.share_of_teacher is not None:
-        most, values = limit.share_of_teacher, [ratio(session, limit.percentile) for session in profile.sessions]
-    else:
-        assert limit.latency_ms is not None
-        fraction = limit.percentile.fraction
-        most, values = limit.latency_ms, [percentile_ms(s.samples_ns, fraction) for s in profile.sessions]
-    return Gate(limit=str(limit), values=tuple(values), over=sum(value > most for value in values))
+def _gated(limit: GateLimit, profile: Profile) -> Gate:
+    def value(session: Session) -> float:
+        if limit.share:
+            return ratio(session, limit.percentile)
+        return percentile_ms(session.samples_ns, limit.percentile.fraction)
+
+    values = tuple(map(value, profile.sessions))
+    return Gate(limit=limit, values=values, over=sum(one > limit.most for one in values))
 
 
 def _sentence(protocol: MeasurementProtocol, sessions: int) -> str:

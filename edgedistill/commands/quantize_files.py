@@ -10,24 +10,23 @@ from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
-from edgedistill.base.errors import EdgedistillError, InputError, UnreachableError
+from edgedistill.base.errors import EdgedistillError, InputError
 from edgedistill.base.progress import Listener, silent, telling
 from edgedistill.base.store import Store, write_atomic
 from edgedistill.commands.export_files import kept
 from edgedistill.commands.model import CALIBRATION_IMAGES, onnx_source, open_model, open_onnx_file
 from edgedistill.commands.requests import ModelRequest
 from edgedistill.data.datasets import Dataset, load_dataset
-from edgedistill.devices.attach import attach
 from edgedistill.documents.answers import FormatLadder, QuantizeResult
 from edgedistill.documents.artifacts import answers_of
 from edgedistill.documents.build_file import DataConfig, ExportConfig
-from edgedistill.documents.specs import Format, Precision, QuantScheme, Target
+from edgedistill.documents.specs import Format, Precision, QuantScheme
 from edgedistill.formats import format_for
 from edgedistill.networks.tasks import task_of
 from edgedistill.pipeline.bench import Bench, Source
 from edgedistill.pipeline.build import make_folder
 from edgedistill.pipeline.judge import beside, climbed, made
-from edgedistill.pipeline.meter import Meter
+from edgedistill.pipeline.meter import Meter, reached
 from edgedistill.selection.ladder import Margins
 
 FP32 = QuantScheme(precision=Precision.FP32)
@@ -72,7 +71,7 @@ def quantize_files(
                     "margin_size": margins.size,
                 }
             ),
-            meter=_meter(asked.target, store),
+            meter=Meter(asked.target, *reached(asked.target, listener)),
         )
         with closing(bench.meter):
             found = tuple(_climbed(bench, source, form, others, asked.out) for form in asked.formats)
@@ -89,13 +88,6 @@ def quantize_files(
         formats=found,
         notes=notes,
     )
-
-
-def _meter(target: Target, store: Store) -> Meter:
-    try:
-        return Meter(target, attach(target, store.listener))
-    except UnreachableError as error:
-        return Meter(target, None, error.message)
 
 
 def _climbed(bench: Bench, source: Source, form: Format, others: Sequence[Precision], out: Path) -> FormatLadder:

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import select
 import socket
+import subprocess
 from contextlib import suppress
 from typing import Any
 
 from edgedistill.base.errors import MissingDependencyError, UnreachableError, printable
-from edgedistill.devices.channel import ChannelLostError
+from edgedistill.devices.channel import CONNECT_S, PIECE_BYTES, STUCK_S, ChannelLostError
 from edgedistill.documents.devices import KnownDevice
-
-CONNECT_S = 20.0
-STUCK_S = 30.0
-"""For a piece of data to be taken by the other side."""
-PIECE_BYTES = 1 << 18
 
 
 class AdbTransport:
@@ -27,7 +23,7 @@ class AdbTransport:
     def open(self, command: str) -> AdbChannel:
         """See Transport.open."""
         adbutils = _adbutils(self.name)
-        client, wrong = adbutils.AdbClient(), (adbutils.AdbError, OSError, RuntimeError)
+        client, wrong = adbutils.AdbClient(), _failures(adbutils)
         try:
             if self._address.port is None:
                 return self._started(client, command)
@@ -61,12 +57,20 @@ class AdbTransport:
 
 def attached() -> tuple[tuple[str, str], ...]:
     """Serial and state (`device`, `unauthorized`, `offline`) of what the adb server of this machine knows; nothing where
-    adbutils or adb is missing."""
+    adbutils or adb is missing, or its server does not answer."""
     try:
         adbutils = _adbutils("a phone")
-        return tuple((found.serial, found.state) for found in adbutils.AdbClient().list())
-    except (MissingDependencyError, OSError, RuntimeError):
+    except MissingDependencyError:
         return ()
+    try:
+        return tuple((found.serial, found.state) for found in adbutils.AdbClient().list())
+    except _failures(adbutils):
+        return ()
+
+
+def _failures(adbutils: Any) -> tuple[type[Exception], ...]:
+    """What adbutils raises where the device or the adb server does not answer, or adb does not start one."""
+    return (adbutils.AdbError, OSError, RuntimeError, subprocess.SubprocessError)
 
 
 def _adbutils(name: str) -> Any:
@@ -94,9 +98,8 @@ class AdbChannel:
             while rest:
                 if not _ready(self._socket, STUCK_S, write=True):
                     raise ChannelLostError(f"it took no data for {STUCK_S:.0f} s")
-                rest = rest[self._socket.send(rest[:PIECE_BYTES], socket.MSG_DONTWAIT) :]
-        except BlockingIOError:
-            self.send(bytes(rest))
+                with suppress(BlockingIOError):
+                    rest = rest[self._socket.send(rest[:PIECE_BYTES], socket.MSG_DONTWAIT) :]
         except (OSError, ValueError) as error:
             raise ChannelLostError(printable(str(error))) from error
 

@@ -44,11 +44,14 @@ def _device(target: Target, listener: Listener, asked: str) -> Device:
     provided = tuple(entry_points(group=ENTRY_POINTS, name=target.transport))
     if not provided:
         name_it = f"name your device: --device {_EXAMPLES[target.transport]}; " if target.transport in _EXAMPLES else ""
-        raise UnreachableError(
-            f"{target.title} is not attached to this machine", fix=f"{name_it}{target.how_to_measure}".strip("; ")
-        )
+        raise UnreachableError(unattached(target), fix=f"{name_it}{target.how_to_measure}".strip("; "))
     made: Device = provided[0].load()(target, listener)
     return made
+
+
+def unattached(target: Target) -> str:
+    """Why nothing is measured on a target whose device does not answer, as results say it: without an address."""
+    return f"{target.title} is not attached to this machine"
 
 
 def remote_device(known: KnownDevice, listener: Listener) -> RemoteDevice:

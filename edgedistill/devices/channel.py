@@ -4,10 +4,19 @@ from __future__ import annotations
 
 from typing import Protocol
 
+CONNECT_S = 20.0
+STUCK_S = 30.0
+"""For a piece of data to be taken by the other side."""
+PIECE_BYTES = 1 << 18
+
 
 class ChannelLostError(Exception):
     """Nothing more comes or goes: the connection broke, the device said something that is none of our answers, or it said
     nothing for too long. The message says which."""
+
+
+class SessionLostError(ChannelLostError):
+    """The same, while a session was under way: what it measured may have taken the device down."""
 
 
 class Channel(Protocol):

@@ -13,7 +13,7 @@ from typing import Any
 from edgedistill.base.errors import EdgedistillError, InputError, UnreachableError, printable
 from edgedistill.base.progress import Listener, Note
 from edgedistill.devices.agent import agent_server
-from edgedistill.devices.channel import Channel, ChannelLostError, Transport
+from edgedistill.devices.channel import Channel, ChannelLostError, SessionLostError, Transport
 from edgedistill.devices.servers import Server
 
 LINE_BYTES = 2 * agent_server.ANSWER_BYTES
@@ -52,20 +52,22 @@ class Link:
                 self._greeted(self._server.asks)
             with suppress(ChannelLostError):  # a shell that ended has said why
                 self._channel.send(self._server.payload())
-            self._greeted(b'{"edgedistill"')
+            hello = json.loads(self._greeted(b'{"edgedistill"'))
+            if hello["edgedistill"] != agent_server.PROTOCOL:
+                raise ChannelLostError("it was built from the sources of another release: build it again")
         except ChannelLostError as error:
             raise UnreachableError(
                 f"{self._name} was reached, but nothing of ours runs there: {error}", fix=self._server.fix
             ) from error
 
-    def _greeted(self, beginning: bytes) -> None:
+    def _greeted(self, beginning: bytes) -> bytes:
         """Wait for a line that begins so, past whatever a login shell prints before it. Raises ChannelLostError."""
         said, end = self._kept, time.monotonic() + GREETING_S
         while (left := end - time.monotonic()) > 0 and len(said) < GREETING_BYTES:
             for line in said.splitlines(keepends=True):
                 if line.endswith(b"\n") and line.startswith(beginning):
                     self._kept = said.partition(line)[2]
-                    return
+                    return line
                 if line.endswith(b"\n") and line.startswith(b'{"error"'):
                     self._fail(json.loads(line)["error"])
             try:
@@ -117,7 +119,7 @@ class Link:
 
     def run(self, job: dict[str, Any], limit_s: float) -> dict[str, Any]:
         """One session: `{"answer": TEXT}`, `{"timeout": True}` or `{"ended": CODE, "said": TEXT}`. Raises
-        ChannelLostError."""
+        ChannelLostError, SessionLostError once the session has begun."""
         self._ask({"run": {**job, **self._server.in_requests}, "limit_s": limit_s})
         first = self._next(agent_server.SILENCE_S)
         if waiting := first.get("waiting"):
@@ -127,7 +129,10 @@ class Link:
             first = self._next(None)
         if "started" not in first:
             raise ChannelLostError(f"it did not begin to measure: {_shown(json.dumps(first).encode())}")
-        return self._next(limit_s + agent_server.SILENCE_S)
+        try:
+            return self._next(limit_s + agent_server.SILENCE_S)
+        except ChannelLostError as error:
+            raise SessionLostError(str(error)) from error
 
     def end(self) -> bool:
         """Have the server remove what it kept, and end the connection; whether it said that it did. For a server that has

@@ -12,14 +12,10 @@ from edgedistill.base.errors import InputError
 from edgedistill.base.isolation import Limits, death
 from edgedistill.base.progress import Listener, silent
 from edgedistill.base.store import tool_version
-from edgedistill.devices.agent import agent_machine, agent_sampling
+from edgedistill.devices.agent import agent_machine, agent_sampling, agent_server
 from edgedistill.devices.base import AGENT, EXPORT_AGAIN, SESSION_GRACE_S, SessionFailure, read_report, too_slow
 from edgedistill.devices.session import SessionJob, SessionReport
 from edgedistill.devices.turns import measuring
-
-# What an interpreter needs to start and to find its packages. Everything else stays out: preloaded allocators, thread
-# counts and debug switches of the shell that happens to run a build would change the measurement.
-_KEPT_VARIABLES = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
 
 
 def pick_cpus(threads: int) -> tuple[int, ...]:
@@ -75,15 +71,13 @@ class LocalDevice:
         # -E and -P rather than -I: the latter hides the user's own site-packages, where `pip install --user` puts us.
         # Without -P the agent's folder would come first on the path and its neighbours would shadow other modules.
         command = [sys.executable, "-E", "-P", str(AGENT), "--parent", str(os.getpid())]
-        kept = {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
-        single = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "MKL", "OPENBLAS")}
         try:
             done = subprocess.run(
                 command,
                 input=request,
                 capture_output=True,
                 encoding="utf-8",
-                env=kept | single,
+                env=agent_server.agent_environment(),
                 start_new_session=True,
                 timeout=limits.seconds,
                 check=False,

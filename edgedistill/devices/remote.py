@@ -22,7 +22,7 @@ from edgedistill.base.isolation import Limits, death
 from edgedistill.base.progress import Listener, Note, silent
 from edgedistill.devices.agent import agent_sampling, agent_server
 from edgedistill.devices.base import EXPORT_AGAIN, SESSION_GRACE_S, SessionFailure, read_report, too_slow
-from edgedistill.devices.channel import ChannelLostError, Transport
+from edgedistill.devices.channel import ChannelLostError, SessionLostError, Transport
 from edgedistill.devices.link import Link
 from edgedistill.devices.servers import Server
 from edgedistill.devices.session import SessionJob, SessionReport
@@ -82,7 +82,8 @@ class RemoteDevice:
         """One session, once no other one measures there. See Device.run. Raises UnreachableError where the device is lost
         and does not come back."""
         files = {path.name: self._paths[path.name] for path in (job.model, job.loader, job.inputs, job.anchor) if path}
-        what = f"measuring {files[job.model.name].name} on {self.name}"
+        # Without the device's name, which may be an address: why a candidate failed stands in results.
+        what = f"measuring {files[job.model.name].name}"
         limits = Limits(
             SESSION_GRACE_S + agent_sampling.HARD_LIMIT_FACTOR * job.seconds,
             sum(Limits.for_file(files[path.name]).memory_bytes for path in (job.model, job.anchor) if path),
@@ -95,8 +96,8 @@ class RemoteDevice:
             if "timeout" in ended:
                 raise too_slow(what, limits.seconds)
             if (code := ended.get("ended")) in (-signal.SIGKILL, -signal.SIGTERM):
-                # By somebody there, or by a system that ran short of memory: one time says nothing of the model.
-                raise ChannelLostError(f"its agent was killed by signal {-code}")
+                # By a person, or by a system that ran short of memory: one time says nothing of the model.
+                raise SessionLostError(f"its agent was killed by signal {-code}")
             if "answer" not in ended:
                 failure = death(what, limits.memory_bytes, int(ended.get("ended", 1)), str(ended.get("said", "")))
                 raise SessionFailure(failure.kind, failure.message, fix=failure.fix or EXPORT_AGAIN)
@@ -137,7 +138,7 @@ class RemoteDevice:
 
     def _trying(self, work: Callable[[Link], R], what: str) -> R:
         """What `work` returns, over a new connection where one is lost. Raises UnreachableError where the device does not
-        come back, SessionFailure where it does and is lost each time."""
+        come back or cannot be talked to, SessionFailure where each session takes it down."""
         lost: Exception | None = None
         for pause_s in (0.0, *PAUSES_S):
             if lost is not None:
@@ -160,7 +161,7 @@ class RemoteDevice:
                 self._drop()
                 raise
         assert lost is not None
-        if isinstance(lost, UnreachableError):
+        if not isinstance(lost, SessionLostError):
             raise self._unreachable(lost) from lost
         raise SessionFailure(
             "killed",

@@ -132,7 +132,7 @@ class RunnerServer:
         size = self.runner.stat().st_size
         return (
             f"d={shlex.quote(folder)}; "
-            'if [ -z "$d" ]; then d="${TMPDIR:-/tmp}"; [ -w /data/local/tmp ] && d=/data/local/tmp; fi; '
+            'for f in "$TMPDIR" /data/local/tmp /tmp; do [ -n "$d" ] || { [ -n "$f" ] && [ -w "$f" ] && d="$f"; }; done; '
             f'f="$d/edgedistill-runner-$$"; echo {shlex.quote(ASKS.decode().strip())}; '
             f'head -c {size} > "$f" && chmod 700 "$f" && exec "$f" serve "$d"'
         )

@@ -9,18 +9,13 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from edgedistill.base.errors import MissingDependencyError, UnreachableError, printable
-from edgedistill.devices.channel import ChannelLostError
+from edgedistill.devices.channel import CONNECT_S, PIECE_BYTES, STUCK_S, ChannelLostError
 from edgedistill.documents.devices import KnownDevice
 
 if TYPE_CHECKING:
     import asyncssh
 
 R = TypeVar("R")
-
-CONNECT_S = 20.0
-STUCK_S = 30.0
-"""For a piece of data to be taken by the other side."""
-PIECE_BYTES = 1 << 18
 
 
 class SshTransport:
@@ -43,7 +38,7 @@ class SshTransport:
             return SshChannel(loop, *loop.wait(self._started(command), CONNECT_S + 5))
         except BaseException as error:
             loop.close()
-            if isinstance(error, (OSError, asyncssh.Error, asyncssh.KeyImportError, ValueError, TimeoutError)):
+            if isinstance(error, (OSError, asyncssh.Error, ValueError)):
                 raise self._refused(error) from error
             raise
 
@@ -162,10 +157,11 @@ class _Loop:
             self._loop.close()
 
 
-def _lost() -> tuple[type[Exception], ...]:
+def _lost() -> tuple[type[BaseException], ...]:
+    """What a read or write raises when the connection ends."""
     import asyncssh
 
-    return (OSError, asyncssh.Error, asyncio.CancelledError)  # type: ignore[return-value]
+    return (OSError, asyncssh.Error, asyncio.CancelledError)
 
 
 def _why(error: BaseException) -> str:

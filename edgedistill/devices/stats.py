@@ -92,7 +92,8 @@ def mean_with_interval(values: Sequence[float]) -> tuple[float, tuple[float, flo
     mean = statistics.fmean(logs)
     if len(logs) < 2:
         return math.exp(mean), None
-    from scipy import stats  # type: ignore[import-untyped]  # slow to import, and few commands need it
+    # Here, since it is slow to import and few commands need it.
+    from scipy import stats  # type: ignore[import-untyped]
 
     half = float(stats.t.ppf(0.975, len(logs) - 1)) * statistics.stdev(logs) / math.sqrt(len(logs))
     return math.exp(mean), (math.exp(mean - half), math.exp(mean + half))

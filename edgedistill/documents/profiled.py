@@ -6,8 +6,10 @@ from typing import Annotated
 
 from pydantic import Field
 
+from edgedistill.base.errors import InputError
+from edgedistill.base.units import format_ms, format_percent, parse_fraction, parse_latency_ms
 from edgedistill.documents.measurements import Environment, Latency, OpTiming
-from edgedistill.documents.specs import Format, Frozen
+from edgedistill.documents.specs import Format, Frozen, Percentile
 
 
 class Comparison(Frozen):
@@ -26,12 +28,33 @@ class Comparison(Frozen):
         return self.interval is not None and not self.interval[0] <= 1 <= self.interval[1]
 
 
-class Gate(Frozen):
-    """Whether a file keeps a `limit` ("5ms@p95", or "90%@p50" of the file that it is compared with): `values` are its
-    sessions', in ms or as ratios, of which `over` are above it. It is kept where none is. A gate is no proof of a
-    budget."""
+class GateLimit(Frozen):
+    """A latency at a percentile that each session has to keep: at most so many ms, or, where `share` is true, at most so
+    many times that of the file that it is compared with."""
 
-    limit: str
+    most: Annotated[float, Field(gt=0)]
+    share: bool
+    percentile: Percentile
+
+    @classmethod
+    def parse(cls, text: str) -> GateLimit:
+        """`"5ms"`, `"5ms@p99"`, `"105%@p50"`. Raises InputError on a wrong unit or percentile, or nothing to keep."""
+        quantity, percentile = Percentile.of_limit(text)
+        share = quantity.strip().endswith("%")
+        most = parse_fraction(quantity) if share else parse_latency_ms(quantity)
+        if most <= 0:
+            raise InputError(f"{text!r}: no file takes no time", fix="e.g. 105%@p50: at most a twentieth slower")
+        return cls(most=most, share=share, percentile=percentile)
+
+    def __str__(self) -> str:
+        return f"{format_percent(self.most) if self.share else format_ms(self.most)}@{self.percentile}"
+
+
+class Gate(Frozen):
+    """Whether a file keeps a `limit`: `values` are its sessions', in ms or as ratios, of which `over` are above it. It is
+    kept where none is. A gate is no proof of a budget."""
+
+    limit: GateLimit
     values: tuple[float, ...]
     over: Annotated[int, Field(ge=0)]
 

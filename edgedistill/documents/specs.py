@@ -92,6 +92,15 @@ class Percentile(StrEnum):
     def fraction(self) -> float:
         return int(self.value[1:]) / 100
 
+    @classmethod
+    def of_limit(cls, text: str) -> tuple[str, Percentile]:
+        """What stands before `@` in a limit such as `"5ms@p99"`, and the percentile behind it, p95 where there is none.
+        Raises InputError for another one."""
+        quantity, at, percentile = text.strip().partition("@")
+        if at and percentile not in set(cls):
+            raise InputError(f"{text!r}: unknown percentile {percentile!r}", fix="use p50, p95 or p99: 5ms@p95")
+        return quantity, cls(percentile) if at else cls.P95
+
 
 class ProofLevel(StrEnum):
     """How much a proof claims: that 80, 90 or 95% of sessions keep the budget."""
@@ -163,10 +172,7 @@ class BudgetRequest(Frozen):
     def parse(cls, text: str) -> BudgetRequest:
         """`"5ms"`, `"5ms@p99"`, `"20%@p50"`. Raises InputError on a wrong unit, a share outside (0%, 100%], or a
         latency that is not positive and finite."""
-        quantity, at, percentile = text.strip().partition("@")
-        if at and percentile not in set(Percentile):
-            raise InputError(f"{text!r}: unknown percentile {percentile!r}", fix="use p50, p95 or p99: 5ms@p95")
-        chosen = Percentile(percentile) if at else Percentile.P95
+        quantity, chosen = Percentile.of_limit(text)
         if not quantity.strip().endswith("%"):
             try:
                 return cls(latency_ms=parse_latency_ms(quantity), percentile=chosen)

@@ -22,6 +22,7 @@ from edgedistill.documents.sections import load_sections
 from edgedistill.documents.specs import BudgetRequest, Target
 from edgedistill.documents.targets import load_target, target_with
 from edgedistill.documents.toml_lines import line_of
+from edgedistill.formats import measured_by_agent
 from edgedistill.pipeline.code import build_tools
 from edgedistill.pipeline.inputs import check_inputs, require_place
 from edgedistill.pipeline.invocation import Invocation, invocation_of
@@ -144,17 +145,9 @@ def jobs_of(
     if read is not None:
         with wrong:
             _match(path, read, chosen, changes)
-    if how.device and len(chosen) > 1:
+    if how.device and (problems := _unfit_device(chosen)):
         with wrong:
-            raise wrong_options(
-                [
-                    Problem(
-                        "--device",
-                        f"one device is named for {len(chosen)} targets",
-                        "build for one target, or say in your devices.toml which device is of which target",
-                    )
-                ]
-            )
+            raise wrong_options(problems)
     with wrong:
         check_inputs(path)
     wrong.raise_any()
@@ -257,6 +250,22 @@ def _foreign_formats(path: Path, config: BuildConfig, chosen: Sequence[Target]) 
         instead = f"name a target that has it, such as {other.name}, or leave it out" if other else "leave it out"
         problems.append(Problem(f"{path}:{line}", f"[export] formats: {form} is no format of {having}", instead))
     return problems
+
+
+def _unfit_device(chosen: Sequence[Target]) -> list[Problem]:
+    """What is wrong with one named device for these targets."""
+    if len(chosen) > 1:
+        fix = "build for one target, or say in your devices.toml which device is of which target"
+        return [Problem("--device", f"one device is named for {len(chosen)} targets", fix)]
+    return [
+        Problem(
+            "--device",
+            f"{target.name} runs {target.runtime}, which is not measured from elsewhere",
+            f"edgedistill targets show {target.name} says how it is measured",
+        )
+        for target in chosen
+        if target.runtime not in measured_by_agent() and target.transport != "local"
+    ]
 
 
 def _ill_matched(chosen: Sequence[Target], changes: Changes) -> list[Problem]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from edgedistill.base.errors import UnreachableError
+from edgedistill.base.progress import Listener, Note
 from edgedistill.base.store import Store
-from edgedistill.devices.attach import attach
+from edgedistill.devices.attach import attach, unattached
 from edgedistill.devices.base import Device
 from edgedistill.documents.artifacts import CompiledArtifact
 from edgedistill.documents.build_file import BuildConfig, ProfileConfig
@@ -46,14 +47,11 @@ class Meter:
     def attached(cls, config: BuildConfig, target: Target, store: Store, *, required: bool, named: str = "") -> Meter:
         """As a build file wants it, with the target's device, or the user's that is `named`, if that answers. Raises
         UnreachableError where that is `required` and does not, InputError where the budget cannot do without."""
-        device, not_measurable = None, ""
-        try:
-            device = attach(target, store.listener, named)
-        except UnreachableError as error:
-            if required:
-                raise
+        if required:
+            return cls(target, attach(target, store.listener, named), "", config.profile, config.budget.percentile)
+        device, not_measurable = reached(target, store.listener, named)
+        if device is None:
             config.budget.require_measurable(target.name)
-            not_measurable = error.message
         return cls(target, device, not_measurable, config.profile, config.budget.percentile)
 
     @property
@@ -77,3 +75,14 @@ class Meter:
     def facts(self) -> dict[str, str]:
         """What the device is, and the version of the target's runtime there; empty where it is not attached."""
         return self.device.facts(format_for(self.target.runtime).distribution) if self.device is not None else {}
+
+
+def reached(target: Target, listener: Listener, named: str = "") -> tuple[Device | None, str]:
+    """The target's device, or the user's that is `named`, and why there is none, as results say it. `listener` hears what
+    stood in the way. Raises as `attach` does, but not where the device does not answer."""
+    try:
+        return attach(target, listener, named), ""
+    except UnreachableError as error:
+        if error.message != unattached(target):
+            listener(Note(f"{error.message}; {error.fix}", warning=True))
+        return None, unattached(target)

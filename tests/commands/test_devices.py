@@ -34,7 +34,7 @@ class Named(PipeTransport):
 
     def open(self, command: str) -> Any:
         if self.name == "gone":
-            raise UnreachableError("gone does not answer (nobody)", fix="plug it in")
+            raise UnreachableError("gone does not answer (no route)", fix="plug it in")
         return super().open(command)
 
 
@@ -62,7 +62,7 @@ def test_each_device_is_listed_with_what_it_is_or_why_it_does_not_answer(file: P
         ("gone", "", False),
     ]
     gone = found.devices[-1]
-    assert (gone.problem, gone.fix, gone.facts) == ("gone does not answer (nobody)", "plug it in", {})
+    assert (gone.problem, gone.fix, gone.facts) == ("gone does not answer (no route)", "plug it in", {})
     assert found.devices[1].facts["machine"] == platform.machine()
 
 
@@ -103,6 +103,21 @@ def test_a_check_as_a_target_of_another_architecture() -> None:
     assert not found.ready
     (failed,) = [step for step in found.steps if step.name == "fits the target"]
     assert platform.machine() in failed.detail
+
+
+def test_a_target_that_needs_more_than_the_agent_is_never_ready() -> None:
+    found = api.check_device("board", target="rtx-4060")
+    (failed,) = [step for step in found.steps if step.name == Format.TENSORRT]
+    assert not found.ready and failed.detail == "tensorrt is not measured from elsewhere"
+    assert failed.fix == "edgedistill targets show rtx-4060 says how it is measured"
+
+
+def test_a_runner_that_is_not_there_is_told_of_its_device_alone(file: Path) -> None:
+    text = file.read_text()
+    file.write_text(text + '[broken]\naddress = "ssh://x"\nrunner = "absent"\nlibrary = "absent"\n')
+    found = {device.name: device for device in api.list_devices().devices}
+    assert found["board"].answers and not found["broken"].answers
+    assert "is no file" in found["broken"].problem
 
 
 def test_a_device_is_checked_as_the_target_of_its_entry() -> None:

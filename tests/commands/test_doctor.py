@@ -14,7 +14,7 @@ from packaging import markers
 from edgedistill.base import machine
 from edgedistill.base.progress import Event, StageAdvanced, StageFinished, StageStarted
 from edgedistill.base.store import distribution_of
-from edgedistill.commands import installed
+from edgedistill.commands import doctor, installed
 from edgedistill.commands.doctor import diagnose
 from edgedistill.commands.installed import try_import
 from edgedistill.documents.answers import Diagnosis, DoctorCheck
@@ -55,6 +55,7 @@ def quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, tuple[bo
     """Imports that end at once; what each says can be set by name."""
     said: dict[str, tuple[bool, str]] = {}
     monkeypatch.setattr(installed, "try_import", lambda name: said.get(name, (True, "")))
+    monkeypatch.setattr(doctor, "attached", lambda: (("8A1X", "device"), ("9B2Y", "unauthorized")))
     monkeypatch.setenv("EDGEDISTILL_CACHE", str(tmp_path / "cache"))
     return said
 
@@ -124,10 +125,7 @@ def test_where_a_vendor_has_no_package_no_command_is_made_up(
 
 
 def test_tools_are_asked(quick: dict[str, tuple[bool, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    tools = {
-        "nvidia-smi": "echo 'NVIDIA GeForce RTX 4060, 8.9, 570.10'",
-        "adb": "printf 'List of devices attached\\n8A1X device\\n9B2Y unauthorized\\n\\n'",
-    }
+    tools = {"nvidia-smi": "echo 'NVIDIA GeForce RTX 4060, 8.9, 570.10'", "adb": "exit 0"}
     for name, body in tools.items():
         (tmp_path / name).write_text(f"#!/bin/sh\n{body}\n")
         (tmp_path / name).chmod(0o755 | stat.S_IXUSR)

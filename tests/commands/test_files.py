@@ -411,7 +411,8 @@ def test_a_file_is_profiled_beside_another(
     [
         ("10s@p95", 0, "kept by all 2 sessions"),
         ("0.0001ms", 3, "2 over it, of 2 sessions"),
-        ("1000%", 2, "a share of the teacher lies above 0%"),
+        ("0%", 2, "no file takes no time"),
+        ("5ms@p90", 2, "unknown percentile 'p90'"),
         ("50%", 2, "is a share of no file"),
         ("5", 2, "has no unit"),
     ],

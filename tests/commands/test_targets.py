@@ -126,7 +126,7 @@ def test_a_new_target_is_a_device_elsewhere(tmp_path: Path, monkeypatch: pytest.
         ("there", {}, "exists already"),
         ("x", {"like": "iphone-13"}, "measured by coreml"),
         ("x", {"like": "nothing"}, "unknown target"),
-        ("x", {"device": "nobody"}, "no device is called"),
+        ("x", {"device": "unknown"}, "no device is called"),
         ("x", {"out": "absent/x.toml"}, "does not exist"),
     ],
 )

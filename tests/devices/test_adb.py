@@ -14,6 +14,7 @@ import built_runner
 import pytest
 from adb_phone import Phone, phone_in
 from small_models import save_classifier
+from ssh_board import free_port
 
 from edgedistill.base.errors import UnreachableError
 from edgedistill.base.progress import Event, Note
@@ -28,6 +29,17 @@ from edgedistill.documents.specs import Format
 from edgedistill.formats import format_for
 
 pytest.importorskip("adbutils")
+
+
+@pytest.mark.parametrize("program", ["exit 1", "echo '* failed to start daemon *' >&2; exit 1", "exec sleep 0.1"])
+def test_an_adb_that_starts_no_server(program: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "adb").write_text(f"#!/bin/sh\n{program}\n")
+    (tmp_path / "adb").chmod(0o755)
+    monkeypatch.setenv("ADBUTILS_ADB_PATH", str(tmp_path / "adb"))
+    monkeypatch.setenv("ANDROID_ADB_SERVER_PORT", str(free_port()))
+    assert attached() == ()
+    with pytest.raises(UnreachableError, match="does not answer"):
+        remote_device(KnownDevice.at("adb://R5CT"), lambda event: None).connect()
 
 
 @pytest.fixture(scope="module")

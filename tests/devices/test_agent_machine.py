@@ -12,7 +12,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgedistill.base.errors import InputError
-from edgedistill.base.machine import allowed_cpus
 from edgedistill.devices.agent import agent_machine
 from edgedistill.devices.local import pick_cpus
 from edgedistill.documents.measurements import Core, Moment
@@ -128,7 +127,7 @@ def test_no_smaller_core_is_taken_while_a_larger_one_is_free(cores: list[tuple[i
 
 def test_a_moment_of_this_machine() -> None:
     before = datetime.now(UTC) - timedelta(seconds=1)
-    found = Moment.model_validate(agent_machine.moment(allowed_cpus()))
+    found = Moment.model_validate(agent_machine.moment(agent_machine.allowed_cpus()))
     at = datetime.fromisoformat(found.at)
     assert before <= at <= datetime.now(UTC)
     assert at.utcoffset() == timedelta(0)

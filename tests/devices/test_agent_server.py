@@ -359,7 +359,7 @@ def test_a_temporary_folder_that_is_not_there_leaves_the_lock_in_the_systems(tmp
 
 
 def test_silence_ends_it(tmp_path: Path) -> None:
-    """A network that drops tells nobody."""
+    """Where a network drops, neither side sees the channel end."""
     quick = SOURCE.replace(b"SILENCE_S = 30.0", b"SILENCE_S = 0.5").replace(b"ALIVE_S = 5.0", b"ALIVE_S = 0.1")
     process = subprocess.Popen(
         ["/bin/sh", "-c", PythonServer(sys.executable).command(str(tmp_path))],

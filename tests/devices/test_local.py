@@ -19,9 +19,9 @@ from onnx import TensorProto, helper, numpy_helper
 from small_models import save_classifier
 
 from edgedistill.base.errors import InputError
-from edgedistill.base.machine import allowed_cpus
 from edgedistill.base.progress import Event, Note
 from edgedistill.devices import local
+from edgedistill.devices.agent.agent_machine import allowed_cpus
 from edgedistill.devices.base import AGENT, AGENT_FILES, SessionFailure, sample
 from edgedistill.devices.local import LocalDevice, pick_cpus
 from edgedistill.devices.session import SessionJob
@@ -79,7 +79,7 @@ def test_report_is_complete(device: LocalDevice, model: Path, tmp_path: Path) ->
 
 @pytest.mark.skipif(not LINUX, reason="affinity exists on Linux only")
 def test_pinned_to_the_cpus_that_are_picked_or_asked_for(device: LocalDevice, model: Path) -> None:
-    for pinned in ((), allowed_cpus()[:1]):
+    for pinned in ((), tuple(allowed_cpus()[:1])):
         where = device.run(job(model, pinned_cpus=pinned)).environment
         assert where.pinned_cpus == (pinned or pick_cpus(1))
         (core,) = where.cores

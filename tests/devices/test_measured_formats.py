@@ -14,10 +14,10 @@ import pytest
 import torch
 
 from edgedistill.base.errors import InputError, MissingDependencyError, UnsupportedError
-from edgedistill.base.machine import allowed_cpus
 from edgedistill.base.progress import silent
 from edgedistill.commands import profile as profiling
 from edgedistill.devices import turns
+from edgedistill.devices.agent.agent_machine import allowed_cpus
 from edgedistill.devices.base import SessionFailure
 from edgedistill.devices.local import LocalDevice
 from edgedistill.devices.session import SessionJob

@@ -109,6 +109,19 @@ def test_a_file_that_changed_is_another(device: Device, model: Path) -> None:
     assert device.push(model) != before
 
 
+def test_what_it_is_cannot_be_asked_of_a_device_that_is_lost_each_time(
+    device: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No model is at fault there."""
+
+    def lose(self: Any, name: str) -> Any:
+        raise ChannelLostError("the connection ended")
+
+    monkeypatch.setattr(link.Link, "facts", lose)
+    with pytest.raises(UnreachableError, match="pipe does not answer any more: the connection ended"):
+        device.facts("onnxruntime")
+
+
 def test_old_files_go_when_there_are_many(device: Device, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     models = [save_classifier(tmp_path / f"{side}.onnx", side=side) for side in (8, 12, 16, 20)]
     monkeypatch.setattr(remote, "KEPT_BYTES", 2 * models[0].stat().st_size + 200)
@@ -199,13 +212,15 @@ def test_a_device_that_does_not_come_back_is_unreachable(device: Device, model: 
 def test_a_model_that_takes_the_device_down_each_time_is_at_fault(
     device: Device, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = link.Link.run
+    begun = link.Link._next
 
     def lose(self: Any, *arguments: Any) -> Any:
-        self._channel.process.kill()
-        return asked(self, *arguments)
+        answer = begun(self, *arguments)
+        if "started" in answer:
+            self._channel.process.kill()
+        return answer
 
-    monkeypatch.setattr(link.Link, "run", lose)
+    monkeypatch.setattr(link.Link, "_next", lose)
     with pytest.raises(SessionFailure, match="failed 4 times") as caught:
         run_pushed(device, job(model))
     assert caught.value.kind == "killed" and model.name in caught.value.message
@@ -283,6 +298,14 @@ def test_a_shell_that_runs_nothing_of_ours(tmp_path: Path, script: str, said: st
     assert "devices.toml" in caught.value.fix
 
 
+def test_a_server_of_another_release_is_named(tmp_path: Path) -> None:
+    """As a runner is that the user built some time ago."""
+    script = """cat >/dev/null & printf '{"edgedistill": 0}\\n'; exec sleep 60"""
+    device = Device(tmp_path / "base", Hostile(script))
+    with closing(device), pytest.raises(UnreachableError, match="from the sources of another release: build it again"):
+        device.connect()
+
+
 @pytest.mark.parametrize(
     ("script", "said"),
     [
@@ -349,7 +372,7 @@ def test_a_file_that_arrives_damaged_is_sent_again(tmp_path: Path, model: Path) 
 def test_a_path_that_damages_each_file_is_no_device(tmp_path: Path, model: Path) -> None:
     Corrupting.times = 99
     device = Device(tmp_path / "base", CorruptingTransport())
-    with closing(device), pytest.raises(SessionFailure, match="a file arrived damaged"):
+    with closing(device), pytest.raises(UnreachableError, match="a file arrived damaged"):
         run_pushed(device, job(model))
 
 
@@ -376,7 +399,7 @@ class Lying(Device):
 def test_an_agent_that_gives_no_report(tmp_path: Path, model: Path, answer: str) -> None:
     with closing(Lying(tmp_path / "base")) as device:
         device.answer = answer
-        with pytest.raises(SessionFailure, match="its agent gave no report"):
+        with pytest.raises(UnreachableError, match="its agent gave no report"):
             run_pushed(device, job(model))
 
 
@@ -386,7 +409,7 @@ def test_a_report_without_a_sample_is_none(tmp_path: Path, model: Path) -> None:
     document["session"]["samples_ns"] = []
     with closing(Lying(tmp_path / "base")) as device:
         device.answer = json.dumps(document)
-        with pytest.raises(SessionFailure, match="its agent gave no report"):
+        with pytest.raises(UnreachableError, match="its agent gave no report"):
             run_pushed(device, job(model))
 
 

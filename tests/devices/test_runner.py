@@ -103,6 +103,24 @@ def test_what_is_at_fault_is_told(
     assert getattr(caught.value, "kind", "") in (kind, "run")
 
 
+def test_a_file_of_another_format(device: RemoteDevice, tmp_path: Path) -> None:
+    (tmp_path / "model.tflite").write_bytes(b"any")
+    with pytest.raises(MissingDependencyError, match=r"the runner measures ONNX files, and .*model\.tflite is none"):
+        run_pushed(device, job(tmp_path / "model.tflite"))
+
+
+def test_without_a_folder_it_takes_the_devices_temporary_one(
+    tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = RunnerServer(built_runner.runner(), built_runner.library())
+    for folder in (tmp_path, tmp_path / "absent"):
+        monkeypatch.setenv("TMPDIR", str(folder))
+        with closing(RemoteDevice(PipeTransport(), server)) as found:
+            found.connect()
+            assert bool(list(tmp_path.glob("edgedistill-device-*"))) == folder.exists()
+    assert list(tmp_path.glob("edgedistill-*")) == []
+
+
 def test_a_library_that_is_none(tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     (tmp_path / "other.so").write_bytes(b"no library")

@@ -107,6 +107,6 @@ def test_a_build_proves_its_budget_there(loop: Any, place: Board | Phone, file: 
 def test_a_device_that_is_named_has_to_answer(loop: Any, place: Board | Phone) -> None:
     path = loop.write("absent", "95%", *EDITS, *loop.few)
     with pytest.raises(UnreachableError, match="does not answer") as caught:
-        api.build(path, target=TARGET, device="ssh://nobody@127.0.0.1:9")
+        api.build(path, target=TARGET, device="ssh://user@127.0.0.1:9")
     assert caught.value.exit_code is ExitCode.UNREACHABLE
     assert loop.done(path) == []

@@ -120,6 +120,24 @@ def test_a_budget_of_another_target_of_the_file_is_no_mistake(tmp_path: Path) ->
         assert [order.config.budget.latency_ms for order in own] == [8.0]
 
 
+@pytest.mark.parametrize(
+    ("targets", "told"),
+    [
+        (("raspberry-pi-5", "pixel-6"), "one device is named for 2 targets"),
+        (("jetson-orin-nano",), "jetson-orin-nano runs tensorrt, which is not measured from elsewhere"),
+        (("iphone-13",), "iphone-13 runs coreml, which is not measured from elsewhere"),
+    ],
+)
+def test_a_device_is_named_for_one_target_that_is_measured_there(
+    tmp_path: Path, targets: tuple[str, ...], told: str
+) -> None:
+    (tmp_path / "build.toml").write_text(TEXT)
+    with pytest.raises(InputError) as caught:
+        jobs_of(tmp_path / "build.toml", targets, Changes(), None, How(device="ssh://board"))
+    assert [problem.what for problem in caught.value.problems] == [told]
+    jobs_of(tmp_path / "build.toml", ("raspberry-pi-5",), Changes(), None, How(device="ssh://board"))
+
+
 def test_all_that_is_wrong_with_targets_is_told_at_once(tmp_path: Path) -> None:
     text = TEXT.replace("[teacher]", '[budgets]\nnokia = "5ms"\nsiemens = "5ms"\n[teacher]')
     with pytest.raises(InputError) as caught:

@@ -62,7 +62,6 @@ class Phone:
     def start(self) -> None:
         """Start the daemon and wait until it listens."""
         assert ADBD is not None
-        # Without HOME's keys: it lets in whoever can reach the loopback interface.
         with (self.folder / "log").open("ab") as log:
             self.daemon = subprocess.Popen([ADBD], stdout=log, stderr=log, cwd=self.folder, start_new_session=True)
         end = time.monotonic() + 20

@@ -1,6 +1,6 @@
 """What answers on a device that is reached through a channel of bytes: it keeps files, runs the agent, and cleans up.
 
-One process for one connection, started by BOOTSTRAP (see devices/remote.py), on Python 3.8 or newer with the standard
+One process for one connection, started as devices/servers.py says, on Python 3.8 or newer with the standard
 library alone. All that it keeps lies in a folder of its own, which goes when it ends. It ends when the channel does, when
 the other side is silent for SILENCE_S, or by a signal; what is left by one that was killed, the next one removes.
 
@@ -40,7 +40,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
 PROTOCOL = 1
 PREFIX = "edgedistill-device-"
@@ -51,11 +51,19 @@ CHUNK_BYTES = 1 << 18
 LINE_BYTES = 1 << 20
 ANSWER_BYTES = 1 << 26
 SAID_BYTES = 4000
+# What an interpreter needs to start and to find its packages. Everything else stays out: preloaded allocators, thread
+# counts and debug switches of the shell that happens to run a build would change the measurement.
 KEPT_VARIABLES = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
 
 
+def agent_environment() -> dict[str, str]:
+    """The environment variables that the agent's process has."""
+    kept = {name: os.environ[name] for name in KEPT_VARIABLES if name in os.environ}
+    return {**kept, **{f"{library}_NUM_THREADS": "1" for library in ("OMP", "MKL", "OPENBLAS")}}
+
+
 class Gone(Exception):
-    """The other side is: nobody is left to serve."""
+    """The channel has ended, or the other side is silent: the server ends."""
 
 
 class Refused(Exception):
@@ -259,8 +267,6 @@ class Server:
 
     def session(self, request: bytes, limit_s: float) -> dict[str, Any]:
         """Run the agent; what it answered, or how it ended. Raises Gone, and then it runs no more."""
-        kept = {name: os.environ[name] for name in KEPT_VARIABLES if name in os.environ}
-        single = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "MKL", "OPENBLAS")}
         place = str(self.folder)
         with tempfile.TemporaryFile(dir=place) as said, tempfile.TemporaryFile(dir=place) as asked:
             asked.write(request)
@@ -270,7 +276,7 @@ class Server:
                 stdin=asked,
                 stdout=subprocess.PIPE,
                 stderr=said,
-                env={**kept, **single},
+                env=agent_environment(),
                 cwd=place,
                 start_new_session=True,
             )
@@ -357,21 +363,19 @@ def main(base: str = "") -> int:
     line = Line(0, os.dup(1))
     # What a library prints must not come between the answers.
     os.dup2(2, 1)
-    closing: Callable[[], None] = lambda: None  # noqa: E731
     try:
         server = Server(line, base)
-        closing = server.close
+    except OSError as error:
+        where = base or tempfile.gettempdir()
+        with contextlib.suppress(Gone):
+            line.tell(error={"kind": "disk", "message": f"no folder can be made in {where}: {error}"})
+        return 1
+    try:
         server.serve()
     except Gone:
         return 0
-    except OSError as error:
-        with contextlib.suppress(Gone):
-            line.tell(
-                error={"kind": "disk", "message": f"no folder can be made in {base or tempfile.gettempdir()}: {error}"}
-            )
-        return 1
     finally:
         for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
             signal.signal(number, signal.SIG_IGN)
-        closing()
+        server.close()
     return 0

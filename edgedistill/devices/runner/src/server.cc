@@ -41,7 +41,7 @@ constexpr std::time_t kUnfinishedS = 600;
 
 volatile sig_atomic_t ended = 0;
 
-// The other side is: nobody is left to serve.
+// The channel has ended, or the other side is silent: the server ends.
 struct Gone {};
 
 // A request that cannot be served.

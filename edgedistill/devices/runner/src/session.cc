@@ -122,6 +122,11 @@ Json numbers(const std::vector<int64_t>& values) {
 }  // namespace
 
 Json measure(const Json& job) {
+  const std::string& path = job["model"].text();
+  if (path.size() < 5 || path.compare(path.size() - 5, 5, ".onnx") != 0) {
+    throw SessionError("runtime", "the runner measures ONNX files, and " + path + " is none",
+                       "measure it by Python on the device: `python` in your devices.toml");
+  }
   std::vector<int> wanted;
   for (const Json& cpu : job["pinned_cpus"].list()) wanted.push_back(static_cast<int>(cpu.number()));
   std::vector<int> cpus = pin(wanted);
