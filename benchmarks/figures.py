@@ -22,6 +22,7 @@ import recipe_figures
 import rung_figures
 import search_figures
 import signal_figures
+import way_figures
 from sections import duration, result, table
 
 ROOT = Path(__file__).parents[1]
@@ -87,6 +88,7 @@ def benchmarks() -> str:
         *rate_figures.sections(),
         *signal_figures.sections(),
         *process_figures.sections(),
+        *way_figures.sections(),
         *format_figures.sections(),
     ]
     head = [

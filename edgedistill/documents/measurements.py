@@ -108,7 +108,8 @@ class Core(Frozen):
 
 
 class Environment(Frozen):
-    """Where and how samples were taken. Sessions that differ in any of these never make one profile."""
+    """Where and how samples were taken. Sessions that differ in any of these never make one profile. `agent` is what took
+    them: in Python a run makes its arrays, which takes some time, in the C++ runner it does not."""
 
     device: str
     os: str
@@ -121,6 +122,7 @@ class Environment(Frozen):
     pinned_cpus: tuple[int, ...]
     cores: tuple[Core, ...] = ()
     power: str
+    agent: Literal["python", "runner"] = "python"
 
 
 class Moment(Frozen):

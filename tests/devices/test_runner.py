@@ -59,7 +59,8 @@ def test_a_session_is_as_the_agents(device: RemoteDevice, model: Path, tmp_path:
     device.connect()
     there = run_pushed(device, asked)
     here = run_pushed(LocalDevice(lock_file=tmp_path / "lock"), asked)
-    assert there.environment == here.environment
+    assert (there.environment.agent, here.environment.agent) == ("runner", "python")
+    assert there.environment.model_copy(update={"agent": "python"}) == here.environment
     assert [timing.name for timing in there.op_timings] == [timing.name for timing in here.op_timings]
     session = there.session
     assert len(session.samples_ns) >= 60 and min(session.samples_ns) > 1000

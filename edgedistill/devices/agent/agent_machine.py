@@ -239,6 +239,7 @@ def facts(distribution: str = "") -> dict[str, str]:
         "memory": f"{memory_bytes() / 2**30:.1f} GiB",
         "system": os_name(),
         "power mode": power_mode(allowed[-1]),
+        "agent": "python",
         **({distribution: installed_version(distribution)} if distribution else {}),
     }
 

@@ -305,6 +305,7 @@ Json facts(const std::string& distribution, const std::string& version) {
                      {"memory", std::string(size)},
                      {"system", os_name()},
                      {"power mode", governor(allowed.back())},
+                     {"agent", "runner"},
                      {"id", identity()}};
   if (!distribution.empty()) found.emplace_back(distribution, version.empty() ? "absent" : version);
   return found;
@@ -321,7 +322,7 @@ Json environment(const std::vector<int>& cpus) {
   }
   return Json::Object{{"device", device_name()},         {"os", os_name()},       {"machine", machine_name()},
                       {"cpu", cpu_name()},               {"pinned_cpus", numbers}, {"cores", cores},
-                      {"power", governor(cpus.empty() ? 0 : cpus[0])}};
+                      {"power", governor(cpus.empty() ? 0 : cpus[0])}, {"agent", "runner"}};
 }
 
 Json moment(const std::vector<int>& cpus) {
