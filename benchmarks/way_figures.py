@@ -29,8 +29,8 @@ def sections() -> list[Section]:
             f"A file in sessions of {files[0]['seconds']:g} s, {files[0]['rounds']} rounds of each way in an order drawn "
             "anew, all on the same processor. SSH is a real sshd, ADB a real adbd, both on the loopback interface. There "
             "the agent in Python measures, or the runner in C++. Beside them are plain loops around ONNX Runtime. The "
-            "bound loop binds inputs and outputs once. In the others that are Python, a run makes its arrays; in the runner it "
-            "does not, and it is the faster one where a run takes little time. The ratio is that of p50 to the local "
+            "bound loop binds inputs and outputs once. In the others that are Python, a run makes its arrays; in the runner "
+            "it does not, and it is the faster one where a run takes little time. The ratio is that of p50 to the local "
             "agent's in the same round, the geometric mean over rounds, with its 95% interval.",
             "edgedistill export timm:resnet18 --random-weights --classes 10 --resolution 128 --out F\n"
             "    edgedistill export timm:mobilenetv4_conv_small --random-weights --classes 10 --resolution 96 --out F\n"
