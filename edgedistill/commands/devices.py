@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -23,7 +24,7 @@ from edgedistill.devices.stats import percentile_ms
 from edgedistill.documents.answers import DeviceCheck, DeviceList, DeviceStatus, DeviceStep
 from edgedistill.documents.devices import KnownDevice, device_named, devices_file, known_devices
 from edgedistill.documents.specs import Format, Target
-from edgedistill.documents.targets import load_target
+from edgedistill.documents.targets import load_target, target_names
 from edgedistill.formats import format_for, measured_by_agent
 
 THIS_MACHINE = "host"
@@ -119,9 +120,20 @@ def _asked(known: KnownDevice, listener: Listener) -> DeviceStatus:
     try:
         with closing(remote_device(known, listener)) as device:
             device.connect()
-            return _status(known).model_copy(update={"answers": True, "facts": device.facts()})
+            answer = {"answers": True, "facts": device.facts(), "fix": _unknown_target(known)}
+            return _status(known).model_copy(update=answer)
     except EdgedistillError as error:
         return _status(known, problem=error.message, fix=error.fix)
+
+
+def _unknown_target(known: KnownDevice) -> str:
+    """What to look at where no target that comes with edgedistill has the name that a device is for."""
+    name = known.config.target
+    if not name or name in target_names():
+        return ""
+    near = difflib.get_close_matches(name, target_names(), 1)
+    asked = f"did you mean {near[0]}? " if near else ""
+    return f"{asked}its target {name!r} does not come with edgedistill; only a target file of that name uses it"
 
 
 def _fitting(device: Device, target: Target | None) -> Iterator[DeviceStep]:

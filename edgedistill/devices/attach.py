@@ -37,7 +37,7 @@ def attach(target: Target, listener: Listener, device: str = "") -> Device:
 def _device(target: Target, listener: Listener, asked: str) -> Device:
     if target.transport == "local":
         if asked:
-            raise _not_elsewhere(target)
+            raise not_elsewhere(target)
         return LocalDevice(listener)
     if known := device_for(target.name, asked):
         return remote_device(known, listener)
@@ -74,7 +74,7 @@ def require_fitting(target: Target, device: RemoteDevice) -> None:
     """Raises InputError where a connected device is of another architecture than the target's, or the target is this
     machine."""
     if target.transport == "local":
-        raise _not_elsewhere(target)
+        raise not_elsewhere(target)
     machine = device.facts()["machine"]
     if target.machine is not None and _family(machine) != _family(target.machine):
         raise InputError(
@@ -83,7 +83,8 @@ def require_fitting(target: Target, device: RemoteDevice) -> None:
         )
 
 
-def _not_elsewhere(target: Target) -> InputError:
+def not_elsewhere(target: Target) -> InputError:
+    """The error of a device that is named for a target which is this machine."""
     return InputError(
         f"{target.name} is this machine, and is measured without --device",
         fix="name the device's own target: `edgedistill targets` lists them",

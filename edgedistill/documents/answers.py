@@ -61,7 +61,7 @@ class ExportResult(Frozen):
 
 class DeviceStatus(Frozen):
     """A device that `devices` knows of. `target` is the one whose builds take it, empty for none. It `answers`, and then
-    `facts` say what it is, or `problem` says why not and `fix` what to do."""
+    `facts` say what it is, or `problem` says why not. `fix` says what to do."""
 
     name: str
     address: str

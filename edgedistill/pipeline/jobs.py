@@ -14,7 +14,7 @@ from edgedistill.base.progress import Listener, silent
 from edgedistill.base.store import digest, file_sha256, stage_key
 from edgedistill.base.units import parse_duration_ms
 from edgedistill.data.fingerprint import fingerprint
-from edgedistill.devices.attach import attach
+from edgedistill.devices.attach import attach, not_elsewhere
 from edgedistill.distill.start import start_of
 from edgedistill.distill.teachers.identity import teacher_identity
 from edgedistill.documents.build_file import BuildConfig, load_config
@@ -257,15 +257,17 @@ def _unfit_device(chosen: Sequence[Target]) -> list[Problem]:
     if len(chosen) > 1:
         fix = "build for one target, or say in your devices.toml which device is of which target"
         return [Problem("--device", f"one device is named for {len(chosen)} targets", fix)]
-    return [
-        Problem(
-            "--device",
-            f"{target.name} runs {target.runtime}, which is not measured from elsewhere",
-            f"edgedistill targets show {target.name} says how it is measured",
-        )
-        for target in chosen
-        if target.runtime not in measured_by_agent() and target.transport != "local"
-    ]
+    problems = []
+    for target in chosen:
+        if target.transport == "local":
+            error = not_elsewhere(target)
+            problems.append(Problem("--device", error.message, error.fix))
+        elif target.runtime not in measured_by_agent():
+            what = f"{target.name} runs {target.runtime}, which is not measured from elsewhere"
+            problems.append(
+                Problem("--device", what, f"edgedistill targets show {target.name} says how it is measured")
+            )
+    return problems
 
 
 def _ill_matched(chosen: Sequence[Target], changes: Changes) -> list[Problem]:

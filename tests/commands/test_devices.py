@@ -112,6 +112,13 @@ def test_a_target_that_needs_more_than_the_agent_is_never_ready() -> None:
     assert failed.fix == "edgedistill targets show rtx-4060 says how it is measured"
 
 
+def test_a_misspelt_target_is_told(file: Path) -> None:
+    file.write_text(file.read_text().replace('"raspberry-pi-5"', '"raspberry-pi5"'))
+    found = {device.name: device for device in api.list_devices().devices}
+    assert found["other"].answers and found["other"].fix.startswith("did you mean raspberry-pi-5?")
+    assert found["board"].fix == ""
+
+
 def test_a_runner_that_is_not_there_is_told_of_its_device_alone(file: Path) -> None:
     text = file.read_text()
     file.write_text(text + '[broken]\naddress = "ssh://x"\nrunner = "absent"\nlibrary = "absent"\n')
