@@ -52,8 +52,8 @@ class Link:
                 self._greeted(self._server.asks)
             with suppress(ChannelLostError):  # a shell that ended has said why
                 self._channel.send(self._server.payload())
-            hello = json.loads(self._greeted(b'{"edgedistill"'))
-            if hello["edgedistill"] != agent_server.PROTOCOL:
+            hello = _answer(self._greeted(b'{"edgedistill"'))
+            if hello.get("edgedistill") != agent_server.PROTOCOL:
                 raise ChannelLostError("it was built from the sources of another release: build it again")
         except ChannelLostError as error:
             raise UnreachableError(
@@ -69,7 +69,7 @@ class Link:
                     self._kept = said.partition(line)[2]
                     return line
                 if line.endswith(b"\n") and line.startswith(b'{"error"'):
-                    self._fail(json.loads(line)["error"])
+                    self._fail(_answer(line).get("error"))
             try:
                 said += self._channel.receive(left)
             except ChannelLostError:
@@ -172,13 +172,7 @@ class Link:
         however long), no sign of life for SILENCE_S, or what comes is no answer."""
         end = time.monotonic() + within_s if within_s is not None else float("inf")
         while True:
-            line = self._line(end)
-            try:
-                answer = json.loads(line)
-            except ValueError:
-                answer = None
-            if not isinstance(answer, dict):
-                raise ChannelLostError(f"it said what is no answer: {_shown(line)}")
+            answer = _answer(self._line(end))
             if error := answer.get("error"):
                 self._fail(error)
             if "alive" not in answer:
@@ -223,6 +217,17 @@ class Link:
         while not self._closed.wait(agent_server.ALIVE_S):
             with suppress(ChannelLostError):
                 self._ask({"alive": True})
+
+
+def _answer(line: bytes) -> dict[str, Any]:
+    """The JSON object in a line. Raises ChannelLostError where it holds none."""
+    try:
+        answer = json.loads(line)
+    except ValueError:
+        answer = None
+    if not isinstance(answer, dict):
+        raise ChannelLostError(f"it said what is no answer: {_shown(line)}")
+    return answer
 
 
 def _shown(data: bytes) -> str:

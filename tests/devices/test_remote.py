@@ -286,8 +286,11 @@ HELLO = """printf '{"edgedistill": 1}\\n'"""
         ("exit 0", "the shell ended; it said: nothing"),
         ("yes 'Welcome to this board'", "the shell said: 'Welcome to this board"),
         (r"printf '\033[31mred\033[0m\n'", r"\?\[31mred"),
+        (r"""printf '{"edgedistill"\n'; exec sleep 60""", "it said what is no answer"),
+        (r"""printf '{"error"\n'; exec sleep 60""", "it said what is no answer"),
+        (r"""printf '{"error": 1}\n'; exec sleep 60""", "it refused a request"),
     ],
-    ids=["no interpreter", "silent", "endless banner", "terminal codes"],
+    ids=["no interpreter", "silent", "endless banner", "terminal codes", "half a hello", "half an error", "odd error"],
 )
 def test_a_shell_that_runs_nothing_of_ours(tmp_path: Path, script: str, said: str) -> None:
     with (
