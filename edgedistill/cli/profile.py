@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from edgedistill.base.errors import ExitCode
 from edgedistill.cli.options import AsJson, DeviceName, MeasuredOn
+from edgedistill.cli.signature import taking
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from edgedistill.documents.profiled import Comparison, Gate, ProfileResult
+    from edgedistill.documents.profiled import ProfileResult
 
 OPERATORS_SHOWN = 10
 
 
-def profile(
+def profile_options(
     path: Annotated[
         Path, typer.Argument(metavar="FILE", help="The model to measure, at batch 1: .onnx, .tflite or .pte.")
     ],
@@ -34,9 +35,18 @@ def profile(
             metavar="5ms[@p95]|105%[@p95]", help="Exit 3 unless each session keeps it; a share is of --compare."
         ),
     ] = None,
-    as_json: AsJson = False,
+    report: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.html", help="Write a page with every session, every operator and a roofline."),
+    ] = None,
 ) -> None:
-    """Measure an ONNX, LiteRT or ExecuTorch file: p50, p95, p99, load time, memory, and the operators that cost most.
+    """What `profile` is given."""
+
+
+@taking(profile_options)
+def profile(as_json: AsJson = False, **options: Any) -> None:
+    """Measure an ONNX, LiteRT or ExecuTorch file: p50, p95, p99, load time, memory, the operators that cost most, and what
+    changed since the last time on the same device.
 
     Exit codes: 0 measured, 2 bad input, 3 the gate is not kept, 4 device unreachable.
     """
@@ -45,15 +55,7 @@ def profile(
 
     with errors.answering(as_json=as_json):
         with live.watching() as listener:
-            result = api.profile(
-                path,
-                target=target,
-                device=device,
-                sessions=sessions,
-                compare=compare,
-                gate=gate,
-                listener=listener,
-            )
+            result = api.profile(listener=listener, **options)
         render.answer(result, print_profile, as_json=as_json)
         if result.gate is not None and not result.gate.kept:
             raise typer.Exit(int(ExitCode.BUDGET_NOT_MET))
@@ -64,6 +66,7 @@ def print_profile(console: Console, result: ProfileResult) -> None:
     from edgedistill.base.units import format_bytes, format_ms
     from edgedistill.cli import render
     from edgedistill.documents.measurements import MeasuredLatency, UnknownLatency
+    from edgedistill.outputs.explain import profiled
 
     render.line(console, result.path, style="bold")
     table = render.table("size", "p50", "p95", "p99", "load", "first run", "peak memory")
@@ -81,9 +84,13 @@ def print_profile(console: Console, result: ProfileResult) -> None:
         taken = f"{result.latency.samples:,} runs in {render.sessions_cell(result.latency)}"
         render.line(console, f"{taken} on {result.latency.device}", style="dim")
     if result.comparison is not None:
-        render.line(console, _compared(result.path, result.comparison), style="bold")
+        render.line(console, profiled.comparison_sentence(result.path, result.comparison), style="bold")
     if result.gate is not None:
-        render.line(console, _gated(result.gate), style="bold green" if result.gate.kept else "bold red")
+        render.line(
+            console, profiled.gate_sentence(result.gate), style="bold green" if result.gate.kept else "bold red"
+        )
+    if result.since is not None:
+        render.line(console, profiled.since_sentence(result.since))
     if (environment := result.environment) is not None:
         pinned = f", pinned to CPU {', '.join(map(str, environment.pinned_cpus))}" if environment.pinned_cpus else ""
         render.line(
@@ -108,25 +115,5 @@ def print_profile(console: Console, result: ProfileResult) -> None:
         columns = ("operator", "type", "median", "share")
         console.print(render.table(*columns, title=title, prose=("operator",), rows=rows))
     render.line(console, *result.notes)
-
-
-def _compared(path: str, comparison: Comparison) -> str:
-    """`a.onnx is faster than b.onnx: ...`."""
-    names = Path(path).name, Path(comparison.other).name
-    if names[0] == names[1]:
-        names = path, comparison.other
-    figures = f"p50 is {comparison.p50_ratio:.3f} times"
-    if comparison.interval is not None:
-        low, high = comparison.interval
-        figures += f" ({low:.3f} to {high:.3f})"
-    if comparison.p95_ratio is not None:
-        figures += f", p95 {comparison.p95_ratio:.3f} times"
-    verdict = "is faster than" if comparison.p50_ratio < 1 else "is slower than"
-    if not comparison.told:
-        verdict = "may be as fast as" if comparison.interval else "was measured once beside"
-    return f"{names[0]} {verdict} {names[1]}: {figures} the other's"
-
-
-def _gated(gate: Gate) -> str:
-    sessions = f"{len(gate.values)} session{'s' * (len(gate.values) != 1)}"
-    return f"gate {gate.limit}: {'kept by all' if gate.kept else f'{gate.over} over it, of'} {sessions}"
+    if result.report is not None:
+        render.line(console, f"report: {result.report}")

@@ -23,6 +23,7 @@ from edgedistill.devices.session import SessionJob, SessionReport
 from edgedistill.devices.stats import percentile_ms
 from edgedistill.documents.answers import DeviceCheck, DeviceList, DeviceStatus, DeviceStep
 from edgedistill.documents.devices import KnownDevice, device_named, devices_file, known_devices
+from edgedistill.documents.measurements import Moment
 from edgedistill.documents.specs import Format, Target
 from edgedistill.documents.targets import load_target, target_names
 from edgedistill.formats import format_for, measured_by_agent
@@ -201,10 +202,18 @@ def _state(report: SessionReport) -> Iterator[DeviceStep]:
             f"{moment.temperature_c:.0f} degrees Celsius" if moment and moment.temperature_c else "",
             "its system does not tell",
         ),
-        "governor": ("" if where.power == "unknown" else where.power, "its system does not tell"),
+        "power mode": ("" if where.power == "unknown" else where.power, "its system does not tell"),
+        "held back by": ((moment.throttle or "") if moment else "", "its system does not tell"),
+        **({"battery": (_battery(moment), "")} if moment and moment.battery_percent is not None else {}),
     }
     for name, (found, otherwise) in told.items():
         yield DeviceStep(name=name, ok=bool(found), needed=False, detail=found or otherwise)
+
+
+def _battery(moment: Moment) -> str:
+    """`80%, charging`."""
+    charging = {True: ", charging", False: ", not charging", None: ""}[moment.charging]
+    return f"{moment.battery_percent:.0f}%{charging}"
 
 
 def _failed(name: str, error: EdgedistillError, *, needed: bool) -> DeviceStep:

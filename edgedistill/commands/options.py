@@ -41,6 +41,21 @@ class SearchOptions(TypedDict, total=False):
     storage: str | None
 
 
+class ProfileOptions(TypedDict, total=False):
+    """Options of `profile`.
+
+    - `sessions`: measuring processes, 3 unless given.
+    - `compare`: another file of the same format, which runs in turn with the one that is measured.
+    - `gate`: a limit that each session has to keep: `"5ms@p95"`, or with `compare` `"105%@p50"`, a share of the other's.
+    - `report`: where the page with the samples is written, one HTML file.
+    """
+
+    sessions: int
+    compare: Path | str | None
+    gate: str | None
+    report: Path | str | None
+
+
 class ModelOptions(TypedDict, total=False):
     """Options of `export` and `quantize`: how their model is opened, and what its files are for.
 
@@ -64,7 +79,9 @@ class ModelOptions(TypedDict, total=False):
     target: str | Path
 
 
-def require_known(options: Mapping[str, Any], kind: type[SearchOptions] | type[ModelOptions]) -> None:
+def require_known(
+    options: Mapping[str, Any], kind: type[SearchOptions] | type[ProfileOptions] | type[ModelOptions]
+) -> None:
     """Raises TypeError, as a call does, for an option that there is not."""
     for name in options:
         if name not in kind.__annotations__:

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import statistics
+import tempfile
 import time
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Unpack
 
 from edgedistill.base.errors import InputError, UnsupportedError
 from edgedistill.base.progress import Listener, Note, StageAdvanced, silent, telling
 from edgedistill.base.units import format_percent, format_seconds
+from edgedistill.commands.kept_profiles import replace_kept
+from edgedistill.commands.options import ProfileOptions, require_known
 from edgedistill.devices.agent.agent_sampling import HARD_LIMIT_FACTOR
 from edgedistill.devices.attach import attach
-from edgedistill.devices.base import run_pushed, sample
+from edgedistill.devices.base import Device, run_pushed, sample
+from edgedistill.devices.latency.roofs import measure_roofs
 from edgedistill.devices.session import MeasurementProtocol
 from edgedistill.devices.sessions import joined
 from edgedistill.devices.stats import (
@@ -29,11 +34,23 @@ from edgedistill.devices.stats import (
 )
 from edgedistill.documents.build_file import ProfileConfig
 from edgedistill.documents.measurements import Profile, Session
-from edgedistill.documents.profiled import Comparison, Gate, GateLimit, ProfileResult
+from edgedistill.documents.profiled import Comparison, Gate, GateLimit, ProfileResult, Roofs
 from edgedistill.documents.specs import Format, Percentile, Target
 from edgedistill.documents.targets import load_target
 from edgedistill.formats import format_for, measured_by_agent
 from edgedistill.formats.foreign import format_of, open_file, reading
+
+
+@dataclass(frozen=True)
+class Asked:
+    """How a file is measured: in so many `sessions`, in turn with the file `compare`, on the user's device `named` (empty
+    for the target's own). `roofs`: with what its runtime reaches at most there. `keep`: in place of its last profile."""
+
+    sessions: int = 3
+    compare: Path | None = None
+    named: str = ""
+    roofs: bool = False
+    keep: bool = False
 
 
 def profile(
@@ -41,45 +58,65 @@ def profile(
     *,
     target: str | Path = "host",
     device: str = "",
-    sessions: int = 3,
-    compare: Path | str | None = None,
-    gate: str | None = None,
     listener: Listener = silent,
+    **options: Unpack[ProfileOptions],
 ) -> ProfileResult:
-    """Measure any ONNX, LiteRT or ExecuTorch file on `target`, `sessions` times, on the device that `device` names in the
-    user's file of devices or by its address, unless the target has one; returns latency, memory and operators. With
-    `compare`, another file of the same format, the two run in turn and the result says which is faster. `gate`
-    ("5ms@p95", or with `compare` "105%@p50", a share of the other's) is a limit that each session has to keep; that it is
-    not kept is a result.
+    """Measure any ONNX, LiteRT or ExecuTorch file on `target`, on the device that `device` names in the user's file of
+    devices or by its address, unless the target has one; returns latency, memory and operators, and what changed since the
+    last time. See ProfileOptions for the others. A gate that is not kept is a result.
 
     Raises InputError for a file that is none of these or a gate that is none, UnsupportedError for a target that does not
     measure its format, UnreachableError where the target's device does not answer, TrialFailure where the file fails
     there."""
+    require_known(options, ProfileOptions)
+    compare, gate, report = options.get("compare"), options.get("gate"), options.get("report")
     limit = None if gate is None else GateLimit.parse(gate)
     if limit is not None and limit.share and compare is None:
         raise InputError(f"{gate!r} is a share of no file", fix="name the other with --compare, or give milliseconds")
-    other = None if compare is None else Path(compare)
-    result, taken = profile_file(Path(path), load_target(str(target)), listener, sessions, other, device)
-    return result if limit is None else result.model_copy(update={"gate": _gated(limit, taken)})
+    page = None if report is None else _page(Path(report))
+    asked = Asked(
+        sessions=options.get("sessions", 3),
+        compare=None if compare is None else Path(compare),
+        named=device,
+        roofs=page is not None,
+        keep=True,
+    )
+    result, taken = profile_file(Path(path), load_target(str(target)), listener, asked)
+    if limit is not None:
+        result = result.model_copy(update={"gate": _gated(limit, taken)})
+    if page is not None:
+        # Plotly takes a moment to import.
+        from edgedistill.outputs.report.profile_page import write_profile_report
+
+        result = result.model_copy(update={"report": str(page)})
+        write_profile_report(page, result, taken)
+    return result
+
+
+def _page(path: Path) -> Path:
+    """Where a report is to go, checked before anything is measured. Raises InputError."""
+    if path.suffix.lower() not in (".html", ".htm"):
+        raise InputError(
+            f"{path} is no name for a report", fix="a report is one HTML file: give a name that ends in .html"
+        )
+    if path.is_dir() or not path.absolute().parent.is_dir():
+        what = "is a folder" if path.is_dir() else "lies in a folder that there is not"
+        raise InputError(f"{path} {what}", fix="give the path of a file in a folder that exists")
+    return path
 
 
 def profile_file(
-    path: Path,
-    target: Target,
-    listener: Listener,
-    sessions: int = 3,
-    compare: Path | None = None,
-    named: str = "",
+    path: Path, target: Target, listener: Listener, asked: Asked = Asked()
 ) -> tuple[ProfileResult, Profile]:
-    """So many sessions of `path` with random inputs of its own signature, and its operators by time where its runtime tells
-    them; with `compare`, another file of the same format, the two in turn. `named` is the user's device, empty for the
-    target's own. The result, and the sessions.
+    """Sessions of `path` with random inputs of its own signature, and its operators by time where its runtime tells them.
+    The result, and the sessions.
 
     Raises InputError for a file that is not a model in ONNX, LiteRT or ExecuTorch, for two of different formats or for no
     sessions, UnsupportedError for a target that does not measure its format, UnreachableError where its device does not
     answer, MissingDependencyError where the format's runtime is absent, TrialFailure where the file cannot be loaded or run
     or the device changes meanwhile.
     """
+    sessions, compare = asked.sessions, asked.compare
     if sessions < 1:
         raise InputError(f"{sessions} sessions measure nothing", fix="take 1 or more")
     format = format_of(path)
@@ -99,7 +136,7 @@ def profile_file(
         )
     artifact = reading(path, open_file, path, target).artifact
     anchor = None if compare is None else reading(compare, open_file, compare, target).artifact
-    device = attach(target, listener, named)
+    device = attach(target, listener, asked.named)
     config = ProfileConfig()
     protocol = MeasurementProtocol(
         target=target,
@@ -119,6 +156,8 @@ def profile_file(
                 time.sleep(config.pause / 1000)
             taken.append(format_for(format).profile(artifact, None, replace(protocol, operators=not number)))
             listener(StageAdvanced("profile", number + 1, sessions))
+        roofs = _roofs(format, device, target, listener) if asked.roofs else None
+        device_id = device.facts().get("id", "") if asked.keep else ""
     profile = joined(taken)
     notes = ["inputs are random numbers of the file's own types and shapes"]
     if not profile.op_timings:
@@ -139,9 +178,32 @@ def profile_file(
         first_run_ms=statistics.median_high(first) if first else None,
         op_timings=tuple(sorted(profile.op_timings, key=lambda timing: -timing.median_us)),
         environment=profile.environment,
+        roofs=roofs,
         notes=tuple(notes),
     )
+    if asked.keep:
+        result = _beside_last(result, profile, device_id)
     return result, profile
+
+
+def _beside_last(result: ProfileResult, profile: Profile, device_id: str) -> ProfileResult:
+    """With what changed since the last profile of the file, which this one replaces; a note where it cannot be kept."""
+    try:
+        return result.model_copy(update={"since": replace_kept(result, profile, device_id)})
+    except OSError as error:
+        note = f"this profile is not kept for a later one to be compared with: {error.filename}: {error.strerror}"
+        return result.model_copy(update={"notes": (*result.notes, note)})
+
+
+def _roofs(format: Format, device: Device, target: Target, listener: Listener) -> Roofs | None:
+    """What the format's runtime reaches on the device; None where the format has no files that show it."""
+    form = format_for(format)
+    with tempfile.TemporaryDirectory(prefix="edgedistill-roofs-") as folder:
+        files = {name: (file.path, file.op_type) for name, file in form.roof_files(Path(folder)).items()}
+        if not files or form.on_device is None:
+            return None
+        listener(Note("what the runtime reaches at most there: a short session of each of four files"))
+        return measure_roofs(files, form.on_device, target.threads, partial(run_pushed, device))
 
 
 def _compared(other: str, profile: Profile) -> Comparison:

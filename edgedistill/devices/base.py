@@ -14,7 +14,7 @@ from edgedistill.devices.session import SessionJob, SessionReport, Timed
 
 AGENT = Path(agent.__file__)
 # What a device has to be sent, all into one folder under these names: the agent and what it loads from beside it.
-AGENT_FILES = (AGENT, *(AGENT.with_name(f"{name}.py") for name in ("agent_machine", "agent_sampling")))
+AGENT_FILES = (AGENT, *(AGENT.with_name(f"{name}.py") for name in ("agent_machine", "agent_heat", "agent_sampling")))
 
 SESSION_GRACE_S = 120.0
 """For all of a session but its samples: load, warm-up, operators."""

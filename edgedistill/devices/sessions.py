@@ -12,7 +12,7 @@ from edgedistill.base.arrays import Images
 from edgedistill.base.errors import TrialFailure
 from edgedistill.devices.session import MeasurementProtocol, SessionJob
 from edgedistill.documents.artifacts import CompiledArtifact
-from edgedistill.documents.measurements import Profile
+from edgedistill.documents.measurements import Environment, Profile
 
 
 def profile_file(
@@ -47,14 +47,18 @@ def take_session(artifact: CompiledArtifact, job: SessionJob, protocol: Measurem
 def joined(profiles: Sequence[Profile]) -> Profile:
     """Sessions of one file, taken one after the other, as one profile, with the operators' times of the first. Raises
     TrialFailure if the device changed between them: such samples do not belong to one profile."""
-    first = profiles[0].environment.model_dump()
+    first = profiles[0].environment
     for other in profiles[1:]:
-        now = other.environment.model_dump()
-        changed = [f"{name}: {value} became {now[name]}" for name, value in first.items() if now[name] != value]
-        if changed:
+        if changed := changes(first, other.environment):
             raise TrialFailure(
                 f"the device changed while it was being measured ({'; '.join(changed)})",
                 fix="measure again with power mode and CPUs left alone",
             )
     sessions = tuple(session for profile in profiles for session in profile.sessions)
     return profiles[0].model_copy(update={"sessions": sessions})
+
+
+def changes(before: Environment, now: Environment) -> tuple[str, ...]:
+    """In what two environments differ, each as `power: schedutil became performance`."""
+    old, new = before.model_dump(), now.model_dump()
+    return tuple(f"{name}: {value} became {new[name]}" for name, value in old.items() if new[name] != value)

@@ -99,6 +99,18 @@ def mean_with_interval(values: Sequence[float]) -> tuple[float, tuple[float, flo
     return math.exp(mean), (math.exp(mean - half), math.exp(mean + half))
 
 
+def ratio_with_interval(now: Sequence[float], before: Sequence[float]) -> tuple[float, tuple[float, float] | None]:
+    """The ratio of the medians of two measurements, a positive value a session, that did not run in turn, and its 95%
+    interval: Welch's t of the logs. None where one of them has fewer than two sessions."""
+    found = statistics.median(now) / statistics.median(before)
+    if min(len(now), len(before)) < 2:
+        return found, None
+    from scipy import stats
+
+    low, high = stats.ttest_ind(np.log(now), np.log(before), equal_var=False).confidence_interval(0.95)
+    return found, (math.exp(low), math.exp(high))
+
+
 def cold_start(profile: Profile) -> float | None:
     """By how much alternating changes the ratio of medians: over all runs, and over the second half of each turn, in
     which neither model finds the other's data in the cache any more; 0.03 is 3% more. None where no turn has two runs

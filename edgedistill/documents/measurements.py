@@ -126,15 +126,26 @@ class Environment(Frozen):
 
 
 class Moment(Frozen):
-    """What the machine was like at one moment, `at` (UTC): recorded beside samples; no verdict uses it. `reference_us` is
-    the duration of a fixed piece of arithmetic, `load` the runnable processes of the last minute. Counters: `waited_ms`
-    is for how long the process was ready and had no processor, `stolen_ms` for how long the hypervisor gave its
-    processors to others. Null is what the system does not tell."""
+    """What the machine was like at one moment, `at` (UTC): recorded beside samples; no verdict uses it. Null is what the
+    system does not tell.
+
+    - `reference_us`: the duration of a fixed piece of arithmetic. `load`: the runnable processes of the last minute.
+    - `clock_mhz`, `clock_limit_mhz`: of the first processor of the session, and the most that the system lets it have now.
+    - `temperature_c`: the hottest place that is told. `throttle`: what holds the clocks back, in the system's own words,
+      or `none`.
+    - `battery_percent`, `charging`: null without a battery.
+    - Counters: `waited_ms` is for how long the process was ready and had no processor, `stolen_ms` for how long the
+      hypervisor gave its processors to others.
+    """
 
     at: Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d")]
     reference_us: float | None = None
     clock_mhz: float | None = None
+    clock_limit_mhz: float | None = None
     temperature_c: float | None = None
+    throttle: str | None = None
+    battery_percent: Annotated[float, Field(ge=0, le=100)] | None = None
+    charging: bool | None = None
     load: float | None = None
     waited_ms: float | None = None
     stolen_ms: float | None = None
@@ -142,11 +153,16 @@ class Moment(Frozen):
 
 class OpTiming(Frozen):
     """Median time of one operator of the executed (fused) graph, over runs of a profiling session kept apart from the
-    samples."""
+    samples. `unit` is what computes it, in the runtime's words. `inputs`, its weights among them, and `outputs` are shapes,
+    `bytes` those of all of them together. Empty and null where the runtime does not tell."""
 
     name: str
     op_type: str
     median_us: float
+    unit: str = ""
+    inputs: tuple[tuple[int, ...], ...] = ()
+    outputs: tuple[tuple[int, ...], ...] = ()
+    bytes: Annotated[int, Field(ge=0)] | None = None
 
 
 class Session(Frozen):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -63,9 +63,61 @@ class Gate(Frozen):
         return not self.over
 
 
+class Roofs(Frozen):
+    """The most that a runtime reached on a device, with the threads of the target, in operators made for it: multiply-adds
+    of large matrix products in a second, and bytes that an operator without arithmetic to speak of reads and writes in a
+    second, `memory_` where they fit no cache, `cache_` where they fit a small one. Source: the roofline model, Williams et
+    al. 2009, doi 10.1145/1498765.1498785, which has one ceiling of bandwidth."""
+
+    fp32_multiply_adds_per_s: Annotated[float, Field(gt=0)]
+    int8_multiply_adds_per_s: Annotated[float, Field(gt=0)]
+    memory_bytes_per_s: Annotated[float, Field(gt=0)]
+    cache_bytes_per_s: Annotated[float, Field(gt=0)]
+
+
+class KeptProfile(Frozen):
+    """What stays of a file's profile, for the next one of the same file on the same device: figures of each session in ms,
+    and the operators."""
+
+    schema_version: Literal[1] = 1
+    edgedistill_version: str
+    measured_at: str
+    p50_ms: Annotated[tuple[float, ...], Field(min_length=1)]
+    p95_ms: Annotated[tuple[float, ...], Field(min_length=1)]
+    load_ms: float
+    first_run_ms: float | None
+    peak_memory_bytes: int
+    environment: Environment
+    op_timings: tuple[OpTiming, ...]
+
+
+class OperatorChange(Frozen):
+    """An operator of two profiles of a file, with its medians; null in the one that does not have it."""
+
+    name: str
+    op_type: str
+    before_us: float | None
+    now_us: float | None
+
+
+class Since(Frozen):
+    """What changed since the `last` profile of the same file on the same device. Ratios are of this one's medians over
+    sessions to those of the last, the interval at 95% (Welch's of the logs, null where one of the two has one session).
+    The two did not run in turn: neighbours, clocks and heat may have changed as well. `environment` says what did, each as
+    a sentence; `operators` are those whose medians differ most."""
+
+    last: KeptProfile
+    p50_ratio: Annotated[float, Field(gt=0)]
+    interval: tuple[float, float] | None
+    p95_ratio: Annotated[float, Field(gt=0)]
+    environment: tuple[str, ...]
+    operators: tuple[OperatorChange, ...]
+
+
 class ProfileResult(Frozen):
     """What `profile` returns: the file, its latency and the operators that cost it. `comparison` and `gate` are null where
-    none was asked for."""
+    none was asked for, `since` where it is the first profile of this file on this device, `roofs` where no report was asked
+    for or the format has no files that show them. `report` is the page that was written."""
 
     path: str
     format: Format
@@ -79,4 +131,7 @@ class ProfileResult(Frozen):
     first_run_ms: float | None = None
     op_timings: tuple[OpTiming, ...]
     environment: Environment | None
+    since: Since | None = None
+    roofs: Roofs | None = None
+    report: str | None = None
     notes: tuple[str, ...]

@@ -115,6 +115,14 @@ class Opened:
 
 
 @dataclass(frozen=True)
+class RoofFile:
+    """A file that shows what a runtime reaches in the operators of type `op_type`, each of which does the same work."""
+
+    path: Path
+    op_type: str
+
+
+@dataclass(frozen=True)
 class ModelMetadata:
     """What a model file carries once it ships, beside what it carries since it was made: texts for its format's tools, and
     how probabilities come of its logits, None where that is not known."""
@@ -220,6 +228,11 @@ class ModelFormat(Protocol):
         from edgedistill.networks.rounding.sensitivity import rank_layers
 
         return rank_layers(what.module(), what.contract, what.calibration(), scheme)
+
+    def roof_files(self, folder: Path) -> Mapping[str, RoofFile]:
+        """Files, written to `folder`, that show what its runtime reaches: multiply-adds in `fp32` and `int8`, bytes from
+        `memory` and `cache`. None of a format whose runtime does not tell what its operators take and give."""
+        return {}
 
     def open(self, path: Path, target: Target) -> Opened:
         """A file from anywhere. Raises InputError where it is damaged or not what its name says."""

@@ -17,7 +17,7 @@ from edgedistill.formats import format_for, measured_by_agent
 from edgedistill.formats.executorch import on_device as on_executorch
 from edgedistill.formats.onnx import on_device as on_onnxruntime
 
-NEEDS: dict[str, set[str]] = {"agent": {"numpy"}, "agent_machine": set(), "agent_sampling": set()}
+NEEDS: dict[str, set[str]] = {"agent": {"numpy"}, "agent_machine": set(), "agent_heat": set(), "agent_sampling": set()}
 LOADERS = {
     Format.ONNX: {"onnxruntime"},
     Format.LITERT: {"ai_edge_litert"},

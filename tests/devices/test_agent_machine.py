@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -157,11 +158,9 @@ def test_a_moments_counters_are_of_the_processors_asked_for(monkeypatch: pytest.
 
 def test_what_a_system_does_not_tell_is_null(monkeypatch: pytest.MonkeyPatch) -> None:
     files(monkeypatch, {})
-    monkeypatch.setattr(agent_machine, "temperature_c", lambda: None)
     found: dict[str, Any] = agent_machine.moment([])
     assert {name for name, value in found.items() if value is None} == {
         "clock_mhz",
-        "temperature_c",
         "waited_ms",
         "stolen_ms",
     }
@@ -179,3 +178,22 @@ def test_the_reference_is_a_median_that_an_interruption_does_not_move(monkeypatc
     clock = iter([time for n in range(15) for time in (n * 10**9, n * 10**9 + (5_000 if n % 3 else 900_000))])
     monkeypatch.setattr(agent_machine.time, "perf_counter_ns", lambda: next(clock))
     assert agent_machine.reference_us() == 5.0
+
+
+@pytest.mark.parametrize(
+    ("printed", "governor", "told"),
+    [
+        ("NV Power Mode: MAXN\n0\n", "schedutil", "MAXN, schedutil"),
+        ("NV Power Mode: 15W\n2\n", "", "15W"),
+        ("NVPM ERROR: permission denied\n", "schedutil", "schedutil"),
+    ],
+)
+def test_a_jetsons_power_mode(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, printed: str, governor: str, told: str
+) -> None:
+    program = tmp_path / "nvpmodel"
+    program.write_text(f"#!/bin/sh\n[ \"$1\" = -q ] && printf '{printed}'\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(agent_machine, "NVPMODEL", str(program))
+    files(monkeypatch, {f"{CPU}0/cpufreq/scaling_governor": governor})
+    assert agent_machine.power_mode(0) == told

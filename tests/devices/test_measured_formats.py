@@ -19,6 +19,7 @@ from edgedistill.commands import profile as profiling
 from edgedistill.devices import turns
 from edgedistill.devices.agent.agent_machine import allowed_cpus
 from edgedistill.devices.base import SessionFailure
+from edgedistill.devices.latency.profiles import PROFILES_VARIABLE
 from edgedistill.devices.local import LocalDevice
 from edgedistill.devices.session import SessionJob
 from edgedistill.devices.stats import ratio
@@ -213,7 +214,9 @@ def test_profile_of_a_file_beside_another(model: Model, tmp_path: Path) -> None:
     """Beside a copy of itself it is about as fast; of one session nothing is said of how they differ."""
     other = tmp_path / f"other{model.path.suffix}"
     shutil.copy(model.path, other)
-    result, _ = profiling.profile_file(model.path, load_target("host"), silent, sessions=1, compare=other)
+    result, _ = profiling.profile_file(
+        model.path, load_target("host"), silent, profiling.Asked(sessions=1, compare=other)
+    )
     assert result.comparison is not None and result.comparison.other == str(other)
     assert result.comparison.interval is None and not result.comparison.told
     assert isinstance(result.latency, MeasuredLatency)
@@ -222,11 +225,32 @@ def test_profile_of_a_file_beside_another(model: Model, tmp_path: Path) -> None:
     assert not any("differs by" in note for note in result.notes)
 
 
+@pytest.mark.usefixtures("short")
+def test_a_page_of_any_file(model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With what changed since the last time, from the second time on."""
+    monkeypatch.setenv(PROFILES_VARIABLE, str(tmp_path / "own"))
+    page = tmp_path / "page.html"
+    first = profiling.profile(model.path, sessions=1)
+    second = profiling.profile(model.path, sessions=2, report=page)
+    assert first.since is None and first.roofs is None and second.report == str(page)
+    assert second.since is not None and 0.2 < second.since.p50_ratio < 5
+    text = page.read_text(encoding="utf-8")
+    assert "Since the last profile" in text and second.sha256 in text
+    assert second.roofs is None, "neither of these runtimes tells what operators take"
+
+
+@pytest.mark.parametrize("name", ["page.pdf", "folder.html", "none/page.html"])
+def test_a_page_that_cannot_be_written_is_refused_first(model: Model, tmp_path: Path, name: str) -> None:
+    (tmp_path / "folder.html").mkdir()
+    with pytest.raises(InputError, match=re.escape(name)):
+        profiling.profile(model.path, report=tmp_path / name)
+
+
 def test_two_files_of_different_formats_do_not_run_in_turn(model: Model, tmp_path: Path) -> None:
     other = tmp_path / "other.onnx"
     other.write_bytes(b"")
     with pytest.raises(InputError, match=f"other.onnx is no {model.format}: it cannot run in turn with"):
-        profiling.profile_file(model.path, load_target("host"), silent, compare=other)
+        profiling.profile_file(model.path, load_target("host"), silent, profiling.Asked(compare=other))
 
 
 def test_other_files_are_refused_with_what_is_taken(tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import time
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -195,14 +194,11 @@ def test_again_does_nothing(loop: Any, met: Any) -> None:
     stamp = (met.out / "build.json").stat().st_mtime_ns
     shown = "print(sorted({'torch', 'timm'} & set(sys.modules)), file=sys.stderr)"
     code = f"import atexit, sys\natexit.register(lambda: {shown})"
-    began = time.monotonic()
     done = loop.run("build", met.path, "--target", NULL_TARGET, code=code)
-    seconds = time.monotonic() - began
     assert done.returncode == 0, done.stderr
     assert done.stderr.splitlines() == ["nothing has changed since this build", "[]"]
     assert loop.done(met.path) == before
     assert (met.out / "build.json").stat().st_mtime_ns == stamp
-    assert seconds < 3
 
 
 def test_a_file_missing_from_the_package_is_made_good(loop: Any, met: Any, tmp_path: Path) -> None:

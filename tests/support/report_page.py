@@ -66,6 +66,7 @@ def hostile(value: Any) -> Any:
         "format",
         "precision",
         "runtime",
+        "agent",
         "percentile",
         "state",
         "status",

@@ -68,9 +68,11 @@ class AgentError(Exception):
 
 
 class Model(Protocol):
-    """A loaded file of a runtime. `inputs`: (name, dtype as NumPy calls it, shape) of each, -1 for an open size."""
+    """A loaded file of a runtime. `inputs`: (name, dtype as NumPy calls it, shape) of each, -1 for an open size. `details`:
+    what a trace tells of an operator beside its time, by name, as fields of `OpTiming`; empty before `operators`."""
 
     inputs: Sequence[tuple[str, str, Sequence[int]]]
+    details: dict[str, dict[str, Any]]
 
     def feed(self, values: dict[str, Any]) -> Any:
         """What `run` takes, made of an array for each input by name."""
@@ -78,8 +80,9 @@ class Model(Protocol):
     def run(self, feed: Any) -> object:
         """One run, the part that is timed; returns all outputs."""
 
-    def operators(self) -> list[list[tuple[str, str, float]]]:
-        """(name, operator, us) of what each run so far executed, where the runtime traces."""
+    def operators(self, feed: Any) -> list[list[tuple[str, str, float]]]:
+        """(name, operator, us) of what each run so far executed, where the runtime traces. `feed` is for one more run, which
+        counts for `details` alone."""
 
 
 def neighbour(name: str) -> Any:
@@ -161,7 +164,8 @@ def time_operators(model: Model, feeds: Sequence[Any]) -> list[dict[str, Any]]:
         if count >= OPERATOR_MIN_RUNS and time.perf_counter() - began > OPERATOR_SECONDS:
             break
         model.run(next(turn))
-    return operator_medians(model.operators())
+    timings = operator_medians(model.operators(feeds[0]))
+    return [{**timing, **model.details.get(timing["name"], {})} for timing in timings]
 
 
 def operator_medians(runs: Sequence[Sequence[tuple[str, str, float]]]) -> list[dict[str, Any]]:
@@ -218,9 +222,9 @@ def measure(job: dict[str, Any]) -> dict[str, Any]:
             runs.append(timed(anchor, make_feeds(anchor, beside, None)))
             sampling.warm_up(runs[1:])
     with failing("run", job, runtime, model):
-        start = machine.moment(cpus)
+        start = moment(cpus)
         taken = sampling.take_samples(runs, job["seconds"], job["min_runs"], job["burst_s"])
-        end = machine.moment(cpus)
+        end = moment(cpus)
         operators = []
         if job["operators"] and runtime.TRACES:
             with tempfile.TemporaryDirectory(prefix="edgedistill-trace-") as folder:
@@ -239,6 +243,12 @@ def measure(job: dict[str, Any]) -> dict[str, Any]:
         "environment": {**machine.describe(cpus), **described, "threads": job["threads"]},
         "op_timings": operators,
     }
+
+
+def moment(cpus: Sequence[int]) -> dict[str, Any]:
+    """The fields of `Moment`."""
+    now: dict[str, Any] = neighbour("agent_machine").moment(cpus)
+    return {**now, **neighbour("agent_heat").heat(cpus[0] if cpus else 0)}
 
 
 def loaded(job: dict[str, Any], runtime: Any) -> Model:

@@ -23,6 +23,7 @@ PR_SET_PDEATHSIG = 1
 PARENT_POLL_S = 0.5
 REFERENCE_REPEATS = 15
 REFERENCE_ROUNDS = 1000
+NVPMODEL = "/usr/sbin/nvpmodel"
 
 
 # -- this process -----------------------------------------------------------------------------------------------
@@ -151,13 +152,6 @@ def os_name() -> str:
     return f"{distribution}, kernel {platform.release()}"
 
 
-def temperature_c() -> float | None:
-    """The hottest thermal zone that reads plausibly, in degrees Celsius; None where none can be read."""
-    texts = (read_text(str(zone / "temp")) for zone in Path("/sys/class/thermal").glob("thermal_zone*"))
-    plausible = [int(text) / 1000 for text in texts if re.fullmatch(r"\d+", text) and 0 < int(text) < 150_000]
-    return max(plausible, default=None)
-
-
 def core(cpu: int) -> dict[str, Any]:
     """The fields of `Core`: relative `capacity` (1024 is the largest core's; None where all are alike) and `siblings`,
     the CPUs on the same core."""
@@ -173,8 +167,19 @@ def core(cpu: int) -> dict[str, Any]:
 
 
 def power_mode(cpu: int) -> str:
-    """The frequency governor of `cpu`, `unknown` where it cannot be read (virtual machines, macOS)."""
-    return read_text(f"/sys/devices/system/cpu/cpu{cpu}/cpufreq/scaling_governor") or "unknown"
+    """The frequency governor of `cpu`, on a Jetson behind the board's own power mode; `unknown` where neither can be read
+    (virtual machines, macOS)."""
+    governor = read_text(f"/sys/devices/system/cpu/cpu{cpu}/cpufreq/scaling_governor")
+    return ", ".join(mode for mode in (jetson_mode(), governor) if mode) or "unknown"
+
+
+def jetson_mode() -> str:
+    """The power mode of NVIDIA's boards (`MAXN`, `15W`), empty elsewhere and where the program does not tell."""
+    if not Path(NVPMODEL).exists():
+        return ""
+    done = subprocess.run([NVPMODEL, "-q"], capture_output=True, text=True, check=False, errors="replace")
+    found = re.search(r"^NV Power Mode: (.+)$", done.stdout, re.MULTILINE)
+    return found[1].strip() if found else ""
 
 
 def clock_mhz(cpu: int) -> float | None:
@@ -199,8 +204,8 @@ def reference_us() -> float:
 
 
 def moment(cpus: Sequence[int]) -> dict[str, Any]:
-    """The fields of `Moment`: what the machine is like now. Counters are those since this process, or this machine,
-    began."""
+    """Those fields of `Moment` that heat does not decide (agent_heat.py): what the machine is like now. Counters are those
+    since this process, or this machine, began."""
     delays = read_text("/proc/self/schedstat").split()
     lines = [line.split() for line in read_text("/proc/stat").splitlines()]
     stolen = [int(line[8]) for line in lines if line[0] in {f"cpu{cpu}" for cpu in cpus}]
@@ -208,7 +213,6 @@ def moment(cpus: Sequence[int]) -> dict[str, Any]:
         "at": datetime.now(timezone.utc).isoformat(timespec="milliseconds"),  # noqa: UP017 (Python 3.8)
         "reference_us": reference_us(),
         "clock_mhz": clock_mhz(cpus[0] if cpus else 0),
-        "temperature_c": temperature_c(),
         "load": os.getloadavg()[0],
         "waited_ms": int(delays[1]) / 1e6 if len(delays) == 3 else None,
         "stolen_ms": sum(stolen) * 1000 / os.sysconf("SC_CLK_TCK") if stolen else None,

@@ -74,6 +74,7 @@ class ExecuTorchMethod:
         if runtime._threadpool_get_thread_count() != threads:
             runtime._unsafe_reset_threadpool(threads)
         self._trace_folder = trace_folder
+        self.details: dict[str, dict[str, Any]] = {}
         self._program = runtime._load_program(
             path,
             enable_etdump=trace_folder is not None,
@@ -102,7 +103,7 @@ class ExecuTorchMethod:
         """All outputs."""
         return self._method(feed)
 
-    def operators(self) -> list[list[tuple[str, str, float]]]:
+    def operators(self, feed: object) -> list[list[tuple[str, str, float]]]:
         """(name, operator, us) of what each traced run executed, in order; none from a runtime built without its tracer, or
         without the compiler of FlatBuffers that reads the trace."""
         assert self._trace_folder is not None
@@ -125,7 +126,9 @@ class ExecuTorchMethod:
         ]
         subprocess.run([flatc, *options, schema, "--", dump], check=True)
         blocks = json.loads(dump.with_suffix(".json").read_text())["run_data"]
-        return [call_times(block.get("events", [])) for block in blocks if block["name"] == "Execute"]
+        runs = [block.get("events", []) for block in blocks if block["name"] == "Execute"]
+        self.details = call_details(runs[-1]) if runs else {}
+        return [call_times(events) for events in runs]
 
 
 def call_times(events: Sequence[dict[str, Any]]) -> list[tuple[str, str, float]]:
@@ -146,6 +149,16 @@ def call_times(events: Sequence[dict[str, Any]]) -> list[tuple[str, str, float]]
             continue
         calls.append((f"{instruction} {label}", kind, (event["end_time"] - event["start_time"]) / 1e3))
     return calls
+
+
+def call_details(events: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """By call what computes it: a delegate, or a kernel of ExecuTorch's own."""
+    found = {}
+    for event in events:
+        for name, _, _ in call_times([event]):
+            kernel = event["profile_event"].get("name", "").startswith("native_call_")
+            found[name] = {"unit": "ExecuTorch's own kernels" if kernel else "delegate"}
+    return found
 
 
 load = ExecuTorchMethod

@@ -42,17 +42,19 @@ class OnnxSession:
     ) -> None:
         import onnxruntime as ort
 
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
-        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
-        options.log_severity_level = 3
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        self.details: dict[str, dict[str, Any]] = {}
+        self._options = ort.SessionOptions()
+        self._options.intra_op_num_threads = threads
+        self._options.inter_op_num_threads = 1
+        self._options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+        self._options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
+        self._options.log_severity_level = 3
+        self._options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         if trace_folder is not None:
-            options.enable_profiling = True
-            options.profile_file_prefix = str(Path(trace_folder) / "trace")
-        self._session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+            self._options.enable_profiling = True
+            self._options.profile_file_prefix = str(Path(trace_folder) / "trace")
+        self._path = path
+        self._session = ort.InferenceSession(path, self._options, providers=["CPUExecutionProvider"])
         self.inputs = [
             (
                 node.name,
@@ -70,9 +72,24 @@ class OnnxSession:
         """All outputs."""
         return self._session.run(None, feed)
 
-    def operators(self) -> list[list[tuple[str, str, float]]]:
+    def operators(self, feed: dict[str, Any]) -> list[list[tuple[str, str, float]]]:
         """(name, operator, us) of what each traced run executed, in order. Ends the trace."""
-        return node_times(json.loads(Path(self._session.end_profiling()).read_text()))
+        import onnxruntime as ort
+
+        timed = events_of(self._session)
+        # The trace of a session leaves out the weights that its kernels have packed. They are told by a session that packs
+        # none, whose times are other ones.
+        self._options.add_session_config_entry("session.disable_prepacking", "1")
+        unpacked = ort.InferenceSession(self._path, self._options, providers=["CPUExecutionProvider"])
+        unpacked.run(None, feed)
+        self.details = node_details(events_of(unpacked))
+        return node_times(timed)
+
+
+def events_of(session: Any) -> list[dict[str, Any]]:
+    """The trace of a session, which this ends."""
+    events: list[dict[str, Any]] = json.loads(Path(session.end_profiling()).read_text())
+    return events
 
 
 def dtype(type_name: str) -> str:
@@ -92,8 +109,30 @@ def node_times(events: Sequence[dict[str, Any]]) -> list[list[tuple[str, str, fl
         elif event.get("cat") == "Node" and name.endswith("_kernel_time"):
             kind = event["args"]["op_name"]
             if kind not in ("If", "Loop", "Scan"):
-                runs[-1].append((name.removesuffix("_kernel_time"), kind, event["dur"]))
+                runs[-1].append((name[: -len("_kernel_time")], kind, event["dur"]))
     return runs[:-1]
+
+
+def node_details(events: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """By node what computed it (`unit`) and what it took and gave: `inputs` (weights among them) and `outputs` as shapes,
+    and the `bytes` of all of them; of a node that runs several times those of its last run."""
+    found = {}
+    for event in events:
+        told = event.get("args", {})
+        if event.get("cat") == "Node" and event["name"].endswith("_kernel_time") and "output_size" in told:
+            sizes = (told.get(name, 0) for name in ("activation_size", "parameter_size", "output_size"))
+            found[event["name"][: -len("_kernel_time")]] = {
+                "unit": told.get("provider", ""),
+                "inputs": shapes(told.get("input_type_shape", [])),
+                "outputs": shapes(told.get("output_type_shape", [])),
+                "bytes": sum(map(int, sizes)),
+            }
+    return found
+
+
+def shapes(told: Sequence[dict[str, list[int]]]) -> list[list[int]]:
+    """Those of a trace's list of tensors, each `{type: shape}`."""
+    return [shape for tensor in told for shape in tensor.values()]
 
 
 load = OnnxSession

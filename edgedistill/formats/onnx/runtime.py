@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from edgedistill.documents.artifacts import CompiledArtifact, ExportedModel, Fal
 from edgedistill.documents.measurements import Profile
 from edgedistill.documents.specs import ComputedBy, Format, Precision, QuantScheme, Target
 from edgedistill.formats.carried import carried_contract, carried_probabilities, carried_scheme
-from edgedistill.formats.format import Conversion, ModelFormat, ModelMetadata, Opened, signature_problems
+from edgedistill.formats.format import Conversion, ModelFormat, ModelMetadata, Opened, RoofFile, signature_problems
 from edgedistill.formats.onnx.checks import file_problems, kernel_problems, load_problems, refusals
 from edgedistill.formats.onnx.content import layers, operators, tensor_bytes, tensors
 from edgedistill.formats.onnx.on_device import dtype
@@ -168,6 +168,13 @@ class OnnxFormat(ModelFormat):
             return output
 
         return over_threads(infer, batches, usable_cpus(), fixed)
+
+    def roof_files(self, folder: Path) -> Mapping[str, RoofFile]:
+        """Of its kernels on the CPU, in fp32 and int8."""
+        # The builder of ONNX files takes a while to import.
+        from edgedistill.formats.onnx.roof import roof_files
+
+        return roof_files(folder)
 
     def profile(self, artifact: CompiledArtifact, inputs: Images | None, protocol: MeasurementProtocol) -> Profile:
         """Sessions of the device's agent, which loads this very file."""

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from functools import cache
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import plotly.graph_objects as go  # type: ignore[import-untyped]
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
 
 from edgedistill.base.store import write_atomic
-from edgedistill.base.units import beginning, format_percent, format_seconds
 from edgedistill.documents.explanation import ExplainResult
 from edgedistill.documents.measurements import MeasuredLatency
 from edgedistill.documents.results import BuildResult
@@ -25,6 +21,7 @@ from edgedistill.outputs.report.crossing import crossed_sentence, crossed_table
 from edgedistill.outputs.report.earlier import earlier_rows, earlier_sentence
 from edgedistill.outputs.report.mistakes import mistakes_shown, read_thumbnails
 from edgedistill.outputs.report.noise import noise_of
+from edgedistill.outputs.report.page import rendered
 from edgedistill.outputs.report.plots.distribution import distribution
 from edgedistill.outputs.report.plots.frontier import frontier
 from edgedistill.outputs.report.plots.halving import halving
@@ -36,8 +33,6 @@ from edgedistill.outputs.report.plots.predictions import predictions
 from edgedistill.outputs.report.repeat import repeat_command, repeat_script
 from edgedistill.outputs.report.verdict import make_verdict
 
-_FOLDER = Path(__file__).parent
-
 
 def render_report(
     result: BuildResult,
@@ -45,46 +40,41 @@ def render_report(
     build_file: str = "",
     thumbnails: Mapping[str, bytes] | None = None,
 ) -> str:
-    """The whole page as HTML text, of which Plotly's script is the most. Labels, paths and reasons may hold anything: they
-    are escaped in the page, in its scripts and in the plots. `build_file` is the path of the build file from the output
-    folder, empty where it is not known; `thumbnails` are the pictures of the mistakes, by their path in the result."""
+    """The whole page as HTML text. Labels, paths and reasons may hold anything. `build_file` is the path of the build file
+    from the output folder, empty where it is not known; `thumbnails` are the pictures of the mistakes, by their path in the
+    result."""
     explained = explain_build(result, profiles, Path())
-    return (
-        _environment()
-        .get_template("report.html.j2")
-        .render(
-            result=result,
-            profiles=profiles,
-            verdict=make_verdict(result),
-            noise=noise_of(result),
-            budget=result.budget.claim,
-            placed=place(result),
-            figures={name: figure and embedded_json(figure) for name, figure in _figures(result, profiles).items()},
-            tables=_tables(result, profiles, explained),
-            proof=proof_facts(result, profiles),
-            mistakes=mistakes_shown(result, thumbnails or {}),
-            explained=explained,
-            why=why_sentence(explained),
-            cost=cost_sentence(explained.search),
-            predictions_held=prediction_sentence(explained.predictions),
-            climbed=candidates.climb_sentence(result),
-            crossed=crossed_sentence(result),
-            limits=limit_rows(result.constraints),
-            budgets=budget_rows(explained.budgets),
-            unknowns=tables.unknowns(result),
-            computed_by=tables.computed_by(result),
-            environments=tables.environments(result, profiles.winner, profiles.teacher),
-            data=tables.data_facts(result),
-            recipe=tables.recipe_facts(result),
-            repeat_script=repeat_script(result, profiles.winner),
-            repeat_command=repeat_command(result),
-            commands=commands(result, build_file),
-            build_file=build_file,
-            css=_asset("templates/report.css"),
-            js=_asset("templates/report.js"),
-            plotly_js=_asset("plotly-basic.min.js"),
-            **_samples(result, profiles),
-        )
+    return rendered(
+        "report.html.j2",
+        result=result,
+        profiles=profiles,
+        verdict=make_verdict(result),
+        noise=noise_of(result),
+        budget=result.budget.claim,
+        placed=place(result),
+        figures=_figures(result, profiles),
+        tables=_tables(result, profiles, explained),
+        proof=proof_facts(result, profiles),
+        mistakes=mistakes_shown(result, thumbnails or {}),
+        explained=explained,
+        why=why_sentence(explained),
+        cost=cost_sentence(explained.search),
+        predictions_held=prediction_sentence(explained.predictions),
+        climbed=candidates.climb_sentence(result),
+        crossed=crossed_sentence(result),
+        limits=limit_rows(result.constraints),
+        budgets=budget_rows(explained.budgets),
+        unknowns=tables.unknowns(result),
+        computed_by=tables.computed_by(result),
+        environments=tables.environments(result, profiles.winner, profiles.teacher),
+        data=tables.data_facts(result),
+        recipe=tables.recipe_facts(result),
+        repeat_script=repeat_script(result, profiles.winner),
+        repeat_command=repeat_command(result),
+        commands=commands(result, build_file),
+        build_file=build_file,
+        version=result.edgedistill_version,
+        **_samples(result, profiles),
     )
 
 
@@ -161,37 +151,3 @@ def write_report(out: Path) -> Path:
     build_file = result.build_file or find_build_file(out, result.target)
     write_atomic(path, render_report(result, read_profiles(out, result), build_file, read_thumbnails(out, result)))
     return path
-
-
-def embedded_json(figure: go.Figure) -> Markup:
-    """A figure as JSON for a `<script>` element. `<`, `>` and `&` are written as escapes, so that no text in it can end the
-    element or open a comment; a JSON parser reads the same text back."""
-    text: str = figure.to_json(validate=True)
-    for character in "<>&\u2028\u2029":
-        text = text.replace(character, f"\\u{ord(character):04x}")
-    return Markup(text)
-
-
-@cache
-def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("edgedistill.outputs.report", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    formats: dict[str, Callable[..., str]] = {
-        "percent": format_percent,
-        "seconds": format_seconds,
-        "count": "{:,}".format,
-        "sentence": beginning,
-    }
-    environment.filters.update(formats)
-    return environment
-
-
-@cache
-def _asset(name: str) -> Markup:
-    """The text of a style sheet or script of this folder, to stand in its element as it is."""
-    return Markup((_FOLDER / name).read_text(encoding="utf-8"))

@@ -64,6 +64,22 @@ def layers(timings: Sequence[OpTiming]) -> dict[str, list[OpTiming]]:
     return found
 
 
+def unit_facts(timings: Sequence[OpTiming]) -> tuple[tuple[str, str], ...]:
+    """Of each unit that computes operators, as far as the runtime tells: how many, and their share of the time."""
+    everything_us = sum(t.median_us for t in timings)
+    found: dict[str, list[float]] = {}
+    for timing in timings:
+        if timing.unit:
+            found.setdefault(timing.unit, []).append(timing.median_us)
+    return tuple(
+        (
+            unit,
+            f"{len(times)} operators, {format_percent(sum(times) / everything_us if everything_us else 0.0)} of the time",
+        )
+        for unit, times in sorted(found.items(), key=lambda entry: -sum(entry[1]))
+    )
+
+
 def clock_text(profile: Profile) -> str:
     """How fine the runtime's times of single operators are, by the times themselves: medians of whole microseconds are whole
     ones or halves."""

@@ -80,17 +80,30 @@ def reference_time(moment: Moment | None) -> str:
 # -- the machine ------------------------------------------------------------------------------------------------
 
 
-_UNITS: tuple[tuple[str, Callable[[Moment], float | None], str], ...] = (
+_UNITS: tuple[tuple[str, Callable[[Moment], float | str | None], str], ...] = (
     ("reference arithmetic", lambda m: m.reference_us, "{:.1f} µs"),
     ("clock", lambda m: m.clock_mhz, "{:.0f} MHz"),
+    ("highest clock allowed", lambda m: m.clock_limit_mhz, "{:.0f} MHz"),
     ("temperature", lambda m: m.temperature_c, "{:.1f} °C"),
+    ("held back by", lambda m: m.throttle, "{}"),
+    ("battery", lambda m: m.battery_percent, "{:.0f}%"),
+    ("charging", lambda m: None if m.charging is None else ("no", "yes")[m.charging], "{}"),
     ("load of the last minute", lambda m: m.load, "{:.2f}"),
 )
+_ALWAYS = ("reference arithmetic", "clock", "temperature", "load of the last minute")
+"""Rows that stand in a table though the system tells nothing of them."""
 
 
 def proof_machine(proof: Proof, sessions: Sequence[Session]) -> list[tuple[str, str, str]]:
     """The machine before and after a proof. Each session is a process of its own, with its own count of waiting."""
     return machine_rows(proof.start, proof.end, [_spent(session, lambda m: m.waited_ms) for session in sessions])
+
+
+def sessions_machine(sessions: Sequence[Session]) -> list[tuple[str, str, str]]:
+    """The machine before the first session and after the last."""
+    return machine_rows(
+        sessions[0].start, sessions[-1].end, [_spent(session, lambda m: m.waited_ms) for session in sessions]
+    )
 
 
 def sustained_machine(load: SustainedLoad) -> list[tuple[str, str, str]]:
@@ -102,14 +115,15 @@ def machine_rows(
     start: Moment | None, end: Moment | None, waited_ms: Sequence[float | None]
 ) -> list[tuple[str, str, str]]:
     """What the machine was like at the begin and at the end, and for how long it was kept from the runs meanwhile."""
+    rows = [(name, _shown(start, read, form), _shown(end, read, form)) for name, read, form in _UNITS]
     return [
-        *((name, _shown(start, read, form), _shown(end, read, form)) for name, read, form in _UNITS),
+        *(row for row in rows if row[0] in _ALWAYS or row[1:] != ("unknown", "unknown")),
         ("ready and without a processor", "", _total(waited_ms)),
         ("processors given to others", "", _total([_between(start, end, lambda m: m.stolen_ms)])),
     ]
 
 
-def _shown(moment: Moment | None, read: Callable[[Moment], float | None], form: str) -> str:
+def _shown(moment: Moment | None, read: Callable[[Moment], float | str | None], form: str) -> str:
     value = None if moment is None else read(moment)
     return "unknown" if value is None else form.format(value)
 
@@ -171,7 +185,7 @@ def _session_row(name: str, number: int, session: Session, percentile: Percentil
         runs=f"{len(session.samples_ns):,}",
         fastest=format_ms(min(session.samples_ns) / 1e6),
         median=format_ms(statistics.median(session.samples_ns) / 1e6),
-        percentile=format_ms(percentile_ms(session.samples_ns, percentile.fraction)),
+        percentile=format_ms(session_ms(session, percentile)),
         slowest=format_ms(max(session.samples_ns) / 1e6),
         warm_up=f"{session.warmup_runs:,}",
         load=format_ms(session.load_ms),
@@ -180,6 +194,11 @@ def _session_row(name: str, number: int, session: Session, percentile: Percentil
         waited=_duration(waited),
         stolen=_duration(stolen),
     )
+
+
+def session_ms(session: Session, percentile: Percentile) -> float:
+    """A session's latency at a percentile, in ms."""
+    return percentile_ms(session.samples_ns, percentile.fraction)
 
 
 def alternating(profile: Profile) -> tuple[str, bool]:

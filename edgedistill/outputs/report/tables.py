@@ -58,15 +58,16 @@ def environments(result: BuildResult, winner: Profile | None, teacher: Profile |
     differs from the student's."""
     groups: list[tuple[str, Pairs]] = []
     if winner is not None:
-        groups.append(("Where the student was measured", _environment(winner.environment)))
+        groups.append(("Where the student was measured", environment_facts(winner.environment)))
     if teacher is not None and (winner is None or teacher.environment != winner.environment):
-        groups.append(("Where the teacher was measured", _environment(teacher.environment)))
+        groups.append(("Where the teacher was measured", environment_facts(teacher.environment)))
     if result.environment:
         groups.append(("What the build was made with", tuple(sorted(result.environment.items()))))
     return tuple(groups)
 
 
-def _environment(environment: Environment) -> Pairs:
+def environment_facts(environment: Environment) -> Pairs:
+    """Where and how samples were taken."""
     return (
         ("device", environment.device),
         ("system", environment.os),

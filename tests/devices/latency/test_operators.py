@@ -1,10 +1,10 @@
-"""Which share of the operators' time multiplies."""
+"""Which share of the operators' time multiplies, and how many multiply-adds an operator did."""
 
 from __future__ import annotations
 
 import pytest
 
-from edgedistill.devices.latency.operators import multiplying_share
+from edgedistill.devices.latency.operators import multiply_adds, multiplying_share
 from edgedistill.documents.measurements import OpTiming
 
 
@@ -57,3 +57,31 @@ def test_an_operator_that_is_not_known_leaves_the_share_unknown() -> None:
     assert multiplying_share(timings(Conv=30, layer=1)) is None
     assert multiplying_share([]) is None
     assert multiplying_share(timings(Conv=0)) is None
+
+
+@pytest.mark.parametrize(
+    ("op_type", "inputs", "output", "expected"),
+    [
+        ("Conv", [(1, 3, 8, 8), (16, 3, 3, 3), (16,)], (1, 16, 8, 8), 16 * 64 * 27),
+        ("FusedConv", [(1, 16, 8, 8), (16, 1, 3, 3), (16,), (1, 16, 4, 4)], (1, 16, 4, 4), 16 * 16 * 9),
+        ("QLinearConv", [(1, 8, 8, 4), (), (), (6, 4, 1, 1), (6,), (6,), (), ()], (1, 8, 8, 6), 64 * 6 * 4),
+        ("ConvTranspose", [(1, 4, 5, 5), (4, 7, 2, 2)], (1, 7, 10, 10), 4 * 25 * 7 * 4),
+        ("Gemm", [(2, 32), (10, 32), (10,)], (2, 10), 640),
+        ("QGemm", [(1, 32), (), (), (32, 10), (), ()], (1, 10), 320),
+        ("MatMul", [(4, 6, 5), (5, 3)], (4, 6, 3), 4 * 6 * 3 * 5),
+        ("FusedMatMul", [(2, 3, 6, 5), (2, 3, 7, 5)], (2, 3, 6, 7), 2 * 3 * 6 * 7 * 5),
+        ("QLinearMatMul", [(6, 5), (), (), (5, 3), (), (), (), ()], (6, 3), 90),
+        ("Relu", [(1, 16, 8, 8)], (1, 16, 8, 8), 0),
+        ("Attention", [(1, 8, 64), (64, 192)], (1, 8, 64), None),
+        ("MatMulNBits", [(1, 64), (32, 2, 16), (64,)], (1, 32), None),
+    ],
+)
+def test_multiply_adds_by_shapes(
+    op_type: str, inputs: list[tuple[int, ...]], output: tuple[int, ...], expected: int | None
+) -> None:
+    timing = OpTiming(name="a", op_type=op_type, median_us=1, inputs=tuple(inputs), outputs=(output,))
+    assert multiply_adds(timing) == expected
+
+
+def test_multiply_adds_without_shapes_are_not_known() -> None:
+    assert [multiply_adds(timing) for timing in timings(Conv=3, Relu=1)] == [None, 0]

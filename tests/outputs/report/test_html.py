@@ -18,7 +18,8 @@ from edgedistill.base.errors import InputError
 from edgedistill.documents.results import QualityLimit
 from edgedistill.outputs.explain.build_folder import ReportProfiles, read_profiles
 from edgedistill.outputs.report import html
-from edgedistill.outputs.report.html import embedded_json, render_report, write_report
+from edgedistill.outputs.report.html import render_report, write_report
+from edgedistill.outputs.report.page import embedded_json
 from edgedistill.outputs.report.proof_tables import alternating
 
 SECTIONS = [

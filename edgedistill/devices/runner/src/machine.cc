@@ -17,6 +17,7 @@
 #include <sstream>
 
 #include "error.h"
+#include "heat.h"
 #include "sha256.h"
 
 namespace edgedistill {
@@ -62,17 +63,31 @@ std::string cpuinfo(const std::vector<std::string>& names) {
   return "";
 }
 
+// What a program of the system prints, at most a few lines; empty where there is none.
+std::string printed(const std::string& program, const std::string& arguments) {
+  std::FILE* pipe = access(program.c_str(), X_OK) == 0 ? popen((program + " " + arguments).c_str(), "r") : nullptr;
+  if (!pipe) return "";
+  char text[1024];
+  size_t count = std::fread(text, 1, sizeof text, pipe);
+  pclose(pipe);
+  return std::string(text, count);
+}
+
 // A property of Android's, empty elsewhere.
 std::string property(const char* name) {
-  std::FILE* pipe = access("/system/bin/getprop", X_OK) == 0
-                        ? popen((std::string("/system/bin/getprop ") + name).c_str(), "r")
-                        : nullptr;
-  if (!pipe) return "";
-  char line[256] = "";
-  if (!std::fgets(line, sizeof line, pipe)) line[0] = 0;
-  pclose(pipe);
-  std::string found = line;
-  return found.substr(0, found.find_last_not_of("\n ") + 1);
+  std::string found = printed("/system/bin/getprop", name);
+  found = found.substr(0, found.find('\n'));
+  return found.substr(0, found.find_last_not_of(' ') + 1);
+}
+
+// The power mode of NVIDIA's boards (`MAXN`, `15W`), empty elsewhere.
+std::string jetson_mode() {
+  const std::string title = "NV Power Mode: ";
+  std::stringstream lines(printed("/usr/sbin/nvpmodel", "-q 2>/dev/null"));
+  for (std::string line; std::getline(lines, line);) {
+    if (line.rfind(title, 0) == 0) return line.substr(title.size());
+  }
+  return "";
 }
 
 std::string machine_name() {
@@ -94,9 +109,12 @@ std::string device_name() {
   return board.empty() ? cpu_name() : board;
 }
 
-std::string governor(int cpu) {
+// The frequency governor, on a Jetson behind the board's own power mode.
+std::string power_mode(int cpu) {
   std::string found = read_text(cpu_folder(cpu) + "/cpufreq/scaling_governor");
-  return found.empty() ? "unknown" : found;
+  std::string board = jetson_mode();
+  if (board.empty()) return found.empty() ? "unknown" : found;
+  return found.empty() ? board : board + ", " + found;
 }
 
 std::string identity() {
@@ -123,19 +141,6 @@ std::optional<double> clock_mhz(int cpu) {
     if (number == cpu && std::sscanf(line.c_str(), "cpu MHz : %lf", &mhz) == 1) return mhz;
   }
   return std::nullopt;
-}
-
-std::optional<double> temperature_c() {
-  std::optional<double> hottest;
-  std::error_code error;
-  for (const auto& zone : std::filesystem::directory_iterator("/sys/class/thermal", error)) {
-    if (zone.path().filename().string().rfind("thermal_zone", 0) != 0) continue;
-    std::string text = read_text(zone.path().string() + "/temp");
-    if (!digits(text)) continue;
-    double degrees = std::stod(text) / 1000;
-    if (degrees > 0 && degrees < 150) hottest = std::max(hottest.value_or(degrees), degrees);
-  }
-  return hottest;
 }
 
 // How fast the processor is now, whatever the model: the median duration of a fixed piece of arithmetic, in us.
@@ -304,7 +309,7 @@ Json facts(const std::string& distribution, const std::string& version) {
                                   std::to_string(sysconf(_SC_NPROCESSORS_CONF))},
                      {"memory", std::string(size)},
                      {"system", os_name()},
-                     {"power mode", governor(allowed.back())},
+                     {"power mode", power_mode(allowed.back())},
                      {"agent", "runner"},
                      {"id", identity()}};
   if (!distribution.empty()) found.emplace_back(distribution, version.empty() ? "absent" : version);
@@ -322,20 +327,22 @@ Json environment(const std::vector<int>& cpus) {
   }
   return Json::Object{{"device", device_name()},         {"os", os_name()},       {"machine", machine_name()},
                       {"cpu", cpu_name()},               {"pinned_cpus", numbers}, {"cores", cores},
-                      {"power", governor(cpus.empty() ? 0 : cpus[0])}, {"agent", "runner"}};
+                      {"power", power_mode(cpus.empty() ? 0 : cpus[0])}, {"agent", "runner"}};
 }
 
 Json moment(const std::vector<int>& cpus) {
   double load = 0;
   std::string loads = read_text("/proc/loadavg");
   bool known = std::sscanf(loads.c_str(), "%lf", &load) == 1;
-  return Json::Object{{"at", utc_now()},
-                      {"reference_us", reference_us()},
-                      {"clock_mhz", optional(clock_mhz(cpus.empty() ? 0 : cpus[0]))},
-                      {"temperature_c", optional(temperature_c())},
-                      {"load", known ? Json(load) : Json()},
-                      {"waited_ms", optional(waited_ms())},
-                      {"stolen_ms", optional(stolen_ms(cpus))}};
+  const int first = cpus.empty() ? 0 : cpus[0];
+  Json::Object now{{"at", utc_now()},
+                   {"reference_us", reference_us()},
+                   {"clock_mhz", optional(clock_mhz(first))},
+                   {"load", known ? Json(load) : Json()},
+                   {"waited_ms", optional(waited_ms())},
+                   {"stolen_ms", optional(stolen_ms(cpus))}};
+  for (auto& field : heat(first)) now.push_back(std::move(field));
+  return now;
 }
 
 int64_t now_ns() {

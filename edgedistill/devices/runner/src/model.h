@@ -28,11 +28,12 @@ struct Tensor {
 
 using Feed = std::map<std::string, Tensor>;
 
-// (name, operator, us) of what a run executed.
+// What a run executed; `details` are the fields of OpTiming that the trace tells beside the time.
 struct NodeTime {
   std::string name;
   std::string op_type;
   double us;
+  Json::Object details;
 };
 
 class Model {

@@ -61,11 +61,34 @@ ONNXTensorElementDataType type_of(const std::string& dtype) {
   return ONNX_TENSOR_ELEMENT_DATA_TYPE_UNDEFINED;
 }
 
+// The shapes of a trace's list of tensors, each {type: shape}.
+Json shapes(const Json& told, const std::string& name) {
+  Json::List found;
+  if (!told.has(name)) return found;
+  for (const Json& tensor : told[name].list()) {
+    for (const auto& [type, shape] : tensor.object()) found.push_back(shape);
+  }
+  return found;
+}
+
+// What a node took and gave, as formats/onnx/on_device.py reads it.
+Json::Object details(const Json& told) {
+  if (!told.has("output_size")) return {};
+  double bytes = 0;
+  for (const char* name : {"activation_size", "parameter_size", "output_size"}) {
+    if (told.has(name)) bytes += std::stod(told[name].text());
+  }
+  return Json::Object{{"unit", told.has("provider") ? told["provider"].text() : std::string()},
+                      {"inputs", shapes(told, "input_type_shape")},
+                      {"outputs", shapes(told, "output_type_shape")},
+                      {"bytes", bytes}};
+}
+
 class OnnxModel : public Model {
  public:
   OnnxModel(const Api& api, const std::string& path, int threads, const std::map<std::string, std::vector<int64_t>>& shapes,
-            const std::string& trace)
-      : api_(api), path_(path) {
+            const std::string& trace, bool prepacking = true)
+      : api_(api), path_(path), trace_(trace), threads_(threads), shapes_(shapes) {
     OrtSessionOptions* options = nullptr;
     auto check = [&](OrtStatus* status) { require(api_, status, "load", "cannot load " + path); };
     check(api_.ort->CreateSessionOptions(&options));
@@ -75,6 +98,7 @@ class OnnxModel : public Model {
     check(api_.ort->SetSessionGraphOptimizationLevel(options, ORT_ENABLE_ALL));
     check(api_.ort->SetSessionLogSeverityLevel(options, 3));
     check(api_.ort->AddSessionConfigEntry(options, "session.intra_op.allow_spinning", "0"));
+    if (!prepacking) check(api_.ort->AddSessionConfigEntry(options, "session.disable_prepacking", "1"));
     if (!trace.empty()) check(api_.ort->EnableProfiling(options, trace.c_str()));
     OrtStatus* status = api_.ort->CreateSession(api_.env, path.c_str(), options, &session_);
     api_.ort->ReleaseSessionOptions(options);
@@ -135,30 +159,19 @@ class OnnxModel : public Model {
   }
 
   std::vector<std::vector<NodeTime>> operators() override {
-    char* name = nullptr;
-    require(api_, api_.ort->SessionEndProfiling(session_, allocator_, &name), "run", "cannot end its trace");
-    std::ifstream stream(name, std::ios::binary);
-    std::stringstream content;
-    content << stream.rdbuf();
-    std::remove(name);
-    require(api_, api_.ort->AllocatorFree(allocator_, name), "run", "cannot end its trace");
-    std::vector<std::vector<NodeTime>> runs(1);
-    const std::string ending = "_kernel_time";
-    const Json trace = Json::parse(content.str());
-    for (const Json& event : trace.list()) {
-      const std::string& what = event["name"].text();
-      const std::string category = event.has("cat") ? event["cat"].text() : "";
-      if (category == "Session" && what == "model_run") {
-        runs.emplace_back();
-      } else if (category == "Node" && what.size() > ending.size() &&
-                 what.compare(what.size() - ending.size(), ending.size(), ending) == 0) {
-        const std::string& kind = event["args"]["op_name"].text();
-        // The time of these is that of the nodes inside.
-        if (kind == "If" || kind == "Loop" || kind == "Scan") continue;
-        runs.back().push_back({what.substr(0, what.size() - ending.size()), kind, event["dur"].number()});
-      }
+    auto runs = traced();
+    // The trace of a session leaves out the weights that its kernels have packed. They are told by a session that packs none,
+    // whose times are other ones.
+    OnnxModel unpacked(api_, path_, threads_, shapes_, trace_, false);
+    unpacked.prepare(feeds_);
+    unpacked.run(0);
+    std::map<std::string, Json::Object> details;
+    for (auto& run : unpacked.traced()) {
+      for (auto& node : run) details[node.name] = std::move(node.details);
     }
-    runs.pop_back();
+    for (auto& run : runs) {
+      for (auto& node : run) node.details = details[node.name];
+    }
     return runs;
   }
 
@@ -182,6 +195,36 @@ class OnnxModel : public Model {
   }
 
  private:
+  // The nodes of each finished run; ends the trace.
+  std::vector<std::vector<NodeTime>> traced() {
+    char* name = nullptr;
+    require(api_, api_.ort->SessionEndProfiling(session_, allocator_, &name), "run", "cannot end its trace");
+    std::ifstream stream(name, std::ios::binary);
+    std::stringstream content;
+    content << stream.rdbuf();
+    std::remove(name);
+    require(api_, api_.ort->AllocatorFree(allocator_, name), "run", "cannot end its trace");
+    std::vector<std::vector<NodeTime>> runs(1);
+    const std::string ending = "_kernel_time";
+    const Json trace = Json::parse(content.str());
+    for (const Json& event : trace.list()) {
+      const std::string& what = event["name"].text();
+      const std::string category = event.has("cat") ? event["cat"].text() : "";
+      if (category == "Session" && what == "model_run") {
+        runs.emplace_back();
+      } else if (category == "Node" && what.size() > ending.size() &&
+                 what.compare(what.size() - ending.size(), ending.size(), ending) == 0) {
+        const std::string& kind = event["args"]["op_name"].text();
+        // The time of these is that of the nodes inside.
+        if (kind == "If" || kind == "Loop" || kind == "Scan") continue;
+        runs.back().push_back(
+            {what.substr(0, what.size() - ending.size()), kind, event["dur"].number(), details(event["args"])});
+      }
+    }
+    runs.pop_back();
+    return runs;
+  }
+
   Edge edge(size_t number, const std::map<std::string, std::vector<int64_t>>& shapes) {
     auto check = [&](OrtStatus* status) { require(api_, status, "load", "cannot load " + path_); };
     char* name = nullptr;
@@ -215,7 +258,9 @@ class OnnxModel : public Model {
   }
 
   const Api& api_;
-  std::string path_;
+  std::string path_, trace_;
+  int threads_;
+  std::map<std::string, std::vector<int64_t>> shapes_;
   OrtSession* session_ = nullptr;
   OrtAllocator* allocator_ = nullptr;
   OrtMemoryInfo* memory_ = nullptr;

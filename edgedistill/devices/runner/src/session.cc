@@ -86,16 +86,22 @@ Json operator_medians(const std::vector<std::vector<NodeTime>>& runs) {
       if (seen.insert(node.name).second) order.emplace_back(node.name, node.op_type);
     }
   }
+  std::map<std::string, Json::Object> details;
   std::vector<std::map<std::string, double>> sums;
   for (size_t i = runs.size() / 4; i < runs.size(); ++i) {
     sums.emplace_back();
-    for (const auto& node : runs[i]) sums.back()[node.name] += node.us;
+    for (const auto& node : runs[i]) {
+      sums.back()[node.name] += node.us;
+      details[node.name] = node.details;
+    }
   }
   Json::List found;
   for (const auto& [name, kind] : order) {
     std::vector<double> times;
     for (auto& sum : sums) times.push_back(sum.count(name) ? sum[name] : 0);
-    found.push_back(Json::Object{{"name", name}, {"op_type", kind}, {"median_us", median(times)}});
+    Json::Object timing{{"name", name}, {"op_type", kind}, {"median_us", median(times)}};
+    for (auto& field : details[name]) timing.push_back(std::move(field));
+    found.push_back(std::move(timing));
   }
   return found;
 }

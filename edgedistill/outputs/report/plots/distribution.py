@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
 
 import numpy as np
 import plotly.graph_objects as go  # type: ignore[import-untyped]
@@ -11,7 +13,7 @@ from numpy.typing import NDArray
 
 from edgedistill.base.units import format_ms, format_percent
 from edgedistill.documents.measurements import Profile
-from edgedistill.documents.specs import Budget
+from edgedistill.documents.specs import Budget, Percentile
 from edgedistill.outputs.explain.shown import sessions_text
 from edgedistill.outputs.report.plots.axes import shown_range, time_axis
 from edgedistill.outputs.report.plots.style import add_budget_line, joined, new_figure
@@ -22,34 +24,48 @@ MOST_FAINT = 1400
 """Points of all faint curves of a file together: of many sessions each has fewer."""
 
 
+@dataclass(frozen=True)
+class Sampled:
+    """A file in the plot: `name`, the samples in ns of each of its sessions, and the colour of its curves."""
+
+    name: str
+    sessions: Sequence[Sequence[int]]
+    color: str
+
+
 def distribution(winner: Profile | None, teacher: Profile | None, budget: Budget, limit_ms: float) -> go.Figure | None:
-    """Share of runs at or below a latency: of each file the median over its sessions, each session faint behind it; the
-    budget at `limit_ms`. None without a profile."""
-    named = [
-        (n, p, c) for n, p, c in (("student", winner, "var(--student)"), ("teacher", teacher, "var(--teacher)")) if p
-    ]
-    if not named:
+    """Share of runs at or below a latency, of student and teacher, with the budget at `limit_ms`. None without a profile."""
+    named = (("student", winner, "var(--student)"), ("teacher", teacher, "var(--teacher)"))
+    files = [Sampled(name, [s.samples_ns for s in p.sessions], color) for name, p, color in named if p is not None]
+    if not files:
         return None
+    figure = curves(files, budget.percentile, (limit_ms,))
+    add_budget_line(figure, budget, limit_ms, 0, 1.0)
+    return figure
+
+
+def curves(files: Sequence[Sampled], percentile: Percentile, shown_ms: Sequence[float] = ()) -> go.Figure:
+    """Share of runs at or below a latency: of each file the median over its sessions, each session faint behind it, and a
+    line at `percentile`. `shown_ms` are latencies that lie inside the axis as well."""
     figure = new_figure(420)
-    percentile = budget.percentile
-    everything = [limit_ms]
-    for name, profile, color in named:
-        curves = [curve_ms(session.samples_ns) for session in profile.sessions]
-        places = _thinned(len(curves))
-        everything += [float(min(c[0] for c in curves)), float(max(c[-1] for c in curves))]
-        if len(curves) > 1:
+    everything = list(shown_ms)
+    for file in files:
+        name = escape(file.name)
+        lines = [curve_ms(samples_ns) for samples_ns in file.sessions]
+        places = _thinned(len(lines))
+        everything += [float(min(c[0] for c in lines)), float(max(c[-1] for c in lines))]
+        if len(lines) > 1:
             figure.add_scatter(
-                x=joined([curve[places] for curve in curves]),
-                y=joined([SHARES[places]] * len(curves)),
+                x=joined([line[places] for line in lines]),
+                y=joined([SHARES[places]] * len(lines)),
                 mode="lines",
-                line={"color": color, "width": 0.8, "shape": "hv"},
+                line={"color": file.color, "width": 0.8, "shape": "hv"},
                 opacity=0.35,
-                name=f"{name}, each of its {sessions_text(len(curves))}",
+                name=f"{name}, each of its {sessions_text(len(lines))}",
                 hoverinfo="skip",
             )
-        _add_median(figure, f"{name}, {_of(len(curves))}", np.median(curves, axis=0), color)
+        _add_median(figure, f"{name}, {_of(len(lines))}", np.median(lines, axis=0), file.color)
     log = time_axis(figure, everything, "latency of one run")
-    add_budget_line(figure, budget, limit_ms, 0, 1.0)
     figure.add_hline(y=percentile.fraction, line={"color": "var(--quiet)", "width": 1, "dash": "dot"})
     figure.add_annotation(
         x=1,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from edgedistill.base.units import format_ms
 from edgedistill.devices.stats import elapsed_s, percentile_ms
-from edgedistill.documents.measurements import Profile, Proof, Session
+from edgedistill.documents.measurements import Moment, Profile, Proof, Session
 from edgedistill.documents.specs import Percentile
 from edgedistill.outputs.report.plots.style import AXIS, joined, new_figure
 
-MOST_POINTS = 1800
+MOST_POINTS = 1500
 """Of the two curves together; the sessions' own figures come on top."""
 
 Floats = NDArray[np.float64]
@@ -31,9 +31,27 @@ class Stretches:
     p95_ms: Floats
 
 
+@dataclass(frozen=True)
+class Told:
+    """What a panel below the latency shows of the machine: its name, the title of its axis, what it reads of a moment."""
+
+    name: str
+    axis: str
+    color: str
+    read: Callable[[Moment], float | None]
+
+
+MACHINE = {
+    "reference": Told("reference arithmetic", "reference, µs", "var(--predicted)", lambda m: m.reference_us),
+    "clock": Told("clock", "clock, MHz", "var(--teacher)", lambda m: m.clock_mhz),
+    "temperature": Told("temperature", "temperature, °C", "var(--budget)", lambda m: m.temperature_c),
+}
+"""Panels below the latency, each where the system tells it."""
+
+
 def over_time(profile: Profile | None, proof: Proof | None, percentile: Percentile) -> go.Figure | None:
-    """The winner's sessions by the clock: stretches of runs, each session's figure beside the limit of its proof, and the
-    duration of the reference arithmetic before and after each. None without a profile."""
+    """A file's sessions by the clock: stretches of runs, each session's figure beside the limit of its `proof`, if there is
+    one, and what the machine was like before and after each (`MACHINE`). None without a profile."""
     if profile is None:
         return None
     sessions = profile.sessions
@@ -41,7 +59,7 @@ def over_time(profile: Profile | None, proof: Proof | None, percentile: Percenti
     count = max(2, MOST_POINTS // (2 * len(sessions)))
     stretches = [stretches_of(session, begin, count) for session, begin in zip(sessions, begins, strict=True)]
     share = proof is not None and proof.share
-    panels = ["latency", *(["ratio"] if share else []), *(["reference"] if _references(sessions) else [])]
+    panels = ["latency", *(["ratio"] if share else []), *(name for name in MACHINE if _told(sessions, name))]
     figure = new_figure(360 + 150 * (len(panels) - 1))
     _lay_out(figure, panels)
     _add_stretches(figure, stretches)
@@ -53,8 +71,9 @@ def over_time(profile: Profile | None, proof: Proof | None, percentile: Percenti
     elif proof is None:
         values = [percentile_ms(session.samples_ns, percentile.fraction) for session in sessions]
         _add_values(figure, middles, values, "y", percentile, None)
-    if "reference" in panels:
-        _add_references(figure, sessions, stretches, f"y{len(panels)}")
+    for place, panel in enumerate(panels, 1):
+        if panel in MACHINE:
+            _add_machine(figure, sessions, stretches, f"y{place}", panel)
     return figure
 
 
@@ -96,14 +115,15 @@ def stretches_of(session: Session, begin_s: float, count: int) -> Stretches:
     )
 
 
-def _references(sessions: Sequence[Session]) -> list[float]:
-    moments = [moment for session in sessions for moment in (session.start, session.end) if moment is not None]
-    return [moment.reference_us for moment in moments if moment.reference_us is not None]
+def _told(sessions: Sequence[Session], panel: str) -> bool:
+    """Whether the system told it at any moment."""
+    read = MACHINE[panel].read
+    return any(m is not None and read(m) is not None for session in sessions for m in (session.start, session.end))
 
 
 def _lay_out(figure: go.Figure, panels: Sequence[str]) -> None:
     """The panels one below the other, over one axis of time."""
-    titles = {"latency": "latency, ms", "ratio": "ratio", "reference": "reference, µs"}
+    titles = {"latency": "latency, ms", "ratio": "ratio", **{name: told.axis for name, told in MACHINE.items()}}
     weights = [2.0 if panel == "latency" else 1.0 for panel in panels]
     bottoms = 1 - np.cumsum(weights) / sum(weights)
     last = f"y{len(panels)}" if len(panels) > 1 else "y"
@@ -112,6 +132,8 @@ def _lay_out(figure: go.Figure, panels: Sequence[str]) -> None:
         top = float(bottoms[place] + weights[place] / sum(weights))
         domain = [float(bottoms[place]) + (0.06 if place < len(panels) - 1 else 0.0), top]
         axis = AXIS | {"domain": domain, "title": {"text": titles[panel]}, "rangemode": "tozero"}
+        if panel == "temperature":
+            axis |= {"rangemode": "normal"}
         if panel == "ratio":
             axis |= {"tickformat": ".1%"}
         figure.update_layout({"yaxis" if place == 0 else f"yaxis{place + 1}": axis})
@@ -171,21 +193,25 @@ def _add_values(
     )
 
 
-def _add_references(figure: go.Figure, sessions: Sequence[Session], stretches: Sequence[Stretches], axis: str) -> None:
-    """How long the fixed piece of arithmetic took before and after each session: how fast the processor was."""
-    times, values = [], []
-    for session, stretch in zip(sessions, stretches, strict=True):
-        moments = ((session.start, stretch.at_s[0]), (session.end, stretch.at_s[-1]))
-        known = [(at, m.reference_us) for m, at in moments if m is not None and m.reference_us is not None]
-        times.append(np.array([at for at, _ in known]))
-        values.append(np.array([value for _, value in known]))
+def _add_machine(
+    figure: go.Figure, sessions: Sequence[Session], stretches: Sequence[Stretches], axis: str, panel: str
+) -> None:
+    """What the machine was like before and after each session."""
+    told = MACHINE[panel]
+    known = [
+        (at_s, value)
+        for session, stretch in zip(sessions, stretches, strict=True)
+        for moment, at_s in ((session.start, stretch.at_s[0]), (session.end, stretch.at_s[-1]))
+        if moment is not None and (value := told.read(moment)) is not None
+    ]
+    times, values = np.array(known, np.float64).T
     figure.add_scatter(
-        x=joined(times),
-        y=joined(values),
+        x=joined([times]),
+        y=joined([values]),
         yaxis=axis,
         mode="lines+markers",
         marker={"symbol": "line-ns-open", "size": 5},
-        line={"color": "var(--predicted)", "width": 1},
-        name="reference arithmetic before and after a session",
+        line={"color": told.color, "width": 1},
+        name=f"{told.name} before and after a session",
         hoverinfo="y",
     )

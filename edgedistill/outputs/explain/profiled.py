@@ -1,0 +1,44 @@
+"""Sentences of a file's profile: which of two files is faster, whether a gate is kept, what changed since the last one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from edgedistill.base.units import format_ms
+from edgedistill.documents.profiled import Comparison, Gate, Since
+from edgedistill.outputs.explain.shown import sessions_text
+
+
+def comparison_sentence(path: str, comparison: Comparison) -> str:
+    """`a.onnx is faster than b.onnx: p50 is 0.9 times (0.88 to 0.92), p95 0.91 times the other's`."""
+    names = Path(path).name, Path(comparison.other).name
+    if names[0] == names[1]:
+        names = path, comparison.other
+    figures = f"p50 is {comparison.p50_ratio:.3f} times"
+    if comparison.interval is not None:
+        low, high = comparison.interval
+        figures += f" ({low:.3f} to {high:.3f})"
+    if comparison.p95_ratio is not None:
+        figures += f", p95 {comparison.p95_ratio:.3f} times"
+    verdict = "is faster than" if comparison.p50_ratio < 1 else "is slower than"
+    if not comparison.told:
+        verdict = "may be as fast as" if comparison.interval else "was measured once beside"
+    return f"{names[0]} {verdict} {names[1]}: {figures} the other's"
+
+
+def gate_sentence(gate: Gate) -> str:
+    """`gate 5 ms@p95: kept by all 3 sessions`."""
+    sessions = sessions_text(len(gate.values))
+    return f"gate {gate.limit}: {'kept by all' if gate.kept else f'{gate.over} over it, of'} {sessions}"
+
+
+def since_sentence(since: Since) -> str:
+    """`since 2026-01-02 03:04 UTC: p50 is 1.05 times (1.01 to 1.09) what it was, 0.93 ms; not in turn, ...`."""
+    then = f"{since.last.measured_at[:16].replace('T', ' ')} UTC"
+    spread = "" if since.interval is None else f" ({since.interval[0]:.3f} to {since.interval[1]:.3f})"
+    changed = f"; {'; '.join(since.environment)}" if since.environment else ""
+    before_ms = sorted(since.last.p50_ms)[len(since.last.p50_ms) // 2]
+    return (
+        f"since {then}: p50 is {since.p50_ratio:.3f} times{spread} what it was, {format_ms(before_ms)}, p95 "
+        f"{since.p95_ratio:.3f} times; the two did not run in turn{changed}"
+    )
