@@ -42,7 +42,9 @@ def root(context: typer.Context, as_json: AsJson = False) -> None:
 def check(
     name: Annotated[
         str,
-        typer.Argument(metavar="NAME|ADDRESS", help="In your devices.toml, ssh://USER@HOST, adb://SERIAL, or host."),
+        typer.Argument(
+            metavar="NAME|ADDRESS", help="In your devices.toml, ssh://USER@HOST, adb://SERIAL, host or browser."
+        ),
     ],
     target: Annotated[
         str | None,

@@ -176,6 +176,7 @@ def reached_by(target: Target) -> str:
     """How a build gets to the device, in words."""
     return {
         "local": "this machine",
+        "browser": "a browser on this machine",
         "ssh": "SSH",
         "adb": "Android Debug Bridge",
         "coremltools": "coremltools on a Mac",

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import difflib
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from functools import partial
 from pathlib import Path
 
-from edgedistill.base.errors import EdgedistillError, InputError, UnreachableError
+from edgedistill.base.errors import EdgedistillError, InputError, MissingDependencyError, UnreachableError
 from edgedistill.base.progress import Listener, silent, telling
 from edgedistill.base.units import format_ms
 from edgedistill.base.versions import __version__
 from edgedistill.devices.attach import remote_device, require_fitting
 from edgedistill.devices.base import Device, run_pushed
+from edgedistill.devices.browser import found as browsers
+from edgedistill.devices.browser.device import BrowserDevice
 from edgedistill.devices.local import LocalDevice
 from edgedistill.devices.remote import RemoteDevice
 from edgedistill.devices.servers import RUNNER_SOURCES
@@ -29,6 +31,8 @@ from edgedistill.documents.targets import load_target, target_names
 from edgedistill.formats import format_for, measured_by_agent
 
 THIS_MACHINE = "host"
+ON_THIS_MACHINE: dict[str, Callable[[Listener], Device]] = {THIS_MACHINE: LocalDevice, "browser": BrowserDevice}
+"""What is here, by the name of its target."""
 SAMPLE_S = 0.5
 
 
@@ -47,21 +51,39 @@ def list_devices(*, listener: Listener = silent) -> DeviceList:
             fix = "unlock it and allow debugging from this computer" if state == "unauthorized" else "attach it again"
             unauthorised.append(_status(device, problem=f"adb says: {state}", fix=fix))
     here = DeviceStatus(name="this machine", address="", target=THIS_MACHINE, answers=True, facts=LocalDevice().facts())
+    browser = _browser(listener)
     with telling(listener, "devices", "all that are known"), ThreadPoolExecutor(max(1, len(known))) as pool:
         found = tuple(pool.map(partial(_asked, listener=listener), known))
-    return DeviceList(edgedistill_version=__version__, file=str(devices_file()), devices=(here, *found, *unauthorised))
+    return DeviceList(
+        edgedistill_version=__version__, file=str(devices_file()), devices=(here, *browser, *found, *unauthorised)
+    )
+
+
+def _browser(listener: Listener) -> tuple[DeviceStatus, ...]:
+    """The browser on this machine, where one is installed."""
+    try:
+        program = browsers.browser()
+    except MissingDependencyError:
+        return ()
+    device = BrowserDevice(listener)
+    status = DeviceStatus(name=browsers.browser_version(program), address="", target="browser", answers=True, facts={})
+    try:
+        device.connect()
+    except UnreachableError as error:
+        return (status.model_copy(update={"answers": False, "problem": error.message, "fix": error.fix}),)
+    return (status.model_copy(update={"facts": device.facts()}),)
 
 
 def check_device(name: str, *, target: str | Path | None = None, listener: Listener = silent) -> DeviceCheck:
     """Take a session of a small model with each runtime on the device called `name` in the user's file, or at that address
-    (`"host"` is this machine), as far as it gets; says what is missing and what brings it. `target` is the one that its
-    entry names unless given. Raises InputError for an unknown device or target."""
-    known = None if name == THIS_MACHINE else device_named(name)
-    named = str(target) if target is not None else known.config.target if known else THIS_MACHINE
+    (`"host"` is this machine, `"browser"` a browser on it), as far as it gets; says what is missing and what brings it.
+    `target` is the one that its entry names unless given. Raises InputError for an unknown device or target."""
+    known = None if name in ON_THIS_MACHINE else device_named(name)
+    named = str(target) if target is not None else known.config.target if known else name
     wanted = load_target(named) if named else None
     steps: list[DeviceStep] = []
     facts: dict[str, str] = {}
-    with closing(remote_device(known, listener) if known else LocalDevice(listener)) as device:
+    with closing(remote_device(known, listener) if known else ON_THIS_MACHINE[name](listener)) as device:
         try:
             device.connect()
         except EdgedistillError as error:
@@ -163,7 +185,7 @@ def _not_by_agent(target: Target) -> DeviceStep:
 def _tried(device: Device, target: Target | None, listener: Listener) -> Iterator[DeviceStep]:
     """A session with each runtime, and what the device tells of its state in the first that works."""
     report: SessionReport | None = None
-    for form in measured_by_agent():
+    for form in _loaded_by(device):
         needed = target is not None and form is target.runtime
         try:
             with telling(listener, "try", form):
@@ -181,6 +203,11 @@ def _tried(device: Device, target: Target | None, listener: Listener) -> Iterato
         report = report or taken
     if report is not None:
         yield from _state(report)
+
+
+def _loaded_by(device: Device) -> tuple[Format, ...]:
+    """The formats whose files a device can be asked to run: all that the agent loads, in a browser ONNX alone."""
+    return (Format.ONNX,) if isinstance(device, BrowserDevice) else measured_by_agent()
 
 
 def _session(device: Device, form: Format, threads: int) -> SessionReport:

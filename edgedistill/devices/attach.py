@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib.metadata import entry_points
 
 from edgedistill.base.errors import InputError, UnreachableError
 from edgedistill.base.progress import Listener
 from edgedistill.devices.base import Device
+from edgedistill.devices.browser.device import BrowserDevice
 from edgedistill.devices.channel import Transport
 from edgedistill.devices.local import LocalDevice
 from edgedistill.devices.remote import RemoteDevice
@@ -15,18 +17,19 @@ from edgedistill.documents.devices import KnownDevice, device_for
 from edgedistill.documents.specs import Target
 
 ENTRY_POINTS = "edgedistill.devices"
+HERE: dict[str, Callable[[Listener], Device]] = {"local": LocalDevice, "browser": BrowserDevice}
+"""Transports to what is on this machine."""
 _EXAMPLES = {"ssh": "ssh://pi@board.local", "adb": "adb://SERIAL"}
 
 
 def attach(target: Target, listener: Listener, device: str = "") -> Device:
-    """The target's device, connected. `local` is this machine. Another one is `device`, by its name in the user's file or
-    by its address, else the one of the environment or of the user's file (`device_for`). For a transport that is none of
-    ours an installed package can provide the device through the entry point group `edgedistill.devices`, named after the
-    transport: a callable that takes the Target and the listener.
+    """The target's device, connected. `local` is this machine, `browser` a browser on it. Another one is `device`, by its
+    name in the user's file or by its address, else the one of the environment or of the user's file (`device_for`). For a
+    transport that is none of ours an installed package can provide the device through the entry point group
+    `edgedistill.devices`, named after the transport: a callable that takes the Target and the listener.
 
     Raises UnreachableError for a device that nothing here reaches or that does not answer, InputError for one that is not
-    known or that is no device of the target, MissingDependencyError where it, or this machine, lacks what is needed.
-    """
+    known or that is no device of the target, MissingDependencyError where it, or this machine, lacks what is needed."""
     found = _device(target, listener, device)
     found.connect()
     if isinstance(found, RemoteDevice):
@@ -35,10 +38,10 @@ def attach(target: Target, listener: Listener, device: str = "") -> Device:
 
 
 def _device(target: Target, listener: Listener, asked: str) -> Device:
-    if target.transport == "local":
+    if target.transport in HERE:
         if asked:
             raise not_elsewhere(target)
-        return LocalDevice(listener)
+        return HERE[target.transport](listener)
     if known := device_for(target.name, asked):
         return remote_device(known, listener)
     provided = tuple(entry_points(group=ENTRY_POINTS, name=target.transport))
@@ -73,7 +76,7 @@ def transport_to(known: KnownDevice) -> Transport:
 def require_fitting(target: Target, device: RemoteDevice) -> None:
     """Raises InputError where a connected device is of another architecture than the target's, or the target is this
     machine."""
-    if target.transport == "local":
+    if target.transport in HERE:
         raise not_elsewhere(target)
     machine = device.facts()["machine"]
     if target.machine is not None and _family(machine) != _family(target.machine):
@@ -86,7 +89,7 @@ def require_fitting(target: Target, device: RemoteDevice) -> None:
 def not_elsewhere(target: Target) -> InputError:
     """The error of a device that is named for a target which is this machine."""
     return InputError(
-        f"{target.name} is this machine, and is measured without --device",
+        f"{target.name} is on this machine, and is measured without --device",
         fix="name the device's own target: `edgedistill targets` lists them",
     )
 

@@ -109,7 +109,8 @@ class Core(Frozen):
 
 class Environment(Frozen):
     """Where and how samples were taken. Sessions that differ in any of these never make one profile. `agent` is what took
-    them: in Python a run makes its arrays, which takes some time, in the C++ runner it does not."""
+    them: in Python a run makes its arrays, which takes some time, in the C++ runner it does not, and in a browser the
+    runtime copies them."""
 
     device: str
     os: str
@@ -122,7 +123,7 @@ class Environment(Frozen):
     pinned_cpus: tuple[int, ...]
     cores: tuple[Core, ...] = ()
     power: str
-    agent: Literal["python", "runner"] = "python"
+    agent: Literal["python", "runner", "browser"] = "python"
 
 
 class Moment(Frozen):

@@ -465,10 +465,10 @@ class CoreGroup(Frozen):
 class Target(Frozen):
     """A device and how it is used, read from a TOML file in `targets/`.
 
-    `runtime` is the format that the budget is held against; `formats` are all that a build makes for it.
-    `precisions` are those worth trying there. `transport` says how the device is reached: `local` is this machine,
-    the others need a device attached. `accelerator` names what computes there instead of the CPU ("GPU"), empty where the
-    CPU does: an operation that it leaves to the CPU is then an error, unless `allow_fallbacks` (here, or in a build's
+    `runtime` is the format that the budget is held against; `formats` are all that a build makes for it. `precisions` are
+    those worth trying there. `transport` says how the device is reached: `local` is this machine, `browser` a browser on
+    it, the others need a device attached. `accelerator` names what computes there instead of the CPU ("GPU"), empty where
+    the CPU does: an operation that it leaves to the CPU is then an error, unless `allow_fallbacks` (here, or in a build's
     `[export]`). `delegate` is what ExecuTorch programs are lowered for, `soc` the chip as Qualcomm's calls it ("SM8550").
     `channel_multiple` is what its kernels want channels to be multiples of. `cores` are those of its processor, the fastest
     first. `sources` say by the name of a fact here where it comes from.
@@ -483,7 +483,7 @@ class Target(Frozen):
     channel_multiple: Annotated[int, Field(ge=1)] = CHANNEL_MULTIPLE
     cores: tuple[CoreGroup, ...] = ()
     memory_bytes: Annotated[int, Field(ge=1)] | None = None
-    transport: Literal["local", "ssh", "adb", "coremltools", "none"]
+    transport: Literal["local", "browser", "ssh", "adb", "coremltools", "none"]
     machine: str | None = None
     compute_capabilities: tuple[int, ...] = ()
     accelerator: str = ""

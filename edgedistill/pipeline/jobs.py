@@ -14,7 +14,7 @@ from edgedistill.base.progress import Listener, silent
 from edgedistill.base.store import digest, file_sha256, stage_key
 from edgedistill.base.units import parse_duration_ms
 from edgedistill.data.fingerprint import fingerprint
-from edgedistill.devices.attach import attach, not_elsewhere
+from edgedistill.devices.attach import HERE, attach, not_elsewhere
 from edgedistill.distill.start import start_of
 from edgedistill.distill.teachers.identity import teacher_identity
 from edgedistill.documents.build_file import BuildConfig, load_config
@@ -259,7 +259,7 @@ def _unfit_device(chosen: Sequence[Target]) -> list[Problem]:
         return [Problem("--device", f"one device is named for {len(chosen)} targets", fix)]
     problems = []
     for target in chosen:
-        if target.transport == "local":
+        if target.transport in HERE:
             error = not_elsewhere(target)
             problems.append(Problem("--device", error.message, error.fix))
         elif target.runtime not in measured_by_agent():

@@ -1,0 +1,157 @@
+"""The browser on this machine as a device."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from edgedistill.base.errors import InputError, MissingDependencyError, UnreachableError
+from edgedistill.base.progress import Listener, silent
+from edgedistill.devices.agent import agent, agent_machine, agent_sampling
+from edgedistill.devices.base import EXPORT_AGAIN, SESSION_GRACE_S, SessionFailure, read_report, too_slow
+from edgedistill.devices.browser import found
+from edgedistill.devices.browser.found import PACKAGE
+from edgedistill.devices.browser.process import Browser, opened
+from edgedistill.devices.browser.serving import Conversation, served
+from edgedistill.devices.session import SessionJob, SessionReport
+from edgedistill.devices.turns import measuring
+
+POLL_S = 0.1
+LIMITS = {
+    "warmup_s": agent_sampling.WARMUP_S,
+    "warmup_runs": agent_sampling.WARMUP_RUNS,
+    "burst_runs": agent_sampling.BURST_RUNS,
+    "hard_limit_factor": agent_sampling.HARD_LIMIT_FACTOR,
+}
+INSTALL = f"npm install {PACKAGE}@latest"
+
+
+class BrowserDevice:
+    """A page in a browser without a window, a fresh one for each session, which runs ONNX files by onnxruntime-web on the
+    CPU (WebAssembly), with as many threads as the job has. `listener` hears when a session waits for another one on this
+    machine. The browser's processes are not pinned: it has several, and moves work between them."""
+
+    def __init__(self, listener: Listener = silent, lock_file: Path | None = None) -> None:
+        self._listener = listener
+        self._lock_file = lock_file
+
+    def connect(self) -> None:
+        """Raises UnreachableError where there is no browser or no onnxruntime-web."""
+        try:
+            found.browser()
+            found.runtime()
+        except MissingDependencyError as error:
+            raise UnreachableError(error.message, fix=error.fix) from None
+
+    def push(self, path: Path) -> Path:
+        """The absolute path itself: the page is served the file from here."""
+        if not path.exists():
+            raise InputError(f"{path} does not exist", fix="check the path")
+        return path.absolute()
+
+    def run(self, job: SessionJob) -> SessionReport:
+        """One session in a browser of its own. See Device.run. Operators are not timed: the runtime writes their times to
+        the console alone."""
+        if job.threads > (cpus := len(agent_machine.allowed_cpus())):
+            raise InputError(
+                f"a session with {job.threads} threads needs as many CPUs; this process may use {cpus}",
+                fix=f"set threads = {cpus} in the target",
+            )
+        program, installed = found.browser(), found.runtime()
+        given = {"model": job.model, "anchor": job.anchor, "inputs": job.inputs}
+        watch = _Watch()
+        conversation = Conversation(
+            files={name: path for name, path in given.items() if path is not None},
+            runtime=installed.folder,
+            job={"job": job.model_dump(mode="json"), "limits": LIMITS},
+            heard=watch.heard,
+        )
+        limit_s = SESSION_GRACE_S + agent_sampling.HARD_LIMIT_FACTOR * job.seconds
+        with (
+            measuring(self._listener, self._lock_file),
+            served(conversation) as url,
+            opened(program, url) as page,
+        ):
+            watch.page = page
+            _wait(conversation, page, limit_s, f"measuring {job.model.name}")
+        where = {
+            **agent_machine.describe(()),
+            "runtime": PACKAGE,
+            "runtime_version": installed.version,
+            "provider": f"WebAssembly in {found.browser_version(program)}",
+            "threads": job.threads,
+            "agent": "browser",
+        }
+        return read_report(_completed(conversation.answer, watch, where))
+
+    def facts(self, runtime: str = "") -> dict[str, str]:
+        """Those of this machine, with the browser and its onnxruntime-web."""
+        return {
+            **agent_machine.facts(),
+            "agent": "browser",
+            "browser": found.browser_version(found.browser()),
+            PACKAGE: found.runtime().version,
+        }
+
+    def close(self) -> None:
+        """Nothing to do: sessions end with their browsers."""
+
+
+class _Watch:
+    """What is read beside a session: the page's memory, and the machine before and after its samples."""
+
+    def __init__(self) -> None:
+        self.page: Browser | None = None
+        self.read: dict[str, Any] = {}
+
+    def heard(self, phase: str) -> None:
+        """The page has come to `phase`, and waits for this to end."""
+        page = self.page
+        if page is None:
+            return
+        if phase == "ready":
+            self.read["before"] = page.memory_bytes("VmRSS")
+            page.begin_peak()
+        elif phase == "warm":
+            self.read["peak"] = page.memory_bytes("VmHWM")
+        elif phase in ("start", "end"):
+            # The counter of waiting is that of this process, which does not compute.
+            self.read[phase] = {**agent.moment(()), "waited_ms": None}
+
+
+def _wait(conversation: Conversation, page: Browser, limit_s: float, what: str) -> None:
+    """Until the page has answered. Raises SessionFailure where it takes too long, or its browser ends."""
+    waited_s = 0.0
+    while not conversation.done.wait(POLL_S):
+        waited_s += POLL_S
+        if page.ended is not None:
+            said = f": {page.said.splitlines()[-1]}" if page.said else ""
+            raise SessionFailure(
+                "crashed", f"{what}: the browser ended (exit code {page.ended}){said}", fix=EXPORT_AGAIN
+            )
+        if waited_s > limit_s:
+            raise too_slow(what, limit_s)
+
+
+def _completed(answer: bytes, watch: _Watch, where: dict[str, Any]) -> str:
+    """The page's answer as the agent would give it."""
+    document = json.loads(answer)
+    if error := document.get("error"):
+        if error["kind"] == "page":
+            raise RuntimeError(f"the measuring page failed: {error['message']}")
+        title = f"{PACKAGE} {where['runtime_version']}"
+        fix = error["fix"] or {
+            "runtime": INSTALL,
+            "load": f"export the model again, or bring a newer runtime: {INSTALL}",
+        }.get(error["kind"], agent.FIXES.get(error["kind"], ""))
+        return json.dumps({"error": {"kind": error["kind"], "message": f"{title} {error['message']}", "fix": fix}})
+    peak, before = watch.read.get("peak") or 0, watch.read.get("before") or 0
+    session = {
+        **document["session"],
+        "start": watch.read["start"],
+        "end": watch.read["end"],
+        "peak_memory_bytes": peak,
+        "model_memory_bytes": max(peak - before, 0),
+    }
+    return json.dumps({"session": session, "environment": where, "op_timings": []})
