@@ -18,8 +18,8 @@ from edgedistill.documents.devices import DeviceConfig
 
 RUNNER_SOURCES = Path(__file__).with_name("runner")
 """The runner's sources, which the user's compiler builds."""
-LIBRARY = "library.so"
-"""A runtime's library, as the runner's jobs name it."""
+LIBRARIES = {"library": "library.so", "litert": "litert.so"}
+"""The libraries of runtimes by their keys in devices.toml and in the runner's jobs, with their names on the device."""
 ASKS = b"edgedistill sends the runner\n"
 # The server's source comes first on its own input. Reading is unbuffered: what follows is the server's.
 _BOOTSTRAP = (
@@ -97,18 +97,18 @@ class PythonServer:
 
 @dataclass(frozen=True)
 class RunnerServer:
-    """The runner at `runner`, a program for the device, with the `library` of ONNX Runtime for it. Raises InputError where
-    either is no file. See Server."""
+    """The runner at `runner`, a program for the device, with the `library` of ONNX Runtime for it, that of LiteRT
+    (`litert`), or both. Raises InputError where one is no file. See Server."""
 
     runner: Path
-    library: Path
+    library: Path | None = None
+    litert: Path | None = None
 
     def __post_init__(self) -> None:
-        for key in ("runner", "library"):
-            if not getattr(self, key).is_file():
-                raise InputError(
-                    f"`{key}` of your devices.toml is no file: {getattr(self, key)}", fix="correct the path"
-                )
+        given = {"runner": self.runner, "library": self.library, "litert": self.litert}
+        for key, path in given.items():
+            if path is not None and not path.is_file():
+                raise InputError(f"`{key}` of your devices.toml is no file: {path}", fix="correct the path")
 
     @property
     def asks(self) -> bytes:
@@ -116,11 +116,12 @@ class RunnerServer:
 
     @property
     def files(self) -> Mapping[str, Path]:
-        return {LIBRARY: self.library}
+        given = {"library": self.library, "litert": self.litert}
+        return {LIBRARIES[key]: path for key, path in given.items() if path is not None}
 
     @property
     def in_requests(self) -> Mapping[str, Any]:
-        return {"library": LIBRARY}
+        return {key: name for key, name in LIBRARIES.items() if name in self.files}
 
     @property
     def fix(self) -> str:
@@ -146,6 +147,6 @@ class RunnerServer:
 
 def server_of(config: DeviceConfig) -> Server:
     """The server for a device of the user's."""
-    if config.runner is not None and config.library is not None:
-        return RunnerServer(config.runner, config.library)
+    if config.runner is not None:
+        return RunnerServer(config.runner, config.library, config.litert)
     return PythonServer(config.python)

@@ -85,7 +85,8 @@ class DeviceConfig(Frozen):
     through (`[USER@]HOST[:PORT]`, several with commas).
 
     `python` is the interpreter there, which has numpy and the runtime. A device without it has in its place our `runner`,
-    a program that was built for it and lies here, and the `library` of ONNX Runtime for it. `folder` is where files are kept
+    a program that was built for it and lies here, and the `library` of ONNX Runtime for it, that of LiteRT (`litert`), or
+    both. `folder` is where files are kept
     meanwhile, in place of the system's temporary folder."""
 
     address: Annotated[str, AfterValidator(_address)]
@@ -96,13 +97,15 @@ class DeviceConfig(Frozen):
     python: Annotated[str, Field(min_length=1, pattern=r"^[^\x00-\x1f]+$")] = "python3"
     runner: LocalPath | None = None
     library: LocalPath | None = None
+    litert: LocalPath | None = None
     folder: Annotated[str, Field(pattern=r"^[^\x00-\x1f]*$")] = ""
 
     @model_validator(mode="after")
     def _whole_runner(self) -> DeviceConfig:
-        if (self.runner is None) != (self.library is None):
-            lacking = "library" if self.library is None else "runner"
-            raise ValueError(f"runner and library go together, and {lacking} is missing; add it")
+        libraries = self.library is not None or self.litert is not None
+        if (self.runner is None) == libraries:
+            lacking = "runner" if self.runner is None else "library, or litert,"
+            raise ValueError(f"runner and the library of a runtime go together, and {lacking} is missing; add it")
         return self
 
 

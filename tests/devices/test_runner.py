@@ -105,10 +105,18 @@ def test_what_is_at_fault_is_told(
     assert getattr(caught.value, "kind", "") in (kind, "run")
 
 
-def test_a_file_of_another_format(device: RemoteDevice, tmp_path: Path) -> None:
-    (tmp_path / "model.tflite").write_bytes(b"any")
-    with pytest.raises(MissingDependencyError, match=r"the runner measures ONNX files, and .*model\.tflite is none"):
-        run_pushed(device, job(tmp_path / "model.tflite"))
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("model.pte", "the runner measures ONNX and LiteRT files, and .* is neither"),
+        ("model.tflite", "the device has no library of LiteRT"),
+    ],
+)
+def test_a_file_of_another_format(device: RemoteDevice, tmp_path: Path, name: str, said: str) -> None:
+    (tmp_path / name).write_bytes(b"any")
+    with pytest.raises(MissingDependencyError, match=said) as caught:
+        run_pushed(device, job(tmp_path / name))
+    assert "in your devices.toml" in caught.value.fix
 
 
 def test_without_a_folder_it_takes_the_devices_temporary_one(
@@ -163,6 +171,85 @@ def test_it_computes_what_onnxruntime_computes(model: Path, tmp_path: Path) -> N
     (wanted,) = onnxruntime.InferenceSession(model).run(None, {"image": np.load(values)[:1]})
     found = outputs([str(built_runner.runner())], built_runner.library(), model, values)
     np.testing.assert_array_equal(np.float32(found["logits"]), wanted[0])
+
+
+# -- LiteRT -------------------------------------------------------------------------------------------------------------
+
+
+SAMPLE = format_for(Format.LITERT).sample
+"""One input, `image`: uint8 [1, 32, 32, 3]."""
+
+
+@pytest.fixture
+def litert(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    server = RunnerServer(built_runner.runner(), litert=built_runner.litert())
+    with closing(RemoteDevice(PipeTransport(), server, folder=str(tmp_path))) as found:
+        yield found
+
+
+def test_a_session_of_litert_is_as_the_agents(litert: RemoteDevice, tmp_path: Path) -> None:
+    """The interpreter's own names and shapes; what differs is how the runtime's version is known."""
+    values = tmp_path / "values.npy"
+    np.save(values, np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), dtype=np.uint8))
+    loader = format_for(Format.LITERT).on_device
+    assert SAMPLE is not None
+    asked = job(SAMPLE, loader=loader, inputs=values, input_name="image", anchor=SAMPLE, min_runs=60)
+    there, here = run_pushed(litert, asked), run_pushed(LocalDevice(lock_file=tmp_path / "lock"), asked)
+    differing = {"agent": "python", "runtime_version": here.environment.runtime_version}
+    assert there.environment.model_copy(update=differing) == here.environment
+    version = hashlib.sha256(built_runner.litert().read_bytes()).hexdigest()[:12]
+    assert there.environment.runtime_version == f"library {version}" == litert.facts("ai-edge-litert")["ai-edge-litert"]
+    assert len(there.session.samples_ns) >= 60 and len(there.session.anchor_ns) >= 60
+    assert there.session.load_ms > 0 and there.session.first_run_ms is not None
+    assert there.op_timings == ()
+
+
+def test_it_computes_what_litert_computes(tmp_path: Path) -> None:
+    from ai_edge_litert.interpreter import Interpreter  # type: ignore[import-untyped]
+
+    assert SAMPLE is not None
+    picture = np.random.default_rng(1).integers(0, 256, (1, 32, 32, 3), dtype=np.uint8)
+    np.save(tmp_path / "values.npy", picture)
+    interpreter = Interpreter(str(SAMPLE), num_threads=1)
+    interpreter.allocate_tensors()
+    interpreter.set_tensor(interpreter.get_input_details()[0]["index"], picture)
+    interpreter.invoke()
+    (output,) = interpreter.get_output_details()
+    found = outputs([str(built_runner.runner())], built_runner.litert(), SAMPLE, tmp_path / "values.npy")
+    np.testing.assert_array_equal(np.float32(found[output["name"]]), interpreter.get_tensor(output["index"])[0])
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"model": "broken"}, "cannot load"),
+        ({"inputs": "wrong", "input_name": "image"}, "does not take the values of image: it has uint8 of 3072 bytes"),
+        ({"input_name": "nothing", "inputs": "wrong"}, "the model has no input nothing; it has image"),
+        ({"input_shapes": {"image": (1, 16, 16, 3)}}, "does not take the shape of image|fails to run|has no memory"),
+    ],
+    ids=["model", "values", "name", "shape"],
+)
+def test_what_is_at_fault_in_litert_is_told(
+    litert: RemoteDevice, tmp_path: Path, change: dict[str, Any], said: str
+) -> None:
+    broken, wrong = tmp_path / "broken.tflite", tmp_path / "wrong.npy"
+    broken.write_bytes(b"no model")
+    np.save(wrong, np.zeros((2, 8, 8, 3), np.float32))
+    paths = {"broken": broken, "wrong": wrong}
+    changed = {name: paths.get(value, value) if isinstance(value, str) else value for name, value in change.items()}
+    loader = format_for(Format.LITERT).on_device
+    with pytest.raises((SessionFailure, InputError), match=said):
+        run_pushed(litert, job(changed.pop("model", SAMPLE), loader=loader, **changed))
+
+
+def test_a_library_that_is_not_litert(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    device = RemoteDevice(PipeTransport(), RunnerServer(built_runner.runner(), litert=built_runner.library()))
+    assert SAMPLE is not None
+    with closing(device), pytest.raises(MissingDependencyError, match="the library has no LiteRt") as caught:
+        run_pushed(device, job(SAMPLE, loader=format_for(Format.LITERT).on_device))
+    assert "`litert` in your devices.toml" in caught.value.fix
 
 
 @pytest.mark.slow

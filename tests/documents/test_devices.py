@@ -140,7 +140,7 @@ def test_two_devices_of_one_target_are_not_guessed_between(file: Path) -> None:
         ('[board]\ntarget = "pixel-6"\n', 1, "address"),
         ('[board]\naddress = "ssh://board"\n\npasword = "x"\n', 4, "pasword"),
         ('[board]\naddress = "ssh://board"\npython = ""\n', 3, "python"),
-        ('[board]\naddress = "adb://board"\nrunner = "x"\n', 1, "library is missing"),
+        ('[board]\naddress = "adb://board"\nrunner = "x"\n', 1, "library, or litert, is missing"),
         ("[board\n", 1, ""),
         ('board = "ssh://board"\n', 1, "section"),
     ],

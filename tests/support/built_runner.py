@@ -25,6 +25,15 @@ def library() -> Path:
     return next(Path(onnxruntime.__file__).parent.glob("capi/libonnxruntime.so.*"))
 
 
+def litert() -> Path:
+    """The library of LiteRT that its wheel carries. Skips the test without it."""
+    package = pytest.importorskip("ai_edge_litert")
+    found = Path(package.__file__).with_name("libLiteRt.so")
+    if not found.is_file():
+        pytest.skip("the wheel of LiteRT has no library of its C API")
+    return found
+
+
 def runner(compiler: str = "g++") -> Path:
     """The program, for the architecture of `compiler`. Skips the test where it cannot be built."""
     header = next((folder for folder in HEADERS if (folder / "onnxruntime_c_api.h").is_file()), None)

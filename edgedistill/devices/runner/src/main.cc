@@ -2,7 +2,7 @@
 //
 //     edgedistill-runner serve [FOLDER]     serve stdin and stdout (devices/agent/agent_server.py says how)
 //     edgedistill-runner session            one session: a job on stdin, an answer on stdout
-//     edgedistill-runner version LIBRARY    the version of a runtime's library
+//     edgedistill-runner version KIND LIBRARY    the version of a runtime's library; KIND is `library` (ONNX Runtime) or `litert`
 //     edgedistill-runner outputs LIBRARY MODEL INPUTS.npy    what the model answers to the first input, as JSON
 #include <fcntl.h>
 #include <unistd.h>
@@ -58,7 +58,7 @@ int session() {
 }
 
 int outputs(const std::string& library, const std::string& path, const std::string& inputs) {
-  auto runtime = edgedistill::open_onnxruntime(library);
+  auto runtime = edgedistill::open_runtime(Json::Object{{"model", path}, {"library", library}, {"litert", library}});
   auto model = runtime->load(path, 1, {}, "");
   edgedistill::Feed feed;
   feed[model->inputs().at(0).name] = edgedistill::read_npy(inputs).at(0);
@@ -81,8 +81,10 @@ int main(int count, char** words) {
   try {
     if (command == "serve") return edgedistill::serve(count > 2 ? words[2] : "");
     if (command == "session") return session();
-    if (command == "version" && count == 3) {
-      std::cout << edgedistill::open_onnxruntime(words[2])->describe()["runtime_version"].text();
+    if (command == "version" && count == 4) {
+      const bool litert = std::string(words[2]) == "litert";
+      auto runtime = litert ? edgedistill::open_litert(words[3]) : edgedistill::open_onnxruntime(words[3]);
+      std::cout << runtime->describe()["runtime_version"].text();
       return 0;
     }
     if (command == "outputs" && count == 5) return outputs(words[2], words[3], words[4]);
@@ -90,6 +92,6 @@ int main(int count, char** words) {
     std::cerr << error.what() << "\n";
     return 1;
   }
-  std::cerr << "usage: edgedistill-runner serve [FOLDER] | session | version LIBRARY | outputs LIBRARY MODEL INPUTS\n";
+  std::cerr << "usage: edgedistill-runner serve [FOLDER] | session | version KIND LIBRARY | outputs LIBRARY MODEL INPUTS\n";
   return 2;
 }

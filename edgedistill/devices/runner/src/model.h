@@ -63,8 +63,11 @@ class Runtime {
                                       const std::string& trace) const = 0;
 };
 
-// ONNX Runtime from its shared library. Throws SessionError("runtime").
+// A runtime from its shared library. Throws SessionError("runtime").
 std::unique_ptr<Runtime> open_onnxruntime(const std::string& library);
+std::unique_ptr<Runtime> open_litert(const std::string& library);
+// The runtime for a file of the job's, by the file's name: from its field "library" or "litert".
+std::unique_ptr<Runtime> open_runtime(const Json& job);
 
 // Bytes of one element; 0 for a type that is none of NumPy's numbers.
 size_t element_size(const std::string& dtype);

@@ -288,8 +288,9 @@ class Server {
       line_.tell(Json::Object{{"done", "end"}});
       throw Gone{};
     } else if (asked.has("facts")) {
-      bool of_library = asked.has("library") && asked["facts"].text() == "onnxruntime";
-      std::string version = of_library ? version_of(place(asked["library"])) : "";
+      const std::string key = asked["facts"].text() == "ai-edge-litert" ? "litert" : "library";
+      bool of_library = asked.has(key) && (key == "litert" || asked["facts"].text() == "onnxruntime");
+      std::string version = of_library ? version_of(key, place(asked[key])) : "";
       line_.tell(Json::Object{{"facts", facts(asked["facts"].text(), version)}});
     } else if (asked.has("run")) {
       run(asked["run"], asked["limit_s"].number());
@@ -335,10 +336,10 @@ class Server {
                               "; " + std::to_string(fs::space(folder_, ignored).available) + " bytes are free"};
   }
 
-  std::string version_of(const fs::path& library) {
+  std::string version_of(const std::string& key, const fs::path& library) {
     Child child;
     int nothing = open("/dev/null", O_RDWR | O_CLOEXEC);
-    start(child, program_, {"edgedistill-runner", "version", library.string()}, nothing, nothing, folder_);
+    start(child, program_, {"edgedistill-runner", "version", key, library.string()}, nothing, nothing, folder_);
     close(nothing);
     std::optional<std::string> said = read_all(child, 30);
     return said.value_or("");
@@ -346,7 +347,7 @@ class Server {
 
   // One session, when no other one measures on this device and nothing trains.
   void run(Json job, double limit_s) {
-    for (const char* name : {"model", "library", "inputs", "anchor"}) {
+    for (const char* name : {"model", "library", "litert", "inputs", "anchor"}) {
       if (job.has(name) && !job[name].is_null()) job.set(name, place(job[name]).string());
     }
     fs::path measuring = temporary() / ("edgedistill-measuring-" + std::to_string(getuid()) + ".lock");

@@ -127,16 +127,27 @@ Json numbers(const std::vector<int64_t>& values) {
 
 }  // namespace
 
-Json measure(const Json& job) {
+std::unique_ptr<Runtime> open_runtime(const Json& job) {
   const std::string& path = job["model"].text();
-  if (path.size() < 5 || path.compare(path.size() - 5, 5, ".onnx") != 0) {
-    throw SessionError("runtime", "the runner measures ONNX files, and " + path + " is none",
+  const std::string suffix = path.substr(std::min(path.rfind('.'), path.size()));
+  const bool onnx = suffix == ".onnx";
+  if (!onnx && suffix != ".tflite") {
+    throw SessionError("runtime", "the runner measures ONNX and LiteRT files, and " + path + " is neither",
                        "measure it by Python on the device: `python` in your devices.toml");
   }
+  const char* const key = onnx ? "library" : "litert";
+  if (!job.has(key) || job[key].is_null()) {
+    throw SessionError("runtime", std::string("the device has no library of ") + (onnx ? "ONNX Runtime" : "LiteRT"),
+                       std::string("name it for this device: `") + key + "` in your devices.toml");
+  }
+  return onnx ? open_onnxruntime(job[key].text()) : open_litert(job[key].text());
+}
+
+Json measure(const Json& job) {
   std::vector<int> wanted;
   for (const Json& cpu : job["pinned_cpus"].list()) wanted.push_back(static_cast<int>(cpu.number()));
   std::vector<int> cpus = pin(wanted);
-  auto runtime = open_onnxruntime(job["library"].text());
+  auto runtime = open_runtime(job);
   int threads = static_cast<int>(job["threads"].number());
   const auto shapes = shapes_of(job);
   // Read before the memory is taken stock of, so that the inputs do not count as the model's.
