@@ -2,9 +2,10 @@
 
 Each command is a function here: `build`, `search` (for several targets `build_all`, `search_all`), `plan`, `export`,
 `build_views`, `views_info`, `check_views`, `quantize`, `list_devices`, `check_device`, `new_target`, `check_targets`,
-`profile`, `calibrate`, `profiles`, `inspect`, `verify`, `evaluate`, `run`, `explain`, `verify_package`, `diff_packages`,
-`kit`. `EdgedistillError` is what they raise for a user's mistake. Names are loaded when first used, so that `import
-edgedistill` costs nothing. No submodule may bear one of these names: once imported, it would take the function's place."""
+`profile`, `calibrate`, `profiles`, `show_profiles`, `import_profiles`, `export_profiles`, `diff_profiles`, `inspect`,
+`verify`, `evaluate`, `run`, `explain`, `verify_package`, `diff_packages`, `kit`. `EdgedistillError` is what they raise
+for a user's mistake. Names are loaded when first used, so that `import edgedistill` costs nothing. No submodule
+may bear one of these names: once imported, it would take the function's place."""
 
 from __future__ import annotations
 
@@ -25,7 +26,13 @@ if TYPE_CHECKING:
     from edgedistill.commands.package import verify_package
     from edgedistill.commands.package_diff import diff_packages
     from edgedistill.commands.profile import profile
-    from edgedistill.commands.profiles import profiles
+    from edgedistill.commands.profiles import (
+        diff_profiles,
+        export_profiles,
+        import_profiles,
+        profiles,
+        show_profiles,
+    )
     from edgedistill.commands.quantize import quantize
     from edgedistill.commands.targets import check_targets, new_target
     from edgedistill.commands.views import build_views, check_views, views_info
@@ -41,6 +48,10 @@ _HOMES = {
     "check_targets": "edgedistill.commands.targets",
     "check_views": "edgedistill.commands.views",
     "diff_packages": "edgedistill.commands.package_diff",
+    "diff_profiles": "edgedistill.commands.profiles",
+    "export_profiles": "edgedistill.commands.profiles",
+    "import_profiles": "edgedistill.commands.profiles",
+    "show_profiles": "edgedistill.commands.profiles",
     "evaluate": "edgedistill.commands.examine",
     "explain": "edgedistill.commands.explain",
     "export": "edgedistill.commands.export",
@@ -75,9 +86,12 @@ __all__ = [
     "check_targets",
     "check_views",
     "diff_packages",
+    "diff_profiles",
     "evaluate",
     "explain",
     "export",
+    "export_profiles",
+    "import_profiles",
     "inspect",
     "kit",
     "list_devices",
@@ -89,6 +103,7 @@ __all__ = [
     "run",
     "search",
     "search_all",
+    "show_profiles",
     "verify",
     "verify_package",
     "views_info",

@@ -225,7 +225,8 @@ def test_the_wheel_finds_its_own_targets_and_profiles(built: Path, tmp_path: Pat
     for path in (ROOT / "targets").glob("*.toml"):
         assert path.stem in done.stdout
     code = """
-from edgedistill.devices.latency.profiles import list_profiles, shipped_folder
+from edgedistill.devices.latency.folders import shipped_folder
+from edgedistill.devices.latency.profiles import list_profiles
 from edgedistill.documents.targets import targets_folder
 assert not list_profiles(str).problems
 print(targets_folder(), shipped_folder())

@@ -66,7 +66,6 @@ _COMMANDS: dict[str, tuple[tuple[Command, str], ...]] = {
     "Devices": (
         (showing_progress(profile.profile), "profile out/package/student-int8.onnx --sessions 5"),
         (showing_progress(calibrate.calibrate), "calibrate --target host --models 30"),
-        (profiles.profiles, "profiles --json"),
         (showing_progress(doctor.doctor), "doctor --json"),
     ),
 }
@@ -86,6 +85,9 @@ app.add_typer(recipes.app, name="recipes", rich_help_panel="Build", epilog="Exam
 app.add_typer(views.app, name="views", rich_help_panel="Build", epilog="Example: edgedistill views info build.toml")
 app.add_typer(
     package.app, name="package", rich_help_panel="Model files", epilog="Example: edgedistill package verify out/package"
+)
+app.add_typer(
+    profiles.app, name="profiles", rich_help_panel="Devices", epilog="Example: edgedistill profiles show host"
 )
 app.add_typer(
     targets.app, name="targets", rich_help_panel="Devices", epilog="Example: edgedistill targets show raspberry-pi-5"

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from edgedistill.base.store import digest, write_atomic
 from edgedistill.base.versions import __version__
-from edgedistill.devices.latency.profiles import own_folder
+from edgedistill.devices.latency.folders import own_folder
 from edgedistill.devices.sessions import changes
 from edgedistill.devices.stats import percentile_ms, ratio_with_interval
 from edgedistill.documents.measurements import OpTiming, Profile

@@ -15,6 +15,7 @@ from edgedistill.base.store import digest, file_sha256, stage_key
 from edgedistill.base.units import parse_duration_ms
 from edgedistill.data.fingerprint import fingerprint
 from edgedistill.devices.attach import HERE, attach, not_elsewhere
+from edgedistill.devices.latency.imported import with_imported
 from edgedistill.distill.start import start_of
 from edgedistill.distill.teachers.identity import teacher_identity
 from edgedistill.documents.build_file import BuildConfig, load_config
@@ -202,7 +203,7 @@ def _loaded(names: Sequence[str]) -> list[Target]:
     found, wrong = [], Collected()
     for name in names:
         with wrong:
-            found.append(load_target(name))
+            found.append(with_imported(load_target(name)))
     wrong.raise_any()
     return found
 

@@ -143,10 +143,13 @@ def test_no_command_shows_help_once_and_is_2(
 PANELS = {
     "Build": ["build", "search", "explain", "report", "kit", "init", "recipes", "views"],
     "Model files": ["export", "quantize", "verify", "evaluate", "run", "inspect", "package"],
-    "Devices": ["profile", "calibrate", "profiles", "doctor", "targets", "devices"],
+    "Devices": ["profile", "calibrate", "doctor", "profiles", "targets", "devices"],
     "Cache": ["cache"],
 }
-INNER = ["cache info", "cache clear", "devices check", "devices runner", "targets show", "targets new", "targets check"]
+INNER = [
+    *("cache info", "cache clear", "devices check", "devices runner", "targets show", "targets new", "targets check"),
+    *("profiles list", "profiles show", "profiles export", "profiles import", "profiles diff"),
+]
 COMMANDS = [*(name for names in PANELS.values() for name in names), *INNER]
 WITH_PROGRESS = ["build", "search", "export", "quantize", "evaluate", "profile", "calibrate", "doctor"]
 

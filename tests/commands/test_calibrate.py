@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 import edgedistill as api
+from edgedistill.devices.latency.folders import PROFILES_VARIABLE
 from edgedistill.devices.latency.profile import DeviceProfile, Quantity
-from edgedistill.devices.latency.profiles import PROFILES_VARIABLE, find_profile
+from edgedistill.devices.latency.profiles import find_profile
 from edgedistill.devices.local import LocalDevice
 from edgedistill.documents.specs import Percentile, Precision
 from edgedistill.documents.targets import load_target

@@ -8,7 +8,8 @@ import factories
 import pytest
 
 from edgedistill.commands import kept_profiles
-from edgedistill.devices.latency.profiles import PROFILES_VARIABLE, list_profiles
+from edgedistill.devices.latency.folders import PROFILES_VARIABLE
+from edgedistill.devices.latency.profiles import list_profiles
 from edgedistill.documents.measurements import OpTiming, Profile
 from edgedistill.documents.profiled import ProfileResult
 from edgedistill.documents.specs import Format

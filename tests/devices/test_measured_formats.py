@@ -19,7 +19,7 @@ from edgedistill.commands import profile as profiling
 from edgedistill.devices import turns
 from edgedistill.devices.agent.agent_machine import allowed_cpus
 from edgedistill.devices.base import SessionFailure
-from edgedistill.devices.latency.profiles import PROFILES_VARIABLE
+from edgedistill.devices.latency.folders import PROFILES_VARIABLE
 from edgedistill.devices.local import LocalDevice
 from edgedistill.devices.session import SessionJob
 from edgedistill.devices.stats import ratio

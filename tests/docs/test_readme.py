@@ -118,7 +118,7 @@ def test_commands_and_options_exist(block: Block) -> None:
         if not words:
             continue
         names = [word for word in words[1:3] if re.fullmatch(r"[a-z]+", word)]
-        shown = help_of(*names[: 2 if names[0] in ("cache", "devices", "package", "targets") else 1])
+        shown = help_of(*names[: 2 if names[0] in ("cache", "devices", "package", "profiles", "targets") else 1])
         for option in (word.partition("=")[0] for word in words if word.startswith("--")):
             assert re.search(rf"(?<![\w-]){option}(?![\w-])", shown), f"{option} of {line}"
 

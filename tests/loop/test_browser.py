@@ -14,7 +14,7 @@ import edgedistill as api
 from edgedistill.base.errors import UnreachableError
 from edgedistill.cli.app import run
 from edgedistill.devices.browser import found
-from edgedistill.devices.latency.profiles import PROFILES_VARIABLE
+from edgedistill.devices.latency.folders import PROFILES_VARIABLE
 from edgedistill.documents.measurements import MeasuredLatency
 
 EDITS = (

@@ -16,8 +16,9 @@ import edgedistill as api
 from edgedistill.base.errors import InputError, UnreachableError, UnsupportedError
 from edgedistill.base.progress import Event, Note, StageAdvanced
 from edgedistill.cli.app import run
+from edgedistill.devices.latency.folders import PROFILES_VARIABLE
 from edgedistill.devices.latency.profile import DeviceProfile, Quantity
-from edgedistill.devices.latency.profiles import PROFILES_VARIABLE, find_profile
+from edgedistill.devices.latency.profiles import find_profile
 from edgedistill.documents.specs import Percentile, Precision
 from edgedistill.documents.targets import load_target
 from edgedistill.networks.counting import structure_of

@@ -17,7 +17,7 @@ from ssh_board import SSHD, Board
 import edgedistill as api
 from edgedistill.base.errors import ExitCode, UnreachableError
 from edgedistill.cli.app import run
-from edgedistill.devices.latency.profiles import PROFILES_VARIABLE
+from edgedistill.devices.latency.folders import PROFILES_VARIABLE
 from edgedistill.documents.devices import DEVICE_VARIABLE, FILE_VARIABLE
 from edgedistill.documents.measurements import MeasuredLatency
 

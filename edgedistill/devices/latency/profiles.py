@@ -6,23 +6,19 @@ their data folder, one file for each target and set of precisions.
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import platformdirs
-
 from edgedistill.base.errors import InputError
-from edgedistill.base.packed import packed
+from edgedistill.devices.latency.folders import own_folder, shipped_folder
 from edgedistill.devices.latency.profile import DeviceProfile, LeftOutError
 from edgedistill.devices.local import LocalDevice
 from edgedistill.documents.specs import Format, Frozen, Precision, Target
 from edgedistill.documents.targets import all_targets
 
-PROFILES_VARIABLE = "EDGEDISTILL_PROFILES"
 NOT_COMPARED = ("cpus", "id", "memory", "system")
 """Facts of a device that do not tell how fast it is. The version of its runtime does."""
 
@@ -61,17 +57,6 @@ class ProfilesResult(Frozen):
     schema_version: Literal[1] = 1
     profiles: tuple[ListedProfile, ...]
     problems: tuple[str, ...]
-
-
-def shipped_folder() -> Path:
-    """Where the profiles that come with edgedistill lie."""
-    return packed("profiles")
-
-
-def own_folder() -> Path:
-    """`$EDGEDISTILL_PROFILES`, else `profiles` in the user's data folder."""
-    named = os.environ.get(PROFILES_VARIABLE)
-    return Path(named).expanduser().absolute() if named else platformdirs.user_data_path("edgedistill") / "profiles"
 
 
 def own_path(target: Target, precisions: Sequence[Precision]) -> Path:

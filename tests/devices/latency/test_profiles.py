@@ -17,6 +17,7 @@ from structures import law, matrix_of, structures
 from edgedistill.base.errors import InputError
 from edgedistill.cli.app import run
 from edgedistill.devices.latency import profiles
+from edgedistill.devices.latency.folders import PROFILES_VARIABLE
 from edgedistill.devices.latency.model import LatencyModel, Row
 from edgedistill.devices.latency.profile import CalibrationRow, DeviceProfile, LeftOutError, Quantity, left_out_error
 from edgedistill.devices.latency.profiles import differences, find_profile, list_profiles, own_path
@@ -88,7 +89,7 @@ HOST = load_target("host")
 @pytest.fixture(autouse=True)
 def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The user's folder; nothing is shipped."""
-    monkeypatch.setenv(profiles.PROFILES_VARIABLE, str(tmp_path / "own"))
+    monkeypatch.setenv(PROFILES_VARIABLE, str(tmp_path / "own"))
     monkeypatch.setattr(profiles, "shipped_folder", lambda: tmp_path / "shipped")
     return tmp_path / "own"
 
