@@ -135,7 +135,9 @@ class RunnerServer:
             f"d={shlex.quote(folder)}; "
             'for f in "$TMPDIR" /data/local/tmp /tmp; do [ -n "$d" ] || { [ -n "$f" ] && [ -w "$f" ] && d="$f"; }; done; '
             f'f="$d/edgedistill-runner-$$"; echo {shlex.quote(ASKS.decode().strip())}; '
-            f'head -c {size} > "$f" && chmod 700 "$f" && exec "$f" serve "$d"'
+            # What does not start, since the disk is full or the machine is another one, leaves nothing. It is tried first: a
+            # shell ends where `exec` fails.
+            f'head -c {size} > "$f" && chmod 700 "$f" && "$f" starts && exec "$f" serve "$d"; rm -f "$f"'
         )
 
     def payload(self) -> bytes:

@@ -148,6 +148,7 @@ def test_a_program_for_another_machine(tmp_path: Path) -> None:
     with closing(device), pytest.raises(UnreachableError, match="nothing of ours runs there") as caught:
         device.connect()
     assert "`edgedistill devices runner` says how" in caught.value.fix
+    assert list(tmp_path.iterdir()) == [other], "it leaves nothing there"
 
 
 def test_files_that_are_not_there(tmp_path: Path) -> None:

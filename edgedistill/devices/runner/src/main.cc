@@ -1,6 +1,7 @@
 // edgedistill's runner: measures models on a device that has no Python.
 //
 //     edgedistill-runner serve [FOLDER]     serve stdin and stdout (devices/agent/agent_server.py says how)
+//     edgedistill-runner starts             nothing, successfully: whether this machine runs it
 //     edgedistill-runner session            one session: a job on stdin, an answer on stdout
 //     edgedistill-runner version KIND LIBRARY    the version of a runtime's library; KIND is `library` (ONNX Runtime) or `litert`
 //     edgedistill-runner outputs LIBRARY MODEL INPUTS.npy    what the model answers to the first input, as JSON
@@ -81,6 +82,7 @@ int main(int count, char** words) {
   try {
     if (command == "serve") return edgedistill::serve(count > 2 ? words[2] : "");
     if (command == "session") return session();
+    if (command == "starts") return 0;
     if (command == "version" && count == 4) {
       const bool litert = std::string(words[2]) == "litert";
       auto runtime = litert ? edgedistill::open_litert(words[3]) : edgedistill::open_onnxruntime(words[3]);
@@ -92,6 +94,6 @@ int main(int count, char** words) {
     std::cerr << error.what() << "\n";
     return 1;
   }
-  std::cerr << "usage: edgedistill-runner serve [FOLDER] | session | version KIND LIBRARY | outputs LIBRARY MODEL INPUTS\n";
+  std::cerr << "usage: edgedistill-runner serve [FOLDER] | starts | session | version KIND LIBRARY | outputs LIBRARY MODEL INPUTS\n";
   return 2;
 }
