@@ -11,6 +11,7 @@ import statistics
 import sys
 from pathlib import Path
 
+import device_figures
 import embedding_figures
 import format_figures
 import hand_figures
@@ -89,6 +90,7 @@ def benchmarks() -> str:
         *signal_figures.sections(),
         *process_figures.sections(),
         *way_figures.sections(),
+        *device_figures.sections(),
         *format_figures.sections(),
     ]
     head = [
