@@ -85,8 +85,8 @@ def _shared(found: dict[str, Any]) -> list[Section]:
     return [
         Section(
             "Two builds on one device",
-            f"The proof of a small file in sessions of {found['session_s']:g} s over SSH: by one process, and by two at once "
-            "with caches of their own. The device lets one session run at a time.",
+            f"The proof of a small file in sessions of {found['session_s']:g} s over SSH: by one process, and by two at "
+            "once with caches of their own. The device lets one session run at a time.",
             "python benchmarks/device_shared.py --json FILE",
             ("", "#wall time (s)", "#sessions", "#median p95 (ms)"),
             rows,
@@ -94,10 +94,10 @@ def _shared(found: dict[str, Any]) -> list[Section]:
         Section(
             "A proof beside a busy processor",
             "The same file, while the other processor of the device is idle, or busy without a pause. The limit is what six "
-            "sessions before saw at most, and a twentieth more. A stranger's sessions are a plain loop of ONNX Runtime beside "
-            "the same neighbour; the claim of a proof that is met is that 80% of them are inside.",
+            "sessions before saw at most, and a twentieth more. A stranger's sessions are a plain loop of ONNX Runtime "
+            "beside the same neighbour; the claim of a proof that is met is that 80% of them are inside.",
             "python benchmarks/device_shared.py --json FILE",
-            ("other processor", "#limit (ms)", "proof", "#sessions", "#p95 (ms)", "#stranger inside", "#stranger's p95 (ms)"),
+            ("other processor", "#limit (ms)", "proof", "#sessions", "#p95 (ms)", "#stranger inside", "#its p95 (ms)"),
             heated,
         ),
     ]

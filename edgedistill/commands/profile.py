@@ -196,7 +196,8 @@ def _beside_last(result: ProfileResult, profile: Profile, device_id: str) -> Pro
 
 
 def _roofs(format: Format, device: Device, target: Target, listener: Listener) -> Roofs | None:
-    """What the format's runtime reaches on the device; None where the format has no files that show it."""
+    """What the format's runtime reaches on the device; None where the format has no files that show it, or
+    operators are not timed there."""
     form = format_for(format)
     with tempfile.TemporaryDirectory(prefix="edgedistill-roofs-") as folder:
         files = {name: (file.path, file.op_type) for name, file in form.roof_files(Path(folder)).items()}

@@ -39,8 +39,7 @@ class Conversation:
 def served(conversation: Conversation) -> Iterator[str]:
     """The address of the page. It holds a secret: no other page, and no other user of this machine, gets a file."""
     secret = secrets.token_urlsafe(24)
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Handler, conversation, secret))
-    server.daemon_threads = True
+    server = _Server(("127.0.0.1", 0), partial(_Handler, conversation, secret))
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     thread.start()
     try:
@@ -49,6 +48,13 @@ def served(conversation: Conversation) -> Iterator[str]:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, *_: object) -> None:
+        """Nothing: a browser that ends leaves its connections as they are."""
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -47,6 +47,20 @@ def test_the_best_operator_of_a_file_is_its_roof() -> None:
     assert all((job.threads, job.operators, job.anchor) == (2, True, None) for job in asked)
 
 
+def test_where_operators_are_not_timed_there_is_no_roof() -> None:
+    asked: list[SessionJob] = []
+
+    def execute(job: SessionJob) -> SessionReport:
+        asked.append(job)
+        return SessionReport(
+            session=factories.make_session([1]), environment=factories.make_environment(), op_timings=()
+        )
+
+    files = {name: (Path(f"{name}.onnx"), "MatMul") for name in ("fp32", "int8")}
+    assert measure_roofs(files, Path("on_device.py"), 1, execute) is None
+    assert len(asked) == 1, "one session tells it"
+
+
 def test_what_limits_an_operator_is_what_takes_longer() -> None:
     arithmetic = placed(product("MatMul", 2000), ROOFS)
     assert arithmetic is not None and arithmetic.multiply_adds == 10**6
