@@ -40,8 +40,8 @@ def measure_roofs(
     files: Mapping[str, tuple[Path, str]], loader: Path, threads: int, execute: Callable[[SessionJob], SessionReport]
 ) -> Roofs | None:
     """A session of each of `files` (`ModelFormat.roof_files`, path and type of the operator that counts), `threads` threads
-    each, by `execute`. The best median of a file's operators is its roof. None where operators are not timed there. Raises what
-    `execute` raises."""
+    each, by `execute`. The best median of a file's operators is its roof. None where operators are not timed there. Raises
+    what `execute` raises."""
     best: dict[str, float] = {}
     for name, (path, op_type) in files.items():
         job = SessionJob(model=path, loader=loader, threads=threads, seconds=SESSION_S, operators=True)
