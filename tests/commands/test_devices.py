@@ -17,6 +17,7 @@ from edgedistill.base.errors import InputError, UnreachableError
 from edgedistill.cli.app import run
 from edgedistill.commands import devices as module
 from edgedistill.devices import attach as attaching
+from edgedistill.devices.browser.found import BROWSER_VARIABLE, RUNTIME_VARIABLE
 from edgedistill.documents.devices import DEVICE_VARIABLE, FILE_VARIABLE, KnownDevice
 from edgedistill.documents.specs import Format
 from edgedistill.formats import format_for, measured_by_agent
@@ -49,6 +50,7 @@ def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.delenv(DEVICE_VARIABLE, raising=False)
     monkeypatch.setattr(attaching, "transport_to", Named)
     monkeypatch.setattr(module, "_attached", lambda: ())
+    monkeypatch.setenv(BROWSER_VARIABLE, str(tmp_path / "none"))
     return path
 
 
@@ -64,6 +66,24 @@ def test_each_device_is_listed_with_what_it_is_or_why_it_does_not_answer(file: P
     gone = found.devices[-1]
     assert (gone.problem, gone.fix, gone.facts) == ("gone does not answer (no route)", "plug it in", {})
     assert found.devices[1].facts["machine"] == platform.machine()
+
+
+def test_a_browser_is_listed_where_there_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = tmp_path / "chromium"
+    program.write_text("#!/bin/sh\necho Chromium 1.2.3 built on Debian GNU/Linux 13\n")
+    program.chmod(0o755)
+    monkeypatch.setenv(BROWSER_VARIABLE, str(program))
+    monkeypatch.setenv(RUNTIME_VARIABLE, str(tmp_path / "none"))
+    browser = api.list_devices().devices[1]
+    assert (browser.name, browser.target, browser.answers) == ("Chromium 1.2.3", "browser", False)
+    assert "is not onnxruntime-web" in browser.problem and "npm install" in browser.fix
+    package = tmp_path / "web"
+    (package / "dist").mkdir(parents=True)
+    (package / "dist" / "ort.wasm.min.mjs").write_text("")
+    (package / "package.json").write_text('{"version": "1.30.0"}')
+    monkeypatch.setenv(RUNTIME_VARIABLE, str(package))
+    browser = api.list_devices().devices[1]
+    assert browser.answers and browser.facts["onnxruntime-web"] == "1.30.0"
 
 
 def test_phones_that_adb_knows_are_listed_once(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -133,7 +153,7 @@ def test_a_device_is_checked_as_the_target_of_its_entry() -> None:
 
 def test_a_device_elsewhere_is_not_this_machine() -> None:
     found = api.check_device("board", target="host")
-    assert not found.ready and any("is this machine" in step.detail for step in found.steps)
+    assert not found.ready and any("is on this machine" in step.detail for step in found.steps)
 
 
 def test_this_machine_is_checked_too() -> None:

@@ -450,5 +450,5 @@ def test_a_target_of_another_architecture(tmp_path: Path) -> None:
         attaching.require_fitting(make_target(transport="ssh", machine=device.facts()["machine"].upper()), device)
         with pytest.raises(InputError, match="board is riscv64, and pipe is"):
             attaching.require_fitting(make_target(name="board", transport="ssh", machine="riscv64"), device)
-        with pytest.raises(InputError, match="is this machine"):
+        with pytest.raises(InputError, match="is on this machine"):
             attaching.require_fitting(make_target(transport="local"), device)

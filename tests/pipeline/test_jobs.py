@@ -126,7 +126,7 @@ def test_a_budget_of_another_target_of_the_file_is_no_mistake(tmp_path: Path) ->
         (("raspberry-pi-5", "pixel-6"), "one device is named for 2 targets"),
         (("jetson-orin-nano",), "jetson-orin-nano runs tensorrt, which is not measured from elsewhere"),
         (("iphone-13",), "iphone-13 runs coreml, which is not measured from elsewhere"),
-        (("host",), "host is this machine, and is measured without --device"),
+        (("host",), "host is on this machine, and is measured without --device"),
     ],
 )
 def test_a_device_is_named_for_one_target_that_is_measured_there(
