@@ -37,6 +37,7 @@ def model(tmp_path: Path) -> Path:
 @pytest.fixture
 def device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setenv(found.RUNTIME_VARIABLE, str(web_runtime.onnxruntime_web()))
+    monkeypatch.setitem(devices.LIMITS, "warmup_s", 0.25)
     (tmp_path / "temporary").mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
     yield BrowserDevice(lock_file=tmp_path / "lock")

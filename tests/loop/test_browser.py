@@ -13,6 +13,7 @@ from small_models import save_classifier
 import edgedistill as api
 from edgedistill.base.errors import UnreachableError
 from edgedistill.cli.app import run
+from edgedistill.devices.browser import device as devices
 from edgedistill.devices.browser import found
 from edgedistill.devices.latency.folders import PROFILES_VARIABLE
 from edgedistill.documents.measurements import MeasuredLatency
@@ -28,6 +29,7 @@ EDITS = (
 def runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(found.RUNTIME_VARIABLE, str(web_runtime.onnxruntime_web()))
     monkeypatch.setenv(PROFILES_VARIABLE, str(tmp_path / "profiles"))
+    monkeypatch.setitem(devices.LIMITS, "warmup_s", 0.25)
 
 
 def test_a_file_is_profiled_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
