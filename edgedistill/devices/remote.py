@@ -89,6 +89,7 @@ class RemoteDevice:
             sum(Limits.for_file(files[path.name]).memory_bytes for path in (job.model, job.anchor) if path),
         )
         request = job.model_dump(mode="json") | {"memory_bytes": limits.memory_bytes}
+        lost: list[SessionLostError] = []
 
         def session(link: Link) -> SessionReport:
             self._bring(link, files)
@@ -108,7 +109,15 @@ class RemoteDevice:
             except (ValueError, KeyError, TypeError, ValidationError) as error:
                 raise ChannelLostError(f"its agent gave no report: {str(error).splitlines()[0]}") from error
 
-        return self._trying(session, what)
+        def counted(link: Link) -> SessionReport:
+            try:
+                return session(link)
+            except SessionLostError as error:
+                lost.append(error)
+                raise
+
+        report = self._trying(counted, what)
+        return report.model_copy(update={"session": report.session.model_copy(update={"retaken": len(lost)})})
 
     def facts(self, runtime: str = "") -> dict[str, str]:
         """What it is; asked once. See Device.facts."""

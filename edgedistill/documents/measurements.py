@@ -171,7 +171,8 @@ class Session(Frozen):
 
     `anchor_ns` are those of the model that ran in turn with the file, `turns` how many runs of each there were in every
     turn; both empty where it ran alone. `start` and `end` are the machine around the samples, null where nothing
-    recorded it. `first_run_ms` is the first run after loading, before the warm-up, null where it was not timed.
+    recorded it. `first_run_ms` is the first run after loading, before the warm-up, null where it was not timed. `retaken`
+    counts sessions that were begun in its place and lost with the connection: they gave no samples.
     """
 
     samples_ns: Annotated[tuple[int, ...], Field(min_length=1)]
@@ -184,6 +185,7 @@ class Session(Frozen):
     first_run_ms: float | None = None
     peak_memory_bytes: int
     model_memory_bytes: int
+    retaken: Annotated[int, Field(ge=0)] = 0
 
 
 class Profile(Frozen):
@@ -219,8 +221,8 @@ class Proof(Frozen):
     - `confidence` this look at this finalist has: so many looks and finalists were allowed before the first sample.
 
     Sessions of `session_s` seconds were spread over `period_s`, from `began_at` (UTC); the two files of a share took turns
-    of `burst_s`. Sessions too short for the percentile compare medians in its place (`by_median`). `start` and `end` are the
-    machine then.
+    of `burst_s`. Sessions too short for the percentile compare medians in its place (`by_median`). `retaken` sessions
+    besides were lost with the connection to the device, without samples. `start` and `end` are the machine then.
     """
 
     artifact_sha256: str
@@ -241,6 +243,7 @@ class Proof(Frozen):
     burst_s: float = 0.0
     period_s: float
     began_at: str
+    retaken: Annotated[int, Field(ge=0)] = 0
     start: Moment | None = None
     end: Moment | None = None
     met: bool

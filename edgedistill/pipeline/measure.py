@@ -210,6 +210,7 @@ def prove(bench: Bench, artifact: CompiledArtifact, source: Source, budget: Budg
         by_median=share is not None and not all(resolves(session, budget.percentile) for session in taken),
         period_s=elapsed_s(start, end),
         began_at=start.at if start else "",
+        retaken=sum(session.retaken for session in taken),
         start=start,
         end=end,
         met=judgement.met,

@@ -181,6 +181,15 @@ def test_a_session_that_is_lost_is_taken_again(device: Device, model: Path) -> N
     assert len(device.heard) == 1 and "pipe is lost" in device.heard[0]
 
 
+def test_a_session_that_was_begun_and_lost_is_counted(device: Device, model: Path) -> None:
+    assert run_pushed(device, job(model)).session.retaken == 0
+    timer = threading.Timer(1.0, lambda: device.transport.channels[-1].process.kill())
+    timer.start()
+    report = run_pushed(device, job(model, seconds=3))
+    timer.join()
+    assert report.session.retaken == 1 and len(device.transport.channels) == 2
+
+
 def test_a_server_that_was_killed_after_the_last_session_leaves_nothing(device: Device, model: Path) -> None:
     run_pushed(device, job(model))
     device.transport.channels[-1].process.kill()

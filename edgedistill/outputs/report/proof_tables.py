@@ -53,6 +53,10 @@ def claim_facts(proof: Proof, sessions: Sequence[Session]) -> Pairs:
         ),
         ("measured file", f"SHA-256 {proof.artifact_sha256}"),
     ]
+    if proof.retaken:
+        facts.append(
+            ("taken again", f"{proof.retaken} besides were lost with the connection to the device, without samples")
+        )
     if proof.share:
         facts.append(("in turn with", f"the teacher's fp32 file, SHA-256 {proof.anchor_sha256}"))
         if short := sum(not resolves(session, proof.percentile) for session in sessions):

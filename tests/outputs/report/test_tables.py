@@ -17,6 +17,7 @@ from edgedistill.outputs.report.candidates import other_table, trial_table
 from edgedistill.outputs.report.left_out import left_out, left_out_table
 from edgedistill.outputs.report.noise import NOISY_SPREAD, noise_of
 from edgedistill.outputs.report.operator_tables import clock_text, layer_table, layers, type_table
+from edgedistill.outputs.report.proof_tables import claim_facts
 from edgedistill.outputs.report.table import Table
 
 
@@ -187,3 +188,10 @@ def test_without_a_winner_the_noisiest_attempt_tells_and_without_sessions_none_d
     assert noise is not None and noise.spread == rough.spread and "The 4 sessions" in noise.sentence
     single = calm.model_copy(update={"values": (0.1,)})
     assert noise_of(result.model_copy(update={"attempts": (single,)})) is None
+
+
+def test_sessions_that_were_lost_with_a_connection_are_told(realistic: ModuleType) -> None:
+    proof = realistic.make_result().proof
+    assert "taken again" not in dict(claim_facts(proof, ()))
+    lost = proof.model_copy(update={"retaken": 2})
+    assert dict(claim_facts(lost, ()))["taken again"].startswith("2 besides were lost with the connection")
