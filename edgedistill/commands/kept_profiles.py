@@ -52,7 +52,10 @@ def kept_of(result: ProfileResult, profile: Profile) -> KeptProfile:
         first_run_ms=result.first_run_ms,
         peak_memory_bytes=max(session.peak_memory_bytes for session in sessions),
         environment=profile.environment,
-        op_timings=profile.op_timings,
+        # Without what the operators take and give, which the file itself tells.
+        op_timings=tuple(
+            timing.model_copy(update={"inputs": (), "outputs": (), "bytes": None}) for timing in profile.op_timings
+        ),
     )
 
 
