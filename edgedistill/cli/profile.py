@@ -78,6 +78,9 @@ def print_profile(console: Console, result: ProfileResult) -> None:
         "unknown" if result.peak_memory_bytes is None else format_bytes(result.peak_memory_bytes),
     )
     console.print(table)
+    if result.picture_to_label_ms is not None:
+        told = format_ms(result.picture_to_label_ms)
+        render.line(console, f"from a decoded picture of 640 x 480 to its label: {told}")
     if isinstance(result.latency, UnknownLatency):
         render.line(console, f"latency unknown: {result.latency.reason}")
     if isinstance(result.latency, MeasuredLatency):

@@ -20,7 +20,7 @@ from edgedistill.devices.agent.agent_sampling import HARD_LIMIT_FACTOR
 from edgedistill.devices.attach import attach
 from edgedistill.devices.base import Device, run_pushed, sample
 from edgedistill.devices.latency.roofs import measure_roofs
-from edgedistill.devices.session import MeasurementProtocol
+from edgedistill.devices.session import MeasurementProtocol, PictureWay
 from edgedistill.devices.sessions import joined
 from edgedistill.devices.stats import (
     anchor_latency,
@@ -34,11 +34,13 @@ from edgedistill.devices.stats import (
 )
 from edgedistill.documents.build_file import ProfileConfig
 from edgedistill.documents.measurements import Profile, Session
+from edgedistill.documents.package import TensorEdge, preparation
 from edgedistill.documents.profiled import Comparison, Gate, GateLimit, ProfileResult, Roofs
 from edgedistill.documents.specs import Format, Percentile, Target
 from edgedistill.documents.targets import load_target
 from edgedistill.formats import format_for, measured_by_agent
 from edgedistill.formats.foreign import format_of, open_file, reading
+from edgedistill.formats.format import Opened
 
 
 @dataclass(frozen=True)
@@ -134,7 +136,8 @@ def profile_file(
         raise InputError(
             f"{compare.name} is no {format}: it cannot run in turn with {path.name}", fix="export it as such"
         )
-    artifact = reading(path, open_file, path, target).artifact
+    opened = reading(path, open_file, path, target)
+    artifact = opened.artifact
     anchor = None if compare is None else reading(compare, open_file, compare, target).artifact
     device = attach(target, listener, asked.named)
     config = ProfileConfig()
@@ -147,6 +150,7 @@ def profile_file(
         sample=sample,
         anchor=anchor,
         burst_s=config.burst / 1000,
+        picture=_picture(opened),
     )
     listener(Note(_sentence(protocol, sessions)))
     taken: list[Profile] = []
@@ -166,6 +170,7 @@ def profile_file(
     if sessions > 1:
         notes.append(f"p95 differs by {format_percent(differ)} from session to session (standard deviation of the log)")
     first = [session.first_run_ms for session in profile.sessions if session.first_run_ms is not None]
+    pictures = [s.picture_to_label_ms for s in profile.sessions if s.picture_to_label_ms is not None]
     result = ProfileResult(
         path=str(path),
         format=format,
@@ -176,6 +181,7 @@ def profile_file(
         peak_memory_bytes=max(session.peak_memory_bytes for session in profile.sessions),
         load_ms=statistics.median_high(session.load_ms for session in profile.sessions),
         first_run_ms=statistics.median_high(first) if first else None,
+        picture_to_label_ms=statistics.median_high(pictures) if pictures else None,
         op_timings=tuple(sorted(profile.op_timings, key=lambda timing: -timing.median_us)),
         environment=profile.environment,
         roofs=roofs,
@@ -193,6 +199,16 @@ def _beside_last(result: ProfileResult, profile: Profile, device_id: str) -> Pro
     except OSError as error:
         note = f"this profile is not kept for a later one to be compared with: {error.filename}: {error.strerror}"
         return result.model_copy(update={"notes": (*result.notes, note)})
+
+
+def _picture(opened: Opened) -> PictureWay | None:
+    """The way from a picture to a label through a file of ours; None where it carries no contract."""
+    if opened.contract is None:
+        return None
+    edge = format_for(opened.artifact.format).input_edge(opened.contract)
+    if not isinstance(edge, TensorEdge):
+        return None
+    return PictureWay(steps=preparation(opened.contract), layout=edge.layout)
 
 
 def _roofs(format: Format, device: Device, target: Target, listener: Listener) -> Roofs | None:

@@ -5,18 +5,29 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any, Literal, Protocol
 
 from pydantic import Field
 
 from edgedistill.base.errors import EdgedistillError
 from edgedistill.documents.artifacts import CompiledArtifact
 from edgedistill.documents.measurements import Environment, OpTiming, Session
+from edgedistill.documents.package import Step
 from edgedistill.documents.specs import Frozen, Target
 
 
 class NotRunnableError(EdgedistillError):
     """The artifact is fine, but this machine lacks what runs it; the message says what."""
+
+
+class PictureWay(Frozen):
+    """The way from a decoded picture of `width` x `height` pixels, with transparency, to a label: by `steps` to what the
+    model takes, in that layout."""
+
+    steps: tuple[Step, ...]
+    layout: Literal["NCHW", "NHWC"]
+    width: Annotated[int, Field(ge=1)] = 640
+    height: Annotated[int, Field(ge=1)] = 480
 
 
 class SessionJob(Frozen):
@@ -31,7 +42,8 @@ class SessionJob(Frozen):
 
     Runs go on for `seconds`, and until there are `min_runs`, but end after four times `seconds`. With an `anchor`, a
     file of the same format, the two run in turn for `burst_s` and at least 5 runs each; its inputs are random.
-    `pinned_cpus` empty: the device chooses. `operators` asks for a run apart with the runtime's own profiler on.
+    `pinned_cpus` empty: the device chooses. `picture` asks for the way from a picture to a label, which the runner times: an
+    agent in Python would not go it as an app does. `operators` asks for a run apart with the runtime's own profiler on.
     """
 
     model: Path
@@ -45,6 +57,7 @@ class SessionJob(Frozen):
     min_runs: Annotated[int, Field(ge=1)] = 1
     anchor: Path | None = None
     burst_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.04
+    picture: PictureWay | None = None
     operators: bool = False
 
 
@@ -70,9 +83,9 @@ class Sampler(Protocol):
 @dataclass(frozen=True)
 class MeasurementProtocol:
     """How a session is taken: by `execute` (a device's way to run the agent) or, where a runtime measures in its own
-    process, by `sample`. Both are handed in, so that runtimes know no device. The limits are those of SessionJob;
-    `anchor` is a file of the same format that runs in turn with the one measured; `input_shapes` serves models with open
-    dimensions."""
+    process, by `sample`. Both are handed in, so that runtimes know no device. The limits and `picture` are those of
+    SessionJob; `anchor` is a file of the same format that runs in turn with the one measured; `input_shapes` serves models
+    with open dimensions."""
 
     target: Target
     seconds: float
@@ -83,6 +96,7 @@ class MeasurementProtocol:
     anchor: CompiledArtifact | None = None
     burst_s: float = 0.04
     input_shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    picture: PictureWay | None = None
 
     def job(self, artifact: CompiledArtifact, loader: Path | None = None) -> SessionJob:
         """What each session of `artifact` is asked, without inputs. See SessionJob for `loader`."""
@@ -95,5 +109,6 @@ class MeasurementProtocol:
             min_runs=self.min_runs,
             anchor=None if self.anchor is None else self.anchor.path.absolute(),
             burst_s=self.burst_s,
+            picture=self.picture,
             operators=self.operators,
         )

@@ -171,7 +171,9 @@ class Session(Frozen):
 
     `anchor_ns` are those of the model that ran in turn with the file, `turns` how many runs of each there were in every
     turn; both empty where it ran alone. `start` and `end` are the machine around the samples, null where nothing
-    recorded it. `first_run_ms` is the first run after loading, before the warm-up, null where it was not timed. `retaken`
+    recorded it. `first_run_ms` is the first run after loading, before the warm-up, null where it was not timed.
+    `picture_to_label_ms` is from a decoded picture of 640 x 480 to the likeliest class, of runs apart from the samples, null
+    where that way was not gone. `retaken`
     counts sessions that were begun in its place and lost with the connection: they gave no samples.
     """
 
@@ -183,6 +185,7 @@ class Session(Frozen):
     end: Moment | None = None
     load_ms: float
     first_run_ms: float | None = None
+    picture_to_label_ms: float | None = None
     peak_memory_bytes: int
     model_memory_bytes: int
     retaken: Annotated[int, Field(ge=0)] = 0

@@ -129,6 +129,7 @@ class ProfileResult(Frozen):
     peak_memory_bytes: int | None
     load_ms: float | None
     first_run_ms: float | None = None
+    picture_to_label_ms: float | None = None
     op_timings: tuple[OpTiming, ...]
     environment: Environment | None
     since: Since | None = None

@@ -18,13 +18,15 @@ from pipe_transport import PipeTransport
 from small_models import save_classifier
 
 from edgedistill.base.errors import InputError, MissingDependencyError, UnreachableError
+from edgedistill.data.preprocessing import resize
 from edgedistill.devices import servers
 from edgedistill.devices.base import SessionFailure, run_pushed
 from edgedistill.devices.local import LocalDevice
 from edgedistill.devices.remote import RemoteDevice
 from edgedistill.devices.servers import RunnerServer
 from edgedistill.devices.session import SessionJob
-from edgedistill.documents.specs import Format
+from edgedistill.documents.package import preparation
+from edgedistill.documents.specs import Contract, Format
 from edgedistill.formats import format_for
 
 
@@ -174,6 +176,66 @@ def test_it_computes_what_onnxruntime_computes(model: Path, tmp_path: Path) -> N
     np.testing.assert_array_equal(np.float32(found["logits"]), wanted[0])
 
 
+# -- from a picture to a label ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("crop", ["stretch", "center"])
+@pytest.mark.parametrize("resize_filter", ["bilinear", "bicubic"])
+@pytest.mark.parametrize("shape", [(480, 640, 4), (37, 91, 3), (16, 16, 4), (5, 300, 4), (1, 1, 3)])
+def test_a_picture_is_prepared_to_the_byte_as_in_training(
+    tmp_path: Path, shape: tuple[int, int, int], resize_filter: str, crop: str
+) -> None:
+    contract = Contract.model_validate(
+        {
+            "resolution": 16,
+            "resize_filter": resize_filter,
+            "crop": crop,
+            "background": (255, 250, 7),
+            "mean": (0, 0, 0),
+            "std": (1, 1, 1),
+            "labels": ("a", "b"),
+        }
+    )
+    picture = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    rgb = picture[..., :3].astype(np.int64)
+    if shape[2] == 4:
+        alpha = picture[..., 3:].astype(np.int64)
+        rgb = (2 * (alpha * rgb + (255 - alpha) * np.array(contract.background)) + 255) // 510
+    wanted = resize(rgb.astype(np.uint8), contract).transpose(1, 2, 0)
+    np.save(tmp_path / "picture.npy", picture[None])
+    steps = [step.model_dump(mode="json") for step in preparation(contract)]
+    (tmp_path / "steps.json").write_text(json.dumps(steps))
+    command = [built_runner.runner(), "prepare", tmp_path / "steps.json", tmp_path / "picture.npy"]
+    found = subprocess.run(command, capture_output=True, check=True).stdout
+    np.testing.assert_array_equal(np.frombuffer(found, np.uint8).reshape(16, 16, 3), wanted)
+
+
+def way(layout: str, side: int) -> dict[str, Any]:
+    steps = [
+        {"step": "orient"},
+        {"step": "composite", "background": (255, 255, 255)},
+        {"step": "resize", "width": side, "height": side, "filter": "bilinear", "antialias": True},
+    ]
+    return {"steps": steps, "layout": layout}
+
+
+def test_the_way_to_a_label_takes_longer_than_the_model(device: RemoteDevice, model: Path) -> None:
+    session = run_pushed(device, job(model, picture=way("NCHW", 16))).session
+    assert session.picture_to_label_ms is not None
+    assert session.picture_to_label_ms > np.median(session.samples_ns) / 1e6
+    assert run_pushed(device, job(model)).session.picture_to_label_ms is None
+
+
+def test_a_model_that_takes_no_such_picture_is_told(device: RemoteDevice, model: Path) -> None:
+    with pytest.raises(InputError, match="does not take a prepared picture: 972 bytes of uint8, but 768 of uint8"):
+        run_pushed(device, job(model, picture=way("NCHW", 18)))
+
+
+def test_an_agent_in_python_does_not_go_that_way(model: Path, tmp_path: Path) -> None:
+    report = run_pushed(LocalDevice(lock_file=tmp_path / "lock"), job(model, picture=way("NCHW", 16)))
+    assert report.session.picture_to_label_ms is None
+
+
 # -- LiteRT -------------------------------------------------------------------------------------------------------------
 
 
@@ -202,6 +264,8 @@ def test_a_session_of_litert_is_as_the_agents(litert: RemoteDevice, tmp_path: Pa
     version = hashlib.sha256(built_runner.litert().read_bytes()).hexdigest()[:12]
     assert there.environment.runtime_version == f"library {version}" == litert.facts("ai-edge-litert")["ai-edge-litert"]
     assert len(there.session.samples_ns) >= 60 and len(there.session.anchor_ns) >= 60
+    pictured = run_pushed(litert, job(SAMPLE, loader=loader, picture=way("NHWC", 32)))
+    assert pictured.session.picture_to_label_ms is not None
     assert there.session.load_ms > 0 and there.session.first_run_ms is not None
     assert there.op_timings == ()
 

@@ -92,6 +92,8 @@ def _tiles(result: ProfileResult, profile: Profile) -> list[Tile]:
     if result.load_ms is not None:
         first = "" if result.first_run_ms is None else f"then the first run takes {format_ms(result.first_run_ms)}"
         tiles.append(Tile("load", format_ms(result.load_ms), first))
+    if result.picture_to_label_ms is not None:
+        tiles.append(Tile("picture to label", format_ms(result.picture_to_label_ms), "from 640 x 480 decoded pixels"))
     if result.peak_memory_bytes is not None:
         own = statistics.median_high(session.model_memory_bytes for session in profile.sessions)
         tiles.append(

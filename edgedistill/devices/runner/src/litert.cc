@@ -150,6 +150,10 @@ class LiteRtModel : public Model {
     }
   }
 
+  void refill(size_t feed, const std::string& input, const std::vector<char>& bytes) override {
+    overwrite(feeds_[feed].at(input), bytes);
+  }
+
   void run(size_t feed) override {
     auto check = [&](Status status) { require(api_, status, "run", "fails to run " + path_); };
     void* place = nullptr;

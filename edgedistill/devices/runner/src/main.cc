@@ -4,18 +4,22 @@
 //     edgedistill-runner starts             nothing, successfully: whether this machine runs it
 //     edgedistill-runner session            one session: a job on stdin, an answer on stdout
 //     edgedistill-runner version KIND LIBRARY    the version of a runtime's library; KIND is `library` (ONNX Runtime) or `litert`
+//     edgedistill-runner prepare STEPS.json PICTURE.npy    what a picture becomes by the steps of a contract
 //     edgedistill-runner outputs LIBRARY MODEL INPUTS.npy    what the model answers to the first input, as JSON
 #include <fcntl.h>
 #include <unistd.h>
 
 #include <cstdio>
+#include <fstream>
 #include <iostream>
 #include <iterator>
 #include <new>
+#include <sstream>
 #include <string>
 
 #include "error.h"
 #include "model.h"
+#include "picture.h"
 #include "server.h"
 #include "session.h"
 
@@ -75,6 +79,19 @@ int outputs(const std::string& library, const std::string& path, const std::stri
   return 0;
 }
 
+// What a picture becomes by the steps of a contract, as bytes of RGB.
+int prepare(const std::string& steps, const std::string& picture) {
+  std::ifstream stream(steps);
+  std::stringstream content;
+  content << stream.rdbuf();
+  const edgedistill::Tensor row = edgedistill::read_npy(picture).at(0);
+  auto side = [&](size_t place) { return static_cast<size_t>(row.shape.at(place)); };
+  edgedistill::Pixels pixels{side(2), side(1), side(3), {row.bytes.begin(), row.bytes.end()}};
+  pixels = edgedistill::prepared(std::move(pixels), Json::parse(content.str()));
+  std::cout.write(reinterpret_cast<const char*>(pixels.data.data()), static_cast<std::streamsize>(pixels.data.size()));
+  return 0;
+}
+
 }  // namespace
 
 int main(int count, char** words) {
@@ -89,11 +106,13 @@ int main(int count, char** words) {
       std::cout << runtime->describe()["runtime_version"].text();
       return 0;
     }
+    if (command == "prepare" && count == 4) return prepare(words[2], words[3]);
     if (command == "outputs" && count == 5) return outputs(words[2], words[3], words[4]);
   } catch (const std::exception& error) {
     std::cerr << error.what() << "\n";
     return 1;
   }
-  std::cerr << "usage: edgedistill-runner serve [FOLDER] | starts | session | version KIND LIBRARY | outputs LIBRARY MODEL INPUTS\n";
+  std::cerr << "usage: edgedistill-runner serve [FOLDER] | starts | session | version KIND LIBRARY | prepare STEPS PICTURE | outputs LIBRARY MODEL "
+               "INPUTS\n";
   return 2;
 }

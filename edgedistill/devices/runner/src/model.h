@@ -44,6 +44,8 @@ class Model {
   virtual void prepare(const std::vector<Feed>& feeds) = 0;
   // One run with the values of that number, the part that is timed.
   virtual void run(size_t feed) = 0;
+  // Put other values into a set that was prepared, for the input of that name.
+  virtual void refill(size_t feed, const std::string& input, const std::vector<char>& bytes) = 0;
   // Of each run so far, where the runtime traces; ends the trace.
   virtual std::vector<std::vector<NodeTime>> operators() { return {}; }
   // All outputs of the last run as floats, by name.
@@ -69,6 +71,8 @@ std::unique_ptr<Runtime> open_litert(const std::string& library);
 // The runtime for a file of the job's, by the file's name: from its field "library" or "litert".
 std::unique_ptr<Runtime> open_runtime(const Json& job);
 
+// Overwrite a tensor's values, which stay where they are. Throws SessionError("inputs") for others than it has room for.
+void overwrite(Tensor& tensor, const std::vector<char>& bytes);
 // Bytes of one element; 0 for a type that is none of NumPy's numbers.
 size_t element_size(const std::string& dtype);
 // Seeded values. Integers wider than a byte are 0 or 1. Throws SessionError("inputs") for another type.

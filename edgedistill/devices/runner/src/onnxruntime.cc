@@ -149,6 +149,10 @@ class OnnxModel : public Model {
     outputs_.assign(output_names_.size(), nullptr);
   }
 
+  void refill(size_t feed, const std::string& input, const std::vector<char>& bytes) override {
+    overwrite(feeds_[feed].at(input), bytes);
+  }
+
   void run(size_t feed) override {
     drop_outputs();  // the runtime makes new ones each time, as it does for an app
     const auto& values = prepared_[feed];

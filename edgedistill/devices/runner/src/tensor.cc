@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <cstring>
@@ -57,6 +58,14 @@ size_t element_size(const std::string& dtype) {
                                                     {"float32", 4}, {"uint64", 8},  {"int64", 8},  {"float64", 8}};
   auto found = kSizes.find(dtype);
   return found == kSizes.end() ? 0 : found->second;
+}
+
+void overwrite(Tensor& tensor, const std::vector<char>& bytes) {
+  if (tensor.dtype != "uint8" || tensor.bytes.size() != bytes.size()) {
+    throw SessionError("inputs", "the model does not take a prepared picture: " + std::to_string(bytes.size()) +
+                                     " bytes of uint8, but " + std::to_string(tensor.bytes.size()) + " of " + tensor.dtype);
+  }
+  std::copy(bytes.begin(), bytes.end(), tensor.bytes.begin());
 }
 
 Tensor random_tensor(const std::string& dtype, const std::vector<int64_t>& shape) {
