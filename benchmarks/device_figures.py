@@ -94,10 +94,10 @@ def _shared(found: dict[str, Any]) -> list[Section]:
         Section(
             "A proof beside a busy processor",
             "The same file, while the other processor of the device is idle, or busy without a pause. The limit is what six "
-            "sessions before saw at most, and a twentieth more. A stranger's sessions are a plain loop of ONNX Runtime "
+            "sessions before saw at most, and three tenths more. Plain sessions are a loop of ONNX Runtime "
             "beside the same neighbour; the claim of a proof that is met is that 80% of them are inside.",
             "python benchmarks/device_shared.py --json FILE",
-            ("other processor", "#limit (ms)", "proof", "#sessions", "#p95 (ms)", "#stranger inside", "#its p95 (ms)"),
+            ("other processor", "#limit (ms)", "proof", "#sessions", "#p95 (ms)", "#plain inside", "#their p95 (ms)"),
             heated,
         ),
     ]
