@@ -1,4 +1,4 @@
-"""Paths that a user gives and that are not there."""
+"""Paths that a user gives: those that are not there, and those that cannot be written."""
 
 from __future__ import annotations
 
@@ -20,6 +20,20 @@ def require_file(path: Path, fix: str) -> None:
         raise InputError(f"{path} is a folder", fix=fix)
     if not path.is_file():
         raise InputError(f"{path} does not exist", fix=nearest(path, fix))
+
+
+def require_writable(path: Path) -> None:
+    """Raises InputError where no file can be written at `path`, before work is done whose result would be lost."""
+    folder = path.absolute().parent
+    if path.is_dir():
+        what = "is a folder"
+    elif not folder.is_dir():
+        what = f"lies in a folder that there is not, {folder}"
+    elif not os.access(folder, os.W_OK):
+        what = f"lies in a folder that cannot be written to, {folder}"
+    else:
+        return
+    raise InputError(f"{path} {what}", fix="give the path of a file in a folder of yours that exists")
 
 
 def nearest(path: Path, otherwise: str) -> str:

@@ -1,13 +1,14 @@
-"""What is said of a path that is not there."""
+"""What is said of a path that is not there, or that cannot be written."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
 from edgedistill.base.errors import InputError
-from edgedistill.base.paths import nearest, require_file
+from edgedistill.base.paths import nearest, require_file, require_writable
 
 
 def test_the_nearest_name_beside_it(tmp_path: Path) -> None:
@@ -39,3 +40,23 @@ def test_a_file_is_there_or_told(tmp_path: Path) -> None:
         with pytest.raises(InputError) as caught:
             require_file(path, "name an .onnx file")
         assert (caught.value.message, caught.value.fix) == (f"{path} {told}", fix)
+
+
+def test_a_file_can_be_written_or_it_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    require_writable(Path("page.html"))
+    require_writable(tmp_path / "page.html")
+    (tmp_path / "page.html").touch()
+    require_writable(tmp_path / "page.html")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["page.html"], "it only looks"
+    for path, told in ((tmp_path, "is a folder"), (Path("absent/page.html"), "lies in a folder that there is not")):
+        with pytest.raises(InputError, match=told) as caught:
+            require_writable(path)
+        assert str(path) in caught.value.message and caught.value.fix
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root writes everywhere")
+def test_a_folder_of_others_is_told(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    with pytest.raises(InputError, match="cannot be written to"):
+        require_writable(tmp_path / "page.html")
