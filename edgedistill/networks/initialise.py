@@ -1,9 +1,10 @@
-"""Fresh weights for students: one rule for all families."""
+"""Fresh weights for students: one rule for all families; and weights for files that are only measured."""
 
 from __future__ import annotations
 
 import math
 
+import torch
 from torch import nn
 
 
@@ -32,3 +33,13 @@ def initialise(network: nn.Module) -> None:
     for module in network.modules():
         if callable(zero := getattr(module, "zero_init_last", None)):
             zero()
+
+
+def draw_constants(network: nn.Module) -> None:
+    """Random numbers in the place of the ones and zeros that normalisations, biases and residual branches start with: as in
+    a trained network no tensor is like another. Files keep equal tensors once (TFLite's buffers do), and would be smaller
+    than a trained network's."""
+    with torch.no_grad():
+        for values in network.parameters():
+            if values.numel() > 1 and bool((values == values.flatten()[0]).all()):
+                values.add_(torch.randn_like(values), alpha=0.1)

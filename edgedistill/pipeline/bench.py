@@ -37,6 +37,7 @@ from edgedistill.documents.specs import (
 from edgedistill.formats import format_for
 from edgedistill.formats.running import run_all
 from edgedistill.networks.deploy import deploy
+from edgedistill.networks.initialise import draw_constants
 from edgedistill.networks.program.program import reference_logits
 from edgedistill.networks.tasks import CLASSIFICATION, Embedding, Task, Truth
 from edgedistill.pipeline.meter import Meter
@@ -56,14 +57,17 @@ class Source:
 
 
 def random_source(label: str, key: str, contract: Contract, build: Callable[[], nn.Module]) -> Source:
-    """The network of `build` with random weights, the same ones everywhere; what is drawn next stays as it was."""
+    """The network of `build` with random weights, the same ones everywhere, none of them alike; what is drawn next stays as
+    it was."""
 
     def load() -> nn.Module:
         with torch.random.fork_rng(devices=()):
             torch.manual_seed(0)
-            return deploy(build())
+            network = build()
+            draw_constants(network)
+            return deploy(network)
 
-    return Source(label, key, contract, load)
+    return Source(label, digest([key, "constants drawn"]), contract, load)
 
 
 @dataclass(frozen=True, eq=False)
