@@ -87,7 +87,7 @@ def _machine() -> Machine:
         system=platform.platform(),
         machine=platform.machine(),
         python=platform.python_version(),
-        cpu=agent_machine.cpu_name(),
+        cpu=agent_machine.processor(),
         cpus=usable_cpus(),
         cpu_features=tuple(name for name in _FEATURES if name in features),
         memory_bytes=machine_bytes(),

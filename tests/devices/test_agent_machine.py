@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -33,6 +34,23 @@ def machine(
     texts |= {f"{CPU}{cpu}/cpu_capacity": str(capacity) for cpu, capacity in enumerate(capacities)}
     files(patch, texts)
     patch.setattr(agent_machine, "allowed_cpus", lambda: list(allowed or range(len(siblings))))
+
+
+# -- the processor's name ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads Linux' files")
+@pytest.mark.parametrize(
+    ("cpuinfo", "told"),
+    [
+        ("cpu family\t: 26\nmodel\t\t: 2\nmodel name\t: AMD EPYC\n", "AMD EPYC (family 26, model 2)"),
+        ("cpu family\t: 25\nmodel\t\t: 17\nmodel name\t: AMD EPYC\n", "AMD EPYC (family 25, model 17)"),
+        ("Hardware\t: BCM2835\nModel\t\t: Raspberry Pi 4 Model B Rev 1.4\n", "BCM2835"),
+    ],
+)
+def test_generations_of_one_name_are_told_apart(monkeypatch: pytest.MonkeyPatch, cpuinfo: str, told: str) -> None:
+    files(monkeypatch, {"/proc/cpuinfo": cpuinfo})
+    assert agent_machine.processor() == told == agent_machine.facts()["processor"]
 
 
 # -- cores ----------------------------------------------------------------------------------------------------------

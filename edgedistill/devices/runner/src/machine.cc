@@ -15,6 +15,7 @@
 #include <fstream>
 #include <set>
 #include <sstream>
+#include <utility>
 
 #include "error.h"
 #include "heat.h"
@@ -100,6 +101,16 @@ std::string cpu_name() {
   std::string named = property("ro.soc.model");
   if (named.empty()) named = cpuinfo({"model name", "Hardware"});
   return named.empty() ? machine_name() : named;
+}
+
+// With the family and model that an x86 processor has: a virtual machine's name often tells no generation.
+std::string processor() {
+  std::string told;
+  for (const auto& [name, field] : {std::pair{"family", "cpu family"}, std::pair{"model", "model"}}) {
+    std::string number = cpuinfo({field});
+    if (!number.empty()) told += (told.empty() ? "" : ", ") + std::string(name) + " " + number;
+  }
+  return told.empty() ? cpu_name() : cpu_name() + " (" + told + ")";
 }
 
 std::string device_name() {
@@ -303,7 +314,7 @@ Json facts(const std::string& distribution, const std::string& version) {
   char size[32];
   std::snprintf(size, sizeof size, "%.1f GiB", memory / (1024.0 * 1024.0 * 1024.0));
   Json::Object found{{"device", device_name()},
-                     {"processor", cpu_name()},
+                     {"processor", processor()},
                      {"machine", machine_name()},
                      {"cpus", std::to_string(allowed.size()) + " usable of " +
                                   std::to_string(sysconf(_SC_NPROCESSORS_CONF))},
@@ -326,7 +337,7 @@ Json environment(const std::vector<int>& cpus) {
         {"cpu", cpu}, {"capacity", own.capacity ? Json(*own.capacity) : Json()}, {"siblings", std::move(siblings)}});
   }
   return Json::Object{{"device", device_name()},         {"os", os_name()},       {"machine", machine_name()},
-                      {"cpu", cpu_name()},               {"pinned_cpus", numbers}, {"cores", cores},
+                      {"cpu", processor()},              {"pinned_cpus", numbers}, {"cores", cores},
                       {"power", power_mode(cpus.empty() ? 0 : cpus[0])}, {"agent", "runner"}};
 }
 
