@@ -43,7 +43,8 @@ def check(
     name: Annotated[
         str,
         typer.Argument(
-            metavar="NAME|ADDRESS", help="In your devices.toml, ssh://USER@HOST, adb://SERIAL, host or browser."
+            metavar="NAME|ADDRESS",
+            help="In your devices.toml, ssh://USER@HOST, adb://SERIAL, or a target on this machine, as host or browser.",
         ),
     ],
     target: Annotated[

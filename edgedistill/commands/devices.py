@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from functools import partial
@@ -14,7 +14,7 @@ from edgedistill.base.errors import EdgedistillError, InputError, MissingDepende
 from edgedistill.base.progress import Listener, silent, telling
 from edgedistill.base.units import format_ms
 from edgedistill.base.versions import __version__
-from edgedistill.devices.attach import remote_device, require_fitting
+from edgedistill.devices.attach import HERE, remote_device, require_fitting
 from edgedistill.devices.base import Device, run_pushed
 from edgedistill.devices.browser import found as browsers
 from edgedistill.devices.browser.device import BrowserDevice
@@ -27,12 +27,9 @@ from edgedistill.documents.answers import DeviceCheck, DeviceList, DeviceStatus,
 from edgedistill.documents.devices import KnownDevice, device_named, devices_file, known_devices
 from edgedistill.documents.measurements import Moment
 from edgedistill.documents.specs import Format, Target
-from edgedistill.documents.targets import load_target, target_names
+from edgedistill.documents.targets import all_targets, load_target, target_names
 from edgedistill.formats import format_for, measured_by_agent
 
-THIS_MACHINE = "host"
-ON_THIS_MACHINE: dict[str, Callable[[Listener], Device]] = {THIS_MACHINE: LocalDevice, "browser": BrowserDevice}
-"""What is here, by the name of its target."""
 SAMPLE_S = 0.5
 
 
@@ -50,7 +47,7 @@ def list_devices(*, listener: Listener = silent) -> DeviceList:
         else:
             fix = "unlock it and allow debugging from this computer" if state == "unauthorized" else "attach it again"
             unauthorised.append(_status(device, problem=f"adb says: {state}", fix=fix))
-    here = DeviceStatus(name="this machine", address="", target=THIS_MACHINE, answers=True, facts=LocalDevice().facts())
+    here = DeviceStatus(name="this machine", address="", target="host", answers=True, facts=LocalDevice().facts())
     browser = _browser(listener)
     with telling(listener, "devices", "all that are known"), ThreadPoolExecutor(max(1, len(known))) as pool:
         found = tuple(pool.map(partial(_asked, listener=listener), known))
@@ -76,14 +73,15 @@ def _browser(listener: Listener) -> tuple[DeviceStatus, ...]:
 
 def check_device(name: str, *, target: str | Path | None = None, listener: Listener = silent) -> DeviceCheck:
     """Take a session of a small model with each runtime on the device called `name` in the user's file, or at that address
-    (`"host"` is this machine, `"browser"` a browser on it), as far as it gets; says what is missing and what brings it.
-    `target` is the one that its entry names unless given. Raises InputError for an unknown device or target."""
-    known = None if name in ON_THIS_MACHINE else device_named(name)
+    (a target on this machine by its own name, as `"host"` or `"browser"`), as far as it gets; says what is missing and what
+    brings it. `target` is the one that its entry names unless given. Raises InputError for an unknown device or target."""
+    here = {found.name: HERE[found.transport] for found in all_targets() if found.transport in HERE}
+    known = None if name in here else device_named(name, here)
     named = str(target) if target is not None else known.config.target if known else name
     wanted = load_target(named) if named else None
     steps: list[DeviceStep] = []
     facts: dict[str, str] = {}
-    with closing(remote_device(known, listener) if known else ON_THIS_MACHINE[name](listener)) as device:
+    with closing(remote_device(known, listener) if known else here[name](listener)) as device:
         try:
             device.connect()
         except EdgedistillError as error:

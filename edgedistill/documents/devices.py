@@ -6,6 +6,7 @@ from __future__ import annotations
 import difflib
 import os
 import re
+from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
@@ -148,13 +149,14 @@ def known_devices() -> tuple[KnownDevice, ...]:
     return tuple(KnownDevice(name=name, config=config) for name, config in sections.items())
 
 
-def device_named(name: str) -> KnownDevice:
-    """The device of that name in the user's file, or at that address. Raises InputError."""
+def device_named(name: str, here: Collection[str] = ()) -> KnownDevice:
+    """The device of that name in the user's file, or at that address. Raises InputError, which asks whether one of these or
+    of `here`, which are no devices of that file, was meant."""
     if "://" in name:
         return KnownDevice.at(name)
     known = {device.name: device for device in known_devices()}
     if name not in known:
-        near = difflib.get_close_matches(name, known, 1)
+        near = difflib.get_close_matches(name, [*known, *here], 1)
         fix = f"did you mean {near[0]}? " if near else ""
         raise InputError(
             f"no device is called {name!r} in {devices_file()}",

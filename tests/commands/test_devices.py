@@ -158,6 +158,8 @@ def test_a_device_elsewhere_is_not_this_machine() -> None:
 
 def test_this_machine_is_checked_too() -> None:
     assert api.check_device("host").ready
+    found = api.check_device("host-litert")
+    assert found.ready and (found.address, found.target) == ("", "host-litert")
 
 
 def test_a_device_that_does_not_answer() -> None:
@@ -169,6 +171,9 @@ def test_a_device_that_does_not_answer() -> None:
 def test_an_unknown_device_or_target() -> None:
     with pytest.raises(InputError, match="no device is called 'bord'"):
         api.check_device("bord")
+    with pytest.raises(InputError, match="no device is called 'hots'") as caught:
+        api.check_device("hots")
+    assert "did you mean host?" in caught.value.fix
     with pytest.raises(InputError, match="unknown target"):
         api.check_device("board", target="nothing")
 
