@@ -12,7 +12,7 @@ from edgedistill.base.errors import InputError
 from edgedistill.devices.stats import percentile_ms
 from edgedistill.documents.imported import Figures, Program
 
-_NUMBER = r"([\d.]+(?:e[+-]?\d+)?)"
+_NUMBER = r"(\d+(?:\.\d+)?(?:e[+-]?\d+)?)"
 
 
 def read_figures(text: str, name: str) -> Figures:
@@ -25,7 +25,8 @@ def read_figures(text: str, name: str) -> Figures:
             return found
     raise InputError(
         f"{name} is no output that is known here",
-        fix=f"give the whole output of {', '.join(Program)[: -len(', kit')]}, or the JSON that an app's kit shows",
+        fix=f"give the whole output of {', '.join(program for program in Program if program is not Program.KIT)}, or the "
+        "JSON that an app's kit shows",
     )
 
 
@@ -106,7 +107,7 @@ def _perf_test_result(text: str) -> Figures | None:
     rows = [line.split(",") for line in text.splitlines() if line.strip()]
     try:
         samples_ns = [round(float(row[1]) * 1e9) for row in rows if len(row) > 2]
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     if not rows or len(samples_ns) < len(rows) or min(samples_ns) <= 0:
         return None

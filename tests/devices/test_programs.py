@@ -140,10 +140,20 @@ def test_a_file_of_results_has_its_own_percentiles() -> None:
         ("a,b,c\n1,2,3", "is no output that is known here"),
         ("m,0.1,1\nm,zero,1", "is no output that is known here"),
         ("m,0.1,1\nm,-1,1", "is no output that is known here"),
+        ("m,0.1,1\nm,inf,1", "is no output that is known here"),
+        ("m,0.1,1\nm,nan,1", "is no output that is known here"),
         ("Running benchmark for at least 50 iterations\nSegmentation fault", "tells no latency"),
         ("[I] Latency: min = nan ms", "tells no latency"),
+        ("[I] Latency: min = . ms, median = ... ms", "tells no latency"),
     ],
 )
 def test_what_holds_no_latency_is_told(text: str, said: str) -> None:
     with pytest.raises(InputError, match=said):
         read_figures(text, "text")
+
+
+def test_what_is_known_is_named() -> None:
+    with pytest.raises(InputError) as caught:
+        read_figures("hello", "text")
+    assert all(program in caught.value.fix for program in ("benchmark_model", "onnxruntime_perf_test", "trtexec"))
+    assert "kit" not in caught.value.fix.partition(", or")[0]

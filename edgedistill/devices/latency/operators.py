@@ -38,8 +38,7 @@ def multiplying_share(timings: Iterable[OpTiming]) -> float | None:
     time goes into conversions between types."""
     multiplying = converting = total = 0.0
     for timing in timings:
-        name = re.sub(r"[\s_]", "", timing.op_type.lower())
-        heavy = _MULTIPLYING.search(name) is not None
+        name, heavy = _plain(timing.op_type), multiplies(timing.op_type)
         converts = not heavy and _CONVERTING.search(name) is not None
         if not (heavy or converts or _OTHERS.search(name)):
             return None
@@ -51,7 +50,12 @@ def multiplying_share(timings: Iterable[OpTiming]) -> float | None:
 
 def multiplies(op_type: str) -> bool:
     """Whether an operator of this type convolves or multiplies matrices."""
-    return _MULTIPLYING.search(re.sub(r"[\s_]", "", op_type.lower())) is not None
+    return _MULTIPLYING.search(_plain(op_type)) is not None
+
+
+def _plain(op_type: str) -> str:
+    """A runtime's name of a type without what differs between runtimes: case, blanks, underscores."""
+    return re.sub(r"[\s_]", "", op_type.lower())
 
 
 def multiply_adds(timing: OpTiming) -> int | None:

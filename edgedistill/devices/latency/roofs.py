@@ -40,15 +40,15 @@ def measure_roofs(
     files: Mapping[str, tuple[Path, str]], loader: Path, threads: int, execute: Callable[[SessionJob], SessionReport]
 ) -> Roofs | None:
     """A session of each of `files` (`ModelFormat.roof_files`, path and type of the operator that counts), `threads` threads
-    each, by `execute`. The best median of a file's operators is its roof. None where operators are not timed there. Raises
-    what `execute` raises."""
+    each, by `execute`. The best median of a file's operators is its roof. None where operators are not timed there, or
+    not told what they take and give. Raises what `execute` raises."""
     best: dict[str, float] = {}
     for name, (path, op_type) in files.items():
         job = SessionJob(model=path, loader=loader, threads=threads, seconds=SESSION_S, operators=True)
         counted = [timing for timing in execute(job).op_timings if timing.op_type == op_type and timing.median_us > 0]
-        if not counted:
+        best[name] = max((_work(timing) / timing.median_us * 1e6 for timing in counted), default=0.0)
+        if not best[name]:
             return None
-        best[name] = max(_work(timing) / timing.median_us * 1e6 for timing in counted)
     return Roofs(
         fp32_multiply_adds_per_s=best["fp32"],
         int8_multiply_adds_per_s=best["int8"],

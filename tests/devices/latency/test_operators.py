@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from edgedistill.devices.latency.operators import multiply_adds, multiplying_share
+from edgedistill.devices.latency.operators import multiplies, multiply_adds, multiplying_share
 from edgedistill.documents.measurements import OpTiming
 
 
@@ -85,3 +85,8 @@ def test_multiply_adds_by_shapes(
 
 def test_multiply_adds_without_shapes_are_not_known() -> None:
     assert [multiply_adds(timing) for timing in timings(Conv=3, Relu=1)] == [None, 0]
+
+
+def test_case_blanks_and_underscores_do_not_matter() -> None:
+    for name in ("Fully Connected", "FULLY_CONNECTED", "fullyconnected"):
+        assert multiplies(name) and multiplying_share(timings(**{name: 5})) == 1

@@ -76,3 +76,12 @@ def test_what_limits_an_operator_is_what_takes_longer() -> None:
 )
 def test_what_is_not_known_has_no_place(changes: dict[str, object]) -> None:
     assert placed(product("MatMul", 2000).model_copy(update=changes), ROOFS) is None
+
+
+def test_operators_that_do_not_tell_what_they_multiply_give_no_roof() -> None:
+    def execute(job: SessionJob) -> SessionReport:
+        timing = OpTiming(name="product", op_type="MatMul", median_us=100)
+        where = factories.make_environment()
+        return SessionReport(session=factories.make_session([1]), environment=where, op_timings=(timing,))
+
+    assert measure_roofs({"fp32": (Path("fp32.onnx"), "MatMul")}, Path("on_device.py"), 1, execute) is None
