@@ -21,6 +21,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import math
 import os
 import sys
 import tempfile
@@ -109,7 +110,8 @@ def run(target: Target, precision: Precision, arguments: argparse.Namespace, cac
     structures = [row.structure for row in others.rows]
     figures = {
         quantity.value: judge(
-            estimates(profile, precision, quantity, structures), [row.measured(quantity) for row in others.rows]
+            estimates(profile, precision, quantity, structures),
+            [row.measured(quantity) or math.nan for row in others.rows],
         )
         for quantity in Quantity
     }

@@ -29,7 +29,7 @@ from edgedistill.documents.specs import Precision, QuantScheme, Target
 from edgedistill.networks.space import Candidate
 from edgedistill.pipeline.bench import Bench
 from edgedistill.pipeline.make import compiled, portable
-from edgedistill.pipeline.measure import compared, latency_of, scale_alone
+from edgedistill.pipeline.measure import anchor_name, compared, latency_of, scale_alone
 from edgedistill.pipeline.meter import Meter
 from edgedistill.pipeline.prepare import open_space
 from edgedistill.pipeline.train import untrained
@@ -80,6 +80,7 @@ def _calibrated(bench: Bench, asked: CalibrationRequest, tally: _Tally) -> Devic
         threads=target.threads,
         environment=found.environment,
         facts=bench.meter.facts(),
+        anchor=anchor_name(),
         precisions=tuple(scheme.precision for scheme in bench.schemes),
         rows=tuple(found.rows),
         errors=errors_of(found.rows),
@@ -169,7 +170,7 @@ def _measure_one(bench: Bench, candidate: Candidate, scheme: QuantScheme, found:
             precision=scheme.precision,
             relative=latency.relative,
             bytes=artifact.bytes,
-            peak_memory_bytes=max(session.peak_memory_bytes for session in profile.sessions),
+            peak_memory_bytes=profile.peak_memory_bytes,
             sha256=artifact.sha256,
             multiplying=multiplying_share(profile.op_timings),
         )

@@ -50,7 +50,7 @@ def kept_of(result: ProfileResult, profile: Profile) -> KeptProfile:
         p95_ms=tuple(percentile_ms(session.samples_ns, Percentile.P95.fraction) for session in sessions),
         load_ms=statistics.median_high(session.load_ms for session in sessions),
         first_run_ms=result.first_run_ms,
-        peak_memory_bytes=max(session.peak_memory_bytes for session in sessions),
+        peak_memory_bytes=profile.peak_memory_bytes,
         environment=profile.environment,
         # Without what the operators take and give, which the file itself tells.
         op_timings=tuple(

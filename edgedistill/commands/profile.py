@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Unpack
 
 from edgedistill.base.errors import InputError, UnsupportedError
+from edgedistill.base.paths import require_writable
 from edgedistill.base.progress import Listener, Note, StageAdvanced, silent, telling
 from edgedistill.base.units import format_percent, format_seconds
 from edgedistill.commands.kept_profiles import replace_kept
@@ -101,9 +102,7 @@ def _page(path: Path) -> Path:
         raise InputError(
             f"{path} is no name for a report", fix="a report is one HTML file: give a name that ends in .html"
         )
-    if path.is_dir() or not path.absolute().parent.is_dir():
-        what = "is a folder" if path.is_dir() else "lies in a folder that there is not"
-        raise InputError(f"{path} {what}", fix="give the path of a file in a folder that exists")
+    require_writable(path)
     return path
 
 
@@ -124,7 +123,7 @@ def profile_file(
     format = format_of(path)
     measured = _measured_on(target)
     if format not in measured:
-        others = f"only {', '.join(measured)}" if measured else "no files but a build's own"
+        others = f"only {' and '.join(measured)}" if measured else "no files but a build's own"
         fix = target.how_to_measure or "choose a target that runs it (edgedistill targets)"
         if target.transport == "local" and measured:
             fix = f"export the model as {' or '.join(measured)} and measure that file: latency is the file's own"
@@ -178,7 +177,7 @@ def profile_file(
         bytes=artifact.bytes,
         latency=measured_latency(profile, anchor_latency(profile.sessions) if anchor else None),
         comparison=None if compare is None else _compared(str(compare), profile),
-        peak_memory_bytes=max(session.peak_memory_bytes for session in profile.sessions),
+        peak_memory_bytes=profile.peak_memory_bytes,
         load_ms=statistics.median_high(session.load_ms for session in profile.sessions),
         first_run_ms=statistics.median_high(first) if first else None,
         picture_to_label_ms=statistics.median_high(pictures) if pictures else None,

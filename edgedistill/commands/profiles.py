@@ -10,10 +10,11 @@ from typing import Any, Literal, TypeVar
 from pydantic import ValidationError
 
 from edgedistill.base.errors import InputError
+from edgedistill.base.paths import require_writable
 from edgedistill.base.store import digest, file_sha256, write_atomic
 from edgedistill.base.versions import __version__
 from edgedistill.devices.latency.compared import ProfilesDiff, compared
-from edgedistill.devices.latency.folders import own_folder
+from edgedistill.devices.latency.folders import file_name, own_folder
 from edgedistill.devices.latency.imported import imported_for, imported_path, keep_imported
 from edgedistill.devices.latency.profile import DeviceProfile
 from edgedistill.devices.latency.profiles import ListedProfile, ProfilesResult, list_profiles
@@ -94,8 +95,7 @@ def export_profiles(target: str, out: Path | str) -> Path:
         raise InputError(
             f"the profiles of {target} come with edgedistill: others have them", fix="export one of your own"
         )
-    if path.is_dir() or not path.absolute().parent.is_dir():
-        raise InputError(f"{path} cannot be written", fix="give the path of a file in a folder that exists")
+    require_writable(path)
     bundle = ProfilesBundle(edgedistill_version=__version__, target=target, profiles=own, imported=shown.imported)
     write_atomic(path, bundle.model_dump_json(indent=1) + "\n")
     return path
@@ -126,13 +126,13 @@ def import_profiles(
     if isinstance(document, dict) and "rows" in document:
         profile = _valid(DeviceProfile, document, source)
         return ImportResult(target=profile.target, profiles=(str(_keep(profile)),), path=str(own_folder()))
+    kit = _valid(KitLatency, document, source) if isinstance(document, dict) else None
+    figures = read_figures(text, source.name) if kit is None else _valid(Figures, _of_kit(kit), source)
     if build is None:
         raise InputError(
             f"{source} is a latency of one file, and it is not known which",
             fix="name the build that the file is of: --build OUT",
         )
-    kit = _valid(KitLatency, document, source) if isinstance(document, dict) else None
-    figures = read_figures(text, source.name) if kit is None else _of_kit(kit)
     taken = _of_build(figures, Path(build), file, target, kit)
     keep_imported([taken])
     return ImportResult(target=taken.target, latencies=(taken,), path=str(imported_path(taken.target)))
@@ -163,24 +163,25 @@ def _valid(kind: type[D], document: dict[str, Any], source: Path) -> D:
 def _keep(profile: DeviceProfile) -> Path:
     """Write a profile to the user's own, beside those that are there: its name tells its content."""
     content = profile.model_dump_json()
-    name = f"{profile.target}.{'-'.join(sorted(profile.precisions))}.{digest(content)[:12]}.json"
-    path = own_folder() / name.replace("/", "_")
+    precisions = "-".join(sorted(profile.precisions))
+    path = own_folder() / f"{file_name(profile.target)}.{precisions}.{digest(content)[:12]}.json"
     profile.save(path)
     return path
 
 
-def _of_kit(kit: KitLatency) -> Figures:
-    return Figures(
-        program=Program.KIT,
-        file=kit.file,
-        device=f"{kit.device}, {kit.system}",
-        p50_ms=kit.run_p50_ms,
-        p95_ms=kit.run_p95_ms,
-        load_ms=kit.load_ms,
-        first_run_ms=kit.first_run_ms,
-        picture_to_label_ms=kit.picture_to_label_ms,
-        runs=kit.runs,
-    )
+def _of_kit(kit: KitLatency) -> dict[str, Any]:
+    """What a kit tells, as the fields of `Figures`."""
+    return {
+        "program": Program.KIT,
+        "file": kit.file,
+        "device": f"{kit.device}, {kit.system}",
+        "p50_ms": kit.run_p50_ms,
+        "p95_ms": kit.run_p95_ms,
+        "load_ms": kit.load_ms,
+        "first_run_ms": kit.first_run_ms,
+        "picture_to_label_ms": kit.picture_to_label_ms,
+        "runs": kit.runs,
+    }
 
 
 def _of_build(figures: Figures, out: Path, file: str, target: str, kit: KitLatency | None) -> ImportedLatency:

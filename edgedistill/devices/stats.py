@@ -100,9 +100,9 @@ def mean_with_interval(values: Sequence[float]) -> tuple[float, tuple[float, flo
 
 
 def ratio_with_interval(now: Sequence[float], before: Sequence[float]) -> tuple[float, tuple[float, float] | None]:
-    """The ratio of the medians of two measurements, a positive value a session, that did not run in turn, and its 95%
-    interval: Welch's t of the logs. None where one of them has fewer than two sessions."""
-    found = statistics.median(now) / statistics.median(before)
+    """The ratio of the geometric means of two measurements, a positive value a session, that did not run in turn, and its
+    95% interval: Welch's t of the logs. None where one of them has fewer than two sessions."""
+    found = statistics.geometric_mean(now) / statistics.geometric_mean(before)
     if min(len(now), len(before)) < 2:
         return found, None
     from scipy import stats

@@ -173,8 +173,9 @@ class Session(Frozen):
     turn; both empty where it ran alone. `start` and `end` are the machine around the samples, null where nothing
     recorded it. `first_run_ms` is the first run after loading, before the warm-up, null where it was not timed.
     `picture_to_label_ms` is from a decoded picture of 640 x 480 to the likeliest class, of runs apart from the samples, null
-    where that way was not gone. `retaken`
-    counts sessions that were begun in its place and lost with the connection: they gave no samples.
+    where that way was not gone. `peak_memory_bytes` is the process' largest resident size and `model_memory_bytes` what of
+    it came with the model, both null where the system does not tell. `retaken` counts sessions that were begun in its place
+    and lost with the connection: they gave no samples.
     """
 
     samples_ns: Annotated[tuple[int, ...], Field(min_length=1)]
@@ -186,8 +187,8 @@ class Session(Frozen):
     load_ms: float
     first_run_ms: float | None = None
     picture_to_label_ms: float | None = None
-    peak_memory_bytes: int
-    model_memory_bytes: int
+    peak_memory_bytes: int | None
+    model_memory_bytes: int | None
     retaken: Annotated[int, Field(ge=0)] = 0
 
 
@@ -202,6 +203,12 @@ class Profile(Frozen):
     environment: Environment
     sessions: tuple[Session, ...]
     op_timings: tuple[OpTiming, ...]
+
+    @property
+    def peak_memory_bytes(self) -> int | None:
+        """Of a process that runs the file, in the worst session; None where a session does not tell it."""
+        known = [session.peak_memory_bytes for session in self.sessions if session.peak_memory_bytes is not None]
+        return max(known, default=None) if len(known) == len(self.sessions) else None
 
 
 class StandIn(Frozen):

@@ -86,7 +86,7 @@ class KeptProfile(Frozen):
     p95_ms: Annotated[tuple[float, ...], Field(min_length=1)]
     load_ms: float
     first_run_ms: float | None
-    peak_memory_bytes: int
+    peak_memory_bytes: int | None
     environment: Environment
     op_timings: tuple[OpTiming, ...]
 
@@ -101,10 +101,10 @@ class OperatorChange(Frozen):
 
 
 class Since(Frozen):
-    """What changed since the `last` profile of the same file on the same device. Ratios are of this one's medians over
-    sessions to those of the last, the interval at 95% (Welch's of the logs, null where one of the two has one session).
-    The two did not run in turn: neighbours, clocks and heat may have changed as well. `environment` says what did, each as
-    a sentence; `operators` are those whose medians differ most."""
+    """What changed since the `last` profile of the same file on the same device. Ratios are of this one's geometric means
+    over sessions to those of the last, the interval at 95% (Welch's of the logs, null where one of the two has one
+    session). The two did not run in turn: neighbours, clocks and heat may have changed as well. `environment` says what
+    did, each as a sentence; `operators` are those whose medians differ most."""
 
     last: KeptProfile
     p50_ratio: Annotated[float, Field(gt=0)]

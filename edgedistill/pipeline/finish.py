@@ -138,7 +138,7 @@ def _shipped(bench: Workbench, file: Shipped, tested: _Tested | None) -> Shipped
         parity=ran.parity if ran else None,
         verification=verification,
         latency=made.result.latency,
-        peak_memory_bytes=max((s.peak_memory_bytes for s in sessions), default=None),
+        peak_memory_bytes=made.profile.peak_memory_bytes if made.profile else None,
         load_ms=sorted(s.load_ms for s in sessions)[len(sessions) // 2] if sessions else None,
         record=artifact.record,
         fallbacks=artifact.fallbacks,

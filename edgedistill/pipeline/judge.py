@@ -36,7 +36,7 @@ from edgedistill.networks.tasks import task_of
 from edgedistill.pipeline import code
 from edgedistill.pipeline.bench import Bench, Source
 from edgedistill.pipeline.make import compiled, conversion, portable, rewritten_source, style_for
-from edgedistill.pipeline.measure import compared, comparison, latency_of, memory_of, profile_key, relative_p50
+from edgedistill.pipeline.measure import compared, comparison, latency_of, profile_key, relative_p50
 from edgedistill.selection.ladder import Comparison, Margins, Measured, Tools, climb, judge
 
 QAT_EPOCHS = 2
@@ -127,7 +127,7 @@ def realised(bench: Bench, source: Source, scheme: QuantScheme, origin: Source |
     return result.model_copy(
         update={
             "latency": latency_of(bench, profile),
-            "peak_memory_bytes": memory_of(profile),
+            "peak_memory_bytes": profile.peak_memory_bytes if profile else None,
             "multiplying": multiplying_share(profile.op_timings) if profile else None,
             "profile": profile_key(bench, result.artifact, comparison(bench)) if profile else None,
         }

@@ -19,7 +19,7 @@ from edgedistill.networks.space import Candidate
 from edgedistill.pipeline.crossing import cross_validated
 from edgedistill.pipeline.judge import realise
 from edgedistill.pipeline.make import compiled, portable
-from edgedistill.pipeline.measure import compared, latency_of, memory_of, prove
+from edgedistill.pipeline.measure import anchor_name, compared, latency_of, prove
 from edgedistill.pipeline.train import source_of, trained_before, untrained
 from edgedistill.pipeline.work import TrainItem, Tuning, train_all
 from edgedistill.pipeline.workbench import Place, Workbench
@@ -79,13 +79,16 @@ def _calibrated(bench: Workbench, goal: Goal) -> tuple[list[KnownFile], list[str
     left."""
     if not bench.meter.measurable or bench.meter.scale is None:
         return [], []
-    found = find_profile(bench.target, bench.meter.facts())
+    wanted = {scheme.precision for scheme in bench.schemes}
+    found = find_profile(bench.target, bench.meter.facts(), sorted(wanted))
     if found is None or (found.differences and found.shipped):
         return [], []  # a shipped one of another machine is no news
     name, day = found.path.name, found.profile.measured_at[:10]
     if found.differences:
         return [], [f"the profile {name} from {day} is not used: {'; '.join(found.differences)}"]
-    wanted = {scheme.precision for scheme in bench.schemes}
+    if found.profile.anchor != anchor_name():
+        why = f"its files ran in turn with {found.profile.anchor}; now they do with {anchor_name()}"
+        return [], [f"the profile {name} from {day} is not used: {why}"]
     percentile, anchor_ms = goal.budget.percentile, bench.meter.scale.anchor_ms
     rows = [
         KnownFile(
@@ -98,10 +101,8 @@ def _calibrated(bench: Workbench, goal: Goal) -> tuple[list[KnownFile], list[str
             multiplying=row.multiplying,
         )
         for row in found.profile.rows
-        if row.precision in wanted and row.relative.anchor_sha256 == bench.meter.scale.anchor.sha256
+        if row.precision in wanted
     ]
-    if not rows:
-        return [], [f"the profile {name} from {day} is not used: its files ran in turn with another anchor"]
     return rows, [f"{len(rows)} files of the profile {name} from {day} tell what to expect of others"]
 
 
@@ -135,9 +136,10 @@ class Laboratory:
                 self.note(f"probe {source.label} {scheme.label}: {failure.message}", warning=True)
                 continue
             latency = latency_of(self.bench, profile)
-            if isinstance(latency, MeasuredLatency):
-                share = multiplying_share(profile.op_timings) if profile else None
-                found.append(Figures(scheme.precision, latency, artifact.bytes, memory_of(profile), share))
+            if profile and isinstance(latency, MeasuredLatency):
+                share = multiplying_share(profile.op_timings)
+                figures = Figures(scheme.precision, latency, artifact.bytes, profile.peak_memory_bytes, share)
+                found.append(figures)
         return tuple(found)
 
     def train(self, wanted: Sequence[Training]) -> list[TrainedStudent | TrialFailure]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 from edgedistill.base.errors import TrialFailure, UnsupportedError
@@ -36,6 +36,7 @@ from edgedistill.documents.measurements import Latency, Profile, Proof, Session,
 from edgedistill.documents.specs import Budget, Contract, Percentile, Precision, QuantScheme, StudentSpec
 from edgedistill.formats import format_for, tools_of
 from edgedistill.networks.build import build_student
+from edgedistill.networks.counting import structure_of
 from edgedistill.pipeline import code
 from edgedistill.pipeline.bench import Bench, Source, random_source
 from edgedistill.pipeline.make import compiled, portable
@@ -56,6 +57,14 @@ def anchor_source() -> Source:
     """The network that files are compared with: the same weights everywhere, made from a seed."""
     build = partial(build_student, ANCHOR_SPEC, ANCHOR_CONTRACT)
     return random_source("anchor", f"anchor {ANCHOR_SPEC.label}", ANCHOR_CONTRACT, build)
+
+
+@cache
+def anchor_name() -> str:
+    """What tells this anchor from another one, whatever exported its file: `resnet w0.25 d0.5 @32, 1,234,567
+    multiply-adds`."""
+    structure = structure_of(anchor_source().load(), ANCHOR_SPEC.resolution)
+    return f"{ANCHOR_SPEC.label}, {structure.multiply_adds:,} multiply-adds"
 
 
 def anchor_file(bench: Bench) -> CompiledArtifact:
@@ -257,11 +266,6 @@ def measurable_anchor(bench: Bench) -> CompiledArtifact | None:
     except (TrialFailure, UnsupportedError) as error:
         bench.meter.not_measurable = f"the anchor network cannot be made in {bench.target.runtime}: {error.message}"
         return None
-
-
-def memory_of(profile: Profile | None) -> int | None:
-    """Peak memory of a process that runs the file, in bytes, in the worst session; None where it was not measured."""
-    return max((session.peak_memory_bytes for session in profile.sessions), default=None) if profile else None
 
 
 def latency_of(bench: Bench, profile: Profile | None) -> Latency:

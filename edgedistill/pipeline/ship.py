@@ -28,7 +28,7 @@ from edgedistill.outputs.package.package import artifact_name
 from edgedistill.pipeline.bench import Source
 from edgedistill.pipeline.judge import Chosen, choose, made, origin_of, why_dropped
 from edgedistill.pipeline.make import portable
-from edgedistill.pipeline.measure import compared, comparison, first_sessions, latency_of, memory_of, profile_key
+from edgedistill.pipeline.measure import compared, comparison, first_sessions, latency_of, profile_key
 from edgedistill.pipeline.work import Tuning
 from edgedistill.pipeline.workbench import Workbench
 from edgedistill.selection.goal import misses_beside_latency, provable_ms
@@ -125,7 +125,7 @@ class _Shipment:
         profile = _profile(bench, result.artifact, self.source, tried if tried is not None and tried.met else None)
         update = {
             "latency": _own_latency(bench, self.winner, result.scheme, profile),
-            "peak_memory_bytes": memory_of(profile),
+            "peak_memory_bytes": profile.peak_memory_bytes if profile else None,
             "profile": profile_key(bench, result.artifact, comparison(bench)) if profile else None,
             "proof": tried,
         }

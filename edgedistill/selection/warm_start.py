@@ -13,14 +13,14 @@ from edgedistill.networks.structure import Structure
 
 class KnownFile(Frozen):
     """A file that was measured on `target`: its latency in ms at the goal's percentile as files are compared,
-    its size, and the peak memory of a process that runs it."""
+    its size, and the peak memory of a process that runs it where that is known."""
 
     target: str
     precision: Precision
     structure: Structure
     latency_ms: Annotated[float, Field(gt=0)]
     bytes: Annotated[int, Field(gt=0)]
-    peak_memory_bytes: Annotated[int, Field(gt=0)]
+    peak_memory_bytes: Annotated[int, Field(gt=0)] | None
     multiplying: Fraction | None = None
 
 

@@ -108,6 +108,16 @@ def test_an_apps_figure_is_of_the_package_that_it_has(tmp_path: Path, out: Path)
         commands.import_profiles(path, build=out)
 
 
+@pytest.mark.parametrize("p95_ms", [0, -1, "NaN", "soon"])
+def test_an_app_cannot_tell_a_latency_that_there_is_not(tmp_path: Path, out: Path, p95_ms: object) -> None:
+    told = {"platform": "android", "file": names(out)[0], "device": "Pixel 8", "system": "Android 16", "threads": None}
+    ms = {"load_ms": 30, "first_run_ms": 9, "run_p50_ms": 3, "run_p95_ms": p95_ms, "picture_to_label_ms": 7}
+    path = tmp_path / "latency.json"
+    path.write_text(json.dumps({**told, **ms, "runs": 50, "sha256_sums": file_sha256(out / "package" / "SHA256SUMS")}))
+    with pytest.raises(InputError, match="p95_ms"):
+        commands.import_profiles(path, build=out)
+
+
 def test_what_is_not_known_is_asked_for(tmp_path: Path, out: Path) -> None:
     path = text_file(tmp_path, "renamed.tflite")
     with pytest.raises(InputError, match="it is not known which") as caught:

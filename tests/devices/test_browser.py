@@ -25,6 +25,7 @@ from edgedistill.devices.base import SessionFailure
 from edgedistill.devices.browser import device as devices
 from edgedistill.devices.browser import found
 from edgedistill.devices.browser.device import BrowserDevice
+from edgedistill.devices.browser.process import Browser
 from edgedistill.devices.browser.serving import Conversation, served
 from edgedistill.devices.session import SessionJob
 
@@ -75,10 +76,19 @@ def test_a_session(device: BrowserDevice, model: Path, tmp_path: Path) -> None:
     assert session.start is not None and session.end is not None
     assert session.start.at < session.end.at and session.start.waited_ms is None
     if sys.platform == "linux":
+        assert session.model_memory_bytes is not None and session.peak_memory_bytes is not None
         assert 2**20 < session.model_memory_bytes < session.peak_memory_bytes < 2**31
     assert (where.agent, where.runtime, where.threads, where.pinned_cpus) == ("browser", "onnxruntime-web", 1, ())
     assert where.provider.startswith("WebAssembly in ") and where.runtime_version == device.facts()["onnxruntime-web"]
     assert report.op_timings == ()
+
+
+def test_memory_is_unknown_where_the_system_does_not_tell(
+    device: BrowserDevice, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Browser, "memory_bytes", lambda page, field: None)
+    session = device.run(job(model)).session
+    assert (session.peak_memory_bytes, session.model_memory_bytes) == (None, None) and session.samples_ns
 
 
 @pytest.mark.skipif(len(allowed_cpus()) < 2, reason="needs two CPUs")

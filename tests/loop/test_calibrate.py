@@ -24,7 +24,7 @@ from edgedistill.documents.targets import load_target
 from edgedistill.networks.counting import structure_of
 from edgedistill.outputs import schemas
 from edgedistill.pipeline.make import portable
-from edgedistill.pipeline.measure import ANCHOR_SPEC, SCALE_SESSIONS, anchor_source
+from edgedistill.pipeline.measure import ANCHOR_SPEC, SCALE_SESSIONS, anchor_name, anchor_source
 
 NULL_TARGET = Path(__file__).with_name("null.toml")
 SMALL: dict[str, Any] = {"models": 4, "families": "resnet,mobilenetv4", "resolutions": "8,16"}
@@ -169,3 +169,13 @@ def test_a_killed_calibration_goes_on_where_it_stopped(loop: Any, tmp_path: Path
     assert json.loads(again.stdout)["reused"] >= 1 + (2 + SCALE_SESSIONS) + 2 * 3
     assert measured(cache).items() >= before.items()
     assert loop.damaged(cache) == []
+
+
+def test_a_build_begins_with_what_a_calibration_measured(loop: Any, own: Path) -> None:
+    profile = api.calibrate(NULL_TARGET, **SMALL)
+    path = own / "null.fp32-int8.json"
+    notes = " ".join(loop.build(loop.write("calibrated", "1ms", *loop.few)).notes)
+    assert f"8 files of the profile {path.name} from {profile.measured_at[:10]} tell what to expect of others" in notes
+    profile.model_copy(update={"anchor": "another network"}).save(path)
+    notes = " ".join(loop.build(loop.write("otherwise", "1ms", *loop.few)).notes)
+    assert f"its files ran in turn with another network; now they do with {anchor_name()}" in notes

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +77,7 @@ class BrowserDevice:
             served(conversation) as url,
             opened(program, url) as page,
         ):
-            watch.page = page
+            watch.page.set_result(page)
             _wait(conversation, page, limit_s, f"measuring {job.model.name}")
         where = {
             **agent_machine.describe(()),
@@ -105,14 +106,12 @@ class _Watch:
     """What is read beside a session: the page's memory, and the machine before and after its samples."""
 
     def __init__(self) -> None:
-        self.page: Browser | None = None
+        self.page: Future[Browser] = Future()
         self.read: dict[str, Any] = {}
 
     def heard(self, phase: str) -> None:
         """The page has come to `phase`, and waits for this to end."""
-        page = self.page
-        if page is None:
-            return
+        page = self.page.result()
         if phase == "ready":
             self.read["before"] = page.memory_bytes("VmRSS")
             page.begin_peak()
@@ -149,12 +148,12 @@ def _completed(answer: bytes, watch: _Watch, where: dict[str, Any]) -> str:
             "load": f"export the model again, or bring a newer runtime: {INSTALL}",
         }.get(error["kind"], agent.FIXES.get(error["kind"], ""))
         return json.dumps({"error": {"kind": error["kind"], "message": f"{title} {error['message']}", "fix": fix}})
-    peak, before = watch.read.get("peak") or 0, watch.read.get("before") or 0
+    peak, before = watch.read["peak"], watch.read["before"]
     session = {
         **document["session"],
         "start": watch.read["start"],
         "end": watch.read["end"],
         "peak_memory_bytes": peak,
-        "model_memory_bytes": max(peak - before, 0),
+        "model_memory_bytes": None if peak is None or before is None else max(peak - before, 0),
     }
     return json.dumps({"session": session, "environment": where, "op_timings": []})

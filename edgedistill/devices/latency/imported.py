@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -10,7 +9,7 @@ from pydantic import ValidationError
 
 from edgedistill.base.errors import InputError
 from edgedistill.base.store import write_atomic
-from edgedistill.devices.latency.folders import own_folder
+from edgedistill.devices.latency.folders import file_name, own_folder
 from edgedistill.documents.imported import ImportedLatencies, ImportedLatency
 from edgedistill.documents.problems import first_fault
 from edgedistill.documents.specs import PublishedLatency, Target
@@ -18,9 +17,7 @@ from edgedistill.documents.specs import PublishedLatency, Target
 
 def imported_path(target: str) -> Path:
     """Where what was imported for a target lies."""
-    name = re.sub(r"[^\w.-]+", "_", target)
-    name = re.sub(r"[^\w.-]+", "_", target)
-    return own_folder() / "imported" / f"{name}.json"
+    return own_folder() / "imported" / f"{file_name(target)}.json"
 
 
 def imported_for(target: str) -> tuple[ImportedLatency, ...]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeAlias
 
 import numpy as np
 from pydantic import Field, ValidationError
@@ -40,23 +40,27 @@ class Quantity(StrEnum):
 
 class CalibrationRow(Frozen):
     """One file of a student with random weights, in one session in turn with the anchor. `peak_memory_bytes` is the
-    process' largest resident size, the runtime's own included. `multiplying` is the share of the operators' time in
-    convolutions and matrix products, null where that is not known."""
+    process' largest resident size, the runtime's own included, null where the system does not tell. `multiplying` is the
+    share of the operators' time in convolutions and matrix products, null where that is not known."""
 
     spec: StudentSpec
     structure: Structure
     precision: Precision
     relative: RelativeLatency
     bytes: Annotated[int, Field(gt=0)]
-    peak_memory_bytes: Annotated[int, Field(gt=0)]
+    peak_memory_bytes: Annotated[int, Field(gt=0)] | None
     sha256: str
     multiplying: Fraction | None = None
 
-    def measured(self, quantity: Quantity) -> float:
-        """In ms at p50, by the anchor's latency in this calibration, or in bytes."""
+    def measured(self, quantity: Quantity) -> float | None:
+        """In ms at p50, by the anchor's latency in this calibration, or in bytes; None where it is not known."""
         if quantity is Quantity.LATENCY:
             return self.relative.in_ms(Percentile.P50)
-        return float(self.peak_memory_bytes if quantity is Quantity.MEMORY else self.bytes)
+        return self.peak_memory_bytes if quantity is Quantity.MEMORY else self.bytes
+
+
+RowValue: TypeAlias = tuple[CalibrationRow, float]
+"""A row, and what was measured of one quantity."""
 
 
 class LeftOutError(Frozen):
@@ -74,13 +78,14 @@ class LeftOutError(Frozen):
 
 
 class DeviceProfile(Frozen):
-    """What was measured on a device, in which `environment`, and what the models fitted to it miss.
+    """What was measured on a device, in which `environment`, and what the models fitted to it miss. `anchor` is the network
+    whose file ran in turn with each: a later export of it may be another file, and takes the same time.
 
     `facts` are the device's own, `threads` the target's. `failures` are candidates that could not be made or measured,
     with the reason. `seconds` is what the calibration took; `reused` counts the steps that an earlier one had done.
     """
 
-    schema_version: Literal[2] = 2
+    schema_version: Literal[3] = 3
     edgedistill_version: str
     target: str
     title: str
@@ -88,6 +93,7 @@ class DeviceProfile(Frozen):
     threads: int
     environment: Environment
     facts: dict[str, str]
+    anchor: str
     precisions: tuple[Precision, ...]
     percentiles: tuple[Percentile, ...] = tuple(Percentile)
     rows: tuple[CalibrationRow, ...]
@@ -110,8 +116,8 @@ class DeviceProfile(Frozen):
 
     def bytes_model(self, precision: Precision, quantity: Quantity) -> BytesModel | None:
         """Size of a file, or peak memory of a process that runs it; None where the rows are too few."""
-        found = [(row.structure, round(row.measured(quantity))) for row in self.of(precision)]
-        return BytesModel.fit(found) if len(found) >= MIN_ROWS else None
+        found = _known(self.of(precision), quantity)
+        return _bytes_model(found) if len(found) >= MIN_ROWS else None
 
     def save(self, path: Path) -> None:
         """Write the profile as JSON, whole or not at all."""
@@ -135,20 +141,21 @@ def left_out_error(rows: Sequence[CalibrationRow], quantity: Quantity) -> LeftOu
 
     One row at a time is left out, of more than `ONE_BY_ONE` a tenth: what the law misses takes long to learn from many.
     """
-    folds = len(rows) if len(rows) <= ONE_BY_ONE else FOLDS
-    if len(rows) <= MIN_ROWS:
+    known = _known(rows, quantity)
+    folds = len(known) if len(known) <= ONE_BY_ONE else FOLDS
+    if len(known) <= MIN_ROWS:
         return None
     found: list[tuple[float, float, float, float]] = []
     for fold in range(folds):
-        model = _fitted([row for place, row in enumerate(rows) if place % folds != fold], quantity)
-        found += [(row.measured(quantity), *model.predict(row.structure)) for row in rows[fold::folds]]
+        model = _fitted([row for place, row in enumerate(known) if place % folds != fold], quantity)
+        found += [(value, *model.predict(row.structure)) for row, value in known[fold::folds]]
     measured, estimates, low, high = np.array(found).T
     error = np.abs(estimates / measured - 1)
     return LeftOutError(
         precision=rows[0].precision,
         quantity=quantity,
-        rows=len(rows),
-        left_out=-(-len(rows) // folds),
+        rows=len(known),
+        left_out=-(-len(known) // folds),
         median_error=float(np.median(error)),
         mape=float(error.mean()),
         within_10=float((error <= 0.1).mean()),
@@ -156,7 +163,15 @@ def left_out_error(rows: Sequence[CalibrationRow], quantity: Quantity) -> LeftOu
     )
 
 
-def _fitted(rows: Sequence[CalibrationRow], quantity: Quantity) -> Learnt:
+def _known(rows: Sequence[CalibrationRow], quantity: Quantity) -> list[RowValue]:
+    return [(row, value) for row in rows if (value := row.measured(quantity)) is not None]
+
+
+def _fitted(known: Sequence[RowValue], quantity: Quantity) -> Learnt:
     if quantity is Quantity.LATENCY:
-        return LatencyModel.fit([Row(row.structure, row.measured(quantity), row.multiplying) for row in rows])
-    return BytesModel.fit([(row.structure, round(row.measured(quantity))) for row in rows])
+        return LatencyModel.fit([Row(row.structure, value, row.multiplying) for row, value in known])
+    return _bytes_model(known)
+
+
+def _bytes_model(known: Sequence[RowValue]) -> BytesModel:
+    return BytesModel.fit([(row.structure, round(value)) for row, value in known])

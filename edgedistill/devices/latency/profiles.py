@@ -6,14 +6,13 @@ their data folder, one file for each target and set of precisions.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from edgedistill.base.errors import InputError
-from edgedistill.devices.latency.folders import own_folder, shipped_folder
+from edgedistill.devices.latency.folders import file_name, own_folder, shipped_folder
 from edgedistill.devices.latency.profile import DeviceProfile, LeftOutError
 from edgedistill.devices.local import LocalDevice
 from edgedistill.documents.specs import Format, Frozen, Precision, Target
@@ -61,8 +60,7 @@ class ProfilesResult(Frozen):
 
 def own_path(target: Target, precisions: Sequence[Precision]) -> Path:
     """Where a profile of `target` in these precisions is kept unless the user says otherwise."""
-    name = re.sub(r"[^\w.-]+", "_", target.name)
-    return own_folder() / f"{name}.{'-'.join(sorted(precisions))}.json"
+    return own_folder() / f"{file_name(target.name)}.{'-'.join(sorted(precisions))}.json"
 
 
 def differences(profile: DeviceProfile, target: Target, facts: Mapping[str, str]) -> tuple[str, ...]:

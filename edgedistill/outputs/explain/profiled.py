@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from pathlib import Path
 
 from edgedistill.base.units import format_ms
@@ -37,7 +38,7 @@ def since_sentence(since: Since) -> str:
     then = f"{since.last.measured_at[:16].replace('T', ' ')} UTC"
     spread = "" if since.interval is None else f" ({since.interval[0]:.3f} to {since.interval[1]:.3f})"
     changed = f"; {'; '.join(since.environment)}" if since.environment else ""
-    before_ms = sorted(since.last.p50_ms)[len(since.last.p50_ms) // 2]
+    before_ms = statistics.geometric_mean(since.last.p50_ms)
     return (
         f"since {then}: p50 is {since.p50_ratio:.3f} times{spread} what it was, {format_ms(before_ms)}, p95 "
         f"{since.p95_ratio:.3f} times; the two did not run in turn{changed}"

@@ -95,10 +95,9 @@ def _tiles(result: ProfileResult, profile: Profile) -> list[Tile]:
     if result.picture_to_label_ms is not None:
         tiles.append(Tile("picture to label", format_ms(result.picture_to_label_ms), "from 640 x 480 decoded pixels"))
     if result.peak_memory_bytes is not None:
-        own = statistics.median_high(session.model_memory_bytes for session in profile.sessions)
-        tiles.append(
-            Tile("peak memory", format_bytes(result.peak_memory_bytes), f"{format_bytes(own)} of it the model's")
-        )
+        own = [s.model_memory_bytes for s in profile.sessions if s.model_memory_bytes is not None]
+        note = f"{format_bytes(statistics.median_high(own))} of it the model's" if own else ""
+        tiles.append(Tile("peak memory", format_bytes(result.peak_memory_bytes), note))
     return tiles
 
 

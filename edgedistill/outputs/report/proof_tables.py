@@ -13,6 +13,7 @@ from edgedistill.documents.results import SustainedLoad
 from edgedistill.documents.specs import Percentile
 from edgedistill.outputs.explain.shown import claim_text
 from edgedistill.outputs.report.noise import NOISY_SPREAD
+from edgedistill.outputs.report.table import known
 
 Pairs = tuple[tuple[str, str], ...]
 COLD_START_WARNING = 0.05
@@ -193,7 +194,7 @@ def _session_row(name: str, number: int, session: Session, percentile: Percentil
         slowest=format_ms(max(session.samples_ns) / 1e6),
         warm_up=f"{session.warmup_runs:,}",
         load=format_ms(session.load_ms),
-        memory=format_bytes(session.peak_memory_bytes),
+        memory=known(session.peak_memory_bytes, format_bytes),
         reference="unknown" if references == ["unknown", "unknown"] else " to ".join(references),
         waited=_duration(waited),
         stolen=_duration(stolen),

@@ -8,7 +8,7 @@ from edgedistill.base.units import format_bytes, format_ms
 from edgedistill.documents.measurements import Profile
 from edgedistill.documents.profiled import OperatorChange, Since
 from edgedistill.outputs.report.proof_tables import moment_text
-from edgedistill.outputs.report.table import Cell, Column, Row, Table, cell, unknown
+from edgedistill.outputs.report.table import Cell, Column, Row, Table, cell, known, unknown
 
 Pairs = tuple[tuple[str, str], ...]
 
@@ -16,14 +16,14 @@ Pairs = tuple[tuple[str, str], ...]
 def since_facts(since: Since, profile: Profile) -> Pairs:
     """When the last one was, what it measured, and what is different around it."""
     last, sessions = since.last, profile.sessions
-    memory = max(session.peak_memory_bytes for session in sessions)
+    memory = [known(peak, format_bytes) for peak in (last.peak_memory_bytes, profile.peak_memory_bytes)]
     load_ms = statistics.median_high(session.load_ms for session in sessions)
     return (
         ("last profile", f"{moment_text(last.measured_at)}, by edgedistill {last.edgedistill_version}"),
-        ("p50", f"{format_ms(statistics.median(last.p50_ms))} then, {_ratio(since.p50_ratio, since.interval)}"),
-        ("p95", f"{format_ms(statistics.median(last.p95_ms))} then, {_ratio(since.p95_ratio, None)}"),
+        ("p50", f"{format_ms(statistics.geometric_mean(last.p50_ms))} then, {_ratio(since.p50_ratio, since.interval)}"),
+        ("p95", f"{format_ms(statistics.geometric_mean(last.p95_ms))} then, {_ratio(since.p95_ratio, None)}"),
         ("load", f"{format_ms(last.load_ms)} then, {format_ms(load_ms)} now"),
-        ("peak memory", f"{format_bytes(last.peak_memory_bytes)} then, {format_bytes(memory)} now"),
+        ("peak memory", f"{memory[0]} then, {memory[1]} now"),
         *(("different", what) for what in since.environment or ("nothing that is recorded",)),
     )
 

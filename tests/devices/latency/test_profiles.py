@@ -25,6 +25,7 @@ from edgedistill.devices.local import LocalDevice
 from edgedistill.documents.measurements import Percentiles, RelativeLatency
 from edgedistill.documents.specs import Format, Percentile, Precision, StudentSpec, Target
 from edgedistill.documents.targets import load_target
+from edgedistill.pipeline.measure import anchor_name
 from edgedistill.outputs import schemas
 
 FACTS = {
@@ -73,6 +74,7 @@ def make_profile(rows: Sequence[CalibrationRow] = make_rows(24), **changes: Any)
         "threads": 1,
         "environment": make_environment(runtime="onnxruntime", runtime_version="1.23.0"),
         "facts": FACTS,
+        "anchor": "resnet, 1 multiply-add",
         "precisions": precisions,
         "rows": tuple(rows),
         "errors": errors_of(tuple(rows)),
@@ -113,6 +115,14 @@ def test_models_are_of_one_precision_and_percentile() -> None:
     assert size.predict(row.structure).value == pytest.approx(row.bytes, rel=0.02)
     assert profile.latency_model(Precision.INT8, Percentile.P50) is None
     assert profile.bytes_model(Precision.INT8, Quantity.MEMORY) is None
+
+
+def test_memory_that_no_row_tells_is_not_predicted() -> None:
+    rows = [row.model_copy(update={"peak_memory_bytes": None}) for row in make_rows(24)]
+    profile = make_profile(rows)
+    assert {error.quantity for error in profile.errors} == {Quantity.LATENCY, Quantity.SIZE}
+    assert profile.bytes_model(Precision.FP32, Quantity.MEMORY) is None
+    assert profile.bytes_model(Precision.FP32, Quantity.SIZE) is not None
 
 
 def test_the_error_is_of_rows_that_the_model_never_saw() -> None:
@@ -248,5 +258,7 @@ def test_profiles_that_are_shipped_can_be_read() -> None:
     folder = Path(__file__).parents[3] / "profiles"
     assert folder.is_dir()
     for path in folder.glob("*.json"):
-        target: Target = load_target(DeviceProfile.load(path).target)
-        assert target.runtime is DeviceProfile.load(path).runtime
+        profile = DeviceProfile.load(path)
+        target: Target = load_target(profile.target)
+        assert target.runtime is profile.runtime
+        assert profile.anchor == anchor_name(), "no build would use it: calibrate again"

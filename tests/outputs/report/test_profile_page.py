@@ -69,6 +69,19 @@ def whole(profile: Profile) -> ProfileResult:
     return result(profile, gate=gate, comparison=comparison, since=changed, roofs=ROOFS)
 
 
+def test_memory_that_the_system_does_not_tell_is_unknown(taken: Profile) -> None:
+    unknown = {"peak_memory_bytes": None, "model_memory_bytes": None}
+    sessions = tuple(session.model_copy(update=unknown) for session in taken.sessions)
+    without = taken.model_copy(update={"sessions": sessions})
+    assert without.peak_memory_bytes is None
+    made = result(without, peak_memory_bytes=None)
+    changed = since(kept_of(made, without), kept_of(result(taken), taken))
+    html = render_profile(result(without, peak_memory_bytes=None, since=changed), without)
+    assert "0 B" not in html and "unknown then, unknown now" in html
+    one = taken.model_copy(update={"sessions": (*taken.sessions[1:], sessions[0])})
+    assert one.peak_memory_bytes is None, "a session that does not tell may be the worst"
+
+
 def test_it_says_what_was_asked(taken: Profile) -> None:
     page = Page(render_profile(whole(taken), taken))
     assert page.headings["h1"] == ["model.onnx"]
