@@ -28,6 +28,9 @@ IN_SHORT = {
 }
 PEER = "torchdistill_"
 PICTURES = "recipes_clip_art"
+OTHERS = "recipes_clip_art_others"
+OTHERS_FILE = "benchmarks/clip_art_others.toml"
+OTHER_CLASSES = " --out build/others --classes computer education electronics geography shapes signs_and_symbols"
 _ROW, _LEFT, _WIDE, _TOP = 22, 190, 720, 30
 
 
@@ -166,10 +169,13 @@ def found() -> list[Comparison]:
 
 
 def pictures() -> list[Section]:
-    """What `benchmarks/distillation_gain.py` found on pictures, where it has results."""
-    if not (RESULTS / f"{PICTURES}.json").is_file():
-        return []
-    document = result(PICTURES)
+    """What `benchmarks/distillation_gain.py` found on pictures, where it has results: on those of the example, and on those
+    of other classes."""
+    return [_picture_section(name) for name in (PICTURES, OTHERS) if (RESULTS / f"{name}.json").is_file()]
+
+
+def _picture_section(name: str) -> Section:
+    document, others = result(name), name == OTHERS
     rows = document["compared"]
     students, recipes = (list(dict.fromkeys(row[key] for row in rows)) for key in ("student", "recipe"))
     options = "".join(
@@ -183,8 +189,8 @@ def pictures() -> list[Section]:
         if value != usual
     )
     command = (
-        "python examples/clipart/prepare.py\n"
-        "    python benchmarks/distillation_gain.py examples/clipart/build.toml "
+        f"python examples/clipart/prepare.py{OTHER_CLASSES if others else ''}\n"
+        f"    python benchmarks/distillation_gain.py {OTHERS_FILE if others else 'examples/clipart/build.toml'} "
         f"--students {' '.join(students)} --recipes {','.join(recipes)}{options} --json FILE"
     )
     columns: tuple[str, ...] = ("student", "learnt by", "#test accuracy", "#gain", "#95% interval")
@@ -193,7 +199,8 @@ def pictures() -> list[Section]:
         columns = (*columns, f"#to `{against}`")
     rows = sorted(rows, key=lambda row: (students.index(row["student"]), -row["points"]))
     table = tuple(_picture_row(row, recipes[0], against) for row in rows)
-    return [Section("Recipes: pictures", " ".join(_of_pictures(document, recipes[0])), command, columns, table)]
+    title = "Recipes: pictures of other classes" if others else "Recipes: pictures"
+    return Section(title, " ".join(_of_pictures(document, recipes[0], others)), command, columns, table)
 
 
 def _picture_row(row: Row, first: str, against: str | None) -> tuple[str, ...]:
@@ -213,7 +220,7 @@ def _picture_row(row: Row, first: str, against: str | None) -> tuple[str, ...]:
     return (*cells, "-" if own else _interval(row["against_points"], row["against_half_width_points"]))
 
 
-def _of_pictures(document: Row, first: str) -> Iterator[str]:
+def _of_pictures(document: Row, first: str, others: bool) -> Iterator[str]:
     rows, seeds, share = document["compared"], document["seeds"], document["test_share"]
     yield (
         f"Students as a build trains them, but for {document['epochs']} epochs: {document['train_images']:,} pictures of "
@@ -244,7 +251,11 @@ def _of_pictures(document: Row, first: str) -> Iterator[str]:
         yield "With `random` behind its name it starts from random weights."
     if any("took" in row for row in rows):
         yield "Behind `default` stands what it took, by a pilot of the same student in each seed."
-        yield "The rule by which it chooses was settled with these pictures, so that only others can judge it."
+        yield (
+            "The rule by which it chooses was settled before these pictures were looked at."
+            if others
+            else "The rule by which it chooses was settled with these pictures, so that only others can judge it."
+        )
 
 
 def readme_rows() -> list[tuple[str, str]]:

@@ -97,6 +97,13 @@ def test_pictures_are_told_with_what_default_took_and_the_command(tmp_path: Path
     assert len(own.columns) == len(own.rows[0]) == 5 and "--test" not in own.command
     assert "All seeds share the splits" in own.text and "It gets 70.00%" in own.text
 
+    (tmp_path / f"{figures.OTHERS}.json").write_text(json.dumps(document))
+    _, others = figures.pictures()
+    assert others.title != own.title and others.rows == own.rows
+    assert "--out build/others --classes computer" in others.command and figures.OTHERS_FILE in others.command
+    assert (ROOT / figures.OTHERS_FILE).is_file(), "what the command names"
+    assert "settled before these pictures" in others.text and "settled with these pictures" in own.text
+
 
 def test_vectors_are_told_by_recipe_and_by_file(tmp_path: Path, opened: Opened) -> None:
     figures = opened("embedding_figures")
