@@ -150,7 +150,7 @@ def proven(out: Path) -> tuple[Path, Row]:
     split, and its own duration."""
     result = BuildResult.model_validate_json((out / "build.json").read_text())
     proved = result.proof.artifact_sha256 if result.proof else None
-    file = next((a for a in result.artifacts if a.sha256 == proved and a.format == "onnx"), None)
+    file = next((a for a in result.artifacts if a.measured_sha256 == proved and a.format == "onnx"), None)
     if file is None:
         raise SystemExit(f"the build in {out} proved no ONNX file")
     stated = {"build_states_test": file.quality, "build_teacher_test": result.teacher.quality}

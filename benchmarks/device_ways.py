@@ -1,10 +1,11 @@
 """One file measured by several ways to one machine, in turn: here, over SSH, over ADB, by the agent and by the runner.
 
-    python benchmarks/device_ways.py FILE.onnx [--rounds 20] [--seconds 1] --json FILE
+    python benchmarks/device_ways.py FILE.onnx|FILE.tflite [--rounds 20] [--seconds 1] --json FILE
 
 Needs sshd, adb, adbd, cmake and ONNX Runtime's headers. In each round every way takes a session of the file, in an order
-that is drawn anew, all pinned to the same CPU. Beside them stand plain loops around ONNX Runtime in processes of their own.
-One calls `session.run` as the agent does; the other binds inputs and outputs once, so that no array is made in a run. A
+that is drawn anew, all pinned to the same CPU. Beside them stand plain loops around the runtime in processes of their own.
+Around ONNX Runtime one calls `session.run` as the agent does, and one binds inputs and outputs once, so that no array is
+made in a run. Around LiteRT one sets, invokes and gets as the agent does, and one invokes alone. A
 way's ratio is that of its p50 to the local agent's in the same round: the geometric mean over rounds, with its 95% interval
 (Student's t of the logs).
 """
@@ -39,11 +40,14 @@ from edgedistill.documents.devices import DeviceConfig, KnownDevice
 from edgedistill.documents.specs import Format
 from edgedistill.formats import format_for
 
-PLAIN = """
+BEGIN = """
 import json, os, sys, time
-import numpy as np, onnxruntime as ort
+import numpy as np
 path, seconds, cpu, bound = sys.argv[1], float(sys.argv[2]), int(sys.argv[3]), sys.argv[4] == "bound"
 os.sched_setaffinity(0, [cpu])
+"""
+OF_ONNX = """
+import onnxruntime as ort
 options = ort.SessionOptions()
 options.intra_op_num_threads = 1
 session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
@@ -54,24 +58,48 @@ for name, value in feed.items():
     binding.bind_cpu_input(name, value)
 for output in session.get_outputs():
     binding.bind_output(output.name)
+def run():
+    session.run_with_iobinding(binding) if bound else session.run(None, feed)
+"""
+OF_LITERT = """
+from ai_edge_litert.interpreter import Interpreter
+interpreter = Interpreter(model_path=path, num_threads=1)
+interpreter.allocate_tensors()
+feed = [(each["index"], np.zeros(each["shape"], each["dtype"])) for each in interpreter.get_input_details()]
+outputs = [each["index"] for each in interpreter.get_output_details()]
+for index, value in feed:
+    interpreter.set_tensor(index, value)
+def run():
+    if bound:
+        interpreter.invoke()
+        return
+    for index, value in feed:
+        interpreter.set_tensor(index, value)
+    interpreter.invoke()
+    return [interpreter.get_tensor(index) for index in outputs]
+"""
+LOOP = """
 end, samples = time.perf_counter() + 0.25 + seconds, []
 warm = end - seconds
 while time.perf_counter() < end:
     began = time.perf_counter_ns()
-    session.run_with_iobinding(binding) if bound else session.run(None, feed)
+    run()
     took = time.perf_counter_ns() - began
     if time.perf_counter() > warm:
         samples.append(took)
 print(json.dumps(samples))
 """
+# As the plain loops are called that spare the arrays.
+SPARED = {Format.ONNX: "plain loop, bound", Format.LITERT: "plain loop, invoke alone"}
 
 
-def ways(held: ExitStack, folder: Path) -> dict[str, Device]:
-    """The local agent first."""
+def ways(held: ExitStack, folder: Path, form: Format) -> dict[str, Device]:
+    """The local agent first. The runner opens files of `form`."""
     board = Board(_made(folder / "board"))
     held.callback(board.kill)
     phone = held.enter_context(phone_in(_made(folder / "phone")))
-    runner = {"runner": built_runner.runner(), "library": built_runner.library()}
+    runner = {"runner": built_runner.runner()}
+    runner |= {"library": built_runner.library()} if form is Format.ONNX else {"litert": built_runner.litert()}
     over_ssh = {
         "address": board.address,
         "key": board.key,
@@ -102,7 +130,8 @@ def session(device: Device, job: SessionJob) -> float:
 
 def plain(path: Path, seconds: float, cpu: int, how: str) -> float:
     """p50 in ms of a loop without edgedistill; `how` is `run` or `bound`."""
-    command = [sys.executable, "-c", PLAIN, str(path), str(seconds), str(cpu), how]
+    program = BEGIN + (OF_LITERT if path.suffix == ".tflite" else OF_ONNX) + LOOP
+    command = [sys.executable, "-c", program, str(path), str(seconds), str(cpu), how]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return percentile_ms(json.loads(done.stdout), 0.5)
 
@@ -115,9 +144,10 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     (cpu,) = pick_cpus(1)
+    form = Format.LITERT if arguments.path.suffix == ".tflite" else Format.ONNX
     job = SessionJob(
         model=arguments.path.absolute(),
-        loader=format_for(Format.ONNX).on_device,
+        loader=format_for(form).on_device,
         threads=1,
         seconds=arguments.seconds,
         pinned_cpus=(cpu,),
@@ -125,12 +155,12 @@ def main() -> None:
     draw = random.Random(0)
     p50_ms: dict[str, list[float]] = {}
     with tempfile.TemporaryDirectory() as name, ExitStack() as held:
-        devices = ways(held, Path(name))
+        devices = ways(held, Path(name), form)
         sessions: dict[str, Callable[[], float]] = {
             way: partial(session, device, job) for way, device in devices.items()
         }
         sessions["plain loop"] = partial(plain, job.model, arguments.seconds, cpu, "run")
-        sessions["plain loop, bound"] = partial(plain, job.model, arguments.seconds, cpu, "bound")
+        sessions[SPARED[form]] = partial(plain, job.model, arguments.seconds, cpu, "bound")
         for number in range(arguments.rounds):
             for way in draw.sample(list(sessions), len(sessions)):
                 p50_ms.setdefault(way, []).append(sessions[way]())

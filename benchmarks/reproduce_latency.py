@@ -17,8 +17,14 @@ import json
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from plain_latency import judged, plain_sessions
+
+
+def proven(build: dict[str, Any]) -> dict[str, Any]:
+    """The artifact that a build's proof is of."""
+    return next(a for a in build["artifacts"] if a["measured_sha256"] == build["proof"]["artifact_sha256"])
 
 
 def main() -> int:
@@ -34,7 +40,7 @@ def main() -> int:
     if proof is None or not proof["met"]:
         print(f"{out} holds no proof: {build['verdict']}")
         return 1
-    path = next(a["path"] for a in build["artifacts"] if a["sha256"] == proof["artifact_sha256"])
+    path = proven(build)["path"]
     teacher = out / "teacher.onnx" if proof["share"] else None
     began, fraction = datetime.now(UTC).isoformat(timespec="seconds"), int(proof["percentile"][1:]) / 100
     sessions = plain_sessions(out / path, proof["session_s"], fraction, teacher, arguments.pause)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 from hypothesis import settings
+from shared import SHARED
 
 # How long an example takes is the machine's affair: a busy one would fail tests of mathematics.
 settings.register_profile("untimed", deadline=None)
@@ -24,6 +26,18 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 SUPPORT = str(Path(__file__).parent / "support")
 if SUPPORT not in os.environ.get("PYTHONPATH", ""):
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (SUPPORT, os.environ.get("PYTHONPATH"))))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_turns(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """A temporary folder for each process that runs tests, and so its own turns at the processor (devices/turns.py): a test
+    that measures would hold up all that train in the others. No test judges how fast this machine is."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        assert SHARED.is_dir(), "known before"
+        folder = tmp_path_factory.getbasetemp() / "t"
+        folder.mkdir()
+        os.environ["TMPDIR"] = str(folder)
+        tempfile.tempdir = None  # read again
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,8 @@ import json
 import re
 import shutil
 import struct
+import subprocess
+import sys
 from pathlib import Path
 
 import onnx
@@ -106,6 +108,9 @@ def test_fashion_mnist_reduced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     # A tenth would be guessing.
     assert result.teacher.quality > 0.2
     assert (tmp_path / "out" / "report.html").stat().st_size > 10_000
+    reproduced = [sys.executable, str(EXAMPLES.parent / "benchmarks" / "reproduce_latency.py"), str(tmp_path / "out")]
+    done = subprocess.run([*reproduced, "--sessions", "2", "--pause", "0"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and "2 of 2 inside 100.0000" in done.stdout, done.stdout + done.stderr
     said_later(path, result)
 
 

@@ -8,13 +8,13 @@ import shutil
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
+from shared import SHARED
 from ssh_board import free_port
 
 ADB = shutil.which("adb")
@@ -36,7 +36,7 @@ def phone_in(folder: Path) -> Iterator[Phone]:
     there can be none."""
     if ADB is None or ADBD is None:
         pytest.skip("needs adb and adbd: apt-get install adb adbd")
-    with (Path(tempfile.gettempdir()) / f"edgedistill-adbd-{os.getuid()}.lock").open("w") as turn:
+    with (SHARED / f"edgedistill-adbd-{os.getuid()}.lock").open("w") as turn:
         fcntl.flock(turn, fcntl.LOCK_EX)
         if taken():
             pytest.skip(f"something listens at port {PORT} already")

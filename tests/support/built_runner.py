@@ -7,11 +7,11 @@ import hashlib
 import os
 import shutil
 import subprocess
-import tempfile
 from pathlib import Path
 
 import onnxruntime
 import pytest
+from shared import SHARED
 
 from edgedistill.devices import servers
 
@@ -42,7 +42,7 @@ def runner(compiler: str = "g++") -> Path:
     hashed = hashlib.sha256(compiler.encode())
     for path in sorted(path for path in SOURCES.rglob("*") if path.is_file() and "build" not in path.parts):
         hashed.update(path.read_bytes())
-    folder = Path(tempfile.gettempdir()) / f"edgedistill-runner-build-{os.getuid()}-{hashed.hexdigest()[:16]}"
+    folder = SHARED / f"edgedistill-runner-build-{os.getuid()}-{hashed.hexdigest()[:16]}"
     program = folder / "edgedistill-runner"
     folder.mkdir(exist_ok=True)
     with (folder / "lock").open("w") as turn:

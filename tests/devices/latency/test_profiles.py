@@ -25,8 +25,8 @@ from edgedistill.devices.local import LocalDevice
 from edgedistill.documents.measurements import Percentiles, RelativeLatency
 from edgedistill.documents.specs import Format, Percentile, Precision, StudentSpec, Target
 from edgedistill.documents.targets import load_target
-from edgedistill.pipeline.measure import anchor_name
 from edgedistill.outputs import schemas
+from edgedistill.pipeline.measure import anchor_name
 
 FACTS = {
     "device": "a board",
