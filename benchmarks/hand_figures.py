@@ -69,7 +69,8 @@ def _students() -> list[Section]:
     return [
         Section(
             "A student by hand",
-            "The script's best teacher of the section above, distilled by the script: both see the same view, the student "
+            "A teacher as in the section above, by the best of its four rates on the validation split, distilled by the "
+            "script: both see the same view, the student "
             f"a smaller copy of it (KL divergence at temperature {first['temperature']:g}, and cross entropy with weight "
             f"{first['label_weight']:g}). torch exports the student and ONNX Runtime quantises it. Of each student every "
             "rate was tried with seed 0, and the "
