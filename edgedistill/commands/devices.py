@@ -75,13 +75,15 @@ def check_device(name: str, *, target: str | Path | None = None, listener: Liste
     """Take a session of a small model with each runtime on the device called `name` in the user's file, or at that address
     (a target on this machine by its own name, as `"host"` or `"browser"`), as far as it gets; says what is missing and what
     brings it. `target` is the one that its entry names unless given. Raises InputError for an unknown device or target."""
-    here = {found.name: HERE[found.transport] for found in all_targets() if found.transport in HERE}
+    here = {found.name: found for found in all_targets() if found.transport in HERE}
     known = None if name in here else device_named(name, here)
     named = str(target) if target is not None else known.config.target if known else name
     wanted = load_target(named) if named else None
     steps: list[DeviceStep] = []
     facts: dict[str, str] = {}
-    with closing(remote_device(known, listener) if known else here[name](listener)) as device:
+    with closing(
+        remote_device(known, listener) if known else HERE[here[name].transport](here[name], listener)
+    ) as device:
         try:
             device.connect()
         except EdgedistillError as error:

@@ -17,7 +17,17 @@ from edgedistill.documents.devices import KnownDevice, device_for
 from edgedistill.documents.specs import Target
 
 ENTRY_POINTS = "edgedistill.devices"
-HERE: dict[str, Callable[[Listener], Device]] = {"local": LocalDevice, "browser": BrowserDevice}
+
+
+def _local(target: Target, listener: Listener) -> Device:
+    return LocalDevice(listener)
+
+
+def _browser(target: Target, listener: Listener) -> Device:
+    return BrowserDevice(listener, gpu=bool(target.accelerator), fallbacks=target.allow_fallbacks)
+
+
+HERE: dict[str, Callable[[Target, Listener], Device]] = {"local": _local, "browser": _browser}
 """Transports to what is on this machine."""
 _EXAMPLES = {"ssh": "ssh://pi@board.local", "adb": "adb://SERIAL"}
 
@@ -41,7 +51,7 @@ def _device(target: Target, listener: Listener, asked: str) -> Device:
     if target.transport in HERE:
         if asked:
             raise not_elsewhere(target)
-        return HERE[target.transport](listener)
+        return HERE[target.transport](target, listener)
     if known := device_for(target.name, asked):
         return remote_device(known, listener)
     provided = tuple(entry_points(group=ENTRY_POINTS, name=target.transport))

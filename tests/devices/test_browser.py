@@ -14,11 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import web_runtime
+from onnx import TensorProto, helper
 from small_models import save_classifier
 
 from edgedistill.base.errors import InputError, MissingDependencyError, UnreachableError
+from edgedistill.base.progress import Event, Listener, Note, silent
 from edgedistill.devices.agent.agent_machine import allowed_cpus
 from edgedistill.devices.agent.agent_sampling import BURST_RUNS, WARMUP_RUNS
 from edgedistill.devices.base import SessionFailure
@@ -161,6 +164,50 @@ def test_a_browser_ends_with_the_build_that_asked(model: Path, tmp_path: Path) -
     assert browsers(tmp_path) == []
 
 
+# -- WebGPU, here the imitation of it that Chromium has for machines without a GPU ---------------------------------
+
+
+def gpu(tmp_path: Path, listener: Listener = silent, **changes: bool) -> BrowserDevice:
+    return BrowserDevice(listener, tmp_path / "lock", gpu=True, **changes)
+
+
+def test_a_session_by_webgpu(
+    device: BrowserDevice, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(devices.LIMITS, "fallback_adapter", True)
+    own = gpu(tmp_path)
+    own.connect()
+    report = own.run(job(model, anchor=model, min_runs=10))
+    assert len(report.session.samples_ns) >= 10 and len(report.session.anchor_ns) >= 10
+    assert report.environment.provider.startswith("WebGPU (google swiftshader) in ")
+    assert report.session.peak_memory_bytes is None, "what the GPU holds is not seen"
+    assert own.facts()["gpu"] == "google swiftshader" and "gpu" not in device.facts()
+
+
+def test_what_the_gpu_leaves_to_the_cpu(device: BrowserDevice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(devices.LIMITS, "fallback_adapter", True)
+    nodes = [helper.make_node("Relu", ["x"], ["r"]), helper.make_node("Det", ["r"], ["y"])]
+    values = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in (("x", [1, 4, 4]), ("y", [1]))
+    ]
+    graph = helper.make_graph(nodes, "odd", values[:1], values[1:])
+    path = tmp_path / "odd.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), path)
+    heard: list[Event] = []
+    assert gpu(tmp_path, heard.append, fallbacks=True).run(job(path)).session.samples_ns
+    assert [event.text for event in heard if isinstance(event, Note)] == [
+        "of odd.onnx the GPU leaves to the CPU: Det 1"
+    ]
+    with pytest.raises(SessionFailure, match="leaves to the CPU: Det 1") as caught:
+        gpu(tmp_path).run(job(path))
+    assert caught.value.kind == "fallback" and "allow_fallbacks = true" in caught.value.fix
+
+
+def test_an_imitation_of_a_gpu_is_not_measured(device: BrowserDevice, tmp_path: Path) -> None:
+    with pytest.raises(UnreachableError, match=r"reaches no GPU: its WebGPU computes on the CPU here \(swiftshader\)"):
+        gpu(tmp_path).connect()
+
+
 # -- what is missing ----------------------------------------------------------------------------------------------
 
 
@@ -192,8 +239,10 @@ def test_the_nearest_node_modules_counts(tmp_path: Path, monkeypatch: pytest.Mon
     (package / "package.json").write_text('{"version": "1.2.3"}')
     with pytest.raises(MissingDependencyError, match=r"onnxruntime-web 1\.2\.3 in .* has no dist/ort.wasm.min.mjs"):
         found.runtime()
-    (package / found.SCRIPT).write_text("")
+    (package / found.SCRIPTS[False]).write_text("")
     assert found.runtime() == found.Runtime(package.resolve(), "1.2.3")
+    with pytest.raises(MissingDependencyError, match=r"has no dist/ort.webgpu.min.mjs"):
+        found.runtime(gpu=True)
     (package / "package.json").write_text("{")
     with pytest.raises(MissingDependencyError, match=r"package\.json cannot be read"):
         found.runtime()

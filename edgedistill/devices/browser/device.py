@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from edgedistill.base.errors import InputError, MissingDependencyError, UnreachableError
-from edgedistill.base.progress import Listener, silent
+from edgedistill.base.progress import Listener, Note, silent
 from edgedistill.devices.agent import agent, agent_machine, agent_sampling
 from edgedistill.devices.base import EXPORT_AGAIN, SESSION_GRACE_S, SessionFailure, read_report, too_slow
 from edgedistill.devices.browser import found
@@ -27,26 +27,41 @@ LIMITS = {
     "warmup_runs": agent_sampling.WARMUP_RUNS,
     "burst_runs": agent_sampling.BURST_RUNS,
     "hard_limit_factor": agent_sampling.HARD_LIMIT_FACTOR,
+    # Whether WebGPU may be an imitation that computes on the CPU.
+    "fallback_adapter": False,
 }
 INSTALL = f"npm install {PACKAGE}@latest"
 
 
 class BrowserDevice:
-    """A page in a browser without a window, a fresh one for each session, which runs ONNX files by onnxruntime-web on the
-    CPU (WebAssembly), with as many threads as the job has. `listener` hears when a session waits for another one on this
-    machine. The browser's processes are not pinned: it has several, and moves work between them."""
+    """A page in a browser without a window, a fresh one for each session, which runs ONNX files by onnxruntime-web: on the
+    CPU (WebAssembly), with as many threads as the job has, or on the `gpu` (WebGPU), which may leave operations to the CPU
+    where there are `fallbacks`. `listener` hears when a session waits for another one on this machine, and what the GPU
+    leaves to the CPU. The browser's processes are not pinned: it has several, and moves work between them."""
 
-    def __init__(self, listener: Listener = silent, lock_file: Path | None = None) -> None:
+    def __init__(
+        self,
+        listener: Listener = silent,
+        lock_file: Path | None = None,
+        *,
+        gpu: bool = False,
+        fallbacks: bool = False,
+    ) -> None:
         self._listener = listener
         self._lock_file = lock_file
+        self._gpu = gpu
+        self._fallbacks = fallbacks
+        self._gpu_name = ""
 
     def connect(self) -> None:
-        """Raises UnreachableError where there is no browser or no onnxruntime-web."""
+        """Raises UnreachableError where there is no browser or no onnxruntime-web, or the browser reaches no GPU."""
         try:
             found.browser()
-            found.runtime()
+            found.runtime(self._gpu)
         except MissingDependencyError as error:
             raise UnreachableError(error.message, fix=error.fix) from None
+        if self._gpu:
+            self._adapter()
 
     def push(self, path: Path) -> Path:
         """The absolute path itself: the page is served the file from here."""
@@ -62,40 +77,82 @@ class BrowserDevice:
                 f"a session with {job.threads} threads needs as many CPUs; this process may use {cpus}",
                 fix=f"set threads = {cpus} in the target",
             )
-        program, installed = found.browser(), found.runtime()
+        installed = found.runtime(self._gpu)
         given = {"model": job.model, "anchor": job.anchor, "inputs": job.inputs}
         watch = _Watch()
-        conversation = Conversation(
-            files={name: path for name, path in given.items() if path is not None},
-            runtime=installed.folder,
-            job={"job": job.model_dump(mode="json"), "limits": LIMITS},
-            heard=watch.heard,
-        )
+        files = {name: path for name, path in given.items() if path is not None}
         limit_s = SESSION_GRACE_S + agent_sampling.HARD_LIMIT_FACTOR * job.seconds
-        with (
-            measuring(self._listener, self._lock_file),
-            served(conversation) as url,
-            opened(program, url) as page,
-        ):
-            watch.page.set_result(page)
-            _wait(conversation, page, limit_s, f"measuring {job.model.name}")
+        with measuring(self._listener, self._lock_file):
+            document = self._answered(files, job.model_dump(mode="json"), watch, limit_s, f"measuring {job.model.name}")
+        computed = f"WebGPU ({document.get('adapter')})" if self._gpu else "WebAssembly"
         where = {
             **agent_machine.describe(()),
             "runtime": PACKAGE,
             "runtime_version": installed.version,
-            "provider": f"WebAssembly in {found.browser_version(program)}",
+            "provider": f"{computed} in {found.browser_version(found.browser())}",
             "threads": job.threads,
             "agent": "browser",
         }
-        return read_report(_completed(conversation.answer, watch, where))
+        report = read_report(_completed(document, watch, where))
+        if self._gpu:
+            self._hear_fallbacks(job.model.name, document["left"], installed.version)
+            # What the GPU holds is in none of the page's processes.
+            nothing = {"peak_memory_bytes": None, "model_memory_bytes": None}
+            report = report.model_copy(update={"session": report.session.model_copy(update=nothing)})
+        return report
+
+    def _answered(
+        self, files: dict[str, Path], job: dict[str, Any] | None, watch: _Watch, limit_s: float, what: str
+    ) -> dict[str, Any]:
+        """What a fresh page answers to a job, or to none. Raises UnreachableError where it reaches no GPU."""
+        program = found.browser()
+        conversation = Conversation(
+            files=files,
+            runtime=found.runtime(self._gpu).folder,
+            job={"job": job, "limits": LIMITS, "gpu": self._gpu},
+            heard=watch.heard,
+        )
+        with served(conversation) as url, opened(program, url, self._gpu) as page:
+            watch.page.set_result(page)
+            _wait(conversation, page, limit_s, what)
+        document: dict[str, Any] = json.loads(conversation.answer)
+        if (error := document.get("error")) and error["kind"] == "gpu":
+            raise UnreachableError(
+                f"{found.browser_version(program)} reaches no GPU: {error['message']}", fix=error["fix"]
+            )
+        return document
+
+    def _adapter(self) -> str:
+        """The GPU in the browser's words."""
+        if not self._gpu_name:
+            document = self._answered({}, None, _Watch(), SESSION_GRACE_S, "asking the browser for its GPU")
+            self._gpu_name = document["adapter"]
+        return self._gpu_name
+
+    def _hear_fallbacks(self, name: str, left: dict[str, int] | None, version: str) -> None:
+        """Tell, or refuse, what the GPU leaves to the CPU of the file `name`; None where that is not known."""
+        if left is None:
+            what, fix = f"{PACKAGE} {version} does not tell what of {name} the GPU computes", INSTALL
+        elif left:
+            counts = ", ".join(f"{kind} {count}" for kind, count in sorted(left.items()))
+            what, fix = f"of {name} the GPU leaves to the CPU: {counts}", "replace these operations in the model"
+        else:
+            return
+        if not self._fallbacks:
+            raise SessionFailure(
+                "fallback", what, fix=f"{fix}, or set allow_fallbacks = true in [export], or in the target"
+            )
+        self._listener(Note(what, warning=True, once=what))
 
     def facts(self, runtime: str = "") -> dict[str, str]:
         """Those of this machine, with the browser and its onnxruntime-web."""
+        gpu = {"gpu": self._adapter()} if self._gpu else {}
         return {
             **agent_machine.facts(),
+            **gpu,
             "agent": "browser",
             "browser": found.browser_version(found.browser()),
-            PACKAGE: found.runtime().version,
+            PACKAGE: found.runtime(self._gpu).version,
         }
 
     def close(self) -> None:
@@ -136,9 +193,8 @@ def _wait(conversation: Conversation, page: Browser, limit_s: float, what: str) 
             raise too_slow(what, limit_s)
 
 
-def _completed(answer: bytes, watch: _Watch, where: dict[str, Any]) -> str:
+def _completed(document: dict[str, Any], watch: _Watch, where: dict[str, Any]) -> str:
     """The page's answer as the agent would give it."""
-    document = json.loads(answer)
     if error := document.get("error"):
         if error["kind"] == "page":
             raise RuntimeError(f"the measuring page failed: {error['message']}")

@@ -25,8 +25,8 @@ PROGRAMS = (
     "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
     "/Applications/Chromium.app/Contents/MacOS/Chromium",
 )
-SCRIPT = "dist/ort.wasm.min.mjs"
-"""What the page loads of the package: its build for the CPU, which releases from 1.19 on have under this name."""
+SCRIPTS = {False: "dist/ort.wasm.min.mjs", True: "dist/ort.webgpu.min.mjs"}
+"""What the page loads of the package, without and with the GPU: releases from 1.19 on have them under these names."""
 
 
 @dataclass(frozen=True)
@@ -62,9 +62,10 @@ def browser_version(program: Path) -> str:
     )
 
 
-def runtime() -> Runtime:
+def runtime(gpu: bool = False) -> Runtime:
     """The onnxruntime-web that `$EDGEDISTILL_ONNXRUNTIME_WEB` names, else that of the nearest node_modules from this folder
-    upwards. Raises MissingDependencyError for none, or one without the script that the page loads."""
+    upwards. Raises MissingDependencyError for none, or one without the script that the page loads for the CPU or the
+    `gpu`."""
     named = os.environ.get(RUNTIME_VARIABLE, "").strip()
     here = Path.cwd()
     places = [Path(named).expanduser()] if named else [p / "node_modules" / PACKAGE for p in (here, *here.parents)]
@@ -77,8 +78,9 @@ def runtime() -> Runtime:
         version = str(json.loads((folder / "package.json").read_text(encoding="utf-8"))["version"])
     except (OSError, ValueError, KeyError) as error:
         raise MissingDependencyError(f"{folder / 'package.json'} cannot be read: {error}", fix=fix) from None
-    if not (folder / SCRIPT).is_file():
+    if not (folder / SCRIPTS[gpu]).is_file():
         raise MissingDependencyError(
-            f"{PACKAGE} {version} in {folder} has no {SCRIPT}", fix=f"npm install {PACKAGE}@latest brings a newer one"
+            f"{PACKAGE} {version} in {folder} has no {SCRIPTS[gpu]}",
+            fix=f"npm install {PACKAGE}@latest brings a newer one",
         )
     return Runtime(folder.resolve(), version)

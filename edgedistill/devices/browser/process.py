@@ -18,7 +18,6 @@ from edgedistill.devices.agent import agent_machine
 LAUNCH = Path(__file__).with_name("launch.py")
 FLAGS = (
     "--headless=new",
-    "--disable-gpu",
     "--no-first-run",
     "--no-default-browser-check",
     "--disable-background-networking",
@@ -31,6 +30,8 @@ FLAGS = (
     "--disable-renderer-backgrounding",
     "--disable-backgrounding-occluded-windows",
 )
+# Linux has WebGPU by Vulkan, and behind a flag. Source: https://developer.chrome.com/docs/web-platform/webgpu/troubleshooting-tips
+GPU_FLAGS = ("--enable-unsafe-webgpu", "--enable-features=Vulkan") if sys.platform == "linux" else ()
 END_S = 5.0
 
 
@@ -79,14 +80,15 @@ class Browser:
 
 
 @contextmanager
-def opened(program: Path, url: str) -> Iterator[Browser]:
-    """A browser with the page at `url`. Its processes and its profile are gone behind the block."""
+def opened(program: Path, url: str, gpu: bool = False) -> Iterator[Browser]:
+    """A browser with the page at `url`, which may have the `gpu`. Its processes and its profile are gone behind it."""
     with tempfile.TemporaryDirectory(prefix="edgedistill-browser-", ignore_cleanup_errors=True) as folder:
         log = Path(folder) / "stderr"
         # The browser's own sandbox refuses to run as root, as containers often do.
         sandbox = ("--no-sandbox",) if os.geteuid() == 0 else ()
         profile = Path(folder) / "profile"
-        browser = [str(program), *FLAGS, *sandbox, f"--user-data-dir={profile}", url]
+        which = GPU_FLAGS if gpu else ("--disable-gpu",)
+        browser = [str(program), *FLAGS, *which, *sandbox, f"--user-data-dir={profile}", url]
         command = [sys.executable, "-E", "-P", str(LAUNCH), agent_machine.__file__, str(os.getpid()), *browser]
         with log.open("wb") as stderr:
             process = subprocess.Popen(

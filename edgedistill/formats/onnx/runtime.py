@@ -110,7 +110,9 @@ class OnnxFormat(ModelFormat):
             raise UnsupportedError(f"{model.path.name} cannot be used with ONNX Runtime", problems=problems)
         final = folder / model.path.name
         copy_atomic(model.path, final)
-        return self.artifact(final, model.scheme, target, fallbacks=_assigned(final))
+        unknown = Fallbacks(by=target.accelerator, unknown="the device tells as it measures the file")
+        fallbacks = unknown if target.accelerator else _assigned(final)
+        return self.artifact(final, model.scheme, target, fallbacks=fallbacks)
 
     def adopt(self, path: Path, target: Target) -> CompiledArtifact:
         """Any ONNX file as an artifact, where it lies; its precision is read off its layers. Raises InputError

@@ -76,13 +76,13 @@ const feedsOf = (ort, session, job, rows) => {
   return rows ? rows.map((row) => ({ ...fixed, [given]: row })) : [fixed];
 };
 
-const loaded = async (ort, path, threads) => {
+const loaded = async (ort, path, place, logSeverityLevel = 3) => {
   const bytes = await bytesOf(path);
   const began = performance.now();
   try {
     const session = await ort.InferenceSession.create(bytes, {
-      executionProviders: ["wasm"], executionMode: "sequential", graphOptimizationLevel: "all", logSeverityLevel: 3,
-      intraOpNumThreads: threads, interOpNumThreads: 1,
+      executionProviders: [place.gpu ? "webgpu" : "wasm"], executionMode: "sequential", graphOptimizationLevel: "all",
+      logSeverityLevel, intraOpNumThreads: place.threads, interOpNumThreads: 1,
     });
     return [session, performance.now() - began];
   } catch (error) {
@@ -147,18 +147,61 @@ const running = async (work) => {
   }
 };
 
+// What WebGPU computes with, in the browser's words.
+const adapterOf = async (limits) => {
+  const fix = "chrome://gpu says why; a new driver, or a browser in a session with a display, may bring it";
+  const adapter = await navigator.gpu?.requestAdapter({ powerPreference: "high-performance" });
+  if (!adapter) throw new Failure("gpu", "it has no WebGPU here", fix);
+  const { vendor, architecture, description, isFallbackAdapter } = adapter.info;
+  if (isFallbackAdapter && !limits.fallback_adapter) {
+    throw new Failure("gpu", `its WebGPU computes on the CPU here (${architecture})`, fix);
+  }
+  return [vendor, architecture, description].filter(Boolean).join(" ");
+};
+
+// What the runtime logs goes here while there is a place for it. It takes the console's functions when it is loaded.
+let logged = null;
+for (const name of ["log", "info", "warn", "error", "debug"]) {
+  const write = console[name].bind(console);
+  console[name] = (...words) => (logged ? logged.push(...words.join(" ").split("\n")) : write(...words));
+}
+
+// Operations that WebGPU leaves to the CPU, counted by type: what the runtime logs of a file while it loads it. Null where it
+// does not tell.
+const leftToCpu = async (ort, path, place) => {
+  logged = [];
+  const [session] = await loaded(ort, path, place, 0);
+  const lines = logged;
+  logged = null;
+  await session.release();
+  const left = {};
+  let provider = "";
+  for (const line of lines) {
+    const placed = / placed on \[(\w+)\]/.exec(line);
+    const node = / {3}(\w+) \(.*\)$/.exec(line);
+    if (placed) provider = placed[1];
+    // Releases before 1.24 have WebGPU as JsExecutionProvider.
+    else if (provider && node && !/^(WebGpu|Js)ExecutionProvider$/.test(provider)) left[node[1]] = (left[node[1]] ?? 0) + 1;
+  }
+  return provider ? left : null;
+};
+
 const measured = async () => {
-  const { job, limits } = await (await fetch("job")).json();
+  const { job, limits, gpu } = await (await fetch("job")).json();
   if (!self.crossOriginIsolated) throw new Failure("runtime", "the page is not cross-origin isolated: its clock is coarse");
-  const ort = await import("./runtime/dist/ort.wasm.min.mjs").catch((error) => {
+  const adapter = gpu ? await adapterOf(limits) : "";
+  if (!job) return { adapter };
+  const script = `./runtime/dist/ort.${gpu ? "webgpu" : "wasm"}.min.mjs`;
+  const ort = await import(script).catch((error) => {
     throw new Failure("runtime", `onnxruntime-web cannot be loaded: ${error}`);
   });
+  const place = { gpu, threads: job.threads };
   ort.env.wasm.numThreads = job.threads;
   ort.env.wasm.wasmPaths = new URL("runtime/dist/", location.href).href;
   ort.env.logLevel = "error";
   const rows = job.inputs ? rowsOf(ort, await bytesOf("files/inputs")) : null;
   await post("phase/ready");
-  const [session, load_ms] = await loaded(ort, "files/model", job.threads);
+  const [session, load_ms] = await loaded(ort, "files/model", place);
   if (!session.inputMetadata) {
     throw new Failure("runtime", "onnxruntime-web does not tell the types of inputs", "npm install onnxruntime-web@latest");
   }
@@ -167,7 +210,7 @@ const measured = async () => {
   const warmup_runs = await running(() => warmUp(runs[0], limits));
   await post("phase/warm");
   if (job.anchor) {
-    const [anchor] = await loaded(ort, "files/anchor", job.threads);
+    const [anchor] = await loaded(ort, "files/anchor", place);
     runs.push(timed(anchor, feedsOf(ort, anchor, {}, null)));
     await running(() => warmUp(runs[1], limits));
   }
@@ -175,7 +218,8 @@ const measured = async () => {
   const { samples, turns } = await running(() => sampled(runs, job, limits));
   await post("phase/end");
   const [samples_ns, anchor_ns = []] = samples;
-  return { session: { samples_ns, anchor_ns, turns: job.anchor ? turns : [], warmup_runs, load_ms, first_run_ms } };
+  const left = gpu ? await leftToCpu(ort, "files/model", place) : {};
+  return { adapter, left, session: { samples_ns, anchor_ns, turns: job.anchor ? turns : [], warmup_runs, load_ms, first_run_ms } };
 };
 
 measured()
