@@ -69,8 +69,8 @@ def _students() -> list[Section]:
     return [
         Section(
             "A student by hand",
-            "A teacher as in the section above, the best of four rates on the validation split, is "
-            "distilled by the script. Both see the same view, the student "
+            "The best teacher of the first command above with `--seeds 1`, by the validation split, is distilled by the "
+            "script. Both see the same view, the student "
             f"a smaller copy of it (KL divergence at temperature {first['temperature']:g}, and cross entropy with weight "
             f"{first['label_weight']:g}). torch exports the student and ONNX Runtime quantises it. Of each student every "
             "rate was tried with seed 0, and the "

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+import shared
 from hypothesis import settings
-from shared import SHARED
 
 # How long an example takes is the machine's affair: a busy one would fail tests of mathematics.
 settings.register_profile("untimed", deadline=None)
@@ -33,11 +32,7 @@ def own_turns(tmp_path_factory: pytest.TempPathFactory) -> None:
     """A temporary folder for each process that runs tests, and so its own turns at the processor (devices/turns.py): a test
     that measures would hold up all that train in the others. No test judges how fast this machine is."""
     if "PYTEST_XDIST_WORKER" in os.environ:
-        assert SHARED.is_dir(), "known before"
-        folder = tmp_path_factory.getbasetemp() / "t"
-        folder.mkdir()
-        os.environ["TMPDIR"] = str(folder)
-        tempfile.tempdir = None  # read again
+        shared.take(tmp_path_factory.getbasetemp() / "t")
 
 
 @pytest.fixture(scope="session")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import tempfile
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
@@ -29,10 +30,14 @@ def require_writable(path: Path) -> None:
         what = "is a folder"
     elif not folder.is_dir():
         what = f"lies in a folder that there is not, {folder}"
-    elif not os.access(folder, os.W_OK):
-        what = f"lies in a folder that cannot be written to, {folder}"
     else:
-        return
+        try:
+            # Permissions do not tell all: they are no matter to root, and a file system may be full or read-only.
+            with tempfile.TemporaryFile(dir=folder) as probe:
+                probe.write(b" ")
+            return
+        except OSError as error:
+            what = f"lies in a folder that cannot be written to, {folder}: {error.strerror}"
     raise InputError(f"{path} {what}", fix="give the path of a file in a folder of yours that exists")
 
 

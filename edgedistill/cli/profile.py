@@ -102,6 +102,8 @@ def print_profile(console: Console, result: ProfileResult) -> None:
             f"thread{'s' * (environment.threads > 1)}{pinned}; {environment.cpu}, {environment.os}",
             style="dim",
         )
+    if result.fallbacks is not None:
+        render.line(console, result.fallbacks.sentence, style="dim")
     if result.op_timings:
         total_us = sum(timing.median_us for timing in result.op_timings)
         dearest = sorted(result.op_timings, key=lambda timing: timing.median_us, reverse=True)[:OPERATORS_SHOWN]

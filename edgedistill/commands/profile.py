@@ -182,6 +182,7 @@ def profile_file(
         first_run_ms=statistics.median_high(first) if first else None,
         picture_to_label_ms=statistics.median_high(pictures) if pictures else None,
         op_timings=tuple(sorted(profile.op_timings, key=lambda timing: -timing.median_us)),
+        fallbacks=profile.fallbacks,
         environment=profile.environment,
         roofs=roofs,
         notes=tuple(notes),

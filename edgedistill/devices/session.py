@@ -11,7 +11,7 @@ from pydantic import Field
 
 from edgedistill.base.errors import EdgedistillError
 from edgedistill.documents.artifacts import CompiledArtifact
-from edgedistill.documents.measurements import Environment, OpTiming, Session
+from edgedistill.documents.measurements import Environment, Fallbacks, OpTiming, Session
 from edgedistill.documents.package import Step
 from edgedistill.documents.specs import Frozen, Target
 
@@ -62,11 +62,12 @@ class SessionJob(Frozen):
 
 
 class SessionReport(Frozen):
-    """What the agent answers."""
+    """What the agent answers. `fallbacks` is what computes the model's operations, where it tells."""
 
     session: Session
     environment: Environment
     op_timings: tuple[OpTiming, ...]
+    fallbacks: Fallbacks | None = None
 
 
 Timed = Callable[[], int]

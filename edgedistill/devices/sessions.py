@@ -41,6 +41,7 @@ def take_session(artifact: CompiledArtifact, job: SessionJob, protocol: Measurem
         environment=report.environment,
         sessions=(report.session,),
         op_timings=report.op_timings,
+        fallbacks=report.fallbacks,
     )
 
 

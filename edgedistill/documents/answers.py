@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from edgedistill.documents.artifacts import CalibrationSet, Fallbacks, Fraction, Inspection, LadderRung, Parity
-from edgedistill.documents.measurements import Latency
+from edgedistill.documents.artifacts import CalibrationSet, Fraction, Inspection, LadderRung, Parity
+from edgedistill.documents.measurements import Fallbacks, Latency
 from edgedistill.documents.package import Platform
 from edgedistill.documents.results import SplitSizes
 from edgedistill.documents.specs import ComputedBy, Contract, Format, Frozen, Metric, Precision, Probabilities

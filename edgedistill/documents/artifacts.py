@@ -14,7 +14,7 @@ from pydantic import Field
 
 from edgedistill.base.intervals import Answers
 from edgedistill.base.units import format_percent
-from edgedistill.documents.measurements import Latency, Proof, StandIn
+from edgedistill.documents.measurements import Fallbacks, Latency, Proof, StandIn
 from edgedistill.documents.specs import (
     ComputedBy,
     Format,
@@ -83,27 +83,6 @@ class ExportedModel(Frozen):
     outputs: tuple[TensorSignature, ...]
     sha256: str
     bytes: int
-
-
-class Fallbacks(Frozen):
-    """What computes the operations of a file: `by` (a delegate, an execution provider, a compute unit) all but those
-    `elsewhere`, which are counted by name; of `operations` in all. Both are null where that is not known here, and
-    `unknown` says why. The cast of the image's bytes in front of a graph is not counted."""
-
-    by: str
-    operations: int | None = None
-    elsewhere: dict[str, int] | None = None
-    unknown: str = ""
-
-    @property
-    def sentence(self) -> str:
-        """`XNNPACK computes 60 of 63 operations; elsewhere: native_layer_norm 3`."""
-        if self.operations is None or self.elsewhere is None:
-            return f"not known here: {self.unknown}"
-        left = sum(self.elsewhere.values())
-        told = f"{self.by} computes {self.operations - left} of {self.operations} operations"
-        listed = ", ".join(f"{name} {count}" for name, count in sorted(self.elsewhere.items()))
-        return f"{told}; elsewhere: {listed}" if left else told
 
 
 class Inspection(Frozen):

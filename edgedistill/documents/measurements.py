@@ -1,4 +1,5 @@
-"""What was measured, predicted or is unknown of a file's latency: figures, sessions with their environment, proofs.
+"""What was measured, predicted or is unknown of a file's latency: figures, sessions with their environment, what computes
+operations, proofs.
 
 All are frozen. Measured, predicted and unknown latencies are three types.
 """
@@ -192,9 +193,30 @@ class Session(Frozen):
     retaken: Annotated[int, Field(ge=0)] = 0
 
 
+class Fallbacks(Frozen):
+    """What computes the operations of a file: `by` (a delegate, an execution provider, a compute unit) all but those
+    `elsewhere`, which are counted by name; of `operations` in all. Both are null where that is not known here, and
+    `unknown` says why. The cast of the image's bytes in front of a graph is not counted."""
+
+    by: str
+    operations: int | None = None
+    elsewhere: dict[str, int] | None = None
+    unknown: str = ""
+
+    @property
+    def sentence(self) -> str:
+        """`XNNPACK computes 60 of 63 operations; elsewhere: native_layer_norm 3`."""
+        if self.operations is None or self.elsewhere is None:
+            return f"not known here: {self.unknown}"
+        left = sum(self.elsewhere.values())
+        told = f"{self.by} computes {self.operations - left} of {self.operations} operations"
+        listed = ", ".join(f"{name} {count}" for name, count in sorted(self.elsewhere.items()))
+        return f"{told}; elsewhere: {listed}" if left else told
+
+
 class Profile(Frozen):
     """Latency of one artifact on one device, session by session; `anchor_sha256` is the file that ran in turn with it,
-    null where it ran alone."""
+    null where it ran alone. `fallbacks` is what computes its operations, null where the sessions do not tell."""
 
     artifact_sha256: str
     anchor_sha256: str | None = None
@@ -203,6 +225,7 @@ class Profile(Frozen):
     environment: Environment
     sessions: tuple[Session, ...]
     op_timings: tuple[OpTiming, ...]
+    fallbacks: Fallbacks | None = None
 
     @property
     def peak_memory_bytes(self) -> int | None:

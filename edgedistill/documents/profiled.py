@@ -8,7 +8,7 @@ from pydantic import Field
 
 from edgedistill.base.errors import InputError
 from edgedistill.base.units import format_ms, format_percent, parse_fraction, parse_latency_ms
-from edgedistill.documents.measurements import Environment, Latency, OpTiming
+from edgedistill.documents.measurements import Environment, Fallbacks, Latency, OpTiming
 from edgedistill.documents.specs import Format, Frozen, Percentile
 
 
@@ -117,7 +117,8 @@ class Since(Frozen):
 class ProfileResult(Frozen):
     """What `profile` returns: the file, its latency and the operators that cost it. `comparison` and `gate` are null where
     none was asked for, `since` where it is the first profile of this file on this device, `roofs` where no report was asked
-    for or the format has no files that show them. `report` is the page that was written."""
+    for or the format has no files that show them. `fallbacks` is what computes the operations, null where the sessions do
+    not tell. `report` is the page that was written."""
 
     path: str
     format: Format
@@ -131,6 +132,7 @@ class ProfileResult(Frozen):
     first_run_ms: float | None = None
     picture_to_label_ms: float | None = None
     op_timings: tuple[OpTiming, ...]
+    fallbacks: Fallbacks | None = None
     environment: Environment | None
     since: Since | None = None
     roofs: Roofs | None = None

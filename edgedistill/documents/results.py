@@ -10,8 +10,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from edgedistill.documents.artifacts import Fallbacks, Fraction, Parity, Trial, Verification
+from edgedistill.documents.artifacts import Fraction, Parity, Trial, Verification
 from edgedistill.documents.measurements import (
+    Fallbacks,
     Latency,
     Moment,
     Percentiles,

@@ -13,8 +13,8 @@ from edgedistill.base.errors import Problem, UnsupportedError
 from edgedistill.base.store import file_sha256, size_bytes, tool_version
 from edgedistill.base.units import beginning
 from edgedistill.devices.session import MeasurementProtocol
-from edgedistill.documents.artifacts import CompiledArtifact, ExportedModel, Fallbacks, Inspection, TensorSignature
-from edgedistill.documents.measurements import Profile
+from edgedistill.documents.artifacts import CompiledArtifact, ExportedModel, Inspection, TensorSignature
+from edgedistill.documents.measurements import Fallbacks, Profile
 from edgedistill.documents.package import About, ImageEdge, TensorEdge
 from edgedistill.documents.specs import ComputedBy, Contract, Delegate, Format, Probabilities, QuantScheme, Target
 from edgedistill.formats.carried import PROBABILITIES_KEY

@@ -141,7 +141,7 @@ def _shipped(bench: Workbench, file: Shipped, tested: _Tested | None) -> Shipped
         peak_memory_bytes=made.profile.peak_memory_bytes if made.profile else None,
         load_ms=sorted(s.load_ms for s in sessions)[len(sessions) // 2] if sessions else None,
         record=artifact.record,
-        fallbacks=artifact.fallbacks,
+        fallbacks=(made.profile and made.profile.fallbacks) or artifact.fallbacks,
         proof=made.result.proof,
     )
 

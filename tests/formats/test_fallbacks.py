@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from factories import make_target
 
-from edgedistill.documents.artifacts import Fallbacks
+from edgedistill.documents.measurements import Fallbacks
 from edgedistill.documents.specs import Format
 from edgedistill.formats.coreml.plan import fallbacks_of
 from edgedistill.formats.format import fallback_problems

@@ -64,6 +64,16 @@ def test_a_build_proves_its_budget_there(loop: Any) -> None:
     assert all(isinstance(artifact.latency, MeasuredLatency) for artifact in built.result.artifacts)
 
 
+@pytest.mark.slow
+def test_a_build_proves_its_budget_on_the_gpu(loop: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(devices.LIMITS, "fallback_adapter", True)
+    built = loop.build(loop.write("webgpu", "10s", *EDITS, *loop.few), target="browser-webgpu")
+    assert built.result.status == "met", built.result.verdict
+    (artifact,) = built.result.artifacts
+    assert artifact.fallbacks is not None and artifact.fallbacks.by == "WebGPU" and artifact.fallbacks.elsewhere == {}
+    assert artifact.peak_memory_bytes is None
+
+
 def test_without_its_runtime_a_build_says_so(loop: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv(found.RUNTIME_VARIABLE, str(tmp_path / "nowhere"))
     with pytest.raises(UnreachableError, match="which EDGEDISTILL_ONNXRUNTIME_WEB names, is not onnxruntime-web"):

@@ -1,4 +1,4 @@
-"""What all processes that run tests share, each of which has a temporary folder of its own (conftest.py)."""
+"""The temporary folder that all processes that run tests share, and the one that each of them has for itself."""
 
 from __future__ import annotations
 
@@ -7,4 +7,11 @@ import tempfile
 from pathlib import Path
 
 SHARED = Path(os.environ.setdefault("EDGEDISTILL_TESTS_SHARED", tempfile.gettempdir()))
-"""The system's temporary folder, read before any process takes another one."""
+"""The system's, for what there is once on a machine."""
+
+
+def take(folder: Path) -> None:
+    """From now on `folder` is the temporary folder of this process, and of those that it starts."""
+    folder.mkdir()
+    os.environ["TMPDIR"] = str(folder)
+    tempfile.tempdir = None  # tempfile reads the variable again

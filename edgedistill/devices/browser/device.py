@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
 from edgedistill.base.errors import InputError, MissingDependencyError, UnreachableError
-from edgedistill.base.progress import Listener, Note, silent
+from edgedistill.base.progress import Listener, silent
 from edgedistill.devices.agent import agent, agent_machine, agent_sampling
 from edgedistill.devices.base import EXPORT_AGAIN, SESSION_GRACE_S, SessionFailure, read_report, too_slow
 from edgedistill.devices.browser import found
@@ -17,6 +18,7 @@ from edgedistill.devices.browser.process import Browser, opened
 from edgedistill.devices.browser.serving import Conversation, served
 from edgedistill.devices.session import SessionJob, SessionReport
 from edgedistill.devices.turns import measuring
+from edgedistill.documents.measurements import Fallbacks
 
 POLL_S = 0.1
 # Longer than elsewhere: a browser begins with code that is made quickly, and replaces it by better code as that is compiled,
@@ -30,14 +32,15 @@ LIMITS = {
     # Whether WebGPU may be an imitation that computes on the CPU.
     "fallback_adapter": False,
 }
+WEBGPU = "WebGPU"
 INSTALL = f"npm install {PACKAGE}@latest"
 
 
 class BrowserDevice:
     """A page in a browser without a window, a fresh one for each session, which runs ONNX files by onnxruntime-web: on the
     CPU (WebAssembly), with as many threads as the job has, or on the `gpu` (WebGPU), which may leave operations to the CPU
-    where there are `fallbacks`. `listener` hears when a session waits for another one on this machine, and what the GPU
-    leaves to the CPU. The browser's processes are not pinned: it has several, and moves work between them."""
+    with `allow_fallbacks`. `listener` hears when a session waits for another one on this machine. The browser's
+    processes are not pinned: it has several, and moves work between them."""
 
     def __init__(
         self,
@@ -45,12 +48,12 @@ class BrowserDevice:
         lock_file: Path | None = None,
         *,
         gpu: bool = False,
-        fallbacks: bool = False,
+        allow_fallbacks: bool = False,
     ) -> None:
         self._listener = listener
         self._lock_file = lock_file
         self._gpu = gpu
-        self._fallbacks = fallbacks
+        self._allow_fallbacks = allow_fallbacks
         self._gpu_name = ""
 
     def connect(self) -> None:
@@ -84,7 +87,7 @@ class BrowserDevice:
         limit_s = SESSION_GRACE_S + agent_sampling.HARD_LIMIT_FACTOR * job.seconds
         with measuring(self._listener, self._lock_file):
             document = self._answered(files, job.model_dump(mode="json"), watch, limit_s, f"measuring {job.model.name}")
-        computed = f"WebGPU ({document.get('adapter')})" if self._gpu else "WebAssembly"
+        computed = f"{WEBGPU} ({document.get('adapter')})" if self._gpu else "WebAssembly"
         where = {
             **agent_machine.describe(()),
             "runtime": PACKAGE,
@@ -95,10 +98,11 @@ class BrowserDevice:
         }
         report = read_report(_completed(document, watch, where))
         if self._gpu:
-            self._hear_fallbacks(job.model.name, document["left"], installed.version)
             # What the GPU holds is in none of the page's processes.
             nothing = {"peak_memory_bytes": None, "model_memory_bytes": None}
-            report = report.model_copy(update={"session": report.session.model_copy(update=nothing)})
+            session = report.session.model_copy(update=nothing)
+            fallbacks = self._permitted(_fallbacks(document["operations"], installed.version), job.model.name)
+            report = report.model_copy(update={"session": session, "fallbacks": fallbacks})
         return report
 
     def _answered(
@@ -129,20 +133,17 @@ class BrowserDevice:
             self._gpu_name = document["adapter"]
         return self._gpu_name
 
-    def _hear_fallbacks(self, name: str, left: dict[str, int] | None, version: str) -> None:
-        """Tell, or refuse, what the GPU leaves to the CPU of the file `name`; None where that is not known."""
-        if left is None:
-            what, fix = f"{PACKAGE} {version} does not tell what of {name} the GPU computes", INSTALL
-        elif left:
-            counts = ", ".join(f"{kind} {count}" for kind, count in sorted(left.items()))
-            what, fix = f"of {name} the GPU leaves to the CPU: {counts}", "replace these operations in the model"
-        else:
-            return
-        if not self._fallbacks:
-            raise SessionFailure(
-                "fallback", what, fix=f"{fix}, or set allow_fallbacks = true in [export], or in the target"
-            )
-        self._listener(Note(what, warning=True, once=what))
+    def _permitted(self, fallbacks: Fallbacks, name: str) -> Fallbacks:
+        """What was given. Raises SessionFailure where the GPU leaves operations of the file `name` to the CPU, or may do so,
+        and the target does not allow it."""
+        if self._allow_fallbacks or fallbacks.elsewhere == {}:
+            return fallbacks
+        fix = "replace these operations in the model" if fallbacks.elsewhere else INSTALL
+        raise SessionFailure(
+            "fallback",
+            f"{name}: {fallbacks.sentence}",
+            fix=f"{fix}, or set allow_fallbacks = true in [export], or in the target",
+        )
 
     def facts(self, runtime: str = "") -> dict[str, str]:
         """Those of this machine, with the browser and its onnxruntime-web."""
@@ -157,6 +158,15 @@ class BrowserDevice:
 
     def close(self) -> None:
         """Nothing to do: sessions end with their browsers."""
+
+
+def _fallbacks(told: dict[str, Any] | None, version: str) -> Fallbacks:
+    """What the runtime told of its placement, None where it does not. The cast of the image's bytes in front of a graph is
+    not counted: older releases leave it to the CPU."""
+    if told is None:
+        return Fallbacks(by=WEBGPU, unknown=f"{PACKAGE} {version} does not tell")
+    elsewhere = Counter(told["elsewhere"]) - Counter(Cast=1)
+    return Fallbacks(by=WEBGPU, operations=told["operations"], elsewhere=dict(elsewhere))
 
 
 class _Watch:
@@ -203,7 +213,9 @@ def _completed(document: dict[str, Any], watch: _Watch, where: dict[str, Any]) -
             "runtime": INSTALL,
             "load": f"export the model again, or bring a newer runtime: {INSTALL}",
         }.get(error["kind"], agent.FIXES.get(error["kind"], ""))
-        return json.dumps({"error": {"kind": error["kind"], "message": f"{title} {error['message']}", "fix": fix}})
+        # What is wrong with a job is no fault of the runtime.
+        message = error["message"] if error["kind"] == "inputs" else f"{title} {error['message']}"
+        return json.dumps({"error": {"kind": error["kind"], "message": message, "fix": fix}})
     peak, before = watch.read["peak"], watch.read["before"]
     session = {
         **document["session"],

@@ -15,7 +15,7 @@ from typing import Any
 
 from edgedistill.base.errors import first_line
 from edgedistill.base.quiet import quiet
-from edgedistill.documents.artifacts import Fallbacks
+from edgedistill.documents.measurements import Fallbacks
 from edgedistill.formats.coreml_sdk import import_coremltools
 
 _BY = "Core ML on the Neural Engine or GPU"

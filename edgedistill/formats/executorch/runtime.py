@@ -20,8 +20,8 @@ from edgedistill.base.quiet import native_quiet
 from edgedistill.base.store import copy_atomic, tool_version
 from edgedistill.devices.session import MeasurementProtocol, NotRunnableError
 from edgedistill.devices.sessions import profile_file
-from edgedistill.documents.artifacts import CompiledArtifact, ExportedModel, Fallbacks, Inspection
-from edgedistill.documents.measurements import Profile
+from edgedistill.documents.artifacts import CompiledArtifact, ExportedModel, Inspection
+from edgedistill.documents.measurements import Fallbacks, Profile
 from edgedistill.documents.specs import ComputedBy, Delegate, Format, QuantScheme, Target
 from edgedistill.formats.carried import carried_contract
 from edgedistill.formats.executorch.lowering import import_executorch

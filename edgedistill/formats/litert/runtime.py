@@ -21,8 +21,8 @@ from edgedistill.base.quiet import native_quiet
 from edgedistill.base.store import copy_atomic, tool_version
 from edgedistill.devices.session import MeasurementProtocol
 from edgedistill.devices.sessions import profile_file
-from edgedistill.documents.artifacts import CompiledArtifact, ExportedModel, Fallbacks, Inspection
-from edgedistill.documents.measurements import Profile
+from edgedistill.documents.artifacts import CompiledArtifact, ExportedModel, Inspection
+from edgedistill.documents.measurements import Fallbacks, Profile
 from edgedistill.documents.package import TensorEdge
 from edgedistill.documents.specs import ComputedBy, Contract, Format, QuantScheme, Target
 from edgedistill.formats.carried import carried_contract, carried_probabilities

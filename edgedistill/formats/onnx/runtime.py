@@ -16,8 +16,8 @@ from edgedistill.base.paths import require_file
 from edgedistill.base.store import copy_atomic, tool_version
 from edgedistill.devices.session import MeasurementProtocol
 from edgedistill.devices.sessions import profile_file
-from edgedistill.documents.artifacts import CompiledArtifact, ExportedModel, Fallbacks, Inspection, TensorSignature
-from edgedistill.documents.measurements import Profile
+from edgedistill.documents.artifacts import CompiledArtifact, ExportedModel, Inspection, TensorSignature
+from edgedistill.documents.measurements import Fallbacks, Profile
 from edgedistill.documents.specs import ComputedBy, Format, Precision, QuantScheme, Target
 from edgedistill.formats.carried import carried_contract, carried_probabilities, carried_scheme
 from edgedistill.formats.format import Conversion, ModelFormat, ModelMetadata, Opened, RoofFile, signature_problems
@@ -110,7 +110,7 @@ class OnnxFormat(ModelFormat):
             raise UnsupportedError(f"{model.path.name} cannot be used with ONNX Runtime", problems=problems)
         final = folder / model.path.name
         copy_atomic(model.path, final)
-        unknown = Fallbacks(by=target.accelerator, unknown="the device tells as it measures the file")
+        unknown = Fallbacks(by=target.accelerator, unknown="only a session on the device tells")
         fallbacks = unknown if target.accelerator else _assigned(final)
         return self.artifact(final, model.scheme, target, fallbacks=fallbacks)
 

@@ -16,8 +16,8 @@ from edgedistill.base.errors import MissingDependencyError, Problem, Unsupported
 from edgedistill.base.machine import nvidia_gpus
 from edgedistill.base.store import file_sha256, write_atomic
 from edgedistill.devices.session import MeasurementProtocol, NotRunnableError
-from edgedistill.documents.artifacts import CompiledArtifact, ExportedModel, Fallbacks, Inspection
-from edgedistill.documents.measurements import Profile
+from edgedistill.documents.artifacts import CompiledArtifact, ExportedModel, Inspection
+from edgedistill.documents.measurements import Fallbacks, Profile
 from edgedistill.documents.specs import ComputedBy, Format, QuantScheme, Target
 from edgedistill.formats.format import IntegerStyle, ModelFormat, Opened
 from edgedistill.formats.tensorrt.build import build_engine, listed, parser_problems

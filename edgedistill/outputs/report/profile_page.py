@@ -66,7 +66,12 @@ def render_profile(result: ProfileResult, profile: Profile) -> str:
         roof_table=roof_tables.roof_table(placed) if placed else None,
         since=since_tables.since_facts(result.since, profile) if result.since else (),
         since_operators=since_tables.operator_table(result.since) if result.since and result.since.operators else None,
-        environment=(("file", result.path), ("SHA-256", result.sha256), *environment_facts(profile.environment)),
+        environment=(
+            ("file", result.path),
+            ("SHA-256", result.sha256),
+            *((("operations", result.fallbacks.sentence),) if result.fallbacks else ()),
+            *environment_facts(profile.environment),
+        ),
     )
 
 

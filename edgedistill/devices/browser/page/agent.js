@@ -166,34 +166,40 @@ for (const name of ["log", "info", "warn", "error", "debug"]) {
   console[name] = (...words) => (logged ? logged.push(...words.join(" ").split("\n")) : write(...words));
 }
 
-// Operations that WebGPU leaves to the CPU, counted by type: what the runtime logs of a file while it loads it. Null where it
-// does not tell.
-const leftToCpu = async (ort, path, place) => {
+// Where the runtime computes a file's operations, as it logs while it loads the file: their number, and those that WebGPU
+// leaves to the CPU, counted by type. Null where it does not tell. Copies between the two are no operations.
+const placed = async (ort, path, place) => {
   logged = [];
   const [session] = await loaded(ort, path, place, 0);
   const lines = logged;
   logged = null;
   await session.release();
-  const left = {};
+  const elsewhere = {};
+  let operations = 0;
   let provider = "";
   for (const line of lines) {
-    const placed = / placed on \[(\w+)\]/.exec(line);
+    const heading = /(All nodes|Node\(s\)) placed on \[(\w+)\]\. Number of nodes: (\d+)/.exec(line);
     const node = / {3}(\w+) \(.*\)$/.exec(line);
-    if (placed) provider = placed[1];
-    // Releases before 1.24 have WebGPU as JsExecutionProvider.
-    else if (provider && node && !/^(WebGpu|Js)ExecutionProvider$/.test(provider)) left[node[1]] = (left[node[1]] ?? 0) + 1;
+    if (heading) {
+      provider = heading[2];
+      if (heading[1] === "All nodes") operations = Number(heading[3]);
+    } else if (provider && node && !node[1].startsWith("Memcpy")) {
+      operations++;
+      // Earlier releases call it JsExecutionProvider.
+      if (!/^(WebGpu|Js)ExecutionProvider$/.test(provider)) elsewhere[node[1]] = (elsewhere[node[1]] ?? 0) + 1;
+    }
   }
-  return provider ? left : null;
+  return provider ? { operations, elsewhere } : null;
 };
 
 const measured = async () => {
   const { job, limits, gpu } = await (await fetch("job")).json();
-  if (!self.crossOriginIsolated) throw new Failure("runtime", "the page is not cross-origin isolated: its clock is coarse");
+  if (!self.crossOriginIsolated) throw new Failure("runtime", "is in a page that is not cross-origin isolated: its clock is coarse");
   const adapter = gpu ? await adapterOf(limits) : "";
   if (!job) return { adapter };
   const script = `./runtime/dist/ort.${gpu ? "webgpu" : "wasm"}.min.mjs`;
   const ort = await import(script).catch((error) => {
-    throw new Failure("runtime", `onnxruntime-web cannot be loaded: ${error}`);
+    throw new Failure("runtime", `cannot be loaded: ${error}`);
   });
   const place = { gpu, threads: job.threads };
   ort.env.wasm.numThreads = job.threads;
@@ -203,7 +209,7 @@ const measured = async () => {
   await post("phase/ready");
   const [session, load_ms] = await loaded(ort, "files/model", place);
   if (!session.inputMetadata) {
-    throw new Failure("runtime", "onnxruntime-web does not tell the types of inputs", "npm install onnxruntime-web@latest");
+    throw new Failure("runtime", "does not tell the types of inputs", "npm install onnxruntime-web@latest");
   }
   const runs = [timed(session, feedsOf(ort, session, job, rows))];
   const first_run_ms = await running(async () => (await runs[0]()) / 1e6);
@@ -218,8 +224,8 @@ const measured = async () => {
   const { samples, turns } = await running(() => sampled(runs, job, limits));
   await post("phase/end");
   const [samples_ns, anchor_ns = []] = samples;
-  const left = gpu ? await leftToCpu(ort, "files/model", place) : {};
-  return { adapter, left, session: { samples_ns, anchor_ns, turns: job.anchor ? turns : [], warmup_runs, load_ms, first_run_ms } };
+  const operations = gpu ? await placed(ort, "files/model", place) : null;
+  return { adapter, operations, session: { samples_ns, anchor_ns, turns: job.anchor ? turns : [], warmup_runs, load_ms, first_run_ms } };
 };
 
 measured()
