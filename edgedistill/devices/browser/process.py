@@ -68,14 +68,12 @@ class Browser:
         return max((int(words[1]) * 1024 for words in found), default=None)
 
     def _pages(self) -> list[int]:
-        """The processes that run pages: in the browser's session, and of the type `renderer`."""
+        """The processes that run pages: those of the type `renderer`."""
         found = []
-        for folder in Path("/proc").glob("[0-9]*"):
-            fields = agent_machine.read_text(str(folder / "stat")).rpartition(")")[2].split()
-            if len(fields) > 3 and fields[3] == str(self.process.pid):
-                with suppress(OSError):
-                    if b"--type=renderer" in (folder / "cmdline").read_bytes():
-                        found.append(int(folder.name))
+        for process, _ in _members(self.process.pid):
+            with suppress(OSError):
+                if b"--type=renderer" in Path(f"/proc/{process}/cmdline").read_bytes():
+                    found.append(process)
         return found
 
 
@@ -104,8 +102,19 @@ def opened(program: Path, url: str, gpu: bool = False) -> Iterator[Browser]:
             _end(process)
 
 
+def _members(session: int) -> list[tuple[int, str]]:
+    """The processes of a session and the state of each; none where the system does not list them in /proc."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        fields = agent_machine.read_text(str(folder / "stat")).rpartition(")")[2].split()
+        if len(fields) > 3 and fields[3] == str(session):
+            found.append((int(folder.name), fields[0]))
+    return found
+
+
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """End all of its session, and wait until the last one is gone: they write to the profile until then."""
+    """End all of its session, and wait until the last one is gone: they write to the profile until then. One that has ended
+    is gone, though its parent may take a second to notice (state Z)."""
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
@@ -114,5 +123,8 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         try:
             os.killpg(process.pid, signal.SIGKILL)
         except (ProcessLookupError, PermissionError):
+            return
+        members = _members(process.pid)
+        if members and all(state in "ZX" for _, state in members):
             return
         time.sleep(0.02)
