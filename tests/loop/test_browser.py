@@ -65,6 +65,7 @@ def test_a_build_proves_its_budget_there(loop: Any) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)  # the imitation of a GPU takes seconds for a first run
 def test_a_build_proves_its_budget_on_the_gpu(loop: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(devices.LIMITS, "fallback_adapter", True)
     built = loop.build(loop.write("webgpu", "10s", *EDITS, *loop.few), target="browser-webgpu")
