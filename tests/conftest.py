@@ -8,6 +8,7 @@ from types import ModuleType
 
 import pytest
 import shared
+import unsynced as unsynced
 from hypothesis import settings
 
 # How long an example takes is the machine's affair: a busy one would fail tests of mathematics.

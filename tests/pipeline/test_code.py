@@ -137,6 +137,34 @@ def test_imports_inside_functions_count() -> None:
     assert not any(name.startswith("edgedistill.documents") for name in reached("edgedistill.formats"))
 
 
+WRITTEN = {
+    "plain": "import {0}.one\nfrom {0} import two\n",
+    "in brackets": "from {0} import (\n    one,\n    two,  # the second\n)\n",
+    "in a function": "def f():\n    from {0}.one import x\n    import {0}.two as y\n",
+    "after a colon": "from {0} import one\nif one: import {0}.two\n",
+    "after a semicolon": "import {0}.one; import {0}.two\nx = 1\n",
+    "after another statement": "x = 1; import {0}.one, {0}.two\n",
+    "over two lines": "from {0} import one, \\\n    two\n",
+    "beside prose": '"""To use it:\n\nfrom here import what you need\n"""\nimport {0}.one, {0}.two\n',
+}
+
+
+@pytest.mark.parametrize("form", WRITTEN)
+def test_an_import_counts_however_it_is_written(form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = f"acme_{form.replace(' ', '_')}"
+    (tmp_path / package).mkdir()
+    for name, text in {
+        "__init__": "",
+        "one": "x = 1",
+        "two": "",
+        "three": "",
+        "user": WRITTEN[form].format(package),
+    }.items():
+        (tmp_path / package / f"{name}.py").write_text(text)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert reached(f"{package}.user") == {f"{package}.{name}" for name in ("user", "one", "two")}
+
+
 def test_a_module_that_is_not_there() -> None:
     for name in ("edgedistill.no_such", "no_such_package"):
         with pytest.raises(ModuleNotFoundError):
