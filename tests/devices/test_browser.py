@@ -152,10 +152,10 @@ def test_a_browser_ends_with_the_build_that_asked(model: Path, tmp_path: Path) -
     )
     environment = {**os.environ, "TMPDIR": str(tmp_path), found.RUNTIME_VARIABLE: str(web_runtime.onnxruntime_web())}
     with subprocess.Popen([sys.executable, "-c", code], env=environment) as build:
-        end = time.monotonic() + 30
-        while not browsers(tmp_path) and time.monotonic() < end:
+        end = time.monotonic() + 60
+        while not browsers(tmp_path) and build.poll() is None and time.monotonic() < end:
             time.sleep(0.05)
-        assert browsers(tmp_path)
+        assert browsers(tmp_path), f"none was started by a process that ended with {build.poll()}"
         build.kill()
     end = time.monotonic() + 10
     while browsers(tmp_path) and time.monotonic() < end:
