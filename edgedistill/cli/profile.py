@@ -14,6 +14,7 @@ from edgedistill.cli.signature import taking
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from edgedistill.documents.imported import ByProgram
     from edgedistill.documents.profiled import ProfileResult
 
 OPERATORS_SHOWN = 10
@@ -69,10 +70,12 @@ def print_profile(console: Console, result: ProfileResult) -> None:
     from edgedistill.outputs.explain import profiled
 
     render.line(console, result.path, style="bold")
-    table = render.table("size", "p50", "p95", "p99", "load", "first run", "peak memory")
+    # What a vendor's program told has a table of its own.
+    percentiles = () if result.by_program else ("p50", "p95", "p99")
+    table = render.table("size", *percentiles, "load", "first run", "peak memory")
     table.add_row(
         format_bytes(result.bytes),
-        *render.latency_cells(result.latency),
+        *(render.latency_cells(result.latency) if percentiles else ()),
         "unknown" if result.load_ms is None else format_ms(result.load_ms),
         "unknown" if result.first_run_ms is None else format_ms(result.first_run_ms),
         "unknown" if result.peak_memory_bytes is None else format_bytes(result.peak_memory_bytes),
@@ -81,8 +84,10 @@ def print_profile(console: Console, result: ProfileResult) -> None:
     if result.picture_to_label_ms is not None:
         told = format_ms(result.picture_to_label_ms)
         render.line(console, f"from a decoded picture of 640 x 480 to its label: {told}")
-    if isinstance(result.latency, UnknownLatency):
+    if isinstance(result.latency, UnknownLatency) and result.by_program is None:
         render.line(console, f"latency unknown: {result.latency.reason}")
+    if result.by_program is not None:
+        _print_program(console, result.path, result.by_program)
     if isinstance(result.latency, MeasuredLatency):
         taken = f"{result.latency.samples:,} runs in {render.sessions_cell(result.latency)}"
         render.line(console, f"{taken} on {result.latency.device}", style="dim")
@@ -122,3 +127,26 @@ def print_profile(console: Console, result: ProfileResult) -> None:
     render.line(console, *result.notes)
     if result.report is not None:
         render.line(console, f"report: {result.report}")
+
+
+def _print_program(console: Console, path: str, found: ByProgram) -> None:
+    """What a vendor's program told, with the spread over its runs."""
+    from edgedistill.base.units import format_ms
+    from edgedistill.cli import render
+    from edgedistill.outputs.explain.profiled import program_comparison_sentence
+
+    table = render.table(f"by {found.program}", "over its runs", "95% interval")
+    for name in ("p50", "p95", "p99", "mean"):
+        told = getattr(found, name)
+        interval = told and told.interval_ms
+        table.add_row(
+            name,
+            format_ms(told.value_ms) if told else "unknown",
+            f"{format_ms(interval[0])} to {format_ms(interval[1])}" if interval else "",
+        )
+    console.print(table)
+    each = [figures.runs for figures in found.sessions if figures.runs]
+    inferences = f", {sum(each):,} inferences" if len(each) == len(found.sessions) else ""
+    render.line(console, f"{len(found.sessions)} runs of the program{inferences}", style="dim")
+    if found.comparison is not None:
+        render.line(console, program_comparison_sentence(path, found.comparison), style="bold")

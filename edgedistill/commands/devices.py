@@ -14,11 +14,13 @@ from edgedistill.base.errors import EdgedistillError, InputError, MissingDepende
 from edgedistill.base.progress import Listener, silent, telling
 from edgedistill.base.units import format_ms
 from edgedistill.base.versions import __version__
-from edgedistill.devices.attach import HERE, remote_device, require_fitting
+from edgedistill.devices.attach import HERE, program_device, remote_device, require_fitting
 from edgedistill.devices.base import Device, run_pushed
 from edgedistill.devices.browser import found as browsers
 from edgedistill.devices.browser.device import BrowserDevice
 from edgedistill.devices.local import LocalDevice
+from edgedistill.devices.program_shell import CALLS, ProgramDevice
+from edgedistill.devices.programs import NoLatencyError
 from edgedistill.devices.remote import RemoteDevice
 from edgedistill.devices.servers import RUNNER_SOURCES
 from edgedistill.devices.session import SessionJob, SessionReport
@@ -82,7 +84,7 @@ def check_device(name: str, *, target: str | Path | None = None, listener: Liste
     steps: list[DeviceStep] = []
     facts: dict[str, str] = {}
     with closing(
-        remote_device(known, listener) if known else HERE[here[name].transport](here[name], listener)
+        _elsewhere(known, listener, wanted) if known else HERE[here[name].transport](here[name], listener)
     ) as device:
         try:
             device.connect()
@@ -92,9 +94,12 @@ def check_device(name: str, *, target: str | Path | None = None, listener: Liste
             facts = device.facts()
             steps.append(DeviceStep(name="reached", ok=True, needed=True, detail=facts["device"]))
             steps.extend(_fitting(device, wanted))
-            if wanted is not None and wanted.runtime not in measured_by_agent():
-                steps.append(_not_by_agent(wanted))
-            steps.extend(_tried(device, wanted, listener))
+            if isinstance(device, ProgramDevice):
+                steps.extend(_program_tried(device, listener))
+            else:
+                if wanted is not None and wanted.runtime not in measured_by_agent():
+                    steps.append(_not_by_agent(wanted))
+                steps.extend(_tried(device, wanted, listener))
     its = [step for step in steps if step.needed]
     runtimes = [step for step in steps if step.name in set(measured_by_agent())]
     return DeviceCheck(
@@ -139,9 +144,15 @@ def _status(known: KnownDevice, *, problem: str = "", fix: str = "") -> DeviceSt
     )
 
 
+def _elsewhere(known: KnownDevice, listener: Listener, target: Target | None = None) -> RemoteDevice | ProgramDevice:
+    if known.config.program:
+        return program_device(known, listener, target.threads if target else 1)
+    return remote_device(known, listener)
+
+
 def _asked(known: KnownDevice, listener: Listener) -> DeviceStatus:
     try:
-        with closing(remote_device(known, listener)) as device:
+        with closing(_elsewhere(known, listener)) as device:
             device.connect()
             answer = {"answers": True, "facts": device.facts(), "fix": _unknown_target(known)}
             return _status(known).model_copy(update=answer)
@@ -159,9 +170,9 @@ def _unknown_target(known: KnownDevice) -> str:
     return f"{asked}its target {name!r} does not come with edgedistill; only a target file of that name uses it"
 
 
-def _fitting(device: Device, target: Target | None) -> Iterator[DeviceStep]:
+def _fitting(device: Device | ProgramDevice, target: Target | None) -> Iterator[DeviceStep]:
     """Whether a device elsewhere is one of the target's."""
-    if target is None or not isinstance(device, RemoteDevice):
+    if target is None or not isinstance(device, RemoteDevice | ProgramDevice):
         return
     try:
         require_fitting(target, device)
@@ -203,6 +214,33 @@ def _tried(device: Device, target: Target | None, listener: Listener) -> Iterato
         report = report or taken
     if report is not None:
         yield from _state(report)
+
+
+def _program_tried(device: ProgramDevice, listener: Listener) -> Iterator[DeviceStep]:
+    """A run of a vendor's program with the sample of a format that it takes."""
+    for form in CALLS[device.program].formats:
+        model = format_for(form).sample
+        if model is None:
+            yield DeviceStep(
+                name=form, ok=True, needed=False, detail=f"not tried: {form} files are made for one device each"
+            )
+            continue
+        try:
+            with telling(listener, "try", form):
+                told = device.run(model)
+        except NoLatencyError:
+            detail = f"{device.program} runs; the sample takes less time than it prints"
+            yield DeviceStep(name=form, ok=True, needed=True, detail=detail)
+        except EdgedistillError as error:
+            yield _failed(form, error, needed=True)
+        else:
+            runs, typical_ms = f"{told.runs:,} runs, " if told.runs else "", told.typical_ms
+            figure = "p50" if told.p50_ms else "mean"
+            detail = f"{device.program}: {runs}{figure} {format_ms(typical_ms) if typical_ms else 'unknown'}"
+            yield DeviceStep(name=form, ok=True, needed=True, detail=detail)
+    fix = "name `python` or our `runner` in your devices.toml for builds and proofs"
+    detail = f"{device.program} serves profiles, and proves no budget"
+    yield DeviceStep(name="builds", ok=False, needed=False, detail=detail, fix=fix)
 
 
 def _loaded_by(device: Device) -> tuple[Format, ...]:

@@ -17,8 +17,9 @@ from edgedistill.base.progress import Listener, Note, StageAdvanced, silent, tel
 from edgedistill.base.units import format_percent, format_seconds
 from edgedistill.commands.kept_profiles import replace_kept
 from edgedistill.commands.options import ProfileOptions, require_known
+from edgedistill.commands.profile_by_program import gate_by_program, profile_by_program
 from edgedistill.devices.agent.agent_sampling import HARD_LIMIT_FACTOR
-from edgedistill.devices.attach import attach
+from edgedistill.devices.attach import HERE, attach
 from edgedistill.devices.base import Device, run_pushed, sample
 from edgedistill.devices.latency.roofs import measure_roofs
 from edgedistill.devices.session import MeasurementProtocol, PictureWay
@@ -34,6 +35,7 @@ from edgedistill.devices.stats import (
     spread,
 )
 from edgedistill.documents.build_file import ProfileConfig
+from edgedistill.documents.devices import device_for
 from edgedistill.documents.measurements import Profile, Session
 from edgedistill.documents.package import TensorEdge, preparation
 from edgedistill.documents.profiled import Comparison, Gate, GateLimit, ProfileResult, Roofs
@@ -84,7 +86,16 @@ def profile(
         roofs=page is not None,
         keep=True,
     )
-    result, taken = profile_file(Path(path), load_target(str(target)), listener, asked)
+    wanted = load_target(str(target))
+    known = None if wanted.transport in HERE else device_for(wanted.name, device)
+    if known is not None and known.config.program:
+        if page is not None:
+            raise InputError(f"{known.config.program} tells no single runs, which the page shows", fix="leave --report")
+        result = profile_by_program(Path(path), wanted, known, listener, asked.sessions, asked.compare)
+        assert result.by_program is not None
+        gated = None if limit is None else gate_by_program(limit, result.by_program)
+        return result.model_copy(update={"gate": gated})
+    result, taken = profile_file(Path(path), wanted, listener, asked)
     if limit is not None:
         result = result.model_copy(update={"gate": _gated(limit, taken)})
     if page is not None:

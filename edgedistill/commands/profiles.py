@@ -22,6 +22,7 @@ from edgedistill.devices.programs import read_figures
 from edgedistill.documents.imported import Figures, ImportedLatency, Program
 from edgedistill.documents.package import KitLatency
 from edgedistill.documents.problems import first_fault
+from edgedistill.documents.profiled import ProfileResult
 from edgedistill.documents.results import BuildResult, ShippedArtifact
 from edgedistill.documents.specs import Frozen
 from edgedistill.documents.targets import load_target
@@ -105,7 +106,8 @@ def import_profiles(
     path: Path | str, *, build: Path | str | None = None, file: str = "", target: str = ""
 ) -> ImportResult:
     """Take what was measured elsewhere: a file of `export_profiles` or of `calibrate`, or the latency of a file of the build
-    whose output folder is `build`, as an app's kit tells it or a vendor's program prints it. `file` names that file of the
+    whose output folder is `build`, as an app's kit tells it, a vendor's program prints it, or `profile` has it from one
+    (`--json`). `file` names that file of the
     build where the text does not, `target` the target where it is not the build's.
 
     A device profile serves builds for its target from now on. A latency is evidence for predictions, and never proves a
@@ -126,8 +128,14 @@ def import_profiles(
     if isinstance(document, dict) and "rows" in document:
         profile = _valid(DeviceProfile, document, source)
         return ImportResult(target=profile.target, profiles=(str(_keep(profile)),), path=str(own_folder()))
-    kit = _valid(KitLatency, document, source) if isinstance(document, dict) else None
-    figures = read_figures(text, source.name) if kit is None else _valid(Figures, _of_kit(kit), source)
+    kit = None
+    if not isinstance(document, dict):
+        figures = read_figures(text, source.name)
+    elif document.get("by_program"):
+        figures = _of_profile(_valid(ProfileResult, document, source))
+    else:
+        kit = _valid(KitLatency, document, source)
+        figures = _valid(Figures, _of_kit(kit), source)
     if build is None:
         raise InputError(
             f"{source} is a latency of one file, and it is not known which",
@@ -182,6 +190,21 @@ def _of_kit(kit: KitLatency) -> dict[str, Any]:
         "picture_to_label_ms": kit.picture_to_label_ms,
         "runs": kit.runs,
     }
+
+
+def _of_profile(result: ProfileResult) -> Figures:
+    """What a vendor's program told `profile`, over all of its runs."""
+    found = result.by_program
+    assert found is not None
+    runs = [figures.runs for figures in found.sessions if figures.runs]
+    return Figures(
+        program=found.program,
+        file=Path(result.path).name,
+        load_ms=result.load_ms,
+        first_run_ms=result.first_run_ms,
+        runs=sum(runs) or None,
+        **{f"{name}_ms": told.value_ms for name in ("p50", "p95", "p99", "mean") if (told := getattr(found, name))},
+    )
 
 
 def _of_build(figures: Figures, out: Path, file: str, target: str, kit: KitLatency | None) -> ImportedLatency:

@@ -11,6 +11,7 @@ from edgedistill.devices.base import Device
 from edgedistill.devices.browser.device import BrowserDevice
 from edgedistill.devices.channel import Transport
 from edgedistill.devices.local import LocalDevice
+from edgedistill.devices.program_shell import ProgramDevice
 from edgedistill.devices.remote import RemoteDevice
 from edgedistill.devices.servers import server_of
 from edgedistill.documents.devices import KnownDevice, device_for
@@ -68,8 +69,19 @@ def unattached(target: Target) -> str:
 
 
 def remote_device(known: KnownDevice, listener: Listener) -> RemoteDevice:
-    """The device, not connected yet."""
+    """The device, not connected yet. Raises InputError where it has a vendor's program alone."""
+    if known.config.program:
+        raise InputError(
+            f"{known.name} is measured by {known.config.program}, which tells no single runs: it serves `edgedistill "
+            "profile`, and proves no budget",
+            fix="name `python` or our `runner` in its place in your devices.toml",
+        )
     return RemoteDevice(transport_to(known), server_of(known.config), listener, folder=known.config.folder)
+
+
+def program_device(known: KnownDevice, listener: Listener, threads: int = 1) -> ProgramDevice:
+    """The vendor's program on a device of the user's, not connected yet."""
+    return ProgramDevice(transport_to(known), known.config.program, threads, listener, known.config.folder)
 
 
 def transport_to(known: KnownDevice) -> Transport:
@@ -83,7 +95,7 @@ def transport_to(known: KnownDevice) -> Transport:
     return AdbTransport(known)
 
 
-def require_fitting(target: Target, device: RemoteDevice) -> None:
+def require_fitting(target: Target, device: RemoteDevice | ProgramDevice) -> None:
     """Raises InputError where a connected device is of another architecture than the target's, or the target is this
     machine."""
     if target.transport in HERE:

@@ -15,13 +15,17 @@ from edgedistill.documents.imported import Figures, Program
 _NUMBER = r"(\d+(?:\.\d+)?(?:e[+-]?\d+)?)"
 
 
+class NoLatencyError(InputError):
+    """A program's whole output holds no latency: it broke off, or the file takes less time than it prints."""
+
+
 def read_figures(text: str, name: str) -> Figures:
     """The figures in what a program printed; `name` is what people know the text by. Raises InputError where it is of no
-    program that is known here, or holds no latency."""
-    for reader in (_benchmark_model, _trtexec, _perf_test, _perf_test_result):
+    program that is known here, NoLatencyError where it holds no latency."""
+    for reader in (_litert_table, _benchmark_model, _trtexec, _perf_test, _perf_test_result):
         if (found := reader(text)) is not None:
             if found.typical_ms is None:
-                raise InputError(f"{name} is of {found.program}, and tells no latency", fix="give its whole output")
+                raise NoLatencyError(f"{name} is of {found.program}, and tells no latency", fix="give its whole output")
             return found
     raise InputError(
         f"{name} is no output that is known here",
@@ -31,8 +35,11 @@ def read_figures(text: str, name: str) -> Figures:
 
 
 def _benchmark_model(text: str) -> Figures | None:
-    """LiteRT's and TensorFlow Lite's. Recorded in https://github.com/tensorflow/tensorflow/issues/42507; earlier releases
-    in https://github.com/yuenshome/yuenshome.github.io/issues/77."""
+    """TensorFlow Lite's, and LiteRT's for its interpreter. Recorded in
+    https://github.com/tensorflow/tensorflow/issues/42507; with percentiles, which releases of 2025 have, in
+    https://github.com/TexasInstruments/processor-sdk-doc
+    (source/linux/Foundational_Components/Machine_Learning/tflite.rst); earlier releases in
+    https://github.com/yuenshome/yuenshome.github.io/issues/77."""
     found = re.search(
         rf"Inference timings in us: Init: {_NUMBER}, First inference: {_NUMBER}, Warmup \(avg\): {_NUMBER}, "
         rf"Inference \(avg\): {_NUMBER}",
@@ -44,7 +51,9 @@ def _benchmark_model(text: str) -> Figures | None:
     if not (found or earlier or "Running benchmark for at least" in text):
         return None
     # Of two such lines the first is of the warm-up.
-    counts = re.findall(r"^.*?count=(\d+) first=", text, re.MULTILINE)
+    counted = re.findall(r"^.*?count=(\d+) first=(.*)$", text, re.MULTILINE)
+    runs, rest = counted[-1] if counted else ("", "")
+    percentiles = dict(re.findall(rf"(median|p95)={_NUMBER}", rest))
     graph = re.search(r"^.*?Graph: \[(.*)\]", text, re.MULTILINE)
     init, first, mean = (None, None, None)
     if found:
@@ -54,10 +63,33 @@ def _benchmark_model(text: str) -> Figures | None:
     return Figures(
         program=Program.BENCHMARK_MODEL,
         file=PurePosixPath(graph[1]).name if graph else "",
+        p50_ms=_ms(percentiles.get("median"), 1e-3),
+        p95_ms=_ms(percentiles.get("p95"), 1e-3),
         mean_ms=_ms(mean, 1e-3),
         load_ms=_ms(init, 1e-3),
         first_run_ms=_ms(first, 1e-3),
-        runs=int(counts[-1]) if counts else None,
+        runs=int(runs) if runs else None,
+    )
+
+
+def _litert_table(text: str) -> Figures | None:
+    """LiteRT's for its compiled models: in C++ (`benchmark_model`), recorded in
+    https://github.com/mlcommons/mobile_app_open/issues/1134, and in Python (`litert-benchmark`), as that of ai-edge-litert
+    2.3.0 prints. Only the second tells percentiles."""
+    if "BENCHMARK RESULTS" not in text:
+        return None
+    rows = dict(re.findall(rf"^(?:INFO: \[.*?\] )?([A-Z][a-z ]+(?:\(\w+\))?): +{_NUMBER} ms", text, re.MULTILINE))
+    runs = re.search(r"Inference \(avg\): .*\((\d+) runs\)", text)
+    model = re.search(r"benchmark_litert_model: Model: +(.+)$|Graph: \[(.*)\]", text, re.MULTILINE)
+    return Figures(
+        program=Program.BENCHMARK_MODEL if "[benchmark_litert_model.h:" in text else Program.LITERT_BENCHMARK,
+        file=PurePosixPath((model[1] or model[2]).strip()).name if model else "",
+        p50_ms=_ms(rows.get("Inference (median)")),
+        p95_ms=_ms(rows.get("Inference (p95)")),
+        mean_ms=_ms(rows.get("Inference (avg)")),
+        load_ms=_ms(rows.get("Model initialization")),
+        first_run_ms=_ms(rows.get("Warmup (first)")),
+        runs=int(runs[1]) if runs else None,
     )
 
 

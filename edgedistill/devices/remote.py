@@ -9,28 +9,32 @@ from __future__ import annotations
 import hashlib
 import re
 import signal
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from pydantic import ValidationError
 
-from edgedistill.base.errors import EdgedistillError, InputError, UnreachableError, reworded
+from edgedistill.base.errors import EdgedistillError, InputError, reworded
 from edgedistill.base.isolation import Limits, death
-from edgedistill.base.progress import Listener, Note, silent
+from edgedistill.base.progress import Listener, silent
 from edgedistill.devices.agent import agent_sampling, agent_server
 from edgedistill.devices.base import EXPORT_AGAIN, SESSION_GRACE_S, SessionFailure, read_report, too_slow
-from edgedistill.devices.channel import ChannelLostError, SessionLostError, Transport
+from edgedistill.devices.channel import (
+    PAUSES_S,
+    ChannelLostError,
+    SessionLostError,
+    Transport,
+    lost_for_good,
+    over_connections,
+)
 from edgedistill.devices.link import Link
 from edgedistill.devices.servers import Server
 from edgedistill.devices.session import SessionJob, SessionReport
 
 R = TypeVar("R")
 
-PAUSES_S = (1.0, 5.0, 20.0)
-"""Before each further try: a board that restarts takes some time."""
 _PLACES = re.compile(rf"\S*/{agent_server.PREFIX}[^/\s]*/([\w.]+)")
 KEPT_BYTES = 512 << 20
 """Files of earlier sessions that stay on the device."""
@@ -59,7 +63,7 @@ class RemoteDevice:
             found = self._linked().facts("numpy")
         except ChannelLostError as error:
             self._drop()
-            raise self._unreachable(error) from error
+            raise lost_for_good(self.name, error) from error
         self._server.require(found, self.name)
 
     def push(self, path: Path) -> Path:
@@ -148,41 +152,17 @@ class RemoteDevice:
     def _trying(self, work: Callable[[Link], R], what: str) -> R:
         """What `work` returns, over a new connection where one is lost. Raises UnreachableError where the device does not
         come back or cannot be talked to, SessionFailure where each session takes it down."""
-        lost: Exception | None = None
-        for pause_s in (0.0, *PAUSES_S):
-            if lost is not None:
-                text = f"{self.name} is lost ({_reason(lost)}); trying again in {pause_s:.0f} s"
-                self._listener(Note(text, warning=True))
-                time.sleep(pause_s)
-            try:
-                link = self._linked()
-            except UnreachableError as error:
-                if lost is None:
-                    raise
-                lost = error
-                continue
-            try:
-                return work(link)
-            except ChannelLostError as error:
-                lost = error
-                self._drop()
-            except KeyboardInterrupt:
-                self._drop()
-                raise
-        assert lost is not None
-        if not isinstance(lost, SessionLostError):
-            raise self._unreachable(lost) from lost
-        raise SessionFailure(
-            "killed",
-            f"{what} failed {1 + len(PAUSES_S)} times ({_reason(lost)})",
-            fix="take a smaller model if the device ran out of memory; `edgedistill devices check` tries it without one",
-        ) from lost
-
-    def _unreachable(self, error: Exception) -> UnreachableError:
-        return UnreachableError(
-            f"{self.name} does not answer any more: {_reason(error)}",
-            fix="attach it, or wait until it is up, and run the same command again: finished sessions are kept",
-        )
+        try:
+            return over_connections(self.name, self._linked, work, self._drop, self._listener)
+        except SessionLostError as error:
+            raise SessionFailure(
+                "killed",
+                f"{what} failed {1 + len(PAUSES_S)} times ({error})",
+                fix="take a smaller model if the device ran out of memory; `edgedistill devices check` tries it without "
+                "one",
+            ) from error
+        except ChannelLostError as error:
+            raise lost_for_good(self.name, error) from error
 
     def _bring(self, link: Link, files: dict[str, Path]) -> None:
         """Have `files` there, and of others no more than KEPT_BYTES."""
@@ -197,9 +177,3 @@ class RemoteDevice:
                 break
             link.drop(name)
             over -= size
-
-
-def _reason(error: Exception) -> str:
-    """What an error says, without its fix."""
-    text: Any = getattr(error, "message", None) or str(error)
-    return str(text)

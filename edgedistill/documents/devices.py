@@ -17,6 +17,7 @@ from pydantic import AfterValidator, Field, RootModel, model_validator
 from edgedistill.base.errors import InputError
 from edgedistill.documents.build_file import load_toml, validate
 from edgedistill.documents.fields import LocalPath
+from edgedistill.documents.imported import Program
 from edgedistill.documents.specs import Frozen
 
 DEVICE_VARIABLE = "EDGEDISTILL_DEVICE"
@@ -87,8 +88,9 @@ class DeviceConfig(Frozen):
 
     `python` is the interpreter there, which has numpy and the runtime. A device without it has in its place our `runner`,
     a program that was built for it and lies here, and the `library` of ONNX Runtime for it, that of LiteRT (`litert`), or
-    both. `folder` is where files are kept
-    meanwhile, in place of the system's temporary folder."""
+    both. Where there can be neither, `program` is the path there of a vendor's program, by whose name it is known
+    (Program): it serves profiles and proves nothing. `folder` is where files are kept meanwhile, in place of the system's
+    temporary folder."""
 
     address: Annotated[str, AfterValidator(_address)]
     target: str = ""
@@ -99,6 +101,7 @@ class DeviceConfig(Frozen):
     runner: LocalPath | None = None
     library: LocalPath | None = None
     litert: LocalPath | None = None
+    program: Annotated[str, Field(pattern=r"^[^\x00-\x1f]*$")] = ""
     folder: Annotated[str, Field(pattern=r"^[^\x00-\x1f]*$")] = ""
 
     @model_validator(mode="after")
@@ -107,6 +110,15 @@ class DeviceConfig(Frozen):
         if (self.runner is None) == libraries:
             lacking = "runner" if self.runner is None else "library, or litert,"
             raise ValueError(f"runner and the library of a runtime go together, and {lacking} is missing; add it")
+        return self
+
+    @model_validator(mode="after")
+    def _known_program(self) -> DeviceConfig:
+        if self.program and Program.of_path(self.program) is None:
+            known = ", ".join(program for program in Program if program is not Program.KIT)
+            raise ValueError(f"{self.program} has the name of no program that is known here ({known}); rename it there")
+        if self.program and (self.runner is not None or "python" in self.model_fields_set):
+            raise ValueError("program takes the place of python and runner; leave it away where there is one of these")
         return self
 
 

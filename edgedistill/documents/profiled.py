@@ -8,6 +8,7 @@ from pydantic import Field
 
 from edgedistill.base.errors import InputError
 from edgedistill.base.units import format_ms, format_percent, parse_fraction, parse_latency_ms
+from edgedistill.documents.imported import ByProgram
 from edgedistill.documents.measurements import Environment, Fallbacks, Latency, OpTiming
 from edgedistill.documents.specs import Format, Frozen, Percentile
 
@@ -118,13 +119,15 @@ class ProfileResult(Frozen):
     """What `profile` returns: the file, its latency and the operators that cost it. `comparison` and `gate` are null where
     none was asked for, `since` where it is the first profile of this file on this device, `roofs` where no report was asked
     for or the format has no files that show them. `fallbacks` is what computes the operations, null where the sessions do
-    not tell. `report` is the page that was written."""
+    not tell. `report` is the page that was written. `by_program` is what a vendor's program told, on a device that has no
+    other: then `latency` is unknown, and so is most else."""
 
     path: str
     format: Format
     sha256: str
     bytes: int
     latency: Latency
+    by_program: ByProgram | None = None
     comparison: Comparison | None = None
     gate: Gate | None = None
     peak_memory_bytes: int | None

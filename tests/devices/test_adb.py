@@ -18,7 +18,7 @@ from ssh_board import free_port
 
 from edgedistill.base.errors import UnreachableError
 from edgedistill.base.progress import Event, Note
-from edgedistill.devices import remote
+from edgedistill.devices import channel
 from edgedistill.devices.adb import attached
 from edgedistill.devices.attach import remote_device
 from edgedistill.devices.base import SessionFailure, run_pushed
@@ -122,7 +122,7 @@ def test_an_interpreter_that_is_not_there(phone: Phone) -> None:
 
 
 def test_a_device_that_restarts_in_a_session(phone: Phone, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(remote, "PAUSES_S", (0.5, 1.0, 2.0))
+    monkeypatch.setattr(channel, "PAUSES_S", (0.5, 1.0, 2.0))
     heard: list[str] = []
 
     def restart() -> None:
@@ -151,7 +151,7 @@ def test_it_is_clean_as_soon_as_the_daemon_is_gone(phone: Phone, kind: str) -> N
 
 
 def test_a_device_that_is_gone(phone: Phone, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(remote, "PAUSES_S", (0.05, 0.1, 0.2))
+    monkeypatch.setattr(channel, "PAUSES_S", (0.05, 0.1, 0.2))
     with closing(device_at(phone, [])) as device:
         device.connect()
         phone.kill()

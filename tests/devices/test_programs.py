@@ -39,6 +39,64 @@ Average inference timings in us: Warmup: 76605.9, Init: 9933, no stats: 66767.6
 """
 """github.com/yuenshome/yuenshome.github.io/issues/77"""
 
+PERCENTILES = """INFO: STARTING!
+INFO: Log parameter values verbosely: [0]
+INFO: Graph: [/usr/share/oob-demo-assets/models/ssd_mobilenet_v2_coco.tflite]
+INFO: Signature to run: []
+INFO: Use xnnpack: [0]
+INFO: Loaded model /usr/share/oob-demo-assets/models/ssd_mobilenet_v2_coco.tflite
+INFO: The input model file size (MB): 67.3128
+INFO: Initialized session in 5.579ms.
+INFO: Running benchmark for at least 1 iterations and at least 0.5 seconds but terminate if exceeding 150 seconds.
+INFO: count=1 curr=1357602 p5=1357602 median=1357602 p95=1357602
+
+INFO: Running benchmark for at least 50 iterations and at least 1 seconds but terminate if exceeding 150 seconds.
+INFO: count=50 first=1249964 curr=1240143 min=1238588 max=1252566 avg=1.24027e+06 std=2565 p5=1238753 median=1239807 \
+p95=1247415
+
+INFO: Inference timings in us: Init: 5579, First inference: 1357602, Warmup (avg): 1.3576e+06, Inference (avg): 1.24027e+06
+"""
+"""github.com/TexasInstruments/processor-sdk-doc"""
+
+COMPILED_MODEL = """========== BENCHMARK RESULTS ==========
+INFO: [benchmark_litert_model.h:92] Signature name:       prefill_1024
+INFO: [benchmark_litert_model.h:94] Model initialization: 23744.73 ms
+INFO: [benchmark_litert_model.h:96] Warmup (first):       7441.04 ms
+INFO: [benchmark_litert_model.h:98] Warmup (avg):         7441.04 ms (1 runs)
+INFO: [benchmark_litert_model.h:100] Inference (avg):      7430.20 ms (10 runs)
+INFO: [benchmark_litert_model.h:104] Inference (min):      7416.40 ms
+INFO: [benchmark_litert_model.h:106] Inference (max):      7448.86 ms
+INFO: [benchmark_litert_model.h:108] Inference (std):      9.92
+INFO: [benchmark_litert_model.h:115] Throughput:           27.46 MB/s
+"""
+"""github.com/mlcommons/mobile_app_open/issues/1134"""
+
+IN_PYTHON = """2026-12-02 10:27:12 INFO benchmark_litert_model: Model:           /data/mobilenetv4_conv_small.fp32.tflite
+2026-12-02 10:27:12 INFO benchmark_litert_model: Model size:      9.50 MB
+2026-12-02 10:27:12 INFO benchmark_litert_model: Accelerators:    CPU
+INFO: [environment.cc:36] Creating LiteRT environment with options
+2026-12-02 10:27:12 INFO benchmark_litert_model: Model loaded (23.2 ms)
+2026-12-02 10:27:12 INFO benchmark_litert_model: Running 20 benchmark iterations...
+
+========================================
+ BENCHMARK RESULTS
+========================================
+Model initialization:  23.23 ms
+Warmup (first):        0.81 ms
+Warmup (avg):          1.51 ms (5 runs)
+Inference (avg):       0.54 ms (20 runs)
+Inference (min):       0.47 ms
+Inference (max):       0.68 ms
+Inference (median):    0.52 ms
+Inference (std):       0.06 ms
+Inference (p5):        0.47 ms
+Inference (p95):       0.63 ms
+Throughput:            48.70 MB/s
+Fully accelerated:     False
+========================================
+"""
+"""litert-benchmark of ai-edge-litert 2.3.0, run for this project"""
+
 PERF_TEST = """Total time cost: 58.8053
 Total iterations: 1000
 Average time cost: 58.8053 ms
@@ -99,6 +157,36 @@ percentile(90%) = 10.2996 ms, percentile(95%) = 10.8698 ms, percentile(99%) = 12
             ),
         ),
         (
+            PERCENTILES,
+            Figures(
+                program=Program.BENCHMARK_MODEL,
+                file="ssd_mobilenet_v2_coco.tflite",
+                p50_ms=1239.807,
+                p95_ms=1247.415,
+                mean_ms=1240.27,
+                load_ms=5.579,
+                first_run_ms=1357.602,
+                runs=50,
+            ),
+        ),
+        (
+            COMPILED_MODEL,
+            Figures(program=Program.BENCHMARK_MODEL, mean_ms=7430.2, load_ms=23744.73, first_run_ms=7441.04, runs=10),
+        ),
+        (
+            IN_PYTHON,
+            Figures(
+                program=Program.LITERT_BENCHMARK,
+                file="mobilenetv4_conv_small.fp32.tflite",
+                p50_ms=0.52,
+                p95_ms=0.63,
+                mean_ms=0.54,
+                load_ms=23.23,
+                first_run_ms=0.81,
+                runs=20,
+            ),
+        ),
+        (
             PERF_TEST,
             Figures(
                 program=Program.PERF_TEST, mean_ms=58.8053, p50_ms=58.7108, p95_ms=60.5676, p99_ms=61.9517, runs=1000
@@ -117,7 +205,16 @@ percentile(90%) = 10.2996 ms, percentile(95%) = 10.8698 ms, percentile(99%) = 12
             ),
         ),
     ],
-    ids=["benchmark_model", "earlier", "perf_test", "perf_test mean", "trtexec"],
+    ids=[
+        "benchmark_model",
+        "earlier",
+        "percentiles",
+        "compiled model",
+        "in Python",
+        "perf_test",
+        "perf_test mean",
+        "trtexec",
+    ],
 )
 def test_recorded_outputs(text: str, expected: Figures) -> None:
     for ending in ("\n", "\r\n"):

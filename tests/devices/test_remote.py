@@ -21,7 +21,7 @@ from small_models import save_classifier
 from edgedistill.base.errors import ExitCode, InputError, MissingDependencyError, UnreachableError
 from edgedistill.base.progress import Event, Note
 from edgedistill.devices import attach as attaching
-from edgedistill.devices import link, remote
+from edgedistill.devices import channel, link, remote
 from edgedistill.devices.agent import agent_machine, agent_server
 from edgedistill.devices.base import SessionFailure, run_pushed
 from edgedistill.devices.channel import ChannelLostError
@@ -43,7 +43,7 @@ def model(tmp_path: Path) -> Path:
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Without the pauses in which a board restarts, and with locks of its own."""
-    monkeypatch.setattr(remote, "PAUSES_S", (0.0, 0.05, 0.1))
+    monkeypatch.setattr(channel, "PAUSES_S", (0.0, 0.05, 0.1))
     monkeypatch.setenv("TMPDIR", str(tmp_path))
 
 
@@ -215,7 +215,7 @@ def test_a_device_that_does_not_come_back_is_unreachable(device: Device, model: 
         run_pushed(device, job(model))
     assert caught.value.exit_code is ExitCode.UNREACHABLE
     assert "finished sessions are kept" in caught.value.fix
-    assert len(device.heard) == len(remote.PAUSES_S)
+    assert len(device.heard) == len(channel.PAUSES_S)
 
 
 def test_a_model_that_takes_the_device_down_each_time_is_at_fault(

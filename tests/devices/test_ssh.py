@@ -18,7 +18,7 @@ from ssh_board import SSHD, Board, free_port
 
 from edgedistill.base.errors import ExitCode, UnreachableError
 from edgedistill.base.progress import Event, Note
-from edgedistill.devices import remote
+from edgedistill.devices import channel
 from edgedistill.devices.attach import remote_device
 from edgedistill.devices.base import run_pushed
 from edgedistill.devices.remote import RemoteDevice
@@ -192,7 +192,7 @@ def test_a_file_of_100_mb(board: Board, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("moment", ["before", "during"])
 def test_a_connection_that_is_cut(board: Board, model: Path, monkeypatch: pytest.MonkeyPatch, moment: str) -> None:
-    monkeypatch.setattr(remote, "PAUSES_S", (0.05, 0.1, 0.2))
+    monkeypatch.setattr(channel, "PAUSES_S", (0.05, 0.1, 0.2))
     heard = Heard()
 
     def cut() -> None:
@@ -213,7 +213,7 @@ def test_a_connection_that_is_cut(board: Board, model: Path, monkeypatch: pytest
 
 
 def test_a_daemon_that_does_not_come_back(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(remote, "PAUSES_S", (0.05, 0.1, 0.2))
+    monkeypatch.setattr(channel, "PAUSES_S", (0.05, 0.1, 0.2))
     (tmp_path / "board").mkdir()
     own = Board(tmp_path / "board")
     with closing(device_at(own)) as device:

@@ -3,28 +3,49 @@
 from __future__ import annotations
 
 import statistics
+from dataclasses import dataclass
 from pathlib import Path
 
 from edgedistill.base.units import format_ms
+from edgedistill.documents.imported import ProgramComparison
 from edgedistill.documents.profiled import Comparison, Gate, Since
 from edgedistill.outputs.explain.shown import sessions_text
 
 
 def comparison_sentence(path: str, comparison: Comparison) -> str:
     """`a.onnx is faster than b.onnx: p50 is 0.9 times (0.88 to 0.92), p95 0.91 times the other's`."""
-    names = Path(path).name, Path(comparison.other).name
+    beside = "" if comparison.p95_ratio is None else f", p95 {comparison.p95_ratio:.3f} times"
+    found = Ratio("p50", comparison.p50_ratio, comparison.interval, told=comparison.told)
+    return _comparison(path, comparison.other, found, beside)
+
+
+def program_comparison_sentence(path: str, comparison: ProgramComparison) -> str:
+    """`a.tflite is slower than b.tflite: the mean is 1.2 times (1.1 to 1.3) the other's`."""
+    figure = "p50" if comparison.of == "p50" else "the mean"
+    return _comparison(
+        path, comparison.other, Ratio(figure, comparison.ratio, comparison.interval, told=comparison.told)
+    )
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """Of a `figure` of two files, with its interval; `told`: whether that leaves no doubt."""
+
+    figure: str
+    value: float
+    interval: tuple[float, float] | None
+    told: bool
+
+
+def _comparison(path: str, other: str, found: Ratio, beside: str = "") -> str:
+    names = Path(path).name, Path(other).name
     if names[0] == names[1]:
-        names = path, comparison.other
-    figures = f"p50 is {comparison.p50_ratio:.3f} times"
-    if comparison.interval is not None:
-        low, high = comparison.interval
-        figures += f" ({low:.3f} to {high:.3f})"
-    if comparison.p95_ratio is not None:
-        figures += f", p95 {comparison.p95_ratio:.3f} times"
-    verdict = "is faster than" if comparison.p50_ratio < 1 else "is slower than"
-    if not comparison.told:
-        verdict = "may be as fast as" if comparison.interval else "was measured once beside"
-    return f"{names[0]} {verdict} {names[1]}: {figures} the other's"
+        names = path, other
+    spread = "" if found.interval is None else f" ({found.interval[0]:.3f} to {found.interval[1]:.3f})"
+    verdict = "is faster than" if found.value < 1 else "is slower than"
+    if not found.told:
+        verdict = "may be as fast as" if found.interval else "was measured once beside"
+    return f"{names[0]} {verdict} {names[1]}: {found.figure} is {found.value:.3f} times{spread}{beside} the other's"
 
 
 def gate_sentence(gate: Gate) -> str:
