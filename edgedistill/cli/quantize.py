@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from edgedistill.cli.options import AsJson, Formats, model_options
+from edgedistill.cli.options import AsJson, DeviceName, Formats, model_options
 from edgedistill.cli.signature import taking
 
 if TYPE_CHECKING:
@@ -31,12 +31,14 @@ def quantize(
     also: Annotated[
         str, typer.Option(metavar="LIST", help="Tried beside int8: fp16, int8-weights, int4-weights; with commas.")
     ] = "fp16",
+    device: DeviceName = "",
     as_json: AsJson = False,
     **options: Any,
 ) -> None:
     """Quantise a model to int8, or as much of it as keeps its accuracy: each format by the first rung that does.
 
-    The exit code is 2 where a format has no rung inside the loss that is smaller or faster than fp32.
+    The exit code is 2 where a format has no rung inside the loss that is smaller or faster than fp32, 4 where a device that
+    was named does not answer.
     """
     import edgedistill as api
     from edgedistill.base.errors import ExitCode
@@ -50,6 +52,7 @@ def quantize(
                 max_loss=max_loss,
                 formats=formats,
                 also=also,
+                device=device,
                 listener=listener,
                 **options,
             )

@@ -23,13 +23,15 @@ def quantize(
     max_loss: str = "0.5%",
     formats: str = "onnx",
     also: str = "fp16",
+    device: str = "",
     listener: Listener = silent,
     **options: Unpack[ModelOptions],
 ) -> QuantizeResult:
     """Quantise a model (what `export` takes) to int8, or as much of it as loses no more than `max_loss` of its quality on
     `data` (see `--data`), by the first rung of the ladder that does in each format of `formats`; winners are written to
-    `out`. `also` are precisions tried beside ("fp16,int8-weights"); see ModelOptions for the others. Raises InputError for
-    bad input."""
+    `out`. `also` are precisions tried beside ("fp16,int8-weights"); see ModelOptions for the others. `device` is where the
+    target is measured, as in `profile`; one that is named has to answer. Raises InputError for bad input, UnreachableError
+    where such a device does not answer."""
     wrong = Collected()
     asked = ModelRequest.of(model, formats, Path(out), options, "quantised", wrong)
     with wrong:
@@ -42,7 +44,7 @@ def quantize(
     with loading(listener):
         from edgedistill.commands.quantize_files import quantize_files
 
-    return quantize_files(asked, images, data, margins, beside, listener)
+    return quantize_files(asked, images, data, margins, beside, listener, device)
 
 
 def way_out(ladder: FormatLadder, max_loss: float) -> str:

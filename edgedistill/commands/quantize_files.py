@@ -17,6 +17,7 @@ from edgedistill.commands.export_files import kept
 from edgedistill.commands.model import CALIBRATION_IMAGES, onnx_source, open_model, open_onnx_file
 from edgedistill.commands.requests import ModelRequest
 from edgedistill.data.datasets import Dataset, load_dataset
+from edgedistill.devices.attach import attach
 from edgedistill.documents.answers import FormatLadder, QuantizeResult
 from edgedistill.documents.artifacts import answers_of
 from edgedistill.documents.build_file import DataConfig, ExportConfig
@@ -39,13 +40,17 @@ def quantize_files(
     margins: Margins,
     others: Sequence[Precision],
     listener: Listener = silent,
+    device: str = "",
 ) -> QuantizeResult:
     """Climb the ladder in every format of `asked`, on `data`, which the caller calls `data_name`, and write each winner,
     with the indices of its calibration images beside it as NAME.calibration.json. `others` are precisions tried beside the
-    ladder. An ONNX file has to carry a contract.
+    ladder. An ONNX file has to carry a contract. `device` is the user's device that measures, empty for the target's own.
 
-    A format without a winner is in the result, which is then not `ok`. Raises InputError for bad input.
+    A format without a winner is in the result, which is then not `ok`. Raises InputError for bad input, UnreachableError
+    where a device that is named does not answer.
     """
+    if device:
+        attach(asked.target, listener, device).close()  # before any weights are fetched
     file = _file(asked) if asked.model.endswith(".onnx") else None  # it says whether data can judge it
     dataset = load_dataset(data, listener)  # what is wrong there is told before any weights are fetched
     with telling(listener, "load", asked.model):
@@ -71,7 +76,7 @@ def quantize_files(
                     "margin_size": margins.size,
                 }
             ),
-            meter=Meter(asked.target, *reached(asked.target, listener)),
+            meter=Meter(asked.target, *reached(asked.target, listener, device)),
         )
         with closing(bench.meter):
             found = tuple(_climbed(bench, source, form, others, asked.out) for form in asked.formats)

@@ -69,11 +69,11 @@ def unattached(target: Target) -> str:
 
 
 def remote_device(known: KnownDevice, listener: Listener) -> RemoteDevice:
-    """The device, not connected yet. Raises InputError where it has a vendor's program alone."""
+    """The device, not connected yet. Raises UnreachableError where it has a vendor's program alone."""
     if known.config.program:
-        raise InputError(
-            f"{known.name} is measured by {known.config.program}, which tells no single runs: it serves `edgedistill "
-            "profile`, and proves no budget",
+        raise UnreachableError(
+            f"{known.name} has a vendor's program alone, which tells no single runs: it serves `edgedistill profile`, and "
+            "proves nothing",
             fix="name `python` or our `runner` in its place in your devices.toml",
         )
     return RemoteDevice(transport_to(known), server_of(known.config), listener, folder=known.config.folder)

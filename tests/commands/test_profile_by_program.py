@@ -11,7 +11,7 @@ import pytest
 from pipe_transport import PipeTransport
 
 import edgedistill as api
-from edgedistill.base.errors import ExitCode, InputError, UnsupportedError
+from edgedistill.base.errors import ExitCode, InputError, UnreachableError, UnsupportedError
 from edgedistill.cli.app import run
 from edgedistill.commands import profile_by_program
 from edgedistill.devices import attach
@@ -19,6 +19,7 @@ from edgedistill.devices.latency.folders import PROFILES_VARIABLE
 from edgedistill.documents.devices import DEVICE_VARIABLE, FILE_VARIABLE, known_devices
 from edgedistill.documents.measurements import UnknownLatency
 from edgedistill.documents.specs import Format
+from edgedistill.documents.targets import load_target
 from edgedistill.formats import format_for
 
 HEAD = '#!/bin/sh\nn=$(cat "$0.n" 2>/dev/null || echo 0); echo $((n + 1)) >"$0.n"\n'
@@ -174,9 +175,8 @@ def test_a_check_runs_it_and_says_what_it_is_not_for(place: Path, capsys: pytest
 
 
 def test_a_build_there_is_refused(place: Path, model: Path) -> None:
-    (known, _) = known_devices()
-    with pytest.raises(InputError, match="tells no single runs") as caught:
-        attach.remote_device(known, print)
+    with pytest.raises(UnreachableError, match="tells no single runs") as caught:
+        attach.attach(load_target(str(place / "board.toml")), print, "benchmark_model")
     assert "name `python` or our `runner`" in caught.value.fix
 
 

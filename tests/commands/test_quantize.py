@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from typer.testing import CliRunner
 
-from edgedistill.base.errors import InputError
+from edgedistill.base.errors import ExitCode, InputError
 from edgedistill.cli.app import app
 from edgedistill.commands.quantize import quantize, way_out
 from edgedistill.commands.quantize_files import quantize_files
@@ -175,6 +175,14 @@ def test_the_command_with_wrong_options(file, tmp_path, option):
 def rung(loss: float, reason: str) -> LadderRung:
     scheme = QuantScheme(precision=Precision.INT8)
     return LadderRung(scheme=scheme, quality=0.9 - loss, loss=loss, accepted=False, reason=reason)
+
+
+def test_a_device_that_is_named_has_to_answer(file, tmp_path):
+    pytest.importorskip("asyncssh")
+    arguments = ["quantize", str(file), "--data", "digits", "--out", str(tmp_path / "q"), "--formats", "onnx"]
+    answer = CliRunner().invoke(app, [*arguments, "--target", "linux-x86-64", "--device", "ssh://nobody@127.0.0.1:9"])
+    assert answer.exit_code == ExitCode.UNREACHABLE and "does not answer" in answer.stderr
+    assert not (tmp_path / "q").exists()
 
 
 def test_the_way_out_names_the_best():
