@@ -23,7 +23,7 @@ class AdbTransport:
     def open(self, command: str) -> AdbChannel:
         """See Transport.open."""
         adbutils = _adbutils(self.name)
-        client, wrong = adbutils.AdbClient(), _failures(adbutils)
+        client, wrong = _client(adbutils), _failures(adbutils)
         try:
             if self._address.port is None:
                 return self._started(client, command)
@@ -63,9 +63,24 @@ def attached() -> tuple[tuple[str, str], ...]:
     except MissingDependencyError:
         return ()
     try:
-        return tuple((found.serial, found.state) for found in adbutils.AdbClient().list())
+        return tuple((found.serial, found.state) for found in _client(adbutils).list())
     except _failures(adbutils):
         return ()
+
+
+def _client(adbutils: Any) -> Any:
+    """A client of this machine's adb server, which is started first where there is none: adbutils would too, and let it
+    write into what a command shows."""
+    client = adbutils.AdbClient()
+    with suppress(OSError, subprocess.SubprocessError, RuntimeError):
+        try:
+            socket.create_connection((client.host, client.port), 1.0).close()
+        except OSError:
+            command = [adbutils.adb_path(), "start-server"]
+            subprocess.run(
+                command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=CONNECT_S, check=False
+            )
+    return client
 
 
 def _failures(adbutils: Any) -> tuple[type[Exception], ...]:
