@@ -68,7 +68,8 @@ def profile(
 ) -> ProfileResult:
     """Measure any ONNX, LiteRT or ExecuTorch file on `target`, on the device that `device` names in the user's file of
     devices or by its address, unless the target has one; returns latency, memory and operators, and what changed since the
-    last time. See ProfileOptions for the others. A gate that is not kept is a result.
+    last time. See ProfileOptions for the others. A gate that is not kept is a result. Of a device that has a vendor's
+    program alone, `by_program` is what that tells.
 
     Raises InputError for a file that is none of these or a gate that is none, UnsupportedError for a target that does not
     measure its format, UnreachableError where the target's device does not answer, TrialFailure where the file fails
@@ -90,7 +91,9 @@ def profile(
     known = None if wanted.transport in HERE else device_for(wanted.name, device)
     if known is not None and known.config.program:
         if page is not None:
-            raise InputError(f"{known.config.program} tells no single runs, which the page shows", fix="leave --report")
+            raise InputError(
+                f"{known.config.program} tells no single runs, which the page shows", fix="leave --report away"
+            )
         result = profile_by_program(Path(path), wanted, known, listener, asked.sessions, asked.compare)
         assert result.by_program is not None
         gated = None if limit is None else gate_by_program(limit, result.by_program)

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
+from typing import Literal
 
 from edgedistill.base.errors import InputError, UnsupportedError
 from edgedistill.base.progress import Listener, Note, StageAdvanced, telling
@@ -40,6 +41,7 @@ def profile_by_program(
     device = program_device(known, listener, target.threads)
     for file in (path, *([compare] if compare else [])):
         _require_taken(file, device.program, target)
+    sha256, size = file_sha256(path), size_bytes(path)
     taken: list[Figures] = []
     others: list[Figures] = []
     with closing(device):
@@ -59,8 +61,8 @@ def profile_by_program(
     return ProfileResult(
         path=str(path),
         format=format_of(path),
-        sha256=file_sha256(path),
-        bytes=size_bytes(path),
+        sha256=sha256,
+        bytes=size,
         latency=UnknownLatency(
             reason=f"{device.program} tells no single runs, which a measured latency is made of", device=target.title
         ),
@@ -120,15 +122,17 @@ def _told(values: Sequence[float | None]) -> Told | None:
 
 
 def _compared(other: str, own: Sequence[Figures], others: Sequence[Figures]) -> ProgramComparison:
-    """Each run with the one that followed it, by medians where the program tells them."""
-    medians = all(figures.p50_ms is not None for figures in (*own, *others))
-    ratios = [
-        (a.p50_ms / b.p50_ms) if medians and a.p50_ms and b.p50_ms else (a.mean_ms or 0.0) / (b.mean_ms or 1.0)
-        for a, b in zip(own, others, strict=True)
-    ]
-    ratio, interval = mean_with_interval(ratios)
-    return ProgramComparison(
-        other=other, sessions=tuple(others), of="p50" if medians else "mean", ratio=ratio, interval=interval
+    """Each run with the one that followed it, by medians where the program tells them. Raises UnsupportedError where it
+    tells neither medians nor means of all."""
+    figures: tuple[Literal["p50", "mean"], ...] = ("p50", "mean")
+    for of in figures:
+        pairs = [(getattr(a, f"{of}_ms"), getattr(b, f"{of}_ms")) for a, b in zip(own, others, strict=True)]
+        if all(a and b for a, b in pairs):
+            ratio, interval = mean_with_interval([a / b for a, b in pairs])
+            return ProgramComparison(other=other, sessions=tuple(others), of=of, ratio=ratio, interval=interval)
+    raise UnsupportedError(
+        f"{own[0].program} does not tell the same figure of both files in each run: they take less time than it prints",
+        fix="compare them with Python or our runner",
     )
 
 

@@ -128,20 +128,21 @@ def import_profiles(
     if isinstance(document, dict) and "rows" in document:
         profile = _valid(DeviceProfile, document, source)
         return ImportResult(target=profile.target, profiles=(str(_keep(profile)),), path=str(own_folder()))
-    kit = None
+    origin: KitLatency | ProfileResult | None = None
     if not isinstance(document, dict):
         figures = read_figures(text, source.name)
     elif document.get("by_program"):
-        figures = _of_profile(_valid(ProfileResult, document, source))
+        origin = _valid(ProfileResult, document, source)
+        figures = _of_profile(origin)
     else:
-        kit = _valid(KitLatency, document, source)
-        figures = _valid(Figures, _of_kit(kit), source)
+        origin = _valid(KitLatency, document, source)
+        figures = _valid(Figures, _of_kit(origin), source)
     if build is None:
         raise InputError(
             f"{source} is a latency of one file, and it is not known which",
             fix="name the build that the file is of: --build OUT",
         )
-    taken = _of_build(figures, Path(build), file, target, kit)
+    taken = _of_build(figures, Path(build), file, target, origin)
     keep_imported([taken])
     return ImportResult(target=taken.target, latencies=(taken,), path=str(imported_path(taken.target)))
 
@@ -207,13 +208,20 @@ def _of_profile(result: ProfileResult) -> Figures:
     )
 
 
-def _of_build(figures: Figures, out: Path, file: str, target: str, kit: KitLatency | None) -> ImportedLatency:
-    """The figures as those of a file of the build in `out`."""
+def _of_build(
+    figures: Figures, out: Path, file: str, target: str, origin: KitLatency | ProfileResult | None
+) -> ImportedLatency:
+    """The figures as those of a file of the build in `out`; what they come from tells whether they are of that build."""
     folder = build_folder(out)
     result = read_build(folder)
-    if kit is not None:
-        _require_package(kit, folder)
+    if isinstance(origin, KitLatency):
+        _require_package(origin, folder)
     artifact = _artifact(result, file or figures.file, folder)
+    if isinstance(origin, ProfileResult) and origin.sha256 not in (artifact.sha256, artifact.measured_sha256):
+        raise InputError(
+            f"{Path(artifact.path).name} of {folder} is another file than {origin.path}, which was measured",
+            fix="name the output folder of the build that the measured file is of",
+        )
     if result.student is None:
         raise InputError(f"{folder} ships no student", fix="import the latency of a build that ended with a winner")
     wanted = target or result.target

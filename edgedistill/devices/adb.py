@@ -72,14 +72,12 @@ def _client(adbutils: Any) -> Any:
     """A client of this machine's adb server, which is started first where there is none: adbutils would too, and let it
     write into what a command shows."""
     client = adbutils.AdbClient()
+    with suppress(OSError):
+        socket.create_connection((client.host, client.port), 1.0).close()
+        return client
     with suppress(OSError, subprocess.SubprocessError, RuntimeError):
-        try:
-            socket.create_connection((client.host, client.port), 1.0).close()
-        except OSError:
-            command = [adbutils.adb_path(), "start-server"]
-            subprocess.run(
-                command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=CONNECT_S, check=False
-            )
+        command = [adbutils.adb_path(), "start-server"]
+        subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=CONNECT_S, check=False)
     return client
 
 

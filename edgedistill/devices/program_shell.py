@@ -51,7 +51,7 @@ facts) n=$(getprop ro.product.model 2>/dev/null || tr -d '\\0' </proc/device-tre
 echo "edgedistill facts $n|$(uname -m)|$(uname -sr)";;
 put) head -c "$bytes" >"$m" || {{ echo 'edgedistill put none'; exit 1; }}
 echo "edgedistill put $(wc -c <"$m") $(sha256sum <"$m")";;
-run) if command -v flock >/dev/null; then exec 9>>"$l"; flock -n 9 || {{ echo 'edgedistill turn taken'; flock 9; }}; fi
+run) if command -v flock >/dev/null; then exec 9>>"$l"; until flock -n 9; do echo 'edgedistill turn taken'; sleep 1; done; fi
 echo 'edgedistill turn own'; $limit {command} </dev/null 2>&1; c=$?
 exec 9>&-; echo; echo "edgedistill ended $c";;
 *) exit 0;;
@@ -186,9 +186,8 @@ class _Shell:
     def run(self, path: Path) -> tuple[int, str]:
         """The program's exit code, and what it said."""
         self._channel.send(f"run {self._put(path)} -\n".encode())
-        if self._answer("turn", ANSWER_S)[0] == "taken":
+        while self._answer("turn", ANSWER_S)[0] == "taken":
             self._listener(Note(f"waiting for another measurement on {self._name}", once=f"turn on {self._name}"))
-            self._answer("turn", None)
         code, said = self._answer("ended", RUN_S + ANSWER_S)
         return int(code), said
 
@@ -207,35 +206,27 @@ class _Shell:
         """Bring a file; its name there, which is none of the user's. Raises UnreachableError where there is no room."""
         if path not in self._there:
             name, size, sha256 = f"model-{len(self._there)}{path.suffix.lower()}", path.stat().st_size, hashlib.sha256()
-            try:
+            # A shell that has no room ends while the file is on its way, and has said so before.
+            with suppress(ChannelLostError), path.open("rb") as stream:
                 self._channel.send(f"put {name} {size}\n".encode())
-                with path.open("rb") as stream:
-                    while part := stream.read(PIECE_BYTES):
-                        sha256.update(part)
-                        self._channel.send(part)
-            except ChannelLostError as error:
-                # A shell that has no room ends, and has said so before.
-                with suppress(ChannelLostError):
-                    raise self._no_room(path, self._answer("put", 1.0)[1]) from error
-                raise
+                while part := stream.read(PIECE_BYTES):
+                    sha256.update(part)
+                    self._channel.send(part)
             told, said = self._answer("put", ANSWER_S)
             if told.split()[:1] != [str(size)]:
-                raise self._no_room(path, said)
+                raise UnreachableError(
+                    f"{self._name} has no room for {path.name}: {_end(said)}",
+                    fix="free some room there, or name another folder: `folder` in your devices.toml",
+                )
             if told.split()[1:2] != [sha256.hexdigest()]:
                 raise ChannelLostError("a file arrived damaged, or the device has no sha256sum")
             self._there[path] = name
         return self._there[path]
 
-    def _no_room(self, path: Path, said: str) -> UnreachableError:
-        return UnreachableError(
-            f"{self._name} has no room for {path.name}: {_end(said)}",
-            fix="free some room there, or name another folder: `folder` in your devices.toml",
-        )
-
-    def _answer(self, word: str, within_s: float | None) -> tuple[str, str]:
+    def _answer(self, word: str, within_s: float) -> tuple[str, str]:
         """The rest of the next line that begins with `edgedistill WORD`, and all that was said before it. Raises
-        ChannelLostError where none comes in time (None: however long) and where more is said than a program prints."""
-        end = time.monotonic() + within_s if within_s is not None else float("inf")
+        ChannelLostError where none comes in time and where more is said than a program prints."""
+        end = time.monotonic() + within_s
         said = b""
         while True:
             line, newline, rest = self._kept.partition(b"\n")

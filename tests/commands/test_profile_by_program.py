@@ -157,13 +157,27 @@ def test_it_comes_in_by_import(place: Path, realistic: ModuleType, model: Path) 
     out.mkdir()
     build = realistic.make_result(target="pixel-8")
     (out / "build.json").write_text(build.model_dump_json())
-    name = Path(build.artifacts[0].path).name
+    artifact = build.artifacts[0]
+    name = Path(artifact.path).name
     found = api.profile(model, target=place / "board.toml", device="litert-benchmark", sessions=2)
-    (place / "told.json").write_text(found.model_copy(update={"path": f"/elsewhere/{name}"}).model_dump_json())
+    told = found.model_copy(update={"path": f"/elsewhere/{name}", "sha256": artifact.sha256})
+    (place / "told.json").write_text(told.model_dump_json())
     (taken,) = api.import_profiles(place / "told.json", build=out).latencies
     figures = taken.figures
     assert (figures.program, figures.file, figures.runs) == ("litert-benchmark", name, 400)
     assert figures.p50_ms == pytest.approx((10.0 * 10.1) ** 0.5) and figures.p99_ms is None
+    (place / "told.json").write_text(told.model_copy(update={"sha256": "0" * 64}).model_dump_json())
+    with pytest.raises(InputError, match="is another file than"):
+        api.import_profiles(place / "told.json", build=out)
+
+
+def test_figures_that_are_rounded_away_are_not_compared(place: Path, model: Path) -> None:
+    text = HEAD + 'echo "BENCHMARK RESULTS"\n'
+    for name, more in (("avg", "n"), ("median", "n + 1")):
+        text += f'echo "Inference ({name}): 0.0$((({more}) % 2)) ms"\n'
+    (place / "litert-benchmark").write_text(text)
+    with pytest.raises(UnsupportedError, match="less time than it prints"):
+        api.profile(model, compare=model, target=place / "board.toml", device="litert-benchmark", sessions=1)
 
 
 def test_a_check_runs_it_and_says_what_it_is_not_for(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
