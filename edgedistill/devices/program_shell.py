@@ -186,8 +186,10 @@ class _Shell:
     def run(self, path: Path) -> tuple[int, str]:
         """The program's exit code, and what it said."""
         self._channel.send(f"run {self._put(path)} -\n".encode())
-        while self._answer("turn", ANSWER_S)[0] == "taken":
+        if self._answer("turn", ANSWER_S)[0] == "taken":
             self._listener(Note(f"waiting for another measurement on {self._name}", once=f"turn on {self._name}"))
+            while self._answer("turn", ANSWER_S)[0] == "taken":
+                pass
         code, said = self._answer("ended", RUN_S + ANSWER_S)
         return int(code), said
 
@@ -244,7 +246,7 @@ class _Shell:
                 self._kept += self._channel.receive(1.0)
             except ChannelLostError as error:
                 told = _end((said + self._kept).decode("utf-8", "replace"))
-                raise ChannelLostError(f"{error}; it said: {told}" if told else str(error)) from error
+                raise ChannelLostError(f"{error}: {told}") from error
 
 
 def _quoted(argument: str) -> str:

@@ -3,6 +3,7 @@ output; and LiteRT's real one over a real sshd and a real adbd."""
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import stat
@@ -169,6 +170,20 @@ def test_it_waits_for_its_turn(work: Path, model: Path) -> None:
         with closing(device(work, program(work), heard)) as own:
             assert own.run(model).runs == 50
     assert [event.once for event in heard if isinstance(event, Note)] == ["turn on pipe"]
+
+
+@pytest.mark.skipif(shutil.which("flock") is None, reason="needs flock")
+def test_one_that_waits_for_its_turn_ends_with_its_connection(work: Path) -> None:
+    with (work.parent / f"edgedistill-measuring-{os.getuid()}.lock").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        shell = PipeChannel(device(work, program(work))._script)
+        shell.send(b"run model-0.tflite -\n")
+        said = b""
+        while b"turn taken" not in said:
+            said += shell.receive(5)
+        shell.close()
+        assert shell.process.returncode == 1
+    assert left(work) == []
 
 
 def test_a_full_disk_is_told(work: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
