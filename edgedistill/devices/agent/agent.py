@@ -313,7 +313,7 @@ def main() -> int:
     os.dup2(2, 1)
     try:
         try:
-            job = DEFAULTS | json.load(sys.stdin)
+            job = {**DEFAULTS, **json.load(sys.stdin)}
             if missing := sorted({"model", "loader", "threads", "seconds"} - set(job)):
                 raise AgentError("job", f"the job lacks {', '.join(missing)}")
             if not Path(job["loader"]).is_file():

@@ -140,7 +140,7 @@ def processor() -> str:
     generation (`AMD EPYC (family 26, model 2)`), and one can take twice as long as the next."""
     text = read_text("/proc/cpuinfo")
     numbers = [re.search(rf"^{name}\s*:\s*(\d+)$", text, re.MULTILINE) for name in ("cpu family", "model")]
-    told = [f"{name} {number[1]}" for name, number in zip(("family", "model"), numbers, strict=True) if number]
+    told = [f"{name} {number[1]}" for name, number in zip(("family", "model"), numbers) if number]
     return f"{cpu_name()} ({', '.join(told)})" if told else cpu_name()
 
 
@@ -154,10 +154,9 @@ def os_name() -> str:
     """Distribution or macOS version, with the kernel's release."""
     if sys.platform == "darwin":
         return f"macOS {platform.mac_ver()[0]}"
-    try:
-        distribution = platform.freedesktop_os_release()["PRETTY_NAME"]
-    except (OSError, KeyError):
-        distribution = platform.system()
+    # platform.freedesktop_os_release is Python's from 3.10 on.
+    named = re.search(r"^PRETTY_NAME=[\"']?(.*?)[\"']?$", read_text("/etc/os-release"), re.MULTILINE)
+    distribution = named[1] if named else platform.system()
     return f"{distribution}, kernel {platform.release()}"
 
 

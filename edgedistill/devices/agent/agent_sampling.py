@@ -8,8 +8,8 @@ alone (duet benchmarking: Bulej et al. 2020, arXiv 2001.05811).
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any, Callable, NamedTuple  # noqa: UP035 (Python 3.8: an alias is evaluated)
 
 WARMUP_S = 0.25
 WARMUP_RUNS = 3
