@@ -5,7 +5,6 @@ python benchmarks/device_samples.py
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import torch
 from torch import nn
 
 import edgedistill
+from edgedistill.base.store import copy_atomic
 from edgedistill.formats import format_for, measured_by_agent
 
 
@@ -39,7 +39,7 @@ def main() -> None:
         for file in result.files:
             place = format_for(file.format).sample
             assert place is not None
-            shutil.copy(Path(folder) / file.path, place)
+            copy_atomic(Path(folder) / file.path, place)
             print(f"{place.name}: {file.bytes} bytes")
 
 

@@ -179,6 +179,5 @@ def reached_by(target: Target) -> str:
         "browser": "a browser on this machine",
         "ssh": "SSH",
         "adb": "Android Debug Bridge",
-        "coremltools": "coremltools on a Mac",
         "none": "by hand",
     }[target.transport]

@@ -24,6 +24,7 @@ from edgedistill.devices.programs import NoLatencyError
 from edgedistill.devices.remote import RemoteDevice
 from edgedistill.devices.servers import RUNNER_SOURCES
 from edgedistill.devices.session import SessionJob, SessionReport
+from edgedistill.devices.sessions import require_permitted
 from edgedistill.devices.stats import percentile_ms
 from edgedistill.documents.answers import DeviceCheck, DeviceList, DeviceStatus, DeviceStep
 from edgedistill.documents.devices import KnownDevice, device_named, devices_file, known_devices
@@ -196,11 +197,13 @@ def _not_by_agent(target: Target) -> DeviceStep:
 def _tried(device: Device, target: Target | None, listener: Listener) -> Iterator[DeviceStep]:
     """A session with each runtime, and what the device tells of its state in the first that works."""
     report: SessionReport | None = None
-    for form in _loaded_by(device):
+    for form in _loaded_by(device, target):
         needed = target is not None and form is target.runtime
         try:
             with telling(listener, "try", form):
                 taken = _session(device, form, target.threads if target else 1)
+                if target is not None:
+                    require_permitted(taken.fallbacks, f"the sample of {form}", target)
         except EdgedistillError as error:
             yield _failed(form, error, needed=needed)
             if isinstance(error, UnreachableError):
@@ -243,9 +246,14 @@ def _program_tried(device: ProgramDevice, listener: Listener) -> Iterator[Device
     yield DeviceStep(name="builds", ok=False, needed=False, detail=detail, fix=fix)
 
 
-def _loaded_by(device: Device) -> tuple[Format, ...]:
-    """The formats whose files a device can be asked to run: all that the agent loads, in a browser ONNX alone."""
-    return (Format.ONNX,) if isinstance(device, BrowserDevice) else measured_by_agent()
+def _loaded_by(device: Device, target: Target | None) -> tuple[Format, ...]:
+    """The formats whose files a device can be asked to run: all that the agent loads, Core ML's on a Mac or for a target
+    that runs them, in a browser ONNX alone."""
+    if isinstance(device, BrowserDevice):
+        return (Format.ONNX,)
+    is_mac = device.facts()["system"].startswith("macOS")
+    wanted = {Format.COREML} if target is not None and target.runtime is Format.COREML else set()
+    return tuple(form for form in measured_by_agent() if is_mac or form is not Format.COREML or form in wanted)
 
 
 def _session(device: Device, form: Format, threads: int) -> SessionReport:

@@ -37,6 +37,10 @@ def check_targets(names: Sequence[str] = ()) -> TargetsCheck:
     )
 
 
+_PORTABLE = tuple(form for form in measured_by_agent() if form is not Format.COREML)
+"""The formats that any device can be asked to run: Core ML's needs a Mac, which has a target file of its own."""
+
+
 def new_target(
     name: str,
     *,
@@ -61,6 +65,11 @@ def new_target(
             f"{model.name} is measured by {model.runtime}, which needs more than a device can be asked for",
             fix=f"copy its file by hand: {target_file(str(like))}",
         )
+    if model.accelerator:
+        raise InputError(
+            f"{model.name} computes on its {model.accelerator}, and a device is asked for its processor alone",
+            fix=f"copy its file by hand: {target_file(str(like))}",
+        )
     known = device_named(device) if device else None
     with closing(remote_device(known, listener) if known else LocalDevice(listener)) as found:
         found.connect()
@@ -79,7 +88,7 @@ def _text(name: str, like: Target, facts: dict[str, str], transport: str) -> str
 name = {json.dumps(name)}
 title = {json.dumps(title, ensure_ascii=False)}
 runtime = "{like.runtime}"             # the budget is held against this format
-formats = {listed([form for form in like.formats if form in measured_by_agent()])}       # all formats that a build makes
+formats = {listed([form for form in like.formats if form in _PORTABLE])}       # all formats that a build makes
 precisions = {listed(like.precisions)}
 threads = {like.threads}
 transport = "{transport}"

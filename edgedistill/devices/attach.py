@@ -25,7 +25,7 @@ def _local(target: Target, listener: Listener) -> Device:
 
 
 def _browser(target: Target, listener: Listener) -> Device:
-    return BrowserDevice(listener, gpu=bool(target.accelerator), allow_fallbacks=target.allow_fallbacks)
+    return BrowserDevice(listener, gpu=bool(target.accelerator))
 
 
 HERE: dict[str, Callable[[Target, Listener], Device]] = {"local": _local, "browser": _browser}

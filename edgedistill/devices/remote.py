@@ -9,6 +9,8 @@ from __future__ import annotations
 import hashlib
 import re
 import signal
+import tempfile
+import zipfile
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -51,6 +53,8 @@ class RemoteDevice:
         self._facts: dict[str, dict[str, str]] = {}
         self._names: dict[tuple[Path, int, int], str] = {}
         self._paths: dict[str, Path] = {}
+        self._sent: dict[str, Path] = {}
+        self._archives: tempfile.TemporaryDirectory[str] | None = None
 
     @property
     def name(self) -> str:
@@ -68,17 +72,18 @@ class RemoteDevice:
 
     def push(self, path: Path) -> Path:
         """The name under which the file is there whenever a session needs it: its content's hash, so that no user's name
-        gets there. Raises InputError if it does not exist or is a folder."""
-        if not path.is_file():
-            what = "is a folder, which no runtime on it takes" if path.is_dir() else "does not exist"
-            raise InputError(f"{path} {what}", fix="check the path")
-        state = path.stat()
-        key = (path.absolute(), state.st_size, state.st_mtime_ns)
+        gets there. A folder goes as one file, a ZIP archive of it. Raises InputError if it does not exist."""
+        if not path.exists():
+            raise InputError(f"{path} does not exist", fix="check the path")
+        states = [one.stat() for one in (path, *path.rglob("*"))]
+        key = (path.absolute(), sum(state.st_size for state in states), max(state.st_mtime_ns for state in states))
         if key not in self._names:
-            with path.open("rb") as stream:
+            sent = path if path.is_file() else self._archive(path)
+            with sent.open("rb") as stream:
                 digest = hashlib.file_digest(stream, "sha256").hexdigest()
             suffix = path.suffix.lower()
             self._names[key] = digest[:40] + (suffix if suffix[1:].isalnum() and suffix.isascii() else "")
+            self._sent[self._names[key]] = sent
         self._paths[self._names[key]] = path
         return Path(self._names[key])
 
@@ -138,6 +143,17 @@ class RemoteDevice:
                 self._linked().end()
             self._link = None
 
+    def _archive(self, folder: Path) -> Path:
+        """A ZIP archive of a folder, the same bytes for the same content; it goes with this object."""
+        if self._archives is None:
+            self._archives = tempfile.TemporaryDirectory(prefix="edgedistill-archives-")
+        path = Path(self._archives.name) / f"{len(self._sent)}.zip"
+        with zipfile.ZipFile(path, "w") as archive:
+            for file in sorted(one for one in folder.rglob("*") if one.is_file()):
+                name = (Path(folder.name) / file.relative_to(folder)).as_posix()
+                archive.writestr(zipfile.ZipInfo(name), file.read_bytes())
+        return path
+
     def _drop(self) -> None:
         """End a connection that is lost, or in the middle of a session."""
         if self._link is not None:
@@ -167,7 +183,7 @@ class RemoteDevice:
     def _bring(self, link: Link, files: dict[str, Path]) -> None:
         """Have `files` there, and of others no more than KEPT_BYTES."""
         for name, path in files.items():
-            link.put(path, name)
+            link.put(self._sent.get(name, path), name)
         others = {
             name: size for name, size in link.present.items() if name not in files and name not in self._server.files
         }

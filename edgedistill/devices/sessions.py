@@ -10,9 +10,11 @@ import numpy as np
 
 from edgedistill.base.arrays import Images
 from edgedistill.base.errors import TrialFailure
+from edgedistill.devices.base import SessionFailure
 from edgedistill.devices.session import MeasurementProtocol, SessionJob
 from edgedistill.documents.artifacts import CompiledArtifact
-from edgedistill.documents.measurements import Environment, Profile
+from edgedistill.documents.measurements import Environment, Fallbacks, Profile
+from edgedistill.documents.specs import Target
 
 
 def profile_file(
@@ -31,8 +33,10 @@ def profile_file(
 
 
 def take_session(artifact: CompiledArtifact, job: SessionJob, protocol: MeasurementProtocol) -> Profile:
-    """One session as the artifact's profile, with its environment and, if asked for, the operators' times."""
+    """One session as the artifact's profile, with its environment and, if asked for, the operators' times. Raises
+    SessionFailure for fallbacks that the target does not allow."""
     report = protocol.execute(job)
+    require_permitted(report.fallbacks, artifact.path.name, protocol.target)
     return Profile(
         artifact_sha256=artifact.sha256,
         anchor_sha256=protocol.anchor.sha256 if protocol.anchor else None,
@@ -42,6 +46,19 @@ def take_session(artifact: CompiledArtifact, job: SessionJob, protocol: Measurem
         sessions=(report.session,),
         op_timings=report.op_timings,
         fallbacks=report.fallbacks,
+    )
+
+
+def require_permitted(fallbacks: Fallbacks | None, name: str, target: Target) -> None:
+    """Raises SessionFailure where a session of the file `name` tells that the target's accelerator leaves operations to the
+    CPU, or may do so, and the target does not allow it."""
+    if fallbacks is None or not target.accelerator or target.allow_fallbacks or fallbacks.elsewhere == {}:
+        return
+    fix = "replace these operations in the model" if fallbacks.elsewhere else "bring a newer runtime, which tells it"
+    raise SessionFailure(
+        "fallback",
+        f"{name}: {fallbacks.sentence}",
+        fix=f"{fix}, or set allow_fallbacks = true in [export], or in the target",
     )
 
 

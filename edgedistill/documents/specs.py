@@ -483,7 +483,7 @@ class Target(Frozen):
     channel_multiple: Annotated[int, Field(ge=1)] = CHANNEL_MULTIPLE
     cores: tuple[CoreGroup, ...] = ()
     memory_bytes: Annotated[int, Field(ge=1)] | None = None
-    transport: Literal["local", "browser", "ssh", "adb", "coremltools", "none"]
+    transport: Literal["local", "browser", "ssh", "adb", "none"]
     machine: str | None = None
     compute_capabilities: tuple[int, ...] = ()
     accelerator: str = ""

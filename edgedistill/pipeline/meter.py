@@ -12,7 +12,7 @@ from edgedistill.devices.base import Device
 from edgedistill.documents.artifacts import CompiledArtifact
 from edgedistill.documents.build_file import BuildConfig, ProfileConfig
 from edgedistill.documents.measurements import Percentiles
-from edgedistill.documents.specs import Format, Percentile, Target
+from edgedistill.documents.specs import ComputedBy, Format, Percentile, Target
 from edgedistill.formats import format_for, measured_by_agent
 
 
@@ -61,10 +61,10 @@ class Meter:
 
     def takes(self, form: Format) -> bool:
         """Whether files of a format are measured on the device: those of the target's runtime, and on this machine all that
-        the agent loads."""
+        the agent loads here."""
         if form is self.target.runtime:
             return True
-        own = measured_by_agent()
+        own = [one for one in measured_by_agent() if format_for(one).computed_by is ComputedBy.DEVICE]
         return self.target.transport == "local" and self.target.runtime in own and form in own
 
     def close(self) -> None:

@@ -99,7 +99,7 @@ def test_a_check_runs_a_model_with_each_runtime(tmp_path: Path) -> None:
     found = api.check_device("board")
     assert found.ready and found.facts["machine"] == platform.machine()
     steps = {step.name: step for step in found.steps}
-    for form in measured_by_agent():
+    for form in set(measured_by_agent()) - {Format.COREML}:
         assert steps[form].ok and "p50" in steps[form].detail, steps[form]
     assert not any(step.needed for step in found.steps if step.name != "reached")
     assert list((tmp_path / "work").iterdir()) == [], "nothing is left behind"

@@ -124,7 +124,7 @@ def test_a_new_target_is_a_device_elsewhere(tmp_path: Path, monkeypatch: pytest.
         ("a/b", {}, "no name of a target"),
         ("x.toml", {}, "no name of a target"),
         ("there", {}, "exists already"),
-        ("x", {"like": "iphone-13"}, "measured by coreml"),
+        ("x", {"like": "macbook-air-m2"}, "computes on its Neural Engine or GPU"),
         ("x", {"like": "nothing"}, "unknown target"),
         ("x", {"device": "unknown"}, "no device is called"),
         ("x", {"out": "absent/x.toml"}, "does not exist"),

@@ -1,4 +1,4 @@
-"""The agent and the server on interpreters as old as boards and Macs have them: Python 3.8 to 3.10, where one is installed."""
+"""The agent and the server on interpreters as old as boards and Macs have them: Python 3.8 to 3.10, where there is one."""
 
 from __future__ import annotations
 

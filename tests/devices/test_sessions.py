@@ -11,9 +11,10 @@ import pytest
 from factories import make_artifact, make_environment, make_profile, make_session
 
 from edgedistill.base.errors import TrialFailure
+from edgedistill.devices.base import SessionFailure
 from edgedistill.devices.session import MeasurementProtocol, SessionJob, SessionReport
-from edgedistill.devices.sessions import joined, profile_file, take_session
-from edgedistill.documents.measurements import Environment, OpTiming, Session
+from edgedistill.devices.sessions import joined, profile_file, require_permitted, take_session
+from edgedistill.documents.measurements import Environment, Fallbacks, OpTiming, Session
 from edgedistill.documents.specs import Format, Precision, Target
 
 TARGET = Target(
@@ -44,6 +45,8 @@ class Script:
 
 
 LOADER = Path("on_device.py")
+LEFT = Fallbacks(by="the GPU", operations=2, elsewhere={"Det": 1})
+UNKNOWN = Fallbacks(by="the GPU", unknown="the runtime is too old")
 
 
 def protocol(script: Script, **changes: Any) -> MeasurementProtocol:
@@ -51,7 +54,8 @@ def protocol(script: Script, **changes: Any) -> MeasurementProtocol:
         raise AssertionError("the agent measures, not this process")
 
     values: dict[str, Any] = {"seconds": 1.5, "min_runs": 60, "operators": True}
-    return MeasurementProtocol(target=TARGET, execute=script, sample=never, **values | changes)
+    values |= {"target": TARGET, "execute": script} | changes
+    return MeasurementProtocol(sample=never, **values)
 
 
 def taken(script: Script, **changes: Any) -> Any:
@@ -114,3 +118,26 @@ def test_profiles_of_a_device_that_changed_are_not_joined() -> None:
     other = make_profile(QUIET, environment=make_environment(pinned_cpus=(1,), threads=2))
     with pytest.raises(TrialFailure, match=r"threads: 1 became 2; pinned_cpus: \(0,\) became \(1,\)"):
         joined([make_profile(QUIET), other])
+
+
+@pytest.mark.parametrize("told", [LEFT, UNKNOWN])
+def test_fallbacks_that_a_target_does_not_allow_fail_the_file(told: Fallbacks) -> None:
+    on_gpu = TARGET.model_copy(update={"accelerator": "GPU"})
+    with pytest.raises(SessionFailure, match=f"m.onnx: {told.sentence}") as caught:
+        require_permitted(told, "m.onnx", on_gpu)
+    assert caught.value.kind == "fallback" and "allow_fallbacks = true" in caught.value.fix
+    require_permitted(told, "m.onnx", on_gpu.model_copy(update={"allow_fallbacks": True}))
+    require_permitted(told, "m.onnx", TARGET)
+    require_permitted(LEFT.model_copy(update={"elsewhere": {}}), "m.onnx", on_gpu)
+    require_permitted(None, "m.onnx", on_gpu)
+
+
+def test_a_session_that_tells_fallbacks_fails_its_file() -> None:
+    script = Script(QUIET)
+
+    def told(job: SessionJob) -> SessionReport:
+        return script(job).model_copy(update={"fallbacks": LEFT})
+
+    asked = protocol(script, target=TARGET.model_copy(update={"accelerator": "GPU"}), execute=told)
+    with pytest.raises(SessionFailure, match="elsewhere: Det 1"):
+        take_session(ARTIFACT, asked.job(ARTIFACT, LOADER), asked)

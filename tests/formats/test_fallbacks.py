@@ -7,7 +7,7 @@ from factories import make_target
 
 from edgedistill.documents.measurements import Fallbacks
 from edgedistill.documents.specs import Format
-from edgedistill.formats.coreml.plan import fallbacks_of
+from edgedistill.formats.coreml.on_device import fallbacks_of
 from edgedistill.formats.format import fallback_problems
 
 SOME = Fallbacks(by="XNNPACK", operations=63, elsewhere={"native_layer_norm": 2, "gelu": 1})
@@ -48,5 +48,5 @@ def test_core_mls_plan_is_counted_by_the_device_that_is_preferred() -> None:
         ("ios17.reshape", "MLCPUComputeDevice"),
         ("ios17.reshape", "MLCPUComputeDevice"),
     ]
-    found = fallbacks_of(plan)
+    found = Fallbacks(**fallbacks_of(plan))
     assert (found.operations, found.elsewhere) == (4, {"reshape": 2})

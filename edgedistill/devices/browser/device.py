@@ -38,22 +38,14 @@ INSTALL = f"npm install {PACKAGE}@latest"
 
 class BrowserDevice:
     """A page in a browser without a window, a fresh one for each session, which runs ONNX files by onnxruntime-web: on the
-    CPU (WebAssembly), with as many threads as the job has, or on the `gpu` (WebGPU), which may leave operations to the CPU
-    with `allow_fallbacks`. `listener` hears when a session waits for another one on this machine. The browser's
-    processes are not pinned: it has several, and moves work between them."""
+    CPU (WebAssembly), with as many threads as the job has, or on the `gpu` (WebGPU), which may leave operations to the CPU.
+    `listener` hears when a session waits for another one on this machine. The browser's processes are not pinned: it has
+    several, and moves work between them."""
 
-    def __init__(
-        self,
-        listener: Listener = silent,
-        lock_file: Path | None = None,
-        *,
-        gpu: bool = False,
-        allow_fallbacks: bool = False,
-    ) -> None:
+    def __init__(self, listener: Listener = silent, lock_file: Path | None = None, *, gpu: bool = False) -> None:
         self._listener = listener
         self._lock_file = lock_file
         self._gpu = gpu
-        self._allow_fallbacks = allow_fallbacks
         self._gpu_name = ""
 
     def connect(self) -> None:
@@ -101,7 +93,7 @@ class BrowserDevice:
             # What the GPU holds is in none of the page's processes.
             nothing = {"peak_memory_bytes": None, "model_memory_bytes": None}
             session = report.session.model_copy(update=nothing)
-            fallbacks = self._permitted(_fallbacks(document["operations"], installed.version), job.model.name)
+            fallbacks = _fallbacks(document["operations"], installed.version)
             report = report.model_copy(update={"session": session, "fallbacks": fallbacks})
         return report
 
@@ -132,18 +124,6 @@ class BrowserDevice:
             document = self._answered({}, None, _Watch(), SESSION_GRACE_S, "asking the browser for its GPU")
             self._gpu_name = document["adapter"]
         return self._gpu_name
-
-    def _permitted(self, fallbacks: Fallbacks, name: str) -> Fallbacks:
-        """What was given. Raises SessionFailure where the GPU leaves operations of the file `name` to the CPU, or may do so,
-        and the target does not allow it."""
-        if self._allow_fallbacks or fallbacks.elsewhere == {}:
-            return fallbacks
-        fix = "replace these operations in the model" if fallbacks.elsewhere else INSTALL
-        raise SessionFailure(
-            "fallback",
-            f"{name}: {fallbacks.sentence}",
-            fix=f"{fix}, or set allow_fallbacks = true in [export], or in the target",
-        )
 
     def facts(self, runtime: str = "") -> dict[str, str]:
         """Those of this machine, with the browser and its onnxruntime-web."""

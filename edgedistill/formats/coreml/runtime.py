@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
-import importlib
-import itertools
 import platform
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +14,11 @@ import numpy as np
 from edgedistill.base.arrays import Images, Logits
 from edgedistill.base.errors import EdgedistillError, Problem, UnsupportedError
 from edgedistill.base.quiet import quiet
-from edgedistill.base.store import copy_atomic, size_bytes, tool_version
-from edgedistill.devices.session import MeasurementProtocol, NotRunnableError, SessionJob, SessionReport, Timed
-from edgedistill.devices.sessions import take_session
+from edgedistill.base.store import copy_atomic, size_bytes
+from edgedistill.devices.session import MeasurementProtocol, NotRunnableError
+from edgedistill.devices.sessions import profile_file
 from edgedistill.documents.artifacts import CompiledArtifact, ExportedModel, Inspection
-from edgedistill.documents.measurements import Environment, Profile, Session
+from edgedistill.documents.measurements import Profile
 from edgedistill.documents.package import ImageEdge
 from edgedistill.documents.specs import ComputedBy, Contract, Format, QuantScheme, Target
 from edgedistill.formats.carried import CONTRACT_KEY, carried_contract, carried_probabilities, carried_scheme
@@ -44,6 +40,8 @@ class CoreMLFormat(ModelFormat):
     is_folder = True
     tools = ("coremltools", "torch", "torchao")
     native = ("coremltools",)
+    distribution = "coremltools"
+    on_device = Path(__file__).with_name("on_device.py")
 
     @property
     def here(self) -> str:
@@ -130,24 +128,16 @@ class CoreMLFormat(ModelFormat):
         return (np.concatenate([_logits(one, package) for one in batch]) for batch in predictions)
 
     def profile(self, artifact: CompiledArtifact, inputs: Images | None, protocol: MeasurementProtocol) -> Profile:
-        """Latency on this Mac by coremltools' MLModelBenchmarker: each sample is one prediction call inside Core ML,
-        cycling through `inputs`, or on one random picture as the anchor's are. Raises NotRunnableError off macOS, and
-        for a target that is not this machine."""
+        """Sessions of the agent on a Mac, this one or another: each sample is what Core ML says that one prediction took.
+        Raises NotRunnableError where the target is this machine and that is no Mac, and for a target that is reached in
+        another way."""
         target = protocol.target
-        if target.transport != "local":
+        if target.transport not in ("local", "ssh"):
             raise NotRunnableError(f"{target.title} is not this machine", fix=target.how_to_measure)
-        loaded = [_load(one) for one in (artifact, protocol.anchor) if one is not None]
-        images = [_random_image(model) for model in loaded]
-        if inputs is not None:
-            images[0] = inputs
-
-        def execute(job: SessionJob) -> SessionReport:
-            return SessionReport(
-                session=_session(loaded, images, job, protocol), environment=_environment(target), op_timings=()
-            )
-
-        # Core ML is measured from this process, so the protocol's agent is not asked.
-        return take_session(artifact, protocol.job(artifact), replace(protocol, execute=execute))
+        if target.transport == "local" and sys.platform != "darwin":
+            raise _not_a_mac()
+        name = "" if inputs is None else signature(read_package(artifact.path))[0][0].name
+        return profile_file(artifact, self.on_device, inputs, name, protocol)
 
     def inspect(self, artifact: CompiledArtifact) -> Inspection:
         """Read the package back, weights included. One that carries a contract is checked: hash, signature, metadata
@@ -177,13 +167,18 @@ class CoreMLFormat(ModelFormat):
         )
 
 
+def _not_a_mac() -> NotRunnableError:
+    """The error of a machine that has no Core ML."""
+    return NotRunnableError(
+        f"Core ML runs on macOS and iOS only, and this is {platform.system()}",
+        fix="measure it on a Mac over SSH: name that with --device, and the Mac's target with --target",
+    )
+
+
 def _load(artifact: CompiledArtifact) -> Any:
     """A coremltools MLModel that can predict. Raises NotRunnableError where there is no Core ML, or it refuses."""
     if sys.platform != "darwin":
-        raise NotRunnableError(
-            f"Core ML runs on macOS and iOS only, and this is {platform.system()}",
-            fix="copy the package to a Mac: edgedistill there, or Xcode with an iPhone attached, runs and measures it",
-        )
+        raise _not_a_mac()
     ct = import_coremltools()
     with quiet():
         model = ct.models.MLModel(str(artifact.path), compute_units=ct.ComputeUnit.ALL)
@@ -214,62 +209,6 @@ def _feed(image: Images) -> dict[str, Any]:
     from PIL import Image
 
     return {"image": Image.fromarray(np.ascontiguousarray(image.transpose(1, 2, 0)))}
-
-
-def _random_image(model: Any) -> Images:
-    picture = model.get_spec().description.input[0].type.imageType
-    return np.random.default_rng(0).integers(0, 256, (1, 3, picture.height, picture.width), np.uint8)
-
-
-def _session(
-    models: Sequence[Any], images: Sequence[Images], job: SessionJob, protocol: MeasurementProtocol
-) -> Session:
-    """Load, warm up, sample. A benchmarker loads a model of its own and keeps it for all predictions."""
-    import resource  # absent on Windows, which never comes here
-
-    perf = importlib.import_module("coremltools.models.ml_program.experimental.perf_utils")
-    # ru_maxrss is in bytes on macOS, in KiB on Linux.
-    memory_before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    first = perf.MLModelBenchmarker(models[0])
-    with asyncio.Runner() as runner:
-        load_ms = runner.run(first.benchmark_load()).samples[0]
-        timed = [_timed(runner, first, images[0])]
-        timed[0]()
-        # Before the anchor is loaded, whose memory is not the model's.
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        timed += [_timed(runner, perf.MLModelBenchmarker(m), some) for m, some in zip(models[1:], images[1:])]
-        return Session(
-            **protocol.sample(timed, job),
-            load_ms=load_ms,
-            peak_memory_bytes=peak,
-            model_memory_bytes=max(0, peak - memory_before),
-        )
-
-
-def _timed(runner: asyncio.Runner, benchmarker: Any, images: Images) -> Timed:
-    feeds = itertools.cycle([_feed(image) for image in images])
-
-    def once() -> int:
-        samples_ms: list[float] = runner.run(benchmarker.benchmark_predict(inputs=next(feeds), iterations=1)).samples
-        return round(samples_ms[0] * 1e6)
-
-    return once
-
-
-def _environment(target: Target) -> Environment:
-    system = f"macOS {platform.mac_ver()[0]}"
-    return Environment(
-        device=target.title,
-        os=system,
-        machine=platform.machine(),
-        cpu=platform.processor(),
-        runtime="Core ML",
-        runtime_version=f"{system}, coremltools {tool_version('coremltools')}",
-        provider="all compute units",
-        threads=target.threads,
-        pinned_cpus=(),
-        power="unknown",
-    )
 
 
 def _facts(package: Package) -> dict[str, str]:

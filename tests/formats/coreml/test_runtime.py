@@ -15,13 +15,14 @@ import pytest
 import timm
 import torch
 from barred_images import CLASSES, CONTRACT, SIDE, barred_images, labelled_images, taught
+from factories import make_environment, make_session
 from PIL import Image
 from torch import nn
 
 from edgedistill.base.errors import EdgedistillError, InputError, UnsupportedError
 from edgedistill.base.store import file_sha256
 from edgedistill.devices.base import sample
-from edgedistill.devices.session import MeasurementProtocol, NotRunnableError
+from edgedistill.devices.session import MeasurementProtocol, NotRunnableError, SessionJob, SessionReport
 from edgedistill.documents.artifacts import CompiledArtifact, ExportedModel
 from edgedistill.documents.specs import ComputedBy, Contract, Format, Precision, QuantScheme, Target
 from edgedistill.formats.carried import BUILD_KEY, CONTRACT_KEY, LABELS_KEY
@@ -41,7 +42,7 @@ IPHONE = Target(
     runtime=Format.COREML,
     formats=(Format.COREML,),
     precisions=tuple(Precision),
-    transport="coremltools",
+    transport="none",
     how_to_measure="attach it to a Mac",
 )
 INT8 = QuantScheme(precision=Precision.INT8, calibration_images=48)
@@ -368,43 +369,32 @@ def test_a_batch_is_handed_over_as_pictures(built: Built, monkeypatch: pytest.Mo
         np.testing.assert_allclose(logits, batch.mean((2, 3)), rtol=1e-6)
 
 
-def test_sessions_come_from_the_benchmarker(built: Built, monkeypatch: pytest.MonkeyPatch) -> None:
-    """coremltools' own MLModelBenchmarker, with a stand-in where it would load the model into Core ML."""
-    import coremltools
-    from coremltools.models.ml_program.experimental.async_wrapper import LocalMLModelAsyncWrapper
+def test_sessions_are_the_agents(built: Built) -> None:
+    """On a Mac elsewhere; what the agent does there is in tests/devices/test_mac.py."""
+    asked: list[SessionJob] = []
 
-    async def load(self) -> None:
-        self._model = CoreMLStandIn()
+    def execute(job: SessionJob) -> SessionReport:
+        asked.append(job)
+        return SessionReport(session=make_session([1] * 70), environment=make_environment(), op_timings=())
 
-    async def predict(self, inputs, state=None):
-        return self._model.predict([inputs])
-
-    monkeypatch.setattr(LocalMLModelAsyncWrapper, "load", load)
-    monkeypatch.setattr(LocalMLModelAsyncWrapper, "predict", predict)
-    monkeypatch.setattr(LocalMLModelAsyncWrapper, "make_state_if_needed", lambda self: None)
-    artifact = built.artifacts[Precision.FP16]
-    model = coremltools.models.MLModel(str(artifact.path), skip_model_load=True)
-    monkeypatch.setattr("edgedistill.formats.coreml.runtime._load", lambda artifact: model)
     protocol = MeasurementProtocol(
-        target=IPHONE.model_copy(update={"transport": "local", "title": "Mac"}),
+        target=IPHONE.model_copy(update={"transport": "ssh", "title": "Mac"}),
         seconds=0.1,
         min_runs=70,
         operators=False,
-        execute=lambda job: pytest.fail("the agent was asked"),
+        execute=execute,
         sample=sample,
+        anchor=built.artifacts[Precision.FP32],
     )
-    profile = CoreMLFormat().profile(artifact, None, protocol)
-    (session,) = profile.sessions
-    assert len(session.samples_ns) >= 70 and set(session.samples_ns) == {250_000}
-    assert profile.anchor_sha256 is None and session.turns == ()
-    assert session.load_ms == 3.0 and session.warmup_runs >= 3
-    assert (profile.artifact_sha256, profile.environment.device) == (artifact.sha256, "Mac")
-    beside = replace(protocol, anchor=built.artifacts[Precision.FP32], burst_s=0.001)
-    profile = CoreMLFormat().profile(artifact, structured_images(3, seed=1), beside)
-    (session,) = profile.sessions
-    assert profile.anchor_sha256 == built.artifacts[Precision.FP32].sha256
-    assert tuple(map(sum, zip(*session.turns, strict=True))) == (len(session.samples_ns), len(session.anchor_ns))
-    assert min(len(session.samples_ns), len(session.anchor_ns)) >= 70 and len(session.turns) > 1
+    artifact = built.artifacts[Precision.FP16]
+    profile = CoreMLFormat().profile(artifact, structured_images(3, seed=1), protocol)
+    assert (profile.artifact_sha256, profile.anchor_sha256) == (artifact.sha256, protocol.anchor.sha256)
+    (job,) = asked
+    assert (job.model, job.input_name, job.loader) == (artifact.path, "image", CoreMLFormat.on_device)
+    if sys.platform != "darwin":
+        here = replace(protocol, target=IPHONE.model_copy(update={"transport": "local"}))
+        with pytest.raises(NotRunnableError, match="Core ML runs on macOS"):
+            CoreMLFormat().profile(artifact, None, here)
 
 
 @pytest.mark.skipif(sys.platform != "darwin", reason="Core ML runs on macOS only")
