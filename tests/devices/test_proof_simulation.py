@@ -60,7 +60,7 @@ def test_where_no_state_lasts_a_tenth_of_the_period_few_proofs_are_false(level: 
         assert max(rate for rate, _ in false_rates(plan, device)) <= 1 - CONFIDENCE, device
 
 
-@pytest.mark.parametrize("share", [0.01, 0.05, 0.0999])
+@pytest.mark.parametrize("share", [*(pytest.param(share, marks=pytest.mark.slow) for share in (0.01, 0.05)), 0.0999])
 @pytest.mark.parametrize("level", LEVELS)
 def test_where_states_last_a_tenth_of_the_period_in_the_mean_few_proofs_are_false(
     level: ProofLevel, share: float

@@ -84,6 +84,7 @@ def first_images(folder: Path, train: int, test: int) -> Path:
 
 
 @needs_fashion_mnist
+@pytest.mark.slow
 def test_fashion_mnist_reduced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EDGEDISTILL_CACHE", str(tmp_path / "cache"))
     path = reduced(

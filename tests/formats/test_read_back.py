@@ -48,7 +48,12 @@ class Mixed(nn.Module):
         return self.head(self.token_norm(nn.functional.gelu(self.inner(pooled))))
 
 
-@pytest.mark.parametrize("form", PACKAGES)
+SLOW = (Format.EXECUTORCH, Format.LITERT)
+
+
+@pytest.mark.parametrize(
+    "form", [pytest.param(form, marks=pytest.mark.slow) if form in SLOW else form for form in PACKAGES]
+)
 def test_every_precision_of_a_format_is_read_back_as_what_it_is(form: Format, tmp_path: Path) -> None:
     pytest.importorskip(PACKAGES[form])
     torch.manual_seed(0)

@@ -152,6 +152,7 @@ def measured(cache: Path) -> dict[str, int]:
     return {path.parent.name: path.stat().st_mtime_ns for path in done if path.parent.suffix != ".part"}
 
 
+@pytest.mark.slow
 def test_a_killed_calibration_goes_on_where_it_stopped(loop: Any, tmp_path: Path) -> None:
     cache = tmp_path / "cache"
     process = loop.start("calibrate", *OPTIONS, cache=cache)

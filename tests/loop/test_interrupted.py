@@ -100,6 +100,7 @@ def kill_and_go_on(loop: Any, met: Any, path: Path, cache: Path, kills: tuple[tu
     return effective
 
 
+@pytest.mark.slow
 def test_killed_at_one_place_after_another(loop: Any, alone: Any, tmp_path: Path) -> None:
     path = tmp_path / "build.toml"
     shutil.copy(alone.path, path)
@@ -205,6 +206,7 @@ def test_a_torn_last_line_of_the_journal(loop: Any, met: Any, tmp_path: Path) ->
     assert all(isinstance(json.loads(line), dict) for line in journal.read_text().splitlines())
 
 
+@pytest.mark.slow
 def test_a_stage_of_another_size_than_stated_is_made_again(loop: Any, met: Any, tmp_path: Path) -> None:
     """As after a power cut that lost what was written last."""
     cache = tmp_path / "cache"

@@ -131,6 +131,7 @@ def test_where_another_student_wins_the_measurement_that_differs_is_named(
     assert new.state == "over_budget" and "measured " in new.reason
 
 
+@pytest.mark.slow
 def test_one_that_was_killed_goes_on_with_its_own_measurements(loop: Any, met: Any, again: Path) -> None:
     before = len(loop.done(again))
     arguments = ("build", again, "--target", NULL_TARGET, "--remeasure")

@@ -92,6 +92,7 @@ def test_one_student_is_proven_on_both_targets(loop: Any, met: Any, other: Path,
     assert isinstance(again, BuildIndex) and again.targets == index.targets
 
 
+@pytest.mark.slow
 def test_a_search_for_several_targets_leaves_what_a_build_ships(
     loop: Any, met: Any, other: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -78,7 +78,7 @@ def done(events: list[Event]) -> Counter[tuple[str, str]]:
     return Counter((e.stage, e.key) for e in events if isinstance(e, StageFinished) and e.key and not e.reused)
 
 
-@pytest.mark.parametrize("jobs", [1, 2])
+@pytest.mark.parametrize("jobs", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_it_is_the_same_to_the_bit_whoever_labels(path: Path, root: Path, tmp_path: Path, jobs: int) -> None:
     heard: list[Event] = []
     bench = bench_of(path, root, heard)

@@ -67,6 +67,7 @@ def test_worker_processes_find_the_same(loop: Any, met: Any, tmp_path: Path, mon
     assert {"signal", "train"} <= {stage for stage, _ in stages(tmp_path / "out")}, "workers are heard of"
 
 
+@pytest.mark.slow
 def test_of_two_processes_on_one_storage_one_is_killed(loop: Any, met: Any, tmp_path: Path) -> None:
     """Nothing is lost, and nothing that either had finished is done again."""
     cache, storage = tmp_path / "cache", tmp_path / "shared.db"

@@ -330,6 +330,7 @@ def test_a_candidate_that_fails_is_a_trial_with_its_reason(
     assert "the loss is not finite in epoch 1" in (built.out / "report.html").read_text()
 
 
+@pytest.mark.slow
 def test_a_crash_in_one_students_step_costs_that_student(
     loop: Any, met: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -80,7 +80,7 @@ def trained(folder: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder / "weights.pt"
 
 
-@pytest.mark.parametrize("name", ["relu", "tanh"])
+@pytest.mark.parametrize("name", ["relu", pytest.param("tanh", marks=pytest.mark.slow)])
 def test_a_build_and_quantize_come_to_the_same_file(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = ModelSettings(checkpoint=trained(tmp_path, name, monkeypatch), classes=10, resolution=16)
     model = f"networks_here:{name}"
