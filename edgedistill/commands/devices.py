@@ -251,7 +251,7 @@ def _loaded_by(device: Device, target: Target | None) -> tuple[Format, ...]:
     that runs them, in a browser ONNX alone."""
     if isinstance(device, BrowserDevice):
         return (Format.ONNX,)
-    is_mac = device.facts()["system"].startswith("macOS")
+    is_mac = device.facts().get("system", "").startswith("macOS")
     wanted = {Format.COREML} if target is not None and target.runtime is Format.COREML else set()
     return tuple(form for form in measured_by_agent() if is_mac or form is not Format.COREML or form in wanted)
 

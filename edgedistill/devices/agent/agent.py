@@ -267,14 +267,12 @@ def loaded(job: dict[str, Any], runtime: Any) -> Model:
 def timed(model: Model, feeds: Sequence[Any]) -> Callable[[], int]:
     """One run, of the next input; returns its duration in ns."""
     turn, run, clock = itertools.cycle(feeds), model.run, time.perf_counter_ns
+    timing_itself: Any = model if hasattr(model, "last_run_ns") else None
 
-    if hasattr(model, "last_run_ns"):
-
-        def told() -> int:
-            run(next(turn))
-            return int(getattr(model, "last_run_ns"))  # noqa: B009 (Model has it of some runtimes alone)
-
-        return told
+    def told() -> int:
+        run(next(turn))
+        duration_ns: int = timing_itself.last_run_ns
+        return duration_ns
 
     def once() -> int:
         feed = next(turn)
@@ -282,7 +280,7 @@ def timed(model: Model, feeds: Sequence[Any]) -> Callable[[], int]:
         run(feed)
         return clock() - start
 
-    return once
+    return once if timing_itself is None else told
 
 
 @contextlib.contextmanager
