@@ -5,9 +5,11 @@
 Needs sshd, adb, adbd, cmake and ONNX Runtime's headers. In each round every way takes a session of the file, in an order
 that is drawn anew, all pinned to the same CPU. Beside them stand plain loops around the runtime in processes of their own.
 Around ONNX Runtime one calls `session.run` as the agent does, and one binds inputs and outputs once, so that no array is
-made in a run. Around LiteRT one sets, invokes and gets as the agent does, and one invokes alone. A
-way's ratio is that of its p50 to the local agent's in the same round: the geometric mean over rounds, with its 95% interval
-(Student's t of the logs).
+made in a run. Around LiteRT one sets, invokes and gets as the agent does, and one invokes alone; there is also the vendor's
+`litert-benchmark` over SSH, which is not pinned.
+
+A way's ratio is that of its p50 to the local agent's in the same round: the geometric mean over rounds, with its 95%
+interval (Student's t of the logs).
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ import built_runner
 from adb_phone import phone_in
 from ssh_board import Board
 
-from edgedistill.devices.attach import remote_device
+from edgedistill.devices.attach import program_device, remote_device
 from edgedistill.devices.base import Device, run_pushed
 from edgedistill.devices.local import LocalDevice, pick_cpus
 from edgedistill.devices.session import SessionJob
@@ -118,6 +120,23 @@ def ways(held: ExitStack, folder: Path, form: Format) -> dict[str, Device]:
     return found
 
 
+def program(held: ExitStack, folder: Path) -> Callable[[Path], float]:
+    """p50 in ms of a run of `litert-benchmark` over SSH."""
+    board = Board(_made(folder / "vendor"))
+    held.callback(board.kill)
+    told = {"address": board.address, "key": board.key, "known_hosts": board.known_hosts, "folder": str(board.work)}
+    told |= {"program": str(Path(sys.executable).with_name("litert-benchmark"))}
+    device = program_device(KnownDevice(name="vendor", config=DeviceConfig.model_validate(told)), print)
+    held.callback(device.close)
+
+    def run(path: Path) -> float:
+        found = device.run(path).p50_ms
+        assert found is not None
+        return found
+
+    return run
+
+
 def _made(folder: Path) -> Path:
     folder.mkdir()
     return folder
@@ -161,6 +180,8 @@ def main() -> None:
         }
         sessions["plain loop"] = partial(plain, job.model, arguments.seconds, cpu, "run")
         sessions[SPARED[form]] = partial(plain, job.model, arguments.seconds, cpu, "bound")
+        if form is Format.LITERT:
+            sessions["SSH, litert-benchmark"] = partial(program(held, Path(name)), job.model)
         for number in range(arguments.rounds):
             for way in draw.sample(list(sessions), len(sessions)):
                 p50_ms.setdefault(way, []).append(sessions[way]())
