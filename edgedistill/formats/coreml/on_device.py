@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 TITLE = "Core ML"
-INSTALL = "pip install coremltools pillow"
+INSTALL = "on a Mac: pip install coremltools pillow"
 TRACES = False
 
 # ArrayFeatureType.ArrayDataType of a model's description, as far as NumPy has the type.
