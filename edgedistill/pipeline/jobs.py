@@ -253,6 +253,11 @@ def _foreign_formats(path: Path, config: BuildConfig, chosen: Sequence[Target]) 
     return problems
 
 
+def _is_iphone(target: Target) -> bool:
+    """Whether it runs Core ML where nothing reaches it: on a Mac the agent does."""
+    return target.runtime == "coreml" and target.transport == "none"
+
+
 def _unfit_device(chosen: Sequence[Target]) -> list[Problem]:
     """What is wrong with one named device for these targets."""
     if len(chosen) > 1:
@@ -263,7 +268,7 @@ def _unfit_device(chosen: Sequence[Target]) -> list[Problem]:
         if target.transport in HERE:
             error = not_elsewhere(target)
             problems.append(Problem("--device", error.message, error.fix))
-        elif target.runtime not in measured_by_agent():
+        elif target.runtime not in measured_by_agent() or _is_iphone(target):
             what = f"{target.name} runs {target.runtime}, which is not measured from elsewhere"
             problems.append(
                 Problem("--device", what, f"edgedistill targets show {target.name} says how it is measured")
