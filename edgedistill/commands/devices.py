@@ -247,13 +247,12 @@ def _program_tried(device: ProgramDevice, listener: Listener) -> Iterator[Device
 
 
 def _loaded_by(device: Device, target: Target | None) -> tuple[Format, ...]:
-    """The formats whose files a device can be asked to run: all that the agent loads, Core ML's on a Mac or for a target
-    that runs them, in a browser ONNX alone."""
+    """The formats whose files a device can be asked to run: all that the agent loads there, and what the target runs, in a
+    browser ONNX alone."""
     if isinstance(device, BrowserDevice):
         return (Format.ONNX,)
-    is_mac = device.facts().get("system", "").startswith("macOS")
-    wanted = {Format.COREML} if target is not None and target.runtime is Format.COREML else set()
-    return tuple(form for form in measured_by_agent() if is_mac or form is not Format.COREML or form in wanted)
+    there = {*measured_by_agent(device.facts().get("system")), *([target.runtime] if target else [])}
+    return tuple(form for form in measured_by_agent() if form in there)
 
 
 def _session(device: Device, form: Format, threads: int) -> SessionReport:

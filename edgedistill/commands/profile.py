@@ -18,6 +18,7 @@ from edgedistill.base.units import format_percent, format_seconds
 from edgedistill.commands.kept_profiles import replace_kept
 from edgedistill.commands.options import ProfileOptions, require_known
 from edgedistill.commands.profile_by_program import gate_by_program, profile_by_program
+from edgedistill.devices.agent.agent_machine import os_name
 from edgedistill.devices.agent.agent_sampling import HARD_LIMIT_FACTOR
 from edgedistill.devices.attach import HERE, attach
 from edgedistill.devices.base import Device, run_pushed, sample
@@ -267,9 +268,9 @@ def _sentence(protocol: MeasurementProtocol, sessions: int) -> str:
 
 
 def _measured_on(target: Target) -> tuple[Format, ...]:
-    """What the agent measures on `target`: everything on this machine, elsewhere what the target takes. It runs on the CPU:
-    nothing where the budget is held against another processor."""
-    measured = measured_by_agent()
+    """What the agent measures on `target`: all that it loads on this machine, elsewhere what the target takes. Nothing where
+    the budget is held against a file that it does not load."""
+    measured = measured_by_agent(os_name() if target.transport == "local" else None)
     if target.runtime not in measured:
         return ()
     if target.transport == "local":

@@ -37,10 +37,6 @@ def check_targets(names: Sequence[str] = ()) -> TargetsCheck:
     )
 
 
-_PORTABLE = tuple(form for form in measured_by_agent() if form is not Format.COREML)
-"""The formats that any device can be asked to run: Core ML's needs a Mac, which has a target file of its own."""
-
-
 def new_target(
     name: str,
     *,
@@ -83,12 +79,13 @@ def _text(name: str, like: Target, facts: dict[str, str], transport: str) -> str
     def listed(values: Sequence[str]) -> str:
         return json.dumps([str(value) for value in values])
 
+    measured = measured_by_agent(facts["system"])
     title = f"{facts['device']} (CPU, {like.runtime})"
     return f"""# {facts["processor"]}, {facts["cpus"]}, {facts["memory"]} of memory, {facts["system"]}
 name = {json.dumps(name)}
 title = {json.dumps(title, ensure_ascii=False)}
 runtime = "{like.runtime}"             # the budget is held against this format
-formats = {listed([form for form in like.formats if form in _PORTABLE])}       # all formats that a build makes
+formats = {listed([form for form in like.formats if form in measured])}       # all formats that a build makes
 precisions = {listed(like.precisions)}
 threads = {like.threads}
 transport = "{transport}"

@@ -49,11 +49,10 @@ def attach(target: Target, listener: Listener, device: str = "") -> Device:
 
 
 def _device(target: Target, listener: Listener, asked: str) -> Device:
-    if target.transport in HERE:
-        if asked:
-            raise not_elsewhere(target)
+    if target.transport in HERE and not asked:
         return HERE[target.transport](target, listener)
     if known := device_for(target.name, asked):
+        require_elsewhere(target)
         return remote_device(known, listener)
     provided = tuple(entry_points(group=ENTRY_POINTS, name=target.transport))
     if not provided:
@@ -96,10 +95,9 @@ def transport_to(known: KnownDevice) -> Transport:
 
 
 def require_fitting(target: Target, device: RemoteDevice | ProgramDevice) -> None:
-    """Raises InputError where a connected device is of another architecture than the target's, or the target is this
-    machine."""
-    if target.transport in HERE:
-        raise not_elsewhere(target)
+    """Raises InputError where a connected device is of another architecture than the target's, or the target has none
+    elsewhere."""
+    require_elsewhere(target)
     machine = device.facts()["machine"]
     if target.machine is not None and _family(machine) != _family(target.machine):
         raise InputError(
@@ -108,12 +106,19 @@ def require_fitting(target: Target, device: RemoteDevice | ProgramDevice) -> Non
         )
 
 
-def not_elsewhere(target: Target) -> InputError:
-    """The error of a device that is named for a target which is this machine."""
-    return InputError(
-        f"{target.name} is on this machine, and is measured without --device",
-        fix="name the device's own target: `edgedistill targets` lists them",
-    )
+def require_elsewhere(target: Target) -> None:
+    """Raises InputError where no device can be named for a target: it is on this machine, or measured by hand."""
+    if target.transport in HERE:
+        raise InputError(
+            f"{target.name} is on this machine, and is measured without --device",
+            fix="name the device's own target: `edgedistill targets` lists them",
+        )
+    if target.transport == "none":
+        raise InputError(
+            f"{target.name} is measured by hand, not on a device that is named",
+            fix=f"edgedistill targets show {target.name} says how; a target file of yours for a device that answers has "
+            'transport = "ssh" or "adb"',
+        )
 
 
 def _family(machine: str) -> str:

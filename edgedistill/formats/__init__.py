@@ -36,6 +36,7 @@ def tools_of(form: Format) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*made.tools, *format_for(made.portable).tools)))
 
 
-def measured_by_agent() -> tuple[Format, ...]:
-    """The formats whose files the measuring agent loads."""
-    return tuple(form for form in SHIPPED if format_for(form).on_device is not None)
+def measured_by_agent(system: str | None = None) -> tuple[Format, ...]:
+    """The formats whose files the measuring agent loads: on a `system` of that name, or on any."""
+    loaded = tuple(form for form in SHIPPED if format_for(form).on_device is not None)
+    return loaded if system is None else tuple(form for form in loaded if system.startswith(format_for(form).system))

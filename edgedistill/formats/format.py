@@ -165,6 +165,8 @@ class ModelFormat(Protocol):
     """The Python package of its runtime, the version of which a device's facts tell."""
     on_device: Path | None = None
     """What the measuring agent loads its files with, where it does."""
+    system: str = ""
+    """How the names of the systems begin that have its runtime; empty where it is not bound to one."""
     is_folder: bool = False
     in_this_process: bool = False
     """Whether its files are compiled and run in the process that asks: CUDA does not survive a fork."""

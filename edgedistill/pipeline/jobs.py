@@ -14,7 +14,7 @@ from edgedistill.base.progress import Listener, silent
 from edgedistill.base.store import digest, file_sha256, stage_key
 from edgedistill.base.units import parse_duration_ms
 from edgedistill.data.fingerprint import fingerprint
-from edgedistill.devices.attach import HERE, attach, not_elsewhere
+from edgedistill.devices.attach import attach, require_elsewhere
 from edgedistill.devices.latency.imported import with_imported
 from edgedistill.distill.start import start_of
 from edgedistill.distill.teachers.identity import teacher_identity
@@ -253,11 +253,6 @@ def _foreign_formats(path: Path, config: BuildConfig, chosen: Sequence[Target]) 
     return problems
 
 
-def _is_iphone(target: Target) -> bool:
-    """Whether it runs Core ML where nothing reaches it: on a Mac the agent does."""
-    return target.runtime == "coreml" and target.transport == "none"
-
-
 def _unfit_device(chosen: Sequence[Target]) -> list[Problem]:
     """What is wrong with one named device for these targets."""
     if len(chosen) > 1:
@@ -265,10 +260,12 @@ def _unfit_device(chosen: Sequence[Target]) -> list[Problem]:
         return [Problem("--device", f"one device is named for {len(chosen)} targets", fix)]
     problems = []
     for target in chosen:
-        if target.transport in HERE:
-            error = not_elsewhere(target)
+        try:
+            require_elsewhere(target)
+        except InputError as error:
             problems.append(Problem("--device", error.message, error.fix))
-        elif target.runtime not in measured_by_agent() or _is_iphone(target):
+            continue
+        if target.runtime not in measured_by_agent():
             what = f"{target.name} runs {target.runtime}, which is not measured from elsewhere"
             problems.append(
                 Problem("--device", what, f"edgedistill targets show {target.name} says how it is measured")

@@ -7,12 +7,13 @@ from dataclasses import dataclass, field
 from edgedistill.base.errors import UnreachableError
 from edgedistill.base.progress import Listener, Note
 from edgedistill.base.store import Store
+from edgedistill.devices.agent.agent_machine import os_name
 from edgedistill.devices.attach import attach, unattached
 from edgedistill.devices.base import Device
 from edgedistill.documents.artifacts import CompiledArtifact
 from edgedistill.documents.build_file import BuildConfig, ProfileConfig
 from edgedistill.documents.measurements import Percentiles
-from edgedistill.documents.specs import ComputedBy, Format, Percentile, Target
+from edgedistill.documents.specs import Format, Percentile, Target
 from edgedistill.formats import format_for, measured_by_agent
 
 
@@ -64,7 +65,7 @@ class Meter:
         the agent loads here."""
         if form is self.target.runtime:
             return True
-        own = [one for one in measured_by_agent() if format_for(one).computed_by is ComputedBy.DEVICE]
+        own = measured_by_agent(os_name())
         return self.target.transport == "local" and self.target.runtime in own and form in own
 
     def close(self) -> None:

@@ -21,7 +21,7 @@ NEEDS: dict[str, set[str]] = {"agent": {"numpy"}, "agent_machine": set(), "agent
 LOADERS = {
     Format.ONNX: {"onnxruntime"},
     Format.LITERT: {"ai_edge_litert"},
-    Format.COREML: {"coremltools", "PIL", "numpy"},
+    Format.COREML: {"coremltools", "google", "numpy", "PIL"},
     Format.EXECUTORCH: {"executorch", "torch"},
 }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -14,11 +14,12 @@ import pytest
 
 pytest.importorskip("coremltools", reason="coremltools has no wheel for this machine")
 
+from coremltools.models.utils import load_spec
 from mac import mac_python
 from pipe_transport import PipeTransport
 from ssh_board import SSHD, Board
 
-from edgedistill.base.errors import InputError, MissingDependencyError
+from edgedistill.base.errors import MissingDependencyError
 from edgedistill.cli.app import run
 from edgedistill.devices.base import SessionFailure, run_pushed
 from edgedistill.devices.latency.folders import PROFILES_VARIABLE
@@ -92,14 +93,29 @@ def test_a_package_that_changed_is_sent_again(mac: RemoteDevice, tmp_path: Path)
     assert run_pushed(mac, job(package)).session.samples_ns
 
 
-def test_what_core_ml_refuses_names_the_users_file(mac: RemoteDevice, tmp_path: Path) -> None:
+def damaged(specification: Path) -> None:
+    specification.write_bytes(b"nothing")
+
+
+def of_the_future(specification: Path) -> None:
+    spec = load_spec(str(specification))
+    spec.specificationVersion = 99
+    specification.write_bytes(spec.SerializeToString())
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"), [(damaged, "Error parsing message"), (of_the_future, "newer than this system")]
+)
+def test_what_cannot_be_loaded_names_the_users_file(
+    mac: RemoteDevice, tmp_path: Path, change: Callable[[Path], None], reason: str
+) -> None:
     assert COREML.sample is not None
     package = tmp_path / "mine.mlpackage"
     shutil.copytree(COREML.sample, package)
-    next(package.rglob("model.mlmodel")).write_bytes(b"nothing")
-    with pytest.raises((SessionFailure, InputError), match=r"mine\.mlpackage") as caught:
+    change(next(package.rglob("model.mlmodel")))
+    with pytest.raises(SessionFailure, match=rf"Core ML .* cannot load \S*mine\.mlpackage: .*{reason}") as caught:
         run_pushed(mac, job(package))
-    assert "edgedistill-device" not in str(caught.value)
+    assert caught.value.kind == "load" and "edgedistill-device" not in str(caught.value)
 
 
 def test_pictures_of_another_size(mac: RemoteDevice, tmp_path: Path) -> None:
@@ -148,9 +164,7 @@ def test_a_package_is_profiled_and_the_mac_checked(board: Board, capsys: pytest.
     assert board.left() == []
 
 
-def test_what_is_left_to_the_cpu_is_refused(
-    board: Board, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_is_left_to_the_cpu_is_refused(board: Board, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     python = mac_python(tmp_path / "other", on_cpu=["relu"])
     section = board.section("mac", python=python)
     (tmp_path / "devices.toml").write_text(f'{section}target = "my-mac"\n')

@@ -281,10 +281,10 @@ def test_a_target_that_does_not_measure_the_format(tmp_path: Path, changes: dict
 def test_what_this_machine_does_not_measure_is_exported_as_what_it_does(tmp_path: Path) -> None:
     (tmp_path / "model.engine").write_bytes(b"")
     with pytest.raises(
-        UnsupportedError, match=r"model\.engine is tensorrt; only onnx and coreml and litert and executorch"
+        UnsupportedError, match=r"model\.engine is tensorrt; only onnx and litert and executorch"
     ) as caught:
         profiling.profile_file(tmp_path / "model.engine", load_target("host"), silent)
-    assert caught.value.fix.startswith("export the model as onnx or coreml or litert or executorch")
+    assert caught.value.fix.startswith("export the model as onnx or litert or executorch")
 
 
 @pytest.mark.skipif(importlib.util.find_spec("executorch") is None, reason="executorch is not installed")

@@ -36,9 +36,11 @@ def describe() -> dict[str, str]:
 
 
 def errors() -> tuple[type[Exception], ...]:
-    """RuntimeError, whatever Core ML's reason; ValueError for values that do not fit; OSError and BadZipFile for a package
-    that cannot be read."""
-    return (RuntimeError, ValueError, OSError, zipfile.BadZipFile)
+    """RuntimeError, whatever Core ML's reason; ValueError for values that do not fit; the others for a package that cannot
+    be read."""
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+
+    return (RuntimeError, ValueError, OSError, DecodeError)
 
 
 def kind_of(error: Exception, stage: str) -> str:

@@ -42,6 +42,7 @@ class CoreMLFormat(ModelFormat):
     native = ("coremltools",)
     distribution = "coremltools"
     on_device = Path(__file__).with_name("on_device.py")
+    system = "macOS"
 
     @property
     def here(self) -> str:
