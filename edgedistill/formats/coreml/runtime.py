@@ -22,6 +22,7 @@ from edgedistill.documents.measurements import Profile
 from edgedistill.documents.package import ImageEdge
 from edgedistill.documents.specs import ComputedBy, Contract, Format, QuantScheme, Target
 from edgedistill.formats.carried import CONTRACT_KEY, carried_contract, carried_probabilities, carried_scheme
+from edgedistill.formats.coreml import on_device
 from edgedistill.formats.coreml.checks import CONTRACT_RECORD, check_package, contract_digest
 from edgedistill.formats.coreml.package import Package, computed_precision, read_package, signature, weighted_layers
 from edgedistill.formats.coreml.plan import compute_units
@@ -125,7 +126,9 @@ class CoreMLFormat(ModelFormat):
             )
         model, sides = _load(artifact), signature(package)[0][0].shape
         fitted = fitting(batches, (3, *sides), artifact.path.name)
-        predictions = (model.predict([_feed(image) for image in batch]) for batch in fitted)
+        predictions = (
+            model.predict([{"image": on_device.picture(image[None])} for image in batch]) for batch in fitted
+        )
         return (np.concatenate([_logits(one, package) for one in batch]) for batch in predictions)
 
     def profile(self, artifact: CompiledArtifact, inputs: Images | None, protocol: MeasurementProtocol) -> Profile:
@@ -203,13 +206,6 @@ def _logits(outputs: dict[str, Any], package: Package) -> Logits:
             fix="convert the model with its logits as the only array among its outputs",
         )
     return np.float32(outputs[arrays[0]]).reshape(1, -1)
-
-
-def _feed(image: Images) -> dict[str, Any]:
-    """One uint8 image [3, R, R] as the picture that an ImageType input takes."""
-    from PIL import Image
-
-    return {"image": Image.fromarray(np.ascontiguousarray(image.transpose(1, 2, 0)))}
 
 
 def _facts(package: Package) -> dict[str, str]:
