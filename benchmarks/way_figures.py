@@ -19,6 +19,7 @@ def sections() -> list[Section]:
     rows = tuple(
         (
             f"`{file['file']}`",
+            str(file["rounds"]),
             row["way"],
             f"{row['p50_ms']:.3f}",
             f"{row['ratio']:.3f}",
@@ -30,8 +31,8 @@ def sections() -> list[Section]:
     return [
         Section(
             "One file by several ways",
-            f"A file in sessions of {files[0]['seconds']:g} s, {files[0]['rounds']} rounds of each way in an order drawn "
-            "anew, all on the same processor. SSH is a real sshd, ADB a real adbd, both on the loopback interface. There "
+            f"A file in sessions of {files[0]['seconds']:g} s, rounds of each way in an order drawn anew, all on the same "
+            "processor. SSH is a real sshd, ADB a real adbd, both on the loopback interface. There "
             "the agent in Python measures, the runner in C++, or a vendor's program, which is not pinned. Beside them are "
             "plain loops around the runtime. The bound loop binds inputs and outputs once; one invokes alone. In the others "
             "that are Python, a run makes its arrays; in the runner it does not, and it is the faster one where a run takes "
@@ -39,8 +40,8 @@ def sections() -> list[Section]:
             "round, the geometric mean over rounds, with its 95% interval.",
             f"{EXPORT.format(model='resnet18', side=128)}\n    {EXPORT.format(model='mobilenetv4_conv_small', side=96)}\n"
             "    for f in F/*.onnx F/*.tflite; do "
-            f"python benchmarks/device_ways.py $f --rounds {files[0]['rounds']} --json FILE; done",
-            ("file", "way", "#p50 (ms)", "#ratio", "#95% interval"),
+            "python benchmarks/device_ways.py $f --rounds ROUNDS --json FILE; done",
+            ("file", "#rounds", "way", "#p50 (ms)", "#ratio", "#95% interval"),
             rows,
         )
     ]
