@@ -107,7 +107,7 @@ def test_a_terminal_hears_of_stages_and_of_nothing_that_libraries_say(tmp_path: 
     command = [sys.executable, "-m", "edgedistill", "export", MODEL, "--random-weights", "--classes", "10"]
     command += ["--resolution", "32", "--formats", ",".join(forms), "--out", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True)
-    stages = ["load torch", f"trace {MODEL}", *(f"export {MODEL} {form} fp32" for form in forms)]
+    stages = ["load torch", f"load {MODEL}", f"trace {MODEL}", *(f"export {MODEL} {form} fp32" for form in forms)]
     assert re.fullmatch("".join(rf"{stage}  [\d.]+ s\n" for stage in stages), done.stderr)
     assert done.returncode == 0
 
