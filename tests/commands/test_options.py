@@ -36,10 +36,12 @@ def test_build_and_search_take_the_same() -> None:
 
 
 def test_an_option_that_there_is_not_is_refused_as_python_does() -> None:
+    misspelt: dict[str, Any] = {"trails": 3}
+    other: dict[str, Any] = {"lables": "x"}
     for function in (edgedistill.build, edgedistill.build_all, edgedistill.search, edgedistill.search_all):
         with pytest.raises(TypeError, match="unexpected keyword argument 'trails'; known: budget"):
-            function("build.toml", trails=3)
+            function("build.toml", **misspelt)
     with pytest.raises(TypeError, match="unexpected keyword argument 'lables'"):
-        edgedistill.export("timm:resnet18", out="out", lables="x")
+        edgedistill.export("timm:resnet18", out="out", **other)
     with pytest.raises(TypeError, match="unexpected keyword argument 'lables'"):
-        edgedistill.quantize("timm:resnet18", data="digits", lables="x")
+        edgedistill.quantize("timm:resnet18", data="digits", **other)

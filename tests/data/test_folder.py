@@ -14,9 +14,14 @@ from edgedistill.base.progress import Listener, Note, StageAdvanced, StageFinish
 from edgedistill.data import checking, threads
 from edgedistill.data.content import Verdict, scan
 from edgedistill.data.datasets import load_dataset
-from edgedistill.data.folder import load_folder
+from edgedistill.data.folder import FolderImages, load_folder
 from edgedistill.data.sources import Loaded
 from edgedistill.documents.build_file import DataConfig
+
+
+def paths(loaded: Loaded) -> list[str]:
+    assert isinstance(loaded.images, FolderImages)
+    return list(loaded.images.paths)
 
 
 def load(root: Path, listener: Listener = silent) -> Loaded:
@@ -179,7 +184,7 @@ def test_names_of_all_kinds(folders: Any) -> None:
     (folders.root / "__MACOSX" / "日本" / "._a.png").write_bytes(b"x")
     loaded = load(folders.root)
     assert loaded.classes == ("größe ß", "日本")
-    assert [Path(path).name for path in loaded.images.paths] == ["b.JPeG", "ein bild.PNG", "a.b.c.Png", "图 (1).TIF"]
+    assert [Path(path).name for path in paths(loaded)] == ["b.JPeG", "ein bild.PNG", "a.b.c.Png", "图 (1).TIF"]
 
 
 def test_a_class_whose_name_is_no_text_is_an_error(folders: Any) -> None:
@@ -254,7 +259,7 @@ def test_classes_are_sorted_by_name_and_their_images_by_path(folders: Any) -> No
     folders.add("cat/0/x.png")
     loaded = load(folders.root)
     assert loaded.classes == ("cat", "cat (old)", "cat-big")
-    assert [os.path.relpath(path, folders.root) for path in loaded.images.paths] == [
+    assert [os.path.relpath(path, folders.root) for path in paths(loaded)] == [
         "cat/0/x.png",
         "cat/000.png",
         "cat/001.png",

@@ -10,6 +10,7 @@ import struct
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import onnx
 import pytest
@@ -142,7 +143,7 @@ def said_later(path: Path, first: BuildResult) -> None:
     told = result.predictions_on_test
     assert told is not None and told.confidence is not None and told.confidence.none_below is not None
     assert sum(bin.images for bin in told.confidence.bins) == told.images
-    card = ModelCard((package / "MODEL_CARD.md").read_text())
+    card: Any = ModelCard((package / "MODEL_CARD.md").read_text())
     assert (card.data.license, card.data.model_name, card.data.base_model) == ("mit", "clothes", None)
     (figure,) = card.data.eval_results
     shipped = next(a for a in result.artifacts if a.as_measured == result.proof.artifact_sha256)

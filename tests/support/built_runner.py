@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import onnxruntime
 import pytest
@@ -17,7 +18,10 @@ from edgedistill.devices import servers
 
 SOURCES = servers.RUNNER_SOURCES
 HEADERS = [Path("/usr/include/onnxruntime"), Path("/usr/local/include/onnxruntime")]
-ARM64 = {"compiler": "aarch64-linux-gnu-g++", "library": Path("/usr/lib/aarch64-linux-gnu/libonnxruntime.so.1.21")}
+ARM64: dict[str, Any] = {
+    "compiler": "aarch64-linux-gnu-g++",
+    "library": Path("/usr/lib/aarch64-linux-gnu/libonnxruntime.so.1.21"),
+}
 
 
 def library() -> Path:
