@@ -217,19 +217,23 @@ def sleeping(served: Served, **job: Any) -> None:
 
 
 def agents(base: Path) -> list[str]:
-    """The command lines of agents that run from a folder in `base`."""
+    """The agents that run from a folder in `base`: each one's command line, parent, state and what it waits for."""
     found: list[str] = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
+    for process in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
-            found.append(path.read_bytes().replace(b"\0", b" ").decode())
-    return [line for line in found if str(base) in line and "agent.py" in line]
+            command = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+            if str(base) in command and "agent.py" in command:
+                state, parent = (process / "stat").read_text().rpartition(")")[2].split()[:2]
+                found.append(f"{command}: {state}, parent {parent}, {(process / 'wchan').read_text()}")
+    return found
 
 
-def no_agents(base: Path, within_s: float = 10) -> bool:
+def agents_left(base: Path, within_s: float = 10) -> list[str]:
+    """Those that are still there after so long."""
     end = time.monotonic() + within_s
-    while agents(base) and time.monotonic() < end:
+    while (left := agents(base)) and time.monotonic() < end:
         time.sleep(0.02)
-    return not agents(base)
+    return left
 
 
 @pytest.mark.parametrize("how", ["channel", "term", "kill"])
@@ -240,7 +244,7 @@ def test_a_session_ends_with_its_server(python: Served, tmp_path: Path, how: str
     else:
         python.process.send_signal(signal.SIGTERM if how == "term" else signal.SIGKILL)
     python.process.wait(10)
-    assert no_agents(tmp_path)
+    assert agents_left(tmp_path) == []
 
 
 def test_a_session_ends_at_its_time_limit(python: Served, tmp_path: Path) -> None:
@@ -255,7 +259,7 @@ def test_a_session_ends_at_its_time_limit(python: Served, tmp_path: Path) -> Non
     assert other.ask(run={"model": "model.onnx", "threads": 1}, limit_s=0.5) == {"started": True}
     assert other.answer() == {"timeout": True}
     assert 0.5 <= time.monotonic() - began < 5
-    assert no_agents(tmp_path)
+    assert agents_left(tmp_path) == []
     assert other.put("a", b"1") == {"done": "put"}, "it serves on"
     other.end()
 
