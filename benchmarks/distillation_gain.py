@@ -14,7 +14,8 @@ every recipe has the same trials.
 in the pilot; no assistant is tried. The row says what it took, and why.
 
 All seeds share the splits of the build file and its teacher. With `--test` each seed draws its own splits, with that share
-for the test, and fits its own teacher with that seed.
+for the test, and fits its own teacher with that seed. Images of `[data] unlabelled` that lie in a draw's validation or test
+split are not trained on, so draws differ in their number, and with it in the default epochs: name `--epochs` there.
 
 Accuracy is the fp32 torch program's. Differences to the first recipe, and to the one that `--against` names, are in points,
 by pairs of a seed, with the half width of their 95% interval by Student's t: of the test split, and beside it of the

@@ -83,6 +83,7 @@ def benchmarks() -> str:
         *(one.section() for one in recipe_figures.found()),
         *recipe_figures.pictures(),
         *length_figures.sections(),
+        *length_figures.unlabelled(),
         *hand_figures.sections(),
         *embedding_figures.sections(),
         *rung_figures.sections(),

@@ -99,12 +99,12 @@ class Gain:
     def prepare(self, draw: int | None) -> Row:
         """Have the teacher and all that the recipes learn from in the cache, so that no two processes make the same."""
         bench = self.bench(draw)
-        splits = bench.dataset.splits
+        splits, labelled = bench.dataset.splits, len(bench.dataset.labelled.splits.train)
         facts = {
             "data": bench.dataset.name,
             "classes": len(bench.dataset.classes),
             "epochs": bench.rungs[-1],
-            "train_images": len(splits.train),
+            "train_images": labelled,
             "test_images": len(splits.test),
         }
         for student in self.students:
@@ -121,7 +121,8 @@ class Gain:
             else:
                 open_store(bench)
         prepared = Prepared(draw, (bench.mean, bench.std), found["validation"])
-        return {"facts": facts, "teacher": {"seed": draw, **found}, "prepared": prepared}
+        told = {"seed": draw, "unlabelled_images": len(splits.train) - labelled, **found}
+        return {"facts": facts, "teacher": told, "prepared": prepared}
 
     def learn(self, prepared: Prepared, student: Student, training: Training) -> Row:
         """Train it; a row with its accuracy on both splits."""

@@ -1,9 +1,10 @@
-"""The section of what longer trainings bring: results of distillation_gain.py with other `--epochs`, held against those of
-its usual number, by pairs of a seed."""
+"""The sections of what longer trainings and images without a label bring: results of distillation_gain.py with other
+`--epochs` or data, held against those of its usual ones, by pairs of a seed."""
 
 from __future__ import annotations
 
 import statistics
+from collections.abc import Sequence
 from typing import Any
 
 from recipe_figures import PICTURES
@@ -15,12 +16,18 @@ from edgedistill.documents.lengths import LONGEST_STEPS
 Row = dict[str, Any]
 LABELS = "labels"
 NAME = f"{PICTURES}_epochs_"
+UNLABELLED = f"{PICTURES}_unlabelled"
+UNLABELLED_FILE = "benchmarks/clip_art_unlabelled.toml"
+UNLABELLED_CLASSES = (
+    "buttons computer containers decorations education electronics geography logos science shapes signs_and_symbols special "
+    "unsorted"
+)
 _PAIR = ("student", "recipe", "rate", "seed")
 
 
 def sections() -> list[Section]:
     """The section, where there are results: `recipes_clip_art_epochs_N.json` are those of N epochs."""
-    longer = sorted((result(path.stem) for path in RESULTS.glob(f"{NAME}*.json")), key=lambda one: int(one["epochs"]))
+    longer = _longer()
     if not longer:
         return []
     usual = result(PICTURES)
@@ -54,6 +61,55 @@ def sections() -> list[Section]:
     return [Section("Recipes: longer trainings", text, command, columns, rows)]
 
 
+def unlabelled() -> list[Section]:
+    """The section, where there are results of images without a label, beside those of longer trainings on labels alone."""
+    if not (RESULTS / f"{UNLABELLED}.json").is_file():
+        return []
+    document, usual, (longest, *_) = result(UNLABELLED), result(PICTURES), reversed(_longer())
+    students, recipes = (list(dict.fromkeys(row[key] for row in document["rows"])) for key in ("student", "recipe"))
+    added = [row["unlabelled_images"] for row in document["teachers"]]
+    text = (
+        f'As in the section "Recipes: pictures", with {min(added):,} to {max(added):,} pictures of the other folders of the '
+        "package. They have no label: the teacher, fitted to those that have one, says what they show. Pictures of a seed's "
+        f"validation or test split are not among them. {document['epochs']} epochs of all show as many pictures as "
+        f"{longest['epochs']} of those with a label. Test accuracy is the mean of {document['seeds']} seeds. The gains are "
+        f"to labels alone after {usual['epochs']} and after {longest['epochs']} epochs, by pairs of a seed, in points, with "
+        "their 95% intervals."
+    )
+    command = (
+        f"python examples/clipart/prepare.py; python examples/clipart/prepare.py --out build/unlabelled --classes "
+        f"{UNLABELLED_CLASSES}\n    python benchmarks/distillation_gain.py {UNLABELLED_FILE} --students "
+        f"{' '.join(students)} --recipes {','.join(recipes)} --seeds {document['seeds']} --test {document['test_share']} "
+        f"--epochs {document['epochs']} --json FILE"
+    )
+    rows = tuple(_beside((usual, longest), document, student, recipe) for student in students for recipe in recipes)
+    gains = [
+        heading for one in (usual, longest) for heading in (f"#to labels, {one['epochs']} epochs", "#95% interval")
+    ]
+    columns = ("student", "learnt by", "#test accuracy", *gains)
+    return [Section("Recipes: pictures without labels", text, command, columns, rows)]
+
+
+def _longer() -> list[Row]:
+    """Results of longer trainings, the shortest first."""
+    return sorted((result(path.stem) for path in RESULTS.glob(f"{NAME}*.json")), key=lambda one: int(one["epochs"]))
+
+
+def _tests(rows: list[Row], student: str, recipe: str) -> dict[int, float]:
+    """The test accuracy of each seed."""
+    return {row["seed"]: row["test"] for row in rows if (row["student"], row["recipe"]) == (student, recipe)}
+
+
+def _beside(others: Sequence[Row], document: Row, student: str, recipe: str) -> tuple[str, ...]:
+    """A row of a student and recipe, with its gain to labels alone in each of the others."""
+    tests = _tests(document["rows"], student, recipe)
+    gains: list[str] = []
+    for other in others:
+        labels = _tests(other["rows"], student, LABELS)
+        gains += _within([100 * (tests[seed] - labels[seed]) for seed in tests if seed in labels])
+    return (f"`{student}`", f"`{recipe}`", f"{statistics.fmean(tests.values()):.2%}", *gains)
+
+
 def _compared(longer: Row, base: dict[tuple[Any, ...], Row]) -> list[tuple[str, ...]]:
     """A row for each student and recipe."""
     pairs: dict[tuple[str, str], list[tuple[float, float]]] = {}
@@ -73,13 +129,8 @@ def _compared(longer: Row, base: dict[tuple[Any, ...], Row]) -> list[tuple[str, 
 
 def _beside_labels(rows: list[Row], student: str, recipe: str) -> list[float]:
     """By seed the difference of a recipe to labels alone, in points."""
-    tests = {(row["recipe"], row["seed"]): row["test"] for row in rows if row["student"] == student}
-    own = [
-        (test, tests[LABELS, seed])
-        for (name, seed), test in tests.items()
-        if name == recipe and (LABELS, seed) in tests
-    ]
-    return [100 * (one - other) for one, other in own]
+    own, labels = (_tests(rows, student, name) for name in (recipe, LABELS))
+    return [100 * (own[seed] - labels[seed]) for seed in own if seed in labels]
 
 
 def _within(points: list[float]) -> tuple[str, str]:

@@ -273,3 +273,14 @@ def test_longer_trainings_are_held_against_the_usual_ones_by_pairs(tmp_path: Pat
         ("`small`", "`labels`", "160", "2", "40.00%", "+0.00", "+0.00 to +0.00", "-", "-"),
     )
     assert "took 20 epochs" in own.text and "--seeds 2 --test 0.3 --epochs N" in own.command
+
+    assert figures.unlabelled() == []
+    teachers = [{"seed": seed, "unlabelled_images": 4000 + seed} for seed in range(3)]
+    more = document(30, [0.51, 0.63, 0.72]) | {"teachers": teachers}
+    more["rows"] = [row for row in more["rows"] if row["recipe"] == "kd"]
+    (tmp_path / "recipes_clip_art_unlabelled.json").write_text(json.dumps(more))
+    (own,) = figures.unlabelled()
+    gain = ("+17.00", "-59.24 to +93.24")
+    assert own.rows == (("`small`", "`kd`", "62.00%", *gain, *gain),), "labels have two seeds"
+    assert "4,000 to 4,002 pictures" in own.text and "30 epochs of all show as many pictures as 160" in own.text
+    assert "--recipes kd --seeds 3 --test 0.3 --epochs 30" in own.command
