@@ -68,13 +68,15 @@ def unlabelled() -> list[Section]:
     document, usual, (longest, *_) = result(UNLABELLED), result(PICTURES), reversed(_longer())
     students, recipes = (list(dict.fromkeys(row[key] for row in document["rows"])) for key in ("student", "recipe"))
     added = [row["unlabelled_images"] for row in document["teachers"]]
+    shown = document["epochs"] * (document["train_images"] + statistics.fmean(added))
     text = (
         f'As in the section "Recipes: pictures", with {min(added):,} to {max(added):,} pictures of the other folders of the '
         "package. They have no label: the teacher, fitted to those that have one, says what they show. Pictures of a seed's "
-        f"validation or test split are not among them. {document['epochs']} epochs of all show as many pictures as "
-        f"{longest['epochs']} of those with a label. Test accuracy is the mean of {document['seeds']} seeds. The gains are "
-        f"to labels alone after {usual['epochs']} and after {longest['epochs']} epochs, by pairs of a seed, in points, with "
-        "their 95% intervals."
+        f"validation or test split are not among them. {document['epochs']} epochs of all show {shown:,.0f} pictures in the "
+        f"mean of the seeds; {longest['epochs']} epochs of those with a label show "
+        f"{longest['epochs'] * longest['train_images']:,}. Test accuracy is the mean of {document['seeds']} seeds. The "
+        f"gains are to labels alone after {usual['epochs']} and after {longest['epochs']} epochs, by pairs of a seed, in "
+        "points, with their 95% intervals."
     )
     command = (
         f"python examples/clipart/prepare.py; python examples/clipart/prepare.py --out build/unlabelled --classes "

@@ -260,7 +260,7 @@ def test_longer_trainings_are_held_against_the_usual_ones_by_pairs(tmp_path: Pat
         own = {"student": "small", "rate": "auto"}
         rows = [own | {"recipe": "kd", "seed": seed, "test": test} for seed, test in enumerate(tests)]
         rows += [own | {"recipe": "labels", "seed": seed, "test": 0.4} for seed in range(2)]
-        return {"epochs": epochs, "test_share": 0.3, "seeds": len(tests), "rows": rows}
+        return {"epochs": epochs, "train_images": 900, "test_share": 0.3, "seeds": len(tests), "rows": rows}
 
     (tmp_path / "recipes_clip_art.json").write_text(json.dumps(document(20, [0.50, 0.60, 0.70])))
     (tmp_path / "recipes_clip_art_epochs_160.json").write_text(json.dumps(document(160, [0.55])))
@@ -282,5 +282,6 @@ def test_longer_trainings_are_held_against_the_usual_ones_by_pairs(tmp_path: Pat
     (own,) = figures.unlabelled()
     gain = ("+17.00", "-59.24 to +93.24")
     assert own.rows == (("`small`", "`kd`", "62.00%", *gain, *gain),), "labels have two seeds"
-    assert "4,000 to 4,002 pictures" in own.text and "30 epochs of all show as many pictures as 160" in own.text
+    assert "4,000 to 4,002 pictures" in own.text and "30 epochs of all show 147,030 pictures" in own.text
+    assert "160 epochs of those with a label show 144,000" in own.text
     assert "--recipes kd --seeds 3 --test 0.3 --epochs 30" in own.command
