@@ -35,9 +35,9 @@ def sections() -> list[Section]:
             "processor. SSH is a real sshd, ADB a real adbd, both on the loopback interface. There "
             "the agent in Python measures, the runner in C++, or a vendor's program, which is not pinned. Beside them are "
             "plain loops around the runtime. The bound loop binds inputs and outputs once; one invokes alone. In the others "
-            "that are Python, a run makes its arrays; in the runner it does not, and it is the faster one where a run takes "
-            "little time. Each file had a sitting of its own. The ratio is that of p50 to the local agent's in the same "
-            "round, the geometric mean over rounds, with its 95% interval.",
+            "that are Python a run makes its arrays; in the runner it does not, which shows in short runs of ONNX Runtime. "
+            "Each file had a sitting of its own. The ratio is that of p50 to the local agent's in the same round, the "
+            "geometric mean over rounds, with its 95% interval.",
             f"{EXPORT.format(model='resnet18', side=128)}\n    {EXPORT.format(model='mobilenetv4_conv_small', side=96)}\n"
             "    for f in F/*.onnx F/*.tflite; do "
             "python benchmarks/device_ways.py $f --rounds ROUNDS --json FILE; done",
