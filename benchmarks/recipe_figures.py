@@ -185,6 +185,7 @@ def _picture_section(name: str) -> Section:
             ("rates", ",".join(map(str, document["rates"])), "auto"),
             ("seeds", document["seeds"], 5),
             ("test", document["test_share"], None),
+            ("epochs", document["epochs"], None),
         )
         if value != usual
     )

@@ -86,7 +86,7 @@ def test_pictures_are_told_with_what_default_took_and_the_command(tmp_path: Path
     assert own.command.splitlines() == [
         "python examples/clipart/prepare.py",
         f"    python benchmarks/distillation_gain.py examples/clipart/build.toml --students {student} "
-        "--recipes labels,default,kd --against kd --test 0.3 --json FILE",
+        "--recipes labels,default,kd --against kd --test 0.3 --epochs 18 --json FILE",
     ]
 
     default["took"] = {"srd": 5}
