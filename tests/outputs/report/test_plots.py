@@ -17,7 +17,7 @@ from edgedistill.documents.results import BuildResult
 from edgedistill.documents.specs import Budget, Percentile
 from edgedistill.outputs.explain.operators import operator_kinds
 from edgedistill.outputs.report.plots.axes import time_axis, time_range, without_outliers
-from edgedistill.outputs.report.plots.distribution import MOST_FAINT, SHARES, curve_ms, distribution
+from edgedistill.outputs.report.plots.distribution import MOST_FAINT, SHARES, Sampled, curve_ms, curves, distribution
 from edgedistill.outputs.report.plots.frontier import frontier
 from edgedistill.outputs.report.plots.halving import halving
 from edgedistill.outputs.report.plots.operators import TOP_OPERATORS, operators
@@ -96,12 +96,9 @@ def test_the_curve_tells_true_shares_from_the_fastest_run_to_the_slowest(samples
 def test_sessions_are_faint_behind_their_median_and_all_of_it_is_light(realistic: ModuleType) -> None:
     near, far = realistic.make_profile("a", 0.2), realistic.make_profile("b", 9.0, sessions=6)
     both = distribution(near, far, within(0.4), 0.4)
-    assert [trace.name for trace in both.data[:-1]] == [
-        "student, each of its 22 sessions",
-        "student, median of 22 sessions",
-        "teacher, each of its 6 sessions",
-        "teacher, median of 6 sessions",
-    ]
+    assert [trace.name for trace in both.data[:-1]] == [None, "student, 22 sessions", None, "teacher, 6 sessions"]
+    groups = [trace.legendgroup for trace in both.data[:-1]]
+    assert groups[0] == groups[1] != groups[2] == groups[3], "a file's entry stands for all its curves"
     faint, middle = both.data[:2]
     assert faint.opacity < 0.5 and faint.line.width < middle.line.width
     assert list(faint.x).count(None) == 21, "a gap between any two sessions"
@@ -111,6 +108,9 @@ def test_sessions_are_faint_behind_their_median_and_all_of_it_is_light(realistic
     one = distribution(realistic.make_profile("a", 0.2, sessions=1), None, within(0.25), 0.25)
     assert [trace.name for trace in one.data[:-1]] == ["student, 1 session"]
     assert one.layout.xaxis.type == "linear"
+    named = Sampled("a-folder-of-mine-mobilenetv4_conv_small.fp32.onnx", [[1, 2]], "red")
+    (long, *_) = curves([named], Percentile.P95).data
+    assert long.name == "…etv4_conv_small.fp32.onnx, 1 session"
 
 
 # -- over time ----------------------------------------------------------------------------------------------------

@@ -16,12 +16,14 @@ from edgedistill.documents.measurements import Profile
 from edgedistill.documents.specs import Budget, Percentile
 from edgedistill.outputs.explain.shown import sessions_text
 from edgedistill.outputs.report.plots.axes import shown_range, time_axis
-from edgedistill.outputs.report.plots.style import add_budget_line, joined, new_figure
+from edgedistill.outputs.report.plots.style import add_budget_line, joined, new_figure, shortened
 
 SHARES = np.concatenate([np.linspace(0, 0.95, 39), np.linspace(0.95, 1, 22)[1:]])
 """Where a curve has its points: closer to one another at the tail, where budgets are decided."""
 MOST_FAINT = 1400
 """Points of all faint curves of a file together: of many sessions each has fewer."""
+NAME_LENGTH = 26
+"""Characters of a file's name in the legend, so that a phone of 360 px shows the number of sessions behind it too."""
 
 
 @dataclass(frozen=True)
@@ -46,13 +48,14 @@ def distribution(winner: Profile | None, teacher: Profile | None, budget: Budget
 
 def curves(files: Sequence[Sampled], percentile: Percentile, shown_ms: Sequence[float] = ()) -> go.Figure:
     """Share of runs at or below a latency: of each file the median over its sessions, each session faint behind it, and a
-    line at `percentile`. `shown_ms` are latencies that lie inside the axis as well."""
+    line at `percentile`. A file's entry in the legend stands for all its curves, and files have colours of their own.
+    `shown_ms` are latencies that lie inside the axis as well."""
     figure = new_figure(420)
     everything = list(shown_ms)
     for file in files:
-        name = escape(file.name)
         lines = [curve_ms(samples_ns) for samples_ns in file.sessions]
         places = _thinned(len(lines))
+        name = f"{escape(shortened(file.name, NAME_LENGTH))}, {sessions_text(len(lines))}"
         everything += [float(min(c[0] for c in lines)), float(max(c[-1] for c in lines))]
         if len(lines) > 1:
             figure.add_scatter(
@@ -61,10 +64,11 @@ def curves(files: Sequence[Sampled], percentile: Percentile, shown_ms: Sequence[
                 mode="lines",
                 line={"color": file.color, "width": 0.8, "shape": "hv"},
                 opacity=0.35,
-                name=f"{name}, each of its {sessions_text(len(lines))}",
+                legendgroup=file.color,
+                showlegend=False,
                 hoverinfo="skip",
             )
-        _add_median(figure, f"{name}, {_of(len(lines))}", np.median(lines, axis=0), file.color)
+        _add_median(figure, name, np.median(lines, axis=0), file.color)
     log = time_axis(figure, everything, "latency of one run")
     figure.add_hline(y=percentile.fraction, line={"color": "var(--quiet)", "width": 1, "dash": "dot"})
     figure.add_annotation(
@@ -88,10 +92,6 @@ def _thinned(sessions: int) -> list[int]:
     return sorted({*range(0, len(SHARES), step), len(SHARES) - 1})
 
 
-def _of(count: int) -> str:
-    return "1 session" if count == 1 else f"median of {count} sessions"
-
-
 def _add_median(figure: go.Figure, name: str, curve: NDArray[np.float64], color: str) -> None:
     figure.add_scatter(
         x=joined([curve]),
@@ -99,6 +99,7 @@ def _add_median(figure: go.Figure, name: str, curve: NDArray[np.float64], color:
         mode="lines",
         line={"color": color, "width": 2.2, "shape": "hv"},
         name=name,
+        legendgroup=color,
         hoverinfo="text",
         hovertext=[
             f"{name}<br>{format_percent(share)} of runs within {format_ms(ms)}"
