@@ -16,6 +16,7 @@ from ssh_board import SSHD, Board
 
 import edgedistill as api
 from edgedistill.base.errors import ExitCode, UnreachableError
+from edgedistill.base.store import CACHE_VARIABLE
 from edgedistill.cli.app import run
 from edgedistill.devices.latency.folders import PROFILES_VARIABLE
 from edgedistill.documents.devices import DEVICE_VARIABLE, FILE_VARIABLE
@@ -82,7 +83,9 @@ def test_a_check_finds_it_ready(place: Board | Phone) -> None:
 
 
 @pytest.mark.slow
-def test_it_is_calibrated(place: Board | Phone) -> None:
+def test_it_is_calibrated(place: Board | Phone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Both devices are this machine, so that one would find the other's sessions in a cache that they share.
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
     profile = api.calibrate(TARGET, models=4, families="resnet", resolutions="32", precisions="fp32")
     assert len(profile.rows) == 4 and profile.facts["id"]
     assert gone(place)
@@ -90,7 +93,7 @@ def test_it_is_calibrated(place: Board | Phone) -> None:
 
 def test_a_build_proves_its_budget_there(loop: Any, place: Board | Phone, file: Path) -> None:
     name = f"device-{type(place).__name__}"
-    # Both devices are this machine, so that one would find the other's sessions in the cache.
+    # Measured anew: sessions of the other device, which is this machine too, lie in the cache.
     built = loop.build(loop.write(name, "100ms", *EDITS, *loop.few), target=TARGET, remeasure=True)
     result = built.result
     assert gone(place)
