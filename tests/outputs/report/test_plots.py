@@ -17,7 +17,15 @@ from edgedistill.documents.results import BuildResult
 from edgedistill.documents.specs import Budget, Percentile
 from edgedistill.outputs.explain.operators import operator_kinds
 from edgedistill.outputs.report.plots.axes import time_axis, time_range, without_outliers
-from edgedistill.outputs.report.plots.distribution import MOST_FAINT, SHARES, Sampled, curve_ms, curves, distribution
+from edgedistill.outputs.report.plots.distribution import (
+    LEGEND_WIDTH,
+    MOST_FAINT,
+    SHARES,
+    Sampled,
+    curve_ms,
+    curves,
+    distribution,
+)
 from edgedistill.outputs.report.plots.frontier import frontier
 from edgedistill.outputs.report.plots.halving import halving
 from edgedistill.outputs.report.plots.operators import TOP_OPERATORS, operators
@@ -110,7 +118,9 @@ def test_sessions_are_faint_behind_their_median_and_all_of_it_is_light(realistic
     assert one.layout.xaxis.type == "linear"
     named = Sampled("a-folder-of-mine-mobilenetv4_conv_small.fp32.onnx", [[1, 2]], "red")
     (long, *_) = curves([named], Percentile.P95).data
-    assert long.name == "…etv4_conv_small.fp32.onnx, 1 session"
+    lines = long.name.split("<br>")
+    assert "".join(lines).replace(" ", "") == f"{named.name},1session", "all of it is told"
+    assert len(lines) == 2 and max(map(len, lines)) <= LEGEND_WIDTH
 
 
 # -- over time ----------------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
+from textwrap import wrap
 
 import numpy as np
 import plotly.graph_objects as go  # type: ignore[import-untyped]
@@ -16,14 +17,14 @@ from edgedistill.documents.measurements import Profile
 from edgedistill.documents.specs import Budget, Percentile
 from edgedistill.outputs.explain.shown import sessions_text
 from edgedistill.outputs.report.plots.axes import shown_range, time_axis
-from edgedistill.outputs.report.plots.style import add_budget_line, joined, new_figure, shortened
+from edgedistill.outputs.report.plots.style import add_budget_line, joined, new_figure
 
 SHARES = np.concatenate([np.linspace(0, 0.95, 39), np.linspace(0.95, 1, 22)[1:]])
 """Where a curve has its points: closer to one another at the tail, where budgets are decided."""
 MOST_FAINT = 1400
 """Points of all faint curves of a file together: of many sessions each has fewer."""
-NAME_LENGTH = 26
-"""Characters of a file's name in the legend, so that a phone of 360 px shows the number of sessions behind it too."""
+LEGEND_WIDTH = 40
+"""Characters of a line in the legend, which a phone of 360 px shows whole."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,8 @@ def curves(files: Sequence[Sampled], percentile: Percentile, shown_ms: Sequence[
     for file in files:
         lines = [curve_ms(samples_ns) for samples_ns in file.sessions]
         places = _thinned(len(lines))
-        name = f"{escape(shortened(file.name, NAME_LENGTH))}, {sessions_text(len(lines))}"
+        entry = wrap(f"{file.name}, {sessions_text(len(lines))}", LEGEND_WIDTH, break_on_hyphens=False)
+        name = "<br>".join(map(escape, entry))
         everything += [float(min(c[0] for c in lines)), float(max(c[-1] for c in lines))]
         if len(lines) > 1:
             figure.add_scatter(

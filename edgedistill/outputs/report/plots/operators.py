@@ -9,7 +9,7 @@ import plotly.graph_objects as go  # type: ignore[import-untyped]
 
 from edgedistill.base.units import format_percent
 from edgedistill.documents.measurements import OpTiming
-from edgedistill.outputs.report.plots.style import hover_text, new_figure, shortened
+from edgedistill.outputs.report.plots.style import hover_text, new_figure
 
 TOP_OPERATORS = 15
 
@@ -38,10 +38,15 @@ def operators(timings: Sequence[OpTiming]) -> go.Figure | None:
     )
     figure.update_yaxes(
         tickvals=rows,
-        ticktext=[escape(shortened(t.name or t.op_type, 24)) for t in top],
+        ticktext=[escape(_shortened(t.name or t.op_type)) for t in top],
         autorange="reversed",
         showgrid=False,
         ticks="",
     )
     figure.update_xaxes(title_text="median µs", range=[0, top[0].median_us * 1.14])
     return figure
+
+
+def _shortened(name: str, length: int = 24) -> str:
+    """The end of a long name: graph paths differ there."""
+    return name if len(name) <= length else f"…{name[-(length - 1) :]}"

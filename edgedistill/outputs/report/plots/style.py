@@ -142,8 +142,3 @@ def hover_text(first: str, *lines: str) -> str:
         for piece in wrap(" ".join(line.split()), _HOVER_WIDTH, break_long_words=False, break_on_hyphens=False)
     ]
     return "<br>".join([f"<b>{escape(first)}</b>", *(escape(piece) for piece in broken)])
-
-
-def shortened(name: str, length: int) -> str:
-    """The end of a long name, at most `length` characters: graph paths and files differ there."""
-    return name if len(name) <= length else f"…{name[-(length - 1) :]}"
