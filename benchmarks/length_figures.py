@@ -41,10 +41,11 @@ def sections() -> list[Section]:
         f"--recipes {','.join(recipes)}{options} --epochs N --json FILE"
     )
     text = (
-        f"The trainings of the section above took {usual['epochs']} epochs; these took more, with teachers of their own. By "
-        f"default the last rung has {LONGEST_STEPS:,} steps where pictures are as few as here. The gain is the mean "
-        "difference to the trainings above by pairs of a seed of the same student and recipe, in points of test accuracy, "
-        "with its 95% interval. Behind it is the mean difference to labels alone after as many epochs, likewise."
+        f'The trainings of the section "Recipes: pictures" took {usual["epochs"]} epochs; these took more, with teachers of '
+        f"their own. By default the last rung has {LONGEST_STEPS:,} steps where pictures are as few as here. The gain is "
+        "the mean difference to the trainings of that section by pairs of a seed of the same student and recipe, in points "
+        "of test accuracy, with its 95% interval. Behind it is the mean difference to labels alone after as many epochs, "
+        "likewise."
     )
     interval_of = "#95% interval"
     columns = (
