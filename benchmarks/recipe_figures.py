@@ -28,7 +28,13 @@ IN_SHORT = {
 }
 PEER = "torchdistill_"
 PICTURES = "recipes_clip_art"
+WHOLE = "recipes_clip_art_whole"
 OTHERS = "recipes_clip_art_others"
+PICTURE_TITLES = {
+    PICTURES: "Recipes: pictures",
+    WHOLE: "Recipes: pictures, a whole pretrained student",
+    OTHERS: "Recipes: pictures of other classes",
+}
 OTHERS_FILE = "benchmarks/clip_art_others.toml"
 OTHER_CLASSES = " --out build/others --classes computer education electronics geography shapes signs_and_symbols"
 _ROW, _LEFT, _WIDE, _TOP = 22, 190, 720, 30
@@ -169,9 +175,9 @@ def found() -> list[Comparison]:
 
 
 def pictures() -> list[Section]:
-    """What `benchmarks/distillation_gain.py` found on pictures, where it has results: on those of the example, and on those
-    of other classes."""
-    return [_picture_section(name) for name in (PICTURES, OTHERS) if (RESULTS / f"{name}.json").is_file()]
+    """What `benchmarks/distillation_gain.py` found on pictures, where it has results: on those of the example, with students
+    made small and with a whole one, and on those of other classes."""
+    return [_picture_section(name) for name in PICTURE_TITLES if (RESULTS / f"{name}.json").is_file()]
 
 
 def _picture_section(name: str) -> Section:
@@ -200,8 +206,7 @@ def _picture_section(name: str) -> Section:
         columns = (*columns, f"#to `{against}`")
     rows = sorted(rows, key=lambda row: (students.index(row["student"]), -row["points"]))
     table = tuple(_picture_row(row, recipes[0], against) for row in rows)
-    title = "Recipes: pictures of other classes" if others else "Recipes: pictures"
-    return Section(title, " ".join(_of_pictures(document, recipes[0], others)), command, columns, table)
+    return Section(PICTURE_TITLES[name], " ".join(_of_pictures(document, recipes[0], others)), command, columns, table)
 
 
 def _picture_row(row: Row, first: str, against: str | None) -> tuple[str, ...]:
@@ -246,8 +251,9 @@ def _of_pictures(document: Row, first: str, others: bool) -> Iterator[str]:
     yield "A student is named by family, width, depth and resolution."
     names = {row["student"] for row in rows}
     if any(name.startswith("timm:") for name in names):
-        yield "A student of timm starts from the ImageNet weights that the build file names. Of width or depth below 1 it"
-        yield "is cut from the network with these weights."
+        yield "A student of timm starts from the ImageNet weights that the build file names."
+    if any(name.startswith("timm:") and ",1,1," not in name for name in names):
+        yield "Of width or depth below 1 it is cut from the network with these weights."
     if any(name.endswith(",random") for name in names):
         yield "With `random` behind its name it starts from random weights."
     if any("took" in row for row in rows):

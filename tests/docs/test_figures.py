@@ -97,12 +97,22 @@ def test_pictures_are_told_with_what_default_took_and_the_command(tmp_path: Path
     assert len(own.columns) == len(own.rows[0]) == 5 and "--test" not in own.command
     assert "All seeds share the splits" in own.text and "It gets 70.00%" in own.text
 
+    assert "it is cut from the network" in own.text
+
     (tmp_path / f"{figures.OTHERS}.json").write_text(json.dumps(document))
     _, others = figures.pictures()
     assert others.title != own.title and others.rows == own.rows
     assert "--out build/others --classes computer" in others.command and figures.OTHERS_FILE in others.command
     assert (ROOT / figures.OTHERS_FILE).is_file(), "what the command names"
     assert "settled before these pictures" in others.text and "settled with these pictures" in own.text
+
+    student = "timm:tf_efficientnet_lite0,1,1,96"
+    document["compared"] = [row("labels", 0.0), row("srd", 1.0)]
+    (tmp_path / f"{figures.WHOLE}.json").write_text(json.dumps(document))
+    _, whole, _ = figures.pictures()
+    assert [one[:2] for one in whole.rows] == [(f"`{student}`", "`srd`"), (f"`{student}`", "`labels`")]
+    assert "starts from the ImageNet weights" in whole.text and "is cut from" not in whole.text
+    assert "clipart/build.toml" in whole.command and f"--students {student} --recipes labels,srd" in whole.command
 
 
 def test_vectors_are_told_by_recipe_and_by_file(tmp_path: Path, opened: Opened) -> None:
