@@ -252,7 +252,7 @@ def _of_pictures(document: Row, first: str, others: bool) -> Iterator[str]:
     names = {row["student"] for row in rows}
     if any(name.startswith("timm:") for name in names):
         yield "A student of timm starts from the ImageNet weights that the build file names."
-    if any(name.startswith("timm:") and ",1,1," not in name for name in names):
+    if any(name.startswith("timm:") and not _is_whole(name) for name in names):
         yield "Of width or depth below 1 it is cut from the network with these weights."
     if any(name.endswith(",random") for name in names):
         yield "With `random` behind its name it starts from random weights."
@@ -263,6 +263,12 @@ def _of_pictures(document: Row, first: str, others: bool) -> Iterator[str]:
             if others
             else "The rule by which it chooses was settled with these pictures, so that only others can judge it."
         )
+
+
+def _is_whole(student: str) -> bool:
+    """Whether a student named `family,width,depth,resolution` keeps all units and blocks."""
+    width, depth = student.split(",")[1:3]
+    return float(width) == float(depth) == 1
 
 
 def readme_rows() -> list[tuple[str, str]]:
