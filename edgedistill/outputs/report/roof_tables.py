@@ -32,12 +32,13 @@ def roof_sentence(operators: Sequence[Placed], timings: Sequence[OpTiming]) -> s
     """How much of the operators' time the roofs account for."""
     took_us = sum(one.timing.median_us for one in operators)
     allowed_us = sum(one.allowed_us for one in operators)
-    left = len(timings) - len(operators)
     told = (
-        f"{len(operators)} operators took {took_us:,.0f} µs, of which their arithmetic and their bytes account for "
-        f"{allowed_us:,.0f} µs ({format_percent(min(1.0, allowed_us / took_us))}) at the speed of the roofs."
+        f"Operators held against the roofs: {len(operators)} of {len(timings)}. They took {took_us:,.0f} µs in all, of "
+        f"which arithmetic and bytes account for {allowed_us:,.0f} µs "
+        f"({format_percent(min(1.0, allowed_us / took_us))}) at the speed of the roofs."
     )
-    return told + (f" {left} operators have no known arithmetic or no time, and are left out." if left else "")
+    left_out = " Those without known arithmetic or without a time are left out."
+    return told + (left_out if len(operators) < len(timings) else "")
 
 
 def roof_table(operators: Sequence[Placed]) -> Table:

@@ -2,41 +2,28 @@
 
 from __future__ import annotations
 
-import json
-import shutil
-import subprocess
-from html import unescape
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import pytest
+from browser import BROWSER, opened
 from report_page import Page, hostile, profiles_for
 
 from edgedistill.outputs.report.html import render_report
 
-BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-PROBE = """
-<script>const errors = []; addEventListener("error", (event) => errors.push(event.message));
-addEventListener("load", () => {
-  for (const fold of document.querySelectorAll("details")) fold.open = true;
-  setTimeout(() => {
+MORE = """
     const one = (selector) => document.querySelector(selector);
     const cells = (column) => [...document.querySelectorAll("#candidates tbody tr")].map((row) => row.cells[column]);
     const numbers = () => cells(0).map((cell) => cell.textContent);
     const sorts = [...document.querySelectorAll("#candidates thead th")].slice(0, 3);
     const bar = one("#plot-operators .point path");
-    const report = {
-      errors, title: document.title, width: innerWidth,
-      wide: document.documentElement.scrollWidth > innerWidth,
-      drawn: document.querySelectorAll(".canvas.js-plotly-plot").length,
+    Object.assign(report, {
       fill: bar && getComputedStyle(bar).fill,
       beside: one(".tiles").getBoundingClientRect().right - one(".tiles > :last-child").getBoundingClientRect().right,
       card: getComputedStyle(one("#artifacts tbody tr")).display,
       labelled: !["none", "normal"].includes(getComputedStyle(one("#artifacts tbody td"), "::before").content),
-      requests: performance.getEntriesByType("resource").map((entry) => entry.name),
       before: numbers(), order: [],
-    };
+    });
     const pressed = (heading) => {
       heading.querySelector("button").click();
       report.order.push([heading.getAttribute("aria-sort"), numbers()]);
@@ -50,33 +37,7 @@ addEventListener("load", () => {
     });
     report.off = state();
     one("#plot-frontier input").click();
-    report.on = state();
-    parent.postMessage(JSON.stringify(report), "*");
-  }, 1000);
-})</script>"""
-FRAME = """<!doctype html><meta charset="utf-8"><meta name="color-scheme" content="light dark">
-<style>:root { color-scheme: light dark; } body { margin: 0; } iframe { border: 0; width: %dpx; height: 900px; }</style>
-<script>addEventListener("message", (event) => document.body.setAttribute("data-probe", event.data));</script>
-<body><iframe src="r.html"></iframe></body>"""
-
-
-def opened(folder: Path, page: str, width: int, dark: bool) -> dict[str, Any]:
-    """What the probe found in `page` at that width: in a frame, since a window has a least width of its own."""
-    (folder / "r.html").write_text(page.replace("<body>", f"<body>{PROBE}"), encoding="utf-8")
-    (folder / "frame.html").write_text(FRAME % width, encoding="utf-8")
-    command = [
-        str(BROWSER),
-        *("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"),
-        *("--disable-sync", "--disable-component-update", f"--user-data-dir={folder / 'browser'}"),
-        *("--window-size=1400,950", "--virtual-time-budget=10000", "--dump-dom"),
-        f"--blink-settings=preferredColorScheme={0 if dark else 1}",
-        (folder / "frame.html").as_uri(),
-    ]
-    dom = subprocess.run(command, capture_output=True, text=True, timeout=90, check=False).stdout
-    _, mark, rest = dom.partition('data-probe="')
-    assert mark, "the page's scripts did not run to their end"
-    found: dict[str, Any] = json.loads(unescape(rest.partition('"')[0]))
-    return found
+    report.on = state();"""
 
 
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium to open the report in")
@@ -87,11 +48,12 @@ def test_in_a_browser(tmp_path: Path, realistic: ModuleType, width: int, dark: b
     result = realistic.make_result()
     evil = type(result).model_validate(hostile(result.model_dump(mode="json")))
     html = render_report(evil, profiles_for(result, realistic))
-    probe = opened(tmp_path, html, width, dark)
+    probe = opened(tmp_path, html, width, dark, MORE)
     assert probe["errors"] == []
     assert probe["title"].startswith("Budget met")
     assert probe["drawn"] == len(Page(html).figures) == 7
     assert probe["width"] == width and not probe["wide"], f"scrolls sideways at {probe['width']} px"
+    assert probe["cut"] == [], "texts that reach out of their plot"
     assert probe["fill"] == ("rgb(111, 177, 255)" if dark else "rgb(11, 92, 194)")
     assert probe["requests"] == []
     narrow = width < 640

@@ -176,7 +176,7 @@ def test_a_share_is_proven_by_ratios_and_drawn_as_such(realistic: ModuleType) ->
     ratio, limit = drawn["p95 over the teacher's"], drawn["limit 20.0% of the teacher's"]
     assert tuple(ratio.y) == result.proof.values and ratio.yaxis == limit.yaxis == "y2"
     assert set(ratio.marker.symbol) == {"circle"}
-    reference = drawn["reference arithmetic before and after a session"]
+    reference = drawn["reference arithmetic around a session"]
     assert reference.yaxis == "y3"
     values = [value for value in reference.y if value is not None]
     assert values[:2] == [24.0, 24.075] and len(values) == 2 * 22

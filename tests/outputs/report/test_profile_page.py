@@ -8,6 +8,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from browser import BROWSER, opened
 from report_page import HOSTILE, Page, hostile
 
 from edgedistill.commands.kept_profiles import kept_of, since
@@ -97,7 +98,8 @@ def test_it_says_what_was_asked(taken: Profile) -> None:
     assert "Gate 5.00 ms@p95: kept by all 4 sessions." in page.text
     assert "model.onnx is faster than other.onnx: p50 is 0.800 times (0.790 to 0.810)" in page.text
     assert "CPUExecutionProvider" in page.text
-    assert "3 operators took 184 µs" in page.text and "1 operators have no known arithmetic" in page.text
+    assert "Operators held against the roofs: 3 of 4. They took 184 µs" in page.text
+    assert "without known arithmetic or without a time are left out" in page.text
 
 
 def test_it_is_as_short_as_what_is_known(taken: Profile) -> None:
@@ -175,3 +177,12 @@ def test_the_roofline_has_a_mark_for_each_operator_that_multiplies(taken: Profil
 def test_it_is_written_whole(taken: Profile, tmp_path: Path) -> None:
     write_profile_report(tmp_path / "page.html", whole(taken), taken)
     assert [path.name for path in tmp_path.iterdir()] == ["page.html"]
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no Chromium to open the page in")
+@pytest.mark.parametrize("width", [1280, 360])
+def test_in_a_browser(tmp_path: Path, taken: Profile, width: int) -> None:
+    probe = opened(tmp_path, render_profile(whole(taken), taken), width)
+    assert probe["errors"] == [] and probe["requests"] == []
+    assert probe["drawn"] == 4 and probe["width"] == width and not probe["wide"]
+    assert probe["cut"] == [], "texts that reach out of their plot"

@@ -60,7 +60,7 @@ def time_settings(latencies_ms: Sequence[float], title: str, budget: Budget | No
     if budget is not None and budget.share_of_teacher is not None:
         unit, unit_ms = "% of the teacher's", budget.latency_ms / (100 * budget.share_of_teacher)
     settings: dict[str, Any] = {
-        "title": {**AXIS["title"], "text": f"{title}, {unit}{' (log scale)' if log else ''}"},
+        "title": {**AXIS["title"], "text": f"{title}, {unit}{' (log)' if log else ''}"},
         "type": "log" if log else "linear",
         "tickvals": None,
         "ticktext": None,

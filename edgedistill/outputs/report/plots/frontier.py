@@ -36,7 +36,7 @@ def frontier(result: BuildResult) -> go.Figure | None:
         return None
     budget = result.budget
     figure = new_figure(520)
-    title = f"{budget.percentile} latency, from runs in turn with the anchor"
+    title = f"{budget.percentile} latency"
     views = {name: _axes(v, title, budget) for name, v in (("measured", placed.view), ("all", placed.whole))}
     figure.update_layout(views["measured"])
     off: dict[str, Any] = {}

@@ -212,6 +212,6 @@ def _add_machine(
         mode="lines+markers",
         marker={"symbol": "line-ns-open", "size": 5},
         line={"color": told.color, "width": 1},
-        name=f"{told.name} before and after a session",
+        name=f"{told.name} around a session",
         hoverinfo="y",
     )

@@ -30,8 +30,8 @@ def predictions(result: BuildResult) -> go.Figure | None:
     lowest, highest = min(everything) / 3, max(everything) * 3
     everything += [max(p.predicted.low_ms, lowest) for p in pairs] + [min(p.predicted.high_ms, highest) for p in pairs]
     figure = new_figure(460)
-    log = time_axis(figure, everything, f"measured {budget.percentile} latency", budget=budget)
-    time_axis(figure, everything, f"predicted {budget.percentile} latency", "yaxis", budget)
+    log = time_axis(figure, everything, f"measured {budget.percentile}", budget=budget)
+    time_axis(figure, everything, f"predicted {budget.percentile}", "yaxis", budget)
     low, high = time_range(everything, log)
     figure.add_scatter(
         x=[low, high],

@@ -56,8 +56,8 @@ def roofline(operators: Sequence[Placed], roofs: Roofs) -> go.Figure | None:
             hoverinfo="text",
             hovertext=[_hover(placed) for placed in of_kind],
         )
-    figure.update_xaxes(title_text="multiply-adds for each byte read or written (log scale)", type="log", dtick=1)
-    figure.update_yaxes(title_text="billion multiply-adds a second (log scale)", type="log", dtick=1)
+    figure.update_xaxes(title_text="multiply-adds for each byte (log)", type="log", dtick=1)
+    figure.update_yaxes(title_text="billion multiply-adds a second (log)", type="log", dtick=1)
     return figure
 
 
