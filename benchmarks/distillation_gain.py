@@ -2,16 +2,17 @@
 
     python benchmarks/distillation_gain.py BUILD.toml (--out BUILD_FOLDER | --students resnet,0.1875,0.5,16 ...) --json FILE
                                            [--recipes labels,default,kd] [--against kd] [--rates auto] [--seeds 5]
-                                           [--test 0.3] [--epochs N] [--processes 2]
+                                           [--test 0.3] [--epochs 18,36,72] [--processes 2]
 
 Takes the student that the finished build in BUILD_FOLDER chose, or those named by family, width, depth and resolution. They
-need not lie in the build file's space. Each is trained by each recipe for the last rung's epochs or for `--epochs`, all else
-as the build file has it. One that the build file gives weights starts from them; with `,random` behind its resolution it
-does not. Each of `--rates` is tried with seed 0, and the one that is best on the validation split takes the other seeds:
-every recipe has the same trials.
+need not lie in the build file's space. Each is trained by each recipe for the last rung's epochs, all else as the build
+file has it. One that the build file gives weights starts from them; with `,random` behind its resolution it does not.
+Each of `--rates` is tried with seed 0, and the one that is best on the validation split takes the other seeds: every recipe
+has the same trials.
 
 `default` is a row like any recipe. What it takes is found for each student and seed as a build finds it, with that student
-in the pilot; no assistant is tried. The row says what it took, and why.
+in the pilot; no assistant is tried. The row says what it took, and why. A pilot trains for the epochs of the second rung:
+`--epochs` names the rungs in place of those of the build file, and a single one is the pilot's as well.
 
 All seeds share the splits of the build file and its teacher. With `--test` each seed draws its own splits, with that share
 for the test, and fits its own teacher with that seed. Images of `[data] unlabelled` that lie in a draw's validation or test
@@ -156,7 +157,7 @@ def main() -> int:
     parser.add_argument("--rates", type=rates_of, default=["auto"])
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--test", type=float)
-    parser.add_argument("--epochs", type=int)
+    parser.add_argument("--epochs", type=lambda text: tuple(map(int, text.split(","))))
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--json", type=Path, required=True)
     arguments = parser.parse_args()
@@ -170,7 +171,7 @@ def main() -> int:
     rows = Rows.open(arguments.json, KEYS, settings)
     config, base = load_config(arguments.build), arguments.build.parent.absolute()
     if arguments.epochs is not None:
-        config = config.model_copy(update={"search": config.search.model_copy(update={"rungs": (arguments.epochs,)})})
+        config = config.model_copy(update={"search": config.search.model_copy(update={"rungs": arguments.epochs})})
     gain = Gain(config, base, arguments.test, students, recipes)
     with workers(gain, arguments.processes) as done:
         learn_all(done, rows, gain, arguments.rates, arguments.seeds)

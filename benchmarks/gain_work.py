@@ -104,6 +104,7 @@ class Gain:
             "data": bench.dataset.name,
             "classes": len(bench.dataset.classes),
             "epochs": bench.rungs[-1],
+            "rungs": list(bench.rungs),
             "train_images": labelled,
             "test_images": len(splits.test),
         }

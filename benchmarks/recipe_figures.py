@@ -191,7 +191,7 @@ def _picture_section(name: str) -> Section:
             ("rates", ",".join(map(str, document["rates"])), "auto"),
             ("seeds", document["seeds"], 5),
             ("test", document["test_share"], None),
-            ("epochs", document["epochs"], None),
+            ("epochs", ",".join(map(str, document["rungs"])), None),
         )
         if value != usual
     )
@@ -257,7 +257,10 @@ def _of_pictures(document: Row, first: str, others: bool) -> Iterator[str]:
     if any(name.endswith(",random") for name in names):
         yield "With `random` behind its name it starts from random weights."
     if any("took" in row for row in rows):
-        yield "Behind `default` stands what it took, by a pilot of the same student in each seed."
+        yield (
+            "Behind `default` stands what it took, by a pilot of the same student in each seed, of "
+            f"{document['rungs'][:2][-1]} epochs. Another length may take another recipe."
+        )
         yield (
             "The rule by which it chooses was settled before these pictures were looked at."
             if others

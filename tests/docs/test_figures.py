@@ -56,6 +56,7 @@ def test_pictures_are_told_with_what_default_took_and_the_command(tmp_path: Path
         "against": "kd",
         "classes": 9,
         "epochs": 18,
+        "rungs": [4, 9, 18],
         "train_images": 1100,
         "test_images": 600,
         "teachers": [{"seed": seed, "validation": 0.5, "test": 0.8 + seed / 100} for seed in range(6)],
@@ -86,7 +87,7 @@ def test_pictures_are_told_with_what_default_took_and_the_command(tmp_path: Path
     assert own.command.splitlines() == [
         "python examples/clipart/prepare.py",
         f"    python benchmarks/distillation_gain.py examples/clipart/build.toml --students {student} "
-        "--recipes labels,default,kd --against kd --test 0.3 --epochs 18 --json FILE",
+        "--recipes labels,default,kd --against kd --test 0.3 --epochs 4,9,18 --json FILE",
     ]
 
     default["took"] = {"srd": 5}
@@ -97,7 +98,7 @@ def test_pictures_are_told_with_what_default_took_and_the_command(tmp_path: Path
     assert len(own.columns) == len(own.rows[0]) == 5 and "--test" not in own.command
     assert "All seeds share the splits" in own.text and "It gets 70.00%" in own.text
 
-    assert "it is cut from the network" in own.text
+    assert "it is cut from the network" in own.text and "in each seed, of 9 epochs" in own.text
 
     (tmp_path / f"{figures.OTHERS}.json").write_text(json.dumps(document))
     _, others = figures.pictures()

@@ -219,6 +219,8 @@ def test_recipes_are_paired_by_seed_on_splits_of_their_own(
         start("--recipes", "labels")
     with pytest.raises(SystemExit, match="epochs 2, not 3"):
         start("--recipes", "labels,srd", "--epochs", "3", *own)
+    with pytest.raises(SystemExit, match=r"rungs \[1, 2\], not \[2\]"):
+        start("--recipes", "labels,srd", "--epochs", "2", *own)
 
 
 def test_by_hand_trains_a_teacher_and_a_student_and_measures_its_files(
